@@ -1,0 +1,146 @@
+//! What can go wrong, what to do about it, and the exit status it leads to.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use datafusion::error::DataFusionError;
+use serde::Serialize;
+
+/// The exit status of a run. The numbers are part of the public interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// 0: everything asked for was done.
+    Done,
+    /// 1: a rule's own test failed, or there were findings under `--fail-on-findings`.
+    Findings,
+    /// 2: the command line or a rule is wrong; nothing was hunted or converted.
+    Usage,
+    /// 3: the run ended, but some input could not be read, or the run broke off.
+    Incomplete,
+}
+
+impl Status {
+    /// The number the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Status::Done => 0,
+            Status::Findings => 1,
+            Status::Usage => 2,
+            Status::Incomplete => 3,
+        }
+    }
+}
+
+/// An error that ends the run. Faults in single objects or records do not: they are [`Fault`]s.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line asks for something that cannot be.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to do instead.
+        hint: Option<String>,
+    },
+    /// A rule cannot be read. The message is rendered with file, line, column and the line itself.
+    #[error("{0}")]
+    Rule(String),
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} `{}`", path.display())]
+    File {
+        /// `read`, `write`, `list`, `lock`, ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The lake's ledger is damaged or of a version this build does not know.
+    #[error("the lake's ledger `{}` cannot be used: {reason}", path.display())]
+    Ledger {
+        /// The ledger file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another process is writing the lake.
+    #[error("another run is writing the lake `{}`", lake.display())]
+    Busy {
+        /// The lake's folder.
+        lake: PathBuf,
+    },
+    /// The engine refused or failed to run a query.
+    #[error("the query of {subject} failed")]
+    Query {
+        /// The rule, or the step, whose query it was.
+        subject: String,
+        /// What the engine said.
+        #[source]
+        source: Box<DataFusionError>,
+    },
+    /// Something that cannot happen did; a defect of this program.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// An [`Error::Usage`] without a hint.
+    pub fn usage(message: impl Into<String>) -> Error {
+        Error::Usage { message: message.into(), hint: None }
+    }
+
+    /// Wraps what the engine said about `subject`.
+    pub fn query(subject: impl Into<String>, source: DataFusionError) -> Error {
+        Error::Query { subject: subject.into(), source: Box::new(source) }
+    }
+
+    /// What the user can do, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Usage { hint, .. } => hint.clone(),
+            Error::Ledger { .. } => {
+                Some("convert the trail into a new, empty folder, or restore the ledger".to_owned())
+            }
+            Error::Query { source, .. } => match source.find_root() {
+                DataFusionError::ResourcesExhausted(_) => {
+                    Some("give it more with `--memory`, or narrow the range with `--from` and `--to`".to_owned())
+                }
+                _ => None,
+            },
+            Error::Busy { .. } => Some("wait for it to end; its lock is freed even if it is killed".to_owned()),
+            Error::Internal(_) => Some("please report this, with the command that led to it".to_owned()),
+            Error::Rule(_) | Error::File { .. } => None,
+        }
+    }
+
+    /// The exit status this error leads to.
+    pub fn status(&self) -> Status {
+        match self {
+            Error::Usage { .. } | Error::Rule(_) => Status::Usage,
+            Error::File { .. } | Error::Ledger { .. } | Error::Busy { .. } | Error::Query { .. } | Error::Internal(_) => Status::Incomplete,
+        }
+    }
+}
+
+/// One input that was not taken as it is: where it stands and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// The object's path.
+    pub object: String,
+    /// The place within the object, such as `record 17`; absent where the whole object is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// What is wrong, and what to do where there is something to do.
+    pub reason: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.object)?;
+        if let Some(position) = &self.position {
+            write!(f, ", {position}")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}

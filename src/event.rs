@@ -1,0 +1,176 @@
+//! The one schema of CloudTrail records as columns, and where a field's path is found in it.
+//!
+//! Columns carry CloudTrail's own names and case. Fields whose shape changes from call to call
+//! (`requestParameters`, ...) are kept as JSON text exactly as received. What rules often read below
+//! them is also a column of its own, named by its path.
+//!
+//! Record contents: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html>
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+pub mod batch;
+
+/// The version of the column layout that [`schema`] describes; a lake's ledger records it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// When the record's call ended. Null where the record has no time or one that cannot be read.
+pub const EVENT_TIME: &str = "eventTime";
+/// The identity of the record; a record delivered twice carries it twice.
+pub const EVENT_ID: &str = "eventID";
+/// `eventTime` as received, where it was not spelt as CloudTrail spells it.
+pub const EVENT_TIME_TEXT: &str = "eventTimeText";
+/// A hash of the record's text, where it has no `eventID`: such a record is identified by what it says.
+pub const CONTENT_ID: &str = "contentID";
+/// Members that have no column, or whose value is not of their column's type, as JSON text.
+pub const OTHER_FIELDS: &str = "otherFields";
+
+/// How a column holds its field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A boolean.
+    Flag,
+    /// Any JSON value, as text.
+    Json,
+}
+
+/// The top-level fields with a column, roughly in the order in which CloudTrail writes them.
+pub(crate) const TOP_LEVEL: &[(&str, Kind)] = &[
+    ("eventVersion", Kind::Text),
+    ("userIdentity", Kind::Json),
+    ("eventSource", Kind::Text),
+    ("eventName", Kind::Text),
+    ("awsRegion", Kind::Text),
+    ("sourceIPAddress", Kind::Text),
+    ("userAgent", Kind::Text),
+    ("errorCode", Kind::Text),
+    ("errorMessage", Kind::Text),
+    ("requestParameters", Kind::Json),
+    ("responseElements", Kind::Json),
+    ("additionalEventData", Kind::Json),
+    ("requestID", Kind::Text),
+    (EVENT_ID, Kind::Text),
+    ("readOnly", Kind::Flag),
+    ("resources", Kind::Json),
+    ("eventType", Kind::Text),
+    ("apiVersion", Kind::Text),
+    ("managementEvent", Kind::Flag),
+    ("recipientAccountId", Kind::Text),
+    ("sharedEventID", Kind::Text),
+    ("vpcEndpointId", Kind::Text),
+    ("vpcEndpointAccountId", Kind::Text),
+    ("eventCategory", Kind::Text),
+    ("serviceEventDetails", Kind::Json),
+    ("addendum", Kind::Json),
+    ("sessionCredentialFromConsole", Kind::Text),
+    ("edgeDeviceDetails", Kind::Json),
+    ("eventContext", Kind::Json),
+    ("tlsDetails", Kind::Json),
+];
+
+/// The hot paths: strings below a JSON column that have a column of their own, by column name,
+/// JSON column and the path within it.
+pub(crate) const HOT: &[(&str, &str, &[&str])] = &[
+    ("userIdentity.type", "userIdentity", &["type"]),
+    ("userIdentity.userName", "userIdentity", &["userName"]),
+    ("userIdentity.accountId", "userIdentity", &["accountId"]),
+    ("userIdentity.invokedBy", "userIdentity", &["invokedBy"]),
+    (
+        "userIdentity.sessionContext.sessionIssuer.userName",
+        "userIdentity",
+        &["sessionContext", "sessionIssuer", "userName"],
+    ),
+    ("additionalEventData.MFAUsed", "additionalEventData", &["MFAUsed"]),
+    ("responseElements.ConsoleLogin", "responseElements", &["ConsoleLogin"]),
+];
+
+/// The schema of records: of a lake's files, of raw records in memory, and of the SQL table `cloudtrail`.
+pub fn schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let time = std::iter::once(Field::new(EVENT_TIME, utc, true));
+        let top = TOP_LEVEL.iter().map(|(name, kind)| {
+            let data_type = match kind {
+                Kind::Text | Kind::Json => DataType::Utf8View,
+                Kind::Flag => DataType::Boolean,
+            };
+            Field::new(*name, data_type, true)
+        });
+        let text = |name: &str| Field::new(name, DataType::Utf8View, true);
+        let hot = HOT.iter().map(|(name, _, _)| text(name));
+        let ours = [EVENT_TIME_TEXT, CONTENT_ID, OTHER_FIELDS].into_iter().map(text);
+        Arc::new(Schema::new(time.chain(top).chain(hot).chain(ours).collect::<Vec<_>>()))
+    });
+    Arc::clone(&SCHEMA)
+}
+
+/// Where the value of a field's path lies in [`schema`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place<'p> {
+    /// A column of its own: a top-level field.
+    Column(&'p str, Kind),
+    /// `eventTime`, a timestamp.
+    Time,
+    /// Below a JSON column.
+    Below {
+        /// The JSON column.
+        column: &'static str,
+        /// The keys from there to the value.
+        path: &'p [String],
+        /// The column that holds the value where it is a string, if the path is hot.
+        hot: Option<&'static str>,
+    },
+}
+
+/// The place of a field, given as its keys from the top of the record.
+pub fn place(path: &[String]) -> Place<'_> {
+    match path {
+        [] => Place::Below { column: OTHER_FIELDS, path, hot: None },
+        [name] if name == EVENT_TIME => Place::Time,
+        [name, below @ ..] => match TOP_LEVEL.iter().find(|(column, _)| column == name) {
+            Some((column, kind)) if below.is_empty() => Place::Column(column, *kind),
+            Some((column, Kind::Json)) => {
+                let hot = HOT.iter().find(|(_, top, keys)| top == column && below == *keys);
+                Place::Below { column, path: below, hot: hot.map(|(name, _, _)| *name) }
+            }
+            _ => Place::Below { column: OTHER_FIELDS, path, hot: None },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Vec<String> {
+        text.split('.').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_path_has_one_place() {
+        assert_eq!(place(&path("eventName")), Place::Column("eventName", Kind::Text));
+        assert_eq!(place(&path("eventTime")), Place::Time);
+        let below = |text: &str| match place(&path(text)) {
+            Place::Below { column, path, hot } => (column, path.to_vec(), hot),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            below("additionalEventData.MFAUsed"),
+            ("additionalEventData", path("MFAUsed"), Some("additionalEventData.MFAUsed"))
+        );
+        assert_eq!(below("userIdentity.arn"), ("userIdentity", path("arn"), None));
+        assert_eq!(below("newKey.inner"), (OTHER_FIELDS, path("newKey.inner"), None));
+        assert_eq!(below("eventName.inner"), (OTHER_FIELDS, path("eventName.inner"), None));
+    }
+
+    #[test]
+    fn every_column_has_its_own_name() {
+        let schema = schema();
+        let names: std::collections::BTreeSet<_> =
+            schema.fields().iter().map(|field| field.name().to_lowercase()).collect();
+        assert_eq!(names.len(), schema.fields().len(), "engines that fold case must see distinct names");
+    }
+}

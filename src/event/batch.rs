@@ -1,0 +1,278 @@
+//! Records to columns.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanBuilder, RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder,
+};
+use arrow::error::ArrowError;
+use memchr::memmem;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::{EVENT_ID, EVENT_TIME, HOT, Kind, TOP_LEVEL};
+use crate::raw::envelope::Record;
+use crate::raw::json::{self, Member};
+use crate::store::hex;
+use crate::time;
+
+enum Column {
+    Text(StringViewBuilder),
+    Flag(BooleanBuilder),
+}
+
+/// Gathers records into a batch of [`super::schema`].
+pub struct BatchBuilder {
+    time: TimestampMicrosecondBuilder,
+    top: Vec<Column>,
+    hot: Vec<StringViewBuilder>,
+    time_text: StringViewBuilder,
+    content_id: StringViewBuilder,
+    other_fields: StringViewBuilder,
+    rows: usize,
+    repeated_keys: u64,
+}
+
+impl Default for BatchBuilder {
+    fn default() -> Self {
+        BatchBuilder {
+            time: TimestampMicrosecondBuilder::new().with_timezone("UTC"),
+            top: TOP_LEVEL
+                .iter()
+                .map(|(_, kind)| match kind {
+                    Kind::Text | Kind::Json => Column::Text(text_builder()),
+                    Kind::Flag => Column::Flag(BooleanBuilder::new()),
+                })
+                .collect(),
+            hot: HOT.iter().map(|_| text_builder()).collect(),
+            time_text: text_builder(),
+            content_id: text_builder(),
+            other_fields: text_builder(),
+            rows: 0,
+            repeated_keys: 0,
+        }
+    }
+}
+
+fn text_builder() -> StringViewBuilder {
+    StringViewBuilder::new()
+}
+
+impl BatchBuilder {
+    /// How many records were added since the last [`BatchBuilder::finish`].
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether no record was added.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Adds a record. Whatever it holds, it is kept: a member without a column, or whose value does
+    /// not fit its column, goes to `otherFields`. Where a key is repeated the first value counts.
+    pub fn push(&mut self, record: &Record<'_>) {
+        let Placed { time, top, mut others, repeated } = Placed::new(&record.members);
+        self.repeated_keys += u64::from(repeated);
+
+        let time_text = time.and_then(|(member, value)| {
+            let text = json::string(value);
+            if text.is_none() && value.get() != "null" {
+                others.push(member);
+            }
+            text
+        });
+        let instant = time_text.as_deref().and_then(time::parse_event_time);
+        self.time.append_option(instant);
+        let odd_spelling = time_text.as_deref().filter(|text| !time::is_canonical(text));
+        self.time_text.append_option(odd_spelling);
+
+        let mut has_id = false;
+        for (((name, kind), column), found) in TOP_LEVEL.iter().zip(&mut self.top).zip(&top) {
+            let Some((member, value)) = found.filter(|(_, value)| value.get() != "null") else {
+                match column {
+                    Column::Text(column) => column.append_null(),
+                    Column::Flag(column) => column.append_null(),
+                }
+                continue;
+            };
+            let fits = match (column, kind) {
+                (Column::Text(column), Kind::Json) => {
+                    column.append_value(value.get());
+                    true
+                }
+                (Column::Text(column), _) => {
+                    let text = scalar_text(value).filter(|text| *name != EVENT_ID || !text.is_empty());
+                    has_id |= *name == EVENT_ID && text.is_some();
+                    column.append_option(text.as_deref());
+                    text.is_some()
+                }
+                (Column::Flag(column), _) => {
+                    let flag = flag(value);
+                    column.append_option(flag);
+                    flag.is_some()
+                }
+            };
+            if !fits {
+                others.push(member);
+            }
+        }
+        self.content_id.append_option((!has_id).then(|| content_id(record.text)));
+
+        let mut identity: Option<(&str, Option<Vec<Member<'_>>>)> = None;
+        for ((_, column, path), builder) in HOT.iter().zip(&mut self.hot) {
+            let value = TOP_LEVEL
+                .iter()
+                .position(|(name, _)| name == column)
+                .and_then(|index| top[index])
+                .map(|(_, value)| value.get())
+                .filter(|value| may_hold(value, path));
+            let leaf = value.and_then(|value| {
+                if identity.as_ref().is_none_or(|(split, _)| !std::ptr::eq(*split, value)) {
+                    identity = Some((value, json::members(value)));
+                }
+                identity.as_ref().and_then(|(_, members)| string_below(members.as_deref()?, path))
+            });
+            builder.append_option(leaf.as_deref());
+        }
+        self.other_fields.append_option(object_text(&others));
+        self.rows += 1;
+    }
+
+    /// How many of all the records added had a top-level key twice.
+    pub fn repeated_keys(&self) -> u64 {
+        self.repeated_keys
+    }
+
+    /// The gathered records as a batch; the builder is empty afterwards.
+    pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.rows = 0;
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(self.time.finish())];
+        for column in &mut self.top {
+            columns.push(match column {
+                Column::Text(column) => Arc::new(column.finish()),
+                Column::Flag(column) => Arc::new(column.finish()),
+            });
+        }
+        let texts = [&mut self.time_text, &mut self.content_id, &mut self.other_fields];
+        for column in self.hot.iter_mut().chain(texts) {
+            columns.push(Arc::new(column.finish()));
+        }
+        RecordBatch::try_new(super::schema(), columns)
+    }
+}
+
+type Found<'m, 'a> = Option<(&'m Member<'a>, &'a RawValue)>;
+
+/// A record's members by the column they go to.
+struct Placed<'m, 'a> {
+    time: Found<'m, 'a>,
+    top: Vec<Found<'m, 'a>>,
+    others: Vec<&'m Member<'a>>,
+    repeated: bool,
+}
+
+impl<'m, 'a> Placed<'m, 'a> {
+    fn new(members: &'m [Member<'a>]) -> Self {
+        let mut placed = Placed { time: None, top: vec![None; TOP_LEVEL.len()], others: Vec::new(), repeated: false };
+        let mut unknown = Vec::new();
+        let mut expected = 0;
+        for member in members {
+            let key = member.0.as_ref();
+            // Records list their members in much the same order as TOP_LEVEL does.
+            let slot = (expected..TOP_LEVEL.len()).chain(0..expected).find(|index| TOP_LEVEL[*index].0 == key);
+            match slot {
+                Some(index) => {
+                    expected = index + 1;
+                    placed.set(Some(index), member);
+                }
+                None if key == EVENT_TIME => placed.set(None, member),
+                None => unknown.push(member),
+            }
+        }
+        for member in unknown {
+            placed.place_other_case(member);
+        }
+        placed
+    }
+
+    fn set(&mut self, index: Option<usize>, member: &'m Member<'a>) {
+        let slot = index.map_or(&mut self.time, |index| &mut self.top[index]);
+        if slot.is_some() {
+            self.repeated = true;
+            self.others.push(member);
+        } else {
+            *slot = Some((member, member.1));
+        }
+    }
+
+    /// A key that differs from a field's name only in case stands for that field, unless the exact key is there too.
+    fn place_other_case(&mut self, member: &'m Member<'a>) {
+        let key = member.0.as_ref();
+        let index = TOP_LEVEL.iter().position(|(name, _)| name.eq_ignore_ascii_case(key));
+        let free = match index {
+            Some(index) => self.top[index].is_none(),
+            None => key.eq_ignore_ascii_case(EVENT_TIME) && self.time.is_none(),
+        };
+        if free {
+            self.set(index, member);
+        } else {
+            self.others.push(member);
+        }
+    }
+}
+
+/// The text of a string, number or boolean.
+fn scalar_text(value: &RawValue) -> Option<Cow<'_, str>> {
+    match value.get().as_bytes().first()? {
+        b'"' => json::string(value),
+        b'{' | b'[' | b'n' => None,
+        _ => Some(Cow::Borrowed(value.get())),
+    }
+}
+
+/// A boolean, also where it is spelt as a string.
+fn flag(value: &RawValue) -> Option<bool> {
+    let text = scalar_text(value)?;
+    if text.eq_ignore_ascii_case("true") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Whether JSON text may hold a value below `path`: looks for the last key's letters, which can
+/// only hide in an escape.
+fn may_hold(value: &str, path: &[&str]) -> bool {
+    path.last().is_some_and(|key| {
+        memmem::find(value.as_bytes(), key.as_bytes()).is_some() || memmem::find(value.as_bytes(), b"\\u").is_some()
+    })
+}
+
+fn string_below<'a>(members: &[Member<'a>], path: &[&str]) -> Option<Cow<'a, str>> {
+    let (key, rest) = path.split_first()?;
+    let value = members.iter().find(|(name, _)| name == key)?.1;
+    if rest.is_empty() {
+        return json::string(value);
+    }
+    string_below(&json::members(value.get())?, rest)
+}
+
+fn object_text(members: &[&Member<'_>]) -> Option<String> {
+    if members.is_empty() {
+        return None;
+    }
+    let pairs = members.iter().map(|(key, value)| {
+        let key = serde_json::Value::from(key.as_ref());
+        format!("{key}:{}", value.get())
+    });
+    Some(format!("{{{}}}", pairs.collect::<Vec<_>>().join(",")))
+}
+
+/// The identity of a record without an `eventID`.
+fn content_id(text: &str) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(text.as_bytes())[..16]))
+}

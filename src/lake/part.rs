@@ -1,0 +1,123 @@
+//! One file of a lake: the records of one date, sorted and encoded.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
+use arrow::compute::{self, SortColumn};
+use arrow::datatypes::TimestampMicrosecondType;
+use arrow::error::ArrowError;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use sha2::{Digest as _, Sha256};
+
+use super::ledger::FileEntry;
+use crate::event;
+use crate::store::hex;
+use crate::time::{self, DAY};
+
+/// Rows that are gathered and encoded at a time.
+const CHUNK_ROWS: usize = 16_384;
+/// Rows in a data page, at most: the least that a reader decompresses.
+const PAGE_ROWS: usize = 8_192;
+/// Rows in a row group, at most.
+const GROUP_ROWS: usize = 1 << 20;
+
+/// The records that are to be written to the next file of one date.
+#[derive(Debug, Default)]
+pub struct Part {
+    batches: Vec<RecordBatch>,
+    identity: Sha256,
+    /// Their size in memory, in bytes.
+    pub memory: usize,
+}
+
+impl Part {
+    /// Adds records of the object with the identity `object`; `hashes` are those of their texts, in order.
+    pub fn push(&mut self, object: &str, batch: RecordBatch, hashes: impl Iterator<Item = u128>) {
+        self.identity.update(object);
+        for hash in hashes {
+            self.identity.update(hash.to_le_bytes());
+        }
+        self.memory += batch.get_array_memory_size();
+        self.batches.push(batch);
+    }
+
+    /// Sorts and encodes the records of `date`. The file's name tells what it holds: the same
+    /// records of the same objects give the same name.
+    pub fn encode(self, date: Option<i64>) -> Result<(FileEntry, Vec<u8>), ParquetError> {
+        let name = hex(&self.identity.finalize()[..16]);
+        let path = format!("{}/part-{name}.parquet", folder(date));
+        let rows = sorted_rows(&self.batches)?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_data_page_row_count_limit(PAGE_ROWS)
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_created_by(concat!("tawny ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties))?;
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        for chunk in rows.chunks(CHUNK_ROWS) {
+            writer.write(&compute::interleave_record_batch(&batches, chunk)?)?;
+        }
+        let bytes = writer.into_inner()?;
+        let times = || self.batches.iter().map(|batch| batch.column(0).as_primitive::<TimestampMicrosecondType>());
+        let entry = FileEntry {
+            path,
+            bytes: bytes.len() as u64,
+            records: rows.len() as u64,
+            first_event: times().filter_map(compute::min).min(),
+            last_event: times().filter_map(compute::max).max(),
+        };
+        Ok((entry, bytes))
+    }
+}
+
+/// The folder of a date, given as the midnight it begins with; `None` for records without a time,
+/// whose folder carries Hive's name for a null.
+fn folder(date: Option<i64>) -> String {
+    let date = date.map_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_owned(), time::utc_date);
+    format!("date={date}")
+}
+
+/// The order of all rows by (eventSource, eventName, eventTime), as (batch, row): what a hunt for
+/// one event reads lies together.
+fn sorted_rows(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>, ArrowError> {
+    let places: Vec<(usize, usize)> = batches
+        .iter()
+        .enumerate()
+        .flat_map(|(batch, records)| (0..records.num_rows()).map(move |row| (batch, row)))
+        .collect();
+    let key = |name: &str| -> Result<SortColumn, ArrowError> {
+        let arrays: Vec<&dyn Array> =
+            batches.iter().filter_map(|batch| batch.column_by_name(name)).map(AsRef::as_ref).collect();
+        Ok(SortColumn { values: compute::concat(&arrays)?, options: None })
+    };
+    let keys = [key("eventSource")?, key("eventName")?, key(event::EVENT_TIME)?];
+    let order = compute::lexsort_to_indices(&keys, None)?;
+    Ok(order.values().iter().map(|index| places[*index as usize]).collect())
+}
+
+/// Splits a batch by event date: the midnight each date begins with (`None` for records without a
+/// time) and the rows of it.
+pub fn by_date(batch: &RecordBatch) -> Result<Vec<(Option<i64>, RecordBatch, Vec<usize>)>, ArrowError> {
+    let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+    let dates: Vec<Option<i64>> =
+        times.iter().map(|time| time.map(|time| time.div_euclid(DAY) * DAY)).collect();
+    let mut distinct = dates.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let rows_of = |date: &Option<i64>| (0..dates.len()).filter(|row| dates[*row] == *date).collect::<Vec<_>>();
+    if let [date] = distinct.as_slice() {
+        return Ok(vec![(*date, batch.clone(), rows_of(date))]);
+    }
+    let mut split = Vec::with_capacity(distinct.len());
+    for date in distinct {
+        let rows = rows_of(&date);
+        let indices: ArrayRef = Arc::new(arrow::array::UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64)));
+        split.push((date, compute::take_record_batch(batch, indices.as_ref())?, rows));
+    }
+    Ok(split)
+}

@@ -1,0 +1,227 @@
+//! Where objects lie: finding, reading and durably writing them. The only module that knows
+//! `object_store` and the file system's ways.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use object_store::local::LocalFileSystem;
+use object_store::ObjectStoreExt as _;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use crate::error::Error;
+
+/// One stored object: a file on disk.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Object {
+    /// The object's path as the user would write it.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last changed, in microseconds since the epoch.
+    pub modified: i64,
+}
+
+impl Object {
+    /// What tells this version of the object from any other: a hash of path, size and time of change.
+    pub fn identity(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.path.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(self.size.to_le_bytes());
+        hash.update(self.modified.to_le_bytes());
+        hex(&hash.finalize()[..16])
+    }
+}
+
+/// The lower-case hexadecimal text of `bytes`.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+        }
+        text
+    })
+}
+
+/// Finds the objects that `source` names: a file, a folder (all below it), or a glob of either.
+/// Sorted by path, so that a run over the same sources sees the same order.
+pub fn find(source: &str) -> Result<Vec<Object>, Error> {
+    let named = Path::new(source);
+    let roots = if named.exists() {
+        vec![named.to_path_buf()]
+    } else if source.contains(['*', '?', '[']) {
+        glob::glob(source)
+            .map_err(|error| Error::usage(format!("`{source}` is not a pattern: {error}")))?
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Error::File {
+                action: "list",
+                path: error.path().to_path_buf(),
+                source: error.into(),
+            })?
+    } else {
+        Vec::new()
+    };
+    if roots.is_empty() {
+        return Err(Error::Usage {
+            message: format!("nothing lies at `{source}`"),
+            hint: Some("name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'".to_owned()),
+        });
+    }
+    let mut objects = Vec::new();
+    for root in roots {
+        descend(&root, &mut objects)?;
+    }
+    objects.sort();
+    objects.dedup();
+    Ok(objects)
+}
+
+fn descend(path: &Path, objects: &mut Vec<Object>) -> Result<(), Error> {
+    let failed = |source| Error::File { action: "list", path: path.to_path_buf(), source };
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).map_err(failed)? {
+            descend(&entry.map_err(failed)?.path(), objects)?;
+        }
+    } else {
+        let modified = metadata.modified().map_err(failed)?;
+        let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        objects.push(Object {
+            path: path.to_path_buf(),
+            size: metadata.len(),
+            modified: i64::try_from(modified.as_micros()).unwrap_or(i64::MAX),
+        });
+    }
+    Ok(())
+}
+
+/// Reads whole objects.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    store: Arc<LocalFileSystem>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Reader { store: Arc::new(LocalFileSystem::new()) }
+    }
+}
+
+impl Reader {
+    /// All bytes of `object`; the error says why not, in words.
+    pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, String> {
+        let path = std::path::absolute(&object.path).map_err(|error| error.to_string())?;
+        let key = object_store::path::Path::from_absolute_path(path).map_err(|error| error.to_string())?;
+        let result = self.store.get(&key).await.map_err(|error| plain(&error))?;
+        result.bytes().await.map_err(|error| plain(&error))
+    }
+}
+
+/// The innermost cause of a store's error, without the store's own wrapping.
+fn plain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Reads a text file, such as a rule.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let failed = |source| Error::File { action: "read", path: path.to_path_buf(), source };
+    let bytes = fs::read(path).map_err(failed)?;
+    String::from_utf8(bytes)
+        .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error())))
+}
+
+/// A file that is complete and on disk, but not yet at its place.
+#[derive(Debug)]
+pub struct Staged {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+/// Writes what `path` is to hold to a file in `staging`, on the same file system, and forces it to disk.
+pub fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error> {
+    let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
+    let mut file = tempfile::NamedTempFile::new_in(staging).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    Ok(Staged { file, path: path.to_path_buf() })
+}
+
+impl Staged {
+    /// Puts the file at its place, where it is seen all at once.
+    pub fn publish(self) -> Result<(), Error> {
+        let failed = |source| Error::File { action: "write", path: self.path.clone(), source };
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        create_folder(folder)?;
+        self.file.persist(&self.path).map_err(|error| failed(error.error))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    }
+}
+
+/// Folders for unfinished work. They vanish when their run ends, also when it is broken off.
+#[derive(Debug, Clone, Default)]
+pub struct Scratch {
+    folders: Arc<Mutex<Vec<PathBuf>>>,
+}
+
+impl Scratch {
+    /// Makes a folder in `parent` that vanishes with the result.
+    pub fn folder_in(&self, parent: &Path) -> Result<TempDir, Error> {
+        create_folder(parent)?;
+        let folder = tempfile::Builder::new()
+            .prefix(SCRATCH_PREFIX)
+            .tempdir_in(parent)
+            .map_err(|source| Error::File { action: "create", path: parent.to_path_buf(), source })?;
+        if let Ok(mut folders) = self.folders.lock() {
+            folders.push(folder.path().to_path_buf());
+        }
+        Ok(folder)
+    }
+
+    /// Removes all folders at once, for a run that is being broken off.
+    pub fn remove_all(&self) {
+        if let Ok(folders) = self.folders.lock() {
+            for folder in folders.iter() {
+                // Nothing is lost where this fails: no reader looks into scratch folders.
+                fs::remove_dir_all(folder).ok();
+            }
+        }
+    }
+}
+
+/// Removes scratch folders that a killed run left in `parent`. Only for one who holds the lock on it.
+pub fn remove_stale_scratch(parent: &Path) -> Result<(), Error> {
+    let failed = |source| Error::File { action: "clean", path: parent.to_path_buf(), source };
+    for entry in fs::read_dir(parent).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
+            fs::remove_dir_all(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+const SCRATCH_PREFIX: &str = "scratch-";
+
+/// Creates a folder and those above it.
+pub fn create_folder(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|source| Error::File { action: "create", path: path.to_path_buf(), source })
+}
+
+/// Takes the lock file at `path` for as long as the result lives; `None` where another process has it.
+/// The system frees the lock when its holder ends, however it ends.
+pub fn try_lock(path: &Path) -> Result<Option<File>, Error> {
+    let failed = |source| Error::File { action: "lock", path: path.to_path_buf(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}

@@ -1,0 +1,110 @@
+//! What was read and what became of it, so that nothing is lost without a word.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::error::Fault;
+
+/// How many faults are kept with their text; beyond that they are only counted.
+const MAX_FAULTS: usize = 1_000;
+
+/// The reconciliation of a run's input: everything read is accounted for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Objects: `read = used + already_converted + sum(skipped) + rejected`.
+    pub objects: Count,
+    /// Records: `read = used + duplicates + passed_over + sum(skipped) + rejected`. Those within
+    /// rejected objects cannot be counted and are not.
+    pub records: Count,
+    /// Bytes of the objects as stored.
+    pub stored_bytes: u64,
+    /// Bytes of the objects once inflated.
+    pub json_bytes: u64,
+    /// Used records whose time is missing or cannot be read: kept, but in no window.
+    pub without_time: u64,
+    /// Invalid UTF-8 sequences that were replaced.
+    pub replaced_bytes: u64,
+    /// Used records that had a top-level key twice.
+    pub repeated_keys: u64,
+    /// The first faults, with place and reason.
+    pub faults: Vec<Fault>,
+}
+
+/// Counts of one kind of input by what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// All there were.
+    pub read: u64,
+    /// Converted or hunted.
+    pub used: u64,
+    /// Converted by an earlier run and therefore left alone.
+    pub already_converted: u64,
+    /// Copies of records used in the same run.
+    pub duplicates: u64,
+    /// Read but without the words that a match of the hunted rules must hold, and so not looked at further.
+    pub passed_over: u64,
+    /// Known to be no CloudTrail records, by kind.
+    pub skipped: BTreeMap<String, u64>,
+    /// Unusable, each with a fault.
+    pub rejected: u64,
+}
+
+impl Count {
+    /// Whether everything read is accounted for.
+    pub fn balances(&self) -> bool {
+        let skipped: u64 = self.skipped.values().sum();
+        self.read
+            == self.used + self.already_converted + self.duplicates + self.passed_over + skipped + self.rejected
+    }
+
+    /// Counts one more that was skipped.
+    pub fn skip(&mut self, kind: &str) {
+        self.read += 1;
+        *self.skipped.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    fn add(&mut self, other: Count) {
+        self.read += other.read;
+        self.used += other.used;
+        self.already_converted += other.already_converted;
+        self.duplicates += other.duplicates;
+        self.passed_over += other.passed_over;
+        self.rejected += other.rejected;
+        for (kind, count) in other.skipped {
+            *self.skipped.entry(kind).or_default() += count;
+        }
+    }
+}
+
+impl Tally {
+    /// Adds what another part of the same run read.
+    pub fn add(&mut self, other: Tally) {
+        self.objects.add(other.objects);
+        self.records.add(other.records);
+        self.stored_bytes += other.stored_bytes;
+        self.json_bytes += other.json_bytes;
+        self.without_time += other.without_time;
+        self.replaced_bytes += other.replaced_bytes;
+        self.repeated_keys += other.repeated_keys;
+        let room = MAX_FAULTS.saturating_sub(self.faults.len());
+        self.faults.extend(other.faults.into_iter().take(room));
+    }
+
+    /// Notes a fault, within the bound.
+    pub fn fault(&mut self, fault: Fault) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
+    /// Whether everything read is accounted for.
+    pub fn balances(&self) -> bool {
+        self.objects.balances() && self.records.balances()
+    }
+
+    /// Whether some input could not be used.
+    pub fn is_incomplete(&self) -> bool {
+        self.objects.rejected + self.records.rejected > 0
+    }
+}

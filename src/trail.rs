@@ -1,0 +1,231 @@
+//! A raw trail: its objects, and each object's records as columns.
+
+use std::path::Path;
+
+use arrow::array::{Array as _, RecordBatch};
+use memchr::memmem::Finder;
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Error, Fault};
+use crate::event::batch::BatchBuilder;
+use crate::raw::{self, envelope, envelope::Item};
+use crate::store::{self, Object};
+use crate::tally::Tally;
+
+/// Records in a decoded batch, at most.
+const BATCH_ROWS: usize = 8_192;
+
+/// The objects of a raw trail, in the order in which they are read.
+#[derive(Debug, Clone, Default)]
+pub struct Trail {
+    /// The objects that may hold records, by delivery date and path.
+    pub objects: Vec<Object>,
+    /// The objects that were left out by their path alone.
+    pub left_out: Tally,
+}
+
+impl Trail {
+    /// Finds the objects that `sources` name; see [`store::find`]. What lies in `except`, a lake
+    /// within its own source, is left out.
+    pub fn find(sources: &[String], except: Option<&Path>) -> Result<Trail, Error> {
+        let mut objects = Vec::new();
+        for source in sources {
+            objects.append(&mut store::find(source)?);
+        }
+        objects.sort();
+        objects.dedup();
+        let mut trail = Trail::default();
+        for object in objects {
+            let skipped = if except.is_some_and(|lake| object.path.starts_with(lake)) {
+                Some("the lake itself".to_owned())
+            } else if object.size == 0 {
+                Some("empty".to_owned())
+            } else {
+                raw::skipped_by_path(&object.path)
+            };
+            match skipped {
+                Some(kind) => trail.left_out.objects.skip(&kind),
+                None => trail.objects.push(object),
+            }
+        }
+        trail.objects.sort_by_cached_key(|object| (delivery_date(&object.path).to_owned(), object.path.clone()));
+        Ok(trail)
+    }
+}
+
+/// The date in an object's name, `YYYYMMDD` before a `T`: when it was delivered. Empty where there is none.
+fn delivery_date(path: &Path) -> &str {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.split('_')
+        .filter_map(|part| part.split_once('T'))
+        .map(|(date, _)| date)
+        .find(|date| date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()))
+        .unwrap_or_default()
+}
+
+/// Tells by a record's bare text that it cannot match: words that every match must hold.
+///
+/// A word may be written with a JSON escape, so a text with `\u` in it is always admitted.
+#[derive(Debug, Clone, Default)]
+pub struct Sieve {
+    /// Alternatives (one a rule), each a list of clauses that must all hold, each of them a list of
+    /// words of which one must occur.
+    alternatives: Vec<Vec<Vec<Finder<'static>>>>,
+}
+
+impl Sieve {
+    /// A sieve that admits what any of `alternatives` admits; `None` among them admits everything.
+    pub fn new(alternatives: Vec<Vec<Vec<String>>>) -> Sieve {
+        if alternatives.iter().any(Vec::is_empty) {
+            return Sieve::default();
+        }
+        let finder = |word: String| Finder::new(&word).into_owned();
+        let clause = |words: Vec<String>| words.into_iter().map(finder).collect();
+        let alternatives = alternatives
+            .into_iter()
+            .map(|clauses| clauses.into_iter().map(clause).collect())
+            .collect();
+        Sieve { alternatives }
+    }
+
+    /// Whether `text` may hold a match.
+    pub fn admits(&self, text: &str) -> bool {
+        let text = text.as_bytes();
+        let holds = |words: &Vec<Finder<'_>>| words.iter().any(|word| word.find(text).is_some());
+        self.alternatives.is_empty()
+            || self.alternatives.iter().any(|clauses| clauses.iter().all(holds))
+            || memchr::memmem::find(text, b"\\u").is_some()
+    }
+}
+
+/// What one object held.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// Its records.
+    pub batches: Vec<RecordBatch>,
+    /// A hash of each record's text, in the order of the batches' rows.
+    pub hashes: Vec<u128>,
+    /// What became of all it held.
+    pub tally: Tally,
+}
+
+/// Decodes the bytes of `object` to records, passing over those that `sieve` does not admit.
+pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> Result<Decoded, Error> {
+    let mut decoded = Decoded::default();
+    decoded.tally.objects.read = 1;
+    decoded.tally.stored_bytes = object.size;
+    let text = match bytes.and_then(raw::text) {
+        Ok(text) => text,
+        Err(reason) => return Ok(rejected(object, reason)),
+    };
+    decoded.tally.json_bytes = text.text.len() as u64;
+    decoded.tally.replaced_bytes = text.replaced as u64;
+    if text.text.trim_ascii_start().is_empty() {
+        decoded.tally.objects.read = 0;
+        decoded.tally.objects.skip("empty");
+        return Ok(decoded);
+    }
+    if !sieve.admits(&text.text) {
+        decoded.tally.objects.passed_over = 1;
+        return Ok(decoded);
+    }
+    let mut builder = BatchBuilder::default();
+    let mut broken = None;
+    let Decoded { batches, hashes, tally } = &mut decoded;
+    let walked = envelope::items(&text.text, &|text| sieve.admits(text), &mut |item| match item {
+        Item::Record(record) => {
+            tally.records.read += 1;
+            tally.records.used += 1;
+            builder.push(&record);
+            hashes.push(hash(record.text));
+            if builder.len() == BATCH_ROWS {
+                match builder.finish() {
+                    Ok(batch) => batches.push(batch),
+                    Err(error) => broken = Some(error),
+                }
+            }
+        }
+        Item::PassedOver => {
+            tally.records.read += 1;
+            tally.records.passed_over += 1;
+        }
+        Item::Skipped(kind) => tally.records.skip(kind),
+        Item::Rejected { position, reason } => {
+            tally.records.read += 1;
+            tally.records.rejected += 1;
+            let object = object.path.display().to_string();
+            tally.fault(Fault { object, position: Some(position), reason });
+        }
+    });
+    if let Err(reason) = walked {
+        if is_other_file(&object.path, &reason) {
+            let mut other = Decoded::default();
+            other.tally.objects.skip("not JSON");
+            return Ok(other);
+        }
+        return Ok(rejected(object, reason));
+    }
+    if !builder.is_empty() {
+        match builder.finish() {
+            Ok(batch) => decoded.batches.push(batch),
+            Err(error) => broken = Some(error),
+        }
+    }
+    if let Some(error) = broken {
+        return Err(Error::Internal(format!("a batch of `{}`: {error}", object.path.display())));
+    }
+    decoded.tally.objects.used = 1;
+    decoded.tally.repeated_keys = builder.repeated_keys();
+    decoded.tally.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
+    Ok(decoded)
+}
+
+fn rejected(object: &Object, reason: String) -> Decoded {
+    let mut decoded = Decoded::default();
+    decoded.tally.objects.read = 1;
+    decoded.tally.objects.rejected = 1;
+    decoded.tally.stored_bytes = object.size;
+    decoded.tally.fault(Fault { object: object.path.display().to_string(), position: None, reason });
+    decoded
+}
+
+/// Whether an object that is not JSON does not claim to be: a README in the folder is no fault.
+fn is_other_file(path: &Path, reason: &str) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let claims = [".json", ".gz", ".jsonl", ".ndjson", ".cloudtrail"].iter().any(|end| name.ends_with(end));
+    reason == raw::envelope::NOT_JSON && !claims
+}
+
+fn hash(text: &str) -> u128 {
+    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    digest.first_chunk::<16>().map_or(0, |bytes| u128::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(clauses: &[&[&str]]) -> Vec<Vec<String>> {
+        clauses.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect()
+    }
+
+    #[test]
+    fn a_sieve_admits_whatever_may_match() {
+        let sieve = Sieve::new(vec![words(&[&["ConsoleLogin", "signin"], &["Failure"]]), words(&[&["StopLogging"]])]);
+        for text in ["ConsoleLogin Failure", "signin Failure", "StopLogging", r"\u0043onsoleLogin"] {
+            assert!(sieve.admits(text), "{text}");
+        }
+        for text in ["", "ConsoleLogin", "Failure", "stoplogging"] {
+            assert!(!sieve.admits(text), "{text}");
+        }
+        assert!(Sieve::new(vec![words(&[&["a"]]), vec![]]).admits("b"));
+        assert!(Sieve::default().admits(""));
+    }
+
+    #[test]
+    fn delivery_dates_come_from_names() {
+        let name = "111122223333_CloudTrail_eu-west-1_20250304T1005Z_abcdefghijklmnop.json.gz";
+        assert_eq!(delivery_date(Path::new(name)), "20250304");
+        assert_eq!(delivery_date(Path::new("x/Test.json")), "");
+    }
+}
