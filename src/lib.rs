@@ -9,3 +9,7 @@ pub mod trail;
 pub mod lake;
 pub mod convert;
 pub mod rule;
+pub mod sql;
+pub mod engine;
+pub mod finding;
+pub mod hunt;

@@ -1,0 +1,91 @@
+//! The query engine: a session over records in memory, a raw trail or a lake.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::error::Error;
+use crate::event;
+use crate::lake::Lake;
+use crate::time::Range;
+
+pub mod lake_table;
+pub mod raw_table;
+
+use lake_table::LakeTable;
+use raw_table::RawScan;
+
+/// How queries use the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resources {
+    /// Partitions worked on at a time.
+    pub threads: usize,
+    /// Bytes for sorting and grouping; beyond that they go to disk.
+    pub memory: usize,
+    /// The folder for what goes to disk.
+    pub spill: PathBuf,
+}
+
+impl Resources {
+    fn session(&self) -> Result<SessionContext, DataFusionError> {
+        let mut config = SessionConfig::new().with_target_partitions(self.threads);
+        let options = config.options_mut();
+        // Column names carry CloudTrail's case, and so does SQL.
+        options.sql_parser.enable_ident_normalization = false;
+        options.execution.collect_statistics = false;
+        // Matches are rare: the JSON columns are decoded only where the tests hold.
+        options.execution.parquet.pushdown_filters = true;
+        let top = std::num::NonZeroUsize::MIN.saturating_add(4);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(self.memory), top)))
+            .with_temp_file_path(&self.spill)
+            .build_arc()?;
+        let mut context = SessionContext::new_with_config_rt(config, runtime);
+        datafusion_functions_json::register_all(&mut context)?;
+        Ok(context)
+    }
+
+    /// Runs `sql` with `table` as the table `cloudtrail`.
+    pub async fn run(&self, table: Arc<dyn TableProvider>, sql: &str) -> Result<Vec<RecordBatch>, DataFusionError> {
+        let context = self.session()?;
+        context.register_table("cloudtrail", table)?;
+        context.sql(sql).await?.collect().await
+    }
+
+    /// The plan that [`Resources::run`] would run, as text.
+    pub async fn plan(&self, table: Arc<dyn TableProvider>, sql: &str) -> Result<String, DataFusionError> {
+        let context = self.session()?;
+        context.register_table("cloudtrail", table)?;
+        let plan = context.sql(sql).await?.create_physical_plan().await?;
+        Ok(datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string())
+    }
+}
+
+/// Records in memory as a table.
+pub fn memory_table(batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    Ok(Arc::new(MemTable::try_new(event::schema(), vec![batches])?))
+}
+
+/// A raw trail as a table that is decoded as it is read.
+pub fn raw_table(scan: &Arc<RawScan>, threads: usize) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    let partitions = RawScan::partitions(scan, threads);
+    Ok(Arc::new(StreamingTable::try_new(event::schema(), partitions)?))
+}
+
+/// The files of a lake that may hold records with a time in `range`, as a table.
+pub fn lake_table(lake: &Lake, range: Range, threads: usize) -> Result<Arc<dyn TableProvider>, Error> {
+    let root = absolute(lake.root())?;
+    Ok(Arc::new(LakeTable::new(&root, lake.files(range)?, threads)))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| Error::File { action: "find", path: path.to_path_buf(), source })
+}

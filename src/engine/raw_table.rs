@@ -1,0 +1,99 @@
+//! A raw trail as a stream of records: objects are read, inflated and decoded as the query asks for them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use crate::event;
+use crate::store::{Object, Reader};
+use crate::tally::Tally;
+use crate::trail::{self, Decoded, Sieve, Trail};
+
+/// Called after each object with what has been read so far.
+pub type Progress = Box<dyn Fn(&Tally) + Send + Sync>;
+
+/// One pass over a raw trail.
+pub struct RawScan {
+    objects: Vec<Object>,
+    sieve: Sieve,
+    reader: Reader,
+    next: AtomicUsize,
+    tally: Mutex<Tally>,
+    progress: Progress,
+}
+
+impl std::fmt::Debug for RawScan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawScan").field("objects", &self.objects.len()).finish_non_exhaustive()
+    }
+}
+
+impl RawScan {
+    /// A pass over `trail` that passes over what `sieve` does not admit.
+    pub fn new(trail: Trail, sieve: Sieve, progress: Progress) -> Arc<RawScan> {
+        Arc::new(RawScan {
+            objects: trail.objects,
+            sieve,
+            reader: Reader::default(),
+            next: AtomicUsize::new(0),
+            tally: Mutex::new(trail.left_out),
+            progress,
+        })
+    }
+
+    /// What the pass has read so far.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().map(|tally| tally.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn partitions(scan: &Arc<RawScan>, count: usize) -> Vec<Arc<dyn PartitionStream>> {
+        let share = || Arc::new(Share { scan: Arc::clone(scan), schema: event::schema() }) as Arc<dyn PartitionStream>;
+        (0..count.max(1)).map(|_| share()).collect()
+    }
+
+    /// The records of the next object nobody has taken; `None` at the end.
+    async fn next_object(&self) -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
+        let Some(object) = self.objects.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+            return Ok(None);
+        };
+        let bytes = self.reader.read(object).await;
+        let bytes = bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
+        let Decoded { batches, tally, hashes: _ } = trail::decode(object, bytes, &self.sieve)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        if let Ok(mut total) = self.tally.lock() {
+            total.add(tally);
+            (self.progress)(&total);
+        }
+        Ok(Some(batches))
+    }
+}
+
+/// One of the streams that share a pass.
+#[derive(Debug)]
+struct Share {
+    scan: Arc<RawScan>,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for Share {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = futures::stream::try_unfold(Arc::clone(&self.scan), |scan| async move {
+            let next = scan.next_object().await?;
+            Ok::<_, DataFusionError>(next.map(|batches| (batches, scan)))
+        })
+        .map_ok(|batches| futures::stream::iter(batches).map(Ok))
+        .try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}

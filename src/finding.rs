@@ -1,0 +1,190 @@
+//! Findings: the rows of a hunt's query as the public JSON object.
+
+use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
+use arrow::compute;
+use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Error;
+use crate::rule::Rule;
+use crate::store::hex;
+use crate::{sql, time};
+
+/// What AWS writes for the name of a user that does not exist: a mistyped one, or a password in the wrong box.
+const MASKED_NAME: &str = "hidden_due_to_security_reasons";
+
+/// One burst of matches of one group.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// A hash of rule, window, group and first event: the same burst has the same id in every run.
+    pub finding_id: String,
+    /// The rule.
+    pub rule_id: String,
+    /// What the rule finds.
+    pub title: String,
+    /// How grave it is.
+    pub severity: String,
+    /// ATT&CK tactics and techniques.
+    pub mitre: Vec<String>,
+    /// The shape of the windows.
+    pub window: String,
+    /// The period in minutes.
+    pub period_minutes: Value,
+    /// The threshold it was hunted with.
+    pub threshold: u32,
+    /// The group's fields, in the rule's order; null where a record has no value.
+    pub group: Map<String, Value>,
+    /// Whether the actor is a name that AWS masked, and so no known person.
+    pub masked: bool,
+    /// The matches in the burst.
+    pub count: u64,
+    /// The most matches in any one period.
+    pub peak: u64,
+    /// The time of the first match.
+    pub first_event: String,
+    /// The time of the last match.
+    pub last_event: String,
+    /// The time of the match that first made the count reach the threshold.
+    pub trigger_time: String,
+    /// The identities of the matches, sorted.
+    pub event_ids: Vec<String>,
+    /// Where they came from, sorted, each once.
+    pub source_ips: Vec<String>,
+    /// With what, sorted, each once.
+    pub user_agents: Vec<String>,
+    /// In which regions, sorted, each once.
+    pub regions: Vec<String>,
+    /// The rule's output fields, of the event that triggered.
+    pub context: Map<String, Value>,
+    /// [`Finding::last_event`] in microseconds.
+    #[serde(skip)]
+    pub last_instant: i64,
+    #[serde(skip)]
+    order: (i64, String, Vec<Option<String>>),
+}
+
+/// The findings of `rule` in the rows of its query.
+pub fn from_rows(rule: &Rule, rows: &[RecordBatch]) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for batch in rows {
+        let table = Rows { batch };
+        for row in 0..batch.num_rows() {
+            findings.push(table.finding(rule, row)?);
+        }
+    }
+    Ok(findings)
+}
+
+/// Sorts findings by first event, rule and group.
+pub fn sort(findings: &mut [Finding]) {
+    findings.sort_by(|a, b| a.order.cmp(&b.order));
+}
+
+struct Rows<'b> {
+    batch: &'b RecordBatch,
+}
+
+impl Rows<'_> {
+    fn finding(&self, rule: &Rule, row: usize) -> Result<Finding, Error> {
+        let names = 0..rule.group_by.len();
+        let group: Vec<Option<String>> =
+            names.map(|index| self.text(&sql::group_column(index), row)).collect::<Result<_, _>>()?;
+        let (first, last) = (self.instant("first_event", row)?, self.instant("last_event", row)?);
+        let first_id = self.text("first_event_id", row)?.unwrap_or_default();
+        let pairs = rule.group_by.iter().zip(&group);
+        let mut context = Map::new();
+        for (index, (name, field)) in rule.context.iter().enumerate() {
+            let text = self.text(&sql::context_column(index), row)?;
+            let json = sql::expression::is_json(field);
+            let value = text.map_or(Value::Null, |text| {
+                let parsed = json.then(|| serde_json::from_str(&text).ok()).flatten();
+                parsed.unwrap_or(Value::String(text))
+            });
+            context.insert(name.clone(), value);
+        }
+        Ok(Finding {
+            finding_id: identity(rule, &group, first, &first_id),
+            rule_id: rule.id.clone(),
+            title: rule.title.clone(),
+            severity: rule.severity.to_string(),
+            mitre: rule.mitre.clone(),
+            window: rule.window.kind.to_string(),
+            period_minutes: minutes(rule),
+            threshold: rule.window.threshold.get(),
+            masked: group.iter().flatten().any(|value| value.eq_ignore_ascii_case(MASKED_NAME)),
+            group: pairs.map(|(field, value)| (field.to_string(), Value::from(value.clone()))).collect(),
+            count: self.count("count", row)?,
+            peak: self.count("peak", row)?,
+            first_event: time::rfc3339(first),
+            last_event: time::rfc3339(last),
+            trigger_time: time::rfc3339(self.instant("trigger_time", row)?),
+            event_ids: self.texts("event_ids", row)?,
+            source_ips: self.texts("source_ips", row)?,
+            user_agents: self.texts("user_agents", row)?,
+            regions: self.texts("regions", row)?,
+            context,
+            last_instant: last,
+            order: (first, rule.id.clone(), group),
+        })
+    }
+
+    fn column(&self, name: &str, data_type: &DataType) -> Result<ArrayRef, Error> {
+        let internal = |reason: String| Error::Internal(format!("the result column `{name}`: {reason}"));
+        let column = self.batch.column_by_name(name).ok_or_else(|| internal("missing".to_owned()))?;
+        compute::cast(column, data_type).map_err(|error| internal(error.to_string()))
+    }
+
+    fn text(&self, name: &str, row: usize) -> Result<Option<String>, Error> {
+        let column = self.column(name, &DataType::Utf8)?;
+        let column = column.as_string::<i32>();
+        Ok(column.is_valid(row).then(|| column.value(row).to_owned()))
+    }
+
+    fn count(&self, name: &str, row: usize) -> Result<u64, Error> {
+        let column = self.column(name, &DataType::Int64)?;
+        Ok(u64::try_from(column.as_primitive::<Int64Type>().value(row)).unwrap_or_default())
+    }
+
+    fn instant(&self, name: &str, row: usize) -> Result<i64, Error> {
+        let utc = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
+        Ok(self.column(name, &utc)?.as_primitive::<TimestampMicrosecondType>().value(row))
+    }
+
+    fn texts(&self, name: &str, row: usize) -> Result<Vec<String>, Error> {
+        let internal = |reason: String| Error::Internal(format!("the result column `{name}`: {reason}"));
+        let column = self.batch.column_by_name(name).ok_or_else(|| internal("missing".to_owned()))?;
+        let lists = column.as_list_opt::<i32>().ok_or_else(|| internal("no list".to_owned()))?;
+        if lists.is_null(row) {
+            return Ok(Vec::new());
+        }
+        let values = compute::cast(&lists.value(row), &DataType::Utf8).map_err(|error| internal(error.to_string()))?;
+        let mut texts: Vec<String> = values.as_string::<i32>().iter().flatten().map(str::to_owned).collect();
+        texts.sort_unstable();
+        Ok(texts)
+    }
+}
+
+fn minutes(rule: &Rule) -> Value {
+    let micros = rule.window.period.micros();
+    if micros % (60 * time::SECOND) == 0 {
+        Value::from(micros / (60 * time::SECOND))
+    } else {
+        Value::from(rule.window.period.minutes())
+    }
+}
+
+fn identity(rule: &Rule, group: &[Option<String>], first: i64, first_id: &str) -> String {
+    let window = rule.window;
+    let parts = serde_json::json!([
+        rule.id,
+        window.kind.to_string(),
+        window.period.micros(),
+        window.threshold.get(),
+        group,
+        first,
+        first_id
+    ]);
+    hex(&Sha256::digest(parts.to_string())[..16])
+}

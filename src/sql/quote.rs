@@ -1,0 +1,70 @@
+//! The only place that writes a quote mark or an interval into SQL.
+
+use std::fmt;
+
+use crate::time;
+
+/// A column or alias name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ident(pub String);
+
+impl fmt::Display for Ident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.replace('"', "\"\""))
+    }
+}
+
+/// A string value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Literal<'t>(pub &'t str);
+
+impl fmt::Display for Literal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", self.0.replace('\'', "''"))
+    }
+}
+
+/// A point in time, in microseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant(pub i64);
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Literal(&time::rfc3339(self.0)).fmt(f)
+    }
+}
+
+/// A length of time, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval(pub i64);
+
+impl Interval {
+    /// The reach of a window frame: a frame holds both its ends, and two events exactly one period
+    /// apart are not within it, so a frame reaches one microsecond less.
+    pub fn reach(period: time::Period) -> Interval {
+        Interval(period.micros() - 1)
+    }
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "INTERVAL '{} microseconds'", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quote_marks_within_are_doubled() {
+        assert_eq!(Literal("it's").to_string(), "'it''s'");
+        assert_eq!(Ident("a\"b".to_owned()).to_string(), "\"a\"\"b\"");
+    }
+
+    #[test]
+    fn a_frame_stops_short_of_the_period() {
+        let period = "15m".parse().unwrap();
+        assert_eq!(Interval::reach(period).to_string(), "INTERVAL '899999999 microseconds'");
+    }
+}
