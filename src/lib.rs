@@ -1,4 +1,11 @@
 //! Batch hunts for threshold rules over AWS `CloudTrail`.
+//!
+//! Data flows one way, in the order of the modules: a raw trail is read ([`store`], [`raw`]) into
+//! columns ([`event`], [`trail`]) and kept as a lake ([`lake`], [`convert`]); a rule ([`rule`])
+//! becomes SQL ([`mod@sql`]), which the engine ([`engine`]) runs over lake or trail; its rows are
+//! findings ([`finding`], [`hunt`]), which are reported ([`report`], [`output`]) by the commands
+//! ([`cli`]). A module uses only those above it.
+
 pub mod error;
 pub mod time;
 pub mod store;
@@ -13,3 +20,6 @@ pub mod sql;
 pub mod engine;
 pub mod finding;
 pub mod hunt;
+pub mod report;
+pub mod output;
+pub mod cli;

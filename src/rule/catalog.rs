@@ -30,23 +30,7 @@ pub fn shipped() -> Result<Vec<Rule>, Error> {
 /// those the ones with an id in `ids`, or all where there are none. What is named, as a file or by
 /// id, is chosen even where it is disabled; of a folder, only what is enabled.
 pub fn choose(paths: &[PathBuf], ids: &[String]) -> Result<Choice, Error> {
-    let mut found: Vec<(Rule, bool)> = Vec::new();
-    if paths.is_empty() {
-        found.extend(shipped()?.into_iter().map(|rule| (rule, false)));
-    }
-    for path in paths {
-        if path.is_dir() {
-            for file in rule_files(path)? {
-                found.push((read(&file)?, false));
-            }
-        } else {
-            found.push((read(path)?, true));
-        }
-    }
-    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    if let Some(twice) = found.windows(2).find(|pair| pair[0].0.id == pair[1].0.id) {
-        return Err(Error::usage(format!("the rule `{}` is there twice", twice[0].0.id)));
-    }
+    let found = find(paths)?;
     for id in ids {
         if !found.iter().any(|(rule, _)| rule.id == *id) {
             let known = found.iter().map(|(rule, _)| format!("`{}`", rule.id)).collect::<Vec<_>>().join(", ");
@@ -73,6 +57,33 @@ pub fn choose(paths: &[PathBuf], ids: &[String]) -> Result<Choice, Error> {
         });
     }
     Ok(choice)
+}
+
+/// All rules of `paths`, or the shipped ones where there are none, disabled ones included.
+pub fn all(paths: &[PathBuf]) -> Result<Vec<Rule>, Error> {
+    Ok(find(paths)?.into_iter().map(|(rule, _)| rule).collect())
+}
+
+/// The rules by id, each with whether its file was named.
+fn find(paths: &[PathBuf]) -> Result<Vec<(Rule, bool)>, Error> {
+    let mut found: Vec<(Rule, bool)> = Vec::new();
+    if paths.is_empty() {
+        found.extend(shipped()?.into_iter().map(|rule| (rule, false)));
+    }
+    for path in paths {
+        if path.is_dir() {
+            for file in rule_files(path)? {
+                found.push((read(&file)?, false));
+            }
+        } else {
+            found.push((read(path)?, true));
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    match found.windows(2).find(|pair| pair[0].0.id == pair[1].0.id) {
+        Some(twice) => Err(Error::usage(format!("the rule `{}` is there twice", twice[0].0.id))),
+        None => Ok(found),
+    }
 }
 
 fn read(path: &Path) -> Result<Rule, Error> {

@@ -1,0 +1,171 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::engine::Resources;
+use crate::error::{Error, Status};
+use crate::output::Output;
+use crate::store::Scratch;
+
+mod convert;
+mod hunt;
+mod sql;
+mod test;
+
+/// Batch hunts for threshold rules over AWS CloudTrail.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a rule's test failed, or findings under --fail-on-findings; \
+2 bad use or bad rule; 3 incomplete: some input could not be read, or the run broke off.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Convert(convert::Convert),
+    Hunt(hunt::Hunt),
+    Test(test::Test),
+    Sql(sql::Sql),
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Shared {
+    /// Say nothing but warnings and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// Work on this many things at a time [default: the number of processors]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Mebibytes for sorting and for gathering records
+    #[arg(long, global = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..))]
+    memory: u32,
+}
+
+/// What a command runs with.
+struct Context {
+    output: Output,
+    threads: usize,
+    memory: usize,
+    scratch: Scratch,
+}
+
+impl Context {
+    /// The engine's resources, and the folder they spill to for as long as it lives.
+    fn resources(&self) -> Result<(Resources, tempfile::TempDir), Error> {
+        let spill = self.scratch.folder_in(&std::env::temp_dir())?;
+        let resources = Resources { threads: self.threads, memory: self.memory, spill: spill.path().to_path_buf() };
+        Ok((resources, spill))
+    }
+}
+
+/// Parses the command line, runs the command and tells how it ended.
+pub fn run() -> Status {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let usage = error.use_stderr();
+            // A reader that has gone away is no error.
+            error.print().ok();
+            return if usage { Status::Usage } else { Status::Done };
+        }
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let context = Context {
+        output: Output { quiet: cli.shared.quiet },
+        threads: cli.shared.threads.map_or(processors, usize::from),
+        memory: cli.shared.memory as usize * (1 << 20),
+        scratch: Scratch::default(),
+    };
+    end_on_signal(context.scratch.clone(), context.output);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(context.threads).build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            match cli.command {
+                Command::Convert(command) => command.run(&context).await,
+                Command::Hunt(command) => command.run(&context).await,
+                Command::Test(command) => command.run(&context).await,
+                Command::Sql(command) => command.run(&context),
+            }
+        }),
+        Err(error) => Err(Error::Internal(format!("no threads: {error}"))),
+    };
+    result.unwrap_or_else(|error| {
+        context.output.error(&error);
+        error.status()
+    })
+}
+
+/// Ends the process at once on Ctrl-C or a termination signal. Whatever is unfinished lies in
+/// scratch folders, which are removed; nothing else is half-written at any time.
+fn end_on_signal(scratch: Scratch, output: Output) {
+    static STOPPING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+    let handler = move || {
+        if !STOPPING.swap(true, Ordering::SeqCst) {
+            scratch.remove_all();
+            output.warn("stopped; nothing half-written is left");
+        }
+        #[expect(clippy::exit, reason = "the engine may not yield for a long time; the signal ends it")]
+        std::process::exit(130);
+    };
+    if ctrlc::set_handler(handler).is_err() {
+        output.warn("note: signals cannot be handled; stopping may leave scratch folders");
+    }
+}
+
+/// Which rules, and with which window.
+#[derive(Debug, Args)]
+struct RuleArgs {
+    /// Rule files, or folders whose enabled rules run [default: the rules that come with tawny]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    rules: Vec<PathBuf>,
+    /// Only the rule with this id, even if it is disabled; may be repeated
+    #[arg(long, value_name = "ID")]
+    rule: Vec<String>,
+    #[command(flatten)]
+    window: WindowArgs,
+}
+
+/// Settings that replace a rule's own.
+#[derive(Debug, Args)]
+struct WindowArgs {
+    /// Matches that make a finding, in place of the rule's Threshold
+    #[arg(long, value_name = "N")]
+    threshold: Option<std::num::NonZeroU32>,
+    /// Length of a window, in place of the rule's DedupPeriodMinutes: 90s, 15m, 24h, 7d
+    #[arg(long, value_name = "PERIOD")]
+    period: Option<crate::time::Period>,
+    /// Shape of the windows
+    #[arg(long, value_enum)]
+    window: Option<crate::rule::WindowKind>,
+}
+
+impl WindowArgs {
+    fn apply(&self, rules: &mut [crate::rule::Rule]) {
+        for rule in rules {
+            rule.window.threshold = self.threshold.unwrap_or(rule.window.threshold);
+            rule.window.period = self.period.unwrap_or(rule.window.period);
+            rule.window.kind = self.window.unwrap_or(rule.window.kind);
+        }
+    }
+}
+
+impl RuleArgs {
+    fn choose(&self, output: Output) -> Result<Vec<crate::rule::Rule>, Error> {
+        let mut choice = crate::rule::catalog::choose(&self.rules, &self.rule)?;
+        for notice in &choice.notices {
+            output.talk(&format!("note: {notice}"));
+        }
+        self.window.apply(&mut choice.rules);
+        Ok(choice.rules)
+    }
+}

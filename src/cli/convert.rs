@@ -1,0 +1,47 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Context;
+use crate::convert::{Limits, convert};
+use crate::error::{Error, Status};
+use crate::lake::Lake;
+use crate::trail::Trail;
+
+/// Convert a raw trail to a lake of Parquet files
+///
+/// Objects that the lake already holds are left alone, so running again adds only what is new.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  tawny convert trail/ --lake lake/\n  tawny convert 'logs/AWSLogs/*/CloudTrail/**/*.json.gz' --lake lake/")]
+pub(super) struct Convert {
+    /// Files, folders or quoted globs of CloudTrail as AWS delivers it
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<String>,
+    /// The lake's folder; made where there is none
+    #[arg(long, value_name = "DIR")]
+    lake: PathBuf,
+}
+
+impl Convert {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        let lake = Lake::at(&self.lake);
+        let trail = Trail::find(&self.sources, Some(&self.lake))?;
+        let bar = context.output.progress(trail.objects.iter().map(|object| object.size).sum(), "converting");
+        // Gathered records are held about twice while they are sorted and encoded.
+        let limits = Limits { threads: context.threads, memory: context.memory / 2 };
+        let mut progress = |tally: &crate::tally::Tally| bar.set_position(tally.stored_bytes);
+        let converted = convert(trail, &lake, limits, &context.scratch, &mut progress).await?;
+        bar.finish_and_clear();
+        context.output.tally(&converted.tally, "converted");
+        let bytes: u64 = converted.files.iter().map(|file| file.bytes).sum();
+        context.output.talk(&format!("lake: {} files added, {bytes} bytes", converted.files.len()));
+        if !converted.tally.balances() {
+            return Err(Error::Internal("the reconciliation does not balance".to_owned()));
+        }
+        if converted.tally.objects.read == 0 {
+            context.output.warn("warning: no objects were found");
+            return Ok(Status::Incomplete);
+        }
+        Ok(if converted.tally.is_incomplete() { Status::Incomplete } else { Status::Done })
+    }
+}

@@ -1,0 +1,48 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Context;
+use crate::error::{Error, Status};
+use crate::{hunt, report, rule};
+
+/// Run the tests that rules carry, through the same SQL as a hunt
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  tawny test\n  tawny test rules/ my_rule.yml")]
+pub(super) struct Test {
+    /// Rule files or folders [default: the rules that come with tawny]
+    #[arg(value_name = "RULES")]
+    rules: Vec<PathBuf>,
+}
+
+impl Test {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        let rules = rule::catalog::all(&self.rules)?;
+        let (resources, _spill) = context.resources()?;
+        let mut rows = Vec::new();
+        let mut failed = 0;
+        for rule in &rules {
+            for test in &rule.tests {
+                let matched = hunt::matches(&resources, rule, test).await?;
+                let passed = matched == test.expected;
+                failed += usize::from(!passed);
+                let said = |matched| if matched { "match" } else { "no match" };
+                rows.push(vec![
+                    if passed { "pass" } else { "FAIL" }.to_owned(),
+                    rule.id.clone(),
+                    test.name.clone(),
+                    said(test.expected).to_owned(),
+                    said(matched).to_owned(),
+                ]);
+            }
+            if rule.tests.is_empty() {
+                context.output.warn(&format!("warning: the rule `{}` has no tests", rule.id));
+            }
+        }
+        let passed = rows.len() - failed;
+        let table = report::rows(&["", "rule", "test", "expected", "got"], rows.into_iter());
+        context.output.result(&table, None)?;
+        context.output.talk(&format!("{passed} passed, {failed} failed"));
+        Ok(if failed > 0 { Status::Findings } else { Status::Done })
+    }
+}

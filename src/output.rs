@@ -1,0 +1,122 @@
+//! Where text goes: results to standard output or a file, talk to standard error. The only module that prints.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::error::Error;
+use crate::report::printable;
+use crate::store;
+use crate::tally::{Count, Tally};
+
+/// How many faults are shown.
+const SHOWN_FAULTS: usize = 20;
+
+/// The handles of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Output {
+    /// Whether talk that is no warning is left out.
+    pub quiet: bool,
+}
+
+impl Output {
+    /// Writes a result: to `file`, all or nothing, or to standard output. A reader that has gone
+    /// away, as `head` does, is no error.
+    pub fn result(&self, text: &str, file: Option<&Path>) -> Result<(), Error> {
+        if let Some(path) = file {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if path.exists() && !path.is_file() {
+                return std::fs::write(path, text).map_err(|source| written(path, source));
+            }
+            return store::stage(path, parent, text.as_bytes())?.publish();
+        }
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(written(Path::new("standard output"), error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells something worth knowing.
+    pub fn talk(&self, text: &str) {
+        if !self.quiet {
+            self.warn(text);
+        }
+    }
+
+    /// Tells something that must not be missed.
+    pub fn warn(&self, text: &str) {
+        // Where standard error is gone there is nobody left to tell.
+        writeln!(io::stderr(), "{text}").ok();
+    }
+
+    /// Tells an error with its causes and what to do.
+    pub fn error(&self, error: &Error) {
+        let mut text = format!("error: {error}");
+        let mut cause = std::error::Error::source(error);
+        while let Some(source) = cause {
+            text.push_str(&format!("\n  because: {}", source.to_string().lines().next().unwrap_or_default()));
+            cause = source.source();
+        }
+        if let Some(hint) = error.hint() {
+            text.push_str(&format!("\n  hint: {hint}"));
+        }
+        self.warn(&text);
+    }
+
+    /// A progress bar over `total` bytes; shown on a terminal only.
+    pub fn progress(&self, total: u64, verb: &'static str) -> ProgressBar {
+        if self.quiet || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(total).with_style(style).with_message(verb);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
+    /// Tells what was read and what became of it, and the faults.
+    pub fn tally(&self, tally: &Tally, used: &str) {
+        self.talk(&format!("objects: {}", counts(&tally.objects, used)));
+        self.talk(&format!("records: {}", counts(&tally.records, used)));
+        for (count, what) in [
+            (tally.without_time, "records have no readable time: kept, but in no window"),
+            (tally.replaced_bytes, "invalid UTF-8 sequences were replaced"),
+            (tally.repeated_keys, "records have a key twice: the first value counts"),
+        ] {
+            if count > 0 {
+                self.talk(&format!("note: {count} {what}"));
+            }
+        }
+        for fault in tally.faults.iter().take(SHOWN_FAULTS) {
+            self.warn(&format!("rejected: {}", printable(&fault.to_string())));
+        }
+        let faults = tally.objects.rejected + tally.records.rejected;
+        if faults > SHOWN_FAULTS as u64 {
+            self.warn(&format!("rejected: and {} more", faults - SHOWN_FAULTS as u64));
+        }
+    }
+}
+
+fn counts(count: &Count, used: &str) -> String {
+    let mut parts = vec![format!("{} {used}", count.used)];
+    for (number, what) in [
+        (count.already_converted, "converted before"),
+        (count.duplicates, "duplicates"),
+        (count.passed_over, "passed over"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{number} {what}"));
+        }
+    }
+    parts.extend(count.skipped.iter().map(|(kind, number)| format!("{number} skipped ({})", printable(kind))));
+    parts.push(format!("{} rejected", count.rejected));
+    format!("{} read = {}", count.read, parts.join(" + "))
+}
+
+fn written(path: &Path, source: io::Error) -> Error {
+    Error::File { action: "write", path: PathBuf::from(path), source }
+}

@@ -1,0 +1,164 @@
+//! Findings as text: a table for people, JSON for machines, CSV for spreadsheets.
+
+use std::fmt::Write as _;
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::error::Error;
+use crate::finding::Finding;
+
+/// How findings are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// A table for people.
+    #[default]
+    Table,
+    /// One JSON object a line.
+    Jsonl,
+    /// One JSON array.
+    Json,
+    /// Comma-separated values; cells that a spreadsheet would run begin with an apostrophe.
+    Csv,
+}
+
+/// The text of `findings` in `format`.
+pub fn findings(findings: &[Finding], format: Format) -> Result<String, Error> {
+    let json = |error: serde_json::Error| Error::Internal(format!("a finding as JSON: {error}"));
+    match format {
+        Format::Table => Ok(table(findings)),
+        Format::Json => serde_json::to_string_pretty(findings).map(|text| text + "\n").map_err(json),
+        Format::Jsonl => findings.iter().try_fold(String::new(), |mut text, finding| {
+            text.push_str(&serde_json::to_string(finding).map_err(json)?);
+            text.push('\n');
+            Ok(text)
+        }),
+        Format::Csv => csv(findings),
+    }
+}
+
+fn table(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return "no findings\n".to_owned();
+    }
+    let header = ["severity", "rule", "group", "count", "first event", "last event", "triggered", "addresses"];
+    rows(&header, findings.iter().map(|finding| {
+        let masked = if finding.masked { " (masked name)" } else { "" };
+        vec![
+            finding.severity.clone(),
+            finding.title.clone(),
+            group(finding) + masked,
+            finding.count.to_string(),
+            finding.first_event.clone(),
+            finding.last_event.clone(),
+            finding.trigger_time.clone(),
+            shortened(&finding.source_ips),
+        ]
+    }))
+}
+
+/// A table of escaped cells.
+pub fn rows(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell)));
+    }
+    format!("{table}\n")
+}
+
+fn group(finding: &Finding) -> String {
+    let value = |value: &serde_json::Value| value.as_str().map_or_else(|| "no value".to_owned(), str::to_owned);
+    finding.group.values().map(value).collect::<Vec<_>>().join(" / ")
+}
+
+fn shortened(values: &[String]) -> String {
+    match values {
+        [first, second, third, rest @ ..] if !rest.is_empty() => {
+            format!("{first}, {second}, {third} and {} more", rest.len())
+        }
+        all => all.join(", "),
+    }
+}
+
+/// Text for a terminal: control characters, which could move the cursor or recolour the screen, are
+/// written as escapes.
+pub fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || reorders {
+            // Writing to a string does not fail.
+            write!(shown, "{}", c.escape_unicode()).ok();
+        } else {
+            shown.push(c);
+        }
+        shown
+    })
+}
+
+fn csv(findings: &[Finding]) -> Result<String, Error> {
+    let failed = |error: &dyn std::fmt::Display| Error::Internal(format!("findings as CSV: {error}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let header = [
+        "finding_id", "rule_id", "title", "severity", "mitre", "window", "period_minutes", "threshold", "group",
+        "masked", "count", "peak", "first_event", "last_event", "trigger_time", "event_ids", "source_ips",
+        "user_agents", "regions", "context",
+    ];
+    writer.write_record(header).map_err(|error| failed(&error))?;
+    for finding in findings {
+        let json = |map: &serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(map.clone()).to_string();
+        let record = [
+            finding.finding_id.clone(),
+            finding.rule_id.clone(),
+            finding.title.clone(),
+            finding.severity.clone(),
+            finding.mitre.join(" "),
+            finding.window.clone(),
+            finding.period_minutes.to_string(),
+            finding.threshold.to_string(),
+            json(&finding.group),
+            finding.masked.to_string(),
+            finding.count.to_string(),
+            finding.peak.to_string(),
+            finding.first_event.clone(),
+            finding.last_event.clone(),
+            finding.trigger_time.clone(),
+            finding.event_ids.join(" "),
+            finding.source_ips.join(" "),
+            finding.user_agents.join(" | "),
+            finding.regions.join(" "),
+            json(&finding.context),
+        ];
+        writer.write_record(record.map(inert)).map_err(|error| failed(&error))?;
+    }
+    let bytes = writer.into_inner().map_err(|error| failed(&error))?;
+    String::from_utf8(bytes).map_err(|error| failed(&error))
+}
+
+/// A cell that no spreadsheet takes for a formula.
+fn inert(cell: String) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_is_shown_and_not_obeyed() {
+        assert_eq!(printable("a\u{1b}[31mb\n\u{202e}"), "a\\u{1b}[31mb\\u{a}\\u{202e}");
+        assert_eq!(printable("José 名前"), "José 名前");
+        for formula in ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"] {
+            assert_eq!(inert(formula.to_owned()), format!("'{formula}"));
+        }
+        assert_eq!(inert("a=1".to_owned()), "a=1");
+    }
+
+    #[test]
+    fn nothing_found_is_still_a_document() {
+        assert_eq!(findings(&[], Format::Json).unwrap(), "[]\n");
+        assert_eq!(findings(&[], Format::Jsonl).unwrap(), "");
+        assert_eq!(findings(&[], Format::Csv).unwrap().lines().count(), 1);
+        assert_eq!(findings(&[], Format::Table).unwrap(), "no findings\n");
+    }
+}
