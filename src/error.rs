@@ -118,7 +118,11 @@ impl Error {
     pub fn status(&self) -> Status {
         match self {
             Error::Usage { .. } | Error::Rule(_) => Status::Usage,
-            Error::File { .. } | Error::Ledger { .. } | Error::Busy { .. } | Error::Query { .. } | Error::Internal(_) => Status::Incomplete,
+            Error::File { .. }
+            | Error::Ledger { .. }
+            | Error::Busy { .. }
+            | Error::Query { .. }
+            | Error::Internal(_) => Status::Incomplete,
         }
     }
 }

@@ -35,12 +35,7 @@ pub fn sieve(rules: &[Rule]) -> Sieve {
 }
 
 /// The findings of `rules` in `data` whose trigger lies in `range`, in order.
-pub async fn evaluate(
-    resources: &Resources,
-    data: &Data,
-    rules: &[Rule],
-    range: Range,
-) -> Result<Vec<Finding>, Error> {
+pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range: Range) -> Result<Vec<Finding>, Error> {
     let held = match data {
         Data::Lake(_) => None,
         Data::Raw(scan) => Some(candidates(resources, scan, rules, range).await?),

@@ -34,7 +34,9 @@ impl Output {
         }
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(written(Path::new("standard output"), error)),
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(written(Path::new("standard output"), error))
+            }
             _ => Ok(()),
         }
     }

@@ -26,8 +26,8 @@ pub fn skipped_by_path(path: &Path) -> Option<String> {
     let mut below_aws_logs = false;
     folders.find_map(|folder| {
         if below_aws_logs {
-            let account_or_organization = folder.starts_with("o-")
-                || folder.len() == 12 && folder.bytes().all(|b| b.is_ascii_digit());
+            let account_or_organization =
+                folder.starts_with("o-") || folder.len() == 12 && folder.bytes().all(|b| b.is_ascii_digit());
             if account_or_organization {
                 return None;
             }
@@ -90,15 +90,12 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, String> {
         }
     }
     let mut inflated = Vec::new();
-    flate2::read::MultiGzDecoder::new(bytes)
-        .take(MAX_OBJECT_BYTES as u64 + 1)
-        .read_to_end(&mut inflated)
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                "the gzip stream is cut off: copy the object again".to_owned()
-            }
+    flate2::read::MultiGzDecoder::new(bytes).take(MAX_OBJECT_BYTES as u64 + 1).read_to_end(&mut inflated).map_err(
+        |error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => "the gzip stream is cut off: copy the object again".to_owned(),
             _ => format!("the gzip stream is damaged ({error}): copy the object again"),
-        })?;
+        },
+    )?;
     if inflated.len() > MAX_OBJECT_BYTES {
         return Err(format!("inflates to more than {} MiB, the most an object may hold", MAX_OBJECT_BYTES >> 20));
     }

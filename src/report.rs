@@ -41,19 +41,22 @@ fn table(findings: &[Finding]) -> String {
         return "no findings\n".to_owned();
     }
     let header = ["severity", "rule", "group", "count", "first event", "last event", "triggered", "addresses"];
-    rows(&header, findings.iter().map(|finding| {
-        let masked = if finding.masked { " (masked name)" } else { "" };
-        vec![
-            finding.severity.clone(),
-            finding.title.clone(),
-            group(finding) + masked,
-            finding.count.to_string(),
-            finding.first_event.clone(),
-            finding.last_event.clone(),
-            finding.trigger_time.clone(),
-            shortened(&finding.source_ips),
-        ]
-    }))
+    rows(
+        &header,
+        findings.iter().map(|finding| {
+            let masked = if finding.masked { " (masked name)" } else { "" };
+            vec![
+                finding.severity.clone(),
+                finding.title.clone(),
+                group(finding) + masked,
+                finding.count.to_string(),
+                finding.first_event.clone(),
+                finding.last_event.clone(),
+                finding.trigger_time.clone(),
+                shortened(&finding.source_ips),
+            ]
+        }),
+    )
 }
 
 /// A table of escaped cells.
@@ -100,13 +103,31 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Internal(format!("findings as CSV: {error}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     let header = [
-        "finding_id", "rule_id", "title", "severity", "mitre", "window", "period_minutes", "threshold", "group",
-        "masked", "count", "peak", "first_event", "last_event", "trigger_time", "event_ids", "source_ips",
-        "user_agents", "regions", "context",
+        "finding_id",
+        "rule_id",
+        "title",
+        "severity",
+        "mitre",
+        "window",
+        "period_minutes",
+        "threshold",
+        "group",
+        "masked",
+        "count",
+        "peak",
+        "first_event",
+        "last_event",
+        "trigger_time",
+        "event_ids",
+        "source_ips",
+        "user_agents",
+        "regions",
+        "context",
     ];
     writer.write_record(header).map_err(|error| failed(&error))?;
     for finding in findings {
-        let json = |map: &serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(map.clone()).to_string();
+        let json =
+            |map: &serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(map.clone()).to_string();
         let record = [
             finding.finding_id.clone(),
             finding.rule_id.clone(),

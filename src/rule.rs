@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn required_words_hold_for_every_match() {
-        let login = Predicate::Any(vec![equals("eventSource", "signin.amazonaws.com"), equals("eventName", "ConsoleLogin")]);
+        let login =
+            Predicate::Any(vec![equals("eventSource", "signin.amazonaws.com"), equals("eventName", "ConsoleLogin")]);
         let all = Predicate::All(vec![login.clone(), equals("responseElements.ConsoleLogin", "Failure")]);
         assert_eq!(all.required_words(), [vec!["signin.amazonaws.com", "ConsoleLogin"], vec!["Failure"]]);
         let unknown_branch = Predicate::Any(vec![login.clone(), equals("readOnly", "true")]);

@@ -58,10 +58,11 @@ pub fn context_column(index: usize) -> String {
 /// The query that finds a rule's bursts with a trigger in `triggers`, in the records whose time
 /// lies in `read`.
 pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> {
-    let groups = rule.group_by.iter().enumerate().map(|(index, field)| Column {
-        expression: expression::group(field),
-        alias: Ident(group_column(index)),
-    });
+    let groups = rule
+        .group_by
+        .iter()
+        .enumerate()
+        .map(|(index, field)| Column { expression: expression::group(field), alias: Ident(group_column(index)) });
     let context = rule.context.iter().enumerate().map(|(index, (_, field))| Column {
         expression: expression::context(field).0,
         alias: Ident(context_column(index)),

@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use object_store::local::LocalFileSystem;
 use object_store::ObjectStoreExt as _;
+use object_store::local::LocalFileSystem;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -56,11 +56,7 @@ pub fn find(source: &str) -> Result<Vec<Object>, Error> {
         glob::glob(source)
             .map_err(|error| Error::usage(format!("`{source}` is not a pattern: {error}")))?
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Error::File {
-                action: "list",
-                path: error.path().to_path_buf(),
-                source: error.into(),
-            })?
+            .map_err(|error| Error::File { action: "list", path: error.path().to_path_buf(), source: error.into() })?
     } else {
         Vec::new()
     };

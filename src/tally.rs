@@ -54,8 +54,7 @@ impl Count {
     /// Whether everything read is accounted for.
     pub fn balances(&self) -> bool {
         let skipped: u64 = self.skipped.values().sum();
-        self.read
-            == self.used + self.already_converted + self.duplicates + self.passed_over + skipped + self.rejected
+        self.read == self.used + self.already_converted + self.duplicates + self.passed_over + skipped + self.rejected
     }
 
     /// Counts one more that was skipped.

@@ -133,9 +133,7 @@ fn parse_canonical(text: &[u8]) -> Option<i64> {
         return None;
     };
     let number = |digits: &[&u8]| {
-        digits.iter().try_fold(0u32, |n, digit| {
-            digit.is_ascii_digit().then(|| n * 10 + u32::from(**digit - b'0'))
-        })
+        digits.iter().try_fold(0u32, |n, digit| digit.is_ascii_digit().then(|| n * 10 + u32::from(**digit - b'0')))
     };
     let year = i32::try_from(number(&[y0, y1, y2, y3])?).ok()?;
     let date = NaiveDate::from_ymd_opt(year, number(&[m0, m1])?, number(&[d0, d1])?)?;
@@ -154,10 +152,8 @@ pub fn rfc3339(instant: i64) -> String {
 
 /// The UTC date of an instant, `YYYY-MM-DD`.
 pub fn utc_date(instant: i64) -> String {
-    DateTime::<Utc>::from_timestamp_micros(instant).map_or_else(
-        || "out-of-range".to_owned(),
-        |time| time.format("%Y-%m-%d").to_string(),
-    )
+    DateTime::<Utc>::from_timestamp_micros(instant)
+        .map_or_else(|| "out-of-range".to_owned(), |time| time.format("%Y-%m-%d").to_string())
 }
 
 #[cfg(test)]

@@ -81,10 +81,7 @@ impl Sieve {
         }
         let finder = |word: String| Finder::new(&word).into_owned();
         let clause = |words: Vec<String>| words.into_iter().map(finder).collect();
-        let alternatives = alternatives
-            .into_iter()
-            .map(|clauses| clauses.into_iter().map(clause).collect())
-            .collect();
+        let alternatives = alternatives.into_iter().map(|clauses| clauses.into_iter().map(clause).collect()).collect();
         Sieve { alternatives }
     }
 

@@ -12,7 +12,9 @@ use crate::trail::Trail;
 ///
 /// Objects that the lake already holds are left alone, so running again adds only what is new.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tawny convert trail/ --lake lake/\n  tawny convert 'logs/AWSLogs/*/CloudTrail/**/*.json.gz' --lake lake/")]
+#[command(
+    after_help = "Examples:\n  tawny convert trail/ --lake lake/\n  tawny convert 'logs/AWSLogs/*/CloudTrail/**/*.json.gz' --lake lake/"
+)]
 pub(super) struct Convert {
     /// Files, folders or quoted globs of CloudTrail as AWS delivers it
     #[arg(required = true, value_name = "SOURCE")]

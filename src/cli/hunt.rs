@@ -15,7 +15,9 @@ use crate::trail::Trail;
 ///
 /// A raw trail is hunted in place, without converting it.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings")]
+#[command(
+    after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings"
+)]
 pub(super) struct Hunt {
     /// A lake, or files, folders or quoted globs of a raw trail
     #[arg(required = true, value_name = "DATA")]

@@ -9,7 +9,9 @@ use crate::{rule, sql};
 
 /// Print the SQL that a hunt for a rule runs
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tawny sql AWS.Unsuccessful.MFA.attempt\n  tawny sql my_rule.yml --threshold 3 --period 30m")]
+#[command(
+    after_help = "Examples:\n  tawny sql AWS.Unsuccessful.MFA.attempt\n  tawny sql my_rule.yml --threshold 3 --period 30m"
+)]
 pub(super) struct Sql {
     /// The id of a rule that comes with tawny, or a rule file
     rule: String,

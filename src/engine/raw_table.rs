@@ -65,8 +65,8 @@ impl RawScan {
         };
         let bytes = self.reader.read(object).await;
         let bytes = bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-        let Decoded { batches, tally, hashes: _ } = trail::decode(object, bytes, &self.sieve)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let Decoded { batches, tally, hashes: _ } =
+            trail::decode(object, bytes, &self.sieve).map_err(|error| DataFusionError::External(Box::new(error)))?;
         if let Ok(mut total) = self.tally.lock() {
             total.add(tally);
             (self.progress)(&total);

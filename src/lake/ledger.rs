@@ -70,8 +70,8 @@ impl Ledger {
         let mut files = Vec::new();
         for number in self.commits()? {
             let path = self.commit_path(number);
-            let commit: Commit = serde_json::from_str(&store::read_text(&path)?)
-                .map_err(|error| damaged(&path, error.to_string()))?;
+            let commit: Commit =
+                serde_json::from_str(&store::read_text(&path)?).map_err(|error| damaged(&path, error.to_string()))?;
             if commit.ledger_version != LEDGER_VERSION || commit.schema_version != SCHEMA_VERSION {
                 let reason = format!(
                     "it is of version {}.{}, and this build reads {LEDGER_VERSION}.{SCHEMA_VERSION}",

@@ -104,8 +104,7 @@ fn sorted_rows(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>, ArrowErro
 /// time) and the rows of it.
 pub fn by_date(batch: &RecordBatch) -> Result<Vec<(Option<i64>, RecordBatch, Vec<usize>)>, ArrowError> {
     let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-    let dates: Vec<Option<i64>> =
-        times.iter().map(|time| time.map(|time| time.div_euclid(DAY) * DAY)).collect();
+    let dates: Vec<Option<i64>> = times.iter().map(|time| time.map(|time| time.div_euclid(DAY) * DAY)).collect();
     let mut distinct = dates.clone();
     distinct.sort_unstable();
     distinct.dedup();
@@ -116,7 +115,8 @@ pub fn by_date(batch: &RecordBatch) -> Result<Vec<(Option<i64>, RecordBatch, Vec
     let mut split = Vec::with_capacity(distinct.len());
     for date in distinct {
         let rows = rows_of(&date);
-        let indices: ArrayRef = Arc::new(arrow::array::UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64)));
+        let indices: ArrayRef =
+            Arc::new(arrow::array::UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64)));
         split.push((date, compute::take_record_batch(batch, indices.as_ref())?, rows));
     }
     Ok(split)

@@ -155,8 +155,8 @@ impl Walk<'_> {
         // A wrapped object: EventBridge, a Splunk export, SNS to Lambda.
         for wrapped in ["detail", "result", "Sns"] {
             if let Some(inner) = member(&members, wrapped).filter(|inner| inner.get().starts_with('{')) {
-                let carries_no_record = wrapped == "detail"
-                    && json::members(inner.get()).is_some_and(|detail| !is_record(&detail));
+                let carries_no_record =
+                    wrapped == "detail" && json::members(inner.get()).is_some_and(|detail| !is_record(&detail));
                 if carries_no_record {
                     return self.send(Item::Skipped("EventBridge event without a record"));
                 }

@@ -240,8 +240,7 @@ impl WireRule {
             period: Period::from_minutes(minutes).ok_or_else(|| {
                 invalid(&self.dedup_period_minutes, "`DedupPeriodMinutes` must be from 1 to 527040 (366 days)")
             })?,
-            threshold: threshold
-                .ok_or_else(|| invalid(&self.threshold, "`Threshold` must be from 1 to 4294967295"))?,
+            threshold: threshold.ok_or_else(|| invalid(&self.threshold, "`Threshold` must be from 1 to 4294967295"))?,
         })
     }
 }
@@ -300,7 +299,8 @@ impl WireMatch {
             (None, _, Some(condition)) => self.test(condition, source),
             (_, _, condition) => {
                 let place = condition.as_ref().map(|condition| condition.referenced);
-                let message = "an expression is either one of `All`, `Any`, `None`, `OnlyOne`, or a key with a `Condition`";
+                let message =
+                    "an expression is either one of `All`, `Any`, `None`, `OnlyOne`, or a key with a `Condition`";
                 Err(source.error(place.or_else(|| self.some_place()), message))
             }
         }

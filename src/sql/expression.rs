@@ -28,11 +28,7 @@ fn present(expression: &str) -> String {
 
 /// The account a record belongs to.
 fn account() -> String {
-    format!(
-        "coalesce({}, {})",
-        present(&column("recipientAccountId")),
-        present(&column("userIdentity.accountId"))
-    )
+    format!("coalesce({}, {})", present(&column("recipientAccountId")), present(&column("userIdentity.accountId")))
 }
 
 /// Who acted. A role session is its role; a session of IAM Identity Center is the person, whose name
@@ -139,12 +135,9 @@ fn test_of(field: &Field, test: &Test, negated: bool) -> String {
 
 fn flag_is(field: &Field, text: &str, negated: bool) -> String {
     match text {
-        "true" | "false" => format!(
-            "{} IS {}{}",
-            column(&field.to_string()),
-            if negated { "NOT " } else { "" },
-            text.to_uppercase()
-        ),
+        "true" | "false" => {
+            format!("{} IS {}{}", column(&field.to_string()), if negated { "NOT " } else { "" }, text.to_uppercase())
+        }
         _ => negated.to_string().to_uppercase(),
     }
 }

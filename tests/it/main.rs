@@ -1,0 +1,9 @@
+//! All integration tests, in one binary: each links the whole engine.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::disallowed_methods, reason = "tests read their own files and folders")]
+
+mod cli;
+mod golden_sql;
+mod layers;
+mod oracle;
+mod rule_errors;
