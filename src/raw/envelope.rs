@@ -72,8 +72,9 @@ pub fn items(text: &str, wanted: &dyn Fn(&str) -> bool, sink: &mut dyn FnMut(Ite
 fn next_json_line(text: &str, start: usize) -> Option<usize> {
     let at_line_start = start == 0 || text.as_bytes()[start - 1] == b'\n';
     let next = start + text[start..].find('\n')? + 1;
-    let is_line_of_object = text[start..].starts_with("{\"") && text[next..].starts_with("{\"");
-    (at_line_start && is_line_of_object).then_some(next)
+    let next_line = text[next..].lines().next()?;
+    let stands_alone = next_line.starts_with("{\"") && serde_json::from_str::<&RawValue>(next_line).is_ok();
+    (at_line_start && text[start..].starts_with("{\"") && stands_alone).then_some(next)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

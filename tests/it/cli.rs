@@ -25,7 +25,11 @@ fn raw_and_lake_give_the_same_findings() {
     let lake = lake.to_str().unwrap();
     let converted = tawny(&["convert", TRAIL, "--lake", lake]);
     assert_eq!(converted.status.code(), Some(0), "{}", stderr(&converted));
-    assert!(stderr(&converted).contains("36 read = 35 converted + 1 duplicates + 0 rejected"), "{}", stderr(&converted));
+    assert!(
+        stderr(&converted).contains("36 read = 35 converted + 1 duplicates + 0 rejected"),
+        "{}",
+        stderr(&converted)
+    );
     let again = tawny(&["convert", TRAIL, "--lake", lake]);
     assert!(stderr(&again).contains("0 converted + 8 converted before"), "{}", stderr(&again));
     assert!(stderr(&again).contains("0 files added"), "{}", stderr(&again));
@@ -41,10 +45,7 @@ fn raw_and_lake_give_the_same_findings() {
         .collect();
     assert_eq!(
         shown,
-        [
-            r#""111122223333" "anaya" 4 "2026-09-01T23:57:40Z""#,
-            r#""444455556666" "root" 3 "2026-09-02T14:01:45Z""#
-        ]
+        [r#""111122223333" "anaya" 4 "2026-09-01T23:57:40Z""#, r#""444455556666" "root" 3 "2026-09-02T14:01:45Z""#]
     );
 }
 
@@ -57,9 +58,11 @@ fn a_burst_belongs_to_the_range_of_its_trigger() {
     let whole = stdout(&tawny(&["hunt", lake, "--format", "jsonl"]));
     for data in [TRAIL, lake] {
         let mut parts = String::new();
-        for (from, to) in
-            [("2026-09-01", "2026-09-02"), ("2026-09-02", "2026-09-02T00:02:00Z"), ("2026-09-02T00:02:00Z", "2026-09-03")]
-        {
+        for (from, to) in [
+            ("2026-09-01", "2026-09-02"),
+            ("2026-09-02", "2026-09-02T00:02:00Z"),
+            ("2026-09-02T00:02:00Z", "2026-09-03"),
+        ] {
             parts += &stdout(&tawny(&["hunt", data, "--format", "jsonl", "--from", from, "--to", to]));
         }
         assert_eq!(parts, whole);

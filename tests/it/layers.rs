@@ -44,8 +44,7 @@ fn faults(modules: &[&str], module: &str, text: &str) -> Vec<String> {
 fn modules_use_only_those_above_them() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let lib = fs::read_to_string(root.join("lib.rs")).unwrap();
-    let modules: Vec<&str> =
-        lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let modules: Vec<&str> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     assert!(modules.len() > 10);
     let mut files = Vec::new();
     sources(&root, &mut files);

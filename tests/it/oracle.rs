@@ -72,7 +72,14 @@ fn brute_force(events: &[Event], period: i64, threshold: usize) -> Vec<Shown> {
         for (burst, trigger, peak) in bursts {
             let mut ids: Vec<String> = burst.iter().map(|(_, id)| format!("id-{id:05}")).collect();
             ids.sort();
-            found.push((burst[0].0, account.to_string(), user.map(|user| format!("user{user}")), ids, trigger, peak as u64));
+            found.push((
+                burst[0].0,
+                account.to_string(),
+                user.map(|user| format!("user{user}")),
+                ids,
+                trigger,
+                peak as u64,
+            ));
         }
     }
     found.sort();
@@ -91,7 +98,14 @@ fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
             assert_eq!(f.count as usize, f.event_ids.len());
             assert!(f.count >= u64::from(f.threshold) && f.context["eventName"] == "ConsoleLogin");
             let value = |key: &str| f.group[key].as_str().map(str::to_owned);
-            (second(&f.first_event), value("account").unwrap(), value("actor"), f.event_ids, second(&f.trigger_time), f.peak)
+            (
+                second(&f.first_event),
+                value("account").unwrap(),
+                value("actor"),
+                f.event_ids,
+                second(&f.trigger_time),
+                f.peak,
+            )
         })
         .collect();
     shown.sort();
@@ -100,7 +114,8 @@ fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     // Times lie on a coarse grid, so that ties and exact distances are common.
-    let event = (0i64..24, -1i64..2, 0u8..2, prop::option::weighted(0.8, 0u8..2), prop::bool::weighted(0.85), 1usize..3);
+    let event =
+        (0i64..24, -1i64..2, 0u8..2, prop::option::weighted(0.8, 0u8..2), prop::bool::weighted(0.85), 1usize..3);
     prop::collection::vec(event, 0..24).prop_map(|events| {
         events
             .into_iter()
