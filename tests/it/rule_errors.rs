@@ -39,7 +39,7 @@ fn every_fault_names_its_line() {
         ("Threshold: 2", "Threshold: [2]", "rule.yml:6:", ""),
         ("Severity: High", "Severity: Grave", "rule.yml:4:11", "`Severity` must be"),
         ("Threshold: 2", "InlineFilters: []", "rule.yml:6:16", "`InlineFilters` is not supported"),
-        ("Value: Yes", "Value: null", "rule.yml:11:12", ""),
+        ("Value: Yes", "Value: null", "rule.yml:10:16", "takes one `Value`"),
     ] {
         let message = error(&RULE.replace(good, bad));
         assert!(message.starts_with(place) && message.contains(words), "{bad}: {message}");
