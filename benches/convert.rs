@@ -1,1 +1,28 @@
-fn main() {}
+//! Converting a trail, as a ratio to inflating it.
+#![expect(clippy::expect_used, reason = "a bench that cannot go on ends")]
+
+mod support;
+
+use tawny::convert::{Limits, convert};
+use tawny::lake::Lake;
+use tawny::store::Scratch;
+use tawny::trail::Trail;
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    support::write_trail(folder.path());
+    let sources = [folder.path().display().to_string()];
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
+    let limits = Limits { threads: 1, memory: 128 << 20 };
+    let control = support::median(|| support::inflate_all(folder.path()));
+    let time = support::median(|| {
+        let lake = tempfile::tempdir().expect("a folder can be made");
+        let trail = Trail::find(&sources, None).expect("the trail is there");
+        let lake = Lake::at(lake.path());
+        let converted = runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}));
+        let tally = converted.expect("the trail is whole").tally;
+        assert_eq!(tally.records.used, support::OBJECTS * support::RECORDS);
+    });
+    support::row("inflate (control)", control, control);
+    support::row("convert", time, control);
+}

@@ -56,16 +56,16 @@ impl Output {
 
     /// Tells an error with its causes and what to do.
     pub fn error(&self, error: &Error) {
-        let mut text = format!("error: {error}");
+        let mut lines = vec![format!("error: {error}")];
         let mut cause = std::error::Error::source(error);
         while let Some(source) = cause {
-            text.push_str(&format!("\n  because: {}", source.to_string().lines().next().unwrap_or_default()));
+            lines.push(format!("  because: {}", source.to_string().lines().next().unwrap_or_default()));
             cause = source.source();
         }
         if let Some(hint) = error.hint() {
-            text.push_str(&format!("\n  hint: {hint}"));
+            lines.push(format!("  hint: {hint}"));
         }
-        self.warn(&text);
+        self.warn(&lines.join("\n"));
     }
 
     /// A progress bar over `total` bytes; shown on a terminal only.

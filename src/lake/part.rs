@@ -100,9 +100,12 @@ fn sorted_rows(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>, ArrowErro
     Ok(order.values().iter().map(|index| places[*index as usize]).collect())
 }
 
-/// Splits a batch by event date: the midnight each date begins with (`None` for records without a
-/// time) and the rows of it.
-pub fn by_date(batch: &RecordBatch) -> Result<Vec<(Option<i64>, RecordBatch, Vec<usize>)>, ArrowError> {
+/// The records of one date: the midnight it begins with (`None` for records without a time), the
+/// records, and the rows they were in the batch they come from.
+pub type OfDate = (Option<i64>, RecordBatch, Vec<usize>);
+
+/// Splits a batch by event date.
+pub fn by_date(batch: &RecordBatch) -> Result<Vec<OfDate>, ArrowError> {
     let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
     let dates: Vec<Option<i64>> = times.iter().map(|time| time.map(|time| time.div_euclid(DAY) * DAY)).collect();
     let mut distinct = dates.clone();

@@ -335,7 +335,7 @@ impl WireMatch {
                 return Err(source.at(condition, &format!("`{name}` takes a list of `Values`")));
             }
         };
-        let field = key(source, condition, &self.key, &self.deep_key, &self.key_path)?;
+        let field = key(source, condition, self.key.as_ref(), self.deep_key.as_ref(), self.key_path.as_ref())?;
         if field.place() == Some(Place::Time) && test != Test::Present {
             let message = "`eventTime` can only be tested to exist: choose the time with `--from` and `--to`";
             return Err(source.at(condition, message));
@@ -378,7 +378,7 @@ impl WireKey {
             .or_else(|| self.deep_key.as_ref().map(|key| key.referenced))
             .or_else(|| self.key_path.as_ref().map(|key| key.referenced));
         let here = Spanned::new((), place.unwrap_or(Location::UNKNOWN), place.unwrap_or(Location::UNKNOWN));
-        key(source, &here, &self.key, &self.deep_key, &self.key_path)
+        key(source, &here, self.key.as_ref(), self.deep_key.as_ref(), self.key_path.as_ref())
     }
 }
 
@@ -386,9 +386,9 @@ impl WireKey {
 fn key<T>(
     source: &Source<'_>,
     here: &Spanned<T>,
-    key: &Option<Spanned<String>>,
-    deep_key: &Option<Spanned<Vec<String>>>,
-    key_path: &Option<Spanned<String>>,
+    key: Option<&Spanned<String>>,
+    deep_key: Option<&Spanned<Vec<String>>>,
+    key_path: Option<&Spanned<String>>,
 ) -> Result<Field, Error> {
     let (keys, place) = match (key, deep_key, key_path) {
         (Some(key), None, None) => (vec![key.value.clone()], key.referenced),

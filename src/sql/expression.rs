@@ -13,8 +13,9 @@ fn column(name: &str) -> String {
 }
 
 fn json(function: &str, json_column: &str, path: &[String]) -> String {
-    let keys: String = path.iter().map(|key| format!(", {}", Literal(key))).collect();
-    format!("{function}({}{keys})", column(json_column))
+    let keys = path.iter().map(|key| Literal(key).to_string());
+    let arguments: Vec<String> = std::iter::once(column(json_column)).chain(keys).collect();
+    format!("{function}({})", arguments.join(", "))
 }
 
 fn identity(path: &[&str]) -> String {
@@ -113,22 +114,22 @@ fn test_of(field: &Field, test: &Test, negated: bool) -> String {
             };
             return format!("{value} IS {}NULL", if negated { "" } else { "NOT " });
         }
-        Test::Equals(text) if flag => return flag_is(field, text, negated),
-        Test::In(texts) if flag => {
-            let any: Vec<String> = texts.iter().map(|text| flag_is(field, text, false)).collect();
+        Test::Equals(value) if flag => return flag_is(field, value, negated),
+        Test::In(list) if flag => {
+            let any: Vec<String> = list.iter().map(|text| flag_is(field, text, false)).collect();
             format!("({})", any.join(" OR "))
         }
-        Test::Equals(text) => {
+        Test::Equals(value) => {
             let distinct = if negated { "IS DISTINCT FROM" } else { "=" };
-            return format!("{} {distinct} {}", text_of(field, &[text]), Literal(text));
+            return format!("{} {distinct} {}", text_of(field, &[value]), Literal(value));
         }
-        Test::In(texts) => {
-            let list: Vec<String> = texts.iter().map(|text| Literal(text).to_string()).collect();
-            format!("{} IN ({})", text_of(field, texts), list.join(", "))
+        Test::In(list) => {
+            let literals: Vec<String> = list.iter().map(|text| Literal(text).to_string()).collect();
+            format!("{} IN ({})", text_of(field, list), literals.join(", "))
         }
-        Test::StartsWith(text) => function("starts_with", text),
-        Test::EndsWith(text) => function("ends_with", text),
-        Test::Contains(text) => function("contains", text),
+        Test::StartsWith(part) => function("starts_with", part),
+        Test::EndsWith(part) => function("ends_with", part),
+        Test::Contains(part) => function("contains", part),
     };
     if negated { format!("({positive}) IS NOT TRUE") } else { positive }
 }

@@ -16,7 +16,8 @@ fn the_sql_of_every_rule_is_the_reviewed_one() {
                 from: Some(parse_instant("2026-09-01").unwrap()),
                 to: Some(parse_instant("2026-09-02").unwrap()),
             };
-            insta::assert_snapshot!("sliding", sql::hunt(&rule, range, range).unwrap());
+            let name = format!("{}.sliding", path.file_stem().unwrap().to_str().unwrap());
+            insta::assert_snapshot!(name, sql::hunt(&rule, range, range).unwrap());
         });
     });
 }

@@ -1,5 +1,7 @@
 //! Hunts against a brute-force evaluator, on small random sets of events.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
@@ -42,18 +44,21 @@ fn batch(events: &[Event]) -> arrow::array::RecordBatch {
     builder.finish().unwrap()
 }
 
+/// A match: its second and its number.
+type Match = (i64, u16);
+
 type Shown = (i64, String, Option<String>, Vec<String>, i64, u64);
 
 /// For each group, every full span as a set of matches; spans that share one are merged.
 fn brute_force(events: &[Event], period: i64, threshold: usize) -> Vec<Shown> {
-    let mut groups: std::collections::BTreeMap<(u8, Option<u8>), Vec<(i64, u16)>> = Default::default();
+    let mut groups: BTreeMap<(u8, Option<u8>), Vec<Match>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.matches) {
         groups.entry((event.account, event.user)).or_default().push((event.second, event.id));
     }
     let mut found = Vec::new();
     for ((account, user), mut matches) in groups {
         matches.sort_unstable();
-        let mut bursts: Vec<(Vec<(i64, u16)>, i64, usize)> = Vec::new();
+        let mut bursts: Vec<(Vec<Match>, i64, usize)> = Vec::new();
         for (end, _) in &matches {
             let span: Vec<_> = matches.iter().copied().filter(|(t, _)| end - period < *t && t <= end).collect();
             if span.len() < threshold {
@@ -95,7 +100,7 @@ fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
     let mut shown: Vec<Shown> = findings
         .into_iter()
         .map(|f| {
-            assert_eq!(f.count as usize, f.event_ids.len());
+            assert_eq!(f.count, f.event_ids.len() as u64);
             assert!(f.count >= u64::from(f.threshold) && f.context["eventName"] == "ConsoleLogin");
             let value = |key: &str| f.group[key].as_str().map(str::to_owned);
             (
@@ -121,7 +126,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             .into_iter()
             .enumerate()
             .map(|(index, (slot, jitter, account, user, matches, copies))| Event {
-                id: (index as u16).wrapping_mul(7919),
+                id: u16::try_from(index).unwrap().wrapping_mul(7919),
                 second: 10_000 + slot * 300 + jitter,
                 account,
                 user,

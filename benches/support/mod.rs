@@ -1,0 +1,87 @@
+//! What the benches share: a synthetic trail, medians, and the control.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tawny::raw;
+
+/// Objects in the trail, and records in each.
+pub(crate) const OBJECTS: u64 = 40;
+pub(crate) const RECORDS: u64 = 5_000;
+/// One record in so many is a failed sign-in; each user fails twice within the same minute.
+const SIGN_IN_EVERY: u64 = 500;
+
+/// Writes a trail below `folder`, the same each time. Returns the bytes of its JSON.
+pub(crate) fn write_trail(folder: &Path) -> u64 {
+    let mut json_bytes = 0;
+    for object in 0..OBJECTS {
+        let records: Vec<String> = (0..RECORDS).map(|record| text(object * RECORDS + record)).collect();
+        let body = format!("{{\"Records\":[{}]}}", records.join(","));
+        json_bytes += body.len() as u64;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(body.as_bytes()).expect("memory takes all");
+        fs::write(folder.join(format!("{object:04}.json.gz")), encoder.finish().expect("memory takes all"))
+            .expect("the trail can be written");
+    }
+    json_bytes
+}
+
+fn text(number: u64) -> String {
+    // Spread the bits, so that identities do not compress away.
+    let noise = |salt: u64| {
+        (number ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    };
+    let id = format!("{:016x}-{:016x}", noise(1), noise(2));
+    let (minute, second) = (number / 60 % 60, number % 60);
+    let time = format!("2026-09-{:02}T{:02}:{minute:02}:{second:02}Z", 1 + number / 86_400 % 28, number / 3_600 % 24);
+    if number % SIGN_IN_EVERY < 2 {
+        let user = number / SIGN_IN_EVERY;
+        return format!(
+            r#"{{"eventVersion":"1.09","userIdentity":{{"type":"IAMUser","principalId":"AIDAEXAMPLE{user}","accountId":"111122223333","accessKeyId":"","userName":"user{user}"}},"eventTime":"{time}","eventSource":"signin.amazonaws.com","eventName":"ConsoleLogin","awsRegion":"us-east-1","sourceIPAddress":"192.0.2.{}","userAgent":"Mozilla/5.0","errorMessage":"Failed authentication","requestParameters":null,"responseElements":{{"ConsoleLogin":"Failure"}},"additionalEventData":{{"MobileVersion":"No","MFAUsed":"Yes"}},"eventID":"{id}","readOnly":false,"eventType":"AwsConsoleSignIn","managementEvent":true,"recipientAccountId":"111122223333","eventCategory":"Management"}}"#,
+            number % 250
+        );
+    }
+    let (role, session) = (noise(3) % 400, noise(4));
+    let name = ["AssumeRole", "Decrypt", "GetObject", "PutObject", "DescribeInstances"][(noise(5) % 5) as usize];
+    format!(
+        r#"{{"eventVersion":"1.09","userIdentity":{{"type":"AssumedRole","principalId":"AROAEXAMPLE{role}:i-{session:016x}","arn":"arn:aws:sts::111122223333:assumed-role/role-{role}/i-{session:016x}","accountId":"111122223333","accessKeyId":"ASIA{:016X}","sessionContext":{{"sessionIssuer":{{"type":"Role","principalId":"AROAEXAMPLE{role}","arn":"arn:aws:iam::111122223333:role/role-{role}","accountId":"111122223333","userName":"role-{role}"}},"attributes":{{"creationDate":"{time}","mfaAuthenticated":"false"}}}}}},"eventTime":"{time}","eventSource":"sts.amazonaws.com","eventName":"{name}","awsRegion":"us-east-1","sourceIPAddress":"198.51.100.{}","userAgent":"aws-cli/2.17.9 md/awscrt#0.20.11 os/linux","requestParameters":{{"roleArn":"arn:aws:iam::111122223333:role/role-{role}","key":"a/b/{:016x}"}},"responseElements":null,"additionalEventData":{{"SignatureVersion":"SigV4","bytesTransferredOut":{}}},"requestID":"{:016x}","eventID":"{id}","readOnly":true,"eventType":"AwsApiCall","managementEvent":true,"recipientAccountId":"111122223333","eventCategory":"Management","tlsDetails":{{"tlsVersion":"TLSv1.3","cipherSuite":"TLS_AES_128_GCM_SHA256"}}}}"#,
+        noise(6),
+        number % 250,
+        noise(7),
+        noise(8) % 100_000,
+        noise(9),
+    )
+}
+
+/// The control: reads and inflates every object, with the same library, on one thread an object at a time.
+pub(crate) fn inflate_all(folder: &Path) {
+    for entry in fs::read_dir(folder).expect("the trail is there") {
+        let bytes = fs::read(entry.expect("the trail can be listed").path()).expect("the trail can be read");
+        std::hint::black_box(raw::text(&bytes).expect("the trail is whole"));
+    }
+}
+
+/// The median of five runs.
+pub(crate) fn median(mut run: impl FnMut()) -> Duration {
+    let mut times: Vec<Duration> = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            run();
+            start.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[2]
+}
+
+/// Prints a line of the table.
+#[expect(clippy::print_stdout, reason = "a bench prints its figures")]
+pub(crate) fn row(what: &str, time: Duration, control: Duration) {
+    println!(
+        "{what:<28} {:>9.1} ms {:>7.2} x control",
+        time.as_secs_f64() * 1e3,
+        time.as_secs_f64() / control.as_secs_f64()
+    );
+}
