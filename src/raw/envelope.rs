@@ -153,8 +153,8 @@ impl Walk<'_> {
                 return self.value(&inner, depth + 1);
             }
         }
-        // A wrapped object: EventBridge, a Splunk export, SNS to Lambda.
-        for wrapped in ["detail", "result", "Sns"] {
+        // A wrapped object: EventBridge, a Splunk export, SNS to Lambda, a test's fixture.
+        for wrapped in ["detail", "result", "Sns", "data", "event"] {
             if let Some(inner) = member(&members, wrapped).filter(|inner| inner.get().starts_with('{')) {
                 let carries_no_record =
                     wrapped == "detail" && json::members(inner.get()).is_some_and(|detail| !is_record(&detail));
@@ -167,7 +167,7 @@ impl Walk<'_> {
         if let Some(kind) = no_record(&members) {
             return self.send(Item::Skipped(kind));
         }
-        self.reject_here("not a CloudTrail record: it has no `eventName`");
+        self.reject_here("not a CloudTrail record: it has no `eventName` and is no known envelope");
     }
 
     fn send(&mut self, item: Item<'_>) {
@@ -251,6 +251,7 @@ mod tests {
             format!(r#"{{"Events":[{{"EventId":"x","EventTime":1.5,"CloudTrailEvent":{escaped}}}]}}"#),
             format!(r#"{{"detail-type":"AWS API Call via CloudTrail","detail":{RECORD}}}"#),
             format!(r#"{{"messageType":"DATA_MESSAGE","logEvents":[{{"id":"1","message":{escaped}}}]}}"#),
+            format!(r#"[{{"data":{{"Records":[{RECORD}]}}}}]"#),
             format!(r#"[{{"_raw":{escaped}}}]"#),
             format!(r#"{{"result":{{"_raw":{escaped}}}}}"#),
             format!(r#"{{"Records":[{{"messageId":"1","body":{}}}]}}"#, quoted(&sns)),
@@ -269,7 +270,7 @@ mod tests {
             (r#"{"Records":[{"eventCategory":"Insight","insightDetails":{}}]}"#, "Insight"),
             (r#"{"detail-type":"Object Created","detail":{"bucket":{}}}"#, "EventBridge event without a record"),
             (r#"{"messageType":"CONTROL_MESSAGE","logEvents":[{"message":"x"}]}"#, "CloudWatch Logs control message"),
-            (r#"{"a":1}"#, "record 1: not a CloudTrail record: it has no `eventName`"),
+            (r#"{"a":1}"#, "record 1: not a CloudTrail record: it has no `eventName` and is no known envelope"),
             (r#"{"Records":[17]}"#, "record 1: not a JSON object"),
         ] {
             assert_eq!(seen(text).unwrap(), [kind], "{text}");
