@@ -88,15 +88,14 @@ struct Rows<'b> {
 
 impl Rows<'_> {
     fn finding(&self, rule: &Rule, row: usize) -> Result<Finding, Error> {
-        let names = 0..rule.group_by.len();
-        let group: Vec<Option<String>> =
-            names.map(|index| self.text(&sql::group_column(index), row)).collect::<Result<_, _>>()?;
+        let values = rule.group_by.iter().map(|field| self.text(&sql::group_column(field), row));
+        let group: Vec<Option<String>> = values.collect::<Result<_, _>>()?;
         let (first, last) = (self.instant("first_event", row)?, self.instant("last_event", row)?);
         let first_id = self.text("first_event_id", row)?.unwrap_or_default();
         let pairs = rule.group_by.iter().zip(&group);
         let mut context = Map::new();
-        for (index, (name, field)) in rule.context.iter().enumerate() {
-            let text = self.text(&sql::context_column(index), row)?;
+        for (name, field) in &rule.context {
+            let text = self.text(&sql::context_column(name), row)?;
             let json = sql::expression::is_json(field);
             let value = text.map_or(Value::Null, |text| {
                 let parsed = json.then(|| serde_json::from_str(&text).ok()).flatten();

@@ -3,7 +3,7 @@
 use askama::Template as _;
 
 use crate::error::Error;
-use crate::rule::{Rule, WindowKind};
+use crate::rule::{Field, Rule, WindowKind};
 use crate::time::Range;
 
 pub mod expression;
@@ -45,28 +45,24 @@ impl Sliding {
     }
 }
 
-/// The name under which a query returns the n-th group field.
-pub fn group_column(index: usize) -> String {
-    format!("group.{index}")
+/// The name under which a query returns a group's field.
+pub fn group_column(field: &Field) -> String {
+    format!("group.{field}")
 }
 
-/// The name under which a query returns the n-th context field.
-pub fn context_column(index: usize) -> String {
-    format!("context.{index}")
+/// The name under which a query returns the output field `name`.
+pub fn context_column(name: &str) -> String {
+    format!("context.{name}")
 }
 
 /// The query that finds a rule's bursts with a trigger in `triggers`, in the records whose time
 /// lies in `read`.
 pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> {
-    let groups = rule
-        .group_by
-        .iter()
-        .enumerate()
-        .map(|(index, field)| Column { expression: expression::group(field), alias: Ident(group_column(index)) });
-    let context = rule.context.iter().enumerate().map(|(index, (_, field))| Column {
-        expression: expression::context(field).0,
-        alias: Ident(context_column(index)),
-    });
+    let groups = rule.group_by.iter();
+    let groups = groups.map(|field| Column { expression: expression::group(field), alias: Ident(group_column(field)) });
+    let context = rule.context.iter();
+    let context = context
+        .map(|(name, field)| Column { expression: expression::context(field).0, alias: Ident(context_column(name)) });
     let threshold = rule.window.threshold.get();
     let WindowKind::Sliding = rule.window.kind;
     let template = Sliding {

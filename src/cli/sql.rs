@@ -28,7 +28,8 @@ impl Sql {
         };
         self.window.apply(&mut choice.rules);
         for rule in &choice.rules {
-            context.output.result(&sql::hunt(rule, Range::default(), Range::default())?, None)?;
+            let text = sql::hunt(rule, Range::default(), Range::default())?;
+            context.output.result(&(text + "\n"), None)?;
         }
         Ok(Status::Done)
     }

@@ -200,11 +200,23 @@ impl WireRule {
             mitre: self.reports.get("MITRE ATT&CK").cloned().unwrap_or_default(),
             window,
             detection: Predicate::All(all.collect::<Result<_, _>>()?),
-            group_by: self.group_by.iter().map(|key| key.field(source)).collect::<Result<_, _>>()?,
+            group_by: self.group_by(source)?,
             context,
             tests,
             id,
         })
+    }
+
+    fn group_by(&self, source: &Source<'_>) -> Result<Vec<Field>, Error> {
+        let mut fields: Vec<Field> = Vec::new();
+        for key in &self.group_by {
+            let field = key.field(source)?;
+            if fields.iter().any(|earlier| earlier.to_string() == field.to_string()) {
+                return Err(source.error(key.place(), &format!("`{field}` is given twice in `GroupBy`")));
+            }
+            fields.push(field);
+        }
+        Ok(fields)
     }
 
     fn refuse_unsupported(&self, source: &Source<'_>) -> Result<(), Error> {
@@ -373,10 +385,14 @@ fn unknown_condition(given: &str) -> String {
 }
 
 impl WireKey {
-    fn field(&self, source: &Source<'_>) -> Result<Field, Error> {
-        let place = (self.key.as_ref().map(|key| key.referenced))
+    fn place(&self) -> Option<Location> {
+        (self.key.as_ref().map(|key| key.referenced))
             .or_else(|| self.deep_key.as_ref().map(|key| key.referenced))
-            .or_else(|| self.key_path.as_ref().map(|key| key.referenced));
+            .or_else(|| self.key_path.as_ref().map(|key| key.referenced))
+    }
+
+    fn field(&self, source: &Source<'_>) -> Result<Field, Error> {
+        let place = self.place();
         let here = Spanned::new((), place.unwrap_or(Location::UNKNOWN), place.unwrap_or(Location::UNKNOWN));
         key(source, &here, self.key.as_ref(), self.deep_key.as_ref(), self.key_path.as_ref())
     }

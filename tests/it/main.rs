@@ -6,4 +6,6 @@ mod cli;
 mod golden_sql;
 mod layers;
 mod oracle;
+mod plans;
+mod predicates;
 mod rule_errors;

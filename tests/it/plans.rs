@@ -1,0 +1,34 @@
+//! How the engine runs the shipped rule: streaming windows, and only the needed columns and pages of the lake.
+
+use std::path::Path;
+
+use tawny::convert::{Limits, convert};
+use tawny::engine::{self, Resources};
+use tawny::lake::Lake;
+use tawny::rule::catalog;
+use tawny::sql;
+use tawny::store::Scratch;
+use tawny::time::Range;
+use tawny::trail::Trail;
+
+#[test]
+fn windows_stream_and_the_scan_filters() {
+    let folder = tempfile::tempdir().unwrap();
+    let trail = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/trail").display().to_string();
+    let lake = Lake::at(&folder.path().join("lake"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let plan = runtime.block_on(async {
+        let limits = Limits { threads: 2, memory: 64 << 20 };
+        let trail = Trail::find(&[trail], None).unwrap();
+        convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
+        let rule = catalog::shipped().unwrap().remove(0);
+        let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
+        let table = engine::lake_table(&lake, Range::default(), 2).unwrap();
+        resources.plan(table, &sql::hunt(&rule, Range::default(), Range::default()).unwrap()).await.unwrap()
+    });
+    assert!(plan.contains("BoundedWindowAggExec"), "{plan}");
+    assert!(!plan.replace("BoundedWindowAggExec", "").contains("WindowAggExec"), "a window buffers its input:\n{plan}");
+    let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
+    assert!(scan.contains("predicate=") && scan.contains("pruning_predicate="), "{scan}");
+    assert!(!scan.contains("requestParameters") && !scan.contains("additionalEventData,"), "{scan}");
+}
