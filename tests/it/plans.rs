@@ -24,11 +24,13 @@ fn windows_stream_and_the_scan_filters() {
         let rule = catalog::shipped().unwrap().remove(0);
         let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
         let table = engine::lake_table(&lake, Range::default(), 2).unwrap();
-        resources.plan(table, &sql::hunt(&rule, Range::default(), Range::default()).unwrap()).await.unwrap()
+        let range = Range { from: Some(1_788_220_800_000_000), to: None };
+        resources.plan(table, &sql::hunt(&rule, range, range).unwrap()).await.unwrap()
     });
     assert!(plan.contains("BoundedWindowAggExec"), "{plan}");
     assert!(!plan.replace("BoundedWindowAggExec", "").contains("WindowAggExec"), "a window buffers its input:\n{plan}");
     let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
     assert!(scan.contains("predicate=") && scan.contains("pruning_predicate="), "{scan}");
+    assert!(scan.contains("eventTime_max"), "the range prunes: {scan}");
     assert!(!scan.contains("requestParameters") && !scan.contains("additionalEventData,"), "{scan}");
 }
