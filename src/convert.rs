@@ -10,6 +10,7 @@ use arrow::compute;
 use futures::StreamExt as _;
 use parquet::errors::ParquetError;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 use crate::error::Error;
 use crate::lake::Lake;
@@ -24,7 +25,7 @@ use crate::trail::{self, Decoded, Sieve, Trail};
 pub struct Limits {
     /// Objects decoded at a time, and files encoded at a time.
     pub threads: usize,
-    /// Bytes of records gathered in memory before they are written.
+    /// Bytes of records gathered in memory before they are written. As many again may be being encoded.
     pub memory: usize,
 }
 
@@ -84,7 +85,7 @@ pub async fn convert(
             let copies = (of_batch.len() - fresh.true_count()) as u64;
             read.records.used -= copies;
             read.records.duplicates += copies;
-            writer.push(&object, &batch, of_batch, &fresh).await?;
+            writer.push(&object, &batch, of_batch, &fresh)?;
         }
         if used {
             writer.finish_object(&object).await?;
@@ -118,16 +119,52 @@ impl Copies {
     }
 }
 
-/// Gathers records by date and writes them as files of the lake.
+/// Records by date, and the objects they are all the records of.
+#[derive(Default)]
+struct Gathered {
+    parts: BTreeMap<Option<i64>, Part>,
+    objects: Vec<ObjectEntry>,
+    memory: usize,
+}
+
+/// What was gathered, as files that are complete but not yet at their places.
+struct Encoded {
+    files: Vec<(FileEntry, Staged)>,
+    objects: Vec<ObjectEntry>,
+}
+
+impl Gathered {
+    async fn encode(self, root: PathBuf, staging: PathBuf, threads: usize) -> Result<Encoded, Error> {
+        let place = Arc::new((root, staging));
+        let mut tasks = futures::stream::iter(self.parts)
+            .map(|(date, part)| {
+                let place = Arc::clone(&place);
+                tokio::task::spawn_blocking(move || {
+                    let (root, staging) = place.as_ref();
+                    let internal = |error: ParquetError| Error::Internal(format!("a Parquet file: {error}"));
+                    let (entry, bytes) = part.encode(date).map_err(internal)?;
+                    let staged = store::stage(&root.join(&entry.path), staging, &bytes)?;
+                    Ok::<_, Error>((entry, staged))
+                })
+            })
+            .buffered(threads);
+        let mut files = Vec::new();
+        while let Some(result) = tasks.next().await {
+            files.push(result.map_err(|error| Error::Internal(error.to_string()))??);
+        }
+        Ok(Encoded { files, objects: self.objects })
+    }
+}
+
+/// Gathers records by date and writes them as files of the lake. What was gathered is encoded while
+/// the next objects are read.
 struct Writer {
     lake: Lake,
     limits: Limits,
     staging: TempDir,
     _lock: File,
-    parts: BTreeMap<Option<i64>, Part>,
-    memory: usize,
-    staged: Vec<(FileEntry, Staged)>,
-    objects: Vec<ObjectEntry>,
+    gathered: Gathered,
+    encoding: Option<JoinHandle<Result<Encoded, Error>>>,
     files: Vec<FileEntry>,
 }
 
@@ -144,16 +181,14 @@ impl Writer {
             limits,
             staging: scratch.folder_in(&own_folder)?,
             _lock: lock,
-            parts: BTreeMap::new(),
-            memory: 0,
-            staged: Vec::new(),
-            objects: Vec::new(),
+            gathered: Gathered::default(),
+            encoding: None,
             files: Vec::new(),
         })
     }
 
     /// Takes the rows of `batch`, of `object`, that are `fresh`.
-    async fn push(
+    fn push(
         &mut self,
         object: &Object,
         batch: &RecordBatch,
@@ -165,65 +200,52 @@ impl Writer {
         let hashes: Vec<u128> =
             hashes.iter().zip(fresh.values()).filter(|(_, fresh)| *fresh).map(|(hash, _)| *hash).collect();
         for (date, records, rows) in part::by_date(&kept).map_err(internal)? {
-            let part = self.parts.entry(date).or_default();
+            let part = self.gathered.parts.entry(date).or_default();
             let before = part.memory;
-            part.push(&object.identity(), records, rows.into_iter().map(|row| hashes[row]));
-            self.memory += part.memory - before;
-        }
-        if self.memory >= self.limits.memory {
-            self.encode_all().await?;
+            part.push(&object.identity(), records, rows.into_iter().map(|row| hashes[row])).map_err(internal)?;
+            self.gathered.memory += part.memory - before;
         }
         Ok(())
     }
 
-    /// Encodes what was gathered. The files become part of the lake with the next commit.
-    async fn encode_all(&mut self) -> Result<(), Error> {
-        self.memory = 0;
-        let staging: Arc<PathBuf> = Arc::new(self.staging.path().to_path_buf());
-        let root = self.lake.root().to_path_buf();
-        let mut encoded = futures::stream::iter(std::mem::take(&mut self.parts))
-            .map(|(date, part)| {
-                let (staging, root) = (Arc::clone(&staging), root.clone());
-                tokio::task::spawn_blocking(move || {
-                    let internal = |error: ParquetError| Error::Internal(format!("a Parquet file: {error}"));
-                    let (entry, bytes) = part.encode(date).map_err(internal)?;
-                    let staged = store::stage(&root.join(&entry.path), &staging, &bytes)?;
-                    Ok::<_, Error>((entry, staged))
-                })
-            })
-            .buffered(self.limits.threads);
-        while let Some(result) = encoded.next().await {
-            self.staged.push(result.map_err(|error| Error::Internal(error.to_string()))??);
-        }
-        Ok(())
-    }
-
-    /// Notes that all records of `object` were pushed. Once what was gathered is encoded, this is a
-    /// point at which the lake can be committed.
+    /// Notes that all records of `object` were pushed: the lake can be committed up to here.
     async fn finish_object(&mut self, object: &Object) -> Result<(), Error> {
         let path = object.path.display().to_string();
-        self.objects.push(ObjectEntry { id: object.identity(), path });
-        if self.staged.is_empty() {
+        self.gathered.objects.push(ObjectEntry { id: object.identity(), path });
+        if self.gathered.memory < self.limits.memory {
             return Ok(());
         }
-        self.commit().await
+        self.commit().await?;
+        self.encode();
+        Ok(())
     }
 
+    fn encode(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        let (root, staging) = (self.lake.root().to_path_buf(), self.staging.path().to_path_buf());
+        self.encoding = Some(tokio::spawn(gathered.encode(root, staging, self.limits.threads)));
+    }
+
+    /// Makes what was encoded part of the lake.
     async fn commit(&mut self) -> Result<(), Error> {
-        self.encode_all().await?;
-        let mut files = Vec::with_capacity(self.staged.len());
-        for (entry, staged) in self.staged.drain(..) {
+        let Some(encoding) = self.encoding.take() else {
+            return Ok(());
+        };
+        let encoded = encoding.await.map_err(|error| Error::Internal(error.to_string()))??;
+        let mut files = Vec::with_capacity(encoded.files.len());
+        for (entry, staged) in encoded.files {
             staged.publish()?;
             files.push(entry);
         }
-        self.lake.ledger().commit(files.clone(), &self.objects, self.staging.path())?;
-        self.objects.clear();
+        self.lake.ledger().commit(files.clone(), &encoded.objects, self.staging.path())?;
         self.files.extend(files);
         Ok(())
     }
 
     async fn finish(mut self) -> Result<Vec<FileEntry>, Error> {
-        if !self.objects.is_empty() {
+        self.commit().await?;
+        if !self.gathered.objects.is_empty() {
+            self.encode();
             self.commit().await?;
         }
         Ok(self.files)

@@ -23,10 +23,15 @@ pub mod raw_table;
 use lake_table::LakeTable;
 use raw_table::RawScan;
 
+/// The least that a partition's sorts and groupings share. The pool gives each of them an equal
+/// part, so with more partitions than this allows none of them could hold a batch. Scans run on
+/// all threads regardless.
+const MEMORY_OF_PARTITION: usize = 32 << 20;
+
 /// How queries use the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resources {
-    /// Partitions worked on at a time.
+    /// Scans at a time; where memory allows, sorts too.
     pub threads: usize,
     /// Bytes for sorting and grouping; beyond that they go to disk.
     pub memory: usize,
@@ -36,8 +41,11 @@ pub struct Resources {
 
 impl Resources {
     fn session(&self) -> Result<SessionContext, DataFusionError> {
-        let mut config = SessionConfig::new().with_target_partitions(self.threads);
+        // Not one partition for many scans: the engine would sort each scan's rows and merge them.
+        let partitions = (self.memory / MEMORY_OF_PARTITION).max(2).min(self.threads.max(1));
+        let mut config = SessionConfig::new().with_target_partitions(partitions);
         let options = config.options_mut();
+        options.execution.sort_spill_reservation_bytes = MEMORY_OF_PARTITION / 16;
         // Column names carry CloudTrail's case, and so does SQL.
         options.sql_parser.enable_ident_normalization = false;
         options.execution.collect_statistics = false;

@@ -94,12 +94,12 @@ pub fn schema() -> SchemaRef {
         let time = std::iter::once(Field::new(EVENT_TIME, utc, true));
         let top = TOP_LEVEL.iter().map(|(name, kind)| {
             let data_type = match kind {
-                Kind::Text | Kind::Json => DataType::Utf8View,
+                Kind::Text | Kind::Json => DataType::Utf8,
                 Kind::Flag => DataType::Boolean,
             };
             Field::new(*name, data_type, true)
         });
-        let text = |name: &str| Field::new(name, DataType::Utf8View, true);
+        let text = |name: &str| Field::new(name, DataType::Utf8, true);
         let hot = HOT.iter().map(|(name, _, _)| text(name));
         let ours = [EVENT_TIME_TEXT, CONTENT_ID, OTHER_FIELDS].into_iter().map(text);
         Arc::new(Schema::new(time.chain(top).chain(hot).chain(ours).collect::<Vec<_>>()))

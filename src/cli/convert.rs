@@ -29,8 +29,8 @@ impl Convert {
         let lake = Lake::at(&self.lake);
         let trail = Trail::find(&self.sources, Some(&self.lake))?;
         let bar = context.output.progress(trail.objects.iter().map(|object| object.size).sum(), "converting");
-        // Gathered records are held about twice while they are sorted and encoded.
-        let limits = Limits { threads: context.threads, memory: context.memory / 2 };
+        // As much as is gathered is being encoded, and both take about twice their bare size.
+        let limits = Limits { threads: context.threads, memory: context.memory / 4 };
         let mut progress = |tally: &crate::tally::Tally| bar.set_position(tally.stored_bytes);
         let converted = convert(trail, &lake, limits, &context.scratch, &mut progress).await?;
         bar.finish_and_clear();

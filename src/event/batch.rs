@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanBuilder, RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{ArrayRef, BooleanBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::error::ArrowError;
 use memchr::memmem;
 use serde_json::value::RawValue;
@@ -16,7 +16,7 @@ use crate::store::hex;
 use crate::time;
 
 enum Column {
-    Text(StringViewBuilder),
+    Text(StringBuilder),
     Flag(BooleanBuilder),
 }
 
@@ -24,10 +24,10 @@ enum Column {
 pub struct BatchBuilder {
     time: TimestampMicrosecondBuilder,
     top: Vec<Column>,
-    hot: Vec<StringViewBuilder>,
-    time_text: StringViewBuilder,
-    content_id: StringViewBuilder,
-    other_fields: StringViewBuilder,
+    hot: Vec<StringBuilder>,
+    time_text: StringBuilder,
+    content_id: StringBuilder,
+    other_fields: StringBuilder,
     rows: usize,
     repeated_keys: u64,
 }
@@ -53,8 +53,8 @@ impl Default for BatchBuilder {
     }
 }
 
-fn text_builder() -> StringViewBuilder {
-    StringViewBuilder::new()
+fn text_builder() -> StringBuilder {
+    StringBuilder::new()
 }
 
 impl BatchBuilder {

@@ -35,13 +35,21 @@ pub struct Part {
 
 impl Part {
     /// Adds records of the object with the identity `object`; `hashes` are those of their texts, in order.
-    pub fn push(&mut self, object: &str, batch: RecordBatch, hashes: impl Iterator<Item = u128>) {
+    pub fn push(
+        &mut self,
+        object: &str,
+        batch: RecordBatch,
+        hashes: impl Iterator<Item = u128>,
+    ) -> Result<(), ArrowError> {
         self.identity.update(object);
         for hash in hashes {
             self.identity.update(hash.to_le_bytes());
         }
-        self.memory += batch.get_array_memory_size();
+        for column in batch.columns() {
+            self.memory += column.to_data().get_slice_memory_size()?;
+        }
         self.batches.push(batch);
+        Ok(())
     }
 
     /// Sorts and encodes the records of `date`. The file's name tells what it holds: the same

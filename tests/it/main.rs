@@ -5,6 +5,7 @@
 mod cli;
 mod golden_sql;
 mod layers;
+mod many_files;
 mod oracle;
 mod plans;
 mod predicates;

@@ -1,0 +1,58 @@
+//! A lake of many small files, as a run that is often broken off leaves it.
+
+use std::path::Path;
+
+use serde_json::json;
+use tawny::convert::{Limits, convert};
+use tawny::engine::Resources;
+use tawny::hunt::{self, Data};
+use tawny::lake::Lake;
+use tawny::rule::catalog;
+use tawny::store::Scratch;
+use tawny::time::Range;
+use tawny::trail::Trail;
+
+const OBJECTS: usize = 48;
+
+/// An object with one failed MFA sign-in among a hundred calls with long identities.
+fn write_object(folder: &Path, number: usize) {
+    let long_name = "x".repeat(8_000);
+    let records: Vec<serde_json::Value> = (0..100)
+        .map(|index| {
+            json!({
+                "eventTime": format!("2026-09-01T{:02}:{:02}:00Z", number / 4, number % 4 * 10),
+                "eventID": format!("{number}-{index}"),
+                "eventSource": "signin.amazonaws.com",
+                "eventName": "ConsoleLogin",
+                "recipientAccountId": "111122223333",
+                "userIdentity": {"type": "IAMUser", "userName": "anaya", "arn": format!("{long_name}{index}")},
+                "additionalEventData": {"MFAUsed": if index == 50 { "Yes" } else { "No" }},
+                "responseElements": {"ConsoleLogin": "Failure"},
+            })
+        })
+        .collect();
+    std::fs::write(folder.join(format!("{number:02}.json")), json!({ "Records": records }).to_string()).unwrap();
+}
+
+#[test]
+fn memory_does_not_grow_with_files_or_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("trail");
+    std::fs::create_dir(&source).unwrap();
+    (0..OBJECTS).for_each(|number| write_object(&source, number));
+    let lake = Lake::at(&folder.path().join("lake"));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let trail = Trail::find(&[source.display().to_string()], None).unwrap();
+        let a_commit_each = Limits { threads: 2, memory: 1 };
+        convert(trail, &lake, a_commit_each, &Scratch::default(), &mut |_| {}).await.unwrap();
+        assert_eq!(lake.files(Range::default()).unwrap().len(), OBJECTS);
+        let rules = catalog::shipped().unwrap();
+        for (threads, mebibytes) in [(2, 24), (48, 64)] {
+            let resources = Resources { threads, memory: mebibytes << 20, spill: folder.path().to_path_buf() };
+            let data = Data::Lake(lake.clone());
+            let findings = hunt::evaluate(&resources, &data, &rules, Range::default()).await.unwrap();
+            let found: u64 = findings.iter().map(|finding| finding.count).sum();
+            assert_eq!((findings.len(), found), (OBJECTS / 4, OBJECTS as u64), "four each hour, ten minutes apart");
+        }
+    });
+}
