@@ -10,15 +10,15 @@ const RECORDS: &[&str] = &[
     r#"{"eventName":null,"readOnly":null,"requestParameters":{"bucket":null,"port":"022","deep":null},"newKey":null}"#,
     r#"{"eventName":{"a":1},"readOnly":"odd","requestParameters":{"bucket":["it's_a"],"port":22.0,"deep":[]},"newKey":{}}"#,
     r#"{"requestParameters":null}"#,
-    r#"{}"#,
+    "{}",
 ];
 
 /// Which of the records match, as a string of 0 and 1.
 fn matched(detection: &str) -> String {
-    let text = format!(
+    let yaml = format!(
         "AnalysisType: rule\nRuleID: A.B\nEnabled: true\nSeverity: Info\nLogTypes: [AWS.CloudTrail]\nDetection: {detection}\n"
     );
-    let rule = panther::parse("rule.yml", &text).unwrap();
+    let rule = panther::parse("rule.yml", &yaml).unwrap();
     let resources = Resources { threads: 1, memory: 256 << 20, spill: std::env::temp_dir() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let one = |record: &&str| {
