@@ -70,6 +70,26 @@ fn a_burst_belongs_to_the_range_of_its_trigger() {
 }
 
 #[test]
+fn what_a_broken_run_left_is_not_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake");
+    let (half, scratch) = (lake.join("date=2026-09-01/part-half.parquet"), lake.join("_tawny/scratch-killed"));
+    std::fs::create_dir_all(half.parent().unwrap()).unwrap();
+    std::fs::create_dir_all(&scratch).unwrap();
+    std::fs::write(&half, "half-written").unwrap();
+    std::fs::write(scratch.join("x"), "half-written").unwrap();
+
+    let lake = lake.to_str().unwrap();
+    let converted = tawny(&["convert", "tests/data/trail/AWSLogs/o-exampleorg1/111122223333", "--lake", lake]);
+    assert_eq!(converted.status.code(), Some(0), "{}", stderr(&converted));
+    assert!(!scratch.exists(), "cleaned up");
+    let rest = tawny(&["convert", TRAIL, "--lake", lake]);
+    assert!(stderr(&rest).contains(" converted before"), "taken up where it ended: {}", stderr(&rest));
+    let whole = tawny(&["hunt", TRAIL, "--format", "jsonl"]);
+    assert_eq!(stdout(&tawny(&["hunt", lake, "--format", "jsonl"])), stdout(&whole));
+}
+
+#[test]
 fn exit_codes_tell() {
     let code = |arguments: &[&str]| tawny(arguments).status.code();
     assert_eq!(code(&["hunt", TRAIL, "--fail-on-findings"]), Some(1));
