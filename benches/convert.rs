@@ -17,7 +17,7 @@ fn main() {
     let control = support::median(|| support::inflate_all(folder.path()));
     let time = support::median(|| {
         let lake = tempfile::tempdir().expect("a folder can be made");
-        let trail = Trail::find(&sources, None).expect("the trail is there");
+        let trail = Trail::find(&sources).expect("the trail is there");
         let lake = Lake::at(lake.path());
         let converted = runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}));
         let tally = converted.expect("the trail is whole").tally;

@@ -18,7 +18,7 @@ fn main() {
     let lake_folder = tempfile::tempdir().expect("a folder can be made");
     support::write_trail(folder.path());
     let sources = [folder.path().display().to_string()];
-    let trail = || Trail::find(&sources, None).expect("the trail is there");
+    let trail = || Trail::find(&sources).expect("the trail is there");
     let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
     let lake = Lake::at(lake_folder.path());
     let limits = Limits { threads: 2, memory: 128 << 20 };

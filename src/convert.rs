@@ -175,6 +175,7 @@ impl Writer {
         let Some(lock) = store::try_lock(&own_folder.join("lock"))? else {
             return Err(Error::Busy { lake: lake.root().to_path_buf() });
         };
+        lake.check()?;
         store::remove_stale_scratch(&own_folder)?;
         Ok(Writer {
             lake: lake.clone(),

@@ -1,6 +1,6 @@
 //! The query engine: a session over records in memory, a raw trail or a lake.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -15,6 +15,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::error::Error;
 use crate::event;
 use crate::lake::Lake;
+use crate::store;
 use crate::time::Range;
 
 pub mod lake_table;
@@ -90,10 +91,6 @@ pub fn raw_table(scan: &Arc<RawScan>, threads: usize) -> Result<Arc<dyn TablePro
 
 /// The files of a lake that may hold records with a time in `range`, as a table.
 pub fn lake_table(lake: &Lake, range: Range, threads: usize) -> Result<Arc<dyn TableProvider>, Error> {
-    let root = absolute(lake.root())?;
+    let root = store::real_path(lake.root())?;
     Ok(Arc::new(LakeTable::new(&root, lake.files(range)?, threads)))
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(|source| Error::File { action: "find", path: path.to_path_buf(), source })
 }

@@ -11,15 +11,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::store::{self, LAKE_FOLDER};
 use crate::time::Range;
 
 pub mod ledger;
 pub mod part;
 
 use ledger::{FileEntry, Ledger};
-
-/// The folder, within a lake, of what is not data.
-const OWN_FOLDER: &str = "_tawny";
 
 /// A lake on disk.
 #[derive(Debug, Clone)]
@@ -35,7 +33,7 @@ impl Lake {
 
     /// Whether a lake lies at `root`.
     pub fn exists_at(root: &Path) -> bool {
-        root.join(OWN_FOLDER).join("ledger").is_dir()
+        root.join(LAKE_FOLDER).join("ledger").is_dir()
     }
 
     /// The lake's folder.
@@ -45,12 +43,24 @@ impl Lake {
 
     /// The folder of what is not data.
     pub fn own_folder(&self) -> PathBuf {
-        self.root.join(OWN_FOLDER)
+        self.root.join(LAKE_FOLDER)
     }
 
     /// The lake's ledger.
     pub fn ledger(&self) -> Ledger {
         Ledger::in_folder(self.own_folder().join("ledger"))
+    }
+
+    /// Makes sure that every file the ledger names is there and of its size.
+    pub fn check(&self) -> Result<(), Error> {
+        for file in self.ledger().files()? {
+            let path = self.root.join(file.path);
+            if store::size(&path) != Some(file.bytes) {
+                let reason = format!("it names `{}`, which is missing or of another size", path.display());
+                return Err(Error::Ledger { path: self.own_folder().join("ledger"), reason });
+            }
+        }
+        Ok(())
     }
 
     /// The files that may hold records with a time in `range`.

@@ -150,15 +150,16 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
             finding.regions.join(" "),
             json(&finding.context),
         ];
-        writer.write_record(record.map(inert)).map_err(|error| failed(&error))?;
+        writer.write_record(record.map(|cell| inert(&cell))).map_err(|error| failed(&error))?;
     }
     let bytes = writer.into_inner().map_err(|error| failed(&error))?;
     String::from_utf8(bytes).map_err(|error| failed(&error))
 }
 
-/// A cell that no spreadsheet takes for a formula.
-fn inert(cell: String) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
+/// A cell that no spreadsheet takes for a formula, and no terminal for a command.
+fn inert(cell: &str) -> String {
+    let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    format!("{guard}{}", printable(cell))
 }
 
 #[cfg(test)]
@@ -169,10 +170,11 @@ mod tests {
     fn hostile_text_is_shown_and_not_obeyed() {
         assert_eq!(printable("a\u{1b}[31mb\n\u{202e}"), "a\\u{1b}[31mb\\u{a}\\u{202e}");
         assert_eq!(printable("José 名前"), "José 名前");
-        for formula in ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1"] {
-            assert_eq!(inert(formula.to_owned()), format!("'{formula}"));
+        assert_eq!(inert("\t=1\u{1b}"), "'\\u{9}=1\\u{1b}");
+        for formula in ["=1+1", "+1", "-1", "@x"] {
+            assert_eq!(inert(formula), format!("'{formula}"));
         }
-        assert_eq!(inert("a=1".to_owned()), "a=1");
+        assert_eq!(inert("a=1"), "a=1");
     }
 
     #[test]

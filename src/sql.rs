@@ -69,10 +69,10 @@ pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> 
         groups: groups.collect(),
         context: context.collect(),
         predicate: expression::predicate(&rule.detection, 0),
-        read_from: read.from.map(Instant),
-        read_to: read.to.map(Instant),
-        trigger_from: triggers.from.map(Instant),
-        trigger_to: triggers.to.map(Instant),
+        read_from: read.from.and_then(Instant::bound),
+        read_to: read.to.and_then(Instant::bound),
+        trigger_from: triggers.from.and_then(Instant::bound),
+        trigger_to: triggers.to.and_then(Instant::bound),
         reach: Interval::reach(rule.window.period),
         period: Interval(rule.window.period.micros()),
         threshold,
@@ -85,7 +85,8 @@ pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> 
 pub fn candidates(rules: &[Rule], read: Range) -> String {
     let any: Vec<String> =
         rules.iter().map(|rule| format!("({})", expression::predicate(&rule.detection, 0))).collect();
-    let from = read.from.map(|from| format!(" AND \"eventTime\" >= {}", Instant(from))).unwrap_or_default();
-    let to = read.to.map(|to| format!(" AND \"eventTime\" < {}", Instant(to))).unwrap_or_default();
+    let from =
+        read.from.and_then(Instant::bound).map(|from| format!(" AND \"eventTime\" >= {from}")).unwrap_or_default();
+    let to = read.to.and_then(Instant::bound).map(|to| format!(" AND \"eventTime\" < {to}")).unwrap_or_default();
     format!("SELECT * FROM cloudtrail WHERE \"eventTime\" IS NOT NULL{from}{to} AND ({})", any.join("\n   OR "))
 }

@@ -1,6 +1,7 @@
 //! Where objects lie: finding, reading and durably writing them. The only module that knows
 //! `object_store` and the file system's ways.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,13 +12,18 @@ use object_store::local::LocalFileSystem;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::error::Error;
+use crate::error::{Error, Fault};
+
+/// The folder, within a lake, of what is not data: its ledger, and work that is not finished.
+pub const LAKE_FOLDER: &str = "_tawny";
 
 /// One stored object: a file on disk.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
     /// The object's path as the user would write it.
     pub path: PathBuf,
+    /// Its absolute path, without links and dots.
+    pub real: PathBuf,
     /// Its size in bytes.
     pub size: u64,
     /// When it was last changed, in microseconds since the epoch.
@@ -25,10 +31,10 @@ pub struct Object {
 }
 
 impl Object {
-    /// What tells this version of the object from any other: a hash of path, size and time of change.
+    /// What tells this version of the object from any other: a hash of its real path, size and time of change.
     pub fn identity(&self) -> String {
         let mut hash = Sha256::new();
-        hash.update(self.path.as_os_str().as_encoded_bytes());
+        hash.update(self.real.as_os_str().as_encoded_bytes());
         hash.update([0]);
         hash.update(self.size.to_le_bytes());
         hash.update(self.modified.to_le_bytes());
@@ -46,9 +52,18 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// What [`find`] found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The objects, each once, sorted by path, so that a run over the same sources sees the same order.
+    pub objects: Vec<Object>,
+    /// Entries of folders that cannot be read, such as a link to nothing.
+    pub faults: Vec<Fault>,
+}
+
 /// Finds the objects that `source` names: a file, a folder (all below it), or a glob of either.
-/// Sorted by path, so that a run over the same sources sees the same order.
-pub fn find(source: &str) -> Result<Vec<Object>, Error> {
+/// Links are followed; a folder that several paths lead to is read once.
+pub fn find(source: &str) -> Result<Found, Error> {
     let named = Path::new(source);
     let roots = if named.exists() {
         vec![named.to_path_buf()]
@@ -66,32 +81,55 @@ pub fn find(source: &str) -> Result<Vec<Object>, Error> {
             hint: Some("name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'".to_owned()),
         });
     }
-    let mut objects = Vec::new();
+    let mut walk = Walk::default();
     for root in roots {
-        descend(&root, &mut objects)?;
+        let failed = |source| Error::File { action: "list", path: root.clone(), source };
+        let real = fs::canonicalize(&root).map_err(failed)?;
+        walk.descend(&root, &real).map_err(failed)?;
     }
-    objects.sort();
-    objects.dedup();
-    Ok(objects)
+    walk.found.objects.sort();
+    walk.found.objects.dedup();
+    Ok(walk.found)
 }
 
-fn descend(path: &Path, objects: &mut Vec<Object>) -> Result<(), Error> {
-    let failed = |source| Error::File { action: "list", path: path.to_path_buf(), source };
-    let metadata = fs::metadata(path).map_err(failed)?;
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path).map_err(failed)? {
-            descend(&entry.map_err(failed)?.path(), objects)?;
+#[derive(Default)]
+struct Walk {
+    found: Found,
+    folders: HashSet<PathBuf>,
+}
+
+impl Walk {
+    fn descend(&mut self, path: &Path, real: &Path) -> std::io::Result<()> {
+        let metadata = fs::metadata(real)?;
+        if !metadata.is_dir() {
+            let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            self.found.objects.push(Object {
+                path: path.to_path_buf(),
+                real: real.to_path_buf(),
+                size: metadata.len(),
+                modified: i64::try_from(modified.as_micros()).unwrap_or(i64::MAX),
+            });
+            return Ok(());
         }
-    } else {
-        let modified = metadata.modified().map_err(failed)?;
-        let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        objects.push(Object {
-            path: path.to_path_buf(),
-            size: metadata.len(),
-            modified: i64::try_from(modified.as_micros()).unwrap_or(i64::MAX),
-        });
+        if !self.folders.insert(real.to_path_buf()) {
+            return Ok(());
+        }
+        for entry in fs::read_dir(real)? {
+            let entry = entry?;
+            let (path, mut real) = (path.join(entry.file_name()), real.join(entry.file_name()));
+            let below = entry.file_type().and_then(|kind| {
+                if kind.is_symlink() {
+                    real = fs::canonicalize(&real)?;
+                }
+                self.descend(&path, &real)
+            });
+            if let Err(error) = below {
+                let object = path.display().to_string();
+                self.found.faults.push(Fault { object, position: None, reason: error.to_string() });
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Reads whole objects.
@@ -109,8 +147,7 @@ impl Default for Reader {
 impl Reader {
     /// All bytes of `object`; the error says why not, in words.
     pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, String> {
-        let path = std::path::absolute(&object.path).map_err(|error| error.to_string())?;
-        let key = object_store::path::Path::from_absolute_path(path).map_err(|error| error.to_string())?;
+        let key = object_store::path::Path::from_absolute_path(&object.real).map_err(|error| error.to_string())?;
         let result = self.store.get(&key).await.map_err(|error| plain(&error))?;
         result.bytes().await.map_err(|error| plain(&error))
     }
@@ -153,7 +190,7 @@ impl Staged {
     /// Puts the file at its place, where it is seen all at once.
     pub fn publish(self) -> Result<(), Error> {
         let failed = |source| Error::File { action: "write", path: self.path.clone(), source };
-        let folder = self.path.parent().unwrap_or(Path::new(""));
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         create_folder(folder)?;
         self.file.persist(&self.path).map_err(|error| failed(error.error))?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
@@ -204,6 +241,16 @@ pub fn remove_stale_scratch(parent: &Path) -> Result<(), Error> {
 }
 
 const SCRATCH_PREFIX: &str = "scratch-";
+
+/// The absolute path of what is at `path`, without links and dots.
+pub fn real_path(path: &Path) -> Result<PathBuf, Error> {
+    fs::canonicalize(path).map_err(|source| Error::File { action: "find", path: path.to_path_buf(), source })
+}
+
+/// The size of the file at `path`, in bytes; `None` where there is none.
+pub fn size(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.len())
+}
 
 /// Creates a folder and those above it.
 pub fn create_folder(path: &Path) -> Result<(), Error> {

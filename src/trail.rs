@@ -1,6 +1,7 @@
 //! A raw trail: its objects, and each object's records as columns.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use arrow::array::{Array as _, RecordBatch};
 use memchr::memmem::Finder;
@@ -25,19 +26,27 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// Finds the objects that `sources` name; see [`store::find`]. What lies in `except`, a lake
-    /// within its own source, is left out.
-    pub fn find(sources: &[String], except: Option<&Path>) -> Result<Trail, Error> {
+    /// Finds the objects that `sources` name; see [`store::find`]. What lies in a lake is
+    /// left out.
+    pub fn find(sources: &[String]) -> Result<Trail, Error> {
+        let mut trail = Trail::default();
         let mut objects = Vec::new();
         for source in sources {
-            objects.append(&mut store::find(source)?);
+            let mut found = store::find(source)?;
+            objects.append(&mut found.objects);
+            for fault in found.faults {
+                trail.left_out.objects.read += 1;
+                trail.left_out.objects.rejected += 1;
+                trail.left_out.fault(fault);
+            }
         }
-        objects.sort();
-        objects.dedup();
-        let mut trail = Trail::default();
+        // Different sources may name one object.
+        objects.sort_by(|a, b| a.real.cmp(&b.real));
+        objects.dedup_by(|a, b| a.real == b.real);
+        let mut lakes = Lakes::default();
         for object in objects {
-            let skipped = if except.is_some_and(|lake| object.path.starts_with(lake)) {
-                Some("the lake itself".to_owned())
+            let skipped = if lakes.hold(&object.real) {
+                Some(IN_A_LAKE.to_owned())
             } else if object.size == 0 {
                 Some("empty".to_owned())
             } else {
@@ -50,6 +59,29 @@ impl Trail {
         }
         trail.objects.sort_by_cached_key(|object| (delivery_date(&object.path).to_owned(), object.path.clone()));
         Ok(trail)
+    }
+}
+
+/// The kind of the objects that are left out because they belong to a lake.
+pub const IN_A_LAKE: &str = "file of a lake";
+
+/// Tells which folders belong to lakes.
+#[derive(Default)]
+struct Lakes {
+    known: HashMap<PathBuf, bool>,
+}
+
+impl Lakes {
+    fn hold(&mut self, path: &Path) -> bool {
+        let Some(folder) = path.parent() else {
+            return false;
+        };
+        if let Some(known) = self.known.get(folder) {
+            return *known;
+        }
+        let held = folder.join(store::LAKE_FOLDER).join("ledger").is_dir() || self.hold(folder);
+        self.known.insert(folder.to_path_buf(), held);
+        held
     }
 }
 
@@ -111,6 +143,9 @@ pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> R
     let mut decoded = Decoded::default();
     decoded.tally.objects.read = 1;
     decoded.tally.stored_bytes = object.size;
+    if bytes.as_ref().is_ok_and(|bytes| bytes.starts_with(b"PAR1")) {
+        return Ok(rejected(object, "a Parquet file that belongs to no lake: name the lake's own folder".to_owned()));
+    }
     let text = match bytes.and_then(raw::text) {
         Ok(text) => text,
         Err(reason) => return Ok(rejected(object, reason)),
@@ -122,7 +157,7 @@ pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> R
         decoded.tally.objects.skip("empty");
         return Ok(decoded);
     }
-    if !sieve.admits(&text.text) {
+    if looks_whole(&text.text) && !sieve.admits(&text.text) {
         decoded.tally.objects.passed_over = 1;
         return Ok(decoded);
     }
@@ -175,6 +210,13 @@ pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> R
     decoded.tally.repeated_keys = builder.repeated_keys();
     decoded.tally.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
     Ok(decoded)
+}
+
+/// Whether a text that is not parsed may be taken for JSON that did not break off.
+fn looks_whole(text: &str) -> bool {
+    let text = text.trim_ascii();
+    let ends = |open, close| text.starts_with(open) && text.ends_with(close);
+    (ends('{', '}') || ends('[', ']')) && memchr::memchr(0, text.as_bytes()).is_none()
 }
 
 fn rejected(object: &Object, reason: String) -> Decoded {

@@ -27,7 +27,7 @@ pub(super) struct Convert {
 impl Convert {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let lake = Lake::at(&self.lake);
-        let trail = Trail::find(&self.sources, Some(&self.lake))?;
+        let trail = Trail::find(&self.sources)?;
         let bar = context.output.progress(trail.objects.iter().map(|object| object.size).sum(), "converting");
         // As much as is gathered is being encoded, and both take about twice their bare size.
         let limits = Limits { threads: context.threads, memory: context.memory / 4 };

@@ -9,7 +9,7 @@ use crate::hunt::{self, Data};
 use crate::lake::Lake;
 use crate::report::{self, Format};
 use crate::time::{self, Period, Range};
-use crate::trail::Trail;
+use crate::trail::{IN_A_LAKE, Trail};
 
 /// Hunt a lake or a raw trail for the rules' findings
 ///
@@ -52,7 +52,15 @@ impl Hunt {
         let (data, bar) = match self.data.as_slice() {
             [one] if Lake::exists_at(Path::new(one)) => (Data::Lake(Lake::at(Path::new(one))), None),
             sources => {
-                let trail = Trail::find(sources, None)?;
+                let trail = Trail::find(sources)?;
+                if trail.left_out.objects.skipped.contains_key(IN_A_LAKE) {
+                    return Err(Error::Usage {
+                        message: "files of a lake lie in the data".to_owned(),
+                        hint: Some(
+                            "hunt one lake by itself, named by its own folder; or a raw trail without lakes".to_owned(),
+                        ),
+                    });
+                }
                 let bar = context.output.progress(trail.objects.iter().map(|object| object.size).sum(), "hunting");
                 let shown = bar.clone();
                 let progress = Box::new(move |tally: &crate::tally::Tally| shown.set_position(tally.stored_bytes));

@@ -18,6 +18,9 @@ pub(super) struct Test {
 impl Test {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let rules = rule::catalog::all(&self.rules)?;
+        if rules.is_empty() {
+            return Err(Error::usage("there are no rules to test"));
+        }
         let (resources, _spill) = context.resources()?;
         let mut rows = Vec::new();
         let mut failed = 0;

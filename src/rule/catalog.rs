@@ -91,9 +91,15 @@ fn read(path: &Path) -> Result<Rule, Error> {
 }
 
 fn rule_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let objects = store::find(&folder.display().to_string())?;
-    let is_yaml = |path: &PathBuf| path.extension().is_some_and(|end| end == "yml" || end == "yaml");
-    Ok(objects.into_iter().map(|object| object.path).filter(is_yaml).collect())
+    let found = store::find(&folder.display().to_string())?;
+    if let Some(fault) = found.faults.first() {
+        return Err(Error::usage(format!("a rule cannot be read: {fault}")));
+    }
+    let is_yaml = |path: &PathBuf| {
+        let end = path.extension().unwrap_or_default();
+        end.eq_ignore_ascii_case("yml") || end.eq_ignore_ascii_case("yaml")
+    };
+    Ok(found.objects.into_iter().map(|object| object.path).filter(is_yaml).collect())
 }
 
 #[cfg(test)]

@@ -28,6 +28,14 @@ impl fmt::Display for Literal<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant(pub i64);
 
+impl Instant {
+    /// The instant, unless it lies beyond what the engine can read as a literal, which are 64-bit
+    /// nanoseconds: a bound of a range in the year 1600 or 9999 bounds nothing.
+    pub fn bound(micros: i64) -> Option<Instant> {
+        micros.checked_mul(1_000).map(|_| Instant(micros))
+    }
+}
+
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Literal(&time::rfc3339(self.0)).fmt(f)

@@ -90,6 +90,69 @@ fn what_a_broken_run_left_is_not_seen() {
 }
 
 #[test]
+fn a_path_may_be_spelt_in_many_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
+        command.current_dir(folder.path().join("here")).args(arguments).output().unwrap()
+    };
+    let trail = folder.path().join("trail");
+    std::fs::create_dir_all(&trail).unwrap();
+    std::fs::create_dir(folder.path().join("here")).unwrap();
+    for file in glob::glob(&format!("{}/{TRAIL}/**/*.gz", env!("CARGO_MANIFEST_DIR"))).unwrap().flatten() {
+        std::fs::copy(&file, trail.join(file.file_name().unwrap())).unwrap();
+    }
+    let whole = stdout(&tawny(&["hunt", TRAIL, "--format", "jsonl"]));
+
+    assert_eq!(run(&["convert", "../trail", "--lake", "../lake"]).status.code(), Some(0));
+    let again = run(&["convert", trail.to_str().unwrap(), "./../here/../trail/", "--lake", "../lake"]);
+    assert!(stderr(&again).contains(" 0 converted + 9 converted before"), "{}", stderr(&again));
+    assert_eq!(stdout(&run(&["hunt", "../lake", "--format", "jsonl"])), whole);
+    assert_eq!(stdout(&run(&["hunt", "../trail", "--format", "jsonl", "-o", "out.jsonl"])), "");
+    assert_eq!(std::fs::read_to_string(folder.path().join("here/out.jsonl")).unwrap(), whole);
+    let both = run(&["convert", "..", "--lake", "../lake"]);
+    assert!(stderr(&both).contains("(file of a lake)"), "{}", stderr(&both));
+    for data in [&["..", "../lake"][..], &["../lake/date=2026-09-01"], &[".."]] {
+        assert_eq!(run(&[&["hunt"], data].concat()).status.code(), Some(2), "a lake is never hunted as a raw trail");
+    }
+    for far in [["--from", "0001-01-01"], ["--to", "9999-12-31"]] {
+        for data in ["../trail", "../lake"] {
+            assert_eq!(stdout(&run(&[&["hunt", data, "--format", "jsonl"], &far[..]].concat())), whole);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_object_is_told_even_where_nothing_in_it_could_match() {
+    let damaged: &[(&str, &[u8])] = &[
+        ("cut.json", br#"{"Records":[{"eventName":"A"},{"eventN"#),
+        ("text.json", b"hello"),
+        ("wide.json", b"\xff\xfe{\0\"\0R\0"),
+        ("lost.parquet", b"PAR1 PAR1"),
+    ];
+    for (name, bytes) in damaged {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+        let hunted = tawny(&["hunt", folder.path().to_str().unwrap()]);
+        assert_eq!(hunted.status.code(), Some(3), "{name}: {}", stderr(&hunted));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_bad_entry_of_a_folder_is_told_and_the_rest_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
+    link(&Path::new(env!("CARGO_MANIFEST_DIR")).join(TRAIL), "trail");
+    link(Path::new("nowhere"), "dangling.json");
+    link(Path::new("."), "loop");
+    let hunted = tawny(&["hunt", folder.path().to_str().unwrap(), "--format", "jsonl"]);
+    assert_eq!(hunted.status.code(), Some(3));
+    assert!(stderr(&hunted).contains("dangling.json: No such file"), "{}", stderr(&hunted));
+    assert_eq!(stdout(&hunted), stdout(&tawny(&["hunt", TRAIL, "--format", "jsonl"])));
+}
+
+#[test]
 fn exit_codes_tell() {
     let code = |arguments: &[&str]| tawny(arguments).status.code();
     assert_eq!(code(&["hunt", TRAIL, "--fail-on-findings"]), Some(1));

@@ -42,7 +42,7 @@ fn memory_does_not_grow_with_files_or_threads() {
     (0..OBJECTS).for_each(|number| write_object(&source, number));
     let lake = Lake::at(&folder.path().join("lake"));
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let trail = Trail::find(&[source.display().to_string()], None).unwrap();
+        let trail = Trail::find(&[source.display().to_string()]).unwrap();
         let a_commit_each = Limits { threads: 2, memory: 1 };
         convert(trail, &lake, a_commit_each, &Scratch::default(), &mut |_| {}).await.unwrap();
         assert_eq!(lake.files(Range::default()).unwrap().len(), OBJECTS);

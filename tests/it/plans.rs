@@ -19,7 +19,7 @@ fn windows_stream_and_the_scan_filters() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let plan = runtime.block_on(async {
         let limits = Limits { threads: 2, memory: 64 << 20 };
-        let trail = Trail::find(&[trail], None).unwrap();
+        let trail = Trail::find(&[trail]).unwrap();
         convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
         let rule = catalog::shipped().unwrap().remove(0);
         let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
