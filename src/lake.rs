@@ -33,7 +33,7 @@ impl Lake {
 
     /// Whether a lake lies at `root`.
     pub fn exists_at(root: &Path) -> bool {
-        root.join(LAKE_FOLDER).join("ledger").is_dir()
+        store::is_lake(root)
     }
 
     /// The lake's folder.

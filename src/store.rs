@@ -52,6 +52,11 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Whether `folder` is a lake's: whether it holds a ledger.
+pub fn is_lake(folder: &Path) -> bool {
+    folder.join(LAKE_FOLDER).join("ledger").is_dir()
+}
+
 /// What [`find`] found.
 #[derive(Debug, Default)]
 pub struct Found {

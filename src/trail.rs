@@ -79,7 +79,7 @@ impl Lakes {
         if let Some(known) = self.known.get(folder) {
             return *known;
         }
-        let held = folder.join(store::LAKE_FOLDER).join("ledger").is_dir() || self.hold(folder);
+        let held = store::is_lake(folder) || self.hold(folder);
         self.known.insert(folder.to_path_buf(), held);
         held
     }

@@ -39,22 +39,18 @@ impl Default for BatchBuilder {
             top: TOP_LEVEL
                 .iter()
                 .map(|(_, kind)| match kind {
-                    Kind::Text | Kind::Json => Column::Text(text_builder()),
+                    Kind::Text | Kind::Json => Column::Text(StringBuilder::new()),
                     Kind::Flag => Column::Flag(BooleanBuilder::new()),
                 })
                 .collect(),
-            hot: HOT.iter().map(|_| text_builder()).collect(),
-            time_text: text_builder(),
-            content_id: text_builder(),
-            other_fields: text_builder(),
+            hot: HOT.iter().map(|_| StringBuilder::new()).collect(),
+            time_text: StringBuilder::new(),
+            content_id: StringBuilder::new(),
+            other_fields: StringBuilder::new(),
             rows: 0,
             repeated_keys: 0,
         }
     }
-}
-
-fn text_builder() -> StringBuilder {
-    StringBuilder::new()
 }
 
 impl BatchBuilder {
