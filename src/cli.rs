@@ -9,10 +9,13 @@ use clap::{Args, Parser, Subcommand};
 use crate::engine::Resources;
 use crate::error::{Error, Status};
 use crate::output::Output;
+use crate::rule::catalog::{self, Wanted};
+use crate::rule::{Rule, WindowKind};
 use crate::store::Scratch;
 
 mod convert;
 mod hunt;
+mod rules;
 mod sql;
 mod test;
 
@@ -33,6 +36,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 a rule's test failed, or finding
 enum Command {
     Convert(convert::Convert),
     Hunt(hunt::Hunt),
+    Rules(rules::Rules),
     Test(test::Test),
     Sql(sql::Sql),
 }
@@ -93,6 +97,7 @@ pub fn run() -> Status {
             match cli.command {
                 Command::Convert(command) => command.run(&context).await,
                 Command::Hunt(command) => command.run(&context).await,
+                Command::Rules(command) => command.run(&context),
                 Command::Test(command) => command.run(&context).await,
                 Command::Sql(command) => command.run(&context),
             }
@@ -131,6 +136,9 @@ struct RuleArgs {
     /// Only the rule with this id, even if it is disabled; may be repeated
     #[arg(long, value_name = "ID")]
     rule: Vec<String>,
+    /// Of a folder also the rules that are disabled
+    #[arg(long)]
+    include_disabled: bool,
     #[command(flatten)]
     window: WindowArgs,
 }
@@ -144,28 +152,63 @@ struct WindowArgs {
     /// Length of a window, in place of the rule's DedupPeriodMinutes: 90s, 15m, 24h, 7d
     #[arg(long, value_name = "PERIOD")]
     period: Option<crate::time::Period>,
-    /// Shape of the windows
+    /// Shape of the windows; `all` hunts with each of them and compares
     #[arg(long, value_enum)]
-    window: Option<crate::rule::WindowKind>,
+    window: Option<WindowChoice>,
 }
 
-impl WindowArgs {
-    fn apply(&self, rules: &mut [crate::rule::Rule]) {
-        for rule in rules {
-            rule.window.threshold = self.threshold.unwrap_or(rule.window.threshold);
-            rule.window.period = self.period.unwrap_or(rule.window.period);
-            rule.window.kind = self.window.unwrap_or(rule.window.kind);
+/// Which shapes of windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum WindowChoice {
+    /// A window ends at every match; windows that share a match are one burst
+    Sliding,
+    /// A match opens a window; the next match after its end opens another, as in Panther
+    Dedup,
+    /// Windows follow one another from the epoch
+    Tumbling,
+    /// Each of these
+    All,
+}
+
+impl WindowChoice {
+    fn kinds(self) -> &'static [WindowKind] {
+        match self {
+            WindowChoice::Sliding => &[WindowKind::Sliding],
+            WindowChoice::Dedup => &[WindowKind::Dedup],
+            WindowChoice::Tumbling => &[WindowKind::Tumbling],
+            WindowChoice::All => &WindowKind::ALL,
         }
     }
 }
 
+impl WindowArgs {
+    /// The rules with these settings: each once for each shape of windows.
+    fn apply(&self, rules: Vec<Rule>) -> Vec<Rule> {
+        let mut applied = Vec::with_capacity(rules.len());
+        for mut rule in rules {
+            rule.window.threshold = self.threshold.unwrap_or(rule.window.threshold);
+            rule.window.period = self.period.unwrap_or(rule.window.period);
+            for kind in self.window.map_or(vec![rule.window.kind], |choice| choice.kinds().to_vec()) {
+                rule.window.kind = kind;
+                applied.push(rule.clone());
+            }
+        }
+        applied
+    }
+}
+
 impl RuleArgs {
-    fn choose(&self, output: Output) -> Result<Vec<crate::rule::Rule>, Error> {
-        let mut choice = crate::rule::catalog::choose(&self.rules, &self.rule)?;
+    /// Whether shapes of windows are to be compared.
+    fn compares(&self) -> bool {
+        self.window.window == Some(WindowChoice::All)
+    }
+
+    fn choose(&self, output: Output) -> Result<Vec<Rule>, Error> {
+        let wanted = Wanted { paths: &self.rules, ids: &self.rule, disabled: self.include_disabled };
+        let choice = catalog::choose(wanted)?;
         for notice in &choice.notices {
             output.talk(&format!("note: {notice}"));
         }
-        self.window.apply(&mut choice.rules);
-        Ok(choice.rules)
+        Ok(self.window.apply(choice.rules))
     }
 }

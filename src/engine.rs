@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
+use datafusion::config::Dialect;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -18,8 +19,12 @@ use crate::lake::Lake;
 use crate::store;
 use crate::time::Range;
 
+mod functions;
+mod ip_functions;
+mod json_functions;
 pub mod lake_table;
 pub mod raw_table;
+mod window_functions;
 
 use lake_table::LakeTable;
 use raw_table::RawScan;
@@ -49,6 +54,8 @@ impl Resources {
         options.execution.sort_spill_reservation_bytes = MEMORY_OF_PARTITION / 16;
         // Column names carry CloudTrail's case, and so does SQL.
         options.sql_parser.enable_ident_normalization = false;
+        // Of the dialects that have lambdas this is the plainest.
+        options.sql_parser.dialect = Dialect::DuckDB;
         options.execution.collect_statistics = false;
         // Matches are rare: the JSON columns are decoded only where the tests hold.
         options.execution.parquet.pushdown_filters = true;
@@ -57,8 +64,8 @@ impl Resources {
             .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(self.memory), top)))
             .with_temp_file_path(&self.spill)
             .build_arc()?;
-        let mut context = SessionContext::new_with_config_rt(config, runtime);
-        datafusion_functions_json::register_all(&mut context)?;
+        let context = SessionContext::new_with_config_rt(config, runtime);
+        functions::register(&context);
         Ok(context)
     }
 

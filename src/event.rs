@@ -10,10 +10,12 @@ use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
+use crate::path::{Path, Step};
+
 pub mod batch;
 
 /// The version of the column layout that [`schema`] describes; a lake's ledger records it.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// When the record's call ended. Null where the record has no time or one that cannot be read.
 pub const EVENT_TIME: &str = "eventTime";
@@ -111,33 +113,40 @@ pub fn schema() -> SchemaRef {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place<'p> {
     /// A column of its own: a top-level field.
-    Column(&'p str, Kind),
+    Column(&'static str, Kind),
     /// `eventTime`, a timestamp.
     Time,
     /// Below a JSON column.
     Below {
         /// The JSON column.
         column: &'static str,
-        /// The keys from there to the value.
-        path: &'p [String],
+        /// The steps from there to the value.
+        path: &'p [Step],
         /// The column that holds the value where it is a string, if the path is hot.
         hot: Option<&'static str>,
     },
 }
 
-/// The place of a field, given as its keys from the top of the record.
-pub fn place(path: &[String]) -> Place<'_> {
-    match path {
-        [] => Place::Below { column: OTHER_FIELDS, path, hot: None },
-        [name] if name == EVENT_TIME => Place::Time,
-        [name, below @ ..] => match TOP_LEVEL.iter().find(|(column, _)| column == name) {
-            Some((column, kind)) if below.is_empty() => Place::Column(column, *kind),
-            Some((column, Kind::Json)) => {
-                let hot = HOT.iter().find(|(_, top, keys)| top == column && below == *keys);
-                Place::Below { column, path: below, hot: hot.map(|(name, _, _)| *name) }
-            }
-            _ => Place::Below { column: OTHER_FIELDS, path, hot: None },
-        },
+/// The place of a field, given as its path from the top of the record. Keys match whatever their case.
+pub fn place(path: &Path) -> Place<'_> {
+    let elsewhere = Place::Below { column: OTHER_FIELDS, path: &path.0, hot: None };
+    let Some((Step::Key(name), below)) = path.0.split_first() else {
+        return elsewhere;
+    };
+    if below.is_empty() && name.eq_ignore_ascii_case(EVENT_TIME) {
+        return Place::Time;
+    }
+    match TOP_LEVEL.iter().find(|(column, _)| column.eq_ignore_ascii_case(name)) {
+        Some((column, kind)) if below.is_empty() => Place::Column(column, *kind),
+        Some((column, Kind::Json)) => {
+            let is_key =
+                |(step, key): (&Step, &&str)| matches!(step, Step::Key(name) if name.eq_ignore_ascii_case(key));
+            let hot = HOT.iter().find(|(_, top, keys)| {
+                top == column && keys.len() == below.len() && below.iter().zip(*keys).all(is_key)
+            });
+            Place::Below { column, path: below, hot: hot.map(|(name, _, _)| *name) }
+        }
+        _ => elsewhere,
     }
 }
 
@@ -145,25 +154,24 @@ pub fn place(path: &[String]) -> Place<'_> {
 mod tests {
     use super::*;
 
-    fn path(text: &str) -> Vec<String> {
-        text.split('.').map(str::to_owned).collect()
-    }
-
     #[test]
     fn a_path_has_one_place() {
-        assert_eq!(place(&path("eventName")), Place::Column("eventName", Kind::Text));
+        let path = |text: &str| text.parse::<Path>().unwrap();
+        for name in ["eventName", "eventname"] {
+            assert_eq!(place(&path(name)), Place::Column("eventName", Kind::Text));
+        }
         assert_eq!(place(&path("eventTime")), Place::Time);
         let below = |text: &str| match place(&path(text)) {
-            Place::Below { column, path, hot } => (column, path.to_vec(), hot),
+            Place::Below { column, path, hot } => (column, Path(path.to_vec()).to_string(), hot),
             other => panic!("{other:?}"),
         };
-        assert_eq!(
-            below("additionalEventData.MFAUsed"),
-            ("additionalEventData", path("MFAUsed"), Some("additionalEventData.MFAUsed"))
-        );
-        assert_eq!(below("userIdentity.arn"), ("userIdentity", path("arn"), None));
-        assert_eq!(below("newKey.inner"), (OTHER_FIELDS, path("newKey.inner"), None));
-        assert_eq!(below("eventName.inner"), (OTHER_FIELDS, path("eventName.inner"), None));
+        let hot = Some("additionalEventData.MFAUsed");
+        assert_eq!(below("additionalEventData.MFAUsed"), ("additionalEventData", "MFAUsed".to_owned(), hot));
+        assert_eq!(below("additionaleventdata.mfaused"), ("additionalEventData", "mfaused".to_owned(), hot));
+        assert_eq!(below("userIdentity.arn"), ("userIdentity", "arn".to_owned(), None));
+        assert_eq!(below("resources[*].ARN"), ("resources", "[*].ARN".to_owned(), None));
+        assert_eq!(below("newKey.inner"), (OTHER_FIELDS, "newKey.inner".to_owned(), None));
+        assert_eq!(below("eventName.inner"), (OTHER_FIELDS, "eventName.inner".to_owned(), None));
     }
 
     #[test]

@@ -8,12 +8,15 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
-use crate::rule::Rule;
+use crate::rule::{Rule, TitlePart, WindowKind};
 use crate::store::hex;
 use crate::{sql, time};
 
 /// What AWS writes for the name of a user that does not exist: a mistyped one, or a password in the wrong box.
 const MASKED_NAME: &str = "hidden_due_to_security_reasons";
+
+/// How a field that has no value is shown.
+pub const NO_VALUE: &str = "no value";
 
 /// One burst of matches of one group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,6 +29,8 @@ pub struct Finding {
     pub title: String,
     /// How grave it is.
     pub severity: String,
+    /// Whether it is an alert; otherwise it is a signal, for the record only.
+    pub alert: bool,
     /// ATT&CK tactics and techniques.
     pub mitre: Vec<String>,
     /// The shape of the windows.
@@ -40,8 +45,14 @@ pub struct Finding {
     pub masked: bool,
     /// The matches in the burst.
     pub count: u64,
-    /// The most matches in any one period.
+    /// The most matches in any one window.
     pub peak: u64,
+    /// The field of which distinct values were counted, where the rule counts those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique: Option<String>,
+    /// The most distinct values of it in any one window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distinct: Option<u64>,
     /// The time of the first match.
     pub first_event: String,
     /// The time of the last match.
@@ -58,11 +69,14 @@ pub struct Finding {
     pub regions: Vec<String>,
     /// The rule's output fields, of the event that triggered.
     pub context: Map<String, Value>,
+    /// The distinct values of the rule's summary fields, sorted.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub summary: Map<String, Value>,
     /// [`Finding::last_event`] in microseconds.
     #[serde(skip)]
     pub last_instant: i64,
     #[serde(skip)]
-    order: (i64, String, Vec<Option<String>>),
+    order: (i64, String, Vec<Option<String>>, WindowKind),
 }
 
 /// The findings of `rule` in the rows of its query.
@@ -77,7 +91,7 @@ pub fn from_rows(rule: &Rule, rows: &[RecordBatch]) -> Result<Vec<Finding>, Erro
     Ok(findings)
 }
 
-/// Sorts findings by first event, rule and group.
+/// Sorts findings by first event, rule, group and window.
 pub fn sort(findings: &mut [Finding]) {
     findings.sort_by(|a, b| a.order.cmp(&b.order));
 }
@@ -103,12 +117,18 @@ impl Rows<'_> {
             });
             context.insert(name.clone(), value);
         }
+        let mut summary = Map::new();
+        for field in &rule.summary {
+            summary.insert(field.to_string(), Value::from(self.texts(&sql::summary_column(field), row)?));
+        }
+        let distinct = rule.unique.as_ref().map(|_| self.count("distinct_peak", row)).transpose()?;
         Ok(Finding {
             finding_id: identity(rule, &group, first, &first_id),
             rule_id: rule.id.clone(),
-            title: rule.title.clone(),
-            severity: rule.severity.to_string(),
-            mitre: rule.mitre.clone(),
+            title: self.title(rule, row)?,
+            severity: self.severity(rule, row)?,
+            alert: rule.alert,
+            mitre: rule.mitre().to_vec(),
             window: rule.window.kind.to_string(),
             period_minutes: minutes(rule),
             threshold: rule.window.threshold.get(),
@@ -116,6 +136,8 @@ impl Rows<'_> {
             group: pairs.map(|(field, value)| (field.to_string(), Value::from(value.clone()))).collect(),
             count: self.count("count", row)?,
             peak: self.count("peak", row)?,
+            unique: rule.unique.as_ref().map(ToString::to_string),
+            distinct,
             first_event: time::rfc3339(first),
             last_event: time::rfc3339(last),
             trigger_time: time::rfc3339(self.instant("trigger_time", row)?),
@@ -124,9 +146,29 @@ impl Rows<'_> {
             user_agents: self.texts("user_agents", row)?,
             regions: self.texts("regions", row)?,
             context,
+            summary,
             last_instant: last,
-            order: (first, rule.id.clone(), group),
+            order: (first, rule.id.clone(), group, rule.window.kind),
         })
+    }
+
+    fn title(&self, rule: &Rule, row: usize) -> Result<String, Error> {
+        let mut title = String::new();
+        for part in &rule.title {
+            match part {
+                TitlePart::Text(text) => title.push_str(text),
+                TitlePart::Field(field) => {
+                    let value = self.text(&sql::title_column(field), row)?;
+                    title.push_str(value.as_deref().unwrap_or(NO_VALUE));
+                }
+            }
+        }
+        Ok(title)
+    }
+
+    fn severity(&self, rule: &Rule, row: usize) -> Result<String, Error> {
+        let dynamic = if rule.dynamic_severities.is_empty() { None } else { self.text(sql::SEVERITY, row)? };
+        Ok(dynamic.unwrap_or_else(|| rule.severity.to_string()))
     }
 
     fn column(&self, name: &str, data_type: &DataType) -> Result<ArrayRef, Error> {
@@ -176,14 +218,15 @@ fn minutes(rule: &Rule) -> Value {
 
 fn identity(rule: &Rule, group: &[Option<String>], first: i64, first_id: &str) -> String {
     let window = rule.window;
-    let parts = serde_json::json!([
-        rule.id,
-        window.kind.to_string(),
-        window.period.micros(),
-        window.threshold.get(),
-        group,
-        first,
-        first_id
-    ]);
-    hex(&Sha256::digest(parts.to_string())[..16])
+    let mut parts = vec![
+        Value::from(rule.id.as_str()),
+        Value::from(window.kind.to_string()),
+        Value::from(window.period.micros()),
+        Value::from(window.threshold.get()),
+        Value::from(group.iter().map(|value| Value::from(value.clone())).collect::<Vec<_>>()),
+        Value::from(first),
+        Value::from(first_id),
+    ];
+    parts.extend(rule.unique.as_ref().map(|field| Value::from(field.to_string())));
+    hex(&Sha256::digest(Value::from(parts).to_string())[..16])
 }

@@ -8,6 +8,7 @@
 
 pub mod error;
 pub mod time;
+pub mod path;
 pub mod store;
 pub mod raw;
 pub mod event;

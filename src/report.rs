@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::error::Error;
-use crate::finding::Finding;
+use crate::finding::{Finding, NO_VALUE};
+
+pub mod windows;
 
 /// How findings are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -71,8 +73,7 @@ pub fn rows(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String 
 }
 
 fn group(finding: &Finding) -> String {
-    let value = |value: &serde_json::Value| value.as_str().map_or_else(|| "no value".to_owned(), str::to_owned);
-    finding.group.values().map(value).collect::<Vec<_>>().join(" / ")
+    finding.group.values().map(|value| value.as_str().unwrap_or(NO_VALUE)).collect::<Vec<_>>().join(" / ")
 }
 
 fn shortened(values: &[String]) -> String {
@@ -107,6 +108,7 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
         "rule_id",
         "title",
         "severity",
+        "alert",
         "mitre",
         "window",
         "period_minutes",
@@ -115,6 +117,7 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
         "masked",
         "count",
         "peak",
+        "distinct",
         "first_event",
         "last_event",
         "trigger_time",
@@ -123,6 +126,7 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
         "user_agents",
         "regions",
         "context",
+        "summary",
     ];
     writer.write_record(header).map_err(|error| failed(&error))?;
     for finding in findings {
@@ -133,6 +137,7 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
             finding.rule_id.clone(),
             finding.title.clone(),
             finding.severity.clone(),
+            finding.alert.to_string(),
             finding.mitre.join(" "),
             finding.window.clone(),
             finding.period_minutes.to_string(),
@@ -141,6 +146,7 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
             finding.masked.to_string(),
             finding.count.to_string(),
             finding.peak.to_string(),
+            finding.distinct.map_or_else(String::new, |distinct| distinct.to_string()),
             finding.first_event.clone(),
             finding.last_event.clone(),
             finding.trigger_time.clone(),
@@ -149,6 +155,7 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
             finding.user_agents.join(" | "),
             finding.regions.join(" "),
             json(&finding.context),
+            json(&finding.summary),
         ];
         writer.write_record(record.map(|cell| inert(&cell))).map_err(|error| failed(&error))?;
     }

@@ -1,15 +1,23 @@
 //! A validated rule. No YAML and no SQL here.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 
 use serde::Serialize;
 
-use crate::event::{self, Kind, Place};
+use crate::event::{self, Place};
+use crate::path::Path;
 use crate::time::Period;
 
 pub mod catalog;
+mod condition;
+pub mod lint;
 pub mod panther;
+pub mod predicate;
+pub mod yaml;
+
+pub use predicate::{Class, Compared, Operand, Predicate, Quantifier, Test, Value};
 
 /// A threshold rule: which records match, how they are grouped, and how many within which period make a finding.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,23 +25,78 @@ pub struct Rule {
     /// Its identity, unique among the rules of a run.
     pub id: String,
     /// What it finds, in a few words.
-    pub title: String,
+    pub display_name: String,
+    /// What a finding is called, with values of the event that triggered it; the display name where there is none.
+    pub title: Vec<TitlePart>,
     /// How grave a finding is.
     pub severity: Severity,
+    /// Other severities, each for events that satisfy its predicate; the first that holds for the
+    /// event that triggered counts.
+    pub dynamic_severities: Vec<(Severity, Predicate)>,
     /// Whether it runs without being named.
     pub enabled: bool,
-    /// ATT&CK tactics and techniques, as `TA0006:T1621`.
-    pub mitre: Vec<String>,
+    /// Whether its findings are alerts; otherwise they are signals, for the record only.
+    pub alert: bool,
     /// When matches make a finding.
     pub window: Window,
-    /// Which records match.
+    /// The field of which distinct values are counted, in place of matches.
+    pub unique: Option<Field>,
+    /// Which records match, inline filters included.
     pub detection: Predicate,
     /// Matches are counted apart for each value of these fields.
     pub group_by: Vec<Field>,
     /// What a finding tells of the event that triggered it, by name.
     pub context: Vec<(String, Field)>,
+    /// Fields whose distinct values a finding lists.
+    pub summary: Vec<Field>,
+    /// What is said for people.
+    pub notes: Notes,
     /// Its own tests.
     pub tests: Vec<RuleTest>,
+}
+
+/// What a rule says for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Notes {
+    /// What it finds and why that matters.
+    pub description: Option<String>,
+    /// What to do about a finding.
+    pub runbook: Option<String>,
+    /// Where to read more.
+    pub reference: Option<String>,
+    /// Words to sort rules by.
+    pub tags: Vec<String>,
+    /// Places in frameworks, by framework: `MITRE ATT&CK` has `TA0006:T1621`.
+    pub reports: BTreeMap<String, Vec<String>>,
+}
+
+impl Rule {
+    /// ATT&CK tactics and techniques, as `TA0006:T1621`.
+    pub fn mitre(&self) -> &[String] {
+        self.notes.reports.get("MITRE ATT&CK").map_or(&[], Vec::as_slice)
+    }
+
+    /// The fields that its title names, each once.
+    pub fn title_fields(&self) -> Vec<&Field> {
+        let mut fields: Vec<&Field> = Vec::new();
+        for part in &self.title {
+            if let TitlePart::Field(field) = part
+                && !fields.contains(&field)
+            {
+                fields.push(field);
+            }
+        }
+        fields
+    }
+}
+
+/// A piece of a title.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TitlePart {
+    /// Text as it is.
+    Text(String),
+    /// The value of a field.
+    Field(Field),
 }
 
 /// When matches of a group make a finding.
@@ -43,23 +106,34 @@ pub struct Window {
     pub kind: WindowKind,
     /// Their length: Panther's `DedupPeriodMinutes`.
     pub period: Period,
-    /// The least number of matches within one window.
+    /// The least number of matches, or of distinct values, within one window.
     pub threshold: NonZeroU32,
 }
 
 /// The shape of windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum)]
 pub enum WindowKind {
     /// A window ends at every match; windows that hold the threshold and share a match are one burst.
     #[default]
     Sliding,
+    /// A match opens a window; the next match after its end opens another. What Panther does.
+    Dedup,
+    /// Windows follow one another from the epoch.
+    Tumbling,
+}
+
+impl WindowKind {
+    /// All kinds.
+    pub const ALL: [WindowKind; 3] = [WindowKind::Sliding, WindowKind::Dedup, WindowKind::Tumbling];
 }
 
 impl fmt::Display for WindowKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            WindowKind::Sliding => f.write_str("sliding"),
-        }
+        f.write_str(match self {
+            WindowKind::Sliding => "sliding",
+            WindowKind::Dedup => "dedup",
+            WindowKind::Tumbling => "tumbling",
+        })
     }
 }
 
@@ -72,6 +146,12 @@ pub enum Severity {
     Medium,
     High,
     Critical,
+}
+
+impl Severity {
+    /// All severities, from the least.
+    pub const ALL: [Severity; 5] =
+        [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
 }
 
 impl fmt::Display for Severity {
@@ -87,25 +167,27 @@ pub enum Field {
     Account,
     /// Who acted: `root`, the role of a role session, or the first of user name, ARN, principal and service.
     Actor,
-    /// The value at these keys, from the top of the record.
-    Path(Vec<String>),
+    /// The value at this path, from the top of the record.
+    Path(Path),
+    /// The value at this path of an element of a list; the element itself where the path is empty.
+    Element(Path),
 }
 
 impl Field {
-    /// The field with these keys; `account` and `actor` are the derived ones.
-    pub fn new(keys: Vec<String>) -> Field {
-        match keys.as_slice() {
-            [key] if key == "account" => Field::Account,
-            [key] if key == "actor" => Field::Actor,
-            _ => Field::Path(keys),
+    /// The field of a record at `path`; `account` and `actor` are the derived ones.
+    pub fn new(path: Path) -> Field {
+        match path.as_key() {
+            Some(key) if key.eq_ignore_ascii_case("account") => Field::Account,
+            Some(key) if key.eq_ignore_ascii_case("actor") => Field::Actor,
+            _ => Field::Path(path),
         }
     }
 
-    /// The field's place among the columns; `None` for a derived field.
+    /// The field's place among the columns; `None` for a derived field and within an element.
     pub fn place(&self) -> Option<Place<'_>> {
         match self {
-            Field::Account | Field::Actor => None,
-            Field::Path(keys) => Some(event::place(keys)),
+            Field::Account | Field::Actor | Field::Element(_) => None,
+            Field::Path(path) => Some(event::place(path)),
         }
     }
 }
@@ -115,49 +197,9 @@ impl fmt::Display for Field {
         match self {
             Field::Account => f.write_str("account"),
             Field::Actor => f.write_str("actor"),
-            Field::Path(keys) => f.write_str(&keys.join(".")),
+            Field::Path(path) | Field::Element(path) => path.fmt(f),
         }
     }
-}
-
-/// Which records match.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Predicate {
-    /// All hold; true where there are none.
-    All(Vec<Predicate>),
-    /// At least one holds.
-    Any(Vec<Predicate>),
-    /// None holds.
-    None(Vec<Predicate>),
-    /// Exactly one holds.
-    OnlyOne(Vec<Predicate>),
-    /// A test of one field.
-    Test {
-        /// The field.
-        field: Field,
-        /// What it must be.
-        test: Test,
-        /// Whether it must *not* be that. A field without a value fails every test, and so passes every negated one.
-        negated: bool,
-    },
-}
-
-/// What a field must be. Strings, numbers and booleans are compared by their text, so that a number
-/// and a string that says the same are equal; objects and lists pass only [`Test::Present`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Test {
-    /// It has a value that is not null.
-    Present,
-    /// Its text is this.
-    Equals(String),
-    /// Its text is one of these.
-    In(Vec<String>),
-    /// It is a string that begins so.
-    StartsWith(String),
-    /// It is a string that ends so.
-    EndsWith(String),
-    /// It is a string that holds this.
-    Contains(String),
 }
 
 /// A test that a rule carries: a record and whether it matches.
@@ -169,71 +211,4 @@ pub struct RuleTest {
     pub expected: bool,
     /// The record, as JSON text.
     pub log: String,
-}
-
-impl Predicate {
-    /// Words of which every matching record's JSON text must hold some: all clauses, and of each
-    /// clause one word. Words are plain letters, digits and `.`, `_`, `-`, `:`, so a text can hide
-    /// them only behind a `\u` escape. Empty where nothing is known.
-    pub fn required_words(&self) -> Vec<Vec<String>> {
-        match self {
-            Predicate::All(all) => all.iter().flat_map(Predicate::required_words).collect(),
-            Predicate::Any(any) | Predicate::OnlyOne(any) => {
-                let shortest = |clause: &Vec<String>| clause.iter().map(String::len).min();
-                let best = |branch: &Predicate| branch.required_words().into_iter().max_by_key(shortest);
-                match any.iter().map(best).collect::<Option<Vec<_>>>() {
-                    Some(clauses) if !clauses.is_empty() => vec![clauses.concat()],
-                    _ => Vec::new(),
-                }
-            }
-            Predicate::None(_) | Predicate::Test { negated: true, .. } => Vec::new(),
-            Predicate::Test { field, test, negated: false } => {
-                // Derived fields and booleans are not in the text as the rule spells them.
-                if matches!(field.place(), None | Some(Place::Time | Place::Column(_, Kind::Flag))) {
-                    return Vec::new();
-                }
-                let clause = match test {
-                    Test::Present => None,
-                    Test::Equals(text) | Test::StartsWith(text) | Test::EndsWith(text) | Test::Contains(text) => {
-                        word(text).map(|word| vec![word])
-                    }
-                    Test::In(texts) => texts.iter().map(|text| word(text)).collect(),
-                };
-                clause.filter(|words| !words.is_empty()).into_iter().collect()
-            }
-        }
-    }
-}
-
-/// The longest run of plain characters in `text`, if it is long enough to tell something.
-fn word(text: &str) -> Option<String> {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':')))
-        .max_by_key(|run| run.len())
-        .filter(|run| run.len() >= 3)
-        .map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn equals(path: &str, text: &str) -> Predicate {
-        let field = Field::new(path.split('.').map(str::to_owned).collect());
-        Predicate::Test { field, test: Test::Equals(text.to_owned()), negated: false }
-    }
-
-    #[test]
-    fn required_words_hold_for_every_match() {
-        let login =
-            Predicate::Any(vec![equals("eventSource", "signin.amazonaws.com"), equals("eventName", "ConsoleLogin")]);
-        let all = Predicate::All(vec![login.clone(), equals("responseElements.ConsoleLogin", "Failure")]);
-        assert_eq!(all.required_words(), [vec!["signin.amazonaws.com", "ConsoleLogin"], vec!["Failure"]]);
-        let unknown_branch = Predicate::Any(vec![login.clone(), equals("readOnly", "true")]);
-        assert!(unknown_branch.required_words().is_empty());
-        assert!(Predicate::None(vec![login]).required_words().is_empty());
-        assert!(equals("actor", "somebody").required_words().is_empty());
-        assert_eq!(equals("userAgent", "a/long run\u{e9}").required_words(), [["long"]]);
-        assert!(equals("userAgent", "a/b").required_words().is_empty());
-        assert!(Predicate::Any(vec![]).required_words().is_empty());
-    }
 }

@@ -90,6 +90,15 @@ impl Range {
         self.from.is_none_or(|from| from <= instant) && self.to.is_none_or(|to| instant < to)
     }
 
+    /// The least range that holds both.
+    #[must_use]
+    pub fn union(self, other: Range) -> Range {
+        Range {
+            from: self.from.zip(other.from).map(|(one, other)| one.min(other)),
+            to: self.to.zip(other.to).map(|(one, other)| one.max(other)),
+        }
+    }
+
     /// Whether any instant of `first..=last` lies in the range.
     pub fn overlaps(&self, first: i64, last: i64) -> bool {
         self.from.is_none_or(|from| from <= last) && self.to.is_none_or(|to| first < to)

@@ -39,7 +39,7 @@ pub(super) struct Hunt {
     /// Write the findings to this file in place of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// End with exit code 1 where there are findings
+    /// End with exit code 1 where there are findings that are alerts
     #[arg(long)]
     fail_on_findings: bool,
 }
@@ -71,9 +71,14 @@ impl Hunt {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        context.output.result(&report::findings(&findings, self.format)?, self.output.as_deref())?;
+        let text = if self.rules.compares() && self.format == Format::Table {
+            report::windows::side_by_side(&findings)
+        } else {
+            report::findings(&findings, self.format)?
+        };
+        context.output.result(&text, self.output.as_deref())?;
         let mut status = Status::Done;
-        if self.fail_on_findings && !findings.is_empty() {
+        if self.fail_on_findings && findings.iter().any(|finding| finding.alert) {
             status = Status::Findings;
         }
         if let Data::Raw(scan) = &data {

@@ -4,8 +4,9 @@ use clap::Args;
 
 use super::{Context, WindowArgs};
 use crate::error::{Error, Status};
+use crate::rule::catalog::{self, Wanted};
+use crate::sql;
 use crate::time::Range;
-use crate::{rule, sql};
 
 /// Print the SQL that a hunt for a rule runs
 #[derive(Debug, Args)]
@@ -21,13 +22,12 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
-        let mut choice = if Path::new(&self.rule).is_file() {
-            rule::catalog::choose(&[PathBuf::from(&self.rule)], &[])?
+        let choice = if Path::new(&self.rule).is_file() {
+            catalog::choose(Wanted { paths: &[PathBuf::from(&self.rule)], ..Wanted::default() })?
         } else {
-            rule::catalog::choose(&[], std::slice::from_ref(&self.rule))?
+            catalog::choose(Wanted { ids: std::slice::from_ref(&self.rule), ..Wanted::default() })?
         };
-        self.window.apply(&mut choice.rules);
-        for rule in &choice.rules {
+        for rule in &self.window.apply(choice.rules) {
             let text = sql::hunt(rule, Range::default(), Range::default())?;
             context.output.result(&(text + "\n"), None)?;
         }

@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::Context;
 use crate::error::{Error, Status};
-use crate::{hunt, report, rule};
+use crate::rule::catalog;
+use crate::{hunt, report};
 
 /// Run the tests that rules carry, through the same SQL as a hunt
 #[derive(Debug, Args)]
@@ -17,14 +18,14 @@ pub(super) struct Test {
 
 impl Test {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        let rules = rule::catalog::all(&self.rules)?;
+        let rules = catalog::all(&self.rules)?;
         if rules.is_empty() {
             return Err(Error::usage("there are no rules to test"));
         }
         let (resources, _spill) = context.resources()?;
         let mut rows = Vec::new();
         let mut failed = 0;
-        for rule in &rules {
+        for catalog::Entry { rule, .. } in &rules {
             for test in &rule.tests {
                 let matched = hunt::matches(&resources, rule, test).await?;
                 let passed = matched == test.expected;

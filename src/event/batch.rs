@@ -97,10 +97,10 @@ impl BatchBuilder {
                     true
                 }
                 (Column::Text(column), _) => {
-                    let text = scalar_text(value).filter(|text| *name != EVENT_ID || !text.is_empty());
+                    let text = json::text(value).filter(|text| *name != EVENT_ID || !text.is_empty());
                     has_id |= *name == EVENT_ID && text.is_some();
                     column.append_option(text.as_deref());
-                    text.is_some()
+                    text.is_some_and(|text| value.get().starts_with('"') || text == value.get())
                 }
                 (Column::Flag(column), _) => {
                     let flag = flag(value);
@@ -217,18 +217,9 @@ impl<'m, 'a> Placed<'m, 'a> {
     }
 }
 
-/// The text of a string, number or boolean.
-fn scalar_text(value: &RawValue) -> Option<Cow<'_, str>> {
-    match value.get().as_bytes().first()? {
-        b'"' => json::string(value),
-        b'{' | b'[' | b'n' => None,
-        _ => Some(Cow::Borrowed(value.get())),
-    }
-}
-
 /// A boolean, also where it is spelt as a string.
 fn flag(value: &RawValue) -> Option<bool> {
-    let text = scalar_text(value)?;
+    let text = json::text(value)?;
     if text.eq_ignore_ascii_case("true") {
         Some(true)
     } else if text.eq_ignore_ascii_case("false") {
@@ -238,17 +229,32 @@ fn flag(value: &RawValue) -> Option<bool> {
     }
 }
 
-/// Whether JSON text may hold a value below `path`: looks for the last key's letters, which can
-/// only hide in an escape.
+/// Whether JSON text may hold a value below `path`: looks for the last key's letters, in any case,
+/// which can only hide in an escape.
 fn may_hold(value: &str, path: &[&str]) -> bool {
+    let value = value.as_bytes();
     path.last().is_some_and(|key| {
-        memmem::find(value.as_bytes(), key.as_bytes()).is_some() || memmem::find(value.as_bytes(), b"\\u").is_some()
+        memmem::find(value, key.as_bytes()).is_some() || holds_in_any_case(value, key) || has_escape(value)
     })
+}
+
+fn holds_in_any_case(value: &[u8], key: &str) -> bool {
+    let key = key.as_bytes();
+    let Some(first) = key.first() else {
+        return true;
+    };
+    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), value)
+        .any(|at| value.get(at..at + key.len()).is_some_and(|found| found.eq_ignore_ascii_case(key)))
+}
+
+fn has_escape(value: &[u8]) -> bool {
+    memmem::find(value, b"\\u").is_some()
 }
 
 fn string_below<'a>(members: &[Member<'a>], path: &[&str]) -> Option<Cow<'a, str>> {
     let (key, rest) = path.split_first()?;
-    let value = members.iter().find(|(name, _)| name == key)?.1;
+    let exact = members.iter().find(|(name, _)| name == key);
+    let value = exact.or_else(|| members.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)))?.1;
     if rest.is_empty() {
         return json::string(value);
     }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::path::Step;
+
 /// One member of a JSON object: its key and its value, unparsed.
 pub type Member<'a> = (Cow<'a, str>, &'a RawValue);
 
@@ -30,6 +32,109 @@ pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
         })
         .ok()
         .map(Cow::Owned)
+}
+
+/// The text of a scalar: a string as it is, a number in its shortest decimal form, a boolean as
+/// `true` or `false`; `None` for null, objects and lists.
+pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    match value.get().as_bytes().first()? {
+        b'"' => string(value),
+        b'{' | b'[' | b'n' => None,
+        b't' | b'f' => Some(Cow::Borrowed(value.get())),
+        _ => Some(match number(value.get()) {
+            Some(shortest) if shortest != value.get() => Cow::Owned(shortest),
+            _ => Cow::Borrowed(value.get()),
+        }),
+    }
+}
+
+/// A JSON number in its shortest decimal form, exactly: `1.50` is `1.5`, `22.0` and `2.2e1` are
+/// `22`. `None` where `text` is no JSON number.
+pub fn number(text: &str) -> Option<String> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    let digits_only = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits_only(whole) || !digits_only(fraction) || (whole.len() > 1 && whole.starts_with('0')) {
+        return None;
+    }
+    let all = format!("{whole}{fraction}");
+    let leading = all.len() - all.trim_start_matches('0').len();
+    let digits = all.trim_matches('0');
+    if digits.is_empty() {
+        return Some("0".to_owned());
+    }
+    let sign = if unsigned.len() < text.len() { "-" } else { "" };
+    // Where the point stands, counted from the first of `digits`.
+    let point = exponent.checked_add(i64::try_from(whole.len() - leading.min(whole.len())).ok()?)?;
+    let point = point.checked_sub(i64::try_from(leading.saturating_sub(whole.len())).ok()?)?;
+    let count = i64::try_from(digits.len()).ok()?;
+    Some(match usize::try_from(point) {
+        Ok(0) => format!("{sign}0.{digits}"),
+        Ok(places) if point >= count && point <= 40 => format!("{sign}{digits}{}", "0".repeat(places - digits.len())),
+        Ok(places) if point < count => format!("{sign}{}.{}", &digits[..places], &digits[places..]),
+        Err(_) if point > -20 => {
+            let zeros = usize::try_from(-point).unwrap_or_default();
+            format!("{sign}0.{}{digits}", "0".repeat(zeros))
+        }
+        _ => format!("{sign}0.{digits}e{point}"),
+    })
+}
+
+/// The JSON text of the value below `path` in the JSON text `json`; `None` where there is none or it is null.
+pub fn at<'a>(json: &'a str, path: &[Step]) -> Option<Cow<'a, str>> {
+    let json = json.trim_ascii();
+    let Some((step, rest)) = path.split_first() else {
+        return (json != "null" && !json.is_empty()).then_some(Cow::Borrowed(json));
+    };
+    match step {
+        Step::Key(key) => at(member(json, key)?.get(), rest),
+        Step::Index(index) => {
+            let elements = elements(json)?;
+            let index = if *index < 0 { index + i64::try_from(elements.len()).ok()? } else { *index };
+            at(elements.get(usize::try_from(index).ok()?)?.get(), rest)
+        }
+        Step::Every => {
+            let found: Vec<_> = elements(json)?.iter().filter_map(|element| at(element.get(), rest)).collect();
+            Some(Cow::Owned(format!("[{}]", found.join(","))))
+        }
+    }
+}
+
+/// The elements of the JSON list that `json` holds; `None` where it holds anything else.
+pub fn elements(json: &str) -> Option<Vec<&RawValue>> {
+    if json.starts_with('[') { serde_json::from_str(json).ok() } else { None }
+}
+
+/// The member `key` of the JSON object that `json` holds: the first with exactly this key, else the
+/// first whose key differs in case only.
+fn member<'a>(json: &'a str, key: &str) -> Option<&'a RawValue> {
+    struct Pick<'k>(&'k str);
+    impl<'de> Visitor<'de> for Pick<'_> {
+        type Value = Option<&'de RawValue>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let (mut exact, mut alike) = (None, None);
+            while let Some(Key(key)) = map.next_key()? {
+                let value: &RawValue = map.next_value()?;
+                if key == self.0 {
+                    exact = exact.or(Some(value));
+                } else if key.eq_ignore_ascii_case(self.0) {
+                    alike = alike.or(Some(value));
+                }
+            }
+            Ok(exact.or(alike))
+        }
+    }
+    if !json.starts_with('{') {
+        return None;
+    }
+    serde_json::Deserializer::from_str(json).deserialize_map(Pick(key)).ok()?
 }
 
 struct LossyText(String);
@@ -142,5 +247,57 @@ impl<'de> Deserialize<'de> for Top<'de> {
             }
         }
         deserializer.deserialize_any(Split)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_one_shortest_form() {
+        for (text, shortest) in [
+            ("0", "0"),
+            ("-0.0", "0"),
+            ("22", "22"),
+            ("22.0", "22"),
+            ("2.2e1", "22"),
+            ("2200e-2", "22"),
+            ("1.50", "1.5"),
+            ("-0.050", "-0.05"),
+            ("5E-3", "0.005"),
+            ("1.688560107857E9", "1688560107.857"),
+            ("9007199254740993", "9007199254740993"),
+            ("1e9", "1000000000"),
+            ("1e400", "0.1e401"),
+            ("10e399", "0.1e401"),
+        ] {
+            assert_eq!(number(text).as_deref(), Some(shortest), "{text}");
+        }
+        for other in ["", "-", "+1", "01", "1.", ".5", "1e", "0x1", "1_0", "nan", "inf", " 1"] {
+            assert_eq!(number(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_path_leads_to_a_value() {
+        let json = r#"{"a":{"Key":1,"key":2,"KEY":3},"l":[{"x":"1"},{"x":null},{"y":2},{"X":"4"},5],"n":null}"#;
+        for (path, found) in [
+            ("a.key", Some("2")),
+            ("A.Key", Some("1")),
+            ("a.kEY", Some("1")),
+            ("l[0].x", Some("\"1\"")),
+            ("l[-1]", Some("5")),
+            ("l[9]", None),
+            ("l[*].x", Some("[\"1\",\"4\"]")),
+            ("l.x", None),
+            ("a[0]", None),
+            ("a[*]", None),
+            ("n", None),
+            ("missing.b", None),
+        ] {
+            let path: crate::path::Path = path.parse().unwrap();
+            assert_eq!(at(json, &path.0).as_deref(), found, "{path}");
+        }
     }
 }

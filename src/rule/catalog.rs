@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Rule, panther};
+use super::lint::Warning;
+use super::panther::{self, Read};
+use super::{Rule, yaml};
 use crate::error::Error;
 use crate::store;
 
@@ -11,6 +13,32 @@ const SHIPPED: &[(&str, &str)] = &[(
     "rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml",
     include_str!("../../rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml"),
 )];
+
+/// A rule with where it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The rule.
+    pub rule: Rule,
+    /// Its file, as it was named; the path within the program for a shipped rule.
+    pub file: String,
+    /// Its YAML text.
+    pub text: String,
+    /// What is probably not meant in it.
+    pub warnings: Vec<Warning>,
+    /// Whether its file was named, rather than a folder.
+    named: bool,
+}
+
+/// Which of the rules to choose.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'w> {
+    /// Files and folders; the shipped rules where there are none.
+    pub paths: &'w [PathBuf],
+    /// Of those the ones with these ids; all where there are none.
+    pub ids: &'w [String],
+    /// Whether those that are disabled are wanted too.
+    pub disabled: bool,
+}
 
 /// What was chosen, and what to tell the user about it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -23,32 +51,55 @@ pub struct Choice {
 
 /// The rules that come with the program.
 pub fn shipped() -> Result<Vec<Rule>, Error> {
-    SHIPPED.iter().map(|(name, text)| panther::parse(name, text)).collect()
+    Ok(all(&[])?.into_iter().map(|entry| entry.rule).collect())
 }
 
-/// Chooses rules: from `paths` (files and folders), or the shipped ones where there are none; of
-/// those the ones with an id in `ids`, or all where there are none. What is named, as a file or by
-/// id, is chosen even where it is disabled; of a folder, only what is enabled.
-pub fn choose(paths: &[PathBuf], ids: &[String]) -> Result<Choice, Error> {
-    let found = find(paths)?;
-    for id in ids {
-        if !found.iter().any(|(rule, _)| rule.id == *id) {
-            let known = found.iter().map(|(rule, _)| format!("`{}`", rule.id)).collect::<Vec<_>>().join(", ");
-            return Err(Error::Usage {
-                message: format!("there is no rule `{id}`"),
-                hint: Some(format!("there are {known}")),
-            });
+/// The rule of `entries` with this id; where `entries` are one named file's, that file's rule.
+pub fn named<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, Error> {
+    if let [entry] = entries
+        && entry.named
+    {
+        return Ok(entry);
+    }
+    entries.iter().find(|entry| entry.rule.id == id).ok_or_else(|| unknown(entries, id))
+}
+
+fn unknown(entries: &[Entry], id: &str) -> Error {
+    let ids = entries.iter().map(|entry| entry.rule.id.as_str());
+    let hint = match yaml::nearest(id, ids.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are {}", ids.map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")),
+    };
+    Error::Usage { message: format!("there is no rule `{id}`"), hint: Some(hint) }
+}
+
+/// Chooses rules. What is named, as a file or by id, is chosen even where it is disabled; of a
+/// folder and of the shipped rules, what is enabled.
+pub fn choose(wanted: Wanted<'_>) -> Result<Choice, Error> {
+    let found = all(wanted.paths)?;
+    for id in wanted.ids {
+        if !found.iter().any(|entry| entry.rule.id == *id) {
+            return Err(unknown(&found, id));
         }
     }
     let mut choice = Choice::default();
-    for (rule, named_by_file) in found {
-        let named = named_by_file || ids.contains(&rule.id);
-        if (ids.is_empty() || ids.contains(&rule.id)) && (rule.enabled || named) {
-            if !rule.enabled {
+    let mut disabled = 0;
+    for Entry { rule, named, .. } in found {
+        let by_id = wanted.ids.contains(&rule.id);
+        if !wanted.ids.is_empty() && !by_id {
+            continue;
+        }
+        if rule.enabled || wanted.disabled || by_id || named {
+            if !rule.enabled && !wanted.disabled {
                 choice.notices.push(format!("the rule `{}` is disabled; it runs because it was named", rule.id));
             }
             choice.rules.push(rule);
+        } else {
+            disabled += 1;
         }
+    }
+    if disabled > 0 {
+        choice.notices.push(format!("{disabled} disabled rules are left out; `--include-disabled` runs them too"));
     }
     if choice.rules.is_empty() {
         return Err(Error::Usage {
@@ -59,35 +110,37 @@ pub fn choose(paths: &[PathBuf], ids: &[String]) -> Result<Choice, Error> {
     Ok(choice)
 }
 
-/// All rules of `paths`, or the shipped ones where there are none, disabled ones included.
-pub fn all(paths: &[PathBuf]) -> Result<Vec<Rule>, Error> {
-    Ok(find(paths)?.into_iter().map(|(rule, _)| rule).collect())
+/// All rules of `paths`, or the shipped ones where there are none, disabled ones included, by id.
+pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
+    let mut found: Vec<Entry> = Vec::new();
+    for (file, text) in texts(paths)? {
+        let Read { rule, warnings } = panther::parse(&file, &text)?;
+        let named = paths.iter().any(|path| path.display().to_string() == file);
+        found.push(Entry { rule, file, text, warnings, named });
+    }
+    found.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
+    match found.windows(2).find(|pair| pair[0].rule.id == pair[1].rule.id) {
+        Some([one, other]) => {
+            let message = format!("the rule `{}` is there twice, in `{}` and `{}`", one.rule.id, one.file, other.file);
+            Err(Error::usage(message))
+        }
+        _ => Ok(found),
+    }
 }
 
-/// The rules by id, each with whether its file was named.
-fn find(paths: &[PathBuf]) -> Result<Vec<(Rule, bool)>, Error> {
-    let mut found: Vec<(Rule, bool)> = Vec::new();
+/// The rule files of `paths`, or the shipped ones where there are none: their names and texts.
+pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     if paths.is_empty() {
-        found.extend(shipped()?.into_iter().map(|rule| (rule, false)));
+        return Ok(SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect());
     }
+    let mut texts = Vec::new();
     for path in paths {
-        if path.is_dir() {
-            for file in rule_files(path)? {
-                found.push((read(&file)?, false));
-            }
-        } else {
-            found.push((read(path)?, true));
+        let files = if path.is_dir() { rule_files(path)? } else { vec![path.clone()] };
+        for file in files {
+            texts.push((file.display().to_string(), store::read_text(&file)?));
         }
     }
-    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-    match found.windows(2).find(|pair| pair[0].0.id == pair[1].0.id) {
-        Some(twice) => Err(Error::usage(format!("the rule `{}` is there twice", twice[0].0.id))),
-        None => Ok(found),
-    }
-}
-
-fn read(path: &Path) -> Result<Rule, Error> {
-    panther::parse(&path.display().to_string(), &store::read_text(path)?)
+    Ok(texts)
 }
 
 fn rule_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -1,422 +1,392 @@
-//! Panther's rule YAML to [`Rule`].
-//!
-//! YAML is read as version 1.2: `Yes` is a string, and so is a number with a leading zero. What is
-//! not understood is refused by name and place, never ignored.
+//! Panther's rule YAML to [`Rule`]. What is not understood is refused by name and place, never ignored.
 //!
 //! Format: <https://docs.panther.com/detections/rules/writing-simple-detections>
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
-use serde::Deserialize;
-use serde_saphyr::{Location, Spanned};
-
-use super::{Field, Predicate, Rule, RuleTest, Severity, Test, Window, WindowKind};
+use super::condition::{Members, Reader, Scope};
+use super::lint::{self, Code, Warning};
+use super::yaml::{Content, Mark, Node, Source};
+use super::{Field, Notes, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
 use crate::error::Error;
-use crate::event::Place;
+use crate::path::Path;
 use crate::time::Period;
 
 /// Panther's default for `DedupPeriodMinutes`.
 const DEFAULT_PERIOD_MINUTES: u64 = 60;
 /// Panther's default for `Threshold`.
-const DEFAULT_THRESHOLD: u64 = 1;
+const DEFAULT_THRESHOLD: u32 = 1;
+
+const RULE: &[&str] = &[
+    "AnalysisType",
+    "RuleID",
+    "DisplayName",
+    "Enabled",
+    "Severity",
+    "LogTypes",
+    "Detection",
+    "InlineFilters",
+    "DedupPeriodMinutes",
+    "Threshold",
+    "Hunt",
+    "GroupBy",
+    "AlertTitle",
+    "AlertContext",
+    "DynamicSeverities",
+    "CreateAlert",
+    "Reports",
+    "Description",
+    "Reference",
+    "Runbook",
+    "Tags",
+    "Status",
+    "CreatedBy",
+    "SummaryAttributes",
+    "Tests",
+    "OutputIds",
+    "OnlyUseBaseRiskScore",
+    "BaseVersion",
+    "Filename",
+    "ScheduledQueries",
+    "BaseDetection",
+];
+
+/// A rule as read, with what is remarkable about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    /// The rule.
+    pub rule: Rule,
+    /// What is probably not meant, in the order of the text.
+    pub warnings: Vec<Warning>,
+}
 
 /// Reads one rule from YAML text; `name` is what errors call the text, its path.
-pub fn parse(name: &str, text: &str) -> Result<Rule, Error> {
+pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
     let source = Source { name, text };
-    let options = serde_saphyr::options! {
-        strict_booleans: true,
-        leading_zero_numbers_as_strings: true,
-    };
-    let wire: WireRule = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| source.error(error.location(), &error.without_snippet().to_string()))?;
-    wire.into_rule(&source)
+    let document = source.read()?;
+    let mut reader = Reader { source, warnings: Vec::new() };
+    let members = reader.members(&document, "a rule", RULE)?;
+    let rule = reader.rule(&members)?;
+    let mut warnings = reader.warnings;
+    warnings.sort_by_key(|warning| (warning.line, warning.column));
+    Ok(Read { rule, warnings })
 }
 
-/// A rule's text, to point into from errors.
-struct Source<'s> {
-    name: &'s str,
-    text: &'s str,
-}
-
-impl Source<'_> {
-    /// An error that shows the line and points at the column.
-    fn error(&self, location: Option<Location>, message: &str) -> Error {
-        let Some(location) = location.filter(|location| *location != Location::UNKNOWN) else {
-            return Error::Rule(format!("{}: {message}", self.name));
+impl Reader<'_> {
+    fn rule(&mut self, members: &Members<'_>) -> Result<Rule, Error> {
+        self.refuse_unsupported(members)?;
+        let id = self.id(members)?;
+        let window = self.window(members)?;
+        let detection = self.required(members, "Detection")?;
+        if matches!(&detection.content, Content::List(expressions) if expressions.is_empty()) {
+            return self.error(detection.mark, "`Detection` must hold at least one expression");
+        }
+        let mut detection = self.conjunction(detection, "`Detection`", Scope::Record)?;
+        if let Some(filters) = members.get("InlineFilters") {
+            let filters = self.conjunction(filters, "`InlineFilters`", Scope::Record)?;
+            detection = Predicate::All(vec![filters, detection]);
+        }
+        let display_name = match members.get("DisplayName") {
+            Some(name) => self.text(name, "`DisplayName`")?,
+            None => id.clone(),
         };
-        let (line, column) = (location.line(), location.column());
-        let mut shown = format!("{}:{line}:{column}: {message}", self.name);
-        let lines = usize::try_from(line).ok().and_then(|line| self.text.lines().nth(line.checked_sub(1)?));
-        if let Some(text) = lines {
-            let gutter = line.to_string();
-            let pad = " ".repeat(gutter.len());
-            let indent = " ".repeat(usize::try_from(column).unwrap_or(1).saturating_sub(1));
-            // Writing to a string does not fail.
-            write!(shown, "\n{pad} |\n{gutter} | {text}\n{pad} | {indent}^").ok();
-        }
-        Error::Rule(shown)
-    }
-
-    fn at<T>(&self, spanned: &Spanned<T>, message: &str) -> Error {
-        self.error(Some(spanned.referenced), message)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct WireRule {
-    analysis_type: Spanned<String>,
-    #[serde(rename = "RuleID")]
-    rule_id: Spanned<String>,
-    display_name: Option<String>,
-    enabled: bool,
-    severity: Spanned<String>,
-    log_types: Spanned<Vec<String>>,
-    detection: Option<Spanned<Vec<WireMatch>>>,
-    dedup_period_minutes: Option<Spanned<u64>>,
-    threshold: Option<Spanned<u64>>,
-    #[serde(default)]
-    group_by: Vec<WireKey>,
-    #[serde(default)]
-    alert_context: Vec<WireContext>,
-    #[serde(default)]
-    reports: BTreeMap<String, Vec<String>>,
-    #[serde(default)]
-    tests: Vec<WireTest>,
-    // For people: read, so that they are no unknown keys.
-    #[serde(rename = "Description")]
-    _description: Option<String>,
-    #[serde(rename = "Reference")]
-    _reference: Option<String>,
-    #[serde(rename = "Runbook")]
-    _runbook: Option<String>,
-    #[serde(rename = "Tags", default)]
-    _tags: Vec<String>,
-    #[serde(rename = "Status")]
-    _status: Option<String>,
-    #[serde(rename = "CreatedBy")]
-    _created_by: Option<String>,
-    #[serde(rename = "SummaryAttributes", default)]
-    _summary_attributes: Vec<String>,
-    // Panther's, but not understood here.
-    filename: Option<Spanned<serde_json::Value>>,
-    inline_filters: Option<Spanned<serde_json::Value>>,
-    alert_title: Option<Spanned<serde_json::Value>>,
-    dynamic_severities: Option<Spanned<serde_json::Value>>,
-    create_alert: Option<Spanned<serde_json::Value>>,
-    scheduled_queries: Option<Spanned<serde_json::Value>>,
-    base_detection: Option<Spanned<serde_json::Value>>,
-    output_ids: Option<Spanned<serde_json::Value>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct WireMatch {
-    key: Option<Spanned<String>>,
-    deep_key: Option<Spanned<Vec<String>>>,
-    key_path: Option<Spanned<String>>,
-    condition: Option<Spanned<String>>,
-    value: Option<Spanned<String>>,
-    values: Option<Spanned<Vec<String>>>,
-    all: Option<Vec<WireMatch>>,
-    any: Option<Vec<WireMatch>>,
-    none: Option<Vec<WireMatch>>,
-    only_one: Option<Vec<WireMatch>>,
-    expressions: Option<Spanned<serde_json::Value>>,
-    enrichment: Option<Spanned<serde_json::Value>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct WireKey {
-    key: Option<Spanned<String>>,
-    deep_key: Option<Spanned<Vec<String>>>,
-    key_path: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct WireContext {
-    key_name: Spanned<String>,
-    key_value: WireKey,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct WireTest {
-    name: Spanned<String>,
-    expected_result: bool,
-    log: serde_json::Value,
-    #[serde(rename = "LogType")]
-    _log_type: Option<String>,
-    mocks: Option<Spanned<serde_json::Value>>,
-}
-
-impl WireRule {
-    fn into_rule(self, source: &Source<'_>) -> Result<Rule, Error> {
-        self.refuse_unsupported(source)?;
-        if self.analysis_type.value != "rule" {
-            return Err(source.at(&self.analysis_type, "`AnalysisType` must be `rule`"));
-        }
-        let id = self.rule_id.value.clone();
-        if id.is_empty() || id.chars().any(|c| c.is_control() || "<>&\"%".contains(c)) {
-            let message = "`RuleID` must be text without control characters and without any of < > & \" %";
-            return Err(source.at(&self.rule_id, message));
-        }
-        if !self.log_types.value.iter().any(|log_type| log_type == "AWS.CloudTrail") {
-            return Err(source.at(&self.log_types, "`LogTypes` must name `AWS.CloudTrail`: only CloudTrail is hunted"));
-        }
-        let Some(detection) = &self.detection else {
-            return Err(source.error(None, "`Detection` is missing"));
+        let title = match members.get("AlertTitle") {
+            Some(title) => self.title(title)?,
+            None => vec![TitlePart::Text(display_name.clone())],
         };
-        if detection.value.is_empty() {
-            return Err(source.at(detection, "`Detection` must hold at least one condition"));
-        }
-        let window = self.window(source)?;
-        let all = detection.value.iter().map(|expression| expression.predicate(source));
-        let mut context: Vec<(String, Field)> = Vec::new();
-        for WireContext { key_name, key_value } in &self.alert_context {
-            if context.iter().any(|(name, _)| *name == key_name.value) {
-                return Err(source.at(key_name, &format!("`{}` is given twice", key_name.value)));
-            }
-            context.push((key_name.value.clone(), key_value.field(source)?));
-        }
-        let mut tests = Vec::new();
-        for WireTest { name, expected_result, log, mocks, _log_type: _ } in &self.tests {
-            if let Some(mocks) = mocks {
-                return Err(source.at(mocks, "`Mocks` replace Python functions, and no Python is run here"));
-            }
-            if !log.is_object() {
-                return Err(source.at(name, "the `Log` of this test must be a mapping, the record"));
-            }
-            tests.push(RuleTest { name: name.value.clone(), expected: *expected_result, log: log.to_string() });
-        }
-        Ok(Rule {
-            title: self.display_name.clone().unwrap_or_else(|| id.clone()),
-            severity: severity(&self.severity, source)?,
-            enabled: self.enabled,
-            mitre: self.reports.get("MITRE ATT&CK").cloned().unwrap_or_default(),
+        let rule = Rule {
+            display_name,
+            title,
+            severity: self.severity(self.required(members, "Severity")?, "`Severity`")?,
+            dynamic_severities: self.dynamic_severities(members)?,
+            enabled: self.flag(self.required(members, "Enabled")?, "`Enabled`")?,
+            alert: members.get("CreateAlert").map_or(Ok(true), |flag| self.flag(flag, "`CreateAlert`"))?,
             window,
-            detection: Predicate::All(all.collect::<Result<_, _>>()?),
-            group_by: self.group_by(source)?,
-            context,
-            tests,
+            unique: self.unique(members)?,
+            detection,
+            group_by: self.group_by(members)?,
+            context: self.context(members)?,
+            summary: self.summary(members)?,
+            notes: self.notes(members)?,
+            tests: self.tests(members)?,
             id,
-        })
+        };
+        self.remark(members, &rule);
+        Ok(rule)
     }
 
-    fn group_by(&self, source: &Source<'_>) -> Result<Vec<Field>, Error> {
+    fn required<'n>(&self, members: &Members<'n>, key: &str) -> Result<&'n Node, Error> {
+        match members.get(key) {
+            Some(node) => Ok(node),
+            None => self.error(members.mark, &format!("`{key}` is missing")),
+        }
+    }
+
+    fn refuse_unsupported(&self, members: &Members<'_>) -> Result<(), Error> {
+        if let Some(kind) = members.get("AnalysisType")
+            && kind.as_text() != Some("rule")
+        {
+            return self
+                .error(kind.mark, "`AnalysisType` must be `rule`: policies, correlations and queries are not hunted");
+        }
+        for (key, why) in [
+            ("Filename", "rules in Python are not run: write the logic as `Detection`"),
+            ("ScheduledQueries", "rules over the results of queries are not run: write the logic as `Detection`"),
+            ("BaseDetection", "rules that derive from others are not run: write the whole rule out"),
+        ] {
+            if let Some(node) = members.get(key) {
+                return self.error(node.mark, &format!("`{key}`: {why}"));
+            }
+        }
+        self.required(members, "AnalysisType").map(|_| ())
+    }
+
+    fn id(&self, members: &Members<'_>) -> Result<String, Error> {
+        let node = self.required(members, "RuleID")?;
+        let id = self.text(node, "`RuleID`")?;
+        if id.is_empty() || id.chars().any(|c| c.is_control() || "<>&\"%".contains(c)) {
+            return self
+                .error(node.mark, "`RuleID` must be text without control characters and without any of < > & \" %");
+        }
+        let types = self.required(members, "LogTypes")?;
+        if !self.list(types, "`LogTypes`")?.iter().any(|log_type| log_type.as_text() == Some("AWS.CloudTrail")) {
+            return self.error(types.mark, "`LogTypes` must name `AWS.CloudTrail`: only CloudTrail is hunted");
+        }
+        Ok(id)
+    }
+
+    fn window(&self, members: &Members<'_>) -> Result<Window, Error> {
+        let number =
+            |node: &Node| node.as_text().filter(|_| node.is_number()).and_then(|text| text.parse::<u64>().ok());
+        let threshold = match members.get("Threshold") {
+            None => NonZeroU32::new(DEFAULT_THRESHOLD),
+            Some(node) => match number(node).and_then(|number| u32::try_from(number).ok()).and_then(NonZeroU32::new) {
+                None => return self.error(node.mark, "`Threshold` must be a whole number from 1 to 4294967295"),
+                threshold => threshold,
+            },
+        };
+        let period = match members.get("DedupPeriodMinutes") {
+            None => Period::from_minutes(DEFAULT_PERIOD_MINUTES),
+            Some(node) => match number(node).and_then(Period::from_minutes) {
+                None => {
+                    let message = "`DedupPeriodMinutes` must be a whole number from 1 to 527040 (366 days)";
+                    return self.error(node.mark, message);
+                }
+                period => period,
+            },
+        };
+        let (Some(threshold), Some(period)) = (threshold, period) else {
+            return self.error(members.mark, "there is no window");
+        };
+        Ok(Window { kind: self.kind(members)?, period, threshold })
+    }
+
+    fn hunt<'n>(&self, members: &Members<'n>) -> Result<Option<Members<'n>>, Error> {
+        members.get("Hunt").map(|node| self.members(node, "`Hunt`", &["Window", "Unique"])).transpose()
+    }
+
+    fn kind(&self, members: &Members<'_>) -> Result<WindowKind, Error> {
+        let Some(node) = self.hunt(members)?.and_then(|hunt| hunt.get("Window")) else {
+            return Ok(WindowKind::default());
+        };
+        match WindowKind::ALL.into_iter().find(|kind| node.as_text() == Some(kind.to_string().as_str())) {
+            Some(kind) => Ok(kind),
+            None => self.error(node.mark, "`Window` must be sliding, dedup or tumbling"),
+        }
+    }
+
+    fn unique(&mut self, members: &Members<'_>) -> Result<Option<Field>, Error> {
+        let node = self.hunt(members)?.and_then(|hunt| hunt.get("Unique"));
+        node.map(|node| self.path(node, "`Unique`", Scope::Record)).transpose()
+    }
+
+    fn severity(&self, node: &Node, what: &str) -> Result<Severity, Error> {
+        let given = node.as_text().unwrap_or_default();
+        match Severity::ALL.into_iter().find(|severity| severity.to_string().eq_ignore_ascii_case(given)) {
+            Some(severity) => Ok(severity),
+            None => self.error(node.mark, &format!("{what} must be Info, Low, Medium, High or Critical")),
+        }
+    }
+
+    fn dynamic_severities(&mut self, members: &Members<'_>) -> Result<Vec<(Severity, Predicate)>, Error> {
+        let mut severities = Vec::new();
+        for node in self.optional_list(members, "DynamicSeverities")? {
+            let entry = self.members(node, "`DynamicSeverities`", &["ChangeTo", "Conditions"])?;
+            let severity = self.severity(self.required(&entry, "ChangeTo")?, "`ChangeTo`")?;
+            let conditions = self.required(&entry, "Conditions")?;
+            severities.push((severity, self.conjunction(conditions, "`Conditions`", Scope::Record)?));
+        }
+        Ok(severities)
+    }
+
+    /// Text with the paths of fields in braces.
+    fn title(&mut self, node: &Node) -> Result<Vec<TitlePart>, Error> {
+        let text = self.text(node, "`AlertTitle`")?;
+        let mut parts = Vec::new();
+        let mut rest = text.as_str();
+        while let Some((before, braced)) = rest.split_once('{') {
+            let Some((path, after)) = braced.split_once('}') else {
+                return self.error(node.mark, "`AlertTitle`: a `{` is not closed");
+            };
+            if !before.is_empty() {
+                parts.push(TitlePart::Text(before.to_owned()));
+            }
+            match path.trim().parse::<Path>() {
+                Ok(path) => parts.push(TitlePart::Field(self.field(path, node.mark, Scope::Record))),
+                Err(reason) => return self.error(node.mark, &format!("`AlertTitle`: in `{{{path}}}`, {reason}")),
+            }
+            rest = after;
+        }
+        if !rest.is_empty() || parts.is_empty() {
+            parts.push(TitlePart::Text(rest.to_owned()));
+        }
+        Ok(parts)
+    }
+
+    fn group_by(&mut self, members: &Members<'_>) -> Result<Vec<Field>, Error> {
         let mut fields: Vec<Field> = Vec::new();
-        for key in &self.group_by {
-            let field = key.field(source)?;
-            if fields.iter().any(|earlier| earlier.to_string() == field.to_string()) {
-                return Err(source.error(key.place(), &format!("`{field}` is given twice in `GroupBy`")));
+        for node in self.optional_list(members, "GroupBy")? {
+            let key = self.members(node, "`GroupBy`", &["Key", "DeepKey", "KeyPath"])?;
+            let field = self.key(&key, Scope::Record)?;
+            if fields.iter().any(|earlier| earlier.to_string().eq_ignore_ascii_case(&field.to_string())) {
+                return self.error(node.mark, &format!("`{field}` is given twice in `GroupBy`"));
+            }
+            if lint::is_optional(&field) {
+                let message = format!("all records without `{field}` are one group");
+                self.warn(node.mark, Code::NullableGroup, message);
             }
             fields.push(field);
         }
         Ok(fields)
     }
 
-    fn refuse_unsupported(&self, source: &Source<'_>) -> Result<(), Error> {
-        let python = "rules in Python are not run: write the logic as `Detection`";
-        let not_yet = "is not supported; remove it, or keep this rule where it runs";
-        for (name, value, why) in [
-            ("Filename", &self.filename, python),
-            ("InlineFilters", &self.inline_filters, not_yet),
-            ("AlertTitle", &self.alert_title, not_yet),
-            ("DynamicSeverities", &self.dynamic_severities, not_yet),
-            ("CreateAlert", &self.create_alert, not_yet),
-            ("ScheduledQueries", &self.scheduled_queries, not_yet),
-            ("BaseDetection", &self.base_detection, not_yet),
-            ("OutputIds", &self.output_ids, not_yet),
-        ] {
-            if let Some(value) = value {
-                return Err(source.at(value, &format!("`{name}`: {why}").replace("`: is", "` is")));
+    fn context(&mut self, members: &Members<'_>) -> Result<Vec<(String, Field)>, Error> {
+        let mut context: Vec<(String, Field)> = Vec::new();
+        for node in self.optional_list(members, "AlertContext")? {
+            let entry = self.members(node, "`AlertContext`", &["KeyName", "KeyValue"])?;
+            let key = self.required(&entry, "KeyName")?;
+            let name = self.text(key, "`KeyName`")?;
+            if context.iter().any(|(earlier, _)| *earlier == name) {
+                return self.error(key.mark, &format!("`{name}` is given twice in `AlertContext`"));
             }
+            let value =
+                self.members(self.required(&entry, "KeyValue")?, "`KeyValue`", &["Key", "DeepKey", "KeyPath"])?;
+            context.push((name, self.key(&value, Scope::Record)?));
         }
-        Ok(())
+        Ok(context)
     }
 
-    fn window(&self, source: &Source<'_>) -> Result<Window, Error> {
-        let threshold = self.threshold.as_ref().map_or(DEFAULT_THRESHOLD, |threshold| threshold.value);
-        let threshold = u32::try_from(threshold).ok().and_then(NonZeroU32::new);
-        let minutes = self.dedup_period_minutes.as_ref().map_or(DEFAULT_PERIOD_MINUTES, |minutes| minutes.value);
-        let invalid = |value: &Option<Spanned<u64>>, message| match value {
-            Some(value) => source.at(value, message),
-            None => source.error(None, message),
+    /// The fields of `SummaryAttributes`. Those that begin with `p_` are made by Panther itself.
+    fn summary(&mut self, members: &Members<'_>) -> Result<Vec<Field>, Error> {
+        let mut fields = Vec::new();
+        for node in self.optional_list(members, "SummaryAttributes")? {
+            let text = self.text(node, "`SummaryAttributes`")?;
+            if text.starts_with("p_") {
+                let message = format!("`{text}` is a field of Panther's own, and not in CloudTrail");
+                self.warn(node.mark, Code::NoEffect, message);
+                continue;
+            }
+            let field = self.path(node, "`SummaryAttributes`", Scope::Record)?;
+            if !fields.contains(&field) {
+                fields.push(field);
+            }
+        }
+        Ok(fields)
+    }
+
+    fn notes(&self, members: &Members<'_>) -> Result<Notes, Error> {
+        let text = |key: &str| match members.get(key).filter(|node| !node.is_null()) {
+            Some(node) => self.text(node, &format!("`{key}`")).map(|text| Some(text.trim().to_owned())),
+            None => Ok(None),
         };
-        Ok(Window {
-            kind: WindowKind::default(),
-            period: Period::from_minutes(minutes).ok_or_else(|| {
-                invalid(&self.dedup_period_minutes, "`DedupPeriodMinutes` must be from 1 to 527040 (366 days)")
-            })?,
-            threshold: threshold.ok_or_else(|| invalid(&self.threshold, "`Threshold` must be from 1 to 4294967295"))?,
+        for key in ["Status", "CreatedBy"] {
+            text(key)?;
+        }
+        let texts = |node: &Node, what: &str| -> Result<Vec<String>, Error> {
+            self.list(node, what)?.iter().map(|node| self.text(node, what)).collect()
+        };
+        let mut reports = BTreeMap::new();
+        if let Some(node) = members.get("Reports").filter(|node| !node.is_null()) {
+            let Content::Map(frameworks) = &node.content else {
+                return self.error(node.mark, "`Reports` must be a mapping of frameworks to lists");
+            };
+            for (name, places) in frameworks {
+                reports
+                    .insert(name.as_text().unwrap_or_default().to_owned(), texts(places, "a framework in `Reports`")?);
+            }
+        }
+        Ok(Notes {
+            description: text("Description")?,
+            runbook: text("Runbook")?,
+            reference: text("Reference")?,
+            tags: members.get("Tags").map_or(Ok(Vec::new()), |node| texts(node, "`Tags`"))?,
+            reports,
         })
     }
-}
 
-fn severity(given: &Spanned<String>, source: &Source<'_>) -> Result<Severity, Error> {
-    let known = [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
-    let matching = known.into_iter().find(|severity| severity.to_string().eq_ignore_ascii_case(&given.value));
-    matching.ok_or_else(|| source.at(given, "`Severity` must be Info, Low, Medium, High or Critical"))
-}
-
-/// The conditions that are understood: their names, what they test, and whether they negate it.
-const CONDITIONS: &[(&str, Shape, bool)] = &[
-    ("Equals", Shape::Value(Test::Equals), false),
-    ("DoesNotEqual", Shape::Value(Test::Equals), true),
-    ("IsIn", Shape::Values(Test::In), false),
-    ("IsNotIn", Shape::Values(Test::In), true),
-    ("Exists", Shape::Bare, false),
-    ("DoesNotExist", Shape::Bare, true),
-    ("IsNotNull", Shape::Bare, false),
-    ("IsNull", Shape::Bare, true),
-    ("StartsWith", Shape::Value(Test::StartsWith), false),
-    ("DoesNotStartWith", Shape::Value(Test::StartsWith), true),
-    ("EndsWith", Shape::Value(Test::EndsWith), false),
-    ("DoesNotEndWith", Shape::Value(Test::EndsWith), true),
-    ("Contains", Shape::Value(Test::Contains), false),
-    ("DoesNotContain", Shape::Value(Test::Contains), true),
-];
-
-/// What a condition takes.
-#[derive(Clone, Copy)]
-enum Shape {
-    Bare,
-    Value(fn(String) -> Test),
-    Values(fn(Vec<String>) -> Test),
-}
-
-impl WireMatch {
-    fn predicate(&self, source: &Source<'_>) -> Result<Predicate, Error> {
-        if let Some(expressions) = &self.expressions {
-            return Err(source.at(expressions, "`Expressions` over lists are not supported"));
-        }
-        if let Some(enrichment) = &self.enrichment {
-            return Err(source.at(enrichment, "`Enrichment` is not supported: there are no look-up tables here"));
-        }
-        let combined = [
-            (&self.all, Predicate::All as fn(Vec<Predicate>) -> Predicate),
-            (&self.any, Predicate::Any),
-            (&self.none, Predicate::None),
-            (&self.only_one, Predicate::OnlyOne),
-        ];
-        let mut combined = combined.iter().filter_map(|(inner, combine)| inner.as_ref().map(|inner| (inner, combine)));
-        match (combined.next(), combined.next(), &self.condition) {
-            (Some((inner, combine)), None, None) if self.names_nothing() => {
-                Ok(combine(inner.iter().map(|inner| inner.predicate(source)).collect::<Result<_, _>>()?))
+    fn tests(&self, members: &Members<'_>) -> Result<Vec<RuleTest>, Error> {
+        const TEST: &[&str] = &["Name", "ExpectedResult", "Log", "LogType", "Mocks", "ExpectedDestinations"];
+        let mut tests = Vec::new();
+        for node in self.optional_list(members, "Tests")? {
+            let test = self.members(node, "`Tests`", TEST)?;
+            if let Some(mocks) = test.get("Mocks") {
+                return self.error(mocks.mark, "`Mocks` replace Python functions, and no Python is run here");
             }
-            (None, _, Some(condition)) => self.test(condition, source),
-            (_, _, condition) => {
-                let place = condition.as_ref().map(|condition| condition.referenced);
-                let message =
-                    "an expression is either one of `All`, `Any`, `None`, `OnlyOne`, or a key with a `Condition`";
-                Err(source.error(place.or_else(|| self.some_place()), message))
-            }
+            let log = self.required(&test, "Log")?;
+            self.members_of_any_kind(log, "`Log`")?;
+            tests.push(RuleTest {
+                name: self.text(self.required(&test, "Name")?, "`Name`")?,
+                expected: self.flag(self.required(&test, "ExpectedResult")?, "`ExpectedResult`")?,
+                log: log.to_json(),
+            });
+        }
+        Ok(tests)
+    }
+
+    fn members_of_any_kind(&self, node: &Node, what: &str) -> Result<(), Error> {
+        match &node.content {
+            Content::Map(_) => Ok(()),
+            _ => self.error(node.mark, &format!("{what} must be a mapping, the record, and this is {}", node.kind())),
         }
     }
 
-    fn names_nothing(&self) -> bool {
-        self.some_place().is_none()
-    }
-
-    fn some_place(&self) -> Option<Location> {
-        self.key
-            .as_ref()
-            .map(|key| key.referenced)
-            .or_else(|| self.deep_key.as_ref().map(|key| key.referenced))
-            .or_else(|| self.key_path.as_ref().map(|key| key.referenced))
-            .or_else(|| self.value.as_ref().map(|value| value.referenced))
-            .or_else(|| self.values.as_ref().map(|values| values.referenced))
-    }
-
-    fn test(&self, condition: &Spanned<String>, source: &Source<'_>) -> Result<Predicate, Error> {
-        let known = CONDITIONS.iter().find(|(name, _, _)| *name == condition.value);
-        let Some((name, shape, negated)) = known else {
-            return Err(source.at(condition, &unknown_condition(&condition.value)));
-        };
-        let test = match (shape, &self.value, &self.values) {
-            (Shape::Bare, None, None) => Test::Present,
-            (Shape::Value(test), Some(value), None) => test(normal(value, source)?),
-            (Shape::Values(test), None, Some(values)) if !values.value.is_empty() => test(values.value.clone()),
-            (Shape::Bare, _, _) => return Err(source.at(condition, &format!("`{name}` takes no value"))),
-            (Shape::Value(_), _, _) => return Err(source.at(condition, &format!("`{name}` takes one `Value`"))),
-            (Shape::Values(_), _, _) => {
-                return Err(source.at(condition, &format!("`{name}` takes a list of `Values`")));
-            }
-        };
-        let field = key(source, condition, self.key.as_ref(), self.deep_key.as_ref(), self.key_path.as_ref())?;
-        if field.place() == Some(Place::Time) && test != Test::Present {
-            let message = "`eventTime` can only be tested to exist: choose the time with `--from` and `--to`";
-            return Err(source.at(condition, message));
+    fn optional_list<'n>(&self, members: &Members<'n>, key: &str) -> Result<&'n [Node], Error> {
+        match members.get(key).filter(|node| !node.is_null()) {
+            Some(node) => self.list(node, &format!("`{key}`")),
+            None => Ok(&[]),
         }
-        Ok(Predicate::Test { field, test, negated: *negated })
     }
-}
 
-/// A value's text. YAML's other spellings of booleans become JSON's.
-fn normal(value: &Spanned<String>, source: &Source<'_>) -> Result<String, Error> {
-    let quoted = source
-        .text
-        .lines()
-        .nth(usize::try_from(value.referenced.line()).unwrap_or(1).saturating_sub(1))
-        .and_then(|line| line.chars().nth(usize::try_from(value.referenced.column()).unwrap_or(1).saturating_sub(1)))
-        .is_some_and(|first| matches!(first, '"' | '\''));
-    match value.value.as_str() {
-        "True" | "TRUE" if !quoted => Ok("true".to_owned()),
-        "False" | "FALSE" if !quoted => Ok("false".to_owned()),
-        "" | "~" | "null" | "Null" | "NULL" if !quoted => {
-            Err(source.at(value, "expected a text, number or boolean; test for null with `IsNull`"))
+    /// Remarks on the rule as a whole.
+    fn remark(&mut self, members: &Members<'_>, rule: &Rule) {
+        let place = |key: &str| members.get(key).map_or(members.mark, |node| node.mark);
+        let mut remarks: Vec<(Mark, Code, &str)> = Vec::new();
+        if rule.window.threshold == NonZeroU32::MIN && members.get("DedupPeriodMinutes").is_some() {
+            let message =
+                "with `Threshold` 1 every match is in a finding; the period only says which of them share one";
+            remarks.push((place("DedupPeriodMinutes"), Code::ThresholdOne, message));
         }
-        text => Ok(text.to_owned()),
+        if rule.window.threshold > NonZeroU32::MIN && rule.group_by.is_empty() {
+            let message = "without `GroupBy` the matches of all users and accounts are counted together";
+            remarks.push((place("Threshold"), Code::NoGroup, message));
+        }
+        if rule.tests.is_empty() {
+            remarks.push((
+                members.mark,
+                Code::NoTests,
+                "the rule has no `Tests`: give it one that matches and one that does not",
+            ));
+        }
+        if members.get("OutputIds").is_some() {
+            remarks.push((
+                place("OutputIds"),
+                Code::NoEffect,
+                "`OutputIds` are Panther's destinations and do nothing here",
+            ));
+        }
+        for (mark, code, message) in remarks {
+            self.warn(mark, code, message.to_owned());
+        }
     }
-}
-
-fn unknown_condition(given: &str) -> String {
-    let names = CONDITIONS.iter().map(|(name, _, _)| *name);
-    let near = names.clone().max_by(|a, b| strsim::jaro_winkler(a, given).total_cmp(&strsim::jaro_winkler(b, given)));
-    let list = names.collect::<Vec<_>>().join(", ");
-    match near.filter(|near| strsim::jaro_winkler(near, given) > 0.85) {
-        Some(near) => format!("the condition `{given}` is not supported; did you mean `{near}`? Supported are {list}"),
-        None => format!("the condition `{given}` is not supported. Supported are {list}"),
-    }
-}
-
-impl WireKey {
-    fn place(&self) -> Option<Location> {
-        (self.key.as_ref().map(|key| key.referenced))
-            .or_else(|| self.deep_key.as_ref().map(|key| key.referenced))
-            .or_else(|| self.key_path.as_ref().map(|key| key.referenced))
-    }
-
-    fn field(&self, source: &Source<'_>) -> Result<Field, Error> {
-        let place = self.place();
-        let here = Spanned::new((), place.unwrap_or(Location::UNKNOWN), place.unwrap_or(Location::UNKNOWN));
-        key(source, &here, self.key.as_ref(), self.deep_key.as_ref(), self.key_path.as_ref())
-    }
-}
-
-/// The field that exactly one of the three forms of a key names.
-fn key<T>(
-    source: &Source<'_>,
-    here: &Spanned<T>,
-    key: Option<&Spanned<String>>,
-    deep_key: Option<&Spanned<Vec<String>>>,
-    key_path: Option<&Spanned<String>>,
-) -> Result<Field, Error> {
-    let (keys, place) = match (key, deep_key, key_path) {
-        (Some(key), None, None) => (vec![key.value.clone()], key.referenced),
-        (None, Some(keys), None) => (keys.value.clone(), keys.referenced),
-        (None, None, Some(path)) => (path.value.split('.').map(str::to_owned).collect(), path.referenced),
-        _ => return Err(source.at(here, "expected exactly one of `Key`, `DeepKey` and `KeyPath`")),
-    };
-    if keys.is_empty() || keys.iter().any(String::is_empty) {
-        return Err(source.error(Some(place), "a key must not be empty"));
-    }
-    if key_path.is_some() && keys.iter().any(|key| key.contains(['[', ']', '*'])) {
-        return Err(source.error(Some(place), "list indexes and `[*]` in a `KeyPath` are not supported"));
-    }
-    Ok(Field::new(keys))
 }

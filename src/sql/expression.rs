@@ -1,172 +1,126 @@
-//! Fields and predicates as SQL expressions over the table `cloudtrail`.
+//! Fields as SQL expressions over the table `cloudtrail`.
 //!
-//! A test that must hold is written plainly: where its field has no value it is null, which selects
-//! nothing. Whatever negates is written with `IS NOT TRUE` or `IS DISTINCT FROM`, so that no row vanishes.
+//! What lies in JSON is read by functions of ours: `text_at(json, 'a.b')` is the text of a scalar,
+//! `string_at` that of a string, `value_at` that of a scalar or else JSON, `json_at` JSON;
+//! `texts_at` and `strings_at` are such texts of a list's elements, or of the value itself;
+//! `elements_at` is a list's elements as JSON.
 
-use crate::event::{Kind, Place};
-use crate::rule::{Field, Predicate, Test};
+use crate::event::{Kind, OTHER_FIELDS, Place};
+use crate::path::{Path, Step};
+use crate::rule::Field;
 
 use super::quote::{Ident, Literal};
 
-fn column(name: &str) -> String {
+/// The name of a list's element in a predicate over it.
+pub(super) const ELEMENT: &str = "element";
+
+/// The columns that `actor` reads.
+pub(super) const ACTOR_COLUMNS: [&str; 5] = [
+    "userIdentity",
+    "userIdentity.type",
+    "userIdentity.userName",
+    "userIdentity.invokedBy",
+    "userIdentity.sessionContext.sessionIssuer.userName",
+];
+
+pub(super) fn column(name: &str) -> String {
     Ident(name.to_owned()).to_string()
 }
 
-fn json(function: &str, json_column: &str, path: &[String]) -> String {
-    let keys = path.iter().map(|key| Literal(key).to_string());
-    let arguments: Vec<String> = std::iter::once(column(json_column)).chain(keys).collect();
-    format!("{function}({})", arguments.join(", "))
+fn call(function: &str, json: &str, path: &[Step]) -> String {
+    format!("{function}({json}, {})", Literal(&Path(path.to_vec()).to_string()))
 }
 
-fn identity(path: &[&str]) -> String {
-    let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-    json("json_get_str", "userIdentity", &path)
+/// A function of the JSON in which a field lies; `None` where it lies in none.
+pub(super) fn in_json(function: &str, field: &Field) -> Option<String> {
+    match (field, field.place()) {
+        (Field::Element(path), _) => Some(call(function, ELEMENT, &path.0)),
+        (_, Some(Place::Below { column: json, path, .. })) => Some(call(function, &column(json), path)),
+        (_, Some(Place::Column(name, Kind::Json))) => Some(call(function, &column(name), &[])),
+        _ => None,
+    }
 }
 
-fn present(expression: &str) -> String {
+fn identity(key: &str) -> String {
+    call("string_at", &column("userIdentity"), &[Step::Key(key.to_owned())])
+}
+
+fn filled(expression: &str) -> String {
     format!("nullif({expression}, '')")
 }
 
 /// The account a record belongs to.
 fn account() -> String {
-    format!("coalesce({}, {})", present(&column("recipientAccountId")), present(&column("userIdentity.accountId")))
+    format!("coalesce({}, {})", filled(&column("recipientAccountId")), filled(&column("userIdentity.accountId")))
 }
 
 /// Who acted. A role session is its role; a session of IAM Identity Center is the person, whose name
 /// is the session's. IAM user names are the same whatever their case.
 fn actor() -> String {
     let role = column("userIdentity.sessionContext.sessionIssuer.userName");
-    let session = format!("split_part({}, ':', 2)", identity(&["principalId"]));
+    let session = format!("split_part({}, ':', 2)", identity("principalId"));
     let names = [
-        present(&format!("lower({})", column("userIdentity.userName"))),
-        present(&identity(&["arn"])),
-        present(&identity(&["principalId"])),
-        present(&column("userIdentity.invokedBy")),
+        filled(&format!("lower({})", column("userIdentity.userName"))),
+        filled(&identity("arn")),
+        filled(&identity("principalId")),
+        filled(&column("userIdentity.invokedBy")),
     ];
     [
         "CASE".to_owned(),
         format!("          WHEN {} = 'Root' THEN 'root'", column("userIdentity.type")),
-        format!("          WHEN starts_with({role}, 'AWSReservedSSO_') THEN coalesce({}, {role})", present(&session)),
-        format!("          WHEN {} IS NOT NULL THEN {role}", present(&role)),
+        format!("          WHEN starts_with({role}, 'AWSReservedSSO_') THEN coalesce({}, {role})", filled(&session)),
+        format!("          WHEN {} IS NOT NULL THEN {role}", filled(&role)),
         format!("          ELSE coalesce({})", names.join(", ")),
         "        END".to_owned(),
     ]
     .join("\n")
 }
 
-/// The value of a field by which matches are grouped: its text.
-pub(super) fn group(field: &Field) -> String {
-    match field {
-        Field::Account => account(),
-        Field::Actor => actor(),
-        Field::Path(_) => match field.place() {
-            Some(Place::Column(name, Kind::Flag)) => format!("CAST({} AS VARCHAR)", column(name)),
-            Some(Place::Column(name, _)) => column(name),
-            Some(Place::Below { column, path, .. }) => json("json_as_text", column, path),
-            Some(Place::Time) | None => format!("CAST({} AS VARCHAR)", column("eventTime")),
-        },
-    }
+/// What a field says, as text: a scalar's text, else JSON. Matches are grouped by it.
+pub(super) fn value(field: &Field) -> String {
+    in_json("value_at", field).unwrap_or_else(|| scalar(field))
 }
 
-/// The value of a field that a finding tells, and whether it is JSON text.
-pub(super) fn context(field: &Field) -> (String, bool) {
-    match field.place() {
-        Some(Place::Below { column, path, .. }) => (json("json_get_json", column, path), true),
-        Some(Place::Column(name, Kind::Json)) => (column(name), true),
-        _ => (group(field), false),
-    }
+/// The value of a field that a finding tells: JSON where it lies in JSON, else text.
+pub(super) fn json(field: &Field) -> String {
+    in_json("json_at", field).unwrap_or_else(|| scalar(field))
 }
 
-/// A predicate, indented by `depth` steps where it breaks lines.
-pub(super) fn predicate(predicate_: &Predicate, depth: usize) -> String {
-    let parts = |parts: &[Predicate]| parts.iter().map(|part| predicate(part, depth + 1)).collect::<Vec<_>>();
-    let joined = |parts: Vec<String>, word: &str, none: &str| match parts.as_slice() {
-        [] => none.to_owned(),
-        [one] => one.clone(),
-        _ => {
-            let indent = "  ".repeat(depth + 5);
-            format!("({})", parts.join(&format!("\n{indent}{word} ")))
-        }
-    };
-    match predicate_ {
-        Predicate::All(all) => joined(parts(all), "AND", "TRUE"),
-        Predicate::Any(any) => joined(parts(any), "OR", "FALSE"),
-        Predicate::None(none) => format!("({}) IS NOT TRUE", joined(parts(none), "OR", "FALSE")),
-        Predicate::OnlyOne(one) => {
-            let counted = parts(one).iter().map(|part| format!("CASE WHEN {part} THEN 1 ELSE 0 END")).collect();
-            format!("{} = 1", joined(counted, "+", "0"))
-        }
-        Predicate::Test { field, test, negated } => test_of(field, test, *negated),
-    }
-}
-
-fn test_of(field: &Field, test: &Test, negated: bool) -> String {
-    let flag = matches!(field.place(), Some(Place::Column(_, Kind::Flag)));
-    let function = |name: &str, text: &str| match string(field) {
-        Some(string) => format!("{name}({string}, {})", Literal(text)),
-        None => "FALSE".to_owned(),
-    };
-    let positive = match test {
-        Test::Present => {
-            let value = match field.place() {
-                Some(Place::Column(name, _)) => column(name),
-                _ => group(field),
-            };
-            return format!("{value} IS {}NULL", if negated { "" } else { "NOT " });
-        }
-        Test::Equals(value) if flag => return flag_is(field, value, negated),
-        Test::In(list) if flag => {
-            let any: Vec<String> = list.iter().map(|text| flag_is(field, text, false)).collect();
-            format!("({})", any.join(" OR "))
-        }
-        Test::Equals(value) => {
-            let distinct = if negated { "IS DISTINCT FROM" } else { "=" };
-            return format!("{} {distinct} {}", text_of(field, &[value]), Literal(value));
-        }
-        Test::In(list) => {
-            let literals: Vec<String> = list.iter().map(|text| Literal(text).to_string()).collect();
-            format!("{} IN ({})", text_of(field, list), literals.join(", "))
-        }
-        Test::StartsWith(part) => function("starts_with", part),
-        Test::EndsWith(part) => function("ends_with", part),
-        Test::Contains(part) => function("contains", part),
-    };
-    if negated { format!("({positive}) IS NOT TRUE") } else { positive }
-}
-
-fn flag_is(field: &Field, text: &str, negated: bool) -> String {
-    match text {
-        "true" | "false" => {
-            format!("{} IS {}{}", column(&field.to_string()), if negated { "NOT " } else { "" }, text.to_uppercase())
-        }
-        _ => negated.to_string().to_uppercase(),
-    }
-}
-
-/// The text of a field's scalar. A hot column holds strings only, so it serves where none of
-/// `compared` can be the text of a number or boolean.
-fn text_of<T: AsRef<str>>(field: &Field, compared: &[T]) -> String {
-    let can_be_no_string = |text: &T| serde_json::from_str::<serde_json::Value>(text.as_ref()).is_ok();
-    match field.place() {
-        Some(Place::Below { hot: Some(hot), .. }) if !compared.iter().any(can_be_no_string) => column(hot),
-        Some(Place::Column(name, Kind::Json)) => json("json_as_text", name, &[]),
-        _ => group(field),
-    }
-}
-
-/// The field's value where it is a string.
-fn string(field: &Field) -> Option<String> {
-    match field.place() {
-        None => Some(group(field)),
-        Some(Place::Column(name, Kind::Text)) => Some(column(name)),
-        Some(Place::Below { hot: Some(hot), .. }) => Some(column(hot)),
-        Some(Place::Below { column, path, hot: None }) => Some(json("json_get_str", column, path)),
-        Some(Place::Column(name, Kind::Json)) => Some(json("json_get_str", name, &[])),
-        Some(Place::Column(_, Kind::Flag) | Place::Time) => None,
-    }
-}
-
-/// Whether a query returns `field` as JSON text.
+/// Whether [`json`] is JSON.
 pub fn is_json(field: &Field) -> bool {
-    context(field).1
+    in_json("json_at", field).is_some()
+}
+
+/// The text of a field's scalar.
+pub(super) fn text(field: &Field) -> String {
+    in_json("text_at", field).unwrap_or_else(|| scalar(field))
+}
+
+fn scalar(field: &Field) -> String {
+    match (field, field.place()) {
+        (Field::Account, _) => account(),
+        (Field::Actor, _) => actor(),
+        (_, Some(Place::Column(name, Kind::Flag))) => format!("CAST({} AS VARCHAR)", column(name)),
+        (_, Some(Place::Column(name, _))) => column(name),
+        (_, Some(Place::Time)) => format!("CAST({} AS VARCHAR)", column("eventTime")),
+        // What lies in JSON is read from there.
+        (_, Some(Place::Below { .. }) | None) => column(OTHER_FIELDS),
+    }
+}
+
+/// The field's value where it is a string; `None` where it never is one.
+pub(super) fn string(field: &Field) -> Option<String> {
+    match field.place() {
+        Some(Place::Below { hot: Some(hot), .. }) => Some(column(hot)),
+        Some(Place::Column(_, Kind::Flag) | Place::Time) => None,
+        _ => Some(in_json("string_at", field).unwrap_or_else(|| scalar(field))),
+    }
+}
+
+/// The column that holds the field where it is a string, if it has one.
+pub(super) fn hot(field: &Field) -> Option<String> {
+    match field.place() {
+        Some(Place::Below { hot, .. }) => hot.map(column),
+        _ => None,
+    }
 }

@@ -24,6 +24,19 @@ impl fmt::Display for Literal<'_> {
     }
 }
 
+/// A number, given as JSON text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Number<'t>(pub &'t str);
+
+impl fmt::Display for Number<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.parse::<f64>() {
+            Ok(number) if number.is_finite() => f.write_str(self.0),
+            _ => write!(f, "number({})", Literal(self.0)),
+        }
+    }
+}
+
 /// A point in time, in microseconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant(pub i64);

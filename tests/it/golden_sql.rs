@@ -11,7 +11,7 @@ fn the_sql_of_every_rule_is_the_reviewed_one() {
     settings.set_snapshot_path("../golden");
     settings.bind(|| {
         insta::glob!("../../rules", "**/*.yml", |path| {
-            let rule = panther::parse("rule", &std::fs::read_to_string(path).unwrap()).unwrap();
+            let rule = panther::parse("rule", &std::fs::read_to_string(path).unwrap()).unwrap().rule;
             let range = Range {
                 from: Some(parse_instant("2026-09-01").unwrap()),
                 to: Some(parse_instant("2026-09-02").unwrap()),

@@ -1,39 +1,48 @@
 //! Hunts against a brute-force evaluator, on small random sets of events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute;
 use proptest::prelude::*;
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
+use tawny::finding::Finding;
 use tawny::hunt::{self, Data};
 use tawny::raw::envelope::{self, Item};
-use tawny::rule::{Rule, catalog};
+use tawny::rule::{Field, Rule, WindowKind, catalog};
 use tawny::time::{self, Range};
 
-/// A failed sign-in, in seconds from a start, of one of a few users; `None` for a record without a user name.
+/// A failed sign-in, in seconds from a start, of one of a few users; `None` for a record without a
+/// user name or address.
 #[derive(Debug, Clone, PartialEq)]
 struct Event {
     id: u16,
     second: i64,
     account: u8,
     user: Option<u8>,
+    address: Option<u8>,
     matches: bool,
     copies: usize,
 }
 
 const START: i64 = 1_788_220_800;
+/// The period of the rules hunted here, in seconds.
+const PERIOD: i64 = 900;
 
 fn text(event: &Event) -> String {
     let user = event.user.map_or("null".to_owned(), |user| format!("\"user{user}\""));
+    let address = event.address.map_or("null".to_owned(), |address| format!("\"192.0.2.{address}\""));
     let result = if event.matches { "{\"ConsoleLogin\":\"Failure\"}" } else { "null" };
     let time = time::rfc3339((START + event.second) * time::SECOND);
     format!(
-        r#"{{"eventTime":"{time}","eventID":"id-{:05}","eventName":"ConsoleLogin","recipientAccountId":"{}","userIdentity":{{"type":"IAMUser","userName":{user}}},"additionalEventData":{{"MFAUsed":"Yes"}},"responseElements":{result}}}"#,
+        r#"{{"eventTime":"{time}","eventID":"id-{:05}","eventName":"ConsoleLogin","recipientAccountId":"{}","sourceIPAddress":{address},"userIdentity":{{"type":"IAMUser","userName":{user}}},"additionalEventData":{{"MFAUsed":"Yes"}},"responseElements":{result}}}"#,
         event.id, event.account
     )
 }
 
-fn batch(events: &[Event]) -> arrow::array::RecordBatch {
+fn batch(events: &[Event]) -> RecordBatch {
     let mut builder = BatchBuilder::default();
     let lines: String = events.iter().flat_map(|event| std::iter::repeat_n(text(event) + "\n", event.copies)).collect();
     envelope::items(&lines, &|_| true, &mut |item| match item {
@@ -44,92 +53,181 @@ fn batch(events: &[Event]) -> arrow::array::RecordBatch {
     builder.finish().unwrap()
 }
 
-/// A match: its second and its number.
-type Match = (i64, u16);
+/// A match: its second, its number and its address.
+type Match = (i64, u16, Option<u8>);
 
-type Shown = (i64, String, Option<String>, Vec<String>, i64, u64);
+/// A finding as both sides tell it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Shown {
+    first: i64,
+    account: String,
+    user: Option<String>,
+    events: Vec<String>,
+    trigger: i64,
+    /// The event that triggered.
+    by: String,
+    peak: u64,
+    distinct: Option<u64>,
+}
 
-/// For each group, every full span as a set of matches; spans that share one are merged.
-fn brute_force(events: &[Event], period: i64, threshold: usize) -> Vec<Shown> {
+fn id(number: u16) -> String {
+    format!("id-{number:05}")
+}
+
+/// What counts towards the threshold.
+fn count(matches: &[Match], unique: bool) -> usize {
+    if unique {
+        matches.iter().filter_map(|(_, _, address)| *address).collect::<BTreeSet<_>>().len()
+    } else {
+        matches.len()
+    }
+}
+
+/// The windows of a group's matches, which are in order, by their definition. A sliding one is a
+/// full span, and those that share a match are merged.
+fn windows(matches: &[Match], kind: WindowKind, threshold: usize, unique: bool) -> Vec<Vec<Match>> {
+    let mut found: Vec<Vec<Match>> = Vec::new();
+    match kind {
+        WindowKind::Sliding => {
+            for (end, _, _) in matches {
+                let span: Vec<Match> = span(matches, *end);
+                if count(&span, unique) < threshold {
+                    continue;
+                }
+                match found.iter_mut().find(|burst| burst.iter().any(|one| span.contains(one))) {
+                    Some(burst) => burst.extend(span),
+                    None => found.push(span),
+                }
+            }
+            for burst in &mut found {
+                burst.sort_unstable();
+                burst.dedup();
+            }
+        }
+        WindowKind::Dedup => {
+            for one in matches {
+                match found.last_mut().filter(|window| one.0 < window[0].0 + PERIOD) {
+                    Some(window) => window.push(*one),
+                    None => found.push(vec![*one]),
+                }
+            }
+        }
+        WindowKind::Tumbling => {
+            for one in matches {
+                let number = |one: &Match| (START + one.0).div_euclid(PERIOD);
+                match found.last_mut().filter(|window| number(&window[0]) == number(one)) {
+                    Some(window) => window.push(*one),
+                    None => found.push(vec![*one]),
+                }
+            }
+        }
+    }
+    found.retain(|window| count(window, unique) >= threshold);
+    found
+}
+
+/// The matches less than a period before `end`, and those at it.
+fn span(matches: &[Match], end: i64) -> Vec<Match> {
+    matches.iter().copied().filter(|(t, _, _)| end - PERIOD < *t && *t <= end).collect()
+}
+
+fn brute_force(events: &[Event], kind: WindowKind, threshold: usize, unique: bool) -> Vec<Shown> {
     let mut groups: BTreeMap<(u8, Option<u8>), Vec<Match>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.matches) {
-        groups.entry((event.account, event.user)).or_default().push((event.second, event.id));
+        groups.entry((event.account, event.user)).or_default().push((event.second, event.id, event.address));
     }
     let mut found = Vec::new();
     for ((account, user), mut matches) in groups {
         matches.sort_unstable();
-        let mut bursts: Vec<(Vec<Match>, i64, usize)> = Vec::new();
-        for (end, _) in &matches {
-            let span: Vec<_> = matches.iter().copied().filter(|(t, _)| end - period < *t && t <= end).collect();
-            if span.len() < threshold {
-                continue;
-            }
-            match bursts.iter_mut().find(|(burst, _, _)| burst.iter().any(|one| span.contains(one))) {
-                Some((burst, _, peak)) => {
-                    *peak = (*peak).max(span.len());
-                    burst.extend(span);
-                    burst.sort_unstable();
-                    burst.dedup();
-                }
-                None => bursts.push((span.clone(), *end, span.len())),
-            }
-        }
-        for (burst, trigger, peak) in bursts {
-            let mut ids: Vec<String> = burst.iter().map(|(_, id)| format!("id-{id:05}")).collect();
-            ids.sort();
-            found.push((
-                burst[0].0,
-                account.to_string(),
-                user.map(|user| format!("user{user}")),
-                ids,
-                trigger,
-                peak as u64,
-            ));
+        for window in windows(&matches, kind, threshold, unique) {
+            // All that is in a window up to a match: for a sliding one, of the span that ends with it.
+            let so_far = |at: usize| {
+                let begin = if kind == WindowKind::Sliding { window[at].0 - PERIOD } else { i64::MIN };
+                window[..=at].iter().copied().filter(|one| one.0 > begin).collect::<Vec<_>>()
+            };
+            let trigger = (0..window.len()).find(|at| count(&so_far(*at), unique) >= threshold).unwrap();
+            let spans: Vec<Vec<Match>> = match kind {
+                WindowKind::Sliding => window.iter().map(|one| span(&window, one.0)).collect(),
+                WindowKind::Dedup | WindowKind::Tumbling => vec![window.clone()],
+            };
+            let most = |unique| spans.iter().map(|span| count(span, unique)).max().unwrap() as u64;
+            let mut events: Vec<String> = window.iter().map(|(_, number, _)| id(*number)).collect();
+            events.sort();
+            found.push(Shown {
+                first: window[0].0,
+                account: account.to_string(),
+                user: user.map(|user| format!("user{user}")),
+                events,
+                trigger: window[trigger].0,
+                by: id(window[trigger].1),
+                peak: most(false),
+                distinct: unique.then(|| most(true)),
+            });
         }
     }
     found.sort();
     found
 }
 
-fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
-    let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
-    let data = Data::Memory(vec![batch(events)]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let findings = runtime.block_on(hunt::evaluate(&resources, &data, std::slice::from_ref(rule), range)).unwrap();
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap());
+
+fn hunt_in(batches: Vec<RecordBatch>, threads: usize, rules: &[Rule], range: Range) -> Vec<Finding> {
+    let resources = Resources { threads, memory: 256 << 20, spill: std::env::temp_dir() };
+    RUNTIME.block_on(hunt::evaluate(&resources, &Data::Memory(batches), rules, range)).unwrap()
+}
+
+fn shown(findings: Vec<Finding>) -> Vec<Shown> {
     let second = |text: &str| time::parse_instant(text).unwrap() / time::SECOND - START;
     let mut shown: Vec<Shown> = findings
         .into_iter()
         .map(|f| {
             assert_eq!(f.count, f.event_ids.len() as u64);
-            assert!(f.count >= u64::from(f.threshold) && f.context["eventName"] == "ConsoleLogin");
+            assert!(f.count >= u64::from(f.threshold));
             let value = |key: &str| f.group[key].as_str().map(str::to_owned);
-            (
-                second(&f.first_event),
-                value("account").unwrap(),
-                value("actor"),
-                f.event_ids,
-                second(&f.trigger_time),
-                f.peak,
-            )
+            Shown {
+                first: second(&f.first_event),
+                account: value("account").unwrap(),
+                user: value("actor"),
+                events: f.event_ids,
+                trigger: second(&f.trigger_time),
+                by: f.context["eventID"].as_str().unwrap().to_owned(),
+                peak: f.peak,
+                distinct: f.distinct,
+            }
         })
         .collect();
     shown.sort();
     shown
 }
 
+fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
+    let mut rule = catalog::shipped().unwrap().remove(0);
+    rule.window.kind = kind;
+    rule.window.threshold = threshold.try_into().unwrap();
+    rule.unique = unique.then(|| Field::new("sourceIPAddress".parse().unwrap()));
+    rule.context.push(("eventID".to_owned(), Field::new("eventID".parse().unwrap())));
+    rule
+}
+
+fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
+    shown(hunt_in(vec![batch(events)], 2, std::slice::from_ref(rule), range))
+}
+
 fn events() -> impl Strategy<Value = Vec<Event>> {
     // Times lie on a coarse grid, so that ties and exact distances are common.
-    let event =
-        (0i64..24, -1i64..2, 0u8..2, prop::option::weighted(0.8, 0u8..2), prop::bool::weighted(0.85), 1usize..3);
+    let who = (0u8..2, prop::option::weighted(0.8, 0u8..2), prop::option::weighted(0.8, 0u8..3));
+    let event = (0i64..24, -1i64..2, who, prop::bool::weighted(0.85), 1usize..3);
     prop::collection::vec(event, 0..24).prop_map(|events| {
         events
             .into_iter()
             .enumerate()
-            .map(|(index, (slot, jitter, account, user, matches, copies))| Event {
+            .map(|(index, (slot, jitter, (account, user, address), matches, copies))| Event {
                 id: u16::try_from(index).unwrap().wrapping_mul(7919),
                 second: 10_000 + slot * 300 + jitter,
                 account,
                 user,
+                address,
                 matches,
                 copies,
             })
@@ -137,14 +235,27 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn kinds() -> impl Strategy<Value = WindowKind> {
+    prop::sample::select(WindowKind::ALL.to_vec())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(64))]
 
     #[test]
-    fn hunts_find_what_brute_force_finds(events in events(), threshold in 1u32..5, cut in 0i64..24) {
-        let mut rule = catalog::shipped().unwrap().remove(0);
-        rule.window.threshold = threshold.try_into().unwrap();
-        let want = brute_force(&events, 900, threshold as usize);
+    fn hunts_find_what_brute_force_finds(
+        events in events(),
+        kind in kinds(),
+        unique in any::<bool>(),
+        threshold in 1u32..5,
+        cut in 0i64..24,
+    ) {
+        let rule = rule(kind, threshold, unique);
+        let want = brute_force(&events, kind, threshold as usize, unique);
         prop_assert_eq!(hunted(&events, &rule, Range::default()), want.clone());
 
         let cut = (START + 10_000 + cut * 300) * time::SECOND;
@@ -155,9 +266,77 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(config(16))]
+
+    #[test]
+    fn order_files_copies_and_threads_change_nothing(
+        events in events(),
+        order in prop::collection::vec(any::<u32>(), 48),
+        files in 1usize..5,
+        threads in 1usize..5,
+        kind in kinds(),
+        unique in any::<bool>(),
+    ) {
+        let rules = [rule(kind, 2, unique)];
+        let whole = batch(&events);
+        let once: Vec<Event> = events.iter().cloned().map(|event| Event { copies: 1, ..event }).collect();
+        let want = hunt_in(vec![batch(&once)], 1, &rules, Range::default());
+
+        let mut rows: Vec<u32> = (0..u32::try_from(whole.num_rows()).unwrap()).collect();
+        rows.sort_by_key(|row| order[*row as usize % order.len()].wrapping_mul(row + 1));
+        let parts = rows.chunks(rows.len().div_ceil(files).max(1));
+        let parts = parts.map(|part| compute::take_record_batch(&whole, &UInt32Array::from(part.to_vec())).unwrap());
+        prop_assert_eq!(hunt_in(parts.collect(), threads, &rules, Range::default()), want);
+    }
+
+    #[test]
+    fn the_laws_hold(events in events(), threshold in 1u32..4, unique in any::<bool>()) {
+        let of = |kind, threshold| hunted(&events, &rule(kind, threshold, unique), Range::default());
+        let sliding = of(WindowKind::Sliding, threshold);
+        let within = |inner: &Shown, outer: &Shown| {
+            (&inner.account, &inner.user) == (&outer.account, &outer.user)
+                && inner.events.iter().all(|event| outer.events.contains(event))
+        };
+        for kind in [WindowKind::Dedup, WindowKind::Tumbling] {
+            for finding in of(kind, threshold) {
+                prop_assert!(sliding.iter().any(|burst| within(&finding, burst)), "{:?} in no burst", finding);
+            }
+        }
+        let events_of = |findings: &[Shown]| findings.iter().flat_map(|f| f.events.clone()).collect::<BTreeSet<_>>();
+        for kind in WindowKind::ALL {
+            let (fewer, more) = (events_of(&of(kind, threshold)), events_of(&of(kind, threshold + 1)));
+            prop_assert!(more.is_subset(&fewer), "a higher threshold added events: {:?}", kind);
+        }
+        if !unique {
+            let groups = |kind| of(kind, 2).into_iter().map(|f| (f.account, f.user)).collect::<BTreeSet<_>>();
+            prop_assert_eq!(groups(WindowKind::Sliding), groups(WindowKind::Dedup));
+        }
+    }
+}
+
 #[test]
 fn the_evaluator_itself_finds_something() {
-    let at = |id, second| Event { id, second, account: 0, user: Some(0), matches: true, copies: 1 };
-    assert!(brute_force(&[at(1, 0), at(2, 900)], 900, 2).is_empty());
-    assert_eq!(brute_force(&[at(1, 0), at(2, 899), at(3, 1_798)], 900, 2).len(), 1);
+    let at = |id, second, address| Event {
+        id,
+        second,
+        account: 0,
+        user: Some(0),
+        address: Some(address),
+        matches: true,
+        copies: 1,
+    };
+    let far = [at(1, 0, 1), at(2, 900, 2)];
+    let near = [at(1, 0, 1), at(2, 899, 1), at(3, 1_798, 2)];
+    for (kind, unique, of_far, of_near) in [
+        (WindowKind::Sliding, false, 0, 1),
+        (WindowKind::Sliding, true, 0, 1),
+        (WindowKind::Dedup, false, 0, 1),
+        (WindowKind::Dedup, true, 0, 0),
+        (WindowKind::Tumbling, false, 0, 1),
+        (WindowKind::Tumbling, true, 0, 0),
+    ] {
+        assert_eq!(brute_force(&far, kind, 2, unique).len(), of_far, "{kind} {unique}");
+        assert_eq!(brute_force(&near, kind, 2, unique).len(), of_near, "{kind} {unique}");
+    }
 }

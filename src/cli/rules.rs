@@ -1,0 +1,195 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::error::{Error, Status};
+use crate::report;
+use crate::rule::catalog::{self, Entry};
+use crate::rule::panther;
+
+/// List, show and check rules
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tawny rules list\n  tawny rules show AWS.Unsuccessful.MFA.attempt\n  tawny rules lint my-rules/ --format json"
+)]
+pub(super) struct Rules {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List rules with what they are set to
+    List {
+        /// Rule files or folders [default: the rules that come with tawny]
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// How the list is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show one rule
+    Show {
+        /// The id of a rule, or a rule file
+        rule: String,
+        /// Where to look for the id: rule files or folders [default: the rules that come with tawny]
+        #[arg(long, value_name = "PATH", num_args = 1..)]
+        rules: Vec<PathBuf>,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Check rules for what is wrong, and for what is probably not meant
+    Lint {
+        /// Rule files or folders
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// How remarks are written
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+        /// End with exit code 1 where there are warnings
+        #[arg(long)]
+        strict: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Format {
+    /// A table for people
+    #[default]
+    Table,
+    /// JSON
+    Json,
+}
+
+impl Rules {
+    pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
+        match &self.action {
+            Action::List { paths, format } => list(context, paths, *format),
+            Action::Show { rule, rules, format } => show(context, rule, rules, *format),
+            Action::Lint { paths, format, strict } => lint(context, paths, *format, *strict),
+        }
+    }
+}
+
+fn list(context: &Context, paths: &[PathBuf], format: Format) -> Result<Status, Error> {
+    let entries = catalog::all(paths)?;
+    let text = match format {
+        Format::Json => json_text(&entries.iter().map(summary).collect()),
+        Format::Table => {
+            let header = ["rule", "severity", "ATT&CK", "threshold", "period", "window", "enabled", "tests", "title"];
+            report::rows(
+                &header,
+                entries.iter().map(|Entry { rule, .. }| {
+                    let counted = rule.unique.as_ref().map_or_else(String::new, |field| format!(" {field}"));
+                    vec![
+                        rule.id.clone(),
+                        rule.severity.to_string() + if rule.alert { "" } else { " (signal)" },
+                        rule.mitre().join(" "),
+                        format!("{}{counted}", rule.window.threshold),
+                        rule.window.period.to_string(),
+                        rule.window.kind.to_string(),
+                        if rule.enabled { "yes" } else { "no" }.to_owned(),
+                        rule.tests.len().to_string(),
+                        rule.display_name.clone(),
+                    ]
+                }),
+            )
+        }
+    };
+    context.output.result(&text, None)?;
+    Ok(Status::Done)
+}
+
+fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Result<Status, Error> {
+    let file = PathBuf::from(named);
+    let entries = if file.is_file() { catalog::all(&[file])? } else { catalog::all(paths)? };
+    let entry = catalog::named(&entries, named)?;
+    let text = match format {
+        Format::Json => {
+            let mut shown = summary(entry);
+            shown["text"] = Value::from(entry.text.as_str());
+            json_text(&shown)
+        }
+        Format::Table => {
+            let Entry { rule, file, text, .. } = entry;
+            let mut facts =
+                vec![("rule", rule.id.clone()), ("title", rule.display_name.clone()), ("file", file.clone())];
+            facts.push(("severity", rule.severity.to_string()));
+            facts.push(("ATT&CK", rule.mitre().join(" ")));
+            let what = rule.unique.as_ref().map_or_else(|| "matches".to_owned(), |field| format!("distinct `{field}`"));
+            let window = rule.window;
+            facts.push(("finds", format!("{} {what} within {} ({})", window.threshold, window.period, window.kind)));
+            facts.push(("for each", rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+            facts.push(("enabled", if rule.enabled { "yes" } else { "no" }.to_owned()));
+            let notes = [("description", &rule.notes.description), ("runbook", &rule.notes.runbook)];
+            facts.extend(notes.into_iter().filter_map(|(name, note)| Some((name, note.clone()?))));
+            let table = report::rows(&["", ""], facts.into_iter().map(|(name, fact)| vec![name.to_owned(), fact]));
+            format!("{table}\n{}", text.lines().map(|line| report::printable(line) + "\n").collect::<String>())
+        }
+    };
+    context.output.result(&text, None)?;
+    Ok(Status::Done)
+}
+
+/// Every file is looked at, also where one before it is no rule.
+fn lint(context: &Context, paths: &[PathBuf], format: Format, strict: bool) -> Result<Status, Error> {
+    let texts = catalog::texts(paths)?;
+    let (mut errors, mut remarks) = (0, Vec::new());
+    for (file, text) in &texts {
+        match panther::parse(file, text) {
+            Ok(read) => remarks.extend(read.warnings.into_iter().map(|warning| (file, read.rule.id.clone(), warning))),
+            Err(error) => {
+                errors += 1;
+                context.output.error(&error);
+            }
+        }
+    }
+    if errors == 0 {
+        catalog::all(paths)?;
+    }
+    let text = match format {
+        Format::Json => json_text(&remarks.iter().map(|(file, id, warning)| {
+            json!({"file": file, "rule_id": id, "line": warning.line, "column": warning.column, "code": warning.code, "message": warning.message})
+        }).collect()),
+        Format::Table => remarks.iter().map(|(file, _, warning)| {
+            let line = format!("{file}:{}:{}: {} [{}]", warning.line, warning.column, warning.message, warning.code);
+            report::printable(&line) + "\n"
+        }).collect(),
+    };
+    context.output.result(&text, None)?;
+    context.output.talk(&format!("{} rules, {errors} errors, {} warnings", texts.len(), remarks.len()));
+    Ok(match (errors, remarks.len()) {
+        (0, 0) => Status::Done,
+        (0, _) if strict => Status::Findings,
+        (0, _) => Status::Done,
+        _ => Status::Usage,
+    })
+}
+
+fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
+    let fields = |fields: &[crate::rule::Field]| fields.iter().map(ToString::to_string).collect::<Vec<_>>();
+    json!({
+        "rule_id": rule.id,
+        "display_name": rule.display_name,
+        "file": file,
+        "severity": rule.severity,
+        "mitre": rule.mitre(),
+        "threshold": rule.window.threshold,
+        "period_minutes": rule.window.period.minutes(),
+        "window": rule.window.kind.to_string(),
+        "unique": rule.unique.as_ref().map(ToString::to_string),
+        "group_by": fields(&rule.group_by),
+        "enabled": rule.enabled,
+        "alert": rule.alert,
+        "tests": rule.tests.len(),
+        "notes": rule.notes,
+        "warnings": warnings,
+    })
+}
+
+fn json_text(value: &Value) -> String {
+    format!("{value:#}\n")
+}

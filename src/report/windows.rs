@@ -1,0 +1,64 @@
+//! What the shapes of windows see, side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{group, rows};
+use crate::finding::Finding;
+use crate::rule::WindowKind;
+
+/// Findings of hunts that differ in the shape of their windows only, as two tables: the bursts,
+/// each with what every shape makes of it, and what each shape sees that the others do not. A
+/// `dedup` or `tumbling` finding always lies in a `sliding` one, so every burst is one of those.
+pub fn side_by_side(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return "no findings\n".to_owned();
+    }
+    let kinds = WindowKind::ALL.map(|kind| kind.to_string());
+    let of_kind = |kind: &str| findings.iter().filter(move |finding| finding.window == kind).collect::<Vec<_>>();
+    let [sliding, ..] = &kinds;
+    let bursts = of_kind(sliding).into_iter().map(|burst| {
+        let cells = kinds.iter().map(|kind| {
+            let within = of_kind(kind).into_iter().filter(|finding| lies_in(finding, burst));
+            let counts: Vec<String> = within.map(|finding| finding.count.to_string()).collect();
+            if counts.is_empty() { "-".to_owned() } else { counts.join(" + ") }
+        });
+        let named = [burst.rule_id.clone(), group(burst), burst.first_event.clone(), burst.last_event.clone()];
+        named.into_iter().chain(cells).collect()
+    });
+    let header = ["rule", "group", "first event", "last event", "sliding", "dedup", "tumbling"];
+    let bursts = rows(&header, bursts);
+
+    let mut events: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
+    for finding in findings {
+        let seen = events.entry(&finding.rule_id).or_default().entry(&finding.window).or_default();
+        seen.extend(finding.event_ids.iter().map(String::as_str));
+    }
+    let nothing = BTreeSet::new();
+    let mut sums = Vec::new();
+    for (rule, seen) in &events {
+        for kind in &kinds {
+            let own = seen.get(kind.as_str()).unwrap_or(&nothing);
+            let others: BTreeSet<&str> =
+                seen.iter().filter(|(other, _)| *other != kind).flat_map(|(_, events)| events).copied().collect();
+            let of_rule: Vec<&Finding> = of_kind(kind).into_iter().filter(|finding| finding.rule_id == *rule).collect();
+            let groups: BTreeSet<String> = of_rule.iter().map(|finding| format!("{:?}", finding.group)).collect();
+            sums.push(vec![
+                (*rule).to_owned(),
+                kind.clone(),
+                of_rule.len().to_string(),
+                own.len().to_string(),
+                groups.len().to_string(),
+                own.difference(&others).count().to_string(),
+                others.difference(own).count().to_string(),
+            ]);
+        }
+    }
+    let header = ["rule", "window", "findings", "events", "groups", "events only here", "events missed"];
+    format!("{bursts}\n{}", rows(&header, sums.into_iter()))
+}
+
+fn lies_in(finding: &Finding, burst: &Finding) -> bool {
+    finding.rule_id == burst.rule_id
+        && finding.group == burst.group
+        && finding.event_ids.first().is_some_and(|event| burst.event_ids.binary_search(event).is_ok())
+}

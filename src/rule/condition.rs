@@ -1,0 +1,484 @@
+//! Match expressions to predicates.
+
+use ipnet::IpNet;
+
+use super::lint::{self, Warning};
+use super::predicate::NumberOperand;
+use super::yaml::{self, Content, Mark, Node, Source};
+use super::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value};
+use crate::error::Error;
+use crate::event::Place;
+use crate::path::{Path, Step};
+use crate::raw::json;
+
+/// A condition and whether it negates its test: a field without a value fails every test, and
+/// passes every negated one.
+#[derive(Clone, Copy)]
+enum Condition {
+    Text(TextTest, Case),
+    In,
+    Number(Compared),
+    Bare(Bare),
+    Network(Reach),
+    Elements(Quantifier),
+    Always(bool),
+}
+
+#[derive(Clone, Copy)]
+enum TextTest {
+    Equals,
+    StartsWith,
+    EndsWith,
+    Contains,
+}
+
+#[derive(Clone, Copy)]
+enum Case {
+    Exact,
+    Folded,
+}
+
+#[derive(Clone, Copy)]
+enum Bare {
+    Present,
+    Filled,
+    Address(Class),
+}
+
+#[derive(Clone, Copy)]
+enum Reach {
+    One,
+    Any,
+}
+
+use Bare::{Address, Filled, Present};
+use Case::{Exact, Folded};
+use Compared::{Greater, GreaterOrEqual, Less, LessOrEqual};
+use Condition::{Always, Elements, In, Network, Number, Text};
+use TextTest::{Contains, EndsWith, Equals, StartsWith};
+
+/// The conditions, each with whether it negates. Where a condition goes by two names, both are here.
+const CONDITIONS: &[(&str, Condition, bool)] = &[
+    ("Equals", Text(Equals, Exact), false),
+    ("DoesNotEqual", Text(Equals, Exact), true),
+    ("IEquals", Text(Equals, Folded), false),
+    ("IDoesNotEqual", Text(Equals, Folded), true),
+    ("StartsWith", Text(StartsWith, Exact), false),
+    ("DoesNotStartWith", Text(StartsWith, Exact), true),
+    ("IStartsWith", Text(StartsWith, Folded), false),
+    ("IDoesNotStartWith", Text(StartsWith, Folded), true),
+    ("EndsWith", Text(EndsWith, Exact), false),
+    ("DoesNotEndWith", Text(EndsWith, Exact), true),
+    ("IEndsWith", Text(EndsWith, Folded), false),
+    ("IDoesNotEndWith", Text(EndsWith, Folded), true),
+    ("Contains", Text(Contains, Exact), false),
+    ("DoesNotContain", Text(Contains, Exact), true),
+    ("IContains", Text(Contains, Folded), false),
+    ("IDoesNotContain", Text(Contains, Folded), true),
+    ("Has", Text(Contains, Exact), false),
+    ("DoesNotHave", Text(Contains, Exact), true),
+    ("IsIn", In, false),
+    ("IsNotIn", In, true),
+    ("IsGreaterThan", Number(Greater), false),
+    ("IsGreaterThanOrEquals", Number(GreaterOrEqual), false),
+    ("IsGreaterThanOrEqual", Number(GreaterOrEqual), false),
+    ("IsGreaterThanOrEqualTo", Number(GreaterOrEqual), false),
+    ("IsLessThan", Number(Less), false),
+    ("IsLessThanOrEquals", Number(LessOrEqual), false),
+    ("IsLessThanOrEqual", Number(LessOrEqual), false),
+    ("IsLessThanOrEqualTo", Number(LessOrEqual), false),
+    ("Exists", Condition::Bare(Present), false),
+    ("DoesNotExist", Condition::Bare(Present), true),
+    ("IsNotNull", Condition::Bare(Present), false),
+    ("IsNull", Condition::Bare(Present), true),
+    ("IsNotNullOrEmpty", Condition::Bare(Filled), false),
+    ("IsNullOrEmpty", Condition::Bare(Filled), true),
+    ("IsIPAddress", Condition::Bare(Address(Class::Address)), false),
+    ("IsIPv4Address", Condition::Bare(Address(Class::V4)), false),
+    ("IsIPv6Address", Condition::Bare(Address(Class::V6)), false),
+    ("IsIPAddressPrivate", Condition::Bare(Address(Class::Private)), false),
+    ("IsIPAddressPublic", Condition::Bare(Address(Class::Public)), false),
+    ("IsIPAddressInCIDR", Network(Reach::One), false),
+    ("IsIPAddressNotInCIDR", Network(Reach::One), true),
+    ("CIDRContainsIPAddresses", Network(Reach::Any), false),
+    ("CIDRDoesNotContainIPAddresses", Network(Reach::Any), true),
+    ("AnyElement", Elements(Quantifier::Any), false),
+    ("AllElements", Elements(Quantifier::All), false),
+    ("NoElement", Elements(Quantifier::No), false),
+    ("OnlyOneElement", Elements(Quantifier::One), false),
+    ("AlwaysTrue", Always(true), false),
+    ("AlwaysFalse", Always(false), false),
+];
+
+const KEYS: [&str; 3] = ["Key", "DeepKey", "KeyPath"];
+const COMBINATORS: [(&str, fn(Vec<Predicate>) -> Predicate); 4] =
+    [("All", Predicate::All), ("Any", Predicate::Any), ("OnlyOne", Predicate::OnlyOne), ("None", Predicate::None)];
+const EXPRESSION: &[&str] = &[
+    "Key",
+    "DeepKey",
+    "KeyPath",
+    "Condition",
+    "Value",
+    "Values",
+    "Expressions",
+    "All",
+    "Any",
+    "OnlyOne",
+    "None",
+    "Enrichment",
+    "Sequence",
+    "Group",
+];
+const EXPRESSION_SHAPE: &str =
+    "an expression is either one of `All`, `Any`, `OnlyOne`, `None`, or a key with a `Condition`";
+
+/// What the keys of an expression are keys of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Record,
+    Element,
+}
+
+/// Reads a rule's parts and gathers warnings on the way.
+pub(super) struct Reader<'s> {
+    pub(super) source: Source<'s>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// The members of a mapping whose keys are all known.
+#[derive(Clone, Copy)]
+pub(super) struct Members<'n> {
+    pub(super) mark: Mark,
+    members: &'n [(Node, Node)],
+}
+
+impl<'n> Members<'n> {
+    pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
+        self.entry(key).map(|(_, value)| value)
+    }
+
+    fn entry(&self, key: &str) -> Option<(&'n Node, &'n Node)> {
+        self.members.iter().find(|(name, _)| name.as_text() == Some(key)).map(|(name, value)| (name, value))
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn error<T>(&self, mark: Mark, message: &str) -> Result<T, Error> {
+        Err(self.source.error(mark, message))
+    }
+
+    fn expected<T>(&self, node: &Node, what: &str, wanted: &str) -> Result<T, Error> {
+        self.error(node.mark, &format!("{what} must be {wanted}, and this is {}", node.kind()))
+    }
+
+    /// The members of a mapping; a key that is not among `known` is an error.
+    pub(super) fn members<'n>(&self, node: &'n Node, what: &str, known: &[&str]) -> Result<Members<'n>, Error> {
+        let Content::Map(members) = &node.content else {
+            return self.expected(node, what, "a mapping");
+        };
+        for (key, _) in members {
+            let name = key.as_text().unwrap_or_default();
+            if !known.contains(&name) {
+                let guess = yaml::nearest(name, known.iter().copied());
+                let hint = guess.map_or_else(String::new, |guess| format!("; did you mean `{guess}`?"));
+                return self.error(key.mark, &format!("`{name}` is no key of {what}{hint}"));
+            }
+        }
+        Ok(Members { mark: node.mark, members })
+    }
+
+    pub(super) fn list<'n>(&self, node: &'n Node, what: &str) -> Result<&'n [Node], Error> {
+        match &node.content {
+            Content::List(elements) => Ok(elements),
+            _ => self.expected(node, what, "a list"),
+        }
+    }
+
+    pub(super) fn text(&self, node: &Node, what: &str) -> Result<String, Error> {
+        match node.as_text() {
+            Some(text) => Ok(text.to_owned()),
+            None => self.expected(node, what, "a text"),
+        }
+    }
+
+    pub(super) fn flag(&self, node: &Node, what: &str) -> Result<bool, Error> {
+        match node.as_bool() {
+            Some(flag) => Ok(flag),
+            None => self.expected(node, what, "true or false"),
+        }
+    }
+
+    pub(super) fn warn(&mut self, mark: Mark, code: lint::Code, message: String) {
+        self.warnings.push(Warning { code, line: mark.line, column: mark.column, message });
+    }
+
+    /// The predicate of a list of expressions that must all hold.
+    pub(super) fn conjunction(&mut self, node: &Node, what: &str, scope: Scope) -> Result<Predicate, Error> {
+        Ok(Predicate::All(self.expressions(node, what, scope, true)?))
+    }
+
+    fn expressions(&mut self, node: &Node, what: &str, scope: Scope, lone: bool) -> Result<Vec<Predicate>, Error> {
+        let nodes = self.list(node, what)?;
+        let mut predicates = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            predicates.push(self.expression(node, scope)?);
+        }
+        if lone && scope == Scope::Record {
+            for (at, field) in lint::lone_negations(&predicates) {
+                let message =
+                    format!("this also matches records without `{field}`; if they are not meant, add `Exists`");
+                self.warn(nodes[at].mark, lint::Code::LoneNegation, message);
+            }
+        }
+        Ok(predicates)
+    }
+
+    fn expression(&mut self, node: &Node, scope: Scope) -> Result<Predicate, Error> {
+        let members = self.members(node, "an expression", EXPRESSION)?;
+        for (key, why) in [
+            ("Enrichment", "there are no look-up tables here: test the record's own fields"),
+            ("Sequence", "correlations are not rules: hunt each of its rules by itself"),
+            ("Group", "correlations are not rules: hunt each of its rules by itself"),
+        ] {
+            if let Some((name, _)) = members.entry(key) {
+                return self.error(name.mark, &format!("`{key}` is not supported: {why}"));
+            }
+        }
+        if let Some((key, combine)) = COMBINATORS.iter().find(|(key, _)| members.get(key).is_some()) {
+            if members.members.len() > 1 {
+                return self.error(members.mark, EXPRESSION_SHAPE);
+            }
+            let Some(inner) = members.get(key) else {
+                return self.error(members.mark, EXPRESSION_SHAPE);
+            };
+            let lone = matches!(*key, "All" | "Any");
+            return Ok(combine(self.expressions(inner, &format!("`{key}`"), scope, lone)?));
+        }
+        let Some(condition) = members.get("Condition") else {
+            return self.error(members.mark, EXPRESSION_SHAPE);
+        };
+        let name = self.text(condition, "`Condition`")?;
+        let Some((name, shape, negated)) = CONDITIONS.iter().find(|(known, _, _)| *known == name) else {
+            return self.error(condition.mark, &unknown_condition(&name));
+        };
+        self.condition(&members, condition.mark, (name, *shape, *negated), scope)
+    }
+
+    fn condition(
+        &mut self,
+        members: &Members<'_>,
+        mark: Mark,
+        (name, condition, negated): (&str, Condition, bool),
+        scope: Scope,
+    ) -> Result<Predicate, Error> {
+        let (value, values) = (members.get("Value"), members.get("Values"));
+        if members.get("Expressions").is_some() && !matches!(condition, Elements(_)) {
+            return self.error(mark, &format!("`{name}` takes no `Expressions`"));
+        }
+        if let Some(values) = values
+            && matches!(condition, Text(..) | Number(_))
+        {
+            return self.columns(members, values, (name, condition, negated), scope);
+        }
+        let wants = match condition {
+            Text(..) | Number(_) | Network(_) => Some(("one `Value`", value.is_some() && values.is_none())),
+            In => Some(("a list of `Values`", values.is_some() && value.is_none())),
+            Condition::Bare(Address(_)) => {
+                Some(("no value", values.is_none() && value.is_none_or(|value| value.as_bool() == Some(true))))
+            }
+            Condition::Bare(_) | Elements(_) | Always(_) => Some(("no value", values.is_none() && value.is_none())),
+        };
+        if let Some((what, false)) = wants {
+            return self.error(mark, &format!("`{name}` takes {what}"));
+        }
+        if let Always(outcome) = condition {
+            if KEYS.iter().any(|key| members.get(key).is_some()) {
+                return self.error(mark, &format!("`{name}` takes no key"));
+            }
+            return Ok(if outcome { Predicate::All(Vec::new()) } else { Predicate::Any(Vec::new()) });
+        }
+        let field = self.key(members, scope)?;
+        let test = match condition {
+            Text(test, case) => {
+                let value = self.value(value, name, mark)?;
+                test.of(match case {
+                    Exact => Operand::Value(value),
+                    Folded => Operand::Folded(value.text.to_lowercase()),
+                })
+            }
+            In => Test::In(self.values(values, mark, name)?),
+            Number(compared) => Test::Number(compared, NumberOperand::Value(self.number(value, mark, name)?)),
+            Network(Reach::One) => Test::Within(self.network(value, mark, name)?),
+            Network(Reach::Any) => Test::AnyWithin(self.network(value, mark, name)?),
+            Condition::Bare(Present) => Test::Present,
+            Condition::Bare(Filled) => Test::Filled,
+            Condition::Bare(Address(class)) => Test::Address(class),
+            Elements(quantifier) => {
+                let Some(expressions) = members.get("Expressions") else {
+                    return self.error(mark, &format!("`{name}` takes a list of `Expressions`"));
+                };
+                let each = Box::new(self.conjunction(expressions, "`Expressions`", Scope::Element)?);
+                return Ok(Predicate::Elements { list: field, quantifier, each });
+            }
+            Always(_) => return self.error(mark, EXPRESSION_SHAPE),
+        };
+        if field.place() == Some(Place::Time) && !matches!(test, Test::Present | Test::Filled) {
+            return self
+                .error(mark, "`eventTime` can only be tested to exist: choose the time with `--from` and `--to`");
+        }
+        Ok(Predicate::Test { field, test, negated })
+    }
+
+    /// A comparison of two fields.
+    fn columns(
+        &mut self,
+        members: &Members<'_>,
+        values: &Node,
+        (name, condition, negated): (&str, Condition, bool),
+        scope: Scope,
+    ) -> Result<Predicate, Error> {
+        let shape = format!("`{name}` takes one `Value`, or as `Values` two keys to compare and no other key");
+        if KEYS.iter().any(|key| members.get(key).is_some()) || members.get("Value").is_some() {
+            return self.error(values.mark, &shape);
+        }
+        let [left, right] = self.list(values, "`Values`")? else {
+            return self.error(values.mark, &shape);
+        };
+        let mut keys = Vec::new();
+        for node in [left, right] {
+            let field = self.key(&self.members(node, "a key", &KEYS)?, scope)?;
+            if field.place() == Some(Place::Time) {
+                return self.error(node.mark, "`eventTime` cannot be compared with another field");
+            }
+            keys.push(field);
+        }
+        let (Some(right), Some(field)) = (keys.pop(), keys.pop()) else {
+            return self.error(values.mark, &shape);
+        };
+        let test = match condition {
+            Text(test, Exact) => test.of(Operand::Field(right)),
+            Text(test, Folded) => test.of(Operand::FoldedField(right)),
+            Number(compared) => Test::Number(compared, NumberOperand::Field(right)),
+            _ => return self.error(values.mark, &shape),
+        };
+        Ok(Predicate::Test { field, test, negated })
+    }
+
+    fn values(&mut self, values: Option<&Node>, mark: Mark, name: &str) -> Result<Vec<Value>, Error> {
+        let nodes = match values {
+            Some(values) => self.list(values, "`Values`")?,
+            None => &[],
+        };
+        if nodes.is_empty() {
+            return self.error(mark, &format!("`{name}` takes a list of `Values` with at least one"));
+        }
+        nodes.iter().map(|node| self.value(Some(node), name, mark)).collect()
+    }
+
+    fn value(&mut self, node: Option<&Node>, name: &str, mark: Mark) -> Result<Value, Error> {
+        let Some(node) = node else {
+            return self.error(mark, &format!("`{name}` takes one `Value`"));
+        };
+        if node.is_null() {
+            return self.error(node.mark, "a value must not be null; test for null with `IsNull`");
+        }
+        let Some(text) = node.as_text() else {
+            return self.expected(node, "a value", "a text, number or boolean");
+        };
+        if let Some(other) = lint::read_by_others(node) {
+            let message = format!("a YAML 1.1 reader takes `{text}` for {other}; put it in quotes");
+            self.warn(node.mark, lint::Code::AmbiguousValue, message);
+        }
+        if let Some(flag) = node.as_bool() {
+            return Ok(Value { text: flag.to_string(), shortest: None });
+        }
+        let shortest = if node.is_number() { json::number(text) } else { None };
+        Ok(Value { text: text.to_owned(), shortest: shortest.filter(|shortest| shortest != text) })
+    }
+
+    fn number(&self, node: Option<&Node>, mark: Mark, name: &str) -> Result<String, Error> {
+        let text = node.and_then(Node::as_text).unwrap_or_default();
+        match json::number(text) {
+            Some(_) => Ok(text.to_owned()),
+            None => self.error(node.map_or(mark, |node| node.mark), &format!("`{name}` takes a number")),
+        }
+    }
+
+    fn network(&self, node: Option<&Node>, mark: Mark, name: &str) -> Result<IpNet, Error> {
+        let text = node.and_then(Node::as_text).unwrap_or_default();
+        let network = text.parse::<IpNet>().ok();
+        match network.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from)) {
+            Some(network) => Ok(network.trunc()),
+            None => {
+                let mark = node.map_or(mark, |node| node.mark);
+                self.error(mark, &format!("`{name}` takes a network, such as 10.0.0.0/8 or 2001:db8::/32"))
+            }
+        }
+    }
+
+    /// The field that one of the three forms of a key names. Within an element no key is the element itself.
+    pub(super) fn key(&mut self, members: &Members<'_>, scope: Scope) -> Result<Field, Error> {
+        let mut given = KEYS.iter().filter_map(|key| members.get(key).map(|node| (*key, node)));
+        let (key, node) = match (given.next(), given.next()) {
+            (Some(one), None) => one,
+            (None, _) if scope == Scope::Element => return Ok(Field::Element(Path::default())),
+            _ => return self.error(members.mark, "expected exactly one of `Key`, `DeepKey` and `KeyPath`"),
+        };
+        let path = match key {
+            "Key" => Path::of_key(&self.text(node, "`Key`")?),
+            "DeepKey" => {
+                let steps = self.list(node, "`DeepKey`")?.iter().map(|step| self.step(step));
+                Path(steps.collect::<Result<_, _>>()?)
+            }
+            _ => return self.path(node, "`KeyPath`", scope),
+        };
+        if path.0.is_empty() || path.0.contains(&Step::Key(String::new())) {
+            return self.error(node.mark, "a key must not be empty");
+        }
+        Ok(self.field(path, node.mark, scope))
+    }
+
+    /// The field at a path in one text.
+    pub(super) fn path(&mut self, node: &Node, what: &str, scope: Scope) -> Result<Field, Error> {
+        match self.text(node, what)?.parse::<Path>() {
+            Ok(path) => Ok(self.field(path, node.mark, scope)),
+            Err(reason) => self.error(node.mark, &format!("{what}: {reason}")),
+        }
+    }
+
+    pub(super) fn field(&mut self, path: Path, mark: Mark, scope: Scope) -> Field {
+        if scope == Scope::Element {
+            return Field::Element(path);
+        }
+        let field = Field::new(path);
+        if let Some(message) = lint::unknown_field(&field) {
+            self.warn(mark, lint::Code::UnknownField, message);
+        }
+        field
+    }
+
+    fn step(&self, node: &Node) -> Result<Step, Error> {
+        let text = self.text(node, "a step of a `DeepKey`")?;
+        let index = if node.is_number() { text.parse().ok() } else { None };
+        Ok(index.map_or(Step::Key(text), Step::Index))
+    }
+}
+
+impl TextTest {
+    fn of(self, operand: Operand) -> Test {
+        match self {
+            Equals => Test::Equals(operand),
+            StartsWith => Test::StartsWith(operand),
+            EndsWith => Test::EndsWith(operand),
+            Contains => Test::Contains(operand),
+        }
+    }
+}
+
+fn unknown_condition(given: &str) -> String {
+    let names = CONDITIONS.iter().map(|(name, _, _)| *name);
+    match yaml::nearest(given, names.clone()) {
+        Some(near) => format!("there is no condition `{given}`; did you mean `{near}`?"),
+        None => format!("there is no condition `{given}`. There are {}", names.collect::<Vec<_>>().join(", ")),
+    }
+}

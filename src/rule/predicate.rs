@@ -1,0 +1,305 @@
+//! Which records match.
+
+use ipnet::IpNet;
+
+use super::Field;
+use crate::event::{Kind, Place};
+use crate::raw::json;
+
+/// Which records match.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Predicate {
+    /// All hold; true where there are none.
+    All(Vec<Predicate>),
+    /// At least one holds.
+    Any(Vec<Predicate>),
+    /// None holds.
+    None(Vec<Predicate>),
+    /// Exactly one holds.
+    OnlyOne(Vec<Predicate>),
+    /// A test of one field.
+    Test {
+        /// The field.
+        field: Field,
+        /// What it must be.
+        test: Test,
+        /// Whether it must *not* be that. A field without a value fails every test, and so passes every negated one.
+        negated: bool,
+    },
+    /// A test of a list's elements. A field that is no list fails all of these but [`Quantifier::No`].
+    Elements {
+        /// The list.
+        list: Field,
+        /// How many of its elements must satisfy the predicate.
+        quantifier: Quantifier,
+        /// A predicate over [`Field::Element`]s.
+        each: Box<Predicate>,
+    },
+}
+
+/// How many elements of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantifier {
+    /// At least one.
+    Any,
+    /// Every one; true of an empty list.
+    All,
+    /// None.
+    No,
+    /// Exactly one.
+    One,
+}
+
+/// What a field must be. Strings, numbers and booleans are compared by their text, so that a number
+/// and a string that says the same are equal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Test {
+    /// It has a value that is not null.
+    Present,
+    /// It has a value that is not null, `""`, `[]` or `{}`.
+    Filled,
+    /// Its text is this.
+    Equals(Operand),
+    /// It is a string that begins so.
+    StartsWith(Operand),
+    /// It is a string that ends so.
+    EndsWith(Operand),
+    /// It is a string that holds this; or a list with an element that is this or, being a string, holds it.
+    Contains(Operand),
+    /// Its text is one of these; or it is a list with an element whose text is.
+    In(Vec<Value>),
+    /// It is a number, or the text of one, in this relation.
+    Number(Compared, NumberOperand),
+    /// It is an address of this class.
+    Address(Class),
+    /// It is an address in, or a network that overlaps, this network.
+    Within(IpNet),
+    /// It is an address in this network, or a list with such an address.
+    AnyWithin(IpNet),
+}
+
+/// What text is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operand {
+    /// A value of the rule.
+    Value(Value),
+    /// A value of the rule, in lower case: the field's lower-case text is compared.
+    Folded(String),
+    /// The text of another field.
+    Field(Field),
+    /// The text of another field, both in lower case.
+    FoldedField(Field),
+}
+
+/// What a number is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NumberOperand {
+    /// A number of the rule, as JSON text.
+    Value(String),
+    /// Another field.
+    Field(Field),
+}
+
+/// A scalar in a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// Its text.
+    pub text: String,
+    /// Its shortest decimal form, where it was written as a number and this form is another.
+    pub shortest: Option<String>,
+}
+
+impl Value {
+    /// The texts that are equal to it.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.text.as_str()).chain(self.shortest.as_deref())
+    }
+}
+
+/// How numbers compare, field first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the meaning")]
+pub enum Compared {
+    Greater,
+    GreaterOrEqual,
+    Less,
+    LessOrEqual,
+}
+
+/// Classes of IP addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Any address.
+    Address,
+    /// An IPv4 address.
+    V4,
+    /// An IPv6 address.
+    V6,
+    /// One that the registries set apart as not globally reachable.
+    Private,
+    /// One that is globally reachable.
+    Public,
+}
+
+impl Predicate {
+    /// Words of which every matching record's JSON text must hold some: all clauses, and of each
+    /// clause one word. Words are plain letters, digits and `.`, `_`, `-`, `:`, so a text can hide
+    /// them only behind a `\u` escape. Empty where nothing is known.
+    pub fn required_words(&self) -> Vec<Vec<String>> {
+        match self {
+            Predicate::All(all) => all.iter().flat_map(Predicate::required_words).collect(),
+            Predicate::Any(any) | Predicate::OnlyOne(any) => {
+                let shortest = |clause: &Vec<String>| clause.iter().map(String::len).min();
+                let best = |branch: &Predicate| branch.required_words().into_iter().max_by_key(shortest);
+                match any.iter().map(best).collect::<Option<Vec<_>>>() {
+                    Some(clauses) if !clauses.is_empty() => vec![clauses.concat()],
+                    _ => Vec::new(),
+                }
+            }
+            Predicate::None(_) | Predicate::Test { negated: true, .. } => Vec::new(),
+            Predicate::Elements { quantifier, each, .. } => match quantifier {
+                Quantifier::Any | Quantifier::One => each.required_words(),
+                Quantifier::All | Quantifier::No => Vec::new(),
+            },
+            Predicate::Test { field, test, negated: false } => test.required_words(field),
+        }
+    }
+
+    /// Calls `visit` with every field that the predicate looks at in a record.
+    pub fn fields<'p>(&'p self, visit: &mut dyn FnMut(&'p Field)) {
+        match self {
+            Predicate::All(parts) | Predicate::Any(parts) | Predicate::None(parts) | Predicate::OnlyOne(parts) => {
+                parts.iter().for_each(|part| part.fields(visit));
+            }
+            Predicate::Elements { list, each, .. } => {
+                visit(list);
+                each.fields(visit);
+            }
+            Predicate::Test { field, test, .. } => {
+                visit(field);
+                match test {
+                    Test::Equals(operand)
+                    | Test::StartsWith(operand)
+                    | Test::EndsWith(operand)
+                    | Test::Contains(operand) => match operand {
+                        Operand::Field(other) | Operand::FoldedField(other) => visit(other),
+                        Operand::Value(_) | Operand::Folded(_) => {}
+                    },
+                    Test::Number(_, NumberOperand::Field(other)) => visit(other),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The values of which `column` must hold one in every match; `None` where nothing is known.
+    pub fn required_values(&self, column: &str) -> Option<Vec<&str>> {
+        match self {
+            Predicate::All(all) => {
+                all.iter().filter_map(|part| part.required_values(column)).min_by_key(std::vec::Vec::len)
+            }
+            Predicate::Any(any) | Predicate::OnlyOne(any) => {
+                let branches: Option<Vec<Vec<&str>>> = any.iter().map(|part| part.required_values(column)).collect();
+                branches.map(|branches| branches.concat())
+            }
+            Predicate::Test { field, test, negated: false } => {
+                match field.place() {
+                    Some(Place::Column(name, Kind::Text)) if name == column => {}
+                    _ => return None,
+                }
+                match test {
+                    Test::Equals(Operand::Value(value)) => Some(value.texts().collect()),
+                    Test::In(values) => Some(values.iter().flat_map(Value::texts).collect()),
+                    _ => None,
+                }
+            }
+            Predicate::None(_) | Predicate::Test { .. } | Predicate::Elements { .. } => None,
+        }
+    }
+}
+
+impl Test {
+    fn required_words(&self, field: &Field) -> Vec<Vec<String>> {
+        // Derived fields and booleans are not in the text as the rule spells them.
+        let spelt_as_is = match field {
+            Field::Account | Field::Actor => false,
+            Field::Element(_) => true,
+            Field::Path(_) => !matches!(field.place(), Some(Place::Time | Place::Column(_, Kind::Flag))),
+        };
+        if !spelt_as_is {
+            return Vec::new();
+        }
+        let clause = match self {
+            Test::Equals(Operand::Value(value))
+            | Test::StartsWith(Operand::Value(value))
+            | Test::EndsWith(Operand::Value(value))
+            | Test::Contains(Operand::Value(value)) => word(value).map(|word| vec![word]),
+            Test::In(values) => values.iter().map(word).collect(),
+            _ => None,
+        };
+        clause.filter(|words| !words.is_empty()).into_iter().collect()
+    }
+}
+
+/// The longest run of plain characters in a value, if it is long enough to tell something. A number
+/// may be spelt in another way.
+fn word(value: &Value) -> Option<String> {
+    if json::number(&value.text).is_some() {
+        return None;
+    }
+    (value.text)
+        .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':')))
+        .max_by_key(|run| run.len())
+        .filter(|run| run.len() >= 3)
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn equals(path: &str, text: &str) -> Predicate {
+        let value = Value { text: text.to_owned(), shortest: None };
+        Predicate::Test {
+            field: Field::new(path.parse().unwrap()),
+            test: Test::Equals(Operand::Value(value)),
+            negated: false,
+        }
+    }
+
+    fn login() -> Predicate {
+        Predicate::Any(vec![equals("eventSource", "signin.amazonaws.com"), equals("eventName", "ConsoleLogin")])
+    }
+
+    #[test]
+    fn required_words_hold_for_every_match() {
+        let all = Predicate::All(vec![login(), equals("responseElements.ConsoleLogin", "Failure")]);
+        assert_eq!(all.required_words(), [vec!["signin.amazonaws.com", "ConsoleLogin"], vec!["Failure"]]);
+        let unknown_branch = Predicate::Any(vec![login(), equals("readOnly", "true")]);
+        assert!(unknown_branch.required_words().is_empty());
+        assert!(Predicate::None(vec![login()]).required_words().is_empty());
+        assert!(equals("actor", "somebody").required_words().is_empty());
+        assert_eq!(equals("userAgent", "a/long run\u{e9}").required_words(), [["long"]]);
+        assert!(equals("userAgent", "a/b").required_words().is_empty());
+        assert!(equals("requestParameters.port", "4430").required_words().is_empty(), "it may be written 4.43e3");
+        assert!(Predicate::Any(vec![]).required_words().is_empty());
+        let elements = |quantifier| Predicate::Elements {
+            list: Field::new("resources".parse().unwrap()),
+            quantifier,
+            each: Box::new(equals("type", "AWS::S3")),
+        };
+        assert_eq!(elements(Quantifier::Any).required_words(), [["AWS::S3"]]);
+        assert!(elements(Quantifier::All).required_words().is_empty(), "an empty list passes");
+    }
+
+    #[test]
+    fn required_values_hold_for_every_match() {
+        let rule = Predicate::All(vec![equals("eventName", "A"), Predicate::Any(vec![equals("readOnly", "true")])]);
+        assert_eq!(rule.required_values("eventName"), Some(vec!["A"]));
+        assert_eq!(rule.required_values("eventSource"), None);
+        assert_eq!(login().required_values("eventName"), None, "the source alone suffices");
+        let either = Predicate::Any(vec![equals("eventName", "A"), equals("eventname", "B")]);
+        assert_eq!(either.required_values("eventName"), Some(vec!["A", "B"]));
+        assert_eq!(Predicate::None(vec![either]).required_values("eventName"), None);
+    }
+}

@@ -1,0 +1,286 @@
+//! YAML as a tree that knows where everything stands, so that every error can point.
+//!
+//! YAML is read as version 1.2: `Yes` is a string, and so is a number with a leading zero.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use granit_parser::{Event, Parser, ScalarStyle, Span};
+
+use crate::error::Error;
+use crate::raw::json;
+
+/// How deep a document may nest.
+const MAX_DEPTH: usize = 64;
+/// How many values a document may hold, those that aliases repeat included.
+const MAX_NODES: usize = 100_000;
+
+/// A place in a text: line and column from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
+}
+
+/// A value with its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// What it holds.
+    pub content: Content,
+    /// Where it begins.
+    pub mark: Mark,
+    /// The bytes of a scalar in the text.
+    pub bytes: Range<usize>,
+}
+
+/// What a [`Node`] holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// A scalar: its text, and whether it stands without quotes.
+    Scalar {
+        /// The text, escapes resolved.
+        text: String,
+        /// Whether it stands without quotes, so that it may be a number, a boolean or null.
+        plain: bool,
+    },
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in the order of the text.
+    Map(Vec<(Node, Node)>),
+}
+
+/// A text to read, with the name that errors call it by.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'s> {
+    /// Its name: the path of the file.
+    pub name: &'s str,
+    /// The text.
+    pub text: &'s str,
+}
+
+impl<'s> Source<'s> {
+    /// The document's tree.
+    ///
+    /// # Errors
+    /// The text is no YAML, or more or less than one document, or uses tags, or is too large.
+    pub fn read(&self) -> Result<Node, Error> {
+        let mut tree =
+            Tree { source: *self, parser: Parser::new_from_str(self.text), anchors: HashMap::new(), nodes: 0 };
+        let mut document = None;
+        loop {
+            match tree.next()? {
+                (Event::StreamEnd, _) => break,
+                (Event::DocumentStart(..), span) => {
+                    if document.is_some() {
+                        return Err(self.error(mark(&span), "a second document begins here: one file holds one rule"));
+                    }
+                    let (event, span) = tree.next()?;
+                    document = Some(tree.node(event, &span, 0)?);
+                }
+                _ => {}
+            }
+        }
+        document.ok_or_else(|| self.error(Mark { line: 1, column: 1 }, "the file is empty"))
+    }
+
+    /// An error that shows the line and points at the column.
+    pub fn error(&self, mark: Mark, message: &str) -> Error {
+        let Mark { line, column } = mark;
+        let mut shown = format!("{}:{line}:{column}: {message}", self.name);
+        if let Some(text) = self.text.lines().nth(line.saturating_sub(1)) {
+            let gutter = line.to_string();
+            let pad = " ".repeat(gutter.len());
+            let indent = " ".repeat(column.saturating_sub(1));
+            let text: String = text.chars().take(200).collect();
+            shown += &format!("\n{pad} |\n{gutter} | {text}\n{pad} | {indent}^");
+        }
+        Error::Rule(shown)
+    }
+}
+
+fn mark(span: &Span) -> Mark {
+    Mark { line: span.start.line(), column: span.start.col() + 1 }
+}
+
+struct Tree<'s> {
+    source: Source<'s>,
+    parser: Parser<'s, granit_parser::StrInput<'s>>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+}
+
+impl<'s> Tree<'s> {
+    fn next(&mut self) -> Result<(Event<'s>, Span), Error> {
+        match self.parser.next() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => {
+                let place = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
+                Err(self.source.error(place, &format!("no YAML: {}", error.info())))
+            }
+            None => Err(self.source.error(Mark { line: 1, column: 1 }, "the document breaks off")),
+        }
+    }
+
+    fn node(&mut self, event: Event<'s>, span: &Span, depth: usize) -> Result<Node, Error> {
+        let mark = mark(span);
+        self.count(1, mark)?;
+        if depth > MAX_DEPTH {
+            return Err(self.source.error(mark, "this is nested too deeply"));
+        }
+        let (content, anchor, tag) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain;
+                (Content::Scalar { text: text.into_owned(), plain }, anchor, tag)
+            }
+            Event::SequenceStart(_, anchor, tag) => (Content::List(self.list(depth)?), anchor, tag),
+            Event::MappingStart(_, anchor, tag) => (Content::Map(self.map(depth)?), anchor, tag),
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                    return Err(self.source.error(mark, "an alias within the value it stands for"));
+                };
+                self.count(size(&node), mark)?;
+                return Ok(node);
+            }
+            _ => return Err(self.source.error(mark, "a value was expected here")),
+        };
+        if tag.is_some() {
+            return Err(self.source.error(mark, "YAML tags (`!`) are not supported"));
+        }
+        let node = Node { content, mark, bytes: span.byte_range().unwrap_or_default() };
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Error> {
+        let mut elements = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(elements),
+                (event, span) => elements.push(self.node(event, &span, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Vec<(Node, Node)>, Error> {
+        let mut members: Vec<(Node, Node)> = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                return Ok(members);
+            }
+            let key = self.node(event, &span, depth + 1)?;
+            let Content::Scalar { text, .. } = &key.content else {
+                return Err(self.source.error(key.mark, "a key must be a text"));
+            };
+            if members
+                .iter()
+                .any(|(earlier, _)| matches!(&earlier.content, Content::Scalar { text: known, .. } if known == text))
+            {
+                return Err(self.source.error(key.mark, &format!("`{text}` is given twice")));
+            }
+            let (event, span) = self.next()?;
+            let value = self.node(event, &span, depth + 1)?;
+            members.push((key, value));
+        }
+    }
+
+    fn count(&mut self, more: usize, mark: Mark) -> Result<(), Error> {
+        self.nodes += more;
+        if self.nodes > MAX_NODES {
+            return Err(self.source.error(mark, &format!("the document holds more than {MAX_NODES} values")));
+        }
+        Ok(())
+    }
+}
+
+fn size(node: &Node) -> usize {
+    match &node.content {
+        Content::Scalar { .. } => 1,
+        Content::List(elements) => 1 + elements.iter().map(size).sum::<usize>(),
+        Content::Map(members) => 1 + members.iter().map(|(_, value)| 1 + size(value)).sum::<usize>(),
+    }
+}
+
+impl Node {
+    /// Whether it is null, written so or left out.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.content, Content::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// The boolean that it is.
+    pub fn as_bool(&self) -> Option<bool> {
+        match &self.content {
+            Content::Scalar { text, plain: true } => match text.as_str() {
+                "true" | "True" | "TRUE" => Some(true),
+                "false" | "False" | "FALSE" => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar that is not null.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.content {
+            Content::Scalar { text, .. } if !self.is_null() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether it is written as a number.
+    pub fn is_number(&self) -> bool {
+        matches!(&self.content, Content::Scalar { text, plain: true } if json::number(text).is_some())
+    }
+
+    /// What it is, for errors.
+    pub fn kind(&self) -> &'static str {
+        match &self.content {
+            Content::List(_) => "a list",
+            Content::Map(_) => "a mapping",
+            Content::Scalar { .. } if self.is_null() => "nothing",
+            Content::Scalar { .. } if self.as_bool().is_some() => "a boolean",
+            Content::Scalar { .. } if self.is_number() => "a number",
+            Content::Scalar { .. } => "a text",
+        }
+    }
+
+    /// As JSON text; numbers keep their spelling.
+    pub fn to_json(&self) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        match &self.content {
+            Content::List(elements) => {
+                format!("[{}]", elements.iter().map(Node::to_json).collect::<Vec<_>>().join(","))
+            }
+            Content::Map(members) => {
+                let member = |(key, value): &(Node, Node)| {
+                    let key = match &key.content {
+                        Content::Scalar { text, .. } => text.as_str(),
+                        Content::List(_) | Content::Map(_) => "",
+                    };
+                    format!("{}:{}", quoted(key), value.to_json())
+                };
+                format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","))
+            }
+            Content::Scalar { .. } if self.is_null() => "null".to_owned(),
+            Content::Scalar { text, .. } => match self.as_bool() {
+                Some(flag) => flag.to_string(),
+                None if self.is_number() => text.clone(),
+                None => quoted(text),
+            },
+        }
+    }
+}
+
+/// The one of `known` that `given` was probably meant to be.
+pub fn nearest<'k>(given: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let alike = |name: &str| strsim::jaro_winkler(&name.to_lowercase(), &given.to_lowercase());
+    known
+        .map(|name| (alike(name), name))
+        .filter(|(alike, _)| *alike > 0.85)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}

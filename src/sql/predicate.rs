@@ -1,0 +1,199 @@
+//! Predicates as SQL conditions.
+//!
+//! A test that must hold is written plainly: where its field has no value it is null, which selects
+//! nothing. Whatever negates is written with `IS NOT TRUE` or `IS DISTINCT FROM`, so that no row vanishes.
+
+use crate::event::{Kind, Place};
+use crate::raw::json;
+use crate::rule::predicate::NumberOperand;
+use crate::rule::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value};
+
+use super::expression::{ELEMENT, column, hot, in_json, string, text as text_of};
+use super::quote::{Literal, Number};
+
+/// A predicate, indented by `depth` steps where it breaks lines.
+pub(super) fn text(predicate: &Predicate, depth: usize) -> String {
+    let parts = |parts: &[Predicate]| parts.iter().map(|part| text(part, depth + 1)).collect::<Vec<_>>();
+    let joined = |parts: Vec<String>, word: &str, none: &str| match parts.as_slice() {
+        [] => none.to_owned(),
+        [one] => one.clone(),
+        _ => {
+            let indent = "  ".repeat(depth + 5);
+            format!("({})", parts.join(&format!("\n{indent}{word} ")))
+        }
+    };
+    match predicate {
+        Predicate::All(all) => joined(parts(all), "AND", "TRUE"),
+        Predicate::Any(any) => joined(parts(any), "OR", "FALSE"),
+        Predicate::None(none) => format!("({}) IS NOT TRUE", joined(parts(none), "OR", "FALSE")),
+        Predicate::OnlyOne(one) => {
+            let counted = parts(one).iter().map(|part| format!("CASE WHEN {part} THEN 1 ELSE 0 END")).collect();
+            format!("{} = 1", joined(counted, "+", "0"))
+        }
+        Predicate::Test { field, test, negated } => test_of(field, test, *negated),
+        Predicate::Elements { list, quantifier, each } => elements(list, *quantifier, &text(each, depth + 1)),
+    }
+}
+
+fn elements(list: &Field, quantifier: Quantifier, each: &str) -> String {
+    let Some(list) = in_json("elements_at", list) else {
+        // A column of its own holds no list.
+        return (quantifier == Quantifier::No).to_string().to_uppercase();
+    };
+    match quantifier {
+        Quantifier::Any => format!("array_any_match({list}, {ELEMENT} -> {each})"),
+        Quantifier::No => format!("array_any_match({list}, {ELEMENT} -> {each}) IS NOT TRUE"),
+        Quantifier::All => {
+            format!("({list} IS NOT NULL AND array_any_match({list}, {ELEMENT} -> ({each}) IS NOT TRUE) IS NOT TRUE)")
+        }
+        Quantifier::One => format!("array_length(array_filter({list}, {ELEMENT} -> {each})) = 1"),
+    }
+}
+
+fn test_of(field: &Field, test: &Test, negated: bool) -> String {
+    let flag = matches!(field.place(), Some(Place::Column(_, Kind::Flag)));
+    let positive = match test {
+        Test::Present => {
+            let value = match field.place() {
+                Some(Place::Column(name, _)) => column(name),
+                _ => in_json("json_at", field).unwrap_or_else(|| text_of(field)),
+            };
+            return format!("{value} IS {}NULL", if negated { "" } else { "NOT " });
+        }
+        Test::Filled => in_json("is_filled_at", field).unwrap_or_else(|| format!("{} <> ''", text_of(field))),
+        Test::Equals(Operand::Value(value)) if flag => return flag_is(field, &value.text, negated),
+        Test::In(list) if flag => {
+            let any: Vec<String> = list.iter().map(|value| flag_is(field, &value.text, false)).collect();
+            format!("({})", any.join(" OR "))
+        }
+        Test::Equals(Operand::Value(value)) => match value.texts().collect::<Vec<_>>().as_slice() {
+            [one] => {
+                let distinct = if negated { "IS DISTINCT FROM" } else { "=" };
+                return format!("{} {distinct} {}", compared(field, std::slice::from_ref(value)), Literal(one));
+            }
+            several => format!("{} IN ({})", compared(field, std::slice::from_ref(value)), literals(several)),
+        },
+        Test::Equals(operand) => format!("{} = {}", folded(text_of(field), operand), other(operand, text_of)),
+        Test::In(list) => is_in(field, list),
+        Test::StartsWith(operand) => of_string("starts_with", field, operand),
+        Test::EndsWith(operand) => of_string("ends_with", field, operand),
+        Test::Contains(operand) => contains(field, operand),
+        Test::Number(relation, operand) => {
+            let sign = match relation {
+                Compared::Greater => ">",
+                Compared::GreaterOrEqual => ">=",
+                Compared::Less => "<",
+                Compared::LessOrEqual => "<=",
+            };
+            let other = match operand {
+                NumberOperand::Value(number) => Number(number).to_string(),
+                NumberOperand::Field(other) => format!("number({})", text_of(other)),
+            };
+            format!("number({}) {sign} {other}", text_of(field))
+        }
+        Test::Address(class) => match string(field) {
+            Some(string) => format!("{}({string})", class_function(*class)),
+            None => "FALSE".to_owned(),
+        },
+        Test::Within(network) => match string(field) {
+            Some(string) => format!("in_cidr({string}, {})", Literal(&network.to_string())),
+            None => "FALSE".to_owned(),
+        },
+        Test::AnyWithin(network) => {
+            let network = network.to_string();
+            match (in_json("strings_at", field), string(field)) {
+                (Some(list), _) => format!("array_any_match({list}, ip -> in_cidr(ip, {}))", Literal(&network)),
+                (None, Some(string)) => format!("in_cidr({string}, {})", Literal(&network)),
+                (None, None) => "FALSE".to_owned(),
+            }
+        }
+    };
+    if negated { format!("({positive}) IS NOT TRUE") } else { positive }
+}
+
+fn class_function(class: Class) -> &'static str {
+    match class {
+        Class::Address => "is_ip",
+        Class::V4 => "is_ipv4",
+        Class::V6 => "is_ipv6",
+        Class::Private => "is_private_ip",
+        Class::Public => "is_public_ip",
+    }
+}
+
+fn literals<T: AsRef<str>>(texts: &[T]) -> String {
+    texts.iter().map(|text| Literal(text.as_ref()).to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn folded(expression: String, operand: &Operand) -> String {
+    match operand {
+        Operand::Folded(_) | Operand::FoldedField(_) => format!("lower({expression})"),
+        Operand::Value(_) | Operand::Field(_) => expression,
+    }
+}
+
+/// The right side of a comparison; `read` gives a field's expression.
+fn other(operand: &Operand, read: impl Fn(&Field) -> String) -> String {
+    match operand {
+        Operand::Value(Value { text, .. }) | Operand::Folded(text) => Literal(text).to_string(),
+        Operand::Field(field) => read(field),
+        Operand::FoldedField(field) => format!("lower({})", read(field)),
+    }
+}
+
+fn of_string(function: &str, field: &Field, operand: &Operand) -> String {
+    match string(field) {
+        Some(string) => format!("{function}({}, {})", folded(string, operand), other(operand, text_of)),
+        None => "FALSE".to_owned(),
+    }
+}
+
+/// A string holds the text; of a list, an element does, or is the number or boolean of this text.
+fn contains(field: &Field, operand: &Operand) -> String {
+    let in_list = if hot(field).is_some() { None } else { in_json("strings_at", field) };
+    let Some(list) = in_list else {
+        return of_string("contains", field, operand);
+    };
+    let holds = format!("contains({}, {})", folded("item".to_owned(), operand), other(operand, text_of));
+    let in_strings = format!("array_any_match({list}, item -> {holds})");
+    match (operand, in_json("texts_at", field)) {
+        (Operand::Value(value), Some(texts)) if value.texts().any(can_be_no_string) => {
+            let values: Vec<&str> = value.texts().collect();
+            format!("({in_strings} OR array_has_any({texts}, make_array({})))", literals(&values))
+        }
+        _ => in_strings,
+    }
+}
+
+fn is_in(field: &Field, list: &[Value]) -> String {
+    let texts: Vec<&str> = list.iter().flat_map(Value::texts).collect();
+    match in_json("texts_at", field) {
+        Some(of_list) if hot(field).is_none() || texts.iter().any(|text| can_be_no_string(text)) => {
+            format!("array_has_any({of_list}, make_array({}))", literals(&texts))
+        }
+        _ => format!("{} IN ({})", compared(field, list), literals(&texts)),
+    }
+}
+
+/// Whether a number or boolean can have this text.
+fn can_be_no_string(text: &str) -> bool {
+    matches!(text, "true" | "false") || json::number(text).is_some()
+}
+
+/// The text of a field's scalar. A hot column holds strings only, so it serves where none of
+/// `values` can be the text of a number or boolean.
+fn compared(field: &Field, values: &[Value]) -> String {
+    match hot(field) {
+        Some(hot) if !values.iter().flat_map(Value::texts).any(can_be_no_string) => hot,
+        _ => text_of(field),
+    }
+}
+
+fn flag_is(field: &Field, text: &str, negated: bool) -> String {
+    match (text, field.place()) {
+        ("true" | "false", Some(Place::Column(name, _))) => {
+            format!("{} IS {}{}", column(name), if negated { "NOT " } else { "" }, text.to_uppercase())
+        }
+        _ => negated.to_string().to_uppercase(),
+    }
+}
