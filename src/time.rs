@@ -21,6 +21,9 @@ pub struct Period {
 impl Period {
     const MAX_SECONDS: u64 = 366 * 86_400;
 
+    /// One hour.
+    pub const HOUR: Period = Period { seconds: 3_600 };
+
     /// A period of whole minutes, `None` outside the allowed lengths.
     pub fn from_minutes(minutes: u64) -> Option<Period> {
         Period::from_seconds(minutes.checked_mul(60)?)

@@ -13,10 +13,8 @@ use crate::error::Error;
 use crate::path::Path;
 use crate::time::Period;
 
-/// Panther's default for `DedupPeriodMinutes`.
-const DEFAULT_PERIOD_MINUTES: u64 = 60;
-/// Panther's default for `Threshold`.
-const DEFAULT_THRESHOLD: u32 = 1;
+/// Panther's default for `Threshold`; that for `DedupPeriodMinutes` is an hour.
+const DEFAULT_THRESHOLD: NonZeroU32 = NonZeroU32::MIN;
 
 const RULE: &[&str] = &[
     "AnalysisType",
@@ -160,24 +158,21 @@ impl Reader<'_> {
         let number =
             |node: &Node| node.as_text().filter(|_| node.is_number()).and_then(|text| text.parse::<u64>().ok());
         let threshold = match members.get("Threshold") {
-            None => NonZeroU32::new(DEFAULT_THRESHOLD),
+            None => DEFAULT_THRESHOLD,
             Some(node) => match number(node).and_then(|number| u32::try_from(number).ok()).and_then(NonZeroU32::new) {
                 None => return self.error(node.mark, "`Threshold` must be a whole number from 1 to 4294967295"),
-                threshold => threshold,
+                Some(threshold) => threshold,
             },
         };
         let period = match members.get("DedupPeriodMinutes") {
-            None => Period::from_minutes(DEFAULT_PERIOD_MINUTES),
+            None => Period::HOUR,
             Some(node) => match number(node).and_then(Period::from_minutes) {
                 None => {
                     let message = "`DedupPeriodMinutes` must be a whole number from 1 to 527040 (366 days)";
                     return self.error(node.mark, message);
                 }
-                period => period,
+                Some(period) => period,
             },
-        };
-        let (Some(threshold), Some(period)) = (threshold, period) else {
-            return self.error(members.mark, "there is no window");
         };
         Ok(Window { kind: self.kind(members)?, period, threshold })
     }

@@ -119,7 +119,7 @@ impl<'s> Tree<'s> {
                 let place = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
                 Err(self.source.error(place, &format!("no YAML: {}", error.info())))
             }
-            None => Err(self.source.error(Mark { line: 1, column: 1 }, "the document breaks off")),
+            None => Err(Error::Internal("the YAML parser ended early".to_owned())),
         }
     }
 
@@ -143,7 +143,7 @@ impl<'s> Tree<'s> {
                 self.count(size(&node), mark)?;
                 return Ok(node);
             }
-            _ => return Err(self.source.error(mark, "a value was expected here")),
+            _ => return Err(Error::Internal("the YAML parser gave no value".to_owned())),
         };
         if tag.is_some() {
             return Err(self.source.error(mark, "YAML tags (`!`) are not supported"));

@@ -67,10 +67,12 @@ fn test_of(field: &Field, test: &Test, negated: bool) -> String {
             format!("({})", any.join(" OR "))
         }
         Test::Equals(Operand::Value(value)) => match value.texts().collect::<Vec<_>>().as_slice() {
-            [one] => {
-                let distinct = if negated { "IS DISTINCT FROM" } else { "=" };
-                return format!("{} {distinct} {}", compared(field, std::slice::from_ref(value)), Literal(one));
+            [one] if negated => {
+                // In parentheses, since the parser takes all that follows for the right side.
+                let text = compared(field, std::slice::from_ref(value));
+                return format!("({text} IS DISTINCT FROM {})", Literal(one));
             }
+            [one] => format!("{} = {}", compared(field, std::slice::from_ref(value)), Literal(one)),
             several => format!("{} IN ({})", compared(field, std::slice::from_ref(value)), literals(several)),
         },
         Test::Equals(operand) => format!("{} = {}", folded(text_of(field), operand), other(operand, text_of)),

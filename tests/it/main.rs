@@ -7,6 +7,7 @@ mod golden_sql;
 mod layers;
 mod many_files;
 mod oracle;
+mod panther_outcomes;
 mod plans;
 mod predicates;
 mod rule_errors;

@@ -151,6 +151,7 @@ fn a_field_exists_where_it_has_a_value() {
 #[test]
 fn combinators_have_two_values() {
     let a = r#"{Key: eventName, Condition: Equals, Value: "it's_a"}"#;
+    let not_a = r#"{Key: eventName, Condition: DoesNotEqual, Value: "it's_a"}"#;
     let b = "{Key: readOnly, Condition: Equals, Value: false}";
     for (detection, expected) in [
         (format!("[{a}, {b}]"), "000000"),
@@ -165,6 +166,9 @@ fn combinators_have_two_values() {
         ("[{OnlyOne: []}]".to_owned(), "000000"),
         ("[{Condition: AlwaysTrue}]".to_owned(), "111111"),
         (format!("[{{Any: [{{Condition: AlwaysFalse}}, {a}]}}]"), "100000"),
+        (format!("[{not_a}, {b}]"), "010000"),
+        (format!("[{{Any: [{not_a}, {b}]}}]"), "011111"),
+        (format!("[{{None: [{not_a}, {b}]}}]"), "100000"),
         (format!("[{a}]\nInlineFilters: [{{All: []}}]"), "100000"),
         (format!("[{{Condition: AlwaysTrue}}]\nInlineFilters: [{a}]"), "100000"),
     ] {

@@ -1,0 +1,91 @@
+//! Rules for what Panther's own rules look for in CloudTrail, held against what those said.
+//!
+//! Their outcomes are not part of this repository. Where `TAWNY_SHARED` names a folder with
+//! `data/panther/tests.jsonl` and `data/panther/outcomes.jsonl`, every rule is held against every log.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+use tawny::engine::Resources;
+use tawny::event::batch::BatchBuilder;
+use tawny::hunt::{self, Data};
+use tawny::raw::envelope::Record;
+use tawny::raw::json;
+use tawny::rule::{Rule, panther};
+use tawny::time::Range;
+
+fn rules() -> Vec<Rule> {
+    let text = std::fs::read_to_string("tests/data/panther_predicates.yml").unwrap();
+    let read =
+        |text: &str| panther::parse("panther_predicates.yml", text).unwrap_or_else(|error| panic!("{error}")).rule;
+    text.split("\n---\n").map(read).collect()
+}
+
+/// For each rule the numbers of the logs that it matches.
+fn matched(rules: &[Rule], logs: &[(usize, String)]) -> Vec<BTreeSet<usize>> {
+    let mut builder = BatchBuilder::default();
+    for (line, log) in logs {
+        // A log's own time and identity may be missing, or the same as another's.
+        let own = format!("{{\"eventTime\":\"2026-09-01T00:00:00Z\",\"eventID\":\"{line}\"}}");
+        let mut members = json::members(log).unwrap();
+        members.retain(|(key, _)| !key.eq_ignore_ascii_case("eventTime") && !key.eq_ignore_ascii_case("eventID"));
+        members.extend(json::members(&own).unwrap());
+        builder.push(&Record { text: log, members });
+    }
+    let data = Data::Memory(vec![builder.finish().unwrap()]);
+    let resources = Resources { threads: 1, memory: 256 << 20, spill: std::env::temp_dir() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let findings = runtime.block_on(hunt::evaluate(&resources, &data, rules, Range::default())).unwrap();
+    let of = |rule: &Rule| {
+        let ids = findings.iter().filter(|finding| finding.rule_id == rule.id).flat_map(|finding| &finding.event_ids);
+        ids.map(|id| id.parse().unwrap()).collect()
+    };
+    rules.iter().map(of).collect()
+}
+
+#[test]
+fn every_rule_can_be_hunted() {
+    let rules = rules();
+    assert!(rules.len() >= 60);
+    let log = r#"{"eventName":"ConsoleLogin","eventSource":"signin.amazonaws.com"}"#.to_owned();
+    let matched = matched(&rules, &[(0, log)]);
+    let login = rules.iter().position(|rule| rule.id == "AWS.Console.Login").unwrap();
+    assert!(matched[login].contains(&0));
+}
+
+#[test]
+fn rules_match_what_panthers_own_match() {
+    let Ok(shared) = std::env::var("TAWNY_SHARED") else {
+        eprintln!("skipped: TAWNY_SHARED names no folder with Panther's outcomes");
+        return;
+    };
+    let lines = |name: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(Path::new(&shared).join("data/panther").join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    // The logs are the distinct ones of CloudTrail.
+    let mut logs: Vec<(usize, Value)> = Vec::new();
+    for (line, mut test) in lines("tests.jsonl").into_iter().enumerate() {
+        let log = test["log"].take();
+        let of_cloudtrail = log.get("p_log_type").is_none_or(|log_type| log_type == "AWS.CloudTrail");
+        if of_cloudtrail && !logs.iter().any(|(_, earlier)| *earlier == log) {
+            logs.push((line, log));
+        }
+    }
+    let rules = rules();
+    let texts: Vec<(usize, String)> = logs.iter().map(|(line, log)| (*line, log.to_string())).collect();
+    let matched = matched(&rules, &texts);
+    let outcomes = lines("outcomes.jsonl");
+    let (mut pairs, mut differing) = (0, Vec::new());
+    for (rule, matched) in rules.iter().zip(&matched) {
+        let outcome = outcomes.iter().find(|outcome| outcome["rule_id"] == *rule.id).unwrap();
+        let lines = outcome["match_lines"].as_array().unwrap();
+        let wanted: BTreeSet<usize> =
+            lines.iter().map(|line| usize::try_from(line.as_u64().unwrap()).unwrap()).collect();
+        pairs += logs.len();
+        differing.extend(wanted.symmetric_difference(matched).map(|line| format!("{} line {line}", rule.id)));
+    }
+    eprintln!("{} rules, {pairs} pairs, {} differ", rules.len(), differing.len());
+    assert_eq!(differing, Vec::<String>::new());
+}
