@@ -5,16 +5,16 @@ WITH {% include "matches.sql" %},
 pauses AS (
   SELECT
     *,
-    lag("eventTime") OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS before
+    lag("eventTime") OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS previous
   FROM matches
 ),
-groups AS (
+per_group AS (
   SELECT
     max("eventTime") AS last_event,
     count(*) FILTER (
-      WHERE "eventTime" >= before + {{ query.period }}
-{%- if let Some(instant) = query.read_from %}
-        OR (before IS NULL AND "eventTime" >= {{ instant }} + {{ query.period }})
+      WHERE "eventTime" >= previous + {{ query.period }}
+{%- if let Some(instant) = certain_from %}
+        OR (previous IS NULL AND "eventTime" >= {{ instant }})
 {%- endif %}
     ) AS pauses
   FROM pauses
@@ -23,8 +23,8 @@ groups AS (
 {%- endif %}
 )
 SELECT count(*) AS unanchored
-FROM groups
+FROM per_group
 WHERE pauses = 0
-{%- if let Some(instant) = query.trigger_from %}
-  AND last_event > {{ instant }} - {{ query.period }}
+{%- if let Some(instant) = open_after %}
+  AND last_event > {{ instant }}
 {%- endif %}

@@ -51,7 +51,17 @@ macro_rules! templates {
     };
 }
 
-templates!(Sliding "sliding.sql", Dedup "dedup.sql", Tumbling "tumbling.sql", Anchors "dedup_anchors.sql");
+templates!(Sliding "sliding.sql", Dedup "dedup.sql", Tumbling "tumbling.sql");
+
+#[derive(askama::Template)]
+#[template(path = "dedup_anchors.sql", escape = "none")]
+struct Anchors {
+    query: Query,
+    /// A group's first match that was read opened a window for certain where it lies here or later.
+    certain_from: Option<Instant>,
+    /// A window may still be open at the start of the range where a match lies after this.
+    open_after: Option<Instant>,
+}
 
 impl Query {
     fn new(rule: &Rule, triggers: Range, read: Range) -> Query {
@@ -153,9 +163,13 @@ pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> 
 /// the records that were read: those with a match within a period before it and no pause of a
 /// period in all that was read before it.
 pub fn unanchored(rule: &Rule, from: i64, read: Range) -> Result<String, Error> {
-    let read = Range { from: read.from, to: Some(from) };
-    let query = Query::new(rule, Range { from: Some(from), to: None }, read);
-    Anchors { query }.render().map_err(|error| unrendered(rule, &error))
+    let period = rule.window.period.micros();
+    let anchors = Anchors {
+        query: Query::new(rule, Range::default(), Range { from: read.from, to: Some(from) }),
+        certain_from: read.from.and_then(|begin| Instant::bound(begin.saturating_add(period))),
+        open_after: Instant::bound(from.saturating_sub(period)),
+    };
+    anchors.render().map_err(|error| unrendered(rule, &error))
 }
 
 fn unrendered(rule: &Rule, error: &askama::Error) -> Error {

@@ -1,8 +1,27 @@
-//! The SQL of every shipped rule, as reviewed.
+//! The SQL of every shipped rule, and of one that uses all of the language, for every kind of window, as reviewed.
 
-use tawny::rule::panther;
-use tawny::sql;
+use std::path::Path;
+
+use tawny::rule::{Rule, WindowKind, panther};
+use tawny::sql::{self, candidates};
 use tawny::time::{Range, parse_instant};
+
+fn rule(path: &Path) -> Rule {
+    panther::parse("rule", &std::fs::read_to_string(path).unwrap()).unwrap().rule
+}
+
+fn range() -> Range {
+    Range { from: Some(parse_instant("2026-09-01").unwrap()), to: Some(parse_instant("2026-09-02").unwrap()) }
+}
+
+fn check(path: &Path, kinds: &[WindowKind]) {
+    let mut rule = rule(path);
+    for kind in kinds {
+        rule.window.kind = *kind;
+        let name = format!("{}.{kind}", path.file_stem().unwrap().to_str().unwrap());
+        insta::assert_snapshot!(name, sql::hunt(&rule, range(), range()).unwrap());
+    }
+}
 
 #[test]
 fn the_sql_of_every_rule_is_the_reviewed_one() {
@@ -10,14 +29,13 @@ fn the_sql_of_every_rule_is_the_reviewed_one() {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_snapshot_path("../golden");
     settings.bind(|| {
-        insta::glob!("../../rules", "**/*.yml", |path| {
-            let rule = panther::parse("rule", &std::fs::read_to_string(path).unwrap()).unwrap().rule;
-            let range = Range {
-                from: Some(parse_instant("2026-09-01").unwrap()),
-                to: Some(parse_instant("2026-09-02").unwrap()),
-            };
-            let name = format!("{}.sliding", path.file_stem().unwrap().to_str().unwrap());
-            insta::assert_snapshot!(name, sql::hunt(&rule, range, range).unwrap());
-        });
+        insta::glob!("../../rules", "**/*.yml", |path| check(path, &[rule(path).window.kind]));
+        check(Path::new("rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml"), &WindowKind::ALL);
+        let everything = Path::new("tests/data/everything.yml");
+        check(everything, &WindowKind::ALL);
+        let anchors = sql::unanchored(&rule(everything), range().from.unwrap(), range()).unwrap();
+        insta::assert_snapshot!("everything.anchors", anchors);
+        let rules = [rule(everything), rule(Path::new("rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml"))];
+        insta::assert_snapshot!("candidates", candidates::text(&rules, range()));
     });
 }

@@ -10,4 +10,5 @@ mod oracle;
 mod panther_outcomes;
 mod plans;
 mod predicates;
+mod ranges;
 mod rule_errors;

@@ -5,8 +5,8 @@ use std::path::Path;
 use tawny::convert::{Limits, convert};
 use tawny::engine::{self, Resources};
 use tawny::lake::Lake;
-use tawny::rule::catalog;
-use tawny::sql;
+use tawny::rule::{Field, Predicate, WindowKind, catalog, panther};
+use tawny::sql::{self, candidates};
 use tawny::store::Scratch;
 use tawny::time::Range;
 use tawny::trail::Trail;
@@ -17,20 +17,39 @@ fn windows_stream_and_the_scan_filters() {
     let trail = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/trail").display().to_string();
     let lake = Lake::at(&folder.path().join("lake"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let plan = runtime.block_on(async {
+    let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
+    runtime.block_on(async {
         let limits = Limits { threads: 2, memory: 64 << 20 };
         let trail = Trail::find(&[trail]).unwrap();
         convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
-        let rule = catalog::shipped().unwrap().remove(0);
-        let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
-        let table = engine::lake_table(&lake, Range::default(), 2).unwrap();
-        let range = Range { from: Some(1_788_220_800_000_000), to: None };
-        resources.plan(table, &sql::hunt(&rule, range, range).unwrap()).await.unwrap()
     });
-    assert!(plan.contains("BoundedWindowAggExec"), "{plan}");
-    assert!(!plan.replace("BoundedWindowAggExec", "").contains("WindowAggExec"), "a window buffers its input:\n{plan}");
+    let plan = |sql: &str| {
+        let table = engine::lake_table(&lake, Range::default(), 2).unwrap();
+        runtime.block_on(resources.plan(table, sql)).unwrap()
+    };
+    let range = Range { from: Some(1_788_220_800_000_000), to: None };
+
+    let mut rule = catalog::shipped().unwrap().remove(0);
+    for unique in [None, Some(Field::new("sourceIPAddress".parse().unwrap()))] {
+        rule.unique = unique;
+        for kind in WindowKind::ALL {
+            rule.window.kind = kind;
+            let plan = plan(&sql::hunt(&rule, range, range).unwrap());
+            assert!(plan.contains("BoundedWindowAggExec"), "{plan}");
+            let buffers = plan.replace("BoundedWindowAggExec", "").contains("WindowAggExec");
+            assert!(!buffers, "a window buffers its input:\n{plan}");
+            let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
+            assert!(scan.contains("predicate=") && scan.contains("pruning_predicate="), "{scan}");
+            assert!(scan.contains("eventTime_max"), "the range prunes: {scan}");
+            assert!(!scan.contains("requestParameters") && !scan.contains("additionalEventData,"), "{scan}");
+        }
+    }
+
+    let everything = std::fs::read_to_string("tests/data/everything.yml").unwrap();
+    let mut by_name = panther::parse("everything.yml", &everything).unwrap().rule;
+    by_name.detection = Predicate::All(vec![rule.detection.clone(), by_name.detection]);
+    let plan = plan(&candidates::text(&[by_name.clone(), by_name], range));
     let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
-    assert!(scan.contains("predicate=") && scan.contains("pruning_predicate="), "{scan}");
-    assert!(scan.contains("eventTime_max"), "the range prunes: {scan}");
-    assert!(!scan.contains("requestParameters") && !scan.contains("additionalEventData,"), "{scan}");
+    assert!(scan.contains("eventTime_max") && scan.contains("requestParameters"), "{scan}");
+    assert!(!scan.contains("resources"), "columns that no rule reads are not read: {scan}");
 }

@@ -1,0 +1,90 @@
+//! Hunting range by range finds what one hunt finds, on a lake and on the raw trail, whatever the windows.
+
+use std::path::Path;
+
+use serde_json::json;
+use tawny::convert::{Limits, convert};
+use tawny::engine::Resources;
+use tawny::engine::raw_table::RawScan;
+use tawny::finding::Finding;
+use tawny::hunt::{self, Data};
+use tawny::lake::Lake;
+use tawny::rule::{Rule, WindowKind, catalog};
+use tawny::store::Scratch;
+use tawny::time::{self, DAY, Range, SECOND};
+use tawny::trail::Trail;
+
+const START: i64 = 1_788_220_800 * SECOND;
+const MINUTE: i64 = 60 * SECOND;
+
+/// Failed sign-ins: one user's without a pause for days, ten minutes apart; another's in pairs, now and then.
+fn write_trail(folder: &Path) {
+    let record = |user: &str, at: i64| {
+        json!({
+            "eventTime": time::rfc3339(START + at),
+            "eventID": format!("{user}-{at}"),
+            "eventSource": "signin.amazonaws.com",
+            "eventName": "ConsoleLogin",
+            "recipientAccountId": "111122223333",
+            "userIdentity": {"type": "IAMUser", "userName": user},
+            "additionalEventData": {"MFAUsed": "Yes"},
+            "responseElements": {"ConsoleLogin": "Failure"},
+        })
+    };
+    let restless = (0..6 * 24 * 6).map(|step| record("restless", step * 10 * MINUTE + step % 7 * SECOND));
+    let calm =
+        (0..18).flat_map(|step| [step * 8 * 60, step * 8 * 60 + 5].map(|minute| record("calm", minute * MINUTE)));
+    let records: Vec<serde_json::Value> = restless.chain(calm).collect();
+    for (number, part) in records.chunks(200).enumerate() {
+        std::fs::write(folder.join(format!("{number}.json")), json!({ "Records": part }).to_string()).unwrap();
+    }
+}
+
+#[test]
+fn ranges_that_meet_find_every_burst_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let trail = folder.path().join("trail");
+    std::fs::create_dir(&trail).unwrap();
+    write_trail(&trail);
+    let find = || Trail::find(&[trail.display().to_string()]).unwrap();
+    let lake = Lake::at(&folder.path().join("lake"));
+    let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let limits = Limits { threads: 2, memory: 64 << 20 };
+    runtime.block_on(convert(find(), &lake, limits, &Scratch::default(), &mut |_| {})).unwrap();
+
+    let rules: Vec<Rule> = WindowKind::ALL
+        .into_iter()
+        .map(|kind| {
+            let mut rule = catalog::shipped().unwrap().remove(0);
+            rule.window.kind = kind;
+            rule
+        })
+        .collect();
+    let in_lake = |rules: &[Rule], range| {
+        runtime.block_on(hunt::evaluate(&resources, &Data::Lake(lake.clone()), rules, range)).unwrap()
+    };
+    let in_trail = |range| {
+        let scan = RawScan::new(find(), hunt::sieve(&rules), Box::new(|_| {}));
+        runtime.block_on(hunt::evaluate(&resources, &Data::Raw(scan), &rules, range)).unwrap()
+    };
+    let whole = in_lake(&rules, Range::default());
+    assert_eq!(in_trail(Range::default()), whole);
+    let of = |kind: WindowKind| whole.iter().filter(|finding| finding.window == kind.to_string()).count();
+    assert_eq!((of(WindowKind::Sliding), of(WindowKind::Dedup)), (19, 6 * 24 * 3 + 18));
+
+    let cuts = [START + DAY, START + DAY + 5 * MINUTE, START + 5 * DAY + 10 * MINUTE];
+    let ends = [None, Some(cuts[0]), Some(cuts[1]), Some(cuts[2]), None];
+    let together = |hunt: &dyn Fn(Range) -> Vec<Finding>| -> Vec<Finding> {
+        ends.windows(2).flat_map(|ends| hunt(Range { from: ends[0], to: ends[1] })).collect()
+    };
+    let sorted = |mut findings: Vec<Finding>| {
+        findings.sort_by(|a, b| (&a.first_event, &a.finding_id).cmp(&(&b.first_event, &b.finding_id)));
+        findings
+    };
+    let whole = sorted(whole);
+    assert_eq!(sorted(together(&|range| in_lake(&rules, range))), whole, "all rules in one scan of the lake");
+    assert_eq!(sorted(together(&in_trail)), whole, "the raw trail");
+    let one_by_one = rules.iter().flat_map(|rule| together(&|range| in_lake(std::slice::from_ref(rule), range)));
+    assert_eq!(sorted(one_by_one.collect()), whole, "each rule by itself");
+}
