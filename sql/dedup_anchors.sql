@@ -10,6 +10,9 @@ pauses AS (
 ),
 per_group AS (
   SELECT
+{%- if query.records.is_none() %}
+    rule,
+{%- endif %}
     max("eventTime") AS last_event,
     count(*) FILTER (
       WHERE "eventTime" >= previous + {{ query.period }}
@@ -22,9 +25,12 @@ per_group AS (
   GROUP BY {{ query.by_group() }}
 {%- endif %}
 )
-SELECT count(*) AS unanchored
+SELECT {% if query.records.is_none() %}rule, {% endif %}count(*) AS unanchored
 FROM per_group
 WHERE pauses = 0
 {%- if let Some(instant) = open_after %}
   AND last_event > {{ instant }}
+{%- endif %}
+{%- if query.records.is_none() %}
+GROUP BY rule
 {%- endif %}

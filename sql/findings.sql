@@ -1,26 +1,26 @@
 findings AS (
   SELECT
 {%- for column in query.groups %}
-    {{ column.alias }},
+    {{ column }},
 {%- endfor %}
     count(*) AS "count",
     max(in_window) AS peak,
-{%- if query.unique.is_some() %}
+{%- if query.unique %}
     max(distinct_in_window) AS distinct_peak,
 {%- endif %}
     min("eventTime") AS first_event,
     max("eventTime") AS last_event,
     min("eventTime") FILTER (WHERE reached) AS trigger_time,
-    array_agg("eventID" ORDER BY "eventID") AS event_ids,
+    array_agg("eventID") AS event_ids,
     first_value("eventID" ORDER BY "eventTime", "eventID") AS first_event_id,
     array_agg(DISTINCT "sourceIPAddress") FILTER (WHERE "sourceIPAddress" IS NOT NULL) AS source_ips,
     array_agg(DISTINCT "userAgent") FILTER (WHERE "userAgent" IS NOT NULL) AS user_agents,
     array_agg(DISTINCT "awsRegion") FILTER (WHERE "awsRegion" IS NOT NULL) AS regions
 {%- for column in query.listed %},
-    array_agg(DISTINCT {{ column.alias }}) FILTER (WHERE {{ column.alias }} IS NOT NULL) AS {{ column.alias }}
+    array_agg(DISTINCT {{ column }}) FILTER (WHERE {{ column }} IS NOT NULL) AS {{ column }}
 {%- endfor %}
 {%- for column in query.told %},
-    first_value({{ column.alias }} ORDER BY "eventTime", "eventID") FILTER (WHERE reached) AS {{ column.alias }}
+    first_value({{ column }} ORDER BY "eventTime", "eventID") FILTER (WHERE reached) AS {{ column }}
 {%- endfor %}
   FROM bursts
   GROUP BY {{ query.by_burst() }}

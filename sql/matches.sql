@@ -1,36 +1,37 @@
 matches AS (
-  -- The records that satisfy the rule, each eventID once.
+  -- The records that satisfy the rule, each eventID once: of copies that differ, always the same one.
   SELECT *
   FROM (
     SELECT
       *,
       row_number() OVER (
-        PARTITION BY "eventID"
-        ORDER BY "eventTime"{% for column in query.columns() %}, {{ column.alias }}{% endfor %}{% if query.unique.is_some() %}, counted{% endif %}, "sourceIPAddress", "userAgent", "awsRegion"
+        PARTITION BY {% if query.records.is_none() %}rule, {% endif %}"eventID"
+        ORDER BY "eventTime", {{ query.fingerprint() }}
       ) AS copy
+{%- if let Some(records) = query.records %}
     FROM (
       SELECT
         "eventTime",
         coalesce("eventID", "contentID") AS "eventID",
-{%- for column in query.columns() %}
+{%- for column in records.columns %}
         {{ column.expression }} AS {{ column.alias }},
 {%- endfor %}
-{%- if let Some(unique) = query.unique %}
-        {{ unique }} AS counted,
-{%- endif %}
         "sourceIPAddress",
         "userAgent",
         "awsRegion"
       FROM cloudtrail
       WHERE "eventTime" IS NOT NULL
-{%- if let Some(instant) = query.read_from %}
+{%- if let Some(instant) = records.from %}
         AND "eventTime" >= {{ instant }}
 {%- endif %}
-{%- if let Some(instant) = query.read_to %}
+{%- if let Some(instant) = records.to %}
         AND "eventTime" < {{ instant }}
 {%- endif %}
-        AND {{ query.predicate }}
+        AND {{ records.predicate }}
     )
+{%- else %}
+    FROM matched
+{%- endif %}
   )
   WHERE copy = 1
 )

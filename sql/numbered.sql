@@ -1,4 +1,4 @@
-{%- if query.unique.is_some() -%}
+{%- if query.unique -%}
 firsts AS (
   -- Whether this match is the first in its window with its value.
   SELECT

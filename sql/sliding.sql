@@ -2,52 +2,44 @@
 -- Spans that share a match are one burst, and one row of the result.
 WITH {% include "matches.sql" %},
 counted AS (
-  -- in_window: matches in the span that ends here. Frames hold both their ends, and two
-  -- events exactly one period apart are not within it: so they reach 1 us less.
+  -- in_window: matches less than a period older than this one, and this one.
   SELECT
     *,
-    count(*) OVER ({{ query.partition("") }}ORDER BY "eventTime" RANGE BETWEEN {{ query.reach }} PRECEDING AND CURRENT ROW) AS in_window,
-{%- if query.unique.is_some() %}
-    distinct_within(counted, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS distinct_in_window
-{%- else %}
-    lag("eventTime", {{ query.back }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS threshold_back
+{%- if query.unique %}
+    distinct_within(counted, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS distinct_in_window,
 {%- endif %}
+    matches_within("eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS in_window
   FROM matches
 ),
 reaching AS (
   -- reached: whether this match makes the span that ends with it hold the threshold.
-  SELECT
-    *,
-{%- if query.unique.is_some() %}
-    distinct_in_window >= {{ query.threshold }} AS reached
-{%- else %}
-    coalesce(threshold_back > "eventTime" - {{ query.period }}, FALSE) AS reached
-{%- endif %}
+  SELECT *, {% if query.unique %}distinct_in_window{% else %}in_window{% endif %} >= {{ query.threshold }} AS reached
   FROM counted
 ),
 spans AS (
-  -- fires_at: the end of the first full span that this match belongs to.
+  -- fires_at: when a span that ends at or after this match first holds the threshold.
   SELECT
     *,
-    min(CASE WHEN reached THEN "eventTime" END)
-      OVER ({{ query.partition("") }}ORDER BY "eventTime" RANGE BETWEEN CURRENT ROW AND {{ query.reach }} FOLLOWING) AS fires_at
+    latest(CASE WHEN reached THEN "eventTime" END) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC) AS fires_at
   FROM reaching
 ),
-starts AS (
-  -- A burst goes on while some full span holds both this match and the one before it.
+ends AS (
+  -- That span holds this match where it ends within the period. The burst goes on with the next
+  -- match where the span in which that one fires holds this match too.
   SELECT
     *,
     CASE
-      WHEN fires_at < lag("eventTime") OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") + {{ query.period }} THEN 0
+      WHEN lag(fires_at) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC) < "eventTime" + {{ query.period }} THEN 0
       ELSE 1
-    END AS starts
+    END AS ends
   FROM spans
-  WHERE fires_at IS NOT NULL
+  WHERE fires_at < "eventTime" + {{ query.period }}
 ),
 bursts AS (
+  -- burst: its number, counted from the last.
   SELECT
     *,
-    sum(starts) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID" ROWS UNBOUNDED PRECEDING) AS burst
-  FROM starts
+    sum(ends) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC ROWS UNBOUNDED PRECEDING) AS burst
+  FROM ends
 ),
 {% include "findings.sql" %}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::config::Dialect;
@@ -19,7 +20,7 @@ use crate::lake::Lake;
 use crate::store;
 use crate::time::Range;
 
-mod functions;
+pub mod functions;
 mod ip_functions;
 mod json_functions;
 pub mod lake_table;
@@ -33,6 +34,9 @@ use raw_table::RawScan;
 /// part, so with more partitions than this allows none of them could hold a batch. Scans run on
 /// all threads regardless.
 const MEMORY_OF_PARTITION: usize = 32 << 20;
+
+/// Rows in a batch of a query.
+const BATCH_ROWS: usize = 2_048;
 
 /// How queries use the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +53,8 @@ impl Resources {
     fn session(&self) -> Result<SessionContext, DataFusionError> {
         // Not one partition for many scans: the engine would sort each scan's rows and merge them.
         let partitions = (self.memory / MEMORY_OF_PARTITION).max(2).min(self.threads.max(1));
-        let mut config = SessionConfig::new().with_target_partitions(partitions);
+        // A merge of sorted runs holds two batches of each run and cannot spill them.
+        let mut config = SessionConfig::new().with_target_partitions(partitions).with_batch_size(BATCH_ROWS);
         let options = config.options_mut();
         options.execution.sort_spill_reservation_bytes = MEMORY_OF_PARTITION / 16;
         // Column names carry CloudTrail's case, and so does SQL.
@@ -69,14 +74,19 @@ impl Resources {
         Ok(context)
     }
 
-    /// Runs `sql` with `table` as the table `cloudtrail`.
-    pub async fn run(&self, table: Arc<dyn TableProvider>, sql: &str) -> Result<Vec<RecordBatch>, DataFusionError> {
+    /// Runs `sql` with `table` under the name `name`.
+    pub async fn run(
+        &self,
+        name: &str,
+        table: Arc<dyn TableProvider>,
+        sql: &str,
+    ) -> Result<Vec<RecordBatch>, DataFusionError> {
         let context = self.session()?;
-        context.register_table("cloudtrail", table)?;
+        context.register_table(name, table)?;
         context.sql(sql).await?.collect().await
     }
 
-    /// The plan that [`Resources::run`] would run, as text.
+    /// The plan of `sql` with `table` as the table `cloudtrail`, as text.
     pub async fn plan(&self, table: Arc<dyn TableProvider>, sql: &str) -> Result<String, DataFusionError> {
         let context = self.session()?;
         context.register_table("cloudtrail", table)?;
@@ -85,9 +95,9 @@ impl Resources {
     }
 }
 
-/// Records in memory as a table.
-pub fn memory_table(batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    Ok(Arc::new(MemTable::try_new(event::schema(), vec![batches])?))
+/// Rows in memory as a table.
+pub fn memory_table(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
 }
 
 /// A raw trail as a table that is decoded as it is read.

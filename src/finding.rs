@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::rule::{Rule, TitlePart, WindowKind};
+use crate::sql::layout::{self, Layout};
 use crate::store::hex;
 use crate::{sql, time};
 
@@ -79,13 +80,30 @@ pub struct Finding {
     order: (i64, String, Vec<Option<String>>, WindowKind),
 }
 
-/// The findings of `rule` in the rows of its query.
-pub fn from_rows(rule: &Rule, rows: &[RecordBatch]) -> Result<Vec<Finding>, Error> {
-    let mut findings = Vec::new();
+/// A rule and where its findings lie in the rows of a query.
+#[derive(Debug, Clone)]
+pub struct Told<'r> {
+    /// The rule.
+    pub rule: &'r Rule,
+    /// The columns.
+    pub layout: Layout,
+}
+
+/// For each of some rules its findings in the rows of a query. Where there are several, the rows tell
+/// theirs by its place.
+pub fn from_rows(told: &[Told<'_>], rows: &[RecordBatch]) -> Result<Vec<Vec<Finding>>, Error> {
+    let mut findings = vec![Vec::new(); told.len()];
     for batch in rows {
         let table = Rows { batch };
         for row in 0..batch.num_rows() {
-            findings.push(table.finding(rule, row)?);
+            let number = match batch.column_by_name(layout::RULE) {
+                Some(_) => usize::try_from(table.count(layout::RULE, row)?).ok(),
+                None => Some(0),
+            };
+            match number.and_then(|number| Some((told.get(number)?, findings.get_mut(number)?))) {
+                Some((told, findings)) => findings.push(table.finding(told, row)?),
+                None => return Err(Error::Internal("a finding of no rule".to_owned())),
+            }
         }
     }
     Ok(findings)
@@ -101,15 +119,16 @@ struct Rows<'b> {
 }
 
 impl Rows<'_> {
-    fn finding(&self, rule: &Rule, row: usize) -> Result<Finding, Error> {
-        let values = rule.group_by.iter().map(|field| self.text(&sql::group_column(field), row));
+    fn finding(&self, told: &Told<'_>, row: usize) -> Result<Finding, Error> {
+        let Told { rule, layout } = told;
+        let values = layout.group.iter().map(|name| self.text(name, row));
         let group: Vec<Option<String>> = values.collect::<Result<_, _>>()?;
         let (first, last) = (self.instant("first_event", row)?, self.instant("last_event", row)?);
         let first_id = self.text("first_event_id", row)?.unwrap_or_default();
         let pairs = rule.group_by.iter().zip(&group);
         let mut context = Map::new();
-        for (name, field) in &rule.context {
-            let text = self.text(&sql::context_column(name), row)?;
+        for ((name, field), column) in rule.context.iter().zip(&layout.context) {
+            let text = self.text(column, row)?;
             let json = sql::expression::is_json(field);
             let value = text.map_or(Value::Null, |text| {
                 let parsed = json.then(|| serde_json::from_str(&text).ok()).flatten();
@@ -118,15 +137,15 @@ impl Rows<'_> {
             context.insert(name.clone(), value);
         }
         let mut summary = Map::new();
-        for field in &rule.summary {
-            summary.insert(field.to_string(), Value::from(self.texts(&sql::summary_column(field), row)?));
+        for (field, column) in rule.summary.iter().zip(&layout.summary) {
+            summary.insert(field.to_string(), Value::from(self.texts(column, row)?));
         }
         let distinct = rule.unique.as_ref().map(|_| self.count("distinct_peak", row)).transpose()?;
         Ok(Finding {
             finding_id: identity(rule, &group, first, &first_id),
             rule_id: rule.id.clone(),
-            title: self.title(rule, row)?,
-            severity: self.severity(rule, row)?,
+            title: self.title(told, row)?,
+            severity: self.severity(told, row)?,
             alert: rule.alert,
             mitre: rule.mitre().to_vec(),
             window: rule.window.kind.to_string(),
@@ -152,22 +171,23 @@ impl Rows<'_> {
         })
     }
 
-    fn title(&self, rule: &Rule, row: usize) -> Result<String, Error> {
-        let mut title = String::new();
-        for part in &rule.title {
-            match part {
-                TitlePart::Text(text) => title.push_str(text),
-                TitlePart::Field(field) => {
-                    let value = self.text(&sql::title_column(field), row)?;
-                    title.push_str(value.as_deref().unwrap_or(NO_VALUE));
-                }
-            }
+    fn title(&self, Told { rule, layout }: &Told<'_>, row: usize) -> Result<String, Error> {
+        let mut values = Vec::new();
+        for (field, column) in rule.title_fields().into_iter().zip(&layout.title) {
+            values.push((field, self.text(column, row)?));
         }
-        Ok(title)
+        let part = |part: &TitlePart| match part {
+            TitlePart::Text(text) => text.clone(),
+            TitlePart::Field(named) => {
+                let value = values.iter().find(|(field, _)| *field == named).and_then(|(_, value)| value.clone());
+                value.unwrap_or_else(|| NO_VALUE.to_owned())
+            }
+        };
+        Ok(rule.title.iter().map(part).collect())
     }
 
-    fn severity(&self, rule: &Rule, row: usize) -> Result<String, Error> {
-        let dynamic = if rule.dynamic_severities.is_empty() { None } else { self.text(sql::SEVERITY, row)? };
+    fn severity(&self, Told { rule, layout }: &Told<'_>, row: usize) -> Result<String, Error> {
+        let dynamic = layout.severity.as_ref().map(|column| self.text(column, row)).transpose()?.flatten();
         Ok(dynamic.unwrap_or_else(|| rule.severity.to_string()))
     }
 

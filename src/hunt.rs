@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::array::{AsArray as _, RecordBatch};
-use arrow::compute;
 use arrow::datatypes::Int64Type;
 use datafusion::catalog::TableProvider;
 
@@ -12,14 +11,19 @@ use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event;
 use crate::event::batch::BatchBuilder;
-use crate::finding::{self, Finding};
+use crate::finding::{self, Finding, Told};
 use crate::lake::Lake;
 use crate::raw::envelope::Record;
 use crate::raw::json;
 use crate::rule::{Rule, RuleTest, WindowKind};
-use crate::sql::{self, candidates};
+use crate::sql;
+use crate::sql::layout::Layout;
 use crate::time::{DAY, Range};
 use crate::trail::Sieve;
+
+mod matched;
+
+use matched::Matched;
 
 /// How far back is looked for a pause before the whole past is read, in microseconds.
 const FAR_BACK: i64 = 1_000 * DAY;
@@ -50,27 +54,28 @@ pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range:
         (Data::Lake(lake), rules) => {
             let read = rules.iter().map(|rule| Reach::first(rule).around(range)).reduce(Range::union).unwrap_or(range);
             let table = engine::lake_table(lake, read, resources.threads)?;
-            let matched = Matched::scan(resources, table, rules, read, "the lake").await?;
-            for (index, rule) in rules.iter().enumerate() {
-                match matched.attempt(resources, index, rule, range, read).await? {
-                    Attempt::Whole(found) => findings.extend(found),
-                    Attempt::Short(reach) => findings.extend(in_lake(resources, lake, rule, range, reach).await?),
-                }
+            let outcome =
+                Matched::scan(resources, table, rules, read, "the lake").await?.hunt(resources, range).await?;
+            findings.extend(outcome.findings);
+            for rule in outcome.short.into_iter().filter_map(|number| rules.get(number)) {
+                findings.extend(in_lake(resources, lake, rule, range, Reach::first(rule).further()).await?);
             }
         }
         (Data::Raw(scan), rules) => {
-            let read = everything_ahead(rules, range);
-            let table =
-                engine::raw_table(scan, resources.threads).map_err(|error| Error::query("the raw trail", error))?;
+            let read = kept_of_raw(rules, range);
+            let failed = |error| Error::query("the raw trail", error);
+            let table = engine::raw_table(scan, resources.threads).map_err(failed)?;
             let matched = Matched::scan(resources, table, rules, read, "the raw trail").await?;
-            for (index, rule) in rules.iter().enumerate() {
-                findings.extend(matched.attempt(resources, index, rule, range, read).await?.whole());
-            }
+            findings.extend(matched.hunt(resources, range).await?.findings);
         }
         (Data::Memory(batches), rules) => {
-            for rule in rules {
-                let table = memory_table(batches.clone(), rule)?;
-                findings.extend(attempt(resources, table, rule, range, Range::default()).await?.whole());
+            let failed = |error| Error::query("records in memory", error);
+            let table = engine::memory_table(event::schema(), batches.clone()).map_err(failed)?;
+            if let [rule] = rules {
+                findings.extend(attempt(resources, table, rule, range, Range::default()).await?.unwrap_or_default());
+            } else {
+                let matched = Matched::scan(resources, table, rules, Range::default(), "records in memory").await?;
+                findings.extend(matched.hunt(resources, range).await?.findings);
             }
         }
     }
@@ -80,7 +85,7 @@ pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range:
 
 /// What is kept of a raw pass. Every object is decoded, whatever the range; so what matches after it
 /// may as well be kept, and for `dedup` what matches before it too.
-fn everything_ahead(rules: &[Rule], range: Range) -> Range {
+fn kept_of_raw(rules: &[Rule], range: Range) -> Range {
     let past = rules.iter().map(|rule| match rule.window.kind {
         WindowKind::Dedup => Reach { back: None, ahead: 0 },
         WindowKind::Sliding | WindowKind::Tumbling => Reach::first(rule),
@@ -111,35 +116,17 @@ impl Reach {
         }
     }
 
-    fn further_back(self) -> Reach {
-        Reach { back: self.back.map(|back| back.saturating_mul(4)).filter(|back| *back < FAR_BACK), ..self }
-    }
-
-    fn further_ahead(self) -> Reach {
-        Reach { ahead: self.ahead.saturating_mul(4), ..self }
+    /// More, where that did not suffice.
+    fn further(self) -> Reach {
+        Reach {
+            back: self.back.map(|back| back.saturating_mul(4)).filter(|back| *back < FAR_BACK),
+            ahead: self.ahead.saturating_mul(4),
+        }
     }
 
     fn around(self, range: Range) -> Range {
         let from = range.from.zip(self.back).map(|(from, back)| from.saturating_sub(back));
         Range { from, to: range.to.map(|to| to.saturating_add(self.ahead)) }
-    }
-}
-
-/// What came of a hunt over a limited reading.
-enum Attempt {
-    /// The findings.
-    Whole(Vec<Finding>),
-    /// More must be read, as much as this.
-    Short(Reach),
-}
-
-impl Attempt {
-    /// The findings of a hunt over all there is.
-    fn whole(self) -> Vec<Finding> {
-        match self {
-            Attempt::Whole(findings) => findings,
-            Attempt::Short(_) => Vec::new(),
-        }
     }
 }
 
@@ -154,94 +141,45 @@ async fn in_lake(
         let read = reach.around(range);
         let table = engine::lake_table(lake, read, resources.threads)?;
         match attempt(resources, table, rule, range, read).await? {
-            Attempt::Whole(findings) => return Ok(findings),
-            Attempt::Short(further) => reach = further,
+            Some(findings) => return Ok(findings),
+            None => reach = reach.further(),
         }
     }
 }
 
-/// Hunts in `table`, which holds the records with a time in `read`.
+/// The findings in `table`, which holds the records with a time in `read`; nothing where that is
+/// too little to tell.
 async fn attempt(
     resources: &Resources,
     table: Arc<dyn TableProvider>,
     rule: &Rule,
     range: Range,
     read: Range,
-) -> Result<Attempt, Error> {
-    let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
-    let period = rule.window.period.micros();
-    let reach = Reach {
-        back: range.from.zip(read.from).map(|(from, begin)| from - begin),
-        ahead: range.to.zip(read.to).map_or(0, |(to, end)| end - to),
+) -> Result<Option<Vec<Finding>>, Error> {
+    let run = |sql: String| {
+        let table = Arc::clone(&table);
+        let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
+        async move { resources.run("cloudtrail", table, &sql).await.map_err(failed) }
     };
     if let (WindowKind::Dedup, Some(from), Some(_)) = (rule.window.kind, range.from, read.from) {
-        let rows = resources.run(Arc::clone(&table), &sql::unanchored(rule, from, read)?).await.map_err(failed)?;
-        let count = |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>();
-        if rows.iter().map(count).sum::<i64>() > 0 {
-            return Ok(Attempt::Short(reach.further_back()));
+        let rows = run(sql::unanchored(rule, from, read)?).await?;
+        let unanchored =
+            |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().iter().any(|n| *n > 0);
+        if rows.iter().any(unanchored) {
+            return Ok(None);
         }
     }
-    let rows = resources.run(table, &sql::hunt(rule, range, read)?).await.map_err(failed)?;
-    let findings = finding::from_rows(rule, &rows)?;
-    let cut = |end: i64| findings.iter().any(|finding| finding.last_instant >= end - period);
-    if rule.window.kind == WindowKind::Sliding && read.to.is_some_and(cut) {
-        return Ok(Attempt::Short(reach.further_ahead()));
-    }
-    Ok(Attempt::Whole(findings))
+    let rows = run(sql::hunt(rule, range, read)?).await?;
+    let told = Told { rule, layout: Layout::of(rule) };
+    let findings = finding::from_rows(&[told], &rows)?.concat();
+    Ok((!is_cut(rule, &findings, read)).then_some(findings))
 }
 
-fn memory_table(batches: Vec<RecordBatch>, rule: &Rule) -> Result<Arc<dyn TableProvider>, Error> {
-    engine::memory_table(batches).map_err(|error| Error::query(format!("rule `{}`", rule.id), error))
-}
-
-/// The records that any of some rules matches, from one scan.
-struct Matched {
-    /// The columns of records, then a flag for each rule.
-    batches: Vec<RecordBatch>,
-}
-
-impl Matched {
-    async fn scan(
-        resources: &Resources,
-        table: Arc<dyn TableProvider>,
-        rules: &[Rule],
-        read: Range,
-        what: &str,
-    ) -> Result<Matched, Error> {
-        let batches = resources.run(table, &candidates::text(rules, read)).await;
-        Ok(Matched { batches: batches.map_err(|error| Error::query(what, error))? })
-    }
-
-    /// Hunts for the rule at `index` in what it matched.
-    async fn attempt(
-        &self,
-        resources: &Resources,
-        index: usize,
-        rule: &Rule,
-        range: Range,
-        read: Range,
-    ) -> Result<Attempt, Error> {
-        let batches = self.of(index).map_err(|error| Error::query(format!("rule `{}`", rule.id), error.into()))?;
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if rows < usize::try_from(rule.window.threshold.get()).unwrap_or(usize::MAX) {
-            return Ok(Attempt::Whole(Vec::new()));
-        }
-        attempt(resources, memory_table(batches, rule)?, rule, range, read).await
-    }
-
-    fn of(&self, index: usize) -> Result<Vec<RecordBatch>, arrow::error::ArrowError> {
-        let schema = event::schema();
-        let mut batches = Vec::new();
-        for batch in &self.batches {
-            let flags = batch.column(schema.fields().len() + index).as_boolean();
-            if flags.true_count() > 0 {
-                let records =
-                    RecordBatch::try_new(Arc::clone(&schema), batch.columns()[..schema.fields().len()].to_vec())?;
-                batches.push(compute::filter_record_batch(&records, flags)?);
-            }
-        }
-        Ok(batches)
-    }
+/// Whether a burst may go on after what was read: it reaches to within a period of the end.
+fn is_cut(rule: &Rule, findings: &[Finding], read: Range) -> bool {
+    let period = rule.window.period.micros();
+    let near = |end: i64| findings.iter().any(|finding| finding.last_instant >= end - period);
+    rule.window.kind == WindowKind::Sliding && read.to.is_some_and(near)
 }
 
 /// Whether the record of a rule's test matches the rule: whether a hunt with threshold 1 finds it.

@@ -1,42 +1,52 @@
 //! A rule to the SQL that finds its bursts. What is printed is what runs.
+//!
+//! Many rules share a scan: [`candidates`] selects what any of them matches and computes the
+//! columns they need; the same templates then run over the table `matched` of those rows.
 
 use askama::Template as _;
 
 use crate::error::Error;
-use crate::event::{self, Place};
-use crate::rule::{Field, Rule, WindowKind};
+use crate::rule::{Rule, WindowKind};
 use crate::time::Range;
 
 pub mod candidates;
 pub mod expression;
+pub mod layout;
 pub mod predicate;
 pub mod quote;
 
+use layout::Layout;
 use quote::{Ident, Instant, Interval, Literal};
 
-/// A column that the query computes for each match.
+/// A column that a query computes for each match.
 struct Column {
     expression: String,
     alias: Ident,
 }
 
+/// The records of one rule, for a query that reads them itself.
+struct Records {
+    columns: Vec<Column>,
+    predicate: String,
+    from: Option<Instant>,
+    to: Option<Instant>,
+}
+
 /// What the templates are rendered with.
 struct Query {
-    groups: Vec<Column>,
+    /// Where the matches come from; the table `matched` of several rules where there are none.
+    records: Option<Records>,
+    groups: Vec<Ident>,
     /// Told of the match that triggered.
-    told: Vec<Column>,
+    told: Vec<Ident>,
     /// Listed over all matches.
-    listed: Vec<Column>,
-    unique: Option<String>,
-    predicate: String,
-    read_from: Option<Instant>,
-    read_to: Option<Instant>,
+    listed: Vec<Ident>,
+    /// Whether distinct values of the column `counted` are counted.
+    unique: bool,
     trigger_from: Option<Instant>,
     trigger_to: Option<Instant>,
-    reach: Interval,
     period: Interval,
-    threshold: u32,
-    back: u32,
+    threshold: String,
 }
 
 macro_rules! templates {
@@ -64,52 +74,82 @@ struct Anchors {
 }
 
 impl Query {
-    fn new(rule: &Rule, triggers: Range, read: Range) -> Query {
-        let column = |name: String, expression| Column { expression, alias: Ident(name) };
-        let context = rule.context.iter().map(|(name, field)| column(context_column(name), expression::json(field)));
-        let title = rule.title_fields();
-        let title = title.iter().map(|field| column(title_column(field), expression::value(field)));
-        let severity = severity(rule).map(|expression| column(SEVERITY.to_owned(), expression));
-        let threshold = rule.window.threshold.get();
-        Query {
-            groups: rule.group_by.iter().map(|field| column(group_column(field), expression::value(field))).collect(),
-            told: context.chain(title).chain(severity).collect(),
-            listed: rule.summary.iter().map(|field| column(summary_column(field), expression::value(field))).collect(),
-            unique: rule.unique.as_ref().map(expression::value),
+    fn of_rule(rule: &Rule, triggers: Range, read: Range) -> Query {
+        let layout = Layout::of(rule);
+        let columns = expressions(rule)
+            .into_iter()
+            .zip(layout.names())
+            .chain(rule.unique.iter().map(|field| (expression::value(field), layout::COUNTED.to_owned())));
+        let column = |(expression, name): (String, String)| Column { expression, alias: Ident(name) };
+        let records = Records {
+            columns: columns.map(column).collect(),
             predicate: predicate::text(&rule.detection, 0),
-            read_from: read.from.and_then(Instant::bound),
-            read_to: read.to.and_then(Instant::bound),
+            from: read.from.and_then(Instant::bound),
+            to: read.to.and_then(Instant::bound),
+        };
+        Query { records: Some(records), ..Query::over(rule, &layout, rule.window.threshold.to_string(), triggers) }
+    }
+
+    /// A query over rows with the columns of `layout`.
+    fn over(rule: &Rule, layout: &Layout, threshold: String, triggers: Range) -> Query {
+        let idents = |names: &[String]| names.iter().cloned().map(Ident).collect();
+        Query {
+            records: None,
+            groups: idents(&layout.group),
+            told: layout.told().map(Ident).collect(),
+            listed: idents(&layout.summary),
+            unique: rule.unique.is_some(),
             trigger_from: triggers.from.and_then(Instant::bound),
             trigger_to: triggers.to.and_then(Instant::bound),
-            reach: Interval::reach(rule.window.period),
             period: Interval(rule.window.period.micros()),
             threshold,
-            back: threshold - 1,
         }
     }
 
-    /// All that is computed for each match.
-    fn columns(&self) -> impl Iterator<Item = &Column> {
-        self.groups.iter().chain(&self.told).chain(&self.listed)
+    /// What tells copies of a record apart: all that is computed for a match.
+    fn fingerprint(&self) -> String {
+        let Some(records) = &self.records else {
+            return layout::FINGERPRINT.to_owned();
+        };
+        let own = ["sourceIPAddress", "userAgent", "awsRegion"].map(|name| Ident(name.to_owned()).to_string());
+        let columns: Vec<String> = records.columns.iter().map(|column| column.alias.to_string()).chain(own).collect();
+        format!("fingerprint({})", columns.join(", "))
     }
 
     /// `PARTITION BY` the group and `more`, or nothing where there is neither.
     fn partition(&self, more: &str) -> String {
-        let mut names: Vec<String> = self.groups.iter().map(|group| group.alias.to_string()).collect();
+        let mut names: Vec<String> = self.groups.iter().map(ToString::to_string).collect();
         names.extend((!more.is_empty()).then(|| more.to_owned()));
         if names.is_empty() { String::new() } else { format!("PARTITION BY {} ", names.join(", ")) }
     }
 
     /// The group, to group by.
     fn by_group(&self) -> String {
-        self.groups.iter().map(|group| group.alias.to_string()).collect::<Vec<_>>().join(", ")
+        self.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     /// The group and `burst`, to group by.
     fn by_burst(&self) -> String {
-        let names = self.groups.iter().map(|group| group.alias.to_string());
+        let names = self.groups.iter().map(ToString::to_string);
         names.chain(["burst".to_owned()]).collect::<Vec<_>>().join(", ")
     }
+
+    fn render(self, kind: WindowKind) -> Result<String, askama::Error> {
+        match kind {
+            WindowKind::Sliding => Sliding { query: self }.render(),
+            WindowKind::Dedup => Dedup { query: self }.render(),
+            WindowKind::Tumbling => Tumbling { query: self }.render(),
+        }
+    }
+}
+
+/// What a rule's findings need of each match, in the order of [`Layout::names`].
+fn expressions(rule: &Rule) -> Vec<String> {
+    let groups = rule.group_by.iter().map(expression::value);
+    let context = rule.context.iter().map(|(_, field)| expression::json(field));
+    let title = rule.title_fields().into_iter().map(expression::value);
+    let summary = rule.summary.iter().map(expression::value);
+    groups.chain(context).chain(title).chain(severity(rule)).chain(summary).collect()
 }
 
 /// The severity that the dynamic severities give a match; null where none holds.
@@ -124,76 +164,42 @@ fn severity(rule: &Rule) -> Option<String> {
     Some(format!("CASE\n          {}\n        END", cases.join("\n          ")))
 }
 
-/// The name under which a query returns the dynamic severity of the event that triggered.
-pub const SEVERITY: &str = "severity";
-
-/// The name under which a query returns a group's field.
-pub fn group_column(field: &Field) -> String {
-    format!("group.{field}")
-}
-
-/// The name under which a query returns the output field `name`.
-pub fn context_column(name: &str) -> String {
-    format!("context.{name}")
-}
-
-/// The name under which a query returns a field of the title.
-pub fn title_column(field: &Field) -> String {
-    format!("title.{field}")
-}
-
-/// The name under which a query returns the distinct values of a summary field.
-pub fn summary_column(field: &Field) -> String {
-    format!("summary.{field}")
-}
-
 /// The query that finds a rule's bursts with a trigger in `triggers`, in the records whose time
 /// lies in `read`.
 pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> {
-    let query = Query::new(rule, triggers, read);
-    let text = match rule.window.kind {
-        WindowKind::Sliding => Sliding { query }.render(),
-        WindowKind::Dedup => Dedup { query }.render(),
-        WindowKind::Tumbling => Tumbling { query }.render(),
-    };
-    text.map_err(|error| unrendered(rule, &error))
+    Query::of_rule(rule, triggers, read).render(rule.window.kind).map_err(|error| unrendered(&rule.id, &error))
+}
+
+/// The query that finds the bursts of several rules with the window of `rule`, a trigger in
+/// `triggers`, and their matches in the table `matched` with the columns of `layout`.
+pub fn hunt_matched(rule: &Rule, layout: &Layout, triggers: Range) -> Result<String, Error> {
+    let query = Query::over(rule, layout, layout::THRESHOLD.to_owned(), triggers);
+    query.render(rule.window.kind).map_err(|error| unrendered(&rule.id, &error))
 }
 
 /// The query that counts the groups of a `dedup` rule whose windows cannot be told at `from` from
 /// the records that were read: those with a match within a period before it and no pause of a
 /// period in all that was read before it.
 pub fn unanchored(rule: &Rule, from: i64, read: Range) -> Result<String, Error> {
+    let query = Query::of_rule(rule, Range::default(), Range { from: read.from, to: Some(from) });
+    anchors(rule, query, from, read)
+}
+
+/// As [`unanchored`], for each of several rules whose matches before `from` are in `matched`.
+pub fn unanchored_matched(rule: &Rule, layout: &Layout, from: i64, read: Range) -> Result<String, Error> {
+    anchors(rule, Query::over(rule, layout, layout::THRESHOLD.to_owned(), Range::default()), from, read)
+}
+
+fn anchors(rule: &Rule, query: Query, from: i64, read: Range) -> Result<String, Error> {
     let period = rule.window.period.micros();
     let anchors = Anchors {
-        query: Query::new(rule, Range::default(), Range { from: read.from, to: Some(from) }),
+        query,
         certain_from: read.from.and_then(|begin| Instant::bound(begin.saturating_add(period))),
         open_after: Instant::bound(from.saturating_sub(period)),
     };
-    anchors.render().map_err(|error| unrendered(rule, &error))
+    anchors.render().map_err(|error| unrendered(&rule.id, &error))
 }
 
-fn unrendered(rule: &Rule, error: &askama::Error) -> Error {
-    Error::Internal(format!("the SQL of `{}`: {error}", rule.id))
-}
-
-/// The columns that the SQL of `rule` reads.
-fn columns_read(rule: &Rule) -> Vec<&'static str> {
-    let mut columns =
-        vec![event::EVENT_TIME, event::EVENT_ID, event::CONTENT_ID, "sourceIPAddress", "userAgent", "awsRegion"];
-    let mut add = |field: &Field| match field {
-        Field::Account => columns.extend(["recipientAccountId", "userIdentity.accountId"]),
-        Field::Actor => columns.extend(expression::ACTOR_COLUMNS),
-        Field::Element(_) => {}
-        Field::Path(_) => match field.place() {
-            Some(Place::Column(name, _)) => columns.push(name),
-            Some(Place::Below { column, hot, .. }) => columns.extend([column].into_iter().chain(hot)),
-            Some(Place::Time) | None => {}
-        },
-    };
-    rule.detection.fields(&mut add);
-    rule.dynamic_severities.iter().for_each(|(_, condition)| condition.fields(&mut add));
-    rule.group_by.iter().chain(&rule.unique).chain(&rule.summary).for_each(&mut add);
-    rule.title_fields().into_iter().for_each(&mut add);
-    rule.context.iter().for_each(|(_, field)| add(field));
-    columns
+fn unrendered(id: &str, error: &askama::Error) -> Error {
+    Error::Internal(format!("the SQL of `{id}`: {error}"))
 }

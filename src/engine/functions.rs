@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
 use datafusion_functions_nested as nested;
+use sha2::{Digest as _, Sha256};
 
 use super::{ip_functions, json_functions, window_functions};
 
@@ -24,6 +25,7 @@ pub(super) fn register(context: &SessionContext) {
     for function in lists {
         context.register_udf(Arc::unwrap_or_clone(function));
     }
+    context.register_udf(fingerprint());
     json_functions::register(context);
     ip_functions::register(context);
     window_functions::register(context);
@@ -61,6 +63,39 @@ fn constant<'a>(name: &str, argument: &'a ColumnarValue) -> Result<&'a str> {
         },
         ColumnarValue::Array(_) => exec_err!("{name}: a constant text is expected, not a column"),
     }
+}
+
+/// `fingerprint(text, …)`: a number that is the same for the same texts, and rarely for others.
+fn fingerprint() -> ScalarUDF {
+    let call = |arguments: &[ColumnarValue]| {
+        let columns = ColumnarValue::values_to_arrays(arguments)?;
+        Ok(ColumnarValue::Array(Arc::new(fingerprints(&columns)?)))
+    };
+    ScalarUDF::from(SimpleScalarUDF::new_with_signature(
+        "fingerprint",
+        Signature::variadic(vec![DataType::Utf8], Volatility::Immutable),
+        DataType::Int64,
+        Arc::new(call),
+    ))
+}
+
+/// For each row of some columns of text, a number that is the same for the same texts.
+pub fn fingerprints(columns: &[ArrayRef]) -> Result<Int64Array> {
+    let texts = columns.iter().map(|column| column.as_string_opt::<i32>().ok_or_else(|| not_text(column)));
+    let texts: Vec<&StringArray> = texts.collect::<Result<_>>()?;
+    let rows = texts.first().map_or(0, |column| column.len());
+    let of_row = |row| {
+        let mut state = Sha256::new();
+        for column in &texts {
+            let text = column.is_valid(row).then(|| column.value(row));
+            // A length before each text keeps apart what lies in different columns.
+            state.update(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+            state.update(text.unwrap_or_default());
+        }
+        let digest: [u8; 32] = state.finalize().into();
+        digest.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
+    };
+    Ok((0..rows).map(of_row).collect())
 }
 
 /// The truth of `test` for each text; null for null.

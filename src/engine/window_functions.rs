@@ -1,9 +1,11 @@
-//! Window functions that SQL cannot say: they keep state from one row of a group to the next.
+//! Window functions that SQL cannot say, or that the engine would not stream: they keep state from
+//! one row of a group to the next.
 //!
-//! Both see the rows of a partition once and in order, and need nothing but the state, so the
-//! engine streams them.
+//! They see the rows of a partition once and in order, and need nothing but the state.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,16 +21,27 @@ use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 
 pub(super) fn register(context: &SessionContext) {
-    context.register_udwf(WindowUDF::from(DedupWindow::default()));
-    context.register_udwf(WindowUDF::from(DistinctWithin::default()));
-}
-
-fn time_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let period = DataType::Interval(IntervalUnit::MonthDayNano);
+    let functions = [
+        Streamed::new("dedup_window", vec![time.clone(), period.clone()], time.clone(), |arguments| {
+            Ok(Box::new(OpenWindow { period: period_of(arguments, 1)?, opened: None }))
+        }),
+        Streamed::new("matches_within", vec![time.clone(), period.clone()], DataType::Int64, |arguments| {
+            Ok(Box::new(Matches { period: period_of(arguments, 1)?, recent: VecDeque::new() }))
+        }),
+        Streamed::new("distinct_within", vec![DataType::Utf8, time.clone(), period], DataType::Int64, |arguments| {
+            Ok(Box::new(Values { period: period_of(arguments, 2)?, recent: VecDeque::new(), counts: HashMap::new() }))
+        }),
+        Streamed::new("latest", vec![time.clone()], time, |_| Ok(Box::new(Latest { time: None }))),
+    ];
+    for function in functions {
+        context.register_udwf(WindowUDF::from(function));
+    }
 }
 
 /// The length that the argument at `index` gives, in microseconds.
-fn period(arguments: &PartitionEvaluatorArgs<'_>, index: usize) -> Result<i64> {
+fn period_of(arguments: &PartitionEvaluatorArgs<'_>, index: usize) -> Result<i64> {
     let literal = arguments.input_exprs().get(index).and_then(|expression| expression.downcast_ref::<Literal>());
     match literal.map(Literal::value) {
         Some(ScalarValue::IntervalMonthDayNano(Some(length))) if length.months == 0 => {
@@ -38,30 +51,66 @@ fn period(arguments: &PartitionEvaluatorArgs<'_>, index: usize) -> Result<i64> {
     }
 }
 
-fn instant(times: &ArrayRef, row: usize) -> Result<i64> {
+/// The time in an argument.
+fn time_in(times: &ArrayRef, row: usize) -> Result<Option<i64>> {
     match times.as_primitive_opt::<TimestampMicrosecondType>() {
-        Some(times) if times.is_valid(row) => Ok(times.value(row)),
-        _ => exec_err!("a time is expected"),
+        Some(times) => Ok(times.is_valid(row).then(|| times.value(row))),
+        None => exec_err!("a time is expected, not {}", times.data_type()),
     }
 }
 
-/// `dedup_window(time, period)`: when the window opened that the row is in. A row opens one where it
-/// is the group's first, or lies a period or more after the last one opened.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct DedupWindow {
+fn known_time_in(times: &ArrayRef, row: usize) -> Result<i64> {
+    time_in(times, row)?.map_or_else(|| exec_err!("the time must not be null"), Ok)
+}
+
+fn scalar_time(time: Option<i64>) -> ScalarValue {
+    ScalarValue::TimestampMicrosecond(time, Some("UTC".into()))
+}
+
+fn scalar_count(count: usize) -> ScalarValue {
+    ScalarValue::Int64(i64::try_from(count).ok())
+}
+
+/// What a function keeps of a partition's rows so far.
+trait State: fmt::Debug + Send {
+    /// The function's value at the next row.
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue>;
+}
+
+type Start = fn(&PartitionEvaluatorArgs<'_>) -> Result<Box<dyn State>>;
+
+/// A window function with a state.
+#[derive(Debug)]
+struct Streamed {
+    name: &'static str,
     signature: Signature,
+    returns: DataType,
+    start: Start,
 }
 
-impl Default for DedupWindow {
-    fn default() -> Self {
-        let takes = vec![time_type(), DataType::Interval(IntervalUnit::MonthDayNano)];
-        DedupWindow { signature: Signature::exact(takes, Volatility::Immutable) }
+impl Streamed {
+    fn new(name: &'static str, takes: Vec<DataType>, returns: DataType, start: Start) -> Streamed {
+        Streamed { name, signature: Signature::exact(takes, Volatility::Immutable), returns, start }
     }
 }
 
-impl WindowUDFImpl for DedupWindow {
-    fn name(&self) -> &'static str {
-        "dedup_window"
+impl PartialEq for Streamed {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Streamed {}
+
+impl Hash for Streamed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl WindowUDFImpl for Streamed {
+    fn name(&self) -> &str {
+        self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -69,11 +118,11 @@ impl WindowUDFImpl for DedupWindow {
     }
 
     fn field(&self, arguments: WindowUDFFieldArgs<'_>) -> Result<FieldRef> {
-        Ok(Arc::new(Field::new(arguments.name(), time_type(), false)))
+        Ok(Arc::new(Field::new(arguments.name(), self.returns.clone(), true)))
     }
 
     fn partition_evaluator(&self, arguments: PartitionEvaluatorArgs<'_>) -> Result<Box<dyn PartitionEvaluator>> {
-        Ok(Box::new(OpenWindow { period: period(&arguments, 1)?, opened: None }))
+        Ok(Box::new(Evaluator { state: (self.start)(&arguments)? }))
     }
 
     fn limit_effect(&self, _arguments: &[Arc<dyn PhysicalExpr>]) -> LimitEffect {
@@ -82,20 +131,13 @@ impl WindowUDFImpl for DedupWindow {
 }
 
 #[derive(Debug)]
-struct OpenWindow {
-    period: i64,
-    opened: Option<i64>,
+struct Evaluator {
+    state: Box<dyn State>,
 }
 
-impl PartitionEvaluator for OpenWindow {
+impl PartitionEvaluator for Evaluator {
     fn evaluate(&mut self, arguments: &[ArrayRef], range: &Range<usize>) -> Result<ScalarValue> {
-        let [times, ..] = arguments else {
-            return exec_err!("dedup_window takes a time and a period");
-        };
-        let time = instant(times, range.start)?;
-        let opened = self.opened.filter(|opened| time.saturating_sub(*opened) < self.period).unwrap_or(time);
-        self.opened = Some(opened);
-        Ok(ScalarValue::TimestampMicrosecond(Some(opened), Some("UTC".into())))
+        self.state.next(arguments, range.start)
     }
 
     fn supports_bounded_execution(&self) -> bool {
@@ -107,42 +149,40 @@ impl PartitionEvaluator for OpenWindow {
     }
 }
 
-/// `distinct_within(value, time, period)`: how many distinct values the rows so far hold that are
-/// less than a period older. Null is no value.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct DistinctWithin {
-    signature: Signature,
+/// `dedup_window(time, period)`: when the window opened that the row is in. A row opens one where it
+/// is the group's first, or lies a period or more after the last one opened.
+#[derive(Debug)]
+struct OpenWindow {
+    period: i64,
+    opened: Option<i64>,
 }
 
-impl Default for DistinctWithin {
-    fn default() -> Self {
-        let takes = vec![DataType::Utf8, time_type(), DataType::Interval(IntervalUnit::MonthDayNano)];
-        DistinctWithin { signature: Signature::exact(takes, Volatility::Immutable) }
-    }
-}
-
-impl WindowUDFImpl for DistinctWithin {
-    fn name(&self) -> &'static str {
-        "distinct_within"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn field(&self, arguments: WindowUDFFieldArgs<'_>) -> Result<FieldRef> {
-        Ok(Arc::new(Field::new(arguments.name(), DataType::Int64, false)))
-    }
-
-    fn partition_evaluator(&self, arguments: PartitionEvaluatorArgs<'_>) -> Result<Box<dyn PartitionEvaluator>> {
-        Ok(Box::new(Values { period: period(&arguments, 2)?, recent: VecDeque::new(), counts: HashMap::new() }))
-    }
-
-    fn limit_effect(&self, _arguments: &[Arc<dyn PhysicalExpr>]) -> LimitEffect {
-        LimitEffect::Unknown
+impl State for OpenWindow {
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
+        let time = known_time_in(&arguments[0], row)?;
+        let opened = self.opened.filter(|opened| time.saturating_sub(*opened) < self.period).unwrap_or(time);
+        self.opened = Some(opened);
+        Ok(scalar_time(self.opened))
     }
 }
 
+/// `matches_within(time, period)`: how many of the rows so far are less than a period older than this one, and this one.
+#[derive(Debug)]
+struct Matches {
+    period: i64,
+    recent: VecDeque<i64>,
+}
+
+impl State for Matches {
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
+        let time = known_time_in(&arguments[0], row)?;
+        while self.recent.pop_front_if(|then| time.saturating_sub(*then) >= self.period).is_some() {}
+        self.recent.push_back(time);
+        Ok(scalar_count(self.recent.len()))
+    }
+}
+
+/// `distinct_within(value, time, period)`: how many distinct values these rows hold. Null is no value.
 #[derive(Debug)]
 struct Values {
     period: i64,
@@ -150,12 +190,9 @@ struct Values {
     counts: HashMap<Arc<str>, usize>,
 }
 
-impl PartitionEvaluator for Values {
-    fn evaluate(&mut self, arguments: &[ArrayRef], range: &Range<usize>) -> Result<ScalarValue> {
-        let [values, times, ..] = arguments else {
-            return exec_err!("distinct_within takes a value, a time and a period");
-        };
-        let time = instant(times, range.start)?;
+impl State for Values {
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
+        let time = known_time_in(&arguments[1], row)?;
         while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= self.period) {
             if let Some(count) = self.counts.get_mut(&old) {
                 *count -= 1;
@@ -164,23 +201,29 @@ impl PartitionEvaluator for Values {
                 }
             }
         }
-        let Some(texts) = values.as_string_opt::<i32>() else {
-            return exec_err!("distinct_within takes a text, not {}", values.data_type());
+        let Some(texts) = arguments[0].as_string_opt::<i32>() else {
+            return exec_err!("a text is expected, not {}", arguments[0].data_type());
         };
-        if texts.is_valid(range.start) {
-            let text = texts.value(range.start);
+        if texts.is_valid(row) {
+            let text = texts.value(row);
             let value = self.counts.get_key_value(text).map_or_else(|| Arc::from(text), |(known, _)| Arc::clone(known));
             *self.counts.entry(Arc::clone(&value)).or_default() += 1;
             self.recent.push_back((time, value));
         }
-        Ok(ScalarValue::Int64(i64::try_from(self.counts.len()).ok()))
+        Ok(scalar_count(self.counts.len()))
     }
+}
 
-    fn supports_bounded_execution(&self) -> bool {
-        true
-    }
+/// `latest(time)`: the last time of the rows so far. It is `last_value(time) IGNORE NULLS`, which the
+/// engine would compute backwards to save a sort, with all rows in memory.
+#[derive(Debug)]
+struct Latest {
+    time: Option<i64>,
+}
 
-    fn is_causal(&self) -> bool {
-        true
+impl State for Latest {
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
+        self.time = time_in(&arguments[0], row)?.or(self.time);
+        Ok(scalar_time(self.time))
     }
 }

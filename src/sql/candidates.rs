@@ -1,56 +1,72 @@
 //! One scan for many rules: the query for all records that any of them matches.
 
-use crate::event;
-use crate::rule::Rule;
+use crate::rule::{Predicate, Rule};
 use crate::time::Range;
 
 use super::quote::{Ident, Instant, Literal};
-use super::{columns_read, predicate};
+use super::{expression, expressions, predicate};
 
-/// The name under which the query tells whether the record satisfies the rule at `index`.
-pub fn flag_column(index: usize) -> String {
-    format!("matches.{index}")
+/// A query for the records that any of some rules matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidates {
+    /// Its text. The result's columns are [`Candidates::OWN`], then one for each distinct
+    /// expression that the rules need, then for each rule a flag whether it is matched.
+    pub sql: String,
+    /// How many expressions there are.
+    pub expressions: usize,
+    /// For each rule, which expressions it needs, in the order of [`super::layout::Layout::names`].
+    pub needs: Vec<Vec<usize>>,
+    /// For each rule, the expression of which it counts distinct values.
+    pub unique: Vec<Option<usize>>,
 }
 
-/// The query for all records that any of `rules` matches, with a time in `read`: the columns that
-/// the rules' own queries read, and for each rule a flag whether it is matched. Other columns are null.
-pub fn text(rules: &[Rule], read: Range) -> String {
+impl Candidates {
+    /// The columns that every rule needs.
+    pub const OWN: [&'static str; 5] = ["eventTime", "eventID", "sourceIPAddress", "userAgent", "awsRegion"];
+
+    /// The query for `rules` and the records with a time in `read`.
+    pub fn new(rules: &[Rule], read: Range) -> Candidates {
+        let mut all: Vec<String> = Vec::new();
+        let mut index_of = |expression: String| {
+            all.iter().position(|known| *known == expression).unwrap_or_else(|| {
+                all.push(expression);
+                all.len() - 1
+            })
+        };
+        let needs = rules.iter().map(|rule| expressions(rule).into_iter().map(&mut index_of).collect()).collect();
+        let unique = rules.iter().map(|rule| Some(index_of(expression::value(rule.unique.as_ref()?)))).collect();
+        Candidates { sql: text(rules, &all, read), expressions: all.len(), needs, unique }
+    }
+}
+
+fn text(rules: &[Rule], expressions: &[String], read: Range) -> String {
     let predicates: Vec<String> = rules.iter().map(|rule| predicate::text(&rule.detection, 0)).collect();
-    let needed: Vec<&str> = rules.iter().flat_map(columns_read).collect();
-    let schema = event::schema();
-    let mut columns: Vec<String> = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let column = Ident(field.name().clone()).to_string();
-            if needed.contains(&field.name().as_str()) {
-                column
-            } else {
-                format!("arrow_cast(NULL, {}) AS {column}", Literal(&field.data_type().to_string()))
-            }
-        })
-        .collect();
-    columns.extend(
-        predicates
-            .iter()
-            .enumerate()
-            .map(|(index, predicate)| format!("coalesce({predicate}, FALSE) AS {}", Ident(flag_column(index)))),
-    );
+    let mut columns =
+        vec!["\"eventTime\"".to_owned(), "coalesce(\"eventID\", \"contentID\") AS \"eventID\"".to_owned()];
+    columns.extend(Candidates::OWN.iter().skip(2).map(|column| Ident((*column).to_owned()).to_string()));
+    let named = |(number, expression)| format!("{expression} AS {}", Ident(format!("value.{number}")));
+    columns.extend(expressions.iter().enumerate().map(named));
+    let flag = |(number, predicate)| format!("({predicate}) IS TRUE AS {}", Ident(format!("matches.{number}")));
+    columns.extend(predicates.iter().enumerate().map(flag));
+
     let mut all = vec!["\"eventTime\" IS NOT NULL".to_owned()];
     all.extend(read.from.and_then(Instant::bound).map(|from| format!("\"eventTime\" >= {from}")));
     all.extend(read.to.and_then(Instant::bound).map(|to| format!("\"eventTime\" < {to}")));
-    all.extend(names(rules));
-    all.push(format!("(({}))", predicates.join(")\n    OR (")));
+    all.extend(names(rules.iter().map(|rule| &rule.detection)));
+    let mut distinct = predicates;
+    distinct.sort_unstable();
+    distinct.dedup();
+    all.push(format!("(({}))", distinct.join(")\n    OR (")));
     format!("SELECT\n  {}\nFROM cloudtrail\nWHERE {}", columns.join(",\n  "), all.join("\n  AND "))
 }
 
 /// A condition on the names of calls and their services that every match satisfies, if there is
 /// one: it is cheap to test, and lets whole row groups and pages be left unread.
-fn names(rules: &[Rule]) -> Option<String> {
+fn names<'r>(detections: impl Iterator<Item = &'r Predicate>) -> Option<String> {
     let mut by_column = [("eventName", Vec::new()), ("eventSource", Vec::new())];
-    for rule in rules {
+    for detection in detections {
         let known =
-            by_column.iter_mut().find_map(|(column, values)| Some((rule.detection.required_values(column)?, values)));
+            by_column.iter_mut().find_map(|(column, values)| Some((detection.required_values(column)?, values)));
         let (required, values) = known?;
         values.extend(required);
     }
@@ -60,5 +76,6 @@ fn names(rules: &[Rule]) -> Option<String> {
         let literals: Vec<String> = values.iter().map(|value| Literal(value).to_string()).collect();
         format!("{} IN ({})", Ident(column.to_owned()), literals.join(", "))
     });
-    Some(format!("({})", lists.collect::<Vec<_>>().join(" OR ")))
+    let lists: Vec<String> = lists.collect();
+    (!lists.is_empty()).then(|| format!("({})", lists.join(" OR ")))
 }

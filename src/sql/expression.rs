@@ -14,15 +14,6 @@ use super::quote::{Ident, Literal};
 /// The name of a list's element in a predicate over it.
 pub(super) const ELEMENT: &str = "element";
 
-/// The columns that `actor` reads.
-pub(super) const ACTOR_COLUMNS: [&str; 5] = [
-    "userIdentity",
-    "userIdentity.type",
-    "userIdentity.userName",
-    "userIdentity.invokedBy",
-    "userIdentity.sessionContext.sessionIssuer.userName",
-];
-
 pub(super) fn column(name: &str) -> String {
     Ident(name.to_owned()).to_string()
 }

@@ -59,14 +59,6 @@ impl fmt::Display for Instant {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval(pub i64);
 
-impl Interval {
-    /// The reach of a window frame: a frame holds both its ends, and two events exactly one period
-    /// apart are not within it, so a frame reaches one microsecond less.
-    pub fn reach(period: time::Period) -> Interval {
-        Interval(period.micros() - 1)
-    }
-}
-
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "INTERVAL '{} microseconds'", self.0)
@@ -81,11 +73,5 @@ mod tests {
     fn quote_marks_within_are_doubled() {
         assert_eq!(Literal("it's").to_string(), "'it''s'");
         assert_eq!(Ident("a\"b".to_owned()).to_string(), "\"a\"\"b\"");
-    }
-
-    #[test]
-    fn a_frame_stops_short_of_the_period() {
-        let period = "15m".parse().unwrap();
-        assert_eq!(Interval::reach(period).to_string(), "INTERVAL '899999999 microseconds'");
     }
 }

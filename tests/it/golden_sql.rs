@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tawny::rule::{Rule, WindowKind, panther};
-use tawny::sql::{self, candidates};
+use tawny::sql::{self, candidates::Candidates};
 use tawny::time::{Range, parse_instant};
 
 fn rule(path: &Path) -> Rule {
@@ -36,6 +36,6 @@ fn the_sql_of_every_rule_is_the_reviewed_one() {
         let anchors = sql::unanchored(&rule(everything), range().from.unwrap(), range()).unwrap();
         insta::assert_snapshot!("everything.anchors", anchors);
         let rules = [rule(everything), rule(Path::new("rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml"))];
-        insta::assert_snapshot!("candidates", candidates::text(&rules, range()));
+        insta::assert_snapshot!("candidates", Candidates::new(&rules, range()).sql);
     });
 }

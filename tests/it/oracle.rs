@@ -210,8 +210,19 @@ fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
     rule
 }
 
+/// The findings of one rule, hunted by itself and together with another: the same.
 fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
-    shown(hunt_in(vec![batch(events)], 2, std::slice::from_ref(rule), range))
+    let batches = vec![batch(events)];
+    let alone = hunt_in(batches.clone(), 2, std::slice::from_ref(rule), range);
+    let mut other = rule.clone();
+    other.id = "Other".to_owned();
+    other.window.threshold = other.window.threshold.saturating_add(1);
+    other.group_by.pop();
+    other.context.clear();
+    let mut together = hunt_in(batches, 2, &[other, rule.clone()], range);
+    together.retain(|finding| finding.rule_id == rule.id);
+    assert_eq!(together, alone);
+    shown(alone)
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {

@@ -1,0 +1,247 @@
+//! What several rules match, from one scan, and their findings in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
+
+use crate::engine::{self, Resources, functions};
+use crate::error::Error;
+use crate::finding::{self, Finding, Told};
+use crate::rule::{Rule, WindowKind};
+use crate::sql;
+use crate::sql::candidates::Candidates;
+use crate::sql::layout::{self, Layout};
+use crate::time::{Period, Range};
+
+/// The records that any of some rules matches.
+pub(super) struct Matched<'r> {
+    rules: &'r [Rule],
+    candidates: Candidates,
+    batches: Vec<RecordBatch>,
+    read: Range,
+}
+
+/// Rules with windows of one shape and length are hunted together: kind, period, whether distinct values are counted.
+type Shape = (WindowKind, Period, bool);
+
+/// What a hunt in what was matched came to.
+pub(super) struct Outcome {
+    /// The findings.
+    pub(super) findings: Vec<Finding>,
+    /// The numbers of the rules for which more must be read, and that have no findings here.
+    pub(super) short: Vec<usize>,
+}
+
+impl<'r> Matched<'r> {
+    /// Scans `table` for the records that `rules` match and whose time lies in `read`.
+    pub(super) async fn scan(
+        resources: &Resources,
+        table: Arc<dyn TableProvider>,
+        rules: &'r [Rule],
+        read: Range,
+        what: &str,
+    ) -> Result<Matched<'r>, Error> {
+        let candidates = Candidates::new(rules, read);
+        let batches = resources.run("cloudtrail", table, &candidates.sql).await;
+        Ok(Matched { rules, candidates, batches: batches.map_err(|error| Error::query(what, error))?, read })
+    }
+
+    /// The findings whose trigger lies in `range`.
+    pub(super) async fn hunt(&self, resources: &Resources, range: Range) -> Result<Outcome, Error> {
+        let mut shapes: BTreeMap<Shape, Vec<usize>> = BTreeMap::new();
+        for (number, rule) in self.rules.iter().enumerate() {
+            // With fewer matches than the threshold there is nothing to find.
+            if self.count(number) >= usize::try_from(rule.window.threshold.get()).unwrap_or(usize::MAX) {
+                let shape = (rule.window.kind, rule.window.period, rule.unique.is_some());
+                shapes.entry(shape).or_default().push(number);
+            }
+        }
+        let mut outcome = Outcome { findings: Vec::new(), short: Vec::new() };
+        for numbers in shapes.into_values() {
+            self.hunt_together(resources, &numbers, range, &mut outcome).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Hunts for the rules with these numbers, whose windows have one shape.
+    async fn hunt_together(
+        &self,
+        resources: &Resources,
+        numbers: &[usize],
+        range: Range,
+        outcome: &mut Outcome,
+    ) -> Result<(), Error> {
+        let failed = |error| Error::query("the matches of the rules", error);
+        let set = Set::new(self, numbers);
+        let Some(first) = set.told.first().map(|told| told.rule) else {
+            return Ok(());
+        };
+        let batches = set.batches().map_err(failed)?;
+        let table = engine::memory_table(Arc::clone(&set.schema), batches).map_err(failed)?;
+        let run = |sql: String| {
+            let table = Arc::clone(&table);
+            async move { resources.run("matched", table, &sql).await.map_err(failed) }
+        };
+        let mut short = Vec::new();
+        if let (WindowKind::Dedup, Some(from), Some(_)) = (first.window.kind, range.from, self.read.from) {
+            for batch in run(sql::unanchored_matched(first, &set.layout, from, self.read)?).await? {
+                short.extend(
+                    batch
+                        .column(0)
+                        .as_primitive::<Int64Type>()
+                        .values()
+                        .iter()
+                        .filter_map(|n| usize::try_from(*n).ok()),
+                );
+            }
+        }
+        let rows = run(sql::hunt_matched(first, &set.layout, range)?).await?;
+        let found = finding::from_rows(&set.told, &rows)?;
+        for ((place, number), found) in numbers.iter().enumerate().zip(found) {
+            if short.contains(&place) || super::is_cut(&self.rules[*number], &found, self.read) {
+                outcome.short.push(*number);
+            } else {
+                outcome.findings.extend(found);
+            }
+        }
+        Ok(())
+    }
+
+    fn needs(&self, number: usize) -> Needs<'_> {
+        let rule = &self.rules[number];
+        let (group, rest) = self.candidates.needs[number].split_at(rule.group_by.len());
+        let (told, listed) = rest.split_at(rest.len() - rule.summary.len());
+        Needs { group, told, listed }
+    }
+
+    fn flags<'b>(&self, batch: &'b RecordBatch, number: usize) -> &'b BooleanArray {
+        batch.column(Candidates::OWN.len() + self.candidates.expressions + number).as_boolean()
+    }
+
+    fn count(&self, number: usize) -> usize {
+        self.batches.iter().map(|batch| self.flags(batch, number).true_count()).sum()
+    }
+}
+
+/// The table `matched` of some rules.
+struct Set<'m> {
+    matched: &'m Matched<'m>,
+    numbers: &'m [usize],
+    told: Vec<Told<'m>>,
+    /// The columns of all of them; the rule is part of the group.
+    layout: Layout,
+    /// The numbers of the expressions that are told, and of those that are listed.
+    values: BTreeSet<usize>,
+    lists: BTreeSet<usize>,
+    schema: SchemaRef,
+}
+
+/// What a rule needs of each match, by the numbers of the expressions.
+struct Needs<'n> {
+    group: &'n [usize],
+    told: &'n [usize],
+    listed: &'n [usize],
+}
+
+impl<'m> Set<'m> {
+    fn new(matched: &'m Matched<'_>, numbers: &'m [usize]) -> Set<'m> {
+        let (mut values, mut lists, mut told) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        for number in numbers {
+            let rule = &matched.rules[*number];
+            let needs = matched.needs(*number);
+            values.extend(needs.told);
+            lists.extend(needs.listed);
+            let names = (0..needs.group.len()).map(group_name);
+            let names = names.chain(needs.told.iter().map(|n| value_name(*n)));
+            let mut names = names.chain(needs.listed.iter().map(|n| list_name(*n)));
+            told.push(Told { rule, layout: Layout::of(rule).renamed(&mut names) });
+        }
+        let groups = told.iter().map(|told| told.layout.group.len()).max().unwrap_or_default();
+        let layout = Layout {
+            group: std::iter::once(layout::RULE.to_owned()).chain((0..groups).map(group_name)).collect(),
+            context: values.iter().map(|n| value_name(*n)).collect(),
+            summary: lists.iter().map(|n| list_name(*n)).collect(),
+            ..Layout::default()
+        };
+        let time = crate::event::schema().field(0).data_type().clone();
+        let mut fields = vec![
+            Field::new(layout::RULE, DataType::Int64, false),
+            Field::new(layout::THRESHOLD, DataType::Int64, false),
+            Field::new(layout::FINGERPRINT, DataType::Int64, false),
+            Field::new(layout::COUNTED, DataType::Utf8, true),
+            Field::new(Candidates::OWN[0], time, false),
+        ];
+        let texts = Candidates::OWN.iter().skip(1).map(|name| (*name).to_owned());
+        let texts =
+            texts.chain((0..groups).map(group_name)).chain(layout.context.clone()).chain(layout.summary.clone());
+        fields.extend(texts.map(|name| Field::new(name, DataType::Utf8, true)));
+        Set { matched, numbers, told, layout, values, lists, schema: Arc::new(Schema::new(fields)) }
+    }
+
+    fn batches(&self) -> Result<Vec<RecordBatch>, DataFusionError> {
+        let mut batches = Vec::new();
+        for (place, number) in self.numbers.iter().enumerate() {
+            for batch in &self.matched.batches {
+                let flags = self.matched.flags(batch, *number);
+                if flags.true_count() > 0 {
+                    batches.push(self.rows(place, *number, &compute::filter_record_batch(batch, flags)?)?);
+                }
+            }
+        }
+        Ok(batches)
+    }
+
+    /// The rows of one rule, from the candidates that it matches.
+    fn rows(&self, place: usize, number: usize, found: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
+        let text = |column: usize| compute::cast(found.column(column), &DataType::Utf8);
+        let value = |expression: usize| text(Candidates::OWN.len() + expression);
+        let needs = self.matched.needs(number);
+        let counted = self.matched.candidates.unique[number].map(value).transpose()?;
+        let own: Vec<ArrayRef> = (1..Candidates::OWN.len()).map(text).collect::<Result<_, _>>()?;
+
+        // As in the query of one rule: all that is computed for a match.
+        let computed = [needs.group, needs.told, needs.listed].concat().into_iter().map(value);
+        let mut computed: Vec<ArrayRef> = computed.collect::<Result<_, _>>()?;
+        computed.extend(counted.clone());
+        computed.extend(own.iter().skip(1).cloned());
+        let fingerprints = functions::fingerprints(&computed)?;
+
+        let rows = found.num_rows();
+        let nothing = || Arc::new(StringArray::new_null(rows)) as ArrayRef;
+        let constant = |number: i64| Arc::new(Int64Array::from_value(number, rows)) as ArrayRef;
+        let mut columns = vec![
+            constant(i64::try_from(place).unwrap_or_default()),
+            constant(self.told[place].rule.window.threshold.get().into()),
+            Arc::new(fingerprints),
+            counted.unwrap_or_else(nothing),
+            Arc::clone(found.column(0)),
+        ];
+        columns.extend(own);
+        for group in 0..self.layout.group.len() - 1 {
+            columns.push(needs.group.get(group).map_or_else(|| Ok(nothing()), |expression| value(*expression))?);
+        }
+        for (all, own) in [(&self.values, needs.told), (&self.lists, needs.listed)] {
+            for expression in all {
+                columns.push(if own.contains(expression) { value(*expression)? } else { nothing() });
+            }
+        }
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+}
+
+fn group_name(place: usize) -> String {
+    format!("group.{place}")
+}
+
+fn value_name(expression: usize) -> String {
+    format!("value.{expression}")
+}
+
+fn list_name(expression: usize) -> String {
+    format!("list.{expression}")
+}
