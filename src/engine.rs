@@ -50,6 +50,12 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// The same, for a query that is not worth dividing.
+    #[must_use]
+    pub fn on_one_thread(&self) -> Resources {
+        Resources { threads: 1, ..self.clone() }
+    }
+
     fn session(&self) -> Result<SessionContext, DataFusionError> {
         // Not one partition for many scans: the engine would sort each scan's rows and merge them.
         let partitions = (self.memory / MEMORY_OF_PARTITION).max(2).min(self.threads.max(1));

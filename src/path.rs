@@ -1,4 +1,4 @@
-//! Where a value lies in a JSON document: keys, list indexes and `[*]`, written and read as in JMESPath.
+//! Where a value lies in a JSON document: keys, list indexes and `[*]`, written and read as in `JMESPath`.
 //!
 //! Grammar: <https://jmespath.org/specification.html>, of which this is the part that names one place.
 

@@ -56,13 +56,12 @@ pub(super) fn register_text_function(
 }
 
 fn constant<'a>(name: &str, argument: &'a ColumnarValue) -> Result<&'a str> {
-    match argument {
-        ColumnarValue::Scalar(scalar) => match scalar.try_as_str() {
-            Some(Some(text)) => Ok(text),
-            _ => exec_err!("{name}: a constant text is expected"),
-        },
-        ColumnarValue::Array(_) => exec_err!("{name}: a constant text is expected, not a column"),
+    if let ColumnarValue::Scalar(scalar) = argument
+        && let Some(Some(text)) = scalar.try_as_str()
+    {
+        return Ok(text);
     }
+    exec_err!("{name}: a constant text is expected")
 }
 
 /// `fingerprint(text, …)`: a number that is the same for the same texts, and rarely for others.
@@ -83,7 +82,7 @@ fn fingerprint() -> ScalarUDF {
 pub fn fingerprints(columns: &[ArrayRef]) -> Result<Int64Array> {
     let texts = columns.iter().map(|column| column.as_string_opt::<i32>().ok_or_else(|| not_text(column)));
     let texts: Vec<&StringArray> = texts.collect::<Result<_>>()?;
-    let rows = texts.first().map_or(0, |column| column.len());
+    let rows = texts.first().map_or(0, arrow::array::Array::len);
     let of_row = |row| {
         let mut state = Sha256::new();
         for column in &texts {

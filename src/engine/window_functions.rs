@@ -53,10 +53,10 @@ fn period_of(arguments: &PartitionEvaluatorArgs<'_>, index: usize) -> Result<i64
 
 /// The time in an argument.
 fn time_in(times: &ArrayRef, row: usize) -> Result<Option<i64>> {
-    match times.as_primitive_opt::<TimestampMicrosecondType>() {
-        Some(times) => Ok(times.is_valid(row).then(|| times.value(row))),
-        None => exec_err!("a time is expected, not {}", times.data_type()),
-    }
+    let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
+        return exec_err!("a time is expected, not {}", times.data_type());
+    };
+    Ok(times.is_valid(row).then(|| times.value(row)))
 }
 
 fn known_time_in(times: &ArrayRef, row: usize) -> Result<i64> {

@@ -26,6 +26,9 @@ pub(super) struct Matched<'r> {
     read: Range,
 }
 
+/// So few rows are not worth dividing among threads.
+const ROWS_OF_ONE_THREAD: usize = 10_000;
+
 /// Rules with windows of one shape and length are hunted together: kind, period, whether distinct values are counted.
 type Shape = (WindowKind, Period, bool);
 
@@ -82,7 +85,9 @@ impl<'r> Matched<'r> {
             return Ok(());
         };
         let batches = set.batches().map_err(failed)?;
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let table = engine::memory_table(Arc::clone(&set.schema), batches).map_err(failed)?;
+        let resources = &if rows > ROWS_OF_ONE_THREAD { resources.clone() } else { resources.on_one_thread() };
         let run = |sql: String| {
             let table = Arc::clone(&table);
             async move { resources.run("matched", table, &sql).await.map_err(failed) }

@@ -1,6 +1,6 @@
 //! What the shapes of windows see, side by side.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{group, rows};
 use crate::finding::Finding;
@@ -16,10 +16,19 @@ pub fn side_by_side(findings: &[Finding]) -> String {
     let kinds = WindowKind::ALL.map(|kind| kind.to_string());
     let of_kind = |kind: &str| findings.iter().filter(move |finding| finding.window == kind).collect::<Vec<_>>();
     let [sliding, ..] = &kinds;
+    let mut within: HashMap<(&str, &str), Vec<&Finding>> = HashMap::new();
+    for finding in findings {
+        if let Some(event) = finding.event_ids.first() {
+            within.entry((&finding.rule_id, event)).or_default().push(finding);
+        }
+    }
     let bursts = of_kind(sliding).into_iter().map(|burst| {
+        let events = burst.event_ids.iter().filter_map(|event| within.get(&(burst.rule_id.as_str(), event.as_str())));
+        let mut of_burst: Vec<&Finding> = events.flatten().copied().collect();
+        of_burst.sort_by_key(|finding| &finding.first_event);
         let cells = kinds.iter().map(|kind| {
-            let within = of_kind(kind).into_iter().filter(|finding| lies_in(finding, burst));
-            let counts: Vec<String> = within.map(|finding| finding.count.to_string()).collect();
+            let of_kind = of_burst.iter().filter(|finding| finding.window == *kind);
+            let counts: Vec<String> = of_kind.map(|finding| finding.count.to_string()).collect();
             if counts.is_empty() { "-".to_owned() } else { counts.join(" + ") }
         });
         let named = [burst.rule_id.clone(), group(burst), burst.first_event.clone(), burst.last_event.clone()];
@@ -55,10 +64,4 @@ pub fn side_by_side(findings: &[Finding]) -> String {
     }
     let header = ["rule", "window", "findings", "events", "groups", "events only here", "events missed"];
     format!("{bursts}\n{}", rows(&header, sums.into_iter()))
-}
-
-fn lies_in(finding: &Finding, burst: &Finding) -> bool {
-    finding.rule_id == burst.rule_id
-        && finding.group == burst.group
-        && finding.event_ids.first().is_some_and(|event| burst.event_ids.binary_search(event).is_ok())
 }

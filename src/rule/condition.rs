@@ -111,7 +111,8 @@ const CONDITIONS: &[(&str, Condition, bool)] = &[
 ];
 
 const KEYS: [&str; 3] = ["Key", "DeepKey", "KeyPath"];
-const COMBINATORS: [(&str, fn(Vec<Predicate>) -> Predicate); 4] =
+type Combine = fn(Vec<Predicate>) -> Predicate;
+const COMBINATORS: [(&str, Combine); 4] =
     [("All", Predicate::All), ("Any", Predicate::Any), ("OnlyOne", Predicate::OnlyOne), ("None", Predicate::None)];
 const EXPRESSION: &[&str] = &[
     "Key",
@@ -407,13 +408,11 @@ impl Reader<'_> {
     fn network(&self, node: Option<&Node>, mark: Mark, name: &str) -> Result<IpNet, Error> {
         let text = node.and_then(Node::as_text).unwrap_or_default();
         let network = text.parse::<IpNet>().ok();
-        match network.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from)) {
-            Some(network) => Ok(network.trunc()),
-            None => {
-                let mark = node.map_or(mark, |node| node.mark);
-                self.error(mark, &format!("`{name}` takes a network, such as 10.0.0.0/8 or 2001:db8::/32"))
-            }
+        if let Some(network) = network.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from)) {
+            return Ok(network.trunc());
         }
+        let mark = node.map_or(mark, |node| node.mark);
+        self.error(mark, &format!("`{name}` takes a network, such as 10.0.0.0/8 or 2001:db8::/32"))
     }
 
     /// The field that one of the three forms of a key names. Within an element no key is the element itself.

@@ -169,7 +169,9 @@ impl Predicate {
     pub fn fields<'p>(&'p self, visit: &mut dyn FnMut(&'p Field)) {
         match self {
             Predicate::All(parts) | Predicate::Any(parts) | Predicate::None(parts) | Predicate::OnlyOne(parts) => {
-                parts.iter().for_each(|part| part.fields(visit));
+                for part in parts {
+                    part.fields(visit);
+                }
             }
             Predicate::Elements { list, each, .. } => {
                 visit(list);

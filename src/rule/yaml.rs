@@ -3,6 +3,7 @@
 //! YAML is read as version 1.2: `Yes` is a string, and so is a number with a leading zero.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
@@ -60,7 +61,7 @@ pub struct Source<'s> {
     pub text: &'s str,
 }
 
-impl<'s> Source<'s> {
+impl Source<'_> {
     /// The document's tree.
     ///
     /// # Errors
@@ -94,7 +95,8 @@ impl<'s> Source<'s> {
             let pad = " ".repeat(gutter.len());
             let indent = " ".repeat(column.saturating_sub(1));
             let text: String = text.chars().take(200).collect();
-            shown += &format!("\n{pad} |\n{gutter} | {text}\n{pad} | {indent}^");
+            // Writing to a string does not fail.
+            write!(shown, "\n{pad} |\n{gutter} | {text}\n{pad} | {indent}^").ok();
         }
         Error::Rule(shown)
     }

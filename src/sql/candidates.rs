@@ -1,6 +1,6 @@
 //! One scan for many rules: the query for all records that any of them matches.
 
-use crate::rule::{Predicate, Rule};
+use crate::rule::Rule;
 use crate::time::Range;
 
 use super::quote::{Ident, Instant, Literal};
@@ -40,35 +40,42 @@ impl Candidates {
 }
 
 fn text(rules: &[Rule], expressions: &[String], read: Range) -> String {
-    let predicates: Vec<String> = rules.iter().map(|rule| predicate::text(&rule.detection, 0)).collect();
     let mut columns =
         vec!["\"eventTime\"".to_owned(), "coalesce(\"eventID\", \"contentID\") AS \"eventID\"".to_owned()];
     columns.extend(Candidates::OWN.iter().skip(2).map(|column| Ident((*column).to_owned()).to_string()));
     let named = |(number, expression)| format!("{expression} AS {}", Ident(format!("value.{number}")));
     columns.extend(expressions.iter().enumerate().map(named));
-    let flag = |(number, predicate)| format!("({predicate}) IS TRUE AS {}", Ident(format!("matches.{number}")));
-    columns.extend(predicates.iter().enumerate().map(flag));
+    columns.extend(rules.iter().enumerate().map(|(number, rule)| {
+        format!("({}) IS TRUE AS {}", predicate::text(&rule.detection, 0), Ident(format!("matches.{number}")))
+    }));
 
     let mut all = vec!["\"eventTime\" IS NOT NULL".to_owned()];
     all.extend(read.from.and_then(Instant::bound).map(|from| format!("\"eventTime\" >= {from}")));
     all.extend(read.to.and_then(Instant::bound).map(|to| format!("\"eventTime\" < {to}")));
-    all.extend(names(rules.iter().map(|rule| &rule.detection)));
-    let mut distinct = predicates;
-    distinct.sort_unstable();
-    distinct.dedup();
-    all.push(format!("(({}))", distinct.join(")\n    OR (")));
+    all.push(any_of(rules));
     format!("SELECT\n  {}\nFROM cloudtrail\nWHERE {}", columns.join(",\n  "), all.join("\n  AND "))
 }
 
-/// A condition on the names of calls and their services that every match satisfies, if there is
-/// one: it is cheap to test, and lets whole row groups and pages be left unread.
-fn names<'r>(detections: impl Iterator<Item = &'r Predicate>) -> Option<String> {
+/// The condition that a record is matched by any of `rules`. Those that ask for certain calls or
+/// services come behind a condition on these names: it is cheap to test, and where no rule does
+/// without, it lets whole row groups and pages be left unread.
+fn any_of(rules: &[Rule]) -> String {
     let mut by_column = [("eventName", Vec::new()), ("eventSource", Vec::new())];
-    for detection in detections {
-        let known =
-            by_column.iter_mut().find_map(|(column, values)| Some((detection.required_values(column)?, values)));
-        let (required, values) = known?;
-        values.extend(required);
+    let (mut named, mut others) = (Vec::new(), Vec::new());
+    for rule in rules {
+        let text = format!("({})", predicate::text(&rule.detection, 0));
+        let required =
+            by_column.iter_mut().find_map(|(column, all)| Some((rule.detection.required_values(column)?, all)));
+        let group = match required {
+            Some((required, all)) => {
+                all.extend(required);
+                &mut named
+            }
+            None => &mut others,
+        };
+        if !group.contains(&text) {
+            group.push(text);
+        }
     }
     let lists = by_column.into_iter().filter(|(_, values)| !values.is_empty()).map(|(column, mut values)| {
         values.sort_unstable();
@@ -76,6 +83,12 @@ fn names<'r>(detections: impl Iterator<Item = &'r Predicate>) -> Option<String> 
         let literals: Vec<String> = values.iter().map(|value| Literal(value).to_string()).collect();
         format!("{} IN ({})", Ident(column.to_owned()), literals.join(", "))
     });
-    let lists: Vec<String> = lists.collect();
-    (!lists.is_empty()).then(|| format!("({})", lists.join(" OR ")))
+    let by_name = lists.collect::<Vec<_>>().join(" OR ");
+    let (named, others) = (named.join("\n    OR "), others.join("\n    OR "));
+    match (named.is_empty(), others.is_empty()) {
+        (true, true) => "FALSE".to_owned(),
+        (true, false) => format!("({others})"),
+        (false, true) => format!("({by_name})\n  AND ({named})"),
+        (false, false) => format!("((({by_name}) AND ({named}))\n    OR {others})"),
+    }
 }

@@ -23,7 +23,12 @@ pub(super) fn text(predicate: &Predicate, depth: usize) -> String {
         }
     };
     match predicate {
-        Predicate::All(all) => joined(parts(all), "AND", "TRUE"),
+        Predicate::All(all) => {
+            // What is cheap to test comes first, and saves the rest.
+            let mut all: Vec<&Predicate> = all.iter().collect();
+            all.sort_by_key(|part| cost(part));
+            joined(all.into_iter().map(|part| text(part, depth + 1)).collect(), "AND", "TRUE")
+        }
         Predicate::Any(any) => joined(parts(any), "OR", "FALSE"),
         Predicate::None(none) => format!("({}) IS NOT TRUE", joined(parts(none), "OR", "FALSE")),
         Predicate::OnlyOne(one) => {
@@ -33,6 +38,20 @@ pub(super) fn text(predicate: &Predicate, depth: usize) -> String {
         Predicate::Test { field, test, negated } => test_of(field, test, *negated),
         Predicate::Elements { list, quantifier, each } => elements(list, *quantifier, &text(each, depth + 1)),
     }
+}
+
+/// How dear a predicate is to test: by the dearest of its fields, columns of their own before JSON.
+fn cost(predicate: &Predicate) -> u8 {
+    let mut dearest = 0;
+    predicate.fields(&mut |field| {
+        let own = match field.place() {
+            Some(Place::Column(_, Kind::Text | Kind::Flag) | Place::Time) => 0,
+            Some(Place::Below { hot: Some(_), .. }) => 1,
+            _ => 2,
+        };
+        dearest = dearest.max(own);
+    });
+    dearest
 }
 
 fn elements(list: &Field, quantifier: Quantifier, each: &str) -> String {
@@ -69,8 +88,8 @@ fn test_of(field: &Field, test: &Test, negated: bool) -> String {
         Test::Equals(Operand::Value(value)) => match value.texts().collect::<Vec<_>>().as_slice() {
             [one] if negated => {
                 // In parentheses, since the parser takes all that follows for the right side.
-                let text = compared(field, std::slice::from_ref(value));
-                return format!("({text} IS DISTINCT FROM {})", Literal(one));
+                let own = compared(field, std::slice::from_ref(value));
+                return format!("({own} IS DISTINCT FROM {})", Literal(one));
             }
             [one] => format!("{} = {}", compared(field, std::slice::from_ref(value)), Literal(one)),
             several => format!("{} IN ({})", compared(field, std::slice::from_ref(value)), literals(several)),

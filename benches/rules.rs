@@ -1,0 +1,62 @@
+//! A hundred rules in one hunt of a lake, as a ratio to one of them.
+#![expect(clippy::expect_used, reason = "a bench that cannot go on ends")]
+
+mod support;
+
+use tawny::convert::{Limits, convert};
+use tawny::engine::Resources;
+use tawny::hunt::{self, Data};
+use tawny::lake::Lake;
+use tawny::rule::{Rule, catalog, panther};
+use tawny::store::Scratch;
+use tawny::time::Range;
+use tawny::trail::Trail;
+
+/// Rules as people write them: a quarter each of one call, of one service, of one role, and of a
+/// parameter of any call; with thresholds from 2 to 6 and four periods.
+fn rules() -> Vec<Rule> {
+    let conditions = [
+        "{Key: eventName, Condition: Equals, Value: Call#}",
+        "{Key: eventSource, Condition: Equals, Value: service#.amazonaws.com}",
+        "{KeyPath: userIdentity.sessionContext.sessionIssuer.userName, Condition: Equals, Value: role-#}",
+        "{KeyPath: requestParameters.key, Condition: EndsWith, Value: 'abc#'}",
+    ];
+    let mut rules = vec![catalog::shipped().expect("the shipped rules are right").remove(0)];
+    for number in 1..100 {
+        let condition = conditions[number % conditions.len()].replace('#', &number.to_string());
+        let (threshold, minutes) = (2 + number % 5, [5, 15, 60, 1_440][number / 4 % 4]);
+        let text = format!(
+            "AnalysisType: rule\nRuleID: Bench.{number}\nEnabled: true\nSeverity: Low\nLogTypes: [AWS.CloudTrail]\n\
+             Threshold: {threshold}\nDedupPeriodMinutes: {minutes}\nGroupBy: [{{Key: account}}, {{Key: actor}}]\n\
+             Detection: [{{Key: eventType, Condition: Equals, Value: AwsApiCall}}, {condition}]\n"
+        );
+        rules.push(panther::parse("bench", &text).expect("the rule is right").rule);
+    }
+    rules
+}
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let lake_folder = tempfile::tempdir().expect("a folder can be made");
+    support::write_trail(folder.path());
+    let trail = Trail::find(&[folder.path().display().to_string()]).expect("the trail is there");
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
+    let lake = Lake::at(lake_folder.path());
+    let limits = Limits { threads: 2, memory: 128 << 20 };
+    runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {})).expect("the trail is whole");
+
+    let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
+    let data = Data::Lake(lake);
+    let hunt = |rules: &[Rule]| {
+        support::median(|| {
+            let findings = runtime.block_on(hunt::evaluate(&resources, &data, rules, Range::default()));
+            findings.expect("the data is whole");
+        })
+    };
+    let rules = rules();
+    let one = hunt(&rules[..1]);
+    let any_call = hunt(&rules[3..4]);
+    support::row("one rule of one call (control)", one, one);
+    support::row("one rule of a parameter", any_call, one);
+    support::row("a hundred rules", hunt(&rules), one);
+}
