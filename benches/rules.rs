@@ -54,9 +54,13 @@ fn main() {
         })
     };
     let rules = rules();
+    let control = support::median(|| support::inflate_all(folder.path()));
     let one = hunt(&rules[..1]);
     let any_call = hunt(&rules[3..4]);
-    support::row("one rule of one call (control)", one, one);
-    support::row("one rule of a parameter", any_call, one);
-    support::row("a hundred rules", hunt(&rules), one);
+    let hundred = hunt(&rules);
+    support::row("inflate (control)", control, control);
+    support::row("one rule of one call", one, control);
+    support::row("one rule of a parameter", any_call, control);
+    support::row("a hundred rules", hundred, control);
+    support::row("a hundred rules to one of them", hundred, any_call);
 }

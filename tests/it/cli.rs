@@ -194,3 +194,122 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }
+
+/// A folder of rules: the shipped one, one that is disabled, and one that is a signal.
+fn rule_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = std::fs::read_to_string("rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    let (head, _) = rule.split_once("Tests:").unwrap();
+    write(
+        "b.yml",
+        head.replace("AWS.Unsuccessful.MFA.attempt", "B.Disabled").replace("Enabled: true", "Enabled: false"),
+    );
+    let signal = head.replace("AWS.Unsuccessful.MFA.attempt", "C.Signal") + "CreateAlert: false\n";
+    write("c.yml", signal.replace("DisplayName: ", "AlertTitle: \"{actor} of {account}, {errorCode}\"\nDisplayName: "));
+    write("a.yml", rule);
+    folder
+}
+
+#[test]
+fn a_folder_runs_its_enabled_rules() {
+    let folder = rule_folder();
+    let path = folder.path().to_str().unwrap();
+    let hunt = |more: &[&str]| tawny(&[&["hunt", TRAIL, "--format", "jsonl", "--rules"], more].concat());
+    let rules_of = |output: &Output| -> std::collections::BTreeSet<String> {
+        let lines = stdout(output);
+        let id = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["rule_id"].to_string();
+        lines.lines().map(id).collect()
+    };
+    let enabled = hunt(&[path]);
+    assert_eq!(rules_of(&enabled).len(), 2);
+    assert!(stderr(&enabled).contains("1 disabled rules are left out"), "{}", stderr(&enabled));
+    assert_eq!(rules_of(&hunt(&[path, "--include-disabled"])).len(), 3);
+    let file = folder.path().join("b.yml");
+    for named in [&[path, "--rule", "B.Disabled"][..], &[file.to_str().unwrap()]] {
+        let hunted = hunt(named);
+        assert_eq!(rules_of(&hunted).len(), 1);
+        assert!(
+            stderr(&hunted).contains("`B.Disabled` is disabled; it runs because it was named"),
+            "{}",
+            stderr(&hunted)
+        );
+    }
+    let misspelt = hunt(&[path, "--rule", "B.Disable"]);
+    assert_eq!(misspelt.status.code(), Some(2));
+    assert!(stderr(&misspelt).contains("did you mean `B.Disabled`?"), "{}", stderr(&misspelt));
+}
+
+#[test]
+fn a_signal_is_told_and_is_no_alert() {
+    let folder = rule_folder();
+    let file = folder.path().join("c.yml");
+    let hunted = tawny(&["hunt", TRAIL, "--format", "jsonl", "--fail-on-findings", "--rules", file.to_str().unwrap()]);
+    assert_eq!(hunted.status.code(), Some(0), "a signal does not fail a run");
+    let first: serde_json::Value = serde_json::from_str(stdout(&hunted).lines().next().unwrap()).unwrap();
+    assert_eq!((&first["alert"], &first["title"]), (&false.into(), &"anaya of 111122223333, no value".into()));
+}
+
+#[test]
+fn windows_are_compared_side_by_side() {
+    let all = tawny(&["hunt", TRAIL, "--window", "all", "--threshold", "3", "--period", "5m"]);
+    assert_eq!(all.status.code(), Some(0));
+    let text = stdout(&all);
+    assert!(text.contains("sliding") && text.contains("tumbling") && text.contains("events only here"), "{text}");
+    let jsonl = stdout(&tawny(&["hunt", TRAIL, "--window", "all", "--format", "jsonl"]));
+    for kind in ["sliding", "dedup", "tumbling"] {
+        let alone = stdout(&tawny(&["hunt", TRAIL, "--window", kind, "--format", "jsonl"]));
+        let of_kind: Vec<&str> =
+            jsonl.lines().filter(|line| line.contains(&format!("\"window\":\"{kind}\""))).collect();
+        assert_eq!(of_kind, alone.lines().collect::<Vec<_>>(), "{kind}");
+    }
+}
+
+#[test]
+fn rules_are_listed_shown_and_checked() {
+    let folder = rule_folder();
+    let path = folder.path().to_str().unwrap();
+    let list = stdout(&tawny(&["rules", "list", path]));
+    for part in ["B.Disabled", "TA0006:T1621", "High (signal)", "15m", "sliding"] {
+        assert!(list.contains(part), "{part}: {list}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&tawny(&["rules", "list", path, "--format", "json"]))).unwrap();
+    assert_eq!((&json[0]["rule_id"], &json[0]["threshold"]), (&"AWS.Unsuccessful.MFA.attempt".into(), &2.into()));
+    assert_eq!((&json[1]["enabled"], &json[2]["alert"]), (&false.into(), &false.into()));
+
+    let shown = tawny(&["rules", "show", "C.Signal", "--rules", path]);
+    assert!(stdout(&shown).contains("AlertTitle") && stdout(&shown).contains("2 matches within 15m (sliding)"));
+    assert_eq!(tawny(&["rules", "show", "No.Such.Rule"]).status.code(), Some(2));
+
+    let checked = tawny(&["rules", "lint", path, "--format", "json"]);
+    assert_eq!(checked.status.code(), Some(0));
+    let remarks: serde_json::Value = serde_json::from_str(&stdout(&checked)).unwrap();
+    assert_eq!(remarks.as_array().unwrap().iter().filter(|remark| remark["code"] == "no-tests").count(), 2);
+    assert_eq!(tawny(&["rules", "lint", path, "--strict"]).status.code(), Some(1));
+    assert_eq!(tawny(&["rules", "lint", "rules", "--strict"]).status.code(), Some(0), "the shipped rules are clean");
+
+    std::fs::write(folder.path().join("d.yml"), "AnalysisType: rule\n").unwrap();
+    let wrong = tawny(&["rules", "lint", path]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("d.yml:1:1: `RuleID` is missing"), "{}", stderr(&wrong));
+    assert!(stdout(&wrong).contains("b.yml:"), "the other files are looked at too: {}", stdout(&wrong));
+}
+
+#[test]
+fn a_finding_tells_what_the_rule_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = folder.path().join("rule.yml");
+    let text = std::fs::read_to_string("rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
+    let more = "SummaryAttributes: [awsRegion, p_any_ip_addresses]\nHunt: {Unique: awsRegion}\n\
+                DynamicSeverities:\n  - {ChangeTo: Critical, Conditions: [{Key: actor, Condition: Equals, Value: root}]}\n  \
+                - {ChangeTo: Low, Conditions: [{Key: account, Condition: Equals, Value: '111122223333'}]}\n";
+    std::fs::write(&rule, more.to_owned() + &text.replace("Threshold: 2", "Threshold: 1")).unwrap();
+    let hunted = tawny(&["hunt", TRAIL, "--format", "json", "--rules", rule.to_str().unwrap()]);
+    let findings: serde_json::Value = serde_json::from_str(&stdout(&hunted)).unwrap();
+    let of = |actor: &str| findings.as_array().unwrap().iter().find(|f| f["group"]["actor"] == actor).unwrap().clone();
+    let (anaya, root) = (of("anaya"), of("root"));
+    assert_eq!((&anaya["severity"], &root["severity"]), (&"Low".into(), &"Critical".into()));
+    assert_eq!((&anaya["unique"], &anaya["distinct"]), (&"awsRegion".into(), &2.into()));
+    assert_eq!(anaya["summary"], serde_json::json!({"awsRegion": anaya["regions"]}));
+}

@@ -215,7 +215,7 @@ fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
     let batches = vec![batch(events)];
     let alone = hunt_in(batches.clone(), 2, std::slice::from_ref(rule), range);
     let mut other = rule.clone();
-    other.id = "Other".to_owned();
+    "Other".clone_into(&mut other.id);
     other.window.threshold = other.window.threshold.saturating_add(1);
     other.group_by.pop();
     other.context.clear();
@@ -291,7 +291,7 @@ proptest! {
     ) {
         let rules = [rule(kind, 2, unique)];
         let whole = batch(&events);
-        let once: Vec<Event> = events.iter().cloned().map(|event| Event { copies: 1, ..event }).collect();
+        let once: Vec<Event> = events.iter().map(|event| Event { copies: 1, ..event.clone() }).collect();
         let want = hunt_in(vec![batch(&once)], 1, &rules, Range::default());
 
         let mut rows: Vec<u32> = (0..u32::try_from(whole.num_rows()).unwrap()).collect();

@@ -19,6 +19,45 @@ const RECORDS: &[&str] = &[
     "{}",
 ];
 
+const EMPTY: &[&str] = &[
+    r#"{"errorCode":"a","responseElements":{"x":0}}"#,
+    r#"{"errorCode":"","responseElements":{"x":""}}"#,
+    r#"{"errorCode":null,"responseElements":{"x":[ ]}}"#,
+    r#"{"responseElements":{"x":{}}}"#,
+    r#"{"errorCode":0,"responseElements":{"x":false}}"#,
+    r#"{"errorCode":"b","responseElements":{"x":[null]}}"#,
+];
+
+const CASES: &[&str] = &[
+    r#"{"userIdentity":{"userName":"A"},"requestParameters":{"name":"A"}}"#,
+    r#"{"useridentity":{"username":"A"},"REQUESTPARAMETERS":{"NAME":"A"}}"#,
+    r#"{"userIdentity":{"USERNAME":"A","userName":"B"},"requestParameters":{"NAME":"A","name":"B"}}"#,
+    r#"{"userIdentity":{"user\u004eame":"A"},"requestParameters":{"n\u0061me":"A"}}"#,
+];
+
+const ADDRESSES: &[&str] = &[
+    r#"{"sourceIPAddress":"10.0.0.1","requestParameters":{"cidr":["10.0.0.0/8","192.0.2.0/24"]}}"#,
+    r#"{"sourceIPAddress":"8.8.8.8","requestParameters":{"cidr":"8.8.8.8"}}"#,
+    r#"{"sourceIPAddress":"2606:4700::1111","requestParameters":{"cidr":["2606:4700::1111"]}}"#,
+    r#"{"sourceIPAddress":"iam.amazonaws.com","requestParameters":{"cidr":[]}}"#,
+    "{}",
+];
+
+const LISTS: &[&str] = &[
+    r#"{"requestParameters":{"items":[{"port":22,"ips":["10.0.0.1"]},{"port":443,"ips":[]}],"names":["ab","cd"]}}"#,
+    r#"{"requestParameters":{"items":[{"port":22,"ips":["a"]},{"port":"22"}],"names":["ab",22]}}"#,
+    r#"{"requestParameters":{"items":[],"names":[]}}"#,
+    r#"{"requestParameters":{"items":{"port":22},"names":"ab"}}"#,
+    r#"{"requestParameters":null}"#,
+];
+
+const PAIRS: &[&str] = &[
+    r#"{"userIdentity":{"accountId":"111122223333","arn":"arn:x/ann"},"recipientAccountId":"111122223333","requestParameters":{"userName":"ann","least":3,"most":10}}"#,
+    r#"{"userIdentity":{"accountId":"444455556666","arn":"arn:x/ann"},"recipientAccountId":"111122223333","requestParameters":{"userName":"ANN","least":"10","most":3}}"#,
+    r#"{"userIdentity":{"arn":"arn:x/ann"},"requestParameters":{"userName":["x","ann"],"least":3}}"#,
+    "{}",
+];
+
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap());
 
@@ -134,14 +173,6 @@ fn a_field_exists_where_it_has_a_value() {
             assert_eq!(test(key, negation), inverted(expected), "{key}");
         }
     }
-    const EMPTY: &[&str] = &[
-        r#"{"errorCode":"a","responseElements":{"x":0}}"#,
-        r#"{"errorCode":"","responseElements":{"x":""}}"#,
-        r#"{"errorCode":null,"responseElements":{"x":[ ]}}"#,
-        r#"{"responseElements":{"x":{}}}"#,
-        r#"{"errorCode":0,"responseElements":{"x":false}}"#,
-        r#"{"errorCode":"b","responseElements":{"x":[null]}}"#,
-    ];
     for (key, filled) in [("errorCode", "100011"), ("responseElements.x", "100011"), ("responseElements", "111111")] {
         assert_eq!(matches(&format!("[{{KeyPath: {key}, Condition: IsNotNullOrEmpty}}]"), EMPTY), filled);
         assert_eq!(matches(&format!("[{{KeyPath: {key}, Condition: IsNullOrEmpty}}]"), EMPTY), inverted(filled));
@@ -178,12 +209,6 @@ fn combinators_have_two_values() {
 
 #[test]
 fn keys_match_whatever_their_case() {
-    const CASES: &[&str] = &[
-        r#"{"userIdentity":{"userName":"A"},"requestParameters":{"name":"A"}}"#,
-        r#"{"useridentity":{"username":"A"},"REQUESTPARAMETERS":{"NAME":"A"}}"#,
-        r#"{"userIdentity":{"USERNAME":"A","userName":"B"},"requestParameters":{"NAME":"A","name":"B"}}"#,
-        r#"{"userIdentity":{"user\u004eame":"A"},"requestParameters":{"n\u0061me":"A"}}"#,
-    ];
     for key in ["userIdentity.userName", "useridentity.USERNAME", "requestParameters.name"] {
         let found = matches(&format!("[{{KeyPath: {key}, Condition: Equals, Value: A}}]"), CASES);
         assert_eq!(found, "1101", "{key}: an exact key comes before one in another case");
@@ -193,13 +218,6 @@ fn keys_match_whatever_their_case() {
 
 #[test]
 fn addresses_and_networks() {
-    const ADDRESSES: &[&str] = &[
-        r#"{"sourceIPAddress":"10.0.0.1","requestParameters":{"cidr":["10.0.0.0/8","192.0.2.0/24"]}}"#,
-        r#"{"sourceIPAddress":"8.8.8.8","requestParameters":{"cidr":"8.8.8.8"}}"#,
-        r#"{"sourceIPAddress":"2606:4700::1111","requestParameters":{"cidr":["2606:4700::1111"]}}"#,
-        r#"{"sourceIPAddress":"iam.amazonaws.com","requestParameters":{"cidr":[]}}"#,
-        "{}",
-    ];
     for (condition, expected) in [
         ("IsIPAddress", "11100"),
         ("IsIPAddress, Value: true", "11100"),
@@ -228,13 +246,6 @@ fn addresses_and_networks() {
 
 #[test]
 fn lists_and_their_elements() {
-    const LISTS: &[&str] = &[
-        r#"{"requestParameters":{"items":[{"port":22,"ips":["10.0.0.1"]},{"port":443,"ips":[]}],"names":["ab","cd"]}}"#,
-        r#"{"requestParameters":{"items":[{"port":22,"ips":["a"]},{"port":"22"}],"names":["ab",22]}}"#,
-        r#"{"requestParameters":{"items":[],"names":[]}}"#,
-        r#"{"requestParameters":{"items":{"port":22},"names":"ab"}}"#,
-        r#"{"requestParameters":null}"#,
-    ];
     let found = |detection: &str| matches(&format!("[{{{detection}}}]"), LISTS);
     let port = "Expressions: [{Key: port, Condition: Equals, Value: 22}]";
     for (quantifier, expected) in
@@ -272,12 +283,6 @@ fn lists_and_their_elements() {
 
 #[test]
 fn fields_compare_with_fields() {
-    const PAIRS: &[&str] = &[
-        r#"{"userIdentity":{"accountId":"111122223333","arn":"arn:x/ann"},"recipientAccountId":"111122223333","requestParameters":{"userName":"ann","least":3,"most":10}}"#,
-        r#"{"userIdentity":{"accountId":"444455556666","arn":"arn:x/ann"},"recipientAccountId":"111122223333","requestParameters":{"userName":"ANN","least":"10","most":3}}"#,
-        r#"{"userIdentity":{"arn":"arn:x/ann"},"requestParameters":{"userName":["x","ann"],"least":3}}"#,
-        "{}",
-    ];
     let of = |condition: &str, left: &str, right: &str| {
         let keys = format!("[{{KeyPath: {left}}}, {{KeyPath: {right}}}]");
         matches(&format!("[{{Condition: {condition}, Values: {keys}}}]"), PAIRS)
