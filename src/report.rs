@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 
 use crate::error::Error;
 use crate::finding::{Finding, NO_VALUE};
@@ -65,6 +65,15 @@ fn table(findings: &[Finding]) -> String {
 pub fn rows(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    let between_rows = [
+        TableComponent::HorizontalLines,
+        TableComponent::MiddleIntersections,
+        TableComponent::LeftBorderIntersections,
+        TableComponent::RightBorderIntersections,
+    ];
+    for line in between_rows {
+        table.remove_style(line);
+    }
     table.set_header(header.iter().copied());
     for row in rows {
         table.add_row(row.iter().map(|cell| printable(cell)));

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -91,7 +92,8 @@ impl Hunt {
                 status = Status::Incomplete;
             }
         }
-        context.output.talk(&format!("{} findings of {} rules", findings.len(), rules.len()));
+        let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
+        context.output.talk(&format!("{} findings of {} rules", findings.len(), ids.len()));
         Ok(status)
     }
 

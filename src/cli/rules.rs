@@ -126,8 +126,9 @@ fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Re
             facts.push(("enabled", if rule.enabled { "yes" } else { "no" }.to_owned()));
             let notes = [("description", &rule.notes.description), ("runbook", &rule.notes.runbook)];
             facts.extend(notes.into_iter().filter_map(|(name, note)| Some((name, note.clone()?))));
-            let table = report::rows(&["", ""], facts.into_iter().map(|(name, fact)| vec![name.to_owned(), fact]));
-            format!("{table}\n{}", text.lines().map(|line| report::printable(line) + "\n").collect::<String>())
+            let facts: String =
+                facts.iter().map(|(name, fact)| format!("{name:<13}{}\n", report::printable(fact))).collect();
+            format!("{facts}\n{}", text.lines().map(|line| report::printable(line) + "\n").collect::<String>())
         }
     };
     context.output.result(&text, None)?;
