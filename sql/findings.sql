@@ -4,7 +4,7 @@ findings AS (
     {{ column }},
 {%- endfor %}
     count(*) AS "count",
-    max(in_window) AS peak,
+    max(in_window) FILTER (WHERE reached) AS peak,
 {%- if query.unique %}
     max(distinct_in_window) AS distinct_peak,
 {%- endif %}

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::config::Dialect;
+use datafusion::config::{ConfigNonZeroUsize, Dialect};
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -24,6 +24,7 @@ pub mod functions;
 mod ip_functions;
 mod json_functions;
 pub mod lake_table;
+pub mod matcher;
 pub mod raw_table;
 mod window_functions;
 
@@ -34,6 +35,9 @@ use raw_table::RawScan;
 /// part, so with more partitions than this allows none of them could hold a batch. Scans run on
 /// all threads regardless.
 const MEMORY_OF_PARTITION: usize = 32 << 20;
+
+/// How deep SQL may nest. A rule's YAML nests at most 64 deep, and each level becomes a few of SQL.
+const SQL_DEPTH: usize = 1_000;
 
 /// Rows in a batch of a query.
 const BATCH_ROWS: usize = 2_048;
@@ -68,6 +72,8 @@ impl Resources {
         // Of the dialects that have lambdas this is the plainest.
         options.sql_parser.dialect = Dialect::DuckDB;
         options.execution.collect_statistics = false;
+        // Predicates nest as deep as rules do.
+        options.sql_parser.recursion_limit = ConfigNonZeroUsize::try_new(SQL_DEPTH)?;
         // Matches are rare: the JSON columns are decoded only where the tests hold.
         options.execution.parquet.pushdown_filters = true;
         let top = std::num::NonZeroUsize::MIN.saturating_add(4);

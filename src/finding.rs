@@ -46,7 +46,7 @@ pub struct Finding {
     pub masked: bool,
     /// The matches in the burst.
     pub count: u64,
-    /// The most matches in any one window.
+    /// The most matches in any one window that holds the threshold.
     pub peak: u64,
     /// The field of which distinct values were counted, where the rule counts those.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
-//! A rule to the SQL that finds its bursts. What is printed is what runs.
+//! A rule to the SQL that finds its bursts. What is printed is what runs over a lake.
 //!
-//! Many rules share a scan: [`candidates`] selects what any of them matches and computes the
-//! columns they need; the same templates then run over the table `matched` of those rows.
+//! Several rules, and raw trails, share a scan: [`candidates`] says what to test and to compute of
+//! each record, in the same words; the same templates then run over the table `matched` of what matched.
 
 use askama::Template as _;
 

@@ -7,6 +7,7 @@ use super::Context;
 use crate::error::{Error, Status};
 use crate::report;
 use crate::rule::catalog::{self, Entry};
+use crate::rule::lint::Warning;
 use crate::rule::panther;
 
 /// List, show and check rules
@@ -126,9 +127,9 @@ fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Re
             facts.push(("enabled", if rule.enabled { "yes" } else { "no" }.to_owned()));
             let notes = [("description", &rule.notes.description), ("runbook", &rule.notes.runbook)];
             facts.extend(notes.into_iter().filter_map(|(name, note)| Some((name, note.clone()?))));
-            let facts: String =
-                facts.iter().map(|(name, fact)| format!("{name:<13}{}\n", report::printable(fact))).collect();
-            format!("{facts}\n{}", text.lines().map(|line| report::printable(line) + "\n").collect::<String>())
+            let facts = facts.iter().map(|(name, fact)| format!("{name:<13}{}", report::printable(fact)));
+            let lines: Vec<String> = facts.chain([String::new()]).chain(text.lines().map(report::printable)).collect();
+            lines.join("\n") + "\n"
         }
     };
     context.output.result(&text, None)?;
@@ -138,31 +139,46 @@ fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Re
 /// Every file is looked at, also where one before it is no rule.
 fn lint(context: &Context, paths: &[PathBuf], format: Format, strict: bool) -> Result<Status, Error> {
     let texts = catalog::texts(paths)?;
-    let (mut errors, mut remarks) = (0, Vec::new());
+    let (mut errors, mut remarks) = (Vec::new(), Vec::new());
     for (file, text) in &texts {
         match panther::parse(file, text) {
             Ok(read) => remarks.extend(read.warnings.into_iter().map(|warning| (file, read.rule.id.clone(), warning))),
             Err(error) => {
-                errors += 1;
                 context.output.error(&error);
+                errors.push((file, error.to_string()));
             }
         }
     }
-    if errors == 0 {
+    if errors.is_empty() {
         catalog::all(paths)?;
     }
     let text = match format {
-        Format::Json => json_text(&remarks.iter().map(|(file, id, warning)| {
-            json!({"file": file, "rule_id": id, "line": warning.line, "column": warning.column, "code": warning.code, "message": warning.message})
-        }).collect()),
-        Format::Table => remarks.iter().map(|(file, _, warning)| {
-            let line = format!("{file}:{}:{}: {} [{}]", warning.line, warning.column, warning.message, warning.code);
-            report::printable(&line) + "\n"
-        }).collect(),
+        Format::Json => {
+            let errors =
+                errors.iter().map(|(file, message)| json!({"file": file, "code": "error", "message": message}));
+            let remarks = remarks.iter().map(|(file, id, warning)| {
+                json!({
+                    "file": file,
+                    "rule_id": id,
+                    "line": warning.line,
+                    "column": warning.column,
+                    "code": warning.code,
+                    "message": warning.message,
+                })
+            });
+            json_text(&errors.chain(remarks).collect())
+        }
+        Format::Table => {
+            let line = |(file, _, warning): &(&String, String, Warning)| {
+                let Warning { code, line, column, message } = warning;
+                report::printable(&format!("{file}:{line}:{column}: {message} [{code}]")) + "\n"
+            };
+            remarks.iter().map(line).collect()
+        }
     };
     context.output.result(&text, None)?;
-    context.output.talk(&format!("{} rules, {errors} errors, {} warnings", texts.len(), remarks.len()));
-    Ok(match (errors, remarks.len()) {
+    context.output.talk(&format!("{} rules, {} errors, {} warnings", texts.len(), errors.len(), remarks.len()));
+    Ok(match (errors.len(), remarks.len()) {
         (0, 0) => Status::Done,
         (0, _) if strict => Status::Findings,
         (0, _) => Status::Done,

@@ -1,10 +1,10 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{Context, WindowArgs};
 use crate::error::{Error, Status};
-use crate::rule::catalog::{self, Wanted};
+use crate::rule::catalog;
 use crate::sql;
 use crate::time::Range;
 
@@ -14,20 +14,21 @@ use crate::time::Range;
     after_help = "Examples:\n  tawny sql AWS.Unsuccessful.MFA.attempt\n  tawny sql my_rule.yml --threshold 3 --period 30m"
 )]
 pub(super) struct Sql {
-    /// The id of a rule that comes with tawny, or a rule file
+    /// The id of a rule, or a rule file
     rule: String,
+    /// Where to look for the id: rule files or folders [default: the rules that come with tawny]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    rules: Vec<PathBuf>,
     #[command(flatten)]
     window: WindowArgs,
 }
 
 impl Sql {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
-        let choice = if Path::new(&self.rule).is_file() {
-            catalog::choose(Wanted { paths: &[PathBuf::from(&self.rule)], ..Wanted::default() })?
-        } else {
-            catalog::choose(Wanted { ids: std::slice::from_ref(&self.rule), ..Wanted::default() })?
-        };
-        for rule in &self.window.apply(choice.rules) {
+        let file = PathBuf::from(&self.rule);
+        let entries = if file.is_file() { catalog::all(&[file])? } else { catalog::all(&self.rules)? };
+        let rule = catalog::named(&entries, &self.rule)?.rule.clone();
+        for rule in &self.window.apply(vec![rule]) {
             let text = sql::hunt(rule, Range::default(), Range::default())?;
             context.output.result(&(text + "\n"), None)?;
         }

@@ -5,6 +5,7 @@ use clap::Args;
 use super::Context;
 use crate::error::{Error, Status};
 use crate::rule::catalog;
+use crate::rule::lint::Code;
 use crate::{hunt, report};
 
 /// Run the tests that rules carry, through the same SQL as a hunt
@@ -25,7 +26,10 @@ impl Test {
         let (resources, _spill) = context.resources()?;
         let mut rows = Vec::new();
         let mut failed = 0;
-        for catalog::Entry { rule, .. } in &rules {
+        for catalog::Entry { rule, file, warnings, .. } in &rules {
+            for warning in warnings.iter().filter(|warning| warning.code == Code::UnrunTest) {
+                context.output.warn(&format!("warning: {file}:{}: {}", warning.line, warning.message));
+            }
             for test in &rule.tests {
                 let matched = hunt::matches(&resources, rule, test).await?;
                 let passed = matched == test.expected;

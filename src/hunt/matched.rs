@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
-use crate::engine::{self, Resources, functions};
+use crate::engine::{self, Resources, functions, matcher};
 use crate::error::Error;
 use crate::finding::{self, Finding, Told};
 use crate::rule::{Rule, WindowKind};
@@ -50,7 +50,7 @@ impl<'r> Matched<'r> {
         what: &str,
     ) -> Result<Matched<'r>, Error> {
         let candidates = Candidates::new(rules, read);
-        let batches = resources.run("cloudtrail", table, &candidates.sql).await;
+        let batches = matcher::matches(resources, table, &candidates).await;
         Ok(Matched { rules, candidates, batches: batches.map_err(|error| Error::query(what, error))?, read })
     }
 
@@ -125,7 +125,7 @@ impl<'r> Matched<'r> {
     }
 
     fn flags<'b>(&self, batch: &'b RecordBatch, number: usize) -> &'b BooleanArray {
-        batch.column(Candidates::OWN.len() + self.candidates.expressions + number).as_boolean()
+        batch.column(Candidates::OWN.len() + self.candidates.expressions.len() + number).as_boolean()
     }
 
     fn count(&self, number: usize) -> usize {
@@ -203,15 +203,15 @@ impl<'m> Set<'m> {
 
     /// The rows of one rule, from the candidates that it matches.
     fn rows(&self, place: usize, number: usize, found: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
-        let text = |column: usize| compute::cast(found.column(column), &DataType::Utf8);
-        let value = |expression: usize| text(Candidates::OWN.len() + expression);
+        let column = |place: usize| Arc::clone(found.column(place));
+        let value = |expression: usize| column(Candidates::OWN.len() + expression);
         let needs = self.matched.needs(number);
-        let counted = self.matched.candidates.unique[number].map(value).transpose()?;
-        let own: Vec<ArrayRef> = (1..Candidates::OWN.len()).map(text).collect::<Result<_, _>>()?;
+        let counted = self.matched.candidates.unique[number].map(value);
+        let own: Vec<ArrayRef> = (1..Candidates::OWN.len()).map(column).collect();
 
         // As in the query of one rule: all that is computed for a match.
-        let computed = [needs.group, needs.told, needs.listed].concat().into_iter().map(value);
-        let mut computed: Vec<ArrayRef> = computed.collect::<Result<_, _>>()?;
+        let computed = [needs.group, needs.told, needs.listed].concat();
+        let mut computed: Vec<ArrayRef> = computed.into_iter().map(value).collect();
         computed.extend(counted.clone());
         computed.extend(own.iter().skip(1).cloned());
         let fingerprints = functions::fingerprints(&computed)?;
@@ -228,11 +228,11 @@ impl<'m> Set<'m> {
         ];
         columns.extend(own);
         for group in 0..self.layout.group.len() - 1 {
-            columns.push(needs.group.get(group).map_or_else(|| Ok(nothing()), |expression| value(*expression))?);
+            columns.push(needs.group.get(group).map_or_else(nothing, |expression| value(*expression)));
         }
         for (all, own) in [(&self.values, needs.told), (&self.lists, needs.listed)] {
             for expression in all {
-                columns.push(if own.contains(expression) { value(*expression)? } else { nothing() });
+                columns.push(if own.contains(expression) { value(*expression) } else { nothing() });
             }
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)

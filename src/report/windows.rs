@@ -1,6 +1,6 @@
 //! What the shapes of windows see, side by side.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{group, rows};
 use crate::finding::Finding;
@@ -8,7 +8,8 @@ use crate::rule::WindowKind;
 
 /// Findings of hunts that differ in the shape of their windows only, as two tables: the bursts,
 /// each with what every shape makes of it, and what each shape sees that the others do not. A
-/// `dedup` or `tumbling` finding always lies in a `sliding` one, so every burst is one of those.
+/// `dedup` or `tumbling` finding always lies in a burst of `sliding`; where that one's trigger lies
+/// outside the range of the hunt, it has a row of its own.
 pub fn side_by_side(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return "no findings\n".to_owned();
@@ -22,9 +23,19 @@ pub fn side_by_side(findings: &[Finding]) -> String {
             within.entry((&finding.rule_id, event)).or_default().push(finding);
         }
     }
-    let bursts = of_kind(sliding).into_iter().map(|burst| {
+    let mut bursts = of_kind(sliding);
+    let covered: HashSet<(&str, &str)> = bursts
+        .iter()
+        .flat_map(|burst| burst.event_ids.iter().map(|event| (burst.rule_id.as_str(), event.as_str())))
+        .collect();
+    // A range may hold the trigger of a window and not of the burst in which it lies.
+    bursts.extend(findings.iter().filter(|finding| {
+        finding.event_ids.first().is_some_and(|event| !covered.contains(&(finding.rule_id.as_str(), event.as_str())))
+    }));
+    let row = |burst: &Finding| {
         let events = burst.event_ids.iter().filter_map(|event| within.get(&(burst.rule_id.as_str(), event.as_str())));
         let mut of_burst: Vec<&Finding> = events.flatten().copied().collect();
+        of_burst.retain(|finding| burst.window == *sliding || finding.window == burst.window);
         of_burst.sort_by_key(|finding| &finding.first_event);
         let cells = kinds.iter().map(|kind| {
             let of_kind = of_burst.iter().filter(|finding| finding.window == *kind);
@@ -33,9 +44,9 @@ pub fn side_by_side(findings: &[Finding]) -> String {
         });
         let named = [burst.rule_id.clone(), group(burst), burst.first_event.clone(), burst.last_event.clone()];
         named.into_iter().chain(cells).collect()
-    });
+    };
     let header = ["rule", "group", "first event", "last event", "sliding", "dedup", "tumbling"];
-    let bursts = rows(&header, bursts);
+    let bursts = rows(&header, bursts.into_iter().map(row));
 
     let mut events: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for finding in findings {

@@ -1,5 +1,6 @@
 //! Which rules a run uses: the shipped ones, or those in files and folders.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::lint::Warning;
@@ -99,7 +100,7 @@ pub fn choose(wanted: Wanted<'_>) -> Result<Choice, Error> {
         }
     }
     if disabled > 0 {
-        choice.notices.push(format!("{disabled} disabled rules are left out; `--include-disabled` runs them too"));
+        choice.notices.push(format!("left out because disabled: {disabled}; `--include-disabled` runs them too"));
     }
     if choice.rules.is_empty() {
         return Err(Error::Usage {
@@ -133,14 +134,29 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     if paths.is_empty() {
         return Ok(SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect());
     }
-    let mut texts = Vec::new();
-    for path in paths {
-        let files = if path.is_dir() { rule_files(path)? } else { vec![path.clone()] };
-        for file in files {
-            texts.push((file.display().to_string(), store::read_text(&file)?));
+    let mut texts: Vec<(String, String)> = Vec::new();
+    let mut seen = HashSet::new();
+    // Files before folders: one that is named may lie in a folder that is named too.
+    let (folders, files): (Vec<_>, Vec<_>) = paths.iter().partition(|path| path.is_dir());
+    let mut all: Vec<PathBuf> = files.into_iter().cloned().collect();
+    for folder in folders {
+        all.extend(rule_files(folder)?);
+    }
+    for file in all {
+        if seen.insert(store::real_path(&file).unwrap_or_else(|_| file.clone())) {
+            let text = store::read_text(&file).map_err(|error| unreadable(&file, &error))?;
+            texts.push((file.display().to_string(), text));
         }
     }
+    if texts.is_empty() {
+        return Err(Error::usage("there are no rule files"));
+    }
     Ok(texts)
+}
+
+fn unreadable(file: &Path, error: &Error) -> Error {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Error::usage(format!("the rule file `{}` cannot be read{cause}", file.display()))
 }
 
 fn rule_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {

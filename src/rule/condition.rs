@@ -7,7 +7,7 @@ use super::predicate::NumberOperand;
 use super::yaml::{self, Content, Mark, Node, Source};
 use super::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value};
 use crate::error::Error;
-use crate::event::Place;
+use crate::event::{Kind, Place};
 use crate::path::{Path, Step};
 use crate::raw::json;
 
@@ -154,7 +154,13 @@ pub(super) struct Members<'n> {
 }
 
 impl<'n> Members<'n> {
+    /// The value of `key`; one that is left empty is as good as none.
     pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
+        self.given(key).filter(|value| !value.is_null())
+    }
+
+    /// The value of `key`, also where it is null.
+    fn given(&self, key: &str) -> Option<&'n Node> {
         self.entry(key).map(|(_, value)| value)
     }
 
@@ -245,11 +251,11 @@ impl Reader<'_> {
                 return self.error(name.mark, &format!("`{key}` is not supported: {why}"));
             }
         }
-        if let Some((key, combine)) = COMBINATORS.iter().find(|(key, _)| members.get(key).is_some()) {
+        if let Some((key, combine)) = COMBINATORS.iter().find(|(key, _)| members.given(key).is_some()) {
             if members.members.len() > 1 {
                 return self.error(members.mark, EXPRESSION_SHAPE);
             }
-            let Some(inner) = members.get(key) else {
+            let Some(inner) = members.given(key) else {
                 return self.error(members.mark, EXPRESSION_SHAPE);
             };
             let lone = matches!(*key, "All" | "Any");
@@ -272,7 +278,7 @@ impl Reader<'_> {
         (name, condition, negated): (&str, Condition, bool),
         scope: Scope,
     ) -> Result<Predicate, Error> {
-        let (value, values) = (members.get("Value"), members.get("Values"));
+        let (value, values) = (members.given("Value"), members.get("Values"));
         if members.get("Expressions").is_some() && !matches!(condition, Elements(_)) {
             return self.error(mark, &format!("`{name}` takes no `Expressions`"));
         }
@@ -304,7 +310,7 @@ impl Reader<'_> {
                 let value = self.value(value, name, mark)?;
                 test.of(match case {
                     Exact => Operand::Value(value),
-                    Folded => Operand::Folded(value.text.to_lowercase()),
+                    Folded => Operand::Folded(Value { text: value.text.to_lowercase(), ..value }),
                 })
             }
             In => Test::In(self.values(values, mark, name)?),
@@ -318,6 +324,10 @@ impl Reader<'_> {
                 let Some(expressions) = members.get("Expressions") else {
                     return self.error(mark, &format!("`{name}` takes a list of `Expressions`"));
                 };
+                if matches!(field.place(), Some(Place::Column(_, Kind::Text | Kind::Flag))) {
+                    let message = format!("`{field}` is never a list");
+                    self.warn(mark, lint::Code::NeverTrue, message);
+                }
                 let each = Box::new(self.conjunction(expressions, "`Expressions`", Scope::Element)?);
                 return Ok(Predicate::Elements { list: field, quantifier, each });
             }
@@ -326,6 +336,9 @@ impl Reader<'_> {
         if field.place() == Some(Place::Time) && !matches!(test, Test::Present | Test::Filled) {
             return self
                 .error(mark, "`eventTime` can only be tested to exist: choose the time with `--from` and `--to`");
+        }
+        if lint::never_true(&field, &test) {
+            self.warn(mark, lint::Code::NeverTrue, format!("`{field}` is a boolean, which is never so"));
         }
         Ok(Predicate::Test { field, test, negated })
     }

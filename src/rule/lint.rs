@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::yaml::{self, Content, Node};
-use super::{Field, Predicate, Test};
-use crate::event::{Kind, TOP_LEVEL};
+use super::{Field, Operand, Predicate, Test, Value};
+use crate::event::{Kind, Place, TOP_LEVEL};
 use crate::path::Step;
 
 /// A remark on a rule.
@@ -38,8 +38,12 @@ pub enum Code {
     NoGroup,
     /// A group key that a record may lack.
     NullableGroup,
+    /// A test that no record passes.
+    NeverTrue,
     /// A setting that does nothing here.
     NoEffect,
+    /// A test that cannot be run.
+    UnrunTest,
     /// No tests.
     NoTests,
 }
@@ -53,7 +57,9 @@ impl fmt::Display for Code {
             Code::ThresholdOne => "threshold-one",
             Code::NoGroup => "no-group",
             Code::NullableGroup => "nullable-group",
+            Code::NeverTrue => "never-true",
             Code::NoEffect => "no-effect",
+            Code::UnrunTest => "unrun-test",
             Code::NoTests => "no-tests",
         })
     }
@@ -152,6 +158,21 @@ pub(super) fn lone_negations(predicates: &[Predicate]) -> Vec<(usize, &Field)> {
     lone
 }
 
+/// Whether no record passes the test: booleans are no texts, numbers or addresses.
+pub(super) fn never_true(field: &Field, test: &Test) -> bool {
+    if !matches!(field.place(), Some(Place::Column(_, Kind::Flag))) {
+        return false;
+    }
+    let flag =
+        |value: &Value| value.texts().any(|text| ["true", "false"].iter().any(|flag| text.eq_ignore_ascii_case(flag)));
+    match test {
+        Test::Present | Test::Filled | Test::Equals(Operand::Field(_) | Operand::FoldedField(_)) => false,
+        Test::Equals(Operand::Value(value) | Operand::Folded(value)) => !flag(value),
+        Test::In(values) => !values.iter().any(flag),
+        _ => true,
+    }
+}
+
 /// What to say of a field that no record has; `None` where records may have it. What lies in
 /// parameters and responses differs from call to call, and anything may be there.
 pub(super) fn unknown_field(field: &Field) -> Option<String> {
@@ -171,6 +192,9 @@ pub(super) fn unknown_field(field: &Field) -> Option<String> {
     let Some((known, kind)) = TOP_LEVEL.iter().find(|(known, _)| is_a(known, top)) else {
         if is_a("eventTime", top) {
             return None;
+        }
+        if keys.len() == 1 && top.contains('.') {
+            return Some(format!("records have no `{name}`; for a path use `KeyPath` in place of `Key`"));
         }
         let derived = ["account", "actor", "eventTime"].into_iter();
         let guess = yaml::nearest(top, TOP_LEVEL.iter().map(|(name, _)| *name).chain(derived));

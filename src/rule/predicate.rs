@@ -64,7 +64,7 @@ pub enum Test {
     StartsWith(Operand),
     /// It is a string that ends so.
     EndsWith(Operand),
-    /// It is a string that holds this; or a list with an element that is this or, being a string, holds it.
+    /// It is a string that holds this, or a scalar that is this; or a list with such an element.
     Contains(Operand),
     /// Its text is one of these; or it is a list with an element whose text is.
     In(Vec<Value>),
@@ -84,7 +84,7 @@ pub enum Operand {
     /// A value of the rule.
     Value(Value),
     /// A value of the rule, in lower case: the field's lower-case text is compared.
-    Folded(String),
+    Folded(Value),
     /// The text of another field.
     Field(Field),
     /// The text of another field, both in lower case.
@@ -194,24 +194,25 @@ impl Predicate {
         }
     }
 
-    /// The values of which `column` must hold one in every match; `None` where nothing is known.
-    pub fn required_values(&self, column: &str) -> Option<Vec<&str>> {
+    /// Columns and values, such that in every match one of these columns holds its value; only of
+    /// `columns`. `None` where nothing is known, empty where nothing ever matches.
+    pub fn required_values(&self, columns: &[&'static str]) -> Option<Vec<(&'static str, &str)>> {
         match self {
             Predicate::All(all) => {
-                all.iter().filter_map(|part| part.required_values(column)).min_by_key(std::vec::Vec::len)
+                all.iter().filter_map(|part| part.required_values(columns)).min_by_key(std::vec::Vec::len)
             }
             Predicate::Any(any) | Predicate::OnlyOne(any) => {
-                let branches: Option<Vec<Vec<&str>>> = any.iter().map(|part| part.required_values(column)).collect();
+                let branches: Option<Vec<_>> = any.iter().map(|part| part.required_values(columns)).collect();
                 branches.map(|branches| branches.concat())
             }
             Predicate::Test { field, test, negated: false } => {
-                match field.place() {
-                    Some(Place::Column(name, Kind::Text)) if name == column => {}
-                    _ => return None,
-                }
+                let Some(Place::Column(name, Kind::Text)) = field.place() else {
+                    return None;
+                };
+                let column = *columns.iter().find(|column| **column == name)?;
                 match test {
-                    Test::Equals(Operand::Value(value)) => Some(value.texts().collect()),
-                    Test::In(values) => Some(values.iter().flat_map(Value::texts).collect()),
+                    Test::Equals(Operand::Value(value)) => Some(value.texts().map(|text| (column, text)).collect()),
+                    Test::In(values) => Some(values.iter().flat_map(Value::texts).map(|text| (column, text)).collect()),
                     _ => None,
                 }
             }
@@ -296,12 +297,19 @@ mod tests {
 
     #[test]
     fn required_values_hold_for_every_match() {
+        const NAMES: &[&str] = &["eventName", "eventSource"];
         let rule = Predicate::All(vec![equals("eventName", "A"), Predicate::Any(vec![equals("readOnly", "true")])]);
-        assert_eq!(rule.required_values("eventName"), Some(vec!["A"]));
-        assert_eq!(rule.required_values("eventSource"), None);
-        assert_eq!(login().required_values("eventName"), None, "the source alone suffices");
-        let either = Predicate::Any(vec![equals("eventName", "A"), equals("eventname", "B")]);
-        assert_eq!(either.required_values("eventName"), Some(vec!["A", "B"]));
-        assert_eq!(Predicate::None(vec![either]).required_values("eventName"), None);
+        assert_eq!(rule.required_values(NAMES), Some(vec![("eventName", "A")]));
+        assert_eq!(rule.required_values(&["eventSource"]), None);
+        let login = login();
+        let either = Some(vec![("eventSource", "signin.amazonaws.com"), ("eventName", "ConsoleLogin")]);
+        assert_eq!(login.required_values(NAMES), either);
+        assert_eq!(login.required_values(&["eventName"]), None, "the source alone suffices");
+        assert_eq!(
+            Predicate::All(vec![login.clone(), rule.clone()]).required_values(NAMES),
+            rule.required_values(NAMES)
+        );
+        assert_eq!(Predicate::None(vec![login]).required_values(NAMES), None);
+        assert_eq!(Predicate::Any(vec![]).required_values(NAMES), Some(vec![]));
     }
 }

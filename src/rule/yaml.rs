@@ -131,7 +131,7 @@ impl<'s> Tree<'s> {
         if depth > MAX_DEPTH {
             return Err(self.source.error(mark, "this is nested too deeply"));
         }
-        let (content, anchor, tag) = match event {
+        let (mut content, anchor, tag) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
                 (Content::Scalar { text: text.into_owned(), plain }, anchor, tag)
@@ -147,7 +147,11 @@ impl<'s> Tree<'s> {
             }
             _ => return Err(Error::Internal("the YAML parser gave no value".to_owned())),
         };
-        if tag.is_some() {
+        if let (Some(tag), Content::Scalar { plain, .. }) = (&tag, &mut content)
+            && tag.to_string() == "!!str"
+        {
+            *plain = false;
+        } else if tag.is_some() {
             return Err(self.source.error(mark, "YAML tags (`!`) are not supported"));
         }
         let node = Node { content, mark, bytes: span.byte_range().unwrap_or_default() };

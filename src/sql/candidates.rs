@@ -1,4 +1,4 @@
-//! One scan for many rules: the query for all records that any of them matches.
+//! One scan for many rules: which records to read, what to test of them and what to compute of those that match.
 
 use crate::rule::Rule;
 use crate::time::Range;
@@ -6,14 +6,17 @@ use crate::time::Range;
 use super::quote::{Ident, Instant, Literal};
 use super::{expression, expressions, predicate};
 
-/// A query for the records that any of some rules matches.
+/// What is asked of each record for some rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
-    /// Its text. The result's columns are [`Candidates::OWN`], then one for each distinct
-    /// expression that the rules need, then for each rule a flag whether it is matched.
-    pub sql: String,
-    /// How many expressions there are.
-    pub expressions: usize,
+    /// Conditions that every match satisfies, and by which whole parts of the data may be left unread.
+    pub conditions: Vec<String>,
+    /// The distinct predicates.
+    pub predicates: Vec<String>,
+    /// For each rule, which of the predicates is its.
+    pub detections: Vec<usize>,
+    /// The distinct expressions that the rules need of their matches.
+    pub expressions: Vec<String>,
     /// For each rule, which expressions it needs, in the order of [`super::layout::Layout::names`].
     pub needs: Vec<Vec<usize>>,
     /// For each rule, the expression of which it counts distinct values.
@@ -24,57 +27,54 @@ impl Candidates {
     /// The columns that every rule needs.
     pub const OWN: [&'static str; 5] = ["eventTime", "eventID", "sourceIPAddress", "userAgent", "awsRegion"];
 
-    /// The query for `rules` and the records with a time in `read`.
+    /// What to ask for `rules` of the records with a time in `read`.
     pub fn new(rules: &[Rule], read: Range) -> Candidates {
-        let mut all: Vec<String> = Vec::new();
-        let mut index_of = |expression: String| {
-            all.iter().position(|known| *known == expression).unwrap_or_else(|| {
-                all.push(expression);
-                all.len() - 1
-            })
+        let (mut predicates, mut all) = (Vec::new(), Vec::new());
+        let detections = rules.iter().map(|rule| index_in(&mut predicates, predicate::text(&rule.detection, 0)));
+        let detections = detections.collect();
+        let needs =
+            rules.iter().map(|rule| expressions(rule).into_iter().map(|text| index_in(&mut all, text)).collect());
+        let needs = needs.collect();
+        let unique = rules.iter().map(|rule| Some(index_in(&mut all, expression::value(rule.unique.as_ref()?))));
+        let unique = unique.collect();
+        let mut conditions = vec!["\"eventTime\" IS NOT NULL".to_owned()];
+        conditions.extend(read.from.and_then(Instant::bound).map(|from| format!("\"eventTime\" >= {from}")));
+        conditions.extend(read.to.and_then(Instant::bound).map(|to| format!("\"eventTime\" < {to}")));
+        conditions.extend(names(rules));
+        Candidates { conditions, predicates, detections, expressions: all, needs, unique }
+    }
+
+    /// The expressions of [`Candidates::OWN`].
+    pub fn own() -> Vec<String> {
+        let column = |name: &&str| match *name {
+            "eventID" => "coalesce(\"eventID\", \"contentID\")".to_owned(),
+            name => Ident(name.to_owned()).to_string(),
         };
-        let needs = rules.iter().map(|rule| expressions(rule).into_iter().map(&mut index_of).collect()).collect();
-        let unique = rules.iter().map(|rule| Some(index_of(expression::value(rule.unique.as_ref()?)))).collect();
-        Candidates { sql: text(rules, &all, read), expressions: all.len(), needs, unique }
+        Candidates::OWN.iter().map(column).collect()
+    }
+
+    /// The query that reads `columns` of the records that may match.
+    pub fn scan(&self, columns: &[String]) -> String {
+        let columns: Vec<String> = columns.iter().map(|name| Ident(name.clone()).to_string()).collect();
+        format!("SELECT {} FROM cloudtrail WHERE {}", columns.join(", "), self.conditions.join(" AND "))
     }
 }
 
-fn text(rules: &[Rule], expressions: &[String], read: Range) -> String {
-    let mut columns =
-        vec!["\"eventTime\"".to_owned(), "coalesce(\"eventID\", \"contentID\") AS \"eventID\"".to_owned()];
-    columns.extend(Candidates::OWN.iter().skip(2).map(|column| Ident((*column).to_owned()).to_string()));
-    let named = |(number, expression)| format!("{expression} AS {}", Ident(format!("value.{number}")));
-    columns.extend(expressions.iter().enumerate().map(named));
-    columns.extend(rules.iter().enumerate().map(|(number, rule)| {
-        format!("({}) IS TRUE AS {}", predicate::text(&rule.detection, 0), Ident(format!("matches.{number}")))
-    }));
-
-    let mut all = vec!["\"eventTime\" IS NOT NULL".to_owned()];
-    all.extend(read.from.and_then(Instant::bound).map(|from| format!("\"eventTime\" >= {from}")));
-    all.extend(read.to.and_then(Instant::bound).map(|to| format!("\"eventTime\" < {to}")));
-    all.push(any_of(rules));
-    format!("SELECT\n  {}\nFROM cloudtrail\nWHERE {}", columns.join(",\n  "), all.join("\n  AND "))
+fn index_in(known: &mut Vec<String>, text: String) -> usize {
+    known.iter().position(|earlier| *earlier == text).unwrap_or_else(|| {
+        known.push(text);
+        known.len() - 1
+    })
 }
 
-/// The condition that a record is matched by any of `rules`. Those that ask for certain calls or
-/// services come behind a condition on these names: it is cheap to test, and where no rule does
-/// without, it lets whole row groups and pages be left unread.
-fn any_of(rules: &[Rule]) -> String {
+/// A condition on the names of calls and their services that every match satisfies; none where some
+/// rule does without.
+fn names(rules: &[Rule]) -> Option<String> {
     let mut by_column = [("eventName", Vec::new()), ("eventSource", Vec::new())];
-    let (mut named, mut others) = (Vec::new(), Vec::new());
     for rule in rules {
-        let text = format!("({})", predicate::text(&rule.detection, 0));
-        let required =
-            by_column.iter_mut().find_map(|(column, all)| Some((rule.detection.required_values(column)?, all)));
-        let group = match required {
-            Some((required, all)) => {
-                all.extend(required);
-                &mut named
-            }
-            None => &mut others,
-        };
-        if !group.contains(&text) {
-            group.push(text);
+        let required = rule.detection.required_values(&by_column.each_ref().map(|(column, _)| *column))?;
+        for (column, value) in required {
+            by_column.iter_mut().filter(|(name, _)| *name == column).for_each(|(_, values)| values.push(value));
         }
     }
     let lists = by_column.into_iter().filter(|(_, values)| !values.is_empty()).map(|(column, mut values)| {
@@ -83,12 +83,7 @@ fn any_of(rules: &[Rule]) -> String {
         let literals: Vec<String> = values.iter().map(|value| Literal(value).to_string()).collect();
         format!("{} IN ({})", Ident(column.to_owned()), literals.join(", "))
     });
-    let by_name = lists.collect::<Vec<_>>().join(" OR ");
-    let (named, others) = (named.join("\n    OR "), others.join("\n    OR "));
-    match (named.is_empty(), others.is_empty()) {
-        (true, true) => "FALSE".to_owned(),
-        (true, false) => format!("({others})"),
-        (false, true) => format!("({by_name})\n  AND ({named})"),
-        (false, false) => format!("((({by_name}) AND ({named}))\n    OR {others})"),
-    }
+    let lists: Vec<String> = lists.collect();
+    // Where nothing is required no rule ever matches; the data are read nevertheless, and accounted for.
+    (!lists.is_empty()).then(|| format!("({})", lists.join(" OR ")))
 }

@@ -94,6 +94,10 @@ fn test_of(field: &Field, test: &Test, negated: bool) -> String {
             [one] => format!("{} = {}", compared(field, std::slice::from_ref(value)), Literal(one)),
             several => format!("{} IN ({})", compared(field, std::slice::from_ref(value)), literals(several)),
         },
+        Test::Equals(Operand::Folded(value)) => {
+            let texts: Vec<&str> = value.texts().collect();
+            format!("lower({}) IN ({})", text_of(field), literals(&texts))
+        }
         Test::Equals(operand) => format!("{} = {}", folded(text_of(field), operand), other(operand, text_of)),
         Test::In(list) => is_in(field, list),
         Test::StartsWith(operand) => of_string("starts_with", field, operand),
@@ -156,7 +160,7 @@ fn folded(expression: String, operand: &Operand) -> String {
 /// The right side of a comparison; `read` gives a field's expression.
 fn other(operand: &Operand, read: impl Fn(&Field) -> String) -> String {
     match operand {
-        Operand::Value(Value { text, .. }) | Operand::Folded(text) => Literal(text).to_string(),
+        Operand::Value(value) | Operand::Folded(value) => Literal(&value.text).to_string(),
         Operand::Field(field) => read(field),
         Operand::FoldedField(field) => format!("lower({})", read(field)),
     }
@@ -169,30 +173,41 @@ fn of_string(function: &str, field: &Field, operand: &Operand) -> String {
     }
 }
 
-/// A string holds the text; of a list, an element does, or is the number or boolean of this text.
+/// A string holds the text, or a scalar is it; of a list, an element. A hot column holds the field
+/// where it is a string, and saves looking into JSON.
 fn contains(field: &Field, operand: &Operand) -> String {
-    let in_list = if hot(field).is_some() { None } else { in_json("strings_at", field) };
-    let Some(list) = in_list else {
+    let Some(list) = in_json("strings_at", field) else {
         return of_string("contains", field, operand);
     };
     let holds = format!("contains({}, {})", folded("item".to_owned(), operand), other(operand, text_of));
     let in_strings = format!("array_any_match({list}, item -> {holds})");
-    match (operand, in_json("texts_at", field)) {
-        (Operand::Value(value), Some(texts)) if value.texts().any(can_be_no_string) => {
+    let in_json = match (operand, in_json("texts_at", field)) {
+        (Operand::Value(value) | Operand::Folded(value), Some(texts)) if value.texts().any(can_be_no_string) => {
             let values: Vec<&str> = value.texts().collect();
             format!("({in_strings} OR array_has_any({texts}, make_array({})))", literals(&values))
         }
         _ => in_strings,
-    }
+    };
+    beside_hot(field, &of_string("contains", field, operand), in_json)
 }
 
 fn is_in(field: &Field, list: &[Value]) -> String {
     let texts: Vec<&str> = list.iter().flat_map(Value::texts).collect();
-    match in_json("texts_at", field) {
-        Some(of_list) if hot(field).is_none() || texts.iter().any(|text| can_be_no_string(text)) => {
-            format!("array_has_any({of_list}, make_array({}))", literals(&texts))
-        }
-        _ => format!("{} IN ({})", compared(field, list), literals(&texts)),
+    let Some(of_list) = in_json("texts_at", field) else {
+        return format!("{} IN ({})", compared(field, list), literals(&texts));
+    };
+    let in_json = format!("array_has_any({of_list}, make_array({}))", literals(&texts));
+    match hot(field) {
+        Some(hot) => beside_hot(field, &format!("{hot} IN ({})", literals(&texts)), in_json),
+        None => in_json,
+    }
+}
+
+/// A test of a hot column, and of the JSON where that is null because the field is no string.
+fn beside_hot(field: &Field, of_hot: &str, in_json: String) -> String {
+    match hot(field) {
+        Some(hot) => format!("({of_hot} OR ({hot} IS NULL AND {in_json}))"),
+        None => in_json,
     }
 }
 
@@ -211,7 +226,8 @@ fn compared(field: &Field, values: &[Value]) -> String {
 }
 
 fn flag_is(field: &Field, text: &str, negated: bool) -> String {
-    match (text, field.place()) {
+    let text = text.to_ascii_lowercase();
+    match (text.as_str(), field.place()) {
         ("true" | "false", Some(Place::Column(name, _))) => {
             format!("{} IS {}{}", column(name), if negated { "NOT " } else { "" }, text.to_uppercase())
         }

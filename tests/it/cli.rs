@@ -223,7 +223,7 @@ fn a_folder_runs_its_enabled_rules() {
     };
     let enabled = hunt(&[path]);
     assert_eq!(rules_of(&enabled).len(), 2);
-    assert!(stderr(&enabled).contains("1 disabled rules are left out"), "{}", stderr(&enabled));
+    assert!(stderr(&enabled).contains("left out because disabled: 1;"), "{}", stderr(&enabled));
     assert_eq!(rules_of(&hunt(&[path, "--include-disabled"])).len(), 3);
     let file = folder.path().join("b.yml");
     for named in [&[path, "--rule", "B.Disabled"][..], &[file.to_str().unwrap()]] {

@@ -147,7 +147,10 @@ fn brute_force(events: &[Event], kind: WindowKind, threshold: usize, unique: boo
             };
             let trigger = (0..window.len()).find(|at| count(&so_far(*at), unique) >= threshold).unwrap();
             let spans: Vec<Vec<Match>> = match kind {
-                WindowKind::Sliding => window.iter().map(|one| span(&window, one.0)).collect(),
+                WindowKind::Sliding => {
+                    let spans = window.iter().map(|one| span(&matches, one.0));
+                    spans.filter(|span| count(span, unique) >= threshold).collect()
+                }
                 WindowKind::Dedup | WindowKind::Tumbling => vec![window.clone()],
             };
             let most = |unique| spans.iter().map(|span| count(span, unique)).max().unwrap() as u64;

@@ -7,7 +7,7 @@ use tawny::event::batch::BatchBuilder;
 use tawny::hunt::{self, Data};
 use tawny::raw::envelope::Record;
 use tawny::raw::json;
-use tawny::rule::{Field, panther};
+use tawny::rule::{Field, Predicate, Rule, panther};
 use tawny::time::Range;
 
 const RECORDS: &[&str] = &[
@@ -61,13 +61,11 @@ const PAIRS: &[&str] = &[
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap());
 
-/// Which of `records` match, as a string of 0 and 1.
-fn matches(detection: &str, records: &[&str]) -> String {
-    let yaml = format!(
-        "AnalysisType: rule\nRuleID: A.B\nEnabled: true\nSeverity: Info\nLogTypes: [AWS.CloudTrail]\nDetection: {detection}\n"
-    );
-    let mut rule = panther::parse("rule.yml", &yaml).unwrap_or_else(|error| panic!("{error}")).rule;
-    rule.group_by = vec![Field::new("requestID".parse().unwrap())];
+fn resources() -> Resources {
+    Resources { threads: 1, memory: 256 << 20, spill: std::env::temp_dir() }
+}
+
+fn data(records: &[&str]) -> Data {
     let mut builder = BatchBuilder::default();
     for (index, record) in records.iter().enumerate() {
         let comma = if *record == "{}" { "" } else { "," };
@@ -75,9 +73,24 @@ fn matches(detection: &str, records: &[&str]) -> String {
         let text = format!("{{\"eventTime\":\"2026-09-01T00:00:00Z\",\"requestID\":\"{index}\"{comma}{rest}");
         builder.push(&Record { text: &text, members: json::members(&text).unwrap() });
     }
-    let resources = Resources { threads: 1, memory: 256 << 20, spill: std::env::temp_dir() };
-    let data = Data::Memory(vec![builder.finish().unwrap()]);
-    let findings = RUNTIME.block_on(hunt::evaluate(&resources, &data, &[rule], Range::default())).unwrap();
+    Data::Memory(vec![builder.finish().unwrap()])
+}
+
+/// Which of `records` match, as a string of 0 and 1.
+fn matches(detection: &str, records: &[&str]) -> String {
+    let yaml = format!(
+        "AnalysisType: rule\nRuleID: A.B\nEnabled: true\nSeverity: Info\nLogTypes: [AWS.CloudTrail]\nDetection: {detection}\n"
+    );
+    let mut rule = panther::parse("rule.yml", &yaml).unwrap_or_else(|error| panic!("{error}")).rule;
+    rule.group_by = vec![Field::new("requestID".parse().unwrap())];
+    let hunt = |rules: &[Rule]| {
+        RUNTIME.block_on(hunt::evaluate(&resources(), &data(records), rules, Range::default())).unwrap()
+    };
+    let findings = hunt(std::slice::from_ref(&rule));
+    // Beside another a rule goes another way.
+    let mut other = rule.clone();
+    other.detection = Predicate::Any(Vec::new());
+    assert_eq!(hunt(&[rule, other]), findings, "{detection}");
     let found: Vec<&str> = findings.iter().filter_map(|finding| finding.group["requestID"].as_str()).collect();
     (0..records.len()).map(|index| if found.contains(&index.to_string().as_str()) { '1' } else { '0' }).collect()
 }
@@ -200,6 +213,8 @@ fn combinators_have_two_values() {
         (format!("[{not_a}, {b}]"), "010000"),
         (format!("[{{Any: [{not_a}, {b}]}}]"), "011111"),
         (format!("[{{None: [{not_a}, {b}]}}]"), "100000"),
+        (format!("[{a}, {{Condition: AlwaysFalse}}]"), "000000"),
+        (format!("[{{None: [{{Any: []}}]}}, {a}]"), "100000"),
         (format!("[{a}]\nInlineFilters: [{{All: []}}]"), "100000"),
         (format!("[{{Condition: AlwaysTrue}}]\nInlineFilters: [{a}]"), "100000"),
     ] {
@@ -301,4 +316,68 @@ fn fields_compare_with_fields() {
     let of_element =
         "{KeyPath: requestParameters.userName, Condition: AnyElement, Expressions: [{Condition: Equals, Value: ann}]}";
     assert_eq!(matches(&format!("[{of_element}]"), PAIRS), "0010");
+}
+
+/// What a rule matches is the same alone and beside others, where it goes another way.
+#[test]
+fn a_rule_that_never_matches_harms_no_other() {
+    let yaml = |id: &str, detection: &str| {
+        let text = format!(
+            "AnalysisType: rule\nRuleID: {id}\nEnabled: true\nSeverity: Info\nLogTypes: [AWS.CloudTrail]\nDetection: {detection}\n"
+        );
+        panther::parse("rule.yml", &text).unwrap().rule
+    };
+    let rules = [
+        yaml("Never", "[{Condition: AlwaysFalse}]"),
+        yaml("Neither", "[{Key: readOnly, Condition: Contains, Value: tru}]"),
+        yaml("Named", r#"[{Key: eventName, Condition: Equals, Value: "it's_a"}]"#),
+    ];
+    let found = |rules: &[Rule]| -> Vec<String> {
+        let findings = RUNTIME.block_on(hunt::evaluate(&resources(), &data(RECORDS), rules, Range::default())).unwrap();
+        findings.into_iter().map(|finding| finding.rule_id).collect()
+    };
+    assert_eq!(found(&rules), ["Named"]);
+    for rules in [&rules[..1], &rules[..2], &rules[1..2]] {
+        assert_eq!(found(rules), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn rules_may_nest_and_be_long() {
+    let never = "{Key: eventName, Condition: Equals, Value: x}";
+    for (open, close) in [
+        ("{None: [", "]}"),
+        ("{OnlyOne: [", "]}"),
+        ("{KeyPath: requestParameters.items, Condition: AnyElement, Expressions: [", "]}"),
+    ] {
+        let nested = format!("[{}{never}{}]", open.repeat(28), close.repeat(28));
+        assert_eq!(matched(&nested).len(), RECORDS.len(), "{open}");
+    }
+    let tests: Vec<String> =
+        (0..400).map(|n| format!("{{KeyPath: requestParameters.k{n}, Condition: Equals, Value: x}}")).collect();
+    assert_eq!(matched(&format!("[{}]", tests.join(", "))), "000000");
+}
+
+#[test]
+fn a_list_where_a_string_is_usual() {
+    const LISTS: &[&str] = &[
+        r#"{"userIdentity":{"userName":["bob","ann"]}}"#,
+        r#"{"userIdentity":{"userName":"bob"}}"#,
+        r#"{"userIdentity":{"userName":12}}"#,
+        "{}",
+    ];
+    for (condition, expected) in [
+        ("Contains, Value: bo", "1100"),
+        ("DoesNotContain, Value: bo", "0011"),
+        ("IsIn, Values: [ann, bob]", "1100"),
+        ("IsIn, Values: [12, x]", "0010"),
+        ("IsNotIn, Values: [ann, bob]", "0011"),
+        ("Equals, Value: 12.0", "0010"),
+        ("IEquals, Value: 12.0", "0010"),
+        ("IDoesNotEqual, Value: 12.0", "1101"),
+        ("IEquals, Value: BOB", "0100"),
+    ] {
+        let detection = format!("[{{KeyPath: userIdentity.userName, Condition: {condition}}}]");
+        assert_eq!(matches(&detection, LISTS), expected, "{condition}");
+    }
 }

@@ -53,7 +53,6 @@ const WRONG: &[(&str, &str)] = &[
     ("Threshold: 2", "Threshold: two"),
     ("Threshold: 2", "Threshold: [2]"),
     ("Threshold: 2", "Tags: true"),
-    ("Threshold: 2", "Description:\nTags:"),
     ("Threshold: 2", "Threshold: 1.5"),
     ("Minutes: 15", "Minutes: 0"),
     ("Minutes: 15", "Minutes: 15m"),
@@ -85,7 +84,6 @@ const WRONG: &[(&str, &str)] = &[
     ("ExpectedResult: true", "ExpectedResult: 1"),
     ("Log: {eventName: Login}", "Log: text"),
     ("Name: one, ", ""),
-    ("Log: {eventName: Login}", "Log: {}, Mocks: []"),
     // Expressions.
     ("Detection:\n  - Key: eventName\n    Condition: Equals\n    Value: Login\n", ""),
     ("\n  - Key: eventName\n    Condition: Equals\n    Value: Login", " []"),
@@ -153,6 +151,14 @@ const REMARKABLE: &[(&str, &str)] = &[
     ("Threshold: 2", "Threshold: 2\nOutputIds: [a]"),
     ("Threshold: 2", "Threshold: 2\nSummaryAttributes: [p_any_ip_addresses]"),
     ("Threshold: 2", "Threshold: 2\nAlertTitle: by {userIdentiy.arn}"),
+    ("Log: {eventName: Login}", "Log: {}, Mocks: [{objectName: a, returnValue: b}]"),
+    ("Log: {eventName: Login}", "Log: {}, Mocks: []"),
+    ("Key: eventName\n    Condition: Equals", "Key: readOnly\n    Condition: Contains"),
+    ("Key: eventName", "Key: readOnly"),
+    ("Condition: Equals\n    Value: Login", "Condition: AnyElement\n    Expressions: []"),
+    ("Key: eventName", "Key: userIdentity.arn"),
+    ("Value: Login", "Value: !!str 12"),
+    ("Threshold: 2", "Threshold: 2\nTags:\nInlineFilters:\nDisplayName:\nHunt:\nReports: {MITRE ATT&CK: }"),
     ("Tests:\n  - {Name: one, ExpectedResult: true, Log: {eventName: Login}}\n", ""),
 ];
 
