@@ -55,6 +55,9 @@ struct Shared {
     memory: u32,
 }
 
+/// Bytes of stack of a working thread: the engine descends into a rule's conditions.
+const THREAD_STACK: usize = 16 << 20;
+
 /// What a command runs with.
 struct Context {
     output: Output,
@@ -91,7 +94,10 @@ pub fn run() -> Status {
         scratch: Scratch::default(),
     };
     end_on_signal(context.scratch.clone(), context.output);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(context.threads).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(context.threads)
+        .thread_stack_size(THREAD_STACK)
+        .build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(async {
             match cli.command {

@@ -36,8 +36,8 @@ use raw_table::RawScan;
 /// all threads regardless.
 const MEMORY_OF_PARTITION: usize = 32 << 20;
 
-/// How deep SQL may nest. A rule's YAML nests at most 64 deep, and each level becomes a few of SQL.
-const SQL_DEPTH: usize = 1_000;
+/// How deep SQL may nest. A rule's expressions nest at most 12 deep, and each level becomes a few of SQL.
+const SQL_DEPTH: usize = 200;
 
 /// Rows in a batch of a query.
 const BATCH_ROWS: usize = 2_048;

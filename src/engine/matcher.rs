@@ -13,6 +13,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::{Expr, SessionContext};
 use futures::TryStreamExt as _;
@@ -81,8 +83,13 @@ impl Parsed {
         let fields: Vec<_> =
             columns.iter().map(|name| event::schema().field_with_name(name).cloned()).collect::<Result<_, _>>()?;
         let schema = DFSchema::try_from(Schema::new(fields))?;
+        let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build());
         let physical = |expressions: Vec<Expr>| -> Result<Vec<Arc<dyn PhysicalExpr>>> {
-            expressions.into_iter().map(|expression| context.create_physical_expr(expression, &schema)).collect()
+            let one = |expression| {
+                let expression = simplifier.simplify(simplifier.coerce(expression, &schema)?)?;
+                context.create_physical_expr(expression, &schema)
+            };
+            expressions.into_iter().map(one).collect()
         };
         let time = event::schema().field(0).data_type().clone();
         let own = Candidates::OWN

@@ -110,6 +110,9 @@ const CONDITIONS: &[(&str, Condition, bool)] = &[
     ("AlwaysFalse", Always(false), false),
 ];
 
+/// How deep expressions may nest. The engine's planning time doubles with each level of lists.
+const MAX_DEPTH: usize = 12;
+
 const KEYS: [&str; 3] = ["Key", "DeepKey", "KeyPath"];
 type Combine = fn(Vec<Predicate>) -> Predicate;
 const COMBINATORS: [(&str, Combine); 4] =
@@ -144,6 +147,8 @@ pub(super) enum Scope {
 pub(super) struct Reader<'s> {
     pub(super) source: Source<'s>,
     pub(super) warnings: Vec<Warning>,
+    /// How deep the expression nests that is being read.
+    pub(super) depth: usize,
 }
 
 /// The members of a mapping whose keys are all known.
@@ -226,10 +231,15 @@ impl Reader<'_> {
 
     fn expressions(&mut self, node: &Node, what: &str, scope: Scope, lone: bool) -> Result<Vec<Predicate>, Error> {
         let nodes = self.list(node, what)?;
+        if self.depth == MAX_DEPTH {
+            return self.error(node.mark, &format!("expressions nest more than {MAX_DEPTH} deep here"));
+        }
+        self.depth += 1;
         let mut predicates = Vec::with_capacity(nodes.len());
         for node in nodes {
             predicates.push(self.expression(node, scope)?);
         }
+        self.depth -= 1;
         if lone && scope == Scope::Record {
             for (at, field) in lint::lone_negations(&predicates) {
                 let message =

@@ -63,7 +63,7 @@ pub struct Read {
 pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
     let source = Source { name, text };
     let document = source.read()?;
-    let mut reader = Reader { source, warnings: Vec::new() };
+    let mut reader = Reader { source, warnings: Vec::new(), depth: 0 };
     let members = reader.members(&document, "a rule", RULE)?;
     let rule = reader.rule(&members)?;
     let mut warnings = reader.warnings;

@@ -148,7 +148,8 @@ impl<'s> Tree<'s> {
             _ => return Err(Error::Internal("the YAML parser gave no value".to_owned())),
         };
         if let (Some(tag), Content::Scalar { plain, .. }) = (&tag, &mut content)
-            && tag.to_string() == "!!str"
+            && tag.is_yaml_core_schema()
+            && tag.suffix() == "str"
         {
             *plain = false;
         } else if tag.is_some() {

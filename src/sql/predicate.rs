@@ -11,17 +11,13 @@ use crate::rule::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, 
 use super::expression::{ELEMENT, column, hot, in_json, string, text as text_of};
 use super::quote::{Literal, Number};
 
+/// How many conditions stand in one row.
+const ROW: usize = 16;
+
 /// A predicate, indented by `depth` steps where it breaks lines.
 pub(super) fn text(predicate: &Predicate, depth: usize) -> String {
     let parts = |parts: &[Predicate]| parts.iter().map(|part| text(part, depth + 1)).collect::<Vec<_>>();
-    let joined = |parts: Vec<String>, word: &str, none: &str| match parts.as_slice() {
-        [] => none.to_owned(),
-        [one] => one.clone(),
-        _ => {
-            let indent = "  ".repeat(depth + 5);
-            format!("({})", parts.join(&format!("\n{indent}{word} ")))
-        }
-    };
+    let joined = |parts: Vec<String>, word: &str, none: &str| joined(parts, word, none, depth);
     match predicate {
         Predicate::All(all) => {
             // What is cheap to test comes first, and saves the rest.
@@ -37,6 +33,20 @@ pub(super) fn text(predicate: &Predicate, depth: usize) -> String {
         }
         Predicate::Test { field, test, negated } => test_of(field, test, *negated),
         Predicate::Elements { list, quantifier, each } => elements(list, *quantifier, &text(each, depth + 1)),
+    }
+}
+
+/// Parts joined by `word`. Many are joined in groups: the engine takes what is in one row apart
+/// from its end, as deep as the row is long.
+fn joined(mut parts: Vec<String>, word: &str, none: &str, depth: usize) -> String {
+    let separator = format!("\n{}{word} ", "  ".repeat(depth + 5));
+    while parts.len() > ROW {
+        parts = parts.chunks(ROW).map(|group| format!("({})", group.join(&separator))).collect();
+    }
+    match parts.as_slice() {
+        [] => none.to_owned(),
+        [one] => one.clone(),
+        _ => format!("({})", parts.join(&separator)),
     }
 }
 

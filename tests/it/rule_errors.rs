@@ -142,6 +142,7 @@ const REMARKABLE: &[(&str, &str)] = &[
     ("Key: eventName\n    Condition: Equals", "Key: errorCode\n    Condition: DoesNotEqual"),
     ("Key: eventName", "Key: eventNames"),
     ("Key: eventName", "Key: wholly"),
+    ("Key: eventName", "Key: userIdentity.arn"),
     ("Key: eventName", "KeyPath: eventName.x"),
     ("Key: eventName", "KeyPath: userIdentity.usrName"),
     ("Threshold: 2\n", ""),
@@ -175,6 +176,10 @@ fn every_message_is_the_reviewed_one() {
     }
     let deep = format!("{}{}}}", "[".repeat(200), "]".repeat(200));
     writeln!(messages, "{}\n", error(&RULE.replace("Login}", &deep)).lines().next().unwrap()).unwrap();
+    let nested = format!("{}{}", "{None: [".repeat(12), "]}".repeat(12));
+    let in_detection =
+        RULE.replace("Key: eventName\n    Condition: Equals\n    Value: Login", "XX").replace("XX", &nested);
+    writeln!(messages, "{}\n", error(&in_detection)).unwrap();
     let bomb = (1..9).fold("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
         let before = format!("*a{}", n - 1);
         text + &format!("a{n}: &a{n} [{}]\n", [before.as_str(); 10].join(","))
