@@ -306,9 +306,9 @@ impl Reader<'_> {
             let Content::Map(frameworks) = &node.content else {
                 return self.error(node.mark, "`Reports` must be a mapping of frameworks to lists");
             };
-            for (name, places) in frameworks {
-                reports
-                    .insert(name.as_text().unwrap_or_default().to_owned(), texts(places, "a framework in `Reports`")?);
+            for (name, places) in frameworks.iter().filter(|(_, places)| !places.is_null()) {
+                let places = texts(places, "a framework in `Reports`")?;
+                reports.insert(name.as_text().unwrap_or_default().to_owned(), places);
             }
         }
         Ok(Notes {
