@@ -1,5 +1,7 @@
 //! The functions that the SQL of rules calls, beside the engine's own.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, StringArray};
@@ -8,6 +10,7 @@ use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
 use datafusion_functions_nested as nested;
 use sha2::{Digest as _, Sha256};
 
@@ -44,15 +47,59 @@ pub(super) fn register_text_function(
             return exec_err!("{name} takes arguments");
         };
         let rest: Vec<&str> = rest.iter().map(|argument| constant(name, argument)).collect::<Result<_>>()?;
-        let scalar = matches!(first, ColumnarValue::Scalar(_));
-        let result = function(first.to_array(1)?, &rest)?;
-        if scalar {
-            return Ok(ColumnarValue::Scalar(datafusion::scalar::ScalarValue::try_from_array(&result, 0)?));
+        match first {
+            ColumnarValue::Scalar(scalar) => {
+                let result = function(scalar.to_array()?, &rest)?;
+                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?))
+            }
+            ColumnarValue::Array(texts) => Ok(ColumnarValue::Array(once(name, texts, &rest, &function)?)),
         }
-        Ok(ColumnarValue::Array(result))
     };
     let takes = vec![DataType::Utf8; constants + 1];
     context.register_udf(create_udf(name, takes, returns, Volatility::Immutable, Arc::new(call)));
+}
+
+/// How many results a thread remembers.
+const REMEMBERED: usize = 16;
+
+/// A function's result of a column.
+struct Remembered {
+    name: &'static str,
+    constants: Vec<String>,
+    texts: ArrayRef,
+    result: ArrayRef,
+}
+
+/// `function` of a column, computed once where many rules ask for the same of one batch.
+fn once(
+    name: &'static str,
+    texts: &ArrayRef,
+    constants: &[&str],
+    function: &dyn Fn(ArrayRef, &[&str]) -> Result<ArrayRef>,
+) -> Result<ArrayRef> {
+    thread_local! {
+        static RESULTS: RefCell<VecDeque<Remembered>> = const { RefCell::new(VecDeque::new()) };
+    }
+    // What is remembered holds on to its column, so the same place in memory is the same column.
+    let data = texts.to_data();
+    let is_it =
+        |known: &Remembered| known.name == name && known.constants == constants && known.texts.to_data().ptr_eq(&data);
+    let known =
+        RESULTS.with_borrow(|results| results.iter().find(|known| is_it(known)).map(|known| Arc::clone(&known.result)));
+    if let Some(result) = known {
+        return Ok(result);
+    }
+    let result = function(Arc::clone(texts), constants)?;
+    RESULTS.with_borrow_mut(|results| {
+        results.truncate(REMEMBERED - 1);
+        results.push_front(Remembered {
+            name,
+            constants: constants.iter().map(|constant| (*constant).to_owned()).collect(),
+            texts: Arc::clone(texts),
+            result: Arc::clone(&result),
+        });
+    });
+    Ok(result)
 }
 
 fn constant<'a>(name: &str, argument: &'a ColumnarValue) -> Result<&'a str> {
