@@ -45,7 +45,7 @@ struct Query {
     unique: bool,
     trigger_from: Option<Instant>,
     trigger_to: Option<Instant>,
-    period: Interval,
+    period: String,
     threshold: String,
 }
 
@@ -87,11 +87,11 @@ impl Query {
             from: read.from.and_then(Instant::bound),
             to: read.to.and_then(Instant::bound),
         };
-        Query { records: Some(records), ..Query::over(rule, &layout, rule.window.threshold.to_string(), triggers) }
+        Query { records: Some(records), ..Query::over(rule, &layout, triggers) }
     }
 
     /// A query over rows with the columns of `layout`.
-    fn over(rule: &Rule, layout: &Layout, threshold: String, triggers: Range) -> Query {
+    fn over(rule: &Rule, layout: &Layout, triggers: Range) -> Query {
         let idents = |names: &[String]| names.iter().cloned().map(Ident).collect();
         Query {
             records: None,
@@ -101,8 +101,8 @@ impl Query {
             unique: rule.unique.is_some(),
             trigger_from: triggers.from.and_then(Instant::bound),
             trigger_to: triggers.to.and_then(Instant::bound),
-            period: Interval(rule.window.period.micros()),
-            threshold,
+            period: Interval(rule.window.period.micros()).to_string(),
+            threshold: rule.window.threshold.to_string(),
         }
     }
 
@@ -170,10 +170,14 @@ pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> 
     Query::of_rule(rule, triggers, read).render(rule.window.kind).map_err(|error| unrendered(&rule.id, &error))
 }
 
-/// The query that finds the bursts of several rules with the window of `rule`, a trigger in
-/// `triggers`, and their matches in the table `matched` with the columns of `layout`.
+/// The query that finds the bursts of several rules with the kind of window of `rule`, and but for
+/// `sliding` its period too, with a trigger in `triggers`, and their matches in the table `matched` with the columns of `layout`.
 pub fn hunt_matched(rule: &Rule, layout: &Layout, triggers: Range) -> Result<String, Error> {
-    let query = Query::over(rule, layout, layout::THRESHOLD.to_owned(), triggers);
+    let mut query = Query::over(rule, layout, triggers);
+    layout::THRESHOLD.clone_into(&mut query.threshold);
+    if rule.window.kind == WindowKind::Sliding {
+        layout::PERIOD.clone_into(&mut query.period);
+    }
     query.render(rule.window.kind).map_err(|error| unrendered(&rule.id, &error))
 }
 
@@ -187,7 +191,7 @@ pub fn unanchored(rule: &Rule, from: i64, read: Range) -> Result<String, Error> 
 
 /// As [`unanchored`], for each of several rules whose matches before `from` are in `matched`.
 pub fn unanchored_matched(rule: &Rule, layout: &Layout, from: i64, read: Range) -> Result<String, Error> {
-    anchors(rule, Query::over(rule, layout, layout::THRESHOLD.to_owned(), Range::default()), from, read)
+    anchors(rule, Query::over(rule, layout, Range::default()), from, read)
 }
 
 fn anchors(rule: &Rule, query: Query, from: i64, read: Range) -> Result<String, Error> {

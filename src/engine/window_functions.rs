@@ -10,13 +10,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _};
-use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
+};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion::logical_expr::{LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Literal;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 
@@ -24,30 +25,30 @@ pub(super) fn register(context: &SessionContext) {
     let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let period = DataType::Interval(IntervalUnit::MonthDayNano);
     let functions = [
-        Streamed::new("dedup_window", vec![time.clone(), period.clone()], time.clone(), |arguments| {
-            Ok(Box::new(OpenWindow { period: period_of(arguments, 1)?, opened: None }))
+        Streamed::new("dedup_window", vec![time.clone(), period.clone()], time.clone(), || {
+            Box::new(OpenWindow { opened: None })
         }),
-        Streamed::new("matches_within", vec![time.clone(), period.clone()], DataType::Int64, |arguments| {
-            Ok(Box::new(Matches { period: period_of(arguments, 1)?, recent: VecDeque::new() }))
+        Streamed::new("matches_within", vec![time.clone(), period.clone()], DataType::Int64, || {
+            Box::new(Matches { recent: VecDeque::new() })
         }),
-        Streamed::new("distinct_within", vec![DataType::Utf8, time.clone(), period], DataType::Int64, |arguments| {
-            Ok(Box::new(Values { period: period_of(arguments, 2)?, recent: VecDeque::new(), counts: HashMap::new() }))
+        Streamed::new("distinct_within", vec![DataType::Utf8, time.clone(), period], DataType::Int64, || {
+            Box::new(Values { recent: VecDeque::new(), counts: HashMap::new() })
         }),
-        Streamed::new("latest", vec![time.clone()], time, |_| Ok(Box::new(Latest { time: None }))),
+        Streamed::new("latest", vec![time.clone()], time, || Box::new(Latest { time: None })),
     ];
     for function in functions {
         context.register_udwf(WindowUDF::from(function));
     }
 }
 
-/// The length that the argument at `index` gives, in microseconds.
-fn period_of(arguments: &PartitionEvaluatorArgs<'_>, index: usize) -> Result<i64> {
-    let literal = arguments.input_exprs().get(index).and_then(|expression| expression.downcast_ref::<Literal>());
-    match literal.map(Literal::value) {
-        Some(ScalarValue::IntervalMonthDayNano(Some(length))) if length.months == 0 => {
+/// The length in an argument, in microseconds.
+fn period_in(periods: &ArrayRef, row: usize) -> Result<i64> {
+    match periods.as_primitive_opt::<IntervalMonthDayNanoType>().filter(|periods| periods.is_valid(row)) {
+        Some(periods) if periods.value(row).months == 0 => {
+            let length = periods.value(row);
             Ok(i64::from(length.days) * crate::time::DAY + length.nanoseconds / 1_000)
         }
-        _ => exec_err!("the period must be a constant interval of days and less"),
+        _ => exec_err!("the period must be an interval of days and less"),
     }
 }
 
@@ -77,7 +78,7 @@ trait State: fmt::Debug + Send {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue>;
 }
 
-type Start = fn(&PartitionEvaluatorArgs<'_>) -> Result<Box<dyn State>>;
+type Start = fn() -> Box<dyn State>;
 
 /// A window function with a state.
 #[derive(Debug)]
@@ -121,8 +122,8 @@ impl WindowUDFImpl for Streamed {
         Ok(Arc::new(Field::new(arguments.name(), self.returns.clone(), true)))
     }
 
-    fn partition_evaluator(&self, arguments: PartitionEvaluatorArgs<'_>) -> Result<Box<dyn PartitionEvaluator>> {
-        Ok(Box::new(Evaluator { state: (self.start)(&arguments)? }))
+    fn partition_evaluator(&self, _arguments: PartitionEvaluatorArgs<'_>) -> Result<Box<dyn PartitionEvaluator>> {
+        Ok(Box::new(Evaluator { state: (self.start)() }))
     }
 
     fn limit_effect(&self, _arguments: &[Arc<dyn PhysicalExpr>]) -> LimitEffect {
@@ -153,14 +154,14 @@ impl PartitionEvaluator for Evaluator {
 /// is the group's first, or lies a period or more after the last one opened.
 #[derive(Debug)]
 struct OpenWindow {
-    period: i64,
     opened: Option<i64>,
 }
 
 impl State for OpenWindow {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[0], row)?;
-        let opened = self.opened.filter(|opened| time.saturating_sub(*opened) < self.period).unwrap_or(time);
+        let period = period_in(&arguments[1], row)?;
+        let opened = self.opened.filter(|opened| time.saturating_sub(*opened) < period).unwrap_or(time);
         self.opened = Some(opened);
         Ok(scalar_time(self.opened))
     }
@@ -169,14 +170,14 @@ impl State for OpenWindow {
 /// `matches_within(time, period)`: how many of the rows so far are less than a period older than this one, and this one.
 #[derive(Debug)]
 struct Matches {
-    period: i64,
     recent: VecDeque<i64>,
 }
 
 impl State for Matches {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[0], row)?;
-        while self.recent.pop_front_if(|then| time.saturating_sub(*then) >= self.period).is_some() {}
+        let period = period_in(&arguments[1], row)?;
+        while self.recent.pop_front_if(|then| time.saturating_sub(*then) >= period).is_some() {}
         self.recent.push_back(time);
         Ok(scalar_count(self.recent.len()))
     }
@@ -185,7 +186,6 @@ impl State for Matches {
 /// `distinct_within(value, time, period)`: how many distinct values these rows hold. Null is no value.
 #[derive(Debug)]
 struct Values {
-    period: i64,
     recent: VecDeque<(i64, Arc<str>)>,
     counts: HashMap<Arc<str>, usize>,
 }
@@ -193,7 +193,8 @@ struct Values {
 impl State for Values {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[1], row)?;
-        while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= self.period) {
+        let period = period_in(&arguments[2], row)?;
+        while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= period) {
             if let Some(count) = self.counts.get_mut(&old) {
                 *count -= 1;
                 if *count == 0 {

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, AsArray as _, BooleanArray, Int64Array, IntervalMonthDayNanoArray, RecordBatch, StringArray,
+};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
@@ -29,8 +31,9 @@ pub(super) struct Matched<'r> {
 /// So few rows are not worth dividing among threads.
 const ROWS_OF_ONE_THREAD: usize = 10_000;
 
-/// Rules with windows of one shape and length are hunted together: kind, period, whether distinct values are counted.
-type Shape = (WindowKind, Period, bool);
+/// Rules with windows of one shape are hunted together: of one kind, but for `sliding` of one period, and
+/// whether they count distinct values.
+type Shape = (WindowKind, Option<Period>, bool);
 
 /// What a hunt in what was matched came to.
 pub(super) struct Outcome {
@@ -60,7 +63,8 @@ impl<'r> Matched<'r> {
         for (number, rule) in self.rules.iter().enumerate() {
             // With fewer matches than the threshold there is nothing to find.
             if self.count(number) >= usize::try_from(rule.window.threshold.get()).unwrap_or(usize::MAX) {
-                let shape = (rule.window.kind, rule.window.period, rule.unique.is_some());
+                let period = (rule.window.kind != WindowKind::Sliding).then_some(rule.window.period);
+                let shape = (rule.window.kind, period, rule.unique.is_some());
                 shapes.entry(shape).or_default().push(number);
             }
         }
@@ -177,6 +181,7 @@ impl<'m> Set<'m> {
         let mut fields = vec![
             Field::new(layout::RULE, DataType::Int64, false),
             Field::new(layout::THRESHOLD, DataType::Int64, false),
+            Field::new(layout::PERIOD, DataType::Interval(IntervalUnit::MonthDayNano), false),
             Field::new(layout::FINGERPRINT, DataType::Int64, false),
             Field::new(layout::COUNTED, DataType::Utf8, true),
             Field::new(Candidates::OWN[0], time, false),
@@ -219,9 +224,12 @@ impl<'m> Set<'m> {
         let rows = found.num_rows();
         let nothing = || Arc::new(StringArray::new_null(rows)) as ArrayRef;
         let constant = |number: i64| Arc::new(Int64Array::from_value(number, rows)) as ArrayRef;
+        let window = self.told[place].rule.window;
+        let period = IntervalMonthDayNano::new(0, 0, window.period.micros() * 1_000);
         let mut columns = vec![
             constant(i64::try_from(place).unwrap_or_default()),
-            constant(self.told[place].rule.window.threshold.get().into()),
+            constant(window.threshold.get().into()),
+            Arc::new(IntervalMonthDayNanoArray::from_value(period, rows)),
             Arc::new(fingerprints),
             counted.unwrap_or_else(nothing),
             Arc::clone(found.column(0)),

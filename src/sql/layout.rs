@@ -6,6 +6,8 @@ use crate::rule::{Field, Rule};
 pub const RULE: &str = "rule";
 /// The threshold of that rule.
 pub const THRESHOLD: &str = "threshold";
+/// The period of that rule.
+pub const PERIOD: &str = "period";
 /// The value of which distinct ones are counted.
 pub const COUNTED: &str = "counted";
 /// What tells copies of a record apart.

@@ -220,6 +220,7 @@ fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
     let mut other = rule.clone();
     "Other".clone_into(&mut other.id);
     other.window.threshold = other.window.threshold.saturating_add(1);
+    other.window.period = "5m".parse().unwrap();
     other.group_by.pop();
     other.context.clear();
     let mut together = hunt_in(batches, 2, &[other, rule.clone()], range);
