@@ -253,8 +253,7 @@ fn has_escape(value: &[u8]) -> bool {
 
 fn string_below<'a>(members: &[Member<'a>], path: &[&str]) -> Option<Cow<'a, str>> {
     let (key, rest) = path.split_first()?;
-    let exact = members.iter().find(|(name, _)| name == key);
-    let value = exact.or_else(|| members.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)))?.1;
+    let value = json::find(members, key)?;
     if rest.is_empty() {
         return json::string(value);
     }

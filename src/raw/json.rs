@@ -91,7 +91,7 @@ pub fn at<'a>(json: &'a str, path: &[Step]) -> Option<Cow<'a, str>> {
         return (json != "null" && !json.is_empty()).then_some(Cow::Borrowed(json));
     };
     match step {
-        Step::Key(key) => at(member(json, key)?.get(), rest),
+        Step::Key(key) => at(find(&members(json)?, key)?.get(), rest),
         Step::Index(index) => {
             let elements = elements(json)?;
             let index = if *index < 0 { index + i64::try_from(elements.len()).ok()? } else { *index };
@@ -109,32 +109,11 @@ pub fn elements(json: &str) -> Option<Vec<&RawValue>> {
     if json.starts_with('[') { serde_json::from_str(json).ok() } else { None }
 }
 
-/// The member `key` of the JSON object that `json` holds: the first with exactly this key, else the
-/// first whose key differs in case only.
-fn member<'a>(json: &'a str, key: &str) -> Option<&'a RawValue> {
-    struct Pick<'k>(&'k str);
-    impl<'de> Visitor<'de> for Pick<'_> {
-        type Value = Option<&'de RawValue>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let (mut exact, mut alike) = (None, None);
-            while let Some(Key(key)) = map.next_key()? {
-                let value: &RawValue = map.next_value()?;
-                if key == self.0 {
-                    exact = exact.or(Some(value));
-                } else if key.eq_ignore_ascii_case(self.0) {
-                    alike = alike.or(Some(value));
-                }
-            }
-            Ok(exact.or(alike))
-        }
-    }
-    if !json.starts_with('{') {
-        return None;
-    }
-    serde_json::Deserializer::from_str(json).deserialize_map(Pick(key)).ok()?
+/// The value of the member `key`: the first with exactly this key, else the first whose key differs
+/// in case only.
+pub fn find<'a>(members: &[Member<'a>], key: &str) -> Option<&'a RawValue> {
+    let exact = members.iter().find(|(name, _)| name == key);
+    exact.or_else(|| members.iter().find(|(name, _)| name.eq_ignore_ascii_case(key))).map(|(_, value)| *value)
 }
 
 struct LossyText(String);

@@ -261,14 +261,12 @@ impl Reader<'_> {
                 return self.error(name.mark, &format!("`{key}` is not supported: {why}"));
             }
         }
-        if let Some((key, combine)) = COMBINATORS.iter().find(|(key, _)| members.given(key).is_some()) {
+        let combined = COMBINATORS.iter().find_map(|(key, combine)| Some((*key, combine, members.given(key)?)));
+        if let Some((key, combine, inner)) = combined {
             if members.members.len() > 1 {
                 return self.error(members.mark, EXPRESSION_SHAPE);
             }
-            let Some(inner) = members.given(key) else {
-                return self.error(members.mark, EXPRESSION_SHAPE);
-            };
-            let lone = matches!(*key, "All" | "Any");
+            let lone = matches!(key, "All" | "Any");
             return Ok(combine(self.expressions(inner, &format!("`{key}`"), scope, lone)?));
         }
         let Some(condition) = members.get("Condition") else {
@@ -297,16 +295,16 @@ impl Reader<'_> {
         {
             return self.columns(members, values, (name, condition, negated), scope);
         }
-        let wants = match condition {
-            Text(..) | Number(_) | Network(_) => Some(("one `Value`", value.is_some() && values.is_none())),
-            In => Some(("a list of `Values`", values.is_some() && value.is_none())),
+        let (wanted, right) = match condition {
+            Text(..) | Number(_) | Network(_) => ("one `Value`", value.is_some() && values.is_none()),
+            In => ("a list of `Values`", values.is_some() && value.is_none()),
             Condition::Bare(Address(_)) => {
-                Some(("no value", values.is_none() && value.is_none_or(|value| value.as_bool() == Some(true))))
+                ("no value", values.is_none() && value.is_none_or(|value| value.as_bool() == Some(true)))
             }
-            Condition::Bare(_) | Elements(_) | Always(_) => Some(("no value", values.is_none() && value.is_none())),
+            Condition::Bare(_) | Elements(_) | Always(_) => ("no value", values.is_none() && value.is_none()),
         };
-        if let Some((what, false)) = wants {
-            return self.error(mark, &format!("`{name}` takes {what}"));
+        if !right {
+            return self.error(mark, &format!("`{name}` takes {wanted}"));
         }
         if let Always(outcome) = condition {
             if KEYS.iter().any(|key| members.get(key).is_some()) {

@@ -333,7 +333,10 @@ impl Reader<'_> {
                 continue;
             }
             let log = self.required(&test, "Log")?;
-            self.members_of_any_kind(log, "`Log`")?;
+            if !matches!(log.content, Content::Map(_)) {
+                let message = format!("`Log` must be a mapping, the record, and this is {}", log.kind());
+                return self.error(log.mark, &message);
+            }
             tests.push(RuleTest {
                 name: self.text(self.required(&test, "Name")?, "`Name`")?,
                 expected: self.flag(self.required(&test, "ExpectedResult")?, "`ExpectedResult`")?,
@@ -341,13 +344,6 @@ impl Reader<'_> {
             });
         }
         Ok(tests)
-    }
-
-    fn members_of_any_kind(&self, node: &Node, what: &str) -> Result<(), Error> {
-        match &node.content {
-            Content::Map(_) => Ok(()),
-            _ => self.error(node.mark, &format!("{what} must be a mapping, the record, and this is {}", node.kind())),
-        }
     }
 
     fn optional_list<'n>(&self, members: &Members<'n>, key: &str) -> Result<&'n [Node], Error> {

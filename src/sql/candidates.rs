@@ -1,5 +1,7 @@
 //! One scan for many rules: which records to read, what to test of them and what to compute of those that match.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::rule::Rule;
 use crate::time::Range;
 
@@ -70,16 +72,13 @@ fn index_in(known: &mut Vec<String>, text: String) -> usize {
 /// A condition on the names of calls and their services that every match satisfies; none where some
 /// rule does without.
 fn names(rules: &[Rule]) -> Option<String> {
-    let mut by_column = [("eventName", Vec::new()), ("eventSource", Vec::new())];
+    let mut by_column: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for rule in rules {
-        let required = rule.detection.required_values(&by_column.each_ref().map(|(column, _)| *column))?;
-        for (column, value) in required {
-            by_column.iter_mut().filter(|(name, _)| *name == column).for_each(|(_, values)| values.push(value));
+        for (column, value) in rule.detection.required_values(&["eventName", "eventSource"])? {
+            by_column.entry(column).or_default().insert(value);
         }
     }
-    let lists = by_column.into_iter().filter(|(_, values)| !values.is_empty()).map(|(column, mut values)| {
-        values.sort_unstable();
-        values.dedup();
+    let lists = by_column.into_iter().map(|(column, values)| {
         let literals: Vec<String> = values.iter().map(|value| Literal(value).to_string()).collect();
         format!("{} IN ({})", Ident(column.to_owned()), literals.join(", "))
     });

@@ -98,11 +98,11 @@ fn test_of(field: &Field, test: &Test, negated: bool) -> String {
         Test::Equals(Operand::Value(value)) => match value.texts().collect::<Vec<_>>().as_slice() {
             [one] if negated => {
                 // In parentheses, since the parser takes all that follows for the right side.
-                let own = compared(field, std::slice::from_ref(value));
+                let own = compared(field, value);
                 return format!("({own} IS DISTINCT FROM {})", Literal(one));
             }
-            [one] => format!("{} = {}", compared(field, std::slice::from_ref(value)), Literal(one)),
-            several => format!("{} IN ({})", compared(field, std::slice::from_ref(value)), literals(several)),
+            [one] => format!("{} = {}", compared(field, value), Literal(one)),
+            several => format!("{} IN ({})", compared(field, value), literals(several)),
         },
         Test::Equals(Operand::Folded(value)) => {
             let texts: Vec<&str> = value.texts().collect();
@@ -198,25 +198,22 @@ fn contains(field: &Field, operand: &Operand) -> String {
         }
         _ => in_strings,
     };
-    beside_hot(field, &of_string("contains", field, operand), in_json)
+    beside_hot(field, |_| of_string("contains", field, operand), in_json)
 }
 
 fn is_in(field: &Field, list: &[Value]) -> String {
     let texts: Vec<&str> = list.iter().flat_map(Value::texts).collect();
     let Some(of_list) = in_json("texts_at", field) else {
-        return format!("{} IN ({})", compared(field, list), literals(&texts));
+        return format!("{} IN ({})", text_of(field), literals(&texts));
     };
     let in_json = format!("array_has_any({of_list}, make_array({}))", literals(&texts));
-    match hot(field) {
-        Some(hot) => beside_hot(field, &format!("{hot} IN ({})", literals(&texts)), in_json),
-        None => in_json,
-    }
+    beside_hot(field, |hot| format!("{hot} IN ({})", literals(&texts)), in_json)
 }
 
 /// A test of a hot column, and of the JSON where that is null because the field is no string.
-fn beside_hot(field: &Field, of_hot: &str, in_json: String) -> String {
+fn beside_hot(field: &Field, of_hot: impl FnOnce(&str) -> String, in_json: String) -> String {
     match hot(field) {
-        Some(hot) => format!("({of_hot} OR ({hot} IS NULL AND {in_json}))"),
+        Some(hot) => format!("({} OR ({hot} IS NULL AND {in_json}))", of_hot(&hot)),
         None => in_json,
     }
 }
@@ -226,11 +223,11 @@ fn can_be_no_string(text: &str) -> bool {
     matches!(text, "true" | "false") || json::number(text).is_some()
 }
 
-/// The text of a field's scalar. A hot column holds strings only, so it serves where none of
-/// `values` can be the text of a number or boolean.
-fn compared(field: &Field, values: &[Value]) -> String {
+/// The text of a field's scalar. A hot column holds strings only, so it serves where `value` cannot
+/// be the text of a number or boolean.
+fn compared(field: &Field, value: &Value) -> String {
     match hot(field) {
-        Some(hot) if !values.iter().flat_map(Value::texts).any(can_be_no_string) => hot,
+        Some(hot) if !value.texts().any(can_be_no_string) => hot,
         _ => text_of(field),
     }
 }

@@ -11,4 +11,5 @@ mod panther_outcomes;
 mod plans;
 mod predicates;
 mod ranges;
+mod records;
 mod rule_errors;

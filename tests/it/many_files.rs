@@ -12,6 +12,8 @@ use tawny::store::Scratch;
 use tawny::time::Range;
 use tawny::trail::Trail;
 
+use crate::records::failed_sign_in;
+
 const OBJECTS: usize = 48;
 
 /// An object with one failed MFA sign-in among a hundred calls with long identities.
@@ -19,16 +21,13 @@ fn write_object(folder: &Path, number: usize) {
     let long_name = "x".repeat(8_000);
     let records: Vec<serde_json::Value> = (0..100)
         .map(|index| {
-            json!({
-                "eventTime": format!("2026-09-01T{:02}:{:02}:00Z", number / 4, number % 4 * 10),
-                "eventID": format!("{number}-{index}"),
-                "eventSource": "signin.amazonaws.com",
-                "eventName": "ConsoleLogin",
-                "recipientAccountId": "111122223333",
-                "userIdentity": {"type": "IAMUser", "userName": "anaya", "arn": format!("{long_name}{index}")},
-                "additionalEventData": {"MFAUsed": if index == 50 { "Yes" } else { "No" }},
-                "responseElements": {"ConsoleLogin": "Failure"},
-            })
+            let time = format!("2026-09-01T{:02}:{:02}:00Z", number / 4, number % 4 * 10);
+            let mut record = failed_sign_in("anaya", &time, &format!("{number}-{index}"));
+            record["userIdentity"]["arn"] = format!("{long_name}{index}").into();
+            if index != 50 {
+                record["additionalEventData"]["MFAUsed"] = "No".into();
+            }
+            record
         })
         .collect();
     std::fs::write(folder.join(format!("{number:02}.json")), json!({ "Records": records }).to_string()).unwrap();

@@ -14,23 +14,14 @@ use tawny::store::Scratch;
 use tawny::time::{self, DAY, Range, SECOND};
 use tawny::trail::Trail;
 
+use crate::records::failed_sign_in;
+
 const START: i64 = 1_788_220_800 * SECOND;
 const MINUTE: i64 = 60 * SECOND;
 
 /// Failed sign-ins: one user's without a pause for days, ten minutes apart; another's in pairs, now and then.
 fn write_trail(folder: &Path) {
-    let record = |user: &str, at: i64| {
-        json!({
-            "eventTime": time::rfc3339(START + at),
-            "eventID": format!("{user}-{at}"),
-            "eventSource": "signin.amazonaws.com",
-            "eventName": "ConsoleLogin",
-            "recipientAccountId": "111122223333",
-            "userIdentity": {"type": "IAMUser", "userName": user},
-            "additionalEventData": {"MFAUsed": "Yes"},
-            "responseElements": {"ConsoleLogin": "Failure"},
-        })
-    };
+    let record = |user: &str, at: i64| failed_sign_in(user, &time::rfc3339(START + at), &format!("{user}-{at}"));
     let restless = (0..6 * 24 * 6).map(|step| record("restless", step * 10 * MINUTE + step % 7 * SECOND));
     let calm =
         (0..18).flat_map(|step| [step * 8 * 60, step * 8 * 60 + 5].map(|minute| record("calm", minute * MINUTE)));

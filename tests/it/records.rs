@@ -1,0 +1,17 @@
+//! Records that tests are made of.
+
+use serde_json::{Value, json};
+
+/// A console sign-in of `user` that failed at the second factor.
+pub(crate) fn failed_sign_in(user: &str, time: &str, id: &str) -> Value {
+    json!({
+        "eventTime": time,
+        "eventID": id,
+        "eventSource": "signin.amazonaws.com",
+        "eventName": "ConsoleLogin",
+        "recipientAccountId": "111122223333",
+        "userIdentity": {"type": "IAMUser", "userName": user},
+        "additionalEventData": {"MFAUsed": "Yes"},
+        "responseElements": {"ConsoleLogin": "Failure"},
+    })
+}
