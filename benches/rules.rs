@@ -35,6 +35,8 @@ fn rules() -> Vec<Rule> {
     rules
 }
 
+const ROUNDS: usize = 15;
+
 fn main() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let lake_folder = tempfile::tempdir().expect("a folder can be made");
@@ -48,16 +50,19 @@ fn main() {
     let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
     let data = Data::Lake(lake);
     let hunt = |rules: &[Rule]| {
-        support::median(|| {
-            let findings = runtime.block_on(hunt::evaluate(&resources, &data, rules, Range::default()));
-            findings.expect("the data is whole");
-        })
+        let findings = runtime.block_on(hunt::evaluate(&resources, &data, rules, Range::default()));
+        findings.expect("the data is whole");
     };
     let rules = rules();
-    let control = support::median(|| support::inflate_all(folder.path()));
-    let one = hunt(&rules[..1]);
-    let any_call = hunt(&rules[3..4]);
-    let hundred = hunt(&rules);
+    let [control, one, any_call, hundred] = support::medians(
+        ROUNDS,
+        [
+            &mut || support::inflate_all(folder.path()),
+            &mut || hunt(&rules[..1]),
+            &mut || hunt(&rules[3..4]),
+            &mut || hunt(&rules),
+        ],
+    );
     support::row("inflate (control)", control, control);
     support::row("one rule of one call", one, control);
     support::row("one rule of a parameter", any_call, control);

@@ -4,10 +4,10 @@ matches AS (
   FROM (
     SELECT
       *,
-      row_number() OVER (
-        PARTITION BY {% if query.records.is_none() %}rule, {% endif %}"eventID"
-        ORDER BY "eventTime", {{ query.fingerprint() }}
-      ) AS copy
+      lag("eventID") OVER (
+        PARTITION BY {% if query.records.is_none() %}rule, {% endif %}ascii("eventID")
+        ORDER BY "eventID", "eventTime", {{ query.fingerprint() }}
+      ) AS previous_id
 {%- if let Some(records) = query.records %}
     FROM (
       SELECT
@@ -33,5 +33,5 @@ matches AS (
     FROM matched
 {%- endif %}
   )
-  WHERE copy = 1
+  WHERE previous_id IS DISTINCT FROM "eventID"
 )

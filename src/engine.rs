@@ -76,6 +76,8 @@ impl Resources {
         options.sql_parser.recursion_limit = ConfigNonZeroUsize::try_new(SQL_DEPTH)?;
         // Matches are rare: the JSON columns are decoded only where the tests hold.
         options.execution.parquet.pushdown_filters = true;
+        // Long values that are left out are not copied, be they ever so scattered.
+        options.execution.parquet.force_filter_selections = true;
         let top = std::num::NonZeroUsize::MIN.saturating_add(4);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(self.memory), top)))

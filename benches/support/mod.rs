@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use tawny::raw;
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Objects in the trail, and records in each.
 pub(crate) const OBJECTS: u64 = 40;
 pub(crate) const RECORDS: u64 = 5_000;
@@ -65,15 +69,23 @@ pub(crate) fn inflate_all(folder: &Path) {
 
 /// The median of five runs.
 pub(crate) fn median(mut run: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..5)
-        .map(|_| {
+    medians::<1>(5, [&mut run])[0]
+}
+
+/// The median of each of some works, in rounds: what else the machine does in the meantime slows all of them.
+pub(crate) fn medians<const WORKS: usize>(rounds: usize, mut works: [&mut dyn FnMut(); WORKS]) -> [Duration; WORKS] {
+    let mut times = [const { Vec::new() }; WORKS];
+    for _ in 0..rounds {
+        for (work, times) in works.iter_mut().zip(&mut times) {
             let start = Instant::now();
-            run();
-            start.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    times[2]
+            work();
+            times.push(start.elapsed());
+        }
+    }
+    times.map(|mut times| {
+        times.sort_unstable();
+        times[rounds / 2]
+    })
 }
 
 /// Prints a line of the table.

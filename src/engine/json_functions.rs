@@ -1,8 +1,9 @@
 //! Reading JSON text: by a path, as [`crate::path::Path`] writes it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray as _, BooleanArray, Float64Array, ListBuilder, StringArray, StringBuilder};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanBuilder, Float64Array, ListBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Field};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::prelude::SessionContext;
@@ -13,25 +14,28 @@ use crate::path::{Path, Step};
 use crate::raw::json;
 
 pub(super) fn register(context: &SessionContext) {
-    let text = |name, read: fn(&str) -> Option<String>| {
+    let text = |name, read: for<'a> fn(&'a str) -> Option<Cow<'a, str>>| {
         register_text_function(context, name, 1, DataType::Utf8, move |texts, constants| {
-            each(&texts, constants, |found| found.and_then(|json| read(&json)))
-                .map(|found| Arc::new(found.into_iter().collect::<StringArray>()) as ArrayRef)
+            let mut found = StringBuilder::with_capacity(texts.len(), 0);
+            for_each(&texts, constants, |json| {
+                found.append_option(json.as_deref().and_then(read));
+            })?;
+            Ok(Arc::new(found.finish()))
         });
     };
-    text("json_at", |json| Some(json.to_owned()));
+    text("json_at", |json| Some(Cow::Borrowed(json)));
     text("text_at", text_of);
     text("string_at", string_of);
-    text("value_at", |json| Some(text_of(json).unwrap_or_else(|| json.to_owned())));
+    text("value_at", |json| Some(text_of(json).unwrap_or(Cow::Borrowed(json))));
 
     let item = Arc::new(Field::new("item", DataType::Utf8, true));
     let list = |name, read: fn(&str) -> Option<Vec<String>>| {
         let returns = DataType::List(Arc::clone(&item));
         register_text_function(context, name, 1, returns, move |texts, constants| {
             let mut lists = ListBuilder::new(StringBuilder::new());
-            for found in each(&texts, constants, |found| found.and_then(|json| read(&json)))? {
-                lists.append_option(found.map(|elements| elements.into_iter().map(Some)));
-            }
+            for_each(&texts, constants, |json| {
+                lists.append_option(json.as_deref().and_then(read).map(|elements| elements.into_iter().map(Some)));
+            })?;
             Ok(Arc::new(lists.finish()))
         });
     };
@@ -42,8 +46,9 @@ pub(super) fn register(context: &SessionContext) {
     });
 
     register_text_function(context, "is_filled_at", 1, DataType::Boolean, |texts, constants| {
-        let filled = each(&texts, constants, |found| found.is_some_and(|json| !is_empty(&json)))?;
-        Ok(Arc::new(BooleanArray::from(filled)))
+        let mut filled = BooleanBuilder::with_capacity(texts.len());
+        for_each(&texts, constants, |json| filled.append_value(json.is_some_and(|json| !is_empty(&json))))?;
+        Ok(Arc::new(filled.finish()))
     });
     register_text_function(context, "number", 0, DataType::Float64, |texts, _| {
         let texts = texts.as_string_opt::<i32>().ok_or_else(|| not_text(&texts))?;
@@ -52,15 +57,12 @@ pub(super) fn register(context: &SessionContext) {
     });
 }
 
-/// `read` of what lies at the path in each text.
-fn each<T>(
-    texts: &ArrayRef,
-    constants: &[&str],
-    read: impl Fn(Option<std::borrow::Cow<'_, str>>) -> T,
-) -> Result<Vec<T>> {
+/// Takes what lies at the path in each text.
+fn for_each(texts: &ArrayRef, constants: &[&str], take: impl FnMut(Option<Cow<'_, str>>)) -> Result<()> {
     let texts = texts.as_string_opt::<i32>().ok_or_else(|| not_text(texts))?;
     let steps = steps(constants.first().copied().unwrap_or_default())?;
-    Ok(texts.iter().map(|text| read(text.and_then(|text| json::at(text, &steps)))).collect())
+    texts.iter().map(|text| text.and_then(|text| json::at(text, &steps))).for_each(take);
+    Ok(())
 }
 
 fn steps(path: &str) -> Result<Vec<Step>> {
@@ -77,22 +79,23 @@ fn raw(json: &str) -> Option<&RawValue> {
     serde_json::from_str(json).ok()
 }
 
-fn text_of(json: &str) -> Option<String> {
+fn text_of(json: &str) -> Option<Cow<'_, str>> {
     // Whole objects and lists need not be parsed to be seen as such.
     if json.starts_with(['{', '[']) {
         return None;
     }
-    json::text(raw(json)?).map(std::borrow::Cow::into_owned)
+    json::text(raw(json)?)
 }
 
-fn string_of(json: &str) -> Option<String> {
+fn string_of(json: &str) -> Option<Cow<'_, str>> {
     if !json.starts_with('"') {
         return None;
     }
-    json::string(raw(json)?).map(std::borrow::Cow::into_owned)
+    json::string(raw(json)?)
 }
 
-fn one_or_many(json: &str, read: fn(&str) -> Option<String>) -> Option<Vec<String>> {
+fn one_or_many(json: &str, read: for<'a> fn(&'a str) -> Option<Cow<'a, str>>) -> Option<Vec<String>> {
+    let read = |json| read(json).map(Cow::into_owned);
     match json::elements(json) {
         Some(elements) => Some(elements.into_iter().filter_map(|element| read(element.get())).collect()),
         None => read(json).map(|one| vec![one]),

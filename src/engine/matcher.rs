@@ -3,17 +3,21 @@
 //! The predicates are not part of the scan's query: planning a query grows faster than its number
 //! of conditions, and a condition by itself costs little.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::TreeNode as _;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::{Expr, SessionContext};
@@ -22,9 +26,13 @@ use futures::TryStreamExt as _;
 use super::Resources;
 use crate::event;
 use crate::sql::candidates::Candidates;
+use crate::sql::quote::Ident;
 
 /// Rows that are put together to one batch of matches.
 const MATCHED_ROWS: usize = 8_192;
+
+/// Where fewer rows than one in so many are left of a batch, a test is made of them alone.
+const FEW: usize = 8;
 
 /// The records of `table` that any of the rules of `candidates` matches: the columns
 /// [`Candidates::OWN`], one for each of its expressions, as text, and one flag for each rule.
@@ -35,10 +43,18 @@ pub async fn matches(
 ) -> Result<Vec<RecordBatch>> {
     let context = resources.session()?;
     let parsed = Parsed::new(&context, candidates)?;
-    let columns = parsed.columns();
-    let matcher = Arc::new(parsed.over(&context, &columns, candidates)?);
+    let mut conditions = candidates.conditions.clone();
+    let tested = columns(parsed.tests.iter());
+    if !tested.is_empty() {
+        let tests = Tests::new(&context, &parsed, &schema(&tested)?)?;
+        context.register_udf(any_rule(tests, schema(&tested)?));
+        conditions.push(format!("{ANY_RULE}({})", listed(&tested)));
+    }
+    let read = columns(parsed.own.iter().chain(&parsed.values).chain(&parsed.tests));
+    let matcher = Arc::new(Matcher::new(&context, &parsed, &schema(&read)?, &candidates.detections)?);
     context.register_table("cloudtrail", table)?;
-    let scan = context.sql(&candidates.scan(&columns)).await?;
+    let sql = format!("SELECT {} FROM cloudtrail WHERE {}", listed(&read), conditions.join(" AND "));
+    let scan = context.sql(&sql).await?;
     let mut scans = tokio::task::JoinSet::new();
     for stream in scan.execute_stream_partitioned().await? {
         let matcher = Arc::clone(&matcher);
@@ -51,11 +67,29 @@ pub async fn matches(
     Ok(batches)
 }
 
+/// The columns that any of some expressions reads, in the order of the schema.
+fn columns<'e>(expressions: impl Iterator<Item = &'e Expr>) -> Vec<String> {
+    let read: BTreeSet<&String> = expressions.flat_map(Expr::column_refs).map(|column| &column.name).collect();
+    event::schema().fields().iter().map(|field| field.name().clone()).filter(|name| read.contains(name)).collect()
+}
+
+fn schema(columns: &[String]) -> Result<SchemaRef> {
+    let fields = columns.iter().map(|name| event::schema().field_with_name(name).cloned());
+    Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?)))
+}
+
+fn listed(columns: &[String]) -> String {
+    columns.iter().map(|name| Ident(name.clone()).to_string()).collect::<Vec<_>>().join(", ")
+}
+
 /// The expressions of candidates, over all columns.
 struct Parsed {
     own: Vec<Expr>,
     values: Vec<Expr>,
-    predicates: Vec<Expr>,
+    /// The distinct conjuncts of the predicates.
+    tests: Vec<Expr>,
+    /// For each predicate, the numbers of its conjuncts, those that call no function first.
+    predicates: Vec<Vec<usize>>,
 }
 
 impl Parsed {
@@ -64,62 +98,142 @@ impl Parsed {
         let parse = |texts: &[String]| -> Result<Vec<Expr>> {
             texts.iter().map(|text| context.parse_sql_expr(text, &schema)).collect()
         };
-        Ok(Parsed {
-            own: parse(&Candidates::own())?,
-            values: parse(&candidates.expressions)?,
-            predicates: parse(&candidates.predicates)?,
-        })
-    }
-
-    /// The columns that any of them reads, in the order of the schema.
-    fn columns(&self) -> Vec<String> {
-        let all = self.own.iter().chain(&self.values).chain(&self.predicates);
-        let read: BTreeSet<String> =
-            all.flat_map(|expression| expression.column_refs().into_iter().map(|column| column.name.clone())).collect();
-        event::schema().fields().iter().map(|field| field.name().clone()).filter(|name| read.contains(name)).collect()
-    }
-
-    fn over(self, context: &SessionContext, columns: &[String], candidates: &Candidates) -> Result<Matcher> {
-        let fields: Vec<_> =
-            columns.iter().map(|name| event::schema().field_with_name(name).cloned()).collect::<Result<_, _>>()?;
-        let schema = DFSchema::try_from(Schema::new(fields))?;
-        let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build());
-        let physical = |expressions: Vec<Expr>| -> Result<Vec<Arc<dyn PhysicalExpr>>> {
-            let one = |expression| {
-                let expression = simplifier.simplify(simplifier.coerce(expression, &schema)?)?;
-                context.create_physical_expr(expression, &schema)
+        let mut numbers = HashMap::new();
+        let mut tests = Vec::new();
+        let mut predicates = Vec::new();
+        for predicate in parse(&candidates.predicates)? {
+            let mut conjuncts = split_conjunction_owned(predicate);
+            conjuncts.sort_by_key(calls);
+            let number = |conjunct: Expr| {
+                *numbers.entry(conjunct).or_insert_with_key(|conjunct| {
+                    tests.push(conjunct.clone());
+                    tests.len() - 1
+                })
             };
-            expressions.into_iter().map(one).collect()
-        };
-        let time = event::schema().field(0).data_type().clone();
-        let own = Candidates::OWN
-            .iter()
-            .enumerate()
-            .map(|(place, name)| Field::new(*name, if place == 0 { time.clone() } else { DataType::Utf8 }, true));
-        let values = (0..self.values.len()).map(|number| Field::new(format!("value.{number}"), DataType::Utf8, true));
-        let flags = (0..candidates.detections.len())
-            .map(|number| Field::new(format!("matches.{number}"), DataType::Boolean, false));
-        let fields: Vec<Field> = own.chain(values).chain(flags).collect();
-        Ok(Matcher {
-            own: physical(self.own)?,
-            values: physical(self.values)?,
-            predicates: physical(self.predicates)?,
-            detections: candidates.detections.clone(),
-            schema: Arc::new(Schema::new(fields)),
-        })
+            predicates.push(conjuncts.into_iter().map(number).collect());
+        }
+        Ok(Parsed { own: parse(&Candidates::own())?, values: parse(&candidates.expressions)?, tests, predicates })
     }
 }
 
-/// The expressions of candidates, over the columns that are read.
+/// Whether an expression calls functions.
+fn calls(expression: &Expr) -> bool {
+    expression.exists(|part| Ok(matches!(part, Expr::ScalarFunction(_) | Expr::HigherOrderFunction(_)))).unwrap_or(true)
+}
+
+/// Expressions over the columns of `schema`.
+fn physical(context: &SessionContext, expressions: &[Expr], schema: &SchemaRef) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+    let schema = DFSchema::try_from(Arc::clone(schema))?;
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build());
+    let one = |expression: &Expr| {
+        let expression = simplifier.simplify(simplifier.coerce(expression.clone(), &schema)?)?;
+        context.create_physical_expr(expression, &schema)
+    };
+    expressions.iter().map(one).collect()
+}
+
+/// The name of the function that [`any_rule`] makes.
+const ANY_RULE: &str = "any_rule";
+
+/// A function of the columns of `schema`: whether any rule matches. By it a scan leaves the other columns of a
+/// record undecoded where none does.
+fn any_rule(tests: Tests, schema: SchemaRef) -> ScalarUDF {
+    let takes = schema.fields().iter().map(|field| field.data_type().clone()).collect();
+    let call = move |columns: &[ColumnarValue]| {
+        let columns = ColumnarValue::values_to_arrays(columns)?;
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+        Ok(ColumnarValue::Array(Arc::new(any(&tests.flags(&batch)?, batch.num_rows())?)))
+    };
+    create_udf(ANY_RULE, takes, DataType::Boolean, Volatility::Immutable, Arc::new(call))
+}
+
+/// The predicates over the columns that are read.
+struct Tests {
+    tests: Vec<Arc<dyn PhysicalExpr>>,
+    predicates: Vec<Vec<usize>>,
+}
+
+impl Tests {
+    fn new(context: &SessionContext, parsed: &Parsed, schema: &SchemaRef) -> Result<Tests> {
+        Ok(Tests { tests: physical(context, &parsed.tests, schema)?, predicates: parsed.predicates.clone() })
+    }
+
+    /// For each predicate, the rows of a batch for which it holds.
+    fn flags(&self, batch: &RecordBatch) -> Result<Vec<BooleanArray>> {
+        let mut held = vec![None; self.tests.len()];
+        self.predicates.iter().map(|conjuncts| self.holds(conjuncts, batch, &mut held)).collect()
+    }
+
+    /// For which rows of a batch all of some tests hold. `held` keeps what tests say of the whole batch.
+    fn holds(
+        &self,
+        conjuncts: &[usize],
+        batch: &RecordBatch,
+        held: &mut [Option<BooleanArray>],
+    ) -> Result<BooleanArray> {
+        let rows = batch.num_rows();
+        let mut all = BooleanArray::new(BooleanBuffer::new_set(rows), None);
+        for number in conjuncts {
+            let left = all.true_count();
+            if left == 0 {
+                break;
+            }
+            let truth = match &held[*number] {
+                Some(truth) => truth.clone(),
+                None if left * FEW < rows => truths(self.tests[*number].evaluate_selection(batch, &all)?, rows)?,
+                None => held[*number].insert(truths(self.tests[*number].evaluate(batch)?, rows)?).clone(),
+            };
+            all = compute::and(&all, &truth)?;
+        }
+        Ok(all)
+    }
+}
+
+/// Where a test holds; null is not true.
+fn truths(value: ColumnarValue, rows: usize) -> Result<BooleanArray> {
+    let truths = value.into_array(rows)?;
+    let truths = truths.as_boolean();
+    Ok(if truths.null_count() > 0 { compute::prep_null_mask_filter(truths) } else { truths.clone() })
+}
+
+/// Where any of some flags is set.
+fn any(flags: &[BooleanArray], rows: usize) -> Result<BooleanArray> {
+    let mut any = BooleanArray::new(BooleanBuffer::new_unset(rows), None);
+    for flags in flags.iter().filter(|flags| flags.true_count() > 0) {
+        any = compute::or(&any, flags)?;
+    }
+    Ok(any)
+}
+
+/// What is tested and computed of the columns that are read.
 struct Matcher {
     own: Vec<Arc<dyn PhysicalExpr>>,
     values: Vec<Arc<dyn PhysicalExpr>>,
-    predicates: Vec<Arc<dyn PhysicalExpr>>,
+    tests: Tests,
     detections: Vec<usize>,
     schema: SchemaRef,
 }
 
 impl Matcher {
+    fn new(context: &SessionContext, parsed: &Parsed, read: &SchemaRef, detections: &[usize]) -> Result<Matcher> {
+        let time = event::schema().field(0).data_type().clone();
+        let own = Candidates::OWN
+            .iter()
+            .enumerate()
+            .map(|(place, name)| Field::new(*name, if place == 0 { time.clone() } else { DataType::Utf8 }, true));
+        let values = (0..parsed.values.len()).map(|number| Field::new(format!("value.{number}"), DataType::Utf8, true));
+        let flags =
+            (0..detections.len()).map(|number| Field::new(format!("matches.{number}"), DataType::Boolean, false));
+        let fields: Vec<Field> = own.chain(values).chain(flags).collect();
+        Ok(Matcher {
+            own: physical(context, &parsed.own, read)?,
+            values: physical(context, &parsed.values, read)?,
+            tests: Tests::new(context, parsed, read)?,
+            detections: detections.to_vec(),
+            schema: Arc::new(Schema::new(fields)),
+        })
+    }
+
     async fn drain(&self, mut stream: SendableRecordBatchStream) -> Result<Vec<RecordBatch>> {
         let (mut whole, mut parts, mut rows) = (Vec::new(), Vec::new(), 0);
         while let Some(batch) = stream.try_next().await? {
@@ -140,18 +254,8 @@ impl Matcher {
 
     /// What any rule matches of a batch.
     fn matched(&self, batch: &RecordBatch) -> Result<Option<RecordBatch>> {
-        let rows = batch.num_rows();
-        let mut flags: Vec<BooleanArray> = Vec::with_capacity(self.predicates.len());
-        for predicate in &self.predicates {
-            let truths = predicate.evaluate(batch)?.into_array(rows)?;
-            let truths = truths.as_boolean();
-            // Null is not true.
-            flags.push(if truths.null_count() > 0 { compute::prep_null_mask_filter(truths) } else { truths.clone() });
-        }
-        let mut any = BooleanArray::from(vec![false; rows]);
-        for flags in flags.iter().filter(|flags| flags.true_count() > 0) {
-            any = compute::or(&any, flags)?;
-        }
+        let flags = self.tests.flags(batch)?;
+        let any = any(&flags, batch.num_rows())?;
         if any.true_count() == 0 {
             return Ok(None);
         }

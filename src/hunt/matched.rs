@@ -194,12 +194,14 @@ impl<'m> Set<'m> {
     }
 
     fn batches(&self) -> Result<Vec<RecordBatch>, DataFusionError> {
+        let columns: Vec<usize> = (0..Candidates::OWN.len() + self.matched.candidates.expressions.len()).collect();
         let mut batches = Vec::new();
-        for (place, number) in self.numbers.iter().enumerate() {
-            for batch in &self.matched.batches {
+        for batch in &self.matched.batches {
+            let computed = batch.project(&columns)?;
+            for (place, number) in self.numbers.iter().enumerate() {
                 let flags = self.matched.flags(batch, *number);
                 if flags.true_count() > 0 {
-                    batches.push(self.rows(place, *number, &compute::filter_record_batch(batch, flags)?)?);
+                    batches.push(self.rows(place, *number, &compute::filter_record_batch(&computed, flags)?)?);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::path::Step;
@@ -91,7 +91,7 @@ pub fn at<'a>(json: &'a str, path: &[Step]) -> Option<Cow<'a, str>> {
         return (json != "null" && !json.is_empty()).then_some(Cow::Borrowed(json));
     };
     match step {
-        Step::Key(key) => at(find(&members(json)?, key)?.get(), rest),
+        Step::Key(key) => at(member(json, key)?.get(), rest),
         Step::Index(index) => {
             let elements = elements(json)?;
             let index = if *index < 0 { index + i64::try_from(elements.len()).ok()? } else { *index };
@@ -102,6 +102,42 @@ pub fn at<'a>(json: &'a str, path: &[Step]) -> Option<Cow<'a, str>> {
             Some(Cow::Owned(format!("[{}]", found.join(","))))
         }
     }
+}
+
+/// [`find`] in the JSON object that `json` holds, without splitting all of it. What follows a member with
+/// exactly this key is not looked at.
+fn member<'a>(json: &'a str, key: &str) -> Option<&'a RawValue> {
+    struct Seek<'k, 'de> {
+        key: &'k str,
+        exact: &'k mut Option<&'de RawValue>,
+    }
+    impl<'de> Visitor<'de> for Seek<'_, 'de> {
+        type Value = Option<&'de RawValue>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut similar = None;
+            while let Some(Key(name)) = map.next_key()? {
+                if name == self.key {
+                    *self.exact = Some(map.next_value()?);
+                    return Ok(None);
+                } else if similar.is_none() && name.eq_ignore_ascii_case(self.key) {
+                    similar = Some(map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(similar)
+        }
+    }
+    if !json.starts_with('{') {
+        return None;
+    }
+    let mut exact = None;
+    let similar = serde_json::Deserializer::from_str(json).deserialize_map(Seek { key, exact: &mut exact });
+    // Where a member was found the rest was not read, which is an error to the parser.
+    exact.or_else(|| similar.ok().flatten())
 }
 
 /// The elements of the JSON list that `json` holds; `None` where it holds anything else.

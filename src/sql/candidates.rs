@@ -54,12 +54,6 @@ impl Candidates {
         };
         Candidates::OWN.iter().map(column).collect()
     }
-
-    /// The query that reads `columns` of the records that may match.
-    pub fn scan(&self, columns: &[String]) -> String {
-        let columns: Vec<String> = columns.iter().map(|name| Ident(name.clone()).to_string()).collect();
-        format!("SELECT {} FROM cloudtrail WHERE {}", columns.join(", "), self.conditions.join(" AND "))
-    }
 }
 
 fn index_in(known: &mut Vec<String>, text: String) -> usize {
