@@ -14,15 +14,15 @@ fn main() {
     let sources = [folder.path().display().to_string()];
     let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
     let limits = Limits { threads: 1, memory: 128 << 20 };
-    let control = support::median(|| support::inflate_all(folder.path()));
-    let time = support::median(|| {
+    let convert = || {
         let lake = tempfile::tempdir().expect("a folder can be made");
         let trail = Trail::find(&sources).expect("the trail is there");
         let lake = Lake::at(lake.path());
         let converted = runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}));
         let tally = converted.expect("the trail is whole").tally;
         assert_eq!(tally.records.used, support::OBJECTS * support::RECORDS);
-    });
+    };
+    let [control, time] = support::medians([&mut || support::inflate_all(folder.path()), &mut || convert()]);
     support::row("inflate (control)", control, control);
     support::row("convert", time, control);
 }

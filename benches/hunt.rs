@@ -30,11 +30,11 @@ fn main() {
         let findings = runtime.block_on(hunt::evaluate(&resources, &data, &rules, Range::default()));
         assert_eq!(findings.expect("the data is whole").len() as u64, support::OBJECTS * support::RECORDS / 500);
     };
-    let control = support::median(|| support::inflate_all(folder.path()));
-    let raw = support::median(|| {
-        hunted(Data::Raw(RawScan::new(trail(), hunt::sieve(&rules), Box::new(|_| {}))));
-    });
-    let columnar = support::median(|| hunted(Data::Lake(lake.clone())));
+    let raw = || Data::Raw(RawScan::new(trail(), hunt::sieve(&rules), Box::new(|_| {})));
+    let [control, raw, columnar] =
+        support::medians([&mut || support::inflate_all(folder.path()), &mut || hunted(raw()), &mut || {
+            hunted(Data::Lake(lake.clone()))
+        }]);
     support::row("inflate (control)", control, control);
     support::row("hunt the raw trail", raw, control);
     support::row("hunt the lake", columnar, control);

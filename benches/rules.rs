@@ -35,8 +35,6 @@ fn rules() -> Vec<Rule> {
     rules
 }
 
-const ROUNDS: usize = 15;
-
 fn main() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let lake_folder = tempfile::tempdir().expect("a folder can be made");
@@ -54,15 +52,12 @@ fn main() {
         findings.expect("the data is whole");
     };
     let rules = rules();
-    let [control, one, any_call, hundred] = support::medians(
-        ROUNDS,
-        [
-            &mut || support::inflate_all(folder.path()),
-            &mut || hunt(&rules[..1]),
-            &mut || hunt(&rules[3..4]),
-            &mut || hunt(&rules),
-        ],
-    );
+    let [control, one, any_call, hundred] = support::medians([
+        &mut || support::inflate_all(folder.path()),
+        &mut || hunt(&rules[..1]),
+        &mut || hunt(&rules[3..4]),
+        &mut || hunt(&rules),
+    ]);
     support::row("inflate (control)", control, control);
     support::row("one rule of one call", one, control);
     support::row("one rule of a parameter", any_call, control);

@@ -72,6 +72,8 @@ impl Resources {
         // Of the dialects that have lambdas this is the plainest.
         options.sql_parser.dialect = Dialect::DuckDB;
         options.execution.collect_statistics = false;
+        // Rows divided by group are divided by burst too: they need not be divided anew.
+        options.optimizer.subset_repartition_threshold = 1;
         // Predicates nest as deep as rules do.
         options.sql_parser.recursion_limit = ConfigNonZeroUsize::try_new(SQL_DEPTH)?;
         // Matches are rare: the JSON columns are decoded only where the tests hold.

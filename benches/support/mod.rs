@@ -14,6 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Objects in the trail, and records in each.
 pub(crate) const OBJECTS: u64 = 40;
 pub(crate) const RECORDS: u64 = 5_000;
+/// How often each work is done.
+const ROUNDS: usize = 9;
 /// One record in so many is a failed sign-in; each user fails twice within the same minute.
 const SIGN_IN_EVERY: u64 = 500;
 
@@ -67,15 +69,10 @@ pub(crate) fn inflate_all(folder: &Path) {
     }
 }
 
-/// The median of five runs.
-pub(crate) fn median(mut run: impl FnMut()) -> Duration {
-    medians::<1>(5, [&mut run])[0]
-}
-
 /// The median of each of some works, in rounds: what else the machine does in the meantime slows all of them.
-pub(crate) fn medians<const WORKS: usize>(rounds: usize, mut works: [&mut dyn FnMut(); WORKS]) -> [Duration; WORKS] {
+pub(crate) fn medians<const WORKS: usize>(mut works: [&mut dyn FnMut(); WORKS]) -> [Duration; WORKS] {
     let mut times = [const { Vec::new() }; WORKS];
-    for _ in 0..rounds {
+    for _ in 0..ROUNDS {
         for (work, times) in works.iter_mut().zip(&mut times) {
             let start = Instant::now();
             work();
@@ -84,7 +81,7 @@ pub(crate) fn medians<const WORKS: usize>(rounds: usize, mut works: [&mut dyn Fn
     }
     times.map(|mut times| {
         times.sort_unstable();
-        times[rounds / 2]
+        times[times.len() / 2]
     })
 }
 

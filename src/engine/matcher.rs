@@ -25,8 +25,7 @@ use futures::TryStreamExt as _;
 
 use super::Resources;
 use crate::event;
-use crate::sql::candidates::Candidates;
-use crate::sql::quote::Ident;
+use crate::sql::candidates::{self, Candidates};
 
 /// Rows that are put together to one batch of matches.
 const MATCHED_ROWS: usize = 8_192;
@@ -43,18 +42,16 @@ pub async fn matches(
 ) -> Result<Vec<RecordBatch>> {
     let context = resources.session()?;
     let parsed = Parsed::new(&context, candidates)?;
-    let mut conditions = candidates.conditions.clone();
     let tested = columns(parsed.tests.iter());
-    if !tested.is_empty() {
+    let test = (!tested.is_empty()).then(|| format!("{ANY_RULE}({})", candidates::listed(&tested)));
+    if test.is_some() {
         let tests = Tests::new(&context, &parsed, &schema(&tested)?)?;
         context.register_udf(any_rule(tests, schema(&tested)?));
-        conditions.push(format!("{ANY_RULE}({})", listed(&tested)));
     }
     let read = columns(parsed.own.iter().chain(&parsed.values).chain(&parsed.tests));
     let matcher = Arc::new(Matcher::new(&context, &parsed, &schema(&read)?, &candidates.detections)?);
     context.register_table("cloudtrail", table)?;
-    let sql = format!("SELECT {} FROM cloudtrail WHERE {}", listed(&read), conditions.join(" AND "));
-    let scan = context.sql(&sql).await?;
+    let scan = context.sql(&candidates.scan(&read, test)).await?;
     let mut scans = tokio::task::JoinSet::new();
     for stream in scan.execute_stream_partitioned().await? {
         let matcher = Arc::clone(&matcher);
@@ -76,10 +73,6 @@ fn columns<'e>(expressions: impl Iterator<Item = &'e Expr>) -> Vec<String> {
 fn schema(columns: &[String]) -> Result<SchemaRef> {
     let fields = columns.iter().map(|name| event::schema().field_with_name(name).cloned());
     Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?)))
-}
-
-fn listed(columns: &[String]) -> String {
-    columns.iter().map(|name| Ident(name.clone()).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The expressions of candidates, over all columns.

@@ -54,6 +54,17 @@ impl Candidates {
         };
         Candidates::OWN.iter().map(column).collect()
     }
+
+    /// The query that reads `columns` of the records that may match, and for which `test` holds where there is one.
+    pub fn scan(&self, columns: &[String], test: Option<String>) -> String {
+        let conditions: Vec<String> = self.conditions.iter().cloned().chain(test).collect();
+        format!("SELECT {} FROM cloudtrail WHERE {}", listed(columns), conditions.join(" AND "))
+    }
+}
+
+/// Columns as a list of SQL.
+pub fn listed(columns: &[String]) -> String {
+    columns.iter().map(|name| Ident(name.clone()).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn index_in(known: &mut Vec<String>, text: String) -> usize {

@@ -46,7 +46,7 @@ fn windows_stream_and_the_scan_filters() {
     }
 
     let candidates = Candidates::new(&[rule.clone(), rule], range);
-    let plan = plan(&candidates.scan(&["eventTime".to_owned(), "eventName".to_owned()]));
+    let plan = plan(&candidates.scan(&["eventTime".to_owned(), "eventName".to_owned()], None));
     let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
     assert!(scan.contains("eventTime_max") && scan.contains("eventName_max"), "time and names prune: {scan}");
 }
