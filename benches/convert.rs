@@ -6,19 +6,18 @@ mod support;
 use tawny::convert::{Limits, convert};
 use tawny::lake::Lake;
 use tawny::store::Scratch;
-use tawny::trail::Trail;
 
 fn main() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     support::write_trail(folder.path());
-    let sources = [folder.path().display().to_string()];
     let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
-    let limits = Limits { threads: 1, memory: 128 << 20 };
+    let limits = Limits { threads: 1, memory: 128 << 20, in_flight: 4 };
     let convert = || {
         let lake = tempfile::tempdir().expect("a folder can be made");
-        let trail = Trail::find(&sources).expect("the trail is there");
         let lake = Lake::at(lake.path());
-        let converted = runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}));
+        let converted = runtime.block_on(async {
+            convert(support::trail(folder.path()).await, &lake, limits, &Scratch::default(), &mut |_| {}).await
+        });
         let tally = converted.expect("the trail is whole").tally;
         assert_eq!(tally.records.used, support::OBJECTS * support::RECORDS);
     };

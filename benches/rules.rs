@@ -10,7 +10,6 @@ use tawny::lake::Lake;
 use tawny::rule::{Rule, catalog, panther};
 use tawny::store::Scratch;
 use tawny::time::Range;
-use tawny::trail::Trail;
 
 /// Rules as people write them: a quarter each of one call, of one service, of one role, and of a
 /// parameter of any call; with thresholds from 2 to 6 and four periods.
@@ -39,10 +38,10 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let lake_folder = tempfile::tempdir().expect("a folder can be made");
     support::write_trail(folder.path());
-    let trail = Trail::find(&[folder.path().display().to_string()]).expect("the trail is there");
     let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
     let lake = Lake::at(lake_folder.path());
-    let limits = Limits { threads: 2, memory: 128 << 20 };
+    let limits = Limits { threads: 2, memory: 128 << 20, in_flight: 4 };
+    let trail = runtime.block_on(support::trail(folder.path()));
     runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {})).expect("the trail is whole");
 
     let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };

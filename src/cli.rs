@@ -11,7 +11,9 @@ use crate::error::{Error, Status};
 use crate::output::Output;
 use crate::rule::catalog::{self, Wanted};
 use crate::rule::{Rule, WindowKind};
-use crate::store::Scratch;
+use crate::store::{Access, Location, Scratch, Stores};
+use crate::time::{DAY, Period, Range};
+use crate::trail::Selection;
 
 mod convert;
 mod hunt;
@@ -53,6 +55,42 @@ struct Shared {
     /// Mebibytes for sorting and for gathering records
     #[arg(long, global = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..))]
     memory: u32,
+    /// Read this many objects at a time [default: 64 from S3, from disk a few more than threads]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    in_flight: Option<u16>,
+    #[command(flatten)]
+    s3: S3Args,
+}
+
+/// How buckets are reached.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "S3")]
+struct S3Args {
+    /// URL of a store other than AWS's own [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile's]
+    #[arg(long, global = true, value_name = "URL")]
+    s3_endpoint: Option<String>,
+    /// Region of the buckets [default: asked of AWS]
+    #[arg(long, global = true, value_name = "REGION")]
+    s3_region: Option<String>,
+    /// Do not sign requests, for public buckets
+    #[arg(long, global = true)]
+    s3_anonymous: bool,
+    /// Pay for the requests to buckets whose reader pays
+    #[arg(long, global = true)]
+    s3_requester_pays: bool,
+}
+
+impl S3Args {
+    fn access(self) -> Access {
+        #[expect(clippy::disallowed_methods, reason = "a setting of AWS's own tools, taken as an argument is")]
+        let endpoint = self.s3_endpoint.or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok());
+        Access {
+            endpoint,
+            region: self.s3_region,
+            anonymous: self.s3_anonymous,
+            requester_pays: self.s3_requester_pays,
+        }
+    }
 }
 
 /// Bytes of stack of a working thread: the engine descends into a rule's conditions.
@@ -63,10 +101,25 @@ struct Context {
     output: Output,
     threads: usize,
     memory: usize,
+    in_flight: Option<u16>,
+    stores: Stores,
     scratch: Scratch,
 }
 
+/// Objects that are read from S3 at a time: each is mostly waiting.
+const IN_FLIGHT_FROM_S3: u16 = 64;
+
 impl Context {
+    /// How many objects of `sources` are read at a time.
+    fn in_flight(&self, sources: &[String]) -> usize {
+        let in_s3 = |source: &String| matches!(Location::of(source), Location::S3 { .. });
+        match self.in_flight {
+            Some(given) => given.into(),
+            None if sources.iter().any(in_s3) => IN_FLIGHT_FROM_S3.into(),
+            None => self.threads + 2,
+        }
+    }
+
     /// The engine's resources, and the folder they spill to for as long as it lives.
     fn resources(&self) -> Result<(Resources, tempfile::TempDir), Error> {
         let spill = self.scratch.folder_in(&std::env::temp_dir())?;
@@ -91,12 +144,15 @@ pub fn run() -> Status {
         output: Output { quiet: cli.shared.quiet },
         threads: cli.shared.threads.map_or(processors, usize::from),
         memory: cli.shared.memory as usize * (1 << 20),
+        in_flight: cli.shared.in_flight,
+        stores: Stores::new(cli.shared.s3.access()),
         scratch: Scratch::default(),
     };
     end_on_signal(context.scratch.clone(), context.output);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(context.threads)
         .thread_stack_size(THREAD_STACK)
+        .enable_all()
         .build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(async {
@@ -133,6 +189,31 @@ fn end_on_signal(scratch: Scratch, output: Output) {
     }
 }
 
+/// Which objects of a raw trail.
+#[derive(Debug, Args)]
+struct SelectionArgs {
+    /// Only objects of this account, by their keys; may be repeated
+    #[arg(long, value_name = "ACCOUNT")]
+    account: Vec<String>,
+    /// Only objects of this region, by their keys; may be repeated
+    #[arg(long, value_name = "REGION")]
+    region: Vec<String>,
+    /// How long after an event its object may have been delivered: objects of later days are not read
+    #[arg(long, value_name = "PERIOD")]
+    delivered_within: Option<Period>,
+}
+
+impl SelectionArgs {
+    fn selection(&self, events: Range) -> Selection {
+        Selection {
+            accounts: self.account.clone(),
+            regions: self.region.clone(),
+            events,
+            delivered_within: self.delivered_within.map_or(DAY, Period::micros),
+        }
+    }
+}
+
 /// Which rules, and with which window.
 #[derive(Debug, Args)]
 struct RuleArgs {
@@ -157,7 +238,7 @@ struct WindowArgs {
     threshold: Option<std::num::NonZeroU32>,
     /// Length of a window, in place of the rule's DedupPeriodMinutes: 90s, 15m, 24h, 7d
     #[arg(long, value_name = "PERIOD")]
-    period: Option<crate::time::Period>,
+    period: Option<Period>,
     /// Shape of the windows; `all` hunts with each of them and compares
     #[arg(long, value_enum)]
     window: Option<WindowChoice>,

@@ -1,22 +1,19 @@
 //! Raw trail to lake: each object once, each record once, nothing half-written.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute;
 use futures::StreamExt as _;
 use parquet::errors::ParquetError;
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::lake::ledger::{FileEntry, ObjectEntry};
 use crate::lake::part::{self, Part};
-use crate::store::{self, Object, Reader, Scratch, Staged};
+use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
 use crate::tally::Tally;
 use crate::trail::{self, Decoded, Sieve, Trail};
 
@@ -27,6 +24,8 @@ pub struct Limits {
     pub threads: usize,
     /// Bytes of records gathered in memory before they are written. As many again may be being encoded.
     pub memory: usize,
+    /// Objects being read at a time.
+    pub in_flight: usize,
 }
 
 /// What a conversion did.
@@ -51,27 +50,23 @@ pub async fn convert(
     scratch: &Scratch,
     progress: &mut dyn FnMut(&Tally),
 ) -> Result<Converted, Error> {
-    let mut writer = Writer::open(lake, limits, scratch)?;
+    let mut writer = Writer::open(lake, limits, scratch).await?;
     let mut tally = trail.left_out;
-    let held = lake.ledger().object_ids()?;
+    let held = lake.ledger().object_ids().await?;
     let (known, new): (Vec<Object>, Vec<Object>) =
         trail.objects.into_iter().partition(|object| held.contains(&object.identity()));
     tally.objects.read += known.len() as u64;
     tally.objects.already_converted = known.len() as u64;
 
     let mut copies = Copies::default();
-    let reader = Reader::default();
-    let mut decoded = futures::stream::iter(new)
-        .map(|object| {
-            let reader = reader.clone();
-            async move {
-                let bytes = reader.read(&object).await;
-                let task = tokio::task::spawn_blocking(move || {
-                    let bytes = bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-                    trail::decode(&object, bytes, &Sieve::default()).map(|decoded| (object, decoded))
-                });
-                task.await.map_err(|error| Error::Internal(error.to_string()))?
-            }
+    let mut decoded = store::read_ahead(&trail.stores, new, limits.in_flight)
+        .map(|fetched| async move {
+            let task = tokio::task::spawn_blocking(move || {
+                let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
+                let decoded = trail::decode(&fetched.object, bytes, &Sieve::default());
+                decoded.map(|decoded| (fetched.object, decoded))
+            });
+            task.await.map_err(|error| Error::Internal(error.to_string()))?
         })
         .buffered(limits.threads + 1);
     while let Some(result) = decoded.next().await {
@@ -129,28 +124,28 @@ struct Gathered {
 
 /// What was gathered, as files that are complete but not yet at their places.
 struct Encoded {
-    files: Vec<(FileEntry, Staged)>,
+    files: Vec<(FileEntry, Pending)>,
     objects: Vec<ObjectEntry>,
 }
 
 impl Gathered {
-    async fn encode(self, root: PathBuf, staging: PathBuf, threads: usize) -> Result<Encoded, Error> {
-        let place = Arc::new((root, staging));
+    async fn encode(self, writer: Arc<store::Writer>, threads: usize) -> Result<Encoded, Error> {
         let mut tasks = futures::stream::iter(self.parts)
             .map(|(date, part)| {
-                let place = Arc::clone(&place);
-                tokio::task::spawn_blocking(move || {
-                    let (root, staging) = place.as_ref();
+                let writer = Arc::clone(&writer);
+                async move {
+                    let encoded = tokio::task::spawn_blocking(move || part.encode(date)).await;
                     let internal = |error: ParquetError| Error::Internal(format!("a Parquet file: {error}"));
-                    let (entry, bytes) = part.encode(date).map_err(internal)?;
-                    let staged = store::stage(&root.join(&entry.path), staging, &bytes)?;
-                    Ok::<_, Error>((entry, staged))
-                })
+                    let (entry, bytes) =
+                        encoded.map_err(|error| Error::Internal(error.to_string()))?.map_err(internal)?;
+                    let pending = writer.stage(&entry.path, bytes.into()).await?;
+                    Ok::<_, Error>((entry, pending))
+                }
             })
             .buffered(threads);
         let mut files = Vec::new();
         while let Some(result) = tasks.next().await {
-            files.push(result.map_err(|error| Error::Internal(error.to_string()))??);
+            files.push(result?);
         }
         Ok(Encoded { files, objects: self.objects })
     }
@@ -161,27 +156,29 @@ impl Gathered {
 struct Writer {
     lake: Lake,
     limits: Limits,
-    staging: TempDir,
-    _lock: File,
+    folder: Arc<store::Writer>,
+    /// The number of the last commit.
+    last: u32,
     gathered: Gathered,
     encoding: Option<JoinHandle<Result<Encoded, Error>>>,
     files: Vec<FileEntry>,
 }
 
 impl Writer {
-    fn open(lake: &Lake, limits: Limits, scratch: &Scratch) -> Result<Writer, Error> {
-        let own_folder = lake.own_folder();
-        store::create_folder(&own_folder.join("ledger"))?;
-        let Some(lock) = store::try_lock(&own_folder.join("lock"))? else {
-            return Err(Error::Busy { lake: lake.root().to_path_buf() });
+    async fn open(lake: &Lake, limits: Limits, scratch: &Scratch) -> Result<Writer, Error> {
+        let Some(folder) = store::Writer::open(lake.folder(), LAKE_FOLDER, scratch).await? else {
+            return Err(Error::Busy { lake: lake.path() });
         };
-        lake.check()?;
-        store::remove_stale_scratch(&own_folder)?;
+        if let store::Folder::Disk(root) = lake.folder() {
+            store::create_folder(&root.join(LAKE_FOLDER).join("ledger"))?;
+        }
+        lake.check().await?;
+        let last = lake.ledger().last().await?;
         Ok(Writer {
+            last,
             lake: lake.clone(),
             limits,
-            staging: scratch.folder_in(&own_folder)?,
-            _lock: lock,
+            folder: Arc::new(folder),
             gathered: Gathered::default(),
             encoding: None,
             files: Vec::new(),
@@ -223,8 +220,7 @@ impl Writer {
 
     fn encode(&mut self) {
         let gathered = std::mem::take(&mut self.gathered);
-        let (root, staging) = (self.lake.root().to_path_buf(), self.staging.path().to_path_buf());
-        self.encoding = Some(tokio::spawn(gathered.encode(root, staging, self.limits.threads)));
+        self.encoding = Some(tokio::spawn(gathered.encode(Arc::clone(&self.folder), self.limits.threads)));
     }
 
     /// Makes what was encoded part of the lake.
@@ -234,11 +230,12 @@ impl Writer {
         };
         let encoded = encoding.await.map_err(|error| Error::Internal(error.to_string()))??;
         let mut files = Vec::with_capacity(encoded.files.len());
-        for (entry, staged) in encoded.files {
-            staged.publish()?;
+        for (entry, pending) in encoded.files {
+            pending.publish()?;
             files.push(entry);
         }
-        self.lake.ledger().commit(files.clone(), &encoded.objects, self.staging.path())?;
+        self.last += 1;
+        self.lake.ledger().commit(&self.folder, self.last, files.clone(), &encoded.objects).await?;
         self.files.extend(files);
         Ok(())
     }

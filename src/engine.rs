@@ -17,7 +17,6 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use crate::error::Error;
 use crate::event;
 use crate::lake::Lake;
-use crate::store;
 use crate::time::Range;
 
 pub mod functions;
@@ -123,7 +122,7 @@ pub fn raw_table(scan: &Arc<RawScan>, threads: usize) -> Result<Arc<dyn TablePro
 }
 
 /// The files of a lake that may hold records with a time in `range`, as a table.
-pub fn lake_table(lake: &Lake, range: Range, threads: usize) -> Result<Arc<dyn TableProvider>, Error> {
-    let root = store::real_path(lake.root())?;
-    Ok(Arc::new(LakeTable::new(&root, lake.files(range)?, threads)))
+pub async fn lake_table(lake: &Lake, range: Range, threads: usize) -> Result<Arc<dyn TableProvider>, Error> {
+    let folder = lake.folder().absolute()?;
+    Ok(Arc::new(LakeTable::new(folder, lake.files(range).await?, threads)))
 }

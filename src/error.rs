@@ -56,6 +56,18 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A store such as S3 refused or could not be reached.
+    #[error("cannot {action} `{url}`: {reason}")]
+    Store {
+        /// `open`, `list`, `read`, `write`, ...
+        action: &'static str,
+        /// The object, folder or bucket.
+        url: String,
+        /// What the store said.
+        reason: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// The lake's ledger is damaged or of a version this build does not know.
     #[error("the lake's ledger `{}` cannot be used: {reason}", path.display())]
     Ledger {
@@ -98,7 +110,7 @@ impl Error {
     /// What the user can do, where there is something to do.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Usage { hint, .. } => hint.clone(),
+            Error::Usage { hint, .. } | Error::Store { hint, .. } => hint.clone(),
             Error::Ledger { .. } => {
                 Some("convert the trail into a new, empty folder, or restore the ledger".to_owned())
             }
@@ -108,7 +120,9 @@ impl Error {
                 }
                 _ => None,
             },
-            Error::Busy { .. } => Some("wait for it to end; its lock is freed even if it is killed".to_owned()),
+            Error::Busy { .. } => {
+                Some("wait for it to end, and run again; nothing is lost, and a killed run holds nothing up".to_owned())
+            }
             Error::Internal(_) => Some("please report this, with the command that led to it".to_owned()),
             Error::Rule(_) | Error::File { .. } => None,
         }
@@ -119,6 +133,7 @@ impl Error {
         match self {
             Error::Usage { .. } | Error::Rule(_) => Status::Usage,
             Error::File { .. }
+            | Error::Store { .. }
             | Error::Ledger { .. }
             | Error::Busy { .. }
             | Error::Query { .. }

@@ -6,7 +6,6 @@ use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::Int64Type;
 use datafusion::catalog::TableProvider;
 
-use crate::engine::raw_table::RawScan;
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event;
@@ -22,8 +21,10 @@ use crate::time::{DAY, Range};
 use crate::trail::Sieve;
 
 mod matched;
+mod raw;
 
 use matched::Matched;
+pub use raw::{Progress, RawTrail};
 
 /// How far back is looked for a pause before the whole past is read, in microseconds.
 const FAR_BACK: i64 = 1_000 * DAY;
@@ -33,14 +34,14 @@ const FAR_BACK: i64 = 1_000 * DAY;
 pub enum Data {
     /// A lake.
     Lake(Lake),
-    /// One pass over a raw trail. Its sieve must admit what the rules match: see [`sieve`].
-    Raw(Arc<RawScan>),
+    /// A raw trail.
+    Raw(Arc<RawTrail>),
     /// Records in memory, of the schema [`crate::event::schema`].
     Memory(Vec<RecordBatch>),
 }
 
 /// The sieve for a raw pass that serves `rules`.
-pub fn sieve(rules: &[Rule]) -> Sieve {
+fn sieve(rules: &[Rule]) -> Sieve {
     Sieve::new(rules.iter().map(|rule| rule.detection.required_words()).collect())
 }
 
@@ -53,7 +54,7 @@ pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range:
         (Data::Lake(lake), [rule]) => findings.extend(in_lake(resources, lake, rule, range, Reach::first(rule)).await?),
         (Data::Lake(lake), rules) => {
             let read = rules.iter().map(|rule| Reach::first(rule).around(range)).reduce(Range::union).unwrap_or(range);
-            let table = engine::lake_table(lake, read, resources.threads)?;
+            let table = engine::lake_table(lake, read, resources.threads).await?;
             let outcome =
                 Matched::scan(resources, table, rules, read, "the lake").await?.hunt(resources, range).await?;
             findings.extend(outcome.findings);
@@ -61,13 +62,7 @@ pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range:
                 findings.extend(in_lake(resources, lake, rule, range, Reach::first(rule).further()).await?);
             }
         }
-        (Data::Raw(scan), rules) => {
-            let read = kept_of_raw(rules, range);
-            let failed = |error| Error::query("the raw trail", error);
-            let table = engine::raw_table(scan, resources.threads).map_err(failed)?;
-            let matched = Matched::scan(resources, table, rules, read, "the raw trail").await?;
-            findings.extend(matched.hunt(resources, range).await?.findings);
-        }
+        (Data::Raw(trail), rules) => findings.extend(trail.hunt(resources, rules, range).await?),
         (Data::Memory(batches), rules) => {
             let failed = |error| Error::query("records in memory", error);
             let table = engine::memory_table(event::schema(), batches.clone()).map_err(failed)?;
@@ -81,17 +76,6 @@ pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range:
     }
     finding::sort(&mut findings);
     Ok(findings)
-}
-
-/// What is kept of a raw pass. Every object is decoded, whatever the range; so what matches after it
-/// may as well be kept, and for `dedup` what matches before it too.
-fn kept_of_raw(rules: &[Rule], range: Range) -> Range {
-    let past = rules.iter().map(|rule| match rule.window.kind {
-        WindowKind::Dedup => Reach { back: None, ahead: 0 },
-        WindowKind::Sliding | WindowKind::Tumbling => Reach::first(rule),
-    });
-    let read = past.map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);
-    Range { to: None, ..read }
 }
 
 /// How much is read before and after a range for its findings, in microseconds.
@@ -139,7 +123,7 @@ async fn in_lake(
 ) -> Result<Vec<Finding>, Error> {
     loop {
         let read = reach.around(range);
-        let table = engine::lake_table(lake, read, resources.threads)?;
+        let table = engine::lake_table(lake, read, resources.threads).await?;
         match attempt(resources, table, rule, range, read).await? {
             Some(findings) => return Ok(findings),
             None => reach = reach.further(),

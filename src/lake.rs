@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::store::{self, LAKE_FOLDER};
+use crate::store::{Folder, LAKE_FOLDER, Location, Stores};
 use crate::time::Range;
 
 pub mod ledger;
@@ -19,53 +19,61 @@ pub mod part;
 
 use ledger::{FileEntry, Ledger};
 
-/// A lake on disk.
+/// A lake, on disk or in S3.
 #[derive(Debug, Clone)]
 pub struct Lake {
-    root: PathBuf,
+    folder: Folder,
 }
 
 impl Lake {
-    /// The lake at `root`, which need not exist yet.
+    /// The lake on disk at `root`, which need not exist yet.
     pub fn at(root: &Path) -> Lake {
-        Lake { root: root.to_path_buf() }
+        Lake { folder: Folder::Disk(root.to_path_buf()) }
     }
 
-    /// Whether a lake lies at `root`.
-    pub fn exists_at(root: &Path) -> bool {
-        store::is_lake(root)
+    /// The lake at `location`, which need not exist yet.
+    pub async fn open(stores: &Stores, location: &Location) -> Result<Lake, Error> {
+        Ok(Lake { folder: stores.folder(location).await? })
+    }
+
+    /// Whether there is one.
+    pub async fn exists(&self) -> Result<bool, Error> {
+        self.folder.is_lake().await
     }
 
     /// The lake's folder.
-    pub fn root(&self) -> &Path {
-        &self.root
+    pub fn folder(&self) -> &Folder {
+        &self.folder
     }
 
-    /// The folder of what is not data.
-    pub fn own_folder(&self) -> PathBuf {
-        self.root.join(LAKE_FOLDER)
+    /// The path or URL of the lake.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path("")
     }
 
     /// The lake's ledger.
     pub fn ledger(&self) -> Ledger {
-        Ledger::in_folder(self.own_folder().join("ledger"))
+        Ledger::in_folder(self.folder.clone(), format!("{LAKE_FOLDER}/ledger"))
     }
 
     /// Makes sure that every file the ledger names is there and of its size.
-    pub fn check(&self) -> Result<(), Error> {
-        for file in self.ledger().files()? {
-            let path = self.root.join(file.path);
-            if store::size(&path) != Some(file.bytes) {
+    pub async fn check(&self) -> Result<(), Error> {
+        let files = self.ledger().files().await?;
+        let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let sizes = self.folder.sizes(&names).await?;
+        match files.iter().zip(sizes).find(|(file, size)| *size != Some(file.bytes)) {
+            None => Ok(()),
+            Some((file, _)) => {
+                let path = self.folder.path(&file.path);
                 let reason = format!("it names `{}`, which is missing or of another size", path.display());
-                return Err(Error::Ledger { path: self.own_folder().join("ledger"), reason });
+                Err(Error::Ledger { path: self.folder.path(&format!("{LAKE_FOLDER}/ledger")), reason })
             }
         }
-        Ok(())
     }
 
     /// The files that may hold records with a time in `range`.
-    pub fn files(&self, range: Range) -> Result<Vec<FileEntry>, Error> {
-        let mut files = self.ledger().files()?;
+    pub async fn files(&self, range: Range) -> Result<Vec<FileEntry>, Error> {
+        let mut files = self.ledger().files().await?;
         files.retain(|file| file.time_span().is_some_and(|(first, last)| range.overlaps(first, last)));
         Ok(files)
     }

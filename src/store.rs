@@ -1,43 +1,57 @@
-//! Where objects lie: finding, reading and durably writing them. The only module that knows
-//! `object_store` and the file system's ways.
+//! Where objects lie, on disk or in S3: finding, reading and durably writing them. The only module that
+//! knows `object_store` and the file system's ways.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use object_store::ObjectStoreExt as _;
 use object_store::local::LocalFileSystem;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use sha2::{Digest as _, Sha256};
-use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 use crate::error::{Error, Fault};
+
+mod disk;
+mod fault;
+mod folder;
+mod location;
+mod read_ahead;
+mod s3;
+
+pub use disk::{Scratch, Staged, create_folder, find, read_text, real_path, stage};
+pub use folder::{Folder, Pending, Writer};
+pub use location::Location;
+pub use read_ahead::{Fetched, read_ahead};
+pub use s3::Access;
 
 /// The folder, within a lake, of what is not data: its ledger, and work that is not finished.
 pub const LAKE_FOLDER: &str = "_tawny";
 
-/// One stored object: a file on disk.
+/// One stored object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
     /// The object's path as the user would write it.
     pub path: PathBuf,
-    /// Its absolute path, without links and dots.
+    /// Its absolute path, without links and dots; in S3 its URL.
     pub real: PathBuf,
     /// Its size in bytes.
     pub size: u64,
     /// When it was last changed, in microseconds since the epoch.
     pub modified: i64,
+    /// Its `ETag`, where its store gives one.
+    pub tag: Option<String>,
 }
 
 impl Object {
-    /// What tells this version of the object from any other: a hash of its real path, size and time of change.
+    /// What tells this version of the object from any other: a hash of its real path, size, time of change and `ETag`.
     pub fn identity(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.real.as_os_str().as_encoded_bytes());
         hash.update([0]);
         hash.update(self.size.to_le_bytes());
         hash.update(self.modified.to_le_bytes());
+        hash.update(self.tag.as_deref().unwrap_or_default());
         hex(&hash.finalize()[..16])
     }
 }
@@ -52,12 +66,12 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether `folder` is a lake's: whether it holds a ledger.
+/// Whether `folder`, on disk, is a lake's: whether it holds a ledger.
 pub fn is_lake(folder: &Path) -> bool {
     folder.join(LAKE_FOLDER).join("ledger").is_dir()
 }
 
-/// What [`find`] found.
+/// What a search found.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The objects, each once, sorted by path, so that a run over the same sources sees the same order.
@@ -66,210 +80,112 @@ pub struct Found {
     pub faults: Vec<Fault>,
 }
 
-/// Finds the objects that `source` names: a file, a folder (all below it), or a glob of either.
-/// Links are followed; a folder that several paths lead to is read once.
-pub fn find(source: &str) -> Result<Found, Error> {
-    let named = Path::new(source);
-    let roots = if named.exists() {
-        vec![named.to_path_buf()]
-    } else if source.contains(['*', '?', '[']) {
-        glob::glob(source)
-            .map_err(|error| Error::usage(format!("`{source}` is not a pattern: {error}")))?
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Error::File { action: "list", path: error.path().to_path_buf(), source: error.into() })?
-    } else {
-        Vec::new()
-    };
-    if roots.is_empty() {
-        return Err(Error::Usage {
-            message: format!("nothing lies at `{source}`"),
-            hint: Some("name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'".to_owned()),
-        });
-    }
-    let mut walk = Walk::default();
-    for root in roots {
-        let failed = |source| Error::File { action: "list", path: root.clone(), source };
-        let real = fs::canonicalize(&root).map_err(failed)?;
-        walk.descend(&root, &real).map_err(failed)?;
-    }
-    walk.found.objects.sort();
-    walk.found.objects.dedup();
-    Ok(walk.found)
+/// What lies directly in a folder of S3.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Its objects.
+    pub objects: Vec<Object>,
+    /// The prefixes of the folders in it.
+    pub folders: Vec<String>,
 }
 
-#[derive(Default)]
-struct Walk {
-    found: Found,
-    folders: HashSet<PathBuf>,
+/// The disk, and the buckets of S3, each opened once.
+#[derive(Debug, Clone, Default)]
+pub struct Stores {
+    disk: Arc<LocalFileSystem>,
+    access: Arc<Access>,
+    buckets: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
 }
 
-impl Walk {
-    fn descend(&mut self, path: &Path, real: &Path) -> std::io::Result<()> {
-        let metadata = fs::metadata(real)?;
-        if !metadata.is_dir() {
-            let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            self.found.objects.push(Object {
-                path: path.to_path_buf(),
-                real: real.to_path_buf(),
-                size: metadata.len(),
-                modified: i64::try_from(modified.as_micros()).unwrap_or(i64::MAX),
-            });
-            return Ok(());
+impl Stores {
+    /// The disk, and the buckets that `access` leads to.
+    pub fn new(access: Access) -> Stores {
+        Stores { access: Arc::new(access), ..Stores::default() }
+    }
+
+    /// The bucket `name`, opened where it is not yet.
+    pub(crate) async fn bucket(&self, name: &str) -> Result<Arc<dyn ObjectStore>, Error> {
+        let mut buckets = self.buckets.lock().await;
+        if let Some(bucket) = buckets.get(name) {
+            return Ok(Arc::clone(bucket));
         }
-        if !self.folders.insert(real.to_path_buf()) {
-            return Ok(());
-        }
-        for entry in fs::read_dir(real)? {
-            let entry = entry?;
-            let (path, mut real) = (path.join(entry.file_name()), real.join(entry.file_name()));
-            let below = entry.file_type().and_then(|kind| {
-                if kind.is_symlink() {
-                    real = fs::canonicalize(&real)?;
-                }
-                self.descend(&path, &real)
-            });
-            if let Err(error) = below {
-                let object = path.display().to_string();
-                self.found.faults.push(Fault { object, position: None, reason: error.to_string() });
+        let bucket = s3::connect(&self.access, name).await?;
+        buckets.insert(name.to_owned(), Arc::clone(&bucket));
+        Ok(bucket)
+    }
+
+    /// The folder at `location`, which need not exist.
+    pub async fn folder(&self, location: &Location) -> Result<Folder, Error> {
+        Ok(match location {
+            Location::Disk(path) => Folder::Disk(path.clone()),
+            Location::S3 { bucket, key } => {
+                Folder::Bucket { store: self.bucket(bucket).await?, bucket: bucket.clone(), prefix: key.clone() }
             }
+        })
+    }
+
+    /// What lies directly in the folder `prefix` of a bucket.
+    pub async fn list_folder(&self, bucket: &str, prefix: &str) -> Result<Listing, Error> {
+        let store = self.bucket(bucket).await?;
+        let failed = |error| fault::store("list", bucket, prefix, error);
+        let key = key(prefix).map_err(failed)?;
+        let listed = store.list_with_delimiter(Some(&key)).await.map_err(failed)?;
+        Ok(Listing {
+            objects: listed.objects.into_iter().map(|meta| object(bucket, meta)).collect(),
+            folders: listed.common_prefixes.into_iter().map(String::from).collect(),
+        })
+    }
+
+    /// All that lies below the folder `prefix` of a bucket.
+    pub async fn list_all(&self, bucket: &str, prefix: &str) -> Result<Vec<Object>, Error> {
+        use futures::TryStreamExt as _;
+        let store = self.bucket(bucket).await?;
+        let failed = |error| fault::store("list", bucket, prefix, error);
+        let key = key(prefix).map_err(failed)?;
+        store.list(Some(&key)).map_ok(|meta| object(bucket, meta)).try_collect().await.map_err(failed)
+    }
+
+    /// The object at `key` of a bucket; `None` where there is none.
+    pub async fn object(&self, bucket: &str, name: &str) -> Result<Option<Object>, Error> {
+        let store = self.bucket(bucket).await?;
+        let failed = |error| fault::store("find", bucket, name, error);
+        match store.head(&key(name).map_err(failed)?).await {
+            Ok(meta) => Ok(Some(object(bucket, meta))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
         }
-        Ok(())
     }
-}
 
-/// Reads whole objects.
-#[derive(Debug, Clone)]
-pub struct Reader {
-    store: Arc<LocalFileSystem>,
-}
-
-impl Default for Reader {
-    fn default() -> Self {
-        Reader { store: Arc::new(LocalFileSystem::new()) }
-    }
-}
-
-impl Reader {
     /// All bytes of `object`; the error says why not, in words.
     pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, String> {
-        let key = object_store::path::Path::from_absolute_path(&object.real).map_err(|error| error.to_string())?;
-        let result = self.store.get(&key).await.map_err(|error| plain(&error))?;
-        result.bytes().await.map_err(|error| plain(&error))
-    }
-}
-
-/// The innermost cause of a store's error, without the store's own wrapping.
-fn plain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
-/// Reads a text file, such as a rule.
-pub fn read_text(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::File { action: "read", path: path.to_path_buf(), source };
-    let bytes = fs::read(path).map_err(failed)?;
-    String::from_utf8(bytes)
-        .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error())))
-}
-
-/// A file that is complete and on disk, but not yet at its place.
-#[derive(Debug)]
-pub struct Staged {
-    file: tempfile::NamedTempFile,
-    path: PathBuf,
-}
-
-/// Writes what `path` is to hold to a file in `staging`, on the same file system, and forces it to disk.
-pub fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error> {
-    let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
-    let mut file = tempfile::NamedTempFile::new_in(staging).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    Ok(Staged { file, path: path.to_path_buf() })
-}
-
-impl Staged {
-    /// Puts the file at its place, where it is seen all at once.
-    pub fn publish(self) -> Result<(), Error> {
-        let failed = |source| Error::File { action: "write", path: self.path.clone(), source };
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        create_folder(folder)?;
-        self.file.persist(&self.path).map_err(|error| failed(error.error))?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
-    }
-}
-
-/// Folders for unfinished work. They vanish when their run ends, also when it is broken off.
-#[derive(Debug, Clone, Default)]
-pub struct Scratch {
-    folders: Arc<Mutex<Vec<PathBuf>>>,
-}
-
-impl Scratch {
-    /// Makes a folder in `parent` that vanishes with the result.
-    pub fn folder_in(&self, parent: &Path) -> Result<TempDir, Error> {
-        create_folder(parent)?;
-        let folder = tempfile::Builder::new()
-            .prefix(SCRATCH_PREFIX)
-            .tempdir_in(parent)
-            .map_err(|source| Error::File { action: "create", path: parent.to_path_buf(), source })?;
-        if let Ok(mut folders) = self.folders.lock() {
-            folders.push(folder.path().to_path_buf());
-        }
-        Ok(folder)
-    }
-
-    /// Removes all folders at once, for a run that is being broken off.
-    pub fn remove_all(&self) {
-        if let Ok(folders) = self.folders.lock() {
-            for folder in folders.iter() {
-                // Nothing is lost where this fails: no reader looks into scratch folders.
-                fs::remove_dir_all(folder).ok();
+        let (store, key): (Arc<dyn ObjectStore>, _) = match Location::of(&object.real.to_string_lossy()) {
+            Location::S3 { bucket, key } => {
+                let store = self.bucket(&bucket).await.map_err(|error| error.to_string())?;
+                (store, self::key(&key))
             }
-        }
+            Location::Disk(_) => {
+                let key = object_store::path::Path::from_absolute_path(&object.real);
+                (Arc::clone(&self.disk) as Arc<dyn ObjectStore>, key.map_err(object_store::Error::from))
+            }
+        };
+        let key = key.map_err(|error| fault::reason(&error))?;
+        let result = store.get(&key).await.map_err(|error| fault::reason(&error))?;
+        result.bytes().await.map_err(|error| fault::reason(&error))
     }
 }
 
-/// Removes scratch folders that a killed run left in `parent`. Only for one who holds the lock on it.
-pub fn remove_stale_scratch(parent: &Path) -> Result<(), Error> {
-    let failed = |source| Error::File { action: "clean", path: parent.to_path_buf(), source };
-    for entry in fs::read_dir(parent).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
-            fs::remove_dir_all(entry.path()).map_err(failed)?;
-        }
-    }
-    Ok(())
+/// A key of S3, with every character as it is.
+fn key(name: &str) -> object_store::Result<object_store::path::Path> {
+    Ok(object_store::path::Path::parse(name)?)
 }
 
-const SCRATCH_PREFIX: &str = "scratch-";
-
-/// The absolute path of what is at `path`, without links and dots.
-pub fn real_path(path: &Path) -> Result<PathBuf, Error> {
-    fs::canonicalize(path).map_err(|source| Error::File { action: "find", path: path.to_path_buf(), source })
-}
-
-/// The size of the file at `path`, in bytes; `None` where there is none.
-pub fn size(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|metadata| metadata.len())
-}
-
-/// Creates a folder and those above it.
-pub fn create_folder(path: &Path) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(|source| Error::File { action: "create", path: path.to_path_buf(), source })
-}
-
-/// Takes the lock file at `path` for as long as the result lives; `None` where another process has it.
-/// The system frees the lock when its holder ends, however it ends.
-pub fn try_lock(path: &Path) -> Result<Option<File>, Error> {
-    let failed = |source| Error::File { action: "lock", path: path.to_path_buf(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+fn object(bucket: &str, meta: object_store::ObjectMeta) -> Object {
+    let path = PathBuf::from(format!("s3://{bucket}/{}", meta.location));
+    Object {
+        real: path.clone(),
+        path,
+        size: meta.size,
+        modified: meta.last_modified.timestamp_micros(),
+        tag: meta.e_tag,
     }
 }

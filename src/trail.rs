@@ -10,8 +10,12 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, Fault};
 use crate::event::batch::BatchBuilder;
 use crate::raw::{self, envelope, envelope::Item};
-use crate::store::{self, Object};
+use crate::store::{self, Object, Stores};
 use crate::tally::Tally;
+
+mod listing;
+
+pub use listing::Selection;
 
 /// Records in a decoded batch, at most.
 const BATCH_ROWS: usize = 8_192;
@@ -19,6 +23,8 @@ const BATCH_ROWS: usize = 8_192;
 /// The objects of a raw trail, in the order in which they are read.
 #[derive(Debug, Clone, Default)]
 pub struct Trail {
+    /// Where they are read from.
+    pub stores: Stores,
     /// The objects that may hold records, by delivery date and path.
     pub objects: Vec<Object>,
     /// The objects that were left out by their path alone.
@@ -26,13 +32,13 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// Finds the objects that `sources` name; see [`store::find`]. What lies in a lake is
+    /// Finds the objects that `sources` name, as far as `selection` admits them. What lies in a lake is
     /// left out.
-    pub fn find(sources: &[String]) -> Result<Trail, Error> {
-        let mut trail = Trail::default();
+    pub async fn find(stores: &Stores, sources: &[String], selection: &Selection) -> Result<Trail, Error> {
+        let mut trail = Trail { stores: stores.clone(), ..Trail::default() };
         let mut objects = Vec::new();
         for source in sources {
-            let mut found = store::find(source)?;
+            let mut found = listing::find(stores, source, selection).await?;
             objects.append(&mut found.objects);
             for fault in found.faults {
                 trail.left_out.objects.read += 1;
@@ -43,7 +49,7 @@ impl Trail {
         // Different sources may name one object.
         objects.sort_by(|a, b| a.real.cmp(&b.real));
         objects.dedup_by(|a, b| a.real == b.real);
-        let mut lakes = Lakes::default();
+        let mut lakes = Lakes::among(&objects);
         for object in objects {
             let skipped = if lakes.hold(&object.real) {
                 Some(IN_A_LAKE.to_owned())
@@ -66,12 +72,21 @@ impl Trail {
 pub const IN_A_LAKE: &str = "file of a lake";
 
 /// Tells which folders belong to lakes.
-#[derive(Default)]
 struct Lakes {
     known: HashMap<PathBuf, bool>,
 }
 
 impl Lakes {
+    /// On disk a ledger is looked for; in a bucket it is among the objects, or not.
+    fn among(objects: &[Object]) -> Lakes {
+        let ledger = Path::new(store::LAKE_FOLDER).join("ledger");
+        let roots = objects.iter().filter_map(|object| {
+            let folder = object.real.parent()?;
+            folder.ends_with(&ledger).then(|| folder.ancestors().nth(2).map(Path::to_path_buf))?
+        });
+        Lakes { known: roots.map(|root| (root, true)).collect() }
+    }
+
     fn hold(&mut self, path: &Path) -> bool {
         let Some(folder) = path.parent() else {
             return false;

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tawny::raw;
+use tawny::store::Stores;
+use tawny::trail::{Selection, Trail};
 
 /// As the program has it.
 #[global_allocator]
@@ -59,6 +61,12 @@ fn text(number: u64) -> String {
         noise(8) % 100_000,
         noise(9),
     )
+}
+
+/// The trail that [`write_trail`] wrote below `folder`.
+pub(crate) async fn trail(folder: &Path) -> Trail {
+    let sources = [folder.display().to_string()];
+    Trail::find(&Stores::default(), &sources, &Selection::default()).await.expect("the trail is there")
 }
 
 /// The control: reads and inflates every object, with the same library, on one thread an object at a time.

@@ -1,11 +1,11 @@
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::Context;
+use super::{Context, SelectionArgs};
 use crate::convert::{Limits, convert};
 use crate::error::{Error, Status};
 use crate::lake::Lake;
+use crate::store::Location;
+use crate::time::{self, Range};
 use crate::trail::Trail;
 
 /// Convert a raw trail to a lake of Parquet files
@@ -13,24 +13,37 @@ use crate::trail::Trail;
 /// Objects that the lake already holds are left alone, so running again adds only what is new.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny convert trail/ --lake lake/\n  tawny convert 'logs/AWSLogs/*/CloudTrail/**/*.json.gz' --lake lake/"
+    after_help = "Examples:\n  tawny convert trail/ --lake lake/\n  tawny convert s3://logs/AWSLogs --from 2026-09-01 --lake s3://lake/cloudtrail\n  tawny convert 'logs/AWSLogs/*/CloudTrail/**/*.json.gz' --lake lake/"
 )]
 pub(super) struct Convert {
-    /// Files, folders or quoted globs of CloudTrail as AWS delivers it
+    /// Files, folders or quoted globs of CloudTrail as AWS delivers it; on disk or s3://BUCKET/PREFIX
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
-    /// The lake's folder; made where there is none
+    /// The lake's folder; made where there is none; on disk or s3://BUCKET/PREFIX
     #[arg(long, value_name = "DIR")]
-    lake: PathBuf,
+    lake: String,
+    /// Only objects that may hold events of this time or later, by their keys
+    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
+    from: Option<i64>,
+    /// Only objects that may hold events before this time, by their keys
+    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
+    to: Option<i64>,
+    #[command(flatten)]
+    selection: SelectionArgs,
 }
 
 impl Convert {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        let lake = Lake::at(&self.lake);
-        let trail = Trail::find(&self.sources)?;
+        let lake = Lake::open(&context.stores, &Location::of(&self.lake)).await?;
+        let selection = self.selection.selection(Range { from: self.from, to: self.to });
+        let trail = Trail::find(&context.stores, &self.sources, &selection).await?;
         let bar = context.output.progress(trail.objects.iter().map(|object| object.size).sum(), "converting");
         // As much as is gathered is being encoded, and both take about twice their bare size.
-        let limits = Limits { threads: context.threads, memory: context.memory / 4 };
+        let limits = Limits {
+            threads: context.threads,
+            memory: context.memory / 4,
+            in_flight: context.in_flight(&self.sources),
+        };
         let mut progress = |tally: &crate::tally::Tally| bar.set_position(tally.stored_bytes);
         let converted = convert(trail, &lake, limits, &context.scratch, &mut progress).await?;
         bar.finish_and_clear();

@@ -1,26 +1,28 @@
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use indicatif::ProgressBar;
 
-use super::{Context, RuleArgs};
-use crate::engine::raw_table::RawScan;
+use super::{Context, RuleArgs, SelectionArgs};
 use crate::error::{Error, Status};
-use crate::hunt::{self, Data};
+use crate::hunt::{self, Data, RawTrail};
 use crate::lake::Lake;
 use crate::report::{self, Format};
+use crate::store::Location;
+use crate::tally::Tally;
 use crate::time::{self, Period, Range};
-use crate::trail::{IN_A_LAKE, Trail};
 
 /// Hunt a lake or a raw trail for the rules' findings
 ///
 /// A raw trail is hunted in place, without converting it.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings"
+    after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02 --account 111122223333\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings"
 )]
 pub(super) struct Hunt {
-    /// A lake, or files, folders or quoted globs of a raw trail
+    /// A lake, or files, folders or quoted globs of a raw trail; on disk or s3://BUCKET/PREFIX
     #[arg(required = true, value_name = "DATA")]
     data: Vec<String>,
     #[command(flatten)]
@@ -34,6 +36,8 @@ pub(super) struct Hunt {
     /// Findings triggered within this long before now
     #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
     last: Option<Period>,
+    #[command(flatten)]
+    selection: SelectionArgs,
     /// How findings are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -50,23 +54,11 @@ impl Hunt {
         let rules = self.rules.choose(context.output)?;
         let range = self.range()?;
         let (resources, _spill) = context.resources()?;
-        let (data, bar) = match self.data.as_slice() {
-            [one] if Lake::exists_at(Path::new(one)) => (Data::Lake(Lake::at(Path::new(one))), None),
-            sources => {
-                let trail = Trail::find(sources)?;
-                if trail.left_out.objects.skipped.contains_key(IN_A_LAKE) {
-                    return Err(Error::Usage {
-                        message: "files of a lake lie in the data".to_owned(),
-                        hint: Some(
-                            "hunt one lake by itself, named by its own folder; or a raw trail without lakes".to_owned(),
-                        ),
-                    });
-                }
-                let bar = context.output.progress(trail.objects.iter().map(|object| object.size).sum(), "hunting");
-                let shown = bar.clone();
-                let progress = Box::new(move |tally: &crate::tally::Tally| shown.set_position(tally.stored_bytes));
-                (Data::Raw(RawScan::new(trail, hunt::sieve(&rules), progress)), Some(bar))
-            }
+        let lake = self.lake(context).await?;
+        let bar = lake.is_none().then(|| context.output.progress(0, "hunting"));
+        let data = match lake {
+            Some(lake) => Data::Lake(lake),
+            None => Data::Raw(Arc::new(self.raw(context, bar.clone()))),
         };
         let findings = hunt::evaluate(&resources, &data, &rules, range).await?;
         if let Some(bar) = bar {
@@ -82,8 +74,8 @@ impl Hunt {
         if self.fail_on_findings && findings.iter().any(|finding| finding.alert) {
             status = Status::Findings;
         }
-        if let Data::Raw(scan) = &data {
-            let tally = scan.tally();
+        if let Data::Raw(trail) = &data {
+            let tally = trail.tally();
             context.output.tally(&tally, "hunted");
             if tally.objects.read == 0 {
                 context.output.warn("warning: no objects were found");
@@ -95,6 +87,31 @@ impl Hunt {
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         context.output.talk(&format!("{} findings of {} rules", findings.len(), ids.len()));
         Ok(status)
+    }
+
+    /// The lake that is to be hunted, if it is one.
+    async fn lake(&self, context: &Context) -> Result<Option<Lake>, Error> {
+        let [one] = self.data.as_slice() else {
+            return Ok(None);
+        };
+        let lake = Lake::open(&context.stores, &Location::of(one)).await?;
+        Ok(lake.exists().await?.then_some(lake))
+    }
+
+    fn raw(&self, context: &Context, bar: Option<ProgressBar>) -> RawTrail {
+        let progress = move |total, tally: &Tally| {
+            if let Some(bar) = &bar {
+                bar.set_length(total);
+                bar.set_position(tally.stored_bytes);
+            }
+        };
+        RawTrail::new(
+            context.stores.clone(),
+            self.data.clone(),
+            self.selection.selection(Range::default()),
+            context.in_flight(&self.data),
+            Arc::new(progress),
+        )
     }
 
     fn range(&self) -> Result<Range, Error> {

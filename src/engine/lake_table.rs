@@ -1,6 +1,5 @@
 //! The files of a lake as a table: those the ledger names, read with row-group and page pruning.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -10,27 +9,27 @@ use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
 use crate::event;
 use crate::lake::ledger::FileEntry;
+use crate::store::Folder;
 
 /// Chosen files of a lake.
 #[derive(Debug)]
 pub struct LakeTable {
-    files: Vec<(std::path::PathBuf, u64)>,
+    lake: Folder,
+    files: Vec<FileEntry>,
     threads: usize,
 }
 
 impl LakeTable {
-    /// The table over `files` of the lake at `root`, an absolute path.
-    pub(super) fn new(root: &Path, files: Vec<FileEntry>, threads: usize) -> LakeTable {
-        let files = files.into_iter().map(|file| (root.join(file.path), file.bytes)).collect();
-        LakeTable { files, threads }
+    /// The table over `files` of the lake in `lake`, on disk an absolute path.
+    pub(super) fn new(lake: Folder, files: Vec<FileEntry>, threads: usize) -> LakeTable {
+        LakeTable { lake, files, threads }
     }
 }
 
@@ -62,21 +61,20 @@ impl TableProvider for LakeTable {
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
+        let store = self.lake.registered(state.runtime_env())?;
         let mut files = Vec::with_capacity(self.files.len());
-        for (path, bytes) in &self.files {
-            let key = object_store::path::Path::from_absolute_path(path)
-                .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        for file in &self.files {
             files.push(PartitionedFile::new_from_meta(object_store::ObjectMeta {
-                location: key,
+                location: self.lake.key(&file.path)?,
                 last_modified: chrono::DateTime::UNIX_EPOCH,
-                size: *bytes,
+                size: file.bytes,
                 e_tag: None,
                 version: None,
             }));
         }
         let options = state.default_table_options().parquet;
         let source = ParquetSource::new(event::schema()).with_table_parquet_options(options);
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+        let config = FileScanConfigBuilder::new(store, Arc::new(source))
             .with_file_groups(FileGroup::new(files).split_files(self.threads))
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)

@@ -1,7 +1,6 @@
 //! A raw trail as a stream of records: objects are read, inflated and decoded as the query asks for them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -9,41 +8,40 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::Mutex;
 
 use crate::event;
-use crate::store::{Object, Reader};
+use crate::store::{self, Fetched};
 use crate::tally::Tally;
 use crate::trail::{self, Decoded, Sieve, Trail};
 
 /// Called after each object with what has been read so far.
-pub type Progress = Box<dyn Fn(&Tally) + Send + Sync>;
+pub type Progress = Arc<dyn Fn(&Tally) + Send + Sync>;
 
 /// One pass over a raw trail.
 pub struct RawScan {
-    objects: Vec<Object>,
+    objects: Mutex<BoxStream<'static, Fetched>>,
     sieve: Sieve,
-    reader: Reader,
-    next: AtomicUsize,
-    tally: Mutex<Tally>,
+    tally: std::sync::Mutex<Tally>,
     progress: Progress,
 }
 
 impl std::fmt::Debug for RawScan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RawScan").field("objects", &self.objects.len()).finish_non_exhaustive()
+        f.debug_struct("RawScan").finish_non_exhaustive()
     }
 }
 
 impl RawScan {
-    /// A pass over `trail` that passes over what `sieve` does not admit.
-    pub fn new(trail: Trail, sieve: Sieve, progress: Progress) -> Arc<RawScan> {
+    /// A pass over `trail` that passes over what `sieve` does not admit, and of which `in_flight` objects are
+    /// being read at a time.
+    pub fn new(trail: Trail, sieve: Sieve, in_flight: usize, progress: Progress) -> Arc<RawScan> {
         Arc::new(RawScan {
-            objects: trail.objects,
+            objects: Mutex::new(store::read_ahead(&trail.stores, trail.objects, in_flight)),
             sieve,
-            reader: Reader::default(),
-            next: AtomicUsize::new(0),
-            tally: Mutex::new(trail.left_out),
+            tally: std::sync::Mutex::new(trail.left_out),
             progress,
         })
     }
@@ -60,13 +58,12 @@ impl RawScan {
 
     /// The records of the next object nobody has taken; `None` at the end.
     async fn next_object(&self) -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
-        let Some(object) = self.objects.get(self.next.fetch_add(1, Ordering::Relaxed)) else {
+        let Some(fetched) = self.objects.lock().await.next().await else {
             return Ok(None);
         };
-        let bytes = self.reader.read(object).await;
-        let bytes = bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-        let Decoded { batches, tally, hashes: _ } =
-            trail::decode(object, bytes, &self.sieve).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
+        let Decoded { batches, tally, hashes: _ } = trail::decode(&fetched.object, bytes, &self.sieve)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
         if let Ok(mut total) = self.tally.lock() {
             total.add(tally);
             (self.progress)(&total);

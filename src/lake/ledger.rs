@@ -1,14 +1,15 @@
 //! The ledger: which files of a lake count, and which objects they hold.
 
 use std::collections::HashSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::event::SCHEMA_VERSION;
-use crate::store;
+use crate::store::{Folder, Writer, hex};
 
 /// The version of the ledger's own format.
 const LEDGER_VERSION: u32 = 1;
@@ -16,7 +17,8 @@ const LEDGER_VERSION: u32 = 1;
 /// A lake's ledger: numbered commits, each adding files.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    folder: PathBuf,
+    lake: Folder,
+    folder: String,
 }
 
 /// One file of a lake.
@@ -46,7 +48,7 @@ impl FileEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectEntry {
-    /// See [`store::Object::identity`].
+    /// See [`crate::store::Object::identity`].
     pub id: String,
     /// Its path when it was converted.
     pub path: String,
@@ -57,89 +59,112 @@ pub struct ObjectEntry {
 struct Commit {
     ledger_version: u32,
     schema_version: u32,
+    /// The name of the file that lists the objects that this commit adds.
+    objects: String,
     files: Vec<FileEntry>,
 }
 
+/// Commits that are read at a time.
+const AT_A_TIME: usize = 32;
+
 impl Ledger {
-    pub(super) fn in_folder(folder: PathBuf) -> Ledger {
-        Ledger { folder }
+    pub(super) fn in_folder(lake: Folder, folder: String) -> Ledger {
+        Ledger { lake, folder }
     }
 
     /// All files of the lake, in the order in which they were added.
-    pub fn files(&self) -> Result<Vec<FileEntry>, Error> {
-        let mut files = Vec::new();
-        for number in self.commits()? {
-            let path = self.commit_path(number);
-            let commit: Commit =
-                serde_json::from_str(&store::read_text(&path)?).map_err(|error| damaged(&path, error.to_string()))?;
-            if commit.ledger_version != LEDGER_VERSION || commit.schema_version != SCHEMA_VERSION {
-                let reason = format!(
-                    "it is of version {}.{}, and this build reads {LEDGER_VERSION}.{SCHEMA_VERSION}",
-                    commit.ledger_version, commit.schema_version
-                );
-                return Err(damaged(&path, reason));
-            }
-            files.extend(commit.files);
-        }
-        Ok(files)
+    pub async fn files(&self) -> Result<Vec<FileEntry>, Error> {
+        Ok(self.commits().await?.into_iter().flat_map(|commit| commit.files).collect())
     }
 
     /// The identities of all objects whose records the lake holds.
-    pub fn object_ids(&self) -> Result<HashSet<String>, Error> {
-        let mut ids = HashSet::new();
-        for number in self.commits()? {
-            let path = self.objects_path(number);
-            for line in store::read_text(&path)?.lines() {
-                let entry: ObjectEntry =
-                    serde_json::from_str(line).map_err(|error| damaged(&path, error.to_string()))?;
-                ids.insert(entry.id);
-            }
-        }
-        Ok(ids)
+    pub async fn object_ids(&self) -> Result<HashSet<String>, Error> {
+        let read = |commit: Commit| async move {
+            let name = self.name(&commit.objects);
+            let text = self.lake.read_text(&name).await?;
+            let ids = text.lines().map(|line| serde_json::from_str::<ObjectEntry>(line).map(|entry| entry.id));
+            ids.collect::<Result<Vec<_>, _>>().map_err(|error| self.damaged(&name, error.to_string()))
+        };
+        let commits = self.commits().await?;
+        let ids: Vec<Vec<String>> =
+            futures::stream::iter(commits.into_iter().map(read)).buffered(AT_A_TIME).try_collect().await?;
+        Ok(ids.into_iter().flatten().collect())
     }
 
-    /// Adds a commit. Its files must be at their places; from now on readers see them.
-    pub fn commit(&self, files: Vec<FileEntry>, objects: &[ObjectEntry], staging: &Path) -> Result<(), Error> {
+    /// The number of the last commit; 0 where there is none.
+    pub async fn last(&self) -> Result<u32, Error> {
+        Ok(self.numbers().await?.last().copied().unwrap_or_default())
+    }
+
+    /// Adds the commit `number`. Its files must be at their places; from now on readers see them.
+    ///
+    /// # Errors
+    /// Besides what the store says, [`Error::Busy`] where another run has added that commit.
+    pub async fn commit(
+        &self,
+        writer: &Writer,
+        number: u32,
+        files: Vec<FileEntry>,
+        objects: &[ObjectEntry],
+    ) -> Result<(), Error> {
         let internal = |error: serde_json::Error| Error::Internal(format!("a ledger commit: {error}"));
-        let number = self.commits()?.last().copied().unwrap_or(0) + 1;
         let mut lines = Vec::new();
         for object in objects {
             serde_json::to_writer(&mut lines, object).map_err(internal)?;
             lines.push(b'\n');
         }
-        store::stage(&self.objects_path(number), staging, &lines)?.publish()?;
-        let commit = Commit { ledger_version: LEDGER_VERSION, schema_version: SCHEMA_VERSION, files };
+        // Another run that writes the same commit at the same time writes another file here.
+        let name = format!("{number:08}-{}.objects.jsonl", hex(&Sha256::digest(&lines)[..8]));
+        writer.stage(&self.name(&name), lines.into()).await?.publish()?;
+        let commit = Commit { ledger_version: LEDGER_VERSION, schema_version: SCHEMA_VERSION, objects: name, files };
         let mut text = serde_json::to_vec_pretty(&commit).map_err(internal)?;
         text.push(b'\n');
-        store::stage(&self.commit_path(number), staging, &text)?.publish()
+        if writer.create(&self.name(&commit_name(number)), text.into()).await? {
+            return Ok(());
+        }
+        Err(Error::Busy { lake: self.lake.path("") })
+    }
+
+    async fn commits(&self) -> Result<Vec<Commit>, Error> {
+        let read = |number: u32| async move {
+            let name = self.name(&commit_name(number));
+            let commit: Commit = serde_json::from_str(&self.lake.read_text(&name).await?)
+                .map_err(|error| self.damaged(&name, error.to_string()))?;
+            if commit.ledger_version != LEDGER_VERSION || commit.schema_version != SCHEMA_VERSION {
+                let reason = format!(
+                    "it is of version {}.{}, and this build reads {LEDGER_VERSION}.{SCHEMA_VERSION}",
+                    commit.ledger_version, commit.schema_version
+                );
+                return Err(self.damaged(&name, reason));
+            }
+            Ok(commit)
+        };
+        futures::stream::iter(self.numbers().await?.into_iter().map(read)).buffered(AT_A_TIME).try_collect().await
     }
 
     /// The numbers of the commits, ascending.
-    fn commits(&self) -> Result<Vec<u32>, Error> {
-        let failed = |source| Error::File { action: "list", path: self.folder.clone(), source };
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            numbers.extend(stem.and_then(|stem| stem.parse::<u32>().ok()));
-        }
+    async fn numbers(&self) -> Result<Vec<u32>, Error> {
+        let names = self.lake.names(&self.folder).await?;
+        let number = |name: &String| name.strip_suffix(".json").and_then(|stem| stem.parse::<u32>().ok());
+        let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
         numbers.sort_unstable();
         let gap = numbers.iter().zip(1..).find(|(number, expected)| *number != expected);
         match gap {
-            Some((_, missing)) => Err(damaged(&self.commit_path(missing), "it is missing".to_owned())),
+            Some((_, missing)) => Err(self.damaged(&self.name(&commit_name(missing)), "it is missing".to_owned())),
             None => Ok(numbers),
         }
     }
 
-    fn commit_path(&self, number: u32) -> PathBuf {
-        self.folder.join(format!("{number:08}.json"))
+    fn name(&self, file: &str) -> String {
+        format!("{}/{file}", self.folder)
     }
 
-    fn objects_path(&self, number: u32) -> PathBuf {
-        self.folder.join(format!("{number:08}.objects.jsonl"))
+    fn damaged(&self, name: &str, reason: String) -> Error {
+        let path: PathBuf = self.lake.path(name);
+        Error::Ledger { path, reason }
     }
 }
 
-fn damaged(path: &Path, reason: String) -> Error {
-    Error::Ledger { path: path.to_path_buf(), reason }
+fn commit_name(number: u32) -> String {
+    format!("{number:08}.json")
 }

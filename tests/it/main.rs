@@ -13,3 +13,5 @@ mod predicates;
 mod ranges;
 mod records;
 mod rule_errors;
+mod s3;
+mod s3_server;

@@ -8,9 +8,9 @@ use tawny::engine::Resources;
 use tawny::hunt::{self, Data};
 use tawny::lake::Lake;
 use tawny::rule::catalog;
-use tawny::store::Scratch;
+use tawny::store::{Scratch, Stores};
 use tawny::time::Range;
-use tawny::trail::Trail;
+use tawny::trail::{Selection, Trail};
 
 use crate::records::failed_sign_in;
 
@@ -41,10 +41,11 @@ fn memory_does_not_grow_with_files_or_threads() {
     (0..OBJECTS).for_each(|number| write_object(&source, number));
     let lake = Lake::at(&folder.path().join("lake"));
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let trail = Trail::find(&[source.display().to_string()]).unwrap();
-        let a_commit_each = Limits { threads: 2, memory: 1 };
+        let trail =
+            Trail::find(&Stores::default(), &[source.display().to_string()], &Selection::default()).await.unwrap();
+        let a_commit_each = Limits { threads: 2, memory: 1, in_flight: 4 };
         convert(trail, &lake, a_commit_each, &Scratch::default(), &mut |_| {}).await.unwrap();
-        assert_eq!(lake.files(Range::default()).unwrap().len(), OBJECTS);
+        assert_eq!(lake.files(Range::default()).await.unwrap().len(), OBJECTS);
         let rules = catalog::shipped().unwrap();
         for (threads, mebibytes) in [(2, 24), (48, 64)] {
             let resources = Resources { threads, memory: mebibytes << 20, spill: folder.path().to_path_buf() };

@@ -7,9 +7,9 @@ use tawny::engine::{self, Resources};
 use tawny::lake::Lake;
 use tawny::rule::{Field, WindowKind, catalog};
 use tawny::sql::{self, candidates::Candidates};
-use tawny::store::Scratch;
+use tawny::store::{Scratch, Stores};
 use tawny::time::Range;
-use tawny::trail::Trail;
+use tawny::trail::{Selection, Trail};
 
 #[test]
 fn windows_stream_and_the_scan_filters() {
@@ -19,13 +19,15 @@ fn windows_stream_and_the_scan_filters() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
     runtime.block_on(async {
-        let limits = Limits { threads: 2, memory: 64 << 20 };
-        let trail = Trail::find(&[trail]).unwrap();
+        let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
+        let trail = Trail::find(&Stores::default(), &[trail], &Selection::default()).await.unwrap();
         convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
     });
     let plan = |sql: &str| {
-        let table = engine::lake_table(&lake, Range::default(), 2).unwrap();
-        runtime.block_on(resources.plan(table, sql)).unwrap()
+        runtime.block_on(async {
+            let table = engine::lake_table(&lake, Range::default(), 2).await.unwrap();
+            resources.plan(table, sql).await.unwrap()
+        })
     };
     let range = Range { from: Some(1_788_220_800_000_000), to: None };
 

@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tawny::convert::{Limits, convert};
 use tawny::engine::Resources;
-use tawny::engine::raw_table::RawScan;
 use tawny::finding::Finding;
-use tawny::hunt::{self, Data};
+use tawny::hunt::{self, Data, RawTrail};
 use tawny::lake::Lake;
 use tawny::rule::{Rule, WindowKind, catalog};
-use tawny::store::Scratch;
+use tawny::store::{Scratch, Stores};
+use tawny::tally::Tally;
 use tawny::time::{self, DAY, Range, SECOND};
-use tawny::trail::Trail;
+use tawny::trail::{Selection, Trail};
 
 use crate::records::failed_sign_in;
 
@@ -37,12 +39,15 @@ fn ranges_that_meet_find_every_burst_once() {
     let trail = folder.path().join("trail");
     std::fs::create_dir(&trail).unwrap();
     write_trail(&trail);
-    let find = || Trail::find(&[trail.display().to_string()]).unwrap();
+    let sources = [trail.display().to_string()];
     let lake = Lake::at(&folder.path().join("lake"));
     let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let limits = Limits { threads: 2, memory: 64 << 20 };
-    runtime.block_on(convert(find(), &lake, limits, &Scratch::default(), &mut |_| {})).unwrap();
+    let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
+    runtime.block_on(async {
+        let found = Trail::find(&Stores::default(), &sources, &Selection::default()).await.unwrap();
+        convert(found, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
+    });
 
     let rules: Vec<Rule> = WindowKind::ALL
         .into_iter()
@@ -56,8 +61,9 @@ fn ranges_that_meet_find_every_burst_once() {
         runtime.block_on(hunt::evaluate(&resources, &Data::Lake(lake.clone()), rules, range)).unwrap()
     };
     let in_trail = |range| {
-        let scan = RawScan::new(find(), hunt::sieve(&rules), Box::new(|_| {}));
-        runtime.block_on(hunt::evaluate(&resources, &Data::Raw(scan), &rules, range)).unwrap()
+        let progress = Arc::new(|_, _: &Tally| {});
+        let trail = RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress);
+        runtime.block_on(hunt::evaluate(&resources, &Data::Raw(Arc::new(trail)), &rules, range)).unwrap()
     };
     let whole = in_lake(&rules, Range::default());
     assert_eq!(in_trail(Range::default()), whole);

@@ -1,0 +1,91 @@
+//! Hunting a raw trail in place: only the objects that a range may touch are read.
+
+use std::sync::{Arc, Mutex};
+
+use super::matched::Matched;
+use super::{Reach, sieve};
+use crate::engine::raw_table::RawScan;
+use crate::engine::{self, Resources};
+use crate::error::Error;
+use crate::finding::Finding;
+use crate::rule::Rule;
+use crate::store::Stores;
+use crate::tally::Tally;
+use crate::time::Range;
+use crate::trail::{IN_A_LAKE, Selection, Trail};
+
+/// Called after each object with the bytes there are to read and what has been read so far.
+pub type Progress = dyn Fn(u64, &Tally) + Send + Sync;
+
+/// A raw trail to hunt.
+pub struct RawTrail {
+    stores: Stores,
+    sources: Vec<String>,
+    selection: Selection,
+    in_flight: usize,
+    progress: Arc<Progress>,
+    tally: Mutex<Tally>,
+}
+
+impl std::fmt::Debug for RawTrail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawTrail").field("sources", &self.sources).finish_non_exhaustive()
+    }
+}
+
+impl RawTrail {
+    /// The objects that `sources` name, as far as `selection` admits them, `in_flight` of them being read at a time.
+    pub fn new(
+        stores: Stores,
+        sources: Vec<String>,
+        selection: Selection,
+        in_flight: usize,
+        progress: Arc<Progress>,
+    ) -> RawTrail {
+        RawTrail { stores, sources, selection, in_flight, progress, tally: Mutex::default() }
+    }
+
+    /// What the last hunt has read.
+    pub fn tally(&self) -> Tally {
+        self.tally.lock().map(|tally| tally.clone()).unwrap_or_default()
+    }
+
+    /// The findings of `rules` whose trigger lies in `range`.
+    pub(super) async fn hunt(
+        &self,
+        resources: &Resources,
+        rules: &[Rule],
+        range: Range,
+    ) -> Result<Vec<Finding>, Error> {
+        let mut reaches: Vec<Reach> = rules.iter().map(Reach::first).collect();
+        loop {
+            let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);
+            let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(read)).await?;
+            if trail.left_out.objects.skipped.contains_key(IN_A_LAKE) {
+                return Err(Error::Usage {
+                    message: "files of a lake lie in the data".to_owned(),
+                    hint: Some(
+                        "hunt one lake by itself, named by its own folder; or a raw trail without lakes".to_owned(),
+                    ),
+                });
+            }
+            let total = trail.objects.iter().map(|object| object.size).sum();
+            let progress = Arc::clone(&self.progress);
+            let shown = Arc::new(move |tally: &Tally| progress(total, tally));
+            let scan = RawScan::new(trail, sieve(rules), self.in_flight, shown);
+            let table =
+                engine::raw_table(&scan, resources.threads).map_err(|error| Error::query("the raw trail", error))?;
+            let matched = Matched::scan(resources, table, rules, read, "the raw trail").await?;
+            let outcome = matched.hunt(resources, range).await?;
+            if let Ok(mut tally) = self.tally.lock() {
+                *tally = scan.tally();
+            }
+            if outcome.short.is_empty() {
+                return Ok(outcome.findings);
+            }
+            for number in outcome.short {
+                reaches[number] = reaches[number].further();
+            }
+        }
+    }
+}

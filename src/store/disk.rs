@@ -1,0 +1,186 @@
+//! Files and folders: finding them, and writing them durably.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+
+use super::{Found, Object};
+use crate::error::{Error, Fault};
+
+/// Finds the objects that `source` names: a file, a folder (all below it), or a glob of either.
+/// Links are followed; a folder that several paths lead to is read once.
+pub fn find(source: &str) -> Result<Found, Error> {
+    let named = Path::new(source);
+    let roots = if named.exists() {
+        vec![named.to_path_buf()]
+    } else if source.contains(['*', '?', '[']) {
+        glob::glob(source)
+            .map_err(|error| Error::usage(format!("`{source}` is not a pattern: {error}")))?
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Error::File { action: "list", path: error.path().to_path_buf(), source: error.into() })?
+    } else {
+        Vec::new()
+    };
+    if roots.is_empty() {
+        return Err(Error::Usage {
+            message: format!("nothing lies at `{source}`"),
+            hint: Some("name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'".to_owned()),
+        });
+    }
+    let mut walk = Walk::default();
+    for root in roots {
+        let failed = |source| Error::File { action: "list", path: root.clone(), source };
+        let real = fs::canonicalize(&root).map_err(failed)?;
+        walk.descend(&root, &real).map_err(failed)?;
+    }
+    walk.found.objects.sort();
+    walk.found.objects.dedup();
+    Ok(walk.found)
+}
+
+#[derive(Default)]
+struct Walk {
+    found: Found,
+    folders: HashSet<PathBuf>,
+}
+
+impl Walk {
+    fn descend(&mut self, path: &Path, real: &Path) -> std::io::Result<()> {
+        let metadata = fs::metadata(real)?;
+        if !metadata.is_dir() {
+            let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            self.found.objects.push(Object {
+                path: path.to_path_buf(),
+                real: real.to_path_buf(),
+                size: metadata.len(),
+                modified: i64::try_from(modified.as_micros()).unwrap_or(i64::MAX),
+                tag: None,
+            });
+            return Ok(());
+        }
+        if !self.folders.insert(real.to_path_buf()) {
+            return Ok(());
+        }
+        for entry in fs::read_dir(real)? {
+            let entry = entry?;
+            let (path, mut real) = (path.join(entry.file_name()), real.join(entry.file_name()));
+            let below = entry.file_type().and_then(|kind| {
+                if kind.is_symlink() {
+                    real = fs::canonicalize(&real)?;
+                }
+                self.descend(&path, &real)
+            });
+            if let Err(error) = below {
+                let object = path.display().to_string();
+                self.found.faults.push(Fault { object, position: None, reason: error.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a text file, such as a rule.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let failed = |source| Error::File { action: "read", path: path.to_path_buf(), source };
+    let bytes = fs::read(path).map_err(failed)?;
+    String::from_utf8(bytes)
+        .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error())))
+}
+
+/// A file that is complete and on disk, but not yet at its place.
+#[derive(Debug)]
+pub struct Staged {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+/// Writes what `path` is to hold to a file in `staging`, on the same file system, and forces it to disk.
+pub fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error> {
+    let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
+    let mut file = tempfile::NamedTempFile::new_in(staging).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    Ok(Staged { file, path: path.to_path_buf() })
+}
+
+impl Staged {
+    /// Puts the file at its place, where it is seen all at once.
+    pub fn publish(self) -> Result<(), Error> {
+        let failed = |source| Error::File { action: "write", path: self.path.clone(), source };
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        create_folder(folder)?;
+        self.file.persist(&self.path).map_err(|error| failed(error.error))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    }
+}
+
+/// Folders for unfinished work. They vanish when their run ends, also when it is broken off.
+#[derive(Debug, Clone, Default)]
+pub struct Scratch {
+    folders: Arc<Mutex<Vec<PathBuf>>>,
+}
+
+impl Scratch {
+    /// Makes a folder in `parent` that vanishes with the result.
+    pub fn folder_in(&self, parent: &Path) -> Result<TempDir, Error> {
+        create_folder(parent)?;
+        let folder = tempfile::Builder::new()
+            .prefix(SCRATCH_PREFIX)
+            .tempdir_in(parent)
+            .map_err(|source| Error::File { action: "create", path: parent.to_path_buf(), source })?;
+        if let Ok(mut folders) = self.folders.lock() {
+            folders.push(folder.path().to_path_buf());
+        }
+        Ok(folder)
+    }
+
+    /// Removes all folders at once, for a run that is being broken off.
+    pub fn remove_all(&self) {
+        if let Ok(folders) = self.folders.lock() {
+            for folder in folders.iter() {
+                // Nothing is lost where this fails: no reader looks into scratch folders.
+                fs::remove_dir_all(folder).ok();
+            }
+        }
+    }
+}
+
+/// Removes scratch folders that a killed run left in `parent`. Only for one who holds the lock on it.
+pub(super) fn remove_stale_scratch(parent: &Path) -> Result<(), Error> {
+    let failed = |source| Error::File { action: "clean", path: parent.to_path_buf(), source };
+    for entry in fs::read_dir(parent).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX) {
+            fs::remove_dir_all(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+const SCRATCH_PREFIX: &str = "scratch-";
+
+/// The absolute path of what is at `path`, without links and dots.
+pub fn real_path(path: &Path) -> Result<PathBuf, Error> {
+    fs::canonicalize(path).map_err(|source| Error::File { action: "find", path: path.to_path_buf(), source })
+}
+
+/// Creates a folder and those above it.
+pub fn create_folder(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|source| Error::File { action: "create", path: path.to_path_buf(), source })
+}
+
+/// Takes the lock file at `path` for as long as the result lives; `None` where another process has it.
+/// The system frees the lock when its holder ends, however it ends.
+pub(super) fn try_lock(path: &Path) -> Result<Option<File>, Error> {
+    let failed = |source| Error::File { action: "lock", path: path.to_path_buf(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}

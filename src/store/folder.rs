@@ -1,0 +1,259 @@
+//! A folder that is read and written by name, on disk or in S3.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::TryStreamExt as _;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
+use tempfile::TempDir;
+
+use super::disk::{self, Scratch, Staged};
+use super::{LAKE_FOLDER, fault, key};
+use crate::error::Error;
+
+/// A folder.
+#[derive(Debug, Clone)]
+pub enum Folder {
+    /// On disk.
+    Disk(PathBuf),
+    /// In a bucket.
+    Bucket {
+        /// The bucket.
+        store: Arc<dyn ObjectStore>,
+        /// Its name.
+        bucket: String,
+        /// The folder's keys begin with this and a slash; all keys where it is empty.
+        prefix: String,
+    },
+}
+
+impl Folder {
+    /// The path or URL of what is at `name` in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        match self {
+            Folder::Disk(folder) => folder.join(name),
+            Folder::Bucket { bucket, prefix, .. } => PathBuf::from(format!("s3://{bucket}/{}", join(prefix, name))),
+        }
+    }
+
+    /// The same folder; on disk by its path without links and dots.
+    pub fn absolute(&self) -> Result<Folder, Error> {
+        Ok(match self {
+            Folder::Disk(folder) => Folder::Disk(disk::real_path(folder)?),
+            Folder::Bucket { .. } => self.clone(),
+        })
+    }
+
+    /// The key of what is at `name` in an absolute folder, in the store that [`Folder::registered`] names.
+    pub(crate) fn key(&self, name: &str) -> object_store::Result<object_store::path::Path> {
+        match self {
+            Folder::Disk(folder) => Ok(object_store::path::Path::from_absolute_path(folder.join(name))?),
+            Folder::Bucket { prefix, .. } => key(&join(prefix, name)),
+        }
+    }
+
+    /// Makes the folder's store known to an engine, and names it.
+    pub(crate) fn registered(&self, runtime: &RuntimeEnv) -> Result<ObjectStoreUrl, DataFusionError> {
+        match self {
+            Folder::Disk(_) => Ok(ObjectStoreUrl::local_filesystem()),
+            Folder::Bucket { store, bucket, .. } => {
+                let url = ObjectStoreUrl::parse(format!("s3://{bucket}"))?;
+                runtime.register_object_store(url.as_ref(), Arc::clone(store));
+                Ok(url)
+            }
+        }
+    }
+
+    /// The text of the file at `name`.
+    pub async fn read_text(&self, name: &str) -> Result<String, Error> {
+        match self {
+            Folder::Disk(folder) => disk::read_text(&folder.join(name)),
+            Folder::Bucket { store, bucket, prefix } => {
+                let full = join(prefix, name);
+                let failed = |error| fault::store("read", bucket, &full, error);
+                let result = store.get(&key(&full).map_err(failed)?).await.map_err(failed)?;
+                let bytes = result.bytes().await.map_err(failed)?;
+                String::from_utf8(bytes.into())
+                    .map_err(|error| Error::Internal(format!("`{}`: {error}", self.path(name).display())))
+            }
+        }
+    }
+
+    /// The names of what lies directly in the folder `name`; none where there is no such folder.
+    pub async fn names(&self, name: &str) -> Result<Vec<String>, Error> {
+        match self {
+            Folder::Disk(folder) => {
+                let folder = folder.join(name);
+                let failed = |source| Error::File { action: "list", path: folder.clone(), source };
+                let mut names = Vec::new();
+                for entry in fs::read_dir(&folder).map_err(failed)? {
+                    names.extend(entry.map_err(failed)?.file_name().to_str().map(str::to_owned));
+                }
+                Ok(names)
+            }
+            Folder::Bucket { store, bucket, prefix } => {
+                let full = join(prefix, name);
+                let failed = |error| fault::store("list", bucket, &full, error);
+                let listed = store.list_with_delimiter(Some(&key(&full).map_err(failed)?)).await.map_err(failed)?;
+                Ok(listed.objects.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)).collect())
+            }
+        }
+    }
+
+    /// Whether a lake lies in the folder: whether it holds a ledger.
+    pub async fn is_lake(&self) -> Result<bool, Error> {
+        match self {
+            Folder::Disk(root) => Ok(super::is_lake(root)),
+            Folder::Bucket { .. } => Ok(!self.names(&format!("{LAKE_FOLDER}/ledger")).await?.is_empty()),
+        }
+    }
+
+    /// The sizes of the files at `names`, in bytes; `None` where there is none.
+    pub async fn sizes(&self, names: &[&str]) -> Result<Vec<Option<u64>>, Error> {
+        let Folder::Bucket { store, bucket, prefix } = self else {
+            let size = |name: &&str| fs::metadata(self.path(name)).ok().map(|metadata| metadata.len());
+            return Ok(names.iter().map(size).collect());
+        };
+        let failed = |error| fault::store("list", bucket, prefix, error);
+        let listed: HashMap<object_store::path::Path, u64> = store
+            .list(Some(&key(prefix).map_err(failed)?))
+            .map_ok(|meta| (meta.location, meta.size))
+            .try_collect()
+            .await
+            .map_err(failed)?;
+        let size = |name: &&str| Ok(listed.get(&self.key(name).map_err(failed)?).copied());
+        names.iter().map(size).collect()
+    }
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() || name.is_empty() { [folder, name].concat() } else { format!("{folder}/{name}") }
+}
+
+/// The one who writes a folder.
+#[derive(Debug)]
+pub struct Writer {
+    folder: Folder,
+    /// On disk: where files are made before they are put at their places, and the lock.
+    on_disk: Option<(TempDir, fs::File)>,
+}
+
+/// A file that is complete, but not yet seen at its place.
+#[derive(Debug)]
+pub enum Pending {
+    /// It is to be moved there.
+    OnDisk(Staged),
+    /// It is there already, under a name that nobody reads yet.
+    InBucket,
+}
+
+impl Writer {
+    /// Takes the folder for writing; `own` is the folder in it for locks and unfinished work. `None` where
+    /// another process on this machine writes it.
+    ///
+    /// In a bucket there is no lock: who comes second is told so by [`Writer::create`].
+    pub async fn open(folder: &Folder, own: &str, scratch: &Scratch) -> Result<Option<Writer>, Error> {
+        let on_disk = match folder {
+            Folder::Disk(root) => {
+                let own = root.join(own);
+                disk::create_folder(&own)?;
+                let Some(lock) = disk::try_lock(&own.join("lock"))? else {
+                    return Ok(None);
+                };
+                disk::remove_stale_scratch(&own)?;
+                Some((scratch.folder_in(&own)?, lock))
+            }
+            Folder::Bucket { .. } => None,
+        };
+        let writer = Writer { folder: folder.clone(), on_disk };
+        if let Folder::Bucket { bucket, prefix, .. } = folder {
+            writer.probe(own, bucket, prefix).await?;
+        }
+        Ok(Some(writer))
+    }
+
+    /// Whether the store refuses to create what is there: some take every such request, and then two
+    /// writers would overwrite one another.
+    async fn probe(&self, own: &str, bucket: &str, prefix: &str) -> Result<(), Error> {
+        let name = format!("{own}/probe");
+        self.create(&name, Bytes::from_static(b"probe\n")).await?;
+        if self.create(&name, Bytes::from_static(b"probe of another\n")).await? {
+            return Err(Error::Store {
+                action: "write",
+                url: format!("s3://{bucket}/{prefix}"),
+                reason:
+                    "the store overwrites an object that a request said must not exist (If-None-Match), so that two \
+                         runs could destroy one another's work"
+                        .to_owned(),
+                hint: Some("keep the lake on a store that honours conditional writes, or on disk".to_owned()),
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes the file that is to be at `name`.
+    pub async fn stage(&self, name: &str, bytes: Bytes) -> Result<Pending, Error> {
+        match (&self.folder, &self.on_disk) {
+            (Folder::Bucket { store, bucket, prefix }, _) => {
+                let full = join(prefix, name);
+                let failed = |error| fault::store("write", bucket, &full, error);
+                store.put(&key(&full).map_err(failed)?, PutPayload::from(bytes)).await.map_err(failed)?;
+                Ok(Pending::InBucket)
+            }
+            (Folder::Disk(root), Some((staging, _))) => {
+                let (path, staging) = (root.join(name), staging.path().to_path_buf());
+                let staged = tokio::task::spawn_blocking(move || disk::stage(&path, &staging, &bytes));
+                staged.await.map_err(|error| Error::Internal(error.to_string()))?.map(Pending::OnDisk)
+            }
+            (Folder::Disk(root), None) => Err(Error::Internal(format!("`{}` is not locked", root.display()))),
+        }
+    }
+
+    /// Creates the file at `name`, seen all at once; false where another one is there already.
+    pub async fn create(&self, name: &str, bytes: Bytes) -> Result<bool, Error> {
+        let Folder::Bucket { store, bucket, prefix } = &self.folder else {
+            self.stage(name, bytes).await?.publish()?;
+            return Ok(true);
+        };
+        let full = join(prefix, name);
+        let failed = |error| fault::store("write", bucket, &full, error);
+        let key = key(&full).map_err(failed)?;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let payload = PutPayload::from(bytes.clone());
+            match store.put_opts(&key, payload, PutMode::Create.into()).await {
+                Ok(_) => return Ok(true),
+                // A request that got no answer may have created it.
+                Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                    return Ok(self.folder.read_text(name).await?.as_bytes() == bytes);
+                }
+                // The store's client does not repeat such a request by itself.
+                Err(StoreError::Generic { .. }) if pause < LAST_PAUSE => tokio::time::sleep(pause).await,
+                Err(error) => return Err(failed(error)),
+            }
+            pause *= 2;
+        }
+    }
+}
+
+/// How long to wait before a file is created once more, at first; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// When to give up.
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+
+impl Pending {
+    /// Puts the file at its place, where it is seen all at once.
+    pub fn publish(self) -> Result<(), Error> {
+        match self {
+            Pending::OnDisk(staged) => staged.publish(),
+            Pending::InBucket => Ok(()),
+        }
+    }
+}

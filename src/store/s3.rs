@@ -1,0 +1,122 @@
+//! Buckets of S3 and of stores that speak its protocol.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::region::ProfileFileRegionProvider;
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use object_store::aws::{AmazonS3Builder, AwsCredential, resolve_bucket_region};
+use object_store::{ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
+use tokio::sync::Mutex;
+
+use crate::error::Error;
+
+/// How buckets are reached. What is not said here is found as AWS's own tools find it: in the environment,
+/// in profiles (keys, SSO, `credential_process`, roles to assume), by web identity, from ECS or EC2.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The URL of a store other than AWS's own.
+    pub endpoint: Option<String>,
+    /// The region of the buckets; otherwise AWS is asked for each bucket's.
+    pub region: Option<String>,
+    /// Whether requests go unsigned, for public buckets.
+    pub anonymous: bool,
+    /// Whether the reader agrees to pay for requests.
+    pub requester_pays: bool,
+}
+
+/// How long before they expire credentials are renewed.
+const RENEWED_BEFORE: Duration = Duration::from_secs(120);
+
+/// A request that gets no answer is given up, and tried again, after this long.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<dyn ObjectStore>, Error> {
+    let region = RegionProviderChain::first_try(access.region.clone().map(Region::new))
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new())
+        .or_else(Region::new("us-east-1"));
+    let config = aws_config::defaults(BehaviorVersion::latest()).region(region).load().await;
+    let endpoint = access.endpoint.as_deref().or(config.endpoint_url());
+    let client = ClientOptions::new()
+        .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
+        .with_timeout(REQUEST_TIMEOUT);
+    let mut region = config.region().map(ToString::to_string);
+    if endpoint.is_none() && access.region.is_none() {
+        // Where AWS does not tell, the first request will.
+        region = resolve_bucket_region(bucket, &client).await.ok().or(region);
+    }
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_region(region.unwrap_or_else(|| "us-east-1".to_owned()))
+        .with_client_options(client)
+        .with_retry(RetryConfig::default())
+        .with_skip_signature(access.anonymous)
+        .with_request_payer(access.requester_pays);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint);
+    }
+    let failed = |reason: String, hint: &str| Error::Store {
+        action: "open",
+        url: format!("s3://{bucket}"),
+        reason,
+        hint: Some(hint.to_owned()),
+    };
+    if !access.anonymous {
+        let missing = "give them in the environment or a profile (AWS_PROFILE), with `aws sso login`, or by the machine's role; \
+                       for a public bucket give `--s3-anonymous`";
+        let chain = config.credentials_provider().ok_or_else(|| failed("no credentials".to_owned(), missing))?;
+        let credentials = Credentials { chain, current: Mutex::default() };
+        credentials.renewed().await.map_err(|reason| failed(reason, missing))?;
+        builder = builder.with_credentials(Arc::new(credentials));
+    }
+    let store = builder.build().map_err(|error| failed(super::fault::reason(&error), "check `--s3-endpoint`"))?;
+    Ok(Arc::new(store))
+}
+
+/// The credentials that AWS's chain gives, renewed shortly before they expire.
+#[derive(Debug)]
+struct Credentials {
+    chain: SharedCredentialsProvider,
+    current: Mutex<Option<(Arc<AwsCredential>, Option<SystemTime>)>>,
+}
+
+impl Credentials {
+    async fn renewed(&self) -> Result<Arc<AwsCredential>, String> {
+        #[expect(clippy::disallowed_methods, reason = "whether credentials have expired is told by the clock")]
+        let soon = SystemTime::now() + RENEWED_BEFORE;
+        let mut current = self.current.lock().await;
+        if let Some((known, expiry)) = current.as_ref()
+            && expiry.is_none_or(|expiry| expiry > soon)
+        {
+            return Ok(Arc::clone(known));
+        }
+        let new = self.chain.provide_credentials().await.map_err(|error| {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            format!("no credentials: {cause}")
+        })?;
+        let credential = Arc::new(AwsCredential {
+            key_id: new.access_key_id().to_owned(),
+            secret_key: new.secret_access_key().to_owned(),
+            token: new.session_token().map(str::to_owned),
+        });
+        *current = Some((Arc::clone(&credential), new.expiry()));
+        Ok(credential)
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for Credentials {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        self.renewed().await.map_err(|reason| object_store::Error::Generic { store: "S3", source: reason.into() })
+    }
+}

@@ -1,0 +1,298 @@
+//! Trails and lakes in S3, against a real server over HTTP.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::records::failed_sign_in;
+use crate::s3_server::{Fault, SECRET, Server, keys_expire_after_one_request};
+
+const TRAIL: &str = "tests/data/trail";
+
+/// A prefix with characters that mean something in URLs.
+const ODD: &str = "org logs/team+a%20b=#1&c/@";
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Puts the repository's trail into the bucket `logs` below `prefix`.
+fn put_trail(server: &Server, prefix: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(TRAIL);
+    for file in glob::glob(&format!("{}/**/*", root.display())).unwrap().flatten().filter(|path| path.is_file()) {
+        let key = file.strip_prefix(&root).unwrap().to_str().unwrap();
+        server.put("logs", &format!("{prefix}/{key}"), &std::fs::read(&file).unwrap());
+    }
+}
+
+/// An object of CloudTrail's layout with two failed sign-ins of `user`, a minute apart, at noon of `day`.
+fn put_burst(server: &Server, account: &str, region: &str, day: &str, user: &str) {
+    let records = ["12:00:00", "12:01:00"].map(|time| {
+        failed_sign_in(
+            user,
+            &format!("{}T{time}Z", day.replace('/', "-")),
+            &format!("{account}{region}{day}{user}{time}"),
+        )
+    });
+    let stamp = day.replace('/', "");
+    let key = format!(
+        "AWSLogs/{account}/CloudTrail/{region}/{day}/{account}_CloudTrail_{region}_{stamp}T1205Z_{user:0>16}.json.gz"
+    );
+    server.put("logs", &key, &gzip(&serde_json::json!({ "Records": records }).to_string()));
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn on_disk(server: &Server) -> String {
+    let found = stdout(&server.tawny(&["hunt", TRAIL, "--format", "jsonl"]));
+    assert_eq!(found.lines().count(), 2);
+    found
+}
+
+#[test]
+fn trails_and_lakes_in_s3_are_as_those_on_disk() {
+    let server = Server::start();
+    put_trail(&server, ODD);
+    let expected = on_disk(&server);
+    let trail = format!("s3://logs/{ODD}");
+    let raw = server.tawny(&["hunt", &trail, "--format", "jsonl"]);
+    assert_eq!(stdout(&raw), expected, "{}", stderr(&raw));
+    assert_eq!(raw.status.code(), Some(0), "{}", stderr(&raw));
+
+    std::fs::create_dir_all(server.file("lake", "")).unwrap();
+    let disk = tempfile::tempdir().unwrap();
+    let on_disk = disk.path().join("lake");
+    for (from, lake) in
+        [(trail.as_str(), "s3://lake/one"), (TRAIL, "s3://lake/two/"), (&trail, on_disk.to_str().unwrap())]
+    {
+        let converted = server.tawny(&["convert", from, "--lake", lake]);
+        assert_eq!(converted.status.code(), Some(0), "{}", stderr(&converted));
+        assert!(
+            stderr(&converted).contains("36 read = 35 converted + 1 duplicates + 0 rejected"),
+            "{}",
+            stderr(&converted)
+        );
+        let again = server.tawny(&["convert", from, "--lake", lake]);
+        assert!(stderr(&again).contains("0 files added"), "{}", stderr(&again));
+        let found = server.tawny(&["hunt", lake, "--format", "jsonl"]);
+        assert_eq!(stdout(&found), expected, "{lake}: {}", stderr(&found));
+        assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+    }
+    let both = server.tawny(&["hunt", "s3://lake", "--format", "jsonl"]);
+    assert_eq!(both.status.code(), Some(2), "a folder of lakes is no raw trail: {}", stderr(&both));
+    let pattern = format!("s3://logs/{}/*/AWSLogs/**/*.gz", ODD.split('/').next().unwrap());
+    let deep = format!("s3://logs/{ODD}/**/*.json*");
+    for (pattern, found) in [(deep.as_str(), true), (pattern.as_str(), false)] {
+        let output = server.tawny(&["hunt", pattern, "--format", "jsonl"]);
+        assert_eq!(stdout(&output) == expected, found, "{pattern}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn more_objects_than_a_page_are_all_read_many_at_a_time() {
+    let server = Server::start();
+    for number in 0..2_300 {
+        let record = failed_sign_in(
+            &format!("user{}", number / 2),
+            &format!("2026-09-01T10:{:02}:00Z", number % 2),
+            &format!("event{number}"),
+        );
+        server.put(
+            "logs",
+            &format!("flat/{number}.json"),
+            serde_json::json!({ "Records": [record] }).to_string().as_bytes(),
+        );
+    }
+    server.set_delay(Duration::from_millis(20));
+    let output = server.tawny(&["hunt", "s3://logs/flat", "--format", "jsonl"]);
+    assert_eq!(stdout(&output).lines().count(), 1_150, "{}", stderr(&output));
+    let log = server.take_log();
+    let pages = log.iter().filter(|request| request.contains("list-type=2") && !request.contains("_tawny")).count();
+    let reads = log.iter().filter(|request| request.starts_with("GET /logs/flat/")).count();
+    assert_eq!((pages, reads), (3, 2_300));
+    assert!((32..=64).contains(&server.most_open()), "{} requests at a time", server.most_open());
+}
+
+#[test]
+fn faults_of_the_store_and_the_network_cost_nothing() {
+    let server = Server::start();
+    put_trail(&server, "trail");
+    std::fs::create_dir_all(server.file("lake", "")).unwrap();
+    let expected = on_disk(&server);
+    let mut number = 0;
+    server.set_faults(move |parts| {
+        number += 1;
+        match number % 5 {
+            1 => Fault::Refused(503, "SlowDown"),
+            2 => Fault::Cut,
+            3 if parts.method == http::Method::GET => Fault::CutInBody,
+            _ => Fault::None,
+        }
+    });
+    let raw = server.tawny(&["hunt", "s3://logs/trail", "--format", "jsonl"]);
+    assert_eq!((stdout(&raw), raw.status.code()), (expected.clone(), Some(0)), "{}", stderr(&raw));
+    let converted = server.tawny(&["convert", "s3://logs/trail", "--lake", "s3://lake/l"]);
+    assert_eq!(converted.status.code(), Some(0), "{}", stderr(&converted));
+    let lake = server.tawny(&["hunt", "s3://lake/l", "--format", "jsonl"]);
+    assert_eq!((stdout(&lake), lake.status.code()), (expected, Some(0)), "{}", stderr(&lake));
+}
+
+#[test]
+fn one_denied_object_among_many_is_named_and_the_rest_is_hunted() {
+    let server = Server::start();
+    for user in ["ann", "bob", "cyd"] {
+        put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", user);
+    }
+    server.set_faults(|parts| {
+        let denied = parts.uri.path().contains("bob") && parts.method == http::Method::GET;
+        if denied { Fault::Refused(403, "AccessDenied") } else { Fault::None }
+    });
+    let output = server.tawny(&["hunt", "s3://logs", "--format", "jsonl"]);
+    assert_eq!((stdout(&output).lines().count(), output.status.code()), (2, Some(3)), "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(text.contains("3 read = 2 hunted + 1 rejected"), "{text}");
+    assert!(
+        text.contains("s3://logs/AWSLogs/111122223333/CloudTrail/eu-west-1/2026/09/01/")
+            && text.contains("bob.json.gz: AccessDenied: said by the test"),
+        "{text}"
+    );
+}
+
+#[test]
+fn refusals_say_what_to_do_and_no_secret() {
+    let server = Server::start();
+    put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", "ann");
+    let refused = |code: &'static str, status: u16| {
+        server.set_faults(move |_| Fault::Refused(status, code));
+        let output = server.tawny(&["hunt", "s3://logs/AWSLogs"]);
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("AWS4-HMAC"), "what was signed is not told: {}", stderr(&output));
+        stderr(&output)
+    };
+    for (code, status, hint) in [
+        ("AccessDenied", 403, "s3:ListBucket"),
+        ("NoSuchBucket", 404, "check the bucket's name"),
+        ("AuthorizationHeaderMalformed", 400, "--s3-region"),
+        ("ExpiredToken", 400, "renew them"),
+    ] {
+        let text = refused(code, status);
+        assert!(text.contains("`s3://logs/") && text.contains(code) && text.contains(hint), "{code}: {text}");
+    }
+    server.set_faults(|_| Fault::None);
+    let missing = server.tawny(&["hunt", "s3://logs/elsewhere"]);
+    assert_eq!(missing.status.code(), Some(2), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("nothing lies at `s3://logs/elsewhere`"), "{}", stderr(&missing));
+    let nobody = server.run(server.command().env_remove("AWS_ACCESS_KEY_ID").args(["hunt", "s3://logs"]));
+    assert_eq!(nobody.status.code(), Some(3));
+    assert!(
+        stderr(&nobody).contains("no credentials") && stderr(&nobody).contains("aws sso login"),
+        "{}",
+        stderr(&nobody)
+    );
+}
+
+#[test]
+fn credentials_that_expire_are_renewed() {
+    let server = Server::start();
+    for user in ["ann", "bob", "cyd", "dan"] {
+        put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", user);
+    }
+    let home = tempfile::tempdir().unwrap();
+    let counter = home.path().join("counter");
+    let script = home.path().join("credentials.sh");
+    let soon = (chrono::Utc::now() + chrono::TimeDelta::seconds(30)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let text = format!(
+        "#!/bin/sh\necho x >> {0}\necho '{{\"Version\":1,\"AccessKeyId\":\"KEY'$(wc -l < {0} | tr -d ' ')'\",\
+         \"SecretAccessKey\":\"{SECRET}\",\"SessionToken\":\"t\",\"Expiration\":\"{soon}\"}}'\n",
+        counter.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    let config = home.path().join("config");
+    let profile = format!("[profile hunter]\ncredential_process = /bin/sh {}\nregion = eu-west-1\n", script.display());
+    std::fs::write(&config, profile).unwrap();
+
+    let seen = Arc::new(Mutex::new(HashSet::new()));
+    server.set_faults(keys_expire_after_one_request(Arc::clone(&seen)));
+    let mut command = server.command();
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    command.env("PATH", "/usr/bin:/bin").env("AWS_CONFIG_FILE", &config).env("AWS_PROFILE", "hunter");
+    let output = server.run(command.args(["hunt", "s3://logs/AWSLogs", "--format", "jsonl"]));
+    assert_eq!((stdout(&output).lines().count(), output.status.code()), (4, Some(0)), "{}", stderr(&output));
+    assert!(seen.lock().unwrap().len() > 5, "a key for each request");
+}
+
+#[test]
+fn folders_that_cannot_hold_the_range_are_not_listed() {
+    let server = Server::start();
+    for account in ["111122223333", "444455556666"] {
+        for region in ["eu-west-1", "us-east-1"] {
+            for day in ["2026/08/31", "2026/09/01", "2026/09/02", "2026/09/03", "2026/10/01"] {
+                put_burst(&server, account, region, day, "ann");
+            }
+        }
+    }
+    let hunted = |more: &[&str]| {
+        server.take_log();
+        let arguments =
+            [&["hunt", "s3://logs", "--format", "jsonl", "--from", "2026-09-02", "--to", "2026-09-03"], more].concat();
+        let output = server.tawny(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let log = server.take_log();
+        let reads = log.iter().filter(|request| request.starts_with("GET /logs/AWSLogs")).count();
+        (stdout(&output).lines().count(), reads, log)
+    };
+    let (findings, reads, log) = hunted(&[]);
+    // Bursts of the day before may reach into the range, and objects of the day after may hold its events.
+    assert_eq!((findings, reads), (1, 4 * 3));
+    assert!(!log.iter().any(|request| request.contains("%2F10%2F") || request.contains("08%2F31")), "{log:#?}");
+    let (findings, reads, _) = hunted(&["--account", "444455556666", "--region", "us-east-1"]);
+    assert_eq!((findings, reads), (1, 3));
+
+    std::fs::create_dir_all(server.file("lake", "")).unwrap();
+    let converted = server.tawny(&[
+        "convert",
+        "s3://logs",
+        "--lake",
+        "s3://lake/l",
+        "--account",
+        "111122223333",
+        "--from",
+        "2026-09-03",
+    ]);
+    assert!(stderr(&converted).contains("4 read = 4 converted"), "{}", stderr(&converted));
+}
+
+#[test]
+fn of_two_writers_one_wins() {
+    let server = Server::start();
+    put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", "ann");
+    std::fs::create_dir_all(server.file("lake", "")).unwrap();
+    let commit = server.file("lake", "l/_tawny/ledger/00000001.json");
+    let other = commit.clone();
+    server.set_faults(move |parts| {
+        if parts.uri.path().ends_with("00000001.json") && parts.method == http::Method::PUT {
+            std::fs::write(&other, "{}").unwrap();
+        }
+        Fault::None
+    });
+    let second = server.tawny(&["convert", "s3://logs", "--lake", "s3://lake/l"]);
+    assert_eq!(second.status.code(), Some(3), "{}", stderr(&second));
+    assert!(stderr(&second).contains("another run is writing the lake `s3://lake/l`"), "{}", stderr(&second));
+    assert_eq!(std::fs::read_to_string(&commit).unwrap(), "{}", "the other's commit is as it was");
+
+    server.set_faults(|_| Fault::Unconditional);
+    let careless = server.tawny(&["convert", "s3://logs", "--lake", "s3://lake/m"]);
+    assert_eq!(careless.status.code(), Some(3), "{}", stderr(&careless));
+    assert!(stderr(&careless).contains("If-None-Match"), "{}", stderr(&careless));
+}

@@ -1,0 +1,235 @@
+//! A real S3 server over HTTP in the test process, with faults between it and its clients on request.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::{Body as _, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::service::{S3Service, S3ServiceBuilder};
+
+pub(crate) const SECRET: &str = "an-example-secret-key";
+
+/// What happens to a request.
+pub(crate) enum Fault {
+    /// Nothing: it is served.
+    None,
+    /// It is answered with this status and code.
+    Refused(u16, &'static str),
+    /// The connection breaks before an answer.
+    Cut,
+    /// The connection breaks after the head of the answer.
+    CutInBody,
+    /// It is served as if it had no condition.
+    Unconditional,
+}
+
+type Faults = Box<dyn FnMut(&Parts) -> Fault + Send>;
+
+struct Shared {
+    folder: tempfile::TempDir,
+    service: S3Service,
+    faults: Mutex<Faults>,
+    log: Mutex<Vec<String>>,
+    delay: Mutex<Duration>,
+    open: AtomicUsize,
+    most_open: AtomicUsize,
+    /// The server's conditional writes are not atomic by themselves.
+    writes: tokio::sync::Mutex<()>,
+}
+
+/// A server with one folder for each bucket. Any access key is known, with [`SECRET`].
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    pub(crate) url: String,
+    home: tempfile::TempDir,
+    _runtime: tokio::runtime::Runtime,
+}
+
+struct AnyKey;
+
+#[async_trait::async_trait]
+impl S3Auth for AnyKey {
+    async fn get_secret_key(&self, _access_key: &str) -> s3s::S3Result<SecretKey> {
+        Ok(SecretKey::from(SECRET))
+    }
+}
+
+impl Server {
+    pub(crate) fn start() -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
+        builder.set_auth(AnyKey);
+        let shared = Arc::new(Shared {
+            folder,
+            service: builder.build(),
+            faults: Mutex::new(Box::new(|_| Fault::None)),
+            log: Mutex::default(),
+            delay: Mutex::default(),
+            open: AtomicUsize::new(0),
+            most_open: AtomicUsize::new(0),
+            writes: tokio::sync::Mutex::default(),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let served = Arc::clone(&shared);
+        runtime.spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let shared = Arc::clone(&served);
+                tokio::spawn(async move {
+                    let service = service_fn(|request| serve(Arc::clone(&shared), request));
+                    // A connection that a fault breaks is no failure of the server.
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(socket), service)
+                        .await
+                        .ok();
+                });
+            }
+        });
+        Server { shared, url, home: tempfile::tempdir().unwrap(), _runtime: runtime }
+    }
+
+    /// The file in which the object `key` of `bucket` is kept.
+    pub(crate) fn file(&self, bucket: &str, key: &str) -> PathBuf {
+        self.shared.folder.path().join(bucket).join(key)
+    }
+
+    pub(crate) fn put(&self, bucket: &str, key: &str, bytes: &[u8]) {
+        let file = self.file(bucket, key);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, bytes).unwrap();
+    }
+
+    /// From now on each request is asked about.
+    pub(crate) fn set_faults(&self, faults: impl FnMut(&Parts) -> Fault + Send + 'static) {
+        *self.shared.faults.lock().unwrap() = Box::new(faults);
+    }
+
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        *self.shared.delay.lock().unwrap() = delay;
+    }
+
+    /// The requests since the last call, as method and URI.
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.log.lock().unwrap())
+    }
+
+    /// How many requests were open at a time, at most.
+    pub(crate) fn most_open(&self) -> usize {
+        self.shared.most_open.load(Ordering::SeqCst)
+    }
+
+    /// A command that knows the server and nothing else of this machine's settings.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_ENDPOINT_URL", &self.url)
+            .env("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+            .env("AWS_SECRET_ACCESS_KEY", SECRET);
+        command
+    }
+
+    /// Runs the command; no secret is ever in what it writes.
+    pub(crate) fn run(&self, command: &mut Command) -> Output {
+        let output = command.output().unwrap();
+        for written in [&output.stdout, &output.stderr] {
+            assert!(!String::from_utf8_lossy(written).contains(SECRET), "a secret was written");
+        }
+        output
+    }
+
+    pub(crate) fn tawny(&self, arguments: &[&str]) -> Output {
+        self.run(self.command().args(arguments))
+    }
+}
+
+/// The access key that signed a request.
+pub(crate) fn access_key(parts: &Parts) -> String {
+    let header = parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (_, rest) = header.split_once("Credential=").unwrap_or_default();
+    rest.split('/').next().unwrap_or_default().to_owned()
+}
+
+/// Faults that refuse an access key the second time it is seen.
+pub(crate) fn keys_expire_after_one_request(seen: Arc<Mutex<HashSet<String>>>) -> impl FnMut(&Parts) -> Fault + Send {
+    move |parts| {
+        if seen.lock().unwrap().insert(access_key(parts)) { Fault::None } else { Fault::Refused(400, "ExpiredToken") }
+    }
+}
+
+async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<s3s::Body>, std::io::Error> {
+    let (parts, body) = request.into_parts();
+    shared.log.lock().unwrap().push(format!("{} {}", parts.method, parts.uri));
+    let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
+    shared.most_open.fetch_max(open, Ordering::SeqCst);
+    let delay = *shared.delay.lock().unwrap();
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    shared.open.fetch_sub(1, Ordering::SeqCst);
+    let fault = (shared.faults.lock().unwrap())(&parts);
+    let broken = || Err(std::io::Error::other("cut by the test"));
+    match fault {
+        Fault::Refused(status, code) => {
+            let secret = "<StringToSign>AWS4-HMAC-SHA256</StringToSign>";
+            let xml = format!("<Error><Code>{code}</Code><Message>said by the test</Message>{secret}</Error>");
+            return Ok(Response::builder().status(status).body(s3s::Body::from(xml)).unwrap());
+        }
+        Fault::Cut => return broken(),
+        Fault::Unconditional => {
+            let file = shared.folder.path().join(parts.uri.path().trim_start_matches('/'));
+            if parts.method == http::Method::PUT {
+                std::fs::remove_file(file).ok();
+            }
+        }
+        Fault::None | Fault::CutInBody => {}
+    }
+    let writes = parts.method == http::Method::PUT;
+    let guard = if writes { Some(shared.writes.lock().await) } else { None };
+    let answer = shared.service.call(Request::from_parts(parts, s3s::Body::from(body))).await;
+    drop(guard);
+    let answer = answer.map_err(|error| std::io::Error::other(format!("{error:?}")))?;
+    if matches!(fault, Fault::CutInBody) {
+        let (parts, body) = answer.into_parts();
+        let length = body.size_hint().lower();
+        return Ok(Response::from_parts(parts, s3s::Body::http_body_unsync(Broken { length })));
+    }
+    Ok(answer)
+}
+
+/// A body that promises bytes and breaks.
+struct Broken {
+    length: u64,
+}
+
+impl hyper::body::Body for Broken {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Poll::Ready(Some(Err(std::io::Error::other("cut by the test"))))
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        hyper::body::SizeHint::with_exact(self.length)
+    }
+}
