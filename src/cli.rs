@@ -17,6 +17,7 @@ use crate::trail::Selection;
 
 mod convert;
 mod hunt;
+mod layouts;
 mod rules;
 mod sql;
 mod test;
@@ -41,6 +42,7 @@ enum Command {
     Rules(rules::Rules),
     Test(test::Test),
     Sql(sql::Sql),
+    Layouts(layouts::Layouts),
 }
 
 /// What every command takes.
@@ -162,6 +164,7 @@ pub fn run() -> Status {
                 Command::Rules(command) => command.run(&context),
                 Command::Test(command) => command.run(&context).await,
                 Command::Sql(command) => command.run(&context),
+                Command::Layouts(command) => command.run(&context),
             }
         }),
         Err(error) => Err(Error::Internal(format!("no threads: {error}"))),

@@ -19,6 +19,7 @@ use crate::event;
 use crate::lake::Lake;
 use crate::time::Range;
 
+pub mod columnar_table;
 pub mod functions;
 mod ip_functions;
 mod json_functions;

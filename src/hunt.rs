@@ -6,6 +6,7 @@ use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::Int64Type;
 use datafusion::catalog::TableProvider;
 
+use crate::engine::columnar_table::Columnar;
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event;
@@ -34,6 +35,8 @@ const FAR_BACK: i64 = 1_000 * DAY;
 pub enum Data {
     /// A lake.
     Lake(Lake),
+    /// Parquet that another tool wrote.
+    Columnar(Arc<Columnar>),
     /// A raw trail.
     Raw(Arc<RawTrail>),
     /// Records in memory, of the schema [`crate::event::schema`].
@@ -49,17 +52,22 @@ fn sieve(rules: &[Rule]) -> Sieve {
 /// whatever the number of rules.
 pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range: Range) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
+    if let Data::Columnar(columnar) = data {
+        rules.iter().try_for_each(|rule| columnar.layout().check(rule, columnar.missing()))?;
+    }
     match (data, rules) {
         (_, []) => {}
-        (Data::Lake(lake), [rule]) => findings.extend(in_lake(resources, lake, rule, range, Reach::first(rule)).await?),
-        (Data::Lake(lake), rules) => {
+        (Data::Lake(_) | Data::Columnar(_), [rule]) => {
+            findings.extend(in_table(resources, data, rule, range, Reach::first(rule)).await?);
+        }
+        (Data::Lake(_) | Data::Columnar(_), rules) => {
             let read = rules.iter().map(|rule| Reach::first(rule).around(range)).reduce(Range::union).unwrap_or(range);
-            let table = engine::lake_table(lake, read, resources.threads).await?;
+            let table = table(resources, data, read).await?;
             let outcome =
                 Matched::scan(resources, table, rules, read, "the lake").await?.hunt(resources, range).await?;
             findings.extend(outcome.findings);
             for rule in outcome.short.into_iter().filter_map(|number| rules.get(number)) {
-                findings.extend(in_lake(resources, lake, rule, range, Reach::first(rule).further()).await?);
+                findings.extend(in_table(resources, data, rule, range, Reach::first(rule).further()).await?);
             }
         }
         (Data::Raw(trail), rules) => findings.extend(trail.hunt(resources, rules, range).await?),
@@ -114,16 +122,27 @@ impl Reach {
     }
 }
 
-async fn in_lake(
+/// The records of a lake or of other Parquet, of which those outside `read` need not be.
+async fn table(resources: &Resources, data: &Data, read: Range) -> Result<Arc<dyn TableProvider>, Error> {
+    match data {
+        Data::Lake(lake) => engine::lake_table(lake, read, resources.threads).await,
+        Data::Columnar(columnar) => {
+            columnar.table(resources, read).map_err(|error| Error::query("the layout of the data", error))
+        }
+        Data::Raw(_) | Data::Memory(_) => Err(Error::Internal("these data are no table".to_owned())),
+    }
+}
+
+async fn in_table(
     resources: &Resources,
-    lake: &Lake,
+    data: &Data,
     rule: &Rule,
     range: Range,
     mut reach: Reach,
 ) -> Result<Vec<Finding>, Error> {
     loop {
         let read = reach.around(range);
-        let table = engine::lake_table(lake, read, resources.threads).await?;
+        let table = table(resources, data, read).await?;
         match attempt(resources, table, rule, range, read).await? {
             Some(findings) => return Ok(findings),
             None => reach = reach.further(),

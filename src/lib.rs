@@ -17,6 +17,7 @@ pub mod trail;
 pub mod lake;
 pub mod convert;
 pub mod rule;
+pub mod layout;
 pub mod sql;
 pub mod engine;
 pub mod finding;

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion::execution::object_store::ObjectStoreUrl;
 use object_store::local::LocalFileSystem;
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
@@ -89,6 +90,14 @@ pub struct Listing {
     pub folders: Vec<String>,
 }
 
+/// Where an engine finds objects.
+#[derive(Debug, Clone)]
+pub(crate) struct Located {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) url: ObjectStoreUrl,
+    pub(crate) metas: Vec<ObjectMeta>,
+}
+
 /// The disk, and the buckets of S3, each opened once.
 #[derive(Debug, Clone, Default)]
 pub struct Stores {
@@ -156,6 +165,38 @@ impl Stores {
         }
     }
 
+    /// Where an engine finds `objects`, which lie on disk or in one bucket.
+    pub(crate) async fn locate(&self, objects: &[Object]) -> Result<Located, Error> {
+        let location = |object: &Object| Location::of(&object.real.to_string_lossy());
+        let bucket = objects.first().map(location);
+        let (store, url): (Arc<dyn ObjectStore>, _) = match &bucket {
+            Some(Location::S3 { bucket, .. }) => {
+                (self.bucket(bucket).await?, ObjectStoreUrl::parse(format!("s3://{bucket}")))
+            }
+            _ => (Arc::clone(&self.disk) as _, Ok(ObjectStoreUrl::local_filesystem())),
+        };
+        let mut metas = Vec::with_capacity(objects.len());
+        for object in objects {
+            let location = match (location(object), &bucket) {
+                (Location::S3 { bucket, key: name }, Some(Location::S3 { bucket: first, .. })) if bucket == *first => {
+                    key(&name)
+                }
+                (Location::Disk(path), Some(Location::Disk(_))) => {
+                    object_store::path::Path::from_absolute_path(path).map_err(object_store::Error::from)
+                }
+                _ => return Err(Error::usage("the files of one table lie on disk or in one bucket")),
+            };
+            metas.push(ObjectMeta {
+                location: location.map_err(|error| Error::Internal(error.to_string()))?,
+                last_modified: chrono::DateTime::from_timestamp_micros(object.modified).unwrap_or_default(),
+                size: object.size,
+                e_tag: object.tag.clone(),
+                version: None,
+            });
+        }
+        Ok(Located { store, url: url.map_err(|error| Error::Internal(error.to_string()))?, metas })
+    }
+
     /// All bytes of `object`; the error says why not, in words.
     pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, String> {
         let (store, key): (Arc<dyn ObjectStore>, _) = match Location::of(&object.real.to_string_lossy()) {
@@ -179,7 +220,7 @@ fn key(name: &str) -> object_store::Result<object_store::path::Path> {
     Ok(object_store::path::Path::parse(name)?)
 }
 
-fn object(bucket: &str, meta: object_store::ObjectMeta) -> Object {
+fn object(bucket: &str, meta: ObjectMeta) -> Object {
     let path = PathBuf::from(format!("s3://{bucket}/{}", meta.location));
     Object {
         real: path.clone(),

@@ -68,6 +68,33 @@ impl Trail {
     }
 }
 
+/// The Parquet files that `sources` name, where they are such; hidden folders and files are left out.
+pub async fn parquet_files(stores: &Stores, sources: &[String]) -> Result<Option<Vec<Object>>, Error> {
+    for source in sources {
+        if !listing::any(stores, source).await?.is_some_and(|object| is_parquet(&object.path)) {
+            return Ok(None);
+        }
+    }
+    let mut objects = Vec::new();
+    for source in sources {
+        let found = listing::find(stores, source, &Selection::default()).await?.objects;
+        objects.extend(found.into_iter().filter(|object| is_parquet(&object.path) && !is_hidden(&object.path, source)));
+    }
+    objects.sort();
+    objects.dedup();
+    Ok(Some(objects))
+}
+
+/// Whether a folder or file below `source` is one that tools keep for themselves.
+fn is_hidden(path: &Path, source: &str) -> bool {
+    let below = path.strip_prefix(source).ok().or_else(|| path.file_name().map(Path::new)).unwrap_or(path);
+    below.components().filter_map(|part| part.as_os_str().to_str()).any(|part| part.starts_with(['_', '.']))
+}
+
+fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+}
+
 /// The kind of the objects that are left out because they belong to a lake.
 pub const IN_A_LAKE: &str = "file of a lake";
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::layouts::LayoutArgs;
 use super::{Context, RuleArgs, SelectionArgs};
 use crate::error::{Error, Status};
 use crate::hunt::{self, Data, RawTrail};
@@ -38,6 +39,8 @@ pub(super) struct Hunt {
     last: Option<Period>,
     #[command(flatten)]
     selection: SelectionArgs,
+    #[command(flatten)]
+    layout: LayoutArgs,
     /// How findings are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -54,16 +57,16 @@ impl Hunt {
         let rules = self.rules.choose(context.output)?;
         let range = self.range()?;
         let (resources, _spill) = context.resources()?;
-        let lake = self.lake(context).await?;
-        let bar = lake.is_none().then(|| context.output.progress(0, "hunting"));
-        let data = match lake {
+        let bar = context.output.progress(0, "hunting");
+        let data = match self.lake(context).await? {
             Some(lake) => Data::Lake(lake),
-            None => Data::Raw(Arc::new(self.raw(context, bar.clone()))),
+            None => match self.layout.columnar(context, &resources, &self.data).await? {
+                Some(columnar) => Data::Columnar(Arc::new(columnar)),
+                None => Data::Raw(Arc::new(self.raw(context, bar.clone()))),
+            },
         };
         let findings = hunt::evaluate(&resources, &data, &rules, range).await?;
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
-        }
+        bar.finish_and_clear();
         let text = if self.rules.compares() && self.format == Format::Table {
             report::windows::side_by_side(&findings)
         } else {
@@ -98,12 +101,10 @@ impl Hunt {
         Ok(lake.exists().await?.then_some(lake))
     }
 
-    fn raw(&self, context: &Context, bar: Option<ProgressBar>) -> RawTrail {
+    fn raw(&self, context: &Context, bar: ProgressBar) -> RawTrail {
         let progress = move |total, tally: &Tally| {
-            if let Some(bar) = &bar {
-                bar.set_length(total);
-                bar.set_position(tally.stored_bytes);
-            }
+            bar.set_length(total);
+            bar.set_position(tally.stored_bytes);
         };
         RawTrail::new(
             context.stores.clone(),

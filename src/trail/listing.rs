@@ -138,6 +138,30 @@ pub(super) async fn find(stores: &Stores, source: &str, selection: &Selection) -
     Ok(found)
 }
 
+/// One of the objects that `source` names, found without listing all of them.
+pub(super) async fn any(stores: &Stores, source: &str) -> Result<Option<Object>, Error> {
+    let is_data = |name: &str| !name.starts_with(['_', '.']);
+    let Location::S3 { bucket, key } = Location::of(source) else {
+        let found = store::find(source)?.objects.into_iter();
+        return Ok(found
+            .into_iter()
+            .find(|object| object.path.file_name().and_then(|name| name.to_str()).is_some_and(is_data)));
+    };
+    let mut folder = key.clone();
+    loop {
+        let listing = stores.list_folder(&bucket, &folder).await?;
+        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_data);
+        if let Some(object) = listing.objects.into_iter().find(|object| name(&object.path)) {
+            return Ok(Some(object));
+        }
+        match listing.folders.into_iter().find(|folder| is_data(folder.rsplit('/').next().unwrap_or_default())) {
+            Some(below) => folder = below,
+            None if folder == key && !key.is_empty() => return stores.object(&bucket, &key).await,
+            None => return Ok(None),
+        }
+    }
+}
+
 async fn in_bucket(stores: &Stores, bucket: &str, key: &str, selection: &Selection) -> Result<Found, Error> {
     let mut objects = below(stores, bucket, key, selection).await?;
     if objects.is_empty() && !key.is_empty() {

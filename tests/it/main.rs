@@ -5,6 +5,7 @@
 mod cli;
 mod golden_sql;
 mod layers;
+mod layouts;
 mod many_files;
 mod oracle;
 mod panther_outcomes;

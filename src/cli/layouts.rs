@@ -1,0 +1,92 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Context;
+use crate::engine::Resources;
+use crate::engine::columnar_table::Columnar;
+use crate::error::{Error, Status};
+use crate::event;
+use crate::layout::{self, TableLayout};
+use crate::store;
+use crate::trail;
+
+/// List the layouts of Parquet that are known, or show one
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  tawny layouts\n  tawny layouts security-lake")]
+pub(super) struct Layouts {
+    /// The layout to show, column by column
+    name: Option<String>,
+}
+
+impl Layouts {
+    pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
+        let known = layout::shipped()?;
+        let mut text = String::new();
+        match &self.name {
+            None => {
+                for layout in &known {
+                    text += &format!("{:<14} {}\n", layout.name, layout.title);
+                }
+                text += "raw            CloudTrail as AWS delivers it: JSON, gzipped or not\n";
+            }
+            Some(name) => {
+                let layout = named(known, name)?;
+                text +=
+                    &format!("{}: {}\nknown by the columns {}\n", layout.name, layout.title, layout.told_by.join(", "));
+                for field in event::schema().fields() {
+                    let told = layout
+                        .sql(field.name())
+                        .map_or_else(|| "the column of this name".to_owned(), |sql| sql.join(", else "));
+                    text += &format!("{:<52} {told}\n", field.name());
+                }
+            }
+        }
+        context.output.result(&text, None)?;
+        Ok(Status::Done)
+    }
+}
+
+fn named(known: Vec<TableLayout>, name: &str) -> Result<TableLayout, Error> {
+    let names: Vec<String> = known.iter().map(|layout| layout.name.clone()).collect();
+    known.into_iter().find(|layout| layout.name == name).ok_or_else(|| Error::Usage {
+        message: format!("there is no layout `{name}`"),
+        hint: Some(format!("known are raw, {}", names.join(", "))),
+    })
+}
+
+/// In which layout data are.
+#[derive(Debug, Args)]
+pub(super) struct LayoutArgs {
+    /// The layout of Parquet that another tool wrote, or `raw` [default: told by its columns]
+    #[arg(long, value_name = "NAME", conflicts_with = "map")]
+    layout: Option<String>,
+    /// A file that describes the layout: see the documentation
+    #[arg(long, value_name = "FILE")]
+    map: Option<PathBuf>,
+}
+
+impl LayoutArgs {
+    /// The data as a table, where they are Parquet that another tool wrote.
+    pub(super) async fn columnar(
+        &self,
+        context: &Context,
+        resources: &Resources,
+        sources: &[String],
+    ) -> Result<Option<Columnar>, Error> {
+        let layout = match (&self.layout, &self.map) {
+            (Some(name), _) if name == "raw" => return Ok(None),
+            (Some(name), _) => Some(named(layout::shipped()?, name)?),
+            (None, Some(path)) => Some(layout::parse(&path.display().to_string(), &store::read_text(path)?)?),
+            (None, None) => None,
+        };
+        let Some(files) = trail::parquet_files(&context.stores, sources).await? else {
+            return Ok(None);
+        };
+        let count = files.len();
+        let columnar = Columnar::open(resources, &context.stores, files, layout).await?;
+        let layout = columnar.layout();
+        context.output.talk(&format!("layout: {} ({count} files)", layout.name));
+        Ok(Some(columnar))
+    }
+}

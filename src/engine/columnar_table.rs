@@ -1,0 +1,481 @@
+//! Parquet that other tools wrote, as the table `cloudtrail`: their files as one table, and a view of it with our
+//! columns.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DFSchema;
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::FunctionRegistry as _;
+use datafusion::logical_expr::{
+    ColumnarValue, ExprSchemable as _, TableProviderFilterPushDown, Volatility, cast, create_udf, lit, when,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::{Expr, SessionContext, ident};
+use datafusion::scalar::ScalarValue;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::Resources;
+use crate::error::Error;
+use crate::event::{self, Kind};
+use crate::layout::{self, TableLayout};
+use crate::store::{Located, Object, Stores};
+use crate::time::{self, DAY, Range};
+
+/// Files whose columns are asked for at a time.
+const AT_A_TIME: usize = 32;
+
+/// Files in one layout, as one table.
+#[derive(Debug, Clone)]
+pub struct Columnar {
+    files: Files,
+    layout: TableLayout,
+    missing: Vec<String>,
+}
+
+impl Columnar {
+    /// The table of the Parquet files `objects`; in `layout`, or the one that their columns tell.
+    ///
+    /// # Errors
+    /// A file is no Parquet, or two files keep a column in ways that do not fit together, or the layout is unknown.
+    pub async fn open(
+        resources: &Resources,
+        stores: &Stores,
+        objects: Vec<Object>,
+        layout: Option<TableLayout>,
+    ) -> std::result::Result<Columnar, Error> {
+        let files = Files::open(stores, objects).await?;
+        let names: Vec<&str> = files.schema.table_schema().fields().iter().map(|field| field.name().as_str()).collect();
+        let layout = match layout {
+            Some(layout) => layout,
+            None => layout::of_columns(&names)?,
+        };
+        let mut columnar = Columnar { files, layout, missing: Vec::new() };
+        let failed = |error| Error::query(format!("the layout `{}`", columnar.layout.name), error);
+        let (_, missing) = columnar.view(resources, Range::default()).map_err(failed)?;
+        columnar.missing = missing;
+        Ok(columnar)
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &TableLayout {
+        &self.layout
+    }
+
+    /// The columns that the data do not tell.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// The records, of which those outside `range` need not be.
+    pub fn table(&self, resources: &Resources, range: Range) -> Result<Arc<dyn TableProvider>> {
+        Ok(self.view(resources, range)?.0)
+    }
+
+    fn view(&self, resources: &Resources, range: Range) -> Result<(Arc<dyn TableProvider>, Vec<String>)> {
+        let context = resources.session()?;
+        let files = self.files.during(range, resources.threads);
+        let view = View { context: &context, layout: &self.layout, schema: DFSchema::try_from(files.schema())? };
+        let (mut columns, mut missing) = (Vec::new(), Vec::new());
+        for field in event::schema().fields() {
+            let expression = match view.column(field)? {
+                Some(expression) => expression,
+                None => {
+                    missing.push(field.name().clone());
+                    lit(ScalarValue::try_from(field.data_type())?)
+                }
+            };
+            columns.push(expression.alias(field.name()));
+        }
+        Ok((context.read_table(Arc::new(files))?.select(columns)?.into_view(), missing))
+    }
+}
+
+/// What gives our columns.
+struct View<'v> {
+    context: &'v SessionContext,
+    layout: &'v TableLayout,
+    schema: DFSchema,
+}
+
+impl View<'_> {
+    /// The expression of one of our columns; `None` where the data do not tell it.
+    fn column(&self, field: &Field) -> Result<Option<Expr>> {
+        let name = field.name().as_str();
+        if name == event::CONTENT_ID {
+            return self.content_id();
+        }
+        let mut found = Vec::new();
+        for expression in self.sources(name)? {
+            found.extend(self.converted(expression, name, field.data_type())?);
+        }
+        if found.is_empty()
+            && let Some((_, column, keys)) = event::HOT.iter().find(|(hot, _, _)| *hot == name)
+        {
+            return self.member(column, keys);
+        }
+        let Some(first) = found.pop() else {
+            return Ok(None);
+        };
+        found
+            .into_iter()
+            .rev()
+            .try_fold(first, |rest, earlier| when(earlier.clone().is_not_null(), earlier).otherwise(rest))
+            .map(Some)
+    }
+
+    /// What the layout says of a column; else the column of this name.
+    fn sources(&self, name: &str) -> Result<Vec<Expr>> {
+        let Some(texts) = self.layout.sql(name) else {
+            let wanted = layout::plain(name);
+            let named = self.schema.fields().iter().find(|field| layout::plain(field.name()) == wanted);
+            return Ok(named.map(|field| ident(field.name().clone())).into_iter().collect());
+        };
+        let mut found = Vec::new();
+        for text in texts {
+            match self.context.parse_sql_expr(text, &self.schema) {
+                Ok(expression) if expression.get_type(&self.schema).is_ok() => found.push(expression),
+                Err(error) if matches!(error.find_root(), DataFusionError::SQL(..)) => return Err(error),
+                // Data of this layout need not have every column or member.
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// An expression in the type of one of our columns; `None` where it cannot be.
+    fn converted(&self, expression: Expr, name: &str, wanted: &DataType) -> Result<Option<Expr>> {
+        let given = expression.get_type(&self.schema)?;
+        let call = |name: &str, returns: DataType, function: fn(&ArrayRef) -> Result<ArrayRef>| {
+            let call = move |arguments: &[ColumnarValue]| {
+                Ok(ColumnarValue::Array(function(&ColumnarValue::values_to_arrays(arguments)?[0])?))
+            };
+            create_udf(name, vec![given.clone()], returns, Volatility::Immutable, Arc::new(call))
+                .call(vec![expression.clone()])
+        };
+        Ok(match (wanted, &given) {
+            (DataType::Timestamp(..), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) => {
+                Some(cast(expression, wanted.clone()))
+            }
+            (DataType::Timestamp(..), DataType::Utf8) => Some(call("instant", wanted.clone(), instants)),
+            (DataType::Timestamp(..), _) => None,
+            (DataType::Boolean, DataType::Boolean) => Some(expression),
+            (DataType::Boolean, DataType::Utf8) => Some(call("flag", DataType::Boolean, flags)),
+            (DataType::Boolean, _) => None,
+            (_, DataType::Struct(_) | DataType::List(_) | DataType::Map(..)) => {
+                let is_json = event::TOP_LEVEL.iter().any(|(top, kind)| *top == name && *kind == Kind::Json);
+                is_json.then(|| call("json_text", DataType::Utf8, json_texts))
+            }
+            _ => Some(cast(expression, DataType::Utf8)),
+        })
+    }
+
+    /// A string below a column that is a struct or JSON.
+    fn member(&self, column: &str, keys: &[&str]) -> Result<Option<Expr>> {
+        let Some(mut expression) = self.sources(column)?.into_iter().next() else {
+            return Ok(None);
+        };
+        let mut given = expression.get_type(&self.schema)?;
+        if given == DataType::Utf8 {
+            let text = self.context.udf("string_at")?;
+            return Ok(Some(text.call(vec![expression, lit(keys.join("."))])));
+        }
+        for key in keys {
+            let DataType::Struct(fields) = &given else {
+                return Ok(None);
+            };
+            let wanted = layout::plain(key);
+            let Some(field) = fields.iter().find(|field| layout::plain(field.name()) == wanted) else {
+                return Ok(None);
+            };
+            let get = self.context.udf("get_field")?;
+            expression = get.call(vec![expression, lit(field.name().clone())]);
+            given = field.data_type().clone();
+        }
+        Ok((given == DataType::Utf8).then_some(expression))
+    }
+
+    /// What identifies a record without an `eventID`: all its columns of text.
+    fn content_id(&self) -> Result<Option<Expr>> {
+        let mut texts = Vec::new();
+        for (name, kind) in event::TOP_LEVEL {
+            if *kind != Kind::Flag {
+                texts.extend(self.column(&Field::new(*name, DataType::Utf8, true))?);
+            }
+        }
+        let times = self.sources(event::EVENT_TIME)?;
+        texts.extend(times.into_iter().map(|time| cast(time, DataType::Utf8)));
+        let hash = cast(self.context.udf("fingerprint")?.call(texts), DataType::Utf8);
+        Ok(match self.column(&Field::new(event::EVENT_ID, DataType::Utf8, true))? {
+            Some(id) => Some(when(id.is_null(), hash).end()?),
+            None => Some(hash),
+        })
+    }
+}
+
+fn instants(texts: &ArrayRef) -> Result<ArrayRef> {
+    let instants = texts.as_string::<i32>().iter().map(|text| text.and_then(time::parse_event_time));
+    Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")))
+}
+
+fn flags(texts: &ArrayRef) -> Result<ArrayRef> {
+    let flag = |text: &str| match text {
+        _ if text.eq_ignore_ascii_case("true") => Some(true),
+        _ if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    };
+    let flags = texts.as_string::<i32>().iter().map(|text| text.and_then(flag));
+    Ok(Arc::new(flags.collect::<arrow::array::BooleanArray>()))
+}
+
+/// Structs, lists and maps as JSON text, keys of structs in CloudTrail's camel case.
+fn json_texts(values: &ArrayRef) -> Result<ArrayRef> {
+    const NAME: &str = "v";
+    let field = camel(&Field::new(NAME, values.data_type().clone(), true));
+    let values = renamed(values, field.data_type())?;
+    let mut bytes = Vec::new();
+    let batch = arrow::array::RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![Arc::clone(&values)])?;
+    let mut writer = arrow::json::LineDelimitedWriter::new(&mut bytes);
+    writer.write(&batch)?;
+    writer.finish()?;
+    let text = String::from_utf8(bytes).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let whole = |line: &str| line.strip_prefix("{\"v\":").and_then(|rest| rest.strip_suffix('}')).map(str::to_owned);
+    Ok(Arc::new(text.lines().map(whole).collect::<StringArray>()))
+}
+
+fn camel(field: &Field) -> Field {
+    let mut name = String::with_capacity(field.name().len());
+    let mut upper = false;
+    for c in field.name().chars() {
+        match c {
+            '_' if !name.is_empty() => upper = true,
+            c if upper => {
+                name.extend(c.to_uppercase());
+                upper = false;
+            }
+            c => name.push(c),
+        }
+    }
+    let below = |field: &FieldRef| Arc::new(camel(field));
+    let data_type = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(below).collect()),
+        DataType::List(item) => DataType::List(below(item)),
+        other => other.clone(),
+    };
+    Field::new(name, data_type, field.is_nullable())
+}
+
+/// The same values with other names of their members.
+fn renamed(values: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    Ok(match (values.data_type(), wanted) {
+        (DataType::Struct(_), DataType::Struct(fields)) => {
+            let values = values.as_struct();
+            let columns = values.columns().iter().zip(fields).map(|(column, field)| renamed(column, field.data_type()));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            Arc::new(arrow::array::StructArray::try_new(fields.clone(), columns, values.nulls().cloned())?)
+        }
+        (DataType::List(_), DataType::List(item)) => {
+            let values = values.as_list::<i32>();
+            let inner = renamed(values.values(), item.data_type())?;
+            let offsets = values.offsets().clone();
+            Arc::new(arrow::array::ListArray::try_new(Arc::clone(item), offsets, inner, values.nulls().cloned())?)
+        }
+        _ => Arc::clone(values),
+    })
+}
+
+/// A Parquet file and the values of the partitions in its path.
+#[derive(Debug, Clone)]
+struct PartFile {
+    meta: object_store::ObjectMeta,
+    partitions: BTreeMap<String, String>,
+}
+
+/// Parquet files as one table, with the union of their columns.
+#[derive(Debug, Clone)]
+struct Files {
+    located: Located,
+    files: Vec<PartFile>,
+    schema: TableSchema,
+    threads: usize,
+}
+
+impl Files {
+    async fn open(stores: &Stores, objects: Vec<Object>) -> std::result::Result<Files, Error> {
+        let located = stores.locate(&objects).await?;
+        let mut schemas = futures::stream::iter(located.metas.clone().into_iter().zip(objects))
+            .map(|(meta, object)| {
+                let store = Arc::clone(&located.store);
+                async move {
+                    let schema = DFParquetMetadata::new(store.as_ref(), &meta).fetch_schema().await;
+                    schema.map(|schema| (schema, object.path.display().to_string())).map_err(|error| Error::Usage {
+                        message: format!("`{}` is no Parquet file that can be read: {error}", object.path.display()),
+                        hint: Some("name a folder that holds one table's files".to_owned()),
+                    })
+                }
+            })
+            .buffered(AT_A_TIME);
+        let mut fields: Vec<Field> = Vec::new();
+        while let Some((schema, path)) = schemas.try_next().await? {
+            for field in schema.fields() {
+                let field = simple(field);
+                match fields.iter_mut().find(|known| known.name() == field.name()) {
+                    None => fields.push(field),
+                    Some(known) => {
+                        *known = unified(known, &field).map_err(|reason| Error::Usage {
+                            message: format!("`{path}` does not fit the files before it: {reason}"),
+                            hint: Some("hunt the files of each kind by themselves".to_owned()),
+                        })?;
+                    }
+                }
+            }
+        }
+        drop(schemas);
+        let files: Vec<PartFile> = located
+            .metas
+            .iter()
+            .map(|meta| PartFile { meta: meta.clone(), partitions: partitions(meta.location.as_ref()) })
+            .collect();
+        let is_column = |name: &str| fields.iter().any(|field| field.name() == name);
+        let mut names: Vec<&String> = files.iter().flat_map(|file| file.partitions.keys()).collect();
+        names.sort();
+        names.dedup();
+        let partitions = names.into_iter().filter(|name| !is_column(name));
+        let partitions: Vec<FieldRef> =
+            partitions.map(|name| Arc::new(Field::new(name, DataType::Utf8, true))).collect();
+        let schema = TableSchema::builder(Arc::new(Schema::new(fields))).with_table_partition_cols(partitions).build();
+        Ok(Files { located, files, schema, threads: 1 })
+    }
+
+    /// The files whose partitions may hold events with a time in `range`.
+    fn during(&self, range: Range, threads: usize) -> Files {
+        let may_hold = |file: &&PartFile| match day(&file.partitions) {
+            // A folder may be named by the day of delivery, or in another zone.
+            Some((first, end)) => range.overlaps(first - DAY, end + DAY),
+            None => true,
+        };
+        Files { files: self.files.iter().filter(may_hold).cloned().collect(), threads, ..self.clone() }
+    }
+}
+
+#[async_trait]
+impl TableProvider for Files {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.schema.table_schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        state.runtime_env().register_object_store(self.located.url.as_ref(), Arc::clone(&self.located.store));
+        let value = |file: &PartFile, field: &FieldRef| ScalarValue::Utf8(file.partitions.get(field.name()).cloned());
+        let file = |part: &PartFile| {
+            let mut file = PartitionedFile::new_from_meta(part.meta.clone());
+            file.partition_values = self.schema.table_partition_cols().iter().map(|field| value(part, field)).collect();
+            file
+        };
+        let files: Vec<PartitionedFile> = self.files.iter().map(file).collect();
+        let options = state.default_table_options().parquet;
+        let source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(options);
+        let config = FileScanConfigBuilder::new(self.located.url.clone(), Arc::new(source))
+            .with_file_groups(FileGroup::new(files).split_files(self.threads))
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// The values of the folders `key=value` of a path, as text.
+fn partitions(path: &str) -> BTreeMap<String, String> {
+    let pair = |folder: &str| folder.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    path.split('/').filter_map(pair).collect()
+}
+
+/// The span of the day that partitions name.
+fn day(partitions: &BTreeMap<String, String>) -> Option<(i64, i64)> {
+    let one = ["tp_date", "date", "dt", "eventDay", "eventday", "event_date", "day"].iter().find_map(|key| {
+        let digits: String = partitions.get(*key)?.chars().filter(char::is_ascii_digit).collect();
+        (digits.len() == 8).then(|| format!("{}-{}-{}", &digits[..4], &digits[4..6], &digits[6..]))
+    });
+    let number = |key: &str| partitions.get(key)?.parse::<u32>().ok();
+    let parts = || Some(format!("{:04}-{:02}-{:02}", number("year")?, number("month")?, number("day")?));
+    let begin = time::parse_instant(&one.or_else(parts)?).ok()?;
+    Some((begin, begin + DAY))
+}
+
+/// A field in the simplest type that holds the same: whatever is text is `Utf8`.
+fn simple(field: &Field) -> Field {
+    let below = |field: &FieldRef| Arc::new(simple(field));
+    let data_type = match field.data_type() {
+        DataType::Dictionary(_, values) => return simple(&Field::new(field.name(), values.as_ref().clone(), true)),
+        DataType::LargeUtf8 | DataType::Utf8View | DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+            DataType::Utf8
+        }
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(below).collect()),
+        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) => DataType::List(below(item)),
+        other => other.clone(),
+    };
+    Field::new(field.name(), data_type, true)
+}
+
+/// The type that holds the values of both fields; else why there is none.
+fn unified(a: &Field, b: &Field) -> std::result::Result<Field, String> {
+    let data_type = match (a.data_type(), b.data_type()) {
+        (a, b) if a == b => a.clone(),
+        (DataType::Null, other) | (other, DataType::Null) => other.clone(),
+        (DataType::Timestamp(_, zone), DataType::Timestamp(_, other)) => {
+            DataType::Timestamp(TimeUnit::Microsecond, zone.clone().or_else(|| other.clone()))
+        }
+        (DataType::Struct(first), DataType::Struct(second)) => {
+            let mut fields: Vec<FieldRef> = first.iter().cloned().collect();
+            for field in second {
+                match fields.iter_mut().find(|known| known.name() == field.name()) {
+                    None => fields.push(Arc::clone(field)),
+                    Some(known) => *known = Arc::new(unified(known, field)?),
+                }
+            }
+            DataType::Struct(fields.into())
+        }
+        (DataType::List(first), DataType::List(second)) => DataType::List(Arc::new(unified(first, second)?)),
+        (first, second)
+            if layout::plain(a.name()).ends_with("accountid") && (first.is_integer() || second.is_integer()) =>
+        {
+            let name = a.name();
+            return Err(format!(
+                "its column `{name}` is {second}, and theirs is {first}: numbers of accounts have lost their zeros"
+            ));
+        }
+        (a, b) if !a.is_nested() && !b.is_nested() && !is_time(a) && !is_time(b) => DataType::Utf8,
+        (first, second) => {
+            return Err(format!("its column `{}` is {second}, and theirs is {first}", a.name()));
+        }
+    };
+    Ok(Field::new(a.name(), data_type, true))
+}
+
+fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
+}

@@ -1,0 +1,175 @@
+//! Layouts of Parquet that other tools write: in which columns they keep what CloudTrail says.
+//!
+//! A layout is a YAML file (those of `sql/layouts/` come with the program) that tells by which columns it is
+//! known and, for each of our columns, the SQL that gives it. What it does not say is found by name, whatever
+//! the case and with or without underscores: `sourceIPAddress` is `sourceipaddress` and `source_ip_address`.
+
+use crate::error::Error;
+use crate::event::{self, Place};
+use crate::path::{Path, Step};
+use crate::rule::yaml::{Content, Node, Source, nearest};
+use crate::rule::{Field, Rule};
+
+/// A layout.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableLayout {
+    /// Its name.
+    pub name: String,
+    /// What it is, in a sentence.
+    pub title: String,
+    /// Columns by which it is known.
+    pub told_by: Vec<String>,
+    /// For a column of ours, SQL over the layout's columns; the first that is there and not null counts.
+    pub columns: Vec<(String, Vec<String>)>,
+    /// Of a column of JSON, the only members that it tells.
+    pub only: Vec<(String, Vec<String>)>,
+}
+
+/// The layouts that come with the program, the most particular first.
+pub fn shipped() -> Result<Vec<TableLayout>, Error> {
+    [
+        ("sql/layouts/security-lake.yml", include_str!("../sql/layouts/security-lake.yml")),
+        ("sql/layouts/glue.yml", include_str!("../sql/layouts/glue.yml")),
+        ("sql/layouts/tailpipe.yml", include_str!("../sql/layouts/tailpipe.yml")),
+        ("sql/layouts/panther.yml", include_str!("../sql/layouts/panther.yml")),
+        ("sql/layouts/athena.yml", include_str!("../sql/layouts/athena.yml")),
+        ("sql/layouts/umccr.yml", include_str!("../sql/layouts/umccr.yml")),
+    ]
+    .into_iter()
+    .map(|(name, text)| parse(name, text))
+    .collect()
+}
+
+/// The layout that data with these columns are in, of those that come with the program.
+pub fn of_columns(columns: &[&str]) -> Result<TableLayout, Error> {
+    let known = shipped()?;
+    let told = |layout: &&TableLayout| layout.told_by.iter().all(|name| columns.contains(&name.as_str()));
+    known.iter().find(told).cloned().ok_or_else(|| Error::Usage {
+        message: format!("the data are in no layout that is known; their columns are {}", columns.join(", ")),
+        hint: Some("describe it with `--map FILE.yml`; `tawny layouts` shows those that are known".to_owned()),
+    })
+}
+
+const KEYS: [&str; 5] = ["layout", "title", "told_by", "columns", "only"];
+
+/// Reads a layout.
+///
+/// # Errors
+/// The text is no YAML, or asks for keys or columns that there are not.
+pub fn parse(name: &str, text: &str) -> Result<TableLayout, Error> {
+    let source = Source { name, text };
+    let tree = source.read()?;
+    let Content::Map(entries) = &tree.content else {
+        return Err(source.error(tree.mark, "a layout is a mapping with the keys `layout`, `title` and `columns`"));
+    };
+    let mut layout = TableLayout::default();
+    for (key, value) in entries {
+        let text = || value.as_text().map(str::to_owned).ok_or_else(|| source.error(value.mark, "a text is expected"));
+        match key.as_text() {
+            Some("layout") => layout.name = text()?,
+            Some("title") => layout.title = text()?,
+            Some("told_by") => layout.told_by = texts(&source, value)?,
+            Some("columns") => layout.columns = by_column(&source, value)?,
+            Some("only") => layout.only = by_column(&source, value)?,
+            other => {
+                let given = other.unwrap_or_default();
+                let hint = nearest(given, KEYS.into_iter()).map(|known| format!(": did you mean `{known}`?"));
+                let message = format!("a layout has no key `{given}`{}", hint.unwrap_or_default());
+                return Err(source.error(key.mark, &message));
+            }
+        }
+    }
+    if layout.name.is_empty() {
+        return Err(source.error(tree.mark, "the key `layout` is missing: the layout's name"));
+    }
+    Ok(layout)
+}
+
+fn texts(source: &Source<'_>, node: &Node) -> Result<Vec<String>, Error> {
+    let one = |node: &Node| {
+        let text = node.as_text().map(str::to_owned);
+        text.ok_or_else(|| source.error(node.mark, "a text or a list of texts is expected"))
+    };
+    match &node.content {
+        Content::List(nodes) => nodes.iter().map(one).collect(),
+        _ => Ok(vec![one(node)?]),
+    }
+}
+
+fn by_column(source: &Source<'_>, node: &Node) -> Result<Vec<(String, Vec<String>)>, Error> {
+    let Content::Map(entries) = &node.content else {
+        return Err(source.error(node.mark, "a mapping of columns is expected"));
+    };
+    let schema = event::schema();
+    let known = || schema.fields().iter().map(|field| field.name().as_str());
+    let one = |(key, value): &(Node, Node)| {
+        let given = key.as_text().unwrap_or_default();
+        if !known().any(|name| name == given) {
+            let hint = nearest(given, known()).map(|known| format!(": did you mean `{known}`?"));
+            let message = format!("there is no column `{given}`{}", hint.unwrap_or_default());
+            return Err(source.error(key.mark, &message));
+        }
+        Ok((given.to_owned(), texts(source, value)?))
+    };
+    entries.iter().map(one).collect()
+}
+
+impl TableLayout {
+    /// The SQL for a column, where the layout says any.
+    pub fn sql(&self, column: &str) -> Option<&[String]> {
+        self.columns.iter().find(|(name, _)| name == column).map(|(_, texts)| texts.as_slice())
+    }
+
+    /// Makes sure that what decides of `rule` is told by data in this layout that lack the columns `missing`.
+    /// What a finding only tells besides may be missing.
+    pub fn check(&self, rule: &Rule, missing: &[String]) -> Result<(), Error> {
+        let mut unanswered = Vec::new();
+        let mut ask = |field: &Field| {
+            if !self.answers(field, missing) && !unanswered.contains(&field.to_string()) {
+                unanswered.push(field.to_string());
+            }
+        };
+        rule.detection.fields(&mut |field| ask(field));
+        rule.group_by.iter().chain(&rule.unique).for_each(ask);
+        if unanswered.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Usage {
+            message: format!(
+                "rule `{}` asks for {}, which data in the layout `{}` do not tell",
+                rule.id,
+                unanswered.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(" and "),
+                self.name
+            ),
+            hint: Some("hunt the raw trail, or say with `--map FILE.yml` in which column it is".to_owned()),
+        })
+    }
+
+    fn answers(&self, field: &Field, missing: &[String]) -> bool {
+        let has = |column: &str| !missing.iter().any(|name| name == column);
+        match (field, field.place()) {
+            (Field::Account, _) => has("recipientAccountId") || has("userIdentity.accountId"),
+            (Field::Actor, _) => has("userIdentity.type") && has("userIdentity.userName"),
+            (Field::Element(_), _) | (_, None) => true,
+            (_, Some(Place::Time)) => has(event::EVENT_TIME),
+            (_, Some(Place::Column(name, _))) => has(name),
+            (_, Some(Place::Below { hot: Some(hot), .. })) if has(hot) => true,
+            (_, Some(Place::Below { column, path, .. })) => has(column) && self.tells(column, path),
+        }
+    }
+
+    fn tells(&self, column: &str, path: &[Step]) -> bool {
+        let Some((_, members)) = self.only.iter().find(|(name, _)| name == column) else {
+            return true;
+        };
+        match path.first() {
+            Some(Step::Key(key)) => members.iter().any(|member| member.eq_ignore_ascii_case(key)),
+            _ => Path(path.to_vec()) == Path(Vec::new()),
+        }
+    }
+}
+
+/// A name without its case and underscores.
+pub fn plain(name: &str) -> String {
+    name.chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect()
+}
