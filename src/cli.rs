@@ -16,8 +16,10 @@ use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
 
 mod convert;
+mod data;
 mod hunt;
 mod layouts;
+mod query;
 mod rules;
 mod sql;
 mod test;
@@ -43,6 +45,7 @@ enum Command {
     Test(test::Test),
     Sql(sql::Sql),
     Layouts(layouts::Layouts),
+    Query(query::Query),
 }
 
 /// What every command takes.
@@ -165,6 +168,7 @@ pub fn run() -> Status {
                 Command::Test(command) => command.run(&context).await,
                 Command::Sql(command) => command.run(&context),
                 Command::Layouts(command) => command.run(&context),
+                Command::Query(command) => command.run(&context).await,
             }
         }),
         Err(error) => Err(Error::Internal(format!("no threads: {error}"))),

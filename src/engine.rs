@@ -10,9 +10,11 @@ use datafusion::catalog::streaming::StreamingTable;
 use datafusion::config::{ConfigNonZeroUsize, Dialect};
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::{SessionConfig, SessionContext, ident, lit};
+use datafusion::scalar::ScalarValue;
 
 use crate::error::Error;
 use crate::event;
@@ -109,6 +111,35 @@ impl Resources {
         let plan = context.sql(sql).await?.create_physical_plan().await?;
         Ok(datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string())
     }
+}
+
+/// The rows of a user's SQL over `table` as `cloudtrail`, of which only records with a time in `range` are seen where
+/// one is given, and over the rows of the query `matches` as the table of that name; and their columns.
+pub async fn query(
+    resources: &Resources,
+    table: Arc<dyn TableProvider>,
+    range: Range,
+    matches: Option<&str>,
+    sql: &str,
+) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
+    let context = resources.session()?;
+    let mut records = context.read_table(table)?;
+    let time = || ident(event::EVENT_TIME);
+    let instant = |micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())));
+    if let Some(from) = range.from {
+        records = records.filter(time().gt_eq(instant(from)))?;
+    }
+    if let Some(to) = range.to {
+        records = records.filter(time().lt(instant(to)))?;
+    }
+    context.register_table("cloudtrail", records.into_view())?;
+    if let Some(matches) = matches {
+        context.register_table("matches", context.sql(matches).await?.into_view())?;
+    }
+    let only_reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let rows = context.sql_with_options(sql, only_reading).await?;
+    let schema = Arc::new(rows.schema().as_arrow().clone());
+    Ok((schema, rows.collect().await?))
 }
 
 /// Rows in memory as a table.

@@ -23,6 +23,7 @@ use crate::trail::Sieve;
 
 mod matched;
 mod raw;
+pub mod reading;
 
 use matched::Matched;
 pub use raw::{Progress, RawTrail};
@@ -123,7 +124,7 @@ impl Reach {
 }
 
 /// The records of a lake or of other Parquet, of which those outside `read` need not be.
-async fn table(resources: &Resources, data: &Data, read: Range) -> Result<Arc<dyn TableProvider>, Error> {
+pub(crate) async fn table(resources: &Resources, data: &Data, read: Range) -> Result<Arc<dyn TableProvider>, Error> {
     match data {
         Data::Lake(lake) => engine::lake_table(lake, read, resources.threads).await,
         Data::Columnar(columnar) => {

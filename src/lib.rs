@@ -22,6 +22,7 @@ pub mod sql;
 pub mod engine;
 pub mod finding;
 pub mod hunt;
+pub mod query;
 pub mod report;
 pub mod output;
 pub mod cli;

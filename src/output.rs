@@ -25,15 +25,20 @@ impl Output {
     /// Writes a result: to `file`, all or nothing, or to standard output. A reader that has gone
     /// away, as `head` does, is no error.
     pub fn result(&self, text: &str, file: Option<&Path>) -> Result<(), Error> {
+        self.bytes(text.as_bytes(), file)
+    }
+
+    /// As [`Output::result`], for what is no text.
+    pub fn bytes(&self, bytes: &[u8], file: Option<&Path>) -> Result<(), Error> {
         if let Some(path) = file {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             if path.exists() && !path.is_file() {
-                return std::fs::write(path, text).map_err(|source| written(path, source));
+                return std::fs::write(path, bytes).map_err(|source| written(path, source));
             }
-            return store::stage(path, parent, text.as_bytes())?.publish();
+            return store::stage(path, parent, bytes)?.publish();
         }
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(written(Path::new("standard output"), error))
             }

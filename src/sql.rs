@@ -61,7 +61,7 @@ macro_rules! templates {
     };
 }
 
-templates!(Sliding "sliding.sql", Dedup "dedup.sql", Tumbling "tumbling.sql");
+templates!(Sliding "sliding.sql", Dedup "dedup.sql", Tumbling "tumbling.sql", Matching "matching.sql");
 
 #[derive(askama::Template)]
 #[template(path = "dedup_anchors.sql", escape = "none")]
@@ -168,6 +168,12 @@ fn severity(rule: &Rule) -> Option<String> {
 /// lies in `read`.
 pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> {
     Query::of_rule(rule, triggers, read).render(rule.window.kind).map_err(|error| unrendered(&rule.id, &error))
+}
+
+/// The query of the records that a rule matches.
+pub fn matching(rule: &Rule) -> Result<String, Error> {
+    let query = Query::of_rule(rule, Range::default(), Range::default());
+    Matching { query }.render().map_err(|error| unrendered(&rule.id, &error))
 }
 
 /// The query that finds the bursts of several rules with the kind of window of `rule`, and but for

@@ -1,18 +1,15 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
-use indicatif::ProgressBar;
+use indicatif::HumanBytes;
 
-use super::layouts::LayoutArgs;
-use super::{Context, RuleArgs, SelectionArgs};
+use super::data::DataArgs;
+use super::{Context, RuleArgs};
 use crate::error::{Error, Status};
-use crate::hunt::{self, Data, RawTrail};
-use crate::lake::Lake;
+use crate::hunt::reading::{self, Reading};
+use crate::hunt::{self, Data};
 use crate::report::{self, Format};
-use crate::store::Location;
-use crate::tally::Tally;
 use crate::time::{self, Period, Range};
 
 /// Hunt a lake or a raw trail for the rules' findings
@@ -23,9 +20,8 @@ use crate::time::{self, Period, Range};
     after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02 --account 111122223333\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings"
 )]
 pub(super) struct Hunt {
-    /// A lake, or files, folders or quoted globs of a raw trail; on disk or s3://BUCKET/PREFIX
-    #[arg(required = true, value_name = "DATA")]
-    data: Vec<String>,
+    #[command(flatten)]
+    data: DataArgs,
     #[command(flatten)]
     rules: RuleArgs,
     /// Findings triggered at this time or later: a date or an RFC 3339 time
@@ -37,16 +33,21 @@ pub(super) struct Hunt {
     /// Findings triggered within this long before now
     #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
     last: Option<Period>,
-    #[command(flatten)]
-    selection: SelectionArgs,
-    #[command(flatten)]
-    layout: LayoutArgs,
     /// How findings are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Write the findings to this file in place of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Tell what would be read, and read nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Read nothing where it would be more objects or files than this
+    #[arg(long, value_name = "N")]
+    max_objects: Option<u64>,
+    /// Read nothing where it would be more bytes than this: 500M, 20G
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_bytes: Option<u64>,
     /// End with exit code 1 where there are findings that are alerts
     #[arg(long)]
     fail_on_findings: bool,
@@ -58,13 +59,16 @@ impl Hunt {
         let range = self.range()?;
         let (resources, _spill) = context.resources()?;
         let bar = context.output.progress(0, "hunting");
-        let data = match self.lake(context).await? {
-            Some(lake) => Data::Lake(lake),
-            None => match self.layout.columnar(context, &resources, &self.data).await? {
-                Some(columnar) => Data::Columnar(Arc::new(columnar)),
-                None => Data::Raw(Arc::new(self.raw(context, bar.clone()))),
-            },
-        };
+        let data = self.data.open(context, &resources, bar.clone()).await?;
+        if self.dry_run || self.max_objects.is_some() || self.max_bytes.is_some() {
+            let reading = reading::reading(&data, &rules, range).await?;
+            self.admit(&reading)?;
+            if self.dry_run {
+                bar.finish_and_clear();
+                context.output.result(&self.told(&reading), self.output.as_deref())?;
+                return Ok(Status::Done);
+            }
+        }
         let findings = hunt::evaluate(&resources, &data, &rules, range).await?;
         bar.finish_and_clear();
         let text = if self.rules.compares() && self.format == Format::Table {
@@ -92,27 +96,49 @@ impl Hunt {
         Ok(status)
     }
 
-    /// The lake that is to be hunted, if it is one.
-    async fn lake(&self, context: &Context) -> Result<Option<Lake>, Error> {
-        let [one] = self.data.as_slice() else {
-            return Ok(None);
-        };
-        let lake = Lake::open(&context.stores, &Location::of(one)).await?;
-        Ok(lake.exists().await?.then_some(lake))
+    /// Makes sure that no more is read than may be.
+    fn admit(&self, reading: &Reading) -> Result<(), Error> {
+        let most = [
+            ("objects", reading.objects, self.max_objects, "--max-objects"),
+            ("bytes", reading.bytes, self.max_bytes, "--max-bytes"),
+        ];
+        match most.into_iter().find(|(_, would, most, _)| most.is_some_and(|most| *would > most)) {
+            None => Ok(()),
+            Some((what, would, most, option)) => Err(Error::Usage {
+                message: format!(
+                    "the hunt would read {would} {what}, more than the {} that `{option}` allows",
+                    most.unwrap_or_default()
+                ),
+                hint: Some(
+                    "narrow it with `--from` and `--to`, `--account` or `--region`; nothing was read".to_owned(),
+                ),
+            }),
+        }
     }
 
-    fn raw(&self, context: &Context, bar: ProgressBar) -> RawTrail {
-        let progress = move |total, tally: &Tally| {
-            bar.set_length(total);
-            bar.set_position(tally.stored_bytes);
-        };
-        RawTrail::new(
-            context.stores.clone(),
-            self.data.clone(),
-            self.selection.selection(Range::default()),
-            context.in_flight(&self.data),
-            Arc::new(progress),
-        )
+    fn told(&self, reading: &Reading) -> String {
+        let requests = reading.requests;
+        match self.format {
+            Format::Table => {
+                let mut text = format!("{} objects, {}", reading.objects, HumanBytes(reading.bytes));
+                if self.data.in_s3() {
+                    text += &format!(
+                        "; about {} requests, {:.4} dollars for them at the prices of S3 Standard in us-east-1",
+                        requests.get + requests.list,
+                        requests.dollars()
+                    );
+                }
+                text + "\n"
+            }
+            _ => {
+                let mut told = serde_json::json!({ "objects": reading.objects, "bytes": reading.bytes });
+                if self.data.in_s3() {
+                    told["requests"] = serde_json::json!({ "get": requests.get, "list": requests.list });
+                    told["dollars"] = serde_json::json!(requests.dollars());
+                }
+                format!("{told}\n")
+            }
+        }
     }
 
     fn range(&self) -> Result<Range, Error> {
@@ -129,4 +155,20 @@ impl Hunt {
             _ => Ok(range),
         }
     }
+}
+
+/// Reads a size: bytes, or with one of the letters K, M, G, T.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a number of bytes, or one with K, M, G or T: 500M".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
 }

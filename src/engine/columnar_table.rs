@@ -77,6 +77,11 @@ impl Columnar {
         &self.missing
     }
 
+    /// The sizes of the files that may hold records with a time in `range`, in bytes.
+    pub fn sizes(&self, range: Range) -> Vec<u64> {
+        self.files.during(range, 1).files.iter().map(|file| file.meta.size).collect()
+    }
+
     /// The records, of which those outside `range` need not be.
     pub fn table(&self, resources: &Resources, range: Range) -> Result<Arc<dyn TableProvider>> {
         Ok(self.view(resources, range)?.0)

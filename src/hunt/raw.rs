@@ -12,7 +12,7 @@ use crate::rule::Rule;
 use crate::store::Stores;
 use crate::tally::Tally;
 use crate::time::Range;
-use crate::trail::{IN_A_LAKE, Selection, Trail};
+use crate::trail::{IN_A_LAKE, Selection, Sieve, Trail};
 
 /// Called after each object with the bytes there are to read and what has been read so far.
 pub type Progress = dyn Fn(u64, &Tally) + Send + Sync;
@@ -50,6 +50,32 @@ impl RawTrail {
         self.tally.lock().map(|tally| tally.clone()).unwrap_or_default()
     }
 
+    /// The objects that may hold events with a time in `events`.
+    pub async fn find(&self, events: Range) -> Result<Trail, Error> {
+        let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(events)).await?;
+        if trail.left_out.objects.skipped.contains_key(IN_A_LAKE) {
+            return Err(Error::Usage {
+                message: "files of a lake lie in the data".to_owned(),
+                hint: Some("name one lake by itself, by its own folder; or a raw trail without lakes".to_owned()),
+            });
+        }
+        Ok(trail)
+    }
+
+    /// One pass over the objects of `trail` that passes over what `sieve` does not admit.
+    pub fn scan(&self, trail: Trail, sieve: Sieve) -> Arc<RawScan> {
+        let total = trail.objects.iter().map(|object| object.size).sum();
+        let progress = Arc::clone(&self.progress);
+        RawScan::new(trail, sieve, self.in_flight, Arc::new(move |tally: &Tally| progress(total, tally)))
+    }
+
+    /// Keeps what a pass has read, for [`RawTrail::tally`].
+    pub fn keep_tally(&self, scan: &RawScan) {
+        if let Ok(mut tally) = self.tally.lock() {
+            *tally = scan.tally();
+        }
+    }
+
     /// The findings of `rules` whose trigger lies in `range`.
     pub(super) async fn hunt(
         &self,
@@ -60,26 +86,12 @@ impl RawTrail {
         let mut reaches: Vec<Reach> = rules.iter().map(Reach::first).collect();
         loop {
             let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);
-            let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(read)).await?;
-            if trail.left_out.objects.skipped.contains_key(IN_A_LAKE) {
-                return Err(Error::Usage {
-                    message: "files of a lake lie in the data".to_owned(),
-                    hint: Some(
-                        "hunt one lake by itself, named by its own folder; or a raw trail without lakes".to_owned(),
-                    ),
-                });
-            }
-            let total = trail.objects.iter().map(|object| object.size).sum();
-            let progress = Arc::clone(&self.progress);
-            let shown = Arc::new(move |tally: &Tally| progress(total, tally));
-            let scan = RawScan::new(trail, sieve(rules), self.in_flight, shown);
+            let scan = self.scan(self.find(read).await?, sieve(rules));
             let table =
                 engine::raw_table(&scan, resources.threads).map_err(|error| Error::query("the raw trail", error))?;
             let matched = Matched::scan(resources, table, rules, read, "the raw trail").await?;
             let outcome = matched.hunt(resources, range).await?;
-            if let Ok(mut tally) = self.tally.lock() {
-                *tally = scan.tally();
-            }
+            self.keep_tally(&scan);
             if outcome.short.is_empty() {
                 return Ok(outcome.findings);
             }

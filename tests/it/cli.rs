@@ -313,3 +313,78 @@ fn a_finding_tells_what_the_rule_asks_for() {
     assert_eq!((&anaya["unique"], &anaya["distinct"]), (&"awsRegion".into(), &2.into()));
     assert_eq!(anaya["summary"], serde_json::json!({"awsRegion": anaya["regions"]}));
 }
+
+#[test]
+fn a_query_sees_the_records_and_what_a_rule_matches() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake");
+    let lake = lake.to_str().unwrap();
+    tawny(&["convert", TRAIL, "--lake", lake]);
+    let by_name = "SELECT \"eventName\", count(DISTINCT coalesce(\"eventID\", \"contentID\")) AS n FROM cloudtrail GROUP BY 1 ORDER BY 1";
+    let twice = "SELECT count(*) AS n FROM cloudtrail a JOIN cloudtrail b USING (\"eventID\") WHERE a.\"eventName\" = 'ConsoleLogin'";
+    let matches = "SELECT \"eventID\", \"group.actor\" FROM matches ORDER BY 1";
+    for sql in [by_name, twice, matches] {
+        let run =
+            |data: &str| tawny(&["query", sql, data, "--rule", "AWS.Unsuccessful.MFA.attempt", "--format", "jsonl"]);
+        let (raw, columnar) = (run(TRAIL), run(lake));
+        assert_eq!(raw.status.code(), Some(0), "{sql}: {}", stderr(&raw));
+        if sql != twice {
+            assert_eq!(stdout(&raw), stdout(&columnar), "{sql}: {}", stderr(&columnar));
+        }
+        assert!(
+            stdout(&raw).contains("ConsoleLogin") || stdout(&raw).contains("anaya") || stdout(&raw).contains("\"n\":"),
+            "{}",
+            stdout(&raw)
+        );
+    }
+    let csv = tawny(&["query", "SELECT '=1+1' AS \"=x\", 2 AS n", lake, "--format", "csv"]);
+    assert_eq!(stdout(&csv), "'=x,n\n'=1+1,2\n", "{}", stderr(&csv));
+    let table = tawny(&["query", "SELECT chr(27) AS n", lake]);
+    assert!(stdout(&table).contains("\\u{1b}"), "{}", stdout(&table));
+    let none = tawny(&["query", "SELECT 1 AS n WHERE false", lake, "--format", "json"]);
+    assert_eq!(stdout(&none), "[]\n");
+    let file = folder.path().join("names.parquet");
+    let written = tawny(&["query", by_name, lake, "--format", "parquet", "-o", file.to_str().unwrap()]);
+    assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
+    assert!(std::fs::read(&file).unwrap().starts_with(b"PAR1"));
+    for (sql, said) in [
+        ("SELECT nothing FROM cloudtrail", "nothing"),
+        ("CREATE TABLE x AS SELECT 1", "DDL"),
+        ("COPY cloudtrail TO 'never.csv'", "DML"),
+    ] {
+        let refused = tawny(&["query", sql, lake]);
+        assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(said), "{}", stderr(&refused));
+    }
+    let ranged = "SELECT count(*) AS n FROM cloudtrail";
+    let of = |arguments: &[&str]| stdout(&tawny(&[&["query", ranged, lake, "--format", "csv"], arguments].concat()));
+    let count = |text: String| text.lines().nth(1).unwrap().parse::<u32>().unwrap();
+    let (before, after) = (count(of(&["--to", "2026-09-02"])), count(of(&["--from", "2026-09-02"])));
+    assert!(before > 0 && after > 0 && before + after <= count(of(&[])), "{before} and {after}");
+}
+
+#[test]
+fn what_a_hunt_would_read_is_told_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake");
+    let lake = lake.to_str().unwrap();
+    tawny(&["convert", TRAIL, "--lake", lake]);
+    let told = |arguments: &[&str]| -> serde_json::Value {
+        let output = tawny(&[&["hunt", "--dry-run", "--format", "json"], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    let (whole, none) = (told(&[TRAIL]), told(&[lake, "--from", "2030-01-01"]));
+    assert_eq!((whole["objects"].as_u64(), none["objects"].as_u64()), (Some(8), Some(0)), "{whole} {none}");
+    assert!(told(&[lake])["bytes"].as_u64().unwrap() > 0);
+    for (limit, code) in [
+        (["--max-objects", "7"], 2),
+        (["--max-bytes", "1K"], 2),
+        (["--max-objects", "8"], 0),
+        (["--max-bytes", "1G"], 0),
+    ] {
+        let output = tawny(&["hunt", TRAIL, limit[0], limit[1]]);
+        assert_eq!(output.status.code(), Some(code), "{limit:?}: {}", stderr(&output));
+        assert_eq!(stderr(&output).contains("nothing was read"), code == 2, "{}", stderr(&output));
+    }
+}

@@ -1,0 +1,3 @@
+WITH {% include "matches.sql" %}
+SELECT * EXCLUDE (previous_id)
+FROM matches

@@ -1,0 +1,57 @@
+use std::sync::Arc;
+
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::layouts::LayoutArgs;
+use super::{Context, SelectionArgs};
+use crate::engine::Resources;
+use crate::error::Error;
+use crate::hunt::{Data, RawTrail};
+use crate::lake::Lake;
+use crate::store::Location;
+use crate::tally::Tally;
+use crate::time::Range;
+
+/// What is read.
+#[derive(Debug, Args)]
+pub(super) struct DataArgs {
+    /// A lake, Parquet of another tool, or files, folders or quoted globs of a raw trail; on disk or s3://BUCKET/PREFIX
+    #[arg(required = true, value_name = "DATA")]
+    data: Vec<String>,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
+    layout: LayoutArgs,
+}
+
+impl DataArgs {
+    /// Whether any of it lies in S3.
+    pub(super) fn in_s3(&self) -> bool {
+        self.data.iter().any(|source| matches!(Location::of(source), Location::S3 { .. }))
+    }
+
+    /// The data; `bar` shows how much of a raw trail has been read.
+    pub(super) async fn open(&self, context: &Context, resources: &Resources, bar: ProgressBar) -> Result<Data, Error> {
+        if let [one] = self.data.as_slice() {
+            let lake = Lake::open(&context.stores, &Location::of(one)).await?;
+            if lake.exists().await? {
+                return Ok(Data::Lake(lake));
+            }
+        }
+        if let Some(columnar) = self.layout.columnar(context, resources, &self.data).await? {
+            return Ok(Data::Columnar(Arc::new(columnar)));
+        }
+        let progress = move |total, tally: &Tally| {
+            bar.set_length(total);
+            bar.set_position(tally.stored_bytes);
+        };
+        Ok(Data::Raw(Arc::new(RawTrail::new(
+            context.stores.clone(),
+            self.data.clone(),
+            self.selection.selection(Range::default()),
+            context.in_flight(&self.data),
+            Arc::new(progress),
+        ))))
+    }
+}

@@ -1,0 +1,72 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Context;
+use super::data::DataArgs;
+use crate::error::{Error, Status};
+use crate::hunt::Data;
+use crate::query;
+use crate::report::table::{self, RowFormat};
+use crate::rule::catalog;
+use crate::time::{self, Range};
+
+/// Run your own SQL over a lake, Parquet of another tool or a raw trail
+///
+/// The records are the table `cloudtrail`, with CloudTrail's names as they are (in double quotes) and JSON as text;
+/// with `--rule`, what the rule matches is the table `matches`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tawny query 'SELECT \"eventName\", count(*) FROM cloudtrail GROUP BY 1 ORDER BY 2 DESC LIMIT 10' lake/\n  tawny query 'SELECT * FROM matches' lake/ --rule AWS.Unsuccessful.MFA.attempt --format csv\n  tawny query \"SELECT text_at(\\\"requestParameters\\\", 'bucketName') AS bucket FROM cloudtrail\" s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02"
+)]
+pub(super) struct Query {
+    /// One SELECT
+    sql: String,
+    #[command(flatten)]
+    data: DataArgs,
+    /// The id of the rule whose matches are the table `matches`
+    #[arg(long, value_name = "ID")]
+    rule: Option<String>,
+    /// Where to look for the rule: rule files or folders [default: the rules that come with tawny]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    rules: Vec<PathBuf>,
+    /// Records of this time or later
+    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
+    from: Option<i64>,
+    /// Records before this time
+    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
+    to: Option<i64>,
+    /// How rows are written
+    #[arg(long, value_enum, default_value_t)]
+    format: RowFormat,
+    /// Write the rows to this file in place of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl Query {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        if self.format == RowFormat::Parquet && self.output.is_none() {
+            return Err(Error::usage("`--format parquet` needs a file: give `--output`"));
+        }
+        let rule = match &self.rule {
+            None => None,
+            Some(id) => Some(catalog::named(&catalog::all(&self.rules)?, id)?.rule.clone()),
+        };
+        let range = Range { from: self.from, to: self.to };
+        let (resources, _spill) = context.resources()?;
+        let bar = context.output.progress(0, "reading");
+        let data = self.data.open(context, &resources, bar.clone()).await?;
+        let (schema, batches) = query::run(&resources, &data, rule.as_ref(), range, &self.sql).await?;
+        bar.finish_and_clear();
+        context.output.bytes(&table::written(&schema, &batches, self.format)?, self.output.as_deref())?;
+        if let Data::Raw(trail) = &data {
+            let tally = trail.tally();
+            context.output.tally(&tally, "read");
+            if tally.is_incomplete() {
+                return Ok(Status::Incomplete);
+            }
+        }
+        Ok(Status::Done)
+    }
+}
