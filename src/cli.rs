@@ -18,6 +18,7 @@ use crate::trail::Selection;
 mod convert;
 mod data;
 mod hunt;
+mod inspect;
 mod layouts;
 mod query;
 mod rules;
@@ -45,6 +46,7 @@ enum Command {
     Test(test::Test),
     Sql(sql::Sql),
     Layouts(layouts::Layouts),
+    Inspect(inspect::Inspect),
     Query(query::Query),
 }
 
@@ -168,6 +170,7 @@ pub fn run() -> Status {
                 Command::Test(command) => command.run(&context).await,
                 Command::Sql(command) => command.run(&context),
                 Command::Layouts(command) => command.run(&context),
+                Command::Inspect(command) => command.run(&context).await,
                 Command::Query(command) => command.run(&context).await,
             }
         }),

@@ -23,6 +23,7 @@ pub mod engine;
 pub mod finding;
 pub mod hunt;
 pub mod query;
+pub mod inspect;
 pub mod report;
 pub mod output;
 pub mod cli;

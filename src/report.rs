@@ -7,6 +7,7 @@ use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use crate::error::Error;
 use crate::finding::{Finding, NO_VALUE};
 
+pub mod inspection;
 pub mod table;
 pub mod windows;
 

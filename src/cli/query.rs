@@ -62,7 +62,7 @@ impl Query {
         context.output.bytes(&table::written(&schema, &batches, self.format)?, self.output.as_deref())?;
         if let Data::Raw(trail) = &data {
             let tally = trail.tally();
-            context.output.tally(&tally, "read");
+            context.output.tally(&tally, "queried");
             if tally.is_incomplete() {
                 return Ok(Status::Incomplete);
             }

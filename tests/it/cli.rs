@@ -388,3 +388,47 @@ fn what_a_hunt_would_read_is_told_before() {
         assert_eq!(stderr(&output).contains("nothing was read"), code == 2, "{}", stderr(&output));
     }
 }
+
+#[test]
+fn an_inspection_tells_what_there_is_and_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake");
+    let lake = lake.to_str().unwrap();
+    tawny(&["convert", TRAIL, "--lake", lake]);
+    let told = |arguments: &[&str]| -> serde_json::Value {
+        let output = tawny(&[&["inspect", "--format", "json"], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    let (raw, columnar) = (told(&[TRAIL]), told(&[lake]));
+    assert_eq!(
+        (&raw["layout"], &raw["objects"], &raw["records"]),
+        (&"raw".into(), &8.into(), &serde_json::Value::Null),
+        "{raw}"
+    );
+    assert_eq!(raw["skipped"], serde_json::json!({"CloudTrail-Digest": 1}), "{raw}");
+    assert_eq!((&columnar["layout"], &columnar["records"]), (&"native".into(), &35.into()), "{columnar}");
+    assert_eq!(columnar["accounts"], serde_json::json!(["111122223333", "444455556666"]), "{columnar}");
+    for inspection in [&raw, &columnar] {
+        for gap in inspection["gaps"].as_array().unwrap() {
+            assert!(gap["hours"].as_u64().unwrap() > 0 && gap["from"].as_str() < gap["to"].as_str(), "{gap}");
+        }
+        assert!(inspection["first"].as_str() < inspection["last"].as_str());
+    }
+    let hours: Vec<u32> = (0..6).filter(|hour| ![2, 3].contains(hour)).collect();
+    let gappy = folder.path().join("gappy");
+    std::fs::create_dir(&gappy).unwrap();
+    for hour in hours {
+        let name = format!("111122223333_CloudTrail_eu-west-1_20260901T{hour:02}05Z_abcdefghijklmnop.json");
+        std::fs::write(gappy.join(name), "{\"Records\":[]}").unwrap();
+    }
+    let gaps = told(&[gappy.to_str().unwrap()])["gaps"].clone();
+    let expected = serde_json::json!([{"account": "111122223333", "region": "eu-west-1", "from": "2026-09-01T02:00:00Z", "to": "2026-09-01T04:00:00Z", "hours": 2}]);
+    assert_eq!(gaps, expected);
+    let table = tawny(&["inspect", gappy.to_str().unwrap()]);
+    assert!(
+        stdout(&table).contains("first delivery") && stdout(&table).contains("2026-09-01T02:00:00Z"),
+        "{}",
+        stdout(&table)
+    );
+}

@@ -1,0 +1,61 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Context;
+use super::data::DataArgs;
+use crate::error::{Error, Status};
+use crate::inspect;
+use crate::report::inspection;
+use crate::time::{self, Range};
+
+/// Look at data before hunting: how much, of whom, from when to when, and the gaps between
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tawny inspect trail/\n  tawny inspect s3://logs/AWSLogs --from 2026-09-01 --format json\n\nOf a raw trail nothing is read: what is told comes from its keys."
+)]
+pub(super) struct Inspect {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Only what may lie at this time or later
+    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
+    from: Option<i64>,
+    /// Only what may lie before this time
+    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
+    to: Option<i64>,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t)]
+    format: InspectFormat,
+    /// Write it to this file in place of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// How an inspection is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum InspectFormat {
+    /// Tables for people.
+    #[default]
+    Table,
+    /// One JSON object.
+    Json,
+}
+
+impl Inspect {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        let (resources, _spill) = context.resources()?;
+        let bar = context.output.progress(0, "looking");
+        let data = self.data.open(context, &resources, bar.clone()).await?;
+        let found = inspect::inspect(&resources, &data, Range { from: self.from, to: self.to }).await?;
+        bar.finish_and_clear();
+        let text = match self.format {
+            InspectFormat::Table => inspection::table(&found),
+            InspectFormat::Json => {
+                let text = serde_json::to_string_pretty(&found);
+                text.map_err(|error| Error::Internal(format!("an inspection as JSON: {error}")))? + "\n"
+            }
+        };
+        context.output.result(&text, self.output.as_deref())?;
+        Ok(if found.faults.is_empty() { Status::Done } else { Status::Incomplete })
+    }
+}

@@ -1,0 +1,192 @@
+//! A look at data before they are hunted: how much there is, of whom, from when to when, and what is missing between.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use serde::Serialize;
+
+use crate::engine::Resources;
+use crate::error::{Error, Fault};
+use crate::hunt::Data;
+use crate::query;
+use crate::store::Object;
+use crate::time::{self, DAY, Range};
+
+const HOUR: i64 = DAY / 24;
+
+/// What data hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// `native` for a lake of this program, `raw`, or the layout of another tool.
+    pub layout: String,
+    /// Objects of a raw trail, or Parquet files.
+    pub objects: u64,
+    /// Their sizes together.
+    pub bytes: u64,
+    /// The records in them; not known of a raw trail without reading it.
+    pub records: Option<u64>,
+    /// Records without a time that can be read.
+    pub without_time: Option<u64>,
+    /// The earliest time of an event; of a raw trail, the first hour in which an object was delivered.
+    pub first: Option<String>,
+    /// The latest time, or the last hour, likewise.
+    pub last: Option<String>,
+    /// The accounts, in order.
+    pub accounts: BTreeSet<String>,
+    /// The regions, in order.
+    pub regions: BTreeSet<String>,
+    /// Days with anything, UTC.
+    pub days: u64,
+    /// Hours without anything of an account and region, between hours that have something.
+    pub gaps: Vec<Gap>,
+    /// What is no CloudTrail record, by kind.
+    pub skipped: BTreeMap<String, u64>,
+    /// What cannot be read.
+    pub faults: Vec<Fault>,
+}
+
+/// A run of hours without anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    /// The account.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// The first hour of the gap.
+    pub from: String,
+    /// The hour in which there is something again.
+    pub to: String,
+    /// How many hours it is long.
+    pub hours: u64,
+}
+
+/// Inspects `data`, as far as it lies in `range`.
+pub async fn inspect(resources: &Resources, data: &Data, range: Range) -> Result<Inspection, Error> {
+    let mut hours = Hours::default();
+    let mut inspection = Inspection::default();
+    match data {
+        Data::Raw(trail) => {
+            let found = trail.find(range).await?;
+            "raw".clone_into(&mut inspection.layout);
+            inspection.objects = found.objects.len() as u64;
+            inspection.bytes = found.objects.iter().map(|object| object.size).sum();
+            inspection.skipped = found.left_out.objects.skipped;
+            inspection.faults = found.left_out.faults;
+            for (account, region, hour) in found.objects.iter().filter_map(delivered) {
+                hours.add(Some(account), Some(region), hour);
+            }
+            inspection.first = hours.first().map(time::rfc3339);
+            inspection.last = hours.last().map(time::rfc3339);
+        }
+        data => {
+            let sizes: Vec<u64> = match data {
+                Data::Lake(lake) => lake.files(range).await?.into_iter().map(|file| file.bytes).collect(),
+                Data::Columnar(columnar) => columnar.sizes(range),
+                Data::Raw(_) | Data::Memory(_) => Vec::new(),
+            };
+            inspection.layout = match data {
+                Data::Columnar(columnar) => columnar.layout().name.clone(),
+                _ => "native".to_owned(),
+            };
+            inspection.objects = sizes.len() as u64;
+            inspection.bytes = sizes.into_iter().sum();
+            let (_, batches) = query::run(resources, data, None, range, BY_HOUR).await?;
+            let (mut records, mut without_time, mut ends) = (0, 0, Vec::new());
+            for batch in &batches {
+                records += numbers(batch, 5).sum::<u64>();
+                let times = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
+                let text = |column: usize, row: usize| {
+                    let texts = batch.column(column).as_string::<i32>();
+                    texts.is_valid(row).then(|| texts.value(row))
+                };
+                for (row, count) in numbers(batch, 5).enumerate() {
+                    if times(2).is_null(row) {
+                        without_time += count;
+                    } else {
+                        hours.add(text(0, row), text(1, row), times(2).value(row));
+                        ends.extend([times(3).value(row), times(4).value(row)]);
+                    }
+                }
+            }
+            (inspection.records, inspection.without_time) = (Some(records), Some(without_time));
+            inspection.first = ends.iter().min().copied().map(time::rfc3339);
+            inspection.last = ends.iter().max().copied().map(time::rfc3339);
+        }
+    }
+    hours.tell(&mut inspection);
+    Ok(inspection)
+}
+
+/// The records of each account, region and hour.
+const BY_HOUR: &str = r#"
+SELECT
+  coalesce("recipientAccountId", "userIdentity.accountId") AS account,
+  "awsRegion" AS region,
+  date_trunc('hour', "eventTime") AS hour,
+  min("eventTime") AS first,
+  max("eventTime") AS last,
+  count(*) AS records
+FROM cloudtrail
+GROUP BY 1, 2, 3
+"#;
+
+fn numbers(batch: &RecordBatch, column: usize) -> impl Iterator<Item = u64> + '_ {
+    batch
+        .column(column)
+        .as_primitive::<Int64Type>()
+        .values()
+        .iter()
+        .map(|number| u64::try_from(*number).unwrap_or_default())
+}
+
+/// Account, region and hour of delivery of an object, by its name as CloudTrail writes it.
+fn delivered(object: &Object) -> Option<(&str, &str, i64)> {
+    let mut parts = object.path.file_name()?.to_str()?.split('_');
+    let (account, _, region, stamp) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (date, clock) = stamp.split_once('T')?;
+    let is_stamp = date.len() == 8 && clock.len() >= 2 && date.bytes().all(|byte| byte.is_ascii_digit());
+    let text = is_stamp.then(|| {
+        format!("{}-{}-{}T{}:00:00Z", &date[..4], &date[4..6], &date[6..], clock.get(..2).unwrap_or_default())
+    })?;
+    Some((account, region, time::parse_instant(&text).ok()?))
+}
+
+/// The hours in which there is something, by account and region.
+#[derive(Default)]
+struct Hours {
+    by_place: BTreeMap<(String, String), BTreeSet<i64>>,
+}
+
+impl Hours {
+    fn add(&mut self, account: Option<&str>, region: Option<&str>, hour: i64) {
+        let place = (account.unwrap_or_default().to_owned(), region.unwrap_or_default().to_owned());
+        self.by_place.entry(place).or_default().insert(hour);
+    }
+
+    fn first(&self) -> Option<i64> {
+        self.by_place.values().filter_map(|hours| hours.first().copied()).min()
+    }
+
+    fn last(&self) -> Option<i64> {
+        self.by_place.values().filter_map(|hours| hours.last().copied()).max()
+    }
+
+    fn tell(&self, inspection: &mut Inspection) {
+        let days: BTreeSet<i64> = self.by_place.values().flatten().map(|hour| hour.div_euclid(DAY)).collect();
+        inspection.days = days.len() as u64;
+        for ((account, region), hours) in &self.by_place {
+            inspection.accounts.extend((!account.is_empty()).then(|| account.clone()));
+            inspection.regions.extend((!region.is_empty()).then(|| region.clone()));
+            let ends = hours.iter().zip(hours.iter().skip(1));
+            let gaps = ends.filter(|(before, after)| **after - **before > HOUR);
+            inspection.gaps.extend(gaps.map(|(before, after)| Gap {
+                account: account.clone(),
+                region: region.clone(),
+                from: time::rfc3339(before + HOUR),
+                to: time::rfc3339(*after),
+                hours: u64::try_from((after - before) / HOUR - 1).unwrap_or_default(),
+            }));
+        }
+    }
+}

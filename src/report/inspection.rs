@@ -1,0 +1,49 @@
+//! What data hold, as text.
+
+use super::rows;
+use crate::inspect::Inspection;
+
+/// Gaps that are shown.
+const SHOWN_GAPS: usize = 20;
+/// Accounts and regions that are shown.
+const SHOWN_NAMES: usize = 8;
+
+/// An inspection as a table for people.
+pub fn table(inspection: &Inspection) -> String {
+    let names = |names: &std::collections::BTreeSet<String>| {
+        let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
+        let rest = names.len().saturating_sub(SHOWN_NAMES);
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        format!("{}: {}{more}", names.len(), shown.join(", "))
+    };
+    let known = |number: Option<u64>| number.map_or_else(|| "not known without reading".to_owned(), |n| n.to_string());
+    let (first, last) =
+        if inspection.layout == "raw" { ("first delivery", "last delivery") } else { ("first event", "last event") };
+    let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "none".to_owned());
+    let mut lines = vec![
+        ("layout".to_owned(), inspection.layout.clone()),
+        ("objects".to_owned(), inspection.objects.to_string()),
+        ("bytes".to_owned(), inspection.bytes.to_string()),
+        ("records".to_owned(), known(inspection.records)),
+        (first.to_owned(), time(&inspection.first)),
+        (last.to_owned(), time(&inspection.last)),
+        ("accounts".to_owned(), names(&inspection.accounts)),
+        ("regions".to_owned(), names(&inspection.regions)),
+        ("days".to_owned(), inspection.days.to_string()),
+        ("gaps".to_owned(), inspection.gaps.len().to_string()),
+    ];
+    lines.extend(inspection.without_time.filter(|n| *n > 0).map(|n| ("without a time".to_owned(), n.to_string())));
+    lines.extend(inspection.skipped.iter().map(|(kind, number)| (format!("skipped: {kind}"), number.to_string())));
+    lines.extend(inspection.faults.iter().map(|fault| ("cannot be read".to_owned(), fault.to_string())));
+    let mut text = rows(&["", ""], lines.into_iter().map(|(what, value)| vec![what, value]));
+    if !inspection.gaps.is_empty() {
+        let gaps = inspection.gaps.iter().take(SHOWN_GAPS).map(|gap| {
+            vec![gap.account.clone(), gap.region.clone(), gap.from.clone(), gap.to.clone(), gap.hours.to_string()]
+        });
+        text += &rows(&["gap of account", "region", "from", "to", "hours"], gaps);
+        if inspection.gaps.len() > SHOWN_GAPS {
+            text += &format!("and {} more gaps; `--format json` has all\n", inspection.gaps.len() - SHOWN_GAPS);
+        }
+    }
+    text
+}
