@@ -73,30 +73,25 @@ struct Shared {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "S3")]
 struct S3Args {
-    /// URL of a store other than AWS's own [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile's]
-    #[arg(long, global = true, value_name = "URL")]
-    s3_endpoint: Option<String>,
+    /// URL of a store other than AWS's own [default: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile's]
+    #[arg(long = "s3-endpoint", id = "s3_endpoint", global = true, value_name = "URL")]
+    endpoint: Option<String>,
     /// Region of the buckets [default: asked of AWS]
-    #[arg(long, global = true, value_name = "REGION")]
-    s3_region: Option<String>,
+    #[arg(long = "s3-region", id = "s3_region", global = true, value_name = "REGION")]
+    region: Option<String>,
     /// Do not sign requests, for public buckets
-    #[arg(long, global = true)]
-    s3_anonymous: bool,
+    #[arg(long = "s3-anonymous", id = "s3_anonymous", global = true)]
+    anonymous: bool,
     /// Pay for the requests to buckets whose reader pays
-    #[arg(long, global = true)]
-    s3_requester_pays: bool,
+    #[arg(long = "s3-requester-pays", id = "s3_requester_pays", global = true)]
+    requester_pays: bool,
 }
 
 impl S3Args {
     fn access(self) -> Access {
         #[expect(clippy::disallowed_methods, reason = "a setting of AWS's own tools, taken as an argument is")]
-        let endpoint = self.s3_endpoint.or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok());
-        Access {
-            endpoint,
-            region: self.s3_region,
-            anonymous: self.s3_anonymous,
-            requester_pays: self.s3_requester_pays,
-        }
+        let endpoint = self.endpoint.or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok());
+        Access { endpoint, region: self.region, anonymous: self.anonymous, requester_pays: self.requester_pays }
     }
 }
 

@@ -71,7 +71,7 @@ pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range:
                 findings.extend(in_table(resources, data, rule, range, Reach::first(rule).further()).await?);
             }
         }
-        (Data::Raw(trail), rules) => findings.extend(trail.hunt(resources, rules, range).await?),
+        (Data::Raw(trail), rules) => findings.extend(Box::pin(trail.hunt(resources, rules, range)).await?),
         (Data::Memory(batches), rules) => {
             let failed = |error| Error::query("records in memory", error);
             let table = engine::memory_table(event::schema(), batches.clone()).map_err(failed)?;

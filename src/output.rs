@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::report::printable;
 use crate::store;
 use crate::tally::{Count, Tally};
@@ -98,12 +98,16 @@ impl Output {
                 self.talk(&format!("note: {count} {what}"));
             }
         }
-        for fault in tally.faults.iter().take(SHOWN_FAULTS) {
+        self.faults(&tally.faults, tally.objects.rejected + tally.records.rejected);
+    }
+
+    /// Tells the first of `count` faults.
+    pub fn faults(&self, faults: &[Fault], count: u64) {
+        for fault in faults.iter().take(SHOWN_FAULTS) {
             self.warn(&format!("rejected: {}", printable(&fault.to_string())));
         }
-        let faults = tally.objects.rejected + tally.records.rejected;
-        if faults > SHOWN_FAULTS as u64 {
-            self.warn(&format!("rejected: and {} more", faults - SHOWN_FAULTS as u64));
+        if count > SHOWN_FAULTS as u64 {
+            self.warn(&format!("rejected: and {} more", count - SHOWN_FAULTS as u64));
         }
     }
 }

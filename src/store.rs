@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::execution::object_store::ObjectStoreUrl;
+use futures::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use sha2::{Digest as _, Sha256};
@@ -136,7 +137,7 @@ impl Stores {
     /// What lies directly in the folder `prefix` of a bucket.
     pub async fn list_folder(&self, bucket: &str, prefix: &str) -> Result<Listing, Error> {
         let store = self.bucket(bucket).await?;
-        let failed = |error| fault::store("list", bucket, prefix, error);
+        let failed = |error| fault::store("list", bucket, prefix, &error);
         let key = key(prefix).map_err(failed)?;
         let listed = store.list_with_delimiter(Some(&key)).await.map_err(failed)?;
         Ok(Listing {
@@ -147,17 +148,35 @@ impl Stores {
 
     /// All that lies below the folder `prefix` of a bucket.
     pub async fn list_all(&self, bucket: &str, prefix: &str) -> Result<Vec<Object>, Error> {
-        use futures::TryStreamExt as _;
         let store = self.bucket(bucket).await?;
-        let failed = |error| fault::store("list", bucket, prefix, error);
+        let failed = |error| fault::store("list", bucket, prefix, &error);
         let key = key(prefix).map_err(failed)?;
         store.list(Some(&key)).map_ok(|meta| object(bucket, meta)).try_collect().await.map_err(failed)
+    }
+
+    /// The first object below the folder `prefix` of a bucket that `admits`; no more keys are listed than it takes.
+    pub async fn first_below(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        admits: &(dyn Fn(&Object) -> bool + Sync),
+    ) -> Result<Option<Object>, Error> {
+        let store = self.bucket(bucket).await?;
+        let failed = |error| fault::store("list", bucket, prefix, &error);
+        let mut listed = store.list(Some(&key(prefix).map_err(failed)?));
+        while let Some(meta) = listed.try_next().await.map_err(failed)? {
+            let object = object(bucket, meta);
+            if admits(&object) {
+                return Ok(Some(object));
+            }
+        }
+        Ok(None)
     }
 
     /// The object at `key` of a bucket; `None` where there is none.
     pub async fn object(&self, bucket: &str, name: &str) -> Result<Option<Object>, Error> {
         let store = self.bucket(bucket).await?;
-        let failed = |error| fault::store("find", bucket, name, error);
+        let failed = |error| fault::store("find", bucket, name, &error);
         match store.head(&key(name).map_err(failed)?).await {
             Ok(meta) => Ok(Some(object(bucket, meta))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),

@@ -71,18 +71,30 @@ impl Trail {
 /// The Parquet files that `sources` name, where they are such; hidden folders and files are left out.
 pub async fn parquet_files(stores: &Stores, sources: &[String]) -> Result<Option<Vec<Object>>, Error> {
     for source in sources {
-        if !listing::any(stores, source).await?.is_some_and(|object| is_parquet(&object.path)) {
+        if !listing::first(stores, source).await?.is_some_and(|object| is_parquet(&object.path)) {
             return Ok(None);
         }
     }
     let mut objects = Vec::new();
     for source in sources {
         let found = listing::find(stores, source, &Selection::default()).await?.objects;
+        let mut lakes = Lakes::among(&found);
+        if found.iter().any(|object| lakes.hold(&object.real)) {
+            return Err(in_a_lake());
+        }
         objects.extend(found.into_iter().filter(|object| is_parquet(&object.path) && !is_hidden(&object.path, source)));
     }
     objects.sort();
     objects.dedup();
     Ok(Some(objects))
+}
+
+/// That data are named which a lake's ledger must tell of.
+pub fn in_a_lake() -> Error {
+    Error::Usage {
+        message: "files of a lake lie in the data".to_owned(),
+        hint: Some("name one lake by itself, by its own folder; or a raw trail without lakes".to_owned()),
+    }
 }
 
 /// Whether a folder or file below `source` is one that tools keep for themselves.

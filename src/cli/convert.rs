@@ -16,10 +16,10 @@ use crate::trail::Trail;
     after_help = "Examples:\n  tawny convert trail/ --lake lake/\n  tawny convert s3://logs/AWSLogs --from 2026-09-01 --lake s3://lake/cloudtrail\n  tawny convert 'logs/AWSLogs/*/CloudTrail/**/*.json.gz' --lake lake/"
 )]
 pub(super) struct Convert {
-    /// Files, folders or quoted globs of CloudTrail as AWS delivers it; on disk or s3://BUCKET/PREFIX
+    /// Files, folders or quoted globs of CloudTrail as AWS delivers it; on disk or `s3://BUCKET/PREFIX`
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
-    /// The lake's folder; made where there is none; on disk or s3://BUCKET/PREFIX
+    /// The lake's folder; made where there is none; on disk or `s3://BUCKET/PREFIX`
     #[arg(long, value_name = "DIR")]
     lake: String,
     /// Only objects that may hold events of this time or later, by their keys

@@ -16,7 +16,7 @@ use crate::time::Range;
 /// What is read.
 #[derive(Debug, Args)]
 pub(super) struct DataArgs {
-    /// A lake, Parquet of another tool, or files, folders or quoted globs of a raw trail; on disk or s3://BUCKET/PREFIX
+    /// A lake, Parquet of another tool, or files, folders or quoted globs of a raw trail; on disk or `s3://BUCKET/PREFIX`
     #[arg(required = true, value_name = "DATA")]
     data: Vec<String>,
     #[command(flatten)]
@@ -53,5 +53,22 @@ impl DataArgs {
             context.in_flight(&self.data),
             Arc::new(progress),
         ))))
+    }
+
+    /// Tells what was read of data and what could not be; whether all could.
+    pub(super) fn tell(context: &Context, data: &Data, used: &str) -> bool {
+        match data {
+            Data::Raw(trail) => {
+                let tally = trail.tally();
+                context.output.tally(&tally, used);
+                !tally.is_incomplete()
+            }
+            Data::Columnar(columnar) => {
+                let faults = columnar.faults();
+                context.output.faults(faults, faults.len() as u64);
+                faults.is_empty()
+            }
+            Data::Lake(_) | Data::Memory(_) => true,
+        }
     }
 }

@@ -81,15 +81,12 @@ impl Hunt {
         if self.fail_on_findings && findings.iter().any(|finding| finding.alert) {
             status = Status::Findings;
         }
-        if let Data::Raw(trail) = &data {
-            let tally = trail.tally();
-            context.output.tally(&tally, "hunted");
-            if tally.objects.read == 0 {
-                context.output.warn("warning: no objects were found");
-            }
-            if tally.is_incomplete() || tally.objects.read == 0 {
-                status = Status::Incomplete;
-            }
+        if !DataArgs::tell(context, &data, "hunted") {
+            status = Status::Incomplete;
+        }
+        if matches!(&data, Data::Raw(trail) if trail.tally().objects.read == 0) {
+            context.output.warn("warning: no objects were found");
+            status = Status::Incomplete;
         }
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         context.output.talk(&format!("{} findings of {} rules", findings.len(), ids.len()));
@@ -118,27 +115,24 @@ impl Hunt {
 
     fn told(&self, reading: &Reading) -> String {
         let requests = reading.requests;
-        match self.format {
-            Format::Table => {
-                let mut text = format!("{} objects, {}", reading.objects, HumanBytes(reading.bytes));
-                if self.data.in_s3() {
-                    text += &format!(
-                        "; about {} requests, {:.4} dollars for them at the prices of S3 Standard in us-east-1",
-                        requests.get + requests.list,
-                        requests.dollars()
-                    );
-                }
-                text + "\n"
-            }
-            _ => {
-                let mut told = serde_json::json!({ "objects": reading.objects, "bytes": reading.bytes });
-                if self.data.in_s3() {
-                    told["requests"] = serde_json::json!({ "get": requests.get, "list": requests.list });
-                    told["dollars"] = serde_json::json!(requests.dollars());
-                }
-                format!("{told}\n")
-            }
+        if self.format == Format::Table {
+            let requests = if self.data.in_s3() {
+                format!(
+                    "; about {} requests, {:.4} dollars for them at the prices of S3 Standard in us-east-1",
+                    requests.get + requests.list,
+                    requests.dollars()
+                )
+            } else {
+                String::new()
+            };
+            return format!("{} objects, {}{requests}\n", reading.objects, HumanBytes(reading.bytes));
         }
+        let mut told = serde_json::json!({ "objects": reading.objects, "bytes": reading.bytes });
+        if self.data.in_s3() {
+            told["requests"] = serde_json::json!({ "get": requests.get, "list": requests.list });
+            told["dollars"] = serde_json::json!(requests.dollars());
+        }
+        format!("{told}\n")
     }
 
     fn range(&self) -> Result<Range, Error> {

@@ -8,6 +8,7 @@ use crate::engine::columnar_table::Columnar;
 use crate::error::{Error, Status};
 use crate::event;
 use crate::layout::{self, TableLayout};
+use crate::report;
 use crate::store;
 use crate::trail;
 
@@ -22,26 +23,23 @@ pub(super) struct Layouts {
 impl Layouts {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
         let known = layout::shipped()?;
-        let mut text = String::new();
-        match &self.name {
+        let text = match &self.name {
             None => {
-                for layout in &known {
-                    text += &format!("{:<14} {}\n", layout.name, layout.title);
-                }
-                text += "raw            CloudTrail as AWS delivers it: JSON, gzipped or not\n";
+                let raw = vec!["raw".to_owned(), "CloudTrail as AWS delivers it: JSON, gzipped or not".to_owned()];
+                let known = known.into_iter().map(|layout| vec![layout.name, layout.title]);
+                report::rows(&["layout", "what it is"], known.chain([raw]))
             }
             Some(name) => {
                 let layout = named(known, name)?;
-                text +=
-                    &format!("{}: {}\nknown by the columns {}\n", layout.name, layout.title, layout.told_by.join(", "));
-                for field in event::schema().fields() {
-                    let told = layout
-                        .sql(field.name())
-                        .map_or_else(|| "the column of this name".to_owned(), |sql| sql.join(", else "));
-                    text += &format!("{:<52} {told}\n", field.name());
-                }
+                let told = |column: &str| match layout.sql(column) {
+                    Some(sql) => sql.join(", else "),
+                    None => "the column of this name, whatever its case and underscores".to_owned(),
+                };
+                let schema = event::schema();
+                let columns = schema.fields().iter().map(|field| vec![field.name().clone(), told(field.name())]);
+                report::rows(&["column", "where the layout has it"], columns)
             }
-        }
+        };
         context.output.result(&text, None)?;
         Ok(Status::Done)
     }

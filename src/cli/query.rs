@@ -5,7 +5,6 @@ use clap::Args;
 use super::Context;
 use super::data::DataArgs;
 use crate::error::{Error, Status};
-use crate::hunt::Data;
 use crate::query;
 use crate::report::table::{self, RowFormat};
 use crate::rule::catalog;
@@ -60,13 +59,6 @@ impl Query {
         let (schema, batches) = query::run(&resources, &data, rule.as_ref(), range, &self.sql).await?;
         bar.finish_and_clear();
         context.output.bytes(&table::written(&schema, &batches, self.format)?, self.output.as_deref())?;
-        if let Data::Raw(trail) = &data {
-            let tally = trail.tally();
-            context.output.tally(&tally, "queried");
-            if tally.is_incomplete() {
-                return Ok(Status::Incomplete);
-            }
-        }
-        Ok(Status::Done)
+        Ok(if DataArgs::tell(context, &data, "queried") { Status::Done } else { Status::Incomplete })
     }
 }

@@ -23,10 +23,12 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{Expr, SessionContext, ident};
 use datafusion::scalar::ScalarValue;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
 use super::Resources;
-use crate::error::Error;
+use super::functions::not_text;
+use crate::error::{Error, Fault};
 use crate::event::{self, Kind};
 use crate::layout::{self, TableLayout};
 use crate::store::{Located, Object, Stores};
@@ -77,9 +79,14 @@ impl Columnar {
         &self.missing
     }
 
+    /// The files that cannot be read.
+    pub fn faults(&self) -> &[Fault] {
+        &self.files.faults
+    }
+
     /// The sizes of the files that may hold records with a time in `range`, in bytes.
     pub fn sizes(&self, range: Range) -> Vec<u64> {
-        self.files.during(range, 1).files.iter().map(|file| file.meta.size).collect()
+        self.files.during(range, 1).parts.iter().map(|file| file.meta.size).collect()
     }
 
     /// The records, of which those outside `range` need not be.
@@ -93,12 +100,11 @@ impl Columnar {
         let view = View { context: &context, layout: &self.layout, schema: DFSchema::try_from(files.schema())? };
         let (mut columns, mut missing) = (Vec::new(), Vec::new());
         for field in event::schema().fields() {
-            let expression = match view.column(field)? {
-                Some(expression) => expression,
-                None => {
-                    missing.push(field.name().clone());
-                    lit(ScalarValue::try_from(field.data_type())?)
-                }
+            let expression = if let Some(expression) = view.column(field)? {
+                expression
+            } else {
+                missing.push(field.name().clone());
+                lit(ScalarValue::try_from(field.data_type())?)
             };
             columns.push(expression.alias(field.name()));
         }
@@ -173,10 +179,9 @@ impl View<'_> {
                 Some(cast(expression, wanted.clone()))
             }
             (DataType::Timestamp(..), DataType::Utf8) => Some(call("instant", wanted.clone(), instants)),
-            (DataType::Timestamp(..), _) => None,
             (DataType::Boolean, DataType::Boolean) => Some(expression),
             (DataType::Boolean, DataType::Utf8) => Some(call("flag", DataType::Boolean, flags)),
-            (DataType::Boolean, _) => None,
+            (DataType::Timestamp(..) | DataType::Boolean, _) => None,
             (_, DataType::Struct(_) | DataType::List(_) | DataType::Map(..)) => {
                 let is_json = event::TOP_LEVEL.iter().any(|(top, kind)| *top == name && *kind == Kind::Json);
                 is_json.then(|| call("json_text", DataType::Utf8, json_texts))
@@ -229,8 +234,12 @@ impl View<'_> {
 }
 
 fn instants(texts: &ArrayRef) -> Result<ArrayRef> {
-    let instants = texts.as_string::<i32>().iter().map(|text| text.and_then(time::parse_event_time));
+    let instants = strings(texts)?.iter().map(|text| text.and_then(time::parse_event_time));
     Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")))
+}
+
+fn strings(texts: &ArrayRef) -> Result<&StringArray> {
+    texts.as_string_opt::<i32>().ok_or_else(|| not_text(texts))
 }
 
 fn flags(texts: &ArrayRef) -> Result<ArrayRef> {
@@ -239,7 +248,7 @@ fn flags(texts: &ArrayRef) -> Result<ArrayRef> {
         _ if text.eq_ignore_ascii_case("false") => Some(false),
         _ => None,
     };
-    let flags = texts.as_string::<i32>().iter().map(|text| text.and_then(flag));
+    let flags = strings(texts)?.iter().map(|text| text.and_then(flag));
     Ok(Arc::new(flags.collect::<arrow::array::BooleanArray>()))
 }
 
@@ -302,7 +311,7 @@ fn renamed(values: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
 /// A Parquet file and the values of the partitions in its path.
 #[derive(Debug, Clone)]
 struct PartFile {
-    meta: object_store::ObjectMeta,
+    meta: ObjectMeta,
     partitions: BTreeMap<String, String>,
 }
 
@@ -310,7 +319,8 @@ struct PartFile {
 #[derive(Debug, Clone)]
 struct Files {
     located: Located,
-    files: Vec<PartFile>,
+    parts: Vec<PartFile>,
+    faults: Vec<Fault>,
     schema: TableSchema,
     threads: usize,
 }
@@ -321,45 +331,47 @@ impl Files {
         let mut schemas = futures::stream::iter(located.metas.clone().into_iter().zip(objects))
             .map(|(meta, object)| {
                 let store = Arc::clone(&located.store);
-                async move {
-                    let schema = DFParquetMetadata::new(store.as_ref(), &meta).fetch_schema().await;
-                    schema.map(|schema| (schema, object.path.display().to_string())).map_err(|error| Error::Usage {
-                        message: format!("`{}` is no Parquet file that can be read: {error}", object.path.display()),
-                        hint: Some("name a folder that holds one table's files".to_owned()),
-                    })
-                }
+                async move { (columns_of(store.as_ref(), &meta).await, meta, object) }
             })
             .buffered(AT_A_TIME);
-        let mut fields: Vec<Field> = Vec::new();
-        while let Some((schema, path)) = schemas.try_next().await? {
+        let (mut fields, mut parts, mut faults) = (Vec::<Field>::new(), Vec::new(), Vec::new());
+        while let Some((schema, meta, object)) = schemas.next().await {
+            let object = object.path.display().to_string();
+            let schema = match schema {
+                Ok(schema) => schema,
+                Err(reason) => {
+                    faults.push(Fault { object, position: None, reason });
+                    continue;
+                }
+            };
             for field in schema.fields() {
                 let field = simple(field);
                 match fields.iter_mut().find(|known| known.name() == field.name()) {
                     None => fields.push(field),
                     Some(known) => {
                         *known = unified(known, &field).map_err(|reason| Error::Usage {
-                            message: format!("`{path}` does not fit the files before it: {reason}"),
+                            message: format!("`{object}` does not fit the files before it: {reason}"),
                             hint: Some("hunt the files of each kind by themselves".to_owned()),
                         })?;
                     }
                 }
             }
+            parts.push(PartFile { partitions: partitions(meta.location.as_ref()), meta });
         }
         drop(schemas);
-        let files: Vec<PartFile> = located
-            .metas
-            .iter()
-            .map(|meta| PartFile { meta: meta.clone(), partitions: partitions(meta.location.as_ref()) })
-            .collect();
+        if let ([], Some(fault)) = (parts.as_slice(), faults.first()) {
+            let source = std::io::Error::new(std::io::ErrorKind::InvalidData, fault.reason.clone());
+            return Err(Error::File { action: "read", path: fault.object.clone().into(), source });
+        }
         let is_column = |name: &str| fields.iter().any(|field| field.name() == name);
-        let mut names: Vec<&String> = files.iter().flat_map(|file| file.partitions.keys()).collect();
+        let mut names: Vec<&String> = parts.iter().flat_map(|file| file.partitions.keys()).collect();
         names.sort();
         names.dedup();
         let partitions = names.into_iter().filter(|name| !is_column(name));
         let partitions: Vec<FieldRef> =
             partitions.map(|name| Arc::new(Field::new(name, DataType::Utf8, true))).collect();
         let schema = TableSchema::builder(Arc::new(Schema::new(fields))).with_table_partition_cols(partitions).build();
-        Ok(Files { located, files, schema, threads: 1 })
+        Ok(Files { located, parts, faults, schema, threads: 1 })
     }
 
     /// The files whose partitions may hold events with a time in `range`.
@@ -369,7 +381,7 @@ impl Files {
             Some((first, end)) => range.overlaps(first - DAY, end + DAY),
             None => true,
         };
-        Files { files: self.files.iter().filter(may_hold).cloned().collect(), threads, ..self.clone() }
+        Files { parts: self.parts.iter().filter(may_hold).cloned().collect(), threads, ..self.clone() }
     }
 }
 
@@ -401,7 +413,7 @@ impl TableProvider for Files {
             file.partition_values = self.schema.table_partition_cols().iter().map(|field| value(part, field)).collect();
             file
         };
-        let files: Vec<PartitionedFile> = self.files.iter().map(file).collect();
+        let files: Vec<PartitionedFile> = self.parts.iter().map(file).collect();
         let options = state.default_table_options().parquet;
         let source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(options);
         let config = FileScanConfigBuilder::new(self.located.url.clone(), Arc::new(source))
@@ -411,6 +423,24 @@ impl TableProvider for Files {
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+}
+
+/// The columns of a Parquet file, by its footer; the error says why they cannot be read.
+async fn columns_of(store: &dyn ObjectStore, meta: &ObjectMeta) -> std::result::Result<Schema, String> {
+    const TAIL: u64 = 8;
+    // What the footer says of its own size is not to be trusted.
+    let tail = store.get_range(&meta.location, meta.size.saturating_sub(TAIL)..meta.size).await;
+    let tail = tail.map_err(|error| error.to_string())?;
+    let (length, magic) = tail.split_at_checked(4).ok_or("it is too short to be Parquet")?;
+    if magic != b"PAR1" {
+        return Err("it does not end as Parquet does: copy it again".to_owned());
+    }
+    let length = length.try_into().map_or(u32::MAX, u32::from_le_bytes);
+    if u64::from(length) + TAIL > meta.size {
+        return Err("its footer is damaged: copy it again".to_owned());
+    }
+    let schema = DFParquetMetadata::new(store, meta).fetch_schema().await;
+    schema.map_err(|error| format!("its footer cannot be read: {}", error.strip_backtrace()))
 }
 
 /// The values of the folders `key=value` of a path, as text.

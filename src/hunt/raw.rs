@@ -12,7 +12,7 @@ use crate::rule::Rule;
 use crate::store::Stores;
 use crate::tally::Tally;
 use crate::time::Range;
-use crate::trail::{IN_A_LAKE, Selection, Sieve, Trail};
+use crate::trail::{self, IN_A_LAKE, Selection, Sieve, Trail};
 
 /// Called after each object with the bytes there are to read and what has been read so far.
 pub type Progress = dyn Fn(u64, &Tally) + Send + Sync;
@@ -54,10 +54,7 @@ impl RawTrail {
     pub async fn find(&self, events: Range) -> Result<Trail, Error> {
         let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(events)).await?;
         if trail.left_out.objects.skipped.contains_key(IN_A_LAKE) {
-            return Err(Error::Usage {
-                message: "files of a lake lie in the data".to_owned(),
-                hint: Some("name one lake by itself, by its own folder; or a raw trail without lakes".to_owned()),
-            });
+            return Err(trail::in_a_lake());
         }
         Ok(trail)
     }

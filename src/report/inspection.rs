@@ -1,5 +1,7 @@
 //! What data hold, as text.
 
+use std::fmt::Write as _;
+
 use super::rows;
 use crate::inspect::Inspection;
 
@@ -42,7 +44,9 @@ pub fn table(inspection: &Inspection) -> String {
         });
         text += &rows(&["gap of account", "region", "from", "to", "hours"], gaps);
         if inspection.gaps.len() > SHOWN_GAPS {
-            text += &format!("and {} more gaps; `--format json` has all\n", inspection.gaps.len() - SHOWN_GAPS);
+            let more = inspection.gaps.len() - SHOWN_GAPS;
+            // Writing to a string does not fail.
+            writeln!(text, "and {more} more gaps; `--format json` has all").ok();
         }
     }
     text

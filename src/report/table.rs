@@ -1,6 +1,7 @@
 //! Rows of a query as text.
 
 use std::io;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -61,7 +62,8 @@ pub fn written(schema: &SchemaRef, batches: &[RecordBatch], format: RowFormat) -
         }
         RowFormat::Parquet => {
             let wrong = |error| Error::Internal(format!("the rows as Parquet: {error}"));
-            let mut writer = ArrowWriter::try_new(io::Cursor::new(Vec::new()), schema.clone(), None).map_err(wrong)?;
+            let mut writer =
+                ArrowWriter::try_new(io::Cursor::new(Vec::new()), Arc::clone(schema), None).map_err(wrong)?;
             for batch in batches {
                 writer.write(batch).map_err(wrong)?;
             }

@@ -5,9 +5,9 @@ use object_store::Error as StoreError;
 use crate::error::Error;
 
 /// That `action` failed on `key` of `bucket`.
-pub(super) fn store(action: &'static str, bucket: &str, key: &str, error: StoreError) -> Error {
-    let hint = hint(&error);
-    Error::Store { action, url: format!("s3://{bucket}/{key}"), reason: reason(&error), hint }
+pub(super) fn store(action: &'static str, bucket: &str, key: &str, error: &StoreError) -> Error {
+    let hint = hint(error);
+    Error::Store { action, url: format!("s3://{bucket}/{key}"), reason: reason(error), hint }
 }
 
 /// Why a store refused. Its answer may repeat what was sent to it, so of an answer in XML only the code

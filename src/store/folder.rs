@@ -77,7 +77,7 @@ impl Folder {
             Folder::Disk(folder) => disk::read_text(&folder.join(name)),
             Folder::Bucket { store, bucket, prefix } => {
                 let full = join(prefix, name);
-                let failed = |error| fault::store("read", bucket, &full, error);
+                let failed = |error| fault::store("read", bucket, &full, &error);
                 let result = store.get(&key(&full).map_err(failed)?).await.map_err(failed)?;
                 let bytes = result.bytes().await.map_err(failed)?;
                 String::from_utf8(bytes.into())
@@ -100,7 +100,7 @@ impl Folder {
             }
             Folder::Bucket { store, bucket, prefix } => {
                 let full = join(prefix, name);
-                let failed = |error| fault::store("list", bucket, &full, error);
+                let failed = |error| fault::store("list", bucket, &full, &error);
                 let listed = store.list_with_delimiter(Some(&key(&full).map_err(failed)?)).await.map_err(failed)?;
                 Ok(listed.objects.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)).collect())
             }
@@ -121,7 +121,7 @@ impl Folder {
             let size = |name: &&str| fs::metadata(self.path(name)).ok().map(|metadata| metadata.len());
             return Ok(names.iter().map(size).collect());
         };
-        let failed = |error| fault::store("list", bucket, prefix, error);
+        let failed = |error| fault::store("list", bucket, prefix, &error);
         let listed: HashMap<object_store::path::Path, u64> = store
             .list(Some(&key(prefix).map_err(failed)?))
             .map_ok(|meta| (meta.location, meta.size))
@@ -203,7 +203,7 @@ impl Writer {
         match (&self.folder, &self.on_disk) {
             (Folder::Bucket { store, bucket, prefix }, _) => {
                 let full = join(prefix, name);
-                let failed = |error| fault::store("write", bucket, &full, error);
+                let failed = |error| fault::store("write", bucket, &full, &error);
                 store.put(&key(&full).map_err(failed)?, PutPayload::from(bytes)).await.map_err(failed)?;
                 Ok(Pending::InBucket)
             }
@@ -223,7 +223,7 @@ impl Writer {
             return Ok(true);
         };
         let full = join(prefix, name);
-        let failed = |error| fault::store("write", bucket, &full, error);
+        let failed = |error| fault::store("write", bucket, &full, &error);
         let key = key(&full).map_err(failed)?;
         let mut pause = FIRST_PAUSE;
         loop {

@@ -30,10 +30,10 @@ pub struct Access {
 }
 
 /// How long before they expire credentials are renewed.
-const RENEWED_BEFORE: Duration = Duration::from_secs(120);
+const RENEWED_BEFORE: Duration = Duration::from_mins(2);
 
 /// A request that gets no answer is given up, and tried again, after this long.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<dyn ObjectStore>, Error> {
     let region = RegionProviderChain::first_try(access.region.clone().map(Region::new))

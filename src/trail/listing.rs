@@ -138,27 +138,15 @@ pub(super) async fn find(stores: &Stores, source: &str, selection: &Selection) -
     Ok(found)
 }
 
-/// One of the objects that `source` names, found without listing all of them.
-pub(super) async fn any(stores: &Stores, source: &str) -> Result<Option<Object>, Error> {
-    let is_data = |name: &str| !name.starts_with(['_', '.']);
+/// The first of the objects that `source` names and tools do not keep for themselves.
+pub(super) async fn first(stores: &Stores, source: &str) -> Result<Option<Object>, Error> {
+    let is_data = |object: &Object| !super::is_hidden(&object.path, source);
     let Location::S3 { bucket, key } = Location::of(source) else {
-        let found = store::find(source)?.objects.into_iter();
-        return Ok(found
-            .into_iter()
-            .find(|object| object.path.file_name().and_then(|name| name.to_str()).is_some_and(is_data)));
+        return Ok(store::find(source)?.objects.into_iter().find(is_data));
     };
-    let mut folder = key.clone();
-    loop {
-        let listing = stores.list_folder(&bucket, &folder).await?;
-        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_data);
-        if let Some(object) = listing.objects.into_iter().find(|object| name(&object.path)) {
-            return Ok(Some(object));
-        }
-        match listing.folders.into_iter().find(|folder| is_data(folder.rsplit('/').next().unwrap_or_default())) {
-            Some(below) => folder = below,
-            None if folder == key && !key.is_empty() => return stores.object(&bucket, &key).await,
-            None => return Ok(None),
-        }
+    match stores.first_below(&bucket, &key, &is_data).await? {
+        None if !key.is_empty() => stores.object(&bucket, &key).await,
+        found => Ok(found),
     }
 }
 
@@ -189,9 +177,9 @@ async fn matching(stores: &Stores, bucket: &str, pattern: &str, selection: &Sele
     let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
     let literal: Vec<&str> = pattern.split('/').take_while(|part| !part.contains(['*', '?', '['])).collect();
     let mut objects = below(stores, bucket, &literal.join("/"), selection).await?;
-    let matches = |path: &Path| path.to_str().is_some_and(|path| matcher.matches_with(path, options));
+    let is_meant = |path: &Path| path.to_str().is_some_and(|path| matcher.matches_with(path, options));
     // A pattern of folders names what lies in them too, as on disk.
-    objects.retain(|object| object.path.ancestors().any(matches));
+    objects.retain(|object| object.path.ancestors().any(is_meant));
     Ok(objects)
 }
 

@@ -4,13 +4,19 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 
+use crate::s3_server::Server;
+
 fn tawny(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tawny")).args(arguments).output().unwrap()
 }
+
+const A: &str = "000011112222";
+const B: &str = "444455556666";
 
 /// Sign-ins that fail at the second factor: bursts, a pair exactly a period apart, a copy, one that succeeds, names that
 /// two accounts share, and fields that are missing.
@@ -48,8 +54,6 @@ fn records() -> Vec<Value> {
             "recipientAccountId": account,
         })
     };
-    const A: &str = "000011112222";
-    const B: &str = "444455556666";
     let sign_ins = [
         (A, "anaya", "01T23:58:00", "Failure"),
         (A, "anaya", "02T00:05:00", "Failure"),
@@ -112,7 +116,7 @@ fn write(path: &Path, fields: Vec<Field>, rows: &[Value]) {
     let schema = Arc::new(Schema::new(fields));
     let mut decoder = arrow::json::ReaderBuilder::new(Arc::clone(&schema)).build_decoder().unwrap();
     decoder.serialize(rows).unwrap();
-    let batch = decoder.flush().unwrap().unwrap();
+    let batch = decoder.flush().unwrap().unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&schema)));
     let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), schema, None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
@@ -254,6 +258,15 @@ fn ocsf_columns() -> Vec<Field> {
     ]
 }
 
+/// What a hunt of the raw records finds.
+fn of_raw(folder: &Path, records: &[Value]) -> Vec<String> {
+    let raw = folder.join("raw.json");
+    std::fs::write(&raw, json!({ "Records": records }).to_string()).unwrap();
+    let found = told(&tawny(&["hunt", raw.to_str().unwrap(), "--format", "jsonl"]));
+    assert_eq!(found.len(), 3, "anaya of one account, root, the role: {found:#?}");
+    found
+}
+
 /// Two files of a table, so that bursts lie in both.
 fn write_both(folder: &Path, parts: [&str; 2], columns: &[Field], rows: &[Value]) {
     let (even, odd): (Vec<_>, Vec<_>) = rows.iter().cloned().enumerate().partition(|(number, _)| number % 2 == 0);
@@ -267,10 +280,7 @@ fn write_both(folder: &Path, parts: [&str; 2], columns: &[Field], rows: &[Value]
 fn every_layout_gives_the_same_findings() {
     let folder = tempfile::tempdir().unwrap();
     let records = records();
-    let raw = folder.path().join("raw.json");
-    std::fs::write(&raw, json!({ "Records": records }).to_string()).unwrap();
-    let expected = told(&tawny(&["hunt", raw.to_str().unwrap(), "--format", "jsonl"]));
-    assert_eq!(expected.len(), 3, "anaya of one account, root, the role: {expected:#?}");
+    let expected = of_raw(folder.path(), &records);
 
     let at = |name: &str| folder.path().join(name);
     let flat = ["a.parquet", "b.parquet"];
@@ -352,17 +362,26 @@ fn every_layout_gives_the_same_findings() {
         let all = tawny(&["hunt", at(name).to_str().unwrap(), "--format", "jsonl", "--window", "all"]);
         assert_eq!(told(&all).len(), 3 * 3, "{name}: rules together");
     }
+}
 
-    // A layout of the user's own.
+#[test]
+fn a_layout_of_the_users_own_is_read_by_its_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (records, flat) = (records(), ["a.parquet", "b.parquet"]);
+    let expected = of_raw(folder.path(), &records);
     let mut own = columns(text("when"), true, &|name| format!("ct_{name}"));
     own.retain(|field| field.name() != "ct_eventTime");
     let mut own_rows = rows(&records, true, &|name| format!("ct_{name}"));
-    own_rows.iter_mut().for_each(|row| row["when"] = row["ct_eventTime"].take());
+    for row in &mut own_rows {
+        row["when"] = row["ct_eventTime"].take();
+    }
     write_both(&at("own"), flat, &own, &own_rows);
     let map = at("own.yml");
     let names = columns(text("eventTime"), true, &same);
-    let names = names.iter().map(|field| field.name()).filter(|name| *name != "eventTime");
-    let mapped: String = names.map(|name| format!("  {name}: '\"ct_{name}\"'\n")).collect();
+    let names = names.iter().map(Field::name).filter(|name| *name != "eventTime");
+    let mapped: Vec<String> = names.map(|name| format!("  {name}: '\"ct_{name}\"'\n")).collect();
+    let mapped = mapped.concat();
     std::fs::write(&map, format!("layout: own\ncolumns:\n  eventTime: '\"when\"'\n{mapped}")).unwrap();
     let own = tawny(&["hunt", at("own").to_str().unwrap(), "--map", map.to_str().unwrap(), "--format", "jsonl"]);
     assert_eq!(told(&own), expected);
@@ -402,6 +421,32 @@ fn what_data_do_not_tell_is_refused_by_name() {
 }
 
 #[test]
+fn a_damaged_file_is_named_and_the_rest_is_hunted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (records, data) = (records(), folder.path().join("data"));
+    let expected = of_raw(folder.path(), &records);
+    write_both(
+        &data,
+        ["a.parquet", "b.parquet"],
+        &columns(text("eventtime"), false, &lower),
+        &rows(&records, false, &lower),
+    );
+    let whole = std::fs::read(data.join("a.parquet")).unwrap();
+    let lying = [&whole[..whole.len() - 8], &[0xff, 0xff, 0xff, 0x7f], b"PAR1"].concat();
+    for (name, bytes) in [("cut", &whole[..whole.len() / 2]), ("short", b"PAR1"), ("lying", &lying), ("empty", b"")] {
+        std::fs::write(data.join("c.parquet"), bytes).unwrap();
+        let output = tawny(&["hunt", data.to_str().unwrap(), "--format", "jsonl"]);
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            (output.status.code(), output.stdout.split(|byte| *byte == b'\n').count() - 1),
+            (Some(3), expected.len()),
+            "{name}: {talk}"
+        );
+        assert!(talk.contains("rejected: ") && talk.contains("c.parquet"), "{name}: {talk}");
+    }
+}
+
+#[test]
 fn files_that_do_not_fit_together_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let records = records();
@@ -424,9 +469,9 @@ fn files_that_do_not_fit_together_are_named() {
     numbers.retain(|field| field.name() != "recipientaccountid");
     numbers.push(Field::new("recipientaccountid", DataType::Int64, true));
     let mut number_rows = rows(rest, false, &lower);
-    number_rows.iter_mut().for_each(|row| {
+    for row in &mut number_rows {
         row["recipientaccountid"] = json!(row["recipientaccountid"].as_str().unwrap().parse::<i64>().unwrap());
-    });
+    }
     write_two("numbers", numbers, &number_rows);
     let (code, talk, _) = hunt("numbers");
     assert_eq!(code, Some(2), "{talk}");
@@ -443,4 +488,43 @@ fn files_that_do_not_fit_together_are_named() {
     write_two("fewer", fewer, &rows(rest, false, &lower));
     let (code, talk, output) = hunt("fewer");
     assert_eq!((code, output.stdout.split(|byte| *byte == b'\n').count() - 1), (Some(0), 3), "{talk}");
+}
+
+#[test]
+fn tables_in_s3_are_as_those_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = records();
+    let expected = of_raw(folder.path(), &records);
+    let server = Server::start();
+    let table = server.file("tables", "cloudtrail");
+    let parts = ["tp_date=2026-09-01/a.parquet", "tp_date=2026-09-02/b.parquet"];
+    let columns = columns(timestamp("event_time", TimeUnit::Microsecond, None), false, &snake);
+    write_both(&table, parts, &columns, &rows(&records, false, &snake));
+    write_both(&table, ["tp_date=2026-12-01/a.parquet", "tp_date=2026-12-02/b.parquet"], &columns, &[]);
+    let found = server.tawny(&["hunt", "s3://tables/cloudtrail", "--format", "jsonl"]);
+    assert_eq!(told(&found), expected);
+    let told = |arguments: &[&str]| -> Value {
+        let output = server.tawny(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let all = told(&["inspect", "s3://tables/cloudtrail", "--format", "json"]);
+    assert_eq!(
+        (&all["layout"], &all["objects"], &all["records"]),
+        (&json!("tailpipe"), &json!(4), &json!(15)),
+        "{all}"
+    );
+    let part = told(&[
+        "hunt",
+        "s3://tables/cloudtrail",
+        "--dry-run",
+        "--format",
+        "json",
+        "--from",
+        "2026-09-01",
+        "--to",
+        "2026-09-05",
+    ]);
+    assert_eq!((&part["objects"], &part["requests"]["list"]), (&json!(2), &json!(1)), "{part}");
+    assert!(part["dollars"].as_f64().unwrap() > 0.0, "{part}");
 }
