@@ -3,7 +3,7 @@
 //! ```text
 //! LAKE/date=2026-09-01/part-<hash>.parquet   records of one UTC date, sorted by source, name and time
 //! LAKE/_tawny/ledger/00000001.json           one commit: the files it adds
-//! LAKE/_tawny/ledger/00000001.objects.jsonl  the objects that those files hold
+//! LAKE/_tawny/ledger/00000001-<hash>.objects.jsonl  the objects that those files hold
 //! ```
 //!
 //! Readers see the files that commits name and no others, so a run that breaks off leaves nothing visible.
