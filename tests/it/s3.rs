@@ -296,3 +296,28 @@ fn of_two_writers_one_wins() {
     assert_eq!(careless.status.code(), Some(3), "{}", stderr(&careless));
     assert!(stderr(&careless).contains("If-None-Match"), "{}", stderr(&careless));
 }
+
+#[test]
+fn a_day_of_a_lake_is_read_without_the_others() {
+    let server = Server::start();
+    for day in 1..=30 {
+        put_burst(&server, "111122223333", "eu-west-1", &format!("2026/09/{day:02}"), "ann");
+    }
+    std::fs::create_dir_all(server.file("lake", "")).unwrap();
+    let converted = server.tawny(&["convert", "s3://logs", "--lake", "s3://lake/l"]);
+    assert_eq!(converted.status.code(), Some(0), "{}", stderr(&converted));
+    let read = |range: &[&str], bursts: usize| {
+        server.take_sent();
+        server.take_log();
+        let output = server.tawny(&[&["hunt", "s3://lake/l", "--format", "jsonl"], range].concat());
+        assert_eq!((stdout(&output).lines().count(), output.status.code()), (bursts, Some(0)), "{}", stderr(&output));
+        let files: HashSet<String> =
+            server.take_log().into_iter().filter(|request| request.contains(".parquet")).collect();
+        (files.len(), server.take_sent())
+    };
+    let (files, bytes) = read(&[], 30);
+    let (day_files, day_bytes) = read(&["--from", "2026-09-10", "--to", "2026-09-11"], 1);
+    // The day itself, and the next, into which a burst may reach.
+    assert_eq!((files, day_files), (30, 2));
+    assert!(day_bytes * 4 < bytes, "{day_bytes} of {bytes} bytes");
+}

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -44,6 +44,7 @@ struct Shared {
     delay: Mutex<Duration>,
     open: AtomicUsize,
     most_open: AtomicUsize,
+    sent: AtomicU64,
     /// The server's conditional writes are not atomic by themselves.
     writes: tokio::sync::Mutex<()>,
 }
@@ -78,6 +79,7 @@ impl Server {
             delay: Mutex::default(),
             open: AtomicUsize::new(0),
             most_open: AtomicUsize::new(0),
+            sent: AtomicU64::new(0),
             writes: tokio::sync::Mutex::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -124,6 +126,11 @@ impl Server {
     /// The requests since the last call, as method and URI.
     pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.log.lock().unwrap())
+    }
+
+    /// The bytes sent in answer to GET since the last call.
+    pub(crate) fn take_sent(&self) -> u64 {
+        self.shared.sent.swap(0, Ordering::SeqCst)
     }
 
     /// How many requests were open at a time, at most.
@@ -200,11 +207,15 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
         }
         Fault::None | Fault::CutInBody => {}
     }
-    let writes = parts.method == http::Method::PUT;
+    let (writes, reads) = (parts.method == http::Method::PUT, parts.method == http::Method::GET);
     let guard = if writes { Some(shared.writes.lock().await) } else { None };
     let answer = shared.service.call(Request::from_parts(parts, s3s::Body::from(body))).await;
     drop(guard);
     let answer = answer.map_err(|error| std::io::Error::other(format!("{error:?}")))?;
+    if reads {
+        let length = answer.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+        shared.sent.fetch_add(length.unwrap_or(0), Ordering::SeqCst);
+    }
     if matches!(fault, Fault::CutInBody) {
         let (parts, body) = answer.into_parts();
         let length = body.size_hint().lower();

@@ -1,0 +1,85 @@
+//! Hunting many small objects in S3, against the bound that their number, the server's delay and the requests in flight set.
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on ends")]
+#![expect(clippy::disallowed_methods, reason = "a bench reads what the system tells of a process")]
+
+#[path = "../tests/it/s3_server.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod s3_server;
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use s3_server::Server;
+
+const OBJECTS: u32 = 20_000;
+const RECORDS: u32 = 40;
+const IN_FLIGHT: u32 = 64;
+
+fn object(number: u32) -> Vec<u8> {
+    let record = |of: u32| {
+        let id = u64::from(number * RECORDS + of).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (minute, second) = (number / 60 % 60, number % 60);
+        let fails = number % 500 < 2 && of == 0;
+        let (name, source, outcome) =
+            if fails { ("ConsoleLogin", "signin", "Failure") } else { ("GetObject", "s3", "none") };
+        format!(
+            r#"{{"eventTime":"2026-09-01T10:{minute:02}:{second:02}Z","eventID":"{id:016x}-{of}","eventName":"{name}","eventSource":"{source}.amazonaws.com","recipientAccountId":"111122223333","userIdentity":{{"type":"IAMUser","userName":"user{}"}},"sourceIPAddress":"192.0.2.7","awsRegion":"eu-west-1","additionalEventData":{{"MFAUsed":"Yes"}},"responseElements":{{"ConsoleLogin":"{outcome}"}}}}"#,
+            number / 500
+        )
+    };
+    let records: Vec<String> = (0..RECORDS).map(record).collect();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(format!("{{\"Records\":[{}]}}", records.join(",")).as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// How long a hunt takes, and the most memory it holds, in mebibytes.
+fn hunt(server: &Server) -> (Duration, u64) {
+    let start = Instant::now();
+    let mut command = server.command();
+    command.args(["hunt", "s3://logs/AWSLogs", "--quiet", "--format", "jsonl", "--in-flight", &IN_FLIGHT.to_string()]);
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let mut peak = 0;
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = peak.max(line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0));
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            return (start.elapsed(), peak >> 10);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a bench prints its figures")]
+fn main() {
+    let server = Server::start();
+    for number in 0..OBJECTS {
+        let (region, hour) = (["eu-west-1", "us-east-1"][number as usize % 2], number % 24);
+        let name = format!("111122223333_CloudTrail_{region}_20260901T{hour:02}05Z_{number:016}.json.gz");
+        let key = format!("AWSLogs/111122223333/CloudTrail/{region}/2026/09/01/{name}");
+        server.put("logs", &key, &object(number));
+    }
+    for delay in [0, 5, 20] {
+        server.set_delay(Duration::from_millis(delay));
+        hunt(&server);
+        let mut runs: Vec<(Duration, u64, usize)> = (0..5)
+            .map(|_| {
+                server.take_log();
+                let (time, peak) = hunt(&server);
+                (time, peak, server.take_log().len())
+            })
+            .collect();
+        runs.sort_unstable();
+        let (time, peak, requests) = runs[2];
+        let seconds = time.as_secs_f64();
+        let bound = Duration::from_millis(delay).as_secs_f64() * f64::from(OBJECTS) / f64::from(IN_FLIGHT);
+        println!(
+            "delay {delay:>2} ms: {requests} requests, {seconds:.2} s, {:.0} objects/s, {peak} MiB, {} x the bound of {bound:.2} s",
+            f64::from(OBJECTS) / seconds,
+            if bound > 0.0 { format!("{:.2}", seconds / bound) } else { "-".to_owned() },
+        );
+    }
+}
