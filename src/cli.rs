@@ -209,6 +209,20 @@ struct SelectionArgs {
 }
 
 impl SelectionArgs {
+    /// Keys tell only of a raw trail to whom its objects belong.
+    fn refuse_for_tables(&self) -> Result<(), Error> {
+        if self.account.is_empty() && self.region.is_empty() && self.delivered_within.is_none() {
+            return Ok(());
+        }
+        Err(Error::Usage {
+            message: "`--account`, `--region` and `--delivered-within` choose among the objects of a raw trail"
+                .to_owned(),
+            hint: Some(
+                "of a lake or a table all that lies in the range is read; a rule can ask for an account".to_owned(),
+            ),
+        })
+    }
+
     fn selection(&self, events: Range) -> Selection {
         Selection {
             accounts: self.account.clone(),
@@ -302,5 +316,15 @@ impl RuleArgs {
             output.talk(&format!("note: {notice}"));
         }
         Ok(self.window.apply(choice.rules))
+    }
+}
+
+/// Reads the name of a file for results.
+fn output_path(text: &str) -> Result<PathBuf, String> {
+    match Location::of(text) {
+        Location::Disk(path) => Ok(path),
+        Location::S3 { .. } => {
+            Err("results are written on disk; to S3 they go by a pipe: `| aws s3 cp - s3://…`".to_owned())
+        }
     }
 }

@@ -74,7 +74,8 @@ impl Lake {
     /// The files that may hold records with a time in `range`.
     pub async fn files(&self, range: Range) -> Result<Vec<FileEntry>, Error> {
         let mut files = self.ledger().files().await?;
-        files.retain(|file| file.time_span().is_some_and(|(first, last)| range.overlaps(first, last)));
+        let all = range == Range::default();
+        files.retain(|file| file.time_span().map_or(all, |(first, last)| range.overlaps(first, last)));
         Ok(files)
     }
 }

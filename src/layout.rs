@@ -132,6 +132,12 @@ impl TableLayout {
                 unanswered.push(field.to_string());
             }
         };
+        if missing.iter().any(|name| name == event::EVENT_TIME) {
+            return Err(Error::Usage {
+                message: format!("the data do not tell `eventTime` in a column that the layout `{}` knows", self.name),
+                hint: Some("say with `--map FILE.yml` which SQL gives it: a timestamp, or text".to_owned()),
+            });
+        }
         rule.detection.fields(&mut |field| ask(field));
         rule.group_by.iter().chain(&rule.unique).for_each(ask);
         if unanswered.is_empty() {

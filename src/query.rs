@@ -32,6 +32,9 @@ pub async fn run(
     range: Range,
     sql: &str,
 ) -> Result<(SchemaRef, Vec<RecordBatch>), Error> {
+    if let (Some(rule), Data::Columnar(columnar)) = (rule, data) {
+        columnar.layout().check(rule, columnar.missing())?;
+    }
     let matches = rule.map(sql::matching).transpose()?;
     let query = async |table| {
         let rows = engine::query(resources, table, range, matches.as_deref(), sql).await;

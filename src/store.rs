@@ -218,19 +218,14 @@ impl Stores {
 
     /// All bytes of `object`; the error says why not, in words.
     pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, String> {
-        let (store, key): (Arc<dyn ObjectStore>, _) = match Location::of(&object.real.to_string_lossy()) {
-            Location::S3 { bucket, key } => {
-                let store = self.bucket(&bucket).await.map_err(|error| error.to_string())?;
-                (store, self::key(&key))
-            }
-            Location::Disk(_) => {
-                let key = object_store::path::Path::from_absolute_path(&object.real);
-                (Arc::clone(&self.disk) as Arc<dyn ObjectStore>, key.map_err(object_store::Error::from))
-            }
+        let Location::S3 { bucket, key: name } = Location::of(&object.real.to_string_lossy()) else {
+            let real = object.real.clone();
+            let bytes = tokio::task::spawn_blocking(move || std::fs::read(real)).await;
+            return bytes.map_err(|error| error.to_string())?.map(Into::into).map_err(|error| error.to_string());
         };
-        let key = key.map_err(|error| fault::reason(&error))?;
-        let result = store.get(&key).await.map_err(|error| fault::reason(&error))?;
-        result.bytes().await.map_err(|error| fault::reason(&error))
+        let store = self.bucket(&bucket).await.map_err(|error| error.to_string())?;
+        let result = async { store.get(&key(&name)?).await?.bytes().await };
+        result.await.map_err(|error| fault::reason(&error))
     }
 }
 

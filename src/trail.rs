@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, Fault};
 use crate::event::batch::BatchBuilder;
 use crate::raw::{self, envelope, envelope::Item};
-use crate::store::{self, Object, Stores};
+use crate::store::{self, Location, Object, Stores};
 use crate::tally::Tally;
 
 mod listing;
@@ -68,25 +68,50 @@ impl Trail {
     }
 }
 
-/// The Parquet files that `sources` name, where they are such; hidden folders and files are left out.
-pub async fn parquet_files(stores: &Stores, sources: &[String]) -> Result<Option<Vec<Object>>, Error> {
-    for source in sources {
-        if !listing::first(stores, source).await?.is_some_and(|object| is_parquet(&object.path)) {
+/// Parquet files that belong to no lake.
+#[derive(Debug, Default)]
+pub struct ParquetFiles {
+    /// The files, each with its path below the source that names it.
+    pub files: Vec<(Object, String)>,
+    /// Entries of folders that cannot be read.
+    pub faults: Vec<Fault>,
+}
+
+/// The Parquet files that `sources` name, where they are such, or whatever they name where that is `known` to be
+/// Parquet; hidden folders and files are left out.
+///
+/// # Errors
+/// Besides what the store says: a lake, or data of other kinds, lie among them.
+pub async fn parquet_files(stores: &Stores, sources: &[String], known: bool) -> Result<Option<ParquetFiles>, Error> {
+    let sources: Vec<String> = sources.iter().map(|source| Location::of(source).to_string()).collect();
+    for source in &sources {
+        if !known && !listing::first(stores, source).await?.is_some_and(|object| is_parquet(&object.path)) {
             return Ok(None);
         }
     }
-    let mut objects = Vec::new();
-    for source in sources {
-        let found = listing::find(stores, source, &Selection::default()).await?.objects;
-        let mut lakes = Lakes::among(&found);
-        if found.iter().any(|object| lakes.hold(&object.real)) {
+    let mut found = ParquetFiles::default();
+    for source in &sources {
+        let listed = listing::find(stores, source, &Selection::default()).await?;
+        let mut lakes = Lakes::among(&listed.objects);
+        if listed.objects.iter().any(|object| lakes.hold(&object.real)) {
             return Err(in_a_lake());
         }
-        objects.extend(found.into_iter().filter(|object| is_parquet(&object.path) && !is_hidden(&object.path, source)));
+        found.faults.extend(listed.faults);
+        for object in listed.objects.into_iter().filter(|object| !is_hidden(&object.path, source)) {
+            if known || is_parquet(&object.path) {
+                let below = below(&object.path, source).display().to_string();
+                found.files.push((object, below));
+            } else if claims_json(&object.path) {
+                return Err(Error::Usage {
+                    message: format!("Parquet and `{}` lie together", object.path.display()),
+                    hint: Some("hunt the table and the raw trail by themselves".to_owned()),
+                });
+            }
+        }
     }
-    objects.sort();
-    objects.dedup();
-    Ok(Some(objects))
+    found.files.sort();
+    found.files.dedup();
+    Ok(Some(found))
 }
 
 /// That data are named which a lake's ledger must tell of.
@@ -97,10 +122,20 @@ pub fn in_a_lake() -> Error {
     }
 }
 
+/// The path of an object below what `source` names without its pattern.
+fn below<'p>(path: &'p Path, source: &str) -> &'p Path {
+    let literal: PathBuf = Path::new(source)
+        .components()
+        .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+        .collect();
+    let below = path.strip_prefix(source).or_else(|_| path.strip_prefix(literal));
+    below.unwrap_or_else(|_| path.file_name().map_or(path, Path::new))
+}
+
 /// Whether a folder or file below `source` is one that tools keep for themselves.
 fn is_hidden(path: &Path, source: &str) -> bool {
-    let below = path.strip_prefix(source).ok().or_else(|| path.file_name().map(Path::new)).unwrap_or(path);
-    below.components().filter_map(|part| part.as_os_str().to_str()).any(|part| part.starts_with(['_', '.']))
+    let mut parts = below(path, source).components().filter_map(|part| part.as_os_str().to_str());
+    parts.any(|part| part.starts_with(['_', '.']))
 }
 
 fn is_parquet(path: &Path) -> bool {
@@ -284,9 +319,12 @@ fn rejected(object: &Object, reason: String) -> Decoded {
 
 /// Whether an object that is not JSON does not claim to be: a README in the folder is no fault.
 fn is_other_file(path: &Path, reason: &str) -> bool {
+    reason == raw::envelope::NOT_JSON && !claims_json(path)
+}
+
+fn claims_json(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let claims = [".json", ".gz", ".jsonl", ".ndjson", ".cloudtrail"].iter().any(|end| name.ends_with(end));
-    reason == raw::envelope::NOT_JSON && !claims
+    [".json", ".gz", ".jsonl", ".ndjson", ".cloudtrail"].iter().any(|end| name.ends_with(end))
 }
 
 fn hash(text: &str) -> u128 {

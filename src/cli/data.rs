@@ -36,10 +36,12 @@ impl DataArgs {
         if let [one] = self.data.as_slice() {
             let lake = Lake::open(&context.stores, &Location::of(one)).await?;
             if lake.exists().await? {
+                self.selection.refuse_for_tables()?;
                 return Ok(Data::Lake(lake));
             }
         }
         if let Some(columnar) = self.layout.columnar(context, resources, &self.data).await? {
+            self.selection.refuse_for_tables()?;
             return Ok(Data::Columnar(Arc::new(columnar)));
         }
         let progress = move |total, tally: &Tally| {
@@ -61,7 +63,10 @@ impl DataArgs {
             Data::Raw(trail) => {
                 let tally = trail.tally();
                 context.output.tally(&tally, used);
-                !tally.is_incomplete()
+                if tally.objects.read == 0 {
+                    context.output.warn("warning: no objects were found");
+                }
+                !tally.is_incomplete() && tally.objects.read > 0
             }
             Data::Columnar(columnar) => {
                 let faults = columnar.faults();

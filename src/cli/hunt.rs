@@ -7,8 +7,8 @@ use indicatif::HumanBytes;
 use super::data::DataArgs;
 use super::{Context, RuleArgs};
 use crate::error::{Error, Status};
+use crate::hunt;
 use crate::hunt::reading::{self, Reading};
-use crate::hunt::{self, Data};
 use crate::report::{self, Format};
 use crate::time::{self, Period, Range};
 
@@ -37,7 +37,7 @@ pub(super) struct Hunt {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Write the findings to this file in place of standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = super::output_path)]
     output: Option<PathBuf>,
     /// Tell what would be read, and read nothing
     #[arg(long)]
@@ -82,10 +82,6 @@ impl Hunt {
             status = Status::Findings;
         }
         if !DataArgs::tell(context, &data, "hunted") {
-            status = Status::Incomplete;
-        }
-        if matches!(&data, Data::Raw(trail) if trail.tally().objects.read == 0) {
-            context.output.warn("warning: no objects were found");
             status = Status::Incomplete;
         }
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();

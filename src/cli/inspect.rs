@@ -27,7 +27,7 @@ pub(super) struct Inspect {
     #[arg(long, value_enum, default_value_t)]
     format: InspectFormat,
     /// Write it to this file in place of standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = super::output_path)]
     output: Option<PathBuf>,
 }
 
@@ -56,6 +56,9 @@ impl Inspect {
             }
         };
         context.output.result(&text, self.output.as_deref())?;
-        Ok(if found.faults.is_empty() { Status::Done } else { Status::Incomplete })
+        if found.objects == 0 {
+            context.output.warn("warning: no objects were found");
+        }
+        Ok(if found.faults.is_empty() && found.objects > 0 { Status::Done } else { Status::Incomplete })
     }
 }

@@ -78,10 +78,10 @@ impl LayoutArgs {
             (None, Some(path)) => Some(layout::parse(&path.display().to_string(), &store::read_text(path)?)?),
             (None, None) => None,
         };
-        let Some(files) = trail::parquet_files(&context.stores, sources).await? else {
+        let Some(files) = trail::parquet_files(&context.stores, sources, layout.is_some()).await? else {
             return Ok(None);
         };
-        let count = files.len();
+        let count = files.files.len();
         let columnar = Columnar::open(resources, &context.stores, files, layout).await?;
         let layout = columnar.layout();
         context.output.talk(&format!("layout: {} ({count} files)", layout.name));

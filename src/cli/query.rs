@@ -39,7 +39,7 @@ pub(super) struct Query {
     #[arg(long, value_enum, default_value_t)]
     format: RowFormat,
     /// Write the rows to this file in place of standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = super::output_path)]
     output: Option<PathBuf>,
 }
 

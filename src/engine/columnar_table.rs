@@ -31,8 +31,9 @@ use super::functions::not_text;
 use crate::error::{Error, Fault};
 use crate::event::{self, Kind};
 use crate::layout::{self, TableLayout};
-use crate::store::{Located, Object, Stores};
+use crate::store::{Located, Object, Stores, hex};
 use crate::time::{self, DAY, Range};
+use crate::trail::ParquetFiles;
 
 /// Files whose columns are asked for at a time.
 const AT_A_TIME: usize = 32;
@@ -53,10 +54,10 @@ impl Columnar {
     pub async fn open(
         resources: &Resources,
         stores: &Stores,
-        objects: Vec<Object>,
+        found: ParquetFiles,
         layout: Option<TableLayout>,
     ) -> std::result::Result<Columnar, Error> {
-        let files = Files::open(stores, objects).await?;
+        let files = Files::open(stores, found).await?;
         let names: Vec<&str> = files.schema.table_schema().fields().iter().map(|field| field.name().as_str()).collect();
         let layout = match layout {
             Some(layout) => layout,
@@ -133,7 +134,9 @@ impl View<'_> {
         if found.is_empty()
             && let Some((_, column, keys)) = event::HOT.iter().find(|(hot, _, _)| *hot == name)
         {
-            return self.member(column, keys);
+            for source in self.sources(column)? {
+                found.extend(self.member(source, column, keys)?);
+            }
         }
         let Some(first) = found.pop() else {
             return Ok(None);
@@ -149,8 +152,9 @@ impl View<'_> {
     fn sources(&self, name: &str) -> Result<Vec<Expr>> {
         let Some(texts) = self.layout.sql(name) else {
             let wanted = layout::plain(name);
-            let named = self.schema.fields().iter().find(|field| layout::plain(field.name()) == wanted);
-            return Ok(named.map(|field| ident(field.name().clone())).into_iter().collect());
+            // Files of one table may spell it differently.
+            let named = self.schema.fields().iter().filter(|field| layout::plain(field.name()) == wanted);
+            return Ok(named.map(|field| ident(field.name().clone())).collect());
         };
         let mut found = Vec::new();
         for text in texts {
@@ -186,33 +190,41 @@ impl View<'_> {
                 let is_json = event::TOP_LEVEL.iter().any(|(top, kind)| *top == name && *kind == Kind::Json);
                 is_json.then(|| call("json_text", DataType::Utf8, json_texts))
             }
+            (_, DataType::FixedSizeBinary(16)) => Some(call("uuid_text", DataType::Utf8, uuid_texts)),
+            (_, number) if number.is_integer() && layout::plain(name).ends_with("accountid") => {
+                let text = cast(expression, DataType::Utf8);
+                Some(self.context.udf("lpad")?.call(vec![text, lit(12_i64), lit("0")]))
+            }
+            // Without a name a record is identified by what it says.
+            _ if name == event::EVENT_ID => {
+                let text = cast(expression, DataType::Utf8);
+                Some(when(text.clone().not_eq(lit("")), text).end()?)
+            }
             _ => Some(cast(expression, DataType::Utf8)),
         })
     }
 
-    /// A string below a column that is a struct or JSON.
-    fn member(&self, column: &str, keys: &[&str]) -> Result<Option<Expr>> {
-        let Some(mut expression) = self.sources(column)?.into_iter().next() else {
-            return Ok(None);
-        };
-        let mut given = expression.get_type(&self.schema)?;
-        if given == DataType::Utf8 {
-            let text = self.context.udf("string_at")?;
-            return Ok(Some(text.call(vec![expression, lit(keys.join("."))])));
-        }
+    /// A string below a column that is a struct, a map or JSON.
+    fn member(&self, source: Expr, column: &str, keys: &[&str]) -> Result<Option<Expr>> {
+        let (mut expression, mut given) = (source.clone(), source.get_type(&self.schema)?);
         for key in keys {
             let DataType::Struct(fields) = &given else {
-                return Ok(None);
+                break;
             };
             let wanted = layout::plain(key);
             let Some(field) = fields.iter().find(|field| layout::plain(field.name()) == wanted) else {
-                return Ok(None);
+                break;
             };
             let get = self.context.udf("get_field")?;
             expression = get.call(vec![expression, lit(field.name().clone())]);
             given = field.data_type().clone();
         }
-        Ok((given == DataType::Utf8).then_some(expression))
+        if given == DataType::Utf8 && expression != source {
+            return Ok(Some(expression));
+        }
+        let string_at = self.context.udf("string_at")?;
+        let json = self.converted(source, column, &DataType::Utf8)?;
+        Ok(json.map(|json| string_at.call(vec![json, lit(keys.join("."))])))
     }
 
     /// What identifies a record without an `eventID`: all its columns of text.
@@ -236,6 +248,15 @@ impl View<'_> {
 fn instants(texts: &ArrayRef) -> Result<ArrayRef> {
     let instants = strings(texts)?.iter().map(|text| text.and_then(time::parse_event_time));
     Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")))
+}
+
+fn uuid_texts(values: &ArrayRef) -> Result<ArrayRef> {
+    let values = values.as_fixed_size_binary_opt().ok_or_else(|| not_text(values))?;
+    let text = |bytes: &[u8]| {
+        let hex = hex(bytes);
+        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    };
+    Ok(Arc::new(values.iter().map(|bytes| bytes.map(text)).collect::<StringArray>()))
 }
 
 fn strings(texts: &ArrayRef) -> Result<&StringArray> {
@@ -326,16 +347,17 @@ struct Files {
 }
 
 impl Files {
-    async fn open(stores: &Stores, objects: Vec<Object>) -> std::result::Result<Files, Error> {
+    async fn open(stores: &Stores, found: ParquetFiles) -> std::result::Result<Files, Error> {
+        let (objects, paths): (Vec<Object>, Vec<String>) = found.files.into_iter().unzip();
         let located = stores.locate(&objects).await?;
-        let mut schemas = futures::stream::iter(located.metas.clone().into_iter().zip(objects))
-            .map(|(meta, object)| {
+        let mut schemas = futures::stream::iter(located.metas.clone().into_iter().zip(objects).zip(paths))
+            .map(|((meta, object), path)| {
                 let store = Arc::clone(&located.store);
-                async move { (columns_of(store.as_ref(), &meta).await, meta, object) }
+                async move { (columns_of(store.as_ref(), &meta).await, meta, object, path) }
             })
             .buffered(AT_A_TIME);
-        let (mut fields, mut parts, mut faults) = (Vec::<Field>::new(), Vec::new(), Vec::new());
-        while let Some((schema, meta, object)) = schemas.next().await {
+        let (mut fields, mut parts, mut faults) = (Vec::<Field>::new(), Vec::new(), found.faults);
+        while let Some((schema, meta, object, path)) = schemas.next().await {
             let object = object.path.display().to_string();
             let schema = match schema {
                 Ok(schema) => schema,
@@ -356,7 +378,7 @@ impl Files {
                     }
                 }
             }
-            parts.push(PartFile { partitions: partitions(meta.location.as_ref()), meta });
+            parts.push(PartFile { partitions: partitions(&path), meta });
         }
         drop(schemas);
         if let ([], Some(fault)) = (parts.as_slice(), faults.first()) {
@@ -451,7 +473,7 @@ fn partitions(path: &str) -> BTreeMap<String, String> {
 
 /// The span of the day that partitions name.
 fn day(partitions: &BTreeMap<String, String>) -> Option<(i64, i64)> {
-    let one = ["tp_date", "date", "dt", "eventDay", "eventday", "event_date", "day"].iter().find_map(|key| {
+    let one = ["tp_date", "eventDay", "eventday", "event_date"].iter().find_map(|key| {
         let digits: String = partitions.get(*key)?.chars().filter(char::is_ascii_digit).collect();
         (digits.len() == 8).then(|| format!("{}-{}-{}", &digits[..4], &digits[4..6], &digits[6..]))
     });
@@ -482,7 +504,9 @@ fn unified(a: &Field, b: &Field) -> std::result::Result<Field, String> {
         (a, b) if a == b => a.clone(),
         (DataType::Null, other) | (other, DataType::Null) => other.clone(),
         (DataType::Timestamp(_, zone), DataType::Timestamp(_, other)) => {
-            DataType::Timestamp(TimeUnit::Microsecond, zone.clone().or_else(|| other.clone()))
+            // A time without a zone is UTC.
+            let zone = if zone == other { zone.clone() } else { Some("UTC".into()) };
+            DataType::Timestamp(TimeUnit::Microsecond, zone)
         }
         (DataType::Struct(first), DataType::Struct(second)) => {
             let mut fields: Vec<FieldRef> = first.iter().cloned().collect();

@@ -31,16 +31,21 @@ pub fn read_ahead(stores: &Stores, objects: Vec<Object>, in_flight: usize) -> Bo
     let stores = stores.clone();
     tokio::spawn(async move {
         let mut reads = futures::stream::iter(objects)
-            .map(|object| {
-                let (stores, room) = (stores.clone(), Arc::clone(&room));
+            // In order, so that none holds the room that one before it waits for.
+            .then(|object| {
+                let room = Arc::clone(&room);
                 async move {
                     let units =
                         u32::try_from(object.size.div_ceil(UNIT)).unwrap_or(MEMORY_UNITS).clamp(1, MEMORY_UNITS);
-                    let held = room.acquire_many_owned(units).await.ok();
-                    Fetched { bytes: stores.read(&object).await, object, _held: held }
+                    (object, room.acquire_many_owned(units).await.ok())
                 }
             })
-            .buffered(in_flight.max(1));
+            .map(|(object, held)| {
+                let stores = stores.clone();
+                async move { Fetched { bytes: stores.read(&object).await, object, _held: held } }
+            })
+            .buffered(in_flight.max(1))
+            .boxed();
         while let Some(fetched) = reads.next().await {
             if sender.send(fetched).await.is_err() {
                 return;

@@ -92,7 +92,8 @@ impl Selection {
     }
 
     fn may_be_delivered(&self, (first, end): (i64, i64)) -> bool {
-        let first_delivery = self.events.from.unwrap_or(i64::MIN);
+        // An object of shortly before midnight has been seen to hold an event of after it.
+        let first_delivery = self.events.from.unwrap_or(i64::MIN).saturating_sub(DAY);
         let last_delivery = self.events.to.unwrap_or(i64::MAX).saturating_add(self.delivered_within);
         end > first_delivery && first < last_delivery
     }
@@ -158,7 +159,11 @@ async fn in_bucket(stores: &Stores, bucket: &str, key: &str, selection: &Selecti
     if objects.is_empty() && key.contains(['*', '?', '[']) {
         objects = matching(stores, bucket, key, selection).await?;
     }
-    if objects.is_empty() && selection.events == Range::default() && selection.accounts.is_empty() {
+    if objects.is_empty()
+        && selection.events == Range::default()
+        && selection.accounts.is_empty()
+        && selection.regions.is_empty()
+    {
         return Err(Error::Usage {
             message: format!("nothing lies at `s3://{bucket}/{key}`"),
             hint: Some(
@@ -244,7 +249,8 @@ mod tests {
                 ("/2025", Step::Open),
                 ("/2025/11", Step::Leave),
                 ("/2025/12", Step::Open),
-                ("/2025/12/30", Step::Leave),
+                ("/2025/12/29", Step::Leave),
+                ("/2025/12/30", Step::Whole),
                 ("/2025/12/31", Step::Whole),
                 ("/2026/01", Step::Open),
                 ("/2026/01/02", Step::Whole),

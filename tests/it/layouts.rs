@@ -447,6 +447,83 @@ fn a_damaged_file_is_named_and_the_rest_is_hunted() {
 }
 
 #[test]
+fn tables_that_are_kept_in_odd_ways_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = records();
+    let expected = of_raw(folder.path(), &records);
+    let at = |name: &str| folder.path().join(name);
+    let hunt =
+        |name: &str, more: &[&str]| tawny(&[&["hunt", at(name).to_str().unwrap(), "--format", "jsonl"], more].concat());
+
+    // JSON fields as maps, as CloudTrail Lake has them.
+    let map = |name: &str| {
+        let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), text("value")]);
+        Field::new(name, DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false), true)
+    };
+    let maps = ["responseelements", "additionaleventdata"];
+    let mut fields = columns(text("eventtime"), false, &lower);
+    fields.retain(|field| !maps.contains(&field.name().as_str()));
+    fields.extend(maps.map(map));
+    let mut map_rows = rows(&records, false, &lower);
+    for (row, record) in map_rows.iter_mut().zip(&records) {
+        row["responseelements"] = record["responseElements"].clone();
+        row["additionaleventdata"] = record["additionalEventData"].clone();
+    }
+    write_both(&at("maps"), ["a.parquet", "b.parquet"], &fields, &map_rows);
+    assert_eq!(told(&hunt("maps", &[])), expected);
+
+    // Names spelt one way in one file and another way in another; and without an ending, as Athena writes them.
+    write(
+        &at("mixed").join("a.parquet"),
+        columns(text("eventtime"), false, &lower),
+        &rows(&records[..7], false, &lower),
+    );
+    write(&at("mixed").join("b.parquet"), columns(text("eventTime"), true, &same), &rows(&records[7..], true, &same));
+    assert_eq!(told(&hunt("mixed", &["--layout", "athena"])), expected);
+    write_both(
+        &at("bare"),
+        ["20260901_part-0", "20260901_part-1"],
+        &columns(text("eventtime"), false, &lower),
+        &rows(&records, false, &lower),
+    );
+    assert_eq!(told(&hunt("bare", &["--layout", "athena"])), expected);
+
+    // Account numbers as numbers, zones that differ, and a folder named by the day of the copy.
+    let mut numbers = columns(timestamp("eventtime", TimeUnit::Microsecond, None), false, &lower);
+    numbers.retain(|field| field.name() != "recipientaccountid");
+    numbers.push(Field::new("recipientaccountid", DataType::Int64, true));
+    let mut number_rows = rows(&records, false, &lower);
+    for row in &mut number_rows {
+        row["recipientaccountid"] = json!(row["recipientaccountid"].as_str().unwrap().parse::<i64>().unwrap());
+    }
+    write(&at("numbers").join("dt=2026-11-01/a.parquet"), numbers.clone(), &number_rows[..7]);
+    let zone = numbers.iter().position(|field| field.name() == "eventtime").unwrap();
+    numbers[zone] = timestamp("eventtime", TimeUnit::Millisecond, Some("America/New_York"));
+    write(&at("numbers").join("dt=2026-11-01/b.parquet"), numbers, &number_rows[7..]);
+    assert_eq!(told(&hunt("numbers", &["--from", "2026-09-01", "--to", "2026-09-03"])), expected);
+
+    // Times that are no times, and data of two kinds.
+    let mut epoch = columns(Field::new("eventtime", DataType::Int64, true), false, &lower);
+    epoch.push(text("note"));
+    let mut epoch_rows = rows(&records, false, &lower);
+    for row in &mut epoch_rows {
+        row["eventtime"] = json!(1_788_000_000_000_i64);
+    }
+    write(&at("epoch").join("a.parquet"), epoch, &epoch_rows);
+    let refused = hunt("epoch", &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("do not tell `eventTime`"));
+    std::fs::write(at("bare").join("x.json"), "{}").unwrap();
+    std::fs::rename(at("bare").join("20260901_part-0"), at("bare").join("0.parquet")).unwrap();
+    let refused = hunt("bare", &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    let refused = hunt("maps", &["--account", A]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    let url = format!("file://{}", at("maps").display());
+    assert_eq!(told(&tawny(&["hunt", &url, "--format", "jsonl"])), expected);
+}
+
+#[test]
 fn files_that_do_not_fit_together_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let records = records();
