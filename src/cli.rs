@@ -112,6 +112,15 @@ struct Context {
 const IN_FLIGHT_FROM_S3: u16 = 64;
 
 impl Context {
+    /// Writes a result: to a file or an object, all or nothing, or to standard output.
+    async fn write(&self, bytes: Vec<u8>, output: Option<&str>) -> Result<(), Error> {
+        match output.map(Location::of) {
+            None => self.output.bytes(&bytes, None),
+            Some(Location::Disk(path)) => self.output.bytes(&bytes, Some(&path)),
+            Some(Location::S3 { bucket, key }) => self.stores.write(&bucket, &key, bytes).await,
+        }
+    }
+
     /// How many objects of `sources` are read at a time.
     fn in_flight(&self, sources: &[String]) -> usize {
         let in_s3 = |source: &String| matches!(Location::of(source), Location::S3 { .. });
@@ -316,15 +325,5 @@ impl RuleArgs {
             output.talk(&format!("note: {notice}"));
         }
         Ok(self.window.apply(choice.rules))
-    }
-}
-
-/// Reads the name of a file for results.
-fn output_path(text: &str) -> Result<PathBuf, String> {
-    match Location::of(text) {
-        Location::Disk(path) => Ok(path),
-        Location::S3 { .. } => {
-            Err("results are written on disk; to S3 they go by a pipe: `| aws s3 cp - s3://…`".to_owned())
-        }
     }
 }

@@ -184,6 +184,14 @@ impl Stores {
         }
     }
 
+    /// Puts `bytes` at `name` of a bucket, all at once.
+    pub async fn write(&self, bucket: &str, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let store = self.bucket(bucket).await?;
+        let failed = |error| fault::store("write", bucket, name, &error);
+        store.put(&key(name).map_err(failed)?, bytes.into()).await.map_err(failed)?;
+        Ok(())
+    }
+
     /// Where an engine finds `objects`, which lie on disk or in one bucket.
     pub(crate) async fn locate(&self, objects: &[Object]) -> Result<Located, Error> {
         let location = |object: &Object| Location::of(&object.real.to_string_lossy());

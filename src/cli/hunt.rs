@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::HumanBytes;
@@ -36,9 +35,9 @@ pub(super) struct Hunt {
     /// How findings are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Write the findings to this file in place of standard output
-    #[arg(short, long, value_name = "FILE", value_parser = super::output_path)]
-    output: Option<PathBuf>,
+    /// Write the findings to this file, or `s3://BUCKET/KEY`, in place of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<String>,
     /// Tell what would be read, and read nothing
     #[arg(long)]
     dry_run: bool,
@@ -65,7 +64,7 @@ impl Hunt {
             self.admit(&reading)?;
             if self.dry_run {
                 bar.finish_and_clear();
-                context.output.result(&self.told(&reading), self.output.as_deref())?;
+                context.write(self.told(&reading).into_bytes(), self.output.as_deref()).await?;
                 return Ok(Status::Done);
             }
         }
@@ -76,7 +75,7 @@ impl Hunt {
         } else {
             report::findings(&findings, self.format)?
         };
-        context.output.result(&text, self.output.as_deref())?;
+        context.write(text.into_bytes(), self.output.as_deref()).await?;
         let mut status = Status::Done;
         if self.fail_on_findings && findings.iter().any(|finding| finding.alert) {
             status = Status::Findings;

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::Context;
@@ -26,9 +24,9 @@ pub(super) struct Inspect {
     /// How it is written
     #[arg(long, value_enum, default_value_t)]
     format: InspectFormat,
-    /// Write it to this file in place of standard output
-    #[arg(short, long, value_name = "FILE", value_parser = super::output_path)]
-    output: Option<PathBuf>,
+    /// Write it to this file, or `s3://BUCKET/KEY`, in place of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<String>,
 }
 
 /// How an inspection is written.
@@ -55,7 +53,7 @@ impl Inspect {
                 text.map_err(|error| Error::Internal(format!("an inspection as JSON: {error}")))? + "\n"
             }
         };
-        context.output.result(&text, self.output.as_deref())?;
+        context.write(text.into_bytes(), self.output.as_deref()).await?;
         if found.objects == 0 {
             context.output.warn("warning: no objects were found");
         }

@@ -38,9 +38,9 @@ pub(super) struct Query {
     /// How rows are written
     #[arg(long, value_enum, default_value_t)]
     format: RowFormat,
-    /// Write the rows to this file in place of standard output
-    #[arg(short, long, value_name = "FILE", value_parser = super::output_path)]
-    output: Option<PathBuf>,
+    /// Write the rows to this file, or `s3://BUCKET/KEY`, in place of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<String>,
 }
 
 impl Query {
@@ -58,7 +58,7 @@ impl Query {
         let data = self.data.open(context, &resources, bar.clone()).await?;
         let (schema, batches) = query::run(&resources, &data, rule.as_ref(), range, &self.sql).await?;
         bar.finish_and_clear();
-        context.output.bytes(&table::written(&schema, &batches, self.format)?, self.output.as_deref())?;
+        context.write(table::written(&schema, &batches, self.format)?, self.output.as_deref()).await?;
         Ok(if DataArgs::tell(context, &data, "queried") { Status::Done } else { Status::Incomplete })
     }
 }

@@ -89,6 +89,9 @@ fn trails_and_lakes_in_s3_are_as_those_on_disk() {
         assert_eq!(stdout(&found), expected, "{lake}: {}", stderr(&found));
         assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
     }
+    let written = server.tawny(&["hunt", &trail, "--format", "jsonl", "-o", "s3://lake/found/a b.jsonl"]);
+    assert_eq!((stdout(&written).as_str(), written.status.code()), ("", Some(0)), "{}", stderr(&written));
+    assert_eq!(std::fs::read_to_string(server.file("lake", "found/a b.jsonl")).unwrap(), expected);
     let both = server.tawny(&["hunt", "s3://lake", "--format", "jsonl"]);
     assert_eq!(both.status.code(), Some(2), "a folder of lakes is no raw trail: {}", stderr(&both));
     let pattern = format!("s3://logs/{}/*/AWSLogs/**/*.gz", ODD.split('/').next().unwrap());

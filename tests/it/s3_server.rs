@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use s3s::auth::{S3Auth, SecretKey};
@@ -212,13 +212,12 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     let answer = shared.service.call(Request::from_parts(parts, s3s::Body::from(body))).await;
     drop(guard);
     let answer = answer.map_err(|error| std::io::Error::other(format!("{error:?}")))?;
+    let length = answer.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if reads {
-        let length = answer.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
         shared.sent.fetch_add(length.unwrap_or(0), Ordering::SeqCst);
     }
-    if matches!(fault, Fault::CutInBody) {
-        let (parts, body) = answer.into_parts();
-        let length = body.size_hint().lower();
+    if let (Fault::CutInBody, Some(length)) = (fault, length) {
+        let (parts, _) = answer.into_parts();
         return Ok(Response::from_parts(parts, s3s::Body::http_body_unsync(Broken { length })));
     }
     Ok(answer)
