@@ -59,8 +59,10 @@ pub struct ObjectEntry {
 struct Commit {
     ledger_version: u32,
     schema_version: u32,
-    /// The name of the file that lists the objects that this commit adds.
-    objects: String,
+    /// The name of the file that lists the objects that this commit adds; where a lake on disk was written by an
+    /// earlier build, it has the commit's own.
+    #[serde(default)]
+    objects: Option<String>,
     files: Vec<FileEntry>,
 }
 
@@ -74,13 +76,13 @@ impl Ledger {
 
     /// All files of the lake, in the order in which they were added.
     pub async fn files(&self) -> Result<Vec<FileEntry>, Error> {
-        Ok(self.commits().await?.into_iter().flat_map(|commit| commit.files).collect())
+        Ok(self.commits().await?.into_iter().flat_map(|(_, commit)| commit.files).collect())
     }
 
     /// The identities of all objects whose records the lake holds.
     pub async fn object_ids(&self) -> Result<HashSet<String>, Error> {
-        let read = |commit: Commit| async move {
-            let name = self.name(&commit.objects);
+        let read = |(number, commit): (u32, Commit)| async move {
+            let name = self.name(&commit.objects.unwrap_or_else(|| format!("{number:08}.objects.jsonl")));
             let text = self.lake.read_text(&name).await?;
             let ids = text.lines().map(|line| serde_json::from_str::<ObjectEntry>(line).map(|entry| entry.id));
             ids.collect::<Result<Vec<_>, _>>().map_err(|error| self.damaged(&name, error.to_string()))
@@ -116,7 +118,8 @@ impl Ledger {
         // Another run that writes the same commit at the same time writes another file here.
         let name = format!("{number:08}-{}.objects.jsonl", hex(&Sha256::digest(&lines)[..8]));
         writer.stage(&self.name(&name), lines.into()).await?.publish()?;
-        let commit = Commit { ledger_version: LEDGER_VERSION, schema_version: SCHEMA_VERSION, objects: name, files };
+        let commit =
+            Commit { ledger_version: LEDGER_VERSION, schema_version: SCHEMA_VERSION, objects: Some(name), files };
         let mut text = serde_json::to_vec_pretty(&commit).map_err(internal)?;
         text.push(b'\n');
         if writer.create(&self.name(&commit_name(number)), text.into()).await? {
@@ -125,7 +128,7 @@ impl Ledger {
         Err(Error::Busy { lake: self.lake.path("") })
     }
 
-    async fn commits(&self) -> Result<Vec<Commit>, Error> {
+    async fn commits(&self) -> Result<Vec<(u32, Commit)>, Error> {
         let read = |number: u32| async move {
             let name = self.name(&commit_name(number));
             let commit: Commit = serde_json::from_str(&self.lake.read_text(&name).await?)
@@ -137,7 +140,7 @@ impl Ledger {
                 );
                 return Err(self.damaged(&name, reason));
             }
-            Ok(commit)
+            Ok((number, commit))
         };
         futures::stream::iter(self.numbers().await?.into_iter().map(read)).buffered(AT_A_TIME).try_collect().await
     }

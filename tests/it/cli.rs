@@ -432,3 +432,19 @@ fn an_inspection_tells_what_there_is_and_what_is_missing() {
         stdout(&table)
     );
 }
+
+#[test]
+fn a_lake_of_an_earlier_build_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake");
+    let path = lake.to_str().unwrap();
+    tawny(&["convert", TRAIL, "--lake", path]);
+    let ledger = lake.join("_tawny/ledger");
+    let commit = ledger.join("00000001.json");
+    let mut text: serde_json::Value = serde_json::from_slice(&std::fs::read(&commit).unwrap()).unwrap();
+    let objects = text.as_object_mut().unwrap().remove("objects").unwrap();
+    std::fs::rename(ledger.join(objects.as_str().unwrap()), ledger.join("00000001.objects.jsonl")).unwrap();
+    std::fs::write(&commit, text.to_string()).unwrap();
+    let again = tawny(&["convert", TRAIL, "--lake", path]);
+    assert!(stderr(&again).contains("0 converted + 8 converted before"), "{}", stderr(&again));
+}

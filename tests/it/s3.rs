@@ -324,3 +324,22 @@ fn a_day_of_a_lake_is_read_without_the_others() {
     assert_eq!((files, day_files), (30, 2));
     assert!(day_bytes * 4 < bytes, "{day_bytes} of {bytes} bytes");
 }
+
+#[test]
+fn requests_are_unsigned_or_paid_for_where_that_is_asked() {
+    let server = Server::start();
+    put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", "ann");
+    let seen = Arc::new(Mutex::new(HashSet::new()));
+    let told = Arc::clone(&seen);
+    server.set_faults(move |parts| {
+        let has = |name: &str| parts.headers.contains_key(name);
+        told.lock().unwrap().insert((has("authorization"), has("x-amz-request-payer")));
+        Fault::None
+    });
+    for (option, expected) in
+        [("--quiet", (true, false)), ("--s3-anonymous", (false, false)), ("--s3-requester-pays", (true, true))]
+    {
+        server.tawny(&["hunt", "s3://logs", option]);
+        assert_eq!(std::mem::take(&mut *seen.lock().unwrap()), HashSet::from([expected]), "{option}");
+    }
+}
