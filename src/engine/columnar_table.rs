@@ -67,7 +67,26 @@ impl Columnar {
         let failed = |error| Error::query(format!("the layout `{}`", columnar.layout.name), error);
         let (_, missing) = columnar.view(resources, Range::default()).map_err(failed)?;
         columnar.missing = missing;
+        columnar.check_times(resources)?;
         Ok(columnar)
+    }
+
+    /// Makes sure that every file tells when its events were: those of one that does not would be in no window.
+    fn check_times(&self, resources: &Resources) -> std::result::Result<(), Error> {
+        let failed = |error| Error::query(format!("the layout `{}`", self.layout.name), error);
+        let context = resources.session().map_err(failed)?;
+        let schema = DFSchema::try_from(self.files.schema()).map_err(failed)?;
+        let view = View { context: &context, layout: &self.layout, schema };
+        let times = view.sources(event::EVENT_TIME).map_err(failed)?;
+        let told: Vec<_> = times.iter().flat_map(Expr::column_refs).map(|column| column.name.as_str()).collect();
+        let tells = |part: &PartFile| told.iter().any(|name| part.has(name));
+        match self.files.parts.iter().find(|part| !told.is_empty() && !tells(part)) {
+            None => Ok(()),
+            Some(part) => Err(Error::Usage {
+                message: format!("`{}` has no column that tells `eventTime`", part.meta.location),
+                hint: Some("leave it out, or say with `--map FILE.yml` which SQL gives the time".to_owned()),
+            }),
+        }
     }
 
     /// The layout.
@@ -333,7 +352,14 @@ fn renamed(values: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
 #[derive(Debug, Clone)]
 struct PartFile {
     meta: ObjectMeta,
+    columns: Vec<String>,
     partitions: BTreeMap<String, String>,
+}
+
+impl PartFile {
+    fn has(&self, column: &str) -> bool {
+        self.partitions.contains_key(column) || self.columns.iter().any(|name| name == column)
+    }
 }
 
 /// Parquet files as one table, with the union of their columns.
@@ -366,6 +392,7 @@ impl Files {
                     continue;
                 }
             };
+            let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
             for field in schema.fields() {
                 let field = simple(field);
                 match fields.iter_mut().find(|known| known.name() == field.name()) {
@@ -378,7 +405,7 @@ impl Files {
                     }
                 }
             }
-            parts.push(PartFile { partitions: partitions(&path), meta });
+            parts.push(PartFile { partitions: partitions(&path), columns, meta });
         }
         drop(schemas);
         if let ([], Some(fault)) = (parts.as_slice(), faults.first()) {

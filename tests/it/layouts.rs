@@ -560,6 +560,12 @@ fn files_that_do_not_fit_together_are_named() {
     write_two("mixed", fewer, &rows(rest, false, &lower));
     let (code, talk, _) = hunt("mixed");
     assert_eq!(code, Some(2), "text against timestamps is refused: {talk}");
+    let mut timeless = columns(text("eventtime"), false, &lower);
+    timeless.retain(|field| field.name() != "eventtime");
+    write_two("timeless", timeless, &rows(rest, false, &lower));
+    let (code, talk, _) = hunt("timeless");
+    assert_eq!(code, Some(2), "{talk}");
+    assert!(talk.contains("b.parquet` has no column that tells `eventTime`"), "{talk}");
     let mut fewer = columns(text("eventtime"), false, &lower);
     fewer.retain(|field| field.name() != "useragent");
     write_two("fewer", fewer, &rows(rest, false, &lower));
