@@ -9,6 +9,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::config::{ConfigNonZeroUsize, Dialect};
 use datafusion::datasource::MemTable;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -19,18 +21,19 @@ use datafusion::scalar::ScalarValue;
 use crate::error::Error;
 use crate::event;
 use crate::lake::Lake;
+use crate::lake::ledger::FileEntry;
 use crate::time::Range;
 
 pub mod columnar_table;
 pub mod functions;
 mod ip_functions;
 mod json_functions;
-pub mod lake_table;
 pub mod matcher;
+mod parquet_table;
 pub mod raw_table;
 mod window_functions;
 
-use lake_table::LakeTable;
+use parquet_table::ParquetTable;
 use raw_table::RawScan;
 
 /// The least that a partition's sorts and groupings share. The pool gives each of them an equal
@@ -156,5 +159,17 @@ pub fn raw_table(scan: &Arc<RawScan>, threads: usize) -> Result<Arc<dyn TablePro
 /// The files of a lake that may hold records with a time in `range`, as a table.
 pub async fn lake_table(lake: &Lake, range: Range, threads: usize) -> Result<Arc<dyn TableProvider>, Error> {
     let folder = lake.folder().absolute()?;
-    Ok(Arc::new(LakeTable::new(folder, lake.files(range).await?, threads)))
+    let internal = |error: DataFusionError| Error::query("the lake", error);
+    let (store, url) = folder.located().map_err(internal)?;
+    let file = |file: FileEntry| {
+        Ok(PartitionedFile::new_from_meta(object_store::ObjectMeta {
+            location: folder.key(&file.path)?,
+            last_modified: chrono::DateTime::UNIX_EPOCH,
+            size: file.bytes,
+            e_tag: None,
+            version: None,
+        }))
+    };
+    let files = lake.files(range).await?.into_iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
+    Ok(Arc::new(ParquetTable { store, url, schema: TableSchema::from(event::schema()), files, threads }))
 }

@@ -4,7 +4,8 @@
 //! columns ([`event`], [`trail`]) and kept as a lake ([`lake`], [`convert`]); a rule ([`rule`])
 //! becomes SQL ([`mod@sql`]), which the engine ([`engine`]) runs over lake or trail; its rows are
 //! findings ([`finding`], [`hunt`]), which are reported ([`report`], [`output`]) by the commands
-//! ([`cli`]). A module uses only those above it.
+//! ([`cli`]). Parquet of other tools ([`layout`]) goes the same way, and so does a user's own SQL ([`query`],
+//! [`inspect`]). A module uses only those above it.
 
 pub mod error;
 pub mod time;

@@ -5,22 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
+use datafusion::catalog::TableProvider;
 use datafusion::common::DFSchema;
-use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry as _;
-use datafusion::logical_expr::{
-    ColumnarValue, ExprSchemable as _, TableProviderFilterPushDown, Volatility, cast, create_udf, lit, when,
-};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::logical_expr::{ColumnarValue, ExprSchemable as _, Volatility, cast, create_udf, lit, when};
 use datafusion::prelude::{Expr, SessionContext, ident};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt as _;
@@ -28,6 +21,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
 use super::Resources;
 use super::functions::not_text;
+use super::parquet_table::ParquetTable;
 use crate::error::{Error, Fault};
 use crate::event::{self, Kind};
 use crate::layout::{self, TableLayout};
@@ -75,7 +69,7 @@ impl Columnar {
     fn check_times(&self, resources: &Resources) -> std::result::Result<(), Error> {
         let failed = |error| Error::query(format!("the layout `{}`", self.layout.name), error);
         let context = resources.session().map_err(failed)?;
-        let schema = DFSchema::try_from(self.files.schema()).map_err(failed)?;
+        let schema = DFSchema::try_from(Arc::clone(self.files.schema.table_schema())).map_err(failed)?;
         let view = View { context: &context, layout: &self.layout, schema };
         let times = view.sources(event::EVENT_TIME).map_err(failed)?;
         let told: Vec<_> = times.iter().flat_map(Expr::column_refs).map(|column| column.name.as_str()).collect();
@@ -106,7 +100,7 @@ impl Columnar {
 
     /// The sizes of the files that may hold records with a time in `range`, in bytes.
     pub fn sizes(&self, range: Range) -> Vec<u64> {
-        self.files.during(range, 1).parts.iter().map(|file| file.meta.size).collect()
+        self.files.during(range).map(|file| file.meta.size).collect()
     }
 
     /// The records, of which those outside `range` need not be.
@@ -116,7 +110,7 @@ impl Columnar {
 
     fn view(&self, resources: &Resources, range: Range) -> Result<(Arc<dyn TableProvider>, Vec<String>)> {
         let context = resources.session()?;
-        let files = self.files.during(range, resources.threads);
+        let files = self.files.table(range, resources.threads);
         let view = View { context: &context, layout: &self.layout, schema: DFSchema::try_from(files.schema())? };
         let (mut columns, mut missing) = (Vec::new(), Vec::new());
         for field in event::schema().fields() {
@@ -369,7 +363,6 @@ struct Files {
     parts: Vec<PartFile>,
     faults: Vec<Fault>,
     schema: TableSchema,
-    threads: usize,
 }
 
 impl Files {
@@ -420,57 +413,33 @@ impl Files {
         let partitions: Vec<FieldRef> =
             partitions.map(|name| Arc::new(Field::new(name, DataType::Utf8, true))).collect();
         let schema = TableSchema::builder(Arc::new(Schema::new(fields))).with_table_partition_cols(partitions).build();
-        Ok(Files { located, parts, faults, schema, threads: 1 })
+        Ok(Files { located, parts, faults, schema })
     }
 
     /// The files whose partitions may hold events with a time in `range`.
-    fn during(&self, range: Range, threads: usize) -> Files {
-        let may_hold = |file: &&PartFile| match day(&file.partitions) {
+    fn during(&self, range: Range) -> impl Iterator<Item = &PartFile> {
+        self.parts.iter().filter(move |part| match day(&part.partitions) {
             // A folder may be named by the day of delivery, or in another zone.
             Some((first, end)) => range.overlaps(first - DAY, end + DAY),
             None => true,
-        };
-        Files { parts: self.parts.iter().filter(may_hold).cloned().collect(), threads, ..self.clone() }
-    }
-}
-
-#[async_trait]
-impl TableProvider for Files {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(self.schema.table_schema())
+        })
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        state.runtime_env().register_object_store(self.located.url.as_ref(), Arc::clone(&self.located.store));
-        let value = |file: &PartFile, field: &FieldRef| ScalarValue::Utf8(file.partitions.get(field.name()).cloned());
+    /// Those files as a table.
+    fn table(&self, range: Range, threads: usize) -> ParquetTable {
+        let value = |part: &PartFile, field: &FieldRef| ScalarValue::Utf8(part.partitions.get(field.name()).cloned());
         let file = |part: &PartFile| {
             let mut file = PartitionedFile::new_from_meta(part.meta.clone());
             file.partition_values = self.schema.table_partition_cols().iter().map(|field| value(part, field)).collect();
             file
         };
-        let files: Vec<PartitionedFile> = self.parts.iter().map(file).collect();
-        let options = state.default_table_options().parquet;
-        let source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(options);
-        let config = FileScanConfigBuilder::new(self.located.url.clone(), Arc::new(source))
-            .with_file_groups(FileGroup::new(files).split_files(self.threads))
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
+        ParquetTable {
+            store: Arc::clone(&self.located.store),
+            url: self.located.url.clone(),
+            schema: self.schema.clone(),
+            files: self.during(range).map(file).collect(),
+            threads,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ pub struct Reading {
     /// Their sizes together. Of Parquet only the columns and pages that are needed are read.
     pub bytes: u64,
     /// Requests to a store that it takes, estimated: one for each raw object and each thousand keys listed,
-    /// and for a Parquet file [`REQUESTS_OF_A_FILE`].
+    /// and five for a Parquet file.
     pub requests: Requests,
 }
 

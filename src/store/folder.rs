@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::TryStreamExt as _;
+use object_store::local::LocalFileSystem;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use tempfile::TempDir;
 
@@ -51,7 +51,7 @@ impl Folder {
         })
     }
 
-    /// The key of what is at `name` in an absolute folder, in the store that [`Folder::registered`] names.
+    /// The key of what is at `name` in an absolute folder, in the store that [`Folder::located`] names.
     pub(crate) fn key(&self, name: &str) -> object_store::Result<object_store::path::Path> {
         match self {
             Folder::Disk(folder) => Ok(object_store::path::Path::from_absolute_path(folder.join(name))?),
@@ -59,16 +59,14 @@ impl Folder {
         }
     }
 
-    /// Makes the folder's store known to an engine, and names it.
-    pub(crate) fn registered(&self, runtime: &RuntimeEnv) -> Result<ObjectStoreUrl, DataFusionError> {
-        match self {
-            Folder::Disk(_) => Ok(ObjectStoreUrl::local_filesystem()),
+    /// The folder's store, and the URL by which an engine knows it.
+    pub(crate) fn located(&self) -> Result<(Arc<dyn ObjectStore>, ObjectStoreUrl), DataFusionError> {
+        Ok(match self {
+            Folder::Disk(_) => (Arc::new(LocalFileSystem::new()), ObjectStoreUrl::local_filesystem()),
             Folder::Bucket { store, bucket, .. } => {
-                let url = ObjectStoreUrl::parse(format!("s3://{bucket}"))?;
-                runtime.register_object_store(url.as_ref(), Arc::clone(store));
-                Ok(url)
+                (Arc::clone(store), ObjectStoreUrl::parse(format!("s3://{bucket}"))?)
             }
-        }
+        })
     }
 
     /// The text of the file at `name`.

@@ -16,3 +16,4 @@ mod records;
 mod rule_errors;
 mod s3;
 mod s3_server;
+mod tables;

@@ -1,4 +1,4 @@
-//! The files of a lake as a table: those the ledger names, read with row-group and page pruning.
+//! Chosen Parquet files as a table, read with row-group and page pruning.
 
 use std::sync::Arc;
 
@@ -9,34 +9,29 @@ use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use object_store::ObjectStore;
 
-use crate::event;
-use crate::lake::ledger::FileEntry;
-use crate::store::Folder;
-
-/// Chosen files of a lake.
+/// Files of one store with one schema.
 #[derive(Debug)]
-pub struct LakeTable {
-    lake: Folder,
-    files: Vec<FileEntry>,
-    threads: usize,
-}
-
-impl LakeTable {
-    /// The table over `files` of the lake in `lake`, on disk an absolute path.
-    pub(super) fn new(lake: Folder, files: Vec<FileEntry>, threads: usize) -> LakeTable {
-        LakeTable { lake, files, threads }
-    }
+pub(super) struct ParquetTable {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) url: ObjectStoreUrl,
+    pub(super) schema: TableSchema,
+    pub(super) files: Vec<PartitionedFile>,
+    /// Scans at a time.
+    pub(super) threads: usize,
 }
 
 #[async_trait]
-impl TableProvider for LakeTable {
+impl TableProvider for ParquetTable {
     fn schema(&self) -> SchemaRef {
-        event::schema()
+        Arc::clone(self.schema.table_schema())
     }
 
     fn table_type(&self) -> TableType {
@@ -56,26 +51,16 @@ impl TableProvider for LakeTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if self.files.is_empty() {
             let schema = match projection {
-                Some(columns) => Arc::new(event::schema().project(columns)?),
-                None => event::schema(),
+                Some(columns) => Arc::new(self.schema().project(columns)?),
+                None => self.schema(),
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
-        let store = self.lake.registered(state.runtime_env())?;
-        let mut files = Vec::with_capacity(self.files.len());
-        for file in &self.files {
-            files.push(PartitionedFile::new_from_meta(object_store::ObjectMeta {
-                location: self.lake.key(&file.path)?,
-                last_modified: chrono::DateTime::UNIX_EPOCH,
-                size: file.bytes,
-                e_tag: None,
-                version: None,
-            }));
-        }
+        state.runtime_env().register_object_store(self.url.as_ref(), Arc::clone(&self.store));
         let options = state.default_table_options().parquet;
-        let source = ParquetSource::new(event::schema()).with_table_parquet_options(options);
-        let config = FileScanConfigBuilder::new(store, Arc::new(source))
-            .with_file_groups(FileGroup::new(files).split_files(self.threads))
+        let source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(options);
+        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source))
+            .with_file_groups(FileGroup::new(self.files.clone()).split_files(self.threads))
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();
