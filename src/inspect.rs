@@ -85,10 +85,11 @@ pub async fn inspect(resources: &Resources, data: &Data, range: Range) -> Result
                 Data::Columnar(columnar) => columnar.sizes(range),
                 Data::Raw(_) | Data::Memory(_) => Vec::new(),
             };
-            inspection.layout = match data {
-                Data::Columnar(columnar) => columnar.layout().name.clone(),
-                _ => "native".to_owned(),
-            };
+            "native".clone_into(&mut inspection.layout);
+            if let Data::Columnar(columnar) = data {
+                inspection.layout.clone_from(&columnar.layout().name);
+                inspection.faults = columnar.faults().to_vec();
+            }
             inspection.objects = sizes.len() as u64;
             inspection.bytes = sizes.into_iter().sum();
             let (_, batches) = query::run(resources, data, None, range, BY_HOUR).await?;

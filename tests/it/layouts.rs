@@ -175,6 +175,8 @@ fn a_damaged_file_is_named_and_the_rest_is_hunted() {
             "{name}: {talk}"
         );
         assert!(talk.contains("rejected: ") && talk.contains("c.parquet"), "{name}: {talk}");
+        let inspected = tawny(&["inspect", data.to_str().unwrap()]);
+        assert_eq!(inspected.status.code(), Some(3), "{name}: what cannot be read is told by an inspection too");
     }
 }
 
