@@ -27,7 +27,7 @@ fn main() {
     runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {})).expect("the trail is whole");
 
     let rules = catalog::shipped().expect("the shipped rules are right");
-    let resources = Resources { threads: 1, memory: 256 << 20, spill: std::env::temp_dir() };
+    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
     let hunted = |data: Data| {
         let findings = runtime.block_on(hunt::evaluate(&resources, &data, &rules, Range::default()));
         assert_eq!(findings.expect("the data is whole").len() as u64, support::OBJECTS * support::RECORDS / 500);

@@ -44,7 +44,7 @@ fn main() {
     let trail = runtime.block_on(support::trail(folder.path()));
     runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {})).expect("the trail is whole");
 
-    let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
+    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
     let data = Data::Lake(lake);
     let hunt = |rules: &[Rule]| {
         let findings = runtime.block_on(hunt::evaluate(&resources, &data, rules, Range::default()));

@@ -7,17 +7,20 @@ pauses AS (
     *,
     lag("eventTime") OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS previous
   FROM matches
+{%- if let Some(begin) = range_from %}
+  WHERE "eventTime" < {{ begin }}
+{%- endif %}
 ),
 per_group AS (
   SELECT
 {%- if query.records.is_none() %}
     rule,
 {%- endif %}
-    max("eventTime") AS last_event,
+    max("eventTime" + {{ query.period }}) AS open_until,
     count(*) FILTER (
       WHERE "eventTime" >= previous + {{ query.period }}
-{%- if let Some(instant) = certain_from %}
-        OR (previous IS NULL AND "eventTime" >= {{ instant }})
+{%- if let Some(begin) = read_from %}
+        OR (previous IS NULL AND "eventTime" - {{ query.period }} >= {{ begin }})
 {%- endif %}
     ) AS pauses
   FROM pauses
@@ -28,8 +31,8 @@ per_group AS (
 SELECT {% if query.records.is_none() %}rule, {% endif %}count(*) AS unanchored
 FROM per_group
 WHERE pauses = 0
-{%- if let Some(instant) = open_after %}
-  AND last_event > {{ instant }}
+{%- if let Some(begin) = range_from %}
+  AND open_until > {{ begin }}
 {%- endif %}
 {%- if query.records.is_none() %}
 GROUP BY rule

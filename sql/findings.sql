@@ -1,3 +1,16 @@
+{%- if query.sweep.is_some() -%}
+findings AS (
+  -- By the numbers of their matches, which follow one another.
+  SELECT
+    cell,
+    min("eventID") AS first_match,
+    count(*) AS "count",
+    min("eventID") FILTER (WHERE reached) AS trigger_match,
+    min("eventTime") FILTER (WHERE reached) AS trigger_time
+  FROM bursts
+  GROUP BY cell, {{ query.by_burst() }}
+)
+{%- else -%}
 findings AS (
   SELECT
 {%- for column in query.groups %}
@@ -25,6 +38,7 @@ findings AS (
   FROM bursts
   GROUP BY {{ query.by_burst() }}
 )
+{%- endif %}
 SELECT *
 FROM findings
 WHERE trigger_time IS NOT NULL

@@ -1,3 +1,17 @@
+{%- if let Some(sweep) = query.sweep -%}
+settings (rule, period) AS (
+  VALUES {{ sweep.settings() }}
+),
+cells (rule, cell, threshold) AS (
+  VALUES {{ sweep.cells() }}
+),
+matches AS (
+  -- Every match under every period.
+  SELECT *
+  FROM matched
+  CROSS JOIN settings
+)
+{%- else -%}
 matches AS (
   -- The records that satisfy the rule, each eventID once: of copies that differ, always the same one.
   SELECT *
@@ -35,3 +49,4 @@ matches AS (
   )
   WHERE previous_id IS DISTINCT FROM "eventID"
 )
+{%- endif %}

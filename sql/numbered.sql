@@ -17,11 +17,6 @@ numbered AS (
     sum(new_value) OVER ({{ query.partition("burst") }}ORDER BY "eventTime", "eventID" ROWS UNBOUNDED PRECEDING) AS distinct_in_window
   FROM firsts
 ),
-bursts AS (
-  -- reached: whether the window holds the threshold of distinct values, up to this match.
-  SELECT *, distinct_in_window >= {{ query.threshold }} AS reached
-  FROM numbered
-),
 {%- else -%}
 numbered AS (
   SELECT
@@ -29,9 +24,17 @@ numbered AS (
     row_number() OVER ({{ query.partition("burst") }}ORDER BY "eventTime", "eventID") AS in_window
   FROM windows
 ),
-bursts AS (
-  -- reached: whether the window holds the threshold, up to this match.
-  SELECT *, in_window >= {{ query.threshold }} AS reached
+{%- endif %}
+{%- if query.sweep.is_some() %}
+held AS (
+  -- held: how much the window holds in all.
+  SELECT *, max({{ query.counts() }}) OVER ({{ query.partition("burst") }}) AS held
   FROM numbered
 ),
+{% include "of_cells.sql" %}
 {%- endif %}
+bursts AS (
+  -- reached: whether the window holds the threshold{% if query.unique %} of distinct values{% endif %}, up to this match.
+  SELECT *, {{ query.counts() }} >= {{ query.threshold }} AS reached
+  FROM {% if query.sweep.is_some() %}of_cells{% else %}numbered{% endif %}
+),

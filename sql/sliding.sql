@@ -11,16 +11,24 @@ counted AS (
     matches_within("eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS in_window
   FROM matches
 ),
+{%- if query.sweep.is_some() %}
+held AS (
+  -- held: the most that any span holds in which this match is.
+  SELECT *, most_within({{ query.counts() }}, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC) AS held
+  FROM counted
+),
+{% include "of_cells.sql" %}
+{%- endif %}
 reaching AS (
   -- reached: whether this match makes the span that ends with it hold the threshold.
-  SELECT *, {% if query.unique %}distinct_in_window{% else %}in_window{% endif %} >= {{ query.threshold }} AS reached
-  FROM counted
+  SELECT *, {{ query.counts() }} >= {{ query.threshold }} AS reached
+  FROM {% if query.sweep.is_some() %}of_cells{% else %}counted{% endif %}
 ),
 spans AS (
   -- fires_at: when a span that ends at or after this match first holds the threshold.
   SELECT
     *,
-    latest(CASE WHEN reached THEN "eventTime" END) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC) AS fires_at
+    latest(CASE WHEN reached THEN "eventTime" END) OVER ({{ query.partition(query.cell()) }}ORDER BY "eventTime" DESC, "eventID" DESC) AS fires_at
   FROM reaching
 ),
 ends AS (
@@ -29,7 +37,7 @@ ends AS (
   SELECT
     *,
     CASE
-      WHEN lag(fires_at) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC) < "eventTime" + {{ query.period }} THEN 0
+      WHEN lag(fires_at) OVER ({{ query.partition(query.cell()) }}ORDER BY "eventTime" DESC, "eventID" DESC) < "eventTime" + {{ query.period }} THEN 0
       ELSE 1
     END AS ends
   FROM spans
@@ -39,7 +47,7 @@ bursts AS (
   -- burst: its number, counted from the last.
   SELECT
     *,
-    sum(ends) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC ROWS UNBOUNDED PRECEDING) AS burst
+    sum(ends) OVER ({{ query.partition(query.cell()) }}ORDER BY "eventTime" DESC, "eventID" DESC ROWS UNBOUNDED PRECEDING) AS burst
   FROM ends
 ),
 {% include "findings.sql" %}

@@ -3,7 +3,7 @@
 WITH {% include "matches.sql" %},
 windows AS (
   -- burst: when the window began that this match is in.
-  SELECT *, date_bin({{ query.period }}, "eventTime") AS burst
+  SELECT *, {{ query.begin_of_window() }} AS burst
   FROM matches
 ),
 {% include "numbered.sql" %}

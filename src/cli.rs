@@ -134,7 +134,7 @@ impl Context {
     /// The engine's resources, and the folder they spill to for as long as it lives.
     fn resources(&self) -> Result<(Resources, tempfile::TempDir), Error> {
         let spill = self.scratch.folder_in(&std::env::temp_dir())?;
-        let resources = Resources { threads: self.threads, memory: self.memory, spill: spill.path().to_path_buf() };
+        let resources = Resources::new(self.threads, self.memory, spill.path().to_path_buf());
         Ok((resources, spill))
     }
 }

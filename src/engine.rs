@@ -31,10 +31,12 @@ mod json_functions;
 pub mod matcher;
 mod parquet_table;
 pub mod raw_table;
+mod scanned;
 mod window_functions;
 
 use parquet_table::ParquetTable;
 use raw_table::RawScan;
+pub use scanned::Scanned;
 
 /// The least that a partition's sorts and groupings share. The pool gives each of them an equal
 /// part, so with more partitions than this allows none of them could hold a batch. Scans run on
@@ -48,7 +50,7 @@ const SQL_DEPTH: usize = 200;
 const BATCH_ROWS: usize = 2_048;
 
 /// How queries use the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Resources {
     /// Scans at a time; where memory allows, sorts too.
     pub threads: usize,
@@ -56,9 +58,16 @@ pub struct Resources {
     pub memory: usize,
     /// The folder for what goes to disk.
     pub spill: PathBuf,
+    /// How far the query of the moment has come.
+    pub scanned: Scanned,
 }
 
 impl Resources {
+    /// Resources for queries that none has run with yet.
+    pub fn new(threads: usize, memory: usize, spill: PathBuf) -> Resources {
+        Resources { threads, memory, spill, scanned: Scanned::default() }
+    }
+
     /// The same, for a query that is not worth dividing.
     #[must_use]
     pub fn on_one_thread(&self) -> Resources {
@@ -104,7 +113,9 @@ impl Resources {
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         let context = self.session()?;
         context.register_table(name, table)?;
-        context.sql(sql).await?.collect().await
+        let plan = context.sql(sql).await?.create_physical_plan().await?;
+        self.scanned.follow(&plan);
+        datafusion::physical_plan::collect(plan, context.task_ctx()).await
     }
 
     /// The plan of `sql` with `table` as the table `cloudtrail`, as text.

@@ -15,7 +15,7 @@ use crate::finding::{self, Finding, Told};
 use crate::lake::Lake;
 use crate::raw::envelope::Record;
 use crate::raw::json;
-use crate::rule::{Rule, RuleTest, WindowKind};
+use crate::rule::{Rule, RuleTest, Window, WindowKind};
 use crate::sql;
 use crate::sql::layout::Layout;
 use crate::time::{DAY, Range};
@@ -24,6 +24,7 @@ use crate::trail::Sieve;
 mod matched;
 mod raw;
 pub mod reading;
+pub mod sweep;
 
 use matched::Matched;
 pub use raw::{Progress, RawTrail};
@@ -59,16 +60,17 @@ pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range:
     match (data, rules) {
         (_, []) => {}
         (Data::Lake(_) | Data::Columnar(_), [rule]) => {
-            findings.extend(in_table(resources, data, rule, range, Reach::first(rule)).await?);
+            findings.extend(in_table(resources, data, rule, range, Reach::first(rule.window)).await?);
         }
         (Data::Lake(_) | Data::Columnar(_), rules) => {
-            let read = rules.iter().map(|rule| Reach::first(rule).around(range)).reduce(Range::union).unwrap_or(range);
+            let read =
+                rules.iter().map(|rule| Reach::first(rule.window).around(range)).reduce(Range::union).unwrap_or(range);
             let table = table(resources, data, read).await?;
             let outcome =
                 Matched::scan(resources, table, rules, read, "the lake").await?.hunt(resources, range).await?;
             findings.extend(outcome.findings);
             for rule in outcome.short.into_iter().filter_map(|number| rules.get(number)) {
-                findings.extend(in_table(resources, data, rule, range, Reach::first(rule).further()).await?);
+                findings.extend(in_table(resources, data, rule, range, Reach::first(rule.window).further()).await?);
             }
         }
         (Data::Raw(trail), rules) => findings.extend(Box::pin(trail.hunt(resources, rules, range)).await?),
@@ -97,9 +99,9 @@ struct Reach {
 
 impl Reach {
     /// What mostly suffices.
-    fn first(rule: &Rule) -> Reach {
-        let period = rule.window.period.micros();
-        match rule.window.kind {
+    fn first(window: Window) -> Reach {
+        let period = window.period.micros();
+        match window.kind {
             // Windows are exact one period after the reading begins; whether a burst was triggered
             // before the range shows in the period before it. And a burst may go on after it.
             WindowKind::Sliding => Reach { back: Some(2 * period), ahead: DAY.max(2 * period) },
@@ -176,14 +178,18 @@ async fn attempt(
     let rows = run(sql::hunt(rule, range, read)?).await?;
     let told = Told { rule, layout: Layout::of(rule) };
     let findings = finding::from_rows(&[told], &rows)?.concat();
-    Ok((!is_cut(rule, &findings, read)).then_some(findings))
+    Ok((!is_cut(rule.window, last_instants(&findings), read)).then_some(findings))
 }
 
-/// Whether a burst may go on after what was read: it reaches to within a period of the end.
-fn is_cut(rule: &Rule, findings: &[Finding], read: Range) -> bool {
-    let period = rule.window.period.micros();
-    let near = |end: i64| findings.iter().any(|finding| finding.last_instant >= end - period);
-    rule.window.kind == WindowKind::Sliding && read.to.is_some_and(near)
+fn last_instants(findings: &[Finding]) -> impl Iterator<Item = i64> {
+    findings.iter().map(|finding| finding.last_instant)
+}
+
+/// Whether a burst may go on after what was read: one of those that end at `ends` reaches to within a
+/// period of its end.
+fn is_cut(window: Window, mut ends: impl Iterator<Item = i64>, read: Range) -> bool {
+    let near = |end: i64| ends.any(|last| last >= end - window.period.micros());
+    window.kind == WindowKind::Sliding && read.to.is_some_and(near)
 }
 
 /// Whether the record of a rule's test matches the rule: whether a hunt with threshold 1 finds it.

@@ -82,7 +82,7 @@ pub async fn inspect(resources: &Resources, data: &Data, range: Range) -> Result
         data => {
             let sizes: Vec<u64> = match data {
                 Data::Lake(lake) => lake.files(range).await?.into_iter().map(|file| file.bytes).collect(),
-                Data::Columnar(columnar) => columnar.sizes(range),
+                Data::Columnar(columnar) => columnar.sizes(range).into_iter().map(|(bytes, _)| bytes).collect(),
                 Data::Raw(_) | Data::Memory(_) => Vec::new(),
             };
             "native".clone_into(&mut inspection.layout);

@@ -6,7 +6,7 @@
 use askama::Template as _;
 
 use crate::error::Error;
-use crate::rule::{Rule, WindowKind};
+use crate::rule::{Rule, Window, WindowKind};
 use crate::time::Range;
 
 pub mod candidates;
@@ -14,9 +14,11 @@ pub mod expression;
 pub mod layout;
 pub mod predicate;
 pub mod quote;
+mod sweep;
 
 use layout::Layout;
 use quote::{Ident, Instant, Interval, Literal};
+use sweep::Sweep;
 
 /// A column that a query computes for each match.
 struct Column {
@@ -47,6 +49,8 @@ struct Query {
     trigger_to: Option<Instant>,
     period: String,
     threshold: String,
+    /// The cells of a sweep, in place of one window.
+    sweep: Option<Sweep>,
 }
 
 macro_rules! templates {
@@ -61,16 +65,16 @@ macro_rules! templates {
     };
 }
 
-templates!(Sliding "sliding.sql", Dedup "dedup.sql", Tumbling "tumbling.sql", Matching "matching.sql");
+templates!(Sliding "sliding.sql", Dedup "dedup.sql", Tumbling "tumbling.sql", Matching "matching.sql", DistinctMatches "distinct_matches.sql");
 
 #[derive(askama::Template)]
 #[template(path = "dedup_anchors.sql", escape = "none")]
 struct Anchors {
     query: Query,
-    /// A group's first match that was read opened a window for certain where it lies here or later.
-    certain_from: Option<Instant>,
-    /// A window may still be open at the start of the range where a match lies after this.
-    open_after: Option<Instant>,
+    /// A group's first match that was read opened a window for certain where it lies a period or more after this.
+    read_from: Option<Instant>,
+    /// The start of the range, at which a window may still be open.
+    range_from: Option<Instant>,
 }
 
 impl Query {
@@ -103,6 +107,18 @@ impl Query {
             trigger_to: triggers.to.and_then(Instant::bound),
             period: Interval(rule.window.period.micros()).to_string(),
             threshold: rule.window.threshold.to_string(),
+            sweep: None,
+        }
+    }
+
+    /// A query of all `cells` at a time, over distinct matches.
+    fn sweep(rule: &Rule, cells: &[(usize, Window)], triggers: Range) -> Query {
+        let layout = Layout { group: vec![layout::RULE.to_owned(), layout::GROUP.to_owned()], ..Layout::default() };
+        Query {
+            period: layout::PERIOD.to_owned(),
+            threshold: layout::THRESHOLD.to_owned(),
+            sweep: Some(Sweep::new(cells)),
+            ..Query::over(rule, &layout, triggers)
         }
     }
 
@@ -121,6 +137,22 @@ impl Query {
         let mut names: Vec<String> = self.groups.iter().map(ToString::to_string).collect();
         names.extend((!more.is_empty()).then(|| more.to_owned()));
         if names.is_empty() { String::new() } else { format!("PARTITION BY {} ", names.join(", ")) }
+    }
+
+    /// The column that holds what is held against the threshold.
+    fn counts(&self) -> &'static str {
+        if self.unique { "distinct_in_window" } else { "in_window" }
+    }
+
+    /// When the tumbling window began in which a match is.
+    fn begin_of_window(&self) -> String {
+        let begin = |period: &str| format!("date_bin({period}, \"eventTime\")");
+        self.sweep.as_ref().map_or_else(|| begin(&self.period), |sweep| sweep.of_each_period(begin))
+    }
+
+    /// What tells the cells of a sweep apart once each has its matches.
+    fn cell(&self) -> &'static str {
+        if self.sweep.is_some() { "cell" } else { "" }
     }
 
     /// The group, to group by.
@@ -195,19 +227,31 @@ pub fn unanchored(rule: &Rule, from: i64, read: Range) -> Result<String, Error> 
     anchors(rule, query, from, read)
 }
 
-/// As [`unanchored`], for each of several rules whose matches before `from` are in `matched`.
+/// As [`unanchored`], for each of several rules whose matches are in `matched`.
 pub fn unanchored_matched(rule: &Rule, layout: &Layout, from: i64, read: Range) -> Result<String, Error> {
     anchors(rule, Query::over(rule, layout, Range::default()), from, read)
 }
 
 fn anchors(rule: &Rule, query: Query, from: i64, read: Range) -> Result<String, Error> {
-    let period = rule.window.period.micros();
-    let anchors = Anchors {
-        query,
-        certain_from: read.from.and_then(|begin| Instant::bound(begin.saturating_add(period))),
-        open_after: Instant::bound(from.saturating_sub(period)),
-    };
+    let anchors = Anchors { query, read_from: read.from.and_then(Instant::bound), range_from: Instant::bound(from) };
     anchors.render().map_err(|error| unrendered(&rule.id, &error))
+}
+
+/// The query of a rule's matches in the table `matched`, each once, by group and time.
+pub fn distinct_matches(rule: &Rule, layout: &Layout) -> Result<String, Error> {
+    let query = Query::over(rule, layout, Range::default());
+    DistinctMatches { query }.render().map_err(|error| unrendered(&rule.id, &error))
+}
+
+/// The query that finds what each of `cells`, whose windows are all of `kind`, would find with a trigger in
+/// `triggers`, in the table `matched` of distinct matches. The cells bear their numbers.
+pub fn sweep(rule: &Rule, kind: WindowKind, cells: &[(usize, Window)], triggers: Range) -> Result<String, Error> {
+    Query::sweep(rule, cells, triggers).render(kind).map_err(|error| unrendered(&rule.id, &error))
+}
+
+/// As [`unanchored`], for the periods of `cells`: one row for each that cannot be told.
+pub fn unanchored_sweep(rule: &Rule, cells: &[(usize, Window)], from: i64, read: Range) -> Result<String, Error> {
+    anchors(rule, Query::sweep(rule, cells, Range::default()), from, read)
 }
 
 fn unrendered(id: &str, error: &askama::Error) -> Error {

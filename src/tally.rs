@@ -27,6 +27,9 @@ pub struct Tally {
     pub replaced_bytes: u64,
     /// Used records that had a top-level key twice.
     pub repeated_keys: u64,
+    /// The earliest and the latest time of used records, in microseconds; absent where that is not known.
+    #[serde(skip)]
+    pub times: Option<(i64, i64)>,
     /// The first faults, with place and reason.
     pub faults: Vec<Fault>,
 }
@@ -86,8 +89,17 @@ impl Tally {
         self.without_time += other.without_time;
         self.replaced_bytes += other.replaced_bytes;
         self.repeated_keys += other.repeated_keys;
+        self.spans(other.times);
         let room = MAX_FAULTS.saturating_sub(self.faults.len());
         self.faults.extend(other.faults.into_iter().take(room));
+    }
+
+    /// Takes in the earliest and the latest time of more records.
+    pub fn spans(&mut self, times: Option<(i64, i64)>) {
+        self.times = match (self.times, times) {
+            (Some((first, last)), Some((earlier, later))) => Some((first.min(earlier), last.max(later))),
+            (one, other) => one.or(other),
+        };
     }
 
     /// Notes a fault, within the bound.

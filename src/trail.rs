@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array as _, RecordBatch};
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
+use arrow::compute::kernels::aggregate;
+use arrow::datatypes::TimestampMicrosecondType;
 use memchr::memmem::Finder;
 use sha2::{Digest as _, Sha256};
 
@@ -297,6 +299,10 @@ pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> R
     }
     decoded.tally.objects.used = 1;
     decoded.tally.repeated_keys = builder.repeated_keys();
+    for batch in &decoded.batches {
+        let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+        decoded.tally.spans(aggregate::min(times).zip(aggregate::max(times)));
+    }
     decoded.tally.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
     Ok(decoded)
 }

@@ -18,6 +18,7 @@ use datafusion::prelude::{Expr, SessionContext, ident};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt as _;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use parquet::arrow::parquet_to_arrow_schema;
 
 use super::Resources;
 use super::functions::not_text;
@@ -98,9 +99,9 @@ impl Columnar {
         &self.files.faults
     }
 
-    /// The sizes of the files that may hold records with a time in `range`, in bytes.
-    pub fn sizes(&self, range: Range) -> Vec<u64> {
-        self.files.during(range).map(|file| file.meta.size).collect()
+    /// The sizes in bytes, and the records, of the files that may hold records with a time in `range`.
+    pub fn sizes(&self, range: Range) -> Vec<(u64, u64)> {
+        self.files.during(range).map(|file| (file.meta.size, file.records)).collect()
     }
 
     /// The records, of which those outside `range` need not be.
@@ -347,6 +348,7 @@ fn renamed(values: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
 struct PartFile {
     meta: ObjectMeta,
     columns: Vec<String>,
+    records: u64,
     partitions: BTreeMap<String, String>,
 }
 
@@ -369,17 +371,17 @@ impl Files {
     async fn open(stores: &Stores, found: ParquetFiles) -> std::result::Result<Files, Error> {
         let (objects, paths): (Vec<Object>, Vec<String>) = found.files.into_iter().unzip();
         let located = stores.locate(&objects).await?;
-        let mut schemas = futures::stream::iter(located.metas.clone().into_iter().zip(objects).zip(paths))
+        let mut footers = futures::stream::iter(located.metas.clone().into_iter().zip(objects).zip(paths))
             .map(|((meta, object), path)| {
                 let store = Arc::clone(&located.store);
-                async move { (columns_of(store.as_ref(), &meta).await, meta, object, path) }
+                async move { (footer(store.as_ref(), &meta).await, meta, object, path) }
             })
             .buffered(AT_A_TIME);
         let (mut fields, mut parts, mut faults) = (Vec::<Field>::new(), Vec::new(), found.faults);
-        while let Some((schema, meta, object, path)) = schemas.next().await {
+        while let Some((footer, meta, object, path)) = footers.next().await {
             let object = object.path.display().to_string();
-            let schema = match schema {
-                Ok(schema) => schema,
+            let (schema, records) = match footer {
+                Ok(footer) => footer,
                 Err(reason) => {
                     faults.push(Fault { object, position: None, reason });
                     continue;
@@ -398,9 +400,9 @@ impl Files {
                     }
                 }
             }
-            parts.push(PartFile { partitions: partitions(&path), columns, meta });
+            parts.push(PartFile { partitions: partitions(&path), columns, records, meta });
         }
-        drop(schemas);
+        drop(footers);
         if let ([], Some(fault)) = (parts.as_slice(), faults.first()) {
             let source = std::io::Error::new(std::io::ErrorKind::InvalidData, fault.reason.clone());
             return Err(Error::File { action: "read", path: fault.object.clone().into(), source });
@@ -443,8 +445,8 @@ impl Files {
     }
 }
 
-/// The columns of a Parquet file, by its footer; the error says why they cannot be read.
-async fn columns_of(store: &dyn ObjectStore, meta: &ObjectMeta) -> std::result::Result<Schema, String> {
+/// The columns of a Parquet file and its number of records, by its footer; the error says why it cannot be read.
+async fn footer(store: &dyn ObjectStore, meta: &ObjectMeta) -> std::result::Result<(Schema, u64), String> {
     const TAIL: u64 = 8;
     // What the footer says of its own size is not to be trusted.
     let tail = store.get_range(&meta.location, meta.size.saturating_sub(TAIL)..meta.size).await;
@@ -457,8 +459,12 @@ async fn columns_of(store: &dyn ObjectStore, meta: &ObjectMeta) -> std::result::
     if u64::from(length) + TAIL > meta.size {
         return Err("its footer is damaged: copy it again".to_owned());
     }
-    let schema = DFParquetMetadata::new(store, meta).fetch_schema().await;
-    schema.map_err(|error| format!("its footer cannot be read: {}", error.strip_backtrace()))
+    let unreadable = |error: DataFusionError| format!("its footer cannot be read: {}", error.strip_backtrace());
+    let footer = DFParquetMetadata::new(store, meta).fetch_metadata().await.map_err(unreadable)?;
+    let file = footer.file_metadata();
+    let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata());
+    let schema = schema.map_err(|error| unreadable(error.into()))?;
+    Ok((schema, u64::try_from(file.num_rows()).unwrap_or_default()))
 }
 
 /// The values of the folders `key=value` of a path, as text.

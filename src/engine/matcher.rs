@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
@@ -12,6 +13,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::DFSchema;
+use datafusion::common::resources_err;
 use datafusion::common::tree_node::TreeNode as _;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
@@ -20,6 +22,7 @@ use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::prelude::{Expr, SessionContext};
 use futures::TryStreamExt as _;
 
@@ -35,10 +38,14 @@ const FEW: usize = 8;
 
 /// The records of `table` that any of the rules of `candidates` matches: the columns
 /// [`Candidates::OWN`], one for each of its expressions, as text, and one flag for each rule.
+///
+/// # Errors
+/// The query failed, or what is matched takes more than `limit` bytes.
 pub async fn matches(
     resources: &Resources,
     table: Arc<dyn TableProvider>,
     candidates: &Candidates,
+    limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
     let context = resources.session()?;
     let parsed = Parsed::new(&context, candidates)?;
@@ -49,11 +56,13 @@ pub async fn matches(
         context.register_udf(any_rule(tests, schema(&tested)?));
     }
     let read = columns(parsed.own.iter().chain(&parsed.values).chain(&parsed.tests));
-    let matcher = Arc::new(Matcher::new(&context, &parsed, &schema(&read)?, &candidates.detections)?);
+    let matcher = Matcher::new(&context, &parsed, &schema(&read)?, &candidates.detections)?;
+    let matcher = Arc::new(Matcher { limit, ..matcher });
     context.register_table("cloudtrail", table)?;
-    let scan = context.sql(&candidates.scan(&read, test)).await?;
+    let scan = context.sql(&candidates.scan(&read, test)).await?.create_physical_plan().await?;
+    resources.scanned.follow(&scan);
     let mut scans = tokio::task::JoinSet::new();
-    for stream in scan.execute_stream_partitioned().await? {
+    for stream in execute_stream_partitioned(scan, context.task_ctx())? {
         let matcher = Arc::clone(&matcher);
         scans.spawn(async move { matcher.drain(stream).await });
     }
@@ -205,6 +214,9 @@ struct Matcher {
     tests: Tests,
     detections: Vec<usize>,
     schema: SchemaRef,
+    /// Bytes that matches may take, and those that they take.
+    limit: Option<usize>,
+    bytes: AtomicUsize,
 }
 
 impl Matcher {
@@ -224,6 +236,8 @@ impl Matcher {
             tests: Tests::new(context, parsed, read)?,
             detections: detections.to_vec(),
             schema: Arc::new(Schema::new(fields)),
+            limit: None,
+            bytes: AtomicUsize::new(0),
         })
     }
 
@@ -231,6 +245,11 @@ impl Matcher {
         let (mut whole, mut parts, mut rows) = (Vec::new(), Vec::new(), 0);
         while let Some(batch) = stream.try_next().await? {
             if let Some(matched) = self.matched(&batch)? {
+                let bytes = matched.get_array_memory_size();
+                let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                if let Some(limit) = self.limit.filter(|limit| bytes > *limit) {
+                    return resources_err!("what the rules match takes more than {} MiB", limit >> 20);
+                }
                 rows += matched.num_rows();
                 parts.push(matched);
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _};
 use arrow::datatypes::{
-    DataType, Field, FieldRef, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
+    DataType, Field, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::exec_err;
 use datafusion::error::Result;
@@ -31,8 +31,11 @@ pub(super) fn register(context: &SessionContext) {
         Streamed::new("matches_within", vec![time.clone(), period.clone()], DataType::Int64, || {
             Box::new(Matches { recent: VecDeque::new() })
         }),
-        Streamed::new("distinct_within", vec![DataType::Utf8, time.clone(), period], DataType::Int64, || {
+        Streamed::new("distinct_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
             Box::new(Values { recent: VecDeque::new(), counts: HashMap::new() })
+        }),
+        Streamed::new("most_within", vec![DataType::Int64, time.clone(), period], DataType::Int64, || {
+            Box::new(Most { recent: VecDeque::new() })
         }),
         Streamed::new("latest", vec![time.clone()], time, || Box::new(Latest { time: None })),
     ];
@@ -212,6 +215,29 @@ impl State for Values {
             self.recent.push_back((time, value));
         }
         Ok(scalar_count(self.counts.len()))
+    }
+}
+
+/// `most_within(count, time, period)`, over rows from the last: the greatest count of the rows so far that are less
+/// than a period younger than this one, and of this one.
+#[derive(Debug)]
+struct Most {
+    /// By falling time and falling count: what is behind a greater count that lasts longer is never the greatest.
+    recent: VecDeque<(i64, i64)>,
+}
+
+impl State for Most {
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
+        let Some(counts) = arguments[0].as_primitive_opt::<Int64Type>() else {
+            return exec_err!("a count is expected, not {}", arguments[0].data_type());
+        };
+        let count = counts.value(row);
+        let time = known_time_in(&arguments[1], row)?;
+        let period = period_in(&arguments[2], row)?;
+        while self.recent.pop_front_if(|(then, _)| then.saturating_sub(time) >= period).is_some() {}
+        while self.recent.pop_back_if(|(_, less)| *less <= count).is_some() {}
+        self.recent.push_back((time, count));
+        Ok(ScalarValue::Int64(self.recent.front().map(|(_, most)| *most)))
     }
 }
 

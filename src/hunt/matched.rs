@@ -44,7 +44,7 @@ pub(super) struct Outcome {
 }
 
 impl<'r> Matched<'r> {
-    /// Scans `table` for the records that `rules` match and whose time lies in `read`.
+    /// Scans `table`, which is `what`, for the records that `rules` match and whose time lies in `read`.
     pub(super) async fn scan(
         resources: &Resources,
         table: Arc<dyn TableProvider>,
@@ -53,7 +53,7 @@ impl<'r> Matched<'r> {
         what: &str,
     ) -> Result<Matched<'r>, Error> {
         let candidates = Candidates::new(rules, read);
-        let batches = matcher::matches(resources, table, &candidates).await;
+        let batches = matcher::matches(resources, table, &candidates, None).await;
         Ok(Matched { rules, candidates, batches: batches.map_err(|error| Error::query(what, error))?, read })
     }
 
@@ -112,7 +112,9 @@ impl<'r> Matched<'r> {
         let rows = run(sql::hunt_matched(first, &set.layout, range)?).await?;
         let found = finding::from_rows(&set.told, &rows)?;
         for ((place, number), found) in numbers.iter().enumerate().zip(found) {
-            if short.contains(&place) || super::is_cut(&self.rules[*number], &found, self.read) {
+            if short.contains(&place)
+                || super::is_cut(self.rules[*number].window, super::last_instants(&found), self.read)
+            {
                 outcome.short.push(*number);
             } else {
                 outcome.findings.extend(found);

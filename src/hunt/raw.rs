@@ -80,7 +80,7 @@ impl RawTrail {
         rules: &[Rule],
         range: Range,
     ) -> Result<Vec<Finding>, Error> {
-        let mut reaches: Vec<Reach> = rules.iter().map(Reach::first).collect();
+        let mut reaches: Vec<Reach> = rules.iter().map(|rule| Reach::first(rule.window)).collect();
         loop {
             let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);
             let scan = self.scan(self.find(read).await?, sieve(rules));

@@ -3,6 +3,7 @@
 use super::{Data, Reach};
 use crate::error::Error;
 use crate::rule::Rule;
+use crate::tally::Tally;
 use crate::time::Range;
 
 /// What is read of data: objects of a raw trail, or Parquet files.
@@ -41,12 +42,44 @@ impl Requests {
     }
 }
 
+/// What there is to read of `data` for events with a time in `read`, or of a raw trail what its last reading read.
+pub async fn tally(data: &Data, read: Range) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    let files: Vec<(u64, u64)> = match data {
+        Data::Lake(lake) => {
+            let files = lake.files(read).await?;
+            files.iter().for_each(|file| tally.spans(file.time_span()));
+            files.into_iter().map(|file| (file.bytes, file.records)).collect()
+        }
+        Data::Columnar(columnar) => columnar.sizes(read),
+        Data::Raw(trail) => return Ok(trail.tally()),
+        Data::Memory(batches) => batches.iter().map(|batch| (0, batch.num_rows() as u64)).collect(),
+    };
+    for (bytes, records) in files {
+        tally.objects.read += 1;
+        tally.objects.used += 1;
+        tally.records.read += records;
+        tally.records.used += records;
+        tally.stored_bytes += bytes;
+    }
+    if let Data::Columnar(columnar) = data {
+        for fault in columnar.faults() {
+            tally.objects.read += 1;
+            tally.objects.rejected += 1;
+            tally.fault(fault.clone());
+        }
+    }
+    Ok(tally)
+}
+
 /// What a hunt for `rules` in `range` reads of `data`, where no burst is so long that more is needed.
 pub async fn reading(data: &Data, rules: &[Rule], range: Range) -> Result<Reading, Error> {
-    let read = rules.iter().map(|rule| Reach::first(rule).around(range)).reduce(Range::union).unwrap_or(range);
+    let read = rules.iter().map(|rule| Reach::first(rule.window).around(range)).reduce(Range::union).unwrap_or(range);
     let (sizes, of_each): (Vec<u64>, u64) = match data {
         Data::Lake(lake) => (lake.files(read).await?.into_iter().map(|file| file.bytes).collect(), REQUESTS_OF_A_FILE),
-        Data::Columnar(columnar) => (columnar.sizes(read), REQUESTS_OF_A_FILE),
+        Data::Columnar(columnar) => {
+            (columnar.sizes(read).into_iter().map(|(bytes, _)| bytes).collect(), REQUESTS_OF_A_FILE)
+        }
         Data::Raw(trail) => (trail.find(read).await?.objects.into_iter().map(|object| object.size).collect(), 1),
         Data::Memory(_) => (Vec::new(), 0),
     };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::rule::Rule;
+use crate::rule::{Field, Rule};
 use crate::time::Range;
 
 use super::quote::{Ident, Instant, Literal};
@@ -44,6 +44,20 @@ impl Candidates {
         conditions.extend(read.to.and_then(Instant::bound).map(|to| format!("\"eventTime\" < {to}")));
         conditions.extend(names(rules));
         Candidates { conditions, predicates, detections, expressions: all, needs, unique }
+    }
+
+    /// What to ask for a sweep of `rule`: the expressions are the fields of its group, the account, the actor, what
+    /// tells copies apart, and what is counted where the rule counts distinct values.
+    pub fn of_sweep(rule: &Rule, read: Range) -> Candidates {
+        let counted: Vec<String> = rule.unique.iter().map(expression::value).collect();
+        let told = [expressions(rule), counted.clone()].concat();
+        let own = Candidates::OWN.iter().skip(2).map(|name| Ident((*name).to_owned()).to_string());
+        let fingerprint = format!("fingerprint({})", told.into_iter().chain(own).collect::<Vec<_>>().join(", "));
+        let mut all: Vec<String> = rule.group_by.iter().map(expression::value).collect();
+        all.extend([&Field::Account, &Field::Actor].map(expression::value));
+        all.push(fingerprint);
+        all.extend(counted);
+        Candidates { expressions: all, ..Candidates::new(std::slice::from_ref(rule), read) }
     }
 
     /// The expressions of [`Candidates::OWN`].

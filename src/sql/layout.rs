@@ -8,6 +8,8 @@ pub const RULE: &str = "rule";
 pub const THRESHOLD: &str = "threshold";
 /// The period of that rule.
 pub const PERIOD: &str = "period";
+/// The number of a match's group.
+pub const GROUP: &str = "group";
 /// The value of which distinct ones are counted.
 pub const COUNTED: &str = "counted";
 /// What tells copies of a record apart.

@@ -16,4 +16,5 @@ mod records;
 mod rule_errors;
 mod s3;
 mod s3_server;
+mod sweeps;
 mod tables;

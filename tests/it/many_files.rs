@@ -48,7 +48,7 @@ fn memory_does_not_grow_with_files_or_threads() {
         assert_eq!(lake.files(Range::default()).await.unwrap().len(), OBJECTS);
         let rules = catalog::shipped().unwrap();
         for (threads, mebibytes) in [(2, 24), (48, 64)] {
-            let resources = Resources { threads, memory: mebibytes << 20, spill: folder.path().to_path_buf() };
+            let resources = Resources::new(threads, mebibytes << 20, folder.path().to_path_buf());
             let data = Data::Lake(lake.clone());
             let findings = hunt::evaluate(&resources, &data, &rules, Range::default()).await.unwrap();
             let found: u64 = findings.iter().map(|finding| finding.count).sum();

@@ -17,7 +17,7 @@ use tawny::time::{self, Range};
 /// A failed sign-in, in seconds from a start, of one of a few users; `None` for a record without a
 /// user name or address.
 #[derive(Debug, Clone, PartialEq)]
-struct Event {
+pub(crate) struct Event {
     id: u16,
     second: i64,
     account: u8,
@@ -27,7 +27,7 @@ struct Event {
     copies: usize,
 }
 
-const START: i64 = 1_788_220_800;
+pub(crate) const START: i64 = 1_788_220_800;
 /// The period of the rules hunted here, in seconds.
 const PERIOD: i64 = 900;
 
@@ -42,7 +42,7 @@ fn text(event: &Event) -> String {
     )
 }
 
-fn batch(events: &[Event]) -> RecordBatch {
+pub(crate) fn batch(events: &[Event]) -> RecordBatch {
     let mut builder = BatchBuilder::default();
     let lines: String = events.iter().flat_map(|event| std::iter::repeat_n(text(event) + "\n", event.copies)).collect();
     envelope::items(&lines, &|_| true, &mut |item| match item {
@@ -172,11 +172,11 @@ fn brute_force(events: &[Event], kind: WindowKind, threshold: usize, unique: boo
     found
 }
 
-static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+pub(crate) static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap());
 
 fn hunt_in(batches: Vec<RecordBatch>, threads: usize, rules: &[Rule], range: Range) -> Vec<Finding> {
-    let resources = Resources { threads, memory: 256 << 20, spill: std::env::temp_dir() };
+    let resources = Resources::new(threads, 256 << 20, std::env::temp_dir());
     RUNTIME.block_on(hunt::evaluate(&resources, &Data::Memory(batches), rules, range)).unwrap()
 }
 
@@ -204,7 +204,7 @@ fn shown(findings: Vec<Finding>) -> Vec<Shown> {
     shown
 }
 
-fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
+pub(crate) fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
     let mut rule = catalog::shipped().unwrap().remove(0);
     rule.window.kind = kind;
     rule.window.threshold = threshold.try_into().unwrap();
@@ -229,7 +229,7 @@ fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
     shown(alone)
 }
 
-fn events() -> impl Strategy<Value = Vec<Event>> {
+pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
     // Times lie on a coarse grid, so that ties and exact distances are common.
     let who = (0u8..2, prop::option::weighted(0.8, 0u8..2), prop::option::weighted(0.8, 0u8..3));
     let event = (0i64..24, -1i64..2, who, prop::bool::weighted(0.85), 1usize..3);
@@ -250,7 +250,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
-fn config(cases: u32) -> ProptestConfig {
+pub(crate) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 

@@ -34,7 +34,7 @@ fn matched(rules: &[Rule], logs: &[(usize, String)]) -> Vec<BTreeSet<usize>> {
         builder.push(&Record { text: log, members });
     }
     let data = Data::Memory(vec![builder.finish().unwrap()]);
-    let resources = Resources { threads: 1, memory: 256 << 20, spill: std::env::temp_dir() };
+    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let findings = runtime.block_on(hunt::evaluate(&resources, &data, rules, Range::default())).unwrap();
     let of = |rule: &Rule| {

@@ -17,7 +17,7 @@ fn windows_stream_and_the_scan_filters() {
     let trail = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/trail").display().to_string();
     let lake = Lake::at(&folder.path().join("lake"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
+    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
     runtime.block_on(async {
         let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
         let trail = Trail::find(&Stores::default(), &[trail], &Selection::default()).await.unwrap();

@@ -62,7 +62,7 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap());
 
 fn resources() -> Resources {
-    Resources { threads: 1, memory: 256 << 20, spill: std::env::temp_dir() }
+    Resources::new(1, 256 << 20, std::env::temp_dir())
 }
 
 fn data(records: &[&str]) -> Data {

@@ -17,6 +17,7 @@ use tawny::time::{self, DAY, Range, SECOND};
 use tawny::trail::{Selection, Trail};
 
 use crate::records::failed_sign_in;
+use crate::sweeps;
 
 const START: i64 = 1_788_220_800 * SECOND;
 const MINUTE: i64 = 60 * SECOND;
@@ -41,7 +42,7 @@ fn ranges_that_meet_find_every_burst_once() {
     write_trail(&trail);
     let sources = [trail.display().to_string()];
     let lake = Lake::at(&folder.path().join("lake"));
-    let resources = Resources { threads: 2, memory: 256 << 20, spill: std::env::temp_dir() };
+    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
     runtime.block_on(async {
@@ -60,11 +61,12 @@ fn ranges_that_meet_find_every_burst_once() {
     let in_lake = |rules: &[Rule], range| {
         runtime.block_on(hunt::evaluate(&resources, &Data::Lake(lake.clone()), rules, range)).unwrap()
     };
-    let in_trail = |range| {
+    let raw = || {
         let progress = Arc::new(|_, _: &Tally| {});
-        let trail = RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress);
-        runtime.block_on(hunt::evaluate(&resources, &Data::Raw(Arc::new(trail)), &rules, range)).unwrap()
+        RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)
     };
+    let in_trail =
+        |range| runtime.block_on(hunt::evaluate(&resources, &Data::Raw(Arc::new(raw())), &rules, range)).unwrap();
     let whole = in_lake(&rules, Range::default());
     assert_eq!(in_trail(Range::default()), whole);
     let of = |kind: WindowKind| whole.iter().filter(|finding| finding.window == kind.to_string()).count();
@@ -82,6 +84,15 @@ fn ranges_that_meet_find_every_burst_once() {
     let whole = sorted(whole);
     assert_eq!(sorted(together(&|range| in_lake(&rules, range))), whole, "all rules in one scan of the lake");
     assert_eq!(sorted(together(&in_trail)), whole, "the raw trail");
+    for ends in ends.windows(2) {
+        let range = Range { from: ends[0], to: ends[1] };
+        let cells = sweeps::cells(&["10m", "15m", "2h"], 1..4);
+        let sweep = |data: Data| {
+            runtime.block_on(async { sweeps::hold_against_hunts(&resources, &data, &rules[0], &cells, range).await })
+        };
+        assert!(sweep(Data::Lake(lake.clone())) > 0);
+        assert!(sweep(Data::Raw(Arc::new(raw()))) > 0);
+    }
     let one_by_one = rules.iter().flat_map(|rule| together(&|range| in_lake(std::slice::from_ref(rule), range)));
     assert_eq!(sorted(one_by_one.collect()), whole, "each rule by itself");
 }

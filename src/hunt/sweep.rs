@@ -1,0 +1,299 @@
+//! What a rule would find with other windows: every cell of a sweep from one scan.
+
+use std::ops::Range as Numbers;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
+
+use super::{Data, Reach, is_cut, reading, sieve};
+use crate::engine::{self, Resources, matcher};
+use crate::error::Error;
+use crate::rule::{Rule, Window, WindowKind};
+use crate::sql;
+use crate::sql::candidates::Candidates;
+use crate::sql::layout::{self, Layout};
+use crate::tally::Tally;
+use crate::time::Range;
+
+/// So few rows under all periods are not worth dividing among threads.
+const ROWS_OF_ONE_THREAD: usize = 50_000;
+
+/// The matches of a rule, each once, numbered by group and time.
+#[derive(Debug)]
+pub struct Matches {
+    /// The groups; null where a record has no value.
+    pub groups: Vec<Vec<Option<String>>>,
+    /// For each match the number of its group.
+    pub group_of: Vec<usize>,
+    /// For each match its time, in microseconds.
+    pub times: Vec<i64>,
+    ids: StringArray,
+    accounts: StringArray,
+    actors: StringArray,
+    counted: StringArray,
+}
+
+impl Matches {
+    /// The identity of a match.
+    pub fn id(&self, number: usize) -> &str {
+        self.ids.value(number)
+    }
+
+    /// The account and the actor of a match.
+    pub fn who(&self, number: usize) -> (Option<&str>, Option<&str>) {
+        let value = |texts: &'_ StringArray| texts.is_valid(number).then_some(number);
+        (
+            value(&self.accounts).map(|number| self.accounts.value(number)),
+            value(&self.actors).map(|number| self.actors.value(number)),
+        )
+    }
+}
+
+/// A finding of a cell, by the numbers of its matches, which follow one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// The first match.
+    pub first: usize,
+    /// How many there are.
+    pub count: usize,
+    /// The match that made the count reach the threshold.
+    pub trigger: usize,
+}
+
+impl Found {
+    /// The numbers of its matches.
+    pub fn matches(&self) -> Numbers<usize> {
+        self.first..self.first + self.count
+    }
+}
+
+/// What a sweep came to.
+#[derive(Debug)]
+pub struct Sweep {
+    /// What the rule matches, in the range and around it as far as findings in the range ask for it.
+    pub matches: Matches,
+    /// For each cell its findings, by their first match.
+    pub found: Vec<Vec<Found>>,
+    /// What was read.
+    pub read: Tally,
+}
+
+/// What `rule` would find in `data` with each of the windows `cells`, with a trigger in `range`.
+///
+/// # Errors
+/// As for a hunt; and the matches take more than the memory there is.
+pub async fn sweep(
+    resources: &Resources,
+    data: &Data,
+    rule: &Rule,
+    cells: &[Window],
+    range: Range,
+) -> Result<Sweep, Error> {
+    let mut reaches: Vec<Reach> = cells.iter().map(|window| Reach::first(*window)).collect();
+    loop {
+        let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);
+        let read = if matches!(data, Data::Memory(_)) { Range::default() } else { read };
+        let matches = matches(resources, data, rule, read).await?;
+        let table = matches.table().map_err(|error| Error::query(format!("rule `{}`", rule.id), error))?;
+        let windows = Windows { resources, rule, cells, range, read, matches: &matches, table };
+        let (found, short) = windows.found().await?;
+        if short.is_empty() {
+            return Ok(Sweep { matches, found, read: reading::tally(data, read).await? });
+        }
+        for cell in short {
+            reaches[cell] = reaches[cell].further();
+        }
+    }
+}
+
+async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -> Result<Matches, Error> {
+    let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
+    let rules = std::slice::from_ref(rule);
+    let candidates = Candidates::of_sweep(rule, read);
+    let scan = |table| matcher::matches(resources, table, &candidates, Some(resources.memory));
+    let batches = match data {
+        Data::Lake(_) | Data::Columnar(_) => scan(super::table(resources, data, read).await?).await.map_err(failed)?,
+        Data::Memory(batches) => {
+            let table = engine::memory_table(crate::event::schema(), batches.clone()).map_err(failed)?;
+            scan(table).await.map_err(failed)?
+        }
+        Data::Raw(trail) => {
+            let raw = trail.scan(trail.find(read).await?, sieve(rules));
+            let batches = scan(engine::raw_table(&raw, resources.threads).map_err(failed)?).await.map_err(failed)?;
+            trail.keep_tally(&raw);
+            batches
+        }
+    };
+    let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
+    let layout = Layout { group: groups.clone(), ..Layout::default() };
+    let (schema, batches) = copies(rule, &layout, &batches).map_err(failed)?;
+    let table = engine::memory_table(schema, batches).map_err(failed)?;
+    let sql = sql::distinct_matches(rule, &layout)?;
+    let rows = resources.run("matched", table, &sql).await.map_err(failed)?;
+    numbered(&groups, &rows).map_err(failed)
+}
+
+/// What was scanned as the table `matched`, copies included.
+fn copies(
+    rule: &Rule,
+    layout: &Layout,
+    scanned: &[RecordBatch],
+) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
+    let time = crate::event::schema().field(0).data_type().clone();
+    let mut fields =
+        vec![Field::new(layout::RULE, DataType::Int64, false), Field::new(Candidates::OWN[0], time, false)];
+    let texts = [Candidates::OWN[1]].into_iter().chain(layout.group.iter().map(String::as_str)).chain(WHO);
+    fields.extend(texts.map(|name| Field::new(name, DataType::Utf8, true)));
+    fields.push(Field::new(layout::FINGERPRINT, DataType::Int64, false));
+    fields.push(Field::new(layout::COUNTED, DataType::Utf8, true));
+    let schema = Arc::new(Schema::new(fields));
+    let of_batch = |batch: &RecordBatch| {
+        let rows = batch.num_rows();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_value(0, rows))];
+        columns.extend(batch.columns()[..2].iter().cloned());
+        let values = &batch.columns()[Candidates::OWN.len()..];
+        let (who, rest) = values.split_at(layout.group.len() + WHO.len());
+        columns.extend(who.iter().cloned());
+        columns.push(compute::cast(&rest[0], &DataType::Int64)?);
+        let counted = rule.unique.as_ref().map(|_| Arc::clone(&rest[1]));
+        columns.push(counted.unwrap_or_else(|| Arc::new(StringArray::new_null(rows))));
+        Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+    };
+    let batches = scanned.iter().map(of_batch).collect::<Result<_, DataFusionError>>()?;
+    Ok((schema, batches))
+}
+
+/// The columns that tell who acted.
+const WHO: [&str; 2] = ["account", "actor"];
+
+/// The matches in rows that are in order.
+fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matches, DataFusionError> {
+    let texts = |name: &str| -> Result<StringArray, DataFusionError> {
+        let parts = rows.iter().map(|batch| {
+            let column = batch.column_by_name(name).map(Arc::clone);
+            column.map_or_else(|| datafusion::common::internal_err!("the column `{name}` is missing"), Ok)
+        });
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let parts: Vec<&dyn arrow::array::Array> = parts.iter().map(AsRef::as_ref).collect();
+        if parts.is_empty() {
+            return Ok(StringArray::new_null(0));
+        }
+        Ok(compute::cast(&compute::concat(&parts)?, &DataType::Utf8)?.as_string::<i32>().clone())
+    };
+    let times = rows.iter().filter_map(|batch| batch.column_by_name(Candidates::OWN[0]));
+    let times = times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().values().to_vec()).collect();
+    let mut matches = Matches {
+        groups: Vec::new(),
+        group_of: Vec::new(),
+        times,
+        ids: texts(Candidates::OWN[1])?,
+        accounts: texts(WHO[0])?,
+        actors: texts(WHO[1])?,
+        counted: texts(layout::COUNTED)?,
+    };
+    let columns = groups.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
+    for number in 0..matches.times.len() {
+        let value = |column: &StringArray| column.is_valid(number).then(|| column.value(number).to_owned());
+        let same = |known: &Vec<Option<String>>| {
+            let mut pairs = known.iter().zip(&columns);
+            pairs.all(|(known, column)| known.as_deref() == column.is_valid(number).then(|| column.value(number)))
+        };
+        if !matches.groups.last().is_some_and(same) {
+            matches.groups.push(columns.iter().map(value).collect());
+        }
+        matches.group_of.push(matches.groups.len() - 1);
+    }
+    Ok(matches)
+}
+
+impl Matches {
+    /// The matches as the table `matched`, by their numbers.
+    fn table(&self) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let group: Int64Array = self.group_of.iter().map(|group| count(*group)).collect();
+        let times = TimestampMicrosecondArray::from(self.times.clone()).with_timezone("UTC");
+        let numbers: Int64Array = (0..self.times.len()).map(count).collect();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            (layout::GROUP, Arc::new(group)),
+            (Candidates::OWN[0], Arc::new(times)),
+            (Candidates::OWN[1], Arc::new(numbers)),
+            (layout::COUNTED, Arc::new(self.counted.clone())),
+        ];
+        let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let columns = columns.iter().map(|(_, column)| Arc::clone(column)).collect();
+        engine::memory_table(Arc::clone(&schema), vec![RecordBatch::try_new(schema, columns)?])
+    }
+}
+
+/// The windows of some cells over matches.
+struct Windows<'w> {
+    resources: &'w Resources,
+    rule: &'w Rule,
+    cells: &'w [Window],
+    range: Range,
+    read: Range,
+    matches: &'w Matches,
+    table: Arc<dyn TableProvider>,
+}
+
+impl Windows<'_> {
+    /// The findings of each cell, and the cells for which more must be read.
+    async fn found(&self) -> Result<(Vec<Vec<Found>>, Vec<usize>), Error> {
+        let kinds = WindowKind::ALL.map(|kind| {
+            let cells = self.cells.iter().copied().enumerate().filter(move |(_, window)| window.kind == kind);
+            (kind, cells.collect::<Vec<_>>())
+        });
+        let mut found = vec![Vec::new(); self.cells.len()];
+        let mut short = Vec::new();
+        for (kind, cells) in kinds.into_iter().filter(|(_, cells)| !cells.is_empty()) {
+            short.extend(self.unanchored(kind, &cells).await?);
+            for batch in self.run(&sql::sweep(self.rule, kind, &cells, self.range)?).await? {
+                let numbers = |name: &str| batch.column_by_name(name).map(|column| column.as_primitive::<Int64Type>());
+                let columns = (numbers("cell"), numbers("first_match"), numbers("count"), numbers("trigger_match"));
+                let (Some(cell), Some(first), Some(count), Some(trigger)) = columns else {
+                    return Err(Error::Internal("a sweep without its columns".to_owned()));
+                };
+                for row in 0..batch.num_rows() {
+                    let number = |column: &Int64Array| usize::try_from(column.value(row)).unwrap_or_default();
+                    let burst = Found { first: number(first), count: number(count), trigger: number(trigger) };
+                    found[number(cell)].push(burst);
+                }
+            }
+        }
+        for (cell, (bursts, window)) in found.iter_mut().zip(self.cells).enumerate() {
+            bursts.sort_unstable();
+            let ends = bursts.iter().map(|burst| self.matches.times[burst.first + burst.count - 1]);
+            if is_cut(*window, ends, self.read) {
+                short.push(cell);
+            }
+        }
+        short.sort_unstable();
+        short.dedup();
+        Ok((found, short))
+    }
+
+    /// The cells whose windows cannot be told at the start of the range from what was read.
+    async fn unanchored(&self, kind: WindowKind, cells: &[(usize, Window)]) -> Result<Vec<usize>, Error> {
+        let (WindowKind::Dedup, Some(from), Some(_)) = (kind, self.range.from, self.read.from) else {
+            return Ok(Vec::new());
+        };
+        let rows = self.run(&sql::unanchored_sweep(self.rule, cells, from, self.read)?).await?;
+        // No period can be told where one of them cannot: the next reading is for all.
+        let any = rows.iter().any(|batch| batch.num_rows() > 0);
+        Ok(if any { cells.iter().map(|(cell, _)| *cell).collect() } else { Vec::new() })
+    }
+
+    async fn run(&self, sql: &str) -> Result<Vec<RecordBatch>, Error> {
+        let few = self.matches.times.len() * self.cells.len() < ROWS_OF_ONE_THREAD;
+        let resources = if few { self.resources.on_one_thread() } else { self.resources.clone() };
+        let rows = resources.run("matched", Arc::clone(&self.table), sql).await;
+        rows.map_err(|error| Error::query(format!("rule `{}`", self.rule.id), error))
+    }
+}

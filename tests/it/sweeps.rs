@@ -1,0 +1,92 @@
+//! Every cell of a sweep holds what a hunt with its window finds.
+
+use std::ops::Range as Numbers;
+
+use proptest::prelude::*;
+use tawny::engine::Resources;
+use tawny::finding::Finding;
+use tawny::hunt::sweep::{Sweep, sweep};
+use tawny::hunt::{self, Data};
+use tawny::rule::{Rule, Window, WindowKind};
+use tawny::time::{self, Range};
+
+use crate::oracle;
+
+/// A finding as both sides tell it: its group, its matches, and when it was triggered.
+type Told = (Vec<Option<String>>, Vec<String>, String);
+
+pub(crate) fn cells(periods: &[&str], thresholds: Numbers<u32>) -> Vec<Window> {
+    let mut cells = Vec::new();
+    for kind in WindowKind::ALL {
+        for period in periods {
+            for threshold in thresholds.clone() {
+                let threshold = threshold.try_into().unwrap();
+                cells.push(Window { kind, period: period.parse().unwrap(), threshold });
+            }
+        }
+    }
+    cells
+}
+
+fn of_cell(sweep: &Sweep, cell: usize) -> Vec<Told> {
+    let told = |found: &hunt::sweep::Found| {
+        let mut ids: Vec<String> = found.matches().map(|number| sweep.matches.id(number).to_owned()).collect();
+        ids.sort();
+        let group = sweep.matches.groups[sweep.matches.group_of[found.first]].clone();
+        (group, ids, time::rfc3339(sweep.matches.times[found.trigger]))
+    };
+    let mut told: Vec<Told> = sweep.found[cell].iter().map(told).collect();
+    told.sort();
+    told
+}
+
+fn of_hunt(findings: Vec<Finding>) -> Vec<Told> {
+    let told = |finding: Finding| {
+        let group = finding.group.values().map(|value| value.as_str().map(str::to_owned)).collect();
+        (group, finding.event_ids, finding.trigger_time)
+    };
+    let mut told: Vec<Told> = findings.into_iter().map(told).collect();
+    told.sort();
+    told
+}
+
+/// Holds every cell of a sweep of `data` against a hunt; how many findings there are.
+pub(crate) async fn hold_against_hunts(
+    resources: &Resources,
+    data: &Data,
+    rule: &Rule,
+    cells: &[Window],
+    range: Range,
+) -> usize {
+    let swept = sweep(resources, data, rule, cells, range).await.unwrap();
+    assert!(swept.read.balances());
+    let rules: Vec<Rule> = cells.iter().map(|window| Rule { window: *window, ..rule.clone() }).collect();
+    let hunted = hunt::evaluate(resources, data, &rules, range).await.unwrap();
+    for (number, window) in cells.iter().enumerate() {
+        let of_window = hunted.iter().filter(|finding| {
+            let period = finding.period_minutes.as_f64().unwrap();
+            (finding.window.clone(), period, finding.threshold)
+                == (window.kind.to_string(), window.period.minutes(), window.threshold.get())
+        });
+        assert_eq!(of_cell(&swept, number), of_hunt(of_window.cloned().collect()), "{window:?} in {range:?}");
+    }
+    hunted.len()
+}
+
+proptest! {
+    #![proptest_config(oracle::config(12))]
+
+    #[test]
+    fn every_cell_equals_a_hunt(events in oracle::events(), unique in any::<bool>(), cut in 0i64..24) {
+        let rule = oracle::rule(WindowKind::Sliding, 2, unique);
+        let data = Data::Memory(vec![oracle::batch(&events)]);
+        let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+        let cut = (oracle::START + 10_000 + cut * 300) * time::SECOND;
+        oracle::RUNTIME.block_on(async {
+            let cells = cells(&["5m", "15m", "901s"], 1..5);
+            for range in [Range::default(), Range { from: None, to: Some(cut) }, Range { from: Some(cut), to: None }] {
+                hold_against_hunts(&resources, &data, &rule, &cells, range).await;
+            }
+        });
+    }
+}
