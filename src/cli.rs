@@ -15,12 +15,14 @@ use crate::store::{Access, Location, Scratch, Stores};
 use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
 
+mod backtest;
 mod convert;
 mod data;
 mod hunt;
 mod inspect;
 mod layouts;
 mod query;
+mod range;
 mod rules;
 mod sql;
 mod test;
@@ -42,6 +44,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 a rule's test failed, or finding
 enum Command {
     Convert(convert::Convert),
     Hunt(hunt::Hunt),
+    Backtest(backtest::Backtest),
     Rules(rules::Rules),
     Test(test::Test),
     Sql(sql::Sql),
@@ -170,6 +173,7 @@ pub fn run() -> Status {
             match cli.command {
                 Command::Convert(command) => command.run(&context).await,
                 Command::Hunt(command) => command.run(&context).await,
+                Command::Backtest(command) => command.run(&context).await,
                 Command::Rules(command) => command.run(&context),
                 Command::Test(command) => command.run(&context).await,
                 Command::Sql(command) => command.run(&context),

@@ -9,9 +9,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::rule::{Rule, TitlePart, WindowKind};
+use crate::sql;
 use crate::sql::layout::{self, Layout};
 use crate::store::hex;
-use crate::{sql, time};
+use crate::time::{self, Period};
 
 /// What AWS writes for the name of a user that does not exist: a mistyped one, or a password in the wrong box.
 const MASKED_NAME: &str = "hidden_due_to_security_reasons";
@@ -149,7 +150,7 @@ impl Rows<'_> {
             alert: rule.alert,
             mitre: rule.mitre().to_vec(),
             window: rule.window.kind.to_string(),
-            period_minutes: minutes(rule),
+            period_minutes: minutes(rule.window.period),
             threshold: rule.window.threshold.get(),
             masked: group.iter().flatten().any(|value| value.eq_ignore_ascii_case(MASKED_NAME)),
             group: pairs.map(|(field, value)| (field.to_string(), Value::from(value.clone()))).collect(),
@@ -227,16 +228,18 @@ impl Rows<'_> {
     }
 }
 
-fn minutes(rule: &Rule) -> Value {
-    let micros = rule.window.period.micros();
+/// A period in minutes, as findings tell it: a whole number where it is one.
+pub fn minutes(period: Period) -> Value {
+    let micros = period.micros();
     if micros % (60 * time::SECOND) == 0 {
         Value::from(micros / (60 * time::SECOND))
     } else {
-        Value::from(rule.window.period.minutes())
+        Value::from(period.minutes())
     }
 }
 
-fn identity(rule: &Rule, group: &[Option<String>], first: i64, first_id: &str) -> String {
+/// The id of the finding of a rule, with its window, that begins with this event.
+pub fn identity(rule: &Rule, group: &[Option<String>], first: i64, first_id: &str) -> String {
     let window = rule.window;
     let mut parts = vec![
         Value::from(rule.id.as_str()),

@@ -53,39 +53,52 @@ fn sieve(rules: &[Rule]) -> Sieve {
 /// The findings of `rules` in `data` whose trigger lies in `range`, in order. Data are read once,
 /// whatever the number of rules.
 pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range: Range) -> Result<Vec<Finding>, Error> {
-    let mut findings = Vec::new();
+    let mut findings = evaluate_each(resources, data, rules, range).await?.concat();
+    finding::sort(&mut findings);
+    Ok(findings)
+}
+
+/// As [`evaluate`], the findings of each rule by themselves.
+pub async fn evaluate_each(
+    resources: &Resources,
+    data: &Data,
+    rules: &[Rule],
+    range: Range,
+) -> Result<Vec<Vec<Finding>>, Error> {
     if let Data::Columnar(columnar) = data {
         rules.iter().try_for_each(|rule| columnar.layout().check(rule, columnar.missing()))?;
     }
-    match (data, rules) {
-        (_, []) => {}
+    let mut findings = match (data, rules) {
+        (_, []) => Vec::new(),
         (Data::Lake(_) | Data::Columnar(_), [rule]) => {
-            findings.extend(in_table(resources, data, rule, range, Reach::first(rule.window)).await?);
+            vec![in_table(resources, data, rule, range, Reach::first(rule.window)).await?]
         }
         (Data::Lake(_) | Data::Columnar(_), rules) => {
-            let read =
-                rules.iter().map(|rule| Reach::first(rule.window).around(range)).reduce(Range::union).unwrap_or(range);
+            let reaches = rules.iter().map(|rule| Reach::first(rule.window).around(range));
+            let read = reaches.reduce(Range::union).unwrap_or(range);
             let table = table(resources, data, read).await?;
-            let outcome =
-                Matched::scan(resources, table, rules, read, "the lake").await?.hunt(resources, range).await?;
-            findings.extend(outcome.findings);
-            for rule in outcome.short.into_iter().filter_map(|number| rules.get(number)) {
-                findings.extend(in_table(resources, data, rule, range, Reach::first(rule.window).further()).await?);
+            let matched = Matched::scan(resources, table, rules, read, "the lake").await?;
+            let mut outcome = matched.hunt(resources, range).await?;
+            for number in outcome.short {
+                let rule = &rules[number];
+                let reach = Reach::first(rule.window).further();
+                outcome.findings[number] = in_table(resources, data, rule, range, reach).await?;
             }
+            outcome.findings
         }
-        (Data::Raw(trail), rules) => findings.extend(Box::pin(trail.hunt(resources, rules, range)).await?),
+        (Data::Raw(trail), rules) => Box::pin(trail.hunt(resources, rules, range)).await?,
         (Data::Memory(batches), rules) => {
             let failed = |error| Error::query("records in memory", error);
             let table = engine::memory_table(event::schema(), batches.clone()).map_err(failed)?;
             if let [rule] = rules {
-                findings.extend(attempt(resources, table, rule, range, Range::default()).await?.unwrap_or_default());
+                vec![attempt(resources, table, rule, range, Range::default()).await?.unwrap_or_default()]
             } else {
                 let matched = Matched::scan(resources, table, rules, Range::default(), "records in memory").await?;
-                findings.extend(matched.hunt(resources, range).await?.findings);
+                matched.hunt(resources, range).await?.findings
             }
         }
-    }
-    finding::sort(&mut findings);
+    };
+    findings.iter_mut().for_each(|findings| finding::sort(findings));
     Ok(findings)
 }
 

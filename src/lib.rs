@@ -5,7 +5,7 @@
 //! becomes SQL ([`mod@sql`]), which the engine ([`engine`]) runs over lake or trail; its rows are
 //! findings ([`finding`], [`hunt`]), which are reported ([`report`], [`output`]) by the commands
 //! ([`cli`]). Parquet of other tools ([`layout`]) goes the same way, and so does a user's own SQL ([`query`],
-//! [`inspect`]). A module uses only those above it.
+//! [`inspect`]), and what a rule would find with other windows ([`backtest`]). A module uses only those above it.
 
 pub mod error;
 pub mod time;
@@ -25,6 +25,7 @@ pub mod finding;
 pub mod hunt;
 pub mod query;
 pub mod inspect;
+pub mod backtest;
 pub mod report;
 pub mod output;
 pub mod cli;

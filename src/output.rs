@@ -4,8 +4,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
+use crate::engine::Scanned;
 use crate::error::{Error, Fault};
 use crate::report::printable;
 use crate::store;
@@ -83,6 +84,23 @@ impl Output {
         let bar = ProgressBar::new(total).with_style(style).with_message(verb);
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
+    }
+
+    /// Makes `bar` tell rows in place of bytes, as `scanned` counts them.
+    pub fn count_rows(bar: &ProgressBar, scanned: Scanned) {
+        let style = ProgressStyle::with_template("{msg} {spinner} {rows} rows scanned, {elapsed}");
+        let rows = move |_: &indicatif::ProgressState, to: &mut dyn std::fmt::Write| {
+            // A bar that cannot be drawn is no reason to stop.
+            write!(to, "{}", HumanCount(scanned.rows())).ok();
+        };
+        if let Ok(style) = style {
+            bar.set_style(style.with_key("rows", rows));
+        }
+    }
+
+    /// Whether standard output is a terminal.
+    pub fn is_terminal() -> bool {
+        io::stdout().is_terminal()
     }
 
     /// Tells what was read and what became of it, and the faults.

@@ -7,6 +7,8 @@ use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use crate::error::Error;
 use crate::finding::{Finding, NO_VALUE};
 
+pub mod backtest;
+pub mod comparison;
 pub mod inspection;
 pub mod table;
 pub mod windows;
@@ -36,7 +38,7 @@ pub fn findings(findings: &[Finding], format: Format) -> Result<String, Error> {
             text.push('\n');
             Ok(text)
         }),
-        Format::Csv => csv(findings),
+        Format::Csv => csv(None, &findings.iter().map(|finding| ("", finding)).collect::<Vec<_>>()),
     }
 }
 
@@ -111,7 +113,8 @@ pub fn printable(text: &str) -> String {
     })
 }
 
-fn csv(findings: &[Finding]) -> Result<String, Error> {
+/// Findings as CSV; with a column of that name before the others where one is given, and its value for each.
+fn csv(first: Option<&str>, findings: &[(&str, &Finding)]) -> Result<String, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Internal(format!("findings as CSV: {error}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     let header = [
@@ -139,8 +142,9 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
         "context",
         "summary",
     ];
+    let header = first.into_iter().chain(header);
     writer.write_record(header).map_err(|error| failed(&error))?;
-    for finding in findings {
+    for (value, finding) in findings {
         let json =
             |map: &serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(map.clone()).to_string();
         let record = [
@@ -168,6 +172,7 @@ fn csv(findings: &[Finding]) -> Result<String, Error> {
             json(&finding.context),
             json(&finding.summary),
         ];
+        let record = first.map(|_| (*value).to_owned()).into_iter().chain(record);
         writer.write_record(record.map(|cell| inert(&cell))).map_err(|error| failed(&error))?;
     }
     let bytes = writer.into_inner().map_err(|error| failed(&error))?;

@@ -12,6 +12,7 @@ use crate::time::Period;
 
 pub mod catalog;
 mod condition;
+pub mod edit;
 pub mod lint;
 pub mod panther;
 pub mod predicate;

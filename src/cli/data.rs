@@ -9,6 +9,7 @@ use crate::engine::Resources;
 use crate::error::Error;
 use crate::hunt::{Data, RawTrail};
 use crate::lake::Lake;
+use crate::output::Output;
 use crate::store::Location;
 use crate::tally::Tally;
 use crate::time::Range;
@@ -37,11 +38,13 @@ impl DataArgs {
             let lake = Lake::open(&context.stores, &Location::of(one)).await?;
             if lake.exists().await? {
                 self.selection.refuse_for_tables()?;
+                Output::count_rows(&bar, resources.scanned.clone());
                 return Ok(Data::Lake(lake));
             }
         }
         if let Some(columnar) = self.layout.columnar(context, resources, &self.data).await? {
             self.selection.refuse_for_tables()?;
+            Output::count_rows(&bar, resources.scanned.clone());
             return Ok(Data::Columnar(Arc::new(columnar)));
         }
         let progress = move |total, tally: &Tally| {

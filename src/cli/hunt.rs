@@ -4,12 +4,12 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use super::data::DataArgs;
+use super::range::RangeArgs;
 use super::{Context, RuleArgs};
 use crate::error::{Error, Status};
 use crate::hunt;
 use crate::hunt::reading::{self, Reading};
 use crate::report::{self, Format};
-use crate::time::{self, Period, Range};
 
 /// Hunt a lake or a raw trail for the rules' findings
 ///
@@ -23,15 +23,8 @@ pub(super) struct Hunt {
     data: DataArgs,
     #[command(flatten)]
     rules: RuleArgs,
-    /// Findings triggered at this time or later: a date or an RFC 3339 time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    from: Option<i64>,
-    /// Findings triggered before this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    to: Option<i64>,
-    /// Findings triggered within this long before now
-    #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
-    last: Option<Period>,
+    #[command(flatten)]
+    range: RangeArgs,
     /// How findings are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -55,7 +48,7 @@ pub(super) struct Hunt {
 impl Hunt {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let rules = self.rules.choose(context.output)?;
-        let range = self.range()?;
+        let range = self.range.range()?;
         let (resources, _spill) = context.resources()?;
         let bar = context.output.progress(0, "hunting");
         let data = self.data.open(context, &resources, bar.clone()).await?;
@@ -128,21 +121,6 @@ impl Hunt {
             told["dollars"] = serde_json::json!(requests.dollars());
         }
         format!("{told}\n")
-    }
-
-    fn range(&self) -> Result<Range, Error> {
-        let range = match self.last {
-            None => Range { from: self.from, to: self.to },
-            Some(last) => {
-                #[expect(clippy::disallowed_methods, reason = "`--last` counts back from now")]
-                let now = chrono::Utc::now().timestamp_micros();
-                Range { from: Some(now - last.micros()), to: Some(now) }
-            }
-        };
-        match (range.from, range.to) {
-            (Some(from), Some(to)) if from >= to => Err(Error::usage("`--from` must lie before `--to`")),
-            _ => Ok(range),
-        }
     }
 }
 

@@ -37,8 +37,8 @@ type Shape = (WindowKind, Option<Period>, bool);
 
 /// What a hunt in what was matched came to.
 pub(super) struct Outcome {
-    /// The findings.
-    pub(super) findings: Vec<Finding>,
+    /// The findings of each rule.
+    pub(super) findings: Vec<Vec<Finding>>,
     /// The numbers of the rules for which more must be read, and that have no findings here.
     pub(super) short: Vec<usize>,
 }
@@ -68,7 +68,7 @@ impl<'r> Matched<'r> {
                 shapes.entry(shape).or_default().push(number);
             }
         }
-        let mut outcome = Outcome { findings: Vec::new(), short: Vec::new() };
+        let mut outcome = Outcome { findings: vec![Vec::new(); self.rules.len()], short: Vec::new() };
         for numbers in shapes.into_values() {
             self.hunt_together(resources, &numbers, range, &mut outcome).await?;
         }
@@ -117,7 +117,7 @@ impl<'r> Matched<'r> {
             {
                 outcome.short.push(*number);
             } else {
-                outcome.findings.extend(found);
+                outcome.findings[*number] = found;
             }
         }
         Ok(())

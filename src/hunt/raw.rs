@@ -73,13 +73,13 @@ impl RawTrail {
         }
     }
 
-    /// The findings of `rules` whose trigger lies in `range`.
+    /// For each of `rules` its findings whose trigger lies in `range`.
     pub(super) async fn hunt(
         &self,
         resources: &Resources,
         rules: &[Rule],
         range: Range,
-    ) -> Result<Vec<Finding>, Error> {
+    ) -> Result<Vec<Vec<Finding>>, Error> {
         let mut reaches: Vec<Reach> = rules.iter().map(|rule| Reach::first(rule.window)).collect();
         loop {
             let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);

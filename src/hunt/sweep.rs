@@ -95,6 +95,9 @@ pub async fn sweep(
     cells: &[Window],
     range: Range,
 ) -> Result<Sweep, Error> {
+    if let Data::Columnar(columnar) = data {
+        columnar.layout().check(rule, columnar.missing())?;
+    }
     let mut reaches: Vec<Reach> = cells.iter().map(|window| Reach::first(*window)).collect();
     loop {
         let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);

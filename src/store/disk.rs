@@ -101,7 +101,14 @@ pub struct Staged {
 /// Writes what `path` is to hold to a file in `staging`, on the same file system, and forces it to disk.
 pub fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error> {
     let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
-    let mut file = tempfile::NamedTempFile::new_in(staging).map_err(failed)?;
+    let mut builder = tempfile::Builder::new();
+    // As a file that is written in place: readable for whom the user's mask allows it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(staging).map_err(failed)?;
+    if let Ok(replaced) = std::fs::metadata(path) {
+        file.as_file().set_permissions(replaced.permissions()).map_err(failed)?;
+    }
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     Ok(Staged { file, path: path.to_path_buf() })

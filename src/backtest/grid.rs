@@ -1,0 +1,126 @@
+//! Which windows are tried.
+
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use crate::rule::{Window, WindowKind};
+use crate::time::Period;
+
+/// Cells that are tried at most.
+pub const MAX_CELLS: usize = 10_000;
+
+/// The windows of some kinds, periods and thresholds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grid {
+    /// The shapes.
+    pub kinds: Vec<WindowKind>,
+    /// The lengths.
+    pub periods: Vec<Period>,
+    /// The thresholds.
+    pub thresholds: Vec<NonZeroU32>,
+}
+
+impl Grid {
+    /// Its windows, each once: by kind, by period, by threshold.
+    pub fn windows(&self) -> Vec<Window> {
+        let mut windows = Vec::new();
+        for kind in &self.kinds {
+            for period in &self.periods {
+                for threshold in &self.thresholds {
+                    windows.push(Window { kind: *kind, period: *period, threshold: *threshold });
+                }
+            }
+        }
+        windows
+    }
+}
+
+/// One part of a list of thresholds: `3`, or `1..10`, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thresholds(pub Vec<NonZeroU32>);
+
+impl FromStr for Thresholds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Thresholds, String> {
+        let number = |text: &str| {
+            let number: Option<NonZeroU32> = text.trim().parse().ok();
+            number.ok_or_else(|| "expected numbers from 1, or spans of them: `1..10,15,20`".to_owned())
+        };
+        let (first, last) = match text.split_once("..") {
+            Some((first, last)) => (number(first)?, number(last.trim_start_matches('='))?),
+            None => (number(text)?, number(text)?),
+        };
+        if first > last {
+            return Err(format!("the span `{text}` ends before it begins"));
+        }
+        if usize::try_from(last.get() - first.get()).is_ok_and(|steps| steps < MAX_CELLS) {
+            return Ok(Thresholds((first.get()..=last.get()).filter_map(NonZeroU32::new).collect()));
+        }
+        Err(format!("the span `{text}` has more than {MAX_CELLS} thresholds"))
+    }
+}
+
+/// A window as it is written for a cell: `3/15m` or `3/15m/dedup`; the kind of the rule where none is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellName {
+    /// The threshold.
+    pub threshold: NonZeroU32,
+    /// The period.
+    pub period: Period,
+    /// The shape.
+    pub kind: Option<WindowKind>,
+}
+
+impl CellName {
+    /// The window, of the kind `own` where none is named.
+    pub fn window(self, own: WindowKind) -> Window {
+        Window { kind: self.kind.unwrap_or(own), period: self.period, threshold: self.threshold }
+    }
+}
+
+impl FromStr for CellName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<CellName, String> {
+        let wrong = || "expected a threshold and a period, and maybe a window: `3/15m` or `3/15m/dedup`".to_owned();
+        let mut parts = text.split('/');
+        let threshold = parts.next().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
+        let period = parts.next().ok_or_else(wrong)?.parse()?;
+        let kind = match parts.next() {
+            None => None,
+            Some(name) => Some(WindowKind::ALL.into_iter().find(|kind| kind.to_string() == name).ok_or_else(wrong)?),
+        };
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        Ok(CellName { threshold, period, kind })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_thresholds_hold_both_ends() {
+        let numbers = |text: &str| text.parse().map(|Thresholds(all)| all.iter().map(|n| n.get()).collect::<Vec<_>>());
+        assert_eq!(numbers("7"), Ok(vec![7]));
+        assert_eq!(numbers("2..4"), Ok(vec![2, 3, 4]));
+        assert_eq!(numbers("2..=4"), Ok(vec![2, 3, 4]));
+        for bad in ["", "0", "0..3", "4..2", "a", "1..", "..3", "1..4000000000", "-1", "1.5"] {
+            assert!(numbers(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn cells_are_named_by_threshold_period_and_window() {
+        let window = |text: &str| text.parse().map(|cell: CellName| cell.window(WindowKind::Tumbling));
+        let of = |kind| Window { kind, period: "15m".parse().unwrap(), threshold: 3.try_into().unwrap() };
+        assert_eq!(window("3/15m"), Ok(of(WindowKind::Tumbling)));
+        assert_eq!(window("3/900s/dedup"), Ok(of(WindowKind::Dedup)));
+        for bad in ["", "3", "0/15m", "3/15", "3/15m/hopping", "3/15m/dedup/1"] {
+            assert!(window(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A backtest as one JSON object.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::View;
+use crate::backtest::labels::Score;
+use crate::backtest::suggestion::Suggestions;
+use crate::backtest::{Cell, Stats};
+use crate::error::Error;
+use crate::finding;
+use crate::hunt::sweep::Found;
+use crate::rule::{Rule, Window};
+use crate::tally::Tally;
+use crate::time;
+
+#[derive(Serialize)]
+struct Document<'d> {
+    rule_id: &'d str,
+    range: Range,
+    span: Option<Span>,
+    read: &'d Tally,
+    matches: usize,
+    groups: usize,
+    present: CellView<'d>,
+    suggestions: &'d Suggestions,
+    cells: Vec<CellView<'d>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Vec<LabelView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<MoveView>,
+}
+
+#[derive(Serialize)]
+struct Range {
+    from: Option<String>,
+    to: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Span {
+    from: String,
+    to: String,
+    days: f64,
+}
+
+#[derive(Serialize)]
+struct CellView<'d> {
+    window: String,
+    period_minutes: Value,
+    threshold: u32,
+    #[serde(flatten)]
+    stats: &'d Stats,
+    gained: usize,
+    lost: usize,
+    moves: Vec<GroupMove>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<Score>,
+}
+
+#[derive(Serialize)]
+struct GroupMove {
+    group: Map<String, Value>,
+    gained: usize,
+    lost: usize,
+}
+
+#[derive(Serialize)]
+struct LabelView {
+    line: u64,
+    subject: String,
+    matched: bool,
+}
+
+#[derive(Serialize)]
+struct MoveView {
+    window: String,
+    period_minutes: Value,
+    threshold: u32,
+    gained: Vec<FoundView>,
+    lost: Vec<FoundView>,
+}
+
+#[derive(Serialize)]
+struct FoundView {
+    finding_id: String,
+    group: Map<String, Value>,
+    count: usize,
+    first_event: String,
+    last_event: String,
+    trigger_time: String,
+    event_ids: Vec<String>,
+}
+
+/// The text of the object.
+pub(super) fn document(view: &View<'_>) -> Result<String, Error> {
+    let tested = view.tested;
+    let document = Document {
+        rule_id: &tested.rule.id,
+        range: Range { from: tested.range.from.map(time::rfc3339), to: tested.range.to.map(time::rfc3339) },
+        span: tested.span().map(|(from, to)| Span {
+            from: time::rfc3339(from),
+            to: time::rfc3339(to),
+            days: tested.days().unwrap_or_default(),
+        }),
+        read: &tested.sweep.read,
+        matches: tested.sweep.matches.times.len(),
+        groups: tested.sweep.matches.groups.len(),
+        present: cell(view, tested.present()),
+        suggestions: view.suggestions,
+        cells: (0..tested.shown).map(|number| cell(view, number)).collect(),
+        labels: view.labelled.map(|labelled| {
+            let label = |(label, matched): (&crate::backtest::labels::Label, bool)| LabelView {
+                line: label.line,
+                subject: label.subject.to_string(),
+                matched,
+            };
+            labelled.malicious().map(label).collect()
+        }),
+        moved: view.moved.and_then(|window| moved(view, window)),
+    };
+    let text = serde_json::to_string_pretty(&document);
+    text.map(|text| text + "\n").map_err(|error| Error::Internal(format!("a backtest as JSON: {error}")))
+}
+
+fn cell<'d>(view: &View<'d>, number: usize) -> CellView<'d> {
+    let tested = view.tested;
+    let Cell { window, stats } = &tested.cells[number];
+    let moves = view.moves(number);
+    let by_group = moves.by_group(&tested.sweep.matches).into_iter();
+    let of_group = |(number, (gained, lost))| GroupMove { group: group(view, number), gained, lost };
+    CellView {
+        window: window.kind.to_string(),
+        period_minutes: finding::minutes(window.period),
+        threshold: window.threshold.get(),
+        stats,
+        gained: moves.gained.len(),
+        lost: moves.lost.len(),
+        moves: by_group.map(of_group).collect(),
+        labels: view.labelled.map(|labelled| labelled.score(&tested.sweep.found[number])),
+    }
+}
+
+fn group(view: &View<'_>, number: usize) -> Map<String, Value> {
+    let fields = view.tested.rule.group_by.iter().map(ToString::to_string);
+    fields.zip(view.tested.sweep.matches.groups[number].iter().map(|value| Value::from(value.clone()))).collect()
+}
+
+fn moved(view: &View<'_>, window: Window) -> Option<MoveView> {
+    let moves = view.moves(view.tested.position(window)?);
+    let own = Rule { window, ..view.tested.rule.clone() };
+    Some(MoveView {
+        window: window.kind.to_string(),
+        period_minutes: finding::minutes(window.period),
+        threshold: window.threshold.get(),
+        gained: moves.gained.iter().map(|one| found(view, &own, one)).collect(),
+        lost: moves.lost.iter().map(|one| found(view, &view.tested.rule, one)).collect(),
+    })
+}
+
+/// A finding of `rule` with its window, as a hunt would name it.
+fn found(view: &View<'_>, rule: &Rule, found: &Found) -> FoundView {
+    let matches = &view.tested.sweep.matches;
+    let number = matches.group_of[found.first];
+    let mut event_ids: Vec<String> = found.matches().map(|number| matches.id(number).to_owned()).collect();
+    event_ids.sort_unstable();
+    let first = matches.times[found.first];
+    FoundView {
+        finding_id: finding::identity(rule, &matches.groups[number], first, matches.id(found.first)),
+        group: group(view, number),
+        count: found.count,
+        first_event: time::rfc3339(first),
+        last_event: time::rfc3339(matches.times[found.matches().end - 1]),
+        trigger_time: time::rfc3339(matches.times[found.trigger]),
+        event_ids,
+    }
+}
