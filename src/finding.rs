@@ -74,9 +74,15 @@ pub struct Finding {
     /// The distinct values of the rule's summary fields, sorted.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub summary: Map<String, Value>,
+    /// [`Finding::first_event`] in microseconds.
+    #[serde(skip)]
+    pub first_instant: i64,
     /// [`Finding::last_event`] in microseconds.
     #[serde(skip)]
     pub last_instant: i64,
+    /// [`Finding::trigger_time`] in microseconds.
+    #[serde(skip)]
+    pub trigger_instant: i64,
     #[serde(skip)]
     order: (i64, String, Vec<Option<String>>, WindowKind),
 }
@@ -125,6 +131,7 @@ impl Rows<'_> {
         let values = layout.group.iter().map(|name| self.text(name, row));
         let group: Vec<Option<String>> = values.collect::<Result<_, _>>()?;
         let (first, last) = (self.instant("first_event", row)?, self.instant("last_event", row)?);
+        let trigger = self.instant("trigger_time", row)?;
         let first_id = self.text("first_event_id", row)?.unwrap_or_default();
         let pairs = rule.group_by.iter().zip(&group);
         let mut context = Map::new();
@@ -160,14 +167,16 @@ impl Rows<'_> {
             distinct,
             first_event: time::rfc3339(first),
             last_event: time::rfc3339(last),
-            trigger_time: time::rfc3339(self.instant("trigger_time", row)?),
+            trigger_time: time::rfc3339(trigger),
             event_ids: self.texts("event_ids", row)?,
             source_ips: self.texts("source_ips", row)?,
             user_agents: self.texts("user_agents", row)?,
             regions: self.texts("regions", row)?,
             context,
             summary,
+            first_instant: first,
             last_instant: last,
+            trigger_instant: trigger,
             order: (first, rule.id.clone(), group, rule.window.kind),
         })
     }

@@ -21,6 +21,7 @@ use crate::sql::layout::Layout;
 use crate::time::{DAY, Range};
 use crate::trail::Sieve;
 
+pub mod events;
 mod matched;
 mod raw;
 pub mod reading;

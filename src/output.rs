@@ -10,7 +10,7 @@ use crate::engine::Scanned;
 use crate::error::{Error, Fault};
 use crate::report::printable;
 use crate::store;
-use crate::tally::{Count, Tally};
+use crate::tally::Tally;
 
 /// How many faults are shown.
 const SHOWN_FAULTS: usize = 20;
@@ -105,8 +105,8 @@ impl Output {
 
     /// Tells what was read and what became of it, and the faults.
     pub fn tally(&self, tally: &Tally, used: &str) {
-        self.talk(&format!("objects: {}", counts(&tally.objects, used)));
-        self.talk(&format!("records: {}", counts(&tally.records, used)));
+        self.talk(&format!("objects: {}", printable(&tally.objects.sentence(used))));
+        self.talk(&format!("records: {}", printable(&tally.records.sentence(used))));
         for (count, what) in [
             (tally.without_time, "records have no readable time: kept, but in no window"),
             (tally.replaced_bytes, "invalid UTF-8 sequences were replaced"),
@@ -128,22 +128,6 @@ impl Output {
             self.warn(&format!("rejected: and {} more", count - SHOWN_FAULTS as u64));
         }
     }
-}
-
-fn counts(count: &Count, used: &str) -> String {
-    let mut parts = vec![format!("{} {used}", count.used)];
-    for (number, what) in [
-        (count.already_converted, "converted before"),
-        (count.duplicates, "duplicates"),
-        (count.passed_over, "passed over"),
-    ] {
-        if number > 0 {
-            parts.push(format!("{number} {what}"));
-        }
-    }
-    parts.extend(count.skipped.iter().map(|(kind, number)| format!("{number} skipped ({})", printable(kind))));
-    parts.push(format!("{} rejected", count.rejected));
-    format!("{} read = {}", count.read, parts.join(" + "))
 }
 
 fn written(path: &Path, source: io::Error) -> Error {

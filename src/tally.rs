@@ -60,6 +60,23 @@ impl Count {
         self.read == self.used + self.already_converted + self.duplicates + self.passed_over + skipped + self.rejected
     }
 
+    /// What was read as the sum of what became of it; `used` says what using is.
+    pub fn sentence(&self, used: &str) -> String {
+        let mut parts = vec![format!("{} {used}", self.used)];
+        for (number, what) in [
+            (self.already_converted, "converted before"),
+            (self.duplicates, "duplicates"),
+            (self.passed_over, "passed over"),
+        ] {
+            if number > 0 {
+                parts.push(format!("{number} {what}"));
+            }
+        }
+        parts.extend(self.skipped.iter().map(|(kind, number)| format!("{number} skipped ({kind})")));
+        parts.push(format!("{} rejected", self.rejected));
+        format!("{} read = {}", self.read, parts.join(" + "))
+    }
+
     /// Counts one more that was skipped.
     pub fn skip(&mut self, kind: &str) {
         self.read += 1;

@@ -14,7 +14,7 @@ use crate::backtest::{self};
 use crate::error::{Error, Status};
 use crate::output::Output;
 use crate::report::backtest::{Format, View};
-use crate::report::comparison;
+use crate::report::{self, comparison};
 use crate::rule::catalog::{self, Entry};
 use crate::rule::yaml::Source;
 use crate::rule::{Rule, Window, WindowKind, edit};
@@ -114,6 +114,10 @@ impl Backtest {
         let view = View { tested: &tested, suggestions: &suggestions, labelled: labelled.as_ref(), moved };
         let text = view.text(self.format, self.output.is_none() && self.colours())?;
         context.write(text.into_bytes(), self.output.as_deref()).await?;
+        if let Some(file) = &self.report {
+            let page = report::page::backtest(&view, &entry.text)?;
+            context.write(page.into_bytes(), Some(file)).await?;
+        }
         let complete = DataArgs::tell(context, &data, "hunted");
         if let Some(cell) = self.write {
             self.write(context, &entry, cell, &suggestions)?;

@@ -7,8 +7,9 @@ use super::data::DataArgs;
 use super::range::RangeArgs;
 use super::{Context, RuleArgs};
 use crate::error::{Error, Status};
-use crate::hunt;
 use crate::hunt::reading::{self, Reading};
+use crate::hunt::{self, events};
+use crate::report::page::Hunted;
 use crate::report::{self, Format};
 
 /// Hunt a lake or a raw trail for the rules' findings
@@ -31,6 +32,10 @@ pub(super) struct Hunt {
     /// Write the findings to this file, or `s3://BUCKET/KEY`, in place of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
+    /// Write a page with charts, in which each finding opens to its events, to this HTML file, or `s3://BUCKET/KEY`; it
+    /// takes a second reading
+    #[arg(long, value_name = "FILE")]
+    report: Option<String>,
     /// Tell what would be read, and read nothing
     #[arg(long)]
     dry_run: bool,
@@ -69,6 +74,12 @@ impl Hunt {
             report::findings(&findings, self.format)?
         };
         context.write(text.into_bytes(), self.output.as_deref()).await?;
+        if let Some(file) = &self.report {
+            let read = reading::tally(&data, range).await?;
+            let events = &events::of_findings(&resources, &data, &rules, &findings).await?;
+            let hunted = Hunted { rules: &rules, range, findings: &findings, events, read: &read };
+            context.write(report::page::hunt(hunted)?.into_bytes(), Some(file)).await?;
+        }
         let mut status = Status::Done;
         if self.fail_on_findings && findings.iter().any(|finding| finding.alert) {
             status = Status::Findings;

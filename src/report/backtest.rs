@@ -80,7 +80,7 @@ impl View<'_> {
         let tested = self.tested;
         let mut text = String::new();
         // Writing to a string does not fail.
-        writeln!(text, "{}", printable(&self.heading())).ok();
+        writeln!(text, "{}", printable(&format!("{}, {}", tested.rule.id, self.summary()))).ok();
         let mut kinds: Vec<WindowKind> = tested.grid().iter().map(|cell| cell.window.kind).collect();
         kinds.dedup();
         for kind in kinds {
@@ -101,14 +101,15 @@ impl View<'_> {
         if self.suggestions.within_budget.is_some() || self.suggestions.knee.is_some() { "; <n> suggested" } else { "" }
     }
 
-    pub(super) fn heading(&self) -> String {
+    /// What was looked at.
+    pub(super) fn summary(&self) -> String {
         let tested = self.tested;
         let span = tested.span().map(|(from, to)| {
             let days = tested.days().unwrap_or_default();
-            format!(", {} to {} ({days:.1} days)", time::rfc3339(from), time::rfc3339(to))
+            format!("{} to {} ({days:.1} days): ", time::rfc3339(from), time::rfc3339(to))
         });
         let (matches, groups) = (tested.sweep.matches.times.len(), tested.sweep.matches.groups.len());
-        format!("{}{}: {matches} matches of {groups} groups", tested.rule.id, span.unwrap_or_default())
+        format!("{}{matches} matches of {groups} groups", span.unwrap_or_default())
     }
 
     /// Whether a window is the present one, or one that is suggested.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::path::{Path, Step};
 use crate::rule::{Field, Rule};
 use crate::time::Range;
 
@@ -58,6 +59,18 @@ impl Candidates {
         all.push(fingerprint);
         all.extend(counted);
         Candidates { expressions: all, ..Candidates::new(std::slice::from_ref(rule), read) }
+    }
+
+    /// What to ask for what people want to see of events that any of `rules` matches: the expressions are the name of
+    /// the call and its outcome.
+    pub fn of_events(rules: &[Rule], read: Range) -> Candidates {
+        let filled = |path: &[&str]| {
+            let steps = path.iter().map(|key| Step::Key((*key).to_owned())).collect();
+            format!("nullif({}, '')", expression::value(&Field::Path(Path(steps))))
+        };
+        let outcomes = [filled(&["errorCode"]), filled(&["responseElements", "ConsoleLogin"]), "'Success'".to_owned()];
+        let outcome = format!("coalesce({})", outcomes.join(", "));
+        Candidates { expressions: vec![filled(&["eventName"]), outcome], ..Candidates::new(rules, read) }
     }
 
     /// The expressions of [`Candidates::OWN`].

@@ -1,0 +1,245 @@
+//! Pages of HTML that need nothing but themselves: no network, and no script to be read.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::printable;
+use crate::error::Error;
+use crate::tally::Tally;
+use crate::time::{self, DAY, SECOND};
+
+mod backtest;
+mod hunt;
+
+pub use backtest::backtest;
+pub use hunt::{Hunted, hunt};
+
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// How many groups a page lists.
+const LISTED: usize = 25;
+/// How many faults a page lists.
+const FAULTS: usize = 50;
+/// How many bars a chart has at most.
+const MAX_BINS: i64 = 120;
+
+/// What every page has.
+struct Frame {
+    title: String,
+    heading: String,
+    /// What the browser may load and run: nothing but the page's own style and script.
+    policy: String,
+    style: &'static str,
+    script: &'static str,
+    /// What the script draws, as JSON.
+    data: String,
+    read: Vec<Fact>,
+    faults: Vec<String>,
+    version: &'static str,
+}
+
+impl Frame {
+    fn new(title: &str, heading: &str, data: &Series<'_>, read: &Tally) -> Result<Frame, Error> {
+        let data = serde_json::to_string(data).map_err(|error| Error::Internal(format!("a page's data: {error}")))?;
+        let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
+        let faults = read.faults.iter().take(FAULTS).map(|fault| printable(&fault.to_string())).collect();
+        Ok(Frame {
+            title: printable(title),
+            heading: printable(heading),
+            policy: format!(
+                "default-src 'none'; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
+                hash(STYLE),
+                hash(SCRIPT)
+            ),
+            style: STYLE,
+            script: SCRIPT,
+            // Nothing in it can end the element that holds it.
+            data: data.replace('<', "\\u003c"),
+            read: facts(read),
+            faults,
+            version: env!("CARGO_PKG_VERSION"),
+        })
+    }
+}
+
+/// A name and a value.
+struct Fact {
+    name: String,
+    value: String,
+}
+
+fn fact(name: impl Into<String>, value: impl Into<String>) -> Fact {
+    Fact { name: name.into(), value: value.into() }
+}
+
+fn facts(read: &Tally) -> Vec<Fact> {
+    let mut facts = vec![
+        fact("objects", printable(&read.objects.sentence("used"))),
+        fact("records", printable(&read.records.sentence("used"))),
+        fact("bytes", indicatif::HumanBytes(read.stored_bytes).to_string()),
+    ];
+    if let Some((first, last)) = read.times {
+        facts.push(fact("times", format!("{} to {}", time::rfc3339(first), time::rfc3339(last))));
+    }
+    facts
+}
+
+/// Counts over time, for the script.
+#[derive(Serialize)]
+struct Series<'s> {
+    bin: &'s str,
+    bins: Vec<String>,
+    present: usize,
+    series: Vec<Counts>,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    name: String,
+    counts: Vec<usize>,
+}
+
+/// A span of time in equal parts.
+struct Bins {
+    begin: i64,
+    width: i64,
+    count: usize,
+    name: &'static str,
+}
+
+impl Bins {
+    /// Parts of hours, days, weeks or more, so that there are not too many.
+    fn of(span: Option<(i64, i64)>) -> Bins {
+        let (from, to) = span.unwrap_or((0, 1));
+        let hour = 3_600 * SECOND;
+        let widths = [
+            (hour, "the hour"),
+            (6 * hour, "six hours"),
+            (DAY, "the day"),
+            (7 * DAY, "the week"),
+            (30 * DAY, "thirty days"),
+            (365 * DAY, "the year"),
+        ];
+        let fits = |(width, _): &&(i64, &str)| (to - from) / width < MAX_BINS;
+        let (width, name) = widths.iter().find(fits).copied().unwrap_or((365 * DAY, "the year"));
+        let begin = from.div_euclid(width.min(DAY)) * width.min(DAY);
+        let count = usize::try_from((to - 1 - begin).div_euclid(width) + 1).unwrap_or(1).max(1);
+        Bins { begin, width, count, name }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let begins = (0..self.count).map(|bin| self.begin + i64::try_from(bin).unwrap_or_default() * self.width);
+        let name = |begin: i64| {
+            let text = time::rfc3339(begin);
+            // To the minute where parts are shorter than a day, else the date.
+            let length = if self.width < DAY { 16 } else { 10 };
+            text.get(..length).unwrap_or(&text).replace('T', " ")
+        };
+        begins.map(name).collect()
+    }
+
+    fn counts(&self, instants: impl Iterator<Item = i64>) -> Vec<usize> {
+        let mut counts = vec![0; self.count];
+        for instant in instants {
+            let bin = usize::try_from((instant - self.begin).div_euclid(self.width)).unwrap_or_default();
+            if let Some(count) = counts.get_mut(bin) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// Bars as a picture.
+#[derive(askama::Template)]
+#[template(path = "chart.html")]
+struct Chart {
+    label: String,
+    width: u32,
+    height: u32,
+    base: u32,
+    most: usize,
+    bars: Vec<Bar>,
+    first: String,
+    middle: String,
+    last: String,
+}
+
+struct Bar {
+    x: String,
+    y: String,
+    width: String,
+    height: String,
+    tip: String,
+}
+
+impl Chart {
+    /// One bar for each name and count; `what` is counted.
+    #[expect(clippy::cast_precision_loss, reason = "places in a picture")]
+    fn of(label: &str, what: &str, counts: &[(String, usize)]) -> Result<String, Error> {
+        const WIDTH: u32 = 960;
+        const HEIGHT: u32 = 200;
+        const BASE: u32 = 196;
+        let most = counts.iter().map(|(_, count)| *count).max().unwrap_or_default().max(1);
+        let step = f64::from(WIDTH) / counts.len().max(1) as f64;
+        let bar = |(place, (name, count)): (usize, &(String, usize))| {
+            let tall = f64::from(BASE - 8) * *count as f64 / most as f64;
+            (*count > 0).then(|| Bar {
+                x: format!("{:.2}", place as f64 * step + step * 0.08),
+                y: format!("{:.2}", f64::from(BASE) - tall),
+                width: format!("{:.2}", step * 0.84),
+                height: format!("{tall:.2}"),
+                tip: format!("{name}: {count} {what}{}", if *count == 1 { "" } else { "s" }),
+            })
+        };
+        let name = |place: usize| counts.get(place).map(|(name, _)| name.clone()).unwrap_or_default();
+        let chart = Chart {
+            label: label.to_owned(),
+            width: WIDTH,
+            height: HEIGHT,
+            base: BASE,
+            most,
+            bars: counts.iter().enumerate().filter_map(bar).collect(),
+            first: name(0),
+            middle: name(counts.len() / 2),
+            last: name(counts.len().saturating_sub(1)),
+        };
+        rendered(&chart)
+    }
+}
+
+fn rendered(template: &impl askama::Template) -> Result<String, Error> {
+    template.render().map_err(|error| Error::Internal(format!("a page: {error}")))
+}
+
+/// Rows of a table, without those that count nothing.
+fn counted(counts: &[(String, usize)]) -> Vec<Fact> {
+    counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| fact(name.clone(), count.to_string())).collect()
+}
+
+/// A group and its findings.
+struct GroupRow {
+    rule: String,
+    name: String,
+    findings: usize,
+    events: u64,
+    /// Its part of the most, in percent.
+    share: usize,
+}
+
+/// The groups with most findings, and how many more there are.
+fn top_groups(mut groups: Vec<GroupRow>) -> (Vec<GroupRow>, usize) {
+    groups.sort_by(|a, b| {
+        (b.findings, b.events).cmp(&(a.findings, a.events)).then_with(|| (&a.rule, &a.name).cmp(&(&b.rule, &b.name)))
+    });
+    let more = groups.len().saturating_sub(LISTED);
+    groups.truncate(LISTED);
+    let most = groups.first().map_or(1, |group| group.findings).max(1);
+    for group in &mut groups {
+        group.share = group.findings * 100 / most;
+    }
+    (groups, more)
+}

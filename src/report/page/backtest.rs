@@ -1,0 +1,311 @@
+//! The page of a backtest.
+
+use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, LISTED, Series, counted, fact, rendered, top_groups};
+use crate::backtest::{Backtest, Cell};
+use crate::error::Error;
+use crate::hunt::sweep::Found;
+use crate::report::backtest::{View, heat};
+use crate::report::printable;
+use crate::rule::{Rule, Window, WindowKind};
+use crate::sql;
+use crate::time::Range;
+
+/// Shades of a heat table: the classes `h1` to `h6` of the style.
+const SHADES: usize = 6;
+/// Sizes of windows that have a bar of their own.
+const SIZES: usize = 60;
+
+#[derive(askama::Template)]
+#[template(path = "backtest.html")]
+struct Page {
+    frame: Frame,
+    present: String,
+    tiles: Vec<Fact>,
+    suggestions: Vec<String>,
+    heats: Vec<Heat>,
+    bin: &'static str,
+    timeline: String,
+    timeline_rows: Vec<Fact>,
+    distribution_legend: String,
+    distribution: String,
+    distribution_rows: Vec<Fact>,
+    group_fields: String,
+    groups: Vec<GroupRow>,
+    more_groups: usize,
+    moves: Vec<Moved>,
+    scores: Vec<Scored>,
+    missed: Vec<String>,
+    rule: String,
+    sql: String,
+}
+
+struct Heat {
+    kind: WindowKind,
+    periods: Vec<String>,
+    rows: Vec<HeatRow>,
+}
+
+struct HeatRow {
+    threshold: u32,
+    cells: Vec<HeatCell>,
+}
+
+struct HeatCell {
+    number: usize,
+    findings: usize,
+    shade: usize,
+    mark: &'static str,
+    tip: String,
+}
+
+struct Moved {
+    cell: String,
+    gained: usize,
+    lost: usize,
+    groups: Vec<MovedGroup>,
+    more: usize,
+}
+
+struct MovedGroup {
+    name: String,
+    gained: usize,
+    lost: usize,
+}
+
+struct Scored {
+    cell: String,
+    mark: &'static str,
+    values: Vec<String>,
+}
+
+/// The page of a backtest of the rule with this text.
+pub fn backtest(view: &View<'_>, rule: &str) -> Result<String, Error> {
+    let tested = view.tested;
+    let bins = Bins::of(tested.span());
+    let counts = |number: usize| {
+        let triggers = tested.sweep.found[number].iter().map(|found| tested.sweep.matches.times[found.trigger]);
+        bins.counts(triggers)
+    };
+    let series = |(number, cell): (usize, &Cell)| Counts { name: name(cell.window), counts: counts(number) };
+    let mut all: Vec<Counts> = tested.grid().iter().enumerate().map(series).collect();
+    let present = tested.present();
+    let place = if present < tested.shown {
+        present
+    } else {
+        all.push(series((present, &tested.cells[present])));
+        all.len() - 1
+    };
+    let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts(present)).collect();
+    let data = Series { bin: bins.name, bins: bins.names(), present: place, series: all };
+    let distribution = distribution(tested);
+    let (groups, more_groups) = top_groups(groups(view));
+    let window = tested.rule.window;
+    let page = Page {
+        frame: Frame::new(
+            &format!("Backtest of {}", tested.rule.id),
+            &format!("{}. {}", tested.rule.display_name, view.summary()),
+            &data,
+            &tested.sweep.read,
+        )?,
+        present: name(window),
+        tiles: tiles(&tested.cells[present]),
+        suggestions: [&view.suggestions.within_budget, &view.suggestions.knee]
+            .into_iter()
+            .flatten()
+            .map(|suggestion| suggestion.reason.clone())
+            .collect(),
+        heats: heats(view),
+        bin: bins.name,
+        timeline: Chart::of("findings over time", "finding", &timeline)?,
+        timeline_rows: counted(&timeline),
+        distribution_legend: legend(&tested.rule),
+        distribution: Chart::of("windows by how many matches they hold", "window", &distribution)?,
+        distribution_rows: counted(&distribution),
+        group_fields: tested.rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "),
+        groups,
+        more_groups,
+        moves: moves(view),
+        scores: scores(view),
+        missed: missed(view),
+        rule: rule.to_owned(),
+        sql: sql::hunt(&tested.rule, tested.range, Range::default())?,
+    };
+    rendered(&page)
+}
+
+fn name(window: Window) -> String {
+    format!("threshold {} within {}, {} windows", window.threshold, window.period, window.kind)
+}
+
+fn tiles(Cell { stats, .. }: &Cell) -> Vec<Fact> {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+    vec![
+        fact("findings", stats.findings.to_string()),
+        fact("events in them", stats.events.to_string()),
+        fact("groups", stats.groups.to_string()),
+        fact("days with any", stats.days.to_string()),
+        fact("most on a day", stats.most_on_a_day.to_string()),
+        fact("mean a week", number(stats.mean_a_week)),
+        fact("median seconds to trigger", number(stats.median_seconds_to_trigger)),
+    ]
+}
+
+fn heats(view: &View<'_>) -> Vec<Heat> {
+    let cells: Vec<(usize, &Cell)> = view.tested.grid().iter().enumerate().collect();
+    let most = cells.iter().map(|(_, cell)| cell.stats.findings).max().unwrap_or_default();
+    let of_cell = |(number, Cell { window, stats }): (usize, &Cell)| HeatCell {
+        number,
+        findings: stats.findings,
+        shade: if stats.findings == 0 { 0 } else { heat(stats.findings, most, SHADES) + 1 },
+        mark: view.mark(*window).unwrap_or_default(),
+        tip: format!(
+            "{}: {} findings with {} events of {} groups, on {} days, at most {} on one",
+            name(*window),
+            stats.findings,
+            stats.events,
+            stats.groups,
+            stats.days,
+            stats.most_on_a_day
+        ),
+    };
+    let kinds = cells.chunk_by(|(_, a), (_, b)| a.window.kind == b.window.kind);
+    let heat = |cells: &[(usize, &Cell)]| {
+        let mut thresholds: Vec<u32> = cells.iter().map(|(_, cell)| cell.window.threshold.get()).collect();
+        thresholds.sort_unstable();
+        thresholds.dedup();
+        let row = |threshold: u32| {
+            let of_row = cells.iter().filter(|(_, cell)| cell.window.threshold.get() == threshold);
+            HeatRow { threshold, cells: of_row.map(|cell| of_cell(*cell)).collect() }
+        };
+        let first = cells[0].1.window;
+        let periods = cells.iter().filter(|(_, cell)| cell.window.threshold == first.threshold);
+        Heat {
+            kind: first.kind,
+            periods: periods.map(|(_, cell)| cell.window.period.to_string()).collect(),
+            rows: thresholds.into_iter().map(row).collect(),
+        }
+    };
+    kinds.map(heat).collect()
+}
+
+/// What the distribution shows.
+fn legend(rule: &Rule) -> String {
+    let Window { kind, period, threshold } = rule.window;
+    let shown = match kind {
+        WindowKind::Sliding => format!("All bursts of matches, by the most that any {period} of them hold."),
+        WindowKind::Dedup | WindowKind::Tumbling => {
+            format!("All {kind} windows of {period} that hold any match, by how many they hold.")
+        }
+    };
+    match &rule.unique {
+        None => format!("{shown} Those with {threshold} or more are findings of the present setting."),
+        Some(field) => format!("{shown} The threshold is of distinct values of {field}."),
+    }
+}
+
+/// How many windows of the present kind and period hold so many matches; bursts by their fullest span.
+fn distribution(tested: &Backtest) -> Vec<(String, usize)> {
+    let own = tested.rule.window;
+    let every_match = Window { threshold: std::num::NonZeroU32::MIN, ..own };
+    let Some(cell) = tested.position(every_match) else {
+        return Vec::new();
+    };
+    let size = |found: &Found| match own.kind {
+        WindowKind::Sliding => fullest(&tested.sweep.matches.times[found.matches()], own.period.micros()),
+        WindowKind::Dedup | WindowKind::Tumbling => found.count,
+    };
+    let sizes: Vec<usize> = tested.sweep.found[cell].iter().map(size).collect();
+    let most = sizes.iter().copied().max().unwrap_or_default();
+    let mut counts: Vec<(String, usize)> = (1..=most.min(SIZES)).map(|size| (size.to_string(), 0)).collect();
+    if most > SIZES {
+        counts.push((format!("more than {SIZES}"), 0));
+    }
+    for size in sizes {
+        let place = (size - 1).min(counts.len() - 1);
+        counts[place].1 += 1;
+    }
+    counts
+}
+
+/// The most of some times, which are in order, within a period.
+fn fullest(times: &[i64], period: i64) -> usize {
+    let mut begin = 0;
+    let within = times.iter().enumerate().map(|(end, time)| {
+        while time - times[begin] >= period {
+            begin += 1;
+        }
+        end + 1 - begin
+    });
+    within.max().unwrap_or_default()
+}
+
+fn groups(view: &View<'_>) -> Vec<GroupRow> {
+    let matches = &view.tested.sweep.matches;
+    let found = &view.tested.sweep.found[view.tested.present()];
+    let of_group = found.chunk_by(|a, b| matches.group_of[a.first] == matches.group_of[b.first]);
+    let row = |found: &[Found]| GroupRow {
+        rule: String::new(),
+        name: printable(&view.group_of(&found[0])),
+        findings: found.len(),
+        events: found.iter().map(|found| found.count as u64).sum(),
+        share: 0,
+    };
+    of_group.map(row).collect()
+}
+
+fn moves(view: &View<'_>) -> Vec<Moved> {
+    let suggested = [&view.suggestions.within_budget, &view.suggestions.knee].into_iter().flatten();
+    let suggested = suggested.filter(|suggestion| suggestion.threshold.is_some()).map(|told| told.window);
+    let mut windows: Vec<Window> = view.moved.into_iter().chain(suggested).collect();
+    windows.retain(|window| *window != view.tested.rule.window);
+    windows.dedup();
+    let moved = |window: Window| {
+        let moves = view.moves(view.tested.position(window)?);
+        let mut groups: Vec<(usize, (usize, usize))> = moves.by_group(&view.tested.sweep.matches).into_iter().collect();
+        groups.sort_by_key(|(group, (gained, lost))| (std::cmp::Reverse(gained + lost), *group));
+        let more = groups.len().saturating_sub(LISTED);
+        let row = |(group, (gained, lost)): (usize, (usize, usize))| MovedGroup {
+            name: printable(&view.group(group)),
+            gained,
+            lost,
+        };
+        Some(Moved {
+            cell: name(window),
+            gained: moves.gained.len(),
+            lost: moves.lost.len(),
+            groups: groups.into_iter().take(LISTED).map(row).collect(),
+            more,
+        })
+    };
+    windows.into_iter().filter_map(moved).collect()
+}
+
+fn scores(view: &View<'_>) -> Vec<Scored> {
+    let Some(labelled) = view.labelled else {
+        return Vec::new();
+    };
+    let percent = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
+    let scored = |(number, cell): (usize, &Cell)| {
+        let score = labelled.score(&view.tested.sweep.found[number]);
+        let counts = [score.true_findings, score.false_findings, score.caught, score.missed.len()];
+        let ratios = [score.precision, score.recall, score.f1];
+        Scored {
+            cell: name(cell.window),
+            mark: view.mark(cell.window).unwrap_or_default(),
+            values: counts.iter().map(ToString::to_string).chain(ratios.into_iter().map(percent)).collect(),
+        }
+    };
+    view.tested.grid().iter().enumerate().map(scored).collect()
+}
+
+fn missed(view: &View<'_>) -> Vec<String> {
+    let Some(labelled) = view.labelled else {
+        return Vec::new();
+    };
+    let missed = labelled.score(&view.tested.sweep.found[view.tested.present()]).missed;
+    let labels = labelled.malicious().filter(|(label, _)| missed.contains(&label.line));
+    let told = |(label, _): (&crate::backtest::labels::Label, bool)| {
+        printable(&format!("line {}: {}", label.line, label.subject))
+    };
+    labels.map(told).collect()
+}

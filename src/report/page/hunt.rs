@@ -1,0 +1,198 @@
+//! The page of a hunt.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, Series, counted, fact, rendered, top_groups};
+use crate::error::Error;
+use crate::finding::Finding;
+use crate::hunt::events::Event;
+use crate::report::{group, printable};
+use crate::rule::Rule;
+use crate::sql;
+use crate::tally::Tally;
+use crate::time::{self, Range, SECOND};
+
+/// How many findings a page opens.
+const FINDINGS: usize = 1_000;
+/// How many events of a finding it shows.
+const EVENTS: usize = 100;
+
+/// What a hunt came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Hunted<'h> {
+    /// The rules.
+    pub rules: &'h [Rule],
+    /// In which the triggers lie.
+    pub range: Range,
+    /// The findings.
+    pub findings: &'h [Finding],
+    /// Their events, by identity.
+    pub events: &'h HashMap<String, Event>,
+    /// What was read.
+    pub read: &'h Tally,
+}
+
+#[derive(askama::Template)]
+#[template(path = "hunt.html")]
+struct Page {
+    frame: Frame,
+    tiles: Vec<Fact>,
+    bin: &'static str,
+    timeline: String,
+    timeline_rows: Vec<Fact>,
+    groups: Vec<GroupRow>,
+    more_groups: usize,
+    findings: Vec<Opened>,
+    more_findings: usize,
+    rules: Vec<RuleRow>,
+}
+
+struct Opened {
+    severity: String,
+    title: String,
+    group: String,
+    count: u64,
+    first_event: String,
+    facts: Vec<Fact>,
+    events: Vec<EventRow>,
+    more_events: usize,
+}
+
+struct EventRow {
+    time: String,
+    name: String,
+    address: String,
+    region: String,
+    outcome: String,
+    agent: String,
+    id: String,
+    triggered: bool,
+}
+
+struct RuleRow {
+    id: String,
+    setting: String,
+    description: String,
+    sql: String,
+}
+
+/// The page of a hunt.
+pub fn hunt(hunted: Hunted<'_>) -> Result<String, Error> {
+    let Hunted { rules, range, findings, read, .. } = hunted;
+    let triggers = || findings.iter().map(|finding| finding.trigger_instant);
+    let times = read.times.or_else(|| triggers().min().zip(triggers().max()));
+    let from = range.from.or(times.map(|(first, _)| first));
+    let to = range.to.or(times.map(|(_, last)| last + SECOND));
+    let bins = Bins::of(from.zip(to).filter(|(from, to)| from < to));
+    let counts = bins.counts(triggers());
+    let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
+    let all = Counts { name: "All findings".to_owned(), counts };
+    let data = Series { bin: bins.name, bins: bins.names(), present: 0, series: vec![all] };
+    let end = |end: Option<i64>, none: &str| end.map_or_else(|| none.to_owned(), time::rfc3339);
+    let heading = format!(
+        "{}, {} to {}",
+        match rules {
+            [rule] => rule.display_name.clone(),
+            rules => format!("{} rules", rules.len()),
+        },
+        end(from, "the beginning"),
+        end(to, "the end")
+    );
+    let title = format!("Hunt: {} findings", findings.len());
+    let (groups, more_groups) = top_groups(groups(findings));
+    let page = Page {
+        frame: Frame::new(&title, &heading, &data, read)?,
+        tiles: tiles(findings),
+        bin: bins.name,
+        timeline: Chart::of("findings over time", "finding", &timeline)?,
+        timeline_rows: counted(&timeline),
+        groups,
+        more_groups,
+        findings: findings.iter().take(FINDINGS).map(|finding| opened(finding, hunted.events)).collect(),
+        more_findings: findings.len().saturating_sub(FINDINGS),
+        rules: rules.iter().map(|rule| rule_row(rule, range)).collect::<Result<_, _>>()?,
+    };
+    rendered(&page)
+}
+
+fn tiles(findings: &[Finding]) -> Vec<Fact> {
+    let mut by_severity: BTreeMap<&str, usize> = BTreeMap::new();
+    for finding in findings {
+        *by_severity.entry(&finding.severity).or_default() += 1;
+    }
+    let events: u64 = findings.iter().map(|finding| finding.count).sum();
+    let mut tiles = vec![fact("findings", findings.len().to_string()), fact("events in them", events.to_string())];
+    tiles.extend(by_severity.into_iter().map(|(severity, count)| fact(severity, count.to_string())));
+    tiles
+}
+
+fn groups(findings: &[Finding]) -> Vec<GroupRow> {
+    let mut groups: BTreeMap<(&str, String), GroupRow> = BTreeMap::new();
+    for finding in findings {
+        let name = printable(&group(finding));
+        let row = groups.entry((&finding.rule_id, name.clone())).or_insert_with(|| GroupRow {
+            rule: printable(&finding.rule_id),
+            name,
+            findings: 0,
+            events: 0,
+            share: 0,
+        });
+        row.findings += 1;
+        row.events += finding.count;
+    }
+    groups.into_values().collect()
+}
+
+fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
+    let unknown = |id: &String| Event { time: i64::MAX, id: id.clone(), ..Event::default() };
+    let of_finding = finding.event_ids.iter().map(|id| events.get(id).cloned().unwrap_or_else(|| unknown(id)));
+    let mut of_finding: Vec<Event> = of_finding.collect();
+    of_finding.sort();
+    let mut facts = vec![
+        fact("rule", printable(&finding.rule_id)),
+        fact("id", finding.finding_id.clone()),
+        fact("first event", finding.first_event.clone()),
+        fact("last event", finding.last_event.clone()),
+        fact("triggered", finding.trigger_time.clone()),
+        fact("most in one window", finding.peak.to_string()),
+    ];
+    if let (Some(field), Some(distinct)) = (&finding.unique, finding.distinct) {
+        facts.push(fact(format!("most values of {}", printable(field)), distinct.to_string()));
+    }
+    if finding.masked {
+        facts.push(fact("note", "AWS masked the name, so the actor is no known person"));
+    }
+    if !finding.mitre.is_empty() {
+        facts.push(fact("ATT&CK", printable(&finding.mitre.join(", "))));
+    }
+    let row = |event: Event| EventRow {
+        triggered: event.time == finding.trigger_instant,
+        time: if event.time == i64::MAX { String::new() } else { time::rfc3339(event.time) },
+        name: printable(&event.name),
+        address: printable(&event.address),
+        region: printable(&event.region),
+        outcome: printable(&event.outcome),
+        agent: printable(&event.agent),
+        id: printable(&event.id),
+    };
+    Opened {
+        severity: finding.severity.clone(),
+        title: printable(&finding.title),
+        group: printable(&group(finding)),
+        count: finding.count,
+        first_event: finding.first_event.clone(),
+        facts,
+        more_events: of_finding.len().saturating_sub(EVENTS),
+        events: of_finding.into_iter().take(EVENTS).map(row).collect(),
+    }
+}
+
+fn rule_row(rule: &Rule, range: Range) -> Result<RuleRow, Error> {
+    let window = rule.window;
+    Ok(RuleRow {
+        id: printable(&rule.id),
+        setting: format!("threshold {} within {}, {} windows", window.threshold, window.period, window.kind),
+        description: rule.notes.description.clone().unwrap_or_default(),
+        sql: sql::hunt(rule, range, Range::default())?,
+    })
+}

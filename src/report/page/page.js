@@ -1,0 +1,140 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const tip = document.getElementById("tip");
+  document.documentElement.classList.add("scripted");
+
+  // Hover: the text of whatever the pointer is over, or that has the focus.
+  const told = (target) => target.closest && target.closest("[data-tip]");
+  const place = (x, y) => {
+    tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 8)) + "px";
+    tip.style.top = Math.max(4, Math.min(y + 14, innerHeight - tip.offsetHeight - 8)) + "px";
+  };
+  const hide = () => { tip.hidden = true; };
+  const show = (element, x, y) => {
+    tip.textContent = element.dataset.tip;
+    tip.hidden = false;
+    place(x, y);
+  };
+  document.querySelectorAll("[data-tip]").forEach((element) => {
+    element.removeAttribute("title");
+    element.querySelectorAll("title").forEach((title) => title.remove());
+  });
+  document.addEventListener("pointermove", (event) => {
+    const element = told(event.target);
+    if (element) show(element, event.clientX, event.clientY); else hide();
+  });
+  document.addEventListener("focusin", (event) => {
+    const element = told(event.target);
+    if (!element) return hide();
+    const box = element.getBoundingClientRect();
+    show(element, box.right, box.bottom);
+  });
+  document.addEventListener("focusout", hide);
+
+  // Findings over time, of the chosen cell and the chosen part of the time.
+  const plot = document.getElementById("plot");
+  const whole = document.getElementById("whole");
+  const namespace = "http://www.w3.org/2000/svg";
+  const [width, height, base] = [960, 200, 196];
+  let series = data.present;
+  let span = [0, data.bins.length];
+  const make = (name, attributes) => {
+    const element = document.createElementNS(namespace, name);
+    Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
+    return element;
+  };
+  const draw = () => {
+    const counts = data.series[series].counts.slice(span[0], span[1]);
+    const bins = data.bins.slice(span[0], span[1]);
+    const most = Math.max(1, ...counts);
+    const step = width / Math.max(1, counts.length);
+    const svg = plot.querySelector("svg");
+    svg.replaceChildren(
+      make("line", { class: "axis", x1: 0, y1: base, x2: width, y2: base }),
+      make("line", { class: "top", x1: 0, y1: 8, x2: width, y2: 8 }),
+    );
+    plot.querySelector(".most").textContent = most;
+    counts.forEach((count, place) => {
+      if (count === 0) return;
+      const tall = (base - 8) * count / most;
+      const bar = make("rect", {
+        class: "bar", x: place * step + step * 0.08, y: base - tall, width: step * 0.84, height: tall,
+      });
+      bar.dataset.tip = bins[place] + ": " + count + (count === 1 ? " finding" : " findings");
+      svg.append(bar);
+    });
+    const ticks = plot.querySelectorAll(".ticks span");
+    [0, Math.floor(bins.length / 2), bins.length - 1].forEach((place, tick) => {
+      ticks[tick].textContent = bins[place] || "";
+    });
+    whole.hidden = span[0] === 0 && span[1] === data.bins.length;
+  };
+
+  // Zoom: dragging chooses a part of the time.
+  const bin = (event) => {
+    const box = plot.querySelector("svg").getBoundingClientRect();
+    const share = Math.min(0.9999, Math.max(0, (event.clientX - box.left) / box.width));
+    return span[0] + Math.floor(share * (span[1] - span[0]));
+  };
+  let begin = null;
+  let brush = null;
+  plot.addEventListener("pointerdown", (event) => {
+    begin = bin(event);
+    brush = make("rect", { class: "brush", y: 0, height, x: 0, width: 0 });
+    plot.querySelector("svg").append(brush);
+    event.preventDefault();
+  });
+  addEventListener("pointermove", (event) => {
+    if (begin === null) return;
+    const step = width / (span[1] - span[0]);
+    const [from, to] = [Math.min(begin, bin(event)), Math.max(begin, bin(event)) + 1];
+    brush.setAttribute("x", (from - span[0]) * step);
+    brush.setAttribute("width", (to - from) * step);
+  });
+  addEventListener("pointerup", (event) => {
+    if (begin === null) return;
+    const [from, to] = [Math.min(begin, bin(event)), Math.max(begin, bin(event)) + 1];
+    begin = null;
+    brush.remove();
+    if (to - from > 1) span = [from, to];
+    draw();
+  });
+  whole.addEventListener("click", () => { span = [0, data.bins.length]; draw(); });
+
+  // A cell of a heat table chooses what is drawn.
+  const choose = (cell) => {
+    document.querySelectorAll(".chosen").forEach((other) => other.classList.remove("chosen"));
+    cell.classList.add("chosen");
+    series = Number(cell.dataset.cell);
+    document.getElementById("chosen").textContent = data.series[series].name + ", by " + data.bin + ".";
+    draw();
+  };
+  document.querySelectorAll("[data-cell]").forEach((cell) => {
+    cell.tabIndex = 0;
+    cell.addEventListener("click", () => choose(cell));
+    cell.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(cell); }
+    });
+  });
+  draw();
+
+  // Findings that hold a text.
+  const filter = document.getElementById("filter");
+  if (filter) {
+    const findings = [...document.querySelectorAll(".finding")];
+    const texts = findings.map((finding) => finding.textContent.toLowerCase());
+    filter.addEventListener("input", () => {
+      const wanted = filter.value.toLowerCase();
+      let shown = 0;
+      findings.forEach((finding, place) => {
+        finding.hidden = !texts[place].includes(wanted);
+        shown += finding.hidden ? 0 : 1;
+      });
+      document.getElementById("shown").textContent = shown + " of " + findings.length;
+    });
+  }
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((details) => { details.open = true; });
+  });
+})();
