@@ -44,6 +44,10 @@ fn suggest(cell: &Cell, reason: String) -> Suggestion {
     Suggestion { window: cell.window, threshold: Some(cell.window.threshold.get()), reason }
 }
 
+fn counted(findings: usize) -> String {
+    format!("{findings} finding{}", if findings == 1 { "" } else { "s" })
+}
+
 fn within(row: &[&Cell], own: Window, budget: Budget, days: Option<f64>) -> Suggestion {
     let none = |reason: String| Suggestion { window: own, threshold: None, reason };
     let Some(days) = days else {
@@ -51,7 +55,7 @@ fn within(row: &[&Cell], own: Window, budget: Budget, days: Option<f64>) -> Sugg
     };
     let told = |cell: &Cell| {
         let findings = cell.stats.findings;
-        format!("{findings} findings in {days:.1} days, {}", budget.mean(findings, days))
+        format!("{} in {days:.1} days, {}", counted(findings), budget.mean(findings, days))
     };
     match row.iter().position(|cell| budget.admits(cell.stats.findings, days)) {
         None => {
@@ -76,6 +80,9 @@ fn within(row: &[&Cell], own: Window, budget: Budget, days: Option<f64>) -> Sugg
     }
 }
 
+/// A curve that bends less than this is a straight line.
+const STRAIGHT: f64 = 1e-9;
+
 /// The threshold at which the curve lies deepest below the straight line between its ends.
 #[expect(clippy::cast_precision_loss, reason = "a curve of counts")]
 fn knee(row: &[&Cell]) -> Option<Suggestion> {
@@ -91,17 +98,17 @@ fn knee(row: &[&Cell]) -> Option<Suggestion> {
     };
     let mut best = *first;
     for cell in row {
-        if below(cell) > below(best) {
+        if below(cell) > below(best) + STRAIGHT {
             best = cell;
         }
     }
-    (below(best) > 0.0).then(|| {
+    (below(best) > STRAIGHT).then(|| {
         suggest(
             best,
             format!(
-                "the curve bends most at {}: from {} findings at {} down to {}, and only to {} at {}",
+                "the curve bends most at {}: from {} at {} down to {}, and only to {} at {}",
                 best.window.threshold,
-                first.stats.findings,
+                counted(first.stats.findings),
                 first.window.threshold,
                 best.stats.findings,
                 last.stats.findings,

@@ -105,7 +105,7 @@ mod tests {
 
     fn rule(middle: &str) -> String {
         format!(
-            "# a comment\nRuleID: A.b   # its name\n{middle}Severity: Low # grave?\n\nDetection:\n  - Key: eventName\n    Condition: Equals\n    Value: A\n"
+            "# a comment\nAnalysisType: rule\nEnabled: true\nLogTypes: [AWS.CloudTrail]\nRuleID: A.b   # its name\n{middle}Severity: Low # grave?\n\nDetection:\n  - Key: eventName\n    Condition: Equals\n    Value: A\n"
         )
     }
 
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_changed_safely_is_left_to_people() {
-        let flow = "{RuleID: A.b, Severity: Low, Detection: [{Key: eventName, Condition: Equals, Value: A}]}";
+        let flow = "{AnalysisType: rule, Enabled: true, LogTypes: [AWS.CloudTrail], RuleID: A.b, Severity: Low, Detection: [{Key: eventName, Condition: Equals, Value: A}]}";
         for (text, period) in [(flow, "15m"), (&rule("Threshold: 2\n"), "90s")] {
             assert!(matches!(changed(text, 3, period), Err(Error::Usage { .. })), "{text}");
         }

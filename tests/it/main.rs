@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::disallowed_methods, reason = "tests read their own files and folders")]
 
+mod backtest;
 mod cli;
 mod golden_sql;
 mod layers;
