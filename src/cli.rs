@@ -37,7 +37,7 @@ pub struct Cli {
     shared: Shared,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 a rule's test failed, or findings under --fail-on-findings; \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a rule's test failed, or findings under --fail-on-findings, or changes under --fail-on-change; \
 2 bad use or bad rule; 3 incomplete: some input could not be read, or the run broke off.";
 
 #[derive(Debug, Subcommand)]

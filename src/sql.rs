@@ -111,6 +111,15 @@ impl Query {
         }
     }
 
+    /// A query over the matches of several rules, whose rows tell the threshold and mostly the period.
+    fn of_several(rule: &Rule, layout: &Layout, triggers: Range) -> Query {
+        let mut query = Query { threshold: layout::THRESHOLD.to_owned(), ..Query::over(rule, layout, triggers) };
+        if rule.window.kind != WindowKind::Tumbling {
+            layout::PERIOD.clone_into(&mut query.period);
+        }
+        query
+    }
+
     /// A query of all `cells` at a time, over distinct matches.
     fn sweep(rule: &Rule, cells: &[(usize, Window)], triggers: Range) -> Query {
         let layout = Layout { group: vec![layout::RULE.to_owned(), layout::GROUP.to_owned()], ..Layout::default() };
@@ -208,14 +217,10 @@ pub fn matching(rule: &Rule) -> Result<String, Error> {
     Matching { query }.render().map_err(|error| unrendered(&rule.id, &error))
 }
 
-/// The query that finds the bursts of several rules with the kind of window of `rule`, and but for
-/// `sliding` its period too, with a trigger in `triggers`, and their matches in the table `matched` with the columns of `layout`.
+/// The query that finds the bursts of several rules with the kind of window of `rule`, and for
+/// `tumbling` its period too, with a trigger in `triggers`, and their matches in the table `matched` with the columns of `layout`.
 pub fn hunt_matched(rule: &Rule, layout: &Layout, triggers: Range) -> Result<String, Error> {
-    let mut query = Query::over(rule, layout, triggers);
-    layout::THRESHOLD.clone_into(&mut query.threshold);
-    if rule.window.kind == WindowKind::Sliding {
-        layout::PERIOD.clone_into(&mut query.period);
-    }
+    let query = Query::of_several(rule, layout, triggers);
     query.render(rule.window.kind).map_err(|error| unrendered(&rule.id, &error))
 }
 
@@ -229,7 +234,7 @@ pub fn unanchored(rule: &Rule, from: i64, read: Range) -> Result<String, Error> 
 
 /// As [`unanchored`], for each of several rules whose matches are in `matched`.
 pub fn unanchored_matched(rule: &Rule, layout: &Layout, from: i64, read: Range) -> Result<String, Error> {
-    anchors(rule, Query::over(rule, layout, Range::default()), from, read)
+    anchors(rule, Query::of_several(rule, layout, Range::default()), from, read)
 }
 
 fn anchors(rule: &Rule, query: Query, from: i64, read: Range) -> Result<String, Error> {

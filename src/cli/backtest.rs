@@ -91,6 +91,7 @@ impl Backtest {
         }
         let grid = self.grid()?;
         let entry = self.entry()?;
+        self.check_write(&entry)?;
         let labels = self.labels.as_deref().map(labels::read).transpose()?;
         let range = self.range.range()?;
         let (resources, _spill) = context.resources()?;
@@ -169,6 +170,28 @@ impl Backtest {
         })
     }
 
+    /// Makes sure that what is to be written can be, as far as that is known before the data are read.
+    fn check_write(&self, entry: &Entry) -> Result<(), Error> {
+        let own = entry.rule.window;
+        let Some(cell) = self.write else {
+            return Ok(());
+        };
+        if self.rules.is_empty() {
+            return Err(Error::Usage {
+                message: "the rules that come with tawny cannot be written to: they are part of it".to_owned(),
+                hint: Some(format!("write one of your own: `tawny rules show {} > my_rule.yml`", entry.rule.id)),
+            });
+        }
+        let window = cell.map_or(own, |cell| cell.window(own.kind));
+        if window.kind != own.kind {
+            return Err(Error::Usage {
+                message: format!("`--write`: the rule's windows are {}, not {}", own.kind, window.kind),
+                hint: Some("change `Window` below `Hunt` in the rule, and run again".to_owned()),
+            });
+        }
+        edit::with_window(Source { name: &entry.file, text: &entry.text }, window).map(drop)
+    }
+
     /// Writes a cell's settings into the rule's file.
     fn write(
         &self,
@@ -193,18 +216,6 @@ impl Backtest {
                 });
             }
         };
-        if window.kind != own.kind {
-            return Err(Error::Usage {
-                message: format!("nothing was written: the rule's windows are {}, not {}", own.kind, window.kind),
-                hint: Some("change `Window` below `Hunt` in the rule, and run again".to_owned()),
-            });
-        }
-        if self.rules.is_empty() {
-            return Err(Error::Usage {
-                message: "nothing was written: the rules that come with tawny are part of it".to_owned(),
-                hint: Some(format!("write one of your own: `tawny rules show {} > my_rule.yml`", entry.rule.id)),
-            });
-        }
         let text = edit::with_window(Source { name: &entry.file, text: &entry.text }, window)?;
         if text == entry.text {
             context.output.talk(&format!("`{}` holds these settings already", entry.file));

@@ -31,8 +31,7 @@ pub(super) struct Matched<'r> {
 /// So few rows are not worth dividing among threads.
 const ROWS_OF_ONE_THREAD: usize = 10_000;
 
-/// Rules with windows of one shape are hunted together: of one kind, but for `sliding` of one period, and
-/// whether they count distinct values.
+/// Rules with windows of one shape are hunted together: of one kind, for `tumbling` of one period, and whether they count distinct values.
 type Shape = (WindowKind, Option<Period>, bool);
 
 /// What a hunt in what was matched came to.
@@ -63,7 +62,7 @@ impl<'r> Matched<'r> {
         for (number, rule) in self.rules.iter().enumerate() {
             // With fewer matches than the threshold there is nothing to find.
             if self.count(number) >= usize::try_from(rule.window.threshold.get()).unwrap_or(usize::MAX) {
-                let period = (rule.window.kind != WindowKind::Sliding).then_some(rule.window.period);
+                let period = (rule.window.kind == WindowKind::Tumbling).then_some(rule.window.period);
                 let shape = (rule.window.kind, period, rule.unique.is_some());
                 shapes.entry(shape).or_default().push(number);
             }

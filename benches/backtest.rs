@@ -1,0 +1,51 @@
+//! A backtest of 180 windows over a lake, as a ratio to one hunt of it.
+#![expect(clippy::expect_used, reason = "a bench that cannot go on ends")]
+
+mod support;
+
+use tawny::backtest::grid::{Grid, Thresholds};
+use tawny::backtest::{Backtest, Wanted};
+use tawny::convert::{Limits, convert};
+use tawny::engine::Resources;
+use tawny::hunt::{self, Data};
+use tawny::lake::Lake;
+use tawny::rule::{WindowKind, catalog};
+use tawny::store::Scratch;
+use tawny::time::Range;
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let lake_folder = tempfile::tempdir().expect("a folder can be made");
+    support::write_trail(folder.path());
+    let runtime = tokio::runtime::Runtime::new().expect("threads can be made");
+    let lake = Lake::at(lake_folder.path());
+    let limits = Limits { threads: 2, memory: 128 << 20, in_flight: 4 };
+    let trail = runtime.block_on(support::trail(folder.path()));
+    runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {})).expect("the trail is whole");
+
+    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+    let data = Data::Lake(lake);
+    let rule = catalog::shipped().expect("the shipped rules are right").remove(0);
+    let spans: [Thresholds; 3] = ["1..10", "15", "20"].map(|span| span.parse().expect("a span"));
+    let grid = Grid {
+        kinds: WindowKind::ALL.to_vec(),
+        periods: ["5m", "15m", "1h", "6h", "24h"].map(|period| period.parse().expect("a period")).to_vec(),
+        thresholds: spans.into_iter().flat_map(|span| span.0).collect(),
+    };
+    let wanted = Wanted { grid: &grid, windows: &[] };
+    let [control, hunt, backtest] = support::medians([
+        &mut || support::inflate_all(folder.path()),
+        &mut || {
+            let findings = hunt::evaluate(&resources, &data, std::slice::from_ref(&rule), Range::default());
+            runtime.block_on(findings).expect("the data is whole");
+        },
+        &mut || {
+            let backtest = Backtest::run(&resources, &data, rule.clone(), wanted, Range::default());
+            assert_eq!(runtime.block_on(backtest).expect("the data is whole").shown, 180);
+        },
+    ]);
+    support::row("inflate (control)", control, control);
+    support::row("hunt the lake", hunt, control);
+    support::row("backtest of 180 windows", backtest, control);
+    support::row("backtest to the hunt", backtest, hunt);
+}
