@@ -1,5 +1,6 @@
 //! What a rule would find with other windows: every cell of a sweep from one scan.
 
+use std::collections::BTreeSet;
 use std::ops::Range as Numbers;
 use std::sync::Arc;
 
@@ -19,9 +20,9 @@ use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
 use crate::tally::Tally;
-use crate::time::Range;
+use crate::time::{Period, Range};
 
-/// So few rows under all periods are not worth dividing among threads.
+/// Of so many rows a query is not worth dividing among threads.
 const ROWS_OF_ONE_THREAD: usize = 50_000;
 
 /// The matches of a rule, each once, numbered by group and time.
@@ -249,25 +250,22 @@ struct Windows<'w> {
 impl Windows<'_> {
     /// The findings of each cell, and the cells for which more must be read.
     async fn found(&self) -> Result<(Vec<Vec<Found>>, Vec<usize>), Error> {
-        let kinds = WindowKind::ALL.map(|kind| {
-            let cells = self.cells.iter().copied().enumerate().filter(move |(_, window)| window.kind == kind);
-            (kind, cells.collect::<Vec<_>>())
-        });
-        let mut found = vec![Vec::new(); self.cells.len()];
+        // The kinds side by side: each is mostly the work of one thread.
+        let mut queries = tokio::task::JoinSet::new();
         let mut short = Vec::new();
-        for (kind, cells) in kinds.into_iter().filter(|(_, cells)| !cells.is_empty()) {
-            short.extend(self.unanchored(kind, &cells).await?);
-            for batch in self.run(&sql::sweep(self.rule, kind, &cells, self.range)?).await? {
-                let numbers = |name: &str| batch.column_by_name(name).map(|column| column.as_primitive::<Int64Type>());
-                let columns = (numbers("cell"), numbers("first_match"), numbers("count"), numbers("trigger_match"));
-                let (Some(cell), Some(first), Some(count), Some(trigger)) = columns else {
-                    return Err(Error::Internal("a sweep without its columns".to_owned()));
-                };
-                for row in 0..batch.num_rows() {
-                    let number = |column: &Int64Array| usize::try_from(column.value(row)).unwrap_or_default();
-                    let burst = Found { first: number(first), count: number(count), trigger: number(trigger) };
-                    found[number(cell)].push(burst);
-                }
+        for kind in WindowKind::ALL {
+            let cells = self.cells.iter().copied().enumerate().filter(|(_, window)| window.kind == kind);
+            let cells: Vec<(usize, Window)> = cells.collect();
+            if !cells.is_empty() {
+                short.extend(self.unanchored(kind, &cells).await?);
+                queries.spawn(self.run(sql::sweep(self.rule, kind, &cells, self.range)?));
+            }
+        }
+        let mut found = vec![Vec::new(); self.cells.len()];
+        while let Some(done) = queries.join_next().await {
+            let rows = done.map_err(|error| Error::Internal(format!("a sweep broke off: {error}")))??;
+            for batch in &rows {
+                add_found(batch, &mut found)?;
             }
         }
         for (cell, (bursts, window)) in found.iter_mut().zip(self.cells).enumerate() {
@@ -287,16 +285,37 @@ impl Windows<'_> {
         let (WindowKind::Dedup, Some(from), Some(_)) = (kind, self.range.from, self.read.from) else {
             return Ok(Vec::new());
         };
-        let rows = self.run(&sql::unanchored_sweep(self.rule, cells, from, self.read)?).await?;
+        let rows = self.run(sql::unanchored_sweep(self.rule, cells, from, self.read)?).await?;
         // No period can be told where one of them cannot: the next reading is for all.
         let any = rows.iter().any(|batch| batch.num_rows() > 0);
         Ok(if any { cells.iter().map(|(cell, _)| *cell).collect() } else { Vec::new() })
     }
 
-    async fn run(&self, sql: &str) -> Result<Vec<RecordBatch>, Error> {
-        let few = self.matches.times.len() * self.cells.len() < ROWS_OF_ONE_THREAD;
+    fn run(&self, sql: String) -> impl Future<Output = Result<Vec<RecordBatch>, Error>> + Send + 'static {
+        let periods: BTreeSet<Period> = self.cells.iter().map(|window| window.period).collect();
+        let few = self.matches.times.len() * periods.len() < ROWS_OF_ONE_THREAD;
         let resources = if few { self.resources.on_one_thread() } else { self.resources.clone() };
-        let rows = resources.run("matched", Arc::clone(&self.table), sql).await;
-        rows.map_err(|error| Error::query(format!("rule `{}`", self.rule.id), error))
+        let (table, subject) = (Arc::clone(&self.table), format!("rule `{}`", self.rule.id));
+        async move {
+            let rows = resources.run("matched", table, &sql).await;
+            rows.map_err(|error| Error::query(subject, error))
+        }
     }
+}
+
+/// Adds the findings in the rows of a sweep to those of their cells.
+fn add_found(batch: &RecordBatch, found: &mut [Vec<Found>]) -> Result<(), Error> {
+    let internal = || Error::Internal("a sweep without its columns".to_owned());
+    let numbers = |name: &str| {
+        let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
+        column.ok_or_else(internal)
+    };
+    let (cell, first) = (numbers("cell")?, numbers("first_match")?);
+    let (count, trigger) = (numbers("count")?, numbers("trigger_match")?);
+    for row in 0..batch.num_rows() {
+        let number = |column: &Int64Array| usize::try_from(column.value(row)).map_err(|_| internal());
+        let burst = Found { first: number(first)?, count: number(count)?, trigger: number(trigger)? };
+        found.get_mut(number(cell)?).ok_or_else(internal)?.push(burst);
+    }
+    Ok(())
 }
