@@ -87,7 +87,13 @@ pub fn rows(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String 
 }
 
 fn group(finding: &Finding) -> String {
-    finding.group.values().map(|value| value.as_str().unwrap_or(NO_VALUE)).collect::<Vec<_>>().join(" / ")
+    group_name(finding.group.values().map(serde_json::Value::as_str))
+}
+
+/// The values of a group as one name.
+fn group_name<'v>(values: impl Iterator<Item = Option<&'v str>>) -> String {
+    let values: Vec<&str> = values.map(|value| value.unwrap_or(NO_VALUE)).collect();
+    if values.is_empty() { "all together".to_owned() } else { values.join(" / ") }
 }
 
 fn shortened(values: &[String]) -> String {

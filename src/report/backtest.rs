@@ -5,13 +5,12 @@ use std::fmt::Write as _;
 
 use comfy_table::{Cell as TableCell, CellAlignment, Color, Table, presets};
 
-use super::{inert, printable, rows};
+use super::{group_name, inert, printable, rows};
 use crate::backtest::labels::Labelled;
 use crate::backtest::moves::Moves;
 use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{Backtest, Cell};
 use crate::error::Error;
-use crate::finding::NO_VALUE;
 use crate::hunt::sweep::Found;
 use crate::rule::{Window, WindowKind};
 use crate::time;
@@ -67,8 +66,7 @@ impl View<'_> {
 
     /// The name of a group.
     pub(super) fn group(&self, number: usize) -> String {
-        let values = self.tested.sweep.matches.groups[number].iter();
-        values.map(|value| value.as_deref().unwrap_or(NO_VALUE)).collect::<Vec<_>>().join(" / ")
+        group_name(self.tested.sweep.matches.groups[number].iter().map(Option::as_deref))
     }
 
     /// The group of a finding.
