@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tawny::rule::{Rule, WindowKind, panther};
+use tawny::rule::{Rule, Window, WindowKind, panther};
 use tawny::sql::{self, candidates::Candidates};
 use tawny::time::{Range, parse_instant};
 
@@ -35,6 +35,15 @@ fn the_sql_of_every_rule_is_the_reviewed_one() {
         check(everything, &WindowKind::ALL);
         let anchors = sql::unanchored(&rule(everything), range().from.unwrap(), range()).unwrap();
         insta::assert_snapshot!("everything.anchors", anchors);
+        for kind in WindowKind::ALL {
+            let cell = |(number, (period, threshold)): (usize, (&str, u32))| {
+                let (period, threshold) = (period.parse().unwrap(), threshold.try_into().unwrap());
+                (number, Window { kind, period, threshold })
+            };
+            let cells: Vec<_> = [("5m", 2), ("5m", 3), ("1h", 2)].into_iter().enumerate().map(cell).collect();
+            let sweep = sql::sweep(&rule(everything), kind, &cells, range()).unwrap();
+            insta::assert_snapshot!(format!("sweep.{kind}"), sweep);
+        }
         let rules = [rule(everything), rule(Path::new("rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml"))];
         insta::assert_debug_snapshot!("candidates", Candidates::new(&rules, range()));
     });
