@@ -173,7 +173,7 @@ pub fn run() -> Status {
             match cli.command {
                 Command::Convert(command) => command.run(&context).await,
                 Command::Hunt(command) => command.run(&context).await,
-                Command::Backtest(command) => command.run(&context).await,
+                Command::Backtest(command) => Box::pin(command.run(&context)).await,
                 Command::Rules(command) => command.run(&context),
                 Command::Test(command) => command.run(&context).await,
                 Command::Sql(command) => command.run(&context),

@@ -99,7 +99,9 @@ pub async fn evaluate_each(
             }
         }
     };
-    findings.iter_mut().for_each(|findings| finding::sort(findings));
+    for findings in &mut findings {
+        finding::sort(findings);
+    }
     Ok(findings)
 }
 

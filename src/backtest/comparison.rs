@@ -35,7 +35,7 @@ impl Comparison {
         versions: &[Rule; 2],
         range: Range,
     ) -> Result<Comparison, Error> {
-        let mut found = hunt::evaluate_each(resources, data, versions, range).await?.into_iter();
+        let mut found = Box::pin(hunt::evaluate_each(resources, data, versions, range)).await?.into_iter();
         let times = reading::tally(data, range).await?.times;
         let days = super::span(range, times).map(super::days);
         Ok(Comparison::of(&found.next().unwrap_or_default(), found.next().unwrap_or_default(), days))

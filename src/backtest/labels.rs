@@ -232,11 +232,14 @@ impl Labelled {
     }
 }
 
+/// An account and an actor.
+type Who<'m> = (Option<&'m str>, Option<&'m str>);
+
 /// The matches by what labels name.
 struct Index<'m> {
     by_id: HashMap<&'m str, usize>,
     /// By account and actor, either of which may be left out; in order of time.
-    by_actor: HashMap<(Option<&'m str>, Option<&'m str>), Vec<(i64, usize)>>,
+    by_actor: HashMap<Who<'m>, Vec<(i64, usize)>>,
 }
 
 impl Index<'_> {
@@ -251,10 +254,10 @@ impl Index<'_> {
                 index.by_actor.entry(key).or_default().push((matches.times[number], number));
             }
         }
-        index.by_actor.values_mut().for_each(|numbers| {
+        for numbers in index.by_actor.values_mut() {
             numbers.sort_unstable();
             numbers.dedup();
-        });
+        }
         index
     }
 

@@ -84,7 +84,7 @@ pub(super) struct Backtest {
 impl Backtest {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         if !self.compare.is_empty() {
-            return self.compare(context).await;
+            return Box::pin(self.compare(context)).await;
         }
         if self.format == Format::Junit {
             return Err(Error::usage("`--format junit` is for `--compare`"));
@@ -100,14 +100,8 @@ impl Backtest {
         let rule = entry.rule.clone();
         let moved = self.move_to.map(|cell| cell.window(rule.window.kind));
         let windows: Vec<Window> = moved.into_iter().collect();
-        let tested = backtest::Backtest::run(
-            &resources,
-            &data,
-            rule,
-            backtest::Wanted { grid: &grid, windows: &windows },
-            range,
-        )
-        .await?;
+        let wanted = backtest::Wanted { grid: &grid, windows: &windows };
+        let tested = backtest::Backtest::run(&resources, &data, rule, wanted, range).await?;
         bar.finish_and_clear();
 
         let labelled = labels.map(|labels| Labelled::new(labels, &tested.sweep.matches, self.unlabelled));
@@ -121,7 +115,7 @@ impl Backtest {
         }
         let complete = DataArgs::tell(context, &data, "hunted");
         if let Some(cell) = self.write {
-            self.write(context, &entry, cell, &suggestions)?;
+            Backtest::write(context, &entry, cell, &suggestions)?;
         }
         context.output.talk(&format!("{} cells of `{}`", tested.shown, tested.rule.id));
         Ok(if complete { Status::Done } else { Status::Incomplete })
@@ -193,13 +187,7 @@ impl Backtest {
     }
 
     /// Writes a cell's settings into the rule's file.
-    fn write(
-        &self,
-        context: &Context,
-        entry: &Entry,
-        cell: Option<CellName>,
-        suggestions: &Suggestions,
-    ) -> Result<(), Error> {
+    fn write(context: &Context, entry: &Entry, cell: Option<CellName>, suggestions: &Suggestions) -> Result<(), Error> {
         let own = entry.rule.window;
         let window = match (cell, &suggestions.within_budget, &suggestions.knee) {
             (Some(cell), ..) => cell.window(own.kind),

@@ -48,7 +48,9 @@ pub async fn tally(data: &Data, read: Range) -> Result<Tally, Error> {
     let files: Vec<(u64, u64)> = match data {
         Data::Lake(lake) => {
             let files = lake.files(read).await?;
-            files.iter().for_each(|file| tally.spans(file.time_span()));
+            for file in &files {
+                tally.spans(file.time_span());
+            }
             files.into_iter().map(|file| (file.bytes, file.records)).collect()
         }
         Data::Columnar(columnar) => columnar.sizes(read),

@@ -103,10 +103,10 @@ pub async fn sweep(
     loop {
         let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);
         let read = if matches!(data, Data::Memory(_)) { Range::default() } else { read };
-        let matches = matches(resources, data, rule, read).await?;
+        let matches = Box::pin(matches(resources, data, rule, read)).await?;
         let table = matches.table().map_err(|error| Error::query(format!("rule `{}`", rule.id), error))?;
         let windows = Windows { resources, rule, cells, range, read, matches: &matches, table };
-        let (found, short) = windows.found().await?;
+        let (found, short) = Box::pin(windows.found()).await?;
         if short.is_empty() {
             return Ok(Sweep { matches, found, read: reading::tally(data, read).await? });
         }

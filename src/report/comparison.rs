@@ -66,9 +66,9 @@ fn table(compared: &Comparison, [before, after]: &[Rule; 2], names: &[String; 2]
         ]
     };
     let header = ["", "group", "count", "first event", "last event", "triggered"];
-    let changed = if changes.is_empty() { String::new() } else { rows(&header, changes.into_iter().map(row)) };
+    let listed = if changes.is_empty() { String::new() } else { rows(&header, changes.into_iter().map(row)) };
     format!(
-        "before  {}\nafter   {}\n{}\n{changed}",
+        "before  {}\nafter   {}\n{}\n{listed}",
         setting(before, &names[0]),
         setting(after, &names[1]),
         compared.sentence()

@@ -42,7 +42,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(title: &str, heading: &str, data: &Series<'_>, read: &Tally) -> Result<Frame, Error> {
+    fn new(title: &str, heading: &str, data: &Timeline<'_>, read: &Tally) -> Result<Frame, Error> {
         let data = serde_json::to_string(data).map_err(|error| Error::Internal(format!("a page's data: {error}")))?;
         let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
         let faults = read.faults.iter().take(FAULTS).map(|fault| printable(&fault.to_string())).collect();
@@ -89,11 +89,11 @@ fn facts(read: &Tally) -> Vec<Fact> {
 
 /// Counts over time, for the script.
 #[derive(Serialize)]
-struct Series<'s> {
+struct Timeline<'s> {
     bin: &'s str,
     bins: Vec<String>,
     present: usize,
-    series: Vec<Counts>,
+    lines: Vec<Counts>,
 }
 
 #[derive(Serialize)]
@@ -121,10 +121,10 @@ impl Bins {
             (DAY, "the day"),
             (7 * DAY, "the week"),
             (30 * DAY, "thirty days"),
-            (365 * DAY, "the year"),
         ];
         let fits = |(width, _): &&(i64, &str)| (to - from) / width < MAX_BINS;
-        let (width, name) = widths.iter().find(fits).copied().unwrap_or((365 * DAY, "the year"));
+        let years = 365 * DAY * ((to - from) / (365 * DAY * MAX_BINS) + 1);
+        let (width, name) = widths.iter().find(fits).copied().unwrap_or((years, "some years"));
         let begin = from.div_euclid(width.min(DAY)) * width.min(DAY);
         let count = usize::try_from((to - 1 - begin).div_euclid(width) + 1).unwrap_or(1).max(1);
         Bins { begin, width, count, name }
@@ -242,4 +242,22 @@ fn top_groups(mut groups: Vec<GroupRow>) -> (Vec<GroupRow>, usize) {
         group.share = group.findings * 100 / most;
     }
     (groups, more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_has_not_too_many_bars_and_loses_none() {
+        let hour = 3_600 * SECOND;
+        for length in [1, hour, 3 * DAY, 90 * DAY, 800 * DAY, 9_000 * 365 * DAY] {
+            let (from, to) = (1_788_220_800 * SECOND + 17, 1_788_220_800 * SECOND + 17 + length);
+            let bins = Bins::of(Some((from, to)));
+            assert!(bins.count <= usize::try_from(MAX_BINS).unwrap() + 2, "{length}: {}", bins.count);
+            assert_eq!(bins.counts([from, to - 1].into_iter()).iter().sum::<usize>(), 2, "{length}");
+            assert_eq!(bins.names().len(), bins.count);
+        }
+        assert_eq!(Bins::of(None).count, 1);
+    }
 }

@@ -145,8 +145,8 @@ fn moves_suggestions_and_a_table_for_people() {
     assert_eq!(told["suggestions"]["knee"]["threshold"], 3);
     let three =
         told["cells"].as_array().unwrap().iter().find(|cell| cell["threshold"] == 3 && cell["period_minutes"] == 5);
-    let moves = &three.unwrap()["moves"];
-    assert_eq!(*moves, json!([{"group": {"account": "111122223333", "actor": "ada"}, "gained": 0, "lost": 11}]));
+    let by_group = &three.unwrap()["moves"];
+    assert_eq!(*by_group, json!([{"group": {"account": "111122223333", "actor": "ada"}, "gained": 0, "lost": 11}]));
 
     let table = tawny(&moved);
     insta::with_settings!({snapshot_path => "../golden", prepend_module_to_snapshot => false, omit_expression => true}, {

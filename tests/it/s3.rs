@@ -92,6 +92,20 @@ fn trails_and_lakes_in_s3_are_as_those_on_disk() {
     let written = server.tawny(&["hunt", &trail, "--format", "jsonl", "-o", "s3://lake/found/a b.jsonl"]);
     assert_eq!((stdout(&written).as_str(), written.status.code()), ("", Some(0)), "{}", stderr(&written));
     assert_eq!(std::fs::read_to_string(server.file("lake", "found/a b.jsonl")).unwrap(), expected);
+    let cells = |data: &str| {
+        let page = ["--report", "s3://lake/found/page.html"];
+        let output = server.tawny(&[&["backtest", data, "--format", "csv"], &page[..]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(
+            std::fs::read_to_string(server.file("lake", page[1].strip_prefix("s3://lake/").unwrap()))
+                .unwrap()
+                .starts_with("<!doctype html>")
+        );
+        stdout(&output)
+    };
+    let expected_cells = cells(on_disk.to_str().unwrap());
+    assert_eq!(cells("s3://lake/one"), expected_cells);
+    assert_eq!(cells(&trail).lines().count(), 181);
     let both = server.tawny(&["hunt", "s3://lake", "--format", "jsonl"]);
     assert_eq!(both.status.code(), Some(2), "a folder of lakes is no raw trail: {}", stderr(&both));
     let pattern = format!("s3://logs/{}/*/AWSLogs/**/*.gz", ODD.split('/').next().unwrap());

@@ -1,6 +1,6 @@
 //! The page of a backtest.
 
-use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, LISTED, Series, counted, fact, rendered, top_groups};
+use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, LISTED, Timeline, counted, fact, rendered, top_groups};
 use crate::backtest::{Backtest, Cell};
 use crate::error::Error;
 use crate::hunt::sweep::Found;
@@ -96,7 +96,7 @@ pub fn backtest(view: &View<'_>, rule: &str) -> Result<String, Error> {
         all.len() - 1
     };
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts(present)).collect();
-    let data = Series { bin: bins.name, bins: bins.names(), present: place, series: all };
+    let data = Timeline { bin: bins.name, bins: bins.names(), present: place, lines: all };
     let distribution = distribution(tested);
     let (groups, more_groups) = top_groups(groups(view));
     let window = tested.rule.window;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, Series, counted, fact, rendered, top_groups};
+use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, Timeline, counted, fact, rendered, top_groups};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt::events::Event;
@@ -87,7 +87,7 @@ pub fn hunt(hunted: Hunted<'_>) -> Result<String, Error> {
     let counts = bins.counts(triggers());
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
     let all = Counts { name: "All findings".to_owned(), counts };
-    let data = Series { bin: bins.name, bins: bins.names(), present: 0, series: vec![all] };
+    let data = Timeline { bin: bins.name, bins: bins.names(), present: 0, lines: vec![all] };
     let end = |end: Option<i64>, none: &str| end.map_or_else(|| none.to_owned(), time::rfc3339);
     let heading = format!(
         "{}, {} to {}",

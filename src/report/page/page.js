@@ -37,7 +37,7 @@
   const whole = document.getElementById("whole");
   const namespace = "http://www.w3.org/2000/svg";
   const [width, height, base] = [960, 200, 196];
-  let series = data.present;
+  let line = data.present;
   let span = [0, data.bins.length];
   const make = (name, attributes) => {
     const element = document.createElementNS(namespace, name);
@@ -45,7 +45,7 @@
     return element;
   };
   const draw = () => {
-    const counts = data.series[series].counts.slice(span[0], span[1]);
+    const counts = data.lines[line].counts.slice(span[0], span[1]);
     const bins = data.bins.slice(span[0], span[1]);
     const most = Math.max(1, ...counts);
     const step = width / Math.max(1, counts.length);
@@ -106,8 +106,8 @@
   const choose = (cell) => {
     document.querySelectorAll(".chosen").forEach((other) => other.classList.remove("chosen"));
     cell.classList.add("chosen");
-    series = Number(cell.dataset.cell);
-    document.getElementById("chosen").textContent = data.series[series].name + ", by " + data.bin + ".";
+    line = Number(cell.dataset.cell);
+    document.getElementById("chosen").textContent = data.lines[line].name + ", by " + data.bin + ".";
     draw();
   };
   document.querySelectorAll("[data-cell]").forEach((cell) => {
