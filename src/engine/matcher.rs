@@ -245,23 +245,29 @@ impl Matcher {
         let (mut whole, mut parts, mut rows) = (Vec::new(), Vec::new(), 0);
         while let Some(batch) = stream.try_next().await? {
             if let Some(matched) = self.matched(&batch)? {
-                let bytes = matched.get_array_memory_size();
-                let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-                if let Some(limit) = self.limit.filter(|limit| bytes > *limit) {
-                    return resources_err!("what the rules match takes more than {} MiB", limit >> 20);
-                }
                 rows += matched.num_rows();
                 parts.push(matched);
             }
             if rows >= MATCHED_ROWS {
-                whole.push(compute::concat_batches(&self.schema, &std::mem::take(&mut parts))?);
+                whole.push(self.together(&std::mem::take(&mut parts))?);
                 rows = 0;
             }
         }
         if rows > 0 {
-            whole.push(compute::concat_batches(&self.schema, &parts)?);
+            whole.push(self.together(&parts)?);
         }
         Ok(whole)
+    }
+
+    /// Small batches as one, within the limit.
+    fn together(&self, parts: &[RecordBatch]) -> Result<RecordBatch> {
+        let batch = compute::concat_batches(&self.schema, parts)?;
+        let bytes = batch.get_array_memory_size();
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        match self.limit.filter(|limit| bytes > *limit) {
+            Some(limit) => resources_err!("what the rules match takes more than {} MiB", limit >> 20),
+            None => Ok(batch),
+        }
     }
 
     /// What any rule matches of a batch.

@@ -22,6 +22,9 @@ use crate::sql::layout::{self, Layout};
 use crate::tally::Tally;
 use crate::time::{Period, Range};
 
+/// Matches times cells that are computed. Where matches lie dense each of them is a row of every cell.
+const MOST_ROWS: usize = 50_000_000;
+
 /// Of so many rows a query is not worth dividing among threads.
 const ROWS_OF_ONE_THREAD: usize = 50_000;
 
@@ -104,6 +107,16 @@ pub async fn sweep(
         let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);
         let read = if matches!(data, Data::Memory(_)) { Range::default() } else { read };
         let matches = Box::pin(matches(resources, data, rule, read)).await?;
+        if matches.times.len().saturating_mul(cells.len()) > MOST_ROWS {
+            return Err(Error::Usage {
+                message: format!(
+                    "{} matches in {} cells are more than a sweep holds, which is {MOST_ROWS} together",
+                    matches.times.len(),
+                    cells.len()
+                ),
+                hint: Some("try fewer thresholds, periods or windows, or a shorter range".to_owned()),
+            });
+        }
         let table = matches.table().map_err(|error| Error::query(format!("rule `{}`", rule.id), error))?;
         let windows = Windows { resources, rule, cells, range, read, matches: &matches, table };
         let (found, short) = Box::pin(windows.found()).await?;
@@ -250,19 +263,24 @@ struct Windows<'w> {
 impl Windows<'_> {
     /// The findings of each cell, and the cells for which more must be read.
     async fn found(&self) -> Result<(Vec<Vec<Found>>, Vec<usize>), Error> {
-        // The kinds side by side: each is mostly the work of one thread.
-        let mut queries = tokio::task::JoinSet::new();
+        // The kinds side by side where each is the work of one thread; else each has all threads and memory.
+        let mut queries = Vec::new();
         let mut short = Vec::new();
         for kind in WindowKind::ALL {
             let cells = self.cells.iter().copied().enumerate().filter(|(_, window)| window.kind == kind);
             let cells: Vec<(usize, Window)> = cells.collect();
             if !cells.is_empty() {
                 short.extend(self.unanchored(kind, &cells).await?);
-                queries.spawn(self.run(sql::sweep(self.rule, kind, &cells, self.range)?));
+                queries.push(self.run(sql::sweep(self.rule, kind, &cells, self.range)?));
             }
         }
         let mut found = vec![Vec::new(); self.cells.len()];
-        while let Some(done) = queries.join_next().await {
+        let mut running = tokio::task::JoinSet::new();
+        let at_a_time = if self.few() { queries.len() } else { 1 };
+        let mut queries = queries.into_iter();
+        running.extend(queries.by_ref().take(at_a_time));
+        while let Some(done) = running.join_next().await {
+            running.extend(queries.next());
             let rows = done.map_err(|error| Error::Internal(format!("a sweep broke off: {error}")))??;
             for batch in &rows {
                 add_found(batch, &mut found)?;
@@ -291,10 +309,14 @@ impl Windows<'_> {
         Ok(if any { cells.iter().map(|(cell, _)| *cell).collect() } else { Vec::new() })
     }
 
-    fn run(&self, sql: String) -> impl Future<Output = Result<Vec<RecordBatch>, Error>> + Send + 'static {
+    /// Whether there are so few rows that a query is not worth dividing.
+    fn few(&self) -> bool {
         let periods: BTreeSet<Period> = self.cells.iter().map(|window| window.period).collect();
-        let few = self.matches.times.len() * periods.len() < ROWS_OF_ONE_THREAD;
-        let resources = if few { self.resources.on_one_thread() } else { self.resources.clone() };
+        self.matches.times.len() * periods.len() < ROWS_OF_ONE_THREAD
+    }
+
+    fn run(&self, sql: String) -> impl Future<Output = Result<Vec<RecordBatch>, Error>> + Send + 'static {
+        let resources = if self.few() { self.resources.on_one_thread() } else { self.resources.clone() };
         let (table, subject) = (Arc::clone(&self.table), format!("rule `{}`", self.rule.id));
         async move {
             let rows = resources.run("matched", table, &sql).await;
