@@ -1,5 +1,12 @@
--- The matches of a rule, each once, by group and time.
-WITH {% include "matches.sql" %}
+-- The matches of a rule by group and time, each once. Of copies with different times each stays: which of them
+-- counts depends on how far back is read. copy_before tells the time of the one before.
+WITH copies AS (
+  SELECT
+    *,
+    lag("eventID") OVER (PARTITION BY ascii("eventID") ORDER BY "eventID", "eventTime", fingerprint) AS previous_id,
+    lag("eventTime") OVER (PARTITION BY ascii("eventID") ORDER BY "eventID", "eventTime", fingerprint) AS previous_time
+  FROM matched
+)
 SELECT
 {%- for column in query.groups %}
   {{ column }},
@@ -8,6 +15,9 @@ SELECT
   account,
   actor,
   "eventTime",
-  "eventID"
-FROM matches
+  "eventID",
+  CASE WHEN previous_id = "eventID" THEN previous_time END AS copy_before
+FROM copies
+WHERE (previous_id IS DISTINCT FROM "eventID")
+  OR (previous_time IS DISTINCT FROM "eventTime")
 ORDER BY {% for column in query.groups %}{{ column }}, {% endfor %}"eventTime", "eventID"

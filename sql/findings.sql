@@ -4,6 +4,7 @@ findings AS (
   SELECT
     cell,
     min("eventID") AS first_match,
+    max("eventID") AS last_match,
     count(*) AS "count",
     min("eventID") FILTER (WHERE reached) AS trigger_match,
     min("eventTime") FILTER (WHERE reached) AS trigger_time

@@ -1,15 +1,18 @@
 {%- if let Some(sweep) = query.sweep -%}
-settings (rule, period) AS (
+settings (rule, period, read_from, read_to) AS (
   VALUES {{ sweep.settings() }}
 ),
 cells (rule, cell, threshold) AS (
   VALUES {{ sweep.cells() }}
 ),
 matches AS (
-  -- Every match under every period.
+  -- Every match under every period, as far as a hunt with it reads, and each eventID once in that.
   SELECT *
   FROM matched
   CROSS JOIN settings
+  WHERE ("eventTime" < read_from) IS NOT TRUE
+    AND ("eventTime" >= read_to) IS NOT TRUE
+    AND (copy_before IS NULL OR copy_before < read_from)
 )
 {%- else -%}
 matches AS (

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray as _, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, AsArray as _, BooleanArray, RecordBatch};
+use arrow::compute;
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 
 use crate::engine::columnar_table::Columnar;
@@ -75,10 +77,10 @@ pub async fn evaluate_each(
             vec![in_table(resources, data, rule, range, Reach::first(rule.window)).await?]
         }
         (Data::Lake(_) | Data::Columnar(_), rules) => {
-            let reaches = rules.iter().map(|rule| Reach::first(rule.window).around(range));
-            let read = reaches.reduce(Range::union).unwrap_or(range);
+            let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
+            let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
             let table = table(resources, data, read).await?;
-            let matched = Matched::scan(resources, table, rules, read, "the lake").await?;
+            let matched = Matched::scan(resources, table, rules, reads, "the lake").await?;
             let mut outcome = matched.hunt(resources, range).await?;
             for number in outcome.short {
                 let rule = &rules[number];
@@ -94,7 +96,8 @@ pub async fn evaluate_each(
             if let [rule] = rules {
                 vec![attempt(resources, table, rule, range, Range::default()).await?.unwrap_or_default()]
             } else {
-                let matched = Matched::scan(resources, table, rules, Range::default(), "records in memory").await?;
+                let reads = vec![Range::default(); rules.len()];
+                let matched = Matched::scan(resources, table, rules, reads, "records in memory").await?;
                 matched.hunt(resources, range).await?.findings
             }
         }
@@ -206,6 +209,16 @@ fn last_instants(findings: &[Finding]) -> impl Iterator<Item = i64> {
 fn is_cut(window: Window, mut ends: impl Iterator<Item = i64>, read: Range) -> bool {
     let near = |end: i64| ends.any(|last| last >= end - window.period.micros());
     window.kind == WindowKind::Sliding && read.to.is_some_and(near)
+}
+
+/// Of `flags` those whose time lies in `read`.
+fn within(times: &dyn Array, flags: &BooleanArray, read: Range) -> Result<BooleanArray, ArrowError> {
+    let times = times.as_primitive::<TimestampMicrosecondType>().values();
+    let outside = |time: &i64| read.from.is_some_and(|from| *time < from) || read.to.is_some_and(|to| *time >= to);
+    if !times.iter().any(outside) {
+        return Ok(flags.clone());
+    }
+    compute::and(flags, &BooleanArray::from_iter(times.iter().map(|time| Some(!outside(time)))))
 }
 
 /// Whether the record of a rule's test matches the rule: whether a hunt with threshold 1 finds it.

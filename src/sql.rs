@@ -6,7 +6,7 @@
 use askama::Template as _;
 
 use crate::error::Error;
-use crate::rule::{Rule, Window, WindowKind};
+use crate::rule::{Rule, WindowKind};
 use crate::time::Range;
 
 pub mod candidates;
@@ -14,11 +14,11 @@ pub mod expression;
 pub mod layout;
 pub mod predicate;
 pub mod quote;
-mod sweep;
+pub mod sweep;
 
 use layout::Layout;
 use quote::{Ident, Instant, Interval, Literal};
-use sweep::Sweep;
+use sweep::{Cell, Sweep};
 
 /// A column that a query computes for each match.
 struct Column {
@@ -72,7 +72,7 @@ templates!(Sliding "sliding.sql", Dedup "dedup.sql", Tumbling "tumbling.sql", Ma
 struct Anchors {
     query: Query,
     /// A group's first match that was read opened a window for certain where it lies a period or more after this.
-    read_from: Option<Instant>,
+    read_from: Option<String>,
     /// The start of the range, at which a window may still be open.
     range_from: Option<Instant>,
 }
@@ -121,7 +121,7 @@ impl Query {
     }
 
     /// A query of all `cells` at a time, over distinct matches.
-    fn sweep(rule: &Rule, cells: &[(usize, Window)], triggers: Range) -> Query {
+    fn sweep(rule: &Rule, cells: &[Cell], triggers: Range) -> Query {
         let layout = Layout { group: vec![layout::RULE.to_owned(), layout::GROUP.to_owned()], ..Layout::default() };
         Query {
             period: layout::PERIOD.to_owned(),
@@ -229,16 +229,17 @@ pub fn hunt_matched(rule: &Rule, layout: &Layout, triggers: Range) -> Result<Str
 /// period in all that was read before it.
 pub fn unanchored(rule: &Rule, from: i64, read: Range) -> Result<String, Error> {
     let query = Query::of_rule(rule, Range::default(), Range { from: read.from, to: Some(from) });
-    anchors(rule, query, from, read)
+    anchors(rule, query, from, read.from.and_then(Instant::bound).map(|from| from.to_string()))
 }
 
 /// As [`unanchored`], for each of several rules whose matches are in `matched`.
 pub fn unanchored_matched(rule: &Rule, layout: &Layout, from: i64, read: Range) -> Result<String, Error> {
-    anchors(rule, Query::of_several(rule, layout, Range::default()), from, read)
+    let read_from = read.from.and_then(Instant::bound).map(|from| from.to_string());
+    anchors(rule, Query::of_several(rule, layout, Range::default()), from, read_from)
 }
 
-fn anchors(rule: &Rule, query: Query, from: i64, read: Range) -> Result<String, Error> {
-    let anchors = Anchors { query, read_from: read.from.and_then(Instant::bound), range_from: Instant::bound(from) };
+fn anchors(rule: &Rule, query: Query, from: i64, read_from: Option<String>) -> Result<String, Error> {
+    let anchors = Anchors { query, read_from, range_from: Instant::bound(from) };
     anchors.render().map_err(|error| unrendered(&rule.id, &error))
 }
 
@@ -250,13 +251,13 @@ pub fn distinct_matches(rule: &Rule, layout: &Layout) -> Result<String, Error> {
 
 /// The query that finds what each of `cells`, whose windows are all of `kind`, would find with a trigger in
 /// `triggers`, in the table `matched` of distinct matches. The cells bear their numbers.
-pub fn sweep(rule: &Rule, kind: WindowKind, cells: &[(usize, Window)], triggers: Range) -> Result<String, Error> {
+pub fn sweep(rule: &Rule, kind: WindowKind, cells: &[Cell], triggers: Range) -> Result<String, Error> {
     Query::sweep(rule, cells, triggers).render(kind).map_err(|error| unrendered(&rule.id, &error))
 }
 
-/// As [`unanchored`], for the periods of `cells`: one row for each that cannot be told.
-pub fn unanchored_sweep(rule: &Rule, cells: &[(usize, Window)], from: i64, read: Range) -> Result<String, Error> {
-    anchors(rule, Query::sweep(rule, cells, Range::default()), from, read)
+/// As [`unanchored`], for the settings of `cells`: one row for each that cannot be told, with its number.
+pub fn unanchored_sweep(rule: &Rule, cells: &[Cell], from: i64) -> Result<String, Error> {
+    anchors(rule, Query::sweep(rule, cells, Range::default()), from, Some("read_from".to_owned()))
 }
 
 fn unrendered(id: &str, error: &askama::Error) -> Error {

@@ -204,12 +204,12 @@ impl Labelled {
 
     /// How the findings of a window fare.
     #[expect(clippy::cast_precision_loss, reason = "ratios of counts")]
-    pub fn score(&self, found: &[Found]) -> Score {
+    pub fn score(&self, matches: &Matches, found: &[Found]) -> Score {
         let mut held = vec![false; self.malicious.len()];
         let (mut hits, mut false_findings, mut unlabelled) = (0, 0, 0);
         for found in found {
-            held[found.matches()].fill(true);
-            let any = |flags: &[bool]| flags[found.matches()].contains(&true);
+            matches.of(found).for_each(|number| held[number] = true);
+            let any = |flags: &[bool]| matches.of(found).any(|number| flags[number]);
             match (any(&self.malicious), any(&self.benign)) {
                 (true, _) => hits += 1,
                 (false, true) => false_findings += 1,

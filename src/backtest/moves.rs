@@ -37,8 +37,8 @@ fn alone(these: &[Found], others: &[Found]) -> Vec<Found> {
     let mut others = others.iter().peekable();
     let mut alone = Vec::new();
     for found in these {
-        while others.next_if(|other| other.matches().end <= found.first).is_some() {}
-        if others.peek().is_none_or(|other| other.first >= found.matches().end) {
+        while others.next_if(|other| other.last < found.first).is_some() {}
+        if others.peek().is_none_or(|other| other.first > found.last) {
             alone.push(*found);
         }
     }
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn what_shares_an_event_has_not_moved() {
-        let found = |first, count| Found { first, count, trigger: first };
+        let found = |first, count| Found { first, last: first + count - 1, count, trigger: first, read_from: None };
         let before = [found(0, 3), found(5, 2), found(10, 4)];
         let after = [found(2, 1), found(3, 2), found(11, 1), found(12, 2), found(20, 1)];
         let moves = Moves::between(&before, &after);

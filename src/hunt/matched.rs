@@ -25,14 +25,15 @@ pub(super) struct Matched<'r> {
     rules: &'r [Rule],
     candidates: Candidates,
     batches: Vec<RecordBatch>,
-    read: Range,
+    reads: Vec<Range>,
 }
 
 /// So few rows are not worth dividing among threads.
 const ROWS_OF_ONE_THREAD: usize = 10_000;
 
-/// Rules with windows of one shape are hunted together: of one kind, for `tumbling` of one period, and whether they count distinct values.
-type Shape = (WindowKind, Option<Period>, bool);
+/// Rules with windows of one shape are hunted together: of one kind, whether they count distinct values,
+/// for `tumbling` of one period, and for `dedup` read from one time on.
+type Shape = (WindowKind, bool, Option<Period>, Option<i64>);
 
 /// What a hunt in what was matched came to.
 pub(super) struct Outcome {
@@ -43,17 +44,19 @@ pub(super) struct Outcome {
 }
 
 impl<'r> Matched<'r> {
-    /// Scans `table`, which is `what`, for the records that `rules` match and whose time lies in `read`.
+    /// Scans `table`, which is `what`, for the records that `rules` match, of each rule those whose time lies in
+    /// its part of `reads`: what others need must not tell it which copy of a record is the first.
     pub(super) async fn scan(
         resources: &Resources,
         table: Arc<dyn TableProvider>,
         rules: &'r [Rule],
-        read: Range,
+        reads: Vec<Range>,
         what: &str,
     ) -> Result<Matched<'r>, Error> {
+        let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let candidates = Candidates::new(rules, read);
         let batches = matcher::matches(resources, table, &candidates, None).await;
-        Ok(Matched { rules, candidates, batches: batches.map_err(|error| Error::query(what, error))?, read })
+        Ok(Matched { rules, candidates, batches: batches.map_err(|error| Error::query(what, error))?, reads })
     }
 
     /// The findings whose trigger lies in `range`.
@@ -63,7 +66,8 @@ impl<'r> Matched<'r> {
             // With fewer matches than the threshold there is nothing to find.
             if self.count(number) >= usize::try_from(rule.window.threshold.get()).unwrap_or(usize::MAX) {
                 let period = (rule.window.kind == WindowKind::Tumbling).then_some(rule.window.period);
-                let shape = (rule.window.kind, period, rule.unique.is_some());
+                let from = self.reads[number].from.filter(|_| rule.window.kind == WindowKind::Dedup);
+                let shape = (rule.window.kind, rule.unique.is_some(), period, from);
                 shapes.entry(shape).or_default().push(number);
             }
         }
@@ -84,7 +88,7 @@ impl<'r> Matched<'r> {
     ) -> Result<(), Error> {
         let failed = |error| Error::query("the matches of the rules", error);
         let set = Set::new(self, numbers);
-        let Some(first) = set.told.first().map(|told| told.rule) else {
+        let Some((first, read)) = numbers.first().map(|number| (&self.rules[*number], self.reads[*number])) else {
             return Ok(());
         };
         let batches = set.batches().map_err(failed)?;
@@ -96,8 +100,8 @@ impl<'r> Matched<'r> {
             async move { resources.run("matched", table, &sql).await.map_err(failed) }
         };
         let mut short = Vec::new();
-        if let (WindowKind::Dedup, Some(from), Some(_)) = (first.window.kind, range.from, self.read.from) {
-            for batch in run(sql::unanchored_matched(first, &set.layout, from, self.read)?).await? {
+        if let (WindowKind::Dedup, Some(from), Some(_)) = (first.window.kind, range.from, read.from) {
+            for batch in run(sql::unanchored_matched(first, &set.layout, from, read)?).await? {
                 short.extend(
                     batch
                         .column(0)
@@ -112,7 +116,7 @@ impl<'r> Matched<'r> {
         let found = finding::from_rows(&set.told, &rows)?;
         for ((place, number), found) in numbers.iter().enumerate().zip(found) {
             if short.contains(&place)
-                || super::is_cut(self.rules[*number].window, super::last_instants(&found), self.read)
+                || super::is_cut(self.rules[*number].window, super::last_instants(&found), self.reads[*number])
             {
                 outcome.short.push(*number);
             } else {
@@ -200,9 +204,10 @@ impl<'m> Set<'m> {
         for batch in &self.matched.batches {
             let computed = batch.project(&columns)?;
             for (place, number) in self.numbers.iter().enumerate() {
-                let flags = self.matched.flags(batch, *number);
+                let flags =
+                    super::within(batch.column(0), self.matched.flags(batch, *number), self.matched.reads[*number])?;
                 if flags.true_count() > 0 {
-                    batches.push(self.rows(place, *number, &compute::filter_record_batch(&computed, flags)?)?);
+                    batches.push(self.rows(place, *number, &compute::filter_record_batch(&computed, &flags)?)?);
                 }
             }
         }

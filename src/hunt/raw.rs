@@ -82,11 +82,12 @@ impl RawTrail {
     ) -> Result<Vec<Vec<Finding>>, Error> {
         let mut reaches: Vec<Reach> = rules.iter().map(|rule| Reach::first(rule.window)).collect();
         loop {
-            let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);
+            let reads: Vec<Range> = reaches.iter().map(|reach| reach.around(range)).collect();
+            let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
             let scan = self.scan(self.find(read).await?, sieve(rules));
             let table =
                 engine::raw_table(&scan, resources.threads).map_err(|error| Error::query("the raw trail", error))?;
-            let matched = Matched::scan(resources, table, rules, read, "the raw trail").await?;
+            let matched = Matched::scan(resources, table, rules, reads, "the raw trail").await?;
             let outcome = matched.hunt(resources, range).await?;
             self.keep_tally(&scan);
             if outcome.short.is_empty() {

@@ -1,7 +1,6 @@
 //! What a rule would find with other windows: every cell of a sweep from one scan.
 
 use std::collections::BTreeSet;
-use std::ops::Range as Numbers;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -19,6 +18,7 @@ use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
+use crate::sql::sweep::{Cell, Sweep as Settings};
 use crate::tally::Tally;
 use crate::time::{Period, Range};
 
@@ -28,7 +28,7 @@ const MOST_ROWS: usize = 50_000_000;
 /// Of so many rows a query is not worth dividing among threads.
 const ROWS_OF_ONE_THREAD: usize = 50_000;
 
-/// The matches of a rule, each once, numbered by group and time.
+/// The matches of a rule, each once for each time it was delivered with, numbered by group and time.
 #[derive(Debug)]
 pub struct Matches {
     /// The groups; null where a record has no value.
@@ -41,9 +41,22 @@ pub struct Matches {
     accounts: StringArray,
     actors: StringArray,
     counted: StringArray,
+    /// When the copy before is, of matches whose record was delivered with several times.
+    copies_before: TimestampMicrosecondArray,
 }
 
 impl Matches {
+    /// The numbers of the matches of a finding. They follow one another, but for copies of events that count
+    /// with an earlier time.
+    pub fn of(&self, found: &Found) -> impl Iterator<Item = usize> + use<'_> {
+        let read_from = found.read_from;
+        let counts = move |number: &usize| {
+            let before = self.copies_before.is_valid(*number).then(|| self.copies_before.value(*number));
+            before.is_none_or(|before| read_from.is_some_and(|from| before < from))
+        };
+        (found.first..=found.last).filter(counts)
+    }
+
     /// The identity of a match.
     pub fn id(&self, number: usize) -> &str {
         self.ids.value(number)
@@ -59,22 +72,19 @@ impl Matches {
     }
 }
 
-/// A finding of a cell, by the numbers of its matches, which follow one another.
+/// A finding of a cell, by the numbers of its matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     /// The first match.
     pub first: usize,
+    /// The last match.
+    pub last: usize,
     /// How many there are.
     pub count: usize,
     /// The match that made the count reach the threshold.
     pub trigger: usize,
-}
-
-impl Found {
-    /// The numbers of its matches.
-    pub fn matches(&self) -> Numbers<usize> {
-        self.first..self.first + self.count
-    }
+    /// From when on the cell's hunt reads.
+    pub read_from: Option<i64>,
 }
 
 /// What a sweep came to.
@@ -104,8 +114,12 @@ pub async fn sweep(
     }
     let mut reaches: Vec<Reach> = cells.iter().map(|window| Reach::first(*window)).collect();
     loop {
-        let read = reaches.iter().map(|reach| reach.around(range)).reduce(Range::union).unwrap_or(range);
-        let read = if matches!(data, Data::Memory(_)) { Range::default() } else { read };
+        let of_cell = |(number, (window, reach)): (usize, (&Window, &Reach))| {
+            let read = if matches!(data, Data::Memory(_)) { Range::default() } else { reach.around(range) };
+            Cell { number, window: *window, read }
+        };
+        let cells: Vec<Cell> = cells.iter().zip(&reaches).enumerate().map(of_cell).collect();
+        let read = cells.iter().map(|cell| cell.read).reduce(Range::union).unwrap_or(range);
         let matches = Box::pin(matches(resources, data, rule, read)).await?;
         if matches.times.len().saturating_mul(cells.len()) > MOST_ROWS {
             return Err(Error::Usage {
@@ -118,7 +132,7 @@ pub async fn sweep(
             });
         }
         let table = matches.table().map_err(|error| Error::query(format!("rule `{}`", rule.id), error))?;
-        let windows = Windows { resources, rule, cells, range, read, matches: &matches, table };
+        let windows = Windows { resources, rule, cells: &cells, range, matches: &matches, table };
         let (found, short) = Box::pin(windows.found()).await?;
         if short.is_empty() {
             return Ok(Sweep { matches, found, read: reading::tally(data, read).await? });
@@ -205,6 +219,9 @@ fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matches, DataFusi
     };
     let times = rows.iter().filter_map(|batch| batch.column_by_name(Candidates::OWN[0]));
     let times = times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().values().to_vec()).collect();
+    let copies_before = rows.iter().filter_map(|batch| batch.column_by_name(layout::COPY_BEFORE));
+    let copies_before = copies_before.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().iter());
+    let copies_before = copies_before.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
     let mut matches = Matches {
         groups: Vec::new(),
         group_of: Vec::new(),
@@ -213,6 +230,7 @@ fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matches, DataFusi
         accounts: texts(WHO[0])?,
         actors: texts(WHO[1])?,
         counted: texts(layout::COUNTED)?,
+        copies_before,
     };
     let columns = groups.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
     for number in 0..matches.times.len() {
@@ -241,6 +259,7 @@ impl Matches {
             (Candidates::OWN[0], Arc::new(times)),
             (Candidates::OWN[1], Arc::new(numbers)),
             (layout::COUNTED, Arc::new(self.counted.clone())),
+            (layout::COPY_BEFORE, Arc::new(self.copies_before.clone())),
         ];
         let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -253,9 +272,8 @@ impl Matches {
 struct Windows<'w> {
     resources: &'w Resources,
     rule: &'w Rule,
-    cells: &'w [Window],
+    cells: &'w [Cell],
     range: Range,
-    read: Range,
     matches: &'w Matches,
     table: Arc<dyn TableProvider>,
 }
@@ -267,8 +285,7 @@ impl Windows<'_> {
         let mut queries = Vec::new();
         let mut short = Vec::new();
         for kind in WindowKind::ALL {
-            let cells = self.cells.iter().copied().enumerate().filter(|(_, window)| window.kind == kind);
-            let cells: Vec<(usize, Window)> = cells.collect();
+            let cells: Vec<Cell> = self.cells.iter().copied().filter(|cell| cell.window.kind == kind).collect();
             if !cells.is_empty() {
                 short.extend(self.unanchored(kind, &cells).await?);
                 queries.push(self.run(sql::sweep(self.rule, kind, &cells, self.range)?));
@@ -283,14 +300,14 @@ impl Windows<'_> {
             running.extend(queries.next());
             let rows = done.map_err(|error| Error::Internal(format!("a sweep broke off: {error}")))??;
             for batch in &rows {
-                add_found(batch, &mut found)?;
+                self.add_found(batch, &mut found)?;
             }
         }
-        for (cell, (bursts, window)) in found.iter_mut().zip(self.cells).enumerate() {
+        for (bursts, cell) in found.iter_mut().zip(self.cells) {
             bursts.sort_unstable();
-            let ends = bursts.iter().map(|burst| self.matches.times[burst.first + burst.count - 1]);
-            if is_cut(*window, ends, self.read) {
-                short.push(cell);
+            let ends = bursts.iter().map(|burst| self.matches.times[burst.last]);
+            if is_cut(cell.window, ends, cell.read) {
+                short.push(cell.number);
             }
         }
         short.sort_unstable();
@@ -299,19 +316,24 @@ impl Windows<'_> {
     }
 
     /// The cells whose windows cannot be told at the start of the range from what was read.
-    async fn unanchored(&self, kind: WindowKind, cells: &[(usize, Window)]) -> Result<Vec<usize>, Error> {
-        let (WindowKind::Dedup, Some(from), Some(_)) = (kind, self.range.from, self.read.from) else {
+    async fn unanchored(&self, kind: WindowKind, cells: &[Cell]) -> Result<Vec<usize>, Error> {
+        let (WindowKind::Dedup, Some(from)) = (kind, self.range.from) else {
             return Ok(Vec::new());
         };
-        let rows = self.run(sql::unanchored_sweep(self.rule, cells, from, self.read)?).await?;
-        // No period can be told where one of them cannot: the next reading is for all.
-        let any = rows.iter().any(|batch| batch.num_rows() > 0);
-        Ok(if any { cells.iter().map(|(cell, _)| *cell).collect() } else { Vec::new() })
+        let bounded: Vec<Cell> = cells.iter().copied().filter(|cell| cell.read.from.is_some()).collect();
+        if bounded.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.run(sql::unanchored_sweep(self.rule, &bounded, from)?).await?;
+        let settings = Settings::new(&bounded);
+        let numbers = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
+        let numbers = numbers.filter_map(|number| usize::try_from(*number).ok());
+        Ok(numbers.flat_map(|number| settings.cells_of(number)).collect())
     }
 
     /// Whether there are so few rows that a query is not worth dividing.
     fn few(&self) -> bool {
-        let periods: BTreeSet<Period> = self.cells.iter().map(|window| window.period).collect();
+        let periods: BTreeSet<Period> = self.cells.iter().map(|cell| cell.window.period).collect();
         self.matches.times.len() * periods.len() < ROWS_OF_ONE_THREAD
     }
 
@@ -323,21 +345,28 @@ impl Windows<'_> {
             rows.map_err(|error| Error::query(subject, error))
         }
     }
-}
 
-/// Adds the findings in the rows of a sweep to those of their cells.
-fn add_found(batch: &RecordBatch, found: &mut [Vec<Found>]) -> Result<(), Error> {
-    let internal = || Error::Internal("a sweep without its columns".to_owned());
-    let numbers = |name: &str| {
-        let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
-        column.ok_or_else(internal)
-    };
-    let (cell, first) = (numbers("cell")?, numbers("first_match")?);
-    let (count, trigger) = (numbers("count")?, numbers("trigger_match")?);
-    for row in 0..batch.num_rows() {
-        let number = |column: &Int64Array| usize::try_from(column.value(row)).map_err(|_| internal());
-        let burst = Found { first: number(first)?, count: number(count)?, trigger: number(trigger)? };
-        found.get_mut(number(cell)?).ok_or_else(internal)?.push(burst);
+    /// Adds the findings in the rows of a sweep to those of their cells.
+    fn add_found(&self, batch: &RecordBatch, found: &mut [Vec<Found>]) -> Result<(), Error> {
+        let internal = || Error::Internal("a sweep without its columns".to_owned());
+        let numbers = |name: &str| {
+            let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
+            column.ok_or_else(internal)
+        };
+        let (cells, first, last) = (numbers("cell")?, numbers("first_match")?, numbers("last_match")?);
+        let (count, trigger) = (numbers("count")?, numbers("trigger_match")?);
+        for row in 0..batch.num_rows() {
+            let number = |column: &Int64Array| usize::try_from(column.value(row)).map_err(|_| internal());
+            let cell = number(cells)?;
+            let burst = Found {
+                first: number(first)?,
+                last: number(last)?,
+                count: number(count)?,
+                trigger: number(trigger)?,
+                read_from: self.cells.get(cell).and_then(|cell| cell.read.from),
+            };
+            found.get_mut(cell).ok_or_else(internal)?.push(burst);
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -168,7 +168,7 @@ impl View<'_> {
             ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0))
         });
         let row = |number: usize, cell: &Cell| {
-            let score = labelled.score(&tested.sweep.found[number]);
+            let score = labelled.score(&tested.sweep.matches, &tested.sweep.found[number]);
             let mark = self.mark(cell.window).unwrap_or_default();
             vec![
                 cell.window.kind.to_string(),
@@ -190,7 +190,7 @@ impl View<'_> {
         // Writing to a string does not fail.
         writeln!(text, "\nlabels: findings that are true and false, malicious labels that are caught and missed").ok();
         write!(text, "{}", rows(&header, cells)).ok();
-        let missed = labelled.score(&tested.sweep.found[tested.present()]).missed;
+        let missed = labelled.score(&tested.sweep.matches, &tested.sweep.found[tested.present()]).missed;
         if missed.is_empty() {
             return;
         }
@@ -252,7 +252,7 @@ impl View<'_> {
                 self.group_of(found),
                 found.count.to_string(),
                 time::rfc3339(matches.times[found.first]),
-                time::rfc3339(matches.times[found.matches().end - 1]),
+                time::rfc3339(matches.times[found.last]),
                 time::rfc3339(matches.times[found.trigger]),
             ]
         };
@@ -299,7 +299,7 @@ impl View<'_> {
                 moves.lost.len().to_string(),
             ];
             if let Some(labelled) = self.labelled {
-                let score = labelled.score(&self.tested.sweep.found[cell_number]);
+                let score = labelled.score(&self.tested.sweep.matches, &self.tested.sweep.found[cell_number]);
                 let missed = score.missed.len();
                 let counts = [score.true_findings, score.false_findings, score.unlabelled, score.caught, missed];
                 record.extend(counts.map(|count| count.to_string()));

@@ -15,6 +15,9 @@ pub const COUNTED: &str = "counted";
 /// What tells copies of a record apart.
 pub const FINGERPRINT: &str = "fingerprint";
 
+/// When the copy of a record before this one is.
+pub const COPY_BEFORE: &str = "copy_before";
+
 /// The columns of a rule's findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layout {

@@ -1,43 +1,76 @@
 //! The cells of a sweep, as rows of SQL.
 
-use std::collections::BTreeSet;
-
-use super::quote::Interval;
+use super::quote::{Instant, Interval};
 use crate::rule::Window;
-use crate::time::Period;
+use crate::time::{Period, Range};
 
-/// The periods of some cells, and the cells, each with its number.
-pub(super) struct Sweep {
-    periods: Vec<Period>,
-    cells: Vec<(usize, Window)>,
+/// A cell of a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell {
+    /// Its number in the sweep.
+    pub number: usize,
+    /// The window.
+    pub window: Window,
+    /// The times that a hunt with this window reads.
+    pub read: Range,
+}
+
+/// The settings of some cells: their periods and what is read for them, each pair once and with a number.
+pub struct Sweep {
+    settings: Vec<(Period, Range)>,
+    cells: Vec<Cell>,
 }
 
 impl Sweep {
-    pub(super) fn new(cells: &[(usize, Window)]) -> Sweep {
-        let periods: BTreeSet<Period> = cells.iter().map(|(_, window)| window.period).collect();
-        Sweep { periods: periods.into_iter().collect(), cells: cells.to_vec() }
+    /// The settings of `cells`.
+    pub fn new(cells: &[Cell]) -> Sweep {
+        let mut settings = Vec::new();
+        for cell in cells {
+            if !settings.contains(&setting(cell)) {
+                settings.push(setting(cell));
+            }
+        }
+        Sweep { settings, cells: cells.to_vec() }
     }
 
-    /// The rows of `settings`: the number of a period, and the period.
+    /// The numbers of the cells whose setting has this number.
+    pub fn cells_of(&self, number: usize) -> impl Iterator<Item = usize> {
+        let of_cell = move |cell: &&Cell| self.settings.get(number) == Some(&setting(cell));
+        self.cells.iter().filter(of_cell).map(|cell| cell.number)
+    }
+
+    /// The rows of `settings`: its number, the period, and the times that are read.
     pub(super) fn settings(&self) -> String {
-        rows(self.periods.iter().enumerate().map(|(number, period)| format!("({number}, {})", interval(*period))))
+        let bound = |micros: Option<i64>| {
+            let instant = micros.and_then(Instant::bound).map_or_else(|| "NULL".to_owned(), |at| at.to_string());
+            format!("CAST({instant} AS TIMESTAMP WITH TIME ZONE)")
+        };
+        let row = |(number, (period, read)): (usize, &(Period, Range))| {
+            format!("({number}, {}, {}, {})", interval(*period), bound(read.from), bound(read.to))
+        };
+        rows(self.settings.iter().enumerate().map(row))
     }
 
-    /// The rows of `cells`: the number of its period, its own, and its threshold.
+    /// The rows of `cells`: the number of its setting, its own, and its threshold.
     pub(super) fn cells(&self) -> String {
-        let row = |(cell, window): &(usize, Window)| {
-            let period = self.periods.iter().position(|period| *period == window.period).unwrap_or_default();
-            format!("({period}, {cell}, {})", window.threshold)
+        let row = |cell: &Cell| {
+            let number = self.settings.iter().position(|known| *known == setting(cell)).unwrap_or_default();
+            format!("({number}, {}, {})", cell.number, cell.window.threshold)
         };
         rows(self.cells.iter().map(row))
     }
 
     /// An expression that `of` writes for each period, as one for all of them.
     pub(super) fn of_each_period(&self, of: impl Fn(&str) -> String) -> String {
-        let case = |(number, period): (usize, &Period)| format!("WHEN {number} THEN {}", of(&interval(*period)));
-        let cases: Vec<String> = self.periods.iter().enumerate().map(case).collect();
+        let case =
+            |(number, (period, _)): (usize, &(Period, Range))| format!("WHEN {number} THEN {}", of(&interval(*period)));
+        let cases: Vec<String> = self.settings.iter().enumerate().map(case).collect();
         format!("CASE rule {} END", cases.join(" "))
     }
+}
+
+fn setting(cell: &Cell) -> (Period, Range) {
+    (cell.window.period, cell.read)
 }
 
 fn interval(period: Period) -> String {

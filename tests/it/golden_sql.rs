@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tawny::rule::{Rule, Window, WindowKind, panther};
-use tawny::sql::{self, candidates::Candidates};
+use tawny::sql::{self, candidates::Candidates, sweep::Cell};
 use tawny::time::{Range, parse_instant};
 
 fn rule(path: &Path) -> Rule {
@@ -38,7 +38,7 @@ fn the_sql_of_every_rule_is_the_reviewed_one() {
         for kind in WindowKind::ALL {
             let cell = |(number, (period, threshold)): (usize, (&str, u32))| {
                 let (period, threshold) = (period.parse().unwrap(), threshold.try_into().unwrap());
-                (number, Window { kind, period, threshold })
+                Cell { number, window: Window { kind, period, threshold }, read: range() }
             };
             let cells: Vec<_> = [("5m", 2), ("5m", 3), ("1h", 2)].into_iter().enumerate().map(cell).collect();
             let sweep = sql::sweep(&rule(everything), kind, &cells, range()).unwrap();

@@ -136,3 +136,50 @@ fn a_pause_within_the_range_tells_nothing_of_the_window_before_it() {
         );
     });
 }
+
+/// Pairs of copies whose times differ, by hours and by minutes, among plain records.
+fn copies_with_other_times() -> Vec<serde_json::Value> {
+    let record = |minute: i64, id: String| failed_sign_in("copied", &time::rfc3339(START + minute * MINUTE), &id);
+    let plain = (0..200).map(|step| record(step * 13 % 2_000, format!("plain-{step}")));
+    let copies = (0..120).flat_map(|step| {
+        let (first, apart) = (step * 29 % 2_000, [3, 40, 500, 1_300][step as usize % 4]);
+        [first, first + apart].map(|minute| record(minute, format!("copied-{step}")))
+    });
+    plain.chain(copies).collect()
+}
+
+#[test]
+fn which_copy_counts_is_not_told_by_what_other_rules_and_cells_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trail, at) = (folder.path().join("trail"), folder.path().join("lake"));
+    std::fs::create_dir(&trail).unwrap();
+    write(&trail, &copies_with_other_times());
+    let sources = [trail.display().to_string()];
+    let lake = Lake::at(&at);
+    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+    let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
+    let raw = || {
+        let progress = Arc::new(|_, _: &Tally| {});
+        Data::Raw(Arc::new(RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)))
+    };
+    let rule = catalog::shipped().unwrap().remove(0);
+    let cells = sweeps::cells(&["15m", "5h"], 1..3);
+    let rules: Vec<Rule> = cells.iter().map(|window| Rule { window: *window, ..rule.clone() }).collect();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let found = Trail::find(&Stores::default(), &sources, &Selection::default()).await.unwrap();
+        convert(found, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
+        for (from, to) in [(Some(25 * 60), Some(28 * 60)), (Some(1_700), None)] {
+            let at = |minute: i64| START + minute * MINUTE;
+            let range = Range { from: from.map(at), to: to.map(at) };
+            for data in [Data::Lake(lake.clone()), raw()] {
+                let together = hunt::evaluate_each(&resources, &data, &rules, range).await.unwrap();
+                for (rule, found) in rules.iter().zip(together) {
+                    let alone = std::slice::from_ref(rule);
+                    let alone = hunt::evaluate(&resources, &data, alone, range).await.unwrap();
+                    assert_eq!(found, alone, "{:?} in {range:?}", rule.window);
+                }
+                assert!(sweeps::hold_against_hunts(&resources, &data, &rule, &cells, range).await > 0);
+            }
+        }
+    });
+}

@@ -30,7 +30,7 @@ pub(crate) fn cells(periods: &[&str], thresholds: Numbers<u32>) -> Vec<Window> {
 
 fn of_cell(sweep: &Sweep, cell: usize) -> Vec<Told> {
     let told = |found: &hunt::sweep::Found| {
-        let mut ids: Vec<String> = found.matches().map(|number| sweep.matches.id(number).to_owned()).collect();
+        let mut ids: Vec<String> = sweep.matches.of(found).map(|number| sweep.matches.id(number).to_owned()).collect();
         ids.sort();
         let group = sweep.matches.groups[sweep.matches.group_of[found.first]].clone();
         (group, ids, time::rfc3339(sweep.matches.times[found.trigger]))

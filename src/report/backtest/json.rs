@@ -137,7 +137,7 @@ fn cell<'d>(view: &View<'d>, number: usize) -> CellView<'d> {
         gained: moves.gained.len(),
         lost: moves.lost.len(),
         moves: by_group.map(of_group).collect(),
-        labels: view.labelled.map(|labelled| labelled.score(&tested.sweep.found[number])),
+        labels: view.labelled.map(|labelled| labelled.score(&tested.sweep.matches, &tested.sweep.found[number])),
     }
 }
 
@@ -162,7 +162,7 @@ fn moved(view: &View<'_>, window: Window) -> Option<MoveView> {
 fn found(view: &View<'_>, rule: &Rule, found: &Found) -> FoundView {
     let matches = &view.tested.sweep.matches;
     let number = matches.group_of[found.first];
-    let mut event_ids: Vec<String> = found.matches().map(|number| matches.id(number).to_owned()).collect();
+    let mut event_ids: Vec<String> = matches.of(found).map(|number| matches.id(number).to_owned()).collect();
     event_ids.sort_unstable();
     let first = matches.times[found.first];
     FoundView {
@@ -170,7 +170,7 @@ fn found(view: &View<'_>, rule: &Rule, found: &Found) -> FoundView {
         group: group(view, number),
         count: found.count,
         first_event: time::rfc3339(first),
-        last_event: time::rfc3339(matches.times[found.matches().end - 1]),
+        last_event: time::rfc3339(matches.times[found.last]),
         trigger_time: time::rfc3339(matches.times[found.trigger]),
         event_ids,
     }

@@ -210,8 +210,10 @@ fn distribution(tested: &Backtest) -> Vec<(String, usize)> {
     let Some(cell) = tested.position(every_match) else {
         return Vec::new();
     };
+    let matches = &tested.sweep.matches;
+    let times = |found: &Found| matches.of(found).map(|number| matches.times[number]).collect::<Vec<_>>();
     let size = |found: &Found| match own.kind {
-        WindowKind::Sliding => fullest(&tested.sweep.matches.times[found.matches()], own.period.micros()),
+        WindowKind::Sliding => fullest(&times(found), own.period.micros()),
         WindowKind::Dedup | WindowKind::Tumbling => found.count,
     };
     let sizes: Vec<usize> = tested.sweep.found[cell].iter().map(size).collect();
@@ -286,7 +288,7 @@ fn scores(view: &View<'_>) -> Vec<Scored> {
     };
     let percent = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
     let scored = |(number, cell): (usize, &Cell)| {
-        let score = labelled.score(&view.tested.sweep.found[number]);
+        let score = labelled.score(&view.tested.sweep.matches, &view.tested.sweep.found[number]);
         let counts = [score.true_findings, score.false_findings, score.caught, score.missed.len()];
         let ratios = [score.precision, score.recall, score.f1];
         Scored {
@@ -302,7 +304,7 @@ fn missed(view: &View<'_>) -> Vec<String> {
     let Some(labelled) = view.labelled else {
         return Vec::new();
     };
-    let missed = labelled.score(&view.tested.sweep.found[view.tested.present()]).missed;
+    let missed = labelled.score(&view.tested.sweep.matches, &view.tested.sweep.found[view.tested.present()]).missed;
     let labels = labelled.malicious().filter(|(label, _)| missed.contains(&label.line));
     let told = |(label, _): (&crate::backtest::labels::Label, bool)| {
         printable(&format!("line {}: {}", label.line, label.subject))
