@@ -10,6 +10,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
+use tokio::task::JoinSet;
 
 use crate::engine::{self, Resources, functions, matcher};
 use crate::error::Error;
@@ -71,53 +72,35 @@ impl<'r> Matched<'r> {
                 shapes.entry(shape).or_default().push(number);
             }
         }
+        // Side by side where each is so little that one thread does it; else each has all threads and memory.
+        let sets: Vec<Set<'_>> = shapes.values().map(|numbers| Set::new(self, numbers)).collect();
         let mut outcome = Outcome { findings: vec![Vec::new(); self.rules.len()], short: Vec::new() };
-        for numbers in shapes.into_values() {
-            self.hunt_together(resources, &numbers, range, &mut outcome).await?;
+        let mut running = JoinSet::new();
+        for (place, set) in sets.iter().enumerate() {
+            let batches = set.batches().map_err(|error| Error::query("the matches of the rules", error))?;
+            if batches.iter().map(RecordBatch::num_rows).sum::<usize>() > ROWS_OF_ONE_THREAD {
+                self.add(set, &set.queries(resources.clone(), batches, range)?.await?, &mut outcome)?;
+            } else {
+                let queries = set.queries(resources.on_one_thread(), batches, range)?;
+                running.spawn(async move { (place, queries.await) });
+            }
         }
+        while let Some(done) = running.join_next().await {
+            let (place, rows) = done.map_err(|error| Error::Internal(format!("a hunt broke off: {error}")))?;
+            self.add(&sets[place], &rows?, &mut outcome)?;
+        }
+        outcome.short.sort_unstable();
         Ok(outcome)
     }
 
-    /// Hunts for the rules with these numbers, whose windows have one shape.
-    async fn hunt_together(
-        &self,
-        resources: &Resources,
-        numbers: &[usize],
-        range: Range,
-        outcome: &mut Outcome,
-    ) -> Result<(), Error> {
-        let failed = |error| Error::query("the matches of the rules", error);
-        let set = Set::new(self, numbers);
-        let Some((first, read)) = numbers.first().map(|number| (&self.rules[*number], self.reads[*number])) else {
-            return Ok(());
-        };
-        let batches = set.batches().map_err(failed)?;
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        let table = engine::memory_table(Arc::clone(&set.schema), batches).map_err(failed)?;
-        let resources = &if rows > ROWS_OF_ONE_THREAD { resources.clone() } else { resources.on_one_thread() };
-        let run = |sql: String| {
-            let table = Arc::clone(&table);
-            async move { resources.run("matched", table, &sql).await.map_err(failed) }
-        };
-        let mut short = Vec::new();
-        if let (WindowKind::Dedup, Some(from), Some(_)) = (first.window.kind, range.from, read.from) {
-            for batch in run(sql::unanchored_matched(first, &set.layout, from, read)?).await? {
-                short.extend(
-                    batch
-                        .column(0)
-                        .as_primitive::<Int64Type>()
-                        .values()
-                        .iter()
-                        .filter_map(|n| usize::try_from(*n).ok()),
-                );
-            }
-        }
-        let rows = run(sql::hunt_matched(first, &set.layout, range)?).await?;
-        let found = finding::from_rows(&set.told, &rows)?;
-        for ((place, number), found) in numbers.iter().enumerate().zip(found) {
-            if short.contains(&place)
-                || super::is_cut(self.rules[*number].window, super::last_instants(&found), self.reads[*number])
-            {
+    /// Adds what the queries of some rules found.
+    fn add(&self, set: &Set<'_>, rows: &OfSet, outcome: &mut Outcome) -> Result<(), Error> {
+        let places = rows.unanchored.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
+        let unanchored: Vec<usize> = places.filter_map(|place| usize::try_from(*place).ok()).collect();
+        let found = finding::from_rows(&set.told, &rows.findings)?;
+        for ((place, number), found) in set.numbers.iter().enumerate().zip(found) {
+            let is_cut = super::is_cut(self.rules[*number].window, super::last_instants(&found), self.reads[*number]);
+            if is_cut || unanchored.contains(&place) {
                 outcome.short.push(*number);
             } else {
                 outcome.findings[*number] = found;
@@ -153,6 +136,14 @@ struct Set<'m> {
     values: BTreeSet<usize>,
     lists: BTreeSet<usize>,
     schema: SchemaRef,
+}
+
+/// The rows that the queries of a [`Set`] gave.
+#[derive(Default)]
+struct OfSet {
+    /// The places of rules for which more must be read.
+    unanchored: Vec<RecordBatch>,
+    findings: Vec<RecordBatch>,
 }
 
 /// What a rule needs of each match, by the numbers of the expressions.
@@ -196,6 +187,32 @@ impl<'m> Set<'m> {
             texts.chain((0..groups).map(group_name)).chain(layout.context.clone()).chain(layout.summary.clone());
         fields.extend(texts.map(|name| Field::new(name, DataType::Utf8, true)));
         Set { matched, numbers, told, layout, values, lists, schema: Arc::new(Schema::new(fields)) }
+    }
+
+    /// What runs over `batches` for these rules, whose windows have one shape.
+    fn queries(
+        &self,
+        resources: Resources,
+        batches: Vec<RecordBatch>,
+        range: Range,
+    ) -> Result<impl Future<Output = Result<OfSet, Error>> + Send + 'static, Error> {
+        let failed = |error| Error::query("the matches of the rules", error);
+        let first = self.numbers.first().map(|number| (&self.matched.rules[*number], self.matched.reads[*number]));
+        let (rule, read) = first.ok_or_else(|| Error::Internal("a hunt for no rule".to_owned()))?;
+        let anchors = match (rule.window.kind, range.from, read.from) {
+            (WindowKind::Dedup, Some(from), Some(_)) => Some(sql::unanchored_matched(rule, &self.layout, from, read)?),
+            _ => None,
+        };
+        let hunt = sql::hunt_matched(rule, &self.layout, range)?;
+        let table = engine::memory_table(Arc::clone(&self.schema), batches).map_err(failed)?;
+        Ok(async move {
+            let mut of_set = OfSet::default();
+            if let Some(anchors) = anchors {
+                of_set.unanchored = resources.run("matched", Arc::clone(&table), &anchors).await.map_err(failed)?;
+            }
+            of_set.findings = resources.run("matched", table, &hunt).await.map_err(failed)?;
+            Ok(of_set)
+        })
     }
 
     fn batches(&self) -> Result<Vec<RecordBatch>, DataFusionError> {
