@@ -11,6 +11,7 @@ use crate::hunt::reading::{self, Reading};
 use crate::hunt::{self, events};
 use crate::report::page::Hunted;
 use crate::report::{self, Format};
+use crate::tally::number_of;
 
 /// Hunt a lake or a raw trail for the rules' findings
 ///
@@ -88,7 +89,8 @@ impl Hunt {
             status = Status::Incomplete;
         }
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
-        context.output.talk(&format!("{} findings of {} rules", findings.len(), ids.len()));
+        let [findings, rules] = [(findings.len(), "finding"), (ids.len(), "rule")].map(|(n, what)| number_of(n, what));
+        context.output.talk(&format!("{findings} of {rules}"));
         Ok(status)
     }
 
@@ -124,7 +126,8 @@ impl Hunt {
             } else {
                 String::new()
             };
-            return format!("{} objects, {}{requests}\n", reading.objects, HumanBytes(reading.bytes));
+            let objects = number_of(reading.objects, "object");
+            return format!("{objects}, {}{requests}\n", HumanBytes(reading.bytes));
         }
         let mut told = serde_json::json!({ "objects": reading.objects, "bytes": reading.bytes });
         if self.data.in_s3() {
