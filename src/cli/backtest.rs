@@ -100,6 +100,7 @@ pub(super) struct Backtest {
 
 impl Backtest {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        Context::check_outputs([&self.output, &self.report])?;
         if !self.compare.is_empty() {
             return Box::pin(self.compare(context)).await;
         }

@@ -55,6 +55,7 @@ impl Hunt {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let rules = self.rules.choose(context.output)?;
         let range = self.range.range()?;
+        Context::check_outputs([&self.output, &self.report])?;
         let (resources, _spill) = context.resources()?;
         let bar = context.output.progress(0, "hunting");
         let data = self.data.open(context, &resources, bar.clone()).await?;

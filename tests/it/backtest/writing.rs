@@ -102,7 +102,8 @@ fn links_are_written_through_and_files_that_are_read_only_are_left_alone() {
     }
     let page = std::fs::read_to_string(path("page.html")).unwrap();
     for (arguments, name) in [(["--write", "5/15m"], "link.yml"), (["-o", page_name], "page-link.html")] {
-        let refused = tawny(&[&["backtest", &trail, "--rules", link_name], &arguments[..]].concat());
+        // Before the data are looked for, which are not there.
+        let refused = tawny(&[&["backtest", "no/such/trail", "--rules", link_name], &arguments[..]].concat());
         assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
         let said = stderr(&refused);
         assert!(said.contains(&format!("{name}` cannot be written: it is read-only")), "{said}");
