@@ -31,6 +31,8 @@ pub struct Backtest {
     pub cells: Vec<Cell>,
     /// How many of them are the grid's.
     pub shown: usize,
+    /// The windows of the rule's own kind and period with the thresholds of the grid: those that may be suggested.
+    pub row: Vec<Window>,
     /// The matches, and what was read.
     pub sweep: Sweep,
 }
@@ -66,7 +68,7 @@ pub struct Stats {
     pub days: usize,
     /// The most that were triggered on one day.
     pub most_on_a_day: usize,
-    /// The mean of a week of the time that was looked at; absent where that is not known.
+    /// The mean of a week of the time that was looked at; absent where that is not known, or less than a day.
     pub mean_a_week: Option<f64>,
     /// The median time from the first event to the trigger, in seconds; absent where there are no findings.
     pub median_seconds_to_trigger: Option<f64>,
@@ -87,15 +89,16 @@ impl Backtest {
         let mut windows = wanted.grid.windows();
         let shown = windows.len();
         let own = rule.window;
-        let row = wanted.grid.thresholds.iter().map(|threshold| Window { threshold: *threshold, ..own });
+        let of_own = |threshold: &NonZeroU32| Window { threshold: *threshold, ..own };
+        let row: Vec<Window> = wanted.grid.thresholds.iter().map(of_own).collect();
         let every_match = Window { threshold: NonZeroU32::MIN, ..own };
-        for window in row.chain([own, every_match]).chain(wanted.windows.iter().copied()) {
-            if !windows.contains(&window) {
-                windows.push(window);
+        for window in row.iter().chain(&[own, every_match]).chain(wanted.windows) {
+            if !windows.contains(window) {
+                windows.push(*window);
             }
         }
         let sweep = sweep::sweep(resources, data, &rule, &windows, range).await?;
-        let mut backtest = Backtest { rule, range, cells: Vec::new(), shown, sweep };
+        let mut backtest = Backtest { rule, range, cells: Vec::new(), shown, row, sweep };
         let days = backtest.days();
         for (window, found) in windows.into_iter().zip(&backtest.sweep.found) {
             backtest.cells.push(Cell { window, stats: Stats::of(&backtest.sweep.matches, found, days) });
@@ -143,6 +146,16 @@ fn days((from, to): (i64, i64)) -> f64 {
     (to - from) as f64 / DAY as f64
 }
 
+/// Whether so many days tell how many findings come in the mean. What a few seconds hold tells nothing of a week.
+pub fn tells_means(days: f64) -> bool {
+    days >= 1.0
+}
+
+/// So many days in words.
+pub fn length(days: f64) -> String {
+    if tells_means(days) { format!("{days:.1} days") } else { "less than a day".to_owned() }
+}
+
 /// The number of the day, since the epoch, on which a finding was triggered.
 pub fn day_of(matches: &Matches, found: &Found) -> i64 {
     matches.times[found.trigger].div_euclid(DAY)
@@ -163,7 +176,7 @@ impl Stats {
             groups: found.chunk_by(|a, b| matches.group_of[a.first] == matches.group_of[b.first]).count(),
             days: runs().count(),
             most_on_a_day: runs().map(<[i64]>::len).max().unwrap_or_default(),
-            mean_a_week: span.map(|days| found.len() as f64 * 7.0 / days),
+            mean_a_week: span.filter(|days| tells_means(*days)).map(|days| found.len() as f64 * 7.0 / days),
             median_seconds_to_trigger: median(found.iter().map(seconds).collect()),
         }
     }

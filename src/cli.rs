@@ -11,7 +11,7 @@ use crate::error::{Error, Status};
 use crate::output::Output;
 use crate::rule::catalog::{self, Wanted};
 use crate::rule::{Rule, WindowKind};
-use crate::store::{Access, Location, Scratch, Stores};
+use crate::store::{self, Access, Location, Scratch, Stores};
 use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
 
@@ -122,6 +122,16 @@ impl Context {
             Some(Location::Disk(path)) => self.output.bytes(&bytes, Some(&path)),
             Some(Location::S3 { bucket, key }) => self.stores.write(&bucket, &key, bytes).await,
         }
+    }
+
+    /// Makes sure that results may be written where they go, before anything is read.
+    fn check_outputs(outputs: [&Option<String>; 2]) -> Result<(), Error> {
+        for output in outputs.into_iter().flatten() {
+            if let Location::Disk(path) = Location::of(output) {
+                store::destination(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// How many objects of `sources` are read at a time.

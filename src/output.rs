@@ -32,11 +32,13 @@ impl Output {
     /// As [`Output::result`], for what is no text.
     pub fn bytes(&self, bytes: &[u8], file: Option<&Path>) -> Result<(), Error> {
         if let Some(path) = file {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            if path.exists() && !path.is_file() {
+            // A device, or a link to what is not yet there.
+            if path.symlink_metadata().is_ok() && !path.is_file() {
                 return std::fs::write(path, bytes).map_err(|source| written(path, source));
             }
-            return store::stage(path, parent, bytes)?.publish();
+            let path = store::destination(path)?;
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            return store::stage(&path, parent, bytes)?.publish();
         }
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

@@ -21,7 +21,7 @@ mod location;
 mod read_ahead;
 mod s3;
 
-pub use disk::{Scratch, Staged, create_folder, find, read_text, real_path, stage};
+pub use disk::{Scratch, Staged, create_folder, destination, find, read_text, real_path, stage};
 pub use folder::{Folder, Pending, Writer};
 pub use location::Location;
 pub use read_ahead::{Fetched, read_ahead};

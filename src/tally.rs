@@ -9,6 +9,16 @@ use crate::error::Fault;
 /// How many faults are kept with their text; beyond that they are only counted.
 const MAX_FAULTS: usize = 1_000;
 
+/// A number of things: `1 finding`, `2 matches`.
+pub fn number_of<N: Copy + From<u8> + PartialEq + std::fmt::Display>(number: N, thing: &str) -> String {
+    let plural = match thing {
+        _ if number == N::from(1) => "",
+        _ if thing.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{number} {thing}{plural}")
+}
+
 /// The reconciliation of a run's input: everything read is accounted for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {

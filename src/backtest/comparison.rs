@@ -48,7 +48,7 @@ impl Comparison {
 
     /// The change in few words.
     pub fn sentence(&self) -> String {
-        let span = self.days.map(|days| format!(" in {days:.1} days")).unwrap_or_default();
+        let span = self.days.map(|days| format!(" in {}", super::length(days))).unwrap_or_default();
         format!("+{} / -{} findings{span}, {} kept", self.gained.len(), self.lost.len(), self.kept.len())
     }
 

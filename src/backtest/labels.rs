@@ -37,6 +37,19 @@ pub enum Subject {
     },
 }
 
+impl Subject {
+    /// Whether none of its time lies in `range`. Of an event the time is not known.
+    fn is_outside(&self, range: Range) -> bool {
+        match self {
+            Subject::Event(_) => false,
+            Subject::Actor { during, .. } => {
+                let before = range.from.zip(during.to).is_some_and(|(from, to)| to <= from);
+                before || range.to.zip(during.from).is_some_and(|(to, from)| to <= from)
+            }
+        }
+    }
+}
+
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -74,6 +87,7 @@ struct Row {
 /// The file cannot be read, or a line says something else.
 pub fn read(path: &Path) -> Result<Vec<Label>, Error> {
     let text = store::read_text(path)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let wrong = |line: u64, reason: String| Error::Usage {
         message: format!("the labels `{}`, line {line}: {reason}", path.display()),
         hint: Some(
@@ -81,8 +95,10 @@ pub fn read(path: &Path) -> Result<Vec<Label>, Error> {
                 .to_owned(),
         ),
     };
-    let mut labels = Vec::new();
-    if text.trim_start().starts_with('{') {
+    let mut labels: Vec<Label> = Vec::new();
+    if text.trim_start().starts_with('[') {
+        return Err(wrong(1, "one JSON object a line is wanted, not an array".to_owned()));
+    } else if text.trim_start().starts_with('{') {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             let row: Row = serde_json::from_str(line).map_err(|error| wrong(number, error.to_string()))?;
             labels.push(label(number, row).map_err(|reason| wrong(number, reason))?);
@@ -107,7 +123,28 @@ pub fn read(path: &Path) -> Result<Vec<Label>, Error> {
     if labels.is_empty() {
         return Err(wrong(1, "there are no labels".to_owned()));
     }
-    Ok(labels)
+    match contradiction(&labels) {
+        Some((line, reason)) => Err(wrong(line, reason)),
+        None => Ok(labels),
+    }
+}
+
+/// The first label of an event that another one before it contradicts.
+fn contradiction(labels: &[Label]) -> Option<(u64, String)> {
+    let mut known: HashMap<&str, &Label> = HashMap::new();
+    labels.iter().find_map(|label| {
+        let Subject::Event(id) = &label.subject else {
+            return None;
+        };
+        let before = *known.entry(id).or_insert(label);
+        let verdict = |label: &Label| if label.malicious { "malicious" } else { "benign" };
+        (before.malicious != label.malicious).then(|| {
+            (
+                label.line,
+                format!("the event `{id}` is {}, and {} by line {}", verdict(label), verdict(before), before.line),
+            )
+        })
+    })
 }
 
 fn label(line: u64, row: Row) -> Result<Label, String> {
@@ -118,14 +155,19 @@ fn label(line: u64, row: Row) -> Result<Label, String> {
         "benign" => false,
         other => return Err(format!("`{other}` is neither `malicious` nor `benign`")),
     };
+    let (from, to) = (filled(row.from), filled(row.to));
     let subject = if let Some(id) = filled(row.event_id) {
+        let others = [("account", &account), ("actor", &actor), ("from", &from), ("to", &to)];
+        if let Some((name, _)) = others.into_iter().find(|(_, value)| value.is_some()) {
+            return Err(format!("a label of an event has no `{name}`"));
+        }
         Subject::Event(id)
     } else if account.is_some() || actor.is_some() {
         let instant = |name: &str, text: Option<String>| {
-            let text = filled(text).ok_or_else(|| format!("`{name}` is missing"))?;
+            let text = text.ok_or_else(|| format!("`{name}` is missing"))?;
             time::parse_instant(&text).map_err(|reason| format!("`{name}`: {reason}"))
         };
-        let (from, to) = (instant("from", row.from)?, instant("to", row.to)?);
+        let (from, to) = (instant("from", from)?, instant("to", to)?);
         if from >= to {
             return Err("`from` must lie before `to`".to_owned());
         }
@@ -167,18 +209,28 @@ pub struct Score {
     pub f1: Option<f64>,
 }
 
+/// A label held against the matches of a rule.
+#[derive(Debug)]
+struct Held {
+    label: Label,
+    /// The numbers of the matches that it is of.
+    matches: Vec<usize>,
+    /// Whether its time lies outside the range: then it is neither caught nor missed.
+    is_outside: bool,
+}
+
 /// Labels held against the matches of a rule.
 #[derive(Debug)]
 pub struct Labelled {
-    labels: Vec<(Label, Vec<usize>)>,
+    labels: Vec<Held>,
     malicious: Vec<bool>,
     benign: Vec<bool>,
     unlabelled: Unlabelled,
 }
 
 impl Labelled {
-    /// Finds the matches that `labels` are of.
-    pub fn new(labels: Vec<Label>, matches: &Matches, unlabelled: Unlabelled) -> Labelled {
+    /// Finds the matches that `labels` are of; `range` is that of the findings.
+    pub fn new(labels: Vec<Label>, matches: &Matches, range: Range, unlabelled: Unlabelled) -> Labelled {
         let index = Index::new(matches);
         let mut labelled = Labelled {
             labels: Vec::with_capacity(labels.len()),
@@ -187,19 +239,27 @@ impl Labelled {
             unlabelled,
         };
         for label in labels {
-            let numbers = index.of(&label.subject);
+            let matches = index.of(&label.subject);
             let flags = if label.malicious { &mut labelled.malicious } else { &mut labelled.benign };
-            for number in &numbers {
+            for number in &matches {
                 flags[*number] = true;
             }
-            labelled.labels.push((label, numbers));
+            let is_outside = label.subject.is_outside(range);
+            labelled.labels.push(Held { label, matches, is_outside });
         }
         labelled
     }
 
     /// The malicious labels, each with whether the rule matches any event of it.
     pub fn malicious(&self) -> impl Iterator<Item = (&Label, bool)> {
-        self.labels.iter().filter(|(label, _)| label.malicious).map(|(label, matches)| (label, !matches.is_empty()))
+        let malicious = self.labels.iter().filter(|held| held.label.malicious);
+        malicious.map(|held| (&held.label, !held.matches.is_empty()))
+    }
+
+    /// The lines of the malicious labels whose time lies outside the range: they are neither caught nor missed.
+    pub fn outside(&self) -> Vec<u64> {
+        let outside = self.labels.iter().filter(|held| held.label.malicious && held.is_outside);
+        outside.map(|held| held.label.line).collect()
     }
 
     /// How the findings of a window fare.
@@ -219,11 +279,10 @@ impl Labelled {
                 }
             }
         }
-        let is_held = |numbers: &Vec<usize>| numbers.iter().any(|number| held[*number]);
-        let malicious = || self.labels.iter().filter(|(label, _)| label.malicious);
-        let caught = malicious().filter(|(_, numbers)| is_held(numbers)).count();
-        let missed: Vec<u64> =
-            malicious().filter(|(_, numbers)| !is_held(numbers)).map(|(label, _)| label.line).collect();
+        let malicious = self.labels.iter().filter(|one| one.label.malicious && !one.is_outside);
+        let (caught, missed): (Vec<&Held>, Vec<&Held>) =
+            malicious.partition(|one| one.matches.iter().any(|number| held[*number]));
+        let (caught, missed) = (caught.len(), missed.into_iter().map(|one| one.label.line).collect::<Vec<u64>>());
         let ratio = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
         let precision = ratio(hits, hits + false_findings);
         let recall = ratio(caught, caught + missed.len());

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::budget::Budget;
-use super::{Backtest, Cell};
+use super::{Backtest, Cell, length, tells_means};
 use crate::rule::Window;
+use crate::tally::number_of;
 
 /// A threshold, with the reason in a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,12 +31,17 @@ pub struct Suggestions {
 }
 
 impl Suggestions {
+    /// The windows that are suggested.
+    pub fn windows(&self) -> impl Iterator<Item = Window> {
+        let suggestions = [&self.within_budget, &self.knee].into_iter().flatten();
+        suggestions.filter(|suggestion| suggestion.threshold.is_some()).map(|suggestion| suggestion.window)
+    }
+
     /// What the cells of a backtest suggest.
     pub fn of(backtest: &Backtest, budget: Option<Budget>) -> Suggestions {
         let own = backtest.rule.window;
-        let of_row = |cell: &&Cell| (cell.window.kind, cell.window.period) == (own.kind, own.period);
-        let mut row: Vec<&Cell> = backtest.cells.iter().filter(of_row).collect();
-        row.sort_by_key(|cell| cell.window.threshold);
+        let of_window = |window: &Window| Some(&backtest.cells[backtest.position(*window)?]);
+        let row: Vec<&Cell> = backtest.row.iter().filter_map(of_window).collect();
         Suggestions { within_budget: budget.map(|budget| within(&row, own, budget, backtest.days())), knee: knee(&row) }
     }
 }
@@ -45,7 +51,7 @@ fn suggest(cell: &Cell, reason: String) -> Suggestion {
 }
 
 fn counted(findings: usize) -> String {
-    format!("{findings} finding{}", if findings == 1 { "" } else { "s" })
+    number_of(findings, "finding")
 }
 
 fn within(row: &[&Cell], own: Window, budget: Budget, days: Option<f64>) -> Suggestion {
@@ -53,9 +59,12 @@ fn within(row: &[&Cell], own: Window, budget: Budget, days: Option<f64>) -> Sugg
     let Some(days) = days else {
         return none("nothing tells how long a time the data span; give `--from` and `--to`".to_owned());
     };
+    if !tells_means(days) {
+        return none(format!("what was looked at is {}, too short a time for a mean", length(days)));
+    }
     let told = |cell: &Cell| {
         let findings = cell.stats.findings;
-        format!("{} in {days:.1} days, {}", counted(findings), budget.mean(findings, days))
+        format!("{} in {}, {}", counted(findings), length(days), budget.mean(findings, days))
     };
     match row.iter().position(|cell| budget.admits(cell.stats.findings, days)) {
         None => {
@@ -172,5 +181,6 @@ mod tests {
         );
         assert_eq!(within("0/day", Some(30.0)).threshold, None);
         assert_eq!(within("1/day", None).threshold, None);
+        assert_eq!(within("1000000/day", Some(0.9)).threshold, None);
     }
 }

@@ -18,7 +18,24 @@ use crate::report::{self, comparison};
 use crate::rule::catalog::{self, Entry};
 use crate::rule::yaml::Source;
 use crate::rule::{Rule, Window, WindowKind, edit};
+use crate::store;
+use crate::tally::number_of;
 use crate::time::Period;
+
+/// What is not for `--compare`.
+const NOT_COMPARED: [&str; 11] = [
+    "rule",
+    "rules",
+    "thresholds",
+    "periods",
+    "windows",
+    "labels",
+    "unlabelled",
+    "budget",
+    "move_to",
+    "write",
+    "report",
+];
 
 /// Tell what a rule would have found with other thresholds and periods
 ///
@@ -61,10 +78,10 @@ pub(super) struct Backtest {
     #[arg(long, value_name = "CELL")]
     move_to: Option<CellName>,
     /// Compare two versions of a rule in place of windows
-    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = ["rule", "rules", "labels", "budget", "move_to", "write", "report"])]
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = NOT_COMPARED)]
     compare: Vec<PathBuf>,
     /// End with exit code 1 where the two versions differ in any finding
-    #[arg(long, requires = "compare")]
+    #[arg(long)]
     fail_on_change: bool,
     /// Write Threshold and DedupPeriodMinutes of this cell, or else of the suggestion, into the rule's file
     #[arg(long, value_name = "CELL", num_args = 0..=1)]
@@ -83,11 +100,17 @@ pub(super) struct Backtest {
 
 impl Backtest {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        Context::check_outputs([&self.output, &self.report])?;
         if !self.compare.is_empty() {
             return Box::pin(self.compare(context)).await;
         }
-        if self.format == Format::Junit {
-            return Err(Error::usage("`--format junit` is for `--compare`"));
+        // Not told to clap, which lets a required option be missing where another conflicts with it.
+        for (given, option) in
+            [(self.format == Format::Junit, "--format junit"), (self.fail_on_change, "--fail-on-change")]
+        {
+            if given {
+                return Err(Error::usage(format!("`{option}` is for `--compare`")));
+            }
         }
         let grid = self.grid()?;
         let entry = self.entry()?;
@@ -104,7 +127,7 @@ impl Backtest {
         let tested = backtest::Backtest::run(&resources, &data, rule, wanted, range).await?;
         bar.finish_and_clear();
 
-        let labelled = labels.map(|labels| Labelled::new(labels, &tested.sweep.matches, self.unlabelled));
+        let labelled = labels.map(|labels| Labelled::new(labels, &tested.sweep.matches, range, self.unlabelled));
         let suggestions = Suggestions::of(&tested, self.budget);
         let view = View { tested: &tested, suggestions: &suggestions, labelled: labelled.as_ref(), moved };
         let text = view.text(self.format, self.output.is_none() && self.colours())?;
@@ -114,10 +137,12 @@ impl Backtest {
             context.write(page.into_bytes(), Some(file)).await?;
         }
         let complete = DataArgs::tell(context, &data, "hunted");
-        if let Some(cell) = self.write {
-            Backtest::write(context, &entry, cell, &suggestions)?;
+        match self.write {
+            Some(cell) if complete => Backtest::write(context, &entry, cell, &suggestions)?,
+            Some(_) => context.output.warn("nothing was written: not all data could be read"),
+            None => {}
         }
-        context.output.talk(&format!("{} cells of `{}`", tested.shown, tested.rule.id));
+        context.output.talk(&format!("{} of `{}`", number_of(tested.shown, "cell"), tested.rule.id));
         Ok(if complete { Status::Done } else { Status::Incomplete })
     }
 
@@ -176,6 +201,7 @@ impl Backtest {
                 hint: Some(format!("write one of your own: `tawny rules show {} > my_rule.yml`", entry.rule.id)),
             });
         }
+        store::destination(Path::new(&entry.file))?;
         let window = cell.map_or(own, |cell| cell.window(own.kind));
         if window.kind != own.kind {
             return Err(Error::Usage {

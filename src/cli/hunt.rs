@@ -11,6 +11,7 @@ use crate::hunt::reading::{self, Reading};
 use crate::hunt::{self, events};
 use crate::report::page::Hunted;
 use crate::report::{self, Format};
+use crate::tally::number_of;
 
 /// Hunt a lake or a raw trail for the rules' findings
 ///
@@ -54,6 +55,7 @@ impl Hunt {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let rules = self.rules.choose(context.output)?;
         let range = self.range.range()?;
+        Context::check_outputs([&self.output, &self.report])?;
         let (resources, _spill) = context.resources()?;
         let bar = context.output.progress(0, "hunting");
         let data = self.data.open(context, &resources, bar.clone()).await?;
@@ -88,7 +90,8 @@ impl Hunt {
             status = Status::Incomplete;
         }
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
-        context.output.talk(&format!("{} findings of {} rules", findings.len(), ids.len()));
+        let [findings, rules] = [(findings.len(), "finding"), (ids.len(), "rule")].map(|(n, what)| number_of(n, what));
+        context.output.talk(&format!("{findings} of {rules}"));
         Ok(status)
     }
 
@@ -124,7 +127,8 @@ impl Hunt {
             } else {
                 String::new()
             };
-            return format!("{} objects, {}{requests}\n", reading.objects, HumanBytes(reading.bytes));
+            let objects = number_of(reading.objects, "object");
+            return format!("{objects}, {}{requests}\n", HumanBytes(reading.bytes));
         }
         let mut told = serde_json::json!({ "objects": reading.objects, "bytes": reading.bytes });
         if self.data.in_s3() {

@@ -9,10 +9,11 @@ use super::{group_name, inert, printable, rows};
 use crate::backtest::labels::Labelled;
 use crate::backtest::moves::Moves;
 use crate::backtest::suggestion::Suggestions;
-use crate::backtest::{Backtest, Cell};
+use crate::backtest::{Backtest, Cell, length, tells_means};
 use crate::error::Error;
 use crate::hunt::sweep::Found;
 use crate::rule::{Window, WindowKind};
+use crate::tally::number_of;
 use crate::time;
 
 mod json;
@@ -96,7 +97,19 @@ impl View<'_> {
     }
 
     fn marked(&self) -> &'static str {
-        if self.suggestions.within_budget.is_some() || self.suggestions.knee.is_some() { "; <n> suggested" } else { "" }
+        if self.suggestions.windows().next().is_some() { "; <n> suggested" } else { "" }
+    }
+
+    /// Which malicious labels lie outside the range.
+    pub(super) fn outside(&self) -> Option<String> {
+        let lines = self.labelled?.outside();
+        let s = if lines.len() == 1 { "" } else { "s" };
+        let labels = number_of(lines.len(), "malicious label");
+        let mut listed: Vec<String> = lines.iter().take(LISTED).map(ToString::to_string).collect();
+        listed.extend((lines.len() > LISTED).then(|| format!("and {} more", lines.len() - LISTED)));
+        let listed = listed.join(", ");
+        let told = || format!("{labels} outside the range, neither caught nor missed: line{s} {listed}");
+        (!lines.is_empty()).then(told)
     }
 
     /// What was looked at.
@@ -104,24 +117,30 @@ impl View<'_> {
         let tested = self.tested;
         let span = tested.span().map(|(from, to)| {
             let days = tested.days().unwrap_or_default();
-            format!("{} to {} ({days:.1} days): ", time::rfc3339(from), time::rfc3339(to))
+            let means = if tells_means(days) { "" } else { ", too short a time for means" };
+            format!("{} to {} ({}{means}): ", time::rfc3339(from), time::rfc3339(to), length(days))
         });
         let (matches, groups) = (tested.sweep.matches.times.len(), tested.sweep.matches.groups.len());
-        format!("{}{matches} matches of {groups} groups", span.unwrap_or_default())
+        format!("{}{} of {}", span.unwrap_or_default(), number_of(matches, "match"), number_of(groups, "group"))
     }
 
     /// Whether a window is the present one, or one that is suggested.
     pub(super) fn mark(&self, window: Window) -> Option<&'static str> {
-        let suggestions = [&self.suggestions.within_budget, &self.suggestions.knee];
         if window == self.tested.rule.window {
             return Some("present");
         }
-        let suggested = |window| {
-            suggestions.iter().any(|suggestion| {
-                suggestion.as_ref().is_some_and(|told| told.threshold.is_some() && told.window == window)
-            })
-        };
-        suggested(window).then_some("suggested")
+        self.suggestions.windows().any(|suggested| suggested == window).then_some("suggested")
+    }
+
+    /// The cells to which moves are told, each once: the one that was asked for, and those that are suggested.
+    pub(super) fn destinations(&self) -> Vec<Window> {
+        let mut windows = Vec::new();
+        for window in self.moved.into_iter().chain(self.suggestions.windows()) {
+            if window != self.tested.rule.window && !windows.contains(&window) {
+                windows.push(window);
+            }
+        }
+        windows
     }
 
     fn heat(&self, kind: WindowKind, colours: bool) -> Table {
@@ -190,6 +209,9 @@ impl View<'_> {
         // Writing to a string does not fail.
         writeln!(text, "\nlabels: findings that are true and false, malicious labels that are caught and missed").ok();
         write!(text, "{}", rows(&header, cells)).ok();
+        if let Some(outside) = self.outside() {
+            writeln!(text, "{outside}").ok();
+        }
         let missed = labelled.score(&tested.sweep.matches, &tested.sweep.found[tested.present()]).missed;
         if missed.is_empty() {
             return;
@@ -206,11 +228,7 @@ impl View<'_> {
     }
 
     fn tell_moves(&self, text: &mut String) {
-        let suggested = [&self.suggestions.within_budget, &self.suggestions.knee].into_iter().flatten();
-        let suggested = suggested.filter(|suggestion| suggestion.threshold.is_some()).map(|told| told.window);
-        let mut windows: Vec<Window> = self.moved.into_iter().chain(suggested).collect();
-        windows.dedup();
-        for window in windows.into_iter().filter(|window| *window != self.tested.rule.window) {
+        for window in self.destinations() {
             let Some(cell) = self.tested.position(window) else {
                 continue;
             };
@@ -232,7 +250,7 @@ impl View<'_> {
             };
             write!(text, "{}", rows(&["group", "gained", "lost"], listed.map(row))).ok();
             if left_out > 0 {
-                writeln!(text, "and {left_out} more groups; `--format json` has them all").ok();
+                writeln!(text, "and {}; `--format json` has them all", number_of(left_out, "more group")).ok();
             }
             if self.moved == Some(window) {
                 write!(text, "{}", self.listed(&moves)).ok();
@@ -348,7 +366,8 @@ fn stats(cells: &[(&str, &Cell)], view: &View<'_>) -> String {
     };
     let suggested = view.tested.cells.iter().filter(|cell| view.mark(cell.window) == Some("suggested"));
     let suggested: Vec<(&str, &Cell)> = suggested.map(|cell| ("suggested", cell)).collect();
-    let moved = view.moved.and_then(|window| view.tested.position(window));
+    let moved = view.moved.filter(|window| view.mark(*window).is_none());
+    let moved = moved.and_then(|window| view.tested.position(window));
     let moved: Vec<(&str, &Cell)> = moved.map(|cell| ("asked for", &view.tested.cells[cell])).into_iter().collect();
     let header =
         ["", "cell", "findings", "events", "groups", "days", "most on a day", "mean a week", "median s to trigger"];

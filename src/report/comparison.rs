@@ -9,6 +9,7 @@ use crate::backtest::comparison::Comparison;
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::Rule;
+use crate::tally::number_of;
 
 /// The text of a comparison in `format`; `names` are the files of the two versions.
 pub fn text(compared: &Comparison, versions: &[Rule; 2], names: &[String; 2], format: Format) -> Result<String, Error> {
@@ -29,6 +30,12 @@ pub fn text(compared: &Comparison, versions: &[Rule; 2], names: &[String; 2], fo
                 "before": setting(before, &names[0]),
                 "after": setting(after, &names[1]),
                 "days": compared.days,
+                "sentence": compared.sentence(),
+                "counts": {
+                    "gained": compared.gained.len(),
+                    "lost": compared.lost.len(),
+                    "kept": compared.kept.len(),
+                },
                 "gained": compared.gained,
                 "lost": compared.lost,
                 "kept": compared.kept,
@@ -86,7 +93,12 @@ fn junit(compared: &Comparison, [before, after]: &[Rule; 2]) -> Result<String, E
                 status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                 let events = finding.event_ids.join(" ");
                 status.set_type(what).set_message(format!("{what}: {}", printable(&finding.title))).set_description(
-                    format!("{} events, {} to {}: {events}", finding.count, finding.first_event, finding.last_event),
+                    format!(
+                        "{}, {} to {}: {events}",
+                        number_of(finding.count, "event"),
+                        finding.first_event,
+                        finding.last_event
+                    ),
                 );
             }
             let name = format!("{} at {} ({})", group(finding), finding.first_event, finding.finding_id);

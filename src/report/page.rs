@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::printable;
 use crate::error::Error;
-use crate::tally::Tally;
+use crate::tally::{Tally, number_of};
 use crate::time::{self, DAY, SECOND};
 
 mod backtest;
@@ -36,6 +36,8 @@ struct Frame {
     script: &'static str,
     /// What the script draws, as JSON.
     data: String,
+    /// Whether nothing tells of what time the page is.
+    is_timeless: bool,
     read: Vec<Fact>,
     faults: Vec<String>,
     version: &'static str,
@@ -43,6 +45,7 @@ struct Frame {
 
 impl Frame {
     fn new(title: &str, heading: &str, data: &Timeline<'_>, read: &Tally) -> Result<Frame, Error> {
+        let is_timeless = data.bins.is_empty();
         let data = serde_json::to_string(data).map_err(|error| Error::Internal(format!("a page's data: {error}")))?;
         let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
         let faults = read.faults.iter().take(FAULTS).map(|fault| printable(&fault.to_string())).collect();
@@ -58,6 +61,7 @@ impl Frame {
             script: SCRIPT,
             // Nothing in it can end the element that holds it.
             data: data.replace('<', "\\u003c"),
+            is_timeless,
             read: facts(read),
             faults,
             version: env!("CARGO_PKG_VERSION"),
@@ -111,10 +115,12 @@ struct Bins {
 }
 
 impl Bins {
-    /// Parts of hours, days, weeks or more, so that there are not too many.
+    /// Parts of hours, days, weeks or more, so that there are not too many; none of no span.
     fn of(span: Option<(i64, i64)>) -> Bins {
-        let (from, to) = span.unwrap_or((0, 1));
         let hour = 3_600 * SECOND;
+        let Some((from, to)) = span else {
+            return Bins { begin: 0, width: hour, count: 0, name: "the hour" };
+        };
         let widths = [
             (hour, "the hour"),
             (6 * hour, "six hours"),
@@ -192,7 +198,7 @@ impl Chart {
                 y: format!("{:.2}", f64::from(BASE) - tall),
                 width: format!("{:.2}", step * 0.84),
                 height: format!("{tall:.2}"),
-                tip: format!("{name}: {count} {what}{}", if *count == 1 { "" } else { "s" }),
+                tip: format!("{name}: {}", number_of(*count, what)),
             })
         };
         let name = |place: usize| counts.get(place).map(|(name, _)| name.clone()).unwrap_or_default();
@@ -258,6 +264,6 @@ mod tests {
             assert_eq!(bins.counts([from, to - 1].into_iter()).iter().sum::<usize>(), 2, "{length}");
             assert_eq!(bins.names().len(), bins.count);
         }
-        assert_eq!(Bins::of(None).count, 1);
+        assert_eq!(Bins::of(None).counts([0].into_iter()), [0; 0]);
     }
 }

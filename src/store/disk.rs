@@ -91,6 +91,23 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
         .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error())))
 }
 
+/// The file that is written where `path` is named: links are followed.
+///
+/// # Errors
+/// The file is there and may not be written: its folder may allow to replace it all the same.
+pub fn destination(path: &Path) -> Result<PathBuf, Error> {
+    let Ok(real) = fs::canonicalize(path) else {
+        return Ok(path.to_path_buf());
+    };
+    match fs::metadata(&real) {
+        Ok(metadata) if metadata.permissions().readonly() => Err(Error::Usage {
+            message: format!("`{}` cannot be written: it is read-only", path.display()),
+            hint: Some("allow it to be written, or name another file".to_owned()),
+        }),
+        _ => Ok(real),
+    }
+}
+
 /// A file that is complete and on disk, but not yet at its place.
 #[derive(Debug)]
 pub struct Staged {

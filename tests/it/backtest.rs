@@ -15,8 +15,12 @@ use tawny::time::{self, Range};
 
 use crate::records::failed_sign_in;
 
+mod comparing;
+mod labels;
+mod pages;
+mod writing;
+
 const RULE: &str = "rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml";
-const HOSTILE: &str = "</td></script><script>document.title='owned'</script>\u{202e}\u{1b}[31m\"'&=1+1";
 
 fn tawny(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
@@ -155,132 +159,48 @@ fn moves_suggestions_and_a_table_for_people() {
 }
 
 #[test]
-fn labels_score_each_cell() {
+fn a_cell_that_is_both_asked_for_and_suggested_is_told_once() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
-    let grid = ["--thresholds", "1,2,5", "--periods", "15m", "--windows", "sliding", "--format", "json"];
-    let csv = "event_id,account,actor,from,to,label\n\
-               eve-03,,,,,malicious\n\
-               ,111122223333,ada,2026-09-07T11:00:00Z,2026-09-07T12:00:00Z,malicious\n\
-               bob-4-30,,,,,malicious\n\
-               # a comment\n\
-               ,,ada,2026-09-01,2026-09-02,benign\n\
-               no-such-event,,,,,MALICIOUS\n";
-    let jsonl = "{\"eventID\":\"eve-03\",\"label\":\"malicious\"}\n\
-                 {\"account\":\"111122223333\",\"actor\":\"ada\",\"from\":\"2026-09-07T11:00:00Z\",\"to\":\"2026-09-07T12:00:00Z\",\"label\":\"malicious\"}\n\
-                 {\"event_id\":\"bob-4-30\",\"label\":\"malicious\"}\n\n\
-                 {\"actor\":\"ada\",\"from\":\"2026-09-01\",\"to\":\"2026-09-02\",\"label\":\"benign\"}\n\
-                 {\"event_id\":\"no-such-event\",\"label\":\"malicious\"}\n";
-    let file = folder.path().join("labels");
-    let scores = |text: &str, unlabelled: &str| {
-        std::fs::write(&file, text).unwrap();
-        let labels = ["backtest", &trail, "--labels", file.to_str().unwrap(), "--unlabelled", unlabelled];
-        let told = document(&tawny(&[&labels, &grid[..]].concat()));
-        let cells = told["cells"].as_array().unwrap();
-        let scores: Vec<Value> = cells
-            .iter()
-            .map(|cell| {
-                let score = &cell["labels"];
-                json!([
-                    score["true_findings"],
-                    score["false_findings"],
-                    score["caught"],
-                    score["missed"],
-                    score["precision"],
-                    score["recall"]
-                ])
-            })
-            .collect();
-        (scores, told["labels"].clone())
-    };
-    let (benign, labels) = scores(csv, "benign");
-    // Of 22 findings at one, those of eve, of ada's slow burst and of one of bob's are true.
-    assert_eq!(benign[0], json!([3, 19, 3, [7], 3.0 / 22.0, 0.75]));
-    assert_eq!(benign[1], json!([2, 10, 2, [4, 7], 2.0 / 12.0, 0.5]));
-    assert_eq!(benign[2], json!([1, 0, 1, [3, 4, 7], 1.0, 0.25]));
-    let matched: Vec<bool> =
-        labels.as_array().unwrap().iter().map(|label| label["matched"].as_bool().unwrap()).collect();
-    assert_eq!(matched, [true, true, true, false]);
-    let (unknown, _) = scores(csv, "unknown");
-    assert_eq!(unknown[1], json!([2, 1, 2, [4, 7], 2.0 / 3.0, 0.5]));
-    let (same, _) = scores(jsonl, "benign");
-    assert_eq!(same[1], json!([2, 10, 2, [3, 6], 2.0 / 12.0, 0.5]));
-
-    for (text, want) in [
-        ("event_id,label\nx,evil\n", "line 2: `evil` is neither `malicious` nor `benign`"),
-        ("event_id,label\nx,malicious\n,benign\n", "line 3: it names no event, account or actor"),
-        ("actor,from,label\nx,2026-09-01,benign\n", "line 2: `to` is missing"),
-        ("event_id,lable\nx,benign\n", "lable"),
-        ("{\"event_id\":\"x\",\"label\":\"benign\"}\nnonsense\n", "line 2"),
-        ("event_id,label\n", "there are no labels"),
-    ] {
-        std::fs::write(&file, text).unwrap();
-        let refused = tawny(&["backtest", &trail, "--labels", file.to_str().unwrap()]);
-        assert_eq!(refused.status.code(), Some(2));
-        assert!(stderr(&refused).contains(want), "{}", stderr(&refused));
-    }
+    let page = folder.path().join("page.html");
+    let grid =
+        ["--thresholds", "1..4,10", "--periods", "15m", "--windows", "sliding", "--report", page.to_str().unwrap()];
+    // The budget takes one, the curve bends at three.
+    let table = stdout(&tawny(&[&["backtest", &trail, "--budget", "3/day", "--move-to", "3/15m"], &grid[..]].concat()));
+    let count = |text: &str, part: &str| text.matches(part).count();
+    assert_eq!(count(&table, "from the present setting to 1/15m/sliding"), 1, "{table}");
+    assert_eq!(count(&table, "from the present setting to 3/15m/sliding"), 1, "{table}");
+    assert_eq!(count(&table, " 3/15m/sliding "), 1, "its numbers: {table}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_eq!(count(&page, "<h2>From the present setting to threshold 3 within 15m"), 1);
 }
 
 #[test]
-fn a_suggestion_is_written_only_when_asked_and_leaves_the_rest_alone() {
+fn of_less_than_a_day_there_are_no_means() {
     let folder = tempfile::tempdir().unwrap();
-    let trail = write_trail(folder.path(), &records());
-    let file = own_rule(folder.path(), "Threshold: 2", "Threshold:   2 # two");
-    let before = std::fs::read_to_string(&file).unwrap();
-    let run = |more: &[&str]| tawny(&[&["backtest", &trail, "--rules", file.to_str().unwrap()], more].concat());
-
-    assert_eq!(run(&["--budget", "1/week"]).status.code(), Some(0));
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), before, "nothing is applied silently");
-    let written = run(&["--budget", "1/week", "--write"]);
-    assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
-    assert!(stderr(&written).contains("Threshold 2 to 3, DedupPeriodMinutes 15 to 15"), "{}", stderr(&written));
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), before.replace("Threshold:   2 # two", "Threshold:   3 # two"));
-    assert_eq!(run(&["--write", "2/30m"]).status.code(), Some(0));
-    let wanted = before.replace("DedupPeriodMinutes: 15", "DedupPeriodMinutes: 30");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), wanted);
-
-    for (arguments, want) in [
-        (&["--write", "2/30m/dedup"][..], "the rule's windows are sliding, not dedup"),
-        (&["--write", "2/90s"], "holds whole minutes"),
-        (&["--budget", "0/day", "--thresholds", "1,2", "--write"], "no threshold that was tried stays within"),
-        (&["--thresholds", "2", "--write"], "no suggestion"),
-    ] {
-        let refused = run(arguments);
-        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
-        assert!(stderr(&refused).contains(want), "{}", stderr(&refused));
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), wanted);
-    }
-    let shipped = tawny(&["backtest", &trail, "--write", "3/15m"]);
-    assert_eq!(shipped.status.code(), Some(2));
-    assert!(stderr(&shipped).contains("rules that come with tawny"), "{}", stderr(&shipped));
-}
-
-#[test]
-fn two_versions_of_a_rule_are_compared() {
-    let folder = tempfile::tempdir().unwrap();
-    let trail = write_trail(folder.path(), &records());
-    let stricter = own_rule(folder.path(), "Threshold: 2", "Threshold: 5");
-    let stricter = stricter.to_str().unwrap();
-    let run = |more: &[&str]| tawny(&[&["backtest", &trail, "--compare", RULE, stricter], more].concat());
-
-    let table = run(&[]);
-    assert_eq!(table.status.code(), Some(0));
-    assert!(stdout(&table).contains("\n+0 / -11 findings in 9.0 days, 1 kept\n"), "{}", stdout(&table));
-    let told = document(&run(&["--format", "json", "--from", "2026-09-01", "--to", "2026-09-11"]));
-    assert_eq!(told["days"], 10.0);
-    let counts = ["gained", "lost", "kept"].map(|what| told[what].as_array().unwrap().len());
-    assert_eq!(counts, [0, 11, 1]);
-    let back = document(&tawny(&["backtest", &trail, "--compare", stricter, RULE, "--format", "json"]));
-    assert_eq!(["gained", "lost", "kept"].map(|what| back[what].as_array().unwrap().len()), [11, 0, 1]);
-
-    let junit = stdout(&run(&["--format", "junit"]));
-    assert!(junit.starts_with("<?xml"), "{junit}");
-    assert!(junit.contains("tests=\"12\"") && junit.contains("failures=\"11\""), "{junit}");
-    assert_eq!(stdout(&run(&["--format", "csv"])).lines().filter(|line| line.starts_with("lost,")).count(), 11);
-
-    assert_eq!(run(&["--fail-on-change"]).status.code(), Some(1));
-    let same = tawny(&["backtest", &trail, "--compare", RULE, RULE, "--fail-on-change"]);
-    assert_eq!(same.status.code(), Some(0), "{}", stdout(&same));
+    let records = ["08:00:00", "08:00:05"].map(|time| failed_sign_in("ada", &format!("2026-09-01T{time}Z"), time));
+    let trail = write_trail(folder.path(), &records);
+    let rule = own_rule(folder.path(), "Tags:", "Tags:");
+    let run = |more: &[&str]| tawny(&[&["backtest", &trail, "--rules", rule.to_str().unwrap()], more].concat());
+    let told = document(&run(&["--budget", "1/day", "--format", "json"]));
+    assert_eq!(told["present"]["findings"], 1);
+    assert_eq!(told["present"]["mean_a_week"], Value::Null);
+    assert_eq!(told["suggestions"]["within_budget"]["threshold"], Value::Null);
+    let reason = told["suggestions"]["within_budget"]["reason"].as_str().unwrap();
+    assert!(reason.contains("less than a day"), "{reason}");
+    let shown = stdout(&run(&[]));
+    assert!(shown.contains("(less than a day, too short a time for means): 2 matches of 1 group\n"), "{shown}");
+    assert!(
+        stderr(&run(&["--thresholds", "2", "--periods", "5m", "--windows", "dedup"]))
+            .ends_with("\n1 cell of `AWS.Unsuccessful.MFA.attempt`\n")
+    );
+    let refused = run(&["--budget", "1/day", "--write"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("less than a day"), "{}", stderr(&refused));
+    let compared = tawny(&["backtest", &trail, "--compare", RULE, RULE]);
+    assert!(stdout(&compared).contains("findings in less than a day, 1 kept"), "{}", stdout(&compared));
+    let day = ["--from", "2026-09-01", "--to", "2026-09-02", "--format", "json"];
+    assert_eq!(document(&run(&day))["present"]["mean_a_week"], 7.0);
 }
 
 #[test]
@@ -328,87 +248,4 @@ async fn matches_beyond_the_memory_are_refused_with_advice() {
     assert_eq!(run(64 << 20).await.unwrap().found[0].len(), 1);
     let refused = run(1 << 18).await.unwrap_err();
     assert!(refused.hint().unwrap().contains("--memory"), "{refused:?}");
-}
-
-/// The pages of a backtest and of a hunt over sign-ins with hostile names.
-fn pages(folder: &Path) -> [(PathBuf, String); 2] {
-    let mut records = records();
-    for minute in 0..3 {
-        let mut record = failed_sign_in(HOSTILE, &format!("2026-09-05T20:0{minute}:00Z"), &format!("<b>{minute}"));
-        record["userAgent"] = json!(HOSTILE);
-        record["awsRegion"] = json!("<img src=x onerror=alert(1)>");
-        record["sourceIPAddress"] = json!("198.51.100.7");
-        records.push(record);
-    }
-    let trail = write_trail(folder, &records);
-    let rule = own_rule(folder, "Tags:", "# </pre><script>document.title='owned'</script>\nTags:");
-    let (backtest, hunt) = (folder.join("backtest.html"), folder.join("hunt.html"));
-    for (command, page) in [("backtest", &backtest), ("hunt", &hunt)] {
-        let rules = ["--rules", rule.to_str().unwrap(), "--report", page.to_str().unwrap()];
-        let output = tawny(&[&[command, &trail], &rules[..]].concat());
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    }
-    [backtest, hunt].map(|page| {
-        let text = std::fs::read_to_string(&page).unwrap();
-        (page, text)
-    })
-}
-
-#[test]
-fn pages_hold_all_they_need_and_nothing_that_logs_could_say_runs() {
-    let folder = tempfile::tempdir().unwrap();
-    let [(_, backtest), (_, hunt)] = pages(folder.path());
-    for page in [&backtest, &hunt] {
-        assert_eq!(page.matches("<script").count(), 2, "its own script and its data");
-        assert!(page.contains("default-src &#39;none&#39;; style-src"));
-        let (elements, _) = page.split_once("<script type=\"application/json\"").unwrap();
-        let (style, rest) = elements.split_once("</style>").unwrap();
-        assert!(!style.contains("@import") && !style.contains("url("));
-        for tag in rest.split('<').skip(1) {
-            let tag = tag.split('>').next().unwrap();
-            assert!(!tag.contains("href=") && !tag.contains("src=") && !tag.contains("onerror="), "{tag}");
-        }
-        assert!(!page.contains("<img") && !page.contains('\u{1b}') && !page.contains('\u{202e}'));
-        assert!(page.contains("&lt;/td&gt;") || page.contains("&#60;/td&#62;"), "the name is there as text");
-    }
-    // Without a script: the numbers are in tables.
-    assert!(backtest.contains("sliding windows") && backtest.contains("data-cell=\"0\""));
-    assert!(backtest.contains("48 read = 48 used"));
-    assert!(hunt.contains("2026-09-05T20:01:00Z") && hunt.contains("198.51.100.7"), "events of the finding");
-    assert!(hunt.contains("<td>Failure</td>"), "their outcome");
-}
-
-#[test]
-fn pages_work_in_a_browser() {
-    let Some(browser) = browser() else {
-        #[allow(clippy::print_stderr, reason = "whoever runs the tests is to see it")]
-        {
-            eprintln!("SKIPPED: pages_work_in_a_browser: there is no chromium");
-        }
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    for (page, _) in pages(folder.path()) {
-        let dom = run_in(&browser, folder.path(), &page);
-        assert!(dom.contains("<html lang=\"en\" class=\"scripted\">"), "the script ran to its end");
-        assert!(dom.contains("<title>Backtest of") || dom.contains("<title>Hunt: 13 findings"), "no name ran");
-        assert!(dom.contains("class=\"bar\""), "the chart is drawn");
-        assert!(!dom.contains("<svg class=\"chart\"><title>"), "the script's own tips replace the browser's");
-    }
-}
-
-fn browser() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file())
-}
-
-/// The page's elements once its scripts have run.
-fn run_in(browser: &Path, folder: &Path, page: &Path) -> String {
-    let profile = format!("--user-data-dir={}", folder.join("profile").display());
-    let mut command = Command::new(browser);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", &profile]);
-    let output = command.arg(format!("file://{}", page.display())).output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    stdout(&output)
 }

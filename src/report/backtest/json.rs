@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::View;
-use crate::backtest::labels::Score;
+use crate::backtest::labels::{Labelled, Score};
 use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{Cell, Stats};
 use crate::error::Error;
@@ -27,6 +27,8 @@ struct Document<'d> {
     cells: Vec<CellView<'d>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<Vec<LabelView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels_outside_range: Option<Vec<u64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     moved: Option<MoveView>,
 }
@@ -117,6 +119,7 @@ pub(super) fn document(view: &View<'_>) -> Result<String, Error> {
             };
             labelled.malicious().map(label).collect()
         }),
+        labels_outside_range: view.labelled.map(Labelled::outside),
         moved: view.moved.and_then(|window| moved(view, window)),
     };
     let text = serde_json::to_string_pretty(&document);

@@ -8,6 +8,7 @@ use crate::report::backtest::{View, heat};
 use crate::report::printable;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
+use crate::tally::number_of;
 use crate::time::Range;
 
 /// Shades of a heat table: the classes `h1` to `h6` of the style.
@@ -34,6 +35,7 @@ struct Page {
     more_groups: usize,
     moves: Vec<Moved>,
     scores: Vec<Scored>,
+    outside: Option<String>,
     missed: Vec<String>,
     rule: String,
     sql: String,
@@ -126,6 +128,7 @@ pub fn backtest(view: &View<'_>, rule: &str) -> Result<String, Error> {
         more_groups,
         moves: moves(view),
         scores: scores(view),
+        outside: view.outside(),
         missed: missed(view),
         rule: rule.to_owned(),
         sql: sql::hunt(&tested.rule, tested.range, Range::default())?,
@@ -159,12 +162,12 @@ fn heats(view: &View<'_>) -> Vec<Heat> {
         shade: if stats.findings == 0 { 0 } else { heat(stats.findings, most, SHADES) + 1 },
         mark: view.mark(*window).unwrap_or_default(),
         tip: format!(
-            "{}: {} findings with {} events of {} groups, on {} days, at most {} on one",
+            "{}: {} with {} of {}, on {}, at most {} on one",
             name(*window),
-            stats.findings,
-            stats.events,
-            stats.groups,
-            stats.days,
+            number_of(stats.findings, "finding"),
+            number_of(stats.events, "event"),
+            number_of(stats.groups, "group"),
+            number_of(stats.days, "day"),
             stats.most_on_a_day
         ),
     };
@@ -256,11 +259,6 @@ fn groups(view: &View<'_>) -> Vec<GroupRow> {
 }
 
 fn moves(view: &View<'_>) -> Vec<Moved> {
-    let suggested = [&view.suggestions.within_budget, &view.suggestions.knee].into_iter().flatten();
-    let suggested = suggested.filter(|suggestion| suggestion.threshold.is_some()).map(|told| told.window);
-    let mut windows: Vec<Window> = view.moved.into_iter().chain(suggested).collect();
-    windows.retain(|window| *window != view.tested.rule.window);
-    windows.dedup();
     let moved = |window: Window| {
         let moves = view.moves(view.tested.position(window)?);
         let mut groups: Vec<(usize, (usize, usize))> = moves.by_group(&view.tested.sweep.matches).into_iter().collect();
@@ -279,7 +277,7 @@ fn moves(view: &View<'_>) -> Vec<Moved> {
             more,
         })
     };
-    windows.into_iter().filter_map(moved).collect()
+    view.destinations().into_iter().filter_map(moved).collect()
 }
 
 fn scores(view: &View<'_>) -> Vec<Scored> {

@@ -9,7 +9,7 @@ use crate::hunt::events::Event;
 use crate::report::{group, printable};
 use crate::rule::Rule;
 use crate::sql;
-use crate::tally::Tally;
+use crate::tally::{Tally, number_of};
 use crate::time::{self, Range, SECOND};
 
 /// How many findings a page opens.
@@ -66,7 +66,7 @@ struct EventRow {
     outcome: String,
     agent: String,
     id: String,
-    triggered: bool,
+    mark: Option<&'static str>,
 }
 
 struct RuleRow {
@@ -93,12 +93,12 @@ pub fn hunt(hunted: Hunted<'_>) -> Result<String, Error> {
         "{}, {} to {}",
         match rules {
             [rule] => rule.display_name.clone(),
-            rules => format!("{} rules", rules.len()),
+            rules => number_of(rules.len(), "rule"),
         },
         end(from, "the beginning"),
         end(to, "the end")
     );
-    let title = format!("Hunt: {} findings", findings.len());
+    let title = format!("Hunt: {}", number_of(findings.len(), "finding"));
     let (groups, more_groups) = top_groups(groups(findings));
     let page = Page {
         frame: Frame::new(&title, &heading, &data, read)?,
@@ -165,8 +165,12 @@ fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
     if !finding.mitre.is_empty() {
         facts.push(fact("ATT&CK", printable(&finding.mitre.join(", "))));
     }
+    // A finding tells when it was triggered. Of several events of that time any may have been the one.
+    let is_of_trigger = |event: &Event| event.time == finding.trigger_instant;
+    let at_trigger = of_finding.iter().filter(|event| is_of_trigger(event)).count();
+    let mark = if at_trigger == 1 { "the trigger" } else { "at the time of the trigger" };
     let row = |event: Event| EventRow {
-        triggered: event.time == finding.trigger_instant,
+        mark: is_of_trigger(&event).then_some(mark),
         time: if event.time == i64::MAX { String::new() } else { time::rfc3339(event.time) },
         name: printable(&event.name),
         address: printable(&event.address),

@@ -79,26 +79,35 @@
   };
   let begin = null;
   let brush = null;
+  const end = () => {
+    begin = null;
+    brush.remove();
+  };
   plot.addEventListener("pointerdown", (event) => {
+    if (!event.isPrimary || event.button !== 0) return;
+    if (begin !== null) end();
     begin = bin(event);
     brush = make("rect", { class: "brush", y: 0, height, x: 0, width: 0 });
     plot.querySelector("svg").append(brush);
     event.preventDefault();
   });
   addEventListener("pointermove", (event) => {
-    if (begin === null) return;
+    if (begin === null || !event.isPrimary) return;
     const step = width / (span[1] - span[0]);
     const [from, to] = [Math.min(begin, bin(event)), Math.max(begin, bin(event)) + 1];
     brush.setAttribute("x", (from - span[0]) * step);
     brush.setAttribute("width", (to - from) * step);
   });
   addEventListener("pointerup", (event) => {
-    if (begin === null) return;
+    if (begin === null || !event.isPrimary) return;
     const [from, to] = [Math.min(begin, bin(event)), Math.max(begin, bin(event)) + 1];
-    begin = null;
-    brush.remove();
+    end();
     if (to - from > 1) span = [from, to];
     draw();
+  });
+  // The browser takes the pointer, as for scrolling.
+  addEventListener("pointercancel", (event) => {
+    if (begin !== null && event.isPrimary) end();
   });
   whole.addEventListener("click", () => { span = [0, data.bins.length]; draw(); });
 

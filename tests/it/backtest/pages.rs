@@ -1,0 +1,191 @@
+//! Pages, as a browser and its user have them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{own_rule, records, stderr, stdout, tawny, write_trail};
+use crate::records::failed_sign_in;
+
+const HOSTILE: &str = "</td></script><script>document.title='owned'</script>\u{202e}\u{1b}[31m\"'&=1+1";
+
+/// The pages of a backtest and of a hunt over sign-ins with hostile names.
+fn pages(folder: &Path) -> [(PathBuf, String); 2] {
+    let mut records = records();
+    for minute in 0..3 {
+        let mut record = failed_sign_in(HOSTILE, &format!("2026-09-05T20:0{minute}:00Z"), &format!("<b>{minute}"));
+        record["userAgent"] = json!(HOSTILE);
+        record["awsRegion"] = json!("<img src=x onerror=alert(1)>");
+        record["sourceIPAddress"] = json!("198.51.100.7");
+        records.push(record);
+    }
+    let trail = write_trail(folder, &records);
+    let rule = own_rule(folder, "Tags:", "# </pre><script>document.title='owned'</script>\nTags:");
+    let (backtest, hunt) = (folder.join("backtest.html"), folder.join("hunt.html"));
+    for (command, page) in [("backtest", &backtest), ("hunt", &hunt)] {
+        let rules = ["--rules", rule.to_str().unwrap(), "--report", page.to_str().unwrap()];
+        let output = tawny(&[&[command, &trail], &rules[..]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+    [backtest, hunt].map(|page| {
+        let text = std::fs::read_to_string(&page).unwrap();
+        (page, text)
+    })
+}
+
+#[test]
+fn pages_hold_all_they_need_and_nothing_that_logs_could_say_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let [(_, backtest), (_, hunt)] = pages(folder.path());
+    for page in [&backtest, &hunt] {
+        assert_eq!(page.matches("<script").count(), 2, "its own script and its data");
+        assert!(page.contains("default-src &#39;none&#39;; style-src"));
+        let (elements, _) = page.split_once("<script type=\"application/json\"").unwrap();
+        let (style, rest) = elements.split_once("</style>").unwrap();
+        assert!(!style.contains("@import") && !style.contains("url("));
+        for tag in rest.split('<').skip(1) {
+            let tag = tag.split('>').next().unwrap();
+            assert!(!tag.contains("href=") && !tag.contains("src=") && !tag.contains("onerror="), "{tag}");
+        }
+        assert!(!page.contains("<img") && !page.contains('\u{1b}') && !page.contains('\u{202e}'));
+        assert!(page.contains("&lt;/td&gt;") || page.contains("&#60;/td&#62;"), "the name is there as text");
+    }
+    // Without a script: the numbers are in tables.
+    assert!(backtest.contains("sliding windows") && backtest.contains("data-cell=\"0\""));
+    assert!(backtest.contains("48 read = 48 used"));
+    assert!(hunt.contains("2026-09-05T20:01:00Z") && hunt.contains("198.51.100.7"), "events of the finding");
+    assert!(hunt.contains("<td>Failure</td>"), "their outcome");
+}
+
+#[test]
+fn pages_work_in_a_browser() {
+    let Some(browser) = browser() else {
+        #[allow(clippy::print_stderr, reason = "whoever runs the tests is to see it")]
+        {
+            eprintln!("SKIPPED: pages_work_in_a_browser: there is no chromium");
+        }
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (page, text) in pages(folder.path()) {
+        let dom = run_in(&browser, folder.path(), &page);
+        assert!(dom.contains("<html lang=\"en\" class=\"scripted\">"), "the script ran to its end");
+        assert!(dom.contains("<title>Backtest of") || dom.contains("<title>Hunt: 13 findings"), "no name ran");
+        assert!(dom.contains("class=\"bar\""), "the chart is drawn");
+        assert!(!dom.contains("<svg class=\"chart\"><title>"), "the script's own tips replace the browser's");
+        is_used(&browser, folder.path(), &text);
+        is_printed(&browser, folder.path(), &page);
+    }
+}
+
+/// Drags, points, clicks and types as a user does.
+fn is_used(browser: &Path, folder: &Path, text: &str) {
+    let (head, rest) = text.split_once("<meta http-equiv=\"Content-Security-Policy\"").unwrap();
+    let (_, rest) = rest.split_once('>').unwrap();
+    let driver = format!("<script>{}</script></body>", include_str!("user.js"));
+    let page = folder.join("used.html");
+    std::fs::write(&page, format!("{head}{rest}").replace("</body>", &driver)).unwrap();
+    let dom = run_in(browser, folder, &page);
+    let (_, outcome) = dom.split_once("<pre id=\"outcome\">").unwrap();
+    let outcome: Value = serde_json::from_str(outcome.split_once("</pre>").unwrap().0).unwrap();
+
+    let step = |name: &str| outcome[name].clone();
+    let whole = step("whole");
+    assert_eq!(whole["ticks"][0], "2026-09-01 06:00", "{outcome:#}");
+    assert_eq!((&whole["brushes"], &whole["closer"]), (&json!(0), &json!(false)));
+    assert_eq!(step("dragging")["brushes"], 1);
+    let dragged = step("dragged");
+    assert_eq!((&dragged["brushes"], &dragged["closer"]), (&json!(0), &json!(true)), "{outcome:#}");
+    assert!(dragged["ticks"][0].as_str() > whole["ticks"][0].as_str(), "{outcome:#}");
+    assert!(dragged["ticks"][2].as_str() < whole["ticks"][2].as_str(), "{outcome:#}");
+    assert!(dragged["bars"].as_u64() < whole["bars"].as_u64() && dragged["bars"] != 0, "{outcome:#}");
+    for name in ["reset", "cancelled", "clicked", "second finger"] {
+        assert_eq!(step(name), whole, "{name}: {outcome:#}");
+    }
+    assert!(outcome["tip"].as_str().unwrap().contains(" finding"), "{outcome:#}");
+    if text.contains("data-cell=\"0\"") {
+        let chosen = outcome["chosen"].as_str().unwrap();
+        assert!(chosen.starts_with("threshold 20 within 5m, sliding windows"), "{outcome:#}");
+        assert_eq!(step("cell")["bars"], 0, "twenty within five minutes there were never");
+    } else {
+        assert_eq!(outcome["filtered"], json!([1, "1 of 13"]));
+    }
+}
+
+/// The page as a PDF.
+fn is_printed(browser: &Path, folder: &Path, page: &Path) {
+    let file = folder.join("page.pdf");
+    let print = format!("--print-to-pdf={}", file.display());
+    let output = headless(browser, folder).arg(print).arg(format!("file://{}", page.display())).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let printed = std::fs::read(&file).unwrap();
+    assert!(printed.starts_with(b"%PDF-") && printed.len() > 20_000, "{} bytes", printed.len());
+}
+
+fn browser() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file())
+}
+
+/// The page's elements once its scripts have run.
+fn run_in(browser: &Path, folder: &Path, page: &Path) -> String {
+    let mut command = headless(browser, folder);
+    let output = command.arg("--dump-dom").arg(format!("file://{}", page.display())).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
+}
+
+fn headless(browser: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(browser);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu"]);
+    command.arg(format!("--user-data-dir={}", folder.join("profile").display()));
+    command
+}
+
+#[test]
+fn an_event_is_marked_as_the_trigger_only_where_no_other_is_of_its_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |user: &str, minute: u32, id: &str| failed_sign_in(user, &format!("2026-09-01T08:{minute:02}:00Z"), id);
+    let records = [
+        at("ada", 0, "a0"),
+        at("ada", 1, "a1"),
+        at("ada", 2, "a2"),
+        at("eve", 0, "e0"),
+        at("eve", 1, "e1"),
+        at("eve", 1, "e2"),
+    ];
+    let page = folder.path().join("hunt.html");
+    let trail = write_trail(folder.path(), &records);
+    assert_eq!(tawny(&["hunt", &trail, "--report", page.to_str().unwrap()]).status.code(), Some(0));
+    let text = std::fs::read_to_string(page).unwrap();
+    let mark = |id: &str| {
+        let row = text.split("<tr").find(|row| row.contains(&format!("<td class=\"id\">{id}</td>"))).unwrap();
+        row.split_once("<span class=\"mark\">").map(|(_, mark)| mark.split_once("</span>").unwrap().0.to_owned())
+    };
+    assert_eq!(["a0", "a2", "e0"].map(mark), [const { None }; 3]);
+    assert_eq!(mark("a1").as_deref(), Some("the trigger"));
+    for id in ["e1", "e2"] {
+        assert_eq!(mark(id).as_deref(), Some("at the time of the trigger"));
+    }
+}
+
+#[test]
+fn pages_of_no_events_have_no_time_axis() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut record = failed_sign_in("ada", "2026-09-01T08:00:00Z", "a");
+    record["additionalEventData"] = json!({"MFAUsed": "No"});
+    let trail = write_trail(folder.path(), &[record]);
+    for command in ["backtest", "hunt"] {
+        let page = folder.path().join(format!("{command}.html"));
+        let output = tawny(&[command, &trail, "--report", page.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(!text.contains("1970") && text.contains("<p>No events.</p>"), "{command}");
+        if let Some(browser) = browser() {
+            let dom = run_in(&browser, folder.path(), &page);
+            assert!(dom.contains("<html lang=\"en\" class=\"scripted\">") && !dom.contains("\"NaN\""), "{command}");
+        }
+    }
+}
