@@ -21,6 +21,7 @@ mod data;
 mod hunt;
 mod inspect;
 mod layouts;
+mod nightly;
 mod query;
 mod range;
 mod rules;
@@ -43,6 +44,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 a rule's test failed, or finding
 #[derive(Debug, Subcommand)]
 enum Command {
     Convert(convert::Convert),
+    Nightly(nightly::NightlyCommand),
     Hunt(hunt::Hunt),
     Backtest(backtest::Backtest),
     Rules(rules::Rules),
@@ -182,6 +184,7 @@ pub fn run() -> Status {
         Ok(runtime) => runtime.block_on(async {
             match cli.command {
                 Command::Convert(command) => command.run(&context).await,
+                Command::Nightly(command) => Box::pin(command.run(&context)).await,
                 Command::Hunt(command) => command.run(&context).await,
                 Command::Backtest(command) => Box::pin(command.run(&context)).await,
                 Command::Rules(command) => command.run(&context),

@@ -76,6 +76,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The state of the nightly runs is damaged or of a version this build does not know.
+    #[error("the state `{}` cannot be used: {reason}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Another process is writing the lake.
     #[error("another run is writing the lake `{}`", lake.display())]
     Busy {
@@ -114,6 +122,10 @@ impl Error {
             Error::Ledger { .. } => {
                 Some("convert the trail into a new, empty folder, or restore the ledger".to_owned())
             }
+            Error::State { .. } => Some(
+                "restore it, or name another `state` in the configuration: then all is hunted, and delivered, anew"
+                    .to_owned(),
+            ),
             Error::Query { source, .. } => match source.find_root() {
                 DataFusionError::ResourcesExhausted(_) => {
                     Some("give it more with `--memory`, or narrow the range with `--from` and `--to`".to_owned())
@@ -135,6 +147,7 @@ impl Error {
             Error::File { .. }
             | Error::Store { .. }
             | Error::Ledger { .. }
+            | Error::State { .. }
             | Error::Busy { .. }
             | Error::Query { .. }
             | Error::Internal(_) => Status::Incomplete,

@@ -25,6 +25,7 @@ use crate::trail::Sieve;
 
 pub mod events;
 mod matched;
+pub mod newest;
 mod raw;
 pub mod reading;
 pub mod sweep;

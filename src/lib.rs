@@ -26,6 +26,8 @@ pub mod hunt;
 pub mod query;
 pub mod inspect;
 pub mod backtest;
+pub mod sink;
+pub mod nightly;
 pub mod report;
 pub mod output;
 pub mod cli;

@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::engine::Scanned;
@@ -22,7 +24,33 @@ pub struct Output {
     pub quiet: bool,
 }
 
+/// How a log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line of text for each event.
+    #[default]
+    Text,
+    /// A JSON object for each event.
+    Json,
+}
+
 impl Output {
+    /// Logs to standard error from now on what is of `level` or graver.
+    pub fn log(&self, level: tracing::Level, format: LogFormat) {
+        let level = if self.quiet { level.min(tracing::Level::WARN) } else { level };
+        // Of other crates only what is grave: at lower levels they tell of requests.
+        let filter = tracing_subscriber::filter::Targets::new()
+            .with_target("tawny", level)
+            .with_default(level.min(tracing::Level::WARN));
+        let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+        let registry = tracing_subscriber::registry().with(filter);
+        // A second call, as tests make it, keeps the first log.
+        match format {
+            LogFormat::Text => registry.with(layer).try_init().ok(),
+            LogFormat::Json => registry.with(layer.json()).try_init().ok(),
+        };
+    }
+
     /// Writes a result: to `file`, all or nothing, or to standard output. A reader that has gone
     /// away, as `head` does, is no error.
     pub fn result(&self, text: &str, file: Option<&Path>) -> Result<(), Error> {

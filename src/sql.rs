@@ -77,6 +77,13 @@ struct Anchors {
     range_from: Option<Instant>,
 }
 
+#[derive(askama::Template)]
+#[template(path = "newest.sql", escape = "none")]
+struct Newest {
+    from: Option<Instant>,
+    to: Option<Instant>,
+}
+
 impl Query {
     fn of_rule(rule: &Rule, triggers: Range, read: Range) -> Query {
         let layout = Layout::of(rule);
@@ -247,6 +254,12 @@ fn anchors(rule: &Rule, query: Query, from: i64, read_from: Option<String>) -> R
 pub fn distinct_matches(rule: &Rule, layout: &Layout) -> Result<String, Error> {
     let query = Query::over(rule, layout, Range::default());
     DistinctMatches { query }.render().map_err(|error| unrendered(&rule.id, &error))
+}
+
+/// The query of the newest event in `read` of each account and region.
+pub fn newest(read: Range) -> Result<String, Error> {
+    let newest = Newest { from: read.from.and_then(Instant::bound), to: read.to.and_then(Instant::bound) };
+    newest.render().map_err(|error| unrendered("the newest events", &error))
 }
 
 /// The query that finds what each of `cells`, whose windows are all of `kind`, would find with a trigger in

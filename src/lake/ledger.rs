@@ -79,6 +79,18 @@ impl Ledger {
         Ok(self.commits().await?.into_iter().flat_map(|(_, commit)| commit.files).collect())
     }
 
+    /// The files that were added by commits after `number`.
+    pub async fn added_since(&self, number: u32) -> Result<Vec<FileEntry>, Error> {
+        let commits = self.commits().await?.into_iter().filter(|(commit, _)| *commit > number);
+        Ok(commits.flat_map(|(_, commit)| commit.files).collect())
+    }
+
+    /// From when on the lake holds all.
+    #[expect(clippy::unused_async, reason = "stub")]
+    pub async fn retained_from(&self) -> Result<Option<i64>, Error> {
+        Ok(None)
+    }
+
     /// The identities of all objects whose records the lake holds.
     pub async fn object_ids(&self) -> Result<HashSet<String>, Error> {
         let read = |(number, commit): (u32, Commit)| async move {

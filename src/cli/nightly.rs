@@ -1,0 +1,180 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::Context;
+use crate::convert::Limits;
+use crate::error::{Error, Status};
+use crate::lake::Lake;
+use crate::nightly::config::{Config, TEMPLATE, VARIABLES};
+use crate::nightly::{Nightly, Source};
+use crate::output::LogFormat;
+use crate::report::nightly as report;
+use crate::rule::catalog::{self, Wanted};
+use crate::sink::Sink;
+use crate::store::Location;
+use crate::tally::Tally;
+use crate::time::{self, DAY, Range};
+use crate::trail::Selection;
+
+/// Convert what is new, hunt what it touches, and deliver what has changed
+///
+/// Each finding is delivered once, and again only where later events change it. A run that is broken off is taken up
+/// by the next.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  tawny nightly init\n  tawny nightly --config tawny.toml --dry-run\n  tawny nightly --config tawny.toml --log json --format json -q"
+)]
+pub(super) struct NightlyCommand {
+    #[command(subcommand)]
+    init: Option<Init>,
+    /// The configuration; TAWNY_LAKE, TAWNY_SOURCES, TAWNY_STATE, TAWNY_GRACE, TAWNY_SINCE and TAWNY_RETAIN override it
+    #[arg(long, value_name = "FILE", default_value = "tawny.toml")]
+    config: PathBuf,
+    /// Tell what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// List all sources whole, however old: after a backfill of days past their grace
+    #[arg(long)]
+    full: bool,
+    /// What counts as now, in place of the clock: a date or an RFC 3339 time
+    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
+    now: Option<i64>,
+    /// How the report is written
+    #[arg(long, value_enum, default_value_t)]
+    format: ReportFormat,
+    /// How the log is written, to standard error
+    #[arg(long, value_enum, default_value_t)]
+    log: LogFormat,
+    /// The least that is logged
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: tracing::Level,
+}
+
+#[derive(Debug, Subcommand)]
+enum Init {
+    /// Write a configuration with comments, to begin with
+    Init {
+        /// The file; it must not exist
+        #[arg(value_name = "FILE", default_value = "tawny.toml")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum ReportFormat {
+    /// A table for people
+    #[default]
+    Table,
+    /// One JSON object
+    Json,
+}
+
+impl NightlyCommand {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        if let Some(Init::Init { file }) = &self.init {
+            if file.exists() {
+                let message = format!("`{}` is there already", file.display());
+                return Err(Error::Usage { message, hint: Some("name another file".to_owned()) });
+            }
+            context.output.result(TEMPLATE, Some(file))?;
+            context.output.talk(&format!("wrote `{}`; say in it where CloudTrail is delivered", file.display()));
+            return Ok(Status::Done);
+        }
+        context.output.log(self.log_level, self.log);
+        #[expect(clippy::disallowed_methods, reason = "settings that a configuration names, and secrets")]
+        let variable = |name: &str| std::env::var(name).ok();
+        for (name, what) in VARIABLES {
+            if variable(name).is_some() {
+                tracing::info!("{name} says {what}");
+            }
+        }
+        let config = Config::read(&self.config, &variable)?;
+        let rules = &config.rules;
+        let wanted = Wanted { paths: &rules.paths, ids: &rules.ids, disabled: rules.include_disabled };
+        let choice = catalog::choose(wanted)?;
+        choice.notices.iter().for_each(|notice| context.output.warn(notice));
+        let sinks = config.sinks.iter().map(|settings| Sink::open(settings, &context.stores, &variable));
+        let sinks = sinks.collect::<Result<Vec<_>, _>>()?;
+        let lake = Lake::open(&context.stores, &Location::of(&config.lake)).await?;
+        let sources: Vec<Source> = config.sources.iter().map(source).collect();
+        let paths: Vec<String> = sources.iter().map(|source| source.path.clone()).collect();
+        let (resources, _spill) = context.resources()?;
+        let nightly = Nightly {
+            stores: &context.stores,
+            scratch: &context.scratch,
+            resources: &resources,
+            limits: Limits {
+                threads: context.threads,
+                memory: context.memory / 4,
+                in_flight: context.in_flight(&paths),
+            },
+            lake: &lake,
+            state: &config.state,
+            sources: &sources,
+            rules: &choice.rules,
+            sinks: &sinks,
+            grace: config.grace.0.micros(),
+            since: config.since.map(|since| since.0.0),
+            now: self.now.unwrap_or_else(now),
+            full: self.full,
+        };
+        if self.dry_run {
+            let plan = nightly.plan().await?;
+            let text = match self.format {
+                ReportFormat::Table => report::plan(&plan),
+                ReportFormat::Json => serde_json::to_string_pretty(&plan)
+                    .map(|json| json + "\n")
+                    .map_err(|error| Error::Internal(error.to_string()))?,
+            };
+            context.output.result(&text, None)?;
+            return Ok(Status::Done);
+        }
+        let bar = context.output.progress(0, "converting");
+        let mut progress = |tally: &Tally| bar.set_position(tally.stored_bytes);
+        let done = nightly.run(&mut progress, &|bytes| context.output.bytes(bytes, None)).await?;
+        bar.finish_and_clear();
+        context.output.faults(&done.read.faults, done.read.objects.rejected + done.read.records.rejected);
+        self.tell(context, &config, &done).await?;
+        if !done.read.balances() {
+            return Err(Error::Internal("the reconciliation does not balance".to_owned()));
+        }
+        Ok(if done.is_incomplete() { Status::Incomplete } else { Status::Done })
+    }
+
+    /// Writes the report: to standard output, or to standard error where a sink writes findings there.
+    async fn tell(&self, context: &Context, config: &Config, done: &crate::nightly::Report) -> Result<(), Error> {
+        let text = match self.format {
+            ReportFormat::Table => report::table(done),
+            ReportFormat::Json => report::json(done)?,
+        };
+        if config.sinks.iter().any(|sink| matches!(sink, crate::sink::Settings::Stdout { .. })) {
+            context.output.talk(text.trim_end());
+        } else {
+            context.output.result(&text, None)?;
+        }
+        if let Some(file) = &config.report.json {
+            context.write(report::json(done)?.into_bytes(), Some(file)).await?;
+        }
+        if let Some(file) = &config.report.prometheus {
+            context.write(report::prometheus(done).into_bytes(), Some(file)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn source(source: &crate::nightly::config::Source) -> Source {
+    let selection = Selection {
+        accounts: source.accounts.clone(),
+        regions: source.regions.clone(),
+        events: Range::default(),
+        delivered_within: DAY,
+    };
+    Source { path: source.path.clone(), selection }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a run begins now")]
+fn now() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}

@@ -1,0 +1,40 @@
+//! How far data reach, by account and region.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array as _, AsArray as _};
+use arrow::compute;
+use arrow::datatypes::{DataType, TimestampMicrosecondType};
+
+use super::{Data, table};
+use crate::engine::Resources;
+use crate::error::Error;
+use crate::event::EVENT_TIME;
+use crate::sql;
+use crate::time::Range;
+
+/// The time of the newest event in `read` of each account and region, written `account/region`; empty where a
+/// record has none.
+pub async fn newest(resources: &Resources, data: &Data, read: Range) -> Result<BTreeMap<String, i64>, Error> {
+    let failed = |error| Error::query("the newest events", error);
+    let table = table(resources, data, read).await?;
+    let rows = resources.run("cloudtrail", table, &sql::newest(read)?).await.map_err(failed)?;
+    let mut newest = BTreeMap::new();
+    for batch in &rows {
+        let internal = || Error::Internal("the newest events without their columns".to_owned());
+        let texts = |name: &str| {
+            let column = batch.column_by_name(name).ok_or_else(internal)?;
+            compute::cast(column, &DataType::Utf8).map_err(|error| Error::Internal(error.to_string()))
+        };
+        let (accounts, regions) = (texts("account")?, texts("region")?);
+        let (accounts, regions) = (accounts.as_string::<i32>(), regions.as_string::<i32>());
+        let times = batch.column_by_name(EVENT_TIME).ok_or_else(internal)?;
+        let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(internal)?;
+        for row in 0..batch.num_rows() {
+            if times.is_valid(row) {
+                newest.insert(format!("{}/{}", accounts.value(row), regions.value(row)), times.value(row));
+            }
+        }
+    }
+    Ok(newest)
+}

@@ -1,0 +1,439 @@
+//! The nightly run: what is new is converted, what it touches is hunted, what has changed is delivered.
+//!
+//! A run reads the state that the last one left, and leaves one itself once all that it found is written down; from
+//! then on its findings count, and each sink is owed them until it has taken them. Killed before, it has changed
+//! nothing but the lake, whose new files the next run hunts; killed after, the next run delivers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::convert::{self, Limits};
+use crate::engine::Resources;
+use crate::error::{Error, Fault};
+use crate::hunt::{self, Data};
+use crate::lake::Lake;
+use crate::rule::{Rule, WindowKind};
+use crate::sink::{Delivery, Line, Sink};
+use crate::sql;
+use crate::store::{Scratch, Stores};
+use crate::tally::Tally;
+use crate::time::{self, Range};
+use crate::trail::{Selection, Trail};
+
+pub mod changes;
+pub mod config;
+pub mod state;
+mod touched;
+
+use changes::{Counts, Hunted, Ledger};
+use state::{Owed, PendingObject, State, Store};
+
+/// What a run works with.
+pub struct Nightly<'n> {
+    /// The disk and the buckets.
+    pub stores: &'n Stores,
+    /// Where unfinished work lies.
+    pub scratch: &'n Scratch,
+    /// The engine's.
+    pub resources: &'n Resources,
+    /// The conversion's.
+    pub limits: Limits,
+    /// The lake.
+    pub lake: &'n Lake,
+    /// The name of the state, beside the lake.
+    pub state: &'n str,
+    /// Where objects come from.
+    pub sources: &'n [Source],
+    /// The rules.
+    pub rules: &'n [Rule],
+    /// Where findings go.
+    pub sinks: &'n [Sink],
+    /// How long after its delivery an object may still appear, in microseconds: days so far back are listed again.
+    pub grace: i64,
+    /// Findings triggered before this time are of no interest.
+    pub since: Option<i64>,
+    /// The time that counts as now.
+    pub now: i64,
+    /// Whether all is listed, however old.
+    pub full: bool,
+}
+
+/// A source of objects, and which of them are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// A folder, a pattern or an object, on disk or in S3.
+    pub path: String,
+    /// Which objects; its range is set by the run.
+    pub selection: Selection,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// Its number.
+    pub run: u32,
+    /// The time that was now for it.
+    pub now: String,
+    /// What was read, and what became of it.
+    pub read: Tally,
+    /// Files that were added to the lake.
+    pub files: usize,
+    /// Objects that could not be read, and are tried again.
+    pub pending: Vec<PendingObject>,
+    /// What was hunted for.
+    pub hunts: Vec<HuntReport>,
+    /// The findings of all rules.
+    pub findings: Counts,
+    /// Matches in the findings that are new or grown.
+    pub matches: u64,
+    /// What became of what sinks are owed.
+    pub deliveries: Vec<Delivered>,
+    /// The latest event.
+    pub newest_event: Option<String>,
+    /// For each account and region, written `account/region`, its newest event.
+    pub newest: BTreeMap<String, String>,
+    /// Days between the first and the last of which the lake holds nothing.
+    pub empty_days: Vec<String>,
+}
+
+/// One reading of the lake.
+#[derive(Debug, Clone, Serialize)]
+pub struct HuntReport {
+    /// The rules.
+    pub rules: Vec<String>,
+    /// Triggers from this time on.
+    pub from: Option<String>,
+    /// Triggers before this time.
+    pub to: Option<String>,
+    /// Why: new events, or a new version of the rules.
+    pub cause: &'static str,
+}
+
+/// A delivery.
+#[derive(Debug, Clone, Serialize)]
+pub struct Delivered {
+    /// The sink.
+    pub sink: String,
+    /// The run whose lines they are.
+    pub run: u32,
+    /// How many.
+    pub lines: usize,
+    /// Why the sink has not taken them. It is owed them by the next run.
+    pub error: Option<String>,
+}
+
+impl Report {
+    /// Whether something is left to be done by the next run.
+    pub fn is_incomplete(&self) -> bool {
+        self.read.is_incomplete()
+            || !self.pending.is_empty()
+            || self.deliveries.iter().any(|delivered| delivered.error.is_some())
+    }
+}
+
+/// What a run would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// Its number.
+    pub run: u32,
+    /// Objects that the lake does not hold.
+    pub objects: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Commits of the lake that were not hunted yet.
+    pub commits: u32,
+    /// Rules that are new, or that have changed.
+    pub changed_rules: Vec<String>,
+    /// What sinks are owed.
+    pub owed: Vec<Owed>,
+    /// Objects that could not be read by the last run.
+    pub pending: Vec<PendingObject>,
+}
+
+/// One reading of the lake: which rules, and for which triggers.
+struct Reading {
+    rules: Vec<usize>,
+    range: Range,
+    cause: &'static str,
+}
+
+/// The version of a rule: a hash of what it asks for and of what its findings tell.
+fn version(rule: &Rule) -> Result<String, Error> {
+    let sql = sql::hunt(rule, Range::default(), Range::default())?;
+    let told = format!("{:?}", (&rule.title, rule.severity, rule.alert, rule.mitre(), &rule.window));
+    Ok(state::digest(format!("{sql}\n{told}").as_bytes()))
+}
+
+impl Nightly<'_> {
+    /// Does the run. `progress` is told what was read so far; `print` takes what a sink writes to standard output.
+    ///
+    /// # Errors
+    /// Where the lake or the state cannot be used, or another run has them. What one object or one sink refuses
+    /// is no error; it is in the report, and tried again by the next run.
+    pub async fn run(
+        &self,
+        progress: &mut (dyn FnMut(&Tally) + Send),
+        print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
+    ) -> Result<Report, Error> {
+        let store = Store::open(self.lake, self.state, self.scratch).await?;
+        let last = store.last().await?;
+        let mut next = State { run: last.run + 1, listed: Some(time::rfc3339(self.now)), ..last.clone() };
+        let mut report = Report { run: next.run, now: time::rfc3339(self.now), ..Report::default() };
+
+        self.convert(&last, &mut next, &mut report, progress).await?;
+        let lines = self.hunt(&store, &last, &mut next, &mut report).await?;
+        if !lines.is_empty() {
+            let file = store.keep_lines(next.run, &lines).await?;
+            let owed = |sink: &Sink| Owed {
+                sink: sink.name().to_owned(),
+                run: next.run,
+                file: file.clone(),
+                lines: lines.len(),
+            };
+            next.deliveries.extend(self.sinks.iter().map(owed));
+        }
+        store.commit(&next).await?;
+        tracing::info!(run = next.run, lines = lines.len(), "what was found is written down");
+        self.deliver(&store, &next.deliveries, &mut report, print).await?;
+        Ok(report)
+    }
+
+    /// What a run would do; nothing is written but the state's own folder.
+    pub async fn plan(&self) -> Result<Plan, Error> {
+        let store = Store::open(self.lake, self.state, self.scratch).await?;
+        let last = store.last().await?;
+        let trail = self.find(&last).await?.0;
+        let (held, commits) = match self.lake.exists().await? {
+            true => (self.lake.ledger().object_ids().await?, self.lake.ledger().last().await?),
+            false => Default::default(),
+        };
+        let new: Vec<_> = trail.objects.iter().filter(|object| !held.contains(&object.identity())).collect();
+        let mut changed_rules = Vec::new();
+        for rule in self.rules {
+            if last.rules.get(&rule.id) != Some(&version(rule)?) {
+                changed_rules.push(rule.id.clone());
+            }
+        }
+        Ok(Plan {
+            run: last.run + 1,
+            objects: new.len(),
+            bytes: new.iter().map(|object| object.size).sum(),
+            commits: commits.saturating_sub(last.hunted_commits),
+            changed_rules,
+            owed: last.deliveries,
+            pending: last.pending,
+        })
+    }
+
+    /// The objects that may be new, and those of the pending ones that cannot even be found.
+    async fn find(&self, last: &State) -> Result<(Trail, Vec<PendingObject>), Error> {
+        let listed = last.listed.as_deref().and_then(|listed| time::parse_instant(listed).ok());
+        let from = listed.filter(|_| !self.full).map(|listed| listed.min(self.now) - self.grace);
+        let mut trail = Trail { stores: self.stores.clone(), ..Trail::default() };
+        for source in self.sources {
+            let selection = source.selection.during(Range { from, to: None });
+            let found = Trail::find(self.stores, std::slice::from_ref(&source.path), &selection).await?;
+            trail.objects.extend(found.objects);
+            trail.left_out.add(found.left_out);
+        }
+        let mut unfound = Vec::new();
+        for pending in &last.pending {
+            let path = std::slice::from_ref(&pending.object);
+            match Trail::find(self.stores, path, &Selection::default()).await {
+                Ok(found) => trail.objects.extend(found.objects),
+                Err(error) => unfound.push(PendingObject { reason: error.to_string(), ..pending.clone() }),
+            }
+        }
+        // An object may be named by several sources, and be pending too.
+        let mut seen = BTreeSet::new();
+        trail.objects.retain(|object| seen.insert(object.real.clone()));
+        Ok((trail, unfound))
+    }
+
+    async fn convert(
+        &self,
+        last: &State,
+        next: &mut State,
+        report: &mut Report,
+        progress: &mut (dyn FnMut(&Tally) + Send),
+    ) -> Result<(), Error> {
+        let (trail, unfound) = self.find(last).await?;
+        let unfound = unfound.into_iter().map(|pending| (pending.object, pending.reason));
+        let converted = convert::convert(trail, self.lake, self.limits, self.scratch, progress).await?;
+        let whole = |fault: &&Fault| fault.position.is_none();
+        let unread = converted.tally.faults.iter().filter(whole).map(|fault| (fault.object.clone(), fault.reason.clone()));
+        let since = |object: &str| last.pending.iter().find(|pending| pending.object == object).map(|known| known.since_run);
+        let pending = unfound.chain(unread).map(|(object, reason)| PendingObject {
+            since_run: since(&object).unwrap_or(next.run),
+            object,
+            reason,
+        });
+        next.pending = pending.collect();
+        next.pending.sort_by(|a, b| a.object.cmp(&b.object));
+        report.pending.clone_from(&next.pending);
+        tracing::info!(objects = converted.tally.objects.used, files = converted.files.len(), "converted");
+        report.files = converted.files.len();
+        report.read = converted.tally;
+        Ok(())
+    }
+
+    /// Hunts what the new files of the lake touch, and the whole for rules that are new or have changed.
+    async fn hunt(
+        &self,
+        store: &Store,
+        last: &State,
+        next: &mut State,
+        report: &mut Report,
+    ) -> Result<Vec<Line>, Error> {
+        let ledger = self.lake.ledger();
+        next.hunted_commits = ledger.last().await?;
+        let added = ledger.added_since(last.hunted_commits).await?;
+        let spans = touched::spans(&added);
+        for rule in self.rules {
+            next.rules.insert(rule.id.clone(), version(rule)?);
+        }
+        let is_changed = |rule: &Rule| last.rules.get(&rule.id) != next.rules.get(&rule.id);
+        let (mut known, readings) = self.readings(store, last, &spans, &is_changed).await?;
+
+        let data = Data::Lake(self.lake.clone());
+        let mut found = Vec::new();
+        for reading in readings {
+            let rules: Vec<Rule> = reading.rules.iter().map(|number| self.rules[*number].clone()).collect();
+            let bound = |instant: Option<i64>| instant.map(time::rfc3339);
+            report.hunts.push(HuntReport {
+                rules: rules.iter().map(|rule| rule.id.clone()).collect(),
+                from: bound(reading.range.from),
+                to: bound(reading.range.to),
+                cause: reading.cause,
+            });
+            let of_each = hunt::evaluate_each(self.resources, &data, &rules, reading.range).await?;
+            for (rule, findings) in rules.iter().zip(of_each) {
+                let version = next.rules.get(&rule.id).map(String::as_str).unwrap_or_default();
+                let hunted = Hunted { rule, version, range: reading.range, run: next.run };
+                let lines = known.take(hunted, &findings, &mut report.findings)?;
+                found.extend(lines);
+            }
+        }
+        report.matches = found.iter().filter_map(|line| line.get("count")?.as_u64()).sum();
+        let key = |line: &Line| {
+            ["first_event", "rule_id", "finding_id"].map(|name| line.get(name).and_then(|v| v.as_str()).map(str::to_owned))
+        };
+        found.sort_by_cached_key(key);
+        for (date, of_day) in known.changed_days() {
+            if of_day.is_empty() {
+                next.known.remove(&date);
+            } else {
+                next.known.insert(date.clone(), store.keep_known(&date, &of_day).await?);
+            }
+        }
+        self.tell_data(&spans, next, report).await?;
+        Ok(found)
+    }
+
+    /// What is to be read for new events in `spans` and for rules that have changed, and the findings that
+    /// are known there.
+    async fn readings(
+        &self,
+        store: &Store,
+        last: &State,
+        spans: &[(i64, i64)],
+        is_changed: &dyn Fn(&Rule) -> bool,
+    ) -> Result<(Ledger, Vec<Reading>), Error> {
+        let numbers = |wanted: &dyn Fn(&Rule) -> bool| -> Vec<usize> {
+            self.rules.iter().enumerate().filter(|(_, rule)| wanted(rule)).map(|(number, _)| number).collect()
+        };
+        let changed = numbers(is_changed);
+        let dedup = numbers(&|rule| !is_changed(rule) && rule.window.kind == WindowKind::Dedup);
+        let others = numbers(&|rule| !is_changed(rule) && rule.window.kind != WindowKind::Dedup);
+        let retained_from = self.lake.ledger().retained_from().await?;
+        let mut wanted: Vec<Range> = Vec::new();
+        loop {
+            let ranges = if changed.is_empty() { wanted.as_slice() } else { &[Range::default()] };
+            let known = Ledger::new(store.known(last, ranges).await?, retained_from);
+            let mut readings = Vec::new();
+            if !changed.is_empty() {
+                readings.push(Reading { rules: changed.clone(), range: Range::default(), cause: "rules changed" });
+            }
+            for rules in [&dedup, &others] {
+                let own: Vec<Rule> = rules.iter().map(|number| self.rules[*number].clone()).collect();
+                let ranges = touched::with_bursts(&own, spans, &known);
+                let reading = |range| Reading { rules: rules.clone(), range, cause: "new events" };
+                readings.extend(ranges.into_iter().map(reading));
+            }
+            // Bursts may reach to days whose findings are not read yet.
+            let needed: Vec<Range> = readings.iter().map(|reading| reading.range).collect();
+            if needed == wanted || !changed.is_empty() {
+                for reading in &mut readings {
+                    let floor = self.since.max(retained_from);
+                    reading.range.from = reading.range.from.max(floor);
+                }
+                readings.retain(|Reading { range, .. }| range.from.zip(range.to).is_none_or(|(from, to)| from < to));
+                return Ok((known, readings));
+            }
+            wanted = needed;
+        }
+    }
+
+    /// Tells the newest events, and the days without any.
+    async fn tell_data(&self, spans: &[(i64, i64)], next: &mut State, report: &mut Report) -> Result<(), Error> {
+        let data = Data::Lake(self.lake.clone());
+        for (first, last) in spans {
+            let read = Range { from: Some(*first), to: Some(last + 1) };
+            for (name, newest) in hunt::newest::newest(self.resources, &data, read).await? {
+                let newest = time::rfc3339(newest);
+                let known = next.newest.entry(name).or_default();
+                if *known < newest {
+                    *known = newest;
+                }
+            }
+            next.newest_event = next.newest_event.take().max(Some(time::rfc3339(*last)));
+        }
+        report.newest_event.clone_from(&next.newest_event);
+        report.newest.clone_from(&next.newest);
+        let files = self.lake.ledger().files().await?;
+        let days: BTreeSet<i64> =
+            files.iter().filter_map(|file| file.first_event).map(|first| first.div_euclid(time::DAY)).collect();
+        if let (Some(first), Some(last)) = (days.first(), days.last()) {
+            let empty = (*first..*last).filter(|day| !days.contains(day)).map(|day| time::utc_date(day * time::DAY));
+            report.empty_days = empty.collect();
+        }
+        Ok(())
+    }
+
+    /// Gives each sink what it is owed, oldest first. A sink that fails is left for the next run; the others go on.
+    async fn deliver(
+        &self,
+        store: &Store,
+        owed: &[Owed],
+        report: &mut Report,
+        print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
+    ) -> Result<(), Error> {
+        let mut failed = BTreeSet::new();
+        for owed in owed {
+            let delivered = |error| Delivered { sink: owed.sink.clone(), run: owed.run, lines: owed.lines, error };
+            let Some(sink) = self.sinks.iter().find(|sink| sink.name() == owed.sink) else {
+                let error = "the configuration names no such sink any more".to_owned();
+                report.deliveries.push(delivered(Some(error)));
+                continue;
+            };
+            if failed.contains(&owed.sink) {
+                report.deliveries.push(delivered(Some("after lines that it has not taken".to_owned())));
+                continue;
+            }
+            let lines = store.lines(owed).await?;
+            match sink.deliver(&Delivery { run: owed.run, lines: &lines }, print).await {
+                Ok(_) => {
+                    store.delivered(owed).await?;
+                    report.deliveries.push(delivered(None));
+                }
+                Err(error) => {
+                    tracing::warn!(sink = owed.sink, %error, "not delivered; the next run tries again");
+                    failed.insert(owed.sink.clone());
+                    report.deliveries.push(delivered(Some(error.to_string())));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,259 @@
+//! The configuration of nightly runs: a TOML file, of which the environment may override single settings.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::sink;
+use crate::store;
+use crate::time::{self, DAY, Period};
+
+/// A configuration with comments, to begin with.
+pub const TEMPLATE: &str = include_str!("tawny.toml");
+
+/// Settings that the environment overrides, by variable.
+pub const VARIABLES: [(&str, &str); 6] = [
+    ("TAWNY_LAKE", "the lake"),
+    ("TAWNY_SOURCES", "the sources, with commas between them"),
+    ("TAWNY_STATE", "the name of the state"),
+    ("TAWNY_GRACE", "how far back days are listed again"),
+    ("TAWNY_SINCE", "from when on findings are of interest"),
+    ("TAWNY_RETAIN", "how long days are kept"),
+];
+
+/// A configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The lake's folder, on disk or in S3.
+    pub lake: String,
+    /// Where objects come from.
+    #[serde(rename = "source", default)]
+    pub sources: Vec<Source>,
+    /// Which rules are hunted.
+    #[serde(default)]
+    pub rules: Rules,
+    /// Where findings go.
+    #[serde(rename = "sink", default)]
+    pub sinks: Vec<sink::Settings>,
+    /// The name of the state, which lies beside the lake.
+    #[serde(default = "default_state")]
+    pub state: String,
+    /// How far back days are listed again.
+    #[serde(default = "default_grace")]
+    pub grace: Text<Period>,
+    /// Findings triggered before are of no interest.
+    pub since: Option<Text<Instant>>,
+    /// Whether the small files of days past their grace are merged.
+    #[serde(default = "default_compact")]
+    pub compact: bool,
+    /// Days older than this are dropped from the lake; all are kept where it is not given.
+    pub retain: Option<Text<Age>>,
+    /// Where the report of a run is written too.
+    #[serde(default)]
+    pub report: ReportFiles,
+}
+
+/// A source of objects.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// A folder, a pattern or an object, on disk or in S3.
+    pub path: String,
+    /// Only objects of these accounts, by their keys.
+    #[serde(default)]
+    pub accounts: Vec<String>,
+    /// Only objects of these regions, by their keys.
+    #[serde(default)]
+    pub regions: Vec<String>,
+}
+
+/// Which rules.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// Files and folders; the rules that come with tawny where there are none.
+    #[serde(default)]
+    pub paths: Vec<PathBuf>,
+    /// Only those with these ids.
+    #[serde(default)]
+    pub ids: Vec<String>,
+    /// Of folders also those that are disabled.
+    #[serde(default)]
+    pub include_disabled: bool,
+}
+
+/// Where the report of a run is written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportFiles {
+    /// As JSON.
+    pub json: Option<String>,
+    /// For Prometheus, as its node exporter reads text files.
+    pub prometheus: Option<String>,
+}
+
+/// A value that is written as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String", bound = "T: Copy + Read")]
+pub struct Text<T: Copy + Read>(pub T);
+
+/// A point in time, in microseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant(pub i64);
+
+/// How many days back, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age(pub i64);
+
+/// What can be read of a text.
+pub trait Read: Sized {
+    /// Reads it.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+impl Read for Period {
+    fn read(text: &str) -> Result<Period, String> {
+        text.parse()
+    }
+}
+
+impl Read for Instant {
+    fn read(text: &str) -> Result<Instant, String> {
+        time::parse_instant(text).map(Instant)
+    }
+}
+
+impl Read for Age {
+    fn read(text: &str) -> Result<Age, String> {
+        let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).filter(|days| *days > 0);
+        let age = days.and_then(|days| days.checked_mul(DAY)).map(Age);
+        age.ok_or_else(|| "expected a number of days, such as `400d`".to_owned())
+    }
+}
+
+impl<T: Copy + Read> TryFrom<String> for Text<T> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Text<T>, String> {
+        T::read(&text).map(Text)
+    }
+}
+
+fn default_state() -> String {
+    "default".to_owned()
+}
+
+fn default_grace() -> Text<Period> {
+    Text(Period::from_minutes(3 * 24 * 60).unwrap_or(Period::HOUR))
+}
+
+fn default_compact() -> bool {
+    true
+}
+
+impl Config {
+    /// Reads the file at `path`; `variable` tells what the environment has for the name of a variable.
+    ///
+    /// # Errors
+    /// Where it is no such configuration: the message has line, column and the line itself.
+    pub fn read(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
+        let text = store::read_text(path)?;
+        let wrong = |reason: &str| Error::Usage {
+            message: format!("`{}` is no configuration: {reason}", path.display()),
+            hint: Some("`tawny nightly init` writes one with comments".to_owned()),
+        };
+        let mut config: Config = toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end()))?;
+        config.override_by(variable)?;
+        if config.sources.is_empty() {
+            return Err(wrong("it names no source"));
+        }
+        let plain = |name: &str| {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            !name.is_empty() && name.chars().all(is_plain)
+        };
+        let names: Vec<&str> = config.sinks.iter().map(sink::Settings::name).collect();
+        for (number, name) in names.iter().enumerate() {
+            if !plain(name) {
+                return Err(wrong(&format!("the sink's name `{name}` is not of letters, digits, `-` and `_`")));
+            }
+            if names[..number].contains(name) {
+                return Err(wrong(&format!("two sinks have the name `{name}`")));
+            }
+        }
+        if !plain(&config.state) {
+            return Err(wrong(&format!("the state's name `{}` is not of letters, digits, `-` and `_`", config.state)));
+        }
+        if config.grace.0.micros() < DAY {
+            return Err(wrong("the grace is less than a day"));
+        }
+        Ok(config)
+    }
+
+    fn override_by(&mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
+        fn text<T: Copy + Read>(name: &str, value: Option<String>) -> Result<Option<Text<T>>, Error> {
+            let read = |value: String| {
+                let reason = |reason: String| Error::usage(format!("{name} is `{value}`: {reason}"));
+                T::read(&value).map(Text).map_err(reason)
+            };
+            value.map(read).transpose()
+        }
+        self.lake = variable("TAWNY_LAKE").unwrap_or_else(|| self.lake.clone());
+        self.state = variable("TAWNY_STATE").unwrap_or_else(|| self.state.clone());
+        if let Some(sources) = variable("TAWNY_SOURCES") {
+            let source = |path: &str| Source { path: path.trim().to_owned(), accounts: Vec::new(), regions: Vec::new() };
+            self.sources = sources.split(',').map(source).collect();
+        }
+        self.grace = text("TAWNY_GRACE", variable("TAWNY_GRACE"))?.unwrap_or(self.grace);
+        self.since = text("TAWNY_SINCE", variable("TAWNY_SINCE"))?.or(self.since);
+        self.retain = text("TAWNY_RETAIN", variable("TAWNY_RETAIN"))?.or(self.retain);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tawny.toml");
+        std::fs::write(&path, text).unwrap();
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Config::read(&path, &variable)
+    }
+
+    #[test]
+    fn the_template_is_a_configuration() {
+        let config = read(TEMPLATE, &[]).unwrap();
+        assert_eq!((config.grace.0.micros(), config.sinks.len()), (3 * DAY, 1));
+        assert!(config.retain.is_none());
+    }
+
+    #[test]
+    fn the_environment_overrides_and_must_be_right_too() {
+        let variables = [("TAWNY_LAKE", "s3://b/lake"), ("TAWNY_SOURCES", "a, b"), ("TAWNY_RETAIN", "400d")];
+        let config = read(TEMPLATE, &variables).unwrap();
+        assert_eq!(config.lake, "s3://b/lake");
+        assert_eq!(config.sources.iter().map(|source| source.path.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(config.retain.unwrap().0, Age(400 * DAY));
+        let error = read(TEMPLATE, &[("TAWNY_GRACE", "soon")]).unwrap_err();
+        assert!(error.to_string().starts_with("TAWNY_GRACE is `soon`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, expected) in [
+            ("lake = 'l'\nsauce = 1\n", "unknown field `sauce`"),
+            ("lake = 'l'\n", "names no source"),
+            ("lake = 'l'\ngrace = '1h'\n[[source]]\npath = 'p'\n", "less than a day"),
+            ("lake = 'l'\nstate = '../x'\n[[source]]\npath = 'p'\n", "the state's name"),
+            ("lake = 'l'\n[[source]]\npath = 'p'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n", "two sinks"),
+        ] {
+            let error = read(text, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

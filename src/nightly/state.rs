@@ -1,0 +1,267 @@
+//! What a run leaves to the next: a small file beside the lake, whose numbered versions are each created by one run only.
+//!
+//! ```text
+//! LAKE/_tawny/nightly/NAME/00000012.json              the state that run 12 left
+//! LAKE/_tawny/nightly/NAME/lines/00000012-<hash>.jsonl  what run 12 had to deliver
+//! LAKE/_tawny/nightly/NAME/known/2026-09-01-<hash>.jsonl  the findings known with a trigger on a day
+//! LAKE/_tawny/nightly/NAME/delivered/00000012.SINK    that a sink has taken the lines of run 12
+//! ```
+//!
+//! Files other than states count only where a state names them, so that a run that breaks off leaves nothing that is seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Error;
+use crate::lake::Lake;
+use crate::sink::Line;
+use crate::store::{Folder, LAKE_FOLDER, Scratch, Writer, hex};
+use crate::time::{self, DAY, Range};
+
+/// The version of the state's own format.
+const STATE_VERSION: u32 = 1;
+
+/// Files that are read at a time.
+const AT_A_TIME: usize = 16;
+
+/// The state that a run left.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// See [`STATE_VERSION`].
+    pub state_version: u32,
+    /// The number of the run; 0 before the first.
+    pub run: u32,
+    /// The time that was now for the run; RFC 3339. Objects delivered before were listed.
+    pub listed: Option<String>,
+    /// Commits of the lake's ledger that were hunted: up to this number.
+    pub hunted_commits: u32,
+    /// The latest time of an event that was hunted: the watermark.
+    pub newest_event: Option<String>,
+    /// For each account and region, written `account/region`, its newest event.
+    pub newest: BTreeMap<String, String>,
+    /// For each rule the version it was hunted with.
+    pub rules: BTreeMap<String, String>,
+    /// The known findings, by the day of their trigger.
+    pub known: BTreeMap<String, Day>,
+    /// What was to be delivered when the run ended its hunt, oldest first.
+    pub deliveries: Vec<Owed>,
+    /// Objects that could not be read; they are tried again.
+    pub pending: Vec<PendingObject>,
+}
+
+/// Findings with a trigger on one day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Day {
+    /// The file that lists them.
+    pub file: String,
+    /// How many.
+    pub findings: usize,
+    /// Their first event.
+    pub first: String,
+    /// Their last event.
+    pub last: String,
+}
+
+/// Lines that a sink has yet to take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owed {
+    /// The sink's name.
+    pub sink: String,
+    /// The run whose lines they are.
+    pub run: u32,
+    /// The file that holds them.
+    pub file: String,
+    /// How many.
+    pub lines: usize,
+}
+
+/// An object that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingObject {
+    /// Its path.
+    pub object: String,
+    /// Why not.
+    pub reason: String,
+    /// The run that found it so first.
+    pub since_run: u32,
+}
+
+/// A finding that was delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// Its id.
+    pub finding_id: String,
+    /// The rule.
+    pub rule_id: String,
+    /// The last revision that was delivered.
+    pub revision: u32,
+    /// Whether it was superseded or withdrawn.
+    pub gone: bool,
+    /// A hash of all that it tells.
+    pub digest: String,
+    /// Its first event, in microseconds.
+    pub first: i64,
+    /// Its last event, in microseconds.
+    pub last: i64,
+    /// Its trigger, in microseconds.
+    pub trigger: i64,
+    /// The group.
+    pub group: Map<String, Value>,
+    /// What it is titled.
+    pub title: String,
+    /// How grave it is.
+    pub severity: String,
+}
+
+/// The folder of a state, taken for writing.
+#[derive(Debug)]
+pub struct Store {
+    folder: Folder,
+    name: String,
+    writer: Writer,
+}
+
+impl Store {
+    /// Takes the state `name` of `lake` for one run.
+    ///
+    /// # Errors
+    /// Besides what the store says, [`Error::Busy`] where another run on this machine has it.
+    pub async fn open(lake: &Lake, name: &str, scratch: &Scratch) -> Result<Store, Error> {
+        let own = format!("{LAKE_FOLDER}/nightly/{name}");
+        let folder = lake.folder().clone();
+        let Some(writer) = Writer::open(&folder, &own, scratch).await? else {
+            return Err(Error::Busy { lake: lake.path() });
+        };
+        Ok(Store { folder, name: own, writer })
+    }
+
+    /// The state that the last run left, without what sinks have taken since.
+    pub async fn last(&self) -> Result<State, Error> {
+        let Some(number) = self.numbers().await?.into_iter().max() else {
+            return Ok(State { state_version: STATE_VERSION, ..State::default() });
+        };
+        let name = self.path(&state_name(number));
+        let text = self.folder.read_text(&name).await?;
+        let damaged = |reason: String| Error::State { path: self.folder.path(&name), reason };
+        let version = serde_json::from_str::<Value>(&text).map_err(|error| damaged(error.to_string()))?;
+        if version.get("state_version").and_then(Value::as_u64) != Some(STATE_VERSION.into()) {
+            return Err(damaged(format!("it is of another version than {STATE_VERSION}, which this build reads")));
+        }
+        let mut state: State = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let taken: BTreeSet<String> = self.folder.names(&self.path("delivered")).await?.into_iter().collect();
+        state.deliveries.retain(|owed| !taken.contains(&delivered_name(owed)));
+        Ok(state)
+    }
+
+    /// The known findings of the days that hold any with an event or a trigger in one of `ranges`.
+    pub async fn known(&self, state: &State, ranges: &[Range]) -> Result<BTreeMap<String, Vec<Known>>, Error> {
+        let instant = |text: &str| time::parse_instant(text).unwrap_or_default();
+        let touched = |(date, day): &(&String, &Day)| {
+            let begin = instant(date);
+            let (first, last) = (instant(&day.first).min(begin), instant(&day.last).max(begin + DAY));
+            ranges.iter().any(|range| range.overlaps(first, last))
+        };
+        let read = |(date, day): (&String, &Day)| {
+            let (date, name) = (date.clone(), self.path(&day.file));
+            async move {
+                let text = self.folder.read_text(&name).await?;
+                let known = text.lines().map(serde_json::from_str).collect::<Result<Vec<Known>, _>>();
+                let damaged = |error: serde_json::Error| Error::State {
+                    path: self.folder.path(&name),
+                    reason: error.to_string(),
+                };
+                Ok::<_, Error>((date, known.map_err(damaged)?))
+            }
+        };
+        let reads: Vec<_> = state.known.iter().filter(touched).map(read).collect();
+        futures::stream::iter(reads).buffered(AT_A_TIME).try_collect().await
+    }
+
+    /// Writes the known findings of a day.
+    pub async fn keep_known(&self, date: &str, known: &[Known]) -> Result<Day, Error> {
+        let bytes = jsonl(known)?;
+        let file = format!("known/{date}-{}.jsonl", digest(&bytes));
+        self.writer.stage(&self.path(&file), bytes.into()).await?.publish()?;
+        let first = known.iter().map(|known| known.first).min().unwrap_or_default();
+        let last = known.iter().map(|known| known.last).max().unwrap_or_default();
+        Ok(Day { file, findings: known.len(), first: time::rfc3339(first), last: time::rfc3339(last) })
+    }
+
+    /// Writes the lines of a run; the name of their file.
+    pub async fn keep_lines(&self, run: u32, lines: &[Line]) -> Result<String, Error> {
+        let bytes = jsonl(lines)?;
+        let file = format!("lines/{run:08}-{}.jsonl", digest(&bytes));
+        self.writer.stage(&self.path(&file), bytes.into()).await?.publish()?;
+        Ok(file)
+    }
+
+    /// The lines that are owed.
+    pub async fn lines(&self, owed: &Owed) -> Result<Vec<Line>, Error> {
+        let name = self.path(&owed.file);
+        let text = self.folder.read_text(&name).await?;
+        let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>();
+        lines.map_err(|error| Error::State { path: self.folder.path(&name), reason: error.to_string() })
+    }
+
+    /// Makes `state` the last one. From here on what the run found counts.
+    ///
+    /// # Errors
+    /// Besides what the store says, [`Error::Busy`] where another run has left a state with this number.
+    pub async fn commit(&self, state: &State) -> Result<(), Error> {
+        let internal = |error: serde_json::Error| Error::Internal(format!("a nightly state: {error}"));
+        let mut text = serde_json::to_vec_pretty(state).map_err(internal)?;
+        text.push(b'\n');
+        if self.writer.create(&self.path(&state_name(state.run)), text.into()).await? {
+            return Ok(());
+        }
+        Err(Error::Busy { lake: self.folder.path("") })
+    }
+
+    /// Notes that a sink has taken what it was owed.
+    pub async fn delivered(&self, owed: &Owed) -> Result<(), Error> {
+        let name = self.path(&format!("delivered/{}", delivered_name(owed)));
+        self.writer.stage(&name, Bytes::new()).await?.publish()
+    }
+
+    async fn numbers(&self) -> Result<Vec<u32>, Error> {
+        let names = self.folder.names(&self.name).await?;
+        let number = |name: String| name.strip_suffix(".json").and_then(|stem| stem.parse::<u32>().ok());
+        Ok(names.into_iter().filter_map(number).collect())
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.name)
+    }
+}
+
+fn state_name(number: u32) -> String {
+    format!("{number:08}.json")
+}
+
+fn delivered_name(owed: &Owed) -> String {
+    format!("{:08}.{}", owed.run, owed.sink)
+}
+
+/// The first hexadecimal digits of the hash of `bytes`.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes)[..8])
+}
+
+fn jsonl<T: Serialize>(rows: &[T]) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut bytes, row).map_err(|error| Error::Internal(format!("a line: {error}")))?;
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
+}

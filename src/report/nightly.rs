@@ -1,0 +1,149 @@
+//! What a nightly run did, for people, machines and Prometheus.
+
+use std::fmt::Write as _;
+
+use super::{printable, rows};
+use crate::error::Error;
+use crate::nightly::{Plan, Report};
+use crate::tally::{Count, number_of};
+use crate::time::{self, SECOND};
+
+/// Accounts and regions that a table shows.
+const SHOWN: usize = 20;
+
+/// A report as JSON.
+pub fn json(report: &Report) -> Result<String, Error> {
+    let json = serde_json::to_string_pretty(report).map_err(|error| Error::Internal(format!("a report: {error}")))?;
+    Ok(json + "\n")
+}
+
+/// A report for people.
+pub fn table(report: &Report) -> String {
+    let findings = &report.findings;
+    let bound = |bound: &Option<String>, none: &str| bound.clone().unwrap_or_else(|| none.to_owned());
+    let mut lines = vec![
+        ("run".to_owned(), format!("{} at {}", report.run, report.now)),
+        ("objects".to_owned(), report.read.objects.sentence("converted")),
+        ("records".to_owned(), report.read.records.sentence("converted")),
+        ("files".to_owned(), format!("{} added to the lake", report.files)),
+    ];
+    for hunt in &report.hunts {
+        let of = if let [rule] = hunt.rules.as_slice() { rule.clone() } else { number_of(hunt.rules.len(), "rule") };
+        let range = format!("from {} to {}", bound(&hunt.from, "the first event"), bound(&hunt.to, "the last"));
+        lines.push(("hunted".to_owned(), format!("{of}, triggers {range}: {}", hunt.cause)));
+    }
+    let told = format!(
+        "{} new, {} grown, {} gone, {} known; {} in what is new or grown",
+        findings.new,
+        findings.grown,
+        findings.gone,
+        findings.known,
+        number_of(report.matches, "match")
+    );
+    lines.push(("findings".to_owned(), told));
+    for delivered in &report.deliveries {
+        let outcome = delivered.error.as_ref().map_or_else(|| "taken".to_owned(), |error| format!("not taken: {error}"));
+        let lines_of = format!("{} of run {}", number_of(delivered.lines, "line"), delivered.run);
+        lines.push((format!("sink {}", delivered.sink), format!("{lines_of} {outcome}")));
+    }
+    for pending in &report.pending {
+        lines.push(("pending".to_owned(), format!("{}: {}", pending.object, pending.reason)));
+    }
+    lines.push(("newest event".to_owned(), bound(&report.newest_event, "none")));
+    for (name, newest) in report.newest.iter().take(SHOWN) {
+        lines.push((format!("newest of {name}"), newest.clone()));
+    }
+    if report.newest.len() > SHOWN {
+        lines.push(("newest".to_owned(), format!("and of {} more; the JSON report has all", report.newest.len() - SHOWN)));
+    }
+    if !report.empty_days.is_empty() {
+        let shown: Vec<&str> = report.empty_days.iter().take(SHOWN).map(String::as_str).collect();
+        let more = report.empty_days.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        lines.push(("days without events".to_owned(), shown.join(", ") + &more));
+    }
+    rows(&["", ""], lines.into_iter().map(|(what, value)| vec![printable(&what), printable(&value)]))
+}
+
+/// What a run would do, for people.
+pub fn plan(plan: &Plan) -> String {
+    let mut lines = vec![
+        ("run".to_owned(), plan.run.to_string()),
+        ("objects to convert".to_owned(), format!("{}, {} bytes", plan.objects, plan.bytes)),
+        ("commits not hunted".to_owned(), plan.commits.to_string()),
+        ("rules new or changed".to_owned(), plan.changed_rules.join(", ")),
+    ];
+    let owed = |owed: &crate::nightly::state::Owed| {
+        (format!("owed to {}", owed.sink), format!("{} of run {}", number_of(owed.lines, "line"), owed.run))
+    };
+    lines.extend(plan.owed.iter().map(owed));
+    lines.extend(plan.pending.iter().map(|pending| ("pending".to_owned(), pending.object.clone())));
+    rows(&["", ""], lines.into_iter().map(|(what, value)| vec![printable(&what), printable(&value)]))
+}
+
+/// A report in the text format of Prometheus:
+/// <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
+pub fn prometheus(report: &Report) -> String {
+    let mut text = String::new();
+    let mut metric = |name: &str, help: &str, values: Vec<(String, String)>| {
+        // Writing to a string does not fail.
+        writeln!(text, "# HELP tawny_{name} {help}\n# TYPE tawny_{name} gauge").ok();
+        for (labels, value) in values {
+            writeln!(text, "tawny_{name}{labels} {value}").ok();
+        }
+    };
+    let one = |value: String| vec![(String::new(), value)];
+    let seconds = |text: &str| time::parse_instant(text).map(|instant| instant / SECOND).unwrap_or_default().to_string();
+    metric("run", "Number of the last nightly run.", one(report.run.to_string()));
+    metric("run_timestamp_seconds", "When the last nightly run was.", one(seconds(&report.now)));
+    metric("complete", "Whether the run left nothing to be done.", one(u8::from(!report.is_incomplete()).to_string()));
+    for (name, count) in [("objects", &report.read.objects), ("records", &report.read.records)] {
+        metric(name, &format!("What became of the {name} that were read."), outcomes(count));
+    }
+    metric("pending_objects", "Objects that could not be read yet.", one(report.pending.len().to_string()));
+    let findings = &report.findings;
+    let states =
+        [("new", findings.new), ("grown", findings.grown), ("gone", findings.gone), ("known", findings.known)];
+    let states = states.map(|(state, count)| (labels(&[("state", state)]), count.to_string()));
+    metric("findings", "Findings that the run saw.", states.to_vec());
+    let failed = report.deliveries.iter().filter(|delivered| delivered.error.is_some());
+    metric("failed_deliveries", "Deliveries that sinks have not taken.", one(failed.count().to_string()));
+    let newest = report.newest.iter().map(|(name, newest)| {
+        let (account, region) = name.split_once('/').unwrap_or((name, ""));
+        (labels(&[("account", account), ("region", region)]), seconds(newest))
+    });
+    metric("newest_event_timestamp_seconds", "The newest event of an account and region.", newest.collect());
+    text
+}
+
+fn outcomes(count: &Count) -> Vec<(String, String)> {
+    let outcomes = [
+        ("converted", count.used),
+        ("already_converted", count.already_converted),
+        ("duplicate", count.duplicates),
+        ("skipped", count.skipped.values().sum()),
+        ("rejected", count.rejected),
+    ];
+    outcomes.map(|(outcome, count)| (labels(&[("outcome", outcome)]), count.to_string())).to_vec()
+}
+
+/// Labels, their values escaped as the format asks for.
+fn labels(pairs: &[(&str, &str)]) -> String {
+    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_from_logs_stay_within_their_labels() {
+        let mut report = Report { now: "2026-09-01T00:00:00Z".to_owned(), ..Report::default() };
+        report.newest.insert("1\"} 1\n#\\/eu".to_owned(), "1970-01-01T00:01:00Z".to_owned());
+        let text = prometheus(&report);
+        let expected = "tawny_newest_event_timestamp_seconds{account=\"1\\\"} 1\\n#\\\\\",region=\"eu\"} 60\n";
+        assert!(text.ends_with(expected), "{text}");
+    }
+}
