@@ -90,6 +90,14 @@ pub enum Error {
         /// The lake's folder.
         lake: PathBuf,
     },
+    /// A sink did not take what was to be delivered to it.
+    #[error("cannot deliver to the sink `{sink}`: {reason}")]
+    Sink {
+        /// The sink's name.
+        sink: String,
+        /// Which host refused, and how. Never the rest of its URL, which may be a secret.
+        reason: String,
+    },
     /// The engine refused or failed to run a query.
     #[error("the query of {subject} failed")]
     Query {
@@ -136,7 +144,7 @@ impl Error {
                 Some("wait for it to end, and run again; nothing is lost, and a killed run holds nothing up".to_owned())
             }
             Error::Internal(_) => Some("please report this, with the command that led to it".to_owned()),
-            Error::Rule(_) | Error::File { .. } => None,
+            Error::Rule(_) | Error::File { .. } | Error::Sink { .. } => None,
         }
     }
 
@@ -149,6 +157,7 @@ impl Error {
             | Error::Ledger { .. }
             | Error::State { .. }
             | Error::Busy { .. }
+            | Error::Sink { .. }
             | Error::Query { .. }
             | Error::Internal(_) => Status::Incomplete,
         }

@@ -219,7 +219,7 @@ fn within(times: &dyn Array, flags: &BooleanArray, read: Range) -> Result<Boolea
     if !times.iter().any(outside) {
         return Ok(flags.clone());
     }
-    compute::and(flags, &BooleanArray::from_iter(times.iter().map(|time| Some(!outside(time)))))
+    compute::and(flags, &times.iter().map(|time| Some(!outside(time))).collect::<BooleanArray>())
 }
 
 /// Whether the record of a rule's test matches the rule: whether a hunt with threshold 1 finds it.

@@ -4,7 +4,7 @@
 //! columns ([`event`], [`trail`]) and kept as a lake ([`lake`], [`convert`]); a rule ([`rule`])
 //! becomes SQL ([`mod@sql`]), which the engine ([`engine`]) runs over lake or trail; its rows are
 //! findings ([`finding`], [`hunt`]), which are reported ([`report`], [`output`]) by the commands
-//! ([`cli`]). Parquet of other tools ([`layout`]) goes the same way, and so does a user's own SQL ([`query`],
+//! ([`cli`]), or delivered to where a user wants them ([`sink`]). Parquet of other tools ([`layout`]) goes the same way, and so does a user's own SQL ([`query`],
 //! [`inspect`]), and what a rule would find with other windows ([`backtest`]). A module uses only those above it.
 
 pub mod error;

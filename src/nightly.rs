@@ -204,9 +204,10 @@ impl Nightly<'_> {
         let store = Store::open(self.lake, self.state, self.scratch).await?;
         let last = store.last().await?;
         let trail = self.find(&last).await?.0;
-        let (held, commits) = match self.lake.exists().await? {
-            true => (self.lake.ledger().object_ids().await?, self.lake.ledger().last().await?),
-            false => Default::default(),
+        let (held, commits) = if self.lake.exists().await? {
+            (self.lake.ledger().object_ids().await?, self.lake.ledger().last().await?)
+        } else {
+            Default::default()
         };
         let new: Vec<_> = trail.objects.iter().filter(|object| !held.contains(&object.identity())).collect();
         let mut changed_rules = Vec::new();
@@ -262,8 +263,10 @@ impl Nightly<'_> {
         let unfound = unfound.into_iter().map(|pending| (pending.object, pending.reason));
         let converted = convert::convert(trail, self.lake, self.limits, self.scratch, progress).await?;
         let whole = |fault: &&Fault| fault.position.is_none();
-        let unread = converted.tally.faults.iter().filter(whole).map(|fault| (fault.object.clone(), fault.reason.clone()));
-        let since = |object: &str| last.pending.iter().find(|pending| pending.object == object).map(|known| known.since_run);
+        let unread =
+            converted.tally.faults.iter().filter(whole).map(|fault| (fault.object.clone(), fault.reason.clone()));
+        let since =
+            |object: &str| last.pending.iter().find(|pending| pending.object == object).map(|known| known.since_run);
         let pending = unfound.chain(unread).map(|(object, reason)| PendingObject {
             since_run: since(&object).unwrap_or(next.run),
             object,
@@ -317,7 +320,8 @@ impl Nightly<'_> {
         }
         report.matches = found.iter().filter_map(|line| line.get("count")?.as_u64()).sum();
         let key = |line: &Line| {
-            ["first_event", "rule_id", "finding_id"].map(|name| line.get(name).and_then(|v| v.as_str()).map(str::to_owned))
+            ["first_event", "rule_id", "finding_id"]
+                .map(|name| line.get(name).and_then(|v| v.as_str()).map(str::to_owned))
         };
         found.sort_by_cached_key(key);
         for (date, of_day) in known.changed_days() {

@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::engine::Scanned;
 use crate::error::{Error, Fault};

@@ -29,7 +29,7 @@ use crate::trail::Selection;
 pub(super) struct NightlyCommand {
     #[command(subcommand)]
     init: Option<Init>,
-    /// The configuration; TAWNY_LAKE, TAWNY_SOURCES, TAWNY_STATE, TAWNY_GRACE, TAWNY_SINCE and TAWNY_RETAIN override it
+    /// The configuration; `TAWNY_LAKE`, `TAWNY_SOURCES`, `TAWNY_STATE`, `TAWNY_GRACE`, `TAWNY_SINCE` and `TAWNY_RETAIN` override it
     #[arg(long, value_name = "FILE", default_value = "tawny.toml")]
     config: PathBuf,
     /// Tell what would be done, and do nothing
@@ -133,7 +133,7 @@ impl NightlyCommand {
         }
         let bar = context.output.progress(0, "converting");
         let mut progress = |tally: &Tally| bar.set_position(tally.stored_bytes);
-        let done = nightly.run(&mut progress, &|bytes| context.output.bytes(bytes, None)).await?;
+        let done = Box::pin(nightly.run(&mut progress, &|bytes| context.output.bytes(bytes, None))).await?;
         bar.finish_and_clear();
         context.output.faults(&done.read.faults, done.read.objects.rejected + done.read.records.rejected);
         self.tell(context, &config, &done).await?;

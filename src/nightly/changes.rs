@@ -68,8 +68,7 @@ impl Ledger {
         };
         let mut lost: Vec<Known> = self.live(&hunted.rule.id).filter(lost).cloned().collect();
         lost.sort_by(|a, b| (a.first, &a.finding_id).cmp(&(b.first, &b.finding_id)));
-        let frozen: Vec<Known> =
-            self.live(&hunted.rule.id).filter(|known| self.is_frozen(known)).cloned().collect();
+        let frozen: Vec<Known> = self.live(&hunted.rule.id).filter(|known| self.is_frozen(known)).cloned().collect();
         let mut lines = Vec::new();
         for finding in found {
             if frozen.iter().any(|known| touches(known, finding) && known.finding_id != finding.finding_id) {

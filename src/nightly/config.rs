@@ -202,7 +202,8 @@ impl Config {
         self.lake = variable("TAWNY_LAKE").unwrap_or_else(|| self.lake.clone());
         self.state = variable("TAWNY_STATE").unwrap_or_else(|| self.state.clone());
         if let Some(sources) = variable("TAWNY_SOURCES") {
-            let source = |path: &str| Source { path: path.trim().to_owned(), accounts: Vec::new(), regions: Vec::new() };
+            let source =
+                |path: &str| Source { path: path.trim().to_owned(), accounts: Vec::new(), regions: Vec::new() };
             self.sources = sources.split(',').map(source).collect();
         }
         self.grace = text("TAWNY_GRACE", variable("TAWNY_GRACE"))?.unwrap_or(self.grace);
@@ -250,7 +251,10 @@ mod tests {
             ("lake = 'l'\n", "names no source"),
             ("lake = 'l'\ngrace = '1h'\n[[source]]\npath = 'p'\n", "less than a day"),
             ("lake = 'l'\nstate = '../x'\n[[source]]\npath = 'p'\n", "the state's name"),
-            ("lake = 'l'\n[[source]]\npath = 'p'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n", "two sinks"),
+            (
+                "lake = 'l'\n[[source]]\npath = 'p'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n",
+                "two sinks",
+            ),
         ] {
             let error = read(text, &[]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -6,7 +6,7 @@ use crate::rule::{Rule, Window, WindowKind};
 use crate::time::{DAY, Range};
 
 /// Times of new events, from the first to the last; what lies less than a day apart is one.
-pub fn spans(files: &[FileEntry]) -> Vec<(i64, i64)> {
+pub(super) fn spans(files: &[FileEntry]) -> Vec<(i64, i64)> {
     let mut times: Vec<(i64, i64)> = files.iter().filter_map(FileEntry::time_span).collect();
     times.sort_unstable();
     let mut spans: Vec<(i64, i64)> = Vec::new();
@@ -21,7 +21,7 @@ pub fn spans(files: &[FileEntry]) -> Vec<(i64, i64)> {
 
 /// The triggers that findings with `window` may have that hold, or would hold, events of `span` or matches that
 /// share a window with them. Bursts that reach further are not told of by it: [`with_bursts`] adds them.
-pub fn around(window: Window, (first, last): (i64, i64)) -> Range {
+pub(super) fn around(window: Window, (first, last): (i64, i64)) -> Range {
     let period = window.period.micros();
     match window.kind {
         WindowKind::Sliding => Range { from: Some(first - period), to: Some(last + period + 1) },
@@ -35,7 +35,7 @@ pub fn around(window: Window, (first, last): (i64, i64)) -> Range {
 }
 
 /// What [`around`] gives for all of `rules`, with the bursts that are known to reach into it; ranges that meet are one.
-pub fn with_bursts(rules: &[Rule], spans: &[(i64, i64)], known: &Ledger) -> Vec<Range> {
+pub(super) fn with_bursts(rules: &[Rule], spans: &[(i64, i64)], known: &Ledger) -> Vec<Range> {
     let mut ranges = Vec::new();
     for span in spans {
         let of_rule = |rule: &Rule| {
@@ -53,7 +53,9 @@ fn joined(mut ranges: Vec<Range>) -> Vec<Range> {
     let mut joined: Vec<Range> = Vec::new();
     for range in ranges {
         match joined.last_mut() {
-            Some(last) if last.to.is_none_or(|to| range.from.is_none_or(|from| from <= to)) => *last = last.union(range),
+            Some(last) if last.to.is_none_or(|to| range.from.is_none_or(|from| from <= to)) => {
+                *last = last.union(range);
+            }
             _ => joined.push(range),
         }
     }
@@ -73,7 +75,10 @@ mod tests {
             first_event: Some(first),
             last_event: Some(last),
         };
-        assert_eq!(spans(&[file(5 * DAY, 6 * DAY), file(0, 10), file(DAY, DAY + 5)]), [(0, DAY + 5), (5 * DAY, 6 * DAY)]);
+        assert_eq!(
+            spans(&[file(5 * DAY, 6 * DAY), file(0, 10), file(DAY, DAY + 5)]),
+            [(0, DAY + 5), (5 * DAY, 6 * DAY)]
+        );
         let range = |from, to| Range { from: Some(from), to };
         let ranges = vec![range(30, None), range(0, Some(10)), range(10, Some(20)), range(50, Some(60))];
         assert_eq!(joined(ranges), [range(0, Some(20)), range(30, None)]);

@@ -42,7 +42,8 @@ pub fn table(report: &Report) -> String {
     );
     lines.push(("findings".to_owned(), told));
     for delivered in &report.deliveries {
-        let outcome = delivered.error.as_ref().map_or_else(|| "taken".to_owned(), |error| format!("not taken: {error}"));
+        let outcome =
+            delivered.error.as_ref().map_or_else(|| "taken".to_owned(), |error| format!("not taken: {error}"));
         let lines_of = format!("{} of run {}", number_of(delivered.lines, "line"), delivered.run);
         lines.push((format!("sink {}", delivered.sink), format!("{lines_of} {outcome}")));
     }
@@ -54,7 +55,10 @@ pub fn table(report: &Report) -> String {
         lines.push((format!("newest of {name}"), newest.clone()));
     }
     if report.newest.len() > SHOWN {
-        lines.push(("newest".to_owned(), format!("and of {} more; the JSON report has all", report.newest.len() - SHOWN)));
+        lines.push((
+            "newest".to_owned(),
+            format!("and of {} more; the JSON report has all", report.newest.len() - SHOWN),
+        ));
     }
     if !report.empty_days.is_empty() {
         let shown: Vec<&str> = report.empty_days.iter().take(SHOWN).map(String::as_str).collect();
@@ -93,7 +97,8 @@ pub fn prometheus(report: &Report) -> String {
         }
     };
     let one = |value: String| vec![(String::new(), value)];
-    let seconds = |text: &str| time::parse_instant(text).map(|instant| instant / SECOND).unwrap_or_default().to_string();
+    let seconds =
+        |text: &str| time::parse_instant(text).map(|instant| instant / SECOND).unwrap_or_default().to_string();
     metric("run", "Number of the last nightly run.", one(report.run.to_string()));
     metric("run_timestamp_seconds", "When the last nightly run was.", one(seconds(&report.now)));
     metric("complete", "Whether the run left nothing to be done.", one(u8::from(!report.is_incomplete()).to_string()));
@@ -102,8 +107,7 @@ pub fn prometheus(report: &Report) -> String {
     }
     metric("pending_objects", "Objects that could not be read yet.", one(report.pending.len().to_string()));
     let findings = &report.findings;
-    let states =
-        [("new", findings.new), ("grown", findings.grown), ("gone", findings.gone), ("known", findings.known)];
+    let states = [("new", findings.new), ("grown", findings.grown), ("gone", findings.gone), ("known", findings.known)];
     let states = states.map(|(state, count)| (labels(&[("state", state)]), count.to_string()));
     metric("findings", "Findings that the run saw.", states.to_vec());
     let failed = report.deliveries.iter().filter(|delivered| delivered.error.is_some());

@@ -105,6 +105,27 @@ impl Folder {
         }
     }
 
+    /// Puts `bytes` at `name`, seen all at once, in place of what is there.
+    pub async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        match self {
+            Folder::Disk(folder) => {
+                let path = folder.join(name);
+                let written = tokio::task::spawn_blocking(move || {
+                    let parent = path.parent().unwrap_or(&path);
+                    disk::create_folder(parent)?;
+                    disk::stage(&path, parent, &bytes)?.publish()
+                });
+                written.await.map_err(|error| Error::Internal(error.to_string()))?
+            }
+            Folder::Bucket { store, bucket, prefix } => {
+                let full = join(prefix, name);
+                let failed = |error| fault::store("write", bucket, &full, &error);
+                store.put(&key(&full).map_err(failed)?, bytes.into()).await.map_err(failed)?;
+                Ok(())
+            }
+        }
+    }
+
     /// Whether a lake lies in the folder: whether it holds a ledger.
     pub async fn is_lake(&self) -> Result<bool, Error> {
         match self {

@@ -1,0 +1,149 @@
+//! Findings as OCSF tells them: the class Detection Finding of version 1.3.
+//!
+//! The schema: <https://schema.ocsf.io/1.3.0/classes/detection_finding>.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::{Line, instant, revision, text, texts, withdrawn};
+use crate::error::Error;
+use crate::rule::Severity;
+
+const CLASS: u32 = 2004;
+
+/// What a line tells in a place that OCSF has for it; the rest goes to `unmapped`.
+const MAPPED: [&str; 11] = [
+    "finding_id",
+    "rule_id",
+    "rule_version",
+    "title",
+    "severity",
+    "mitre",
+    "count",
+    "first_event",
+    "last_event",
+    "trigger_time",
+    "source_ips",
+];
+
+/// The fields, of a group or of a rule's context, that tell the account.
+const ACCOUNTS: [&str; 3] = ["recipientAccountId", "userIdentity.accountId", "userIdentity:accountId"];
+
+/// The Detection Finding that tells `line`.
+pub(super) fn finding(line: &Line) -> Result<Value, Error> {
+    let millis = |name| Ok::<_, Error>(instant(line, name)?.div_euclid(1_000));
+    let (first, last, trigger) = (millis("first_event")?, millis("last_event")?, millis("trigger_time")?);
+    let id = text(line, "finding_id");
+    // Closed as resolved; of a new one, and one that grew, nobody has said anything yet.
+    let (activity, status) = match (withdrawn(line), revision(line)) {
+        (true, _) => (3, 4),
+        (false, 1) => (1, 1),
+        (false, _) => (2, 1),
+    };
+    let (severity, severity_id) = severity(text(line, "severity"));
+    let (evidences, observables) = origins(&texts(line, "source_ips"));
+    let unmapped: Line = line
+        .iter()
+        .filter(|(name, _)| !MAPPED.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    Ok(json!({
+        "category_uid": 2,
+        "class_uid": CLASS,
+        "activity_id": activity,
+        "type_uid": CLASS * 100 + activity,
+        "severity_id": severity_id,
+        "severity": severity,
+        "status_id": status,
+        "time": trigger,
+        "start_time": first,
+        "end_time": last,
+        "count": line.get("count"),
+        "message": text(line, "title"),
+        "metadata": {
+            "version": "1.3.0",
+            "profiles": ["cloud"],
+            "product": { "name": "tawny", "vendor_name": "tawny", "version": env!("CARGO_PKG_VERSION") },
+            "uid": format!("{id}.{}", revision(line)),
+        },
+        "finding_info": {
+            "uid": id,
+            "title": text(line, "title"),
+            "analytic": { "type_id": 1, "type": "Rule", "uid": text(line, "rule_id"), "version": version(line) },
+            "attacks": texts(line, "mitre").into_iter().map(attack).collect::<Vec<_>>(),
+            "first_seen_time": first,
+            "last_seen_time": last,
+            "created_time": trigger,
+        },
+        "evidences": evidences,
+        "observables": observables,
+        "cloud": cloud(line),
+        "unmapped": unmapped,
+    }))
+}
+
+fn severity(name: &str) -> (&'static str, u32) {
+    match Severity::ALL.into_iter().find(|severity| severity.to_string() == name) {
+        Some(Severity::Info) => ("Informational", 1),
+        Some(Severity::Low) => ("Low", 2),
+        Some(Severity::Medium) => ("Medium", 3),
+        Some(Severity::High) => ("High", 4),
+        Some(Severity::Critical) => ("Critical", 5),
+        None => ("Unknown", 0),
+    }
+}
+
+/// The rule's version as text.
+fn version(line: &Line) -> Option<String> {
+    match line.get("rule_version")? {
+        Value::Null => None,
+        Value::String(version) => Some(version.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// The attack that `TA0006:T1110.003` names.
+fn attack(name: &str) -> Value {
+    let mut attack = Line::new();
+    for part in name.split(':').map(str::trim) {
+        if part.starts_with("TA") {
+            attack.insert("tactic".to_owned(), json!({ "uid": part }));
+            continue;
+        }
+        let technique = part.split('.').next().unwrap_or(part);
+        attack.insert("technique".to_owned(), json!({ "uid": technique }));
+        if technique != part {
+            attack.insert("sub_technique".to_owned(), json!({ "uid": part }));
+        }
+    }
+    Value::Object(attack)
+}
+
+/// Where the events came from, as evidence and as observables. CloudTrail writes the name of a service of AWS in
+/// place of an address, where one acted.
+fn origins(sources: &[&str]) -> (Vec<Value>, Vec<Value>) {
+    let is_address = |source: &&str| source.parse::<IpAddr>().is_ok();
+    let evidence = |source: &&str| {
+        let kind = if is_address(source) { "ip" } else { "svc_name" };
+        json!({ "src_endpoint": { kind: source } })
+    };
+    let observable = |source: &&str| json!({ "name": "evidences.src_endpoint.ip", "type_id": 2, "value": source });
+    let addresses = sources.iter().copied().filter(is_address);
+    (sources.iter().map(evidence).collect(), addresses.map(|source| observable(&source)).collect())
+}
+
+/// The account, where the finding tells one, and the region, where it is one.
+fn cloud(line: &Line) -> Value {
+    let mut cloud = Line::new();
+    cloud.insert("provider".to_owned(), Value::from("AWS"));
+    let told = ["group", "context"].into_iter().filter_map(|part| line.get(part)?.as_object());
+    let account = told.flat_map(|fields| ACCOUNTS.into_iter().filter_map(|name| fields.get(name)?.as_str())).next();
+    if let Some(account) = account {
+        cloud.insert("account".to_owned(), json!({ "uid": account, "type_id": 10 }));
+    }
+    if let [region] = texts(line, "regions").as_slice() {
+        cloud.insert("region".to_owned(), Value::from(*region));
+    }
+    Value::Object(cloud)
+}
