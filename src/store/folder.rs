@@ -90,8 +90,12 @@ impl Folder {
             Folder::Disk(folder) => {
                 let folder = folder.join(name);
                 let failed = |source| Error::File { action: "list", path: folder.clone(), source };
+                let entries = match fs::read_dir(&folder) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                    entries => entries.map_err(failed)?,
+                };
                 let mut names = Vec::new();
-                for entry in fs::read_dir(&folder).map_err(failed)? {
+                for entry in entries {
                     names.extend(entry.map_err(failed)?.file_name().to_str().map(str::to_owned));
                 }
                 Ok(names)

@@ -8,6 +8,7 @@ mod golden_sql;
 mod layers;
 mod layouts;
 mod many_files;
+mod nightly;
 mod oracle;
 mod panther_outcomes;
 mod plans;

@@ -1,0 +1,201 @@
+//! Whatever comes when, and wherever runs are broken off: what they delivered, folded, is what one hunt finds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use tawny::convert::Limits;
+use tawny::engine::Resources;
+use tawny::error::Error;
+use tawny::finding::Finding;
+use tawny::hunt::{self, Data};
+use tawny::lake::Lake;
+use tawny::nightly::{Nightly, Report, Source};
+use tawny::rule::{Rule, WindowKind};
+use tawny::sink::{Settings, Sink};
+use tawny::store::{Scratch, Stores};
+use tawny::time::{self, DAY, Range, SECOND};
+use tawny::trail::Selection;
+
+use crate::oracle;
+use crate::records::failed_sign_in;
+
+const START: i64 = 1_788_220_800 * SECOND;
+const MINUTE: i64 = 60 * SECOND;
+
+/// The place of nightly runs: a trail, a lake, and what was delivered.
+struct Place {
+    folder: tempfile::TempDir,
+    stores: Stores,
+    scratch: Scratch,
+    resources: Resources,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("trail")).unwrap();
+        Place {
+            folder,
+            stores: Stores::default(),
+            scratch: Scratch::default(),
+            resources: Resources::new(2, 256 << 20, std::env::temp_dir()),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn lake(&self) -> Lake {
+        Lake::at(&self.path("lake"))
+    }
+
+    fn put(&self, name: &str, records: &[Value]) {
+        std::fs::write(self.path("trail").join(name), json!({ "Records": records }).to_string()).unwrap();
+    }
+
+    fn sink(&self) -> Sink {
+        let settings = format!("name = 'files'\nkind = 'files'\nto = '{}'\n", self.path("findings").display());
+        let settings: Settings = toml::from_str(&settings).unwrap();
+        Sink::open(&settings, &self.stores, &|_| None).unwrap()
+    }
+
+    async fn run(&self, rules: &[Rule], now: i64) -> Result<Report, Error> {
+        let lake = self.lake();
+        let sources = [Source { path: self.path("trail").display().to_string(), selection: Selection::default() }];
+        let nightly = Nightly {
+            stores: &self.stores,
+            scratch: &self.scratch,
+            resources: &self.resources,
+            limits: Limits { threads: 2, memory: 16 << 20, in_flight: 4 },
+            lake: &lake,
+            state: "default",
+            sources: &sources,
+            rules,
+            sinks: &[self.sink()],
+            grace: 3 * DAY,
+            since: None,
+            now,
+            full: false,
+        };
+        Box::pin(nightly.run(&mut |_| {}, &|_| Ok(()))).await
+    }
+}
+
+/// What was delivered below `folder`, in order, folded by revision and by what it supersedes.
+fn folded(folder: &Path) -> BTreeMap<String, Map<String, Value>> {
+    let mut files: Vec<PathBuf> = glob::glob(&format!("{}/**/*.jsonl", folder.display()))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    files.sort_by_key(|file| file.file_name().unwrap().to_owned());
+    let mut live: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    let mut revisions: BTreeMap<String, u64> = BTreeMap::new();
+    for file in files {
+        for line in std::fs::read_to_string(file).unwrap().lines() {
+            let line: Map<String, Value> = serde_json::from_str(line).unwrap();
+            let id = line["finding_id"].as_str().unwrap().to_owned();
+            let revision = line["revision"].as_u64().unwrap();
+            let before = revisions.insert(id.clone(), revision);
+            assert!(before.is_none_or(|before| before < revision), "{id}: revision {revision} after {before:?}");
+            live.insert(id, line.clone());
+            for gone in line["supersedes"].as_array().unwrap() {
+                live.remove(gone.as_str().unwrap());
+            }
+        }
+    }
+    for line in live.values_mut() {
+        assert_eq!(line.remove("withdrawn"), Some(Value::Bool(false)));
+        for name in ["revision", "supersedes", "rule_version", "run"] {
+            assert!(line.remove(name).is_some(), "{name}");
+        }
+    }
+    live
+}
+
+fn by_id(findings: &[Finding]) -> BTreeMap<String, Map<String, Value>> {
+    let pair = |finding: &Finding| match serde_json::to_value(finding).unwrap() {
+        Value::Object(line) => (finding.finding_id.clone(), line),
+        other => panic!("{other}"),
+    };
+    findings.iter().map(pair).collect()
+}
+
+fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
+    Rule { id: format!("Rule.{kind}.{unique}"), ..oracle::rule(kind, threshold, unique) }
+}
+
+/// An event and the run that is the first to see it.
+#[derive(Debug, Clone)]
+struct Delivered {
+    user: u8,
+    /// Minutes from the evening of the first day.
+    minute: i64,
+    run: usize,
+    /// The run that sees it once more.
+    copy: Option<usize>,
+}
+
+const RUNS: usize = 4;
+
+fn delivered() -> impl Strategy<Value = Delivered> {
+    // Evenings of several days, so that bursts go over midnight and pauses lie between them.
+    let minute = (0..3i64, 0..18i64).prop_map(|(day, step)| day * 24 * 60 + step * 5);
+    (0..2u8, minute, 0..RUNS, proptest::option::weighted(0.2, 0..RUNS))
+        .prop_map(|(user, minute, run, copy)| Delivered { user, minute, run, copy })
+}
+
+fn record(number: usize, event: &Delivered) -> Value {
+    let at = START - 40 * MINUTE + event.minute * MINUTE;
+    let mut record = failed_sign_in(&format!("user{}", event.user), &time::rfc3339(at), &format!("id-{number:04}"));
+    record["sourceIPAddress"] = Value::from(format!("192.0.2.{}", number % 3));
+    record
+}
+
+proptest! {
+    #![proptest_config(oracle::config(8))]
+
+    #[test]
+    fn what_was_delivered_folded_is_what_one_hunt_finds(
+        events in proptest::collection::vec(delivered(), 1..40),
+        changes in any::<bool>(),
+    ) {
+        let place = Place::new();
+        let mut rules = vec![
+            rule(WindowKind::Sliding, 2, false),
+            rule(WindowKind::Sliding, 2, true),
+            rule(WindowKind::Dedup, 3, false),
+            rule(WindowKind::Tumbling, 2, false),
+        ];
+        oracle::RUNTIME.block_on(async {
+            for run in 0..RUNS {
+                let new: Vec<Value> = events
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, event)| event.run == run || event.copy == Some(run))
+                    .map(|(number, event)| record(number, event))
+                    .collect();
+                for (number, records) in new.chunks(7).enumerate() {
+                    place.put(&format!("{run}-{number}.json"), records);
+                }
+                if changes && run == 2 {
+                    rules[2] = rule(WindowKind::Dedup, 2, false);
+                }
+                let report = place.run(&rules, START + i64::try_from(run).unwrap() * DAY).await.unwrap();
+                assert!(report.read.balances() && !report.is_incomplete());
+                let whole = Data::Lake(place.lake());
+                let whole = if place.lake().files(Range::default()).await.unwrap().is_empty() {
+                    Vec::new()
+                } else {
+                    hunt::evaluate(&place.resources, &whole, &rules, Range::default()).await.unwrap()
+                };
+                assert_eq!(folded(&place.path("findings")), by_id(&whole), "after run {run}");
+            }
+            // A run in which nothing is new delivers nothing.
+            let again = place.run(&rules, START + 9 * DAY).await.unwrap();
+            assert_eq!((again.findings.new, again.findings.grown, again.deliveries.len()), (0, 0, 0));
+        });
+    }
+}
