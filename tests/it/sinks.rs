@@ -242,6 +242,7 @@ fn lines_go_to_standard_output_in_their_order() {
     assert!(deliver(&sink, &[]).unwrap().is_empty());
     let closed = |_: &[u8]| Err(Error::Internal("closed".to_owned()));
     assert!(wait(sink.deliver(&Delivery { run: 1, lines: &lines }, &closed)).is_err());
+    assert_eq!(wait(sink.deliver(&Delivery { run: 1, lines: &[] }, &closed)).unwrap(), 0);
 }
 
 /// A request that the hook got.
