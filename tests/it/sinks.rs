@@ -61,6 +61,17 @@ fn with(mut line: Line, changes: &[(&str, Value)]) -> Line {
     line
 }
 
+/// The line that takes a finding back tells only what is remembered of it.
+fn taken_back(line: Line) -> Line {
+    let gone = with(
+        line,
+        &[("revision", json!(3)), ("withdrawn", json!(true)), ("count", json!(0)), ("event_ids", json!([]))],
+    );
+    let unknown =
+        ["alert", "mitre", "window", "period_minutes", "threshold", "peak", "source_ips", "user_agents", "regions"];
+    gone.into_iter().filter(|(name, _)| !unknown.contains(&name.as_str())).collect()
+}
+
 fn settings(toml: &str) -> Settings {
     toml::from_str(toml).unwrap()
 }
@@ -154,6 +165,7 @@ fn parquet_holds_the_columns_and_the_whole() {
     let mut lines: Vec<Line> = (0..3_000).map(|number| line(&format!("f{number}"), time)).collect();
     lines[1] =
         with(line("second", time), &[("rule_version", json!(3)), ("alert", json!(false)), ("peak", Value::Null)]);
+    lines[2] = taken_back(line("gone", time));
     deliver(&open(&toml).unwrap(), &lines).unwrap();
     let file = std::fs::File::open(folder.path().join("date=2026-09-01/run-00000012.parquet")).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(5_000).build().unwrap();
@@ -172,6 +184,7 @@ fn parquet_holds_the_columns_and_the_whole() {
     assert_eq!(text("title", 0), "Many failures of José");
     assert_eq!([number("revision"), number("threshold"), number("count"), number("peak")], [1, 2, 3, 2]);
     assert!(column("peak").is_null(1));
+    assert!(column("withdrawn").as_boolean().value(2) && column("alert").is_null(2) && column("regions").is_null(2));
     assert!((column("period_minutes").as_primitive::<Float64Type>().value(0) - 15.0).abs() < f64::EPSILON);
     let alert = column("alert").as_boolean();
     assert!(alert.value(0) && !alert.value(1) && !column("withdrawn").as_boolean().value(0));
@@ -191,8 +204,8 @@ fn ocsf_tells_a_detection_finding() {
     let time = "2026-09-01T12:00:00.5Z";
     let lines = [
         line("f", time),
-        with(line("f", time), &[("revision", json!(2)), ("severity", json!("Info"))]),
-        with(line("f", time), &[("revision", json!(3)), ("withdrawn", json!(true)), ("regions", json!(["a", "b"]))]),
+        with(line("f", time), &[("revision", json!(2)), ("severity", json!("Info")), ("regions", json!(["a", "b"]))]),
+        taken_back(line("f", time)),
     ];
     let told = objects(&deliver(&sink, &lines).unwrap());
     let [new, grown, gone] = told.as_slice() else { panic!("{told:?}") };
@@ -225,7 +238,8 @@ fn ocsf_tells_a_detection_finding() {
     let cloud =
         json!({ "provider": "AWS", "account": { "uid": "123456789012", "type_id": 10 }, "region": "eu-west-1" });
     assert_eq!(new["cloud"], cloud);
-    assert_eq!(gone["cloud"].get("region"), None);
+    assert_eq!(grown["cloud"].get("region"), None);
+    assert_eq!(gone.get("count"), None);
     for kept in ["group", "event_ids", "threshold", "period_minutes", "supersedes", "user_agents"] {
         assert_eq!(new["unmapped"][kept], lines[0][kept], "{kept}");
     }
@@ -406,11 +420,7 @@ fn nothing_from_a_log_calls_or_links_in_slack() {
     let changes =
         [("title", json!(hostile)), ("group", json!({ "<b>": hostile, "other": null })), ("source_ips", json!([long]))];
     let news = with(line("a", "2026-09-01T12:00:00Z"), &changes);
-    let lines = [
-        news.clone(),
-        with(news.clone(), &[("revision", json!(2))]),
-        with(news, &[("revision", json!(3)), ("withdrawn", json!(true))]),
-    ];
+    let lines = [news.clone(), with(news.clone(), &[("revision", json!(2))]), taken_back(news)];
     deliver(&hook.open("format = 'slack'"), &lines).unwrap();
     let got: Vec<Value> = hook.take().iter().map(|got| serde_json::from_slice(&got.body).unwrap()).collect();
     let texts: Vec<&str> = got.iter().map(|message| message["text"].as_str().unwrap()).collect();
@@ -425,7 +435,10 @@ fn nothing_from_a_log_calls_or_links_in_slack() {
     assert_eq!(rest[1], "other: no value");
     assert_eq!(rest[2], "3 events, at most 2 within 15 minutes (threshold 2)");
     assert_eq!(rest[3], "2026-09-01T11:59:00Z to 2026-09-02T00:03:00Z, triggered 2026-09-01T12:00:00Z");
-    assert_eq!(rest[5], "rule Many.Failures, finding a");
+    assert_eq!(rest[5..], ["in place of old", "rule Many.Failures, finding a"]);
+    let rest: Vec<&str> = texts[2].lines().skip(3).collect();
+    let times = "2026-09-01T11:59:00Z to 2026-09-02T00:03:00Z, triggered 2026-09-01T12:00:00Z";
+    assert_eq!(rest, ["events that came late have dissolved it", times, "rule Many.Failures, finding a"]);
     assert_eq!([&got[0]["mrkdwn"], &got[0]["unfurl_links"]], [&json!(false), &json!(false)]);
     assert_eq!(got[0]["parse"], "none");
 }
