@@ -48,7 +48,7 @@ pub(super) fn finding(line: &Line) -> Result<Value, Error> {
         .filter(|(name, _)| !MAPPED.contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    Ok(json!({
+    let mut finding = json!({
         "category_uid": 2,
         "class_uid": CLASS,
         "activity_id": activity,
@@ -59,7 +59,6 @@ pub(super) fn finding(line: &Line) -> Result<Value, Error> {
         "time": trigger,
         "start_time": first,
         "end_time": last,
-        "count": line.get("count"),
         "message": text(line, "title"),
         "metadata": {
             "version": "1.3.0",
@@ -70,7 +69,7 @@ pub(super) fn finding(line: &Line) -> Result<Value, Error> {
         "finding_info": {
             "uid": id,
             "title": text(line, "title"),
-            "analytic": { "type_id": 1, "type": "Rule", "uid": text(line, "rule_id"), "version": version(line) },
+            "analytic": analytic(line),
             "attacks": texts(line, "mitre").into_iter().map(attack).collect::<Vec<_>>(),
             "first_seen_time": first,
             "last_seen_time": last,
@@ -80,7 +79,12 @@ pub(super) fn finding(line: &Line) -> Result<Value, Error> {
         "observables": observables,
         "cloud": cloud(line),
         "unmapped": unmapped,
-    }))
+    });
+    // One that is withdrawn has none.
+    if let Some(count) = line.get("count").and_then(Value::as_u64).filter(|count| *count > 0) {
+        finding["count"] = count.into();
+    }
+    Ok(finding)
 }
 
 fn severity(name: &str) -> (&'static str, u32) {
@@ -94,13 +98,15 @@ fn severity(name: &str) -> (&'static str, u32) {
     }
 }
 
-/// The rule's version as text.
-fn version(line: &Line) -> Option<String> {
-    match line.get("rule_version")? {
-        Value::Null => None,
-        Value::String(version) => Some(version.clone()),
-        other => Some(other.to_string()),
+/// The rule.
+fn analytic(line: &Line) -> Value {
+    let mut analytic = json!({ "type_id": 1, "type": "Rule", "uid": text(line, "rule_id") });
+    match line.get("rule_version") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(version)) => analytic["version"] = version.as_str().into(),
+        Some(other) => analytic["version"] = other.to_string().into(),
     }
+    analytic
 }
 
 /// The attack that `TA0006:T1110.003` names.

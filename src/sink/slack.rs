@@ -22,17 +22,25 @@ pub(super) fn message(line: &Line) -> Value {
     for (field, value) in line.get("group").and_then(Value::as_object).into_iter().flatten() {
         lines.push(format!("{}: {}", shown(field), shown(value.as_str().unwrap_or(NO_VALUE))));
     }
-    lines.push(format!(
-        "{} events, at most {} within {} minutes (threshold {})",
-        number("count"),
-        number("peak"),
-        number("period_minutes"),
-        number("threshold")
-    ));
+    if withdrawn(line) {
+        lines.push("events that came late have dissolved it".to_owned());
+    } else {
+        lines.push(format!(
+            "{} events, at most {} within {} minutes (threshold {})",
+            number("count"),
+            number("peak"),
+            number("period_minutes"),
+            number("threshold")
+        ));
+    }
     lines.push(format!("{} to {}, triggered {}", told("first_event"), told("last_event"), told("trigger_time")));
     let sources = texts(line, "source_ips");
     if !sources.is_empty() {
         lines.push(format!("from {}", shown(&sources.join(", "))));
+    }
+    let superseded = texts(line, "supersedes");
+    if !superseded.is_empty() && !withdrawn(line) {
+        lines.push(format!("in place of {}", shown(&superseded.join(", "))));
     }
     lines.push(format!("rule {}, finding {}", told("rule_id"), told("finding_id")));
     let text = lines.join("\n");

@@ -18,5 +18,6 @@ mod records;
 mod rule_errors;
 mod s3;
 mod s3_server;
+mod sinks;
 mod sweeps;
 mod tables;

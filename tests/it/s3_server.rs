@@ -68,9 +68,18 @@ impl S3Auth for AnyKey {
 
 impl Server {
     pub(crate) fn start() -> Server {
+        Server::start_with(|builder| builder.set_auth(AnyKey))
+    }
+
+    /// A server that asks nobody for a key.
+    pub(crate) fn start_public() -> Server {
+        Server::start_with(|_| ())
+    }
+
+    fn start_with(guard: impl FnOnce(&mut S3ServiceBuilder)) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
-        builder.set_auth(AnyKey);
+        guard(&mut builder);
         let shared = Arc::new(Shared {
             folder,
             service: builder.build(),
