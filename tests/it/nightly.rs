@@ -21,6 +21,8 @@ use tawny::trail::Selection;
 use crate::oracle;
 use crate::records::failed_sign_in;
 
+mod processes;
+
 const START: i64 = 1_788_220_800 * SECOND;
 const MINUTE: i64 = 60 * SECOND;
 
@@ -85,11 +87,9 @@ impl Place {
 }
 
 /// What was delivered below `folder`, in order, folded by revision and by what it supersedes.
-fn folded(folder: &Path) -> BTreeMap<String, Map<String, Value>> {
-    let mut files: Vec<PathBuf> = glob::glob(&format!("{}/**/*.jsonl", folder.display()))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
+fn fold(folder: &Path) -> BTreeMap<String, Map<String, Value>> {
+    let mut files: Vec<PathBuf> =
+        glob::glob(&format!("{}/**/*.jsonl", folder.display())).unwrap().collect::<Result<_, _>>().unwrap();
     files.sort_by_key(|file| file.file_name().unwrap().to_owned());
     let mut live: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     let mut revisions: BTreeMap<String, u64> = BTreeMap::new();
@@ -191,7 +191,7 @@ proptest! {
                 } else {
                     hunt::evaluate(&place.resources, &whole, &rules, Range::default()).await.unwrap()
                 };
-                assert_eq!(folded(&place.path("findings")), by_id(&whole), "after run {run}");
+                assert_eq!(fold(&place.path("findings")), by_id(&whole), "after run {run}");
             }
             // A run in which nothing is new delivers nothing.
             let again = place.run(&rules, START + 9 * DAY).await.unwrap();

@@ -1,0 +1,263 @@
+//! Runs as processes: configured, broken off, at the same time, and in S3.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tawny::time::{self, DAY};
+
+use super::{MINUTE, START, fold};
+use crate::records::failed_sign_in;
+use crate::s3_server::Server;
+
+/// Where runs keep what they need, with a configuration.
+struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    fn new(lake: &str, source: &str, rest: &str) -> Home {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("trail")).unwrap();
+        let config = format!(
+            "lake = '{lake}'\n{rest}\n[[source]]\npath = '{source}'\n[[sink]]\nname = 'files'\nkind = 'files'\nto = 'findings'\n"
+        );
+        std::fs::write(folder.path().join("tawny.toml"), config).unwrap();
+        Home { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn tawny(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn nightly(&self, arguments: &[&str]) -> Output {
+        self.tawny(&[&["nightly"], arguments].concat()).output().unwrap()
+    }
+
+    fn start(&self) -> Child {
+        self.tawny(&["nightly"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn put(&self, name: &str, records: &[Value]) {
+        std::fs::write(self.path("trail").join(name), json!({ "Records": records }).to_string()).unwrap();
+    }
+
+    /// Makes sure that what was delivered is what one hunt over `data` finds; how many findings there are.
+    fn hold_against_a_hunt(&self, mut hunt: Command) -> usize {
+        let output = hunt.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let line = |line: &str| serde_json::from_str::<Map<String, Value>>(line).unwrap();
+        let found = String::from_utf8(output.stdout).unwrap();
+        let found =
+            found.lines().map(line).map(|line| (line["finding_id"].as_str().unwrap().to_owned(), line)).collect();
+        let delivered = fold(&self.path("findings"));
+        assert_eq!(delivered, found);
+        delivered.len()
+    }
+}
+
+/// Pairs of failed sign-ins of two users in the night `night`, over midnight, and one that joins the next night's.
+fn night(night: i64) -> Vec<Value> {
+    let record = |user: &str, minute: i64| {
+        let at = START + night * DAY + minute * MINUTE;
+        failed_sign_in(user, &time::rfc3339(at), &format!("{user}-{night}-{minute}"))
+    };
+    vec![
+        record("ann", -5),
+        record("ann", 5),
+        record("bob", -3),
+        record("bob", 30),
+        record("cid", 24 * 60 - 2),
+        record("cid", -9),
+    ]
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn killed_at_any_instant_the_next_run_carries_on() {
+    let home = Home::new("lake", "trail", "");
+    // Spread over what a run takes, in ways that need no chance.
+    let mut killed = 0;
+    for round in 0..14 {
+        home.put(&format!("{round}.json"), &night(round));
+        let mut run = home.start();
+        std::thread::sleep(Duration::from_millis(u64::try_from(round).unwrap() * 97 % 1_300));
+        run.kill().unwrap();
+        killed += usize::from(!run.wait().unwrap().success());
+    }
+    assert!(killed > 5, "{killed}");
+    assert_eq!(code(&home.nightly(&[])), 0);
+    assert!(home.hold_against_a_hunt(home.tawny(&["hunt", "trail", "--format", "jsonl"])) > 14);
+    let partial = glob::glob(&format!("{}/**/*", home.path("findings").display())).unwrap().flatten();
+    assert!(partial.filter(|path| path.is_file()).all(|path| path.extension().is_some_and(|end| end == "jsonl")));
+}
+
+#[test]
+fn of_two_runs_at_once_one_does_the_work_and_the_other_says_so() {
+    let home = Home::new("lake", "trail", "");
+    for round in 0..4 {
+        home.put(&format!("{round}.json"), &night(round));
+        let runs = [home.start(), home.start(), home.start()];
+        let ended: Vec<Output> = runs.into_iter().map(|run| run.wait_with_output().unwrap()).collect();
+        assert!(ended.iter().any(|output| code(output) == 0));
+        for output in ended.iter().filter(|output| code(output) != 0) {
+            assert_eq!(code(output), 3);
+            assert!(String::from_utf8_lossy(&output.stderr).contains("another run"), "{output:?}");
+        }
+    }
+    assert_eq!(code(&home.nightly(&[])), 0);
+    assert!(home.hold_against_a_hunt(home.tawny(&["hunt", "trail", "--format", "jsonl"])) > 4);
+}
+
+#[test]
+fn what_cannot_be_read_is_pending_until_it_can() {
+    let home = Home::new("lake", "trail", "[report]\njson = 'report.json'\nprometheus = 'tawny.prom'\n");
+    home.put("0.json", &night(0));
+    std::fs::write(home.path("trail/1.json.gz"), b"\x1f\x8b\x08 cut").unwrap();
+    let dry = home.nightly(&["--dry-run", "--format", "json"]);
+    assert_eq!((code(&dry), report(&dry)["objects"].as_u64()), (0, Some(2)));
+    assert!(!home.path("findings").exists());
+    let first = home.nightly(&["--format", "json"]);
+    assert_eq!(code(&first), 3);
+    assert_eq!(report(&first)["pending"][0]["object"], "trail/1.json.gz");
+    assert_eq!(report(&first)["findings"]["new"], 1);
+    let prometheus = std::fs::read_to_string(home.path("tawny.prom")).unwrap();
+    assert!(prometheus.contains("\ntawny_pending_objects 1\n") && prometheus.contains("\ntawny_complete 0\n"));
+    let again = home.nightly(&["--format", "json"]);
+    assert_eq!((code(&again), &report(&again)["pending"][0]["since_run"]), (3, &Value::from(1)));
+    std::fs::remove_file(home.path("trail/1.json.gz")).unwrap();
+    let gone = home.nightly(&["--format", "json"]);
+    assert_eq!((code(&gone), report(&gone)["pending"].as_array().unwrap().len()), (3, 1));
+    std::fs::write(home.path("trail/1.json.gz"), json!({ "Records": night(1) }).to_string()).unwrap();
+    let mended = home.nightly(&["--format", "json"]);
+    assert_eq!(code(&mended), 0, "{}", String::from_utf8_lossy(&mended.stderr));
+    assert_eq!(report(&mended)["pending"], json!([]));
+    home.hold_against_a_hunt(home.tawny(&["hunt", "trail", "--format", "jsonl"]));
+}
+
+#[test]
+fn a_sink_that_fails_is_owed_what_it_has_not_taken_and_the_others_go_on() {
+    let home = Home::new("lake", "trail", "");
+    let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
+    let webhook =
+        "[[sink]]\nname = 'hook'\nkind = 'webhook'\nurl_env = 'HOOK'\nformat = 'json'\nattempts = 1\ntimeout = 1\n";
+    std::fs::write(home.path("tawny.toml"), config.clone() + webhook).unwrap();
+    home.put("0.json", &night(0));
+    let unknown = home.nightly(&[]);
+    assert_eq!(code(&unknown), 2);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("HOOK"));
+    let run =
+        || home.tawny(&["nightly", "--format", "json"]).env("HOOK", "http://127.0.0.1:9/hidden").output().unwrap();
+    let refused = run();
+    assert_eq!(code(&refused), 3);
+    assert!(!String::from_utf8_lossy(&refused.stderr).contains("hidden"));
+    assert!(!String::from_utf8_lossy(&refused.stdout).contains("hidden"));
+    assert_eq!(home.hold_against_a_hunt(home.tawny(&["hunt", "trail", "--format", "jsonl"])), 1);
+    home.put("1.json", &night(1));
+    assert_eq!(report(&run())["deliveries"].as_array().unwrap().len(), 3);
+    // Both runs' lines are taken once the sink works.
+    let file = webhook
+        .replace("webhook", "files")
+        .replace("url_env = 'HOOK'\nformat = 'json'\nattempts = 1\ntimeout = 1\n", "to = 'late'\n");
+    std::fs::write(home.path("tawny.toml"), config + &file).unwrap();
+    assert_eq!(code(&home.nightly(&[])), 0);
+    assert_eq!(fold(&home.path("late")), fold(&home.path("findings")));
+}
+
+#[test]
+fn a_configuration_to_begin_with_is_written_once() {
+    let home = Home::new("lake", "trail", "");
+    let written = home.nightly(&["init", "new.toml"]);
+    assert_eq!(code(&written), 0);
+    assert!(std::fs::read_to_string(home.path("new.toml")).unwrap().contains("[[source]]"));
+    assert_eq!(code(&home.nightly(&["init", "new.toml"])), 2);
+}
+
+/// An object as CloudTrail names it, delivered on `day`.
+fn key(day: i64, number: usize) -> String {
+    let date = time::utc_date(START + day * DAY);
+    let (folder, stamp) = (date.replace('-', "/"), date.replace('-', ""));
+    format!(
+        "AWSLogs/111122223333/CloudTrail/eu-west-1/{folder}/111122223333_CloudTrail_eu-west-1_{stamp}T0005Z_{number:016}.json"
+    )
+}
+
+#[test]
+fn nights_in_a_bucket_list_only_days_that_may_have_changed() {
+    let server = Server::start();
+    let home = Home::new("s3://lake/ct", "s3://logs", "");
+    let command = |arguments: &[&str]| {
+        let mut command = server.command();
+        command.args(arguments).current_dir(home.folder.path());
+        command
+    };
+    let put = |day: i64, number: usize, records: &[Value]| {
+        server.put("logs", &key(day, number), json!({ "Records": records }).to_string().as_bytes());
+    };
+    let mut listed = Vec::new();
+    for night_number in 0..12 {
+        put(night_number, 0, &night(night_number));
+        let now = time::rfc3339(START + night_number * DAY + DAY / 4);
+        server.take_log();
+        let output = command(&["nightly", "--now", &now]).output().unwrap();
+        assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
+        listed
+            .push(server.take_log().iter().filter(|line| line.contains("list-type") && line.contains("logs")).count());
+    }
+    assert!(listed[11] <= listed[5], "{listed:?}");
+    // One that comes within its grace is seen, one after it only by a run that lists all.
+    let late = |day: i64, user: &str| {
+        let at = [0, 1].map(|minute| START + day * DAY + minute * MINUTE);
+        at.map(|at| failed_sign_in(user, &time::rfc3339(at), &format!("{user}{at}"))).to_vec()
+    };
+    put(9, 1, &late(9, "late"));
+    put(2, 1, &late(2, "backfilled"));
+    let now = time::rfc3339(START + 12 * DAY);
+    let new = |arguments: &[&str]| {
+        let output = command(&[&["nightly", "--format", "json", "--now", &now], arguments].concat()).output().unwrap();
+        report(&output)["findings"]["new"].as_u64().unwrap()
+    };
+    assert_eq!((new(&[]), new(&[]), new(&["--full"])), (1, 0, 1));
+    assert!(home.hold_against_a_hunt(command(&["hunt", "s3://logs", "--format", "jsonl"])) > 12);
+}
+
+#[test]
+fn of_two_runs_in_a_bucket_one_wins_and_killed_ones_harm_nothing() {
+    let server = Server::start();
+    let home = Home::new("s3://lake/ct", "s3://logs", "");
+    let start = || {
+        let mut command = server.command();
+        command.arg("nightly").current_dir(home.folder.path());
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for round in 0..6 {
+        server.put("logs", &key(round, 0), json!({ "Records": night(round) }).to_string().as_bytes());
+        let (mut killed, other) = (start(), start());
+        std::thread::sleep(Duration::from_millis(u64::try_from(round).unwrap() * 211 % 900));
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let output = other.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(code(&output) == 0 || code(&output) == 3 && text.contains("another run"), "{text}");
+    }
+    let output = server.command().arg("nightly").current_dir(home.folder.path()).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
+    let mut hunt = server.command();
+    hunt.args(["hunt", "s3://logs", "--format", "jsonl"]).current_dir(home.folder.path());
+    assert!(home.hold_against_a_hunt(hunt) > 6);
+}
