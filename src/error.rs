@@ -97,6 +97,8 @@ pub enum Error {
         sink: String,
         /// Which host refused, and how. Never the rest of its URL, which may be a secret.
         reason: String,
+        /// How many lines it took before.
+        taken: usize,
     },
     /// The engine refused or failed to run a query.
     #[error("the query of {subject} failed")]

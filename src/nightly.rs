@@ -190,6 +190,7 @@ impl Nightly<'_> {
                 run: next.run,
                 file: file.clone(),
                 lines: lines.len(),
+                taken: 0,
             };
             next.deliveries.extend(self.sinks.iter().map(owed));
         }
@@ -415,7 +416,8 @@ impl Nightly<'_> {
     ) -> Result<(), Error> {
         let mut failed = BTreeSet::new();
         for owed in owed {
-            let delivered = |error| Delivered { sink: owed.sink.clone(), run: owed.run, lines: owed.lines, error };
+            let left = owed.lines - owed.taken;
+            let delivered = |error| Delivered { sink: owed.sink.clone(), run: owed.run, lines: left, error };
             let Some(sink) = self.sinks.iter().find(|sink| sink.name() == owed.sink) else {
                 let error = "the configuration names no such sink any more".to_owned();
                 report.deliveries.push(delivered(Some(error)));
@@ -426,12 +428,15 @@ impl Nightly<'_> {
                 continue;
             }
             let lines = store.lines(owed).await?;
-            match sink.deliver(&Delivery { run: owed.run, lines: &lines }, print).await {
+            match sink.deliver(&Delivery { run: owed.run, lines: &lines[owed.taken.min(lines.len())..] }, print).await {
                 Ok(_) => {
-                    store.delivered(owed).await?;
+                    store.delivered(owed, owed.lines).await?;
                     report.deliveries.push(delivered(None));
                 }
                 Err(error) => {
+                    if let Error::Sink { taken, .. } = &error {
+                        store.delivered(owed, owed.taken + taken).await?;
+                    }
                     tracing::warn!(sink = owed.sink, %error, "not delivered; the next run tries again");
                     failed.insert(owed.sink.clone());
                     report.deliveries.push(delivered(Some(error.to_string())));

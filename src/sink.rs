@@ -178,7 +178,8 @@ impl Sink {
     /// deliver nothing is touched.
     ///
     /// # Errors
-    /// Not everything was delivered, though some of it may have been: the same is to be delivered again.
+    /// Not everything was delivered. Of [`Error::Sink`] the lines that were taken need not be delivered again; else
+    /// the same is to be.
     pub async fn deliver(
         &self,
         delivery: &Delivery<'_>,

@@ -157,14 +157,20 @@ impl Config {
     /// Reads the file at `path`; `variable` tells what the environment has for the name of a variable.
     ///
     /// # Errors
-    /// Where it is no such configuration: the message has line, column and the line itself.
+    /// Where it is no such configuration; the message tells the line.
     pub fn read(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
         let text = store::read_text(path)?;
         let wrong = |reason: &str| Error::Usage {
             message: format!("`{}` is no configuration: {reason}", path.display()),
             hint: Some("`tawny nightly init` writes one with comments".to_owned()),
         };
-        let mut config: Config = toml::from_str(&text).map_err(|error| wrong(error.to_string().trim_end()))?;
+        // Without the text itself, which may hold a secret.
+        let placed = |error: &toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
+            format!("{}{}", line.unwrap_or_default(), error.message())
+        };
+        let mut config: Config = toml::from_str(&text).map_err(|error| wrong(&placed(&error)))?;
         config.override_by(variable)?;
         if config.sources.is_empty() {
             return Err(wrong("it names no source"));
@@ -247,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         for (text, expected) in [
-            ("lake = 'l'\nsauce = 1\n", "unknown field `sauce`"),
+            ("lake = 'l'\nsauce = 1\n", "line 2: unknown field `sauce`"),
             ("lake = 'l'\n", "names no source"),
             ("lake = 'l'\ngrace = '1h'\n[[source]]\npath = 'p'\n", "less than a day"),
             ("lake = 'l'\nstate = '../x'\n[[source]]\npath = 'p'\n", "the state's name"),

@@ -4,7 +4,7 @@
 //! LAKE/_tawny/nightly/NAME/00000012.json              the state that run 12 left
 //! LAKE/_tawny/nightly/NAME/lines/00000012-<hash>.jsonl  what run 12 had to deliver
 //! LAKE/_tawny/nightly/NAME/known/2026-09-01-<hash>.jsonl  the findings known with a trigger on a day
-//! LAKE/_tawny/nightly/NAME/delivered/00000012.SINK    that a sink has taken the lines of run 12
+//! LAKE/_tawny/nightly/NAME/delivered/00000012.SINK    how many lines of run 12 a sink has taken
 //! ```
 //!
 //! Files other than states count only where a state names them, so that a run that breaks off leaves nothing that is seen.
@@ -81,6 +81,9 @@ pub struct Owed {
     pub file: String,
     /// How many.
     pub lines: usize,
+    /// How many of them it has taken.
+    #[serde(default)]
+    pub taken: usize,
 }
 
 /// An object that could not be read.
@@ -158,8 +161,18 @@ impl Store {
             return Err(damaged(format!("it is of another version than {STATE_VERSION}, which this build reads")));
         }
         let mut state: State = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-        let taken: BTreeSet<String> = self.folder.names(&self.path("delivered")).await?.into_iter().collect();
-        state.deliveries.retain(|owed| !taken.contains(&delivered_name(owed)));
+        let noted: BTreeSet<String> = self.folder.names(&self.path("delivered")).await?.into_iter().collect();
+        for owed in &mut state.deliveries {
+            if noted.contains(&delivered_name(owed)) {
+                let name = self.path(&format!("delivered/{}", delivered_name(owed)));
+                let taken = self.folder.read_text(&name).await?.trim().parse();
+                owed.taken = taken.map_err(|_| Error::State {
+                    path: self.folder.path(&name),
+                    reason: "it is no number".to_owned(),
+                })?;
+            }
+        }
+        state.deliveries.retain(|owed| owed.taken < owed.lines);
         Ok(state)
     }
 
@@ -227,10 +240,10 @@ impl Store {
         Err(Error::Busy { lake: self.folder.path("") })
     }
 
-    /// Notes that a sink has taken what it was owed.
-    pub async fn delivered(&self, owed: &Owed) -> Result<(), Error> {
+    /// Notes that a sink has taken so many of the lines that it was owed.
+    pub async fn delivered(&self, owed: &Owed, taken: usize) -> Result<(), Error> {
         let name = self.path(&format!("delivered/{}", delivered_name(owed)));
-        self.writer.stage(&name, Bytes::new()).await?.publish()
+        self.writer.stage(&name, Bytes::from(format!("{taken}\n"))).await?.publish()
     }
 
     async fn numbers(&self) -> Result<Vec<u32>, Error> {

@@ -92,6 +92,7 @@ impl Webhook {
             self.send(line, body).await.map_err(|reason| Error::Sink {
                 sink: self.name.clone(),
                 reason: format!("{} {reason}; {sent} of {} findings were sent", self.host, lines.len()),
+                taken: sent,
             })?;
         }
         Ok(())

@@ -142,6 +142,21 @@ impl Staged {
     }
 }
 
+/// Writes the file at `path`, seen all at once, by way of a hidden file beside it. Where that is broken off, the next
+/// one who writes the file clears it away. Only for one who is alone in writing it.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::Internal(format!("`{}` is no file's path", path.display())));
+    };
+    create_folder(folder)?;
+    let unfinished = folder.join(format!(".{}.unfinished", name.to_string_lossy()));
+    let mut file = File::create(&unfinished).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&unfinished, path).map_err(failed)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
 /// Folders for unfinished work. They vanish when their run ends, also when it is broken off.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {

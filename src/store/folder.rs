@@ -114,11 +114,7 @@ impl Folder {
         match self {
             Folder::Disk(folder) => {
                 let path = folder.join(name);
-                let written = tokio::task::spawn_blocking(move || {
-                    let parent = path.parent().unwrap_or(&path);
-                    disk::create_folder(parent)?;
-                    disk::stage(&path, parent, &bytes)?.publish()
-                });
+                let written = tokio::task::spawn_blocking(move || disk::put(&path, &bytes));
                 written.await.map_err(|error| Error::Internal(error.to_string()))?
             }
             Folder::Bucket { store, bucket, prefix } => {

@@ -91,7 +91,7 @@ fn fold(folder: &Path) -> BTreeMap<String, Map<String, Value>> {
     let mut files: Vec<PathBuf> =
         glob::glob(&format!("{}/**/*.jsonl", folder.display())).unwrap().collect::<Result<_, _>>().unwrap();
     files.sort_by_key(|file| file.file_name().unwrap().to_owned());
-    let mut live: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    let mut counting: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     let mut revisions: BTreeMap<String, u64> = BTreeMap::new();
     for file in files {
         for line in std::fs::read_to_string(file).unwrap().lines() {
@@ -100,19 +100,19 @@ fn fold(folder: &Path) -> BTreeMap<String, Map<String, Value>> {
             let revision = line["revision"].as_u64().unwrap();
             let before = revisions.insert(id.clone(), revision);
             assert!(before.is_none_or(|before| before < revision), "{id}: revision {revision} after {before:?}");
-            live.insert(id, line.clone());
+            counting.insert(id, line.clone());
             for gone in line["supersedes"].as_array().unwrap() {
-                live.remove(gone.as_str().unwrap());
+                counting.remove(gone.as_str().unwrap());
             }
         }
     }
-    for line in live.values_mut() {
+    for line in counting.values_mut() {
         assert_eq!(line.remove("withdrawn"), Some(Value::Bool(false)));
         for name in ["revision", "supersedes", "rule_version", "run"] {
             assert!(line.remove(name).is_some(), "{name}");
         }
     }
-    live
+    counting
 }
 
 fn by_id(findings: &[Finding]) -> BTreeMap<String, Map<String, Value>> {

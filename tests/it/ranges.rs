@@ -141,8 +141,8 @@ fn a_pause_within_the_range_tells_nothing_of_the_window_before_it() {
 fn copies_with_other_times() -> Vec<serde_json::Value> {
     let record = |minute: i64, id: String| failed_sign_in("copied", &time::rfc3339(START + minute * MINUTE), &id);
     let plain = (0..200).map(|step| record(step * 13 % 2_000, format!("plain-{step}")));
-    let copies = (0..120).flat_map(|step| {
-        let (first, apart) = (step * 29 % 2_000, [3, 40, 500, 1_300][step as usize % 4]);
+    let copies = (0..120).zip([3, 40, 500, 1_300].into_iter().cycle()).flat_map(|(step, apart)| {
+        let first = step * 29 % 2_000;
         [first, first + apart].map(|minute| record(minute, format!("copied-{step}")))
     });
     plain.chain(copies).collect()
