@@ -20,6 +20,7 @@ use tawny::trail::Selection;
 
 use crate::oracle;
 use crate::records::failed_sign_in;
+use crate::sinks::Hook;
 
 mod processes;
 
@@ -65,6 +66,10 @@ impl Place {
     }
 
     async fn run(&self, rules: &[Rule], now: i64) -> Result<Report, Error> {
+        self.run_into(&[self.sink()], rules, now).await
+    }
+
+    async fn run_into(&self, sinks: &[Sink], rules: &[Rule], now: i64) -> Result<Report, Error> {
         let lake = self.lake();
         let sources = [Source { path: self.path("trail").display().to_string(), selection: Selection::default() }];
         let nightly = Nightly {
@@ -76,7 +81,7 @@ impl Place {
             state: "default",
             sources: &sources,
             rules,
-            sinks: &[self.sink()],
+            sinks,
             grace: 3 * DAY,
             since: None,
             now,
@@ -152,6 +157,61 @@ fn record(number: usize, event: &Delivered) -> Value {
     let mut record = failed_sign_in(&format!("user{}", event.user), &time::rfc3339(at), &format!("id-{number:04}"));
     record["sourceIPAddress"] = Value::from(format!("192.0.2.{}", number % 3));
     record
+}
+
+#[test]
+fn a_hook_that_fails_halfway_gets_only_the_rest() {
+    let place = Place::new();
+    let sign_in = |user: &str, minute: i64| {
+        failed_sign_in(user, &time::rfc3339(START + minute * MINUTE), &format!("{user}{minute}"))
+    };
+    let records: Vec<Value> =
+        ["ann", "bob", "cid"].iter().flat_map(|user| [0, 1].map(|minute| sign_in(user, minute))).collect();
+    place.put("0.json", &records);
+    let hook = Hook::start(&[200, 400, 200]);
+    let sinks = [hook.open("format = 'json'")];
+    let rules = [rule(WindowKind::Sliding, 2, false)];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let run = || runtime.block_on(place.run_into(&sinks, &rules, START + DAY)).unwrap();
+    let (first, second) = (run(), run());
+    assert!(first.is_incomplete() && !second.is_incomplete());
+    assert_eq!((first.deliveries[0].lines, second.deliveries[0].lines), (3, 2));
+    assert_eq!(run().deliveries.len(), 0);
+    let keys: Vec<String> = hook.take().iter().map(|got| got.header("idempotency-key").to_owned()).collect();
+    assert_eq!((keys.len(), &keys[1]), (4, &keys[2]), "one was refused, and sent again");
+    assert!(keys[0] != keys[1] && keys[3] != keys[0]);
+}
+
+#[test]
+fn late_events_change_join_and_dissolve_findings() {
+    let place = Place::new();
+    let sign_in =
+        |minute: i64| failed_sign_in("ann", &time::rfc3339(START + minute * MINUTE), &format!("id{minute:+}"));
+    let put = |name: &str, minutes: &[i64]| {
+        place.put(name, &minutes.iter().map(|minute| sign_in(*minute)).collect::<Vec<_>>());
+    };
+    let rules = [rule(WindowKind::Sliding, 2, false), rule(WindowKind::Dedup, 3, false)];
+    let run = || {
+        let report = oracle::RUNTIME.block_on(place.run(&rules, START + DAY)).unwrap();
+        let found = report.findings;
+        (found.new, found.grown, found.gone, found.known)
+    };
+    put("0.json", &[0, 10, 11, 12, 30, 35]);
+    assert_eq!(run(), (3, 0, 0, 0), "two bursts, and a window of four");
+    put("1.json", &[36]);
+    assert_eq!(run(), (1, 1, 0, 0), "the second burst grew, and so did its window to the threshold");
+    put("2.json", &[20]);
+    assert_eq!(run(), (0, 1, 2, 1), "the bursts are joined, and the second window falls in two");
+    put("3.json", &[-5]);
+    assert_eq!(run(), (2, 1, 2, 0), "the burst begins earlier; all windows move, and the one that fell in two is back");
+    put("4.json", &[-19, -18]);
+    let before = fold(&place.path("findings"));
+    run();
+    let after = fold(&place.path("findings"));
+    assert_ne!(before, after);
+    let whole = Data::Lake(place.lake());
+    let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.resources, &whole, &rules, Range::default())).unwrap();
+    assert_eq!(after, by_id(&whole));
 }
 
 proptest! {

@@ -260,19 +260,19 @@ fn lines_go_to_standard_output_in_their_order() {
 }
 
 /// A request that the hook got.
-struct Got {
+pub(crate) struct Got {
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
 impl Got {
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
     }
 }
 
 /// A web service that answers with one status after another, the last of them for good.
-struct Hook {
+pub(crate) struct Hook {
     url: String,
     got: Arc<Mutex<Vec<Got>>>,
     _runtime: tokio::runtime::Runtime,
@@ -282,7 +282,7 @@ struct Hook {
 const PATH: &str = "services/T0/B0/very-secret?token=also-secret";
 
 impl Hook {
-    fn start(statuses: &'static [u16]) -> Hook {
+    pub(crate) fn start(statuses: &'static [u16]) -> Hook {
         let got = Arc::new(Mutex::new(Vec::new()));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -301,11 +301,11 @@ impl Hook {
         Hook { url, got, _runtime: runtime }
     }
 
-    fn open(&self, more: &str) -> Sink {
+    pub(crate) fn open(&self, more: &str) -> Sink {
         open(&format!("kind = 'webhook'\nname = 'hook'\nurl = '{}'\n{more}", self.url)).unwrap()
     }
 
-    fn take(&self) -> Vec<Got> {
+    pub(crate) fn take(&self) -> Vec<Got> {
         std::mem::take(&mut *self.got.lock().unwrap())
     }
 }
