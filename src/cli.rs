@@ -16,6 +16,7 @@ use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
 
 mod backtest;
+mod compact;
 mod convert;
 mod data;
 mod hunt;
@@ -45,6 +46,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 a rule's test failed, or finding
 enum Command {
     Convert(convert::Convert),
     Nightly(nightly::NightlyCommand),
+    Compact(compact::Compact),
     Hunt(hunt::Hunt),
     Backtest(backtest::Backtest),
     Rules(rules::Rules),
@@ -185,6 +187,7 @@ pub fn run() -> Status {
             match cli.command {
                 Command::Convert(command) => command.run(&context).await,
                 Command::Nightly(command) => Box::pin(command.run(&context)).await,
+                Command::Compact(command) => command.run(&context).await,
                 Command::Hunt(command) => command.run(&context).await,
                 Command::Backtest(command) => Box::pin(command.run(&context)).await,
                 Command::Rules(command) => command.run(&context),

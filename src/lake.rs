@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::store::{Folder, LAKE_FOLDER, Location, Stores};
 use crate::time::Range;
 
+pub mod compact;
 pub mod ledger;
 pub mod part;
 

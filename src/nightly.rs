@@ -12,13 +12,13 @@ use crate::convert::{self, Limits};
 use crate::engine::Resources;
 use crate::error::{Error, Fault};
 use crate::hunt::{self, Data};
-use crate::lake::Lake;
+use crate::lake::{Lake, compact};
 use crate::rule::{Rule, WindowKind};
 use crate::sink::{Delivery, Line, Sink};
 use crate::sql;
 use crate::store::{Scratch, Stores};
 use crate::tally::Tally;
-use crate::time::{self, Range};
+use crate::time::{self, DAY, Range};
 use crate::trail::{Selection, Trail};
 
 pub mod changes;
@@ -28,6 +28,9 @@ mod touched;
 
 use changes::{Counts, Hunted, Ledger};
 use state::{Owed, PendingObject, State, Store};
+
+/// How far back is looked for files that upkeep removed and that are to be deleted, in microseconds.
+const SWEPT_WITHIN: i64 = 30 * DAY;
 
 /// What a run works with.
 pub struct Nightly<'n> {
@@ -57,6 +60,10 @@ pub struct Nightly<'n> {
     pub now: i64,
     /// Whether all is listed, however old.
     pub full: bool,
+    /// Whether small files of days past their grace are merged.
+    pub compact: bool,
+    /// Days older than this are dropped from the lake, in microseconds.
+    pub retain: Option<i64>,
 }
 
 /// A source of objects, and which of them are meant.
@@ -89,6 +96,10 @@ pub struct Report {
     pub matches: u64,
     /// What became of what sinks are owed.
     pub deliveries: Vec<Delivered>,
+    /// What was merged, dropped and deleted in the lake.
+    pub upkeep: compact::Done,
+    /// Why upkeep was broken off; nothing is lost by that.
+    pub upkeep_error: Option<String>,
     /// The latest event.
     pub newest_event: Option<String>,
     /// For each account and region, written `account/region`, its newest event.
@@ -129,6 +140,7 @@ impl Report {
         self.read.is_incomplete()
             || !self.pending.is_empty()
             || self.deliveries.iter().any(|delivered| delivered.error.is_some())
+            || self.upkeep_error.is_some()
     }
 }
 
@@ -197,6 +209,10 @@ impl Nightly<'_> {
         store.commit(&next).await?;
         tracing::info!(run = next.run, lines = lines.len(), "what was found is written down");
         self.deliver(&store, &next.deliveries, &mut report, print).await?;
+        if let Err(error) = self.keep(&mut report.upkeep).await {
+            tracing::warn!(%error, "the lake's upkeep was broken off; the next run goes on with it");
+            report.upkeep_error = Some(error.to_string());
+        }
         Ok(report)
     }
 
@@ -398,12 +414,27 @@ impl Nightly<'_> {
         report.newest.clone_from(&next.newest);
         let files = self.lake.ledger().files().await?;
         let days: BTreeSet<i64> =
-            files.iter().filter_map(|file| file.first_event).map(|first| first.div_euclid(time::DAY)).collect();
+            files.iter().filter_map(|file| file.first_event).map(|first| first.div_euclid(DAY)).collect();
         if let (Some(first), Some(last)) = (days.first(), days.last()) {
-            let empty = (*first..*last).filter(|day| !days.contains(day)).map(|day| time::utc_date(day * time::DAY));
+            let empty = (*first..*last).filter(|day| !days.contains(day)).map(|day| time::utc_date(day * DAY));
             report.empty_days = empty.collect();
         }
         Ok(())
+    }
+
+    /// Merges small files of days past their grace, drops days that are too old, and deletes what no reader is at any more.
+    async fn keep(&self, done: &mut compact::Done) -> Result<(), Error> {
+        if !self.compact && self.retain.is_none() {
+            return Ok(());
+        }
+        let keeper = compact::Keeper::open(self.lake, self.now, self.scratch).await?;
+        if let Some(retain) = self.retain {
+            keeper.retain((self.now - retain).div_euclid(DAY) * DAY, done).await?;
+        }
+        if self.compact {
+            keeper.merge(self.now - self.grace, self.limits.memory, done).await?;
+        }
+        keeper.sweep(self.now - SWEPT_WITHIN, self.now - compact::READERS_END_WITHIN, done).await
     }
 
     /// Gives each sink what it is owed, oldest first. A sink that fails is left for the next run; the others go on.

@@ -119,6 +119,8 @@ impl NightlyCommand {
             since: config.since.map(|since| since.0.0),
             now: self.now.unwrap_or_else(now),
             full: self.full,
+            compact: config.compact,
+            retain: config.retain.map(|retain| retain.0.0),
         };
         if self.dry_run {
             let plan = nightly.plan().await?;

@@ -64,6 +64,34 @@ struct Commit {
     #[serde(default)]
     objects: Option<String>,
     files: Vec<FileEntry>,
+    /// Where the commit is no conversion's: what it removes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upkeep: Option<Upkeep>,
+}
+
+impl Commit {
+    fn empty() -> Commit {
+        Commit {
+            ledger_version: LEDGER_VERSION,
+            schema_version: SCHEMA_VERSION,
+            objects: None,
+            files: Vec::new(),
+            upkeep: None,
+        }
+    }
+}
+
+/// What a commit removes that merges files or drops old ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upkeep {
+    /// The paths of the files that no longer count. They stay a while for readers that are at them.
+    pub removed: Vec<String>,
+    /// Where old days were dropped: from when on the lake holds all, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained_from: Option<i64>,
+    /// When that was, in microseconds.
+    pub at: i64,
 }
 
 /// Commits that are read at a time.
@@ -76,23 +104,44 @@ impl Ledger {
 
     /// All files of the lake, in the order in which they were added.
     pub async fn files(&self) -> Result<Vec<FileEntry>, Error> {
-        Ok(self.commits().await?.into_iter().flat_map(|(_, commit)| commit.files).collect())
+        let mut files: Vec<FileEntry> = Vec::new();
+        for (number, commit) in self.commits().await? {
+            if let Some(upkeep) = commit.upkeep {
+                let removed: HashSet<&String> = upkeep.removed.iter().collect();
+                let before = files.len();
+                files.retain(|file| !removed.contains(&file.path));
+                if before - files.len() != removed.len() {
+                    let reason = "it removes files that were not there".to_owned();
+                    return Err(self.damaged(&self.name(&commit_name(number)), reason));
+                }
+            }
+            files.extend(commit.files);
+        }
+        Ok(files)
     }
 
-    /// The files that were added by commits after `number`.
+    /// The files that conversions added in commits after `number`, whether or not they were merged since.
     pub async fn added_since(&self, number: u32) -> Result<Vec<FileEntry>, Error> {
-        let commits = self.commits().await?.into_iter().filter(|(commit, _)| *commit > number);
+        let is_new = |(of, commit): &(u32, Commit)| *of > number && commit.upkeep.is_none();
+        let commits = self.commits().await?.into_iter().filter(is_new);
         Ok(commits.flat_map(|(_, commit)| commit.files).collect())
     }
 
-    /// From when on the lake holds all.
-    #[expect(clippy::unused_async, reason = "stub")]
+    /// From when on the lake holds all that was converted, in microseconds; `None` where nothing was dropped.
     pub async fn retained_from(&self) -> Result<Option<i64>, Error> {
-        Ok(None)
+        let upkeep = self.commits().await?.into_iter().filter_map(|(_, commit)| commit.upkeep);
+        Ok(upkeep.filter_map(|upkeep| upkeep.retained_from).max())
+    }
+
+    /// The files that upkeep has removed, and when.
+    pub async fn removed(&self) -> Result<Vec<(String, i64)>, Error> {
+        let upkeep = self.commits().await?.into_iter().filter_map(|(_, commit)| commit.upkeep);
+        Ok(upkeep.flat_map(|upkeep| upkeep.removed.into_iter().map(move |path| (path, upkeep.at))).collect())
     }
 
     /// The identities of all objects whose records the lake holds.
     pub async fn object_ids(&self) -> Result<HashSet<String>, Error> {
+        let conversions = |(_, commit): &(u32, Commit)| commit.upkeep.is_none();
         let read = |(number, commit): (u32, Commit)| async move {
             let name = self.name(&commit.objects.unwrap_or_else(|| format!("{number:08}.objects.jsonl")));
             let text = self.lake.read_text(&name).await?;
@@ -100,8 +149,10 @@ impl Ledger {
             ids.collect::<Result<Vec<_>, _>>().map_err(|error| self.damaged(&name, error.to_string()))
         };
         let commits = self.commits().await?;
-        let ids: Vec<Vec<String>> =
-            futures::stream::iter(commits.into_iter().map(read)).buffered(AT_A_TIME).try_collect().await?;
+        let ids: Vec<Vec<String>> = futures::stream::iter(commits.into_iter().filter(conversions).map(read))
+            .buffered(AT_A_TIME)
+            .try_collect()
+            .await?;
         Ok(ids.into_iter().flatten().collect())
     }
 
@@ -130,8 +181,26 @@ impl Ledger {
         // Another run that writes the same commit at the same time writes another file here.
         let name = format!("{number:08}-{}.objects.jsonl", hex(&Sha256::digest(&lines)[..8]));
         writer.stage(&self.name(&name), lines.into()).await?.publish()?;
-        let commit =
-            Commit { ledger_version: LEDGER_VERSION, schema_version: SCHEMA_VERSION, objects: Some(name), files };
+        self.write(writer, number, Commit { objects: Some(name), files, ..Commit::empty() }).await
+    }
+
+    /// Adds the commit `number` of a merge, whose files take the place of others, or of a dropping of old ones.
+    ///
+    /// # Errors
+    /// As for [`Ledger::commit`].
+    pub async fn upkeep(
+        &self,
+        writer: &Writer,
+        number: u32,
+        files: Vec<FileEntry>,
+        upkeep: Upkeep,
+    ) -> Result<(), Error> {
+        let commit = Commit { files, upkeep: Some(upkeep), ..Commit::empty() };
+        self.write(writer, number, commit).await
+    }
+
+    async fn write(&self, writer: &Writer, number: u32, commit: Commit) -> Result<(), Error> {
+        let internal = |error: serde_json::Error| Error::Internal(format!("a ledger commit: {error}"));
         let mut text = serde_json::to_vec_pretty(&commit).map_err(internal)?;
         text.push(b'\n');
         if writer.create(&self.name(&commit_name(number)), text.into()).await? {

@@ -69,18 +69,29 @@ impl Folder {
         })
     }
 
-    /// The text of the file at `name`.
-    pub async fn read_text(&self, name: &str) -> Result<String, Error> {
+    /// The bytes of the file at `name`.
+    pub async fn read(&self, name: &str) -> Result<Bytes, Error> {
         match self {
-            Folder::Disk(folder) => disk::read_text(&folder.join(name)),
+            Folder::Disk(folder) => {
+                let path = folder.join(name);
+                let failed = |source| Error::File { action: "read", path: path.clone(), source };
+                fs::read(&path).map(Bytes::from).map_err(failed)
+            }
             Folder::Bucket { store, bucket, prefix } => {
                 let full = join(prefix, name);
                 let failed = |error| fault::store("read", bucket, &full, &error);
                 let result = store.get(&key(&full).map_err(failed)?).await.map_err(failed)?;
-                let bytes = result.bytes().await.map_err(failed)?;
-                String::from_utf8(bytes.into())
-                    .map_err(|error| Error::Internal(format!("`{}`: {error}", self.path(name).display())))
+                result.bytes().await.map_err(failed)
             }
+        }
+    }
+
+    /// The text of the file at `name`.
+    pub async fn read_text(&self, name: &str) -> Result<String, Error> {
+        match self {
+            Folder::Disk(folder) => disk::read_text(&folder.join(name)),
+            Folder::Bucket { .. } => String::from_utf8(self.read(name).await?.into())
+                .map_err(|error| Error::Internal(format!("`{}`: {error}", self.path(name).display()))),
         }
     }
 
@@ -232,6 +243,26 @@ impl Writer {
                 staged.await.map_err(|error| Error::Internal(error.to_string()))?.map(Pending::OnDisk)
             }
             (Folder::Disk(root), None) => Err(Error::Internal(format!("`{}` is not locked", root.display()))),
+        }
+    }
+
+    /// Deletes the file at `name`; that it is gone already is no error.
+    pub async fn delete(&self, name: &str) -> Result<(), Error> {
+        match &self.folder {
+            Folder::Disk(root) => match fs::remove_file(root.join(name)) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Error::File { action: "delete", path: root.join(name), source })
+                }
+                _ => Ok(()),
+            },
+            Folder::Bucket { store, bucket, prefix } => {
+                let full = join(prefix, name);
+                let failed = |error| fault::store("delete", bucket, &full, &error);
+                match store.delete(&key(&full).map_err(failed)?).await {
+                    Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(failed(error)),
+                }
+            }
         }
     }
 

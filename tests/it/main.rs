@@ -4,6 +4,7 @@
 
 mod backtest;
 mod cli;
+mod compact;
 mod golden_sql;
 mod layers;
 mod layouts;

@@ -33,6 +33,7 @@ struct Place {
     stores: Stores,
     scratch: Scratch,
     resources: Resources,
+    retain: Option<i64>,
 }
 
 impl Place {
@@ -44,6 +45,7 @@ impl Place {
             stores: Stores::default(),
             scratch: Scratch::default(),
             resources: Resources::new(2, 256 << 20, std::env::temp_dir()),
+            retain: None,
         }
     }
 
@@ -82,10 +84,12 @@ impl Place {
             sources: &sources,
             rules,
             sinks,
-            grace: 3 * DAY,
+            grace: DAY,
             since: None,
             now,
             full: false,
+            compact: true,
+            retain: self.retain,
         };
         Box::pin(nightly.run(&mut |_| {}, &|_| Ok(()))).await
     }
@@ -256,6 +260,9 @@ proptest! {
             // A run in which nothing is new delivers nothing.
             let again = place.run(&rules, START + 9 * DAY).await.unwrap();
             assert_eq!((again.findings.new, again.findings.grown, again.deliveries.len()), (0, 0, 0));
+            let lake = Data::Lake(place.lake());
+            let merged = hunt::evaluate(&place.resources, &lake, &rules, Range::default()).await.unwrap();
+            assert_eq!(fold(&place.path("findings")), by_id(&merged), "after all days were merged");
         });
     }
 }

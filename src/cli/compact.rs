@@ -1,0 +1,81 @@
+use clap::Args;
+
+use super::Context;
+use crate::error::{Error, Status};
+use crate::lake::Lake;
+use crate::lake::compact::{Done, Keeper, READERS_END_WITHIN};
+use crate::nightly::config::{Age, Read as _};
+use crate::store::Location;
+use crate::tally::number_of;
+use crate::time::{self, DAY, Period};
+
+/// Merge the small files of a lake's days, and drop old days
+///
+/// Readers see each record once all the while. Files that were merged or dropped are deleted a day later, by a later
+/// run.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tawny compact lake/\n  tawny compact s3://lake/cloudtrail --before 2026-09-01\n  tawny compact lake/ --retain 400d --dry-run"
+)]
+pub(super) struct Compact {
+    /// The lake's folder, on disk or `s3://BUCKET/PREFIX`
+    #[arg(value_name = "LAKE")]
+    lake: String,
+    /// Only days that end at or before this time [default: three days before now]
+    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
+    before: Option<i64>,
+    /// Drop days that are older than this, such as `400d`; all are kept where it is not given
+    #[arg(long, value_name = "DAYS", value_parser = Age::read)]
+    retain: Option<Age>,
+    /// How long files that were merged or dropped stay for readers that are at them [default: 1d]
+    #[arg(long, value_name = "PERIOD")]
+    keep_old: Option<Period>,
+    /// Tell what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// After this long nothing new is expected of a day, in microseconds.
+const GRACE: i64 = 3 * DAY;
+
+impl Compact {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        #[expect(clippy::disallowed_methods, reason = "days are old as of now")]
+        let now = chrono::Utc::now().timestamp_micros();
+        let lake = Lake::open(&context.stores, &Location::of(&self.lake)).await?;
+        if !lake.exists().await? {
+            return Err(Error::Usage {
+                message: format!("no lake lies at `{}`", self.lake),
+                hint: Some("`tawny convert` makes one".to_owned()),
+            });
+        }
+        let keeper = Keeper::open(&lake, now, &context.scratch).await?;
+        let before = self.before.unwrap_or(now - GRACE);
+        let from = self.retain.map(|age| (now - age.0).div_euclid(DAY) * DAY);
+        if self.dry_run {
+            for (day, files) in keeper.mergeable(before).await? {
+                let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+                context.output.result(&format!("{day}: {} files, {bytes} bytes, to be merged\n", files.len()), None)?;
+            }
+            for day in keeper.droppable(from).await? {
+                context.output.result(&format!("{}: to be dropped\n", day.path), None)?;
+            }
+            return Ok(Status::Done);
+        }
+        let mut done = Done::default();
+        if let Some(from) = from {
+            keeper.retain(from, &mut done).await?;
+        }
+        keeper.merge(before, context.memory / 4, &mut done).await?;
+        let kept = self.keep_old.map_or(READERS_END_WITHIN, Period::micros);
+        keeper.sweep(i64::MIN, now - kept, &mut done).await?;
+        context.output.talk(&format!(
+            "{} merged into {}, {} dropped, {} deleted",
+            number_of(done.merged, "file"),
+            done.into,
+            done.dropped,
+            done.deleted
+        ));
+        Ok(Status::Done)
+    }
+}

@@ -1,0 +1,118 @@
+//! Upkeep of a lake: what readers see stays the same.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tawny::time::{self, DAY, SECOND};
+
+use crate::records::failed_sign_in;
+use crate::s3_server::Server;
+
+const START: i64 = 1_788_220_800 * SECOND;
+const MINUTE: i64 = 60 * SECOND;
+
+/// Failed sign-ins on three days, over their midnights too.
+fn records(part: i64) -> Vec<Value> {
+    let at = |step: i64| START + step * DAY - 12 * MINUTE + part * 5 * MINUTE;
+    (1..4).map(|step| failed_sign_in("ann", &time::rfc3339(at(step)), &format!("{step}-{part}"))).collect()
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn parquet(lake: &Path) -> Vec<PathBuf> {
+    glob::glob(&format!("{}/date=*/*.parquet", lake.display())).unwrap().flatten().collect()
+}
+
+#[test]
+fn days_are_merged_dropped_and_deleted_and_readers_see_each_record_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trail, lake) = (folder.path().join("trail"), folder.path().join("lake"));
+    std::fs::create_dir(&trail).unwrap();
+    let tawny = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
+        run(command.args(arguments).current_dir(folder.path()))
+    };
+    for part in 0..5 {
+        std::fs::write(trail.join(format!("{part}.json")), json!({ "Records": records(part) }).to_string()).unwrap();
+        tawny(&["convert", "trail", "--lake", "lake"]);
+    }
+    let seen = || {
+        let hunt = tawny(&["hunt", "lake", "--format", "jsonl"]).stdout;
+        let count = tawny(&["query", "lake", "SELECT count(*), count(DISTINCT \"eventID\") FROM cloudtrail"]).stdout;
+        (String::from_utf8(hunt).unwrap(), String::from_utf8(count).unwrap())
+    };
+    let (before, files) = (seen(), parquet(&lake));
+    assert!(before.0.lines().count() == 3 && before.1.contains("15"), "{before:?}");
+    assert_eq!(files.len(), 15);
+
+    let planned = tawny(&["compact", "lake", "--dry-run", "--retain", "1d", "--before", "2026-09-03"]).stdout;
+    let planned = String::from_utf8(planned).unwrap();
+    assert!(planned.contains("date=2026-09-01: ") && planned.contains("to be dropped"), "{planned}");
+    tawny(&["compact", "lake", "--before", "2026-09-03"]);
+    // The old files stay for readers that are at them; of the last day nothing was merged.
+    assert_eq!((seen(), parquet(&lake).len()), (before.clone(), 15 + 2));
+    assert!(files.iter().all(|file| file.exists()));
+    tawny(&["compact", "lake"]);
+    tawny(&["compact", "lake"]);
+    assert_eq!((seen(), parquet(&lake).len()), (before.clone(), 15 + 4), "the second time there is nothing to merge");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    tawny(&["compact", "lake", "--keep-old", "1s"]);
+    assert_eq!((seen(), parquet(&lake).len()), (before.clone(), 4));
+    let again = tawny(&["convert", "trail", "--lake", "lake"]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("5 converted before"), "{again:?}");
+    assert_eq!(seen(), before);
+
+    let ledger = lake.join("_tawny/ledger");
+    let commits = || glob::glob(&format!("{}/*[0-9].json", ledger.display())).unwrap().count();
+    let held = commits();
+    tawny(&["compact", "lake", "--retain", "9999d"]);
+    assert_eq!((seen(), commits()), (before, held), "nothing is old enough to be dropped");
+    let since = chrono::Utc::now().timestamp_micros().div_euclid(DAY) - START / DAY;
+    tawny(&["compact", "lake", "--retain", &format!("{}d", since - 2)]);
+    let left = seen();
+    assert_eq!(left.0.lines().count(), 1, "what was before is dropped: {left:?}");
+}
+
+#[test]
+fn a_commit_that_removes_what_is_not_there_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let tawny = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_tawny")).args(arguments).current_dir(folder.path()).output().unwrap()
+    };
+    std::fs::write(folder.path().join("0.json"), json!({ "Records": records(0) }).to_string()).unwrap();
+    tawny(&["convert", "0.json", "--lake", "lake"]);
+    let name = folder.path().join("lake/_tawny/ledger/00000001.json");
+    let mut commit: Value = serde_json::from_str(&std::fs::read_to_string(name).unwrap()).unwrap();
+    commit["files"] = json!([]);
+    commit["objects"] = Value::Null;
+    commit["upkeep"] = json!({ "removed": ["date=2026-09-01/part-none.parquet"], "at": 0 });
+    std::fs::write(folder.path().join("lake/_tawny/ledger/00000002.json"), commit.to_string()).unwrap();
+    let hunt = tawny(&["hunt", "lake"]);
+    assert_eq!(hunt.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&hunt.stderr).contains("removes files that were not there"));
+}
+
+#[test]
+fn lakes_in_buckets_are_kept_too() {
+    let server = Server::start();
+    for part in 0..3 {
+        let key = format!("trail/{part}.json");
+        server.put("logs", &key, json!({ "Records": records(part) }).to_string().as_bytes());
+        run(server.command().args(["convert", "s3://logs/trail", "--lake", "s3://lake/ct"]));
+    }
+    let seen = || run(server.command().args(["hunt", "s3://lake/ct", "--format", "jsonl"])).stdout;
+    let before = seen();
+    assert!(!before.is_empty());
+    run(server.command().args(["compact", "s3://lake/ct"]));
+    assert_eq!(seen(), before);
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    run(server.command().args(["compact", "s3://lake/ct", "--keep-old", "1s"]));
+    assert_eq!(seen(), before);
+    let merged = parquet(&server.file("lake", "ct"));
+    assert!(merged.len() < 9 && !merged.is_empty(), "{merged:?}");
+}
