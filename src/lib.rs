@@ -5,7 +5,7 @@
 //! becomes SQL ([`mod@sql`]), which the engine ([`engine`]) runs over lake or trail; its rows are
 //! findings ([`finding`], [`hunt`]), which are reported ([`report`], [`output`]) by the commands
 //! ([`cli`]), or delivered to where a user wants them ([`sink`]). Parquet of other tools ([`layout`]) goes the same way, and so does a user's own SQL ([`query`],
-//! [`inspect`]), and what a rule would find with other windows ([`backtest`]). A module uses only those above it.
+//! [`inspect`]), and what a rule would find with other windows ([`backtest`]). Night after night the same is done for what is new ([`nightly`]), and delivered ([`sink`]). A module uses only those above it.
 
 pub mod error;
 pub mod time;

@@ -219,7 +219,7 @@ fn late_events_change_join_and_dissolve_findings() {
 }
 
 proptest! {
-    #![proptest_config(oracle::config(8))]
+    #![proptest_config(oracle::config(5))]
 
     #[test]
     fn what_was_delivered_folded_is_what_one_hunt_finds(
