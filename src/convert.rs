@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use parquet::errors::ParquetError;
 use tokio::task::JoinHandle;
 
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::lake::Lake;
 use crate::lake::ledger::{FileEntry, ObjectEntry};
 use crate::lake::part::{self, Part};
@@ -35,6 +35,8 @@ pub struct Converted {
     pub tally: Tally,
     /// The files added to the lake.
     pub files: Vec<FileEntry>,
+    /// Every object that could not be read, and why.
+    pub unread: Vec<Fault>,
 }
 
 /// Converts the objects of `trail` that the lake does not hold yet. `progress` is called after each
@@ -52,6 +54,7 @@ pub async fn convert(
 ) -> Result<Converted, Error> {
     let mut writer = Writer::open(lake, limits, scratch).await?;
     let mut tally = trail.left_out;
+    let mut unread = tally.faults.clone();
     let held = lake.ledger().object_ids().await?;
     let (known, new): (Vec<Object>, Vec<Object>) =
         trail.objects.into_iter().partition(|object| held.contains(&object.identity()));
@@ -72,6 +75,11 @@ pub async fn convert(
     while let Some(result) = decoded.next().await {
         let (object, Decoded { batches, hashes, tally: mut read }) = result?;
         let used = read.objects.used == 1;
+        if read.objects.rejected > 0 {
+            let fault = read.faults.iter().rfind(|fault| fault.position.is_none()).or(read.faults.last());
+            let reason = fault.map_or_else(|| "it cannot be read".to_owned(), |fault| fault.reason.clone());
+            unread.push(Fault { object: object.path.display().to_string(), position: None, reason });
+        }
         let mut hashes = hashes.as_slice();
         for batch in batches {
             let (of_batch, rest) = hashes.split_at(batch.num_rows());
@@ -89,7 +97,7 @@ pub async fn convert(
         progress(&tally);
     }
     let files = writer.finish().await?;
-    Ok(Converted { tally, files })
+    Ok(Converted { tally, files, unread })
 }
 
 /// Remembers the records of a run, to tell copies: at least the last [`Copies::GENERATION`] of

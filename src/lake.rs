@@ -9,6 +9,7 @@
 //! Readers see the files that commits name and no others, so a run that breaks off leaves nothing visible.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::Error;
 use crate::store::{Folder, LAKE_FOLDER, Location, Stores};
@@ -18,23 +19,25 @@ pub mod compact;
 pub mod ledger;
 pub mod part;
 
-use ledger::{FileEntry, Ledger};
+use ledger::{Commits, FileEntry, Ledger};
 
 /// A lake, on disk or in S3.
 #[derive(Debug, Clone)]
 pub struct Lake {
     folder: Folder,
+    /// Commits of the ledger that were read: they never change.
+    commits: Commits,
 }
 
 impl Lake {
     /// The lake on disk at `root`, which need not exist yet.
     pub fn at(root: &Path) -> Lake {
-        Lake { folder: Folder::Disk(root.to_path_buf()) }
+        Lake { folder: Folder::Disk(root.to_path_buf()), commits: Commits::default() }
     }
 
     /// The lake at `location`, which need not exist yet.
     pub async fn open(stores: &Stores, location: &Location) -> Result<Lake, Error> {
-        Ok(Lake { folder: stores.folder(location).await? })
+        Ok(Lake { folder: stores.folder(location).await?, commits: Commits::default() })
     }
 
     /// Whether there is one.
@@ -54,7 +57,7 @@ impl Lake {
 
     /// The lake's ledger.
     pub fn ledger(&self) -> Ledger {
-        Ledger::in_folder(self.folder.clone(), format!("{LAKE_FOLDER}/ledger"))
+        Ledger::in_folder(self.folder.clone(), format!("{LAKE_FOLDER}/ledger"), Arc::clone(&self.commits))
     }
 
     /// Makes sure that every file the ledger names is there and of its size.

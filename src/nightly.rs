@@ -5,6 +5,7 @@
 //! nothing but the lake, whose new files the next run hunts; killed after, the next run delivers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use serde::Serialize;
 
@@ -31,6 +32,9 @@ use state::{Owed, PendingObject, State, Store};
 
 /// How far back is looked for files that upkeep removed and that are to be deleted, in microseconds.
 const SWEPT_WITHIN: i64 = 30 * DAY;
+
+/// How many days before the last event are looked at for days without events.
+const GAPS_WITHIN: i64 = 400;
 
 /// What a run works with.
 pub struct Nightly<'n> {
@@ -75,6 +79,17 @@ pub struct Source {
     pub selection: Selection,
 }
 
+impl Source {
+    /// What tells the source, with what is asked of it, from others.
+    fn name(&self) -> String {
+        let Selection { accounts, regions, .. } = &self.selection;
+        let of = |what: &str, names: &[String]| {
+            if names.is_empty() { String::new() } else { format!(" {what} {}", names.join(",")) }
+        };
+        format!("{}{}{}", self.path, of("accounts", accounts), of("regions", regions))
+    }
+}
+
 /// What a run did.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
@@ -88,6 +103,8 @@ pub struct Report {
     pub files: usize,
     /// Objects that could not be read, and are tried again.
     pub pending: Vec<PendingObject>,
+    /// Sources that could not be listed, and are listed as far back by the next run.
+    pub unlisted: Vec<Fault>,
     /// What was hunted for.
     pub hunts: Vec<HuntReport>,
     /// The findings of all rules.
@@ -139,6 +156,7 @@ impl Report {
     pub fn is_incomplete(&self) -> bool {
         self.read.is_incomplete()
             || !self.pending.is_empty()
+            || !self.unlisted.is_empty()
             || self.deliveries.iter().any(|delivered| delivered.error.is_some())
             || self.upkeep_error.is_some()
     }
@@ -161,6 +179,17 @@ pub struct Plan {
     pub owed: Vec<Owed>,
     /// Objects that could not be read by the last run.
     pub pending: Vec<PendingObject>,
+}
+
+/// What a look at the sources found.
+#[derive(Default)]
+struct Found {
+    trail: Trail,
+    /// For each source that could be listed, when that was; for the others when it was the last time.
+    listed: BTreeMap<String, String>,
+    unlisted: Vec<Fault>,
+    /// The pending objects that are not even found.
+    pending: Vec<PendingObject>,
 }
 
 /// One reading of the lake: which rules, and for which triggers.
@@ -190,8 +219,17 @@ impl Nightly<'_> {
     ) -> Result<Report, Error> {
         let store = Store::open(self.lake, self.state, self.scratch).await?;
         let last = store.last().await?;
-        let mut next = State { run: last.run + 1, listed: Some(time::rfc3339(self.now)), ..last.clone() };
-        let mut report = Report { run: next.run, now: time::rfc3339(self.now), ..Report::default() };
+        let now = time::rfc3339(self.now);
+        let mut next = State {
+            run: last.run + 1,
+            id: format!("{:016x}", RandomState::new().build_hasher().finish()),
+            now: now.clone(),
+            since: self.since.map(time::rfc3339),
+            rules: BTreeMap::new(),
+            ..last.clone()
+        };
+        let mut report = Report { run: next.run, now, ..Report::default() };
+        self.drop_unknown_sinks(&mut next, &mut report);
 
         self.convert(&last, &mut next, &mut report, progress).await?;
         let lines = self.hunt(&store, &last, &mut next, &mut report).await?;
@@ -220,7 +258,7 @@ impl Nightly<'_> {
     pub async fn plan(&self) -> Result<Plan, Error> {
         let store = Store::open(self.lake, self.state, self.scratch).await?;
         let last = store.last().await?;
-        let trail = self.find(&last).await?.0;
+        let trail = self.find(&last).await?.trail;
         let (held, commits) = if self.lake.exists().await? {
             (self.lake.ledger().object_ids().await?, self.lake.ledger().last().await?)
         } else {
@@ -244,29 +282,39 @@ impl Nightly<'_> {
         })
     }
 
-    /// The objects that may be new, and those of the pending ones that cannot even be found.
-    async fn find(&self, last: &State) -> Result<(Trail, Vec<PendingObject>), Error> {
-        let listed = last.listed.as_deref().and_then(|listed| time::parse_instant(listed).ok());
-        let from = listed.filter(|_| !self.full).map(|listed| listed.min(self.now) - self.grace);
-        let mut trail = Trail { stores: self.stores.clone(), ..Trail::default() };
+    /// The objects that may be new.
+    async fn find(&self, last: &State) -> Result<Found, Error> {
+        let mut found = Found { trail: Trail { stores: self.stores.clone(), ..Trail::default() }, ..Found::default() };
         for source in self.sources {
+            let name = source.name();
+            let listed = last.listed.get(&name).and_then(|listed| time::parse_instant(listed).ok());
+            let from = listed.filter(|_| !self.full).map(|listed| listed.min(self.now) - self.grace);
             let selection = source.selection.during(Range { from, to: None });
-            let found = Trail::find(self.stores, std::slice::from_ref(&source.path), &selection).await?;
-            trail.objects.extend(found.objects);
-            trail.left_out.add(found.left_out);
+            match Trail::find(self.stores, std::slice::from_ref(&source.path), &selection).await {
+                Ok(trail) => {
+                    found.trail.objects.extend(trail.objects);
+                    found.trail.left_out.add(trail.left_out);
+                    found.listed.insert(name, time::rfc3339(self.now));
+                }
+                Err(error) => {
+                    let fault = Fault { object: source.path.clone(), position: None, reason: error.to_string() };
+                    found.unlisted.push(fault);
+                    // The next run looks as far back as this one would have.
+                    found.listed.extend(last.listed.get(&name).map(|listed| (name, listed.clone())));
+                }
+            }
         }
-        let mut unfound = Vec::new();
         for pending in &last.pending {
             let path = std::slice::from_ref(&pending.object);
             match Trail::find(self.stores, path, &Selection::default()).await {
-                Ok(found) => trail.objects.extend(found.objects),
-                Err(error) => unfound.push(PendingObject { reason: error.to_string(), ..pending.clone() }),
+                Ok(trail) => found.trail.objects.extend(trail.objects),
+                Err(error) => found.pending.push(PendingObject { reason: error.to_string(), ..pending.clone() }),
             }
         }
         // An object may be named by several sources, and be pending too.
         let mut seen = BTreeSet::new();
-        trail.objects.retain(|object| seen.insert(object.real.clone()));
-        Ok((trail, unfound))
+        found.trail.objects.retain(|object| seen.insert(object.real.clone()));
+        Ok(found)
     }
 
     async fn convert(
@@ -276,26 +324,48 @@ impl Nightly<'_> {
         report: &mut Report,
         progress: &mut (dyn FnMut(&Tally) + Send),
     ) -> Result<(), Error> {
-        let (trail, unfound) = self.find(last).await?;
-        let unfound = unfound.into_iter().map(|pending| (pending.object, pending.reason));
-        let converted = convert::convert(trail, self.lake, self.limits, self.scratch, progress).await?;
-        let whole = |fault: &&Fault| fault.position.is_none();
-        let unread =
-            converted.tally.faults.iter().filter(whole).map(|fault| (fault.object.clone(), fault.reason.clone()));
-        let since =
-            |object: &str| last.pending.iter().find(|pending| pending.object == object).map(|known| known.since_run);
+        let found = self.find(last).await?;
+        next.listed = found.listed;
+        for fault in &found.unlisted {
+            tracing::warn!(source = fault.object, reason = fault.reason, "a source could not be listed");
+        }
+        report.unlisted = found.unlisted;
+        let converted = convert::convert(found.trail, self.lake, self.limits, self.scratch, progress).await?;
+        let unfound = found.pending.into_iter().map(|pending| (pending.object, pending.reason));
+        let unread = converted.unread.into_iter().map(|fault| (fault.object, fault.reason));
+        let known: BTreeMap<&str, u32> =
+            last.pending.iter().map(|pending| (pending.object.as_str(), pending.since_run)).collect();
         let pending = unfound.chain(unread).map(|(object, reason)| PendingObject {
-            since_run: since(&object).unwrap_or(next.run),
+            since_run: known.get(object.as_str()).copied().unwrap_or(next.run),
             object,
             reason,
         });
         next.pending = pending.collect();
         next.pending.sort_by(|a, b| a.object.cmp(&b.object));
+        next.pending.dedup_by(|a, b| a.object == b.object);
         report.pending.clone_from(&next.pending);
-        tracing::info!(objects = converted.tally.objects.used, files = converted.files.len(), "converted");
+        tracing::info!(
+            objects = converted.tally.objects.used,
+            files = converted.files.len(),
+            pending = next.pending.len(),
+            "converted"
+        );
         report.files = converted.files.len();
         report.read = converted.tally;
         Ok(())
+    }
+
+    /// What is owed to sinks that the configuration names no more is told once, and not carried on.
+    fn drop_unknown_sinks(&self, next: &mut State, report: &mut Report) {
+        let (known, unknown) = std::mem::take(&mut next.deliveries)
+            .into_iter()
+            .partition(|owed| self.sinks.iter().any(|sink| sink.name() == owed.sink));
+        next.deliveries = known;
+        for owed in unknown {
+            let error = "dropped: the configuration names no such sink any more".to_owned();
+            let lines = owed.lines - owed.taken;
+            report.deliveries.push(Delivered { sink: owed.sink, run: owed.run, lines, error: Some(error) });
+        }
     }
 
     /// Hunts what the new files of the lake touch, and the whole for rules that are new or have changed.
@@ -313,7 +383,12 @@ impl Nightly<'_> {
         for rule in self.rules {
             next.rules.insert(rule.id.clone(), version(rule)?);
         }
-        let is_changed = |rule: &Rule| last.rules.get(&rule.id) != next.rules.get(&rule.id);
+        // From an earlier time on all rules are as new ones.
+        let is_earlier = match (&last.since, &next.since) {
+            (Some(last), Some(next)) => next < last,
+            (last, next) => last.is_some() && next.is_none(),
+        };
+        let is_changed = |rule: &Rule| is_earlier || last.rules.get(&rule.id) != next.rules.get(&rule.id);
         let (mut known, readings) = self.readings(store, last, &spans, &is_changed).await?;
 
         let data = Data::Lake(self.lake.clone());
@@ -377,10 +452,11 @@ impl Nightly<'_> {
                 readings.push(Reading { rules: changed.clone(), range: Range::default(), cause: "rules changed" });
             }
             for rules in [&dedup, &others] {
-                let own: Vec<Rule> = rules.iter().map(|number| self.rules[*number].clone()).collect();
-                let ranges = touched::with_bursts(&own, spans, &known);
-                let reading = |range| Reading { rules: rules.clone(), range, cause: "new events" };
-                readings.extend(ranges.into_iter().map(reading));
+                let own: Vec<&Rule> = rules.iter().map(|number| &self.rules[*number]).collect();
+                for (places, range) in touched::readings(&own, spans, &known) {
+                    let rules = places.into_iter().map(|place| rules[place]).collect();
+                    readings.push(Reading { rules, range, cause: "new events" });
+                }
             }
             // Bursts may reach to days whose findings are not read yet.
             let needed: Vec<Range> = readings.iter().map(|reading| reading.range).collect();
@@ -402,13 +478,14 @@ impl Nightly<'_> {
         for (first, last) in spans {
             let read = Range { from: Some(*first), to: Some(last + 1) };
             for (name, newest) in hunt::newest::newest(self.resources, &data, read).await? {
-                let newest = time::rfc3339(newest);
                 let known = next.newest.entry(name).or_default();
-                if *known < newest {
-                    *known = newest;
+                if time::parse_instant(known).is_ok_and(|known| known >= newest) {
+                    continue;
                 }
+                *known = time::rfc3339(newest);
             }
-            next.newest_event = next.newest_event.take().max(Some(time::rfc3339(*last)));
+            let known = next.newest_event.as_deref().and_then(|known| time::parse_instant(known).ok());
+            next.newest_event = known.max(Some(*last)).map(time::rfc3339);
         }
         report.newest_event.clone_from(&next.newest_event);
         report.newest.clone_from(&next.newest);
@@ -416,8 +493,9 @@ impl Nightly<'_> {
         let days: BTreeSet<i64> =
             files.iter().filter_map(|file| file.first_event).map(|first| first.div_euclid(DAY)).collect();
         if let (Some(first), Some(last)) = (days.first(), days.last()) {
-            let empty = (*first..*last).filter(|day| !days.contains(day)).map(|day| time::utc_date(day * DAY));
-            report.empty_days = empty.collect();
+            // One record with an absurd time does not make all days before it gaps.
+            let empty = ((*first).max(last - GAPS_WITHIN)..*last).filter(|day| !days.contains(day));
+            report.empty_days = empty.map(|day| time::utc_date(day * DAY)).collect();
         }
         Ok(())
     }
@@ -445,13 +523,12 @@ impl Nightly<'_> {
         report: &mut Report,
         print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
     ) -> Result<(), Error> {
+        let of = state::digest(format!("{}\n{}", self.lake.path().display(), self.state).as_bytes());
         let mut failed = BTreeSet::new();
         for owed in owed {
             let left = owed.lines - owed.taken;
             let delivered = |error| Delivered { sink: owed.sink.clone(), run: owed.run, lines: left, error };
             let Some(sink) = self.sinks.iter().find(|sink| sink.name() == owed.sink) else {
-                let error = "the configuration names no such sink any more".to_owned();
-                report.deliveries.push(delivered(Some(error)));
                 continue;
             };
             if failed.contains(&owed.sink) {
@@ -459,7 +536,10 @@ impl Nightly<'_> {
                 continue;
             }
             let lines = store.lines(owed).await?;
-            match sink.deliver(&Delivery { run: owed.run, lines: &lines[owed.taken.min(lines.len())..] }, print).await {
+            match sink
+                .deliver(&Delivery { run: owed.run, of: &of, lines: &lines[owed.taken.min(lines.len())..] }, print)
+                .await
+            {
                 Ok(_) => {
                     store.delivered(owed, owed.lines).await?;
                     report.deliveries.push(delivered(None));

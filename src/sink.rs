@@ -25,6 +25,8 @@ pub type Line = Map<String, Value>;
 pub struct Delivery<'a> {
     /// The run's number. A delivery that is repeated keeps it.
     pub run: u32,
+    /// Whose run it is: a text of letters and digits that is another one for another lake or state.
+    pub of: &'a str,
     /// The findings, in the order in which they are delivered.
     pub lines: &'a [Line],
 }

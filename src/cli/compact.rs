@@ -53,9 +53,11 @@ impl Compact {
         let before = self.before.unwrap_or(now - GRACE);
         let from = self.retain.map(|age| (now - age.0).div_euclid(DAY) * DAY);
         if self.dry_run {
-            for (day, files) in keeper.mergeable(before).await? {
+            for (day, groups) in keeper.mergeable(before, context.memory / 4).await? {
+                let files: Vec<_> = groups.iter().flatten().collect();
                 let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-                context.output.result(&format!("{day}: {} files, {bytes} bytes, to be merged\n", files.len()), None)?;
+                let told = format!("{day}: {} files, {bytes} bytes, to be merged into {}\n", files.len(), groups.len());
+                context.output.result(&told, None)?;
             }
             for day in keeper.droppable(from).await? {
                 context.output.result(&format!("{}: to be dropped\n", day.path), None)?;

@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::store::{LAKE_FOLDER, Scratch, Writer};
 use crate::time::{self, DAY};
 
-/// A file of this size or more, in bytes, is left as it is.
-const BIG: u64 = 64 << 20;
+/// How many times larger records are in memory than in a file, about.
+const INFLATED: u64 = 16;
 
 /// A file that was removed is left this long for readers that are at it, in microseconds.
 pub const READERS_END_WITHIN: i64 = DAY;
@@ -58,45 +58,42 @@ impl Keeper<'_> {
         Ok(Keeper { lake, writer, now })
     }
 
-    /// The days that end at or before `before` and have several small files, each with these.
-    pub async fn mergeable(&self, before: i64) -> Result<BTreeMap<String, Vec<FileEntry>>, Error> {
+    /// What is to be merged of the days that end at or before `before`: for each day, groups of files that fit into
+    /// `memory` bytes together.
+    pub async fn mergeable(&self, before: i64, memory: usize) -> Result<BTreeMap<String, Vec<Vec<FileEntry>>>, Error> {
         let mut days: BTreeMap<String, Vec<FileEntry>> = BTreeMap::new();
         for file in self.lake.ledger().files().await? {
-            if file.bytes < BIG && end(&file).is_some_and(|end| end <= before) {
+            if end(&file).is_some_and(|end| end <= before) {
                 let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
                 days.entry(folder).or_default().push(file);
             }
         }
-        days.retain(|_, files| files.len() > 1);
-        Ok(days)
+        let groups = days.into_iter().map(|(day, files)| (day, groups(files, memory as u64 / INFLATED)));
+        Ok(groups.filter(|(_, groups)| !groups.is_empty()).collect())
     }
 
-    /// Merges the small files of each day that ends at or before `before`; each new file holds up to about `memory`
-    /// bytes of records as they are in memory.
+    /// Merges the small files of each day that ends at or before `before`; what is merged takes about `memory` bytes.
     pub async fn merge(&self, before: i64, memory: usize, done: &mut Done) -> Result<(), Error> {
-        for files in self.mergeable(before).await?.into_values() {
-            let mut merged = Vec::new();
-            let mut part = Part::default();
-            let date = files.first().and_then(end).map(|end| end - DAY);
-            for file in &files {
-                self.read(file, &mut part).await?;
-                if part.memory >= memory {
-                    merged.push(self.write(std::mem::take(&mut part), date).await?);
+        // Before the files: where another run commits from here on, this one is told so and has changed nothing.
+        let mut last = self.lake.ledger().last().await?;
+        for groups in self.mergeable(before, memory).await?.into_values() {
+            let (mut added, mut removed) = (Vec::new(), Vec::new());
+            for files in groups {
+                let mut part = Part::default();
+                for file in &files {
+                    self.read(file, &mut part).await?;
                 }
+                let date = files.first().and_then(end).map(|end| end - DAY);
+                let merged = self.write(part, date).await?;
+                if files.iter().map(|file| file.records).sum::<u64>() != merged.records {
+                    return Err(Error::Internal("a merged file does not hold what it was made of".to_owned()));
+                }
+                added.push(merged);
+                removed.extend(files);
             }
-            if part.memory > 0 {
-                merged.push(self.write(part, date).await?);
-            }
-            let records = |files: &[FileEntry]| files.iter().map(|file| file.records).sum::<u64>();
-            if records(&files) != records(&merged) {
-                return Err(Error::Internal("merged files do not hold what they were made of".to_owned()));
-            }
-            if merged.len() >= files.len() {
-                continue;
-            }
-            done.merged += files.len();
-            done.into += merged.len();
-            self.commit(merged, files, None).await?;
+            done.merged += removed.len();
+            done.into += added.len();
+            self.commit(&mut last, added, removed, None).await?;
         }
         Ok(())
     }
@@ -110,10 +107,11 @@ impl Keeper<'_> {
 
     /// Drops all days that end at or before the midnight `from` from the lake.
     pub async fn retain(&self, from: i64, done: &mut Done) -> Result<(), Error> {
+        let mut last = self.lake.ledger().last().await?;
         let files = self.droppable(Some(from)).await?;
         if !files.is_empty() {
             done.dropped += files.len();
-            self.commit(Vec::new(), files, Some(from)).await?;
+            self.commit(&mut last, Vec::new(), files, Some(from)).await?;
         }
         Ok(())
     }
@@ -138,8 +136,10 @@ impl Keeper<'_> {
         Ok(())
     }
 
+    /// Adds the commit after `last`, and counts it.
     async fn commit(
         &self,
+        last: &mut u32,
         added: Vec<FileEntry>,
         removed: Vec<FileEntry>,
         retained_from: Option<i64>,
@@ -147,7 +147,8 @@ impl Keeper<'_> {
         let ledger = self.lake.ledger();
         let removed = removed.into_iter().map(|file| file.path).collect();
         let upkeep = Upkeep { removed, retained_from, at: self.now };
-        ledger.upkeep(&self.writer, ledger.last().await? + 1, added, upkeep).await
+        *last += 1;
+        ledger.upkeep(&self.writer, *last, added, upkeep).await
     }
 
     /// Adds the records of a file to `part`.
@@ -172,8 +173,48 @@ impl Keeper<'_> {
     }
 }
 
+/// Groups of two or more files, the smallest first, that have up to `bytes` together.
+fn groups(mut files: Vec<FileEntry>, bytes: u64) -> Vec<Vec<FileEntry>> {
+    files.sort_by(|a, b| (a.bytes, &a.path).cmp(&(b.bytes, &b.path)));
+    let mut groups: Vec<Vec<FileEntry>> = Vec::new();
+    let mut held = u64::MAX;
+    for file in files {
+        held = held.saturating_add(file.bytes);
+        if let Some(group) = groups.last_mut().filter(|_| held <= bytes) {
+            group.push(file);
+        } else {
+            held = file.bytes;
+            groups.push(vec![file]);
+        }
+    }
+    groups.retain(|group| group.len() > 1);
+    groups
+}
+
 /// The midnight that ends the day of a file; `None` for records without a time.
 fn end(file: &FileEntry) -> Option<i64> {
     let date = file.path.strip_prefix("date=")?.split('/').next()?;
     time::parse_instant(date).ok().map(|begin| begin + DAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_becomes_fewer_files_is_merged() {
+        let file = |bytes: u64| FileEntry {
+            path: format!("date=2026-09-01/part-{bytes}.parquet"),
+            bytes,
+            records: 1,
+            first_event: None,
+            last_event: None,
+        };
+        let sizes = |files: &[u64]| -> Vec<Vec<u64>> {
+            let groups = groups(files.iter().copied().map(file).collect(), 100);
+            groups.iter().map(|group| group.iter().map(|file| file.bytes).collect()).collect()
+        };
+        assert_eq!(sizes(&[60, 10, 20, 30, 90, 500]), [vec![10, 20, 30]]);
+        assert!(sizes(&[90, 95, 99, 500]).is_empty() && sizes(&[7]).is_empty());
+    }
 }

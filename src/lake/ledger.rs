@@ -1,7 +1,8 @@
 //! The ledger: which files of a lake count, and which objects they hold.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,11 @@ const LEDGER_VERSION: u32 = 1;
 pub struct Ledger {
     lake: Folder,
     folder: String,
+    known: Commits,
 }
+
+/// Commits by their numbers.
+pub(super) type Commits = Arc<Mutex<BTreeMap<u32, Commit>>>;
 
 /// One file of a lake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +59,9 @@ pub struct ObjectEntry {
     pub path: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Commit {
+pub(super) struct Commit {
     ledger_version: u32,
     schema_version: u32,
     /// The name of the file that lists the objects that this commit adds; where a lake on disk was written by an
@@ -98,8 +103,8 @@ pub struct Upkeep {
 const AT_A_TIME: usize = 32;
 
 impl Ledger {
-    pub(super) fn in_folder(lake: Folder, folder: String) -> Ledger {
-        Ledger { lake, folder }
+    pub(super) fn in_folder(lake: Folder, folder: String, known: Commits) -> Ledger {
+        Ledger { lake, folder, known }
     }
 
     /// All files of the lake, in the order in which they were added.
@@ -211,6 +216,10 @@ impl Ledger {
 
     async fn commits(&self) -> Result<Vec<(u32, Commit)>, Error> {
         let read = |number: u32| async move {
+            let known = self.known.lock().ok().and_then(|known| known.get(&number).cloned());
+            if let Some(commit) = known {
+                return Ok((number, commit));
+            }
             let name = self.name(&commit_name(number));
             let commit: Commit = serde_json::from_str(&self.lake.read_text(&name).await?)
                 .map_err(|error| self.damaged(&name, error.to_string()))?;
@@ -220,6 +229,9 @@ impl Ledger {
                     commit.ledger_version, commit.schema_version
                 );
                 return Err(self.damaged(&name, reason));
+            }
+            if let Ok(mut known) = self.known.lock() {
+                known.insert(number, commit.clone());
             }
             Ok((number, commit))
         };

@@ -37,8 +37,14 @@ pub struct State {
     pub state_version: u32,
     /// The number of the run; 0 before the first.
     pub run: u32,
-    /// The time that was now for the run; RFC 3339. Objects delivered before were listed.
-    pub listed: Option<String>,
+    /// What tells this run from any other that would be of the same number.
+    pub id: String,
+    /// The time that was now for the run; RFC 3339.
+    pub now: String,
+    /// For each source, with what is asked of it, when it was listed: objects delivered before are known.
+    pub listed: BTreeMap<String, String>,
+    /// Findings triggered before were of no interest.
+    pub since: Option<String>,
     /// Commits of the lake's ledger that were hunted: up to this number.
     pub hunted_commits: u32,
     /// The latest time of an event that was hunted: the watermark.

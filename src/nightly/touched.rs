@@ -20,8 +20,8 @@ pub(super) fn spans(files: &[FileEntry]) -> Vec<(i64, i64)> {
 }
 
 /// The triggers that findings with `window` may have that hold, or would hold, events of `span` or matches that
-/// share a window with them. Bursts that reach further are not told of by it: [`with_bursts`] adds them.
-pub(super) fn around(window: Window, (first, last): (i64, i64)) -> Range {
+/// share a window with them. Bursts that are known may reach further.
+fn around(window: Window, (first, last): (i64, i64)) -> Range {
     let period = window.period.micros();
     match window.kind {
         WindowKind::Sliding => Range { from: Some(first - period), to: Some(last + period + 1) },
@@ -34,18 +34,32 @@ pub(super) fn around(window: Window, (first, last): (i64, i64)) -> Range {
     }
 }
 
-/// What [`around`] gives for all of `rules`, with the bursts that are known to reach into it; ranges that meet are one.
-pub(super) fn with_bursts(rules: &[Rule], spans: &[(i64, i64)], known: &Ledger) -> Vec<Range> {
-    let mut ranges = Vec::new();
-    for span in spans {
-        let of_rule = |rule: &Rule| {
-            let around = around(rule.window, *span);
-            let bursts = known.live(&rule.id).filter(|known| around.overlaps(known.first, known.last));
-            bursts.fold(around, |range, known| range.union(Range { from: Some(known.first), to: Some(known.last + 1) }))
-        };
-        ranges.extend(rules.iter().map(of_rule).reduce(Range::union));
+/// For new events in `spans`, which of `rules`, by their places, are to be hunted for which triggers. Rules share a
+/// reading, but for those of which a burst is known that reaches out of it.
+pub(super) fn readings(rules: &[&Rule], spans: &[(i64, i64)], known: &Ledger) -> Vec<(Vec<usize>, Range)> {
+    let shared: Vec<Range> = spans
+        .iter()
+        .filter_map(|span| rules.iter().map(|rule| around(rule.window, *span)).reduce(Range::union))
+        .collect();
+    let shared = joined(shared);
+    let mut readings: Vec<(Vec<usize>, Range)> = shared.iter().map(|range| (Vec::new(), *range)).collect();
+    for (place, rule) in rules.iter().enumerate() {
+        let own = joined(spans.iter().map(|span| with_bursts(rule, *span, known)).collect());
+        if own.iter().all(|range| shared.iter().any(|shared| shared.union(*range) == *shared)) {
+            readings.iter_mut().take(shared.len()).for_each(|(places, _)| places.push(place));
+        } else {
+            readings.extend(own.into_iter().map(|range| (vec![place], range)));
+        }
     }
-    joined(ranges)
+    readings.retain(|(places, _)| !places.is_empty());
+    readings
+}
+
+/// What [`around`] gives, with the bursts that are known to reach into it.
+fn with_bursts(rule: &Rule, span: (i64, i64), known: &Ledger) -> Range {
+    let around = around(rule.window, span);
+    let bursts = known.live(&rule.id).filter(|known| around.overlaps(known.first, known.last));
+    bursts.fold(around, |range, known| range.union(Range { from: Some(known.first), to: Some(known.last + 1) }))
 }
 
 fn joined(mut ranges: Vec<Range>) -> Vec<Range> {

@@ -43,7 +43,7 @@ impl Files {
                 FileFormat::Parquet => (parquet::encode(&lines)?, "parquet"),
                 FileFormat::Ocsf => (ocsf_lines(&lines)?, "ocsf.jsonl"),
             };
-            folder.put(&format!("date={date}/run-{:08}.{end}", delivery.run), bytes).await?;
+            folder.put(&format!("date={date}/run-{:08}-{}.{end}", delivery.run, delivery.of), bytes).await?;
         }
         Ok(())
     }

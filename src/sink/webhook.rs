@@ -48,6 +48,10 @@ impl Webhook {
         };
         let wrong = |what: &str| Error::usage(format!("the sink `{name}` {what}"));
         let variable = |variable: &String| {
+            let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if !is_name(variable) {
+                return Err(wrong("names as a variable of the environment what is no such name: the secret itself?"));
+            }
             secret(variable).filter(|value| !value.is_empty()).ok_or_else(|| {
                 wrong(&format!("needs the environment variable `{variable}`, which is not set or empty"))
             })

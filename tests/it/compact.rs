@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use tawny::error::Error;
+use tawny::lake::Lake;
+use tawny::lake::compact::{Done, Keeper};
+use tawny::store::{Access, Location, Scratch, Stores};
 use tawny::time::{self, DAY, SECOND};
 
 use crate::records::failed_sign_in;
@@ -97,6 +101,32 @@ fn a_commit_that_removes_what_is_not_there_is_refused() {
     let hunt = tawny(&["hunt", "lake"]);
     assert_eq!(hunt.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&hunt.stderr).contains("removes files that were not there"));
+}
+
+#[test]
+fn of_two_upkeeps_in_a_bucket_one_is_told_and_the_lake_is_whole() {
+    let server = Server::start_public();
+    let lake = || async {
+        let access = Access { endpoint: Some(server.url.clone()), anonymous: true, ..Access::default() };
+        Lake::open(&Stores::new(access), &Location::of("s3://lake/ct")).await.unwrap()
+    };
+    for part in 0..3 {
+        server.put("logs", &format!("trail/{part}.json"), json!({ "Records": records(part) }).to_string().as_bytes());
+        run(server.command().args(["--s3-anonymous", "convert", "s3://logs/trail", "--lake", "s3://lake/ct"]));
+    }
+    server.set_delay(std::time::Duration::from_millis(5));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let (first, second) = (lake().await, lake().await);
+        let now = START + 30 * DAY;
+        let one = Keeper::open(&first, now, &Scratch::default()).await.unwrap();
+        let other = Keeper::open(&second, now, &Scratch::default()).await.unwrap();
+        let (mut done, mut done_too) = (Done::default(), Done::default());
+        let ended = tokio::join!(one.merge(now, 64 << 20, &mut done), other.merge(now, 64 << 20, &mut done_too));
+        let refused = [ended.0, ended.1].into_iter().filter_map(Result::err).collect::<Vec<_>>();
+        assert!(matches!(refused.as_slice(), [] | [Error::Busy { .. }]), "{refused:?}");
+        let files = lake().await.ledger().files().await.unwrap();
+        assert_eq!(files.iter().map(|file| file.records).sum::<u64>(), 9);
+    });
 }
 
 #[test]

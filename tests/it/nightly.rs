@@ -187,6 +187,33 @@ fn a_hook_that_fails_halfway_gets_only_the_rest() {
 }
 
 #[test]
+fn a_rule_that_was_away_is_hunted_for_what_it_missed() {
+    let place = Place::new();
+    let sign_in = |minute: i64| failed_sign_in("ann", &time::rfc3339(START + minute * MINUTE), &format!("id{minute}"));
+    let both = [rule(WindowKind::Sliding, 2, false), rule(WindowKind::Tumbling, 2, false)];
+    let run = |rules: &[Rule]| oracle::RUNTIME.block_on(place.run(rules, START + DAY)).unwrap();
+    for (number, rules) in [&both[..], &both[..1], &both[..]].into_iter().enumerate() {
+        let minute = i64::try_from(number).unwrap() * 100;
+        place.put(&format!("{number}.json"), &[sign_in(minute), sign_in(minute + 1)]);
+        run(rules);
+    }
+    let lake = Data::Lake(place.lake());
+    let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.resources, &lake, &both, Range::default())).unwrap();
+    assert_eq!((fold(&place.path("findings")), whole.len()), (by_id(&whole), 6));
+}
+
+#[test]
+fn every_object_that_cannot_be_read_is_pending_however_many_there_are() {
+    let place = Place::new();
+    let folder = place.path("trail");
+    for number in 0..1_100 {
+        std::fs::write(folder.join(format!("{number:04}.json.gz")), b"\x1f\x8b cut").unwrap();
+    }
+    let report = oracle::RUNTIME.block_on(place.run(&[rule(WindowKind::Sliding, 2, false)], START)).unwrap();
+    assert_eq!((report.pending.len(), report.read.objects.rejected), (1_100, 1_100));
+}
+
+#[test]
 fn late_events_change_join_and_dissolve_findings() {
     let place = Place::new();
     let sign_in =

@@ -88,7 +88,7 @@ fn deliver(sink: &Sink, lines: &[Line]) -> Result<Vec<u8>, Error> {
         printed.lock().unwrap().extend_from_slice(bytes);
         Ok(())
     };
-    let delivered = wait(sink.deliver(&Delivery { run: 12, lines }, &print))?;
+    let delivered = wait(sink.deliver(&Delivery { run: 12, of: "ab12", lines }, &print))?;
     assert_eq!(delivered, lines.len());
     Ok(printed.into_inner().unwrap())
 }
@@ -143,14 +143,14 @@ fn a_run_has_one_file_for_each_date_and_writes_it_once_however_often_it_is_deliv
         let names: Vec<&String> = first.keys().collect();
         assert_eq!(
             names,
-            [&format!("date=2026-09-01/run-00000012.{end}"), &format!("date=2026-09-02/run-00000012.{end}")]
+            [&format!("date=2026-09-01/run-00000012-ab12.{end}"), &format!("date=2026-09-02/run-00000012-ab12.{end}")]
         );
         deliver(&sink, &lines).unwrap();
         assert!(files(&to) == first, "{format}: delivered again, it is another");
         // Nothing unfinished stays, not even hidden.
         assert_eq!(std::fs::read_dir(to.join("date=2026-09-01")).unwrap().count(), 1);
         if format == "jsonl" {
-            let told = objects(&first["date=2026-09-02/run-00000012.jsonl"]);
+            let told = objects(&first["date=2026-09-02/run-00000012-ab12.jsonl"]);
             assert_eq!(told, [Value::from(lines[0].clone()), Value::from(lines[2].clone())]);
         }
     }
@@ -167,7 +167,7 @@ fn parquet_holds_the_columns_and_the_whole() {
         with(line("second", time), &[("rule_version", json!(3)), ("alert", json!(false)), ("peak", Value::Null)]);
     lines[2] = taken_back(line("gone", time));
     deliver(&open(&toml).unwrap(), &lines).unwrap();
-    let file = std::fs::File::open(folder.path().join("date=2026-09-01/run-00000012.parquet")).unwrap();
+    let file = std::fs::File::open(folder.path().join("date=2026-09-01/run-00000012-ab12.parquet")).unwrap();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(5_000).build().unwrap();
     let batches: Vec<_> = reader.map(Result::unwrap).collect();
     let [rows] = batches.as_slice() else { panic!("{} batches", batches.len()) };
@@ -255,8 +255,8 @@ fn lines_go_to_standard_output_in_their_order() {
     assert!(printed.ends_with(b"}\n"));
     assert!(deliver(&sink, &[]).unwrap().is_empty());
     let closed = |_: &[u8]| Err(Error::Internal("closed".to_owned()));
-    assert!(wait(sink.deliver(&Delivery { run: 1, lines: &lines }, &closed)).is_err());
-    assert_eq!(wait(sink.deliver(&Delivery { run: 1, lines: &[] }, &closed)).unwrap(), 0);
+    assert!(wait(sink.deliver(&Delivery { run: 1, of: "ab12", lines: &lines }, &closed)).is_err());
+    assert_eq!(wait(sink.deliver(&Delivery { run: 1, of: "ab12", lines: &[] }, &closed)).unwrap(), 0);
 }
 
 /// A request that the hook got.
@@ -494,7 +494,7 @@ fn files_are_put_into_a_bucket() {
         let log = server.take_log();
         assert_eq!(log.len(), 2, "{log:?}");
         for (line, date) in lines.iter().zip(["2026-09-01", "2026-09-02"]) {
-            let file = server.file("findings", &format!("tawny/date={date}/run-00000012.jsonl"));
+            let file = server.file("findings", &format!("tawny/date={date}/run-00000012-ab12.jsonl"));
             assert_eq!(objects(&std::fs::read(file).unwrap()), [Value::from(line.clone())]);
         }
     }

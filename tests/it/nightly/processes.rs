@@ -180,6 +180,26 @@ fn a_sink_that_fails_is_owed_what_it_has_not_taken_and_the_others_go_on() {
 }
 
 #[test]
+fn a_source_that_is_new_is_listed_whole_and_one_that_cannot_be_listed_holds_up_no_other() {
+    let home = Home::new("lake", "trail", "");
+    home.put("0.json", &night(0));
+    let now = time::rfc3339(START + 30 * DAY);
+    let run = || home.nightly(&["--now", &now, "--format", "json"]);
+    assert_eq!(report(&run())["findings"]["new"], 1);
+    let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
+    std::fs::write(home.path("tawny.toml"), config + "[[source]]\npath = 'more'\n").unwrap();
+    home.put("1.json", &night(1));
+    let missing = run();
+    assert_eq!((code(&missing), &report(&missing)["unlisted"][0]["object"]), (3, &Value::from("more")));
+    assert!(report(&missing)["findings"]["new"].as_u64().unwrap() > 0);
+    let old = home.path("more").join(key(5, 0));
+    std::fs::create_dir_all(old.parent().unwrap()).unwrap();
+    std::fs::write(&old, json!({ "Records": night(5) }).to_string()).unwrap();
+    let found = run();
+    assert_eq!((code(&found), &report(&found)["findings"]["new"]), (0, &Value::from(1)));
+}
+
+#[test]
 fn a_configuration_to_begin_with_is_written_once() {
     let home = Home::new("lake", "trail", "");
     let written = home.nightly(&["init", "new.toml"]);
