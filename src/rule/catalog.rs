@@ -160,7 +160,7 @@ fn unreadable(file: &Path, error: &Error) -> Error {
 }
 
 fn rule_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let found = store::find(&folder.display().to_string())?;
+    let found = store::find(&folder.display().to_string(), &|_| true)?;
     if let Some(fault) = found.faults.first() {
         return Err(Error::usage(format!("a rule cannot be read: {fault}")));
     }

@@ -12,8 +12,9 @@ use super::{Found, Object};
 use crate::error::{Error, Fault};
 
 /// Finds the objects that `source` names: a file, a folder (all below it), or a glob of either.
-/// Links are followed; a folder that several paths lead to is read once.
-pub fn find(source: &str) -> Result<Found, Error> {
+/// Links are followed; a folder that several paths lead to is read once. Folders that `enters` does not admit, by their
+/// path, are not looked into.
+pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error> {
     let named = Path::new(source);
     let roots = if named.exists() {
         vec![named.to_path_buf()]
@@ -31,7 +32,7 @@ pub fn find(source: &str) -> Result<Found, Error> {
             hint: Some("name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'".to_owned()),
         });
     }
-    let mut walk = Walk::default();
+    let mut walk = Walk { enters, found: Found::default(), folders: HashSet::new() };
     for root in roots {
         let failed = |source| Error::File { action: "list", path: root.clone(), source };
         let real = fs::canonicalize(&root).map_err(failed)?;
@@ -42,13 +43,13 @@ pub fn find(source: &str) -> Result<Found, Error> {
     Ok(walk.found)
 }
 
-#[derive(Default)]
-struct Walk {
+struct Walk<'w> {
+    enters: &'w dyn Fn(&Path) -> bool,
     found: Found,
     folders: HashSet<PathBuf>,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn descend(&mut self, path: &Path, real: &Path) -> std::io::Result<()> {
         let metadata = fs::metadata(real)?;
         if !metadata.is_dir() {
@@ -62,7 +63,7 @@ impl Walk {
             });
             return Ok(());
         }
-        if !self.folders.insert(real.to_path_buf()) {
+        if !(self.enters)(path) || !self.folders.insert(real.to_path_buf()) {
             return Ok(());
         }
         for entry in fs::read_dir(real)? {

@@ -100,7 +100,12 @@ impl Selection {
 
     /// Whether an object is asked for, by its path.
     fn admits(&self, path: &Path) -> bool {
-        let Some(folder) = path.parent().and_then(Path::to_str) else {
+        path.parent().is_none_or(|folder| self.admits_folder(folder))
+    }
+
+    /// Whether anything in a folder may be asked for, by its path.
+    fn admits_folder(&self, folder: &Path) -> bool {
+        let Some(folder) = folder.to_str() else {
             return true;
         };
         let ends = folder.char_indices().filter(|(_, c)| *c == '/').map(|(place, _)| place).chain([folder.len()]);
@@ -132,7 +137,7 @@ fn span(date: &[&str]) -> Option<(i64, i64)> {
 /// The objects that `source` names, as far as `selection` admits them.
 pub(super) async fn find(stores: &Stores, source: &str, selection: &Selection) -> Result<Found, Error> {
     let mut found = match Location::of(source) {
-        Location::Disk(path) => store::find(&path.display().to_string())?,
+        Location::Disk(path) => store::find(&path.display().to_string(), &|folder| selection.admits_folder(folder))?,
         Location::S3 { bucket, key } => in_bucket(stores, &bucket, &key, selection).await?,
     };
     found.objects.retain(|object| selection.admits(&object.path));
@@ -143,7 +148,7 @@ pub(super) async fn find(stores: &Stores, source: &str, selection: &Selection) -
 pub(super) async fn first(stores: &Stores, source: &str) -> Result<Option<Object>, Error> {
     let is_data = |object: &Object| !super::is_hidden(&object.path, source);
     let Location::S3 { bucket, key } = Location::of(source) else {
-        return Ok(store::find(source)?.objects.into_iter().find(is_data));
+        return Ok(store::find(source, &|_| true)?.objects.into_iter().find(is_data));
     };
     match stores.first_below(&bucket, &key, &is_data).await? {
         None if !key.is_empty() => stores.object(&bucket, &key).await,
