@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute;
 use futures::StreamExt as _;
-use parquet::errors::ParquetError;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Fault};
@@ -141,14 +140,7 @@ impl Gathered {
         let mut tasks = futures::stream::iter(self.parts)
             .map(|(date, part)| {
                 let writer = Arc::clone(&writer);
-                async move {
-                    let encoded = tokio::task::spawn_blocking(move || part.encode(date)).await;
-                    let internal = |error: ParquetError| Error::Internal(format!("a Parquet file: {error}"));
-                    let (entry, bytes) =
-                        encoded.map_err(|error| Error::Internal(error.to_string()))?.map_err(internal)?;
-                    let pending = writer.stage(&entry.path, bytes.into()).await?;
-                    Ok::<_, Error>((entry, pending))
-                }
+                async move { part.stage(date, &writer).await }
             })
             .buffered(threads);
         let mut files = Vec::new();

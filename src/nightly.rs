@@ -507,7 +507,7 @@ impl Nightly<'_> {
         }
         let keeper = compact::Keeper::open(self.lake, self.now, self.scratch).await?;
         if let Some(retain) = self.retain {
-            keeper.retain((self.now - retain).div_euclid(DAY) * DAY, done).await?;
+            keeper.retain(retain, done).await?;
         }
         if self.compact {
             keeper.merge(self.now - self.grace, self.limits.memory, done).await?;

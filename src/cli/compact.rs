@@ -4,9 +4,8 @@ use super::Context;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
 use crate::lake::compact::{Done, Keeper, READERS_END_WITHIN};
-use crate::nightly::config::{Age, Read as _};
+use crate::nightly::config::Age;
 use crate::store::Location;
-use crate::tally::number_of;
 use crate::time::{self, DAY, Period};
 
 /// Merge the small files of a lake's days, and drop old days
@@ -25,7 +24,7 @@ pub(super) struct Compact {
     #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
     before: Option<i64>,
     /// Drop days that are older than this, such as `400d`; all are kept where it is not given
-    #[arg(long, value_name = "DAYS", value_parser = Age::read)]
+    #[arg(long, value_name = "DAYS")]
     retain: Option<Age>,
     /// How long files that were merged or dropped stay for readers that are at them [default: 1d]
     #[arg(long, value_name = "PERIOD")]
@@ -51,7 +50,6 @@ impl Compact {
         }
         let keeper = Keeper::open(&lake, now, &context.scratch).await?;
         let before = self.before.unwrap_or(now - GRACE);
-        let from = self.retain.map(|age| (now - age.0).div_euclid(DAY) * DAY);
         if self.dry_run {
             for (day, groups) in keeper.mergeable(before, context.memory / 4).await? {
                 let files: Vec<_> = groups.iter().flatten().collect();
@@ -59,25 +57,21 @@ impl Compact {
                 let told = format!("{day}: {} files, {bytes} bytes, to be merged into {}\n", files.len(), groups.len());
                 context.output.result(&told, None)?;
             }
-            for day in keeper.droppable(from).await? {
-                context.output.result(&format!("{}: to be dropped\n", day.path), None)?;
+            if let Some(age) = self.retain {
+                for file in keeper.droppable(age.0).await? {
+                    context.output.result(&format!("{}: to be dropped\n", file.path), None)?;
+                }
             }
             return Ok(Status::Done);
         }
         let mut done = Done::default();
-        if let Some(from) = from {
-            keeper.retain(from, &mut done).await?;
+        if let Some(age) = self.retain {
+            keeper.retain(age.0, &mut done).await?;
         }
         keeper.merge(before, context.memory / 4, &mut done).await?;
         let kept = self.keep_old.map_or(READERS_END_WITHIN, Period::micros);
         keeper.sweep(i64::MIN, now - kept, &mut done).await?;
-        context.output.talk(&format!(
-            "{} merged into {}, {} dropped, {} deleted",
-            number_of(done.merged, "file"),
-            done.into,
-            done.dropped,
-            done.deleted
-        ));
+        context.output.talk(&done.sentence());
         Ok(Status::Done)
     }
 }

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::errors::ParquetError;
 use serde::Serialize;
 
 use super::Lake;
@@ -14,6 +13,7 @@ use super::ledger::{FileEntry, Upkeep};
 use super::part::Part;
 use crate::error::Error;
 use crate::store::{LAKE_FOLDER, Scratch, Writer};
+use crate::tally::number_of;
 use crate::time::{self, DAY};
 
 /// How many times larger records are in memory than in a file, about.
@@ -36,6 +36,14 @@ pub struct Done {
     pub dropped: usize,
     /// Files that were deleted, since nobody reads them any more.
     pub deleted: usize,
+}
+
+impl Done {
+    /// What was done, in few words.
+    pub fn sentence(&self) -> String {
+        let Done { merged, into, dropped, deleted } = self;
+        format!("{} merged into {into}, {dropped} dropped, {deleted} deleted", number_of(*merged, "file"))
+    }
 }
 
 /// Upkeep of a lake that is taken for writing.
@@ -84,7 +92,8 @@ impl Keeper<'_> {
                     self.read(file, &mut part).await?;
                 }
                 let date = files.first().and_then(end).map(|end| end - DAY);
-                let merged = self.write(part, date).await?;
+                let (merged, pending) = part.stage(date, &self.writer).await?;
+                pending.publish()?;
                 if files.iter().map(|file| file.records).sum::<u64>() != merged.records {
                     return Err(Error::Internal("a merged file does not hold what it was made of".to_owned()));
                 }
@@ -98,20 +107,20 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// The files of days that end at or before the midnight `from`.
-    pub async fn droppable(&self, from: Option<i64>) -> Result<Vec<FileEntry>, Error> {
+    /// The files of days that are older than `age`, in microseconds.
+    pub async fn droppable(&self, age: i64) -> Result<Vec<FileEntry>, Error> {
         let mut files = self.lake.ledger().files().await?;
-        files.retain(|file| end(file).zip(from).is_some_and(|(end, from)| end <= from));
+        files.retain(|file| end(file).is_some_and(|end| end <= self.retained_from(age)));
         Ok(files)
     }
 
-    /// Drops all days that end at or before the midnight `from` from the lake.
-    pub async fn retain(&self, from: i64, done: &mut Done) -> Result<(), Error> {
+    /// Drops all days that are older than `age`, in microseconds, from the lake.
+    pub async fn retain(&self, age: i64, done: &mut Done) -> Result<(), Error> {
         let mut last = self.lake.ledger().last().await?;
-        let files = self.droppable(Some(from)).await?;
+        let files = self.droppable(age).await?;
         if !files.is_empty() {
             done.dropped += files.len();
-            self.commit(&mut last, Vec::new(), files, Some(from)).await?;
+            self.commit(&mut last, Vec::new(), files, Some(self.retained_from(age))).await?;
         }
         Ok(())
     }
@@ -134,6 +143,11 @@ impl Keeper<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The midnight from which on days are not older than `age`.
+    fn retained_from(&self, age: i64) -> i64 {
+        (self.now - age).div_euclid(DAY) * DAY
     }
 
     /// Adds the commit after `last`, and counts it.
@@ -162,14 +176,6 @@ impl Keeper<'_> {
             part.push(&file.path, batch, std::iter::empty()).map_err(|error| damaged(error.to_string()))?;
         }
         Ok(())
-    }
-
-    async fn write(&self, part: Part, date: Option<i64>) -> Result<FileEntry, Error> {
-        let encoded = tokio::task::spawn_blocking(move || part.encode(date)).await;
-        let internal = |error: ParquetError| Error::Internal(format!("a Parquet file: {error}"));
-        let (entry, bytes) = encoded.map_err(|error| Error::Internal(error.to_string()))?.map_err(internal)?;
-        self.writer.stage(&entry.path, bytes.into()).await?.publish()?;
-        Ok(entry)
     }
 }
 

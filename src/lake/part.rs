@@ -13,8 +13,9 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use sha2::{Digest as _, Sha256};
 
 use super::ledger::FileEntry;
+use crate::error::Error;
 use crate::event;
-use crate::store::hex;
+use crate::store::{Pending, Writer, hex};
 use crate::time::{self, DAY};
 
 /// Rows that are gathered and encoded at a time.
@@ -50,6 +51,15 @@ impl Part {
         }
         self.batches.push(batch);
         Ok(())
+    }
+
+    /// [`Part::encode`], and the file made complete, though not yet at its place.
+    pub async fn stage(self, date: Option<i64>, writer: &Writer) -> Result<(FileEntry, Pending), Error> {
+        let encoded = tokio::task::spawn_blocking(move || self.encode(date)).await;
+        let internal = |error: ParquetError| Error::Internal(format!("a Parquet file: {error}"));
+        let (entry, bytes) = encoded.map_err(|error| Error::Internal(error.to_string()))?.map_err(internal)?;
+        let pending = writer.stage(&entry.path, bytes.into()).await?;
+        Ok((entry, pending))
     }
 
     /// Sorts and encodes the records of `date`. The file's name tells what it holds: the same

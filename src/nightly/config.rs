@@ -1,6 +1,7 @@
 //! The configuration of nightly runs: a TOML file, of which the environment may override single settings.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::Deserialize;
 
@@ -96,8 +97,8 @@ pub struct ReportFiles {
 
 /// A value that is written as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String", bound = "T: Copy + Read")]
-pub struct Text<T: Copy + Read>(pub T);
+#[serde(try_from = "String", bound = "T: Copy + FromStr<Err = String>")]
+pub struct Text<T: Copy + FromStr<Err = String>>(pub T);
 
 /// A point in time, in microseconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,37 +108,30 @@ pub struct Instant(pub i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Age(pub i64);
 
-/// What can be read of a text.
-pub trait Read: Sized {
-    /// Reads it.
-    fn read(text: &str) -> Result<Self, String>;
-}
+impl FromStr for Instant {
+    type Err = String;
 
-impl Read for Period {
-    fn read(text: &str) -> Result<Period, String> {
-        text.parse()
-    }
-}
-
-impl Read for Instant {
-    fn read(text: &str) -> Result<Instant, String> {
+    fn from_str(text: &str) -> Result<Instant, String> {
         time::parse_instant(text).map(Instant)
     }
 }
 
-impl Read for Age {
-    fn read(text: &str) -> Result<Age, String> {
+impl FromStr for Age {
+    type Err = String;
+
+    /// Reads `400d`.
+    fn from_str(text: &str) -> Result<Age, String> {
         let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).filter(|days| *days > 0);
         let age = days.and_then(|days| days.checked_mul(DAY)).map(Age);
         age.ok_or_else(|| "expected a number of days, such as `400d`".to_owned())
     }
 }
 
-impl<T: Copy + Read> TryFrom<String> for Text<T> {
+impl<T: Copy + FromStr<Err = String>> TryFrom<String> for Text<T> {
     type Error = String;
 
     fn try_from(text: String) -> Result<Text<T>, String> {
-        T::read(&text).map(Text)
+        text.parse().map(Text)
     }
 }
 
@@ -198,10 +192,10 @@ impl Config {
     }
 
     fn override_by(&mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
-        fn text<T: Copy + Read>(name: &str, value: Option<String>) -> Result<Option<Text<T>>, Error> {
+        fn text<T: Copy + FromStr<Err = String>>(name: &str, value: Option<String>) -> Result<Option<Text<T>>, Error> {
             let read = |value: String| {
                 let reason = |reason: String| Error::usage(format!("{name} is `{value}`: {reason}"));
-                T::read(&value).map(Text).map_err(reason)
+                value.parse().map(Text).map_err(reason)
             };
             value.map(read).transpose()
         }

@@ -47,16 +47,8 @@ pub fn table(report: &Report) -> String {
         let lines_of = format!("{} of run {}", number_of(delivered.lines, "line"), delivered.run);
         lines.push((format!("sink {}", delivered.sink), format!("{lines_of} {outcome}")));
     }
-    let kept = &report.upkeep;
     if report.upkeep != crate::lake::compact::Done::default() {
-        let told = format!(
-            "{} merged into {}, {} dropped, {} deleted",
-            number_of(kept.merged, "file"),
-            kept.into,
-            kept.dropped,
-            kept.deleted
-        );
-        lines.push(("lake".to_owned(), told));
+        lines.push(("lake".to_owned(), report.upkeep.sentence()));
     }
     lines.extend(report.upkeep_error.iter().map(|error| ("lake".to_owned(), format!("upkeep broke off: {error}"))));
     for pending in &report.pending {
