@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{Error, Fault};
 use crate::lake::Lake;
-use crate::lake::ledger::{FileEntry, ObjectEntry};
+use crate::lake::ledger::{self, FileEntry, ObjectEntry};
 use crate::lake::part::{self, Part};
 use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
 use crate::tally::Tally;
@@ -54,7 +54,7 @@ pub async fn convert(
     let mut writer = Writer::open(lake, limits, scratch).await?;
     let mut tally = trail.left_out;
     let mut unread = tally.faults.clone();
-    let held = lake.ledger().object_ids().await?;
+    let held = held(lake, &trail.objects).await?;
     let (known, new): (Vec<Object>, Vec<Object>) =
         trail.objects.into_iter().partition(|object| held.contains(&object.identity()));
     tally.objects.read += known.len() as u64;
@@ -97,6 +97,15 @@ pub async fn convert(
     }
     let files = writer.finish().await?;
     Ok(Converted { tally, files, unread })
+}
+
+/// The identities of those of `objects`, and maybe of others, whose records the lake holds.
+pub async fn held(lake: &Lake, objects: &[Object]) -> Result<HashSet<String>, Error> {
+    if objects.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let delivered = ledger::days(objects.iter().map(|object| trail::delivered_on(&object.real)));
+    lake.ledger().object_ids(delivered).await
 }
 
 /// Remembers the records of a run, to tell copies: at least the last [`Copies::GENERATION`] of
@@ -208,8 +217,11 @@ impl Writer {
 
     /// Notes that all records of `object` were pushed: the lake can be committed up to here.
     async fn finish_object(&mut self, object: &Object) -> Result<(), Error> {
-        let path = object.path.display().to_string();
-        self.gathered.objects.push(ObjectEntry { id: object.identity(), path });
+        self.gathered.objects.push(ObjectEntry {
+            id: object.identity(),
+            path: object.path.display().to_string(),
+            delivered: trail::delivered_on(&object.real),
+        });
         if self.gathered.memory < self.limits.memory {
             return Ok(());
         }

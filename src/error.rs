@@ -97,8 +97,10 @@ pub enum Error {
         sink: String,
         /// Which host refused, and how. Never the rest of its URL, which may be a secret.
         reason: String,
-        /// How many lines it took before.
-        taken: usize,
+        /// The places of the lines that it has not taken, among those that were to be delivered.
+        left: Vec<usize>,
+        /// Whether it is not to be asked again in this run.
+        silent: bool,
     },
     /// The engine refused or failed to run a query.
     #[error("the query of {subject} failed")]

@@ -15,7 +15,7 @@ use crate::error::{Error, Fault};
 use crate::hunt::{self, Data};
 use crate::lake::{Lake, compact};
 use crate::rule::{Rule, WindowKind};
-use crate::sink::{Delivery, Line, Sink};
+use crate::sink::{Line, Sink};
 use crate::sql;
 use crate::store::{Scratch, Stores};
 use crate::tally::Tally;
@@ -24,14 +24,19 @@ use crate::trail::{Selection, Trail};
 
 pub mod changes;
 pub mod config;
+mod deliver;
 pub mod state;
 mod touched;
 
 use changes::{Counts, Hunted, Ledger};
+pub use deliver::Delivered;
 use state::{Owed, PendingObject, State, Store};
 
 /// How far back is looked for files that upkeep removed and that are to be deleted, in microseconds.
 const SWEPT_WITHIN: i64 = 30 * DAY;
+
+/// How many runs' states stay for a look back.
+const KEPT_RUNS: u32 = 30;
 
 /// How many days before the last event are looked at for days without events.
 const GAPS_WITHIN: i64 = 400;
@@ -138,19 +143,6 @@ pub struct HuntReport {
     pub cause: &'static str,
 }
 
-/// A delivery.
-#[derive(Debug, Clone, Serialize)]
-pub struct Delivered {
-    /// The sink.
-    pub sink: String,
-    /// The run whose lines they are.
-    pub run: u32,
-    /// How many.
-    pub lines: usize,
-    /// Why the sink has not taken them. It is owed them by the next run.
-    pub error: Option<String>,
-}
-
 impl Report {
     /// Whether something is left to be done by the next run.
     pub fn is_incomplete(&self) -> bool {
@@ -179,6 +171,10 @@ pub struct Plan {
     pub owed: Vec<Owed>,
     /// Objects that could not be read by the last run.
     pub pending: Vec<PendingObject>,
+    /// Files of the lake that would be merged.
+    pub mergeable: usize,
+    /// Files of the lake that would be dropped, since their days are older than is kept.
+    pub droppable: usize,
 }
 
 /// What a look at the sources found.
@@ -229,7 +225,7 @@ impl Nightly<'_> {
             ..last.clone()
         };
         let mut report = Report { run: next.run, now, ..Report::default() };
-        self.drop_unknown_sinks(&mut next, &mut report);
+        deliver::drop_unknown(self.sinks, &mut next, &mut report.deliveries);
 
         self.convert(&last, &mut next, &mut report, progress).await?;
         let lines = self.hunt(&store, &last, &mut next, &mut report).await?;
@@ -240,13 +236,16 @@ impl Nightly<'_> {
                 run: next.run,
                 file: file.clone(),
                 lines: lines.len(),
-                taken: 0,
+                left: None,
             };
             next.deliveries.extend(self.sinks.iter().map(owed));
         }
         store.commit(&next).await?;
         tracing::info!(run = next.run, lines = lines.len(), "what was found is written down");
-        self.deliver(&store, &next.deliveries, &mut report, print).await?;
+        let of = state::digest(format!("{}\n{}", self.lake.path().display(), self.state).as_bytes());
+        report.deliveries.extend(deliver::deliver(self.sinks, &store, &next.deliveries, &of, print).await?);
+        let cleared = store.clear(&next, next.run.saturating_sub(KEPT_RUNS)).await?;
+        tracing::debug!(cleared, "files that earlier runs left were deleted");
         if let Err(error) = self.keep(&mut report.upkeep).await {
             tracing::warn!(%error, "the lake's upkeep was broken off; the next run goes on with it");
             report.upkeep_error = Some(error.to_string());
@@ -254,17 +253,24 @@ impl Nightly<'_> {
         Ok(report)
     }
 
-    /// What a run would do; nothing is written but the state's own folder.
+    /// What a run would do. Nothing is written, and no other run is held up.
     pub async fn plan(&self) -> Result<Plan, Error> {
-        let store = Store::open(self.lake, self.state, self.scratch).await?;
-        let last = store.last().await?;
+        let last = state::look(self.lake, self.state).await?;
         let trail = self.find(&last).await?.trail;
         let (held, commits) = if self.lake.exists().await? {
-            (self.lake.ledger().object_ids().await?, self.lake.ledger().last().await?)
+            (convert::held(self.lake, &trail.objects).await?, self.lake.ledger().last().await?)
         } else {
             Default::default()
         };
         let new: Vec<_> = trail.objects.iter().filter(|object| !held.contains(&object.identity())).collect();
+        let (mut mergeable, mut droppable) = (0, 0);
+        if self.compact {
+            let days = compact::mergeable(self.lake, self.now - self.grace, self.limits.memory).await?;
+            mergeable = days.into_values().flatten().flatten().count();
+        }
+        if let Some(retain) = self.retain {
+            droppable = compact::droppable(self.lake, compact::retained_from(self.now, retain)).await?.len();
+        }
         let mut changed_rules = Vec::new();
         for rule in self.rules {
             if last.rules.get(&rule.id) != Some(&version(rule)?) {
@@ -279,6 +285,8 @@ impl Nightly<'_> {
             changed_rules,
             owed: last.deliveries,
             pending: last.pending,
+            mergeable,
+            droppable,
         })
     }
 
@@ -355,19 +363,6 @@ impl Nightly<'_> {
         Ok(())
     }
 
-    /// What is owed to sinks that the configuration names no more is told once, and not carried on.
-    fn drop_unknown_sinks(&self, next: &mut State, report: &mut Report) {
-        let (known, unknown) = std::mem::take(&mut next.deliveries)
-            .into_iter()
-            .partition(|owed| self.sinks.iter().any(|sink| sink.name() == owed.sink));
-        next.deliveries = known;
-        for owed in unknown {
-            let error = "dropped: the configuration names no such sink any more".to_owned();
-            let lines = owed.lines - owed.taken;
-            report.deliveries.push(Delivered { sink: owed.sink, run: owed.run, lines, error: Some(error) });
-        }
-    }
-
     /// Hunts what the new files of the lake touch, and the whole for rules that are new or have changed.
     async fn hunt(
         &self,
@@ -420,7 +415,7 @@ impl Nightly<'_> {
             if of_day.is_empty() {
                 next.known.remove(&date);
             } else {
-                next.known.insert(date.clone(), store.keep_known(&date, &of_day).await?);
+                next.known.insert(date.clone(), store.keep_known(next.run, &date, &of_day).await?);
             }
         }
         self.tell_data(&spans, next, report).await?;
@@ -513,47 +508,5 @@ impl Nightly<'_> {
             keeper.merge(self.now - self.grace, self.limits.memory, done).await?;
         }
         keeper.sweep(self.now - SWEPT_WITHIN, self.now - compact::READERS_END_WITHIN, done).await
-    }
-
-    /// Gives each sink what it is owed, oldest first. A sink that fails is left for the next run; the others go on.
-    async fn deliver(
-        &self,
-        store: &Store,
-        owed: &[Owed],
-        report: &mut Report,
-        print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
-    ) -> Result<(), Error> {
-        let of = state::digest(format!("{}\n{}", self.lake.path().display(), self.state).as_bytes());
-        let mut failed = BTreeSet::new();
-        for owed in owed {
-            let left = owed.lines - owed.taken;
-            let delivered = |error| Delivered { sink: owed.sink.clone(), run: owed.run, lines: left, error };
-            let Some(sink) = self.sinks.iter().find(|sink| sink.name() == owed.sink) else {
-                continue;
-            };
-            if failed.contains(&owed.sink) {
-                report.deliveries.push(delivered(Some("after lines that it has not taken".to_owned())));
-                continue;
-            }
-            let lines = store.lines(owed).await?;
-            match sink
-                .deliver(&Delivery { run: owed.run, of: &of, lines: &lines[owed.taken.min(lines.len())..] }, print)
-                .await
-            {
-                Ok(_) => {
-                    store.delivered(owed, owed.lines).await?;
-                    report.deliveries.push(delivered(None));
-                }
-                Err(error) => {
-                    if let Error::Sink { taken, .. } = &error {
-                        store.delivered(owed, owed.taken + taken).await?;
-                    }
-                    tracing::warn!(sink = owed.sink, %error, "not delivered; the next run tries again");
-                    failed.insert(owed.sink.clone());
-                    report.deliveries.push(delivered(Some(error.to_string())));
-                }
-            }
-        }
-        Ok(())
     }
 }

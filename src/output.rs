@@ -57,6 +57,13 @@ impl Output {
         self.bytes(text.as_bytes(), file)
     }
 
+    /// Writes to standard output what counts as delivered once it is written: a reader that has gone away is an error.
+    pub fn deliver(&self, bytes: &[u8]) -> Result<(), Error> {
+        let mut stdout = io::stdout().lock();
+        let written_all = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        written_all.map_err(|error| written(Path::new("standard output"), error))
+    }
+
     /// As [`Output::result`], for what is no text.
     pub fn bytes(&self, bytes: &[u8], file: Option<&Path>) -> Result<(), Error> {
         if let Some(path) = file {
@@ -68,30 +75,39 @@ impl Output {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             return store::stage(&path, parent, bytes)?.publish();
         }
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(written(Path::new("standard output"), error))
-            }
-            _ => Ok(()),
+        match self.deliver(bytes) {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
         }
     }
 
     /// Tells something worth knowing.
     pub fn talk(&self, text: &str) {
-        if !self.quiet {
+        if is_logging() {
+            tracing::info!("{text}");
+        } else if !self.quiet {
             self.warn(text);
         }
     }
 
     /// Tells something that must not be missed.
     pub fn warn(&self, text: &str) {
-        // Where standard error is gone there is nobody left to tell.
-        writeln!(io::stderr(), "{text}").ok();
+        if is_logging() {
+            tracing::warn!("{text}");
+        } else {
+            // Where standard error is gone there is nobody left to tell.
+            writeln!(io::stderr(), "{text}").ok();
+        }
     }
 
     /// Tells an error with its causes and what to do.
     pub fn error(&self, error: &Error) {
+        if is_logging() {
+            let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+            let because: Vec<String> = causes.map(ToString::to_string).collect();
+            tracing::error!(because = because.join(": "), hint = error.hint(), "{error}");
+            return;
+        }
         let mut lines = vec![format!("error: {error}")];
         let mut cause = std::error::Error::source(error);
         while let Some(source) = cause {
@@ -158,6 +174,11 @@ impl Output {
             self.warn(&format!("rejected: and {} more", count - SHOWN_FAULTS as u64));
         }
     }
+}
+
+/// Whether standard error holds a log, whose lines are all of one kind.
+fn is_logging() -> bool {
+    tracing::dispatcher::has_been_set()
 }
 
 fn written(path: &Path, source: io::Error) -> Error {

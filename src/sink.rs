@@ -180,8 +180,8 @@ impl Sink {
     /// deliver nothing is touched.
     ///
     /// # Errors
-    /// Not everything was delivered. Of [`Error::Sink`] the lines that were taken need not be delivered again; else
-    /// the same is to be.
+    /// Not everything was delivered. Of [`Error::Sink`] only the lines that it names are to be delivered again; else
+    /// all are.
     pub async fn deliver(
         &self,
         delivery: &Delivery<'_>,

@@ -17,7 +17,7 @@ use crate::tally::Tally;
 
 mod listing;
 
-pub use listing::Selection;
+pub use listing::{Selection, delivered_on};
 
 /// Records in a decoded batch, at most.
 const BATCH_ROWS: usize = 8_192;

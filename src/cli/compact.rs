@@ -3,7 +3,7 @@ use clap::Args;
 use super::Context;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
-use crate::lake::compact::{Done, Keeper, READERS_END_WITHIN};
+use crate::lake::compact::{self, Done, Keeper, READERS_END_WITHIN};
 use crate::nightly::config::Age;
 use crate::store::Location;
 use crate::time::{self, DAY, Period};
@@ -11,7 +11,7 @@ use crate::time::{self, DAY, Period};
 /// Merge the small files of a lake's days, and drop old days
 ///
 /// Readers see each record once all the while. Files that were merged or dropped are deleted a day later, by a later
-/// run.
+/// run, and so are those that a conversion left behind that was broken off.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tawny compact lake/\n  tawny compact s3://lake/cloudtrail --before 2026-09-01\n  tawny compact lake/ --retain 400d --dry-run"
@@ -48,22 +48,22 @@ impl Compact {
                 hint: Some("`tawny convert` makes one".to_owned()),
             });
         }
-        let keeper = Keeper::open(&lake, now, &context.scratch).await?;
         let before = self.before.unwrap_or(now - GRACE);
         if self.dry_run {
-            for (day, groups) in keeper.mergeable(before, context.memory / 4).await? {
+            for (day, groups) in compact::mergeable(&lake, before, context.memory / 4).await? {
                 let files: Vec<_> = groups.iter().flatten().collect();
                 let bytes: u64 = files.iter().map(|file| file.bytes).sum();
                 let told = format!("{day}: {} files, {bytes} bytes, to be merged into {}\n", files.len(), groups.len());
                 context.output.result(&told, None)?;
             }
             if let Some(age) = self.retain {
-                for file in keeper.droppable(age.0).await? {
+                for file in compact::droppable(&lake, compact::retained_from(now, age.0)).await? {
                     context.output.result(&format!("{}: to be dropped\n", file.path), None)?;
                 }
             }
             return Ok(Status::Done);
         }
+        let keeper = Keeper::open(&lake, now, &context.scratch).await?;
         let mut done = Done::default();
         if let Some(age) = self.retain {
             keeper.retain(age.0, &mut done).await?;
@@ -71,6 +71,7 @@ impl Compact {
         keeper.merge(before, context.memory / 4, &mut done).await?;
         let kept = self.keep_old.map_or(READERS_END_WITHIN, Period::micros);
         keeper.sweep(i64::MIN, now - kept, &mut done).await?;
+        keeper.sweep_strays(now - kept, &mut done).await?;
         context.output.talk(&done.sentence());
         Ok(Status::Done)
     }

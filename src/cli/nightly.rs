@@ -135,7 +135,7 @@ impl NightlyCommand {
         }
         let bar = context.output.progress(0, "converting");
         let mut progress = |tally: &Tally| bar.set_position(tally.stored_bytes);
-        let done = Box::pin(nightly.run(&mut progress, &|bytes| context.output.bytes(bytes, None))).await?;
+        let done = Box::pin(nightly.run(&mut progress, &|bytes| context.output.deliver(bytes))).await?;
         bar.finish_and_clear();
         context.output.faults(&done.read.faults, done.read.objects.rejected + done.read.records.rejected);
         self.tell(context, &config, &done).await?;

@@ -66,25 +66,11 @@ impl Keeper<'_> {
         Ok(Keeper { lake, writer, now })
     }
 
-    /// What is to be merged of the days that end at or before `before`: for each day, groups of files that fit into
-    /// `memory` bytes together.
-    pub async fn mergeable(&self, before: i64, memory: usize) -> Result<BTreeMap<String, Vec<Vec<FileEntry>>>, Error> {
-        let mut days: BTreeMap<String, Vec<FileEntry>> = BTreeMap::new();
-        for file in self.lake.ledger().files().await? {
-            if end(&file).is_some_and(|end| end <= before) {
-                let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-                days.entry(folder).or_default().push(file);
-            }
-        }
-        let groups = days.into_iter().map(|(day, files)| (day, groups(files, memory as u64 / INFLATED)));
-        Ok(groups.filter(|(_, groups)| !groups.is_empty()).collect())
-    }
-
     /// Merges the small files of each day that ends at or before `before`; what is merged takes about `memory` bytes.
     pub async fn merge(&self, before: i64, memory: usize, done: &mut Done) -> Result<(), Error> {
         // Before the files: where another run commits from here on, this one is told so and has changed nothing.
         let mut last = self.lake.ledger().last().await?;
-        for groups in self.mergeable(before, memory).await?.into_values() {
+        for groups in mergeable(self.lake, before, memory).await?.into_values() {
             let (mut added, mut removed) = (Vec::new(), Vec::new());
             for files in groups {
                 let mut part = Part::default();
@@ -107,20 +93,14 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// The files of days that are older than `age`, in microseconds.
-    pub async fn droppable(&self, age: i64) -> Result<Vec<FileEntry>, Error> {
-        let mut files = self.lake.ledger().files().await?;
-        files.retain(|file| end(file).is_some_and(|end| end <= self.retained_from(age)));
-        Ok(files)
-    }
-
     /// Drops all days that are older than `age`, in microseconds, from the lake.
     pub async fn retain(&self, age: i64, done: &mut Done) -> Result<(), Error> {
         let mut last = self.lake.ledger().last().await?;
-        let files = self.droppable(age).await?;
+        let from = retained_from(self.now, age);
+        let files = droppable(self.lake, from).await?;
         if !files.is_empty() {
             done.dropped += files.len();
-            self.commit(&mut last, Vec::new(), files, Some(self.retained_from(age))).await?;
+            self.commit(&mut last, Vec::new(), files, Some(from)).await?;
         }
         Ok(())
     }
@@ -145,9 +125,20 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// The midnight from which on days are not older than `age`.
-    fn retained_from(&self, age: i64) -> i64 {
-        (self.now - age).div_euclid(DAY) * DAY
+    /// Deletes files below the lake that the ledger does not name, as runs that were broken off leave them, where they
+    /// were last written before `until`.
+    pub async fn sweep_strays(&self, until: i64, done: &mut Done) -> Result<(), Error> {
+        let ledger = self.lake.ledger();
+        let mut known: BTreeSet<String> = ledger.files().await?.into_iter().map(|file| file.path).collect();
+        known.extend(ledger.removed().await?.into_iter().map(|(path, _)| path));
+        for (name, modified) in self.lake.folder().all().await? {
+            let is_part = name.starts_with("date=") && name.ends_with(".parquet");
+            if is_part && modified < until && !known.contains(&name) {
+                self.writer.delete(&name).await?;
+                done.deleted += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Adds the commit after `last`, and counts it.
@@ -177,6 +168,36 @@ impl Keeper<'_> {
         }
         Ok(())
     }
+}
+
+/// What is to be merged of the days that end at or before `before`, and of records without a time: for each day, groups
+/// of files that fit into `memory` bytes together.
+pub async fn mergeable(
+    lake: &Lake,
+    before: i64,
+    memory: usize,
+) -> Result<BTreeMap<String, Vec<Vec<FileEntry>>>, Error> {
+    let mut days: BTreeMap<String, Vec<FileEntry>> = BTreeMap::new();
+    for file in lake.ledger().files().await? {
+        if end(&file).is_none_or(|end| end <= before) {
+            let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+            days.entry(folder).or_default().push(file);
+        }
+    }
+    let groups = days.into_iter().map(|(day, files)| (day, groups(files, memory as u64 / INFLATED)));
+    Ok(groups.filter(|(_, groups)| !groups.is_empty()).collect())
+}
+
+/// The midnight from which on days are not older than `age`, all in microseconds.
+pub fn retained_from(now: i64, age: i64) -> i64 {
+    (now - age).div_euclid(DAY) * DAY
+}
+
+/// The files of days that end at or before `from`.
+pub async fn droppable(lake: &Lake, from: i64) -> Result<Vec<FileEntry>, Error> {
+    let mut files = lake.ledger().files().await?;
+    files.retain(|file| end(file).is_some_and(|end| end <= from));
+    Ok(files)
 }
 
 /// Groups of two or more files, the smallest first, that have up to `bytes` together.

@@ -57,6 +57,9 @@ pub struct ObjectEntry {
     pub id: String,
     /// Its path when it was converted.
     pub path: String,
+    /// The day on which it was delivered, where that is known, see [`crate::trail::delivered_on`].
+    #[serde(skip)]
+    pub delivered: Option<i64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,6 +71,10 @@ pub(super) struct Commit {
     /// earlier build, it has the commit's own.
     #[serde(default)]
     objects: Option<String>,
+    /// The first and the last day on which those objects were delivered, in microseconds; absent where that is not known
+    /// of all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    delivered: Option<(i64, i64)>,
     files: Vec<FileEntry>,
     /// Where the commit is no conversion's: what it removes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +87,7 @@ impl Commit {
             ledger_version: LEDGER_VERSION,
             schema_version: SCHEMA_VERSION,
             objects: None,
+            delivered: None,
             files: Vec::new(),
             upkeep: None,
         }
@@ -144,9 +152,13 @@ impl Ledger {
         Ok(upkeep.flat_map(|upkeep| upkeep.removed.into_iter().map(move |path| (path, upkeep.at))).collect())
     }
 
-    /// The identities of all objects whose records the lake holds.
-    pub async fn object_ids(&self) -> Result<HashSet<String>, Error> {
-        let conversions = |(_, commit): &(u32, Commit)| commit.upkeep.is_none();
+    /// The identities of the objects whose records the lake holds; of those that were delivered between two days, both
+    /// included, where `delivered` says so, and maybe of others.
+    pub async fn object_ids(&self, delivered: Option<(i64, i64)>) -> Result<HashSet<String>, Error> {
+        let conversions = |(_, commit): &(u32, Commit)| {
+            let wanted = delivered.zip(commit.delivered);
+            commit.upkeep.is_none() && wanted.is_none_or(|(wanted, held)| wanted.0 <= held.1 && held.0 <= wanted.1)
+        };
         let read = |(number, commit): (u32, Commit)| async move {
             let name = self.name(&commit.objects.unwrap_or_else(|| format!("{number:08}.objects.jsonl")));
             let text = self.lake.read_text(&name).await?;
@@ -186,7 +198,8 @@ impl Ledger {
         // Another run that writes the same commit at the same time writes another file here.
         let name = format!("{number:08}-{}.objects.jsonl", hex(&Sha256::digest(&lines)[..8]));
         writer.stage(&self.name(&name), lines.into()).await?.publish()?;
-        self.write(writer, number, Commit { objects: Some(name), files, ..Commit::empty() }).await
+        let delivered = days(objects.iter().map(|object| object.delivered));
+        self.write(writer, number, Commit { objects: Some(name), delivered, files, ..Commit::empty() }).await
     }
 
     /// Adds the commit `number` of a merge, whose files take the place of others, or of a dropping of old ones.
@@ -259,6 +272,12 @@ impl Ledger {
         let path: PathBuf = self.lake.path(name);
         Error::Ledger { path, reason }
     }
+}
+
+/// The first and the last of `days`, where all are known and there are any.
+pub fn days(days: impl Iterator<Item = Option<i64>>) -> Option<(i64, i64)> {
+    let days: Vec<i64> = days.collect::<Option<_>>()?;
+    days.iter().min().copied().zip(days.iter().max().copied())
 }
 
 fn commit_name(number: u32) -> String {

@@ -3,15 +3,14 @@
 //! ```text
 //! LAKE/_tawny/nightly/NAME/00000012.json              the state that run 12 left
 //! LAKE/_tawny/nightly/NAME/lines/00000012-<hash>.jsonl  what run 12 had to deliver
-//! LAKE/_tawny/nightly/NAME/known/2026-09-01-<hash>.jsonl  the findings known with a trigger on a day
-//! LAKE/_tawny/nightly/NAME/delivered/00000012.SINK    how many lines of run 12 a sink has taken
+//! LAKE/_tawny/nightly/NAME/known/00000012-2026-09-01-<hash>.jsonl  the findings known with a trigger on a day, by run 12
+//! LAKE/_tawny/nightly/NAME/delivered/00000012.SINK    which lines of run 12 a sink has not taken
 //! ```
 //!
 //! Files other than states count only where a state names them, so that a run that breaks off leaves nothing that is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -24,7 +23,7 @@ use crate::store::{Folder, LAKE_FOLDER, Scratch, Writer, hex};
 use crate::time::{self, DAY, Range};
 
 /// The version of the state's own format.
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 
 /// Files that are read at a time.
 const AT_A_TIME: usize = 16;
@@ -87,9 +86,16 @@ pub struct Owed {
     pub file: String,
     /// How many.
     pub lines: usize,
-    /// How many of them it has taken.
-    #[serde(default)]
-    pub taken: usize,
+    /// The places, in the file, of those that it has not taken; all where it was given none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Vec<usize>>,
+}
+
+impl Owed {
+    /// How many lines it has not taken.
+    pub fn count(&self) -> usize {
+        self.left.as_ref().map_or(self.lines, Vec::len)
+    }
 }
 
 /// An object that could not be read.
@@ -146,7 +152,7 @@ impl Store {
     /// # Errors
     /// Besides what the store says, [`Error::Busy`] where another run on this machine has it.
     pub async fn open(lake: &Lake, name: &str, scratch: &Scratch) -> Result<Store, Error> {
-        let own = format!("{LAKE_FOLDER}/nightly/{name}");
+        let own = own(name);
         let folder = lake.folder().clone();
         let Some(writer) = Writer::open(&folder, &own, scratch).await? else {
             return Err(Error::Busy { lake: lake.path() });
@@ -156,30 +162,7 @@ impl Store {
 
     /// The state that the last run left, without what sinks have taken since.
     pub async fn last(&self) -> Result<State, Error> {
-        let Some(number) = self.numbers().await?.into_iter().max() else {
-            return Ok(State { state_version: STATE_VERSION, ..State::default() });
-        };
-        let name = self.path(&state_name(number));
-        let text = self.folder.read_text(&name).await?;
-        let damaged = |reason: String| Error::State { path: self.folder.path(&name), reason };
-        let version = serde_json::from_str::<Value>(&text).map_err(|error| damaged(error.to_string()))?;
-        if version.get("state_version").and_then(Value::as_u64) != Some(STATE_VERSION.into()) {
-            return Err(damaged(format!("it is of another version than {STATE_VERSION}, which this build reads")));
-        }
-        let mut state: State = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-        let noted: BTreeSet<String> = self.folder.names(&self.path("delivered")).await?.into_iter().collect();
-        for owed in &mut state.deliveries {
-            if noted.contains(&delivered_name(owed)) {
-                let name = self.path(&format!("delivered/{}", delivered_name(owed)));
-                let taken = self.folder.read_text(&name).await?.trim().parse();
-                owed.taken = taken.map_err(|_| Error::State {
-                    path: self.folder.path(&name),
-                    reason: "it is no number".to_owned(),
-                })?;
-            }
-        }
-        state.deliveries.retain(|owed| owed.taken < owed.lines);
-        Ok(state)
+        last(&self.folder, &self.name).await
     }
 
     /// The known findings of the days that hold any with an event or a trigger in one of `ranges`.
@@ -206,10 +189,10 @@ impl Store {
         futures::stream::iter(reads).buffered(AT_A_TIME).try_collect().await
     }
 
-    /// Writes the known findings of a day.
-    pub async fn keep_known(&self, date: &str, known: &[Known]) -> Result<Day, Error> {
+    /// Writes the known findings of a day, as `run` leaves them.
+    pub async fn keep_known(&self, run: u32, date: &str, known: &[Known]) -> Result<Day, Error> {
         let bytes = jsonl(known)?;
-        let file = format!("known/{date}-{}.jsonl", digest(&bytes));
+        let file = format!("known/{run:08}-{date}-{}.jsonl", digest(&bytes));
         self.writer.stage(&self.path(&file), bytes.into()).await?.publish()?;
         let first = known.iter().map(|known| known.first).min().unwrap_or_default();
         let last = known.iter().map(|known| known.last).max().unwrap_or_default();
@@ -246,21 +229,83 @@ impl Store {
         Err(Error::Busy { lake: self.folder.path("") })
     }
 
-    /// Notes that a sink has taken so many of the lines that it was owed.
-    pub async fn delivered(&self, owed: &Owed, taken: usize) -> Result<(), Error> {
+    /// Notes which of the lines that a sink was owed it has not taken.
+    pub async fn delivered(&self, owed: &Owed, left: &[usize]) -> Result<(), Error> {
         let name = self.path(&format!("delivered/{}", delivered_name(owed)));
-        self.writer.stage(&name, Bytes::from(format!("{taken}\n"))).await?.publish()
+        let text = serde_json::to_vec(left).map_err(|error| Error::Internal(format!("places: {error}")))?;
+        self.writer.stage(&name, text.into()).await?.publish()
     }
 
-    async fn numbers(&self) -> Result<Vec<u32>, Error> {
-        let names = self.folder.names(&self.name).await?;
-        let number = |name: String| name.strip_suffix(".json").and_then(|stem| stem.parse::<u32>().ok());
-        Ok(names.into_iter().filter_map(number).collect())
+    /// Deletes what runs before `kept` left and `state`, the last one, does not name. How many files that were.
+    ///
+    /// What a run of now has written and no state names yet bears its own number, and so is not touched.
+    pub async fn clear(&self, state: &State, kept: u32) -> Result<usize, Error> {
+        let owed = state.deliveries.iter().map(|owed| owed.file.as_str());
+        let named: BTreeSet<&str> = state.known.values().map(|day| day.file.as_str()).chain(owed).collect();
+        let noted: BTreeSet<String> = state.deliveries.iter().map(delivered_name).collect();
+        let mut old = Vec::new();
+        for folder in ["", "lines/", "known/", "delivered/"] {
+            let names = self.folder.names(self.path(folder).trim_end_matches('/')).await?;
+            let files = names.iter().filter(|name| run(name).is_some_and(|run| run < kept) && !noted.contains(*name));
+            old.extend(files.map(|name| format!("{folder}{name}")).filter(|file| !named.contains(file.as_str())));
+        }
+        for file in &old {
+            self.writer.delete(&self.path(file)).await?;
+        }
+        Ok(old.len())
     }
 
     fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.name)
     }
+}
+
+/// The state that the last run left in the folder `name` of a lake's `folder`, without what sinks have taken since.
+async fn last(folder: &Folder, name: &str) -> Result<State, Error> {
+    let path = |file: &str| format!("{name}/{file}");
+    let Some(number) = numbers(folder, name).await?.into_iter().max() else {
+        return Ok(State { state_version: STATE_VERSION, ..State::default() });
+    };
+    let name = path(&state_name(number));
+    let text = folder.read_text(&name).await?;
+    let damaged = |reason: String| Error::State { path: folder.path(&name), reason };
+    let version = serde_json::from_str::<Value>(&text).map_err(|error| damaged(error.to_string()))?;
+    if version.get("state_version").and_then(Value::as_u64) != Some(STATE_VERSION.into()) {
+        return Err(damaged(format!("it is of another version than {STATE_VERSION}, which this build reads")));
+    }
+    let mut state: State = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let noted: BTreeSet<String> = folder.names(&path("delivered")).await?.into_iter().collect();
+    for owed in &mut state.deliveries {
+        if noted.contains(&delivered_name(owed)) {
+            let name = path(&format!("delivered/{}", delivered_name(owed)));
+            let left = serde_json::from_str(&folder.read_text(&name).await?);
+            let damaged = |error: serde_json::Error| Error::State { path: folder.path(&name), reason: error.to_string() };
+            owed.left = Some(left.map_err(damaged)?);
+        }
+    }
+    state.deliveries.retain(|owed| owed.count() > 0);
+    Ok(state)
+}
+
+/// The state that the last run left; nothing is taken for writing.
+pub async fn look(lake: &Lake, name: &str) -> Result<State, Error> {
+    last(lake.folder(), &own(name)).await
+}
+
+/// The folder of the state `name` in a lake.
+fn own(name: &str) -> String {
+    format!("{LAKE_FOLDER}/nightly/{name}")
+}
+
+/// The numbers of the states in a folder.
+async fn numbers(folder: &Folder, name: &str) -> Result<Vec<u32>, Error> {
+    let names = folder.names(name).await?;
+    Ok(names.iter().filter(|name| name.ends_with(".json")).filter_map(|name| run(name)).collect())
+}
+
+/// The number of the run whose file this is.
+fn run(name: &str) -> Option<u32> {
+    name.get(..8)?.parse().ok()
 }
 
 fn state_name(number: u32) -> String {

@@ -43,7 +43,7 @@ pub fn table(report: &Report) -> String {
     lines.push(("findings".to_owned(), told));
     for delivered in &report.deliveries {
         let outcome =
-            delivered.error.as_ref().map_or_else(|| "taken".to_owned(), |error| format!("not taken: {error}"));
+            delivered.error.as_ref().map_or_else(|| "taken".to_owned(), |error| format!("{} not taken: {error}", delivered.left));
         let lines_of = format!("{} of run {}", number_of(delivered.lines, "line"), delivered.run);
         lines.push((format!("sink {}", delivered.sink), format!("{lines_of} {outcome}")));
     }
@@ -82,9 +82,13 @@ pub fn plan(plan: &Plan) -> String {
         ("rules new or changed".to_owned(), plan.changed_rules.join(", ")),
     ];
     let owed = |owed: &crate::nightly::state::Owed| {
-        (format!("owed to {}", owed.sink), format!("{} of run {}", number_of(owed.lines, "line"), owed.run))
+        (format!("owed to {}", owed.sink), format!("{} of run {}", number_of(owed.count(), "line"), owed.run))
     };
     lines.extend(plan.owed.iter().map(owed));
+    if plan.mergeable + plan.droppable > 0 {
+        let files = format!("{} to merge, {} to drop", number_of(plan.mergeable, "file"), plan.droppable);
+        lines.push(("lake".to_owned(), files));
+    }
     lines.extend(plan.pending.iter().map(|pending| ("pending".to_owned(), pending.object.clone())));
     rows(&["", ""], lines.into_iter().map(|(what, value)| vec![printable(&what), printable(&value)]))
 }
@@ -114,6 +118,8 @@ pub fn prometheus(report: &Report) -> String {
     let states = [("new", findings.new), ("grown", findings.grown), ("gone", findings.gone), ("known", findings.known)];
     let states = states.map(|(state, count)| (labels(&[("state", state)]), count.to_string()));
     metric("findings", "Findings that the run saw.", states.to_vec());
+    let left: usize = report.deliveries.iter().map(|delivered| delivered.left).sum();
+    metric("undelivered_lines", "Lines that sinks have not taken.", one(left.to_string()));
     let failed = report.deliveries.iter().filter(|delivered| delivered.error.is_some());
     metric("failed_deliveries", "Deliveries that sinks have not taken.", one(failed.count().to_string()));
     let newest = report.newest.iter().map(|(name, newest)| {

@@ -22,6 +22,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How long to wait at most, also where the service asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// After so many findings in a row that the service refuses for good it is not the findings that it refuses.
+const REFUSED_IN_A_ROW: usize = 3;
+
 /// A web service that takes findings.
 pub(super) struct Webhook {
     name: String,
@@ -89,17 +92,32 @@ impl Webhook {
         })
     }
 
-    /// Sends the lines one after another, up to the first that is not taken.
+    /// Sends the lines one after another. One that is refused for good holds up none that follow; where the service
+    /// cannot be asked, or refuses one after another, the rest is not sent.
     pub(super) async fn deliver(&self, lines: &[Line]) -> Result<(), Error> {
-        for (sent, line) in lines.iter().enumerate() {
-            let body = self.body(line)?;
-            self.send(line, body).await.map_err(|reason| Error::Sink {
-                sink: self.name.clone(),
-                reason: format!("{} {reason}; {sent} of {} findings were sent", self.host, lines.len()),
-                taken: sent,
-            })?;
+        let mut left = Vec::new();
+        let mut first = None;
+        let (mut refused, mut silent) = (0, false);
+        for (place, line) in lines.iter().enumerate() {
+            let Err(Refusal { reason, passing, .. }) = self.send(line, self.body(line)?).await else {
+                refused = 0;
+                continue;
+            };
+            first.get_or_insert(reason);
+            refused += 1;
+            if passing || refused == REFUSED_IN_A_ROW {
+                left.extend(place..lines.len());
+                silent = true;
+                break;
+            }
+            left.push(place);
         }
-        Ok(())
+        let Some(reason) = first else {
+            return Ok(());
+        };
+        let (host, sent) = (&self.host, lines.len() - left.len());
+        let reason = format!("{host} {reason}; {sent} of {} findings were sent", lines.len());
+        Err(Error::Sink { sink: self.name.clone(), reason, left, silent })
     }
 
     fn body(&self, line: &Line) -> Result<Vec<u8>, Error> {
@@ -112,7 +130,7 @@ impl Webhook {
     }
 
     /// Sends until the service takes it, or refuses for good.
-    async fn send(&self, line: &Line, body: Vec<u8>) -> Result<(), String> {
+    async fn send(&self, line: &Line, body: Vec<u8>) -> Result<(), Refusal> {
         let body = bytes::Bytes::from(body);
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
@@ -123,10 +141,11 @@ impl Webhook {
                 Err(error) => unanswered(error),
             };
             if !refusal.passing {
-                return Err(refusal.reason);
+                return Err(refusal);
             }
             if attempt >= self.attempts.get() {
-                return Err(format!("{} at the last of {attempt} attempts", refusal.reason));
+                let reason = format!("{} at the last of {attempt} attempts", refusal.reason);
+                return Err(Refusal { reason, ..refusal });
             }
             tokio::time::sleep(refusal.pause.unwrap_or(pause).min(LONGEST_PAUSE)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

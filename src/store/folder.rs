@@ -120,6 +120,26 @@ impl Folder {
         }
     }
 
+    /// All files in the folder and in those below it: their names, and when they were last written, in microseconds.
+    pub async fn all(&self) -> Result<Vec<(String, i64)>, Error> {
+        match self {
+            Folder::Disk(folder) => {
+                let found = disk::find(&folder.display().to_string(), &|_| true)?.objects;
+                let name = |path: &std::path::Path| Some(path.strip_prefix(folder).ok()?.to_str()?.to_owned());
+                Ok(found.iter().filter_map(|file| name(&file.path).map(|name| (name, file.modified))).collect())
+            }
+            Folder::Bucket { store, bucket, prefix } => {
+                let failed = |error| fault::store("list", bucket, prefix, &error);
+                let begin = join(prefix, "/").len() - usize::from(prefix.is_empty());
+                let file = |meta: object_store::ObjectMeta| {
+                    (meta.location.as_ref()[begin..].to_owned(), meta.last_modified.timestamp_micros())
+                };
+                let listed = store.list(Some(&key(prefix).map_err(failed)?));
+                listed.map_ok(file).try_collect().await.map_err(failed)
+            }
+        }
+    }
+
     /// Puts `bytes` at `name`, seen all at once, in place of what is there.
     pub async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
         match self {

@@ -51,16 +51,10 @@ impl Selection {
 
     /// What to do with the folder `path` of a source whose own path has `depth` folders.
     fn step(&self, path: &str, depth: usize) -> Step {
-        let folders: Vec<&str> = path.split('/').filter(|folder| !folder.is_empty()).collect();
-        let Some(logs) = folders.iter().position(|folder| *folder == "AWSLogs") else {
+        let folders = folders(path);
+        let Some(below) = below_logs(&folders) else {
             return if folders.len() < depth + OPENED_DEPTH { Step::Open } else { Step::Whole };
         };
-        let mut below = &folders[logs + 1..];
-        if let [organization, rest @ ..] = below
-            && organization.starts_with("o-")
-        {
-            below = rest;
-        }
         let [account, below @ ..] = below else {
             return Step::Open;
         };
@@ -115,6 +109,29 @@ impl Selection {
 
 fn admits(wanted: &[String], one: &str) -> bool {
     wanted.is_empty() || wanted.iter().any(|wanted| wanted == one)
+}
+
+fn folders(path: &str) -> Vec<&str> {
+    path.split('/').filter(|folder| !folder.is_empty()).collect()
+}
+
+/// The folders from the account's on, where CloudTrail made them.
+fn below_logs<'f>(folders: &'f [&'f str]) -> Option<&'f [&'f str]> {
+    let logs = folders.iter().position(|folder| *folder == "AWSLogs")?;
+    match &folders[logs + 1..] {
+        [organization, below @ ..] if organization.starts_with("o-") => Some(below),
+        below => Some(below),
+    }
+}
+
+/// The day on which an object was delivered, where its path tells: the midnight it begins with, in microseconds since
+/// the epoch.
+pub fn delivered_on(path: &Path) -> Option<i64> {
+    let folders = folders(path.parent()?.to_str()?);
+    let [_account, _service, _region, date @ ..] = below_logs(&folders)? else {
+        return None;
+    };
+    span(date.get(..3)?).map(|(midnight, _)| midnight)
 }
 
 /// The time that a folder's date covers, from its beginning to its end: `[2026]`, `[2026, 09]` or `[2026, 09, 17]`.

@@ -163,8 +163,9 @@ fn record(number: usize, event: &Delivered) -> Value {
     record
 }
 
-#[test]
-fn a_hook_that_fails_halfway_gets_only_the_rest() {
+/// Three findings to a hook that answers with `statuses`, in two runs: the lines that each run was to deliver and those
+/// that were left, and the keys of all requests.
+fn two_deliveries(statuses: &'static [u16]) -> ([(usize, usize); 2], Vec<String>) {
     let place = Place::new();
     let sign_in = |user: &str, minute: i64| {
         failed_sign_in(user, &time::rfc3339(START + minute * MINUTE), &format!("{user}{minute}"))
@@ -172,18 +173,71 @@ fn a_hook_that_fails_halfway_gets_only_the_rest() {
     let records: Vec<Value> =
         ["ann", "bob", "cid"].iter().flat_map(|user| [0, 1].map(|minute| sign_in(user, minute))).collect();
     place.put("0.json", &records);
-    let hook = Hook::start(&[200, 400, 200]);
-    let sinks = [hook.open("format = 'json'")];
+    let hook = Hook::start(statuses);
+    let sinks = [hook.open("format = 'json'\nattempts = 1")];
     let rules = [rule(WindowKind::Sliding, 2, false)];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let run = || runtime.block_on(place.run_into(&sinks, &rules, START + DAY)).unwrap();
-    let (first, second) = (run(), run());
-    assert!(first.is_incomplete() && !second.is_incomplete());
-    assert_eq!((first.deliveries[0].lines, second.deliveries[0].lines), (3, 2));
-    assert_eq!(run().deliveries.len(), 0);
-    let keys: Vec<String> = hook.take().iter().map(|got| got.header("idempotency-key").to_owned()).collect();
-    assert_eq!((keys.len(), &keys[1]), (4, &keys[2]), "one was refused, and sent again");
-    assert!(keys[0] != keys[1] && keys[3] != keys[0]);
+    let reports = [run(), run()];
+    assert_eq!(reports.each_ref().map(Report::is_incomplete), [true, false]);
+    assert_eq!(run().deliveries.len(), 0, "what was taken is not delivered again");
+    let keys = hook.take().iter().map(|got| got.header("idempotency-key").to_owned()).collect();
+    (reports.map(|report| (report.deliveries[0].lines, report.deliveries[0].left)), keys)
+}
+
+#[test]
+fn a_hook_that_fails_halfway_gets_only_the_rest() {
+    let (lines, keys) = two_deliveries(&[200, 503, 200]);
+    assert_eq!(lines, [(3, 2), (2, 0)]);
+    let [first, failed, again, last] = &keys[..] else { panic!("{keys:?}") };
+    assert!(failed == again && first != failed && last != first && last != again, "{keys:?}");
+}
+
+#[test]
+fn a_finding_that_a_hook_refuses_holds_up_no_other() {
+    let (lines, keys) = two_deliveries(&[200, 400, 200]);
+    assert_eq!(lines, [(3, 1), (1, 0)]);
+    let [first, refused, last, again] = &keys[..] else { panic!("{keys:?}") };
+    assert!(refused == again && first != refused && last != first && last != again, "{keys:?}");
+}
+
+#[test]
+fn a_hook_that_refuses_all_is_not_asked_for_each() {
+    let place = Place::new();
+    let users = ["ann", "bob", "cid", "dan", "eve"];
+    let records = users.map(|user| failed_sign_in(user, &time::rfc3339(START), user));
+    place.put("0.json", &records);
+    let hook = Hook::start(&[403]);
+    let rules = [rule(WindowKind::Sliding, 1, false)];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let report = runtime.block_on(place.run_into(&[hook.open("format = 'json'")], &rules, START + DAY)).unwrap();
+    assert_eq!((report.deliveries[0].left, hook.take().len()), (5, 3));
+}
+
+#[test]
+fn what_old_runs_left_is_deleted_and_what_counts_is_kept() {
+    let place = Place::new();
+    let rules = [rule(WindowKind::Sliding, 2, false)];
+    let run = || oracle::RUNTIME.block_on(place.run(&rules, START + DAY)).unwrap();
+    let burst = |minute: i64| {
+        [0, 1].map(|after| {
+            failed_sign_in("ann", &time::rfc3339(START + (minute + after) * MINUTE), &format!("{minute}+{after}"))
+        })
+    };
+    place.put("0.json", &burst(0));
+    run();
+    let state = place.path("lake/_tawny/nightly/default");
+    let files = |folder: &str| std::fs::read_dir(state.join(folder)).unwrap().count();
+    assert_eq!((files("lines"), files("known"), files("delivered")), (1, 1, 1));
+    for _ in 0..40 {
+        run();
+    }
+    assert_eq!((files("lines"), files("known"), files("delivered")), (0, 1, 0), "the finding is still known");
+    let states = glob::glob(&format!("{}/*.json", state.display())).unwrap().count();
+    assert_eq!(states, 31);
+    place.put("1.json", &burst(5));
+    let report = run();
+    assert_eq!((report.findings.new, report.findings.grown), (0, 1), "it is known still");
 }
 
 #[test]

@@ -180,6 +180,60 @@ fn a_sink_that_fails_is_owed_what_it_has_not_taken_and_the_others_go_on() {
 }
 
 #[test]
+fn findings_that_nobody_read_from_standard_output_are_not_taken() {
+    let home = Home::new("lake", "trail", "");
+    let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
+    let (before, _) = config.split_once("[[sink]]").unwrap();
+    std::fs::write(home.path("tawny.toml"), format!("{before}[[sink]]\nname = 'out'\nkind = 'stdout'\n")).unwrap();
+    home.put("0.json", &night(0));
+    let mut run = home.tawny(&["nightly", "-q"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(run.stdout.take());
+    let gone = run.wait_with_output().unwrap();
+    assert_eq!(code(&gone), 3, "{}", String::from_utf8_lossy(&gone.stderr));
+    let read = home.nightly(&["-q"]);
+    assert_eq!((code(&read), String::from_utf8_lossy(&read.stdout).lines().count()), (0, 1));
+    assert!(home.nightly(&["-q"]).stdout.is_empty());
+}
+
+#[test]
+fn a_log_for_machines_has_no_line_of_another_kind() {
+    let home = Home::new("lake", "trail", "");
+    home.put("0.json", &night(0));
+    std::fs::write(home.path("trail/1.json.gz"), b"\x1f\x8b\x08 cut").unwrap();
+    let incomplete = home.nightly(&["--log", "json", "--log-level", "debug"]);
+    std::fs::write(home.path("lake/_tawny/ledger/00000001.json"), "{}").unwrap();
+    let failed = home.nightly(&["--log", "json"]);
+    assert_eq!((code(&incomplete), code(&failed)), (3, 3));
+    for output in [&incomplete, &failed] {
+        let text = std::str::from_utf8(&output.stderr).unwrap();
+        let logged: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(logged.len() > 1, "{text}");
+    }
+    let last = String::from_utf8(failed.stderr).unwrap();
+    let last: Value = serde_json::from_str(last.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "ERROR");
+    assert!(last["fields"]["message"].as_str().unwrap().contains("00000001.json"), "{last}");
+}
+
+#[test]
+fn a_look_at_what_would_be_done_holds_up_no_run_and_writes_nothing() {
+    let home = Home::new("lake", "trail", "retain = '400d'\n");
+    home.put("0.json", &night(0));
+    let look = || report(&home.nightly(&["--dry-run", "--format", "json", "--now", "2026-09-20"]));
+    assert_eq!(look()["objects"], 1);
+    assert!(!home.path("lake").exists());
+    for number in 0..2 {
+        home.put(&format!("{number}.json"), &night(number));
+        assert_eq!(code(&home.nightly(&["--now", "2026-09-01"])), 0);
+    }
+    let plan = look();
+    assert_eq!((&plan["objects"], &plan["mergeable"], &plan["droppable"]), (&json!(0), &json!(2), &json!(0)));
+    let lock = std::fs::File::open(home.path("lake/_tawny/nightly/default/lock")).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(look()["run"], plan["run"]);
+}
+
+#[test]
 fn a_source_that_is_new_is_listed_whole_and_one_that_cannot_be_listed_holds_up_no_other() {
     let home = Home::new("lake", "trail", "");
     home.put("0.json", &night(0));
@@ -229,17 +283,20 @@ fn nights_in_a_bucket_list_only_days_that_may_have_changed() {
     let put = |day: i64, number: usize, records: &[Value]| {
         server.put("logs", &key(day, number), json!({ "Records": records }).to_string().as_bytes());
     };
-    let mut listed = Vec::new();
+    let (mut listed, mut read) = (Vec::new(), Vec::new());
     for night_number in 0..12 {
         put(night_number, 0, &night(night_number));
         let now = time::rfc3339(START + night_number * DAY + DAY / 4);
         server.take_log();
         let output = command(&["nightly", "--now", &now]).output().unwrap();
         assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
-        listed
-            .push(server.take_log().iter().filter(|line| line.contains("list-type") && line.contains("logs")).count());
+        let log = server.take_log();
+        listed.push(log.iter().filter(|line| line.contains("list-type") && line.contains("logs")).count());
+        read.push(log.iter().filter(|line| line.starts_with("GET") && line.contains(".objects.jsonl")).count());
     }
     assert!(listed[11] <= listed[5], "{listed:?}");
+    // Of what was converted only what was delivered in those days.
+    assert!(read[11] > 0 && read[11] == read[6], "{read:?}");
     // One that comes within its grace is seen, one after it only by a run that lists all.
     let late = |day: i64, user: &str| {
         let at = [0, 1].map(|minute| START + day * DAY + minute * MINUTE);
