@@ -279,7 +279,8 @@ async fn last(folder: &Folder, name: &str) -> Result<State, Error> {
         if noted.contains(&delivered_name(owed)) {
             let name = path(&format!("delivered/{}", delivered_name(owed)));
             let left = serde_json::from_str(&folder.read_text(&name).await?);
-            let damaged = |error: serde_json::Error| Error::State { path: folder.path(&name), reason: error.to_string() };
+            let damaged =
+                |error: serde_json::Error| Error::State { path: folder.path(&name), reason: error.to_string() };
             owed.left = Some(left.map_err(damaged)?);
         }
     }

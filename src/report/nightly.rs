@@ -42,8 +42,10 @@ pub fn table(report: &Report) -> String {
     );
     lines.push(("findings".to_owned(), told));
     for delivered in &report.deliveries {
-        let outcome =
-            delivered.error.as_ref().map_or_else(|| "taken".to_owned(), |error| format!("{} not taken: {error}", delivered.left));
+        let outcome = delivered
+            .error
+            .as_ref()
+            .map_or_else(|| "taken".to_owned(), |error| format!("{} not taken: {error}", delivered.left));
         let lines_of = format!("{} of run {}", number_of(delivered.lines, "line"), delivered.run);
         lines.push((format!("sink {}", delivered.sink), format!("{lines_of} {outcome}")));
     }

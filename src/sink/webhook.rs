@@ -22,9 +22,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How long to wait at most, also where the service asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// After so many findings in a row that the service refuses for good it is not the findings that it refuses.
-const REFUSED_IN_A_ROW: usize = 3;
-
 /// A web service that takes findings.
 pub(super) struct Webhook {
     name: String,
@@ -36,10 +33,13 @@ pub(super) struct Webhook {
     client: Client,
 }
 
-/// Why a request did not deliver, and whether it is worth while to send it again.
+/// Why a request did not deliver.
 struct Refusal {
     reason: String,
+    /// Whether it is worth while to send it again.
     passing: bool,
+    /// Whether the finding is what was refused, so that another one may be taken.
+    of_finding: bool,
     /// How long the service asked to wait.
     pause: Option<Duration>,
 }
@@ -92,25 +92,24 @@ impl Webhook {
         })
     }
 
-    /// Sends the lines one after another. One that is refused for good holds up none that follow; where the service
-    /// cannot be asked, or refuses one after another, the rest is not sent.
+    /// Sends the lines one after another. One that is itself refused holds up none that follow; where the service
+    /// cannot be asked, or takes nothing from us, the rest is not sent.
     pub(super) async fn deliver(&self, lines: &[Line]) -> Result<(), Error> {
         let mut left = Vec::new();
         let mut first = None;
-        let (mut refused, mut silent) = (0, false);
+        let mut silent = false;
         for (place, line) in lines.iter().enumerate() {
-            let Err(Refusal { reason, passing, .. }) = self.send(line, self.body(line)?).await else {
-                refused = 0;
+            let Err(Refusal { reason, of_finding, .. }) = self.send(line, self.body(line)?).await else {
                 continue;
             };
             first.get_or_insert(reason);
-            refused += 1;
-            if passing || refused == REFUSED_IN_A_ROW {
-                left.extend(place..lines.len());
-                silent = true;
-                break;
+            if of_finding {
+                left.push(place);
+                continue;
             }
-            left.push(place);
+            left.extend(place..lines.len());
+            silent = true;
+            break;
         }
         let Some(reason) = first else {
             return Ok(());
@@ -183,13 +182,22 @@ fn refused(answer: &Response) -> Refusal {
     // A date could be told as well, which only a clock makes a pause of.
     let seconds = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let followed = if status.is_redirection() { ", and redirects are not followed" } else { "" };
-    Refusal { reason: format!("answered {status}{followed}"), passing, pause: seconds.map(Duration::from_secs) }
+    let of_finding = matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::CONFLICT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY
+    );
+    let reason = format!("answered {status}{followed}");
+    Refusal { reason, passing, of_finding, pause: seconds.map(Duration::from_secs) }
 }
 
 fn unanswered(error: reqwest::Error) -> Refusal {
     let error = error.without_url();
     let reason = if error.is_timeout() { "did not answer in time".to_owned() } else { cause(&error) };
-    Refusal { reason: format!("could not be asked: {reason}"), passing: !error.is_builder(), pause: None }
+    let reason = format!("could not be asked: {reason}");
+    Refusal { reason, passing: !error.is_builder(), of_finding: false, pause: None }
 }
 
 /// What lies at the bottom of an error.

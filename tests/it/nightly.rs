@@ -22,6 +22,7 @@ use crate::oracle;
 use crate::records::failed_sign_in;
 use crate::sinks::Hook;
 
+mod model;
 mod processes;
 
 const START: i64 = 1_788_220_800 * SECOND;
@@ -202,6 +203,12 @@ fn a_finding_that_a_hook_refuses_holds_up_no_other() {
 }
 
 #[test]
+fn however_many_findings_a_hook_refuses_the_next_is_tried() {
+    let (lines, _) = two_deliveries(&[400, 422, 200]);
+    assert_eq!(lines, [(3, 2), (2, 0)]);
+}
+
+#[test]
 fn a_hook_that_refuses_all_is_not_asked_for_each() {
     let place = Place::new();
     let users = ["ann", "bob", "cid", "dan", "eve"];
@@ -211,7 +218,7 @@ fn a_hook_that_refuses_all_is_not_asked_for_each() {
     let rules = [rule(WindowKind::Sliding, 1, false)];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let report = runtime.block_on(place.run_into(&[hook.open("format = 'json'")], &rules, START + DAY)).unwrap();
-    assert_eq!((report.deliveries[0].left, hook.take().len()), (5, 3));
+    assert_eq!((report.deliveries[0].left, hook.take().len()), (5, 1));
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Cut,
     /// The connection breaks after the head of the answer.
     CutInBody,
+    /// It is served, and the connection breaks before the answer.
+    Unanswered,
     /// It is served as if it had no condition.
     Unconditional,
 }
@@ -214,12 +216,15 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
                 std::fs::remove_file(file).ok();
             }
         }
-        Fault::None | Fault::CutInBody => {}
+        Fault::None | Fault::CutInBody | Fault::Unanswered => {}
     }
     let (writes, reads) = (parts.method == http::Method::PUT, parts.method == http::Method::GET);
     let guard = if writes { Some(shared.writes.lock().await) } else { None };
     let answer = shared.service.call(Request::from_parts(parts, s3s::Body::from(body))).await;
     drop(guard);
+    if let Fault::Unanswered = fault {
+        return broken();
+    }
     let answer = answer.map_err(|error| std::io::Error::other(format!("{error:?}")))?;
     let length = answer.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if reads {
