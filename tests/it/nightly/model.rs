@@ -1,0 +1,267 @@
+//! Whatever happens to runs, as processes on disk and in a bucket: what they delivered is what one hunt finds.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tawny::time::{self, DAY};
+
+use super::processes::{Home, code, key};
+use super::{MINUTE, START};
+use crate::oracle;
+use crate::records::failed_sign_in;
+use crate::s3_server::{Fault, Server};
+
+/// What happens in a night.
+#[derive(Debug, Clone)]
+enum Night {
+    Run,
+    /// A run is killed so many milliseconds after its start.
+    Killed(u64),
+    /// Two runs start together.
+    Two,
+    /// Two runs start together, and one of them is killed.
+    OneOfTwoKilled(u64),
+    /// A run is killed when the server hears its request of this number, which may be served still.
+    KilledAtRequest(usize, bool),
+    /// The answer to the request of this number is lost, but not what it did.
+    Unanswered(usize),
+}
+
+/// A failed sign-in, and how it is delivered.
+#[derive(Debug, Clone)]
+struct Event {
+    user: u8,
+    address: u8,
+    /// Minutes from the evening of the first day.
+    minute: i64,
+    /// The night before which it is delivered.
+    night: usize,
+    /// How many days earlier the key of its object says that it was.
+    lag: i64,
+    object: usize,
+    /// The night before which it is delivered once more.
+    copy: Option<usize>,
+}
+
+const NIGHTS: usize = 5;
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let minute = (0..3i64, 0..18i64).prop_map(|(day, step)| day * 24 * 60 + step * 5);
+    let event = (0..2u8, 0..3u8, minute, 0..NIGHTS, 0..3i64, 0..2usize, proptest::option::weighted(0.2, 0..NIGHTS))
+        .prop_map(|(user, address, minute, night, lag, object, copy)| Event {
+            user,
+            address,
+            minute,
+            night,
+            lag,
+            object,
+            copy,
+        });
+    proptest::collection::vec(event, 10..60)
+}
+
+fn on_disk() -> impl Strategy<Value = Night> {
+    prop_oneof![
+        1 => Just(Night::Run),
+        4 => (0..600u64).prop_map(Night::Killed),
+        2 => Just(Night::Two),
+        2 => (0..600u64).prop_map(Night::OneOfTwoKilled),
+    ]
+}
+
+fn in_a_bucket() -> impl Strategy<Value = Night> {
+    prop_oneof![
+        1 => Just(Night::Run),
+        1 => Just(Night::Two),
+        2 => (0..600u64).prop_map(Night::OneOfTwoKilled),
+        5 => (0..80usize, any::<bool>()).prop_map(|(request, served)| Night::KilledAtRequest(request, served)),
+        3 => (0..80usize).prop_map(Night::Unanswered),
+    ]
+}
+
+struct World {
+    home: Home,
+    server: Option<Server>,
+}
+
+impl World {
+    fn new(server: Option<Server>) -> World {
+        let (lake, source) = if server.is_some() { ("s3://lake/ct", "s3://logs") } else { ("lake", "trail") };
+        let home = Home::new(lake, source, "[rules]\npaths = ['rules']\n");
+        std::fs::create_dir(home.path("rules")).unwrap();
+        let world = World { home, server };
+        for (name, rest) in [
+            ("sliding", json!({ "Threshold": 2 })),
+            ("distinct", json!({ "Threshold": 2, "Hunt": { "Unique": "sourceIPAddress" } })),
+            ("dedup", json!({ "Threshold": 3, "Hunt": { "Window": "dedup" } })),
+            ("tumbling", json!({ "Threshold": 2, "Hunt": { "Window": "tumbling" } })),
+        ] {
+            world.write_rule(name, rest);
+        }
+        world
+    }
+
+    fn write_rule(&self, name: &str, rest: Value) {
+        let mut rule = json!({
+            "AnalysisType": "rule",
+            "RuleID": format!("Model.{name}"),
+            "Enabled": true,
+            "Severity": "Info",
+            "LogTypes": ["AWS.CloudTrail"],
+            "DedupPeriodMinutes": 15,
+            "Detection": [{ "Key": "eventName", "Condition": "Equals", "Value": "ConsoleLogin" }],
+            "GroupBy": [{ "Key": "account" }, { "Key": "actor" }],
+        });
+        let Value::Object(rest) = rest else { panic!("{rest}") };
+        rule.as_object_mut().unwrap().extend(rest);
+        std::fs::write(self.home.path("rules").join(format!("{name}.yml")), rule.to_string()).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let Some(server) = &self.server else { return self.home.tawny(arguments) };
+        let mut command = server.command();
+        command.args(arguments).current_dir(self.home.path("")).stdin(Stdio::null());
+        command
+    }
+
+    fn put(&self, key: &str, records: &[Value]) {
+        let bytes = json!({ "Records": records }).to_string();
+        if let Some(server) = &self.server {
+            server.put("logs", key, bytes.as_bytes());
+        } else {
+            let file = self.home.path("trail").join(key);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, bytes).unwrap();
+        }
+    }
+
+    fn deliver(&self, night: usize, events: &[Event]) {
+        let mut objects = std::collections::BTreeMap::<(i64, usize), Vec<Value>>::new();
+        for (number, event) in events.iter().enumerate() {
+            let at = time::rfc3339(START + (event.minute - 40) * MINUTE);
+            let mut record = failed_sign_in(&format!("user{}", event.user), &at, &format!("id-{number:04}"));
+            record["sourceIPAddress"] = Value::from(format!("192.0.2.{}", event.address));
+            let times = usize::from(event.night == night) + usize::from(event.copy == Some(night));
+            let object = objects.entry((event.lag, event.object)).or_default();
+            object.extend(std::iter::repeat_n(record, times));
+        }
+        for ((lag, object), records) in objects.iter().filter(|(_, records)| !records.is_empty()) {
+            self.put(&key(i64::try_from(night).unwrap() - lag, night * 10 + object), records);
+        }
+    }
+
+    fn start(&self, now: &str) -> Child {
+        let mut command = self.command(&["nightly", "--now", now, "-q"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn kill_after(run: &mut Child, milliseconds: u64) {
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+
+    /// A run that is not killed does its work, or says that another one does.
+    fn wait(run: Child) {
+        let output = run.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(code(&output) == 0 || code(&output) == 3 && text.contains("another run"), "{text}");
+    }
+
+    fn live(&self, night: &Night, now: &str) {
+        match *night {
+            Night::Run => World::wait(self.start(now)),
+            Night::Killed(milliseconds) => World::kill_after(&mut self.start(now), milliseconds),
+            Night::Two => {
+                let runs = [self.start(now), self.start(now)];
+                runs.into_iter().for_each(World::wait);
+            }
+            Night::OneOfTwoKilled(milliseconds) => {
+                let (mut killed, other) = (self.start(now), self.start(now));
+                World::kill_after(&mut killed, milliseconds);
+                World::wait(other);
+            }
+            Night::KilledAtRequest(number, served) => {
+                let run = Arc::new(Mutex::new(None::<Child>));
+                let (killed, mut heard) = (Arc::clone(&run), 0);
+                self.faults(move || {
+                    heard += 1;
+                    if heard <= number {
+                        return Fault::None;
+                    }
+                    // The lock is held until the run is there.
+                    killed.lock().unwrap().as_mut().unwrap().kill().unwrap();
+                    if served && heard == number + 1 { Fault::None } else { Fault::Cut }
+                });
+                let mut place = run.lock().unwrap();
+                *place = Some(self.start(now));
+                drop(place);
+                while run.lock().unwrap().as_mut().unwrap().try_wait().unwrap().is_none() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            Night::Unanswered(number) => {
+                let mut heard = 0;
+                self.faults(move || {
+                    heard += 1;
+                    if heard == number + 1 { Fault::Unanswered } else { Fault::None }
+                });
+                World::wait(self.start(now));
+            }
+        }
+        self.faults(|| Fault::None);
+    }
+
+    fn faults(&self, mut next: impl FnMut() -> Fault + Send + 'static) {
+        if let Some(server) = &self.server {
+            server.set_faults(move |_| next());
+        }
+    }
+}
+
+/// Lives through `nights` and one more, and holds what was delivered against one hunt over all.
+fn hold(server: Option<Server>, events: &[Event], nights: &[Night], changes: bool) {
+    let world = World::new(server);
+    for (number, night) in nights.iter().enumerate() {
+        world.deliver(number, events);
+        if changes && number == 2 {
+            world.write_rule("dedup", json!({ "Threshold": 2, "Hunt": { "Window": "dedup" } }));
+        }
+        let now = time::rfc3339(START + i64::try_from(number).unwrap() * DAY + DAY / 4);
+        world.live(night, &now);
+    }
+    let now = time::rfc3339(START + i64::try_from(NIGHTS).unwrap() * DAY);
+    let last = world.command(&["nightly", "--now", &now]).output().unwrap();
+    assert_eq!(code(&last), 0, "{}", String::from_utf8_lossy(&last.stderr));
+    let trail = if world.server.is_some() { "s3://logs" } else { "trail" };
+    world.home.hold_against_a_hunt(world.command(&["hunt", trail, "--rules", "rules", "--format", "jsonl"]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20, ..oracle::config(6) })]
+
+    #[test]
+    fn runs_that_are_killed_and_meet_on_disk_deliver_what_one_hunt_finds(
+        events in events(),
+        nights in proptest::collection::vec(on_disk(), NIGHTS),
+        changes in any::<bool>(),
+    ) {
+        hold(None, &events, &nights, changes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20, ..oracle::config(4) })]
+
+    #[test]
+    fn runs_that_are_killed_and_meet_in_a_bucket_deliver_what_one_hunt_finds(
+        events in events(),
+        nights in proptest::collection::vec(in_a_bucket(), NIGHTS),
+        changes in any::<bool>(),
+    ) {
+        hold(Some(Server::start()), &events, &nights, changes);
+    }
+}
