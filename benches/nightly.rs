@@ -103,7 +103,7 @@ fn nights(place: &Place<'_>) {
         requests.push(place.requests());
     }
     let once = place.at("once");
-    let convert = place.time(&["convert", &logs, &once, "--quiet"]);
+    let convert = place.time(&["convert", &logs, "--lake", &once, "--quiet"]);
     let hunt = place.time(&["hunt", &once, "--quiet"]);
     let all: Duration = times.iter().sum();
     let whole = convert + hunt;

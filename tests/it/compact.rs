@@ -85,6 +85,31 @@ fn days_are_merged_dropped_and_deleted_and_readers_see_each_record_once() {
 }
 
 #[test]
+fn files_that_no_commit_names_are_deleted_once_they_are_old_and_nothing_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let tawny = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
+        run(command.args(arguments).current_dir(folder.path()))
+    };
+    std::fs::write(folder.path().join("0.json"), json!({ "Records": records(0) }).to_string()).unwrap();
+    tawny(&["convert", "0.json", "--lake", "lake"]);
+    let lake = folder.path().join("lake");
+    let named = parquet(&lake);
+    let day = named[0].parent().unwrap().to_owned();
+    let stray = day.join("part-00000000000000000000000000000000.parquet");
+    let others = [day.join("notes.txt"), lake.join("part-0.parquet"), lake.join("_tawny/notes.parquet")];
+    for file in others.iter().chain([&stray]) {
+        std::fs::write(file, "of a run that broke off").unwrap();
+    }
+    tawny(&["compact", "lake"]);
+    assert!(stray.exists(), "it may be one that a run is about to name");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    tawny(&["compact", "lake", "--keep-old", "1s"]);
+    assert!(!stray.exists());
+    assert!(others.iter().chain(&named).all(|file| file.exists()));
+}
+
+#[test]
 fn a_commit_that_removes_what_is_not_there_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let tawny = |arguments: &[&str]| {
