@@ -25,7 +25,7 @@ fn main() {
 
     let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
     let data = Data::Lake(lake);
-    let rule = catalog::shipped().expect("the shipped rules are right").remove(0);
+    let rule = catalog::default().expect("the shipped rules are right");
     let spans: [Thresholds; 3] = ["1..10", "15", "20"].map(|span| span.parse().expect("a span"));
     let grid = Grid {
         kinds: WindowKind::ALL.to_vec(),

@@ -26,7 +26,7 @@ fn main() {
     let trail = runtime.block_on(support::trail(folder.path()));
     runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {})).expect("the trail is whole");
 
-    let rules = catalog::shipped().expect("the shipped rules are right");
+    let rules = [catalog::default().expect("the shipped rules are right")];
     let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
     let hunted = |data: Data| {
         let findings = runtime.block_on(hunt::evaluate(&resources, &data, &rules, Range::default()));

@@ -20,7 +20,7 @@ fn rules() -> Vec<Rule> {
         "{KeyPath: userIdentity.sessionContext.sessionIssuer.userName, Condition: Equals, Value: role-#}",
         "{KeyPath: requestParameters.key, Condition: EndsWith, Value: 'abc#'}",
     ];
-    let mut rules = vec![catalog::shipped().expect("the shipped rules are right").remove(0)];
+    let mut rules = vec![catalog::default().expect("the shipped rules are right")];
     for number in 1..100 {
         let condition = conditions[number % conditions.len()].replace('#', &number.to_string());
         let (threshold, minutes) = (2 + number % 5, [5, 15, 60, 1_440][number / 4 % 4]);

@@ -190,7 +190,7 @@ pub fn run() -> Status {
                 Command::Compact(command) => command.run(&context).await,
                 Command::Hunt(command) => command.run(&context).await,
                 Command::Backtest(command) => Box::pin(command.run(&context)).await,
-                Command::Rules(command) => command.run(&context),
+                Command::Rules(command) => command.run(&context).await,
                 Command::Test(command) => command.run(&context).await,
                 Command::Sql(command) => command.run(&context),
                 Command::Layouts(command) => command.run(&context),
@@ -317,6 +317,10 @@ impl WindowChoice {
 }
 
 impl WindowArgs {
+    fn is_given(&self) -> bool {
+        self.threshold.is_some() || self.period.is_some() || self.window.is_some()
+    }
+
     /// The rules with these settings: each once for each shape of windows.
     fn apply(&self, rules: Vec<Rule>) -> Vec<Rule> {
         let mut applied = Vec::with_capacity(rules.len());
@@ -339,8 +343,14 @@ impl RuleArgs {
     }
 
     fn choose(&self, output: Output) -> Result<Vec<Rule>, Error> {
-        let wanted = Wanted { paths: &self.rules, ids: &self.rule, disabled: self.include_disabled };
-        let choice = catalog::choose(wanted)?;
+        let default = [catalog::DEFAULT.to_owned()];
+        let mut ids = &self.rule[..];
+        // A window is one rule's: set for all that come with tawny it would make nonsense of most.
+        if self.window.is_given() && self.rules.is_empty() && ids.is_empty() {
+            output.talk(&format!("note: a window was given and no rule: this is `{}` alone", catalog::DEFAULT));
+            ids = &default;
+        }
+        let choice = catalog::choose(Wanted { paths: &self.rules, ids, disabled: self.include_disabled })?;
         for notice in &choice.notices {
             output.talk(&format!("note: {notice}"));
         }

@@ -25,6 +25,7 @@ use crate::lake::ledger::FileEntry;
 use crate::time::Range;
 
 pub mod columnar_table;
+mod equalities;
 pub mod functions;
 mod ip_functions;
 mod json_functions;

@@ -10,6 +10,7 @@ use crate::finding::{Finding, NO_VALUE};
 pub mod backtest;
 pub mod comparison;
 pub mod inspection;
+pub mod markdown;
 pub mod nightly;
 pub mod page;
 pub mod table;

@@ -10,6 +10,7 @@ use crate::event::{self, Place};
 use crate::path::Path;
 use crate::time::Period;
 
+pub mod attack;
 pub mod catalog;
 mod condition;
 pub mod edit;

@@ -113,7 +113,7 @@ impl Backtest {
             }
         }
         let grid = self.grid()?;
-        let entry = self.entry()?;
+        let entry = self.entry(context)?;
         self.check_write(&entry)?;
         let labels = self.labels.as_deref().map(labels::read).transpose()?;
         let range = self.range.range()?;
@@ -174,10 +174,14 @@ impl Backtest {
     }
 
     /// The one rule that is meant.
-    fn entry(&self) -> Result<Entry, Error> {
+    fn entry(&self, context: &Context) -> Result<Entry, Error> {
         let mut entries = catalog::all(&self.rules)?;
         if let Some(id) = &self.rule {
             return catalog::named(&entries, id).cloned();
+        }
+        if self.rules.is_empty() {
+            context.output.talk(&format!("note: no rule was named: this is `{}`", catalog::DEFAULT));
+            return catalog::named(&entries, catalog::DEFAULT).cloned();
         }
         if entries.len() == 1 {
             return Ok(entries.remove(0));

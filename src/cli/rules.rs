@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -6,14 +7,17 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::error::{Error, Status};
 use crate::report;
+use crate::report::markdown;
+use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::{self, Entry};
 use crate::rule::lint::Warning;
 use crate::rule::panther;
+use crate::tally::number_of;
 
 /// List, show and check rules
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny rules list\n  tawny rules show AWS.Unsuccessful.MFA.attempt\n  tawny rules lint my-rules/ --format json"
+    after_help = "Examples:\n  tawny rules list\n  tawny rules show AWS.Unsuccessful.MFA.attempt\n  tawny rules lint my-rules/ --format json\n  tawny rules coverage --navigator layer.json"
 )]
 pub(super) struct Rules {
     #[command(subcommand)]
@@ -29,7 +33,19 @@ enum Action {
         paths: Vec<PathBuf>,
         /// How the list is written
         #[arg(long, value_enum, default_value_t)]
+        format: ListFormat,
+    },
+    /// Tell which techniques of ATT&CK the enabled rules look for
+    Coverage {
+        /// Rule files or folders [default: the rules that come with tawny]
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// How it is written
+        #[arg(long, value_enum, default_value_t)]
         format: Format,
+        /// Write a layer for the ATT&CK Navigator to this file, or `s3://BUCKET/KEY`
+        #[arg(long, value_name = "FILE")]
+        navigator: Option<String>,
     },
     /// Show one rule
     Show {
@@ -65,21 +81,37 @@ enum Format {
     Json,
 }
 
+/// How a list of rules is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum ListFormat {
+    /// A table for people
+    #[default]
+    Table,
+    /// JSON
+    Json,
+    /// Tables in Markdown, one for each folder
+    Markdown,
+}
+
 impl Rules {
-    pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         match &self.action {
             Action::List { paths, format } => list(context, paths, *format),
+            Action::Coverage { paths, format, navigator } => {
+                coverage(context, paths, *format, navigator.as_deref()).await
+            }
             Action::Show { rule, rules, format } => show(context, rule, rules, *format),
             Action::Lint { paths, format, strict } => lint(context, paths, *format, *strict),
         }
     }
 }
 
-fn list(context: &Context, paths: &[PathBuf], format: Format) -> Result<Status, Error> {
+fn list(context: &Context, paths: &[PathBuf], format: ListFormat) -> Result<Status, Error> {
     let entries = catalog::all(paths)?;
     let text = match format {
-        Format::Json => json_text(&entries.iter().map(summary).collect()),
-        Format::Table => {
+        ListFormat::Json => json_text(&entries.iter().map(summary).collect()),
+        ListFormat::Markdown => markdown::list(&entries),
+        ListFormat::Table => {
             let header = ["rule", "severity", "ATT&CK", "threshold", "period", "window", "enabled", "tests", "title"];
             report::rows(
                 &header,
@@ -101,6 +133,46 @@ fn list(context: &Context, paths: &[PathBuf], format: Format) -> Result<Status, 
         }
     };
     context.output.result(&text, None)?;
+    Ok(Status::Done)
+}
+
+async fn coverage(
+    context: &Context,
+    paths: &[PathBuf],
+    format: Format,
+    navigator: Option<&str>,
+) -> Result<Status, Error> {
+    let entries = catalog::all(paths)?;
+    let rules = || entries.iter().map(|entry| &entry.rule).filter(|rule| rule.enabled);
+    let (covered, silent) = attack::coverage(rules());
+    if let Some(file) = navigator {
+        context.write(json_text(&attack::layer(&covered)).into_bytes(), Some(file)).await?;
+    }
+    let text = match format {
+        Format::Json => {
+            let one = |covered: &Covered| json!({ "tactic": covered.tactic, "technique": covered.technique, "rules": covered.rules });
+            json_text(&json!({ "techniques": covered.iter().map(one).collect::<Vec<_>>(), "without": silent }))
+        }
+        Format::Table => report::rows(
+            &["tactic", "technique", "rules", ""],
+            covered.iter().map(|covered| {
+                let count = covered.rules.len().to_string();
+                vec![covered.tactic.to_owned(), covered.technique.to_owned(), count, covered.rules.join(", ")]
+            }),
+        ),
+    };
+    context.output.result(&text, None)?;
+    if !silent.is_empty() {
+        context.output.talk(&format!("without a technique: {}", silent.join(", ")));
+    }
+    let distinct = |of: fn(&Covered<'_>) -> String| covered.iter().map(of).collect::<BTreeSet<_>>().len();
+    let [rules, techniques, tactics] = [
+        (rules().count(), "rule"),
+        (distinct(|covered| covered.technique.to_owned()), "technique"),
+        (distinct(|covered| covered.tactic.to_owned()), "tactic"),
+    ]
+    .map(|(count, what)| number_of(count, what));
+    context.output.talk(&format!("{rules}, {techniques} of {tactics}"));
     Ok(Status::Done)
 }
 

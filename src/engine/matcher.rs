@@ -27,6 +27,7 @@ use datafusion::prelude::{Expr, SessionContext};
 use futures::TryStreamExt as _;
 
 use super::Resources;
+use super::equalities::Equalities;
 use crate::event;
 use crate::sql::candidates::{self, Candidates};
 
@@ -152,17 +153,24 @@ fn any_rule(tests: Tests, schema: SchemaRef) -> ScalarUDF {
 /// The predicates over the columns that are read.
 struct Tests {
     tests: Vec<Arc<dyn PhysicalExpr>>,
+    /// Those that are made together.
+    equalities: Equalities,
     predicates: Vec<Vec<usize>>,
 }
 
 impl Tests {
     fn new(context: &SessionContext, parsed: &Parsed, schema: &SchemaRef) -> Result<Tests> {
-        Ok(Tests { tests: physical(context, &parsed.tests, schema)?, predicates: parsed.predicates.clone() })
+        Ok(Tests {
+            tests: physical(context, &parsed.tests, schema)?,
+            equalities: Equalities::new(&parsed.tests, schema),
+            predicates: parsed.predicates.clone(),
+        })
     }
 
     /// For each predicate, the rows of a batch for which it holds.
     fn flags(&self, batch: &RecordBatch) -> Result<Vec<BooleanArray>> {
         let mut held = vec![None; self.tests.len()];
+        self.equalities.hold(batch, &mut held);
         self.predicates.iter().map(|conjuncts| self.holds(conjuncts, batch, &mut held)).collect()
     }
 

@@ -10,10 +10,10 @@ use crate::error::Error;
 use crate::store;
 
 /// The rules that come with the program, by path and text.
-const SHIPPED: &[(&str, &str)] = &[(
-    "rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml",
-    include_str!("../../rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml"),
-)];
+const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/rules.rs"));
+
+/// Of the rules that come with the program the one that is meant where one is needed and none is named.
+pub const DEFAULT: &str = "AWS.Unsuccessful.MFA.attempt";
 
 /// A rule with where it comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,9 +50,9 @@ pub struct Choice {
     pub notices: Vec<String>,
 }
 
-/// The rules that come with the program.
-pub fn shipped() -> Result<Vec<Rule>, Error> {
-    Ok(all(&[])?.into_iter().map(|entry| entry.rule).collect())
+/// The rule [`DEFAULT`].
+pub fn default() -> Result<Rule, Error> {
+    Ok(named(&all(&[])?, DEFAULT)?.rule.clone())
 }
 
 /// The rule of `entries` with this id; where `entries` are one named file's, that file's rule.
@@ -169,21 +169,4 @@ fn rule_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         end.eq_ignore_ascii_case("yml") || end.eq_ignore_ascii_case("yaml")
     };
     Ok(found.objects.into_iter().map(|object| object.path).filter(is_yaml).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_rule_file_is_shipped() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
-        let files: Vec<String> = rule_files(&folder)
-            .unwrap()
-            .iter()
-            .map(|path| path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string())
-            .collect();
-        let shipped: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
-        assert_eq!(files, shipped);
-    }
 }

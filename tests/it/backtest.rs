@@ -20,7 +20,7 @@ mod labels;
 mod pages;
 mod writing;
 
-const RULE: &str = "rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml";
+const RULE: &str = "rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml";
 
 fn tawny(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
@@ -239,7 +239,7 @@ async fn matches_beyond_the_memory_are_refused_with_advice() {
     };
     envelope::items(&lines, &|_| true, keep).unwrap();
     let data = Data::Memory(vec![builder.finish().unwrap()]);
-    let rule = catalog::shipped().unwrap().remove(0);
+    let rule = catalog::default().unwrap();
     let run = |memory: usize| {
         let resources = Resources::new(1, memory, std::env::temp_dir());
         let (data, rule) = (&data, &rule);

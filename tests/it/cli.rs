@@ -173,7 +173,7 @@ fn exit_codes_tell() {
 #[test]
 fn a_failing_rule_test_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let rule = std::fs::read_to_string("rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
+    let rule = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
     let path = folder.path().join("rule.yml");
     std::fs::write(&path, rule.replace("ExpectedResult: false", "ExpectedResult: true")).unwrap();
     let failed = tawny(&["test", path.to_str().unwrap()]);
@@ -198,7 +198,7 @@ fn a_reader_that_goes_away_is_no_error() {
 /// A folder of rules: the shipped one, one that is disabled, and one that is a signal.
 fn rule_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let rule = std::fs::read_to_string("rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
+    let rule = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
     let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
     let (head, _) = rule.split_once("Tests:").unwrap();
     write(
@@ -300,7 +300,7 @@ fn rules_are_listed_shown_and_checked() {
 fn a_finding_tells_what_the_rule_asks_for() {
     let folder = tempfile::tempdir().unwrap();
     let rule = folder.path().join("rule.yml");
-    let text = std::fs::read_to_string("rules/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
+    let text = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
     let more = "SummaryAttributes: [awsRegion, p_any_ip_addresses]\nHunt: {Unique: awsRegion}\n\
                 DynamicSeverities:\n  - {ChangeTo: Critical, Conditions: [{Key: actor, Condition: Equals, Value: root}]}\n  \
                 - {ChangeTo: Low, Conditions: [{Key: account, Condition: Equals, Value: '111122223333'}]}\n";

@@ -8,6 +8,7 @@ mod compact;
 mod golden_sql;
 mod layers;
 mod layouts;
+mod library;
 mod many_files;
 mod nightly;
 mod oracle;

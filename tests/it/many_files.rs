@@ -46,7 +46,7 @@ fn memory_does_not_grow_with_files_or_threads() {
         let a_commit_each = Limits { threads: 2, memory: 1, in_flight: 4 };
         convert(trail, &lake, a_commit_each, &Scratch::default(), &mut |_| {}).await.unwrap();
         assert_eq!(lake.files(Range::default()).await.unwrap().len(), OBJECTS);
-        let rules = catalog::shipped().unwrap();
+        let rules = [catalog::default().unwrap()];
         for (threads, mebibytes) in [(2, 24), (48, 64)] {
             let resources = Resources::new(threads, mebibytes << 20, folder.path().to_path_buf());
             let data = Data::Lake(lake.clone());

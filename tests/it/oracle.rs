@@ -205,7 +205,7 @@ fn shown(findings: Vec<Finding>) -> Vec<Shown> {
 }
 
 pub(crate) fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
-    let mut rule = catalog::shipped().unwrap().remove(0);
+    let mut rule = catalog::default().unwrap();
     rule.window.kind = kind;
     rule.window.threshold = threshold.try_into().unwrap();
     rule.unique = unique.then(|| Field::new("sourceIPAddress".parse().unwrap()));

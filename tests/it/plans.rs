@@ -31,7 +31,7 @@ fn windows_stream_and_the_scan_filters() {
     };
     let range = Range { from: Some(1_788_220_800_000_000), to: None };
 
-    let mut rule = catalog::shipped().unwrap().remove(0);
+    let mut rule = catalog::default().unwrap();
     for unique in [None, Some(Field::new("sourceIPAddress".parse().unwrap()))] {
         rule.unique = unique;
         for kind in WindowKind::ALL {

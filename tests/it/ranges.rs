@@ -57,7 +57,7 @@ fn ranges_that_meet_find_every_burst_once() {
     let rules: Vec<Rule> = WindowKind::ALL
         .into_iter()
         .map(|kind| {
-            let mut rule = catalog::shipped().unwrap().remove(0);
+            let mut rule = catalog::default().unwrap();
             rule.window.kind = kind;
             rule
         })
@@ -117,7 +117,7 @@ fn a_pause_within_the_range_tells_nothing_of_the_window_before_it() {
         let progress = Arc::new(|_, _: &Tally| {});
         Data::Raw(Arc::new(RawTrail::new(Stores::default(), sources, Selection::default(), 4, progress)))
     };
-    let mut rule = catalog::shipped().unwrap().remove(0);
+    let mut rule = catalog::default().unwrap();
     rule.window.kind = WindowKind::Dedup;
     let mut other = rule.clone();
     "Other".clone_into(&mut other.id);
@@ -162,7 +162,7 @@ fn which_copy_counts_is_not_told_by_what_other_rules_and_cells_read() {
         let progress = Arc::new(|_, _: &Tally| {});
         Data::Raw(Arc::new(RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)))
     };
-    let rule = catalog::shipped().unwrap().remove(0);
+    let rule = catalog::default().unwrap();
     let cells = sweeps::cells(&["15m", "5h"], 1..3);
     let rules: Vec<Rule> = cells.iter().map(|window| Rule { window: *window, ..rule.clone() }).collect();
     tokio::runtime::Runtime::new().unwrap().block_on(async {

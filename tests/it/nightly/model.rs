@@ -241,7 +241,7 @@ fn hold(server: Option<Server>, events: &[Event], nights: &[Night], changes: boo
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20, ..oracle::config(6) })]
+    #![proptest_config(oracle::config(6))]
 
     #[test]
     fn runs_that_are_killed_and_meet_on_disk_deliver_what_one_hunt_finds(
@@ -254,7 +254,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20, ..oracle::config(4) })]
+    #![proptest_config(oracle::config(4))]
 
     #[test]
     fn runs_that_are_killed_and_meet_in_a_bucket_deliver_what_one_hunt_finds(

@@ -1,0 +1,142 @@
+//! Tests for equality that read one column, together: however many there are, each value is looked up once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::array::{AsArray as _, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{BinaryExpr, Operator};
+use datafusion::prelude::Expr;
+
+/// Fewer tests of a column are made one by one.
+const MANY: usize = 4;
+
+/// The tests, of some, that compare a column of texts with values.
+pub(super) struct Equalities {
+    columns: Vec<OfColumn>,
+}
+
+struct OfColumn {
+    /// The column's place.
+    column: usize,
+    tests: Vec<usize>,
+    /// For each value, the places in `tests` of those that it meets.
+    met: HashMap<String, Vec<usize>>,
+}
+
+impl Equalities {
+    /// Of `tests` over the columns of `schema`.
+    pub(super) fn new(tests: &[Expr], schema: &Schema) -> Equalities {
+        let mut columns: BTreeMap<usize, OfColumn> = BTreeMap::new();
+        for (number, test) in tests.iter().enumerate() {
+            let Some((column, values)) = compared(test) else {
+                continue;
+            };
+            let Some((column, _)) = schema.column_with_name(column).filter(|(_, f)| *f.data_type() == DataType::Utf8)
+            else {
+                continue;
+            };
+            let new = || OfColumn { column, tests: Vec::new(), met: HashMap::new() };
+            let of_column = columns.entry(column).or_insert_with(new);
+            for value in values {
+                let met = of_column.met.entry(value.to_owned()).or_default();
+                if met.last() != Some(&of_column.tests.len()) {
+                    met.push(of_column.tests.len());
+                }
+            }
+            of_column.tests.push(number);
+        }
+        Equalities { columns: columns.into_values().filter(|of_column| of_column.tests.len() >= MANY).collect() }
+    }
+
+    /// Makes the tests of a batch; `held` has a place for each test there is.
+    pub(super) fn hold(&self, batch: &RecordBatch, held: &mut [Option<BooleanArray>]) {
+        for of_column in &self.columns {
+            of_column.hold(batch, held);
+        }
+    }
+}
+
+impl OfColumn {
+    fn hold(&self, batch: &RecordBatch, held: &mut [Option<BooleanArray>]) {
+        let rows = batch.num_rows();
+        let mut truths: Vec<Option<Vec<bool>>> = vec![None; self.tests.len()];
+        // Rows that lie together tend to have one value.
+        let mut last: Option<(&str, Option<&Vec<usize>>)> = None;
+        for (row, value) in batch.column(self.column).as_string::<i32>().iter().enumerate() {
+            let Some(value) = value else { continue };
+            let met = match last {
+                Some((before, met)) if before == value => met,
+                _ => self.met.get(value),
+            };
+            last = Some((value, met));
+            for place in met.into_iter().flatten() {
+                truths[*place].get_or_insert_with(|| vec![false; rows])[row] = true;
+            }
+        }
+        let none = BooleanArray::new(BooleanBuffer::new_unset(rows), None);
+        for (test, truths) in self.tests.iter().zip(truths) {
+            held[*test] = Some(truths.map_or_else(|| none.clone(), BooleanArray::from));
+        }
+    }
+}
+
+/// The column that a test compares, and with which values.
+fn compared(test: &Expr) -> Option<(&str, Vec<&str>)> {
+    match test {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => Some((column(left)?, vec![text(right)?])),
+        Expr::InList(list) if !list.negated => {
+            Some((column(&list.expr)?, list.list.iter().map(text).collect::<Option<_>>()?))
+        }
+        _ => None,
+    }
+}
+
+fn column(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::Column(column) => Some(&column.name),
+        _ => None,
+    }
+}
+
+fn text(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{StringArray, UInt8Array};
+    use arrow::datatypes::Field;
+    use datafusion::prelude::{col, lit};
+
+    use super::*;
+
+    #[test]
+    fn looked_up_together_tests_say_what_each_says_alone() {
+        let fields = [("name", DataType::Utf8), ("number", DataType::UInt8)];
+        let schema = Arc::new(Schema::new(fields.map(|(name, kind)| Field::new(name, kind, true)).to_vec()));
+        let names = StringArray::from(vec![Some("b"), Some("b"), None, Some("a"), Some("B"), Some(""), Some("c")]);
+        let numbers = UInt8Array::from(vec![1; 7]);
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(names), Arc::new(numbers)]).unwrap();
+        let is = |name: &str| col("name").eq(lit(name));
+        let among = |negated| col("name").in_list(vec![lit("b"), lit("c"), lit("b")], negated);
+        let tests = [is("a"), is("b"), !is("b"), is("none"), among(false), among(true), col("number").eq(lit(1))];
+        let mut held = vec![None; tests.len()];
+        Equalities::new(&tests, &schema).hold(&batch, &mut held);
+        let rows = |held: &Option<BooleanArray>| {
+            held.as_ref().map(|held| (0..held.len()).filter(|row| held.value(*row)).collect::<Vec<_>>())
+        };
+        let held: Vec<_> = held.iter().map(rows).collect();
+        let of = |rows: &[usize]| Some(rows.to_vec());
+        assert_eq!(held, [of(&[3]), of(&[0, 1]), None, of(&[]), of(&[0, 1, 6]), None, None]);
+        let mut few = vec![None; 3];
+        Equalities::new(&tests[..3], &schema).hold(&batch, &mut few);
+        assert!(few.iter().all(Option::is_none));
+    }
+}
