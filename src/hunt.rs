@@ -12,12 +12,9 @@ use crate::engine::columnar_table::Columnar;
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event;
-use crate::event::batch::BatchBuilder;
 use crate::finding::{self, Finding, Told};
 use crate::lake::Lake;
-use crate::raw::envelope::Record;
-use crate::raw::json;
-use crate::rule::{Rule, RuleTest, Window, WindowKind};
+use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
 use crate::sql::layout::Layout;
 use crate::time::{DAY, Range};
@@ -29,9 +26,11 @@ pub mod newest;
 mod raw;
 pub mod reading;
 pub mod sweep;
+mod tested;
 
 use matched::Matched;
 pub use raw::{Progress, RawTrail};
+pub use tested::tested;
 
 /// How far back is looked for a pause before the whole past is read, in microseconds.
 const FAR_BACK: i64 = 1_000 * DAY;
@@ -220,23 +219,4 @@ fn within(times: &dyn Array, flags: &BooleanArray, read: Range) -> Result<Boolea
         return Ok(flags.clone());
     }
     compute::and(flags, &times.iter().map(|time| Some(!outside(time))).collect::<BooleanArray>())
-}
-
-/// Whether the record of a rule's test matches the rule: whether a hunt with threshold 1 finds it.
-/// The record need not carry a time.
-pub async fn matches(resources: &Resources, rule: &Rule, test: &RuleTest) -> Result<bool, Error> {
-    let internal = |reason: String| Error::Internal(format!("the test `{}` of `{}`: {reason}", test.name, rule.id));
-    let mut members = json::members(&test.log).ok_or_else(|| internal("its record is no object".to_owned()))?;
-    members.retain(|(key, _)| !key.eq_ignore_ascii_case("eventTime"));
-    let time: &serde_json::value::RawValue =
-        serde_json::from_str("\"2000-01-01T00:00:00Z\"").map_err(|error| internal(error.to_string()))?;
-    members.push(("eventTime".into(), time));
-    let mut builder = BatchBuilder::default();
-    builder.push(&Record { text: &test.log, members });
-    let batch = builder.finish().map_err(|error| internal(error.to_string()))?;
-    let mut rule = rule.clone();
-    rule.window.threshold = std::num::NonZeroU32::MIN;
-    rule.unique = None;
-    let findings = evaluate(resources, &Data::Memory(vec![batch]), &[rule], Range::default()).await?;
-    Ok(!findings.is_empty())
 }

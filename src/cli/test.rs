@@ -4,11 +4,12 @@ use clap::Args;
 
 use super::Context;
 use crate::error::{Error, Status};
+use crate::rule::Rule;
 use crate::rule::catalog;
 use crate::rule::lint::Code;
 use crate::{hunt, report};
 
-/// Run the tests that rules carry, through the same SQL as a hunt
+/// Run the tests that rules carry, by the conditions that a hunt runs
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tawny test\n  tawny test rules/ my_rule.yml")]
 pub(super) struct Test {
@@ -24,14 +25,15 @@ impl Test {
             return Err(Error::usage("there are no rules to test"));
         }
         let (resources, _spill) = context.resources()?;
+        let tested: Vec<Rule> = rules.iter().map(|entry| entry.rule.clone()).collect();
+        let tested = hunt::tested(&resources, &tested).await?;
         let mut rows = Vec::new();
         let mut failed = 0;
-        for catalog::Entry { rule, file, warnings, .. } in &rules {
+        for (catalog::Entry { rule, file, warnings, .. }, matched) in rules.iter().zip(tested) {
             for warning in warnings.iter().filter(|warning| warning.code == Code::UnrunTest) {
                 context.output.warn(&format!("warning: {file}:{}: {}", warning.line, warning.message));
             }
-            for test in &rule.tests {
-                let matched = hunt::matches(&resources, rule, test).await?;
+            for (test, matched) in rule.tests.iter().zip(matched) {
                 let passed = matched == test.expected;
                 failed += usize::from(!passed);
                 let said = |matched| if matched { "match" } else { "no match" };

@@ -74,6 +74,11 @@ pub async fn matches(
     Ok(batches)
 }
 
+/// Which rows of a batch of [`matches`] the rule of this number matches.
+pub fn flags<'b>(candidates: &Candidates, batch: &'b RecordBatch, rule: usize) -> &'b BooleanArray {
+    batch.column(Candidates::OWN.len() + candidates.expressions.len() + rule).as_boolean()
+}
+
 /// The columns that any of some expressions reads, in the order of the schema.
 fn columns<'e>(expressions: impl Iterator<Item = &'e Expr>) -> Vec<String> {
     let read: BTreeSet<&String> = expressions.flat_map(Expr::column_refs).map(|column| &column.name).collect();

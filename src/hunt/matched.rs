@@ -117,7 +117,7 @@ impl<'r> Matched<'r> {
     }
 
     fn flags<'b>(&self, batch: &'b RecordBatch, number: usize) -> &'b BooleanArray {
-        batch.column(Candidates::OWN.len() + self.candidates.expressions.len() + number).as_boolean()
+        matcher::flags(&self.candidates, batch, number)
     }
 
     fn count(&self, number: usize) -> usize {

@@ -1,0 +1,58 @@
+//! The tests that rules carry.
+
+use arrow::array::AsArray as _;
+use arrow::datatypes::TimestampMicrosecondType;
+use serde_json::value::RawValue;
+
+use crate::engine::{self, Resources, matcher};
+use crate::error::Error;
+use crate::event::{self, batch::BatchBuilder};
+use crate::raw::envelope::Record;
+use crate::raw::json;
+use crate::rule::{Rule, RuleTest};
+use crate::sql::candidates::Candidates;
+use crate::time::{self, Range, SECOND};
+
+/// For each of `rules` and each of its tests, whether the test's record matches the rule, by the conditions that a hunt
+/// runs. The record need not carry a time.
+pub async fn tested(resources: &Resources, rules: &[Rule]) -> Result<Vec<Vec<bool>>, Error> {
+    let internal = |error| Error::Internal(format!("the records of tests: {error}"));
+    let failed = |error| Error::query("the records of tests", error);
+    // A record's time tells which it is.
+    let mut owners = Vec::new();
+    let mut builder = BatchBuilder::default();
+    for (of, rule) in rules.iter().enumerate() {
+        for (place, test) in rule.tests.iter().enumerate() {
+            push(&mut builder, rule, test, time_of(owners.len()))?;
+            owners.push((of, place));
+        }
+    }
+    let table = engine::memory_table(event::schema(), vec![builder.finish().map_err(internal)?]).map_err(failed)?;
+    let candidates = Candidates::new(rules, Range::default());
+    let mut matched: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.tests.len()]).collect();
+    for batch in matcher::matches(resources, table, &candidates, None).await.map_err(failed)? {
+        let times = batch.column(0).as_primitive::<TimestampMicrosecondType>().values();
+        for (row, time) in times.iter().enumerate() {
+            let owner = usize::try_from(time / SECOND).ok().and_then(|number| owners.get(number));
+            if let Some((of, place)) = owner {
+                matched[*of][*place] = matcher::flags(&candidates, &batch, *of).value(row);
+            }
+        }
+    }
+    Ok(matched)
+}
+
+fn time_of(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX).saturating_mul(SECOND)
+}
+
+fn push(builder: &mut BatchBuilder, rule: &Rule, test: &RuleTest, time: i64) -> Result<(), Error> {
+    let internal = |reason: &str| Error::Internal(format!("the test `{}` of `{}`: {reason}", test.name, rule.id));
+    let mut members = json::members(&test.log).ok_or_else(|| internal("its record is no object"))?;
+    members.retain(|(key, _)| !key.eq_ignore_ascii_case("eventTime"));
+    let text = format!("\"{}\"", time::rfc3339(time));
+    let time: &RawValue = serde_json::from_str(&text).map_err(|error| internal(&error.to_string()))?;
+    members.push(("eventTime".into(), time));
+    builder.push(&Record { text: &test.log, members });
+    Ok(())
+}
