@@ -21,7 +21,12 @@ held AS (
 {%- endif %}
 reaching AS (
   -- reached: whether this match makes the span that ends with it hold the threshold.
+{%- if query.follows %}
+  -- Only what follows does, which is not counted.
+  SELECT *, {{ query.counts() }} >= {{ query.threshold }} AND counted IS NULL AS reached
+{%- else %}
   SELECT *, {{ query.counts() }} >= {{ query.threshold }} AS reached
+{%- endif %}
   FROM {% if query.sweep.is_some() %}of_cells{% else %}counted{% endif %}
 ),
 spans AS (

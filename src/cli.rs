@@ -306,12 +306,13 @@ enum WindowChoice {
 }
 
 impl WindowChoice {
-    fn kinds(self) -> &'static [WindowKind] {
+    /// The kinds of windows; of all of them those that `rule` can have.
+    fn kinds(self, rule: &Rule) -> Vec<WindowKind> {
         match self {
-            WindowChoice::Sliding => &[WindowKind::Sliding],
-            WindowChoice::Dedup => &[WindowKind::Dedup],
-            WindowChoice::Tumbling => &[WindowKind::Tumbling],
-            WindowChoice::All => &WindowKind::ALL,
+            WindowChoice::Sliding => vec![WindowKind::Sliding],
+            WindowChoice::Dedup => vec![WindowKind::Dedup],
+            WindowChoice::Tumbling => vec![WindowKind::Tumbling],
+            WindowChoice::All => WindowKind::ALL.into_iter().filter(|kind| rule.check_kind(*kind).is_ok()).collect(),
         }
     }
 }
@@ -327,7 +328,7 @@ impl WindowArgs {
         for mut rule in rules {
             rule.window.threshold = self.threshold.unwrap_or(rule.window.threshold);
             rule.window.period = self.period.unwrap_or(rule.window.period);
-            for kind in self.window.map_or(vec![rule.window.kind], |choice| choice.kinds().to_vec()) {
+            for kind in self.window.map_or(vec![rule.window.kind], |choice| choice.kinds(&rule)) {
                 rule.window.kind = kind;
                 applied.push(rule.clone());
             }

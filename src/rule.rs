@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use serde::Serialize;
 
+use crate::error::Error;
 use crate::event::{self, Place};
 use crate::path::Path;
 use crate::time::Period;
@@ -43,7 +44,10 @@ pub struct Rule {
     pub window: Window,
     /// The field of which distinct values are counted, in place of matches.
     pub unique: Option<Field>,
-    /// Which records match, inline filters included.
+    /// Which of the matches follow the others, where the rule asks for an order: a window ends at one of them, and holds
+    /// the threshold of others before it.
+    pub followed_by: Option<Predicate>,
+    /// Which records match, inline filters included; also those that follow.
     pub detection: Predicate,
     /// Matches are counted apart for each value of these fields.
     pub group_by: Vec<Field>,
@@ -73,6 +77,20 @@ pub struct Notes {
 }
 
 impl Rule {
+    /// Makes sure that the rule can be hunted with windows of this kind.
+    ///
+    /// # Errors
+    /// It asks for what follows, and such windows do not end at events.
+    pub fn check_kind(&self, kind: WindowKind) -> Result<(), Error> {
+        if self.followed_by.is_none() || kind == WindowKind::Sliding {
+            return Ok(());
+        }
+        Err(Error::Usage {
+            message: format!("the rule `{}` has `FollowedBy`, and so only sliding windows", self.id),
+            hint: Some(format!("leave out the rule, or the {kind} windows")),
+        })
+    }
+
     /// ATT&CK tactics and techniques, as `TA0006:T1621`.
     pub fn mitre(&self) -> &[String] {
         self.notes.reports.get("MITRE ATT&CK").map_or(&[], Vec::as_slice)

@@ -45,6 +45,8 @@ struct Query {
     listed: Vec<Ident>,
     /// Whether distinct values of the column `counted` are counted.
     unique: bool,
+    /// Whether only what follows, for which `counted` is null, makes a window.
+    follows: bool,
     trigger_from: Option<Instant>,
     trigger_to: Option<Instant>,
     period: String,
@@ -90,7 +92,7 @@ impl Query {
         let columns = expressions(rule)
             .into_iter()
             .zip(layout.names())
-            .chain(rule.unique.iter().map(|field| (expression::value(field), layout::COUNTED.to_owned())));
+            .chain(counted(rule).map(|counted| (counted, layout::COUNTED.to_owned())));
         let column = |(expression, name): (String, String)| Column { expression, alias: Ident(name) };
         let records = Records {
             columns: columns.map(column).collect(),
@@ -109,7 +111,8 @@ impl Query {
             groups: idents(&layout.group),
             told: layout.told().map(Ident).collect(),
             listed: idents(&layout.summary),
-            unique: rule.unique.is_some(),
+            unique: counted(rule).is_some(),
+            follows: rule.followed_by.is_some(),
             trigger_from: triggers.from.and_then(Instant::bound),
             trigger_to: triggers.to.and_then(Instant::bound),
             period: Interval(rule.window.period.micros()).to_string(),
@@ -189,6 +192,16 @@ impl Query {
             WindowKind::Tumbling => Tumbling { query: self }.render(),
         }
     }
+}
+
+/// The value of which a rule counts distinct ones, where it does not count its matches. Of events that are followed
+/// by others it is their identity, and of the others nothing.
+pub fn counted(rule: &Rule) -> Option<String> {
+    let before = |follows| {
+        let follows = predicate::text(follows, 1);
+        format!("CASE WHEN {follows} THEN NULL ELSE coalesce(\"eventID\", \"contentID\") END")
+    };
+    rule.unique.as_ref().map(expression::value).or_else(|| rule.followed_by.as_ref().map(before))
 }
 
 /// What a rule's findings need of each match, in the order of [`Layout::names`].

@@ -112,8 +112,8 @@ impl Backtest {
                 return Err(Error::usage(format!("`{option}` is for `--compare`")));
             }
         }
-        let grid = self.grid()?;
         let entry = self.entry(context)?;
+        let grid = self.grid(&entry.rule)?;
         self.check_write(&entry)?;
         let labels = self.labels.as_deref().map(labels::read).transpose()?;
         let range = self.range.range()?;
@@ -153,8 +153,8 @@ impl Backtest {
         self.format == Format::Table && Output::is_terminal() && !unwanted
     }
 
-    fn grid(&self) -> Result<Grid, Error> {
-        let mut kinds: Vec<WindowKind> = self.windows.iter().flat_map(|choice| choice.kinds()).copied().collect();
+    fn grid(&self, rule: &Rule) -> Result<Grid, Error> {
+        let mut kinds: Vec<WindowKind> = self.windows.iter().flat_map(|choice| choice.kinds(rule)).collect();
         let mut thresholds: Vec<_> = self.thresholds.iter().flat_map(|span| span.0.iter().copied()).collect();
         let mut periods = self.periods.clone();
         kinds.sort_unstable();

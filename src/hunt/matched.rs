@@ -32,9 +32,9 @@ pub(super) struct Matched<'r> {
 /// So few rows are not worth dividing among threads.
 const ROWS_OF_ONE_THREAD: usize = 10_000;
 
-/// Rules with windows of one shape are hunted together: of one kind, whether they count distinct values,
+/// Rules with windows of one shape are hunted together: of one kind, whether they count distinct values, whether they ask for what follows,
 /// for `tumbling` of one period, and for `dedup` read from one time on.
-type Shape = (WindowKind, bool, Option<Period>, Option<i64>);
+type Shape = (WindowKind, bool, bool, Option<Period>, Option<i64>);
 
 /// What a hunt in what was matched came to.
 pub(super) struct Outcome {
@@ -68,7 +68,7 @@ impl<'r> Matched<'r> {
             if self.count(number) >= usize::try_from(rule.window.threshold.get()).unwrap_or(usize::MAX) {
                 let period = (rule.window.kind == WindowKind::Tumbling).then_some(rule.window.period);
                 let from = self.reads[number].from.filter(|_| rule.window.kind == WindowKind::Dedup);
-                let shape = (rule.window.kind, rule.unique.is_some(), period, from);
+                let shape = (rule.window.kind, rule.unique.is_some(), rule.followed_by.is_some(), period, from);
                 shapes.entry(shape).or_default().push(number);
             }
         }

@@ -109,6 +109,7 @@ pub async fn sweep(
     cells: &[Window],
     range: Range,
 ) -> Result<Sweep, Error> {
+    cells.iter().try_for_each(|window| rule.check_kind(window.kind))?;
     if let Data::Columnar(columnar) = data {
         columnar.layout().check(rule, columnar.missing())?;
     }
@@ -192,7 +193,7 @@ fn copies(
         let (who, rest) = values.split_at(layout.group.len() + WHO.len());
         columns.extend(who.iter().cloned());
         columns.push(compute::cast(&rest[0], &DataType::Int64)?);
-        let counted = rule.unique.as_ref().map(|_| Arc::clone(&rest[1]));
+        let counted = sql::counted(rule).map(|_| Arc::clone(&rest[1]));
         columns.push(counted.unwrap_or_else(|| Arc::new(StringArray::new_null(rows))));
         Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
     };

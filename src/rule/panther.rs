@@ -85,6 +85,10 @@ impl Reader<'_> {
             let filters = self.conjunction(filters, "`InlineFilters`", Scope::Record)?;
             detection = Predicate::All(vec![filters, detection]);
         }
+        let followed_by = self.followed_by(members)?;
+        if let Some(followers) = &followed_by {
+            detection = Predicate::Any(vec![detection, followers.clone()]);
+        }
         let display_name = match members.get("DisplayName") {
             Some(name) => self.text(name, "`DisplayName`")?,
             None => id.clone(),
@@ -102,6 +106,7 @@ impl Reader<'_> {
             alert: members.get("CreateAlert").map_or(Ok(true), |flag| self.flag(flag, "`CreateAlert`"))?,
             window,
             unique: self.unique(members)?,
+            followed_by,
             detection,
             group_by: self.group_by(members)?,
             context: self.context(members)?,
@@ -178,7 +183,7 @@ impl Reader<'_> {
     }
 
     fn hunt<'n>(&self, members: &Members<'n>) -> Result<Option<Members<'n>>, Error> {
-        members.get("Hunt").map(|node| self.members(node, "`Hunt`", &["Window", "Unique"])).transpose()
+        members.get("Hunt").map(|node| self.members(node, "`Hunt`", &["Window", "Unique", "FollowedBy"])).transpose()
     }
 
     fn kind(&self, members: &Members<'_>) -> Result<WindowKind, Error> {
@@ -194,6 +199,23 @@ impl Reader<'_> {
     fn unique(&mut self, members: &Members<'_>) -> Result<Option<Field>, Error> {
         let node = self.hunt(members)?.and_then(|hunt| hunt.get("Unique"));
         node.map(|node| self.path(node, "`Unique`", Scope::Record)).transpose()
+    }
+
+    fn followed_by(&mut self, members: &Members<'_>) -> Result<Option<Predicate>, Error> {
+        let Some(hunt) = self.hunt(members)? else { return Ok(None) };
+        let Some(node) = hunt.get("FollowedBy") else { return Ok(None) };
+        if matches!(&node.content, Content::List(expressions) if expressions.is_empty()) {
+            return self.error(node.mark, "`FollowedBy` must hold at least one expression");
+        }
+        for other in ["Unique", "Window"] {
+            if let Some(other_node) = hunt.get(other)
+                && (other == "Unique" || self.kind(members)? != WindowKind::Sliding)
+            {
+                let message = format!("`{other}`: with `FollowedBy` matches are counted, in sliding windows");
+                return self.error(other_node.mark, &message);
+            }
+        }
+        self.conjunction(node, "`FollowedBy`", Scope::Record).map(Some)
     }
 
     fn severity(&self, node: &Node, what: &str) -> Result<Severity, Error> {
@@ -357,7 +379,10 @@ impl Reader<'_> {
     fn remark(&mut self, members: &Members<'_>, rule: &Rule) {
         let place = |key: &str| members.get(key).map_or(members.mark, |node| node.mark);
         let mut remarks: Vec<(Mark, Code, &str)> = Vec::new();
-        if rule.window.threshold == NonZeroU32::MIN && members.get("DedupPeriodMinutes").is_some() {
+        if rule.window.threshold == NonZeroU32::MIN
+            && rule.followed_by.is_none()
+            && members.get("DedupPeriodMinutes").is_some()
+        {
             let message =
                 "with `Threshold` 1 every match is in a finding; the period only says which of them share one";
             remarks.push((place("DedupPeriodMinutes"), Code::ThresholdOne, message));

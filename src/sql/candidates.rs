@@ -7,7 +7,7 @@ use crate::rule::{Field, Rule};
 use crate::time::Range;
 
 use super::quote::{Ident, Instant, Literal};
-use super::{expression, expressions, predicate};
+use super::{counted, expression, expressions, predicate};
 
 /// What is asked of each record for some rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Candidates {
         let needs =
             rules.iter().map(|rule| expressions(rule).into_iter().map(|text| index_in(&mut all, text)).collect());
         let needs = needs.collect();
-        let unique = rules.iter().map(|rule| Some(index_in(&mut all, expression::value(rule.unique.as_ref()?))));
+        let unique = rules.iter().map(|rule| counted(rule).map(|counted| index_in(&mut all, counted)));
         let unique = unique.collect();
         let mut conditions = vec!["\"eventTime\" IS NOT NULL".to_owned()];
         conditions.extend(read.from.and_then(Instant::bound).map(|from| format!("\"eventTime\" >= {from}")));
@@ -50,7 +50,7 @@ impl Candidates {
     /// What to ask for a sweep of `rule`: the expressions are the fields of its group, the account, the actor, what
     /// tells copies apart, and what is counted where the rule counts distinct values.
     pub fn of_sweep(rule: &Rule, read: Range) -> Candidates {
-        let counted: Vec<String> = rule.unique.iter().map(expression::value).collect();
+        let counted: Vec<String> = counted(rule).into_iter().collect();
         let told = [expressions(rule), counted.clone()].concat();
         let own = Candidates::OWN.iter().skip(2).map(|name| Ident((*name).to_owned()).to_string());
         let fingerprint = format!("fingerprint({})", told.into_iter().chain(own).collect::<Vec<_>>().join(", "));

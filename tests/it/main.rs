@@ -5,6 +5,7 @@
 mod backtest;
 mod cli;
 mod compact;
+mod follows;
 mod golden_sql;
 mod layers;
 mod layouts;
