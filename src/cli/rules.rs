@@ -194,7 +194,9 @@ fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Re
             facts.push(("ATT&CK", rule.mitre().join(" ")));
             let what = rule.unique.as_ref().map_or_else(|| "matches".to_owned(), |field| format!("distinct `{field}`"));
             let window = rule.window;
-            facts.push(("finds", format!("{} {what} within {} ({})", window.threshold, window.period, window.kind)));
+            let then = if rule.followed_by.is_some() { ", then what follows" } else { "" };
+            let finds = format!("{} {what} within {} ({}){then}", window.threshold, window.period, window.kind);
+            facts.push(("finds", finds));
             facts.push(("for each", rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
             facts.push(("enabled", if rule.enabled { "yes" } else { "no" }.to_owned()));
             let notes = [("description", &rule.notes.description), ("runbook", &rule.notes.runbook)];
@@ -269,6 +271,7 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
         "threshold": rule.window.threshold,
         "period_minutes": rule.window.period.minutes(),
         "window": rule.window.kind.to_string(),
+        "followed_by": rule.followed_by.is_some(),
         "unique": rule.unique.as_ref().map(ToString::to_string),
         "group_by": fields(&rule.group_by),
         "enabled": rule.enabled,

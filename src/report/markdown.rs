@@ -21,7 +21,11 @@ pub fn list(entries: &[Entry]) -> String {
             let file = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
             let window = rule.window;
             let of = rule.unique.as_ref().map_or_else(String::new, |field| format!(" distinct `{field}`"));
-            let kind = if window.threshold.get() == 1 { String::new() } else { format!(", {}", window.kind) };
+            let kind = match (&rule.followed_by, window.threshold.get()) {
+                (Some(_), _) => ", then what follows".to_owned(),
+                (None, 1) => String::new(),
+                (None, _) => format!(", {}", window.kind),
+            };
             let group: Vec<String> = rule.group_by.iter().map(|field| format!("`{field}`")).collect();
             let cells = [
                 format!("[{}]({name}/{file})", rule.id),

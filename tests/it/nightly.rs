@@ -18,6 +18,7 @@ use tawny::store::{Scratch, Stores};
 use tawny::time::{self, DAY, Range, SECOND};
 use tawny::trail::Selection;
 
+use crate::follows;
 use crate::oracle;
 use crate::records::failed_sign_in;
 use crate::sinks::Hook;
@@ -161,6 +162,9 @@ fn record(number: usize, event: &Delivered) -> Value {
     let at = START - 40 * MINUTE + event.minute * MINUTE;
     let mut record = failed_sign_in(&format!("user{}", event.user), &time::rfc3339(at), &format!("id-{number:04}"));
     record["sourceIPAddress"] = Value::from(format!("192.0.2.{}", number % 3));
+    if number % 5 == 4 {
+        record["responseElements"]["ConsoleLogin"] = Value::from("Success");
+    }
     record
 }
 
@@ -320,6 +324,7 @@ proptest! {
             rule(WindowKind::Sliding, 2, true),
             rule(WindowKind::Dedup, 3, false),
             rule(WindowKind::Tumbling, 2, false),
+            follows::rule(2),
         ];
         oracle::RUNTIME.block_on(async {
             for run in 0..RUNS {

@@ -47,7 +47,7 @@ fn matched(rules: &[Rule], logs: &[(usize, String)]) -> Vec<BTreeSet<usize>> {
     }
     // Each match by itself.
     let single = |rule: &Rule| {
-        let mut rule = Rule { unique: None, ..rule.clone() };
+        let mut rule = Rule { unique: None, followed_by: None, ..rule.clone() };
         rule.window.threshold = NonZeroU32::MIN;
         rule
     };

@@ -82,6 +82,10 @@ fn in_a_bucket() -> impl Strategy<Value = Night> {
     ]
 }
 
+fn outcome(outcome: &str) -> Value {
+    json!({ "KeyPath": "responseElements.ConsoleLogin", "Condition": "Equals", "Value": outcome })
+}
+
 struct World {
     home: Home,
     server: Option<Server>,
@@ -98,6 +102,7 @@ impl World {
             ("distinct", json!({ "Threshold": 2, "Hunt": { "Unique": "sourceIPAddress" } })),
             ("dedup", json!({ "Threshold": 3, "Hunt": { "Window": "dedup" } })),
             ("tumbling", json!({ "Threshold": 2, "Hunt": { "Window": "tumbling" } })),
+            ("follows", json!({ "Threshold": 2, "Hunt": { "FollowedBy": [outcome("Success")] } })),
         ] {
             world.write_rule(name, rest);
         }
@@ -112,7 +117,7 @@ impl World {
             "Severity": "Info",
             "LogTypes": ["AWS.CloudTrail"],
             "DedupPeriodMinutes": 15,
-            "Detection": [{ "Key": "eventName", "Condition": "Equals", "Value": "ConsoleLogin" }],
+            "Detection": [outcome("Failure")],
             "GroupBy": [{ "Key": "account" }, { "Key": "actor" }],
         });
         let Value::Object(rest) = rest else { panic!("{rest}") };
@@ -144,6 +149,9 @@ impl World {
             let at = time::rfc3339(START + (event.minute - 40) * MINUTE);
             let mut record = failed_sign_in(&format!("user{}", event.user), &at, &format!("id-{number:04}"));
             record["sourceIPAddress"] = Value::from(format!("192.0.2.{}", event.address));
+            if number % 5 == 4 {
+                record["responseElements"]["ConsoleLogin"] = Value::from("Success");
+            }
             let times = usize::from(event.night == night) + usize::from(event.copy == Some(night));
             let object = objects.entry((event.lag, event.object)).or_default();
             object.extend(std::iter::repeat_n(record, times));
