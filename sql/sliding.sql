@@ -6,7 +6,7 @@ counted AS (
   SELECT
     *,
 {%- if query.unique %}
-    distinct_within(counted, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS distinct_in_window,
+    {% if query.each_of %}kinds{% else %}distinct{% endif %}_within(counted, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS distinct_in_window,
 {%- endif %}
     matches_within("eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS in_window
   FROM matches

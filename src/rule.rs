@@ -18,6 +18,7 @@ pub mod edit;
 pub mod lint;
 pub mod panther;
 pub mod predicate;
+pub mod sigma;
 pub mod yaml;
 
 pub use predicate::{Class, Compared, Operand, Predicate, Quantifier, Test, Value};
@@ -47,6 +48,8 @@ pub struct Rule {
     /// Which of the matches follow the others, where the rule asks for an order: a window ends at one of them, and holds
     /// the threshold of others before it.
     pub followed_by: Option<Predicate>,
+    /// Where there are any, a window must hold a match of each of these, in whatever order.
+    pub each_of: Vec<Predicate>,
     /// Which records match, inline filters included; also those that follow.
     pub detection: Predicate,
     /// Matches are counted apart for each value of these fields.
@@ -76,17 +79,26 @@ pub struct Notes {
     pub reports: BTreeMap<String, Vec<String>>,
 }
 
+/// Makes sure that a text can be the id of a rule.
+fn check_id(id: &str) -> Result<(), String> {
+    if id.is_empty() || id.chars().any(|c| c.is_control() || "<>&\"%".contains(c)) {
+        return Err("must be text without control characters and without any of < > & \" %".to_owned());
+    }
+    Ok(())
+}
+
 impl Rule {
     /// Makes sure that the rule can be hunted with windows of this kind.
     ///
     /// # Errors
     /// It asks for what follows, and such windows do not end at events.
     pub fn check_kind(&self, kind: WindowKind) -> Result<(), Error> {
-        if self.followed_by.is_none() || kind == WindowKind::Sliding {
+        if self.followed_by.is_none() && self.each_of.is_empty() || kind == WindowKind::Sliding {
             return Ok(());
         }
+        let asks = if self.each_of.is_empty() { "`FollowedBy`" } else { "several events that must occur" };
         Err(Error::Usage {
-            message: format!("the rule `{}` has `FollowedBy`, and so only sliding windows", self.id),
+            message: format!("the rule `{}` has {asks}, and so only sliding windows", self.id),
             hint: Some(format!("leave out the rule, or the {kind} windows")),
         })
     }

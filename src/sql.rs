@@ -45,6 +45,8 @@ struct Query {
     listed: Vec<Ident>,
     /// Whether distinct values of the column `counted` are counted.
     unique: bool,
+    /// Whether `counted` tells which of several events it is, and a window must hold each.
+    each_of: bool,
     /// Whether only what follows, for which `counted` is null, makes a window.
     follows: bool,
     trigger_from: Option<Instant>,
@@ -112,6 +114,7 @@ impl Query {
             told: layout.told().map(Ident).collect(),
             listed: idents(&layout.summary),
             unique: counted(rule).is_some(),
+            each_of: !rule.each_of.is_empty(),
             follows: rule.followed_by.is_some(),
             trigger_from: triggers.from.and_then(Instant::bound),
             trigger_to: triggers.to.and_then(Instant::bound),
@@ -195,13 +198,18 @@ impl Query {
 }
 
 /// The value of which a rule counts distinct ones, where it does not count its matches. Of events that are followed
-/// by others it is their identity, and of the others nothing.
+/// by others it is their identity, and of the others nothing; of a rule whose windows hold each of some events, for each
+/// of these whether it is one.
 pub fn counted(rule: &Rule) -> Option<String> {
     let before = |follows| {
         let follows = predicate::text(follows, 1);
         format!("CASE WHEN {follows} THEN NULL ELSE coalesce(\"eventID\", \"contentID\") END")
     };
-    rule.unique.as_ref().map(expression::value).or_else(|| rule.followed_by.as_ref().map(before))
+    let bits = || {
+        let bit = |part| format!("CASE WHEN {} THEN '1' ELSE '0' END", predicate::text(part, 1));
+        (!rule.each_of.is_empty()).then(|| rule.each_of.iter().map(bit).collect::<Vec<_>>().join(" || "))
+    };
+    rule.unique.as_ref().map(expression::value).or_else(|| rule.followed_by.as_ref().map(before)).or_else(bits)
 }
 
 /// What a rule's findings need of each match, in the order of [`Layout::names`].

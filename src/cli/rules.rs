@@ -11,7 +11,7 @@ use crate::report::markdown;
 use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::{self, Entry};
 use crate::rule::lint::Warning;
-use crate::rule::panther;
+use crate::rule::{panther, sigma};
 use crate::tally::number_of;
 
 /// List, show and check rules
@@ -214,7 +214,13 @@ fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Re
 fn lint(context: &Context, paths: &[PathBuf], format: Format, strict: bool) -> Result<Status, Error> {
     let texts = catalog::texts(paths)?;
     let (mut errors, mut remarks) = (Vec::new(), Vec::new());
-    for (file, text) in &texts {
+    let (of_sigma, of_panther): (Vec<_>, Vec<_>) = texts.iter().partition(|(_, text)| sigma::is_sigma(text));
+    let files: Vec<(&str, &str)> = of_sigma.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
+    if let Err(error) = sigma::read(&files) {
+        context.output.error(&error);
+        errors.push((&of_sigma[0].0, error.to_string()));
+    }
+    for (file, text) in of_panther {
         match panther::parse(file, text) {
             Ok(read) => remarks.extend(read.warnings.into_iter().map(|warning| (file, read.rule.id.clone(), warning))),
             Err(error) => {

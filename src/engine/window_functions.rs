@@ -34,6 +34,9 @@ pub(super) fn register(context: &SessionContext) {
         Streamed::new("distinct_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
             Box::new(Values { recent: VecDeque::new(), counts: HashMap::new() })
         }),
+        Streamed::new("kinds_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
+            Box::new(Kinds { recent: VecDeque::new(), counts: Vec::new() })
+        }),
         Streamed::new("most_within", vec![DataType::Int64, time.clone(), period], DataType::Int64, || {
             Box::new(Most { recent: VecDeque::new() })
         }),
@@ -215,6 +218,35 @@ impl State for Values {
             self.recent.push_back((time, value));
         }
         Ok(scalar_count(self.counts.len()))
+    }
+}
+
+/// `kinds_within(kinds, time, period)`: of how many kinds there is one among these rows. Which a row is, tells its `1`s.
+#[derive(Debug)]
+struct Kinds {
+    recent: VecDeque<(i64, Arc<str>)>,
+    counts: Vec<usize>,
+}
+
+impl State for Kinds {
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
+        let time = known_time_in(&arguments[1], row)?;
+        let period = period_in(&arguments[2], row)?;
+        let Some(kinds) = arguments[0].as_string_opt::<i32>() else {
+            return exec_err!("a text is expected, not {}", arguments[0].data_type());
+        };
+        let places =
+            |kinds: &str| kinds.bytes().enumerate().filter(|(_, is)| *is == b'1').map(|(place, _)| place).collect();
+        while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= period) {
+            let old: Vec<usize> = places(&old);
+            old.into_iter().for_each(|place| self.counts[place] -= 1);
+        }
+        let kinds = kinds.value(row);
+        self.counts.resize(self.counts.len().max(kinds.len()), 0);
+        let new: Vec<usize> = places(kinds);
+        new.into_iter().for_each(|place| self.counts[place] += 1);
+        self.recent.push_back((time, Arc::from(kinds)));
+        Ok(scalar_count(self.counts.iter().filter(|count| **count > 0).count()))
     }
 }
 

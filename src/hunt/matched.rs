@@ -32,9 +32,9 @@ pub(super) struct Matched<'r> {
 /// So few rows are not worth dividing among threads.
 const ROWS_OF_ONE_THREAD: usize = 10_000;
 
-/// Rules with windows of one shape are hunted together: of one kind, whether they count distinct values, whether they ask for what follows,
+/// Rules with windows of one shape are hunted together: of one kind, what they count,
 /// for `tumbling` of one period, and for `dedup` read from one time on.
-type Shape = (WindowKind, bool, bool, Option<Period>, Option<i64>);
+type Shape = (WindowKind, [bool; 3], Option<Period>, Option<i64>);
 
 /// What a hunt in what was matched came to.
 pub(super) struct Outcome {
@@ -64,11 +64,13 @@ impl<'r> Matched<'r> {
     pub(super) async fn hunt(&self, resources: &Resources, range: Range) -> Result<Outcome, Error> {
         let mut shapes: BTreeMap<Shape, Vec<usize>> = BTreeMap::new();
         for (number, rule) in self.rules.iter().enumerate() {
-            // With fewer matches than the threshold there is nothing to find.
-            if self.count(number) >= usize::try_from(rule.window.threshold.get()).unwrap_or(usize::MAX) {
+            // With fewer matches than the threshold there is nothing to find, unless one may be of several kinds.
+            let least = if rule.each_of.is_empty() { rule.window.threshold.get() } else { 1 };
+            if self.count(number) >= usize::try_from(least).unwrap_or(usize::MAX) {
                 let period = (rule.window.kind == WindowKind::Tumbling).then_some(rule.window.period);
                 let from = self.reads[number].from.filter(|_| rule.window.kind == WindowKind::Dedup);
-                let shape = (rule.window.kind, rule.unique.is_some(), rule.followed_by.is_some(), period, from);
+                let counts = [rule.unique.is_some(), rule.followed_by.is_some(), !rule.each_of.is_empty()];
+                let shape = (rule.window.kind, counts, period, from);
                 shapes.entry(shape).or_default().push(number);
             }
         }

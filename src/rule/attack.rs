@@ -27,6 +27,12 @@ const TACTICS: [(&str, &str); 14] = [
     ("TA0040", "impact"),
 ];
 
+/// The id of the tactic with this name, whose words are joined by `-` or `_`.
+pub fn tactic_id(name: &str) -> Option<&'static str> {
+    let name = name.replace('_', "-");
+    TACTICS.iter().find(|(_, known)| *known == name).map(|(id, _)| *id)
+}
+
 /// A technique under a tactic, and what looks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Covered<'r> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::lint::Warning;
 use super::panther::{self, Read};
-use super::{Rule, yaml};
+use super::{Rule, sigma, yaml};
 use crate::error::Error;
 use crate::store;
 
@@ -114,10 +114,19 @@ pub fn choose(wanted: Wanted<'_>) -> Result<Choice, Error> {
 /// All rules of `paths`, or the shipped ones where there are none, disabled ones included, by id.
 pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
     let mut found: Vec<Entry> = Vec::new();
-    for (file, text) in texts(paths)? {
+    let is_named = |file: &str| paths.iter().any(|path| path.display().to_string() == file);
+    let (of_sigma, of_panther): (Vec<_>, Vec<_>) =
+        texts(paths)?.into_iter().partition(|(_, text)| sigma::is_sigma(text));
+    for (file, text) in of_panther {
         let Read { rule, warnings } = panther::parse(&file, &text)?;
-        let named = paths.iter().any(|path| path.display().to_string() == file);
+        let named = is_named(&file);
         found.push(Entry { rule, file, text, warnings, named });
+    }
+    let files: Vec<(&str, &str)> = of_sigma.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
+    for (number, rule) in sigma::read(&files)? {
+        let (file, text) = of_sigma[number].clone();
+        let named = is_named(&file);
+        found.push(Entry { rule, file, text, warnings: Vec::new(), named });
     }
     found.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
     match found.windows(2).find(|pair| pair[0].rule.id == pair[1].rule.id) {

@@ -107,6 +107,7 @@ impl Reader<'_> {
             window,
             unique: self.unique(members)?,
             followed_by,
+            each_of: Vec::new(),
             detection,
             group_by: self.group_by(members)?,
             context: self.context(members)?,
@@ -148,9 +149,8 @@ impl Reader<'_> {
     fn id(&self, members: &Members<'_>) -> Result<String, Error> {
         let node = self.required(members, "RuleID")?;
         let id = self.text(node, "`RuleID`")?;
-        if id.is_empty() || id.chars().any(|c| c.is_control() || "<>&\"%".contains(c)) {
-            return self
-                .error(node.mark, "`RuleID` must be text without control characters and without any of < > & \" %");
+        if let Err(reason) = super::check_id(&id) {
+            return self.error(node.mark, &format!("`RuleID` {reason}"));
         }
         let types = self.required(members, "LogTypes")?;
         if !self.list(types, "`LogTypes`")?.iter().any(|log_type| log_type.as_text() == Some("AWS.CloudTrail")) {

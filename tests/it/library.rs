@@ -71,7 +71,13 @@ fn matched(rule: &Rule, predicates: &[Predicate]) -> Vec<BTreeSet<usize>> {
         builder.push(&Record { text: &test.log, members });
     }
     let one = |(number, predicate): (usize, &Predicate)| {
-        let mut one = Rule { id: number.to_string(), detection: predicate.clone(), unique: None, followed_by: None, ..rule.clone() };
+        let mut one = Rule {
+            id: number.to_string(),
+            detection: predicate.clone(),
+            unique: None,
+            followed_by: None,
+            ..rule.clone()
+        };
         one.window.threshold = NonZeroU32::MIN;
         one
     };

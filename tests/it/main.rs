@@ -21,6 +21,7 @@ mod records;
 mod rule_errors;
 mod s3;
 mod s3_server;
+mod sigma;
 mod sinks;
 mod sweeps;
 mod tables;

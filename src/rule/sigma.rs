@@ -1,0 +1,320 @@
+//! Sigma rules for CloudTrail, and correlations of them, as rules.
+//!
+//! Specification: <https://sigmahq.io/sigma-specification/>, version 2. What a rule asks for that cannot be done exactly
+//! is refused by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+
+use rsigma_parser::{
+    ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, Level, SigmaCollection, SigmaRule,
+    Status, WindowMode,
+};
+
+use super::{Field, Notes, Predicate, Rule, Severity, TitlePart, Window, WindowKind, attack};
+use crate::error::Error;
+use crate::time::Period;
+
+mod detection;
+
+/// What a finding tells of the event that triggered it.
+const CONTEXT: [&str; 8] = [
+    "eventName",
+    "eventSource",
+    "awsRegion",
+    "recipientAccountId",
+    "sourceIPAddress",
+    "userAgent",
+    "userIdentity",
+    "requestParameters",
+];
+
+/// Whether a text is a file of Sigma's, by the keys that only they have at their top.
+pub fn is_sigma(text: &str) -> bool {
+    let has = |key: &str| text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
+    !has("AnalysisType") && (has("logsource") || has("correlation"))
+}
+
+/// The rules of some files, given by name and text, each with the number of its file. Correlations may name rules of
+/// other files; what a correlation names is not hunted by itself, unless it says `generate`.
+///
+/// # Errors
+/// The first that cannot be read or done, with its file.
+pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
+    let mut collections = Vec::new();
+    for (file, text) in files {
+        let collection = rsigma_parser::parse_sigma_yaml(text).map_err(|error| refused(file, &error.to_string()))?;
+        if let Some(error) = collection.errors.first() {
+            return Err(refused(file, error));
+        }
+        if let Some(filter) = collection.filters.first() {
+            return Err(refused(
+                file,
+                &format!("`{}` is a filter, which is not applied: write it into the rule", filter.title),
+            ));
+        }
+        collections.push(collection);
+    }
+    let mut known = BTreeMap::new();
+    for (file, rule) in rules(&collections) {
+        for name in [&rule.id, &rule.name].into_iter().flatten() {
+            known.insert(name.as_str(), (file, rule));
+        }
+    }
+    let mut parts = BTreeSet::new();
+    let mut found = Vec::new();
+    for (number, collection) in collections.iter().enumerate() {
+        for correlation in &collection.correlations {
+            let file = files[number].0;
+            let of: Vec<&SigmaRule> = correlation
+                .rules
+                .iter()
+                .map(|name| match known.get(name.as_str()) {
+                    Some((_, rule)) => Ok(*rule),
+                    None => Err(refused(
+                        file,
+                        &format!("`{}` names `{name}`, which is no rule of these files", correlation.title),
+                    )),
+                })
+                .collect::<Result<_, _>>()?;
+            if !correlation.generate {
+                parts.extend(of.iter().map(|rule| std::ptr::from_ref(*rule)));
+            }
+            let read = correlated(correlation, &of)
+                .map_err(|reason| refused(file, &format!("`{}`: {reason}", correlation.title)))?;
+            found.push((number, read));
+        }
+    }
+    for (number, rule) in rules(&collections) {
+        if !parts.contains(&std::ptr::from_ref(rule)) {
+            let file = files[number].0;
+            let read = single(rule).map_err(|reason| refused(file, &format!("`{}`: {reason}", rule.title)))?;
+            found.push((number, read));
+        }
+    }
+    Ok(found)
+}
+
+fn rules(collections: &[SigmaCollection]) -> impl Iterator<Item = (usize, &SigmaRule)> {
+    collections
+        .iter()
+        .enumerate()
+        .flat_map(|(number, collection)| collection.rules.iter().map(move |rule| (number, rule)))
+}
+
+fn refused(file: &str, reason: &str) -> Error {
+    Error::Usage {
+        message: format!("the Sigma file `{file}`: {reason}"),
+        hint: Some("leave the file out, or say it in another way".to_owned()),
+    }
+}
+
+/// A rule by itself: each event that matches is found, those of one identity within an hour together.
+fn single(rule: &SigmaRule) -> Result<Rule, String> {
+    let id = rule.id.as_ref().or(rule.name.as_ref()).unwrap_or(&rule.title);
+    let about = About {
+        id,
+        title: &rule.title,
+        level: rule.level,
+        status: rule.status,
+        description: rule.description.as_ref(),
+        references: &rule.references,
+        tags: &rule.tags,
+    };
+    let window = Window { kind: WindowKind::Sliding, period: Period::HOUR, threshold: NonZeroU32::MIN };
+    about.rule(matches(rule)?, window, vec![Field::Account, Field::Actor])
+}
+
+/// What a rule matches.
+fn matches(rule: &SigmaRule) -> Result<Predicate, String> {
+    let source = &rule.logsource;
+    let is = |given: &Option<String>, own: &str| given.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(own));
+    if !is(&source.product, "aws") || !is(&source.service, "cloudtrail") || source.category.is_some() {
+        return Err(
+            "its `logsource` is not `product: aws` and `service: cloudtrail`, and nothing else is hunted".to_owned()
+        );
+    }
+    if rule.detection.timeframe.is_some() {
+        return Err("`timeframe` has no meaning without an aggregation: write a correlation with `timespan`".to_owned());
+    }
+    let conditions = rule.detection.conditions.iter().map(|condition| detection::condition(condition, &rule.detection));
+    let mut conditions = conditions.collect::<Result<Vec<_>, _>>()?;
+    match conditions.len() {
+        0 => Err("it has no condition".to_owned()),
+        1 => Ok(conditions.remove(0)),
+        _ => Ok(Predicate::Any(conditions)),
+    }
+}
+
+fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rule, String> {
+    let kind = match correlation.window {
+        WindowMode::Sliding => WindowKind::Sliding,
+        WindowMode::Tumbling => WindowKind::Tumbling,
+        WindowMode::Session => return Err("windows of the kind `session` are not hunted".to_owned()),
+    };
+    let period: Period = format!("{}s", correlation.timespan.seconds).parse()?;
+    let field = |name: &str| -> Result<Field, String> { detection::field(&of_alias(correlation, name, rules)?) };
+    let group = correlation.group_by.iter().map(|name| field(name)).collect::<Result<Vec<_>, _>>()?;
+    let detections = rules.iter().map(|rule| matches(rule)).collect::<Result<Vec<_>, _>>()?;
+    let about = About {
+        id: correlation.id.as_ref().or(correlation.name.as_ref()).unwrap_or(&correlation.title),
+        title: &correlation.title,
+        level: correlation.level,
+        status: correlation.status,
+        description: correlation.description.as_ref(),
+        references: &correlation.references,
+        tags: &correlation.tags,
+    };
+    let window = |threshold| Window { kind, period, threshold };
+    let any = || Predicate::Any(detections.clone());
+    match correlation.correlation_type {
+        CorrelationType::EventCount => about.rule(any(), window(at_least(correlation)?), group),
+        CorrelationType::ValueCount => {
+            let CorrelationCondition::Threshold { field: Some(fields), .. } = &correlation.condition else {
+                return Err("a `value_count` needs the `field` whose values are counted".to_owned());
+            };
+            let [counted] = fields.as_slice() else {
+                return Err("a `value_count` of several fields is not hunted".to_owned());
+            };
+            let unique = Some(field(counted)?);
+            Ok(Rule { unique, ..about.rule(any(), window(at_least(correlation)?), group)? })
+        }
+        CorrelationType::TemporalOrdered => {
+            all_of_them(correlation, rules)?;
+            let [first, then] = detections.as_slice() else {
+                return Err("`temporal_ordered` of more than two rules is not hunted".to_owned());
+            };
+            let both = Predicate::Any(vec![first.clone(), then.clone()]);
+            Ok(Rule { followed_by: Some(then.clone()), ..about.rule(both, window(NonZeroU32::MIN), group)? })
+        }
+        CorrelationType::Temporal => {
+            all_of_them(correlation, rules)?;
+            let threshold = u32::try_from(detections.len()).ok().and_then(NonZeroU32::new).ok_or("it names no rule")?;
+            Ok(Rule { each_of: detections.clone(), ..about.rule(any(), window(threshold), group)? })
+        }
+        other => Err(format!("correlations of the type `{}` are not hunted", other.as_str())),
+    }
+}
+
+/// The field that `name` stands for: an alias must mean one field in all of the rules.
+fn of_alias(correlation: &CorrelationRule, name: &str, rules: &[&SigmaRule]) -> Result<String, String> {
+    let Some(alias) = correlation.aliases.iter().find(|alias| alias.alias == name) else {
+        return Ok(name.to_owned());
+    };
+    let of_rule = |rule: &&SigmaRule| {
+        let names = [&rule.id, &rule.name].into_iter().flatten();
+        names
+            .filter_map(|name| alias.mapping.get(name))
+            .next()
+            .ok_or_else(|| format!("the alias `{name}` tells no field of `{}`", rule.title))
+    };
+    let fields = rules.iter().map(of_rule).collect::<Result<BTreeSet<_>, _>>()?;
+    match fields.into_iter().collect::<Vec<_>>().as_slice() {
+        [one] => Ok((*one).clone()),
+        _ => Err(format!("the alias `{name}` stands for different fields, which are not joined")),
+    }
+}
+
+/// The number that a count must reach.
+fn at_least(correlation: &CorrelationRule) -> Result<NonZeroU32, String> {
+    let CorrelationCondition::Threshold { predicates, .. } = &correlation.condition else {
+        return Err("a count needs a number: `gte: 5`".to_owned());
+    };
+    let number = match predicates.as_slice() {
+        [(ConditionOperator::Gte, number)] => *number,
+        [(ConditionOperator::Gt, number)] => number.saturating_add(1),
+        _ => return Err("only counts that reach a number are hunted: `gte` or `gt`, and nothing else".to_owned()),
+    };
+    u32::try_from(number)
+        .ok()
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| "the count must be from 1 to 4294967295".to_owned())
+}
+
+/// Makes sure that a correlation in time asks for all of its rules, once each.
+fn all_of_them(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<(), String> {
+    let asks_for_all = match &correlation.condition {
+        CorrelationCondition::Extended(_) => false,
+        CorrelationCondition::Threshold { predicates, .. } => match predicates.as_slice() {
+            [] => true,
+            // What the parser gives where there is no condition.
+            [(ConditionOperator::Gte, number)] => [1, rules.len() as u64].contains(number),
+            _ => false,
+        },
+    };
+    if asks_for_all {
+        Ok(())
+    } else {
+        Err("a `condition` on the rules of a temporal correlation is not hunted: all must occur".to_owned())
+    }
+}
+
+/// What both kinds tell of themselves.
+struct About<'s> {
+    id: &'s str,
+    title: &'s str,
+    level: Option<Level>,
+    status: Option<Status>,
+    description: Option<&'s String>,
+    references: &'s [String],
+    tags: &'s [String],
+}
+
+impl About<'_> {
+    fn rule(&self, detection: Predicate, window: Window, group_by: Vec<Field>) -> Result<Rule, String> {
+        super::check_id(self.id)?;
+        let context = |name: &&str| Ok(((*name).to_owned(), detection::field(name)?));
+        let (reports, tags) = self.reports();
+        Ok(Rule {
+            id: self.id.to_owned(),
+            display_name: self.title.to_owned(),
+            title: vec![TitlePart::Text(self.title.to_owned())],
+            severity: match self.level {
+                Some(Level::Informational) => Severity::Info,
+                Some(Level::Low) => Severity::Low,
+                Some(Level::Medium) | None => Severity::Medium,
+                Some(Level::High) => Severity::High,
+                Some(Level::Critical) => Severity::Critical,
+            },
+            dynamic_severities: Vec::new(),
+            enabled: !matches!(self.status, Some(Status::Deprecated | Status::Unsupported)),
+            alert: true,
+            window,
+            unique: None,
+            followed_by: None,
+            each_of: Vec::new(),
+            detection,
+            group_by,
+            context: CONTEXT.iter().map(context).collect::<Result<_, String>>()?,
+            summary: Vec::new(),
+            notes: Notes {
+                description: self.description.cloned(),
+                runbook: None,
+                reference: self.references.first().cloned(),
+                tags,
+                reports,
+            },
+            tests: Vec::new(),
+        })
+    }
+
+    /// Techniques of ATT&CK under each tactic that is named, and the other tags.
+    fn reports(&self) -> (BTreeMap<String, Vec<String>>, Vec<String>) {
+        let (of_attack, tags): (Vec<&String>, Vec<&String>) =
+            self.tags.iter().partition(|tag| tag.starts_with("attack."));
+        let names = of_attack.iter().filter_map(|tag| tag.strip_prefix("attack."));
+        let tactics: Vec<&str> = names.clone().filter_map(attack::tactic_id).collect();
+        let is_technique = |name: &&str| {
+            let digits = name.strip_prefix(['t', 'T']);
+            digits.is_some_and(|digits| digits.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let techniques: Vec<String> = names.filter(is_technique).map(str::to_uppercase).collect();
+        let pairs = techniques.iter().flat_map(|technique| match tactics.as_slice() {
+            [] => vec![technique.clone()],
+            tactics => tactics.iter().map(|tactic| format!("{tactic}:{technique}")).collect(),
+        });
+        let pairs: Vec<String> = pairs.collect();
+        let reports = (!pairs.is_empty()).then(|| ("MITRE ATT&CK".to_owned(), pairs));
+        (reports.into_iter().collect(), tags.into_iter().cloned().collect())
+    }
+}

@@ -1,0 +1,308 @@
+//! Sigma rules: what each modifier matches, what correlations find, and what is refused.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tawny::engine::Resources;
+use tawny::event::batch::BatchBuilder;
+use tawny::hunt::{self, Data};
+use tawny::raw::envelope::{self, Item};
+use tawny::rule::{Rule, RuleTest, Severity, WindowKind, sigma};
+use tawny::time::Range;
+
+use crate::oracle;
+use crate::records::failed_sign_in;
+
+fn document(title: &str, rest: &str) -> String {
+    format!(
+        "title: {title}\nname: {title}\nstatus: test\nlevel: high\nlogsource:\n  product: aws\n  service: cloudtrail\n{rest}"
+    )
+}
+
+fn read(text: &str) -> Result<Vec<Rule>, String> {
+    let rules = sigma::read(&[("rules.yml", text)]).map_err(|error| error.to_string())?;
+    Ok(rules.into_iter().map(|(_, rule)| rule).collect())
+}
+
+/// For each record whether a rule with this selection matches it.
+fn matched(detection: &str, records: &[Value]) -> Vec<bool> {
+    let mut rules = read(&document("Selected", &format!("detection:\n{detection}"))).unwrap();
+    let test = |record: &Value| RuleTest { name: String::new(), expected: true, log: record.to_string() };
+    rules[0].tests = records.iter().map(test).collect();
+    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+    oracle::RUNTIME.block_on(hunt::tested(&resources, &rules)).unwrap().remove(0)
+}
+
+#[test]
+fn selections_match_what_their_modifiers_say() {
+    let selected = |item: &str| format!("  selection:\n    {item}\n  condition: selection\n");
+    let named = |name: &str| json!({ "eventName": name });
+    let asked = |parameters: Value| json!({ "eventName": "X", "requestParameters": parameters });
+    for (item, hits, misses) in [
+        ("eventName: ConsoleLogin", vec![named("ConsoleLogin"), named("consolelogin")], vec![named("ConsoleLogins")]),
+        ("eventName|cased: ConsoleLogin", vec![named("ConsoleLogin")], vec![named("consolelogin")]),
+        ("eventName: [A, B]", vec![named("a"), named("B")], vec![named("C")]),
+        ("eventName: Delete*", vec![named("DeleteTrail"), named("deleteTrail")], vec![named("XDelete")]),
+        ("eventName: '*Trail'", vec![named("DeleteTrail")], vec![named("Trails")]),
+        ("eventName: '*let*'", vec![named("DeleteTrail")], vec![named("Create")]),
+        (
+            "eventName: 'De*Tr?il'",
+            vec![named("DeleteTrail"), named("detrail")],
+            vec![named("DeTril"), named("XDeTrail"), named("DeTrails")],
+        ),
+        ("eventName: 'D\\*'", vec![named("D*")], vec![named("DX")]),
+        ("eventName: 'Del*l*e'", vec![named("DelXle")], vec![named("Dele"), named("Del")]),
+        ("eventName|startswith: del", vec![named("DeleteTrail")], vec![named("Undelete")]),
+        ("eventName|endswith: TRAIL", vec![named("DeleteTrail")], vec![named("TrailDelete")]),
+        ("eventName|contains: [ete, xyz]", vec![named("DeleteTrail"), named("XYZ")], vec![named("Create")]),
+        ("eventName|contains|all: [del, trail]", vec![named("DeleteTrail")], vec![named("Delete"), named("Trail")]),
+        ("eventName|startswith|cased: Del", vec![named("DeleteTrail")], vec![named("deleteTrail")]),
+        ("eventName|neq: A", vec![named("B"), json!({})], vec![named("A")]),
+        ("eventName|re: '^Del(ete)?Trail$'", vec![named("DelTrail")], vec![named("delTrail"), named("DeleteTrails")]),
+        ("eventName|re|i: '^del'", vec![named("DELETE")], vec![named("undelete")]),
+        (
+            "sourceIPAddress|cidr: 192.0.2.0/24",
+            vec![json!({"sourceIPAddress": "192.0.2.7"})],
+            vec![json!({"sourceIPAddress": "198.51.100.7"}), json!({"sourceIPAddress": "x.amazonaws.com"})],
+        ),
+        ("errorCode|exists: true", vec![json!({"errorCode": "A"})], vec![json!({}), json!({"errorCode": null})]),
+        ("errorCode|exists: false", vec![json!({})], vec![json!({"errorCode": "A"})]),
+        ("errorCode: null", vec![json!({}), json!({"errorCode": null})], vec![json!({"errorCode": "A"})]),
+        ("errorCode: ''", vec![json!({"errorCode": ""})], vec![json!({}), json!({"errorCode": "A"})]),
+        ("errorCode: '*'", vec![json!({"errorCode": "A"})], vec![json!({})]),
+        ("readOnly: false", vec![json!({"readOnly": false})], vec![json!({"readOnly": true}), json!({})]),
+        (
+            "requestParameters.port: 22",
+            vec![asked(json!({"port": 22})), asked(json!({"port": "22"}))],
+            vec![asked(json!({"port": 23}))],
+        ),
+        (
+            "requestParameters.port|gte: 22",
+            vec![asked(json!({"port": 22})), asked(json!({"port": "80"}))],
+            vec![asked(json!({"port": 21})), asked(json!({"port": "x"}))],
+        ),
+        ("requestParameters.port|lt: 22", vec![asked(json!({"port": 21}))], vec![asked(json!({"port": 22}))]),
+        (
+            "requestParameters.x-amz-acl: public-read",
+            vec![asked(json!({"x-amz-acl": "Public-Read"}))],
+            vec![asked(json!({"x-amz-acl": "private"}))],
+        ),
+        (
+            "requestParameters.names|contains: adm",
+            vec![asked(json!({"names": ["a", "Admin"]}))],
+            vec![asked(json!({"names": ["a"]}))],
+        ),
+        (
+            "eventName|fieldref: requestParameters.name",
+            vec![json!({"eventName": "A", "requestParameters": {"name": "a"}})],
+            vec![json!({"eventName": "A", "requestParameters": {"name": "b"}})],
+        ),
+        (
+            "eventName|endswith|fieldref: requestParameters.name",
+            vec![json!({"eventName": "BA", "requestParameters": {"name": "a"}})],
+            vec![json!({"eventName": "AB", "requestParameters": {"name": "a"}})],
+        ),
+    ] {
+        let records = [hits.clone(), misses.clone()].concat();
+        let wanted: Vec<bool> = (0..records.len()).map(|place| place < hits.len()).collect();
+        assert_eq!(matched(&selected(item), &records), wanted, "{item}: {records:?}");
+    }
+}
+
+#[test]
+fn conditions_combine_selections() {
+    let names = ["AX", "AY", "BX", "BY", "C"].map(|name| json!({ "eventName": name }));
+    let detection = |condition: &str| {
+        format!(
+            "  sel_a:\n    eventName|startswith: A\n  sel_b:\n    - eventName|startswith: B\n    - eventName: C\n  filter:\n    eventName|endswith: Y\n  _hidden:\n    eventName: C\n  condition: {condition}\n"
+        )
+    };
+    for (condition, wanted) in [
+        ("sel_a and filter", [false, true, false, false, false]),
+        ("sel_a and not filter", [true, false, false, false, false]),
+        ("sel_a or sel_b", [true, true, true, true, true]),
+        ("1 of sel_* and not filter", [true, false, true, false, true]),
+        ("all of sel_*", [false; 5]),
+        ("not 1 of sel_*", [false; 5]),
+        ("1 of them", [true; 5]),
+        ("not (sel_a or filter)", [false, false, true, false, true]),
+        ("[sel_a and filter, _hidden]", [false, true, false, false, true]),
+    ] {
+        assert_eq!(matched(&detection(condition), &names), wanted, "{condition}");
+    }
+}
+
+#[test]
+fn a_rule_tells_what_its_document_says() {
+    let text = document(
+        "Told",
+        "id: 5f0c3f9e-0000-4000-8000-000000000001\ndescription: What it is.\nreferences: [https://example.com/a]\n\
+         tags: [attack.persistence, attack.t1078.004, cve.2026-1]\ndetection:\n  selection:\n    eventName: A\n  condition: selection\n",
+    );
+    let rule = read(&text).unwrap().remove(0);
+    assert_eq!((rule.id.as_str(), rule.display_name.as_str()), ("5f0c3f9e-0000-4000-8000-000000000001", "Told"));
+    assert_eq!((rule.severity, rule.enabled, rule.window.threshold.get()), (Severity::High, true, 1));
+    assert_eq!(
+        (rule.mitre(), rule.notes.tags.as_slice()),
+        (&["TA0003:T1078.004".to_owned()][..], &["cve.2026-1".to_owned()][..])
+    );
+    assert_eq!(rule.notes.reference.as_deref(), Some("https://example.com/a"));
+    let deprecated = read(&text.replace("status: test", "status: deprecated")).unwrap().remove(0);
+    assert!(!deprecated.enabled);
+}
+
+const PARTS: &str = "---\ntitle: Fails\nname: fails\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  s: {responseElements.ConsoleLogin: Failure}\n  condition: s\n\
+---\ntitle: Succeeds\nname: succeeds\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  s: {responseElements.ConsoleLogin: Success}\n  condition: s\n---\n";
+
+fn correlation(kind: &str, rules: &str, rest: &str) -> String {
+    format!(
+        "{PARTS}title: Joined\nname: joined\ncorrelation:\n  type: {kind}\n  rules: [{rules}]\n  group-by: [userIdentity.userName]\n  timespan: 10m\n{rest}"
+    )
+}
+
+/// The events of each finding of a correlation, of sign-ins given by user, minute, outcome and address.
+fn found(text: &str, sign_ins: &[(&str, u32, &str, &str)]) -> Vec<Vec<String>> {
+    let mut rules = read(text).unwrap();
+    assert!(rules.iter().all(|rule| rule.id != "fails" && rule.id != "a"), "it is not hunted by itself");
+    rules.truncate(1);
+    let mut builder = BatchBuilder::default();
+    for (number, (user, minute, outcome, address)) in sign_ins.iter().enumerate() {
+        let mut record = failed_sign_in(user, &format!("2026-09-01T10:{minute:02}:00Z"), &number.to_string());
+        record["responseElements"]["ConsoleLogin"] = Value::from(*outcome);
+        record["sourceIPAddress"] = Value::from(*address);
+        envelope::items(&record.to_string(), &|_| true, &mut |item| match item {
+            Item::Record(record) => builder.push(&record),
+            other => panic!("{other:?}"),
+        })
+        .unwrap();
+    }
+    let data = Data::Memory(vec![builder.finish().unwrap()]);
+    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+    let alone = oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &rules, Range::default())).unwrap();
+    let mut among = rules.clone();
+    among.push(oracle::rule(WindowKind::Sliding, 2, true));
+    let mut among = oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &among, Range::default())).unwrap();
+    among.retain(|finding| finding.rule_id == rules[0].id);
+    assert_eq!(among, alone);
+    alone.into_iter().map(|finding| finding.event_ids).collect()
+}
+
+#[test]
+fn correlations_count_order_and_join() {
+    let ids = |ids: &[&[&str]]| {
+        ids.iter().map(|ids| ids.iter().map(|id| (*id).to_owned()).collect()).collect::<Vec<Vec<_>>>()
+    };
+    let fails = [
+        ("ann", 0, "Failure", "192.0.2.1"),
+        ("ann", 9, "Failure", "192.0.2.1"),
+        ("ann", 19, "Failure", "192.0.2.2"),
+        ("bob", 9, "Failure", "192.0.2.2"),
+    ];
+    let count = |condition: &str| correlation("event_count", "fails", &format!("  condition:\n    {condition}\n"));
+    assert_eq!(found(&count("gte: 2"), &fails), ids(&[&["0", "1"]]), "the third is a timespan after the second");
+    assert_eq!(found(&count("gt: 2"), &fails), ids(&[]));
+    let values = |condition: &str| {
+        correlation("value_count", "fails", &format!("  condition:\n    {condition}\n    field: sourceIPAddress\n"))
+    };
+    assert_eq!(found(&values("gte: 2").replace("10m", "20m"), &fails), ids(&[&["0", "1", "2"]]));
+    assert_eq!(found(&values("gte: 2").replace("10m", "5m"), &fails), ids(&[]));
+
+    let both = [
+        ("ann", 0, "Success", "192.0.2.1"),
+        ("ann", 5, "Failure", "192.0.2.1"),
+        ("bob", 0, "Failure", "192.0.2.1"),
+        ("bob", 9, "Success", "192.0.2.1"),
+        ("cid", 0, "Failure", "192.0.2.1"),
+        ("cid", 10, "Success", "192.0.2.1"),
+        ("dan", 0, "Failure", "192.0.2.1"),
+        ("dan", 1, "Failure", "192.0.2.1"),
+    ];
+    assert_eq!(found(&correlation("temporal_ordered", "fails, succeeds", ""), &both), ids(&[&["2", "3"]]));
+    let mut joined = found(&correlation("temporal", "fails, succeeds", ""), &both);
+    joined.sort();
+    assert_eq!(joined, ids(&[&["0", "1"], &["2", "3"]]));
+
+    let aliased = correlation(
+        "event_count",
+        "fails",
+        "  condition: {gte: 2}\n  aliases:\n    who:\n      fails: userIdentity.userName\n",
+    )
+    .replace("group-by: [userIdentity.userName]", "group-by: [who]");
+    assert_eq!(found(&aliased, &fails), ids(&[&["0", "1"]]));
+}
+
+#[test]
+fn an_event_that_is_of_two_kinds_counts_for_both() {
+    let text = "---\ntitle: A\nname: a\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  s: {eventName: ConsoleLogin}\n  condition: s\n\
+---\ntitle: B\nname: b\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  s: {eventSource: signin.amazonaws.com}\n  condition: s\n\
+---\ntitle: J\ncorrelation:\n  type: temporal\n  rules: [a, b]\n  group-by: [userIdentity.userName]\n  timespan: 10m\n";
+    assert_eq!(found(text, &[("ann", 0, "Failure", "192.0.2.1")]), [["0"]]);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_by_name() {
+    let detection = |rest: &str| document("Refused", &format!("detection:\n{rest}"));
+    let item = |item: &str| detection(&format!("  s:\n    {item}\n  condition: s\n"));
+    let count = |rest: &str| correlation("event_count", "fails", rest);
+    for (text, reason) in [
+        (
+            item("eventName: A").replace("cloudtrail", "s3"),
+            "its `logsource` is not `product: aws` and `service: cloudtrail`",
+        ),
+        (item("eventName|base64: A"), "`eventName`: the modifier `base64` is not understood"),
+        (item("eventName|windash: A"), "the modifier `windash` is not understood"),
+        (item("eventName|re: '(?=x)'"), "`eventName`: the regular expression `(?=x)` cannot be run"),
+        (item("eventName|cidr: x"), "`x` is no network"),
+        (item("eventName|gt: x"), "`x` is no number"),
+        (item("resources[0].ARN: x"), "brackets in the names of fields are not understood"),
+        (detection("  keywords:\n    - evil\n  condition: keywords\n"), "words without a field are not searched for"),
+        (detection("  s: {eventName: A}\n  condition: 2 of them\n"), "only `1 of` and `all of` are understood"),
+        (detection("  s: {eventName: A}\n  condition: t\n"), "t"),
+        (detection("  s: {eventName: A}\n  timeframe: 5m\n  condition: s\n"), "write a correlation with `timespan`"),
+        (count("  condition: {lt: 2}\n"), "only counts that reach a number are hunted"),
+        (count("  condition: {gte: 2, lte: 5}\n"), "only counts that reach a number are hunted"),
+        (
+            count("  condition: {gte: 2}\n").replace("[fails]", "[nobody]"),
+            "`Joined` names `nobody`, which is no rule of these files",
+        ),
+        (correlation("temporal_ordered", "fails, succeeds, fails", ""), "more than two rules"),
+        (
+            correlation("value_sum", "fails", "  condition: {gte: 2, field: x}\n"),
+            "correlations of the type `value_sum` are not hunted",
+        ),
+        (count("  condition: {gte: 2}\n").replace("timespan: 10m", "timespan: 2y"), "366 days"),
+    ] {
+        let refused = read(&text).expect_err(&text);
+        assert!(refused.contains("rules.yml") && refused.contains(reason), "{refused}\n{text}");
+    }
+}
+
+fn tawny(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tawny")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_folder_of_them_is_hunted_listed_checked_and_shown_as_sql() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules");
+    std::fs::create_dir(&rules).unwrap();
+    let (parts, joined) = correlation("event_count", "fails", "  condition: {gte: 2}\n")
+        .split_once("title: Joined")
+        .map(|(parts, rest)| (parts.to_owned(), format!("title: Joined{rest}")))
+        .unwrap();
+    std::fs::write(rules.join("parts.yml"), parts.trim_end_matches("---\n")).unwrap();
+    std::fs::write(rules.join("joined.yml"), joined).unwrap();
+    let rules = rules.to_str().unwrap();
+    let hunt = tawny(&["hunt", "tests/data/trail", "--rules", rules, "--rule", "joined", "--format", "jsonl"]);
+    let lines = String::from_utf8(hunt.stdout).unwrap();
+    assert!(
+        lines.contains("\"rule_id\":\"joined\"") && lines.lines().count() > 1,
+        "{lines}{}",
+        String::from_utf8_lossy(&hunt.stderr)
+    );
+    let list = String::from_utf8(tawny(&["rules", "list", rules]).stdout).unwrap();
+    assert!(list.contains("joined") && list.contains("succeeds") && !list.contains("fails "), "{list}");
+    assert_eq!(tawny(&["rules", "lint", rules]).status.code(), Some(0));
+    let sql = String::from_utf8(tawny(&["sql", "joined", "--rules", rules]).stdout).unwrap();
+    assert!(sql.contains("lower("), "{sql}");
+}
