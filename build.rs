@@ -1,5 +1,5 @@
 //! Puts the rules of `rules/` into the program.
-#![expect(clippy::print_stdout, reason = "it is how a build script speaks to cargo")]
+#![expect(clippy::disallowed_methods, reason = "it is how cargo speaks to a build script")]
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -10,12 +10,12 @@ fn main() -> io::Result<()> {
     let mut files = Vec::new();
     find(&root.join("rules"), &mut files)?;
     files.sort();
-    let mut list = String::from("&[\n");
-    for file in files {
+    let entry = |file: &PathBuf| {
         let name = file.strip_prefix(&root).map_err(io::Error::other)?;
-        list += &format!("    ({:?}, include_str!({:?})),\n", name.display().to_string(), file.display().to_string());
-    }
-    fs::write(Path::new(&variable("OUT_DIR")?).join("rules.rs"), list + "]\n")
+        Ok(format!("({:?}, include_str!({:?}))", name.display().to_string(), file.display().to_string()))
+    };
+    let entries = files.iter().map(entry).collect::<io::Result<Vec<_>>>()?;
+    fs::write(Path::new(&variable("OUT_DIR")?).join("rules.rs"), format!("&[\n{}\n]\n", entries.join(",\n")))
 }
 
 fn variable(name: &str) -> io::Result<String> {

@@ -107,7 +107,7 @@ fn nights(place: &Place<'_>) {
     let hunt = place.time(&["hunt", &once, "--quiet"]);
     let all: Duration = times.iter().sum();
     let whole = convert + hunt;
-    let (early, late) = (median(&times[1..6]), median(&times[times.len() - 5..]));
+    let (first, last) = (median(&times[1..6]), median(&times[times.len() - 5..]));
     let name = if place.server.is_some() { "in S3" } else { "on disk" };
     println!(
         "{name}: {NIGHTS} nights {:.2} s, one convert {:.2} s and one hunt {:.2} s: {:.2} x; \
@@ -116,13 +116,13 @@ fn nights(place: &Place<'_>) {
         convert.as_secs_f64(),
         hunt.as_secs_f64(),
         all.as_secs_f64() / whole.as_secs_f64(),
-        early.as_secs_f64() * 1e3,
-        late.as_secs_f64() * 1e3,
-        late.as_secs_f64() / early.as_secs_f64(),
+        first.as_secs_f64() * 1e3,
+        last.as_secs_f64() * 1e3,
+        last.as_secs_f64() / first.as_secs_f64(),
     );
     if place.server.is_some() {
-        let (early, late) = (median(&requests[1..6]), median(&requests[requests.len() - 5..]));
-        println!("{name}: {early} requests a night in nights 2 to 6, {late} in the last five");
+        let (first, last) = (median(&requests[1..6]), median(&requests[requests.len() - 5..]));
+        println!("{name}: {first} requests a night in nights 2 to 6, {last} in the last five");
     }
 }
 

@@ -157,7 +157,7 @@ fn any_rule(tests: Tests, schema: SchemaRef) -> ScalarUDF {
 
 /// The predicates over the columns that are read.
 struct Tests {
-    tests: Vec<Arc<dyn PhysicalExpr>>,
+    expressions: Vec<Arc<dyn PhysicalExpr>>,
     /// Those that are made together.
     equalities: Equalities,
     predicates: Vec<Vec<usize>>,
@@ -166,7 +166,7 @@ struct Tests {
 impl Tests {
     fn new(context: &SessionContext, parsed: &Parsed, schema: &SchemaRef) -> Result<Tests> {
         Ok(Tests {
-            tests: physical(context, &parsed.tests, schema)?,
+            expressions: physical(context, &parsed.tests, schema)?,
             equalities: Equalities::new(&parsed.tests, schema),
             predicates: parsed.predicates.clone(),
         })
@@ -174,7 +174,7 @@ impl Tests {
 
     /// For each predicate, the rows of a batch for which it holds.
     fn flags(&self, batch: &RecordBatch) -> Result<Vec<BooleanArray>> {
-        let mut held = vec![None; self.tests.len()];
+        let mut held = vec![None; self.expressions.len()];
         self.equalities.hold(batch, &mut held);
         self.predicates.iter().map(|conjuncts| self.holds(conjuncts, batch, &mut held)).collect()
     }
@@ -195,8 +195,8 @@ impl Tests {
             }
             let truth = match &held[*number] {
                 Some(truth) => truth.clone(),
-                None if left * FEW < rows => truths(self.tests[*number].evaluate_selection(batch, &all)?, rows)?,
-                None => held[*number].insert(truths(self.tests[*number].evaluate(batch)?, rows)?).clone(),
+                None if left * FEW < rows => truths(self.expressions[*number].evaluate_selection(batch, &all)?, rows)?,
+                None => held[*number].insert(truths(self.expressions[*number].evaluate(batch)?, rows)?).clone(),
             };
             all = compute::and(&all, &truth)?;
         }

@@ -239,12 +239,16 @@ impl State for Kinds {
             |kinds: &str| kinds.bytes().enumerate().filter(|(_, is)| *is == b'1').map(|(place, _)| place).collect();
         while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= period) {
             let old: Vec<usize> = places(&old);
-            old.into_iter().for_each(|place| self.counts[place] -= 1);
+            for place in old {
+                self.counts[place] -= 1;
+            }
         }
         let kinds = kinds.value(row);
         self.counts.resize(self.counts.len().max(kinds.len()), 0);
         let new: Vec<usize> = places(kinds);
-        new.into_iter().for_each(|place| self.counts[place] += 1);
+        for place in new {
+            self.counts[place] += 1;
+        }
         self.recent.push_back((time, Arc::from(kinds)));
         Ok(scalar_count(self.counts.iter().filter(|count| **count > 0).count()))
     }

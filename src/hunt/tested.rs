@@ -50,8 +50,8 @@ fn push(builder: &mut BatchBuilder, rule: &Rule, test: &RuleTest, time: i64) -> 
     let internal = |reason: &str| Error::Internal(format!("the test `{}` of `{}`: {reason}", test.name, rule.id));
     let mut members = json::members(&test.log).ok_or_else(|| internal("its record is no object"))?;
     members.retain(|(key, _)| !key.eq_ignore_ascii_case("eventTime"));
-    let text = format!("\"{}\"", time::rfc3339(time));
-    let time: &RawValue = serde_json::from_str(&text).map_err(|error| internal(&error.to_string()))?;
+    let quoted = format!("\"{}\"", time::rfc3339(time));
+    let time: &RawValue = serde_json::from_str(&quoted).map_err(|error| internal(&error.to_string()))?;
     members.push(("eventTime".into(), time));
     builder.push(&Record { text: &test.log, members });
     Ok(())

@@ -241,13 +241,13 @@ impl Store {
     /// What a run of now has written and no state names yet bears its own number, and so is not touched.
     pub async fn clear(&self, state: &State, kept: u32) -> Result<usize, Error> {
         let owed = state.deliveries.iter().map(|owed| owed.file.as_str());
-        let named: BTreeSet<&str> = state.known.values().map(|day| day.file.as_str()).chain(owed).collect();
+        let counting: BTreeSet<&str> = state.known.values().map(|day| day.file.as_str()).chain(owed).collect();
         let noted: BTreeSet<String> = state.deliveries.iter().map(delivered_name).collect();
         let mut old = Vec::new();
         for folder in ["", "lines/", "known/", "delivered/"] {
             let names = self.folder.names(self.path(folder).trim_end_matches('/')).await?;
             let files = names.iter().filter(|name| run(name).is_some_and(|run| run < kept) && !noted.contains(*name));
-            old.extend(files.map(|name| format!("{folder}{name}")).filter(|file| !named.contains(file.as_str())));
+            old.extend(files.map(|name| format!("{folder}{name}")).filter(|file| !counting.contains(file.as_str())));
         }
         for file in &old {
             self.writer.delete(&self.path(file)).await?;
@@ -301,7 +301,7 @@ fn own(name: &str) -> String {
 /// The numbers of the states in a folder.
 async fn numbers(folder: &Folder, name: &str) -> Result<Vec<u32>, Error> {
     let names = folder.names(name).await?;
-    Ok(names.iter().filter(|name| name.ends_with(".json")).filter_map(|name| run(name)).collect())
+    Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).filter_map(run).collect())
 }
 
 /// The number of the run whose file this is.

@@ -202,10 +202,9 @@ fn of_alias(correlation: &CorrelationRule, name: &str, rules: &[&SigmaRule]) -> 
         return Ok(name.to_owned());
     };
     let of_rule = |rule: &&SigmaRule| {
-        let names = [&rule.id, &rule.name].into_iter().flatten();
+        let mut names = [&rule.id, &rule.name].into_iter().flatten();
         names
-            .filter_map(|name| alias.mapping.get(name))
-            .next()
+            .find_map(|name| alias.mapping.get(name))
             .ok_or_else(|| format!("the alias `{name}` tells no field of `{}`", rule.title))
     };
     let fields = rules.iter().map(of_rule).collect::<Result<BTreeSet<_>, _>>()?;

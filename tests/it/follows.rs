@@ -60,8 +60,11 @@ fn id_of(number: usize) -> String {
     format!("id-{:05}", number * 7_919 % 65_536)
 }
 
+/// An event's time and identity, by which events are in order.
+type Place = (i64, String);
+
 /// A finding: its group, its events in order, and the one that triggered.
-type Shown = (String, Vec<(i64, String)>, (i64, String));
+type Shown = (String, Vec<Place>, Place);
 
 /// A window ends at an event that follows, and holds what came before it within the period; windows that share an event
 /// are one finding.
@@ -73,7 +76,7 @@ fn brute_force(events: &[Event], threshold: usize) -> Vec<Shown> {
     let mut found = Vec::new();
     for (group, mut events) in groups {
         events.sort();
-        let mut bursts: Vec<(Vec<(i64, String)>, (i64, String))> = Vec::new();
+        let mut bursts: Vec<(Vec<Place>, Place)> = Vec::new();
         for (place, (end, last, _)) in events.iter().enumerate().filter(|(_, (_, _, follows))| *follows) {
             let window: Vec<_> = events[..=place].iter().filter(|(at, ..)| *at > end - PERIOD).collect();
             if window.iter().filter(|(_, _, follows)| !follows).count() < threshold {

@@ -27,11 +27,13 @@ fn library() -> Vec<Entry> {
     catalog::all(&[PathBuf::from("rules")]).unwrap()
 }
 
+type Combine = fn(Vec<Predicate>) -> Predicate;
+
 /// Each way to leave out one condition of a predicate, or to turn one into its opposite, with what was done.
 fn mutants(predicate: &Predicate) -> Vec<(String, Predicate)> {
     let short = |predicate: &Predicate| format!("{predicate:?}").chars().take(200).collect::<String>();
     let mut found = vec![(format!("not {}", short(predicate)), Predicate::None(vec![predicate.clone()]))];
-    let combined: Option<(&Vec<Predicate>, fn(Vec<Predicate>) -> Predicate)> = match predicate {
+    let combined: Option<(&Vec<Predicate>, Combine)> = match predicate {
         Predicate::All(parts) => Some((parts, Predicate::All)),
         Predicate::Any(parts) => Some((parts, Predicate::Any)),
         Predicate::None(parts) => Some((parts, Predicate::None)),

@@ -62,13 +62,22 @@ fn selection(detection: &Detection) -> Result<Predicate, String> {
     }
 }
 
+/// Where in a field's text a value is looked for.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Whole,
+    Start,
+    End,
+    Anywhere,
+}
+
 /// How an item's modifiers say that its values are compared.
 #[derive(Default)]
 struct How {
     all: bool,
     cased: bool,
-    begins_anywhere: bool,
-    ends_anywhere: bool,
+    place: Place,
     negated: bool,
     relation: Option<Compared>,
     /// What the values are, where they are no texts.
@@ -96,9 +105,9 @@ fn how(modifiers: &[Modifier]) -> Result<How, String> {
         match modifier {
             Modifier::All => how.all = true,
             Modifier::Cased => how.cased = true,
-            Modifier::Contains => (how.begins_anywhere, how.ends_anywhere) = (true, true),
-            Modifier::StartsWith => how.ends_anywhere = true,
-            Modifier::EndsWith => how.begins_anywhere = true,
+            Modifier::Contains => how.place = Place::Anywhere,
+            Modifier::StartsWith => how.place = Place::Start,
+            Modifier::EndsWith => how.place = Place::End,
             Modifier::Neq => how.negated = true,
             Modifier::Gt => how.relation = Some(Compared::Greater),
             Modifier::Gte => how.relation = Some(Compared::GreaterOrEqual),
@@ -136,17 +145,15 @@ fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, Strin
         (Some(Modifier::FieldRef), _) => {
             let other = self::field(&text)?;
             let other = if how.cased { Operand::Field(other) } else { Operand::FoldedField(other) };
-            Ok(is(match (how.begins_anywhere, how.ends_anywhere) {
-                (false, false) => Test::Equals(other),
-                (false, true) => Test::StartsWith(other),
-                (true, false) => Test::EndsWith(other),
-                (true, true) => Test::Contains(other),
+            Ok(is(match how.place {
+                Place::Whole => Test::Equals(other),
+                Place::Start => Test::StartsWith(other),
+                Place::End => Test::EndsWith(other),
+                Place::Anywhere => Test::Contains(other),
             }))
         }
         (_, SigmaValue::Null) => Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: true }),
-        (_, SigmaValue::Integer(_) | SigmaValue::Float(_) | SigmaValue::Bool(_))
-            if !how.begins_anywhere && !how.ends_anywhere =>
-        {
+        (_, SigmaValue::Integer(_) | SigmaValue::Float(_) | SigmaValue::Bool(_)) if how.place == Place::Whole => {
             Ok(is(Test::Equals(operand(&text, how.cased))))
         }
         (_, SigmaValue::String(string)) => Ok(is(of_parts(&string.parts, how)?)),
@@ -157,9 +164,10 @@ fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, Strin
 /// A test of a text with wildcards.
 fn of_parts(parts: &[StringPart], how: &How) -> Result<Test, String> {
     const ANY: StringPart = StringPart::Special(SpecialChar::WildcardMulti);
-    let mut all: Vec<StringPart> = how.begins_anywhere.then_some(ANY).into_iter().collect();
+    let mut all: Vec<StringPart> =
+        matches!(how.place, Place::End | Place::Anywhere).then_some(ANY).into_iter().collect();
     all.extend(parts.iter().cloned());
-    all.extend(how.ends_anywhere.then_some(ANY));
+    all.extend(matches!(how.place, Place::Start | Place::Anywhere).then_some(ANY));
     all.dedup_by(|a, b| *a == ANY && *b == ANY);
     let operand = |text: &str| operand(text, how.cased);
     Ok(match all.as_slice() {

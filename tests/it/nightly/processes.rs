@@ -232,8 +232,8 @@ fn a_look_at_what_would_be_done_holds_up_no_run_and_writes_nothing() {
     }
     let plan = look();
     assert_eq!((&plan["objects"], &plan["mergeable"], &plan["droppable"]), (&json!(0), &json!(2), &json!(0)));
-    let lock = std::fs::File::open(home.path("lake/_tawny/nightly/default/lock")).unwrap();
-    lock.lock().unwrap();
+    let held = std::fs::File::open(home.path("lake/_tawny/nightly/default/lock")).unwrap();
+    held.lock().unwrap();
     assert_eq!(look()["run"], plan["run"]);
 }
 
