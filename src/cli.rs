@@ -8,10 +8,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::engine::Resources;
 use crate::error::{Error, Status};
+use crate::hunt::Data;
 use crate::output::Output;
 use crate::rule::catalog::{self, Wanted};
 use crate::rule::{Rule, WindowKind};
 use crate::store::{self, Access, Location, Scratch, Stores};
+use crate::tally::number_of;
 use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
 
@@ -341,6 +343,26 @@ impl RuleArgs {
     /// Whether shapes of windows are to be compared.
     fn compares(&self) -> bool {
         self.window.window == Some(WindowChoice::All)
+    }
+
+    /// Of rules that nobody has named one by one, those that `data` can answer. Where they can answer none all stay, to
+    /// be refused.
+    fn answered(&self, rules: Vec<Rule>, data: &Data, output: Output) -> Vec<Rule> {
+        let Data::Columnar(table) = data else {
+            return rules;
+        };
+        let is_named = !self.rule.is_empty() || self.window.is_given() || self.rules.iter().any(|path| path.is_file());
+        let answers = |rule: &Rule| table.layout().check(rule, table.missing()).is_ok();
+        if is_named || !rules.iter().any(answers) {
+            return rules;
+        }
+        let (answered, left): (Vec<Rule>, Vec<Rule>) = rules.into_iter().partition(answers);
+        if !left.is_empty() {
+            let ids = left.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>().join(", ");
+            let what = number_of(left.len(), "rule");
+            output.talk(&format!("note: {what} left out, which ask for what these data do not tell: {ids}"));
+        }
+        answered
     }
 
     fn choose(&self, output: Output) -> Result<Vec<Rule>, Error> {

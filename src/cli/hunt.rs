@@ -59,6 +59,7 @@ impl Hunt {
         let (resources, _spill) = context.resources()?;
         let bar = context.output.progress(0, "hunting");
         let data = self.data.open(context, &resources, bar.clone()).await?;
+        let rules = self.rules.answered(rules, &data, context.output);
         if self.dry_run || self.max_objects.is_some() || self.max_bytes.is_some() {
             let reading = reading::reading(&data, &rules, range).await?;
             self.admit(&reading)?;

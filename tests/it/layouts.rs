@@ -1,5 +1,6 @@
 //! One trail in each layout that other tools write: the same rule finds the same.
 
+use std::process::Command;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
@@ -120,6 +121,19 @@ fn a_layout_of_the_users_own_is_read_by_its_map() {
     let unknown = tawny(&["hunt", at("own").to_str().unwrap()]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("in no layout that is known; their columns are ct_"));
+}
+
+#[test]
+fn of_many_rules_those_that_data_cannot_answer_are_left_out_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let ocsf: Vec<Value> = records().iter().map(ocsf).collect();
+    write_both(&data, ["a.parquet", "b.parquet"], &ocsf_columns(), &ocsf);
+    let all = Command::new(env!("CARGO_BIN_EXE_tawny")).args(["hunt", data.to_str().unwrap()]).output().unwrap();
+    let talk = String::from_utf8_lossy(&all.stderr);
+    assert_eq!(all.status.code(), Some(0), "{talk}");
+    assert!(talk.contains("left out, which ask for what these data do not tell: "), "{talk}");
+    assert!(String::from_utf8_lossy(&all.stdout).contains("AWS Unsuccessful MFA attempt"));
 }
 
 #[test]

@@ -172,8 +172,14 @@ impl Server {
         output
     }
 
+    /// A hunt for which no rule is named is one for the default rule.
     pub(crate) fn tawny(&self, arguments: &[&str]) -> Output {
-        Server::run(self.command().args(arguments))
+        let mut command = self.command();
+        command.args(arguments);
+        if arguments[0] == "hunt" && !arguments.contains(&"--rules") {
+            command.args(["--rule", tawny::rule::catalog::DEFAULT]);
+        }
+        Server::run(&mut command)
     }
 }
 

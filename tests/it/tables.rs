@@ -8,9 +8,16 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
+use tawny::rule::catalog::DEFAULT;
 
+/// Runs the program; a hunt for which no rule is named is one for the default rule.
 pub(crate) fn tawny(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tawny")).args(arguments).output().unwrap()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
+    command.args(arguments);
+    if arguments[0] == "hunt" && !arguments.contains(&"--rules") {
+        command.args(["--rule", DEFAULT]);
+    }
+    command.output().unwrap()
 }
 
 pub(crate) const A: &str = "000011112222";

@@ -179,7 +179,8 @@ fn pages_of_no_events_have_no_time_axis() {
     let trail = write_trail(folder.path(), &[record]);
     for command in ["backtest", "hunt"] {
         let page = folder.path().join(format!("{command}.html"));
-        let output = tawny(&[command, &trail, "--report", page.to_str().unwrap()]);
+        let rule = ["--rule", "AWS.Unsuccessful.MFA.attempt"];
+        let output = tawny(&[&[command, &trail, "--report", page.to_str().unwrap()][..], &rule].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let text = std::fs::read_to_string(&page).unwrap();
         assert!(!text.contains("1970") && text.contains("<p>No events.</p>"), "{command}");
