@@ -171,6 +171,8 @@ pub struct Plan {
     pub owed: Vec<Owed>,
     /// Objects that could not be read by the last run.
     pub pending: Vec<PendingObject>,
+    /// Sources that cannot be listed.
+    pub unlisted: Vec<Fault>,
     /// Files of the lake that would be merged.
     pub mergeable: usize,
     /// Files of the lake that would be dropped, since their days are older than is kept.
@@ -184,8 +186,10 @@ struct Found {
     /// For each source that could be listed, when that was; for the others when it was the last time.
     listed: BTreeMap<String, String>,
     unlisted: Vec<Fault>,
-    /// The pending objects that are not even found.
+    /// The pending objects that could not be looked for.
     pending: Vec<PendingObject>,
+    /// The pending objects that are there no more. They are told once.
+    gone: Vec<PendingObject>,
 }
 
 /// One reading of the lake: which rules, and for which triggers.
@@ -216,9 +220,11 @@ impl Nightly<'_> {
         let store = Store::open(self.lake, self.state, self.scratch).await?;
         let last = store.last().await?;
         let now = time::rfc3339(self.now);
+        let random = || format!("{:016x}", RandomState::new().build_hasher().finish());
         let mut next = State {
             run: last.run + 1,
-            id: format!("{:016x}", RandomState::new().build_hasher().finish()),
+            id: random(),
+            origin: if last.origin.is_empty() { random() } else { last.origin.clone() },
             now: now.clone(),
             since: self.since.map(time::rfc3339),
             rules: BTreeMap::new(),
@@ -242,8 +248,7 @@ impl Nightly<'_> {
         }
         store.commit(&next).await?;
         tracing::info!(run = next.run, lines = lines.len(), "what was found is written down");
-        let of = state::digest(format!("{}\n{}", self.lake.path().display(), self.state).as_bytes());
-        report.deliveries.extend(deliver::deliver(self.sinks, &store, &next.deliveries, &of, print).await?);
+        report.deliveries.extend(deliver::deliver(self.sinks, &store, &next.deliveries, &next.origin, print).await?);
         let cleared = store.clear(&next, next.run.saturating_sub(KEPT_RUNS)).await?;
         tracing::debug!(cleared, "files that earlier runs left were deleted");
         if let Err(error) = self.keep(&mut report.upkeep).await {
@@ -256,7 +261,7 @@ impl Nightly<'_> {
     /// What a run would do. Nothing is written, and no other run is held up.
     pub async fn plan(&self) -> Result<Plan, Error> {
         let last = state::look(self.lake, self.state).await?;
-        let trail = self.find(&last).await?.trail;
+        let Found { trail, unlisted, .. } = self.find(&last).await?;
         let (held, commits) = if self.lake.exists().await? {
             (convert::held(self.lake, &trail.objects).await?, self.lake.ledger().last().await?)
         } else {
@@ -285,6 +290,7 @@ impl Nightly<'_> {
             changed_rules,
             owed: last.deliveries,
             pending: last.pending,
+            unlisted,
             mergeable,
             droppable,
         })
@@ -316,7 +322,11 @@ impl Nightly<'_> {
             let path = std::slice::from_ref(&pending.object);
             match Trail::find(self.stores, path, &Selection::default()).await {
                 Ok(trail) => found.trail.objects.extend(trail.objects),
-                Err(error) => found.pending.push(PendingObject { reason: error.to_string(), ..pending.clone() }),
+                Err(error) => {
+                    let is_gone = matches!(error, Error::Usage { .. });
+                    let place = if is_gone { &mut found.gone } else { &mut found.pending };
+                    place.push(PendingObject { reason: error.to_string(), ..pending.clone() });
+                }
             }
         }
         // An object may be named by several sources, and be pending too.
@@ -352,6 +362,11 @@ impl Nightly<'_> {
         next.pending.sort_by(|a, b| a.object.cmp(&b.object));
         next.pending.dedup_by(|a, b| a.object == b.object);
         report.pending.clone_from(&next.pending);
+        for gone in found.gone {
+            let reason = format!("{}; it was never read, and is given up", gone.reason);
+            tracing::warn!(object = gone.object, reason, "a pending object is gone");
+            report.pending.push(PendingObject { reason, ..gone });
+        }
         tracing::info!(
             objects = converted.tally.objects.used,
             files = converted.files.len(),

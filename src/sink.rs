@@ -176,6 +176,11 @@ impl Sink {
         &self.name
     }
 
+    /// Whether each line is a request of its own.
+    pub fn takes_one_by_one(&self) -> bool {
+        matches!(self.kind, Kind::Webhook(_))
+    }
+
     /// Delivers, and gives the number of lines; `print` writes to standard output. Where there is nothing to
     /// deliver nothing is touched.
     ///

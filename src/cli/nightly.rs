@@ -94,7 +94,12 @@ impl NightlyCommand {
         let rules = &config.rules;
         let wanted = Wanted { paths: &rules.paths, ids: &rules.ids, disabled: rules.include_disabled };
         let choice = catalog::choose(wanted)?;
-        choice.notices.iter().for_each(|notice| context.output.warn(notice));
+        choice.notices.iter().for_each(|notice| context.output.talk(&format!("note: {notice}")));
+        if config.sinks.is_empty() {
+            context.output.warn(
+                "warning: there is no sink: what is found is delivered to nobody, nor to one that is added later",
+            );
+        }
         let sinks = config.sinks.iter().map(|settings| Sink::open(settings, &context.stores, &variable));
         let sinks = sinks.collect::<Result<Vec<_>, _>>()?;
         let lake = Lake::open(&context.stores, &Location::of(&config.lake)).await?;
@@ -131,7 +136,7 @@ impl NightlyCommand {
                     .map_err(|error| Error::Internal(error.to_string()))?,
             };
             context.output.result(&text, None)?;
-            return Ok(Status::Done);
+            return Ok(if plan.unlisted.is_empty() { Status::Done } else { Status::Incomplete });
         }
         let bar = context.output.progress(0, "converting");
         let mut progress = |tally: &Tally| bar.set_position(tally.stored_bytes);

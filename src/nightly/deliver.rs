@@ -39,7 +39,11 @@ pub(super) fn drop_unknown(sinks: &[Sink], next: &mut State, deliveries: &mut Ve
     deliveries.extend(unknown.iter().map(|owed| Delivered::refused(owed, owed.count(), error.to_owned())));
 }
 
-/// Gives each sink what it is owed, oldest first; `of` is whose findings they are, see [`Delivery::of`].
+/// Lines after which it is noted what a sink that takes them one by one has taken.
+const NOTED_AFTER: usize = 20;
+
+/// Gives each sink what it is owed, oldest first; `of` is whose findings they are, see [`Delivery::of`]. Sinks that take
+/// lines one by one, and may take long, come last.
 pub(super) async fn deliver(
     sinks: &[Sink],
     store: &Store,
@@ -47,10 +51,13 @@ pub(super) async fn deliver(
     of: &str,
     print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
 ) -> Result<Vec<Delivered>, Error> {
+    let sink_of = |owed: &&Owed| sinks.iter().find(|sink| sink.name() == owed.sink);
+    let (slow, fast): (Vec<&Owed>, Vec<&Owed>) =
+        owed.iter().partition(|owed| sink_of(owed).is_some_and(Sink::takes_one_by_one));
     let mut deliveries = Vec::new();
     let mut silent = BTreeSet::new();
-    for owed in owed {
-        let Some(sink) = sinks.iter().find(|sink| sink.name() == owed.sink) else {
+    for owed in fast.into_iter().chain(slow) {
+        let Some(sink) = sink_of(&owed) else {
             continue;
         };
         if silent.contains(&owed.sink) {
@@ -58,28 +65,64 @@ pub(super) async fn deliver(
             deliveries.push(Delivered::refused(owed, owed.count(), reason));
             continue;
         }
-        let lines = store.lines(owed).await?;
-        let places: Vec<usize> = owed.left.clone().unwrap_or_else(|| (0..lines.len()).collect());
-        let of_places: Vec<Line> = places.iter().filter_map(|place| lines.get(*place).cloned()).collect();
-        let outcome = sink.deliver(&Delivery { run: owed.run, of, lines: &of_places }, print).await;
-        let Err(error) = outcome else {
-            store.delivered(owed, &[]).await?;
-            let (sink, lines) = (owed.sink.clone(), of_places.len());
-            deliveries.push(Delivered { sink, run: owed.run, lines, left: 0, error: None });
-            continue;
-        };
-        let (left, is_silent) = match &error {
-            Error::Sink { left, silent, .. } => {
-                (left.iter().filter_map(|place| places.get(*place).copied()).collect(), *silent)
-            }
-            _ => (places, true),
-        };
-        store.delivered(owed, &left).await?;
-        tracing::warn!(sink = owed.sink, left = left.len(), %error, "not delivered; the next run tries again");
-        deliveries.push(Delivered::refused(owed, left.len(), error.to_string()));
-        if is_silent {
+        let delivery = give(sink, store, owed, of, print).await?;
+        if delivery.silent {
             silent.insert(owed.sink.clone());
         }
+        deliveries.push(match delivery.error {
+            None => Delivered { sink: owed.sink.clone(), run: owed.run, lines: owed.count(), left: 0, error: None },
+            Some(error) => {
+                let left = delivery.left.len();
+                tracing::warn!(sink = owed.sink, left, %error, "not delivered; the next run tries again");
+                Delivered::refused(owed, left, error.to_string())
+            }
+        });
     }
     Ok(deliveries)
+}
+
+/// What came of giving a sink what it is owed.
+#[derive(Default)]
+struct Given {
+    /// The places of the lines that it has not taken.
+    left: Vec<usize>,
+    /// The first reason why not.
+    error: Option<Error>,
+    /// Whether it takes nothing at all.
+    silent: bool,
+}
+
+async fn give(
+    sink: &Sink,
+    store: &Store,
+    owed: &Owed,
+    of: &str,
+    print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
+) -> Result<Given, Error> {
+    let lines = store.lines(owed).await?;
+    let places: Vec<usize> = owed.left.clone().unwrap_or_else(|| (0..lines.len()).collect());
+    let at_a_time = if sink.takes_one_by_one() { NOTED_AFTER } else { places.len().max(1) };
+    let mut given = Given::default();
+    let mut rest = places.as_slice();
+    while !rest.is_empty() && !given.silent {
+        let (now, later) = rest.split_at(at_a_time.min(rest.len()));
+        let of_places: Vec<Line> = now.iter().filter_map(|place| lines.get(*place).cloned()).collect();
+        match sink.deliver(&Delivery { run: owed.run, of, lines: &of_places }, print).await {
+            Ok(_) => {}
+            Err(Error::Sink { sink, reason, left, silent }) => {
+                given.left.extend(left.iter().filter_map(|place| now.get(*place)));
+                given.silent = silent;
+                given.error.get_or_insert(Error::Sink { sink, reason, left, silent });
+            }
+            Err(error) => {
+                given.left.extend(now);
+                given.silent = true;
+                given.error.get_or_insert(error);
+            }
+        }
+        rest = later;
+        store.delivered(owed, &[&given.left, rest].concat()).await?;
+    }
+    given.left.extend(rest);
+    Ok(given)
 }

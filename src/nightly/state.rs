@@ -38,6 +38,9 @@ pub struct State {
     pub run: u32,
     /// What tells this run from any other that would be of the same number.
     pub id: String,
+    /// What tells the runs of this state from those of any other, wherever that lies: made by the first of them.
+    #[serde(default)]
+    pub origin: String,
     /// The time that was now for the run; RFC 3339.
     pub now: String,
     /// For each source, with what is asked of it, when it was listed: objects delivered before are known.

@@ -53,6 +53,9 @@ pub fn table(report: &Report) -> String {
         lines.push(("lake".to_owned(), report.upkeep.sentence()));
     }
     lines.extend(report.upkeep_error.iter().map(|error| ("lake".to_owned(), format!("upkeep broke off: {error}"))));
+    let unlisted =
+        |fault: &crate::error::Fault| ("cannot be listed".to_owned(), format!("{}: {}", fault.object, fault.reason));
+    lines.extend(report.unlisted.iter().map(unlisted));
     for pending in &report.pending {
         lines.push(("pending".to_owned(), format!("{}: {}", pending.object, pending.reason)));
     }
@@ -91,6 +94,9 @@ pub fn plan(plan: &Plan) -> String {
         let files = format!("{} to merge, {} to drop", number_of(plan.mergeable, "file"), plan.droppable);
         lines.push(("lake".to_owned(), files));
     }
+    let unlisted =
+        |fault: &crate::error::Fault| ("cannot be listed".to_owned(), format!("{}: {}", fault.object, fault.reason));
+    lines.extend(plan.unlisted.iter().map(unlisted));
     lines.extend(plan.pending.iter().map(|pending| ("pending".to_owned(), pending.object.clone())));
     rows(&["", ""], lines.into_iter().map(|(what, value)| vec![printable(&what), printable(&value)]))
 }
@@ -116,6 +122,11 @@ pub fn prometheus(report: &Report) -> String {
         metric(name, &format!("What became of the {name} that were read."), outcomes(count));
     }
     metric("pending_objects", "Objects that could not be read yet.", one(report.pending.len().to_string()));
+    metric("unlisted_sources", "Sources that could not be listed.", one(report.unlisted.len().to_string()));
+    let days = "Days between the first and the last of which the lake holds nothing.";
+    metric("empty_days", days, one(report.empty_days.len().to_string()));
+    let broken = u8::from(report.upkeep_error.is_some());
+    metric("upkeep_failed", "Whether the lake's upkeep broke off.", one(broken.to_string()));
     let findings = &report.findings;
     let states = [("new", findings.new), ("grown", findings.grown), ("gone", findings.gone), ("known", findings.known)];
     let states = states.map(|(state, count)| (labels(&[("state", state)]), count.to_string()));

@@ -100,7 +100,7 @@ pub fn choose(wanted: Wanted<'_>) -> Result<Choice, Error> {
         }
     }
     if disabled > 0 {
-        choice.notices.push(format!("left out because disabled: {disabled}; `--include-disabled` runs them too"));
+        choice.notices.push(format!("left out because disabled: {disabled}; `--include-disabled` (`include_disabled` in a configuration) runs them too"));
     }
     if choice.rules.is_empty() {
         return Err(Error::Usage {

@@ -147,6 +147,8 @@ fn what_cannot_be_read_is_pending_until_it_can() {
     std::fs::remove_file(home.path("trail/1.json.gz")).unwrap();
     let gone = home.nightly(&["--format", "json"]);
     assert_eq!((code(&gone), report(&gone)["pending"].as_array().unwrap().len()), (3, 1));
+    assert!(report(&gone)["pending"][0]["reason"].as_str().unwrap().contains("given up"), "it is told once");
+    assert_eq!(code(&home.nightly(&[])), 0);
     std::fs::write(home.path("trail/1.json.gz"), json!({ "Records": night(1) }).to_string()).unwrap();
     let mended = home.nightly(&["--format", "json"]);
     assert_eq!(code(&mended), 0, "{}", String::from_utf8_lossy(&mended.stderr));
@@ -249,12 +251,48 @@ fn a_source_that_is_new_is_listed_whole_and_one_that_cannot_be_listed_holds_up_n
     home.put("1.json", &night(1));
     let missing = run();
     assert_eq!((code(&missing), &report(&missing)["unlisted"][0]["object"]), (3, &Value::from("more")));
+    let look = home.nightly(&["--dry-run"]);
+    let told =
+        [&look, &home.nightly(&["--now", &now])].map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    assert!(code(&look) == 3 && told.iter().all(|told| told.contains("cannot be listed   more")), "{told:?}");
     assert!(report(&missing)["findings"]["new"].as_u64().unwrap() > 0);
     let old = home.path("more").join(key(5, 0));
     std::fs::create_dir_all(old.parent().unwrap()).unwrap();
     std::fs::write(&old, json!({ "Records": night(5) }).to_string()).unwrap();
     let found = run();
     assert_eq!((code(&found), &report(&found)["findings"]["new"]), (0, &Value::from(1)));
+}
+
+#[test]
+fn runs_of_different_lakes_may_write_into_one_folder() {
+    let shared = tempfile::tempdir().unwrap();
+    let homes = [0, 7].map(|first| {
+        let home = Home::new("lake", "trail", "");
+        let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
+        let to = format!("to = '{}'", shared.path().display());
+        std::fs::write(home.path("tawny.toml"), config.replace("to = 'findings'", &to)).unwrap();
+        // Of one date, so that the files would bear one name.
+        home.put("0.json", &[night(first), night(0)].concat());
+        home
+    });
+    let delivered = || {
+        let files = glob::glob(&format!("{}/**/*.jsonl", shared.path().display())).unwrap().flatten();
+        files.map(|file| std::fs::read_to_string(file).unwrap().lines().count()).sum::<usize>()
+    };
+    assert_eq!(code(&homes[0].nightly(&[])), 0);
+    let of_first = delivered();
+    assert_eq!(code(&homes[1].nightly(&[])), 0);
+    assert!(of_first > 0 && delivered() >= 2 * of_first, "{of_first}, {}", delivered());
+}
+
+#[test]
+fn without_a_sink_that_is_said() {
+    let home = Home::new("lake", "trail", "");
+    let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
+    std::fs::write(home.path("tawny.toml"), config.split_once("[[sink]]").unwrap().0).unwrap();
+    home.put("0.json", &night(0));
+    let output = home.nightly(&[]);
+    assert!(code(&output) == 0 && String::from_utf8_lossy(&output.stderr).contains("there is no sink"));
 }
 
 #[test]
