@@ -254,7 +254,13 @@ fn a_source_that_is_new_is_listed_whole_and_one_that_cannot_be_listed_holds_up_n
     let look = home.nightly(&["--dry-run"]);
     let told =
         [&look, &home.nightly(&["--now", &now])].map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    assert!(code(&look) == 3 && told.iter().all(|told| told.contains("cannot be listed   more")), "{told:?}");
+    assert!(
+        code(&look) == 3
+            && told
+                .iter()
+                .all(|told| told.contains("cannot be listed") && told.contains("more: nothing lies at `more`")),
+        "{told:?}"
+    );
     assert!(report(&missing)["findings"]["new"].as_u64().unwrap() > 0);
     let old = home.path("more").join(key(5, 0));
     std::fs::create_dir_all(old.parent().unwrap()).unwrap();
