@@ -66,7 +66,7 @@ pub enum Test {
     EndsWith(Operand),
     /// It is a string that holds this, or a scalar that is this; or a list with such an element.
     Contains(Operand),
-    /// It is a string in which this regular expression finds something.
+    /// It is a scalar in whose text this regular expression finds something.
     Matches(String),
     /// Its text is one of these; or it is a list with an element whose text is.
     In(Vec<Value>),

@@ -113,10 +113,7 @@ fn test_of(field: &Field, test: &Test, negated: bool) -> String {
         Test::StartsWith(operand) => of_string("starts_with", field, operand),
         Test::EndsWith(operand) => of_string("ends_with", field, operand),
         Test::Contains(operand) => contains(field, operand),
-        Test::Matches(pattern) => match string(field) {
-            Some(string) => format!("regexp_like({string}, {})", Literal(pattern)),
-            None => "FALSE".to_owned(),
-        },
+        Test::Matches(pattern) => format!("regexp_like({}, {})", text_of(field), Literal(pattern)),
         Test::Number(relation, operand) => {
             let sign = match relation {
                 Compared::Greater => ">",

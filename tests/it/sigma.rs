@@ -33,12 +33,31 @@ fn matched(detection: &str, records: &[Value]) -> Vec<bool> {
     oracle::RUNTIME.block_on(hunt::tested(&resources, &rules)).unwrap().remove(0)
 }
 
+/// An item of a selection, records that it matches, and records that it does not.
+type Case = (&'static str, Vec<Value>, Vec<Value>);
+
+fn named(name: &str) -> Value {
+    json!({ "eventName": name })
+}
+
+fn asked(parameters: Value) -> Value {
+    let mut record = named("X");
+    record["requestParameters"] = parameters;
+    record
+}
+
+fn check(cases: Vec<Case>) {
+    for (item, hits, misses) in cases {
+        let records = [hits.clone(), misses.clone()].concat();
+        let wanted: Vec<bool> = (0..records.len()).map(|place| place < hits.len()).collect();
+        let selection = format!("  selection:\n    {item}\n  condition: selection\n");
+        assert_eq!(matched(&selection, &records), wanted, "{item}: {records:?}");
+    }
+}
+
 #[test]
-fn selections_match_what_their_modifiers_say() {
-    let selected = |item: &str| format!("  selection:\n    {item}\n  condition: selection\n");
-    let named = |name: &str| json!({ "eventName": name });
-    let asked = |parameters: Value| json!({ "eventName": "X", "requestParameters": parameters });
-    for (item, hits, misses) in [
+fn texts_match_what_their_modifiers_say() {
+    check(vec![
         ("eventName: ConsoleLogin", vec![named("ConsoleLogin"), named("consolelogin")], vec![named("ConsoleLogins")]),
         ("eventName|cased: ConsoleLogin", vec![named("ConsoleLogin")], vec![named("consolelogin")]),
         ("eventName: [A, B]", vec![named("a"), named("B")], vec![named("C")]),
@@ -70,6 +89,12 @@ fn selections_match_what_their_modifiers_say() {
         ("errorCode: null", vec![json!({}), json!({"errorCode": null})], vec![json!({"errorCode": "A"})]),
         ("errorCode: ''", vec![json!({"errorCode": ""})], vec![json!({}), json!({"errorCode": "A"})]),
         ("errorCode: '*'", vec![json!({"errorCode": "A"})], vec![json!({})]),
+    ]);
+}
+
+#[test]
+fn other_values_match_what_their_modifiers_say() {
+    check(vec![
         ("readOnly: false", vec![json!({"readOnly": false})], vec![json!({"readOnly": true}), json!({})]),
         (
             "requestParameters.port: 22",
@@ -93,6 +118,53 @@ fn selections_match_what_their_modifiers_say() {
             vec![asked(json!({"names": ["a"]}))],
         ),
         (
+            "requestParameters.names: admin",
+            vec![asked(json!({"names": ["a", "Admin"]})), asked(json!({"names": "admin"}))],
+            vec![asked(json!({"names": ["admins"]})), asked(json!({"names": []}))],
+        ),
+        (
+            "requestParameters.names|endswith: min",
+            vec![asked(json!({"names": ["a", "Admin"]}))],
+            vec![asked(json!({"names": ["mina"]}))],
+        ),
+        (
+            "requestParameters.names|re: '^a.m'",
+            vec![asked(json!({"names": ["x", "admin"]}))],
+            vec![asked(json!({"names": ["xadmin"]}))],
+        ),
+        (
+            "requestParameters.nets|cidr: 192.0.2.7/24",
+            vec![asked(json!({"nets": ["x", "192.0.2.9"]})), asked(json!({"nets": "192.0.2.1"}))],
+            vec![asked(json!({"nets": ["192.0.3.9"]}))],
+        ),
+        (
+            "sourceIPAddress|cidr: 192.0.2.7",
+            vec![json!({"sourceIPAddress": "192.0.2.7"})],
+            vec![json!({"sourceIPAddress": "192.0.2.8"})],
+        ),
+        (
+            "requestParameters.port|startswith: 22",
+            vec![asked(json!({"port": 2200})), asked(json!({"port": "2200"})), asked(json!({"port": [1, 22]}))],
+            vec![asked(json!({"port": 122}))],
+        ),
+        ("requestParameters.port|endswith: 22", vec![asked(json!({"port": 122}))], vec![asked(json!({"port": 221}))]),
+        ("requestParameters.port|contains: 0", vec![asked(json!({"port": 2200}))], vec![asked(json!({"port": 22}))]),
+        ("requestParameters.port|re: '^2+0'", vec![asked(json!({"port": 2200}))], vec![asked(json!({"port": 30}))]),
+        (
+            "requestParameters.on|contains: RU",
+            vec![asked(json!({"on": true})), asked(json!({"on": "truth"}))],
+            vec![asked(json!({"on": false}))],
+        ),
+        ("eventName|base64: evil", vec![named("ZXZpbA==")], vec![named("evil")]),
+        (
+            "eventName|base64offset|contains: evil!",
+            // The text alone, behind one byte, and behind two.
+            vec![named("ZXZpbCE="), named("eGV2aWwh"), named("eHhldmlsIXg=")],
+            vec![named("evil!"), named("ZXZp")],
+        ),
+        ("readOnly: 'False'", vec![json!({"readOnly": false})], vec![json!({"readOnly": true}), json!({})]),
+        ("requestParameters: null", vec![json!({}), json!({"requestParameters": null})], vec![asked(json!({}))]),
+        (
             "eventName|fieldref: requestParameters.name",
             vec![json!({"eventName": "A", "requestParameters": {"name": "a"}})],
             vec![json!({"eventName": "A", "requestParameters": {"name": "b"}})],
@@ -102,11 +174,7 @@ fn selections_match_what_their_modifiers_say() {
             vec![json!({"eventName": "BA", "requestParameters": {"name": "a"}})],
             vec![json!({"eventName": "AB", "requestParameters": {"name": "a"}})],
         ),
-    ] {
-        let records = [hits.clone(), misses.clone()].concat();
-        let wanted: Vec<bool> = (0..records.len()).map(|place| place < hits.len()).collect();
-        assert_eq!(matched(&selected(item), &records), wanted, "{item}: {records:?}");
-    }
+    ]);
 }
 
 #[test]
@@ -249,8 +317,21 @@ fn what_cannot_be_done_is_refused_by_name() {
             item("eventName: A").replace("cloudtrail", "s3"),
             "its `logsource` is not `product: aws` and `service: cloudtrail`",
         ),
-        (item("eventName|base64: A"), "`eventName`: the modifier `base64` is not understood"),
+        (item("eventName|base64: A*"), "`eventName`: `A*` has wildcards, and is not encoded"),
+        (item("eventName|base64: 7"), "`eventName`: `7` is no text to encode"),
+        (item("eventName|wide|base64: A"), "`eventName`: the modifier `wide` is not understood"),
         (item("eventName|windash: A"), "the modifier `windash` is not understood"),
+        (item("eventName: []"), "`eventName`: it is compared with nothing"),
+        (item("eventName|contains: null"), "`eventName`: `null` is no part of a text"),
+        (item("eventTime|startswith: '2026'"), "`eventTime`: it can only be asked whether it is there"),
+        (item("eventTime: '2026-09-01T10:00:00Z'"), "choose the time with `--from` and `--to`"),
+        (item("requestParameters|contains: evil"), "`requestParameters`: it holds fields and is no text"),
+        (item("responseElements|re: evil"), "name the field that is meant"),
+        (item("eventName|fieldref: userIdentity"), "`eventName`: `userIdentity`: it holds fields and is no text"),
+        (item("readOnly|contains: tru"), "`readOnly`: it is `true` or `false`, and nothing else"),
+        (item("readOnly: 't*'"), "`readOnly`: it is `true` or `false`, and nothing else"),
+        (item("readOnly: 1"), "`readOnly`: it is `true` or `false`, and nothing else"),
+        (item("eventName|exists: maybe"), "`exists` is `true` or `false`"),
         (item("eventName|re: '(?=x)'"), "`eventName`: the regular expression `(?=x)` cannot be run"),
         (item("eventName|cidr: x"), "`x` is no network"),
         (item("eventName|gt: x"), "`x` is no number"),

@@ -1,13 +1,17 @@
 //! What a Sigma rule's selections match, as predicates. Texts are compared without regard to case unless `cased`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ipnet::IpNet;
 use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SelectorPattern, SigmaValue,
     SpecialChar, StringPart, detection_name_matches,
 };
 
+use crate::event::{self, Kind};
 use crate::path::{Path, Step};
 use crate::rule::predicate::NumberOperand;
-use crate::rule::{Compared, Field, Operand, Predicate, Test, Value};
+use crate::rule::{self, Compared, Field, Operand, Predicate, Test, Value};
 
 /// The field at a path with dots between its keys.
 pub(super) fn field(name: &str) -> Result<Field, String> {
@@ -82,6 +86,8 @@ struct How {
     relation: Option<Compared>,
     /// What the values are, where they are no texts.
     values: Option<Modifier>,
+    /// How values are encoded before they are looked for.
+    encoding: Option<Modifier>,
     /// Flags of a regular expression.
     flags: String,
 }
@@ -93,6 +99,9 @@ fn item(item: &DetectionItem) -> Result<Predicate, String> {
     let named = |reason: String| format!("`{name}`: {reason}");
     let field = field(name)?;
     let how = how(&item.field.modifiers).map_err(named)?;
+    if item.values.is_empty() {
+        return Err(named("it is compared with nothing".to_owned()));
+    }
     let tests =
         item.values.iter().map(|value| test(&field, value, &how)).collect::<Result<Vec<_>, _>>().map_err(named)?;
     let together = if how.all { Predicate::All(tests) } else { Predicate::Any(tests) };
@@ -114,6 +123,7 @@ fn how(modifiers: &[Modifier]) -> Result<How, String> {
             Modifier::Lt => how.relation = Some(Compared::Less),
             Modifier::Lte => how.relation = Some(Compared::LessOrEqual),
             Modifier::Re | Modifier::Cidr | Modifier::Exists | Modifier::FieldRef => how.values = Some(*modifier),
+            Modifier::Base64 | Modifier::Base64Offset if how.encoding.is_none() => how.encoding = Some(*modifier),
             Modifier::IgnoreCase => how.flags.push('i'),
             Modifier::Multiline => how.flags.push('m'),
             Modifier::DotAll => how.flags.push('s'),
@@ -124,19 +134,29 @@ fn how(modifiers: &[Modifier]) -> Result<How, String> {
 }
 
 fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, String> {
-    let is = |test: Test| Predicate::Test { field: field.clone(), test, negated: false };
+    let is = |test: Test| tested(field, test);
     let text = value.to_string();
+    if let Some(encoding) = how.encoding {
+        let SigmaValue::String(string) = value else { return Err(format!("`{text}` is no text to encode")) };
+        let [StringPart::Plain(plain)] = string.parts.as_slice() else {
+            return Err(format!("`{text}` has wildcards, and is not encoded"));
+        };
+        let tests =
+            encoded(plain, encoding).into_iter().map(|text| is(of_parts(&[StringPart::Plain(text)], field, how)?));
+        return Ok(Predicate::Any(tests.collect::<Result<_, String>>()?));
+    }
     if let Some(relation) = how.relation {
         return match value {
-            SigmaValue::Integer(_) | SigmaValue::Float(_) => Ok(is(Test::Number(relation, NumberOperand::Value(text)))),
+            SigmaValue::Integer(_) | SigmaValue::Float(_) => is(Test::Number(relation, NumberOperand::Value(text))),
             _ => Err(format!("`{text}` is no number")),
         };
     }
     match (how.values, value) {
-        (Some(Modifier::Re), _) => Ok(is(Test::Matches(pattern(&how.flags, &text)?))),
+        (Some(Modifier::Re), _) => is(Test::Matches(pattern(&how.flags, &text)?)),
         (Some(Modifier::Cidr), _) => {
-            let network = text.parse().map_err(|_| format!("`{text}` is no network, as `192.0.2.0/24` is"))?;
-            Ok(is(Test::Within(network)))
+            let network = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into()));
+            let network = network.ok_or_else(|| format!("`{text}` is no network, as `192.0.2.0/24` is"))?;
+            is(Test::Within(network.trunc()))
         }
         (Some(Modifier::Exists), SigmaValue::Bool(exists)) => {
             Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: !exists })
@@ -145,24 +165,90 @@ fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, Strin
         (Some(Modifier::FieldRef), _) => {
             let other = self::field(&text)?;
             let other = if how.cased { Operand::Field(other) } else { Operand::FoldedField(other) };
-            Ok(is(match how.place {
+            is(match how.place {
                 Place::Whole => Test::Equals(other),
                 Place::Start => Test::StartsWith(other),
                 Place::End => Test::EndsWith(other),
                 Place::Anywhere => Test::Contains(other),
-            }))
+            })
         }
-        (_, SigmaValue::Null) => Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: true }),
+        (_, SigmaValue::Null) if how.place == Place::Whole => {
+            Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: true })
+        }
         (_, SigmaValue::Integer(_) | SigmaValue::Float(_) | SigmaValue::Bool(_)) if how.place == Place::Whole => {
-            Ok(is(Test::Equals(operand(&text, how.cased))))
+            is(Test::Equals(operand(&text, how.cased)))
         }
-        (_, SigmaValue::String(string)) => Ok(is(of_parts(&string.parts, how)?)),
-        (_, other) => Ok(is(of_parts(&[StringPart::Plain(other.to_string())], how)?)),
+        (_, SigmaValue::Null) => Err("`null` is no part of a text".to_owned()),
+        (_, SigmaValue::String(string)) => is(of_parts(&string.parts, field, how)?),
+        (_, other) => is(of_parts(&[StringPart::Plain(other.to_string())], field, how)?),
     }
 }
 
+/// A test of a field, or of any element of the list that it is.
+fn tested(field: &Field, test: Test) -> Result<Predicate, String> {
+    answers(field, &test)?;
+    let other = match &test {
+        Test::Equals(operand) | Test::StartsWith(operand) | Test::EndsWith(operand) | Test::Contains(operand) => {
+            match operand {
+                Operand::Field(other) | Operand::FoldedField(other) => Some(other),
+                Operand::Value(_) | Operand::Folded(_) => None,
+            }
+        }
+        _ => None,
+    };
+    if let Some(other) = other {
+        answers(other, &Test::Filled).map_err(|reason| format!("`{other}`: {reason}"))?;
+    }
+    // What `Contains` looks for it looks for in lists too, and an element is not compared with a field.
+    let is_of_lists = other.is_none() && !matches!(test, Test::Present | Test::Contains(_));
+    let elements = Predicate::Elements {
+        list: field.clone(),
+        quantifier: rule::Quantifier::Any,
+        each: Box::new(Predicate::Test { field: Field::Element(Path::default()), test: test.clone(), negated: false }),
+    };
+    let own = Predicate::Test { field: field.clone(), test, negated: false };
+    let is_json = matches!(field.place(), Some(event::Place::Below { .. }));
+    Ok(if is_json && is_of_lists { Predicate::Any(vec![own, elements]) } else { own })
+}
+
+/// Refuses a test that no value of the field can pass, whatever the rule means.
+fn answers(field: &Field, test: &Test) -> Result<(), String> {
+    let is_flag = |operand: &Operand| match operand {
+        Operand::Value(value) | Operand::Folded(value) => {
+            ["true", "false"].iter().any(|flag| value.text.eq_ignore_ascii_case(flag))
+        }
+        Operand::Field(_) | Operand::FoldedField(_) => true,
+    };
+    match (field.place(), test) {
+        (_, Test::Present) | (Some(event::Place::Column(_, Kind::Flag)), Test::Filled) => Ok(()),
+        (Some(event::Place::Time), _) => {
+            Err("it can only be asked whether it is there: choose the time with `--from` and `--to`".to_owned())
+        }
+        (Some(event::Place::Column(_, Kind::Json)), _) => {
+            Err("it holds fields and is no text: name the field that is meant".to_owned())
+        }
+        (Some(event::Place::Column(_, Kind::Flag)), Test::Equals(operand)) if is_flag(operand) => Ok(()),
+        (Some(event::Place::Column(_, Kind::Flag)), _) => Err("it is `true` or `false`, and nothing else".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// The texts as which `text` stands in what was encoded: one, or one for each place at which it may begin.
+fn encoded(text: &str, encoding: Modifier) -> Vec<String> {
+    if encoding == Modifier::Base64 {
+        return vec![STANDARD.encode(text)];
+    }
+    let at = |offset: usize| {
+        let encoded = STANDARD.encode([vec![b' '; offset], text.as_bytes().to_vec()].concat());
+        // What also depends on the bytes before and after is left out.
+        let end = encoded.len() - [0, 3, 2][(text.len() + offset) % 3];
+        encoded[[0, 2, 3][offset].min(end)..end].to_owned()
+    };
+    (0..3).map(at).collect()
+}
+
 /// A test of a text with wildcards.
-fn of_parts(parts: &[StringPart], how: &How) -> Result<Test, String> {
+fn of_parts(parts: &[StringPart], field: &Field, how: &How) -> Result<Test, String> {
     const ANY: StringPart = StringPart::Special(SpecialChar::WildcardMulti);
     let mut all: Vec<StringPart> =
         matches!(how.place, Place::End | Place::Anywhere).then_some(ANY).into_iter().collect();
@@ -170,13 +256,16 @@ fn of_parts(parts: &[StringPart], how: &How) -> Result<Test, String> {
     all.extend(matches!(how.place, Place::Start | Place::Anywhere).then_some(ANY));
     all.dedup_by(|a, b| *a == ANY && *b == ANY);
     let operand = |text: &str| operand(text, how.cased);
+    let is_in_string = |text: &str| !may_be_in_number(field, text);
     Ok(match all.as_slice() {
         [] => Test::Equals(operand("")),
         [one] if *one == ANY => Test::Present,
         [StringPart::Plain(text)] => Test::Equals(operand(text)),
-        [first, StringPart::Plain(text)] if *first == ANY => Test::EndsWith(operand(text)),
-        [StringPart::Plain(text), last] if *last == ANY => Test::StartsWith(operand(text)),
-        [first, StringPart::Plain(text), last] if *first == ANY && *last == ANY => Test::Contains(operand(text)),
+        [first, StringPart::Plain(text)] if *first == ANY && is_in_string(text) => Test::EndsWith(operand(text)),
+        [StringPart::Plain(text), last] if *last == ANY && is_in_string(text) => Test::StartsWith(operand(text)),
+        [first, StringPart::Plain(text), last] if *first == ANY && *last == ANY && is_in_string(text) => {
+            Test::Contains(operand(text))
+        }
         parts => {
             let part = |part: &StringPart| match part {
                 StringPart::Plain(text) => regex::escape(text),
@@ -187,6 +276,14 @@ fn of_parts(parts: &[StringPart], how: &How) -> Result<Test, String> {
             Test::Matches(pattern(if how.cased { "s" } else { "is" }, &format!("^(?:{text})$"))?)
         }
     })
+}
+
+/// Whether a number or boolean below JSON may hold this text, which tests of strings would not see.
+fn may_be_in_number(field: &Field, text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    matches!(field.place(), Some(event::Place::Below { .. }))
+        && (text.bytes().all(|byte| b"0123456789.e+-".contains(&byte))
+            || ["true", "false"].iter().any(|flag| flag.contains(&text)))
 }
 
 fn operand(text: &str, cased: bool) -> Operand {
