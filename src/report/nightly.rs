@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{printable, rows};
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::nightly::{Plan, Report};
 use crate::tally::{Count, number_of};
 use crate::time::{self, SECOND};
@@ -53,8 +53,6 @@ pub fn table(report: &Report) -> String {
         lines.push(("lake".to_owned(), report.upkeep.sentence()));
     }
     lines.extend(report.upkeep_error.iter().map(|error| ("lake".to_owned(), format!("upkeep broke off: {error}"))));
-    let unlisted =
-        |fault: &crate::error::Fault| ("cannot be listed".to_owned(), format!("{}: {}", fault.object, fault.reason));
     lines.extend(report.unlisted.iter().map(unlisted));
     for pending in &report.pending {
         lines.push(("pending".to_owned(), format!("{}: {}", pending.object, pending.reason)));
@@ -78,6 +76,11 @@ pub fn table(report: &Report) -> String {
     rows(&["", ""], lines.into_iter().map(|(what, value)| vec![printable(&what), printable(&value)]))
 }
 
+/// The line on a source that cannot be listed.
+fn unlisted(fault: &Fault) -> (String, String) {
+    ("cannot be listed".to_owned(), format!("{}: {}", fault.object, fault.reason))
+}
+
 /// What a run would do, for people.
 pub fn plan(plan: &Plan) -> String {
     let mut lines = vec![
@@ -94,8 +97,6 @@ pub fn plan(plan: &Plan) -> String {
         let files = format!("{} to merge, {} to drop", number_of(plan.mergeable, "file"), plan.droppable);
         lines.push(("lake".to_owned(), files));
     }
-    let unlisted =
-        |fault: &crate::error::Fault| ("cannot be listed".to_owned(), format!("{}: {}", fault.object, fault.reason));
     lines.extend(plan.unlisted.iter().map(unlisted));
     lines.extend(plan.pending.iter().map(|pending| ("pending".to_owned(), pending.object.clone())));
     rows(&["", ""], lines.into_iter().map(|(what, value)| vec![printable(&what), printable(&value)]))

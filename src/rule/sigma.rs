@@ -261,7 +261,7 @@ struct About<'s> {
 
 impl About<'_> {
     fn rule(&self, detection: Predicate, window: Window, group_by: Vec<Field>) -> Result<Rule, String> {
-        super::check_id(self.id)?;
+        super::check_id(self.id).map_err(|reason| format!("its id {reason}"))?;
         let context = |name: &&str| Ok(((*name).to_owned(), detection::field(name)?));
         let (reports, tags) = self.reports();
         Ok(Rule {

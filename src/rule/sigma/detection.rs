@@ -4,8 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SelectorPattern, SigmaValue,
-    SpecialChar, StringPart, detection_name_matches,
+    ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SigmaValue, SpecialChar, StringPart,
 };
 
 use crate::event::{self, Kind};
@@ -34,10 +33,7 @@ pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> 
             selection(named.ok_or_else(|| format!("the condition names `{name}`, which is not defined"))?)
         }
         ConditionExpr::Selector { quantifier, pattern } => {
-            let is_meant = |name: &&String| match pattern {
-                SelectorPattern::Them => !name.starts_with('_'),
-                SelectorPattern::Pattern(pattern) => detection_name_matches(pattern, name),
-            };
+            let is_meant = |name: &&String| pattern.matches_detection_name(name);
             let mut names: Vec<&String> = detections.named.keys().filter(is_meant).collect();
             names.sort();
             if names.is_empty() {
