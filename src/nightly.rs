@@ -323,7 +323,8 @@ impl Nightly<'_> {
             match Trail::find(self.stores, path, &Selection::default()).await {
                 Ok(trail) => found.trail.objects.extend(trail.objects),
                 Err(error) => {
-                    let is_gone = matches!(error, Error::Usage { .. });
+                    // Where a source cannot be listed, what is missing may be so only for now.
+                    let is_gone = matches!(error, Error::Usage { .. }) && found.unlisted.is_empty();
                     let place = if is_gone { &mut found.gone } else { &mut found.pending };
                     place.push(PendingObject { reason: error.to_string(), ..pending.clone() });
                 }

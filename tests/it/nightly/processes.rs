@@ -144,6 +144,12 @@ fn what_cannot_be_read_is_pending_until_it_can() {
     assert!(prometheus.contains("\ntawny_pending_objects 1\n") && prometheus.contains("\ntawny_complete 0\n"));
     let again = home.nightly(&["--format", "json"]);
     assert_eq!((code(&again), &report(&again)["pending"][0]["since_run"]), (3, &Value::from(1)));
+    std::fs::rename(home.path("trail"), home.path("away")).unwrap();
+    let away = home.nightly(&["--format", "json"]);
+    assert_eq!((code(&away), report(&away)["pending"].as_array().unwrap().len()), (3, 1));
+    assert!(!report(&away)["pending"][0]["reason"].as_str().unwrap().contains("given up"), "the source is away too");
+    std::fs::rename(home.path("away"), home.path("trail")).unwrap();
+    assert_eq!(code(&home.nightly(&[])), 3, "it is tried again");
     std::fs::remove_file(home.path("trail/1.json.gz")).unwrap();
     let gone = home.nightly(&["--format", "json"]);
     assert_eq!((code(&gone), report(&gone)["pending"].as_array().unwrap().len()), (3, 1));
