@@ -19,11 +19,13 @@ use crate::trail::Selection;
 
 mod backtest;
 mod compact;
+mod completions;
 mod convert;
 mod data;
 mod hunt;
 mod inspect;
 mod layouts;
+mod man;
 mod nightly;
 mod query;
 mod range;
@@ -33,13 +35,16 @@ mod test;
 
 /// Batch hunts for threshold rules over AWS CloudTrail.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(version = VERSION, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
     shared: Shared,
 }
+
+/// The version and, of a release, the commit it was built from.
+const VERSION: &str = env!("TAWNY_VERSION");
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 a rule's test failed, or findings under --fail-on-findings, or changes under --fail-on-change; \
 2 bad use or bad rule; 3 incomplete: some input could not be read, or the run broke off.";
@@ -57,6 +62,8 @@ enum Command {
     Layouts(layouts::Layouts),
     Inspect(inspect::Inspect),
     Query(query::Query),
+    Completions(completions::Completions),
+    Man(man::ManCommand),
 }
 
 /// What every command takes.
@@ -198,6 +205,8 @@ pub fn run() -> Status {
                 Command::Layouts(command) => command.run(&context),
                 Command::Inspect(command) => command.run(&context).await,
                 Command::Query(command) => command.run(&context).await,
+                Command::Completions(command) => command.run(&context),
+                Command::Man(command) => command.run(&context),
             }
         }),
         Err(error) => Err(Error::Internal(format!("no threads: {error}"))),

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute;
 use futures::StreamExt as _;
 use tokio::task::JoinHandle;
 
@@ -203,10 +202,7 @@ impl Writer {
         fresh: &BooleanArray,
     ) -> Result<(), Error> {
         let internal = |error| Error::Internal(format!("records by date: {error}"));
-        let kept = compute::filter_record_batch(batch, fresh).map_err(internal)?;
-        let hashes: Vec<u128> =
-            hashes.iter().zip(fresh.values()).filter(|(_, fresh)| *fresh).map(|(hash, _)| *hash).collect();
-        for (date, records, rows) in part::by_date(&kept).map_err(internal)? {
+        for (date, records, rows) in part::by_date(batch, fresh).map_err(internal)? {
             let part = self.gathered.parts.entry(date).or_default();
             let before = part.memory;
             part.push(&object.identity(), records, rows.into_iter().map(|row| hashes[row])).map_err(internal)?;

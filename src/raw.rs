@@ -12,6 +12,7 @@ use memchr::memmem;
 
 pub mod envelope;
 pub mod json;
+mod split;
 
 /// The most an object may hold once inflated. AWS writes objects of a few megabytes; the bound is
 /// there so that a small hostile file cannot take the machine's memory.

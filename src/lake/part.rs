@@ -1,9 +1,9 @@
 //! One file of a lake: the records of one date, sorted and encoded.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 
-use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch};
-use arrow::compute::{self, SortColumn};
+use arrow::array::{AsArray as _, BooleanArray, RecordBatch, UInt64Array};
+use arrow::compute;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
@@ -67,7 +67,7 @@ impl Part {
     pub fn encode(self, date: Option<i64>) -> Result<(FileEntry, Vec<u8>), ParquetError> {
         let name = hex(&self.identity.finalize()[..16]);
         let path = format!("{}/part-{name}.parquet", folder(date));
-        let rows = sorted_rows(&self.batches)?;
+        let rows = sorted_rows(&self.batches);
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
             .set_statistics_enabled(EnabledStatistics::Page)
@@ -102,43 +102,50 @@ fn folder(date: Option<i64>) -> String {
 
 /// The order of all rows by (eventSource, eventName, eventTime), as (batch, row): what a hunt for
 /// one event reads lies together.
-fn sorted_rows(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>, ArrowError> {
-    let places: Vec<(usize, usize)> = batches
-        .iter()
-        .enumerate()
-        .flat_map(|(batch, records)| (0..records.num_rows()).map(move |row| (batch, row)))
-        .collect();
-    let key = |name: &str| -> Result<SortColumn, ArrowError> {
-        let arrays: Vec<&dyn Array> =
-            batches.iter().filter_map(|batch| batch.column_by_name(name)).map(AsRef::as_ref).collect();
-        Ok(SortColumn { values: compute::concat(&arrays)?, options: None })
-    };
-    let keys = [key("eventSource")?, key("eventName")?, key(event::EVENT_TIME)?];
-    let order = compute::lexsort_to_indices(&keys, None)?;
-    Ok(order.values().iter().map(|index| places[*index as usize]).collect())
+fn sorted_rows(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
+    // The pairs are few, so they are compared once and not row by row.
+    let mut pairs = HashMap::new();
+    let mut rows = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+    for (number, batch) in batches.iter().enumerate() {
+        let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+        let texts = |name| batch.column_by_name(name).map(|column| column.as_string::<i32>().iter());
+        let (Some(sources), Some(names)) = (texts("eventSource"), texts("eventName")) else {
+            continue;
+        };
+        for (row, (pair, time)) in sources.zip(names).zip(times).enumerate() {
+            let seen = pairs.len();
+            rows.push((*pairs.entry(pair).or_insert(seen), time, (number, row)));
+        }
+    }
+    let mut in_order: Vec<_> = pairs.into_iter().collect();
+    in_order.sort_unstable();
+    let mut rank = vec![0; in_order.len()];
+    for (place, (_, seen)) in in_order.into_iter().enumerate() {
+        rank[seen] = place;
+    }
+    rows.sort_unstable_by_key(|(pair, time, row)| (rank[*pair], *time, *row));
+    rows.into_iter().map(|(_, _, row)| row).collect()
 }
 
 /// The records of one date: the midnight it begins with (`None` for records without a time), the
 /// records, and the rows they were in the batch they come from.
 pub type OfDate = (Option<i64>, RecordBatch, Vec<usize>);
 
-/// Splits a batch by event date.
-pub fn by_date(batch: &RecordBatch) -> Result<Vec<OfDate>, ArrowError> {
+/// Splits those rows of a batch that are `kept` by event date.
+pub fn by_date(batch: &RecordBatch, kept: &BooleanArray) -> Result<Vec<OfDate>, ArrowError> {
     let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-    let dates: Vec<Option<i64>> = times.iter().map(|time| time.map(|time| time.div_euclid(DAY) * DAY)).collect();
-    let mut distinct = dates.clone();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let rows_of = |date: &Option<i64>| (0..dates.len()).filter(|row| dates[*row] == *date).collect::<Vec<_>>();
-    if let [date] = distinct.as_slice() {
-        return Ok(vec![(*date, batch.clone(), rows_of(date))]);
+    let mut dates: BTreeMap<Option<i64>, Vec<usize>> = BTreeMap::new();
+    for (row, (time, kept)) in times.iter().zip(kept.values()).enumerate() {
+        if kept {
+            dates.entry(time.map(|time| time.div_euclid(DAY) * DAY)).or_default().push(row);
+        }
     }
-    let mut split = Vec::with_capacity(distinct.len());
-    for date in distinct {
-        let rows = rows_of(&date);
-        let indices: ArrayRef =
-            Arc::new(arrow::array::UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64)));
-        split.push((date, compute::take_record_batch(batch, indices.as_ref())?, rows));
-    }
-    Ok(split)
+    let taken = |(date, rows): (Option<i64>, Vec<usize>)| {
+        if rows.len() == batch.num_rows() {
+            return Ok((date, batch.clone(), rows));
+        }
+        let indices = UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64));
+        Ok((date, compute::take_record_batch(batch, &indices)?, rows))
+    };
+    dates.into_iter().map(taken).collect()
 }

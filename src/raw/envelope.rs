@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::json::{self, Member, Top};
+use super::split;
 
 /// How deep envelopes may nest (an SNS message in an SQS body in a log event is three).
 const MAX_DEPTH: usize = 8;
@@ -38,13 +39,17 @@ pub enum Item<'a> {
 }
 
 /// Calls `sink` with every item of an object's text, in order. `wanted` looks at the text of an
-/// element before it is parsed.
+/// element before it is parsed; of one that it passes over only the brackets are known to match.
 ///
 /// # Errors
 /// The reason to reject the object as a whole: it is not JSON, or breaks off. What the sink was
 /// given before is then to be thrown away.
 pub fn items(text: &str, wanted: &dyn Fn(&str) -> bool, sink: &mut dyn FnMut(Item<'_>)) -> Result<(), String> {
     let mut walk = Walk { wanted, sink, seen: 0 };
+    if let Some(elements) = split::elements(text) {
+        walk.elements(elements, 0);
+        return Ok(());
+    }
     let mut offset = 0;
     loop {
         let rest = &text[offset..];
@@ -100,7 +105,7 @@ struct Walk<'w> {
 impl Walk<'_> {
     fn top(&mut self, text: &str, top: Top<'_>) {
         match top {
-            Top::List(elements) => self.elements(&elements, 0),
+            Top::List(elements) => self.elements(texts(&elements), 0),
             Top::Envelope { list, beside } => self.envelope(&list, &beside, 0),
             Top::Object(members) => {
                 if (self.wanted)(text) {
@@ -116,13 +121,13 @@ impl Walk<'_> {
         if text_of(beside, "messageType").as_deref() == Some("CONTROL_MESSAGE") {
             return self.send(Item::Skipped("CloudWatch Logs control message"));
         }
-        self.elements(list, depth);
+        self.elements(texts(list), depth);
     }
 
-    fn elements(&mut self, elements: &[&RawValue], depth: usize) {
+    fn elements<'a>(&mut self, elements: impl IntoIterator<Item = &'a str>, depth: usize) {
         for element in elements {
-            if (self.wanted)(element.get()) {
-                self.value(element.get(), depth);
+            if (self.wanted)(element) {
+                self.value(element, depth);
             } else {
                 self.send(Item::PassedOver);
             }
@@ -135,9 +140,10 @@ impl Walk<'_> {
             return self.reject_here("envelopes nest too deep");
         }
         match serde_json::from_str::<Top<'_>>(text) {
-            Ok(Top::List(elements)) => self.elements(&elements, depth + 1),
+            Ok(Top::List(elements)) => self.elements(texts(&elements), depth + 1),
             Ok(Top::Envelope { list, beside }) => self.envelope(&list, &beside, depth + 1),
             Ok(Top::Object(members)) => self.object(text.trim_ascii(), members, depth),
+            Err(error) if text.starts_with('{') => self.reject_here(&format!("broken JSON: {error}")),
             Err(_) => self.reject_here("not a JSON object"),
         }
     }
@@ -182,6 +188,10 @@ impl Walk<'_> {
     fn reject_here(&mut self, reason: &str) {
         self.reject(format!("record {}", self.seen + 1), reason.to_owned());
     }
+}
+
+fn texts<'a>(elements: &'a [&'a RawValue]) -> impl Iterator<Item = &'a str> {
+    elements.iter().map(|element| element.get())
 }
 
 /// A record names its event. Everything else, the time and the identity included, is missing from some real ones.

@@ -1,0 +1,24 @@
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use super::{Cli, Context};
+use crate::error::{Error, Status};
+
+/// Print what completes tawny's commands and options in a shell
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  tawny completions bash > ~/.local/share/bash-completion/completions/tawny\n  \
+                        tawny completions zsh > ~/.zfunc/_tawny\n  \
+                        tawny completions fish > ~/.config/fish/completions/tawny.fish")]
+pub(super) struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "tawny", &mut script);
+        context.output.bytes(&script, None)?;
+        Ok(Status::Done)
+    }
+}

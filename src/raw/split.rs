@@ -1,0 +1,188 @@
+//! Where the records of a trail object lie in its text, without parsing them.
+//!
+//! Only braces, brackets, quotes and backslashes are looked at, 64 bytes at a time; the method is that of the
+//! first stage of simdjson (Langdale and Lemire, <https://arxiv.org/abs/1902.08318>).
+
+use wide::u8x64;
+
+/// Bytes that are looked at together: one for each bit of a mask.
+const BLOCK: usize = 64;
+
+/// What JSON takes for space.
+const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// The texts of the elements of `{"Records":[...]}`, where `text` is an object of that one member and
+/// each element begins with a brace; `None` where it is anything else, or its brackets do not match.
+///
+/// Whether an element is JSON is for its parser to find out: if all are, so is `text`.
+pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
+    let body = body(text)?;
+    let mut elements = Vec::with_capacity(body.len() / 1_024);
+    let (mut depth, mut start, mut end) = (0_usize, 0, 0);
+    let mut scan = Scan::default();
+    let mut take = |at: usize, byte: u8| {
+        if matches!(byte, b'{' | b'[') {
+            if depth == 0 {
+                let between = body[end..at].trim_matches(SPACE);
+                let expected = if end == 0 { "" } else { "," };
+                if byte != b'{' || between != expected {
+                    return None;
+                }
+                start = at;
+            }
+            depth += 1;
+        } else {
+            depth = depth.checked_sub(1)?;
+            if depth == 0 {
+                end = at + 1;
+                elements.push(&body[start..end]);
+            }
+        }
+        Some(())
+    };
+    let bytes = body.as_bytes();
+    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+    let mut last = [b' '; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    for (number, block) in blocks.iter().chain([&last]).enumerate() {
+        let mut brackets = scan.brackets(block);
+        while brackets != 0 {
+            let place = brackets.trailing_zeros() as usize;
+            take(number * BLOCK + place, block[place])?;
+            brackets &= brackets - 1;
+        }
+    }
+    (depth == 0 && !scan.in_string() && body[end..].trim_matches(SPACE).is_empty()).then_some(elements)
+}
+
+/// What stands between the brackets of `{"Records":[...]}`.
+fn body(text: &str) -> Option<&str> {
+    let mut body = text.trim_matches(SPACE);
+    for token in ["{", "\"Records\"", ":", "["] {
+        body = body.strip_prefix(token)?.trim_start_matches(SPACE);
+    }
+    for token in ["}", "]"] {
+        body = body.strip_suffix(token)?.trim_end_matches(SPACE);
+    }
+    Some(body)
+}
+
+/// What a scan carries from one block to the next.
+#[derive(Default)]
+struct Scan {
+    /// All bits set where the next byte is within a string.
+    string: u64,
+    /// One where the next byte is escaped.
+    escaped: u64,
+}
+
+impl Scan {
+    /// A bit for each brace and bracket of the next block that is not within a string.
+    fn brackets(&mut self, block: &[u8; BLOCK]) -> u64 {
+        /// What tells `{` from `[`, and `}` from `]`.
+        const CASE: u8 = b'{' ^ b'[';
+        let bytes = u8x64::new(*block);
+        let folded = bytes | u8x64::splat(CASE);
+        let is = |byte: u8| bytes.simd_eq(u8x64::splat(byte)).to_bitmask();
+        let quotes = is(b'"') & !self.escapes(is(b'\\'));
+        let strings = parity(quotes) ^ self.string;
+        self.string = if strings >> (BLOCK - 1) == 1 { u64::MAX } else { 0 };
+        let brackets = folded.simd_eq(u8x64::splat(b'{')) | folded.simd_eq(u8x64::splat(b'}'));
+        brackets.to_bitmask() & !strings
+    }
+
+    /// A bit for each byte that a backslash before it escapes.
+    fn escapes(&mut self, backslashes: u64) -> u64 {
+        let mut escapes = std::mem::take(&mut self.escaped);
+        let mut escaping = backslashes & !escapes;
+        while escaping != 0 {
+            let first = escaping & escaping.wrapping_neg();
+            let next = first << 1;
+            self.escaped = u64::from(next == 0);
+            escapes |= next;
+            escaping &= !(first | next);
+        }
+        escapes
+    }
+
+    fn in_string(&self) -> bool {
+        self.string != 0
+    }
+}
+
+/// For each bit, whether the bits up to it that are set are odd in number.
+fn parity(mut bits: u64) -> u64 {
+    for shift in [1, 2, 4, 8, 16, 32] {
+        bits ^= bits << shift;
+    }
+    bits
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[test]
+    fn only_one_list_of_objects_is_split() {
+        for (text, split) in [
+            (r#"{"Records":[]}"#, Some(vec![])),
+            (" {\n\"Records\" : [ {\"a\":\"]}\"} ,\r\n{} ] } ", Some(vec![r#"{"a":"]}"}"#, "{}"])),
+            (r#"{"Records":[{"a":"\\"},{"b":"\"}"}]}"#, Some(vec![r#"{"a":"\\"}"#, r#"{"b":"\"}"}"#])),
+            (r#"{"Records":[{}],"more":[{}]}"#, None),
+            (r#"{"Records":[{}]}{"Records":[{}]}"#, None),
+            (r#"{"Records":[{} {}]}"#, None),
+            (r#"{"Records":[{},]}"#, None),
+            (r#"{"Records":[,{}]}"#, None),
+            (r#"{"Records":[{},1]}"#, None),
+            (r#"{"Records":[[]]}"#, None),
+            (r#"{"Records":[{"a":"}]}"#, None),
+            (r#"{"Records":[{]}"#, None),
+            (r#"{"records":[{}]}"#, None),
+            (r#"[{}]"#, None),
+            ("", None),
+        ] {
+            assert_eq!(elements(text), split, "{text}");
+        }
+    }
+
+    fn json() -> impl Strategy<Value = String> {
+        let text = proptest::collection::vec(
+            prop::sample::select(vec!["\\\\", "\\\"", "{", "}", "[", "]", "é", "a", "\\u0022", ",", "long enough to fill a block of bytes"]),
+            0..12,
+        );
+        let leaf = text.prop_map(|parts| format!("\"{}\"", parts.concat()));
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let inner = proptest::collection::vec(inner, 0..4);
+            inner.prop_flat_map(|values| {
+                let list = format!("[{}]", values.join(" , "));
+                let members: Vec<String> = values.iter().map(|value| format!("{value:?} :{value}")).collect();
+                prop_oneof![Just(list), Just(format!("{{{}}}", members.join(",")))]
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn elements_are_those_a_parser_finds(values in proptest::collection::vec(json(), 0..8), gap in "[ \n]{0,3}") {
+            let values: Vec<String> = values.into_iter().map(|value| format!("{{\"v\":{value}}}")).collect();
+            let text = format!("{{\"Records\":[{gap}{}{gap}]}}", values.join(&format!("{gap},{gap}")));
+            prop_assert_eq!(elements(&text).unwrap(), values);
+        }
+
+        /// Text that is broken anywhere is either not split, or an element of it is no JSON.
+        #[test]
+        fn what_is_broken_is_not_taken_for_whole(value in json(), at: prop::sample::Index, byte in "[\"\\\\{}\\[\\],a]") {
+            let mut text = format!("{{\"Records\":[{{\"v\":{value}}},{{\"w\":{value}}}]}}");
+            let at = (0..=at.index(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+            text.insert_str(at, &byte);
+            let whole = serde_json::from_str::<&RawValue>(&text).is_ok();
+            if let Some(elements) = elements(&text) {
+                let all = elements.iter().all(|element| serde_json::from_str::<&RawValue>(element).is_ok());
+                prop_assert_eq!(all, whole, "{}", text);
+            }
+        }
+    }
+}
