@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use tawny::rule::catalog::DEFAULT;
+
+use crate::records;
+
 const TRAIL: &str = "tests/data/trail";
 
 fn tawny(arguments: &[&str]) -> Output {
@@ -136,6 +140,43 @@ fn a_damaged_object_is_told_even_where_nothing_in_it_could_match() {
         let hunted = tawny(&["hunt", folder.path().to_str().unwrap()]);
         assert_eq!(hunted.status.code(), Some(3), "{name}: {}", stderr(&hunted));
     }
+}
+
+#[test]
+fn a_broken_record_costs_itself_alone() {
+    let good = |second: u32| records::failed_sign_in("ana", &format!("2026-09-01T10:00:0{second}Z"), &second.to_string());
+    let broken = r#"{"eventName":"ConsoleLogin","readOnly":tru,"signin.amazonaws.com":"Failure MFAUsed"}"#;
+    let text = format!("{{\"Records\":[{},{broken},{}]}}", good(1), good(2));
+    let folder = tempfile::tempdir().unwrap();
+    let (trail, lake) = (folder.path().join("trail"), folder.path().join("lake"));
+    std::fs::create_dir(&trail).unwrap();
+    std::fs::write(trail.join("some.json"), text).unwrap();
+    let (trail, lake) = (trail.to_str().unwrap(), lake.to_str().unwrap());
+    let converted = tawny(&["convert", trail, "--lake", lake]);
+    assert_eq!(converted.status.code(), Some(3));
+    let told = stderr(&converted);
+    assert!(told.contains("3 read = 2 converted + 1 rejected"), "{told}");
+    assert!(told.contains("some.json, record 2: broken JSON: expected ident"), "{told}");
+    let [raw, columnar] = [trail, lake].map(|data| tawny(&["hunt", data, "--rule", DEFAULT, "--format", "jsonl"]));
+    assert_eq!(raw.status.code(), Some(3), "{}", stderr(&raw));
+    assert_eq!(stdout(&raw).lines().count(), 1);
+    assert_eq!(stdout(&raw), stdout(&columnar));
+}
+
+#[test]
+fn shells_and_manuals_know_every_command() {
+    let version = stdout(&tawny(&["--version"]));
+    assert!(version.starts_with(concat!("tawny ", env!("CARGO_PKG_VERSION"))), "{version}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(stdout(&tawny(&["completions", shell])).contains("nightly"), "{shell}");
+    }
+    assert!(stdout(&tawny(&["man"])).contains(".TH tawny 1"));
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    assert_eq!(tawny(&["man", "--output", pages.to_str().unwrap()]).status.code(), Some(0));
+    let hunt = std::fs::read_to_string(pages.join("tawny-hunt.1")).unwrap();
+    assert!(hunt.contains("fail\\-on\\-findings"), "{hunt}");
+    assert!(pages.join("tawny-nightly-init.1").is_file());
 }
 
 #[test]
