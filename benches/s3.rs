@@ -1,15 +1,17 @@
 //! Hunting many small objects in S3, against the bound that their number, the server's delay and the requests in flight set.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on ends")]
-#![expect(clippy::disallowed_methods, reason = "a bench reads what the system tells of a process")]
+#![expect(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
 #[path = "../tests/it/s3_server.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod s3_server;
+#[path = "support/process.rs"]
+mod process;
 
 use std::io::Write as _;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use process::Taken;
 use s3_server::Server;
 
 const OBJECTS: u32 = 20_000;
@@ -34,23 +36,10 @@ fn object(number: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// How long a hunt takes, and the most memory it holds, in mebibytes.
-fn hunt(server: &Server) -> (Duration, u64) {
-    let start = Instant::now();
+fn hunt(server: &Server) -> Taken {
     let mut command = server.command();
     command.args(["hunt", "s3://logs/AWSLogs", "--quiet", "--format", "jsonl", "--in-flight", &IN_FLIGHT.to_string()]);
-    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
-    let mut peak = 0;
-    loop {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        peak = peak.max(line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0));
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success());
-            return (start.elapsed(), peak >> 10);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    process::run(&mut command)
 }
 
 #[expect(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -65,15 +54,15 @@ fn main() {
     for delay in [0, 5, 20] {
         server.set_delay(Duration::from_millis(delay));
         hunt(&server);
-        let mut runs: Vec<(Duration, u64, usize)> = (0..5)
+        let mut runs: Vec<(Taken, usize)> = (0..5)
             .map(|_| {
                 server.take_log();
-                let (time, peak) = hunt(&server);
-                (time, peak, server.take_log().len())
+                let taken = hunt(&server);
+                (taken, server.take_log().len())
             })
             .collect();
         runs.sort_unstable();
-        let (time, peak, requests) = runs[2];
+        let (Taken { time, peak, .. }, requests) = runs[2];
         let seconds = time.as_secs_f64();
         let bound = Duration::from_millis(delay).as_secs_f64() * f64::from(OBJECTS) / f64::from(IN_FLIGHT);
         println!(

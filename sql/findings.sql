@@ -19,8 +19,8 @@ findings AS (
 {%- endfor %}
     count(*) AS "count",
     max(in_window) FILTER (WHERE reached) AS peak,
-{%- if query.unique %}
-    max(distinct_in_window) AS distinct_peak,
+{%- if query.counts.is_some() %}
+    max(counted_in_window) AS distinct_peak,
 {%- endif %}
     min("eventTime") AS first_event,
     max("eventTime") AS last_event,

@@ -1,4 +1,4 @@
-{%- if query.unique -%}
+{%- if query.counts.is_some() -%}
 firsts AS (
   -- Whether this match is the first in its window with its value.
   SELECT
@@ -14,7 +14,7 @@ numbered AS (
   SELECT
     *,
     row_number() OVER ({{ query.partition("burst") }}ORDER BY "eventTime", "eventID") AS in_window,
-    sum(new_value) OVER ({{ query.partition("burst") }}ORDER BY "eventTime", "eventID" ROWS UNBOUNDED PRECEDING) AS distinct_in_window
+    sum(new_value) OVER ({{ query.partition("burst") }}ORDER BY "eventTime", "eventID" ROWS UNBOUNDED PRECEDING) AS counted_in_window
   FROM firsts
 ),
 {%- else -%}
@@ -28,13 +28,13 @@ numbered AS (
 {%- if query.sweep.is_some() %}
 held AS (
   -- held: how much the window holds in all.
-  SELECT *, max({{ query.counts() }}) OVER ({{ query.partition("burst") }}) AS held
+  SELECT *, max({{ query.count() }}) OVER ({{ query.partition("burst") }}) AS held
   FROM numbered
 ),
 {% include "of_cells.sql" %}
 {%- endif %}
 bursts AS (
-  -- reached: whether the window holds the threshold{% if query.unique %} of distinct values{% endif %}, up to this match.
-  SELECT *, {{ query.counts() }} >= {{ query.threshold }} AS reached
+  -- reached: whether the window holds the threshold{% if query.counts.is_some() %} of distinct values{% endif %}, up to this match.
+  SELECT *, {{ query.count() }} >= {{ query.threshold }} AS reached
   FROM {% if query.sweep.is_some() %}of_cells{% else %}numbered{% endif %}
 ),

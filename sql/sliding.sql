@@ -5,8 +5,8 @@ counted AS (
   -- in_window: matches less than a period older than this one, and this one.
   SELECT
     *,
-{%- if query.unique %}
-    {% if query.each_of %}kinds{% else %}distinct{% endif %}_within(counted, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS distinct_in_window,
+{%- if let Some(function) = query.counts %}
+    {{ function }}(counted, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS counted_in_window,
 {%- endif %}
     matches_within("eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS in_window
   FROM matches
@@ -14,19 +14,14 @@ counted AS (
 {%- if query.sweep.is_some() %}
 held AS (
   -- held: the most that any span holds in which this match is.
-  SELECT *, most_within({{ query.counts() }}, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC) AS held
+  SELECT *, most_within({{ query.count() }}, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC) AS held
   FROM counted
 ),
 {% include "of_cells.sql" %}
 {%- endif %}
 reaching AS (
   -- reached: whether this match makes the span that ends with it hold the threshold.
-{%- if query.follows %}
-  -- Only what follows does, which is not counted.
-  SELECT *, {{ query.counts() }} >= {{ query.threshold }} AND counted IS NULL AS reached
-{%- else %}
-  SELECT *, {{ query.counts() }} >= {{ query.threshold }} AS reached
-{%- endif %}
+  SELECT *, {{ query.count() }} >= {{ query.threshold }} AS reached
   FROM {% if query.sweep.is_some() %}of_cells{% else %}counted{% endif %}
 ),
 spans AS (

@@ -148,7 +148,7 @@ impl Rows<'_> {
         for (field, column) in rule.summary.iter().zip(&layout.summary) {
             summary.insert(field.to_string(), Value::from(self.texts(column, row)?));
         }
-        let distinct = rule.unique.as_ref().map(|_| self.count("distinct_peak", row)).transpose()?;
+        let distinct = rule.counts.distinct().map(|_| self.count("distinct_peak", row)).transpose()?;
         Ok(Finding {
             finding_id: identity(rule, &group, first, &first_id),
             rule_id: rule.id.clone(),
@@ -163,7 +163,7 @@ impl Rows<'_> {
             group: pairs.map(|(field, value)| (field.to_string(), Value::from(value.clone()))).collect(),
             count: self.count("count", row)?,
             peak: self.count("peak", row)?,
-            unique: rule.unique.as_ref().map(ToString::to_string),
+            unique: rule.counts.distinct().map(ToString::to_string),
             distinct,
             first_event: time::rfc3339(first),
             last_event: time::rfc3339(last),
@@ -259,6 +259,6 @@ pub fn identity(rule: &Rule, group: &[Option<String>], first: i64, first_id: &st
         Value::from(first),
         Value::from(first_id),
     ];
-    parts.extend(rule.unique.as_ref().map(|field| Value::from(field.to_string())));
+    parts.extend(rule.counts.distinct().map(|field| Value::from(field.to_string())));
     hex(&Sha256::digest(Value::from(parts).to_string())[..16])
 }

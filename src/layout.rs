@@ -139,7 +139,7 @@ impl TableLayout {
             });
         }
         rule.detection.fields(&mut |field| ask(field));
-        rule.group_by.iter().chain(&rule.unique).for_each(ask);
+        rule.group_by.iter().chain(rule.counts.distinct()).for_each(ask);
         if unanswered.is_empty() {
             return Ok(());
         }

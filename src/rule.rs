@@ -43,14 +43,9 @@ pub struct Rule {
     pub alert: bool,
     /// When matches make a finding.
     pub window: Window,
-    /// The field of which distinct values are counted, in place of matches.
-    pub unique: Option<Field>,
-    /// Which of the matches follow the others, where the rule asks for an order: a window ends at one of them, and holds
-    /// the threshold of others before it.
-    pub followed_by: Option<Predicate>,
-    /// Where there are any, a window must hold a match of each of these, in whatever order.
-    pub each_of: Vec<Predicate>,
-    /// Which records match, inline filters included; also those that follow.
+    /// What is held against the threshold.
+    pub counts: Counts,
+    /// Which records match, inline filters included; whatever is counted is a match.
     pub detection: Predicate,
     /// Matches are counted apart for each value of these fields.
     pub group_by: Vec<Field>,
@@ -62,6 +57,36 @@ pub struct Rule {
     pub notes: Notes,
     /// Its own tests.
     pub tests: Vec<RuleTest>,
+}
+
+/// What of its matches a window must hold the threshold of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Counts {
+    /// The matches.
+    Matches,
+    /// The distinct values of a field.
+    Distinct(Field),
+    /// The matches that are `first`, before one that is `then`, with which the window ends.
+    Followed {
+        /// What is counted.
+        first: Predicate,
+        /// What follows.
+        then: Predicate,
+    },
+    /// The kinds of which there is a match, in whatever order.
+    EachOf(Vec<Predicate>),
+    /// The steps that matches take one after the other, the last of them with the match that ends the window.
+    InOrder(Vec<Predicate>),
+}
+
+impl Counts {
+    /// The field whose distinct values are counted.
+    pub fn distinct(&self) -> Option<&Field> {
+        match self {
+            Counts::Distinct(field) => Some(field),
+            _ => None,
+        }
+    }
 }
 
 /// What a rule says for people.
@@ -91,12 +116,14 @@ impl Rule {
     /// Makes sure that the rule can be hunted with windows of this kind.
     ///
     /// # Errors
-    /// It asks for what follows, and such windows do not end at events.
+    /// It asks for several events, and such windows do not end at events.
     pub fn check_kind(&self, kind: WindowKind) -> Result<(), Error> {
-        if self.followed_by.is_none() && self.each_of.is_empty() || kind == WindowKind::Sliding {
-            return Ok(());
-        }
-        let asks = if self.each_of.is_empty() { "`FollowedBy`" } else { "several events that must occur" };
+        let asks = match self.counts {
+            _ if kind == WindowKind::Sliding => return Ok(()),
+            Counts::Matches | Counts::Distinct(_) => return Ok(()),
+            Counts::Followed { .. } => "`FollowedBy`",
+            Counts::EachOf(_) | Counts::InOrder(_) => "several events that must occur",
+        };
         Err(Error::Usage {
             message: format!("the rule `{}` has {asks}, and so only sliding windows", self.id),
             hint: Some(format!("leave out the rule, or the {kind} windows")),

@@ -6,7 +6,7 @@
 use askama::Template as _;
 
 use crate::error::Error;
-use crate::rule::{Rule, WindowKind};
+use crate::rule::{Counts, Rule, WindowKind};
 use crate::time::Range;
 
 pub mod candidates;
@@ -43,12 +43,8 @@ struct Query {
     told: Vec<Ident>,
     /// Listed over all matches.
     listed: Vec<Ident>,
-    /// Whether distinct values of the column `counted` are counted.
-    unique: bool,
-    /// Whether `counted` tells which of several events it is, and a window must hold each.
-    each_of: bool,
-    /// Whether only what follows, for which `counted` is null, makes a window.
-    follows: bool,
+    /// The window function that counts by the column `counted`, where it is not matches that are counted.
+    counts: Option<&'static str>,
     trigger_from: Option<Instant>,
     trigger_to: Option<Instant>,
     period: String,
@@ -113,9 +109,7 @@ impl Query {
             groups: idents(&layout.group),
             told: layout.told().map(Ident).collect(),
             listed: idents(&layout.summary),
-            unique: counted(rule).is_some(),
-            each_of: !rule.each_of.is_empty(),
-            follows: rule.followed_by.is_some(),
+            counts: counting(rule),
             trigger_from: triggers.from.and_then(Instant::bound),
             trigger_to: triggers.to.and_then(Instant::bound),
             period: Interval(rule.window.period.micros()).to_string(),
@@ -162,8 +156,8 @@ impl Query {
     }
 
     /// The column that holds what is held against the threshold.
-    fn counts(&self) -> &'static str {
-        if self.unique { "distinct_in_window" } else { "in_window" }
+    fn count(&self) -> &'static str {
+        if self.counts.is_some() { "counted_in_window" } else { "in_window" }
     }
 
     /// When the tumbling window began in which a match is.
@@ -197,19 +191,29 @@ impl Query {
     }
 }
 
-/// The value of which a rule counts distinct ones, where it does not count its matches. Of events that are followed
-/// by others it is their identity, and of the others nothing; of a rule whose windows hold each of some events, for each
-/// of these whether it is one.
+/// The window function by which a rule counts, where it does not count its matches.
+pub fn counting(rule: &Rule) -> Option<&'static str> {
+    match rule.counts {
+        Counts::Matches => None,
+        Counts::Distinct(_) => Some("distinct_within"),
+        Counts::Followed { .. } => Some("before_within"),
+        Counts::EachOf(_) => Some("kinds_within"),
+        Counts::InOrder(_) => Some("steps_within"),
+    }
+}
+
+/// What a rule counts by, where it does not count its matches: the value of which distinct ones are counted, or for
+/// each of several events a digit that tells whether it is one.
 pub fn counted(rule: &Rule) -> Option<String> {
-    let before = |follows| {
-        let follows = predicate::text(follows, 1);
-        format!("CASE WHEN {follows} THEN NULL ELSE coalesce(\"eventID\", \"contentID\") END")
-    };
-    let bits = || {
-        let bit = |part| format!("CASE WHEN {} THEN '1' ELSE '0' END", predicate::text(part, 1));
-        (!rule.each_of.is_empty()).then(|| rule.each_of.iter().map(bit).collect::<Vec<_>>().join(" || "))
-    };
-    rule.unique.as_ref().map(expression::value).or_else(|| rule.followed_by.as_ref().map(before)).or_else(bits)
+    let digit = |event| format!("CASE WHEN {} THEN '1' ELSE '0' END", predicate::text(event, 1));
+    match &rule.counts {
+        Counts::Matches => None,
+        Counts::Distinct(field) => Some(expression::value(field)),
+        Counts::Followed { first, then } => Some([first, then].map(digit).join(" || ")),
+        Counts::EachOf(events) | Counts::InOrder(events) => {
+            Some(events.iter().map(digit).collect::<Vec<_>>().join(" || "))
+        }
+    }
 }
 
 /// What a rule's findings need of each match, in the order of [`Layout::names`].

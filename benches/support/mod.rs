@@ -21,19 +21,21 @@ const ROUNDS: usize = 9;
 /// One record in so many is a failed sign-in; each user fails twice within the same minute.
 const SIGN_IN_EVERY: u64 = 500;
 
-/// Writes a trail below `folder`, the same each time. Returns the bytes of its JSON.
-pub(crate) fn write_trail(folder: &Path) -> u64 {
-    let mut json_bytes = 0;
-    for object in 0..OBJECTS {
+/// Writes a trail below `folder`, the same each time.
+pub(crate) fn write_trail(folder: &Path) {
+    write_objects(folder, OBJECTS);
+}
+
+/// Writes a trail of so many objects below `folder`.
+pub(crate) fn write_objects(folder: &Path, objects: u64) {
+    for object in 0..objects {
         let records: Vec<String> = (0..RECORDS).map(|record| text(object * RECORDS + record)).collect();
         let body = format!("{{\"Records\":[{}]}}", records.join(","));
-        json_bytes += body.len() as u64;
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(body.as_bytes()).expect("memory takes all");
         fs::write(folder.join(format!("{object:04}.json.gz")), encoder.finish().expect("memory takes all"))
             .expect("the trail can be written");
     }
-    json_bytes
 }
 
 fn text(number: u64) -> String {

@@ -11,7 +11,7 @@ use crate::report::markdown;
 use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::{self, Entry};
 use crate::rule::lint::Warning;
-use crate::rule::{panther, sigma};
+use crate::rule::{Counts, panther, sigma};
 use crate::tally::number_of;
 
 /// List, show and check rules
@@ -116,7 +116,7 @@ fn list(context: &Context, paths: &[PathBuf], format: ListFormat) -> Result<Stat
             report::rows(
                 &header,
                 entries.iter().map(|Entry { rule, .. }| {
-                    let counted = rule.unique.as_ref().map_or_else(String::new, |field| format!(" {field}"));
+                    let counted = rule.counts.distinct().map_or_else(String::new, |field| format!(" {field}"));
                     vec![
                         rule.id.clone(),
                         rule.severity.to_string() + if rule.alert { "" } else { " (signal)" },
@@ -192,9 +192,10 @@ fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Re
                 vec![("rule", rule.id.clone()), ("title", rule.display_name.clone()), ("file", file.clone())];
             facts.push(("severity", rule.severity.to_string()));
             facts.push(("ATT&CK", rule.mitre().join(" ")));
-            let what = rule.unique.as_ref().map_or_else(|| "matches".to_owned(), |field| format!("distinct `{field}`"));
+            let what =
+                rule.counts.distinct().map_or_else(|| "matches".to_owned(), |field| format!("distinct `{field}`"));
             let window = rule.window;
-            let then = if rule.followed_by.is_some() { ", then what follows" } else { "" };
+            let then = if matches!(rule.counts, Counts::Followed { .. }) { ", then what follows" } else { "" };
             let finds = format!("{} {what} within {} ({}){then}", window.threshold, window.period, window.kind);
             facts.push(("finds", finds));
             facts.push(("for each", rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
@@ -277,8 +278,8 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
         "threshold": rule.window.threshold,
         "period_minutes": rule.window.period.minutes(),
         "window": rule.window.kind.to_string(),
-        "followed_by": rule.followed_by.is_some(),
-        "unique": rule.unique.as_ref().map(ToString::to_string),
+        "followed_by": matches!(rule.counts, Counts::Followed { .. }),
+        "unique": rule.counts.distinct().map(ToString::to_string),
         "group_by": fields(&rule.group_by),
         "enabled": rule.enabled,
         "alert": rule.alert,

@@ -37,6 +37,12 @@ pub(super) fn register(context: &SessionContext) {
         Streamed::new("kinds_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
             Box::new(Kinds { recent: VecDeque::new(), counts: Vec::new() })
         }),
+        Streamed::new("before_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
+            Box::new(Before { recent: VecDeque::new() })
+        }),
+        Streamed::new("steps_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
+            Box::new(Steps { begun: Vec::new() })
+        }),
         Streamed::new("most_within", vec![DataType::Int64, time.clone(), period], DataType::Int64, || {
             Box::new(Most { recent: VecDeque::new() })
         }),
@@ -68,6 +74,13 @@ fn time_in(times: &ArrayRef, row: usize) -> Result<Option<i64>> {
 
 fn known_time_in(times: &ArrayRef, row: usize) -> Result<i64> {
     time_in(times, row)?.map_or_else(|| exec_err!("the time must not be null"), Ok)
+}
+
+fn text_in(texts: &ArrayRef, row: usize) -> Result<&str> {
+    match texts.as_string_opt::<i32>() {
+        Some(texts) => Ok(texts.value(row)),
+        None => exec_err!("a text is expected, not {}", texts.data_type()),
+    }
 }
 
 fn scalar_time(time: Option<i64>) -> ScalarValue {
@@ -232,25 +245,71 @@ impl State for Kinds {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
-        let Some(kinds) = arguments[0].as_string_opt::<i32>() else {
-            return exec_err!("a text is expected, not {}", arguments[0].data_type());
-        };
-        let places =
-            |kinds: &str| kinds.bytes().enumerate().filter(|(_, is)| *is == b'1').map(|(place, _)| place).collect();
+        let kinds = text_in(&arguments[0], row)?;
         while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= period) {
-            let old: Vec<usize> = places(&old);
-            for place in old {
+            for place in places(&old) {
                 self.counts[place] -= 1;
             }
         }
-        let kinds = kinds.value(row);
         self.counts.resize(self.counts.len().max(kinds.len()), 0);
-        let new: Vec<usize> = places(kinds);
-        for place in new {
+        for place in places(kinds) {
             self.counts[place] += 1;
         }
         self.recent.push_back((time, Arc::from(kinds)));
         Ok(scalar_count(self.counts.iter().filter(|count| **count > 0).count()))
+    }
+}
+
+/// The places in `digits` at which a `1` stands.
+fn places(digits: &str) -> impl Iterator<Item = usize> {
+    digits.bytes().enumerate().filter(|(_, digit)| *digit == b'1').map(|(place, _)| place)
+}
+
+/// `before_within(digits, time, period)`: at a row with the second digit, how many of the rows before it that are less
+/// than a period older have the first; 0 at others.
+#[derive(Debug)]
+struct Before {
+    recent: VecDeque<i64>,
+}
+
+impl State for Before {
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
+        let digits = text_in(&arguments[0], row)?;
+        let time = known_time_in(&arguments[1], row)?;
+        let period = period_in(&arguments[2], row)?;
+        while self.recent.pop_front_if(|then| time.saturating_sub(*then) >= period).is_some() {}
+        let before = if digits.ends_with('1') { self.recent.len() } else { 0 };
+        if digits.starts_with('1') {
+            self.recent.push_back(time);
+        }
+        Ok(scalar_count(before))
+    }
+}
+
+/// `steps_within(digits, time, period)`: the most steps that rows less than a period apart take in the order of the
+/// digits, one row each, the last of them with this row.
+#[derive(Debug)]
+struct Steps {
+    /// For each digit, when the youngest way there began.
+    begun: Vec<Option<i64>>,
+}
+
+impl State for Steps {
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
+        let digits = text_in(&arguments[0], row)?;
+        let time = known_time_in(&arguments[1], row)?;
+        let period = period_in(&arguments[2], row)?;
+        self.begun.resize(digits.len(), None);
+        let mut most = 0;
+        // From the last digit on, so that no row takes two steps.
+        for place in places(digits).collect::<Vec<_>>().into_iter().rev() {
+            let began = if place == 0 { Some(time) } else { self.begun[place - 1] };
+            if let Some(began) = began.filter(|began| time.saturating_sub(*began) < period) {
+                self.begun[place] = Some(began);
+                most = most.max(place + 1);
+            }
+        }
+        Ok(scalar_count(most))
     }
 }
 

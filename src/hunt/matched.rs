@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::engine::{self, Resources, functions, matcher};
 use crate::error::Error;
 use crate::finding::{self, Finding, Told};
-use crate::rule::{Rule, WindowKind};
+use crate::rule::{Counts, Rule, WindowKind};
 use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
@@ -34,7 +34,7 @@ const ROWS_OF_ONE_THREAD: usize = 10_000;
 
 /// Rules with windows of one shape are hunted together: of one kind, what they count,
 /// for `tumbling` of one period, and for `dedup` read from one time on.
-type Shape = (WindowKind, [bool; 3], Option<Period>, Option<i64>);
+type Shape = (WindowKind, Option<&'static str>, Option<Period>, Option<i64>);
 
 /// What a hunt in what was matched came to.
 pub(super) struct Outcome {
@@ -65,12 +65,11 @@ impl<'r> Matched<'r> {
         let mut shapes: BTreeMap<Shape, Vec<usize>> = BTreeMap::new();
         for (number, rule) in self.rules.iter().enumerate() {
             // With fewer matches than the threshold there is nothing to find, unless one may be of several kinds.
-            let least = if rule.each_of.is_empty() { rule.window.threshold.get() } else { 1 };
+            let least = if matches!(rule.counts, Counts::EachOf(_)) { 1 } else { rule.window.threshold.get() };
             if self.count(number) >= usize::try_from(least).unwrap_or(usize::MAX) {
                 let period = (rule.window.kind == WindowKind::Tumbling).then_some(rule.window.period);
                 let from = self.reads[number].from.filter(|_| rule.window.kind == WindowKind::Dedup);
-                let counts = [rule.unique.is_some(), rule.followed_by.is_some(), !rule.each_of.is_empty()];
-                let shape = (rule.window.kind, counts, period, from);
+                let shape = (rule.window.kind, sql::counting(rule), period, from);
                 shapes.entry(shape).or_default().push(number);
             }
         }

@@ -150,7 +150,19 @@ mod tests {
 
     fn json() -> impl Strategy<Value = String> {
         let text = proptest::collection::vec(
-            prop::sample::select(vec!["\\\\", "\\\"", "{", "}", "[", "]", "é", "a", "\\u0022", ",", "long enough to fill a block of bytes"]),
+            prop::sample::select(vec![
+                "\\\\",
+                "\\\"",
+                "{",
+                "}",
+                "[",
+                "]",
+                "é",
+                "a",
+                "\\u0022",
+                ",",
+                "long enough to fill a block of bytes",
+            ]),
             0..12,
         );
         let leaf = text.prop_map(|parts| format!("\"{}\"", parts.concat()));

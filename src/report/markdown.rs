@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::rule::Counts;
 use crate::rule::catalog::Entry;
 
 /// Rules, in a table for each folder that holds some, with links to their files for a page that lies beside the folders.
@@ -20,11 +21,11 @@ pub fn list(entries: &[Entry]) -> String {
         for Entry { rule, file, .. } in entries {
             let file = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
             let window = rule.window;
-            let of = rule.unique.as_ref().map_or_else(String::new, |field| format!(" distinct `{field}`"));
-            let kind = match (&rule.followed_by, window.threshold.get()) {
-                (Some(_), _) => ", then what follows".to_owned(),
-                (None, 1) => String::new(),
-                (None, _) => format!(", {}", window.kind),
+            let of = rule.counts.distinct().map_or_else(String::new, |field| format!(" distinct `{field}`"));
+            let kind = match (&rule.counts, window.threshold.get()) {
+                (Counts::Followed { .. }, _) => ", then what follows".to_owned(),
+                (_, 1) => String::new(),
+                _ => format!(", {}", window.kind),
             };
             let group: Vec<String> = rule.group_by.iter().map(|field| format!("`{field}`")).collect();
             let cells = [

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use super::condition::{Members, Reader, Scope};
 use super::lint::{self, Code, Warning};
 use super::yaml::{Content, Mark, Node, Source};
-use super::{Field, Notes, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
+use super::{Counts, Field, Notes, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
 use crate::error::Error;
 use crate::path::Path;
 use crate::time::Period;
@@ -85,9 +85,10 @@ impl Reader<'_> {
             let filters = self.conjunction(filters, "`InlineFilters`", Scope::Record)?;
             detection = Predicate::All(vec![filters, detection]);
         }
-        let followed_by = self.followed_by(members)?;
-        if let Some(followers) = &followed_by {
-            detection = Predicate::Any(vec![detection, followers.clone()]);
+        let mut counts = self.unique(members)?.map_or(Counts::Matches, Counts::Distinct);
+        if let Some(then) = self.followed_by(members)? {
+            counts = Counts::Followed { first: detection.clone(), then: then.clone() };
+            detection = Predicate::Any(vec![detection, then]);
         }
         let display_name = match members.get("DisplayName") {
             Some(name) => self.text(name, "`DisplayName`")?,
@@ -105,9 +106,7 @@ impl Reader<'_> {
             enabled: self.flag(self.required(members, "Enabled")?, "`Enabled`")?,
             alert: members.get("CreateAlert").map_or(Ok(true), |flag| self.flag(flag, "`CreateAlert`"))?,
             window,
-            unique: self.unique(members)?,
-            followed_by,
-            each_of: Vec::new(),
+            counts,
             detection,
             group_by: self.group_by(members)?,
             context: self.context(members)?,
@@ -380,7 +379,7 @@ impl Reader<'_> {
         let place = |key: &str| members.get(key).map_or(members.mark, |node| node.mark);
         let mut remarks: Vec<(Mark, Code, &str)> = Vec::new();
         if rule.window.threshold == NonZeroU32::MIN
-            && rule.followed_by.is_none()
+            && !matches!(rule.counts, Counts::Followed { .. })
             && members.get("DedupPeriodMinutes").is_some()
         {
             let message =

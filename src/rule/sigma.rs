@@ -11,7 +11,7 @@ use rsigma_parser::{
     Status, WindowMode,
 };
 
-use super::{Field, Notes, Predicate, Rule, Severity, TitlePart, Window, WindowKind, attack};
+use super::{Counts, Field, Notes, Predicate, Rule, Severity, TitlePart, Window, WindowKind, attack};
 use crate::error::Error;
 use crate::time::Period;
 
@@ -176,21 +176,16 @@ fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rul
             let [counted] = fields.as_slice() else {
                 return Err("a `value_count` of several fields is not hunted".to_owned());
             };
-            let unique = Some(field(counted)?);
-            Ok(Rule { unique, ..about.rule(any(), window(at_least(correlation)?), group)? })
+            let counts = Counts::Distinct(field(counted)?);
+            Ok(Rule { counts, ..about.rule(any(), window(at_least(correlation)?), group)? })
         }
-        CorrelationType::TemporalOrdered => {
-            all_of_them(correlation, rules)?;
-            let [first, then] = detections.as_slice() else {
-                return Err("`temporal_ordered` of more than two rules is not hunted".to_owned());
-            };
-            let both = Predicate::Any(vec![first.clone(), then.clone()]);
-            Ok(Rule { followed_by: Some(then.clone()), ..about.rule(both, window(NonZeroU32::MIN), group)? })
-        }
-        CorrelationType::Temporal => {
+        kind @ (CorrelationType::Temporal | CorrelationType::TemporalOrdered) => {
             all_of_them(correlation, rules)?;
             let threshold = u32::try_from(detections.len()).ok().and_then(NonZeroU32::new).ok_or("it names no rule")?;
-            Ok(Rule { each_of: detections.clone(), ..about.rule(any(), window(threshold), group)? })
+            let rule = about.rule(any(), window(threshold), group)?;
+            let ordered = kind == CorrelationType::TemporalOrdered;
+            let counts = if ordered { Counts::InOrder(detections) } else { Counts::EachOf(detections) };
+            Ok(Rule { counts, ..rule })
         }
         other => Err(format!("correlations of the type `{}` are not hunted", other.as_str())),
     }
@@ -279,9 +274,7 @@ impl About<'_> {
             enabled: !matches!(self.status, Some(Status::Deprecated | Status::Unsupported)),
             alert: true,
             window,
-            unique: None,
-            followed_by: None,
-            each_of: Vec::new(),
+            counts: Counts::Matches,
             detection,
             group_by,
             context: CONTEXT.iter().map(context).collect::<Result<_, String>>()?,

@@ -144,7 +144,8 @@ fn a_damaged_object_is_told_even_where_nothing_in_it_could_match() {
 
 #[test]
 fn a_broken_record_costs_itself_alone() {
-    let good = |second: u32| records::failed_sign_in("ana", &format!("2026-09-01T10:00:0{second}Z"), &second.to_string());
+    let good =
+        |second: u32| records::failed_sign_in("ana", &format!("2026-09-01T10:00:0{second}Z"), &second.to_string());
     let broken = good(3).to_string().replace("\"Yes\"", "\"Yes\" oops");
     let text = format!("{{\"Records\":[{},{broken},{}]}}", good(1), good(2));
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Rules that ask for what follows, against a brute-force evaluator, on small random sets of events.
+//! Rules that ask for an order of events, against a brute-force evaluator, on small random sets of events.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
 use tawny::hunt::{self, Data};
 use tawny::raw::envelope::{self, Item};
-use tawny::rule::{Rule, WindowKind, panther};
+use tawny::rule::{Counts, Predicate, Rule, WindowKind, panther};
 use tawny::time::{self, Range, SECOND};
 
 use crate::oracle;
@@ -25,34 +25,46 @@ pub(crate) fn rule(threshold: u32) -> Rule {
     let text = format!(
         "AnalysisType: rule\nRuleID: Rule.Follows\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
          Threshold: {threshold}\nDedupPeriodMinutes: 15\nGroupBy: [{{Key: account}}, {{Key: actor}}]\n\
-         Detection:\n  - {{KeyPath: responseElements.ConsoleLogin, Condition: Equals, Value: Failure}}\n\
-         Hunt:\n  FollowedBy:\n    - {{KeyPath: responseElements.ConsoleLogin, Condition: Equals, Value: Success}}\n"
+         Detection:\n  - {{KeyPath: responseElements.ConsoleLogin, Condition: Contains, Value: Failure}}\n\
+         Hunt:\n  FollowedBy:\n    - {{KeyPath: responseElements.ConsoleLogin, Condition: Contains, Value: Success}}\n"
     );
     panther::parse("follows", &text).unwrap().rule
 }
+
+/// A failed second factor, a success and something later, in this order.
+fn in_order() -> Rule {
+    let step = |text: &str| {
+        let rule = format!(
+            "AnalysisType: rule\nRuleID: R\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
+             Detection:\n  - {{KeyPath: responseElements.ConsoleLogin, Condition: Contains, Value: {text}}}\n"
+        );
+        panther::parse("step", &rule).unwrap().rule.detection
+    };
+    let steps = STEPS.map(step).to_vec();
+    Rule { detection: Predicate::Any(steps.clone()), counts: Counts::InOrder(steps), ..rule(3) }
+}
+
+/// What `responseElements.ConsoleLogin` may hold, any of them together.
+const STEPS: [&str; 3] = ["Failure", "Success", "Later"];
 
 #[derive(Debug, Clone)]
 struct Event {
     user: u8,
     at: i64,
-    follows: bool,
+    /// Which of [`STEPS`] it is.
+    steps: [bool; 3],
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let event =
-        (0..2u8, 0..30i64, -1..2i64, proptest::bool::weighted(0.3)).prop_map(|(user, slot, jitter, follows)| Event {
-            user,
-            at: START + slot * 5 * MINUTE + jitter * SECOND,
-            follows,
-        });
+    let event = (0..2u8, 0..30i64, -1..2i64, proptest::array::uniform3(proptest::bool::weighted(0.4)))
+        .prop_map(|(user, slot, jitter, steps)| Event { user, at: START + slot * 5 * MINUTE + jitter * SECOND, steps });
     proptest::collection::vec(event, 0..30)
 }
 
 fn record(number: usize, event: &Event) -> Value {
     let mut record = failed_sign_in(&format!("user{}", event.user), &time::rfc3339(event.at), &id_of(number));
-    if event.follows {
-        record["responseElements"]["ConsoleLogin"] = Value::from("Success");
-    }
+    let steps = STEPS.iter().zip(event.steps).filter(|(_, is)| *is);
+    record["responseElements"]["ConsoleLogin"] = steps.map(|(step, _)| *step).collect::<Vec<_>>().join(" ").into();
     record
 }
 
@@ -66,20 +78,39 @@ type Place = (i64, String);
 /// A finding: its group, its events in order, and the one that triggered.
 type Shown = (String, Vec<Place>, Place);
 
-/// A window ends at an event that follows, and holds what came before it within the period; windows that share an event
-/// are one finding.
-fn brute_force(events: &[Event], threshold: usize) -> Vec<Shown> {
-    let mut groups: BTreeMap<String, Vec<(i64, String, bool)>> = BTreeMap::new();
-    for (number, event) in events.iter().enumerate() {
-        groups.entry(format!("user{}", event.user)).or_default().push((event.at, id_of(number), event.follows));
+/// Whether the steps of some events in order, the last of which ends a window, make it a finding.
+type Fires = dyn Fn(&[[bool; 3]]) -> bool;
+
+/// So many failures before a success.
+fn followed(threshold: usize) -> impl Fn(&[[bool; 3]]) -> bool {
+    move |window| match window {
+        [before @ .., [_, true, _]] => before.iter().filter(|steps| steps[0]).count() >= threshold,
+        _ => false,
+    }
+}
+
+/// Each of the steps by an event of its own.
+fn all_steps(window: &[[bool; 3]]) -> bool {
+    let [before @ .., [_, _, true]] = window else {
+        return false;
+    };
+    (0..before.len()).any(|first| before[first][0] && before[first + 1..].iter().any(|steps| steps[1]))
+}
+
+/// A window ends at an event, and holds the matches up to it within the period; windows that share an event are one
+/// finding. Of the steps only the first `of` make a match.
+fn brute_force(events: &[Event], of: usize, fires: &Fires) -> Vec<Shown> {
+    let mut groups: BTreeMap<String, Vec<(i64, String, [bool; 3])>> = BTreeMap::new();
+    for (number, event) in events.iter().enumerate().filter(|(_, event)| event.steps[..of].contains(&true)) {
+        groups.entry(format!("user{}", event.user)).or_default().push((event.at, id_of(number), event.steps));
     }
     let mut found = Vec::new();
     for (group, mut events) in groups {
         events.sort();
         let mut bursts: Vec<(Vec<Place>, Place)> = Vec::new();
-        for (place, (end, last, _)) in events.iter().enumerate().filter(|(_, (_, _, follows))| *follows) {
+        for (place, (end, last, _)) in events.iter().enumerate() {
             let window: Vec<_> = events[..=place].iter().filter(|(at, ..)| *at > end - PERIOD).collect();
-            if window.iter().filter(|(_, _, follows)| !follows).count() < threshold {
+            if !fires(&window.iter().map(|(_, _, steps)| *steps).collect::<Vec<_>>()) {
                 continue;
             }
             let window: Vec<_> = window.into_iter().map(|(at, id, _)| (*at, id.clone())).collect();
@@ -116,7 +147,8 @@ fn hunted(events: &[Event], rules: &[Rule], range: Range) -> Vec<Finding> {
     oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, rules, range)).unwrap()
 }
 
-fn shown(events: &[Event], findings: &[Finding]) -> Vec<Shown> {
+/// Findings with the time of the trigger, which is of the step `last`.
+fn shown(events: &[Event], findings: &[Finding], last: usize) -> Vec<Shown> {
     let times: BTreeMap<String, i64> =
         events.iter().enumerate().map(|(number, event)| (id_of(number), event.at)).collect();
     let one = |finding: &Finding| {
@@ -126,7 +158,7 @@ fn shown(events: &[Event], findings: &[Finding]) -> Vec<Shown> {
         let trigger = time::parse_instant(&finding.trigger_time).unwrap();
         let by = of.iter().find(|(at, id)| {
             let number = (0..events.len()).find(|number| id_of(*number) == *id).unwrap();
-            *at == trigger && events[number].follows
+            *at == trigger && events[number].steps[last]
         });
         (finding.group["actor"].as_str().unwrap().to_owned(), of.clone(), by.unwrap().clone())
     };
@@ -135,31 +167,41 @@ fn shown(events: &[Event], findings: &[Finding]) -> Vec<Shown> {
     shown
 }
 
+/// Holds the hunt for a rule, by itself, among others and in two ranges, against what it is to find.
+fn hold_against(events: &[Event], rule: &Rule, want: &[Shown], cut: i64) -> Result<(), TestCaseError> {
+    // Of events of one time that end a window, either may be told as the trigger's time; the first is it.
+    let times = |shown: &[Shown]| shown.iter().map(|(g, e, (at, _))| (g.clone(), e.clone(), *at)).collect::<Vec<_>>();
+    let last = if matches!(rule.counts, Counts::InOrder(_)) { 2 } else { 1 };
+    let want = times(want);
+    let alone = hunted(events, std::slice::from_ref(rule), Range::default());
+    prop_assert_eq!(&times(&shown(events, &alone, last)), &want);
+
+    // Among others it finds the same.
+    let other = Rule { id: "Other".to_owned(), ..oracle::rule(WindowKind::Dedup, 2, true) };
+    let others = [oracle::rule(WindowKind::Sliding, 2, false), rule.clone(), other];
+    let mut among = hunted(events, &others, Range::default());
+    among.retain(|finding| finding.rule_id == rule.id);
+    prop_assert_eq!(&among, &alone);
+
+    let cut = START + cut * 5 * MINUTE;
+    let mut parts = hunted(events, std::slice::from_ref(rule), Range { from: None, to: Some(cut) });
+    parts.extend(hunted(events, std::slice::from_ref(rule), Range { from: Some(cut), to: None }));
+    prop_assert_eq!(times(&shown(events, &parts, last)), want);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(oracle::config(64))]
 
     #[test]
     fn hunts_find_what_brute_force_finds(events in events(), threshold in 1..4u32, cut in 0..30i64) {
-        let rule = rule(threshold);
-        let want = brute_force(&events, threshold as usize);
-        // Of events of one time that follow, either may be told as the trigger's time; the first is it.
-        let times = |shown: Vec<Shown>| shown.into_iter().map(|(g, e, (at, _))| (g, e, at)).collect::<Vec<_>>();
-        let want = times(want);
-        let alone = hunted(&events, std::slice::from_ref(&rule), Range::default());
-        prop_assert_eq!(&times(shown(&events, &alone)), &want);
+        let number = threshold as usize;
+        hold_against(&events, &rule(threshold), &brute_force(&events, 2, &followed(number)), cut)?;
+    }
 
-        // Among others it finds the same.
-        let others = [oracle::rule(WindowKind::Sliding, 2, false), rule.clone(), oracle::rule(WindowKind::Dedup, 2, true)];
-        let mut others = others.to_vec();
-        others[2].id = "Other".to_owned();
-        let mut among = hunted(&events, &others, Range::default());
-        among.retain(|finding| finding.rule_id == rule.id);
-        prop_assert_eq!(&among, &alone);
-
-        let cut = START + cut * 5 * MINUTE;
-        let mut parts = hunted(&events, std::slice::from_ref(&rule), Range { from: None, to: Some(cut) });
-        parts.extend(hunted(&events, std::slice::from_ref(&rule), Range { from: Some(cut), to: None }));
-        prop_assert_eq!(times(shown(&events, &parts)), want);
+    #[test]
+    fn steps_are_taken_in_order(events in events(), cut in 0..30i64) {
+        hold_against(&events, &in_order(), &brute_force(&events, 3, &all_steps), cut)?;
     }
 
     #[test]
@@ -175,16 +217,23 @@ proptest! {
 
 #[test]
 fn the_evaluator_itself_finds_something() {
-    let at = |minute: i64, follows| Event { user: 0, at: START + minute * MINUTE, follows };
-    let found =
-        |events: &[Event]| brute_force(events, 2).into_iter().map(|(_, events, _)| events.len()).collect::<Vec<_>>();
+    let at =
+        |minute: i64, follows: bool| Event { user: 0, at: START + minute * MINUTE, steps: [!follows, follows, false] };
+    let both = |minute: i64| Event { user: 0, at: START + minute * MINUTE, steps: [true, true, false] };
+    let found = |events: &[Event]| {
+        let found = brute_force(events, 2, &followed(2));
+        found.into_iter().map(|(_, events, _)| events.len()).collect::<Vec<_>>()
+    };
     assert_eq!(found(&[at(0, false), at(5, false), at(10, true)]), [3]);
     assert_eq!(found(&[at(0, false), at(5, false), at(15, true)]), [0usize; 0], "the first is a period before it");
     assert_eq!(found(&[at(0, true), at(5, false), at(10, false)]), [0usize; 0]);
+    assert_eq!(found(&[both(0), both(1)]), [0usize; 0], "an event does not come before itself");
+    assert_eq!(found(&[both(0), both(1), both(2)]), [3]);
     assert_eq!(
         found(&[at(0, false), at(1, false), at(2, true), at(4, false), at(5, false), at(14, true), at(15, false)]),
         [6]
     );
+    assert!(all_steps(&[[true, true, true]; 3]) && !all_steps(&[[true, true, true]; 2]));
 }
 
 #[test]

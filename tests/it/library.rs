@@ -12,7 +12,7 @@ use tawny::hunt::{self, Data};
 use tawny::raw::envelope::Record;
 use tawny::raw::json;
 use tawny::rule::catalog::{self, Entry};
-use tawny::rule::{Predicate, Rule};
+use tawny::rule::{Counts, Predicate, Rule};
 use tawny::time::Range;
 
 use crate::oracle;
@@ -73,13 +73,8 @@ fn matched(rule: &Rule, predicates: &[Predicate]) -> Vec<BTreeSet<usize>> {
         builder.push(&Record { text: &test.log, members });
     }
     let one = |(number, predicate): (usize, &Predicate)| {
-        let mut one = Rule {
-            id: number.to_string(),
-            detection: predicate.clone(),
-            unique: None,
-            followed_by: None,
-            ..rule.clone()
-        };
+        let mut one =
+            Rule { id: number.to_string(), detection: predicate.clone(), counts: Counts::Matches, ..rule.clone() };
         one.window.threshold = NonZeroU32::MIN;
         one
     };

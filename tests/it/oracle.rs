@@ -11,7 +11,7 @@ use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
 use tawny::hunt::{self, Data};
 use tawny::raw::envelope::{self, Item};
-use tawny::rule::{Field, Rule, WindowKind, catalog};
+use tawny::rule::{Counts, Field, Rule, WindowKind, catalog};
 use tawny::time::{self, Range};
 
 /// A failed sign-in, in seconds from a start, of one of a few users; `None` for a record without a
@@ -208,7 +208,9 @@ pub(crate) fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
     let mut rule = catalog::default().unwrap();
     rule.window.kind = kind;
     rule.window.threshold = threshold.try_into().unwrap();
-    rule.unique = unique.then(|| Field::new("sourceIPAddress".parse().unwrap()));
+    if unique {
+        rule.counts = Counts::Distinct(Field::new("sourceIPAddress".parse().unwrap()));
+    }
     rule.context.push(("eventID".to_owned(), Field::new("eventID".parse().unwrap())));
     rule
 }

@@ -14,7 +14,7 @@ use tawny::hunt::{self, Data};
 use tawny::raw::envelope::Record;
 use tawny::raw::json;
 use tawny::rule::catalog::{self, Entry};
-use tawny::rule::{Rule, panther};
+use tawny::rule::{Counts, Rule, panther};
 use tawny::time::Range;
 
 fn rules() -> Vec<Rule> {
@@ -47,7 +47,7 @@ fn matched(rules: &[Rule], logs: &[(usize, String)]) -> Vec<BTreeSet<usize>> {
     }
     // Each match by itself.
     let single = |rule: &Rule| {
-        let mut rule = Rule { unique: None, followed_by: None, ..rule.clone() };
+        let mut rule = Rule { counts: Counts::Matches, ..rule.clone() };
         rule.window.threshold = NonZeroU32::MIN;
         rule
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 use tawny::convert::{Limits, convert};
 use tawny::engine::{self, Resources};
 use tawny::lake::Lake;
-use tawny::rule::{Field, WindowKind, catalog};
+use tawny::rule::{Counts, Field, WindowKind, catalog};
 use tawny::sql::{self, candidates::Candidates};
 use tawny::store::{Scratch, Stores};
 use tawny::time::Range;
@@ -32,8 +32,8 @@ fn windows_stream_and_the_scan_filters() {
     let range = Range { from: Some(1_788_220_800_000_000), to: None };
 
     let mut rule = catalog::default().unwrap();
-    for unique in [None, Some(Field::new("sourceIPAddress".parse().unwrap()))] {
-        rule.unique = unique;
+    for counts in [Counts::Matches, Counts::Distinct(Field::new("sourceIPAddress".parse().unwrap()))] {
+        rule.counts = counts;
         for kind in WindowKind::ALL {
             rule.window.kind = kind;
             let plan = plan(&sql::hunt(&rule, range, range).unwrap());

@@ -200,7 +200,7 @@ fn legend(rule: &Rule) -> String {
             format!("All {kind} windows of {period} that hold any match, by how many they hold.")
         }
     };
-    match &rule.unique {
+    match rule.counts.distinct() {
         None => format!("{shown} Those with {threshold} or more are findings of the present setting."),
         Some(field) => format!("{shown} The threshold is of distinct values of {field}."),
     }

@@ -1,0 +1,223 @@
+//! Whole processes over a large trail, as ratios to inflating it and to DuckDB, where Python has that.
+//!
+//! The trail is generated, or is the one that `TAWNY_BENCH_TRAIL` names.
+#![expect(clippy::expect_used, reason = "a bench that cannot go on ends")]
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+#![expect(clippy::disallowed_methods, reason = "a bench may be told where its data lie")]
+
+#[path = "support/process.rs"]
+mod process;
+#[expect(dead_code, reason = "other benches use more of it")]
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use process::Taken;
+
+const TAWNY: &str = env!("CARGO_BIN_EXE_tawny");
+/// Objects of the trail that is generated: two million records.
+const OBJECTS: u64 = 400;
+const ROUNDS: usize = 5;
+const THREADS: usize = 2;
+
+/// Records of failed sign-ins, each once, from the raw trail.
+const FROM_JSON: &str = "
+    SELECT record->>'recipientAccountId' AS account, record->>'$.userIdentity.userName' AS actor,
+           CAST(record->>'eventTime' AS TIMESTAMP) AS at, record->>'eventID' AS id
+    FROM (SELECT unnest(Records) AS record
+          FROM read_json('{data}', columns = {Records: 'JSON[]'}, format = 'unstructured', maximum_object_size = 1000000000))
+    WHERE record->>'eventSource' = 'signin.amazonaws.com' AND record->>'eventName' = 'ConsoleLogin'
+      AND record->>'$.additionalEventData.MFAUsed' = 'Yes' AND record->>'$.responseElements.ConsoleLogin' = 'Failure'";
+
+/// The same from the lake's files.
+const FROM_PARQUET: &str = "
+    SELECT \"recipientAccountId\" AS account, \"userIdentity.userName\" AS actor, \"eventTime\" AS at, \"eventID\" AS id
+    FROM read_parquet('{data}')
+    WHERE \"eventSource\" = 'signin.amazonaws.com' AND \"eventName\" = 'ConsoleLogin'
+      AND \"additionalEventData.MFAUsed\" = 'Yes' AND \"responseElements.ConsoleLogin\" = 'Failure'";
+
+/// How many bursts of two within a quarter of an hour begin.
+const BURSTS: &str = "
+    WITH failed AS (SELECT DISTINCT * FROM ({records})),
+    counted AS (SELECT *, count(*) OVER (PARTITION BY account, actor ORDER BY at
+        RANGE BETWEEN INTERVAL 899999999 MICROSECONDS PRECEDING AND CURRENT ROW) AS within FROM failed)
+    SELECT count(*) FROM counted WHERE within >= 2";
+
+/// All fields of the raw trail as columns of Parquet.
+const TO_PARQUET: &str = "
+    COPY (SELECT CAST(record->>'eventTime' AS TIMESTAMP) AS at, {columns}
+          FROM (SELECT unnest(Records) AS record
+                FROM read_json('{data}', columns = {Records: 'JSON[]'}, format = 'unstructured', maximum_object_size = 1000000000))
+          ORDER BY record->>'eventSource', record->>'eventName', at)
+    TO '{to}' (FORMAT parquet, COMPRESSION zstd)";
+
+/// Every file below `folder`.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the folder can be read").path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+fn bytes(files: &[PathBuf]) -> u64 {
+    files.iter().map(|file| file.metadata().expect("the file is there").len()).sum()
+}
+
+/// The control: reads and inflates every object, with the library that tawny uses, on as many threads.
+fn inflate(files: &[PathBuf]) -> Taken {
+    let start = Instant::now();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut inflater = libdeflater::Decompressor::new();
+                while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let bytes = std::fs::read(file).expect("the object can be read");
+                    let size = bytes.last_chunk().map_or(0, |size| u32::from_le_bytes(*size));
+                    let mut text = vec![0; size as usize];
+                    inflater.gzip_decompress(&bytes, &mut text).expect("the object is whole");
+                    std::hint::black_box(&text);
+                }
+            });
+        }
+    });
+    Taken { time: start.elapsed(), peak: 0, read: bytes(files) }
+}
+
+fn tawny(arguments: &[&str]) -> Taken {
+    process::run(Command::new(TAWNY).args(["--quiet", "--threads", &THREADS.to_string()]).args(arguments))
+}
+
+/// The Python that has DuckDB.
+fn python() -> Option<String> {
+    let python = std::env::var("TAWNY_BENCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let found = Command::new(&python).args(["-c", "import duckdb"]).output();
+    found.is_ok_and(|output| output.status.success()).then_some(python)
+}
+
+fn duckdb(python: &str, query: &str) -> Taken {
+    let program = "import duckdb, sys; duckdb.execute('SET threads = 2'); duckdb.execute(sys.argv[1]).fetchall()";
+    process::run(Command::new(python).args(["-c", program, query]))
+}
+
+fn median(mut runs: Vec<Taken>) -> Taken {
+    runs.sort_unstable();
+    runs[runs.len() / 2]
+}
+
+fn row(what: &str, taken: Taken, to: Taken) {
+    let seconds = |time: Duration| time.as_secs_f64();
+    println!(
+        "{what:<42} {:>8.3} s {:>8.2} x {:>6} MiB {:>9} KiB read",
+        seconds(taken.time),
+        seconds(taken.time) / seconds(to.time),
+        taken.peak,
+        taken.read >> 10
+    );
+}
+
+/// Runs some works in rounds and prints a row for each; the first is the control.
+fn table(title: &str, rounds: usize, works: &[(&str, &dyn Fn() -> Taken)]) {
+    println!("\n{title}");
+    let mut runs = vec![Vec::new(); works.len()];
+    for _ in 0..rounds {
+        for (runs, (_, work)) in runs.iter_mut().zip(works) {
+            runs.push(work());
+        }
+    }
+    let medians: Vec<Taken> = runs.into_iter().map(median).collect();
+    for ((what, _), taken) in works.iter().zip(&medians) {
+        row(what, *taken, medians[0]);
+    }
+}
+
+fn main() {
+    let home = tempfile::tempdir().expect("a folder can be made");
+    let given = std::env::var("TAWNY_BENCH_TRAIL").ok().map(PathBuf::from);
+    let trail = given.unwrap_or_else(|| {
+        let folder = home.path().join("trail");
+        std::fs::create_dir(&folder).expect("a folder can be made");
+        support::write_objects(&folder, OBJECTS);
+        folder
+    });
+    let (mut objects, mut parts) = (Vec::new(), Vec::new());
+    files(&trail, &mut objects);
+    let (trail, lake, new) = (trail.display().to_string(), home.path().join("lake"), home.path().join("new"));
+    let (lake_path, new_path) = (lake.display().to_string(), new.display().to_string());
+    tawny(&["convert", &trail, "--lake", &lake_path]);
+    files(&lake, &mut parts);
+    parts.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
+    let ratio = |part: u64, whole: u64| part as f64 / whole as f64;
+    println!(
+        "{} objects, {} MiB; the lake {} MiB in {} files = {:.2} of that",
+        objects.len(),
+        bytes(&objects) >> 20,
+        bytes(&parts) >> 20,
+        parts.len(),
+        ratio(bytes(&parts), bytes(&objects)),
+    );
+    let rule = "AWS.Unsuccessful.MFA.attempt";
+    let convert = || {
+        std::fs::remove_dir_all(&new).ok();
+        tawny(&["convert", &trail, "--lake", &new_path])
+    };
+    table(
+        "the raw trail",
+        ROUNDS,
+        &[
+            ("inflate (control)", &|| inflate(&objects)),
+            ("hunt the raw trail", &|| tawny(&["hunt", &trail, "--rule", rule])),
+            ("hunt it for all rules", &|| tawny(&["hunt", &trail])),
+            ("convert", &convert),
+        ],
+    );
+    let grid = ["--thresholds", "1..10,15,20", "--periods", "5m,15m,1h,6h,24h", "--windows", "all"];
+    let backtest = [&["backtest", &lake_path, "--rule", rule], grid.as_slice()].concat();
+    table(
+        "the lake",
+        ROUNDS,
+        &[
+            ("hunt the lake", &|| tawny(&["hunt", &lake_path, "--rule", rule])),
+            ("hunt it for all rules", &|| tawny(&["hunt", &lake_path])),
+            ("backtest of 180 windows", &|| tawny(&backtest)),
+            ("tawny --version", &|| tawny(&["--version"])),
+            ("tawny test of one rule", &|| {
+                tawny(&["test", "rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml"])
+            }),
+        ],
+    );
+    let Some(python) = python() else {
+        println!("\nDuckDB: skipped, no Python that has it (TAWNY_BENCH_PYTHON names one)");
+        return;
+    };
+    let over = |records: &str, data: &str| BURSTS.replace("{records}", &records.replace("{data}", data));
+    let (json, parquet) = (format!("{trail}/**/*.gz"), format!("{lake_path}/**/*.parquet"));
+    table(
+        "DuckDB over the lake's files",
+        ROUNDS,
+        &[
+            ("DuckDB", &|| duckdb(&python, &over(FROM_PARQUET, &parquet))),
+            ("hunt the lake", &|| tawny(&["hunt", &lake_path, "--rule", rule])),
+        ],
+    );
+    let columns = "eventSource eventName awsRegion sourceIPAddress userAgent errorCode errorMessage requestID eventID \
+                   readOnly eventType managementEvent recipientAccountId eventCategory userIdentity requestParameters \
+                   responseElements additionalEventData resources tlsDetails";
+    let column = |name: &str| format!("record->>'{name}' AS {name}");
+    let columns = columns.split_whitespace().map(column).collect::<Vec<_>>().join(", ");
+    let to = home.path().join("duckdb.parquet").display().to_string();
+    let copy = TO_PARQUET.replace("{data}", &json).replace("{columns}", &columns).replace("{to}", &to);
+    table(
+        "DuckDB over the raw trail",
+        1,
+        &[
+            ("DuckDB, the hunt", &|| duckdb(&python, &over(FROM_JSON, &json))),
+            ("hunt the raw trail", &|| tawny(&["hunt", &trail, "--rule", rule])),
+            ("DuckDB, to Parquet", &|| duckdb(&python, &copy)),
+            ("convert", &convert),
+        ],
+    );
+}
