@@ -26,7 +26,7 @@ const THREADS: usize = 2;
 /// Records of failed sign-ins, each once, from the raw trail.
 const FROM_JSON: &str = "
     SELECT record->>'recipientAccountId' AS account, record->>'$.userIdentity.userName' AS actor,
-           CAST(record->>'eventTime' AS TIMESTAMP) AS at, record->>'eventID' AS id
+           CAST(record->>'eventTime' AS TIMESTAMP) AS happened, record->>'eventID' AS id
     FROM (SELECT unnest(Records) AS record
           FROM read_json('{data}', columns = {Records: 'JSON[]'}, format = 'unstructured', maximum_object_size = 1000000000))
     WHERE record->>'eventSource' = 'signin.amazonaws.com' AND record->>'eventName' = 'ConsoleLogin'
@@ -34,7 +34,7 @@ const FROM_JSON: &str = "
 
 /// The same from the lake's files.
 const FROM_PARQUET: &str = "
-    SELECT \"recipientAccountId\" AS account, \"userIdentity.userName\" AS actor, \"eventTime\" AS at, \"eventID\" AS id
+    SELECT \"recipientAccountId\" AS account, \"userIdentity.userName\" AS actor, \"eventTime\" AS happened, \"eventID\" AS id
     FROM read_parquet('{data}')
     WHERE \"eventSource\" = 'signin.amazonaws.com' AND \"eventName\" = 'ConsoleLogin'
       AND \"additionalEventData.MFAUsed\" = 'Yes' AND \"responseElements.ConsoleLogin\" = 'Failure'";
@@ -42,16 +42,16 @@ const FROM_PARQUET: &str = "
 /// How many bursts of two within a quarter of an hour begin.
 const BURSTS: &str = "
     WITH failed AS (SELECT DISTINCT * FROM ({records})),
-    counted AS (SELECT *, count(*) OVER (PARTITION BY account, actor ORDER BY at
+    counted AS (SELECT *, count(*) OVER (PARTITION BY account, actor ORDER BY happened
         RANGE BETWEEN INTERVAL 899999999 MICROSECONDS PRECEDING AND CURRENT ROW) AS within FROM failed)
     SELECT count(*) FROM counted WHERE within >= 2";
 
 /// All fields of the raw trail as columns of Parquet.
 const TO_PARQUET: &str = "
-    COPY (SELECT CAST(record->>'eventTime' AS TIMESTAMP) AS at, {columns}
+    COPY (SELECT CAST(record->>'eventTime' AS TIMESTAMP) AS happened, {columns}
           FROM (SELECT unnest(Records) AS record
                 FROM read_json('{data}', columns = {Records: 'JSON[]'}, format = 'unstructured', maximum_object_size = 1000000000))
-          ORDER BY record->>'eventSource', record->>'eventName', at)
+          ORDER BY record->>'eventSource', record->>'eventName', happened)
     TO '{to}' (FORMAT parquet, COMPRESSION zstd)";
 
 /// Every file below `folder`.
