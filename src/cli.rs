@@ -11,7 +11,7 @@ use crate::error::{Error, Status};
 use crate::hunt::Data;
 use crate::output::Output;
 use crate::rule::catalog::{self, Wanted};
-use crate::rule::{Rule, WindowKind};
+use crate::rule::{Rule, Window, WindowKind};
 use crate::store::{self, Access, Location, Scratch, Stores};
 use crate::tally::number_of;
 use crate::time::{DAY, Period, Range};
@@ -323,7 +323,10 @@ impl WindowChoice {
             WindowChoice::Sliding => vec![WindowKind::Sliding],
             WindowChoice::Dedup => vec![WindowKind::Dedup],
             WindowChoice::Tumbling => vec![WindowKind::Tumbling],
-            WindowChoice::All => WindowKind::ALL.into_iter().filter(|kind| rule.check_kind(*kind).is_ok()).collect(),
+            WindowChoice::All => WindowKind::ALL
+                .into_iter()
+                .filter(|kind| rule.check(Window { kind: *kind, ..rule.window }).is_ok())
+                .collect(),
         }
     }
 }

@@ -68,7 +68,7 @@ pub async fn evaluate_each(
     rules: &[Rule],
     range: Range,
 ) -> Result<Vec<Vec<Finding>>, Error> {
-    rules.iter().try_for_each(|rule| rule.check_kind(rule.window.kind))?;
+    rules.iter().try_for_each(|rule| rule.check(rule.window))?;
     if let Data::Columnar(columnar) = data {
         rules.iter().try_for_each(|rule| columnar.layout().check(rule, columnar.missing()))?;
     }

@@ -113,21 +113,30 @@ fn check_id(id: &str) -> Result<(), String> {
 }
 
 impl Rule {
-    /// Makes sure that the rule can be hunted with windows of this kind.
+    /// Makes sure that the rule can be hunted with this window.
     ///
     /// # Errors
-    /// It asks for several events, and such windows do not end at events.
-    pub fn check_kind(&self, kind: WindowKind) -> Result<(), Error> {
-        let asks = match self.counts {
-            _ if kind == WindowKind::Sliding => return Ok(()),
+    /// It asks for several events, and the window does not end at one, or does not ask for all of them.
+    pub fn check(&self, window: Window) -> Result<(), Error> {
+        let Window { kind, threshold, .. } = window;
+        let (asks, all) = match &self.counts {
             Counts::Matches | Counts::Distinct(_) => return Ok(()),
-            Counts::Followed { .. } => "`FollowedBy`",
-            Counts::EachOf(_) | Counts::InOrder(_) => "several events that must occur",
+            Counts::Followed { .. } => ("`FollowedBy`", None),
+            Counts::EachOf(events) | Counts::InOrder(events) => ("several events that must occur", Some(events.len())),
         };
-        Err(Error::Usage {
-            message: format!("the rule `{}` has {asks}, and so only sliding windows", self.id),
-            hint: Some(format!("leave out the rule, or the {kind} windows")),
-        })
+        if kind != WindowKind::Sliding {
+            return Err(Error::Usage {
+                message: format!("the rule `{}` has {asks}, and so only sliding windows", self.id),
+                hint: Some(format!("leave out the rule, or the {kind} windows")),
+            });
+        }
+        match all.filter(|all| usize::try_from(threshold.get()).ok() != Some(*all)) {
+            None => Ok(()),
+            Some(all) => Err(Error::Usage {
+                message: format!("the rule `{}` has {asks}, and its threshold is their number, {all}", self.id),
+                hint: Some("leave out the rule, or other thresholds".to_owned()),
+            }),
+        }
     }
 
     /// ATT&CK tactics and techniques, as `TA0006:T1621`.

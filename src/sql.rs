@@ -240,6 +240,7 @@ fn severity(rule: &Rule) -> Option<String> {
 /// The query that finds a rule's bursts with a trigger in `triggers`, in the records whose time
 /// lies in `read`.
 pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> {
+    rule.check(rule.window)?;
     Query::of_rule(rule, triggers, read).render(rule.window.kind).map_err(|error| unrendered(&rule.id, &error))
 }
 

@@ -219,10 +219,8 @@ impl Words {
 
     fn new(words: &[String]) -> Words {
         let one_pass = if words.len() > Words::FEW { AhoCorasick::new(words).ok() } else { None };
-        one_pass.map_or_else(
-            || Words::Few(words.iter().map(|word| Finder::new(word).into_owned()).collect()),
-            Words::Many,
-        )
+        one_pass
+            .map_or_else(|| Words::Few(words.iter().map(|word| Finder::new(word).into_owned()).collect()), Words::Many)
     }
 }
 
@@ -241,9 +239,7 @@ impl Sieve {
         };
         let alternatives = alternatives
             .into_iter()
-            .map(|clauses| {
-                clauses.into_iter().map(|clause| clause.into_iter().map(&mut number).collect()).collect()
-            })
+            .map(|clauses| clauses.into_iter().map(|clause| clause.into_iter().map(&mut number).collect()).collect())
             .collect();
         Sieve { alternatives, words: Words::new(&words) }
     }

@@ -109,7 +109,7 @@ pub async fn sweep(
     cells: &[Window],
     range: Range,
 ) -> Result<Sweep, Error> {
-    cells.iter().try_for_each(|window| rule.check_kind(window.kind))?;
+    cells.iter().try_for_each(|window| rule.check(*window))?;
     if let Data::Columnar(columnar) = data {
         columnar.layout().check(rule, columnar.missing())?;
     }

@@ -165,7 +165,7 @@ impl<'n> Members<'n> {
     }
 
     /// The value of `key`, also where it is null.
-    fn given(&self, key: &str) -> Option<&'n Node> {
+    pub(super) fn given(&self, key: &str) -> Option<&'n Node> {
         self.entry(key).map(|(_, value)| value)
     }
 

@@ -202,8 +202,8 @@ impl Reader<'_> {
 
     fn followed_by(&mut self, members: &Members<'_>) -> Result<Option<Predicate>, Error> {
         let Some(hunt) = self.hunt(members)? else { return Ok(None) };
-        let Some(node) = hunt.get("FollowedBy") else { return Ok(None) };
-        if matches!(&node.content, Content::List(expressions) if expressions.is_empty()) {
+        let Some(node) = hunt.given("FollowedBy") else { return Ok(None) };
+        if node.is_null() || matches!(&node.content, Content::List(expressions) if expressions.is_empty()) {
             return self.error(node.mark, "`FollowedBy` must hold at least one expression");
         }
         for other in ["Unique", "Window"] {

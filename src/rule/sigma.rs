@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::time::Period;
 
 mod detection;
+mod shape;
 
 /// What a finding tells of the event that triggered it.
 const CONTEXT: [&str; 8] = [
@@ -43,6 +44,7 @@ pub fn is_sigma(text: &str) -> bool {
 pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
     let mut collections = Vec::new();
     for (file, text) in files {
+        shape::check(file, text).map_err(|reason| refused(file, &reason))?;
         let collection = rsigma_parser::parse_sigma_yaml(text).map_err(|error| refused(file, &error.to_string()))?;
         if let Some(error) = collection.errors.first() {
             return Err(refused(file, error));
@@ -58,10 +60,26 @@ pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
     let mut known = BTreeMap::new();
     for (file, rule) in rules(&collections) {
         for name in [&rule.id, &rule.name].into_iter().flatten() {
-            known.insert(name.as_str(), (file, rule));
+            let other = known.insert(name.as_str(), rule).filter(|other| !std::ptr::eq(*other, rule));
+            if other.is_some() {
+                return Err(refused(files[file].0, &format!("another rule is called `{name}` too")));
+            }
         }
     }
-    let mut parts = BTreeSet::new();
+    let (mut parts, mut generated) = (BTreeSet::new(), BTreeSet::new());
+    let correlations: BTreeSet<&str> = collections
+        .iter()
+        .flat_map(|collection| &collection.correlations)
+        .flat_map(|correlation| [&correlation.id, &correlation.name].into_iter().flatten())
+        .map(String::as_str)
+        .collect();
+    let unknown = |name: &str| {
+        if correlations.contains(name) {
+            "which is a correlation: those of correlations are not hunted"
+        } else {
+            "which is no rule of these files"
+        }
+    };
     let mut found = Vec::new();
     for (number, collection) in collections.iter().enumerate() {
         for correlation in &collection.correlations {
@@ -69,24 +87,23 @@ pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
             let of: Vec<&SigmaRule> = correlation
                 .rules
                 .iter()
-                .map(|name| match known.get(name.as_str()) {
-                    Some((_, rule)) => Ok(*rule),
-                    None => Err(refused(
-                        file,
-                        &format!("`{}` names `{name}`, which is no rule of these files", correlation.title),
-                    )),
+                .map(|name| {
+                    let rule = known.get(name.as_str()).copied();
+                    rule.ok_or_else(|| {
+                        refused(file, &format!("`{}` names `{name}`, {}", correlation.title, unknown(name)))
+                    })
                 })
                 .collect::<Result<_, _>>()?;
-            if !correlation.generate {
-                parts.extend(of.iter().map(|rule| std::ptr::from_ref(*rule)));
-            }
+            let named = if correlation.generate { &mut generated } else { &mut parts };
+            named.extend(of.iter().map(|rule| std::ptr::from_ref(*rule)));
             let read = correlated(correlation, &of)
                 .map_err(|reason| refused(file, &format!("`{}`: {reason}", correlation.title)))?;
             found.push((number, read));
         }
     }
     for (number, rule) in rules(&collections) {
-        if !parts.contains(&std::ptr::from_ref(rule)) {
+        let rule_itself = std::ptr::from_ref(rule);
+        if generated.contains(&rule_itself) || !parts.contains(&rule_itself) {
             let file = files[number].0;
             let read = single(rule).map_err(|reason| refused(file, &format!("`{}`: {reason}", rule.title)))?;
             found.push((number, read));
@@ -155,7 +172,8 @@ fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rul
     let period: Period = format!("{}s", correlation.timespan.seconds).parse()?;
     let field = |name: &str| -> Result<Field, String> { detection::field(&of_alias(correlation, name, rules)?) };
     let group = correlation.group_by.iter().map(|name| field(name)).collect::<Result<Vec<_>, _>>()?;
-    let detections = rules.iter().map(|rule| matches(rule)).collect::<Result<Vec<_>, _>>()?;
+    let of_rule = |rule: &&SigmaRule| matches(rule).map_err(|reason| format!("`{}`: {reason}", rule.title));
+    let detections = rules.iter().map(of_rule).collect::<Result<Vec<_>, _>>()?;
     let about = About {
         id: correlation.id.as_ref().or(correlation.name.as_ref()).unwrap_or(&correlation.title),
         title: &correlation.title,
@@ -180,6 +198,9 @@ fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rul
             Ok(Rule { counts, ..about.rule(any(), window(at_least(correlation)?), group)? })
         }
         kind @ (CorrelationType::Temporal | CorrelationType::TemporalOrdered) => {
+            if correlation.window != WindowMode::Sliding {
+                return Err("temporal correlations are hunted in sliding windows only".to_owned());
+            }
             all_of_them(correlation, rules)?;
             let threshold = u32::try_from(detections.len()).ok().and_then(NonZeroU32::new).ok_or("it names no rule")?;
             let rule = about.rule(any(), window(threshold), group)?;

@@ -78,11 +78,19 @@ fn texts_match_what_their_modifiers_say() {
         ("eventName|startswith|cased: Del", vec![named("DeleteTrail")], vec![named("deleteTrail")]),
         ("eventName|neq: A", vec![named("B"), json!({})], vec![named("A")]),
         ("eventName|re: '^Del(ete)?Trail$'", vec![named("DelTrail")], vec![named("delTrail"), named("DeleteTrails")]),
+        (r"eventName|re: 'B\\C'", vec![named(r"B\C"), named(r"xB\Cx")], vec![named("BC"), named("xBCx")]),
+        (r"eventName|re: '^B\\C'", vec![named(r"B\C")], vec![named("BC"), named(r"xB\C")]),
+        (r"eventName|re|i: '1\\2'", vec![named(r"1\2")], vec![named("12")]),
         ("eventName|re|i: '^del'", vec![named("DELETE")], vec![named("undelete")]),
         (
             "sourceIPAddress|cidr: 192.0.2.0/24",
             vec![json!({"sourceIPAddress": "192.0.2.7"})],
             vec![json!({"sourceIPAddress": "198.51.100.7"}), json!({"sourceIPAddress": "x.amazonaws.com"})],
+        ),
+        (
+            "requestParameters.cidrIp|cidr: [10.0.0.0/8, 192.168.0.0/16]",
+            vec![asked(json!({"cidrIp": "10.1.2.3"})), asked(json!({"cidrIp": ["8.8.8.8", "192.168.1.1"]}))],
+            vec![asked(json!({"cidrIp": "0.0.0.0/0"})), asked(json!({"cidrIp": ["10.0.0.0/7", "8.8.8.8"]}))],
         ),
         ("errorCode|exists: true", vec![json!({"errorCode": "A"})], vec![json!({}), json!({"errorCode": null})]),
         ("errorCode|exists: false", vec![json!({})], vec![json!({"errorCode": "A"})]),
@@ -304,6 +312,26 @@ fn correlations_count_order_and_join() {
 }
 
 #[test]
+fn a_rule_that_one_correlation_generates_is_hunted_by_itself() {
+    let first = correlation("event_count", "fails", "  condition: {gte: 2}\n  generate: true\n");
+    let other =
+        first.split("---\n").last().unwrap().replace("generate: true", "generate: false").replace("oined", "oint");
+    let mut ids: Vec<String> = read(&format!("{first}---\n{other}")).unwrap().into_iter().map(|rule| rule.id).collect();
+    ids.sort();
+    assert!(ids.contains(&"fails".to_owned()), "{ids:?}");
+}
+
+#[test]
+fn another_threshold_than_all_events_is_refused() {
+    let mut rules = read(&correlation("temporal", "fails, succeeds", "")).unwrap();
+    let mut rule = rules.swap_remove(0);
+    assert!(rule.check(rule.window).is_ok());
+    rule.window.threshold = std::num::NonZeroU32::MIN;
+    let refused = rule.check(rule.window).unwrap_err().to_string();
+    assert!(refused.contains("its threshold is their number, 2"), "{refused}");
+}
+
+#[test]
 fn an_event_that_is_of_two_kinds_counts_for_both() {
     let text = "---\ntitle: A\nname: a\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  s: {eventName: ConsoleLogin}\n  condition: s\n\
 ---\ntitle: B\nname: b\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  s: {eventSource: signin.amazonaws.com}\n  condition: s\n\
@@ -328,7 +356,56 @@ fn what_cannot_be_done_is_refused_by_name() {
             item("eventName: A").replace("cloudtrail", "s3"),
             "its `logsource` is not `product: aws` and `service: cloudtrail`",
         ),
-        (item("eventName|base64: A*"), "`eventName`: `A*` has wildcards, and is not encoded"),
+        (item("eventName|base64: A*"), "`eventName`: `A*` is empty or has wildcards, and is not encoded"),
+        (item("eventName|base64: ''"), "`eventName`: `` is empty or has wildcards, and is not encoded"),
+        (item("eventName|contains|startswith: A"), "modifiers that say two ways to compare are not understood"),
+        (item("eventName|contains|re: A"), "modifiers that say two ways to compare are not understood"),
+        (item("eventName|gt|lt: 1"), "modifiers that say two ways to compare are not understood"),
+        (item("eventName|i: A"), "`i`, `m` and `s` are flags of `re`, which is missing"),
+        (item("eventName: {a: X}"), "line 10, column 16: a mapping is no value to compare with, in a value"),
+        (item("eventName: [[A, B]]"), "line 10, column 17: a list is no value to compare with, in values"),
+        (detection("  s: {}\n  condition: s\n"), "line 9, column 6: an empty selection would match every record"),
+        (detection("  s: [{eventName: A}, {}]\n  condition: s\n"), "an empty selection would match every record"),
+        (
+            detection(&format!("  s: {{eventName: A}}\n  condition: {}s\n", "not ".repeat(15_000))),
+            "a condition with more than 64 `not`s is not read",
+        ),
+        (count("  condition: {gte: 2, foo: 1}\n"), "`condition` has no `foo`"),
+        (
+            count("  condition: {gte: 2}\n").replace("group-by:", "group_by:"),
+            "`correlation` has no `group_by`: is `group-by` meant?",
+        ),
+        (
+            count("  condition: {gte: 2}\n").replace("group-by: [userIdentity.userName]", "group-by: {x: y}"),
+            "`group-by` must be texts, not a mapping",
+        ),
+        (
+            count("  condition: {gte: 2}\n").replace("rules: [fails]", "rules: [1]"),
+            "`rules` must be texts, not a number",
+        ),
+        (count("  condition: {gte: 2}\n").replace("rules: [fails]", "rules: []"), "`rules` names none"),
+        (
+            count("  condition: {gte: 2}\n  aliases: {who: userIdentity.userName}\n"),
+            "`aliases` must be a mapping, not a text",
+        ),
+        (correlation("temporal", "fails, succeeds", "  condition: {gte: 1}\n"), "all must occur"),
+        (correlation("temporal", "fails, succeeds", "  window: tumbling\n"), "in sliding windows only"),
+        (
+            [
+                correlation("event_count", "fails", "  condition: {gte: 2}\n"),
+                correlation("event_count", "fails", "  condition: {gte: 2}\n"),
+            ]
+            .concat(),
+            "another rule is called `fails` too",
+        ),
+        (
+            correlation("event_count", "joined", "  condition: {gte: 2}\n"),
+            "`Joined` names `joined`, which is a correlation: those of correlations are not hunted",
+        ),
+        (
+            count("  condition: {gte: 2}\n").replace("responseElements.ConsoleLogin:", "eventName|windash:"),
+            "`Joined`: `Fails`: `eventName`: the modifier `windash` is not understood",
+        ),
         (item("eventName|base64: 7"), "`eventName`: `7` is no text to encode"),
         (item("eventName|wide|base64: A"), "`eventName`: the modifier `wide` is not understood"),
         (item("eventName|windash: A"), "the modifier `windash` is not understood"),

@@ -10,7 +10,7 @@ use rsigma_parser::{
 use crate::event::{self, Kind};
 use crate::path::{Path, Step};
 use crate::rule::predicate::NumberOperand;
-use crate::rule::{self, Compared, Field, Operand, Predicate, Test, Value};
+use crate::rule::{self, Class, Compared, Field, Operand, Predicate, Test, Value};
 
 /// The field at a path with dots between its keys.
 pub(super) fn field(name: &str) -> Result<Field, String> {
@@ -37,7 +37,7 @@ pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> 
             let mut names: Vec<&String> = detections.named.keys().filter(is_meant).collect();
             names.sort();
             if names.is_empty() {
-                return Err(format!("`{expression}` names no selection"));
+                return Err(format!("`{expression}` names no selection (of a pattern's `*` one is understood)"));
             }
             let parts =
                 names.into_iter().map(|name| selection(&detections.named[name])).collect::<Result<Vec<_>, _>>()?;
@@ -88,6 +88,13 @@ struct How {
     flags: String,
 }
 
+impl How {
+    /// Whether nothing says yet how to compare, but for a field in place of a value.
+    fn is_open(&self) -> bool {
+        self.place == Place::Whole && self.relation.is_none() && self.values.is_none_or(|of| of == Modifier::FieldRef)
+    }
+}
+
 fn item(item: &DetectionItem) -> Result<Predicate, String> {
     let Some(name) = &item.field.name else {
         return Err("words without a field are not searched for: name the field".to_owned());
@@ -110,21 +117,37 @@ fn how(modifiers: &[Modifier]) -> Result<How, String> {
         match modifier {
             Modifier::All => how.all = true,
             Modifier::Cased => how.cased = true,
-            Modifier::Contains => how.place = Place::Anywhere,
-            Modifier::StartsWith => how.place = Place::Start,
-            Modifier::EndsWith => how.place = Place::End,
+            Modifier::Contains if how.is_open() => how.place = Place::Anywhere,
+            Modifier::StartsWith if how.is_open() => how.place = Place::Start,
+            Modifier::EndsWith if how.is_open() => how.place = Place::End,
             Modifier::Neq => how.negated = true,
-            Modifier::Gt => how.relation = Some(Compared::Greater),
-            Modifier::Gte => how.relation = Some(Compared::GreaterOrEqual),
-            Modifier::Lt => how.relation = Some(Compared::Less),
-            Modifier::Lte => how.relation = Some(Compared::LessOrEqual),
-            Modifier::Re | Modifier::Cidr | Modifier::Exists | Modifier::FieldRef => how.values = Some(*modifier),
+            Modifier::Gt if how.is_open() => how.relation = Some(Compared::Greater),
+            Modifier::Gte if how.is_open() => how.relation = Some(Compared::GreaterOrEqual),
+            Modifier::Lt if how.is_open() => how.relation = Some(Compared::Less),
+            Modifier::Lte if how.is_open() => how.relation = Some(Compared::LessOrEqual),
+            Modifier::FieldRef if how.values.is_none() => how.values = Some(*modifier),
+            Modifier::Re | Modifier::Cidr | Modifier::Exists if how.is_open() => how.values = Some(*modifier),
+            Modifier::Contains
+            | Modifier::StartsWith
+            | Modifier::EndsWith
+            | Modifier::Gt
+            | Modifier::Gte
+            | Modifier::Lt
+            | Modifier::Lte
+            | Modifier::Re
+            | Modifier::Cidr
+            | Modifier::Exists => {
+                return Err("modifiers that say two ways to compare are not understood".to_owned());
+            }
             Modifier::Base64 | Modifier::Base64Offset if how.encoding.is_none() => how.encoding = Some(*modifier),
             Modifier::IgnoreCase => how.flags.push('i'),
             Modifier::Multiline => how.flags.push('m'),
             Modifier::DotAll => how.flags.push('s'),
             other => return Err(format!("the modifier `{}` is not understood", format!("{other:?}").to_lowercase())),
         }
+    }
+    if !how.flags.is_empty() && how.values != Some(Modifier::Re) {
+        return Err("`i`, `m` and `s` are flags of `re`, which is missing".to_owned());
     }
     Ok(how)
 }
@@ -135,7 +158,7 @@ fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, Strin
     if let Some(encoding) = how.encoding {
         let SigmaValue::String(string) = value else { return Err(format!("`{text}` is no text to encode")) };
         let [StringPart::Plain(plain)] = string.parts.as_slice() else {
-            return Err(format!("`{text}` has wildcards, and is not encoded"));
+            return Err(format!("`{text}` is empty or has wildcards, and is not encoded"));
         };
         let tests =
             encoded(plain, encoding).into_iter().map(|text| is(of_parts(&[StringPart::Plain(text)], field, how)?));
@@ -152,7 +175,8 @@ fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, Strin
         (Some(Modifier::Cidr), _) => {
             let network = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into()));
             let network = network.ok_or_else(|| format!("`{text}` is no network, as `192.0.2.0/24` is"))?;
-            is(Test::Within(network.trunc()))
+            // A network that holds or shares addresses is none.
+            passes(field, &[Test::Address(Class::Address), Test::Within(network.trunc())])
         }
         (Some(Modifier::Exists), SigmaValue::Bool(exists)) => {
             Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: !exists })
@@ -196,15 +220,28 @@ fn tested(field: &Field, test: Test) -> Result<Predicate, String> {
         answers(other, &Test::Filled).map_err(|reason| format!("`{other}`: {reason}"))?;
     }
     // What `Contains` looks for it looks for in lists too, and an element is not compared with a field.
-    let is_of_lists = other.is_none() && !matches!(test, Test::Present | Test::Contains(_));
-    let elements = Predicate::Elements {
-        list: field.clone(),
-        quantifier: rule::Quantifier::Any,
-        each: Box::new(Predicate::Test { field: Field::Element(Path::default()), test: test.clone(), negated: false }),
+    if other.is_some() || matches!(test, Test::Present | Test::Contains(_)) {
+        return Ok(Predicate::Test { field: field.clone(), test, negated: false });
+    }
+    passes(field, &[test])
+}
+
+/// Tests that a field, or one element of the list that it is, passes all of.
+fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, String> {
+    tests.iter().try_for_each(|test| answers(field, test))?;
+    let all = |field: &Field| {
+        let test = |test: &Test| Predicate::Test { field: field.clone(), test: test.clone(), negated: false };
+        match tests {
+            [one] => test(one),
+            tests => Predicate::All(tests.iter().map(test).collect()),
+        }
     };
-    let own = Predicate::Test { field: field.clone(), test, negated: false };
-    let is_json = matches!(field.place(), Some(event::Place::Below { .. }));
-    Ok(if is_json && is_of_lists { Predicate::Any(vec![own, elements]) } else { own })
+    if !matches!(field.place(), Some(event::Place::Below { .. })) {
+        return Ok(all(field));
+    }
+    let each = Box::new(all(&Field::Element(Path::default())));
+    let elements = Predicate::Elements { list: field.clone(), quantifier: rule::Quantifier::Any, each };
+    Ok(Predicate::Any(vec![all(field), elements]))
 }
 
 /// Refuses a test that no value of the field can pass, whatever the rule means.
@@ -290,7 +327,8 @@ fn operand(text: &str, cased: bool) -> Operand {
 
 /// A regular expression that the engine can run.
 fn pattern(flags: &str, text: &str) -> Result<String, String> {
-    let pattern = if flags.is_empty() { text.to_owned() } else { format!("(?{flags}){text}") };
+    // The engine makes a pattern without groups a LIKE, and takes its backslashes for LIKE's.
+    let pattern = if flags.is_empty() { format!("({text})") } else { format!("(?{flags})({text})") };
     match regex::Regex::new(&pattern) {
         Ok(_) => Ok(pattern),
         Err(error) => {

@@ -1,0 +1,184 @@
+//! What the parser of Sigma passes over: keys that it does not know, and values of shapes that it takes for something else.
+
+use crate::rule::yaml::{self, Content, Mark, Node, Source};
+
+/// The keys of a correlation.
+const CORRELATION: [&str; 8] = ["type", "rules", "group-by", "timespan", "window", "condition", "aliases", "generate"];
+
+/// What a correlation's condition may hold.
+const CONDITION: [&str; 7] = ["gt", "gte", "lt", "lte", "eq", "neq", "field"];
+
+/// `not`s in a condition, at most: each is a step down for whoever reads it.
+const NEGATIONS: usize = 64;
+
+type Checked = Result<(), (Mark, String)>;
+
+/// Checks the documents of a file.
+///
+/// # Errors
+/// The first thing in it that would be read as something else than it says, with its place.
+pub(super) fn check(name: &str, text: &str) -> Result<(), String> {
+    let mut first = 1;
+    for document in documents(text) {
+        let source = Source { name, text: document };
+        let lines = document.lines().count();
+        if document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
+            let place = |Mark { line, column }: Mark| format!("line {}, column {column}", line + first - 1);
+            let node = source.read().map_err(|error| error.to_string())?;
+            self::document(&node).map_err(|(mark, message)| format!("{}: {message}", place(mark)))?;
+        }
+        // The line between two documents.
+        first += lines + 1;
+    }
+    Ok(())
+}
+
+/// The texts between the lines that part documents.
+fn documents(text: &str) -> Vec<&str> {
+    let mut documents = Vec::new();
+    let (mut begin, mut at) = (0, 0);
+    for line in text.split_inclusive('\n') {
+        if line.trim_end() == "---" {
+            documents.push(&text[begin..at]);
+            begin = at + line.len();
+        }
+        at += line.len();
+    }
+    documents.push(&text[begin..]);
+    documents
+}
+
+fn document(node: &Node) -> Checked {
+    let (Some(correlation), detection) = (member(node, "correlation"), member(node, "detection")) else {
+        return member(node, "detection").map_or(Ok(()), self::detection);
+    };
+    if let Some(detection) = detection {
+        return Err((detection.mark, "a correlation has no `detection`".to_owned()));
+    }
+    self::correlation(correlation)
+}
+
+fn correlation(node: &Node) -> Checked {
+    known(node, "correlation", &CORRELATION)?;
+    let rules = member(node, "rules").ok_or((node.mark, "`rules` is missing".to_owned()))?;
+    let names = texts(rules, "rules")?;
+    if names == 0 {
+        return Err((rules.mark, "`rules` names none".to_owned()));
+    }
+    if let Some(group) = member(node, "group-by") {
+        texts(group, "group-by")?;
+    }
+    if let Some(aliases) = member(node, "aliases") {
+        for (_, alias) in map(aliases, "aliases")? {
+            for (_, field) in map(alias, "aliases")? {
+                scalar(field, "aliases")?;
+            }
+        }
+    }
+    let Some(condition) = member(node, "condition") else {
+        return Ok(());
+    };
+    if matches!(condition.content, Content::Map(_)) {
+        known(condition, "condition", &CONDITION)?;
+    }
+    let in_time = member(node, "type").and_then(Node::as_text).is_some_and(|kind| kind.starts_with("temporal"));
+    let all = member(condition, "gte").and_then(Node::as_text).is_some_and(|number| number == names.to_string());
+    if in_time && !(all && matches!(&condition.content, Content::Map(members) if members.len() == 1)) {
+        let message = "a `condition` on the rules of a temporal correlation is not hunted: all must occur";
+        return Err((condition.mark, message.to_owned()));
+    }
+    Ok(())
+}
+
+fn detection(node: &Node) -> Checked {
+    for (key, value) in map(node, "detection")? {
+        match key.as_text() {
+            Some("condition") => negations(value)?,
+            Some("timeframe") => {}
+            _ => selection(value)?,
+        }
+    }
+    Ok(())
+}
+
+fn negations(node: &Node) -> Checked {
+    let conditions = match &node.content {
+        Content::List(conditions) => conditions.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    for condition in conditions {
+        let words = condition.as_text().unwrap_or_default().split(|c: char| !c.is_alphanumeric());
+        if words.filter(|word| word.eq_ignore_ascii_case("not")).count() > NEGATIONS {
+            return Err((condition.mark, format!("a condition with more than {NEGATIONS} `not`s is not read")));
+        }
+    }
+    Ok(())
+}
+
+fn selection(node: &Node) -> Checked {
+    match &node.content {
+        Content::Map(members) if members.is_empty() => {
+            Err((node.mark, "an empty selection would match every record".to_owned()))
+        }
+        Content::Map(members) => members.iter().try_for_each(|(_, value)| values(value)),
+        Content::List(parts) if parts.is_empty() => {
+            Err((node.mark, "an empty selection would match every record".to_owned()))
+        }
+        Content::List(parts) => parts.iter().try_for_each(selection),
+        Content::Scalar { .. } => Ok(()),
+    }
+}
+
+fn values(node: &Node) -> Checked {
+    match &node.content {
+        Content::List(values) => values.iter().try_for_each(|value| scalar(value, "values")),
+        _ => scalar(node, "a value"),
+    }
+}
+
+fn member<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    let Content::Map(members) = &node.content else {
+        return None;
+    };
+    members.iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value)
+}
+
+fn map<'n>(node: &'n Node, name: &str) -> Result<&'n [(Node, Node)], (Mark, String)> {
+    match &node.content {
+        Content::Map(members) => Ok(members),
+        _ => Err((node.mark, format!("`{name}` must be a mapping, not {}", node.kind()))),
+    }
+}
+
+fn known(node: &Node, name: &str, keys: &[&str]) -> Checked {
+    for (key, _) in map(node, name)? {
+        let given = key.as_text().unwrap_or_default();
+        if !keys.contains(&given) {
+            let meant = yaml::nearest(given, keys.iter().copied());
+            let meant = meant.map_or_else(String::new, |meant| format!(": is `{meant}` meant?"));
+            return Err((key.mark, format!("`{name}` has no `{given}`{meant}")));
+        }
+    }
+    Ok(())
+}
+
+/// How many texts it is: one, or those of a list.
+fn texts(node: &Node, name: &str) -> Result<usize, (Mark, String)> {
+    let elements = match &node.content {
+        Content::List(elements) => elements.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    for element in elements {
+        if element.kind() != "a text" {
+            return Err((element.mark, format!("`{name}` must be texts, not {}", element.kind())));
+        }
+    }
+    Ok(elements.len())
+}
+
+fn scalar(node: &Node, name: &str) -> Checked {
+    match &node.content {
+        Content::Scalar { .. } => Ok(()),
+        _ => Err((node.mark, format!("{} is no value to compare with, in {name}", node.kind()))),
+    }
+}
