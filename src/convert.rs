@@ -18,7 +18,7 @@ use crate::trail::{self, Decoded, Sieve, Trail};
 /// How a conversion uses the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Objects decoded at a time, and files encoded at a time.
+    /// Objects decoded at a time, and columns encoded at a time.
     pub threads: usize,
     /// Bytes of records gathered in memory before they are written. As many again may be being encoded.
     pub memory: usize,
@@ -64,7 +64,7 @@ pub async fn convert(
         .map(|fetched| async move {
             let task = tokio::task::spawn_blocking(move || {
                 let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-                let decoded = trail::decode(&fetched.object, bytes, &Sieve::default());
+                let decoded = trail::decode(&fetched.object, bytes, &Sieve::default(), true);
                 decoded.map(|decoded| (fetched.object, decoded))
             });
             task.await.map_err(|error| Error::Internal(error.to_string()))?
@@ -116,7 +116,7 @@ struct Copies {
 }
 
 impl Copies {
-    const GENERATION: usize = 2_000_000;
+    const GENERATION: usize = 1_000_000;
 
     fn is_first(&mut self, hash: u128) -> bool {
         if self.older.contains(&hash) || !self.recent.insert(hash) {
@@ -145,15 +145,9 @@ struct Encoded {
 
 impl Gathered {
     async fn encode(self, writer: Arc<store::Writer>, threads: usize) -> Result<Encoded, Error> {
-        let mut tasks = futures::stream::iter(self.parts)
-            .map(|(date, part)| {
-                let writer = Arc::clone(&writer);
-                async move { part.stage(date, &writer).await }
-            })
-            .buffered(threads);
         let mut files = Vec::new();
-        while let Some(result) = tasks.next().await {
-            files.push(result?);
+        for (date, part) in self.parts {
+            files.push(part.stage(date, threads, &writer).await?);
         }
         Ok(Encoded { files, objects: self.objects })
     }

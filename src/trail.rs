@@ -271,14 +271,15 @@ impl Sieve {
 pub struct Decoded {
     /// Its records.
     pub batches: Vec<RecordBatch>,
-    /// A hash of each record's text, in the order of the batches' rows.
+    /// A hash of each record's text, in the order of the batches' rows, where they were asked for.
     pub hashes: Vec<u128>,
     /// What became of all it held.
     pub tally: Tally,
 }
 
-/// Decodes the bytes of `object` to records, passing over those that `sieve` does not admit.
-pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> Result<Decoded, Error> {
+/// Decodes the bytes of `object` to records, passing over those that `sieve` does not admit; with a hash of each
+/// where they are `hashed`.
+pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve, hashed: bool) -> Result<Decoded, Error> {
     let mut decoded = Decoded::default();
     decoded.tally.objects.read = 1;
     decoded.tally.stored_bytes = object.size;
@@ -296,7 +297,7 @@ pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> R
         decoded.tally.objects.skip("empty");
         return Ok(decoded);
     }
-    if looks_whole(&text.text) && !sieve.admits(&text.text) {
+    if !sieve.admits(&text.text) && looks_whole(&text.text) {
         decoded.tally.objects.passed_over = 1;
         return Ok(decoded);
     }
@@ -308,7 +309,7 @@ pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> R
             tally.records.read += 1;
             tally.records.used += 1;
             builder.push(&record);
-            hashes.push(hash(record.text));
+            hashes.extend(hashed.then(|| hash(record.text)));
             if builder.len() == BATCH_ROWS {
                 match builder.finish() {
                     Ok(batch) => batches.push(batch),
@@ -359,7 +360,9 @@ pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> R
 fn looks_whole(text: &str) -> bool {
     let text = text.trim_ascii();
     let ends = |open, close| text.starts_with(open) && text.ends_with(close);
-    (ends('{', '}') || ends('[', ']')) && memchr::memchr(0, text.as_bytes()).is_none()
+    // Text of two bytes a character has zeros from the start.
+    let start = &text.as_bytes()[..text.len().min(64)];
+    (ends('{', '}') || ends('[', ']')) && memchr::memchr(0, start).is_none()
 }
 
 fn rejected(object: &Object, reason: String) -> Decoded {

@@ -62,7 +62,7 @@ impl RawScan {
             return Ok(None);
         };
         let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-        let Decoded { batches, tally, hashes: _ } = trail::decode(&fetched.object, bytes, &self.sieve)
+        let Decoded { batches, tally, hashes: _ } = trail::decode(&fetched.object, bytes, &self.sieve, false)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
         if let Ok(mut total) = self.tally.lock() {
             total.add(tally);

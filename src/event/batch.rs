@@ -1,11 +1,11 @@
 //! Records to columns.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use aho_corasick::AhoCorasick;
 use arrow::array::{ArrayRef, BooleanBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::error::ArrowError;
-use memchr::memmem;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
@@ -32,6 +32,11 @@ pub struct BatchBuilder {
     repeated_keys: u64,
 }
 
+/// A column of text for few records; it grows with more.
+fn text_column() -> StringBuilder {
+    StringBuilder::with_capacity(64, 1 << 10)
+}
+
 impl Default for BatchBuilder {
     fn default() -> Self {
         BatchBuilder {
@@ -39,14 +44,14 @@ impl Default for BatchBuilder {
             top: TOP_LEVEL
                 .iter()
                 .map(|(_, kind)| match kind {
-                    Kind::Text | Kind::Json => Column::Text(StringBuilder::new()),
+                    Kind::Text | Kind::Json => Column::Text(text_column()),
                     Kind::Flag => Column::Flag(BooleanBuilder::new()),
                 })
                 .collect(),
-            hot: HOT.iter().map(|_| StringBuilder::new()).collect(),
-            time_text: StringBuilder::new(),
-            content_id: StringBuilder::new(),
-            other_fields: StringBuilder::new(),
+            hot: HOT.iter().map(|_| text_column()).collect(),
+            time_text: text_column(),
+            content_id: text_column(),
+            other_fields: text_column(),
             rows: 0,
             repeated_keys: 0,
         }
@@ -114,19 +119,18 @@ impl BatchBuilder {
         }
         self.content_id.append_option((!has_id).then(|| content_id(record.text)));
 
-        let mut identity: Option<(&str, Option<Vec<Member<'_>>>)> = None;
-        for ((_, column, path), builder) in HOT.iter().zip(&mut self.hot) {
-            let value = TOP_LEVEL
-                .iter()
-                .position(|(name, _)| name == column)
-                .and_then(|index| top[index])
-                .map(|(_, value)| value.get())
-                .filter(|value| may_hold(value, path));
-            let leaf = value.and_then(|value| {
-                if identity.as_ref().is_none_or(|(split, _)| !std::ptr::eq(*split, value)) {
-                    identity = Some((value, json::members(value)));
+        // The value that was split last, and its members.
+        let mut split: Option<(&str, Option<Vec<Member<'_>>>)> = None;
+        for ((hot, (_, _, path)), builder) in hot().iter().zip(HOT).zip(&mut self.hot) {
+            let leaf = top[hot.column].and_then(|(_, value)| {
+                let value = value.get();
+                if split.as_ref().is_none_or(|(known, _)| !std::ptr::eq(*known, value)) {
+                    if !hot.words.is_match(value) {
+                        return None;
+                    }
+                    split = Some((value, json::members(value)));
                 }
-                identity.as_ref().and_then(|(_, members)| string_below(members.as_deref()?, path))
+                split.as_ref().and_then(|(_, members)| string_below(members.as_deref()?, path))
             });
             builder.append_option(leaf.as_deref());
         }
@@ -229,26 +233,28 @@ fn flag(value: &RawValue) -> Option<bool> {
     }
 }
 
-/// Whether JSON text may hold a value below `path`: looks for the last key's letters, in any case,
-/// which can only hide in an escape.
-fn may_hold(value: &str, path: &[&str]) -> bool {
-    let value = value.as_bytes();
-    path.last().is_some_and(|key| {
-        memmem::find(value, key.as_bytes()).is_some() || holds_in_any_case(value, key) || has_escape(value)
-    })
+/// A hot path, as it is looked for.
+struct Hot {
+    /// The place of its JSON column in [`TOP_LEVEL`].
+    column: usize,
+    /// What JSON text holds that holds a value below the path: its last key, in any case, or an escape that may hide it.
+    words: AhoCorasick,
 }
 
-fn holds_in_any_case(value: &[u8], key: &str) -> bool {
-    let key = key.as_bytes();
-    let Some(first) = key.first() else {
-        return true;
-    };
-    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), value)
-        .any(|at| value.get(at..at + key.len()).is_some_and(|found| found.eq_ignore_ascii_case(key)))
-}
-
-fn has_escape(value: &[u8]) -> bool {
-    memmem::find(value, b"\\u").is_some()
+/// What is looked for of each of [`HOT`].
+fn hot() -> &'static [Hot] {
+    static PATHS: LazyLock<Vec<Hot>> = LazyLock::new(|| {
+        let one = |(_, json, path): &(&str, &str, &[&str])| {
+            let column = TOP_LEVEL.iter().position(|(name, _)| name == json)?;
+            let words = [path.last().copied()?, "\\u"];
+            let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words).ok()?;
+            Some(Hot { column, words })
+        };
+        let paths: Vec<Hot> = HOT.iter().filter_map(one).collect();
+        assert!(paths.len() == HOT.len(), "each hot path lies below a column");
+        paths
+    });
+    &PATHS
 }
 
 fn string_below<'a>(members: &[Member<'a>], path: &[&str]) -> Option<Cow<'a, str>> {

@@ -78,7 +78,7 @@ impl Keeper<'_> {
                     self.read(file, &mut part).await?;
                 }
                 let date = files.first().and_then(end).map(|end| end - DAY);
-                let (merged, pending) = part.stage(date, &self.writer).await?;
+                let (merged, pending) = part.stage(date, 1, &self.writer).await?;
                 pending.publish()?;
                 if files.iter().map(|file| file.records).sum::<u64>() != merged.records {
                     return Err(Error::Internal("a merged file does not hold what it was made of".to_owned()));

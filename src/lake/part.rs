@@ -1,12 +1,14 @@
 //! One file of a lake: the records of one date, sorted and encoded.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 
-use arrow::array::{AsArray as _, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, AsArray as _, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -54,8 +56,13 @@ impl Part {
     }
 
     /// [`Part::encode`], and the file made complete, though not yet at its place.
-    pub async fn stage(self, date: Option<i64>, writer: &Writer) -> Result<(FileEntry, Pending), Error> {
-        let encoded = tokio::task::spawn_blocking(move || self.encode(date)).await;
+    pub async fn stage(
+        self,
+        date: Option<i64>,
+        threads: usize,
+        writer: &Writer,
+    ) -> Result<(FileEntry, Pending), Error> {
+        let encoded = tokio::task::spawn_blocking(move || self.encode(date, threads)).await;
         let internal = |error: ParquetError| Error::Internal(format!("a Parquet file: {error}"));
         let (entry, bytes) = encoded.map_err(|error| Error::Internal(error.to_string()))?.map_err(internal)?;
         let pending = writer.stage(&entry.path, bytes.into()).await?;
@@ -64,24 +71,29 @@ impl Part {
 
     /// Sorts and encodes the records of `date`. The file's name tells what it holds: the same
     /// records of the same objects give the same name.
-    pub fn encode(self, date: Option<i64>) -> Result<(FileEntry, Vec<u8>), ParquetError> {
-        let name = hex(&self.identity.finalize()[..16]);
+    pub fn encode(self, date: Option<i64>, threads: usize) -> Result<(FileEntry, Vec<u8>), ParquetError> {
+        let Part { batches, identity, memory: _ } = self;
+        let name = hex(&identity.finalize()[..16]);
         let path = format!("{}/part-{name}.parquet", folder(date));
-        let rows = sorted_rows(&self.batches);
+        let rows = sorted_rows(&batches);
         let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+            // Higher levels look for longer matches first, and so make texts as random as identities are larger.
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_data_page_row_count_limit(PAGE_ROWS)
-            .set_max_row_group_row_count(Some(GROUP_ROWS))
             .set_created_by(concat!("tawny ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
-        let mut writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties))?;
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        for chunk in rows.chunks(CHUNK_ROWS) {
-            writer.write(&compute::interleave_record_batch(&batches, chunk)?)?;
+        let writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties))?;
+        let (mut writer, columns) = writer.into_serialized_writer()?;
+        for (number, rows) in rows.chunks(GROUP_ROWS).enumerate() {
+            let mut group = writer.next_row_group()?;
+            for column in encode_columns(columns.create_column_writers(number)?, &batches, rows, threads)? {
+                column.append_to_row_group(&mut group)?;
+            }
+            group.close()?;
         }
         let bytes = writer.into_inner()?;
-        let times = || self.batches.iter().map(|batch| batch.column(0).as_primitive::<TimestampMicrosecondType>());
+        let times = || batches.iter().map(|batch| batch.column(0).as_primitive::<TimestampMicrosecondType>());
         let entry = FileEntry {
             path,
             bytes: bytes.len() as u64,
@@ -93,6 +105,51 @@ impl Part {
     }
 }
 
+/// The columns of a row group, each by the next of `threads` that has nothing to do.
+fn encode_columns(
+    writers: Vec<ArrowColumnWriter>,
+    batches: &[RecordBatch],
+    rows: &[(usize, usize)],
+    threads: usize,
+) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+    let waiting = Mutex::new(writers.into_iter().enumerate());
+    let work = || {
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let mut done = Vec::new();
+        while let Some((column, writer)) = next() {
+            done.push((column, encode_column(column, writer, batches, rows)?));
+        }
+        Ok::<_, ParquetError>(done)
+    };
+    let mut columns = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let mut columns = Vec::new();
+        for worker in workers {
+            let ended = worker.join().map_err(|_| ParquetError::General("a column could not be encoded".to_owned()))?;
+            columns.extend(ended?);
+        }
+        Ok::<_, ParquetError>(columns)
+    })?;
+    columns.sort_by_key(|(column, _)| *column);
+    Ok(columns.into_iter().map(|(_, chunk)| chunk).collect())
+}
+
+fn encode_column(
+    column: usize,
+    mut writer: ArrowColumnWriter,
+    batches: &[RecordBatch],
+    rows: &[(usize, usize)],
+) -> Result<ArrowColumnChunk, ParquetError> {
+    let schema = event::schema();
+    let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+    for chunk in rows.chunks(CHUNK_ROWS) {
+        for leaf in compute_leaves(schema.field(column), &compute::interleave(&arrays, chunk)?)? {
+            writer.write(&leaf)?;
+        }
+    }
+    writer.close()
+}
+
 /// The folder of a date, given as the midnight it begins with; `None` for records without a time,
 /// whose folder carries Hive's name for a null.
 fn folder(date: Option<i64>) -> String {
@@ -100,8 +157,8 @@ fn folder(date: Option<i64>) -> String {
     format!("date={date}")
 }
 
-/// The order of all rows by (eventSource, eventName, eventTime), as (batch, row): what a hunt for
-/// one event reads lies together.
+/// The order of all rows by (eventSource, eventName, userIdentity, eventTime), as (batch, row): what a
+/// hunt for one event reads lies together, and what one identity did, which compresses well.
 fn sorted_rows(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
     // The pairs are few, so they are compared once and not row by row.
     let mut pairs = HashMap::new();
@@ -109,12 +166,14 @@ fn sorted_rows(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
     for (number, batch) in batches.iter().enumerate() {
         let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
         let texts = |name| batch.column_by_name(name).map(|column| column.as_string::<i32>().iter());
-        let (Some(sources), Some(names)) = (texts("eventSource"), texts("eventName")) else {
+        let (Some(sources), Some(names), Some(identities)) =
+            (texts("eventSource"), texts("eventName"), texts("userIdentity"))
+        else {
             continue;
         };
-        for (row, (pair, time)) in sources.zip(names).zip(times).enumerate() {
+        for (row, ((pair, identity), time)) in sources.zip(names).zip(identities).zip(times).enumerate() {
             let seen = pairs.len();
-            rows.push((*pairs.entry(pair).or_insert(seen), time, (number, row)));
+            rows.push((*pairs.entry(pair).or_insert(seen), identity, time, (number, row)));
         }
     }
     let mut in_order: Vec<_> = pairs.into_iter().collect();
@@ -123,8 +182,8 @@ fn sorted_rows(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
     for (place, (_, seen)) in in_order.into_iter().enumerate() {
         rank[seen] = place;
     }
-    rows.sort_unstable_by_key(|(pair, time, row)| (rank[*pair], *time, *row));
-    rows.into_iter().map(|(_, _, row)| row).collect()
+    rows.sort_unstable_by_key(|(pair, identity, time, row)| (rank[*pair], *identity, *time, *row));
+    rows.into_iter().map(|(_, _, _, row)| row).collect()
 }
 
 /// The records of one date: the midnight it begins with (`None` for records without a time), the
