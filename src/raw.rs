@@ -5,17 +5,15 @@
 //! Logs envelopes, Splunk's `_raw`, and SQS or SNS bodies that wrap any of these. What is not a
 //! record is named, never passed over in silence.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use memchr::memmem;
 
+use crate::store;
+
 pub mod envelope;
 pub mod json;
-
-/// The most an object may hold once inflated. AWS writes objects of a few megabytes; the bound is
-/// there so that a small hostile file cannot take the machine's memory.
-pub const MAX_OBJECT_BYTES: usize = 512 << 20;
 
 /// Why an object is not read, judged by its path alone: digests, Insights and aggregates are no
 /// records, and other services write beneath `AWSLogs/` too. The text names the kind.
@@ -50,9 +48,10 @@ pub struct Text {
     pub replaced: usize,
 }
 
-/// Inflates and decodes an object. The error is the reason to reject it.
-pub fn text(bytes: &[u8]) -> Result<Text, String> {
-    let inflated = if is_gzip(bytes) { inflate(bytes, MAX_OBJECT_BYTES)? } else { bytes.to_vec() };
+/// Inflates and decodes an object, which may hold `most` bytes. The error is the reason to reject it.
+pub fn text(bytes: &[u8], most: usize) -> Result<Text, String> {
+    let too_large = || format!("inflates to more than {}", store::most_told(most));
+    let inflated = if is_gzip(bytes) { inflate(bytes, most)?.ok_or_else(too_large)? } else { bytes.to_vec() };
     if is_gzip(&inflated) {
         return Err("gzip within gzip: unpack it once".to_owned());
     }
@@ -61,6 +60,10 @@ pub fn text(bytes: &[u8]) -> Result<Text, String> {
         Err(error) => {
             let bytes = error.as_bytes();
             let replaced = bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count();
+            // Each may become three bytes.
+            if bytes.len() + 2 * replaced > most {
+                return Err("is no UTF-8".to_owned());
+            }
             (String::from_utf8_lossy(bytes).into_owned(), replaced)
         }
     };
@@ -74,9 +77,9 @@ fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// Inflates all members. The fast decoder reads one member and does not say where it ended, so it
+/// Inflates all members; `None` where they hold more than `most` bytes. The fast decoder reads one member and does not say where it ended, so it
 /// is used only where no second one can follow: no later gzip signature, and the trailer at the very end.
-fn inflate(bytes: &[u8], most: usize) -> Result<Vec<u8>, String> {
+fn inflate(bytes: &[u8], most: usize) -> Result<Option<Vec<u8>>, String> {
     let single = memmem::find(&bytes[2..], &[0x1f, 0x8b, 0x08]).is_none();
     if let Some(trailer) = bytes.last_chunk::<8>().filter(|_| single) {
         let [c0, c1, c2, c3, s0, s1, s2, s3] = *trailer;
@@ -85,21 +88,23 @@ fn inflate(bytes: &[u8], most: usize) -> Result<Vec<u8>, String> {
             let mut inflated = vec![0; size];
             let written = libdeflater::Decompressor::new().gzip_decompress(bytes, &mut inflated);
             if written == Ok(size) && libdeflater::crc32(&inflated) == crc {
-                return Ok(inflated);
+                return Ok(Some(inflated));
             }
         }
     }
-    let mut inflated = Vec::new();
-    flate2::read::MultiGzDecoder::new(bytes).take(most as u64 + 1).read_to_end(&mut inflated).map_err(|error| {
-        match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "the gzip stream is cut off: copy the object again".to_owned(),
-            _ => format!("the gzip stream is damaged ({error}): copy the object again"),
-        }
-    })?;
-    if inflated.len() > most {
-        return Err(format!("inflates to more than {} MiB, the most an object may hold", most >> 20));
-    }
-    Ok(inflated)
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the gzip stream is cut off: copy the object again".to_owned(),
+        _ => format!("the gzip stream is damaged ({error}): copy the object again"),
+    };
+    let members = || flate2::read::MultiGzDecoder::new(bytes).take(most as u64 + 1);
+    // Measured first: what is too large takes no memory.
+    let size = io::copy(&mut members(), &mut io::sink()).map_err(failed)?;
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size <= most) else {
+        return Ok(None);
+    };
+    let mut inflated = Vec::with_capacity(size);
+    members().read_to_end(&mut inflated).map_err(failed)?;
+    Ok(Some(inflated))
 }
 
 #[cfg(test)]
@@ -107,6 +112,10 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    fn text(bytes: &[u8]) -> Result<Text, String> {
+        super::text(bytes, 2 << 20)
+    }
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -134,8 +143,10 @@ mod tests {
     #[test]
     fn a_bomb_is_refused() {
         let bomb = gzip(&vec![b'a'; (2 << 20) + 1]);
-        assert!(inflate(&bomb, 2 << 20).unwrap_err().contains("more than 2 MiB"));
-        assert_eq!(inflate(&bomb, 3 << 20).unwrap().len(), (2 << 20) + 1);
+        assert!(text(&bomb).unwrap_err().contains("more than 2 MiB"));
+        assert!(text(&[bomb.clone(), gzip(b"")].concat()).unwrap_err().contains("more than 2 MiB"));
+        assert_eq!(super::text(&bomb, 3 << 20).unwrap().text.len(), (2 << 20) + 1);
+        assert_eq!(text(&gzip(&vec![0xff; 1 << 20])).unwrap_err(), "is no UTF-8");
     }
 
     #[test]

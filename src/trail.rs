@@ -229,15 +229,16 @@ pub struct Decoded {
     pub tally: Tally,
 }
 
-/// Decodes the bytes of `object` to records, passing over those that `sieve` does not admit.
-pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve) -> Result<Decoded, Error> {
+/// Decodes the bytes of `object`, which may hold `most` once inflated, to records, passing over those that `sieve` does
+/// not admit.
+pub fn decode(object: &Object, bytes: Result<&[u8], String>, most: usize, sieve: &Sieve) -> Result<Decoded, Error> {
     let mut decoded = Decoded::default();
     decoded.tally.objects.read = 1;
     decoded.tally.stored_bytes = object.size;
     if bytes.as_ref().is_ok_and(|bytes| bytes.starts_with(b"PAR1")) {
         return Ok(rejected(object, "a Parquet file that belongs to no lake: name the lake's own folder".to_owned()));
     }
-    let text = match bytes.and_then(raw::text) {
+    let text = match bytes.and_then(|bytes| raw::text(bytes, most)) {
         Ok(text) => text,
         Err(reason) => return Ok(rejected(object, reason)),
     };

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -9,6 +10,14 @@ use crate::path::Step;
 
 /// One member of a JSON object: its key and its value, unparsed.
 pub type Member<'a> = (Cow<'a, str>, &'a RawValue);
+
+/// The most elements or members that are split at one place. Real objects hold a thousandth of it; a list of `1,1,1,…`
+/// would take eight times its size in memory.
+pub(super) const MAX_PARTS: usize = 1 << 21;
+
+fn bounded<E: serde::de::Error>(parts: usize) -> Result<(), E> {
+    if parts <= MAX_PARTS { Ok(()) } else { Err(E::custom(format!("more than {MAX_PARTS} values side by side"))) }
+}
 
 /// The members of the JSON object that `value` holds, in order; `None` where it holds anything else.
 pub fn members(value: &str) -> Option<Vec<Member<'_>>> {
@@ -238,21 +247,21 @@ impl<'de> Deserialize<'de> for Top<'de> {
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object or an array")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Top<'de>, A::Error> {
-                let mut elements = Vec::new();
-                while let Some(element) = seq.next_element()? {
-                    elements.push(element);
-                }
-                Ok(Top::List(elements))
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Top<'de>, A::Error> {
+                let elements = Elements::deserialize(SeqAccessDeserializer::new(seq))?;
+                Ok(Top::List(elements.0))
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Top<'de>, A::Error> {
                 let mut members = Vec::with_capacity(28);
                 let mut list: Option<Vec<&RawValue>> = None;
                 while let Some(Key(key)) = map.next_key()? {
                     if matches!(key.as_ref(), "Records" | "Events" | "logEvents") {
-                        list.get_or_insert_default().append(&mut map.next_value()?);
+                        let list = list.get_or_insert_default();
+                        list.append(&mut map.next_value::<Elements<'_>>()?.0);
+                        bounded(list.len())?;
                     } else {
                         members.push((key, map.next_value()?));
+                        bounded(members.len())?;
                     }
                 }
                 Ok(match list {
@@ -262,6 +271,30 @@ impl<'de> Deserialize<'de> for Top<'de> {
             }
         }
         deserializer.deserialize_any(Split)
+    }
+}
+
+/// A list's elements, unparsed.
+struct Elements<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Split;
+        impl<'de> Visitor<'de> for Split {
+            type Value = Elements<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Elements<'de>, A::Error> {
+                let mut elements = Vec::new();
+                while let Some(element) = seq.next_element()? {
+                    elements.push(element);
+                    bounded(elements.len())?;
+                }
+                Ok(Elements(elements))
+            }
+        }
+        deserializer.deserialize_seq(Split)
     }
 }
 
