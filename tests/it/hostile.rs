@@ -288,3 +288,14 @@ fn rules_that_would_swell_are_refused() {
         assert!(said(&output).contains(reason), "{start}: {}", said(&output));
     }
 }
+
+#[test]
+fn a_query_that_needs_no_object_is_done() {
+    let folder = in_folder("a.json", br#"{"eventName":"A"}"#);
+    let query = |folder: &Path| tawny(&["query", "SELECT \"eventName\" FROM cloudtrail WHERE false", folder.to_str().unwrap()]);
+    let output = query(folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let empty = tempfile::tempdir().unwrap();
+    let output = query(empty.path());
+    assert!(output.status.code() == Some(3) && said(&output).contains("no objects were found"), "{}", said(&output));
+}
