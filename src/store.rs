@@ -283,3 +283,18 @@ fn object(bucket: &str, meta: ObjectMeta) -> Object {
         tag: meta.e_tag,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_their_folder_are_known() {
+        for within in ["a", "date=2026-09-01/part-0.parquet", "a..b", ".a"] {
+            assert!(stays_within(within), "{within}");
+        }
+        for outside in ["", ".", "..", "../a", "a/../../b", "/etc/passwd", "a\\..\\b", "a\0", "./../a"] {
+            assert!(!stays_within(outside), "{outside}");
+        }
+    }
+}

@@ -44,7 +44,15 @@ impl RawTrail {
         in_flight: usize,
         progress: Arc<Progress>,
     ) -> RawTrail {
-        RawTrail { stores, sources, selection, in_flight, progress, tally: Mutex::default(), found_none: AtomicBool::default() }
+        RawTrail {
+            stores,
+            sources,
+            selection,
+            in_flight,
+            progress,
+            tally: Mutex::default(),
+            found_none: AtomicBool::default(),
+        }
     }
 
     /// What the last hunt has read.

@@ -11,6 +11,7 @@ use rsigma_parser::{
     Status, WindowMode,
 };
 
+use super::yaml::Source;
 use super::{Field, Notes, Predicate, Rule, Severity, TitlePart, Window, WindowKind, attack};
 use crate::error::Error;
 use crate::time::Period;
@@ -43,6 +44,10 @@ pub fn is_sigma(text: &str) -> bool {
 pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
     let mut collections = Vec::new();
     for (file, text) in files {
+        // The parser bounds how often aliases repeat a value, but not how large it is.
+        if text.contains('&') {
+            Source { name: file, text }.check_size()?;
+        }
         let collection = rsigma_parser::parse_sigma_yaml(text).map_err(|error| refused(file, &error.to_string()))?;
         if let Some(error) = collection.errors.first() {
             return Err(refused(file, error));

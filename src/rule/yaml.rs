@@ -69,8 +69,7 @@ impl Source<'_> {
     /// # Errors
     /// The text is no YAML, or more or less than one document, or uses tags, or is too large.
     pub fn read(&self) -> Result<Node, Error> {
-        let mut tree =
-            Tree { source: *self, parser: Parser::new_from_str(self.text), anchors: HashMap::new(), held: Size::default() };
+        let mut tree = self.tree();
         let mut document = None;
         loop {
             match tree.next()? {
@@ -86,6 +85,29 @@ impl Source<'_> {
             }
         }
         document.ok_or_else(|| self.error(Mark { line: 1, column: 1 }, "the file is empty"))
+    }
+
+    /// Makes sure that the documents of the text, of which there may be several, do not swell by their aliases.
+    ///
+    /// # Errors
+    /// They do, or are no YAML.
+    pub fn check_size(&self) -> Result<(), Error> {
+        let mut tree = self.tree();
+        loop {
+            match tree.next()? {
+                (Event::StreamEnd, _) => return Ok(()),
+                (Event::DocumentStart(..), _) => {
+                    let (event, span) = tree.next()?;
+                    tree.node(event, &span, 0)?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn tree(&self) -> Tree<'_> {
+        let parser = Parser::new_from_str(self.text);
+        Tree { source: *self, parser, anchors: HashMap::new(), held: Size::default() }
     }
 
     /// An error that shows the line and points at the column.

@@ -29,7 +29,28 @@ fn config(cases: u32) -> ProptestConfig {
 type Change = (prop::sample::Index, usize, Vec<u8>);
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
-    let words = ["{", "}", "[", "]", "\"", ",", ":", "\\", "\\ud800", "null", "1e999", "\n", "{\"Records\":[", "\u{feff}", "- ", "&a ", "*a", "|", "'", "#"];
+    let words = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ",",
+        ":",
+        "\\",
+        "\\ud800",
+        "null",
+        "1e999",
+        "\n",
+        "{\"Records\":[",
+        "\u{feff}",
+        "- ",
+        "&a ",
+        "*a",
+        "|",
+        "'",
+        "#",
+    ];
     let word = prop::sample::select(words.map(|word| word.as_bytes().to_vec()).to_vec());
     let put = prop_oneof![3 => word, 1 => prop::collection::vec(any::<u8>(), 0..4)];
     prop::collection::vec((any::<prop::sample::Index>(), 0usize..12, put), 1..6)
@@ -136,7 +157,31 @@ proptest! {
 
 /// Values that mean something to SQL, to YAML, to JSON or to a pattern.
 fn values() -> impl Strategy<Value = String> {
-    let odd = ["'", "''", "\"", "--", "/*", "*/", ";", "$$", "$1", "%", "_", "\\", "\0", "\n", "{}", "*", "?", "a", "A", "é", "\u{202e}", "' OR 1=1 --", "null"];
+    let odd = [
+        "'",
+        "''",
+        "\"",
+        "--",
+        "/*",
+        "*/",
+        ";",
+        "$$",
+        "$1",
+        "%",
+        "_",
+        "\\",
+        "\0",
+        "\n",
+        "{}",
+        "*",
+        "?",
+        "a",
+        "A",
+        "é",
+        "\u{202e}",
+        "' OR 1=1 --",
+        "null",
+    ];
     prop::collection::vec(prop::sample::select(odd.to_vec()), 0..5).prop_map(|parts| parts.concat())
 }
 

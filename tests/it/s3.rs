@@ -151,7 +151,7 @@ fn pages_that_are_just_full_end_the_list_too() {
         assert_eq!(told["objects"], count, "{}", stderr(&output));
     }
     let none = server.tawny(&["hunt", "s3://logs/of0", "--format", "json"]);
-    assert_eq!((none.status.code(), stdout(&none).as_str()), (Some(3), "[]\n"), "{}", stderr(&none));
+    assert!(none.status.code() == Some(2) && stderr(&none).contains("nothing lies at"), "{}", stderr(&none));
 }
 
 #[test]

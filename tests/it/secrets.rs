@@ -33,7 +33,8 @@ fn hold_files(folder: &Path) {
 #[test]
 fn no_secret_is_ever_written() {
     let server = Server::start();
-    let records = [0, 1].map(|minute| failed_sign_in("ann", &format!("2026-09-01T10:0{minute}:00Z"), &minute.to_string()));
+    let records =
+        [0, 1].map(|minute| failed_sign_in("ann", &format!("2026-09-01T10:0{minute}:00Z"), &minute.to_string()));
     server.put("logs", "trail/a.json", json!({ "Records": records }).to_string().as_bytes());
     std::fs::create_dir_all(server.file("lake", "")).unwrap();
     let home = tempfile::tempdir().unwrap();
