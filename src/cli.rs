@@ -81,8 +81,35 @@ struct Shared {
     /// Read this many objects at a time [default: 64 from S3, from disk a few more than threads]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: Option<u16>,
+    /// Reject raw objects that hold more than this once inflated, a gibibyte at most: 64M, 1G [default: 512M]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = object_size)]
+    max_object_size: Option<usize>,
     #[command(flatten)]
     s3: S3Args,
+}
+
+/// Reads a size: bytes, or with one of the letters K, M, G, T.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a number of bytes, or one with K, M, G or T: 500M".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+/// Reads the bound on an object: beyond a gibibyte the text of a column might not fit.
+fn object_size(text: &str) -> Result<usize, String> {
+    match usize::try_from(size(text)?) {
+        Ok(bytes) if (1 << 20..=1 << 30).contains(&bytes) => Ok(bytes),
+        _ => Err("expected a size from 1M to 1G".to_owned()),
+    }
 }
 
 /// How buckets are reached.
@@ -182,7 +209,7 @@ pub fn run() -> Status {
         threads: cli.shared.threads.map_or(processors, usize::from),
         memory: cli.shared.memory as usize * (1 << 20),
         in_flight: cli.shared.in_flight,
-        stores: Stores::new(cli.shared.s3.access()),
+        stores: Stores::new(cli.shared.s3.access()).with_max_object(cli.shared.max_object_size),
         scratch: Scratch::default(),
     };
     end_on_signal(context.scratch.clone(), context.output);

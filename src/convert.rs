@@ -15,6 +15,10 @@ use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
 use crate::tally::Tally;
 use crate::trail::{self, Decoded, Sieve, Trail};
 
+/// Bytes of records that are gathered at most, whatever memory there is: with an object more, a column of a file stays
+/// below the 2 GiB that one may have.
+const MAX_GATHERED: usize = 768 << 20;
+
 /// How a conversion uses the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -59,12 +63,13 @@ pub async fn convert(
     tally.objects.read += known.len() as u64;
     tally.objects.already_converted = known.len() as u64;
 
+    let most = trail.stores.max_object();
     let mut copies = Copies::default();
     let mut decoded = store::read_ahead(&trail.stores, new, limits.in_flight)
         .map(|fetched| async move {
             let task = tokio::task::spawn_blocking(move || {
                 let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-                let decoded = trail::decode(&fetched.object, bytes, &Sieve::default(), true);
+                let decoded = trail::decode(&fetched.object, bytes, most, &Sieve::default(), true);
                 decoded.map(|decoded| (fetched.object, decoded))
             });
             task.await.map_err(|error| Error::Internal(error.to_string()))?
@@ -212,7 +217,7 @@ impl Writer {
             path: object.path.display().to_string(),
             delivered: trail::delivered_on(&object.real),
         });
-        if self.gathered.memory < self.limits.memory {
+        if self.gathered.memory < self.limits.memory.min(MAX_GATHERED) {
             return Ok(());
         }
         self.commit().await?;

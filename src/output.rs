@@ -9,8 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::engine::Scanned;
-use crate::error::{Error, Fault};
-use crate::report::printable;
+use crate::error::{Error, Fault, printable};
 use crate::store;
 use crate::tally::Tally;
 
@@ -108,10 +107,17 @@ impl Output {
             tracing::error!(because = because.join(": "), hint = error.hint(), "{error}");
             return;
         }
-        let mut lines = vec![format!("error: {error}")];
+        let told = match error {
+            // They may show lines of a rule's file, or of SQL.
+            Error::Rule(_) | Error::Usage { .. } => {
+                error.to_string().lines().map(printable).collect::<Vec<_>>().join("\n")
+            }
+            other => printable(&other.to_string()),
+        };
+        let mut lines = vec![format!("error: {told}")];
         let mut cause = std::error::Error::source(error);
         while let Some(source) = cause {
-            lines.push(format!("  because: {}", source.to_string().lines().next().unwrap_or_default()));
+            lines.push(format!("  because: {}", printable(source.to_string().lines().next().unwrap_or_default())));
             cause = source.source();
         }
         if let Some(hint) = error.hint() {

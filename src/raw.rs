@@ -5,18 +5,18 @@
 //! Logs envelopes, Splunk's `_raw`, and SQS or SNS bodies that wrap any of these. What is not a
 //! record is named, never passed over in silence.
 
-use std::io::Read as _;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use memchr::memmem;
 
+use crate::store;
+
 pub mod envelope;
 pub mod json;
 mod split;
-
-/// The most an object may hold once inflated. AWS writes objects of a few megabytes; the bound is
-/// there so that a small hostile file cannot take the machine's memory.
-pub const MAX_OBJECT_BYTES: usize = 512 << 20;
 
 /// Why an object is not read, judged by its path alone: digests, Insights and aggregates are no
 /// records, and other services write beneath `AWSLogs/` too. The text names the kind.
@@ -43,62 +43,92 @@ pub fn skipped_by_path(path: &Path) -> Option<String> {
 }
 
 /// The text of an object.
-#[derive(Debug)]
-pub struct Text {
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
     /// The inflated text without a byte-order mark.
-    pub text: String,
+    pub text: &'a str,
     /// How many invalid UTF-8 sequences were replaced by U+FFFD.
     pub replaced: usize,
 }
 
-/// Inflates and decodes an object. The error is the reason to reject it.
-pub fn text(bytes: &[u8]) -> Result<Text, String> {
-    let inflated = if is_gzip(bytes) { inflate(bytes, MAX_OBJECT_BYTES)? } else { bytes.to_vec() };
-    if is_gzip(&inflated) {
+thread_local! {
+    /// Where objects are inflated, one after the other: memory that is new each time is cleared by the system each time,
+    /// which takes longer than inflating does.
+    static INFLATED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The most that is kept for the next object, in bytes.
+const KEPT: usize = 32 << 20;
+
+/// Inflates and decodes an object, which may hold `most` bytes, and gives its text to `read`. The error is the reason to
+/// reject it.
+pub fn read<T>(bytes: &[u8], most: usize, read: impl FnOnce(Text<'_>) -> T) -> Result<T, String> {
+    if !is_gzip(bytes) {
+        return decode(bytes, most, read);
+    }
+    let mut inflated = INFLATED.take();
+    let size = inflate(bytes, most, &mut inflated);
+    let result = size.and_then(|size| match size {
+        Some(size) => decode(&inflated[..size], most, read),
+        None => Err(format!("inflates to more than {}", store::most_told(most))),
+    });
+    if inflated.capacity() <= KEPT {
+        INFLATED.set(inflated);
+    }
+    result
+}
+
+fn decode<T>(bytes: &[u8], most: usize, read: impl FnOnce(Text<'_>) -> T) -> Result<T, String> {
+    if is_gzip(bytes) {
         return Err("gzip within gzip: unpack it once".to_owned());
     }
-    let (mut text, replaced) = match String::from_utf8(inflated) {
-        Ok(text) => (text, 0),
-        Err(error) => {
-            let bytes = error.as_bytes();
+    let (text, replaced) = match std::str::from_utf8(bytes) {
+        Ok(text) => (Cow::Borrowed(text), 0),
+        Err(_) => {
             let replaced = bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count();
-            (String::from_utf8_lossy(bytes).into_owned(), replaced)
+            // Each may become three bytes.
+            if bytes.len() + 2 * replaced > most {
+                return Err("is no UTF-8".to_owned());
+            }
+            (String::from_utf8_lossy(bytes), replaced)
         }
     };
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
-    Ok(Text { text, replaced })
+    Ok(read(Text { text: text.strip_prefix('\u{feff}').unwrap_or(&text), replaced }))
 }
 
 fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// Inflates all members. The fast decoder reads one member and does not say where it ended, so it
-/// is used only where no second one can follow: no later gzip signature, and the trailer at the very end.
-fn inflate(bytes: &[u8], most: usize) -> Result<Vec<u8>, String> {
+/// Inflates all members to the start of `inflated`, and tells how many bytes they are; `None` where they hold more than
+/// `most`. The fast decoder reads one member and does not say where it ended, so it is used only where no second one can
+/// follow: no later gzip signature, and the trailer at the very end.
+fn inflate(bytes: &[u8], most: usize, inflated: &mut Vec<u8>) -> Result<Option<usize>, String> {
     let single = memmem::find(&bytes[2..], &[0x1f, 0x8b, 0x08]).is_none();
     if let Some(trailer) = bytes.last_chunk::<4>().filter(|_| single) {
         let size = u32::from_le_bytes(*trailer) as usize;
         if size <= most && size / 1_032 <= bytes.len() {
-            let mut inflated = vec![0; size];
-            if libdeflater::Decompressor::new().gzip_decompress(bytes, &mut inflated) == Ok(size) {
-                return Ok(inflated);
+            if inflated.len() < size {
+                inflated.resize(size, 0);
+            }
+            if libdeflater::Decompressor::new().gzip_decompress(bytes, &mut inflated[..size]) == Ok(size) {
+                return Ok(Some(size));
             }
         }
     }
-    let mut inflated = Vec::new();
-    flate2::read::MultiGzDecoder::new(bytes).take(most as u64 + 1).read_to_end(&mut inflated).map_err(|error| {
-        match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "the gzip stream is cut off: copy the object again".to_owned(),
-            _ => format!("the gzip stream is damaged ({error}): copy the object again"),
-        }
-    })?;
-    if inflated.len() > most {
-        return Err(format!("inflates to more than {} MiB, the most an object may hold", most >> 20));
-    }
-    Ok(inflated)
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the gzip stream is cut off: copy the object again".to_owned(),
+        _ => format!("the gzip stream is damaged ({error}): copy the object again"),
+    };
+    let members = || flate2::read::MultiGzDecoder::new(bytes).take(most as u64 + 1);
+    // Measured first: what is too large takes no memory.
+    let size = io::copy(&mut members(), &mut io::sink()).map_err(failed)?;
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size <= most) else {
+        return Ok(None);
+    };
+    inflated.clear();
+    members().read_to_end(inflated).map_err(failed)?;
+    Ok(Some(size))
 }
 
 #[cfg(test)]
@@ -106,6 +136,10 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    fn text(bytes: &[u8]) -> Result<(String, usize), String> {
+        read(bytes, 2 << 20, |text| (text.text.to_owned(), text.replaced))
+    }
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -116,9 +150,9 @@ mod tests {
     #[test]
     fn every_member_is_read_and_a_cut_one_is_named() {
         let both = [gzip(b"{\"Records\":["), gzip(b"]}")].concat();
-        assert_eq!(text(&both).unwrap().text, "{\"Records\":[]}");
+        assert_eq!(text(&both).unwrap().0, "{\"Records\":[]}");
         let twice = [gzip(b"{}"), gzip(b"{}")].concat();
-        assert_eq!(text(&twice).unwrap().text, "{}{}");
+        assert_eq!(text(&twice).unwrap().0, "{}{}");
         for cut in 2..both.len() - 1 {
             if cut != gzip(b"{\"Records\":[").len() {
                 assert!(text(&both[..cut]).is_err(), "cut at {cut}");
@@ -127,22 +161,23 @@ mod tests {
         let trailing = [gzip(b"{}"), b"garbage".to_vec()].concat();
         assert!(text(&trailing).is_err());
         assert!(text(&gzip(&gzip(b"{}"))).unwrap_err().contains("within gzip"));
-        assert_eq!(text(&gzip(b"")).unwrap().text, "");
+        assert_eq!(text(&gzip(b"")).unwrap().0, "");
     }
 
     #[test]
     fn a_bomb_is_refused() {
         let bomb = gzip(&vec![b'a'; (2 << 20) + 1]);
-        assert!(inflate(&bomb, 2 << 20).unwrap_err().contains("more than 2 MiB"));
-        assert_eq!(inflate(&bomb, 3 << 20).unwrap().len(), (2 << 20) + 1);
+        assert!(text(&bomb).unwrap_err().contains("more than 2 MiB"));
+        assert!(text(&[bomb.clone(), gzip(b"")].concat()).unwrap_err().contains("more than 2 MiB"));
+        assert_eq!(read(&bomb, 3 << 20, |text| text.text.len()).unwrap(), (2 << 20) + 1);
+        assert_eq!(text(&gzip(&vec![0xff; 1 << 20])).unwrap_err(), "is no UTF-8");
     }
 
     #[test]
     fn marks_and_bad_bytes_cost_nothing_else() {
-        let marked = text(b"\xef\xbb\xbf{}").unwrap();
-        assert_eq!((marked.text.as_str(), marked.replaced), ("{}", 0));
+        assert_eq!(text(b"\xef\xbb\xbf{}").unwrap(), ("{}".to_owned(), 0));
         let bad = text(b"{\"a\":\"\xff\",\"b\":\"\xfe\"}").unwrap();
-        assert_eq!((bad.text.as_str(), bad.replaced), ("{\"a\":\"\u{fffd}\",\"b\":\"\u{fffd}\"}", 2));
+        assert_eq!(bad, ("{\"a\":\"\u{fffd}\",\"b\":\"\u{fffd}\"}".to_owned(), 2));
     }
 
     #[test]

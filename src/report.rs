@@ -1,10 +1,8 @@
 //! Findings as text: a table for people, JSON for machines, CSV for spreadsheets.
 
-use std::fmt::Write as _;
-
 use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 
-use crate::error::Error;
+use crate::error::{Error, printable};
 use crate::finding::{Finding, NO_VALUE};
 
 pub mod backtest;
@@ -105,21 +103,6 @@ fn shortened(values: &[String]) -> String {
         }
         all => all.join(", "),
     }
-}
-
-/// Text for a terminal: control characters, which could move the cursor or recolour the screen, are
-/// written as escapes.
-pub fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || reorders {
-            // Writing to a string does not fail.
-            write!(shown, "{}", c.escape_unicode()).ok();
-        } else {
-            shown.push(c);
-        }
-        shown
-    })
 }
 
 /// Findings as CSV; with a column of that name before the others where one is given, and its value for each.

@@ -2,7 +2,7 @@
 //! knows `object_store` and the file system's ways.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::execution::object_store::ObjectStoreUrl;
@@ -21,7 +21,7 @@ mod location;
 mod read_ahead;
 mod s3;
 
-pub use disk::{Scratch, Staged, create_folder, destination, find, read_text, real_path, stage};
+pub use disk::{Scratch, Staged, create_folder, destination, find, read_text, read_text_within, real_path, stage};
 pub use folder::{Folder, Pending, Writer};
 pub use location::Location;
 pub use read_ahead::{Fetched, read_ahead};
@@ -29,6 +29,10 @@ pub use s3::Access;
 
 /// The folder, within a lake, of what is not data: its ledger, and work that is not finished.
 pub const LAKE_FOLDER: &str = "_tawny";
+
+/// The most an object may hold once inflated, unless told otherwise. AWS writes objects of a few megabytes; the bound is
+/// there so that a small hostile file cannot take the machine's memory.
+pub const MAX_OBJECT_BYTES: usize = 512 << 20;
 
 /// One stored object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +77,13 @@ pub fn is_lake(folder: &Path) -> bool {
     folder.join(LAKE_FOLDER).join("ledger").is_dir()
 }
 
+/// Whether what a file of a folder calls `name` lies in that folder.
+pub fn stays_within(name: &str) -> bool {
+    !name.is_empty()
+        && !name.contains(['\\', '\0'])
+        && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
 /// What a search found.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -105,12 +116,24 @@ pub struct Stores {
     disk: Arc<LocalFileSystem>,
     access: Arc<Access>,
     buckets: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
+    max_object: Option<usize>,
 }
 
 impl Stores {
     /// The disk, and the buckets that `access` leads to.
     pub fn new(access: Access) -> Stores {
         Stores { access: Arc::new(access), ..Stores::default() }
+    }
+
+    /// The same, where an object may hold `bytes` once inflated.
+    #[must_use]
+    pub fn with_max_object(self, bytes: Option<usize>) -> Stores {
+        Stores { max_object: bytes, ..self }
+    }
+
+    /// The most an object may hold once inflated.
+    pub fn max_object(&self) -> usize {
+        self.max_object.unwrap_or(MAX_OBJECT_BYTES)
     }
 
     /// The bucket `name`, opened where it is not yet.
@@ -226,6 +249,9 @@ impl Stores {
 
     /// All bytes of `object`; the error says why not, in words.
     pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, String> {
+        if object.size > self.max_object() as u64 {
+            return Err(format!("holds more than {}", most_told(self.max_object())));
+        }
         let Location::S3 { bucket, key: name } = Location::of(&object.real.to_string_lossy()) else {
             let real = object.real.clone();
             let bytes = tokio::task::spawn_blocking(move || std::fs::read(real)).await;
@@ -235,6 +261,11 @@ impl Stores {
         let result = async { store.get(&key(&name)?).await?.bytes().await };
         result.await.map_err(|error| fault::reason(&error))
     }
+}
+
+/// How the bound on what an object may hold is told.
+pub fn most_told(bytes: usize) -> String {
+    format!("{} MiB, the most that `--max-object-size` allows", bytes >> 20)
 }
 
 /// A key of S3, with every character as it is.
@@ -250,5 +281,20 @@ fn object(bucket: &str, meta: ObjectMeta) -> Object {
         size: meta.size,
         modified: meta.last_modified.timestamp_micros(),
         tag: meta.e_tag,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_their_folder_are_known() {
+        for within in ["a", "date=2026-09-01/part-0.parquet", "a..b", ".a"] {
+            assert!(stays_within(within), "{within}");
+        }
+        for outside in ["", ".", "..", "../a", "a/../../b", "/etc/passwd", "a\\..\\b", "a\0", "./../a"] {
+            assert!(!stays_within(outside), "{outside}");
+        }
     }
 }

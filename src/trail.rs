@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Fault};
 use crate::event::batch::BatchBuilder;
-use crate::raw::{self, envelope, envelope::Item};
+use crate::raw::{self, Text, envelope, envelope::Item};
 use crate::store::{self, Location, Object, Stores};
 use crate::tally::Tally;
 
@@ -234,34 +234,42 @@ pub struct Decoded {
     pub tally: Tally,
 }
 
-/// Decodes the bytes of `object` to records, passing over those that `sieve` does not admit; with a hash of each
-/// where they are `hashed`.
-pub fn decode(object: &Object, bytes: Result<&[u8], String>, sieve: &Sieve, hashed: bool) -> Result<Decoded, Error> {
-    let mut decoded = Decoded::default();
-    decoded.tally.objects.read = 1;
-    decoded.tally.stored_bytes = object.size;
+/// Decodes the bytes of `object`, which may hold `most` once inflated, to records, passing over those that `sieve` does
+/// not admit; with a hash of each where they are `hashed`.
+pub fn decode(
+    object: &Object,
+    bytes: Result<&[u8], String>,
+    most: usize,
+    sieve: &Sieve,
+    hashed: bool,
+) -> Result<Decoded, Error> {
     if bytes.as_ref().is_ok_and(|bytes| bytes.starts_with(b"PAR1")) {
         return Ok(rejected(object, "a Parquet file that belongs to no lake: name the lake's own folder".to_owned()));
     }
-    let text = match bytes.and_then(raw::text) {
-        Ok(text) => text,
-        Err(reason) => return Ok(rejected(object, reason)),
-    };
-    decoded.tally.json_bytes = text.text.len() as u64;
-    decoded.tally.replaced_bytes = text.replaced as u64;
-    if text.text.trim_ascii_start().is_empty() {
+    let decoded = bytes.and_then(|bytes| raw::read(bytes, most, |text| records(object, text, sieve, hashed)));
+    decoded.unwrap_or_else(|reason| Ok(rejected(object, reason)))
+}
+
+fn records(object: &Object, text: Text<'_>, sieve: &Sieve, hashed: bool) -> Result<Decoded, Error> {
+    let Text { text, replaced } = text;
+    let mut decoded = Decoded::default();
+    decoded.tally.objects.read = 1;
+    decoded.tally.stored_bytes = object.size;
+    decoded.tally.json_bytes = text.len() as u64;
+    decoded.tally.replaced_bytes = replaced as u64;
+    if text.trim_ascii_start().is_empty() {
         decoded.tally.objects.read = 0;
         decoded.tally.objects.skip("empty");
         return Ok(decoded);
     }
-    if !sieve.admits(&text.text) && looks_whole(&text.text) {
+    if !sieve.admits(text) && looks_whole(text) {
         decoded.tally.objects.passed_over = 1;
         return Ok(decoded);
     }
     let mut builder = BatchBuilder::default();
     let mut broken = None;
     let Decoded { batches, hashes, tally } = &mut decoded;
-    let walked = envelope::items(&text.text, &|text| sieve.admits(text), &mut |item| match item {
+    let walked = envelope::items(text, &|text| sieve.admits(text), &mut |item| match item {
         Item::Record(record) => {
             tally.records.read += 1;
             tally.records.used += 1;

@@ -66,10 +66,10 @@ impl DataArgs {
             Data::Raw(trail) => {
                 let tally = trail.tally();
                 context.output.tally(&tally, used);
-                if tally.objects.read == 0 {
+                if trail.found_none() {
                     context.output.warn("warning: no objects were found");
                 }
-                !tally.is_incomplete() && tally.objects.read > 0
+                !tally.is_incomplete() && !trail.found_none()
             }
             Data::Columnar(columnar) => {
                 let faults = columnar.faults();

@@ -5,7 +5,7 @@ use indicatif::HumanBytes;
 
 use super::data::DataArgs;
 use super::range::RangeArgs;
-use super::{Context, RuleArgs};
+use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
 use crate::hunt::reading::{self, Reading};
 use crate::hunt::{self, events};
@@ -138,20 +138,4 @@ impl Hunt {
         }
         format!("{told}\n")
     }
-}
-
-/// Reads a size: bytes, or with one of the letters K, M, G, T.
-fn size(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a number of bytes, or one with K, M, G or T: 500M".to_owned();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
 }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::error::{Error, Status};
+use crate::error::{Error, Status, printable};
 use crate::report;
 use crate::report::markdown;
 use crate::rule::attack::{self, Covered};
@@ -202,8 +202,8 @@ fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Re
             facts.push(("enabled", if rule.enabled { "yes" } else { "no" }.to_owned()));
             let notes = [("description", &rule.notes.description), ("runbook", &rule.notes.runbook)];
             facts.extend(notes.into_iter().filter_map(|(name, note)| Some((name, note.clone()?))));
-            let facts = facts.iter().map(|(name, fact)| format!("{name:<13}{}", report::printable(fact)));
-            let lines: Vec<String> = facts.chain([String::new()]).chain(text.lines().map(report::printable)).collect();
+            let facts = facts.iter().map(|(name, fact)| format!("{name:<13}{}", printable(fact)));
+            let lines: Vec<String> = facts.chain([String::new()]).chain(text.lines().map(printable)).collect();
             lines.join("\n") + "\n"
         }
     };
@@ -252,7 +252,7 @@ fn lint(context: &Context, paths: &[PathBuf], format: Format, strict: bool) -> R
         Format::Table => {
             let line = |(file, _, warning): &(&String, String, Warning)| {
                 let Warning { code, line, column, message } = warning;
-                report::printable(&format!("{file}:{line}:{column}: {message} [{code}]")) + "\n"
+                printable(&format!("{file}:{line}:{column}: {message} [{code}]")) + "\n"
             };
             remarks.iter().map(line).collect()
         }

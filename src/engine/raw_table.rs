@@ -23,6 +23,8 @@ pub type Progress = Arc<dyn Fn(&Tally) + Send + Sync>;
 /// One pass over a raw trail.
 pub struct RawScan {
     objects: Mutex<BoxStream<'static, Fetched>>,
+    /// The most an object may hold once inflated, in bytes.
+    most: usize,
     sieve: Sieve,
     tally: std::sync::Mutex<Tally>,
     progress: Progress,
@@ -39,6 +41,7 @@ impl RawScan {
     /// being read at a time.
     pub fn new(trail: Trail, sieve: Sieve, in_flight: usize, progress: Progress) -> Arc<RawScan> {
         Arc::new(RawScan {
+            most: trail.stores.max_object(),
             objects: Mutex::new(store::read_ahead(&trail.stores, trail.objects, in_flight)),
             sieve,
             tally: std::sync::Mutex::new(trail.left_out),
@@ -62,8 +65,9 @@ impl RawScan {
             return Ok(None);
         };
         let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-        let Decoded { batches, tally, hashes: _ } = trail::decode(&fetched.object, bytes, &self.sieve, false)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let Decoded { batches, tally, hashes: _ } =
+            trail::decode(&fetched.object, bytes, self.most, &self.sieve, false)
+                .map_err(|error| DataFusionError::External(Box::new(error)))?;
         if let Ok(mut total) = self.tally.lock() {
             total.add(tally);
             (self.progress)(&total);

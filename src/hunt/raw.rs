@@ -1,5 +1,6 @@
 //! Hunting a raw trail in place: only the objects that a range may touch are read.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::matched::Matched;
@@ -25,6 +26,7 @@ pub struct RawTrail {
     in_flight: usize,
     progress: Arc<Progress>,
     tally: Mutex<Tally>,
+    found_none: AtomicBool,
 }
 
 impl std::fmt::Debug for RawTrail {
@@ -42,7 +44,15 @@ impl RawTrail {
         in_flight: usize,
         progress: Arc<Progress>,
     ) -> RawTrail {
-        RawTrail { stores, sources, selection, in_flight, progress, tally: Mutex::default() }
+        RawTrail {
+            stores,
+            sources,
+            selection,
+            in_flight,
+            progress,
+            tally: Mutex::default(),
+            found_none: AtomicBool::default(),
+        }
     }
 
     /// What the last hunt has read.
@@ -50,9 +60,15 @@ impl RawTrail {
         self.tally.lock().map(|tally| tally.clone()).unwrap_or_default()
     }
 
+    /// Whether the last search found no objects at all, not even such as are left out.
+    pub fn found_none(&self) -> bool {
+        self.found_none.load(Ordering::Relaxed)
+    }
+
     /// The objects that may hold events with a time in `events`.
     pub async fn find(&self, events: Range) -> Result<Trail, Error> {
         let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(events)).await?;
+        self.found_none.store(trail.objects.is_empty() && trail.left_out.objects.read == 0, Ordering::Relaxed);
         if trail.left_out.objects.skipped.contains_key(IN_A_LAKE) {
             return Err(trail::in_a_lake());
         }

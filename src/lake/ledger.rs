@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::event::SCHEMA_VERSION;
-use crate::store::{Folder, Writer, hex};
+use crate::store::{self, Folder, Writer, hex};
 
 /// The version of the ledger's own format.
 const LEDGER_VERSION: u32 = 1;
@@ -91,6 +91,13 @@ impl Commit {
             files: Vec::new(),
             upkeep: None,
         }
+    }
+
+    /// All places in the lake that it names.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let removed = self.upkeep.iter().flat_map(|upkeep| &upkeep.removed);
+        let files = self.files.iter().map(|file| &file.path);
+        files.chain(removed).chain(&self.objects).map(String::as_str)
     }
 }
 
@@ -242,6 +249,9 @@ impl Ledger {
                     commit.ledger_version, commit.schema_version
                 );
                 return Err(self.damaged(&name, reason));
+            }
+            if let Some(outside) = commit.names().find(|name| !store::stays_within(name)) {
+                return Err(self.damaged(&name, format!("it names {outside:?}, which is no place in the lake")));
             }
             if let Ok(mut known) = self.known.lock() {
                 known.insert(number, commit.clone());

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::sink::Line;
-use crate::store::{Folder, LAKE_FOLDER, Scratch, Writer, hex};
+use crate::store::{self, Folder, LAKE_FOLDER, Scratch, Writer, hex};
 use crate::time::{self, DAY, Range};
 
 /// The version of the state's own format.
@@ -277,6 +277,11 @@ async fn last(folder: &Folder, name: &str) -> Result<State, Error> {
         return Err(damaged(format!("it is of another version than {STATE_VERSION}, which this build reads")));
     }
     let mut state: State = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let days = state.known.values().map(|day| &day.file);
+    let owed = state.deliveries.iter().flat_map(|owed| [&owed.file, &owed.sink]);
+    if let Some(outside) = days.chain(owed).find(|name| !store::stays_within(name)) {
+        return Err(damaged(format!("it names {outside:?}, which is no place beside it")));
+    }
     let noted: BTreeSet<String> = folder.names(&path("delivered")).await?.into_iter().collect();
     for owed in &mut state.deliveries {
         if noted.contains(&delivered_name(owed)) {

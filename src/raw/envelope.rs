@@ -2,11 +2,14 @@
 
 use serde_json::value::RawValue;
 
-use super::json::{self, Member, Top};
+use super::json::{self, MAX_PARTS, Member, Top};
 use super::split;
 
 /// How deep envelopes may nest (an SNS message in an SQS body in a log event is three).
 const MAX_DEPTH: usize = 8;
+
+/// The most that a text which wraps a record may hold, in bytes: each level that is unwrapped is a copy.
+const MAX_WRAPPED: usize = 16 << 20;
 
 /// The reason given for an object that does not even begin like JSON.
 pub(crate) const NOT_JSON: &str = "neither gzip nor JSON";
@@ -48,10 +51,15 @@ pub fn items(text: &str, wanted: &dyn Fn(&str) -> bool, sink: &mut dyn FnMut(Ite
     let mut walk = Walk { wanted, sink, seen: 0 };
     if let Some(elements) = split::elements(text) {
         walk.elements(elements, 0);
-        return Ok(());
+        return if walk.seen > MAX_PARTS { Err(too_many()) } else { Ok(()) };
     }
     let mut offset = 0;
+    // Where the lines were counted up to: a count from the start for each bad one would take for ever.
+    let (mut line, mut counted) = (1, 0);
     loop {
+        if walk.seen > MAX_PARTS {
+            return Err(too_many());
+        }
         let rest = &text[offset..];
         let start = offset + (rest.len() - rest.trim_ascii_start().len());
         let mut stream = serde_json::Deserializer::from_str(&text[start..]).into_iter::<Top<'_>>();
@@ -64,13 +72,19 @@ pub fn items(text: &str, wanted: &dyn Fn(&str) -> bool, sink: &mut dyn FnMut(Ite
             }
             Some(Err(error)) => match next_json_line(text, start) {
                 Some(next) => {
-                    walk.reject(format!("line {}", line_of(text, start)), format!("not JSON: {error}"));
+                    line += lines_in(&text[counted..start]);
+                    counted = start;
+                    walk.reject(format!("line {line}"), format!("not JSON: {error}"));
                     offset = next;
                 }
                 None => return Err(not_json(text, start, &error)),
             },
         }
     }
+}
+
+fn too_many() -> String {
+    format!("holds more than {MAX_PARTS} records: split it")
 }
 
 /// Where reading can go on after the bad line at `start`, in an object of one record a line.
@@ -82,15 +96,15 @@ fn next_json_line(text: &str, start: usize) -> Option<usize> {
     (at_line_start && text[start..].starts_with("{\"") && stands_alone).then_some(next)
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    text[..offset].bytes().filter(|byte| *byte == b'\n').count() + 1
+fn lines_in(text: &str) -> usize {
+    memchr::memchr_iter(b'\n', text.as_bytes()).count()
 }
 
 fn not_json(text: &str, start: usize, error: &serde_json::Error) -> String {
     if !text[start..].starts_with(['{', '[']) {
         return NOT_JSON.to_owned();
     }
-    let line = line_of(text, start) + error.line() - 1;
+    let line = lines_in(&text[..start]) + error.line();
     let cause = error.to_string();
     let cause = cause.split(" at line ").next().unwrap_or(&cause);
     format!("broken JSON at line {line}, column {}: {cause}", error.column())
@@ -126,6 +140,10 @@ impl Walk<'_> {
 
     fn elements<'a>(&mut self, elements: impl IntoIterator<Item = &'a str>, depth: usize) {
         for element in elements {
+            // Lists of lists: the walk ends, and `items` says why.
+            if self.seen > MAX_PARTS {
+                return;
+            }
             if (self.wanted)(element) {
                 self.value(element, depth);
             } else {
@@ -156,6 +174,9 @@ impl Walk<'_> {
         // A wrapped text: look-up-events, Splunk, a log event, SNS, SQS.
         for wrapped in ["CloudTrailEvent", "_raw", "message", "Message", "body"] {
             if let Some(inner) = text_of(&members, wrapped) {
+                if inner.len() > MAX_WRAPPED {
+                    return self.reject_here(&format!("wraps a text of more than {} MiB", MAX_WRAPPED >> 20));
+                }
                 return self.value(&inner, depth + 1);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -9,6 +10,14 @@ use crate::path::Step;
 
 /// One member of a JSON object: its key and its value, unparsed.
 pub type Member<'a> = (Cow<'a, str>, &'a RawValue);
+
+/// The most elements or members that are split at one place. Real objects hold a thousandth of it; a list of `1,1,1,…`
+/// would take eight times its size in memory.
+pub(super) const MAX_PARTS: usize = 1 << 21;
+
+fn bounded<E: serde::de::Error>(parts: usize) -> Result<(), E> {
+    if parts <= MAX_PARTS { Ok(()) } else { Err(E::custom(format!("more than {MAX_PARTS} values side by side"))) }
+}
 
 /// The members of the JSON object that `value` holds, in order; `None` where it holds anything else.
 pub fn members(value: &str) -> Option<Vec<Member<'_>>> {
@@ -163,11 +172,23 @@ impl<'de> Deserialize<'de> for LossyText {
                 f.write_str("a string")
             }
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<LossyText, E> {
-                Ok(LossyText(String::from_utf8_lossy(bytes).into_owned()))
+                Ok(LossyText(lossy(bytes)))
             }
         }
         deserializer.deserialize_bytes(Lossy)
     }
+}
+
+/// Text of which each half of a surrogate pair, which the parser gives as three bytes, is one U+FFFD.
+fn lossy(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(3).position(|three| matches!(three, [0xed, 0xa0..=0xbf, 0x80..=0xbf])) {
+        text.push_str(&String::from_utf8_lossy(&rest[..at]));
+        text.push(char::REPLACEMENT_CHARACTER);
+        rest = &rest[at + 3..];
+    }
+    text + &String::from_utf8_lossy(rest)
 }
 
 struct Members<'a>(Vec<Member<'a>>);
@@ -192,7 +213,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// A key, borrowed where it holds no escape.
+/// A key, borrowed where it holds no escape. Half a surrogate pair in it is no reason to lose the members that follow.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -203,14 +224,18 @@ impl<'de> Deserialize<'de> for Key<'de> {
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a key")
             }
-            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(key)))
+            fn visit_borrowed_bytes<E: serde::de::Error>(self, key: &'de [u8]) -> Result<Key<'de>, E> {
+                if key.iter().any(u8::is_ascii_control) {
+                    return Err(E::custom("control character in a key"));
+                }
+                let text = std::str::from_utf8(key).map_err(E::custom)?;
+                Ok(Key(Cow::Borrowed(text)))
             }
-            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(key.to_owned())))
+            fn visit_bytes<E>(self, key: &[u8]) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(lossy(key))))
             }
         }
-        deserializer.deserialize_str(Borrow)
+        deserializer.deserialize_bytes(Borrow)
     }
 }
 
@@ -238,21 +263,21 @@ impl<'de> Deserialize<'de> for Top<'de> {
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object or an array")
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Top<'de>, A::Error> {
-                let mut elements = Vec::new();
-                while let Some(element) = seq.next_element()? {
-                    elements.push(element);
-                }
-                Ok(Top::List(elements))
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Top<'de>, A::Error> {
+                let elements = Elements::deserialize(SeqAccessDeserializer::new(seq))?;
+                Ok(Top::List(elements.0))
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Top<'de>, A::Error> {
                 let mut members = Vec::with_capacity(28);
                 let mut list: Option<Vec<&RawValue>> = None;
                 while let Some(Key(key)) = map.next_key()? {
                     if matches!(key.as_ref(), "Records" | "Events" | "logEvents") {
-                        list.get_or_insert_default().append(&mut map.next_value()?);
+                        let list = list.get_or_insert_default();
+                        list.append(&mut map.next_value::<Elements<'_>>()?.0);
+                        bounded(list.len())?;
                     } else {
                         members.push((key, map.next_value()?));
+                        bounded(members.len())?;
                     }
                 }
                 Ok(match list {
@@ -262,6 +287,30 @@ impl<'de> Deserialize<'de> for Top<'de> {
             }
         }
         deserializer.deserialize_any(Split)
+    }
+}
+
+/// A list's elements, unparsed.
+struct Elements<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Split;
+        impl<'de> Visitor<'de> for Split {
+            type Value = Elements<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Elements<'de>, A::Error> {
+                let mut elements = Vec::new();
+                while let Some(element) = seq.next_element()? {
+                    elements.push(element);
+                    bounded(elements.len())?;
+                }
+                Ok(Elements(elements))
+            }
+        }
+        deserializer.deserialize_seq(Split)
     }
 }
 
@@ -292,6 +341,17 @@ mod tests {
         for other in ["", "-", "+1", "01", "1.", ".5", "1e", "0x1", "1_0", "nan", "inf", " 1"] {
             assert_eq!(number(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_costs_one_character() {
+        let json = r#"{"\ud800":1,"a\udfffb":"x\ud800\ud83d\ude00\udc00y","c":2}"#;
+        let members = members(json).unwrap();
+        let keys: Vec<&str> = members.iter().map(|(key, _)| key.as_ref()).collect();
+        assert_eq!(keys, ["\u{fffd}", "a\u{fffd}b", "c"]);
+        assert_eq!(string(members[1].1).unwrap(), "x\u{fffd}\u{1f600}\u{fffd}y");
+        assert_eq!(at(json, &[Step::Key("c".to_owned())]).as_deref(), Some("2"));
+        assert!(super::members("{\"a\nb\":1}").is_none());
     }
 
     #[test]

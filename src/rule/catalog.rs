@@ -153,7 +153,7 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     }
     for file in all {
         if seen.insert(store::real_path(&file).unwrap_or_else(|_| file.clone())) {
-            let text = store::read_text(&file).map_err(|error| unreadable(&file, &error))?;
+            let text = store::read_text_within(&file, MAX_BYTES).map_err(|error| unreadable(&file, &error))?;
             texts.push((file.display().to_string(), text));
         }
     }
@@ -162,6 +162,9 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     }
     Ok(texts)
 }
+
+/// The most a rule file may hold.
+const MAX_BYTES: u64 = 4 << 20;
 
 fn unreadable(file: &Path, error: &Error) -> Error {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();

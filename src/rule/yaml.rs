@@ -2,9 +2,9 @@
 //!
 //! YAML is read as version 1.2: `Yes` is a string, and so is a number with a leading zero.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::ops::Range;
+use std::ops::{Add, Range};
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
@@ -15,6 +15,8 @@ use crate::raw::json;
 const MAX_DEPTH: usize = 64;
 /// How many values a document may hold, those that aliases repeat included.
 const MAX_NODES: usize = 100_000;
+/// How many bytes of text they may hold together.
+const MAX_BYTES: usize = 4 << 20;
 
 /// A place in a text: line and column from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,8 +69,12 @@ impl Source<'_> {
     /// # Errors
     /// The text is no YAML, or more or less than one document, or uses tags, or is too large.
     pub fn read(&self) -> Result<Node, Error> {
-        let mut tree =
-            Tree { source: *self, parser: Parser::new_from_str(self.text), anchors: HashMap::new(), nodes: 0 };
+        let mut tree = Tree {
+            source: *self,
+            parser: Parser::new_from_str(self.text),
+            anchors: HashMap::new(),
+            held: Size::default(),
+        };
         let mut document = None;
         loop {
             match tree.next()? {
@@ -110,7 +116,14 @@ struct Tree<'s> {
     source: Source<'s>,
     parser: Parser<'s, granit_parser::StrInput<'s>>,
     anchors: HashMap<usize, Node>,
+    held: Size,
+}
+
+/// How much values hold.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
     nodes: usize,
+    bytes: usize,
 }
 
 impl<'s> Tree<'s> {
@@ -127,23 +140,27 @@ impl<'s> Tree<'s> {
 
     fn node(&mut self, event: Event<'s>, span: &Span, depth: usize) -> Result<Node, Error> {
         let mark = mark(span);
-        self.count(1, mark)?;
+        if !matches!(event, Event::Scalar(..) | Event::Alias(_)) {
+            self.count(Size { nodes: 1, bytes: 0 }, mark)?;
+        }
         if depth > MAX_DEPTH {
             return Err(self.source.error(mark, "this is nested too deeply"));
         }
         let (mut content, anchor, tag) = match event {
             Event::Scalar(text, style, anchor, tag) => {
+                self.count(Size { nodes: 1, bytes: text.len() }, mark)?;
                 let plain = style == ScalarStyle::Plain;
                 (Content::Scalar { text: text.into_owned(), plain }, anchor, tag)
             }
             Event::SequenceStart(_, anchor, tag) => (Content::List(self.list(depth)?), anchor, tag),
             Event::MappingStart(_, anchor, tag) => (Content::Map(self.map(depth)?), anchor, tag),
             Event::Alias(anchor) => {
-                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                let Some(size) = self.anchors.get(&anchor).map(size) else {
                     return Err(self.source.error(mark, "an alias within the value it stands for"));
                 };
-                self.count(size(&node), mark)?;
-                return Ok(node);
+                self.count(size, mark)?;
+                let node = self.anchors.get(&anchor).cloned();
+                return node.ok_or_else(|| Error::Internal("an anchor is gone".to_owned()));
             }
             _ => return Err(Error::Internal("the YAML parser gave no value".to_owned())),
         };
@@ -157,6 +174,7 @@ impl<'s> Tree<'s> {
         }
         let node = Node { content, mark, bytes: span.byte_range().unwrap_or_default() };
         if anchor != 0 {
+            self.count(size(&node), mark)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
@@ -174,6 +192,7 @@ impl<'s> Tree<'s> {
 
     fn map(&mut self, depth: usize) -> Result<Vec<(Node, Node)>, Error> {
         let mut members: Vec<(Node, Node)> = Vec::new();
+        let mut known = HashSet::new();
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::MappingEnd) {
@@ -183,10 +202,7 @@ impl<'s> Tree<'s> {
             let Content::Scalar { text, .. } = &key.content else {
                 return Err(self.source.error(key.mark, "a key must be a text"));
             };
-            if members
-                .iter()
-                .any(|(earlier, _)| matches!(&earlier.content, Content::Scalar { text: known, .. } if known == text))
-            {
+            if !known.insert(text.clone()) {
                 return Err(self.source.error(key.mark, &format!("`{text}` is given twice")));
             }
             let (event, span) = self.next()?;
@@ -195,20 +211,33 @@ impl<'s> Tree<'s> {
         }
     }
 
-    fn count(&mut self, more: usize, mark: Mark) -> Result<(), Error> {
-        self.nodes += more;
-        if self.nodes > MAX_NODES {
+    fn count(&mut self, more: Size, mark: Mark) -> Result<(), Error> {
+        self.held = self.held + more;
+        if self.held.nodes > MAX_NODES {
             return Err(self.source.error(mark, &format!("the document holds more than {MAX_NODES} values")));
+        }
+        if self.held.bytes > MAX_BYTES {
+            let most = MAX_BYTES >> 20;
+            return Err(self.source.error(mark, &format!("the document's texts hold more than {most} MiB together")));
         }
         Ok(())
     }
 }
 
-fn size(node: &Node) -> usize {
+impl Add for Size {
+    type Output = Size;
+
+    fn add(self, other: Size) -> Size {
+        Size { nodes: self.nodes + other.nodes, bytes: self.bytes + other.bytes }
+    }
+}
+
+fn size(node: &Node) -> Size {
+    let one = Size { nodes: 1, bytes: 0 };
     match &node.content {
-        Content::Scalar { .. } => 1,
-        Content::List(elements) => 1 + elements.iter().map(size).sum::<usize>(),
-        Content::Map(members) => 1 + members.iter().map(|(_, value)| 1 + size(value)).sum::<usize>(),
+        Content::Scalar { text, .. } => Size { nodes: 1, bytes: text.len() },
+        Content::List(elements) => elements.iter().map(size).fold(one, Size::add),
+        Content::Map(members) => members.iter().flat_map(|(key, value)| [key, value]).map(size).fold(one, Size::add),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -84,10 +84,21 @@ impl Walk<'_> {
     }
 }
 
-/// Reads a text file, such as a rule.
+/// Reads a text file.
 pub fn read_text(path: &Path) -> Result<String, Error> {
+    read_text_within(path, u64::MAX)
+}
+
+/// Reads a text file of `most` bytes at most, such as a rule.
+pub fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
     let failed = |source| Error::File { action: "read", path: path.to_path_buf(), source };
-    let bytes = fs::read(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > most {
+        let reason = format!("it holds more than {} MiB", most >> 20);
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason)));
+    }
     String::from_utf8(bytes)
         .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error())))
 }

@@ -142,6 +142,19 @@ fn more_objects_than_a_page_are_all_read_many_at_a_time() {
 }
 
 #[test]
+fn pages_that_are_just_full_end_the_list_too() {
+    let server = Server::start();
+    for count in [1, 999, 1_000, 1_001, 2_000] {
+        (0..count).for_each(|number| server.put("logs", &format!("of{count}/{number}.json"), b"{}"));
+        let output = server.tawny(&["hunt", &format!("s3://logs/of{count}"), "--dry-run", "--format", "json"]);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(told["objects"], count, "{}", stderr(&output));
+    }
+    let none = server.tawny(&["hunt", "s3://logs/of0", "--format", "json"]);
+    assert!(none.status.code() == Some(2) && stderr(&none).contains("nothing lies at"), "{}", stderr(&none));
+}
+
+#[test]
 fn faults_of_the_store_and_the_network_cost_nothing() {
     let server = Server::start();
     put_trail(&server, "trail");

@@ -1,0 +1,308 @@
+//! Input that is made to harm: each is refused by name, or read for what it says; nothing panics.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::records::failed_sign_in;
+use crate::tables::{self, tawny, timestamp, write};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// What the run said; it has not panicked.
+fn said(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+fn in_folder(name: &str, bytes: &[u8]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(name), bytes).unwrap();
+    folder
+}
+
+/// The exit code and the words of a conversion of a folder with nothing but this file.
+fn converted(name: &str, bytes: &[u8], options: &[&str]) -> (Option<i32>, String) {
+    let (trail, lake) = (in_folder(name, bytes), tempfile::tempdir().unwrap());
+    let lake = lake.path().join("lake");
+    let arguments = ["convert", trail.path().to_str().unwrap(), "--lake", lake.to_str().unwrap()];
+    let output = tawny(&[&arguments, options].concat());
+    (output.status.code(), said(&output))
+}
+
+#[test]
+fn what_holds_too_much_is_refused_however_it_is_packed() {
+    let large = json!({ "Records": [{"eventName": "A", "userAgent": "a".repeat(3 << 20)}] }).to_string().into_bytes();
+    let packed = gzip(&large);
+    let in_two = [gzip(&large[..1 << 20]), gzip(&large[1 << 20..])].concat();
+    for (name, bytes) in [("plain.json", &large), ("packed.json.gz", &packed), ("two.json.gz", &in_two)] {
+        let (code, text) = converted(name, bytes, &["--max-object-size", "2M"]);
+        assert_eq!(code, Some(3), "{name}: {text}");
+        assert!(text.contains("more than 2 MiB, the most that `--max-object-size` allows"), "{name}: {text}");
+        assert_eq!(converted(name, bytes, &["--max-object-size", "4M"]).0, Some(0), "{name}");
+        let folder = in_folder(name, bytes);
+        let hunted = tawny(&["hunt", folder.path().to_str().unwrap(), "--max-object-size", "2M"]);
+        assert_eq!(hunted.status.code(), Some(3), "{name}: {}", said(&hunted));
+    }
+    for size in ["0", "2G", "x", "9999999999999T"] {
+        assert_eq!(converted("a.json", b"{}", &["--max-object-size", size]).0, Some(2), "{size}");
+    }
+}
+
+#[test]
+fn what_would_grow_in_memory_is_refused() {
+    let list = format!("{{\"Records\":[{}1]}}", "1,".repeat(1 << 21));
+    let keys = format!("{{\"eventName\":\"A\"{}}}", ",\"\":1".repeat(1 << 21));
+    for (text, name) in [(list, "list.json"), (keys, "keys.json")] {
+        let (code, told) = converted(name, text.as_bytes(), &[]);
+        assert_eq!(code, Some(3), "{told}");
+        assert!(told.contains("more than 2097152 values side by side"), "{told}");
+    }
+    let wrapped = json!({ "message": "a".repeat((16 << 20) + 1) }).to_string();
+    let (code, told) = converted("wrapped.json", wrapped.as_bytes(), &[]);
+    assert!(code == Some(3) && told.contains("record 1: wraps a text of more than 16 MiB"), "{told}");
+}
+
+#[test]
+fn many_bad_lines_cost_no_more_than_good_ones() {
+    let lines = "{\"eventName\":\n{\"eventName\":\"A\"}\n".repeat(40_000);
+    let (code, told) = converted("lines.json", lines.as_bytes(), &[]);
+    assert_eq!(code, Some(3), "{told}");
+    assert!(told.contains("80000 read = 1 converted + 39999 duplicates + 40000 rejected"), "{told}");
+    assert!(told.contains("line 3: not JSON"), "{told}");
+}
+
+#[test]
+fn odd_records_are_read_for_what_they_say() {
+    let nested = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+    let many = (0..50_000).map(|key| format!("\"k{key}\":{key}")).collect::<Vec<_>>().join(",");
+    let parameters = [
+        ("nested", nested),
+        ("large", json!({ "blob": "a".repeat(256 << 10) }).to_string()),
+        ("exact", r#"{"n":9007199254740993,"m":1e400,"l":-0.0}"#.to_owned()),
+        ("cases", r#"{"tag":"x","Tag":"y","TAG":"z"}"#.to_owned()),
+        ("twice", r#"{"tag":"first","tag":"second"}"#.to_owned()),
+        ("nul", r#"{"tag":"a\u0000b"}"#.to_owned()),
+        ("half", r#"{"tag":"\ud800!"}"#.to_owned()),
+        ("many", format!("{{{many},\"tag\":\"last\"}}")),
+        ("bytes", "{\"tag\":\"@\"}".to_owned()),
+    ];
+    let record = |(id, parameters): &(&str, String)| {
+        format!(
+            r#"{{"eventTime":"2026-09-01T00:00:00Z","eventName":"A","eventID":"{id}","requestParameters":{parameters}}}"#
+        )
+    };
+    let text = format!("{{\"Records\":[{}]}}", parameters.iter().map(record).collect::<Vec<_>>().join(","));
+    let mut bytes = text.into_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'@').unwrap();
+    bytes[at] = 0xff;
+    let trail = in_folder("odd.json", &bytes);
+    let lake = trail.path().join("lake");
+    let (source, lake) = (trail.path().join("odd.json"), lake.to_str().unwrap());
+    let output = tawny(&["convert", source.to_str().unwrap(), "--lake", lake]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("1 invalid UTF-8 sequences were replaced"), "{}", said(&output));
+    let sql = r#"SELECT "eventID" AS id, text_at("requestParameters", 'tag') AS tag, text_at("requestParameters", 'Tag') AS upper,
+        text_at("requestParameters", 'n') AS n, text_at("requestParameters", 'm') AS m, length("requestParameters") AS length
+        FROM cloudtrail ORDER BY 1"#;
+    for data in [source.to_str().unwrap(), lake] {
+        let output = tawny(&["query", sql, data, "--format", "json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let of = |id: &str| rows.iter().find(|row| row["id"] == id).unwrap_or_else(|| panic!("{id}"));
+        assert_eq!(rows.len(), parameters.len());
+        assert_eq!((&of("exact")["n"], &of("exact")["m"]), (&json!("9007199254740993"), &json!("0.1e401")));
+        assert_eq!((&of("cases")["tag"], &of("cases")["upper"]), (&json!("x"), &json!("y")));
+        assert_eq!(of("twice")["tag"], "first");
+        assert_eq!(of("nul")["tag"], "a\0b");
+        assert_eq!(of("half")["tag"], "\u{fffd}!");
+        assert_eq!(of("bytes")["tag"], "\u{fffd}");
+        assert_eq!(of("many")["tag"], "last");
+        assert_eq!(of("nested")["length"], 60_001);
+        assert_eq!(of("large")["length"], (256 << 10) + 11);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn names_of_files_command_no_terminal_and_forge_no_line() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    for name in [&b"a\x1b[31m.json"[..], b"b\nerror: forged.json", b"c\xff.json", b"d\r\x07.json"] {
+        std::fs::write(folder.path().join(std::ffi::OsStr::from_bytes(name)), "{").unwrap();
+    }
+    std::os::unix::fs::symlink("loop.json", folder.path().join("loop.json")).unwrap();
+    std::os::unix::fs::symlink("y", folder.path().join("x")).unwrap();
+    std::os::unix::fs::symlink("x", folder.path().join("y")).unwrap();
+    let place = folder.path().to_str().unwrap();
+    let lake = tempfile::tempdir().unwrap();
+    for arguments in [&["hunt", place][..], &["convert", place, "--lake", lake.path().to_str().unwrap()]] {
+        let output = tawny(arguments);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(text.contains("7 read = 0") && text.contains("\\u{1b}[31m") && text.contains("\\u{a}error: forged"));
+        assert!(!text.contains(['\u{1b}', '\r', '\u{7}']) && !text.lines().any(|line| line.starts_with("error")));
+    }
+    let missing = tawny(&["hunt", "no\u{1b}[31m such"]);
+    assert!(missing.status.code() == Some(2) && !said(&missing).contains('\u{1b}'), "{}", said(&missing));
+    let unwritable = tawny(&["hunt", "tests/data/trail", "-o", "/dev/null/a\u{1b}\nb"]);
+    assert!(unwritable.status.code() == Some(3) && !said(&unwritable).contains("\u{1b}"), "{}", said(&unwritable));
+    assert!(said(&unwritable).contains("/dev/null/a\\u{1b}\\u{a}b"), "{}", said(&unwritable));
+}
+
+/// Changes the JSON of a file.
+fn change(path: &Path, change: &dyn Fn(&mut Value)) {
+    let mut value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    change(&mut value);
+    std::fs::write(path, value.to_string()).unwrap();
+}
+
+#[test]
+fn a_ledger_and_a_state_name_nothing_outside_their_folders() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("trail")).unwrap();
+    let records = [("10:00", 1), ("10:01", 2)]
+        .map(|(time, id)| failed_sign_in("ann", &format!("2026-09-01T{time}:00Z"), &id.to_string()));
+    std::fs::write(home.path().join("trail/a.json"), json!({ "Records": records }).to_string()).unwrap();
+    let config = "lake = 'lake'\n[[source]]\npath = 'trail'\n[[sink]]\nname = 'files'\nkind = 'files'\nto = 'out'\n";
+    std::fs::write(home.path().join("tawny.toml"), config).unwrap();
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_tawny")).current_dir(home.path()).args(arguments).output().unwrap()
+    };
+    assert_eq!(run(&["nightly"]).status.code(), Some(0));
+    assert_eq!(run(&["hunt", "lake"]).status.code(), Some(0));
+    let outside = home.path().join("outside.parquet");
+    std::fs::write(&outside, "keep").unwrap();
+
+    let ledger = home.path().join("lake/_tawny/ledger/00000001.json");
+    let whole = std::fs::read(&ledger).unwrap();
+    for path in ["../outside.parquet", "/etc/passwd"] {
+        let changes: [&dyn Fn(&mut Value); 3] = [
+            &|commit| commit["files"][0]["path"] = path.into(),
+            &|commit| commit["objects"] = path.into(),
+            &|commit| commit["upkeep"] = json!({ "removed": [path], "at": 0 }),
+        ];
+        for changed in changes {
+            change(&ledger, changed);
+            for command in [&["hunt", "lake"][..], &["compact", "lake"], &["convert", "trail", "--lake", "lake"]] {
+                let output = run(command);
+                assert_eq!(output.status.code(), Some(3), "{path:?} {command:?}: {}", said(&output));
+                assert!(said(&output).contains("which is no place in the lake"), "{}", said(&output));
+            }
+            std::fs::write(&ledger, &whole).unwrap();
+        }
+    }
+    let states = glob::glob(&format!("{}/lake/_tawny/nightly/*/*.json", home.path().display())).unwrap();
+    let state = states.flatten().max().unwrap();
+    change(&state, &|state| {
+        for (_, day) in state["known"].as_object_mut().unwrap() {
+            day["file"] = "../../../../../outside.parquet".into();
+        }
+    });
+    let output = run(&["nightly"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(said(&output).contains("which is no place beside it"), "{}", said(&output));
+    assert_eq!(std::fs::read_to_string(outside).unwrap(), "keep");
+}
+
+#[test]
+fn parquet_that_lies_is_named_and_harms_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = tables::rows(&tables::records(), true, &tables::same);
+    let columns = tables::columns(
+        timestamp("eventTime", arrow::datatypes::TimeUnit::Microsecond, Some("UTC")),
+        true,
+        &tables::same,
+    );
+    let good = folder.path().join("good.parquet");
+    write(&good, columns, &rows);
+    let bytes = std::fs::read(&good).unwrap();
+    let footer = |length: u32| [&bytes[..bytes.len() - 8], &length.to_le_bytes(), b"PAR1"].concat();
+    let lies = [
+        ("cut", bytes[..bytes.len() / 2].to_vec()),
+        ("end", bytes[..bytes.len() - 3].to_vec()),
+        ("text", b"neither here nor there".to_vec()),
+        ("nothing", Vec::new()),
+        ("magic", b"PAR1PAR1".to_vec()),
+        ("far", footer(u32::MAX - 7)),
+        ("none", footer(0)),
+    ];
+    let hunt = || tawny(&["hunt", folder.path().to_str().unwrap(), "--format", "jsonl"]);
+    let alone = hunt();
+    assert_eq!(alone.status.code(), Some(0), "{}", said(&alone));
+    let lying = folder.path().join("lying.parquet");
+    for (name, lie) in lies {
+        std::fs::write(&lying, lie).unwrap();
+        let output = hunt();
+        assert_eq!(output.status.code(), Some(3), "{name}: {}", said(&output));
+        assert!(said(&output).contains("lying.parquet"), "{name}: {}", said(&output));
+        assert_eq!(output.stdout, alone.stdout, "{name}");
+    }
+    // In the footer, where sizes and places stand, and in pages.
+    for number in 0..16 {
+        let mut flipped = bytes.clone();
+        let at = if number % 4 == 0 { number * bytes.len() / 16 } else { bytes.len() - 9 - number * 97 };
+        flipped[at] ^= 1 << (number % 8);
+        std::fs::write(&lying, flipped).unwrap();
+        let output = hunt();
+        assert!(matches!(output.status.code(), Some(0 | 2 | 3)), "{at}: {:?} {}", output.status, said(&output));
+    }
+}
+
+#[test]
+fn rules_that_would_swell_are_refused() {
+    let rule = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
+    let sigma =
+        "title: x\nlogsource: {product: aws, service: cloudtrail}\ndetection: {s: {eventName: A}, condition: s}\n";
+    let mut bomb = "x0: &x0 [a, b]\n".to_owned();
+    for level in 1..12 {
+        let aliases = vec![format!("*x{}", level - 1); 9].join(",");
+        bomb += &format!("x{level}: &x{level} [{aliases}]\n");
+    }
+    let texts = format!("x: &x '{}'\ny: [{}*x]\n", "a".repeat(100_000), "*x,".repeat(5_000));
+    let deep = format!("x: {}{}\n", "[".repeat(20_000), "]".repeat(20_000));
+    let keys = (0..60_000).map(|key| format!("k{key}: 1\n")).collect::<String>();
+    for (text, reason) in [
+        (format!("{bomb}{rule}"), "more than 100000 values"),
+        (format!("{texts}{rule}"), "hold more than 4 MiB together"),
+        (format!("{deep}{rule}"), "recursion limit exceeded"),
+        (format!("{keys}{rule}"), "more than 100000 values"),
+        (format!("{rule}Description2: {}\n", "a".repeat(10 << 20)), "it holds more than 4 MiB"),
+        (format!("{sigma}description: {}\n", "a".repeat(10 << 20)), "it holds more than 4 MiB"),
+        (format!("{bomb}{sigma}"), "more than 100000 values"),
+        (format!("{texts}{sigma}"), "hold more than 4 MiB together"),
+        (format!("{deep}{sigma}"), "recursion limit exceeded"),
+        (
+            sigma.replace("condition: s", &format!("condition: '{}s{}'", "(".repeat(50_000), ")".repeat(50_000))),
+            "too long",
+        ),
+        (sigma.replace("condition: s", &format!("condition: '{}s'", "not ".repeat(50_000))), "too long"),
+        (sigma.replace("eventName: A", "'eventName|re': '((a{999}){999}){999}'"), "exceeds size limit"),
+    ] {
+        let folder = in_folder("rule.yml", text.as_bytes());
+        let output = tawny(&["rules", "lint", folder.path().join("rule.yml").to_str().unwrap()]);
+        let start: String = text.chars().take(60).collect();
+        assert_eq!(output.status.code(), Some(2), "{start}: {}", said(&output));
+        assert!(said(&output).contains(reason), "{start}: {}", said(&output));
+    }
+}
+
+#[test]
+fn a_query_that_needs_no_object_is_done() {
+    let folder = in_folder("a.json", br#"{"eventName":"A"}"#);
+    let query =
+        |folder: &Path| tawny(&["query", "SELECT \"eventName\" FROM cloudtrail WHERE false", folder.to_str().unwrap()]);
+    let output = query(folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let empty = tempfile::tempdir().unwrap();
+    let output = query(empty.path());
+    assert!(output.status.code() == Some(3) && said(&output).contains("no objects were found"), "{}", said(&output));
+}
