@@ -187,7 +187,9 @@ fn every_message_is_the_reviewed_one() {
         let before = format!("*a{}", n - 1);
         text + &format!("a{n}: &a{n} [{}]\n", [before.as_str(); 10].join(","))
     });
-    writeln!(messages, "{}", error(&bomb)).unwrap();
+    writeln!(messages, "{}\n", error(&bomb)).unwrap();
+    let swelling = format!("a: &a {}\nb: [*a,*a]\n", "x".repeat(2 << 20));
+    writeln!(messages, "{}", error(&swelling).lines().next().unwrap()).unwrap();
     writeln!(messages, "\n-- remarks\n").unwrap();
     for (good, remarkable) in REMARKABLE {
         assert!(RULE.contains(good), "{good}");
