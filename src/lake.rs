@@ -1,7 +1,7 @@
 //! The lake: records as Parquet, partitioned by event date, with a ledger that says which files count.
 //!
 //! ```text
-//! LAKE/date=2026-09-01/part-<hash>.parquet   records of one UTC date, sorted by source, name and time
+//! LAKE/date=2026-09-01/part-<hash>.parquet   records of one UTC date, sorted by source, name, identity and time
 //! LAKE/_tawny/ledger/00000001.json           one commit: the files it adds
 //! LAKE/_tawny/ledger/00000001-<hash>.objects.jsonl  the objects that those files hold
 //! ```

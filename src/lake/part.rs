@@ -1,11 +1,11 @@
 //! One file of a lake: the records of one date, sorted and encoded.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, AsArray as _, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute;
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{Field, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
@@ -24,8 +24,6 @@ use crate::time::{self, DAY};
 const CHUNK_ROWS: usize = 16_384;
 /// Rows in a data page, at most: the least that a reader decompresses.
 const PAGE_ROWS: usize = 8_192;
-/// Rows in a row group, at most.
-const GROUP_ROWS: usize = 1 << 20;
 
 /// The records that are to be written to the next file of one date.
 #[derive(Debug, Default)]
@@ -84,40 +82,46 @@ impl Part {
             .set_created_by(concat!("tawny ", env!("CARGO_PKG_VERSION")).to_owned())
             .build();
         let writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties))?;
-        let (mut writer, columns) = writer.into_serialized_writer()?;
-        for (number, rows) in rows.chunks(GROUP_ROWS).enumerate() {
-            let mut group = writer.next_row_group()?;
-            for column in encode_columns(columns.create_column_writers(number)?, &batches, rows, threads)? {
-                column.append_to_row_group(&mut group)?;
-            }
-            group.close()?;
-        }
-        let bytes = writer.into_inner()?;
+        let (mut writer, group) = writer.into_serialized_writer()?;
         let times = || batches.iter().map(|batch| batch.column(0).as_primitive::<TimestampMicrosecondType>());
-        let entry = FileEntry {
-            path,
-            bytes: bytes.len() as u64,
-            records: rows.len() as u64,
-            first_event: times().filter_map(compute::min).min(),
-            last_event: times().filter_map(compute::max).max(),
-        };
-        Ok((entry, bytes))
+        let (first_event, last_event) =
+            (times().filter_map(compute::min).min(), times().filter_map(compute::max).max());
+        let columns = columns(batches).into_iter().zip(group.create_column_writers(0)?).collect();
+        let chunks = encode_columns(columns, &rows, threads)?;
+        let mut group = writer.next_row_group()?;
+        for chunk in chunks {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        let bytes = writer.into_inner()?;
+        let records = rows.len() as u64;
+        Ok((FileEntry { path, bytes: bytes.len() as u64, records, first_event, last_event }, bytes))
     }
 }
 
-/// The columns of a row group, each by the next of `threads` that has nothing to do.
+/// The arrays of each column, each of which goes as soon as it is encoded.
+fn columns(batches: Vec<RecordBatch>) -> Vec<Vec<ArrayRef>> {
+    let mut columns = vec![Vec::with_capacity(batches.len()); event::schema().fields().len()];
+    for batch in batches {
+        for (column, array) in columns.iter_mut().zip(batch.columns()) {
+            column.push(Arc::clone(array));
+        }
+    }
+    columns
+}
+
+/// The chunks of a file's only row group, each by the next of `threads` that has nothing to do.
 fn encode_columns(
-    writers: Vec<ArrowColumnWriter>,
-    batches: &[RecordBatch],
+    columns: Vec<(Vec<ArrayRef>, ArrowColumnWriter)>,
     rows: &[(usize, usize)],
     threads: usize,
 ) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
-    let waiting = Mutex::new(writers.into_iter().enumerate());
+    let waiting = Mutex::new(columns.into_iter().enumerate());
     let work = || {
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
         let mut done = Vec::new();
-        while let Some((column, writer)) = next() {
-            done.push((column, encode_column(column, writer, batches, rows)?));
+        while let Some((column, (arrays, writer))) = next() {
+            done.push((column, encode_column(event::schema().field(column), &arrays, rows, writer)?));
         }
         Ok::<_, ParquetError>(done)
     };
@@ -135,15 +139,14 @@ fn encode_columns(
 }
 
 fn encode_column(
-    column: usize,
-    mut writer: ArrowColumnWriter,
-    batches: &[RecordBatch],
+    field: &Field,
+    arrays: &[ArrayRef],
     rows: &[(usize, usize)],
+    mut writer: ArrowColumnWriter,
 ) -> Result<ArrowColumnChunk, ParquetError> {
-    let schema = event::schema();
-    let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+    let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
     for chunk in rows.chunks(CHUNK_ROWS) {
-        for leaf in compute_leaves(schema.field(column), &compute::interleave(&arrays, chunk)?)? {
+        for leaf in compute_leaves(field, &compute::interleave(&arrays, chunk)?)? {
             writer.write(&leaf)?;
         }
     }
