@@ -55,6 +55,7 @@ pub(super) struct NightlyCommand {
 #[derive(Debug, Subcommand)]
 enum Init {
     /// Write a configuration with comments, to begin with
+    #[command(after_help = "Examples:\n  tawny nightly init\n  tawny nightly init /etc/tawny/tawny.toml")]
     Init {
         /// The file; it must not exist
         #[arg(value_name = "FILE", default_value = "tawny.toml")]

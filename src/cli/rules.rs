@@ -27,6 +27,7 @@ pub(super) struct Rules {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List rules with what they are set to
+    #[command(after_help = "Examples:\n  tawny rules list\n  tawny rules list my-rules/ --format json")]
     List {
         /// Rule files or folders [default: the rules that come with tawny]
         #[arg(value_name = "PATH")]
@@ -36,6 +37,9 @@ enum Action {
         format: ListFormat,
     },
     /// Tell which techniques of ATT&CK the enabled rules look for
+    #[command(
+        after_help = "Examples:\n  tawny rules coverage\n  tawny rules coverage my-rules/ --navigator layer.json"
+    )]
     Coverage {
         /// Rule files or folders [default: the rules that come with tawny]
         #[arg(value_name = "PATH")]
@@ -48,6 +52,9 @@ enum Action {
         navigator: Option<String>,
     },
     /// Show one rule
+    #[command(
+        after_help = "Examples:\n  tawny rules show AWS.Unsuccessful.MFA.attempt\n  tawny rules show my_rule.yml --format json"
+    )]
     Show {
         /// The id of a rule, or a rule file
         rule: String,
@@ -59,6 +66,9 @@ enum Action {
         format: Format,
     },
     /// Check rules for what is wrong, and for what is probably not meant
+    #[command(
+        after_help = "Examples:\n  tawny rules lint my-rules/\n  tawny rules lint my-rules/ --strict --format json"
+    )]
     Lint {
         /// Rule files or folders
         #[arg(required = true, value_name = "PATH")]

@@ -166,6 +166,29 @@ fn a_broken_record_costs_itself_alone() {
 
 #[test]
 fn shells_and_manuals_know_every_command() {
+    for command in [
+        "convert",
+        "compact",
+        "hunt",
+        "backtest",
+        "nightly",
+        "nightly init",
+        "rules",
+        "rules list",
+        "rules show",
+        "rules lint",
+        "rules coverage",
+        "test",
+        "sql",
+        "layouts",
+        "inspect",
+        "query",
+        "completions",
+        "man",
+    ] {
+        let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        assert!(stdout(&tawny(&arguments)).contains("Examples:"), "{command}");
+    }
     let version = stdout(&tawny(&["--version"]));
     assert!(version.starts_with(concat!("tawny ", env!("CARGO_PKG_VERSION"))), "{version}");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
