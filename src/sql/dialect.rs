@@ -155,7 +155,9 @@ impl Dialect {
             Athena => format!(
                 "any_match(TRY_CAST(json_extract({json}, {path}) AS array(json)), element -> json_extract_scalar(element, '$') IN ({list}))"
             ),
-            Spark => format!("arrays_overlap(from_json(get_json_object({json}, {path}), 'array<string>'), array({list}))"),
+            Spark => {
+                format!("arrays_overlap(from_json(get_json_object({json}, {path}), 'array<string>'), array({list}))")
+            }
             Clickhouse => format!(
                 "arrayExists(element -> JSONExtractString(element) IN ({list}), JSONExtractArrayRaw(ifNull({json}, ''), {path}))"
             ),
@@ -212,7 +214,9 @@ impl Dialect {
         match self {
             Duckdb => format!("epoch_us({column})"),
             Athena => {
-                format!("CAST(round(to_unixtime(with_timezone(CAST({column} AS timestamp(6)), 'UTC')) * 1000000) AS bigint)")
+                format!(
+                    "CAST(round(to_unixtime(with_timezone(CAST({column} AS timestamp(6)), 'UTC')) * 1000000) AS bigint)"
+                )
             }
             Spark => format!("unix_micros({column})"),
             Clickhouse => format!("toUnixTimestamp64Micro({column})"),
@@ -223,7 +227,9 @@ impl Dialect {
     fn micros_of_text(self, column: &str) -> String {
         match self {
             Duckdb => format!("epoch_us(TRY_CAST({column} AS TIMESTAMPTZ))"),
-            Athena => format!("CAST(round(to_unixtime(TRY(from_iso8601_timestamp_nanos({column}))) * 1000000) AS bigint)"),
+            Athena => {
+                format!("CAST(round(to_unixtime(TRY(from_iso8601_timestamp_nanos({column}))) * 1000000) AS bigint)")
+            }
             Spark => format!("unix_micros(TRY_CAST({column} AS TIMESTAMP))"),
             Clickhouse => format!("toUnixTimestamp64Micro(parseDateTime64BestEffortOrNull({column}, 6, 'UTC'))"),
         }

@@ -5,6 +5,7 @@
 mod backtest;
 mod cli;
 mod compact;
+mod dialects;
 mod follows;
 mod golden_sql;
 mod layers;

@@ -282,14 +282,12 @@ fn table(target: &Target) -> Result<String, Error> {
     }
     let is_pattern = data.contains('*') || data.to_ascii_lowercase().ends_with(".parquet");
     let below = if target.layout == "lake" { "date=*/*.parquet" } else { "**/*.parquet" };
-    let files =
-        if is_pattern { data.to_owned() } else { format!("{}/{below}", data.trim_end_matches('/')) };
+    let files = if is_pattern { data.to_owned() } else { format!("{}/{below}", data.trim_end_matches('/')) };
     let is_url = data.contains("://");
     match dialect {
-        Dialect::Duckdb => Ok(format!(
-            "read_parquet({}, hive_partitioning = false, union_by_name = true)",
-            dialect.quoted(&files)
-        )),
+        Dialect::Duckdb => {
+            Ok(format!("read_parquet({}, hive_partitioning = false, union_by_name = true)", dialect.quoted(&files)))
+        }
         Dialect::Clickhouse if is_url => Ok(format!("s3({}, 'Parquet')", dialect.quoted(&files))),
         Dialect::Clickhouse => Ok(format!("file({}, 'Parquet')", dialect.quoted(&files))),
         Dialect::Spark => Ok(format!("parquet.{}", dialect.name(&files))),
