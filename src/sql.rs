@@ -10,6 +10,7 @@ use crate::rule::{Counts, Rule, WindowKind};
 use crate::time::Range;
 
 pub mod candidates;
+pub mod dialect;
 pub mod expression;
 pub mod layout;
 pub mod predicate;

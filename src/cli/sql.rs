@@ -2,17 +2,26 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::range::RangeArgs;
 use super::{Context, WindowArgs};
 use crate::error::{Error, Status};
 use crate::rule::catalog;
 use crate::sql;
+use crate::sql::dialect::Dialect;
+use crate::sql::dialect::export::{self, Target};
 use crate::time::Range;
 
-/// Print the SQL that a hunt for a rule runs
+const EXAMPLES: &str = "Examples:
+  tawny sql AWS.Unsuccessful.MFA.attempt
+  tawny sql my_rule.yml --threshold 3 --period 30m
+  tawny sql AWS.Unsuccessful.MFA.attempt --dialect duckdb --data s3://logs/lake | duckdb
+  tawny sql my_rule.yml --dialect athena --layout athena --data security.cloudtrail_logs --from 2026-09-01 --to 2026-10-01
+
+How to run it on each engine, and what each cannot say: docs/dialects.md.";
+
+/// Print the SQL that a hunt for a rule runs, or that gives the same findings on another engine
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  tawny sql AWS.Unsuccessful.MFA.attempt\n  tawny sql my_rule.yml --threshold 3 --period 30m"
-)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Sql {
     /// The id of a rule, or a rule file
     rule: String,
@@ -21,15 +30,36 @@ pub(super) struct Sql {
     rules: Vec<PathBuf>,
     #[command(flatten)]
     window: WindowArgs,
+    /// The engine for which to print one query of the findings [default: what tawny itself runs]
+    #[arg(long, value_enum)]
+    dialect: Option<Dialect>,
+    /// How the data of `--dialect` are laid out: `lake`, as tawny converts, or `athena`
+    #[arg(long, value_name = "LAYOUT", default_value = "lake", requires = "dialect")]
+    layout: String,
+    /// A table, or for duckdb, spark and clickhouse also where the files lie [default: the table cloudtrail]
+    #[arg(long, value_name = "TABLE|URL", requires = "dialect")]
+    data: Option<String>,
+    #[command(flatten)]
+    range: RangeArgs,
 }
 
 impl Sql {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
         let file = PathBuf::from(&self.rule);
         let entries = if file.is_file() { catalog::all(&[file])? } else { catalog::all(&self.rules)? };
+        let range = self.range.range()?;
+        if self.dialect.is_none() && range != Range::default() {
+            return Err(Error::usage("`--from`, `--to` and `--last` go with `--dialect`"));
+        }
         let rule = catalog::named(&entries, &self.rule)?.rule.clone();
         for rule in &self.window.apply(vec![rule]) {
-            let text = sql::hunt(rule, Range::default(), Range::default())?;
+            let text = match self.dialect {
+                None => sql::hunt(rule, Range::default(), Range::default())?,
+                Some(dialect) => {
+                    let target = Target { dialect, layout: self.layout.clone(), data: self.data.clone() };
+                    export::findings(rule, &target, range)? + ";"
+                }
+            };
             context.output.result(&(text + "\n"), None)?;
         }
         Ok(Status::Done)

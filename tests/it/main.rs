@@ -5,6 +5,7 @@
 mod backtest;
 mod cli;
 mod compact;
+mod dialects;
 mod faults;
 mod follows;
 mod fuzz;

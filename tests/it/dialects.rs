@@ -1,0 +1,230 @@
+//! The SQL for other engines: as reviewed, with values that stay values, and, where there are engines, the same findings.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tawny::rule::{Rule, WindowKind, catalog, panther};
+use tawny::sql::dialect::Dialect;
+use tawny::sql::dialect::export::{Target, findings};
+use tawny::time::{Range, parse_instant};
+
+use crate::records::failed_sign_in;
+
+const ALL: [Dialect; 4] = [Dialect::Duckdb, Dialect::Athena, Dialect::Spark, Dialect::Clickhouse];
+
+fn target(dialect: Dialect, layout: &str, data: Option<&str>) -> Target {
+    Target { dialect, layout: layout.to_owned(), data: data.map(str::to_owned) }
+}
+
+fn written(rule: &Rule, dialect: Dialect) -> Result<String, String> {
+    findings(rule, &target(dialect, "lake", None), Range::default()).map_err(|error| error.to_string())
+}
+
+fn rule(detection: &str) -> Rule {
+    let text = format!(
+        "RuleID: a\nEnabled: true\nSeverity: High\nAnalysisType: rule\nLogTypes: [AWS.CloudTrail]\nDetection: [{detection}]\n"
+    );
+    panther::parse("rule", &text).unwrap().rule
+}
+
+#[test]
+fn the_sql_of_each_dialect_is_the_reviewed_one() {
+    let range =
+        Range { from: Some(parse_instant("2026-09-01").unwrap()), to: Some(parse_instant("2026-09-02").unwrap()) };
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_snapshot_path("../golden/dialects");
+    settings.bind(|| {
+        for dialect in ALL {
+            let mut rule = catalog::default().unwrap();
+            for (layout, kind) in
+                [("lake", WindowKind::Sliding), ("lake", WindowKind::Tumbling), ("athena", WindowKind::Sliding)]
+            {
+                rule.window.kind = kind;
+                let sql = findings(&rule, &target(dialect, layout, None), range).unwrap();
+                insta::assert_snapshot!(format!("{dialect}.{layout}.{kind}"), sql);
+            }
+        }
+        let mut rule = catalog::default().unwrap();
+        rule.window.kind = WindowKind::Dedup;
+        insta::assert_snapshot!("duckdb.lake.dedup", written(&rule, Dialect::Duckdb).unwrap());
+    });
+}
+
+/// The string values of some SQL, as the engine reads them; nothing where the SQL ends within one.
+fn strings(dialect: Dialect, sql: &str) -> Option<Vec<String>> {
+    let escapes = matches!(dialect, Dialect::Spark | Dialect::Clickhouse);
+    let (mut found, mut chars) = (Vec::new(), sql.chars().peekable());
+    while let Some(c) = chars.next() {
+        match c {
+            '-' if chars.peek() == Some(&'-') => while chars.next().is_some_and(|c| c != '\n') {},
+            '"' | '`' => while chars.next()? != c {},
+            '\'' => {
+                let mut text = String::new();
+                loop {
+                    match chars.next()? {
+                        '\'' if !escapes && chars.peek() == Some(&'\'') => text.push(chars.next()?),
+                        '\'' => break,
+                        '\\' if escapes => match chars.next()? {
+                            'u' => {
+                                let code: String = chars.by_ref().take(4).collect();
+                                text.push(char::from_u32(u32::from_str_radix(&code, 16).ok()?)?);
+                            }
+                            c => text.push(c),
+                        },
+                        c => text.push(c),
+                    }
+                }
+                found.push(text);
+            }
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+#[test]
+fn values_stay_values() {
+    for value in ["it's", "a\\", "\\' OR 1=1 --", "'; DROP TABLE t; --", "/* */ $$ ${env:HOME} $tag$", "`\"\u{e9}\n"] {
+        for condition in ["Equals", "StartsWith", "Contains"] {
+            let detection = json!({"Key": "eventName", "Condition": condition, "Value": value}).to_string();
+            for dialect in ALL {
+                let sql = written(&rule(&detection), dialect).unwrap();
+                let found = strings(dialect, &sql).unwrap_or_else(|| panic!("{dialect}: {sql}"));
+                assert!(found.contains(&value.to_owned()), "{dialect}: {value}: {sql}");
+                assert!(!sql.contains("${"), "Spark would put a variable there: {sql}");
+            }
+        }
+    }
+}
+
+#[test]
+fn places_stay_places() {
+    let rule = catalog::default().unwrap();
+    let sql = |dialect, data| findings(&rule, &target(dialect, "lake", Some(data)), Range::default()).unwrap();
+    assert!(sql(Dialect::Duckdb, "s3://b/it's").contains("read_parquet('s3://b/it''s/date=*/*.parquet',"));
+    assert!(sql(Dialect::Clickhouse, "s3://b/it's").contains(r"s3('s3://b/it\'s/date=*/*.parquet', 'Parquet')"));
+    assert!(sql(Dialect::Clickhouse, "/b/*.parquet").contains("file('/b/*.parquet', 'Parquet')"));
+    assert!(sql(Dialect::Spark, "/a`b").contains("parquet.`/a``b/date=*/*.parquet`"));
+    assert!(sql(Dialect::Athena, "a\"b.c").contains("FROM \"a\"\"b\".\"c\""));
+    let files = findings(&rule, &target(Dialect::Athena, "lake", Some("s3://b/lake")), Range::default()).unwrap_err();
+    assert!(files.to_string().contains("Athena reads tables, not files"), "{files}");
+}
+
+#[test]
+fn what_cannot_be_said_is_refused_by_name() {
+    let below = |condition: &str, value: &str| {
+        format!("{{KeyPath: requestParameters.a, Condition: {condition}, Value: {value}}}")
+    };
+    for (detection, what) in [
+        (below("Equals", "5"), "`5` as a value of `requestParameters.a`"),
+        (below("Contains", "x"), "`requestParameters.a`, a text or a list"),
+        (below("IsGreaterThan", "5"), "`requestParameters.a` as a number"),
+        (below("IsIPAddressInCIDR", "10.0.0.0/8"), "`requestParameters.a` as an address"),
+        ("{KeyPath: 'requestParameters.a[0]', Condition: Equals, Value: x}".to_owned(), "the path"),
+    ] {
+        for dialect in ALL {
+            let refused = written(&rule(&detection), dialect).unwrap_err();
+            assert!(refused.contains(what) && refused.contains(&dialect.to_string()), "{refused}");
+        }
+    }
+    let text = below("EndsWith", "x");
+    assert!(written(&rule(&text), Dialect::Duckdb).is_ok());
+    assert!(written(&rule(&text), Dialect::Spark).unwrap_err().contains("a part of `requestParameters.a`"));
+    let mut dedup = catalog::default().unwrap();
+    dedup.window.kind = WindowKind::Dedup;
+    assert!(written(&dedup, Dialect::Athena).unwrap_err().contains("windows of the kind `dedup`"));
+    let other = findings(&dedup, &target(Dialect::Duckdb, "panther", None), Range::default()).unwrap_err();
+    assert!(other.to_string().contains("the layout `panther`"), "{other}");
+    let unique = std::fs::read_to_string("tests/data/everything.yml").unwrap();
+    assert!(written(&panther::parse("rule", &unique).unwrap().rule, Dialect::Duckdb).is_err());
+}
+
+fn tawny(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_tawny")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Failed sign-ins of a few users, many of them a period apart or at one time, and some twice.
+fn records() -> Vec<Value> {
+    let mut state = 7_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut records = Vec::new();
+    for number in 0..400 {
+        let (day, minute, second) = (random(2) + 1, random(24 * 12) * 5, random(6) / 5);
+        let time = format!("2026-09-0{day}T{:02}:{:02}:0{second}Z", minute / 60, minute % 60);
+        let user = ["anaya", "Anaya", "bo", "it's"][usize::try_from(random(4)).unwrap()];
+        let record = failed_sign_in(user, &time, &format!("{number}"));
+        records.extend((random(5) == 0).then(|| record.clone()));
+        records.push(record);
+    }
+    records
+}
+
+#[test]
+fn engines_find_the_same() {
+    let Ok(python) = std::env::var("TAWNY_DIALECTS") else {
+        eprintln!("skipped: set TAWNY_DIALECTS to a Python that has duckdb, and may have chdb and pyspark");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("trail.json"), json!({ "Records": records() }).to_string()).unwrap();
+    tawny(&["convert", &path("trail.json"), "--lake", &path("lake")]);
+    for (window, threshold) in
+        [("sliding", "2"), ("sliding", "3"), ("tumbling", "2"), ("tumbling", "3"), ("dedup", "2"), ("dedup", "3")]
+    {
+        let hunt = [
+            "--rule",
+            catalog::DEFAULT,
+            "--window",
+            window,
+            "--threshold",
+            threshold,
+            "--from",
+            "2026-09-01T06:00:00Z",
+        ];
+        let hunt = tawny(&[&["hunt", &path("lake"), "--format", "jsonl"], &hunt[..]].concat());
+        let shown = |line: &str| {
+            let f: Value = serde_json::from_str(line).unwrap();
+            let group = &f["group"];
+            json!([
+                group["account"],
+                group["actor"],
+                f["count"],
+                f["first_event"],
+                f["last_event"],
+                f["trigger_time"],
+                f["event_ids"]
+            ])
+            .to_string()
+        };
+        let mut expected: Vec<String> = hunt.lines().map(shown).collect();
+        expected.sort();
+        assert!(expected.len() > 5, "{window} {threshold}: {}", expected.len());
+        for engine in ["duckdb", "clickhouse", "spark"] {
+            if window == "dedup" && engine != "duckdb" {
+                continue;
+            }
+            let sql = ["sql", catalog::DEFAULT, "--window", window, "--threshold", threshold, "--dialect", engine];
+            let rest = ["--data", &path("lake"), "--from", "2026-09-01T06:00:00Z"];
+            std::fs::write(path("query.sql"), tawny(&[&sql[..], &rest].concat())).unwrap();
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/dialects.py");
+            let output = Command::new(&python).args([script, engine, &path("query.sql")]).output().unwrap();
+            if output.status.code() == Some(9) && engine != "duckdb" {
+                eprintln!("skipped: no {engine}");
+                continue;
+            }
+            assert!(output.status.success(), "{engine}: {}", String::from_utf8_lossy(&output.stderr));
+            let lines = String::from_utf8(output.stdout).unwrap();
+            let row = |line: &str| serde_json::from_str::<Value>(line).unwrap().to_string();
+            let mut found: Vec<String> = lines.lines().map(row).collect();
+            found.sort();
+            assert_eq!(found, expected, "{engine} {window} {threshold}");
+        }
+    }
+}
