@@ -231,7 +231,7 @@ pub fn run() -> Status {
                 Command::Sql(command) => command.run(&context),
                 Command::Layouts(command) => command.run(&context),
                 Command::Inspect(command) => command.run(&context).await,
-                Command::Query(command) => command.run(&context).await,
+                Command::Query(command) => Box::pin(command.run(&context)).await,
                 Command::Completions(command) => command.run(&context),
                 Command::Man(command) => command.run(&context),
             }

@@ -82,16 +82,15 @@ fn decode<T>(bytes: &[u8], most: usize, read: impl FnOnce(Text<'_>) -> T) -> Res
     if is_gzip(bytes) {
         return Err("gzip within gzip: unpack it once".to_owned());
     }
-    let (text, replaced) = match std::str::from_utf8(bytes) {
-        Ok(text) => (Cow::Borrowed(text), 0),
-        Err(_) => {
-            let replaced = bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count();
-            // Each may become three bytes.
-            if bytes.len() + 2 * replaced > most {
-                return Err("is no UTF-8".to_owned());
-            }
-            (String::from_utf8_lossy(bytes), replaced)
+    let (text, replaced) = if let Ok(text) = std::str::from_utf8(bytes) {
+        (Cow::Borrowed(text), 0)
+    } else {
+        let replaced = bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count();
+        // Each may become three bytes.
+        if bytes.len() + 2 * replaced > most {
+            return Err("is no UTF-8".to_owned());
         }
+        (String::from_utf8_lossy(bytes), replaced)
     };
     Ok(read(Text { text: text.strip_prefix('\u{feff}').unwrap_or(&text), replaced }))
 }

@@ -77,10 +77,10 @@ fn known_time_in(times: &ArrayRef, row: usize) -> Result<i64> {
 }
 
 fn text_in(texts: &ArrayRef, row: usize) -> Result<&str> {
-    match texts.as_string_opt::<i32>() {
-        Some(texts) => Ok(texts.value(row)),
-        None => exec_err!("a text is expected, not {}", texts.data_type()),
-    }
+    let Some(known) = texts.as_string_opt::<i32>() else {
+        return exec_err!("a text is expected, not {}", texts.data_type());
+    };
+    Ok(known.value(row))
 }
 
 fn scalar_time(time: Option<i64>) -> ScalarValue {

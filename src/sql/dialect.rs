@@ -14,7 +14,7 @@ pub enum Dialect {
     Athena,
     /// Spark SQL and Databricks
     Spark,
-    /// ClickHouse
+    /// `ClickHouse`
     Clickhouse,
 }
 
@@ -81,7 +81,7 @@ impl Dialect {
 
     fn keys(self, keys: &[&str]) -> String {
         let path = |open: &str, close: &str| {
-            format!("${}", keys.iter().map(|key| format!("{open}{key}{close}")).collect::<String>())
+            format!("${}", keys.iter().flat_map(|key| [open, key, close]).collect::<String>())
         };
         match self {
             Duckdb => self.quoted(&path(".\"", "\"")),

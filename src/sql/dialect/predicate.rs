@@ -47,15 +47,15 @@ impl Columns {
         match test {
             Test::Present => self.present(field),
             Test::Filled => match self.reading(field)? {
-                Reading::Text(text) => Ok(format!("{text} <> ''")),
+                Reading::Text(own) => Ok(format!("{own} <> ''")),
                 _ => Err(format!("`{field}`, below a column of JSON, not to be empty")),
             },
             Test::Equals(Operand::Value(value)) => self.equals(field, &value.texts().collect::<Vec<_>>()),
             Test::Equals(Operand::Folded(value)) => {
                 let texts: Vec<&str> = value.texts().collect();
-                let text = self.compared(field, &texts)?;
+                let own = self.compared(field, &texts)?;
                 ascii(field, &value.text)?;
-                Ok(format!("{} IN ({})", self.dialect.lower(&text), self.dialect.list(&texts)))
+                Ok(format!("{} IN ({})", self.dialect.lower(&own), self.dialect.list(&texts)))
             }
             Test::Equals(Operand::Field(other)) => Ok(format!("{} = {}", self.column(field)?, self.column(other)?)),
             Test::Equals(Operand::FoldedField(other)) => {
@@ -127,7 +127,7 @@ impl Columns {
         test: fn(super::Dialect, &str, &str) -> String,
     ) -> Result<String, Refused> {
         let string = match self.reading(field)? {
-            Reading::Text(text) => text,
+            Reading::Text(own) => own,
             Reading::Flag(_) => return Ok("FALSE".to_owned()),
             Reading::Json { hot: Some(hot), .. } => hot,
             Reading::Json { column, keys, hot: None } if self.dialect.tells_strings() => {
