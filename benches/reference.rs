@@ -150,14 +150,13 @@ fn main() {
     tawny(&["convert", &trail, "--lake", &lake_path]);
     files(&lake, &mut parts);
     parts.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
-    let ratio = |part: u64, whole: u64| part as f64 / whole as f64;
     println!(
-        "{} objects, {} MiB; the lake {} MiB in {} files = {:.2} of that",
+        "{} objects, {} MiB; the lake {} MiB in {} files = {} % of that",
         objects.len(),
         bytes(&objects) >> 20,
         bytes(&parts) >> 20,
         parts.len(),
-        ratio(bytes(&parts), bytes(&objects)),
+        bytes(&parts) * 100 / bytes(&objects).max(1),
     );
     let rule = "AWS.Unsuccessful.MFA.attempt";
     let convert = || {

@@ -166,6 +166,7 @@ fn records() -> Vec<Value> {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a check that is left out says so")]
 fn engines_find_the_same() {
     let Ok(python) = std::env::var("TAWNY_DIALECTS") else {
         eprintln!("skipped: set TAWNY_DIALECTS to a Python that has duckdb, and may have chdb and pyspark");

@@ -189,7 +189,10 @@ fn values() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(odd.to_vec()), 0..5).prop_map(|parts| parts.concat())
 }
 
-const CONDITIONS: [(&str, fn(&str, &str) -> bool); 4] = [
+/// A condition's name, and what it says of a value and an operand.
+type Condition = (&'static str, fn(&str, &str) -> bool);
+
+const CONDITIONS: [Condition; 4] = [
     ("Equals", |value, operand| value == operand),
     ("StartsWith", |value, operand| value.starts_with(operand)),
     ("EndsWith", |value, operand| value.ends_with(operand)),

@@ -154,7 +154,7 @@ fn names_of_files_command_no_terminal_and_forge_no_line() {
     let missing = tawny(&["hunt", "no\u{1b}[31m such"]);
     assert!(missing.status.code() == Some(2) && !said(&missing).contains('\u{1b}'), "{}", said(&missing));
     let unwritable = tawny(&["hunt", "tests/data/trail", "-o", "/dev/null/a\u{1b}\nb"]);
-    assert!(unwritable.status.code() == Some(3) && !said(&unwritable).contains("\u{1b}"), "{}", said(&unwritable));
+    assert!(unwritable.status.code() == Some(3) && !said(&unwritable).contains('\u{1b}'), "{}", said(&unwritable));
     assert!(said(&unwritable).contains("/dev/null/a\\u{1b}\\u{a}b"), "{}", said(&unwritable));
 }
 
@@ -265,11 +265,11 @@ fn rules_that_would_swell_are_refused() {
     let mut bomb = "x0: &x0 [a, b]\n".to_owned();
     for level in 1..12 {
         let aliases = vec![format!("*x{}", level - 1); 9].join(",");
-        bomb += &format!("x{level}: &x{level} [{aliases}]\n");
+        bomb = format!("{bomb}x{level}: &x{level} [{aliases}]\n");
     }
     let texts = format!("x: &x '{}'\ny: [{}*x]\n", "a".repeat(100_000), "*x,".repeat(5_000));
     let deep = format!("x: {}{}\n", "[".repeat(20_000), "]".repeat(20_000));
-    let keys = (0..60_000).map(|key| format!("k{key}: 1\n")).collect::<String>();
+    let keys = (0..60_000).map(|key| format!("k{key}: 1\n")).collect::<Vec<_>>().concat();
     for (text, reason) in [
         (format!("{bomb}{rule}"), "more than 100000 values"),
         (format!("{texts}{rule}"), "hold more than 4 MiB together"),
