@@ -92,7 +92,7 @@ fn values_stay_values() {
                 let sql = written(&rule(&detection), dialect).unwrap();
                 let found = strings(dialect, &sql).unwrap_or_else(|| panic!("{dialect}: {sql}"));
                 assert!(found.contains(&value.to_owned()), "{dialect}: {value}: {sql}");
-                assert!(!sql.contains("${"), "Spark would put a variable there: {sql}");
+                assert!(dialect != Dialect::Spark || !sql.contains("${"), "Spark would put a variable there: {sql}");
             }
         }
     }

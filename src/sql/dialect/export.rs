@@ -236,8 +236,8 @@ pub fn findings(rule: &Rule, target: &Target, triggers: Range) -> Result<String,
     let same = |name: &String| format!("matches.{name} IS NOT DISTINCT FROM opened.{name} AND ");
     let findings = Findings {
         dialect,
-        // In a comment: an id has no line breaks.
-        title: rule.id.clone(),
+        // In a comment: an id has no line breaks, and Spark would put variables there too.
+        title: dialect.quoted(&rule.id),
         kind: rule.window.kind,
         period: rule.window.period,
         threshold: rule.window.threshold,
