@@ -36,12 +36,19 @@ pub struct Part {
 
 impl Part {
     /// Adds records of the object with the identity `object`; `hashes` are those of their texts, in order.
+    ///
+    /// # Errors
+    /// The batch has other columns than records have.
     pub fn push(
         &mut self,
         object: &str,
         batch: RecordBatch,
         hashes: impl Iterator<Item = u128>,
     ) -> Result<(), ArrowError> {
+        // Columns are encoded by their places.
+        if batch.schema().fields() != event::schema().fields() {
+            return Err(ArrowError::SchemaError("its columns are not those of records".to_owned()));
+        }
         self.identity.update(object);
         for hash in hashes {
             self.identity.update(hash.to_le_bytes());
@@ -73,7 +80,7 @@ impl Part {
         let Part { batches, identity, memory: _ } = self;
         let name = hex(&identity.finalize()[..16]);
         let path = format!("{}/part-{name}.parquet", folder(date));
-        let rows = sorted_rows(&batches);
+        let rows = sorted_rows(&batches)?;
         let properties = WriterProperties::builder()
             // Higher levels look for longer matches first, and so make texts as random as identities are larger.
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -162,19 +169,15 @@ fn folder(date: Option<i64>) -> String {
 
 /// The order of all rows by (eventSource, eventName, userIdentity, eventTime), as (batch, row): what a
 /// hunt for one event reads lies together, and what one identity did, which compresses well.
-fn sorted_rows(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
+fn sorted_rows(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>, ArrowError> {
     // The pairs are few, so they are compared once and not row by row.
     let mut pairs = HashMap::new();
     let mut rows = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
     for (number, batch) in batches.iter().enumerate() {
         let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-        let texts = |name| batch.column_by_name(name).map(|column| column.as_string::<i32>().iter());
-        let (Some(sources), Some(names), Some(identities)) =
-            (texts("eventSource"), texts("eventName"), texts("userIdentity"))
-        else {
-            continue;
-        };
-        for (row, ((pair, identity), time)) in sources.zip(names).zip(identities).zip(times).enumerate() {
+        let texts = |name| Ok::<_, ArrowError>(batch.column(batch.schema().index_of(name)?).as_string::<i32>());
+        let (sources, names, identities) = (texts("eventSource")?, texts("eventName")?, texts("userIdentity")?);
+        for (row, ((pair, identity), time)) in sources.iter().zip(names).zip(identities).zip(times).enumerate() {
             let seen = pairs.len();
             rows.push((*pairs.entry(pair).or_insert(seen), identity, time, (number, row)));
         }
@@ -186,7 +189,7 @@ fn sorted_rows(batches: &[RecordBatch]) -> Vec<(usize, usize)> {
         rank[seen] = place;
     }
     rows.sort_unstable_by_key(|(pair, identity, time, row)| (rank[*pair], *identity, *time, *row));
-    rows.into_iter().map(|(_, _, _, row)| row).collect()
+    Ok(rows.into_iter().map(|(_, _, _, row)| row).collect())
 }
 
 /// The records of one date: the midnight it begins with (`None` for records without a time), the
@@ -210,4 +213,20 @@ pub fn by_date(batch: &RecordBatch, kept: &BooleanArray) -> Result<Vec<OfDate>, 
         Ok((date, compute::take_record_batch(batch, &indices)?, rows))
     };
     dates.into_iter().map(taken).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::batch::BatchBuilder;
+
+    #[test]
+    fn other_columns_are_refused_and_not_taken_by_their_places() {
+        let batch = BatchBuilder::default().finish().unwrap();
+        assert!(Part::default().push("object", batch.clone(), std::iter::empty()).is_ok());
+        let mut turned: Vec<usize> = (0..batch.num_columns()).collect();
+        turned.swap(2, 3);
+        let turned = batch.project(&turned).unwrap();
+        assert!(Part::default().push("object", turned, std::iter::empty()).is_err());
+    }
 }
