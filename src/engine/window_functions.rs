@@ -76,11 +76,17 @@ fn known_time_in(times: &ArrayRef, row: usize) -> Result<i64> {
     time_in(times, row)?.map_or_else(|| exec_err!("the time must not be null"), Ok)
 }
 
-fn text_in(texts: &ArrayRef, row: usize) -> Result<&str> {
+/// The text in an argument.
+fn text_in(texts: &ArrayRef, row: usize) -> Result<Option<&str>> {
     let Some(known) = texts.as_string_opt::<i32>() else {
         return exec_err!("a text is expected, not {}", texts.data_type());
     };
-    Ok(known.value(row))
+    Ok(known.is_valid(row).then(|| known.value(row)))
+}
+
+/// The digits in an argument.
+fn digits_in(texts: &ArrayRef, row: usize) -> Result<&str> {
+    text_in(texts, row)?.map_or_else(|| exec_err!("the digits must not be null"), Ok)
 }
 
 fn scalar_time(time: Option<i64>) -> ScalarValue {
@@ -221,11 +227,7 @@ impl State for Values {
                 }
             }
         }
-        let Some(texts) = arguments[0].as_string_opt::<i32>() else {
-            return exec_err!("a text is expected, not {}", arguments[0].data_type());
-        };
-        if texts.is_valid(row) {
-            let text = texts.value(row);
+        if let Some(text) = text_in(&arguments[0], row)? {
             let value = self.counts.get_key_value(text).map_or_else(|| Arc::from(text), |(known, _)| Arc::clone(known));
             *self.counts.entry(Arc::clone(&value)).or_default() += 1;
             self.recent.push_back((time, value));
@@ -245,7 +247,7 @@ impl State for Kinds {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
-        let kinds = text_in(&arguments[0], row)?;
+        let kinds = digits_in(&arguments[0], row)?;
         while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= period) {
             for place in places(&old) {
                 self.counts[place] -= 1;
@@ -274,7 +276,7 @@ struct Before {
 
 impl State for Before {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
-        let digits = text_in(&arguments[0], row)?;
+        let digits = digits_in(&arguments[0], row)?;
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
         while self.recent.pop_front_if(|then| time.saturating_sub(*then) >= period).is_some() {}
@@ -296,7 +298,7 @@ struct Steps {
 
 impl State for Steps {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
-        let digits = text_in(&arguments[0], row)?;
+        let digits = digits_in(&arguments[0], row)?;
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
         self.begun.resize(digits.len(), None);
