@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::quote::{Ident, Literal};
+
 pub mod export;
 mod predicate;
 
@@ -37,11 +39,13 @@ struct Quoted<'t>(Dialect, &'t str);
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Quoted(dialect, text) = self;
+        if matches!(dialect, Duckdb | Athena) {
+            return Literal(text).fmt(f);
+        }
         f.write_str("'")?;
         for c in text.chars() {
             match (dialect, c) {
-                (Duckdb | Athena, '\'') => f.write_str("''")?,
-                (Spark | Clickhouse, '\'' | '\\') => write!(f, "\\{c}")?,
+                (_, '\'' | '\\') => write!(f, "\\{c}")?,
                 // Spark puts variables in place of `${…}`, also within a string.
                 (Spark, '$') => f.write_str("\\u0024")?,
                 _ => write!(f, "{c}")?,
@@ -58,7 +62,7 @@ impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Name(dialect, name) = self;
         match dialect {
-            Duckdb | Athena => write!(f, "\"{}\"", name.replace('"', "\"\"")),
+            Duckdb | Athena => Ident((*name).to_owned()).fmt(f),
             Spark => write!(f, "`{}`", name.replace('`', "``")),
             Clickhouse => write!(f, "`{}`", name.replace('\\', "\\\\").replace('`', "\\`")),
         }

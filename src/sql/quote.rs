@@ -1,4 +1,5 @@
-//! The only place that writes a quote mark or an interval into SQL.
+//! The only place that writes a quote mark or an interval into the engine's own SQL; [`super::dialect`] does for that of
+//! others.
 
 use std::fmt;
 

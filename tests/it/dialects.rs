@@ -105,6 +105,9 @@ fn places_stay_places() {
     assert!(sql(Dialect::Duckdb, "s3://b/it's").contains("read_parquet('s3://b/it''s/date=*/*.parquet',"));
     assert!(sql(Dialect::Clickhouse, "s3://b/it's").contains(r"s3('s3://b/it\'s/date=*/*.parquet', 'Parquet')"));
     assert!(sql(Dialect::Clickhouse, "/b/*.parquet").contains("file('/b/*.parquet', 'Parquet')"));
+    assert!(sql(Dialect::Clickhouse, "file:///b/lake").contains("file('/b/lake/date=*/*.parquet', 'Parquet')"));
+    let variable = findings(&rule, &target(Dialect::Spark, "lake", Some("/a/${b}")), Range::default()).unwrap_err();
+    assert!(variable.to_string().contains("Spark puts a variable in place"), "{variable}");
     assert!(sql(Dialect::Spark, "/a`b").contains("parquet.`/a``b/date=*/*.parquet`"));
     assert!(sql(Dialect::Athena, "a\"b.c").contains("FROM \"a\"\"b\".\"c\""));
     let files = findings(&rule, &target(Dialect::Athena, "lake", Some("s3://b/lake")), Range::default()).unwrap_err();

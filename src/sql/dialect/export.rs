@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME, HOT};
 use crate::rule::{Counts, Rule, WindowKind};
 use crate::sql::layout::Layout;
+use crate::store::Location;
 use crate::time::{Period, Range};
 
 /// The layouts for which there is SQL of other engines: tawny's own lake, and the table of Athena's documentation.
@@ -273,6 +274,13 @@ fn check(rule: &Rule, dialect: Dialect) -> Result<(), Refused> {
 fn table(target: &Target) -> Result<String, Error> {
     let dialect = target.dialect;
     let data = target.data.as_deref().unwrap_or("cloudtrail");
+    let path = data.starts_with("file://").then(|| Location::of(data).to_string());
+    let data = path.as_deref().unwrap_or(data);
+    if dialect == Dialect::Spark && data.contains("${") {
+        return Err(Error::usage(format!(
+            "Spark puts a variable in place of what stands in `{data}`: name another place"
+        )));
+    }
     let is_table = !data.contains(['/', '*']) && !data.to_ascii_lowercase().ends_with(".parquet");
     if is_table {
         return Ok(data.split('.').map(|part| dialect.name(part)).collect::<Vec<_>>().join("."));
