@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory as _};
 use clap_mangen::Man;
@@ -32,7 +32,7 @@ impl ManCommand {
 }
 
 /// Writes the pages of `command` and of what is below it.
-fn write_all(context: &Context, command: clap::Command, folder: &std::path::Path) -> Result<(), Error> {
+fn write_all(context: &Context, command: clap::Command, folder: &Path) -> Result<(), Error> {
     for below in command.get_subcommands().filter(|below| below.get_name() != "help").cloned() {
         write_all(context, below, folder)?;
     }
