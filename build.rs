@@ -12,9 +12,10 @@ fn main() -> io::Result<()> {
     let mut files = Vec::new();
     find(&root.join("rules"), &mut files)?;
     files.sort();
+    // By the folder of the package that is compiled: a target folder may be shared by several checkouts.
     let entry = |file: &PathBuf| {
-        let name = file.strip_prefix(&root).map_err(io::Error::other)?;
-        Ok(format!("({:?}, include_str!({:?}))", name.display().to_string(), file.display().to_string()))
+        let name = file.strip_prefix(&root).map_err(io::Error::other)?.display().to_string();
+        Ok(format!("({name:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/\", {name:?})))"))
     };
     let entries = files.iter().map(entry).collect::<io::Result<Vec<_>>>()?;
     fs::write(Path::new(&variable("OUT_DIR")?).join("rules.rs"), format!("&[\n{}\n]\n", entries.join(",\n")))
