@@ -57,6 +57,8 @@ pub struct Resources {
     pub threads: usize,
     /// Bytes for sorting and grouping; beyond that they go to disk.
     pub memory: usize,
+    /// Bytes of matches that are kept to be hunted together; beyond that rules are hunted by themselves.
+    pub matched: usize,
     /// The folder for what goes to disk.
     pub spill: PathBuf,
     /// How far the query of the moment has come.
@@ -66,7 +68,7 @@ pub struct Resources {
 impl Resources {
     /// Resources for queries that none has run with yet.
     pub fn new(threads: usize, memory: usize, spill: PathBuf) -> Resources {
-        Resources { threads, memory, spill, scanned: Scanned::default() }
+        Resources { threads, memory, matched: memory / 2, spill, scanned: Scanned::default() }
     }
 
     /// The same, for a query that is not worth dividing.

@@ -153,18 +153,20 @@ impl Error {
                 "restore it, or name another `state` in the configuration: then all is hunted, and delivered, anew"
                     .to_owned(),
             ),
-            Error::Query { source, .. } => match source.find_root() {
-                DataFusionError::ResourcesExhausted(_) => {
-                    Some("give it more with `--memory`, or narrow the range with `--from` and `--to`".to_owned())
-                }
-                _ => None,
-            },
+            Error::Query { .. } if self.is_exhausted() => {
+                Some("give it more with `--memory`, or narrow the range with `--from` and `--to`".to_owned())
+            }
             Error::Busy { .. } => {
                 Some("wait for it to end, and run again; nothing is lost, and a killed run holds nothing up".to_owned())
             }
             Error::Internal(_) => Some("please report this, with the command that led to it".to_owned()),
-            Error::Rule(_) | Error::File { .. } | Error::Sink { .. } => None,
+            Error::Rule(_) | Error::File { .. } | Error::Sink { .. } | Error::Query { .. } => None,
         }
+    }
+
+    /// Whether a query failed for want of memory.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Error::Query { source, .. } if matches!(source.find_root(), DataFusionError::ResourcesExhausted(_)))
     }
 
     /// The exit status this error leads to.

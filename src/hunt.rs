@@ -72,36 +72,9 @@ pub async fn evaluate_each(
     if let Data::Columnar(columnar) = data {
         rules.iter().try_for_each(|rule| columnar.layout().check(rule, columnar.missing()))?;
     }
-    let mut findings = match (data, rules) {
-        (_, []) => Vec::new(),
-        (Data::Lake(_) | Data::Columnar(_), [rule]) => {
-            vec![in_table(resources, data, rule, range, Reach::first(rule.window)).await?]
-        }
-        (Data::Lake(_) | Data::Columnar(_), rules) => {
-            let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
-            let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
-            let table = table(resources, data, read).await?;
-            let matched = Matched::scan(resources, table, rules, reads, "the lake").await?;
-            let mut outcome = matched.hunt(resources, range).await?;
-            for number in outcome.short {
-                let rule = &rules[number];
-                let reach = Reach::first(rule.window).further();
-                outcome.findings[number] = in_table(resources, data, rule, range, reach).await?;
-            }
-            outcome.findings
-        }
-        (Data::Raw(trail), rules) => Box::pin(trail.hunt(resources, rules, range)).await?,
-        (Data::Memory(batches), rules) => {
-            let failed = |error| Error::query("records in memory", error);
-            let table = engine::memory_table(event::schema(), batches.clone()).map_err(failed)?;
-            if let [rule] = rules {
-                vec![attempt(resources, table, rule, range, Range::default()).await?.unwrap_or_default()]
-            } else {
-                let reads = vec![Range::default(); rules.len()];
-                let matched = Matched::scan(resources, table, rules, reads, "records in memory").await?;
-                matched.hunt(resources, range).await?.findings
-            }
-        }
+    let mut findings = match data {
+        Data::Raw(trail) => Box::pin(trail.hunt(resources, rules, range)).await?,
+        Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => in_tables(resources, data, rules, range).await?,
     };
     for findings in &mut findings {
         finding::sort(findings);
@@ -145,17 +118,56 @@ impl Reach {
     }
 }
 
-/// The records of a lake or of other Parquet, of which those outside `read` need not be.
+/// The records of a lake, of other Parquet or in memory, of which those outside `read` need not be.
 pub(crate) async fn table(resources: &Resources, data: &Data, read: Range) -> Result<Arc<dyn TableProvider>, Error> {
     match data {
         Data::Lake(lake) => engine::lake_table(lake, read, resources.threads).await,
         Data::Columnar(columnar) => {
             columnar.table(resources, read).map_err(|error| Error::query("the layout of the data", error))
         }
-        Data::Raw(_) | Data::Memory(_) => Err(Error::Internal("these data are no table".to_owned())),
+        Data::Memory(batches) => engine::memory_table(event::schema(), batches.clone())
+            .map_err(|error| Error::query("records in memory", error)),
+        Data::Raw(_) => Err(Error::Internal("a raw trail is no table".to_owned())),
     }
 }
 
+/// For each of `rules` its findings, from one scan for all. Where what they match takes more memory than there is, each
+/// half of them has a scan; so those that match little keep one together, and one that matches much comes to be by
+/// itself.
+async fn in_tables(
+    resources: &Resources,
+    data: &Data,
+    rules: &[Rule],
+    range: Range,
+) -> Result<Vec<Vec<Finding>>, Error> {
+    match rules {
+        [] => return Ok(Vec::new()),
+        [rule] => return Ok(vec![in_table(resources, data, rule, range, Reach::first(rule.window)).await?]),
+        _ => {}
+    }
+    let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
+    let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
+    let table = table(resources, data, read).await?;
+    let matched = match Matched::scan(resources, table, rules, reads, "the data").await {
+        Err(error) if error.is_exhausted() => {
+            let (some, others) = rules.split_at(rules.len() / 2);
+            let mut findings = Box::pin(in_tables(resources, data, some, range)).await?;
+            findings.extend(Box::pin(in_tables(resources, data, others, range)).await?);
+            return Ok(findings);
+        }
+        matched => matched?,
+    };
+    let mut outcome = matched.hunt(resources, range).await?;
+    drop(matched);
+    for number in outcome.short {
+        let rule = &rules[number];
+        let reach = Reach::first(rule.window).further();
+        outcome.findings[number] = in_table(resources, data, rule, range, reach).await?;
+    }
+    Ok(outcome.findings)
+}
+
+/// The findings of one rule, by its own query, whose sorts go to disk where memory does not suffice.
 async fn in_table(
     resources: &Resources,
     data: &Data,

@@ -51,8 +51,7 @@ pub async fn of_findings(
     let read = Range { from: Some(first), to: Some(last + 1) };
     let candidates = Candidates::of_events(rules, read);
     let table = match data {
-        Data::Lake(_) | Data::Columnar(_) => super::table(resources, data, read).await?,
-        Data::Memory(batches) => engine::memory_table(crate::event::schema(), batches.clone()).map_err(failed)?,
+        Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => super::table(resources, data, read).await?,
         Data::Raw(trail) => {
             let scan = trail.scan(trail.find(read).await?, sieve(rules));
             engine::raw_table(&scan, resources.threads).map_err(failed)?

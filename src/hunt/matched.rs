@@ -47,6 +47,9 @@ pub(super) struct Outcome {
 impl<'r> Matched<'r> {
     /// Scans `table`, which is `what`, for the records that `rules` match, of each rule those whose time lies in
     /// its part of `reads`: what others need must not tell it which copy of a record is the first.
+    ///
+    /// # Errors
+    /// The scan failed, or what is matched takes more than [`Resources::matched`].
     pub(super) async fn scan(
         resources: &Resources,
         table: Arc<dyn TableProvider>,
@@ -56,7 +59,7 @@ impl<'r> Matched<'r> {
     ) -> Result<Matched<'r>, Error> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let candidates = Candidates::new(rules, read);
-        let batches = matcher::matches(resources, table, &candidates, None).await;
+        let batches = matcher::matches(resources, table, &candidates, Some(resources.matched)).await;
         Ok(Matched { rules, candidates, batches: batches.map_err(|error| Error::query(what, error))?, reads })
     }
 

@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use datafusion::catalog::TableProvider;
+
 use super::matched::Matched;
 use super::{Reach, sieve};
 use crate::engine::raw_table::RawScan;
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::finding::Finding;
-use crate::rule::Rule;
+use crate::rule::{Rule, WindowKind};
 use crate::store::Stores;
 use crate::tally::Tally;
 use crate::time::Range;
@@ -89,7 +91,8 @@ impl RawTrail {
         }
     }
 
-    /// For each of `rules` its findings whose trigger lies in `range`.
+    /// For each of `rules` its findings whose trigger lies in `range`, from one pass for all. Where what they match
+    /// takes more memory than there is, each half of them has a pass, down to one rule by itself.
     pub(super) async fn hunt(
         &self,
         resources: &Resources,
@@ -100,10 +103,11 @@ impl RawTrail {
         loop {
             let reads: Vec<Range> = reaches.iter().map(|reach| reach.around(range)).collect();
             let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
-            let scan = self.scan(self.find(read).await?, sieve(rules));
-            let table =
-                engine::raw_table(&scan, resources.threads).map_err(|error| Error::query("the raw trail", error))?;
-            let matched = Matched::scan(resources, table, rules, reads, "the raw trail").await?;
+            let (scan, table) = self.pass(resources, rules, read).await?;
+            let matched = match Matched::scan(resources, table, rules, reads, WHAT).await {
+                Err(error) if error.is_exhausted() => break,
+                matched => matched?,
+            };
             let outcome = matched.hunt(resources, range).await?;
             self.keep_tally(&scan);
             if outcome.short.is_empty() {
@@ -113,5 +117,45 @@ impl RawTrail {
                 reaches[number] = reaches[number].further();
             }
         }
+        if let [rule] = rules {
+            return Ok(vec![self.by_query(resources, rule, range).await?]);
+        }
+        let (some, others) = rules.split_at(rules.len() / 2);
+        let mut findings = Box::pin(self.hunt(resources, some, range)).await?;
+        findings.extend(Box::pin(self.hunt(resources, others, range)).await?);
+        Ok(findings)
+    }
+
+    /// The findings of one rule, by its own query, whose sorts go to disk where memory does not suffice.
+    async fn by_query(&self, resources: &Resources, rule: &Rule, range: Range) -> Result<Vec<Finding>, Error> {
+        let mut reach = Reach::first(rule.window);
+        if rule.window.kind == WindowKind::Dedup {
+            // Whether less suffices would take a pass to find out.
+            reach.back = None;
+        }
+        loop {
+            let read = reach.around(range);
+            let (scan, table) = self.pass(resources, std::slice::from_ref(rule), read).await?;
+            let findings = super::attempt(resources, table, rule, range, read).await?;
+            self.keep_tally(&scan);
+            match findings {
+                Some(findings) => return Ok(findings),
+                None => reach = reach.further(),
+            }
+        }
+    }
+
+    async fn pass(
+        &self,
+        resources: &Resources,
+        rules: &[Rule],
+        read: Range,
+    ) -> Result<(Arc<RawScan>, Arc<dyn TableProvider>), Error> {
+        let scan = self.scan(self.find(read).await?, sieve(rules));
+        let table = engine::raw_table(&scan, resources.threads).map_err(|error| Error::query(WHAT, error))?;
+        Ok((scan, table))
     }
 }
+
+/// What is queried, as errors name it.
+const WHAT: &str = "the raw trail";

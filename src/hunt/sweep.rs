@@ -150,10 +150,8 @@ async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -
     let candidates = Candidates::of_sweep(rule, read);
     let scan = |table| matcher::matches(resources, table, &candidates, Some(resources.memory));
     let batches = match data {
-        Data::Lake(_) | Data::Columnar(_) => scan(super::table(resources, data, read).await?).await.map_err(failed)?,
-        Data::Memory(batches) => {
-            let table = engine::memory_table(crate::event::schema(), batches.clone()).map_err(failed)?;
-            scan(table).await.map_err(failed)?
+        Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => {
+            scan(super::table(resources, data, read).await?).await.map_err(failed)?
         }
         Data::Raw(trail) => {
             let raw = trail.scan(trail.find(read).await?, sieve(rules));

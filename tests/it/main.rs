@@ -15,6 +15,7 @@ mod layers;
 mod layouts;
 mod library;
 mod many_files;
+mod many_matches;
 mod nightly;
 mod oracle;
 mod panther_outcomes;

@@ -1,0 +1,94 @@
+//! More matches than memory holds: the same findings, by other ways.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+
+use tawny::convert::{Limits, convert};
+use tawny::engine::{self, Resources, matcher};
+use tawny::finding::Finding;
+use tawny::hunt::{self, Data, RawTrail};
+use tawny::lake::Lake;
+use tawny::rule::{Rule, WindowKind, catalog};
+use tawny::sql::candidates::Candidates;
+use tawny::store::{Scratch, Stores};
+use tawny::tally::Tally;
+use tawny::time::{self, DAY, Range, SECOND};
+use tawny::trail::{Selection, Trail};
+
+use crate::records::failed_sign_in;
+
+const START: i64 = 1_788_220_800 * SECOND;
+const RECORDS: i64 = 20_000;
+const OBJECTS: i64 = 10;
+const MEMORY: usize = 256 << 20;
+/// Less than what one rule matches takes.
+const SCARCE: usize = 1 << 20;
+
+/// One who fails once a second for hours, and others who fail twice now and then.
+fn write_trail(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    for object in 0..OBJECTS {
+        let of_object = (object * RECORDS / OBJECTS)..((object + 1) * RECORDS / OBJECTS);
+        let record = |number: i64| {
+            let user = if number % 100 < 2 { format!("user{}", number / 100) } else { "mallory".to_owned() };
+            failed_sign_in(&user, &time::rfc3339(START + number * SECOND), &format!("{number:05}"))
+        };
+        let records: Vec<serde_json::Value> = of_object.map(record).collect();
+        std::fs::write(folder.join(format!("{object:02}.json")), serde_json::json!({ "Records": records }).to_string())
+            .unwrap();
+    }
+}
+
+/// The rule that matches them all, with each kind of window, and one that matches none of them.
+fn rules() -> Vec<Rule> {
+    let rule = catalog::default().unwrap();
+    let of_kind = |kind| {
+        let mut rule = rule.clone();
+        rule.id = format!("{}.{kind:?}", rule.id);
+        rule.window.kind = kind;
+        rule.window.threshold = NonZeroU32::new(3).unwrap();
+        rule
+    };
+    let quiet = catalog::all(&[]).unwrap().into_iter().map(|entry| entry.rule).find(|other| other.id != rule.id);
+    WindowKind::ALL.into_iter().map(of_kind).chain(quiet).collect()
+}
+
+async fn found(data: &Data, matched: usize, range: Range) -> Vec<Finding> {
+    let resources = Resources { matched, ..Resources::new(2, MEMORY, std::env::temp_dir()) };
+    hunt::evaluate(&resources, data, &rules(), range).await.unwrap()
+}
+
+#[test]
+fn more_matches_than_memory_holds_are_found_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let trail = folder.path().join("trail");
+    write_trail(&trail);
+    let lake = Lake::at(&folder.path().join("lake"));
+    let sources = [trail.display().to_string()];
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let found_trail = Trail::find(&Stores::default(), &sources, &Selection::default()).await.unwrap();
+        let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
+        convert(found_trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
+
+        let resources = Resources::new(2, MEMORY, std::env::temp_dir());
+        let table = engine::lake_table(&lake, Range::default(), 2).await.unwrap();
+        let candidates = Candidates::new(&rules()[..1], Range::default());
+        let scanned = matcher::matches(&resources, table, &candidates, Some(SCARCE)).await;
+        assert!(scanned.is_err(), "the matches of one rule must not fit");
+
+        let progress = Arc::new(|_, _: &Tally| ());
+        let raw = RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress);
+        let raw = Data::Raw(Arc::new(raw));
+        let hour = START + DAY / 24;
+        let range = Range { from: Some(hour), to: Some(hour + DAY / 24) };
+        let expected = found(&raw, MEMORY, range).await;
+        assert!(expected.len() > 3, "{}", expected.len());
+        for data in [&raw, &Data::Lake(lake)] {
+            assert!(found(data, SCARCE, range).await == expected, "{data:?}");
+        }
+        let Data::Raw(raw) = &raw else { unreachable!() };
+        let tally = raw.tally();
+        assert_eq!(tally.records.read, tally.records.used + tally.records.passed_over, "{tally:?}");
+    });
+}
