@@ -25,10 +25,17 @@ const CHUNK_ROWS: usize = 16_384;
 /// Rows in a data page, at most: the least that a reader decompresses.
 const PAGE_ROWS: usize = 8_192;
 
+/// Batches that are put together to one, at most: each has room for more records than it holds, which of many small
+/// objects is most of it.
+const TOGETHER: usize = 256;
+
 /// The records that are to be written to the next file of one date.
 #[derive(Debug, Default)]
 pub struct Part {
     batches: Vec<RecordBatch>,
+    /// Those that are not put together yet, and their rows.
+    loose: Vec<RecordBatch>,
+    loose_rows: usize,
     identity: Sha256,
     /// Their size in memory, in bytes.
     pub memory: usize,
@@ -56,7 +63,18 @@ impl Part {
         for column in batch.columns() {
             self.memory += column.to_data().get_slice_memory_size()?;
         }
-        self.batches.push(batch);
+        self.loose_rows += batch.num_rows();
+        self.loose.push(batch);
+        if self.loose_rows >= CHUNK_ROWS || self.loose.len() == TOGETHER {
+            self.put_together()?;
+        }
+        Ok(())
+    }
+
+    fn put_together(&mut self) -> Result<(), ArrowError> {
+        self.batches.push(compute::concat_batches(&event::schema(), &self.loose)?);
+        self.loose.clear();
+        self.loose_rows = 0;
         Ok(())
     }
 
@@ -76,8 +94,9 @@ impl Part {
 
     /// Sorts and encodes the records of `date`. The file's name tells what it holds: the same
     /// records of the same objects give the same name.
-    pub fn encode(self, date: Option<i64>, threads: usize) -> Result<(FileEntry, Vec<u8>), ParquetError> {
-        let Part { batches, identity, memory: _ } = self;
+    pub fn encode(mut self, date: Option<i64>, threads: usize) -> Result<(FileEntry, Vec<u8>), ParquetError> {
+        self.put_together()?;
+        let Part { batches, identity, .. } = self;
         let name = hex(&identity.finalize()[..16]);
         let path = format!("{}/part-{name}.parquet", folder(date));
         let rows = sorted_rows(&batches)?;
@@ -219,6 +238,23 @@ pub fn by_date(batch: &RecordBatch, kept: &BooleanArray) -> Result<Vec<OfDate>, 
 mod tests {
     use super::*;
     use crate::event::batch::BatchBuilder;
+    use crate::raw::{envelope::Record, json};
+
+    #[test]
+    fn many_small_batches_take_no_more_memory_than_what_they_hold() {
+        let text = r#"{"eventTime":"2026-09-01T10:00:00Z","eventName":"ConsoleLogin"}"#;
+        let members = json::members(text).unwrap();
+        let mut part = Part::default();
+        for number in 0..10 * TOGETHER {
+            let mut builder = BatchBuilder::default();
+            builder.push(&Record { text, members: members.clone() });
+            part.push(&number.to_string(), builder.finish().unwrap(), std::iter::empty()).unwrap();
+        }
+        let taken: usize = part.batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        assert!(taken < 2 * part.memory, "{taken} for {}", part.memory);
+        let (file, _) = part.encode(None, 1).unwrap();
+        assert_eq!(file.records, 10 * TOGETHER as u64);
+    }
 
     #[test]
     fn other_columns_are_refused_and_not_taken_by_their_places() {
