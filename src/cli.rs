@@ -18,6 +18,7 @@ use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
 
 mod backtest;
+mod cluster;
 mod compact;
 mod completions;
 mod convert;
@@ -56,6 +57,8 @@ enum Command {
     Compact(compact::Compact),
     Hunt(hunt::Hunt),
     Backtest(backtest::Backtest),
+    #[cfg(feature = "cluster")]
+    Cluster(cluster::Nodes),
     Rules(rules::Rules),
     Test(test::Test),
     Sql(sql::Sql),
@@ -225,6 +228,8 @@ pub fn run() -> Status {
                 Command::Nightly(command) => Box::pin(command.run(&context)).await,
                 Command::Compact(command) => command.run(&context).await,
                 Command::Hunt(command) => command.run(&context).await,
+                #[cfg(feature = "cluster")]
+                Command::Cluster(command) => Box::pin(command.run(&context)).await,
                 Command::Backtest(command) => Box::pin(command.run(&context)).await,
                 Command::Rules(command) => command.run(&context).await,
                 Command::Test(command) => command.run(&context).await,

@@ -24,6 +24,8 @@ use crate::lake::Lake;
 use crate::lake::ledger::FileEntry;
 use crate::time::Range;
 
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod columnar_table;
 mod equalities;
 pub mod functions;
@@ -63,18 +65,47 @@ pub struct Resources {
     pub spill: PathBuf,
     /// How far the query of the moment has come.
     pub scanned: Scanned,
+    /// Where queries of tables run, in place of here.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<cluster::Cluster>,
 }
 
 impl Resources {
     /// Resources for queries that none has run with yet.
     pub fn new(threads: usize, memory: usize, spill: PathBuf) -> Resources {
-        Resources { threads, memory, matched: memory / 2, spill, scanned: Scanned::default() }
+        Resources {
+            threads,
+            memory,
+            matched: memory / 2,
+            spill,
+            scanned: Scanned::default(),
+            #[cfg(feature = "cluster")]
+            cluster: None,
+        }
     }
 
     /// The same, for a query that is not worth dividing.
     #[must_use]
     pub fn on_one_thread(&self) -> Resources {
         Resources { threads: 1, ..self.clone() }
+    }
+
+    /// Whether queries of tables run on a cluster.
+    pub fn on_cluster(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        return self.cluster.is_some();
+        #[cfg(not(feature = "cluster"))]
+        false
+    }
+
+    /// The session for queries of tables: here, or on a cluster.
+    fn session_of_tables(&self) -> Result<SessionContext, DataFusionError> {
+        let session = self.session()?;
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            return cluster.session(&session);
+        }
+        Ok(session)
     }
 
     fn session(&self) -> Result<SessionContext, DataFusionError> {
@@ -116,6 +147,24 @@ impl Resources {
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         let context = self.session()?;
         context.register_table(name, table)?;
+        let plan = context.sql(sql).await?.create_physical_plan().await?;
+        self.scanned.follow(&plan);
+        datafusion::physical_plan::collect(plan, context.task_ctx()).await
+    }
+
+    /// Runs `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`, where it is
+    /// given, are the table of that name.
+    pub async fn run_over(
+        &self,
+        table: Arc<dyn TableProvider>,
+        matched: Option<&str>,
+        sql: &str,
+    ) -> Result<Vec<RecordBatch>, DataFusionError> {
+        let context = self.session_of_tables()?;
+        context.register_table("cloudtrail", table)?;
+        if let Some(matched) = matched {
+            context.register_table("matched", context.sql(matched).await?.into_view())?;
+        }
         let plan = context.sql(sql).await?.create_physical_plan().await?;
         self.scanned.follow(&plan);
         datafusion::physical_plan::collect(plan, context.task_ctx()).await

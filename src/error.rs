@@ -117,6 +117,16 @@ pub enum Error {
         /// Whether it is not to be asked again in this run.
         silent: bool,
     },
+    /// A node of a cluster cannot do its part.
+    #[error("cannot {action} `{place}`: {reason}")]
+    Cluster {
+        /// `schedule at`, `work for`.
+        action: &'static str,
+        /// The address.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The engine refused or failed to run a query.
     #[error("the query of {subject} failed")]
     Query {
@@ -160,7 +170,9 @@ impl Error {
                 Some("wait for it to end, and run again; nothing is lost, and a killed run holds nothing up".to_owned())
             }
             Error::Internal(_) => Some("please report this, with the command that led to it".to_owned()),
-            Error::Rule(_) | Error::File { .. } | Error::Sink { .. } | Error::Query { .. } => None,
+            Error::Rule(_) | Error::File { .. } | Error::Sink { .. } | Error::Cluster { .. } | Error::Query { .. } => {
+                None
+            }
         }
     }
 
@@ -179,6 +191,7 @@ impl Error {
             | Error::State { .. }
             | Error::Busy { .. }
             | Error::Sink { .. }
+            | Error::Cluster { .. }
             | Error::Query { .. }
             | Error::Internal(_) => Status::Incomplete,
         }

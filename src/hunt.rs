@@ -61,6 +61,17 @@ pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range:
     Ok(findings)
 }
 
+/// Makes sure that data which are to be hunted on a cluster can be.
+fn on_cluster(resources: &Resources, data: &Data) -> Result<(), Error> {
+    if resources.on_cluster() && matches!(data, Data::Raw(_) | Data::Memory(_)) {
+        return Err(Error::Usage {
+            message: "a raw trail is not hunted on a cluster".to_owned(),
+            hint: Some("make it a lake with `tawny convert`, or hunt it here, without `--cluster`".to_owned()),
+        });
+    }
+    Ok(())
+}
+
 /// As [`evaluate`], the findings of each rule by themselves.
 pub async fn evaluate_each(
     resources: &Resources,
@@ -72,6 +83,7 @@ pub async fn evaluate_each(
     if let Data::Columnar(columnar) = data {
         rules.iter().try_for_each(|rule| columnar.layout().check(rule, columnar.missing()))?;
     }
+    on_cluster(resources, data)?;
     let mut findings = match data {
         Data::Raw(trail) => Box::pin(trail.hunt(resources, rules, range)).await?,
         Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => in_tables(resources, data, rules, range).await?,
@@ -143,6 +155,12 @@ async fn in_tables(
     match rules {
         [] => return Ok(Vec::new()),
         [rule] => return Ok(vec![in_table(resources, data, rule, range, Reach::first(rule.window)).await?]),
+        // What a scan for several rules tests cannot travel, so each rule is a query.
+        [some @ .., rule] if resources.on_cluster() => {
+            let mut findings = Box::pin(in_tables(resources, data, some, range)).await?;
+            findings.push(in_table(resources, data, rule, range, Reach::first(rule.window)).await?);
+            return Ok(findings);
+        }
         _ => {}
     }
     let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
@@ -197,7 +215,7 @@ async fn attempt(
     let run = |sql: String| {
         let table = Arc::clone(&table);
         let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
-        async move { resources.run("cloudtrail", table, &sql).await.map_err(failed) }
+        async move { resources.run_over(table, None, &sql).await.map_err(failed) }
     };
     if let (WindowKind::Dedup, Some(from), Some(_)) = (rule.window.kind, range.from, read.from) {
         let rows = run(sql::unanchored(rule, from, read)?).await?;

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::cluster::ClusterArgs;
 use super::data::DataArgs;
 use super::range::RangeArgs;
 use super::{Context, WindowChoice};
@@ -65,6 +66,8 @@ pub(super) struct Backtest {
     windows: Vec<WindowChoice>,
     #[command(flatten)]
     range: RangeArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// What is known to be malicious or benign: CSV or JSON lines with `event_id`, or `account`, `actor`, `from`, `to`; and `label`
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -118,6 +121,7 @@ impl Backtest {
         let labels = self.labels.as_deref().map(labels::read).transpose()?;
         let range = self.range.range()?;
         let (resources, _spill) = context.resources()?;
+        let resources = self.cluster.applied(resources)?;
         let bar = context.output.progress(0, "backtesting");
         let data = self.data.open(context, &resources, bar.clone()).await?;
         let rule = entry.rule.clone();
@@ -265,6 +269,7 @@ impl Backtest {
         let versions = [one(before)?, one(after)?];
         let range = self.range.range()?;
         let (resources, _spill) = context.resources()?;
+        let resources = self.cluster.applied(resources)?;
         let bar = context.output.progress(0, "comparing");
         let data = self.data.open(context, &resources, bar.clone()).await?;
         let compared = Comparison::run(&resources, &data, &versions, range).await?;

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use clap::Args;
 use indicatif::HumanBytes;
 
+use super::cluster::ClusterArgs;
 use super::data::DataArgs;
 use super::range::RangeArgs;
 use super::{Context, RuleArgs, size};
@@ -27,6 +28,8 @@ pub(super) struct Hunt {
     rules: RuleArgs,
     #[command(flatten)]
     range: RangeArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// How findings are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -57,6 +60,7 @@ impl Hunt {
         let range = self.range.range()?;
         Context::check_outputs([&self.output, &self.report])?;
         let (resources, _spill) = context.resources()?;
+        let resources = self.cluster.applied(resources)?;
         let bar = context.output.progress(0, "hunting");
         let data = self.data.open(context, &resources, bar.clone()).await?;
         let rules = self.rules.answered(rules, &data, context.output);

@@ -109,6 +109,7 @@ pub async fn sweep(
     cells: &[Window],
     range: Range,
 ) -> Result<Sweep, Error> {
+    super::on_cluster(resources, data)?;
     cells.iter().try_for_each(|window| rule.check(*window))?;
     if let Data::Columnar(columnar) = data {
         columnar.layout().check(rule, columnar.missing())?;
@@ -148,6 +149,14 @@ async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -
     let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
     let rules = std::slice::from_ref(rule);
     let candidates = Candidates::of_sweep(rule, read);
+    let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
+    let layout = Layout { group: groups.clone(), ..Layout::default() };
+    let sql = sql::distinct_matches(rule, &layout)?;
+    if resources.on_cluster() {
+        let table = super::table(resources, data, read).await?;
+        let rows = resources.run_over(table, Some(&matched(rule, &candidates, &groups)), &sql).await.map_err(failed)?;
+        return numbered(&groups, &rows).map_err(failed);
+    }
     let scan = |table| matcher::matches(resources, table, &candidates, Some(resources.memory));
     let batches = match data {
         Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => {
@@ -160,13 +169,18 @@ async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -
             batches
         }
     };
-    let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
-    let layout = Layout { group: groups.clone(), ..Layout::default() };
     let (schema, batches) = copies(rule, &layout, &batches).map_err(failed)?;
     let table = engine::memory_table(schema, batches).map_err(failed)?;
-    let sql = sql::distinct_matches(rule, &layout)?;
     let rows = resources.run("matched", table, &sql).await.map_err(failed)?;
     numbered(&groups, &rows).map_err(failed)
+}
+
+/// The query that gives what [`copies`] gives of what was scanned.
+fn matched(rule: &Rule, candidates: &Candidates, groups: &[String]) -> String {
+    let mut names: Vec<String> = groups.to_vec();
+    names.extend([WHO[0], WHO[1], layout::FINGERPRINT].map(str::to_owned));
+    names.extend(sql::counted(rule).map(|_| layout::COUNTED.to_owned()));
+    candidates.matches(&names, (names.last().map(String::as_str) != Some(layout::COUNTED)).then_some(layout::COUNTED))
 }
 
 /// What was scanned as the table `matched`, copies included.

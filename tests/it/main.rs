@@ -4,6 +4,8 @@
 
 mod backtest;
 mod cli;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod compact;
 mod dialects;
 mod faults;

@@ -1,0 +1,271 @@
+//! Queries on a cluster of machines: Apache DataFusion Ballista, whose nodes know the tables and functions of this
+//! program.
+//!
+//! A plan travels as the engine's own messages; a table of Parquet files as the list of them; functions by their names.
+//! Credentials never travel: each node finds its own, as this program does everywhere.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use ballista_core::extension::{SessionConfigExt as _, SessionStateExt as _};
+use ballista_core::serde::BallistaLogicalExtensionCodec;
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::datasource::file_format::FileFormatFactory;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
+use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
+use datafusion::logical_expr::{Extension, LogicalPlan};
+use datafusion::prelude::SessionContext;
+use datafusion::scalar::ScalarValue;
+use datafusion_proto::logical_plan::LogicalExtensionCodec;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::functions;
+use super::parquet_table::ParquetTable;
+use crate::error::Error;
+use crate::store::Stores;
+
+pub mod nodes;
+
+/// The most that a message between nodes may hold, in bytes: a plan lists the files that it reads, about a hundred bytes
+/// each.
+const MESSAGE_BYTES: u32 = 256 << 20;
+
+/// The port of a scheduler where none is given.
+pub const SCHEDULER_PORT: u16 = 50_050;
+
+/// A cluster, by its scheduler.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    scheduler: String,
+    partitions: usize,
+}
+
+impl Cluster {
+    /// The cluster whose scheduler is at `url`, `df://HOST:PORT`. Queries are divided into `partitions`, which is best a
+    /// few times the cores of all executors.
+    ///
+    /// # Errors
+    /// The URL is of another form.
+    pub fn at(url: &str, partitions: usize) -> std::result::Result<Cluster, Error> {
+        let (host, port) = scheduler_of(url)?;
+        Ok(Cluster { scheduler: format!("http://{host}:{port}"), partitions })
+    }
+
+    /// The session `local`, whose queries run on the cluster.
+    pub(super) fn session(&self, local: &SessionContext) -> Result<SessionContext> {
+        let state = local.state();
+        let config = state
+            .config()
+            .clone()
+            .with_ballista_logical_extension_codec(Arc::new(Tables::default()))
+            .with_target_partitions(self.partitions)
+            .upgrade_for_ballista()
+            .with_ballista_grpc_client_max_message_size(MESSAGE_BYTES as usize);
+        let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+        let context = SessionContext::new_with_state(state.upgrade_for_ballista(self.scheduler.clone())?);
+        // What was registered before has been replaced.
+        functions::register(&context);
+        Ok(context)
+    }
+}
+
+/// Host and port of a scheduler, given as `df://HOST:PORT`.
+pub(crate) fn scheduler_of(text: &str) -> std::result::Result<(String, u16), Error> {
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "df" && matches!(url.path(), "" | "/"));
+    let host = url.as_ref().and_then(Url::host_str);
+    match host.zip(url.as_ref()) {
+        Some((host, url)) => Ok((host.to_owned(), url.port().unwrap_or(SCHEDULER_PORT))),
+        None => Err(Error::Usage {
+            message: format!("`{text}` is no place of a scheduler"),
+            hint: Some(format!("give it as df://HOST:PORT; the port is {SCHEDULER_PORT} where it is left out")),
+        }),
+    }
+}
+
+/// How a table travels.
+#[derive(Debug, Serialize, Deserialize)]
+struct Table {
+    /// The store, as the engine names it.
+    url: String,
+    /// How many of the last columns are told by the files' paths.
+    partition_columns: usize,
+    files: Vec<File>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
+    key: String,
+    bytes: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    partitions: Vec<Option<String>>,
+}
+
+/// Tables of Parquet files as messages; all else as Ballista has it.
+#[derive(Debug, Default)]
+struct Tables {
+    others: BallistaLogicalExtensionCodec,
+}
+
+impl LogicalExtensionCodec for Tables {
+    fn try_decode(&self, buf: &[u8], inputs: &[LogicalPlan], context: &TaskContext) -> Result<Extension> {
+        self.others.try_decode(buf, inputs, context)
+    }
+
+    fn try_encode(&self, node: &Extension, buf: &mut Vec<u8>) -> Result<()> {
+        self.others.try_encode(node, buf)
+    }
+
+    fn try_decode_table_provider(
+        &self,
+        buf: &[u8],
+        _name: &TableReference,
+        schema: SchemaRef,
+        context: &TaskContext,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let external = |error| DataFusionError::External(Box::new(error));
+        let table: Table = serde_json::from_slice(buf).map_err(external)?;
+        let url = ObjectStoreUrl::parse(&table.url)?;
+        let store = context.runtime_env().object_store(&url)?;
+        let own = schema.fields().len().saturating_sub(table.partition_columns);
+        let (own, partitions) = schema.fields().split_at(own);
+        let schema = TableSchema::builder(Arc::new(Schema::new(own.to_vec())));
+        let schema = schema.with_table_partition_cols(partitions.to_vec()).build();
+        let file = |file: File| -> Result<PartitionedFile> {
+            let mut part = PartitionedFile::new_from_meta(object_store::ObjectMeta {
+                location: object_store::path::Path::parse(&file.key)
+                    .map_err(|error| DataFusionError::External(Box::new(error)))?,
+                last_modified: chrono::DateTime::UNIX_EPOCH,
+                size: file.bytes,
+                e_tag: None,
+                version: None,
+            });
+            part.partition_values = file.partitions.into_iter().map(ScalarValue::Utf8).collect();
+            Ok(part)
+        };
+        let files = table.files.into_iter().map(file).collect::<Result<_>>()?;
+        let threads = context.session_config().target_partitions();
+        Ok(Arc::new(ParquetTable { store, url, schema, files, threads }))
+    }
+
+    fn try_encode_table_provider(
+        &self,
+        name: &TableReference,
+        table: Arc<dyn TableProvider>,
+        buf: &mut Vec<u8>,
+    ) -> Result<()> {
+        let Some(parquet) = table.downcast_ref::<ParquetTable>() else {
+            return self.others.try_encode_table_provider(name, table, buf);
+        };
+        let text = |value: &ScalarValue| match value {
+            ScalarValue::Utf8(text) => Ok(text.clone()),
+            other => datafusion::common::internal_err!("the partition value {other} is no text"),
+        };
+        let file = |file: &PartitionedFile| {
+            Ok(File {
+                key: file.object_meta.location.to_string(),
+                bytes: file.object_meta.size,
+                partitions: file.partition_values.iter().map(text).collect::<Result<_>>()?,
+            })
+        };
+        let told = Table {
+            url: parquet.url.to_string(),
+            partition_columns: parquet.schema.table_partition_cols().len(),
+            files: parquet.files.iter().map(file).collect::<Result<_>>()?,
+        };
+        serde_json::to_writer(buf, &told).map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    fn try_decode_file_format(&self, buf: &[u8], context: &TaskContext) -> Result<Arc<dyn FileFormatFactory>> {
+        self.others.try_decode_file_format(buf, context)
+    }
+
+    fn try_encode_file_format(&self, buf: &mut Vec<u8>, format: Arc<dyn FileFormatFactory>) -> Result<()> {
+        self.others.try_encode_file_format(buf, format)
+    }
+}
+
+/// The disk and the buckets that a node reads, by its own credentials, each opened when it is first asked for.
+#[derive(Debug)]
+struct Buckets {
+    stores: Stores,
+    disk: Arc<LocalFileSystem>,
+}
+
+impl ObjectStoreRegistry for Buckets {
+    fn register_store(&self, _url: &Url, _store: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
+        None
+    }
+
+    fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        match (url.scheme(), url.host_str()) {
+            ("file", _) => Ok(Arc::clone(&self.disk) as Arc<dyn ObjectStore>),
+            ("s3", Some(bucket)) => {
+                // The engine asks for a store in the midst of its work and does not wait for one.
+                let opened = tokio::task::block_in_place(|| {
+                    tokio::runtime::Handle::current().block_on(self.stores.bucket(bucket))
+                });
+                opened.map_err(|error| DataFusionError::External(Box::new(error)))
+            }
+            _ => datafusion::common::exec_err!("a node reads neither `{url}` nor what is like it"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+
+    use super::*;
+
+    fn text(name: &str) -> Arc<Field> {
+        Arc::new(Field::new(name, DataType::Utf8, true))
+    }
+
+    #[test]
+    fn a_scheduler_has_a_host_and_mostly_a_port() {
+        assert_eq!(scheduler_of("df://node-1:7").unwrap(), ("node-1".to_owned(), 7));
+        assert_eq!(scheduler_of("df://10.0.0.1").unwrap(), ("10.0.0.1".to_owned(), SCHEDULER_PORT));
+        for other in ["node:50050", "http://node:50050", "df://", "df://node/path", ""] {
+            assert!(scheduler_of(other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_table_arrives_as_it_was() {
+        let file = |key: &str, day: Option<&str>| {
+            let mut file = PartitionedFile::new(key, 7);
+            file.partition_values = vec![ScalarValue::Utf8(day.map(str::to_owned))];
+            file
+        };
+        let schema = TableSchema::builder(Arc::new(Schema::new(vec![text("eventName")])));
+        let table = ParquetTable {
+            store: Arc::new(LocalFileSystem::new()),
+            url: ObjectStoreUrl::local_filesystem(),
+            schema: schema.with_table_partition_cols(vec![text("day")]).build(),
+            files: vec![file("a/day=1/x y.parquet", Some("1")), file("a/y.parquet", None)],
+            threads: 1,
+        };
+        let table: Arc<dyn TableProvider> = Arc::new(table);
+        let mut message = Vec::new();
+        let name = TableReference::bare("cloudtrail");
+        let codec = Tables::default();
+        codec.try_encode_table_provider(&name, Arc::clone(&table), &mut message).unwrap();
+        let context = SessionContext::new().task_ctx();
+        let arrived = codec.try_decode_table_provider(&message, &name, table.schema(), &context).unwrap();
+        assert_eq!(arrived.schema(), table.schema());
+        let [arrived, sent] = [&arrived, &table].map(|table| table.downcast_ref::<ParquetTable>().unwrap());
+        assert_eq!(arrived.files.len(), 2);
+        for (arrived, sent) in arrived.files.iter().zip(&sent.files) {
+            assert_eq!(arrived.object_meta.location, sent.object_meta.location);
+            assert_eq!(arrived.object_meta.size, sent.object_meta.size);
+            assert_eq!(arrived.partition_values, sent.partition_values);
+        }
+    }
+}

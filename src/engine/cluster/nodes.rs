@@ -1,0 +1,125 @@
+//! The nodes of a cluster: a scheduler, and executors.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use ballista_core::extension::SessionConfigExt as _;
+use ballista_core::registry::BallistaFunctionRegistry;
+use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
+use ballista_scheduler::cluster::BallistaCluster;
+use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::scheduler_process::start_server;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::SessionConfig;
+
+use super::*;
+
+/// How often an executor says that it is there, in seconds.
+const HEARTBEAT: u64 = 5;
+/// An executor that has said nothing for so many seconds is taken for lost, and its work given to others.
+const LOST_AFTER: u64 = 20;
+/// How often lost executors are looked for, in seconds.
+const LOOKED_FOR: u64 = 5;
+
+/// An executor.
+#[derive(Debug, Clone)]
+pub struct Executor<'e> {
+    /// Where its scheduler is, as `df://HOST:PORT`.
+    pub scheduler: &'e str,
+    /// The address that it listens at.
+    pub bind: std::net::IpAddr,
+    /// The name or address by which others reach it; none for the one that the scheduler sees.
+    pub host: Option<String>,
+    /// The port at which others fetch results.
+    pub port: u16,
+    /// The port at which the scheduler asks for work.
+    pub grpc_port: u16,
+    /// Tasks at a time.
+    pub threads: usize,
+    /// Bytes for sorting and grouping, which its tasks share; beyond that they go to disk.
+    pub memory: usize,
+    /// The folder for what goes to disk and what is passed on.
+    pub folder: &'e Path,
+}
+
+/// Serves as the scheduler at `address`, for as long as the process lives.
+///
+/// # Errors
+/// It cannot listen there.
+pub async fn schedule(address: SocketAddr, stores: Stores) -> std::result::Result<(), Error> {
+    let failed = |error: ballista_core::error::BallistaError| node("schedule at", &address.to_string(), &error);
+    let builder = move |config: SessionConfig| Ok(state(config, runtime(&stores, None)?));
+    let config = SchedulerConfig {
+        bind_host: address.ip().to_string(),
+        bind_port: address.port(),
+        external_host: address.ip().to_string(),
+        executor_timeout_seconds: LOST_AFTER,
+        expire_dead_executor_interval_seconds: LOOKED_FOR,
+        no_executors_grace_period_seconds: LOST_AFTER,
+        grpc_server_max_decoding_message_size: MESSAGE_BYTES,
+        grpc_server_max_encoding_message_size: MESSAGE_BYTES,
+        grpc_client_max_message_size: MESSAGE_BYTES,
+        override_session_builder: Some(Arc::new(builder)),
+        override_logical_codec: Some(Arc::new(Tables::default())),
+        ..SchedulerConfig::default()
+    };
+    let cluster = BallistaCluster::new_from_config(&config).await.map_err(failed)?;
+    start_server(cluster, address, Arc::new(config)).await.map_err(failed)
+}
+
+impl Executor<'_> {
+    /// Serves as this executor, until it is told to end or the process ends.
+    ///
+    /// # Errors
+    /// It cannot listen, or its scheduler cannot be reached.
+    pub async fn serve(self, stores: Stores) -> std::result::Result<(), Error> {
+        let (scheduler_host, scheduler_port) = scheduler_of(self.scheduler)?;
+        let own = SessionConfig::new_with_ballista();
+        let known = runtime(&stores, None).map_err(|error| Error::query("the functions of a node", error))?;
+        let functions = BallistaFunctionRegistry::from(&state(own, known));
+        let folder = self.folder.to_path_buf();
+        let spill = folder.clone();
+        let config = ExecutorProcessConfig {
+            bind_host: self.bind.to_string(),
+            external_host: self.host,
+            port: self.port,
+            grpc_port: self.grpc_port,
+            scheduler_host,
+            scheduler_port,
+            scheduler_connect_timeout_seconds: 30,
+            vcores: self.threads,
+            work_dir: Some(folder.display().to_string()),
+            executor_heartbeat_interval_seconds: HEARTBEAT,
+            memory_pool_size: Some(self.memory as u64),
+            grpc_max_decoding_message_size: MESSAGE_BYTES,
+            grpc_max_encoding_message_size: MESSAGE_BYTES,
+            override_function_registry: Some(Arc::new(functions)),
+            override_runtime_producer: Some(Arc::new(move |_| runtime(&stores, Some(&spill)))),
+            override_logical_codec: Some(Arc::new(Tables::default())),
+            ..ExecutorProcessConfig::default()
+        };
+        let failed = |error| node("work for", self.scheduler, &error);
+        start_executor_process(Arc::new(config)).await.map_err(failed)
+    }
+}
+
+fn node(action: &'static str, place: &str, error: &ballista_core::error::BallistaError) -> Error {
+    Error::Cluster { action, place: place.to_owned(), reason: error.to_string() }
+}
+
+fn runtime(stores: &Stores, spill: Option<&Path>) -> Result<Arc<RuntimeEnv>> {
+    let buckets = Buckets { stores: stores.clone(), disk: Arc::default() };
+    let builder = RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(buckets));
+    match spill {
+        Some(folder) => builder.with_temp_file_path(folder).build_arc(),
+        None => builder.build_arc(),
+    }
+}
+
+/// What a session of a node knows: the engine's functions and ours.
+fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
+    let context = SessionContext::new_with_config_rt(config, runtime);
+    functions::register(&context);
+    context.state()
+}

@@ -1,0 +1,194 @@
+//! A cluster of processes on this machine finds what one process finds.
+
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::records::failed_sign_in;
+use crate::s3_server::Server;
+
+/// How long a node may take until it serves, or a cluster until it answers.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A process that ends with the test.
+struct Node(Child);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A scheduler and two executors that know `server`.
+struct Nodes {
+    url: String,
+    _scheduler: Node,
+    executors: Vec<Node>,
+    folder: tempfile::TempDir,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn start(server: &Server, arguments: &[&str]) -> Node {
+    let mut command = server.command();
+    Node(command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+fn wait_for(port: u16) {
+    let start = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < PATIENCE, "nobody listens at {port}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+impl Nodes {
+    fn start(server: &Server, executors: usize) -> Nodes {
+        let port = free_port();
+        let bind = format!("127.0.0.1:{port}");
+        let url = format!("df://{bind}");
+        let scheduler = start(server, &["cluster", "scheduler", "--bind", &bind]);
+        wait_for(port);
+        let folder = tempfile::tempdir().unwrap();
+        let executor = |number: usize| {
+            let (port, grpc_port) = (free_port(), free_port());
+            let work = folder.path().join(number.to_string()).display().to_string();
+            let ports = [port.to_string(), grpc_port.to_string()];
+            let arguments = ["cluster", "executor", "--scheduler", &url, "--port", &ports[0], "--grpc-port", &ports[1]];
+            let more = ["--work-dir", &work, "--threads", "2", "--memory", "256"];
+            let node = start(server, &[&arguments[..], &more].concat());
+            wait_for(port);
+            node
+        };
+        let executors = (0..executors).map(executor).collect();
+        Nodes { url, _scheduler: scheduler, executors, folder }
+    }
+}
+
+/// Bursts of many users over three days, copies among them, in many objects.
+fn write_trail(mut put: impl FnMut(usize, Vec<u8>)) {
+    for object in 0..24 {
+        let mut records = Vec::new();
+        for user in 0..40 {
+            for step in 0..3 {
+                let minute = (object * 7 + user * step) % 60;
+                let time = format!("2026-09-{:02}T{:02}:{minute:02}:00Z", 1 + object % 3, object);
+                records.push(failed_sign_in(&format!("user{user}"), &time, &format!("{object}-{user}-{step}")));
+            }
+        }
+        records.extend(records[..5].to_vec());
+        put(object, json!({ "Records": records }).to_string().into_bytes());
+    }
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The output of a command that succeeds.
+fn of(server: &Server, arguments: &[&str]) -> String {
+    let output = server.tawny(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", told(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn lakes(server: &Server, folder: &Path) -> [String; 2] {
+    let trail = folder.join("trail");
+    std::fs::create_dir(&trail).unwrap();
+    std::fs::create_dir_all(server.file("lake", "")).unwrap();
+    write_trail(|number, bytes| std::fs::write(trail.join(format!("{number:02}.json")), bytes).unwrap());
+    let lakes = [folder.join("lake").display().to_string(), "s3://lake/here".to_owned()];
+    for lake in &lakes {
+        of(server, &["convert", &trail.display().to_string(), "--lake", lake, "--quiet"]);
+    }
+    lakes
+}
+
+#[test]
+fn a_cluster_finds_what_one_process_finds() {
+    let server = Server::start();
+    let nodes = Nodes::start(&server, 2);
+    let lakes = lakes(&server, nodes.folder.path());
+    let on_cluster = ["--cluster", &nodes.url, "--partitions", "4"];
+    for lake in &lakes {
+        for window in ["sliding", "dedup", "tumbling"] {
+            for range in [&[][..], &["--from", "2026-09-02", "--to", "2026-09-03"]] {
+                let hunt = ["hunt", lake, "--window", window, "--threshold", "3", "--format", "jsonl"];
+                let hunt = [&hunt[..], range].concat();
+                let expected = of(&server, &hunt);
+                assert!(expected.lines().count() > 20, "{}", expected.lines().count());
+                assert!(of(&server, &[&hunt[..], &on_cluster].concat()) == expected, "{hunt:?}");
+            }
+        }
+        let backtest = ["backtest", lake, "--format", "json", "--thresholds", "1..4", "--periods", "5m,1h"];
+        let expected = of(&server, &backtest);
+        assert!(of(&server, &[&backtest[..], &on_cluster].concat()) == expected, "backtest of {lake}");
+    }
+    let raw =
+        server.tawny(&[&["hunt", &nodes.folder.path().join("trail").display().to_string()][..], &on_cluster].concat());
+    assert_eq!(raw.status.code(), Some(2), "{}", told(&raw));
+    assert!(told(&raw).contains("tawny convert"), "{}", told(&raw));
+}
+
+#[test]
+fn a_lost_executor_costs_time_or_the_answer_and_never_a_part_of_it() {
+    let server = Server::start();
+    let mut nodes = Nodes::start(&server, 2);
+    let [_, lake] = lakes(&server, nodes.folder.path());
+    let hunt = ["hunt", &lake, "--threshold", "3", "--format", "jsonl"];
+    let expected = of(&server, &hunt);
+    // Slow enough that the executor is lost in the midst of it.
+    server.set_delay(Duration::from_millis(400));
+    let mut running = server
+        .command()
+        .args(hunt)
+        .args(["--rule", "AWS.Unsuccessful.MFA.attempt", "--cluster", &nodes.url, "--partitions", "8"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert!(running.try_wait().unwrap().is_none(), "the hunt had ended before");
+    drop(nodes.executors.pop());
+    let mut found = String::new();
+    running.stdout.take().unwrap().read_to_string(&mut found).unwrap();
+    let mut said = String::new();
+    running.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    match running.wait().unwrap().code() {
+        Some(0) => assert_eq!(found, expected),
+        code => {
+            assert_eq!(code, Some(3), "{said}");
+            assert!(found.is_empty() && said.contains("error: "), "{said}");
+        }
+    }
+    server.set_delay(Duration::ZERO);
+    let again = [&hunt[..], &["--cluster", &nodes.url]].concat();
+    assert_eq!(of(&server, &again), expected, "the executor that is left does it all");
+}
+
+#[test]
+fn no_cluster_is_a_clear_failure() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let [lake, _] = lakes(&server, folder.path());
+    let nobody = format!("df://127.0.0.1:{}", free_port());
+    let output = server.tawny(&["hunt", &lake, "--cluster", &nobody]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 0), "{}", told(&output));
+    for wrong in ["127.0.0.1:50050", "http://127.0.0.1:50050"] {
+        let output = server.tawny(&["hunt", &lake, "--cluster", wrong]);
+        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = taken.local_addr().unwrap().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
+    let output = command.args(["cluster", "scheduler", "--bind", &bind]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(told(&output).contains(&bind), "{}", told(&output));
+}
