@@ -143,8 +143,8 @@ pub(crate) async fn table(resources: &Resources, data: &Data, read: Range) -> Re
     }
 }
 
-/// For each of `rules` its findings, from one scan for all. Where what they match takes more memory than there is, each
-/// half of them has a scan; so those that match little keep one together, and one that matches much comes to be by
+/// For each of `rules` its findings, from one scan for all. Where that takes more memory than there is, each half of
+/// them has a scan; so those that match little keep one together, and one that matches much comes to be by
 /// itself.
 async fn in_tables(
     resources: &Resources,
@@ -166,17 +166,19 @@ async fn in_tables(
     let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
     let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
     let table = table(resources, data, read).await?;
-    let matched = match Matched::scan(resources, table, rules, reads, "the data").await {
+    let found = async {
+        let matched = Matched::scan(resources, table, rules, reads, "the data").await?;
+        matched.hunt(resources, range).await
+    };
+    let mut outcome = match found.await {
         Err(error) if error.is_exhausted() => {
             let (some, others) = rules.split_at(rules.len() / 2);
             let mut findings = Box::pin(in_tables(resources, data, some, range)).await?;
             findings.extend(Box::pin(in_tables(resources, data, others, range)).await?);
             return Ok(findings);
         }
-        matched => matched?,
+        outcome => outcome?,
     };
-    let mut outcome = matched.hunt(resources, range).await?;
-    drop(matched);
     for number in outcome.short {
         let rule = &rules[number];
         let reach = Reach::first(rule.window).further();

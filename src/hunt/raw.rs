@@ -91,8 +91,8 @@ impl RawTrail {
         }
     }
 
-    /// For each of `rules` its findings whose trigger lies in `range`, from one pass for all. Where what they match
-    /// takes more memory than there is, each half of them has a pass, down to one rule by itself.
+    /// For each of `rules` its findings whose trigger lies in `range`, from one pass for all. Where that takes more
+    /// memory than there is, each half of them has a pass, down to one rule by itself.
     pub(super) async fn hunt(
         &self,
         resources: &Resources,
@@ -104,11 +104,14 @@ impl RawTrail {
             let reads: Vec<Range> = reaches.iter().map(|reach| reach.around(range)).collect();
             let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
             let (scan, table) = self.pass(resources, rules, read).await?;
-            let matched = match Matched::scan(resources, table, rules, reads, WHAT).await {
-                Err(error) if error.is_exhausted() => break,
-                matched => matched?,
+            let found = async {
+                let matched = Matched::scan(resources, table, rules, reads, WHAT).await?;
+                matched.hunt(resources, range).await
             };
-            let outcome = matched.hunt(resources, range).await?;
+            let outcome = match found.await {
+                Err(error) if error.is_exhausted() => break,
+                outcome => outcome?,
+            };
             self.keep_tally(&scan);
             if outcome.short.is_empty() {
                 return Ok(outcome.findings);
