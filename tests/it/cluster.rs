@@ -12,7 +12,7 @@ use crate::records::failed_sign_in;
 use crate::s3_server::Server;
 
 /// How long a node may take until it serves, or a cluster until it answers.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A process that ends with the test.
 struct Node(Child);
