@@ -25,17 +25,17 @@ const CHUNK_ROWS: usize = 16_384;
 /// Rows in a data page, at most: the least that a reader decompresses.
 const PAGE_ROWS: usize = 8_192;
 
-/// Batches that are put together to one, at most: each has room for more records than it holds, which of many small
-/// objects is most of it.
+/// Batches of fewer rows are put together: each has room for some hundred records, however few it holds.
+const FEW_ROWS: usize = 256;
+/// Batches that are put together to one.
 const TOGETHER: usize = 256;
 
 /// The records that are to be written to the next file of one date.
 #[derive(Debug, Default)]
 pub struct Part {
     batches: Vec<RecordBatch>,
-    /// Those that are not put together yet, and their rows.
+    /// Those that are not put together yet.
     loose: Vec<RecordBatch>,
-    loose_rows: usize,
     identity: Sha256,
     /// Their size in memory, in bytes.
     pub memory: usize,
@@ -63,9 +63,12 @@ impl Part {
         for column in batch.columns() {
             self.memory += column.to_data().get_slice_memory_size()?;
         }
-        self.loose_rows += batch.num_rows();
+        if batch.num_rows() >= FEW_ROWS {
+            self.batches.push(batch);
+            return Ok(());
+        }
         self.loose.push(batch);
-        if self.loose_rows >= CHUNK_ROWS || self.loose.len() == TOGETHER {
+        if self.loose.len() == TOGETHER {
             self.put_together()?;
         }
         Ok(())
@@ -74,7 +77,6 @@ impl Part {
     fn put_together(&mut self) -> Result<(), ArrowError> {
         self.batches.push(compute::concat_batches(&event::schema(), &self.loose)?);
         self.loose.clear();
-        self.loose_rows = 0;
         Ok(())
     }
 
