@@ -147,9 +147,7 @@ impl Resources {
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         let context = self.session()?;
         context.register_table(name, table)?;
-        let plan = context.sql(sql).await?.create_physical_plan().await?;
-        self.scanned.follow(&plan);
-        datafusion::physical_plan::collect(plan, context.task_ctx()).await
+        self.rows(&context, sql).await
     }
 
     /// Runs `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`, where it is
@@ -165,6 +163,10 @@ impl Resources {
         if let Some(matched) = matched {
             context.register_table("matched", context.sql(matched).await?.into_view())?;
         }
+        self.rows(&context, sql).await
+    }
+
+    async fn rows(&self, context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, DataFusionError> {
         let plan = context.sql(sql).await?.create_physical_plan().await?;
         self.scanned.follow(&plan);
         datafusion::physical_plan::collect(plan, context.task_ctx()).await

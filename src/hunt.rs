@@ -62,7 +62,7 @@ pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range:
 }
 
 /// Makes sure that data which are to be hunted on a cluster can be.
-fn on_cluster(resources: &Resources, data: &Data) -> Result<(), Error> {
+fn check_cluster(resources: &Resources, data: &Data) -> Result<(), Error> {
     if resources.on_cluster() && matches!(data, Data::Raw(_) | Data::Memory(_)) {
         return Err(Error::Usage {
             message: "a raw trail is not hunted on a cluster".to_owned(),
@@ -83,7 +83,7 @@ pub async fn evaluate_each(
     if let Data::Columnar(columnar) = data {
         rules.iter().try_for_each(|rule| columnar.layout().check(rule, columnar.missing()))?;
     }
-    on_cluster(resources, data)?;
+    check_cluster(resources, data)?;
     let mut findings = match data {
         Data::Raw(trail) => Box::pin(trail.hunt(resources, rules, range)).await?,
         Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => in_tables(resources, data, rules, range).await?,
@@ -152,16 +152,13 @@ async fn in_tables(
     rules: &[Rule],
     range: Range,
 ) -> Result<Vec<Vec<Finding>>, Error> {
-    match rules {
-        [] => return Ok(Vec::new()),
-        [rule] => return Ok(vec![in_table(resources, data, rule, range, Reach::first(rule.window)).await?]),
-        // What a scan for several rules tests cannot travel, so each rule is a query.
-        [some @ .., rule] if resources.on_cluster() => {
-            let mut findings = Box::pin(in_tables(resources, data, some, range)).await?;
+    // On a cluster each rule is a query: what a scan for several tests cannot travel.
+    if rules.len() < 2 || resources.on_cluster() {
+        let mut findings = Vec::with_capacity(rules.len());
+        for rule in rules {
             findings.push(in_table(resources, data, rule, range, Reach::first(rule.window)).await?);
-            return Ok(findings);
         }
-        _ => {}
+        return Ok(findings);
     }
     let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
     let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);

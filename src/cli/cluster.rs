@@ -126,7 +126,7 @@ mod nodes {
                     let executor = Executor {
                         scheduler: &node.scheduler,
                         bind: node.bind,
-                        host: node.host.clone().or_else(|| Some(node.bind.to_string())),
+                        host: node.host.clone().unwrap_or_else(|| node.bind.to_string()),
                         port: node.port,
                         grpc_port: node.grpc_port,
                         threads: context.threads,

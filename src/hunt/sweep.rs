@@ -109,7 +109,7 @@ pub async fn sweep(
     cells: &[Window],
     range: Range,
 ) -> Result<Sweep, Error> {
-    super::on_cluster(resources, data)?;
+    super::check_cluster(resources, data)?;
     cells.iter().try_for_each(|window| rule.check(*window))?;
     if let Data::Columnar(columnar) = data {
         columnar.layout().check(rule, columnar.missing())?;
@@ -154,7 +154,7 @@ async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -
     let sql = sql::distinct_matches(rule, &layout)?;
     if resources.on_cluster() {
         let table = super::table(resources, data, read).await?;
-        let rows = resources.run_over(table, Some(&matched(rule, &candidates, &groups)), &sql).await.map_err(failed)?;
+        let rows = resources.run_over(table, Some(&matched(&candidates, &groups)), &sql).await.map_err(failed)?;
         return numbered(&groups, &rows).map_err(failed);
     }
     let scan = |table| matcher::matches(resources, table, &candidates, Some(resources.memory));
@@ -176,11 +176,9 @@ async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -
 }
 
 /// The query that gives what [`copies`] gives of what was scanned.
-fn matched(rule: &Rule, candidates: &Candidates, groups: &[String]) -> String {
-    let mut names: Vec<String> = groups.to_vec();
-    names.extend([WHO[0], WHO[1], layout::FINGERPRINT].map(str::to_owned));
-    names.extend(sql::counted(rule).map(|_| layout::COUNTED.to_owned()));
-    candidates.matches(&names, (names.last().map(String::as_str) != Some(layout::COUNTED)).then_some(layout::COUNTED))
+fn matched(candidates: &Candidates, groups: &[String]) -> String {
+    let rest = WHO.into_iter().chain([layout::FINGERPRINT, layout::COUNTED]).map(str::to_owned);
+    candidates.matches(groups.iter().cloned().chain(rest))
 }
 
 /// What was scanned as the table `matched`, copies included.

@@ -82,14 +82,14 @@ impl Candidates {
         Candidates::OWN.iter().map(column).collect()
     }
 
-    /// The query for what one rule matches: time and identity, and the expressions, by `names`; and `empty`, if given, as a
-    /// text that is null.
-    pub fn matches(&self, names: &[String], empty: Option<&str>) -> String {
+    /// The query for what one rule matches: time and identity, and the expressions by `names`; names for which there is no
+    /// expression stand for null.
+    pub fn matches(&self, names: impl Iterator<Item = String>) -> String {
         let own = Candidates::own().into_iter().zip(Candidates::OWN).take(2);
         let own = own.map(|(text, name)| (text, name.to_owned()));
-        let computed = self.expressions.iter().cloned().zip(names.iter().cloned());
-        let empty = empty.map(|name| ("CAST(NULL AS VARCHAR)".to_owned(), name.to_owned()));
-        let columns = own.chain(computed).chain(empty).map(|(text, name)| format!("{text} AS {}", Ident(name)));
+        let null = std::iter::repeat_with(|| "CAST(NULL AS VARCHAR)".to_owned());
+        let computed = self.expressions.iter().cloned().chain(null).zip(names);
+        let columns = own.chain(computed).map(|(text, name)| format!("{text} AS {}", Ident(name)));
         let conditions: Vec<&str> = self.conditions.iter().chain(&self.predicates).map(String::as_str).collect();
         let columns = columns.collect::<Vec<_>>().join(", ");
         format!("SELECT {columns} FROM cloudtrail WHERE ({})", conditions.join(") AND ("))

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::records::failed_sign_in;
 use crate::s3_server::Server;
 
-/// How long a node may take until it serves, or a cluster until it answers.
+/// How long a node may take until it serves.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A process that ends with the test.
@@ -50,7 +50,7 @@ fn wait_for(port: u16) {
 }
 
 impl Nodes {
-    fn start(server: &Server, executors: usize) -> Nodes {
+    fn start(server: &Server) -> Nodes {
         let port = free_port();
         let bind = format!("127.0.0.1:{port}");
         let url = format!("df://{bind}");
@@ -67,13 +67,14 @@ impl Nodes {
             wait_for(port);
             node
         };
-        let executors = (0..executors).map(executor).collect();
+        let executors = [0, 1].map(executor).into();
         Nodes { url, _scheduler: scheduler, executors, folder }
     }
 }
 
 /// Bursts of many users over three days, copies among them, in many objects.
-fn write_trail(mut put: impl FnMut(usize, Vec<u8>)) {
+fn write_trail(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
     for object in 0..24 {
         let mut records = Vec::new();
         for user in 0..40 {
@@ -84,7 +85,8 @@ fn write_trail(mut put: impl FnMut(usize, Vec<u8>)) {
             }
         }
         records.extend(records[..5].to_vec());
-        put(object, json!({ "Records": records }).to_string().into_bytes());
+        let text = json!({ "Records": records }).to_string();
+        std::fs::write(folder.join(format!("{object:02}.json")), text).unwrap();
     }
 }
 
@@ -101,9 +103,8 @@ fn of(server: &Server, arguments: &[&str]) -> String {
 
 fn lakes(server: &Server, folder: &Path) -> [String; 2] {
     let trail = folder.join("trail");
-    std::fs::create_dir(&trail).unwrap();
+    write_trail(&trail);
     std::fs::create_dir_all(server.file("lake", "")).unwrap();
-    write_trail(|number, bytes| std::fs::write(trail.join(format!("{number:02}.json")), bytes).unwrap());
     let lakes = [folder.join("lake").display().to_string(), "s3://lake/here".to_owned()];
     for lake in &lakes {
         of(server, &["convert", &trail.display().to_string(), "--lake", lake, "--quiet"]);
@@ -114,7 +115,7 @@ fn lakes(server: &Server, folder: &Path) -> [String; 2] {
 #[test]
 fn a_cluster_finds_what_one_process_finds() {
     let server = Server::start();
-    let nodes = Nodes::start(&server, 2);
+    let nodes = Nodes::start(&server);
     let lakes = lakes(&server, nodes.folder.path());
     let on_cluster = ["--cluster", &nodes.url, "--partitions", "4"];
     for lake in &lakes {
@@ -140,7 +141,7 @@ fn a_cluster_finds_what_one_process_finds() {
 #[test]
 fn a_lost_executor_costs_time_or_the_answer_and_never_a_part_of_it() {
     let server = Server::start();
-    let mut nodes = Nodes::start(&server, 2);
+    let mut nodes = Nodes::start(&server);
     let [_, lake] = lakes(&server, nodes.folder.path());
     let hunt = ["hunt", &lake, "--threshold", "3", "--format", "jsonl"];
     let expected = of(&server, &hunt);

@@ -1,6 +1,6 @@
 //! The nodes of a cluster: a scheduler, and executors.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,10 +10,15 @@ use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::start_server;
+use datafusion::error::Result;
+use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::prelude::SessionConfig;
+use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::*;
+use super::{Buckets, MESSAGE_BYTES, Tables, scheduler_of};
+use crate::engine::functions;
+use crate::error::Error;
+use crate::store::Stores;
 
 /// How often an executor says that it is there, in seconds.
 const HEARTBEAT: u64 = 5;
@@ -28,9 +33,9 @@ pub struct Executor<'e> {
     /// Where its scheduler is, as `df://HOST:PORT`.
     pub scheduler: &'e str,
     /// The address that it listens at.
-    pub bind: std::net::IpAddr,
-    /// The name or address by which others reach it; none for the one that the scheduler sees.
-    pub host: Option<String>,
+    pub bind: IpAddr,
+    /// The name or address by which others reach it.
+    pub host: String,
     /// The port at which others fetch results.
     pub port: u16,
     /// The port at which the scheduler asks for work.
@@ -82,7 +87,7 @@ impl Executor<'_> {
         let spill = folder.clone();
         let config = ExecutorProcessConfig {
             bind_host: self.bind.to_string(),
-            external_host: self.host,
+            external_host: Some(self.host),
             port: self.port,
             grpc_port: self.grpc_port,
             scheduler_host,
