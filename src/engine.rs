@@ -15,6 +15,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::{SessionConfig, SessionContext, ident, lit};
 use datafusion::scalar::ScalarValue;
 
@@ -147,7 +148,8 @@ impl Resources {
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         let context = self.session()?;
         context.register_table(name, table)?;
-        self.rows(&context, sql).await
+        let plan = self.planned(&context, sql).await?;
+        physical_plan::collect(plan, context.task_ctx()).await
     }
 
     /// Runs `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`, where it is
@@ -163,21 +165,27 @@ impl Resources {
         if let Some(matched) = matched {
             context.register_table("matched", context.sql(matched).await?.into_view())?;
         }
-        self.rows(&context, sql).await
+        let plan = self.planned(&context, sql).await?;
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            return cluster.rows(plan, context.task_ctx()).await;
+        }
+        physical_plan::collect(plan, context.task_ctx()).await
     }
 
-    async fn rows(&self, context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, DataFusionError> {
+    /// The plan of `sql`, which is followed from now on.
+    async fn planned(&self, context: &SessionContext, sql: &str) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let plan = context.sql(sql).await?.create_physical_plan().await?;
         self.scanned.follow(&plan);
-        datafusion::physical_plan::collect(plan, context.task_ctx()).await
+        Ok(plan)
     }
 
     /// The plan of `sql` with `table` as the table `cloudtrail`, as text.
     pub async fn plan(&self, table: Arc<dyn TableProvider>, sql: &str) -> Result<String, DataFusionError> {
         let context = self.session()?;
         context.register_table("cloudtrail", table)?;
-        let plan = context.sql(sql).await?.create_physical_plan().await?;
-        Ok(datafusion::physical_plan::displayable(plan.as_ref()).indent(false).to_string())
+        let plan = self.planned(&context, sql).await?;
+        Ok(physical_plan::displayable(plan.as_ref()).indent(false).to_string())
     }
 }
 

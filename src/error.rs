@@ -117,10 +117,10 @@ pub enum Error {
         /// Whether it is not to be asked again in this run.
         silent: bool,
     },
-    /// A node of a cluster cannot do its part.
+    /// A cluster, or a node of one, does not do its part.
     #[error("cannot {action} `{place}`: {reason}")]
     Cluster {
-        /// `schedule at`, `work for`.
+        /// `schedule at`, `work for`, `query`.
         action: &'static str,
         /// The address.
         place: String,

@@ -7,6 +7,7 @@ use arrow::compute;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::engine::columnar_table::Columnar;
 use crate::engine::{self, Resources};
@@ -34,6 +35,9 @@ pub use tested::tested;
 
 /// How far back is looked for a pause before the whole past is read, in microseconds.
 const FAR_BACK: i64 = 1_000 * DAY;
+
+/// Queries that a cluster has at a time: most of what one takes is waiting for stages to begin and end.
+const QUERIES_AT_A_TIME: usize = 4;
 
 /// What is hunted.
 #[derive(Debug, Clone)]
@@ -154,11 +158,8 @@ async fn in_tables(
 ) -> Result<Vec<Vec<Finding>>, Error> {
     // On a cluster each rule is a query: what a scan for several tests cannot travel.
     if rules.len() < 2 || resources.on_cluster() {
-        let mut findings = Vec::with_capacity(rules.len());
-        for rule in rules {
-            findings.push(in_table(resources, data, rule, range, Reach::first(rule.window)).await?);
-        }
-        return Ok(findings);
+        let of_rule = |rule| in_table(resources, data, rule, range, Reach::first(rule.window));
+        return stream::iter(rules).map(of_rule).buffered(QUERIES_AT_A_TIME).try_collect().await;
     }
     let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
     let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);

@@ -100,18 +100,23 @@ fn is_gzip(bytes: &[u8]) -> bool {
 }
 
 /// Inflates all members to the start of `inflated`, and tells how many bytes they are; `None` where they hold more than
-/// `most`. The fast decoder reads one member and does not say where it ended, so it is used only where no second one can
-/// follow: no later gzip signature, and the trailer at the very end.
+/// `most`. The fast decoder reads one member and passes over what follows it, so it is used only where nothing does: the
+/// trailer of what it gave, checksum and length, must stand at the end of the object and nowhere before.
+///
+/// Members and trailers: <https://www.rfc-editor.org/rfc/rfc1952#page-5>
 fn inflate(bytes: &[u8], most: usize, inflated: &mut Vec<u8>) -> Result<Option<usize>, String> {
-    let single = memmem::find(&bytes[2..], &[0x1f, 0x8b, 0x08]).is_none();
-    if let Some(trailer) = bytes.last_chunk::<4>().filter(|_| single) {
-        let size = u32::from_le_bytes(*trailer) as usize;
+    if let Some(length) = bytes.last_chunk::<4>() {
+        let size = u32::from_le_bytes(*length) as usize;
         if size <= most && size / 1_032 <= bytes.len() {
             if inflated.len() < size {
                 inflated.resize(size, 0);
             }
-            if libdeflater::Decompressor::new().gzip_decompress(bytes, &mut inflated[..size]) == Ok(size) {
-                return Ok(Some(size));
+            let text = &mut inflated[..size];
+            if libdeflater::Decompressor::new().gzip_decompress(bytes, text) == Ok(size) {
+                let trailer = [libdeflater::crc32(text).to_le_bytes(), *length].concat();
+                if memmem::find(bytes, &trailer) == Some(bytes.len() - trailer.len()) {
+                    return Ok(Some(size));
+                }
             }
         }
     }
@@ -159,6 +164,12 @@ mod tests {
         }
         let trailing = [gzip(b"{}"), b"garbage".to_vec()].concat();
         assert!(text(&trailing).is_err());
+        // The second is no member any more, and its trailer is that of the first, or has its length.
+        for second in [&b"{}"[..], b"[]"] {
+            let mut damaged = [gzip(b"{}"), gzip(second)].concat();
+            damaged[gzip(b"{}").len()] ^= 1;
+            assert!(text(&damaged).is_err());
+        }
         assert!(text(&gzip(&gzip(b"{}"))).unwrap_err().contains("within gzip"));
         assert_eq!(text(&gzip(b"")).unwrap().0, "");
     }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::engine::Resources;
 use crate::error::Error;
+use crate::time::Period;
 
 #[cfg(feature = "cluster")]
 pub(super) use nodes::Nodes;
@@ -18,6 +19,9 @@ pub(super) struct ClusterArgs {
     #[arg(long, value_name = "N", default_value_t = 16, hide = !cfg!(feature = "cluster"), requires = "cluster")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
     partitions: u16,
+    /// How long a query on a cluster may take until it is given up
+    #[arg(long, value_name = "PERIOD", default_value = "1h", hide = !cfg!(feature = "cluster"), requires = "cluster")]
+    cluster_timeout: Period,
 }
 
 impl ClusterArgs {
@@ -28,7 +32,7 @@ impl ClusterArgs {
         };
         #[cfg(feature = "cluster")]
         return Ok(Resources {
-            cluster: Some(crate::engine::cluster::Cluster::at(url, self.partitions.into())?),
+            cluster: Some(crate::engine::cluster::Cluster::at(url, self.partitions.into(), self.cluster_timeout)?),
             ..resources
         });
         #[cfg(not(feature = "cluster"))]
@@ -110,6 +114,20 @@ mod nodes {
         work_dir: Option<PathBuf>,
     }
 
+    impl ExecutorArgs {
+        /// By what the others reach it.
+        fn host(&self) -> Result<String, Error> {
+            match &self.host {
+                Some(host) => Ok(host.clone()),
+                None if self.bind.is_unspecified() => Err(Error::Usage {
+                    message: format!("by `{}` nobody reaches an executor", self.bind),
+                    hint: Some("say with `--host` by which name or address the others do".to_owned()),
+                }),
+                None => Ok(self.bind.to_string()),
+            }
+        }
+    }
+
     impl Nodes {
         pub(in crate::cli) async fn run(&self, context: &Context) -> Result<Status, Error> {
             let stores = context.stores.clone();
@@ -119,6 +137,7 @@ mod nodes {
                     schedule(*bind, stores).await?;
                 }
                 Node::Executor(node) => {
+                    let host = node.host()?;
                     let own = context.scratch.folder_in(&std::env::temp_dir())?;
                     let folder = node.work_dir.as_deref().unwrap_or(own.path());
                     store::create_folder(folder)?;
@@ -126,7 +145,7 @@ mod nodes {
                     let executor = Executor {
                         scheduler: &node.scheduler,
                         bind: node.bind,
-                        host: node.host.clone().unwrap_or_else(|| node.bind.to_string()),
+                        host,
                         port: node.port,
                         grpc_port: node.grpc_port,
                         threads: context.threads,

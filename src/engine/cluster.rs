@@ -5,10 +5,16 @@
 //! Credentials never travel: each node finds its own, as this program does everywhere.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use ballista_core::JobId;
+use ballista_core::execution_plans::DistributedQueryExec;
 use ballista_core::extension::{SessionConfigExt as _, SessionStateExt as _};
 use ballista_core::serde::BallistaLogicalExtensionCodec;
+use ballista_core::serde::protobuf::CancelJobParams;
+use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::datasource::file_format::FileFormatFactory;
@@ -18,9 +24,11 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::{SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{Extension, LogicalPlan};
+use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
+use datafusion_proto::protobuf::LogicalPlanNode;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use serde::{Deserialize, Serialize};
@@ -30,6 +38,7 @@ use super::functions;
 use super::parquet_table::ParquetTable;
 use crate::error::Error;
 use crate::store::Stores;
+use crate::time::Period;
 
 pub mod nodes;
 
@@ -40,22 +49,58 @@ const MESSAGE_BYTES: u32 = 256 << 20;
 /// The port of a scheduler where none is given.
 pub const SCHEDULER_PORT: u16 = 50_050;
 
+/// How long a cluster may take to give up a query.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// A cluster, by its scheduler.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     scheduler: String,
     partitions: usize,
+    patience: Period,
 }
 
 impl Cluster {
     /// The cluster whose scheduler is at `url`, `df://HOST:PORT`. Queries are divided into `partitions`, which is best a
-    /// few times the cores of all executors.
+    /// few times the cores of all executors, and each is given up after `patience`.
     ///
     /// # Errors
     /// The URL is of another form.
-    pub fn at(url: &str, partitions: usize) -> std::result::Result<Cluster, Error> {
+    pub fn at(url: &str, partitions: usize, patience: Period) -> std::result::Result<Cluster, Error> {
         let (host, port) = scheduler_of(url)?;
-        Ok(Cluster { scheduler: format!("http://{host}:{port}"), partitions })
+        Ok(Cluster { scheduler: format!("http://{host}:{port}"), partitions, patience })
+    }
+
+    /// The rows of `plan`, unless the cluster takes longer than it may. A scheduler that takes a slow executor for lost may
+    /// wait for it without end.
+    pub(super) async fn rows(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<RecordBatch>> {
+        let patience = Duration::from_micros(self.patience.micros().unsigned_abs());
+        let rows = physical_plan::collect(Arc::clone(&plan), context);
+        if let Ok(rows) = tokio::time::timeout(patience, rows).await {
+            return rows;
+        }
+        if let Some(job) = job_of(&plan) {
+            self.cancel(job).await;
+        }
+        let reason = format!(
+            "no answer within {}: see what its scheduler and executors say, or give it longer with `--cluster-timeout`",
+            self.patience
+        );
+        let late = Error::Cluster { action: "query", place: self.scheduler.clone(), reason };
+        Err(DataFusionError::External(Box::new(late)))
+    }
+
+    /// Has the cluster give up `job`, where that can be said to it soon.
+    async fn cancel(&self, job: JobId) {
+        let cancelled = async {
+            let mut scheduler = SchedulerGrpcClient::connect(self.scheduler.clone()).await.ok()?;
+            scheduler.cancel_job(CancelJobParams { job_id: job.into() }).await.ok()
+        };
+        tokio::time::timeout(FAREWELL, cancelled).await.ok();
     }
 
     /// The session `local`, whose queries run on the cluster.
@@ -73,6 +118,14 @@ impl Cluster {
         // What was registered before has been replaced.
         functions::register(&context);
         Ok(context)
+    }
+}
+
+/// The job of a plan that runs on a cluster, once the cluster has taken it.
+fn job_of(plan: &Arc<dyn ExecutionPlan>) -> Option<JobId> {
+    match plan.downcast_ref::<DistributedQueryExec<LogicalPlanNode>>() {
+        Some(query) => query.job_id(),
+        None => plan.children().into_iter().find_map(job_of),
     }
 }
 

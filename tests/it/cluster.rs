@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::records::failed_sign_in;
 use crate::s3_server::Server;
+use crate::tables;
 
 /// How long a node may take until it serves.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -27,7 +28,7 @@ impl Drop for Node {
 /// A scheduler and two executors that know `server`.
 struct Nodes {
     url: String,
-    _scheduler: Node,
+    scheduler: Node,
     executors: Vec<Node>,
     folder: tempfile::TempDir,
 }
@@ -68,7 +69,7 @@ impl Nodes {
             node
         };
         let executors = [0, 1].map(executor).into();
-        Nodes { url, _scheduler: scheduler, executors, folder }
+        Nodes { url, scheduler, executors, folder }
     }
 }
 
@@ -138,6 +139,125 @@ fn a_cluster_finds_what_one_process_finds() {
     assert!(told(&raw).contains("tawny convert"), "{}", told(&raw));
 }
 
+/// Rules that ask for more than a count of events: what their queries are made of travels too.
+const RULES: &str = "
+AnalysisType: rule
+RuleID: Cluster.Distinct
+Enabled: true
+Severity: Low
+LogTypes: [AWS.CloudTrail]
+Threshold: 2
+Detection:
+  - {KeyPath: eventName, Condition: Equals, Value: ConsoleLogin}
+GroupBy: [{Key: account}]
+Hunt: {Window: dedup, Unique: userIdentity.userName}
+---
+AnalysisType: rule
+RuleID: Cluster.Follows
+Enabled: true
+Severity: High
+LogTypes: [AWS.CloudTrail]
+Threshold: 1
+Detection:
+  - {KeyPath: responseElements.ConsoleLogin, Condition: Equals, Value: Failure}
+GroupBy: [{Key: account}, {Key: actor}]
+Hunt:
+  FollowedBy:
+    - {KeyPath: responseElements.ConsoleLogin, Condition: Equals, Value: Success}
+---
+AnalysisType: rule
+RuleID: Cluster.Lists
+Enabled: true
+Severity: Low
+LogTypes: [AWS.CloudTrail]
+Threshold: 2
+Detection:
+  - KeyPath: additionalEventData.factors
+    Condition: AnyElement
+    Expressions:
+      - {Key: kind, Condition: IStartsWith, Value: totp}
+      - {Key: address, Condition: IsIPAddressInCIDR, Value: 192.0.2.0/24}
+  - {KeyPath: 'additionalEventData.factors[*].kind', Condition: Contains, Value: U2F}
+  - {Key: userAgent, Condition: MatchesRegex, Value: '^Mo.*/\\d'}
+GroupBy: [{Key: account}]
+";
+
+/// Sign-ins as [`tables::records`] has them, with a list.
+fn records_with_lists() -> Vec<Value> {
+    let mut records = tables::records();
+    for record in &mut records {
+        if record["additionalEventData"].is_object() {
+            record["additionalEventData"]["factors"] =
+                json!([{"kind": "TOTP-1", "address": "192.0.2.9"}, {"kind": "U2F", "address": null}]);
+        }
+    }
+    records
+}
+
+#[test]
+fn a_cluster_hunts_other_layouts_and_rules_of_every_kind() {
+    let server = Server::start();
+    let nodes = Nodes::start(&server);
+    let at = |name: &str| nodes.folder.path().join(name).display().to_string();
+    let records = records_with_lists();
+    std::fs::create_dir(at("trail")).unwrap();
+    std::fs::write(at("trail/a.json"), json!({ "Records": &records }).to_string()).unwrap();
+    of(&server, &["convert", &at("trail"), "--lake", &at("lake"), "--quiet"]);
+    let columns = tables::columns(tables::text("eventtime"), false, &tables::lower);
+    let rows = tables::rows(&records, false, &tables::lower);
+    for (file, rows) in [("a.parquet", &rows[..7]), ("b.parquet", &rows[7..])] {
+        tables::write(&nodes.folder.path().join("athena").join(file), columns.clone(), rows);
+    }
+    std::fs::create_dir(at("rules")).unwrap();
+    for (number, rule) in RULES.split("---").enumerate() {
+        std::fs::write(at(&format!("rules/{number}.yml")), rule).unwrap();
+    }
+    for data in [at("lake"), at("athena")] {
+        for rules in [&["--rules", &at("rules")][..], &["--rule", "AWS.Unsuccessful.MFA.attempt", "--window", "all"]] {
+            let hunt = [&["hunt", &data, "--format", "jsonl"][..], rules].concat();
+            let expected = of(&server, &hunt);
+            let found = of(&server, &[&hunt[..], &["--cluster", &nodes.url, "--partitions", "3"]].concat());
+            assert_eq!(found, expected, "{hunt:?}");
+            for rule in ["Cluster.Distinct", "Cluster.Follows", "Cluster.Lists"] {
+                assert!(rules[0] == "--rule" || expected.contains(rule), "{rule} finds nothing in {data}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_given_up() {
+    let server = Server::start();
+    let mut nodes = Nodes::start(&server);
+    let [_, lake] = lakes(&server, nodes.folder.path());
+    let hunt = ["hunt", &lake, "--threshold", "3", "--format", "jsonl", "--cluster", &nodes.url];
+    let given_up = |limit: &str| {
+        let start = Instant::now();
+        let output = server.tawny(&[&hunt[..], &["--cluster-timeout", limit]].concat());
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 0), "{}", told(&output));
+        assert!(start.elapsed() < PATIENCE);
+        told(&output)
+    };
+    server.set_delay(Duration::from_secs(3));
+    let late = given_up("1s");
+    assert!(late.contains("no answer within 1s") && late.contains("--cluster-timeout"), "{late}");
+    server.set_delay(Duration::ZERO);
+    // What was given up holds nothing up.
+    assert!(of(&server, &hunt).lines().count() > 20);
+    nodes.executors.clear();
+    given_up("10s");
+    drop(nodes.scheduler);
+    given_up("10s");
+}
+
+#[test]
+fn an_executor_that_nobody_could_reach_does_not_start() {
+    let server = Server::start();
+    let output = server.tawny(&["cluster", "executor", "--bind", "0.0.0.0"]);
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(told(&output).contains("--host"), "{}", told(&output));
+}
+
 #[test]
 fn a_lost_executor_costs_time_or_the_answer_and_never_a_part_of_it() {
     let server = Server::start();
@@ -151,6 +271,7 @@ fn a_lost_executor_costs_time_or_the_answer_and_never_a_part_of_it() {
         .command()
         .args(hunt)
         .args(["--rule", "AWS.Unsuccessful.MFA.attempt", "--cluster", &nodes.url, "--partitions", "8"])
+        .args(["--cluster-timeout", "2m"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
