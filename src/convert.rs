@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
+use foldhash::fast::RandomState;
 use futures::StreamExt as _;
 use tokio::task::JoinHandle;
 
@@ -84,14 +85,14 @@ pub async fn convert(
             unread.push(Fault { object: object.path.display().to_string(), position: None, reason });
         }
         let mut hashes = hashes.as_slice();
-        for batch in batches {
+        for (place, batch) in batches.into_iter().enumerate() {
             let (of_batch, rest) = hashes.split_at(batch.num_rows());
             hashes = rest;
             let fresh: BooleanArray = of_batch.iter().map(|hash| Some(copies.is_first(*hash))).collect();
             let copies = (of_batch.len() - fresh.true_count()) as u64;
             read.records.used -= copies;
             read.records.duplicates += copies;
-            writer.push(&object, &batch, of_batch, &fresh)?;
+            writer.push(&format!("{}/{place}", object.identity()), &batch, &fresh)?;
         }
         if used {
             writer.finish_object(&object).await?;
@@ -116,8 +117,8 @@ pub async fn held(lake: &Lake, objects: &[Object]) -> Result<HashSet<String>, Er
 /// them, so that the memory stays bounded. A copy from further back is written; hunts count it once.
 #[derive(Default)]
 struct Copies {
-    recent: HashSet<u128>,
-    older: HashSet<u128>,
+    recent: HashSet<u128, RandomState>,
+    older: HashSet<u128, RandomState>,
 }
 
 impl Copies {
@@ -192,19 +193,12 @@ impl Writer {
         })
     }
 
-    /// Takes the rows of `batch`, of `object`, that are `fresh`.
-    fn push(
-        &mut self,
-        object: &Object,
-        batch: &RecordBatch,
-        hashes: &[u128],
-        fresh: &BooleanArray,
-    ) -> Result<(), Error> {
-        let internal = |error| Error::Internal(format!("records by date: {error}"));
-        for (date, records, rows) in part::by_date(batch, fresh).map_err(internal)? {
+    /// Takes the rows of `batch`, which is `identity`, that are `fresh`.
+    fn push(&mut self, identity: &str, batch: &RecordBatch, fresh: &BooleanArray) -> Result<(), Error> {
+        for (date, rows) in part::by_date(batch, fresh) {
             let part = self.gathered.parts.entry(date).or_default();
             let before = part.memory;
-            part.push(&object.identity(), records, rows.into_iter().map(|row| hashes[row])).map_err(internal)?;
+            part.push(identity, batch, rows).map_err(|error| Error::Internal(format!("records by date: {error}")))?;
             self.gathered.memory += part.memory - before;
         }
         Ok(())

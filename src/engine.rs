@@ -168,7 +168,7 @@ impl Resources {
         let plan = self.planned(&context, sql).await?;
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
-            return cluster.rows(plan, context.task_ctx()).await;
+            return cluster.rows(plan, context.task_ctx(), self.memory).await;
         }
         physical_plan::collect(plan, context.task_ctx()).await
     }

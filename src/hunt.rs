@@ -30,7 +30,7 @@ pub mod sweep;
 mod tested;
 
 use matched::Matched;
-pub use raw::{Progress, RawTrail};
+pub use raw::{Progress, RawTrail, Read};
 pub use tested::tested;
 
 /// How far back is looked for a pause before the whole past is read, in microseconds.

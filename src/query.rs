@@ -57,7 +57,7 @@ pub async fn run(
     if let Ok(last) = table.last.lock()
         && let Some(scan) = last.as_ref()
     {
-        table.trail.keep_tally(scan);
+        table.trail.keep(scan);
     }
     rows
 }

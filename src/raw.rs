@@ -6,9 +6,9 @@
 //! record is named, never passed over in silence.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memchr::memmem;
 
@@ -51,11 +51,9 @@ pub struct Text<'a> {
     pub replaced: usize,
 }
 
-thread_local! {
-    /// Where objects are inflated, one after the other: memory that is new each time is cleared by the system each time,
-    /// which takes longer than inflating does.
-    static INFLATED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
+/// Where objects are inflated, one after the other: memory that is new each time is cleared by the system each time,
+/// which takes longer than inflating does. Not one for each thread, since the threads that take turns are many.
+static INFLATED: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// The most that is kept for the next object, in bytes.
 const KEPT: usize = 32 << 20;
@@ -66,23 +64,27 @@ pub fn read<T>(bytes: &[u8], most: usize, read: impl FnOnce(Text<'_>) -> T) -> R
     if !is_gzip(bytes) {
         return decode(bytes, most, read);
     }
-    let mut inflated = INFLATED.take();
+    let mut inflated = lock(&INFLATED).pop().unwrap_or_default();
     let size = inflate(bytes, most, &mut inflated);
     let result = size.and_then(|size| match size {
         Some(size) => decode(&inflated[..size], most, read),
         None => Err(format!("inflates to more than {}", store::most_told(most))),
     });
     if inflated.capacity() <= KEPT {
-        INFLATED.set(inflated);
+        lock(&INFLATED).push(inflated);
     }
     result
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn decode<T>(bytes: &[u8], most: usize, read: impl FnOnce(Text<'_>) -> T) -> Result<T, String> {
     if is_gzip(bytes) {
         return Err("gzip within gzip: unpack it once".to_owned());
     }
-    let (text, replaced) = if let Ok(text) = std::str::from_utf8(bytes) {
+    let (text, replaced) = if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
         (Cow::Borrowed(text), 0)
     } else {
         let replaced = bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count();

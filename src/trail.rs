@@ -1,13 +1,15 @@
 //! A raw trail: its objects, and each object's records as columns.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::compute::kernels::aggregate;
 use arrow::datatypes::TimestampMicrosecondType;
+use highway::{HighwayHash as _, HighwayHasher, Key};
 use memchr::memmem::Finder;
-use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Fault};
 use crate::event::batch::BatchBuilder;
@@ -349,9 +351,15 @@ fn claims_json(path: &Path) -> bool {
     [".json", ".gz", ".jsonl", ".ndjson", ".cloudtrail"].iter().any(|end| name.ends_with(end))
 }
 
+/// A hash of a record's text, to tell copies within a process. Its key is drawn anew in each: nobody can write a record
+/// that is taken for a copy of another one.
 fn hash(text: &str) -> u128 {
-    let digest: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-    digest.first_chunk::<16>().map_or(0, |bytes| u128::from_le_bytes(*bytes))
+    static KEY: LazyLock<Key> = LazyLock::new(|| {
+        let drawn = RandomState::new();
+        Key([0, 1, 2, 3].map(|part: u64| drawn.hash_one(part)))
+    });
+    let [low, high] = HighwayHasher::new(*KEY).hash128(text.as_bytes());
+    u128::from(high) << 64 | u128::from(low)
 }
 
 #[cfg(test)]

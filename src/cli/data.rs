@@ -7,7 +7,7 @@ use super::layouts::LayoutArgs;
 use super::{Context, SelectionArgs};
 use crate::engine::Resources;
 use crate::error::Error;
-use crate::hunt::{Data, RawTrail};
+use crate::hunt::{Data, RawTrail, Read};
 use crate::lake::Lake;
 use crate::output::Output;
 use crate::store::Location;
@@ -64,8 +64,13 @@ impl DataArgs {
     pub(super) fn tell(context: &Context, data: &Data, used: &str) -> bool {
         match data {
             Data::Raw(trail) => {
-                let tally = trail.tally();
+                let Read { tally, passes } = trail.read();
                 context.output.tally(&tally, used);
+                if passes > 1 {
+                    context.output.talk(&format!(
+                        "memory was short: the trail was read {passes} times, for some of the rules each, and is counted as often"
+                    ));
+                }
                 if trail.found_none() {
                     context.output.warn("warning: no objects were found");
                 }

@@ -4,7 +4,7 @@
 //! A plan travels as the engine's own messages; a table of Parquet files as the list of them; functions by their names.
 //! Credentials never travel: each node finds its own, as this program does everywhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -16,7 +16,7 @@ use ballista_core::serde::BallistaLogicalExtensionCodec;
 use ballista_core::serde::protobuf::CancelJobParams;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use datafusion::catalog::TableProvider;
-use datafusion::common::TableReference;
+use datafusion::common::{TableReference, resources_err};
 use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
@@ -29,6 +29,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::protobuf::LogicalPlanNode;
+use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,7 @@ pub struct Cluster {
     scheduler: String,
     partitions: usize,
     patience: Period,
+    running: Arc<Mutex<Vec<Arc<dyn ExecutionPlan>>>>,
 }
 
 impl Cluster {
@@ -68,37 +70,49 @@ impl Cluster {
     /// The URL is of another form.
     pub fn at(url: &str, partitions: usize, patience: Period) -> std::result::Result<Cluster, Error> {
         let (host, port) = scheduler_of(url)?;
-        Ok(Cluster { scheduler: format!("http://{host}:{port}"), partitions, patience })
+        Ok(Cluster { scheduler: format!("http://{host}:{port}"), partitions, patience, running: Arc::default() })
     }
 
-    /// The rows of `plan`, unless the cluster takes longer than it may. A scheduler that takes a slow executor for lost may
-    /// wait for it without end.
+    /// The rows of `plan`, unless they take more than `most` bytes, or the cluster longer than it may: a scheduler that takes
+    /// a slow executor for lost may wait for it without end. Where this query fails, all that run beside it are given up.
     pub(super) async fn rows(
         &self,
         plan: Arc<dyn ExecutionPlan>,
         context: Arc<TaskContext>,
+        most: usize,
     ) -> Result<Vec<RecordBatch>> {
         let patience = Duration::from_micros(self.patience.micros().unsigned_abs());
-        let rows = physical_plan::collect(Arc::clone(&plan), context);
-        if let Ok(rows) = tokio::time::timeout(patience, rows).await {
-            return rows;
+        self.lock().push(Arc::clone(&plan));
+        let rows = tokio::time::timeout(patience, gathered(Arc::clone(&plan), context, most)).await;
+        let rows = rows.unwrap_or_else(|_| {
+            let reason = format!(
+                "no answer within {}: see what its scheduler and executors say, or give it longer with `--cluster-timeout`",
+                self.patience
+            );
+            let late = Error::Cluster { action: "query", place: self.scheduler.clone(), reason };
+            Err(DataFusionError::External(Box::new(late)))
+        });
+        if rows.is_ok() {
+            self.lock().retain(|running| !Arc::ptr_eq(running, &plan));
+        } else {
+            let running = std::mem::take(&mut *self.lock());
+            self.cancel(running.iter().filter_map(job_of).collect()).await;
         }
-        if let Some(job) = job_of(&plan) {
-            self.cancel(job).await;
-        }
-        let reason = format!(
-            "no answer within {}: see what its scheduler and executors say, or give it longer with `--cluster-timeout`",
-            self.patience
-        );
-        let late = Error::Cluster { action: "query", place: self.scheduler.clone(), reason };
-        Err(DataFusionError::External(Box::new(late)))
+        rows
     }
 
-    /// Has the cluster give up `job`, where that can be said to it soon.
-    async fn cancel(&self, job: JobId) {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<dyn ExecutionPlan>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the cluster give up `jobs`, where that can be said to it soon.
+    async fn cancel(&self, jobs: Vec<JobId>) {
         let cancelled = async {
             let mut scheduler = SchedulerGrpcClient::connect(self.scheduler.clone()).await.ok()?;
-            scheduler.cancel_job(CancelJobParams { job_id: job.into() }).await.ok()
+            for job in jobs {
+                scheduler.cancel_job(CancelJobParams { job_id: job.into() }).await.ok();
+            }
+            Some(())
         };
         tokio::time::timeout(FAREWELL, cancelled).await.ok();
     }
@@ -119,6 +133,22 @@ impl Cluster {
         functions::register(&context);
         Ok(context)
     }
+}
+
+/// The rows of `plan`, which take no more than `most` bytes.
+async fn gathered(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>, most: usize) -> Result<Vec<RecordBatch>> {
+    let mut stream = physical_plan::execute_stream(plan, context)?;
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(batch) = stream.try_next().await? {
+        for column in batch.columns() {
+            bytes += column.to_data().get_slice_memory_size()?;
+        }
+        if bytes > most {
+            return resources_err!("what the cluster found takes more than {} MiB", most >> 20);
+        }
+        rows.push(batch);
+    }
+    Ok(rows)
 }
 
 /// The job of a plan that runs on a cluster, once the cluster has taken it.

@@ -60,7 +60,7 @@ pub async fn of_findings(
     let wanted: HashSet<&str> =
         findings.iter().flat_map(|finding| finding.event_ids.iter().map(String::as_str)).collect();
     let mut events: HashMap<String, Event> = HashMap::new();
-    for batch in matcher::matches(resources, table, &candidates, None).await.map_err(failed)? {
+    for batch in matcher::matches(resources, table, &candidates, Some(resources.memory)).await.map_err(failed)? {
         for row in 0..batch.num_rows() {
             let event = event(&batch, row);
             if !wanted.contains(event.id.as_str()) {

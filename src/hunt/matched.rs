@@ -9,6 +9,7 @@ use arrow::array::{
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
+use datafusion::common::resources_err;
 use datafusion::error::DataFusionError;
 use tokio::task::JoinSet;
 
@@ -81,7 +82,8 @@ impl<'r> Matched<'r> {
         let mut outcome = Outcome { findings: vec![Vec::new(); self.rules.len()], short: Vec::new() };
         let mut running = JoinSet::new();
         for (place, set) in sets.iter().enumerate() {
-            let batches = set.batches().map_err(|error| Error::query("the matches of the rules", error))?;
+            let batches =
+                set.batches(resources.memory).map_err(|error| Error::query("the matches of the rules", error))?;
             if batches.iter().map(RecordBatch::num_rows).sum::<usize>() > ROWS_OF_ONE_THREAD {
                 self.add(set, &set.queries(resources.clone(), batches, range)?.await?, &mut outcome)?;
             } else {
@@ -219,7 +221,9 @@ impl<'m> Set<'m> {
         })
     }
 
-    fn batches(&self) -> Result<Vec<RecordBatch>, DataFusionError> {
+    /// What each of the rules matches, in batches of its own, which together take no more than `limit` bytes.
+    fn batches(&self, limit: usize) -> Result<Vec<RecordBatch>, DataFusionError> {
+        let mut bytes = 0;
         let columns: Vec<usize> = (0..Candidates::OWN.len() + self.matched.candidates.expressions.len()).collect();
         let mut batches = Vec::new();
         for batch in &self.matched.batches {
@@ -228,7 +232,12 @@ impl<'m> Set<'m> {
                 let flags =
                     super::within(batch.column(0), self.matched.flags(batch, *number), self.matched.reads[*number])?;
                 if flags.true_count() > 0 {
-                    batches.push(self.rows(place, *number, &compute::filter_record_batch(&computed, &flags)?)?);
+                    let rows = self.rows(place, *number, &compute::filter_record_batch(&computed, &flags)?)?;
+                    bytes += rows.get_array_memory_size();
+                    batches.push(rows);
+                }
+                if bytes > limit {
+                    return resources_err!("what the rules match takes more than {} MiB", limit >> 20);
                 }
             }
         }

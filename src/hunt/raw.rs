@@ -1,7 +1,7 @@
 //! Hunting a raw trail in place: only the objects that a range may touch are read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::catalog::TableProvider;
 
@@ -27,8 +27,17 @@ pub struct RawTrail {
     selection: Selection,
     in_flight: usize,
     progress: Arc<Progress>,
-    tally: Mutex<Tally>,
-    found_none: AtomicBool,
+    read: Mutex<Read>,
+    found_some: AtomicBool,
+}
+
+/// What the last hunt has read.
+#[derive(Debug, Clone, Default)]
+pub struct Read {
+    /// What it was and what became of it: each time, where it was read several times.
+    pub tally: Tally,
+    /// How many times the trail was read, or the parts of it that some of the rules needed.
+    pub passes: usize,
 }
 
 impl std::fmt::Debug for RawTrail {
@@ -52,25 +61,31 @@ impl RawTrail {
             selection,
             in_flight,
             progress,
-            tally: Mutex::default(),
-            found_none: AtomicBool::default(),
+            read: Mutex::default(),
+            found_some: AtomicBool::default(),
         }
     }
 
     /// What the last hunt has read.
-    pub fn tally(&self) -> Tally {
-        self.tally.lock().map(|tally| tally.clone()).unwrap_or_default()
+    pub fn read(&self) -> Read {
+        self.lock().clone()
     }
 
-    /// Whether the last search found no objects at all, not even such as are left out.
+    fn lock(&self) -> MutexGuard<'_, Read> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no search found any objects, not even such as are left out.
     pub fn found_none(&self) -> bool {
-        self.found_none.load(Ordering::Relaxed)
+        !self.found_some.load(Ordering::Relaxed)
     }
 
     /// The objects that may hold events with a time in `events`.
     pub async fn find(&self, events: Range) -> Result<Trail, Error> {
         let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(events)).await?;
-        self.found_none.store(trail.objects.is_empty() && trail.left_out.objects.read == 0, Ordering::Relaxed);
+        if !trail.objects.is_empty() || trail.left_out.objects.read > 0 {
+            self.found_some.store(true, Ordering::Relaxed);
+        }
         if trail.left_out.objects.skipped.contains_key(IN_A_LAKE) {
             return Err(trail::in_a_lake());
         }
@@ -84,11 +99,19 @@ impl RawTrail {
         RawScan::new(trail, sieve, self.in_flight, Arc::new(move |tally: &Tally| progress(total, tally)))
     }
 
-    /// Keeps what a pass has read, for [`RawTrail::tally`].
-    pub fn keep_tally(&self, scan: &RawScan) {
-        if let Ok(mut tally) = self.tally.lock() {
-            *tally = scan.tally();
-        }
+    /// Keeps what a pass has read, in the place of what was read before, for [`RawTrail::read`].
+    pub fn keep(&self, scan: &RawScan) {
+        *self.lock() = Read::default();
+        self.add(scan);
+    }
+
+    /// Adds what one more pass has read, and of its faults those that are not known.
+    fn add(&self, scan: &RawScan) {
+        let mut read = self.lock();
+        let mut tally = scan.tally();
+        tally.faults.retain(|fault| !read.tally.faults.contains(fault));
+        read.tally.add(tally);
+        read.passes += 1;
     }
 
     /// For each of `rules` its findings whose trigger lies in `range`, from one pass for all. Where that takes more
@@ -99,6 +122,11 @@ impl RawTrail {
         rules: &[Rule],
         range: Range,
     ) -> Result<Vec<Vec<Finding>>, Error> {
+        *self.lock() = Read::default();
+        self.together(resources, rules, range).await
+    }
+
+    async fn together(&self, resources: &Resources, rules: &[Rule], range: Range) -> Result<Vec<Vec<Finding>>, Error> {
         let mut reaches: Vec<Reach> = rules.iter().map(|rule| Reach::first(rule.window)).collect();
         loop {
             let reads: Vec<Range> = reaches.iter().map(|reach| reach.around(range)).collect();
@@ -112,8 +140,8 @@ impl RawTrail {
                 Err(error) if error.is_exhausted() => break,
                 outcome => outcome?,
             };
-            self.keep_tally(&scan);
             if outcome.short.is_empty() {
+                self.add(&scan);
                 return Ok(outcome.findings);
             }
             for number in outcome.short {
@@ -124,8 +152,8 @@ impl RawTrail {
             return Ok(vec![self.by_query(resources, rule, range).await?]);
         }
         let (some, others) = rules.split_at(rules.len() / 2);
-        let mut findings = Box::pin(self.hunt(resources, some, range)).await?;
-        findings.extend(Box::pin(self.hunt(resources, others, range)).await?);
+        let mut findings = Box::pin(self.together(resources, some, range)).await?;
+        findings.extend(Box::pin(self.together(resources, others, range)).await?);
         Ok(findings)
     }
 
@@ -140,11 +168,11 @@ impl RawTrail {
             let read = reach.around(range);
             let (scan, table) = self.pass(resources, std::slice::from_ref(rule), read).await?;
             let findings = super::attempt(resources, table, rule, range, read).await?;
-            self.keep_tally(&scan);
-            match findings {
-                Some(findings) => return Ok(findings),
-                None => reach = reach.further(),
+            if let Some(findings) = findings {
+                self.add(&scan);
+                return Ok(findings);
             }
+            reach = reach.further();
         }
     }
 

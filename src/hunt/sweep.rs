@@ -165,7 +165,7 @@ async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -
         Data::Raw(trail) => {
             let raw = trail.scan(trail.find(read).await?, sieve(rules));
             let batches = scan(engine::raw_table(&raw, resources.threads).map_err(failed)?).await.map_err(failed)?;
-            trail.keep_tally(&raw);
+            trail.keep(&raw);
             batches
         }
     };

@@ -164,7 +164,8 @@ impl Keeper<'_> {
             .and_then(|builder| builder.with_batch_size(BATCH_ROWS).build());
         for batch in reader.map_err(|error| damaged(error.to_string()))? {
             let batch = batch.map_err(|error| damaged(error.to_string()))?;
-            part.push(&file.path, batch, std::iter::empty()).map_err(|error| damaged(error.to_string()))?;
+            let rows = (0..batch.num_rows()).collect();
+            part.push(&file.path, &batch, rows).map_err(|error| damaged(error.to_string()))?;
         }
         Ok(())
     }

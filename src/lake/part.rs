@@ -1,12 +1,14 @@
 //! One file of a lake: the records of one date, sorted and encoded.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, UInt64Array};
 use arrow::compute;
 use arrow::datatypes::{Field, TimestampMicrosecondType};
 use arrow::error::ArrowError;
+use foldhash::fast::RandomState;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
@@ -30,10 +32,21 @@ const FEW_ROWS: usize = 256;
 /// Batches that are put together to one.
 const TOGETHER: usize = 256;
 
+/// A row, by its batch and its number there.
+type Row = (usize, usize);
+
+/// A batch, of which some rows are meant.
+#[derive(Debug)]
+struct Rows {
+    batch: RecordBatch,
+    /// Their numbers, where it is not all of them: to leave a few out costs less than to copy the others.
+    numbers: Option<Vec<usize>>,
+}
+
 /// The records that are to be written to the next file of one date.
 #[derive(Debug, Default)]
 pub struct Part {
-    batches: Vec<RecordBatch>,
+    batches: Vec<Rows>,
     /// Those that are not put together yet.
     loose: Vec<RecordBatch>,
     identity: Sha256,
@@ -42,32 +55,35 @@ pub struct Part {
 }
 
 impl Part {
-    /// Adds records of the object with the identity `object`; `hashes` are those of their texts, in order.
+    /// Adds the `rows` of `batch`, which `identity` tells from all others.
     ///
     /// # Errors
     /// The batch has other columns than records have.
-    pub fn push(
-        &mut self,
-        object: &str,
-        batch: RecordBatch,
-        hashes: impl Iterator<Item = u128>,
-    ) -> Result<(), ArrowError> {
+    pub fn push(&mut self, identity: &str, batch: &RecordBatch, rows: Vec<usize>) -> Result<(), ArrowError> {
         // Columns are encoded by their places.
         if batch.schema().fields() != event::schema().fields() {
             return Err(ArrowError::SchemaError("its columns are not those of records".to_owned()));
         }
-        self.identity.update(object);
-        for hash in hashes {
-            self.identity.update(hash.to_le_bytes());
+        self.identity.update(identity);
+        for row in &rows {
+            self.identity.update(row.to_le_bytes());
         }
-        for column in batch.columns() {
+        let rows = if rows.len() == batch.num_rows() {
+            Rows { batch: batch.clone(), numbers: None }
+        } else if rows.len() >= FEW_ROWS.max(batch.num_rows() / 2) {
+            Rows { batch: batch.clone(), numbers: Some(rows) }
+        } else {
+            let indices = UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64));
+            Rows { batch: compute::take_record_batch(batch, &indices)?, numbers: None }
+        };
+        for column in rows.batch.columns() {
             self.memory += column.to_data().get_slice_memory_size()?;
         }
-        if batch.num_rows() >= FEW_ROWS {
-            self.batches.push(batch);
+        if rows.batch.num_rows() >= FEW_ROWS {
+            self.batches.push(rows);
             return Ok(());
         }
-        self.loose.push(batch);
+        self.loose.push(rows.batch);
         if self.loose.len() == TOGETHER {
             self.put_together()?;
         }
@@ -75,7 +91,8 @@ impl Part {
     }
 
     fn put_together(&mut self) -> Result<(), ArrowError> {
-        self.batches.push(compute::concat_batches(&event::schema(), &self.loose)?);
+        let batch = compute::concat_batches(&event::schema(), &self.loose)?;
+        self.batches.push(Rows { batch, numbers: None });
         self.loose.clear();
         Ok(())
     }
@@ -101,7 +118,7 @@ impl Part {
         let Part { batches, identity, .. } = self;
         let name = hex(&identity.finalize()[..16]);
         let path = format!("{}/part-{name}.parquet", folder(date));
-        let rows = sorted_rows(&batches)?;
+        let (rows, times) = sorted_rows(&batches)?;
         let properties = WriterProperties::builder()
             // Higher levels look for longer matches first, and so make texts as random as identities are larger.
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -111,9 +128,6 @@ impl Part {
             .build();
         let writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties))?;
         let (mut writer, group) = writer.into_serialized_writer()?;
-        let times = || batches.iter().map(|batch| batch.column(0).as_primitive::<TimestampMicrosecondType>());
-        let (first_event, last_event) =
-            (times().filter_map(compute::min).min(), times().filter_map(compute::max).max());
         let columns = columns(batches).into_iter().zip(group.create_column_writers(0)?).collect();
         let chunks = encode_columns(columns, &rows, threads)?;
         let mut group = writer.next_row_group()?;
@@ -123,14 +137,15 @@ impl Part {
         group.close()?;
         let bytes = writer.into_inner()?;
         let records = rows.len() as u64;
+        let (first_event, last_event) = times.unzip();
         Ok((FileEntry { path, bytes: bytes.len() as u64, records, first_event, last_event }, bytes))
     }
 }
 
 /// The arrays of each column, each of which goes as soon as it is encoded.
-fn columns(batches: Vec<RecordBatch>) -> Vec<Vec<ArrayRef>> {
+fn columns(batches: Vec<Rows>) -> Vec<Vec<ArrayRef>> {
     let mut columns = vec![Vec::with_capacity(batches.len()); event::schema().fields().len()];
-    for batch in batches {
+    for Rows { batch, .. } in batches {
         for (column, array) in columns.iter_mut().zip(batch.columns()) {
             column.push(Arc::clone(array));
         }
@@ -141,7 +156,7 @@ fn columns(batches: Vec<RecordBatch>) -> Vec<Vec<ArrayRef>> {
 /// The chunks of a file's only row group, each by the next of `threads` that has nothing to do.
 fn encode_columns(
     columns: Vec<(Vec<ArrayRef>, ArrowColumnWriter)>,
-    rows: &[(usize, usize)],
+    rows: &[Row],
     threads: usize,
 ) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
     let waiting = Mutex::new(columns.into_iter().enumerate());
@@ -169,7 +184,7 @@ fn encode_columns(
 fn encode_column(
     field: &Field,
     arrays: &[ArrayRef],
-    rows: &[(usize, usize)],
+    rows: &[Row],
     mut writer: ArrowColumnWriter,
 ) -> Result<ArrowColumnChunk, ParquetError> {
     let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
@@ -188,37 +203,69 @@ fn folder(date: Option<i64>) -> String {
     format!("date={date}")
 }
 
-/// The order of all rows by (eventSource, eventName, userIdentity, eventTime), as (batch, row): what a
-/// hunt for one event reads lies together, and what one identity did, which compresses well.
-fn sorted_rows(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>, ArrowError> {
-    // The pairs are few, so they are compared once and not row by row.
-    let mut pairs = HashMap::new();
-    let mut rows = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
-    for (number, batch) in batches.iter().enumerate() {
+/// The order of all rows by (eventSource, eventName, userIdentity, eventTime): what a hunt for one event reads lies
+/// together, and what one identity did, which compresses well. And their first and last time.
+fn sorted_rows(batches: &[Rows]) -> Result<(Vec<Row>, Option<(i64, i64)>), ArrowError> {
+    // Of so many rows the same few texts are compared once, and not row by row.
+    let (mut calls, mut identities) = (Ranks::default(), Ranks::default());
+    let mut rows = Vec::new();
+    for (place, Rows { batch, numbers }) in batches.iter().enumerate() {
         let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
         let texts = |name| Ok::<_, ArrowError>(batch.column(batch.schema().index_of(name)?).as_string::<i32>());
-        let (sources, names, identities) = (texts("eventSource")?, texts("eventName")?, texts("userIdentity")?);
-        for (row, ((pair, identity), time)) in sources.iter().zip(names).zip(identities).zip(times).enumerate() {
-            let seen = pairs.len();
-            rows.push((*pairs.entry(pair).or_insert(seen), identity, time, (number, row)));
+        let (sources, names, users) = (texts("eventSource")?, texts("eventName")?, texts("userIdentity")?);
+        let mut add = |row: usize| {
+            let call = (text(sources, row), text(names, row));
+            let identity = text(users, row);
+            let time = times.is_valid(row).then(|| times.value(row));
+            rows.push((calls.seen(call), identities.seen(identity), time, (place, row)));
+        };
+        match numbers {
+            Some(numbers) => numbers.iter().for_each(|row| add(*row)),
+            None => (0..batch.num_rows()).for_each(add),
         }
     }
-    let mut in_order: Vec<_> = pairs.into_iter().collect();
-    in_order.sort_unstable();
-    let mut rank = vec![0; in_order.len()];
-    for (place, (_, seen)) in in_order.into_iter().enumerate() {
-        rank[seen] = place;
-    }
-    rows.sort_unstable_by_key(|(pair, identity, time, row)| (rank[*pair], *identity, *time, *row));
-    Ok(rows.into_iter().map(|(_, _, _, row)| row).collect())
+    let (calls, identities) = (calls.ranks(), identities.ranks());
+    rows.sort_unstable_by_key(|(call, identity, time, row)| (calls[*call], identities[*identity], *time, *row));
+    let times = || rows.iter().filter_map(|(_, _, time, _)| *time);
+    let span = times().min().zip(times().max());
+    Ok((rows.into_iter().map(|(_, _, _, row)| row).collect(), span))
 }
 
-/// The records of one date: the midnight it begins with (`None` for records without a time), the
-/// records, and the rows they were in the batch they come from.
-pub type OfDate = (Option<i64>, RecordBatch, Vec<usize>);
+fn text(texts: &StringArray, row: usize) -> Option<&str> {
+    texts.is_valid(row).then(|| texts.value(row))
+}
 
-/// Splits those rows of a batch that are `kept` by event date.
-pub fn by_date(batch: &RecordBatch, kept: &BooleanArray) -> Result<Vec<OfDate>, ArrowError> {
+/// Numbers values as they are seen, to tell their order.
+struct Ranks<T>(HashMap<T, usize, RandomState>);
+
+impl<T> Default for Ranks<T> {
+    fn default() -> Self {
+        Ranks(HashMap::default())
+    }
+}
+
+impl<T: Hash + Ord> Ranks<T> {
+    /// The number of `value`.
+    fn seen(&mut self, value: T) -> usize {
+        let next = self.0.len();
+        *self.0.entry(value).or_insert(next)
+    }
+
+    /// For each number the place of its value in their order.
+    fn ranks(self) -> Vec<usize> {
+        let mut in_order: Vec<_> = self.0.into_iter().collect();
+        in_order.sort_unstable();
+        let mut ranks = vec![0; in_order.len()];
+        for (place, (_, number)) in in_order.into_iter().enumerate() {
+            ranks[number] = place;
+        }
+        ranks
+    }
+}
+
+/// Of those rows of a batch that are `kept` the numbers by event date, given as the midnight it begins with; `None` for
+/// records without a time.
+pub fn by_date(batch: &RecordBatch, kept: &BooleanArray) -> BTreeMap<Option<i64>, Vec<usize>> {
     let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
     let mut dates: BTreeMap<Option<i64>, Vec<usize>> = BTreeMap::new();
     for (row, (time, kept)) in times.iter().zip(kept.values()).enumerate() {
@@ -226,18 +273,13 @@ pub fn by_date(batch: &RecordBatch, kept: &BooleanArray) -> Result<Vec<OfDate>, 
             dates.entry(time.map(|time| time.div_euclid(DAY) * DAY)).or_default().push(row);
         }
     }
-    let taken = |(date, rows): (Option<i64>, Vec<usize>)| {
-        if rows.len() == batch.num_rows() {
-            return Ok((date, batch.clone(), rows));
-        }
-        let indices = UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64));
-        Ok((date, compute::take_record_batch(batch, &indices)?, rows))
-    };
-    dates.into_iter().map(taken).collect()
+    dates
 }
 
 #[cfg(test)]
 mod tests {
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
     use super::*;
     use crate::event::batch::BatchBuilder;
     use crate::raw::{envelope::Record, json};
@@ -250,21 +292,56 @@ mod tests {
         for number in 0..10 * TOGETHER {
             let mut builder = BatchBuilder::default();
             builder.push(&Record { text, members: members.clone() });
-            part.push(&number.to_string(), builder.finish().unwrap(), std::iter::empty()).unwrap();
+            part.push(&number.to_string(), &builder.finish().unwrap(), vec![0]).unwrap();
         }
-        let taken: usize = part.batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        let taken: usize = part.batches.iter().map(|rows| rows.batch.get_array_memory_size()).sum();
         assert!(taken < 2 * part.memory, "{taken} for {}", part.memory);
         let (file, _) = part.encode(None, 1).unwrap();
         assert_eq!(file.records, 10 * TOGETHER as u64);
     }
 
     #[test]
+    fn rows_of_two_days_and_without_a_copy_are_each_written_once() {
+        let texts: Vec<String> = (0..1_000)
+            .map(|number| {
+                let (day, second) = (1 + number / 600, number % 60);
+                format!(r#"{{"eventTime":"2026-09-0{day}T10:00:{second:02}Z","eventID":"{number}","eventName":"E"}}"#)
+            })
+            .collect();
+        let mut builder = BatchBuilder::default();
+        for text in &texts {
+            builder.push(&Record { text, members: json::members(text).unwrap() });
+        }
+        let batch = builder.finish().unwrap();
+        let kept: BooleanArray = (0..1_000).map(|number| Some(number != 7 && number < 900)).collect();
+        let mut written = Vec::new();
+        for (date, rows) in by_date(&batch, &kept) {
+            let mut part = Part::default();
+            part.push("object", &batch, rows).unwrap();
+            let shared = part.batches.iter().any(|rows| rows.numbers.is_some());
+            assert_eq!(shared, date == Some(1_788_220_800_000_000), "of the second day fewer than half are left");
+            let (file, bytes) = part.encode(date, 1).unwrap();
+            let at = date.unwrap() + 10 * 3_600_000_000;
+            assert_eq!((file.first_event, file.last_event), (Some(at), Some(at + 59_000_000)));
+            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap().build().unwrap();
+            for read in reader {
+                let read = read.unwrap();
+                let ids = read.column_by_name("eventID").unwrap().as_string::<i32>();
+                written.extend(ids.iter().map(|id| id.unwrap().parse::<usize>().unwrap()));
+            }
+            assert!(file.path.contains("date=2026-09-0"), "{}", file.path);
+        }
+        written.sort_unstable();
+        assert_eq!(written, (0..900).filter(|number| *number != 7).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn other_columns_are_refused_and_not_taken_by_their_places() {
         let batch = BatchBuilder::default().finish().unwrap();
-        assert!(Part::default().push("object", batch.clone(), std::iter::empty()).is_ok());
+        assert!(Part::default().push("object", &batch, Vec::new()).is_ok());
         let mut turned: Vec<usize> = (0..batch.num_columns()).collect();
         turned.swap(2, 3);
         let turned = batch.project(&turned).unwrap();
-        assert!(Part::default().push("object", turned, std::iter::empty()).is_err());
+        assert!(Part::default().push("object", &turned, Vec::new()).is_err());
     }
 }

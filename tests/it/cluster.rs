@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::records::failed_sign_in;
-use crate::s3_server::Server;
+use crate::s3_server::{Fault, Server};
 use crate::tables;
 
 /// How long a node may take until it serves.
@@ -238,12 +238,17 @@ fn a_cluster_that_does_not_answer_is_given_up() {
         assert!(start.elapsed() < PATIENCE);
         told(&output)
     };
-    server.set_delay(Duration::from_secs(3));
-    let late = given_up("1s");
-    assert!(late.contains("no answer within 1s") && late.contains("--cluster-timeout"), "{late}");
-    server.set_delay(Duration::ZERO);
-    // What was given up holds nothing up.
-    assert!(of(&server, &hunt).lines().count() > 20);
+    let slow = Duration::from_mins(2);
+    server
+        .set_faults(move |parts| if parts.uri.path().ends_with(".parquet") { Fault::Slow(slow) } else { Fault::None });
+    // Each would hold some of the four threads there are.
+    for _ in 0..2 {
+        let late = given_up("3s");
+        assert!(late.contains("no answer within 3s") && late.contains("--cluster-timeout"), "{late}");
+    }
+    server.set_faults(|_| Fault::None);
+    let found = of(&server, &[&hunt[..], &["--cluster-timeout", "1m"]].concat());
+    assert!(found.lines().count() > 20, "what was given up holds nothing up");
     nodes.executors.clear();
     given_up("10s");
     drop(nodes.scheduler);

@@ -34,6 +34,9 @@ pub(crate) enum Fault {
     Unanswered,
     /// It is served as if it had no condition.
     Unconditional,
+    /// It is served after a while.
+    #[cfg(feature = "cluster")]
+    Slow(Duration),
 }
 
 type Faults = Box<dyn FnMut(&Parts) -> Fault + Send>;
@@ -222,6 +225,8 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
                 std::fs::remove_file(file).ok();
             }
         }
+        #[cfg(feature = "cluster")]
+        Fault::Slow(pause) => tokio::time::sleep(pause).await,
         Fault::None | Fault::CutInBody | Fault::Unanswered => {}
     }
     let (writes, reads) = (parts.method == http::Method::PUT, parts.method == http::Method::GET);
