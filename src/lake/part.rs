@@ -118,7 +118,7 @@ impl Part {
         let Part { batches, identity, .. } = self;
         let name = hex(&identity.finalize()[..16]);
         let path = format!("{}/part-{name}.parquet", folder(date));
-        let (rows, times) = sorted_rows(&batches)?;
+        let Sorted { rows, first_event, last_event } = sorted(&batches)?;
         let properties = WriterProperties::builder()
             // Higher levels look for longer matches first, and so make texts as random as identities are larger.
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -137,7 +137,6 @@ impl Part {
         group.close()?;
         let bytes = writer.into_inner()?;
         let records = rows.len() as u64;
-        let (first_event, last_event) = times.unzip();
         Ok((FileEntry { path, bytes: bytes.len() as u64, records, first_event, last_event }, bytes))
     }
 }
@@ -203,9 +202,16 @@ fn folder(date: Option<i64>) -> String {
     format!("date={date}")
 }
 
-/// The order of all rows by (eventSource, eventName, userIdentity, eventTime): what a hunt for one event reads lies
-/// together, and what one identity did, which compresses well. And their first and last time.
-fn sorted_rows(batches: &[Rows]) -> Result<(Vec<Row>, Option<(i64, i64)>), ArrowError> {
+/// All rows in order, and their first and last time in microseconds.
+struct Sorted {
+    rows: Vec<Row>,
+    first_event: Option<i64>,
+    last_event: Option<i64>,
+}
+
+/// The rows by (eventSource, eventName, userIdentity, eventTime): what a hunt for one event reads lies together, and what
+/// one identity did, which compresses well.
+fn sorted(batches: &[Rows]) -> Result<Sorted, ArrowError> {
     // Of so many rows the same few texts are compared once, and not row by row.
     let (mut calls, mut identities) = (Ranks::default(), Ranks::default());
     let mut rows = Vec::new();
@@ -227,8 +233,8 @@ fn sorted_rows(batches: &[Rows]) -> Result<(Vec<Row>, Option<(i64, i64)>), Arrow
     let (calls, identities) = (calls.ranks(), identities.ranks());
     rows.sort_unstable_by_key(|(call, identity, time, row)| (calls[*call], identities[*identity], *time, *row));
     let times = || rows.iter().filter_map(|(_, _, time, _)| *time);
-    let span = times().min().zip(times().max());
-    Ok((rows.into_iter().map(|(_, _, _, row)| row).collect(), span))
+    let (first_event, last_event) = (times().min(), times().max());
+    Ok(Sorted { rows: rows.into_iter().map(|(_, _, _, row)| row).collect(), first_event, last_event })
 }
 
 fn text(texts: &StringArray, row: usize) -> Option<&str> {
