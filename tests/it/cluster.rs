@@ -178,7 +178,7 @@ Detection:
       - {Key: kind, Condition: IStartsWith, Value: totp}
       - {Key: address, Condition: IsIPAddressInCIDR, Value: 192.0.2.0/24}
   - {KeyPath: 'additionalEventData.factors[*].kind', Condition: Contains, Value: U2F}
-  - {Key: userAgent, Condition: MatchesRegex, Value: '^Mo.*/\\d'}
+  - {Key: userAgent, Condition: StartsWith, Value: Mozilla}
 GroupBy: [{Key: account}]
 ";
 
