@@ -13,7 +13,9 @@ use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry as _;
-use datafusion::logical_expr::{ColumnarValue, ExprSchemable as _, Volatility, cast, create_udf, lit, when};
+use datafusion::logical_expr::{
+    ColumnarValue, ExprSchemable as _, ScalarUDF, Signature, SimpleScalarUDF, Volatility, cast, lit, when,
+};
 use datafusion::prelude::{Expr, SessionContext, ident};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt as _;
@@ -185,26 +187,20 @@ impl View<'_> {
     /// An expression in the type of one of our columns; `None` where it cannot be.
     fn converted(&self, expression: Expr, name: &str, wanted: &DataType) -> Result<Option<Expr>> {
         let given = expression.get_type(&self.schema)?;
-        let call = |name: &str, returns: DataType, function: fn(&ArrayRef) -> Result<ArrayRef>| {
-            let call = move |arguments: &[ColumnarValue]| {
-                Ok(ColumnarValue::Array(function(&ColumnarValue::values_to_arrays(arguments)?[0])?))
-            };
-            create_udf(name, vec![given.clone()], returns, Volatility::Immutable, Arc::new(call))
-                .call(vec![expression.clone()])
-        };
+        let call = |name: &str| Ok::<_, DataFusionError>(self.context.udf(name)?.call(vec![expression.clone()]));
         Ok(match (wanted, &given) {
             (DataType::Timestamp(..), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) => {
                 Some(cast(expression, wanted.clone()))
             }
-            (DataType::Timestamp(..), DataType::Utf8) => Some(call("instant", wanted.clone(), instants)),
+            (DataType::Timestamp(..), DataType::Utf8) => Some(call("instant")?),
             (DataType::Boolean, DataType::Boolean) => Some(expression),
-            (DataType::Boolean, DataType::Utf8) => Some(call("flag", DataType::Boolean, flags)),
+            (DataType::Boolean, DataType::Utf8) => Some(call("flag")?),
             (DataType::Timestamp(..) | DataType::Boolean, _) => None,
             (_, DataType::Struct(_) | DataType::List(_) | DataType::Map(..)) => {
                 let is_json = event::TOP_LEVEL.iter().any(|(top, kind)| *top == name && *kind == Kind::Json);
-                is_json.then(|| call("json_text", DataType::Utf8, json_texts))
+                is_json.then(|| call("json_text")).transpose()?
             }
-            (_, DataType::FixedSizeBinary(16)) => Some(call("uuid_text", DataType::Utf8, uuid_texts)),
+            (_, DataType::FixedSizeBinary(16)) => Some(call("uuid_text")?),
             (_, number) if number.is_integer() && layout::plain(name).ends_with("accountid") => {
                 let text = cast(expression, DataType::Utf8);
                 Some(self.context.udf("lpad")?.call(vec![text, lit(12_i64), lit("0")]))
@@ -256,6 +252,25 @@ impl View<'_> {
             Some(id) => Some(when(id.is_null(), hash).end()?),
             None => Some(hash),
         })
+    }
+}
+
+/// Makes known to a session the functions that give values of other tables as ours have them.
+pub(super) fn register(context: &SessionContext) {
+    type Conversion = fn(&ArrayRef) -> Result<ArrayRef>;
+    let conversions: [(&str, DataType, Conversion); 4] = [
+        ("instant", event::schema().field(0).data_type().clone(), instants),
+        ("flag", DataType::Boolean, flags),
+        ("json_text", DataType::Utf8, json_texts),
+        ("uuid_text", DataType::Utf8, uuid_texts),
+    ];
+    for (name, returns, convert) in conversions {
+        let call = move |arguments: &[ColumnarValue]| {
+            Ok(ColumnarValue::Array(convert(&ColumnarValue::values_to_arrays(arguments)?[0])?))
+        };
+        let takes = Signature::any(1, Volatility::Immutable);
+        let function = SimpleScalarUDF::new_with_signature(name, takes, returns, Arc::new(call));
+        context.register_udf(ScalarUDF::new_from_impl(function));
     }
 }
 

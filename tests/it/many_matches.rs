@@ -38,7 +38,7 @@ fn write_trail(folder: &Path) {
         std::fs::write(folder.join(format!("{object:02}.json")), serde_json::json!({ "Records": records }).to_string())
             .unwrap();
     }
-    // Of days before: windows of the kind `dedup` may depend on them, and no others.
+    // Of days before, on which only some of the rules' windows may depend.
     let broken = folder.join("AWSLogs/111122223333/CloudTrail/eu-west-1/2026/08/30");
     std::fs::create_dir_all(&broken).unwrap();
     std::fs::write(broken.join("broken.json"), "{\"Records\":[{").unwrap();
