@@ -147,6 +147,7 @@ Enabled: true
 Severity: Low
 LogTypes: [AWS.CloudTrail]
 Threshold: 2
+DedupPeriodMinutes: 120
 Detection:
   - {KeyPath: eventName, Condition: Equals, Value: ConsoleLogin}
 GroupBy: [{Key: account}]
