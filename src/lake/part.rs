@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use sha2::{Digest as _, Sha256};
@@ -23,9 +23,21 @@ use crate::store::{Pending, Writer, hex};
 use crate::time::{self, DAY};
 
 /// Rows that are gathered and encoded at a time.
-const CHUNK_ROWS: usize = 16_384;
+const CHUNK_ROWS: usize = 4_096;
 /// Rows in a data page, at most: the least that a reader decompresses.
-const PAGE_ROWS: usize = 8_192;
+const PAGE_ROWS: usize = 1_024;
+
+/// The columns whose values hardly recur, and how those are encoded. A dictionary would hold most of them, and who reads
+/// one page reads all of it. But for the time, a page's least and greatest value tell nothing of what is between.
+const SELDOM_RECUR: [(&str, Encoding, EnabledStatistics); 7] = [
+    (event::EVENT_TIME, Encoding::DELTA_BINARY_PACKED, EnabledStatistics::Page),
+    (event::EVENT_ID, Encoding::DELTA_LENGTH_BYTE_ARRAY, EnabledStatistics::None),
+    ("requestID", Encoding::DELTA_LENGTH_BYTE_ARRAY, EnabledStatistics::None),
+    ("userIdentity", Encoding::PLAIN, EnabledStatistics::None),
+    ("requestParameters", Encoding::PLAIN, EnabledStatistics::None),
+    ("responseElements", Encoding::PLAIN, EnabledStatistics::None),
+    ("additionalEventData", Encoding::PLAIN, EnabledStatistics::None),
+];
 
 /// Batches of fewer rows are put together: each has room for some hundred records, however few it holds.
 const FEW_ROWS: usize = 256;
@@ -119,14 +131,7 @@ impl Part {
         let name = hex(&identity.finalize()[..16]);
         let path = format!("{}/part-{name}.parquet", folder(date));
         let Sorted { rows, first_event, last_event } = sorted(&batches)?;
-        let properties = WriterProperties::builder()
-            // Higher levels look for longer matches first, and so make texts as random as identities are larger.
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .set_statistics_enabled(EnabledStatistics::Page)
-            .set_data_page_row_count_limit(PAGE_ROWS)
-            .set_created_by(concat!("tawny ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build();
-        let writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties))?;
+        let writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties()?))?;
         let (mut writer, group) = writer.into_serialized_writer()?;
         let columns = columns(batches).into_iter().zip(group.create_column_writers(0)?).collect();
         let chunks = encode_columns(columns, &rows, threads)?;
@@ -139,6 +144,22 @@ impl Part {
         let records = rows.len() as u64;
         Ok((FileEntry { path, bytes: bytes.len() as u64, records, first_event, last_event }, bytes))
     }
+}
+
+fn properties() -> Result<WriterProperties, ParquetError> {
+    let properties = WriterProperties::builder()
+        // Higher levels look for longer matches first, and so make texts as random as identities are larger.
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_created_by(concat!("tawny ", env!("CARGO_PKG_VERSION")).to_owned());
+    let properties = SELDOM_RECUR.into_iter().fold(properties, |properties, (column, encoding, statistics)| {
+        properties
+            .set_column_dictionary_enabled(column.into(), false)
+            .set_column_encoding(column.into(), encoding)
+            .set_column_statistics_enabled(column.into(), statistics)
+    });
+    Ok(properties.build())
 }
 
 /// The arrays of each column, each of which goes as soon as it is encoded.
@@ -284,7 +305,8 @@ pub fn by_date(batch: &RecordBatch, kept: &BooleanArray) -> BTreeMap<Option<i64>
 
 #[cfg(test)]
 mod tests {
-    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+    use parquet::file::metadata::PageIndexPolicy;
 
     use super::*;
     use crate::event::batch::BatchBuilder;
@@ -339,6 +361,37 @@ mod tests {
         }
         written.sort_unstable();
         assert_eq!(written, (0..900).filter(|number| *number != 7).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn who_reads_a_page_reads_little_beside_it() {
+        let texts: Vec<String> = (0..3 * PAGE_ROWS)
+            .map(|number| {
+                format!(
+                    r#"{{"eventTime":"2026-09-01T10:00:{:02}Z","eventID":"{number}","eventName":"E{}","userIdentity":{{"userName":"{number}"}}}}"#,
+                    number % 60,
+                    number / PAGE_ROWS
+                )
+            })
+            .collect();
+        let mut builder = BatchBuilder::default();
+        for text in &texts {
+            builder.push(&Record { text, members: json::members(text).unwrap() });
+        }
+        let mut part = Part::default();
+        part.push("object", &builder.finish().unwrap(), (0..texts.len()).collect()).unwrap();
+        let (_, bytes) = part.encode(None, 1).unwrap();
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes::Bytes::from(bytes), options).unwrap();
+        let group = reader.metadata().row_group(0);
+        let pages = &reader.metadata().offset_index().unwrap()[0];
+        for (column, pages) in group.columns().iter().zip(pages) {
+            let name = column.column_path().string();
+            let seldom = SELDOM_RECUR.iter().any(|(seldom, _, _)| *seldom == name);
+            let text = column.column_type() == parquet::basic::Type::BYTE_ARRAY;
+            assert_eq!(column.dictionary_page_offset().is_some(), text && !seldom, "{name}");
+            assert_eq!(pages.page_locations().len(), 3, "{name}");
+        }
     }
 
     #[test]

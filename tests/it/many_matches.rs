@@ -17,6 +17,7 @@ use tawny::time::{self, DAY, Range, SECOND};
 use tawny::trail::{Selection, Trail};
 
 use crate::records::failed_sign_in;
+use crate::tables::tawny;
 
 const START: i64 = 1_788_220_800 * SECOND;
 const RECORDS: i64 = 20_000;
@@ -105,4 +106,34 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
             "rejected in {rejected} of {passes} passes, the last not among them"
         );
     });
+}
+
+#[test]
+fn a_trail_that_was_read_several_times_is_said_to_have_been() {
+    let folder = tempfile::tempdir().unwrap();
+    let (trail, rules) = (folder.path().join("trail"), folder.path().join("rules"));
+    write_trail(&trail);
+    std::fs::create_dir(&rules).unwrap();
+    let shipped =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml");
+    let shipped = std::fs::read_to_string(shipped).unwrap();
+    // Together they match more than the least memory that is allowed.
+    let names: Vec<String> = (0..24).map(|number| format!("Copy.{number}")).collect();
+    for name in &names {
+        std::fs::write(rules.join(format!("{name}.yml")), shipped.replace(catalog::DEFAULT, name)).unwrap();
+    }
+    let hunted = |memory: &str| {
+        let [trail, rules] = [&trail, &rules].map(|path| path.display().to_string());
+        let mut arguments = vec!["hunt", &trail, "--rules", &rules, "--memory", memory, "--format", "jsonl"];
+        arguments.extend(names.iter().flat_map(|name| ["--rule", name.as_str()]));
+        let output = tawny(&arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "one object is broken: {said}");
+        (output.stdout, said)
+    };
+    let (expected, once) = hunted("1024");
+    let (findings, several) = hunted("64");
+    assert!(!once.contains("memory was short"), "{once}");
+    assert!(several.contains("memory was short: the trail was read "), "{several}");
+    assert!(findings == expected && !expected.is_empty());
 }
