@@ -7,17 +7,20 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::resources_err;
 use datafusion::config::{ConfigNonZeroUsize, Dialect};
 use datafusion::datasource::MemTable;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::{SessionConfig, SessionContext, ident, lit};
 use datafusion::scalar::ScalarValue;
+use futures::TryStreamExt as _;
 
 use crate::error::Error;
 use crate::event;
@@ -153,12 +156,13 @@ impl Resources {
     }
 
     /// Runs `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`, where it is
-    /// given, are the table of that name.
+    /// given, are the table of that name. They take no more than `most` bytes; from a cluster, than all the memory there is.
     pub async fn run_over(
         &self,
         table: Arc<dyn TableProvider>,
         matched: Option<&str>,
         sql: &str,
+        most: Option<usize>,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         let context = self.session_of_tables()?;
         context.register_table("cloudtrail", table)?;
@@ -168,9 +172,9 @@ impl Resources {
         let plan = self.planned(&context, sql).await?;
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
-            return cluster.rows(plan, context.task_ctx(), self.memory).await;
+            return cluster.rows(plan, context.task_ctx(), most.unwrap_or(self.memory)).await;
         }
-        physical_plan::collect(plan, context.task_ctx()).await
+        gathered(plan, context.task_ctx(), most.unwrap_or(usize::MAX)).await
     }
 
     /// The plan of `sql`, which is followed from now on.
@@ -187,6 +191,26 @@ impl Resources {
         let plan = self.planned(&context, sql).await?;
         Ok(physical_plan::displayable(plan.as_ref()).indent(false).to_string())
     }
+}
+
+/// The rows of `plan`, which take no more than `most` bytes.
+async fn gathered(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    most: usize,
+) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let mut stream = physical_plan::execute_stream(plan, context)?;
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(batch) = stream.try_next().await? {
+        for column in batch.columns() {
+            bytes += column.to_data().get_slice_memory_size()?;
+        }
+        if bytes > most {
+            return resources_err!("what was found takes more than {} MiB", most >> 20);
+        }
+        rows.push(batch);
+    }
+    Ok(rows)
 }
 
 /// The rows of a user's SQL over `table` as `cloudtrail`, of which only records with a time in `range` are seen where

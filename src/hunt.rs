@@ -215,7 +215,7 @@ async fn attempt(
     let run = |sql: String| {
         let table = Arc::clone(&table);
         let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
-        async move { resources.run_over(table, None, &sql).await.map_err(failed) }
+        async move { resources.run_over(table, None, &sql, None).await.map_err(failed) }
     };
     if let (WindowKind::Dedup, Some(from), Some(_)) = (rule.window.kind, range.from, read.from) {
         let rows = run(sql::unanchored(rule, from, read)?).await?;

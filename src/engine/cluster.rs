@@ -16,7 +16,7 @@ use ballista_core::serde::BallistaLogicalExtensionCodec;
 use ballista_core::serde::protobuf::CancelJobParams;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use datafusion::catalog::TableProvider;
-use datafusion::common::{TableReference, resources_err};
+use datafusion::common::TableReference;
 use datafusion::datasource::file_format::FileFormatFactory;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
@@ -24,12 +24,11 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::{SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{Extension, LogicalPlan};
-use datafusion::physical_plan::{self, ExecutionPlan};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::protobuf::LogicalPlanNode;
-use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use serde::{Deserialize, Serialize};
@@ -83,7 +82,7 @@ impl Cluster {
     ) -> Result<Vec<RecordBatch>> {
         let patience = Duration::from_micros(self.patience.micros().unsigned_abs());
         self.lock().push(Arc::clone(&plan));
-        let rows = tokio::time::timeout(patience, gathered(Arc::clone(&plan), context, most)).await;
+        let rows = tokio::time::timeout(patience, super::gathered(Arc::clone(&plan), context, most)).await;
         let rows = rows.unwrap_or_else(|_| {
             let reason = format!(
                 "no answer within {}: see what its scheduler and executors say, or give it longer with `--cluster-timeout`",
@@ -133,22 +132,6 @@ impl Cluster {
         functions::register(&context);
         Ok(context)
     }
-}
-
-/// The rows of `plan`, which take no more than `most` bytes.
-async fn gathered(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>, most: usize) -> Result<Vec<RecordBatch>> {
-    let mut stream = physical_plan::execute_stream(plan, context)?;
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    while let Some(batch) = stream.try_next().await? {
-        for column in batch.columns() {
-            bytes += column.to_data().get_slice_memory_size()?;
-        }
-        if bytes > most {
-            return resources_err!("what the cluster found takes more than {} MiB", most >> 20);
-        }
-        rows.push(batch);
-    }
-    Ok(rows)
 }
 
 /// The job of a plan that runs on a cluster, once the cluster has taken it.

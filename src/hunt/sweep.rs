@@ -147,28 +147,19 @@ pub async fn sweep(
 
 async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -> Result<Matches, Error> {
     let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
-    let rules = std::slice::from_ref(rule);
     let candidates = Candidates::of_sweep(rule, read);
     let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
     let layout = Layout { group: groups.clone(), ..Layout::default() };
     let sql = sql::distinct_matches(rule, &layout)?;
-    if resources.on_cluster() {
-        let table = super::table(resources, data, read).await?;
-        let rows = resources.run_over(table, Some(&matched(&candidates, &groups)), &sql).await.map_err(failed)?;
+    let Data::Raw(trail) = data else {
+        let (table, matched) = (super::table(resources, data, read).await?, matched(&candidates, &groups));
+        let rows = resources.run_over(table, Some(&matched), &sql, Some(resources.memory)).await.map_err(failed)?;
         return numbered(&groups, &rows).map_err(failed);
-    }
-    let scan = |table| matcher::matches(resources, table, &candidates, Some(resources.memory));
-    let batches = match data {
-        Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => {
-            scan(super::table(resources, data, read).await?).await.map_err(failed)?
-        }
-        Data::Raw(trail) => {
-            let raw = trail.scan(trail.find(read).await?, sieve(rules));
-            let batches = scan(engine::raw_table(&raw, resources.threads).map_err(failed)?).await.map_err(failed)?;
-            trail.keep(&raw);
-            batches
-        }
     };
+    let raw = trail.scan(trail.find(read).await?, sieve(std::slice::from_ref(rule)));
+    let table = engine::raw_table(&raw, resources.threads).map_err(failed)?;
+    let batches = matcher::matches(resources, table, &candidates, Some(resources.memory)).await.map_err(failed)?;
+    trail.keep(&raw);
     let (schema, batches) = copies(rule, &layout, &batches).map_err(failed)?;
     let table = engine::memory_table(schema, batches).map_err(failed)?;
     let rows = resources.run("matched", table, &sql).await.map_err(failed)?;

@@ -103,6 +103,8 @@ impl Server {
         runtime.spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
+                // Else an answer's body waits until its head has been acknowledged, 40 ms.
+                socket.set_nodelay(true).unwrap();
                 let shared = Arc::clone(&served);
                 tokio::spawn(async move {
                     let service = service_fn(|request| serve(Arc::clone(&shared), request));
