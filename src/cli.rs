@@ -79,7 +79,7 @@ struct Shared {
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Mebibytes for sorting and for gathering records
-    #[arg(long, global = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..))]
+    #[arg(long, visible_alias = "memory-limit", global = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..))]
     memory: u32,
     /// Read this many objects at a time [default: 64 from S3, from disk a few more than threads]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]

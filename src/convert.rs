@@ -122,7 +122,7 @@ struct Copies {
 }
 
 impl Copies {
-    /// A set of so many takes 18 MiB; with a few more it would be twice as large.
+    /// A set of so many takes 17 MiB; with a few more it would take twice as much.
     const GENERATION: usize = 900_000;
 
     fn is_first(&mut self, hash: u128) -> bool {

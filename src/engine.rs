@@ -156,7 +156,8 @@ impl Resources {
     }
 
     /// Runs `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`, where it is
-    /// given, are the table of that name. They take no more than `most` bytes; from a cluster, than all the memory there is.
+    /// given, are the table of that name. What is found takes no more than `most` bytes; on a cluster, no more than all
+    /// the memory there is.
     pub async fn run_over(
         &self,
         table: Arc<dyn TableProvider>,
@@ -269,4 +270,24 @@ pub async fn lake_table(lake: &Lake, range: Range, threads: usize) -> Result<Arc
     };
     let files = lake.files(range).await?.into_iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
     Ok(Arc::new(ParquetTable { store, url, schema: TableSchema::from(event::schema()), files, threads }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_is_bounded() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let resources = Resources::new(1, 64 << 20, std::env::temp_dir());
+        let run = |most| {
+            let table = memory_table(event::schema(), Vec::new()).unwrap();
+            runtime.block_on(resources.run_over(table, None, "SELECT unnest(range(0, 1000)) AS number", most))
+        };
+        let rows = |batches: Vec<RecordBatch>| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        assert_eq!(rows(run(None).unwrap()), 1_000);
+        assert_eq!(rows(run(Some(8_000)).unwrap()), 1_000);
+        let error = Error::query("a query", run(Some(7_999)).unwrap_err());
+        assert!(error.is_exhausted(), "{error}");
+    }
 }

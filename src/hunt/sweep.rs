@@ -7,12 +7,12 @@ use arrow::array::{
     Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
 use super::{Data, Reach, is_cut, reading, sieve};
-use crate::engine::{self, Resources, matcher};
+use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
@@ -151,55 +151,24 @@ async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -
     let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
     let layout = Layout { group: groups.clone(), ..Layout::default() };
     let sql = sql::distinct_matches(rule, &layout)?;
-    let Data::Raw(trail) = data else {
-        let (table, matched) = (super::table(resources, data, read).await?, matched(&candidates, &groups));
-        let rows = resources.run_over(table, Some(&matched), &sql, Some(resources.memory)).await.map_err(failed)?;
-        return numbered(&groups, &rows).map_err(failed);
+    let matched = matched(&candidates, &groups);
+    let run = |table| resources.run_over(table, Some(&matched), &sql, Some(resources.memory));
+    let rows = match data {
+        Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => run(super::table(resources, data, read).await?).await,
+        Data::Raw(trail) => {
+            let raw = trail.scan(trail.find(read).await?, sieve(std::slice::from_ref(rule)));
+            let rows = run(engine::raw_table(&raw, resources.threads).map_err(failed)?).await;
+            trail.keep(&raw);
+            rows
+        }
     };
-    let raw = trail.scan(trail.find(read).await?, sieve(std::slice::from_ref(rule)));
-    let table = engine::raw_table(&raw, resources.threads).map_err(failed)?;
-    let batches = matcher::matches(resources, table, &candidates, Some(resources.memory)).await.map_err(failed)?;
-    trail.keep(&raw);
-    let (schema, batches) = copies(rule, &layout, &batches).map_err(failed)?;
-    let table = engine::memory_table(schema, batches).map_err(failed)?;
-    let rows = resources.run("matched", table, &sql).await.map_err(failed)?;
-    numbered(&groups, &rows).map_err(failed)
+    numbered(&groups, &rows.map_err(failed)?).map_err(failed)
 }
 
-/// The query that gives what [`copies`] gives of what was scanned.
+/// The query for what is matched, copies included.
 fn matched(candidates: &Candidates, groups: &[String]) -> String {
     let rest = WHO.into_iter().chain([layout::FINGERPRINT, layout::COUNTED]).map(str::to_owned);
     candidates.matches(groups.iter().cloned().chain(rest))
-}
-
-/// What was scanned as the table `matched`, copies included.
-fn copies(
-    rule: &Rule,
-    layout: &Layout,
-    scanned: &[RecordBatch],
-) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
-    let time = crate::event::schema().field(0).data_type().clone();
-    let mut fields =
-        vec![Field::new(layout::RULE, DataType::Int64, false), Field::new(Candidates::OWN[0], time, false)];
-    let texts = [Candidates::OWN[1]].into_iter().chain(layout.group.iter().map(String::as_str)).chain(WHO);
-    fields.extend(texts.map(|name| Field::new(name, DataType::Utf8, true)));
-    fields.push(Field::new(layout::FINGERPRINT, DataType::Int64, false));
-    fields.push(Field::new(layout::COUNTED, DataType::Utf8, true));
-    let schema = Arc::new(Schema::new(fields));
-    let of_batch = |batch: &RecordBatch| {
-        let rows = batch.num_rows();
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_value(0, rows))];
-        columns.extend(batch.columns()[..2].iter().cloned());
-        let values = &batch.columns()[Candidates::OWN.len()..];
-        let (who, rest) = values.split_at(layout.group.len() + WHO.len());
-        columns.extend(who.iter().cloned());
-        columns.push(compute::cast(&rest[0], &DataType::Int64)?);
-        let counted = sql::counted(rule).map(|_| Arc::clone(&rest[1]));
-        columns.push(counted.unwrap_or_else(|| Arc::new(StringArray::new_null(rows))));
-        Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
-    };
-    let batches = scanned.iter().map(of_batch).collect::<Result<_, DataFusionError>>()?;
-    Ok((schema, batches))
 }
 
 /// The columns that tell who acted.

@@ -14,6 +14,7 @@ use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use sha2::{Digest as _, Sha256};
 
 use super::ledger::FileEntry;
@@ -28,15 +29,32 @@ const CHUNK_ROWS: usize = 4_096;
 const PAGE_ROWS: usize = 1_024;
 
 /// The columns whose values hardly recur, and how those are encoded. A dictionary would hold most of them, and who reads
-/// one page reads all of it. But for the time, a page's least and greatest value tell nothing of what is between.
-const SELDOM_RECUR: [(&str, Encoding, EnabledStatistics); 7] = [
-    (event::EVENT_TIME, Encoding::DELTA_BINARY_PACKED, EnabledStatistics::Page),
-    (event::EVENT_ID, Encoding::DELTA_LENGTH_BYTE_ARRAY, EnabledStatistics::None),
-    ("requestID", Encoding::DELTA_LENGTH_BYTE_ARRAY, EnabledStatistics::None),
-    ("userIdentity", Encoding::PLAIN, EnabledStatistics::None),
-    ("requestParameters", Encoding::PLAIN, EnabledStatistics::None),
-    ("responseElements", Encoding::PLAIN, EnabledStatistics::None),
-    ("additionalEventData", Encoding::PLAIN, EnabledStatistics::None),
+/// one page reads all of it.
+const SELDOM_RECUR: [(&str, Encoding); 7] = [
+    (event::EVENT_TIME, Encoding::DELTA_BINARY_PACKED),
+    (event::EVENT_ID, Encoding::DELTA_LENGTH_BYTE_ARRAY),
+    ("requestID", Encoding::DELTA_LENGTH_BYTE_ARRAY),
+    ("userIdentity", Encoding::PLAIN),
+    ("requestParameters", Encoding::PLAIN),
+    ("responseElements", Encoding::PLAIN),
+    ("additionalEventData", Encoding::PLAIN),
+];
+/// The columns by which rules leave pages unread. Who reads a page reads the bounds of all pages of a file, so those of
+/// other columns, between whose bounds most values lie, are not kept.
+const PAGES_BY: [&str; 13] = [
+    event::EVENT_TIME,
+    "eventSource",
+    "eventName",
+    "eventType",
+    "errorCode",
+    "awsRegion",
+    "recipientAccountId",
+    "userIdentity.type",
+    "userIdentity.userName",
+    "userIdentity.accountId",
+    "userIdentity.invokedBy",
+    "additionalEventData.MFAUsed",
+    "responseElements.ConsoleLogin",
 ];
 
 /// Batches of fewer rows are put together: each has room for some hundred records, however few it holds.
@@ -146,18 +164,23 @@ impl Part {
     }
 }
 
+/// A column by its name, which may hold dots: no column lies within another.
+fn path(column: &str) -> ColumnPath {
+    ColumnPath::new(vec![column.to_owned()])
+}
+
 fn properties() -> Result<WriterProperties, ParquetError> {
     let properties = WriterProperties::builder()
         // Higher levels look for longer matches first, and so make texts as random as identities are larger.
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_created_by(concat!("tawny ", env!("CARGO_PKG_VERSION")).to_owned());
-    let properties = SELDOM_RECUR.into_iter().fold(properties, |properties, (column, encoding, statistics)| {
-        properties
-            .set_column_dictionary_enabled(column.into(), false)
-            .set_column_encoding(column.into(), encoding)
-            .set_column_statistics_enabled(column.into(), statistics)
+    let properties = PAGES_BY.into_iter().fold(properties, |properties, column| {
+        properties.set_column_statistics_enabled(path(column), EnabledStatistics::Page)
+    });
+    let properties = SELDOM_RECUR.into_iter().fold(properties, |properties, (column, encoding)| {
+        properties.set_column_dictionary_enabled(path(column), false).set_column_encoding(path(column), encoding)
     });
     Ok(properties.build())
 }
@@ -385,13 +408,25 @@ mod tests {
         let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes::Bytes::from(bytes), options).unwrap();
         let group = reader.metadata().row_group(0);
         let pages = &reader.metadata().offset_index().unwrap()[0];
+        let (mut without_dictionary, mut bounded) = (Vec::new(), Vec::new());
         for (column, pages) in group.columns().iter().zip(pages) {
-            let name = column.column_path().string();
-            let seldom = SELDOM_RECUR.iter().any(|(seldom, _, _)| *seldom == name);
-            let text = column.column_type() == parquet::basic::Type::BYTE_ARRAY;
-            assert_eq!(column.dictionary_page_offset().is_some(), text && !seldom, "{name}");
+            let [name] = column.column_path().parts() else { panic!("{:?}", column.column_path()) };
             assert_eq!(pages.page_locations().len(), 3, "{name}");
+            if column.dictionary_page_offset().is_none() && column.column_type() != parquet::basic::Type::BOOLEAN {
+                without_dictionary.push(name.as_str());
+            }
+            if column.column_index_offset().is_some() {
+                bounded.push(name.as_str());
+            }
         }
+        without_dictionary.sort_unstable();
+        let mut seldom = SELDOM_RECUR.map(|(column, _)| column);
+        seldom.sort_unstable();
+        assert_eq!(without_dictionary, seldom);
+        bounded.sort_unstable();
+        let mut by = PAGES_BY;
+        by.sort_unstable();
+        assert_eq!(bounded, by);
     }
 
     #[test]
