@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -321,12 +322,16 @@ struct RuleArgs {
     window: WindowArgs,
 }
 
+fn threshold(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| "a threshold is a whole number, at least 1".to_owned())
+}
+
 /// Settings that replace a rule's own.
 #[derive(Debug, Args)]
 struct WindowArgs {
     /// Matches that make a finding, in place of the rule's Threshold
-    #[arg(long, value_name = "N")]
-    threshold: Option<std::num::NonZeroU32>,
+    #[arg(long, value_name = "N", value_parser = threshold, allow_negative_numbers = true)]
+    threshold: Option<NonZeroU32>,
     /// Length of a window, in place of the rule's DedupPeriodMinutes: 90s, 15m, 24h, 7d
     #[arg(long, value_name = "PERIOD")]
     period: Option<Period>,

@@ -104,7 +104,8 @@ impl Output {
         if is_logging() {
             let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
             let because: Vec<String> = causes.map(ToString::to_string).collect();
-            tracing::error!(because = because.join(": "), hint = error.hint(), "{error}");
+            let because = (!because.is_empty()).then(|| because.join(": "));
+            tracing::error!(because, hint = error.hint(), "{error}");
             return;
         }
         let told = match error {

@@ -106,7 +106,8 @@ fn knee(row: &[&Cell]) -> Option<Suggestion> {
         1.0 - (x - left) / (right - left) - (y - bottom) / (top - bottom)
     };
     let mut best = *first;
-    for cell in row {
+    // A threshold that nothing reaches would switch the rule off.
+    for cell in row.iter().filter(|cell| cell.stats.findings > 0) {
         if below(cell) > below(best) + STRAIGHT {
             best = cell;
         }
@@ -161,6 +162,9 @@ mod tests {
     fn the_knee_is_where_the_curve_bends() {
         assert_eq!(knee_of(&[100, 20, 15, 12, 10]), Some(2));
         assert_eq!(knee_of(&[100, 90, 20, 18, 17, 16]), Some(3));
+        // Where nothing is found, a rule is switched off.
+        assert_eq!(knee_of(&[13, 3, 0, 0, 0]), Some(2));
+        assert_eq!(knee_of(&[13, 0, 0, 0]), None);
         for straight in [&[40, 30, 20, 10][..], &[5, 5, 5], &[0, 0], &[7], &[]] {
             assert_eq!(knee_of(straight), None, "{straight:?}");
         }

@@ -38,6 +38,7 @@ impl DataArgs {
             let lake = Lake::open(&context.stores, &Location::of(one)).await?;
             if lake.exists().await? {
                 self.selection.refuse_for_tables()?;
+                self.layout.refuse_for_lakes(one)?;
                 Output::count_rows(&bar, resources.scanned.clone());
                 return Ok(Data::Lake(lake));
             }

@@ -29,6 +29,12 @@ impl Layouts {
                 let known = known.into_iter().map(|layout| vec![layout.name, layout.title]);
                 report::rows(&["layout", "what it is"], known.chain([raw]))
             }
+            Some(name) if name == "raw" => {
+                return Err(Error::Usage {
+                    message: "`raw` is JSON, and has no columns to show".to_owned(),
+                    hint: Some("docs/data.md tells what is read".to_owned()),
+                });
+            }
             Some(name) => {
                 let layout = named(known, name)?;
                 let told = |column: &str| match layout.sql(column) {
@@ -65,6 +71,17 @@ pub(super) struct LayoutArgs {
 }
 
 impl LayoutArgs {
+    /// Makes sure that no layout is named for the lake at `path`, which has its own.
+    pub(super) fn refuse_for_lakes(&self, path: &str) -> Result<(), Error> {
+        if self.layout.is_none() && self.map.is_none() {
+            return Ok(());
+        }
+        Err(Error::Usage {
+            message: format!("`{path}` is a lake, whose layout is its own"),
+            hint: Some("leave out `--layout` and `--map`".to_owned()),
+        })
+    }
+
     /// The data as a table, where they are Parquet that another tool wrote.
     pub(super) async fn columnar(
         &self,

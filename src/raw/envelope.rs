@@ -74,7 +74,7 @@ pub fn items(text: &str, wanted: &dyn Fn(&str) -> bool, sink: &mut dyn FnMut(Ite
                 Some(next) => {
                     line += lines_in(&text[counted..start]);
                     counted = start;
-                    walk.reject(format!("line {line}"), format!("not JSON: {error}"));
+                    walk.reject(format!("line {line}"), format!("not JSON: {}", cause_of(&error)));
                     offset = next;
                 }
                 None => return Err(not_json(text, start, &error)),
@@ -101,13 +101,17 @@ fn lines_in(text: &str) -> usize {
 }
 
 fn not_json(text: &str, start: usize, error: &serde_json::Error) -> String {
-    if !text[start..].starts_with(['{', '[']) {
-        return NOT_JSON.to_owned();
-    }
     let line = lines_in(&text[..start]) + error.line();
+    if !text[start..].starts_with(['{', '[']) {
+        return if start == 0 { NOT_JSON.to_owned() } else { format!("what follows at line {line} is no JSON") };
+    }
+    format!("broken JSON at line {line}, column {}: {}", error.column(), cause_of(error))
+}
+
+/// What is wrong, without the place, which is told from where the parser began.
+fn cause_of(error: &serde_json::Error) -> String {
     let cause = error.to_string();
-    let cause = cause.split(" at line ").next().unwrap_or(&cause);
-    format!("broken JSON at line {line}, column {}: {cause}", error.column())
+    cause.split(" at line ").next().unwrap_or(&cause).to_owned()
 }
 
 struct Walk<'w> {
@@ -167,6 +171,11 @@ impl Walk<'_> {
     }
 
     fn object(&mut self, text: &str, members: Vec<Member<'_>>, depth: usize) {
+        // What wraps a record as text may tell some of its fields beside it, `EventName` among them.
+        let whole = ["CloudTrailEvent", "_raw"].into_iter().find_map(|wrapped| text_of(&members, wrapped));
+        if let Some(inner) = whole.filter(|inner| inner.trim_ascii_start().starts_with('{')) {
+            return self.wrapped(&inner, depth);
+        }
         if is_record(&members) {
             let kind = no_record(&members);
             return self.send(kind.map_or(Item::Record(Record { text, members }), Item::Skipped));
@@ -174,10 +183,7 @@ impl Walk<'_> {
         // A wrapped text: look-up-events, Splunk, a log event, SNS, SQS.
         for wrapped in ["CloudTrailEvent", "_raw", "message", "Message", "body"] {
             if let Some(inner) = text_of(&members, wrapped) {
-                if inner.len() > MAX_WRAPPED {
-                    return self.reject_here(&format!("wraps a text of more than {} MiB", MAX_WRAPPED >> 20));
-                }
-                return self.value(&inner, depth + 1);
+                return self.wrapped(&inner, depth);
             }
         }
         // A wrapped object: EventBridge, a Splunk export, SNS to Lambda, a test's fixture.
@@ -195,6 +201,13 @@ impl Walk<'_> {
             return self.send(Item::Skipped(kind));
         }
         self.reject_here("not a CloudTrail record: it has no `eventName` and is no known envelope");
+    }
+
+    fn wrapped(&mut self, inner: &str, depth: usize) {
+        if inner.len() > MAX_WRAPPED {
+            return self.reject_here(&format!("wraps a text of more than {} MiB", MAX_WRAPPED >> 20));
+        }
+        self.value(inner, depth + 1);
     }
 
     fn send(&mut self, item: Item<'_>) {
@@ -280,6 +293,10 @@ mod tests {
             format!("{RECORD}\n"),
             format!("\n  {RECORD}"),
             format!(r#"{{"Events":[{{"EventId":"x","EventTime":1.5,"CloudTrailEvent":{escaped}}}]}}"#),
+            format!(
+                r#"{{"Events":[{{"EventId":"x","EventName":"ListUsers","EventSource":"iam.amazonaws.com","CloudTrailEvent":{escaped}}}]}}"#
+            ),
+            format!(r#"{{"result":{{"eventName":"ListUsers","_raw":{escaped}}}}}"#),
             format!(r#"{{"detail-type":"AWS API Call via CloudTrail","detail":{RECORD}}}"#),
             format!(r#"{{"messageType":"DATA_MESSAGE","logEvents":[{{"id":"1","message":{escaped}}}]}}"#),
             format!(r#"[{{"data":{{"Records":[{RECORD}]}}}}]"#),

@@ -45,9 +45,9 @@ pub fn table(report: &Report) -> String {
         let outcome = delivered
             .error
             .as_ref()
-            .map_or_else(|| "taken".to_owned(), |error| format!("{} not taken: {error}", delivered.left));
+            .map_or_else(|| "taken".to_owned(), |error| format!("{} of them not taken: {error}", delivered.left));
         let lines_of = format!("{} of run {}", number_of(delivered.lines, "line"), delivered.run);
-        lines.push((format!("sink {}", delivered.sink), format!("{lines_of} {outcome}")));
+        lines.push((format!("sink {}", delivered.sink), format!("{lines_of}: {outcome}")));
     }
     if report.upkeep != crate::lake::compact::Done::default() {
         lines.push(("lake".to_owned(), report.upkeep.sentence()));

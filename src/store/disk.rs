@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 use super::{Found, Object};
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, printable};
 
 /// Finds the objects that `source` names: a file, a folder (all below it), or a glob of either.
 /// Links are followed; a folder that several paths lead to is read once. Folders that `enters` does not admit, by their
@@ -106,14 +106,22 @@ pub fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
 /// The file that is written where `path` is named: links are followed.
 ///
 /// # Errors
-/// The file is there and may not be written: its folder may allow to replace it all the same.
+/// The file is there and may not be written, though its folder may allow to replace it; or there is no such folder.
 pub fn destination(path: &Path) -> Result<PathBuf, Error> {
     let Ok(real) = fs::canonicalize(path) else {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            let [path, folder] = [path, folder].map(|path| printable(&path.display().to_string()));
+            return Err(Error::Usage {
+                message: format!("`{path}` cannot be written: `{folder}` is no folder"),
+                hint: Some("create the folder, or name another file".to_owned()),
+            });
+        }
         return Ok(path.to_path_buf());
     };
     match fs::metadata(&real) {
         Ok(metadata) if metadata.permissions().readonly() => Err(Error::Usage {
-            message: format!("`{}` cannot be written: it is read-only", path.display()),
+            message: format!("`{}` cannot be written: it is read-only", printable(&path.display().to_string())),
             hint: Some("allow it to be written, or name another file".to_owned()),
         }),
         _ => Ok(real),

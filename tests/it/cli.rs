@@ -236,6 +236,52 @@ fn exit_codes_tell() {
 }
 
 #[test]
+fn what_cannot_be_done_is_refused_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake").display().to_string();
+    assert!(tawny(&["convert", TRAIL, "--lake", &lake]).status.success());
+    let nowhere = folder.path().join("nowhere/found.json").display().to_string();
+    for (arguments, said) in [
+        (&["hunt", TRAIL, "--output", &nowhere][..], "is no folder"),
+        (&["hunt", TRAIL, "--report", &nowhere], "is no folder"),
+        (&["hunt", TRAIL, "--threshold", "-1"], "a whole number, at least 1"),
+        (&["hunt", TRAIL, "--threshold", "0"], "a whole number, at least 1"),
+        (&["hunt", &lake, "--layout", "athena"], "whose layout is its own"),
+        (&["hunt", &lake, "--map", "no.yml"], "whose layout is its own"),
+        (&["layouts", "raw"], "has no columns"),
+        (&["hunt", &lake, "--memory-limit", "1"], "'--memory <MEMORY>'"),
+    ] {
+        let output = tawny(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
+        assert!(stdout(&output).is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn events_that_were_looked_up_are_the_records_in_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let events: Vec<serde_json::Value> = ["10:00:00", "10:05:00"]
+        .iter()
+        .map(|time| {
+            let record = records::failed_sign_in("mira", &format!("2026-09-01T{time}Z"), time);
+            // As the command line of AWS prints them.
+            serde_json::json!({
+                "EventId": record["eventID"], "EventName": "ConsoleLogin", "ReadOnly": "false", "EventTime": 1_788_256_800,
+                "EventSource": "signin.amazonaws.com", "Username": "mira", "Resources": [],
+                "CloudTrailEvent": record.to_string(),
+            })
+        })
+        .collect();
+    let trail = folder.path().join("looked-up.json");
+    std::fs::write(&trail, serde_json::json!({ "Events": events }).to_string()).unwrap();
+    let output = tawny(&["hunt", trail.to_str().unwrap(), "--rule", DEFAULT, "--format", "jsonl"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output).lines().count(), 1, "{}", stdout(&output));
+    assert!(stdout(&output).contains("\"first_event\":\"2026-09-01T10:00:00Z\""), "{}", stdout(&output));
+}
+
+#[test]
 fn a_failing_rule_test_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let rule = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
