@@ -244,8 +244,8 @@ fn a_cluster_that_does_not_answer_is_given_up() {
         .set_faults(move |parts| if parts.uri.path().ends_with(".parquet") { Fault::Slow(slow) } else { Fault::None });
     // Each would hold some of the four threads there are.
     for _ in 0..2 {
-        let late = given_up("3s");
-        assert!(late.contains("no answer within 3s") && late.contains("--cluster-timeout"), "{late}");
+        let unanswered = given_up("3s");
+        assert!(unanswered.contains("no answer within 3s") && unanswered.contains("--cluster-timeout"), "{unanswered}");
     }
     server.set_faults(|_| Fault::None);
     let found = of(&server, &[&hunt[..], &["--cluster-timeout", "1m"]].concat());
