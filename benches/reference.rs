@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use process::Taken;
+use process::{Taken, median};
 
 const TAWNY: &str = env!("CARGO_BIN_EXE_tawny");
 /// Objects of the trail that is generated: two million records.
@@ -101,11 +101,6 @@ fn python() -> Option<String> {
 fn duckdb(python: &str, query: &str) -> Taken {
     let program = "import duckdb, sys; duckdb.execute('SET threads = 2'); duckdb.execute(sys.argv[1]).fetchall()";
     process::run(Command::new(python).args(["-c", program, query]))
-}
-
-fn median(mut runs: Vec<Taken>) -> Taken {
-    runs.sort_unstable();
-    runs[runs.len() / 2]
 }
 
 fn row(what: &str, taken: Taken, to: Taken) {

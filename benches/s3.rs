@@ -11,7 +11,7 @@ mod process;
 use std::io::Write as _;
 use std::time::Duration;
 
-use process::Taken;
+use process::{Taken, median};
 use s3_server::Server;
 
 const OBJECTS: u32 = 20_000;
@@ -41,11 +41,6 @@ fn hunt(server: &Server, more: &[&str]) -> Taken {
     let mut command = server.command();
     command.args(["hunt", "s3://logs/AWSLogs", "--quiet", "--format", "jsonl", "--in-flight", &IN_FLIGHT.to_string()]);
     process::run(command.args(more))
-}
-
-fn median<T: Ord + Copy>(mut of: Vec<T>) -> T {
-    of.sort_unstable();
-    of[of.len() / 2]
 }
 
 #[expect(clippy::print_stdout, reason = "a bench prints its figures")]

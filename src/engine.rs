@@ -156,8 +156,8 @@ impl Resources {
     }
 
     /// Runs `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`, where it is
-    /// given, are the table of that name. What is found takes no more than `most` bytes; on a cluster, no more than all
-    /// the memory there is.
+    /// given, are the table of that name. What is found takes no more than `most` bytes; where those are not given, any
+    /// number here, and no more than all the memory there is from a cluster.
     pub async fn run_over(
         &self,
         table: Arc<dyn TableProvider>,

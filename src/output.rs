@@ -71,8 +71,7 @@ impl Output {
                 return std::fs::write(path, bytes).map_err(|source| written(path, source));
             }
             let path = store::destination(path)?;
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            return store::stage(&path, parent, bytes)?.publish();
+            return store::stage(&path, store::folder_of(&path), bytes)?.publish();
         }
         match self.deliver(bytes) {
             Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -21,7 +21,9 @@ mod location;
 mod read_ahead;
 mod s3;
 
-pub use disk::{Scratch, Staged, create_folder, destination, find, read_text, read_text_within, real_path, stage};
+pub use disk::{
+    Scratch, Staged, create_folder, destination, find, folder_of, read_text, read_text_within, real_path, stage,
+};
 pub use folder::{Folder, Pending, Writer};
 pub use location::Location;
 pub use read_ahead::{Fetched, read_ahead};

@@ -38,3 +38,9 @@ pub(crate) fn run(command: &mut Command) -> Taken {
     assert!(child.wait().expect("it can be waited for").success());
     Taken { time: start.elapsed(), peak: peak >> 10, read }
 }
+
+/// The one in the middle.
+pub(crate) fn median<T: Ord + Copy>(mut of: Vec<T>) -> T {
+    of.sort_unstable();
+    of[of.len() / 2]
+}

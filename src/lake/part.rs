@@ -165,7 +165,7 @@ impl Part {
 }
 
 /// A column by its name, which may hold dots: no column lies within another.
-fn path(column: &str) -> ColumnPath {
+fn column_path(column: &str) -> ColumnPath {
     ColumnPath::new(vec![column.to_owned()])
 }
 
@@ -177,10 +177,12 @@ fn properties() -> Result<WriterProperties, ParquetError> {
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_created_by(concat!("tawny ", env!("CARGO_PKG_VERSION")).to_owned());
     let properties = PAGES_BY.into_iter().fold(properties, |properties, column| {
-        properties.set_column_statistics_enabled(path(column), EnabledStatistics::Page)
+        properties.set_column_statistics_enabled(column_path(column), EnabledStatistics::Page)
     });
     let properties = SELDOM_RECUR.into_iter().fold(properties, |properties, (column, encoding)| {
-        properties.set_column_dictionary_enabled(path(column), false).set_column_encoding(path(column), encoding)
+        properties
+            .set_column_dictionary_enabled(column_path(column), false)
+            .set_column_encoding(column_path(column), encoding)
     });
     Ok(properties.build())
 }

@@ -172,8 +172,9 @@ impl Walk<'_> {
 
     fn object(&mut self, text: &str, members: Vec<Member<'_>>, depth: usize) {
         // What wraps a record as text may tell some of its fields beside it, `EventName` among them.
-        let whole = ["CloudTrailEvent", "_raw"].into_iter().find_map(|wrapped| text_of(&members, wrapped));
-        if let Some(inner) = whole.filter(|inner| inner.trim_ascii_start().starts_with('{')) {
+        let whole = members.iter().filter(|(key, _)| matches!(key.as_ref(), "CloudTrailEvent" | "_raw"));
+        let mut whole = whole.filter_map(|(_, value)| json::string(value));
+        if let Some(inner) = whole.next().filter(|inner| inner.trim_ascii_start().starts_with('{')) {
             return self.wrapped(&inner, depth);
         }
         if is_record(&members) {

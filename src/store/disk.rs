@@ -109,7 +109,7 @@ pub fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
 /// The file is there and may not be written, though its folder may allow to replace it; or there is no such folder.
 pub fn destination(path: &Path) -> Result<PathBuf, Error> {
     let Ok(real) = fs::canonicalize(path) else {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         if !folder.is_dir() {
             let [path, folder] = [path, folder].map(|path| printable(&path.display().to_string()));
             return Err(Error::Usage {
@@ -126,6 +126,11 @@ pub fn destination(path: &Path) -> Result<PathBuf, Error> {
         }),
         _ => Ok(real),
     }
+}
+
+/// The folder that the file at `path` lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A file that is complete and on disk, but not yet at its place.
@@ -155,7 +160,7 @@ impl Staged {
     /// Puts the file at its place, where it is seen all at once.
     pub fn publish(self) -> Result<(), Error> {
         let failed = |source| Error::File { action: "write", path: self.path.clone(), source };
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(&self.path);
         create_folder(folder)?;
         self.file.persist(&self.path).map_err(|error| failed(error.error))?;
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
