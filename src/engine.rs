@@ -8,15 +8,15 @@ use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::resources_err;
-use datafusion::config::{ConfigNonZeroUsize, Dialect};
+use datafusion::config::{ConfigNonZeroUsize, Dialect, SpillCompression};
 use datafusion::datasource::MemTable;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SQLOptions;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::{SessionConfig, SessionContext, ident, lit};
 use datafusion::scalar::ScalarValue;
@@ -35,26 +35,29 @@ mod equalities;
 pub mod functions;
 mod ip_functions;
 mod json_functions;
+mod kept;
 pub mod matcher;
+mod memory_pool;
 mod parquet_table;
 pub mod raw_table;
 mod scanned;
 mod window_functions;
 
+pub use kept::Kept;
+use memory_pool::SharedPool;
 use parquet_table::ParquetTable;
 use raw_table::RawScan;
 pub use scanned::Scanned;
 
-/// The least that a partition's sorts and groupings share. The pool gives each of them an equal
-/// part, so with more partitions than this allows none of them could hold a batch. Scans run on
-/// all threads regardless.
+/// The least that a partition's sorts and groupings share: with more partitions than this allows none of them could
+/// hold a batch. Scans run on all threads regardless.
 const MEMORY_OF_PARTITION: usize = 32 << 20;
 
 /// How deep SQL may nest. A rule's expressions nest at most 12 deep, and each level becomes a few of SQL.
 const SQL_DEPTH: usize = 200;
 
 /// Rows in a batch of a query.
-const BATCH_ROWS: usize = 2_048;
+pub const BATCH_ROWS: usize = 2_048;
 
 /// How queries use the machine.
 #[derive(Debug, Clone)]
@@ -63,7 +66,7 @@ pub struct Resources {
     pub threads: usize,
     /// Bytes for sorting and grouping; beyond that they go to disk.
     pub memory: usize,
-    /// Bytes of matches that are kept to be hunted together; beyond that rules are hunted by themselves.
+    /// Bytes of what several rules match that are kept in memory to be hunted; beyond that they go to disk.
     pub matched: usize,
     /// The folder for what goes to disk.
     pub spill: PathBuf,
@@ -80,7 +83,7 @@ impl Resources {
         Resources {
             threads,
             memory,
-            matched: memory / 2,
+            matched: memory / 4,
             spill,
             scanned: Scanned::default(),
             #[cfg(feature = "cluster")]
@@ -92,6 +95,18 @@ impl Resources {
     #[must_use]
     pub fn on_one_thread(&self) -> Resources {
         Resources { threads: 1, ..self.clone() }
+    }
+
+    /// The same, beside so many bytes that are held.
+    #[must_use]
+    pub fn beside(&self, bytes: usize) -> Resources {
+        Resources { memory: self.memory.saturating_sub(bytes), ..self.clone() }
+    }
+
+    /// How many parts a query's rows are divided into.
+    pub fn partitions(&self) -> usize {
+        // Not one partition for many scans: the engine would sort each scan's rows and merge them.
+        (self.memory / MEMORY_OF_PARTITION).max(2).min(self.threads.max(1))
     }
 
     /// Whether queries of tables run on a cluster.
@@ -113,11 +128,10 @@ impl Resources {
     }
 
     fn session(&self) -> Result<SessionContext, DataFusionError> {
-        // Not one partition for many scans: the engine would sort each scan's rows and merge them.
-        let partitions = (self.memory / MEMORY_OF_PARTITION).max(2).min(self.threads.max(1));
         // A merge of sorted runs holds two batches of each run and cannot spill them.
-        let mut config = SessionConfig::new().with_target_partitions(partitions).with_batch_size(BATCH_ROWS);
+        let mut config = SessionConfig::new().with_target_partitions(self.partitions()).with_batch_size(BATCH_ROWS);
         let options = config.options_mut();
+        options.execution.spill_compression = SpillCompression::Lz4Frame;
         options.execution.sort_spill_reservation_bytes = MEMORY_OF_PARTITION / 16;
         // Column names carry CloudTrail's case, and so does SQL.
         options.sql_parser.enable_ident_normalization = false;
@@ -132,9 +146,8 @@ impl Resources {
         options.execution.parquet.pushdown_filters = true;
         // Long values that are left out are not copied, be they ever so scattered.
         options.execution.parquet.force_filter_selections = true;
-        let top = std::num::NonZeroUsize::MIN.saturating_add(4);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(self.memory), top)))
+            .with_memory_pool(Arc::new(SharedPool::new(self.memory)))
             .with_temp_file_path(&self.spill)
             .build_arc()?;
         let context = SessionContext::new_with_config_rt(config, runtime);
@@ -248,10 +261,17 @@ pub fn memory_table(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<
     Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
 }
 
+/// Streams of rows as a table.
+pub fn streamed_table(
+    schema: SchemaRef,
+    streams: Vec<Arc<dyn PartitionStream>>,
+) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    Ok(Arc::new(StreamingTable::try_new(schema, streams)?))
+}
+
 /// A raw trail as a table that is decoded as it is read.
 pub fn raw_table(scan: &Arc<RawScan>, threads: usize) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    let partitions = RawScan::partitions(scan, threads);
-    Ok(Arc::new(StreamingTable::try_new(event::schema(), partitions)?))
+    streamed_table(event::schema(), RawScan::partitions(scan, threads))
 }
 
 /// The files of a lake that may hold records with a time in `range`, as a table.

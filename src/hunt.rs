@@ -23,6 +23,7 @@ use crate::trail::Sieve;
 
 pub mod events;
 mod matched;
+mod matched_rows;
 pub mod newest;
 mod raw;
 pub mod reading;
@@ -30,7 +31,7 @@ pub mod sweep;
 mod tested;
 
 use matched::Matched;
-pub use raw::{Progress, RawTrail, Read};
+pub use raw::{Progress, RawTrail};
 pub use tested::tested;
 
 /// How far back is looked for a pause before the whole past is read, in microseconds.
@@ -147,9 +148,7 @@ pub(crate) async fn table(resources: &Resources, data: &Data, read: Range) -> Re
     }
 }
 
-/// For each of `rules` its findings, from one scan for all. Where that takes more memory than there is, each half of
-/// them has a scan; so those that match little keep one together, and one that matches much comes to be by
-/// itself.
+/// For each of `rules` its findings, from one scan for all.
 async fn in_tables(
     resources: &Resources,
     data: &Data,
@@ -164,19 +163,8 @@ async fn in_tables(
     let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
     let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
     let table = table(resources, data, read).await?;
-    let found = async {
-        let matched = Matched::scan(resources, table, rules, reads, "the data").await?;
-        matched.hunt(resources, range).await
-    };
-    let mut outcome = match found.await {
-        Err(error) if error.is_exhausted() => {
-            let (some, others) = rules.split_at(rules.len() / 2);
-            let mut findings = Box::pin(in_tables(resources, data, some, range)).await?;
-            findings.extend(Box::pin(in_tables(resources, data, others, range)).await?);
-            return Ok(findings);
-        }
-        outcome => outcome?,
-    };
+    let matched = Matched::scan(resources, table, rules, reads, "the data").await?;
+    let mut outcome = matched.hunt(resources, range).await?;
     for number in outcome.short {
         let rule = &rules[number];
         let reach = Reach::first(rule.window).further();

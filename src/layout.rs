@@ -43,7 +43,13 @@ pub fn shipped() -> Result<Vec<TableLayout>, Error> {
 /// The layout that data with these columns are in, of those that come with the program.
 pub fn of_columns(columns: &[&str]) -> Result<TableLayout, Error> {
     if columns.contains(&event::CONTENT_ID) && columns.contains(&event::OTHER_FIELDS) {
-        return Err(crate::trail::in_a_lake());
+        return Err(Error::Usage {
+            message: "the data have the columns of a lake, and there is no ledger that tells which files count"
+                .to_owned(),
+            hint: Some(
+                "name the lake by its own folder; what `tawny query` wrote is read with `--map FILE.yml`".to_owned(),
+            ),
+        });
     }
     let known = shipped()?;
     let told = |layout: &&TableLayout| layout.told_by.iter().all(|name| columns.contains(&name.as_str()));

@@ -108,10 +108,8 @@ impl Output {
             return;
         }
         let told = match error {
-            // They may show lines of a rule's file, or of SQL.
-            Error::Rule(_) | Error::Usage { .. } => {
-                error.to_string().lines().map(printable).collect::<Vec<_>>().join("\n")
-            }
+            // It shows lines of the rule's file.
+            Error::Rule(shown) => shown.lines().map(printable).collect::<Vec<_>>().join("\n"),
             other => printable(&other.to_string()),
         };
         let mut lines = vec![format!("error: {told}")];

@@ -40,12 +40,12 @@ pub async fn run(
         let rows = engine::query(resources, table, range, matches.as_deref(), sql).await;
         rows.map_err(|error| match error.find_root() {
             DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => Error::Usage {
-                message: format!("the SQL cannot be run: {}", error.strip_backtrace()),
+                message: format!("the SQL cannot be run: {}", error.strip_backtrace().replace('\n', " ")),
                 hint: Some(
                     "columns are CloudTrail's names as they are, in double quotes; only SELECT is run".to_owned(),
                 ),
             },
-            _ => Error::query("your SQL", error),
+            _ => Error::query("the data", error),
         })
     };
     let Data::Raw(trail) = data else {

@@ -123,6 +123,7 @@ fn inflate(bytes: &[u8], most: usize, inflated: &mut Vec<u8>) -> Result<Option<u
         }
     }
     let failed = |error: io::Error| match error.kind() {
+        _ if is_followed(bytes) => "something else follows the gzip stream: copy the object again".to_owned(),
         io::ErrorKind::UnexpectedEof => "the gzip stream is cut off: copy the object again".to_owned(),
         _ => format!("the gzip stream is damaged ({error}): copy the object again"),
     };
@@ -135,6 +136,18 @@ fn inflate(bytes: &[u8], most: usize, inflated: &mut Vec<u8>) -> Result<Option<u
     inflated.clear();
     members().read_to_end(inflated).map_err(failed)?;
     Ok(Some(size))
+}
+
+/// Whether whole members are followed by what is no gzip.
+fn is_followed(mut bytes: &[u8]) -> bool {
+    while is_gzip(bytes) {
+        let mut member = flate2::bufread::GzDecoder::new(bytes);
+        if io::copy(&mut member, &mut io::sink()).is_err() {
+            return false;
+        }
+        bytes = member.into_inner();
+    }
+    !bytes.is_empty()
 }
 
 #[cfg(test)]
@@ -165,7 +178,7 @@ mod tests {
             }
         }
         let trailing = [gzip(b"{}"), b"garbage".to_vec()].concat();
-        assert!(text(&trailing).is_err());
+        assert!(text(&trailing).unwrap_err().starts_with("something else follows"), "{:?}", text(&trailing));
         // The second is no member any more, and its trailer is that of the first, or has its length.
         for second in [&b"{}"[..], b"[]"] {
             let mut damaged = [gzip(b"{}"), gzip(second)].concat();

@@ -22,7 +22,8 @@ mod read_ahead;
 mod s3;
 
 pub use disk::{
-    Scratch, Staged, create_folder, destination, find, folder_of, read_text, read_text_within, real_path, stage,
+    SETTINGS_BYTES, Scratch, Staged, create_folder, destination, find, folder_of, read_named, read_text, real_path,
+    stage,
 };
 pub use folder::{Folder, Pending, Writer};
 pub use location::Location;

@@ -33,6 +33,8 @@ pub struct Trail {
     pub objects: Vec<Object>,
     /// The objects that were left out by their path alone.
     pub left_out: Tally,
+    /// One of those that belong to a lake.
+    pub in_a_lake: Option<PathBuf>,
 }
 
 impl Trail {
@@ -56,7 +58,8 @@ impl Trail {
         let mut lakes = Lakes::among(&objects);
         for object in objects {
             let skipped = if lakes.hold(&object.real) {
-                Some(IN_A_LAKE.to_owned())
+                trail.in_a_lake.get_or_insert_with(|| object.path.clone());
+                Some("file of a lake".to_owned())
             } else if object.size == 0 {
                 Some("empty".to_owned())
             } else {
@@ -97,8 +100,8 @@ pub async fn parquet_files(stores: &Stores, sources: &[String], known: bool) -> 
     for source in &sources {
         let listed = listing::find(stores, source, &Selection::default()).await?;
         let mut lakes = Lakes::among(&listed.objects);
-        if listed.objects.iter().any(|object| lakes.hold(&object.real)) {
-            return Err(in_a_lake());
+        if let Some(held) = listed.objects.iter().find(|object| lakes.hold(&object.real)) {
+            return Err(in_a_lake(&held.path));
         }
         found.faults.extend(listed.faults);
         for object in listed.objects.into_iter().filter(|object| !is_hidden(&object.path, source)) {
@@ -119,9 +122,9 @@ pub async fn parquet_files(stores: &Stores, sources: &[String], known: bool) -> 
 }
 
 /// That data are named which a lake's ledger must tell of.
-pub fn in_a_lake() -> Error {
+pub fn in_a_lake(file: &Path) -> Error {
     Error::Usage {
-        message: "files of a lake lie in the data".to_owned(),
+        message: format!("`{}`, among the data, is a file of a lake", file.display()),
         hint: Some("name one lake by itself, by its own folder; or a raw trail without lakes".to_owned()),
     }
 }
@@ -145,9 +148,6 @@ fn is_hidden(path: &Path, source: &str) -> bool {
 fn is_parquet(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
 }
-
-/// The kind of the objects that are left out because they belong to a lake.
-pub const IN_A_LAKE: &str = "file of a lake";
 
 /// Tells which folders belong to lakes.
 struct Lakes {

@@ -80,13 +80,16 @@ struct Row {
     label: String,
 }
 
+/// The most that a file of labels may hold, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+
 /// Reads labels: CSV with a header, or one JSON object a line, with `event_id`, or with `account`, `actor`, `from` and
 /// `to`; and `label`, which is `malicious` or `benign`.
 ///
 /// # Errors
 /// The file cannot be read, or a line says something else.
 pub fn read(path: &Path) -> Result<Vec<Label>, Error> {
-    let text = store::read_text(path)?;
+    let text = store::read_named("file of labels", path, MAX_BYTES)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let wrong = |line: u64, reason: String| Error::Usage {
         message: format!("the labels `{}`, line {line}: {reason}", path.display()),

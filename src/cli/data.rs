@@ -7,7 +7,7 @@ use super::layouts::LayoutArgs;
 use super::{Context, SelectionArgs};
 use crate::engine::Resources;
 use crate::error::Error;
-use crate::hunt::{Data, RawTrail, Read};
+use crate::hunt::{Data, RawTrail};
 use crate::lake::Lake;
 use crate::output::Output;
 use crate::store::Location;
@@ -65,15 +65,12 @@ impl DataArgs {
     pub(super) fn tell(context: &Context, data: &Data, used: &str) -> bool {
         match data {
             Data::Raw(trail) => {
-                let Read { tally, passes } = trail.read();
+                let tally = trail.read();
                 context.output.tally(&tally, used);
-                if passes > 1 {
-                    context.output.talk(&format!(
-                        "memory was short: the trail was read {passes} times, for some of the rules each, and is counted as often"
-                    ));
-                }
                 if trail.found_none() {
-                    context.output.warn("warning: no objects were found");
+                    let whose =
+                        if trail.is_narrowed() { " of the accounts and regions that were asked for" } else { "" };
+                    context.output.warn(&format!("warning: no objects were found{whose}"));
                 }
                 !tally.is_incomplete() && !trail.found_none()
             }

@@ -92,7 +92,10 @@ impl LayoutArgs {
         let layout = match (&self.layout, &self.map) {
             (Some(name), _) if name == "raw" => return Ok(None),
             (Some(name), _) => Some(named(layout::shipped()?, name)?),
-            (None, Some(path)) => Some(layout::parse(&path.display().to_string(), &store::read_text(path)?)?),
+            (None, Some(path)) => Some(layout::parse(
+                &path.display().to_string(),
+                &store::read_named("map", path, store::SETTINGS_BYTES)?,
+            )?),
             (None, None) => None,
         };
         let Some(files) = trail::parquet_files(&context.stores, sources, layout.is_some()).await? else {

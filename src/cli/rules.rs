@@ -240,8 +240,10 @@ fn lint(context: &Context, paths: &[PathBuf], format: Format, strict: bool) -> R
             }
         }
     }
-    if errors.is_empty() {
-        catalog::all(paths)?;
+    let together = if errors.is_empty() { catalog::all(paths).err() } else { None };
+    if let Some(error) = together {
+        context.output.error(&error);
+        errors.push((&texts[0].0, error.to_string()));
     }
     let text = match format {
         Format::Json => {

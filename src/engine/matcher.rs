@@ -5,18 +5,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::DFSchema;
-use datafusion::common::resources_err;
 use datafusion::common::tree_node::TreeNode as _;
+use datafusion::common::{DFSchema, internal_datafusion_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
@@ -24,10 +23,11 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream_partitioned;
 use datafusion::prelude::{Expr, SessionContext};
-use futures::TryStreamExt as _;
+use futures::{Stream, TryStreamExt as _, future, stream};
 
 use super::Resources;
 use super::equalities::Equalities;
+use super::kept::{Keeper, Kept, KeptPart};
 use crate::event;
 use crate::sql::candidates::{self, Candidates};
 
@@ -48,6 +48,28 @@ pub async fn matches(
     candidates: &Candidates,
     limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let (kept, _) = gathered(resources, table, candidates, |_, _| Keeper::in_memory(limit)).await?;
+    Ok(kept.into_batches())
+}
+
+/// As [`matches`], of which [`Resources::matched`] bytes are kept in memory, and what is more in files; and for each rule
+/// how many records it matches.
+pub async fn kept(
+    resources: &Resources,
+    table: Arc<dyn TableProvider>,
+    candidates: &Candidates,
+) -> Result<(Kept, Vec<usize>)> {
+    let keeper = |runtime, schema| Keeper::spilling(resources.matched, runtime, schema);
+    gathered(resources, table, candidates, keeper).await
+}
+
+async fn gathered(
+    resources: &Resources,
+    table: Arc<dyn TableProvider>,
+    candidates: &Candidates,
+    keeper: impl FnOnce(Arc<RuntimeEnv>, SchemaRef) -> Keeper,
+) -> Result<(Kept, Vec<usize>)> {
     let context = resources.session()?;
     let parsed = Parsed::new(&context, candidates)?;
     let tested = columns(parsed.tests.iter());
@@ -58,20 +80,24 @@ pub async fn matches(
     }
     let read = columns(parsed.own.iter().chain(&parsed.values).chain(&parsed.tests));
     let matcher = Matcher::new(&context, &parsed, &schema(&read)?, &candidates.detections)?;
-    let matcher = Arc::new(Matcher { limit, ..matcher });
+    let keeper = Arc::new(keeper(context.runtime_env(), Arc::clone(&matcher.schema)));
+    let matcher = Arc::new(matcher);
     context.register_table("cloudtrail", table)?;
     let scan = context.sql(&candidates.scan(&read, test)).await?.create_physical_plan().await?;
     resources.scanned.follow(&scan);
     let mut scans = tokio::task::JoinSet::new();
     for stream in execute_stream_partitioned(scan, context.task_ctx())? {
-        let matcher = Arc::clone(&matcher);
-        scans.spawn(async move { matcher.drain(stream).await });
+        let (matcher, keeper) = (Arc::clone(&matcher), Arc::clone(&keeper));
+        scans.spawn(async move { matcher.drain(stream, &keeper).await });
     }
-    let mut batches = Vec::new();
+    let (mut parts, mut counts) = (Vec::new(), vec![0; candidates.detections.len()]);
     while let Some(done) = scans.join_next().await {
-        batches.extend(done.map_err(|error| DataFusionError::External(Box::new(error)))??);
+        let (part, of_part) = done.map_err(|error| DataFusionError::External(Box::new(error)))??;
+        parts.push(part);
+        counts.iter_mut().zip(of_part).for_each(|(count, of_part)| *count += of_part);
     }
-    Ok(batches)
+    let keeper = Arc::into_inner(keeper).ok_or_else(|| internal_datafusion_err!("a scan goes on"))?;
+    Ok((keeper.kept(parts), counts))
 }
 
 /// Which rows of a batch of [`matches`] the rule of this number matches.
@@ -227,9 +253,6 @@ struct Matcher {
     tests: Tests,
     detections: Vec<usize>,
     schema: SchemaRef,
-    /// Bytes that matches may take, and those that they take.
-    limit: Option<usize>,
-    bytes: AtomicUsize,
 }
 
 impl Matcher {
@@ -249,38 +272,42 @@ impl Matcher {
             tests: Tests::new(context, parsed, read)?,
             detections: detections.to_vec(),
             schema: Arc::new(Schema::new(fields)),
-            limit: None,
-            bytes: AtomicUsize::new(0),
         })
     }
 
-    async fn drain(&self, mut stream: SendableRecordBatchStream) -> Result<Vec<RecordBatch>> {
-        let (mut whole, mut parts, mut rows) = (Vec::new(), Vec::new(), 0);
-        while let Some(batch) = stream.try_next().await? {
-            if let Some(matched) = self.matched(&batch)? {
-                rows += matched.num_rows();
-                parts.push(matched);
-            }
-            if rows >= MATCHED_ROWS {
-                whole.push(self.together(&std::mem::take(&mut parts))?);
-                rows = 0;
-            }
-        }
-        if rows > 0 {
-            whole.push(self.together(&parts)?);
-        }
-        Ok(whole)
+    /// Keeps what is matched of a scan, and tells of how many rows each rule does.
+    async fn drain(
+        self: Arc<Matcher>,
+        stream: SendableRecordBatchStream,
+        keeper: &Keeper,
+    ) -> Result<(KeptPart, Vec<usize>)> {
+        let mut counts = vec![0; self.detections.len()];
+        let place = self.own.len() + self.values.len();
+        let batches = self.together(stream).inspect_ok(|batch| {
+            let flags = batch.columns().iter().skip(place);
+            counts.iter_mut().zip(flags).for_each(|(count, flags)| *count += flags.as_boolean().true_count());
+        });
+        let part = keeper.keep(batches).await?;
+        Ok((part, counts))
     }
 
-    /// Small batches as one, within the limit.
-    fn together(&self, parts: &[RecordBatch]) -> Result<RecordBatch> {
-        let batch = compute::concat_batches(&self.schema, parts)?;
-        let bytes = batch.get_array_memory_size();
-        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        match self.limit.filter(|limit| bytes > *limit) {
-            Some(limit) => resources_err!("what the rules match takes more than {} MiB", limit >> 20),
-            None => Ok(batch),
-        }
+    /// What is matched of a scan, in batches of [`MATCHED_ROWS`] or a few more.
+    fn together(self: Arc<Matcher>, stream: SendableRecordBatchStream) -> impl Stream<Item = Result<RecordBatch>> {
+        let schema = Arc::clone(&self.schema);
+        let matched = stream.try_filter_map(move |batch| future::ready(self.matched(&batch)));
+        stream::try_unfold(Box::pin(matched), move |mut matched| {
+            let schema = Arc::clone(&schema);
+            async move {
+                let (mut small, mut rows) = (Vec::new(), 0);
+                while rows < MATCHED_ROWS
+                    && let Some(batch) = matched.try_next().await?
+                {
+                    rows += batch.num_rows();
+                    small.push(batch);
+                }
+                if small.is_empty() { Ok(None) } else { Ok(Some((compute::concat_batches(&schema, &small)?, matched))) }
+            }
+        })
     }
 
     /// What any rule matches of a batch.

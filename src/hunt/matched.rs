@@ -3,17 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray as _, BooleanArray, Int64Array, IntervalMonthDayNanoArray, RecordBatch, StringArray,
-};
-use arrow::compute;
-use arrow::datatypes::{DataType, Field, Int64Type, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef};
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, IntervalUnit, Schema};
 use datafusion::catalog::TableProvider;
-use datafusion::common::resources_err;
-use datafusion::error::DataFusionError;
 use tokio::task::JoinSet;
 
-use crate::engine::{self, Resources, functions, matcher};
+use super::matched_rows::{OfRule, Rows};
+use crate::engine::{self, Kept, Resources, matcher};
 use crate::error::Error;
 use crate::finding::{self, Finding, Told};
 use crate::rule::{Counts, Rule, WindowKind};
@@ -26,7 +22,9 @@ use crate::time::{Period, Range};
 pub(super) struct Matched<'r> {
     rules: &'r [Rule],
     candidates: Candidates,
-    batches: Vec<RecordBatch>,
+    kept: Arc<Kept>,
+    /// How many of them each rule matches.
+    counts: Vec<usize>,
     reads: Vec<Range>,
 }
 
@@ -50,7 +48,7 @@ impl<'r> Matched<'r> {
     /// its part of `reads`: what others need must not tell it which copy of a record is the first.
     ///
     /// # Errors
-    /// The scan failed, or what is matched takes more than [`Resources::matched`].
+    /// The scan failed, or what does not fit into memory cannot be written.
     pub(super) async fn scan(
         resources: &Resources,
         table: Arc<dyn TableProvider>,
@@ -60,8 +58,9 @@ impl<'r> Matched<'r> {
     ) -> Result<Matched<'r>, Error> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let candidates = Candidates::new(rules, read);
-        let batches = matcher::matches(resources, table, &candidates, Some(resources.matched)).await;
-        Ok(Matched { rules, candidates, batches: batches.map_err(|error| Error::query(what, error))?, reads })
+        let (kept, counts) =
+            matcher::kept(resources, table, &candidates).await.map_err(|error| Error::query(what, error))?;
+        Ok(Matched { rules, candidates, kept: Arc::new(kept), counts, reads })
     }
 
     /// The findings whose trigger lies in `range`.
@@ -70,7 +69,7 @@ impl<'r> Matched<'r> {
         for (number, rule) in self.rules.iter().enumerate() {
             // With fewer matches than the threshold there is nothing to find, unless one may be of several kinds.
             let least = if matches!(rule.counts, Counts::EachOf(_)) { 1 } else { rule.window.threshold.get() };
-            if self.count(number) >= usize::try_from(least).unwrap_or(usize::MAX) {
+            if self.counts[number] >= usize::try_from(least).unwrap_or(usize::MAX) {
                 let period = (rule.window.kind == WindowKind::Tumbling).then_some(rule.window.period);
                 let from = self.reads[number].from.filter(|_| rule.window.kind == WindowKind::Dedup);
                 let shape = (rule.window.kind, sql::counting(rule), period, from);
@@ -81,13 +80,13 @@ impl<'r> Matched<'r> {
         let sets: Vec<Set<'_>> = shapes.values().map(|numbers| Set::new(self, numbers)).collect();
         let mut outcome = Outcome { findings: vec![Vec::new(); self.rules.len()], short: Vec::new() };
         let mut running = JoinSet::new();
+        let resources = resources.beside(self.kept.bytes);
         for (place, set) in sets.iter().enumerate() {
-            let batches =
-                set.batches(resources.memory).map_err(|error| Error::query("the matches of the rules", error))?;
-            if batches.iter().map(RecordBatch::num_rows).sum::<usize>() > ROWS_OF_ONE_THREAD {
-                self.add(set, &set.queries(resources.clone(), batches, range)?.await?, &mut outcome)?;
+            let rows: usize = set.numbers.iter().map(|number| self.counts[*number]).sum();
+            if rows > ROWS_OF_ONE_THREAD {
+                self.add(set, &set.queries(resources.clone(), range)?.await?, &mut outcome)?;
             } else {
-                let queries = set.queries(resources.on_one_thread(), batches, range)?;
+                let queries = set.queries(resources.on_one_thread(), range)?;
                 running.spawn(async move { (place, queries.await) });
             }
         }
@@ -121,14 +120,6 @@ impl<'r> Matched<'r> {
         let (told, listed) = rest.split_at(rest.len() - rule.summary.len());
         Needs { group, told, listed }
     }
-
-    fn flags<'b>(&self, batch: &'b RecordBatch, number: usize) -> &'b BooleanArray {
-        matcher::flags(&self.candidates, batch, number)
-    }
-
-    fn count(&self, number: usize) -> usize {
-        self.batches.iter().map(|batch| self.flags(batch, number).true_count()).sum()
-    }
 }
 
 /// The table `matched` of some rules.
@@ -138,10 +129,7 @@ struct Set<'m> {
     told: Vec<Told<'m>>,
     /// The columns of all of them; the rule is part of the group.
     layout: Layout,
-    /// The numbers of the expressions that are told, and of those that are listed.
-    values: BTreeSet<usize>,
-    lists: BTreeSet<usize>,
-    schema: SchemaRef,
+    rows: Arc<Rows>,
 }
 
 /// The rows that the queries of a [`Set`] gave.
@@ -192,14 +180,33 @@ impl<'m> Set<'m> {
         let texts =
             texts.chain((0..groups).map(group_name)).chain(layout.context.clone()).chain(layout.summary.clone());
         fields.extend(texts.map(|name| Field::new(name, DataType::Utf8, true)));
-        Set { matched, numbers, told, layout, values, lists, schema: Arc::new(Schema::new(fields)) }
+        let of_rule = |number: &usize| {
+            let Needs { group, told, listed } = matched.needs(*number);
+            OfRule {
+                number: *number,
+                window: matched.rules[*number].window,
+                read: matched.reads[*number],
+                group: group.to_vec(),
+                told: told.to_vec(),
+                listed: listed.to_vec(),
+                counted: matched.candidates.unique[*number],
+            }
+        };
+        let rows = Rows {
+            rules: numbers.iter().map(of_rule).collect(),
+            expressions: matched.candidates.expressions.len(),
+            groups,
+            values: values.into_iter().collect(),
+            lists: lists.into_iter().collect(),
+            schema: Arc::new(Schema::new(fields)),
+        };
+        Set { matched, numbers, told, layout, rows: Arc::new(rows) }
     }
 
-    /// What runs over `batches` for these rules, whose windows have one shape.
+    /// What runs for these rules, whose windows have one shape.
     fn queries(
         &self,
         resources: Resources,
-        batches: Vec<RecordBatch>,
         range: Range,
     ) -> Result<impl Future<Output = Result<OfSet, Error>> + Send + 'static, Error> {
         let failed = |error| Error::query("the matches of the rules", error);
@@ -210,7 +217,8 @@ impl<'m> Set<'m> {
             _ => None,
         };
         let hunt = sql::hunt_matched(rule, &self.layout, range)?;
-        let table = engine::memory_table(Arc::clone(&self.schema), batches).map_err(failed)?;
+        let streams = self.rows.streams(&self.matched.kept, resources.partitions());
+        let table = engine::streamed_table(Arc::clone(&self.rows.schema), streams).map_err(failed)?;
         Ok(async move {
             let mut of_set = OfSet::default();
             if let Some(anchors) = anchors {
@@ -219,69 +227,6 @@ impl<'m> Set<'m> {
             of_set.findings = resources.run("matched", table, &hunt).await.map_err(failed)?;
             Ok(of_set)
         })
-    }
-
-    /// What each of the rules matches, in batches of its own, which together take no more than `limit` bytes.
-    fn batches(&self, limit: usize) -> Result<Vec<RecordBatch>, DataFusionError> {
-        let mut bytes = 0;
-        let columns: Vec<usize> = (0..Candidates::OWN.len() + self.matched.candidates.expressions.len()).collect();
-        let mut batches = Vec::new();
-        for batch in &self.matched.batches {
-            let computed = batch.project(&columns)?;
-            for (place, number) in self.numbers.iter().enumerate() {
-                let flags =
-                    super::within(batch.column(0), self.matched.flags(batch, *number), self.matched.reads[*number])?;
-                if flags.true_count() > 0 {
-                    let rows = self.rows(place, *number, &compute::filter_record_batch(&computed, &flags)?)?;
-                    bytes += rows.get_array_memory_size();
-                    batches.push(rows);
-                }
-                if bytes > limit {
-                    return resources_err!("what the rules match takes more than {} MiB", limit >> 20);
-                }
-            }
-        }
-        Ok(batches)
-    }
-
-    /// The rows of one rule, from the candidates that it matches.
-    fn rows(&self, place: usize, number: usize, found: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
-        let column = |place: usize| Arc::clone(found.column(place));
-        let value = |expression: usize| column(Candidates::OWN.len() + expression);
-        let needs = self.matched.needs(number);
-        let counted = self.matched.candidates.unique[number].map(value);
-        let own: Vec<ArrayRef> = (1..Candidates::OWN.len()).map(column).collect();
-
-        // As in the query of one rule: all that is computed for a match.
-        let computed = [needs.group, needs.told, needs.listed].concat();
-        let mut computed: Vec<ArrayRef> = computed.into_iter().map(value).collect();
-        computed.extend(counted.clone());
-        computed.extend(own.iter().skip(1).cloned());
-        let fingerprints = functions::fingerprints(&computed)?;
-
-        let rows = found.num_rows();
-        let nothing = || Arc::new(StringArray::new_null(rows)) as ArrayRef;
-        let constant = |number: i64| Arc::new(Int64Array::from_value(number, rows)) as ArrayRef;
-        let window = self.told[place].rule.window;
-        let period = IntervalMonthDayNano::new(0, 0, window.period.micros() * 1_000);
-        let mut columns = vec![
-            constant(i64::try_from(place).unwrap_or_default()),
-            constant(window.threshold.get().into()),
-            Arc::new(IntervalMonthDayNanoArray::from_value(period, rows)),
-            Arc::new(fingerprints),
-            counted.unwrap_or_else(nothing),
-            Arc::clone(found.column(0)),
-        ];
-        columns.extend(own);
-        for group in 0..self.layout.group.len() - 1 {
-            columns.push(needs.group.get(group).map_or_else(nothing, |expression| value(*expression)));
-        }
-        for (all, own) in [(&self.values, needs.told), (&self.lists, needs.listed)] {
-            for expression in all {
-                columns.push(if own.contains(expression) { value(*expression) } else { nothing() });
-            }
-        }
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }
 

@@ -54,7 +54,7 @@ pub async fn tally(data: &Data, read: Range) -> Result<Tally, Error> {
             files.into_iter().map(|file| (file.bytes, file.records)).collect()
         }
         Data::Columnar(columnar) => columnar.sizes(read),
-        Data::Raw(trail) => return Ok(trail.read().tally),
+        Data::Raw(trail) => return Ok(trail.read()),
         Data::Memory(batches) => batches.iter().map(|batch| (0, batch.num_rows() as u64)).collect(),
     };
     for (bytes, records) in files {

@@ -153,10 +153,15 @@ impl Config {
     /// # Errors
     /// Where it is no such configuration; the message tells the line.
     pub fn read(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
-        let text = store::read_text(path)?;
+        let hint = || Some("`tawny nightly init` writes one with comments".to_owned());
+        let text = store::read_named("configuration", path, store::SETTINGS_BYTES);
+        let text = text.map_err(|error| match error {
+            Error::Usage { message, .. } => Error::Usage { message, hint: hint() },
+            other => other,
+        })?;
         let wrong = |reason: &str| Error::Usage {
             message: format!("`{}` is no configuration: {reason}", path.display()),
-            hint: Some("`tawny nightly init` writes one with comments".to_owned()),
+            hint: hint(),
         };
         // Without the text itself, which may hold a secret.
         let placed = |error: &toml::de::Error| {

@@ -182,7 +182,7 @@ impl Walk<'_> {
             return self.send(kind.map_or(Item::Record(Record { text, members }), Item::Skipped));
         }
         // A wrapped text: look-up-events, Splunk, a log event, SNS, SQS.
-        for wrapped in ["CloudTrailEvent", "_raw", "message", "Message", "body"] {
+        for wrapped in ["CloudTrailEvent", "_raw", "message", "Message", "body", "Body"] {
             if let Some(inner) = text_of(&members, wrapped) {
                 return self.wrapped(&inner, depth);
             }
@@ -304,6 +304,7 @@ mod tests {
             format!(r#"[{{"_raw":{escaped}}}]"#),
             format!(r#"{{"result":{{"_raw":{escaped}}}}}"#),
             format!(r#"{{"Records":[{{"messageId":"1","body":{}}}]}}"#, quoted(&sns)),
+            format!(r#"{{"Messages":[{{"MessageId":"1","Body":{}}}]}}"#, quoted(&sns)),
         ] {
             assert_eq!(seen(&text).unwrap(), ["record"], "{text}");
         }

@@ -246,7 +246,7 @@ pub(super) enum Top<'a> {
     List(Vec<&'a RawValue>),
     /// An envelope: the elements of the list it holds, and its other members.
     Envelope {
-        /// The elements of `Records`, `Events` or `logEvents`.
+        /// The elements of `Records`, `Events`, `logEvents`, or the `Messages` of a queue.
         list: Vec<&'a RawValue>,
         /// The members beside the list.
         beside: Vec<Member<'a>>,
@@ -271,7 +271,7 @@ impl<'de> Deserialize<'de> for Top<'de> {
                 let mut members = Vec::with_capacity(28);
                 let mut list: Option<Vec<&RawValue>> = None;
                 while let Some(Key(key)) = map.next_key()? {
-                    if matches!(key.as_ref(), "Records" | "Events" | "logEvents") {
+                    if matches!(key.as_ref(), "Records" | "Events" | "logEvents" | "Messages") {
                         let list = list.get_or_insert_default();
                         list.append(&mut map.next_value::<Elements<'_>>()?.0);
                         bounded(list.len())?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{printable, rows};
+use super::{printable, rows, shortened};
 use crate::error::{Error, Fault};
 use crate::nightly::{Plan, Report};
 use crate::tally::{Count, number_of};
@@ -87,7 +87,7 @@ pub fn plan(plan: &Plan) -> String {
         ("run".to_owned(), plan.run.to_string()),
         ("objects to convert".to_owned(), format!("{}, {} bytes", plan.objects, plan.bytes)),
         ("commits not hunted".to_owned(), plan.commits.to_string()),
-        ("rules new or changed".to_owned(), plan.changed_rules.join(", ")),
+        ("rules new or changed".to_owned(), shortened(&plan.changed_rules)),
     ];
     let owed = |owed: &crate::nightly::state::Owed| {
         (format!("owed to {}", owed.sink), format!("{} of run {}", number_of(owed.count(), "line"), owed.run))

@@ -65,10 +65,14 @@ pub fn named<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, Error> {
     entries.iter().find(|entry| entry.rule.id == id).ok_or_else(|| unknown(entries, id))
 }
 
+/// So many ids are named to somebody who asks for an unknown one.
+const NAMED: usize = 10;
+
 fn unknown(entries: &[Entry], id: &str) -> Error {
     let ids = entries.iter().map(|entry| entry.rule.id.as_str());
     let hint = match yaml::nearest(id, ids.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if entries.len() > NAMED => "`tawny rules list` shows the ids of rules".to_owned(),
         None => format!("there are {}", ids.map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")),
     };
     Error::Usage { message: format!("there is no rule `{id}`"), hint: Some(hint) }
@@ -153,7 +157,7 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     }
     for file in all {
         if seen.insert(store::real_path(&file).unwrap_or_else(|_| file.clone())) {
-            let text = store::read_text_within(&file, MAX_BYTES).map_err(|error| unreadable(&file, &error))?;
+            let text = store::read_named("rule file", &file, store::SETTINGS_BYTES)?;
             texts.push((file.display().to_string(), text));
         }
     }
@@ -161,14 +165,6 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
         return Err(Error::usage("there are no rule files"));
     }
     Ok(texts)
-}
-
-/// The most a rule file may hold.
-const MAX_BYTES: u64 = 4 << 20;
-
-fn unreadable(file: &Path, error: &Error) -> Error {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    Error::usage(format!("the rule file `{}` cannot be read{cause}", file.display()))
 }
 
 fn rule_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {

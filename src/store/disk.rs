@@ -89,8 +89,21 @@ pub fn read_text(path: &Path) -> Result<String, Error> {
     read_text_within(path, u64::MAX)
 }
 
-/// Reads a text file of `most` bytes at most, such as a rule.
-pub fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
+/// The most that a file of settings or rules may hold, in bytes.
+pub const SETTINGS_BYTES: u64 = 4 << 20;
+
+/// Reads a text file that the user names, `what`, of `most` bytes at most.
+///
+/// # Errors
+/// It cannot be read, which is bad use.
+pub fn read_named(what: &str, path: &Path, most: u64) -> Result<String, Error> {
+    read_text_within(path, most).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Error::usage(format!("the {what} `{}` cannot be read{cause}", printable(&path.display().to_string())))
+    })
+}
+
+fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
     let failed = |source| Error::File { action: "read", path: path.to_path_buf(), source };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;

@@ -233,6 +233,10 @@ fn exit_codes_tell() {
     let cut = tawny(&["hunt", folder.path().to_str().unwrap()]);
     assert_eq!(cut.status.code(), Some(3));
     assert!(stderr(&cut).contains("cut.json.gz: the gzip stream is cut off"), "{}", stderr(&cut));
+
+    let none = tawny(&["hunt", TRAIL, "--account", "999999999999"]);
+    assert_eq!(none.status.code(), Some(3));
+    assert!(stderr(&none).contains("no objects were found of the accounts and regions"), "{}", stderr(&none));
 }
 
 #[test]
@@ -241,6 +245,12 @@ fn what_cannot_be_done_is_refused_before_anything_is_read() {
     let lake = folder.path().join("lake").display().to_string();
     assert!(tawny(&["convert", TRAIL, "--lake", &lake]).status.success());
     let nowhere = folder.path().join("nowhere/found.json").display().to_string();
+    let file_of_lake = format!("{lake}/_tawny");
+    let around = folder.path().display().to_string();
+    let rows = folder.path().join("rows.parquet").display().to_string();
+    let all = "SELECT * FROM cloudtrail";
+    assert!(tawny(&["query", all, TRAIL, "--format", "parquet", "--output", &rows]).status.success());
+    let forging = "no\nhint: all is well";
     for (arguments, said) in [
         (&["hunt", TRAIL, "--output", &nowhere][..], "is no folder"),
         (&["hunt", TRAIL, "--report", &nowhere], "is no folder"),
@@ -249,6 +259,13 @@ fn what_cannot_be_done_is_refused_before_anything_is_read() {
         (&["hunt", &lake, "--layout", "athena"], "whose layout is its own"),
         (&["hunt", &lake, "--map", "no.yml"], "whose layout is its own"),
         (&["layouts", "raw"], "has no columns"),
+        (&["hunt", TRAIL, "--map", "no.yml"], "the map `no.yml` cannot be read: No such file"),
+        (&["backtest", TRAIL, "--labels", "no.csv"], "the file of labels `no.csv` cannot be read: No such file"),
+        (&["nightly", "--config", "no.toml"], "the configuration `no.toml` cannot be read: No such file"),
+        (&["hunt", TRAIL, "--rule", "Zzz"], "`tawny rules list` shows the ids"),
+        (&["hunt", &around], &file_of_lake),
+        (&["hunt", &rows], "there is no ledger that tells which files count"),
+        (&["hunt", forging], "no\\u{a}hint"),
         (&["hunt", &lake, "--memory-limit", "1"], "'--memory <MEMORY>'"),
     ] {
         let output = tawny(arguments);
@@ -399,6 +416,16 @@ fn rules_are_listed_shown_and_checked() {
     assert_eq!(remarks.as_array().unwrap().iter().filter(|remark| remark["code"] == "no-tests").count(), 2);
     assert_eq!(tawny(&["rules", "lint", path, "--strict"]).status.code(), Some(1));
     assert_eq!(tawny(&["rules", "lint", "rules", "--strict"]).status.code(), Some(0), "the shipped rules are clean");
+
+    std::fs::copy(folder.path().join("b.yml"), folder.path().join("e.yml")).unwrap();
+    let twice = tawny(&["rules", "lint", path, "--format", "json"]);
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(
+        stdout(&twice).contains("is there twice") && stderr(&twice).contains("is there twice"),
+        "{}",
+        stdout(&twice)
+    );
+    std::fs::remove_file(folder.path().join("e.yml")).unwrap();
 
     std::fs::write(folder.path().join("d.yml"), "AnalysisType: rule\n").unwrap();
     let wrong = tawny(&["rules", "lint", path]);
