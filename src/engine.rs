@@ -147,7 +147,7 @@ impl Resources {
         // Long values that are left out are not copied, be they ever so scattered.
         options.execution.parquet.force_filter_selections = true;
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(SharedPool::new(self.memory)))
+            .with_memory_pool(Arc::new(SharedPool::new(self.memory, self.partitions())))
             .with_temp_file_path(&self.spill)
             .build_arc()?;
         let context = SessionContext::new_with_config_rt(config, runtime);

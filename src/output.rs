@@ -113,10 +113,12 @@ impl Output {
             other => printable(&other.to_string()),
         };
         let mut lines = vec![format!("error: {told}")];
-        let mut cause = std::error::Error::source(error);
-        while let Some(source) = cause {
-            lines.push(format!("  because: {}", printable(source.to_string().lines().next().unwrap_or_default())));
-            cause = source.source();
+        for cause in std::iter::successors(std::error::Error::source(error), |cause| cause.source()) {
+            let cause = printable(cause.to_string().lines().next().unwrap_or_default());
+            // The engine's errors tell their causes too.
+            if !lines.last().is_some_and(|told| told.contains(&cause)) {
+                lines.push(format!("  because: {cause}"));
+            }
         }
         if let Some(hint) = error.hint() {
             lines.push(format!("  hint: {hint}"));

@@ -3,33 +3,47 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use datafusion::common::resources_err;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{
     GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, TrackConsumersPool,
+    UnboundedMemoryPool,
 };
 
 /// How many consumers an error names.
 const NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 
-/// A pool that gives memory to those who come first, and to all others at least a part of their own: so a sort
-/// always has enough to go on by way of the disk, whatever those before it in a query hold.
+/// A pool in which a sort can always go on by way of the disk, whatever the others hold. What can go to disk has a part of
+/// its own, and no more. What cannot, such as the rows that a merge of sorted runs has in hand, has as much, which is
+/// enough for what one sort holds; and beyond that a half that is for those who come first, such as merges of
+/// many files, which do with less where there is less.
 #[derive(Debug)]
 pub(super) struct SharedPool {
-    all: TrackConsumersPool<GreedyMemoryPool>,
-    /// Bytes that everyone is given, even where they are then more than there are.
+    spilling: UnboundedMemoryPool,
+    staying: TrackConsumersPool<GreedyMemoryPool>,
+    /// The bytes that everyone is given.
     own: usize,
 }
 
 impl SharedPool {
-    /// A pool of so many bytes: a few consumers are at work at a time, so those who come late have some beside them.
-    pub(super) fn new(bytes: usize) -> SharedPool {
-        SharedPool { all: TrackConsumersPool::new(GreedyMemoryPool::new(bytes / 4 * 3), NAMED), own: bytes / 8 }
+    /// A pool of so many bytes for a query whose rows are divided into so many partitions: in each of them two sorts are
+    /// at work at a time, one that takes rows and one that gives them.
+    pub(super) fn new(bytes: usize, partitions: usize) -> SharedPool {
+        SharedPool {
+            spilling: UnboundedMemoryPool::default(),
+            staying: TrackConsumersPool::new(GreedyMemoryPool::new(bytes / 2), NAMED),
+            own: bytes / 4 / partitions.max(1),
+        }
+    }
+
+    fn of(&self, consumer: &MemoryConsumer) -> &dyn MemoryPool {
+        if consumer.can_spill() { &self.spilling } else { &self.staying }
     }
 }
 
 impl fmt::Display for SharedPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "shared({}, own: {} bytes)", self.all, self.own)
+        write!(f, "shared({}, own: {} bytes)", self.staying, self.own)
     }
 }
 
@@ -39,35 +53,41 @@ impl MemoryPool for SharedPool {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.all.register(consumer);
+        self.of(consumer).register(consumer);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.all.unregister(consumer);
+        self.of(consumer).unregister(consumer);
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.all.grow(reservation, additional);
+        self.of(reservation.consumer()).grow(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.all.shrink(reservation, shrink);
+        self.of(reservation.consumer()).shrink(reservation, shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        if reservation.size().saturating_add(additional) <= self.own {
-            self.all.grow(reservation, additional);
+        let (held, consumer) = (reservation.size(), reservation.consumer());
+        // A first batch that is larger is there already, and with nothing before it there is nothing to send to disk.
+        let is_first = consumer.can_spill() && held == 0;
+        if is_first || held.saturating_add(additional) <= self.own {
+            self.grow(reservation, additional);
             return Ok(());
         }
-        self.all.try_grow(reservation, additional)
+        if consumer.can_spill() {
+            return resources_err!("{} holds {held} bytes and may not have {additional} more", consumer.name());
+        }
+        self.staying.try_grow(reservation, additional)
     }
 
     fn reserved(&self) -> usize {
-        self.all.reserved()
+        self.spilling.reserved() + self.staying.reserved()
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        self.all.memory_limit()
+        self.staying.memory_limit()
     }
 }
 
@@ -78,16 +98,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_comes_late_has_a_part() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(SharedPool::new(800));
-        let [first, late] = ["first", "late"].map(|name| MemoryConsumer::new(name).register(&pool));
-        first.try_grow(600).unwrap();
-        assert!(first.try_grow(1).is_err());
-        late.try_grow(60).unwrap();
-        late.try_grow(40).unwrap();
+    fn everyone_has_a_part_and_only_what_cannot_spill_has_more() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(SharedPool::new(800, 2));
+        let [sort, late] = ["sort", "late"].map(|name| MemoryConsumer::new(name).with_can_spill(true).register(&pool));
+        let [merge, other] = ["merge", "other"].map(|name| MemoryConsumer::new(name).register(&pool));
+        sort.try_grow(60).unwrap();
+        sort.try_grow(40).unwrap();
+        assert!(sort.try_grow(1).is_err());
+        merge.try_grow(400).unwrap();
+        assert!(merge.try_grow(1).is_err());
+        other.try_grow(100).unwrap();
+        assert!(other.try_grow(1).is_err());
+        late.try_grow(150).unwrap();
         assert!(late.try_grow(1).is_err());
-        first.shrink(300);
-        late.try_grow(200).unwrap();
-        assert_eq!(pool.reserved(), 600);
+        assert_eq!(pool.reserved(), 750);
     }
 }

@@ -258,6 +258,29 @@ fn parquet_that_lies_is_named_and_harms_no_other() {
 }
 
 #[test]
+fn a_lake_that_lost_a_file_says_so_once_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("lake");
+    let path = lake.to_str().unwrap();
+    assert!(tawny(&["convert", "tests/data/trail", "--lake", path]).status.success());
+    let file = glob::glob(&format!("{path}/date=*/*.parquet")).unwrap().flatten().next().unwrap();
+    let whole = std::fs::read(&file).unwrap();
+    let damages: [&dyn Fn(); 2] =
+        [&|| std::fs::write(&file, &whole[..whole.len() / 2]).unwrap(), &|| std::fs::remove_file(&file).unwrap()];
+    for damage in damages {
+        damage();
+        for command in [&["hunt"][..], &["inspect"], &["query", "SELECT * FROM cloudtrail"]] {
+            let output = tawny(&[command, &[path]].concat());
+            assert_eq!(output.status.code(), Some(3), "{command:?}: {}", said(&output));
+            let said = said(&output);
+            assert!(said.contains(file.file_name().unwrap().to_str().unwrap()), "{said}");
+            assert_eq!(said.matches("because:").count(), 1, "{said}");
+            assert!(said.contains("restore it, or convert the trail"), "{command:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn rules_that_would_swell_are_refused() {
     let rule = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
     let sigma =
