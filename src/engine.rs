@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::resources_err;
@@ -13,14 +13,15 @@ use datafusion::datasource::MemTable;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
-use datafusion::execution::TaskContext;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::{SessionConfig, SessionContext, ident, lit};
 use datafusion::scalar::ScalarValue;
-use futures::TryStreamExt as _;
+use futures::{TryStreamExt as _, stream};
 
 use crate::error::Error;
 use crate::event;
@@ -146,6 +147,8 @@ impl Resources {
         options.execution.parquet.pushdown_filters = true;
         // Long values that are left out are not copied, be they ever so scattered.
         options.execution.parquet.force_filter_selections = true;
+        // Of columns that are tested and then wanted, each scan keeps so many bytes: few rows pass the tests.
+        options.execution.parquet.max_predicate_cache_size = Some(self.memory / 32 / self.threads.max(1));
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(SharedPool::new(self.memory, self.partitions())))
             .with_temp_file_path(&self.spill)
@@ -155,28 +158,52 @@ impl Resources {
         Ok(context)
     }
 
-    /// Runs `sql` with `table` under the name `name`.
+    /// The rows of `sql` with `table` under the name `name`, as they are asked for.
+    pub async fn rows(
+        &self,
+        name: &str,
+        table: Arc<dyn TableProvider>,
+        sql: &str,
+    ) -> Result<SendableRecordBatchStream, DataFusionError> {
+        let context = self.session()?;
+        context.register_table(name, table)?;
+        let plan = self.planned(&context, sql).await?;
+        physical_plan::execute_stream(plan, context.task_ctx())
+    }
+
+    /// All rows of `sql` with `table` under the name `name`.
     pub async fn run(
         &self,
         name: &str,
         table: Arc<dyn TableProvider>,
         sql: &str,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
-        let context = self.session()?;
-        context.register_table(name, table)?;
-        let plan = self.planned(&context, sql).await?;
-        physical_plan::collect(plan, context.task_ctx()).await
+        self.rows(name, table, sql).await?.try_collect().await
     }
 
-    /// Runs `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`, where it is
-    /// given, are the table of that name. What is found takes no more than `most` bytes; where those are not given, any
-    /// number here, and no more than all the memory there is from a cluster.
+    /// The rows of `sql` over `table` as `cloudtrail`, as they are asked for; on the cluster where there is one, which gives
+    /// them all together, and no more than all the memory there is.
+    pub async fn rows_over(
+        &self,
+        table: Arc<dyn TableProvider>,
+        sql: &str,
+    ) -> Result<SendableRecordBatchStream, DataFusionError> {
+        if !self.on_cluster() {
+            return self.rows("cloudtrail", table, sql).await;
+        }
+        let rows = self.run_over(table, None, sql, self.memory).await?;
+        let schema = rows.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(rows.into_iter().map(Ok)))))
+    }
+
+    /// All rows of `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`,
+    /// where it is given, are the table of that name. What is found takes no more than `most` bytes.
     pub async fn run_over(
         &self,
         table: Arc<dyn TableProvider>,
         matched: Option<&str>,
         sql: &str,
-        most: Option<usize>,
+        most: usize,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         let context = self.session_of_tables()?;
         context.register_table("cloudtrail", table)?;
@@ -186,9 +213,9 @@ impl Resources {
         let plan = self.planned(&context, sql).await?;
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
-            return cluster.rows(plan, context.task_ctx(), most.unwrap_or(self.memory)).await;
+            return cluster.rows(plan, context.task_ctx(), most).await;
         }
-        gathered(plan, context.task_ctx(), most.unwrap_or(usize::MAX)).await
+        gathered(plan, context.task_ctx(), most).await
     }
 
     /// The plan of `sql`, which is followed from now on.
@@ -305,9 +332,9 @@ mod tests {
             runtime.block_on(resources.run_over(table, None, "SELECT unnest(range(0, 1000)) AS number", most))
         };
         let rows = |batches: Vec<RecordBatch>| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
-        assert_eq!(rows(run(None).unwrap()), 1_000);
-        assert_eq!(rows(run(Some(8_000)).unwrap()), 1_000);
-        let error = Error::query("a query", run(Some(7_999)).unwrap_err());
+        assert_eq!(rows(run(usize::MAX).unwrap()), 1_000);
+        assert_eq!(rows(run(8_000).unwrap()), 1_000);
+        let error = Error::query("a query", run(7_999).unwrap_err());
         assert!(error.is_exhausted(), "{error}");
     }
 }

@@ -96,24 +96,39 @@ pub struct Told<'r> {
     pub layout: Layout,
 }
 
-/// For each of some rules its findings in the rows of a query. Where there are several, the rows tell
-/// theirs by its place.
-pub fn from_rows(told: &[Told<'_>], rows: &[RecordBatch]) -> Result<Vec<Vec<Finding>>, Error> {
-    let mut findings = vec![Vec::new(); told.len()];
-    for batch in rows {
-        let table = Rows { batch };
+/// The findings of each of some rules.
+#[derive(Debug)]
+pub struct Found<'r> {
+    told: Vec<Told<'r>>,
+    findings: Vec<Vec<Finding>>,
+}
+
+impl<'r> Found<'r> {
+    /// None yet.
+    pub fn new(told: Vec<Told<'r>>) -> Found<'r> {
+        Found { findings: vec![Vec::new(); told.len()], told }
+    }
+
+    /// Adds those in some rows of a query. Where there are several rules, the rows tell theirs by its place.
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        let rows = Rows { batch };
         for row in 0..batch.num_rows() {
             let number = match batch.column_by_name(layout::RULE) {
-                Some(_) => usize::try_from(table.count(layout::RULE, row)?).ok(),
+                Some(_) => usize::try_from(rows.count(layout::RULE, row)?).ok(),
                 None => Some(0),
             };
-            match number.and_then(|number| Some((told.get(number)?, findings.get_mut(number)?))) {
-                Some((told, findings)) => findings.push(table.finding(told, row)?),
+            match number.and_then(|number| Some((self.told.get(number)?, self.findings.get_mut(number)?))) {
+                Some((told, findings)) => findings.push(rows.finding(told, row)?),
                 None => return Err(Error::Internal("a finding of no rule".to_owned())),
             }
         }
+        Ok(())
     }
-    Ok(findings)
+
+    /// For each rule its findings.
+    pub fn of_each(self) -> Vec<Vec<Finding>> {
+        self.findings
+    }
 }
 
 /// Sorts findings by first event, rule, group and window.

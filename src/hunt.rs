@@ -13,7 +13,7 @@ use crate::engine::columnar_table::Columnar;
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event;
-use crate::finding::{self, Finding, Told};
+use crate::finding::{self, Finding, Found, Told};
 use crate::lake::Lake;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
@@ -61,7 +61,8 @@ fn sieve(rules: &[Rule]) -> Sieve {
 /// The findings of `rules` in `data` whose trigger lies in `range`, in order. Data are read once,
 /// whatever the number of rules.
 pub async fn evaluate(resources: &Resources, data: &Data, rules: &[Rule], range: Range) -> Result<Vec<Finding>, Error> {
-    let mut findings = evaluate_each(resources, data, rules, range).await?.concat();
+    let found = evaluate_each(resources, data, rules, range).await?;
+    let mut findings: Vec<Finding> = found.into_iter().flatten().collect();
     finding::sort(&mut findings);
     Ok(findings)
 }
@@ -200,22 +201,25 @@ async fn attempt(
     range: Range,
     read: Range,
 ) -> Result<Option<Vec<Finding>>, Error> {
+    let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
     let run = |sql: String| {
         let table = Arc::clone(&table);
-        let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
-        async move { resources.run_over(table, None, &sql, None).await.map_err(failed) }
+        async move { resources.rows_over(table, &sql).await.map_err(failed) }
     };
     if let (WindowKind::Dedup, Some(from), Some(_)) = (rule.window.kind, range.from, read.from) {
-        let rows = run(sql::unanchored(rule, from, read)?).await?;
-        let unanchored =
-            |batch: &RecordBatch| batch.column(0).as_primitive::<Int64Type>().values().iter().any(|n| *n > 0);
-        if rows.iter().any(unanchored) {
-            return Ok(None);
+        let mut rows = run(sql::unanchored(rule, from, read)?).await?;
+        while let Some(batch) = rows.try_next().await.map_err(failed)? {
+            if batch.column(0).as_primitive::<Int64Type>().values().iter().any(|n| *n > 0) {
+                return Ok(None);
+            }
         }
     }
-    let rows = run(sql::hunt(rule, range, read)?).await?;
-    let told = Told { rule, layout: Layout::of(rule) };
-    let findings = finding::from_rows(&[told], &rows)?.concat();
+    let mut rows = run(sql::hunt(rule, range, read)?).await?;
+    let mut found = Found::new(vec![Told { rule, layout: Layout::of(rule) }]);
+    while let Some(batch) = rows.try_next().await.map_err(failed)? {
+        found.add(&batch)?;
+    }
+    let findings: Vec<Finding> = found.of_each().into_iter().flatten().collect();
     Ok((!is_cut(rule.window, last_instants(&findings), read)).then_some(findings))
 }
 

@@ -1,17 +1,20 @@
 //! What several rules match, from one scan, and their findings in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, IntervalUnit, Schema};
 use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::TryStreamExt as _;
 use tokio::task::JoinSet;
 
 use super::matched_rows::{OfRule, Rows};
 use crate::engine::{self, Kept, Resources, matcher};
 use crate::error::Error;
-use crate::finding::{self, Finding, Told};
+use crate::finding::{Finding, Found, Told};
 use crate::rule::{Counts, Rule, WindowKind};
 use crate::sql;
 use crate::sql::candidates::Candidates;
@@ -84,26 +87,36 @@ impl<'r> Matched<'r> {
         for (place, set) in sets.iter().enumerate() {
             let rows: usize = set.numbers.iter().map(|number| self.counts[*number]).sum();
             if rows > ROWS_OF_ONE_THREAD {
-                self.add(set, &set.queries(resources.clone(), range)?.await?, &mut outcome)?;
+                let queries = set.queries(resources.clone(), range)?;
+                let unanchored = queries.unanchored().await?;
+                let (mut found, mut rows) = (Found::new(set.told.clone()), queries.findings().await?);
+                while let Some(batch) = rows.try_next().await.map_err(failed)? {
+                    found.add(&batch)?;
+                }
+                self.add(set, &unanchored, found, &mut outcome);
             } else {
                 let queries = set.queries(resources.on_one_thread(), range)?;
-                running.spawn(async move { (place, queries.await) });
+                running.spawn(async move {
+                    let unanchored = queries.unanchored().await?;
+                    let rows: Vec<RecordBatch> = queries.findings().await?.try_collect().await.map_err(failed)?;
+                    Ok::<_, Error>((place, unanchored, rows))
+                });
             }
         }
         while let Some(done) = running.join_next().await {
-            let (place, rows) = done.map_err(|error| Error::Internal(format!("a hunt broke off: {error}")))?;
-            self.add(&sets[place], &rows?, &mut outcome)?;
+            let done = done.map_err(|error| Error::Internal(format!("a hunt broke off: {error}")))?;
+            let (place, unanchored, rows) = done?;
+            let mut found = Found::new(sets[place].told.clone());
+            rows.iter().try_for_each(|batch| found.add(batch))?;
+            self.add(&sets[place], &unanchored, found, &mut outcome);
         }
         outcome.short.sort_unstable();
         Ok(outcome)
     }
 
-    /// Adds what the queries of some rules found.
-    fn add(&self, set: &Set<'_>, rows: &OfSet, outcome: &mut Outcome) -> Result<(), Error> {
-        let places = rows.unanchored.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
-        let unanchored: Vec<usize> = places.filter_map(|place| usize::try_from(*place).ok()).collect();
-        let found = finding::from_rows(&set.told, &rows.findings)?;
-        for ((place, number), found) in set.numbers.iter().enumerate().zip(found) {
+    /// Adds what the queries of some rules found. `unanchored` are the places of those for which more must be read.
+    fn add(&self, set: &Set<'_>, unanchored: &[usize], found: Found<'_>, outcome: &mut Outcome) {
+        for ((place, number), found) in set.numbers.iter().enumerate().zip(found.of_each()) {
             let is_cut = super::is_cut(self.rules[*number].window, super::last_instants(&found), self.reads[*number]);
             if is_cut || unanchored.contains(&place) {
                 outcome.short.push(*number);
@@ -111,7 +124,6 @@ impl<'r> Matched<'r> {
                 outcome.findings[*number] = found;
             }
         }
-        Ok(())
     }
 
     fn needs(&self, number: usize) -> Needs<'_> {
@@ -132,14 +144,6 @@ struct Set<'m> {
     rows: Arc<Rows>,
 }
 
-/// The rows that the queries of a [`Set`] gave.
-#[derive(Default)]
-struct OfSet {
-    /// The places of rules for which more must be read.
-    unanchored: Vec<RecordBatch>,
-    findings: Vec<RecordBatch>,
-}
-
 /// What a rule needs of each match, by the numbers of the expressions.
 struct Needs<'n> {
     group: &'n [usize],
@@ -149,22 +153,23 @@ struct Needs<'n> {
 
 impl<'m> Set<'m> {
     fn new(matched: &'m Matched<'_>, numbers: &'m [usize]) -> Set<'m> {
-        let (mut values, mut lists, mut told) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        let mut told = Vec::new();
         for number in numbers {
-            let rule = &matched.rules[*number];
-            let needs = matched.needs(*number);
-            values.extend(needs.told);
-            lists.extend(needs.listed);
-            let names = (0..needs.group.len()).map(group_name);
-            let names = names.chain(needs.told.iter().map(|n| value_name(*n)));
-            let mut names = names.chain(needs.listed.iter().map(|n| list_name(*n)));
-            told.push(Told { rule, layout: Layout::of(rule).renamed(&mut names) });
+            let (rule, needs) = (&matched.rules[*number], matched.needs(*number));
+            let own = names(GROUP, needs.group.len()).chain(names(VALUE, needs.told.len()));
+            let mut own = own.chain(names(LIST, needs.listed.len()));
+            told.push(Told { rule, layout: Layout::of(rule).renamed(&mut own) });
         }
-        let groups = told.iter().map(|told| told.layout.group.len()).max().unwrap_or_default();
+        let most = |of: fn(&Needs<'_>) -> usize| {
+            numbers.iter().map(|number| of(&matched.needs(*number))).max().unwrap_or_default()
+        };
+        let groups = most(|needs| needs.group.len());
+        let values = most(|needs| needs.told.len());
+        let lists = most(|needs| needs.listed.len());
         let layout = Layout {
-            group: std::iter::once(layout::RULE.to_owned()).chain((0..groups).map(group_name)).collect(),
-            context: values.iter().map(|n| value_name(*n)).collect(),
-            summary: lists.iter().map(|n| list_name(*n)).collect(),
+            group: std::iter::once(layout::RULE.to_owned()).chain(names(GROUP, groups)).collect(),
+            context: names(VALUE, values).collect(),
+            summary: names(LIST, lists).collect(),
             ..Layout::default()
         };
         let time = crate::event::schema().field(0).data_type().clone();
@@ -177,8 +182,7 @@ impl<'m> Set<'m> {
             Field::new(Candidates::OWN[0], time, false),
         ];
         let texts = Candidates::OWN.iter().skip(1).map(|name| (*name).to_owned());
-        let texts =
-            texts.chain((0..groups).map(group_name)).chain(layout.context.clone()).chain(layout.summary.clone());
+        let texts = texts.chain(names(GROUP, groups)).chain(names(VALUE, values)).chain(names(LIST, lists));
         fields.extend(texts.map(|name| Field::new(name, DataType::Utf8, true)));
         let of_rule = |number: &usize| {
             let Needs { group, told, listed } = matched.needs(*number);
@@ -196,20 +200,15 @@ impl<'m> Set<'m> {
             rules: numbers.iter().map(of_rule).collect(),
             expressions: matched.candidates.expressions.len(),
             groups,
-            values: values.into_iter().collect(),
-            lists: lists.into_iter().collect(),
+            values,
+            lists,
             schema: Arc::new(Schema::new(fields)),
         };
         Set { matched, numbers, told, layout, rows: Arc::new(rows) }
     }
 
     /// What runs for these rules, whose windows have one shape.
-    fn queries(
-        &self,
-        resources: Resources,
-        range: Range,
-    ) -> Result<impl Future<Output = Result<OfSet, Error>> + Send + 'static, Error> {
-        let failed = |error| Error::query("the matches of the rules", error);
+    fn queries(&self, resources: Resources, range: Range) -> Result<Queries, Error> {
         let first = self.numbers.first().map(|number| (&self.matched.rules[*number], self.matched.reads[*number]));
         let (rule, read) = first.ok_or_else(|| Error::Internal("a hunt for no rule".to_owned()))?;
         let anchors = match (rule.window.kind, range.from, read.from) {
@@ -219,25 +218,45 @@ impl<'m> Set<'m> {
         let hunt = sql::hunt_matched(rule, &self.layout, range)?;
         let streams = self.rows.streams(&self.matched.kept, resources.partitions());
         let table = engine::streamed_table(Arc::clone(&self.rows.schema), streams).map_err(failed)?;
-        Ok(async move {
-            let mut of_set = OfSet::default();
-            if let Some(anchors) = anchors {
-                of_set.unanchored = resources.run("matched", Arc::clone(&table), &anchors).await.map_err(failed)?;
-            }
-            of_set.findings = resources.run("matched", table, &hunt).await.map_err(failed)?;
-            Ok(of_set)
-        })
+        Ok(Queries { resources, table, anchors, hunt })
     }
 }
 
-fn group_name(place: usize) -> String {
-    format!("group.{place}")
+/// The queries for rules whose windows have one shape.
+struct Queries {
+    resources: Resources,
+    table: Arc<dyn TableProvider>,
+    anchors: Option<String>,
+    hunt: String,
 }
 
-fn value_name(expression: usize) -> String {
-    format!("value.{expression}")
+impl Queries {
+    /// The places of rules for which more must be read.
+    async fn unanchored(&self) -> Result<Vec<usize>, Error> {
+        let Some(anchors) = &self.anchors else {
+            return Ok(Vec::new());
+        };
+        let rows = self.resources.rows("matched", Arc::clone(&self.table), anchors).await.map_err(failed)?;
+        let rows: Vec<RecordBatch> = rows.try_collect().await.map_err(failed)?;
+        let places = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
+        Ok(places.filter_map(|place| usize::try_from(*place).ok()).collect())
+    }
+
+    /// The rows that tell findings.
+    async fn findings(&self) -> Result<SendableRecordBatchStream, Error> {
+        self.resources.rows("matched", Arc::clone(&self.table), &self.hunt).await.map_err(failed)
+    }
 }
 
-fn list_name(expression: usize) -> String {
-    format!("list.{expression}")
+fn failed(error: DataFusionError) -> Error {
+    Error::query("the matches of the rules", error)
+}
+
+/// What columns are called whose rules need different things: by the places that these have for a rule.
+const GROUP: &str = "group";
+const VALUE: &str = "value";
+const LIST: &str = "list";
+
+fn names(of: &'static str, count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(move |place| format!("{of}.{place}"))
 }

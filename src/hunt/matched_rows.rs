@@ -24,10 +24,11 @@ pub(super) struct Rows {
     pub(super) rules: Vec<OfRule>,
     /// How many expressions the scan computed.
     pub(super) expressions: usize,
-    /// The columns of a group that the table has, and its columns of expressions that are told, and that are listed.
+    /// How many columns the table has for groups, for what is told, and for what is listed: as many as the rule that
+    /// needs most.
     pub(super) groups: usize,
-    pub(super) values: Vec<usize>,
-    pub(super) lists: Vec<usize>,
+    pub(super) values: usize,
+    pub(super) lists: usize,
     pub(super) schema: SchemaRef,
 }
 
@@ -93,12 +94,8 @@ impl Rows {
             counted.unwrap_or_else(nothing),
         ];
         columns.extend(own);
-        columns.extend((0..self.groups).map(|place| group.get(place).cloned().unwrap_or_else(nothing)));
-        for (all, own, values) in [(&self.values, &rule.told, &told), (&self.lists, &rule.listed, &listed)] {
-            let place = |expression| own.iter().position(|own| own == expression);
-            columns.extend(
-                all.iter().map(|number| place(number).map_or_else(nothing, |place| Arc::clone(&values[place]))),
-            );
+        for (count, values) in [(self.groups, group), (self.values, told), (self.lists, listed)] {
+            columns.extend(values.into_iter().chain(std::iter::repeat_with(nothing)).take(count));
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }

@@ -152,7 +152,7 @@ async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -
     let layout = Layout { group: groups.clone(), ..Layout::default() };
     let sql = sql::distinct_matches(rule, &layout)?;
     let matched = matched(&candidates, &groups);
-    let run = |table| resources.run_over(table, Some(&matched), &sql, Some(resources.memory));
+    let run = |table| resources.run_over(table, Some(&matched), &sql, resources.memory);
     let rows = match data {
         Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => run(super::table(resources, data, read).await?).await,
         Data::Raw(trail) => {
