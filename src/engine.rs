@@ -167,7 +167,7 @@ impl Resources {
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
         let context = self.session()?;
         context.register_table(name, table)?;
-        let plan = self.planned(&context, sql).await?;
+        let plan = planned(&context, sql).await?;
         physical_plan::execute_stream(plan, context.task_ctx())
     }
 
@@ -188,12 +188,16 @@ impl Resources {
         table: Arc<dyn TableProvider>,
         sql: &str,
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
-        if !self.on_cluster() {
-            return self.rows("cloudtrail", table, sql).await;
+        if self.on_cluster() {
+            let rows = self.run_over(table, None, sql, self.memory).await?;
+            let schema = rows.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(rows.into_iter().map(Ok)))));
         }
-        let rows = self.run_over(table, None, sql, self.memory).await?;
-        let schema = rows.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(rows.into_iter().map(Ok)))))
+        let context = self.session()?;
+        context.register_table("cloudtrail", table)?;
+        let plan = planned(&context, sql).await?;
+        self.scanned.follow(&plan);
+        physical_plan::execute_stream(plan, context.task_ctx())
     }
 
     /// All rows of `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`,
@@ -210,7 +214,8 @@ impl Resources {
         if let Some(matched) = matched {
             context.register_table("matched", context.sql(matched).await?.into_view())?;
         }
-        let plan = self.planned(&context, sql).await?;
+        let plan = planned(&context, sql).await?;
+        self.scanned.follow(&plan);
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
             return cluster.rows(plan, context.task_ctx(), most).await;
@@ -218,20 +223,17 @@ impl Resources {
         gathered(plan, context.task_ctx(), most).await
     }
 
-    /// The plan of `sql`, which is followed from now on.
-    async fn planned(&self, context: &SessionContext, sql: &str) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let plan = context.sql(sql).await?.create_physical_plan().await?;
-        self.scanned.follow(&plan);
-        Ok(plan)
-    }
-
     /// The plan of `sql` with `table` as the table `cloudtrail`, as text.
     pub async fn plan(&self, table: Arc<dyn TableProvider>, sql: &str) -> Result<String, DataFusionError> {
         let context = self.session()?;
         context.register_table("cloudtrail", table)?;
-        let plan = self.planned(&context, sql).await?;
+        let plan = planned(&context, sql).await?;
         Ok(physical_plan::displayable(plan.as_ref()).indent(false).to_string())
     }
+}
+
+async fn planned(context: &SessionContext, sql: &str) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    context.sql(sql).await?.create_physical_plan().await
 }
 
 /// The rows of `plan`, which take no more than `most` bytes.

@@ -166,10 +166,14 @@ impl Error {
             Error::Query { .. } if self.is_exhausted() => {
                 Some("give it more with `--memory`, or narrow the range with `--from` and `--to`".to_owned())
             }
-            Error::Query { source, .. } if matches!(source.find_root(), DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_)) => Some(
-                "where a file of the lake is gone or damaged, restore it, or convert the trail into a new, empty folder"
-                    .to_owned(),
-            ),
+            Error::Query { source, .. }
+                if matches!(source.find_root(), DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_)) =>
+            {
+                Some(
+                    "where a file is gone or damaged, restore it; a lake can be converted anew, into an empty folder"
+                        .to_owned(),
+                )
+            }
             Error::Busy { .. } => {
                 Some("wait for it to end, and run again; nothing is lost, and a killed run holds nothing up".to_owned())
             }

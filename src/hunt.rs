@@ -166,6 +166,7 @@ async fn in_tables(
     let table = table(resources, data, read).await?;
     let matched = Matched::scan(resources, table, rules, reads, "the data").await?;
     let mut outcome = matched.hunt(resources, range).await?;
+    drop(matched);
     for number in outcome.short {
         let rule = &rules[number];
         let reach = Reach::first(rule.window).further();

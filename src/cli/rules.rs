@@ -229,21 +229,21 @@ fn lint(context: &Context, paths: &[PathBuf], format: Format, strict: bool) -> R
     let files: Vec<(&str, &str)> = of_sigma.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
     if let Err(error) = sigma::read(&files) {
         context.output.error(&error);
-        errors.push((&of_sigma[0].0, error.to_string()));
+        errors.push((Some(&of_sigma[0].0), error.to_string()));
     }
     for (file, text) in of_panther {
         match panther::parse(file, text) {
             Ok(read) => remarks.extend(read.warnings.into_iter().map(|warning| (file, read.rule.id.clone(), warning))),
             Err(error) => {
                 context.output.error(&error);
-                errors.push((file, error.to_string()));
+                errors.push((Some(file), error.to_string()));
             }
         }
     }
     let together = if errors.is_empty() { catalog::all(paths).err() } else { None };
     if let Some(error) = together {
         context.output.error(&error);
-        errors.push((&texts[0].0, error.to_string()));
+        errors.push((None, error.to_string()));
     }
     let text = match format {
         Format::Json => {

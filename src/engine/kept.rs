@@ -45,7 +45,8 @@ impl Keeper {
         let mut batches = std::pin::pin!(batches);
         while let Some(batch) = batches.try_next().await? {
             let bytes = batch.get_array_memory_size();
-            if file.is_none() && self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.limit {
+            let with_it = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.limit);
+            if file.is_none() && self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_it).is_ok() {
                 in_memory.push(batch);
                 continue;
             }
@@ -65,7 +66,7 @@ impl Keeper {
 
     /// What all scans gave.
     pub(super) fn kept(self, parts: Vec<KeptPart>) -> Kept {
-        Kept { parts, bytes: self.bytes.into_inner().min(self.limit), spills: self.spills }
+        Kept { parts, bytes: self.bytes.into_inner(), spills: self.spills }
     }
 }
 
@@ -90,6 +91,11 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Kept {
+    /// Whether some of it is in files.
+    pub fn is_spilled(&self) -> bool {
+        self.parts.iter().any(|part| part.file.is_some())
+    }
+
     /// Of `shares` shares of the batches the one of this number.
     pub fn share(self: &Arc<Kept>, number: usize, shares: usize) -> impl Stream<Item = Result<RecordBatch>> + use<> {
         let kept = Arc::clone(self);
@@ -100,7 +106,8 @@ impl Kept {
     fn of_part(&self, part: usize) -> Result<impl Stream<Item = Result<RecordBatch>> + use<>> {
         let KeptPart { batches, file } = &self.parts[part];
         let file = file.as_ref().zip(self.spills.as_ref());
-        let file = file.map(|(file, spills)| spills.read_spill_as_stream(Arc::clone(file), None)).transpose()?;
+        let file =
+            file.map(|(file, spills)| spills.read_spill_as_stream_unbuffered(Arc::clone(file), None)).transpose()?;
         let in_memory = batches.clone().into_iter().map(Ok);
         Ok(stream::iter(in_memory).chain(stream::iter(file).flatten()))
     }
@@ -108,5 +115,58 @@ impl Kept {
     /// The batches, where all are in memory.
     pub(super) fn into_batches(self) -> Vec<RecordBatch> {
         self.parts.into_iter().flat_map(|part| part.batches).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray as _, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+
+    use super::*;
+
+    fn batch(number: i64) -> RecordBatch {
+        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_value(number, 100)) as _)]).unwrap()
+    }
+
+    async fn numbers(kept: &Arc<Kept>, shares: usize) -> Vec<i64> {
+        let mut numbers = Vec::new();
+        for share in 0..shares {
+            let batches: Vec<RecordBatch> = kept.share(share, shares).try_collect().await.unwrap();
+            for batch in batches {
+                assert_eq!(batch.num_rows(), 100);
+                numbers.push(batch.column(0).as_primitive::<Int64Type>().value(99));
+            }
+        }
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_in_files_and_each_batch_is_there_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = RuntimeEnvBuilder::new().with_temp_file_path(folder.path()).build_arc().unwrap();
+        let one = batch(0).get_array_memory_size();
+        for (fits, spilled) in [(0, true), (2, true), (5, true), (9, false)] {
+            let keeper = Keeper::spilling(fits * one, Arc::clone(&runtime), batch(0).schema());
+            let mut parts = Vec::new();
+            for part in 0..3 {
+                let batches = (part * 3..part * 3 + 3).map(|number| Ok(batch(number)));
+                parts.push(keeper.keep(stream::iter(batches)).await.unwrap());
+            }
+            let kept = Arc::new(keeper.kept(parts));
+            assert_eq!((kept.bytes, kept.is_spilled()), (fits.min(9) * one, spilled));
+            for shares in [1, 2, 3, 5, 2] {
+                assert_eq!(numbers(&kept, shares).await, (0..9).collect::<Vec<_>>(), "{fits} fit, {shares} shares");
+            }
+        }
+        let keeper = Keeper::in_memory(2 * one);
+        assert!(keeper.keep(stream::iter((0..2).map(|number| Ok(batch(number))))).await.is_ok());
+        assert!(keeper.keep(stream::iter([Ok(batch(2))])).await.is_err());
+        let files = std::fs::read_dir(folder.path())
+            .unwrap()
+            .flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+        assert_eq!(files.count(), 0, "files go with what is kept");
     }
 }

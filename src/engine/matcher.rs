@@ -31,8 +31,9 @@ use super::kept::{Keeper, Kept, KeptPart};
 use crate::event;
 use crate::sql::candidates::{self, Candidates};
 
-/// Rows that are put together to one batch of matches.
+/// Rows, and bytes, that are put together to one batch of matches.
 const MATCHED_ROWS: usize = 8_192;
+const MATCHED_BYTES: usize = 4 << 20;
 
 /// Where fewer rows than one in so many are left of a batch, a test is made of them alone.
 const FEW: usize = 8;
@@ -100,9 +101,9 @@ async fn gathered(
     Ok((keeper.kept(parts), counts))
 }
 
-/// Which rows of a batch of [`matches`] the rule of this number matches.
-pub fn flags<'b>(candidates: &Candidates, batch: &'b RecordBatch, rule: usize) -> &'b BooleanArray {
-    batch.column(Candidates::OWN.len() + candidates.expressions.len() + rule).as_boolean()
+/// Which rows of a batch of [`matches`], of candidates with so many expressions, the rule of this number matches.
+pub fn flags(expressions: usize, batch: &RecordBatch, rule: usize) -> &BooleanArray {
+    batch.column(Candidates::OWN.len() + expressions + rule).as_boolean()
 }
 
 /// The columns that any of some expressions reads, in the order of the schema.
@@ -291,18 +292,20 @@ impl Matcher {
         Ok((part, counts))
     }
 
-    /// What is matched of a scan, in batches of [`MATCHED_ROWS`] or a few more.
+    /// What is matched of a scan, in batches of [`MATCHED_ROWS`] or [`MATCHED_BYTES`], or a few more.
     fn together(self: Arc<Matcher>, stream: SendableRecordBatchStream) -> impl Stream<Item = Result<RecordBatch>> {
         let schema = Arc::clone(&self.schema);
         let matched = stream.try_filter_map(move |batch| future::ready(self.matched(&batch)));
         stream::try_unfold(Box::pin(matched), move |mut matched| {
             let schema = Arc::clone(&schema);
             async move {
-                let (mut small, mut rows) = (Vec::new(), 0);
+                let (mut small, mut rows, mut bytes) = (Vec::new(), 0, 0);
                 while rows < MATCHED_ROWS
+                    && bytes < MATCHED_BYTES
                     && let Some(batch) = matched.try_next().await?
                 {
                     rows += batch.num_rows();
+                    bytes += batch.get_array_memory_size();
                     small.push(batch);
                 }
                 if small.is_empty() { Ok(None) } else { Ok(Some((compute::concat_batches(&schema, &small)?, matched))) }

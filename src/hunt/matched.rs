@@ -79,14 +79,14 @@ impl<'r> Matched<'r> {
                 shapes.entry(shape).or_default().push(number);
             }
         }
-        // Side by side where each is so little that one thread does it; else each has all threads and memory.
+        // Side by side where each is so little that one thread does it; else each has all threads and memory, and the disk.
         let sets: Vec<Set<'_>> = shapes.values().map(|numbers| Set::new(self, numbers)).collect();
         let mut outcome = Outcome { findings: vec![Vec::new(); self.rules.len()], short: Vec::new() };
         let mut running = JoinSet::new();
         let resources = resources.beside(self.kept.bytes);
         for (place, set) in sets.iter().enumerate() {
             let rows: usize = set.numbers.iter().map(|number| self.counts[*number]).sum();
-            if rows > ROWS_OF_ONE_THREAD {
+            if rows > ROWS_OF_ONE_THREAD || self.kept.is_spilled() {
                 let queries = set.queries(resources.clone(), range)?;
                 let unanchored = queries.unanchored().await?;
                 let (mut found, mut rows) = (Found::new(set.told.clone()), queries.findings().await?);

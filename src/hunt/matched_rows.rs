@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray as _, BooleanArray, Int64Array, IntervalMonthDayNanoArray, RecordBatch, StringArray,
-};
-use arrow::compute;
+use arrow::array::{ArrayRef, Int64Array, IntervalMonthDayNanoArray, RecordBatch, StringArray};
+use arrow::compute::FilterBuilder;
 use arrow::datatypes::{IntervalMonthDayNano, SchemaRef};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -13,7 +11,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::{TryStreamExt as _, stream};
 
-use crate::engine::{BATCH_ROWS, Kept, functions};
+use crate::engine::{BATCH_ROWS, Kept, functions, matcher};
 use crate::rule::Window;
 use crate::sql::candidates::Candidates;
 use crate::time::Range;
@@ -48,16 +46,12 @@ pub(super) struct OfRule {
 }
 
 impl Rows {
-    /// Which rows of a batch of the scan a rule matches.
-    fn flags<'b>(&self, batch: &'b RecordBatch, rule: &OfRule) -> &'b BooleanArray {
-        batch.column(Candidates::OWN.len() + self.expressions + rule.number).as_boolean()
-    }
-
     /// The rows of all rules in a batch of the scan, in batches of about [`BATCH_ROWS`] at most.
     fn of(self: Arc<Rows>, batch: RecordBatch) -> impl Iterator<Item = Result<RecordBatch, DataFusionError>> + Send {
         (0..self.rules.len()).flat_map(move |place| {
             let (rows, batch) = (Arc::clone(&self), batch.clone());
-            let pieces = rows.flags(&batch, &rows.rules[place]).true_count().div_ceil(BATCH_ROWS);
+            let pieces =
+                matcher::flags(rows.expressions, &batch, rows.rules[place].number).true_count().div_ceil(BATCH_ROWS);
             let length = batch.num_rows().div_ceil(pieces.max(1));
             let piece = move |piece| {
                 let start = piece * length;
@@ -69,8 +63,9 @@ impl Rows {
 
     fn of_rule(&self, place: usize, batch: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
         let rule = &self.rules[place];
-        let flags = super::within(batch.column(0), self.flags(batch, rule), rule.read)?;
-        let found = |column: usize| compute::filter(batch.column(column), &flags);
+        let flags = matcher::flags(self.expressions, batch, rule.number);
+        let flags = FilterBuilder::new(&super::within(batch.column(0), flags, rule.read)?).optimize().build();
+        let found = |column: usize| flags.filter(batch.column(column));
         let value = |expression: &usize| found(Candidates::OWN.len() + expression);
         let own = (0..Candidates::OWN.len()).map(found).collect::<Result<Vec<_>, _>>()?;
         let group = rule.group.iter().map(value).collect::<Result<Vec<_>, _>>()?;

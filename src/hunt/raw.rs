@@ -106,6 +106,7 @@ impl RawTrail {
         rules: &[Rule],
         range: Range,
     ) -> Result<Vec<Vec<Finding>>, Error> {
+        *self.lock() = Tally::default();
         let mut reaches: Vec<Reach> = rules.iter().map(|rule| Reach::first(rule.window)).collect();
         loop {
             let reads: Vec<Range> = reaches.iter().map(|reach| reach.around(range)).collect();

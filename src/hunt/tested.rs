@@ -35,7 +35,7 @@ pub async fn tested(resources: &Resources, rules: &[Rule]) -> Result<Vec<Vec<boo
         for (row, time) in times.iter().enumerate() {
             let owner = usize::try_from(time / SECOND).ok().and_then(|number| owners.get(number));
             if let Some((of, place)) = owner {
-                matched[*of][*place] = matcher::flags(&candidates, &batch, *of).value(row);
+                matched[*of][*place] = matcher::flags(candidates.expressions.len(), &batch, *of).value(row);
             }
         }
     }

@@ -72,7 +72,9 @@ fn unknown(entries: &[Entry], id: &str) -> Error {
     let ids = entries.iter().map(|entry| entry.rule.id.as_str());
     let hint = match yaml::nearest(id, ids.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if entries.len() > NAMED => "`tawny rules list` shows the ids of rules".to_owned(),
+        None if entries.len() > NAMED => {
+            "`tawny rules list`, with the paths of `--rules` where they were given, shows the ids".to_owned()
+        }
         None => format!("there are {}", ids.map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")),
     };
     Error::Usage { message: format!("there is no rule `{id}`"), hint: Some(hint) }

@@ -262,7 +262,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_read() {
         (&["hunt", TRAIL, "--map", "no.yml"], "the map `no.yml` cannot be read: No such file"),
         (&["backtest", TRAIL, "--labels", "no.csv"], "the file of labels `no.csv` cannot be read: No such file"),
         (&["nightly", "--config", "no.toml"], "the configuration `no.toml` cannot be read: No such file"),
-        (&["hunt", TRAIL, "--rule", "Zzz"], "`tawny rules list` shows the ids"),
+        (&["hunt", TRAIL, "--rule", "Zzz"], "`tawny rules list`, with the paths"),
         (&["hunt", &around], &file_of_lake),
         (&["hunt", &rows], "there is no ledger that tells which files count"),
         (&["hunt", forging], "no\\u{a}hint"),

@@ -275,7 +275,7 @@ fn a_lake_that_lost_a_file_says_so_once_and_what_to_do() {
             let said = said(&output);
             assert!(said.contains(file.file_name().unwrap().to_str().unwrap()), "{said}");
             assert_eq!(said.matches("because:").count(), 1, "{said}");
-            assert!(said.contains("restore it, or convert the trail"), "{command:?}: {said}");
+            assert!(said.contains("restore it; a lake can be converted anew"), "{command:?}: {said}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tawny::convert::{Limits, convert};
 use tawny::engine::{self, Resources, matcher};
@@ -82,7 +83,11 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
         let scanned = matcher::matches(&resources, table, &candidates, Some(SCARCE)).await;
         assert!(scanned.is_err(), "the matches of one rule must not fit");
 
-        let progress = Arc::new(|_, _: &Tally| ());
+        let objects = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&objects);
+        let progress = Arc::new(move |_, _: &Tally| {
+            seen.fetch_add(1, Ordering::Relaxed);
+        });
         let raw = RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress);
         let raw = Data::Raw(Arc::new(raw));
         let hour = START + DAY / 24;
@@ -94,18 +99,19 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
             let tally = raw.read();
             assert_eq!(tally.records.read, tally.records.used + tally.records.passed_over, "{tally:?}");
             assert_eq!((tally.faults.len(), tally.objects.rejected), (1, 1), "{tally:?}");
-            tally
+            objects.swap(0, Ordering::Relaxed)
         };
         let once = read();
+        assert_eq!(once, 11);
         for data in [&raw, &Data::Lake(lake)] {
             assert!(found(data, SCARCE, range).await == expected, "{data:?}");
         }
-        assert_eq!(read(), once);
+        assert_eq!(read(), once, "objects are read once however little memory there is");
     });
 }
 
 #[test]
-fn a_trail_is_read_once_however_little_memory_there_is() {
+fn the_least_memory_suffices_for_many_rules_that_match_much() {
     let folder = tempfile::tempdir().unwrap();
     let (trail, rules) = (folder.path().join("trail"), folder.path().join("rules"));
     write_trail(&trail);
@@ -113,7 +119,7 @@ fn a_trail_is_read_once_however_little_memory_there_is() {
     let shipped =
         concat!(env!("CARGO_MANIFEST_DIR"), "/rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml");
     let shipped = std::fs::read_to_string(shipped).unwrap();
-    // Together they match more than the least memory that is allowed.
+    // What they match takes more than the sorts are given.
     let names: Vec<String> = (0..12).map(|number| format!("Copy.{number}")).collect();
     for name in &names {
         std::fs::write(rules.join(format!("{name}.yml")), shipped.replace(catalog::DEFAULT, name)).unwrap();
@@ -125,8 +131,31 @@ fn a_trail_is_read_once_however_little_memory_there_is() {
         let output = tawny(&arguments);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(3), "one object is broken: {said}");
-        assert!(!output.stdout.is_empty());
+        assert!(!output.stdout.is_empty(), "{said}");
         (output.stdout, said)
     };
     assert!(hunted("1024") == hunted("64"));
+}
+
+#[test]
+fn a_burst_may_hold_more_than_its_part_of_the_memory() {
+    const MATCHES: i64 = 120_000;
+    let folder = tempfile::tempdir().unwrap();
+    let record = |number: i64| {
+        let time = time::rfc3339(START + number * SECOND / 10);
+        failed_sign_in("mallory", &time, &format!("{number:08}-1111-4222-8333-444444444444")).to_string()
+    };
+    for part in 0..4 {
+        let records: Vec<String> = (part * MATCHES / 4..(part + 1) * MATCHES / 4).map(record).collect();
+        std::fs::write(folder.path().join(format!("{part}.json")), records.join("\n")).unwrap();
+    }
+    let trail = folder.path().to_str().unwrap();
+    for window in ["sliding", "dedup"] {
+        let arguments = ["hunt", trail, "--rule", catalog::DEFAULT, "--memory", "64", "--threads", "2"];
+        let output = tawny(&[&arguments[..], &["--window", window, "--format", "json"]].concat());
+        assert!(output.status.success(), "{window}: {}", String::from_utf8_lossy(&output.stderr));
+        let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let counts = findings.iter().filter_map(|finding| finding["count"].as_i64());
+        assert_eq!(counts.sum::<i64>(), MATCHES, "{window}");
+    }
 }
