@@ -9,8 +9,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::engine::Resources;
 use crate::error::{Error, Status};
+use crate::finding::Finding;
 use crate::hunt::Data;
 use crate::output::Output;
+use crate::report::{self, Format};
 use crate::rule::catalog::{self, Wanted};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::store::{self, Access, Location, Scratch, Stores};
@@ -162,9 +164,19 @@ impl Context {
     /// Writes a result: to a file or an object, all or nothing, or to standard output.
     async fn write(&self, bytes: Vec<u8>, output: Option<&str>) -> Result<(), Error> {
         match output.map(Location::of) {
-            None => self.output.bytes(&bytes, None),
-            Some(Location::Disk(path)) => self.output.bytes(&bytes, Some(&path)),
             Some(Location::S3 { bucket, key }) => self.stores.write(&bucket, &key, bytes).await,
+            Some(Location::Disk(path)) => self.output.bytes(&bytes, Some(&path)),
+            None => self.output.bytes(&bytes, None),
+        }
+    }
+
+    /// As [`Context::write`], for findings, whose text need not be held.
+    async fn write_findings(&self, findings: &[Finding], format: Format, output: Option<&str>) -> Result<(), Error> {
+        let write = |to: &mut dyn std::io::Write| report::write(findings, format, to);
+        match output.map(Location::of) {
+            Some(Location::S3 { .. }) => self.write(report::findings(findings, format)?.into_bytes(), output).await,
+            Some(Location::Disk(path)) => self.output.write(Some(&path), &write),
+            None => self.output.write(None, &write),
         }
     }
 

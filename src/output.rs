@@ -65,17 +65,27 @@ impl Output {
 
     /// As [`Output::result`], for what is no text.
     pub fn bytes(&self, bytes: &[u8], file: Option<&Path>) -> Result<(), Error> {
+        self.write(file, &|to| to.write_all(bytes))
+    }
+
+    /// As [`Output::result`], for what `write` writes.
+    pub fn write(&self, file: Option<&Path>, write: store::Write<'_>) -> Result<(), Error> {
         if let Some(path) = file {
             // A device, or a link to what is not yet there.
             if path.symlink_metadata().is_ok() && !path.is_file() {
-                return std::fs::write(path, bytes).map_err(|source| written(path, source));
+                let done = std::fs::File::create(path).and_then(|file| {
+                    let mut to = io::BufWriter::new(file);
+                    write(&mut to).and_then(|()| to.flush())
+                });
+                return done.map_err(|source| written(path, source));
             }
             let path = store::destination(path)?;
-            return store::stage(&path, store::folder_of(&path), bytes)?.publish();
+            return store::stage_by(&path, store::folder_of(&path), write)?.publish();
         }
-        match self.deliver(bytes) {
-            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other,
+        let mut to = io::BufWriter::new(io::stdout().lock());
+        match write(&mut to).and_then(|()| to.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            done => done.map_err(|error| written(Path::new("standard output"), error)),
         }
     }
 

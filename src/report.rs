@@ -1,5 +1,7 @@
 //! Findings as text: a table for people, JSON for machines, CSV for spreadsheets.
 
+use std::io;
+
 use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 
 use crate::error::{Error, printable};
@@ -30,16 +32,32 @@ pub enum Format {
 
 /// The text of `findings` in `format`.
 pub fn findings(findings: &[Finding], format: Format) -> Result<String, Error> {
-    let json = |error: serde_json::Error| Error::Internal(format!("a finding as JSON: {error}"));
     match format {
         Format::Table => Ok(table(findings)),
-        Format::Json => serde_json::to_string_pretty(findings).map(|text| text + "\n").map_err(json),
-        Format::Jsonl => findings.iter().try_fold(String::new(), |mut text, finding| {
-            text.push_str(&serde_json::to_string(finding).map_err(json)?);
-            text.push('\n');
-            Ok(text)
-        }),
         Format::Csv => csv(None, &findings.iter().map(|finding| ("", finding)).collect::<Vec<_>>()),
+        Format::Json | Format::Jsonl => {
+            let mut text = Vec::new();
+            let wrong = |reason: String| Error::Internal(format!("findings as JSON: {reason}"));
+            write(findings, format, &mut text).map_err(|error| wrong(error.to_string()))?;
+            String::from_utf8(text).map_err(|error| wrong(error.to_string()))
+        }
+    }
+}
+
+/// Writes `findings` in `format`, as JSON one by one: their text may be larger than they are.
+pub fn write(findings: &[Finding], format: Format, to: &mut dyn io::Write) -> io::Result<()> {
+    match format {
+        Format::Table | Format::Csv => {
+            to.write_all(self::findings(findings, format).map_err(io::Error::other)?.as_bytes())
+        }
+        Format::Json => {
+            serde_json::to_writer_pretty(&mut *to, findings)?;
+            to.write_all(b"\n")
+        }
+        Format::Jsonl => findings.iter().try_for_each(|finding| {
+            serde_json::to_writer(&mut *to, finding)?;
+            to.write_all(b"\n")
+        }),
     }
 }
 

@@ -22,8 +22,8 @@ mod read_ahead;
 mod s3;
 
 pub use disk::{
-    SETTINGS_BYTES, Scratch, Staged, create_folder, destination, find, folder_of, read_named, read_text, real_path,
-    stage,
+    SETTINGS_BYTES, Scratch, Staged, Write, create_folder, destination, find, folder_of, read_named, real_path,
+    stage_by,
 };
 pub use folder::{Folder, Pending, Writer};
 pub use location::Location;

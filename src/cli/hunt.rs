@@ -75,12 +75,12 @@ impl Hunt {
         }
         let findings = hunt::evaluate(&resources, &data, &rules, range).await?;
         bar.finish_and_clear();
-        let text = if self.rules.compares() && self.format == Format::Table {
-            report::windows::side_by_side(&findings)
+        if self.rules.compares() && self.format == Format::Table {
+            let text = report::windows::side_by_side(&findings);
+            context.write(text.into_bytes(), self.output.as_deref()).await?;
         } else {
-            report::findings(&findings, self.format)?
-        };
-        context.write(text.into_bytes(), self.output.as_deref()).await?;
+            context.write_findings(&findings, self.format, self.output.as_deref()).await?;
+        }
         if let Some(file) = &self.report {
             let read = reading::tally(&data, range).await?;
             let events = &events::of_findings(&resources, &data, &rules, &findings).await?;

@@ -14,9 +14,10 @@ use datafusion::execution::memory_pool::{
 const NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 
 /// A pool in which a sort can always go on by way of the disk, whatever the others hold. A sort has a part of its own, and no
-/// more. What it merges has as much, which is enough for what one sort holds; and so has everything else. Beyond that a
-/// half is for those who come first: merges of many files, which do with less where there is less, and groupings, which
-/// hold what they gather of a group.
+/// more; all sorts that are at work have about half of the pool. What a sort merges has as much, which is enough for what it
+/// holds; and so has everything else. Beyond that those who come first have what there is: merges of many
+/// files, which do with less where there is less, and groupings, which hold what they gather of a group. So the pool may
+/// come to hold half as much again as it is said to.
 #[derive(Debug)]
 pub(super) struct SharedPool {
     sorts: UnboundedMemoryPool,
@@ -31,7 +32,7 @@ impl SharedPool {
     pub(super) fn new(bytes: usize, partitions: usize) -> SharedPool {
         SharedPool {
             sorts: UnboundedMemoryPool::default(),
-            others: TrackConsumersPool::new(GreedyMemoryPool::new(bytes / 2), NAMED),
+            others: TrackConsumersPool::new(GreedyMemoryPool::new(bytes), NAMED),
             own: bytes / 4 / partitions.max(1),
         }
     }
@@ -112,12 +113,12 @@ mod tests {
         sort.try_grow(60).unwrap();
         sort.try_grow(40).unwrap();
         assert!(sort.try_grow(1).is_err());
-        groups.try_grow(400).unwrap();
+        groups.try_grow(800).unwrap();
         assert!(groups.try_grow(1).is_err());
         merge.try_grow(100).unwrap();
         assert!(merge.try_grow(1).is_err());
         late.try_grow(150).unwrap();
         assert!(late.try_grow(1).is_err());
-        assert_eq!(pool.reserved(), 750);
+        assert_eq!(pool.reserved(), 1150);
     }
 }

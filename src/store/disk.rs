@@ -85,7 +85,7 @@ impl Walk<'_> {
 }
 
 /// Reads a text file.
-pub fn read_text(path: &Path) -> Result<String, Error> {
+pub(super) fn read_text(path: &Path) -> Result<String, Error> {
     read_text_within(path, u64::MAX)
 }
 
@@ -153,8 +153,16 @@ pub struct Staged {
     path: PathBuf,
 }
 
+/// What writes a result.
+pub type Write<'w> = &'w dyn Fn(&mut dyn std::io::Write) -> std::io::Result<()>;
+
 /// Writes what `path` is to hold to a file in `staging`, on the same file system, and forces it to disk.
-pub fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error> {
+pub(super) fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error> {
+    stage_by(path, staging, &|to| to.write_all(bytes))
+}
+
+/// As [`stage`], for what `write` writes.
+pub fn stage_by(path: &Path, staging: &Path, write: Write<'_>) -> Result<Staged, Error> {
     let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
     let mut builder = tempfile::Builder::new();
     // As a file that is written in place: readable for whom the user's mask allows it.
@@ -164,7 +172,9 @@ pub fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error>
     if let Ok(replaced) = std::fs::metadata(path) {
         file.as_file().set_permissions(replaced.permissions()).map_err(failed)?;
     }
-    file.write_all(bytes).map_err(failed)?;
+    let mut buffered = std::io::BufWriter::new(&mut file);
+    write(&mut buffered).and_then(|()| buffered.flush()).map_err(failed)?;
+    drop(buffered);
     file.as_file().sync_all().map_err(failed)?;
     Ok(Staged { file, path: path.to_path_buf() })
 }
