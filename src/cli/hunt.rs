@@ -9,7 +9,7 @@ use super::range::RangeArgs;
 use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
 use crate::hunt::reading::{self, Reading};
-use crate::hunt::{self, events};
+use crate::hunt::{self, Data, events};
 use crate::report::page::Hunted;
 use crate::report::{self, Format};
 use crate::tally::number_of;
@@ -74,6 +74,7 @@ impl Hunt {
             }
         }
         let findings = hunt::evaluate(&resources, &data, &rules, range).await?;
+        let records = resources.scanned.rows();
         bar.finish_and_clear();
         if self.rules.compares() && self.format == Format::Table {
             let text = report::windows::side_by_side(&findings);
@@ -93,6 +94,9 @@ impl Hunt {
         }
         if !DataArgs::tell(context, &data, "hunted") {
             status = Status::Incomplete;
+        }
+        if matches!(data, Data::Lake(_) | Data::Columnar(_)) && !resources.on_cluster() {
+            context.output.talk(&format!("records: {records} read; what can hold no match was left unread"));
         }
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [findings, rules] = [(findings.len(), "finding"), (ids.len(), "rule")].map(|(n, what)| number_of(n, what));
