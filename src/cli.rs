@@ -170,13 +170,13 @@ impl Context {
         }
     }
 
-    /// As [`Context::write`], for findings, whose text need not be held.
+    /// As [`Context::write`], for findings; their text as JSON is not held, but for S3.
     async fn write_findings(&self, findings: &[Finding], format: Format, output: Option<&str>) -> Result<(), Error> {
         let write = |to: &mut dyn std::io::Write| report::write(findings, format, to);
-        match output.map(Location::of) {
-            Some(Location::S3 { .. }) => self.write(report::findings(findings, format)?.into_bytes(), output).await,
-            Some(Location::Disk(path)) => self.output.write(Some(&path), &write),
-            None => self.output.write(None, &write),
+        match (format, output.map(Location::of)) {
+            (Format::Json | Format::Jsonl, Some(Location::Disk(path))) => self.output.write(Some(&path), &write),
+            (Format::Json | Format::Jsonl, None) => self.output.write(None, &write),
+            _ => self.write(report::findings(findings, format)?.into_bytes(), output).await,
         }
     }
 

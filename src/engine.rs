@@ -71,7 +71,7 @@ pub struct Resources {
     pub matched: usize,
     /// The folder for what goes to disk.
     pub spill: PathBuf,
-    /// How far the query of the moment has come.
+    /// How far queries have come.
     pub scanned: Scanned,
     /// Where queries of tables run, in place of here.
     #[cfg(feature = "cluster")]

@@ -13,11 +13,11 @@ use datafusion::execution::memory_pool::{
 /// How many consumers an error names.
 const NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 
-/// A pool in which a sort can always go on by way of the disk, whatever the others hold. A sort has a part of its own, and no
-/// more; all sorts that are at work have about half of the pool. What a sort merges has as much, which is enough for what it
-/// holds; and so has everything else. Beyond that those who come first have what there is: merges of many
-/// files, which do with less where there is less, and groupings, which hold what they gather of a group. So the pool may
-/// come to hold half as much again as it is said to.
+/// A pool in which sorts go on by way of the disk, whatever the others hold. A sort gathers rows in a part of its own; all
+/// sorts that are at work have about half of the pool. What a sort merges has as much, which is enough for what it gathered;
+/// and so has everything else. Beyond that those who come first have what there is: merges of many files, which do
+/// with less where there is less, and groupings, which hold what they gather of a group. So at the worst the pool comes to hold
+/// about twice what it is said to.
 #[derive(Debug)]
 pub(super) struct SharedPool {
     sorts: UnboundedMemoryPool,
@@ -42,7 +42,7 @@ impl SharedPool {
     }
 }
 
-/// Whether it is what a sort gathers: other consumers that can spill have nothing to send to disk of a single group.
+/// Whether it is what a sort gathers. Groupings say that they can spill too, and cannot do so with a single group.
 fn is_sort(consumer: &MemoryConsumer) -> bool {
     consumer.can_spill() && consumer.name().starts_with("ExternalSorter")
 }

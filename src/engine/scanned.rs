@@ -1,26 +1,44 @@
-//! How far a query has come.
+//! How far queries have come.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::physical_plan::ExecutionPlan;
 
-/// The rows that the query of the moment has scanned. Copies follow the same query.
+/// The rows that queries have scanned. Copies follow the same queries.
 #[derive(Debug, Clone, Default)]
 pub struct Scanned {
-    plan: Arc<Mutex<Option<Arc<dyn ExecutionPlan>>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The query of the moment.
+    plan: Option<Arc<dyn ExecutionPlan>>,
+    /// The rows of those before it.
+    before: u64,
+}
+
+impl State {
+    fn rows(&self) -> u64 {
+        self.before + self.plan.as_deref().map_or(0, rows)
+    }
 }
 
 impl Scanned {
     /// Follows the query of `plan` from now on.
     pub(super) fn follow(&self, plan: &Arc<dyn ExecutionPlan>) {
-        *self.plan.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(plan));
+        let mut state = self.lock();
+        *state = State { before: state.rows(), plan: Some(Arc::clone(plan)) };
     }
 
-    /// The rows that have been held against the query's conditions. Row groups and pages that were
+    /// The rows that have been held against the queries' conditions, as often as they were. Row groups and pages that were
     /// left unread by their statistics are not among them.
     pub fn rows(&self) -> u64 {
-        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        plan.map_or(0, |plan| rows(plan.as_ref()))
+        self.lock().rows()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
