@@ -260,14 +260,43 @@ pub fn create_folder(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(|source| Error::File { action: "create", path: path.to_path_buf(), source })
 }
 
+/// A lock that this process has.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file frees it only where no process that is being started shares the file for a moment.
+        // An error is none: the lock goes with the file.
+        self.0.unlock().ok();
+    }
+}
+
 /// Takes the lock file at `path` for as long as the result lives; `None` where another process has it.
 /// The system frees the lock when its holder ends, however it ends.
-pub(super) fn try_lock(path: &Path) -> Result<Option<File>, Error> {
+pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
     let failed = |source| Error::File { action: "lock", path: path.to_path_buf(), source };
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Lock(file))),
         Err(fs::TryLockError::WouldBlock) => Ok(None),
         Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_free_once_it_is_given_back_even_where_another_shares_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = try_lock(&path).unwrap().unwrap();
+        let shared = lock.0.try_clone().unwrap();
+        assert!(try_lock(&path).unwrap().is_none());
+        drop(lock);
+        assert!(try_lock(&path).unwrap().is_some());
+        drop(shared);
     }
 }

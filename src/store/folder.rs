@@ -192,7 +192,7 @@ fn join(folder: &str, name: &str) -> String {
 pub struct Writer {
     folder: Folder,
     /// On disk: where files are made before they are put at their places, and the lock.
-    on_disk: Option<(TempDir, fs::File)>,
+    on_disk: Option<(TempDir, disk::Lock)>,
 }
 
 /// A file that is complete, but not yet seen at its place.
