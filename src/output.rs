@@ -73,17 +73,13 @@ impl Output {
         if let Some(path) = file {
             // A device, or a link to what is not yet there.
             if path.symlink_metadata().is_ok() && !path.is_file() {
-                let done = std::fs::File::create(path).and_then(|file| {
-                    let mut to = io::BufWriter::new(file);
-                    write(&mut to).and_then(|()| to.flush())
-                });
+                let done = std::fs::File::create(path).and_then(|file| store::buffered(file, write));
                 return done.map_err(|source| written(path, source));
             }
             let path = store::destination(path)?;
             return store::stage_by(&path, store::folder_of(&path), write)?.publish();
         }
-        let mut to = io::BufWriter::new(io::stdout().lock());
-        match write(&mut to).and_then(|()| to.flush()) {
+        match store::buffered(io::stdout().lock(), write) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             done => done.map_err(|error| written(Path::new("standard output"), error)),
         }

@@ -22,8 +22,8 @@ mod read_ahead;
 mod s3;
 
 pub use disk::{
-    SETTINGS_BYTES, Scratch, Staged, Write, create_folder, destination, find, folder_of, read_named, real_path,
-    stage_by,
+    SETTINGS_BYTES, Scratch, Staged, Write, buffered, create_folder, destination, find, folder_of, read_named,
+    real_path, stage_by,
 };
 pub use folder::{Folder, Pending, Writer};
 pub use location::Location;

@@ -84,7 +84,7 @@ async fn gathered(
     let keeper = Arc::new(keeper(context.runtime_env(), Arc::clone(&matcher.schema)));
     let matcher = Arc::new(matcher);
     context.register_table("cloudtrail", table)?;
-    let scan = context.sql(&candidates.scan(&read, test)).await?.create_physical_plan().await?;
+    let scan = super::planned(&context, &candidates.scan(&read, test)).await?;
     resources.scanned.follow(&scan);
     let mut scans = tokio::task::JoinSet::new();
     for stream in execute_stream_partitioned(scan, context.task_ctx())? {

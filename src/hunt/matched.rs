@@ -126,11 +126,20 @@ impl<'r> Matched<'r> {
         }
     }
 
-    fn needs(&self, number: usize) -> Needs<'_> {
+    /// What the rows of a rule are made from.
+    fn of_rule(&self, number: usize) -> OfRule {
         let rule = &self.rules[number];
         let (group, rest) = self.candidates.needs[number].split_at(rule.group_by.len());
         let (told, listed) = rest.split_at(rest.len() - rule.summary.len());
-        Needs { group, told, listed }
+        OfRule {
+            number,
+            window: rule.window,
+            read: self.reads[number],
+            group: group.to_vec(),
+            told: told.to_vec(),
+            listed: listed.to_vec(),
+            counted: self.candidates.unique[number],
+        }
     }
 }
 
@@ -144,28 +153,19 @@ struct Set<'m> {
     rows: Arc<Rows>,
 }
 
-/// What a rule needs of each match, by the numbers of the expressions.
-struct Needs<'n> {
-    group: &'n [usize],
-    told: &'n [usize],
-    listed: &'n [usize],
-}
-
 impl<'m> Set<'m> {
     fn new(matched: &'m Matched<'_>, numbers: &'m [usize]) -> Set<'m> {
-        let mut told = Vec::new();
-        for number in numbers {
-            let (rule, needs) = (&matched.rules[*number], matched.needs(*number));
-            let own = names(GROUP, needs.group.len()).chain(names(VALUE, needs.told.len()));
-            let mut own = own.chain(names(LIST, needs.listed.len()));
-            told.push(Told { rule, layout: Layout::of(rule).renamed(&mut own) });
-        }
-        let most = |of: fn(&Needs<'_>) -> usize| {
-            numbers.iter().map(|number| of(&matched.needs(*number))).max().unwrap_or_default()
+        let rules: Vec<OfRule> = numbers.iter().map(|number| matched.of_rule(*number)).collect();
+        let told = |of: &OfRule| {
+            let rule = &matched.rules[of.number];
+            let own = names(GROUP, of.group.len()).chain(names(VALUE, of.told.len()));
+            Told { rule, layout: Layout::of(rule).renamed(&mut own.chain(names(LIST, of.listed.len()))) }
         };
-        let groups = most(|needs| needs.group.len());
-        let values = most(|needs| needs.told.len());
-        let lists = most(|needs| needs.listed.len());
+        let told = rules.iter().map(told).collect();
+        let most = |of: fn(&OfRule) -> &Vec<usize>| rules.iter().map(|rule| of(rule).len()).max().unwrap_or_default();
+        let groups = most(|rule| &rule.group);
+        let values = most(|rule| &rule.told);
+        let lists = most(|rule| &rule.listed);
         let layout = Layout {
             group: std::iter::once(layout::RULE.to_owned()).chain(names(GROUP, groups)).collect(),
             context: names(VALUE, values).collect(),
@@ -184,20 +184,8 @@ impl<'m> Set<'m> {
         let texts = Candidates::OWN.iter().skip(1).map(|name| (*name).to_owned());
         let texts = texts.chain(names(GROUP, groups)).chain(names(VALUE, values)).chain(names(LIST, lists));
         fields.extend(texts.map(|name| Field::new(name, DataType::Utf8, true)));
-        let of_rule = |number: &usize| {
-            let Needs { group, told, listed } = matched.needs(*number);
-            OfRule {
-                number: *number,
-                window: matched.rules[*number].window,
-                read: matched.reads[*number],
-                group: group.to_vec(),
-                told: told.to_vec(),
-                listed: listed.to_vec(),
-                counted: matched.candidates.unique[*number],
-            }
-        };
         let rows = Rows {
-            rules: numbers.iter().map(of_rule).collect(),
+            rules,
             expressions: matched.candidates.expressions.len(),
             groups,
             values,

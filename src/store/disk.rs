@@ -156,6 +156,12 @@ pub struct Staged {
 /// What writes a result.
 pub type Write<'w> = &'w dyn Fn(&mut dyn std::io::Write) -> std::io::Result<()>;
 
+/// Has `write` write to `to`, in few large pieces.
+pub fn buffered(to: impl std::io::Write, write: Write<'_>) -> std::io::Result<()> {
+    let mut to = std::io::BufWriter::new(to);
+    write(&mut to).and_then(|()| to.flush())
+}
+
 /// Writes what `path` is to hold to a file in `staging`, on the same file system, and forces it to disk.
 pub(super) fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error> {
     stage_by(path, staging, &|to| to.write_all(bytes))
@@ -172,9 +178,7 @@ pub fn stage_by(path: &Path, staging: &Path, write: Write<'_>) -> Result<Staged,
     if let Ok(replaced) = std::fs::metadata(path) {
         file.as_file().set_permissions(replaced.permissions()).map_err(failed)?;
     }
-    let mut buffered = std::io::BufWriter::new(&mut file);
-    write(&mut buffered).and_then(|()| buffered.flush()).map_err(failed)?;
-    drop(buffered);
+    buffered(&mut file, write).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     Ok(Staged { file, path: path.to_path_buf() })
 }
