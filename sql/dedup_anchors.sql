@@ -7,9 +7,7 @@ pauses AS (
     *,
     lag("eventTime") OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS previous
   FROM matches
-{%- if let Some(begin) = range_from %}
-  WHERE "eventTime" < {{ begin }}
-{%- endif %}
+  WHERE "eventTime" < {{ range_from }}
 ),
 per_group AS (
   SELECT
@@ -31,9 +29,7 @@ per_group AS (
 SELECT {% if query.records.is_none() %}rule, {% endif %}count(*) AS unanchored
 FROM per_group
 WHERE pauses = 0
-{%- if let Some(begin) = range_from %}
-  AND open_until > {{ begin }}
-{%- endif %}
+  AND open_until > {{ range_from }}
 {%- if query.records.is_none() %}
 GROUP BY rule
 {%- endif %}

@@ -37,13 +37,8 @@ matches AS (
         "userAgent",
         "awsRegion"
       FROM cloudtrail
-      WHERE "eventTime" IS NOT NULL
-{%- if let Some(instant) = records.from %}
-        AND "eventTime" >= {{ instant }}
-{%- endif %}
-{%- if let Some(instant) = records.to %}
-        AND "eventTime" < {{ instant }}
-{%- endif %}
+      WHERE "eventTime" >= {{ records.from }}
+        AND "eventTime" < {{ records.to }}
         AND {{ records.predicate }}
     )
 {%- else %}

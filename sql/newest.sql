@@ -4,11 +4,6 @@ SELECT
   coalesce("awsRegion", '') AS region,
   max("eventTime") AS "eventTime"
 FROM cloudtrail
-WHERE "eventTime" IS NOT NULL
-{%- if let Some(begin) = from %}
-  AND "eventTime" >= {{ begin }}
-{%- endif %}
-{%- if let Some(end) = to %}
-  AND "eventTime" < {{ end }}
-{%- endif %}
+WHERE "eventTime" >= {{ from }}
+  AND "eventTime" < {{ to }}
 GROUP BY account, region

@@ -33,6 +33,7 @@ use crate::time::Range;
 pub mod cluster;
 pub mod columnar_table;
 mod equalities;
+mod event_times;
 pub mod functions;
 mod ip_functions;
 mod json_functions;
@@ -145,6 +146,8 @@ impl Resources {
         options.sql_parser.recursion_limit = ConfigNonZeroUsize::try_new(SQL_DEPTH)?;
         // Matches are rare: the JSON columns are decoded only where the tests hold.
         options.execution.parquet.pushdown_filters = true;
+        // Nanoseconds, which such columns are read as else, wrap around in 2262, and 9999 becomes a time of our days.
+        options.execution.parquet.coerce_int96 = Some("us".to_owned());
         // Long values that are left out are not copied, be they ever so scattered.
         options.execution.parquet.force_filter_selections = true;
         // Of columns that are tested and then wanted, each scan keeps so many bytes: few rows pass the tests.
@@ -303,8 +306,9 @@ pub fn raw_table(scan: &Arc<RawScan>, threads: usize) -> Result<Arc<dyn TablePro
     streamed_table(event::schema(), RawScan::partitions(scan, threads))
 }
 
-/// The files of a lake that may hold records with a time in `range`, as a table.
-pub async fn lake_table(lake: &Lake, range: Range, threads: usize) -> Result<Arc<dyn TableProvider>, Error> {
+/// The files of a lake that may hold records with a time in `range`, as a table. Times that no event can have, as earlier
+/// builds wrote them, are null.
+pub async fn lake_table(resources: &Resources, lake: &Lake, range: Range) -> Result<Arc<dyn TableProvider>, Error> {
     let folder = lake.folder().absolute()?;
     let internal = |error: DataFusionError| Error::query("the lake", error);
     let (store, url) = folder.located().map_err(internal)?;
@@ -317,8 +321,16 @@ pub async fn lake_table(lake: &Lake, range: Range, threads: usize) -> Result<Arc
             version: None,
         }))
     };
-    let files = lake.files(range).await?.into_iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
-    Ok(Arc::new(ParquetTable { store, url, schema: TableSchema::from(event::schema()), files, threads }))
+    let files = lake.files(range).await?;
+    let other_times = files.iter().any(FileEntry::holds_other_times);
+    let files = files.into_iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
+    let (schema, threads) = (TableSchema::from(event::schema()), resources.threads);
+    let table = Arc::new(ParquetTable { store, url, schema, files, threads });
+    if !other_times {
+        return Ok(table);
+    }
+    // Only then: conditions on the time cannot be pushed through into the files.
+    resources.session().and_then(|context| event_times::without_other_times(&context, table)).map_err(internal)
 }
 
 #[cfg(test)]

@@ -17,11 +17,11 @@ pub mod batch;
 /// The version of the column layout that [`schema`] describes; a lake's ledger records it.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// When the record's call ended. Null where the record has no time or one that cannot be read.
+/// When the record's call ended. Null where the record has no time, or none of [`crate::time::EVENT_TIMES`].
 pub const EVENT_TIME: &str = "eventTime";
 /// The identity of the record; a record delivered twice carries it twice.
 pub const EVENT_ID: &str = "eventID";
-/// `eventTime` as received, where it was not spelt as CloudTrail spells it.
+/// `eventTime` as received, where an event cannot have that time or CloudTrail spells it another way.
 pub const EVENT_TIME_TEXT: &str = "eventTimeText";
 /// A hash of the record's text, where it has no `eventID`: such a record is identified by what it says.
 pub const CONTENT_ID: &str = "contentID";

@@ -139,7 +139,7 @@ impl Reach {
 /// The records of a lake, of other Parquet or in memory, of which those outside `read` need not be.
 pub(crate) async fn table(resources: &Resources, data: &Data, read: Range) -> Result<Arc<dyn TableProvider>, Error> {
     match data {
-        Data::Lake(lake) => engine::lake_table(lake, read, resources.threads).await,
+        Data::Lake(lake) => engine::lake_table(resources, lake, read).await,
         Data::Columnar(columnar) => {
             columnar.table(resources, read).map_err(|error| Error::query("the layout of the data", error))
         }

@@ -150,7 +150,7 @@ fn delivered(object: &Object) -> Option<(&str, &str, i64)> {
     let text = is_stamp.then(|| {
         format!("{}-{}-{}T{}:00:00Z", &date[..4], &date[4..6], &date[6..], clock.get(..2).unwrap_or_default())
     })?;
-    Some((account, region, time::parse_instant(&text).ok()?))
+    Some((account, region, time::parse_event_time(&text)?))
 }
 
 /// The hours in which there is something, by account and region.

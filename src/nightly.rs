@@ -13,6 +13,7 @@ use crate::convert::{self, Limits};
 use crate::engine::Resources;
 use crate::error::{Error, Fault};
 use crate::hunt::{self, Data};
+use crate::lake::ledger::FileEntry;
 use crate::lake::{Lake, compact};
 use crate::rule::{Rule, WindowKind};
 use crate::sink::{Line, Sink};
@@ -502,7 +503,7 @@ impl Nightly<'_> {
         report.newest.clone_from(&next.newest);
         let files = self.lake.ledger().files().await?;
         let days: BTreeSet<i64> =
-            files.iter().filter_map(|file| file.first_event).map(|first| first.div_euclid(DAY)).collect();
+            files.iter().filter_map(FileEntry::time_span).map(|(first, _)| first.div_euclid(DAY)).collect();
         if let (Some(first), Some(last)) = (days.first(), days.last()) {
             // One record with an absurd time does not make all days before it gaps.
             let empty = ((*first).max(last - GAPS_WITHIN)..*last).filter(|day| !days.contains(day));

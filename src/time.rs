@@ -1,6 +1,7 @@
 //! Instants, half-open ranges and periods. Nothing here reads the clock.
 //!
-//! An instant is a count of microseconds since the Unix epoch, UTC.
+//! An instant is a count of microseconds since the Unix epoch, UTC. The time of an event is one within [`EVENT_TIMES`]:
+//! each path from data to events goes through [`parse_event_time`] or [`event_time`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +12,18 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 pub const SECOND: i64 = 1_000_000;
 /// Microseconds in a day.
 pub const DAY: i64 = 86_400 * SECOND;
+
+/// The times that an event can have, in microseconds: from 1970-01-01 on and before 2200-01-01.
+///
+/// An event with any other time counts as one without a readable time. It is kept and counted, and lies in no window.
+/// Arithmetic with these times and any [`Period`] neither overflows, nor leaves the 64-bit nanoseconds that the query
+/// engine computes some functions of time in.
+pub const EVENT_TIMES: std::ops::Range<i64> = 0..7_258_118_400 * SECOND;
+
+/// Returns `micros`, a time since the Unix epoch in microseconds, where an event can have that time.
+pub fn event_time(micros: i64) -> Option<i64> {
+    EVENT_TIMES.contains(&micros).then_some(micros)
+}
 
 /// How long a span, window or look-back lasts. At least one second, at most 366 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +106,14 @@ impl Range {
         self.from.is_none_or(|from| from <= instant) && self.to.is_none_or(|to| instant < to)
     }
 
+    /// Returns the times of events that lie in the range, as `from <= t < to`. No time lies in the range where `from`
+    /// is not before `to`.
+    pub fn event_times(&self) -> (i64, i64) {
+        let bound =
+            |bound: Option<i64>, open: i64| bound.map_or(open, |at| at.clamp(EVENT_TIMES.start, EVENT_TIMES.end));
+        (bound(self.from, EVENT_TIMES.start), bound(self.to, EVENT_TIMES.end))
+    }
+
     /// The least range that holds both.
     #[must_use]
     pub fn union(self, other: Range) -> Range {
@@ -108,20 +129,26 @@ impl Range {
     }
 }
 
-/// Reads an instant given by a user: RFC 3339, a date (its midnight, UTC), or either without a zone (UTC).
+/// Reads an instant given by a user: RFC 3339, a date (its midnight, UTC), or either without a zone (UTC). It may lie
+/// outside of [`EVENT_TIMES`]: as a bound of a range it then selects all events, or none.
 pub fn parse_instant(text: &str) -> Result<i64, String> {
     if let Ok(date) = text.parse::<NaiveDate>() {
         return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros());
     }
-    parse_event_time(text).ok_or_else(|| {
+    parse_time(text).ok_or_else(|| {
         "expected a date or an RFC 3339 time: `2026-09-01`, `2026-09-01T12:30:00Z` or `2026-09-01T14:30:00+02:00`"
             .to_owned()
     })
 }
 
-/// Reads a record's `eventTime`. CloudTrail writes `YYYY-MM-DDTHH:MM:SSZ`; copies made by other tools
-/// also carry fractions, offsets, a space for the `T`, or no zone (UTC is meant).
+/// Reads a record's `eventTime`; `None` where the text gives no time within [`EVENT_TIMES`]. CloudTrail writes
+/// `YYYY-MM-DDTHH:MM:SSZ`; copies made by other tools also carry fractions, offsets, a space for the `T`, or no zone
+/// (UTC is meant).
 pub fn parse_event_time(text: &str) -> Option<i64> {
+    parse_time(text).and_then(event_time)
+}
+
+fn parse_time(text: &str) -> Option<i64> {
     if let Some(instant) = parse_canonical(text.as_bytes()) {
         return Some(instant);
     }
@@ -153,19 +180,22 @@ fn parse_canonical(text: &[u8]) -> Option<i64> {
     Some(time.and_utc().timestamp_micros())
 }
 
+/// Returns the date and time of an instant. The calendar has names for some 262,000 years before and after the epoch; an
+/// instant beyond gets the nearest of them. Neither events nor the times that users give lie there.
+fn calendar(instant: i64) -> DateTime<Utc> {
+    let nearest = if instant < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+    DateTime::from_timestamp_micros(instant).unwrap_or(nearest)
+}
+
 /// Writes an instant as RFC 3339 in UTC, with a fraction only where there is one.
 pub fn rfc3339(instant: i64) -> String {
-    match DateTime::<Utc>::from_timestamp_micros(instant) {
-        Some(time) if instant % SECOND == 0 => time.to_rfc3339_opts(SecondsFormat::Secs, true),
-        Some(time) => time.to_rfc3339_opts(SecondsFormat::Micros, true),
-        None => format!("{instant}us"),
-    }
+    let fraction = if instant % SECOND == 0 { SecondsFormat::Secs } else { SecondsFormat::Micros };
+    calendar(instant).to_rfc3339_opts(fraction, true)
 }
 
 /// The UTC date of an instant, `YYYY-MM-DD`.
 pub fn utc_date(instant: i64) -> String {
-    DateTime::<Utc>::from_timestamp_micros(instant)
-        .map_or_else(|| "out-of-range".to_owned(), |time| time.format("%Y-%m-%d").to_string())
+    calendar(instant).format("%Y-%m-%d").to_string()
 }
 
 #[cfg(test)]
@@ -188,6 +218,52 @@ mod tests {
         assert_eq!(parse_event_time("2025-03-04T12:00:00.25Z"), Some(noon + 250_000));
         for none in ["", "...", "redacted", "2025-03-04T25:00:00Z", "2025-02-30T00:00:00Z", "1741082400"] {
             assert_eq!(parse_event_time(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn an_event_has_a_time_from_1970_up_to_2200() {
+        for (text, micros) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2199-12-31T23:59:59.999999Z", Some(EVENT_TIMES.end - 1)),
+            ("2200-01-01T01:00:00+02:00", Some(EVENT_TIMES.end - 3_600 * SECOND)),
+            ("2200-01-01T00:00:00Z", None),
+            ("2199-12-31T23:00:00-02:00", None),
+            ("1969-12-31T23:59:59.999999Z", None),
+            ("1970-01-01T00:00:00+00:01", None),
+            ("0001-01-01T00:00:00Z", None),
+            ("9999-12-31T23:59:59Z", None),
+            ("+262142-12-31T23:59:00", None),
+            ("-262143-01-01T00:00:00", None),
+        ] {
+            assert_eq!(parse_event_time(text), micros, "{text}");
+            assert_eq!(event_time(parse_instant(text).unwrap()), micros, "{text}");
+        }
+        assert_eq!(utc_date(EVENT_TIMES.end), "2200-01-01");
+    }
+
+    #[test]
+    fn bounds_beyond_the_times_of_events_select_all_or_nothing() {
+        let at = |text| parse_instant(text).ok();
+        let (start, end) = (EVENT_TIMES.start, EVENT_TIMES.end);
+        for (from, to, expected) in [
+            (None, None, (start, end)),
+            (at("1600-01-01"), at("9999-12-31"), (start, end)),
+            (at("2300-01-01"), None, (end, end)),
+            (None, at("1960-01-01"), (start, start)),
+            (at("2026-01-01"), at("+262142-12-31T23:59:00"), (1_767_225_600 * SECOND, end)),
+        ] {
+            assert_eq!(Range { from, to }.event_times(), expected);
+        }
+    }
+
+    #[test]
+    fn every_instant_is_written_as_a_time() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999999Z");
+        for instant in [i64::MIN, i64::MIN / 2, -1, 0, EVENT_TIMES.end, i64::MAX] {
+            assert!(parse_instant(&rfc3339(instant)).is_ok(), "{}", rfc3339(instant));
+            assert!(parse_instant(&utc_date(instant)).is_ok(), "{}", utc_date(instant));
         }
     }
 

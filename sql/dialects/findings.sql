@@ -12,7 +12,8 @@ WITH {% if kind == WindowKind::Dedup %}RECURSIVE {% endif %}records AS (
 copies AS (
   SELECT *, row_number() OVER (PARTITION BY id ORDER BY micros{% for (_, name) in groups %}, {{ name }}{% endfor %}) AS copy
   FROM records
-  WHERE micros IS NOT NULL
+  -- An event with a time before 1970, or from 2200 on, has no readable time.
+  WHERE micros >= {{ EVENT_TIMES.start }} AND micros < {{ EVENT_TIMES.end }}
 ),
 matches AS (
   -- Each eventID once: of its copies the earliest.

@@ -4,17 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::common::DFSchema;
+use datafusion::datasource::file_format::parquet::Int96Coercer;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry as _;
 use datafusion::logical_expr::{
-    ColumnarValue, ExprSchemable as _, ScalarUDF, Signature, SimpleScalarUDF, Volatility, cast, lit, when,
+    ColumnarValue, ExprSchemable as _, ScalarUDF, Signature, SimpleScalarUDF, Volatility, cast, lit, try_cast, when,
 };
 use datafusion::prelude::{Expr, SessionContext, ident};
 use datafusion::scalar::ScalarValue;
@@ -23,6 +24,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::parquet_to_arrow_schema;
 
 use super::Resources;
+use super::event_times;
 use super::functions::not_text;
 use super::parquet_table::ParquetTable;
 use crate::error::{Error, Fault};
@@ -115,6 +117,10 @@ impl Columnar {
         let context = resources.session()?;
         let files = self.files.table(range, resources.threads);
         let view = View { context: &context, layout: &self.layout, schema: DFSchema::try_from(files.schema())? };
+        let records = match view.within(range)? {
+            Some(condition) => context.read_table(Arc::new(files))?.filter(condition)?,
+            None => context.read_table(Arc::new(files))?,
+        };
         let (mut columns, mut missing) = (Vec::new(), Vec::new());
         for field in event::schema().fields() {
             let expression = if let Some(expression) = view.column(field)? {
@@ -125,7 +131,7 @@ impl Columnar {
             };
             columns.push(expression.alias(field.name()));
         }
-        Ok((context.read_table(Arc::new(files))?.select(columns)?.into_view(), missing))
+        Ok((records.select(columns)?.into_view(), missing))
     }
 }
 
@@ -164,6 +170,15 @@ impl View<'_> {
             .map(Some)
     }
 
+    /// A condition on the only column of times, which holds for all records with a time in `range`.
+    fn within(&self, range: Range) -> Result<Option<Expr>> {
+        let times = self.sources(event::EVENT_TIME)?;
+        let [time] = times.as_slice() else {
+            return Ok(None);
+        };
+        Ok(event_times::may_lie_in(range, time, &time.get_type(&self.schema)?))
+    }
+
     /// What the layout says of a column; else the column of this name.
     fn sources(&self, name: &str) -> Result<Vec<Expr>> {
         let Some(texts) = self.layout.sql(name) else {
@@ -189,10 +204,9 @@ impl View<'_> {
         let given = expression.get_type(&self.schema)?;
         let call = |name: &str| Ok::<_, DataFusionError>(self.context.udf(name)?.call(vec![expression.clone()]));
         Ok(match (wanted, &given) {
-            (DataType::Timestamp(..), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) => {
-                Some(cast(expression, wanted.clone()))
+            (DataType::Timestamp(..), given) if event_times::are_read_from(given) => {
+                Some(event_times::of(self.context, expression)?)
             }
-            (DataType::Timestamp(..), DataType::Utf8) => Some(call("instant")?),
             (DataType::Boolean, DataType::Boolean) => Some(expression),
             (DataType::Boolean, DataType::Utf8) => Some(call("flag")?),
             (DataType::Timestamp(..) | DataType::Boolean, _) => None,
@@ -246,7 +260,12 @@ impl View<'_> {
             }
         }
         let times = self.sources(event::EVENT_TIME)?;
-        texts.extend(times.into_iter().map(|time| cast(time, DataType::Utf8)));
+        for time in times {
+            // Times beyond the calendar have no text.
+            let text = try_cast(time.clone(), DataType::Utf8);
+            let number = try_cast(try_cast(time, DataType::Int64), DataType::Utf8);
+            texts.push(when(text.clone().is_not_null(), text).otherwise(number)?);
+        }
         let hash = cast(self.context.udf("fingerprint")?.call(texts), DataType::Utf8);
         Ok(match self.column(&Field::new(event::EVENT_ID, DataType::Utf8, true))? {
             Some(id) => Some(when(id.is_null(), hash).end()?),
@@ -258,8 +277,7 @@ impl View<'_> {
 /// Makes known to a session the functions that give values of other tables as ours have them.
 pub(super) fn register(context: &SessionContext) {
     type Conversion = fn(&ArrayRef) -> Result<ArrayRef>;
-    let conversions: [(&str, DataType, Conversion); 4] = [
-        ("instant", event::schema().field(0).data_type().clone(), instants),
+    let conversions: [(&str, DataType, Conversion); 3] = [
         ("flag", DataType::Boolean, flags),
         ("json_text", DataType::Utf8, json_texts),
         ("uuid_text", DataType::Utf8, uuid_texts),
@@ -272,11 +290,6 @@ pub(super) fn register(context: &SessionContext) {
         let function = SimpleScalarUDF::new_with_signature(name, takes, returns, Arc::new(call));
         context.register_udf(ScalarUDF::new_from_impl(function));
     }
-}
-
-fn instants(texts: &ArrayRef) -> Result<ArrayRef> {
-    let instants = strings(texts)?.iter().map(|text| text.and_then(time::parse_event_time));
-    Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")))
 }
 
 fn uuid_texts(values: &ArrayRef) -> Result<ArrayRef> {
@@ -479,6 +492,9 @@ async fn footer(store: &dyn ObjectStore, meta: &ObjectMeta) -> std::result::Resu
     let file = footer.file_metadata();
     let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata());
     let schema = schema.map_err(|error| unreadable(error.into()))?;
+    // As scans read them.
+    let as_read = Int96Coercer::new(file.schema_descr(), &schema, &TimeUnit::Microsecond).coerce();
+    let schema = as_read.unwrap_or(schema);
     Ok((schema, u64::try_from(file.num_rows()).unwrap_or_default()))
 }
 

@@ -84,7 +84,8 @@ impl BatchBuilder {
         });
         let instant = time_text.as_deref().and_then(time::parse_event_time);
         self.time.append_option(instant);
-        let odd_spelling = time_text.as_deref().filter(|text| !time::is_canonical(text));
+        // From a valid time CloudTrail's own spelling can be written again.
+        let odd_spelling = time_text.as_deref().filter(|text| instant.is_none() || !time::is_canonical(text));
         self.time_text.append_option(odd_spelling);
 
         let mut has_id = false;

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Error;
 use crate::event::SCHEMA_VERSION;
 use crate::store::{self, Folder, Writer, hex};
+use crate::time::{EVENT_TIMES, event_time};
 
 /// The version of the ledger's own format.
 const LEDGER_VERSION: u32 = 1;
@@ -43,9 +44,17 @@ pub struct FileEntry {
 }
 
 impl FileEntry {
-    /// The earliest and the latest time in the file.
+    /// Returns the earliest and the latest time of an event in the file; `None` where it holds none within
+    /// [`EVENT_TIMES`].
     pub fn time_span(&self) -> Option<(i64, i64)> {
-        self.first_event.zip(self.last_event)
+        let (first, last) = self.first_event.zip(self.last_event)?;
+        let (first, last) = (first.max(EVENT_TIMES.start), last.min(EVENT_TIMES.end - 1));
+        (first <= last).then_some((first, last))
+    }
+
+    /// Whether the file holds times that no event can have. Earlier builds wrote such files.
+    pub fn holds_other_times(&self) -> bool {
+        [self.first_event, self.last_event].into_iter().flatten().any(|time| event_time(time).is_none())
     }
 }
 

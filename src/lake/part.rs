@@ -322,6 +322,7 @@ pub fn by_date(batch: &RecordBatch, kept: &BooleanArray) -> BTreeMap<Option<i64>
     let mut dates: BTreeMap<Option<i64>, Vec<usize>> = BTreeMap::new();
     for (row, (time, kept)) in times.iter().zip(kept.values()).enumerate() {
         if kept {
+            let time = time.and_then(time::event_time);
             dates.entry(time.map(|time| time.div_euclid(DAY) * DAY)).or_default().push(row);
         }
     }

@@ -40,9 +40,8 @@ impl Candidates {
         let needs = needs.collect();
         let unique = rules.iter().map(|rule| counted(rule).map(|counted| index_in(&mut all, counted)));
         let unique = unique.collect();
-        let mut conditions = vec!["\"eventTime\" IS NOT NULL".to_owned()];
-        conditions.extend(read.from.and_then(Instant::bound).map(|from| format!("\"eventTime\" >= {from}")));
-        conditions.extend(read.to.and_then(Instant::bound).map(|to| format!("\"eventTime\" < {to}")));
+        let (from, to) = Instant::bounds(read);
+        let mut conditions = vec![format!("\"eventTime\" >= {from}"), format!("\"eventTime\" < {to}")];
         conditions.extend(names(rules));
         Candidates { conditions, predicates, detections, expressions: all, needs, unique }
     }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::time;
+use crate::time::{self, Range};
 
 /// A column or alias name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,13 +40,19 @@ impl fmt::Display for Number<'_> {
 
 /// A point in time, in microseconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instant(pub i64);
+pub struct Instant(i64);
 
 impl Instant {
-    /// The instant, unless it lies beyond what the engine can read as a literal, which are 64-bit
-    /// nanoseconds: a bound of a range in the year 1600 or 9999 bounds nothing.
-    pub fn bound(micros: i64) -> Option<Instant> {
-        micros.checked_mul(1_000).map(|_| Instant(micros))
+    /// Returns the instant; one beyond the 64-bit nanoseconds that the engine can read as a literal becomes the nearest
+    /// that it can. The times of events, and a year before and after them, lie within.
+    pub fn nearest(micros: i64) -> Instant {
+        Instant(micros.clamp(i64::MIN / 1_000, i64::MAX / 1_000))
+    }
+
+    /// Returns the bounds of the events with a time in `range`; without bounds of its own, those of all events.
+    pub fn bounds(range: Range) -> (Instant, Instant) {
+        let (from, to) = range.event_times();
+        (Instant(from), Instant(to))
     }
 }
 
@@ -69,6 +75,17 @@ impl fmt::Display for Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instants_keep_their_side_of_all_events() {
+        for micros in [i64::MIN, -1, 0, time::EVENT_TIMES.end, i64::MAX] {
+            let Instant(nearest) = Instant::nearest(micros);
+            assert!(nearest.checked_mul(1_000).is_some());
+            for bound in [0, time::EVENT_TIMES.end] {
+                assert_eq!(micros.cmp(&bound), nearest.cmp(&bound));
+            }
+        }
+    }
 
     #[test]
     fn quote_marks_within_are_doubled() {

@@ -34,3 +34,4 @@ mod sigma;
 mod sinks;
 mod sweeps;
 mod tables;
+mod times;

@@ -78,7 +78,7 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
         convert(found_trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
 
         let resources = Resources::new(2, MEMORY, std::env::temp_dir());
-        let table = engine::lake_table(&lake, Range::default(), 2).await.unwrap();
+        let table = engine::lake_table(&resources, &lake, Range::default()).await.unwrap();
         let candidates = Candidates::new(&rules()[1..2], Range::default());
         let scanned = matcher::matches(&resources, table, &candidates, Some(SCARCE)).await;
         assert!(scanned.is_err(), "the matches of one rule must not fit");

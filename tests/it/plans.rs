@@ -25,7 +25,7 @@ fn windows_stream_and_the_scan_filters() {
     });
     let plan = |sql: &str| {
         runtime.block_on(async {
-            let table = engine::lake_table(&lake, Range::default(), 2).await.unwrap();
+            let table = engine::lake_table(&resources, &lake, Range::default()).await.unwrap();
             resources.plan(table, sql).await.unwrap()
         })
     };

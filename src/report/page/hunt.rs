@@ -58,6 +58,7 @@ struct Opened {
     more_events: usize,
 }
 
+#[derive(Default)]
 struct EventRow {
     time: String,
     name: String,
@@ -144,10 +145,11 @@ fn groups(findings: &[Finding]) -> Vec<GroupRow> {
 }
 
 fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
-    let unknown = |id: &String| Event { time: i64::MAX, id: id.clone(), ..Event::default() };
-    let of_finding = finding.event_ids.iter().map(|id| events.get(id).cloned().unwrap_or_else(|| unknown(id)));
-    let mut of_finding: Vec<Event> = of_finding.collect();
+    let mut of_finding: Vec<&Event> = finding.event_ids.iter().filter_map(|id| events.get(id)).collect();
     of_finding.sort();
+    // The second reading may not find an event any more. Its identity is then all there is to show.
+    let unknown = finding.event_ids.iter().filter(|id| !events.contains_key(*id));
+    let unknown = unknown.map(|id| EventRow { id: printable(id), ..EventRow::default() });
     let mut facts = vec![
         fact("rule", printable(&finding.rule_id)),
         fact("id", finding.finding_id.clone()),
@@ -167,11 +169,11 @@ fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
     }
     // A finding tells when it was triggered. Of several events of that time any may have been the one.
     let is_of_trigger = |event: &Event| event.time == finding.trigger_instant;
-    let at_trigger = of_finding.iter().filter(|event| is_of_trigger(event)).count();
+    let at_trigger = of_finding.iter().copied().filter(|event| is_of_trigger(event)).count();
     let mark = if at_trigger == 1 { "the trigger" } else { "at the time of the trigger" };
-    let row = |event: Event| EventRow {
-        mark: is_of_trigger(&event).then_some(mark),
-        time: if event.time == i64::MAX { String::new() } else { time::rfc3339(event.time) },
+    let row = |event: &Event| EventRow {
+        mark: is_of_trigger(event).then_some(mark),
+        time: time::rfc3339(event.time),
         name: printable(&event.name),
         address: printable(&event.address),
         region: printable(&event.region),
@@ -186,8 +188,8 @@ fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
         count: finding.count,
         first_event: finding.first_event.clone(),
         facts,
-        more_events: of_finding.len().saturating_sub(EVENTS),
-        events: of_finding.into_iter().take(EVENTS).map(row).collect(),
+        more_events: finding.event_ids.len().saturating_sub(EVENTS),
+        events: of_finding.into_iter().map(row).chain(unknown).take(EVENTS).collect(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME, HOT};
 use crate::rule::{Counts, Rule, WindowKind};
 use crate::sql::layout::Layout;
 use crate::store::Location;
-use crate::time::{Period, Range};
+use crate::time::{EVENT_TIMES, Period, Range};
 
 /// The layouts for which there is SQL of other engines: tawny's own lake, and the table of Athena's documentation.
 pub const LAYOUTS: [&str; 2] = ["lake", "athena"];

@@ -1,0 +1,177 @@
+//! Times of events in columns of any type: what an event can have, and null for anything else.
+
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, ArrowPrimitiveType, AsArray as _, TimestampMicrosecondArray};
+use arrow::datatypes::{
+    DataType, Date32Type, Date64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+use datafusion::catalog::TableProvider;
+use datafusion::common::exec_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility, try_cast, when};
+use datafusion::prelude::{Expr, SessionContext, ident};
+use datafusion::scalar::ScalarValue;
+
+use super::functions::not_text;
+use crate::event;
+use crate::time::{self, DAY, Range, SECOND};
+
+/// `instant(value)`: the time of an event that a text, a timestamp or a date says; null where it is none of
+/// [`time::EVENT_TIMES`].
+const INSTANT: &str = "instant";
+
+/// Makes the function known to a session.
+pub(super) fn register(context: &SessionContext) {
+    let call = |arguments: &[ColumnarValue]| {
+        Ok(ColumnarValue::Array(event_times(&ColumnarValue::values_to_arrays(arguments)?[0])?))
+    };
+    let takes = Signature::any(1, Volatility::Immutable);
+    let returns = event::schema().field(0).data_type().clone();
+    let function = SimpleScalarUDF::new_with_signature(INSTANT, takes, returns, Arc::new(call));
+    context.register_udf(ScalarUDF::new_from_impl(function));
+}
+
+/// Whether [`of`] reads values of this type.
+pub(super) fn are_read_from(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Utf8)
+}
+
+/// The time of an event that `value` says.
+pub(super) fn of(context: &SessionContext, value: Expr) -> Result<Expr> {
+    use datafusion::execution::FunctionRegistry as _;
+    Ok(context.udf(INSTANT)?.call(vec![value]))
+}
+
+/// The times of events that `values` say.
+fn event_times(values: &ArrayRef) -> Result<ArrayRef> {
+    if let DataType::Timestamp(TimeUnit::Microsecond, _) = values.data_type()
+        && let Some(times) = values.as_primitive_opt::<TimestampMicrosecondType>()
+        && times.iter().flatten().all(|micros| time::event_time(micros).is_some())
+    {
+        return Ok(Arc::new(times.clone().with_timezone("UTC")));
+    }
+    let times: TimestampMicrosecondArray = match values.data_type() {
+        DataType::Utf8 => {
+            let texts = values.as_string_opt::<i32>().ok_or_else(|| not_text(values))?;
+            texts.iter().map(|text| text.and_then(time::parse_event_time)).collect()
+        }
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            converted::<TimestampSecondType>(values, |seconds| seconds.checked_mul(SECOND))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            converted::<TimestampMillisecondType>(values, |millis| millis.checked_mul(1_000))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => converted::<TimestampMicrosecondType>(values, Some),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            converted::<TimestampNanosecondType>(values, |nanos| Some(nanos.div_euclid(1_000)))
+        }
+        DataType::Date32 => converted::<Date32Type>(values, |days| i64::from(days).checked_mul(DAY)),
+        DataType::Date64 => converted::<Date64Type>(values, |millis| millis.checked_mul(1_000)),
+        other => return exec_err!("a time is expected, not {other}"),
+    };
+    Ok(Arc::new(times.with_timezone("UTC")))
+}
+
+/// Values whose microseconds `micros` tells; `None` where these are too many.
+fn converted<T: ArrowPrimitiveType>(
+    values: &ArrayRef,
+    micros: impl Fn(T::Native) -> Option<i64>,
+) -> TimestampMicrosecondArray {
+    let values = values.as_primitive::<T>();
+    values.iter().map(|value| value.and_then(&micros).and_then(time::event_time)).collect()
+}
+
+/// A condition that holds for all values of the column `value`, of this type, whose time lies in `range`, and by which
+/// parts of files may be left unread; `None` where there is none. [`of`] cannot be pushed into the files.
+pub(super) fn may_lie_in(range: Range, value: &Expr, data_type: &DataType) -> Option<Expr> {
+    let DataType::Timestamp(unit, zone) = data_type else {
+        return None;
+    };
+    if range == Range::default() {
+        return None;
+    }
+    let (from, to) = range.event_times();
+    let bound = |micros: i64| match unit {
+        TimeUnit::Second => ScalarValue::TimestampSecond(Some(micros.div_euclid(SECOND)), zone.clone()),
+        TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(micros.div_euclid(1_000)), zone.clone()),
+        TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()),
+        TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(micros.saturating_mul(1_000)), zone.clone()),
+    };
+    let literal = |micros| datafusion::prelude::lit(bound(micros));
+    // A bound within a second is rounded down: all that lies before it is at or before that.
+    Some(value.clone().gt_eq(literal(from)).and(value.clone().lt_eq(literal(to))))
+}
+
+/// The rows of `table`, which has the columns of [`event::schema`], with null in place of times that no event can have.
+pub(super) fn without_other_times(
+    context: &SessionContext,
+    table: Arc<dyn TableProvider>,
+) -> Result<Arc<dyn TableProvider>> {
+    let columns = event::schema();
+    let columns = columns.fields().iter().map(|field| {
+        let (name, column) = (field.name(), ident(field.name()));
+        let expression = match name.as_str() {
+            event::EVENT_TIME => of(context, column)?,
+            event::EVENT_TIME_TEXT => {
+                let time = ident(event::EVENT_TIME);
+                let text = try_cast(time.clone(), DataType::Utf8);
+                when(column.clone().is_not_null(), column).when(of(context, time)?.is_null(), text).end()?
+            }
+            _ => column,
+        };
+        Ok(expression.alias(name))
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    Ok(context.read_table(table)?.select(columns)?.into_view())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        Date32Array, Date64Array, StringArray, TimestampMillisecondArray, TimestampNanosecondArray,
+        TimestampSecondArray,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn only(values: &ArrayRef) -> Option<i64> {
+        let times = event_times(values).unwrap();
+        assert_eq!(times.data_type(), event::schema().field(0).data_type());
+        times.as_primitive::<TimestampMicrosecondType>().iter().next().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_type_says_the_same_time_or_none(value in any::<i64>(), seconds in -1_000_000_000_000_i64..1_000_000_000_000) {
+            for value in [value, seconds, value % (EDGE + 2), EDGE - value % 2, value % 3] {
+                let micros = i128::from(value) * 1_000_000;
+                let expected = |micros: i128| i64::try_from(micros).ok().and_then(time::event_time);
+                prop_assert_eq!(only(&(Arc::new(TimestampSecondArray::from(vec![value])) as ArrayRef)), expected(micros));
+                prop_assert_eq!(only(&(Arc::new(TimestampMillisecondArray::from(vec![value])) as ArrayRef)), expected(micros / 1_000));
+                prop_assert_eq!(only(&(Arc::new(Date64Array::from(vec![value])) as ArrayRef)), expected(micros / 1_000));
+                prop_assert_eq!(only(&(Arc::new(TimestampMicrosecondArray::from(vec![value])) as ArrayRef)), expected(i128::from(value)));
+                prop_assert_eq!(
+                    only(&(Arc::new(TimestampNanosecondArray::from(vec![value])) as ArrayRef)),
+                    expected(i128::from(value).div_euclid(1_000))
+                );
+                let days = i32::try_from(value % (1 << 31)).unwrap();
+                prop_assert_eq!(only(&(Arc::new(Date32Array::from(vec![days])) as ArrayRef)), expected(i128::from(days) * i128::from(DAY)));
+                let text = time::rfc3339(value);
+                // What the calendar has no name for is written as the nearest time, which is none of an event either.
+                prop_assert_eq!(only(&(Arc::new(StringArray::from(vec![text])) as ArrayRef)), expected(i128::from(value)));
+            }
+        }
+    }
+
+    /// The first second after all events.
+    const EDGE: i64 = time::EVENT_TIMES.end / SECOND;
+
+    #[test]
+    fn other_types_say_no_time() {
+        let numbers: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![1]));
+        assert!(event_times(&numbers).is_err() && !are_read_from(numbers.data_type()));
+    }
+}

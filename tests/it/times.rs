@@ -1,0 +1,355 @@
+//! Times that no event can have: such records are kept and counted, and lie in no window, whichever way they are read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{TimeUnit, TimestampMicrosecondType};
+use parquet::data_type::{ByteArray, ByteArrayType, Int96, Int96Type};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tawny::engine::Resources;
+use tawny::engine::columnar_table::Columnar;
+use tawny::event::batch::BatchBuilder;
+use tawny::hunt::{self, Data};
+use tawny::lake::Lake;
+use tawny::lake::part::{Part, by_date};
+use tawny::query;
+use tawny::raw::envelope::{self, Item};
+use tawny::rule::{Rule, WindowKind};
+use tawny::store::{LAKE_FOLDER, Scratch, Stores, Writer};
+use tawny::time::{self, EVENT_TIMES, Range, SECOND};
+use tawny::trail;
+
+use crate::oracle::{self, RUNTIME};
+use crate::records::failed_sign_in;
+use crate::sweeps;
+use crate::tables::{columns, rows, same, tawny, timestamp, write};
+
+const START: i64 = oracle::START * SECOND;
+
+/// Times that records were seen to have, or may be given to do harm.
+const ODD: [&str; 7] = [
+    "+262142-12-31T23:59:00",
+    "-262143-01-01T00:00:00",
+    "9999-12-31T23:59:59Z",
+    "2200-01-01T00:00:00Z",
+    "1969-12-31T23:59:59Z",
+    "0001-01-01T00:00:00Z",
+    "soon",
+];
+
+/// Two sign-ins of ann that make a finding; and for each odd time two of odd, which would.
+fn odd_records() -> Vec<Value> {
+    let ann =
+        [0, 1].map(|minute| failed_sign_in("ann", &time::rfc3339(START + minute * 60 * SECOND), &format!("a{minute}")));
+    let odd = ODD
+        .iter()
+        .enumerate()
+        .flat_map(|(number, time)| [0, 1].map(|copy| failed_sign_in("odd", time, &format!("o{number}{copy}"))));
+    ann.into_iter().chain(odd).collect()
+}
+
+/// The exit code, the findings as `rule: events`, and what was said.
+fn hunted(arguments: &[&str]) -> (Option<i32>, Vec<String>, String) {
+    let output = tawny(&[&["hunt", "--format", "jsonl"], arguments].concat());
+    let line = |line: &str| {
+        let finding: Value = serde_json::from_str(line).unwrap();
+        format!("{} {}", finding["window"].as_str().unwrap(), finding["event_ids"])
+    };
+    let found = String::from_utf8_lossy(&output.stdout).lines().map(line).collect();
+    (output.status.code(), found, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The only value that a query gives, as text.
+fn queried(data: &str, sql: &str) -> String {
+    let output = tawny(&["query", sql, data, "--format", "csv"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{data}: {said}");
+    String::from_utf8_lossy(&output.stdout).lines().nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_record_with_an_odd_time_is_kept_and_counted_and_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let records = odd_records();
+    std::fs::create_dir(at("trail")).unwrap();
+    std::fs::write(folder.path().join("trail/0.json"), json!({ "Records": records }).to_string()).unwrap();
+    let converted = tawny(&["convert", &at("trail"), "--lake", &at("lake")]);
+    let said = String::from_utf8_lossy(&converted.stderr);
+    assert_eq!(converted.status.code(), Some(0), "{said}");
+    assert!(said.contains("14 records have no readable time"), "{said}");
+    let fields = columns(crate::tables::text("eventTime"), false, &same);
+    write(&folder.path().join("umccr/a.parquet"), fields, &rows(&records, false, &same));
+
+    let all: Vec<String> = ["sliding", "dedup", "tumbling"].map(|kind| format!("{kind} [\"a0\",\"a1\"]")).to_vec();
+    for name in ["trail", "lake", "umccr"] {
+        let data = at(name);
+        let (code, mut found, said) = hunted(&[&data, "--window", "all"]);
+        found.sort_by_key(|line| all.iter().position(|known| known == line));
+        assert_eq!((code, &found), (Some(0), &all), "{name}: {said}");
+        for (from, to, expected) in [
+            ("2026-01-01", "9999-12-31", &all[..]),
+            ("1600-01-01", "+262142-12-31", &all[..]),
+            ("2300-01-01", "9999-12-31", &[]),
+            ("0001-01-01", "1969-12-31", &[]),
+        ] {
+            let (code, found, said) = hunted(&[&data, "--window", "all", "--from", from, "--to", to]);
+            assert_eq!((code, found.len()), (Some(0), expected.len()), "{name} {from}: {said}");
+        }
+        let count = r#"SELECT count(*) || ' ' || count("eventTime") || ' ' || max("eventTime") FROM cloudtrail"#;
+        assert_eq!(queried(&data, count), "16 2 2026-09-01T00:01:00Z", "{name}");
+        let backtest = tawny(&["backtest", &data, "--rule", tawny::rule::catalog::DEFAULT]);
+        assert_eq!(backtest.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&backtest.stderr));
+        let inspection = tawny(&["inspect", &data, "--format", "json"]);
+        let inspection: Value = serde_json::from_slice(&inspection.stdout).unwrap();
+        if name != "trail" {
+            assert_eq!(inspection["without_time"], 14, "{name}: {inspection}");
+            assert_eq!(inspection["last"], "2026-09-01T00:01:00Z");
+        }
+    }
+    let kept = r#"SELECT count(*) FROM cloudtrail WHERE "eventTimeText" IN ('9999-12-31T23:59:59Z', 'soon')"#;
+    assert_eq!(queried(&at("lake"), kept), "4", "the text of the time is kept, however it is spelt");
+}
+
+#[test]
+fn nights_after_a_record_with_an_odd_time_are_as_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("trail")).unwrap();
+    let config = format!(
+        "lake = '{}'\nretain = '4000d'\n[[source]]\npath = '{}'\n[rules]\nids = ['{}']\n[[sink]]\nname = 'f'\nkind = 'files'\nto = '{}'\n",
+        at("lake").display(),
+        at("trail").display(),
+        tawny::rule::catalog::DEFAULT,
+        at("found").display()
+    );
+    std::fs::write(at("tawny.toml"), config).unwrap();
+    let night = |number: usize, records: &[Value]| {
+        std::fs::write(at("trail").join(format!("{number}.json")), json!({ "Records": records }).to_string()).unwrap();
+        let config = at("tawny.toml");
+        let output =
+            tawny(&["nightly", "--config", config.to_str().unwrap(), "--now", "2026-09-03", "--format", "json"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let records = odd_records();
+    let first = night(0, &records);
+    assert_eq!((&first["findings"]["new"], &first["read"]["without_time"]), (&json!(1), &json!(14)));
+    assert_eq!(first["newest_event"], "2026-09-01T00:01:00Z");
+    assert_eq!(first["empty_days"], json!([]));
+    let again = night(1, &[failed_sign_in("ann", "2026-09-01T00:02:00Z", "a2"), failed_sign_in("odd", ODD[0], "o9")]);
+    assert_eq!((&again["findings"]["grown"], &again["findings"]["new"]), (&json!(1), &json!(0)));
+}
+
+fn rule(kind: WindowKind) -> Rule {
+    Rule { id: format!("Rule.{kind}"), ..oracle::rule(kind, 2, false) }
+}
+
+/// Records of one user with these times, by their texts.
+fn batch(times: &[i64]) -> RecordBatch {
+    let mut builder = BatchBuilder::default();
+    let lines: String = times
+        .iter()
+        .enumerate()
+        .map(|(number, time)| {
+            failed_sign_in("ann", &time::rfc3339(*time), &format!("id-{number:03}")).to_string() + "\n"
+        })
+        .collect();
+    envelope::items(&lines, &|_| true, &mut |item| match item {
+        Item::Record(record) => builder.push(&record),
+        other => panic!("{other:?}"),
+    })
+    .unwrap();
+    builder.finish().unwrap()
+}
+
+/// The same records with the times themselves, as a reader that checks nothing would give them.
+fn unchecked(times: &[i64]) -> RecordBatch {
+    let batch = batch(times);
+    let mut columns = batch.columns().to_vec();
+    columns[0] = Arc::new(TimestampMicrosecondArray::from(times.to_vec()).with_timezone("UTC")) as ArrayRef;
+    RecordBatch::try_new(batch.schema(), columns).unwrap()
+}
+
+/// A lake that was written by a build that took any time; its ledger may lie about them.
+async fn lake_of(folder: &Path, times: &[i64], lies: bool) -> Lake {
+    let lake = Lake::at(folder);
+    let writer = Writer::open(lake.folder(), LAKE_FOLDER, &Scratch::default()).await.unwrap().unwrap();
+    let batch = unchecked(times);
+    let mut files = Vec::new();
+    for (date, rows) in by_date(&batch, &vec![true; times.len()].into()) {
+        let mut part = Part::default();
+        part.push("object", &batch, rows).unwrap();
+        let (mut file, pending) = part.stage(date, 1, &writer).await.unwrap();
+        pending.publish().unwrap();
+        if lies {
+            (file.first_event, file.last_event) = (Some(0), Some(EVENT_TIMES.end - 1));
+        }
+        files.push(file);
+    }
+    lake.ledger().commit(&writer, 1, files, &[]).await.unwrap();
+    lake
+}
+
+async fn columnar(resources: &Resources, folder: &Path) -> Data {
+    let stores = Stores::default();
+    let source = [folder.display().to_string()];
+    let files = trail::parquet_files(&stores, &source, false).await.unwrap().unwrap();
+    Data::Columnar(Arc::new(Columnar::open(resources, &stores, files, None).await.unwrap()))
+}
+
+/// A table whose times are of this unit.
+fn write_table(path: &Path, unit: TimeUnit, values: &[i64]) {
+    let rows: Vec<Value> = values
+        .iter()
+        .enumerate()
+        .map(|(number, value)| {
+            let mut row = rows(&[failed_sign_in("ann", "", &format!("id-{number:03}"))], false, &same).remove(0);
+            row["eventTime"] = json!(value);
+            row
+        })
+        .collect();
+    write(path, columns(timestamp("eventTime", unit, None), false, &same), &rows);
+}
+
+/// The events of the findings of each kind of windows, and whether a sweep says the same.
+async fn found(resources: &Resources, data: &Data) -> Vec<Vec<Vec<String>>> {
+    let rules = WindowKind::ALL.map(rule);
+    let of_each = hunt::evaluate_each(resources, data, &rules, Range::default()).await.unwrap();
+    let cells = sweeps::cells(&["15m"], 2..3);
+    let of_sweep = sweeps::hold_against_hunts(resources, data, &rules[0], &cells, Range::default()).await;
+    let found: Vec<Vec<Vec<String>>> =
+        of_each.into_iter().map(|findings| findings.into_iter().map(|finding| finding.event_ids).collect()).collect();
+    assert_eq!(of_sweep, found.iter().map(Vec::len).sum::<usize>());
+    found
+}
+
+/// The records, those with a time, and the latest of these, in microseconds.
+async fn counted(resources: &Resources, data: &Data) -> (i64, i64, Option<i64>) {
+    let sql = r#"SELECT count(*), count("eventTime"), max("eventTime") FROM cloudtrail"#;
+    let (_, batches) = query::run(resources, data, None, Range::default(), sql).await.unwrap();
+    let number = |column: usize| batches[0].column(column).as_primitive::<arrow::datatypes::Int64Type>().value(0);
+    let latest = batches[0].column(2).as_primitive::<TimestampMicrosecondType>().iter().next().unwrap();
+    (number(0), number(1), latest)
+}
+
+/// Any time, times close to the edges, and times of one morning.
+fn times() -> impl Strategy<Value = Vec<i64>> {
+    let edge = prop::sample::select(vec![i64::MIN, i64::MIN / 1_000, 0, EVENT_TIMES.end, i64::MAX / 1_000, i64::MAX]);
+    let near = (edge, -2..3i64).prop_map(|(edge, by)| edge.saturating_add(by));
+    let morning = (0..40i64).prop_map(|minute| START + minute * 60 * SECOND);
+    prop::collection::vec(prop_oneof![any::<i64>(), near, morning], 1..12)
+}
+
+proptest! {
+    #![proptest_config(oracle::config(6))]
+
+    #[test]
+    fn every_path_says_the_same_of_any_times(times in times()) {
+        let folder = tempfile::tempdir().unwrap();
+        let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+        // Nanoseconds hold less.
+        let nanos: Vec<i64> = times.iter().map(|micros| micros.saturating_mul(1_000)).collect();
+        write_table(&folder.path().join("us/a.parquet"), TimeUnit::Microsecond, &times);
+        write_table(&folder.path().join("ns/a.parquet"), TimeUnit::Nanosecond, &nanos);
+        RUNTIME.block_on(async {
+            let text = Data::Memory(vec![batch(&times)]);
+            let expected = (found(&resources, &text).await, counted(&resources, &text).await);
+            let valid: Vec<i64> = times.iter().copied().filter(|time| EVENT_TIMES.contains(time)).collect();
+            let of_times = (times.len() as i64, valid.len() as i64, valid.iter().max().copied());
+            assert_eq!(expected.1, of_times);
+            assert_eq!(found(&resources, &Data::Memory(vec![unchecked(&times)])).await, expected.0);
+            let liar = lake_of(&folder.path().join("liar"), &times, true).await;
+            assert_eq!(found(&resources, &Data::Lake(liar)).await, expected.0, "a ledger that lies");
+            let lake = Data::Lake(lake_of(&folder.path().join("lake"), &times, false).await);
+            for (name, data) in [
+                ("lake", lake),
+                ("us", columnar(&resources, &folder.path().join("us")).await),
+                ("ns", columnar(&resources, &folder.path().join("ns")).await),
+            ] {
+                let told = (found(&resources, &data).await, counted(&resources, &data).await);
+                assert_eq!(told, expected, "{name}");
+                let inspection = tawny::inspect::inspect(&resources, &data, Range::default()).await.unwrap();
+                assert_eq!(inspection.without_time, Some((times.len() - valid.len()) as u64), "{name}");
+            }
+        });
+    }
+}
+
+/// A table whose times are 96-bit integers: days of the Julian calendar, and nanoseconds.
+fn write_int96(path: &Path, times: &[(u32, i64)]) {
+    let schema = "message schema {
+        optional int96 eventTime; optional binary eventID (UTF8); optional binary eventName (UTF8);
+        optional binary eventSource (UTF8); optional binary recipientAccountId (UTF8);
+        optional binary userIdentity (UTF8); optional binary additionalEventData (UTF8);
+        optional binary responseElements (UTF8); }";
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let levels = vec![1; times.len()];
+    let mut column = group.next_column().unwrap().unwrap();
+    let values: Vec<Int96> = times
+        .iter()
+        .map(|(day, nanos)| {
+            let [low, high] =
+                [*nanos as u64 & 0xffff_ffff, *nanos as u64 >> 32].map(|half| u32::try_from(half).unwrap());
+            Int96::from(vec![low, high, *day])
+        })
+        .collect();
+    column.typed::<Int96Type>().write_batch(&values, Some(&levels), None).unwrap();
+    column.close().unwrap();
+    let record = failed_sign_in("ann", "", "");
+    for name in [
+        "eventID",
+        "eventName",
+        "eventSource",
+        "recipientAccountId",
+        "userIdentity",
+        "additionalEventData",
+        "responseElements",
+    ] {
+        let text = |number: usize| match &record[name] {
+            _ if name == "eventID" => format!("id-{number:03}"),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let values: Vec<ByteArray> = (0..times.len()).map(|number| ByteArray::from(text(number).as_str())).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn the_year_9999_in_96_bits_is_no_time_of_our_days() {
+    let folder = tempfile::tempdir().unwrap();
+    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+    // 1970-01-01 is day 2,440,588; 2026-09-01 lies 20,697 days after it.
+    const EPOCH: u32 = 2_440_588;
+    let minute = 60_000_000_000;
+    let mut times =
+        vec![(EPOCH + 20_697, 0), (EPOCH + 20_697, minute), (EPOCH + 2_932_896, 0), (EPOCH + 2_932_896, minute)];
+    // In nanoseconds all of these would wrap around, some to times of our days.
+    times.extend((1..60).map(|step| (EPOCH + 110_000 + step * 45_000, 0)));
+    times.extend([(0, 0), (EPOCH - 1, 0), (EPOCH + 84_006, 0), (EPOCH + 84_006, minute)]);
+    write_int96(&folder.path().join("a.parquet"), &times);
+    RUNTIME.block_on(async {
+        let data = columnar(&resources, folder.path()).await;
+        let ids = vec![vec!["id-000".to_owned(), "id-001".to_owned()]];
+        assert_eq!(found(&resources, &data).await, [ids.clone(), ids.clone(), ids]);
+        let latest = Some(START + 60 * SECOND);
+        assert_eq!(counted(&resources, &data).await, (times.len() as i64, 2, latest));
+        let of_day = Range { from: Some(START), to: Some(START + 1) };
+        let findings = hunt::evaluate(&resources, &data, &[rule(WindowKind::Dedup)], of_day).await.unwrap();
+        assert_eq!(findings.len(), 0, "the trigger lies after it");
+    });
+}
