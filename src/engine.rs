@@ -50,6 +50,7 @@ use memory_pool::SharedPool;
 use parquet_table::ParquetTable;
 use raw_table::RawScan;
 pub use scanned::Scanned;
+pub use window_functions::SEMANTICS_VERSION;
 
 /// The least that a partition's sorts and groupings share: with more partitions than this allows none of them could
 /// hold a batch. Scans run on all threads regardless.

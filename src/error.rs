@@ -57,6 +57,16 @@ pub enum Error {
         /// What to do instead.
         hint: Option<String>,
     },
+    /// There is nothing where a source says.
+    #[error("no such {kind}: `{place}`")]
+    NotFound {
+        /// `file or directory`, or `object or prefix`.
+        kind: &'static str,
+        /// The path or URL.
+        place: String,
+        /// What to name instead.
+        hint: &'static str,
+    },
     /// A rule cannot be read. The message is rendered with file, line, column and the line itself.
     #[error("{0}")]
     Rule(String),
@@ -156,6 +166,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Usage { hint, .. } | Error::Store { hint, .. } => hint.clone(),
+            Error::NotFound { hint, .. } => Some((*hint).to_owned()),
             Error::Ledger { .. } => {
                 Some("convert the trail into a new, empty folder, or restore the ledger".to_owned())
             }
@@ -192,7 +203,7 @@ impl Error {
     /// The exit status this error leads to.
     pub fn status(&self) -> Status {
         match self {
-            Error::Usage { .. } | Error::Rule(_) => Status::Usage,
+            Error::Usage { .. } | Error::NotFound { .. } | Error::Rule(_) => Status::Usage,
             Error::File { .. }
             | Error::Store { .. }
             | Error::Ledger { .. }

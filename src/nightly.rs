@@ -16,22 +16,23 @@ use crate::hunt::{self, Data};
 use crate::lake::ledger::FileEntry;
 use crate::lake::{Lake, compact};
 use crate::rule::{Rule, WindowKind};
-use crate::sink::{Line, Sink};
-use crate::sql;
+use crate::sink::Sink;
 use crate::store::{Scratch, Stores};
 use crate::tally::Tally;
-use crate::time::{self, DAY, Range};
-use crate::trail::{Selection, Trail};
+use crate::time::{self, DAY, Instant, Range};
+use crate::trail::{self, Selection, Trail};
 
 pub mod changes;
 pub mod config;
 mod deliver;
 pub mod state;
 mod touched;
+pub mod version;
 
-use changes::{Counts, Hunted, Ledger};
+use changes::{Change, Counts, Hunted, Ledger};
 pub use deliver::Delivered;
 use state::{Owed, PendingObject, State, Store};
+use version::version;
 
 /// How far back is looked for files that upkeep removed and that are to be deleted, in microseconds.
 const SWEPT_WITHIN: i64 = 30 * DAY;
@@ -102,7 +103,7 @@ pub struct Report {
     /// Its number.
     pub run: u32,
     /// The time that was now for it.
-    pub now: String,
+    pub now: Option<Instant>,
     /// What was read, and what became of it.
     pub read: Tally,
     /// Files that were added to the lake.
@@ -124,9 +125,9 @@ pub struct Report {
     /// Why upkeep was broken off; nothing is lost by that.
     pub upkeep_error: Option<String>,
     /// The latest event.
-    pub newest_event: Option<String>,
+    pub newest_event: Option<Instant>,
     /// For each account and region, written `account/region`, its newest event.
-    pub newest: BTreeMap<String, String>,
+    pub newest: BTreeMap<String, Instant>,
     /// Days between the first and the last of which the lake holds nothing.
     pub empty_days: Vec<String>,
 }
@@ -137,9 +138,9 @@ pub struct HuntReport {
     /// The rules.
     pub rules: Vec<String>,
     /// Triggers from this time on.
-    pub from: Option<String>,
+    pub from: Option<Instant>,
     /// Triggers before this time.
-    pub to: Option<String>,
+    pub to: Option<Instant>,
     /// Why: new events, or a new version of the rules.
     pub cause: &'static str,
 }
@@ -185,7 +186,7 @@ pub struct Plan {
 struct Found {
     trail: Trail,
     /// For each source that could be listed, when that was; for the others when it was the last time.
-    listed: BTreeMap<String, String>,
+    listed: BTreeMap<String, Instant>,
     unlisted: Vec<Fault>,
     /// The pending objects that could not be looked for.
     pending: Vec<PendingObject>,
@@ -198,13 +199,6 @@ struct Reading {
     rules: Vec<usize>,
     range: Range,
     cause: &'static str,
-}
-
-/// The version of a rule: a hash of what it asks for and of what its findings tell.
-fn version(rule: &Rule) -> Result<String, Error> {
-    let sql = sql::hunt(rule, Range::default(), Range::default())?;
-    let told = format!("{:?}", (&rule.title, rule.severity, rule.alert, rule.mitre(), &rule.window));
-    Ok(state::digest(format!("{sql}\n{told}").as_bytes()))
 }
 
 impl Nightly<'_> {
@@ -220,14 +214,15 @@ impl Nightly<'_> {
     ) -> Result<Report, Error> {
         let store = Store::open(self.lake, self.state, self.scratch).await?;
         let last = store.last().await?;
-        let now = time::rfc3339(self.now);
+        state::check_hunted(self.lake, self.state, &last).await?;
+        let now = Some(Instant::from_micros(self.now));
         let random = || format!("{:016x}", RandomState::new().build_hasher().finish());
         let mut next = State {
             run: last.run + 1,
             id: random(),
             origin: if last.origin.is_empty() { random() } else { last.origin.clone() },
-            now: now.clone(),
-            since: self.since.map(time::rfc3339),
+            now,
+            since: self.since.map(Instant::from_micros),
             rules: BTreeMap::new(),
             ..last.clone()
         };
@@ -235,20 +230,19 @@ impl Nightly<'_> {
         deliver::drop_unknown(self.sinks, &mut next, &mut report.deliveries);
 
         self.convert(&last, &mut next, &mut report, progress).await?;
-        let lines = self.hunt(&store, &last, &mut next, &mut report).await?;
-        if !lines.is_empty() {
-            let file = store.keep_lines(next.run, &lines).await?;
-            let owed = |sink: &Sink| Owed {
-                sink: sink.name().to_owned(),
-                run: next.run,
-                file: file.clone(),
-                lines: lines.len(),
-                left: None,
+        let changes = self.hunt(&store, &last, &mut next, &mut report).await?;
+        if !changes.is_empty() {
+            let file = store.keep_lines(next.run, changes.iter().map(|change| &change.line)).await?;
+            let owed = |sink: &Sink| {
+                let takes = |(_, change): &(usize, &Change)| change.sinks.contains(sink.name());
+                let places: Vec<usize> = changes.iter().enumerate().filter(takes).map(|(place, _)| place).collect();
+                let (sink, run, file, lines) = (sink.name().to_owned(), next.run, file.clone(), changes.len());
+                (!places.is_empty()).then_some(Owed { sink, run, file, lines, left: Some(places) })
             };
-            next.deliveries.extend(self.sinks.iter().map(owed));
+            next.deliveries.extend(self.sinks.iter().filter_map(owed));
         }
         store.commit(&next).await?;
-        tracing::info!(run = next.run, lines = lines.len(), "what was found is written down");
+        tracing::info!(run = next.run, lines = changes.len(), "what was found is written down");
         report.deliveries.extend(deliver::deliver(self.sinks, &store, &next.deliveries, &next.origin, print).await?);
         let cleared = store.clear(&next, next.run.saturating_sub(KEPT_RUNS)).await?;
         tracing::debug!(cleared, "files that earlier runs left were deleted");
@@ -262,6 +256,7 @@ impl Nightly<'_> {
     /// What a run would do. Nothing is written, and no other run is held up.
     pub async fn plan(&self) -> Result<Plan, Error> {
         let last = state::look(self.lake, self.state).await?;
+        state::check_hunted(self.lake, self.state, &last).await?;
         let Found { trail, unlisted, .. } = self.find(&last).await?;
         let (held, commits) = if self.lake.exists().await? {
             (convert::held(self.lake, &trail.objects).await?, self.lake.ledger().last().await?)
@@ -271,7 +266,7 @@ impl Nightly<'_> {
         let new: Vec<_> = trail.objects.iter().filter(|object| !held.contains(&object.identity())).collect();
         let (mut mergeable, mut droppable) = (0, 0);
         if self.compact {
-            let days = compact::mergeable(self.lake, self.now - self.grace, self.limits.memory).await?;
+            let days = compact::mergeable(self.lake, self.long_ago(self.grace), self.limits.memory).await?;
             mergeable = days.into_values().flatten().flatten().count();
         }
         if let Some(retain) = self.retain {
@@ -279,7 +274,7 @@ impl Nightly<'_> {
         }
         let mut changed_rules = Vec::new();
         for rule in self.rules {
-            if last.rules.get(&rule.id) != Some(&version(rule)?) {
+            if last.rules.get(&rule.id) != Some(&version(rule)) {
                 changed_rules.push(rule.id.clone());
             }
         }
@@ -302,33 +297,40 @@ impl Nightly<'_> {
         let mut found = Found { trail: Trail { stores: self.stores.clone(), ..Trail::default() }, ..Found::default() };
         for source in self.sources {
             let name = source.name();
-            let listed = last.listed.get(&name).and_then(|listed| time::parse_instant(listed).ok());
-            let from = listed.filter(|_| !self.full).map(|listed| listed.min(self.now) - self.grace);
+            let listed = last.listed.get(&name).map(|listed| listed.micros());
+            let from = listed.filter(|_| !self.full).map(|listed| listed.min(self.now).saturating_sub(self.grace));
             let selection = source.selection.during(Range { from, to: None });
             match Trail::find(self.stores, std::slice::from_ref(&source.path), &selection).await {
                 Ok(trail) => {
                     found.trail.objects.extend(trail.objects);
                     found.trail.left_out.add(trail.left_out);
-                    found.listed.insert(name, time::rfc3339(self.now));
+                    found.listed.insert(name, Instant::from_micros(self.now));
                 }
                 Err(error) => {
                     let fault = Fault { object: source.path.clone(), position: None, reason: error.to_string() };
                     found.unlisted.push(fault);
                     // The next run looks as far back as this one would have.
-                    found.listed.extend(last.listed.get(&name).map(|listed| (name, listed.clone())));
+                    found.listed.extend(last.listed.get(&name).map(|listed| (name, *listed)));
                 }
             }
         }
         for pending in &last.pending {
-            let path = std::slice::from_ref(&pending.object);
-            match Trail::find(self.stores, path, &Selection::default()).await {
-                Ok(trail) => found.trail.objects.extend(trail.objects),
-                Err(error) => {
-                    // Where a source cannot be listed, what is missing may be so only for now.
-                    let is_gone = matches!(error, Error::Usage { .. }) && found.unlisted.is_empty();
-                    let place = if is_gone { &mut found.gone } else { &mut found.pending };
-                    place.push(PendingObject { reason: error.to_string(), ..pending.clone() });
+            // Only the answer that it is not there gives an object up. No error does, as it may pass.
+            let searched = match trail::is_there(self.stores, &pending.object).await {
+                Ok(true) => Trail::find(self.stores, std::slice::from_ref(&pending.object), &Selection::default())
+                    .await
+                    .map(Some),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match searched {
+                Ok(Some(trail)) => found.trail.objects.extend(trail.objects),
+                // Where a source cannot be listed, an object may be missing only for now.
+                Ok(None) if found.unlisted.is_empty() => {
+                    found.gone.push(PendingObject { reason: "it is not there any more".to_owned(), ..pending.clone() });
                 }
+                Ok(None) => found.pending.push(pending.clone()),
+                Err(error) => found.pending.push(PendingObject { reason: error.to_string(), ..pending.clone() }),
             }
         }
         // An object may be named by several sources, and be pending too.
@@ -387,13 +389,13 @@ impl Nightly<'_> {
         last: &State,
         next: &mut State,
         report: &mut Report,
-    ) -> Result<Vec<Line>, Error> {
+    ) -> Result<Vec<Change>, Error> {
         let ledger = self.lake.ledger();
         next.hunted_commits = ledger.last().await?;
         let added = ledger.added_since(last.hunted_commits).await?;
         let spans = touched::spans(&added);
         for rule in self.rules {
-            next.rules.insert(rule.id.clone(), version(rule)?);
+            next.rules.insert(rule.id.clone(), version(rule));
         }
         // From an earlier time on all rules are as new ones.
         let is_earlier = match (&last.since, &next.since) {
@@ -407,7 +409,7 @@ impl Nightly<'_> {
         let mut found = Vec::new();
         for reading in readings {
             let rules: Vec<Rule> = reading.rules.iter().map(|number| self.rules[*number].clone()).collect();
-            let bound = |instant: Option<i64>| instant.map(time::rfc3339);
+            let bound = |instant: Option<i64>| instant.map(Instant::from_micros);
             report.hunts.push(HuntReport {
                 rules: rules.iter().map(|rule| rule.id.clone()).collect(),
                 from: bound(reading.range.from),
@@ -417,15 +419,15 @@ impl Nightly<'_> {
             let of_each = hunt::evaluate_each(self.resources, &data, &rules, reading.range).await?;
             for (rule, findings) in rules.iter().zip(of_each) {
                 let version = next.rules.get(&rule.id).map(String::as_str).unwrap_or_default();
-                let hunted = Hunted { rule, version, range: reading.range, run: next.run };
+                let hunted = Hunted { rule, version, range: reading.range, run: next.run, sinks: self.sinks };
                 let lines = known.take(hunted, &findings, &mut report.findings)?;
                 found.extend(lines);
             }
         }
-        report.matches = found.iter().filter_map(|line| line.get("count")?.as_u64()).sum();
-        let key = |line: &Line| {
+        report.matches = found.iter().filter_map(|change| change.line.get("count")?.as_u64()).sum();
+        let key = |change: &Change| {
             ["first_event", "rule_id", "finding_id"]
-                .map(|name| line.get(name).and_then(|v| v.as_str()).map(str::to_owned))
+                .map(|name| change.line.get(name).and_then(|v| v.as_str()).map(str::to_owned))
         };
         found.sort_by_cached_key(key);
         for (date, of_day) in known.changed_days() {
@@ -487,19 +489,19 @@ impl Nightly<'_> {
     /// Tells the newest events, and the days without any.
     async fn tell_data(&self, spans: &[(i64, i64)], next: &mut State, report: &mut Report) -> Result<(), Error> {
         let data = Data::Lake(self.lake.clone());
+        // Earlier builds took any time for that of an event.
+        let is_of_event = |time: &Instant| time::event_time(time.micros()).is_some();
+        next.newest.retain(|_, newest| is_of_event(newest));
+        next.newest_event = next.newest_event.filter(is_of_event);
         for (first, last) in spans {
             let read = Range { from: Some(*first), to: Some(last + 1) };
             for (name, newest) in hunt::newest::newest(self.resources, &data, read).await? {
-                let known = next.newest.entry(name).or_default();
-                if time::parse_instant(known).is_ok_and(|known| known >= newest) {
-                    continue;
-                }
-                *known = time::rfc3339(newest);
+                let newest = Instant::from_micros(newest);
+                next.newest.entry(name).and_modify(|known| *known = newest.max(*known)).or_insert(newest);
             }
-            let known = next.newest_event.as_deref().and_then(|known| time::parse_instant(known).ok());
-            next.newest_event = known.max(Some(*last)).map(time::rfc3339);
+            next.newest_event = next.newest_event.max(Some(Instant::from_micros(*last)));
         }
-        report.newest_event.clone_from(&next.newest_event);
+        report.newest_event = next.newest_event;
         report.newest.clone_from(&next.newest);
         let files = self.lake.ledger().files().await?;
         let days: BTreeSet<i64> =
@@ -522,8 +524,13 @@ impl Nightly<'_> {
             keeper.retain(retain, done).await?;
         }
         if self.compact {
-            keeper.merge(self.now - self.grace, self.limits.memory, done).await?;
+            keeper.merge(self.long_ago(self.grace), self.limits.memory, done).await?;
         }
-        keeper.sweep(self.now - SWEPT_WITHIN, self.now - compact::READERS_END_WITHIN, done).await
+        keeper.sweep(self.long_ago(SWEPT_WITHIN), self.long_ago(compact::READERS_END_WITHIN), done).await
+    }
+
+    /// The time `micros` microseconds before now.
+    fn long_ago(&self, micros: i64) -> i64 {
+        self.now.saturating_sub(micros)
     }
 }

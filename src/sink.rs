@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
+use crate::rule::Severity;
 use crate::store::Stores;
 
 mod files;
@@ -44,6 +45,11 @@ pub enum Settings {
         /// How files are written.
         #[serde(default)]
         format: FileFormat,
+        /// Only findings at least as grave.
+        min_severity: Option<MinSeverity>,
+        /// Only findings of rules with these ids, or ids that match these patterns; of all where there are none.
+        #[serde(default)]
+        rules: Vec<String>,
     },
     /// Lines on standard output.
     Stdout {
@@ -52,8 +58,13 @@ pub enum Settings {
         /// How lines are written.
         #[serde(default)]
         format: LineFormat,
+        /// Only findings at least as grave.
+        min_severity: Option<MinSeverity>,
+        /// Only findings of rules with these ids, or ids that match these patterns; of all where there are none.
+        #[serde(default)]
+        rules: Vec<String>,
     },
-    /// One request for each finding.
+    /// One request for each finding that is an alert.
     Webhook {
         /// The sink's name.
         name: String,
@@ -71,6 +82,11 @@ pub enum Settings {
         /// How often a finding is sent before the delivery has failed.
         #[serde(default = "default_attempts")]
         attempts: NonZeroU32,
+        /// Only findings at least as grave; `Low` where it is not given.
+        min_severity: Option<MinSeverity>,
+        /// Only findings of rules with these ids, or ids that match these patterns; of all where there are none.
+        #[serde(default)]
+        rules: Vec<String>,
     },
 }
 
@@ -82,6 +98,23 @@ pub struct Hidden(String);
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
+    }
+}
+
+/// A severity in settings, in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct MinSeverity(pub Severity);
+
+impl TryFrom<String> for MinSeverity {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<MinSeverity, String> {
+        let same = |severity: &Severity| severity.to_string().eq_ignore_ascii_case(&text);
+        let known = Severity::ALL.into_iter().find(same).map(MinSeverity);
+        known.ok_or_else(|| {
+            format!("{text:?} is not a severity: expected {}", Severity::ALL.map(|s| s.to_string()).join(", "))
+        })
     }
 }
 
@@ -136,13 +169,50 @@ impl Settings {
             Settings::Files { name, .. } | Settings::Stdout { name, .. } | Settings::Webhook { name, .. } => name,
         }
     }
+
+    /// Returns which findings the sink takes.
+    ///
+    /// # Errors
+    /// A pattern of rules cannot be read.
+    fn wanted(&self) -> Result<Wanted, Error> {
+        let (name, min_severity, rules) = match self {
+            Settings::Files { name, min_severity, rules, .. }
+            | Settings::Stdout { name, min_severity, rules, .. }
+            | Settings::Webhook { name, min_severity, rules, .. } => (name, min_severity, rules),
+        };
+        let pattern = |text: &String| {
+            let wrong = |error: glob::PatternError| {
+                Error::usage(format!("the sink `{name}` names the rules {text:?}, which is not a pattern: {error}"))
+            };
+            glob::Pattern::new(text).map_err(wrong)
+        };
+        let only_alerts = matches!(self, Settings::Webhook { .. });
+        let least = if only_alerts { Severity::Low } else { Severity::Info };
+        Ok(Wanted {
+            only_alerts,
+            min_severity: min_severity.map_or(least, |MinSeverity(severity)| severity),
+            rules: rules.iter().map(pattern).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Which findings a sink takes.
+struct Wanted {
+    only_alerts: bool,
+    min_severity: Severity,
+    /// Patterns of ids; all rules where there are none.
+    rules: Vec<glob::Pattern>,
 }
 
 /// A place to which findings are delivered.
 pub struct Sink {
     name: String,
+    wanted: Wanted,
     kind: Kind,
 }
+
+/// Returns the time, in microseconds since the epoch.
+pub type Clock = fn() -> i64;
 
 enum Kind {
     Files(files::Files),
@@ -151,11 +221,17 @@ enum Kind {
 }
 
 impl Sink {
-    /// Makes the sink ready. Nothing is written or sent yet. `secret` gives the value of an environment variable.
+    /// Makes the sink ready. Nothing is written or sent yet. `secret` gives the value of an environment variable;
+    /// `clock` gives the times that requests are signed with.
     ///
     /// # Errors
     /// The settings ask for what cannot be, or name a variable that is not set or empty.
-    pub fn open(settings: &Settings, stores: &Stores, secret: &dyn Fn(&str) -> Option<String>) -> Result<Sink, Error> {
+    pub fn open(
+        settings: &Settings,
+        stores: &Stores,
+        secret: &dyn Fn(&str) -> Option<String>,
+        clock: Clock,
+    ) -> Result<Sink, Error> {
         let name = settings.name();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || !name.chars().all(plain) {
@@ -166,9 +242,19 @@ impl Sink {
         let kind = match settings {
             Settings::Files { to, format, .. } => Kind::Files(files::Files::open(name, to, *format, stores)?),
             Settings::Stdout { format, .. } => Kind::Stdout(*format),
-            Settings::Webhook { .. } => Kind::Webhook(Box::new(webhook::Webhook::open(settings, secret)?)),
+            Settings::Webhook { .. } => Kind::Webhook(Box::new(webhook::Webhook::open(settings, secret, clock)?)),
         };
-        Ok(Sink { name: name.to_owned(), kind })
+        Ok(Sink { name: name.to_owned(), wanted: settings.wanted()?, kind })
+    }
+
+    /// Whether the sink takes this finding of `rule_id` by its settings. It takes what becomes of a finding that it was
+    /// given in any case.
+    pub fn wants(&self, rule_id: &str, severity: &str, alert: bool) -> bool {
+        let Wanted { only_alerts, min_severity, rules } = &self.wanted;
+        let is_grave = Severity::ALL.into_iter().filter(|known| known >= min_severity);
+        (alert || !only_alerts)
+            && is_grave.into_iter().any(|known| known.to_string() == severity)
+            && (rules.is_empty() || rules.iter().any(|pattern| pattern.matches(rule_id)))
     }
 
     /// The name its settings give it.
@@ -233,7 +319,8 @@ fn texts<'l>(line: &'l Line, name: &str) -> Vec<&'l str> {
 /// The time that a member of a line tells, in microseconds since the epoch.
 fn instant(line: &Line, name: &str) -> Result<i64, Error> {
     let time = text(line, name);
-    crate::time::parse_event_time(time).ok_or_else(|| Error::Internal(format!("a finding whose `{name}` is {time:?}")))
+    // Of findings that are withdrawn, earlier builds may have taken any time.
+    crate::time::parse_instant(time).map_err(|_| Error::Internal(format!("a finding whose `{name}` is {time:?}")))
 }
 
 /// Whether a late event dissolved the finding.

@@ -18,7 +18,7 @@ pub mod quote;
 pub mod sweep;
 
 use layout::Layout;
-use quote::{Ident, Instant, Interval, Literal};
+use quote::{Ident, Interval, Literal, TimeLiteral};
 use sweep::{Cell, Sweep};
 
 /// A column that a query computes for each match.
@@ -31,8 +31,8 @@ struct Column {
 struct Records {
     columns: Vec<Column>,
     predicate: String,
-    from: Instant,
-    to: Instant,
+    from: TimeLiteral,
+    to: TimeLiteral,
 }
 
 /// What the templates are rendered with.
@@ -46,8 +46,8 @@ struct Query {
     listed: Vec<Ident>,
     /// The window function that counts by the column `counted`, where it is not matches that are counted.
     counts: Option<&'static str>,
-    trigger_from: Option<Instant>,
-    trigger_to: Option<Instant>,
+    trigger_from: Option<TimeLiteral>,
+    trigger_to: Option<TimeLiteral>,
     period: String,
     threshold: String,
     /// The cells of a sweep, in place of one window.
@@ -75,14 +75,14 @@ struct Anchors {
     /// A group's first match that was read opened a window for certain where it lies a period or more after this.
     read_from: Option<String>,
     /// The start of the range, at which a window may still be open.
-    range_from: Instant,
+    range_from: TimeLiteral,
 }
 
 #[derive(askama::Template)]
 #[template(path = "newest.sql", escape = "none")]
 struct Newest {
-    from: Instant,
-    to: Instant,
+    from: TimeLiteral,
+    to: TimeLiteral,
 }
 
 impl Query {
@@ -93,7 +93,7 @@ impl Query {
             .zip(layout.names())
             .chain(counted(rule).map(|counted| (counted, layout::COUNTED.to_owned())));
         let column = |(expression, name): (String, String)| Column { expression, alias: Ident(name) };
-        let (from, to) = Instant::bounds(read);
+        let (from, to) = TimeLiteral::bounds(read);
         let predicate = predicate::text(&rule.detection, 0);
         let records = Records { columns: columns.map(column).collect(), predicate, from, to };
         Query { records: Some(records), ..Query::over(rule, &layout, triggers) }
@@ -108,8 +108,8 @@ impl Query {
             told: layout.told().map(Ident).collect(),
             listed: idents(&layout.summary),
             counts: counting(rule),
-            trigger_from: triggers.from.map(Instant::nearest),
-            trigger_to: triggers.to.map(Instant::nearest),
+            trigger_from: triggers.from.map(TimeLiteral::nearest),
+            trigger_to: triggers.to.map(TimeLiteral::nearest),
             period: Interval(rule.window.period.micros()).to_string(),
             threshold: rule.window.threshold.to_string(),
             sweep: None,
@@ -260,17 +260,17 @@ pub fn hunt_matched(rule: &Rule, layout: &Layout, triggers: Range) -> Result<Str
 /// period in all that was read before it.
 pub fn unanchored(rule: &Rule, from: i64, read: Range) -> Result<String, Error> {
     let query = Query::of_rule(rule, Range::default(), Range { from: read.from, to: Some(from) });
-    anchors(rule, query, from, read.from.map(|from| Instant::nearest(from).to_string()))
+    anchors(rule, query, from, read.from.map(|from| TimeLiteral::nearest(from).to_string()))
 }
 
 /// As [`unanchored`], for each of several rules whose matches are in `matched`.
 pub fn unanchored_matched(rule: &Rule, layout: &Layout, from: i64, read: Range) -> Result<String, Error> {
-    let read_from = read.from.map(|from| Instant::nearest(from).to_string());
+    let read_from = read.from.map(|from| TimeLiteral::nearest(from).to_string());
     anchors(rule, Query::of_several(rule, layout, Range::default()), from, read_from)
 }
 
 fn anchors(rule: &Rule, query: Query, from: i64, read_from: Option<String>) -> Result<String, Error> {
-    let anchors = Anchors { query, read_from, range_from: Instant::nearest(from) };
+    let anchors = Anchors { query, read_from, range_from: TimeLiteral::nearest(from) };
     anchors.render().map_err(|error| unrendered(&rule.id, &error))
 }
 
@@ -282,7 +282,7 @@ pub fn distinct_matches(rule: &Rule, layout: &Layout) -> Result<String, Error> {
 
 /// The query of the newest event in `read` of each account and region.
 pub fn newest(read: Range) -> Result<String, Error> {
-    let (from, to) = Instant::bounds(read);
+    let (from, to) = TimeLiteral::bounds(read);
     Newest { from, to }.render().map_err(|error| unrendered("the newest events", &error))
 }
 

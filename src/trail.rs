@@ -75,6 +75,16 @@ impl Trail {
     }
 }
 
+/// Whether there is an object named `path`, which is no pattern, on disk or in S3.
+pub async fn is_there(stores: &Stores, path: &str) -> Result<bool, Error> {
+    match Location::of(path) {
+        Location::Disk(path) => {
+            path.try_exists().map_err(|source| Error::File { action: "look for", path: path.clone(), source })
+        }
+        Location::S3 { bucket, key } => Ok(stores.object(&bucket, &key).await?.is_some()),
+    }
+}
+
 /// Parquet files that belong to no lake.
 #[derive(Debug, Default)]
 pub struct ParquetFiles {

@@ -101,7 +101,7 @@ impl NightlyCommand {
                 "warning: there is no sink: what is found is delivered to nobody, nor to one that is added later",
             );
         }
-        let sinks = config.sinks.iter().map(|settings| Sink::open(settings, &context.stores, &variable));
+        let sinks = config.sinks.iter().map(|settings| Sink::open(settings, &context.stores, &variable, now));
         let sinks = sinks.collect::<Result<Vec<_>, _>>()?;
         let lake = Lake::open(&context.stores, &Location::of(&config.lake)).await?;
         let sources: Vec<Source> = config.sources.iter().map(source).collect();
@@ -122,14 +122,14 @@ impl NightlyCommand {
             rules: &choice.rules,
             sinks: &sinks,
             grace: config.grace.0.micros(),
-            since: config.since.map(|since| since.0.0),
+            since: config.since.map(|since| since.0.micros()),
             now: self.now.unwrap_or_else(now),
             full: self.full,
             compact: config.compact,
             retain: config.retain.map(|retain| retain.0.0),
         };
         if self.dry_run {
-            let plan = nightly.plan().await?;
+            let plan = Box::pin(nightly.plan()).await?;
             let text = match self.format {
                 ReportFormat::Table => report::plan(&plan),
                 ReportFormat::Json => serde_json::to_string_pretty(&plan)

@@ -14,7 +14,7 @@ use super::part::Part;
 use crate::error::Error;
 use crate::store::{LAKE_FOLDER, Scratch, Writer};
 use crate::tally::number_of;
-use crate::time::{self, DAY};
+use crate::time::DAY;
 
 /// How many times larger records are in memory than in a file, about.
 const INFLATED: u64 = 16;
@@ -77,7 +77,7 @@ impl Keeper<'_> {
                 for file in &files {
                     self.read(file, &mut part).await?;
                 }
-                let date = files.first().and_then(end).map(|end| end - DAY);
+                let date = files.first().map(FileEntry::midnight).transpose().map_err(Error::Internal)?.flatten();
                 let (merged, pending) = part.stage(date, 1, &self.writer).await?;
                 pending.publish()?;
                 if files.iter().map(|file| file.records).sum::<u64>() != merged.records {
@@ -180,7 +180,7 @@ pub async fn mergeable(
 ) -> Result<BTreeMap<String, Vec<Vec<FileEntry>>>, Error> {
     let mut days: BTreeMap<String, Vec<FileEntry>> = BTreeMap::new();
     for file in lake.ledger().files().await? {
-        if end(&file).is_none_or(|end| end <= before) {
+        if end(&file)?.is_none_or(|end| end <= before) {
             let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
             days.entry(folder).or_default().push(file);
         }
@@ -191,14 +191,18 @@ pub async fn mergeable(
 
 /// The midnight from which on days are not older than `age`, all in microseconds.
 pub fn retained_from(now: i64, age: i64) -> i64 {
-    (now - age).div_euclid(DAY) * DAY
+    now.saturating_sub(age).div_euclid(DAY).saturating_mul(DAY)
 }
 
 /// The files of days that end at or before `from`.
 pub async fn droppable(lake: &Lake, from: i64) -> Result<Vec<FileEntry>, Error> {
-    let mut files = lake.ledger().files().await?;
-    files.retain(|file| end(file).is_some_and(|end| end <= from));
-    Ok(files)
+    let mut droppable = Vec::new();
+    for file in lake.ledger().files().await? {
+        if end(&file)?.is_some_and(|end| end <= from) {
+            droppable.push(file);
+        }
+    }
+    Ok(droppable)
 }
 
 /// Groups of two or more files, the smallest first, that have up to `bytes` together.
@@ -220,9 +224,10 @@ fn groups(mut files: Vec<FileEntry>, bytes: u64) -> Vec<Vec<FileEntry>> {
 }
 
 /// The midnight that ends the day of a file; `None` for records without a time.
-fn end(file: &FileEntry) -> Option<i64> {
-    let date = file.path.strip_prefix("date=")?.split('/').next()?;
-    time::parse_instant(date).ok().map(|begin| begin + DAY)
+fn end(file: &FileEntry) -> Result<Option<i64>, Error> {
+    // The ledger has made sure of it when it was read.
+    let midnight = file.midnight().map_err(Error::Internal)?;
+    Ok(midnight.map(|begin| begin.saturating_add(DAY)))
 }
 
 #[cfg(test)]

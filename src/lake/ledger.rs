@@ -11,7 +11,10 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Error;
 use crate::event::SCHEMA_VERSION;
 use crate::store::{self, Folder, Writer, hex};
-use crate::time::{EVENT_TIMES, event_time};
+use crate::time::{self, EVENT_TIMES, event_time};
+
+/// The folder `date=…` of records without a time: Hive's name for a null.
+pub(super) const NO_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The version of the ledger's own format.
 const LEDGER_VERSION: u32 = 1;
@@ -50,6 +53,20 @@ impl FileEntry {
         let (first, last) = self.first_event.zip(self.last_event)?;
         let (first, last) = (first.max(EVENT_TIMES.start), last.min(EVENT_TIMES.end - 1));
         (first <= last).then_some((first, last))
+    }
+
+    /// Returns the midnight that begins the file's day, by its folder; `None` where its records have no time.
+    ///
+    /// # Errors
+    /// It lies in no folder of a day; the message says so.
+    pub fn midnight(&self) -> Result<Option<i64>, String> {
+        let date = self.path.strip_prefix("date=").and_then(|path| path.split_once('/')).map(|(date, _)| date);
+        match date {
+            Some(NO_DATE) => Ok(None),
+            Some(date) if !date.contains([':', ' ']) => time::parse_instant(date).map(Some),
+            _ => Err(String::new()),
+        }
+        .map_err(|_| format!("it names {:?}, which lies in no folder of a day", self.path))
     }
 
     /// Whether the file holds times that no event can have. Earlier builds wrote such files.
@@ -262,6 +279,9 @@ impl Ledger {
             if let Some(outside) = commit.names().find(|name| !store::stays_within(name)) {
                 return Err(self.damaged(&name, format!("it names {outside:?}, which is no place in the lake")));
             }
+            if let Some(reason) = commit.files.iter().find_map(|file| file.midnight().err()) {
+                return Err(self.damaged(&name, reason));
+            }
             if let Ok(mut known) = self.known.lock() {
                 known.insert(number, commit.clone());
             }
@@ -273,7 +293,8 @@ impl Ledger {
     /// The numbers of the commits, ascending.
     async fn numbers(&self) -> Result<Vec<u32>, Error> {
         let names = self.lake.names(&self.folder).await?;
-        let number = |name: &String| name.strip_suffix(".json").and_then(|stem| stem.parse::<u32>().ok());
+        let is_number = |stem: &&str| stem.len() == 8 && stem.bytes().all(|byte| byte.is_ascii_digit());
+        let number = |name: &String| name.strip_suffix(".json").filter(is_number)?.parse::<u32>().ok();
         let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
         numbers.sort_unstable();
         let gap = numbers.iter().zip(1..).find(|(number, expected)| *number != expected);

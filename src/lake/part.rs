@@ -17,7 +17,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest as _, Sha256};
 
-use super::ledger::FileEntry;
+use super::ledger::{FileEntry, NO_DATE};
 use crate::error::Error;
 use crate::event;
 use crate::store::{Pending, Writer, hex};
@@ -241,10 +241,9 @@ fn encode_column(
     writer.close()
 }
 
-/// The folder of a date, given as the midnight it begins with; `None` for records without a time,
-/// whose folder carries Hive's name for a null.
+/// The folder of a date, given as the midnight it begins with; `None` for records without a time.
 fn folder(date: Option<i64>) -> String {
-    let date = date.map_or_else(|| "__HIVE_DEFAULT_PARTITION__".to_owned(), time::utc_date);
+    let date = date.map_or_else(|| NO_DATE.to_owned(), time::utc_date);
     format!("date={date}")
 }
 

@@ -1,6 +1,6 @@
 //! What is new about the findings of a hunt, held against those that were delivered before.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -9,7 +9,7 @@ use super::state::{Known, digest};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::Rule;
-use crate::sink::Line;
+use crate::sink::{Line, Sink};
 use crate::time::{self, Range};
 
 /// How many findings are new, and how many are not.
@@ -35,8 +35,17 @@ pub struct Ledger {
     retained_from: Option<i64>,
 }
 
+/// A line, and the sinks that are to be given it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// What is delivered.
+    pub line: Line,
+    /// The names of the sinks.
+    pub sinks: BTreeSet<String>,
+}
+
 /// What a rule was hunted for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Hunted<'h> {
     /// The rule.
     pub rule: &'h Rule,
@@ -46,6 +55,24 @@ pub struct Hunted<'h> {
     pub range: Range,
     /// The number of the run.
     pub run: u32,
+    /// Where findings go.
+    pub sinks: &'h [Sink],
+}
+
+impl Hunted<'_> {
+    /// The sinks that are to be given `finding`: those that want it, and those that know of it, or of what it replaces.
+    fn sinks_of<'k>(&self, finding: &Finding, known: impl Iterator<Item = &'k Known>) -> BTreeSet<String> {
+        let wants = |sink: &&Sink| sink.wants(&finding.rule_id, &finding.severity, finding.alert);
+        let mut names: BTreeSet<String> = self.sinks.iter().filter(wants).map(|sink| sink.name().to_owned()).collect();
+        names.extend(known.flat_map(|known| self.sinks_that_know(known)));
+        names
+    }
+
+    /// The sinks that were given `known`.
+    fn sinks_that_know(&self, known: &Known) -> BTreeSet<String> {
+        let all = || self.sinks.iter().map(|sink| sink.name().to_owned()).collect();
+        known.sinks.clone().unwrap_or_else(all)
+    }
 }
 
 impl Ledger {
@@ -60,8 +87,11 @@ impl Ledger {
         self.known.values().filter(move |known| known.rule_id == id && !known.gone)
     }
 
-    /// Takes in what a hunt found; the lines that tell the difference.
-    pub fn take(&mut self, hunted: Hunted<'_>, found: &[Finding], counts: &mut Counts) -> Result<Vec<Line>, Error> {
+    /// Takes in the findings of a hunt; returns the lines that say the difference.
+    ///
+    /// A finding that a sink does not want is known all the same: where it grows so grave that the sink wants it, the sink
+    /// is given it then.
+    pub fn take(&mut self, hunted: Hunted<'_>, found: &[Finding], counts: &mut Counts) -> Result<Vec<Change>, Error> {
         let ids: HashSet<&str> = found.iter().map(|finding| finding.finding_id.as_str()).collect();
         let lost = |known: &&Known| {
             hunted.range.contains(known.trigger) && !ids.contains(known.finding_id.as_str()) && !self.is_frozen(known)
@@ -88,16 +118,17 @@ impl Ledger {
             let mut line = object(finding)?;
             tell(&mut line, hunted, revision, &supersedes);
             line.insert("withdrawn".to_owned(), Value::Bool(false));
-            lines.push(line);
+            let sinks = hunted.sinks_of(finding, before.into_iter().chain(&replaced));
+            lines.push(Change { line, sinks: sinks.clone() });
             for known in &replaced {
                 self.put(Known { gone: true, ..known.clone() });
             }
             counts.gone += replaced.len();
-            self.put(Known { revision, ..now });
+            self.put(Known { revision, sinks: Some(sinks), ..now });
         }
         for known in lost {
             let known = Known { gone: true, revision: known.revision + 1, ..known };
-            lines.push(withdrawn(&known, hunted));
+            lines.push(Change { line: withdrawn(&known, hunted), sinks: hunted.sinks_that_know(&known) });
             counts.gone += 1;
             self.put(known);
         }
@@ -157,6 +188,7 @@ fn known_as(finding: &Finding) -> Result<Known, Error> {
         group: finding.group.clone(),
         title: finding.title.clone(),
         severity: finding.severity.clone(),
+        sinks: None,
     })
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::error::Error;
 use crate::sink;
 use crate::store;
-use crate::time::{self, DAY, Period};
+use crate::time::{DAY, Instant, Period};
 
 /// A configuration with comments, to begin with.
 pub const TEMPLATE: &str = include_str!("tawny.toml");
@@ -100,20 +100,13 @@ pub struct ReportFiles {
 #[serde(try_from = "String", bound = "T: Copy + FromStr<Err = String>")]
 pub struct Text<T: Copy + FromStr<Err = String>>(pub T);
 
-/// A point in time, in microseconds since the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instant(pub i64);
-
 /// How many days back, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Age(pub i64);
 
-impl FromStr for Instant {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Instant, String> {
-        time::parse_instant(text).map(Instant)
-    }
+impl Age {
+    /// A hundred years.
+    const MAX_DAYS: i64 = 36_525;
 }
 
 impl FromStr for Age {
@@ -121,9 +114,9 @@ impl FromStr for Age {
 
     /// Reads `400d`.
     fn from_str(text: &str) -> Result<Age, String> {
-        let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).filter(|days| *days > 0);
-        let age = days.and_then(|days| days.checked_mul(DAY)).map(Age);
-        age.ok_or_else(|| "expected a number of days, such as `400d`".to_owned())
+        let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
+        let age = days.filter(|days| (1..=Self::MAX_DAYS).contains(days)).map(|days| Age(days * DAY));
+        age.ok_or_else(|| format!("expected a number of days from `1d` to `{}d`, such as `400d`", Self::MAX_DAYS))
     }
 }
 
@@ -247,6 +240,9 @@ mod tests {
         assert_eq!(config.retain.unwrap().0, Age(400 * DAY));
         let error = read(TEMPLATE, &[("TAWNY_GRACE", "soon")]).unwrap_err();
         assert!(error.to_string().starts_with("TAWNY_GRACE is `soon`"), "{error}");
+        for retain in ["0d", "-1d", "36526d", "99999999999d", "9999999999999999999d", "400"] {
+            assert!(read(TEMPLATE, &[("TAWNY_RETAIN", retain)]).is_err(), "{retain}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -20,7 +21,7 @@ use crate::error::Error;
 use crate::lake::Lake;
 use crate::sink::Line;
 use crate::store::{self, Folder, LAKE_FOLDER, Scratch, Writer, hex};
-use crate::time::{self, DAY, Range};
+use crate::time::{self, DAY, Instant, Range};
 
 /// The version of the state's own format.
 const STATE_VERSION: u32 = 2;
@@ -41,21 +42,21 @@ pub struct State {
     /// What tells the runs of this state from those of any other, wherever that lies: made by the first of them.
     #[serde(default)]
     pub origin: String,
-    /// The time that was now for the run; RFC 3339.
-    pub now: String,
+    /// The time that was now for the run; absent before the first.
+    pub now: Option<Instant>,
     /// For each source, with what is asked of it, when it was listed: objects delivered before are known.
-    pub listed: BTreeMap<String, String>,
+    pub listed: BTreeMap<String, Instant>,
     /// Findings triggered before were of no interest.
-    pub since: Option<String>,
+    pub since: Option<Instant>,
     /// Commits of the lake's ledger that were hunted: up to this number.
     pub hunted_commits: u32,
     /// The latest time of an event that was hunted: the watermark.
-    pub newest_event: Option<String>,
+    pub newest_event: Option<Instant>,
     /// For each account and region, written `account/region`, its newest event.
-    pub newest: BTreeMap<String, String>,
+    pub newest: BTreeMap<String, Instant>,
     /// For each rule the version it was hunted with.
     pub rules: BTreeMap<String, String>,
-    /// The known findings, by the day of their trigger.
+    /// The known findings, by the day of their trigger: a date, UTC.
     pub known: BTreeMap<String, Day>,
     /// What was to be delivered when the run ended its hunt, oldest first.
     pub deliveries: Vec<Owed>,
@@ -72,9 +73,9 @@ pub struct Day {
     /// How many.
     pub findings: usize,
     /// Their first event.
-    pub first: String,
+    pub first: Instant,
     /// Their last event.
-    pub last: String,
+    pub last: Instant,
 }
 
 /// Lines that a sink has yet to take.
@@ -139,6 +140,9 @@ pub struct Known {
     pub title: String,
     /// How grave it is.
     pub severity: String,
+    /// The names of the sinks that were to be given it. Absent where an earlier build delivered it: to all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sinks: Option<BTreeSet<String>>,
 }
 
 /// The folder of a state, taken for writing.
@@ -170,26 +174,35 @@ impl Store {
 
     /// The known findings of the days that hold any with an event or a trigger in one of `ranges`.
     pub async fn known(&self, state: &State, ranges: &[Range]) -> Result<BTreeMap<String, Vec<Known>>, Error> {
-        let instant = |text: &str| time::parse_instant(text).unwrap_or_default();
-        let touched = |(date, day): &(&String, &Day)| {
-            let begin = instant(date);
-            let (first, last) = (instant(&day.first).min(begin), instant(&day.last).max(begin + DAY));
-            ranges.iter().any(|range| range.overlaps(first, last))
-        };
-        let read = |(date, day): (&String, &Day)| {
-            let (date, name) = (date.clone(), self.path(&day.file));
-            async move {
-                let text = self.folder.read_text(&name).await?;
-                let known = text.lines().map(serde_json::from_str).collect::<Result<Vec<Known>, _>>();
-                let damaged = |error: serde_json::Error| Error::State {
-                    path: self.folder.path(&name),
-                    reason: error.to_string(),
-                };
-                Ok::<_, Error>((date, known.map_err(damaged)?))
+        let mut touched = Vec::new();
+        for (date, day) in &state.known {
+            let begin = time::parse_instant(date).map_err(|_| Error::Internal(format!("`{date}` passed as a date")))?;
+            let (first, last) = (day.first.micros().min(begin), day.last.micros().max(begin.saturating_add(DAY)));
+            if ranges.iter().any(|range| range.overlaps(first, last)) {
+                touched.push((date.clone(), day));
             }
+        }
+        let read = |(date, day): (String, &Day)| {
+            let name = self.path(&day.file);
+            let findings = day.findings;
+            async move { Ok::<_, Error>((date, self.lines_of(&name, findings).await?)) }
         };
-        let reads: Vec<_> = state.known.iter().filter(touched).map(read).collect();
+        let reads: Vec<_> = touched.into_iter().map(read).collect();
         futures::stream::iter(reads).buffered(AT_A_TIME).try_collect().await
+    }
+
+    /// Reads a file of `count` lines of JSON.
+    async fn lines_of<T: DeserializeOwned>(&self, name: &str, count: usize) -> Result<Vec<T>, Error> {
+        let text = self.folder.read_text(name).await?;
+        let damaged = |reason: String| Error::State { path: self.folder.path(name), reason };
+        let line = |(number, line): (usize, &str)| {
+            serde_json::from_str(line).map_err(|error| damaged(format!("line {}: {error}", number + 1)))
+        };
+        let lines: Vec<T> = text.lines().enumerate().map(line).collect::<Result<_, _>>()?;
+        if lines.len() != count {
+            return Err(damaged(format!("it has {} lines, and the state names {count}", lines.len())));
+        }
+        Ok(lines)
     }
 
     /// Writes the known findings of a day, as `run` leaves them.
@@ -197,13 +210,17 @@ impl Store {
         let bytes = jsonl(known)?;
         let file = format!("known/{run:08}-{date}-{}.jsonl", digest(&bytes));
         self.writer.stage(&self.path(&file), bytes.into()).await?.publish()?;
-        let first = known.iter().map(|known| known.first).min().unwrap_or_default();
-        let last = known.iter().map(|known| known.last).max().unwrap_or_default();
-        Ok(Day { file, findings: known.len(), first: time::rfc3339(first), last: time::rfc3339(last) })
+        let first = known.iter().map(|known| known.first).min();
+        let last = known.iter().map(|known| known.last).max();
+        let Some((first, last)) = first.zip(last) else {
+            return Err(Error::Internal(format!("a day without known findings: {date}")));
+        };
+        let [first, last] = [first, last].map(Instant::from_micros);
+        Ok(Day { file, findings: known.len(), first, last })
     }
 
     /// Writes the lines of a run; the name of their file.
-    pub async fn keep_lines(&self, run: u32, lines: &[Line]) -> Result<String, Error> {
+    pub async fn keep_lines(&self, run: u32, lines: impl Iterator<Item = &Line>) -> Result<String, Error> {
         let bytes = jsonl(lines)?;
         let file = format!("lines/{run:08}-{}.jsonl", digest(&bytes));
         self.writer.stage(&self.path(&file), bytes.into()).await?.publish()?;
@@ -213,9 +230,14 @@ impl Store {
     /// The lines that are owed.
     pub async fn lines(&self, owed: &Owed) -> Result<Vec<Line>, Error> {
         let name = self.path(&owed.file);
-        let text = self.folder.read_text(&name).await?;
-        let lines = text.lines().map(serde_json::from_str).collect::<Result<Vec<Line>, _>>();
-        lines.map_err(|error| Error::State { path: self.folder.path(&name), reason: error.to_string() })
+        let lines = self.lines_of(&name, owed.lines).await?;
+        match owed.left.iter().flatten().find(|place| **place >= lines.len()) {
+            None => Ok(lines),
+            Some(place) => {
+                let reason = format!("it has {} lines, and `{}` is owed number {place}", lines.len(), owed.sink);
+                Err(Error::State { path: self.folder.path(&name), reason })
+            }
+        }
     }
 
     /// Makes `state` the last one. From here on what the run found counts.
@@ -272,11 +294,17 @@ async fn last(folder: &Folder, name: &str) -> Result<State, Error> {
     let name = path(&state_name(number));
     let text = folder.read_text(&name).await?;
     let damaged = |reason: String| Error::State { path: folder.path(&name), reason };
-    let version = serde_json::from_str::<Value>(&text).map_err(|error| damaged(error.to_string()))?;
-    if version.get("state_version").and_then(Value::as_u64) != Some(STATE_VERSION.into()) {
+    let members = serde_json::from_str::<Value>(&text).map_err(|error| damaged(error.to_string()))?;
+    if members.get("state_version").and_then(Value::as_u64) != Some(STATE_VERSION.into()) {
         return Err(damaged(format!("it is of another version than {STATE_VERSION}, which this build reads")));
     }
+    if let Some(reason) = damaged_time(&members) {
+        return Err(damaged(reason));
+    }
     let mut state: State = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if state.run != number {
+        return Err(damaged(format!("`run` is {}, and its name says {number}", state.run)));
+    }
     let days = state.known.values().map(|day| &day.file);
     let owed = state.deliveries.iter().flat_map(|owed| [&owed.file, &owed.sink]);
     if let Some(outside) = days.chain(owed).find(|name| !store::stays_within(name)) {
@@ -296,6 +324,46 @@ async fn last(folder: &Folder, name: &str) -> Result<State, Error> {
     Ok(state)
 }
 
+/// Which time of a state cannot be read, and why.
+fn damaged_time(state: &Value) -> Option<String> {
+    let unread = |field: &str, time: &Value| {
+        let reason = match time {
+            Value::String(text) => text.parse::<Instant>().err().map(|reason| format!("{text:?}: {reason}")),
+            Value::Null => None,
+            other => Some(format!("{other}: expected a time as text")),
+        };
+        reason.map(|reason| format!("`{field}` is {reason}"))
+    };
+    let members = |field: &str| state.get(field).and_then(Value::as_object).into_iter().flatten();
+    for field in ["now", "since", "newest_event"] {
+        if let Some(reason) = state.get(field).and_then(|time| unread(field, time)) {
+            return Some(reason);
+        }
+    }
+    for field in ["listed", "newest"] {
+        if let Some(reason) = members(field).find_map(|(name, time)| unread(&format!("{field}.{name}"), time)) {
+            return Some(reason);
+        }
+    }
+    members("known").find_map(|(date, day)| {
+        let of_day = ["first", "last"].into_iter().filter_map(|end| Some((end, day.get(end)?)));
+        let date_itself = unread("known", &Value::from(date.as_str()));
+        date_itself.or_else(|| of_day.into_iter().find_map(|(end, time)| unread(&format!("known.{date}.{end}"), time)))
+    })
+}
+
+/// Makes sure that the lake has the commits that `state`, of this `name`, says were hunted. Where it has fewer, it is
+/// another lake or was put back to an earlier time, and commits to come would count as hunted.
+pub async fn check_hunted(lake: &Lake, name: &str, state: &State) -> Result<(), Error> {
+    let commits = if state.hunted_commits > 0 { lake.ledger().last().await? } else { 0 };
+    if state.hunted_commits <= commits {
+        return Ok(());
+    }
+    let path = lake.folder().path(&format!("{}/{}", own(name), state_name(state.run)));
+    let reason = format!("`hunted_commits` is {}, and the lake's ledger has {commits}", state.hunted_commits);
+    Err(Error::State { path, reason })
+}
+
 /// The state that the last run left; nothing is taken for writing.
 pub async fn look(lake: &Lake, name: &str) -> Result<State, Error> {
     last(lake.folder(), &own(name)).await
@@ -309,12 +377,13 @@ fn own(name: &str) -> String {
 /// The numbers of the states in a folder.
 async fn numbers(folder: &Folder, name: &str) -> Result<Vec<u32>, Error> {
     let names = folder.names(name).await?;
-    Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).filter_map(run).collect())
+    let stems = names.iter().filter_map(|name| name.strip_suffix(".json")).filter(|stem| stem.len() == 8);
+    Ok(stems.filter_map(run).collect())
 }
 
 /// The number of the run whose file this is.
 fn run(name: &str) -> Option<u32> {
-    name.get(..8)?.parse().ok()
+    name.get(..8).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
 fn state_name(number: u32) -> String {
@@ -330,10 +399,10 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes)[..8])
 }
 
-fn jsonl<T: Serialize>(rows: &[T]) -> Result<Vec<u8>, Error> {
+fn jsonl(rows: impl IntoIterator<Item = impl Serialize>) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     for row in rows {
-        serde_json::to_writer(&mut bytes, row).map_err(|error| Error::Internal(format!("a line: {error}")))?;
+        serde_json::to_writer(&mut bytes, &row).map_err(|error| Error::Internal(format!("a line: {error}")))?;
         bytes.push(b'\n');
     }
     Ok(bytes)

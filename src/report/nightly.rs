@@ -6,7 +6,7 @@ use super::{printable, rows, shortened};
 use crate::error::{Error, Fault};
 use crate::nightly::{Plan, Report};
 use crate::tally::{Count, number_of};
-use crate::time::{self, SECOND};
+use crate::time::Instant;
 
 /// Accounts and regions that a table shows.
 const SHOWN: usize = 20;
@@ -20,16 +20,16 @@ pub fn json(report: &Report) -> Result<String, Error> {
 /// A report for people.
 pub fn table(report: &Report) -> String {
     let findings = &report.findings;
-    let bound = |bound: &Option<String>, none: &str| bound.clone().unwrap_or_else(|| none.to_owned());
+    let bound = |bound: Option<Instant>, none: &str| bound.map_or_else(|| none.to_owned(), |bound| bound.to_string());
     let mut lines = vec![
-        ("run".to_owned(), format!("{} at {}", report.run, report.now)),
+        ("run".to_owned(), format!("{} at {}", report.run, bound(report.now, "no time"))),
         ("objects".to_owned(), report.read.objects.sentence("converted")),
         ("records".to_owned(), report.read.records.sentence("converted")),
         ("files".to_owned(), format!("{} added to the lake", report.files)),
     ];
     for hunt in &report.hunts {
         let of = if let [rule] = hunt.rules.as_slice() { rule.clone() } else { number_of(hunt.rules.len(), "rule") };
-        let range = format!("from {} to {}", bound(&hunt.from, "the first event"), bound(&hunt.to, "the last"));
+        let range = format!("from {} to {}", bound(hunt.from, "the first event"), bound(hunt.to, "the last"));
         lines.push(("hunted".to_owned(), format!("{of}, triggers {range}: {}", hunt.cause)));
     }
     let told = format!(
@@ -57,9 +57,9 @@ pub fn table(report: &Report) -> String {
     for pending in &report.pending {
         lines.push(("pending".to_owned(), format!("{}: {}", pending.object, pending.reason)));
     }
-    lines.push(("newest event".to_owned(), bound(&report.newest_event, "none")));
+    lines.push(("newest event".to_owned(), bound(report.newest_event, "none")));
     for (name, newest) in report.newest.iter().take(SHOWN) {
-        lines.push((format!("newest of {name}"), newest.clone()));
+        lines.push((format!("newest of {name}"), newest.to_string()));
     }
     if report.newest.len() > SHOWN {
         lines.push((
@@ -114,10 +114,9 @@ pub fn prometheus(report: &Report) -> String {
         }
     };
     let one = |value: String| vec![(String::new(), value)];
-    let seconds =
-        |text: &str| time::parse_instant(text).map(|instant| instant / SECOND).unwrap_or_default().to_string();
     metric("run", "Number of the last nightly run.", one(report.run.to_string()));
-    metric("run_timestamp_seconds", "When the last nightly run was.", one(seconds(&report.now)));
+    let now = report.now.map(|now| (String::new(), now.seconds().to_string()));
+    metric("run_timestamp_seconds", "When the last nightly run was.", now.into_iter().collect());
     metric("complete", "Whether the run left nothing to be done.", one(u8::from(!report.is_incomplete()).to_string()));
     for (name, count) in [("objects", &report.read.objects), ("records", &report.read.records)] {
         metric(name, &format!("What became of the {name} that were read."), outcomes(count));
@@ -138,7 +137,7 @@ pub fn prometheus(report: &Report) -> String {
     metric("failed_deliveries", "Deliveries that sinks have not taken.", one(failed.count().to_string()));
     let newest = report.newest.iter().map(|(name, newest)| {
         let (account, region) = name.split_once('/').unwrap_or((name, ""));
-        (labels(&[("account", account), ("region", region)]), seconds(newest))
+        (labels(&[("account", account), ("region", region)]), newest.seconds().to_string())
     });
     metric("newest_event_timestamp_seconds", "The newest event of an account and region.", newest.collect());
     text
@@ -168,8 +167,8 @@ mod tests {
 
     #[test]
     fn values_from_logs_stay_within_their_labels() {
-        let mut report = Report { now: "2026-09-01T00:00:00Z".to_owned(), ..Report::default() };
-        report.newest.insert("1\"} 1\n#\\/eu".to_owned(), "1970-01-01T00:01:00Z".to_owned());
+        let mut report = Report { now: "2026-09-01T00:00:00Z".parse().ok(), ..Report::default() };
+        report.newest.insert("1\"} 1\n#\\/eu".to_owned(), Instant::from_micros(60_000_000));
         let text = prometheus(&report);
         let expected = "tawny_newest_event_timestamp_seconds{account=\"1\\\"} 1\\n#\\\\\",region=\"eu\"} 60\n";
         assert!(text.ends_with(expected), "{text}");

@@ -13,14 +13,20 @@ use reqwest::{Client, Response, StatusCode};
 use sha2::Sha256;
 use url::{Host, Url};
 
-use super::{Hidden, Line, MessageFormat, Settings, ocsf, revision, slack, text};
+use super::{Clock, Hidden, Line, MessageFormat, Settings, ocsf, revision, slack, text};
 use crate::error::Error;
 use crate::store::hex;
+use crate::time::Instant;
 
 /// How long to wait before a request is sent once more, at first; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How long to wait at most, also where the service asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// When a request was signed, in seconds since the epoch.
+const TIMESTAMP: &str = "X-Tawny-Timestamp";
+/// The version of the signature, and the HMAC-SHA256 of the timestamp, a full stop and the body.
+const SIGNATURE: &str = "X-Tawny-Signature";
 
 /// A web service that takes findings.
 pub(super) struct Webhook {
@@ -31,6 +37,7 @@ pub(super) struct Webhook {
     format: MessageFormat,
     attempts: NonZeroU32,
     client: Client,
+    clock: Clock,
 }
 
 /// Why a request did not deliver.
@@ -45,8 +52,12 @@ struct Refusal {
 }
 
 impl Webhook {
-    pub(super) fn open(settings: &Settings, secret: &dyn Fn(&str) -> Option<String>) -> Result<Webhook, Error> {
-        let Settings::Webhook { name, url, url_env, secret_env, format, timeout, attempts } = settings else {
+    pub(super) fn open(
+        settings: &Settings,
+        secret: &dyn Fn(&str) -> Option<String>,
+        clock: Clock,
+    ) -> Result<Webhook, Error> {
+        let Settings::Webhook { name, url, url_env, secret_env, format, timeout, attempts, .. } = settings else {
             return Err(Error::Internal(format!("the sink `{}` is no webhook", settings.name())));
         };
         let wrong = |what: &str| Error::usage(format!("the sink `{name}` {what}"));
@@ -89,6 +100,7 @@ impl Webhook {
             format: *format,
             attempts: *attempts,
             client: client.build().map_err(|error| Error::Internal(format!("an HTTP client: {}", cause(&error))))?,
+            clock,
         })
     }
 
@@ -159,8 +171,11 @@ impl Webhook {
             .header(CONTENT_TYPE, "application/json")
             .header("Idempotency-Key", format!("{}.{}", text(line, "finding_id"), revision(line)));
         if let Some(key) = &self.key {
-            let signature = key.clone().chain_update(&body).finalize().into_bytes();
-            request = request.header("X-Tawny-Signature", format!("sha256={}", hex(&signature)));
+            // Each attempt is signed at its own time, so that a receiver refuses an old one and takes a late retry.
+            let seconds = Instant::from_micros((self.clock)()).seconds().to_string();
+            let signed = key.clone().chain_update(&seconds).chain_update(".").chain_update(&body);
+            let signature = hex(&signed.finalize().into_bytes());
+            request = request.header(TIMESTAMP, seconds).header(SIGNATURE, format!("v1={signature}"));
         }
         request.body(body).send().await
     }

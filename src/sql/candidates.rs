@@ -6,7 +6,7 @@ use crate::path::{Path, Step};
 use crate::rule::{Field, Rule};
 use crate::time::Range;
 
-use super::quote::{Ident, Instant, Literal};
+use super::quote::{Ident, Literal, TimeLiteral};
 use super::{counted, expression, expressions, predicate};
 
 /// What is asked of each record for some rules.
@@ -40,7 +40,7 @@ impl Candidates {
         let needs = needs.collect();
         let unique = rules.iter().map(|rule| counted(rule).map(|counted| index_in(&mut all, counted)));
         let unique = unique.collect();
-        let (from, to) = Instant::bounds(read);
+        let (from, to) = TimeLiteral::bounds(read);
         let mut conditions = vec![format!("\"eventTime\" >= {from}"), format!("\"eventTime\" < {to}")];
         conditions.extend(names(rules));
         Candidates { conditions, predicates, detections, expressions: all, needs, unique }

@@ -40,23 +40,23 @@ impl fmt::Display for Number<'_> {
 
 /// A point in time, in microseconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instant(i64);
+pub struct TimeLiteral(i64);
 
-impl Instant {
+impl TimeLiteral {
     /// Returns the instant; one beyond the 64-bit nanoseconds that the engine can read as a literal becomes the nearest
     /// that it can. The times of events, and a year before and after them, lie within.
-    pub fn nearest(micros: i64) -> Instant {
-        Instant(micros.clamp(i64::MIN / 1_000, i64::MAX / 1_000))
+    pub fn nearest(micros: i64) -> TimeLiteral {
+        TimeLiteral(micros.clamp(i64::MIN / 1_000, i64::MAX / 1_000))
     }
 
     /// Returns the bounds of the events with a time in `range`; without bounds of its own, those of all events.
-    pub fn bounds(range: Range) -> (Instant, Instant) {
+    pub fn bounds(range: Range) -> (TimeLiteral, TimeLiteral) {
         let (from, to) = range.event_times();
-        (Instant(from), Instant(to))
+        (TimeLiteral(from), TimeLiteral(to))
     }
 }
 
-impl fmt::Display for Instant {
+impl fmt::Display for TimeLiteral {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Literal(&time::rfc3339(self.0)).fmt(f)
     }
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn instants_keep_their_side_of_all_events() {
         for micros in [i64::MIN, -1, 0, time::EVENT_TIMES.end, i64::MAX] {
-            let Instant(nearest) = Instant::nearest(micros);
+            let TimeLiteral(nearest) = TimeLiteral::nearest(micros);
             assert!(nearest.checked_mul(1_000).is_some());
             for bound in [0, time::EVENT_TIMES.end] {
                 assert_eq!(micros.cmp(&bound), nearest.cmp(&bound));

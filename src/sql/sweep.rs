@@ -1,6 +1,6 @@
 //! The cells of a sweep, as rows of SQL.
 
-use super::quote::{Instant, Interval};
+use super::quote::{Interval, TimeLiteral};
 use crate::rule::Window;
 use crate::time::{Period, Range};
 
@@ -42,7 +42,7 @@ impl Sweep {
     /// The rows of `settings`: its number, the period, and the times that are read.
     pub(super) fn settings(&self) -> String {
         let bound = |micros: Option<i64>| {
-            let instant = micros.map_or_else(|| "NULL".to_owned(), |at| Instant::nearest(at).to_string());
+            let instant = micros.map_or_else(|| "NULL".to_owned(), |at| TimeLiteral::nearest(at).to_string());
             format!("CAST({instant} AS TIMESTAMP WITH TIME ZONE)")
         };
         let row = |(number, (period, read)): (usize, &(Period, Range))| {

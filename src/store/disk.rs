@@ -27,9 +27,10 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error
         Vec::new()
     };
     if roots.is_empty() {
-        return Err(Error::Usage {
-            message: format!("nothing lies at `{source}`"),
-            hint: Some("name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'".to_owned()),
+        return Err(Error::NotFound {
+            kind: "file or directory",
+            place: source.to_owned(),
+            hint: "name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'",
         });
     }
     let mut walk = Walk { enters, found: Found::default(), folders: HashSet::new() };

@@ -186,11 +186,10 @@ async fn in_bucket(stores: &Stores, bucket: &str, key: &str, selection: &Selecti
         && selection.accounts.is_empty()
         && selection.regions.is_empty()
     {
-        return Err(Error::Usage {
-            message: format!("nothing lies at `s3://{bucket}/{key}`"),
-            hint: Some(
-                "name an object, a folder or a quoted pattern such as 's3://bucket/AWSLogs/*/CloudTrail/**'".to_owned(),
-            ),
+        return Err(Error::NotFound {
+            kind: "object or prefix",
+            place: format!("s3://{bucket}/{key}"),
+            hint: "name an object, a folder or a quoted pattern such as 's3://bucket/AWSLogs/*/CloudTrail/**'",
         });
     }
     objects.sort();

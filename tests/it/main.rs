@@ -35,3 +35,4 @@ mod sinks;
 mod sweeps;
 mod tables;
 mod times;
+mod versions;

@@ -21,10 +21,12 @@ use tawny::trail::Selection;
 use crate::follows;
 use crate::oracle;
 use crate::records::failed_sign_in;
-use crate::sinks::Hook;
+use crate::sinks::{Hook, clock};
 
 mod model;
 mod processes;
+mod states;
+mod wanted;
 
 const START: i64 = 1_788_220_800 * SECOND;
 const MINUTE: i64 = 60 * SECOND;
@@ -66,7 +68,7 @@ impl Place {
     fn sink(&self) -> Sink {
         let settings = format!("name = 'files'\nkind = 'files'\nto = '{}'\n", self.path("findings").display());
         let settings: Settings = toml::from_str(&settings).unwrap();
-        Sink::open(&settings, &self.stores, &|_| None).unwrap()
+        Sink::open(&settings, &self.stores, &|_| None, clock).unwrap()
     }
 
     async fn run(&self, rules: &[Rule], now: i64) -> Result<Report, Error> {
@@ -74,6 +76,10 @@ impl Place {
     }
 
     async fn run_into(&self, sinks: &[Sink], rules: &[Rule], now: i64) -> Result<Report, Error> {
+        self.run_since(sinks, rules, now, None).await
+    }
+
+    async fn run_since(&self, sinks: &[Sink], rules: &[Rule], now: i64, since: Option<i64>) -> Result<Report, Error> {
         let lake = self.lake();
         let sources = [Source { path: self.path("trail").display().to_string(), selection: Selection::default() }];
         let nightly = Nightly {
@@ -87,7 +93,7 @@ impl Place {
             rules,
             sinks,
             grace: DAY,
-            since: None,
+            since,
             now,
             full: false,
             compact: true,

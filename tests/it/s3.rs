@@ -151,7 +151,7 @@ fn pages_that_are_just_full_end_the_list_too() {
         assert_eq!(told["objects"], count, "{}", stderr(&output));
     }
     let none = server.tawny(&["hunt", "s3://logs/of0", "--format", "json"]);
-    assert!(none.status.code() == Some(2) && stderr(&none).contains("nothing lies at"), "{}", stderr(&none));
+    assert!(none.status.code() == Some(2) && stderr(&none).contains("no such object or prefix"), "{}", stderr(&none));
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn refusals_say_what_to_do_and_no_secret() {
     server.set_faults(|_| Fault::None);
     let missing = server.tawny(&["hunt", "s3://logs/elsewhere"]);
     assert_eq!(missing.status.code(), Some(2), "{}", stderr(&missing));
-    assert!(stderr(&missing).contains("nothing lies at `s3://logs/elsewhere`"), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("no such object or prefix: `s3://logs/elsewhere`"), "{}", stderr(&missing));
     let nobody = Server::run(server.command().env_remove("AWS_ACCESS_KEY_ID").args(["hunt", "s3://logs"]));
     assert_eq!(nobody.status.code(), Some(3));
     assert!(

@@ -72,6 +72,11 @@ fn taken_back(line: Line) -> Line {
     gone.into_iter().filter(|(name, _)| !unknown.contains(&name.as_str())).collect()
 }
 
+/// The time that requests are signed with: 2026-09-01T02:00:00Z and a half second.
+pub(crate) fn clock() -> i64 {
+    1_788_228_000_500_000
+}
+
 fn settings(toml: &str) -> Settings {
     toml::from_str(toml).unwrap()
 }
@@ -100,7 +105,7 @@ fn open(toml: &str) -> Result<Sink, Error> {
         "EMPTY" => Some(String::new()),
         _ => None,
     };
-    Sink::open(&settings(toml), &Stores::default(), &secrets)
+    Sink::open(&settings(toml), &Stores::default(), &secrets, clock)
 }
 
 /// All files below `folder`, by name.
@@ -358,18 +363,69 @@ fn a_failing_hook_is_asked_again_and_knows_what_it_has() {
     for (got, line) in got.iter().zip([&lines[0], &lines[0], &lines[0], &lines[1]]) {
         assert_eq!(serde_json::from_slice::<Value>(&got.body).unwrap(), Value::from(line.clone()));
         assert_eq!(got.header("content-type"), "application/json");
-        let signature = got.header("x-tawny-signature").strip_prefix("sha256=").unwrap();
-        let bytes: Vec<u8> =
-            (0..signature.len()).step_by(2).map(|at| u8::from_str_radix(&signature[at..at + 2], 16).unwrap()).collect();
-        let mac = Hmac::<Sha256>::new_from_slice(b"signing-key").unwrap().chain_update(&got.body);
-        mac.verify_slice(&bytes).unwrap();
+        assert!(is_genuine(got, got.header("x-tawny-timestamp"), &got.body));
     }
     deliver(&sink, &[]).unwrap();
     assert_eq!(hook.take().len(), 0);
 
     let unsigned = Hook::start(&[200]);
     deliver(&unsigned.open("format = 'json'"), &lines[..1]).unwrap();
-    assert_eq!(unsigned.take()[0].headers.get("x-tawny-signature"), None);
+    let request = &unsigned.take()[0];
+    assert!(["x-tawny-signature", "x-tawny-timestamp"].iter().all(|name| request.headers.get(*name).is_none()));
+}
+
+/// Whether the signature of a request is that of this time and body, as a receiver verifies it.
+fn is_genuine(got: &Got, timestamp: &str, body: &[u8]) -> bool {
+    let signature = got.header("x-tawny-signature").strip_prefix("v1=").unwrap();
+    let bytes: Vec<u8> =
+        (0..signature.len()).step_by(2).map(|at| u8::from_str_radix(&signature[at..at + 2], 16).unwrap()).collect();
+    let signed = [timestamp.as_bytes(), b".", body].concat();
+    Hmac::<Sha256>::new_from_slice(b"signing-key").unwrap().chain_update(signed).verify_slice(&bytes).is_ok()
+}
+
+#[test]
+fn a_signature_holds_for_one_body_at_one_time() {
+    let hook = Hook::start(&[200]);
+    deliver(&hook.open("format = 'json'\nsecret_env = 'KEY'"), &[line("a", "2026-09-01T12:00:00Z")]).unwrap();
+    let got = &hook.take()[0];
+    let timestamp = got.header("x-tawny-timestamp");
+    assert_eq!(timestamp, "1788228000", "whole seconds of the clock");
+    assert!(is_genuine(got, timestamp, &got.body));
+    assert!(!is_genuine(got, "1788228001", &got.body), "a replay with a newer time");
+    assert!(!is_genuine(got, timestamp, &[&got.body[..], b" "].concat()), "another body");
+    assert!(!is_genuine(got, "", &[b"1788228000.", &got.body[..]].concat()), "the time moved into the body");
+}
+
+#[test]
+fn sinks_take_what_their_settings_ask_for() {
+    let wants = |more: &str| {
+        let sink = open(more).unwrap();
+        let all = [("Info", true), ("Low", true), ("High", true), ("High", false), ("Critical", true)];
+        all.map(|(severity, alert)| u8::from(sink.wants("AWS.IAM.KeyCreated", severity, alert)))
+    };
+    let hook = "kind = 'webhook'\nname = 'hook'\nurl = 'https://a.example'\nformat = 'json'\n";
+    let out = "kind = 'stdout'\nname = 'out'\n";
+    let files = "kind = 'files'\nname = 'files'\nto = 'x'\n";
+    for (base, more, expected) in [
+        (hook, "", [0, 1, 1, 0, 1]),
+        (hook, "min_severity = 'Info'", [1, 1, 1, 0, 1]),
+        (hook, "min_severity = 'high'", [0, 0, 1, 0, 1]),
+        (out, "", [1, 1, 1, 1, 1]),
+        (files, "min_severity = 'High'", [0, 0, 1, 1, 1]),
+        (files, "rules = ['AWS.IAM.*']", [1, 1, 1, 1, 1]),
+        (files, "rules = ['Other', 'AWS.IAM.KeyCreated']", [1, 1, 1, 1, 1]),
+        (files, "rules = ['AWS.IAM']", [0, 0, 0, 0, 0]),
+        (hook, "rules = ['AWS.*']\nmin_severity = 'Critical'", [0, 0, 0, 0, 1]),
+    ] {
+        assert_eq!(wants(&format!("{base}{more}")), expected, "{base}{more}");
+    }
+    let error = toml::from_str::<Settings>(&format!("{out}min_severity = 'grave'")).unwrap_err();
+    assert!(
+        error.message().contains("\"grave\" is not a severity: expected Info, Low, Medium, High, Critical"),
+        "{error}"
+    );
+    let error = open(&format!("{out}rules = ['***']")).err().unwrap();
+    assert!(error.to_string().contains("names the rules \"***\", which is not a pattern"), "{error}");
 }
 
 #[test]
@@ -487,7 +543,7 @@ fn files_are_put_into_a_bucket() {
     std::fs::create_dir_all(server.file("findings", "")).unwrap();
     let stores = Stores::new(Access { endpoint: Some(server.url.clone()), anonymous: true, ..Access::default() });
     let toml = "kind = 'files'\nname = 'bucket'\nto = 's3://findings/tawny/'";
-    let sink = Sink::open(&settings(toml), &stores, &|_| None).unwrap();
+    let sink = Sink::open(&settings(toml), &stores, &|_| None, clock).unwrap();
     let lines = [line("a", "2026-09-01T12:00:00Z"), line("b", "2026-09-02T12:00:00Z")];
     for _ in 0..2 {
         deliver(&sink, &lines).unwrap();

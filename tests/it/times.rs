@@ -91,12 +91,7 @@ fn a_record_with_an_odd_time_is_kept_and_counted_and_stops_nothing() {
         let (code, mut found, said) = hunted(&[&data, "--window", "all"]);
         found.sort_by_key(|line| all.iter().position(|known| known == line));
         assert_eq!((code, &found), (Some(0), &all), "{name}: {said}");
-        for (from, to, expected) in [
-            ("2026-01-01", "9999-12-31", &all[..]),
-            ("1600-01-01", "+262142-12-31", &all[..]),
-            ("2300-01-01", "9999-12-31", &[]),
-            ("0001-01-01", "1969-12-31", &[]),
-        ] {
+        for (from, to, expected) in [("1600-01-01", "+262142-12-31", &all[..]), ("2300-01-01", "9999-12-31", &[])] {
             let (code, found, said) = hunted(&[&data, "--window", "all", "--from", from, "--to", to]);
             assert_eq!((code, found.len()), (Some(0), expected.len()), "{name} {from}: {said}");
         }
@@ -217,23 +212,19 @@ fn write_table(path: &Path, unit: TimeUnit, values: &[i64]) {
     write(path, columns(timestamp("eventTime", unit, None), false, &same), &rows);
 }
 
-/// The events of the findings of each kind of windows, and whether a sweep says the same.
+/// The events of the findings of each kind of windows.
 async fn found(resources: &Resources, data: &Data) -> Vec<Vec<Vec<String>>> {
     let rules = WindowKind::ALL.map(rule);
     let of_each = hunt::evaluate_each(resources, data, &rules, Range::default()).await.unwrap();
-    let cells = sweeps::cells(&["15m"], 2..3);
-    let of_sweep = sweeps::hold_against_hunts(resources, data, &rules[0], &cells, Range::default()).await;
-    let found: Vec<Vec<Vec<String>>> =
-        of_each.into_iter().map(|findings| findings.into_iter().map(|finding| finding.event_ids).collect()).collect();
-    assert_eq!(of_sweep, found.iter().map(Vec::len).sum::<usize>());
-    found
+    of_each.into_iter().map(|findings| findings.into_iter().map(|finding| finding.event_ids).collect()).collect()
 }
 
 /// The records, those with a time, and the latest of these, in microseconds.
-async fn counted(resources: &Resources, data: &Data) -> (i64, i64, Option<i64>) {
+async fn counted(resources: &Resources, data: &Data) -> (usize, usize, Option<i64>) {
     let sql = r#"SELECT count(*), count("eventTime"), max("eventTime") FROM cloudtrail"#;
     let (_, batches) = query::run(resources, data, None, Range::default(), sql).await.unwrap();
-    let number = |column: usize| batches[0].column(column).as_primitive::<arrow::datatypes::Int64Type>().value(0);
+    let numbers = |column: usize| batches[0].column(column).as_primitive::<arrow::datatypes::Int64Type>().value(0);
+    let number = |column: usize| usize::try_from(numbers(column)).unwrap();
     let latest = batches[0].column(2).as_primitive::<TimestampMicrosecondType>().iter().next().unwrap();
     (number(0), number(1), latest)
 }
@@ -243,11 +234,11 @@ fn times() -> impl Strategy<Value = Vec<i64>> {
     let edge = prop::sample::select(vec![i64::MIN, i64::MIN / 1_000, 0, EVENT_TIMES.end, i64::MAX / 1_000, i64::MAX]);
     let near = (edge, -2..3i64).prop_map(|(edge, by)| edge.saturating_add(by));
     let morning = (0..40i64).prop_map(|minute| START + minute * 60 * SECOND);
-    prop::collection::vec(prop_oneof![any::<i64>(), near, morning], 1..12)
+    prop::collection::vec(prop_oneof![any::<i64>(), near, morning], 1..60)
 }
 
 proptest! {
-    #![proptest_config(oracle::config(6))]
+    #![proptest_config(oracle::config(2))]
 
     #[test]
     fn every_path_says_the_same_of_any_times(times in times()) {
@@ -261,9 +252,12 @@ proptest! {
             let text = Data::Memory(vec![batch(&times)]);
             let expected = (found(&resources, &text).await, counted(&resources, &text).await);
             let valid: Vec<i64> = times.iter().copied().filter(|time| EVENT_TIMES.contains(time)).collect();
-            let of_times = (times.len() as i64, valid.len() as i64, valid.iter().max().copied());
+            let of_times = (times.len(), valid.len(), valid.iter().max().copied());
             assert_eq!(expected.1, of_times);
-            assert_eq!(found(&resources, &Data::Memory(vec![unchecked(&times)])).await, expected.0);
+            let memory = Data::Memory(vec![unchecked(&times)]);
+            assert_eq!(found(&resources, &memory).await, expected.0);
+            let cells = sweeps::cells(&["15m"], 2..3);
+            sweeps::hold_against_hunts(&resources, &memory, &rule(WindowKind::Sliding), &cells, Range::default()).await;
             let liar = lake_of(&folder.path().join("liar"), &times, true).await;
             assert_eq!(found(&resources, &Data::Lake(liar)).await, expected.0, "a ledger that lies");
             let lake = Data::Lake(lake_of(&folder.path().join("lake"), &times, false).await);
@@ -281,8 +275,11 @@ proptest! {
     }
 }
 
+/// The number of 1970-01-01 among the days of the Julian calendar.
+const EPOCH: u32 = 2_440_588;
+
 /// A table whose times are 96-bit integers: days of the Julian calendar, and nanoseconds.
-fn write_int96(path: &Path, times: &[(u32, i64)]) {
+fn write_int96(path: &Path, times: &[(u32, u64)]) {
     let schema = "message schema {
         optional int96 eventTime; optional binary eventID (UTF8); optional binary eventName (UTF8);
         optional binary eventSource (UTF8); optional binary recipientAccountId (UTF8);
@@ -298,8 +295,7 @@ fn write_int96(path: &Path, times: &[(u32, i64)]) {
     let values: Vec<Int96> = times
         .iter()
         .map(|(day, nanos)| {
-            let [low, high] =
-                [*nanos as u64 & 0xffff_ffff, *nanos as u64 >> 32].map(|half| u32::try_from(half).unwrap());
+            let [low, high] = [*nanos & 0xffff_ffff, *nanos >> 32].map(|half| u32::try_from(half).unwrap());
             Int96::from(vec![low, high, *day])
         })
         .collect();
@@ -333,8 +329,7 @@ fn write_int96(path: &Path, times: &[(u32, i64)]) {
 fn the_year_9999_in_96_bits_is_no_time_of_our_days() {
     let folder = tempfile::tempdir().unwrap();
     let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
-    // 1970-01-01 is day 2,440,588; 2026-09-01 lies 20,697 days after it.
-    const EPOCH: u32 = 2_440_588;
+    // 2026-09-01 lies 20,697 days after the epoch.
     let minute = 60_000_000_000;
     let mut times =
         vec![(EPOCH + 20_697, 0), (EPOCH + 20_697, minute), (EPOCH + 2_932_896, 0), (EPOCH + 2_932_896, minute)];
@@ -347,7 +342,7 @@ fn the_year_9999_in_96_bits_is_no_time_of_our_days() {
         let ids = vec![vec!["id-000".to_owned(), "id-001".to_owned()]];
         assert_eq!(found(&resources, &data).await, [ids.clone(), ids.clone(), ids]);
         let latest = Some(START + 60 * SECOND);
-        assert_eq!(counted(&resources, &data).await, (times.len() as i64, 2, latest));
+        assert_eq!(counted(&resources, &data).await, (times.len(), 2, latest));
         let of_day = Range { from: Some(START), to: Some(START + 1) };
         let findings = hunt::evaluate(&resources, &data, &[rule(WindowKind::Dedup)], of_day).await.unwrap();
         assert_eq!(findings.len(), 0, "the trigger lies after it");

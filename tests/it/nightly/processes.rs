@@ -264,7 +264,8 @@ fn a_source_that_is_new_is_listed_whole_and_one_that_cannot_be_listed_holds_up_n
         code(&look) == 3
             && told
                 .iter()
-                .all(|told| told.contains("cannot be listed") && told.contains("more: nothing lies at `more`")),
+                .all(|told| told.contains("cannot be listed")
+                    && told.contains("more: no such file or directory: `more`")),
         "{told:?}"
     );
     assert!(report(&missing)["findings"]["new"].as_u64().unwrap() > 0);

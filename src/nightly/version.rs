@@ -1,0 +1,287 @@
+//! The version of a rule: a hash of everything that decides its findings.
+//!
+//! A rule whose version changes is hunted over the whole lake again. The version is made from the rule as it was read,
+//! not from its text or its SQL, so comments, descriptions and the layout of a file or a template leave it unchanged. A
+//! change of the program that alters findings changes [`SEMANTICS_VERSION`].
+
+use serde_json::{Value as Json, json};
+
+use super::state::digest;
+use crate::engine::SEMANTICS_VERSION;
+use crate::rule::predicate::NumberOperand;
+use crate::rule::{
+    Class, Compared, Counts, Field, Operand, Predicate, Quantifier, Rule, Test, TitlePart, Value, Window, WindowKind,
+};
+
+/// Returns the version of `rule`.
+pub fn version(rule: &Rule) -> String {
+    digest(meaning(rule, SEMANTICS_VERSION).to_string().as_bytes())
+}
+
+/// Everything that decides the findings of `rule`, and what these say. Lists keep the order of members in every build.
+fn meaning(rule: &Rule, semantics: u32) -> Json {
+    // All fields are named, so that a new one must be decided on here.
+    let Rule {
+        // The state has a version for each id.
+        id: _,
+        // A finding has it only as part of the title.
+        display_name: _,
+        title,
+        severity,
+        dynamic_severities,
+        // It decides whether the rule runs, not what it finds.
+        enabled: _,
+        alert,
+        window: Window { kind, period, threshold },
+        counts,
+        detection,
+        group_by,
+        context,
+        summary,
+        // Of these only the ATT&CK names are in findings.
+        notes: _,
+        tests: _,
+    } = rule;
+    let kind = match kind {
+        WindowKind::Sliding => "sliding",
+        WindowKind::Dedup => "dedup",
+        WindowKind::Tumbling => "tumbling",
+    };
+    let title = title.iter().map(|part| match part {
+        TitlePart::Text(text) => json!(["text", text]),
+        TitlePart::Field(field) => json!(["field", of_field(field)]),
+    });
+    let severities =
+        dynamic_severities.iter().map(|(severity, when)| json!([severity.to_string(), of_predicate(when)]));
+    let context = context.iter().map(|(name, field)| json!([name, of_field(field)]));
+    json!([
+        ["semantics", semantics],
+        ["detection", of_predicate(detection)],
+        ["group_by", group_by.iter().map(of_field).collect::<Json>()],
+        ["window", kind, period.micros(), threshold.get()],
+        ["counts", of_counts(counts)],
+        ["severity", severity.to_string(), severities.collect::<Json>()],
+        ["alert", alert],
+        ["title", title.collect::<Json>()],
+        ["mitre", rule.mitre()],
+        ["context", context.collect::<Json>()],
+        ["summary", summary.iter().map(of_field).collect::<Json>()],
+    ])
+}
+
+fn of_counts(counts: &Counts) -> Json {
+    // The order of several events is meaningful, or decides by which digit each is known.
+    let events = |events: &[Predicate]| events.iter().map(of_predicate).collect::<Json>();
+    match counts {
+        Counts::Matches => json!(["matches"]),
+        Counts::Distinct(field) => json!(["distinct", of_field(field)]),
+        Counts::Followed { first, then } => json!(["followed", of_predicate(first), of_predicate(then)]),
+        Counts::EachOf(each) => json!(["each_of", events(each)]),
+        Counts::InOrder(steps) => json!(["in_order", events(steps)]),
+    }
+}
+
+fn of_field(field: &Field) -> Json {
+    match field {
+        Field::Account => json!(["account"]),
+        Field::Actor => json!(["actor"]),
+        Field::Path(path) => json!(["path", path.to_string()]),
+        Field::Element(path) => json!(["element", path.to_string()]),
+    }
+}
+
+/// Several predicates, whose order has no meaning.
+fn unordered(parts: &[Predicate]) -> Json {
+    let mut parts: Vec<Json> = parts.iter().map(of_predicate).collect();
+    parts.sort_by_cached_key(Json::to_string);
+    Json::from(parts)
+}
+
+fn of_predicate(predicate: &Predicate) -> Json {
+    match predicate {
+        Predicate::All(parts) => json!(["all", unordered(parts)]),
+        Predicate::Any(parts) => json!(["any", unordered(parts)]),
+        Predicate::None(parts) => json!(["none", unordered(parts)]),
+        Predicate::OnlyOne(parts) => json!(["only_one", unordered(parts)]),
+        Predicate::Test { field, test, negated } => json!(["test", of_field(field), of_test(test), negated]),
+        Predicate::Elements { list, quantifier, each } => {
+            let quantifier = match quantifier {
+                Quantifier::Any => "any",
+                Quantifier::All => "all",
+                Quantifier::No => "no",
+                Quantifier::One => "one",
+            };
+            json!(["elements", of_field(list), quantifier, of_predicate(each)])
+        }
+    }
+}
+
+fn of_test(test: &Test) -> Json {
+    match test {
+        Test::Present => json!(["present"]),
+        Test::Filled => json!(["filled"]),
+        Test::Equals(operand) => json!(["equals", of_operand(operand)]),
+        Test::StartsWith(operand) => json!(["starts_with", of_operand(operand)]),
+        Test::EndsWith(operand) => json!(["ends_with", of_operand(operand)]),
+        Test::Contains(operand) => json!(["contains", of_operand(operand)]),
+        Test::Matches(pattern) => json!(["matches", pattern]),
+        Test::In(values) => {
+            let mut values: Vec<Json> = values.iter().map(of_value).collect();
+            values.sort_by_cached_key(Json::to_string);
+            json!(["in", values])
+        }
+        Test::Number(compared, operand) => {
+            let compared = match compared {
+                Compared::Greater => ">",
+                Compared::GreaterOrEqual => ">=",
+                Compared::Less => "<",
+                Compared::LessOrEqual => "<=",
+            };
+            let operand = match operand {
+                NumberOperand::Value(number) => json!(["value", number]),
+                NumberOperand::Field(field) => json!(["field", of_field(field)]),
+            };
+            json!(["number", compared, operand])
+        }
+        Test::Address(class) => {
+            let class = match class {
+                Class::Address => "any",
+                Class::V4 => "v4",
+                Class::V6 => "v6",
+                Class::Private => "private",
+                Class::Public => "public",
+            };
+            json!(["address", class])
+        }
+        Test::Within(network) => json!(["within", network.to_string()]),
+        Test::AnyWithin(network) => json!(["any_within", network.to_string()]),
+    }
+}
+
+fn of_operand(operand: &Operand) -> Json {
+    match operand {
+        Operand::Value(value) => json!(["value", of_value(value)]),
+        Operand::Folded(value) => json!(["folded", of_value(value)]),
+        Operand::Field(field) => json!(["field", of_field(field)]),
+        Operand::FoldedField(field) => json!(["folded_field", of_field(field)]),
+    }
+}
+
+fn of_value(Value { text, shortest }: &Value) -> Json {
+    json!([text, shortest])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::{RuleTest, Severity, panther};
+
+    fn rule() -> Rule {
+        panther::parse("everything.yml", include_str!("../../tests/data/everything.yml")).unwrap().rule
+    }
+
+    fn field(path: &str) -> Field {
+        Field::new(path.parse().unwrap())
+    }
+
+    /// A change of a rule.
+    type Change = fn(&mut Rule);
+
+    #[test]
+    fn what_reaches_no_finding_leaves_the_version() {
+        let same: [Change; 7] = [
+            |rule| rule.display_name.push('x'),
+            |rule| rule.enabled = !rule.enabled,
+            |rule| rule.notes.description = Some("x".to_owned()),
+            |rule| rule.notes.runbook = Some("x".to_owned()),
+            |rule| rule.notes.tags.push("x".to_owned()),
+            |rule| rule.tests.push(RuleTest { name: "x".to_owned(), expected: true, log: "{}".to_owned() }),
+            |rule| {
+                if let Predicate::All(parts) = &mut rule.detection {
+                    parts.reverse();
+                }
+            },
+        ];
+        for (number, change) in same.into_iter().enumerate() {
+            let mut changed = rule();
+            change(&mut changed);
+            assert_ne!(changed, rule(), "{number}");
+            assert_eq!(version(&changed), version(&rule()), "{number}");
+        }
+        let text = include_str!("../../tests/data/everything.yml");
+        let commented = text.replace("\nThreshold: 3\n", "\n# A comment.\nThreshold:   3 # another\n");
+        let commented = panther::parse("other.yml", &commented).unwrap();
+        assert_eq!(version(&commented.rule), version(&rule()));
+    }
+
+    #[test]
+    fn every_change_of_meaning_changes_the_version() {
+        let test = |value: &str| Predicate::Test {
+            field: field("eventName"),
+            test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
+            negated: false,
+        };
+        let changes: [Change; 17] = [
+            |rule| rule.title.push(TitlePart::Text("x".to_owned())),
+            |rule| rule.title.push(TitlePart::Field(Field::Actor)),
+            |rule| rule.severity = Severity::Critical,
+            |rule| rule.dynamic_severities.push((Severity::Low, Predicate::All(Vec::new()))),
+            |rule| rule.alert = !rule.alert,
+            |rule| rule.window.kind = WindowKind::Tumbling,
+            |rule| rule.window.kind = WindowKind::Sliding,
+            |rule| rule.window.period = "59m".parse().unwrap(),
+            |rule| rule.window.threshold = 17.try_into().unwrap(),
+            |rule| rule.counts = Counts::Distinct(Field::Actor),
+            |rule| rule.counts = Counts::EachOf(vec![Predicate::All(Vec::new())]),
+            |rule| rule.detection = Predicate::None(vec![rule.detection.clone()]),
+            |rule| rule.group_by.push(Field::Path("x".parse().unwrap())),
+            |rule| rule.group_by.reverse(),
+            |rule| rule.context.push(("x".to_owned(), Field::Account)),
+            |rule| rule.summary.push(Field::Element("x".parse().unwrap())),
+            |rule| drop(rule.notes.reports.insert("MITRE ATT&CK".to_owned(), vec!["TA0001:T0001".to_owned()])),
+        ];
+        let mut versions = vec![version(&rule())];
+        for change in changes {
+            let mut other = rule();
+            change(&mut other);
+            versions.push(version(&other));
+        }
+        let mut detections: Vec<Predicate> = Vec::new();
+        let value_of = |text: &str| Value { text: text.to_owned(), shortest: None };
+        for test in [
+            Test::Present,
+            Test::Filled,
+            Test::Equals(Operand::Folded(value_of("a"))),
+            Test::Equals(Operand::Field(Field::Actor)),
+            Test::Equals(Operand::FoldedField(Field::Actor)),
+            Test::StartsWith(Operand::Value(value_of("a"))),
+            Test::EndsWith(Operand::Value(value_of("a"))),
+            Test::Contains(Operand::Value(value_of("a"))),
+            Test::Contains(Operand::Value(Value { shortest: Some("b".to_owned()), ..value_of("a") })),
+            Test::Matches("a".to_owned()),
+            Test::In(vec![value_of("a")]),
+            Test::In(vec![value_of("a"), value_of("b")]),
+            Test::Number(Compared::Greater, NumberOperand::Value("1".to_owned())),
+            Test::Number(Compared::Less, NumberOperand::Value("1".to_owned())),
+            Test::Number(Compared::Less, NumberOperand::Field(Field::Actor)),
+            Test::Address(Class::V4),
+            Test::Address(Class::Public),
+            Test::Within("192.0.2.0/24".parse().unwrap()),
+            Test::AnyWithin("192.0.2.0/24".parse().unwrap()),
+        ] {
+            for negated in [false, true] {
+                detections.push(Predicate::Test { field: field("x"), test: test.clone(), negated });
+            }
+        }
+        detections.extend([test("a"), test("b"), Predicate::OnlyOne(vec![test("a")]), Predicate::Any(vec![test("a")])]);
+        for quantifier in [Quantifier::Any, Quantifier::All, Quantifier::No, Quantifier::One] {
+            detections.push(Predicate::Elements { list: field("x"), quantifier, each: Box::new(test("a")) });
+        }
+        versions.extend(detections.into_iter().map(|detection| version(&Rule { detection, ..rule() })));
+        versions.push(digest(meaning(&rule(), SEMANTICS_VERSION + 1).to_string().as_bytes()));
+        let number = versions.len();
+        versions.sort_unstable();
+        versions.dedup();
+        assert_eq!(versions.len(), number);
+    }
+}
