@@ -15,7 +15,7 @@ use crate::output::Output;
 use crate::report::{self, Format};
 use crate::rule::catalog::{self, Wanted};
 use crate::rule::{Rule, Window, WindowKind};
-use crate::store::{self, Access, Location, Scratch, Stores};
+use crate::store::{self, Access, Location, ReadSettings, Scratch, Stores};
 use crate::tally::number_of;
 use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
@@ -33,6 +33,7 @@ mod man;
 mod nightly;
 mod query;
 mod range;
+mod raw_input;
 mod rules;
 mod sql;
 mod test;
@@ -87,9 +88,12 @@ struct Shared {
     /// Read this many objects at a time [default: 64 from S3, from disk a few more than threads]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: Option<u16>,
-    /// Reject raw objects that hold more than this once inflated, a gibibyte at most: 64M, 1G [default: 512M]
+    /// Reject raw objects that hold more than this once unpacked, a gibibyte at most: 64M, 1G [default: 512M]
     #[arg(long, global = true, value_name = "SIZE", value_parser = object_size)]
     max_object_size: Option<usize>,
+    /// Reject records of raw objects that hold more than this, a gibibyte at most: 1M, 64M [default: 16M]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = object_size)]
+    max_record_size: Option<usize>,
     #[command(flatten)]
     s3: S3Args,
 }
@@ -110,7 +114,7 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
-/// Reads the bound on an object: beyond a gibibyte the text of a column might not fit.
+/// Reads the bound on an object or a record: beyond a gibibyte the text of a column might not fit.
 fn object_size(text: &str) -> Result<usize, String> {
     match usize::try_from(size(text)?) {
         Ok(bytes) if (1 << 20..=1 << 30).contains(&bytes) => Ok(bytes),
@@ -183,6 +187,7 @@ impl Context {
     /// Makes sure that results may be written where they go, before anything is read.
     fn check_outputs(outputs: [&Option<String>; 2]) -> Result<(), Error> {
         for output in outputs.into_iter().flatten() {
+            Location::check(output)?;
             if let Location::Disk(path) = Location::of(output) {
                 store::destination(&path)?;
             }
@@ -219,13 +224,19 @@ pub fn run() -> Status {
             return if usage { Status::Usage } else { Status::Done };
         }
     };
+    let default = ReadSettings::default();
+    let settings = ReadSettings {
+        max_object: cli.shared.max_object_size.unwrap_or(default.max_object),
+        max_record: cli.shared.max_record_size.unwrap_or(default.max_record),
+        ..default
+    };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let context = Context {
         output: Output { quiet: cli.shared.quiet },
         threads: cli.shared.threads.map_or(processors, usize::from),
         memory: cli.shared.memory as usize * (1 << 20),
         in_flight: cli.shared.in_flight,
-        stores: Stores::new(cli.shared.s3.access()).with_max_object(cli.shared.max_object_size),
+        stores: Stores::new(cli.shared.s3.access()).with_read_settings(settings),
         scratch: Scratch::default(),
     };
     end_on_signal(context.scratch.clone(), context.output);

@@ -14,7 +14,7 @@ use crate::lake::ledger::{self, FileEntry, ObjectEntry};
 use crate::lake::part::{self, Part};
 use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
 use crate::tally::Tally;
-use crate::trail::{self, Decoded, Sieve, Trail};
+use crate::trail::{self, Decoded, Sieve, Trail, Wanted};
 
 /// Bytes of records that are gathered at most, whatever memory there is: with an object more, a column of a file stays
 /// below the 2 GiB that one may have.
@@ -64,16 +64,18 @@ pub async fn convert(
     tally.objects.read += known.len() as u64;
     tally.objects.already_converted = known.len() as u64;
 
-    let most = trail.stores.max_object();
+    let settings = trail.stores.read_settings();
     let mut copies = Copies::default();
     let mut decoded = store::read_ahead(&trail.stores, new, limits.in_flight)
-        .map(|fetched| async move {
+        .map(|fetched| {
+            let settings = Arc::clone(settings);
             let task = tokio::task::spawn_blocking(move || {
                 let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-                let decoded = trail::decode(&fetched.object, bytes, most, &Sieve::default(), true);
+                let wanted = Wanted { sieve: &Sieve::default(), hashed: true };
+                let decoded = trail::decode(&fetched.object, bytes, &settings, wanted);
                 decoded.map(|decoded| (fetched.object, decoded))
             });
-            task.await.map_err(|error| Error::Internal(error.to_string()))?
+            async move { task.await.map_err(|error| Error::Internal(error.to_string()))? }
         })
         .buffered(limits.threads + 1);
     while let Some(result) = decoded.next().await {

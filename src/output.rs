@@ -73,6 +73,7 @@ impl Output {
         if let Some(path) = file {
             // A device, or a link to what is not yet there.
             if path.symlink_metadata().is_ok() && !path.is_file() {
+                store::destination(path)?;
                 let done = std::fs::File::create(path).and_then(|file| store::buffered(file, write));
                 return done.map_err(|source| written(path, source));
             }
@@ -164,6 +165,9 @@ impl Output {
     /// Tells what was read and what became of it, and the faults.
     pub fn tally(&self, tally: &Tally, used: &str) {
         self.talk(&format!("objects: {}", printable(&tally.objects.sentence(used))));
+        if !tally.members.is_empty() {
+            self.talk(&format!("members of archives: {}", printable(&tally.members.sentence(used))));
+        }
         self.talk(&format!("records: {}", printable(&tally.records.sentence(used))));
         for (count, what) in [
             (tally.without_time, "records have no readable time: kept, but in no window"),
@@ -174,7 +178,7 @@ impl Output {
                 self.talk(&format!("note: {count} {what}"));
             }
         }
-        self.faults(&tally.faults, tally.objects.rejected + tally.records.rejected);
+        self.faults(&tally.faults, tally.rejected());
     }
 
     /// Tells the first of `count` faults.

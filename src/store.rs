@@ -19,23 +19,23 @@ mod fault;
 mod folder;
 mod location;
 mod read_ahead;
+mod read_settings;
 mod s3;
+mod standard_input;
 
 pub use disk::{
-    SETTINGS_BYTES, Scratch, Staged, Write, buffered, create_folder, destination, find, folder_of, read_named,
-    real_path, stage_by,
+    SETTINGS_BYTES, Scratch, Staged, Write, buffered, create_folder, destination, find, folder_of, is_writable_device,
+    read_named, real_path, stage_by,
 };
 pub use folder::{Folder, Pending, Writer};
 pub use location::Location;
 pub use read_ahead::{Fetched, read_ahead};
+pub use read_settings::ReadSettings;
 pub use s3::Access;
+pub use standard_input::Spooled;
 
 /// The folder, within a lake, of what is not data: its ledger, and work that is not finished.
 pub const LAKE_FOLDER: &str = "_tawny";
-
-/// The most an object may hold once inflated, unless told otherwise. AWS writes objects of a few megabytes; the bound is
-/// there so that a small hostile file cannot take the machine's memory.
-pub const MAX_OBJECT_BYTES: usize = 512 << 20;
 
 /// One stored object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +119,9 @@ pub struct Stores {
     disk: Arc<LocalFileSystem>,
     access: Arc<Access>,
     buckets: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
-    max_object: Option<usize>,
+    settings: Arc<ReadSettings>,
+    /// Standard input and pipes that were read to their end, by the names that the user gave.
+    spooled: Arc<Vec<Spooled>>,
 }
 
 impl Stores {
@@ -128,15 +130,27 @@ impl Stores {
         Stores { access: Arc::new(access), ..Stores::default() }
     }
 
-    /// The same, where an object may hold `bytes` once inflated.
+    /// The same, where raw objects are read with these settings.
     #[must_use]
-    pub fn with_max_object(self, bytes: Option<usize>) -> Stores {
-        Stores { max_object: bytes, ..self }
+    pub fn with_read_settings(self, settings: ReadSettings) -> Stores {
+        Stores { settings: Arc::new(settings), ..self }
     }
 
-    /// The most an object may hold once inflated.
-    pub fn max_object(&self) -> usize {
-        self.max_object.unwrap_or(MAX_OBJECT_BYTES)
+    /// How raw objects are read.
+    pub fn read_settings(&self) -> &Arc<ReadSettings> {
+        &self.settings
+    }
+
+    /// The same, where these streams are objects too.
+    #[must_use]
+    pub fn with_spooled(self, spooled: Vec<Spooled>) -> Stores {
+        Stores { spooled: Arc::new(spooled), ..self }
+    }
+
+    /// The stream that `source` names, as an object, where it was read to its end.
+    pub(crate) fn spooled(&self, source: &str) -> Option<Object> {
+        let named = |spooled: &&Spooled| spooled.object.path == Path::new(source);
+        self.spooled.iter().find(named).map(|spooled| spooled.object.clone())
     }
 
     /// The bucket `name`, opened where it is not yet.
@@ -252,12 +266,14 @@ impl Stores {
 
     /// All bytes of `object`; the error says why not, in words.
     pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, String> {
-        if object.size > self.max_object() as u64 {
-            return Err(format!("holds more than {}", most_told(self.max_object())));
+        let max_bytes = self.settings.max_object;
+        if object.size > max_bytes as u64 {
+            return Err(format!("holds more than {}", most_told(max_bytes)));
         }
         let Location::S3 { bucket, key: name } = Location::of(&object.real.to_string_lossy()) else {
-            let real = object.real.clone();
-            let bytes = tokio::task::spawn_blocking(move || std::fs::read(real)).await;
+            let stream = self.spooled.iter().find(|spooled| spooled.object.real == object.real);
+            let real = stream.map_or_else(|| object.real.clone(), Spooled::file);
+            let bytes = tokio::task::spawn_blocking(move || disk::read(&real)).await;
             return bytes.map_err(|error| error.to_string())?.map(Into::into).map_err(|error| error.to_string());
         };
         let store = self.bucket(&bucket).await.map_err(|error| error.to_string())?;

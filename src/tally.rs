@@ -24,6 +24,10 @@ pub fn number_of<N: Copy + From<u8> + PartialEq + std::fmt::Display>(number: N, 
 pub struct Tally {
     /// Objects: `read = used + already_converted + sum(skipped) + rejected`.
     pub objects: Count,
+    /// Members of the archives among the objects: `read = used + passed_over + sum(skipped) + rejected`. Those within
+    /// rejected objects that cannot be counted are not.
+    #[serde(skip_serializing_if = "Count::is_empty")]
+    pub members: Count,
     /// Records: `read = used + duplicates + passed_over + sum(skipped) + rejected`. Those within
     /// rejected objects cannot be counted and are not.
     pub records: Count,
@@ -64,6 +68,11 @@ pub struct Count {
 }
 
 impl Count {
+    /// Whether there was nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Count::default()
+    }
+
     /// Whether everything read is accounted for.
     pub fn balances(&self) -> bool {
         let skipped: u64 = self.skipped.values().sum();
@@ -110,6 +119,7 @@ impl Tally {
     /// Adds what another part of the same run read.
     pub fn add(&mut self, other: Tally) {
         self.objects.add(other.objects);
+        self.members.add(other.members);
         self.records.add(other.records);
         self.stored_bytes += other.stored_bytes;
         self.json_bytes += other.json_bytes;
@@ -138,11 +148,16 @@ impl Tally {
 
     /// Whether everything read is accounted for.
     pub fn balances(&self) -> bool {
-        self.objects.balances() && self.records.balances()
+        self.objects.balances() && self.members.balances() && self.records.balances()
     }
 
     /// Whether some input could not be used.
     pub fn is_incomplete(&self) -> bool {
-        self.objects.rejected + self.records.rejected > 0
+        self.rejected() > 0
+    }
+
+    /// How many objects, members of archives and records could not be used.
+    pub fn rejected(&self) -> u64 {
+        self.objects.rejected + self.members.rejected + self.records.rejected
     }
 }

@@ -1,28 +1,20 @@
 //! A raw trail: its objects, and each object's records as columns.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
-use arrow::array::{Array as _, AsArray as _, RecordBatch};
-use arrow::compute::kernels::aggregate;
-use arrow::datatypes::TimestampMicrosecondType;
-use highway::{HighwayHash as _, HighwayHasher, Key};
 use memchr::memmem::Finder;
 
 use crate::error::{Error, Fault};
-use crate::event::batch::BatchBuilder;
-use crate::raw::{self, Text, envelope, envelope::Item};
+use crate::raw;
 use crate::store::{self, Location, Object, Stores};
 use crate::tally::Tally;
 
+mod decode;
 mod listing;
 
+pub use decode::{Decoded, Wanted, decode};
 pub use listing::{Selection, delivered_on};
-
-/// Records in a decoded batch, at most.
-const BATCH_ROWS: usize = 8_192;
 
 /// The objects of a raw trail, in the order in which they are read.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +36,13 @@ impl Trail {
         let mut trail = Trail { stores: stores.clone(), ..Trail::default() };
         let mut objects = Vec::new();
         for source in sources {
+            if let Some(stream) = stores.spooled(source) {
+                match stream.size {
+                    0 => trail.left_out.objects.skip("empty"),
+                    _ => trail.objects.push(stream),
+                }
+                continue;
+            }
             let mut found = listing::find(stores, source, selection).await?;
             objects.append(&mut found.objects);
             for fault in found.faults {
@@ -100,6 +99,9 @@ pub struct ParquetFiles {
 /// # Errors
 /// Besides what the store says: a lake, or data of other kinds, lie among them.
 pub async fn parquet_files(stores: &Stores, sources: &[String], known: bool) -> Result<Option<ParquetFiles>, Error> {
+    if sources.iter().any(|source| stores.spooled(source).is_some()) {
+        return Ok(None);
+    }
     let sources: Vec<String> = sources.iter().map(|source| Location::of(source).to_string()).collect();
     for source in &sources {
         if !known && !listing::first(stores, source).await?.is_some_and(|object| is_parquet(&object.path)) {
@@ -118,7 +120,7 @@ pub async fn parquet_files(stores: &Stores, sources: &[String], known: bool) -> 
             if known || is_parquet(&object.path) {
                 let below = below(&object.path, source).display().to_string();
                 found.files.push((object, below));
-            } else if claims_json(&object.path) {
+            } else if decode::claims_json(&object.path) {
                 return Err(Error::Usage {
                     message: format!("Parquet and `{}` lie together", object.path.display()),
                     hint: Some("hunt the table and the raw trail by themselves".to_owned()),
@@ -233,143 +235,6 @@ impl Sieve {
             || self.alternatives.iter().any(|clauses| clauses.iter().all(holds))
             || memchr::memmem::find(text, b"\\u").is_some()
     }
-}
-
-/// What one object held.
-#[derive(Debug, Default)]
-pub struct Decoded {
-    /// Its records.
-    pub batches: Vec<RecordBatch>,
-    /// A hash of each record's text, in the order of the batches' rows, where they were asked for.
-    pub hashes: Vec<u128>,
-    /// What became of all it held.
-    pub tally: Tally,
-}
-
-/// Decodes the bytes of `object`, which may hold `most` once inflated, to records, passing over those that `sieve` does
-/// not admit; with a hash of each where they are `hashed`.
-pub fn decode(
-    object: &Object,
-    bytes: Result<&[u8], String>,
-    most: usize,
-    sieve: &Sieve,
-    hashed: bool,
-) -> Result<Decoded, Error> {
-    if bytes.as_ref().is_ok_and(|bytes| bytes.starts_with(b"PAR1")) {
-        return Ok(rejected(object, "a Parquet file that belongs to no lake: name the lake's own folder".to_owned()));
-    }
-    let decoded = bytes.and_then(|bytes| raw::read(bytes, most, |text| records(object, text, sieve, hashed)));
-    decoded.unwrap_or_else(|reason| Ok(rejected(object, reason)))
-}
-
-fn records(object: &Object, text: Text<'_>, sieve: &Sieve, hashed: bool) -> Result<Decoded, Error> {
-    let Text { text, replaced } = text;
-    let mut decoded = Decoded::default();
-    decoded.tally.objects.read = 1;
-    decoded.tally.stored_bytes = object.size;
-    decoded.tally.json_bytes = text.len() as u64;
-    decoded.tally.replaced_bytes = replaced as u64;
-    if text.trim_ascii_start().is_empty() {
-        decoded.tally.objects.read = 0;
-        decoded.tally.objects.skip("empty");
-        return Ok(decoded);
-    }
-    if !sieve.admits(text) && looks_whole(text) {
-        decoded.tally.objects.passed_over = 1;
-        return Ok(decoded);
-    }
-    let mut builder = BatchBuilder::default();
-    let mut broken = None;
-    let Decoded { batches, hashes, tally } = &mut decoded;
-    let walked = envelope::items(text, &|text| sieve.admits(text), &mut |item| match item {
-        Item::Record(record) => {
-            tally.records.read += 1;
-            tally.records.used += 1;
-            builder.push(&record);
-            hashes.extend(hashed.then(|| hash(record.text)));
-            if builder.len() == BATCH_ROWS {
-                match builder.finish() {
-                    Ok(batch) => batches.push(batch),
-                    Err(error) => broken = Some(error),
-                }
-            }
-        }
-        Item::PassedOver => {
-            tally.records.read += 1;
-            tally.records.passed_over += 1;
-        }
-        Item::Skipped(kind) => tally.records.skip(kind),
-        Item::Rejected { position, reason } => {
-            tally.records.read += 1;
-            tally.records.rejected += 1;
-            let object = object.path.display().to_string();
-            tally.fault(Fault { object, position: Some(position), reason });
-        }
-    });
-    if let Err(reason) = walked {
-        if is_other_file(&object.path, &reason) {
-            let mut other = Decoded::default();
-            other.tally.objects.skip("not JSON");
-            return Ok(other);
-        }
-        return Ok(rejected(object, reason));
-    }
-    if !builder.is_empty() {
-        match builder.finish() {
-            Ok(batch) => decoded.batches.push(batch),
-            Err(error) => broken = Some(error),
-        }
-    }
-    if let Some(error) = broken {
-        return Err(Error::Internal(format!("a batch of `{}`: {error}", object.path.display())));
-    }
-    decoded.tally.objects.used = 1;
-    decoded.tally.repeated_keys = builder.repeated_keys();
-    for batch in &decoded.batches {
-        let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-        decoded.tally.spans(aggregate::min(times).zip(aggregate::max(times)));
-    }
-    decoded.tally.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
-    Ok(decoded)
-}
-
-/// Whether a text that is not parsed may be taken for JSON that did not break off.
-fn looks_whole(text: &str) -> bool {
-    let text = text.trim_ascii();
-    let ends = |open, close| text.starts_with(open) && text.ends_with(close);
-    // Text of two bytes a character has zeros from the start.
-    let start = &text.as_bytes()[..text.len().min(64)];
-    (ends('{', '}') || ends('[', ']')) && memchr::memchr(0, start).is_none()
-}
-
-fn rejected(object: &Object, reason: String) -> Decoded {
-    let mut decoded = Decoded::default();
-    decoded.tally.objects.read = 1;
-    decoded.tally.objects.rejected = 1;
-    decoded.tally.stored_bytes = object.size;
-    decoded.tally.fault(Fault { object: object.path.display().to_string(), position: None, reason });
-    decoded
-}
-
-/// Whether an object that is not JSON does not claim to be: a README in the folder is no fault.
-fn is_other_file(path: &Path, reason: &str) -> bool {
-    reason == raw::envelope::NOT_JSON && !claims_json(path)
-}
-
-fn claims_json(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    [".json", ".gz", ".jsonl", ".ndjson", ".cloudtrail"].iter().any(|end| name.ends_with(end))
-}
-
-/// A hash of a record's text, to tell copies within a process. Its key is drawn anew in each: nobody can write a record
-/// that is taken for a copy of another one.
-fn hash(text: &str) -> u128 {
-    static KEY: LazyLock<Key> = LazyLock::new(|| {
-        let drawn = RandomState::new();
-        Key([0, 1, 2, 3].map(|part: u64| drawn.hash_one(part)))
-    });
-    let [low, high] = HighwayHasher::new(*KEY).hash128(text.as_bytes());
-    u128::from(high) << 64 | u128::from(low)
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ impl Compact {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         #[expect(clippy::disallowed_methods, reason = "days are old as of now")]
         let now = chrono::Utc::now().timestamp_micros();
+        Location::check(&self.lake)?;
         let lake = Lake::open(&context.stores, &Location::of(&self.lake)).await?;
         if !lake.exists().await? {
             return Err(Error::Usage {

@@ -1,5 +1,6 @@
 use clap::Args;
 
+use super::raw_input::RawInputArgs;
 use super::{Context, SelectionArgs};
 use crate::convert::{Limits, convert};
 use crate::error::{Error, Status};
@@ -16,7 +17,8 @@ use crate::trail::Trail;
     after_help = "Examples:\n  tawny convert trail/ --lake lake/\n  tawny convert s3://logs/AWSLogs --from 2026-09-01 --lake s3://lake/cloudtrail\n  tawny convert 'logs/AWSLogs/*/CloudTrail/**/*.json.gz' --lake lake/"
 )]
 pub(super) struct Convert {
-    /// Files, folders or quoted globs of CloudTrail as AWS delivers it; on disk or `s3://BUCKET/PREFIX`
+    /// Files, folders or quoted globs of CloudTrail as AWS delivers it; on disk or `s3://BUCKET/PREFIX`; `-` is standard
+    /// input
     #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
     /// The lake's folder; made where there is none; on disk or `s3://BUCKET/PREFIX`
@@ -30,13 +32,17 @@ pub(super) struct Convert {
     to: Option<i64>,
     #[command(flatten)]
     selection: SelectionArgs,
+    #[command(flatten)]
+    raw_input: RawInputArgs,
 }
 
 impl Convert {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        Location::check(&self.lake)?;
         let lake = Lake::open(&context.stores, &Location::of(&self.lake)).await?;
+        let stores = self.raw_input.stores(context, &self.sources)?;
         let selection = self.selection.selection(Range { from: self.from, to: self.to });
-        let trail = Trail::find(&context.stores, &self.sources, &selection).await?;
+        let trail = Trail::find(&stores, &self.sources, &selection).await?;
         let bar = context.output.progress(trail.objects.iter().map(|object| object.size).sum(), "converting");
         // As much as is gathered is being encoded, and both take about twice their bare size.
         let limits = Limits {

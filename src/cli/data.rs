@@ -4,6 +4,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use super::layouts::LayoutArgs;
+use super::raw_input::RawInputArgs;
 use super::{Context, SelectionArgs};
 use crate::engine::Resources;
 use crate::error::Error;
@@ -17,11 +18,14 @@ use crate::time::Range;
 /// What is read.
 #[derive(Debug, Args)]
 pub(super) struct DataArgs {
-    /// A lake, Parquet of another tool, or files, folders or quoted globs of a raw trail; on disk or `s3://BUCKET/PREFIX`
+    /// A lake, Parquet of another tool, or files, folders or quoted globs of a raw trail; on disk or `s3://BUCKET/PREFIX`;
+    /// `-` is standard input
     #[arg(required = true, value_name = "DATA")]
     data: Vec<String>,
     #[command(flatten)]
     selection: SelectionArgs,
+    #[command(flatten)]
+    raw_input: RawInputArgs,
     #[command(flatten)]
     layout: LayoutArgs,
 }
@@ -32,19 +36,31 @@ impl DataArgs {
         self.data.iter().any(|source| matches!(Location::of(source), Location::S3 { .. }))
     }
 
+    /// Makes sure that nothing was asked of a table that only raw objects have.
+    fn refuse_for_tables(&self) -> Result<(), Error> {
+        if self.raw_input.is_given() {
+            return Err(Error::Usage {
+                message: "`--unwrap` names a path in raw JSON, and this is a table".to_owned(),
+                hint: Some("leave it out; a lake holds the records themselves".to_owned()),
+            });
+        }
+        self.selection.refuse_for_tables()
+    }
+
     /// The data; `bar` shows how much of a raw trail has been read.
     pub(super) async fn open(&self, context: &Context, resources: &Resources, bar: ProgressBar) -> Result<Data, Error> {
+        let stores = self.raw_input.stores(context, &self.data)?;
         if let [one] = self.data.as_slice() {
-            let lake = Lake::open(&context.stores, &Location::of(one)).await?;
+            let lake = Lake::open(&stores, &Location::of(one)).await?;
             if lake.exists().await? {
-                self.selection.refuse_for_tables()?;
+                self.refuse_for_tables()?;
                 self.layout.refuse_for_lakes(one)?;
                 Output::count_rows(&bar, resources.scanned.clone());
                 return Ok(Data::Lake(lake));
             }
         }
-        if let Some(columnar) = self.layout.columnar(context, resources, &self.data).await? {
-            self.selection.refuse_for_tables()?;
+        if let Some(columnar) = self.layout.columnar(context, &stores, resources, &self.data).await? {
+            self.refuse_for_tables()?;
             Output::count_rows(&bar, resources.scanned.clone());
             return Ok(Data::Columnar(Arc::new(columnar)));
         }
@@ -53,7 +69,7 @@ impl DataArgs {
             bar.set_position(tally.stored_bytes);
         };
         Ok(Data::Raw(Arc::new(RawTrail::new(
-            context.stores.clone(),
+            stores,
             self.data.clone(),
             self.selection.selection(Range::default()),
             context.in_flight(&self.data),

@@ -9,7 +9,7 @@ use crate::error::{Error, Status};
 use crate::event;
 use crate::layout::{self, TableLayout};
 use crate::report;
-use crate::store;
+use crate::store::{self, Stores};
 use crate::trail;
 
 /// List the layouts of Parquet that are known, or show one
@@ -86,6 +86,7 @@ impl LayoutArgs {
     pub(super) async fn columnar(
         &self,
         context: &Context,
+        stores: &Stores,
         resources: &Resources,
         sources: &[String],
     ) -> Result<Option<Columnar>, Error> {
@@ -98,11 +99,11 @@ impl LayoutArgs {
             )?),
             (None, None) => None,
         };
-        let Some(files) = trail::parquet_files(&context.stores, sources, layout.is_some()).await? else {
+        let Some(files) = trail::parquet_files(stores, sources, layout.is_some()).await? else {
             return Ok(None);
         };
         let count = files.files.len();
-        let columnar = Columnar::open(resources, &context.stores, files, layout).await?;
+        let columnar = Columnar::open(resources, stores, files, layout).await?;
         let layout = columnar.layout();
         context.output.talk(&format!("layout: {} ({count} files)", layout.name));
         Ok(Some(columnar))

@@ -12,7 +12,7 @@ use crate::output::LogFormat;
 use crate::report::nightly as report;
 use crate::rule::catalog::{self, Wanted};
 use crate::sink::Sink;
-use crate::store::Location;
+use crate::store::{Location, ReadSettings};
 use crate::tally::Tally;
 use crate::time::{self, DAY, Range};
 use crate::trail::Selection;
@@ -107,8 +107,11 @@ impl NightlyCommand {
         let sources: Vec<Source> = config.sources.iter().map(source).collect();
         let paths: Vec<String> = sources.iter().map(|source| source.path.clone()).collect();
         let (resources, _spill) = context.resources()?;
+        let unwrap = config.unwrap.iter().map(|path| path.0.clone()).collect();
+        let settings = ReadSettings { unwrap, ..ReadSettings::clone(context.stores.read_settings()) };
+        let stores = context.stores.clone().with_read_settings(settings);
         let nightly = Nightly {
-            stores: &context.stores,
+            stores: &stores,
             scratch: &context.scratch,
             resources: &resources,
             limits: Limits {
@@ -143,7 +146,7 @@ impl NightlyCommand {
         let mut progress = |tally: &Tally| bar.set_position(tally.stored_bytes);
         let done = Box::pin(nightly.run(&mut progress, &|bytes| context.output.deliver(bytes))).await?;
         bar.finish_and_clear();
-        context.output.faults(&done.read.faults, done.read.objects.rejected + done.read.records.rejected);
+        context.output.faults(&done.read.faults, done.read.rejected());
         self.tell(context, &config, &done).await?;
         if !done.read.balances() {
             return Err(Error::Internal("the reconciliation does not balance".to_owned()));

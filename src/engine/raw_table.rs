@@ -1,4 +1,4 @@
-//! A raw trail as a stream of records: objects are read, inflated and decoded as the query asks for them.
+//! A raw trail as a stream of records: objects are read, unpacked and decoded as the query asks for them.
 
 use std::sync::Arc;
 
@@ -9,22 +9,29 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use crate::event;
-use crate::store::{self, Fetched};
+use crate::store::{self, Fetched, ReadSettings};
 use crate::tally::Tally;
-use crate::trail::{self, Decoded, Sieve, Trail};
+use crate::trail::{self, Decoded, Sieve, Trail, Wanted};
 
 /// Called after each object with what has been read so far.
 pub type Progress = Arc<dyn Fn(&Tally) + Send + Sync>;
 
+/// Stored bytes of small objects that one task decodes at most. To hand a task to another thread takes about as long as
+/// to decode an object of two kilobytes.
+const TASK_BYTES: u64 = 128 << 10;
+
+/// Objects that one task decodes at most.
+const TASK_OBJECTS: usize = 64;
+
 /// One pass over a raw trail.
 pub struct RawScan {
     objects: Mutex<BoxStream<'static, Fetched>>,
-    /// The most an object may hold once inflated, in bytes.
-    most: usize,
+    settings: Arc<ReadSettings>,
     sieve: Sieve,
     tally: std::sync::Mutex<Tally>,
     progress: Progress,
@@ -41,7 +48,7 @@ impl RawScan {
     /// being read at a time.
     pub fn new(trail: Trail, sieve: Sieve, in_flight: usize, progress: Progress) -> Arc<RawScan> {
         Arc::new(RawScan {
-            most: trail.stores.max_object(),
+            settings: Arc::clone(trail.stores.read_settings()),
             objects: Mutex::new(store::read_ahead(&trail.stores, trail.objects, in_flight)),
             sieve,
             tally: std::sync::Mutex::new(trail.left_out),
@@ -59,20 +66,48 @@ impl RawScan {
         (0..count.max(1)).map(|_| share()).collect()
     }
 
-    /// The records of the next object nobody has taken; `None` at the end.
-    async fn next_object(&self) -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
-        let Some(fetched) = self.objects.lock().await.next().await else {
-            return Ok(None);
-        };
-        let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-        let Decoded { batches, tally, hashes: _ } =
-            trail::decode(&fetched.object, bytes, self.most, &self.sieve, false)
-                .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        if let Ok(mut total) = self.tally.lock() {
-            total.add(tally);
-            (self.progress)(&total);
+    /// The next objects nobody has taken: one, and small ones that have been read already; none at the end.
+    async fn take(&self) -> Vec<Fetched> {
+        let mut objects = self.objects.lock().await;
+        let mut taken: Vec<Fetched> = objects.next().await.into_iter().collect();
+        let mut bytes: u64 = taken.iter().map(|fetched| fetched.object.size).sum();
+        while !taken.is_empty()
+            && taken.len() < TASK_OBJECTS
+            && bytes < TASK_BYTES
+            && let Some(Some(fetched)) = objects.next().now_or_never()
+        {
+            bytes += fetched.object.size;
+            taken.push(fetched);
         }
-        Ok(Some(batches))
+        taken
+    }
+
+    /// The records of the next objects nobody has taken; `None` at the end. They are decoded on a thread for work that
+    /// blocks: an object may take a second, in which a worker would drive no requests.
+    async fn next_objects(self: &Arc<Self>) -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
+        let taken = self.take().await;
+        if taken.is_empty() {
+            return Ok(None);
+        }
+        let scan = Arc::clone(self);
+        let decoded = spawn_blocking(move || scan.decode(taken)).await;
+        decoded.map_err(|error| DataFusionError::External(Box::new(error)))?.map(Some)
+    }
+
+    fn decode(&self, taken: Vec<Fetched>) -> Result<Vec<RecordBatch>, DataFusionError> {
+        let mut all = Vec::new();
+        for fetched in taken {
+            let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
+            let wanted = Wanted { sieve: &self.sieve, hashed: false };
+            let Decoded { batches, tally, hashes: _ } = trail::decode(&fetched.object, bytes, &self.settings, wanted)
+                .map_err(|error| DataFusionError::External(Box::new(error)))?;
+            all.extend(batches);
+            if let Ok(mut total) = self.tally.lock() {
+                total.add(tally);
+                (self.progress)(&total);
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -90,7 +125,7 @@ impl PartitionStream for Share {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let batches = futures::stream::try_unfold(Arc::clone(&self.scan), |scan| async move {
-            let next = scan.next_object().await?;
+            let next = scan.next_objects().await?;
             Ok::<_, DataFusionError>(next.map(|batches| (batches, scan)))
         })
         .map_ok(|batches| futures::stream::iter(batches).map(Ok))

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::sink;
-use crate::store;
+use crate::store::{self, Location};
 use crate::time::{DAY, Instant, Period};
 
 /// A configuration with comments, to begin with.
@@ -51,9 +51,25 @@ pub struct Config {
     pub compact: bool,
     /// Days older than this are dropped from the lake; all are kept where it is not given.
     pub retain: Option<Text<Age>>,
+    /// Paths to the record, in JSON that wraps it in a way that is not known.
+    #[serde(default)]
+    pub unwrap: Vec<RecordPath>,
     /// Where the report of a run is written too.
     #[serde(default)]
     pub report: ReportFiles,
+}
+
+/// A path to the record, as text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RecordPath(pub crate::path::Path);
+
+impl TryFrom<String> for RecordPath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<RecordPath, String> {
+        text.parse().map(RecordPath)
+    }
 }
 
 /// A source of objects.
@@ -166,6 +182,11 @@ impl Config {
         config.override_by(variable)?;
         if config.sources.is_empty() {
             return Err(wrong("it names no source"));
+        }
+        let written = [&config.report.json, &config.report.prometheus].into_iter().flatten();
+        let sources = config.sources.iter().map(|source| &source.path);
+        for place in sources.chain([&config.lake]).chain(written) {
+            Location::check(place)?;
         }
         let plain = |name: &str| {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';

@@ -3,16 +3,21 @@
 use serde_json::value::RawValue;
 
 use super::json::{self, MAX_PARTS, Member, Top};
-use super::split;
+use super::kinds::{
+    WHOLE, WRAPPERS, is_json, is_query_result, is_record, member, no_record, other_kind, query_message, text_of,
+};
+use super::lines::{cause_of, lines_in, next_json_line, next_timed_record, not_json, timed_record};
+use super::read_error::ReadError;
+use super::{format, split};
+use crate::path::{Path, Step};
+use crate::store::ReadSettings;
 
 /// How deep envelopes may nest (an SNS message in an SQS body in a log event is three).
 const MAX_DEPTH: usize = 8;
 
-/// The most that a text which wraps a record may hold, in bytes: each level that is unwrapped is a copy.
+/// The most that a text which wraps a record may hold, in bytes, where a record may not hold more: each level that is
+/// unwrapped is a copy.
 const MAX_WRAPPED: usize = 16 << 20;
-
-/// The reason given for an object that does not even begin like JSON.
-pub(crate) const NOT_JSON: &str = "neither gzip nor JSON";
 
 /// A CloudTrail record as received.
 #[derive(Debug)]
@@ -47,21 +52,31 @@ pub enum Item<'a> {
 /// # Errors
 /// The reason to reject the object as a whole: it is not JSON, or breaks off. What the sink was
 /// given before is then to be thrown away.
-pub fn items(text: &str, wanted: &dyn Fn(&str) -> bool, sink: &mut dyn FnMut(Item<'_>)) -> Result<(), String> {
-    let mut walk = Walk { wanted, sink, seen: 0 };
-    if let Some(elements) = split::elements(text) {
+pub fn items(
+    text: &str,
+    settings: &ReadSettings,
+    wanted: &dyn Fn(&str) -> bool,
+    sink: &mut dyn FnMut(Item<'_>),
+) -> Result<(), ReadError> {
+    let mut walk = Walk { settings, unwrap: &settings.unwrap, wanted, sink, seen: 0 };
+    if walk.unwrap.is_empty()
+        && let Some(elements) = split::elements(text)
+    {
         walk.elements(elements, 0);
-        return if walk.seen > MAX_PARTS { Err(too_many()) } else { Ok(()) };
+        return if walk.seen > MAX_PARTS { Err(ReadError::TooManyRecords) } else { Ok(()) };
     }
     let mut offset = 0;
     // Where the lines were counted up to: a count from the start for each bad one would take for ever.
     let (mut line, mut counted) = (1, 0);
+    // Whether a time stands before each record.
+    let is_timed = timed_record(text.trim_ascii_start()).is_some();
     loop {
         if walk.seen > MAX_PARTS {
-            return Err(too_many());
+            return Err(ReadError::TooManyRecords);
         }
         let rest = &text[offset..];
-        let start = offset + (rest.len() - rest.trim_ascii_start().len());
+        let line_start = offset + (rest.len() - rest.trim_ascii_start().len());
+        let start = line_start + timed_record(&text[line_start..]).filter(|_| is_timed).unwrap_or_default();
         let mut stream = serde_json::Deserializer::from_str(&text[start..]).into_iter::<Top<'_>>();
         match stream.next() {
             None => return Ok(()),
@@ -70,51 +85,25 @@ pub fn items(text: &str, wanted: &dyn Fn(&str) -> bool, sink: &mut dyn FnMut(Ite
                 walk.top(&text[start..end], top);
                 offset = end;
             }
-            Some(Err(error)) => match next_json_line(text, start) {
-                Some(next) => {
-                    line += lines_in(&text[counted..start]);
-                    counted = start;
-                    walk.reject(format!("line {line}"), format!("not JSON: {}", cause_of(&error)));
-                    offset = next;
-                }
-                None => return Err(not_json(text, start, &error)),
-            },
+            Some(Err(error)) => {
+                let next =
+                    if is_timed { Some(next_timed_record(text, start)) } else { next_json_line(text, line_start) };
+                let Some(next) = next else {
+                    return Err(not_json(text, start, &error));
+                };
+                line += lines_in(&text[counted..line_start]);
+                counted = line_start;
+                walk.reject(format!("line {line}"), format!("not JSON: {}", cause_of(&error)));
+                offset = next;
+            }
         }
     }
 }
 
-fn too_many() -> String {
-    format!("holds more than {MAX_PARTS} records: split it")
-}
-
-/// Where reading can go on after the bad line at `start`, in an object of one record a line.
-fn next_json_line(text: &str, start: usize) -> Option<usize> {
-    let at_line_start = start == 0 || text.as_bytes()[start - 1] == b'\n';
-    let next = start + text[start..].find('\n')? + 1;
-    let next_line = text[next..].lines().next()?;
-    let stands_alone = next_line.starts_with("{\"") && serde_json::from_str::<&RawValue>(next_line).is_ok();
-    (at_line_start && text[start..].starts_with("{\"") && stands_alone).then_some(next)
-}
-
-fn lines_in(text: &str) -> usize {
-    memchr::memchr_iter(b'\n', text.as_bytes()).count()
-}
-
-fn not_json(text: &str, start: usize, error: &serde_json::Error) -> String {
-    let line = lines_in(&text[..start]) + error.line();
-    if !text[start..].starts_with(['{', '[']) {
-        return if start == 0 { NOT_JSON.to_owned() } else { format!("what follows at line {line} is no JSON") };
-    }
-    format!("broken JSON at line {line}, column {}: {}", error.column(), cause_of(error))
-}
-
-/// What is wrong, without the place, which is told from where the parser began.
-fn cause_of(error: &serde_json::Error) -> String {
-    let cause = error.to_string();
-    cause.split(" at line ").next().unwrap_or(&cause).to_owned()
-}
-
 struct Walk<'w> {
+    settings: &'w ReadSettings,
+    /// The paths that are still to be tried: what one of them led to is not unwrapped by another.
+    unwrap: &'w [Path],
     wanted: &'w dyn Fn(&str) -> bool,
     sink: &'w mut dyn FnMut(Item<'_>),
     seen: usize,
@@ -123,6 +112,7 @@ struct Walk<'w> {
 impl Walk<'_> {
     fn top(&mut self, text: &str, top: Top<'_>) {
         match top {
+            _ if self.follow_unwrap(text, 0) => {}
             Top::List(elements) => self.elements(texts(&elements), 0),
             Top::Envelope { list, beside } => self.envelope(&list, &beside, 0),
             Top::Object(members) => {
@@ -161,7 +151,14 @@ impl Walk<'_> {
         if depth > MAX_DEPTH {
             return self.reject_here("envelopes nest too deep");
         }
+        if self.follow_unwrap(text, depth) {
+            return;
+        }
         match serde_json::from_str::<Top<'_>>(text) {
+            Ok(Top::List(cells)) if is_query_result(&cells) => match query_message(&cells) {
+                Some(message) => self.wrapped(&message, depth),
+                None => self.reject_here("a result of Logs Insights without `@message`: query `fields @message`"),
+            },
             Ok(Top::List(elements)) => self.elements(texts(&elements), depth + 1),
             Ok(Top::Envelope { list, beside }) => self.envelope(&list, &beside, depth + 1),
             Ok(Top::Object(members)) => self.object(text.trim_ascii(), members, depth),
@@ -170,43 +167,112 @@ impl Walk<'_> {
         }
     }
 
+    /// Goes on with what the first path of `--unwrap` leads to that leads anywhere; false where none does.
+    fn follow_unwrap(&mut self, text: &str, depth: usize) -> bool {
+        let paths = self.unwrap;
+        let Some(path) = paths.iter().find(|path| leads_somewhere(text, &path.0)) else {
+            return false;
+        };
+        if !(self.wanted)(text) {
+            self.send(Item::PassedOver);
+            return true;
+        }
+        self.unwrap = &[];
+        self.follow(text, &path.0, depth);
+        self.unwrap = paths;
+        true
+    }
+
+    fn follow(&mut self, text: &str, path: &[Step], depth: usize) {
+        match path.split_first() {
+            None => match serde_json::from_str::<&RawValue>(text).ok().and_then(json::string) {
+                Some(inner) => self.wrapped(&inner, depth),
+                None => self.value(text, depth + 1),
+            },
+            Some((Step::Every, rest)) => {
+                for element in json::bounded_elements(text).unwrap_or_default() {
+                    if self.seen > MAX_PARTS {
+                        return;
+                    }
+                    self.follow(element.get(), rest, depth);
+                }
+            }
+            Some((step, rest)) => match json::at(text, std::slice::from_ref(step)) {
+                Some(inner) if leads_somewhere(&inner, rest) => self.follow(&inner, rest, depth),
+                _ => self.reject_here("nothing lies at the path that `--unwrap` names"),
+            },
+        }
+    }
+
     fn object(&mut self, text: &str, members: Vec<Member<'_>>, depth: usize) {
-        // What wraps a record as text may tell some of its fields beside it, `EventName` among them.
-        let whole = members.iter().filter(|(key, _)| matches!(key.as_ref(), "CloudTrailEvent" | "_raw"));
+        let whole = members.iter().filter(|(key, _)| WHOLE.contains(&key.as_ref()));
         let mut whole = whole.filter_map(|(_, value)| json::string(value));
-        if let Some(inner) = whole.next().filter(|inner| inner.trim_ascii_start().starts_with('{')) {
+        if let Some(inner) = whole.next().filter(|inner| is_json(inner)) {
             return self.wrapped(&inner, depth);
         }
         if is_record(&members) {
-            let kind = no_record(&members);
-            return self.send(kind.map_or(Item::Record(Record { text, members }), Item::Skipped));
-        }
-        // A wrapped text: look-up-events, Splunk, a log event, SNS, SQS.
-        for wrapped in ["CloudTrailEvent", "_raw", "message", "Message", "body", "Body"] {
-            if let Some(inner) = text_of(&members, wrapped) {
-                return self.wrapped(&inner, depth);
+            if let Some(kind) = no_record(&members) {
+                return self.send(Item::Skipped(kind));
             }
+            let most = self.settings.max_record;
+            if text.len() > most {
+                let size = text.len().div_ceil(1 << 20);
+                return self.reject_here(&format!(
+                    "the record holds {size} MiB, more than the {} MiB that `--max-record-size` allows",
+                    most >> 20
+                ));
+            }
+            return self.send(Item::Record(Record { text, members }));
         }
-        // A wrapped object: EventBridge, a Splunk export, SNS to Lambda, a test's fixture.
-        for wrapped in ["detail", "result", "Sns", "data", "event"] {
-            if let Some(inner) = member(&members, wrapped).filter(|inner| inner.get().starts_with('{')) {
-                let carries_no_record =
-                    wrapped == "detail" && json::members(inner.get()).is_some_and(|detail| !is_record(&detail));
-                if carries_no_record {
-                    return self.send(Item::Skipped("EventBridge event without a record"));
+        let mut other_text = None;
+        for wrapper in WRAPPERS {
+            let Some(value) = member(&members, wrapper) else {
+                continue;
+            };
+            match value.get().as_bytes().first() {
+                Some(b'"') => match json::string(value) {
+                    Some(inner) if is_json(&inner) || inner.len() > self.most_wrapped() => {
+                        return self.wrapped(&inner, depth);
+                    }
+                    inner => other_text = other_text.or(inner),
+                },
+                Some(b'{') => {
+                    let holds_record = || json::members(value.get()).is_some_and(|members| is_record(&members));
+                    if wrapper == "attributes" && !holds_record() {
+                        continue;
+                    }
+                    if wrapper == "detail" && !holds_record() {
+                        return self.send(Item::Skipped("EventBridge event without a record"));
+                    }
+                    return self.value(value.get(), depth + 1);
                 }
-                return self.value(inner.get(), depth + 1);
+                Some(b'[') => return self.value(value.get(), depth + 1),
+                _ => {}
             }
         }
-        if let Some(kind) = no_record(&members) {
+        if let Some(kind) = no_record(&members).or_else(|| other_kind(&members)) {
             return self.send(Item::Skipped(kind));
         }
-        self.reject_here("not a CloudTrail record: it has no `eventName` and is no known envelope");
+        if let Some(other) = other_text {
+            return match format::other_log(&other) {
+                Some(kind) => self.send(Item::Skipped(kind)),
+                None => self.reject_here("not a CloudTrail record: the text that it wraps is not JSON"),
+            };
+        }
+        self.reject_here(
+            "not a CloudTrail record: it has no `eventName` and is no known envelope; `--unwrap` names the path of the record",
+        );
+    }
+
+    /// The most bytes that a text may hold that wraps a record.
+    fn most_wrapped(&self) -> usize {
+        MAX_WRAPPED.max(self.settings.max_record)
     }
 
     fn wrapped(&mut self, inner: &str, depth: usize) {
-        if inner.len() > MAX_WRAPPED {
-            return self.reject_here(&format!("wraps a text of more than {} MiB", MAX_WRAPPED >> 20));
+        let most = self.most_wrapped();
+        if inner.len() > most {
+            return self.reject_here(&format!("wraps a text of more than {} MiB", most >> 20));
         }
         self.value(inner, depth + 1);
     }
@@ -229,33 +295,13 @@ fn texts<'a>(elements: &'a [&'a RawValue]) -> impl Iterator<Item = &'a str> {
     elements.iter().map(|element| element.get())
 }
 
-/// A record names its event. Everything else, the time and the identity included, is missing from some real ones.
-fn is_record(members: &[Member<'_>]) -> bool {
-    members.iter().any(|(key, value)| key.eq_ignore_ascii_case("eventName") && value.get().starts_with('"'))
-}
-
-/// The kind of a well-known object that is not a record, though some share its keys.
-fn no_record(members: &[Member<'_>]) -> Option<&'static str> {
-    let has = |key: &str| member(members, key).is_some();
-    let of_s3 = text_of(members, "eventSource").is_some_and(|source| source.starts_with("aws:"))
-        || text_of(members, "Event").is_some_and(|event| event.starts_with("s3:"));
-    if of_s3 {
-        Some("S3 notification")
-    } else if has("insightDetails") || text_of(members, "eventCategory").as_deref() == Some("Insight") {
-        Some("Insight")
-    } else if has("digestStartTime") {
-        Some("digest")
-    } else {
-        None
-    }
-}
-
-fn member<'a>(members: &[Member<'a>], key: &str) -> Option<&'a RawValue> {
-    members.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
-}
-
-fn text_of(members: &[Member<'_>], key: &str) -> Option<String> {
-    member(members, key).and_then(json::string).map(std::borrow::Cow::into_owned)
+/// Whether a path leads to a value in the JSON text `text`, up to its first `[*]`, where it must lead to a list.
+fn leads_somewhere(text: &str, path: &[Step]) -> bool {
+    let (before, every) = match path.iter().position(|step| *step == Step::Every) {
+        Some(every) => (&path[..every], true),
+        None => (path, false),
+    };
+    json::at(text, before).is_some_and(|found| !every || found.starts_with('['))
 }
 
 #[cfg(test)]
@@ -264,9 +310,18 @@ mod tests {
 
     const RECORD: &str = r#"{"eventVersion":"1.09","eventSource":"iam.amazonaws.com","eventName":"ListUsers"}"#;
 
-    fn seen(text: &str) -> Result<Vec<String>, String> {
+    fn seen(text: &str) -> Result<Vec<String>, ReadError> {
+        seen_with(text, &ReadSettings::default())
+    }
+
+    fn unwrapped(text: &str, paths: &[&str]) -> Result<Vec<String>, ReadError> {
+        let unwrap = paths.iter().map(|path| path.parse().unwrap()).collect();
+        seen_with(text, &ReadSettings { unwrap, ..ReadSettings::default() })
+    }
+
+    fn seen_with(text: &str, settings: &ReadSettings) -> Result<Vec<String>, ReadError> {
         let mut seen = Vec::new();
-        items(text, &|_| true, &mut |item| {
+        items(text, settings, &|_| true, &mut |item| {
             seen.push(match item {
                 Item::Record(record) => {
                     assert_eq!(record.text, RECORD);
@@ -305,6 +360,32 @@ mod tests {
             format!(r#"{{"result":{{"_raw":{escaped}}}}}"#),
             format!(r#"{{"Records":[{{"messageId":"1","body":{}}}]}}"#, quoted(&sns)),
             format!(r#"{{"Messages":[{{"MessageId":"1","Body":{}}}]}}"#, quoted(&sns)),
+            // An export of CloudWatch Logs, and `aws logs tail`.
+            format!("2026-09-01T10:00:00.000Z {RECORD}\n"),
+            format!("2026-09-01T10:00:00.000000+00:00 111122223333_CloudTrail_eu-west-1 {RECORD}\n"),
+            // `filter-log-events`, `get-query-results`, and what the console of Logs Insights exports.
+            format!(
+                r#"{{"events":[{{"logStreamName":"s","timestamp":1,"message":{escaped},"eventId":"1"}}],"searchedLogStreams":[]}}"#
+            ),
+            format!(
+                r#"{{"results":[[{{"field":"@timestamp","value":"2026-09-01 10:00:00.000"}},{{"field":"@message","value":{escaped}}},{{"field":"@ptr","value":"x"}}]],"status":"Complete"}}"#
+            ),
+            format!(r#"[{{"@timestamp":"2026-09-01 10:00:00.000","@message":{RECORD}}}]"#),
+            format!(r#"[{{"@timestamp":"2026-09-01 10:00:00.000","@message":{escaped}}}]"#),
+            // CloudTrail Lake.
+            format!(r#"{{"QueryStatus":"FINISHED","QueryResultRows":[[{{"eventJson":{escaped}}}]]}}"#),
+            // Elastic: a document, a hit, a search.
+            format!(r#"{{"@timestamp":"x","message":"for people","event":{{"kind":"event","original":{escaped}}}}}"#),
+            format!(r#"{{"_index":"logs","_source":{{"event":{{"original":{escaped}}}}}}}"#),
+            format!(
+                r#"{{"took":1,"hits":{{"total":{{"value":1}},"hits":[{{"_source":{{"event":{{"original":{escaped}}}}}}}]}}}}"#
+            ),
+            format!(r#"{{"_source":{{"event.original":{escaped}}}}}"#),
+            // Datadog, Fluent Bit, Vector.
+            format!(r#"{{"_id":"x","date":"x","message":"","source":"cloudtrail","attributes":{RECORD},"tags":[]}}"#),
+            format!(r#"{{"date":1741082400.0,"log":{escaped}}}"#),
+            format!(r#"{{"source_type":"aws_s3","timestamp":"x","message":{escaped}}}"#),
+            format!(r#"{{"source_type":"aws_s3","message":{RECORD}}}"#),
         ] {
             assert_eq!(seen(&text).unwrap(), ["record"], "{text}");
         }
@@ -320,11 +401,38 @@ mod tests {
             (r#"{"Records":[{"eventCategory":"Insight","insightDetails":{}}]}"#, "Insight"),
             (r#"{"detail-type":"Object Created","detail":{"bucket":{}}}"#, "EventBridge event without a record"),
             (r#"{"messageType":"CONTROL_MESSAGE","logEvents":[{"message":"x"}]}"#, "CloudWatch Logs control message"),
-            (r#"{"a":1}"#, "record 1: not a CloudTrail record: it has no `eventName` and is no known envelope"),
+            (r#"{"s3Bucket":"logs","s3ObjectKey":["AWSLogs/x.json.gz"]}"#, "CloudTrail delivery notice"),
+            (
+                r#"{"Type":"Notification","Message":"{\"s3Bucket\":\"logs\",\"s3ObjectKey\":[\"x\"]}"}"#,
+                "CloudTrail delivery notice",
+            ),
+            (r#"{"Type":"Notification","Message":"CloudTrail validation message."}"#, "CloudTrail validation message"),
+            (
+                r#"{"Messages":[{"Body":"{\"Type\":\"Notification\",\"Message\":\"CloudTrail validation message.\"}"}]}"#,
+                "CloudTrail validation message",
+            ),
+            (r#"{"Records":[{"body":"CloudTrail validation message."}]}"#, "CloudTrail validation message"),
+            (
+                r#"{"Type":"SubscriptionConfirmation","TopicArn":"x","SubscribeURL":"x","Message":"You have chosen"}"#,
+                "SNS subscription message",
+            ),
+            (r#"{"message":"text"}"#, "record 1: not a CloudTrail record: the text that it wraps is not JSON"),
+            (
+                r#"[[{"field":"eventName","value":"x"}]]"#,
+                "record 1: a result of Logs Insights without `@message`: query `fields @message`",
+            ),
+            (
+                r#"{"a":1}"#,
+                "record 1: not a CloudTrail record: it has no `eventName` and is no known envelope; `--unwrap` names the path of the record",
+            ),
             (r#"{"Records":[17]}"#, "record 1: not a JSON object"),
         ] {
             assert_eq!(seen(text).unwrap(), [kind], "{text}");
         }
+        assert_eq!(
+            seen("CloudTrail validation message.").unwrap_err(),
+            ReadError::OtherLog("CloudTrail validation message")
+        );
         for empty in ["", "  \n", r#"{"Records":[]}"#, "[]"] {
             assert!(seen(empty).unwrap().is_empty());
         }
@@ -338,8 +446,9 @@ mod tests {
         assert_eq!(seen_lines.len(), 3);
         assert!(seen_lines[1].starts_with("line 2: not JSON"), "{}", seen_lines[1]);
         let cut = format!("{{\"Records\":[\n{RECORD},\n{RECORD}");
-        assert!(seen(&cut).unwrap_err().starts_with("broken JSON at line 3"), "{:?}", seen(&cut));
-        assert_eq!(seen("PK\u{3}").unwrap_err(), "neither gzip nor JSON");
+        assert!(matches!(seen(&cut), Err(ReadError::BrokenJson { line: 3, .. })), "{:?}", seen(&cut));
+        assert_eq!(seen("PK\u{3}").unwrap_err(), ReadError::NotJson);
+        assert_eq!(seen(&format!("{RECORD}\nmore")).unwrap_err(), ReadError::FollowedByText { line: 2 });
         assert!(seen(r#"{"Records":null}"#).is_err());
     }
 
@@ -347,12 +456,77 @@ mod tests {
     fn the_filter_sees_each_element_before_it_is_parsed() {
         let text = format!(r#"{{"Records":[{RECORD},{{"eventName":"Other"}}]}}"#);
         let mut kept = 0;
-        items(&text, &|element| element.contains("ListUsers"), &mut |item| match item {
+        items(&text, &ReadSettings::default(), &|element| element.contains("ListUsers"), &mut |item| match item {
             Item::Record(_) => kept += 1,
             Item::PassedOver => {}
             other => panic!("{other:?}"),
         })
         .unwrap();
         assert_eq!(kept, 1);
+    }
+
+    #[test]
+    fn a_path_leads_to_the_record_in_any_json() {
+        let escaped = quoted(RECORD);
+        for (text, path) in [
+            (format!(r#"{{"payload":{RECORD}}}"#), "payload"),
+            (format!(r#"{{"payload":{escaped}}}"#), "payload"),
+            (format!(r#"{{"eventName":"Outer","payload":{escaped}}}"#), "payload"),
+            (format!(r#"[{{"a":{{"b":[0,{escaped}]}}}}]"#), "a.b[1]"),
+            (format!(r#"[{{"a":{{"b":{RECORD}}}}}]"#), "[*].a.b"),
+            (format!(r#"{{"rows":[{{"x":{RECORD}}}]}}"#), "rows[*].x"),
+            (format!(r#"{{"rows":[{RECORD}]}}"#), "rows"),
+            (format!(r#"{{"Records":[{{"x":{RECORD}}}]}}"#), "Records[*].x"),
+            (format!(r#"{{"Records":[{{"x":{RECORD}}}]}}"#), "x"),
+            (format!(r#"{{"Records":[{{"body":{}}}]}}"#, quoted(&format!(r#"{{"x":{RECORD}}}"#))), "x"),
+            (format!("2026-09-01T10:00:00.000Z {{\"x\":{RECORD}}}"), "x"),
+            // What has no such path is read as without it.
+            (RECORD.to_owned(), "payload"),
+            (format!(r#"{{"Records":[{RECORD}]}}"#), "payload"),
+        ] {
+            assert_eq!(unwrapped(&text, &[path]).unwrap(), ["record"], "{path}: {text}");
+        }
+        let mixed = format!("{{\"a\":{RECORD}}}\n{{\"b\":{escaped}}}\n{RECORD}\n{{\"c\":1}}\n{{\"a\":\"x\"}}");
+        let seen = unwrapped(&mixed, &["a", "b"]).unwrap();
+        assert_eq!(seen[..3], ["record"; 3]);
+        assert!(
+            seen[3].starts_with("record 4: not a CloudTrail record") && seen[4].starts_with("record 5:"),
+            "{seen:?}"
+        );
+        let missing = format!(r#"{{"rows":[{{"x":{RECORD}}},{{"y":1}},{{"x":{{"z":1}}}}]}}"#);
+        let seen = unwrapped(&missing, &["rows[*].x"]).unwrap();
+        assert!(seen.len() == 3 && seen[1] == "record 2: nothing lies at the path that `--unwrap` names", "{seen:?}");
+    }
+
+    #[test]
+    fn a_time_before_each_record_is_stripped_and_a_bad_line_costs_itself() {
+        let time = "2026-09-01T10:00:00.000Z";
+        let text = format!(
+            "{time} {RECORD}\n{time} START\nmore of it\n{time} {{\"eventName\":\n{time} {RECORD}\n{time} {RECORD}"
+        );
+        let seen = seen(&text).unwrap();
+        assert_eq!(seen.len(), 5, "{seen:?}");
+        assert!(seen[1].starts_with("line 2: not JSON") && seen[2].starts_with("line 4: not JSON"), "{seen:?}");
+        assert_eq!([&seen[0], &seen[3], &seen[4]], ["record"; 3]);
+    }
+
+    #[test]
+    fn a_large_record_costs_itself() {
+        let large = format!(r#"{{"eventName":"A","userAgent":"{}"}}"#, "a".repeat(3 << 20));
+        let settings = ReadSettings { max_record: 2 << 20, ..ReadSettings::default() };
+        for text in [
+            format!(r#"{{"Records":[{RECORD},{large},{RECORD}]}}"#),
+            format!("{RECORD}\n{large}\n{RECORD}\n"),
+            format!(r#"[{{"message":{}}},{{"log":{}}},{RECORD}]"#, quoted(RECORD), quoted(&large)),
+        ] {
+            let mut seen = seen_with(&text, &settings).unwrap();
+            seen.sort();
+            assert_eq!(seen[..2], ["record"; 2]);
+            assert!(
+                seen[2].ends_with("the record holds 4 MiB, more than the 2 MiB that `--max-record-size` allows"),
+                "{}",
+                seen[2]
+            );
+        }
     }
 }

@@ -154,6 +154,12 @@ pub fn elements(json: &str) -> Option<Vec<&RawValue>> {
     if json.starts_with('[') { serde_json::from_str(json).ok() } else { None }
 }
 
+/// As [`elements`], `None` also where there are more than [`MAX_PARTS`].
+pub(super) fn bounded_elements(json: &str) -> Option<Vec<&RawValue>> {
+    let list = json.starts_with('[').then(|| serde_json::from_str::<Elements<'_>>(json))?;
+    list.ok().map(|list| list.0)
+}
+
 /// The value of the member `key`: the first with exactly this key, else the first whose key differs
 /// in case only.
 pub fn find<'a>(members: &[Member<'a>], key: &str) -> Option<&'a RawValue> {

@@ -1,10 +1,10 @@
 //! Files and folders: finding them, and writing them durably.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File, FileType};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
 
@@ -36,6 +36,12 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error
     let mut walk = Walk { enters, found: Found::default(), folders: HashSet::new() };
     for root in roots {
         let failed = |source| Error::File { action: "list", path: root.clone(), source };
+        if let Some(kind) = irregular(&root) {
+            return Err(Error::Usage {
+                message: format!("`{}` is {kind}, not a regular file", printable(&root.display().to_string())),
+                hint: Some("name a file or a folder; `-` is standard input".to_owned()),
+            });
+        }
         let real = fs::canonicalize(&root).map_err(failed)?;
         walk.descend(&root, &real).map_err(failed)?;
     }
@@ -51,8 +57,11 @@ struct Walk<'w> {
 }
 
 impl Walk<'_> {
-    fn descend(&mut self, path: &Path, real: &Path) -> std::io::Result<()> {
+    fn descend(&mut self, path: &Path, real: &Path) -> io::Result<()> {
         let metadata = fs::metadata(real)?;
+        if let Some(kind) = irregular_kind(metadata.file_type()) {
+            return Err(not_regular(kind));
+        }
         if !metadata.is_dir() {
             let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             self.found.objects.push(Object {
@@ -85,6 +94,77 @@ impl Walk<'_> {
     }
 }
 
+/// What a file is that is neither a regular file nor a folder: to open it may wait for ever, or have no end.
+fn irregular_kind(kind: FileType) -> Option<&'static str> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        for (is, name) in [
+            (kind.is_fifo(), "a named pipe (FIFO)"),
+            (kind.is_socket(), "a socket"),
+            (kind.is_char_device(), "a device"),
+            (kind.is_block_device(), "a device"),
+        ] {
+            if is {
+                return Some(name);
+            }
+        }
+    }
+    (!kind.is_file() && !kind.is_dir()).then_some("a special file")
+}
+
+/// [`irregular_kind`] of what is at `path`, links followed; `None` where nothing is.
+fn irregular(path: &Path) -> Option<&'static str> {
+    fs::metadata(path).ok().and_then(|metadata| irregular_kind(metadata.file_type()))
+}
+
+fn not_regular(kind: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("not a regular file: it is {kind}"))
+}
+
+/// Folders whose entries are the files that this process was given open.
+const GIVEN_FILES: [&str; 2] = ["/dev/fd", "/proc/self/fd"];
+
+/// Whether `path` names a pipe that this process was given open, as `/dev/stdin` or `<(command)`. Its writer is there,
+/// so opening it does not wait.
+pub(super) fn is_given_pipe(path: &Path) -> bool {
+    is_given(path) && is_pipe(path)
+}
+
+fn is_given(path: &Path) -> bool {
+    let is_standard = ["/dev/stdin", "/dev/stdout", "/dev/stderr"].iter().any(|given| path == Path::new(given));
+    is_standard || path.parent().is_some_and(|folder| GIVEN_FILES.iter().any(|given| folder == Path::new(given)))
+}
+
+fn is_pipe(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+/// Opens a file for reading: a regular one, or a pipe that this process was given. Anything else, such as a FIFO that
+/// nobody writes to, is refused before it is opened.
+fn open(path: &Path) -> io::Result<File> {
+    match irregular(path) {
+        Some(kind) if !is_given_pipe(path) => Err(not_regular(kind)),
+        _ => File::open(path),
+    }
+}
+
+/// All bytes of a regular file.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a text file.
 pub(super) fn read_text(path: &Path) -> Result<String, Error> {
     read_text_within(path, u64::MAX)
@@ -104,11 +184,30 @@ pub fn read_named(what: &str, path: &Path, most: u64) -> Result<String, Error> {
     })
 }
 
+/// The first bytes of a file, `most` at most. A pipe gives its bytes once, and a command may ask for a file twice: what a
+/// pipe gave is kept.
+fn read_start(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    static GIVEN: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let read = || {
+        let mut bytes = Vec::new();
+        open(path)?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    if !is_given_pipe(path) {
+        return read();
+    }
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(bytes) = given.get(path) {
+        return Ok(bytes.clone());
+    }
+    let bytes = read()?;
+    given.insert(path.to_path_buf(), bytes.clone());
+    Ok(bytes)
+}
+
 fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
     let failed = |source| Error::File { action: "read", path: path.to_path_buf(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    let bytes = read_start(path, most.saturating_add(1)).map_err(failed)?;
     if bytes.len() as u64 > most {
         let reason = format!("it holds more than {} MiB", most >> 20);
         return Err(failed(std::io::Error::new(std::io::ErrorKind::FileTooLarge, reason)));
@@ -134,12 +233,27 @@ pub fn destination(path: &Path) -> Result<PathBuf, Error> {
         return Ok(path.to_path_buf());
     };
     match fs::metadata(&real) {
+        Ok(metadata) if irregular_kind(metadata.file_type()).is_some() && !is_writable_device(path) => {
+            let kind = irregular(&real).unwrap_or("a special file");
+            Err(Error::Usage {
+                message: format!(
+                    "`{}` cannot be written: it is {kind}, not a regular file",
+                    printable(&path.display().to_string())
+                ),
+                hint: Some("name a file; leave the option out for standard output".to_owned()),
+            })
+        }
         Ok(metadata) if metadata.permissions().readonly() => Err(Error::Usage {
             message: format!("`{}` cannot be written: it is read-only", printable(&path.display().to_string())),
             hint: Some("allow it to be written, or name another file".to_owned()),
         }),
         _ => Ok(real),
     }
+}
+
+/// Whether a result may be written to the device or pipe at `path`: it is made to be written to, or was given open.
+pub fn is_writable_device(path: &Path) -> bool {
+    is_given(path) || ["/dev/null", "/dev/full", "/dev/tty"].iter().any(|device| path == Path::new(device))
 }
 
 /// The folder that the file at `path` lies in.
@@ -281,6 +395,9 @@ impl Drop for Lock {
 /// The system frees the lock when its holder ends, however it ends.
 pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
     let failed = |source| Error::File { action: "lock", path: path.to_path_buf(), source };
+    if let Some(kind) = irregular(path) {
+        return Err(failed(not_regular(kind)));
+    }
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(Lock(file))),

@@ -75,7 +75,7 @@ impl Folder {
             Folder::Disk(folder) => {
                 let path = folder.join(name);
                 let failed = |source| Error::File { action: "read", path: path.clone(), source };
-                fs::read(&path).map(Bytes::from).map_err(failed)
+                disk::read(&path).map(Bytes::from).map_err(failed)
             }
             Folder::Bucket { store, bucket, prefix } => {
                 let full = join(prefix, name);

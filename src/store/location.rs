@@ -3,6 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use url::Url;
+
+use crate::error::Error;
+
 /// A place on disk or in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
@@ -24,9 +28,163 @@ impl Location {
             let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
             return Location::S3 { bucket: bucket.to_owned(), key: key.trim_matches('/').to_owned() };
         }
-        let url = text.starts_with("file://").then(|| url::Url::parse(text).ok()).flatten();
+        let url = text.starts_with("file://").then(|| Url::parse(text).ok()).flatten();
         Location::Disk(url.and_then(|url| url.to_file_path().ok()).unwrap_or_else(|| PathBuf::from(text)))
     }
+
+    /// Makes sure that `text` is no address of another form, such as the `https://` address of a bucket.
+    ///
+    /// # Errors
+    /// It is one; the hint has the form that is read. The query of an address is not shown: it may hold a signature.
+    pub fn check(text: &str) -> Result<(), Error> {
+        let Some(address) = Address::of(text) else {
+            return Ok(());
+        };
+        let shown = text.split(['?', '#']).next().unwrap_or_default();
+        let hint = match address {
+            Address::S3(right) => format!("write `{right}`"),
+            Address::AccessPoint => {
+                "name the bucket itself, as `s3://BUCKET/PREFIX`: access points are not supported".to_owned()
+            }
+            Address::OtherStore(name) => {
+                format!("{name} is not supported: copy the objects to a folder or to S3, and name that")
+            }
+            Address::Unknown => "name a path or `s3://BUCKET/PREFIX`; download what lies elsewhere".to_owned(),
+        };
+        Err(Error::Usage {
+            message: format!("`{shown}` is neither a path nor an address of the form `s3://BUCKET/PREFIX`"),
+            hint: Some(hint),
+        })
+    }
+}
+
+/// An address of a form that is not read.
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    /// A place in S3, and the form in which it is read.
+    S3(Location),
+    /// An access point of S3.
+    AccessPoint,
+    /// A store that is not supported.
+    OtherStore(&'static str),
+    /// Something else.
+    Unknown,
+}
+
+/// Schemes of stores that are not supported.
+const OTHER_STORES: [(&str, &str); 9] = [
+    ("gs", GOOGLE),
+    ("gcs", GOOGLE),
+    ("az", AZURE),
+    ("azure", AZURE),
+    ("adl", AZURE),
+    ("abfs", AZURE),
+    ("abfss", AZURE),
+    ("wasb", AZURE),
+    ("wasbs", AZURE),
+];
+const GOOGLE: &str = "Google Cloud Storage";
+const AZURE: &str = "Azure Blob Storage";
+
+impl Address {
+    fn of(text: &str) -> Option<Address> {
+        let lower = text.to_ascii_lowercase();
+        if lower.starts_with("arn:") {
+            return Some(Address::of_arn(text));
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            // A slash is missing: `s3:bucket`, `s3:/bucket`.
+            let rest = lower.starts_with("s3:").then(|| text[3..].trim_start_matches('/'))?;
+            return Some(Address::S3(s3(rest)));
+        };
+        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
+        match scheme.to_ascii_lowercase().as_str() {
+            _ if !is_scheme => None,
+            "s3" if scheme == "s3" => None,
+            "file" => None,
+            "s3" | "s3a" | "s3n" => Some(Address::S3(s3(rest))),
+            "http" | "https" => Some(Address::of_url(text)),
+            other => {
+                let known = OTHER_STORES.iter().find(|(scheme, _)| *scheme == other);
+                Some(known.map_or(Address::Unknown, |(_, name)| Address::OtherStore(name)))
+            }
+        }
+    }
+
+    /// `arn:aws:s3:::bucket/prefix`; in other partitions `arn:aws-cn:…`.
+    fn of_arn(text: &str) -> Address {
+        let mut parts = text.splitn(6, ':').skip(2);
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("s3"), Some(""), Some(""), Some(place)) if !place.is_empty() => Address::S3(s3(place)),
+            (Some("s3"), ..) => Address::AccessPoint,
+            _ => Address::Unknown,
+        }
+    }
+
+    /// The forms of S3's own addresses, and of its pages in the console.
+    ///
+    /// Forms: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>
+    fn of_url(text: &str) -> Address {
+        let Ok(url) = Url::parse(text) else {
+            return Address::Unknown;
+        };
+        let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+        let path = decoded(url.path().trim_start_matches('/'));
+        if host == "storage.googleapis.com" || host == "storage.cloud.google.com" {
+            return Address::OtherStore(GOOGLE);
+        }
+        if host.ends_with(".blob.core.windows.net") || host.ends_with(".dfs.core.windows.net") {
+            return Address::OtherStore(AZURE);
+        }
+        let Some(host) = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn")) else {
+            return if host.ends_with("console.aws.amazon.com") || host.ends_with("console.amazonaws.cn") {
+                Address::of_console(&url, &path)
+            } else {
+                Address::Unknown
+            };
+        };
+        // `bucket.s3.region`, `bucket.s3-region`, `bucket.s3-accelerate.dualstack`, and the same without a bucket.
+        let parts: Vec<&str> = host.split('.').collect();
+        let is_service = |part: &&str| *part == "s3" || part.starts_with("s3-");
+        match parts.iter().rposition(is_service) {
+            Some(0) => Address::S3(s3(&path)),
+            Some(service) if parts[service].starts_with("s3-accesspoint") => Address::AccessPoint,
+            Some(service) => Address::S3(s3(&format!("{}/{path}", parts[..service].join(".")))),
+            None => Address::Unknown,
+        }
+    }
+
+    /// `https://….console.aws.amazon.com/s3/buckets/BUCKET?prefix=PREFIX`, and `/s3/object/BUCKET?prefix=KEY`.
+    fn of_console(url: &Url, path: &str) -> Address {
+        let mut parts = path.split('/');
+        let (Some("s3"), Some("buckets" | "object"), Some(bucket)) = (parts.next(), parts.next(), parts.next()) else {
+            return Address::Unknown;
+        };
+        let prefix = url.query_pairs().find(|(name, _)| name == "prefix").map(|(_, prefix)| prefix.into_owned());
+        Address::S3(s3(&format!("{bucket}/{}", prefix.unwrap_or_default())))
+    }
+}
+
+fn s3(bucket_and_key: &str) -> Location {
+    Location::of(&format!("s3://{bucket_and_key}"))
+}
+
+/// A path of a URL without its percent escapes.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, ..] if *first == b'%' => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                digit(high).zip(digit(low)).map(|(high, low)| high << 4 | low)
+            }
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl fmt::Display for Location {
@@ -42,12 +200,66 @@ impl fmt::Display for Location {
 mod tests {
     use super::*;
 
+    fn location(bucket: &str, key: &str) -> Location {
+        Location::S3 { bucket: bucket.to_owned(), key: key.to_owned() }
+    }
+
     #[test]
     fn places_are_told_by_their_scheme() {
-        let s3 = |bucket: &str, key: &str| Location::S3 { bucket: bucket.to_owned(), key: key.to_owned() };
-        assert_eq!(Location::of("s3://logs"), s3("logs", ""));
-        assert_eq!(Location::of("s3://logs/a b+c%2Fd=#e/"), s3("logs", "a b+c%2Fd=#e"));
+        assert_eq!(Location::of("s3://logs"), location("logs", ""));
+        assert_eq!(Location::of("s3://logs/a b+c%2Fd=#e/"), location("logs", "a b+c%2Fd=#e"));
         assert_eq!(Location::of("file:///tmp/a%20b"), Location::Disk("/tmp/a b".into()));
         assert_eq!(Location::of("trail/a%20b"), Location::Disk("trail/a%20b".into()));
+    }
+
+    #[test]
+    fn addresses_of_other_forms_get_a_hint_with_the_right_one() {
+        let right = location("logs.example", "AWSLogs/a b");
+        for text in [
+            "s3a://logs.example/AWSLogs/a b/",
+            "s3n://logs.example/AWSLogs/a b",
+            "S3://logs.example/AWSLogs/a b",
+            "s3:/logs.example/AWSLogs/a b",
+            "s3:logs.example/AWSLogs/a b",
+            "arn:aws:s3:::logs.example/AWSLogs/a b",
+            "arn:aws-cn:s3:::logs.example/AWSLogs/a b/",
+            "https://logs.example.s3.amazonaws.com/AWSLogs/a%20b",
+            "https://logs.example.s3.eu-west-1.amazonaws.com/AWSLogs/a%20b?X-Amz-Signature=secret",
+            "https://logs.example.s3-eu-west-1.amazonaws.com/AWSLogs/a%20b",
+            "https://logs.example.s3.dualstack.eu-west-1.amazonaws.com/AWSLogs/a%20b",
+            "https://logs.example.s3.cn-north-1.amazonaws.com.cn/AWSLogs/a%20b",
+            "http://s3.amazonaws.com/logs.example/AWSLogs/a%20b/",
+            "https://s3.eu-west-1.amazonaws.com/logs.example/AWSLogs/a%20b",
+            "https://s3-eu-west-1.amazonaws.com/logs.example/AWSLogs/a%20b",
+            "https://s3.console.aws.amazon.com/s3/buckets/logs.example?region=eu-west-1&prefix=AWSLogs/a+b/",
+            "https://eu-west-1.console.aws.amazon.com/s3/object/logs.example?prefix=AWSLogs%2Fa%20b",
+        ] {
+            assert_eq!(Address::of(text), Some(Address::S3(right.clone())), "{text}");
+            let error = Location::check(text).unwrap_err();
+            assert_eq!(error.hint().as_deref(), Some("write `s3://logs.example/AWSLogs/a b`"), "{text}");
+            assert!(!format!("{error}{:?}", error.hint()).contains("secret"), "{error}");
+        }
+        assert_eq!(Address::of("arn:aws:s3:::logs"), Some(Address::S3(location("logs", ""))));
+    }
+
+    #[test]
+    fn other_stores_and_other_addresses_are_refused() {
+        for (text, expected) in [
+            ("gs://bucket/a", Address::OtherStore(GOOGLE)),
+            ("https://storage.googleapis.com/bucket/a", Address::OtherStore(GOOGLE)),
+            ("abfss://container@account.dfs.core.windows.net/a", Address::OtherStore(AZURE)),
+            ("https://account.blob.core.windows.net/container/a", Address::OtherStore(AZURE)),
+            ("arn:aws:s3:eu-west-1:111122223333:accesspoint/mine/object/a", Address::AccessPoint),
+            ("arn:aws:iam::111122223333:user/mira", Address::Unknown),
+            ("https://logs.example/trail.json.gz", Address::Unknown),
+            ("https://", Address::Unknown),
+            ("ftp://logs.example/a", Address::Unknown),
+            ("hdfs://a/b", Address::Unknown),
+        ] {
+            assert_eq!(Address::of(text), Some(expected), "{text}");
+        }
+        for path in ["trail", "/data/trail", "./https:/x", "s3://bucket/key", "file:///data", "C:/data", "-"] {
+            assert_eq!(Address::of(path), None, "{path}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use tawny::hunt::Data;
 use tawny::hunt::sweep::sweep;
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::catalog;
+use tawny::store::ReadSettings;
 use tawny::time::{self, Range};
 
 use crate::records::failed_sign_in;
@@ -237,7 +238,7 @@ async fn matches_beyond_the_memory_are_refused_with_advice() {
         Item::Record(record) => builder.push(&record),
         other => panic!("{other:?}"),
     };
-    envelope::items(&lines, &|_| true, keep).unwrap();
+    envelope::items(&lines, &ReadSettings::default(), &|_| true, keep).unwrap();
     let data = Data::Memory(vec![builder.finish().unwrap()]);
     let rule = catalog::default().unwrap();
     let run = |memory: usize| {

@@ -10,6 +10,7 @@ use tawny::finding::Finding;
 use tawny::hunt::{self, Data};
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Counts, Predicate, Rule, WindowKind, panther};
+use tawny::store::ReadSettings;
 use tawny::time::{self, Range, SECOND};
 
 use crate::oracle;
@@ -133,7 +134,7 @@ fn batch(events: &[Event]) -> arrow::array::RecordBatch {
     let mut builder = BatchBuilder::default();
     let lines: String =
         events.iter().enumerate().map(|(number, event)| record(number, event).to_string() + "\n").collect();
-    envelope::items(&lines, &|_| true, &mut |item| match item {
+    envelope::items(&lines, &ReadSettings::default(), &|_| true, &mut |item| match item {
         Item::Record(record) => builder.push(&record),
         other => panic!("{other:?}"),
     })

@@ -9,12 +9,12 @@ use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
 use tawny::hunt::{self, Data};
 use tawny::raw::envelope::Record;
-use tawny::raw::{self, json};
+use tawny::raw::{self, Content, ReadError, json};
 use tawny::report::{self, Format};
 use tawny::rule::{catalog, panther, sigma};
-use tawny::store::Object;
+use tawny::store::{Object, ReadSettings};
 use tawny::time::Range;
-use tawny::trail::{self, Sieve};
+use tawny::trail::{self, Sieve, Wanted};
 
 use crate::oracle::RUNTIME;
 use crate::records::failed_sign_in;
@@ -71,7 +71,8 @@ fn decode(bytes: &[u8]) -> Result<(), TestCaseError> {
     let path = PathBuf::from("fuzz.json");
     let object = Object { real: path.clone(), path, size: bytes.len() as u64, modified: 0, tag: None };
     for sieve in [Sieve::default(), Sieve::new(vec![vec![vec!["ConsoleLogin".to_owned()]]])] {
-        let decoded = trail::decode(&object, Ok(bytes), 1 << 20, &sieve, true).unwrap();
+        let settings = ReadSettings { max_object: 1 << 20, ..ReadSettings::default() };
+        let decoded = trail::decode(&object, Ok(bytes), &settings, Wanted { sieve: &sieve, hashed: true }).unwrap();
         prop_assert!(decoded.tally.balances(), "{:?}", decoded.tally);
         let rows: usize = decoded.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
         prop_assert_eq!((rows, rows as u64), (decoded.hashes.len(), decoded.tally.records.used));
@@ -93,8 +94,13 @@ fn objects() -> Vec<String> {
     ]
 }
 
-fn text(bytes: &[u8]) -> Result<String, String> {
-    raw::read(bytes, 1 << 20, |text| text.text.to_owned())
+fn text(bytes: &[u8]) -> Result<String, ReadError> {
+    let mut seen = String::new();
+    raw::read(bytes, 1 << 20, &mut |part| match part.content {
+        Content::Text(text) => seen += text.text,
+        other => panic!("{other:?}"),
+    })?;
+    Ok(seen)
 }
 
 proptest! {

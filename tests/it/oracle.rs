@@ -12,6 +12,7 @@ use tawny::finding::Finding;
 use tawny::hunt::{self, Data};
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Counts, Field, Rule, WindowKind, catalog};
+use tawny::store::ReadSettings;
 use tawny::time::{self, Range};
 
 /// A failed sign-in, in seconds from a start, of one of a few users; `None` for a record without a
@@ -45,7 +46,7 @@ fn text(event: &Event) -> String {
 pub(crate) fn batch(events: &[Event]) -> RecordBatch {
     let mut builder = BatchBuilder::default();
     let lines: String = events.iter().flat_map(|event| std::iter::repeat_n(text(event) + "\n", event.copies)).collect();
-    envelope::items(&lines, &|_| true, &mut |item| match item {
+    envelope::items(&lines, &ReadSettings::default(), &|_| true, &mut |item| match item {
         Item::Record(record) => builder.push(&record),
         other => panic!("{other:?}"),
     })

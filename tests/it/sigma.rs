@@ -8,6 +8,7 @@ use tawny::event::batch::BatchBuilder;
 use tawny::hunt::{self, Data};
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Rule, RuleTest, Severity, WindowKind, sigma};
+use tawny::store::ReadSettings;
 use tawny::time::Range;
 
 use crate::oracle;
@@ -246,7 +247,7 @@ fn found(text: &str, sign_ins: &[(&str, u32, &str, &str)]) -> Vec<Vec<String>> {
         let mut record = failed_sign_in(user, &format!("2026-09-01T10:{minute:02}:00Z"), &number.to_string());
         record["responseElements"]["ConsoleLogin"] = Value::from(*outcome);
         record["sourceIPAddress"] = Value::from(*address);
-        envelope::items(&record.to_string(), &|_| true, &mut |item| match item {
+        envelope::items(&record.to_string(), &ReadSettings::default(), &|_| true, &mut |item| match item {
             Item::Record(record) => builder.push(&record),
             other => panic!("{other:?}"),
         })

@@ -155,7 +155,7 @@ fn batch(times: &[i64]) -> RecordBatch {
             failed_sign_in("ann", &time::rfc3339(*time), &format!("id-{number:03}")).to_string() + "\n"
         })
         .collect();
-    envelope::items(&lines, &|_| true, &mut |item| match item {
+    envelope::items(&lines, &tawny::store::ReadSettings::default(), &|_| true, &mut |item| match item {
         Item::Record(record) => builder.push(&record),
         other => panic!("{other:?}"),
     })

@@ -1,0 +1,228 @@
+//! The members of tar and zip archives, read in memory: nothing is written to disk, and no link is followed.
+
+use std::io::{self, Cursor, Read as _};
+use std::path::Path;
+
+use memchr::memmem;
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::format::TAR_BLOCK;
+use super::read_error::{Packing, ReadError};
+use super::skipped_by_path;
+use super::unpack::{Content, Part, read_member, with_memory};
+
+/// The most members that an archive may hold. What is known of each takes some hundred bytes of memory.
+pub(super) const MAX_MEMBERS: usize = 100_000;
+
+/// How a member of a zip archive begins in its directory.
+const DIRECTORY_ENTRY: &[u8] = b"PK\x01\x02";
+
+/// How the end of the directory of a zip archive begins, and its size without the comment.
+const DIRECTORY_END: (&[u8], usize) = (b"PK\x05\x06", 22);
+
+/// The most bytes that a member of a zip archive may give for one of its own, where its word for its size is taken.
+const TRUSTED_RATIO: u64 = 256;
+
+/// Gives the members of an archive to `sink`, within a bound.
+struct Members<'s> {
+    sink: &'s mut dyn FnMut(Part<'_>),
+    max_bytes: usize,
+    /// How many bytes the members that follow may hold.
+    remaining: usize,
+    seen: usize,
+}
+
+impl Members<'_> {
+    fn new(max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Members<'_> {
+        Members { sink, max_bytes, remaining: max_bytes, seen: 0 }
+    }
+
+    fn too_large(&self) -> ReadError {
+        ReadError::TooLarge { max_bytes: self.max_bytes }
+    }
+
+    /// Counts a member; whether it is to be read. One that its name tells to hold no records is not.
+    fn admit(&mut self, name: &str) -> Result<bool, ReadError> {
+        self.seen += 1;
+        if self.seen > MAX_MEMBERS {
+            return Err(ReadError::TooManyMembers);
+        }
+        let path = Path::new(name);
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        let of_finder = file == ".DS_Store" || file.starts_with("._");
+        let kind = if of_finder { Some("macOS metadata".to_owned()) } else { skipped_by_path(path) };
+        let is_read = kind.is_none();
+        if let Some(kind) = kind {
+            self.skip(name, kind);
+        }
+        Ok(is_read)
+    }
+
+    fn skip(&mut self, name: &str, kind: String) {
+        (self.sink)(Part { member: Some(name), content: Content::Skipped(kind) });
+    }
+
+    fn reject(&mut self, name: &str, error: ReadError) {
+        (self.sink)(Part { member: Some(name), content: Content::Rejected(error) });
+    }
+
+    /// Gives the text of a member.
+    fn give(&mut self, name: &str, bytes: &[u8]) -> Result<(), ReadError> {
+        if bytes.is_empty() {
+            self.skip(name, "empty".to_owned());
+            return Ok(());
+        }
+        let sink = &mut *self.sink;
+        let read = read_member(bytes, self.remaining, |text| {
+            sink(Part { member: Some(name), content: Content::Text(text) });
+        });
+        match read {
+            Ok(size) => self.remaining = self.remaining.saturating_sub(size),
+            Err(ReadError::TooLarge { .. }) => return Err(self.too_large()),
+            Err(error) => self.reject(name, error),
+        }
+        Ok(())
+    }
+}
+
+/// Gives the files of a tar archive to `sink`. An archive that follows another is read too.
+pub(super) fn tar(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Result<(), ReadError> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => ReadError::CutOff(Packing::Tar),
+        _ => ReadError::Damaged { packing: Packing::Tar, cause: error.to_string() },
+    };
+    // An archive ends with blocks of zeros: without them one that is cut after a member would look whole.
+    if !bytes.last_chunk::<TAR_BLOCK>().is_some_and(|block| block.iter().all(|byte| *byte == 0)) {
+        return Err(ReadError::CutOff(Packing::Tar));
+    }
+    let mut members = Members::new(max_bytes, sink);
+    let mut archive = tar::Archive::new(bytes);
+    archive.set_ignore_zeros(true);
+    for entry in archive.entries().map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.header().entry_type();
+        if kind.is_dir() || kind.is_pax_global_extensions() {
+            continue;
+        }
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let start = usize::try_from(entry.raw_file_position()).ok();
+        let end = start.zip(usize::try_from(entry.size()).ok()).and_then(|(start, size)| start.checked_add(size));
+        if !members.admit(&name)? {
+            continue;
+        }
+        if kind.is_hard_link() || kind.is_symlink() {
+            members.skip(&name, "link".to_owned());
+        } else if kind.is_gnu_sparse() {
+            members.reject(&name, ReadError::Sparse);
+        } else if kind.is_file() || kind.is_contiguous() {
+            let content = start.zip(end).and_then(|(start, end)| bytes.get(start..end));
+            members.give(&name, content.ok_or(ReadError::CutOff(Packing::Tar))?)?;
+        } else {
+            members.skip(&name, "device or other special file".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Gives the files of a zip archive to `sink`, in the order of its directory.
+pub(super) fn zip(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Result<(), ReadError> {
+    // No more members than this, and counted before they take memory.
+    if memmem::find_iter(bytes, DIRECTORY_ENTRY).nth(MAX_MEMBERS).is_some() {
+        return Err(ReadError::TooManyMembers);
+    }
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(zip_error)?;
+    let end = bytes.len().checked_sub(DIRECTORY_END.1 + archive.comment().len());
+    if !end.is_some_and(|end| bytes[end..].starts_with(DIRECTORY_END.0)) {
+        return Err(ReadError::Followed(Packing::Zip));
+    }
+    if archive.offset() > 0 {
+        return Err(ReadError::SeveralArchives);
+    }
+    let damaged = |cause: &str| ReadError::Damaged { packing: Packing::Zip, cause: cause.to_owned() };
+    if archive.has_duplicate_names() {
+        return Err(damaged("two members have one name"));
+    }
+    if archive.has_overlapping_entries().map_err(zip_error)? {
+        return Err(damaged("members overlap"));
+    }
+    let mut members = Members::new(max_bytes, sink);
+    for index in 0..archive.len() {
+        let entry = archive.by_index_data(index).map_err(zip_error)?;
+        let name = entry.name().map_or_else(|_| String::from_utf8_lossy(entry.name_raw()).into_owned(), Into::into);
+        let (is_folder, is_link, is_encrypted) = (entry.is_dir(), entry.is_symlink(), entry.encrypted());
+        if is_folder || !members.admit(&name)? {
+            continue;
+        }
+        if is_link {
+            members.skip(&name, "link".to_owned());
+        } else if is_encrypted {
+            members.reject(&name, ReadError::Encrypted);
+        } else {
+            with_memory(|memory| match unzip(&mut archive, index, members.remaining, memory) {
+                Ok(size) => members.give(&name, &memory[..size]),
+                Err(ReadError::TooLarge { .. }) => Err(members.too_large()),
+                Err(error) => {
+                    members.reject(&name, error);
+                    Ok(())
+                }
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks a member to the start of `memory`, and tells how many bytes it holds. Its word for its size is no reason to
+/// take memory, nor to stop early.
+fn unzip(
+    archive: &mut ZipArchive<Cursor<&[u8]>>,
+    index: usize,
+    max_bytes: usize,
+    memory: &mut Vec<u8>,
+) -> Result<usize, ReadError> {
+    let failed = |error: io::Error| ReadError::Damaged { packing: Packing::Zip, cause: error.to_string() };
+    let file = archive.by_index(index).map_err(zip_error)?;
+    let size = file.size();
+    if size > max_bytes as u64 {
+        return Err(ReadError::TooLarge { max_bytes });
+    }
+    let longer = || ReadError::Damaged { packing: Packing::Zip, cause: "a member is longer than it says".to_owned() };
+    if size / TRUSTED_RATIO > file.compressed_size() {
+        let measured = io::copy(&mut file.take(size + 1), &mut io::sink()).map_err(failed)?;
+        if measured > size {
+            return Err(longer());
+        }
+    } else {
+        drop(file);
+    }
+    memory.clear();
+    let file = archive.by_index(index).map_err(zip_error)?;
+    let unpacked = file.take(size + 1).read_to_end(memory).map_err(failed)?;
+    match u64::try_from(unpacked) {
+        Ok(unpacked) if unpacked > size => Err(longer()),
+        Ok(unpacked) if unpacked == size => Ok(memory.len()),
+        _ => Err(ReadError::CutOff(Packing::Zip)),
+    }
+}
+
+fn zip_error(error: ZipError) -> ReadError {
+    match error {
+        ZipError::CompressionMethodNotSupported(number) => ReadError::Method(method(number)),
+        ZipError::InvalidPassword => ReadError::Encrypted,
+        ZipError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => ReadError::CutOff(Packing::Zip),
+        error => ReadError::Damaged { packing: Packing::Zip, cause: error.to_string() },
+    }
+}
+
+/// The name of a method of packing: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, 4.4.5.
+fn method(number: u16) -> String {
+    match number {
+        9 => "deflate64".to_owned(),
+        12 => "bzip2".to_owned(),
+        14 => "LZMA".to_owned(),
+        93 => "zstd".to_owned(),
+        95 => "xz".to_owned(),
+        98 => "PPMd".to_owned(),
+        number => format!("method {number}"),
+    }
+}
