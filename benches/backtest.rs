@@ -30,7 +30,7 @@ fn main() {
     let grid = Grid {
         kinds: WindowKind::ALL.to_vec(),
         periods: ["5m", "15m", "1h", "6h", "24h"].map(|period| period.parse().expect("a period")).to_vec(),
-        thresholds: spans.into_iter().flat_map(|span| span.0).collect(),
+        thresholds: Thresholds::distinct(&spans),
     };
     let wanted = Wanted { grid: &grid, windows: &[] };
     let [control, hunt, backtest] = support::medians([

@@ -151,6 +151,9 @@ impl S3Args {
 /// Bytes of stack of a working thread: the engine descends into a rule's conditions.
 const THREAD_STACK: usize = 16 << 20;
 
+/// Bytes of stack of the thread that a command runs on. The system gives memory to what is used of it alone.
+const COMMAND_STACK: usize = 64 << 20;
+
 /// What a command runs with.
 struct Context {
     output: Output,
@@ -218,10 +221,9 @@ pub fn run() -> Status {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let usage = error.use_stderr();
-            // A reader that has gone away is no error.
-            error.print().ok();
-            return if usage { Status::Usage } else { Status::Done };
+            let status = if error.use_stderr() { Status::Usage } else { Status::Done };
+            Output::command_line(error);
+            return status;
         }
     };
     let default = ReadSettings::default();
@@ -246,30 +248,45 @@ pub fn run() -> Status {
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(async {
-            match cli.command {
-                Command::Convert(command) => command.run(&context).await,
-                Command::Nightly(command) => Box::pin(command.run(&context)).await,
-                Command::Compact(command) => command.run(&context).await,
-                Command::Hunt(command) => command.run(&context).await,
-                #[cfg(feature = "cluster")]
-                Command::Cluster(command) => Box::pin(command.run(&context)).await,
-                Command::Backtest(command) => Box::pin(command.run(&context)).await,
-                Command::Rules(command) => command.run(&context).await,
-                Command::Test(command) => command.run(&context).await,
-                Command::Sql(command) => command.run(&context),
-                Command::Layouts(command) => command.run(&context),
-                Command::Inspect(command) => command.run(&context).await,
-                Command::Query(command) => Box::pin(command.run(&context)).await,
-                Command::Completions(command) => command.run(&context),
-                Command::Man(command) => command.run(&context),
-            }
+        Ok(runtime) => on_large_stack(|| {
+            runtime.block_on(async {
+                match cli.command {
+                    Command::Convert(command) => command.run(&context).await,
+                    Command::Nightly(command) => Box::pin(command.run(&context)).await,
+                    Command::Compact(command) => command.run(&context).await,
+                    Command::Hunt(command) => command.run(&context).await,
+                    #[cfg(feature = "cluster")]
+                    Command::Cluster(command) => Box::pin(command.run(&context)).await,
+                    Command::Backtest(command) => Box::pin(command.run(&context)).await,
+                    Command::Rules(command) => command.run(&context).await,
+                    Command::Test(command) => command.run(&context).await,
+                    Command::Sql(command) => command.run(&context),
+                    Command::Layouts(command) => command.run(&context),
+                    Command::Inspect(command) => command.run(&context).await,
+                    Command::Query(command) => Box::pin(command.run(&context)).await,
+                    Command::Completions(command) => command.run(&context),
+                    Command::Man(command) => command.run(&context),
+                }
+            })
         }),
         Err(error) => Err(Error::Internal(format!("no threads: {error}"))),
     };
     result.unwrap_or_else(|error| {
         context.output.error(&error);
         error.status()
+    })
+}
+
+/// Runs a command on a thread of its own: the stack of the first thread is as large as the system's limit, which may be
+/// less than planning takes.
+fn on_large_stack(run: impl FnOnce() -> Result<Status, Error> + Send) -> Result<Status, Error> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(COMMAND_STACK).spawn_scoped(scope, run);
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => Err(Error::Internal(format!("no thread: {error}"))),
+        }
     })
 }
 

@@ -41,6 +41,7 @@ mod kept;
 pub mod matcher;
 mod memory_pool;
 mod parquet_table;
+mod pattern_functions;
 pub mod raw_table;
 mod scanned;
 mod window_functions;

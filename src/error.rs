@@ -1,25 +1,10 @@
 //! What can go wrong, what to do about it, and the exit status it leads to.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::PathBuf;
 
 use datafusion::error::DataFusionError;
 use serde::Serialize;
-
-/// Text for a terminal: control characters, which could move the cursor or recolour the screen, are
-/// written as escapes.
-pub fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || reorders {
-            // Writing to a string does not fail.
-            write!(shown, "{}", c.escape_unicode()).ok();
-        } else {
-            shown.push(c);
-        }
-        shown
-    })
-}
 
 /// The exit status of a run. The numbers are part of the public interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

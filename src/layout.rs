@@ -9,6 +9,7 @@ use crate::event::{self, Place};
 use crate::path::{Path, Step};
 use crate::rule::yaml::{Content, Node, Source, nearest};
 use crate::rule::{Field, Rule};
+use crate::sql_limits;
 
 /// A layout.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,7 +79,10 @@ pub fn parse(name: &str, text: &str) -> Result<TableLayout, Error> {
             Some("layout") => layout.name = text()?,
             Some("title") => layout.title = text()?,
             Some("told_by") => layout.told_by = texts(&source, value)?,
-            Some("columns") => layout.columns = by_column(&source, value)?,
+            Some("columns") => {
+                layout.columns = by_column(&source, value)?;
+                check_sql(&source, value)?;
+            }
             Some("only") => layout.only = by_column(&source, value)?,
             other => {
                 let given = other.unwrap_or_default();
@@ -121,6 +125,36 @@ fn by_column(source: &Source<'_>, node: &Node) -> Result<Vec<(String, Vec<String
         Ok((given.to_owned(), texts(source, value)?))
     };
     entries.iter().map(one).collect()
+}
+
+/// Pieces of SQL that one column may have.
+const ALTERNATIVES: usize = 32;
+
+/// Makes sure that the SQL of the columns is not too complex for the engine, each piece and all together.
+fn check_sql(source: &Source<'_>, columns: &Node) -> Result<(), Error> {
+    let Content::Map(entries) = &columns.content else {
+        return Ok(());
+    };
+    let mut operators = 0;
+    for (_, value) in entries {
+        let pieces = match &value.content {
+            Content::List(pieces) => pieces.as_slice(),
+            _ => std::slice::from_ref(value),
+        };
+        if let Some(piece) = pieces.get(ALTERNATIVES) {
+            let message = format!("a column has more than {ALTERNATIVES} pieces of SQL: leave some out");
+            return Err(source.error(piece.mark, &message));
+        }
+        for piece in pieces {
+            let measured = sql_limits::check(piece.as_text().unwrap_or_default());
+            operators += measured.map_err(|error| source.error(piece.mark, &format!("{error}: {}", error.advice())))?;
+            if operators > sql_limits::OPERATORS {
+                let message = format!("more than {} operators in all columns together", sql_limits::OPERATORS);
+                return Err(source.error(piece.mark, &message));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl TableLayout {

@@ -4,14 +4,16 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::error::ContextValue;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::engine::Scanned;
-use crate::error::{Error, Fault, printable};
+use crate::error::{Error, Fault};
 use crate::store;
 use crate::tally::Tally;
+use crate::text::{self, printable, printable_lines};
 
 /// How many faults are shown.
 const SHOWN_FAULTS: usize = 20;
@@ -41,7 +43,7 @@ impl Output {
         let filter = tracing_subscriber::filter::Targets::new()
             .with_target("tawny", level)
             .with_default(level.min(tracing::Level::WARN));
-        let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || EscapedLog(format)).with_ansi(false);
         let registry = tracing_subscriber::registry().with(filter);
         // A second call, as tests make it, keeps the first log.
         match format {
@@ -86,39 +88,45 @@ impl Output {
         }
     }
 
-    /// Tells something worth knowing.
+    /// Tells something worth knowing, on one line.
     pub fn talk(&self, text: &str) {
+        self.talk_lines(&printable(text));
+    }
+
+    /// Tells something worth knowing. A line break in `text` is one on the terminal, so none may come from a log or a rule.
+    pub fn talk_lines(&self, text: &str) {
         if is_logging() {
             tracing::info!("{text}");
         } else if !self.quiet {
-            self.warn(text);
+            to_terminal(text);
         }
     }
 
-    /// Tells something that must not be missed.
+    /// Tells something that must not be missed, on one line.
     pub fn warn(&self, text: &str) {
+        let text = printable(text);
         if is_logging() {
             tracing::warn!("{text}");
         } else {
-            // Where standard error is gone there is nobody left to tell.
-            writeln!(io::stderr(), "{text}").ok();
+            to_terminal(&text);
         }
     }
 
     /// Tells an error with its causes and what to do.
     pub fn error(&self, error: &Error) {
-        if is_logging() {
-            let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-            let because: Vec<String> = causes.map(ToString::to_string).collect();
-            let because = (!because.is_empty()).then(|| because.join(": "));
-            tracing::error!(because, hint = error.hint(), "{error}");
-            return;
-        }
         let told = match error {
             // It shows lines of the rule's file.
-            Error::Rule(shown) => shown.lines().map(printable).collect::<Vec<_>>().join("\n"),
+            Error::Rule(shown) => printable_lines(shown),
             other => printable(&other.to_string()),
         };
+        let hint = error.hint().map(|hint| printable(&hint));
+        if is_logging() {
+            let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+            let because: Vec<String> = causes.map(|cause| printable(&cause.to_string())).collect();
+            let because = (!because.is_empty()).then(|| because.join(": "));
+            tracing::error!(because, hint, "{told}");
+            return;
+        }
         let mut lines = vec![format!("error: {told}")];
         for cause in std::iter::successors(std::error::Error::source(error), |cause| cause.source()) {
             let cause = printable(cause.to_string().lines().next().unwrap_or_default());
@@ -127,10 +135,34 @@ impl Output {
                 lines.push(format!("  because: {cause}"));
             }
         }
-        if let Some(hint) = error.hint() {
+        if let Some(hint) = hint {
             lines.push(format!("  hint: {hint}"));
         }
-        self.warn(&lines.join("\n"));
+        to_terminal(&lines.join("\n"));
+    }
+
+    /// Tells what is wrong with the command line, or writes the help that it asks for.
+    pub fn command_line(mut error: clap::Error) {
+        if !error.use_stderr() {
+            // A reader that has gone away is no error.
+            error.print().ok();
+            return;
+        }
+        // The values that it repeats may hold line breaks, which are then not those of the message.
+        let escaped: Vec<_> = error
+            .context()
+            .filter_map(|(kind, value)| match value {
+                ContextValue::String(one) => Some((kind, ContextValue::String(printable(one)))),
+                ContextValue::Strings(several) => {
+                    Some((kind, ContextValue::Strings(several.iter().map(|one| printable(one)).collect())))
+                }
+                _ => None,
+            })
+            .collect();
+        for (kind, value) in escaped {
+            error.insert(kind, value);
+        }
+        to_terminal(error.render().to_string().trim_end());
     }
 
     /// A progress bar over `total` bytes; shown on a terminal only.
@@ -164,11 +196,11 @@ impl Output {
 
     /// Tells what was read and what became of it, and the faults.
     pub fn tally(&self, tally: &Tally, used: &str) {
-        self.talk(&format!("objects: {}", printable(&tally.objects.sentence(used))));
+        self.talk(&format!("objects: {}", tally.objects.sentence(used)));
         if !tally.members.is_empty() {
-            self.talk(&format!("members of archives: {}", printable(&tally.members.sentence(used))));
+            self.talk(&format!("members of archives: {}", tally.members.sentence(used)));
         }
-        self.talk(&format!("records: {}", printable(&tally.records.sentence(used))));
+        self.talk(&format!("records: {}", tally.records.sentence(used)));
         for (count, what) in [
             (tally.without_time, "records have no readable time: kept, but in no window"),
             (tally.replaced_bytes, "invalid UTF-8 sequences were replaced"),
@@ -184,11 +216,36 @@ impl Output {
     /// Tells the first of `count` faults.
     pub fn faults(&self, faults: &[Fault], count: u64) {
         for fault in faults.iter().take(SHOWN_FAULTS) {
-            self.warn(&format!("rejected: {}", printable(&fault.to_string())));
+            self.warn(&format!("rejected: {fault}"));
         }
         if count > SHOWN_FAULTS as u64 {
             self.warn(&format!("rejected: and {} more", count - SHOWN_FAULTS as u64));
         }
+    }
+}
+
+/// Writes lines to standard error. Where that is gone there is nobody left to tell.
+fn to_terminal(lines: &str) {
+    writeln!(io::stderr(), "{}", printable_lines(lines)).ok();
+}
+
+/// Standard error for a log, on which hidden characters are escaped whoever logs them.
+struct EscapedLog(LogFormat);
+
+impl io::Write for EscapedLog {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // The log writes whole events.
+        let event = String::from_utf8_lossy(bytes);
+        let escaped = match self.0 {
+            LogFormat::Text => printable_lines(&event),
+            LogFormat::Json => text::json::escaped(&event).into_owned(),
+        };
+        io::stderr().write_all(escaped.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

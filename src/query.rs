@@ -18,6 +18,7 @@ use crate::event;
 use crate::hunt::{self, Data, RawTrail};
 use crate::rule::Rule;
 use crate::sql;
+use crate::sql_limits;
 use crate::time::Range;
 use crate::trail::{Sieve, Trail};
 
@@ -32,6 +33,10 @@ pub async fn run(
     range: Range,
     sql: &str,
 ) -> Result<(SchemaRef, Vec<RecordBatch>), Error> {
+    sql_limits::check(sql).map_err(|error| Error::Usage {
+        message: format!("the SQL is too complex: {error}"),
+        hint: Some(error.advice().to_owned()),
+    })?;
     if let (Some(rule), Data::Columnar(columnar)) = (rule, data) {
         columnar.layout().check(rule, columnar.missing())?;
     }

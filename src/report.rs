@@ -4,8 +4,9 @@ use std::io;
 
 use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 
-use crate::error::{Error, printable};
+use crate::error::Error;
 use crate::finding::{Finding, NO_VALUE};
+use crate::text::{csv_cell, json, printable};
 
 pub mod backtest;
 pub mod comparison;
@@ -51,11 +52,11 @@ pub fn write(findings: &[Finding], format: Format, to: &mut dyn io::Write) -> io
             to.write_all(self::findings(findings, format).map_err(io::Error::other)?.as_bytes())
         }
         Format::Json => {
-            serde_json::to_writer_pretty(&mut *to, findings)?;
+            json::write_pretty(&findings, &mut *to)?;
             to.write_all(b"\n")
         }
         Format::Jsonl => findings.iter().try_for_each(|finding| {
-            serde_json::to_writer(&mut *to, finding)?;
+            json::write(finding, &mut *to)?;
             to.write_all(b"\n")
         }),
     }
@@ -97,7 +98,7 @@ pub fn rows(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String 
     for line in between_rows {
         table.remove_style(line);
     }
-    table.set_header(header.iter().copied());
+    table.set_header(header.iter().map(|name| printable(name)));
     for row in rows {
         table.add_row(row.iter().map(|cell| printable(cell)));
     }
@@ -156,8 +157,9 @@ fn csv(first: Option<&str>, findings: &[(&str, &Finding)]) -> Result<String, Err
     let header = first.into_iter().chain(header);
     writer.write_record(header).map_err(|error| failed(&error))?;
     for (value, finding) in findings {
-        let json =
-            |map: &serde_json::Map<String, serde_json::Value>| serde_json::Value::Object(map.clone()).to_string();
+        let json = |map: &serde_json::Map<String, serde_json::Value>| {
+            json::escaped(&serde_json::Value::Object(map.clone()).to_string()).into_owned()
+        };
         let record = [
             finding.finding_id.clone(),
             finding.rule_id.clone(),
@@ -185,32 +187,15 @@ fn csv(first: Option<&str>, findings: &[(&str, &Finding)]) -> Result<String, Err
             json(&finding.summary),
         ];
         let record = first.map(|_| (*value).to_owned()).into_iter().chain(record);
-        writer.write_record(record.map(|cell| inert(&cell))).map_err(|error| failed(&error))?;
+        writer.write_record(record.map(|cell| csv_cell(&cell))).map_err(|error| failed(&error))?;
     }
     let bytes = writer.into_inner().map_err(|error| failed(&error))?;
     String::from_utf8(bytes).map_err(|error| failed(&error))
 }
 
-/// A cell that no spreadsheet takes for a formula, and no terminal for a command.
-fn inert(cell: &str) -> String {
-    let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-    format!("{guard}{}", printable(cell))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hostile_text_is_shown_and_not_obeyed() {
-        assert_eq!(printable("a\u{1b}[31mb\n\u{202e}"), "a\\u{1b}[31mb\\u{a}\\u{202e}");
-        assert_eq!(printable("José 名前"), "José 名前");
-        assert_eq!(inert("\t=1\u{1b}"), "'\\u{9}=1\\u{1b}");
-        for formula in ["=1+1", "+1", "-1", "@x"] {
-            assert_eq!(inert(formula), format!("'{formula}"));
-        }
-        assert_eq!(inert("a=1"), "a=1");
-    }
 
     #[test]
     fn nothing_found_is_still_a_document() {

@@ -9,12 +9,14 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::event::{self, Place};
 use crate::path::Path;
+use crate::text;
 use crate::time::Period;
 
 pub mod attack;
 pub mod catalog;
 mod condition;
 pub mod edit;
+pub mod limits;
 pub mod lint;
 pub mod panther;
 pub mod predicate;
@@ -106,8 +108,8 @@ pub struct Notes {
 
 /// Makes sure that a text can be the id of a rule.
 fn check_id(id: &str) -> Result<(), String> {
-    if id.is_empty() || id.chars().any(|c| c.is_control() || "<>&\"%".contains(c)) {
-        return Err("must be text without control characters and without any of < > & \" %".to_owned());
+    if id.is_empty() || text::has_hidden(id) || id.contains(['<', '>', '&', '"', '%']) {
+        return Err("must be text without control or invisible characters and without any of < > & \" %".to_owned());
     }
     Ok(())
 }

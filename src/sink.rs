@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::error::Error;
 use crate::rule::Severity;
 use crate::store::Stores;
+use crate::text::json;
 
 mod files;
 mod ocsf;
@@ -295,8 +296,7 @@ impl Sink {
 fn jsonl(objects: &[impl serde::Serialize]) -> Result<Vec<u8>, Error> {
     let mut text = Vec::new();
     for object in objects {
-        serde_json::to_writer(&mut text, object)
-            .map_err(|error| Error::Internal(format!("a line as JSON: {error}")))?;
+        json::write(object, &mut text).map_err(|error| Error::Internal(format!("a line as JSON: {error}")))?;
         text.push(b'\n');
     }
     Ok(text)

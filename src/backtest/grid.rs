@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use crate::rule::{Window, WindowKind};
+use crate::text::printable;
 use crate::time::Period;
 
 /// Cells that are tried at most.
@@ -36,8 +37,30 @@ impl Grid {
 }
 
 /// One part of a list of thresholds: `3`, or `1..10`, both ends included.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thresholds(pub Vec<NonZeroU32>);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Thresholds {
+    first: NonZeroU32,
+    last: NonZeroU32,
+}
+
+impl Thresholds {
+    /// Returns the thresholds of all of `spans` in order, each once; where they are more than [`MAX_CELLS`], one more than
+    /// that.
+    pub fn distinct(spans: &[Thresholds]) -> Vec<NonZeroU32> {
+        let mut spans = spans.to_vec();
+        spans.sort_unstable();
+        let mut thresholds: Vec<NonZeroU32> = Vec::new();
+        for Thresholds { first, last } in spans {
+            // Spans that begin later hold nothing below what has been seen.
+            let Some(next) = thresholds.last().map_or(Some(NonZeroU32::MIN), |seen| seen.checked_add(1)) else {
+                break;
+            };
+            let left = MAX_CELLS + 1 - thresholds.len();
+            thresholds.extend((first.max(next).get()..=last.get()).filter_map(NonZeroU32::new).take(left));
+        }
+        thresholds
+    }
+}
 
 impl FromStr for Thresholds {
     type Err = String;
@@ -52,12 +75,12 @@ impl FromStr for Thresholds {
             None => (number(text)?, number(text)?),
         };
         if first > last {
-            return Err(format!("the span `{text}` ends before it begins"));
+            return Err(format!("the span `{}` ends before it begins", printable(text)));
         }
         if usize::try_from(last.get() - first.get()).is_ok_and(|steps| steps < MAX_CELLS) {
-            return Ok(Thresholds((first.get()..=last.get()).filter_map(NonZeroU32::new).collect()));
+            return Ok(Thresholds { first, last });
         }
-        Err(format!("the span `{text}` has more than {MAX_CELLS} thresholds"))
+        Err(format!("the span `{}` has more than {MAX_CELLS} thresholds", printable(text)))
     }
 }
 
@@ -104,13 +127,26 @@ mod tests {
 
     #[test]
     fn spans_of_thresholds_hold_both_ends() {
-        let numbers = |text: &str| text.parse().map(|Thresholds(all)| all.iter().map(|n| n.get()).collect::<Vec<_>>());
+        let numbers = |text: &str| {
+            text.parse().map(|span| Thresholds::distinct(&[span]).into_iter().map(NonZeroU32::get).collect::<Vec<_>>())
+        };
         assert_eq!(numbers("7"), Ok(vec![7]));
         assert_eq!(numbers("2..4"), Ok(vec![2, 3, 4]));
         assert_eq!(numbers("2..=4"), Ok(vec![2, 3, 4]));
         for bad in ["", "0", "0..3", "4..2", "a", "1..", "..3", "1..4000000000", "-1", "1.5"] {
             assert!(numbers(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn spans_that_overlap_give_each_threshold_once() {
+        let distinct = |spans: &[&str]| {
+            let spans: Vec<Thresholds> = spans.iter().map(|span| span.parse().unwrap()).collect();
+            Thresholds::distinct(&spans).into_iter().map(NonZeroU32::get).collect::<Vec<_>>()
+        };
+        assert_eq!(distinct(&["7", "2..4", "3..5", "2", "1..2"]), [1, 2, 3, 4, 5, 7]);
+        assert_eq!(distinct(&["4294967295", "4294967294..4294967295"]), [4_294_967_294, 4_294_967_295]);
+        assert_eq!(distinct(&["1..9000", "5000..14000", "20000"]).len(), MAX_CELLS + 1);
     }
 
     #[test]

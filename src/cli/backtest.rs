@@ -159,12 +159,10 @@ impl Backtest {
 
     fn grid(&self, rule: &Rule) -> Result<Grid, Error> {
         let mut kinds: Vec<WindowKind> = self.windows.iter().flat_map(|choice| choice.kinds(rule)).collect();
-        let mut thresholds: Vec<_> = self.thresholds.iter().flat_map(|span| span.0.iter().copied()).collect();
+        let thresholds = Thresholds::distinct(&self.thresholds);
         let mut periods = self.periods.clone();
         kinds.sort_unstable();
         kinds.dedup();
-        thresholds.sort_unstable();
-        thresholds.dedup();
         periods.sort_unstable();
         periods.dedup();
         let cells = kinds.len() * thresholds.len() * periods.len();

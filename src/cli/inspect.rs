@@ -5,6 +5,7 @@ use super::data::DataArgs;
 use crate::error::{Error, Status};
 use crate::inspect;
 use crate::report::inspection;
+use crate::text::json;
 use crate::time::{self, Range};
 
 /// Look at data before hunting: how much, of whom, from when to when, and the gaps between
@@ -49,8 +50,7 @@ impl Inspect {
         let text = match self.format {
             InspectFormat::Table => inspection::table(&found),
             InspectFormat::Json => {
-                let text = serde_json::to_string_pretty(&found);
-                text.map_err(|error| Error::Internal(format!("an inspection as JSON: {error}")))? + "\n"
+                json::pretty(&found).map_err(|error| Error::Internal(format!("an inspection as JSON: {error}")))?
             }
         };
         context.write(text.into_bytes(), self.output.as_deref()).await?;

@@ -14,6 +14,7 @@ use crate::rule::catalog::{self, Wanted};
 use crate::sink::Sink;
 use crate::store::{Location, ReadSettings};
 use crate::tally::Tally;
+use crate::text::json;
 use crate::time::{self, DAY, Range};
 use crate::trail::Selection;
 
@@ -135,9 +136,7 @@ impl NightlyCommand {
             let plan = Box::pin(nightly.plan()).await?;
             let text = match self.format {
                 ReportFormat::Table => report::plan(&plan),
-                ReportFormat::Json => serde_json::to_string_pretty(&plan)
-                    .map(|json| json + "\n")
-                    .map_err(|error| Error::Internal(error.to_string()))?,
+                ReportFormat::Json => json::pretty(&plan).map_err(|error| Error::Internal(error.to_string()))?,
             };
             context.output.result(&text, None)?;
             return Ok(if plan.unlisted.is_empty() { Status::Done } else { Status::Incomplete });
@@ -158,15 +157,15 @@ impl NightlyCommand {
     async fn tell(&self, context: &Context, config: &Config, done: &crate::nightly::Report) -> Result<(), Error> {
         let text = match self.format {
             ReportFormat::Table => report::table(done),
-            ReportFormat::Json => report::json(done)?,
+            ReportFormat::Json => report::as_json(done)?,
         };
         if config.sinks.iter().any(|sink| matches!(sink, crate::sink::Settings::Stdout { .. })) {
-            context.output.talk(text.trim_end());
+            context.output.talk_lines(text.trim_end());
         } else {
             context.output.result(&text, None)?;
         }
         if let Some(file) = &config.report.json {
-            context.write(report::json(done)?.into_bytes(), Some(file)).await?;
+            context.write(report::as_json(done)?.into_bytes(), Some(file)).await?;
         }
         if let Some(file) = &config.report.prometheus {
             context.write(report::prometheus(done).into_bytes(), Some(file)).await?;

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::error::{Error, Status, printable};
+use crate::error::{Error, Status};
 use crate::report;
 use crate::report::markdown;
 use crate::rule::attack::{self, Covered};
@@ -13,6 +13,7 @@ use crate::rule::catalog::{self, Entry};
 use crate::rule::lint::Warning;
 use crate::rule::{Counts, panther, sigma};
 use crate::tally::number_of;
+use crate::text::{self, printable};
 
 /// List, show and check rules
 #[derive(Debug, Args)]
@@ -302,5 +303,5 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
 }
 
 fn json_text(value: &Value) -> String {
-    format!("{value:#}\n")
+    text::json::escaped(&format!("{value:#}\n")).into_owned()
 }

@@ -14,7 +14,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion_functions_nested as nested;
 use sha2::{Digest as _, Sha256};
 
-use super::{columnar_table, event_times, ip_functions, json_functions, window_functions};
+use super::{columnar_table, event_times, ip_functions, json_functions, pattern_functions, window_functions};
 
 /// Makes the functions known to a session.
 pub(super) fn register(context: &SessionContext) {
@@ -31,6 +31,7 @@ pub(super) fn register(context: &SessionContext) {
     context.register_udf(fingerprint());
     json_functions::register(context);
     ip_functions::register(context);
+    pattern_functions::register(context);
     window_functions::register(context);
     event_times::register(context);
     columnar_table::register(context);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Cell as TableCell, CellAlignment, Color, Table, presets};
 
-use super::{group_name, inert, printable, rows};
+use super::{group_name, rows};
 use crate::backtest::labels::Labelled;
 use crate::backtest::moves::Moves;
 use crate::backtest::suggestion::Suggestions;
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::hunt::sweep::Found;
 use crate::rule::{Window, WindowKind};
 use crate::tally::number_of;
+use crate::text::{csv_cell, printable};
 use crate::time;
 
 mod json;
@@ -323,7 +324,7 @@ impl View<'_> {
                 record.extend(counts.map(|count| count.to_string()));
                 record.extend([score.precision, score.recall, score.f1].map(number));
             }
-            writer.write_record(record.iter().map(|cell| inert(cell))).map_err(|error| failed(&error))?;
+            writer.write_record(record.iter().map(|cell| csv_cell(cell))).map_err(|error| failed(&error))?;
         }
         let bytes = writer.into_inner().map_err(|error| failed(&error))?;
         String::from_utf8(bytes).map_err(|error| failed(&error))

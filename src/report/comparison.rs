@@ -4,12 +4,13 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::json;
 
 use super::backtest::Format;
-use super::{csv, group, printable, rows};
+use super::{csv, group, rows};
 use crate::backtest::comparison::Comparison;
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::tally::number_of;
+use crate::text::{self, printable};
 
 /// The text of a comparison in `format`; `names` are the files of the two versions.
 pub fn text(compared: &Comparison, versions: &[Rule; 2], names: &[String; 2], format: Format) -> Result<String, Error> {
@@ -40,8 +41,7 @@ pub fn text(compared: &Comparison, versions: &[Rule; 2], names: &[String; 2], fo
                 "lost": compared.lost,
                 "kept": compared.kept,
             });
-            let text = serde_json::to_string_pretty(&document);
-            text.map(|text| text + "\n").map_err(|error| Error::Internal(format!("a comparison as JSON: {error}")))
+            text::json::pretty(&document).map_err(|error| Error::Internal(format!("a comparison as JSON: {error}")))
         }
         Format::Csv => {
             let mut all: Vec<(&str, &Finding)> = Vec::new();
@@ -84,7 +84,7 @@ fn table(compared: &Comparison, [before, after]: &[Rule; 2], names: &[String; 2]
 
 /// A test case for each finding: those that were gained or lost fail.
 fn junit(compared: &Comparison, [before, after]: &[Rule; 2]) -> Result<String, Error> {
-    let mut suite = TestSuite::new(format!("{} to {}", before.id, after.id));
+    let mut suite = TestSuite::new(printable(&format!("{} to {}", before.id, after.id)));
     let changes = [("gained", &compared.gained), ("lost", &compared.lost), ("kept", &compared.kept)];
     for (what, findings) in changes {
         for finding in findings {
@@ -92,18 +92,18 @@ fn junit(compared: &Comparison, [before, after]: &[Rule; 2]) -> Result<String, E
             if what != "kept" {
                 status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                 let events = finding.event_ids.join(" ");
-                status.set_type(what).set_message(format!("{what}: {}", printable(&finding.title))).set_description(
-                    format!(
-                        "{}, {} to {}: {events}",
-                        number_of(finding.count, "event"),
-                        finding.first_event,
-                        finding.last_event
-                    ),
+                let description = format!(
+                    "{}, {} to {}: {events}",
+                    number_of(finding.count, "event"),
+                    finding.first_event,
+                    finding.last_event
                 );
+                status.set_type(what).set_message(printable(&format!("{what}: {}", finding.title)));
+                status.set_description(printable(&description));
             }
             let name = format!("{} at {} ({})", group(finding), finding.first_event, finding.finding_id);
             let mut case = TestCase::new(printable(&name), status);
-            case.set_classname(finding.rule_id.clone());
+            case.set_classname(printable(&finding.rule_id));
             suite.add_test_case(case);
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::rule::Counts;
 use crate::rule::catalog::Entry;
+use crate::text::{markdown, markdown_code};
 
 /// Rules, in a table for each folder that holds some, with links to their files for a page that lies beside the folders.
 pub fn list(entries: &[Entry]) -> String {
@@ -16,27 +17,30 @@ pub fn list(entries: &[Entry]) -> String {
     let mut text = String::from("# Rules\n\nThis page is what `tawny rules list --format markdown` writes.\n");
     for (folder, entries) in folders {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        writeln!(text, "\n## {}\n", capitalized(&name.replace('_', " "))).ok();
+        writeln!(text, "\n## {}\n", markdown(&capitalized(&name.replace('_', " ")))).ok();
         text += "| rule | what it finds | severity | ATT&CK | threshold | for each |\n|---|---|---|---|---|---|\n";
         for Entry { rule, file, .. } in entries {
             let file = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
             let window = rule.window;
-            let of = rule.counts.distinct().map_or_else(String::new, |field| format!(" distinct `{field}`"));
+            let of = rule
+                .counts
+                .distinct()
+                .map_or_else(String::new, |field| format!(" distinct {}", markdown_code(&field.to_string())));
             let kind = match (&rule.counts, window.threshold.get()) {
                 (Counts::Followed { .. }, _) => ", then what follows".to_owned(),
                 (_, 1) => String::new(),
                 _ => format!(", {}", window.kind),
             };
-            let group: Vec<String> = rule.group_by.iter().map(|field| format!("`{field}`")).collect();
+            let group: Vec<String> = rule.group_by.iter().map(|field| markdown_code(&field.to_string())).collect();
             let cells = [
-                format!("[{}]({name}/{file})", rule.id),
-                rule.display_name.clone(),
+                format!("[{}]({})", markdown(&rule.id), link(&format!("{name}/{file}"))),
+                markdown(&rule.display_name),
                 rule.severity.to_string(),
-                rule.mitre().join(" "),
+                markdown(&rule.mitre().join(" ")),
                 format!("{}{of} in {}{kind}", window.threshold, window.period),
                 group.join(", "),
             ];
-            writeln!(text, "| {} |", cells.map(|cell| escaped(&cell)).join(" | ")).ok();
+            writeln!(text, "| {} |", cells.join(" | ")).ok();
         }
     }
     text
@@ -47,7 +51,16 @@ fn capitalized(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Text that ends no cell and begins no markup.
-fn escaped(text: &str) -> String {
-    text.replace(['\n', '\r'], " ").replace('|', "\\|").replace('<', "&lt;")
+/// The destination of a link: what could end it, or the cell, is percent-encoded.
+fn link(path: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    path.bytes().fold(String::with_capacity(path.len()), |mut link, byte| {
+        if is_plain(byte) {
+            link.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            write!(link, "%{byte:02X}").ok();
+        }
+        link
+    })
 }

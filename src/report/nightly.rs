@@ -2,19 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::{printable, rows, shortened};
+use super::{rows, shortened};
 use crate::error::{Error, Fault};
 use crate::nightly::{Plan, Report};
 use crate::tally::{Count, number_of};
+use crate::text::{json, prometheus_label};
 use crate::time::Instant;
 
 /// Accounts and regions that a table shows.
 const SHOWN: usize = 20;
 
 /// A report as JSON.
-pub fn json(report: &Report) -> Result<String, Error> {
-    let json = serde_json::to_string_pretty(report).map_err(|error| Error::Internal(format!("a report: {error}")))?;
-    Ok(json + "\n")
+pub fn as_json(report: &Report) -> Result<String, Error> {
+    json::pretty(report).map_err(|error| Error::Internal(format!("a report: {error}")))
 }
 
 /// A report for people.
@@ -73,7 +73,7 @@ pub fn table(report: &Report) -> String {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         lines.push(("days without events".to_owned(), shown.join(", ") + &more));
     }
-    rows(&["", ""], lines.into_iter().map(|(what, value)| vec![printable(&what), printable(&value)]))
+    rows(&["", ""], lines.into_iter().map(|(what, value)| vec![what, value]))
 }
 
 /// The line on a source that cannot be listed.
@@ -99,7 +99,7 @@ pub fn plan(plan: &Plan) -> String {
     }
     lines.extend(plan.unlisted.iter().map(unlisted));
     lines.extend(plan.pending.iter().map(|pending| ("pending".to_owned(), pending.object.clone())));
-    rows(&["", ""], lines.into_iter().map(|(what, value)| vec![printable(&what), printable(&value)]))
+    rows(&["", ""], lines.into_iter().map(|(what, value)| vec![what, value]))
 }
 
 /// A report in the text format of Prometheus:
@@ -156,8 +156,8 @@ fn outcomes(count: &Count) -> Vec<(String, String)> {
 
 /// Labels, their values escaped as the format asks for.
 fn labels(pairs: &[(&str, &str)]) -> String {
-    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    let pair = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", prometheus_label(value));
+    let pairs: Vec<String> = pairs.iter().map(pair).collect();
     format!("{{{}}}", pairs.join(","))
 }
 

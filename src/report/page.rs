@@ -1,13 +1,15 @@
 //! Pages of HTML that need nothing but themselves: no network, and no script to be read.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::printable;
 use crate::error::Error;
 use crate::tally::{Tally, number_of};
+use crate::text::{json, replace_hidden};
 use crate::time::{self, DAY, SECOND};
 
 mod backtest;
@@ -15,6 +17,22 @@ mod hunt;
 
 pub use backtest::backtest;
 pub use hunt::{Hunted, hunt};
+
+/// The escaper of the templates: HTML's own escapes, and hidden characters as visible ones.
+///
+/// Every value of a page passes through it, so that none can be forgotten. Line breaks and tabs stay, which HTML shows
+/// as blanks and a `<pre>` as they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Escaper;
+
+impl askama::filters::Escaper for Escaper {
+    fn write_escaped_str<W: fmt::Write>(&self, dest: W, text: &str) -> fmt::Result {
+        let visible = |c: char| {
+            if matches!(c, '\n' | '\t') { c.to_string() } else { c.escape_unicode().to_string() }
+        };
+        askama::filters::Escaper::write_escaped_str(&askama::filters::Html, dest, &replace_hidden(text, visible))
+    }
+}
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
@@ -46,12 +64,12 @@ struct Frame {
 impl Frame {
     fn new(title: &str, heading: &str, data: &Timeline<'_>, read: &Tally) -> Result<Frame, Error> {
         let is_timeless = data.bins.is_empty();
-        let data = serde_json::to_string(data).map_err(|error| Error::Internal(format!("a page's data: {error}")))?;
+        let data = json::line(data).map_err(|error| Error::Internal(format!("a page's data: {error}")))?;
         let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
-        let faults = read.faults.iter().take(FAULTS).map(|fault| printable(&fault.to_string())).collect();
+        let faults = read.faults.iter().take(FAULTS).map(ToString::to_string).collect();
         Ok(Frame {
-            title: printable(title),
-            heading: printable(heading),
+            title: title.to_owned(),
+            heading: heading.to_owned(),
             policy: format!(
                 "default-src 'none'; style-src {}; script-src {}; base-uri 'none'; form-action 'none'",
                 hash(STYLE),
@@ -81,8 +99,8 @@ fn fact(name: impl Into<String>, value: impl Into<String>) -> Fact {
 
 fn facts(read: &Tally) -> Vec<Fact> {
     let mut facts = vec![
-        fact("objects", printable(&read.objects.sentence("used"))),
-        fact("records", printable(&read.records.sentence("used"))),
+        fact("objects", read.objects.sentence("used")),
+        fact("records", read.records.sentence("used")),
         fact("bytes", indicatif::HumanBytes(read.stored_bytes).to_string()),
     ];
     if let Some((first, last)) = read.times {

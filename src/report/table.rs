@@ -9,8 +9,9 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ArrowWriter;
 
-use super::{inert, rows};
+use super::rows;
 use crate::error::Error;
+use crate::text::{csv_cell, json};
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -39,7 +40,7 @@ pub fn written(schema: &SchemaRef, batches: &[RecordBatch], format: RowFormat) -
         RowFormat::Jsonl => {
             let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
             writer.write_batches(&references).and_then(|()| writer.finish()).map_err(failed)?;
-            Ok(writer.into_inner())
+            escaped_json(writer.into_inner())
         }
         RowFormat::Json => {
             let mut writer = arrow::json::ArrayWriter::new(Vec::new());
@@ -49,14 +50,14 @@ pub fn written(schema: &SchemaRef, batches: &[RecordBatch], format: RowFormat) -
                 text.extend(b"[]");
             }
             text.push(b'\n');
-            Ok(text)
+            escaped_json(text)
         }
         RowFormat::Csv => {
             let wrong = |error: &dyn std::fmt::Display| Error::Internal(format!("the rows as CSV: {error}"));
             let mut writer = csv::Writer::from_writer(Vec::new());
-            writer.write_record(header.iter().map(|name| inert(name))).map_err(|error| wrong(&error))?;
+            writer.write_record(header.iter().map(|name| csv_cell(name))).map_err(|error| wrong(&error))?;
             for row in batches_of_text()?.into_iter().flatten() {
-                writer.write_record(row.iter().map(|cell| inert(cell))).map_err(|error| wrong(&error))?;
+                writer.write_record(row.iter().map(|cell| csv_cell(cell))).map_err(|error| wrong(&error))?;
             }
             writer.into_inner().map_err(|error| wrong(&error))
         }
@@ -70,6 +71,11 @@ pub fn written(schema: &SchemaRef, batches: &[RecordBatch], format: RowFormat) -
             writer.into_inner().map_err(wrong).map(io::Cursor::into_inner)
         }
     }
+}
+
+fn escaped_json(json: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let json = String::from_utf8(json).map_err(|error| Error::Internal(format!("the rows as JSON: {error}")))?;
+    Ok(json::escaped(&json).into_owned().into_bytes())
 }
 
 fn texts(batch: &RecordBatch) -> Result<Vec<Vec<String>>, ArrowError> {

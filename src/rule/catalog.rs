@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::lint::Warning;
 use super::panther::{self, Read};
-use super::{Rule, sigma, yaml};
+use super::{Rule, limits, sigma, yaml};
 use crate::error::Error;
 use crate::store;
 
@@ -134,6 +134,9 @@ pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
         let named = is_named(&file);
         found.push(Entry { rule, file, text, warnings: Vec::new(), named });
     }
+    if found.len() > limits::RULES {
+        return Err(too_many("rules"));
+    }
     found.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
     match found.windows(2).find(|pair| pair[0].rule.id == pair[1].rule.id) {
         Some([one, other]) => {
@@ -157,6 +160,9 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     for folder in folders {
         all.extend(rule_files(folder)?);
     }
+    if all.len() > limits::RULES {
+        return Err(too_many("rule files"));
+    }
     for file in all {
         if seen.insert(store::real_path(&file).unwrap_or_else(|_| file.clone())) {
             let text = store::read_named("rule file", &file, store::SETTINGS_BYTES)?;
@@ -167,6 +173,13 @@ pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
         return Err(Error::usage("there are no rule files"));
     }
     Ok(texts)
+}
+
+fn too_many(what: &str) -> Error {
+    Error::Usage {
+        message: format!("there are more than {} {what}, the most that one run reads", limits::RULES),
+        hint: Some("name fewer files or folders, and run once for each part of them".to_owned()),
+    }
 }
 
 fn rule_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use super::limits;
 use super::lint::{self, Warning};
 use super::predicate::NumberOperand;
 use super::yaml::{self, Content, Mark, Node, Source};
@@ -110,9 +111,6 @@ const CONDITIONS: &[(&str, Condition, bool)] = &[
     ("AlwaysFalse", Always(false), false),
 ];
 
-/// How deep expressions may nest. The engine's planning time doubles with each level of lists.
-const MAX_DEPTH: usize = 12;
-
 const KEYS: [&str; 3] = ["Key", "DeepKey", "KeyPath"];
 type Combine = fn(Vec<Predicate>) -> Predicate;
 const COMBINATORS: [(&str, Combine); 4] =
@@ -149,6 +147,10 @@ pub(super) struct Reader<'s> {
     pub(super) warnings: Vec<Warning>,
     /// How deep the expression nests that is being read.
     pub(super) depth: usize,
+    /// How many lists' elements that expression is about, one within the other.
+    pub(super) lists: u32,
+    /// How many conditions have been read; see [`limits::CONDITIONS`].
+    pub(super) conditions: usize,
 }
 
 /// The members of a mapping whose keys are all known.
@@ -231,8 +233,8 @@ impl Reader<'_> {
 
     fn expressions(&mut self, node: &Node, what: &str, scope: Scope, lone: bool) -> Result<Vec<Predicate>, Error> {
         let nodes = self.list(node, what)?;
-        if self.depth == MAX_DEPTH {
-            return self.error(node.mark, &format!("expressions nest more than {MAX_DEPTH} deep here"));
+        if self.depth == limits::DEPTH {
+            return self.error(node.mark, &format!("expressions nest more than {} deep here", limits::DEPTH));
         }
         self.depth += 1;
         let mut predicates = Vec::with_capacity(nodes.len());
@@ -286,6 +288,10 @@ impl Reader<'_> {
         (name, condition, negated): (&str, Condition, bool),
         scope: Scope,
     ) -> Result<Predicate, Error> {
+        self.conditions += 1 << self.lists;
+        if self.conditions > limits::CONDITIONS {
+            return self.error(mark, &limits::exceeded("too many conditions", limits::CONDITIONS, limits::SPLIT));
+        }
         let (value, values) = (members.given("Value"), members.get("Values"));
         if members.get("Expressions").is_some() && !matches!(condition, Elements(_)) {
             return self.error(mark, &format!("`{name}` takes no `Expressions`"));
@@ -336,7 +342,9 @@ impl Reader<'_> {
                     let message = format!("`{field}` is never a list");
                     self.warn(mark, lint::Code::NeverTrue, message);
                 }
+                self.lists += 1;
                 let each = Box::new(self.conjunction(expressions, "`Expressions`", Scope::Element)?);
+                self.lists -= 1;
                 return Ok(Predicate::Elements { list: field, quantifier, each });
             }
             Always(_) => return self.error(mark, EXPRESSION_SHAPE),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use super::condition::{Members, Reader, Scope};
+use super::limits::{self, GROUP_KEYS, OUTPUT_FIELDS};
 use super::lint::{self, Code, Warning};
 use super::yaml::{Content, Mark, Node, Source};
 use super::{Counts, Field, Notes, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
@@ -63,7 +64,7 @@ pub struct Read {
 pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
     let source = Source { name, text };
     let document = source.read()?;
-    let mut reader = Reader { source, warnings: Vec::new(), depth: 0 };
+    let mut reader = Reader { source, warnings: Vec::new(), depth: 0, lists: 0, conditions: 0 };
     let members = reader.members(&document, "a rule", RULE)?;
     let rule = reader.rule(&members)?;
     let mut warnings = reader.warnings;
@@ -257,12 +258,15 @@ impl Reader<'_> {
         if !rest.is_empty() || parts.is_empty() {
             parts.push(TitlePart::Text(rest.to_owned()));
         }
+        if parts.iter().filter(|part| matches!(part, TitlePart::Field(_))).count() > OUTPUT_FIELDS {
+            return self.error(node.mark, &limits::exceeded("fields in `AlertTitle`", OUTPUT_FIELDS, "leave some out"));
+        }
         Ok(parts)
     }
 
     fn group_by(&mut self, members: &Members<'_>) -> Result<Vec<Field>, Error> {
         let mut fields: Vec<Field> = Vec::new();
-        for node in self.optional_list(members, "GroupBy")? {
+        for node in self.at_most(members, "GroupBy", GROUP_KEYS, "group by an object that holds several")? {
             let key = self.members(node, "`GroupBy`", &["Key", "DeepKey", "KeyPath"])?;
             let field = self.key(&key, Scope::Record)?;
             if fields.iter().any(|earlier| earlier.to_string().eq_ignore_ascii_case(&field.to_string())) {
@@ -279,7 +283,7 @@ impl Reader<'_> {
 
     fn context(&mut self, members: &Members<'_>) -> Result<Vec<(String, Field)>, Error> {
         let mut context: Vec<(String, Field)> = Vec::new();
-        for node in self.optional_list(members, "AlertContext")? {
+        for node in self.at_most(members, "AlertContext", OUTPUT_FIELDS, "name an object that holds several")? {
             let entry = self.members(node, "`AlertContext`", &["KeyName", "KeyValue"])?;
             let key = self.required(&entry, "KeyName")?;
             let name = self.text(key, "`KeyName`")?;
@@ -296,7 +300,7 @@ impl Reader<'_> {
     /// The fields of `SummaryAttributes`. Those that begin with `p_` are made by Panther itself.
     fn summary(&mut self, members: &Members<'_>) -> Result<Vec<Field>, Error> {
         let mut fields = Vec::new();
-        for node in self.optional_list(members, "SummaryAttributes")? {
+        for node in self.at_most(members, "SummaryAttributes", OUTPUT_FIELDS, "leave some out")? {
             let text = self.text(node, "`SummaryAttributes`")?;
             if text.starts_with("p_") {
                 let message = format!("`{text}` is a field of Panther's own, and not in CloudTrail");
@@ -365,6 +369,15 @@ impl Reader<'_> {
             });
         }
         Ok(tests)
+    }
+
+    /// A list, absent or of no more than `limit` elements.
+    fn at_most<'n>(&self, members: &Members<'n>, key: &str, limit: usize, advice: &str) -> Result<&'n [Node], Error> {
+        let nodes = self.optional_list(members, key)?;
+        match nodes.get(limit) {
+            Some(node) => self.error(node.mark, &limits::exceeded(&format!("entries of `{key}`"), limit, advice)),
+            None => Ok(nodes),
+        }
     }
 
     fn optional_list<'n>(&self, members: &Members<'n>, key: &str) -> Result<&'n [Node], Error> {

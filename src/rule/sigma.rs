@@ -11,7 +11,7 @@ use rsigma_parser::{
     Status, WindowMode,
 };
 
-use super::{Counts, Field, Notes, Predicate, Rule, Severity, TitlePart, Window, WindowKind, attack};
+use super::{Counts, Field, Notes, Predicate, Rule, Severity, TitlePart, Window, WindowKind, attack, limits};
 use crate::error::Error;
 use crate::time::Period;
 
@@ -154,13 +154,16 @@ fn matches(rule: &SigmaRule) -> Result<Predicate, String> {
     if rule.detection.timeframe.is_some() {
         return Err("`timeframe` has no meaning without an aggregation: write a correlation with `timespan`".to_owned());
     }
+    rule.detection.conditions.iter().try_for_each(|condition| detection::check_size(condition, &rule.detection))?;
     let conditions = rule.detection.conditions.iter().map(|condition| detection::condition(condition, &rule.detection));
     let mut conditions = conditions.collect::<Result<Vec<_>, _>>()?;
-    match conditions.len() {
-        0 => Err("it has no condition".to_owned()),
-        1 => Ok(conditions.remove(0)),
-        _ => Ok(Predicate::Any(conditions)),
-    }
+    let matched = match conditions.len() {
+        0 => return Err("it has no condition".to_owned()),
+        1 => conditions.remove(0),
+        _ => Predicate::Any(conditions),
+    };
+    limits::check(&matched)?;
+    Ok(matched)
 }
 
 fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rule, String> {
@@ -172,8 +175,17 @@ fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rul
     let period: Period = format!("{}s", correlation.timespan.seconds).parse()?;
     let field = |name: &str| -> Result<Field, String> { detection::field(&of_alias(correlation, name, rules)?) };
     let group = correlation.group_by.iter().map(|name| field(name)).collect::<Result<Vec<_>, _>>()?;
+    for (given, limit, what) in [
+        (group.len(), limits::GROUP_KEYS, "fields of `group-by`"),
+        (rules.len(), limits::CORRELATED, "entries of `rules`"),
+    ] {
+        if given > limit {
+            return Err(limits::exceeded(what, limit, "leave some out"));
+        }
+    }
     let of_rule = |rule: &&SigmaRule| matches(rule).map_err(|reason| format!("`{}`: {reason}", rule.title));
     let detections = rules.iter().map(of_rule).collect::<Result<Vec<_>, _>>()?;
+    limits::check(&Predicate::Any(detections.clone()))?;
     let about = About {
         id: correlation.id.as_ref().or(correlation.name.as_ref()).unwrap_or(&correlation.title),
         title: &correlation.title,

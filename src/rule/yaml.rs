@@ -10,6 +10,7 @@ use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::error::Error;
 use crate::raw::json;
+use crate::text::printable;
 
 /// How deep a document may nest.
 const MAX_DEPTH: usize = 64;
@@ -95,12 +96,12 @@ impl Source<'_> {
     /// An error that shows the line and points at the column.
     pub fn error(&self, mark: Mark, message: &str) -> Error {
         let Mark { line, column } = mark;
-        let mut shown = format!("{}:{line}:{column}: {message}", self.name);
+        let mut shown = printable(&format!("{}:{line}:{column}: {message}", self.name));
         if let Some(text) = self.text.lines().nth(line.saturating_sub(1)) {
             let gutter = line.to_string();
             let pad = " ".repeat(gutter.len());
             let indent = " ".repeat(column.saturating_sub(1));
-            let text: String = text.chars().take(200).collect();
+            let text = printable(&text.chars().take(200).collect::<String>());
             // Writing to a string does not fail.
             write!(shown, "\n{pad} |\n{gutter} | {text}\n{pad} | {indent}^").ok();
         }

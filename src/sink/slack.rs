@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Line, revision, text, texts, withdrawn};
 use crate::finding::NO_VALUE;
+use crate::text::on_one_line;
 
 /// How much of a value a message shows, in characters.
 const SHOWN: usize = 300;
@@ -50,7 +51,7 @@ pub(super) fn message(line: &Line) -> Value {
 /// A value on one line, as Slack shows it unchanged.
 fn shown(value: &str) -> String {
     let mut text = String::with_capacity(value.len().min(SHOWN));
-    for (place, c) in value.chars().enumerate() {
+    for (place, c) in on_one_line(value).chars().enumerate() {
         match c {
             _ if place == SHOWN => {
                 text.push('…');
@@ -59,8 +60,6 @@ fn shown(value: &str) -> String {
             '&' => text.push_str("&amp;"),
             '<' => text.push_str("&lt;"),
             '>' => text.push_str("&gt;"),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => text.push(' '),
-            c if c.is_control() => text.push(' '),
             c => text.push(c),
         }
     }

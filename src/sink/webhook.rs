@@ -16,6 +16,7 @@ use url::{Host, Url};
 use super::{Clock, Hidden, Line, MessageFormat, Settings, ocsf, revision, slack, text};
 use crate::error::Error;
 use crate::store::hex;
+use crate::text::json;
 use crate::time::Instant;
 
 /// How long to wait before a request is sent once more, at first; twice as long each time.
@@ -133,11 +134,11 @@ impl Webhook {
 
     fn body(&self, line: &Line) -> Result<Vec<u8>, Error> {
         let body = match self.format {
-            MessageFormat::Slack => serde_json::to_vec(&slack::message(line)),
-            MessageFormat::Json => serde_json::to_vec(line),
-            MessageFormat::Ocsf => serde_json::to_vec(&ocsf::finding(line)?),
+            MessageFormat::Slack => json::line(&slack::message(line)),
+            MessageFormat::Json => json::line(line),
+            MessageFormat::Ocsf => json::line(&ocsf::finding(line)?),
         };
-        body.map_err(|error| Error::Internal(format!("a finding as JSON: {error}")))
+        body.map(String::into_bytes).map_err(|error| Error::Internal(format!("a finding as JSON: {error}")))
     }
 
     /// Sends until the service takes it, or refuses for good.

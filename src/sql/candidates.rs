@@ -1,6 +1,6 @@
 //! One scan for many rules: which records to read, what to test of them and what to compute of those that match.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::path::{Path, Step};
 use crate::rule::{Field, Rule};
@@ -32,18 +32,17 @@ impl Candidates {
 
     /// What to ask for `rules` of the records with a time in `read`.
     pub fn new(rules: &[Rule], read: Range) -> Candidates {
-        let (mut predicates, mut all) = (Vec::new(), Vec::new());
-        let detections = rules.iter().map(|rule| index_in(&mut predicates, predicate::text(&rule.detection, 0)));
+        let (mut predicates, mut all) = (DistinctTexts::default(), DistinctTexts::default());
+        let detections = rules.iter().map(|rule| predicates.index(predicate::text(&rule.detection, 0)));
         let detections = detections.collect();
-        let needs =
-            rules.iter().map(|rule| expressions(rule).into_iter().map(|text| index_in(&mut all, text)).collect());
+        let needs = rules.iter().map(|rule| expressions(rule).into_iter().map(|text| all.index(text)).collect());
         let needs = needs.collect();
-        let unique = rules.iter().map(|rule| counted(rule).map(|counted| index_in(&mut all, counted)));
+        let unique = rules.iter().map(|rule| counted(rule).map(|counted| all.index(counted)));
         let unique = unique.collect();
         let (from, to) = TimeLiteral::bounds(read);
         let mut conditions = vec![format!("\"eventTime\" >= {from}"), format!("\"eventTime\" < {to}")];
         conditions.extend(names(rules));
-        Candidates { conditions, predicates, detections, expressions: all, needs, unique }
+        Candidates { conditions, predicates: predicates.texts, detections, expressions: all.texts, needs, unique }
     }
 
     /// What to ask for a sweep of `rule`: the expressions are the fields of its group, the account, the actor, what
@@ -106,11 +105,23 @@ pub fn listed(columns: &[String]) -> String {
     columns.iter().map(|name| Ident(name.clone()).to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn index_in(known: &mut Vec<String>, text: String) -> usize {
-    known.iter().position(|earlier| *earlier == text).unwrap_or_else(|| {
-        known.push(text);
-        known.len() - 1
-    })
+/// Texts, each once, in the order in which they first came.
+#[derive(Default)]
+struct DistinctTexts {
+    texts: Vec<String>,
+    indexes: HashMap<String, usize>,
+}
+
+impl DistinctTexts {
+    /// The index of `text`.
+    fn index(&mut self, text: String) -> usize {
+        if let Some(index) = self.indexes.get(&text) {
+            return *index;
+        }
+        self.texts.push(text.clone());
+        self.indexes.insert(text, self.texts.len() - 1);
+        self.texts.len() - 1
+    }
 }
 
 /// A condition on the names of calls and their services that every match satisfies; none where some

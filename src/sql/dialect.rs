@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::quote::{Ident, Literal};
+use crate::text::{has_hidden, replace_hidden};
 
 pub mod export;
 mod predicate;
@@ -39,19 +40,24 @@ struct Quoted<'t>(Dialect, &'t str);
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Quoted(dialect, text) = self;
-        if matches!(dialect, Duckdb | Athena) {
-            return Literal(text).fmt(f);
-        }
-        f.write_str("'")?;
-        for c in text.chars() {
-            match (dialect, c) {
-                (_, '\'' | '\\') => write!(f, "\\{c}")?,
-                // Spark puts variables in place of `${…}`, also within a string.
-                (Spark, '$') => f.write_str("\\u0024")?,
-                _ => write!(f, "{c}")?,
+        let escaped = match dialect {
+            Duckdb => return Literal(text).fmt(f),
+            Athena if !has_hidden(text) => return Literal(text).fmt(f),
+            Athena => {
+                let text = text.replace('\'', "''").replace('\\', "\\\\");
+                return write!(f, "U&'{}'", replace_hidden(&text, |c| format!("\\+{:06X}", u32::from(c))));
             }
-        }
-        f.write_str("'")
+            // Spark puts variables in place of `${…}`, also within a string.
+            Spark => text.replace('\\', "\\\\").replace('\'', "\\'").replace('$', "\\u0024"),
+            Clickhouse => text.replace('\\', "\\\\").replace('\'', "\\'"),
+        };
+        let hidden = |c: char| match dialect {
+            Clickhouse => {
+                c.encode_utf8(&mut [0; 4]).bytes().fold(String::new(), |text, byte| format!("{text}\\x{byte:02X}"))
+            }
+            _ => format!("\\U{:08X}", u32::from(c)),
+        };
+        write!(f, "'{}'", replace_hidden(&escaped, hidden))
     }
 }
 

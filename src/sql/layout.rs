@@ -1,6 +1,9 @@
 //! Under which names a query returns what a finding tells.
 
-use crate::rule::{Field, Rule};
+use std::fmt::Display;
+
+use crate::rule::Rule;
+use crate::text::printable;
 
 /// The rule of a row of `matched`, by its number.
 pub const RULE: &str = "rule";
@@ -33,16 +36,28 @@ pub struct Layout {
     pub summary: Vec<String>,
 }
 
+/// Names for `fields`: no two are the same, and what is hidden in a field's own name is visible in it.
+fn named<F: Display>(kind: &str, fields: impl Iterator<Item = F>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for field in fields {
+        let mut name = format!("{kind}.{}", printable(&field.to_string()));
+        while names.contains(&name) {
+            name.push('_');
+        }
+        names.push(name);
+    }
+    names
+}
+
 impl Layout {
     /// The names in the query of one rule: they tell the fields.
     pub fn of(rule: &Rule) -> Layout {
-        let named = |kind: &str, field: &Field| format!("{kind}.{field}");
         Layout {
-            group: rule.group_by.iter().map(|field| named("group", field)).collect(),
-            context: rule.context.iter().map(|(name, _)| format!("context.{name}")).collect(),
-            title: rule.title_fields().into_iter().map(|field| named("title", field)).collect(),
+            group: named("group", rule.group_by.iter()),
+            context: named("context", rule.context.iter().map(|(name, _)| name)),
+            title: named("title", rule.title_fields().into_iter()),
             severity: (!rule.dynamic_severities.is_empty()).then(|| "severity".to_owned()),
-            summary: rule.summary.iter().map(|field| named("summary", field)).collect(),
+            summary: named("summary", rule.summary.iter()),
         }
     }
 

@@ -113,7 +113,7 @@ fn test_of(field: &Field, test: &Test, negated: bool) -> String {
         Test::StartsWith(operand) => of_string("starts_with", field, operand),
         Test::EndsWith(operand) => of_string("ends_with", field, operand),
         Test::Contains(operand) => contains(field, operand),
-        Test::Matches(pattern) => format!("regexp_like({}, {})", text_of(field), Literal(pattern)),
+        Test::Matches(pattern) => format!("matches_pattern({}, {})", text_of(field), Literal(pattern)),
         Test::Number(relation, operand) => {
             let sign = match relation {
                 Compared::Greater => ">",

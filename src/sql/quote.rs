@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::text::{self, Part};
 use crate::time::{self, Range};
 
 /// A column or alias name.
@@ -21,7 +22,16 @@ pub struct Literal<'t>(pub &'t str);
 
 impl fmt::Display for Literal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}'", self.0.replace('\'', "''"))
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        if !text::has_hidden(self.0) {
+            return f.write_str(&quoted(self.0));
+        }
+        // The printed SQL is what runs, so hidden characters are given by their numbers rather than escaped.
+        let parts = text::hidden_apart(self.0).map(|part| match part {
+            Part::Plain(text) => quoted(text),
+            Part::Hidden(c) => format!("chr({})", u32::from(c)),
+        });
+        write!(f, "concat({})", parts.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -91,5 +101,12 @@ mod tests {
     fn quote_marks_within_are_doubled() {
         assert_eq!(Literal("it's").to_string(), "'it''s'");
         assert_eq!(Ident("a\"b".to_owned()).to_string(), "\"a\"\"b\"");
+    }
+
+    #[test]
+    fn hidden_characters_are_given_by_their_numbers() {
+        assert_eq!(Literal("it's\u{202e}\u{1b}x").to_string(), "concat('it''s', chr(8238), chr(27), 'x')");
+        assert_eq!(Literal("\0").to_string(), "concat(chr(0))");
+        assert_eq!(Literal("名前").to_string(), "'名前'");
     }
 }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 
 use super::{Found, Object};
-use crate::error::{Error, Fault, printable};
+use crate::error::{Error, Fault};
+use crate::text::printable;
 
 /// Finds the objects that `source` names: a file, a folder (all below it), or a glob of either.
 /// Links are followed; a folder that several paths lead to is read once. Folders that `enters` does not admit, by their

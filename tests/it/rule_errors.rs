@@ -190,6 +190,16 @@ fn every_message_is_the_reviewed_one() {
     writeln!(messages, "{}\n", error(&bomb)).unwrap();
     let swelling = format!("a: &a {}\nb: [*a,*a]\n", "x".repeat(2 << 20));
     writeln!(messages, "{}", error(&swelling).lines().next().unwrap()).unwrap();
+    let keys = (0..33).map(|key| format!("{{KeyPath: requestParameters.k{key}}}")).collect::<Vec<_>>().join(",");
+    let conditions = vec!["  - {Key: eventName, Condition: Exists}"; 1_001].join("\n");
+    for (good, bad) in [
+        ("GroupBy: [{Key: account}]", format!("GroupBy: [{keys}]")),
+        ("Threshold: 2", format!("Threshold: 2\nAlertTitle: \"{}\"", "{eventName}".repeat(65))),
+        ("Detection:", format!("Detection:\n{conditions}")),
+    ] {
+        assert!(RULE.contains(good), "{good}");
+        writeln!(messages, "{}", error(&RULE.replacen(good, &bad, 1)).lines().next().unwrap()).unwrap();
+    }
     writeln!(messages, "\n-- remarks\n").unwrap();
     for (good, remarkable) in REMARKABLE {
         assert!(RULE.contains(good), "{good}");

@@ -363,7 +363,10 @@ fn what_cannot_be_done_is_refused_by_name() {
         (item("eventName|contains|re: A"), "modifiers that say two ways to compare are not understood"),
         (item("eventName|gt|lt: 1"), "modifiers that say two ways to compare are not understood"),
         (item("eventName|i: A"), "`i`, `m` and `s` are flags of `re`, which is missing"),
-        (item("eventName: {a: X}"), "line 10, column 16: a mapping is no value to compare with, in a value"),
+        (
+            item("eventName: {a: X}"),
+            "line 10, column 16: a mapping is no value to compare with: write `eventName.a` as one key",
+        ),
         (item("eventName: [[A, B]]"), "line 10, column 17: a list is no value to compare with, in values"),
         (detection("  s: {}\n  condition: s\n"), "line 9, column 6: an empty selection would match every record"),
         (detection("  s: [{eventName: A}, {}]\n  condition: s\n"), "an empty selection would match every record"),

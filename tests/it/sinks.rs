@@ -267,7 +267,7 @@ fn lines_go_to_standard_output_in_their_order() {
 /// A request that the hook got.
 pub(crate) struct Got {
     headers: HeaderMap,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Got {
@@ -278,7 +278,7 @@ impl Got {
 
 /// A web service that answers with one status after another, the last of them for good.
 pub(crate) struct Hook {
-    url: String,
+    pub(crate) url: String,
     got: Arc<Mutex<Vec<Got>>>,
     _runtime: tokio::runtime::Runtime,
 }

@@ -12,6 +12,7 @@ use crate::finding;
 use crate::hunt::sweep::Found;
 use crate::rule::{Rule, Window};
 use crate::tally::Tally;
+use crate::text::json;
 use crate::time;
 
 #[derive(Serialize)]
@@ -122,8 +123,7 @@ pub(super) fn document(view: &View<'_>) -> Result<String, Error> {
         labels_outside_range: view.labelled.map(Labelled::outside),
         moved: view.moved.and_then(|window| moved(view, window)),
     };
-    let text = serde_json::to_string_pretty(&document);
-    text.map(|text| text + "\n").map_err(|error| Error::Internal(format!("a backtest as JSON: {error}")))
+    json::pretty(&document).map_err(|error| Error::Internal(format!("a backtest as JSON: {error}")))
 }
 
 fn cell<'d>(view: &View<'d>, number: usize) -> CellView<'d> {

@@ -5,7 +5,6 @@ use crate::backtest::{Backtest, Cell};
 use crate::error::Error;
 use crate::hunt::sweep::Found;
 use crate::report::backtest::{View, heat};
-use crate::report::printable;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
 use crate::tally::number_of;
@@ -250,7 +249,7 @@ fn groups(view: &View<'_>) -> Vec<GroupRow> {
     let of_group = found.chunk_by(|a, b| matches.group_of[a.first] == matches.group_of[b.first]);
     let row = |found: &[Found]| GroupRow {
         rule: String::new(),
-        name: printable(&view.group_of(&found[0])),
+        name: view.group_of(&found[0]),
         findings: found.len(),
         events: found.iter().map(|found| found.count as u64).sum(),
         share: 0,
@@ -264,11 +263,8 @@ fn moves(view: &View<'_>) -> Vec<Moved> {
         let mut groups: Vec<(usize, (usize, usize))> = moves.by_group(&view.tested.sweep.matches).into_iter().collect();
         groups.sort_by_key(|(group, (gained, lost))| (std::cmp::Reverse(gained + lost), *group));
         let more = groups.len().saturating_sub(LISTED);
-        let row = |(group, (gained, lost)): (usize, (usize, usize))| MovedGroup {
-            name: printable(&view.group(group)),
-            gained,
-            lost,
-        };
+        let row =
+            |(group, (gained, lost)): (usize, (usize, usize))| MovedGroup { name: view.group(group), gained, lost };
         Some(Moved {
             cell: name(window),
             gained: moves.gained.len(),
@@ -304,8 +300,6 @@ fn missed(view: &View<'_>) -> Vec<String> {
     };
     let missed = labelled.score(&view.tested.sweep.matches, &view.tested.sweep.found[view.tested.present()]).missed;
     let labels = labelled.malicious().filter(|(label, _)| missed.contains(&label.line));
-    let told = |(label, _): (&crate::backtest::labels::Label, bool)| {
-        printable(&format!("line {}: {}", label.line, label.subject))
-    };
+    let told = |(label, _): (&crate::backtest::labels::Label, bool)| format!("line {}: {}", label.line, label.subject);
     labels.map(told).collect()
 }

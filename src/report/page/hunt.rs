@@ -6,7 +6,7 @@ use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, Timeline, counted, fact,
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt::events::Event;
-use crate::report::{group, printable};
+use crate::report::group;
 use crate::rule::Rule;
 use crate::sql;
 use crate::tally::{Tally, number_of};
@@ -130,9 +130,9 @@ fn tiles(findings: &[Finding]) -> Vec<Fact> {
 fn groups(findings: &[Finding]) -> Vec<GroupRow> {
     let mut groups: BTreeMap<(&str, String), GroupRow> = BTreeMap::new();
     for finding in findings {
-        let name = printable(&group(finding));
+        let name = group(finding);
         let row = groups.entry((&finding.rule_id, name.clone())).or_insert_with(|| GroupRow {
-            rule: printable(&finding.rule_id),
+            rule: finding.rule_id.clone(),
             name,
             findings: 0,
             events: 0,
@@ -149,9 +149,9 @@ fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
     of_finding.sort();
     // The second reading may not find an event any more. Its identity is then all there is to show.
     let unknown = finding.event_ids.iter().filter(|id| !events.contains_key(*id));
-    let unknown = unknown.map(|id| EventRow { id: printable(id), ..EventRow::default() });
+    let unknown = unknown.map(|id| EventRow { id: id.clone(), ..EventRow::default() });
     let mut facts = vec![
-        fact("rule", printable(&finding.rule_id)),
+        fact("rule", finding.rule_id.clone()),
         fact("id", finding.finding_id.clone()),
         fact("first event", finding.first_event.clone()),
         fact("last event", finding.last_event.clone()),
@@ -159,13 +159,13 @@ fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
         fact("most in one window", finding.peak.to_string()),
     ];
     if let (Some(field), Some(distinct)) = (&finding.unique, finding.distinct) {
-        facts.push(fact(format!("most values of {}", printable(field)), distinct.to_string()));
+        facts.push(fact(format!("most values of {field}"), distinct.to_string()));
     }
     if finding.masked {
         facts.push(fact("note", "AWS masked the name, so the actor is no known person"));
     }
     if !finding.mitre.is_empty() {
-        facts.push(fact("ATT&CK", printable(&finding.mitre.join(", "))));
+        facts.push(fact("ATT&CK", finding.mitre.join(", ")));
     }
     // A finding tells when it was triggered. Of several events of that time any may have been the one.
     let is_of_trigger = |event: &Event| event.time == finding.trigger_instant;
@@ -174,17 +174,17 @@ fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
     let row = |event: &Event| EventRow {
         mark: is_of_trigger(event).then_some(mark),
         time: time::rfc3339(event.time),
-        name: printable(&event.name),
-        address: printable(&event.address),
-        region: printable(&event.region),
-        outcome: printable(&event.outcome),
-        agent: printable(&event.agent),
-        id: printable(&event.id),
+        name: event.name.clone(),
+        address: event.address.clone(),
+        region: event.region.clone(),
+        outcome: event.outcome.clone(),
+        agent: event.agent.clone(),
+        id: event.id.clone(),
     };
     Opened {
         severity: finding.severity.clone(),
-        title: printable(&finding.title),
-        group: printable(&group(finding)),
+        title: finding.title.clone(),
+        group: group(finding),
         count: finding.count,
         first_event: finding.first_event.clone(),
         facts,
@@ -196,7 +196,7 @@ fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
 fn rule_row(rule: &Rule, range: Range) -> Result<RuleRow, Error> {
     let window = rule.window;
     Ok(RuleRow {
-        id: printable(&rule.id),
+        id: rule.id.clone(),
         setting: format!("threshold {} within {}, {} windows", window.threshold, window.period, window.kind),
         description: rule.notes.description.clone().unwrap_or_default(),
         sql: sql::hunt(rule, range, Range::default())?,

@@ -9,6 +9,7 @@ use rsigma_parser::{
 
 use crate::event::{self, Kind};
 use crate::path::{Path, Step};
+use crate::rule::limits::{self, CONDITIONS};
 use crate::rule::predicate::NumberOperand;
 use crate::rule::{self, Class, Compared, Field, Operand, Predicate, Test, Value};
 
@@ -47,6 +48,42 @@ pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> 
                 Quantifier::Count(_) => Err(format!("`{expression}`: only `1 of` and `all of` are understood")),
             }
         }
+    }
+}
+
+/// Makes sure that a condition, which may name a selection many times, does not grow too large once it is written out.
+pub(super) fn check_size(expression: &ConditionExpr, detections: &Detections) -> Result<(), String> {
+    if compared_values(expression, detections) > CONDITIONS {
+        return Err(limits::exceeded(
+            "values to compare with, in all selections of a condition",
+            CONDITIONS,
+            limits::SPLIT,
+        ));
+    }
+    Ok(())
+}
+
+fn compared_values(expression: &ConditionExpr, detections: &Detections) -> usize {
+    let sum = |sizes: &mut dyn Iterator<Item = usize>| sizes.fold(0, usize::saturating_add);
+    match expression {
+        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => {
+            sum(&mut parts.iter().map(|part| compared_values(part, detections)))
+        }
+        ConditionExpr::Not(part) => compared_values(part, detections),
+        ConditionExpr::Identifier(name) => detections.named.get(name).map_or(0, values_of),
+        ConditionExpr::Selector { pattern, .. } => {
+            let named = detections.named.iter().filter(|(name, _)| pattern.matches_detection_name(name));
+            sum(&mut named.map(|(_, detection)| values_of(detection)))
+        }
+    }
+}
+
+fn values_of(detection: &Detection) -> usize {
+    match detection {
+        Detection::AllOf(items) => items.iter().map(|item| item.values.len()).sum(),
+        Detection::AnyOf(parts) | Detection::And(parts) => parts.iter().map(values_of).sum(),
+        // What is refused.
+        Detection::Keywords(_) | Detection::ArrayMatch { .. } | Detection::Conditional { .. } => 1,
     }
 }
 
@@ -329,7 +366,7 @@ fn operand(text: &str, cased: bool) -> Operand {
 fn pattern(flags: &str, text: &str) -> Result<String, String> {
     // The engine makes a pattern without groups a LIKE, and takes its backslashes for LIKE's.
     let pattern = if flags.is_empty() { format!("({text})") } else { format!("(?{flags})({text})") };
-    match regex::Regex::new(&pattern) {
+    match regex::RegexBuilder::new(&pattern).size_limit(limits::PATTERN_BYTES).build() {
         Ok(_) => Ok(pattern),
         Err(error) => {
             let error = error.to_string();

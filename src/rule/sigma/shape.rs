@@ -1,5 +1,6 @@
 //! What the parser of Sigma passes over: keys that it does not know, and values of shapes that it takes for something else.
 
+use crate::rule::limits::{self, CONDITION_WORDS};
 use crate::rule::yaml::{self, Content, Mark, Node, Source};
 
 /// The keys of a correlation.
@@ -93,7 +94,7 @@ fn correlation(node: &Node) -> Checked {
 fn detection(node: &Node) -> Checked {
     for (key, value) in map(node, "detection")? {
         match key.as_text() {
-            Some("condition") => negations(value)?,
+            Some("condition") => condition_words(value)?,
             Some("timeframe") => {}
             _ => selection(value)?,
         }
@@ -101,15 +102,20 @@ fn detection(node: &Node) -> Checked {
     Ok(())
 }
 
-fn negations(node: &Node) -> Checked {
+fn condition_words(node: &Node) -> Checked {
     let conditions = match &node.content {
         Content::List(conditions) => conditions.as_slice(),
         _ => std::slice::from_ref(node),
     };
     for condition in conditions {
         let words = condition.as_text().unwrap_or_default().split(|c: char| !c.is_alphanumeric());
-        if words.filter(|word| word.eq_ignore_ascii_case("not")).count() > NEGATIONS {
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        if words.iter().filter(|word| word.eq_ignore_ascii_case("not")).count() > NEGATIONS {
             return Err((condition.mark, format!("a condition with more than {NEGATIONS} `not`s is not read")));
+        }
+        if words.len() > CONDITION_WORDS {
+            let advice = "write `1 of selection*`, or list values in one selection";
+            return Err((condition.mark, limits::exceeded("words of a condition", CONDITION_WORDS, advice)));
         }
     }
     Ok(())
@@ -120,7 +126,7 @@ fn selection(node: &Node) -> Checked {
         Content::Map(members) if members.is_empty() => {
             Err((node.mark, "an empty selection would match every record".to_owned()))
         }
-        Content::Map(members) => members.iter().try_for_each(|(_, value)| values(value)),
+        Content::Map(members) => members.iter().try_for_each(|(key, value)| values(key, value)),
         Content::List(parts) if parts.is_empty() => {
             Err((node.mark, "an empty selection would match every record".to_owned()))
         }
@@ -129,10 +135,15 @@ fn selection(node: &Node) -> Checked {
     }
 }
 
-fn values(node: &Node) -> Checked {
+fn values(key: &Node, node: &Node) -> Checked {
     match &node.content {
         Content::List(values) => values.iter().try_for_each(|value| scalar(value, "values")),
-        _ => scalar(node, "a value"),
+        Content::Map(members) => {
+            let name = key.as_text().unwrap_or_default();
+            let below = members.first().and_then(|(below, _)| below.as_text()).unwrap_or("KEY");
+            Err((node.mark, format!("a mapping is no value to compare with: write `{name}.{below}` as one key")))
+        }
+        Content::Scalar { .. } => scalar(node, "a value"),
     }
 }
 

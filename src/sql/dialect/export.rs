@@ -11,6 +11,7 @@ use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME, HOT};
 use crate::rule::{Counts, Rule, WindowKind};
 use crate::sql::layout::Layout;
 use crate::store::Location;
+use crate::text::{has_hidden, printable};
 use crate::time::{EVENT_TIMES, Period, Range};
 
 /// The layouts for which there is SQL of other engines: tawny's own lake, and the table of Athena's documentation.
@@ -276,6 +277,9 @@ fn table(target: &Target) -> Result<String, Error> {
     let data = target.data.as_deref().unwrap_or("cloudtrail");
     let path = data.starts_with("file://").then(|| Location::of(data).to_string());
     let data = path.as_deref().unwrap_or(data);
+    if has_hidden(data) {
+        return Err(Error::usage(format!("`--data` holds control or invisible characters: `{}`", printable(data))));
+    }
     if dialect == Dialect::Spark && data.contains("${") {
         return Err(Error::usage(format!(
             "Spark puts a variable in place of what stands in `{data}`: name another place"

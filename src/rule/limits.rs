@@ -1,0 +1,82 @@
+//! How large rules may be. What is within the limits takes time in proportion to its size.
+//!
+//! The largest documents, in values, bytes and depth, are told in [`super::yaml`].
+
+use super::{Predicate, Test};
+
+/// Rule files, and rules, that one run reads: each takes some milliseconds of planning.
+pub const RULES: usize = 10_000;
+
+/// Conditions of one rule, those of `FollowedBy` and `DynamicSeverities` included. A condition within a list of elements
+/// counts twice, and within two lists four times: the engine's planning time doubles with each.
+pub const CONDITIONS: usize = 1_000;
+
+/// How deep expressions nest.
+pub const DEPTH: usize = 12;
+
+/// Keys of `GroupBy`. The engine keeps the rows of a group together by all of them, and its planning time grows with the
+/// cube of their number.
+pub const GROUP_KEYS: usize = 32;
+
+/// Fields in each of `AlertContext`, `SummaryAttributes` and `AlertTitle`.
+pub const OUTPUT_FIELDS: usize = 64;
+
+/// Regular expressions of one Sigma rule, wildcards within a value included: each is compiled and run by itself.
+pub const PATTERNS: usize = 500;
+
+/// Bytes that one regular expression may take once it is compiled.
+pub const PATTERN_BYTES: usize = 4 << 20;
+
+/// Words of one `condition` of a Sigma rule: its parser's time grows with their square.
+pub const CONDITION_WORDS: usize = 1_000;
+
+/// Rules that one Sigma correlation names.
+pub const CORRELATED: usize = 100;
+
+/// The message on something that exceeds a limit.
+pub(super) fn exceeded(what: &str, limit: usize, advice: &str) -> String {
+    format!("{what}: at most {limit} are allowed; {advice}")
+}
+
+/// What to do about too many conditions.
+pub(super) const SPLIT: &str = "list values in one condition, or split the rule";
+
+/// Checks what a predicate asks for, all its parts together.
+///
+/// # Errors
+/// It has more than [`CONDITIONS`] conditions, or more than [`PATTERNS`] regular expressions.
+pub(super) fn check(predicate: &Predicate) -> Result<(), String> {
+    let mut found = Found::default();
+    found.add(predicate, 1);
+    if found.conditions > CONDITIONS {
+        return Err(exceeded("too many conditions", CONDITIONS, SPLIT));
+    }
+    if found.patterns > PATTERNS {
+        let advice = "join them by `|` in fewer expressions, or split the rule";
+        return Err(exceeded("too many regular expressions and wildcards", PATTERNS, advice));
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Found {
+    conditions: usize,
+    patterns: usize,
+}
+
+impl Found {
+    fn add(&mut self, predicate: &Predicate, weight: usize) {
+        match predicate {
+            Predicate::All(parts) | Predicate::Any(parts) | Predicate::None(parts) | Predicate::OnlyOne(parts) => {
+                for part in parts {
+                    self.add(part, weight);
+                }
+            }
+            Predicate::Elements { each, .. } => self.add(each, weight * 2),
+            Predicate::Test { test, .. } => {
+                self.conditions += weight;
+                self.patterns += usize::from(matches!(test, Test::Matches(_)));
+            }
+        }
+    }
+}
