@@ -85,7 +85,7 @@ fn strings(dialect: Dialect, sql: &str) -> Option<Vec<String>> {
 
 #[test]
 fn values_stay_values() {
-    for value in ["it's", "a\\", "\\' OR 1=1 --", "'; DROP TABLE t; --", "/* */ $$ ${env:HOME} $tag$", "`\"\u{e9}\n"] {
+    for value in ["it's", "a\\", "\\' OR 1=1 --", "'; DROP TABLE t; --", "/* */ $$ ${env:HOME} $tag$", "`\"\u{e9}"] {
         for condition in ["Equals", "StartsWith", "Contains"] {
             let detection = json!({"Key": "eventName", "Condition": condition, "Value": value}).to_string();
             for dialect in ALL {
@@ -95,6 +95,20 @@ fn values_stay_values() {
                 assert!(dialect != Dialect::Spark || !sql.contains("${"), "Spark would put a variable there: {sql}");
             }
         }
+    }
+}
+
+#[test]
+fn hidden_characters_are_written_as_each_dialect_escapes_them() {
+    let detection = json!({"Key": "eventName", "Condition": "Equals", "Value": "it's\n\u{202e}\u{e0041}"}).to_string();
+    for (dialect, written_as) in [
+        (Dialect::Duckdb, "concat('it''s', chr(10), chr(8238), chr(917569))"),
+        (Dialect::Athena, r"U&'it''s\+00000A\+00202E\+0E0041'"),
+        (Dialect::Spark, r"'it\'s\U0000000A\U0000202E\U000E0041'"),
+        (Dialect::Clickhouse, r"'it\'s\x0A\xE2\x80\xAE\xF3\xA0\x81\x81'"),
+    ] {
+        let sql = written(&rule(&detection), dialect).unwrap();
+        assert!(sql.contains(written_as), "{dialect}: {sql}");
     }
 }
 
