@@ -135,6 +135,7 @@ impl Backtest {
 
 /// A range, its open ends being those of data with these earliest and latest times. Half-open.
 fn span(range: Range, times: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    let range = range.clamped();
     let from = range.from.or(times.map(|(first, _)| first))?;
     let to = range.to.or(times.map(|(_, last)| last + SECOND))?;
     (from < to).then_some((from, to))

@@ -157,12 +157,18 @@ impl Range {
         self.from.is_none_or(|from| from <= instant) && self.to.is_none_or(|to| instant < to)
     }
 
-    /// Returns the times of events that lie in the range, as `from <= t < to`. No time lies in the range where `from`
-    /// is not before `to`.
-    pub fn event_times(&self) -> (i64, i64) {
-        let bound =
-            |bound: Option<i64>, open: i64| bound.map_or(open, |at| at.clamp(EVENT_TIMES.start, EVENT_TIMES.end));
-        (bound(self.from, EVENT_TIMES.start), bound(self.to, EVENT_TIMES.end))
+    /// Returns the range with bounds beyond [`EVENT_TIMES`] moved to its ends. The same events lie in it, and a length can
+    /// be computed. No event does where `from` is not before `to`.
+    #[must_use]
+    pub fn clamped(self) -> Range {
+        let bound = |at: i64| at.clamp(EVENT_TIMES.start, EVENT_TIMES.end);
+        Range { from: self.from.map(bound), to: self.to.map(bound) }
+    }
+
+    /// Returns the bounds of [`Range::clamped`], with the ends of [`EVENT_TIMES`] for those that are open.
+    pub fn event_times(self) -> (i64, i64) {
+        let Range { from, to } = self.clamped();
+        (from.unwrap_or(EVENT_TIMES.start), to.unwrap_or(EVENT_TIMES.end))
     }
 
     /// The least range that holds both.

@@ -323,3 +323,43 @@ pub fn days(days: impl Iterator<Item = Option<i64>>) -> Option<(i64, i64)> {
 fn commit_name(number: u32) -> String {
     format!("{number:08}.json")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::DAY;
+
+    fn file(path: &str, times: (i64, i64)) -> FileEntry {
+        let (first_event, last_event) = (Some(times.0), Some(times.1));
+        FileEntry { path: path.to_owned(), bytes: 0, records: 1, first_event, last_event }
+    }
+
+    #[test]
+    fn a_file_lies_in_the_folder_of_a_day_or_of_none() {
+        let midnight = |path: &str| file(path, (0, 0)).midnight();
+        assert_eq!(midnight("date=1970-01-02/part-a.parquet"), Ok(Some(DAY)));
+        assert_eq!(midnight("date=__HIVE_DEFAULT_PARTITION__/part-a.parquet"), Ok(None));
+        assert!(midnight("date=+262142-12-31/part-a.parquet").is_ok(), "earlier builds took any time");
+        for path in
+            ["part-a.parquet", "date=/a", "date=soon/a", "date=2026-13-01/a", "day=2026-09-01/a", "date=2026-09-01"]
+        {
+            assert_eq!(midnight(path), Err(format!("it names {path:?}, which lies in no folder of a day")));
+        }
+        assert!(midnight("date=2026-09-01T00:00:00Z/a").is_err());
+    }
+
+    #[test]
+    fn a_file_spans_the_times_of_events_alone() {
+        for (times, span, holds_others) in [
+            ((0, EVENT_TIMES.end - 1), Some((0, EVENT_TIMES.end - 1)), false),
+            ((-1, 5), Some((0, 5)), true),
+            ((5, i64::MAX), Some((5, EVENT_TIMES.end - 1)), true),
+            ((i64::MIN, i64::MAX), Some((0, EVENT_TIMES.end - 1)), true),
+            ((i64::MIN, -1), None, true),
+            ((EVENT_TIMES.end, i64::MAX), None, true),
+        ] {
+            let file = file("date=2026-09-01/a", times);
+            assert_eq!((file.time_span(), file.holds_other_times()), (span, holds_others), "{times:?}");
+        }
+    }
+}

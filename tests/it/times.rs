@@ -97,8 +97,16 @@ fn a_record_with_an_odd_time_is_kept_and_counted_and_stops_nothing() {
         }
         let count = r#"SELECT count(*) || ' ' || count("eventTime") || ' ' || max("eventTime") FROM cloudtrail"#;
         assert_eq!(queried(&data, count), "16 2 2026-09-01T00:01:00Z", "{name}");
-        let backtest = tawny(&["backtest", &data, "--rule", tawny::rule::catalog::DEFAULT]);
+        let page = at("page.html");
+        let widest = ["--from=-262143-01-01", "--to=+262142-12-31", "--report", &page];
+        let backtest = tawny(&[&["backtest", &data, "--rule", tawny::rule::catalog::DEFAULT], &widest[2..]].concat());
         assert_eq!(backtest.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&backtest.stderr));
+        if name == "lake" {
+            for command in ["hunt", "backtest"] {
+                let output = tawny(&[&[command, &data, "--rule", tawny::rule::catalog::DEFAULT], &widest[..]].concat());
+                assert_eq!(output.status.code(), Some(0), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
         let inspection = tawny(&["inspect", &data, "--format", "json"]);
         let inspection: Value = serde_json::from_slice(&inspection.stdout).unwrap();
         if name != "trail" {

@@ -82,8 +82,9 @@ pub fn hunt(hunted: Hunted<'_>) -> Result<String, Error> {
     let Hunted { rules, range, findings, read, .. } = hunted;
     let triggers = || findings.iter().map(|finding| finding.trigger_instant);
     let times = read.times.or_else(|| triggers().min().zip(triggers().max()));
-    let from = range.from.or(times.map(|(first, _)| first));
-    let to = range.to.or(times.map(|(_, last)| last + SECOND));
+    let bounds = range.clamped();
+    let from = bounds.from.or(times.map(|(first, _)| first));
+    let to = bounds.to.or(times.map(|(_, last)| last + SECOND));
     let bins = Bins::of(from.zip(to).filter(|(from, to)| from < to));
     let counts = bins.counts(triggers());
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
