@@ -156,7 +156,7 @@ impl Error {
                 Some("convert the trail into a new, empty folder, or restore the ledger".to_owned())
             }
             Error::State { .. } => Some(
-                "restore it, or name another `state` in the configuration: then all is hunted, and delivered, anew"
+                "restore it, or name another `state` in the configuration: then everything is hunted and delivered again"
                     .to_owned(),
             ),
             Error::Query { .. } if self.is_exhausted() => {

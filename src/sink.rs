@@ -263,6 +263,12 @@ impl Sink {
         &self.name
     }
 
+    /// Returns the patterns of rules in its settings that match none of `ids`.
+    pub fn unmatched_rules<'s>(&'s self, ids: &'s [&'s str]) -> impl Iterator<Item = &'s str> {
+        let patterns = self.wanted.rules.iter().filter(|pattern| !ids.iter().any(|id| pattern.matches(id)));
+        patterns.map(glob::Pattern::as_str)
+    }
+
     /// Whether each line is a request of its own.
     pub fn takes_one_by_one(&self) -> bool {
         matches!(self.kind, Kind::Webhook(_))

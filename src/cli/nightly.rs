@@ -104,6 +104,15 @@ impl NightlyCommand {
         }
         let sinks = config.sinks.iter().map(|settings| Sink::open(settings, &context.stores, &variable, now));
         let sinks = sinks.collect::<Result<Vec<_>, _>>()?;
+        let ids: Vec<&str> = choice.rules.iter().map(|rule| rule.id.as_str()).collect();
+        for sink in &sinks {
+            for pattern in sink.unmatched_rules(&ids) {
+                let name = sink.name();
+                context
+                    .output
+                    .warn(&format!("warning: no rule that runs matches `{pattern}`, which the sink `{name}` asks for"));
+            }
+        }
         let lake = Lake::open(&context.stores, &Location::of(&config.lake)).await?;
         let sources: Vec<Source> = config.sources.iter().map(source).collect();
         let paths: Vec<String> = sources.iter().map(|source| source.path.clone()).collect();

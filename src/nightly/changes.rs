@@ -112,7 +112,7 @@ impl Ledger {
                 counts.known += 1;
                 continue;
             }
-            let revision = before.map_or(1, |before| before.revision + 1);
+            let revision = before.map_or(1, |before| before.revision.saturating_add(1));
             *if before.is_some() { &mut counts.grown } else { &mut counts.new } += 1;
             let supersedes: Vec<&str> = replaced.iter().map(|known| known.finding_id.as_str()).collect();
             let mut line = object(finding)?;
@@ -127,7 +127,7 @@ impl Ledger {
             self.put(Known { revision, sinks: Some(sinks), ..now });
         }
         for known in lost {
-            let known = Known { gone: true, revision: known.revision + 1, ..known };
+            let known = Known { gone: true, revision: known.revision.saturating_add(1), ..known };
             lines.push(Change { line: withdrawn(&known, hunted), sinks: hunted.sinks_that_know(&known) });
             counts.gone += 1;
             self.put(known);

@@ -230,7 +230,10 @@ impl Store {
     /// The lines that are owed.
     pub async fn lines(&self, owed: &Owed) -> Result<Vec<Line>, Error> {
         let name = self.path(&owed.file);
-        let lines = self.lines_of(&name, owed.lines).await?;
+        let lines: Vec<Line> = self.lines_of(&name, owed.lines).await?;
+        if let Some(reason) = lines.iter().enumerate().find_map(|(number, line)| damaged_line(number + 1, line)) {
+            return Err(Error::State { path: self.folder.path(&name), reason });
+        }
         match owed.left.iter().flatten().find(|place| **place >= lines.len()) {
             None => Ok(lines),
             Some(place) => {
@@ -324,16 +327,30 @@ async fn last(folder: &Folder, name: &str) -> Result<State, Error> {
     Ok(state)
 }
 
+/// Why the value of `field` is not a time, where it has one.
+fn unread(field: &str, time: &Value) -> Option<String> {
+    let reason = match time {
+        Value::String(text) => text.parse::<Instant>().err().map(|reason| format!("{text:?}: {reason}")),
+        Value::Null => None,
+        other => Some(format!("{other}: expected a time as text")),
+    };
+    reason.map(|reason| format!("`{field}` is {reason}"))
+}
+
+/// What a line lacks by which every sink knows a finding.
+fn damaged_line(number: usize, line: &Line) -> Option<String> {
+    let texts = ["finding_id", "rule_id", "first_event", "last_event", "trigger_time"];
+    let missing = texts.into_iter().find(|name| !line.get(*name).is_some_and(Value::is_string));
+    let revision = || (!line.get("revision").is_some_and(Value::is_u64)).then_some("revision");
+    if let Some(name) = missing.or_else(revision) {
+        return Some(format!("line {number}: it has no `{name}`"));
+    }
+    let times = texts.into_iter().skip(2).filter_map(|name| unread(name, line.get(name)?));
+    times.map(|reason| format!("line {number}: {reason}")).next()
+}
+
 /// Which time of a state cannot be read, and why.
 fn damaged_time(state: &Value) -> Option<String> {
-    let unread = |field: &str, time: &Value| {
-        let reason = match time {
-            Value::String(text) => text.parse::<Instant>().err().map(|reason| format!("{text:?}: {reason}")),
-            Value::Null => None,
-            other => Some(format!("{other}: expected a time as text")),
-        };
-        reason.map(|reason| format!("`{field}` is {reason}"))
-    };
     let members = |field: &str| state.get(field).and_then(Value::as_object).into_iter().flatten();
     for field in ["now", "since", "newest_event"] {
         if let Some(reason) = state.get(field).and_then(|time| unread(field, time)) {

@@ -306,6 +306,11 @@ fn without_a_sink_that_is_said() {
     home.put("0.json", &night(0));
     let output = home.nightly(&[]);
     assert!(code(&output) == 0 && String::from_utf8_lossy(&output.stderr).contains("there is no sink"));
+    std::fs::write(home.path("tawny.toml"), config + "rules = ['AWS.*', 'Typo.*']\n").unwrap();
+    let said = home.nightly(&["--dry-run"]).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("no rule that runs matches `Typo.*`, which the sink `files` asks for"), "{said}");
+    assert!(!said.contains("`AWS.*`"), "{said}");
 }
 
 #[test]

@@ -92,6 +92,28 @@ fn files_of_a_state_hold_as_many_lines_as_it_says() {
 }
 
 #[test]
+fn lines_that_are_owed_are_whole() {
+    for (path, value, named) in [
+        ("finding_id", json!(null), "line 1: it has no `finding_id`"),
+        ("revision", json!("1"), "line 1: it has no `revision`"),
+        ("trigger_time", json!("soon"), "line 1: `trigger_time` is \"soon\": expected a date"),
+    ] {
+        let place = Place::new();
+        place.put("0.json", &[sign_in("ann", 0), sign_in("ann", 1)]);
+        let rules = [rule(WindowKind::Sliding, 2, false)];
+        std::fs::write(place.path("findings"), "not a folder").unwrap();
+        let report = oracle::RUNTIME.block_on(place.run(&rules, START + DAY)).unwrap();
+        assert_eq!(report.deliveries[0].left, 1);
+        std::fs::remove_file(place.path("findings")).unwrap();
+        let pattern = place.path("lake/_tawny/nightly/default/lines/*.jsonl").display().to_string();
+        set(&glob::glob(&pattern).unwrap().next().unwrap().unwrap(), &[path], &value);
+        let error = oracle::RUNTIME.block_on(place.run(&rules, START + DAY)).unwrap_err();
+        assert!(matches!(error, Error::State { .. }) && error.to_string().contains(named), "{error:?}");
+        assert!(!place.path("findings").exists());
+    }
+}
+
+#[test]
 fn times_of_states_are_compared_as_times() {
     let place = Place::new();
     place.put("0.json", &[0, 1, 20, 21].map(|minute| sign_in("ann", minute)));
