@@ -181,3 +181,133 @@ fn what_needs_one_rule_and_is_given_none_takes_the_default_and_says_so() {
         }
     }
 }
+
+/// The records that the tests of a rule say it matches.
+fn hits(rule: &Rule) -> impl Iterator<Item = Value> {
+    rule.tests.iter().filter(|test| test.expected).map(|test| serde_json::from_str(&test.log).unwrap())
+}
+
+/// For each rule of the library, how many of its own hits it matches once they are `changed`, and how many those are.
+fn matched_of(changed: impl Fn(Value) -> Vec<Value>) -> Vec<(String, usize, usize)> {
+    let mut rules: Vec<Rule> = library().into_iter().map(|entry| entry.rule).collect();
+    let mut builder = BatchBuilder::default();
+    let mut records = Vec::new();
+    for (place, rule) in rules.iter_mut().enumerate() {
+        let changed: Vec<Value> = hits(rule).flat_map(&changed).collect();
+        records.push(changed.len());
+        for (number, mut record) in changed.into_iter().enumerate() {
+            // A record's own time and identity may be missing, or another's too.
+            record["eventTime"] = json!("2026-09-01T00:00:00Z");
+            record["eventID"] = json!(format!("{place}-{number}"));
+            let text = record.to_string();
+            builder.push(&Record { text: &text, members: json::members(&text).unwrap() });
+        }
+        rule.counts = Counts::Matches;
+        rule.window.threshold = NonZeroU32::MIN;
+    }
+    let data = Data::Memory(vec![builder.finish().unwrap()]);
+    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+    let findings = oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &rules, Range::default())).unwrap();
+    let of_rule = |(place, (rule, records)): (usize, (Rule, usize))| {
+        let own = format!("{place}-");
+        let ids = findings.iter().filter(|finding| finding.rule_id == rule.id).flat_map(|finding| &finding.event_ids);
+        (rule.id.clone(), ids.filter(|id| id.starts_with(&own)).count(), records)
+    };
+    rules.into_iter().zip(records).enumerate().map(of_rule).collect()
+}
+
+#[test]
+fn no_rule_counts_a_call_twice_because_it_went_through_a_vpc_endpoint() {
+    let network_activity = |mut record: Value| {
+        record["eventCategory"] = json!("NetworkActivity");
+        vec![record]
+    };
+    for (id, found, records) in matched_of(network_activity) {
+        // It is kept as it was asked for, and console sign-ins have no such records.
+        let wanted = if id == catalog::DEFAULT { records } else { 0 };
+        assert_eq!(found, wanted, "{id}: leave out `eventCategory: NetworkActivity`");
+    }
+}
+
+#[test]
+fn rules_about_denied_calls_know_every_code_that_denies() {
+    const CODES: [&str; 6] = [
+        "AccessDenied",
+        "AccessDeniedException",
+        "UnauthorizedOperation",
+        "Client.UnauthorizedOperation",
+        "UnauthorizedAccess",
+        "UnauthorizedAccessException",
+    ];
+    let with_each_code = |record: Value| {
+        let is_denied = record["errorCode"].as_str().is_some_and(|code| CODES.contains(&code));
+        let with = |code: &&str| {
+            let mut record = record.clone();
+            record["errorCode"] = json!(code);
+            record
+        };
+        if is_denied { CODES.iter().map(with).collect() } else { Vec::new() }
+    };
+    let tested = matched_of(with_each_code);
+    assert!(tested.iter().filter(|(_, _, records)| *records > 0).count() >= 4);
+    for (id, found, records) in tested {
+        assert_eq!(found, records, "{id}");
+    }
+}
+
+/// The rules whose findings a hunt with the shipped rules reports of some records, with their numbers of events.
+fn reported(records: &[Value]) -> Vec<(String, u64)> {
+    let folder = tempfile::tempdir().unwrap();
+    let trail = folder.path().join("trail.json");
+    std::fs::write(&trail, json!({ "Records": records }).to_string()).unwrap();
+    let output = tawny(&["hunt", trail.to_str().unwrap(), "--format", "jsonl"]);
+    let finding = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let told = lines.lines().map(finding);
+    told.map(|f| (f["rule_id"].as_str().unwrap().to_owned(), f["count"].as_u64().unwrap())).collect()
+}
+
+fn call(number: usize, source: &str, name: &str) -> Value {
+    json!({
+        "eventTime": format!("2026-09-01T10:{:02}:{:02}Z", number / 60, number % 60),
+        "eventID": format!("call-{number}"), "requestID": format!("request-{number}"), "eventCategory": "Management",
+        "eventType": "AwsApiCall", "eventSource": source, "eventName": name, "awsRegion": "eu-west-1",
+        "sourceIPAddress": "198.51.100.7", "userAgent": "aws-cli/2.17.9", "recipientAccountId": "111122223333",
+        "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::111122223333:user/mira", "userName": "mira"},
+    })
+}
+
+#[test]
+fn a_call_through_a_vpc_endpoint_counts_once() {
+    let calls = |count: usize| {
+        let one = |number| {
+            let call = call(number, "secretsmanager.amazonaws.com", "BatchGetSecretValue");
+            let mut other = call.clone();
+            other["eventID"] = json!(format!("endpoint-{number}"));
+            other["eventCategory"] = json!("NetworkActivity");
+            other["eventType"] = json!("AwsVpceEvent");
+            [call, other]
+        };
+        (0..count).flat_map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(reported(&calls(3)), []);
+    assert_eq!(reported(&calls(5)), [("Tawny.SecretsManager.SecretsReadInBatches".to_owned(), 5)]);
+}
+
+#[test]
+fn denials_of_ec2_count_and_those_of_several_codes_add_up() {
+    let denied = |number: usize, code: &str| {
+        let mut record = call(number, "ec2.amazonaws.com", "DescribeInstances");
+        record["errorCode"] = json!(code);
+        record
+    };
+    let both = ["Tawny.IAM.ManyCallsDenied", "Tawny.IAM.UserDeniedDiscovery"];
+    for code in ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "Client.UnauthorizedOperation"] {
+        let records: Vec<Value> = (0..25).map(|number| denied(number, code)).collect();
+        assert_eq!(reported(&records), both.map(|id| (id.to_owned(), 25)), "{code}");
+    }
+    let mixed = (0..28).map(|number| denied(number, ["AccessDenied", "Client.UnauthorizedOperation"][number % 2]));
+    assert_eq!(reported(&mixed.collect::<Vec<_>>()), both.map(|id| (id.to_owned(), 28)));
+    let other: Vec<Value> = (0..25).map(|number| denied(number, "Client.RequestLimitExceeded")).collect();
+    assert_eq!(reported(&other), []);
+}
