@@ -6,15 +6,15 @@ counted AS (
   SELECT
     *,
 {%- if let Some(function) = query.counts %}
-    {{ function }}(counted, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS counted_in_window,
+    {{ function }}(counted, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY {{ query.order() }}) AS counted_in_window,
 {%- endif %}
-    matches_within("eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS in_window
+    matches_within("eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY {{ query.order() }}) AS in_window
   FROM matches
 ),
 {%- if query.sweep.is_some() %}
 held AS (
   -- held: the most that any span holds in which this match is.
-  SELECT *, most_within({{ query.count() }}, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY "eventTime" DESC, "eventID" DESC) AS held
+  SELECT *, most_within({{ query.count() }}, "eventTime", {{ query.period }}) OVER ({{ query.partition("") }}ORDER BY {{ query.order_from_last() }}) AS held
   FROM counted
 ),
 {% include "of_cells.sql" %}
@@ -28,7 +28,7 @@ spans AS (
   -- fires_at: when a span that ends at or after this match first holds the threshold.
   SELECT
     *,
-    latest(CASE WHEN reached THEN "eventTime" END) OVER ({{ query.partition(query.cell()) }}ORDER BY "eventTime" DESC, "eventID" DESC) AS fires_at
+    latest(CASE WHEN reached THEN "eventTime" END) OVER ({{ query.partition(query.cell()) }}ORDER BY {{ query.order_from_last() }}) AS fires_at
   FROM reaching
 ),
 ends AS (
@@ -37,7 +37,7 @@ ends AS (
   SELECT
     *,
     CASE
-      WHEN lag(fires_at) OVER ({{ query.partition(query.cell()) }}ORDER BY "eventTime" DESC, "eventID" DESC) < "eventTime" + {{ query.period }} THEN 0
+      WHEN lag(fires_at) OVER ({{ query.partition(query.cell()) }}ORDER BY {{ query.order_from_last() }}) < "eventTime" + {{ query.period }} THEN 0
       ELSE 1
     END AS ends
   FROM spans
@@ -47,7 +47,7 @@ bursts AS (
   -- burst: its number, counted from the last.
   SELECT
     *,
-    sum(ends) OVER ({{ query.partition(query.cell()) }}ORDER BY "eventTime" DESC, "eventID" DESC ROWS UNBOUNDED PRECEDING) AS burst
+    sum(ends) OVER ({{ query.partition(query.cell()) }}ORDER BY {{ query.order_from_last() }} ROWS UNBOUNDED PRECEDING) AS burst
   FROM ends
 ),
 {% include "findings.sql" %}

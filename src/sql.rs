@@ -46,6 +46,8 @@ struct Query {
     listed: Vec<Ident>,
     /// The window function that counts by the column `counted`, where it is not matches that are counted.
     counts: Option<&'static str>,
+    /// Whether it counts events that come one after another.
+    in_sequence: bool,
     trigger_from: Option<TimeLiteral>,
     trigger_to: Option<TimeLiteral>,
     period: String,
@@ -108,6 +110,7 @@ impl Query {
             told: layout.told().map(Ident).collect(),
             listed: idents(&layout.summary),
             counts: counting(rule),
+            in_sequence: matches!(rule.counts, Counts::Followed { .. } | Counts::InOrder(_)),
             trigger_from: triggers.from.map(TimeLiteral::nearest),
             trigger_to: triggers.to.map(TimeLiteral::nearest),
             period: Interval(rule.window.period.micros()).to_string(),
@@ -151,6 +154,16 @@ impl Query {
         let mut names: Vec<String> = self.groups.iter().map(ToString::to_string).collect();
         names.extend((!more.is_empty()).then(|| more.to_owned()));
         if names.is_empty() { String::new() } else { format!("PARTITION BY {} ", names.join(", ")) }
+    }
+
+    /// The order of a group's matches. In a sequence, of those at one time the ones that come first in it go first.
+    fn order(&self) -> &'static str {
+        if self.in_sequence { "\"eventTime\", counted, \"eventID\"" } else { "\"eventTime\", \"eventID\"" }
+    }
+
+    /// That order, from the last match on.
+    fn order_from_last(&self) -> String {
+        self.order().split(", ").map(|column| format!("{column} DESC")).collect::<Vec<_>>().join(", ")
     }
 
     /// The column that holds what is held against the threshold.
@@ -201,15 +214,16 @@ pub fn counting(rule: &Rule) -> Option<&'static str> {
 }
 
 /// What a rule counts by, where it does not count its matches: the value of which distinct ones are counted, or for
-/// each of several events a digit that tells whether it is one.
+/// each of several events a digit that tells whether it is one, the last event first. So texts of such digits are in the
+/// order of the latest event that a match is.
 pub fn counted(rule: &Rule) -> Option<String> {
     let digit = |event| format!("CASE WHEN {} THEN '1' ELSE '0' END", predicate::text(event, 1));
     match &rule.counts {
         Counts::Matches => None,
         Counts::Distinct(field) => Some(expression::value(field)),
-        Counts::Followed { first, then } => Some([first, then].map(digit).join(" || ")),
+        Counts::Followed { first, then } => Some([then, first].map(digit).join(" || ")),
         Counts::EachOf(events) | Counts::InOrder(events) => {
-            Some(events.iter().map(digit).collect::<Vec<_>>().join(" || "))
+            Some(events.iter().rev().map(digit).collect::<Vec<_>>().join(" || "))
         }
     }
 }

@@ -46,10 +46,10 @@ pub(super) fn register(context: &SessionContext) {
             Box::new(Kinds { recent: VecDeque::new(), counts: Vec::new() })
         }),
         Streamed::new("before_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
-            Box::new(Before { recent: VecDeque::new() })
+            Box::new(Before { recent: VecDeque::new(), instant: None, follows: false, is_both: false })
         }),
         Streamed::new("steps_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
-            Box::new(Steps { begun: Vec::new() })
+            Box::<Steps>::default()
         }),
         Streamed::new("most_within", vec![DataType::Int64, time.clone(), period], DataType::Int64, || {
             Box::new(Most { recent: VecDeque::new() })
@@ -257,29 +257,36 @@ impl State for Kinds {
         let period = period_in(&arguments[2], row)?;
         let kinds = digits_in(&arguments[0], row)?;
         while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= period) {
-            for place in places(&old) {
-                self.counts[place] -= 1;
+            for kind in kinds_of(&old) {
+                self.counts[kind] -= 1;
             }
         }
         self.counts.resize(self.counts.len().max(kinds.len()), 0);
-        for place in places(kinds) {
-            self.counts[place] += 1;
+        for kind in kinds_of(kinds) {
+            self.counts[kind] += 1;
         }
         self.recent.push_back((time, Arc::from(kinds)));
         Ok(scalar_count(self.counts.iter().filter(|count| **count > 0).count()))
     }
 }
 
-/// The places in `digits` at which a `1` stands.
-fn places(digits: &str) -> impl Iterator<Item = usize> {
-    digits.bytes().enumerate().filter(|(_, digit)| *digit == b'1').map(|(place, _)| place)
+/// The kinds of a row, of which `digits` tells by a `1` for each, the last kind first.
+fn kinds_of(digits: &str) -> impl Iterator<Item = usize> {
+    digits.bytes().rev().enumerate().filter(|(_, digit)| *digit == b'1').map(|(kind, _)| kind)
 }
 
-/// `before_within(digits, time, period)`: at a row with the second digit, how many of the rows before it that are less
-/// than a period older have the first; 0 at others.
+/// `before_within(digits, time, period)`: the most events of the first kind that an event of the second follows, of the
+/// rows less than a period older than this one. Events at one time follow each other, but no event follows itself. The
+/// event that follows is at the time of this row; 0 where there is none so far.
 #[derive(Debug)]
 struct Before {
     recent: VecDeque<i64>,
+    /// The time of the last row.
+    instant: Option<i64>,
+    /// Whether an event at that time follows without being of the first kind.
+    follows: bool,
+    /// Whether an event at that time is of both kinds.
+    is_both: bool,
 }
 
 impl State for Before {
@@ -287,21 +294,89 @@ impl State for Before {
         let digits = digits_in(&arguments[0], row)?;
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
-        while self.recent.pop_front_if(|then| time.saturating_sub(*then) >= period).is_some() {}
-        let before = if digits.ends_with('1') { self.recent.len() } else { 0 };
-        if digits.starts_with('1') {
+        if self.instant != Some(time) {
+            self.instant = Some(time);
+            self.follows = false;
+            self.is_both = false;
+            while self.recent.pop_front_if(|then| time.saturating_sub(*then) >= period).is_some() {}
+        }
+        let is = |kind| kinds_of(digits).any(|digit| digit == kind);
+        if is(0) {
             self.recent.push_back(time);
         }
+        self.follows |= is(1) && !is(0);
+        self.is_both |= is(1) && is(0);
+        let before = match (self.follows, self.is_both) {
+            (true, _) => self.recent.len(),
+            (false, true) => self.recent.len() - 1,
+            (false, false) => 0,
+        };
         Ok(scalar_count(before))
     }
 }
 
-/// `steps_within(digits, time, period)`: the most steps that rows less than a period apart take in the order of the
-/// digits, one row each, the last of them with this row.
-#[derive(Debug)]
+/// `steps_within(digits, time, period)`: the most steps that rows less than a period apart take in the order of their
+/// times, one row each, the last of them at the time of this row. Rows at one time come in any order; of those, the rows
+/// so far count.
+#[derive(Debug, Default)]
 struct Steps {
-    /// For each digit, when the youngest way there began.
+    /// For each step, when the latest way to it began that ends before `instant`.
     begun: Vec<Option<i64>>,
+    /// The same for ways that end at `instant` or before it.
+    begun_by_now: Vec<Option<i64>>,
+    /// The time of the last row.
+    instant: Option<i64>,
+    /// The kinds of the rows at that time, as many as can take part.
+    rows: Vec<Vec<usize>>,
+    /// How many of those rows are of each kind.
+    rows_of_kind: Vec<usize>,
+    /// The ways that go on at that time.
+    ways: Vec<Way>,
+}
+
+/// Steps that distinct rows at one time take, one after the other.
+#[derive(Debug)]
+struct Way {
+    /// When the first step of all was taken.
+    began: i64,
+    /// The first step that was taken at this time.
+    first: usize,
+    /// The step after the last one that was taken.
+    next: usize,
+    /// Which step each row takes.
+    step_of_row: Vec<Option<usize>>,
+}
+
+impl Way {
+    /// Takes `step`, by a row that takes none or whose step another row takes.
+    fn take(&mut self, step: usize, rows: &[Vec<usize>], tried: &mut [bool]) -> bool {
+        for (row, kinds) in rows.iter().enumerate() {
+            if tried[row] || !kinds.contains(&step) {
+                continue;
+            }
+            tried[row] = true;
+            if self.step_of_row[row].is_none_or(|other| self.take(other, rows, tried)) {
+                self.step_of_row[row] = Some(step);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Steps {
+    /// Begins with the rows at a time: ways go on from each step that was reached before, and one begins anew.
+    fn begin(&mut self, time: i64, period: i64, steps: usize) {
+        self.begun_by_now.resize(steps, None);
+        self.begun.clone_from(&self.begun_by_now);
+        self.instant = Some(time);
+        self.rows.clear();
+        self.rows_of_kind = vec![0; steps];
+        let way = |began, first| Way { began, first, next: first, step_of_row: Vec::new() };
+        let going_on = self.begun.iter().enumerate().filter_map(|(step, began)| Some(way((*began)?, step + 1)));
+        let recent = going_on.filter(|way| time.saturating_sub(way.began) < period && way.first < steps);
+        self.ways = std::iter::once(way(time, 0)).chain(recent).collect();
+    }
 }
 
 impl State for Steps {
@@ -309,17 +384,28 @@ impl State for Steps {
         let digits = digits_in(&arguments[0], row)?;
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
-        self.begun.resize(digits.len(), None);
-        let mut most = 0;
-        // From the last digit on, so that no row takes two steps.
-        for place in places(digits).collect::<Vec<_>>().into_iter().rev() {
-            let began = if place == 0 { Some(time) } else { self.begun[place - 1] };
-            if let Some(began) = began.filter(|began| time.saturating_sub(*began) < period) {
-                self.begun[place] = Some(began);
-                most = most.max(place + 1);
+        let steps = digits.len();
+        if self.instant != Some(time) {
+            self.begin(time, period, steps);
+        }
+        let kinds: Vec<usize> = kinds_of(digits).collect();
+        // As many rows of a kind as there are steps suffice: one of them is always free.
+        if kinds.iter().any(|kind| self.rows_of_kind[*kind] < steps) {
+            for kind in &kinds {
+                self.rows_of_kind[*kind] += 1;
+            }
+            self.rows.push(kinds);
+            for way in &mut self.ways {
+                way.step_of_row.push(None);
+                while way.next < steps && way.take(way.next, &self.rows, &mut vec![false; self.rows.len()]) {
+                    let reached = &mut self.begun_by_now[way.next];
+                    *reached = (*reached).max(Some(way.began));
+                    way.next += 1;
+                }
             }
         }
-        Ok(scalar_count(most))
+        let taken = self.ways.iter().filter(|way| way.next > way.first).map(|way| way.next).max();
+        Ok(scalar_count(taken.unwrap_or_default()))
     }
 }
 

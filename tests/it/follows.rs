@@ -1,6 +1,6 @@
 //! Rules that ask for an order of events, against a brute-force evaluator, on small random sets of events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
 use tawny::hunt::{self, Data};
 use tawny::raw::envelope::{self, Item};
-use tawny::rule::{Counts, Predicate, Rule, WindowKind, panther};
+use tawny::rule::{Counts, Field, Predicate, Rule, WindowKind, panther};
 use tawny::store::ReadSettings;
 use tawny::time::{self, Range, SECOND};
 
@@ -29,7 +29,9 @@ pub(crate) fn rule(threshold: u32) -> Rule {
          Detection:\n  - {{KeyPath: responseElements.ConsoleLogin, Condition: Contains, Value: Failure}}\n\
          Hunt:\n  FollowedBy:\n    - {{KeyPath: responseElements.ConsoleLogin, Condition: Contains, Value: Success}}\n"
     );
-    panther::parse("follows", &text).unwrap().rule
+    let mut rule = panther::parse("follows", &text).unwrap().rule;
+    rule.context.push(("eventID".to_owned(), Field::new("eventID".parse().unwrap())));
+    rule
 }
 
 /// A failed second factor, a success and something later, in this order.
@@ -57,7 +59,8 @@ struct Event {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let event = (0..2u8, 0..30i64, -1..2i64, proptest::array::uniform3(proptest::bool::weighted(0.4)))
+    // Times lie on a coarse grid, so that events of one second and exact distances are common.
+    let event = (0..2u8, 0..12i64, 0..2i64, proptest::array::uniform3(proptest::bool::weighted(0.4)))
         .prop_map(|(user, slot, jitter, steps)| Event { user, at: START + slot * 5 * MINUTE + jitter * SECOND, steps });
     proptest::collection::vec(event, 0..30)
 }
@@ -76,30 +79,36 @@ fn id_of(number: usize) -> String {
 /// An event's time and identity, by which events are in order.
 type Place = (i64, String);
 
-/// A finding: its group, its events in order, and the one that triggered.
-type Shown = (String, Vec<Place>, Place);
+/// A finding: its group, its events in order, and the time of the one that triggered.
+type Shown = (String, Vec<Place>, i64);
 
-/// Whether the steps of some events in order, the last of which ends a window, make it a finding.
-type Fires = dyn Fn(&[[bool; 3]]) -> bool;
+/// Whether the events of a window, each with its time and steps, make it a finding.
+type Fires = dyn Fn(&[(i64, [bool; 3])]) -> bool;
 
-/// So many failures before a success.
-fn followed(threshold: usize) -> impl Fn(&[[bool; 3]]) -> bool {
-    move |window| match window {
-        [before @ .., [_, true, _]] => before.iter().filter(|steps| steps[0]).count() >= threshold,
-        _ => false,
+/// So many failures, and a success at the end of the window: none of them before it where their times are equal.
+fn followed(threshold: usize) -> impl Fn(&[(i64, [bool; 3])]) -> bool {
+    move |window| {
+        let end = window.iter().map(|(at, _)| *at).max();
+        let follows = |then: usize| window[then].1[1] && Some(window[then].0) == end;
+        let others = |then: usize| (0..window.len()).filter(move |first| *first != then && window[*first].1[0]);
+        (0..window.len()).any(|then| follows(then) && others(then).count() >= threshold)
     }
 }
 
-/// Each of the steps by an event of its own.
-fn all_steps(window: &[[bool; 3]]) -> bool {
-    let [before @ .., [_, _, true]] = window else {
-        return false;
+/// Each of the steps by an event of its own, the last at the end of the window, and no event before one of an earlier step.
+fn all_steps(window: &[(i64, [bool; 3])]) -> bool {
+    let end = window.iter().map(|(at, _)| *at).max();
+    let of = |step: usize| (0..window.len()).filter(move |event| window[*event].1[step]);
+    let takes = |first: usize, second: usize, third: usize| {
+        let at = |event: usize| window[event].0;
+        first != second && second != third && first != third && at(first) <= at(second) && at(second) <= at(third)
     };
-    (0..before.len()).any(|first| before[first][0] && before[first + 1..].iter().any(|steps| steps[1]))
+    let last = |third: &usize| Some(window[*third].0) == end;
+    of(2).filter(last).any(|third| of(1).any(|second| of(0).any(|first| takes(first, second, third))))
 }
 
-/// A window ends at an event, and holds the matches up to it within the period; windows that share an event are one
-/// finding. Of the steps only the first `of` make a match.
+/// A window ends at the time of an event, and holds the matches up to it within the period; windows that share an event
+/// are one finding. Of the steps only the first `of` make a match.
 fn brute_force(events: &[Event], of: usize, fires: &Fires) -> Vec<Shown> {
     let mut groups: BTreeMap<String, Vec<(i64, String, [bool; 3])>> = BTreeMap::new();
     for (number, event) in events.iter().enumerate().filter(|(_, event)| event.steps[..of].contains(&true)) {
@@ -108,16 +117,17 @@ fn brute_force(events: &[Event], of: usize, fires: &Fires) -> Vec<Shown> {
     let mut found = Vec::new();
     for (group, mut events) in groups {
         events.sort();
-        let mut bursts: Vec<(Vec<Place>, Place)> = Vec::new();
-        for (place, (end, last, _)) in events.iter().enumerate() {
-            let window: Vec<_> = events[..=place].iter().filter(|(at, ..)| *at > end - PERIOD).collect();
-            if !fires(&window.iter().map(|(_, _, steps)| *steps).collect::<Vec<_>>()) {
+        let mut bursts: Vec<(Vec<Place>, i64)> = Vec::new();
+        let ends: BTreeSet<i64> = events.iter().map(|(at, ..)| *at).collect();
+        for end in ends {
+            let window: Vec<_> = events.iter().filter(|(at, ..)| end - PERIOD < *at && *at <= end).collect();
+            if !fires(&window.iter().map(|(at, _, steps)| (*at, *steps)).collect::<Vec<_>>()) {
                 continue;
             }
             let window: Vec<_> = window.into_iter().map(|(at, id, _)| (*at, id.clone())).collect();
             match bursts.last_mut().filter(|(burst, _)| window.iter().any(|event| burst.contains(event))) {
                 Some((burst, _)) => burst.extend(window),
-                None => bursts.push((window, (*end, last.clone()))),
+                None => bursts.push((window, end)),
             }
         }
         for (mut burst, trigger) in bursts {
@@ -148,20 +158,18 @@ fn hunted(events: &[Event], rules: &[Rule], range: Range) -> Vec<Finding> {
     oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, rules, range)).unwrap()
 }
 
-/// Findings with the time of the trigger, which is of the step `last`.
+/// Findings, whose trigger must be an event of the step `last`.
 fn shown(events: &[Event], findings: &[Finding], last: usize) -> Vec<Shown> {
-    let times: BTreeMap<String, i64> =
-        events.iter().enumerate().map(|(number, event)| (id_of(number), event.at)).collect();
+    let by_id: BTreeMap<String, &Event> =
+        events.iter().enumerate().map(|(number, event)| (id_of(number), event)).collect();
     let one = |finding: &Finding| {
         assert_eq!(finding.count, finding.event_ids.len() as u64);
-        let mut of: Vec<(i64, String)> = finding.event_ids.iter().map(|id| (times[id], id.clone())).collect();
+        let mut of: Vec<Place> = finding.event_ids.iter().map(|id| (by_id[id].at, id.clone())).collect();
         of.sort();
         let trigger = time::parse_instant(&finding.trigger_time).unwrap();
-        let by = of.iter().find(|(at, id)| {
-            let number = (0..events.len()).find(|number| id_of(*number) == *id).unwrap();
-            *at == trigger && events[number].steps[last]
-        });
-        (finding.group["actor"].as_str().unwrap().to_owned(), of.clone(), by.unwrap().clone())
+        let by = by_id[finding.context["eventID"].as_str().unwrap()];
+        assert!(by.at == trigger && by.steps[last], "{by:?}");
+        (finding.group["actor"].as_str().unwrap().to_owned(), of, trigger)
     };
     let mut shown: Vec<Shown> = findings.iter().map(one).collect();
     shown.sort();
@@ -170,12 +178,9 @@ fn shown(events: &[Event], findings: &[Finding], last: usize) -> Vec<Shown> {
 
 /// Holds the hunt for a rule, by itself, among others and in two ranges, against what it is to find.
 fn hold_against(events: &[Event], rule: &Rule, want: &[Shown], cut: i64) -> Result<(), TestCaseError> {
-    // Of events of one time that end a window, either may be told as the trigger's time; the first is it.
-    let times = |shown: &[Shown]| shown.iter().map(|(g, e, (at, _))| (g.clone(), e.clone(), *at)).collect::<Vec<_>>();
     let last = if matches!(rule.counts, Counts::InOrder(_)) { 2 } else { 1 };
-    let want = times(want);
     let alone = hunted(events, std::slice::from_ref(rule), Range::default());
-    prop_assert_eq!(&times(&shown(events, &alone, last)), &want);
+    prop_assert_eq!(shown(events, &alone, last), want);
 
     // Among others it finds the same.
     let other = Rule { id: "Other".to_owned(), ..oracle::rule(WindowKind::Dedup, 2, true) };
@@ -187,7 +192,7 @@ fn hold_against(events: &[Event], rule: &Rule, want: &[Shown], cut: i64) -> Resu
     let cut = START + cut * 5 * MINUTE;
     let mut parts = hunted(events, std::slice::from_ref(rule), Range { from: None, to: Some(cut) });
     parts.extend(hunted(events, std::slice::from_ref(rule), Range { from: Some(cut), to: None }));
-    prop_assert_eq!(times(&shown(events, &parts, last)), want);
+    prop_assert_eq!(shown(events, &parts, last), want);
     Ok(())
 }
 
@@ -195,18 +200,18 @@ proptest! {
     #![proptest_config(oracle::config(64))]
 
     #[test]
-    fn hunts_find_what_brute_force_finds(events in events(), threshold in 1..4u32, cut in 0..30i64) {
+    fn hunts_find_what_brute_force_finds(events in events(), threshold in 1..4u32, cut in 0..12i64) {
         let number = threshold as usize;
         hold_against(&events, &rule(threshold), &brute_force(&events, 2, &followed(number)), cut)?;
     }
 
     #[test]
-    fn steps_are_taken_in_order(events in events(), cut in 0..30i64) {
+    fn steps_are_taken_in_order(events in events(), cut in 0..12i64) {
         hold_against(&events, &in_order(), &brute_force(&events, 3, &all_steps), cut)?;
     }
 
     #[test]
-    fn each_cell_of_a_backtest_is_a_hunt(events in events(), cut in 0..30i64) {
+    fn each_cell_of_a_backtest_is_a_hunt(events in events(), cut in 0..12i64) {
         let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
         let data = Data::Memory(vec![batch(&events)]);
         let cells: Vec<_> = sweeps::cells(&["5m", "15m", "1h"], 1..4).into_iter().filter(|w| w.kind == WindowKind::Sliding).collect();
@@ -228,13 +233,20 @@ fn the_evaluator_itself_finds_something() {
     assert_eq!(found(&[at(0, false), at(5, false), at(10, true)]), [3]);
     assert_eq!(found(&[at(0, false), at(5, false), at(15, true)]), [0usize; 0], "the first is a period before it");
     assert_eq!(found(&[at(0, true), at(5, false), at(10, false)]), [0usize; 0]);
+    assert_eq!(found(&[at(0, true), at(0, false), at(0, false)]), [3], "events of one time are in either order");
     assert_eq!(found(&[both(0), both(1)]), [0usize; 0], "an event does not come before itself");
     assert_eq!(found(&[both(0), both(1), both(2)]), [3]);
+    assert_eq!(found(&[both(0), both(0), both(0)]), [3]);
+    assert_eq!(found(&[both(0), both(0)]), [0usize; 0]);
     assert_eq!(
         found(&[at(0, false), at(1, false), at(2, true), at(4, false), at(5, false), at(14, true), at(15, false)]),
         [6]
     );
-    assert!(all_steps(&[[true, true, true]; 3]) && !all_steps(&[[true, true, true]; 2]));
+    let all = (START, [true, true, true]);
+    assert!(all_steps(&[all; 3]) && !all_steps(&[all; 2]));
+    let step = |at: i64, step: usize| (START + at, [step == 0, step == 1, step == 2]);
+    assert!(all_steps(&[step(0, 2), step(0, 0), step(0, 1)]) && all_steps(&[step(0, 1), step(0, 0), step(1, 2)]));
+    assert!(!all_steps(&[step(0, 1), step(1, 0), step(2, 2)]));
 }
 
 #[test]
@@ -246,4 +258,65 @@ fn other_windows_and_distinct_values_are_refused() {
     let refused =
         oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &[of_kind], Range::default())).unwrap_err();
     assert!(refused.to_string().contains("`Rule.Follows` has `FollowedBy`"), "{refused}");
+}
+
+#[test]
+fn events_of_one_second_are_in_either_order_on_every_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let sigma = |title: &str, outcome: &str| {
+        format!(
+            "title: {title}\nname: {title}\nlogsource: {{product: aws, service: cloudtrail}}\n\
+             detection:\n  s: {{responseElements.ConsoleLogin: {outcome}}}\n  condition: s\n---\n"
+        )
+    };
+    let correlation = "title: Ordered\nname: Ordered\ncorrelation:\n  type: temporal_ordered\n  rules: [fails, succeeds]\n  \
+                       group-by: [userIdentity.userName]\n  timespan: 10m\n";
+    std::fs::write(
+        path("a.yml"),
+        [sigma("fails", "Failure"), sigma("succeeds", "Success"), correlation.to_owned()].concat(),
+    )
+    .unwrap();
+    std::fs::write(
+        path("b.yml"),
+        "AnalysisType: rule\nRuleID: Followed\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
+         GroupBy: [{Key: actor}]\nDedupPeriodMinutes: 10\nDetection: [{KeyPath: responseElements.ConsoleLogin, Condition: Equals, Value: Failure}]\n\
+         Hunt: {FollowedBy: [{KeyPath: responseElements.ConsoleLogin, Condition: Equals, Value: Success}]}\n",
+    )
+    .unwrap();
+    let record = |user: &str, second: u8, outcome: &str, id: &str| {
+        let mut record = failed_sign_in(user, &format!("2026-09-01T10:00:0{second}Z"), id);
+        record["responseElements"]["ConsoleLogin"] = outcome.into();
+        record
+    };
+    // The one that follows has the lesser identity, the greater, and comes before.
+    let records = [
+        record("anaya", 1, "Success", "1"),
+        record("anaya", 1, "Failure", "2"),
+        record("bo", 1, "Failure", "3"),
+        record("bo", 1, "Success", "4"),
+        record("cy", 1, "Success", "5"),
+        record("cy", 2, "Failure", "6"),
+    ];
+    std::fs::write(path("trail.json"), serde_json::json!({ "Records": records }).to_string()).unwrap();
+    let tawny = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tawny")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    tawny(&["convert", &path("trail.json"), "--lake", &path("lake")]);
+    for data in ["trail.json", "lake"] {
+        for rules in [&["a.yml"][..], &["b.yml"], &["a.yml", "b.yml"]] {
+            let mut arguments = vec!["hunt".to_owned(), path(data), "--format".to_owned(), "jsonl".to_owned()];
+            arguments.extend(rules.iter().flat_map(|rule| ["--rules".to_owned(), path(rule)]));
+            let found = tawny(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+            let mut found: Vec<String> = found
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap()["event_ids"].to_string())
+                .collect();
+            found.sort();
+            let want = [r#"["1","2"]"#, r#"["3","4"]"#].iter().flat_map(|ids| std::iter::repeat_n(*ids, rules.len()));
+            assert_eq!(found, want.collect::<Vec<_>>(), "{data} {rules:?}");
+        }
+    }
 }
