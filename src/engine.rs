@@ -19,7 +19,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{self, ExecutionPlan};
-use datafusion::prelude::{SessionConfig, SessionContext, ident, lit};
+use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, ident, lit};
 use datafusion::scalar::ScalarValue;
 use futures::{TryStreamExt as _, stream};
 
@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::event;
 use crate::lake::Lake;
 use crate::lake::ledger::FileEntry;
+use crate::sql::expression;
 use crate::time::Range;
 
 #[cfg(feature = "cluster")]
@@ -261,6 +262,17 @@ async fn gathered(
     Ok(rows)
 }
 
+/// The records, and after their own columns the fields that are derived from them. Those are computed only where a query
+/// asks for them.
+fn with_derived_fields(context: &SessionContext, records: DataFrame) -> Result<DataFrame, DataFusionError> {
+    let own = records.schema().columns().into_iter().map(|column| Ok(Expr::Column(column)));
+    let derived = expression::derived()
+        .into_iter()
+        .map(|(name, sql)| Ok(context.parse_sql_expr(&sql, records.schema())?.alias(name)));
+    let columns = own.chain(derived).collect::<Result<Vec<_>, DataFusionError>>()?;
+    records.select(columns)
+}
+
 /// The rows of a user's SQL over `table` as `cloudtrail`, of which only records with a time in `range` are seen where
 /// one is given, and over the rows of the query `matches` as the table of that name; and their columns.
 pub async fn query(
@@ -280,7 +292,7 @@ pub async fn query(
     if let Some(to) = range.to {
         records = records.filter(time().lt(instant(to)))?;
     }
-    context.register_table("cloudtrail", records.into_view())?;
+    context.register_table("cloudtrail", with_derived_fields(&context, records)?.into_view())?;
     if let Some(matches) = matches {
         context.register_table("matches", context.sql(matches).await?.into_view())?;
     }

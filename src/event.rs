@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use crate::path::{Path, Step};
 
 pub mod batch;
+pub mod identity;
 
 /// The version of the column layout that [`schema`] describes; a lake's ledger records it.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -27,6 +28,13 @@ pub const EVENT_TIME_TEXT: &str = "eventTimeText";
 pub const CONTENT_ID: &str = "contentID";
 /// Members that have no column, or whose value is not of their column's type, as JSON text.
 pub const OTHER_FIELDS: &str = "otherFields";
+
+/// Which kind of events the record belongs to.
+pub const EVENT_CATEGORY: &str = "eventCategory";
+/// The [`EVENT_CATEGORY`] of a call through a VPC endpoint. The call has another record, of the service that it called.
+pub const NETWORK_ACTIVITY: &str = "NetworkActivity";
+/// The `eventType` of records of that category, and of no others.
+pub const NETWORK_ACTIVITY_TYPE: &str = "AwsVpceEvent";
 
 /// How a column holds its field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +72,7 @@ pub(crate) const TOP_LEVEL: &[(&str, Kind)] = &[
     ("sharedEventID", Kind::Text),
     ("vpcEndpointId", Kind::Text),
     ("vpcEndpointAccountId", Kind::Text),
-    ("eventCategory", Kind::Text),
+    (EVENT_CATEGORY, Kind::Text),
     ("serviceEventDetails", Kind::Json),
     ("addendum", Kind::Json),
     ("sessionCredentialFromConsole", Kind::Text),

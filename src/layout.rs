@@ -5,10 +5,10 @@
 //! the case and with or without underscores: `sourceIPAddress` is `sourceipaddress` and `source_ip_address`.
 
 use crate::error::Error;
-use crate::event::{self, Place};
-use crate::path::{Path, Step};
+use crate::event::{self, Kind, Place, identity};
+use crate::path::Step;
 use crate::rule::yaml::{Content, Node, Source, nearest};
-use crate::rule::{Field, Rule};
+use crate::rule::{Field, Operand, Predicate, Rule, Test};
 use crate::sql_limits;
 
 /// A layout.
@@ -178,7 +178,8 @@ impl TableLayout {
                 hint: Some("say with `--map FILE.yml` which SQL gives it: a timestamp, or text".to_owned()),
             });
         }
-        rule.detection.fields(&mut |field| ask(field));
+        let has_type = !missing.iter().any(|name| name == "eventType");
+        fields_of(&rule.detection, has_type, &mut |field| ask(field));
         rule.group_by.iter().chain(rule.counts.distinct()).for_each(ask);
         if unanswered.is_empty() {
             return Ok(());
@@ -198,7 +199,9 @@ impl TableLayout {
         let has = |column: &str| !missing.iter().any(|name| name == column);
         match (field, field.place()) {
             (Field::Account, _) => has("recipientAccountId") || has("userIdentity.accountId"),
-            (Field::Actor, _) => has("userIdentity.type") && has("userIdentity.userName"),
+            (Field::Actor, _) => {
+                has("userIdentity") && identity::DECIDING.iter().all(|member| self.has("userIdentity", member))
+            }
             (Field::Element(_), _) | (_, None) => true,
             (_, Some(Place::Time)) => has(event::EVENT_TIME),
             (_, Some(Place::Column(name, _))) => has(name),
@@ -208,13 +211,33 @@ impl TableLayout {
     }
 
     fn tells(&self, column: &str, path: &[Step]) -> bool {
-        let Some((_, members)) = self.only.iter().find(|(name, _)| name == column) else {
-            return true;
-        };
         match path.first() {
-            Some(Step::Key(key)) => members.iter().any(|member| member.eq_ignore_ascii_case(key)),
-            _ => Path(path.to_vec()) == Path(Vec::new()),
+            Some(Step::Key(key)) => self.has(column, key),
+            _ => path.is_empty() || !self.only.iter().any(|(name, _)| name == column),
         }
+    }
+
+    /// Whether data in this layout tell a member of a column of JSON.
+    fn has(&self, column: &str, member: &str) -> bool {
+        let members = self.only.iter().find(|(name, _)| name == column).map(|(_, members)| members);
+        members.is_none_or(|members| members.iter().any(|known| known.eq_ignore_ascii_case(member)))
+    }
+}
+
+/// Visits the fields that a predicate looks at. `eventType` also tells whether a record's category is network activity,
+/// so where it `has_type` that question asks for no other field.
+fn fields_of<'p>(predicate: &'p Predicate, has_type: bool, visit: &mut dyn FnMut(&'p Field)) {
+    match predicate {
+        Predicate::All(parts) | Predicate::Any(parts) | Predicate::None(parts) | Predicate::OnlyOne(parts) => {
+            for part in parts {
+                fields_of(part, has_type, visit);
+            }
+        }
+        Predicate::Test { field, test: Test::Equals(Operand::Value(value)), .. }
+            if has_type
+                && value.text == event::NETWORK_ACTIVITY
+                && field.place() == Some(Place::Column(event::EVENT_CATEGORY, Kind::Text)) => {}
+        Predicate::Test { .. } | Predicate::Elements { .. } => predicate.fields(visit),
     }
 }
 

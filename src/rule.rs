@@ -235,7 +235,7 @@ impl fmt::Display for Severity {
 pub enum Field {
     /// The account that the record belongs to: `recipientAccountId`, else `userIdentity.accountId`.
     Account,
-    /// Who acted: `root`, the role of a role session, or the first of user name, ARN, principal and service.
+    /// Who acted: see [`event::identity::actor`].
     Actor,
     /// The value at this path, from the top of the record.
     Path(Path),

@@ -129,7 +129,7 @@ impl Columnar {
                 missing.push(field.name().clone());
                 lit(ScalarValue::try_from(field.data_type())?)
             };
-            columns.push(expression.alias(field.name()));
+            columns.push(view.with_category(expression, field)?.alias(field.name()));
         }
         Ok((records.select(columns)?.into_view(), missing))
     }
@@ -177,6 +177,18 @@ impl View<'_> {
             return Ok(None);
         };
         Ok(event_times::may_lie_in(range, time, &time.get_type(&self.schema)?))
+    }
+
+    /// The expression of one of our columns; of the category of records that lack it, what their type tells.
+    fn with_category(&self, expression: Expr, field: &Field) -> Result<Expr> {
+        if field.name() != event::EVENT_CATEGORY {
+            return Ok(expression);
+        }
+        let Some(event_type) = self.column(&Field::new("eventType", DataType::Utf8, true))? else {
+            return Ok(expression);
+        };
+        let is_network_activity = event_type.eq(lit(event::NETWORK_ACTIVITY_TYPE));
+        when(expression.clone().is_not_null(), expression).when(is_network_activity, lit(event::NETWORK_ACTIVITY)).end()
     }
 
     /// What the layout says of a column; else the column of this name.

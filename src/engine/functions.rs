@@ -15,6 +15,7 @@ use datafusion_functions_nested as nested;
 use sha2::{Digest as _, Sha256};
 
 use super::{columnar_table, event_times, ip_functions, json_functions, pattern_functions, window_functions};
+use crate::event::identity;
 
 /// Makes the functions known to a session.
 pub(super) fn register(context: &SessionContext) {
@@ -28,6 +29,7 @@ pub(super) fn register(context: &SessionContext) {
     for function in lists {
         context.register_udf(Arc::unwrap_or_clone(function));
     }
+    context.register_udf(actor());
     context.register_udf(fingerprint());
     json_functions::register(context);
     ip_functions::register(context);
@@ -112,6 +114,21 @@ fn constant<'a>(name: &str, argument: &'a ColumnarValue) -> Result<&'a str> {
         return Ok(text);
     }
     exec_err!("{name}: a constant text is expected")
+}
+
+/// `actor(userIdentity, sourceIPAddress)`: see [`identity::actor`].
+fn actor() -> ScalarUDF {
+    let call = |arguments: &[ColumnarValue]| {
+        let columns = ColumnarValue::values_to_arrays(arguments)?;
+        let [identities, addresses] = columns.as_slice() else {
+            return exec_err!("actor takes two arguments");
+        };
+        let text = |column| ArrayRef::as_string_opt::<i32>(column).ok_or_else(|| not_text(column));
+        let rows = text(identities)?.iter().zip(text(addresses)?);
+        let actors = rows.map(|(identity, address)| identity::actor(identity?, address));
+        Ok(ColumnarValue::Array(Arc::new(actors.collect::<StringArray>())))
+    };
+    create_udf("actor", vec![DataType::Utf8; 2], DataType::Utf8, Volatility::Immutable, Arc::new(call))
 }
 
 /// `fingerprint(text, …)`: a number that is the same for the same texts, and rarely for others.

@@ -6,6 +6,7 @@ use super::quote::{Ident, Literal};
 use crate::text::{has_hidden, replace_hidden};
 
 pub mod export;
+mod identity;
 mod predicate;
 
 /// An engine's SQL.
@@ -203,11 +204,23 @@ impl Dialect {
         }
     }
 
-    /// What stands after the first colon, up to the next.
-    fn after_colon(self, text: &str) -> String {
+    /// What the group of a regular expression holds in its first match in `text`; empty or null where there is none.
+    /// The pattern must mean the same to every engine.
+    fn captured(self, text: &str, pattern: &str) -> String {
+        let pattern = self.quoted(pattern);
         match self {
-            Duckdb | Athena | Spark => format!("split_part({text}, ':', 2)"),
-            Clickhouse => format!("splitByChar(':', ifNull({text}, ''))[2]"),
+            Duckdb | Athena | Spark => format!("regexp_extract({text}, {pattern}, 1)"),
+            Clickhouse => format!("regexpExtract(ifNull({text}, ''), {pattern}, 1)"),
+        }
+    }
+
+    /// What stands after the last slash, or all where there is none.
+    fn after_last_slash(self, text: &str) -> String {
+        match self {
+            Duckdb => format!("split_part({text}, '/', -1)"),
+            Athena => format!("element_at(split({text}, '/'), -1)"),
+            Spark => format!("substring_index({text}, '/', -1)"),
+            Clickhouse => format!("splitByChar('/', ifNull({text}, ''))[-1]"),
         }
     }
 

@@ -3,7 +3,7 @@
 //! What lies in JSON is read by functions of ours: `text_at(json, 'a.b')` is the text of a scalar,
 //! `string_at` that of a string, `value_at` that of a scalar or else JSON, `json_at` JSON;
 //! `texts_at` and `strings_at` are such texts of a list's elements, or of the value itself;
-//! `elements_at` is a list's elements as JSON.
+//! `elements_at` is a list's elements as JSON. `actor(userIdentity, sourceIPAddress)` is who acted.
 
 use crate::event::{Kind, OTHER_FIELDS, Place};
 use crate::path::{Path, Step};
@@ -32,10 +32,6 @@ pub(super) fn in_json(function: &str, field: &Field) -> Option<String> {
     }
 }
 
-fn identity(key: &str) -> String {
-    call("string_at", &column("userIdentity"), &[Step::Key(key.to_owned())])
-}
-
 fn filled(expression: &str) -> String {
     format!("nullif({expression}, '')")
 }
@@ -45,26 +41,14 @@ fn account() -> String {
     format!("coalesce({}, {})", filled(&column("recipientAccountId")), filled(&column("userIdentity.accountId")))
 }
 
-/// Who acted. A role session is its role; a session of IAM Identity Center is the person, whose name
-/// is the session's. IAM user names are the same whatever their case.
+/// Who acted: see [`crate::event::identity::actor`], which the engine knows by this name.
 fn actor() -> String {
-    let role = column("userIdentity.sessionContext.sessionIssuer.userName");
-    let session = format!("split_part({}, ':', 2)", identity("principalId"));
-    let names = [
-        filled(&format!("lower({})", column("userIdentity.userName"))),
-        filled(&identity("arn")),
-        filled(&identity("principalId")),
-        filled(&column("userIdentity.invokedBy")),
-    ];
-    [
-        "CASE".to_owned(),
-        format!("          WHEN {} = 'Root' THEN 'root'", column("userIdentity.type")),
-        format!("          WHEN starts_with({role}, 'AWSReservedSSO_') THEN coalesce({}, {role})", filled(&session)),
-        format!("          WHEN {} IS NOT NULL THEN {role}", filled(&role)),
-        format!("          ELSE coalesce({})", names.join(", ")),
-        "        END".to_owned(),
-    ]
-    .join("\n")
+    format!("actor({}, {})", column("userIdentity"), column("sourceIPAddress"))
+}
+
+/// The fields that are derived from a record, by name, and the SQL that computes them.
+pub fn derived() -> [(String, String); 2] {
+    [Field::Account, Field::Actor].map(|field| (field.to_string(), value(&field)))
 }
 
 /// What a field says, as text: a scalar's text, else JSON. Matches are grouped by it.

@@ -15,6 +15,7 @@ mod formats;
 mod fuzz;
 mod golden_sql;
 mod hostile;
+mod identities;
 mod layers;
 mod layouts;
 mod library;

@@ -7,7 +7,7 @@ use askama::Template as _;
 use super::Dialect;
 use super::predicate::Refused;
 use crate::error::Error;
-use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME, HOT};
+use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::rule::{Counts, Rule, WindowKind};
 use crate::sql::layout::Layout;
 use crate::store::Location;
@@ -47,12 +47,12 @@ impl Source {
 /// The columns of a layout, in a dialect.
 pub(super) struct Columns {
     pub(super) dialect: Dialect,
-    is_lake: bool,
+    pub(super) is_lake: bool,
 }
 
 /// The columns of Athena's table with JSON, and its struct's members.
 const ATHENA_JSON: [&str; 4] = ["requestParameters", "responseElements", "additionalEventData", "serviceEventDetails"];
-const ATHENA_TEXT: [&str; 17] = [
+const ATHENA_TEXT: [&str; 19] = [
     "eventVersion",
     "eventSource",
     "eventName",
@@ -69,9 +69,11 @@ const ATHENA_TEXT: [&str; 17] = [
     "recipientAccountId",
     "sharedEventID",
     "vpcEndpointId",
+    "vpcEndpointAccountId",
+    "eventCategory",
     "eventTime",
 ];
-const ATHENA_IDENTITY: [&[&str]; 13] = [
+const ATHENA_IDENTITY: [&[&str]; 14] = [
     &["type"],
     &["principalId"],
     &["arn"],
@@ -79,6 +81,7 @@ const ATHENA_IDENTITY: [&[&str]; 13] = [
     &["invokedBy"],
     &["accessKeyId"],
     &["userName"],
+    &["onBehalfOf", "userId"],
     &["sessionContext", "attributes", "mfaAuthenticated"],
     &["sessionContext", "sessionIssuer", "type"],
     &["sessionContext", "sessionIssuer", "principalId"],
@@ -121,47 +124,6 @@ impl Columns {
         }
     }
 
-    fn identity(&self, keys: &[&str]) -> String {
-        let column = self.dialect.name(if self.is_lake { "userIdentity" } else { "useridentity" });
-        if !self.is_lake {
-            return self.member(&column, keys).unwrap_or(column);
-        }
-        let hot = HOT.iter().find(|(_, top, path)| *top == "userIdentity" && *path == keys);
-        self.string_below(&column, keys, hot.map(|(name, ..)| *name))
-    }
-
-    /// See [`crate::rule::Field::Account`].
-    pub(super) fn account(&self) -> String {
-        let recipient = self.dialect.name(if self.is_lake { "recipientAccountId" } else { "recipientaccountid" });
-        format!("coalesce({}, {})", filled(&recipient), filled(&self.identity(&["accountId"])))
-    }
-
-    /// See [`crate::rule::Field::Actor`].
-    pub(super) fn actor(&self) -> String {
-        let role = self.identity(&["sessionContext", "sessionIssuer", "userName"]);
-        let principal = self.identity(&["principalId"]);
-        let names = [
-            filled(&self.dialect.lower(&self.identity(&["userName"]))),
-            filled(&self.identity(&["arn"])),
-            filled(&principal),
-            filled(&self.identity(&["invokedBy"])),
-        ];
-        let (root, sso) = (self.dialect.quoted("Root"), self.dialect.quoted("AWSReservedSSO_"));
-        [
-            "CASE".to_owned(),
-            format!("      WHEN {} = {root} THEN {}", self.identity(&["type"]), self.dialect.quoted("root")),
-            format!(
-                "      WHEN {} THEN coalesce({}, {role})",
-                self.dialect.starts_with(&role, &sso),
-                filled(&self.dialect.after_colon(&principal))
-            ),
-            format!("      WHEN {} IS NOT NULL THEN {role}", filled(&role)),
-            format!("      ELSE coalesce({})", names.join(", ")),
-            "    END".to_owned(),
-        ]
-        .join("\n")
-    }
-
     fn micros(&self) -> String {
         if self.is_lake {
             return self.dialect.micros_of_timestamp(&self.dialect.name(EVENT_TIME));
@@ -176,10 +138,6 @@ impl Columns {
         }
         format!("coalesce({}, {})", name(&EVENT_ID.to_lowercase()), self.dialect.unique())
     }
-}
-
-fn filled(expression: &str) -> String {
-    format!("nullif({expression}, '')")
 }
 
 #[derive(askama::Template)]
