@@ -3,8 +3,8 @@
 WITH copies AS (
   SELECT
     *,
-    lag("eventID") OVER (PARTITION BY ascii("eventID") ORDER BY "eventID", "eventTime", fingerprint) AS previous_id,
-    lag("eventTime") OVER (PARTITION BY ascii("eventID") ORDER BY "eventID", "eventTime", fingerprint) AS previous_time
+    lag("eventID") OVER (PARTITION BY ascii("eventID") ORDER BY "eventID", "eventTime", fingerprint, "eventName", "eventSource") AS previous_id,
+    lag("eventTime") OVER (PARTITION BY ascii("eventID") ORDER BY "eventID", "eventTime", fingerprint, "eventName", "eventSource") AS previous_time
   FROM matched
 )
 SELECT

@@ -23,13 +23,15 @@ matches AS (
       *,
       lag("eventID") OVER (
         PARTITION BY {% if query.records.is_none() %}rule, {% endif %}ascii("eventID")
-        ORDER BY "eventID", "eventTime", {{ query.fingerprint() }}
+        ORDER BY "eventID", "eventTime", {{ query.fingerprint() }}{% if query.records.is_some() %}, "eventName", "eventSource"{% endif %}
       ) AS previous_id
 {%- if let Some(records) = query.records %}
     FROM (
       SELECT
         "eventTime",
         coalesce("eventID", "contentID") AS "eventID",
+        "eventName",
+        "eventSource",
 {%- for column in records.columns %}
         {{ column.expression }} AS {{ column.alias }},
 {%- endfor %}

@@ -1,19 +1,22 @@
 //! Raw trail to lake: each object once, each record once, nothing half-written.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, StringArray};
+use arrow::datatypes::TimestampMicrosecondType;
 use foldhash::fast::RandomState;
 use futures::StreamExt as _;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Fault};
+use crate::event;
 use crate::lake::Lake;
 use crate::lake::ledger::{self, FileEntry, ObjectEntry};
 use crate::lake::part::{self, Part};
 use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
-use crate::tally::Tally;
+use crate::tally::{DifferingExample, DifferingRecord, DifferingRecords, Tally};
+use crate::time;
 use crate::trail::{self, Decoded, Sieve, Trail, Wanted};
 
 /// Bytes of records that are gathered at most, whatever memory there is: with an object more, a column of a file stays
@@ -65,7 +68,7 @@ pub async fn convert(
     tally.objects.already_converted = known.len() as u64;
 
     let settings = trail.stores.read_settings();
-    let mut copies = Copies::default();
+    let mut seen = Seen::default();
     let mut decoded = store::read_ahead(&trail.stores, new, limits.in_flight)
         .map(|fetched| {
             let settings = Arc::clone(settings);
@@ -90,7 +93,11 @@ pub async fn convert(
         for (place, batch) in batches.into_iter().enumerate() {
             let (of_batch, rest) = hashes.split_at(batch.num_rows());
             hashes = rest;
-            let fresh: BooleanArray = of_batch.iter().map(|hash| Some(copies.is_first(*hash))).collect();
+            let sights: Vec<Sight> = Print::of(&batch, of_batch).into_iter().map(|print| seen.see(print)).collect();
+            for (row, _) in sights.iter().enumerate().filter(|(_, sight)| **sight == Sight::Other { differs: true }) {
+                read.differing.add(differing(&batch, row, &object));
+            }
+            let fresh: BooleanArray = sights.iter().map(|sight| Some(*sight != Sight::Duplicate)).collect();
             let copies = (of_batch.len() - fresh.true_count()) as u64;
             read.records.used -= copies;
             read.records.duplicates += copies;
@@ -115,27 +122,103 @@ pub async fn held(lake: &Lake, objects: &[Object]) -> Result<HashSet<String>, Er
     lake.ledger().object_ids(delivered).await
 }
 
-/// Remembers the records of a run, to tell copies: at least the last [`Copies::GENERATION`] of
-/// them, so that the memory stays bounded. A copy from further back is written; hunts count it once.
+/// Remembers the records of a run, to tell duplicates: at least the last [`Seen::GENERATION`] of them, so that memory
+/// stays bounded. A duplicate from further back is written; hunts count it once.
 #[derive(Default)]
-struct Copies {
-    recent: HashSet<u128, RandomState>,
-    older: HashSet<u128, RandomState>,
+struct Seen {
+    /// The identities of records, and the [`Print`] of the first record of each.
+    recent: HashMap<u64, u64, RandomState>,
+    older: HashMap<u64, u64, RandomState>,
+    /// The identities and prints of further records with another text.
+    others: HashSet<(u64, u64), RandomState>,
+    /// The identities whose records were told to differ.
+    differing: HashSet<u64, RandomState>,
 }
 
-impl Copies {
-    /// A set of so many takes 17 MiB; with a few more it would take twice as much.
+/// A record as it is compared with others.
+struct Print {
+    /// A hash of its `eventID`, or of its text where it has none.
+    id: u64,
+    /// Half a hash of its time, name and source, and half a hash of its text.
+    print: u64,
+}
+
+fn value(column: Option<&StringArray>, row: usize) -> &str {
+    column.filter(|column| column.is_valid(row)).map_or("", |column| column.value(row))
+}
+
+/// What a record is to those before it.
+#[derive(Debug, PartialEq, Eq)]
+enum Sight {
+    First,
+    /// Another delivery of the same text.
+    Duplicate,
+    /// It has the `eventID` of another and says something else. `differs` is true once for each `eventID`, where time,
+    /// name or source is not the same.
+    Other {
+        differs: bool,
+    },
+}
+
+impl Print {
+    /// The prints of the rows of `batch`, whose texts have these hashes.
+    fn of(batch: &RecordBatch, texts: &[u128]) -> Vec<Print> {
+        let text = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        let ids = [text(event::EVENT_ID), text(event::CONTENT_ID)];
+        let call = [text("eventName"), text("eventSource")];
+        let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
+        let of_row = |(row, text): (usize, &u128)| {
+            let time = times.filter(|times| times.is_valid(row)).map(|times| times.value(row));
+            let id = ids.into_iter().map(|column| value(column, row)).find(|id| !id.is_empty()).unwrap_or_default();
+            let call = format!("{time:?} {} {}", value(call[0], row), value(call[1], row));
+            let [id, call, text] = [trail::hash(id), trail::hash(&call), *text];
+            let low = |hash: u128, bits: u32| u64::try_from(hash & ((1 << bits) - 1)).unwrap_or_default();
+            Print { id: low(id, 64), print: low(call, 32) << 32 | low(text, 32) }
+        };
+        texts.iter().enumerate().map(of_row).collect()
+    }
+}
+
+impl Seen {
+    /// A map of so many takes 17 MiB; with a few more it would take twice as much.
     const GENERATION: usize = 900_000;
 
-    fn is_first(&mut self, hash: u128) -> bool {
-        if self.older.contains(&hash) || !self.recent.insert(hash) {
-            return false;
+    fn see(&mut self, Print { id, print }: Print) -> Sight {
+        let Some(first) = self.older.get(&id).or_else(|| self.recent.get(&id)).copied() else {
+            self.recent.insert(id, print);
+            if self.recent.len() == Self::GENERATION {
+                self.older = std::mem::take(&mut self.recent);
+                self.others.clear();
+                self.differing.clear();
+            }
+            return Sight::First;
+        };
+        if first == print || self.others.contains(&(id, print)) {
+            return Sight::Duplicate;
         }
-        if self.recent.len() == Self::GENERATION {
-            self.older = std::mem::take(&mut self.recent);
+        if self.others.len() == Self::GENERATION {
+            self.others.clear();
         }
-        true
+        self.others.insert((id, print));
+        Sight::Other { differs: first >> 32 != print >> 32 && self.differing.insert(id) }
     }
+}
+
+/// The record in `row` of `batch`, which differs from another with its `eventID`.
+fn differing(batch: &RecordBatch, row: usize, object: &Object) -> DifferingRecords {
+    let text = |name: &str| {
+        let column = batch.column_by_name(name)?.as_string_opt::<i32>()?;
+        column.is_valid(row).then(|| column.value(row).to_owned())
+    };
+    let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
+    let record = DifferingRecord {
+        event_time: times.filter(|times| times.is_valid(row)).map(|times| time::rfc3339(times.value(row))),
+        event_name: text("eventName"),
+        event_source: text("eventSource"),
+        object: Some(object.path.display().to_string()),
+    };
+    let event_id = text(event::EVENT_ID).unwrap_or_default();
+    DifferingRecords { event_ids: 1, example: Some(DifferingExample { event_id, records: vec![record] }) }
 }
 
 /// Records by date, and the objects they are all the records of.
@@ -251,5 +334,28 @@ impl Writer {
             self.commit().await?;
         }
         Ok(self.files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_records_of_one_identity_are_to_each_other_does_not_depend_on_their_order() {
+        const A: u64 = 1 << 32 | 1;
+        // With the same time, name and source.
+        const A_ELSEWHERE: u64 = 1 << 32 | 2;
+        const B: u64 = 2 << 32 | 3;
+        let outcome = |prints: &[u64]| {
+            let mut seen = Seen::default();
+            let sights: Vec<Sight> = prints.iter().map(|print| seen.see(Print { id: 7, print: *print })).collect();
+            let count = |sight: &Sight| sights.iter().filter(|other| *other == sight).count();
+            (count(&Sight::Duplicate), count(&Sight::Other { differs: true }))
+        };
+        for prints in [[A, B, A, B, A_ELSEWHERE], [B, A_ELSEWHERE, B, A, A], [A_ELSEWHERE, A, A, B, B]] {
+            assert_eq!(outcome(&prints), (2, 1), "{prints:?}");
+        }
+        assert_eq!(outcome(&[A, A, A_ELSEWHERE]), (1, 0));
     }
 }

@@ -9,11 +9,11 @@ use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::resources_err;
 use datafusion::config::{ConfigNonZeroUsize, Dialect, SpillCompression};
+use datafusion::dataframe::DataFrame;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
-use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -27,17 +27,20 @@ use crate::error::Error;
 use crate::event;
 use crate::lake::Lake;
 use crate::lake::ledger::FileEntry;
+use crate::sql::candidates::Candidates;
 use crate::sql::expression;
 use crate::time::Range;
 
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod columnar_table;
+pub mod duplicates;
 mod equalities;
 mod event_times;
 pub mod functions;
 mod ip_functions;
 mod json_functions;
+mod json_members;
 mod kept;
 pub mod matcher;
 mod memory_pool;
@@ -45,8 +48,10 @@ mod parquet_table;
 mod pattern_functions;
 pub mod raw_table;
 mod scanned;
+pub mod user_query;
 mod window_functions;
 
+use duplicates::Tap;
 pub use kept::Kept;
 use memory_pool::SharedPool;
 use parquet_table::ParquetTable;
@@ -194,16 +199,28 @@ impl Resources {
         table: Arc<dyn TableProvider>,
         sql: &str,
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
+        Ok(self.rows_and_duplicates(table, sql, Range::default()).await?.0)
+    }
+
+    /// As [`Resources::rows_over`], and what counts the duplicates with a time in `range` that the query drops; not on a
+    /// cluster.
+    pub async fn rows_and_duplicates(
+        &self,
+        table: Arc<dyn TableProvider>,
+        sql: &str,
+        range: Range,
+    ) -> Result<(SendableRecordBatchStream, Option<Tap>), DataFusionError> {
         if self.on_cluster() {
             let rows = self.run_over(table, None, sql, self.memory).await?;
             let schema = rows.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(rows.into_iter().map(Ok)))));
+            let rows = RecordBatchStreamAdapter::new(schema, stream::iter(rows.into_iter().map(Ok)));
+            return Ok((Box::pin(rows), None));
         }
         let context = self.session()?;
         context.register_table("cloudtrail", table)?;
-        let plan = planned(&context, sql).await?;
+        let (plan, tap) = Tap::into(planned(&context, sql).await?, Candidates::OWN[1], range)?;
         self.scanned.follow(&plan);
-        physical_plan::execute_stream(plan, context.task_ctx())
+        Ok((physical_plan::execute_stream(plan, context.task_ctx())?, tap))
     }
 
     /// All rows of `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`,
@@ -215,18 +232,47 @@ impl Resources {
         sql: &str,
         most: usize,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
-        let context = self.session_of_tables()?;
-        context.register_table("cloudtrail", table)?;
-        if let Some(matched) = matched {
-            context.register_table("matched", context.sql(matched).await?.into_view())?;
-        }
-        let plan = planned(&context, sql).await?;
+        let (context, plan) = self.planned_over(table, matched, sql).await?;
         self.scanned.follow(&plan);
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
             return cluster.rows(plan, context.task_ctx(), most).await;
         }
         gathered(plan, context.task_ctx(), most).await
+    }
+
+    /// As [`Resources::run_over`], within all memory, and what counts the duplicates with a time in `range` that the
+    /// query drops; not on a cluster.
+    pub async fn run_and_duplicates(
+        &self,
+        table: Arc<dyn TableProvider>,
+        matched: &str,
+        sql: &str,
+        range: Range,
+    ) -> Result<(Vec<RecordBatch>, Option<Tap>), DataFusionError> {
+        if self.on_cluster() {
+            return Ok((self.run_over(table, Some(matched), sql, self.memory).await?, None));
+        }
+        let (context, plan) = self.planned_over(table, Some(matched), sql).await?;
+        let (plan, tap) = Tap::into(plan, Candidates::OWN[1], range)?;
+        self.scanned.follow(&plan);
+        Ok((gathered(plan, context.task_ctx(), self.memory).await?, tap))
+    }
+
+    /// The plan of `sql` over `table` as `cloudtrail`, and over the rows of the query `matched` as the table of that name.
+    async fn planned_over(
+        &self,
+        table: Arc<dyn TableProvider>,
+        matched: Option<&str>,
+        sql: &str,
+    ) -> Result<(SessionContext, Arc<dyn ExecutionPlan>), DataFusionError> {
+        let context = self.session_of_tables()?;
+        context.register_table("cloudtrail", table)?;
+        if let Some(matched) = matched {
+            context.register_table("matched", context.sql(matched).await?.into_view())?;
+        }
+        let plan = planned(&context, sql).await?;
+        Ok((context, plan))
     }
 
     /// The plan of `sql` with `table` as the table `cloudtrail`, as text.
@@ -273,17 +319,8 @@ fn with_derived_fields(context: &SessionContext, records: DataFrame) -> Result<D
     records.select(columns)
 }
 
-/// The rows of a user's SQL over `table` as `cloudtrail`, of which only records with a time in `range` are seen where
-/// one is given, and over the rows of the query `matches` as the table of that name; and their columns.
-pub async fn query(
-    resources: &Resources,
-    table: Arc<dyn TableProvider>,
-    range: Range,
-    matches: Option<&str>,
-    sql: &str,
-) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
-    let context = resources.session()?;
-    let mut records = context.read_table(table)?;
+/// Those of `records` with a time in `range`, or all.
+fn within(mut records: DataFrame, range: Range) -> Result<DataFrame, DataFusionError> {
     let time = || ident(event::EVENT_TIME);
     let instant = |micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())));
     if let Some(from) = range.from {
@@ -292,14 +329,7 @@ pub async fn query(
     if let Some(to) = range.to {
         records = records.filter(time().lt(instant(to)))?;
     }
-    context.register_table("cloudtrail", with_derived_fields(&context, records)?.into_view())?;
-    if let Some(matches) = matches {
-        context.register_table("matches", context.sql(matches).await?.into_view())?;
-    }
-    let only_reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    let rows = context.sql_with_options(sql, only_reading).await?;
-    let schema = Arc::new(rows.schema().as_arrow().clone());
-    Ok((schema, rows.collect().await?))
+    Ok(records)
 }
 
 /// Rows in memory as a table.

@@ -18,6 +18,7 @@ use crate::lake::Lake;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
 use crate::sql::layout::Layout;
+use crate::tally::Duplicates;
 use crate::time::{DAY, Range};
 use crate::trail::Sieve;
 
@@ -85,19 +86,37 @@ pub async fn evaluate_each(
     rules: &[Rule],
     range: Range,
 ) -> Result<Vec<Vec<Finding>>, Error> {
+    Ok(hunt(resources, data, rules, range).await?.findings)
+}
+
+/// What a hunt came to.
+#[derive(Debug, Clone, Default)]
+pub struct HuntOutcome {
+    /// For each rule its findings, in order.
+    pub findings: Vec<Vec<Finding>>,
+    /// The duplicates among the records that any rule matches, with a time in the range; not known on a cluster.
+    pub duplicates: Option<Duplicates>,
+}
+
+/// Hunts `data` for the findings of `rules` whose trigger lies in `range`. Data are read once, whatever the number of
+/// rules.
+///
+/// # Errors
+/// A rule cannot have its window, or the data cannot answer it, or they cannot be read.
+pub async fn hunt(resources: &Resources, data: &Data, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
     rules.iter().try_for_each(|rule| rule.check(rule.window))?;
     if let Data::Columnar(columnar) = data {
         rules.iter().try_for_each(|rule| columnar.layout().check(rule, columnar.missing()))?;
     }
     check_cluster(resources, data)?;
-    let mut findings = match data {
+    let mut outcome = match data {
         Data::Raw(trail) => Box::pin(trail.hunt(resources, rules, range)).await?,
         Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => in_tables(resources, data, rules, range).await?,
     };
-    for findings in &mut findings {
+    for findings in &mut outcome.findings {
         finding::sort(findings);
     }
-    Ok(findings)
+    Ok(outcome)
 }
 
 /// How much is read before and after a range for its findings, in microseconds.
@@ -150,44 +169,44 @@ pub(crate) async fn table(resources: &Resources, data: &Data, read: Range) -> Re
 }
 
 /// For each of `rules` its findings, from one scan for all.
-async fn in_tables(
-    resources: &Resources,
-    data: &Data,
-    rules: &[Rule],
-    range: Range,
-) -> Result<Vec<Vec<Finding>>, Error> {
+async fn in_tables(resources: &Resources, data: &Data, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
     // On a cluster each rule is a query: what a scan for several tests cannot travel.
     if rules.len() < 2 || resources.on_cluster() {
         let of_rule = |rule| in_table(resources, data, rule, range, Reach::first(rule.window));
-        return stream::iter(rules).map(of_rule).buffered(QUERIES_AT_A_TIME).try_collect().await;
+        let of_each: Vec<_> = stream::iter(rules).map(of_rule).buffered(QUERIES_AT_A_TIME).try_collect().await?;
+        let (findings, duplicates): (_, Vec<_>) = of_each.into_iter().unzip();
+        // Of several rules, a sum would count a record for each that matches it.
+        return Ok(HuntOutcome { findings, duplicates: duplicates.into_iter().next().flatten() });
     }
     let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
     let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
     let table = table(resources, data, read).await?;
     let matched = Matched::scan(resources, table, rules, reads, "the data").await?;
+    let duplicates = matched.duplicates(resources, range).await?;
     let mut outcome = matched.hunt(resources, range).await?;
     drop(matched);
     for number in outcome.short {
         let rule = &rules[number];
         let reach = Reach::first(rule.window).further();
-        outcome.findings[number] = in_table(resources, data, rule, range, reach).await?;
+        (outcome.findings[number], _) = in_table(resources, data, rule, range, reach).await?;
     }
-    Ok(outcome.findings)
+    Ok(HuntOutcome { findings: outcome.findings, duplicates: Some(duplicates) })
 }
 
-/// The findings of one rule, by its own query, whose sorts go to disk where memory does not suffice.
+/// The findings of one rule, by its own query, whose sorts go to disk where memory does not suffice; and the duplicates
+/// among its matches.
 async fn in_table(
     resources: &Resources,
     data: &Data,
     rule: &Rule,
     range: Range,
     mut reach: Reach,
-) -> Result<Vec<Finding>, Error> {
+) -> Result<(Vec<Finding>, Option<Duplicates>), Error> {
     loop {
         let read = reach.around(range);
         let table = table(resources, data, read).await?;
         match attempt(resources, table, rule, range, read).await? {
-            Some(findings) => return Ok(findings),
+            Some(found) => return Ok(found),
             None => reach = reach.further(),
         }
     }
@@ -201,7 +220,7 @@ async fn attempt(
     rule: &Rule,
     range: Range,
     read: Range,
-) -> Result<Option<Vec<Finding>>, Error> {
+) -> Result<Option<(Vec<Finding>, Option<Duplicates>)>, Error> {
     let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
     let run = |sql: String| {
         let table = Arc::clone(&table);
@@ -215,13 +234,18 @@ async fn attempt(
             }
         }
     }
-    let mut rows = run(sql::hunt(rule, range, read)?).await?;
+    let sql = sql::hunt(rule, range, read)?;
+    let (mut rows, tap) = resources.rows_and_duplicates(table, &sql, range).await.map_err(failed)?;
     let mut found = Found::new(vec![Told { rule, layout: Layout::of(rule) }]);
     while let Some(batch) = rows.try_next().await.map_err(failed)? {
         found.add(&batch)?;
     }
+    drop(rows);
     let findings: Vec<Finding> = found.of_each().into_iter().flatten().collect();
-    Ok((!is_cut(rule.window, last_instants(&findings), read)).then_some(findings))
+    if is_cut(rule.window, last_instants(&findings), read) {
+        return Ok(None);
+    }
+    Ok(Some((findings, tap.map(|tap| tap.duplicates()))))
 }
 
 fn last_instants(findings: &[Finding]) -> impl Iterator<Item = i64> {

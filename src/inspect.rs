@@ -11,6 +11,7 @@ use crate::error::{Error, Fault};
 use crate::hunt::Data;
 use crate::query;
 use crate::store::Object;
+use crate::tally::Duplicates;
 use crate::time::{self, DAY, Range};
 
 const HOUR: i64 = DAY / 24;
@@ -24,11 +25,15 @@ pub struct Inspection {
     pub objects: u64,
     /// Their sizes together.
     pub bytes: u64,
-    /// The records in them; not known of a raw trail without reading it.
+    /// How many objects of a raw trail have names that tell account, region and day.
+    pub telling_keys: Option<u64>,
+    /// The records in them; not known of a raw trail that is not read.
     pub records: Option<u64>,
+    /// Records beyond the first of each `eventID`, where records were read. They are among `records`.
+    pub duplicates: Option<Duplicates>,
     /// Records without a time that can be read.
     pub without_time: Option<u64>,
-    /// The earliest time of an event; of a raw trail, the first hour in which an object was delivered.
+    /// The earliest time of an event; of a raw trail that is not read, the first hour in which an object was delivered.
     pub first: Option<String>,
     /// The latest time, or the last hour, likewise.
     pub last: Option<String>,
@@ -61,62 +66,80 @@ pub struct Gap {
     pub hours: u64,
 }
 
-/// Inspects `data`, as far as it lies in `range`.
-pub async fn inspect(resources: &Resources, data: &Data, range: Range) -> Result<Inspection, Error> {
+/// Inspects `data`, as far as it lies in `range`. Records are read of all but raw trails, and of these where `reads` says
+/// so: then accounts, regions, days and hours are those of events, not of the names of objects.
+///
+/// # Errors
+/// The data cannot be listed or read.
+pub async fn inspect(resources: &Resources, data: &Data, range: Range, reads: bool) -> Result<Inspection, Error> {
     let mut hours = Hours::default();
     let mut inspection = Inspection::default();
-    match data {
-        Data::Raw(trail) => {
-            let found = trail.find(range).await?;
-            "raw".clone_into(&mut inspection.layout);
-            inspection.objects = found.objects.len() as u64;
-            inspection.bytes = found.objects.iter().map(|object| object.size).sum();
-            inspection.skipped = found.left_out.objects.skipped;
-            inspection.faults = found.left_out.faults;
-            for (account, region, hour) in found.objects.iter().filter_map(delivered) {
+    if let Data::Raw(trail) = data {
+        let found = trail.find(range).await?;
+        "raw".clone_into(&mut inspection.layout);
+        inspection.objects = found.objects.len() as u64;
+        inspection.bytes = found.objects.iter().map(|object| object.size).sum();
+        inspection.skipped = found.left_out.objects.skipped;
+        inspection.faults = found.left_out.faults;
+        let delivered: Vec<_> = found.objects.iter().filter_map(delivered).collect();
+        inspection.telling_keys = Some(delivered.len() as u64);
+        if !reads {
+            for (account, region, hour) in delivered {
                 hours.add(Some(account), Some(region), hour);
             }
             inspection.first = hours.first().map(time::rfc3339);
             inspection.last = hours.last().map(time::rfc3339);
         }
-        data => {
-            let sizes: Vec<u64> = match data {
-                Data::Lake(lake) => lake.files(range).await?.into_iter().map(|file| file.bytes).collect(),
-                Data::Columnar(columnar) => columnar.sizes(range).into_iter().map(|(bytes, _)| bytes).collect(),
-                Data::Raw(_) | Data::Memory(_) => Vec::new(),
-            };
-            "native".clone_into(&mut inspection.layout);
-            if let Data::Columnar(columnar) = data {
-                inspection.layout.clone_from(&columnar.layout().name);
-                inspection.faults = columnar.faults().to_vec();
-            }
-            inspection.objects = sizes.len() as u64;
-            inspection.bytes = sizes.into_iter().sum();
-            let (_, batches) = query::run(resources, data, None, range, BY_HOUR).await?;
-            let (mut records, mut without_time, mut ends) = (0, 0, Vec::new());
-            for batch in &batches {
-                records += numbers(batch, 5).sum::<u64>();
-                let times = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
-                let text = |column: usize, row: usize| {
-                    let texts = batch.column(column).as_string::<i32>();
-                    texts.is_valid(row).then(|| texts.value(row))
-                };
-                for (row, count) in numbers(batch, 5).enumerate() {
-                    if times(2).is_null(row) {
-                        without_time += count;
-                    } else {
-                        hours.add(text(0, row), text(1, row), times(2).value(row));
-                        ends.extend([times(3).value(row), times(4).value(row)]);
-                    }
-                }
-            }
-            (inspection.records, inspection.without_time) = (Some(records), Some(without_time));
-            inspection.first = ends.iter().min().copied().map(time::rfc3339);
-            inspection.last = ends.iter().max().copied().map(time::rfc3339);
+    } else {
+        let sizes: Vec<u64> = match data {
+            Data::Lake(lake) => lake.files(range).await?.into_iter().map(|file| file.bytes).collect(),
+            Data::Columnar(columnar) => columnar.sizes(range).into_iter().map(|(bytes, _)| bytes).collect(),
+            Data::Raw(_) | Data::Memory(_) => Vec::new(),
+        };
+        "native".clone_into(&mut inspection.layout);
+        if let Data::Columnar(columnar) = data {
+            inspection.layout.clone_from(&columnar.layout().name);
+            inspection.faults = columnar.faults().to_vec();
         }
+        inspection.objects = sizes.len() as u64;
+        inspection.bytes = sizes.into_iter().sum();
+    }
+    if reads || !matches!(data, Data::Raw(_)) {
+        inspection.read(resources, data, range, &mut hours).await?;
     }
     hours.tell(&mut inspection);
     Ok(inspection)
+}
+
+impl Inspection {
+    /// Reads the records of `data`, each `eventID` once.
+    async fn read(&mut self, resources: &Resources, data: &Data, range: Range, hours: &mut Hours) -> Result<(), Error> {
+        let query = query::Query { sql: BY_HOUR, rule: None, range, with_duplicates: false };
+        let answer = query::run(resources, data, query).await?;
+        let (mut records, mut without_time, mut ends) = (0, 0, Vec::new());
+        for batch in &answer.rows {
+            records += numbers(batch, 5).sum::<u64>();
+            let times = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
+            let text = |column: usize, row: usize| {
+                let texts = batch.column(column).as_string::<i32>();
+                texts.is_valid(row).then(|| texts.value(row))
+            };
+            for (row, count) in numbers(batch, 5).enumerate() {
+                if times(2).is_null(row) {
+                    without_time += count;
+                } else {
+                    hours.add(text(0, row), text(1, row), times(2).value(row));
+                    ends.extend([times(3).value(row), times(4).value(row)]);
+                }
+            }
+        }
+        let duplicates = answer.duplicates.unwrap_or_default();
+        (self.records, self.without_time) = (Some(records + duplicates.left_out), Some(without_time));
+        self.duplicates = Some(duplicates);
+        self.first = ends.iter().min().copied().map(time::rfc3339);
+        self.last = ends.iter().max().copied().map(time::rfc3339);
+        Ok(())
+    }
 }
 
 /// The records of each account, region and hour.

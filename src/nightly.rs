@@ -18,7 +18,7 @@ use crate::lake::{Lake, compact};
 use crate::rule::{Rule, WindowKind};
 use crate::sink::Sink;
 use crate::store::{Scratch, Stores};
-use crate::tally::Tally;
+use crate::tally::{Duplicates, Tally};
 use crate::time::{self, DAY, Instant, Range};
 use crate::trail::{self, Selection, Trail};
 
@@ -143,6 +143,8 @@ pub struct HuntReport {
     pub to: Option<Instant>,
     /// Why: new events, or a new version of the rules.
     pub cause: &'static str,
+    /// The duplicates among what any of the rules matches in that time; absent where they were not counted.
+    pub duplicates: Option<Duplicates>,
 }
 
 impl Report {
@@ -410,14 +412,15 @@ impl Nightly<'_> {
         for reading in readings {
             let rules: Vec<Rule> = reading.rules.iter().map(|number| self.rules[*number].clone()).collect();
             let bound = |instant: Option<i64>| instant.map(Instant::from_micros);
+            let outcome = hunt::hunt(self.resources, &data, &rules, reading.range).await?;
             report.hunts.push(HuntReport {
                 rules: rules.iter().map(|rule| rule.id.clone()).collect(),
                 from: bound(reading.range.from),
                 to: bound(reading.range.to),
                 cause: reading.cause,
+                duplicates: outcome.duplicates,
             });
-            let of_each = hunt::evaluate_each(self.resources, &data, &rules, reading.range).await?;
-            for (rule, findings) in rules.iter().zip(of_each) {
+            for (rule, findings) in rules.iter().zip(outcome.findings) {
                 let version = next.rules.get(&rule.id).map(String::as_str).unwrap_or_default();
                 let hunted = Hunted { rule, version, range: reading.range, run: next.run, sinks: self.sinks };
                 let lines = known.take(hunted, &findings, &mut report.findings)?;

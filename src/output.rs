@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::engine::Scanned;
 use crate::error::{Error, Fault};
 use crate::store;
-use crate::tally::Tally;
+use crate::tally::{DifferingRecords, Duplicates, Tally};
 use crate::text::{self, printable, printable_lines};
 
 /// How many faults are shown.
@@ -194,6 +194,20 @@ impl Output {
         io::stdout().is_terminal()
     }
 
+    /// Tells how many of `which` records were left out because another has their `eventID`, and warns where such records
+    /// differ.
+    pub fn duplicates(&self, duplicates: &Duplicates, which: &str) {
+        self.talk(&duplicates.sentence(which));
+        self.differing(&duplicates.differing);
+    }
+
+    /// Warns of records that share an `eventID` and differ.
+    fn differing(self, differing: &DifferingRecords) {
+        if let Some(warning) = differing.warning() {
+            self.warn(&format!("warning: {}", printable(&warning)));
+        }
+    }
+
     /// Tells what was read and what became of it, and the faults.
     pub fn tally(&self, tally: &Tally, used: &str) {
         self.talk(&format!("objects: {}", tally.objects.sentence(used)));
@@ -210,6 +224,7 @@ impl Output {
                 self.talk(&format!("note: {count} {what}"));
             }
         }
+        self.differing(&tally.differing);
         self.faults(&tally.faults, tally.rejected());
     }
 

@@ -1,17 +1,20 @@
 //! A user's own SQL over data, as the tables `cloudtrail` and, of a rule, `matches`.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::utils::datafusion_strsim::levenshtein;
+use datafusion::common::{SchemaError, TableReference};
 use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::engine::raw_table::RawScan;
+use crate::engine::user_query::{self, Answer, Question, QuestionError, Records};
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event;
@@ -22,17 +25,25 @@ use crate::sql_limits;
 use crate::time::Range;
 use crate::trail::{Sieve, Trail};
 
-/// The rows of `sql` over the records of `data` with a time in `range`, or all; and their columns.
+/// What a user asks of data.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'q> {
+    /// One SELECT.
+    pub sql: &'q str,
+    /// The rule whose matches are the table `matches`.
+    pub rule: Option<&'q Rule>,
+    /// Only records with a time in this range are seen, where it is bounded.
+    pub range: Range,
+    /// Whether the table `cloudtrail` has all records of an `eventID`.
+    pub with_duplicates: bool,
+}
+
+/// Runs `query` over `data`.
 ///
 /// # Errors
-/// The SQL is wrong, or would change something.
-pub async fn run(
-    resources: &Resources,
-    data: &Data,
-    rule: Option<&Rule>,
-    range: Range,
-    sql: &str,
-) -> Result<(SchemaRef, Vec<RecordBatch>), Error> {
+/// The SQL is wrong, or would change something, or the data cannot be read.
+pub async fn run(resources: &Resources, data: &Data, query: Query<'_>) -> Result<Answer, Error> {
+    let Query { sql, rule, range, with_duplicates } = query;
     sql_limits::check(sql).map_err(|error| Error::Usage {
         message: format!("the SQL is too complex: {error}"),
         hint: Some(error.advice().to_owned()),
@@ -41,30 +52,65 @@ pub async fn run(
         columnar.layout().check(rule, columnar.missing())?;
     }
     let matches = rule.map(sql::matching).transpose()?;
-    let query = async |table| {
-        let rows = engine::query(resources, table, range, matches.as_deref(), sql).await;
-        rows.map_err(|error| match error.find_root() {
-            DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => Error::Usage {
-                message: format!("the SQL cannot be run: {}", error.strip_backtrace().replace('\n', " ")),
-                hint: Some(
-                    "columns are CloudTrail's names as they are, in double quotes; only SELECT is run".to_owned(),
-                ),
-            },
-            _ => Error::query("the data", error),
-        })
-    };
+    let question = Question { sql, range, matches: matches.as_deref(), with_duplicates };
+    let ask = async |records| user_query::ask(resources, records, question).await.map_err(failed);
     let Data::Raw(trail) = data else {
-        return query(hunt::table(resources, data, range).await?).await;
+        return ask(Records::Columnar(hunt::table(resources, data, range).await?)).await;
     };
     let (trail, found) = (Arc::clone(trail), trail.find(range).await?);
     let table = Arc::new(RawTable { trail, found, threads: resources.threads, last: Mutex::default() });
-    let rows = query(Arc::clone(&table) as _).await;
+    let answer = ask(Records::Streamed(Arc::clone(&table) as _)).await;
     if let Ok(last) = table.last.lock()
         && let Some(scan) = last.as_ref()
     {
         table.trail.keep(scan);
     }
-    rows
+    answer
+}
+
+fn failed(error: QuestionError) -> Error {
+    match error {
+        QuestionError::Failed(error) => Error::query("the data", error),
+        QuestionError::Wrong(error) => Error::Usage {
+            message: format!("the SQL cannot be run: {}", error.strip_backtrace().replace('\n', " ")),
+            hint: Some(hint(&error)),
+        },
+    }
+}
+
+/// How many column names a hint suggests.
+const SUGGESTED: usize = 3;
+
+fn hint(error: &DataFusionError) -> String {
+    if let DataFusionError::SchemaError(error, _) = error.find_root()
+        && let SchemaError::FieldNotFound { field, valid_fields } = error.as_ref()
+    {
+        // In `useridentity.arn` the column is taken for a table.
+        let wanted = field.relation.as_ref().map_or(field.name.as_str(), TableReference::table);
+        let near = near([wanted, &field.name], valid_fields.iter().map(|column| column.name.as_str()));
+        if !near.is_empty() {
+            return format!("did you mean {}? Names of columns have CloudTrail's case", near.join(", "));
+        }
+    }
+    "columns have CloudTrail's names and case, such as eventName; what lies in JSON columns is userIdentity.arn or \
+     text_at(userIdentity, 'arn'); only SELECT is run"
+        .to_owned()
+}
+
+/// Those of `names` that are near one of `wanted`, nearest first, in backquotes.
+fn near<'n>(wanted: [&str; 2], names: impl Iterator<Item = &'n str>) -> Vec<String> {
+    let distance = |name: &'n str| {
+        let name_in_lower_case = name.to_lowercase();
+        let to = |wanted: &str| {
+            let wanted = wanted.to_lowercase();
+            let distance = levenshtein(&wanted, &name_in_lower_case);
+            let is_part = wanted.len() > 3 && name_in_lower_case.contains(&wanted);
+            (is_part || distance <= wanted.len() / 3).then_some(distance)
+        };
+        wanted.into_iter().filter_map(to).min().map(|distance| (distance, name))
+    };
+    let near: BTreeSet<(usize, &str)> = names.filter_map(distance).collect();
+    near.into_iter().take(SUGGESTED).map(|(_, name)| format!("`{name}`")).collect()
 }
 
 /// A raw trail that each scan reads anew: a query may name the table twice.

@@ -11,6 +11,7 @@ use crate::time::Range;
 
 pub mod candidates;
 pub mod dialect;
+pub mod distinct;
 pub mod expression;
 pub mod layout;
 pub mod predicate;

@@ -41,11 +41,110 @@ pub struct Tally {
     pub replaced_bytes: u64,
     /// Used records that had a top-level key twice.
     pub repeated_keys: u64,
+    /// `eventID`s whose used records differ in time, name or source, as far as a conversion tells.
+    pub differing: DifferingRecords,
     /// The earliest and the latest time of used records, in microseconds; absent where that is not known.
     #[serde(skip)]
     pub times: Option<(i64, i64)>,
     /// The first faults, with place and reason.
     pub faults: Vec<Fault>,
+}
+
+/// Records that share an `eventID`. One of them counts, and the others are left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Duplicates {
+    /// Records beyond the first of each `eventID`.
+    pub left_out: u64,
+    /// Those that are more than a second delivery.
+    pub differing: DifferingRecords,
+    /// Whether reading ended early, so that there may be more.
+    pub is_partial: bool,
+}
+
+/// Records that share an `eventID` and differ in `eventTime`, `eventName` or `eventSource`. `CloudTrail` does not write
+/// such records: the data are damaged or anonymised, and counting the `eventID` once may hide a burst.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DifferingRecords {
+    /// How many `eventID`s have such records.
+    pub event_ids: u64,
+    /// One of them.
+    pub example: Option<DifferingExample>,
+}
+
+/// An `eventID`, and two of its records.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct DifferingExample {
+    /// The `eventID`.
+    pub event_id: String,
+    /// The records; a conversion knows the second alone.
+    pub records: Vec<DifferingRecord>,
+}
+
+/// One of the records of a [`DifferingExample`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct DifferingRecord {
+    /// RFC 3339; absent where the record has no readable time.
+    pub event_time: Option<String>,
+    /// `eventName`.
+    pub event_name: Option<String>,
+    /// `eventSource`.
+    pub event_source: Option<String>,
+    /// The object that holds the record, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+}
+
+impl Duplicates {
+    /// Adds what another part of the same run left out.
+    pub fn add(&mut self, other: Duplicates) {
+        self.left_out += other.left_out;
+        self.is_partial |= other.is_partial;
+        self.differing.add(other.differing);
+    }
+
+    /// How many of `which` records are left out: `duplicates among matching records: 3 left out`.
+    pub fn sentence(&self, which: &str) -> String {
+        let at_least = if self.is_partial { "at least " } else { "" };
+        format!("duplicates among {which}: {at_least}{} left out", self.left_out)
+    }
+}
+
+impl DifferingRecords {
+    /// Adds those of another part of the same run; of two examples the lesser stays.
+    pub fn add(&mut self, other: DifferingRecords) {
+        self.event_ids += other.event_ids;
+        self.example = match (self.example.take(), other.example) {
+            (Some(one), Some(another)) => Some(one.min(another)),
+            (one, another) => one.or(another),
+        };
+    }
+
+    /// The warning about them; none where there are none.
+    pub fn warning(&self) -> Option<String> {
+        let records = |example: &DifferingExample| {
+            example.records.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+        };
+        let example = self
+            .example
+            .as_ref()
+            .map_or_else(String::new, |example| format!(", for example `{}`: {}", example.event_id, records(example)));
+        let have = if self.event_ids == 1 { "has" } else { "have" };
+        let text = format!(
+            "{} {have} records that differ in time, name or source; each eventID counts once, which may hide a burst{example}",
+            number_of(self.event_ids, "eventID")
+        );
+        (self.event_ids > 0).then_some(text)
+    }
+}
+
+impl std::fmt::Display for DifferingRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let part = |value: &Option<String>, none: &str| value.clone().unwrap_or_else(|| none.to_owned());
+        let time = part(&self.event_time, "no readable time");
+        let (name, source) = (part(&self.event_name, "no name"), part(&self.event_source, "no source"));
+        write!(f, "{time} {name} ({source})")?;
+        self.object.as_ref().map_or(Ok(()), |object| write!(f, " in `{object}`"))
+    }
 }
 
 /// Counts of one kind of input by what became of it.
@@ -126,6 +225,7 @@ impl Tally {
         self.without_time += other.without_time;
         self.replaced_bytes += other.replaced_bytes;
         self.repeated_keys += other.repeated_keys;
+        self.differing.add(other.differing);
         self.spans(other.times);
         let room = MAX_FAULTS.saturating_sub(self.faults.len());
         self.faults.extend(other.faults.into_iter().take(room));

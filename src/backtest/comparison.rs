@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt::{self, Data, reading};
 use crate::rule::Rule;
+use crate::tally::Duplicates;
 use crate::time::Range;
 
 /// What changes from one version of a rule to another.
@@ -22,6 +23,8 @@ pub struct Comparison {
     pub kept: Vec<Finding>,
     /// How many days were looked at; absent where that is not known.
     pub days: Option<f64>,
+    /// The duplicates among what either version matches; not known on a cluster.
+    pub duplicates: Option<Duplicates>,
 }
 
 impl Comparison {
@@ -35,10 +38,12 @@ impl Comparison {
         versions: &[Rule; 2],
         range: Range,
     ) -> Result<Comparison, Error> {
-        let mut found = Box::pin(hunt::evaluate_each(resources, data, versions, range)).await?.into_iter();
+        let outcome = Box::pin(hunt::hunt(resources, data, versions, range)).await?;
+        let mut found = outcome.findings.into_iter();
         let times = reading::tally(data, range).await?.times;
         let days = super::span(range, times).map(super::days);
-        Ok(Comparison::of(&found.next().unwrap_or_default(), found.next().unwrap_or_default(), days))
+        let [before, after] = [found.next(), found.next()].map(Option::unwrap_or_default);
+        Ok(Comparison { duplicates: outcome.duplicates, ..Comparison::of(&before, after, days) })
     }
 
     /// Whether any finding was gained or lost.
@@ -61,6 +66,6 @@ impl Comparison {
             |finding: &Finding, events: &HashSet<String>| finding.event_ids.iter().any(|id| events.contains(id));
         let lost = before.iter().filter(|finding| !shares(finding, &new)).cloned().collect();
         let (kept, gained) = after.into_iter().partition(|finding| shares(finding, &old));
-        Comparison { gained, lost, kept, days }
+        Comparison { gained, lost, kept, days, duplicates: None }
     }
 }

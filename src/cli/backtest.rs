@@ -141,6 +141,9 @@ impl Backtest {
             context.write(page.into_bytes(), Some(file)).await?;
         }
         let complete = DataArgs::tell(context, &data, "hunted");
+        if let Some(duplicates) = &tested.sweep.duplicates {
+            context.output.duplicates(duplicates, "matching records");
+        }
         match self.write {
             Some(cell) if complete => Backtest::write(context, &entry, cell, &suggestions)?,
             Some(_) => context.output.warn("nothing was written: not all data could be read"),
@@ -281,6 +284,9 @@ impl Backtest {
         }
         if !DataArgs::tell(context, &data, "hunted") {
             status = Status::Incomplete;
+        }
+        if let Some(duplicates) = &compared.duplicates {
+            context.output.duplicates(duplicates, "matching records");
         }
         context.output.talk(&compared.sentence());
         Ok(status)

@@ -8,6 +8,7 @@ use super::data::DataArgs;
 use super::range::RangeArgs;
 use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
+use crate::finding::{self, Finding};
 use crate::hunt::reading::{self, Reading};
 use crate::hunt::{self, Data, events};
 use crate::report::page::Hunted;
@@ -73,7 +74,10 @@ impl Hunt {
                 return Ok(Status::Done);
             }
         }
-        let findings = hunt::evaluate(&resources, &data, &rules, range).await?;
+        let outcome = hunt::hunt(&resources, &data, &rules, range).await?;
+        let duplicates = outcome.duplicates;
+        let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();
+        finding::sort(&mut findings);
         let records = resources.scanned.rows();
         bar.finish_and_clear();
         if self.rules.compares() && self.format == Format::Table {
@@ -84,8 +88,10 @@ impl Hunt {
         }
         if let Some(file) = &self.report {
             let read = reading::tally(&data, range).await?;
-            let events = &events::of_findings(&resources, &data, &rules, &findings).await?;
-            let hunted = Hunted { rules: &rules, range, findings: &findings, events, read: &read };
+            let shown = report::page::SHOWN;
+            let events = &events::of_findings(&resources, &data, &rules, &findings, shown).await?;
+            let duplicates = duplicates.as_ref();
+            let hunted = Hunted { rules: &rules, range, findings: &findings, events, read: &read, duplicates };
             context.write(report::page::hunt(hunted)?.into_bytes(), Some(file)).await?;
         }
         let mut status = Status::Done;
@@ -97,6 +103,9 @@ impl Hunt {
         }
         if matches!(data, Data::Lake(_) | Data::Columnar(_)) && !resources.on_cluster() {
             context.output.talk(&format!("records: {records} read; what can hold no match was left unread"));
+        }
+        if let Some(duplicates) = &duplicates {
+            context.output.duplicates(duplicates, "matching records");
         }
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [findings, rules] = [(findings.len(), "finding"), (ids.len(), "rule")].map(|(n, what)| number_of(n, what));

@@ -3,6 +3,7 @@ use clap::Args;
 use super::Context;
 use super::data::DataArgs;
 use crate::error::{Error, Status};
+use crate::hunt::Data;
 use crate::inspect;
 use crate::report::inspection;
 use crate::text::json;
@@ -11,7 +12,7 @@ use crate::time::{self, Range};
 /// Look at data before hunting: how much, of whom, from when to when, and the gaps between
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny inspect trail/\n  tawny inspect s3://logs/AWSLogs --from 2026-09-01 --format json\n\nOf a raw trail nothing is read: what is told comes from its keys."
+    after_help = "Examples:\n  tawny inspect trail/\n  tawny inspect s3://logs/AWSLogs --from 2026-09-01 --format json\n  tawny inspect trail/ --read\n\nA raw trail is only listed: accounts, regions and days come from the names of objects. With `--read` they come from the records."
 )]
 pub(super) struct Inspect {
     #[command(flatten)]
@@ -22,6 +23,9 @@ pub(super) struct Inspect {
     /// Only what may lie before this time
     #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
     to: Option<i64>,
+    /// Read the records of a raw trail too: accounts, regions and days then come from them
+    #[arg(long)]
+    read: bool,
     /// How it is written
     #[arg(long, value_enum, default_value_t)]
     format: InspectFormat,
@@ -45,7 +49,7 @@ impl Inspect {
         let (resources, _spill) = context.resources()?;
         let bar = context.output.progress(0, "looking");
         let data = self.data.open(context, &resources, bar.clone()).await?;
-        let found = inspect::inspect(&resources, &data, Range { from: self.from, to: self.to }).await?;
+        let found = inspect::inspect(&resources, &data, Range { from: self.from, to: self.to }, self.read).await?;
         bar.finish_and_clear();
         let text = match self.format {
             InspectFormat::Table => inspection::table(&found),
@@ -54,9 +58,18 @@ impl Inspect {
             }
         };
         context.write(text.into_bytes(), self.output.as_deref()).await?;
+        if let Some(duplicates) = &found.duplicates {
+            context.output.duplicates(duplicates, "records");
+        }
         if found.objects == 0 {
             context.output.warn("warning: no objects were found");
+        } else if found.telling_keys == Some(0) && !self.read {
+            context
+                .output
+                .talk("note: no object key tells account, region and day; `--read` tells them from the records");
         }
-        Ok(if found.faults.is_empty() && found.objects > 0 { Status::Done } else { Status::Incomplete })
+        let is_read = !(self.read && matches!(data, Data::Raw(_))) || DataArgs::tell(context, &data, "read");
+        let is_complete = is_read && found.faults.is_empty() && found.objects > 0;
+        Ok(if is_complete { Status::Done } else { Status::Incomplete })
     }
 }

@@ -12,11 +12,12 @@ use crate::time::{self, Range};
 
 /// Run your own SQL over a lake, Parquet of another tool or a raw trail
 ///
-/// The records are the table `cloudtrail`, with CloudTrail's names as they are (in double quotes) and JSON as text;
-/// with `--rule`, what the rule matches is the table `matches`.
+/// The records are the table `cloudtrail`, each eventID once, with CloudTrail's names and case. What lies in a JSON column
+/// is `userIdentity.arn`, `userIdentity->>'arn'` or `json_extract_scalar(userIdentity, '$.arn')`. With `--rule`, the
+/// records that the rule matches are the table `matches`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny query 'SELECT \"eventName\", count(*) FROM cloudtrail GROUP BY 1 ORDER BY 2 DESC LIMIT 10' lake/\n  tawny query 'SELECT * FROM matches' lake/ --rule AWS.Unsuccessful.MFA.attempt --format csv\n  tawny query \"SELECT text_at(\\\"requestParameters\\\", 'bucketName') AS bucket FROM cloudtrail\" s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02"
+    after_help = "Examples:\n  tawny query 'SELECT \"eventName\", count(*) FROM cloudtrail GROUP BY 1 ORDER BY 2 DESC LIMIT 10' lake/\n  tawny query 'SELECT * FROM matches' lake/ --rule AWS.Unsuccessful.MFA.attempt --format csv\n  tawny query 'SELECT requestParameters.bucketName AS bucket, count(*) FROM cloudtrail GROUP BY 1' s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02"
 )]
 pub(super) struct Query {
     /// One SELECT
@@ -35,6 +36,9 @@ pub(super) struct Query {
     /// Records before this time
     #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
     to: Option<i64>,
+    /// Let the table `cloudtrail` have every record: otherwise each eventID is in it once
+    #[arg(long)]
+    with_duplicates: bool,
     /// How rows are written
     #[arg(long, value_enum, default_value_t)]
     format: RowFormat,
@@ -56,9 +60,13 @@ impl Query {
         let (resources, _spill) = context.resources()?;
         let bar = context.output.progress(0, "reading");
         let data = self.data.open(context, &resources, bar.clone()).await?;
-        let (schema, batches) = query::run(&resources, &data, rule.as_ref(), range, &self.sql).await?;
+        let asked = query::Query { sql: &self.sql, rule: rule.as_ref(), range, with_duplicates: self.with_duplicates };
+        let answer = query::run(&resources, &data, asked).await?;
         bar.finish_and_clear();
-        context.write(table::written(&schema, &batches, self.format)?, self.output.as_deref()).await?;
+        context.write(table::written(&answer.schema, &answer.rows, self.format)?, self.output.as_deref()).await?;
+        if let Some(duplicates) = &answer.duplicates {
+            context.output.duplicates(duplicates, "records");
+        }
         Ok(if DataArgs::tell(context, &data, "queried") { Status::Done } else { Status::Incomplete })
     }
 }

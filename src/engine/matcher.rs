@@ -21,9 +21,10 @@ use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::execute_stream_partitioned;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
 use datafusion::prelude::{Expr, SessionContext};
 use futures::{Stream, TryStreamExt as _, future, stream};
+use tokio::sync::mpsc;
 
 use super::Resources;
 use super::equalities::Equalities;
@@ -65,29 +66,77 @@ pub async fn kept(
     gathered(resources, table, candidates, keeper).await
 }
 
+/// Calls `take` with the records of `table` that any of the rules of `candidates` matches, batch by batch, with columns
+/// as of [`matches`]. None of them is kept.
+///
+/// # Errors
+/// The query failed.
+pub async fn each(
+    resources: &Resources,
+    table: Arc<dyn TableProvider>,
+    candidates: &Candidates,
+    mut take: impl FnMut(&RecordBatch),
+) -> Result<()> {
+    let Scan { context, matcher, plan } = Scan::new(resources, table, candidates).await?;
+    let (sender, mut receiver) = mpsc::channel(resources.threads.max(1));
+    let mut scans = tokio::task::JoinSet::new();
+    for stream in execute_stream_partitioned(plan, context.task_ctx())? {
+        let (matcher, sender) = (Arc::clone(&matcher), sender.clone());
+        scans.spawn(async move {
+            let mut batches = std::pin::pin!(matcher.together(stream));
+            while let Some(batch) = batches.try_next().await.transpose() {
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    drop(sender);
+    while let Some(batch) = receiver.recv().await {
+        take(&batch?);
+    }
+    while let Some(done) = scans.join_next().await {
+        done.map_err(|error| DataFusionError::External(Box::new(error)))?;
+    }
+    Ok(())
+}
+
+/// A scan for what some rules match.
+struct Scan {
+    context: SessionContext,
+    matcher: Arc<Matcher>,
+    plan: Arc<dyn ExecutionPlan>,
+}
+
+impl Scan {
+    async fn new(resources: &Resources, table: Arc<dyn TableProvider>, candidates: &Candidates) -> Result<Scan> {
+        let context = resources.session()?;
+        let parsed = Parsed::new(&context, candidates)?;
+        let tested = columns(parsed.tests.iter());
+        let test = (!tested.is_empty()).then(|| format!("{ANY_RULE}({})", candidates::listed(&tested)));
+        if test.is_some() {
+            let tests = Tests::new(&context, &parsed, &schema(&tested)?)?;
+            context.register_udf(any_rule(tests, schema(&tested)?));
+        }
+        let read = columns(parsed.own.iter().chain(&parsed.values).chain(&parsed.tests));
+        let matcher = Arc::new(Matcher::new(&context, &parsed, &schema(&read)?, &candidates.detections)?);
+        context.register_table("cloudtrail", table)?;
+        let plan = super::planned(&context, &candidates.scan(&read, test)).await?;
+        resources.scanned.follow(&plan);
+        Ok(Scan { context, matcher, plan })
+    }
+}
+
 async fn gathered(
     resources: &Resources,
     table: Arc<dyn TableProvider>,
     candidates: &Candidates,
     keeper: impl FnOnce(Arc<RuntimeEnv>, SchemaRef) -> Keeper,
 ) -> Result<(Kept, Vec<usize>)> {
-    let context = resources.session()?;
-    let parsed = Parsed::new(&context, candidates)?;
-    let tested = columns(parsed.tests.iter());
-    let test = (!tested.is_empty()).then(|| format!("{ANY_RULE}({})", candidates::listed(&tested)));
-    if test.is_some() {
-        let tests = Tests::new(&context, &parsed, &schema(&tested)?)?;
-        context.register_udf(any_rule(tests, schema(&tested)?));
-    }
-    let read = columns(parsed.own.iter().chain(&parsed.values).chain(&parsed.tests));
-    let matcher = Matcher::new(&context, &parsed, &schema(&read)?, &candidates.detections)?;
+    let Scan { context, matcher, plan } = Scan::new(resources, table, candidates).await?;
     let keeper = Arc::new(keeper(context.runtime_env(), Arc::clone(&matcher.schema)));
-    let matcher = Arc::new(matcher);
-    context.register_table("cloudtrail", table)?;
-    let scan = super::planned(&context, &candidates.scan(&read, test)).await?;
-    resources.scanned.follow(&scan);
     let mut scans = tokio::task::JoinSet::new();
-    for stream in execute_stream_partitioned(scan, context.task_ctx())? {
+    for stream in execute_stream_partitioned(plan, context.task_ctx())? {
         let (matcher, keeper) = (Arc::clone(&matcher), Arc::clone(&keeper));
         scans.spawn(async move { matcher.drain(stream, &keeper).await });
     }

@@ -1,6 +1,6 @@
 //! The events of findings, as people want to see them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
@@ -32,7 +32,17 @@ pub struct Event {
     pub outcome: String,
 }
 
-/// The events of `findings` of `rules` by their identity. The data are read again, as far as the findings reach.
+/// How much of findings is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown {
+    /// Of how many findings, the first ones.
+    pub findings: usize,
+    /// How many events of each, the earliest ones.
+    pub events: usize,
+}
+
+/// For each of the first of `findings` of `rules`, its earliest events in order. The data are read again, as far as the
+/// findings reach. No more is held than what is shown.
 ///
 /// # Errors
 /// As for a hunt.
@@ -41,11 +51,13 @@ pub async fn of_findings(
     data: &Data,
     rules: &[Rule],
     findings: &[Finding],
-) -> Result<HashMap<String, Event>, Error> {
+    shown: Shown,
+) -> Result<Vec<Vec<Event>>, Error> {
+    let findings = &findings[..findings.len().min(shown.findings)];
     let first = findings.iter().map(|finding| finding.first_instant).min();
     let last = findings.iter().map(|finding| finding.last_instant).max();
     let Some((first, last)) = first.zip(last) else {
-        return Ok(HashMap::new());
+        return Ok(Vec::new());
     };
     let failed = |error| Error::query("the events of the findings", error);
     let read = Range { from: Some(first), to: Some(last + 1) };
@@ -57,23 +69,50 @@ pub async fn of_findings(
             engine::raw_table(&scan, resources.threads).map_err(failed)?
         }
     };
-    let wanted: HashSet<&str> =
-        findings.iter().flat_map(|finding| finding.event_ids.iter().map(String::as_str)).collect();
-    let mut events: HashMap<String, Event> = HashMap::new();
-    for batch in matcher::matches(resources, table, &candidates, Some(resources.memory)).await.map_err(failed)? {
-        for row in 0..batch.num_rows() {
-            let event = event(&batch, row);
-            if !wanted.contains(event.id.as_str()) {
-                continue;
-            }
-            // Of copies that differ, always the same one.
-            match events.get_mut(&event.id) {
-                Some(known) => *known = std::mem::take(known).min(event),
-                None => drop(events.insert(event.id.clone(), event)),
+    let mut wanted: Vec<(&str, usize)> = Vec::new();
+    for (number, finding) in findings.iter().enumerate() {
+        wanted.extend(finding.event_ids.iter().map(|id| (id.as_str(), number)));
+    }
+    wanted.sort_unstable();
+    let mut earliest = vec![Earliest { most: shown.events, events: BTreeSet::new() }; findings.len()];
+    let take = |batch: &RecordBatch| {
+        let ids = batch.column(1).as_string::<i32>();
+        for (row, id) in ids.iter().enumerate() {
+            let Some(id) = id else { continue };
+            let begin = wanted.partition_point(|(wanted, _)| *wanted < id);
+            let mut found = None;
+            for (_, finding) in wanted[begin..].iter().take_while(|(wanted, _)| *wanted == id) {
+                earliest[*finding].offer(found.get_or_insert_with(|| event(batch, row)));
             }
         }
+    };
+    matcher::each(resources, table, &candidates, take).await.map_err(failed)?;
+    Ok(earliest.into_iter().map(|earliest| earliest.events.into_iter().collect()).collect())
+}
+
+/// The earliest events of a finding, each once: of several records of one event, always the same one.
+#[derive(Debug, Clone)]
+struct Earliest {
+    most: usize,
+    events: BTreeSet<Event>,
+}
+
+impl Earliest {
+    fn offer(&mut self, event: &Event) {
+        if self.events.len() >= self.most && self.events.last().is_none_or(|last| last <= event) {
+            return;
+        }
+        if let Some(known) = self.events.iter().find(|known| known.id == event.id).cloned() {
+            if known <= *event {
+                return;
+            }
+            self.events.remove(&known);
+        }
+        self.events.insert(event.clone());
+        if self.events.len() > self.most {
+            self.events.pop_last();
+        }
     }
-    Ok(events)
 }
 
 /// An event of a batch with the columns [`Candidates::OWN`] and the expressions of [`Candidates::of_events`].
@@ -90,5 +129,28 @@ fn event(batch: &RecordBatch, row: usize) -> Event {
         region: text(4),
         name: text(5),
         outcome: text(6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earliest_events_do_not_depend_on_the_order_of_records() {
+        let event = |time, id: &str| Event { time, id: id.to_owned(), ..Event::default() };
+        let records = [event(5, "a"), event(3, "b"), event(4, "c"), event(1, "c"), event(9, "d"), event(2, "d")];
+        let orders: [[usize; 6]; 4] = [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [2, 4, 0, 5, 1, 3], [3, 5, 1, 0, 4, 2]];
+        for (most, expected) in [(2, vec![(1, "c"), (2, "d")]), (9, vec![(1, "c"), (2, "d"), (3, "b"), (5, "a")])] {
+            for order in orders {
+                let mut earliest = Earliest { most, events: BTreeSet::new() };
+                for record in order {
+                    earliest.offer(&records[record]);
+                }
+                let found: Vec<(i64, &str)> =
+                    earliest.events.iter().map(|event| (event.time, event.id.as_str())).collect();
+                assert_eq!(found, expected, "{order:?}");
+            }
+        }
     }
 }

@@ -12,13 +12,14 @@ use futures::TryStreamExt as _;
 use tokio::task::JoinSet;
 
 use super::matched_rows::{OfRule, Rows};
-use crate::engine::{self, Kept, Resources, matcher};
+use crate::engine::{self, Kept, Resources, duplicates, matcher};
 use crate::error::Error;
 use crate::finding::{Finding, Found, Told};
 use crate::rule::{Counts, Rule, WindowKind};
 use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
+use crate::tally::Duplicates;
 use crate::time::{Period, Range};
 
 /// The records that any of some rules matches.
@@ -64,6 +65,18 @@ impl<'r> Matched<'r> {
         let (kept, counts) =
             matcher::kept(resources, table, &candidates).await.map_err(|error| Error::query(what, error))?;
         Ok(Matched { rules, candidates, kept: Arc::new(kept), counts, reads })
+    }
+
+    /// The duplicates among the records that any of the rules matches, with a time in `range`.
+    pub(super) async fn duplicates(&self, resources: &Resources, range: Range) -> Result<Duplicates, Error> {
+        if self.counts.iter().sum::<usize>() < 2 {
+            return Ok(Duplicates::default());
+        }
+        let [name, source] = self.candidates.call.map(|expression| Candidates::OWN.len() + expression);
+        // The identity and the time are the second and the first of the columns that every rule needs.
+        let resources = resources.beside(self.kept.bytes);
+        let counted = duplicates::among_kept(&resources, &self.kept, [1, 0, name, source], range).await;
+        counted.map_err(|error| Error::query("the duplicates among the matches", error))
     }
 
     /// The findings whose trigger lies in `range`.

@@ -4,11 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::matched::Matched;
-use super::{Reach, sieve};
+use super::{HuntOutcome, Reach, sieve};
 use crate::engine::raw_table::RawScan;
 use crate::engine::{self, Resources};
 use crate::error::Error;
-use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::store::Stores;
 use crate::tally::Tally;
@@ -98,14 +97,10 @@ impl RawTrail {
         *self.lock() = scan.tally();
     }
 
-    /// For each of `rules` its findings whose trigger lies in `range`, from one pass for all; from another where some of
+    /// For each of `rules` its findings whose trigger lies in `range`, and the duplicates among what they match, from one
+    /// pass for all; from another where some of
     /// them need more than was read.
-    pub(super) async fn hunt(
-        &self,
-        resources: &Resources,
-        rules: &[Rule],
-        range: Range,
-    ) -> Result<Vec<Vec<Finding>>, Error> {
+    pub(super) async fn hunt(&self, resources: &Resources, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
         *self.lock() = Tally::default();
         let mut reaches: Vec<Reach> = rules.iter().map(|rule| Reach::first(rule.window)).collect();
         loop {
@@ -117,7 +112,8 @@ impl RawTrail {
             let outcome = matched.hunt(resources, range).await?;
             if outcome.short.is_empty() {
                 self.keep(&scan);
-                return Ok(outcome.findings);
+                let duplicates = Some(matched.duplicates(resources, range).await?);
+                return Ok(HuntOutcome { findings: outcome.findings, duplicates });
             }
             for number in outcome.short {
                 reaches[number] = reaches[number].further();

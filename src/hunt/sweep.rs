@@ -19,7 +19,7 @@ use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
 use crate::sql::sweep::{Cell, Sweep as Settings};
-use crate::tally::Tally;
+use crate::tally::{Duplicates, Tally};
 use crate::time::{Period, Range};
 
 /// Matches times cells that are computed. Where matches lie dense each of them is a row of every cell.
@@ -96,6 +96,8 @@ pub struct Sweep {
     pub found: Vec<Vec<Found>>,
     /// What was read.
     pub read: Tally,
+    /// The duplicates among matches with a time in the range; not known on a cluster.
+    pub duplicates: Option<Duplicates>,
 }
 
 /// What `rule` would find in `data` with each of the windows `cells`, with a trigger in `range`.
@@ -122,7 +124,7 @@ pub async fn sweep(
         };
         let cells: Vec<Cell> = cells.iter().zip(&reaches).enumerate().map(of_cell).collect();
         let read = cells.iter().map(|cell| cell.read).reduce(Range::union).unwrap_or(range);
-        let matches = Box::pin(matches(resources, data, rule, read)).await?;
+        let (matches, duplicates) = Box::pin(matches(resources, data, rule, read, range)).await?;
         if matches.times.len().saturating_mul(cells.len()) > MOST_ROWS {
             return Err(Error::Usage {
                 message: format!(
@@ -137,7 +139,7 @@ pub async fn sweep(
         let windows = Windows { resources, rule, cells: &cells, range, matches: &matches, table };
         let (found, short) = Box::pin(windows.found()).await?;
         if short.is_empty() {
-            return Ok(Sweep { matches, found, read: reading::tally(data, read).await? });
+            return Ok(Sweep { matches, found, read: reading::tally(data, read).await?, duplicates });
         }
         for cell in short {
             reaches[cell] = reaches[cell].further();
@@ -145,14 +147,21 @@ pub async fn sweep(
     }
 }
 
-async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -> Result<Matches, Error> {
+/// The matches with a time in `read`, and the duplicates among those with a time in `range`.
+async fn matches(
+    resources: &Resources,
+    data: &Data,
+    rule: &Rule,
+    read: Range,
+    range: Range,
+) -> Result<(Matches, Option<Duplicates>), Error> {
     let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
     let candidates = Candidates::of_sweep(rule, read);
     let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
     let layout = Layout { group: groups.clone(), ..Layout::default() };
     let sql = sql::distinct_matches(rule, &layout)?;
     let matched = matched(&candidates, &groups);
-    let run = |table| resources.run_over(table, Some(&matched), &sql, resources.memory);
+    let run = |table| resources.run_and_duplicates(table, &matched, &sql, range);
     let rows = match data {
         Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => run(super::table(resources, data, read).await?).await,
         Data::Raw(trail) => {
@@ -162,12 +171,14 @@ async fn matches(resources: &Resources, data: &Data, rule: &Rule, read: Range) -
             rows
         }
     };
-    numbered(&groups, &rows.map_err(failed)?).map_err(failed)
+    let (rows, tap) = rows.map_err(failed)?;
+    Ok((numbered(&groups, &rows).map_err(failed)?, tap.map(|tap| tap.duplicates())))
 }
 
 /// The query for what is matched, copies included.
 fn matched(candidates: &Candidates, groups: &[String]) -> String {
-    let rest = WHO.into_iter().chain([layout::FINGERPRINT, layout::COUNTED]).map(str::to_owned);
+    let rest = WHO.into_iter().chain([layout::FINGERPRINT]).chain(Candidates::CALL).chain([layout::COUNTED]);
+    let rest = rest.map(str::to_owned);
     candidates.matches(groups.iter().cloned().chain(rest))
 }
 

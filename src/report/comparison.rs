@@ -31,6 +31,7 @@ pub fn text(compared: &Comparison, versions: &[Rule; 2], names: &[String; 2], fo
                 "before": setting(before, &names[0]),
                 "after": setting(after, &names[1]),
                 "days": compared.days,
+                "duplicates": compared.duplicates,
                 "sentence": compared.sentence(),
                 "counts": {
                     "gained": compared.gained.len(),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::rows;
 use crate::inspect::Inspection;
+use crate::tally::number_of;
 
 /// Gaps that are shown.
 const SHOWN_GAPS: usize = 20;
@@ -18,22 +19,35 @@ pub fn table(inspection: &Inspection) -> String {
         let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
         format!("{}: {}{more}", names.len(), shown.join(", "))
     };
-    let known = |number: Option<u64>| number.map_or_else(|| "not known without reading".to_owned(), |n| n.to_string());
-    let (first, last) =
-        if inspection.layout == "raw" { ("first delivery", "last delivery") } else { ("first event", "last event") };
+    let known =
+        |number: Option<u64>| number.map_or_else(|| "not known: `--read` reads them".to_owned(), |n| n.to_string());
+    let (first, last) = match inspection.records {
+        None => ("first delivery", "last delivery"),
+        Some(_) => ("first event", "last event"),
+    };
     let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "none".to_owned());
     let mut lines = vec![
         ("layout".to_owned(), inspection.layout.clone()),
         ("objects".to_owned(), inspection.objects.to_string()),
         ("bytes".to_owned(), inspection.bytes.to_string()),
-        ("records".to_owned(), known(inspection.records)),
+    ];
+    if let Some(telling) = inspection.telling_keys {
+        let keys = number_of(inspection.objects, "object key");
+        let tell = if telling == 1 { "tells" } else { "tell" };
+        lines.push(("keys".to_owned(), format!("{telling} of {keys} {tell} account, region and day")));
+    }
+    lines.push(("records".to_owned(), known(inspection.records)));
+    if let Some(duplicates) = &inspection.duplicates {
+        lines.push(("duplicates".to_owned(), duplicates.left_out.to_string()));
+    }
+    lines.extend([
         (first.to_owned(), time(&inspection.first)),
         (last.to_owned(), time(&inspection.last)),
         ("accounts".to_owned(), names(&inspection.accounts)),
         ("regions".to_owned(), names(&inspection.regions)),
         ("days".to_owned(), inspection.days.to_string()),
         ("gaps".to_owned(), inspection.gaps.len().to_string()),
-    ];
+    ]);
     lines.extend(inspection.without_time.filter(|n| *n > 0).map(|n| ("without a time".to_owned(), n.to_string())));
     lines.extend(inspection.skipped.iter().map(|(kind, number)| (format!("skipped: {kind}"), number.to_string())));
     lines.extend(inspection.faults.iter().map(|fault| ("cannot be read".to_owned(), fault.to_string())));

@@ -31,6 +31,14 @@ pub fn table(report: &Report) -> String {
         let of = if let [rule] = hunt.rules.as_slice() { rule.clone() } else { number_of(hunt.rules.len(), "rule") };
         let range = format!("from {} to {}", bound(hunt.from, "the first event"), bound(hunt.to, "the last"));
         lines.push(("hunted".to_owned(), format!("{of}, triggers {range}: {}", hunt.cause)));
+        lines.extend(hunt.duplicates.iter().map(|duplicates| {
+            let text = format!("{} among matching records left out", duplicates.left_out);
+            ("duplicates".to_owned(), text)
+        }));
+    }
+    let differing = report.hunts.iter().filter_map(|hunt| Some(&hunt.duplicates.as_ref()?.differing));
+    for differing in std::iter::once(&report.read.differing).chain(differing) {
+        lines.extend(differing.warning().map(|warning| ("warning".to_owned(), warning)));
     }
     let told = format!(
         "{} new, {} grown, {} gone, {} known; {} in what is new or grown",

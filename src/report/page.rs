@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
-use crate::tally::{Tally, number_of};
+use crate::tally::{Duplicates, Tally, number_of};
 use crate::text::{json, replace_hidden};
 use crate::time::{self, DAY, SECOND};
 
@@ -16,7 +16,7 @@ mod backtest;
 mod hunt;
 
 pub use backtest::backtest;
-pub use hunt::{Hunted, hunt};
+pub use hunt::{Hunted, SHOWN, hunt};
 
 /// The escaper of the templates: HTML's own escapes, and hidden characters as visible ones.
 ///
@@ -62,7 +62,13 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(title: &str, heading: &str, data: &Timeline<'_>, read: &Tally) -> Result<Frame, Error> {
+    fn new(
+        title: &str,
+        heading: &str,
+        data: &Timeline<'_>,
+        read: &Tally,
+        duplicates: Option<&Duplicates>,
+    ) -> Result<Frame, Error> {
         let is_timeless = data.bins.is_empty();
         let data = json::line(data).map_err(|error| Error::Internal(format!("a page's data: {error}")))?;
         let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
@@ -80,7 +86,7 @@ impl Frame {
             // Nothing in it can end the element that holds it.
             data: data.replace('<', "\\u003c"),
             is_timeless,
-            read: facts(read),
+            read: facts(read, duplicates),
             faults,
             version: env!("CARGO_PKG_VERSION"),
         })
@@ -97,7 +103,7 @@ fn fact(name: impl Into<String>, value: impl Into<String>) -> Fact {
     Fact { name: name.into(), value: value.into() }
 }
 
-fn facts(read: &Tally) -> Vec<Fact> {
+fn facts(read: &Tally, duplicates: Option<&Duplicates>) -> Vec<Fact> {
     let mut facts = vec![
         fact("objects", read.objects.sentence("used")),
         fact("records", read.records.sentence("used")),
@@ -105,6 +111,10 @@ fn facts(read: &Tally) -> Vec<Fact> {
     ];
     if let Some((first, last)) = read.times {
         facts.push(fact("times", format!("{} to {}", time::rfc3339(first), time::rfc3339(last))));
+    }
+    if let Some(duplicates) = duplicates {
+        facts.push(fact("duplicates among matching records", format!("{} left out", duplicates.left_out)));
+        facts.extend(duplicates.differing.warning().map(|warning| fact("warning", warning)));
     }
     facts
 }

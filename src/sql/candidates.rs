@@ -24,11 +24,16 @@ pub struct Candidates {
     pub needs: Vec<Vec<usize>>,
     /// For each rule, the expression of which it counts distinct values.
     pub unique: Vec<Option<usize>>,
+    /// The expressions of a record's name and source, which duplicates share unless they are damaged.
+    pub call: [usize; 2],
 }
 
 impl Candidates {
     /// The columns that every rule needs.
     pub const OWN: [&'static str; 5] = ["eventTime", "eventID", "sourceIPAddress", "userAgent", "awsRegion"];
+
+    /// The columns that duplicates are compared by, beside the time.
+    pub const CALL: [&'static str; 2] = ["eventName", "eventSource"];
 
     /// What to ask for `rules` of the records with a time in `read`.
     pub fn new(rules: &[Rule], read: Range) -> Candidates {
@@ -39,14 +44,15 @@ impl Candidates {
         let needs = needs.collect();
         let unique = rules.iter().map(|rule| counted(rule).map(|counted| all.index(counted)));
         let unique = unique.collect();
+        let call = Candidates::CALL.map(|name| all.index(Ident(name.to_owned()).to_string()));
         let (from, to) = TimeLiteral::bounds(read);
         let mut conditions = vec![format!("\"eventTime\" >= {from}"), format!("\"eventTime\" < {to}")];
         conditions.extend(names(rules));
-        Candidates { conditions, predicates: predicates.texts, detections, expressions: all.texts, needs, unique }
+        Candidates { conditions, predicates: predicates.texts, detections, expressions: all.texts, needs, unique, call }
     }
 
     /// What to ask for a sweep of `rule`: the expressions are the fields of its group, the account, the actor, what
-    /// tells copies apart, and what is counted where the rule counts distinct values.
+    /// tells copies apart, the call, and what is counted where the rule counts distinct values.
     pub fn of_sweep(rule: &Rule, read: Range) -> Candidates {
         let counted: Vec<String> = counted(rule).into_iter().collect();
         let told = [expressions(rule), counted.clone()].concat();
@@ -55,8 +61,10 @@ impl Candidates {
         let mut all: Vec<String> = rule.group_by.iter().map(expression::value).collect();
         all.extend([&Field::Account, &Field::Actor].map(expression::value));
         all.push(fingerprint);
+        let call = [all.len(), all.len() + 1];
+        all.extend(Candidates::CALL.map(|name| Ident(name.to_owned()).to_string()));
         all.extend(counted);
-        Candidates { expressions: all, ..Candidates::new(std::slice::from_ref(rule), read) }
+        Candidates { expressions: all, call, ..Candidates::new(std::slice::from_ref(rule), read) }
     }
 
     /// What to ask for what people want to see of events that any of `rules` matches: the expressions are the name of
@@ -68,7 +76,9 @@ impl Candidates {
         };
         let outcomes = [filled(&["errorCode"]), filled(&["responseElements", "ConsoleLogin"]), "'Success'".to_owned()];
         let outcome = format!("coalesce({})", outcomes.join(", "));
-        Candidates { expressions: vec![filled(&["eventName"]), outcome], ..Candidates::new(rules, read) }
+        let name = filled(&["eventName"]);
+        // Events of findings are not counted, so the place of their source is that of their name.
+        Candidates { expressions: vec![name, outcome], call: [0, 0], ..Candidates::new(rules, read) }
     }
 
     /// The expressions of [`Candidates::OWN`].

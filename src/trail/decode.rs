@@ -247,9 +247,9 @@ pub(super) fn claims_json(path: &Path) -> bool {
     endings.iter().any(|end| name.ends_with(end))
 }
 
-/// A hash of a record's text, to tell copies within a process. Its key is drawn anew in each: nobody can write a record
+/// A hash of a record's text or of a part of it, to tell duplicates within a process. Its key is drawn anew in each: nobody can write a record
 /// that is taken for a copy of another one.
-fn hash(text: &str) -> u128 {
+pub fn hash(text: &str) -> u128 {
     static KEY: LazyLock<Key> = LazyLock::new(|| {
         let drawn = RandomState::new();
         Key([0, 1, 2, 3].map(|part: u64| drawn.hash_one(part)))

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::finding;
 use crate::hunt::sweep::Found;
 use crate::rule::{Rule, Window};
-use crate::tally::Tally;
+use crate::tally::{Duplicates, Tally};
 use crate::text::json;
 use crate::time;
 
@@ -21,6 +21,7 @@ struct Document<'d> {
     range: Range,
     span: Option<Span>,
     read: &'d Tally,
+    duplicates: Option<&'d Duplicates>,
     matches: usize,
     groups: usize,
     present: CellView<'d>,
@@ -107,6 +108,7 @@ pub(super) fn document(view: &View<'_>) -> Result<String, Error> {
             days: tested.days().unwrap_or_default(),
         }),
         read: &tested.sweep.read,
+        duplicates: tested.sweep.duplicates.as_ref(),
         matches: tested.sweep.matches.times.len(),
         groups: tested.sweep.matches.groups.len(),
         present: cell(view, tested.present()),

@@ -1,21 +1,19 @@
 //! The page of a hunt.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, Timeline, counted, fact, rendered, top_groups};
 use crate::error::Error;
 use crate::finding::Finding;
-use crate::hunt::events::Event;
+use crate::hunt::events::{Event, Shown};
 use crate::report::group;
 use crate::rule::Rule;
 use crate::sql;
-use crate::tally::{Tally, number_of};
+use crate::tally::{Duplicates, Tally, number_of};
 use crate::time::{self, Range, SECOND};
 
-/// How many findings a page opens.
-const FINDINGS: usize = 1_000;
-/// How many events of a finding it shows.
-const EVENTS: usize = 100;
+/// How many findings a page opens, and how many events of each.
+pub const SHOWN: Shown = Shown { findings: 1_000, events: 100 };
 
 /// What a hunt came to.
 #[derive(Debug, Clone, Copy)]
@@ -26,10 +24,12 @@ pub struct Hunted<'h> {
     pub range: Range,
     /// The findings.
     pub findings: &'h [Finding],
-    /// Their events, by identity.
-    pub events: &'h HashMap<String, Event>,
+    /// The events of those that the page opens, as [`SHOWN`] says.
+    pub events: &'h [Vec<Event>],
     /// What was read.
     pub read: &'h Tally,
+    /// The duplicates among matching records, where they were counted.
+    pub duplicates: Option<&'h Duplicates>,
 }
 
 #[derive(askama::Template)]
@@ -103,15 +103,15 @@ pub fn hunt(hunted: Hunted<'_>) -> Result<String, Error> {
     let title = format!("Hunt: {}", number_of(findings.len(), "finding"));
     let (groups, more_groups) = top_groups(groups(findings));
     let page = Page {
-        frame: Frame::new(&title, &heading, &data, read)?,
+        frame: Frame::new(&title, &heading, &data, read, hunted.duplicates)?,
         tiles: tiles(findings),
         bin: bins.name,
         timeline: Chart::of("findings over time", "finding", &timeline)?,
         timeline_rows: counted(&timeline),
         groups,
         more_groups,
-        findings: findings.iter().take(FINDINGS).map(|finding| opened(finding, hunted.events)).collect(),
-        more_findings: findings.len().saturating_sub(FINDINGS),
+        findings: findings.iter().zip(hunted.events).map(|(finding, events)| opened(finding, events)).collect(),
+        more_findings: findings.len().saturating_sub(hunted.events.len()),
         rules: rules.iter().map(|rule| rule_row(rule, range)).collect::<Result<_, _>>()?,
     };
     rendered(&page)
@@ -145,11 +145,10 @@ fn groups(findings: &[Finding]) -> Vec<GroupRow> {
     groups.into_values().collect()
 }
 
-fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
-    let mut of_finding: Vec<&Event> = finding.event_ids.iter().filter_map(|id| events.get(id)).collect();
-    of_finding.sort();
+fn opened(finding: &Finding, events: &[Event]) -> Opened {
     // The second reading may not find an event any more. Its identity is then all there is to show.
-    let unknown = finding.event_ids.iter().filter(|id| !events.contains_key(*id));
+    let is_unknown = |id: &&String| !events.iter().any(|event| event.id == **id);
+    let unknown = finding.event_ids.iter().filter(is_unknown).take(SHOWN.events - events.len());
     let unknown = unknown.map(|id| EventRow { id: id.clone(), ..EventRow::default() });
     let mut facts = vec![
         fact("rule", finding.rule_id.clone()),
@@ -170,8 +169,10 @@ fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
     }
     // A finding tells when it was triggered. Of several events of that time any may have been the one.
     let is_of_trigger = |event: &Event| event.time == finding.trigger_instant;
-    let at_trigger = of_finding.iter().copied().filter(|event| is_of_trigger(event)).count();
-    let mark = if at_trigger == 1 { "the trigger" } else { "at the time of the trigger" };
+    let at_trigger = events.iter().filter(|event| is_of_trigger(event)).count();
+    let more_events = finding.event_ids.len().saturating_sub(SHOWN.events);
+    let is_cut_there = more_events > 0 && events.last().is_some_and(is_of_trigger);
+    let mark = if at_trigger == 1 && !is_cut_there { "the trigger" } else { "at the time of the trigger" };
     let row = |event: &Event| EventRow {
         mark: is_of_trigger(event).then_some(mark),
         time: time::rfc3339(event.time),
@@ -189,8 +190,8 @@ fn opened(finding: &Finding, events: &HashMap<String, Event>) -> Opened {
         count: finding.count,
         first_event: finding.first_event.clone(),
         facts,
-        more_events: finding.event_ids.len().saturating_sub(EVENTS),
-        events: of_finding.into_iter().map(row).chain(unknown).take(EVENTS).collect(),
+        more_events,
+        events: events.iter().map(row).chain(unknown).collect(),
     }
 }
 

@@ -1,0 +1,47 @@
+//! The SQL by which a user's own query sees each record once.
+
+use askama::Template as _;
+
+use super::candidates::listed;
+use super::quote::Ident;
+use crate::error::Error;
+use crate::event::{self, CONTENT_ID, EVENT_TIME_TEXT, Kind, OTHER_FIELDS};
+
+/// The table whose records [`distinct_records`] reads. No user's SQL sees it.
+pub const TABLE: &str = "tawny.records";
+
+/// A record's identity while duplicates are dropped.
+pub const ROW_ID: &str = "tawny.row_id";
+
+#[derive(askama::Template)]
+#[template(path = "distinct_records.sql", escape = "none")]
+struct DistinctRecords {
+    columns: String,
+    row_id: Ident,
+    previous_id: Ident,
+    fingerprint: Ident,
+    texts: String,
+    table: Ident,
+}
+
+/// The query of the records of [`TABLE`], which has our columns, each `eventID` once. Which of several records it is
+/// does not depend on the columns that are read.
+pub fn distinct_records() -> Result<String, Error> {
+    let columns: Vec<String> = event::schema().fields().iter().map(|field| field.name().clone()).collect();
+    let text = |(name, kind): &(&str, Kind)| {
+        let column = Ident((*name).to_owned()).to_string();
+        if *kind == Kind::Flag { format!("CAST({column} AS VARCHAR)") } else { column }
+    };
+    let own = [EVENT_TIME_TEXT, CONTENT_ID, OTHER_FIELDS].map(|name| Ident(name.to_owned()).to_string());
+    let texts: Vec<String> = event::TOP_LEVEL.iter().map(text).chain(own).collect();
+    let ident = |name: &str| Ident(name.to_owned());
+    let query = DistinctRecords {
+        columns: listed(&columns),
+        row_id: ident(ROW_ID),
+        previous_id: ident("tawny.previous_id"),
+        fingerprint: ident("tawny.fingerprint"),
+        texts: texts.join(", "),
+        table: ident(TABLE),
+    };
+    query.render().map_err(|error| Error::Internal(format!("the SQL of distinct records: {error}")))
+}

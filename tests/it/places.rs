@@ -1,0 +1,103 @@
+//! The same records in every place where they may lie.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::util::display::array_value_to_string;
+use serde_json::{Value, json};
+use tawny::convert::{Limits, convert};
+use tawny::engine::Resources;
+use tawny::engine::columnar_table::Columnar;
+use tawny::hunt::{Data, RawTrail};
+use tawny::lake::Lake;
+use tawny::query::{self, Query};
+use tawny::store::{Scratch, Stores};
+use tawny::tally::Duplicates;
+use tawny::time::Range;
+use tawny::trail::{self, Selection, Trail};
+
+use crate::oracle::RUNTIME;
+use crate::tables::{self, columns, lower, rows, text};
+
+/// One trail as raw objects, as a lake and as a table of another tool.
+pub(crate) struct Places {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) data: Vec<(&'static str, Data)>,
+}
+
+impl Places {
+    /// `records`, in objects and files of `size`. The lake holds all of them: no conversion sees a record twice.
+    pub(crate) fn of(records: &[Value], size: usize) -> Places {
+        let folder = tempfile::tempdir().unwrap();
+        let [raw, parts, lake, table] = ["raw", "parts", "lake", "table"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&raw).unwrap();
+        let mut copies: Vec<Vec<&Value>> = Vec::new();
+        for record in records {
+            match copies.iter_mut().find(|of_run| !of_run.contains(&record)) {
+                Some(of_run) => of_run.push(record),
+                None => copies.push(vec![record]),
+            }
+        }
+        for (number, records) in records.chunks(size).enumerate() {
+            let object = raw.join(format!("{number:02}.json"));
+            std::fs::write(&object, json!({ "Records": records }).to_string()).unwrap();
+            let path = table.join(format!("{number:02}.parquet"));
+            tables::write(&path, columns(text("eventtime"), false, &lower), &rows(records, false, &lower));
+        }
+        let lake = Lake::at(&lake);
+        let find = |path: &Path| {
+            let path = [path.display().to_string()];
+            RUNTIME.block_on(Trail::find(&Stores::default(), &path, &Selection::default())).unwrap()
+        };
+        for (run, records) in copies.iter().enumerate() {
+            let part = parts.join(run.to_string());
+            std::fs::create_dir_all(&part).unwrap();
+            std::fs::write(part.join("a.json"), json!({ "Records": records }).to_string()).unwrap();
+            let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
+            let scratch = Scratch::default();
+            RUNTIME.block_on(convert(find(&part), &lake, limits, &scratch, &mut |_| {})).unwrap();
+        }
+        let (raw, table) = (raw.display().to_string(), [table.display().to_string()]);
+        let raw = RawTrail::new(Stores::default(), vec![raw], Selection::default(), 4, Arc::new(|_, _| {}));
+        let table = RUNTIME.block_on(async {
+            let files = trail::parquet_files(&Stores::default(), &table, false).await.unwrap().unwrap();
+            Columnar::open(&resources(1), &Stores::default(), files, None).await.unwrap()
+        });
+        let data = vec![
+            ("raw", Data::Raw(Arc::new(raw))),
+            ("lake", Data::Lake(lake)),
+            ("table", Data::Columnar(Arc::new(table))),
+        ];
+        Places { folder, data }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+}
+
+pub(crate) fn resources(threads: usize) -> Resources {
+    Resources::new(threads, 256 << 20, std::env::temp_dir())
+}
+
+/// The cells of the rows that `sql` gives over `data`, and what was left out.
+pub(crate) fn answer(sql: &str, data: &Data, range: Range) -> (Vec<Vec<String>>, Option<Duplicates>) {
+    ask(data, Query { sql, rule: None, range, with_duplicates: false })
+}
+
+pub(crate) fn ask(data: &Data, query: Query<'_>) -> (Vec<Vec<String>>, Option<Duplicates>) {
+    let answer = RUNTIME.block_on(query::run(&resources(2), data, query)).unwrap();
+    (cells(&answer.rows), answer.duplicates)
+}
+
+/// The cells of rows as text; null is empty.
+fn cells(rows: &[RecordBatch]) -> Vec<Vec<String>> {
+    let cell = |column: &ArrayRef, row| array_value_to_string(column, row).unwrap();
+    let of_batch = |batch: &RecordBatch| {
+        (0..batch.num_rows())
+            .map(|row| batch.columns().iter().map(|column| cell(column, row)).collect())
+            .collect::<Vec<_>>()
+    };
+    rows.iter().flat_map(of_batch).collect()
+}
