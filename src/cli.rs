@@ -254,7 +254,7 @@ pub fn run() -> Status {
                     Command::Convert(command) => command.run(&context).await,
                     Command::Nightly(command) => Box::pin(command.run(&context)).await,
                     Command::Compact(command) => command.run(&context).await,
-                    Command::Hunt(command) => command.run(&context).await,
+                    Command::Hunt(command) => Box::pin(command.run(&context)).await,
                     #[cfg(feature = "cluster")]
                     Command::Cluster(command) => Box::pin(command.run(&context)).await,
                     Command::Backtest(command) => Box::pin(command.run(&context)).await,

@@ -13,7 +13,7 @@ use crate::tally::Tally;
 mod decode;
 mod listing;
 
-pub use decode::{Decoded, Wanted, decode};
+pub use decode::{Decoded, Wanted, decode, hash};
 pub use listing::{Selection, delivered_on};
 
 /// The objects of a raw trail, in the order in which they are read.
