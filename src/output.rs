@@ -144,7 +144,7 @@ impl Output {
     /// Tells what is wrong with the command line, or writes the help that it asks for.
     pub fn command_line(mut error: clap::Error) {
         if !error.use_stderr() {
-            // A reader that has gone away is no error.
+            // A reader that has gone away, as `head` does, is not an error.
             error.print().ok();
             return;
         }
@@ -239,7 +239,7 @@ impl Output {
     }
 }
 
-/// Writes lines to standard error. Where that is gone there is nobody left to tell.
+/// Writes lines to standard error. If standard error is closed, the lines are lost.
 fn to_terminal(lines: &str) {
     writeln!(io::stderr(), "{}", printable_lines(lines)).ok();
 }

@@ -14,7 +14,7 @@ use crate::rule::limits;
 
 /// Registers `matches_pattern(text, pattern)`: whether the pattern is found in the text.
 ///
-/// The engine's own `regexp_like` compiles its pattern anew for each batch of rows. A rule of 300 patterns spent nearly
+/// The engine's own `regexp_like` compiles its pattern for each batch of rows. A rule of 300 patterns spent nearly
 /// all of its time on that.
 pub(super) fn register(context: &SessionContext) {
     let known: Mutex<HashMap<String, Arc<Regex>>> = Mutex::default();

@@ -11,6 +11,7 @@ mod dialects;
 mod escapes;
 mod duplicates;
 mod faults;
+mod flips;
 mod follows;
 mod formats;
 mod fuzz;
