@@ -17,7 +17,9 @@ fn findings(output: &Output) -> BTreeSet<String> {
 fn changed(before: &[Value], after: &[Value]) -> BTreeSet<String> {
     let of = |records: &[Value]| {
         let mut counts: BTreeMap<String, i32> = BTreeMap::new();
-        records.iter().for_each(|record| *counts.entry(record.to_string()).or_default() += 1);
+        for record in records {
+            *counts.entry(record.to_string()).or_default() += 1;
+        }
         counts
     };
     let (before_counts, after_counts) = (of(before), of(after));
