@@ -91,28 +91,21 @@ fn a_record_with_an_odd_time_is_kept_and_counted_and_stops_nothing() {
         let (code, mut found, said) = hunted(&[&data, "--window", "all"]);
         found.sort_by_key(|line| all.iter().position(|known| known == line));
         assert_eq!((code, &found), (Some(0), &all), "{name}: {said}");
-        for (from, to, expected) in [("1600-01-01", "+262142-12-31", &all[..]), ("2300-01-01", "9999-12-31", &[])] {
-            let (code, found, said) = hunted(&[&data, "--window", "all", "--from", from, "--to", to]);
-            assert_eq!((code, found.len()), (Some(0), expected.len()), "{name} {from}: {said}");
-        }
+        let (code, later, said) = hunted(&[&data, "--window", "all", "--from", "2300-01-01"]);
+        assert!(code == Some(0) && later.is_empty(), "{name}: {said}");
         let count = r#"SELECT count(*) || ' ' || count("eventTime") || ' ' || max("eventTime") FROM cloudtrail"#;
         assert_eq!(queried(&data, count), "16 2 2026-09-01T00:01:00Z", "{name}");
-        let page = at("page.html");
-        let widest = ["--from=-262143-01-01", "--to=+262142-12-31", "--report", &page];
-        let backtest = tawny(&[&["backtest", &data, "--rule", tawny::rule::catalog::DEFAULT], &widest[2..]].concat());
-        assert_eq!(backtest.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&backtest.stderr));
-        if name == "lake" {
-            for command in ["hunt", "backtest"] {
-                let output = tawny(&[&[command, &data, "--rule", tawny::rule::catalog::DEFAULT], &widest[..]].concat());
-                assert_eq!(output.status.code(), Some(0), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-            }
-        }
-        let inspection = tawny(&["inspect", &data, "--format", "json"]);
+    }
+    for name in ["lake", "umccr"] {
+        let inspection = tawny(&["inspect", &at(name), "--format", "json"]);
         let inspection: Value = serde_json::from_slice(&inspection.stdout).unwrap();
-        if name != "trail" {
-            assert_eq!(inspection["without_time"], 14, "{name}: {inspection}");
-            assert_eq!(inspection["last"], "2026-09-01T00:01:00Z");
-        }
+        assert_eq!((&inspection["without_time"], &inspection["last"]), (&json!(14), &json!("2026-09-01T00:01:00Z")));
+    }
+    let page = at("page.html");
+    let widest = ["--from=-262143-01-01", "--to=+262142-12-31", "--report", &page];
+    for (command, options) in [("hunt", &widest[..]), ("backtest", &widest), ("backtest", &[])] {
+        let output = tawny(&[&[command, &at("lake"), "--rule", tawny::rule::catalog::DEFAULT], options].concat());
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
     let kept = r#"SELECT count(*) FROM cloudtrail WHERE "eventTimeText" IN ('9999-12-31T23:59:59Z', 'soon')"#;
     assert_eq!(queried(&at("lake"), kept), "4", "the text of the time is kept, however it is spelt");
