@@ -381,6 +381,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn derived_fields_are_computed_only_where_a_query_asks_for_them() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let resources = Resources::new(1, 64 << 20, std::env::temp_dir());
+        let plan = |sql: &str| {
+            let context = resources.session().unwrap();
+            let records = context.read_table(memory_table(event::schema(), Vec::new()).unwrap()).unwrap();
+            let records = with_derived_fields(&context, records).unwrap();
+            context.register_table("cloudtrail", records.into_view()).unwrap();
+            let plan = runtime.block_on(planned(&context, sql)).unwrap();
+            physical_plan::displayable(plan.as_ref()).indent(false).to_string()
+        };
+        for asks in ["SELECT actor FROM cloudtrail", "SELECT * FROM cloudtrail"] {
+            assert!(plan(asks).contains("actor("), "{}", plan(asks));
+        }
+        for does_not in ["SELECT count(*) FROM cloudtrail", "SELECT \"eventName\", account FROM cloudtrail"] {
+            assert!(!plan(does_not).contains("actor("), "{}", plan(does_not));
+        }
+    }
+
+    #[test]
     fn what_is_found_is_bounded() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let resources = Resources::new(1, 64 << 20, std::env::temp_dir());

@@ -5,10 +5,10 @@
 //! the case and with or without underscores: `sourceIPAddress` is `sourceipaddress` and `source_ip_address`.
 
 use crate::error::Error;
-use crate::event::{self, Kind, Place, identity};
+use crate::event::{self, Place, identity};
 use crate::path::Step;
 use crate::rule::yaml::{Content, Node, Source, nearest};
-use crate::rule::{Field, Operand, Predicate, Rule, Test};
+use crate::rule::{Field, Predicate, Rule};
 use crate::sql_limits;
 
 /// A layout.
@@ -233,10 +233,7 @@ fn fields_of<'p>(predicate: &'p Predicate, has_type: bool, visit: &mut dyn FnMut
                 fields_of(part, has_type, visit);
             }
         }
-        Predicate::Test { field, test: Test::Equals(Operand::Value(value)), .. }
-            if has_type
-                && value.text == event::NETWORK_ACTIVITY
-                && field.place() == Some(Place::Column(event::EVENT_CATEGORY, Kind::Text)) => {}
+        Predicate::Test { field, test, .. } if has_type && test.is_network_activity(field) => {}
         Predicate::Test { .. } | Predicate::Elements { .. } => predicate.fields(visit),
     }
 }

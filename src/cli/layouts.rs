@@ -106,6 +106,13 @@ impl LayoutArgs {
         let columnar = Columnar::open(resources, stores, files, layout).await?;
         let layout = columnar.layout();
         context.output.talk(&format!("layout: {} ({count} files)", layout.name));
+        let lacking = columnar.identity_lacks();
+        if !lacking.is_empty() {
+            let lacking = lacking.iter().map(|member| format!("`{member}`")).collect::<Vec<_>>().join(", ");
+            context.output.warn(&format!(
+                "warning: `userIdentity` has no {lacking} in these data: principals that only this tells apart have one `actor`"
+            ));
+        }
         Ok(Some(columnar))
     }
 }

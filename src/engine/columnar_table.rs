@@ -34,6 +34,8 @@ use crate::store::{Located, Object, Stores, hex};
 use crate::time::{self, DAY, Range};
 use crate::trail::ParquetFiles;
 
+mod identity;
+
 /// Files whose columns are asked for at a time.
 const AT_A_TIME: usize = 32;
 

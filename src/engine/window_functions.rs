@@ -326,10 +326,10 @@ struct Steps {
     begun_by_now: Vec<Option<i64>>,
     /// The time of the last row.
     instant: Option<i64>,
-    /// The kinds of the rows at that time, as many as can take part.
-    rows: Vec<Vec<usize>>,
-    /// How many of those rows are of each kind.
-    rows_of_kind: Vec<usize>,
+    /// How many rows at that time can take part.
+    rows: usize,
+    /// Those of each kind, by their numbers.
+    rows_of_kind: Vec<Vec<usize>>,
     /// The ways that go on at that time.
     ways: Vec<Way>,
 }
@@ -349,13 +349,12 @@ struct Way {
 
 impl Way {
     /// Takes `step`, by a row that takes none or whose step another row takes.
-    fn take(&mut self, step: usize, rows: &[Vec<usize>], tried: &mut [bool]) -> bool {
-        for (row, kinds) in rows.iter().enumerate() {
-            if tried[row] || !kinds.contains(&step) {
+    fn take(&mut self, step: usize, rows_of_kind: &[Vec<usize>], tried: &mut [bool]) -> bool {
+        for row in rows_of_kind[step].iter().copied() {
+            if std::mem::replace(&mut tried[row], true) {
                 continue;
             }
-            tried[row] = true;
-            if self.step_of_row[row].is_none_or(|other| self.take(other, rows, tried)) {
+            if self.step_of_row[row].is_none_or(|other| self.take(other, rows_of_kind, tried)) {
                 self.step_of_row[row] = Some(step);
                 return true;
             }
@@ -370,8 +369,8 @@ impl Steps {
         self.begun_by_now.resize(steps, None);
         self.begun.clone_from(&self.begun_by_now);
         self.instant = Some(time);
-        self.rows.clear();
-        self.rows_of_kind = vec![0; steps];
+        self.rows = 0;
+        self.rows_of_kind = vec![Vec::new(); steps];
         let way = |began, first| Way { began, first, next: first, step_of_row: Vec::new() };
         let going_on = self.begun.iter().enumerate().filter_map(|(step, began)| Some(way((*began)?, step + 1)));
         let recent = going_on.filter(|way| time.saturating_sub(way.began) < period && way.first < steps);
@@ -390,14 +389,17 @@ impl State for Steps {
         }
         let kinds: Vec<usize> = kinds_of(digits).collect();
         // As many rows of a kind as there are steps suffice: one of them is always free.
-        if kinds.iter().any(|kind| self.rows_of_kind[*kind] < steps) {
-            for kind in &kinds {
-                self.rows_of_kind[*kind] += 1;
+        if kinds.iter().any(|kind| self.rows_of_kind[*kind].len() < steps) {
+            for kind in kinds {
+                self.rows_of_kind[kind].push(self.rows);
             }
-            self.rows.push(kinds);
+            self.rows += 1;
             for way in &mut self.ways {
                 way.step_of_row.push(None);
-                while way.next < steps && way.take(way.next, &self.rows, &mut vec![false; self.rows.len()]) {
+                while way.next < steps
+                    && !self.rows_of_kind[way.next].is_empty()
+                    && way.take(way.next, &self.rows_of_kind, &mut vec![false; self.rows])
+                {
                     let reached = &mut self.begun_by_now[way.next];
                     *reached = (*reached).max(Some(way.began));
                     way.next += 1;

@@ -150,7 +150,7 @@ pub(super) fn lone_negations(predicates: &[Predicate]) -> Vec<(usize, &Field)> {
             other.fields(&mut |other| names |= other == field);
             at != index && names
         };
-        let of_presence = matches!(test, Test::Present | Test::Filled);
+        let of_presence = matches!(test, Test::Present | Test::Filled) || test.is_network_activity(field);
         if !of_presence && is_optional(field) && !predicates.iter().enumerate().any(asks) {
             lone.push((index, field));
         }

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::Field;
-use crate::event::{Kind, Place};
+use crate::event::{self, Kind, Place};
 use crate::raw::json;
 
 /// Which records match.
@@ -224,6 +224,12 @@ impl Predicate {
 }
 
 impl Test {
+    /// Whether it asks if a record is network activity of a VPC endpoint. A record without a category is not.
+    pub fn is_network_activity(&self, field: &Field) -> bool {
+        matches!(self, Test::Equals(Operand::Value(value)) if value.text == event::NETWORK_ACTIVITY)
+            && field.place() == Some(Place::Column(event::EVENT_CATEGORY, Kind::Text))
+    }
+
     fn required_words(&self, field: &Field) -> Vec<Vec<String>> {
         // Derived fields and booleans are not in the text as the rule spells them.
         let spelt_as_is = match field {

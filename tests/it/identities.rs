@@ -347,6 +347,31 @@ fn a_table_that_cannot_tell_the_actor_refuses_by_name() {
 }
 
 #[test]
+fn a_struct_that_lacks_what_decides_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut record: Value = serde_json::from_str(&sample(&typed(), 6, 1)[0].text(0)).unwrap();
+    record["userIdentity"] = json!({ "type": "IAMUser" });
+    let rule = rule(folder.path());
+    for (name, lacks) in [("whole", false), ("short", true)] {
+        let (mut fields, _) = table(&[], false, &same);
+        if lacks {
+            fields.retain(|field| field.name() != "userIdentity");
+            fields.push(group(
+                "userIdentity",
+                ["type", "principalId", "arn", "accountId", "userName", "invokedBy"].map(text).to_vec(),
+            ));
+        }
+        write(&folder.path().join(name).join("a.parquet"), fields, std::slice::from_ref(&record));
+        let data = folder.path().join(name).display().to_string();
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_tawny")).args(["hunt", &data, "--rules", &rule]).output().unwrap();
+        let talk = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{talk}");
+        assert_eq!(talk.contains("warning: `userIdentity` has no `onBehalfOf` in these data"), lacks, "{talk}");
+    }
+}
+
+#[test]
 #[expect(clippy::print_stderr, reason = "a check that is left out says so")]
 fn other_engines_tell_the_same_account_and_actor() {
     let Ok(python) = std::env::var("TAWNY_DIALECTS") else {
