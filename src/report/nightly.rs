@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{rows, shortened};
 use crate::error::{Error, Fault};
 use crate::nightly::{Plan, Report};
-use crate::tally::{Count, number_of};
+use crate::tally::{Count, Tally, number_of};
 use crate::text::{json, prometheus_label};
 use crate::time::Instant;
 
@@ -27,6 +27,9 @@ pub fn table(report: &Report) -> String {
         ("records".to_owned(), report.read.records.sentence("converted")),
         ("files".to_owned(), format!("{} added to the lake", report.files)),
     ];
+    if !report.read.members.is_empty() {
+        lines.insert(2, ("members of archives".to_owned(), report.read.members.sentence("converted")));
+    }
     for hunt in &report.hunts {
         let of = if let [rule] = hunt.rules.as_slice() { rule.clone() } else { number_of(hunt.rules.len(), "rule") };
         let range = format!("from {} to {}", bound(hunt.from, "the first event"), bound(hunt.to, "the last"));
@@ -126,8 +129,9 @@ pub fn prometheus(report: &Report) -> String {
     let now = report.now.map(|now| (String::new(), now.seconds().to_string()));
     metric("run_timestamp_seconds", "When the last nightly run was.", now.into_iter().collect());
     metric("complete", "Whether the run left nothing to be done.", one(u8::from(!report.is_incomplete()).to_string()));
-    for (name, count) in [("objects", &report.read.objects), ("records", &report.read.records)] {
-        metric(name, &format!("What became of the {name} that were read."), outcomes(count));
+    let Tally { objects, members, records, .. } = &report.read;
+    for (name, count) in [("objects", objects), ("archive_members", members), ("records", records)] {
+        metric(name, &format!("What became of the {} that were read.", name.replace('_', " ")), outcomes(count));
     }
     metric("pending_objects", "Objects that could not be read yet.", one(report.pending.len().to_string()));
     metric("unlisted_sources", "Sources that could not be listed.", one(report.unlisted.len().to_string()));

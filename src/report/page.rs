@@ -109,6 +109,9 @@ fn facts(read: &Tally, duplicates: Option<&Duplicates>) -> Vec<Fact> {
         fact("records", read.records.sentence("used")),
         fact("bytes", indicatif::HumanBytes(read.stored_bytes).to_string()),
     ];
+    if !read.members.is_empty() {
+        facts.insert(1, fact("members of archives", read.members.sentence("used")));
+    }
     if let Some((first, last)) = read.times {
         facts.push(fact("times", format!("{} to {}", time::rfc3339(first), time::rfc3339(last))));
     }

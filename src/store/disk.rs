@@ -38,6 +38,10 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error
     for root in roots {
         let failed = |source| Error::File { action: "list", path: root.clone(), source };
         if let Some(kind) = irregular(&root) {
+            if root != named {
+                walk.found.faults.push(fault(&root, &not_regular(kind)));
+                continue;
+            }
             return Err(Error::Usage {
                 message: format!("`{}` is {kind}, not a regular file", printable(&root.display().to_string())),
                 hint: Some("name a file or a folder; `-` is standard input".to_owned()),
@@ -87,12 +91,15 @@ impl Walk<'_> {
                 self.descend(&path, &real)
             });
             if let Err(error) = below {
-                let object = path.display().to_string();
-                self.found.faults.push(Fault { object, position: None, reason: error.to_string() });
+                self.found.faults.push(fault(&path, &error));
             }
         }
         Ok(())
     }
+}
+
+fn fault(path: &Path, error: &io::Error) -> Fault {
+    Fault { object: path.display().to_string(), position: None, reason: error.to_string() }
 }
 
 /// What a file is that is neither a regular file nor a folder: to open it may wait for ever, or have no end.

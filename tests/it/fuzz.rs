@@ -94,6 +94,23 @@ fn objects() -> Vec<String> {
     ]
 }
 
+/// An object packed in every way that is read, to be changed.
+fn packed() -> Vec<Vec<u8>> {
+    let object = &objects()[0];
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for name in ["a.json", "b/c.json"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(object.len() as u64);
+        tar.append_data(&mut header, name, object.as_bytes()).unwrap();
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(object.as_bytes()).unwrap();
+    }
+    let zstd = |bytes: &[u8]| zstd::stream::encode_all(bytes, 1).unwrap();
+    let tar = tar.into_inner().unwrap();
+    vec![zstd(object.as_bytes()), zstd(&tar), tar, zip.finish().unwrap().into_inner()]
+}
+
 fn text(bytes: &[u8]) -> Result<String, ReadError> {
     let mut seen = String::new();
     raw::read(bytes, 1 << 20, &mut |part| match part.content {
@@ -114,6 +131,11 @@ proptest! {
     #[test]
     fn changed_objects_are_decoded_or_refused(object in prop::sample::select(objects()), changes in changes()) {
         decode(&changed(object.as_bytes(), &changes))?;
+    }
+
+    #[test]
+    fn changed_archives_are_decoded_or_refused(packed in prop::sample::select(packed()), changes in changes()) {
+        decode(&changed(&packed, &changes))?;
     }
 
     #[test]
