@@ -160,7 +160,7 @@ mod tests {
                 let days = i32::try_from(value % (1 << 31)).unwrap();
                 prop_assert_eq!(only(&(Arc::new(Date32Array::from(vec![days])) as ArrayRef)), expected(i128::from(days) * i128::from(DAY)));
                 let text = time::rfc3339(value);
-                // What the calendar has no name for is written as the nearest time, which is none of an event either.
+                // A time beyond the calendar is written as the nearest one, which no event can have either.
                 prop_assert_eq!(only(&(Arc::new(StringArray::from(vec![text])) as ArrayRef)), expected(i128::from(value)));
             }
         }
