@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::engine::Resources;
+use crate::engine::{EventSelection, Resources};
 use crate::error::{Error, Status};
 use crate::finding::Finding;
 use crate::hunt::Data;
@@ -31,6 +31,7 @@ mod inspect;
 mod layouts;
 mod man;
 mod nightly;
+mod outcome;
 mod query;
 mod range;
 mod raw_input;
@@ -307,13 +308,13 @@ fn end_on_signal(scratch: Scratch, output: Output) {
     }
 }
 
-/// Which objects of a raw trail.
+/// Which accounts and regions, and which objects of a raw trail.
 #[derive(Debug, Args)]
 struct SelectionArgs {
-    /// Only objects of this account, by their keys; may be repeated
+    /// Only this account: a raw trail's objects by their keys, and, but for `convert`, events by their fields; may be repeated
     #[arg(long, value_name = "ACCOUNT")]
     account: Vec<String>,
-    /// Only objects of this region, by their keys; may be repeated
+    /// Only this region, likewise; may be repeated
     #[arg(long, value_name = "REGION")]
     region: Vec<String>,
     /// How long after an event its object may have been delivered: objects of later days are not read
@@ -322,17 +323,19 @@ struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    /// Keys tell only of a raw trail to whom its objects belong.
+    /// The events that queries see. `tawny convert` chooses by keys alone.
+    fn events(&self) -> EventSelection {
+        EventSelection { accounts: self.account.clone(), regions: self.region.clone() }
+    }
+
+    /// Makes sure that nothing was asked for that only the keys of a raw trail show.
     fn refuse_for_tables(&self) -> Result<(), Error> {
-        if self.account.is_empty() && self.region.is_empty() && self.delivered_within.is_none() {
+        if self.delivered_within.is_none() {
             return Ok(());
         }
         Err(Error::Usage {
-            message: "`--account`, `--region` and `--delivered-within` choose among the objects of a raw trail"
-                .to_owned(),
-            hint: Some(
-                "of a lake or a table all that lies in the range is read; a rule can ask for an account".to_owned(),
-            ),
+            message: "`--delivered-within` chooses among the objects of a raw trail".to_owned(),
+            hint: Some("leave it out: from a lake or a table everything in the range is read".to_owned()),
         })
     }
 

@@ -47,6 +47,7 @@ mod parquet_table;
 mod pattern_functions;
 pub mod raw_table;
 mod scanned;
+mod selection;
 pub mod user_query;
 mod window_functions;
 
@@ -56,6 +57,7 @@ use memory_pool::SharedPool;
 use parquet_table::ParquetTable;
 use raw_table::RawScan;
 pub use scanned::Scanned;
+pub use selection::EventSelection;
 pub use window_functions::SEMANTICS_VERSION;
 
 /// The least that a partition's sorts and groupings share: with more partitions than this allows none of them could
@@ -81,6 +83,8 @@ pub struct Resources {
     pub spill: PathBuf,
     /// How far queries have come.
     pub scanned: Scanned,
+    /// Which events queries see.
+    pub selection: EventSelection,
     /// Where queries of tables run, in place of here.
     #[cfg(feature = "cluster")]
     pub cluster: Option<cluster::Cluster>,
@@ -95,6 +99,7 @@ impl Resources {
             matched: memory / 4,
             spill,
             scanned: Scanned::default(),
+            selection: EventSelection::default(),
             #[cfg(feature = "cluster")]
             cluster: None,
         }

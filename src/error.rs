@@ -42,15 +42,13 @@ pub enum Error {
         /// What to do instead.
         hint: Option<String>,
     },
-    /// There is nothing where a source says.
-    #[error("no such {kind}: `{place}`")]
+    /// There are no data where the user says that there are.
+    #[error("{kind}: `{place}`")]
     NotFound {
-        /// `file or directory`, or `object or prefix`.
-        kind: &'static str,
-        /// The path or URL.
+        /// What is missing.
+        kind: Absence,
+        /// The path, prefix or pattern.
         place: String,
-        /// What to name instead.
-        hint: &'static str,
     },
     /// A rule cannot be read. The message is rendered with file, line, column and the line itself.
     #[error("{0}")]
@@ -136,6 +134,27 @@ pub enum Error {
     Internal(String),
 }
 
+/// What is missing where data were named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// The file or folder itself.
+    MissingPath,
+    /// Objects: no key in the bucket is this one or begins with it.
+    EmptyPrefix,
+    /// A file, folder or object that matches the pattern.
+    UnmatchedPattern,
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Absence::MissingPath => "no such file or directory",
+            Absence::EmptyPrefix => "no such object or prefix",
+            Absence::UnmatchedPattern => "nothing matches the pattern",
+        })
+    }
+}
+
 impl Error {
     /// An [`Error::Usage`] without a hint.
     pub fn usage(message: impl Into<String>) -> Error {
@@ -151,7 +170,12 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Usage { hint, .. } | Error::Store { hint, .. } => hint.clone(),
-            Error::NotFound { hint, .. } => Some((*hint).to_owned()),
+            Error::NotFound { kind: Absence::EmptyPrefix, .. } => Some(
+                "name an object, a folder or a quoted pattern such as 's3://bucket/AWSLogs/*/CloudTrail/**'".to_owned(),
+            ),
+            Error::NotFound { .. } => {
+                Some("name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'".to_owned())
+            }
             Error::Ledger { .. } => {
                 Some("convert the trail into a new, empty folder, or restore the ledger".to_owned())
             }
@@ -188,8 +212,10 @@ impl Error {
     /// The exit status this error leads to.
     pub fn status(&self) -> Status {
         match self {
-            Error::Usage { .. } | Error::NotFound { .. } | Error::Rule(_) => Status::Usage,
-            Error::File { .. }
+            Error::Usage { .. } | Error::Rule(_) | Error::NotFound { kind: Absence::MissingPath, .. } => Status::Usage,
+            // The place may exist, and nothing in it could be read.
+            Error::NotFound { .. }
+            | Error::File { .. }
             | Error::Store { .. }
             | Error::Ledger { .. }
             | Error::State { .. }

@@ -7,9 +7,11 @@ use arrow::compute;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::engine::columnar_table::Columnar;
+use crate::engine::raw_table::RawScan;
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event;
@@ -22,6 +24,7 @@ use crate::tally::Duplicates;
 use crate::time::{DAY, Range};
 use crate::trail::Sieve;
 
+pub mod coverage;
 pub mod events;
 mod matched;
 mod matched_rows;
@@ -155,17 +158,23 @@ impl Reach {
     }
 }
 
-/// The records of a lake, of other Parquet or in memory, of which those outside `read` need not be.
+/// The selected records of a lake, of other Parquet or in memory, of which those outside `read` need not be.
 pub(crate) async fn table(resources: &Resources, data: &Data, read: Range) -> Result<Arc<dyn TableProvider>, Error> {
-    match data {
-        Data::Lake(lake) => engine::lake_table(resources, lake, read).await,
+    let table = match data {
+        Data::Lake(lake) => engine::lake_table(resources, lake, read).await?,
         Data::Columnar(columnar) => {
-            columnar.table(resources, read).map_err(|error| Error::query("the layout of the data", error))
+            columnar.table(resources, read).map_err(|error| Error::query("the layout of the data", error))?
         }
         Data::Memory(batches) => engine::memory_table(event::schema(), batches.clone())
-            .map_err(|error| Error::query("records in memory", error)),
-        Data::Raw(_) => Err(Error::Internal("a raw trail is no table".to_owned())),
-    }
+            .map_err(|error| Error::query("records in memory", error))?,
+        Data::Raw(_) => return Err(Error::Internal("a raw trail is no table".to_owned())),
+    };
+    resources.selected(table).await.map_err(|error| Error::query("the selected accounts and regions", error))
+}
+
+/// The selected records of a raw trail, as `scan` reads them.
+async fn raw_table(resources: &Resources, scan: &Arc<RawScan>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    resources.selected(engine::raw_table(scan, resources.threads)?).await
 }
 
 /// For each of `rules` its findings, from one scan for all.

@@ -303,6 +303,11 @@ impl Nightly<'_> {
             let from = listed.filter(|_| !self.full).map(|listed| listed.min(self.now).saturating_sub(self.grace));
             let selection = source.selection.during(Range { from, to: None });
             match Trail::find(self.stores, std::slice::from_ref(&source.path), &selection).await {
+                Ok(trail) if from.is_none() && trail.is_empty() => {
+                    let selected = if selection.is_narrowed() { " of the accounts and regions" } else { "" };
+                    let reason = format!("it holds no objects{selected}");
+                    found.unlisted.push(Fault { object: source.path.clone(), position: None, reason });
+                }
                 Ok(trail) => {
                     found.trail.objects.extend(trail.objects);
                     found.trail.left_out.add(trail.left_out);
@@ -337,7 +342,7 @@ impl Nightly<'_> {
         }
         // An object may be named by several sources, and be pending too.
         let mut seen = BTreeSet::new();
-        found.trail.objects.retain(|object| seen.insert(object.real.clone()));
+        found.trail.objects.retain(|object| seen.insert(object.real.as_os_str().to_owned()));
         Ok(found)
     }
 

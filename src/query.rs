@@ -59,7 +59,9 @@ pub async fn run(resources: &Resources, data: &Data, query: Query<'_>) -> Result
     };
     let (trail, found) = (Arc::clone(trail), trail.find(range).await?);
     let table = Arc::new(RawTable { trail, found, threads: resources.threads, last: Mutex::default() });
-    let answer = ask(Records::Streamed(Arc::clone(&table) as _)).await;
+    let selected = resources.selected(Arc::clone(&table) as _).await;
+    let selected = selected.map_err(|error| Error::query("the selected accounts and regions", error))?;
+    let answer = ask(Records::Streamed(selected)).await;
     if let Ok(last) = table.last.lock()
         && let Some(scan) = last.as_ref()
     {

@@ -16,6 +16,7 @@ pub mod expression;
 pub mod layout;
 pub mod predicate;
 pub mod quote;
+pub mod selection;
 pub mod sweep;
 
 use layout::Layout;

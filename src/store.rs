@@ -6,7 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::execution::object_store::ObjectStoreUrl;
-use futures::TryStreamExt as _;
+use object_store::aws::AmazonS3;
+use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use sha2::{Digest as _, Sha256};
@@ -17,11 +18,13 @@ use crate::error::{Error, Fault};
 mod disk;
 mod fault;
 mod folder;
+mod keys;
 mod location;
 mod read_ahead;
 mod read_settings;
 mod s3;
 mod standard_input;
+mod wire;
 
 pub use disk::{
     SETTINGS_BYTES, Scratch, Staged, Write, buffered, create_folder, destination, find, folder_of, is_writable_device,
@@ -63,6 +66,19 @@ impl Object {
         hash.update(self.tag.as_deref().unwrap_or_default());
         hex(&hash.finalize()[..16])
     }
+
+    /// The bucket and the key of an object in S3.
+    fn in_bucket(&self) -> Option<(&str, &str)> {
+        self.real.to_str()?.strip_prefix("s3://")?.split_once('/')
+    }
+
+    /// The path by which `object_store` knows the object.
+    pub(crate) fn location(&self) -> object_store::Result<object_store::path::Path> {
+        match self.in_bucket() {
+            Some((_, name)) => key(name),
+            None => Ok(object_store::path::Path::from_absolute_path(&self.real)?),
+        }
+    }
 }
 
 /// The lower-case hexadecimal text of `bytes`.
@@ -96,13 +112,35 @@ pub struct Found {
     pub faults: Vec<Fault>,
 }
 
-/// What lies directly in a folder of S3.
+/// A part of a bucket to list.
+#[derive(Clone, Copy)]
+pub struct Keys<'k> {
+    /// Only keys that begin with this: a folder with a slash at its end, or all keys where it is empty.
+    pub prefix: &'k str,
+    /// Whether folders below the prefix are listed by their names alone.
+    pub by_folder: bool,
+    /// Returns, for the last key of a page, a later text. Keys up to that text are not listed.
+    pub skip_after: &'k (dyn Fn(&str) -> Option<String> + Sync),
+    /// Whether the listing may end once it has this object.
+    pub ends_at: &'k (dyn Fn(&Object) -> bool + Sync),
+}
+
+impl<'k> Keys<'k> {
+    /// All keys that begin with `prefix`.
+    pub fn all(prefix: &'k str) -> Keys<'k> {
+        Keys { prefix, by_folder: false, skip_after: &|_| None, ends_at: &|_| false }
+    }
+}
+
+/// A list of keys of S3.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Its objects.
+    /// The objects.
     pub objects: Vec<Object>,
-    /// The prefixes of the folders in it.
+    /// The prefixes of the folders that were not looked into, with the slash at their end.
     pub folders: Vec<String>,
+    /// Objects that cannot be read because of their keys.
+    pub faults: Vec<Fault>,
 }
 
 /// Where an engine finds objects.
@@ -118,7 +156,7 @@ pub(crate) struct Located {
 pub struct Stores {
     disk: Arc<LocalFileSystem>,
     access: Arc<Access>,
-    buckets: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
+    buckets: Arc<Mutex<HashMap<String, Arc<AmazonS3>>>>,
     settings: Arc<ReadSettings>,
     /// Standard input and pipes that were read to their end, by the names that the user gave.
     spooled: Arc<Vec<Spooled>>,
@@ -154,7 +192,7 @@ impl Stores {
     }
 
     /// The bucket `name`, opened where it is not yet.
-    pub(crate) async fn bucket(&self, name: &str) -> Result<Arc<dyn ObjectStore>, Error> {
+    pub(crate) async fn bucket(&self, name: &str) -> Result<Arc<AmazonS3>, Error> {
         let mut buckets = self.buckets.lock().await;
         if let Some(bucket) = buckets.get(name) {
             return Ok(Arc::clone(bucket));
@@ -174,51 +212,58 @@ impl Stores {
         })
     }
 
-    /// What lies directly in the folder `prefix` of a bucket.
-    pub async fn list_folder(&self, bucket: &str, prefix: &str) -> Result<Listing, Error> {
+    /// Lists keys of a bucket.
+    pub async fn list(&self, bucket: &str, wanted: Keys<'_>) -> Result<Listing, Error> {
         let store = self.bucket(bucket).await?;
-        let failed = |error| fault::store("list", bucket, prefix, &error);
-        let key = key(prefix).map_err(failed)?;
-        let listed = store.list_with_delimiter(Some(&key)).await.map_err(failed)?;
-        Ok(Listing {
-            objects: listed.objects.into_iter().map(|meta| object(bucket, meta)).collect(),
-            folders: listed.common_prefixes.into_iter().map(String::from).collect(),
-        })
-    }
-
-    /// All that lies below the folder `prefix` of a bucket.
-    pub async fn list_all(&self, bucket: &str, prefix: &str) -> Result<Vec<Object>, Error> {
-        let store = self.bucket(bucket).await?;
-        let failed = |error| fault::store("list", bucket, prefix, &error);
-        let key = key(prefix).map_err(failed)?;
-        store.list(Some(&key)).map_ok(|meta| object(bucket, meta)).try_collect().await.map_err(failed)
-    }
-
-    /// The first object below the folder `prefix` of a bucket that `admits`; no more keys are listed than it takes.
-    pub async fn first_below(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        admits: &(dyn Fn(&Object) -> bool + Sync),
-    ) -> Result<Option<Object>, Error> {
-        let store = self.bucket(bucket).await?;
-        let failed = |error| fault::store("list", bucket, prefix, &error);
-        let mut listed = store.list(Some(&key(prefix).map_err(failed)?));
-        while let Some(meta) = listed.try_next().await.map_err(failed)? {
-            let object = object(bucket, meta);
-            if admits(&object) {
-                return Ok(Some(object));
+        let encoded = keys::encode_prefix(wanted.prefix);
+        let prefix = (!encoded.is_empty()).then_some(encoded.as_str());
+        let delimiter = wanted.by_folder.then_some("/".into());
+        let mut options = PaginatedListOptions { delimiter, ..PaginatedListOptions::default() };
+        let mut listing = Listing::default();
+        loop {
+            let page = store.list_paginated(prefix, options.clone()).await;
+            let page = page.map_err(|error| fault::store("list", bucket, wanted.prefix, &error))?;
+            let folder = |path: object_store::path::Path| keys::decode(path.as_ref()) + "/";
+            listing.folders.extend(page.result.common_prefixes.into_iter().map(folder));
+            let mut last = None;
+            for meta in page.result.objects {
+                let key = keys::decode(meta.location.as_ref());
+                let object = object(bucket, &key, meta);
+                if let Err(error) = keys::check(&key) {
+                    let object = object.path.display().to_string();
+                    listing.faults.push(Fault { object, position: None, reason: error.to_string() });
+                } else {
+                    let is_last = (wanted.ends_at)(&object);
+                    listing.objects.push(object);
+                    if is_last {
+                        return Ok(listing);
+                    }
+                }
+                last = Some(key);
             }
+            let Some(token) = page.page_token else {
+                return Ok(listing);
+            };
+            options.offset = last.and_then(|key| (wanted.skip_after)(&key).filter(|later| *later > key));
+            options.page_token = options.offset.is_none().then_some(token);
         }
-        Ok(None)
     }
 
     /// The object at `key` of a bucket; `None` where there is none.
     pub async fn object(&self, bucket: &str, name: &str) -> Result<Option<Object>, Error> {
         let store = self.bucket(bucket).await?;
         let failed = |error| fault::store("find", bucket, name, &error);
+        if let Err(error) = keys::check(name) {
+            // It can only be seen in a listing.
+            let listed = self.list(bucket, Keys { by_folder: true, ..Keys::all(name) }).await?;
+            let url = format!("s3://{bucket}/{name}");
+            if listed.faults.iter().all(|fault| fault.object != url) {
+                return Ok(None);
+            }
+            return Err(Error::Store { action: "read", url, reason: error.to_string(), hint: None });
+        }
         match store.head(&key(name).map_err(failed)?).await {
-            Ok(meta) => Ok(Some(object(bucket, meta))),
+            Ok(meta) => Ok(Some(object(bucket, name, meta))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(failed(error)),
         }
@@ -226,6 +271,7 @@ impl Stores {
 
     /// Puts `bytes` at `name` of a bucket, all at once.
     pub async fn write(&self, bucket: &str, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        check_writable(bucket, name)?;
         let store = self.bucket(bucket).await?;
         let failed = |error| fault::store("write", bucket, name, &error);
         store.put(&key(name).map_err(failed)?, bytes.into()).await.map_err(failed)?;
@@ -234,25 +280,17 @@ impl Stores {
 
     /// Where an engine finds `objects`, which lie on disk or in one bucket.
     pub(crate) async fn locate(&self, objects: &[Object]) -> Result<Located, Error> {
-        let location = |object: &Object| Location::of(&object.real.to_string_lossy());
-        let bucket = objects.first().map(location);
-        let (store, url): (Arc<dyn ObjectStore>, _) = match &bucket {
-            Some(Location::S3 { bucket, .. }) => {
-                (self.bucket(bucket).await?, ObjectStoreUrl::parse(format!("s3://{bucket}")))
-            }
-            _ => (Arc::clone(&self.disk) as _, Ok(ObjectStoreUrl::local_filesystem())),
+        let bucket = objects.first().and_then(Object::in_bucket).map(|(bucket, _)| bucket);
+        let (store, url): (Arc<dyn ObjectStore>, _) = match bucket {
+            Some(bucket) => (self.bucket(bucket).await?, ObjectStoreUrl::parse(format!("s3://{bucket}"))),
+            None => (Arc::clone(&self.disk) as _, Ok(ObjectStoreUrl::local_filesystem())),
         };
         let mut metas = Vec::with_capacity(objects.len());
         for object in objects {
-            let location = match (location(object), &bucket) {
-                (Location::S3 { bucket, key: name }, Some(Location::S3 { bucket: first, .. })) if bucket == *first => {
-                    key(&name)
-                }
-                (Location::Disk(path), Some(Location::Disk(_))) => {
-                    object_store::path::Path::from_absolute_path(path).map_err(object_store::Error::from)
-                }
-                _ => return Err(Error::usage("the files of one table lie on disk or in one bucket")),
-            };
+            if object.in_bucket().map(|(bucket, _)| bucket) != bucket {
+                return Err(Error::usage("the files of one table lie on disk or in one bucket"));
+            }
+            let location = object.location();
             metas.push(ObjectMeta {
                 location: location.map_err(|error| Error::Internal(error.to_string()))?,
                 last_modified: chrono::DateTime::from_timestamp_micros(object.modified).unwrap_or_default(),
@@ -270,14 +308,14 @@ impl Stores {
         if object.size > max_bytes as u64 {
             return Err(format!("holds more than {}", most_told(max_bytes)));
         }
-        let Location::S3 { bucket, key: name } = Location::of(&object.real.to_string_lossy()) else {
+        let Some((bucket, name)) = object.in_bucket() else {
             let stream = self.spooled.iter().find(|spooled| spooled.object.real == object.real);
             let real = stream.map_or_else(|| object.real.clone(), Spooled::file);
             let bytes = tokio::task::spawn_blocking(move || disk::read(&real)).await;
             return bytes.map_err(|error| error.to_string())?.map(Into::into).map_err(|error| error.to_string());
         };
-        let store = self.bucket(&bucket).await.map_err(|error| error.to_string())?;
-        let result = async { store.get(&key(&name)?).await?.bytes().await };
+        let store = self.bucket(bucket).await.map_err(|error| error.to_string())?;
+        let result = async { store.get(&key(name)?).await?.bytes().await };
         result.await.map_err(|error| fault::reason(&error))
     }
 }
@@ -287,13 +325,26 @@ pub fn most_told(bytes: usize) -> String {
     format!("{} MiB, the most that `--max-object-size` allows", bytes >> 20)
 }
 
-/// A key of S3, with every character as it is.
-fn key(name: &str) -> object_store::Result<object_store::path::Path> {
-    Ok(object_store::path::Path::parse(name)?)
+/// Makes sure that `object_store` can write the object at a key.
+fn check_writable(bucket: &str, key: &str) -> Result<(), Error> {
+    if keys::is_writable(key) {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!(
+            "`s3://{bucket}/{key}` cannot be written: the key has a part that is empty, `.`, `..` or not printable"
+        ),
+        hint: Some("leave out doubled slashes, and slashes at the beginning of the key".to_owned()),
+    })
 }
 
-fn object(bucket: &str, meta: ObjectMeta) -> Object {
-    let path = PathBuf::from(format!("s3://{bucket}/{}", meta.location));
+/// The path by which `object_store` knows a key, with every character of it.
+fn key(name: &str) -> object_store::Result<object_store::path::Path> {
+    Ok(object_store::path::Path::parse(keys::encode(name))?)
+}
+
+fn object(bucket: &str, key: &str, meta: ObjectMeta) -> Object {
+    let path = PathBuf::from(format!("s3://{bucket}/{key}"));
     Object {
         real: path.clone(),
         path,

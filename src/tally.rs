@@ -251,6 +251,14 @@ impl Tally {
         self.objects.balances() && self.members.balances() && self.records.balances()
     }
 
+    /// Whether objects were found and all they held was skipped by its kind: nothing of a trail was read.
+    pub fn is_all_skipped(&self) -> bool {
+        let Count { read, used, already_converted, passed_over, rejected, .. } = &self.objects;
+        let of_records: u64 = self.records.skipped.values().sum();
+        let only_other_records = *passed_over == 0 && of_records > 0 && of_records == self.records.read;
+        *read > 0 && already_converted + rejected == 0 && (used + passed_over == 0 || only_other_records)
+    }
+
     /// Whether some input could not be used.
     pub fn is_incomplete(&self) -> bool {
         self.rejected() > 0

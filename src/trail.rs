@@ -30,6 +30,11 @@ pub struct Trail {
 }
 
 impl Trail {
+    /// Whether no objects were found, not even some that were left out.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.left_out.objects.read == 0
+    }
+
     /// Finds the objects that `sources` name, as far as `selection` admits them. What lies in a lake is
     /// left out.
     pub async fn find(stores: &Stores, sources: &[String], selection: &Selection) -> Result<Trail, Error> {
@@ -51,9 +56,9 @@ impl Trail {
                 trail.left_out.fault(fault);
             }
         }
-        // Different sources may name one object.
-        objects.sort_by(|a, b| a.real.cmp(&b.real));
-        objects.dedup_by(|a, b| a.real == b.real);
+        // Different sources may name one object. As paths, `a//b` and `a/b` would be equal.
+        objects.sort_by(|a, b| a.real.as_os_str().cmp(b.real.as_os_str()));
+        objects.dedup_by(|a, b| a.real.as_os_str() == b.real.as_os_str());
         let mut lakes = Lakes::among(&objects);
         for object in objects {
             let skipped = if lakes.hold(&object.real) {
@@ -80,7 +85,11 @@ pub async fn is_there(stores: &Stores, path: &str) -> Result<bool, Error> {
         Location::Disk(path) => {
             path.try_exists().map_err(|source| Error::File { action: "look for", path: path.clone(), source })
         }
-        Location::S3 { bucket, key } => Ok(stores.object(&bucket, &key).await?.is_some()),
+        Location::S3 { bucket, key } => {
+            // A slash at the end is a part of an object's key.
+            let key = if path.ends_with('/') { key + "/" } else { key };
+            Ok(stores.object(&bucket, &key).await?.is_some())
+        }
     }
 }
 
@@ -118,6 +127,12 @@ pub async fn parquet_files(stores: &Stores, sources: &[String], known: bool) -> 
         found.faults.extend(listed.faults);
         for object in listed.objects.into_iter().filter(|object| !is_hidden(&object.path, source)) {
             if known || is_parquet(&object.path) {
+                if let Err(error) = object.location() {
+                    let object = object.path.display().to_string();
+                    let reason = format!("a table cannot have a file of this name: {error}");
+                    found.faults.push(Fault { object, position: None, reason });
+                    continue;
+                }
                 let below = below(&object.path, source).display().to_string();
                 found.files.push((object, below));
             } else if decode::claims_json(&object.path) {

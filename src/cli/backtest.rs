@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::cluster::ClusterArgs;
 use super::data::DataArgs;
+use super::outcome::{self, ReadSummary};
 use super::range::RangeArgs;
 use super::{Context, WindowChoice};
 use crate::backtest::budget::Budget;
@@ -121,9 +122,10 @@ impl Backtest {
         let labels = self.labels.as_deref().map(labels::read).transpose()?;
         let range = self.range.range()?;
         let (resources, _spill) = context.resources()?;
-        let resources = self.cluster.applied(resources)?;
+        let resources = self.cluster.applied(resources)?.with_selection(self.data.events());
         let bar = context.output.progress(0, "backtesting");
         let data = self.data.open(context, &resources, bar.clone()).await?;
+        outcome::warn_of_cuts(context.output, &data);
         let rule = entry.rule.clone();
         let moved = self.move_to.map(|cell| cell.window(rule.window.kind));
         let windows: Vec<Window> = moved.into_iter().collect();
@@ -140,7 +142,9 @@ impl Backtest {
             let page = report::page::backtest(&view, &entry.text)?;
             context.write(page.into_bytes(), Some(file)).await?;
         }
-        let complete = DataArgs::tell(context, &data, "hunted");
+        let has_results = !tested.sweep.matches.times.is_empty();
+        let summary = ReadSummary { resources: &resources, data: &data, range, used: "hunted", has_results };
+        let complete = summary.report(context).await?;
         if let Some(duplicates) = &tested.sweep.duplicates {
             context.output.duplicates(duplicates, "matching records");
         }
@@ -270,9 +274,10 @@ impl Backtest {
         let versions = [one(before)?, one(after)?];
         let range = self.range.range()?;
         let (resources, _spill) = context.resources()?;
-        let resources = self.cluster.applied(resources)?;
+        let resources = self.cluster.applied(resources)?.with_selection(self.data.events());
         let bar = context.output.progress(0, "comparing");
         let data = self.data.open(context, &resources, bar.clone()).await?;
+        outcome::warn_of_cuts(context.output, &data);
         let compared = Comparison::run(&resources, &data, &versions, range).await?;
         bar.finish_and_clear();
         let names = [before.display().to_string(), after.display().to_string()];
@@ -282,7 +287,8 @@ impl Backtest {
         if self.fail_on_change && compared.has_changes() {
             status = Status::Findings;
         }
-        if !DataArgs::tell(context, &data, "hunted") {
+        let summary = ReadSummary { resources: &resources, data: &data, range, used: "hunted", has_results: false };
+        if !summary.report(context).await? {
             status = Status::Incomplete;
         }
         if let Some(duplicates) = &compared.duplicates {

@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::raw_input::RawInputArgs;
-use super::{Context, SelectionArgs};
+use super::{Context, SelectionArgs, outcome};
 use crate::convert::{Limits, convert};
 use crate::error::{Error, Status};
 use crate::lake::Lake;
@@ -59,10 +59,11 @@ impl Convert {
         if !converted.tally.balances() {
             return Err(Error::Internal("the reconciliation does not balance".to_owned()));
         }
-        if converted.tally.objects.read == 0 {
-            context.output.warn("warning: no objects were found");
-            return Ok(Status::Incomplete);
-        }
-        Ok(if converted.tally.is_incomplete() { Status::Incomplete } else { Status::Done })
+        let is_complete = if converted.tally.objects.read == 0 {
+            outcome::no_objects(context.output, &selection, selection.events)
+        } else {
+            outcome::of_objects(context.output, &converted.tally)
+        };
+        Ok(if is_complete { Status::Done } else { Status::Incomplete })
     }
 }

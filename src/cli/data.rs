@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use super::layouts::LayoutArgs;
 use super::raw_input::RawInputArgs;
 use super::{Context, SelectionArgs};
-use crate::engine::Resources;
+use crate::engine::{EventSelection, Resources};
 use crate::error::Error;
 use crate::hunt::{Data, RawTrail};
 use crate::lake::Lake;
@@ -47,6 +47,11 @@ impl DataArgs {
         self.selection.refuse_for_tables()
     }
 
+    /// The events that were asked for.
+    pub(super) fn events(&self) -> EventSelection {
+        self.selection.events()
+    }
+
     /// The data; `bar` shows how much of a raw trail has been read.
     pub(super) async fn open(&self, context: &Context, resources: &Resources, bar: ProgressBar) -> Result<Data, Error> {
         let stores = self.raw_input.stores(context, &self.data)?;
@@ -75,27 +80,5 @@ impl DataArgs {
             context.in_flight(&self.data),
             Arc::new(progress),
         ))))
-    }
-
-    /// Tells what was read of data and what could not be; whether all could.
-    pub(super) fn tell(context: &Context, data: &Data, used: &str) -> bool {
-        match data {
-            Data::Raw(trail) => {
-                let tally = trail.read();
-                context.output.tally(&tally, used);
-                if trail.found_none() {
-                    let whose =
-                        if trail.is_narrowed() { " of the accounts and regions that were asked for" } else { "" };
-                    context.output.warn(&format!("warning: no objects were found{whose}"));
-                }
-                !tally.is_incomplete() && !trail.found_none()
-            }
-            Data::Columnar(columnar) => {
-                let faults = columnar.faults();
-                context.output.faults(faults, faults.len() as u64);
-                faults.is_empty()
-            }
-            Data::Lake(_) | Data::Memory(_) => true,
-        }
     }
 }

@@ -5,6 +5,7 @@ use indicatif::HumanBytes;
 
 use super::cluster::ClusterArgs;
 use super::data::DataArgs;
+use super::outcome::{self, ReadSummary};
 use super::range::RangeArgs;
 use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
@@ -61,17 +62,20 @@ impl Hunt {
         let range = self.range.range()?;
         Context::check_outputs([&self.output, &self.report])?;
         let (resources, _spill) = context.resources()?;
-        let resources = self.cluster.applied(resources)?;
+        let resources = self.cluster.applied(resources)?.with_selection(self.data.events());
         let bar = context.output.progress(0, "hunting");
         let data = self.data.open(context, &resources, bar.clone()).await?;
+        outcome::warn_of_cuts(context.output, &data);
         let rules = self.rules.answered(rules, &data, context.output);
+        let summary = ReadSummary { resources: &resources, data: &data, range, used: "hunted", has_results: false };
         if self.dry_run || self.max_objects.is_some() || self.max_bytes.is_some() {
             let reading = reading::reading(&data, &rules, range).await?;
             self.admit(&reading)?;
             if self.dry_run {
                 bar.finish_and_clear();
                 context.write(self.told(&reading).into_bytes(), self.output.as_deref()).await?;
-                return Ok(Status::Done);
+                let is_complete = summary.report_found(context.output, reading.objects).await?;
+                return Ok(if is_complete { Status::Done } else { Status::Incomplete });
             }
         }
         let outcome = hunt::hunt(&resources, &data, &rules, range).await?;
@@ -98,7 +102,7 @@ impl Hunt {
         if self.fail_on_findings && findings.iter().any(|finding| finding.alert) {
             status = Status::Findings;
         }
-        if !DataArgs::tell(context, &data, "hunted") {
+        if !(ReadSummary { has_results: !findings.is_empty(), ..summary }).report(context).await? {
             status = Status::Incomplete;
         }
         if matches!(data, Data::Lake(_) | Data::Columnar(_)) && !resources.on_cluster() {

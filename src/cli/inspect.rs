@@ -2,6 +2,7 @@ use clap::Args;
 
 use super::Context;
 use super::data::DataArgs;
+use super::outcome::ReadSummary;
 use crate::error::{Error, Status};
 use crate::hunt::Data;
 use crate::inspect;
@@ -47,9 +48,11 @@ enum InspectFormat {
 impl Inspect {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let (resources, _spill) = context.resources()?;
+        let resources = resources.with_selection(self.data.events());
+        let range = Range { from: self.from, to: self.to };
         let bar = context.output.progress(0, "looking");
         let data = self.data.open(context, &resources, bar.clone()).await?;
-        let found = inspect::inspect(&resources, &data, Range { from: self.from, to: self.to }, self.read).await?;
+        let found = inspect::inspect(&resources, &data, range, self.read).await?;
         bar.finish_and_clear();
         let text = match self.format {
             InspectFormat::Table => inspection::table(&found),
@@ -61,15 +64,18 @@ impl Inspect {
         if let Some(duplicates) = &found.duplicates {
             context.output.duplicates(duplicates, "records");
         }
-        if found.objects == 0 {
-            context.output.warn("warning: no objects were found");
-        } else if found.telling_keys == Some(0) && !self.read {
+        if found.objects > 0 && found.telling_keys == Some(0) && !self.read {
             context
                 .output
                 .talk("note: no object key tells account, region and day; `--read` tells them from the records");
         }
-        let is_read = !(self.read && matches!(data, Data::Raw(_))) || DataArgs::tell(context, &data, "read");
-        let is_complete = is_read && found.faults.is_empty() && found.objects > 0;
+        let summary = ReadSummary { resources: &resources, data: &data, range, used: "read", has_results: false };
+        let is_read = if self.read && matches!(data, Data::Raw(_)) {
+            summary.report(context).await?
+        } else {
+            summary.report_found(context.output, found.records.unwrap_or(found.objects)).await?
+        };
+        let is_complete = is_read && found.faults.is_empty();
         Ok(if is_complete { Status::Done } else { Status::Incomplete })
     }
 }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::Context;
 use super::data::DataArgs;
+use super::outcome::ReadSummary;
 use crate::error::{Error, Status};
 use crate::query;
 use crate::report::table::{self, RowFormat};
@@ -58,6 +59,7 @@ impl Query {
         };
         let range = Range { from: self.from, to: self.to };
         let (resources, _spill) = context.resources()?;
+        let resources = resources.with_selection(self.data.events());
         let bar = context.output.progress(0, "reading");
         let data = self.data.open(context, &resources, bar.clone()).await?;
         let asked = query::Query { sql: &self.sql, rule: rule.as_ref(), range, with_duplicates: self.with_duplicates };
@@ -67,6 +69,8 @@ impl Query {
         if let Some(duplicates) = &answer.duplicates {
             context.output.duplicates(duplicates, "records");
         }
-        Ok(if DataArgs::tell(context, &data, "queried") { Status::Done } else { Status::Incomplete })
+        let has_results = false;
+        let summary = ReadSummary { resources: &resources, data: &data, range, used: "queried", has_results };
+        Ok(if summary.report(context).await? { Status::Done } else { Status::Incomplete })
     }
 }

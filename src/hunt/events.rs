@@ -6,7 +6,7 @@ use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 
 use super::{Data, sieve};
-use crate::engine::{self, Resources, matcher};
+use crate::engine::{Resources, matcher};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::Rule;
@@ -66,7 +66,7 @@ pub async fn of_findings(
         Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => super::table(resources, data, read).await?,
         Data::Raw(trail) => {
             let scan = trail.scan(trail.find(read).await?, sieve(rules));
-            engine::raw_table(&scan, resources.threads).map_err(failed)?
+            super::raw_table(resources, &scan).await.map_err(failed)?
         }
     };
     let mut wanted: Vec<(&str, usize)> = Vec::new();

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::matched::Matched;
 use super::{HuntOutcome, Reach, sieve};
+use crate::engine::Resources;
 use crate::engine::raw_table::RawScan;
-use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::rule::Rule;
 use crate::store::Stores;
@@ -68,15 +68,15 @@ impl RawTrail {
         !self.found_some.load(Ordering::Relaxed)
     }
 
-    /// Whether objects are looked for of some accounts or regions alone.
-    pub fn is_narrowed(&self) -> bool {
-        !(self.selection.accounts.is_empty() && self.selection.regions.is_empty())
+    /// Which objects are looked for.
+    pub fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     /// The objects that may hold events with a time in `events`.
     pub async fn find(&self, events: Range) -> Result<Trail, Error> {
         let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(events)).await?;
-        if !trail.objects.is_empty() || trail.left_out.objects.read > 0 {
+        if !trail.is_empty() {
             self.found_some.store(true, Ordering::Relaxed);
         }
         if let Some(file) = &trail.in_a_lake {
@@ -107,7 +107,7 @@ impl RawTrail {
             let reads: Vec<Range> = reaches.iter().map(|reach| reach.around(range)).collect();
             let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
             let scan = self.scan(self.find(read).await?, sieve(rules));
-            let table = engine::raw_table(&scan, resources.threads).map_err(|error| Error::query(WHAT, error))?;
+            let table = super::raw_table(resources, &scan).await.map_err(|error| Error::query(WHAT, error))?;
             let matched = Matched::scan(resources, table, rules, reads, WHAT).await?;
             let outcome = matched.hunt(resources, range).await?;
             if outcome.short.is_empty() {

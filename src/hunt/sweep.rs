@@ -166,7 +166,7 @@ async fn matches(
         Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => run(super::table(resources, data, read).await?).await,
         Data::Raw(trail) => {
             let raw = trail.scan(trail.find(read).await?, sieve(std::slice::from_ref(rule)));
-            let rows = run(engine::raw_table(&raw, resources.threads).map_err(failed)?).await;
+            let rows = run(super::raw_table(resources, &raw).await.map_err(failed)?).await;
             trail.keep(&raw);
             rows
         }

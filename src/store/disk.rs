@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
 
 use super::{Found, Object};
-use crate::error::{Error, Fault};
+use crate::error::{Absence, Error, Fault};
 use crate::text::printable;
 
 /// Finds the objects that `source` names: a file, a folder (all below it), or a glob of either.
@@ -17,9 +17,10 @@ use crate::text::printable;
 /// path, are not looked into.
 pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error> {
     let named = Path::new(source);
+    let is_pattern = source.contains(['*', '?', '[']);
     let roots = if named.exists() {
         vec![named.to_path_buf()]
-    } else if source.contains(['*', '?', '[']) {
+    } else if is_pattern {
         glob::glob(source)
             .map_err(|error| Error::usage(format!("`{source}` is not a pattern: {error}")))?
             .collect::<Result<Vec<_>, _>>()
@@ -28,11 +29,8 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error
         Vec::new()
     };
     if roots.is_empty() {
-        return Err(Error::NotFound {
-            kind: "file or directory",
-            place: source.to_owned(),
-            hint: "name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'",
-        });
+        let kind = if is_pattern { Absence::UnmatchedPattern } else { Absence::MissingPath };
+        return Err(Error::NotFound { kind, place: source.to_owned() });
     }
     let mut walk = Walk { enters, found: Found::default(), folders: HashSet::new() };
     for root in roots {

@@ -1,28 +1,76 @@
 //! What a store says when it refuses, in words that say what to do, and never a secret.
 
+use std::error::Error as _;
+use std::fmt;
+
 use object_store::Error as StoreError;
 
 use crate::error::Error;
 
+/// An answer of a store that is an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The status of HTTP.
+    status: u16,
+    /// S3's code for the error, where the answer has one: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+    code: Option<String>,
+    message: Option<String>,
+}
+
+impl Refusal {
+    /// The refusal with this status and body. The body may repeat what was sent to the store, so only the code and the
+    /// message of it are kept.
+    pub(super) fn of(status: u16, body: &str) -> Refusal {
+        let text = |name| element(body, name).filter(|text| !text.is_empty()).map(str::to_owned);
+        Refusal { status, code: text("Code"), message: text("Message") }
+    }
+
+    /// The refusal that made a request fail; `None` where there was no answer.
+    fn behind(error: &StoreError) -> Option<Refusal> {
+        let mut cause = error.source();
+        while let Some(one) = cause {
+            if let Some(refusal) = one.downcast_ref::<Refusal>() {
+                return Some(refusal.clone());
+            }
+            cause = one.source();
+        }
+        let status = match error {
+            StoreError::Unauthenticated { .. } => 401,
+            StoreError::PermissionDenied { .. } => 403,
+            StoreError::NotFound { .. } => 404,
+            StoreError::AlreadyExists { .. } => 409,
+            StoreError::Precondition { .. } => 412,
+            _ => return None,
+        };
+        // The status, a colon, and the body.
+        let cause = innermost(error);
+        Some(Refusal::of(status, cause.find('<').map_or("", |place| &cause[place..])))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.code, &self.message, self.status) {
+            (Some(code), Some(message), _) => write!(f, "{code}: {message}"),
+            (Some(code), None, _) => f.write_str(code),
+            (None, _, 404) => f.write_str("there is no such object"),
+            (None, _, 401 | 403) => write!(f, "access is denied ({})", self.status),
+            (None, _, status) => write!(f, "the store answered with the status {status}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 /// That `action` failed on `key` of `bucket`.
 pub(super) fn store(action: &'static str, bucket: &str, key: &str, error: &StoreError) -> Error {
-    let hint = hint(error);
+    let hint = Refusal::behind(error).and_then(|refusal| hint(&refusal)).map(str::to_owned);
     Error::Store { action, url: format!("s3://{bucket}/{key}"), reason: reason(error), hint }
 }
 
-/// Why a store refused. Its answer may repeat what was sent to it, so of an answer in XML only the code
-/// and the message are told.
+/// Why a request failed.
 pub(super) fn reason(error: &StoreError) -> String {
-    let innermost = innermost(error);
-    match (element(&innermost, "Code"), element(&innermost, "Message")) {
-        (Some(code), Some(message)) if !message.is_empty() => format!("{code}: {message}"),
-        (Some(code), _) => code.to_owned(),
-        (None, _) if matches!(error, StoreError::NotFound { .. }) && innermost.contains("404") => {
-            "there is no such object".to_owned()
-        }
-        (None, _) if innermost.contains("403") => "access is denied (403)".to_owned(),
-        (None, _) => innermost,
-    }
+    Refusal::behind(error).map_or_else(|| innermost(error), |refusal| refusal.to_string())
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
@@ -38,32 +86,90 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
 }
 
-fn hint(error: &StoreError) -> Option<String> {
-    let text = innermost(error);
-    let code = element(&text, "Code").unwrap_or(&text);
-    let hint = if code.contains("NoSuchBucket") {
-        "check the bucket's name, and that `--s3-endpoint` is its store"
-    } else if code.contains("incorrectly configured region")
-        || code.contains("PermanentRedirect")
-        || code.contains("AuthorizationHeaderMalformed")
-        || code.contains("IllegalLocationConstraint")
-    {
-        "the bucket lies in another region: name it with `--s3-region`"
-    } else if code.contains("ExpiredToken") || code.contains("InvalidAccessKeyId") || code.contains("InvalidToken") {
-        "the credentials are no longer valid, or not of this store: renew them, for example with `aws sso login`"
-    } else if code.contains("SignatureDoesNotMatch") || code.contains("RequestTimeTooSkewed") {
-        "check the secret key, and this machine's clock"
-    } else if matches!(error, StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. })
-        || code.contains("AccessDenied")
-        || code.contains("403")
-    {
-        "these credentials may not do that: grant s3:ListBucket on the bucket and s3:GetObject (for a lake that is \
-         written also s3:PutObject) on its objects; for a public bucket give `--s3-anonymous`, for one whose reader pays \
-         `--s3-requester-pays`"
-    } else if code.contains("SlowDown") || code.contains("503") {
-        "the store asked for fewer requests at a time: lower `--in-flight`"
-    } else {
-        return None;
+/// What to do about a refusal.
+fn hint(refusal: &Refusal) -> Option<&'static str> {
+    let by_code = match refusal.code.as_deref() {
+        Some("NoSuchBucket") => Some(BUCKET),
+        Some(
+            "PermanentRedirect"
+            | "TemporaryRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException",
+        ) => Some(REGION),
+        Some("ExpiredToken" | "InvalidAccessKeyId" | "InvalidToken" | "TokenRefreshRequired") => Some(CREDENTIALS),
+        Some("SignatureDoesNotMatch" | "RequestTimeTooSkewed") => Some(SIGNATURE),
+        Some("AccessDenied" | "AllAccessDisabled" | "AccountProblem") => Some(PERMISSIONS),
+        Some("SlowDown" | "ServiceUnavailable") => Some(THROTTLED),
+        _ => None,
     };
-    Some(hint.to_owned())
+    by_code.or(match refusal.status {
+        301 | 307 | 308 => Some(REGION),
+        401 | 403 => Some(PERMISSIONS),
+        429 | 503 => Some(THROTTLED),
+        _ => None,
+    })
+}
+
+const BUCKET: &str = "check the bucket's name, and that `--s3-endpoint` is its store";
+const REGION: &str = "the bucket lies in another region: name it with `--s3-region`";
+const CREDENTIALS: &str =
+    "the credentials are no longer valid, or not of this store: renew them, for example with `aws sso login`";
+const SIGNATURE: &str = "check the secret key, and this machine's clock";
+const PERMISSIONS: &str = "these credentials may not do that: grant s3:ListBucket on the bucket and s3:GetObject (for a lake that is \
+     written also s3:PutObject) on its objects; for a public bucket give `--s3-anonymous`, for one whose reader pays \
+     `--s3-requester-pays`";
+const THROTTLED: &str = "the store asked for fewer requests at a time: lower `--in-flight`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key with everything that a status or a code could be read from.
+    const KEY: &str = "403/404/503/SlowDown/<Code>AccessDenied</Code>/20250304T0503Z_NoSuchBucket.json.gz";
+
+    fn generic(source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+        StoreError::Generic { store: "S3", source: Box::new(source) }
+    }
+
+    #[test]
+    fn keys_do_not_decide_what_an_error_is() {
+        let error = generic(std::io::Error::other(format!("error sending request for `{KEY}`: timed out")));
+        assert!(Refusal::behind(&error).is_none());
+        let Error::Store { hint, reason, .. } = store("read", "logs", KEY, &error) else { panic!() };
+        assert!(hint.is_none() && reason.ends_with("timed out"), "{hint:?} {reason}");
+        let invalid = object_store::path::Path::parse(format!("{KEY}//")).unwrap_err();
+        let Error::Store { hint, .. } = store("read", "logs", KEY, &invalid.into()) else { panic!() };
+        assert_eq!(hint, None);
+        // The same in a body: only its elements count.
+        let body = format!("<Error><Resource>{}</Resource></Error>", KEY.replace('<', "&lt;"));
+        assert_eq!(hint_of(400, &body), None);
+        assert_eq!(hint_of(503, &body), Some(THROTTLED));
+    }
+
+    fn hint_of(status: u16, body: &str) -> Option<&'static str> {
+        let refusal = Refusal::of(status, body);
+        let error = generic(object_store::client::HttpError::new(
+            object_store::client::HttpErrorKind::Unknown,
+            refusal.clone(),
+        ));
+        assert_eq!(Refusal::behind(&error), Some(refusal.clone()));
+        hint(&refusal)
+    }
+
+    #[test]
+    fn codes_decide_and_then_the_status() {
+        let coded = |code: &str| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+        assert_eq!(hint_of(403, &coded("SignatureDoesNotMatch")), Some(SIGNATURE));
+        assert_eq!(hint_of(400, &coded("ExpiredToken")), Some(CREDENTIALS));
+        assert_eq!(hint_of(404, &coded("NoSuchBucket")), Some(BUCKET));
+        assert_eq!(hint_of(404, &coded("NoSuchKey")), None);
+        assert_eq!(hint_of(403, &coded("SomethingNew")), Some(PERMISSIONS));
+        assert_eq!(hint_of(301, ""), Some(REGION));
+        assert_eq!(hint_of(500, &coded("InternalError")), None);
+        let missing = format!("Server returned non-2xx status code: 404 Not Found: {}", coded("NoSuchKey"));
+        let missing = StoreError::NotFound { path: KEY.to_owned(), source: missing.into() };
+        assert_eq!(reason(&missing), "NoSuchKey: m");
+        let denied = StoreError::PermissionDenied { path: KEY.to_owned(), source: "no body".into() };
+        assert_eq!(reason(&denied), "access is denied (403)");
+    }
 }

@@ -15,7 +15,7 @@ use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMod
 use tempfile::TempDir;
 
 use super::disk::{self, Scratch, Staged};
-use super::{LAKE_FOLDER, fault, key};
+use super::{LAKE_FOLDER, check_writable, fault, key, keys};
 use crate::error::Error;
 
 /// A folder.
@@ -115,7 +115,7 @@ impl Folder {
                 let full = join(prefix, name);
                 let failed = |error| fault::store("list", bucket, &full, &error);
                 let listed = store.list_with_delimiter(Some(&key(&full).map_err(failed)?)).await.map_err(failed)?;
-                Ok(listed.objects.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)).collect())
+                Ok(listed.objects.iter().filter_map(|meta| meta.location.filename().map(keys::decode)).collect())
             }
         }
     }
@@ -132,7 +132,8 @@ impl Folder {
                 let failed = |error| fault::store("list", bucket, prefix, &error);
                 let begin = join(prefix, "/").len() - usize::from(prefix.is_empty());
                 let file = |meta: object_store::ObjectMeta| {
-                    (meta.location.as_ref()[begin..].to_owned(), meta.last_modified.timestamp_micros())
+                    let name = keys::decode(meta.location.as_ref())[begin..].to_owned();
+                    (name, meta.last_modified.timestamp_micros())
                 };
                 let listed = store.list(Some(&key(prefix).map_err(failed)?));
                 listed.map_ok(file).try_collect().await.map_err(failed)
@@ -210,6 +211,9 @@ impl Writer {
     ///
     /// In a bucket there is no lock: who comes second is told so by [`Writer::create`].
     pub async fn open(folder: &Folder, own: &str, scratch: &Scratch) -> Result<Option<Writer>, Error> {
+        if let Folder::Bucket { bucket, prefix, .. } = folder {
+            check_writable(bucket, prefix)?;
+        }
         let on_disk = match folder {
             Folder::Disk(root) => {
                 let own = root.join(own);

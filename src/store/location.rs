@@ -16,7 +16,7 @@ pub enum Location {
     S3 {
         /// The bucket's name.
         bucket: String,
-        /// The key or prefix, without a slash at its ends.
+        /// The key or prefix, without the slash at its end.
         key: String,
     },
 }
@@ -26,7 +26,9 @@ impl Location {
     pub fn of(text: &str) -> Location {
         if let Some(rest) = text.strip_prefix("s3://") {
             let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-            return Location::S3 { bucket: bucket.to_owned(), key: key.trim_matches('/').to_owned() };
+            // Any other slash is a part of the key.
+            let key = key.strip_suffix('/').unwrap_or(key);
+            return Location::S3 { bucket: bucket.to_owned(), key: key.to_owned() };
         }
         let url = text.starts_with("file://").then(|| Url::parse(text).ok()).flatten();
         Location::Disk(url.and_then(|url| url.to_file_path().ok()).unwrap_or_else(|| PathBuf::from(text)))
@@ -208,6 +210,7 @@ mod tests {
     fn places_are_told_by_their_scheme() {
         assert_eq!(Location::of("s3://logs"), location("logs", ""));
         assert_eq!(Location::of("s3://logs/a b+c%2Fd=#e/"), location("logs", "a b+c%2Fd=#e"));
+        assert_eq!(Location::of("s3://logs//AWSLogs/x//"), location("logs", "/AWSLogs/x/"));
         assert_eq!(Location::of("file:///tmp/a%20b"), Location::Disk("/tmp/a b".into()));
         assert_eq!(Location::of("trail/a%20b"), Location::Disk("trail/a%20b".into()));
     }

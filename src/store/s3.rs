@@ -9,10 +9,11 @@ use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::region::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
-use object_store::aws::{AmazonS3Builder, AwsCredential, resolve_bucket_region};
-use object_store::{ClientOptions, CredentialProvider, ObjectStore, RetryConfig};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, resolve_bucket_region};
+use object_store::{ClientOptions, CredentialProvider, RetryConfig};
 use tokio::sync::Mutex;
 
+use super::wire::{Connector, Signer};
 use crate::error::Error;
 
 /// How buckets are reached. What is not said here is found as AWS's own tools find it: in the environment,
@@ -35,7 +36,7 @@ const RENEWED_BEFORE: Duration = Duration::from_mins(2);
 /// A request that gets no answer is given up, and tried again, after this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<dyn ObjectStore>, Error> {
+pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<AmazonS3>, Error> {
     let region = RegionProviderChain::first_try(access.region.clone().map(Region::new))
         .or_else(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new())
@@ -50,9 +51,10 @@ pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<dyn Obj
         // Where AWS does not tell, the first request will.
         region = resolve_bucket_region(bucket, &client).await.ok().or(region);
     }
+    let region = region.unwrap_or_else(|| "us-east-1".to_owned());
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
-        .with_region(region.unwrap_or_else(|| "us-east-1".to_owned()))
+        .with_region(&region)
         .with_client_options(client)
         .with_retry(RetryConfig::default())
         .with_skip_signature(access.anonymous)
@@ -66,15 +68,21 @@ pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<dyn Obj
         reason,
         hint: Some(hint.to_owned()),
     };
+    let mut signer = None;
     if !access.anonymous {
         let missing = "give them in the environment or a profile (AWS_PROFILE), with `aws sso login`, or by the machine's role; \
                        for a public bucket give `--s3-anonymous`";
         let chain = config.credentials_provider().ok_or_else(|| failed("no credentials".to_owned(), missing))?;
         let credentials = Credentials { chain, current: Mutex::default() };
         credentials.renewed().await.map_err(|reason| failed(reason, missing))?;
-        builder = builder.with_credentials(Arc::new(credentials));
+        let credentials = Arc::new(credentials);
+        builder = builder.with_credentials(Arc::clone(&credentials) as _);
+        signer = Some(Signer { credentials, region, requester_pays: access.requester_pays });
     }
-    let store = builder.build().map_err(|error| failed(super::fault::reason(&error), "check `--s3-endpoint`"))?;
+    let store = builder
+        .with_http_connector(Connector { signer })
+        .build()
+        .map_err(|error| failed(super::fault::reason(&error), "check `--s3-endpoint`"))?;
     Ok(Arc::new(store))
 }
 

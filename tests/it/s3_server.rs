@@ -1,6 +1,7 @@
 //! A real S3 server over HTTP in the test process, with faults between it and its clients on request.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Command, Output};
@@ -43,6 +44,8 @@ type Faults = Box<dyn FnMut(&Parts) -> Fault + Send>;
 
 struct Shared {
     folder: tempfile::TempDir,
+    /// Objects that are not kept as files, by bucket and key.
+    odd: Mutex<BTreeMap<(String, String), Bytes>>,
     service: S3Service,
     faults: Mutex<Faults>,
     log: Mutex<Vec<String>>,
@@ -87,6 +90,7 @@ impl Server {
         guard(&mut builder);
         let shared = Arc::new(Shared {
             folder,
+            odd: Mutex::default(),
             service: builder.build(),
             faults: Mutex::new(Box::new(|_| Fault::None)),
             log: Mutex::default(),
@@ -128,6 +132,13 @@ impl Server {
         let file = self.file(bucket, key);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, bytes).unwrap();
+    }
+
+    /// Puts an object whose key need not be a file's path. From then on the bucket is listed as S3 would.
+    pub(crate) fn put_odd(&self, bucket: &str, key: &str, bytes: &[u8]) {
+        std::fs::create_dir_all(self.file(bucket, "")).unwrap();
+        let place = (bucket.to_owned(), key.to_owned());
+        self.shared.odd.lock().unwrap().insert(place, Bytes::copy_from_slice(bytes));
     }
 
     /// From now on each request is asked about.
@@ -233,8 +244,15 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     }
     let (writes, reads) = (parts.method == http::Method::PUT, parts.method == http::Method::GET);
     let guard = if writes { Some(shared.writes.lock().await) } else { None };
+    let odd = shared.odd_answer(&parts);
     let answer = shared.service.call(Request::from_parts(parts, s3s::Body::from(body))).await;
     drop(guard);
+    // The server has checked the signature.
+    if let (Some(odd), Ok(checked)) = (odd, &answer)
+        && checked.status() != http::StatusCode::FORBIDDEN
+    {
+        return Ok(odd);
+    }
     if let Fault::Unanswered = fault {
         return broken();
     }
@@ -248,6 +266,87 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
         return Ok(Response::from_parts(parts, s3s::Body::http_body_unsync(Broken { length })));
     }
     Ok(answer)
+}
+
+impl Shared {
+    /// The answer to a request for an object that is not a file, or for a list of a bucket that has some.
+    fn odd_answer(&self, parts: &Parts) -> Option<Response<s3s::Body>> {
+        let odd = self.odd.lock().unwrap();
+        let path = percent_decoded(parts.uri.path().strip_prefix('/')?);
+        let (bucket, key) = path.split_once('/').unwrap_or((&path, ""));
+        let head =
+            Response::builder().header("last-modified", "Mon, 01 Sep 2025 00:00:00 GMT").header("etag", "\"odd\"");
+        if let Some(bytes) = odd.get(&(bucket.to_owned(), key.to_owned())) {
+            let head = head.header("content-length", bytes.len());
+            let body = if parts.method == http::Method::HEAD { Bytes::new() } else { bytes.clone() };
+            return Some(head.body(s3s::Body::from(body)).unwrap());
+        }
+        let query: BTreeMap<String, String> =
+            url::form_urlencoded::parse(parts.uri.query()?.as_bytes()).into_owned().collect();
+        if !key.is_empty() || !query.contains_key("list-type") || !odd.keys().any(|(name, _)| name == bucket) {
+            return None;
+        }
+        let root = self.folder.path().join(bucket);
+        let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
+        for file in glob::glob(&format!("{}/**/*", root.display())).unwrap().flatten().filter(|path| path.is_file()) {
+            let key = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+            sizes.insert(key, usize::try_from(file.metadata().unwrap().len()).unwrap());
+        }
+        sizes.extend(
+            odd.iter().filter(|((name, _), _)| name == bucket).map(|((_, key), bytes)| (key.clone(), bytes.len())),
+        );
+        Some(head.body(s3s::Body::from(listing(&sizes, &query))).unwrap())
+    }
+}
+
+/// The answer to `ListObjectsV2`.
+fn listing(sizes: &BTreeMap<String, usize>, query: &BTreeMap<String, String>) -> String {
+    let given = |name: &str| query.get(name).map_or("", String::as_str);
+    let after = if given("continuation-token").is_empty() { given("start-after") } else { given("continuation-token") };
+    let (mut contents, mut folders, mut last) = (String::new(), BTreeSet::new(), None);
+    for (count, (key, size)) in
+        sizes.iter().filter(|(key, _)| key.starts_with(given("prefix")) && key.as_str() > after).enumerate()
+    {
+        if count == 1_000 {
+            break;
+        }
+        let below = &key[given("prefix").len()..];
+        match below.find('/').filter(|_| query.contains_key("delimiter")) {
+            Some(end) => drop(folders.insert(&key[..=given("prefix").len() + end])),
+            None => {
+                write!(
+                    contents,
+                    "<Contents><Key>{}</Key><LastModified>2025-09-01T00:00:00.000Z</LastModified><ETag>&quot;odd&quot;\
+                     </ETag><Size>{size}</Size></Contents>",
+                    escaped(key)
+                )
+                .unwrap();
+            }
+        }
+        last = Some((count, key));
+    }
+    for folder in folders {
+        write!(contents, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", escaped(folder)).unwrap();
+    }
+    let token = match last {
+        Some((999, key)) => format!("<NextContinuationToken>{}</NextContinuationToken>", escaped(key)),
+        _ => String::new(),
+    };
+    format!("<ListBucketResult><Prefix>{}</Prefix>{token}{contents}</ListBucketResult>", escaped(given("prefix")))
+}
+
+fn escaped(text: &str) -> String {
+    let one = |c: char| match c {
+        '&' | '<' | '>' => format!("&#{};", u32::from(c)),
+        c if c.is_control() => format!("&#x{:x};", u32::from(c)),
+        c => c.to_string(),
+    };
+    text.chars().map(one).collect()
+}
+
+fn percent_decoded(path: &str) -> String {
+    // No other character of a path that is signed has a meaning in a form.
+    url::form_urlencoded::parse(path.as_bytes()).next().map_or_else(String::new, |(path, _)| path.into_owned())
 }
 
 /// A body that promises bytes and breaks.

@@ -1,0 +1,86 @@
+//! Whether data hold any record of a selection: why a result may be empty.
+
+use super::{Data, table};
+use crate::engine::{EventSelection, Resources};
+use crate::error::Error;
+use crate::lake::ledger::FileEntry;
+use crate::time::Range;
+use crate::trail::Sieve;
+
+/// Whether a table holds records of a selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coverage {
+    /// It may.
+    Covered,
+    /// It holds no record.
+    Empty,
+    /// It holds no record of the selected accounts and regions.
+    NotSelected,
+    /// Its records of the selection are all older or newer than the range.
+    OutOfRange {
+        /// The time of the oldest, in microseconds.
+        oldest: i64,
+        /// The time of the newest, in microseconds.
+        newest: i64,
+    },
+}
+
+/// Tells whether `data` hold records of the accounts and regions of `resources` with a time in `range`.
+///
+/// For a lake without such a selection, only its log is read; for other tables one record, and the times of all where
+/// there is none in the range. The objects of a raw trail are counted as they are read; they are read again only where
+/// their keys do not show accounts or regions that are selected.
+///
+/// # Errors
+/// The data cannot be read.
+pub async fn coverage(resources: &Resources, data: &Data, range: Range) -> Result<Coverage, Error> {
+    let failed = |error| Error::query("the records of the selection", error);
+    match data {
+        Data::Memory(_) => return Ok(Coverage::Covered),
+        Data::Raw(trail) => {
+            let found = trail.find(range).await?;
+            let selection = trail.selection();
+            if found.objects.is_empty() || found.objects.iter().any(|object| selection.is_shown_by(&object.path)) {
+                return Ok(Coverage::Covered);
+            }
+            let table = super::raw_table(resources, &trail.scan(found, Sieve::default())).await.map_err(failed)?;
+            let has_some = resources.has_records(table, Range::default()).await.map_err(failed)?;
+            return Ok(if has_some { Coverage::Covered } else { Coverage::NotSelected });
+        }
+        Data::Lake(lake) => {
+            let files = lake.files(Range::default()).await?;
+            if files.is_empty() {
+                return Ok(Coverage::Empty);
+            }
+            if resources.selection.is_all() {
+                let spans: Vec<_> = files.iter().filter_map(FileEntry::time_span).collect();
+                let oldest = spans.iter().map(|(first, _)| *first).min();
+                let newest = spans.iter().map(|(_, last)| *last).max();
+                return Ok(within(range, oldest.zip(newest)));
+            }
+        }
+        Data::Columnar(_) => {}
+    }
+    if resources.has_records(table(resources, data, range).await?, range).await.map_err(failed)? {
+        return Ok(Coverage::Covered);
+    }
+    let everything = Range::default();
+    let of_selection = || table(resources, data, everything);
+    if let Some(span) = resources.time_span(of_selection().await?).await.map_err(failed)? {
+        return Ok(within(range, Some(span)));
+    }
+    // Records without a readable time are in no range.
+    if resources.has_records(of_selection().await?, everything).await.map_err(failed)? {
+        return Ok(Coverage::Covered);
+    }
+    let of_all = table(&resources.clone().with_selection(EventSelection::default()), data, everything).await?;
+    let is_empty = resources.selection.is_all() || !resources.has_records(of_all, everything).await.map_err(failed)?;
+    Ok(if is_empty { Coverage::Empty } else { Coverage::NotSelected })
+}
+
+fn within(range: Range, span: Option<(i64, i64)>) -> Coverage {
+    match span {
+        Some((oldest, newest)) if !range.overlaps(oldest, newest) => Coverage::OutOfRange { oldest, newest },
+        _ => Coverage::Covered,
+    }
+}
