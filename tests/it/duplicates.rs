@@ -5,7 +5,8 @@ use std::process::Output;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tawny::hunt::{self, Data, RawTrail, sweep};
+use tawny::engine::Resources;
+use tawny::hunt::{self, Data, RawTrail, events, sweep};
 use tawny::query::Query;
 use tawny::rule::{Rule, catalog};
 use tawny::store::Stores;
@@ -279,4 +280,31 @@ fn an_inspection_says_how_many_keys_tell() {
     assert!(errors(&none).contains("`--read`"), "{none:?}");
     let read = String::from_utf8(inspect(&at("export-1.json"), &["--read"]).stdout).unwrap();
     assert!(read.contains("first event") && read.contains("1: 111122223333"), "{read}");
+}
+
+#[test]
+fn a_page_of_many_matches_needs_no_more_memory_than_the_hunt() {
+    // Each match takes three times the memory that the second reading may have.
+    let agent = "x".repeat(3 << 10);
+    let records: Vec<Value> = (0..400)
+        .map(|number| {
+            let user = if number % 100 < 2 { "mallory".to_owned() } else { format!("user{number}") };
+            let time = time::rfc3339((1_788_256_800 + number) * time::SECOND);
+            let mut record = failed_sign_in(&user, &time, &format!("{number:04}"));
+            record["userAgent"] = agent.clone().into();
+            record
+        })
+        .collect();
+    let rule = catalog::default().unwrap();
+    let shown = events::Shown { findings: 1, events: 3 };
+    for (name, data) in &Places::of(&records, 100).data {
+        let rules = std::slice::from_ref(&rule);
+        let findings = RUNTIME.block_on(hunt::evaluate(&resources(2), data, rules, Range::default())).unwrap();
+        assert_eq!(findings.iter().map(|finding| finding.count).collect::<Vec<_>>(), [8], "{name}");
+        let scarce = Resources { memory: 1 << 10, ..resources(2) };
+        let events = RUNTIME.block_on(events::of_findings(&scarce, data, rules, &findings, shown)).unwrap();
+        let ids: Vec<Vec<&str>> =
+            events.iter().map(|events| events.iter().map(|event| event.id.as_str()).collect()).collect();
+        assert_eq!(ids, [["0000", "0001", "0100"]], "{name}");
+    }
 }
