@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::engine::{EventSelection, Resources};
 use crate::error::{Error, Status};
 use crate::finding::Finding;
-use crate::hunt::Data;
+use crate::hunt::{Data, reading};
 use crate::output::Output;
 use crate::report::{self, Format};
 use crate::rule::catalog::{self, Wanted};
@@ -439,14 +439,21 @@ impl RuleArgs {
 
     /// Of rules that nobody has named one by one, those that `data` can answer. Where they can answer none all stay, to
     /// be refused.
-    fn answered(&self, rules: Vec<Rule>, data: &Data, output: Output) -> Vec<Rule> {
+    async fn answered(
+        &self,
+        resources: &Resources,
+        rules: Vec<Rule>,
+        range: Range,
+        (data, output): (&Data, Output),
+    ) -> Result<Vec<Rule>, Error> {
         let Data::Columnar(table) = data else {
-            return rules;
+            return Ok(rules);
         };
+        let table = table.opened(resources, reading::initial(&rules, range)).await?;
         let is_named = !self.rule.is_empty() || self.window.is_given() || self.rules.iter().any(|path| path.is_file());
-        let answers = |rule: &Rule| table.layout().check(rule, table.missing()).is_ok();
+        let answers = |rule: &Rule| table.check(rule).is_ok();
         if is_named || !rules.iter().any(answers) {
-            return rules;
+            return Ok(rules);
         }
         let (answered, left): (Vec<Rule>, Vec<Rule>) = rules.into_iter().partition(answers);
         if !left.is_empty() {
@@ -454,7 +461,7 @@ impl RuleArgs {
             let what = number_of(left.len(), "rule");
             output.talk(&format!("note: {what} left out, which ask for what these data do not tell: {ids}"));
         }
-        answered
+        Ok(answered)
     }
 
     fn choose(&self, output: Output) -> Result<Vec<Rule>, Error> {

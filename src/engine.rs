@@ -54,7 +54,7 @@ mod window_functions;
 use duplicates::Tap;
 pub use kept::Kept;
 use memory_pool::SharedPool;
-use parquet_table::ParquetTable;
+use parquet_table::{Footers, ParquetTable};
 use raw_table::RawScan;
 pub use scanned::Scanned;
 pub use selection::EventSelection;
@@ -373,7 +373,7 @@ pub async fn lake_table(resources: &Resources, lake: &Lake, range: Range) -> Res
     let other_times = files.iter().any(FileEntry::holds_other_times);
     let files = files.into_iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
     let (schema, threads) = (TableSchema::from(event::schema()), resources.threads);
-    let table = Arc::new(ParquetTable { store, url, schema, files, threads });
+    let table = Arc::new(ParquetTable { store, url, schema, files, threads, footers: Some(Footers::of_lake()) });
     if !other_times {
         return Ok(table);
     }

@@ -187,7 +187,11 @@ impl Error {
                 Some("give it more with `--memory`, or narrow the range with `--from` and `--to`".to_owned())
             }
             Error::Query { source, .. }
-                if matches!(source.find_root(), DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_)) =>
+                if DamagedFile::of(self).is_some()
+                    || matches!(
+                        source.find_root(),
+                        DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_)
+                    ) =>
             {
                 Some(
                     "where a file is gone or damaged, restore it; a lake can be converted anew, into an empty folder"
@@ -224,6 +228,29 @@ impl Error {
             | Error::Cluster { .. }
             | Error::Query { .. }
             | Error::Internal(_) => Status::Incomplete,
+        }
+    }
+}
+
+/// A file of a table that cannot be read, because of what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{file}` cannot be read: {reason}")]
+pub struct DamagedFile {
+    /// Its path on disk, or its URL.
+    pub file: String,
+    /// The reason, in words.
+    pub reason: String,
+}
+
+impl DamagedFile {
+    /// Returns the file that made a query fail, where one did.
+    pub fn of(error: &Error) -> Option<&DamagedFile> {
+        let Error::Query { source, .. } = error else {
+            return None;
+        };
+        match source.find_root() {
+            DataFusionError::External(error) => error.downcast_ref(),
+            _ => None,
         }
     }
 }

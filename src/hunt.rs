@@ -57,6 +57,18 @@ pub enum Data {
     Memory(Vec<RecordBatch>),
 }
 
+impl Data {
+    /// Runs `work`, and again for each file of another tool whose damage made it fail, which is then left out.
+    pub(crate) async fn without_damaged_files<T>(&self, work: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+        loop {
+            match (work().await, self) {
+                (Err(error), Data::Columnar(columnar)) if columnar.leave_out(&error) => {}
+                (result, _) => return result,
+            }
+        }
+    }
+}
+
 /// The sieve for a raw pass that serves `rules`.
 fn sieve(rules: &[Rule]) -> Sieve {
     Sieve::new(rules.iter().map(|rule| rule.detection.required_words()).collect())
@@ -109,12 +121,14 @@ pub struct HuntOutcome {
 pub async fn hunt(resources: &Resources, data: &Data, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
     rules.iter().try_for_each(|rule| rule.check(rule.window))?;
     if let Data::Columnar(columnar) = data {
-        rules.iter().try_for_each(|rule| columnar.layout().check(rule, columnar.missing()))?;
+        columnar.check(resources, rules, reading::initial(rules, range)).await?;
     }
     check_cluster(resources, data)?;
     let mut outcome = match data {
         Data::Raw(trail) => Box::pin(trail.hunt(resources, rules, range)).await?,
-        Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => in_tables(resources, data, rules, range).await?,
+        Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => {
+            data.without_damaged_files(async || in_tables(resources, data, rules, range).await).await?
+        }
     };
     for findings in &mut outcome.findings {
         finding::sort(findings);
@@ -162,9 +176,7 @@ impl Reach {
 pub(crate) async fn table(resources: &Resources, data: &Data, read: Range) -> Result<Arc<dyn TableProvider>, Error> {
     let table = match data {
         Data::Lake(lake) => engine::lake_table(resources, lake, read).await?,
-        Data::Columnar(columnar) => {
-            columnar.table(resources, read).map_err(|error| Error::query("the layout of the data", error))?
-        }
+        Data::Columnar(columnar) => columnar.table(resources, read).await?,
         Data::Memory(batches) => engine::memory_table(event::schema(), batches.clone())
             .map_err(|error| Error::query("records in memory", error))?,
         Data::Raw(_) => return Err(Error::Internal("a raw trail is no table".to_owned())),

@@ -93,19 +93,23 @@ pub async fn inspect(resources: &Resources, data: &Data, range: Range, reads: bo
     } else {
         let sizes: Vec<u64> = match data {
             Data::Lake(lake) => lake.files(range).await?.into_iter().map(|file| file.bytes).collect(),
-            Data::Columnar(columnar) => columnar.sizes(range).into_iter().map(|(bytes, _)| bytes).collect(),
+            Data::Columnar(columnar) => columnar.sizes(range),
             Data::Raw(_) | Data::Memory(_) => Vec::new(),
         };
         "native".clone_into(&mut inspection.layout);
         if let Data::Columnar(columnar) = data {
-            inspection.layout.clone_from(&columnar.layout().name);
-            inspection.faults = columnar.faults().to_vec();
+            columnar.opened(resources, range).await?;
+            let layouts: Vec<String> = columnar.layouts().into_iter().map(|(name, _)| name).collect();
+            inspection.layout = layouts.join(", ");
         }
         inspection.objects = sizes.len() as u64;
         inspection.bytes = sizes.into_iter().sum();
     }
     if reads || !matches!(data, Data::Raw(_)) {
         inspection.read(resources, data, range, &mut hours).await?;
+    }
+    if let Data::Columnar(columnar) = data {
+        inspection.faults = columnar.faults();
     }
     hours.tell(&mut inspection);
     Ok(inspection)

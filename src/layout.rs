@@ -4,6 +4,8 @@
 //! known and, for each of our columns, the SQL that gives it. What it does not say is found by name, whatever
 //! the case and with or without underscores: `sourceIPAddress` is `sourceipaddress` and `source_ip_address`.
 
+use arrow::datatypes::{DataType, Schema};
+
 use crate::error::Error;
 use crate::event::{self, Place, identity};
 use crate::path::Step;
@@ -18,7 +20,7 @@ pub struct TableLayout {
     pub name: String,
     /// What it is, in a sentence.
     pub title: String,
-    /// Columns by which it is known.
+    /// Columns by which it is known; with dots, members of them.
     pub told_by: Vec<String>,
     /// For a column of ours, SQL over the layout's columns; the first that is there and not null counts.
     pub columns: Vec<(String, Vec<String>)>,
@@ -29,6 +31,8 @@ pub struct TableLayout {
 /// The layouts that come with the program, the most particular first.
 pub fn shipped() -> Result<Vec<TableLayout>, Error> {
     [
+        ("sql/layouts/security-lake-1.yml", include_str!("../sql/layouts/security-lake-1.yml")),
+        ("sql/layouts/security-lake-preview.yml", include_str!("../sql/layouts/security-lake-preview.yml")),
         ("sql/layouts/security-lake.yml", include_str!("../sql/layouts/security-lake.yml")),
         ("sql/layouts/glue.yml", include_str!("../sql/layouts/glue.yml")),
         ("sql/layouts/tailpipe.yml", include_str!("../sql/layouts/tailpipe.yml")),
@@ -41,9 +45,13 @@ pub fn shipped() -> Result<Vec<TableLayout>, Error> {
     .collect()
 }
 
-/// The layout that data with these columns are in, of those that come with the program.
-pub fn of_columns(columns: &[&str]) -> Result<TableLayout, Error> {
-    if columns.contains(&event::CONTENT_ID) && columns.contains(&event::OTHER_FIELDS) {
+/// The one of the layouts `known` that files with these columns are in.
+///
+/// # Errors
+/// They are in none; or they are files of a lake.
+pub fn of_columns(known: &[TableLayout], files: &[&Schema]) -> Result<TableLayout, Error> {
+    let has = |name: &str| files.iter().any(|schema| has_column(schema, name));
+    if has(event::CONTENT_ID) && has(event::OTHER_FIELDS) {
         return Err(Error::Usage {
             message: "the data have the columns of a lake, and there is no ledger that tells which files count"
                 .to_owned(),
@@ -52,12 +60,32 @@ pub fn of_columns(columns: &[&str]) -> Result<TableLayout, Error> {
             ),
         });
     }
-    let known = shipped()?;
-    let told = |layout: &&TableLayout| layout.told_by.iter().all(|name| columns.contains(&name.as_str()));
-    known.iter().find(told).cloned().ok_or_else(|| Error::Usage {
-        message: format!("the data are in no layout that is known; their columns are {}", columns.join(", ")),
-        hint: Some("describe it with `--map FILE.yml`; `tawny layouts` shows those that are known".to_owned()),
+    let told = |layout: &&TableLayout| layout.told_by.iter().all(|name| has(name));
+    known.iter().find(told).cloned().ok_or_else(|| {
+        let mut names: Vec<&str> = Vec::new();
+        for field in files.iter().flat_map(|schema| schema.fields()) {
+            if !names.contains(&field.name().as_str()) {
+                names.push(field.name());
+            }
+        }
+        Error::Usage {
+            message: format!("the data are in no layout that is known; their columns are {}", names.join(", ")),
+            hint: Some("describe it with `--map FILE.yml`; `tawny layouts` lists the known ones".to_owned()),
+        }
     })
+}
+
+/// Whether there is a column of this name, or, with dots in it, a member of a struct: `actor.user.uuid`.
+fn has_column(schema: &Schema, name: &str) -> bool {
+    let mut parts = name.split('.');
+    let mut column = parts.next().and_then(|part| schema.fields().find(part));
+    for part in parts {
+        column = column.and_then(|(_, field)| match field.data_type() {
+            DataType::Struct(members) => members.find(part),
+            _ => None,
+        });
+    }
+    column.is_some()
 }
 
 const KEYS: [&str; 5] = ["layout", "title", "told_by", "columns", "only"];
@@ -166,21 +194,13 @@ impl TableLayout {
     /// Makes sure that what decides of `rule` is told by data in this layout that lack the columns `missing`.
     /// What a finding only tells besides may be missing.
     pub fn check(&self, rule: &Rule, missing: &[String]) -> Result<(), Error> {
-        let mut unanswered = Vec::new();
-        let mut ask = |field: &Field| {
-            if !self.answers(field, missing) && !unanswered.contains(&field.to_string()) {
-                unanswered.push(field.to_string());
-            }
-        };
         if missing.iter().any(|name| name == event::EVENT_TIME) {
             return Err(Error::Usage {
                 message: format!("the data do not tell `eventTime` in a column that the layout `{}` knows", self.name),
                 hint: Some("say with `--map FILE.yml` which SQL gives it: a timestamp, or text".to_owned()),
             });
         }
-        let has_type = !missing.iter().any(|name| name == "eventType");
-        fields_of(&rule.detection, has_type, &mut |field| ask(field));
-        rule.group_by.iter().chain(rule.counts.distinct()).for_each(ask);
+        let unanswered = self.unanswered(rule, missing);
         if unanswered.is_empty() {
             return Ok(());
         }
@@ -193,6 +213,20 @@ impl TableLayout {
             ),
             hint: Some("hunt the raw trail, or say with `--map FILE.yml` in which column it is".to_owned()),
         })
+    }
+
+    /// Returns the fields that decide about `rule` and are not in data in this layout without the columns `missing`.
+    pub fn unanswered(&self, rule: &Rule, missing: &[String]) -> Vec<String> {
+        let mut unanswered = Vec::new();
+        let mut ask = |field: &Field| {
+            if !self.answers(field, missing) && !unanswered.contains(&field.to_string()) {
+                unanswered.push(field.to_string());
+            }
+        };
+        let has_type = !missing.iter().any(|name| name == "eventType");
+        fields_of(&rule.detection, has_type, &mut |field| ask(field));
+        rule.group_by.iter().chain(rule.counts.distinct()).for_each(ask);
+        unanswered
     }
 
     fn answers(&self, field: &Field, missing: &[String]) -> bool {

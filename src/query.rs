@@ -49,13 +49,14 @@ pub async fn run(resources: &Resources, data: &Data, query: Query<'_>) -> Result
         hint: Some(error.advice().to_owned()),
     })?;
     if let (Some(rule), Data::Columnar(columnar)) = (rule, data) {
-        columnar.layout().check(rule, columnar.missing())?;
+        columnar.check(resources, std::slice::from_ref(rule), range).await?;
     }
     let matches = rule.map(sql::matching).transpose()?;
     let question = Question { sql, range, matches: matches.as_deref(), with_duplicates };
     let ask = async |records| user_query::ask(resources, records, question).await.map_err(failed);
     let Data::Raw(trail) = data else {
-        return ask(Records::Columnar(hunt::table(resources, data, range).await?)).await;
+        let ask = async || ask(Records::Columnar(hunt::table(resources, data, range).await?)).await;
+        return data.without_damaged_files(ask).await;
     };
     let (trail, found) = (Arc::clone(trail), trail.find(range).await?);
     let table = Arc::new(RawTable { trail, found, threads: resources.threads, last: Mutex::default() });

@@ -64,7 +64,7 @@ impl DataArgs {
                 return Ok(Data::Lake(lake));
             }
         }
-        if let Some(columnar) = self.layout.columnar(context, &stores, resources, &self.data).await? {
+        if let Some(columnar) = self.layout.columnar(&stores, resources, &self.data).await? {
             self.refuse_for_tables()?;
             Output::count_rows(&bar, resources.scanned.clone());
             return Ok(Data::Columnar(Arc::new(columnar)));

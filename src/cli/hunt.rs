@@ -66,7 +66,6 @@ impl Hunt {
         let bar = context.output.progress(0, "hunting");
         let data = self.data.open(context, &resources, bar.clone()).await?;
         outcome::warn_of_cuts(context.output, &data);
-        let rules = self.rules.answered(rules, &data, context.output);
         let summary = ReadSummary { resources: &resources, data: &data, range, used: "hunted", has_results: false };
         if self.dry_run || self.max_objects.is_some() || self.max_bytes.is_some() {
             let reading = reading::reading(&data, &rules, range).await?;
@@ -78,6 +77,7 @@ impl Hunt {
                 return Ok(if is_complete { Status::Done } else { Status::Incomplete });
             }
         }
+        let rules = self.rules.answered(&resources, rules, range, (&data, context.output)).await?;
         let outcome = hunt::hunt(&resources, &data, &rules, range).await?;
         let duplicates = outcome.duplicates;
         let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();

@@ -85,7 +85,6 @@ impl LayoutArgs {
     /// The data as a table, where they are Parquet that another tool wrote.
     pub(super) async fn columnar(
         &self,
-        context: &Context,
         stores: &Stores,
         resources: &Resources,
         sources: &[String],
@@ -102,17 +101,6 @@ impl LayoutArgs {
         let Some(files) = trail::parquet_files(stores, sources, layout.is_some()).await? else {
             return Ok(None);
         };
-        let count = files.files.len();
-        let columnar = Columnar::open(resources, stores, files, layout).await?;
-        let layout = columnar.layout();
-        context.output.talk(&format!("layout: {} ({count} files)", layout.name));
-        let lacking = columnar.identity_lacks();
-        if !lacking.is_empty() {
-            let lacking = lacking.iter().map(|member| format!("`{member}`")).collect::<Vec<_>>().join(", ");
-            context.output.warn(&format!(
-                "warning: `userIdentity` has no {lacking} in these data: principals that only this tells apart have one `actor`"
-            ));
-        }
-        Ok(Some(columnar))
+        Ok(Some(Columnar::open(resources, stores, files, layout).await?))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::engine::Resources;
+use crate::engine::columnar_table::Columnar;
 use crate::error::Error;
 use crate::hunt::Data;
 use crate::hunt::coverage::{Coverage, coverage};
@@ -44,9 +45,14 @@ impl ReadSummary<'_> {
                 self.report_coverage(output).await?
             }
             Data::Columnar(columnar) => {
-                let faults = columnar.faults();
-                output.faults(faults, faults.len() as u64);
-                (self.has_results || self.report_coverage(output).await?) && faults.is_empty()
+                let (faults, notes) = (columnar.faults(), columnar.notes());
+                report_table(output, columnar);
+                output.faults(&faults, faults.len() as u64);
+                for note in &notes {
+                    output.warn(&format!("warning: {note}"));
+                }
+                let is_complete = faults.is_empty() && notes.is_empty();
+                (self.has_results || self.report_coverage(output).await?) && is_complete
             }
             Data::Lake(_) => self.has_results || self.report_coverage(output).await?,
             Data::Memory(_) => true,
@@ -83,6 +89,24 @@ impl ReadSummary<'_> {
             }
             _ => self.report_coverage(output).await?,
         })
+    }
+}
+
+/// Reports the layouts of a table's files, and what their values lack.
+fn report_table(output: Output, columnar: &Columnar) {
+    for (layout, files) in columnar.layouts() {
+        output.talk(&format!("layout: {layout} ({})", number_of(files, "file")));
+    }
+    let lacking = columnar.identity_lacks();
+    if !lacking.is_empty() {
+        let lacking = lacking.iter().map(|member| format!("`{member}`")).collect::<Vec<_>>().join(", ");
+        output.warn(&format!(
+            "warning: `userIdentity` has no {lacking} in these data: principals that only this tells apart have one `actor`"
+        ));
+    }
+    let replaced = columnar.replaced();
+    if replaced > 0 {
+        output.talk(&format!("note: {replaced} invalid UTF-8 sequences were replaced"));
     }
 }
 

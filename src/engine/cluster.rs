@@ -217,7 +217,7 @@ impl LogicalExtensionCodec for Tables {
         };
         let files = table.files.into_iter().map(file).collect::<Result<_>>()?;
         let threads = context.session_config().target_partitions();
-        Ok(Arc::new(ParquetTable { store, url, schema, files, threads }))
+        Ok(Arc::new(ParquetTable { store, url, schema, files, threads, footers: None }))
     }
 
     fn try_encode_table_provider(
@@ -317,6 +317,7 @@ mod tests {
             schema: schema.with_table_partition_cols(vec![text("day")]).build(),
             files: vec![file("a/day=1/x y.parquet", Some("1")), file("a/y.parquet", None)],
             threads: 1,
+            footers: None,
         };
         let table: Arc<dyn TableProvider> = Arc::new(table);
         let mut message = Vec::new();

@@ -1,4 +1,4 @@
-//! Chosen Parquet files as a table, read with row-group and page pruning.
+//! Chosen Parquet files as a table, read with row-group and page pruning. Footers and pages are checked before they are decoded.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
@@ -16,6 +16,14 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::ObjectStore;
+
+mod footer;
+mod guard;
+mod pages;
+mod thrift;
+
+pub(super) use footer::{Footer, Footers};
+use guard::{GuardedReaders, GuardedSource};
 
 /// Files of one store with one schema.
 #[derive(Debug)]
@@ -26,6 +34,16 @@ pub(super) struct ParquetTable {
     pub(super) files: Vec<PartitionedFile>,
     /// Scans at a time.
     pub(super) threads: usize,
+    /// Whose files they are and what is known of them; `None` on the nodes of a cluster, where the engine reads them
+    /// unguarded, since it is only its own reader that its plans can name.
+    pub(super) footers: Option<Footers>,
+}
+
+/// The path of a file on disk, or its URL.
+pub(super) fn file_name(url: &ObjectStoreUrl, location: &object_store::path::Path) -> String {
+    // The URL of the disk ends with the slash that an absolute path begins with.
+    let root = url.as_str();
+    format!("{}{location}", root.strip_prefix("file://").unwrap_or(root))
 }
 
 #[async_trait]
@@ -59,7 +77,15 @@ impl TableProvider for ParquetTable {
         state.runtime_env().register_object_store(self.url.as_ref(), Arc::clone(&self.store));
         let options = state.default_table_options().parquet;
         let source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(options);
-        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source))
+        let source: Arc<dyn FileSource> = match &self.footers {
+            None => Arc::new(source),
+            Some(footers) => {
+                let readers = GuardedReaders { store: Arc::clone(&self.store), footers: footers.clone() };
+                let source = source.with_parquet_file_reader_factory(Arc::new(readers));
+                Arc::new(GuardedSource::new(Arc::new(source), self.url.clone()))
+            }
+        };
+        let config = FileScanConfigBuilder::new(self.url.clone(), source)
             .with_file_groups(FileGroup::new(self.files.clone()).split_files(self.threads))
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)

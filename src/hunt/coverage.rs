@@ -59,8 +59,14 @@ pub async fn coverage(resources: &Resources, data: &Data, range: Range) -> Resul
                 return Ok(within(range, oldest.zip(newest)));
             }
         }
-        Data::Columnar(_) => {}
+        // Files outside of the range need not be readable, and this only explains why a result is empty.
+        Data::Columnar(_) => return Ok(of_table(resources, data, range).await.unwrap_or(Coverage::Covered)),
     }
+    of_table(resources, data, range).await
+}
+
+async fn of_table(resources: &Resources, data: &Data, range: Range) -> Result<Coverage, Error> {
+    let failed = |error| Error::query("the records of the selection", error);
     if resources.has_records(table(resources, data, range).await?, range).await.map_err(failed)? {
         return Ok(Coverage::Covered);
     }

@@ -62,32 +62,35 @@ pub async fn of_findings(
     let failed = |error| Error::query("the events of the findings", error);
     let read = Range { from: Some(first), to: Some(last + 1) };
     let candidates = Candidates::of_events(rules, read);
-    let table = match data {
-        Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => super::table(resources, data, read).await?,
-        Data::Raw(trail) => {
-            let scan = trail.scan(trail.find(read).await?, sieve(rules));
-            super::raw_table(resources, &scan).await.map_err(failed)?
-        }
-    };
-    let mut wanted: Vec<(&str, usize)> = Vec::new();
-    for (number, finding) in findings.iter().enumerate() {
-        wanted.extend(finding.event_ids.iter().map(|id| (id.as_str(), number)));
-    }
-    wanted.sort_unstable();
-    let mut earliest = vec![Earliest { most: shown.events, events: BTreeSet::new() }; findings.len()];
-    let take = |batch: &RecordBatch| {
-        let ids = batch.column(1).as_string::<i32>();
-        for (row, id) in ids.iter().enumerate() {
-            let Some(id) = id else { continue };
-            let begin = wanted.partition_point(|(wanted, _)| *wanted < id);
-            let mut found = None;
-            for (_, finding) in wanted[begin..].iter().take_while(|(wanted, _)| *wanted == id) {
-                earliest[*finding].offer(found.get_or_insert_with(|| event(batch, row)));
+    data.without_damaged_files(async || {
+        let table = match data {
+            Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => super::table(resources, data, read).await?,
+            Data::Raw(trail) => {
+                let scan = trail.scan(trail.find(read).await?, sieve(rules));
+                super::raw_table(resources, &scan).await.map_err(failed)?
             }
+        };
+        let mut wanted: Vec<(&str, usize)> = Vec::new();
+        for (number, finding) in findings.iter().enumerate() {
+            wanted.extend(finding.event_ids.iter().map(|id| (id.as_str(), number)));
         }
-    };
-    matcher::each(resources, table, &candidates, take).await.map_err(failed)?;
-    Ok(earliest.into_iter().map(|earliest| earliest.events.into_iter().collect()).collect())
+        wanted.sort_unstable();
+        let mut earliest = vec![Earliest { most: shown.events, events: BTreeSet::new() }; findings.len()];
+        let take = |batch: &RecordBatch| {
+            let ids = batch.column(1).as_string::<i32>();
+            for (row, id) in ids.iter().enumerate() {
+                let Some(id) = id else { continue };
+                let begin = wanted.partition_point(|(wanted, _)| *wanted < id);
+                let mut found = None;
+                for (_, finding) in wanted[begin..].iter().take_while(|(wanted, _)| *wanted == id) {
+                    earliest[*finding].offer(found.get_or_insert_with(|| event(batch, row)));
+                }
+            }
+        };
+        matcher::each(resources, table, &candidates, take).await.map_err(failed)?;
+        Ok(earliest.into_iter().map(|earliest| earliest.events.into_iter().collect()).collect())
+    })
+    .await
 }
 
 /// The earliest events of a finding, each once: of several records of one event, always the same one.

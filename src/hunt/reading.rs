@@ -42,6 +42,11 @@ impl Requests {
     }
 }
 
+/// Returns the range that a hunt for `rules` reads first for findings in `range`. Long bursts make it read more.
+pub fn initial(rules: &[Rule], range: Range) -> Range {
+    rules.iter().map(|rule| Reach::first(rule.window).around(range)).reduce(Range::union).unwrap_or(range)
+}
+
 /// What there is to read of `data` for events with a time in `read`, or of a raw trail what its last reading read.
 pub async fn tally(data: &Data, read: Range) -> Result<Tally, Error> {
     let mut tally = Tally::default();
@@ -53,7 +58,10 @@ pub async fn tally(data: &Data, read: Range) -> Result<Tally, Error> {
             }
             files.into_iter().map(|file| (file.bytes, file.records)).collect()
         }
-        Data::Columnar(columnar) => columnar.sizes(read),
+        Data::Columnar(columnar) => {
+            tally.replaced_bytes = columnar.replaced();
+            columnar.opened_files(read).await?
+        }
         Data::Raw(trail) => return Ok(trail.read()),
         Data::Memory(batches) => batches.iter().map(|batch| (0, batch.num_rows() as u64)).collect(),
     };
@@ -68,7 +76,7 @@ pub async fn tally(data: &Data, read: Range) -> Result<Tally, Error> {
         for fault in columnar.faults() {
             tally.objects.read += 1;
             tally.objects.rejected += 1;
-            tally.fault(fault.clone());
+            tally.fault(fault);
         }
     }
     Ok(tally)
@@ -76,12 +84,10 @@ pub async fn tally(data: &Data, read: Range) -> Result<Tally, Error> {
 
 /// What a hunt for `rules` in `range` reads of `data`, where no burst is so long that more is needed.
 pub async fn reading(data: &Data, rules: &[Rule], range: Range) -> Result<Reading, Error> {
-    let read = rules.iter().map(|rule| Reach::first(rule.window).around(range)).reduce(Range::union).unwrap_or(range);
+    let read = initial(rules, range);
     let (sizes, of_each): (Vec<u64>, u64) = match data {
         Data::Lake(lake) => (lake.files(read).await?.into_iter().map(|file| file.bytes).collect(), REQUESTS_OF_A_FILE),
-        Data::Columnar(columnar) => {
-            (columnar.sizes(read).into_iter().map(|(bytes, _)| bytes).collect(), REQUESTS_OF_A_FILE)
-        }
+        Data::Columnar(columnar) => (columnar.sizes(read), REQUESTS_OF_A_FILE),
         Data::Raw(trail) => (trail.find(read).await?.objects.into_iter().map(|object| object.size).collect(), 1),
         Data::Memory(_) => (Vec::new(), 0),
     };

@@ -113,10 +113,12 @@ pub async fn sweep(
 ) -> Result<Sweep, Error> {
     super::check_cluster(resources, data)?;
     cells.iter().try_for_each(|window| rule.check(*window))?;
-    if let Data::Columnar(columnar) = data {
-        columnar.layout().check(rule, columnar.missing())?;
-    }
     let mut reaches: Vec<Reach> = cells.iter().map(|window| Reach::first(*window)).collect();
+    if let Data::Columnar(columnar) = data {
+        let reads = reaches.iter().map(|reach| reach.around(range));
+        let read = reads.reduce(Range::union).unwrap_or(range);
+        columnar.check(resources, std::slice::from_ref(rule), read).await?;
+    }
     loop {
         let of_cell = |(number, (window, reach)): (usize, (&Window, &Reach))| {
             let read = if matches!(data, Data::Memory(_)) { Range::default() } else { reach.around(range) };
@@ -124,7 +126,8 @@ pub async fn sweep(
         };
         let cells: Vec<Cell> = cells.iter().zip(&reaches).enumerate().map(of_cell).collect();
         let read = cells.iter().map(|cell| cell.read).reduce(Range::union).unwrap_or(range);
-        let (matches, duplicates) = Box::pin(matches(resources, data, rule, read, range)).await?;
+        let read_matches = async || Box::pin(matches(resources, data, rule, read, range)).await;
+        let (matches, duplicates) = data.without_damaged_files(read_matches).await?;
         if matches.times.len().saturating_mul(cells.len()) > MOST_ROWS {
             return Err(Error::Usage {
                 message: format!(

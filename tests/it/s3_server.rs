@@ -181,7 +181,7 @@ impl Server {
 
     /// Runs the command; no secret is ever in what it writes.
     pub(crate) fn run(command: &mut Command) -> Output {
-        let output = command.output().unwrap();
+        let output = ended(command.output().unwrap());
         for written in [&output.stdout, &output.stderr] {
             assert!(!String::from_utf8_lossy(written).contains(SECRET), "a secret was written");
         }
@@ -197,6 +197,14 @@ impl Server {
         }
         Server::run(&mut command)
     }
+}
+
+/// Makes sure that a process ended neither by a signal nor by a panic.
+pub(crate) fn ended(output: Output) -> Output {
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(0..=3)), "{:?}: {talk}", output.status);
+    assert!(!talk.contains("panicked at"), "{talk}");
+    output
 }
 
 /// The access key that signed a request.

@@ -17,7 +17,7 @@ pub(crate) fn tawny(arguments: &[&str]) -> Output {
     if arguments[0] == "hunt" && !arguments.contains(&"--rules") {
         command.args(["--rule", DEFAULT]);
     }
-    command.output().unwrap()
+    crate::s3_server::ended(command.output().unwrap())
 }
 
 pub(crate) const A: &str = "000011112222";

@@ -1,24 +1,20 @@
-//! What a table does not tell of who acted.
+//! The members of `userIdentity` that decide who acted and that a table lacks.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 
-use super::Columnar;
 use crate::event::identity::DECIDING;
-use crate::layout::plain;
+use crate::layout::{TableLayout, plain};
 
-impl Columnar {
-    /// Returns the members that decide who acted and that the struct `userIdentity` lacks. Empty where the column is
-    /// JSON text, or where the layout says which SQL gives it.
-    pub fn identity_lacks(&self) -> Vec<&'static str> {
-        if self.layout.sql("userIdentity").is_some() {
-            return Vec::new();
-        }
-        let columns = self.files.schema.table_schema().fields();
-        let identity = columns.iter().find(|column| plain(column.name()) == plain("userIdentity"));
-        let Some(DataType::Struct(members)) = identity.map(|column| column.data_type()) else {
-            return Vec::new();
-        };
-        let has = |wanted: &str| members.iter().any(|member| plain(member.name()) == plain(wanted));
-        DECIDING.into_iter().filter(|member| !has(member)).collect()
+/// Returns the members that decide who acted and that the struct `userIdentity` of a table lacks. Empty where the column is
+/// JSON text, or where the layout says which SQL gives it.
+pub(super) fn lacking(layout: &TableLayout, columns: &Schema) -> Vec<&'static str> {
+    if layout.sql("userIdentity").is_some() {
+        return Vec::new();
     }
+    let identity = columns.fields().iter().find(|column| plain(column.name()) == plain("userIdentity"));
+    let Some(DataType::Struct(members)) = identity.map(|column| column.data_type()) else {
+        return Vec::new();
+    };
+    let has = |wanted: &str| members.iter().any(|member| plain(member.name()) == plain(wanted));
+    DECIDING.into_iter().filter(|member| !has(member)).collect()
 }

@@ -1,0 +1,160 @@
+//! The files of a table: found once, chosen by their folders, and only then opened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::datatypes::{Schema, SchemaRef, TimeUnit};
+use datafusion::datasource::file_format::parquet::Int96Coercer;
+use futures::{StreamExt as _, stream};
+use object_store::ObjectMeta;
+use parquet::arrow::parquet_to_arrow_schema;
+
+use super::columns;
+use super::partition::Partitions;
+use crate::engine::parquet_table::{self, Footer, Footers};
+use crate::error::{DamagedFile, Error, Fault};
+use crate::store::{Located, Object, Stores};
+use crate::time::Range;
+use crate::trail::ParquetFiles;
+
+/// Footers that are read at a time.
+const AT_A_TIME: usize = 32;
+
+/// Files that are left out because of what their pages hold, at most. Each costs another reading.
+const MOST_LEFT_OUT: usize = 100;
+
+/// A file, before it is opened.
+#[derive(Debug)]
+pub(super) struct FoundFile {
+    pub(super) meta: ObjectMeta,
+    /// Its path as the user would write it.
+    pub(super) path: PathBuf,
+    pub(super) partitions: Partitions,
+}
+
+/// The columns and the number of records of a file, from its footer.
+#[derive(Debug)]
+pub(super) struct OpenedFile {
+    /// The types by which its columns are read.
+    pub(super) schema: SchemaRef,
+    pub(super) records: u64,
+}
+
+/// The files of a table.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) located: Located,
+    pub(super) found: Vec<FoundFile>,
+    pub(super) footers: Footers,
+    /// Entries of folders that cannot be read.
+    unlisted: Vec<Fault>,
+    opened: tokio::sync::Mutex<BTreeMap<usize, Arc<OpenedFile>>>,
+    rejected: Mutex<BTreeMap<usize, Fault>>,
+}
+
+impl Files {
+    /// The files that were found, of whose footers as many are kept as fit into `room` bytes. None is opened.
+    pub(super) async fn new(stores: &Stores, files: ParquetFiles, room: usize) -> Result<Files, Error> {
+        let (objects, paths): (Vec<Object>, Vec<String>) = files.files.into_iter().unzip();
+        let located = stores.locate(&objects).await?;
+        let found = located.metas.iter().cloned().zip(objects).zip(paths).map(|((meta, object), path)| FoundFile {
+            meta,
+            path: object.path,
+            partitions: Partitions::of(&path),
+        });
+        let found = found.collect();
+        let (opened, rejected) = (tokio::sync::Mutex::default(), Mutex::default());
+        let footers = Footers::of_other_tools(room);
+        Ok(Files { located, found, footers, unlisted: files.faults, opened, rejected })
+    }
+
+    /// The numbers of the files that may hold events with a time in `range`, by their folders, and can be read as far as
+    /// is known.
+    pub(super) fn chosen(&self, range: Range) -> Vec<usize> {
+        let rejected = self.rejected();
+        let may_hold = |(number, file): (usize, &FoundFile)| {
+            (file.partitions.may_hold(range) && !rejected.contains_key(&number)).then_some(number)
+        };
+        self.found.iter().enumerate().filter_map(may_hold).collect()
+    }
+
+    /// Opens those files, each once in a run.
+    ///
+    /// # Errors
+    /// None of them can be read.
+    pub(super) async fn open(&self, range: Range) -> Result<Vec<(usize, Arc<OpenedFile>)>, Error> {
+        let mut opened = self.opened.lock().await;
+        let chosen = self.chosen(range);
+        let closed: Vec<usize> = chosen.iter().copied().filter(|number| !opened.contains_key(number)).collect();
+        let mut footers = stream::iter(closed)
+            .map(|number| async move {
+                let store = self.located.store.as_ref();
+                (
+                    number,
+                    self.footers.read(store, &self.found[number].meta).await.and_then(|footer| opened_file(&footer)),
+                )
+            })
+            .buffer_unordered(AT_A_TIME);
+        while let Some((number, file)) = footers.next().await {
+            match file {
+                Ok(file) => {
+                    opened.insert(number, Arc::new(file));
+                }
+                Err(reason) => self.reject(number, reason),
+            }
+        }
+        let files = chosen.iter().filter_map(|number| Some((*number, Arc::clone(opened.get(number)?))));
+        let files: Vec<_> = files.collect();
+        match (files.as_slice(), self.rejected().values().next()) {
+            ([], Some(fault)) => {
+                let source = std::io::Error::new(std::io::ErrorKind::InvalidData, fault.reason.clone());
+                Err(Error::File { action: "read", path: fault.object.clone().into(), source })
+            }
+            _ => Ok(files),
+        }
+    }
+
+    fn reject(&self, number: usize, reason: String) {
+        let object = self.found[number].path.display().to_string();
+        self.rejected().insert(number, Fault { object, position: None, reason });
+    }
+
+    /// Leaves out the file for which a query failed; whether it is one of these, and not one too many.
+    pub(super) fn leave_out(&self, damaged: &DamagedFile) -> bool {
+        let name = |file: &FoundFile| parquet_table::file_name(&self.located.url, &file.meta.location);
+        let Some(number) = self.found.iter().position(|file| name(file) == damaged.file) else {
+            return false;
+        };
+        let known: BTreeSet<usize> = self.rejected().keys().copied().collect();
+        if known.contains(&number) || known.len() >= MOST_LEFT_OUT {
+            return false;
+        }
+        self.reject(number, damaged.reason.clone());
+        true
+    }
+
+    /// What could not be read so far.
+    pub(super) fn faults(&self) -> Vec<Fault> {
+        self.unlisted.iter().chain(self.rejected().values()).cloned().collect()
+    }
+
+    fn rejected(&self) -> MutexGuard<'_, BTreeMap<usize, Fault>> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn opened_file(footer: &Footer) -> Result<OpenedFile, String> {
+    let file = footer.metadata.file_metadata();
+    let unreadable = |error| format!("its columns cannot be read: {error}");
+    let schema = parquet_to_arrow_schema(file.schema_descr(), footer.texts.as_ref()).map_err(unreadable)?;
+    // Nanoseconds, which such columns are read as else, wrap around in 2262.
+    let microseconds = Int96Coercer::new(file.schema_descr(), &schema, &TimeUnit::Microsecond).coerce();
+    let schema = microseconds.unwrap_or(schema);
+    let schema: Schema = columns::as_read(&schema);
+    let mut names = BTreeSet::new();
+    if let Some(twice) = schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
+        return Err(format!("it has two columns `{}`", twice.name()));
+    }
+    Ok(OpenedFile { schema: Arc::new(schema), records: u64::try_from(file.num_rows()).unwrap_or_default() })
+}

@@ -1,0 +1,157 @@
+//! The folders of a table's files: they give columns, and the days that the events of a file may be of.
+
+use std::collections::BTreeMap;
+
+use crate::time::{self, DAY, Range};
+
+/// The folders of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Partitions {
+    /// The values of the folders `key=value`.
+    pub(super) values: BTreeMap<String, String>,
+    days: Days,
+}
+
+/// Which days the events of a file may be of, in microseconds since the epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Days {
+    /// Of any.
+    #[default]
+    Any,
+    /// Of these, which begin and end here.
+    Of(i64, i64),
+    /// Of no later ones than this day's, which ends here: it may be the day when the file was written.
+    Until(i64),
+}
+
+/// Folders that tools name by the day of the events.
+const DAYS_OF_EVENTS: [&str; 5] = ["tp_date", "eventDay", "eventday", "event_date", "event_day"];
+
+/// Folders that may as well be named by the day of a copy.
+const DAYS_OF_FILES: [&str; 4] = ["dt", "date", "day", "ingest_date"];
+
+impl Partitions {
+    /// The partitions of a file by its path below what names the table.
+    pub(super) fn of(path: &str) -> Partitions {
+        let folders: Vec<&str> =
+            path.rsplit_once('/').map_or_else(Vec::new, |(folders, _)| folders.split('/').collect());
+        let pair = |folder: &&str| folder.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let values: BTreeMap<String, String> = folders.iter().filter_map(pair).collect();
+        let days = Days::of(&folders, &values);
+        Partitions { values, days }
+    }
+
+    /// Whether the file may hold events with a time in `range`.
+    pub(super) fn may_hold(&self, range: Range) -> bool {
+        // A folder may be named by the day of delivery, or in another zone.
+        match self.days {
+            Days::Any => true,
+            Days::Of(begin, end) => range.overlaps(begin - DAY, end + DAY),
+            Days::Until(end) => range.overlaps(i64::MIN, end + DAY),
+        }
+    }
+}
+
+impl Days {
+    fn of(folders: &[&str], values: &BTreeMap<String, String>) -> Days {
+        let named = |keys: &[&str]| keys.iter().find_map(|key| day(values.get(*key)?));
+        let number = |key: &str| values.get(key)?.parse::<u32>().ok();
+        if let Some((begin, end)) = named(&DAYS_OF_EVENTS) {
+            return Days::Of(begin, end);
+        }
+        if let (Some(year), Some(month)) = (number("year"), number("month")) {
+            let span = match number("day") {
+                Some(day) => span_of_day(year, month, day),
+                None => span_of_month(year, month),
+            };
+            if let Some((begin, end)) = span {
+                return Days::Of(begin, end);
+            }
+        }
+        let plain = || {
+            folders.windows(3).find_map(|parts| match parts {
+                [year, month, day] if [year.len(), month.len(), day.len()] == [4, 2, 2] => {
+                    span_of_day(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?)
+                }
+                _ => None,
+            })
+        };
+        named(&DAYS_OF_FILES).or_else(plain).map_or(Days::Any, |(_, end)| Days::Until(end))
+    }
+}
+
+/// The day that a text names, as `2026-09-01` or `20260901`, also with an hour behind it.
+fn day(text: &str) -> Option<(i64, i64)> {
+    let digits: String = text.chars().filter(char::is_ascii_digit).take(8).collect();
+    let part = |range: std::ops::Range<usize>| digits.get(range)?.parse().ok();
+    (digits.len() == 8).then_some(())?;
+    span_of_day(part(0..4)?, part(4..6)?, part(6..8)?)
+}
+
+fn midnight(year: u32, month: u32, day: u32) -> Option<i64> {
+    time::parse_instant(&format!("{year:04}-{month:02}-{day:02}")).ok()
+}
+
+fn span_of_day(year: u32, month: u32, day: u32) -> Option<(i64, i64)> {
+    midnight(year, month, day).map(|begin| (begin, begin + DAY))
+}
+
+fn span_of_month(year: u32, month: u32) -> Option<(i64, i64)> {
+    let next = if month == 12 { midnight(year + 1, 1, 1) } else { midnight(year, month + 1, 1) };
+    midnight(year, month, 1).zip(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_tell_days() {
+        let span = |first: (u32, u32, u32), last: (u32, u32, u32)| {
+            let (begin, _) = span_of_day(first.0, first.1, first.2).unwrap();
+            let (_, end) = span_of_day(last.0, last.1, last.2).unwrap();
+            Days::Of(begin, end)
+        };
+        let day = |day| span(day, day);
+        let until = |year, month, day| Days::Until(span_of_day(year, month, day).unwrap().1);
+        for (path, days) in [
+            ("tp_date=2026-09-02/a.parquet", day((2026, 9, 2))),
+            ("region=eu-west-1/accountId=1/eventDay=20260902/a.gz.parquet", day((2026, 9, 2))),
+            ("eventday=2026090213/a.parquet", day((2026, 9, 2))),
+            ("event_date=2026-09-02/a.parquet", day((2026, 9, 2))),
+            ("year=2026/month=9/day=2/a.parquet", day((2026, 9, 2))),
+            ("year=2026/month=02/a.parquet", span((2026, 2, 1), (2026, 2, 28))),
+            ("year=2026/month=12/a.parquet", span((2026, 12, 1), (2026, 12, 31))),
+            ("dt=2026-09-02/a.parquet", until(2026, 9, 2)),
+            ("date=20260902/a.parquet", until(2026, 9, 2)),
+            ("CloudTrail/eu-west-1/2026/09/02/a.parquet", until(2026, 9, 2)),
+            ("day=2/a.parquet", Days::Any),
+            ("eventDay=20261402/a.parquet", Days::Any),
+            ("year=2026/a.parquet", Days::Any),
+            ("2026/9/2/a.parquet", Days::Any),
+            ("a-2026-09-02.parquet", Days::Any),
+            ("a.parquet", Days::Any),
+        ] {
+            assert_eq!(Partitions::of(path).days, days, "{path}");
+        }
+        assert_eq!(Partitions::of("a=1/b=x=y/c/d=2.parquet").values.len(), 2, "the name of a file is not a partition");
+    }
+
+    #[test]
+    fn a_file_is_left_unread_only_where_its_folders_tell_that_it_can_be() {
+        let at = |text| time::parse_instant(text).ok();
+        let range = |from, to| Range { from: at(from), to: at(to) };
+        let holds = |path: &str, range| Partitions::of(path).may_hold(range);
+        for (from, to, of_events, of_files) in [
+            ("2026-09-02", "2026-09-03", true, true),
+            ("2026-09-03T12:00:00Z", "2026-09-10", true, true),
+            ("2026-09-05", "2026-09-10", false, false),
+            ("2026-08-01", "2026-08-20", false, true),
+            ("2300-01-01", "2300-01-02", false, false),
+        ] {
+            assert_eq!(holds("tp_date=2026-09-02/a.parquet", range(from, to)), of_events, "{from}");
+            assert_eq!(holds("dt=2026-09-02/a.parquet", range(from, to)), of_files, "{from}");
+            assert!(holds("a.parquet", range(from, to)));
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The metadata of Parquet files, checked before anything is read by them.
+//!
+//! The `parquet` crate takes bytes for text without looking at them where a column is annotated as JSON, where the file's
+//! embedded Arrow schema says so, or where the table's schema does; text that is not UTF-8 is then undefined behaviour. So
+//! a file of another tool is given to it without these claims: its texts are read as bytes, and become text in
+//! [`super::super::columnar_table`]. A lake's texts must be annotated as UTF-8, which makes the crate check them.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use parquet::basic::{ConvertedType, LogicalType, Type as PhysicalType};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
+use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
+
+use super::guard;
+use super::thrift::{self, Value};
+
+/// The end of a file that is read at once: most footers fit.
+const TAIL: u64 = 64 << 10;
+
+/// The length of the footer, and `PAR1`.
+const END: usize = 8;
+
+/// How deep columns may nest.
+const MAX_COLUMN_DEPTH: usize = 64;
+
+/// The rows of a file and what is known of its columns.
+#[derive(Debug)]
+pub(in crate::engine) struct Footer {
+    /// The metadata that the `parquet` crate reads the file by.
+    pub(in crate::engine) metadata: Arc<ParquetMetaData>,
+    /// The Arrow schema that the file embeds, and other texts of its writer.
+    pub(in crate::engine) texts: Option<Vec<KeyValue>>,
+    /// The most values that a page may hold.
+    pub(super) most_values: i64,
+}
+
+/// Whose files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Lake,
+    OtherTool,
+}
+
+/// The footers of files. Each is read once, as long as there is room to keep it.
+#[derive(Debug, Clone)]
+pub(in crate::engine) struct Footers {
+    owner: Owner,
+    room: usize,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    footers: HashMap<Path, Arc<Footer>>,
+    bytes: usize,
+}
+
+impl Footers {
+    /// Footers of a lake's own files. None is kept: a query reads each once.
+    pub(in crate::engine) fn of_lake() -> Footers {
+        Footers { owner: Owner::Lake, room: 0, kept: Arc::default() }
+    }
+
+    /// Footers of files that other tools wrote. As many are kept as fit into `room` bytes.
+    pub(in crate::engine) fn of_other_tools(room: usize) -> Footers {
+        Footers { owner: Owner::OtherTool, room, kept: Arc::default() }
+    }
+
+    /// Returns the footer of a file. The error says why it cannot be read.
+    pub(in crate::engine) async fn read(
+        &self,
+        store: &dyn ObjectStore,
+        meta: &ObjectMeta,
+    ) -> Result<Arc<Footer>, String> {
+        if let Some(footer) = self.kept(&meta.location) {
+            return Ok(footer);
+        }
+        let bytes = read(store, meta).await?;
+        let footer = Arc::new(self.decoded(&bytes, meta.size)?);
+        let size = footer.metadata.memory_size();
+        let mut kept = self.lock();
+        if kept.bytes + size <= self.room && kept.footers.insert(meta.location.clone(), Arc::clone(&footer)).is_none() {
+            kept.bytes += size;
+        }
+        Ok(footer)
+    }
+
+    /// Returns the footer of a file that was read and kept.
+    pub(super) fn kept(&self, location: &Path) -> Option<Arc<Footer>> {
+        self.lock().footers.get(location).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn decoded(&self, bytes: &[u8], file_size: u64) -> Result<Footer, String> {
+        if !can_be_decoded(bytes) {
+            return Err("its footer is damaged: copy it again".to_owned());
+        }
+        let decode = || ParquetMetaDataReader::decode_metadata(bytes);
+        let decoded = guard::quietly(|| catch_unwind(AssertUnwindSafe(decode)));
+        let metadata = match decoded {
+            Ok(Ok(metadata)) => metadata,
+            Ok(Err(error)) => return Err(format!("its footer cannot be read: {error}")),
+            Err(_) => return Err("its footer is damaged: copy it again".to_owned()),
+        };
+        check(&metadata, file_size)?;
+        let file = metadata.file_metadata();
+        let schema = match self.owner {
+            Owner::Lake => {
+                check_texts(file.schema_descr())?;
+                file.schema_descr_ptr()
+            }
+            Owner::OtherTool => {
+                let root = without_text(file.schema_descr().root_schema());
+                Arc::new(SchemaDescriptor::new(root.map_err(|error| format!("its columns cannot be read: {error}"))?))
+            }
+        };
+        let values =
+            metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).map(ColumnChunkMetaData::num_values);
+        let most_values = values.max().unwrap_or_default();
+        let texts = file.key_value_metadata().cloned();
+        let known = FileMetaData::new(
+            file.version(),
+            file.num_rows(),
+            file.created_by().map(str::to_owned),
+            None,
+            schema,
+            file.column_orders().cloned(),
+        );
+        let metadata = Arc::new(ParquetMetaData::new(known, metadata.row_groups().to_vec()));
+        Ok(Footer { metadata, texts, most_values })
+    }
+}
+
+/// Reads the bytes of a footer, without the length behind it.
+async fn read(store: &dyn ObjectStore, meta: &ObjectMeta) -> Result<Bytes, String> {
+    let read = async |from: u64| {
+        let bytes = store.get_range(&meta.location, from..meta.size).await;
+        bytes.map_err(|error| error.to_string())
+    };
+    if meta.size < END as u64 {
+        return Err("it is too short to be Parquet".to_owned());
+    }
+    let tail = read(meta.size.saturating_sub(TAIL)).await?;
+    let Some((rest, end)) = tail.split_last_chunk::<END>() else {
+        return Err("it is shorter than it was when it was found".to_owned());
+    };
+    let [a, b, c, d, magic @ ..] = *end;
+    if &magic != b"PAR1" {
+        return Err("it does not end as Parquet does: copy it again".to_owned());
+    }
+    // A damaged footer may claim any size.
+    let length = u32::from_le_bytes([a, b, c, d]) as usize;
+    if length as u64 + END as u64 > meta.size {
+        return Err("its footer is damaged: copy it again".to_owned());
+    }
+    if let Some(from) = rest.len().checked_sub(length) {
+        return Ok(tail.slice(from..rest.len()));
+    }
+    let whole = read(meta.size - (length + END) as u64).await?;
+    Ok(whole.slice(..length.min(whole.len())))
+}
+
+/// Whether a footer claims no more elements, children and depth than it can have.
+fn can_be_decoded(bytes: &[u8]) -> bool {
+    // For each element of the schema, how many children it claims.
+    let mut children: Vec<i64> = Vec::new();
+    let walked = thrift::walk(bytes, &mut |path, value| match (path, value) {
+        ([2], Value::Struct) => children.push(0),
+        ([2, 5], Value::Integer(count)) => {
+            if let Some(last) = children.last_mut() {
+                *last = count;
+            }
+        }
+        _ => {}
+    });
+    let elements = i64::try_from(children.len()).unwrap_or(i64::MAX);
+    if walked.is_none() || children.iter().any(|count| !(0..elements).contains(count)) {
+        return false;
+    }
+    // How many children are still to come, of each group that contains the element.
+    let mut open: Vec<i64> = Vec::new();
+    for count in children {
+        while open.last() == Some(&0) {
+            open.pop();
+        }
+        if let Some(last) = open.last_mut() {
+            *last -= 1;
+        }
+        if count > 0 {
+            open.push(count);
+        }
+        if open.len() > MAX_COLUMN_DEPTH {
+            return false;
+        }
+    }
+    true
+}
+
+/// Makes sure that the numbers of a footer agree with each other and with the size of the file.
+fn check(metadata: &ParquetMetaData, file_size: u64) -> Result<(), String> {
+    let damaged = |what: &str| Err(format!("its footer is damaged, {what}: copy it again"));
+    let mut rows = 0_i64;
+    for group in metadata.row_groups() {
+        if group.num_rows() < 0 {
+            return damaged("it claims less than no rows");
+        }
+        rows = rows.saturating_add(group.num_rows());
+        for column in group.columns() {
+            let begin = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+            let end = u64::try_from(begin).ok().zip(u64::try_from(column.compressed_size()).ok());
+            if end.and_then(|(begin, size)| begin.checked_add(size)).is_none_or(|end| end > file_size) {
+                return damaged("a column lies outside of the file");
+            }
+            if column.file_path().is_some_and(|path| !path.is_empty()) {
+                return damaged("a column lies in another file");
+            }
+            let is_flat = column.column_descr().max_rep_level() == 0;
+            if column.num_values() < 0 || is_flat && column.num_values() != group.num_rows() {
+                return damaged("a column has another number of values than there are rows");
+            }
+        }
+    }
+    if rows != metadata.file_metadata().num_rows() {
+        return damaged("it has another number of rows than its row groups");
+    }
+    Ok(())
+}
+
+/// Makes sure that all texts of a lake's file are annotated as UTF-8.
+fn check_texts(schema: &SchemaDescriptor) -> Result<(), String> {
+    let mut columns = schema.columns().iter();
+    let other = columns.find(|column| {
+        column.physical_type() == PhysicalType::BYTE_ARRAY && column.converted_type() != ConvertedType::UTF8
+    });
+    match other {
+        None => Ok(()),
+        Some(column) => Err(format!("its column `{}` is not declared as text: no lake is written so", column.path())),
+    }
+}
+
+/// The same type, in which bytes are not annotated as any kind of text.
+fn without_text(of: &Type) -> parquet::errors::Result<TypePtr> {
+    let info = of.get_basic_info();
+    let id = info.has_id().then(|| info.id());
+    let changed = match of {
+        Type::GroupType { fields, .. } => {
+            let fields = fields.iter().map(|field| without_text(field)).collect::<parquet::errors::Result<_>>()?;
+            let mut group = Type::group_type_builder(of.name()).with_fields(fields).with_id(id);
+            if info.has_repetition() {
+                group = group.with_repetition(info.repetition());
+            }
+            let group =
+                group.with_converted_type(info.converted_type()).with_logical_type(info.logical_type_ref().cloned());
+            group.build()?
+        }
+        Type::PrimitiveType { physical_type: PhysicalType::BYTE_ARRAY, .. } if !is_decimal(of) => {
+            let bytes = Type::primitive_type_builder(of.name(), PhysicalType::BYTE_ARRAY).with_id(id);
+            bytes.with_repetition(info.repetition()).build()?
+        }
+        Type::PrimitiveType { .. } => of.clone(),
+    };
+    Ok(Arc::new(changed))
+}
+
+fn is_decimal(of: &Type) -> bool {
+    let info = of.get_basic_info();
+    info.converted_type() == ConvertedType::DECIMAL
+        || matches!(info.logical_type_ref(), Some(LogicalType::Decimal(_) | LogicalType::Unknown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The list of a schema whose elements claim so many children.
+    fn schema(children: &[u8]) -> Vec<u8> {
+        let count = u8::try_from(children.len()).unwrap();
+        let elements = children.iter().flat_map(|count| [0x55, count * 2, 0x00]);
+        [0x29, 0xfc, count].into_iter().chain(elements).chain([0x00]).collect()
+    }
+
+    #[test]
+    fn a_schema_has_as_many_children_as_elements() {
+        assert!(can_be_decoded(&schema(&[2, 0, 1, 0])));
+        assert!(!can_be_decoded(&schema(&[63, 0])), "more children than elements");
+        let deep = |depth: usize| [vec![1; depth], vec![0]].concat();
+        assert!(can_be_decoded(&schema(&deep(MAX_COLUMN_DEPTH))));
+        assert!(!can_be_decoded(&schema(&deep(MAX_COLUMN_DEPTH + 1))), "recursion follows it");
+        assert!(!can_be_decoded(&[0x49, 0xfc, 0xff, 0xff, 0xff, 0x7f, 0x00]), "memory for so many row groups");
+    }
+}
