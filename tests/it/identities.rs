@@ -199,7 +199,7 @@ fn asked(data: &str) -> Who {
 fn rule(folder: &Path) -> String {
     let path = folder.join("rule.yml").display().to_string();
     let text = "AnalysisType: rule\nRuleID: Acts\nEnabled: true\nSeverity: Low\nLogTypes: [AWS.CloudTrail]\n\
-                Detection: [{Key: eventName, Condition: Equals, Value: Act}]\nGroupBy: [{Key: account}, {Key: actor}]\n";
+                DedupPeriodMinutes: 15\nDetection: [{Key: eventName, Condition: Equals, Value: Act}]\nGroupBy: [{Key: account}, {Key: actor}]\n";
     std::fs::write(&path, text).unwrap();
     path
 }
