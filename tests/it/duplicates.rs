@@ -62,7 +62,7 @@ fn errors(output: &Output) -> String {
 fn said(output: &Output) -> Vec<String> {
     assert_eq!(output.status.code(), Some(0), "{}", errors(output));
     let errors = errors(output);
-    let of_duplicates = |line: &&str| line.starts_with("duplicates") || line.starts_with("warning");
+    let of_duplicates = |line: &&str| line.starts_with("duplicates") || line.contains("records that differ");
     errors.lines().filter(of_duplicates).map(str::to_owned).collect()
 }
 
