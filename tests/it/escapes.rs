@@ -374,8 +374,10 @@ fn what_is_wrong_with_an_argument_is_told_without_its_hidden_characters() {
     assert!(runs > 60, "{runs}");
     for arguments in [&["hunt"][..], &["rules", "show"], &["sql"], &["layouts"], &["query"], &["no-such"], &["test"]] {
         let hostile = hostile();
+        // As data it is a pattern, since it holds a `*`, and one that matches nothing.
+        let expected = if arguments == ["hunt"] { 3 } else { 2 };
         let arguments = [arguments, &[hostile.as_str()]].concat();
-        assert_eq!(place.run(&arguments).status.code(), Some(2), "{arguments:?}");
+        assert_eq!(place.run(&arguments).status.code(), Some(expected), "{arguments:?}");
     }
     let output = place.run(&["hunt", "trail", "--map", "map.yml"]);
     assert_ne!(output.status.code(), Some(0));
