@@ -4,8 +4,8 @@ use super::Context;
 use crate::engine::Resources;
 use crate::engine::columnar_table::Columnar;
 use crate::error::Error;
-use crate::hunt::Data;
-use crate::hunt::coverage::{Coverage, coverage};
+use crate::hunt::coverage::{Coverage, coverage, newest_event};
+use crate::hunt::{Data, RawTrail};
 use crate::output::Output;
 use crate::tally::{Tally, number_of};
 use crate::time::{self, Range};
@@ -33,7 +33,7 @@ impl ReadSummary<'_> {
                 let tally = trail.read();
                 output.tally(&tally, self.used);
                 if trail.found_none() {
-                    return Ok(no_objects(output, trail.selection(), self.range));
+                    return self.report_no_objects(output, trail).await;
                 }
                 if !of_objects(output, &tally) {
                     return Ok(false);
@@ -82,13 +82,24 @@ impl ReadSummary<'_> {
     pub(super) async fn report_found(self, output: Output, objects: u64) -> Result<bool, Error> {
         Ok(match self.data {
             _ if objects > 0 => true,
-            Data::Raw(trail) if trail.found_none() => no_objects(output, trail.selection(), self.range),
+            Data::Raw(trail) if trail.found_none() => self.report_no_objects(output, trail).await?,
             Data::Raw(_) => {
                 output.warn("warning: nothing would be read: no object holds CloudTrail records");
                 false
             }
             _ => self.report_coverage(output).await?,
         })
+    }
+
+    /// Reports that no object of `trail` was found, and of what time its newest event is; returns that the run is incomplete.
+    async fn report_no_objects(self, output: Output, trail: &RawTrail) -> Result<bool, Error> {
+        let is_complete = no_objects(output, trail.selection(), self.range);
+        if self.range != Range::default()
+            && let Some(newest) = newest_event(self.resources, trail).await?
+        {
+            output.warn(&format!("note: the newest event of the trail is of {}", time::rfc3339(newest)));
+        }
+        Ok(is_complete)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether data hold any record of a selection: why a result may be empty.
 
-use super::{Data, table};
+use super::{Data, RawTrail, table};
 use crate::engine::{EventSelection, Resources};
 use crate::error::Error;
 use crate::lake::ledger::FileEntry;
@@ -63,6 +63,21 @@ pub async fn coverage(resources: &Resources, data: &Data, range: Range) -> Resul
         Data::Columnar(_) => return Ok(of_table(resources, data, range).await.unwrap_or(Coverage::Covered)),
     }
     of_table(resources, data, range).await
+}
+
+/// Returns the time of the newest event in the object of `trail` that was delivered last, in microseconds; `None` where
+/// there is no such object or it has no readable time. The whole trail is listed, and one object is read.
+///
+/// # Errors
+/// The trail cannot be listed.
+pub async fn newest_event(resources: &Resources, trail: &RawTrail) -> Result<Option<i64>, Error> {
+    let failed = |error| Error::query("the newest object", error);
+    let mut found = trail.find(Range::default()).await?;
+    // In the order of their delivery.
+    found.objects.drain(..found.objects.len().saturating_sub(1));
+    let table = super::raw_table(resources, &trail.scan(found, Sieve::default())).await.map_err(failed)?;
+    let span = resources.time_span(table).await.map_err(failed)?;
+    Ok(span.map(|(_, newest)| newest))
 }
 
 async fn of_table(resources: &Resources, data: &Data, range: Range) -> Result<Coverage, Error> {

@@ -149,8 +149,8 @@ pub(super) struct Reader<'s> {
     pub(super) depth: usize,
     /// How many lists' elements that expression is about, one within the other.
     pub(super) lists: u32,
-    /// How many conditions have been read; see [`limits::CONDITIONS`].
-    pub(super) conditions: usize,
+    /// How many conditions have been read.
+    pub(super) conditions: limits::ConditionCount,
 }
 
 /// The members of a mapping whose keys are all known.
@@ -288,9 +288,9 @@ impl Reader<'_> {
         (name, condition, negated): (&str, Condition, bool),
         scope: Scope,
     ) -> Result<Predicate, Error> {
-        self.conditions += 1 << self.lists;
-        if self.conditions > limits::CONDITIONS {
-            return self.error(mark, &limits::exceeded("too many conditions", limits::CONDITIONS, limits::SPLIT));
+        self.conditions.add(self.lists);
+        if let Err(reason) = self.conditions.check() {
+            return self.error(mark, &reason);
         }
         let (value, values) = (members.given("Value"), members.get("Values"));
         if members.get("Expressions").is_some() && !matches!(condition, Elements(_)) {

@@ -7,9 +7,12 @@ use super::{Predicate, Test};
 /// Rule files, and rules, that one run reads: each takes some milliseconds of planning.
 pub const RULES: usize = 10_000;
 
-/// Conditions of one rule, those of `FollowedBy` and `DynamicSeverities` included. A condition within a list of elements
-/// counts twice, and within two lists four times: the engine's planning time doubles with each.
+/// Conditions of one rule, those of `FollowedBy` and `DynamicSeverities` included.
 pub const CONDITIONS: usize = 1_000;
+
+/// Conditions of one rule, where one within a list of elements counts twice, and within two lists four times: the engine's
+/// planning time doubles with each. One condition may stand within as many lists as [`DEPTH`] admits.
+pub const WEIGHTED_CONDITIONS: usize = 4_096;
 
 /// How deep expressions nest.
 pub const DEPTH: usize = 12;
@@ -41,16 +44,42 @@ pub(super) fn exceeded(what: &str, limit: usize, advice: &str) -> String {
 /// What to do about too many conditions.
 pub(super) const SPLIT: &str = "list values in one condition, or split the rule";
 
+/// How many conditions a rule has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ConditionCount {
+    conditions: usize,
+    weighted: usize,
+}
+
+impl ConditionCount {
+    /// Counts one more, within so many lists of elements.
+    pub(super) fn add(&mut self, lists: u32) {
+        self.conditions += 1;
+        self.weighted = self.weighted.saturating_add(1_usize.checked_shl(lists).unwrap_or(usize::MAX));
+    }
+
+    /// # Errors
+    /// There are more than [`CONDITIONS`], or than [`WEIGHTED_CONDITIONS`].
+    pub(super) fn check(self) -> Result<(), String> {
+        if self.conditions > CONDITIONS {
+            return Err(exceeded("too many conditions", CONDITIONS, SPLIT));
+        }
+        if self.weighted > WEIGHTED_CONDITIONS {
+            let what = "too many conditions within lists (each list doubles those in it)";
+            return Err(exceeded(what, WEIGHTED_CONDITIONS, "nest fewer lists, or split the rule"));
+        }
+        Ok(())
+    }
+}
+
 /// Checks what a predicate asks for, all its parts together.
 ///
 /// # Errors
-/// It has more than [`CONDITIONS`] conditions, or more than [`PATTERNS`] regular expressions.
+/// It has too many conditions, or more than [`PATTERNS`] regular expressions.
 pub(super) fn check(predicate: &Predicate) -> Result<(), String> {
     let mut found = Found::default();
-    found.add(predicate, 1);
-    if found.conditions > CONDITIONS {
-        return Err(exceeded("too many conditions", CONDITIONS, SPLIT));
-    }
+    found.add(predicate, 0);
+    found.conditions.check()?;
     if found.patterns > PATTERNS {
         let advice = "join them by `|` in fewer expressions, or split the rule";
         return Err(exceeded("too many regular expressions and wildcards", PATTERNS, advice));
@@ -60,21 +89,21 @@ pub(super) fn check(predicate: &Predicate) -> Result<(), String> {
 
 #[derive(Default)]
 struct Found {
-    conditions: usize,
+    conditions: ConditionCount,
     patterns: usize,
 }
 
 impl Found {
-    fn add(&mut self, predicate: &Predicate, weight: usize) {
+    fn add(&mut self, predicate: &Predicate, lists: u32) {
         match predicate {
             Predicate::All(parts) | Predicate::Any(parts) | Predicate::None(parts) | Predicate::OnlyOne(parts) => {
                 for part in parts {
-                    self.add(part, weight);
+                    self.add(part, lists);
                 }
             }
-            Predicate::Elements { each, .. } => self.add(each, weight * 2),
+            Predicate::Elements { each, .. } => self.add(each, lists + 1),
             Predicate::Test { test, .. } => {
-                self.conditions += weight;
+                self.conditions.add(lists);
                 self.patterns += usize::from(matches!(test, Test::Matches(_)));
             }
         }

@@ -64,7 +64,8 @@ pub struct Read {
 pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
     let source = Source { name, text };
     let document = source.read()?;
-    let mut reader = Reader { source, warnings: Vec::new(), depth: 0, lists: 0, conditions: 0 };
+    let mut reader =
+        Reader { source, warnings: Vec::new(), depth: 0, lists: 0, conditions: limits::ConditionCount::default() };
     let members = reader.members(&document, "a rule", RULE)?;
     let rule = reader.rule(&members)?;
     let mut warnings = reader.warnings;

@@ -142,10 +142,15 @@ fn rules_of_any_kind_are_bounded() {
         assert!(error.starts_with("rule.yml:") && error.contains(reason), "{error}");
     }
     // Within lists each condition counts for the planning time that it takes.
-    let nested =
-        |lists: usize| panther::parse("rule.yml", &format!("{PANTHER}Detection:\n  - {}\n", within_lists(lists)));
-    assert!(nested(8).is_ok());
-    assert!(nested(9).unwrap_err().to_string().contains("too many conditions"));
+    let nested = |lists: usize, count: usize| {
+        let conditions = vec![within_lists(lists); count].join(", ");
+        panther::parse("rule.yml", &format!("{PANTHER}Detection: [{conditions}]\n"))
+    };
+    assert!(nested(11, 1).is_ok() && nested(8, 8).is_ok());
+    for (lists, count) in [(11, 2), (8, 9)] {
+        let error = nested(lists, count).unwrap_err().to_string();
+        assert!(error.contains("too many conditions within lists") && error.contains("at most 4096"), "{error}");
+    }
     // Values and tests are flat.
     let values = vec!["a"; 50_000].join(", ");
     let many = format!("{PANTHER}Detection: [{{Key: userAgent, Condition: IsIn, Values: [{values}]}}]\n");
@@ -252,6 +257,7 @@ fn the_limits_are_told_in_the_documentation() {
     for limit in [
         limits::RULES,
         limits::CONDITIONS,
+        limits::WEIGHTED_CONDITIONS,
         limits::GROUP_KEYS,
         limits::OUTPUT_FIELDS,
         limits::PATTERNS,
