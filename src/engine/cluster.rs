@@ -277,7 +277,8 @@ impl ObjectStoreRegistry for Buckets {
                 let opened = tokio::task::block_in_place(|| {
                     tokio::runtime::Handle::current().block_on(self.stores.bucket(bucket))
                 });
-                opened.map_err(|error| DataFusionError::External(Box::new(error)))
+                let store = opened.map_err(|error| DataFusionError::External(Box::new(error)))?;
+                Ok(store as Arc<dyn ObjectStore>)
             }
             _ => datafusion::common::exec_err!("a node reads neither `{url}` nor what is like it"),
         }

@@ -397,6 +397,11 @@ mod tests {
         for (text, kind) in [
             (r#"{"Records":[{"eventSource":"aws:s3","eventName":"ObjectCreated:Put","s3":{}}]}"#, "S3 notification"),
             (r#"{"Service":"Amazon S3","Event":"s3:TestEvent"}"#, "S3 notification"),
+            (r#"{"eventSource":"aws:dynamodb","eventName":"INSERT"}"#, "notification of another service"),
+            (
+                r#"{"Records":[{"messageId":"1","eventSource":"aws:sqs","body":"no JSON {{{"}]}"#,
+                "record 1: not a CloudTrail record: the text that it wraps is not JSON",
+            ),
             (r#"{"awsAccountId":"1","digestStartTime":"x","logFiles":[]}"#, "digest"),
             (r#"{"Records":[{"eventCategory":"Insight","insightDetails":{}}]}"#, "Insight"),
             (r#"{"detail-type":"Object Created","detail":{"bucket":{}}}"#, "EventBridge event without a record"),

@@ -69,10 +69,13 @@ pub(super) fn is_record(members: &[Member<'_>]) -> bool {
 
 /// The kind of a well-known object that shares `eventName` with records, and is none.
 pub(super) fn no_record(members: &[Member<'_>]) -> Option<&'static str> {
-    let of_s3 = text_of(members, "eventSource").is_some_and(|source| source.starts_with("aws:"))
-        || text_of(members, "Event").is_some_and(|event| event.starts_with("s3:"));
+    let source = text_of(members, "eventSource").unwrap_or_default();
+    let of_s3 = source == "aws:s3" || text_of(members, "Event").is_some_and(|event| event.starts_with("s3:"));
     if of_s3 {
         Some("S3 notification")
+    } else if source.starts_with("aws:") && is_record(members) {
+        // A change of a DynamoDB stream, say. A message of a queue, which names no event, may wrap a record.
+        Some("notification of another service")
     } else if member(members, "insightDetails").is_some()
         || text_of(members, "eventCategory").as_deref() == Some("Insight")
     {
