@@ -311,11 +311,12 @@ fn end_on_signal(scratch: Scratch, output: Output) {
 /// Which accounts and regions, and which objects of a raw trail.
 #[derive(Debug, Args)]
 struct SelectionArgs {
-    /// Only this account: a raw trail's objects by their keys, and, but for `convert`, events by their fields; may be repeated
-    #[arg(long, value_name = "ACCOUNT")]
+    /// Only this account: a raw trail's objects by their keys, and, but for `convert`, events by their fields; several by commas, or
+    /// repeat it
+    #[arg(long, value_name = "ACCOUNT", value_delimiter = ',')]
     account: Vec<String>,
-    /// Only this region, likewise; may be repeated
-    #[arg(long, value_name = "REGION")]
+    /// Only this region, likewise
+    #[arg(long, value_name = "REGION", value_delimiter = ',')]
     region: Vec<String>,
     /// How long after an event its object may have been delivered: objects of later days are not read
     #[arg(long, value_name = "PERIOD")]

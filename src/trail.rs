@@ -207,12 +207,17 @@ impl Lakes {
 
 /// The date in an object's name, `YYYYMMDD` before a `T`: when it was delivered. Empty where there is none.
 fn delivery_date(path: &Path) -> &str {
+    delivery_stamp(path).get(..8).unwrap_or_default()
+}
+
+/// The time of delivery in an object's name, `YYYYMMDDTHHMMZ`. Empty where there is none.
+pub(crate) fn delivery_stamp(path: &Path) -> &str {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.split('_')
-        .filter_map(|part| part.split_once('T'))
-        .map(|(date, _)| date)
-        .find(|date| date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()))
-        .unwrap_or_default()
+    let is_stamp = |part: &&str| {
+        let date = part.split_once('T').map_or("", |(date, _)| date);
+        date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    name.split('_').find(is_stamp).unwrap_or_default()
 }
 
 /// Tells by a record's bare text that it cannot match: words that every match must hold.
@@ -287,6 +292,7 @@ mod tests {
     fn delivery_dates_come_from_names() {
         let name = "111122223333_CloudTrail_eu-west-1_20250304T1005Z_abcdefghijklmnop.json.gz";
         assert_eq!(delivery_date(Path::new(name)), "20250304");
+        assert_eq!(delivery_stamp(Path::new(name)), "20250304T1005Z");
         assert_eq!(delivery_date(Path::new("x/Test.json")), "");
     }
 }

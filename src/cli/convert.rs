@@ -39,6 +39,7 @@ pub(super) struct Convert {
 impl Convert {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         Location::check(&self.lake)?;
+        Location::check_apart(&self.lake, &self.sources)?;
         let lake = Lake::open(&context.stores, &Location::of(&self.lake)).await?;
         let stores = self.raw_input.stores(context, &self.sources)?;
         let selection = self.selection.selection(Range { from: self.from, to: self.to });

@@ -97,7 +97,7 @@ impl ReadSummary<'_> {
         if self.range != Range::default()
             && let Some(newest) = newest_event(self.resources, trail).await?
         {
-            output.warn(&format!("note: the newest event of the trail is of {}", time::rfc3339(newest)));
+            output.warn(&format!("note: the newest event is of {}", time::rfc3339(newest)));
         }
         Ok(is_complete)
     }

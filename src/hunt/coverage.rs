@@ -4,8 +4,9 @@ use super::{Data, RawTrail, table};
 use crate::engine::{EventSelection, Resources};
 use crate::error::Error;
 use crate::lake::ledger::FileEntry;
+use crate::store::Object;
 use crate::time::Range;
-use crate::trail::Sieve;
+use crate::trail::{Sieve, delivered_on, delivery_stamp};
 
 /// Whether a table holds records of a selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,16 +66,20 @@ pub async fn coverage(resources: &Resources, data: &Data, range: Range) -> Resul
     of_table(resources, data, range).await
 }
 
-/// Returns the time of the newest event in the object of `trail` that was delivered last, in microseconds; `None` where
-/// there is no such object or it has no readable time. The whole trail is listed, and one object is read.
+/// Objects that are read to learn of the newest event: those of several regions are delivered side by side.
+const NEWEST_OBJECTS: usize = 16;
+
+/// Returns the time of the newest event in the objects of `trail` that were delivered last, in microseconds; `None` where
+/// there are no objects or they have no readable time. The whole trail is listed, and a few objects are read.
 ///
 /// # Errors
 /// The trail cannot be listed.
 pub async fn newest_event(resources: &Resources, trail: &RawTrail) -> Result<Option<i64>, Error> {
-    let failed = |error| Error::query("the newest object", error);
+    let failed = |error| Error::query("the newest objects", error);
     let mut found = trail.find(Range::default()).await?;
-    // In the order of their delivery.
-    found.objects.drain(..found.objects.len().saturating_sub(1));
+    let delivered = |object: &Object| (delivered_on(&object.path), delivery_stamp(&object.path).to_owned());
+    found.objects.sort_by_cached_key(delivered);
+    found.objects.drain(..found.objects.len().saturating_sub(NEWEST_OBJECTS));
     let table = super::raw_table(resources, &trail.scan(found, Sieve::default())).await.map_err(failed)?;
     let span = resources.time_span(table).await.map_err(failed)?;
     Ok(span.map(|(_, newest)| newest))

@@ -188,6 +188,8 @@ impl Config {
         for place in sources.chain([&config.lake]).chain(written) {
             Location::check(place)?;
         }
+        let sources: Vec<&str> = config.sources.iter().map(|source| source.path.as_str()).collect();
+        Location::check_apart(&config.lake, &sources)?;
         let plain = |name: &str| {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
             !name.is_empty() && name.chars().all(is_plain)

@@ -180,7 +180,10 @@ fn unzip(
     max_bytes: usize,
     memory: &mut Vec<u8>,
 ) -> Result<usize, ReadError> {
-    let failed = |error: io::Error| ReadError::Damaged { packing: Packing::Zip, cause: error.to_string() };
+    let failed = |error: io::Error| match error.downcast::<ZipError>() {
+        Ok(error) => zip_error(error),
+        Err(error) => zip_error(ZipError::Io(error)),
+    };
     let file = archive.by_index(index).map_err(zip_error)?;
     let size = file.size();
     if size > max_bytes as u64 {

@@ -259,9 +259,11 @@ impl Walk<'_> {
                 None => self.reject_here("not a CloudTrail record: the text that it wraps is not JSON"),
             };
         }
-        self.reject_here(
-            "not a CloudTrail record: it has no `eventName` and is no known envelope; `--unwrap` names the path of the record",
-        );
+        self.reject_here(if self.settings.unwrap.is_empty() {
+            "not a CloudTrail record: it has no `eventName` and is no known envelope; `--unwrap` names the path of the record"
+        } else {
+            "not a CloudTrail record: it has no `eventName` and nothing lies at the path that `--unwrap` names"
+        });
     }
 
     /// The most bytes that a text may hold that wraps a record.

@@ -34,6 +34,40 @@ impl Location {
         Location::Disk(url.and_then(|url| url.to_file_path().ok()).unwrap_or_else(|| PathBuf::from(text)))
     }
 
+    /// Makes sure that none of `sources` lies in the folder `lake`: their objects would be taken for files of the lake.
+    ///
+    /// # Errors
+    /// One does.
+    pub fn check_apart(lake: &str, sources: &[impl AsRef<str>]) -> Result<(), Error> {
+        let folder = Location::of(lake);
+        match sources.iter().map(AsRef::as_ref).find(|source| folder.holds(&Location::of(source))) {
+            None => Ok(()),
+            Some(source) => Err(Error::Usage {
+                message: format!(
+                    "the source `{source}` lies in the lake `{lake}`: its objects would be taken for files of the lake"
+                ),
+                hint: Some("name another folder for the lake".to_owned()),
+            }),
+        }
+    }
+
+    /// Whether `other` is this folder or lies in it.
+    fn holds(&self, other: &Location) -> bool {
+        let resolved = |path: &PathBuf| {
+            let real = path.canonicalize().or_else(|_| std::path::absolute(path));
+            real.unwrap_or_else(|_| path.clone())
+        };
+        match (self, other) {
+            (Location::Disk(folder), Location::Disk(other)) => resolved(other).starts_with(resolved(folder)),
+            (Location::S3 { bucket, key }, Location::S3 { bucket: other_bucket, key: other }) => {
+                let below = other.strip_prefix(key.as_str());
+                bucket == other_bucket
+                    && below.is_some_and(|below| key.is_empty() || below.is_empty() || below.starts_with('/'))
+            }
+            _ => false,
+        }
+    }
+
     /// Makes sure that `text` is no address of another form, such as the `https://` address of a bucket.
     ///
     /// # Errors
@@ -263,6 +297,33 @@ mod tests {
         }
         for path in ["trail", "/data/trail", "./https:/x", "s3://bucket/key", "file:///data", "C:/data", "-"] {
             assert_eq!(Address::of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_source_lies_apart_from_the_lake() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::create_dir_all(path("trail/day")).unwrap();
+        for (lake, source) in [
+            (path("trail"), path("trail")),
+            (path("trail"), path("trail/day/../day/*.json.gz")),
+            (path("trail/."), path("trail/day")),
+            ("s3://b/logs/".to_owned(), "s3://b/logs/AWSLogs".to_owned()),
+            ("s3://b".to_owned(), "s3://b/logs".to_owned()),
+        ] {
+            assert!(Location::check_apart(&lake, std::slice::from_ref(&source)).is_err(), "{lake} {source}");
+        }
+        for (lake, source) in [
+            (path("trail/lake"), path("trail")),
+            (path("lake"), path("trail")),
+            (path("trail/da"), path("trail/day")),
+            ("s3://b/log".to_owned(), "s3://b/logs".to_owned()),
+            ("s3://b/lake".to_owned(), "s3://b".to_owned()),
+            ("s3://b".to_owned(), "s3://c/logs".to_owned()),
+            (path("lake"), "-".to_owned()),
+        ] {
+            assert!(Location::check_apart(&lake, std::slice::from_ref(&source)).is_ok(), "{lake} {source}");
         }
     }
 }

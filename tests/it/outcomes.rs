@@ -141,7 +141,7 @@ fn a_range_after_all_data_says_what_the_newest_event_is() {
     );
     for command in [&["hunt"][..], &["hunt", "--dry-run"], &["backtest"], &["inspect"]] {
         let said = stderr(&tawny(&[command, &[&trail, "--from", "2022-01-01"]].concat()));
-        assert!(said.contains("the newest event of the trail is of 2021-08-02T10:01:00Z"), "{command:?} {said}");
+        assert!(said.contains("the newest event is of 2021-08-02T10:01:00Z"), "{command:?} {said}");
     }
     let all = [&["--rules"], &["rules"][..]].concat();
     let undated = path(folder.path(), "undated.json");
