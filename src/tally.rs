@@ -251,6 +251,11 @@ impl Tally {
         self.objects.balances() && self.members.balances() && self.records.balances()
     }
 
+    /// Whether nothing was used, and the prefilter skipped some of it, so that it is not known what it is.
+    pub fn is_all_skipped_by_prefilter(&self) -> bool {
+        self.records.used == 0 && self.objects.passed_over + self.records.passed_over > 0
+    }
+
     /// Whether objects were found and all they held was skipped by its kind: nothing of a trail was read.
     pub fn is_all_skipped(&self) -> bool {
         let Count { read, used, already_converted, passed_over, rejected, .. } = &self.objects;

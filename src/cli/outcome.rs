@@ -4,7 +4,7 @@ use super::Context;
 use crate::engine::Resources;
 use crate::engine::columnar_table::Columnar;
 use crate::error::Error;
-use crate::hunt::coverage::{Coverage, coverage, newest_event};
+use crate::hunt::coverage::{Coverage, coverage, is_cloudtrail, newest_event};
 use crate::hunt::{Data, RawTrail};
 use crate::output::Output;
 use crate::tally::{Tally, number_of};
@@ -40,6 +40,11 @@ impl ReadSummary<'_> {
                 }
                 if self.has_results {
                     return Ok(true);
+                }
+                if tally.is_all_skipped_by_prefilter() && !is_cloudtrail(self.resources, trail, self.range).await? {
+                    output.warn("warning: nothing was read: the objects looked into hold no CloudTrail records");
+                    output.warn("  hint: `tawny inspect --read` says what they hold");
+                    return Ok(false);
                 }
                 report_times(output, &tally, self.range);
                 self.report_coverage(output).await?
@@ -97,7 +102,8 @@ impl ReadSummary<'_> {
         if self.range != Range::default()
             && let Some(newest) = newest_event(self.resources, trail).await?
         {
-            output.warn(&format!("note: the newest event is of {}", time::rfc3339(newest)));
+            output
+                .warn(&format!("note: the newest event in the objects delivered last is of {}", time::rfc3339(newest)));
         }
         Ok(is_complete)
     }

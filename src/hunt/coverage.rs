@@ -66,6 +66,25 @@ pub async fn coverage(resources: &Resources, data: &Data, range: Range) -> Resul
     of_table(resources, data, range).await
 }
 
+/// Objects that are looked into where the prefilter skipped all that was read.
+const SAMPLED_OBJECTS: usize = 16;
+
+/// Returns whether `trail` is one, by a few of its objects in `range`: whether one holds CloudTrail records, or all are empty.
+/// The prefilter of a hunt skips text without asking what it is.
+///
+/// # Errors
+/// The trail cannot be listed or read.
+pub async fn is_cloudtrail(resources: &Resources, trail: &RawTrail, range: Range) -> Result<bool, Error> {
+    let failed = |error| Error::query("a few objects", error);
+    let mut found = trail.find(range).await?;
+    let step = found.objects.len().div_ceil(SAMPLED_OBJECTS).max(1);
+    found.objects = found.objects.into_iter().step_by(step).collect();
+    let scan = trail.scan(found, Sieve::default());
+    let table = super::raw_table(resources, &scan).await.map_err(failed)?;
+    let of_all = resources.clone().with_selection(EventSelection::default());
+    Ok(of_all.has_records(table, Range::default()).await.map_err(failed)? || scan.tally().records.read == 0)
+}
+
 /// Objects that are read to learn of the newest event: those of several regions are delivered side by side.
 const NEWEST_OBJECTS: usize = 16;
 

@@ -74,7 +74,13 @@ impl Location {
     /// It is one; the hint has the form that is read. The query of an address is not shown: it may hold a signature.
     pub fn check(text: &str) -> Result<(), Error> {
         let Some(address) = Address::of(text) else {
-            return Ok(());
+            return match Location::of(text) {
+                Location::S3 { bucket, .. } if bucket.is_empty() => Err(Error::Usage {
+                    message: format!("`{text}` names no bucket"),
+                    hint: Some("write `s3://BUCKET/PREFIX`".to_owned()),
+                }),
+                _ => Ok(()),
+            };
         };
         let shown = text.split(['?', '#']).next().unwrap_or_default();
         let hint = match address {

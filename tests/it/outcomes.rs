@@ -62,6 +62,19 @@ fn a_run_that_read_nothing_it_was_asked_to_read_is_incomplete_and_says_why() {
             assert!(is_estimate || said.contains(why), "{name}, {number}: {said}");
         }
     }
+    // The prefilter of a hunt skips such text, and does not know what it is.
+    write("other/a.json", br#"{"a":1}"#);
+    write("notices/a.json", br#"{"Type":"Notification","Message":"CloudTrail validation message."}"#);
+    for name in ["other", "notices"] {
+        for command in ["hunt", "backtest"] {
+            let output = tawny(&[command, &path(folder, name), "--rule", "AWS.Unsuccessful.MFA.attempt"]);
+            assert!(
+                output.status.code() == Some(3) && stderr(&output).contains("nothing was read"),
+                "{command} {name}: {}",
+                stderr(&output)
+            );
+        }
+    }
     // A path that is not there is a mistake in the command.
     for (code, said) in of_each_command(&path(folder, "missing"), &path(folder, "lake")) {
         assert!(code == 2 && said.contains("no such file or directory: `"), "{code} {said}");
@@ -141,7 +154,10 @@ fn a_range_after_all_data_says_what_the_newest_event_is() {
     );
     for command in [&["hunt"][..], &["hunt", "--dry-run"], &["backtest"], &["inspect"]] {
         let said = stderr(&tawny(&[command, &[&trail, "--from", "2022-01-01"]].concat()));
-        assert!(said.contains("the newest event is of 2021-08-02T10:01:00Z"), "{command:?} {said}");
+        assert!(
+            said.contains("the newest event in the objects delivered last is of 2021-08-02T10:01:00Z"),
+            "{command:?} {said}"
+        );
     }
     let all = [&["--rules"], &["rules"][..]].concat();
     let undated = path(folder.path(), "undated.json");
