@@ -84,13 +84,12 @@ const FORMULA_STARTS: [char; 14] =
 
 /// Returns `cell` for CSV: as [`printable`], and with an apostrophe before what a spreadsheet might run.
 ///
-/// That is a cell whose first character, blanks aside, begins a formula, or one with a `|` before a `!`, as in a call
-/// by DDE (`cmd|'/c calc'!A1`). A number, such as `-1.5`, stays a number.
+/// That is a cell whose first character, blanks aside, begins a formula, or one that holds a `|`, as a call by DDE does
+/// (`cmd|'/c calc'!A1`). A number, such as `-1.5`, stays a number.
 pub fn csv_cell(cell: &str) -> String {
     let first = cell.chars().find(|c| !(c.is_whitespace() || is_hidden(*c)));
     let begins_formula = first.is_some_and(|c| FORMULA_STARTS.contains(&c)) && !is_number(cell);
-    let calls_by_dde = cell.split_once('|').is_some_and(|(_, rest)| rest.contains('!'));
-    let guard = if begins_formula || calls_by_dde { "'" } else { "" };
+    let guard = if begins_formula || cell.contains('|') { "'" } else { "" };
     format!("{guard}{}", printable(cell))
 }
 
@@ -174,12 +173,13 @@ mod tests {
             "|x",
             "-inf",
             "cmd|'/c calc'!A1",
+            "curl/8 | aws-cli/2",
         ] {
             assert_eq!(csv_cell(formula), format!("'{formula}"));
         }
         assert_eq!(csv_cell("\t=1\u{1b}"), "'\\u{9}=1\\u{1b}");
         assert_eq!(csv_cell("\u{feff}=1"), "'\\u{feff}=1");
-        for plain in ["a=1", "-1", "+1.5e3", "-0.25", "curl/8 | aws-cli/2", "a-b", "what!", ""] {
+        for plain in ["a=1", "-1", "+1.5e3", "-0.25", "a-b", "what!", ""] {
             assert_eq!(csv_cell(plain), plain);
         }
     }
