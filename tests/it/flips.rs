@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::tables::{self, tawny, timestamp, write};
+use crate::tables::{self, tawny};
 
 /// Findings, a line of JSON each.
 fn findings(output: &Output) -> BTreeSet<String> {
@@ -97,14 +97,8 @@ fn a_bit_of_a_raw_object_changes_no_other_record() {
 #[test]
 fn a_bit_of_a_parquet_file_changes_no_other_record() {
     let folder = tempfile::tempdir().unwrap();
-    let rows = tables::rows(&tables::records(), true, &tables::same);
-    let columns = tables::columns(
-        timestamp("eventTime", arrow::datatypes::TimeUnit::Microsecond, Some("UTC")),
-        true,
-        &tables::same,
-    );
     let file = folder.path().join("a.parquet");
-    write(&file, columns, &rows);
+    tables::write_as_spelt(&file, &tables::records());
     let bytes = std::fs::read(&file).unwrap();
     let records = || {
         let output = tawny(&["query", "SELECT * FROM cloudtrail", file.to_str().unwrap(), "--format", "json"]);

@@ -272,6 +272,12 @@ pub(crate) fn of_raw(folder: &Path, records: &[Value]) -> Vec<String> {
     found
 }
 
+/// Writes records to a Parquet file whose columns are spelt as CloudTrail spells them.
+pub(crate) fn write_as_spelt(path: &Path, records: &[Value]) {
+    let time = timestamp("eventTime", TimeUnit::Microsecond, Some("UTC"));
+    write(path, columns(time, true, &same), &rows(records, true, &same));
+}
+
 /// Two files of a table, so that bursts lie in both.
 pub(crate) fn write_both(folder: &Path, parts: [&str; 2], columns: &[Field], rows: &[Value]) {
     let (even, odd): (Vec<_>, Vec<_>) = rows.iter().cloned().enumerate().partition(|(number, _)| number % 2 == 0);
