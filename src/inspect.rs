@@ -13,6 +13,7 @@ use crate::query;
 use crate::store::Object;
 use crate::tally::Duplicates;
 use crate::time::{self, DAY, Range};
+use crate::trail::date_and_clock;
 
 const HOUR: i64 = DAY / 24;
 
@@ -172,11 +173,8 @@ fn numbers(batch: &RecordBatch, column: usize) -> impl Iterator<Item = u64> + '_
 fn delivered(object: &Object) -> Option<(&str, &str, i64)> {
     let mut parts = object.path.file_name()?.to_str()?.split('_');
     let (account, _, region, stamp) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let (date, clock) = stamp.split_once('T')?;
-    let is_stamp = date.len() == 8 && clock.len() >= 2 && date.bytes().all(|byte| byte.is_ascii_digit());
-    let text = is_stamp.then(|| {
-        format!("{}-{}-{}T{}:00:00Z", &date[..4], &date[4..6], &date[6..], clock.get(..2).unwrap_or_default())
-    })?;
+    let (date, clock) = date_and_clock(stamp)?;
+    let text = format!("{}-{}-{}T{}:00:00Z", &date[..4], &date[4..6], &date[6..], clock.get(..2)?);
     Some((account, region, time::parse_event_time(&text)?))
 }
 

@@ -213,11 +213,13 @@ fn delivery_date(path: &Path) -> &str {
 /// The time of delivery in an object's name, `YYYYMMDDTHHMMZ`. Empty where there is none.
 pub(crate) fn delivery_stamp(path: &Path) -> &str {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_stamp = |part: &&str| {
-        let date = part.split_once('T').map_or("", |(date, _)| date);
-        date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    name.split('_').find(is_stamp).unwrap_or_default()
+    name.split('_').find(|part| date_and_clock(part).is_some()).unwrap_or_default()
+}
+
+/// Returns the date `YYYYMMDD` and the clock of a part of a name that is a time of delivery, such as `20250304T1005Z`.
+pub(crate) fn date_and_clock(part: &str) -> Option<(&str, &str)> {
+    let (date, clock) = part.split_once('T')?;
+    (date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())).then_some((date, clock))
 }
 
 /// Tells by a record's bare text that it cannot match: words that every match must hold.

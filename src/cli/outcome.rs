@@ -11,7 +11,7 @@ use crate::tally::{Tally, number_of};
 use crate::time::{self, Range};
 use crate::trail::Selection;
 
-/// What a command has read, and for what.
+/// The data that a command has read, and the range that it was asked for.
 #[derive(Clone, Copy)]
 pub(super) struct ReadSummary<'r> {
     pub(super) resources: &'r Resources,
@@ -41,7 +41,7 @@ impl ReadSummary<'_> {
                 if self.has_results {
                     return Ok(true);
                 }
-                if tally.is_all_skipped_by_prefilter() && !is_cloudtrail(self.resources, trail, self.range).await? {
+                if tally.is_all_skipped_by_prefilter() && !is_cloudtrail(self.resources, trail).await? {
                     output.warn("warning: nothing was read: the objects looked into hold no CloudTrail records");
                     output.warn("  hint: `tawny inspect --read` says what they hold");
                     return Ok(false);

@@ -1,12 +1,18 @@
 //! Whether data hold any record of a selection: why a result may be empty.
 
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
+
 use super::{Data, RawTrail, table};
+use crate::engine::raw_table::RawScan;
 use crate::engine::{EventSelection, Resources};
 use crate::error::Error;
 use crate::lake::ledger::FileEntry;
 use crate::store::Object;
 use crate::time::Range;
-use crate::trail::{Sieve, delivered_on, delivery_stamp};
+use crate::trail::{Sieve, Trail, delivered_on, delivery_stamp};
 
 /// Whether a table holds records of a selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +45,15 @@ pub async fn coverage(resources: &Resources, data: &Data, range: Range) -> Resul
     match data {
         Data::Memory(_) => return Ok(Coverage::Covered),
         Data::Raw(trail) => {
-            let found = trail.find(range).await?;
             let selection = trail.selection();
+            if !selection.is_narrowed() {
+                return Ok(Coverage::Covered);
+            }
+            let found = trail.find(range).await?;
             if found.objects.is_empty() || found.objects.iter().any(|object| selection.is_shown_by(&object.path)) {
                 return Ok(Coverage::Covered);
             }
-            let table = super::raw_table(resources, &trail.scan(found, Sieve::default())).await.map_err(failed)?;
+            let (_, table) = all_records(resources, trail, found).await.map_err(failed)?;
             let has_some = resources.has_records(table, Range::default()).await.map_err(failed)?;
             return Ok(if has_some { Coverage::Covered } else { Coverage::NotSelected });
         }
@@ -66,22 +75,15 @@ pub async fn coverage(resources: &Resources, data: &Data, range: Range) -> Resul
     of_table(resources, data, range).await
 }
 
-/// Objects that are looked into where the prefilter skipped all that was read.
-const SAMPLED_OBJECTS: usize = 16;
-
-/// Returns whether `trail` is one, by a few of its objects in `range`: whether one holds CloudTrail records, or all are empty.
-/// The prefilter of a hunt skips text without asking what it is.
+/// Returns whether `trail` is one, by a few of the objects that its last search found: whether one holds CloudTrail
+/// records, or all are empty. The prefilter of a hunt skips text without parsing it.
 ///
 /// # Errors
-/// The trail cannot be listed or read.
-pub async fn is_cloudtrail(resources: &Resources, trail: &RawTrail, range: Range) -> Result<bool, Error> {
+/// The query fails.
+pub async fn is_cloudtrail(resources: &Resources, trail: &RawTrail) -> Result<bool, Error> {
     let failed = |error| Error::query("a few objects", error);
-    let mut found = trail.find(range).await?;
-    let step = found.objects.len().div_ceil(SAMPLED_OBJECTS).max(1);
-    found.objects = found.objects.into_iter().step_by(step).collect();
-    let scan = trail.scan(found, Sieve::default());
-    let table = super::raw_table(resources, &scan).await.map_err(failed)?;
     let of_all = resources.clone().with_selection(EventSelection::default());
+    let (scan, table) = all_records(&of_all, trail, trail.sample()).await.map_err(failed)?;
     Ok(of_all.has_records(table, Range::default()).await.map_err(failed)? || scan.tally().records.read == 0)
 }
 
@@ -99,9 +101,20 @@ pub async fn newest_event(resources: &Resources, trail: &RawTrail) -> Result<Opt
     let delivered = |object: &Object| (delivered_on(&object.path), delivery_stamp(&object.path).to_owned());
     found.objects.sort_by_cached_key(delivered);
     found.objects.drain(..found.objects.len().saturating_sub(NEWEST_OBJECTS));
-    let table = super::raw_table(resources, &trail.scan(found, Sieve::default())).await.map_err(failed)?;
+    let (_, table) = all_records(resources, trail, found).await.map_err(failed)?;
     let span = resources.time_span(table).await.map_err(failed)?;
     Ok(span.map(|(_, newest)| newest))
+}
+
+/// The selected records of the objects `found` of `trail`, without a prefilter, and the pass that reads them.
+async fn all_records(
+    resources: &Resources,
+    trail: &RawTrail,
+    found: Trail,
+) -> Result<(Arc<RawScan>, Arc<dyn TableProvider>), DataFusionError> {
+    let scan = trail.scan(found, Sieve::default());
+    let table = super::raw_table(resources, &scan).await?;
+    Ok((scan, table))
 }
 
 async fn of_table(resources: &Resources, data: &Data, range: Range) -> Result<Coverage, Error> {

@@ -9,10 +9,13 @@ use crate::engine::Resources;
 use crate::engine::raw_table::RawScan;
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::store::Stores;
+use crate::store::{Object, Stores};
 use crate::tally::Tally;
 use crate::time::Range;
 use crate::trail::{self, Selection, Sieve, Trail};
+
+/// Objects that are kept of a search, to look into what the prefilter of a hunt skipped.
+const SAMPLED_OBJECTS: usize = 16;
 
 /// Called after each object with the bytes there are to read and what has been read so far.
 pub type Progress = dyn Fn(u64, &Tally) + Send + Sync;
@@ -26,6 +29,8 @@ pub struct RawTrail {
     progress: Arc<Progress>,
     read: Mutex<Tally>,
     found_some: AtomicBool,
+    /// A few of the objects that the last search found.
+    sample: Mutex<Vec<Object>>,
 }
 
 impl std::fmt::Debug for RawTrail {
@@ -51,6 +56,7 @@ impl RawTrail {
             progress,
             read: Mutex::default(),
             found_some: AtomicBool::default(),
+            sample: Mutex::default(),
         }
     }
 
@@ -79,10 +85,21 @@ impl RawTrail {
         if !trail.is_empty() {
             self.found_some.store(true, Ordering::Relaxed);
         }
+        let step = trail.objects.len().div_ceil(SAMPLED_OBJECTS).max(1);
+        *self.lock_sample() = trail.objects.iter().step_by(step).cloned().collect();
         if let Some(file) = &trail.in_a_lake {
             return Err(trail::in_a_lake(file));
         }
         Ok(trail)
+    }
+
+    /// Returns a few of the objects that the last search found, without another search.
+    pub(super) fn sample(&self) -> Trail {
+        Trail { stores: self.stores.clone(), objects: self.lock_sample().clone(), ..Trail::default() }
+    }
+
+    fn lock_sample(&self) -> MutexGuard<'_, Vec<Object>> {
+        self.sample.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One pass over the objects of `trail` that passes over what `sieve` does not admit.
@@ -98,8 +115,8 @@ impl RawTrail {
     }
 
     /// For each of `rules` its findings whose trigger lies in `range`, and the duplicates among what they match, from one
-    /// pass for all; from another where some of
-    /// them need more than was read.
+    /// pass for all; from another where
+    /// some of them need more than was read.
     pub(super) async fn hunt(&self, resources: &Resources, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
         *self.lock() = Tally::default();
         let mut reaches: Vec<Reach> = rules.iter().map(|rule| Reach::first(rule.window)).collect();

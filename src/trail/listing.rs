@@ -230,10 +230,9 @@ impl<'p> Origin<'p> {
         let [account, service, region, stamp] = *parts else {
             return None;
         };
-        let (date, clock) = stamp.split_once('T')?;
-        let is_stamp =
-            date.len() == 8 && date.is_ascii() && clock.bytes().all(|byte| byte.is_ascii_digit() || byte == b'Z');
-        if !(is_account(account) && service.starts_with("CloudTrail") && is_region(region) && is_stamp) {
+        let (date, clock) = super::date_and_clock(stamp)?;
+        let is_clock = clock.bytes().all(|byte| byte.is_ascii_digit() || byte == b'Z');
+        if !(is_account(account) && service.starts_with("CloudTrail") && is_region(region) && is_clock) {
             return None;
         }
         let (midnight, _) = span(&[&date[..4], &date[4..6], &date[6..]])?;
