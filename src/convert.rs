@@ -131,11 +131,11 @@ struct Seen {
     older: HashMap<u64, u64, RandomState>,
     /// The identities and prints of further records with another text.
     others: HashSet<(u64, u64), RandomState>,
-    /// The identities whose records were told to differ.
+    /// The identities whose differing records were reported.
     differing: HashSet<u64, RandomState>,
 }
 
-/// A record as it is compared with others.
+/// The hashes by which a record is compared with others.
 struct Print {
     /// A hash of its `eventID`, or of its text where it has none.
     id: u64,
@@ -147,7 +147,7 @@ fn value(column: Option<&StringArray>, row: usize) -> &str {
     column.filter(|column| column.is_valid(row)).map_or("", |column| column.value(row))
 }
 
-/// What a record is to those before it.
+/// How a record relates to the records before it.
 #[derive(Debug, PartialEq, Eq)]
 enum Sight {
     First,

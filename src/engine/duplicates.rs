@@ -24,7 +24,7 @@ mod tap;
 
 pub use tap::Tap;
 
-/// What is compared of records: the identity, which is the `contentID` where there is no `eventID`, and what only
+/// The columns by which records are compared: the identity, which is the `contentID` where there is no `eventID`, and what only
 /// damaged or anonymised duplicates differ in.
 const COMPARED: [&str; 4] = [EVENT_ID, EVENT_TIME, "eventName", "eventSource"];
 
@@ -154,7 +154,7 @@ pub(crate) async fn among_kept(
     told(&counter, rows).await
 }
 
-/// The columns [`COMPARED`] of records. Records without an `eventID` are read by themselves: of other tools' tables
+/// The columns [`COMPARED`] of records. Records without an `eventID` are read separately: of other tools' tables
 /// their `contentID` is computed from all columns.
 fn identified(records: DataFrame) -> Result<DataFrame> {
     let [_, others @ ..] = COMPARED.map(ident);
@@ -184,7 +184,7 @@ async fn count(rows: DataFrame, most_repeated: usize) -> Result<Counter> {
     Ok(counter)
 }
 
-/// What was counted, with an example from `rows`.
+/// The duplicates that `counter` counted, with an example from `rows`.
 async fn told(counter: &Counter, rows: DataFrame) -> Result<Duplicates> {
     let example = match counter.example {
         None => None,

@@ -66,7 +66,7 @@ impl RawScan {
         (0..count.max(1)).map(|_| share()).collect()
     }
 
-    /// The next objects nobody has taken: one, and small ones that have been read already; none at the end.
+    /// Takes the next object, and with it small ones that have been read already; none at the end.
     async fn take(&self) -> Vec<Fetched> {
         let mut objects = self.objects.lock().await;
         let mut taken: Vec<Fetched> = objects.next().await.into_iter().collect();
@@ -82,7 +82,7 @@ impl RawScan {
         taken
     }
 
-    /// The records of the next objects nobody has taken; `None` at the end. They are decoded on a thread for work that
+    /// Decodes the records of the next objects; `None` at the end. They are decoded on a thread for work that
     /// blocks: an object may take a second, in which a worker would drive no requests.
     async fn next_objects(self: &Arc<Self>) -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
         let taken = self.take().await;

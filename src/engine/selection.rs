@@ -14,7 +14,7 @@ use crate::event::EVENT_TIME;
 use crate::sql;
 use crate::time::Range;
 
-/// Which events queries see, whatever is read for them.
+/// The accounts and regions of the events that queries see. Others may be read, and are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventSelection {
     /// Only events of these accounts; of all where there are none.
