@@ -202,7 +202,7 @@ async fn in_tables(resources: &Resources, data: &Data, rules: &[Rule], range: Ra
     let reads: Vec<Range> = rules.iter().map(|rule| Reach::first(rule.window).around(range)).collect();
     let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
     let table = table(resources, data, read).await?;
-    let matched = Matched::scan(resources, table, rules, reads, "the data").await?;
+    let matched = Matched::scan(resources, table, &rules.iter().collect::<Vec<_>>(), reads, "the data").await?;
     let duplicates = matched.duplicates(resources, range).await?;
     let mut outcome = matched.hunt(resources, range).await?;
     drop(matched);

@@ -24,7 +24,7 @@ use crate::time::{Period, Range};
 
 /// The records that any of some rules matches.
 pub(super) struct Matched<'r> {
-    rules: &'r [Rule],
+    rules: Vec<&'r Rule>,
     candidates: Candidates,
     kept: Arc<Kept>,
     /// How many of them each rule matches.
@@ -56,7 +56,7 @@ impl<'r> Matched<'r> {
     pub(super) async fn scan(
         resources: &Resources,
         table: Arc<dyn TableProvider>,
-        rules: &'r [Rule],
+        rules: &[&'r Rule],
         reads: Vec<Range>,
         what: &str,
     ) -> Result<Matched<'r>, Error> {
@@ -64,7 +64,7 @@ impl<'r> Matched<'r> {
         let candidates = Candidates::new(rules, read);
         let (kept, counts) =
             matcher::kept(resources, table, &candidates).await.map_err(|error| Error::query(what, error))?;
-        Ok(Matched { rules, candidates, kept: Arc::new(kept), counts, reads })
+        Ok(Matched { rules: rules.to_vec(), candidates, kept: Arc::new(kept), counts, reads })
     }
 
     /// The duplicates among the records that any of the rules matches, with a time in `range`.
@@ -141,7 +141,7 @@ impl<'r> Matched<'r> {
 
     /// What the rows of a rule are made from.
     fn of_rule(&self, number: usize) -> OfRule {
-        let rule = &self.rules[number];
+        let rule = self.rules[number];
         let (group, rest) = self.candidates.needs[number].split_at(rule.group_by.len());
         let (told, listed) = rest.split_at(rest.len() - rule.summary.len());
         OfRule {
@@ -170,7 +170,7 @@ impl<'m> Set<'m> {
     fn new(matched: &'m Matched<'_>, numbers: &'m [usize]) -> Set<'m> {
         let rules: Vec<OfRule> = numbers.iter().map(|number| matched.of_rule(*number)).collect();
         let told = |of: &OfRule| {
-            let rule = &matched.rules[of.number];
+            let rule = matched.rules[of.number];
             let own = names(GROUP, of.group.len()).chain(names(VALUE, of.told.len()));
             Told { rule, layout: Layout::of(rule).renamed(&mut own.chain(names(LIST, of.listed.len()))) }
         };
@@ -210,7 +210,7 @@ impl<'m> Set<'m> {
 
     /// What runs for these rules, whose windows have one shape.
     fn queries(&self, resources: Resources, range: Range) -> Result<Queries, Error> {
-        let first = self.numbers.first().map(|number| (&self.matched.rules[*number], self.matched.reads[*number]));
+        let first = self.numbers.first().map(|number| (self.matched.rules[*number], self.matched.reads[*number]));
         let (rule, read) = first.ok_or_else(|| Error::Internal("a hunt for no rule".to_owned()))?;
         let anchors = match (rule.window.kind, range.from, read.from) {
             (WindowKind::Dedup, Some(from), Some(_)) => Some(sql::unanchored_matched(rule, &self.layout, from, read)?),

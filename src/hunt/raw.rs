@@ -125,7 +125,7 @@ impl RawTrail {
             let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
             let scan = self.scan(self.find(read).await?, sieve(rules));
             let table = super::raw_table(resources, &scan).await.map_err(|error| Error::query(WHAT, error))?;
-            let matched = Matched::scan(resources, table, rules, reads, WHAT).await?;
+            let matched = Matched::scan(resources, table, &rules.iter().collect::<Vec<_>>(), reads, WHAT).await?;
             let outcome = matched.hunt(resources, range).await?;
             if outcome.short.is_empty() {
                 self.keep(&scan);

@@ -1,5 +1,6 @@
 //! One scan for many rules: which records to read, what to test of them and what to compute of those that match.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::path::{Path, Step};
@@ -36,7 +37,8 @@ impl Candidates {
     pub const CALL: [&'static str; 2] = ["eventName", "eventSource"];
 
     /// What to ask for `rules` of the records with a time in `read`.
-    pub fn new(rules: &[Rule], read: Range) -> Candidates {
+    pub fn new(rules: &[impl Borrow<Rule>], read: Range) -> Candidates {
+        let rules: Vec<&Rule> = rules.iter().map(Borrow::borrow).collect();
         let (mut predicates, mut all) = (DistinctTexts::default(), DistinctTexts::default());
         let detections = rules.iter().map(|rule| predicates.index(predicate::text(&rule.detection, 0)));
         let detections = detections.collect();
@@ -47,7 +49,7 @@ impl Candidates {
         let call = Candidates::CALL.map(|name| all.index(Ident(name.to_owned()).to_string()));
         let (from, to) = TimeLiteral::bounds(read);
         let mut conditions = vec![format!("\"eventTime\" >= {from}"), format!("\"eventTime\" < {to}")];
-        conditions.extend(names(rules));
+        conditions.extend(names(&rules));
         Candidates { conditions, predicates: predicates.texts, detections, expressions: all.texts, needs, unique, call }
     }
 
@@ -69,7 +71,7 @@ impl Candidates {
 
     /// What to ask for what people want to see of events that any of `rules` matches: the expressions are the name of
     /// the call and its outcome.
-    pub fn of_events(rules: &[Rule], read: Range) -> Candidates {
+    pub fn of_events(rules: &[impl Borrow<Rule>], read: Range) -> Candidates {
         let filled = |path: &[&str]| {
             let steps = path.iter().map(|key| Step::Key((*key).to_owned())).collect();
             format!("nullif({}, '')", expression::value(&Field::Path(Path(steps))))
@@ -136,7 +138,7 @@ impl DistinctTexts {
 
 /// A condition on the names of calls and their services that every match satisfies; none where some
 /// rule does without.
-fn names(rules: &[Rule]) -> Option<String> {
+fn names(rules: &[&Rule]) -> Option<String> {
     let mut by_column: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for rule in rules {
         for (column, value) in rule.detection.required_values(&["eventName", "eventSource"])? {
