@@ -1,7 +1,7 @@
 //! Text from logs and rules, escaped for each medium that shows it.
 //!
 //! Names in a log and texts in a rule are chosen by strangers. A hidden character in them can move a terminal's
-//! cursor, reverse the order of a line, or make two names look alike. [`HIDDEN`] is the one definition of such
+//! cursor, reverse the order of a line, or make two names look alike. `HIDDEN` is the one definition of such
 //! characters, and each medium has one function that shows them as visible escapes.
 
 use std::borrow::Cow;

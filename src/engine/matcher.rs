@@ -55,7 +55,7 @@ pub async fn matches(
     Ok(kept.into_batches())
 }
 
-/// As [`matches`], of which [`Resources::matched`] bytes are kept in memory, and what is more in files; and for each rule
+/// As [`matches()`], of which [`Resources::matched`] bytes are kept in memory, and what is more in files; and for each rule
 /// how many records it matches.
 pub async fn kept(
     resources: &Resources,
@@ -67,7 +67,7 @@ pub async fn kept(
 }
 
 /// Calls `take` with the records of `table` that any of the rules of `candidates` matches, batch by batch, with columns
-/// as of [`matches`]. None of them is kept.
+/// as of [`matches()`]. None of them is kept.
 ///
 /// # Errors
 /// The query failed.
@@ -150,7 +150,7 @@ async fn gathered(
     Ok((keeper.kept(parts), counts))
 }
 
-/// Which rows of a batch of [`matches`], of candidates with so many expressions, the rule of this number matches.
+/// Which rows of a batch of [`matches()`], of candidates with so many expressions, the rule of this number matches.
 pub fn flags(expressions: usize, batch: &RecordBatch, rule: usize) -> &BooleanArray {
     batch.column(Candidates::OWN.len() + expressions + rule).as_boolean()
 }

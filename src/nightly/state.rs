@@ -33,7 +33,7 @@ const AT_A_TIME: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// See [`STATE_VERSION`].
+    /// The version of the format, `STATE_VERSION`.
     pub state_version: u32,
     /// The number of the run; 0 before the first.
     pub run: u32,

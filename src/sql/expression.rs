@@ -61,7 +61,7 @@ pub(super) fn json(field: &Field) -> String {
     in_json("json_at", field).unwrap_or_else(|| scalar(field))
 }
 
-/// Whether [`json`] is JSON.
+/// Returns whether the value of `field` in a finding is JSON rather than text.
 pub fn is_json(field: &Field) -> bool {
     in_json("json_at", field).is_some()
 }

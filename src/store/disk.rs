@@ -288,7 +288,7 @@ pub(super) fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged,
     stage_by(path, staging, &|to| to.write_all(bytes))
 }
 
-/// As [`stage`], for what `write` writes.
+/// Writes a file in `staging` with `write`, for `path` on the same file system, and forces it to disk.
 pub fn stage_by(path: &Path, staging: &Path, write: Write<'_>) -> Result<Staged, Error> {
     let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
     let mut builder = tempfile::Builder::new();

@@ -40,7 +40,7 @@ pub fn write(value: &impl Serialize, to: impl io::Write) -> serde_json::Result<(
 /// Writes `value` as JSON with a line for each member, without a line break at its end.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_pretty(value: &impl Serialize, to: impl io::Write) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(to, Escaping(PrettyFormatter::new())))
 }
