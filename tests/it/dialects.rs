@@ -8,6 +8,7 @@ use tawny::sql::dialect::Dialect;
 use tawny::sql::dialect::export::{Target, findings};
 use tawny::time::{Range, parse_instant};
 
+use crate::optional;
 use crate::records::failed_sign_in;
 
 const ALL: [Dialect; 4] = [Dialect::Duckdb, Dialect::Athena, Dialect::Spark, Dialect::Clickhouse];
@@ -183,10 +184,8 @@ fn records() -> Vec<Value> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a check that is left out says so")]
 fn engines_find_the_same() {
-    let Ok(python) = std::env::var("TAWNY_DIALECTS") else {
-        eprintln!("skipped: set TAWNY_DIALECTS to a Python that has duckdb, and may have chdb and pyspark");
+    let Some(python) = optional::dialects_python("findings in other SQL engines") else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -234,7 +233,8 @@ fn engines_find_the_same() {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/dialects.py");
             let output = Command::new(&python).args([script, engine, &path("query.sql")]).output().unwrap();
             if output.status.code() == Some(9) && engine != "duckdb" {
-                eprintln!("skipped: no {engine}");
+                let check = format!("findings in {engine}, {window} windows, threshold {threshold}");
+                optional::skip(&check, "this Python does not have it");
                 continue;
             }
             assert!(output.status.success(), "{engine}: {}", String::from_utf8_lossy(&output.stderr));

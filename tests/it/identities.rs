@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use tawny::event::identity;
 use tawny::raw::json;
 
+use crate::optional;
 use crate::tables::{columns, group, lower, ocsf, ocsf_columns, respelt, same, snake, text, write};
 
 mod cases;
@@ -372,10 +373,8 @@ fn a_struct_that_lacks_what_decides_is_warned_of() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a check that is left out says so")]
 fn other_engines_tell_the_same_account_and_actor() {
-    let Ok(python) = std::env::var("TAWNY_DIALECTS") else {
-        eprintln!("skipped: set TAWNY_DIALECTS to a Python that has duckdb, and may have chdb and pyspark");
+    let Some(python) = optional::dialects_python("account and actor in other SQL engines") else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -393,7 +392,7 @@ fn other_engines_tell_the_same_account_and_actor() {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/dialects.py");
             let output = Command::new(&python).args([script, engine, &at("query.sql")]).output().unwrap();
             if output.status.code() == Some(9) && engine != "duckdb" {
-                eprintln!("skipped: no {engine}");
+                optional::skip(&format!("account and actor in {engine}, {layout}"), "this Python does not have it");
                 continue;
             }
             assert!(output.status.success(), "{engine}: {}", String::from_utf8_lossy(&output.stderr));

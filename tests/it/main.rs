@@ -26,6 +26,7 @@ mod many_files;
 mod many_matches;
 mod nightly;
 mod odd_keys;
+mod optional;
 mod oracle;
 mod outcomes;
 mod panther_outcomes;

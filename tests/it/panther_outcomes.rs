@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::path::Path;
 
 use serde_json::Value;
 use tawny::engine::Resources;
@@ -16,6 +15,8 @@ use tawny::raw::json;
 use tawny::rule::catalog::{self, Entry};
 use tawny::rule::{Counts, Rule, panther};
 use tawny::time::Range;
+
+use crate::optional;
 
 fn rules() -> Vec<Rule> {
     let text = std::fs::read_to_string("tests/data/panther_predicates.yml").unwrap();
@@ -74,14 +75,13 @@ fn every_rule_can_be_hunted() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a check that is left out says so, and one that runs tells its figures")]
+#[expect(clippy::print_stderr, reason = "the figures of the comparison")]
 fn rules_match_what_panthers_own_match() {
-    let Ok(shared) = std::env::var("TAWNY_SHARED") else {
-        eprintln!("skipped: TAWNY_SHARED names no folder with Panther's outcomes");
+    let Some(folder) = optional::panther_outcomes("outcomes of Panther's own tests") else {
         return;
     };
     let lines = |name: &str| -> Vec<Value> {
-        let text = std::fs::read_to_string(Path::new(&shared).join("data/panther").join(name)).unwrap();
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     // The logs are the distinct ones of CloudTrail.

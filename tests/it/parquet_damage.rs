@@ -152,26 +152,29 @@ fn found(output: &Output) -> Vec<Value> {
     String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Hunts a folder of damaged files: each is named, or gives its own burst.
+/// Hunts a folder of damaged files, and each file alone where one has columns of other types than the others.
 fn hunt(folder: &Path, numbers: &[(u64, bool)]) {
     let output = tawny(&["hunt", folder.to_str().unwrap(), "--format", "jsonl", "--threads", "2"]);
     let what = format!("the files {numbers:?}");
     assert_ended(&output, &what);
     let talk = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(2) {
-        // One of them has columns of other types than the others have: each alone.
         for (number, checked) in numbers.iter().filter(|_| numbers.len() > 1) {
             let alone = folder.join(format!("alone-{number}"));
             std::fs::create_dir(&alone).unwrap();
             std::fs::rename(folder.join(format!("{number}.parquet")), alone.join(format!("{number}.parquet"))).unwrap();
             hunt(&alone, &[(*number, *checked)]);
         }
-        return;
+    } else {
+        check_each(&found(&output), &talk, output.status.code() == Some(3), numbers);
     }
-    let found = found(&output);
+}
+
+/// Checks that each file is named or gives its own burst.
+fn check_each(found: &[Value], talk: &str, is_incomplete: bool, numbers: &[(u64, bool)]) {
     for (number, checked) in numbers {
         let named = talk.contains(&format!("/{number}.parquet"));
-        assert!(!named || output.status.code() == Some(3), "{what}: {talk}");
+        assert!(!named || is_incomplete, "the files {numbers:?}: {talk}");
         let own = |finding: &&Value| finding["event_ids"].to_string().contains(&format!("\"{number}-"));
         let own: Vec<&Value> = found.iter().filter(own).collect();
         if *checked && !named {

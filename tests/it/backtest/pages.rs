@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{own_rule, records, stderr, stdout, tawny, write_trail};
+use crate::optional;
 use crate::records::failed_sign_in;
 
 const HOSTILE: &str = "</td></script><script>document.title='owned'</script>\u{202e}\u{1b}[31m\"'&=1+1";
@@ -60,11 +61,7 @@ fn pages_hold_all_they_need_and_nothing_that_logs_could_say_runs() {
 
 #[test]
 fn pages_work_in_a_browser() {
-    let Some(browser) = browser() else {
-        #[allow(clippy::print_stderr, reason = "whoever runs the tests is to see it")]
-        {
-            eprintln!("SKIPPED: pages_work_in_a_browser: there is no chromium");
-        }
+    let Some(browser) = optional::browser("pages in a browser") else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -121,12 +118,6 @@ fn is_printed(browser: &Path, folder: &Path, page: &Path) {
     assert!(output.status.success(), "{}", stderr(&output));
     let printed = std::fs::read(&file).unwrap();
     assert!(printed.starts_with(b"%PDF-") && printed.len() > 20_000, "{} bytes", printed.len());
-}
-
-fn browser() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file())
 }
 
 /// The page's elements once its scripts have run.
@@ -187,7 +178,7 @@ fn pages_of_no_events_have_no_time_axis() {
         let (before_sql, after_sql) = text.split_once("<pre>").unwrap();
         let shown = before_sql.to_owned() + after_sql.rsplit_once("</pre>").unwrap().1;
         assert!(!shown.contains("1970") && shown.contains("<p>No events.</p>"), "{command}");
-        if let Some(browser) = browser() {
+        if let Some(browser) = optional::browser(&format!("{command} page of no events in a browser")) {
             let dom = run_in(&browser, folder.path(), &page);
             assert!(dom.contains("<html lang=\"en\" class=\"scripted\">") && !dom.contains("\"NaN\""), "{command}");
         }
