@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use crate::error::{Error, Fault};
 use crate::event;
 use crate::lake::Lake;
-use crate::lake::ledger::{self, FileEntry, ObjectEntry};
-use crate::lake::part::{self, Part};
+use crate::lake::part_file::{self, PartFileBuilder};
+use crate::lake::transaction_log::{self, FileEntry, ObjectEntry};
 use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
 use crate::tally::{DifferingExample, DifferingRecord, DifferingRecords, Tally};
 use crate::time;
@@ -118,8 +118,8 @@ pub async fn held(lake: &Lake, objects: &[Object]) -> Result<HashSet<String>, Er
     if objects.is_empty() {
         return Ok(HashSet::new());
     }
-    let delivered = ledger::days(objects.iter().map(|object| trail::delivered_on(&object.real)));
-    lake.ledger().object_ids(delivered).await
+    let delivered = transaction_log::day_span(objects.iter().map(|object| trail::delivered_on(&object.real)));
+    lake.transaction_log().object_ids(delivered).await
 }
 
 /// Remembers the records of a run, to tell duplicates: at least the last [`Seen::GENERATION`] of them, so that memory
@@ -224,7 +224,7 @@ fn differing(batch: &RecordBatch, row: usize, object: &Object) -> DifferingRecor
 /// Records by date, and the objects they are all the records of.
 #[derive(Default)]
 struct Gathered {
-    parts: BTreeMap<Option<i64>, Part>,
+    parts: BTreeMap<Option<i64>, PartFileBuilder>,
     objects: Vec<ObjectEntry>,
     memory: usize,
 }
@@ -266,8 +266,8 @@ impl Writer {
         if let store::Folder::Disk(root) = lake.folder() {
             store::create_folder(&root.join(LAKE_FOLDER).join("ledger"))?;
         }
-        lake.check().await?;
-        let last = lake.ledger().last().await?;
+        lake.check_files().await?;
+        let last = lake.transaction_log().last_commit().await?;
         Ok(Writer {
             last,
             lake: lake.clone(),
@@ -281,10 +281,10 @@ impl Writer {
 
     /// Takes the rows of `batch`, which is `identity`, that are `fresh`.
     fn push(&mut self, identity: &str, batch: &RecordBatch, fresh: &BooleanArray) -> Result<(), Error> {
-        for (date, rows) in part::by_date(batch, fresh) {
+        for (date, rows) in part_file::rows_by_date(batch, fresh) {
             let part = self.gathered.parts.entry(date).or_default();
             let before = part.memory;
-            part.push(identity, batch, rows).map_err(|error| Error::Internal(format!("records by date: {error}")))?;
+            part.append(identity, batch, rows).map_err(|error| Error::Internal(format!("records by date: {error}")))?;
             self.gathered.memory += part.memory - before;
         }
         Ok(())
@@ -322,7 +322,7 @@ impl Writer {
             files.push(entry);
         }
         self.last += 1;
-        self.lake.ledger().commit(&self.folder, self.last, files.clone(), &encoded.objects).await?;
+        self.lake.transaction_log().commit(&self.folder, self.last, files.clone(), &encoded.objects).await?;
         self.files.extend(files);
         Ok(())
     }

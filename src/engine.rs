@@ -25,7 +25,7 @@ use futures::{TryStreamExt as _, stream};
 use crate::error::Error;
 use crate::event;
 use crate::lake::Lake;
-use crate::lake::ledger::FileEntry;
+use crate::lake::transaction_log::FileEntry;
 use crate::sql::candidates::Candidates;
 use crate::sql::expression;
 use crate::time::Range;

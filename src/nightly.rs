@@ -13,8 +13,9 @@ use crate::convert::{self, Limits};
 use crate::engine::Resources;
 use crate::error::{Error, Fault};
 use crate::hunt::{self, Data};
-use crate::lake::ledger::FileEntry;
-use crate::lake::{Lake, compact};
+use crate::lake::Lake;
+use crate::lake::maintenance::{self, Maintenance, MaintenanceSummary, READER_GRACE_PERIOD};
+use crate::lake::transaction_log::FileEntry;
 use crate::rule::{Rule, WindowKind};
 use crate::sink::Sink;
 use crate::store::{Scratch, Stores};
@@ -121,7 +122,7 @@ pub struct Report {
     /// What became of what sinks are owed.
     pub deliveries: Vec<Delivered>,
     /// What was merged, dropped and deleted in the lake.
-    pub upkeep: compact::Done,
+    pub upkeep: MaintenanceSummary,
     /// Why upkeep was broken off; nothing is lost by that.
     pub upkeep_error: Option<String>,
     /// The latest event.
@@ -261,18 +262,19 @@ impl Nightly<'_> {
         state::check_hunted(self.lake, self.state, &last).await?;
         let Found { trail, unlisted, .. } = self.find(&last).await?;
         let (held, commits) = if self.lake.exists().await? {
-            (convert::held(self.lake, &trail.objects).await?, self.lake.ledger().last().await?)
+            (convert::held(self.lake, &trail.objects).await?, self.lake.transaction_log().last_commit().await?)
         } else {
             Default::default()
         };
         let new: Vec<_> = trail.objects.iter().filter(|object| !held.contains(&object.identity())).collect();
         let (mut mergeable, mut droppable) = (0, 0);
         if self.compact {
-            let days = compact::mergeable(self.lake, self.long_ago(self.grace), self.limits.memory).await?;
+            let days = maintenance::plan_merges(self.lake, self.long_ago(self.grace), self.limits.memory).await?;
             mergeable = days.into_values().flatten().flatten().count();
         }
         if let Some(retain) = self.retain {
-            droppable = compact::droppable(self.lake, compact::retained_from(self.now, retain)).await?.len();
+            droppable =
+                maintenance::files_ending_by(self.lake, maintenance::retention_start(self.now, retain)).await?.len();
         }
         let mut changed_rules = Vec::new();
         for rule in self.rules {
@@ -397,9 +399,9 @@ impl Nightly<'_> {
         next: &mut State,
         report: &mut Report,
     ) -> Result<Vec<Change>, Error> {
-        let ledger = self.lake.ledger();
-        next.hunted_commits = ledger.last().await?;
-        let added = ledger.added_since(last.hunted_commits).await?;
+        let log = self.lake.transaction_log();
+        next.hunted_commits = log.last_commit().await?;
+        let added = log.files_added_since(last.hunted_commits).await?;
         let spans = touched::spans(&added);
         for rule in self.rules {
             next.rules.insert(rule.id.clone(), version(rule));
@@ -464,7 +466,7 @@ impl Nightly<'_> {
         let changed = numbers(is_changed);
         let dedup = numbers(&|rule| !is_changed(rule) && rule.window.kind == WindowKind::Dedup);
         let others = numbers(&|rule| !is_changed(rule) && rule.window.kind != WindowKind::Dedup);
-        let retained_from = self.lake.ledger().retained_from().await?;
+        let retained_from = self.lake.transaction_log().retained_from().await?;
         let mut wanted: Vec<Range> = Vec::new();
         loop {
             let ranges = if changed.is_empty() { wanted.as_slice() } else { &[Range::default()] };
@@ -511,7 +513,7 @@ impl Nightly<'_> {
         }
         report.newest_event = next.newest_event;
         report.newest.clone_from(&next.newest);
-        let files = self.lake.ledger().files().await?;
+        let files = self.lake.transaction_log().files().await?;
         let days: BTreeSet<i64> =
             files.iter().filter_map(FileEntry::time_span).map(|(first, _)| first.div_euclid(DAY)).collect();
         if let (Some(first), Some(last)) = (days.first(), days.last()) {
@@ -523,18 +525,24 @@ impl Nightly<'_> {
     }
 
     /// Merges small files of days past their grace, drops days that are too old, and deletes what no reader is at any more.
-    async fn keep(&self, done: &mut compact::Done) -> Result<(), Error> {
+    async fn keep(&self, summary: &mut MaintenanceSummary) -> Result<(), Error> {
         if !self.compact && self.retain.is_none() {
             return Ok(());
         }
-        let keeper = compact::Keeper::open(self.lake, self.now, self.scratch).await?;
+        let mut maintenance = Maintenance::open(self.lake, self.now, self.scratch).await?;
+        let result = self.maintain(&mut maintenance).await;
+        *summary = maintenance.summary;
+        result
+    }
+
+    async fn maintain(&self, maintenance: &mut Maintenance<'_>) -> Result<(), Error> {
         if let Some(retain) = self.retain {
-            keeper.retain(retain, done).await?;
+            maintenance.drop_older_than(retain).await?;
         }
         if self.compact {
-            keeper.merge(self.long_ago(self.grace), self.limits.memory, done).await?;
+            maintenance.merge(self.long_ago(self.grace), self.limits.memory).await?;
         }
-        keeper.sweep(self.long_ago(SWEPT_WITHIN), self.long_ago(compact::READERS_END_WITHIN), done).await
+        maintenance.vacuum_removed(self.long_ago(SWEPT_WITHIN), self.long_ago(READER_GRACE_PERIOD)).await
     }
 
     /// The time `micros` microseconds before now.

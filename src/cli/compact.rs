@@ -3,7 +3,7 @@ use clap::Args;
 use super::Context;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
-use crate::lake::compact::{self, Done, Keeper, READERS_END_WITHIN};
+use crate::lake::maintenance::{self, Maintenance, READER_GRACE_PERIOD};
 use crate::nightly::config::Age;
 use crate::store::Location;
 use crate::time::{self, DAY, Period};
@@ -51,29 +51,28 @@ impl Compact {
         }
         let before = self.before.unwrap_or(now - GRACE);
         if self.dry_run {
-            for (day, groups) in compact::mergeable(&lake, before, context.memory / 4).await? {
+            for (day, groups) in maintenance::plan_merges(&lake, before, context.memory / 4).await? {
                 let files: Vec<_> = groups.iter().flatten().collect();
                 let bytes: u64 = files.iter().map(|file| file.bytes).sum();
                 let told = format!("{day}: {} files, {bytes} bytes, to be merged into {}\n", files.len(), groups.len());
                 context.output.result(&told, None)?;
             }
             if let Some(age) = self.retain {
-                for file in compact::droppable(&lake, compact::retained_from(now, age.0)).await? {
+                for file in maintenance::files_ending_by(&lake, maintenance::retention_start(now, age.0)).await? {
                     context.output.result(&format!("{}: to be dropped\n", file.path), None)?;
                 }
             }
             return Ok(Status::Done);
         }
-        let keeper = Keeper::open(&lake, now, &context.scratch).await?;
-        let mut done = Done::default();
+        let mut maintenance = Maintenance::open(&lake, now, &context.scratch).await?;
         if let Some(age) = self.retain {
-            keeper.retain(age.0, &mut done).await?;
+            maintenance.drop_older_than(age.0).await?;
         }
-        keeper.merge(before, context.memory / 4, &mut done).await?;
-        let kept = self.keep_old.map_or(READERS_END_WITHIN, Period::micros);
-        keeper.sweep(i64::MIN, now - kept, &mut done).await?;
-        keeper.sweep_strays(now - kept, &mut done).await?;
-        context.output.talk(&done.sentence());
+        maintenance.merge(before, context.memory / 4).await?;
+        let grace = self.keep_old.map_or(READER_GRACE_PERIOD, Period::micros);
+        maintenance.vacuum_removed(i64::MIN, now - grace).await?;
+        maintenance.vacuum_orphans(now - grace).await?;
+        context.output.talk(&maintenance.summary.to_string());
         Ok(Status::Done)
     }
 }

@@ -9,7 +9,7 @@ use super::{Data, RawTrail, table};
 use crate::engine::raw_table::RawScan;
 use crate::engine::{EventSelection, Resources};
 use crate::error::Error;
-use crate::lake::ledger::FileEntry;
+use crate::lake::transaction_log::FileEntry;
 use crate::store::Object;
 use crate::time::Range;
 use crate::trail::{Sieve, Trail, delivered_on, delivery_stamp};

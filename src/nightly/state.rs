@@ -372,12 +372,12 @@ fn damaged_time(state: &Value) -> Option<String> {
 /// Makes sure that the lake has the commits that `state`, of this `name`, says were hunted. Where it has fewer, it is
 /// another lake or was put back to an earlier time, and commits to come would count as hunted.
 pub async fn check_hunted(lake: &Lake, name: &str, state: &State) -> Result<(), Error> {
-    let commits = if state.hunted_commits > 0 { lake.ledger().last().await? } else { 0 };
+    let commits = if state.hunted_commits > 0 { lake.transaction_log().last_commit().await? } else { 0 };
     if state.hunted_commits <= commits {
         return Ok(());
     }
     let path = lake.folder().path(&format!("{}/{}", own(name), state_name(state.run)));
-    let reason = format!("`hunted_commits` is {}, and the lake's ledger has {commits}", state.hunted_commits);
+    let reason = format!("`hunted_commits` is {}, but the lake's transaction log has {commits}", state.hunted_commits);
     Err(Error::State { path, reason })
 }
 

@@ -1,7 +1,7 @@
 //! Which triggers a rule's findings may have that new events change.
 
 use super::changes::Ledger;
-use crate::lake::ledger::FileEntry;
+use crate::lake::transaction_log::FileEntry;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::time::{DAY, Range};
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{rows, shortened};
 use crate::error::{Error, Fault};
+use crate::lake::maintenance::MaintenanceSummary;
 use crate::nightly::{Plan, Report};
 use crate::tally::{Count, Tally, number_of};
 use crate::text::{json, prometheus_label};
@@ -60,8 +61,8 @@ pub fn table(report: &Report) -> String {
         let lines_of = format!("{} of run {}", number_of(delivered.lines, "line"), delivered.run);
         lines.push((format!("sink {}", delivered.sink), format!("{lines_of}: {outcome}")));
     }
-    if report.upkeep != crate::lake::compact::Done::default() {
-        lines.push(("lake".to_owned(), report.upkeep.sentence()));
+    if report.upkeep != MaintenanceSummary::default() {
+        lines.push(("lake".to_owned(), report.upkeep.to_string()));
     }
     lines.extend(report.upkeep_error.iter().map(|error| ("lake".to_owned(), format!("upkeep broke off: {error}"))));
     lines.extend(report.unlisted.iter().map(unlisted));

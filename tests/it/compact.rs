@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tawny::error::Error;
 use tawny::lake::Lake;
-use tawny::lake::compact::{Done, Keeper};
+use tawny::lake::maintenance::Maintenance;
 use tawny::store::{Access, Location, Scratch, Stores};
 use tawny::time::{self, DAY, SECOND};
 
@@ -125,7 +125,7 @@ fn a_commit_that_removes_what_is_not_there_is_refused() {
     std::fs::write(folder.path().join("lake/_tawny/ledger/00000002.json"), commit.to_string()).unwrap();
     let hunt = tawny(&["hunt", "lake"]);
     assert_eq!(hunt.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&hunt.stderr).contains("removes files that were not there"));
+    assert!(String::from_utf8_lossy(&hunt.stderr).contains("removes files that no earlier commit added"));
 }
 
 #[test]
@@ -143,13 +143,12 @@ fn of_two_upkeeps_in_a_bucket_one_is_told_and_the_lake_is_whole() {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let (first, second) = (lake().await, lake().await);
         let now = START + 30 * DAY;
-        let one = Keeper::open(&first, now, &Scratch::default()).await.unwrap();
-        let other = Keeper::open(&second, now, &Scratch::default()).await.unwrap();
-        let (mut done, mut done_too) = (Done::default(), Done::default());
-        let ended = tokio::join!(one.merge(now, 64 << 20, &mut done), other.merge(now, 64 << 20, &mut done_too));
+        let mut one = Maintenance::open(&first, now, &Scratch::default()).await.unwrap();
+        let mut other = Maintenance::open(&second, now, &Scratch::default()).await.unwrap();
+        let ended = tokio::join!(one.merge(now, 64 << 20), other.merge(now, 64 << 20));
         let refused = [ended.0, ended.1].into_iter().filter_map(Result::err).collect::<Vec<_>>();
         assert!(matches!(refused.as_slice(), [] | [Error::Busy { .. }]), "{refused:?}");
-        let files = lake().await.ledger().files().await.unwrap();
+        let files = lake().await.transaction_log().files().await.unwrap();
         assert_eq!(files.iter().map(|file| file.records).sum::<u64>(), 9);
     });
 }

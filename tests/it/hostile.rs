@@ -195,7 +195,7 @@ fn a_ledger_and_a_state_name_nothing_outside_their_folders() {
             for command in [&["hunt", "lake"][..], &["compact", "lake"], &["convert", "trail", "--lake", "lake"]] {
                 let output = run(command);
                 assert_eq!(output.status.code(), Some(3), "{path:?} {command:?}: {}", said(&output));
-                assert!(said(&output).contains("which is no place in the lake"), "{}", said(&output));
+                assert!(said(&output).contains("which is not a path within the lake"), "{}", said(&output));
             }
             std::fs::write(&ledger, &whole).unwrap();
         }

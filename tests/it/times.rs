@@ -15,7 +15,7 @@ use tawny::engine::columnar_table::Columnar;
 use tawny::event::batch::BatchBuilder;
 use tawny::hunt::{self, Data};
 use tawny::lake::Lake;
-use tawny::lake::part::{Part, by_date};
+use tawny::lake::part_file::{PartFileBuilder, rows_by_date};
 use tawny::query;
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Rule, WindowKind};
@@ -178,9 +178,9 @@ async fn lake_of(folder: &Path, times: &[i64], lies: bool) -> Lake {
     let writer = Writer::open(lake.folder(), LAKE_FOLDER, &Scratch::default()).await.unwrap().unwrap();
     let batch = unchecked(times);
     let mut files = Vec::new();
-    for (date, rows) in by_date(&batch, &vec![true; times.len()].into()) {
-        let mut part = Part::default();
-        part.push("object", &batch, rows).unwrap();
+    for (date, rows) in rows_by_date(&batch, &vec![true; times.len()].into()) {
+        let mut part = PartFileBuilder::default();
+        part.append("object", &batch, rows).unwrap();
         let (mut file, pending) = part.stage(date, 1, &writer).await.unwrap();
         pending.publish().unwrap();
         if lies {
@@ -188,7 +188,7 @@ async fn lake_of(folder: &Path, times: &[i64], lies: bool) -> Lake {
         }
         files.push(file);
     }
-    lake.ledger().commit(&writer, 1, files, &[]).await.unwrap();
+    lake.transaction_log().commit(&writer, 1, files, &[]).await.unwrap();
     lake
 }
 

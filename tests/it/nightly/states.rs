@@ -67,7 +67,7 @@ fn a_damaged_time_stops_the_run_and_is_named() {
         (&["known", "*", "last"], json!(["x"]), "`known.2026-09-01.last` is [\"x\"]"),
         (&["known"], json!({"someday": {}}), "`known` is \"someday\""),
         (&["run"], json!(7), "`run` is 7, and its name says 1"),
-        (&["hunted_commits"], json!(12), "`hunted_commits` is 12, and the lake's ledger has 1"),
+        (&["hunted_commits"], json!(12), "`hunted_commits` is 12, but the lake's transaction log has 1"),
         (&["state_version"], json!(3), "another version than 2"),
     ] {
         let (place, rules) = after_a_run();

@@ -1,4 +1,4 @@
-//! The ledger: which files of a lake count, and which objects they hold.
+//! The transaction log of a lake: numbered commits that list the live files and the converted objects.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -13,52 +13,54 @@ use crate::event::SCHEMA_VERSION;
 use crate::store::{self, Folder, Writer, hex};
 use crate::time::{self, EVENT_TIMES, event_time};
 
-/// The folder `date=…` of records without a time: Hive's name for a null.
+/// The value of the partition `date=…` for records without a time: Hive's name for a null.
 pub(super) const NO_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// The version of the ledger's own format.
-const LEDGER_VERSION: u32 = 1;
+/// The version of the log's own format.
+const LOG_VERSION: u32 = 1;
 
-/// A lake's ledger: numbered commits, each adding files.
+/// Commits that are read concurrently.
+const CONCURRENT_READS: usize = 32;
+
+/// The transaction log of one lake.
 #[derive(Debug, Clone)]
-pub struct Ledger {
+pub struct TransactionLog {
     lake: Folder,
     folder: String,
-    known: Commits,
+    cache: CommitCache,
 }
 
-/// Commits by their numbers.
-pub(super) type Commits = Arc<Mutex<BTreeMap<u32, Commit>>>;
+/// Commits already read, by number. A commit never changes.
+pub(super) type CommitCache = Arc<Mutex<BTreeMap<u32, Commit>>>;
 
-/// One file of a lake.
+/// One Parquet file of a lake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
-    /// Its path below the lake's folder.
+    /// Path relative to the lake's folder.
     pub path: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// The records in it.
+    /// Number of records.
     pub records: u64,
-    /// The earliest time in it, in microseconds since the epoch; absent where no record has one.
+    /// Earliest event time, in microseconds since the epoch. Absent if no record has a time.
     pub first_event: Option<i64>,
-    /// The latest time in it.
+    /// Latest event time, in microseconds since the epoch.
     pub last_event: Option<i64>,
 }
 
 impl FileEntry {
-    /// Returns the earliest and the latest time of an event in the file; `None` where it holds none within
-    /// [`EVENT_TIMES`].
+    /// Returns the earliest and latest event time, clamped to [`EVENT_TIMES`]. `None` if no time is within it.
     pub fn time_span(&self) -> Option<(i64, i64)> {
         let (first, last) = self.first_event.zip(self.last_event)?;
         let (first, last) = (first.max(EVENT_TIMES.start), last.min(EVENT_TIMES.end - 1));
         (first <= last).then_some((first, last))
     }
 
-    /// Returns the midnight that begins the file's day, by its folder; `None` where its records have no time.
+    /// Returns the midnight that starts the file's partition, in microseconds. `None` for records without a time.
     ///
     /// # Errors
-    /// It lies in no folder of a day; the message says so.
+    /// The path is not in a `date=…` folder. The message says so.
     pub fn midnight(&self) -> Result<Option<i64>, String> {
         let date = self.path.strip_prefix("date=").and_then(|path| path.split_once('/')).map(|(date, _)| date);
         match date {
@@ -66,24 +68,24 @@ impl FileEntry {
             Some(date) if !date.contains([':', ' ']) => time::parse_instant(date).map(Some),
             _ => Err(String::new()),
         }
-        .map_err(|_| format!("it names {:?}, which lies in no folder of a day", self.path))
+        .map_err(|_| format!("it lists {:?}, which is not in a `date=…` folder", self.path))
     }
 
-    /// Whether the file holds times that no event can have. Earlier builds wrote such files.
+    /// Returns whether the file holds times outside [`EVENT_TIMES`]. Earlier builds wrote such files.
     pub fn holds_other_times(&self) -> bool {
         [self.first_event, self.last_event].into_iter().flatten().any(|time| event_time(time).is_none())
     }
 }
 
-/// An object whose records the lake holds.
+/// A converted object: its records are in the lake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectEntry {
     /// See [`crate::store::Object::identity`].
     pub id: String,
-    /// Its path when it was converted.
+    /// Its path at the time of the conversion.
     pub path: String,
-    /// The day on which it was delivered, where that is known, see [`crate::trail::delivered_on`].
+    /// Delivery day, if known. See [`crate::trail::delivered_on`].
     #[serde(skip)]
     pub delivered: Option<i64>,
 }
@@ -91,74 +93,71 @@ pub struct ObjectEntry {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Commit {
-    ledger_version: u32,
+    #[serde(rename = "ledger_version")]
+    log_version: u32,
     schema_version: u32,
-    /// The name of the file that lists the objects that this commit adds; where a lake on disk was written by an
-    /// earlier build, it has the commit's own.
+    /// Name of the file that lists the objects of this commit. Earlier builds named it after the commit's number and
+    /// left this out.
     #[serde(default)]
     objects: Option<String>,
-    /// The first and the last day on which those objects were delivered, in microseconds; absent where that is not known
-    /// of all of them.
+    /// First and last delivery day of those objects, in microseconds. Absent unless every day is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     delivered: Option<(i64, i64)>,
     files: Vec<FileEntry>,
-    /// Where the commit is no conversion's: what it removes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    upkeep: Option<Upkeep>,
+    /// Present only in commits of maintenance.
+    #[serde(rename = "upkeep", default, skip_serializing_if = "Option::is_none")]
+    removal: Option<Removal>,
 }
 
 impl Commit {
     fn empty() -> Commit {
         Commit {
-            ledger_version: LEDGER_VERSION,
+            log_version: LOG_VERSION,
             schema_version: SCHEMA_VERSION,
             objects: None,
             delivered: None,
             files: Vec::new(),
-            upkeep: None,
+            removal: None,
         }
     }
 
-    /// All places in the lake that it names.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let removed = self.upkeep.iter().flat_map(|upkeep| &upkeep.removed);
+    /// Returns every path that the commit names.
+    fn paths(&self) -> impl Iterator<Item = &str> {
+        let removed = self.removal.iter().flat_map(|removal| &removal.removed);
         let files = self.files.iter().map(|file| &file.path);
         files.chain(removed).chain(&self.objects).map(String::as_str)
     }
 }
 
-/// What a commit removes that merges files or drops old ones.
+/// The files that a commit of maintenance removes from the lake.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Upkeep {
-    /// The paths of the files that no longer count. They stay a while for readers that are at them.
+pub struct Removal {
+    /// Paths of the removed files. A later vacuum deletes them, once no reader has them open.
     pub removed: Vec<String>,
-    /// Where old days were dropped: from when on the lake holds all, in microseconds.
+    /// The first time the lake still holds, in microseconds, if the commit dropped old days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retained_from: Option<i64>,
-    /// When that was, in microseconds.
+    /// When the files were removed, in microseconds.
     pub at: i64,
 }
 
-/// Commits that are read at a time.
-const AT_A_TIME: usize = 32;
-
-impl Ledger {
-    pub(super) fn in_folder(lake: Folder, folder: String, known: Commits) -> Ledger {
-        Ledger { lake, folder, known }
+impl TransactionLog {
+    pub(super) fn new(lake: Folder, folder: String, cache: CommitCache) -> TransactionLog {
+        TransactionLog { lake, folder, cache }
     }
 
-    /// All files of the lake, in the order in which they were added.
+    /// Returns the live files, in commit order.
     pub async fn files(&self) -> Result<Vec<FileEntry>, Error> {
         let mut files: Vec<FileEntry> = Vec::new();
         for (number, commit) in self.commits().await? {
-            if let Some(upkeep) = commit.upkeep {
-                let removed: HashSet<&String> = upkeep.removed.iter().collect();
+            if let Some(removal) = commit.removal {
+                let removed: HashSet<&String> = removal.removed.iter().collect();
                 let before = files.len();
                 files.retain(|file| !removed.contains(&file.path));
                 if before - files.len() != removed.len() {
-                    let reason = "it removes files that were not there".to_owned();
-                    return Err(self.damaged(&self.name(&commit_name(number)), reason));
+                    let reason = "it removes files that no earlier commit added".to_owned();
+                    return Err(self.damaged(&self.path_of(&commit_name(number)), reason));
                 }
             }
             files.extend(commit.files);
@@ -166,55 +165,57 @@ impl Ledger {
         Ok(files)
     }
 
-    /// The files that conversions added in commits after `number`, whether or not they were merged since.
-    pub async fn added_since(&self, number: u32) -> Result<Vec<FileEntry>, Error> {
-        let is_new = |(of, commit): &(u32, Commit)| *of > number && commit.upkeep.is_none();
+    /// Returns the files that conversions added after commit `number`, including files merged since.
+    pub async fn files_added_since(&self, number: u32) -> Result<Vec<FileEntry>, Error> {
+        let is_new = |(commit_number, commit): &(u32, Commit)| *commit_number > number && commit.removal.is_none();
         let commits = self.commits().await?.into_iter().filter(is_new);
         Ok(commits.flat_map(|(_, commit)| commit.files).collect())
     }
 
-    /// From when on the lake holds all that was converted, in microseconds; `None` where nothing was dropped.
+    /// Returns the first time the lake still holds, in microseconds. `None` if no days were dropped.
     pub async fn retained_from(&self) -> Result<Option<i64>, Error> {
-        let upkeep = self.commits().await?.into_iter().filter_map(|(_, commit)| commit.upkeep);
-        Ok(upkeep.filter_map(|upkeep| upkeep.retained_from).max())
+        let removals = self.commits().await?.into_iter().filter_map(|(_, commit)| commit.removal);
+        Ok(removals.filter_map(|removal| removal.retained_from).max())
     }
 
-    /// The files that upkeep has removed, and when.
-    pub async fn removed(&self) -> Result<Vec<(String, i64)>, Error> {
-        let upkeep = self.commits().await?.into_iter().filter_map(|(_, commit)| commit.upkeep);
-        Ok(upkeep.flat_map(|upkeep| upkeep.removed.into_iter().map(move |path| (path, upkeep.at))).collect())
+    /// Returns the paths of the files that maintenance removed, each with the time of its removal in microseconds.
+    pub async fn removed_files(&self) -> Result<Vec<(String, i64)>, Error> {
+        let removals = self.commits().await?.into_iter().filter_map(|(_, commit)| commit.removal);
+        Ok(removals.flat_map(|removal| removal.removed.into_iter().map(move |path| (path, removal.at))).collect())
     }
 
-    /// The identities of the objects whose records the lake holds; of those that were delivered between two days, both
-    /// included, where `delivered` says so, and maybe of others.
+    /// Returns the identities of converted objects.
+    ///
+    /// With `delivered`, a first and last day, it skips commits whose objects were all delivered on other days. The
+    /// result may still include some of those.
     pub async fn object_ids(&self, delivered: Option<(i64, i64)>) -> Result<HashSet<String>, Error> {
-        let conversions = |(_, commit): &(u32, Commit)| {
-            let wanted = delivered.zip(commit.delivered);
-            commit.upkeep.is_none() && wanted.is_none_or(|(wanted, held)| wanted.0 <= held.1 && held.0 <= wanted.1)
+        let is_wanted = |(_, commit): &(u32, Commit)| {
+            let spans = delivered.zip(commit.delivered);
+            commit.removal.is_none() && spans.is_none_or(|(wanted, held)| wanted.0 <= held.1 && held.0 <= wanted.1)
         };
         let read = |(number, commit): (u32, Commit)| async move {
-            let name = self.name(&commit.objects.unwrap_or_else(|| format!("{number:08}.objects.jsonl")));
+            let name = self.path_of(&commit.objects.unwrap_or_else(|| format!("{number:08}.objects.jsonl")));
             let text = self.lake.read_text(&name).await?;
             let ids = text.lines().map(|line| serde_json::from_str::<ObjectEntry>(line).map(|entry| entry.id));
             ids.collect::<Result<Vec<_>, _>>().map_err(|error| self.damaged(&name, error.to_string()))
         };
         let commits = self.commits().await?;
-        let ids: Vec<Vec<String>> = futures::stream::iter(commits.into_iter().filter(conversions).map(read))
-            .buffered(AT_A_TIME)
+        let ids: Vec<Vec<String>> = futures::stream::iter(commits.into_iter().filter(is_wanted).map(read))
+            .buffered(CONCURRENT_READS)
             .try_collect()
             .await?;
         Ok(ids.into_iter().flatten().collect())
     }
 
-    /// The number of the last commit; 0 where there is none.
-    pub async fn last(&self) -> Result<u32, Error> {
-        Ok(self.numbers().await?.last().copied().unwrap_or_default())
+    /// Returns the number of the last commit, or 0 if there is none.
+    pub async fn last_commit(&self) -> Result<u32, Error> {
+        Ok(self.commit_numbers().await?.last().copied().unwrap_or_default())
     }
 
-    /// Adds the commit `number`. Its files must be at their places; from now on readers see them.
+    /// Adds commit `number` of a conversion. The files must already exist; readers see them from now on.
     ///
     /// # Errors
-    /// Besides what the store says, [`Error::Busy`] where another run has added that commit.
+    /// In addition to store errors, [`Error::Busy`] if another run has added that commit.
     pub async fn commit(
         &self,
         writer: &Writer,
@@ -222,76 +223,76 @@ impl Ledger {
         files: Vec<FileEntry>,
         objects: &[ObjectEntry],
     ) -> Result<(), Error> {
-        let internal = |error: serde_json::Error| Error::Internal(format!("a ledger commit: {error}"));
         let mut lines = Vec::new();
         for object in objects {
-            serde_json::to_writer(&mut lines, object).map_err(internal)?;
+            serde_json::to_writer(&mut lines, object).map_err(|error| unserializable(&error))?;
             lines.push(b'\n');
         }
-        // Another run that writes the same commit at the same time writes another file here.
+        // The hash keeps apart the files of two runs that write the same commit at the same time.
         let name = format!("{number:08}-{}.objects.jsonl", hex(&Sha256::digest(&lines)[..8]));
-        writer.stage(&self.name(&name), lines.into()).await?.publish()?;
-        let delivered = days(objects.iter().map(|object| object.delivered));
+        writer.stage(&self.path_of(&name), lines.into()).await?.publish()?;
+        let delivered = day_span(objects.iter().map(|object| object.delivered));
         self.write(writer, number, Commit { objects: Some(name), delivered, files, ..Commit::empty() }).await
     }
 
-    /// Adds the commit `number` of a merge, whose files take the place of others, or of a dropping of old ones.
+    /// Adds commit `number` of maintenance: `removal` takes files out, and `files` replace those that were merged.
     ///
     /// # Errors
-    /// As for [`Ledger::commit`].
-    pub async fn upkeep(
+    /// See [`TransactionLog::commit`].
+    pub async fn commit_removal(
         &self,
         writer: &Writer,
         number: u32,
         files: Vec<FileEntry>,
-        upkeep: Upkeep,
+        removal: Removal,
     ) -> Result<(), Error> {
-        let commit = Commit { files, upkeep: Some(upkeep), ..Commit::empty() };
+        let commit = Commit { files, removal: Some(removal), ..Commit::empty() };
         self.write(writer, number, commit).await
     }
 
     async fn write(&self, writer: &Writer, number: u32, commit: Commit) -> Result<(), Error> {
-        let internal = |error: serde_json::Error| Error::Internal(format!("a ledger commit: {error}"));
-        let mut text = serde_json::to_vec_pretty(&commit).map_err(internal)?;
+        let mut text = serde_json::to_vec_pretty(&commit).map_err(|error| unserializable(&error))?;
         text.push(b'\n');
-        if writer.create(&self.name(&commit_name(number)), text.into()).await? {
+        if writer.create(&self.path_of(&commit_name(number)), text.into()).await? {
             return Ok(());
         }
         Err(Error::Busy { lake: self.lake.path("") })
     }
 
+    /// Returns all commits in order, reading those that are not cached.
     async fn commits(&self) -> Result<Vec<(u32, Commit)>, Error> {
         let read = |number: u32| async move {
-            let known = self.known.lock().ok().and_then(|known| known.get(&number).cloned());
-            if let Some(commit) = known {
+            let cached = self.cache.lock().ok().and_then(|cache| cache.get(&number).cloned());
+            if let Some(commit) = cached {
                 return Ok((number, commit));
             }
-            let name = self.name(&commit_name(number));
+            let name = self.path_of(&commit_name(number));
             let commit: Commit = serde_json::from_str(&self.lake.read_text(&name).await?)
                 .map_err(|error| self.damaged(&name, error.to_string()))?;
-            if commit.ledger_version != LEDGER_VERSION || commit.schema_version != SCHEMA_VERSION {
+            if commit.log_version != LOG_VERSION || commit.schema_version != SCHEMA_VERSION {
                 let reason = format!(
-                    "it is of version {}.{}, and this build reads {LEDGER_VERSION}.{SCHEMA_VERSION}",
-                    commit.ledger_version, commit.schema_version
+                    "its version is {}.{}, but this build reads {LOG_VERSION}.{SCHEMA_VERSION}",
+                    commit.log_version, commit.schema_version
                 );
                 return Err(self.damaged(&name, reason));
             }
-            if let Some(outside) = commit.names().find(|name| !store::stays_within(name)) {
-                return Err(self.damaged(&name, format!("it names {outside:?}, which is no place in the lake")));
+            if let Some(outside) = commit.paths().find(|path| !store::stays_within(path)) {
+                return Err(self.damaged(&name, format!("it lists {outside:?}, which is not a path within the lake")));
             }
             if let Some(reason) = commit.files.iter().find_map(|file| file.midnight().err()) {
                 return Err(self.damaged(&name, reason));
             }
-            if let Ok(mut known) = self.known.lock() {
-                known.insert(number, commit.clone());
+            if let Ok(mut cache) = self.cache.lock() {
+                cache.insert(number, commit.clone());
             }
             Ok((number, commit))
         };
-        futures::stream::iter(self.numbers().await?.into_iter().map(read)).buffered(AT_A_TIME).try_collect().await
+        let numbers = self.commit_numbers().await?;
+        futures::stream::iter(numbers.into_iter().map(read)).buffered(CONCURRENT_READS).try_collect().await
     }
 
-    /// The numbers of the commits, ascending.
-    async fn numbers(&self) -> Result<Vec<u32>, Error> {
+    /// Returns the numbers of the commits in ascending order.
+    async fn commit_numbers(&self) -> Result<Vec<u32>, Error> {
         let names = self.lake.names(&self.folder).await?;
         let is_number = |stem: &&str| stem.len() == 8 && stem.bytes().all(|byte| byte.is_ascii_digit());
         let number = |name: &String| name.strip_suffix(".json").filter(is_number)?.parse::<u32>().ok();
@@ -299,12 +300,12 @@ impl Ledger {
         numbers.sort_unstable();
         let gap = numbers.iter().zip(1..).find(|(number, expected)| *number != expected);
         match gap {
-            Some((_, missing)) => Err(self.damaged(&self.name(&commit_name(missing)), "it is missing".to_owned())),
+            Some((_, missing)) => Err(self.damaged(&self.path_of(&commit_name(missing)), "it is missing".to_owned())),
             None => Ok(numbers),
         }
     }
 
-    fn name(&self, file: &str) -> String {
+    fn path_of(&self, file: &str) -> String {
         format!("{}/{file}", self.folder)
     }
 
@@ -314,14 +315,18 @@ impl Ledger {
     }
 }
 
-/// The first and the last of `days`, where all are known and there are any.
-pub fn days(days: impl Iterator<Item = Option<i64>>) -> Option<(i64, i64)> {
+/// Returns the first and last of `days`. `None` if any is unknown or there are none.
+pub fn day_span(days: impl Iterator<Item = Option<i64>>) -> Option<(i64, i64)> {
     let days: Vec<i64> = days.collect::<Option<_>>()?;
     days.iter().min().copied().zip(days.iter().max().copied())
 }
 
 fn commit_name(number: u32) -> String {
     format!("{number:08}.json")
+}
+
+fn unserializable(error: &serde_json::Error) -> Error {
+    Error::Internal(format!("cannot write a commit of the transaction log: {error}"))
 }
 
 #[cfg(test)]
@@ -335,21 +340,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_lies_in_the_folder_of_a_day_or_of_none() {
+    fn a_file_is_in_the_partition_of_a_date_or_of_none() {
         let midnight = |path: &str| file(path, (0, 0)).midnight();
         assert_eq!(midnight("date=1970-01-02/part-a.parquet"), Ok(Some(DAY)));
         assert_eq!(midnight("date=__HIVE_DEFAULT_PARTITION__/part-a.parquet"), Ok(None));
-        assert!(midnight("date=+262142-12-31/part-a.parquet").is_ok(), "earlier builds took any time");
+        assert!(midnight("date=+262142-12-31/part-a.parquet").is_ok(), "earlier builds accepted any time");
         for path in
             ["part-a.parquet", "date=/a", "date=soon/a", "date=2026-13-01/a", "day=2026-09-01/a", "date=2026-09-01"]
         {
-            assert_eq!(midnight(path), Err(format!("it names {path:?}, which lies in no folder of a day")));
+            assert_eq!(midnight(path), Err(format!("it lists {path:?}, which is not in a `date=…` folder")));
         }
         assert!(midnight("date=2026-09-01T00:00:00Z/a").is_err());
     }
 
     #[test]
-    fn a_file_spans_the_times_of_events_alone() {
+    fn the_time_span_of_a_file_is_clamped_to_event_times() {
         for (times, span, holds_others) in [
             ((0, EVENT_TIMES.end - 1), Some((0, EVENT_TIMES.end - 1)), false),
             ((-1, 5), Some((0, 5)), true),

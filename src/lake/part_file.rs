@@ -1,4 +1,4 @@
-//! One file of a lake: the records of one date, sorted and encoded.
+//! Writes one part file of a lake: the records of one date, sorted and encoded as Parquet.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -17,20 +17,20 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest as _, Sha256};
 
-use super::ledger::{FileEntry, NO_DATE};
+use super::transaction_log::{FileEntry, NO_DATE};
 use crate::error::Error;
 use crate::event;
 use crate::store::{Pending, Writer, hex};
 use crate::time::{self, DAY};
 
-/// Rows that are gathered and encoded at a time.
+/// Rows that are interleaved and encoded at a time.
 const CHUNK_ROWS: usize = 4_096;
-/// Rows in a data page, at most: the least that a reader decompresses.
+/// Maximum number of rows in a data page, the smallest unit that a reader decompresses.
 const PAGE_ROWS: usize = 1_024;
 
-/// The columns whose values hardly recur, and how those are encoded. A dictionary would hold most of them, and who reads
-/// one page reads all of it.
-const SELDOM_RECUR: [(&str, Encoding); 7] = [
+/// Columns whose values rarely repeat, with their encoding. A dictionary would hold almost all their values, and a
+/// reader of a single page would have to read the whole dictionary.
+const HIGH_CARDINALITY: [(&str, Encoding); 7] = [
     (event::EVENT_TIME, Encoding::DELTA_BINARY_PACKED),
     (event::EVENT_ID, Encoding::DELTA_LENGTH_BYTE_ARRAY),
     ("requestID", Encoding::DELTA_LENGTH_BYTE_ARRAY),
@@ -39,9 +39,9 @@ const SELDOM_RECUR: [(&str, Encoding); 7] = [
     ("responseElements", Encoding::PLAIN),
     ("additionalEventData", Encoding::PLAIN),
 ];
-/// The columns by which rules leave pages unread. Who reads a page reads the bounds of all pages of a file, so those of
-/// other columns, between whose bounds most values lie, are not kept.
-const PAGES_BY: [&str; 13] = [
+/// Columns with page statistics, by which rules skip pages. A reader loads the statistics of every page of a file.
+/// Other columns have none, because the bounds of their pages would rarely exclude anything.
+const PAGE_STATISTICS: [&str; 13] = [
     event::EVENT_TIME,
     "eventSource",
     "eventName",
@@ -57,77 +57,77 @@ const PAGES_BY: [&str; 13] = [
     "responseElements.ConsoleLogin",
 ];
 
-/// Batches of fewer rows are put together: each has room for some hundred records, however few it holds.
-const FEW_ROWS: usize = 256;
-/// Batches that are put together to one.
-const TOGETHER: usize = 256;
+/// Batches with fewer rows are concatenated, because each batch allocates space for some hundred records.
+const SMALL_BATCH_ROWS: usize = 256;
+/// Number of small batches that are concatenated into one.
+const SMALL_BATCHES: usize = 256;
 
-/// A row, by its batch and its number there.
-type Row = (usize, usize);
+/// A row: the index of its batch and its index in that batch.
+type RowIndex = (usize, usize);
 
-/// A batch, of which some rows are meant.
+/// A batch and the selected rows of it.
 #[derive(Debug)]
-struct Rows {
+struct SelectedRows {
     batch: RecordBatch,
-    /// Their numbers, where it is not all of them: to leave a few out costs less than to copy the others.
-    numbers: Option<Vec<usize>>,
+    /// Indices of the selected rows; `None` for all. Skipping a few rows costs less than copying the rest.
+    indices: Option<Vec<usize>>,
 }
 
-/// The records that are to be written to the next file of one date.
+/// Collects the records of one date and encodes them as a part file.
 #[derive(Debug, Default)]
-pub struct Part {
-    batches: Vec<Rows>,
-    /// Those that are not put together yet.
-    loose: Vec<RecordBatch>,
+pub struct PartFileBuilder {
+    batches: Vec<SelectedRows>,
+    /// Small batches that are not concatenated yet.
+    small_batches: Vec<RecordBatch>,
     identity: Sha256,
-    /// Their size in memory, in bytes.
+    /// Size of the collected records in memory, in bytes.
     pub memory: usize,
 }
 
-impl Part {
-    /// Adds the `rows` of `batch`, which `identity` tells from all others.
+impl PartFileBuilder {
+    /// Adds `rows` of `batch`. `identity` must be unique to the batch: the file's name is a hash of all identities.
     ///
     /// # Errors
-    /// The batch has other columns than records have.
-    pub fn push(&mut self, identity: &str, batch: &RecordBatch, rows: Vec<usize>) -> Result<(), ArrowError> {
-        // Columns are encoded by their places.
+    /// The batch does not have the columns of [`event::schema`].
+    pub fn append(&mut self, identity: &str, batch: &RecordBatch, rows: Vec<usize>) -> Result<(), ArrowError> {
+        // Columns are encoded by index.
         if batch.schema().fields() != event::schema().fields() {
-            return Err(ArrowError::SchemaError("its columns are not those of records".to_owned()));
+            return Err(ArrowError::SchemaError("the batch does not have the columns of an event".to_owned()));
         }
         self.identity.update(identity);
         for row in &rows {
             self.identity.update(row.to_le_bytes());
         }
-        let rows = if rows.len() == batch.num_rows() {
-            Rows { batch: batch.clone(), numbers: None }
-        } else if rows.len() >= FEW_ROWS.max(batch.num_rows() / 2) {
-            Rows { batch: batch.clone(), numbers: Some(rows) }
+        let selected = if rows.len() == batch.num_rows() {
+            SelectedRows { batch: batch.clone(), indices: None }
+        } else if rows.len() >= SMALL_BATCH_ROWS.max(batch.num_rows() / 2) {
+            SelectedRows { batch: batch.clone(), indices: Some(rows) }
         } else {
             let indices = UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64));
-            Rows { batch: compute::take_record_batch(batch, &indices)?, numbers: None }
+            SelectedRows { batch: compute::take_record_batch(batch, &indices)?, indices: None }
         };
-        for column in rows.batch.columns() {
+        for column in selected.batch.columns() {
             self.memory += column.to_data().get_slice_memory_size()?;
         }
-        if rows.batch.num_rows() >= FEW_ROWS {
-            self.batches.push(rows);
+        if selected.batch.num_rows() >= SMALL_BATCH_ROWS {
+            self.batches.push(selected);
             return Ok(());
         }
-        self.loose.push(rows.batch);
-        if self.loose.len() == TOGETHER {
-            self.put_together()?;
+        self.small_batches.push(selected.batch);
+        if self.small_batches.len() == SMALL_BATCHES {
+            self.concat_small_batches()?;
         }
         Ok(())
     }
 
-    fn put_together(&mut self) -> Result<(), ArrowError> {
-        let batch = compute::concat_batches(&event::schema(), &self.loose)?;
-        self.batches.push(Rows { batch, numbers: None });
-        self.loose.clear();
+    fn concat_small_batches(&mut self) -> Result<(), ArrowError> {
+        let batch = compute::concat_batches(&event::schema(), &self.small_batches)?;
+        self.batches.push(SelectedRows { batch, indices: None });
+        self.small_batches.clear();
         Ok(())
     }
 
-    /// [`Part::encode`], and the file made complete, though not yet at its place.
+    /// Encodes the file and stages it: the file is complete and becomes visible once it is published.
     pub async fn stage(
         self,
         date: Option<i64>,
@@ -135,20 +135,19 @@ impl Part {
         writer: &Writer,
     ) -> Result<(FileEntry, Pending), Error> {
         let encoded = tokio::task::spawn_blocking(move || self.encode(date, threads)).await;
-        let internal = |error: ParquetError| Error::Internal(format!("a Parquet file: {error}"));
+        let internal = |error: ParquetError| Error::Internal(format!("cannot encode a Parquet file: {error}"));
         let (entry, bytes) = encoded.map_err(|error| Error::Internal(error.to_string()))?.map_err(internal)?;
         let pending = writer.stage(&entry.path, bytes.into()).await?;
         Ok((entry, pending))
     }
 
-    /// Sorts and encodes the records of `date`. The file's name tells what it holds: the same
-    /// records of the same objects give the same name.
+    /// Sorts and encodes the records of `date`. The same records of the same objects always get the same file name.
     pub fn encode(mut self, date: Option<i64>, threads: usize) -> Result<(FileEntry, Vec<u8>), ParquetError> {
-        self.put_together()?;
-        let Part { batches, identity, .. } = self;
+        self.concat_small_batches()?;
+        let PartFileBuilder { batches, identity, .. } = self;
         let name = hex(&identity.finalize()[..16]);
-        let path = format!("{}/part-{name}.parquet", folder(date));
-        let Sorted { rows, first_event, last_event } = sorted(&batches)?;
+        let path = format!("{}/part-{name}.parquet", partition_folder(date));
+        let SortedRows { rows, first_event, last_event } = sort_rows(&batches)?;
         let writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties()?))?;
         let (mut writer, group) = writer.into_serialized_writer()?;
         let columns = columns(batches).into_iter().zip(group.create_column_writers(0)?).collect();
@@ -164,22 +163,22 @@ impl Part {
     }
 }
 
-/// A column by its name, which may hold dots: no column lies within another.
+/// Returns the path of a top-level column, whose name may contain dots.
 fn column_path(column: &str) -> ColumnPath {
     ColumnPath::new(vec![column.to_owned()])
 }
 
 fn properties() -> Result<WriterProperties, ParquetError> {
     let properties = WriterProperties::builder()
-        // Higher levels look for longer matches first, and so make texts as random as identities are larger.
+        // Higher levels prefer long matches, which makes columns of random text, such as identities, larger.
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_created_by(concat!("tawny ", env!("CARGO_PKG_VERSION")).to_owned());
-    let properties = PAGES_BY.into_iter().fold(properties, |properties, column| {
+    let properties = PAGE_STATISTICS.into_iter().fold(properties, |properties, column| {
         properties.set_column_statistics_enabled(column_path(column), EnabledStatistics::Page)
     });
-    let properties = SELDOM_RECUR.into_iter().fold(properties, |properties, (column, encoding)| {
+    let properties = HIGH_CARDINALITY.into_iter().fold(properties, |properties, (column, encoding)| {
         properties
             .set_column_dictionary_enabled(column_path(column), false)
             .set_column_encoding(column_path(column), encoding)
@@ -187,10 +186,10 @@ fn properties() -> Result<WriterProperties, ParquetError> {
     Ok(properties.build())
 }
 
-/// The arrays of each column, each of which goes as soon as it is encoded.
-fn columns(batches: Vec<Rows>) -> Vec<Vec<ArrayRef>> {
+/// Returns the arrays of each column, so that a column's memory is freed as soon as it is encoded.
+fn columns(batches: Vec<SelectedRows>) -> Vec<Vec<ArrayRef>> {
     let mut columns = vec![Vec::with_capacity(batches.len()); event::schema().fields().len()];
-    for Rows { batch, .. } in batches {
+    for SelectedRows { batch, .. } in batches {
         for (column, array) in columns.iter_mut().zip(batch.columns()) {
             column.push(Arc::clone(array));
         }
@@ -198,10 +197,10 @@ fn columns(batches: Vec<Rows>) -> Vec<Vec<ArrayRef>> {
     columns
 }
 
-/// The chunks of a file's only row group, each by the next of `threads` that has nothing to do.
+/// Encodes the columns of the only row group on `threads` threads, each of which takes the next waiting column.
 fn encode_columns(
     columns: Vec<(Vec<ArrayRef>, ArrowColumnWriter)>,
-    rows: &[Row],
+    rows: &[RowIndex],
     threads: usize,
 ) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
     let waiting = Mutex::new(columns.into_iter().enumerate());
@@ -217,8 +216,10 @@ fn encode_columns(
         let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
         let mut columns = Vec::new();
         for worker in workers {
-            let ended = worker.join().map_err(|_| ParquetError::General("a column could not be encoded".to_owned()))?;
-            columns.extend(ended?);
+            let encoded = worker
+                .join()
+                .map_err(|_| ParquetError::General("a thread that encodes columns panicked".to_owned()))?;
+            columns.extend(encoded?);
         }
         Ok::<_, ParquetError>(columns)
     })?;
@@ -229,7 +230,7 @@ fn encode_columns(
 fn encode_column(
     field: &Field,
     arrays: &[ArrayRef],
-    rows: &[Row],
+    rows: &[RowIndex],
     mut writer: ArrowColumnWriter,
 ) -> Result<ArrowColumnChunk, ParquetError> {
     let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
@@ -241,26 +242,27 @@ fn encode_column(
     writer.close()
 }
 
-/// The folder of a date, given as the midnight it begins with; `None` for records without a time.
-fn folder(date: Option<i64>) -> String {
+/// Returns the partition folder of a date, given as its midnight. `None` stands for records without a time.
+fn partition_folder(date: Option<i64>) -> String {
     let date = date.map_or_else(|| NO_DATE.to_owned(), time::utc_date);
     format!("date={date}")
 }
 
 /// All rows in order, and their first and last time in microseconds.
-struct Sorted {
-    rows: Vec<Row>,
+struct SortedRows {
+    rows: Vec<RowIndex>,
     first_event: Option<i64>,
     last_event: Option<i64>,
 }
 
-/// The rows by (eventSource, eventName, userIdentity, eventTime): what a hunt for one event reads lies together, and what
-/// one identity did, which compresses well.
-fn sorted(batches: &[Rows]) -> Result<Sorted, ArrowError> {
-    // Of so many rows the same few texts are compared once, and not row by row.
+/// Sorts the rows by `eventSource`, `eventName`, `userIdentity` and `eventTime`.
+///
+/// A hunt for one call then reads few pages, and the records of one identity are adjacent and compress well.
+fn sort_rows(batches: &[SelectedRows]) -> Result<SortedRows, ArrowError> {
+    // Millions of rows share few texts. Ranking these first compares each text once, not once per row.
     let (mut calls, mut identities) = (Ranks::default(), Ranks::default());
     let mut rows = Vec::new();
-    for (place, Rows { batch, numbers }) in batches.iter().enumerate() {
+    for (batch_index, SelectedRows { batch, indices }) in batches.iter().enumerate() {
         let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
         let texts = |name| Ok::<_, ArrowError>(batch.column(batch.schema().index_of(name)?).as_string::<i32>());
         let (sources, names, users) = (texts("eventSource")?, texts("eventName")?, texts("userIdentity")?);
@@ -268,10 +270,10 @@ fn sorted(batches: &[Rows]) -> Result<Sorted, ArrowError> {
             let call = (text(sources, row), text(names, row));
             let identity = text(users, row);
             let time = times.is_valid(row).then(|| times.value(row));
-            rows.push((calls.seen(call), identities.seen(identity), time, (place, row)));
+            rows.push((calls.add(call), identities.add(identity), time, (batch_index, row)));
         };
-        match numbers {
-            Some(numbers) => numbers.iter().for_each(|row| add(*row)),
+        match indices {
+            Some(indices) => indices.iter().for_each(|row| add(*row)),
             None => (0..batch.num_rows()).for_each(add),
         }
     }
@@ -279,14 +281,14 @@ fn sorted(batches: &[Rows]) -> Result<Sorted, ArrowError> {
     rows.sort_unstable_by_key(|(call, identity, time, row)| (calls[*call], identities[*identity], *time, *row));
     let times = || rows.iter().filter_map(|(_, _, time, _)| *time);
     let (first_event, last_event) = (times().min(), times().max());
-    Ok(Sorted { rows: rows.into_iter().map(|(_, _, _, row)| row).collect(), first_event, last_event })
+    Ok(SortedRows { rows: rows.into_iter().map(|(_, _, _, row)| row).collect(), first_event, last_event })
 }
 
 fn text(texts: &StringArray, row: usize) -> Option<&str> {
     texts.is_valid(row).then(|| texts.value(row))
 }
 
-/// Numbers values as they are seen, to tell their order.
+/// Numbers distinct values in order of appearance, then ranks them by value.
 struct Ranks<T>(HashMap<T, usize, RandomState>);
 
 impl<T> Default for Ranks<T> {
@@ -296,31 +298,32 @@ impl<T> Default for Ranks<T> {
 }
 
 impl<T: Hash + Ord> Ranks<T> {
-    /// The number of `value`.
-    fn seen(&mut self, value: T) -> usize {
+    /// Returns the number of `value`, a new one on its first appearance.
+    fn add(&mut self, value: T) -> usize {
         let next = self.0.len();
         *self.0.entry(value).or_insert(next)
     }
 
-    /// For each number the place of its value in their order.
+    /// Returns the rank of each value, indexed by its number.
     fn ranks(self) -> Vec<usize> {
         let mut in_order: Vec<_> = self.0.into_iter().collect();
         in_order.sort_unstable();
         let mut ranks = vec![0; in_order.len()];
-        for (place, (_, number)) in in_order.into_iter().enumerate() {
-            ranks[number] = place;
+        for (rank, (_, number)) in in_order.into_iter().enumerate() {
+            ranks[number] = rank;
         }
         ranks
     }
 }
 
-/// Of those rows of a batch that are `kept` the numbers by event date, given as the midnight it begins with; `None` for
-/// records without a time.
-pub fn by_date(batch: &RecordBatch, kept: &BooleanArray) -> BTreeMap<Option<i64>, Vec<usize>> {
+/// Returns the indices of the `selected` rows by event date, given as its midnight in microseconds.
+///
+/// The key `None` holds records without a time.
+pub fn rows_by_date(batch: &RecordBatch, selected: &BooleanArray) -> BTreeMap<Option<i64>, Vec<usize>> {
     let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
     let mut dates: BTreeMap<Option<i64>, Vec<usize>> = BTreeMap::new();
-    for (row, (time, kept)) in times.iter().zip(kept.values()).enumerate() {
-        if kept {
+    for (row, (time, is_selected)) in times.iter().zip(selected.values()).enumerate() {
+        if is_selected {
             let time = time.and_then(time::event_time);
             dates.entry(time.map(|time| time.div_euclid(DAY) * DAY)).or_default().push(row);
         }
@@ -338,23 +341,23 @@ mod tests {
     use crate::raw::{envelope::Record, json};
 
     #[test]
-    fn many_small_batches_take_no_more_memory_than_what_they_hold() {
+    fn many_small_batches_take_no_more_memory_than_their_records() {
         let text = r#"{"eventTime":"2026-09-01T10:00:00Z","eventName":"ConsoleLogin"}"#;
         let members = json::members(text).unwrap();
-        let mut part = Part::default();
-        for number in 0..10 * TOGETHER {
+        let mut part = PartFileBuilder::default();
+        for number in 0..10 * SMALL_BATCHES {
             let mut builder = BatchBuilder::default();
             builder.push(&Record { text, members: members.clone() });
-            part.push(&number.to_string(), &builder.finish().unwrap(), vec![0]).unwrap();
+            part.append(&number.to_string(), &builder.finish().unwrap(), vec![0]).unwrap();
         }
         let taken: usize = part.batches.iter().map(|rows| rows.batch.get_array_memory_size()).sum();
         assert!(taken < 2 * part.memory, "{taken} for {}", part.memory);
         let (file, _) = part.encode(None, 1).unwrap();
-        assert_eq!(file.records, 10 * TOGETHER as u64);
+        assert_eq!(file.records, 10 * SMALL_BATCHES as u64);
     }
 
     #[test]
-    fn rows_of_two_days_and_without_a_copy_are_each_written_once() {
+    fn rows_of_two_days_without_a_duplicate_are_each_written_once() {
         let texts: Vec<String> = (0..1_000)
             .map(|number| {
                 let (day, second) = (1 + number / 600, number % 60);
@@ -366,13 +369,17 @@ mod tests {
             builder.push(&Record { text, members: json::members(text).unwrap() });
         }
         let batch = builder.finish().unwrap();
-        let kept: BooleanArray = (0..1_000).map(|number| Some(number != 7 && number < 900)).collect();
+        let selected: BooleanArray = (0..1_000).map(|number| Some(number != 7 && number < 900)).collect();
         let mut written = Vec::new();
-        for (date, rows) in by_date(&batch, &kept) {
-            let mut part = Part::default();
-            part.push("object", &batch, rows).unwrap();
-            let shared = part.batches.iter().any(|rows| rows.numbers.is_some());
-            assert_eq!(shared, date == Some(1_788_220_800_000_000), "of the second day fewer than half are left");
+        for (date, rows) in rows_by_date(&batch, &selected) {
+            let mut part = PartFileBuilder::default();
+            part.append("object", &batch, rows).unwrap();
+            let shared = part.batches.iter().any(|rows| rows.indices.is_some());
+            assert_eq!(
+                shared,
+                date == Some(1_788_220_800_000_000),
+                "fewer than half of the rows are on the second day"
+            );
             let (file, bytes) = part.encode(date, 1).unwrap();
             let at = date.unwrap() + 10 * 3_600_000_000;
             assert_eq!((file.first_event, file.last_event), (Some(at), Some(at + 59_000_000)));
@@ -389,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_a_page_reads_little_beside_it() {
+    fn a_reader_of_one_page_reads_little_else() {
         let texts: Vec<String> = (0..3 * PAGE_ROWS)
             .map(|number| {
                 format!(
@@ -403,8 +410,8 @@ mod tests {
         for text in &texts {
             builder.push(&Record { text, members: json::members(text).unwrap() });
         }
-        let mut part = Part::default();
-        part.push("object", &builder.finish().unwrap(), (0..texts.len()).collect()).unwrap();
+        let mut part = PartFileBuilder::default();
+        part.append("object", &builder.finish().unwrap(), (0..texts.len()).collect()).unwrap();
         let (_, bytes) = part.encode(None, 1).unwrap();
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
         let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes::Bytes::from(bytes), options).unwrap();
@@ -422,22 +429,22 @@ mod tests {
             }
         }
         without_dictionary.sort_unstable();
-        let mut seldom = SELDOM_RECUR.map(|(column, _)| column);
-        seldom.sort_unstable();
-        assert_eq!(without_dictionary, seldom);
+        let mut expected = HIGH_CARDINALITY.map(|(column, _)| column);
+        expected.sort_unstable();
+        assert_eq!(without_dictionary, expected);
         bounded.sort_unstable();
-        let mut by = PAGES_BY;
-        by.sort_unstable();
-        assert_eq!(bounded, by);
+        let mut expected = PAGE_STATISTICS;
+        expected.sort_unstable();
+        assert_eq!(bounded, expected);
     }
 
     #[test]
-    fn other_columns_are_refused_and_not_taken_by_their_places() {
+    fn a_batch_with_other_columns_is_refused() {
         let batch = BatchBuilder::default().finish().unwrap();
-        assert!(Part::default().push("object", &batch, Vec::new()).is_ok());
-        let mut turned: Vec<usize> = (0..batch.num_columns()).collect();
-        turned.swap(2, 3);
-        let turned = batch.project(&turned).unwrap();
-        assert!(Part::default().push("object", &turned, Vec::new()).is_err());
+        assert!(PartFileBuilder::default().append("object", &batch, Vec::new()).is_ok());
+        let mut swapped: Vec<usize> = (0..batch.num_columns()).collect();
+        swapped.swap(2, 3);
+        let swapped = batch.project(&swapped).unwrap();
+        assert!(PartFileBuilder::default().append("object", &swapped, Vec::new()).is_err());
     }
 }
