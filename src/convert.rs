@@ -1,4 +1,4 @@
-//! Raw trail to lake: each object once, each record once, nothing half-written.
+//! Converts a raw trail to a lake: each object once, each record once, all or nothing per commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -17,72 +17,72 @@ use crate::lake::transaction_log::{self, FileEntry, ObjectEntry};
 use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
 use crate::tally::{DifferingExample, DifferingRecord, DifferingRecords, Tally};
 use crate::time;
-use crate::trail::{self, Decoded, Sieve, Trail, Wanted};
+use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
 
-/// Bytes of records that are gathered at most, whatever memory there is: with an object more, a column of a file stays
-/// below the 2 GiB that one may have.
-const MAX_GATHERED: usize = 768 << 20;
+/// Maximum bytes of records to buffer, independent of `--memory`. One more object then still keeps each column below
+/// the 2 GiB limit of an Arrow array.
+const MAX_BUFFERED: usize = 768 << 20;
 
-/// How a conversion uses the machine.
+/// Resource limits of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Objects decoded at a time, and columns encoded at a time.
+    /// Objects decoded concurrently, and columns encoded concurrently.
     pub threads: usize,
-    /// Bytes of records gathered in memory before they are written. As many again may be being encoded.
+    /// Bytes of records to buffer before they are written. As many again may be in the encoder.
     pub memory: usize,
-    /// Objects being read at a time.
+    /// Objects read concurrently.
     pub in_flight: usize,
 }
 
-/// What a conversion did.
+/// The result of a conversion.
 #[derive(Debug, Clone, Default)]
-pub struct Converted {
-    /// What was read and what became of it.
+pub struct Conversion {
+    /// Counts of everything that was read.
     pub tally: Tally,
     /// The files added to the lake.
     pub files: Vec<FileEntry>,
-    /// Every object that could not be read, and why.
+    /// One fault for each object that could not be read.
     pub unread: Vec<Fault>,
 }
 
-/// Converts the objects of `trail` that the lake does not hold yet. `progress` is called after each
-/// object with what has been read so far.
+/// Converts the objects of `trail` that are not in the lake yet. Calls `progress` after each object with the counts
+/// so far.
 ///
 /// # Errors
-/// When the lake cannot be written or another conversion is writing it. Objects and records that
-/// cannot be read are not errors; they are in the result's tally.
+/// The lake cannot be written, or another process holds its lock. Objects and records that cannot be read are not
+/// errors; the result counts them as rejected.
 pub async fn convert(
     trail: Trail,
     lake: &Lake,
     limits: Limits,
     scratch: &Scratch,
     progress: &mut dyn FnMut(&Tally),
-) -> Result<Converted, Error> {
-    let mut writer = Writer::open(lake, limits, scratch).await?;
-    let mut tally = trail.left_out;
+) -> Result<Conversion, Error> {
+    let mut writer = LakeWriter::open(lake, limits, scratch).await?;
+    let mut tally = trail.excluded;
     let mut unread = tally.faults.clone();
-    let held = held(lake, &trail.objects).await?;
+    let converted = converted_object_ids(lake, &trail.objects).await?;
     let (known, new): (Vec<Object>, Vec<Object>) =
-        trail.objects.into_iter().partition(|object| held.contains(&object.identity()));
+        trail.objects.into_iter().partition(|object| converted.contains(&object.identity()));
     tally.objects.read += known.len() as u64;
     tally.objects.already_converted = known.len() as u64;
 
     let settings = trail.stores.read_settings();
-    let mut seen = Seen::default();
+    let mut seen = RecentRecords::default();
     let mut decoded = store::read_ahead(&trail.stores, new, limits.in_flight)
         .map(|fetched| {
             let settings = Arc::clone(settings);
             let task = tokio::task::spawn_blocking(move || {
                 let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-                let wanted = Wanted { sieve: &Sieve::default(), hashed: true };
-                let decoded = trail::decode(&fetched.object, bytes, &settings, wanted);
+                let options = DecodeOptions { prefilter: &Prefilter::default(), hash_records: true };
+                let decoded = trail::decode(&fetched.object, bytes, &settings, options);
                 decoded.map(|decoded| (fetched.object, decoded))
             });
             async move { task.await.map_err(|error| Error::Internal(error.to_string()))? }
         })
         .buffered(limits.threads + 1);
     while let Some(result) = decoded.next().await {
-        let (object, Decoded { batches, hashes, tally: mut read }) = result?;
+        let (object, DecodedObject { batches, hashes, tally: mut read }) = result?;
         let used = read.objects.used == 1;
         if read.objects.rejected > 0 {
             let fault = read.faults.iter().rfind(|fault| fault.position.is_none()).or(read.faults.last());
@@ -90,18 +90,21 @@ pub async fn convert(
             unread.push(Fault { object: object.path.display().to_string(), position: None, reason });
         }
         let mut hashes = hashes.as_slice();
-        for (place, batch) in batches.into_iter().enumerate() {
-            let (of_batch, rest) = hashes.split_at(batch.num_rows());
+        for (batch_index, batch) in batches.into_iter().enumerate() {
+            let (batch_hashes, rest) = hashes.split_at(batch.num_rows());
             hashes = rest;
-            let sights: Vec<Sight> = Print::of(&batch, of_batch).into_iter().map(|print| seen.see(print)).collect();
-            for (row, _) in sights.iter().enumerate().filter(|(_, sight)| **sight == Sight::Other { differs: true }) {
-                read.differing.add(differing(&batch, row, &object));
+            let hashes = RecordHashes::of_rows(&batch, batch_hashes);
+            let relations: Vec<Relation> = hashes.into_iter().map(|hashes| seen.add(hashes)).collect();
+            for (row, relation) in relations.iter().enumerate() {
+                if *relation == (Relation::SameEventId { report: true }) {
+                    read.differing.add(differing_record(&batch, row, &object));
+                }
             }
-            let fresh: BooleanArray = sights.iter().map(|sight| Some(*sight != Sight::Duplicate)).collect();
-            let copies = (of_batch.len() - fresh.true_count()) as u64;
-            read.records.used -= copies;
-            read.records.duplicates += copies;
-            writer.push(&format!("{}/{place}", object.identity()), &batch, &fresh)?;
+            let fresh: BooleanArray = relations.iter().map(|relation| Some(*relation != Relation::Duplicate)).collect();
+            let duplicates = (batch_hashes.len() - fresh.true_count()) as u64;
+            read.records.used -= duplicates;
+            read.records.duplicates += duplicates;
+            writer.append(&format!("{}/{batch_index}", object.identity()), &batch, &fresh)?;
         }
         if used {
             writer.finish_object(&object).await?;
@@ -110,11 +113,11 @@ pub async fn convert(
         progress(&tally);
     }
     let files = writer.finish().await?;
-    Ok(Converted { tally, files, unread })
+    Ok(Conversion { tally, files, unread })
 }
 
-/// The identities of those of `objects`, and maybe of others, whose records the lake holds.
-pub async fn held(lake: &Lake, objects: &[Object]) -> Result<HashSet<String>, Error> {
+/// Returns the identities of converted objects. It includes all of `objects` that were converted, and may include others.
+pub async fn converted_object_ids(lake: &Lake, objects: &[Object]) -> Result<HashSet<String>, Error> {
     if objects.is_empty() {
         return Ok(HashSet::new());
     }
@@ -122,90 +125,90 @@ pub async fn held(lake: &Lake, objects: &[Object]) -> Result<HashSet<String>, Er
     lake.transaction_log().object_ids(delivered).await
 }
 
-/// Remembers the records of a run, to tell duplicates: at least the last [`Seen::GENERATION`] of them, so that memory
-/// stays bounded. A duplicate from further back is written; hunts count it once.
+/// The recent records of a run, to recognise duplicates.
+///
+/// Holds at least the last [`RecentRecords::GENERATION`] records, so memory is bounded. A duplicate of an older record
+/// is written to the lake; hunts count it once.
 #[derive(Default)]
-struct Seen {
-    /// The identities of records, and the [`Print`] of the first record of each.
+struct RecentRecords {
+    /// By the hash of its identity, the `content` of the first such record.
     recent: HashMap<u64, u64, RandomState>,
     older: HashMap<u64, u64, RandomState>,
-    /// The identities and prints of further records with another text.
+    /// Identity and `content` of later records that differ from the first.
     others: HashSet<(u64, u64), RandomState>,
-    /// The identities whose differing records were reported.
-    differing: HashSet<u64, RandomState>,
+    /// Identities whose differing records were reported.
+    reported: HashSet<u64, RandomState>,
 }
 
 /// The hashes by which a record is compared with others.
-struct Print {
-    /// A hash of its `eventID`, or of its text where it has none.
+struct RecordHashes {
+    /// Hash of its `eventID`, or of its text if it has none.
     id: u64,
-    /// Half a hash of its time, name and source, and half a hash of its text.
-    print: u64,
+    /// High half: hash of time, name and source. Low half: hash of the text.
+    content: u64,
+}
+
+/// How a record relates to the records before it.
+#[derive(Debug, PartialEq, Eq)]
+enum Relation {
+    /// The first record with its identity.
+    First,
+    /// A second delivery of the same text.
+    Duplicate,
+    /// Another text with the same `eventID`. `report` is true once per `eventID`, if time, name or source differ.
+    SameEventId { report: bool },
+}
+
+impl RecordHashes {
+    /// Returns the hashes of each row of `batch`, given the hashes of the rows' texts.
+    fn of_rows(batch: &RecordBatch, texts: &[u128]) -> Vec<RecordHashes> {
+        let column = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        let ids = [column(event::EVENT_ID), column(event::CONTENT_ID)];
+        let (names, sources) = (column("eventName"), column("eventSource"));
+        let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
+        let hashes = |(row, text): (usize, &u128)| {
+            let time = times.filter(|times| times.is_valid(row)).map(|times| times.value(row));
+            let id = ids.into_iter().map(|column| value(column, row)).find(|id| !id.is_empty()).unwrap_or_default();
+            let call = format!("{time:?} {} {}", value(names, row), value(sources, row));
+            let low = |hash: u128, bits: u32| u64::try_from(hash & ((1 << bits) - 1)).unwrap_or_default();
+            let content = low(trail::hash(&call), 32) << 32 | low(*text, 32);
+            RecordHashes { id: low(trail::hash(id), 64), content }
+        };
+        texts.iter().enumerate().map(hashes).collect()
+    }
 }
 
 fn value(column: Option<&StringArray>, row: usize) -> &str {
     column.filter(|column| column.is_valid(row)).map_or("", |column| column.value(row))
 }
 
-/// How a record relates to the records before it.
-#[derive(Debug, PartialEq, Eq)]
-enum Sight {
-    First,
-    /// Another delivery of the same text.
-    Duplicate,
-    /// It has the `eventID` of another and says something else. `differs` is true once for each `eventID`, where time,
-    /// name or source is not the same.
-    Other {
-        differs: bool,
-    },
-}
-
-impl Print {
-    /// The prints of the rows of `batch`, whose texts have these hashes.
-    fn of(batch: &RecordBatch, texts: &[u128]) -> Vec<Print> {
-        let text = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-        let ids = [text(event::EVENT_ID), text(event::CONTENT_ID)];
-        let call = [text("eventName"), text("eventSource")];
-        let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
-        let of_row = |(row, text): (usize, &u128)| {
-            let time = times.filter(|times| times.is_valid(row)).map(|times| times.value(row));
-            let id = ids.into_iter().map(|column| value(column, row)).find(|id| !id.is_empty()).unwrap_or_default();
-            let call = format!("{time:?} {} {}", value(call[0], row), value(call[1], row));
-            let [id, call, text] = [trail::hash(id), trail::hash(&call), *text];
-            let low = |hash: u128, bits: u32| u64::try_from(hash & ((1 << bits) - 1)).unwrap_or_default();
-            Print { id: low(id, 64), print: low(call, 32) << 32 | low(text, 32) }
-        };
-        texts.iter().enumerate().map(of_row).collect()
-    }
-}
-
-impl Seen {
-    /// A map of so many takes 17 MiB; with a few more it would take twice as much.
+impl RecentRecords {
+    /// Just below the size at which a hash map doubles from 17 to 34 MiB.
     const GENERATION: usize = 900_000;
 
-    fn see(&mut self, Print { id, print }: Print) -> Sight {
+    fn add(&mut self, RecordHashes { id, content }: RecordHashes) -> Relation {
         let Some(first) = self.older.get(&id).or_else(|| self.recent.get(&id)).copied() else {
-            self.recent.insert(id, print);
+            self.recent.insert(id, content);
             if self.recent.len() == Self::GENERATION {
                 self.older = std::mem::take(&mut self.recent);
                 self.others.clear();
-                self.differing.clear();
+                self.reported.clear();
             }
-            return Sight::First;
+            return Relation::First;
         };
-        if first == print || self.others.contains(&(id, print)) {
-            return Sight::Duplicate;
+        if first == content || self.others.contains(&(id, content)) {
+            return Relation::Duplicate;
         }
         if self.others.len() == Self::GENERATION {
             self.others.clear();
         }
-        self.others.insert((id, print));
-        Sight::Other { differs: first >> 32 != print >> 32 && self.differing.insert(id) }
+        self.others.insert((id, content));
+        Relation::SameEventId { report: first >> 32 != content >> 32 && self.reported.insert(id) }
     }
 }
 
-/// The record in `row` of `batch`, which differs from another with its `eventID`.
-fn differing(batch: &RecordBatch, row: usize, object: &Object) -> DifferingRecords {
+/// Describes the record in `row`, which differs from an earlier record with its `eventID`.
+fn differing_record(batch: &RecordBatch, row: usize, object: &Object) -> DifferingRecords {
     let text = |name: &str| {
         let column = batch.column_by_name(name)?.as_string_opt::<i32>()?;
         column.is_valid(row).then(|| column.value(row).to_owned())
@@ -221,45 +224,43 @@ fn differing(batch: &RecordBatch, row: usize, object: &Object) -> DifferingRecor
     DifferingRecords { event_ids: 1, example: Some(DifferingExample { event_id, records: vec![record] }) }
 }
 
-/// Records by date, and the objects they are all the records of.
+/// Buffered records by date, and the objects they come from. Each object is complete.
 #[derive(Default)]
-struct Gathered {
+struct RecordBuffer {
     parts: BTreeMap<Option<i64>, PartFileBuilder>,
     objects: Vec<ObjectEntry>,
     memory: usize,
 }
 
-/// What was gathered, as files that are complete but not yet at their places.
-struct Encoded {
+/// The content of a [`RecordBuffer`] as staged files, complete but not yet published.
+struct StagedFiles {
     files: Vec<(FileEntry, Pending)>,
     objects: Vec<ObjectEntry>,
 }
 
-impl Gathered {
-    async fn encode(self, writer: Arc<store::Writer>, threads: usize) -> Result<Encoded, Error> {
+impl RecordBuffer {
+    async fn encode(self, writer: Arc<store::Writer>, threads: usize) -> Result<StagedFiles, Error> {
         let mut files = Vec::new();
         for (date, part) in self.parts {
             files.push(part.stage(date, threads, &writer).await?);
         }
-        Ok(Encoded { files, objects: self.objects })
+        Ok(StagedFiles { files, objects: self.objects })
     }
 }
 
-/// Gathers records by date and writes them as files of the lake. What was gathered is encoded while
-/// the next objects are read.
-struct Writer {
+/// Buffers records by date and commits them to the lake. A full buffer is encoded while the next objects are read.
+struct LakeWriter {
     lake: Lake,
     limits: Limits,
     folder: Arc<store::Writer>,
-    /// The number of the last commit.
-    last: u32,
-    gathered: Gathered,
-    encoding: Option<JoinHandle<Result<Encoded, Error>>>,
+    last_commit: u32,
+    buffer: RecordBuffer,
+    encoding: Option<JoinHandle<Result<StagedFiles, Error>>>,
     files: Vec<FileEntry>,
 }
 
-impl Writer {
-    async fn open(lake: &Lake, limits: Limits, scratch: &Scratch) -> Result<Writer, Error> {
+impl LakeWriter {
+    async fn open(lake: &Lake, limits: Limits, scratch: &Scratch) -> Result<LakeWriter, Error> {
         let Some(folder) = store::Writer::open(lake.folder(), LAKE_FOLDER, scratch).await? else {
             return Err(Error::Busy { lake: lake.path() });
         };
@@ -267,37 +268,38 @@ impl Writer {
             store::create_folder(&root.join(LAKE_FOLDER).join("ledger"))?;
         }
         lake.check_files().await?;
-        let last = lake.transaction_log().last_commit().await?;
-        Ok(Writer {
-            last,
+        let last_commit = lake.transaction_log().last_commit().await?;
+        Ok(LakeWriter {
+            last_commit,
             lake: lake.clone(),
             limits,
             folder: Arc::new(folder),
-            gathered: Gathered::default(),
+            buffer: RecordBuffer::default(),
             encoding: None,
             files: Vec::new(),
         })
     }
 
-    /// Takes the rows of `batch`, which is `identity`, that are `fresh`.
-    fn push(&mut self, identity: &str, batch: &RecordBatch, fresh: &BooleanArray) -> Result<(), Error> {
+    /// Buffers the `fresh` rows of `batch`. `identity` is unique to the batch.
+    fn append(&mut self, identity: &str, batch: &RecordBatch, fresh: &BooleanArray) -> Result<(), Error> {
         for (date, rows) in part_file::rows_by_date(batch, fresh) {
-            let part = self.gathered.parts.entry(date).or_default();
+            let part = self.buffer.parts.entry(date).or_default();
             let before = part.memory;
-            part.append(identity, batch, rows).map_err(|error| Error::Internal(format!("records by date: {error}")))?;
-            self.gathered.memory += part.memory - before;
+            part.append(identity, batch, rows)
+                .map_err(|error| Error::Internal(format!("cannot group records by date: {error}")))?;
+            self.buffer.memory += part.memory - before;
         }
         Ok(())
     }
 
-    /// Notes that all records of `object` were pushed: the lake can be committed up to here.
+    /// Marks `object` as complete. If the buffer is full, commits the previous one and starts to encode this one.
     async fn finish_object(&mut self, object: &Object) -> Result<(), Error> {
-        self.gathered.objects.push(ObjectEntry {
+        self.buffer.objects.push(ObjectEntry {
             id: object.identity(),
             path: object.path.display().to_string(),
             delivered: trail::delivered_on(&object.real),
         });
-        if self.gathered.memory < self.limits.memory.min(MAX_GATHERED) {
+        if self.buffer.memory < self.limits.memory.min(MAX_BUFFERED) {
             return Ok(());
         }
         self.commit().await?;
@@ -306,30 +308,30 @@ impl Writer {
     }
 
     fn encode(&mut self) {
-        let gathered = std::mem::take(&mut self.gathered);
-        self.encoding = Some(tokio::spawn(gathered.encode(Arc::clone(&self.folder), self.limits.threads)));
+        let buffer = std::mem::take(&mut self.buffer);
+        self.encoding = Some(tokio::spawn(buffer.encode(Arc::clone(&self.folder), self.limits.threads)));
     }
 
-    /// Makes what was encoded part of the lake.
+    /// Publishes and commits the files of the buffer that is being encoded, if there is one.
     async fn commit(&mut self) -> Result<(), Error> {
         let Some(encoding) = self.encoding.take() else {
             return Ok(());
         };
-        let encoded = encoding.await.map_err(|error| Error::Internal(error.to_string()))??;
-        let mut files = Vec::with_capacity(encoded.files.len());
-        for (entry, pending) in encoded.files {
+        let staged = encoding.await.map_err(|error| Error::Internal(error.to_string()))??;
+        let mut files = Vec::with_capacity(staged.files.len());
+        for (entry, pending) in staged.files {
             pending.publish()?;
             files.push(entry);
         }
-        self.last += 1;
-        self.lake.transaction_log().commit(&self.folder, self.last, files.clone(), &encoded.objects).await?;
+        self.last_commit += 1;
+        self.lake.transaction_log().commit(&self.folder, self.last_commit, files.clone(), &staged.objects).await?;
         self.files.extend(files);
         Ok(())
     }
 
     async fn finish(mut self) -> Result<Vec<FileEntry>, Error> {
         self.commit().await?;
-        if !self.gathered.objects.is_empty() {
+        if !self.buffer.objects.is_empty() {
             self.encode();
             self.commit().await?;
         }
@@ -342,20 +344,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_records_of_one_identity_are_to_each_other_does_not_depend_on_their_order() {
+    fn duplicates_of_one_identity_do_not_depend_on_their_order() {
         const A: u64 = 1 << 32 | 1;
-        // With the same time, name and source.
-        const A_ELSEWHERE: u64 = 1 << 32 | 2;
+        // The same time, name and source with another text.
+        const A_OTHER_TEXT: u64 = 1 << 32 | 2;
         const B: u64 = 2 << 32 | 3;
-        let outcome = |prints: &[u64]| {
-            let mut seen = Seen::default();
-            let sights: Vec<Sight> = prints.iter().map(|print| seen.see(Print { id: 7, print: *print })).collect();
-            let count = |sight: &Sight| sights.iter().filter(|other| *other == sight).count();
-            (count(&Sight::Duplicate), count(&Sight::Other { differs: true }))
+        let counts = |contents: &[u64]| {
+            let mut seen = RecentRecords::default();
+            let relations: Vec<Relation> =
+                contents.iter().map(|content| seen.add(RecordHashes { id: 7, content: *content })).collect();
+            let count = |relation: &Relation| relations.iter().filter(|other| *other == relation).count();
+            (count(&Relation::Duplicate), count(&Relation::SameEventId { report: true }))
         };
-        for prints in [[A, B, A, B, A_ELSEWHERE], [B, A_ELSEWHERE, B, A, A], [A_ELSEWHERE, A, A, B, B]] {
-            assert_eq!(outcome(&prints), (2, 1), "{prints:?}");
+        for contents in [[A, B, A, B, A_OTHER_TEXT], [B, A_OTHER_TEXT, B, A, A], [A_OTHER_TEXT, A, A, B, B]] {
+            assert_eq!(counts(&contents), (2, 1), "{contents:?}");
         }
-        assert_eq!(outcome(&[A, A, A_ELSEWHERE]), (1, 0));
+        assert_eq!(counts(&[A, A, A_OTHER_TEXT]), (1, 0));
     }
 }

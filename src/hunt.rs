@@ -22,7 +22,7 @@ use crate::sql;
 use crate::sql::layout::Layout;
 use crate::tally::Duplicates;
 use crate::time::{DAY, Range};
-use crate::trail::Sieve;
+use crate::trail::Prefilter;
 
 pub mod coverage;
 pub mod events;
@@ -69,9 +69,9 @@ impl Data {
     }
 }
 
-/// The sieve for a raw pass that serves `rules`.
-fn sieve(rules: &[Rule]) -> Sieve {
-    Sieve::new(rules.iter().map(|rule| rule.detection.required_words()).collect())
+/// The prefilter for a raw pass that serves `rules`.
+fn prefilter(rules: &[Rule]) -> Prefilter {
+    Prefilter::new(rules.iter().map(|rule| rule.detection.required_words()).collect())
 }
 
 /// The findings of `rules` in `data` whose trigger lies in `range`, in order. Data are read once,

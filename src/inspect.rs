@@ -80,8 +80,8 @@ pub async fn inspect(resources: &Resources, data: &Data, range: Range, reads: bo
         "raw".clone_into(&mut inspection.layout);
         inspection.objects = found.objects.len() as u64;
         inspection.bytes = found.objects.iter().map(|object| object.size).sum();
-        inspection.skipped = found.left_out.objects.skipped;
-        inspection.faults = found.left_out.faults;
+        inspection.skipped = found.excluded.objects.skipped;
+        inspection.faults = found.excluded.faults;
         let delivered: Vec<_> = found.objects.iter().filter_map(delivered).collect();
         inspection.telling_keys = Some(delivered.len() as u64);
         if !reads {

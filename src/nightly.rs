@@ -262,7 +262,10 @@ impl Nightly<'_> {
         state::check_hunted(self.lake, self.state, &last).await?;
         let Found { trail, unlisted, .. } = self.find(&last).await?;
         let (held, commits) = if self.lake.exists().await? {
-            (convert::held(self.lake, &trail.objects).await?, self.lake.transaction_log().last_commit().await?)
+            (
+                convert::converted_object_ids(self.lake, &trail.objects).await?,
+                self.lake.transaction_log().last_commit().await?,
+            )
         } else {
             Default::default()
         };
@@ -312,7 +315,7 @@ impl Nightly<'_> {
                 }
                 Ok(trail) => {
                     found.trail.objects.extend(trail.objects);
-                    found.trail.left_out.add(trail.left_out);
+                    found.trail.excluded.add(trail.excluded);
                     found.listed.insert(name, Instant::from_micros(self.now));
                 }
                 Err(error) => {
@@ -325,7 +328,7 @@ impl Nightly<'_> {
         }
         for pending in &last.pending {
             // Only the answer that it is not there gives an object up. No error does, as it may pass.
-            let searched = match trail::is_there(self.stores, &pending.object).await {
+            let searched = match trail::object_exists(self.stores, &pending.object).await {
                 Ok(true) => Trail::find(self.stores, std::slice::from_ref(&pending.object), &Selection::default())
                     .await
                     .map(Some),

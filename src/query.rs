@@ -23,7 +23,7 @@ use crate::rule::Rule;
 use crate::sql;
 use crate::sql_limits;
 use crate::time::Range;
-use crate::trail::{Sieve, Trail};
+use crate::trail::{Prefilter, Trail};
 
 /// What a user asks of data.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +142,7 @@ impl TableProvider for RawTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let scan = self.trail.scan(self.found.clone(), Sieve::default());
+        let scan = self.trail.scan(self.found.clone(), Prefilter::default());
         if let Ok(mut last) = self.last.lock() {
             *last = Some(Arc::clone(&scan));
         }

@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use crate::event;
 use crate::store::{self, Fetched, ReadSettings};
 use crate::tally::Tally;
-use crate::trail::{self, Decoded, Sieve, Trail, Wanted};
+use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
 
 /// Called after each object with what has been read so far.
 pub type Progress = Arc<dyn Fn(&Tally) + Send + Sync>;
@@ -32,7 +32,7 @@ const TASK_OBJECTS: usize = 64;
 pub struct RawScan {
     objects: Mutex<BoxStream<'static, Fetched>>,
     settings: Arc<ReadSettings>,
-    sieve: Sieve,
+    prefilter: Prefilter,
     tally: std::sync::Mutex<Tally>,
     progress: Progress,
 }
@@ -44,14 +44,14 @@ impl std::fmt::Debug for RawScan {
 }
 
 impl RawScan {
-    /// A pass over `trail` that passes over what `sieve` does not admit, and of which `in_flight` objects are
+    /// A pass over `trail` that skips records that `prefilter` does not admit, and of which `in_flight` objects are
     /// being read at a time.
-    pub fn new(trail: Trail, sieve: Sieve, in_flight: usize, progress: Progress) -> Arc<RawScan> {
+    pub fn new(trail: Trail, prefilter: Prefilter, in_flight: usize, progress: Progress) -> Arc<RawScan> {
         Arc::new(RawScan {
             settings: Arc::clone(trail.stores.read_settings()),
             objects: Mutex::new(store::read_ahead(&trail.stores, trail.objects, in_flight)),
-            sieve,
-            tally: std::sync::Mutex::new(trail.left_out),
+            prefilter,
+            tally: std::sync::Mutex::new(trail.excluded),
             progress,
         })
     }
@@ -98,9 +98,10 @@ impl RawScan {
         let mut all = Vec::new();
         for fetched in taken {
             let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-            let wanted = Wanted { sieve: &self.sieve, hashed: false };
-            let Decoded { batches, tally, hashes: _ } = trail::decode(&fetched.object, bytes, &self.settings, wanted)
-                .map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let options = DecodeOptions { prefilter: &self.prefilter, hash_records: false };
+            let DecodedObject { batches, tally, hashes: _ } =
+                trail::decode(&fetched.object, bytes, &self.settings, options)
+                    .map_err(|error| DataFusionError::External(Box::new(error)))?;
             all.extend(batches);
             if let Ok(mut total) = self.tally.lock() {
                 total.add(tally);

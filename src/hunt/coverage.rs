@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::lake::transaction_log::FileEntry;
 use crate::store::Object;
 use crate::time::Range;
-use crate::trail::{Sieve, Trail, delivered_on, delivery_stamp};
+use crate::trail::{Prefilter, Trail, delivered_on, delivery_stamp};
 
 /// Whether a table holds records of a selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub async fn coverage(resources: &Resources, data: &Data, range: Range) -> Resul
                 return Ok(Coverage::Covered);
             }
             let found = trail.find(range).await?;
-            if found.objects.is_empty() || found.objects.iter().any(|object| selection.is_shown_by(&object.path)) {
+            if found.objects.is_empty() || found.objects.iter().any(|object| selection.is_decided_by(&object.path)) {
                 return Ok(Coverage::Covered);
             }
             let (_, table) = all_records(resources, trail, found).await.map_err(failed)?;
@@ -112,7 +112,7 @@ async fn all_records(
     trail: &RawTrail,
     found: Trail,
 ) -> Result<(Arc<RawScan>, Arc<dyn TableProvider>), DataFusionError> {
-    let scan = trail.scan(found, Sieve::default());
+    let scan = trail.scan(found, Prefilter::default());
     let table = super::raw_table(resources, &scan).await?;
     Ok((scan, table))
 }

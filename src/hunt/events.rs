@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 
-use super::{Data, sieve};
+use super::{Data, prefilter};
 use crate::engine::{Resources, matcher};
 use crate::error::Error;
 use crate::finding::Finding;
@@ -66,7 +66,7 @@ pub async fn of_findings(
         let table = match data {
             Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => super::table(resources, data, read).await?,
             Data::Raw(trail) => {
-                let scan = trail.scan(trail.find(read).await?, sieve(rules));
+                let scan = trail.scan(trail.find(read).await?, prefilter(rules));
                 super::raw_table(resources, &scan).await.map_err(failed)?
             }
         };

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::matched::Matched;
-use super::{HuntOutcome, Reach, sieve};
+use super::{HuntOutcome, Reach, prefilter};
 use crate::engine::Resources;
 use crate::engine::raw_table::RawScan;
 use crate::error::Error;
@@ -12,7 +12,7 @@ use crate::rule::Rule;
 use crate::store::{Object, Stores};
 use crate::tally::Tally;
 use crate::time::Range;
-use crate::trail::{self, Selection, Sieve, Trail};
+use crate::trail::{self, Prefilter, Selection, Trail};
 
 /// Objects that are kept of a search, to look into what the prefilter of a hunt skipped.
 const SAMPLED_OBJECTS: usize = 16;
@@ -87,8 +87,8 @@ impl RawTrail {
         }
         let step = trail.objects.len().div_ceil(SAMPLED_OBJECTS).max(1);
         *self.lock_sample() = trail.objects.iter().step_by(step).cloned().collect();
-        if let Some(file) = &trail.in_a_lake {
-            return Err(trail::in_a_lake(file));
+        if let Some(file) = &trail.lake_file {
+            return Err(trail::lake_file_error(file));
         }
         Ok(trail)
     }
@@ -102,11 +102,11 @@ impl RawTrail {
         self.sample.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One pass over the objects of `trail` that passes over what `sieve` does not admit.
-    pub fn scan(&self, trail: Trail, sieve: Sieve) -> Arc<RawScan> {
+    /// One pass over the objects of `trail` that passes over what `prefilter` does not admit.
+    pub fn scan(&self, trail: Trail, prefilter: Prefilter) -> Arc<RawScan> {
         let total = trail.objects.iter().map(|object| object.size).sum();
         let progress = Arc::clone(&self.progress);
-        RawScan::new(trail, sieve, self.in_flight, Arc::new(move |tally: &Tally| progress(total, tally)))
+        RawScan::new(trail, prefilter, self.in_flight, Arc::new(move |tally: &Tally| progress(total, tally)))
     }
 
     /// Keeps what a pass has read, in the place of what was read before, for [`RawTrail::read`].
@@ -123,7 +123,7 @@ impl RawTrail {
         loop {
             let reads: Vec<Range> = reaches.iter().map(|reach| reach.around(range)).collect();
             let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
-            let scan = self.scan(self.find(read).await?, sieve(rules));
+            let scan = self.scan(self.find(read).await?, prefilter(rules));
             let table = super::raw_table(resources, &scan).await.map_err(|error| Error::query(WHAT, error))?;
             let matched = Matched::scan(resources, table, &rules.iter().collect::<Vec<_>>(), reads, WHAT).await?;
             let outcome = matched.hunt(resources, range).await?;

@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondT
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
-use super::{Data, Reach, is_cut, reading, sieve};
+use super::{Data, Reach, is_cut, prefilter, reading};
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::rule::{Rule, Window, WindowKind};
@@ -168,7 +168,7 @@ async fn matches(
     let rows = match data {
         Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => run(super::table(resources, data, read).await?).await,
         Data::Raw(trail) => {
-            let raw = trail.scan(trail.find(read).await?, sieve(std::slice::from_ref(rule)));
+            let raw = trail.scan(trail.find(read).await?, prefilter(std::slice::from_ref(rule)));
             let rows = run(super::raw_table(resources, &raw).await.map_err(failed)?).await;
             trail.keep(&raw);
             rows

@@ -1,4 +1,4 @@
-//! The bytes of one object to its records as columns, and what became of all it held.
+//! Decodes the bytes of one object into record batches, and counts every record and member of it.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
@@ -10,78 +10,79 @@ use arrow::datatypes::TimestampMicrosecondType;
 use arrow::error::ArrowError;
 use highway::{HighwayHash as _, HighwayHasher, Key};
 
-use super::Sieve;
+use super::Prefilter;
 use crate::error::{Error, Fault};
 use crate::event::batch::BatchBuilder;
 use crate::raw::{self, Content, Part, ReadError, Text, envelope, envelope::Item};
 use crate::store::{Object, ReadSettings};
 use crate::tally::{Count, Tally};
 
-/// Records in a decoded batch, at most.
+/// Maximum number of records in a decoded batch.
 const BATCH_ROWS: usize = 8_192;
 
-/// The most bytes of a file that is not JSON, does not claim to be, and is of no kind that is known: a README beside
-/// the objects. A larger one is rejected, since it may be data.
+/// Maximum size of an unknown file that is skipped, such as a README among the objects. A larger one is rejected,
+/// because it may be data.
 const MAX_OTHER_FILE: u64 = 1 << 20;
 
-/// What one object held.
+/// The content of one object.
 #[derive(Debug, Default)]
-pub struct Decoded {
-    /// Its records.
+pub struct DecodedObject {
+    /// The records.
     pub batches: Vec<RecordBatch>,
-    /// A hash of each record's text, in the order of the batches' rows, where they were asked for.
+    /// A hash of each record's text, in row order, if [`DecodeOptions::hash_records`] is set.
     pub hashes: Vec<u128>,
-    /// What became of all it held.
+    /// Counts of the records and members.
     pub tally: Tally,
 }
 
-/// What is asked of the records of an object.
+/// How to decode an object.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'w> {
-    /// Records that it does not admit are passed over.
-    pub sieve: &'w Sieve,
-    /// Whether a hash of each record is wanted.
-    pub hashed: bool,
+pub struct DecodeOptions<'o> {
+    /// Skips records that it does not admit.
+    pub prefilter: &'o Prefilter,
+    /// Whether to hash each record.
+    pub hash_records: bool,
 }
 
-/// Decodes the bytes of `object`, or of each member where it is an archive, to the records that are `wanted`.
+/// Decodes the bytes of `object`, or of each member if it is an archive.
 ///
-/// An archive is one object: it is used where one of its members is. A member that cannot be read is rejected by its own
-/// name; where an archive as a whole is broken, none of its members counts.
+/// An archive counts as one object, and as used if one of its members is. A member that cannot be read is rejected
+/// under its own name. If the archive itself is broken, it is rejected and no member counts.
 ///
 /// # Errors
-/// Only where records do not fit the schema, which is a defect.
+/// Only if records do not fit the schema, which is a defect.
 pub fn decode(
     object: &Object,
     bytes: Result<&[u8], String>,
     settings: &ReadSettings,
-    wanted: Wanted<'_>,
-) -> Result<Decoded, Error> {
-    let mut decoder = Decoder { object, settings, wanted, decoded: Decoded::default(), fate: None, broken: None };
+    options: DecodeOptions<'_>,
+) -> Result<DecodedObject, Error> {
+    let mut decoder =
+        Decoder { object, settings, options, decoded: DecodedObject::default(), outcome: None, schema_error: None };
     let read = bytes
         .map_err(ReadError::Store)
-        .and_then(|bytes| raw::read(bytes, settings.max_object, &mut |part| decoder.part(part)));
+        .and_then(|bytes| raw::read(bytes, settings.max_object, &mut |part| decoder.add_part(part)));
     decoder.finish(read)
 }
 
-/// What becomes of an object or a member.
+/// How an object or a member of an archive is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Fate {
+enum Outcome {
     Used,
-    PassedOver,
+    SkippedByPrefilter,
     Skipped(String),
     Rejected(String),
-    /// None of its records could be used, and each was named.
+    /// Every record was rejected, with a fault of its own.
     RecordsRejected,
 }
 
-impl Fate {
+impl Outcome {
     fn count(&self, count: &mut Count) {
         match self {
-            Fate::Skipped(kind) => return count.skip(kind),
-            Fate::Used => count.used += 1,
-            Fate::PassedOver => count.passed_over += 1,
-            Fate::Rejected(_) | Fate::RecordsRejected => count.rejected += 1,
+            Outcome::Skipped(kind) => return count.skip(kind),
+            Outcome::Used => count.used += 1,
+            Outcome::SkippedByPrefilter => count.passed_over += 1,
+            Outcome::Rejected(_) | Outcome::RecordsRejected => count.rejected += 1,
         }
         count.read += 1;
     }
@@ -90,66 +91,66 @@ impl Fate {
 struct Decoder<'d> {
     object: &'d Object,
     settings: &'d ReadSettings,
-    wanted: Wanted<'d>,
-    decoded: Decoded,
-    /// What became of an object that is no archive.
-    fate: Option<Fate>,
-    broken: Option<ArrowError>,
+    options: DecodeOptions<'d>,
+    decoded: DecodedObject,
+    /// The outcome of an object that is not an archive.
+    outcome: Option<Outcome>,
+    schema_error: Option<ArrowError>,
 }
 
 impl Decoder<'_> {
-    fn part(&mut self, part: Part<'_>) {
+    fn add_part(&mut self, part: Part<'_>) {
         let path = self.object.path.display().to_string();
-        let place = part.member.map_or_else(|| path.clone(), |member| format!("{path}!{member}"));
-        let fate = match part.content {
-            Content::Skipped(kind) => Fate::Skipped(kind),
-            Content::Rejected(error) => rejection(&place, 0, error),
-            Content::Text(text) => match self.records(&place, text) {
-                Ok((contents, fate)) => {
+        let name = part.member.map_or_else(|| path.clone(), |member| format!("{path}!{member}"));
+        let outcome = match part.content {
+            Content::Skipped(kind) => Outcome::Skipped(kind),
+            Content::Rejected(error) => rejection(&name, 0, error),
+            Content::Text(text) => match self.records(&name, text) {
+                Ok((contents, outcome)) => {
                     self.decoded.tally.add(contents.tally);
                     self.decoded.batches.extend(contents.batches);
                     self.decoded.hashes.extend(contents.hashes);
-                    fate
+                    outcome
                 }
-                Err(error) => rejection(&place, text.text.len() as u64, error),
+                Err(error) => rejection(&name, text.text.len() as u64, error),
             },
         };
         if part.member.is_none() {
-            self.fate = Some(fate);
+            self.outcome = Some(outcome);
             return;
         }
-        fate.count(&mut self.decoded.tally.members);
-        if let Fate::Rejected(reason) = fate {
-            self.decoded.tally.fault(Fault { object: place, position: None, reason });
+        outcome.count(&mut self.decoded.tally.members);
+        if let Outcome::Rejected(reason) = outcome {
+            self.decoded.tally.fault(Fault { object: name, position: None, reason });
         }
     }
 
-    /// The records of a text, and what becomes of what holds it.
-    fn records(&mut self, place: &str, text: Text<'_>) -> Result<(Decoded, Fate), ReadError> {
+    /// Decodes the records of the object or member `name`.
+    fn records(&mut self, name: &str, text: Text<'_>) -> Result<(DecodedObject, Outcome), ReadError> {
         let Text { text, replaced } = text;
-        let Wanted { sieve, hashed } = self.wanted;
-        let mut decoded = Decoded::default();
+        let DecodeOptions { prefilter, hash_records } = self.options;
+        let mut decoded = DecodedObject::default();
         decoded.tally.json_bytes = text.len() as u64;
         decoded.tally.replaced_bytes = replaced as u64;
         if text.trim_ascii_start().is_empty() {
-            return Ok((decoded, Fate::Skipped("empty".to_owned())));
+            return Ok((decoded, Outcome::Skipped("empty".to_owned())));
         }
-        if !sieve.admits(text) && looks_whole(text) {
-            return Ok((decoded, Fate::PassedOver));
+        if !prefilter.admits(text) && looks_complete(text) {
+            return Ok((decoded, Outcome::SkippedByPrefilter));
         }
         let mut builder = BatchBuilder::default();
-        let Decoded { batches, hashes, tally } = &mut decoded;
-        let broken = &mut self.broken;
+        let DecodedObject { batches, hashes, tally } = &mut decoded;
+        let schema_error = &mut self.schema_error;
         let mut finish = |builder: &mut BatchBuilder, batches: &mut Vec<RecordBatch>| match builder.finish() {
             Ok(batch) => batches.push(batch),
-            Err(error) => *broken = Some(error),
+            Err(error) => *schema_error = Some(error),
         };
-        envelope::items(text, self.settings, &|text| sieve.admits(text), &mut |item| match item {
+        envelope::items(text, self.settings, &|text| prefilter.admits(text), &mut |item| match item {
             Item::Record(record) => {
                 tally.records.read += 1;
                 tally.records.used += 1;
                 builder.push(&record);
-                hashes.extend(hashed.then(|| hash(record.text)));
+                hashes.extend(hash_records.then(|| hash(record.text)));
                 if builder.len() == BATCH_ROWS {
                     finish(&mut builder, batches);
                 }
@@ -162,7 +163,7 @@ impl Decoder<'_> {
             Item::Rejected { position, reason } => {
                 tally.records.read += 1;
                 tally.records.rejected += 1;
-                tally.fault(Fault { object: place.to_owned(), position: Some(position), reason });
+                tally.fault(Fault { object: name.to_owned(), position: Some(position), reason });
             }
         })?;
         if !builder.is_empty() {
@@ -175,84 +176,91 @@ impl Decoder<'_> {
         }
         decoded.tally.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
         let records = &decoded.tally.records;
-        let fate =
-            if records.rejected > 0 && records.rejected == records.read { Fate::RecordsRejected } else { Fate::Used };
-        Ok((decoded, fate))
+        let outcome = if records.rejected > 0 && records.rejected == records.read {
+            Outcome::RecordsRejected
+        } else {
+            Outcome::Used
+        };
+        Ok((decoded, outcome))
     }
 
-    fn finish(self, read: Result<(), ReadError>) -> Result<Decoded, Error> {
-        if let Some(error) = self.broken {
-            return Err(Error::Internal(format!("a batch of `{}`: {error}", self.object.path.display())));
+    fn finish(self, read: Result<(), ReadError>) -> Result<DecodedObject, Error> {
+        if let Some(error) = self.schema_error {
+            return Err(Error::Internal(format!(
+                "records of `{}` do not fit the schema: {error}",
+                self.object.path.display()
+            )));
         }
-        let (mut decoded, fate) = if let Err(error) = read {
-            let fate = rejection(&self.object.path.display().to_string(), self.object.size, error);
-            (Decoded::default(), fate)
+        let (mut decoded, outcome) = if let Err(error) = read {
+            let outcome = rejection(&self.object.path.display().to_string(), self.object.size, error);
+            (DecodedObject::default(), outcome)
         } else {
             let path = self.object.path.display().to_string();
-            let fate = self.fate.unwrap_or_else(|| of_archive(&path, &self.decoded.tally.members));
-            (self.decoded, fate)
+            let outcome = self.outcome.unwrap_or_else(|| archive_outcome(&path, &self.decoded.tally.members));
+            (self.decoded, outcome)
         };
         decoded.tally.stored_bytes = self.object.size;
-        fate.count(&mut decoded.tally.objects);
-        if let Fate::Rejected(reason) = fate {
+        outcome.count(&mut decoded.tally.objects);
+        if let Outcome::Rejected(reason) = outcome {
             decoded.tally.fault(Fault { object: self.object.path.display().to_string(), position: None, reason });
         }
         Ok(decoded)
     }
 }
 
-/// What becomes of an object or member at `place`, of `size` bytes, that cannot be read.
-fn rejection(place: &str, size: u64, error: ReadError) -> Fate {
+/// Returns the outcome of the object or member `name`, of `size` bytes, that cannot be read.
+fn rejection(name: &str, size: u64, error: ReadError) -> Outcome {
     match error {
-        ReadError::OtherLog(kind) => Fate::Skipped(kind.to_owned()),
-        ReadError::NotJson => match raw::by_ending(place) {
-            Some(format) => Fate::Rejected(ReadError::Foreign(format).to_string()),
-            None if claims_json(Path::new(place)) || size > MAX_OTHER_FILE => Fate::Rejected(error.to_string()),
-            None => Fate::Skipped("not JSON".to_owned()),
+        ReadError::OtherLog(kind) => Outcome::Skipped(kind.to_owned()),
+        ReadError::NotJson => match raw::by_ending(name) {
+            Some(format) => Outcome::Rejected(ReadError::Foreign(format).to_string()),
+            None if has_json_name(Path::new(name)) || size > MAX_OTHER_FILE => Outcome::Rejected(error.to_string()),
+            None => Outcome::Skipped("not JSON".to_owned()),
         },
-        error => Fate::Rejected(error.to_string()),
+        error => Outcome::Rejected(error.to_string()),
     }
 }
 
-/// What becomes of an archive with such members. Some formats are archives too, such as those of spreadsheets.
-fn of_archive(path: &str, members: &Count) -> Fate {
+/// Returns the outcome of an archive. A file of another format, such as a spreadsheet, may be an archive too.
+fn archive_outcome(path: &str, members: &Count) -> Outcome {
     if members.used > 0 {
-        Fate::Used
+        Outcome::Used
     } else if members.passed_over > 0 {
-        Fate::PassedOver
+        Outcome::SkippedByPrefilter
     } else if let Some(format) = raw::by_ending(path) {
-        Fate::Rejected(ReadError::Foreign(format).to_string())
+        Outcome::Rejected(ReadError::Foreign(format).to_string())
     } else if members.rejected > 0 {
-        Fate::Rejected("no member of the archive can be read".to_owned())
+        Outcome::Rejected("no member of the archive can be read".to_owned())
     } else if members.read > 0 {
-        Fate::Skipped("archive without records".to_owned())
+        Outcome::Skipped("archive without records".to_owned())
     } else {
-        Fate::Skipped("empty".to_owned())
+        Outcome::Skipped("empty".to_owned())
     }
 }
 
-/// Whether a text that is not parsed may be taken for JSON that did not break off.
-fn looks_whole(text: &str) -> bool {
+/// Returns whether an unparsed text looks like JSON that is not truncated.
+fn looks_complete(text: &str) -> bool {
     let text = text.trim_ascii();
     let ends = |open, close| text.starts_with(open) && text.ends_with(close);
-    // Text of two bytes a character has zeros from the start.
+    // UTF-16 text has zeros near the start.
     let start = &text.as_bytes()[..text.len().min(64)];
     (ends('{', '}') || ends('[', ']')) && memchr::memchr(0, start).is_none()
 }
 
-/// Whether a name says that the file holds JSON.
-pub(super) fn claims_json(path: &Path) -> bool {
+/// Returns whether the name has an ending of JSON or of a container for JSON.
+pub(super) fn has_json_name(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let endings = [".json", ".gz", ".zst", ".jsonl", ".ndjson", ".cloudtrail", ".zip", ".tar", ".tgz", ".tzst"];
     endings.iter().any(|end| name.ends_with(end))
 }
 
-/// A hash of a record's text or of a part of it, to tell duplicates within a process. Its key is drawn anew in each: nobody can write a record
-/// that is taken for a copy of another one.
+/// Hashes a record's text, or a part of it, to recognise duplicates within a process.
+///
+/// The key is random for each process, so an attacker cannot write a record that collides with another.
 pub fn hash(text: &str) -> u128 {
     static KEY: LazyLock<Key> = LazyLock::new(|| {
-        let drawn = RandomState::new();
-        Key([0, 1, 2, 3].map(|part: u64| drawn.hash_one(part)))
+        let random = RandomState::new();
+        Key([0, 1, 2, 3].map(|part: u64| random.hash_one(part)))
     });
     let [low, high] = HighwayHasher::new(*KEY).hash128(text.as_bytes());
     u128::from(high) << 64 | u128::from(low)

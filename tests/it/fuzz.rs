@@ -14,7 +14,7 @@ use tawny::report::{self, Format};
 use tawny::rule::{catalog, panther, sigma};
 use tawny::store::{Object, ReadSettings};
 use tawny::time::Range;
-use tawny::trail::{self, Sieve, Wanted};
+use tawny::trail::{self, DecodeOptions, Prefilter};
 
 use crate::oracle::RUNTIME;
 use crate::records::failed_sign_in;
@@ -70,9 +70,11 @@ fn changed(text: &[u8], changes: &[Change]) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Result<(), TestCaseError> {
     let path = PathBuf::from("fuzz.json");
     let object = Object { real: path.clone(), path, size: bytes.len() as u64, modified: 0, tag: None };
-    for sieve in [Sieve::default(), Sieve::new(vec![vec![vec!["ConsoleLogin".to_owned()]]])] {
+    for prefilter in [Prefilter::default(), Prefilter::new(vec![vec![vec!["ConsoleLogin".to_owned()]]])] {
         let settings = ReadSettings { max_object: 1 << 20, ..ReadSettings::default() };
-        let decoded = trail::decode(&object, Ok(bytes), &settings, Wanted { sieve: &sieve, hashed: true }).unwrap();
+        let decoded =
+            trail::decode(&object, Ok(bytes), &settings, DecodeOptions { prefilter: &prefilter, hash_records: true })
+                .unwrap();
         prop_assert!(decoded.tally.balances(), "{:?}", decoded.tally);
         let rows: usize = decoded.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
         prop_assert_eq!((rows, rows as u64), (decoded.hashes.len(), decoded.tally.records.used));

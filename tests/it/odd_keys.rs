@@ -205,7 +205,7 @@ fn odd_names_on_disk_are_hunted() {
     }
     let output = hunt(&server, &[table.to_str().unwrap()]);
     assert_eq!(found(&output), (vec!["user0".to_owned()], Some(3)), "{}", stderr(&output));
-    assert!(stderr(&output).contains("a table cannot have a file of this name"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("invalid name for a file of a table"), "{}", stderr(&output));
     std::fs::remove_dir_all(&table).unwrap();
     std::fs::write(folder.path().join("\u{1b}[2J.json"), "{").unwrap();
     let output = hunt(&server, &[&data]);
