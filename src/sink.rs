@@ -1,5 +1,5 @@
-//! Sinks: where the findings of a nightly run are delivered. What is delivered twice is found once: files have
-//! names that are told by the run, and a message carries the key by which its receiver knows it.
+//! Sinks deliver the findings of a nightly run. A repeated delivery does no harm: the run determines the names of files,
+//! and each message carries an idempotency key.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -18,18 +18,20 @@ mod parquet;
 mod slack;
 mod webhook;
 
-/// A finding as it is delivered: its JSON, and with it `revision` (from 1), `supersedes` (the ids of findings in
-/// whose place it is), `withdrawn` (whether a late event dissolved it), `rule_version` and `run`.
+/// A finding as delivered: its JSON, with these members added.
+///
+/// `revision` counts from 1. `supersedes` lists the ids of the findings that it replaces. `withdrawn` is true if a late
+/// event removed the finding. `rule_version` and `run` say where it comes from.
 pub type Line = Map<String, Value>;
 
-/// What one run delivers.
+/// The findings that one run delivers.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivery<'a> {
-    /// The run's number. A delivery that is repeated keeps it.
+    /// Number of the run. A repeated delivery keeps it.
     pub run: u32,
-    /// Whose run it is: a text of letters and digits that is another one for another lake or state.
-    pub of: &'a str,
-    /// The findings, in the order in which they are delivered.
+    /// Letters and digits that identify the lake and state of the run.
+    pub origin: &'a str,
+    /// The findings, in delivery order.
     pub lines: &'a [Line],
 }
 
@@ -37,18 +39,18 @@ pub struct Delivery<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Settings {
-    /// A file for each run and date.
+    /// One file per run and date.
     Files {
         /// The sink's name.
         name: String,
-        /// The folder, on disk or as `s3://BUCKET/PREFIX`.
+        /// Folder, on disk or `s3://BUCKET/PREFIX`.
         to: String,
-        /// How files are written.
+        /// Format of the files.
         #[serde(default)]
         format: FileFormat,
-        /// Only findings at least as grave.
+        /// Least severity to deliver.
         min_severity: Option<MinSeverity>,
-        /// Only findings of rules with these ids, or ids that match these patterns; of all where there are none.
+        /// Rule ids, or patterns of ids, to deliver. Empty for all.
         #[serde(default)]
         rules: Vec<String>,
     },
@@ -56,42 +58,42 @@ pub enum Settings {
     Stdout {
         /// The sink's name.
         name: String,
-        /// How lines are written.
+        /// Format of the lines.
         #[serde(default)]
         format: LineFormat,
-        /// Only findings at least as grave.
+        /// Least severity to deliver.
         min_severity: Option<MinSeverity>,
-        /// Only findings of rules with these ids, or ids that match these patterns; of all where there are none.
+        /// Rule ids, or patterns of ids, to deliver. Empty for all.
         #[serde(default)]
         rules: Vec<String>,
     },
-    /// One request for each finding that is an alert.
+    /// One request per finding that is an alert.
     Webhook {
         /// The sink's name.
         name: String,
-        /// The URL, where it is no secret.
+        /// The URL, unless it is a secret.
         url: Option<Hidden>,
-        /// The environment variable that holds the URL, where it is one.
+        /// Environment variable that holds a secret URL.
         url_env: Option<String>,
-        /// The environment variable that holds the key which requests are signed with; unsigned where absent.
+        /// Environment variable that holds the key to sign requests with. Absent to send them unsigned.
         secret_env: Option<String>,
-        /// What a request's body is.
+        /// Format of the request body.
         format: MessageFormat,
-        /// How long to wait for an answer, in seconds.
+        /// Seconds to wait for a response.
         #[serde(default = "default_timeout")]
         timeout: NonZeroU32,
-        /// How often a finding is sent before the delivery has failed.
+        /// Maximum number of requests per finding.
         #[serde(default = "default_attempts")]
         attempts: NonZeroU32,
-        /// Only findings at least as grave; `Low` where it is not given.
+        /// Least severity to deliver; by default `Low`.
         min_severity: Option<MinSeverity>,
-        /// Only findings of rules with these ids, or ids that match these patterns; of all where there are none.
+        /// Rule ids, or patterns of ids, to deliver. Empty for all.
         #[serde(default)]
         rules: Vec<String>,
     },
 }
 
-/// Text that may be a secret, and so is not shown with the settings it is in.
+/// Text that may be a secret. Its `Debug` output hides it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Hidden(String);
@@ -102,7 +104,7 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// A severity in settings, in any case.
+/// A severity in settings, in upper or lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MinSeverity(pub Severity);
@@ -119,39 +121,39 @@ impl TryFrom<String> for MinSeverity {
     }
 }
 
-/// How a sink's files are written.
+/// Format of a sink's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileFormat {
-    /// One JSON object a line: the finding.
+    /// One finding per line, as JSON.
     #[default]
     Jsonl,
-    /// Parquet, one row for each finding.
+    /// Parquet, one row per finding.
     Parquet,
-    /// One JSON object a line: a Detection Finding of OCSF.
+    /// One OCSF Detection Finding per line, as JSON.
     Ocsf,
 }
 
-/// How a sink's lines are written.
+/// Format of a sink's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LineFormat {
     /// The finding.
     #[default]
     Jsonl,
-    /// A Detection Finding of OCSF.
+    /// An OCSF Detection Finding.
     Ocsf,
 }
 
-/// What the body of a request is.
+/// Format of a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MessageFormat {
-    /// A message for Slack, or for a chat that takes the same.
+    /// A message for Slack or a compatible chat.
     Slack,
     /// The finding.
     Json,
-    /// A Detection Finding of OCSF.
+    /// An OCSF Detection Finding.
     Ocsf,
 }
 
@@ -164,69 +166,67 @@ fn default_attempts() -> NonZeroU32 {
 }
 
 impl Settings {
-    /// The sink's name, by which deliveries to it are remembered.
+    /// Returns the sink's name, which identifies its pending deliveries.
     pub fn name(&self) -> &str {
         match self {
             Settings::Files { name, .. } | Settings::Stdout { name, .. } | Settings::Webhook { name, .. } => name,
         }
     }
 
-    /// Returns which findings the sink takes.
+    /// Returns the filter for findings.
     ///
     /// # Errors
-    /// A pattern of rules cannot be read.
-    fn wanted(&self) -> Result<Wanted, Error> {
+    /// A pattern of rule ids is invalid.
+    fn filter(&self) -> Result<SinkFilter, Error> {
         let (name, min_severity, rules) = match self {
             Settings::Files { name, min_severity, rules, .. }
             | Settings::Stdout { name, min_severity, rules, .. }
             | Settings::Webhook { name, min_severity, rules, .. } => (name, min_severity, rules),
         };
         let pattern = |text: &String| {
-            let wrong = |error: glob::PatternError| {
-                Error::usage(format!("the sink `{name}` names the rules {text:?}, which is not a pattern: {error}"))
-            };
-            glob::Pattern::new(text).map_err(wrong)
+            glob::Pattern::new(text)
+                .map_err(|error| Error::usage(format!("sink `{name}`: invalid pattern {text:?} in `rules`: {error}")))
         };
         let only_alerts = matches!(self, Settings::Webhook { .. });
-        let least = if only_alerts { Severity::Low } else { Severity::Info };
-        Ok(Wanted {
+        let default = if only_alerts { Severity::Low } else { Severity::Info };
+        Ok(SinkFilter {
             only_alerts,
-            min_severity: min_severity.map_or(least, |MinSeverity(severity)| severity),
+            min_severity: min_severity.map_or(default, |MinSeverity(severity)| severity),
             rules: rules.iter().map(pattern).collect::<Result<_, _>>()?,
         })
     }
 }
 
-/// Which findings a sink takes.
-struct Wanted {
+/// Selects the findings that a sink receives.
+struct SinkFilter {
     only_alerts: bool,
     min_severity: Severity,
-    /// Patterns of ids; all rules where there are none.
+    /// Patterns of rule ids. Empty for all.
     rules: Vec<glob::Pattern>,
 }
 
-/// A place to which findings are delivered.
+/// A destination of findings.
 pub struct Sink {
     name: String,
-    wanted: Wanted,
-    kind: Kind,
+    filter: SinkFilter,
+    kind: SinkKind,
 }
 
-/// Returns the time, in microseconds since the epoch.
+/// Returns the current time, in microseconds since the epoch.
 pub type Clock = fn() -> i64;
 
-enum Kind {
-    Files(files::Files),
+enum SinkKind {
+    Files(files::FileSink),
     Stdout(LineFormat),
-    Webhook(Box<webhook::Webhook>),
+    Webhook(Box<webhook::WebhookSink>),
 }
 
 impl Sink {
-    /// Makes the sink ready. Nothing is written or sent yet. `secret` gives the value of an environment variable;
-    /// `clock` gives the times that requests are signed with.
+    /// Opens the sink, without writing or sending anything. `secret` returns the value of an environment variable.
+    /// `clock` returns the times with which requests are signed.
     ///
     /// # Errors
-    /// The settings ask for what cannot be, or name a variable that is not set or empty.
+    /// The settings are invalid, or name an environment variable that is not set or empty.
     pub fn open(
         settings: &Settings,
         stores: &Stores,
@@ -237,72 +237,73 @@ impl Sink {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || !name.chars().all(plain) {
             return Err(Error::usage(format!(
-                "{name:?} is no name of a sink: give it letters, digits, `-`, `_` and `.` only"
+                "invalid sink name {name:?}: use only letters, digits, `-`, `_` and `.`"
             )));
         }
         let kind = match settings {
-            Settings::Files { to, format, .. } => Kind::Files(files::Files::open(name, to, *format, stores)?),
-            Settings::Stdout { format, .. } => Kind::Stdout(*format),
-            Settings::Webhook { .. } => Kind::Webhook(Box::new(webhook::Webhook::open(settings, secret, clock)?)),
+            Settings::Files { to, format, .. } => SinkKind::Files(files::FileSink::open(name, to, *format, stores)?),
+            Settings::Stdout { format, .. } => SinkKind::Stdout(*format),
+            Settings::Webhook { .. } => {
+                SinkKind::Webhook(Box::new(webhook::WebhookSink::open(settings, secret, clock)?))
+            }
         };
-        Ok(Sink { name: name.to_owned(), wanted: settings.wanted()?, kind })
+        Ok(Sink { name: name.to_owned(), filter: settings.filter()?, kind })
     }
 
-    /// Whether the sink takes this finding of `rule_id` by its settings. It takes what becomes of a finding that it was
-    /// given in any case.
+    /// Returns whether the settings select a finding of `rule_id`. Later revisions of a delivered finding are delivered
+    /// in any case.
     pub fn wants(&self, rule_id: &str, severity: &str, alert: bool) -> bool {
-        let Wanted { only_alerts, min_severity, rules } = &self.wanted;
-        let is_grave = Severity::ALL.into_iter().filter(|known| known >= min_severity);
+        let SinkFilter { only_alerts, min_severity, rules } = &self.filter;
+        let mut selected = Severity::ALL.into_iter().filter(|known| known >= min_severity);
         (alert || !only_alerts)
-            && is_grave.into_iter().any(|known| known.to_string() == severity)
+            && selected.any(|known| known.to_string() == severity)
             && (rules.is_empty() || rules.iter().any(|pattern| pattern.matches(rule_id)))
     }
 
-    /// The name its settings give it.
+    /// Returns the sink's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the patterns of rules in its settings that match none of `ids`.
+    /// Returns the patterns of rule ids in the settings that match none of `ids`.
     pub fn unmatched_rules<'s>(&'s self, ids: &'s [&'s str]) -> impl Iterator<Item = &'s str> {
-        let patterns = self.wanted.rules.iter().filter(|pattern| !ids.iter().any(|id| pattern.matches(id)));
+        let patterns = self.filter.rules.iter().filter(|pattern| !ids.iter().any(|id| pattern.matches(id)));
         patterns.map(glob::Pattern::as_str)
     }
 
-    /// Whether each line is a request of its own.
-    pub fn takes_one_by_one(&self) -> bool {
-        matches!(self.kind, Kind::Webhook(_))
+    /// Returns whether each line is a separate request.
+    pub fn sends_one_by_one(&self) -> bool {
+        matches!(self.kind, SinkKind::Webhook(_))
     }
 
-    /// Delivers, and gives the number of lines; `print` writes to standard output. Where there is nothing to
-    /// deliver nothing is touched.
+    /// Delivers all lines. `print` writes to standard output. Without lines, it does nothing.
     ///
     /// # Errors
-    /// Not everything was delivered. Of [`Error::Sink`] only the lines that it names are to be delivered again; else
-    /// all are.
+    /// Some lines were not delivered. After [`Error::Sink`], deliver the lines that it names again; after any other
+    /// error, all lines.
     pub async fn deliver(
         &self,
         delivery: &Delivery<'_>,
         print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
-    ) -> Result<usize, Error> {
+    ) -> Result<(), Error> {
         if delivery.lines.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         match &self.kind {
-            Kind::Files(files) => files.deliver(delivery).await?,
-            Kind::Stdout(LineFormat::Jsonl) => print(&jsonl(delivery.lines)?)?,
-            Kind::Stdout(LineFormat::Ocsf) => print(&ocsf_lines(delivery.lines)?)?,
-            Kind::Webhook(webhook) => webhook.deliver(delivery.lines).await?,
+            SinkKind::Files(files) => files.deliver(delivery).await,
+            SinkKind::Stdout(LineFormat::Jsonl) => print(&jsonl(delivery.lines)?),
+            SinkKind::Stdout(LineFormat::Ocsf) => print(&ocsf_lines(delivery.lines)?),
+            SinkKind::Webhook(webhook) => webhook.deliver(delivery.lines).await,
         }
-        Ok(delivery.lines.len())
     }
 }
 
-/// One JSON object a line.
+/// Writes one JSON object per line.
 fn jsonl(objects: &[impl serde::Serialize]) -> Result<Vec<u8>, Error> {
     let mut text = Vec::new();
     for object in objects {
-        json::write(object, &mut text).map_err(|error| Error::Internal(format!("a line as JSON: {error}")))?;
+        json::write(object, &mut text)
+            .map_err(|error| Error::Internal(format!("cannot write a finding as JSON: {error}")))?;
         text.push(b'\n');
     }
     Ok(text)
@@ -312,29 +313,29 @@ fn ocsf_lines(lines: &[Line]) -> Result<Vec<u8>, Error> {
     jsonl(&lines.iter().map(ocsf::finding).collect::<Result<Vec<_>, _>>()?)
 }
 
-/// The text of a member of a line; empty where there is none.
+/// Returns a member that is a string, or an empty string.
 fn text<'l>(line: &'l Line, name: &str) -> &'l str {
     line.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The texts of a member of a line that is a list.
+/// Returns the strings of a member that is a list.
 fn texts<'l>(line: &'l Line, name: &str) -> Vec<&'l str> {
     line.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// The time that a member of a line tells, in microseconds since the epoch.
+/// Returns a member that is a time, in microseconds since the epoch.
 fn instant(line: &Line, name: &str) -> Result<i64, Error> {
     let time = text(line, name);
-    // Of findings that are withdrawn, earlier builds may have taken any time.
-    crate::time::parse_instant(time).map_err(|_| Error::Internal(format!("a finding whose `{name}` is {time:?}")))
+    // Earlier builds accepted any time, and a withdrawn finding may still have one.
+    crate::time::parse_instant(time).map_err(|_| Error::Internal(format!("`{name}` of a finding is {time:?}")))
 }
 
-/// Whether a late event dissolved the finding.
+/// Returns whether a late event removed the finding.
 fn withdrawn(line: &Line) -> bool {
     line.get("withdrawn").and_then(Value::as_bool).unwrap_or_default()
 }
 
-/// Which telling of the finding a line is, from 1.
+/// Returns the revision of the finding, from 1.
 fn revision(line: &Line) -> u64 {
     line.get("revision").and_then(Value::as_u64).unwrap_or(1)
 }

@@ -42,7 +42,7 @@ pub(super) fn drop_unknown(sinks: &[Sink], next: &mut State, deliveries: &mut Ve
 /// Lines after which it is noted what a sink that takes them one by one has taken.
 const NOTED_AFTER: usize = 20;
 
-/// Gives each sink what it is owed, oldest first; `of` is whose findings they are, see [`Delivery::of`]. Sinks that take
+/// Gives each sink what it is owed, oldest first; `of` is whose findings they are, see [`Delivery::origin`]. Sinks that take
 /// lines one by one, and may take long, come last.
 pub(super) async fn deliver(
     sinks: &[Sink],
@@ -53,7 +53,7 @@ pub(super) async fn deliver(
 ) -> Result<Vec<Delivered>, Error> {
     let sink_of = |owed: &&Owed| sinks.iter().find(|sink| sink.name() == owed.sink);
     let (slow, fast): (Vec<&Owed>, Vec<&Owed>) =
-        owed.iter().partition(|owed| sink_of(owed).is_some_and(Sink::takes_one_by_one));
+        owed.iter().partition(|owed| sink_of(owed).is_some_and(Sink::sends_one_by_one));
     let mut deliveries = Vec::new();
     let mut silent = BTreeSet::new();
     for owed in fast.into_iter().chain(slow) {
@@ -101,14 +101,14 @@ async fn give(
 ) -> Result<Given, Error> {
     let lines = store.lines(owed).await?;
     let places: Vec<usize> = owed.left.clone().unwrap_or_else(|| (0..lines.len()).collect());
-    let at_a_time = if sink.takes_one_by_one() { NOTED_AFTER } else { places.len().max(1) };
+    let at_a_time = if sink.sends_one_by_one() { NOTED_AFTER } else { places.len().max(1) };
     let mut given = Given::default();
     let mut rest = places.as_slice();
     while !rest.is_empty() && !given.silent {
         let (now, later) = rest.split_at(at_a_time.min(rest.len()));
         let of_places: Vec<Line> = now.iter().filter_map(|place| lines.get(*place).cloned()).collect();
-        match sink.deliver(&Delivery { run: owed.run, of, lines: &of_places }, print).await {
-            Ok(_) => {}
+        match sink.deliver(&Delivery { run: owed.run, origin: of, lines: &of_places }, print).await {
+            Ok(()) => {}
             Err(Error::Sink { sink, reason, left, silent }) => {
                 given.left.extend(left.iter().filter_map(|place| now.get(*place)));
                 given.silent = silent;

@@ -1,4 +1,4 @@
-//! Findings as files: one for each run and date, in folders as Hive names them.
+//! Writes findings to files, one per run and date, in Hive partitions.
 
 use std::collections::BTreeMap;
 
@@ -7,30 +7,27 @@ use crate::error::Error;
 use crate::store::{Location, Stores};
 use crate::time;
 
-/// A folder of files.
-pub(super) struct Files {
+/// A sink that writes files below a folder.
+pub(super) struct FileSink {
     to: Location,
     format: FileFormat,
     stores: Stores,
 }
 
-impl Files {
-    pub(super) fn open(name: &str, to: &str, format: FileFormat, stores: &Stores) -> Result<Files, Error> {
+impl FileSink {
+    pub(super) fn open(name: &str, to: &str, format: FileFormat, stores: &Stores) -> Result<FileSink, Error> {
         let to = Location::of(to);
-        let nowhere = match &to {
+        let is_empty = match &to {
             Location::Disk(path) => path.as_os_str().is_empty(),
             Location::S3 { bucket, .. } => bucket.is_empty(),
         };
-        if nowhere {
-            return Err(Error::usage(format!(
-                "the sink `{name}` has no folder: give `to` a path or s3://BUCKET/PREFIX"
-            )));
+        if is_empty {
+            return Err(Error::usage(format!("sink `{name}`: `to` is empty; set it to a path or s3://BUCKET/PREFIX")));
         }
-        Ok(Files { to, format, stores: stores.clone() })
+        Ok(FileSink { to, format, stores: stores.clone() })
     }
 
-    /// Writes a file for each date on which findings were triggered, UTC. A run that is delivered again writes
-    /// the same files.
+    /// Writes one file per UTC date of `trigger_time`. A repeated delivery overwrites the same files.
     pub(super) async fn deliver(&self, delivery: &Delivery<'_>) -> Result<(), Error> {
         let mut dates: BTreeMap<String, Vec<Line>> = BTreeMap::new();
         for line in delivery.lines {
@@ -38,12 +35,12 @@ impl Files {
         }
         let folder = self.stores.folder(&self.to).await?;
         for (date, lines) in dates {
-            let (bytes, end) = match self.format {
+            let (bytes, extension) = match self.format {
                 FileFormat::Jsonl => (jsonl(&lines)?, "jsonl"),
                 FileFormat::Parquet => (parquet::encode(&lines)?, "parquet"),
                 FileFormat::Ocsf => (ocsf_lines(&lines)?, "ocsf.jsonl"),
             };
-            folder.put(&format!("date={date}/run-{:08}-{}.{end}", delivery.run, delivery.of), bytes).await?;
+            folder.put(&format!("date={date}/run-{:08}-{}.{extension}", delivery.run, delivery.origin), bytes).await?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
-//! Findings as OCSF tells them: the class Detection Finding of version 1.3.
+//! Converts findings to OCSF: the class Detection Finding of version 1.3.
 //!
-//! The schema: <https://schema.ocsf.io/1.3.0/classes/detection_finding>.
+//! Schema: <https://schema.ocsf.io/1.3.0/classes/detection_finding>.
 
 use std::net::IpAddr;
 
@@ -10,9 +10,10 @@ use super::{Line, instant, revision, text, texts, withdrawn};
 use crate::error::Error;
 use crate::rule::Severity;
 
+/// `class_uid` of Detection Finding.
 const CLASS: u32 = 2004;
 
-/// What a line tells in a place that OCSF has for it; the rest goes to `unmapped`.
+/// Members with an OCSF attribute. All others go to `unmapped`.
 const MAPPED: [&str; 11] = [
     "finding_id",
     "rule_id",
@@ -27,22 +28,22 @@ const MAPPED: [&str; 11] = [
     "source_ips",
 ];
 
-/// The fields, of a group or of a rule's context, that tell the account.
-const ACCOUNTS: [&str; 3] = ["recipientAccountId", "userIdentity.accountId", "userIdentity:accountId"];
+/// Fields of a group or context that hold the account.
+const ACCOUNT_FIELDS: [&str; 3] = ["recipientAccountId", "userIdentity.accountId", "userIdentity:accountId"];
 
-/// The Detection Finding that tells `line`.
+/// Returns the Detection Finding for `line`.
 pub(super) fn finding(line: &Line) -> Result<Value, Error> {
     let millis = |name| Ok::<_, Error>(instant(line, name)?.div_euclid(1_000));
     let (first, last, trigger) = (millis("first_event")?, millis("last_event")?, millis("trigger_time")?);
     let id = text(line, "finding_id");
-    // Closed as resolved; of a new one, and one that grew, nobody has said anything yet.
-    let (activity, status) = match (withdrawn(line), revision(line)) {
+    // activity_id: 1 Create, 2 Update, 3 Close. status_id: 1 New, 4 Resolved.
+    let (activity_id, status_id) = match (withdrawn(line), revision(line)) {
         (true, _) => (3, 4),
         (false, 1) => (1, 1),
         (false, _) => (2, 1),
     };
     let (severity, severity_id) = severity(text(line, "severity"));
-    let (evidences, observables) = origins(&texts(line, "source_ips"));
+    let (evidences, observables) = source_evidence(&texts(line, "source_ips"));
     let unmapped: Line = line
         .iter()
         .filter(|(name, _)| !MAPPED.contains(&name.as_str()))
@@ -51,11 +52,11 @@ pub(super) fn finding(line: &Line) -> Result<Value, Error> {
     let mut finding = json!({
         "category_uid": 2,
         "class_uid": CLASS,
-        "activity_id": activity,
-        "type_uid": CLASS * 100 + activity,
+        "activity_id": activity_id,
+        "type_uid": CLASS * 100 + activity_id,
         "severity_id": severity_id,
         "severity": severity,
-        "status_id": status,
+        "status_id": status_id,
         "time": trigger,
         "start_time": first,
         "end_time": last,
@@ -80,7 +81,7 @@ pub(super) fn finding(line: &Line) -> Result<Value, Error> {
         "cloud": cloud(line),
         "unmapped": unmapped,
     });
-    // One that is withdrawn has none.
+    // A withdrawn finding has the count 0, which OCSF does not allow.
     if let Some(count) = line.get("count").and_then(Value::as_u64).filter(|count| *count > 0) {
         finding["count"] = count.into();
     }
@@ -98,7 +99,7 @@ fn severity(name: &str) -> (&'static str, u32) {
     }
 }
 
-/// The rule.
+/// Returns the rule as an OCSF analytic.
 fn analytic(line: &Line) -> Value {
     let mut analytic = json!({ "type_id": 1, "type": "Rule", "uid": text(line, "rule_id") });
     match line.get("rule_version") {
@@ -109,7 +110,7 @@ fn analytic(line: &Line) -> Value {
     analytic
 }
 
-/// The attack that `TA0006:T1110.003` names.
+/// Returns the OCSF attack for a tactic and technique such as `TA0006:T1110.003`.
 fn attack(name: &str) -> Value {
     let mut attack = Line::new();
     for part in name.split(':').map(str::trim) {
@@ -126,25 +127,26 @@ fn attack(name: &str) -> Value {
     Value::Object(attack)
 }
 
-/// Where the events came from, as evidence and as observables. CloudTrail writes the name of a service of AWS in
-/// place of an address, where one acted.
-fn origins(sources: &[&str]) -> (Vec<Value>, Vec<Value>) {
+/// Returns the event sources as evidence, and their addresses as observables. CloudTrail writes a service name instead
+/// of an address if an AWS service made the call.
+fn source_evidence(sources: &[&str]) -> (Vec<Value>, Vec<Value>) {
     let is_address = |source: &&str| source.parse::<IpAddr>().is_ok();
     let evidence = |source: &&str| {
-        let kind = if is_address(source) { "ip" } else { "svc_name" };
-        json!({ "src_endpoint": { kind: source } })
+        let attribute = if is_address(source) { "ip" } else { "svc_name" };
+        json!({ "src_endpoint": { attribute: source } })
     };
     let observable = |source: &&str| json!({ "name": "evidences.src_endpoint.ip", "type_id": 2, "value": source });
-    let addresses = sources.iter().copied().filter(is_address);
-    (sources.iter().map(evidence).collect(), addresses.map(|source| observable(&source)).collect())
+    let addresses = sources.iter().filter(|source| is_address(source));
+    (sources.iter().map(evidence).collect(), addresses.map(observable).collect())
 }
 
-/// The account, where the finding tells one, and the region, where it is one.
+/// Returns the account, if the finding has one, and the region, if there is exactly one.
 fn cloud(line: &Line) -> Value {
     let mut cloud = Line::new();
     cloud.insert("provider".to_owned(), Value::from("AWS"));
-    let told = ["group", "context"].into_iter().filter_map(|part| line.get(part)?.as_object());
-    let account = told.flat_map(|fields| ACCOUNTS.into_iter().filter_map(|name| fields.get(name)?.as_str())).next();
+    let fields = ["group", "context"].into_iter().filter_map(|part| line.get(part)?.as_object());
+    let account =
+        fields.flat_map(|fields| ACCOUNT_FIELDS.into_iter().filter_map(|name| fields.get(name)?.as_str())).next();
     if let Some(account) = account {
         cloud.insert("account".to_owned(), json!({ "uid": account, "type_id": 10 }));
     }

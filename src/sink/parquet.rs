@@ -1,4 +1,4 @@
-//! Findings as Parquet: what is asked for most as columns, and the whole as JSON.
+//! Writes findings as Parquet: the common fields as columns, and the whole finding as JSON.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::Line;
 use crate::error::Error;
 
-/// The column that holds the whole finding.
-const WHOLE: &str = "finding";
+/// The column of the whole finding as JSON.
+const FINDING: &str = "finding";
 
 fn schema() -> Schema {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -43,17 +43,17 @@ fn schema() -> Schema {
         ("source_ips", texts.clone()),
         ("user_agents", texts.clone()),
         ("regions", texts),
-        (WHOLE, DataType::Utf8),
+        (FINDING, DataType::Utf8),
     ];
-    Schema::new(columns.map(|(name, kind)| Field::new(name, kind, true)).to_vec())
+    Schema::new(columns.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec())
 }
 
-/// The bytes of a file with one row for each line.
+/// Returns the bytes of a file with one row per line.
 pub(super) fn encode(lines: &[Line]) -> Result<Vec<u8>, Error> {
-    written(lines).map_err(|error| Error::Internal(format!("findings as Parquet: {error}")))
+    try_encode(lines).map_err(|error| Error::Internal(format!("cannot write findings as Parquet: {error}")))
 }
 
-fn written(lines: &[Line]) -> Result<Vec<u8>, ParquetError> {
+fn try_encode(lines: &[Line]) -> Result<Vec<u8>, ParquetError> {
     let schema = Arc::new(schema());
     let rows: Vec<Line> = lines.iter().map(|line| row(&schema, line)).collect();
     let mut decoder = ReaderBuilder::new(Arc::clone(&schema)).with_coerce_primitive(true).build_decoder()?;
@@ -68,11 +68,11 @@ fn written(lines: &[Line]) -> Result<Vec<u8>, ParquetError> {
     writer.into_inner()
 }
 
-/// The values of a line's row. What has members becomes JSON text.
+/// Returns the values of a line's row, with objects as JSON text.
 fn row(schema: &Schema, line: &Line) -> Line {
     let value = |field: &Arc<Field>| {
         let value = match line.get(field.name()) {
-            _ if field.name() == WHOLE => Value::String(Value::Object(line.clone()).to_string()),
+            _ if field.name() == FINDING => Value::String(Value::Object(line.clone()).to_string()),
             Some(object @ Value::Object(_)) => Value::String(object.to_string()),
             other => other.cloned().unwrap_or_default(),
         };

@@ -1,4 +1,4 @@
-//! Findings as messages for people, in Slack or a chat that takes the same.
+//! Formats findings as messages for Slack or a compatible chat.
 
 use serde_json::{Value, json};
 
@@ -6,25 +6,24 @@ use super::{Line, revision, text, texts, withdrawn};
 use crate::finding::NO_VALUE;
 use crate::text::on_one_line;
 
-/// How much of a value a message shows, in characters.
-const SHOWN: usize = 300;
+/// Maximum number of characters of a value in a message.
+const MAX_CHARS: usize = 300;
 
-/// The message that tells a finding. What stood in a log is shown as it is: it can neither call somebody nor become
-/// a link.
+/// Returns the message for a finding. Values from a log are escaped: they can neither mention anyone nor become a link.
 pub(super) fn message(line: &Line) -> Value {
-    let news = match (withdrawn(line), revision(line)) {
+    let prefix = match (withdrawn(line), revision(line)) {
         (true, _) => "Withdrawn: ",
         (false, 1) => "",
         (false, _) => "Updated: ",
     };
-    let told = |name| shown(text(line, name));
+    let value = |name| escaped(text(line, name));
     let number = |name| line.get(name).map(Value::to_string).unwrap_or_default();
-    let mut lines = vec![format!("{news}[{}] {}", told("severity"), told("title"))];
-    for (field, value) in line.get("group").and_then(Value::as_object).into_iter().flatten() {
-        lines.push(format!("{}: {}", shown(field), shown(value.as_str().unwrap_or(NO_VALUE))));
+    let mut lines = vec![format!("{prefix}[{}] {}", value("severity"), value("title"))];
+    for (field, member) in line.get("group").and_then(Value::as_object).into_iter().flatten() {
+        lines.push(format!("{}: {}", escaped(field), escaped(member.as_str().unwrap_or(NO_VALUE))));
     }
     if withdrawn(line) {
-        lines.push("events that came late have dissolved it".to_owned());
+        lines.push("late events removed this finding".to_owned());
     } else {
         lines.push(format!(
             "{} events, at most {} within {} minutes (threshold {})",
@@ -34,26 +33,26 @@ pub(super) fn message(line: &Line) -> Value {
             number("threshold")
         ));
     }
-    lines.push(format!("{} to {}, triggered {}", told("first_event"), told("last_event"), told("trigger_time")));
+    lines.push(format!("{} to {}, triggered {}", value("first_event"), value("last_event"), value("trigger_time")));
     let sources = texts(line, "source_ips");
     if !sources.is_empty() {
-        lines.push(format!("from {}", shown(&sources.join(", "))));
+        lines.push(format!("from {}", escaped(&sources.join(", "))));
     }
     let superseded = texts(line, "supersedes");
     if !superseded.is_empty() && !withdrawn(line) {
-        lines.push(format!("in place of {}", shown(&superseded.join(", "))));
+        lines.push(format!("replaces {}", escaped(&superseded.join(", "))));
     }
-    lines.push(format!("rule {}, finding {}", told("rule_id"), told("finding_id")));
+    lines.push(format!("rule {}, finding {}", value("rule_id"), value("finding_id")));
     let text = lines.join("\n");
     json!({ "text": text, "mrkdwn": false, "parse": "none", "unfurl_links": false, "unfurl_media": false })
 }
 
-/// A value on one line, as Slack shows it unchanged.
-fn shown(value: &str) -> String {
-    let mut text = String::with_capacity(value.len().min(SHOWN));
-    for (place, c) in on_one_line(value).chars().enumerate() {
+/// Returns a value on one line, shortened and escaped for Slack.
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len().min(MAX_CHARS));
+    for (index, c) in on_one_line(value).chars().enumerate() {
         match c {
-            _ if place == SHOWN => {
+            _ if index == MAX_CHARS => {
                 text.push('…');
                 break;
             }

@@ -1,6 +1,6 @@
-//! Findings as requests to a web service, one each.
+//! Sends each finding as an HTTP request.
 //!
-//! A URL such as Slack's is a secret: of it only the host is ever told.
+//! A URL such as Slack's is a secret, so messages show only its host.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -19,18 +19,18 @@ use crate::store::hex;
 use crate::text::json;
 use crate::time::Instant;
 
-/// How long to wait before a request is sent once more, at first; twice as long each time.
+/// Pause before the first retry. Each later pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// How long to wait at most, also where the service asks for more.
+/// Longest pause before a retry, even if the service asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// When a request was signed, in seconds since the epoch.
+/// Header with the time of the signature, in seconds since the epoch.
 const TIMESTAMP: &str = "X-Tawny-Timestamp";
-/// The version of the signature, and the HMAC-SHA256 of the timestamp, a full stop and the body.
+/// Header with the signature: its version, and the HMAC-SHA256 of timestamp, full stop and body.
 const SIGNATURE: &str = "X-Tawny-Signature";
 
-/// A web service that takes findings.
-pub(super) struct Webhook {
+/// A sink that sends requests to a web service.
+pub(super) struct WebhookSink {
     name: String,
     url: Url,
     host: String,
@@ -41,47 +41,47 @@ pub(super) struct Webhook {
     clock: Clock,
 }
 
-/// Why a request did not deliver.
-struct Refusal {
+/// Why a request failed.
+struct FailedRequest {
     reason: String,
-    /// Whether it is worth while to send it again.
-    passing: bool,
-    /// Whether the finding is what was refused, so that another one may be taken.
-    of_finding: bool,
-    /// How long the service asked to wait.
+    /// Whether a retry may succeed.
+    is_transient: bool,
+    /// Whether the service rejected this finding only, and may accept others.
+    is_rejected_finding: bool,
+    /// The pause that the service asked for.
     pause: Option<Duration>,
 }
 
-impl Webhook {
+impl WebhookSink {
     pub(super) fn open(
         settings: &Settings,
         secret: &dyn Fn(&str) -> Option<String>,
         clock: Clock,
-    ) -> Result<Webhook, Error> {
+    ) -> Result<WebhookSink, Error> {
         let Settings::Webhook { name, url, url_env, secret_env, format, timeout, attempts, .. } = settings else {
-            return Err(Error::Internal(format!("the sink `{}` is no webhook", settings.name())));
+            return Err(Error::Internal(format!("the sink `{}` is not a webhook", settings.name())));
         };
-        let wrong = |what: &str| Error::usage(format!("the sink `{name}` {what}"));
+        let invalid = |reason: &str| Error::usage(format!("sink `{name}`: {reason}"));
         let variable = |variable: &String| {
             let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if !is_name(variable) {
-                return Err(wrong("names as a variable of the environment what is no such name: the secret itself?"));
+                return Err(invalid("not the name of an environment variable; do not put the secret itself there"));
             }
-            secret(variable).filter(|value| !value.is_empty()).ok_or_else(|| {
-                wrong(&format!("needs the environment variable `{variable}`, which is not set or empty"))
-            })
+            secret(variable)
+                .filter(|value| !value.is_empty())
+                .ok_or_else(|| invalid(&format!("the environment variable `{variable}` is not set or empty")))
         };
         let url = match (url, url_env) {
             (Some(Hidden(url)), None) => url.clone(),
             (None, Some(name)) => variable(name)?,
-            _ => return Err(wrong("needs one of `url` and `url_env`")),
+            _ => return Err(invalid("set exactly one of `url` and `url_env`")),
         };
-        // The parser's own words tell no part of the text.
-        let url = Url::parse(url.trim()).map_err(|error| wrong(&format!("has no valid URL: {error}")))?;
-        let host = url.host_str().ok_or_else(|| wrong("has a URL without a host"))?.to_owned();
-        let local = is_loopback(&url);
-        if url.scheme() != "https" && !(url.scheme() == "http" && local) {
-            return Err(wrong("has a URL that is not https: findings would be sent for all to read"));
+        // The parser's message contains no part of the URL.
+        let url = Url::parse(url.trim()).map_err(|error| invalid(&format!("invalid URL: {error}")))?;
+        let host = url.host_str().ok_or_else(|| invalid("the URL has no host"))?.to_owned();
+        let is_local = is_loopback(&url);
+        if url.scheme() != "https" && !(url.scheme() == "http" && is_local) {
+            return Err(invalid("the URL is not https; findings would be sent unencrypted"));
         }
         let key = secret_env.as_ref().map(variable).transpose()?;
         let key = key.map(|key| Hmac::new_from_slice(key.as_bytes())).transpose();
@@ -89,42 +89,45 @@ impl Webhook {
             .redirect(Policy::none())
             .timeout(Duration::from_secs(timeout.get().into()))
             .user_agent(concat!("tawny/", env!("CARGO_PKG_VERSION")))
-            .https_only(!local);
-        if local {
+            .https_only(!is_local);
+        if is_local {
             client = client.no_proxy();
         }
-        Ok(Webhook {
+        Ok(WebhookSink {
             name: name.clone(),
             url,
             host,
-            key: key.map_err(|error| wrong(&format!("has no usable key: {error}")))?,
+            key: key.map_err(|error| invalid(&format!("invalid signing key: {error}")))?,
             format: *format,
             attempts: *attempts,
-            client: client.build().map_err(|error| Error::Internal(format!("an HTTP client: {}", cause(&error))))?,
+            client: client
+                .build()
+                .map_err(|error| Error::Internal(format!("cannot create an HTTP client: {}", root_cause(&error))))?,
             clock,
         })
     }
 
-    /// Sends the lines one after another. One that is itself refused holds up none that follow; where the service
-    /// cannot be asked, or takes nothing from us, the rest is not sent.
+    /// Sends the lines one by one.
+    ///
+    /// Continues after a finding that the service rejects. Stops if the service cannot be reached or accepts nothing.
     pub(super) async fn deliver(&self, lines: &[Line]) -> Result<(), Error> {
         let mut left = Vec::new();
-        let mut first = None;
+        let mut first_reason = None;
         let mut silent = false;
-        for (place, line) in lines.iter().enumerate() {
-            let Err(Refusal { reason, of_finding, .. }) = self.send(line, self.body(line)?).await else {
+        for (index, line) in lines.iter().enumerate() {
+            let Err(FailedRequest { reason, is_rejected_finding, .. }) = self.send(line, self.body(line)?).await else {
                 continue;
             };
-            first.get_or_insert(reason);
-            if of_finding {
-                left.push(place);
+            first_reason.get_or_insert(reason);
+            if is_rejected_finding {
+                left.push(index);
                 continue;
             }
-            left.extend(place..lines.len());
+            left.extend(index..lines.len());
             silent = true;
             break;
         }
-        let Some(reason) = first else {
+        let Some(reason) = first_reason else {
             return Ok(());
         };
         let (host, sent) = (&self.host, lines.len() - left.len());
@@ -138,28 +141,29 @@ impl Webhook {
             MessageFormat::Json => json::line(line),
             MessageFormat::Ocsf => json::line(&ocsf::finding(line)?),
         };
-        body.map(String::into_bytes).map_err(|error| Error::Internal(format!("a finding as JSON: {error}")))
+        body.map(String::into_bytes)
+            .map_err(|error| Error::Internal(format!("cannot write a finding as JSON: {error}")))
     }
 
-    /// Sends until the service takes it, or refuses for good.
-    async fn send(&self, line: &Line, body: Vec<u8>) -> Result<(), Refusal> {
+    /// Sends one finding. Retries until the service accepts it, rejects it, or the attempts are used up.
+    async fn send(&self, line: &Line, body: Vec<u8>) -> Result<(), FailedRequest> {
         let body = bytes::Bytes::from(body);
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         loop {
-            let refusal = match self.attempt(line, body.clone()).await {
-                Ok(answer) if answer.status().is_success() => return Ok(()),
-                Ok(answer) => refused(&answer),
-                Err(error) => unanswered(error),
+            let failure = match self.attempt(line, body.clone()).await {
+                Ok(response) if response.status().is_success() => return Ok(()),
+                Ok(response) => failed_response(&response),
+                Err(error) => no_response(error),
             };
-            if !refusal.passing {
-                return Err(refusal);
+            if !failure.is_transient {
+                return Err(failure);
             }
             if attempt >= self.attempts.get() {
-                let reason = format!("{} at the last of {attempt} attempts", refusal.reason);
-                return Err(Refusal { reason, ..refusal });
+                let reason = format!("{} after {attempt} attempts", failure.reason);
+                return Err(FailedRequest { reason, ..failure });
             }
-            tokio::time::sleep(refusal.pause.unwrap_or(pause).min(LONGEST_PAUSE)).await;
+            tokio::time::sleep(failure.pause.unwrap_or(pause).min(LONGEST_PAUSE)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             attempt += 1;
         }
@@ -172,10 +176,10 @@ impl Webhook {
             .header(CONTENT_TYPE, "application/json")
             .header("Idempotency-Key", format!("{}.{}", text(line, "finding_id"), revision(line)));
         if let Some(key) = &self.key {
-            // Each attempt is signed at its own time, so that a receiver refuses an old one and takes a late retry.
+            // Sign each attempt with its own time: a receiver can refuse old requests and still accept a late retry.
             let seconds = Instant::from_micros((self.clock)()).seconds().to_string();
-            let signed = key.clone().chain_update(&seconds).chain_update(".").chain_update(&body);
-            let signature = hex(&signed.finalize().into_bytes());
+            let mac = key.clone().chain_update(&seconds).chain_update(".").chain_update(&body);
+            let signature = hex(&mac.finalize().into_bytes());
             request = request.header(TIMESTAMP, seconds).header(SIGNATURE, format!("v1={signature}"));
         }
         request.body(body).send().await
@@ -191,33 +195,33 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn refused(answer: &Response) -> Refusal {
-    let status = answer.status();
-    let passing =
+fn failed_response(response: &Response) -> FailedRequest {
+    let status = response.status();
+    let is_transient =
         status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-    // A date could be told as well, which only a clock makes a pause of.
-    let seconds = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let followed = if status.is_redirection() { ", and redirects are not followed" } else { "" };
-    let of_finding = matches!(
+    // `Retry-After` may also be a date. That needs a clock, so the usual pause applies.
+    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let redirect = if status.is_redirection() { ", and redirects are not followed" } else { "" };
+    let is_rejected_finding = matches!(
         status,
         StatusCode::BAD_REQUEST
             | StatusCode::CONFLICT
             | StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::UNPROCESSABLE_ENTITY
     );
-    let reason = format!("answered {status}{followed}");
-    Refusal { reason, passing, of_finding, pause: seconds.map(Duration::from_secs) }
+    let reason = format!("answered {status}{redirect}");
+    FailedRequest { reason, is_transient, is_rejected_finding, pause: seconds.map(Duration::from_secs) }
 }
 
-fn unanswered(error: reqwest::Error) -> Refusal {
+fn no_response(error: reqwest::Error) -> FailedRequest {
     let error = error.without_url();
-    let reason = if error.is_timeout() { "did not answer in time".to_owned() } else { cause(&error) };
-    let reason = format!("could not be asked: {reason}");
-    Refusal { reason, passing: !error.is_builder(), of_finding: false, pause: None }
+    let reason = if error.is_timeout() { "did not answer in time".to_owned() } else { root_cause(&error) };
+    let reason = format!("cannot be reached: {reason}");
+    FailedRequest { reason, is_transient: !error.is_builder(), is_rejected_finding: false, pause: None }
 }
 
-/// What lies at the bottom of an error.
-fn cause(error: &dyn std::error::Error) -> String {
+/// Returns the message of an error's last source.
+fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -93,8 +93,7 @@ fn deliver(sink: &Sink, lines: &[Line]) -> Result<Vec<u8>, Error> {
         printed.lock().unwrap().extend_from_slice(bytes);
         Ok(())
     };
-    let delivered = wait(sink.deliver(&Delivery { run: 12, of: "ab12", lines }, &print))?;
-    assert_eq!(delivered, lines.len());
+    wait(sink.deliver(&Delivery { run: 12, origin: "ab12", lines }, &print))?;
     Ok(printed.into_inner().unwrap())
 }
 
@@ -260,8 +259,8 @@ fn lines_go_to_standard_output_in_their_order() {
     assert!(printed.ends_with(b"}\n"));
     assert!(deliver(&sink, &[]).unwrap().is_empty());
     let closed = |_: &[u8]| Err(Error::Internal("closed".to_owned()));
-    assert!(wait(sink.deliver(&Delivery { run: 1, of: "ab12", lines: &lines }, &closed)).is_err());
-    assert_eq!(wait(sink.deliver(&Delivery { run: 1, of: "ab12", lines: &[] }, &closed)).unwrap(), 0);
+    assert!(wait(sink.deliver(&Delivery { run: 1, origin: "ab12", lines: &lines }, &closed)).is_err());
+    wait(sink.deliver(&Delivery { run: 1, origin: "ab12", lines: &[] }, &closed)).unwrap();
 }
 
 /// A request that the hook got.
@@ -425,7 +424,7 @@ fn sinks_take_what_their_settings_ask_for() {
         "{error}"
     );
     let error = open(&format!("{out}rules = ['***']")).err().unwrap();
-    assert!(error.to_string().contains("names the rules \"***\", which is not a pattern"), "{error}");
+    assert!(error.to_string().contains("invalid pattern \"***\" in `rules`"), "{error}");
 }
 
 #[test]
@@ -434,7 +433,7 @@ fn what_a_hook_refuses_is_told_without_its_secrets() {
     for (statuses, attempts, requests, said) in [
         (&[200, 400][..], 5, 2, "127.0.0.1 answered 400 Bad Request; 1 of 2 findings were sent"),
         (&[307], 5, 1, "answered 307 Temporary Redirect, and redirects are not followed; 0 of 2"),
-        (&[503], 2, 2, "answered 503 Service Unavailable at the last of 2 attempts; 0 of 2"),
+        (&[503], 2, 2, "answered 503 Service Unavailable after 2 attempts; 0 of 2"),
     ] {
         let hook = Hook::start(statuses);
         let sink = hook.open(&format!("format = 'json'\nattempts = {attempts}\nsecret_env = 'KEY'"));
@@ -445,7 +444,7 @@ fn what_a_hook_refuses_is_told_without_its_secrets() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let toml = format!("kind = 'webhook'\nname = 'hook'\nurl = 'http://{gone}/{PATH}'\nformat = 'json'\nattempts = 2");
     let told = failure(deliver(&open(&toml).unwrap(), &line));
-    assert!(told.contains("127.0.0.1 could not be asked: ") && told.contains("at the last of 2 attempts"), "{told}");
+    assert!(told.contains("127.0.0.1 cannot be reached: ") && told.contains("after 2 attempts"), "{told}");
     // Takes connections and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let toml = format!(
@@ -491,10 +490,10 @@ fn nothing_from_a_log_calls_or_links_in_slack() {
     assert_eq!(rest[1], "other: no value");
     assert_eq!(rest[2], "3 events, at most 2 within 15 minutes (threshold 2)");
     assert_eq!(rest[3], "2026-09-01T11:59:00Z to 2026-09-02T00:03:00Z, triggered 2026-09-01T12:00:00Z");
-    assert_eq!(rest[5..], ["in place of old", "rule Many.Failures, finding a"]);
+    assert_eq!(rest[5..], ["replaces old", "rule Many.Failures, finding a"]);
     let rest: Vec<&str> = texts[2].lines().skip(3).collect();
     let times = "2026-09-01T11:59:00Z to 2026-09-02T00:03:00Z, triggered 2026-09-01T12:00:00Z";
-    assert_eq!(rest, ["events that came late have dissolved it", times, "rule Many.Failures, finding a"]);
+    assert_eq!(rest, ["late events removed this finding", times, "rule Many.Failures, finding a"]);
     assert_eq!([&got[0]["mrkdwn"], &got[0]["unfurl_links"]], [&json!(false), &json!(false)]);
     assert_eq!(got[0]["parse"], "none");
 }
@@ -514,10 +513,10 @@ fn settings_that_cannot_be_are_refused_without_their_secrets() {
         (hook("url = 'http://a.example/very-secret'"), "not https"),
         (hook("url = 'http://localhost.evil.example/very-secret'"), "not https"),
         (hook("url = 'ftp://127.0.0.1/very-secret'"), "not https"),
-        (hook("url = 'very-secret'"), "no valid URL"),
-        ("kind = 'stdout'\nname = 'a b'".to_owned(), "no name of a sink"),
-        ("kind = 'files'\nname = 'lake'\nto = ''".to_owned(), "has no folder"),
-        ("kind = 'files'\nname = 'lake'\nto = 's3://'".to_owned(), "has no folder"),
+        (hook("url = 'very-secret'"), "invalid URL"),
+        ("kind = 'stdout'\nname = 'a b'".to_owned(), "invalid sink name"),
+        ("kind = 'files'\nname = 'lake'\nto = ''".to_owned(), "`to` is empty"),
+        ("kind = 'files'\nname = 'lake'\nto = 's3://'".to_owned(), "`to` is empty"),
     ] {
         let error = open(&toml).err().unwrap();
         assert_eq!(error.status(), Status::Usage, "{toml}");
