@@ -13,6 +13,7 @@ use datafusion::datasource::MemTable;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -36,6 +37,7 @@ pub mod columnar_table;
 pub mod duplicates;
 mod equalities;
 mod event_times;
+mod failure;
 pub mod functions;
 mod ip_functions;
 mod json_functions;
@@ -359,7 +361,8 @@ pub fn raw_table(scan: &Arc<RawScan>, threads: usize) -> Result<Arc<dyn TablePro
 pub async fn lake_table(resources: &Resources, lake: &Lake, range: Range) -> Result<Arc<dyn TableProvider>, Error> {
     let folder = lake.folder().absolute()?;
     let internal = |error: DataFusionError| Error::query("the lake", error);
-    let (store, url) = folder.located().map_err(internal)?;
+    let (store, url) = folder.located()?;
+    let url = ObjectStoreUrl::parse(url).map_err(internal)?;
     let file = |file: FileEntry| {
         Ok(PartitionedFile::new_from_meta(object_store::ObjectMeta {
             location: folder.key(&file.path)?,

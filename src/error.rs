@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use datafusion::error::DataFusionError;
 use serde::Serialize;
 
 /// The exit status of a run. The numbers are part of the public interface.
@@ -125,9 +124,11 @@ pub enum Error {
     Query {
         /// The rule, or the step, whose query it was.
         subject: String,
-        /// What the engine said.
+        /// The kind of failure.
+        cause: QueryCause,
+        /// The engine's error.
         #[source]
-        source: Box<DataFusionError>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Something that cannot happen did; a defect of this program.
     #[error("internal error: {0}")]
@@ -161,9 +162,10 @@ impl Error {
         Error::Usage { message: message.into(), hint: None }
     }
 
-    /// Wraps what the engine said about `subject`.
-    pub fn query(subject: impl Into<String>, source: DataFusionError) -> Error {
-        Error::Query { subject: subject.into(), source: Box::new(source) }
+    /// Returns the error of a query about `subject` that failed.
+    pub fn query(subject: impl Into<String>, failure: impl Into<QueryFailure>) -> Error {
+        let QueryFailure { cause, source } = failure.into();
+        Error::Query { subject: subject.into(), cause, source }
     }
 
     /// What the user can do, where there is something to do.
@@ -183,34 +185,28 @@ impl Error {
                 "restore it, or name another `state` in the configuration: then everything is hunted and delivered again"
                     .to_owned(),
             ),
-            Error::Query { .. } if self.is_exhausted() => {
+            Error::Query { cause: QueryCause::MemoryExhausted, .. } => {
                 Some("give it more with `--memory`, or narrow the range with `--from` and `--to`".to_owned())
             }
-            Error::Query { source, .. }
-                if DamagedFile::of(self).is_some()
-                    || matches!(
-                        source.find_root(),
-                        DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_)
-                    ) =>
-            {
-                Some(
-                    "where a file is gone or damaged, restore it; a lake can be converted anew, into an empty folder"
-                        .to_owned(),
-                )
-            }
+            Error::Query { cause: QueryCause::DamagedFile(_) | QueryCause::UnreadableData, .. } => Some(
+                "where a file is gone or damaged, restore it; a lake can be converted anew, into an empty folder"
+                    .to_owned(),
+            ),
             Error::Busy { .. } => {
                 Some("wait for it to end, and run again; nothing is lost, and a killed run holds nothing up".to_owned())
             }
             Error::Internal(_) => Some("please report this, with the command that led to it".to_owned()),
-            Error::Rule(_) | Error::File { .. } | Error::Sink { .. } | Error::Cluster { .. } | Error::Query { .. } => {
-                None
-            }
+            Error::Rule(_)
+            | Error::File { .. }
+            | Error::Sink { .. }
+            | Error::Cluster { .. }
+            | Error::Query { cause: QueryCause::Other, .. } => None,
         }
     }
 
-    /// Whether a query failed for want of memory.
+    /// Returns whether a query needed more memory than `--memory` allows.
     pub fn is_exhausted(&self) -> bool {
-        matches!(self, Error::Query { source, .. } if matches!(source.find_root(), DataFusionError::ResourcesExhausted(_)))
+        matches!(self, Error::Query { cause: QueryCause::MemoryExhausted, .. })
     }
 
     /// The exit status this error leads to.
@@ -245,14 +241,33 @@ pub struct DamagedFile {
 impl DamagedFile {
     /// Returns the file that made a query fail, where one did.
     pub fn of(error: &Error) -> Option<&DamagedFile> {
-        let Error::Query { source, .. } = error else {
-            return None;
-        };
-        match source.find_root() {
-            DataFusionError::External(error) => error.downcast_ref(),
+        match error {
+            Error::Query { cause: QueryCause::DamagedFile(file), .. } => Some(file),
             _ => None,
         }
     }
+}
+
+/// The kind of a query's failure, as far as it decides what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueryCause {
+    /// The query needed more memory than `--memory` allows.
+    MemoryExhausted,
+    /// The content of this file cannot be read.
+    DamagedFile(DamagedFile),
+    /// Parquet or the store of a file failed, and the engine does not say which file.
+    UnreadableData,
+    /// Any other failure.
+    Other,
+}
+
+/// A query's failure: its kind and the engine's error.
+#[derive(Debug)]
+pub struct QueryFailure {
+    /// The kind.
+    pub cause: QueryCause,
+    /// The engine's error.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// One input that was not taken as it is: where it stands and why.

@@ -181,7 +181,7 @@ pub struct Window {
 }
 
 /// The shape of windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum WindowKind {
     /// A window ends at every match; windows that hold the threshold and share a match are one burst.
     #[default]

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use datafusion::execution::object_store::ObjectStoreUrl;
 use object_store::aws::AmazonS3;
 use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
+use url::Url;
 
 use crate::error::{Error, Fault};
 
@@ -143,11 +143,12 @@ pub struct Listing {
     pub faults: Vec<Fault>,
 }
 
-/// Where an engine finds objects.
+/// Objects of one store, as the engine's file scans take them.
 #[derive(Debug, Clone)]
 pub(crate) struct Located {
     pub(crate) store: Arc<dyn ObjectStore>,
-    pub(crate) url: ObjectStoreUrl,
+    /// The root of the store.
+    pub(crate) url: Url,
     pub(crate) metas: Vec<ObjectMeta>,
 }
 
@@ -282,8 +283,8 @@ impl Stores {
     pub(crate) async fn locate(&self, objects: &[Object]) -> Result<Located, Error> {
         let bucket = objects.first().and_then(Object::in_bucket).map(|(bucket, _)| bucket);
         let (store, url): (Arc<dyn ObjectStore>, _) = match bucket {
-            Some(bucket) => (self.bucket(bucket).await?, ObjectStoreUrl::parse(format!("s3://{bucket}"))),
-            None => (Arc::clone(&self.disk) as _, Ok(ObjectStoreUrl::local_filesystem())),
+            Some(bucket) => (self.bucket(bucket).await?, bucket_url(bucket)?),
+            None => (Arc::clone(&self.disk) as _, disk_url()?),
         };
         let mut metas = Vec::with_capacity(objects.len());
         for object in objects {
@@ -299,7 +300,7 @@ impl Stores {
                 version: None,
             });
         }
-        Ok(Located { store, url: url.map_err(|error| Error::Internal(error.to_string()))?, metas })
+        Ok(Located { store, url, metas })
     }
 
     /// All bytes of `object`; the error says why not, in words.
@@ -318,6 +319,20 @@ impl Stores {
         let result = async { store.get(&key(name)?).await?.bytes().await };
         result.await.map_err(|error| fault::reason(&error))
     }
+}
+
+/// Returns the root of the file system.
+fn disk_url() -> Result<Url, Error> {
+    Url::parse("file:///").map_err(|error| Error::Internal(format!("the URL of the disk: {error}")))
+}
+
+/// Returns the root of a bucket.
+///
+/// # Errors
+/// The bucket's name holds characters that no host name has.
+fn bucket_url(bucket: &str) -> Result<Url, Error> {
+    let url = format!("s3://{bucket}");
+    Url::parse(&url).map_err(|error| Error::Store { action: "open", url, reason: error.to_string(), hint: None })
 }
 
 /// How the bound on what an object may hold is told.

@@ -353,8 +353,8 @@ impl Columnar {
             file
         };
         ParquetTable {
-            store: Arc::clone(&self.files.located.store),
-            url: self.files.located.url.clone(),
+            store: Arc::clone(&self.files.store),
+            url: self.files.url.clone(),
             schema: part.schema.clone(),
             files: part.files.iter().map(file).collect(),
             threads,

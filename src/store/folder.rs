@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use datafusion::error::DataFusionError;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use tempfile::TempDir;
+use url::Url;
 
 use super::disk::{self, Scratch, Staged};
 use super::{LAKE_FOLDER, check_writable, fault, key, keys};
@@ -59,13 +58,11 @@ impl Folder {
         }
     }
 
-    /// The folder's store, and the URL by which an engine knows it.
-    pub(crate) fn located(&self) -> Result<(Arc<dyn ObjectStore>, ObjectStoreUrl), DataFusionError> {
+    /// Returns the folder's store and the URL of its root.
+    pub(crate) fn located(&self) -> Result<(Arc<dyn ObjectStore>, Url), Error> {
         Ok(match self {
-            Folder::Disk(_) => (Arc::new(LocalFileSystem::new()), ObjectStoreUrl::local_filesystem()),
-            Folder::Bucket { store, bucket, .. } => {
-                (Arc::clone(store), ObjectStoreUrl::parse(format!("s3://{bucket}"))?)
-            }
+            Folder::Disk(_) => (Arc::new(LocalFileSystem::new()), super::disk_url()?),
+            Folder::Bucket { store, bucket, .. } => (Arc::clone(store), super::bucket_url(bucket)?),
         })
     }
 

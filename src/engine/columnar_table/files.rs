@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::{Schema, SchemaRef, TimeUnit};
 use datafusion::datasource::file_format::parquet::Int96Coercer;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt as _, stream};
-use object_store::ObjectMeta;
+use object_store::{ObjectMeta, ObjectStore};
 use parquet::arrow::parquet_to_arrow_schema;
 
 use super::columns;
@@ -44,7 +45,8 @@ pub(super) struct OpenedFile {
 /// The files of a table.
 #[derive(Debug)]
 pub(super) struct Files {
-    pub(super) located: Located,
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) url: ObjectStoreUrl,
     pub(super) found: Vec<FoundFile>,
     pub(super) footers: Footers,
     /// Entries of folders that cannot be read.
@@ -57,8 +59,9 @@ impl Files {
     /// The files that were found, of whose footers as many are kept as fit into `room` bytes. None is opened.
     pub(super) async fn new(stores: &Stores, files: ParquetFiles, room: usize) -> Result<Files, Error> {
         let (objects, paths): (Vec<Object>, Vec<String>) = files.files.into_iter().unzip();
-        let located = stores.locate(&objects).await?;
-        let found = located.metas.iter().cloned().zip(objects).zip(paths).map(|((meta, object), path)| FoundFile {
+        let Located { store, url, metas } = stores.locate(&objects).await?;
+        let url = ObjectStoreUrl::parse(url).map_err(|error| Error::query("the store of the files", error))?;
+        let found = metas.into_iter().zip(objects).zip(paths).map(|((meta, object), path)| FoundFile {
             meta,
             path: object.path,
             partitions: Partitions::of(&path),
@@ -66,7 +69,7 @@ impl Files {
         let found = found.collect();
         let (opened, rejected) = (tokio::sync::Mutex::default(), Mutex::default());
         let footers = Footers::of_other_tools(room);
-        Ok(Files { located, found, footers, unlisted: files.faults, opened, rejected })
+        Ok(Files { store, url, found, footers, unlisted: files.faults, opened, rejected })
     }
 
     /// The numbers of the files that may hold events with a time in `range`, by their folders, and can be read as far as
@@ -89,7 +92,7 @@ impl Files {
         let closed: Vec<usize> = chosen.iter().copied().filter(|number| !opened.contains_key(number)).collect();
         let mut footers = stream::iter(closed)
             .map(|number| async move {
-                let store = self.located.store.as_ref();
+                let store = self.store.as_ref();
                 (
                     number,
                     self.footers.read(store, &self.found[number].meta).await.and_then(|footer| opened_file(&footer)),
@@ -122,7 +125,7 @@ impl Files {
 
     /// Leaves out the file for which a query failed; whether it is one of these, and not one too many.
     pub(super) fn leave_out(&self, damaged: &DamagedFile) -> bool {
-        let name = |file: &FoundFile| parquet_table::file_name(&self.located.url, &file.meta.location);
+        let name = |file: &FoundFile| parquet_table::file_name(&self.url, &file.meta.location);
         let Some(number) = self.found.iter().position(|file| name(file) == damaged.file) else {
             return false;
         };
