@@ -5,7 +5,7 @@ mod support;
 
 use tawny::convert::{Limits, convert};
 use tawny::engine::Resources;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::{Rule, catalog, panther};
 use tawny::store::Scratch;
@@ -44,10 +44,9 @@ fn main() {
     let trail = runtime.block_on(support::trail(folder.path()));
     runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {})).expect("the trail is whole");
 
-    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
-    let data = Data::Lake(lake);
+    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).expect("a folder can be made");
     let hunt = |rules: &[Rule]| {
-        let findings = runtime.block_on(hunt::evaluate(&resources, &data, rules, Range::default()));
+        let findings = runtime.block_on(hunt::evaluate(&resources, &lake, rules, Range::default()));
         findings.expect("the data is whole");
     };
     let rules = rules();

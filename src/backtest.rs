@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::engine::Resources;
 use crate::error::Error;
-use crate::hunt::Data;
 use crate::hunt::sweep::{self, Found, Matches, Sweep};
 use crate::rule::{Rule, Window};
+use crate::table::Table;
 use crate::time::{DAY, Range, SECOND};
 
 pub mod budget;
@@ -81,7 +81,7 @@ impl Backtest {
     /// As of [`sweep::sweep`].
     pub async fn run(
         resources: &Resources,
-        data: &Data,
+        table: &dyn Table,
         rule: Rule,
         wanted: Wanted<'_>,
         range: Range,
@@ -97,7 +97,7 @@ impl Backtest {
                 windows.push(*window);
             }
         }
-        let sweep = sweep::sweep(resources, data, &rule, &windows, range).await?;
+        let sweep = sweep::sweep(resources, table, &rule, &windows, range).await?;
         let mut backtest = Backtest { rule, range, cells: Vec::new(), shown, row, sweep };
         let days = backtest.days();
         for (window, found) in windows.into_iter().zip(&backtest.sweep.found) {

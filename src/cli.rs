@@ -10,12 +10,13 @@ use clap::{Args, Parser, Subcommand};
 use crate::engine::{EventSelection, Resources};
 use crate::error::{Error, Status};
 use crate::finding::Finding;
-use crate::hunt::{Data, reading};
+use crate::hunt::initial_range_of;
 use crate::output::Output;
 use crate::report::{self, Format};
 use crate::rule::catalog::{self, Wanted};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::store::{self, Access, Location, ReadSettings, Scratch, Stores};
+use crate::table::Table;
 use crate::tally::number_of;
 use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
@@ -212,7 +213,7 @@ impl Context {
     /// The engine's resources, and the folder they spill to for as long as it lives.
     fn resources(&self) -> Result<(Resources, tempfile::TempDir), Error> {
         let spill = self.scratch.folder_in(&std::env::temp_dir())?;
-        let resources = Resources::new(self.threads, self.memory, spill.path().to_path_buf());
+        let resources = Resources::new(self.threads, self.memory, spill.path())?;
         Ok((resources, spill))
     }
 }
@@ -445,18 +446,17 @@ impl RuleArgs {
         resources: &Resources,
         rules: Vec<Rule>,
         range: Range,
-        (data, output): (&Data, Output),
+        (table, output): (&dyn Table, Output),
     ) -> Result<Vec<Rule>, Error> {
-        let Data::Columnar(table) = data else {
-            return Ok(rules);
-        };
-        let table = table.opened(resources, reading::initial(&rules, range)).await?;
+        let answerable = table.answerable(resources, &rules, initial_range_of(&rules, range)).await?;
         let is_named = !self.rule.is_empty() || self.window.is_given() || self.rules.iter().any(|path| path.is_file());
-        let answers = |rule: &Rule| table.check(rule).is_ok();
-        if is_named || !rules.iter().any(answers) {
+        if is_named || !answerable.contains(&true) {
             return Ok(rules);
         }
-        let (answered, left): (Vec<Rule>, Vec<Rule>) = rules.into_iter().partition(answers);
+        let (answered, left): (Vec<_>, Vec<_>) =
+            rules.into_iter().zip(answerable).partition(|(_, is_answered)| *is_answered);
+        let of = |rules: Vec<(Rule, bool)>| rules.into_iter().map(|(rule, _)| rule).collect::<Vec<Rule>>();
+        let (answered, left) = (of(answered), of(left));
         if !left.is_empty() {
             let ids = left.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>().join(", ");
             let what = number_of(left.len(), "rule");

@@ -1,6 +1,6 @@
 //! The query engine: a session over records in memory, a raw trail or a lake.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -14,7 +14,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -57,7 +57,6 @@ use duplicates::Tap;
 pub use kept::Kept;
 use memory_pool::SharedPool;
 use parquet_table::{Footers, ParquetTable};
-use raw_table::RawScan;
 pub use scanned::Scanned;
 pub use selection::EventSelection;
 pub use window_functions::SEMANTICS_VERSION;
@@ -72,57 +71,68 @@ const SQL_DEPTH: usize = 200;
 /// Rows in a batch of a query.
 pub const BATCH_ROWS: usize = 2_048;
 
-/// How queries use the machine.
+/// The query engine of a process. All of its queries share one budget of memory; clones share it too.
 #[derive(Debug, Clone)]
 pub struct Resources {
-    /// Scans at a time; where memory allows, sorts too.
+    /// Number of scans at a time; where memory allows, of sorts too.
     pub threads: usize,
-    /// Bytes for sorting and grouping; beyond that they go to disk.
-    pub memory: usize,
-    /// Bytes of what several rules match that are kept in memory to be hunted; beyond that they go to disk.
-    pub matched: usize,
-    /// The folder for what goes to disk.
-    pub spill: PathBuf,
+    /// The budget in bytes. Sorts and buffered matches beyond it go to disk.
+    memory: usize,
+    /// The part of the budget that buffered matches may take, in bytes.
+    match_memory: usize,
+    /// The budget, and the folder for what goes to disk.
+    runtime: Arc<RuntimeEnv>,
     /// How far queries have come.
     pub scanned: Scanned,
     /// Which events queries see.
     pub selection: EventSelection,
     /// Where queries of tables run, in place of here.
     #[cfg(feature = "cluster")]
-    pub cluster: Option<cluster::Cluster>,
+    cluster: Option<cluster::Cluster>,
 }
 
 impl Resources {
-    /// Resources for queries that none has run with yet.
-    pub fn new(threads: usize, memory: usize, spill: PathBuf) -> Resources {
-        Resources {
+    /// Returns an engine with a budget of `memory` bytes that runs on `threads` threads and spills to the folder `spill`.
+    ///
+    /// # Errors
+    /// Nothing can be written to the folder.
+    pub fn new(threads: usize, memory: usize, spill: &Path) -> Result<Resources, Error> {
+        let pool = SharedPool::new(memory, partitions(threads, memory));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_temp_file_path(spill).build_arc();
+        Ok(Resources {
             threads,
             memory,
-            matched: memory / 4,
-            spill,
+            match_memory: memory / 4,
+            runtime: runtime.map_err(|error| Error::query("the engine", error))?,
             scanned: Scanned::default(),
             selection: EventSelection::default(),
             #[cfg(feature = "cluster")]
             cluster: None,
-        }
+        })
     }
 
-    /// The same, for a query that is not worth dividing.
+    /// Returns the same engine for a query that is not worth dividing.
     #[must_use]
     pub fn on_one_thread(&self) -> Resources {
         Resources { threads: 1, ..self.clone() }
     }
 
-    /// The same, beside so many bytes that are held.
+    /// Returns the same engine, whose buffered matches take at most `bytes` of the budget.
     #[must_use]
-    pub fn beside(&self, bytes: usize) -> Resources {
-        Resources { memory: self.memory.saturating_sub(bytes), ..self.clone() }
+    pub fn with_match_memory(self, bytes: usize) -> Resources {
+        Resources { match_memory: bytes, ..self }
     }
 
-    /// How many parts a query's rows are divided into.
+    /// Returns the same engine, whose queries of tables run on `cluster`.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn with_cluster(self, cluster: cluster::Cluster) -> Resources {
+        Resources { cluster: Some(cluster), ..self }
+    }
+
+    /// Returns the number of parts that a query's rows are divided into.
     pub fn partitions(&self) -> usize {
-        // Not one partition for many scans: the engine would sort each scan's rows and merge them.
-        (self.memory / MEMORY_OF_PARTITION).max(2).min(self.threads.max(1))
+        partitions(self.threads, self.memory)
     }
 
     /// Whether queries of tables run on a cluster.
@@ -166,11 +176,7 @@ impl Resources {
         options.execution.parquet.force_filter_selections = true;
         // Of columns that are tested and then wanted, each scan keeps so many bytes: few rows pass the tests.
         options.execution.parquet.max_predicate_cache_size = Some(self.memory / 32 / self.threads.max(1));
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(SharedPool::new(self.memory, self.partitions())))
-            .with_temp_file_path(&self.spill)
-            .build_arc()?;
-        let context = SessionContext::new_with_config_rt(config, runtime);
+        let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
         functions::register(&context);
         Ok(context)
     }
@@ -290,6 +296,12 @@ impl Resources {
     }
 }
 
+/// The number of partitions that `memory` bytes suffice for.
+fn partitions(threads: usize, memory: usize) -> usize {
+    // Not one partition for many scans: the engine would sort each scan's rows and merge them.
+    (memory / MEMORY_OF_PARTITION).max(2).min(threads.max(1))
+}
+
 async fn planned(context: &SessionContext, sql: &str) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     context.sql(sql).await?.create_physical_plan().await
 }
@@ -351,19 +363,16 @@ pub fn streamed_table(
     Ok(Arc::new(StreamingTable::try_new(schema, streams)?))
 }
 
-/// A raw trail as a table that is decoded as it is read.
-pub fn raw_table(scan: &Arc<RawScan>, threads: usize) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    streamed_table(event::schema(), RawScan::partitions(scan, threads))
-}
-
-/// The files of a lake that may hold records with a time in `range`, as a table. Times that no event can have, as earlier
-/// builds wrote them, are null.
-pub async fn lake_table(resources: &Resources, lake: &Lake, range: Range) -> Result<Arc<dyn TableProvider>, Error> {
+/// Returns `files` of a lake as a table. Times that no event can have, as earlier builds wrote them, are null.
+///
+/// # Errors
+/// The lake's folder is not on a store that the engine reads.
+pub fn lake_table(resources: &Resources, lake: &Lake, files: &[FileEntry]) -> Result<Arc<dyn TableProvider>, Error> {
     let folder = lake.folder().absolute()?;
     let internal = |error: DataFusionError| Error::query("the lake", error);
     let (store, url) = folder.located()?;
     let url = ObjectStoreUrl::parse(url).map_err(internal)?;
-    let file = |file: FileEntry| {
+    let file = |file: &FileEntry| {
         Ok(PartitionedFile::new_from_meta(object_store::ObjectMeta {
             location: folder.key(&file.path)?,
             last_modified: chrono::DateTime::UNIX_EPOCH,
@@ -372,9 +381,8 @@ pub async fn lake_table(resources: &Resources, lake: &Lake, range: Range) -> Res
             version: None,
         }))
     };
-    let files = lake.files(range).await?;
     let other_times = files.iter().any(FileEntry::holds_other_times);
-    let files = files.into_iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
+    let files = files.iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
     let (schema, threads) = (TableSchema::from(event::schema()), resources.threads);
     let table = Arc::new(ParquetTable { store, url, schema, files, threads, footers: Some(Footers::of_lake()) });
     if !other_times {
@@ -391,7 +399,7 @@ mod tests {
     #[test]
     fn derived_fields_are_computed_only_where_a_query_asks_for_them() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let resources = Resources::new(1, 64 << 20, std::env::temp_dir());
+        let resources = Resources::new(1, 64 << 20, &std::env::temp_dir()).unwrap();
         let plan = |sql: &str| {
             let context = resources.session().unwrap();
             let records = context.read_table(memory_table(event::schema(), Vec::new()).unwrap()).unwrap();
@@ -411,7 +419,7 @@ mod tests {
     #[test]
     fn what_is_found_is_bounded() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let resources = Resources::new(1, 64 << 20, std::env::temp_dir());
+        let resources = Resources::new(1, 64 << 20, &std::env::temp_dir()).unwrap();
         let run = |most| {
             let table = memory_table(event::schema(), Vec::new()).unwrap();
             runtime.block_on(resources.run_over(table, None, "SELECT unnest(range(0, 1000)) AS number", most))

@@ -8,12 +8,11 @@ use serde::Serialize;
 
 use crate::engine::Resources;
 use crate::error::{Error, Fault};
-use crate::hunt::Data;
-use crate::query;
-use crate::store::Object;
-use crate::tally::Duplicates;
+use crate::query::{self, Query, QueryOutcome};
+use crate::table::{Table, TableKind};
+use crate::tally::{Duplicates, Tally};
 use crate::time::{self, DAY, Range};
-use crate::trail::date_and_clock;
+use crate::trail::Delivery;
 
 const HOUR: i64 = DAY / 24;
 
@@ -67,60 +66,73 @@ pub struct Gap {
     pub hours: u64,
 }
 
-/// Inspects `data`, as far as it lies in `range`. Records are read of all but raw trails, and of these where `reads` says
-/// so: then accounts, regions, days and hours are those of events, not of the names of objects.
+/// An inspection, and what was read for it.
+#[derive(Debug)]
+pub struct InspectOutcome {
+    /// What the table holds.
+    pub inspection: Inspection,
+    /// What was read; of a raw trail that is only listed, the objects that are left out because of their keys.
+    pub read: Tally,
+}
+
+/// Inspects `table` within `range`. Records are read of all tables but raw trails, and of these if `reads_raw`: then
+/// accounts, regions, days and hours are those of events, not of the keys of objects.
 ///
 /// # Errors
-/// The data cannot be listed or read.
-pub async fn inspect(resources: &Resources, data: &Data, range: Range, reads: bool) -> Result<Inspection, Error> {
+/// The table cannot be listed or read.
+pub async fn inspect(
+    resources: &Resources,
+    table: &dyn Table,
+    range: Range,
+    reads_raw: bool,
+) -> Result<InspectOutcome, Error> {
     let mut hours = Hours::default();
-    let mut inspection = Inspection::default();
-    if let Data::Raw(trail) = data {
-        let found = trail.find(range).await?;
-        "raw".clone_into(&mut inspection.layout);
-        inspection.objects = found.objects.len() as u64;
-        inspection.bytes = found.objects.iter().map(|object| object.size).sum();
-        inspection.skipped = found.excluded.objects.skipped;
-        inspection.faults = found.excluded.faults;
-        let delivered: Vec<_> = found.objects.iter().filter_map(delivered).collect();
-        inspection.telling_keys = Some(delivered.len() as u64);
-        if !reads {
-            for (account, region, hour) in delivered {
+    let snapshot = table.snapshot(range).await?;
+    let listing = snapshot.listing();
+    let mut inspection = Inspection {
+        objects: listing.objects,
+        bytes: listing.bytes,
+        skipped: listing.left_out.objects.skipped.clone(),
+        faults: listing.left_out.faults.clone(),
+        ..Inspection::default()
+    };
+    let mut read = listing.left_out;
+    let deliveries = snapshot.deliveries();
+    inspection.telling_keys = deliveries.as_ref().map(|deliveries| deliveries.len() as u64);
+    match deliveries {
+        Some(deliveries) if !reads_raw => {
+            for Delivery { account, region, hour } in deliveries {
                 hours.add(Some(account), Some(region), hour);
             }
             inspection.first = hours.first().map(time::rfc3339);
             inspection.last = hours.last().map(time::rfc3339);
         }
-    } else {
-        let sizes: Vec<u64> = match data {
-            Data::Lake(lake) => lake.files(range).await?.into_iter().map(|file| file.bytes).collect(),
-            Data::Columnar(columnar) => columnar.sizes(range),
-            Data::Raw(_) | Data::Memory(_) => Vec::new(),
-        };
-        "native".clone_into(&mut inspection.layout);
-        if let Data::Columnar(columnar) = data {
-            columnar.opened(resources, range).await?;
-            let layouts: Vec<String> = columnar.layouts().into_iter().map(|(name, _)| name).collect();
-            inspection.layout = layouts.join(", ");
+        _ => read = inspection.read(resources, table, range, &mut hours).await?,
+    }
+    inspection.layout = match table.kind() {
+        TableKind::Raw => "raw".to_owned(),
+        TableKind::Lake | TableKind::Memory => "native".to_owned(),
+        TableKind::Foreign => {
+            let report = table.report();
+            inspection.faults = report.faults;
+            report.layouts.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
         }
-        inspection.objects = sizes.len() as u64;
-        inspection.bytes = sizes.into_iter().sum();
-    }
-    if reads || !matches!(data, Data::Raw(_)) {
-        inspection.read(resources, data, range, &mut hours).await?;
-    }
-    if let Data::Columnar(columnar) = data {
-        inspection.faults = columnar.faults();
-    }
+    };
     hours.tell(&mut inspection);
-    Ok(inspection)
+    Ok(InspectOutcome { inspection, read })
 }
 
 impl Inspection {
-    /// Reads the records of `data`, each `eventID` once.
-    async fn read(&mut self, resources: &Resources, data: &Data, range: Range, hours: &mut Hours) -> Result<(), Error> {
-        let query = query::Query { sql: BY_HOUR, rule: None, range, with_duplicates: false };
-        let answer = query::run(resources, data, query).await?;
+    /// Reads the records of `table`, each `eventID` once.
+    async fn read(
+        &mut self,
+        resources: &Resources,
+        table: &dyn Table,
+        range: Range,
+        hours: &mut Hours,
+    ) -> Result<Tally, Error> {
+        let query = Query { sql: BY_HOUR, rule: None, range, with_duplicates: false };
+        let QueryOutcome { answer, read } = query::run(resources, table, query).await?;
         let (mut records, mut without_time, mut ends) = (0, 0, Vec::new());
         for batch in &answer.rows {
             records += numbers(batch, 5).sum::<u64>();
@@ -143,7 +155,7 @@ impl Inspection {
         self.duplicates = Some(duplicates);
         self.first = ends.iter().min().copied().map(time::rfc3339);
         self.last = ends.iter().max().copied().map(time::rfc3339);
-        Ok(())
+        Ok(read)
     }
 }
 
@@ -167,15 +179,6 @@ fn numbers(batch: &RecordBatch, column: usize) -> impl Iterator<Item = u64> + '_
         .values()
         .iter()
         .map(|number| u64::try_from(*number).unwrap_or_default())
-}
-
-/// Account, region and hour of delivery of an object, by its name as CloudTrail writes it.
-fn delivered(object: &Object) -> Option<(&str, &str, i64)> {
-    let mut parts = object.path.file_name()?.to_str()?.split('_');
-    let (account, _, region, stamp) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let (date, clock) = date_and_clock(stamp)?;
-    let text = format!("{}-{}-{}T{}:00:00Z", &date[..4], &date[4..6], &date[6..], clock.get(..2)?);
-    Some((account, region, time::parse_event_time(&text)?))
 }
 
 /// The hours in which there is something, by account and region.

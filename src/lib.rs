@@ -23,6 +23,7 @@ pub mod sql_limits;
 pub mod layout;
 pub mod sql;
 pub mod engine;
+pub mod table;
 pub mod finding;
 pub mod hunt;
 pub mod query;

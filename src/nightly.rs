@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::convert::{self, Limits};
 use crate::engine::Resources;
 use crate::error::{Error, Fault};
-use crate::hunt::{self, Data};
+use crate::hunt;
 use crate::lake::Lake;
 use crate::lake::maintenance::{self, Maintenance, MaintenanceSummary, READER_GRACE_PERIOD};
 use crate::lake::transaction_log::FileEntry;
@@ -417,12 +417,11 @@ impl Nightly<'_> {
         let is_changed = |rule: &Rule| is_earlier || last.rules.get(&rule.id) != next.rules.get(&rule.id);
         let (mut known, readings) = self.readings(store, last, &spans, &is_changed).await?;
 
-        let data = Data::Lake(self.lake.clone());
         let mut found = Vec::new();
         for reading in readings {
             let rules: Vec<Rule> = reading.rules.iter().map(|number| self.rules[*number].clone()).collect();
             let bound = |instant: Option<i64>| instant.map(Instant::from_micros);
-            let outcome = hunt::hunt(self.resources, &data, &rules, reading.range).await?;
+            let outcome = hunt::hunt(self.resources, self.lake, &rules, reading.range).await?;
             report.hunts.push(HuntReport {
                 rules: rules.iter().map(|rule| rule.id.clone()).collect(),
                 from: bound(reading.range.from),
@@ -501,14 +500,13 @@ impl Nightly<'_> {
 
     /// Tells the newest events, and the days without any.
     async fn tell_data(&self, spans: &[(i64, i64)], next: &mut State, report: &mut Report) -> Result<(), Error> {
-        let data = Data::Lake(self.lake.clone());
         // Earlier builds took any time for that of an event.
         let is_of_event = |time: &Instant| time::event_time(time.micros()).is_some();
         next.newest.retain(|_, newest| is_of_event(newest));
         next.newest_event = next.newest_event.filter(is_of_event);
         for (first, last) in spans {
             let read = Range { from: Some(*first), to: Some(last + 1) };
-            for (name, newest) in hunt::newest::newest(self.resources, &data, read).await? {
+            for (name, newest) in hunt::newest::newest(self.resources, self.lake, read).await? {
                 let newest = Instant::from_micros(newest);
                 next.newest.entry(name).and_modify(|known| *known = newest.max(*known)).or_insert(newest);
             }

@@ -1,29 +1,22 @@
 //! A user's own SQL over data, as the tables `cloudtrail` and, of a rule, `matches`.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{SchemaError, TableReference};
-use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::Expr;
-use datafusion::physical_plan::ExecutionPlan;
 
-use crate::engine::raw_table::RawScan;
+use crate::engine::Resources;
 use crate::engine::user_query::{self, Answer, Question, QuestionError, Records};
-use crate::engine::{self, Resources};
 use crate::error::Error;
-use crate::event;
-use crate::hunt::{self, Data, RawTrail};
 use crate::rule::Rule;
 use crate::sql;
 use crate::sql_limits;
+use crate::table::{Table, TableKind, without_damaged_files};
+use crate::tally::Tally;
 use crate::time::Range;
-use crate::trail::{Prefilter, Trail};
+use crate::trail::Prefilter;
 
 /// What a user asks of data.
 #[derive(Debug, Clone, Copy)]
@@ -38,37 +31,40 @@ pub struct Query<'q> {
     pub with_duplicates: bool,
 }
 
-/// Runs `query` over `data`.
+/// The answer to a query, and what was read for it.
+#[derive(Debug)]
+pub struct QueryOutcome {
+    /// The answer.
+    pub answer: Answer,
+    /// What was read.
+    pub read: Tally,
+}
+
+/// Runs `query` over `table`.
 ///
 /// # Errors
-/// The SQL is wrong, or would change something, or the data cannot be read.
-pub async fn run(resources: &Resources, data: &Data, query: Query<'_>) -> Result<Answer, Error> {
+/// The SQL is wrong, or would change something, or the table cannot be read.
+pub async fn run(resources: &Resources, table: &dyn Table, query: Query<'_>) -> Result<QueryOutcome, Error> {
     let Query { sql, rule, range, with_duplicates } = query;
     sql_limits::check(sql).map_err(|error| Error::Usage {
         message: format!("the SQL is too complex: {error}"),
         hint: Some(error.advice().to_owned()),
     })?;
-    if let (Some(rule), Data::Columnar(columnar)) = (rule, data) {
-        columnar.check(resources, std::slice::from_ref(rule), range).await?;
-    }
+    table.check(resources, rule.map_or(&[], std::slice::from_ref), range).await?;
     let matches = rule.map(sql::matching).transpose()?;
     let question = Question { sql, range, matches: matches.as_deref(), with_duplicates };
-    let ask = async |records| user_query::ask(resources, records, question).await.map_err(failed);
-    let Data::Raw(trail) = data else {
-        let ask = async || ask(Records::Columnar(hunt::table(resources, data, range).await?)).await;
-        return data.without_damaged_files(ask).await;
-    };
-    let (trail, found) = (Arc::clone(trail), trail.find(range).await?);
-    let table = Arc::new(RawTable { trail, found, threads: resources.threads, last: Mutex::default() });
-    let selected = resources.selected(Arc::clone(&table) as _).await;
-    let selected = selected.map_err(|error| Error::query("the selected accounts and regions", error))?;
-    let answer = ask(Records::Streamed(selected)).await;
-    if let Ok(last) = table.last.lock()
-        && let Some(scan) = last.as_ref()
-    {
-        table.trail.keep(scan);
-    }
-    answer
+    without_damaged_files(table, async || {
+        let snapshot = table.snapshot(range).await?;
+        let records = snapshot.records(resources, Prefilter::default()).await?;
+        let provider = Arc::clone(&records.provider);
+        let asked = match table.kind() {
+            TableKind::Raw => Records::Streamed(provider),
+            TableKind::Lake | TableKind::Foreign | TableKind::Memory => Records::Columnar(provider),
+        };
+        let answer = user_query::ask(resources, asked, question).await.map_err(failed)?;
+        Ok(QueryOutcome { answer, read: snapshot.statistics(&records) })
+    })
+    .await
 }
 
 fn failed(error: QuestionError) -> Error {
@@ -114,38 +110,4 @@ fn near<'n>(wanted: [&str; 2], names: impl Iterator<Item = &'n str>) -> Vec<Stri
     };
     let near: BTreeSet<(usize, &str)> = names.filter_map(distance).collect();
     near.into_iter().take(SUGGESTED).map(|(_, name)| format!("`{name}`")).collect()
-}
-
-/// A raw trail that each scan reads anew: a query may name the table twice.
-#[derive(Debug)]
-struct RawTable {
-    trail: Arc<RawTrail>,
-    found: Trail,
-    threads: usize,
-    last: Mutex<Option<Arc<RawScan>>>,
-}
-
-#[async_trait]
-impl TableProvider for RawTable {
-    fn schema(&self) -> SchemaRef {
-        event::schema()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let scan = self.trail.scan(self.found.clone(), Prefilter::default());
-        if let Ok(mut last) = self.last.lock() {
-            *last = Some(Arc::clone(&scan));
-        }
-        engine::raw_table(&scan, self.threads)?.scan(state, projection, filters, limit).await
-    }
 }

@@ -231,6 +231,21 @@ impl Tally {
         self.faults.extend(other.faults.into_iter().take(room));
     }
 
+    /// Joins the tallies of two readings of one trail, of which the second went further for some rules: the larger one,
+    /// with the faults that only the other met.
+    #[must_use]
+    pub fn widened_by(self, other: Tally) -> Tally {
+        let (mut wide, narrow) = if other.objects.read < self.objects.read { (self, other) } else { (other, self) };
+        let met: Vec<Fault> = narrow.faults.into_iter().filter(|fault| !wide.faults.contains(fault)).collect();
+        for fault in met {
+            let count = if fault.position.is_some() { &mut wide.records } else { &mut wide.objects };
+            count.read += 1;
+            count.rejected += 1;
+            wide.fault(fault);
+        }
+        wide
+    }
+
     /// Takes in the earliest and the latest time of more records.
     pub fn spans(&mut self, times: Option<(i64, i64)>) {
         self.times = match (self.times, times) {
@@ -272,5 +287,38 @@ impl Tally {
     /// How many objects, members of archives and records could not be used.
     pub fn rejected(&self) -> u64 {
         self.objects.rejected + self.members.rejected + self.records.rejected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wider_reading_keeps_the_faults_of_the_narrower_one() {
+        let fault = |object: &str, position: Option<&str>| Fault {
+            object: object.to_owned(),
+            position: position.map(str::to_owned),
+            reason: "broken".to_owned(),
+        };
+        let tally = |used: u64, faults: &[Fault]| {
+            let mut tally = Tally::default();
+            (tally.objects.read, tally.objects.used) = (used, used);
+            for fault in faults {
+                let count = if fault.position.is_some() { &mut tally.records } else { &mut tally.objects };
+                count.read += 1;
+                count.rejected += 1;
+                tally.fault(fault.clone());
+            }
+            tally
+        };
+        let (a, b, c) = (fault("a", None), fault("b", None), fault("c", Some("record 1")));
+        let narrow = tally(2, &[a.clone(), c.clone()]);
+        let wide = tally(9, &[a.clone(), b.clone()]);
+        for joined in [narrow.clone().widened_by(wide.clone()), wide.widened_by(narrow)] {
+            assert!(joined.balances(), "{joined:?}");
+            assert_eq!(joined.faults, [a.clone(), b.clone(), c.clone()]);
+            assert_eq!((joined.objects.read, joined.objects.rejected, joined.records.rejected), (11, 2, 1));
+        }
     }
 }

@@ -7,9 +7,10 @@ use serde::Serialize;
 use crate::engine::Resources;
 use crate::error::Error;
 use crate::finding::Finding;
-use crate::hunt::{self, Data, reading};
+use crate::hunt;
 use crate::rule::Rule;
-use crate::tally::Duplicates;
+use crate::table::Table;
+use crate::tally::{Duplicates, Tally};
 use crate::time::Range;
 
 /// What changes from one version of a rule to another.
@@ -25,6 +26,9 @@ pub struct Comparison {
     pub days: Option<f64>,
     /// The duplicates among what either version matches; not known on a cluster.
     pub duplicates: Option<Duplicates>,
+    /// What was read.
+    #[serde(skip)]
+    pub read: Tally,
 }
 
 impl Comparison {
@@ -34,16 +38,16 @@ impl Comparison {
     /// As of [`hunt::evaluate`].
     pub async fn run(
         resources: &Resources,
-        data: &Data,
+        table: &dyn Table,
         versions: &[Rule; 2],
         range: Range,
     ) -> Result<Comparison, Error> {
-        let outcome = Box::pin(hunt::hunt(resources, data, versions, range)).await?;
-        let mut found = outcome.findings.into_iter();
-        let times = reading::tally(data, range).await?.times;
-        let days = super::span(range, times).map(super::days);
+        let outcome = Box::pin(hunt::hunt(resources, table, versions, range)).await?;
+        let days = super::span(range, outcome.read.times).map(super::days);
+        let (mut found, read) = (outcome.findings.into_iter(), outcome.read);
         let [before, after] = [found.next(), found.next()].map(Option::unwrap_or_default);
-        Ok(Comparison { duplicates: outcome.duplicates, ..Comparison::of(&before, after, days) })
+        let comparison = Comparison::of(&before, after, days);
+        Ok(Comparison { duplicates: outcome.duplicates, read, ..comparison })
     }
 
     /// Whether any finding was gained or lost.
@@ -66,6 +70,6 @@ impl Comparison {
             |finding: &Finding, events: &HashSet<String>| finding.event_ids.iter().any(|id| events.contains(id));
         let lost = before.iter().filter(|finding| !shares(finding, &new)).cloned().collect();
         let (kept, gained) = after.into_iter().partition(|finding| shares(finding, &old));
-        Comparison { gained, lost, kept, days, duplicates: None }
+        Comparison { gained, lost, kept, days, duplicates: None, read: Tally::default() }
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::cluster::ClusterArgs;
 use super::data::DataArgs;
-use super::outcome::{self, ReadSummary};
+use super::outcome::ReadSummary;
 use super::range::RangeArgs;
 use super::{Context, WindowChoice};
 use crate::backtest::budget::Budget;
@@ -124,13 +124,14 @@ impl Backtest {
         let (resources, _spill) = context.resources()?;
         let resources = self.cluster.applied(resources)?.with_selection(self.data.events());
         let bar = context.output.progress(0, "backtesting");
-        let data = self.data.open(context, &resources, bar.clone()).await?;
-        outcome::warn_of_cuts(context.output, &data);
+        let table = self.data.open(context, &resources, bar.clone()).await?;
+        let table = table.as_ref();
+        self.data.warn_of_cuts(context.output, table);
         let rule = entry.rule.clone();
         let moved = self.move_to.map(|cell| cell.window(rule.window.kind));
         let windows: Vec<Window> = moved.into_iter().collect();
         let wanted = backtest::Wanted { grid: &grid, windows: &windows };
-        let tested = backtest::Backtest::run(&resources, &data, rule, wanted, range).await?;
+        let tested = backtest::Backtest::run(&resources, table, rule, wanted, range).await?;
         bar.finish_and_clear();
 
         let labelled = labels.map(|labels| Labelled::new(labels, &tested.sweep.matches, range, self.unlabelled));
@@ -143,8 +144,8 @@ impl Backtest {
             context.write(page.into_bytes(), Some(file)).await?;
         }
         let has_results = !tested.sweep.matches.times.is_empty();
-        let summary = ReadSummary { resources: &resources, data: &data, range, used: "hunted", has_results };
-        let complete = summary.report(context).await?;
+        let summary = ReadSummary { resources: &resources, table, range, used: "hunted", has_results };
+        let complete = summary.report(context, &tested.sweep.read).await?;
         if let Some(duplicates) = &tested.sweep.duplicates {
             context.output.duplicates(duplicates, "matching records");
         }
@@ -276,9 +277,10 @@ impl Backtest {
         let (resources, _spill) = context.resources()?;
         let resources = self.cluster.applied(resources)?.with_selection(self.data.events());
         let bar = context.output.progress(0, "comparing");
-        let data = self.data.open(context, &resources, bar.clone()).await?;
-        outcome::warn_of_cuts(context.output, &data);
-        let compared = Comparison::run(&resources, &data, &versions, range).await?;
+        let table = self.data.open(context, &resources, bar.clone()).await?;
+        let table = table.as_ref();
+        self.data.warn_of_cuts(context.output, table);
+        let compared = Comparison::run(&resources, table, &versions, range).await?;
         bar.finish_and_clear();
         let names = [before.display().to_string(), after.display().to_string()];
         let text = comparison::text(&compared, &versions, &names, self.format)?;
@@ -287,8 +289,8 @@ impl Backtest {
         if self.fail_on_change && compared.has_changes() {
             status = Status::Findings;
         }
-        let summary = ReadSummary { resources: &resources, data: &data, range, used: "hunted", has_results: false };
-        if !summary.report(context).await? {
+        let summary = ReadSummary { resources: &resources, table, range, used: "hunted", has_results: false };
+        if !summary.report(context, &compared.read).await? {
             status = Status::Incomplete;
         }
         if let Some(duplicates) = &compared.duplicates {

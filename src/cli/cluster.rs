@@ -31,10 +31,11 @@ impl ClusterArgs {
             return Ok(resources);
         };
         #[cfg(feature = "cluster")]
-        return Ok(Resources {
-            cluster: Some(crate::engine::cluster::Cluster::at(url, self.partitions.into(), self.cluster_timeout)?),
-            ..resources
-        });
+        return Ok(resources.with_cluster(crate::engine::cluster::Cluster::at(
+            url,
+            self.partitions.into(),
+            self.cluster_timeout,
+        )?));
         #[cfg(not(feature = "cluster"))]
         Err(Error::Usage {
             message: format!("this build cannot query a cluster such as `{url}`"),

@@ -61,7 +61,7 @@ impl Convert {
             return Err(Error::Internal("the reconciliation does not balance".to_owned()));
         }
         let is_complete = if converted.tally.objects.read == 0 {
-            outcome::no_objects(context.output, &selection, selection.events)
+            outcome::no_objects(context.output, selection.is_narrowed(), selection.events)
         } else {
             outcome::of_objects(context.output, &converted.tally)
         };

@@ -8,10 +8,10 @@ use super::raw_input::RawInputArgs;
 use super::{Context, SelectionArgs};
 use crate::engine::{EventSelection, Resources};
 use crate::error::Error;
-use crate::hunt::{Data, RawTrail};
 use crate::lake::Lake;
 use crate::output::Output;
 use crate::store::Location;
+use crate::table::{RawTrail, Table, TableKind};
 use crate::tally::Tally;
 use crate::time::Range;
 
@@ -52,8 +52,23 @@ impl DataArgs {
         self.selection.events()
     }
 
-    /// The data; `bar` shows how much of a raw trail has been read.
-    pub(super) async fn open(&self, context: &Context, resources: &Resources, bar: ProgressBar) -> Result<Data, Error> {
+    /// Warns where the selection may cut bursts of a raw trail.
+    pub(super) fn warn_of_cuts(&self, output: Output, table: &dyn Table) {
+        if table.kind() == TableKind::Raw && !self.events().is_all() {
+            output.warn(
+                "warning: with `--account` or `--region` only objects of these are read: bursts that span others may be cut, \
+                 and events of global services such as IAM lie in us-east-1",
+            );
+        }
+    }
+
+    /// Opens the data as a table. `bar` shows how much of a raw trail has been read.
+    pub(super) async fn open(
+        &self,
+        context: &Context,
+        resources: &Resources,
+        bar: ProgressBar,
+    ) -> Result<Box<dyn Table>, Error> {
         let stores = self.raw_input.stores(context, &self.data)?;
         if let [one] = self.data.as_slice() {
             let lake = Lake::open(&stores, &Location::of(one)).await?;
@@ -61,24 +76,24 @@ impl DataArgs {
                 self.refuse_for_tables()?;
                 self.layout.refuse_for_lakes(one)?;
                 Output::count_rows(&bar, resources.scanned.clone());
-                return Ok(Data::Lake(lake));
+                return Ok(Box::new(lake));
             }
         }
         if let Some(columnar) = self.layout.columnar(&stores, resources, &self.data).await? {
             self.refuse_for_tables()?;
             Output::count_rows(&bar, resources.scanned.clone());
-            return Ok(Data::Columnar(Arc::new(columnar)));
+            return Ok(Box::new(columnar));
         }
         let progress = move |total, tally: &Tally| {
             bar.set_length(total);
             bar.set_position(tally.stored_bytes);
         };
-        Ok(Data::Raw(Arc::new(RawTrail::new(
+        Ok(Box::new(RawTrail::new(
             stores,
             self.data.clone(),
             self.selection.selection(Range::default()),
             context.in_flight(&self.data),
             Arc::new(progress),
-        ))))
+        )))
     }
 }

@@ -5,15 +5,15 @@ use indicatif::HumanBytes;
 
 use super::cluster::ClusterArgs;
 use super::data::DataArgs;
-use super::outcome::{self, ReadSummary};
+use super::outcome::ReadSummary;
 use super::range::RangeArgs;
 use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
 use crate::finding::{self, Finding};
-use crate::hunt::reading::{self, Reading};
-use crate::hunt::{self, Data, events};
+use crate::hunt::{self, events, initial_range_of};
 use crate::report::page::Hunted;
 use crate::report::{self, Format};
+use crate::table::{Listing, TableKind};
 use crate::tally::number_of;
 
 /// Hunt a lake or a raw trail for the rules' findings
@@ -64,21 +64,22 @@ impl Hunt {
         let (resources, _spill) = context.resources()?;
         let resources = self.cluster.applied(resources)?.with_selection(self.data.events());
         let bar = context.output.progress(0, "hunting");
-        let data = self.data.open(context, &resources, bar.clone()).await?;
-        outcome::warn_of_cuts(context.output, &data);
-        let summary = ReadSummary { resources: &resources, data: &data, range, used: "hunted", has_results: false };
+        let table = self.data.open(context, &resources, bar.clone()).await?;
+        let table = table.as_ref();
+        self.data.warn_of_cuts(context.output, table);
+        let summary = ReadSummary { resources: &resources, table, range, used: "hunted", has_results: false };
         if self.dry_run || self.max_objects.is_some() || self.max_bytes.is_some() {
-            let reading = reading::reading(&data, &rules, range).await?;
-            self.admit(&reading)?;
+            let listing = table.snapshot(initial_range_of(&rules, range)).await?.listing();
+            self.admit(&listing)?;
             if self.dry_run {
                 bar.finish_and_clear();
-                context.write(self.told(&reading).into_bytes(), self.output.as_deref()).await?;
-                let is_complete = summary.report_found(context.output, reading.objects).await?;
+                context.write(self.described(&listing).into_bytes(), self.output.as_deref()).await?;
+                let is_complete = summary.report_listing(context.output, &listing).await?;
                 return Ok(if is_complete { Status::Done } else { Status::Incomplete });
             }
         }
-        let rules = self.rules.answered(&resources, rules, range, (&data, context.output)).await?;
-        let outcome = hunt::hunt(&resources, &data, &rules, range).await?;
+        let rules = self.rules.answered(&resources, rules, range, (table, context.output)).await?;
+        let outcome = hunt::hunt(&resources, table, &rules, range).await?;
         let duplicates = outcome.duplicates;
         let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();
         finding::sort(&mut findings);
@@ -91,21 +92,20 @@ impl Hunt {
             context.write_findings(&findings, self.format, self.output.as_deref()).await?;
         }
         if let Some(file) = &self.report {
-            let read = reading::tally(&data, range).await?;
             let shown = report::page::SHOWN;
-            let events = &events::of_findings(&resources, &data, &rules, &findings, shown).await?;
+            let events = &events::of_findings(&resources, table, &rules, &findings, shown).await?;
             let duplicates = duplicates.as_ref();
-            let hunted = Hunted { rules: &rules, range, findings: &findings, events, read: &read, duplicates };
+            let hunted = Hunted { rules: &rules, range, findings: &findings, events, read: &outcome.read, duplicates };
             context.write(report::page::hunt(hunted)?.into_bytes(), Some(file)).await?;
         }
         let mut status = Status::Done;
         if self.fail_on_findings && findings.iter().any(|finding| finding.alert) {
             status = Status::Findings;
         }
-        if !(ReadSummary { has_results: !findings.is_empty(), ..summary }).report(context).await? {
+        if !(ReadSummary { has_results: !findings.is_empty(), ..summary }).report(context, &outcome.read).await? {
             status = Status::Incomplete;
         }
-        if matches!(data, Data::Lake(_) | Data::Columnar(_)) && !resources.on_cluster() {
+        if matches!(table.kind(), TableKind::Lake | TableKind::Foreign) && !resources.on_cluster() {
             context.output.talk(&format!("records: {records} read; what can hold no match was left unread"));
         }
         if let Some(duplicates) = &duplicates {
@@ -118,10 +118,10 @@ impl Hunt {
     }
 
     /// Makes sure that no more is read than may be.
-    fn admit(&self, reading: &Reading) -> Result<(), Error> {
+    fn admit(&self, listing: &Listing) -> Result<(), Error> {
         let most = [
-            ("objects", reading.objects, self.max_objects, "--max-objects"),
-            ("bytes", reading.bytes, self.max_bytes, "--max-bytes"),
+            ("objects", listing.objects, self.max_objects, "--max-objects"),
+            ("bytes", listing.bytes, self.max_bytes, "--max-bytes"),
         ];
         match most.into_iter().find(|(_, would, most, _)| most.is_some_and(|most| *would > most)) {
             None => Ok(()),
@@ -137,8 +137,8 @@ impl Hunt {
         }
     }
 
-    fn told(&self, reading: &Reading) -> String {
-        let requests = reading.requests;
+    fn described(&self, listing: &Listing) -> String {
+        let requests = listing.requests;
         if self.format == Format::Table {
             let requests = if self.data.in_s3() {
                 format!(
@@ -149,14 +149,14 @@ impl Hunt {
             } else {
                 String::new()
             };
-            let objects = number_of(reading.objects, "object");
-            return format!("{objects}, {}{requests}\n", HumanBytes(reading.bytes));
+            let objects = number_of(listing.objects, "object");
+            return format!("{objects}, {}{requests}\n", HumanBytes(listing.bytes));
         }
-        let mut told = serde_json::json!({ "objects": reading.objects, "bytes": reading.bytes });
+        let mut description = serde_json::json!({ "objects": listing.objects, "bytes": listing.bytes });
         if self.data.in_s3() {
-            told["requests"] = serde_json::json!({ "get": requests.get, "list": requests.list });
-            told["dollars"] = serde_json::json!(requests.dollars());
+            description["requests"] = serde_json::json!({ "get": requests.get, "list": requests.list });
+            description["dollars"] = serde_json::json!(requests.dollars());
         }
-        format!("{told}\n")
+        format!("{description}\n")
     }
 }

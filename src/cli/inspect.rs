@@ -4,9 +4,9 @@ use super::Context;
 use super::data::DataArgs;
 use super::outcome::ReadSummary;
 use crate::error::{Error, Status};
-use crate::hunt::Data;
-use crate::inspect;
+use crate::inspect::{self, InspectOutcome};
 use crate::report::inspection;
+use crate::table::{Listing, TableKind};
 use crate::text::json;
 use crate::time::{self, Range};
 
@@ -51,8 +51,9 @@ impl Inspect {
         let resources = resources.with_selection(self.data.events());
         let range = Range { from: self.from, to: self.to };
         let bar = context.output.progress(0, "looking");
-        let data = self.data.open(context, &resources, bar.clone()).await?;
-        let found = inspect::inspect(&resources, &data, range, self.read).await?;
+        let table = self.data.open(context, &resources, bar.clone()).await?;
+        let table = table.as_ref();
+        let InspectOutcome { inspection: found, read } = inspect::inspect(&resources, table, range, self.read).await?;
         bar.finish_and_clear();
         let text = match self.format {
             InspectFormat::Table => inspection::table(&found),
@@ -69,11 +70,14 @@ impl Inspect {
                 .output
                 .talk("note: no object key tells account, region and day; `--read` tells them from the records");
         }
-        let summary = ReadSummary { resources: &resources, data: &data, range, used: "read", has_results: false };
-        let is_read = if self.read && matches!(data, Data::Raw(_)) {
-            summary.report(context).await?
+        let summary = ReadSummary { resources: &resources, table, range, used: "read", has_results: false };
+        let is_read = if self.read && table.kind() == TableKind::Raw {
+            summary.report(context, &read).await?
         } else {
-            summary.report_found(context.output, found.records.unwrap_or(found.objects)).await?
+            let found = found.records.unwrap_or(found.objects);
+            summary
+                .report_listing(context.output, &Listing { objects: found, left_out: read, ..Listing::default() })
+                .await?
         };
         let is_complete = is_read && found.faults.is_empty();
         Ok(if is_complete { Status::Done } else { Status::Incomplete })

@@ -2,20 +2,17 @@
 
 use super::Context;
 use crate::engine::Resources;
-use crate::engine::columnar_table::Columnar;
 use crate::error::Error;
-use crate::hunt::coverage::{Coverage, coverage, is_cloudtrail, newest_event};
-use crate::hunt::{Data, RawTrail};
 use crate::output::Output;
+use crate::table::{Coverage, Listing, Table, TableKind, TableReport};
 use crate::tally::{Tally, number_of};
 use crate::time::{self, Range};
-use crate::trail::Selection;
 
 /// The data that a command has read, and the range that it was asked for.
 #[derive(Clone, Copy)]
 pub(super) struct ReadSummary<'r> {
     pub(super) resources: &'r Resources,
-    pub(super) data: &'r Data,
+    pub(super) table: &'r dyn Table,
     /// The range that was asked for.
     pub(super) range: Range,
     /// What became of the records: `hunted` or `queried`.
@@ -26,110 +23,89 @@ pub(super) struct ReadSummary<'r> {
 
 impl ReadSummary<'_> {
     /// Reports what was read, and what could not be; returns whether all could.
-    pub(super) async fn report(self, context: &Context) -> Result<bool, Error> {
+    pub(super) async fn report(self, context: &Context, read: &Tally) -> Result<bool, Error> {
         let output = context.output;
-        Ok(match self.data {
-            Data::Raw(trail) => {
-                let tally = trail.read();
-                output.tally(&tally, self.used);
-                if trail.found_none() {
-                    return self.report_no_objects(output, trail).await;
-                }
-                if !of_objects(output, &tally) {
-                    return Ok(false);
-                }
-                if self.has_results {
-                    return Ok(true);
-                }
-                if tally.is_all_skipped_by_prefilter() && !is_cloudtrail(self.resources, trail).await? {
-                    output.warn("warning: nothing was read: the objects looked into hold no CloudTrail records");
-                    output.warn("  hint: `tawny inspect --read` says what they hold");
-                    return Ok(false);
-                }
-                report_times(output, &tally, self.range);
-                self.report_coverage(output).await?
-            }
-            Data::Columnar(columnar) => {
-                let (faults, notes) = (columnar.faults(), columnar.notes());
-                report_table(output, columnar);
-                output.faults(&faults, faults.len() as u64);
-                for note in &notes {
-                    output.warn(&format!("warning: {note}"));
-                }
-                let is_complete = faults.is_empty() && notes.is_empty();
-                (self.has_results || self.report_coverage(output).await?) && is_complete
-            }
-            Data::Lake(_) => self.has_results || self.report_coverage(output).await?,
-            Data::Memory(_) => true,
-        })
-    }
-
-    /// For a result that is empty: reports where a table holds no record that was asked for; returns whether it was read
-    /// as asked.
-    pub(super) async fn report_coverage(self, output: Output) -> Result<bool, Error> {
-        match coverage(self.resources, self.data, self.range).await? {
-            Coverage::Covered => {}
-            Coverage::Empty if matches!(self.data, Data::Lake(_)) => output.warn("note: the lake is empty"),
-            Coverage::Empty => {
-                output.warn("warning: nothing was read: the files hold no records");
+        let mut is_complete = report_files(output, &self.table.report());
+        if self.table.kind() == TableKind::Raw {
+            output.tally(read, self.used);
+            if read.objects.read > 0 && !of_objects(output, read) {
                 return Ok(false);
             }
+        }
+        is_complete &= self.has_results || self.report_coverage(output, read).await?;
+        Ok(is_complete)
+    }
+
+    /// For a result that is empty: reports why; returns whether the table was read as asked.
+    pub(super) async fn report_coverage(self, output: Output, read: &Tally) -> Result<bool, Error> {
+        match self.table.coverage(self.resources, self.range, read).await? {
+            Coverage::Covered => return Ok(true),
+            Coverage::OutOfRange { oldest, newest } => {
+                let [oldest, newest] = [oldest, newest].map(time::rfc3339);
+                output.warn(&format!(
+                    "note: nothing in the range: the oldest event is of {oldest}, the newest of {newest}"
+                ));
+                return Ok(true);
+            }
+            Coverage::Empty if self.table.kind() == TableKind::Lake => {
+                output.warn("note: the lake is empty");
+                return Ok(true);
+            }
+            Coverage::Empty => output.warn("warning: nothing was read: the files hold no records"),
             Coverage::NotSelected => {
                 output.warn("warning: nothing was read: there are no events of the accounts and regions");
-                return Ok(false);
             }
-            Coverage::OutOfRange { oldest, newest } => report_span(output, oldest, newest),
+            Coverage::NoObjects { newest } => {
+                no_objects(output, !self.resources.selection.is_all(), self.range);
+                if let Some(newest) = newest {
+                    output.warn(&format!("note: the newest event in the objects delivered last is of {newest}"));
+                }
+            }
+            Coverage::NoCloudTrail => {
+                output.warn("warning: nothing was read: the objects looked into hold no CloudTrail records");
+                output.warn("  hint: `tawny inspect --read` says what they hold");
+            }
         }
-        Ok(true)
+        Ok(false)
     }
 
-    /// As [`ReadSummary::report`], of data that were looked for and not read.
-    pub(super) async fn report_found(self, output: Output, objects: u64) -> Result<bool, Error> {
-        Ok(match self.data {
-            _ if objects > 0 => true,
-            Data::Raw(trail) if trail.found_none() => self.report_no_objects(output, trail).await?,
-            Data::Raw(_) => {
-                output.warn("warning: nothing would be read: no object holds CloudTrail records");
-                false
-            }
-            _ => self.report_coverage(output).await?,
-        })
-    }
-
-    /// Reports that no object of `trail` was found, and of what time its newest event is; returns that the run is incomplete.
-    async fn report_no_objects(self, output: Output, trail: &RawTrail) -> Result<bool, Error> {
-        let is_complete = no_objects(output, trail.selection(), self.range);
-        if self.range != Range::default()
-            && let Some(newest) = newest_event(self.resources, trail).await?
-        {
-            output
-                .warn(&format!("note: the newest event in the objects delivered last is of {}", time::rfc3339(newest)));
+    /// As [`ReadSummary::report`], of a table that was listed and not read.
+    pub(super) async fn report_listing(self, output: Output, listing: &Listing) -> Result<bool, Error> {
+        if listing.objects > 0 {
+            return Ok(true);
         }
-        Ok(is_complete)
+        if self.table.kind() == TableKind::Raw && listing.left_out.objects.read > 0 {
+            output.warn("warning: nothing would be read: no object holds CloudTrail records");
+            return Ok(false);
+        }
+        self.report_coverage(output, &listing.left_out).await
     }
 }
 
-/// Reports the layouts of a table's files, and what their values lack.
-fn report_table(output: Output, columnar: &Columnar) {
-    for (layout, files) in columnar.layouts() {
-        output.talk(&format!("layout: {layout} ({})", number_of(files, "file")));
+/// Reports what is known of a table's files; returns whether all could be read and have what rules need.
+fn report_files(output: Output, report: &TableReport) -> bool {
+    for (layout, files) in &report.layouts {
+        output.talk(&format!("layout: {layout} ({})", number_of(*files, "file")));
     }
-    let lacking = columnar.identity_lacks();
-    if !lacking.is_empty() {
-        let lacking = lacking.iter().map(|member| format!("`{member}`")).collect::<Vec<_>>().join(", ");
+    if !report.identity_lacks.is_empty() {
+        let lacking = report.identity_lacks.iter().map(|member| format!("`{member}`")).collect::<Vec<_>>().join(", ");
         output.warn(&format!(
             "warning: `userIdentity` has no {lacking} in these data: principals that only this tells apart have one `actor`"
         ));
     }
-    let replaced = columnar.replaced();
-    if replaced > 0 {
-        output.talk(&format!("note: {replaced} invalid UTF-8 sequences were replaced"));
+    if report.replaced_bytes > 0 {
+        output.talk(&format!("note: {} invalid UTF-8 sequences were replaced", report.replaced_bytes));
     }
+    output.faults(&report.faults, report.faults.len() as u64);
+    for note in &report.notes {
+        output.warn(&format!("warning: {note}"));
+    }
+    report.faults.is_empty() && report.notes.is_empty()
 }
 
 /// Reports that no object of a raw trail was found; returns that the run is incomplete.
-pub(super) fn no_objects(output: Output, selection: &Selection, range: Range) -> bool {
-    let whose = if selection.is_narrowed() { " of the accounts and regions that were asked for" } else { "" };
+pub(super) fn no_objects(output: Output, is_narrowed: bool, range: Range) -> bool {
+    let whose = if is_narrowed { " of the accounts and regions that were asked for" } else { "" };
     let when = if range == Range::default() { "" } else { " that may hold events of the range" };
     output.warn(&format!("warning: nothing was read: no objects were found{whose}{when}"));
     if !when.is_empty() {
@@ -146,31 +122,4 @@ pub(super) fn of_objects(output: Output, tally: &Tally) -> bool {
         return false;
     }
     !tally.is_incomplete()
-}
-
-/// Reports where the events that were read are all older or newer than the range.
-fn report_times(output: Output, tally: &Tally, range: Range) {
-    // The times of what was skipped by its text alone are not known.
-    let is_known = tally.objects.passed_over + tally.records.passed_over == 0;
-    if let Some((oldest, newest)) = tally.times.filter(|_| is_known)
-        && !range.overlaps(oldest, newest)
-    {
-        report_span(output, oldest, newest);
-    }
-}
-
-fn report_span(output: Output, oldest: i64, newest: i64) {
-    let [oldest, newest] = [oldest, newest].map(time::rfc3339);
-    output.warn(&format!("note: nothing in the range: the oldest event is of {oldest}, the newest of {newest}"));
-}
-
-/// Warns where the selection may cut bursts of a raw trail.
-pub(super) fn warn_of_cuts(output: Output, data: &Data) {
-    let Data::Raw(trail) = data else { return };
-    if trail.selection().is_narrowed() {
-        output.warn(
-            "warning: with `--account` or `--region` only objects of these are read: bursts that span others may be cut, \
-             and events of global services such as IAM lie in us-east-1",
-        );
-    }
 }

@@ -6,8 +6,8 @@ use super::Context;
 use super::data::DataArgs;
 use super::outcome::ReadSummary;
 use crate::error::{Error, Status};
-use crate::query;
-use crate::report::table::{self, RowFormat};
+use crate::query::{self, QueryOutcome};
+use crate::report::table::{self as rows, RowFormat};
 use crate::rule::catalog;
 use crate::time::{self, Range};
 
@@ -61,16 +61,17 @@ impl Query {
         let (resources, _spill) = context.resources()?;
         let resources = resources.with_selection(self.data.events());
         let bar = context.output.progress(0, "reading");
-        let data = self.data.open(context, &resources, bar.clone()).await?;
+        let table = self.data.open(context, &resources, bar.clone()).await?;
+        let table = table.as_ref();
         let asked = query::Query { sql: &self.sql, rule: rule.as_ref(), range, with_duplicates: self.with_duplicates };
-        let answer = query::run(&resources, &data, asked).await?;
+        let QueryOutcome { answer, read } = query::run(&resources, table, asked).await?;
         bar.finish_and_clear();
-        context.write(table::written(&answer.schema, &answer.rows, self.format)?, self.output.as_deref()).await?;
+        context.write(rows::written(&answer.schema, &answer.rows, self.format)?, self.output.as_deref()).await?;
         if let Some(duplicates) = &answer.duplicates {
             context.output.duplicates(duplicates, "records");
         }
         let has_results = false;
-        let summary = ReadSummary { resources: &resources, data: &data, range, used: "queried", has_results };
-        Ok(if summary.report(context).await? { Status::Done } else { Status::Incomplete })
+        let summary = ReadSummary { resources: &resources, table, range, used: "queried", has_results };
+        Ok(if summary.report(context, &read).await? { Status::Done } else { Status::Incomplete })
     }
 }

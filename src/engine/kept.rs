@@ -1,13 +1,13 @@
 //! What a scan matched, kept for the queries over it: in memory up to a limit, and beyond it in files or not at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::resources_err;
 use datafusion::config::SpillCompression;
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::spill_file::SpillFile;
 use datafusion::physical_plan::SpillManager;
@@ -16,24 +16,26 @@ use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
 /// Keeps what several scans give at a time.
 pub(super) struct Keeper {
-    /// Bytes that are kept in memory, all scans together, and those that are.
+    /// Bytes that are kept in memory at most, all scans together.
     limit: usize,
-    bytes: AtomicUsize,
+    /// Those that are, as a part of the engine's budget.
+    reservation: MemoryReservation,
     /// Where the rest goes.
     spills: Option<SpillManager>,
 }
 
 impl Keeper {
     /// Keeps no more than `limit` bytes, and fails beyond them.
-    pub(super) fn in_memory(limit: usize) -> Keeper {
-        Keeper { limit, bytes: AtomicUsize::new(0), spills: None }
+    pub(super) fn in_memory(limit: usize, runtime: &RuntimeEnv) -> Keeper {
+        Keeper { limit, reservation: reservation(runtime), spills: None }
     }
 
     /// Keeps `limit` bytes in memory, and what is more in files.
     pub(super) fn spilling(limit: usize, runtime: Arc<RuntimeEnv>, schema: SchemaRef) -> Keeper {
+        let reservation = reservation(&runtime);
         let metrics = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
         let spills = SpillManager::new(runtime, metrics, schema).with_compression_type(SpillCompression::Lz4Frame);
-        Keeper { limit, bytes: AtomicUsize::new(0), spills: Some(spills) }
+        Keeper { limit, reservation, spills: Some(spills) }
     }
 
     /// Keeps what one of the scans gives.
@@ -45,8 +47,7 @@ impl Keeper {
         let mut batches = std::pin::pin!(batches);
         while let Some(batch) = batches.try_next().await? {
             let bytes = batch.get_array_memory_size();
-            let with_it = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.limit);
-            if file.is_none() && self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_it).is_ok() {
+            if file.is_none() && self.has_room(bytes) {
                 in_memory.push(batch);
                 continue;
             }
@@ -64,10 +65,20 @@ impl Keeper {
         Ok(KeptPart { batches: in_memory, file })
     }
 
+    /// Reserves memory for `bytes` more bytes; returns whether there is any.
+    fn has_room(&self, bytes: usize) -> bool {
+        // Scans that ask at the same time may go beyond the limit by a batch each, never beyond the budget.
+        self.reservation.size().saturating_add(bytes) <= self.limit && self.reservation.try_grow(bytes).is_ok()
+    }
+
     /// What all scans gave.
     pub(super) fn kept(self, parts: Vec<KeptPart>) -> Kept {
-        Kept { parts, bytes: self.bytes.into_inner(), spills: self.spills }
+        Kept { parts, reservation: self.reservation, spills: self.spills }
     }
+}
+
+fn reservation(runtime: &RuntimeEnv) -> MemoryReservation {
+    MemoryConsumer::new("matches").register(&runtime.memory_pool)
 }
 
 /// What one of the scans gave.
@@ -79,14 +90,14 @@ pub(super) struct KeptPart {
 /// What all scans gave.
 pub struct Kept {
     parts: Vec<KeptPart>,
-    /// Bytes that are kept in memory.
-    pub bytes: usize,
+    /// The memory that they take.
+    reservation: MemoryReservation,
     spills: Option<SpillManager>,
 }
 
 impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kept").field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("Kept").field("bytes", &self.reservation.size()).finish_non_exhaustive()
     }
 }
 
@@ -156,12 +167,12 @@ mod tests {
                 parts.push(keeper.keep(stream::iter(batches)).await.unwrap());
             }
             let kept = Arc::new(keeper.kept(parts));
-            assert_eq!((kept.bytes, kept.is_spilled()), (fits.min(9) * one, spilled));
+            assert_eq!((kept.reservation.size(), kept.is_spilled()), (fits.min(9) * one, spilled));
             for shares in [1, 2, 3, 5, 2] {
                 assert_eq!(numbers(&kept, shares).await, (0..9).collect::<Vec<_>>(), "{fits} fit, {shares} shares");
             }
         }
-        let keeper = Keeper::in_memory(2 * one);
+        let keeper = Keeper::in_memory(2 * one, &runtime);
         assert!(keeper.keep(stream::iter((0..2).map(|number| Ok(batch(number))))).await.is_ok());
         assert!(keeper.keep(stream::iter([Ok(batch(2))])).await.is_err());
         let files = std::fs::read_dir(folder.path())

@@ -51,7 +51,7 @@ pub async fn matches(
     limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
     let limit = limit.unwrap_or(usize::MAX);
-    let (kept, _) = gathered(resources, table, candidates, |_, _| Keeper::in_memory(limit)).await?;
+    let (kept, _) = gathered(resources, table, candidates, |runtime, _| Keeper::in_memory(limit, &runtime)).await?;
     Ok(kept.into_batches())
 }
 
@@ -62,7 +62,7 @@ pub async fn kept(
     table: Arc<dyn TableProvider>,
     candidates: &Candidates,
 ) -> Result<(Kept, Vec<usize>)> {
-    let keeper = |runtime, schema| Keeper::spilling(resources.matched, runtime, schema);
+    let keeper = |runtime, schema| Keeper::spilling(resources.match_memory, runtime, schema);
     gathered(resources, table, candidates, keeper).await
 }
 

@@ -1,4 +1,4 @@
-//! The memory that the sorts and groupings of a query share.
+//! The budget of memory that all queries of a process share.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,11 +13,11 @@ use datafusion::execution::memory_pool::{
 /// How many consumers an error names.
 const NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4);
 
-/// A pool in which sorts go on by way of the disk, whatever the others hold. A sort gathers rows in a part of its own; all
-/// sorts that are at work have about half of the pool. What a sort merges has as much, which is enough for what it gathered;
-/// and so has everything else. Beyond that those who come first have what there is: merges of many files, which do
-/// with less where there is less, and groupings, which hold what they gather of a group. So at the worst the pool comes to hold
-/// about twice what it is said to.
+/// A pool in which every sort has a part of its own, so that it can go on by way of the disk whatever others hold.
+///
+/// A quarter of the budget is for what sorts collect, three quarters for everything else: buffered matches, merges and
+/// groupings. Merges cannot spill, so each has the bytes of a sort even where the rest is taken. Beyond that, those who
+/// come first have what there is. Groupings cannot spill a single group: a query fails where one does not fit.
 #[derive(Debug)]
 pub(super) struct SharedPool {
     sorts: UnboundedMemoryPool,
@@ -27,13 +27,14 @@ pub(super) struct SharedPool {
 }
 
 impl SharedPool {
-    /// A pool of about so many bytes for a query whose rows are divided into so many partitions: in each of them two sorts
-    /// are at work at a time, one that takes rows and one that gives them.
+    /// Returns a pool of `bytes` bytes for queries whose rows are divided into `partitions` in all. In each of them two
+    /// sorts are at work at a time, one that takes rows and one that gives them.
     pub(super) fn new(bytes: usize, partitions: usize) -> SharedPool {
+        let of_sorts = bytes / 4;
         SharedPool {
             sorts: UnboundedMemoryPool::default(),
-            others: TrackConsumersPool::new(GreedyMemoryPool::new(bytes), NAMED),
-            own: bytes / 4 / partitions.max(1),
+            others: TrackConsumersPool::new(GreedyMemoryPool::new(bytes - of_sorts), NAMED),
+            own: of_sorts / 2 / partitions.max(1),
         }
     }
 
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn everyone_has_a_part_and_only_sorts_have_no_more() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(SharedPool::new(800, 2));
+        let pool: Arc<dyn MemoryPool> = Arc::new(SharedPool::new(1_600, 2));
         let consumer = |name: &str, spills| MemoryConsumer::new(name).with_can_spill(spills).register(&pool);
         let (sort, late) = (consumer("ExternalSorter[0]", true), consumer("ExternalSorter[1]", true));
         let (groups, merge) =
@@ -113,12 +114,12 @@ mod tests {
         sort.try_grow(60).unwrap();
         sort.try_grow(40).unwrap();
         assert!(sort.try_grow(1).is_err());
-        groups.try_grow(800).unwrap();
+        groups.try_grow(1_200).unwrap();
         assert!(groups.try_grow(1).is_err());
         merge.try_grow(100).unwrap();
         assert!(merge.try_grow(1).is_err());
         late.try_grow(150).unwrap();
         assert!(late.try_grow(1).is_err());
-        assert_eq!(pool.reserved(), 1150);
+        assert_eq!(pool.reserved(), 1_550);
     }
 }

@@ -1,13 +1,19 @@
 //! A raw trail as a stream of records: objects are read, unpacked and decoded as the query asks for them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::datasource::TableType;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::Expr;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
@@ -28,8 +34,69 @@ const TASK_BYTES: u64 = 128 << 10;
 /// Objects that one task decodes at most.
 const TASK_OBJECTS: usize = 64;
 
+/// The records of a raw trail as a table. Each scan of the table reads the objects again: a query may name it twice.
+pub struct RawScans {
+    trail: Arc<Trail>,
+    prefilter: Prefilter,
+    in_flight: usize,
+    threads: usize,
+    progress: Progress,
+    last: std::sync::Mutex<Option<Arc<RawScan>>>,
+}
+
+impl std::fmt::Debug for RawScans {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawScans").field("objects", &self.trail.objects.len()).finish_non_exhaustive()
+    }
+}
+
+impl RawScans {
+    /// Returns the table of the records of `trail`, of which those that `prefilter` does not admit may be missing.
+    /// `in_flight` objects are read at a time, and decoded on `threads` threads.
+    pub fn new(
+        trail: Arc<Trail>,
+        prefilter: Prefilter,
+        in_flight: usize,
+        threads: usize,
+        progress: Progress,
+    ) -> RawScans {
+        RawScans { trail, prefilter, in_flight, threads, progress, last: std::sync::Mutex::default() }
+    }
+
+    /// Returns what the last scan has read so far.
+    pub fn statistics(&self) -> Tally {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map_or_else(|| self.trail.excluded.clone(), |scan| scan.tally())
+    }
+}
+
+#[async_trait]
+impl TableProvider for RawScans {
+    fn schema(&self) -> SchemaRef {
+        event::schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let (trail, progress) = (Arc::clone(&self.trail), Arc::clone(&self.progress));
+        let scan = RawScan::start(trail, self.prefilter.clone(), self.in_flight, progress);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&scan));
+        let streams = RawScan::partitions(&scan, self.threads);
+        StreamingTable::try_new(event::schema(), streams)?.scan(state, projection, filters, limit).await
+    }
+}
+
 /// One pass over a raw trail.
-pub struct RawScan {
+struct RawScan {
     objects: Mutex<BoxStream<'static, Fetched>>,
     settings: Arc<ReadSettings>,
     prefilter: Prefilter,
@@ -44,24 +111,25 @@ impl std::fmt::Debug for RawScan {
 }
 
 impl RawScan {
-    /// A pass over `trail` that skips records that `prefilter` does not admit, and of which `in_flight` objects are
-    /// being read at a time.
-    pub fn new(trail: Trail, prefilter: Prefilter, in_flight: usize, progress: Progress) -> Arc<RawScan> {
+    /// Starts a pass over `trail` that skips what `prefilter` does not admit. `in_flight` objects are read at a time.
+    fn start(trail: Arc<Trail>, prefilter: Prefilter, in_flight: usize, progress: Progress) -> Arc<RawScan> {
+        let (stores, excluded) = (trail.stores.clone(), trail.excluded.clone());
+        let objects = (0..trail.objects.len()).map(move |index| trail.objects[index].clone());
         Arc::new(RawScan {
-            settings: Arc::clone(trail.stores.read_settings()),
-            objects: Mutex::new(store::read_ahead(&trail.stores, trail.objects, in_flight)),
+            settings: Arc::clone(stores.read_settings()),
+            objects: Mutex::new(store::read_ahead(&stores, objects, in_flight)),
             prefilter,
-            tally: std::sync::Mutex::new(trail.excluded),
+            tally: std::sync::Mutex::new(excluded),
             progress,
         })
     }
 
     /// What the pass has read so far.
-    pub fn tally(&self) -> Tally {
+    fn tally(&self) -> Tally {
         self.tally.lock().map(|tally| tally.clone()).unwrap_or_default()
     }
 
-    pub(super) fn partitions(scan: &Arc<RawScan>, count: usize) -> Vec<Arc<dyn PartitionStream>> {
+    fn partitions(scan: &Arc<RawScan>, count: usize) -> Vec<Arc<dyn PartitionStream>> {
         let share = || Arc::new(Share { scan: Arc::clone(scan), schema: event::schema() }) as Arc<dyn PartitionStream>;
         (0..count.max(1)).map(|_| share()).collect()
     }

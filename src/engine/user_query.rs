@@ -181,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_records_are_seen_however_many_identities_are_remembered() {
-        let resources = Resources::new(2, 64 << 20, std::env::temp_dir());
+        let resources = Resources::new(2, 64 << 20, &std::env::temp_dir()).unwrap();
         let batch = records(&[Some("a"), Some("b"), Some("a"), None, Some("c"), None, Some("b"), Some("d")]);
         let table = memory_table(event::schema(), vec![batch]).unwrap();
         let (duplicates, repeated) =

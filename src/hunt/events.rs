@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
 
-use super::{Data, prefilter};
 use crate::engine::{Resources, matcher};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::sql::candidates::Candidates;
+use crate::table::{Table, without_damaged_files};
 use crate::time::Range;
 
 /// One event.
@@ -48,7 +48,7 @@ pub struct Shown {
 /// As for a hunt.
 pub async fn of_findings(
     resources: &Resources,
-    data: &Data,
+    table: &dyn Table,
     rules: &[Rule],
     findings: &[Finding],
     shown: Shown,
@@ -62,14 +62,8 @@ pub async fn of_findings(
     let failed = |error| Error::query("the events of the findings", error);
     let read = Range { from: Some(first), to: Some(last + 1) };
     let candidates = Candidates::of_events(rules, read);
-    data.without_damaged_files(async || {
-        let table = match data {
-            Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => super::table(resources, data, read).await?,
-            Data::Raw(trail) => {
-                let scan = trail.scan(trail.find(read).await?, prefilter(rules));
-                super::raw_table(resources, &scan).await.map_err(failed)?
-            }
-        };
+    without_damaged_files(table, async || {
+        let records = table.snapshot(read).await?.records(resources, super::prefilter(rules)).await?;
         let mut wanted: Vec<(&str, usize)> = Vec::new();
         for (number, finding) in findings.iter().enumerate() {
             wanted.extend(finding.event_ids.iter().map(|id| (id.as_str(), number)));
@@ -87,7 +81,7 @@ pub async fn of_findings(
                 }
             }
         };
-        matcher::each(resources, table, &candidates, take).await.map_err(failed)?;
+        matcher::each(resources, records.provider, &candidates, take).await.map_err(failed)?;
         Ok(earliest.into_iter().map(|earliest| earliest.events.into_iter().collect()).collect())
     })
     .await

@@ -11,6 +11,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt as _;
 use tokio::task::JoinSet;
 
+use super::lookback::is_cut;
 use super::matched_rows::{OfRule, Rows};
 use crate::engine::{self, Kept, Resources, duplicates, matcher};
 use crate::error::Error;
@@ -19,6 +20,7 @@ use crate::rule::{Counts, Rule, WindowKind};
 use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
+use crate::table::Records;
 use crate::tally::Duplicates;
 use crate::time::{Period, Range};
 
@@ -48,23 +50,22 @@ pub(super) struct Outcome {
 }
 
 impl<'r> Matched<'r> {
-    /// Scans `table`, which is `what`, for the records that `rules` match, of each rule those whose time lies in
-    /// its part of `reads`: what others need must not tell it which copy of a record is the first.
+    /// Scans `records` for those that `rules` match, of each rule those whose time lies in its part of `reads`: what
+    /// others need must not decide which copy of a record is the first.
     ///
     /// # Errors
     /// The scan failed, or what does not fit into memory cannot be written.
     pub(super) async fn scan(
         resources: &Resources,
-        table: Arc<dyn TableProvider>,
+        records: &Records,
         rules: &[&'r Rule],
-        reads: Vec<Range>,
-        what: &str,
+        reads: &[Range],
     ) -> Result<Matched<'r>, Error> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let candidates = Candidates::new(rules, read);
-        let (kept, counts) =
-            matcher::kept(resources, table, &candidates).await.map_err(|error| Error::query(what, error))?;
-        Ok(Matched { rules: rules.to_vec(), candidates, kept: Arc::new(kept), counts, reads })
+        let scanned = matcher::kept(resources, Arc::clone(&records.provider), &candidates).await;
+        let (kept, counts) = scanned.map_err(|error| Error::query("the records", error))?;
+        Ok(Matched { rules: rules.to_vec(), candidates, kept: Arc::new(kept), counts, reads: reads.to_vec() })
     }
 
     /// The duplicates among the records that any of the rules matches, with a time in `range`.
@@ -74,8 +75,7 @@ impl<'r> Matched<'r> {
         }
         let [name, source] = self.candidates.call.map(|expression| Candidates::OWN.len() + expression);
         // The identity and the time are the second and the first of the columns that every rule needs.
-        let resources = resources.beside(self.kept.bytes);
-        let counted = duplicates::among_kept(&resources, &self.kept, [1, 0, name, source], range).await;
+        let counted = duplicates::among_kept(resources, &self.kept, [1, 0, name, source], range).await;
         counted.map_err(|error| Error::query("the duplicates among the matches", error))
     }
 
@@ -96,7 +96,6 @@ impl<'r> Matched<'r> {
         let sets: Vec<Set<'_>> = shapes.values().map(|numbers| Set::new(self, numbers)).collect();
         let mut outcome = Outcome { findings: vec![Vec::new(); self.rules.len()], short: Vec::new() };
         let mut running = JoinSet::new();
-        let resources = resources.beside(self.kept.bytes);
         for (place, set) in sets.iter().enumerate() {
             let rows: usize = set.numbers.iter().map(|number| self.counts[*number]).sum();
             if rows > ROWS_OF_ONE_THREAD || self.kept.is_spilled() {
@@ -130,7 +129,7 @@ impl<'r> Matched<'r> {
     /// Adds what the queries of some rules found. `unanchored` are the places of those for which more must be read.
     fn add(&self, set: &Set<'_>, unanchored: &[usize], found: Found<'_>, outcome: &mut Outcome) {
         for ((place, number), found) in set.numbers.iter().enumerate().zip(found.of_each()) {
-            let is_cut = super::is_cut(self.rules[*number].window, super::last_instants(&found), self.reads[*number]);
+            let is_cut = is_cut(self.rules[*number].window, super::last_instants(&found), self.reads[*number]);
             if is_cut || unanchored.contains(&place) {
                 outcome.short.push(*number);
             } else {

@@ -6,19 +6,20 @@ use arrow::array::{Array as _, AsArray as _};
 use arrow::compute;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 
-use super::{Data, table};
 use crate::engine::Resources;
 use crate::error::Error;
 use crate::event::EVENT_TIME;
 use crate::sql;
+use crate::table::Table;
 use crate::time::Range;
+use crate::trail::Prefilter;
 
 /// The time of the newest event in `read` of each account and region, written `account/region`; empty where a
 /// record has none.
-pub async fn newest(resources: &Resources, data: &Data, read: Range) -> Result<BTreeMap<String, i64>, Error> {
+pub async fn newest(resources: &Resources, table: &dyn Table, read: Range) -> Result<BTreeMap<String, i64>, Error> {
     let failed = |error| Error::query("the newest events", error);
-    let table = table(resources, data, read).await?;
-    let rows = resources.run("cloudtrail", table, &sql::newest(read)?).await.map_err(failed)?;
+    let records = table.snapshot(read).await?.records(resources, Prefilter::default()).await?;
+    let rows = resources.run("cloudtrail", records.provider, &sql::newest(read)?).await.map_err(failed)?;
     let mut newest = BTreeMap::new();
     for batch in &rows {
         let internal = || Error::Internal("the newest events without their columns".to_owned());

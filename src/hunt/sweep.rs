@@ -11,7 +11,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondT
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
-use super::{Data, Reach, is_cut, prefilter, reading};
+use super::lookback::{self, Attempt, is_cut};
+use super::prefilter;
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::rule::{Rule, Window, WindowKind};
@@ -19,6 +20,7 @@ use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
 use crate::sql::sweep::{Cell, Sweep as Settings};
+use crate::table::{Table, without_damaged_files};
 use crate::tally::{Duplicates, Tally};
 use crate::time::{Period, Range};
 
@@ -106,28 +108,21 @@ pub struct Sweep {
 /// As for a hunt; and the matches take more than the memory there is.
 pub async fn sweep(
     resources: &Resources,
-    data: &Data,
+    table: &dyn Table,
     rule: &Rule,
     cells: &[Window],
     range: Range,
 ) -> Result<Sweep, Error> {
-    super::check_cluster(resources, data)?;
+    super::check_cluster(resources, table)?;
     cells.iter().try_for_each(|window| rule.check(*window))?;
-    let mut reaches: Vec<Reach> = cells.iter().map(|window| Reach::first(*window)).collect();
-    if let Data::Columnar(columnar) = data {
-        let reads = reaches.iter().map(|reach| reach.around(range));
-        let read = reads.reduce(Range::union).unwrap_or(range);
-        columnar.check(resources, std::slice::from_ref(rule), read).await?;
-    }
-    loop {
-        let of_cell = |(number, (window, reach)): (usize, (&Window, &Reach))| {
-            let read = if matches!(data, Data::Memory(_)) { Range::default() } else { reach.around(range) };
-            Cell { number, window: *window, read }
-        };
-        let cells: Vec<Cell> = cells.iter().zip(&reaches).enumerate().map(of_cell).collect();
-        let read = cells.iter().map(|cell| cell.read).reduce(Range::union).unwrap_or(range);
-        let read_matches = async || Box::pin(matches(resources, data, rule, read, range)).await;
-        let (matches, duplicates) = data.without_damaged_files(read_matches).await?;
+    let initial = lookback::initial_range(cells.iter().copied(), range);
+    table.check(resources, std::slice::from_ref(rule), initial).await?;
+    lookback::read_until_decided(cells, range, async |reads| {
+        let cell = |(number, (window, read)): (usize, (&Window, &Range))| Cell { number, window: *window, read: *read };
+        let cells: Vec<Cell> = cells.iter().zip(reads).enumerate().map(cell).collect();
+        let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
+        let attempt = async || Box::pin(matches(resources, table, rule, read, range)).await;
+        let MatchesRead { matches, duplicates, statistics } = without_damaged_files(table, attempt).await?;
         if matches.times.len().saturating_mul(cells.len()) > MOST_ROWS {
             return Err(Error::Usage {
                 message: format!(
@@ -138,44 +133,45 @@ pub async fn sweep(
                 hint: Some("try fewer thresholds, periods or windows, or a shorter range".to_owned()),
             });
         }
-        let table = matches.table().map_err(|error| Error::query(format!("rule `{}`", rule.id), error))?;
-        let windows = Windows { resources, rule, cells: &cells, range, matches: &matches, table };
-        let (found, short) = Box::pin(windows.found()).await?;
-        if short.is_empty() {
-            return Ok(Sweep { matches, found, read: reading::tally(data, read).await?, duplicates });
-        }
-        for cell in short {
-            reaches[cell] = reaches[cell].further();
-        }
-    }
+        let numbered = matches.table().map_err(|error| Error::query(format!("rule `{}`", rule.id), error))?;
+        let windows = Windows { resources, rule, cells: &cells, range, matches: &matches, table: numbered };
+        let (found, undecided) = Box::pin(windows.found()).await?;
+        Ok(Attempt { result: Sweep { matches, found, read: statistics, duplicates }, undecided })
+    })
+    .await
 }
 
-/// The matches with a time in `read`, and the duplicates among those with a time in `range`.
+/// The matches of a rule, and what reading them came to.
+struct MatchesRead {
+    matches: Matches,
+    duplicates: Option<Duplicates>,
+    statistics: Tally,
+}
+
+/// Reads the matches with a time in `read`, and counts the duplicates among those with a time in `range`.
 async fn matches(
     resources: &Resources,
-    data: &Data,
+    table: &dyn Table,
     rule: &Rule,
     read: Range,
     range: Range,
-) -> Result<(Matches, Option<Duplicates>), Error> {
+) -> Result<MatchesRead, Error> {
     let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
     let candidates = Candidates::of_sweep(rule, read);
     let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
     let layout = Layout { group: groups.clone(), ..Layout::default() };
     let sql = sql::distinct_matches(rule, &layout)?;
     let matched = matched(&candidates, &groups);
-    let run = |table| resources.run_and_duplicates(table, &matched, &sql, range);
-    let rows = match data {
-        Data::Lake(_) | Data::Columnar(_) | Data::Memory(_) => run(super::table(resources, data, read).await?).await,
-        Data::Raw(trail) => {
-            let raw = trail.scan(trail.find(read).await?, prefilter(std::slice::from_ref(rule)));
-            let rows = run(super::raw_table(resources, &raw).await.map_err(failed)?).await;
-            trail.keep(&raw);
-            rows
-        }
-    };
+    let snapshot = table.snapshot(read).await?;
+    let records = snapshot.records(resources, prefilter([rule])).await?;
+    let rows = resources.run_and_duplicates(Arc::clone(&records.provider), &matched, &sql, range).await;
     let (rows, tap) = rows.map_err(failed)?;
-    Ok((numbered(&groups, &rows).map_err(failed)?, tap.map(|tap| tap.duplicates())))
+    let numbered = numbered(&groups, &rows).map_err(failed)?;
+    Ok(MatchesRead {
+        matches: numbered,
+        duplicates: tap.map(|tap| tap.duplicates()),
+        statistics: snapshot.statistics(&records),
+    })
 }
 
 /// The query for what is matched, copies included.

@@ -25,10 +25,14 @@ pub struct Fetched {
 }
 
 /// The objects in order, of which `in_flight` are being read while the ones before them are decoded.
-pub fn read_ahead(stores: &Stores, objects: Vec<Object>, in_flight: usize) -> BoxStream<'static, Fetched> {
+pub fn read_ahead(
+    stores: &Stores,
+    objects: impl IntoIterator<Item = Object, IntoIter: Send + 'static>,
+    in_flight: usize,
+) -> BoxStream<'static, Fetched> {
     let (sender, receiver) = mpsc::channel(in_flight.max(1));
     let room = Arc::new(Semaphore::new(MEMORY_UNITS as usize));
-    let stores = stores.clone();
+    let (stores, objects) = (stores.clone(), objects.into_iter());
     tokio::spawn(async move {
         let mut reads = futures::stream::iter(objects)
             // In order, so that none holds the room that one before it waits for.

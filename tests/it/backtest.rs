@@ -7,11 +7,12 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
-use tawny::hunt::Data;
+
 use tawny::hunt::sweep::sweep;
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::catalog;
 use tawny::store::ReadSettings;
+use tawny::table::MemoryTable;
 use tawny::time::{self, Range};
 
 use crate::records::failed_sign_in;
@@ -239,10 +240,10 @@ async fn matches_beyond_the_memory_are_refused_with_advice() {
         other => panic!("{other:?}"),
     };
     envelope::items(&lines, &ReadSettings::default(), &|_| true, keep).unwrap();
-    let data = Data::Memory(vec![builder.finish().unwrap()]);
+    let data = MemoryTable(vec![builder.finish().unwrap()]);
     let rule = catalog::default().unwrap();
     let run = |memory: usize| {
-        let resources = Resources::new(1, memory, std::env::temp_dir());
+        let resources = Resources::new(1, memory, &std::env::temp_dir()).unwrap();
         let (data, rule) = (&data, &rule);
         async move { sweep(&resources, data, rule, &[rule.window], Range::default()).await }
     };

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tawny::engine::Resources;
-use tawny::hunt::{self, Data, RawTrail, events, sweep};
+use tawny::hunt::{self, events, sweep};
 use tawny::query::Query;
 use tawny::rule::{Rule, catalog};
 use tawny::store::Stores;
+use tawny::table::RawTrail;
 use tawny::tally::Duplicates;
 use tawny::time::{self, Range};
 use tawny::trail::Selection;
@@ -90,6 +91,7 @@ fn every_way_of_hunting_counts_the_same_duplicates() {
     };
     for (places, threads) in arrangements().iter().zip([1, 4]) {
         for (name, data) in &places.data {
+            let data = data.as_ref();
             for rules in [&[rule.clone()][..], &[rule.clone(), other.clone()]] {
                 let hunt = |range| RUNTIME.block_on(hunt::hunt(&resources(threads), data, rules, range)).unwrap();
                 expected(hunt(Range::default()).duplicates, 5, name);
@@ -160,6 +162,7 @@ fn a_query_sees_each_event_once_and_always_the_same_record() {
     let mut seen = Vec::new();
     for places in &arrangements() {
         for (name, data) in &places.data {
+            let data = data.as_ref();
             let (count, duplicates) = answer(COUNT, data, Range::default());
             let duplicates = duplicates.unwrap();
             assert_eq!((count[0][0].as_str(), duplicates.left_out), ("5", 7), "{name}");
@@ -211,6 +214,7 @@ fn records_without_an_id_are_seen_by_what_they_say() {
     };
     let records = [without_id(1), without_id(1), without_id(2), sign_in("a", 3, "ConsoleLogin"), without_id(2)];
     for (name, data) in &Places::of(&records, 2).data {
+        let data = data.as_ref();
         let (count, duplicates) = answer(COUNT, data, Range::default());
         assert_eq!((count[0][0].as_str(), duplicates.unwrap().left_out), ("3", 2), "{name}");
     }
@@ -224,6 +228,7 @@ fn the_matches_of_a_query_are_those_of_a_hunt() {
     let records = [earlier, sign_in("a", 2, "ConsoleLogin"), sign_in("b", 3, "ConsoleLogin")];
     let rule = catalog::default().unwrap();
     for (name, data) in &Places::of(&records, 2).data {
+        let data = data.as_ref();
         let sql = "SELECT (SELECT count(*) FROM matches) AS m, (SELECT count(*) FROM cloudtrail) AS c";
         let query = Query { sql, rule: Some(&rule), range: Range::default(), with_duplicates: false };
         assert_eq!(ask(data, query).0, [["2", "2"]], "{name}");
@@ -238,8 +243,7 @@ fn a_query_that_stops_early_says_at_least() {
     std::fs::write(folder.path().join("a.json"), json!({ "Records": records }).to_string()).unwrap();
     let raw = vec![folder.path().display().to_string()];
     let raw = RawTrail::new(Stores::default(), raw, Selection::default(), 4, Arc::new(|_, _| {}));
-    let data = Data::Raw(Arc::new(raw));
-    let duplicates = |sql| answer(sql, &data, Range::default()).1.unwrap();
+    let duplicates = |sql| answer(sql, &raw, Range::default()).1.unwrap();
     let of_one = duplicates("SELECT eventID FROM cloudtrail LIMIT 1");
     assert!(of_one.is_partial && of_one.left_out < 3_000, "{of_one:?}");
     assert!(of_one.sentence("records").contains("at least"), "{of_one:?}");
@@ -298,10 +302,11 @@ fn a_page_of_many_matches_needs_no_more_memory_than_the_hunt() {
     let rule = catalog::default().unwrap();
     let shown = events::Shown { findings: 1, events: 3 };
     for (name, data) in &Places::of(&records, 100).data {
+        let data = data.as_ref();
         let rules = std::slice::from_ref(&rule);
         let findings = RUNTIME.block_on(hunt::evaluate(&resources(2), data, rules, Range::default())).unwrap();
         assert_eq!(findings.iter().map(|finding| finding.count).collect::<Vec<_>>(), [8], "{name}");
-        let scarce = Resources { memory: 1 << 10, ..resources(2) };
+        let scarce = Resources::new(2, 1 << 10, &std::env::temp_dir()).unwrap();
         let events = RUNTIME.block_on(events::of_findings(&scarce, data, rules, &findings, shown)).unwrap();
         let ids: Vec<Vec<&str>> =
             events.iter().map(|events| events.iter().map(|event| event.id.as_str()).collect()).collect();

@@ -7,10 +7,11 @@ use serde_json::Value;
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Counts, Field, Predicate, Rule, WindowKind, panther};
 use tawny::store::ReadSettings;
+use tawny::table::MemoryTable;
 use tawny::time::{self, Range, SECOND};
 
 use crate::oracle;
@@ -153,8 +154,8 @@ fn batch(events: &[Event]) -> arrow::array::RecordBatch {
 }
 
 fn hunted(events: &[Event], rules: &[Rule], range: Range) -> Vec<Finding> {
-    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
-    let data = Data::Memory(vec![batch(events)]);
+    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let data = MemoryTable(vec![batch(events)]);
     oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, rules, range)).unwrap()
 }
 
@@ -212,8 +213,8 @@ proptest! {
 
     #[test]
     fn each_cell_of_a_backtest_is_a_hunt(events in events(), cut in 0..12i64) {
-        let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
-        let data = Data::Memory(vec![batch(&events)]);
+        let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+        let data = MemoryTable(vec![batch(&events)]);
         let cells: Vec<_> = sweeps::cells(&["5m", "15m", "1h"], 1..4).into_iter().filter(|w| w.kind == WindowKind::Sliding).collect();
         for range in [Range::default(), Range { from: Some(START + cut * 5 * MINUTE), to: None }] {
             oracle::RUNTIME.block_on(sweeps::hold_against_hunts(&resources, &data, &rule(2), &cells, range));
@@ -253,8 +254,8 @@ fn the_evaluator_itself_finds_something() {
 fn other_windows_and_distinct_values_are_refused() {
     let mut of_kind = rule(2);
     of_kind.window.kind = WindowKind::Dedup;
-    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
-    let data = Data::Memory(vec![batch(&[])]);
+    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let data = MemoryTable(vec![batch(&[])]);
     let refused =
         oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &[of_kind], Range::default())).unwrap_err();
     assert!(refused.to_string().contains("`Rule.Follows` has `FollowedBy`"), "{refused}");

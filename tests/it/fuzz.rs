@@ -7,12 +7,13 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::raw::envelope::Record;
 use tawny::raw::{self, Content, ReadError, json};
 use tawny::report::{self, Format};
 use tawny::rule::{catalog, panther, sigma};
 use tawny::store::{Object, ReadSettings};
+use tawny::table::MemoryTable;
 use tawny::time::Range;
 use tawny::trail::{self, DecodeOptions, Prefilter};
 
@@ -244,7 +245,7 @@ proptest! {
         for record in &records {
             builder.push(&Record { text: record, members: json::members(record).unwrap() });
         }
-        let data = Data::Memory(vec![builder.finish().unwrap()]);
+        let data = MemoryTable(vec![builder.finish().unwrap()]);
         let mut rules = Vec::new();
         for key in ["Key: eventName", "KeyPath: requestParameters.name"] {
             for (condition, _) in CONDITIONS {
@@ -258,7 +259,7 @@ proptest! {
                 rules.extend(read.map(|read| read.rule));
             }
         }
-        let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+        let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
         let hunt = |rules: &[_]| RUNTIME.block_on(hunt::evaluate(&resources, &data, rules, Range::default())).unwrap();
         let together = hunt(&rules);
         // By SQL alone, which a rule takes by itself.

@@ -8,11 +8,12 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::raw::envelope::Record;
 use tawny::raw::json;
 use tawny::rule::catalog::{self, Entry};
 use tawny::rule::{Counts, Predicate, Rule};
+use tawny::table::MemoryTable;
 use tawny::time::Range;
 
 use crate::oracle;
@@ -79,8 +80,8 @@ fn matched(rule: &Rule, predicates: &[Predicate]) -> Vec<BTreeSet<usize>> {
         one
     };
     let rules: Vec<Rule> = predicates.iter().enumerate().map(one).collect();
-    let data = Data::Memory(vec![builder.finish().unwrap()]);
-    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+    let data = MemoryTable(vec![builder.finish().unwrap()]);
+    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     let findings = oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &rules, Range::default())).unwrap();
     let mut of_each = vec![BTreeSet::new(); rules.len()];
     for finding in findings {
@@ -205,8 +206,8 @@ fn matched_of(changed: impl Fn(Value) -> Vec<Value>) -> Vec<(String, usize, usiz
         rule.counts = Counts::Matches;
         rule.window.threshold = NonZeroU32::MIN;
     }
-    let data = Data::Memory(vec![builder.finish().unwrap()]);
-    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+    let data = MemoryTable(vec![builder.finish().unwrap()]);
+    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     let findings = oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &rules, Range::default())).unwrap();
     let of_rule = |(place, (rule, records)): (usize, (Rule, usize))| {
         let own = format!("{place}-");

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use tawny::convert::{Limits, convert};
 use tawny::engine::Resources;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::catalog;
 use tawny::store::{Scratch, Stores};
@@ -48,8 +48,8 @@ fn memory_does_not_grow_with_files_or_threads() {
         assert_eq!(lake.files(Range::default()).await.unwrap().len(), OBJECTS);
         let rules = [catalog::default().unwrap()];
         for (threads, mebibytes) in [(2, 24), (48, 64)] {
-            let resources = Resources::new(threads, mebibytes << 20, folder.path().to_path_buf());
-            let data = Data::Lake(lake.clone());
+            let resources = Resources::new(threads, mebibytes << 20, folder.path()).unwrap();
+            let data = lake.clone();
             let findings = hunt::evaluate(&resources, &data, &rules, Range::default()).await.unwrap();
             let found: u64 = findings.iter().map(|finding| finding.count).sum();
             assert_eq!((findings.len(), found), (OBJECTS / 4, OBJECTS as u64), "four each hour, ten minutes apart");

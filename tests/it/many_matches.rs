@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tawny::convert::{Limits, convert};
-use tawny::engine::{self, Resources, matcher};
-use tawny::finding::Finding;
-use tawny::hunt::{self, Data, RawTrail};
+use tawny::engine::{Resources, matcher};
+use tawny::finding::{self, Finding};
+use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::{Rule, WindowKind, catalog};
 use tawny::sql::candidates::Candidates;
 use tawny::store::{Scratch, Stores};
+use tawny::table::{RawTrail, Table};
 use tawny::tally::Tally;
 use tawny::time::{self, DAY, Range, SECOND};
-use tawny::trail::{Selection, Trail};
+use tawny::trail::{Prefilter, Selection, Trail};
 
 use crate::records::failed_sign_in;
 use crate::tables::tawny;
@@ -60,9 +61,12 @@ fn rules() -> Vec<Rule> {
     quiet.into_iter().chain(WindowKind::ALL.map(of_kind)).collect()
 }
 
-async fn found(data: &Data, matched: usize, range: Range) -> Vec<Finding> {
-    let resources = Resources { matched, ..Resources::new(2, MEMORY, std::env::temp_dir()) };
-    hunt::evaluate(&resources, data, &rules(), range).await.unwrap()
+async fn found(data: &dyn Table, matched: usize, range: Range) -> (Vec<Finding>, Tally) {
+    let resources = Resources::new(2, MEMORY, &std::env::temp_dir()).unwrap().with_match_memory(matched);
+    let outcome = hunt::hunt(&resources, data, &rules(), range).await.unwrap();
+    let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();
+    finding::sort(&mut findings);
+    (findings, outcome.read)
 }
 
 #[test]
@@ -77,10 +81,11 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
         let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
         convert(found_trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
 
-        let resources = Resources::new(2, MEMORY, std::env::temp_dir());
-        let table = engine::lake_table(&resources, &lake, Range::default()).await.unwrap();
+        let resources = Resources::new(2, MEMORY, &std::env::temp_dir()).unwrap();
+        let records =
+            lake.snapshot(Range::default()).await.unwrap().records(&resources, Prefilter::default()).await.unwrap();
         let candidates = Candidates::new(&rules()[1..2], Range::default());
-        let scanned = matcher::matches(&resources, table, &candidates, Some(SCARCE)).await;
+        let scanned = matcher::matches(&resources, records.provider, &candidates, Some(SCARCE)).await;
         assert!(scanned.is_err(), "the matches of one rule must not fit");
 
         let objects = Arc::new(AtomicU64::new(0));
@@ -89,24 +94,22 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
             seen.fetch_add(1, Ordering::Relaxed);
         });
         let raw = RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress);
-        let raw = Data::Raw(Arc::new(raw));
         let hour = START + DAY / 24;
         let range = Range { from: Some(hour), to: Some(hour + DAY / 24) };
-        let expected = found(&raw, MEMORY, range).await;
+        let expected = found(&raw, MEMORY, range).await.0;
         assert!(expected.len() > 3, "{}", expected.len());
-        let read = || {
-            let Data::Raw(raw) = &raw else { unreachable!() };
-            let tally = raw.read();
+        let read = |tally: &Tally| {
             assert_eq!(tally.records.read, tally.records.used + tally.records.passed_over, "{tally:?}");
             assert_eq!((tally.faults.len(), tally.objects.rejected), (1, 1), "{tally:?}");
             objects.swap(0, Ordering::Relaxed)
         };
-        let once = read();
+        objects.store(0, Ordering::Relaxed);
+        let once = read(&found(&raw, MEMORY, range).await.1);
         assert_eq!(once, 11);
-        for data in [&raw, &Data::Lake(lake)] {
-            assert!(found(data, SCARCE, range).await == expected, "{data:?}");
-        }
-        assert_eq!(read(), once, "objects are read once however little memory there is");
+        assert!(found(&lake, SCARCE, range).await.0 == expected);
+        let (findings, tally) = found(&raw, SCARCE, range).await;
+        assert!(findings == expected);
+        assert_eq!(read(&tally), once, "objects are read once however little memory there is");
     });
 }
 

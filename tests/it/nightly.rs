@@ -9,7 +9,7 @@ use tawny::convert::Limits;
 use tawny::engine::Resources;
 use tawny::error::Error;
 use tawny::finding::Finding;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::nightly::{Nightly, Report, Source};
 use tawny::rule::{Rule, WindowKind};
@@ -48,7 +48,7 @@ impl Place {
             folder,
             stores: Stores::default(),
             scratch: Scratch::default(),
-            resources: Resources::new(2, 256 << 20, std::env::temp_dir()),
+            resources: Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap(),
             retain: None,
         }
     }
@@ -268,7 +268,7 @@ fn a_rule_that_was_away_is_hunted_for_what_it_missed() {
         place.put(&format!("{number}.json"), &[sign_in(minute), sign_in(minute + 1)]);
         run(rules);
     }
-    let lake = Data::Lake(place.lake());
+    let lake = place.lake();
     let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.resources, &lake, &both, Range::default())).unwrap();
     assert_eq!((fold(&place.path("findings")), whole.len()), (by_id(&whole), 6));
 }
@@ -311,7 +311,7 @@ fn late_events_change_join_and_dissolve_findings() {
     run();
     let after = fold(&place.path("findings"));
     assert_ne!(before, after);
-    let whole = Data::Lake(place.lake());
+    let whole = place.lake();
     let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.resources, &whole, &rules, Range::default())).unwrap();
     assert_eq!(after, by_id(&whole));
 }
@@ -348,7 +348,7 @@ proptest! {
                 }
                 let report = place.run(&rules, START + i64::try_from(run).unwrap() * DAY).await.unwrap();
                 assert!(report.read.balances() && !report.is_incomplete());
-                let whole = Data::Lake(place.lake());
+                let whole = place.lake();
                 let whole = if place.lake().files(Range::default()).await.unwrap().is_empty() {
                     Vec::new()
                 } else {
@@ -359,7 +359,7 @@ proptest! {
             // A run in which nothing is new delivers nothing.
             let again = place.run(&rules, START + 9 * DAY).await.unwrap();
             assert_eq!((again.findings.new, again.findings.grown, again.deliveries.len()), (0, 0, 0));
-            let lake = Data::Lake(place.lake());
+            let lake = place.lake();
             let merged = hunt::evaluate(&place.resources, &lake, &rules, Range::default()).await.unwrap();
             assert_eq!(fold(&place.path("findings")), by_id(&merged), "after all days were merged");
         });

@@ -9,10 +9,11 @@ use proptest::prelude::*;
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Counts, Field, Rule, WindowKind, catalog};
 use tawny::store::ReadSettings;
+use tawny::table::MemoryTable;
 use tawny::time::{self, Range};
 
 /// A failed sign-in, in seconds from a start, of one of a few users; `None` for a record without a
@@ -177,8 +178,8 @@ pub(crate) static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap());
 
 fn hunt_in(batches: Vec<RecordBatch>, threads: usize, rules: &[Rule], range: Range) -> Vec<Finding> {
-    let resources = Resources::new(threads, 256 << 20, std::env::temp_dir());
-    RUNTIME.block_on(hunt::evaluate(&resources, &Data::Memory(batches), rules, range)).unwrap()
+    let resources = Resources::new(threads, 256 << 20, &std::env::temp_dir()).unwrap();
+    RUNTIME.block_on(hunt::evaluate(&resources, &MemoryTable(batches), rules, range)).unwrap()
 }
 
 fn shown(findings: Vec<Finding>) -> Vec<Shown> {

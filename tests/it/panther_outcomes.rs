@@ -9,11 +9,12 @@ use std::num::NonZeroU32;
 use serde_json::Value;
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::raw::envelope::Record;
 use tawny::raw::json;
 use tawny::rule::catalog::{self, Entry};
 use tawny::rule::{Counts, Rule, panther};
+use tawny::table::MemoryTable;
 use tawny::time::Range;
 
 use crate::optional;
@@ -53,8 +54,8 @@ fn matched(rules: &[Rule], logs: &[(usize, String)]) -> Vec<BTreeSet<usize>> {
         rule
     };
     let rules: Vec<Rule> = rules.iter().map(single).collect();
-    let data = Data::Memory(vec![builder.finish().unwrap()]);
-    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+    let data = MemoryTable(vec![builder.finish().unwrap()]);
+    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let findings = runtime.block_on(hunt::evaluate(&resources, &data, &rules, Range::default())).unwrap();
     let of = |rule: &Rule| {

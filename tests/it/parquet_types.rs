@@ -16,7 +16,7 @@ use parquet::schema::parser::parse_message_type;
 use tawny::engine::Resources;
 use tawny::engine::columnar_table::Columnar;
 use tawny::error::Error;
-use tawny::hunt::Data;
+
 use tawny::layout;
 use tawny::query::{self, Query};
 use tawny::store::Stores;
@@ -241,16 +241,16 @@ const OURS: [&str; 10] = [
 
 /// The number of rows of all columns of a file, or why there are none.
 fn rows(file: &Path) -> Result<usize, Error> {
-    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     RUNTIME.block_on(async {
         let stores = Stores::default();
         let sources = [file.display().to_string()];
         let files = trail::parquet_files(&stores, &sources, true).await?.unwrap();
         let athena = layout::shipped()?.into_iter().find(|layout| layout.name == "athena");
-        let data = Data::Columnar(Arc::new(Columnar::open(&resources, &stores, files, athena).await?));
+        let data = Columnar::open(&resources, &stores, files, athena).await?;
         let sql = "SELECT * FROM cloudtrail";
         let asked = Query { sql, rule: None, range: Range::default(), with_duplicates: true };
-        let answer = query::run(&resources, &data, asked).await?;
+        let answer = query::run(&resources, &data, asked).await?.answer;
         Ok(answer.rows.iter().map(arrow::array::RecordBatch::num_rows).sum())
     })
 }

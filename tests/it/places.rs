@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use tawny::convert::{Limits, convert};
 use tawny::engine::Resources;
 use tawny::engine::columnar_table::Columnar;
-use tawny::hunt::{Data, RawTrail};
+
 use tawny::lake::Lake;
 use tawny::query::{self, Query};
 use tawny::store::{Scratch, Stores};
+use tawny::table::{RawTrail, Table};
 use tawny::tally::Duplicates;
 use tawny::time::Range;
 use tawny::trail::{self, Selection, Trail};
@@ -23,7 +24,7 @@ use crate::tables::{self, columns, lower, rows, text};
 /// One trail as raw objects, as a lake and as a table of another tool.
 pub(crate) struct Places {
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) data: Vec<(&'static str, Data)>,
+    pub(crate) data: Vec<(&'static str, Box<dyn Table>)>,
 }
 
 impl Places {
@@ -64,11 +65,7 @@ impl Places {
             let files = trail::parquet_files(&Stores::default(), &table, false).await.unwrap().unwrap();
             Columnar::open(&resources(1), &Stores::default(), files, None).await.unwrap()
         });
-        let data = vec![
-            ("raw", Data::Raw(Arc::new(raw))),
-            ("lake", Data::Lake(lake)),
-            ("table", Data::Columnar(Arc::new(table))),
-        ];
+        let data = vec![("raw", Box::new(raw) as Box<dyn Table>), ("lake", Box::new(lake)), ("table", Box::new(table))];
         Places { folder, data }
     }
 
@@ -78,16 +75,16 @@ impl Places {
 }
 
 pub(crate) fn resources(threads: usize) -> Resources {
-    Resources::new(threads, 256 << 20, std::env::temp_dir())
+    Resources::new(threads, 256 << 20, &std::env::temp_dir()).unwrap()
 }
 
 /// The cells of the rows that `sql` gives over `data`, and what was left out.
-pub(crate) fn answer(sql: &str, data: &Data, range: Range) -> (Vec<Vec<String>>, Option<Duplicates>) {
+pub(crate) fn answer(sql: &str, data: &dyn Table, range: Range) -> (Vec<Vec<String>>, Option<Duplicates>) {
     ask(data, Query { sql, rule: None, range, with_duplicates: false })
 }
 
-pub(crate) fn ask(data: &Data, query: Query<'_>) -> (Vec<Vec<String>>, Option<Duplicates>) {
-    let answer = RUNTIME.block_on(query::run(&resources(2), data, query)).unwrap();
+pub(crate) fn ask(data: &dyn Table, query: Query<'_>) -> (Vec<Vec<String>>, Option<Duplicates>) {
+    let answer = RUNTIME.block_on(query::run(&resources(2), data, query)).unwrap().answer;
     (cells(&answer.rows), answer.duplicates)
 }
 

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use tawny::convert::{Limits, convert};
-use tawny::engine::{self, Resources};
+use tawny::engine::Resources;
 use tawny::lake::Lake;
 use tawny::rule::{Counts, Field, WindowKind, catalog};
 use tawny::sql::{self, candidates::Candidates};
 use tawny::store::{Scratch, Stores};
+use tawny::table::Table;
 use tawny::time::Range;
-use tawny::trail::{Selection, Trail};
+use tawny::trail::{Prefilter, Selection, Trail};
 
 #[test]
 fn windows_stream_and_the_scan_filters() {
@@ -17,7 +18,7 @@ fn windows_stream_and_the_scan_filters() {
     let trail = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/trail").display().to_string();
     let lake = Lake::at(&folder.path().join("lake"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     runtime.block_on(async {
         let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
         let trail = Trail::find(&Stores::default(), &[trail], &Selection::default()).await.unwrap();
@@ -25,8 +26,9 @@ fn windows_stream_and_the_scan_filters() {
     });
     let plan = |sql: &str| {
         runtime.block_on(async {
-            let table = engine::lake_table(&resources, &lake, Range::default()).await.unwrap();
-            resources.plan(table, sql).await.unwrap()
+            let snapshot = lake.snapshot(Range::default()).await.unwrap();
+            let records = snapshot.records(&resources, Prefilter::default()).await.unwrap();
+            resources.plan(records.provider, sql).await.unwrap()
         })
     };
     let range = Range { from: Some(1_788_220_800_000_000), to: None };

@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::raw::envelope::Record;
 use tawny::raw::json;
 use tawny::rule::{Field, Predicate, Rule, panther};
+use tawny::table::MemoryTable;
 use tawny::time::Range;
 
 const RECORDS: &[&str] = &[
@@ -62,10 +63,10 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap());
 
 fn resources() -> Resources {
-    Resources::new(1, 256 << 20, std::env::temp_dir())
+    Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap()
 }
 
-fn data(records: &[&str]) -> Data {
+fn data(records: &[&str]) -> MemoryTable {
     let mut builder = BatchBuilder::default();
     for (index, record) in records.iter().enumerate() {
         let comma = if *record == "{}" { "" } else { "," };
@@ -73,7 +74,7 @@ fn data(records: &[&str]) -> Data {
         let text = format!("{{\"eventTime\":\"2026-09-01T00:00:00Z\",\"requestID\":\"{index}\"{comma}{rest}");
         builder.push(&Record { text: &text, members: json::members(&text).unwrap() });
     }
-    Data::Memory(vec![builder.finish().unwrap()])
+    MemoryTable(vec![builder.finish().unwrap()])
 }
 
 /// Which of `records` match, as a string of 0 and 1.

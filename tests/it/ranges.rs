@@ -8,10 +8,11 @@ use serde_json::json;
 use tawny::convert::{Limits, convert};
 use tawny::engine::Resources;
 use tawny::finding::Finding;
-use tawny::hunt::{self, Data, RawTrail};
+use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::{Rule, WindowKind, catalog};
 use tawny::store::{Scratch, Stores};
+use tawny::table::{RawTrail, Table};
 use tawny::tally::Tally;
 use tawny::time::{self, DAY, Range, SECOND};
 use tawny::trail::{Selection, Trail};
@@ -46,7 +47,7 @@ fn ranges_that_meet_find_every_burst_once() {
     write_trail(&trail);
     let sources = [trail.display().to_string()];
     let lake = Lake::at(&folder.path().join("lake"));
-    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
     runtime.block_on(async {
@@ -62,15 +63,13 @@ fn ranges_that_meet_find_every_burst_once() {
             rule
         })
         .collect();
-    let in_lake = |rules: &[Rule], range| {
-        runtime.block_on(hunt::evaluate(&resources, &Data::Lake(lake.clone()), rules, range)).unwrap()
-    };
+    let in_lake =
+        |rules: &[Rule], range| runtime.block_on(hunt::evaluate(&resources, &lake.clone(), rules, range)).unwrap();
     let raw = || {
         let progress = Arc::new(|_, _: &Tally| {});
         RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)
     };
-    let in_trail =
-        |range| runtime.block_on(hunt::evaluate(&resources, &Data::Raw(Arc::new(raw())), &rules, range)).unwrap();
+    let in_trail = |range| runtime.block_on(hunt::evaluate(&resources, &raw(), &rules, range)).unwrap();
     let whole = in_lake(&rules, Range::default());
     assert_eq!(in_trail(Range::default()), whole);
     let of = |kind: WindowKind| whole.iter().filter(|finding| finding.window == kind.to_string()).count();
@@ -92,11 +91,11 @@ fn ranges_that_meet_find_every_burst_once() {
     for ends in ends.windows(2) {
         let range = Range { from: ends[0], to: ends[1] };
         let cells = sweeps::cells(&["15m", "2h"], 2..4);
-        let sweep = |data: Data| {
-            runtime.block_on(async { sweeps::hold_against_hunts(&resources, &data, &rules[0], &cells, range).await })
+        let sweep = |data: &dyn Table| {
+            runtime.block_on(async { sweeps::hold_against_hunts(&resources, data, &rules[0], &cells, range).await })
         };
-        swept += sweep(Data::Lake(lake.clone()));
-        swept += sweep(Data::Raw(Arc::new(raw())));
+        swept += sweep(&lake);
+        swept += sweep(&raw());
     }
     assert!(swept > 0);
     let one_by_one = rules.iter().flat_map(|rule| together(&|range| in_lake(std::slice::from_ref(rule), range)));
@@ -111,11 +110,11 @@ fn a_pause_within_the_range_tells_nothing_of_the_window_before_it() {
     let record =
         |minute: i64| failed_sign_in("ending", &time::rfc3339(START + minute * MINUTE), &format!("ending-{minute:05}"));
     write(folder.path(), &minutes.map(record).collect::<Vec<_>>());
-    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let raw = || {
         let sources = vec![folder.path().display().to_string()];
         let progress = Arc::new(|_, _: &Tally| {});
-        Data::Raw(Arc::new(RawTrail::new(Stores::default(), sources, Selection::default(), 4, progress)))
+        RawTrail::new(Stores::default(), sources, Selection::default(), 4, progress)
     };
     let mut rule = catalog::default().unwrap();
     rule.window.kind = WindowKind::Dedup;
@@ -156,11 +155,11 @@ fn which_copy_counts_is_not_told_by_what_other_rules_and_cells_read() {
     write(&trail, &copies_with_other_times());
     let sources = [trail.display().to_string()];
     let lake = Lake::at(&at);
-    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
     let raw = || {
         let progress = Arc::new(|_, _: &Tally| {});
-        Data::Raw(Arc::new(RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)))
+        RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)
     };
     let rule = catalog::default().unwrap();
     let cells = sweeps::cells(&["15m", "5h"], 1..3);
@@ -171,14 +170,14 @@ fn which_copy_counts_is_not_told_by_what_other_rules_and_cells_read() {
         for (from, to) in [(Some(25 * 60), Some(28 * 60)), (Some(1_700), None)] {
             let at = |minute: i64| START + minute * MINUTE;
             let range = Range { from: from.map(at), to: to.map(at) };
-            for data in [Data::Lake(lake.clone()), raw()] {
-                let together = hunt::evaluate_each(&resources, &data, &rules, range).await.unwrap();
+            for data in [&lake as &dyn Table, &raw()] {
+                let together = hunt::hunt(&resources, data, &rules, range).await.unwrap().findings;
                 for (rule, found) in rules.iter().zip(together) {
                     let alone = std::slice::from_ref(rule);
-                    let alone = hunt::evaluate(&resources, &data, alone, range).await.unwrap();
+                    let alone = hunt::evaluate(&resources, data, alone, range).await.unwrap();
                     assert_eq!(found, alone, "{:?} in {range:?}", rule.window);
                 }
-                assert!(sweeps::hold_against_hunts(&resources, &data, &rule, &cells, range).await > 0);
+                assert!(sweeps::hold_against_hunts(&resources, data, &rule, &cells, range).await > 0);
             }
         }
     });

@@ -5,10 +5,11 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Rule, RuleTest, Severity, WindowKind, sigma};
 use tawny::store::ReadSettings;
+use tawny::table::MemoryTable;
 use tawny::time::Range;
 
 use crate::oracle;
@@ -30,7 +31,7 @@ fn matched(detection: &str, records: &[Value]) -> Vec<bool> {
     let mut rules = read(&document("Selected", &format!("detection:\n{detection}"))).unwrap();
     let test = |record: &Value| RuleTest { name: String::new(), expected: true, log: record.to_string() };
     rules[0].tests = records.iter().map(test).collect();
-    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     oracle::RUNTIME.block_on(hunt::tested(&resources, &rules)).unwrap().remove(0)
 }
 
@@ -253,8 +254,8 @@ fn found(text: &str, sign_ins: &[(&str, u32, &str, &str)]) -> Vec<Vec<String>> {
         })
         .unwrap();
     }
-    let data = Data::Memory(vec![builder.finish().unwrap()]);
-    let resources = Resources::new(1, 256 << 20, std::env::temp_dir());
+    let data = MemoryTable(vec![builder.finish().unwrap()]);
+    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     let alone = oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &rules, Range::default())).unwrap();
     let mut among = rules.clone();
     among.push(oracle::rule(WindowKind::Sliding, 2, true));

@@ -5,9 +5,10 @@ use std::ops::Range as Numbers;
 use proptest::prelude::*;
 use tawny::engine::Resources;
 use tawny::finding::Finding;
+use tawny::hunt;
 use tawny::hunt::sweep::{Sweep, sweep};
-use tawny::hunt::{self, Data};
 use tawny::rule::{Rule, Window, WindowKind};
+use tawny::table::{MemoryTable, Table};
 use tawny::time::{self, Range};
 
 use crate::oracle;
@@ -53,7 +54,7 @@ fn of_hunt(findings: Vec<Finding>) -> Vec<Told> {
 /// Holds every cell of a sweep of `data` against a hunt; how many findings there are.
 pub(crate) async fn hold_against_hunts(
     resources: &Resources,
-    data: &Data,
+    data: &dyn Table,
     rule: &Rule,
     cells: &[Window],
     range: Range,
@@ -79,8 +80,8 @@ proptest! {
     #[test]
     fn every_cell_equals_a_hunt(events in oracle::events(), unique in any::<bool>(), cut in 0i64..24) {
         let rule = oracle::rule(WindowKind::Sliding, 2, unique);
-        let data = Data::Memory(vec![oracle::batch(&events)]);
-        let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+        let data = MemoryTable(vec![oracle::batch(&events)]);
+        let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
         let cut = (oracle::START + 10_000 + cut * 300) * time::SECOND;
         oracle::RUNTIME.block_on(async {
             let cells = cells(&["5m", "15m", "901s"], 1..5);

@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 use tawny::engine::Resources;
 use tawny::engine::columnar_table::Columnar;
 use tawny::event::batch::BatchBuilder;
-use tawny::hunt::{self, Data};
+use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::lake::part_file::{PartFileBuilder, rows_by_date};
 use tawny::query;
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Rule, WindowKind};
 use tawny::store::{LAKE_FOLDER, Scratch, Stores, Writer};
+use tawny::table::{MemoryTable, Table};
 use tawny::time::{self, EVENT_TIMES, Range, SECOND};
 use tawny::trail;
 
@@ -192,11 +193,11 @@ async fn lake_of(folder: &Path, times: &[i64], lies: bool) -> Lake {
     lake
 }
 
-async fn columnar(resources: &Resources, folder: &Path) -> Data {
+async fn columnar(resources: &Resources, folder: &Path) -> Columnar {
     let stores = Stores::default();
     let source = [folder.display().to_string()];
     let files = trail::parquet_files(&stores, &source, false).await.unwrap().unwrap();
-    Data::Columnar(Arc::new(Columnar::open(resources, &stores, files, None).await.unwrap()))
+    Columnar::open(resources, &stores, files, None).await.unwrap()
 }
 
 /// A table whose times are of this unit.
@@ -214,17 +215,17 @@ fn write_table(path: &Path, unit: TimeUnit, values: &[i64]) {
 }
 
 /// The events of the findings of each kind of windows.
-async fn found(resources: &Resources, data: &Data) -> Vec<Vec<Vec<String>>> {
+async fn found(resources: &Resources, data: &dyn Table) -> Vec<Vec<Vec<String>>> {
     let rules = WindowKind::ALL.map(rule);
-    let of_each = hunt::evaluate_each(resources, data, &rules, Range::default()).await.unwrap();
+    let of_each = hunt::hunt(resources, data, &rules, Range::default()).await.unwrap().findings;
     of_each.into_iter().map(|findings| findings.into_iter().map(|finding| finding.event_ids).collect()).collect()
 }
 
 /// The records, those with a time, and the latest of these, in microseconds.
-async fn counted(resources: &Resources, data: &Data) -> (usize, usize, Option<i64>) {
+async fn counted(resources: &Resources, data: &dyn Table) -> (usize, usize, Option<i64>) {
     let sql = r#"SELECT count(*), count("eventTime"), max("eventTime") FROM cloudtrail"#;
     let asked = query::Query { sql, rule: None, range: Range::default(), with_duplicates: false };
-    let batches = query::run(resources, data, asked).await.unwrap().rows;
+    let batches = query::run(resources, data, asked).await.unwrap().answer.rows;
     let numbers = |column: usize| batches[0].column(column).as_primitive::<arrow::datatypes::Int64Type>().value(0);
     let number = |column: usize| usize::try_from(numbers(column)).unwrap();
     let latest = batches[0].column(2).as_primitive::<TimestampMicrosecondType>().iter().next().unwrap();
@@ -245,33 +246,33 @@ proptest! {
     #[test]
     fn every_path_says_the_same_of_any_times(times in times()) {
         let folder = tempfile::tempdir().unwrap();
-        let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+        let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
         // Nanoseconds hold less.
         let nanos: Vec<i64> = times.iter().map(|micros| micros.saturating_mul(1_000)).collect();
         write_table(&folder.path().join("us/a.parquet"), TimeUnit::Microsecond, &times);
         write_table(&folder.path().join("ns/a.parquet"), TimeUnit::Nanosecond, &nanos);
         RUNTIME.block_on(async {
-            let text = Data::Memory(vec![batch(&times)]);
+            let text = MemoryTable(vec![batch(&times)]);
             let expected = (found(&resources, &text).await, counted(&resources, &text).await);
             let valid: Vec<i64> = times.iter().copied().filter(|time| EVENT_TIMES.contains(time)).collect();
             let of_times = (times.len(), valid.len(), valid.iter().max().copied());
             assert_eq!(expected.1, of_times);
-            let memory = Data::Memory(vec![unchecked(&times)]);
+            let memory = MemoryTable(vec![unchecked(&times)]);
             assert_eq!(found(&resources, &memory).await, expected.0);
             let cells = sweeps::cells(&["15m"], 2..3);
             sweeps::hold_against_hunts(&resources, &memory, &rule(WindowKind::Sliding), &cells, Range::default()).await;
             let liar = lake_of(&folder.path().join("liar"), &times, true).await;
-            assert_eq!(found(&resources, &Data::Lake(liar)).await, expected.0, "a ledger that lies");
-            let lake = Data::Lake(lake_of(&folder.path().join("lake"), &times, false).await);
+            assert_eq!(found(&resources, &liar).await, expected.0, "a ledger that lies");
+            let lake = lake_of(&folder.path().join("lake"), &times, false).await;
             for (name, data) in [
-                ("lake", lake),
-                ("us", columnar(&resources, &folder.path().join("us")).await),
-                ("ns", columnar(&resources, &folder.path().join("ns")).await),
+                ("lake", &lake as &dyn Table),
+                ("us", &columnar(&resources, &folder.path().join("us")).await),
+                ("ns", &columnar(&resources, &folder.path().join("ns")).await),
             ] {
-                let told = (found(&resources, &data).await, counted(&resources, &data).await);
+                let told = (found(&resources, data).await, counted(&resources, data).await);
                 assert_eq!(told, expected, "{name}");
-                let inspection = tawny::inspect::inspect(&resources, &data, Range::default(), true).await.unwrap();
-                assert_eq!(inspection.without_time, Some((times.len() - valid.len()) as u64), "{name}");
+                let inspection = tawny::inspect::inspect(&resources, data, Range::default(), true).await.unwrap();
+                assert_eq!(inspection.inspection.without_time, Some((times.len() - valid.len()) as u64), "{name}");
             }
         });
     }
@@ -330,7 +331,7 @@ fn write_int96(path: &Path, times: &[(u32, u64)]) {
 #[test]
 fn the_year_9999_in_96_bits_is_no_time_of_our_days() {
     let folder = tempfile::tempdir().unwrap();
-    let resources = Resources::new(2, 256 << 20, std::env::temp_dir());
+    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     // 2026-09-01 lies 20,697 days after the epoch.
     let minute = 60_000_000_000;
     let mut times =

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 use tawny::error::{Error, Status};
-use tawny::hunt::Data;
+
 use tawny::query::{self, Query};
+use tawny::table::Table;
 use tawny::time::Range;
 
 use crate::oracle::RUNTIME;
@@ -17,7 +18,7 @@ fn places() -> Places {
     Places::of(&records, 100)
 }
 
-fn refused(sql: &str, data: &Data) -> Error {
+fn refused(sql: &str, data: &dyn Table) -> Error {
     let query = Query { sql, rule: None, range: Range::default(), with_duplicates: false };
     RUNTIME.block_on(query::run(&resources(2), data, query)).map(|_| sql).unwrap_err()
 }
@@ -48,6 +49,7 @@ fn members_of_json_columns_are_named_as_in_other_engines() {
         ("SELECT eventName FROM cloudtrail ORDER BY userIdentity.userName, eventTime LIMIT 1".to_owned(), "ConsoleLogin"),
     ];
     for (name, data) in &places().data {
+        let data = data.as_ref();
         for (sql, expected) in &queries {
             let rows: Vec<String> = answer(sql, data, Range::default()).0.iter().map(|row| row.join(",")).collect();
             assert_eq!(rows.join(";"), *expected, "{sql} over {name}");
@@ -60,7 +62,7 @@ fn a_member_is_called_as_it_was_named() {
     let places = places();
     let sql = "SELECT userIdentity.userName, requestParameters.tags[2] FROM cloudtrail";
     let query = Query { sql, rule: None, range: Range::default(), with_duplicates: false };
-    let answer = RUNTIME.block_on(query::run(&resources(2), &places.data[1].1, query)).unwrap();
+    let answer = RUNTIME.block_on(query::run(&resources(2), places.data[1].1.as_ref(), query)).unwrap().answer;
     let names: Vec<&String> = answer.schema.fields().iter().map(|field| field.name()).collect();
     assert_eq!(names, ["userIdentity.userName", "requestParameters.tags[1]"]);
 }
@@ -82,6 +84,7 @@ fn wrong_sql_is_bad_use_with_a_hint() {
         ("SELECT eventTime + userIdentity FROM cloudtrail", "only SELECT is run"),
     ] {
         for (name, data) in &places.data {
+            let data = data.as_ref();
             let error = refused(sql, data);
             assert_eq!(error.status(), Status::Usage, "{sql} over {name}: {error}");
             assert!(error.hint().is_some_and(|given| given.contains(hint)), "{sql}: {:?}", error.hint());
@@ -92,6 +95,7 @@ fn wrong_sql_is_bad_use_with_a_hint() {
 #[test]
 fn sql_that_fails_while_it_runs_is_incomplete() {
     for (name, data) in &places().data {
+        let data = data.as_ref();
         let error = refused("SELECT CAST(eventName AS BIGINT) AS n FROM cloudtrail", data);
         assert_eq!(error.status(), Status::Incomplete, "{name}: {error}");
     }

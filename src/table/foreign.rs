@@ -1,0 +1,84 @@
+//! Parquet that another tool wrote, as a table.
+
+use async_trait::async_trait;
+
+use super::{
+    Coverage, Listing, REQUESTS_OF_A_PARQUET_FILE, Records, Snapshot, Table, TableKind, TableReport, coverage,
+};
+use crate::engine::Resources;
+use crate::engine::columnar_table::Columnar;
+use crate::error::Error;
+use crate::rule::Rule;
+use crate::tally::Tally;
+use crate::time::Range;
+use crate::trail::Prefilter;
+
+#[async_trait]
+impl Table for Columnar {
+    fn kind(&self) -> TableKind {
+        TableKind::Foreign
+    }
+
+    async fn snapshot(&self, range: Range) -> Result<Box<dyn Snapshot + '_>, Error> {
+        Ok(Box::new(ForeignSnapshot { table: self, range }))
+    }
+
+    async fn check(&self, resources: &Resources, rules: &[Rule], range: Range) -> Result<(), Error> {
+        Columnar::check(self, resources, rules, range).await
+    }
+
+    async fn answerable(&self, resources: &Resources, rules: &[Rule], range: Range) -> Result<Vec<bool>, Error> {
+        let opened = self.opened(resources, range).await?;
+        Ok(rules.iter().map(|rule| opened.check(rule).is_ok()).collect())
+    }
+
+    fn exclude_damaged(&self, error: &Error) -> bool {
+        self.leave_out(error)
+    }
+
+    async fn coverage(&self, resources: &Resources, range: Range, _read: &Tally) -> Result<Coverage, Error> {
+        // Files outside of the range need not be readable, and this only explains why a result is empty.
+        Ok(coverage::of_records(resources, self, range).await.unwrap_or(Coverage::Covered))
+    }
+
+    fn report(&self) -> TableReport {
+        TableReport {
+            layouts: self.layouts(),
+            identity_lacks: self.identity_lacks(),
+            replaced_bytes: self.replaced(),
+            faults: self.faults(),
+            notes: self.notes(),
+        }
+    }
+}
+
+/// The files of a range, chosen by their folders. They are opened when their records are asked for.
+#[derive(Debug)]
+struct ForeignSnapshot<'t> {
+    table: &'t Columnar,
+    range: Range,
+}
+
+#[async_trait]
+impl Snapshot for ForeignSnapshot<'_> {
+    fn listing(&self) -> Listing {
+        Listing::of_sizes(self.table.sizes(self.range), REQUESTS_OF_A_PARQUET_FILE)
+    }
+
+    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
+        let files = self.table.table(resources, self.range).await?;
+        let provider = super::selected(resources, files).await?;
+        Ok(Records { provider, files: self.table.opened_files(self.range).await?, passes: None })
+    }
+
+    fn statistics(&self, records: &Records) -> Tally {
+        let mut tally = super::of_files(records.files.iter().copied());
+        tally.replaced_bytes = self.table.replaced();
+        for fault in self.table.faults() {
+            tally.objects.read += 1;
+            tally.objects.rejected += 1;
+            tally.fault(fault);
+        }
+        tally
+    }
+}

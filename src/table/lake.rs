@@ -1,0 +1,65 @@
+//! A lake as a table.
+
+use async_trait::async_trait;
+
+use super::{Coverage, Listing, REQUESTS_OF_A_PARQUET_FILE, Records, Snapshot, Table, TableKind, coverage};
+use crate::engine::{self, Resources};
+use crate::error::Error;
+use crate::lake::Lake;
+use crate::lake::transaction_log::FileEntry;
+use crate::tally::Tally;
+use crate::time::Range;
+use crate::trail::Prefilter;
+
+#[async_trait]
+impl Table for Lake {
+    fn kind(&self) -> TableKind {
+        TableKind::Lake
+    }
+
+    async fn snapshot(&self, range: Range) -> Result<Box<dyn Snapshot + '_>, Error> {
+        Ok(Box::new(LakeSnapshot { lake: self, files: self.files(range).await? }))
+    }
+
+    async fn coverage(&self, resources: &Resources, range: Range, _read: &Tally) -> Result<Coverage, Error> {
+        let files = self.files(Range::default()).await?;
+        if files.is_empty() {
+            return Ok(Coverage::Empty);
+        }
+        if !resources.selection.is_all() {
+            return coverage::of_records(resources, self, range).await;
+        }
+        // Without a selection the transaction log has the answer.
+        let spans: Vec<_> = files.iter().filter_map(FileEntry::time_span).collect();
+        let oldest = spans.iter().map(|(first, _)| *first).min();
+        let newest = spans.iter().map(|(_, last)| *last).max();
+        Ok(Coverage::of_span(range, oldest.zip(newest)))
+    }
+}
+
+/// Files of one version of a lake.
+#[derive(Debug)]
+struct LakeSnapshot<'l> {
+    lake: &'l Lake,
+    files: Vec<FileEntry>,
+}
+
+#[async_trait]
+impl Snapshot for LakeSnapshot<'_> {
+    fn listing(&self) -> Listing {
+        Listing::of_sizes(self.files.iter().map(|file| file.bytes), REQUESTS_OF_A_PARQUET_FILE)
+    }
+
+    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
+        let files = engine::lake_table(resources, self.lake, &self.files)?;
+        Ok(Records { provider: super::selected(resources, files).await?, files: Vec::new(), passes: None })
+    }
+
+    fn statistics(&self, _records: &Records) -> Tally {
+        let mut tally = super::of_files(self.files.iter().map(|file| (file.bytes, file.records)));
+        for file in &self.files {
+            tally.spans(file.time_span());
+        }
+        tally
+    }
+}

@@ -1,0 +1,51 @@
+//! Records in memory as a table.
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+
+use super::{Coverage, Listing, Records, Snapshot, Table, TableKind};
+use crate::engine::{self, Resources};
+use crate::error::Error;
+use crate::event;
+use crate::tally::Tally;
+use crate::time::Range;
+use crate::trail::Prefilter;
+
+/// Records in memory, with the columns of [`crate::event::schema`].
+#[derive(Debug, Clone)]
+pub struct MemoryTable(pub Vec<RecordBatch>);
+
+#[async_trait]
+impl Table for MemoryTable {
+    fn kind(&self) -> TableKind {
+        TableKind::Memory
+    }
+
+    async fn snapshot(&self, _range: Range) -> Result<Box<dyn Snapshot + '_>, Error> {
+        Ok(Box::new(MemorySnapshot(&self.0)))
+    }
+
+    async fn coverage(&self, _resources: &Resources, _range: Range, _read: &Tally) -> Result<Coverage, Error> {
+        Ok(Coverage::Covered)
+    }
+}
+
+#[derive(Debug)]
+struct MemorySnapshot<'t>(&'t [RecordBatch]);
+
+#[async_trait]
+impl Snapshot for MemorySnapshot<'_> {
+    fn listing(&self) -> Listing {
+        Listing::default()
+    }
+
+    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
+        let records = engine::memory_table(event::schema(), self.0.to_vec())
+            .map_err(|error| Error::query("records in memory", error))?;
+        Ok(Records { provider: super::selected(resources, records).await?, files: Vec::new(), passes: None })
+    }
+
+    fn statistics(&self, _records: &Records) -> Tally {
+        super::of_files(self.0.iter().map(|batch| (0, batch.num_rows() as u64)))
+    }
+}

@@ -1,0 +1,178 @@
+//! A raw trail as a table: only the objects that a range may touch are read, in place.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Coverage, Listing, Records, Snapshot, Table, TableKind, coverage};
+use crate::engine::raw_table::RawScans;
+use crate::engine::{EventSelection, Resources};
+use crate::error::Error;
+use crate::store::{Object, Stores};
+use crate::tally::Tally;
+use crate::time::{self, Range};
+use crate::trail::{self, Delivery, Prefilter, Selection, Trail};
+
+/// Objects of the last snapshot that are remembered, to look into what the prefilter of a hunt skipped.
+const SAMPLED_OBJECTS: usize = 16;
+
+/// Objects that are read to find the newest event: those of several regions are delivered side by side.
+const NEWEST_OBJECTS: usize = 16;
+
+/// Called after each object with the bytes there are to read and what has been read so far.
+pub type Progress = dyn Fn(u64, &Tally) + Send + Sync;
+
+/// A raw trail: objects as CloudTrail delivers them.
+pub struct RawTrail {
+    stores: Stores,
+    sources: Vec<String>,
+    selection: Selection,
+    in_flight: usize,
+    progress: Arc<Progress>,
+    /// A few of the objects of the last snapshot.
+    sample: Mutex<Vec<Object>>,
+}
+
+impl fmt::Debug for RawTrail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawTrail").field("sources", &self.sources).finish_non_exhaustive()
+    }
+}
+
+impl RawTrail {
+    /// Returns the table of the objects that `sources` name and `selection` admits. `in_flight` of them are read at a
+    /// time.
+    pub fn new(
+        stores: Stores,
+        sources: Vec<String>,
+        selection: Selection,
+        in_flight: usize,
+        progress: Arc<Progress>,
+    ) -> RawTrail {
+        RawTrail { stores, sources, selection, in_flight, progress, sample: Mutex::default() }
+    }
+
+    /// Finds the objects that may hold events with a time in `range`.
+    async fn find(&self, range: Range) -> Result<Arc<Trail>, Error> {
+        let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(range)).await?;
+        if let Some(file) = &trail.lake_file {
+            return Err(trail::lake_file_error(file));
+        }
+        Ok(Arc::new(trail))
+    }
+
+    fn snapshot_of(&self, trail: Arc<Trail>) -> RawSnapshot<'_> {
+        RawSnapshot { table: self, trail }
+    }
+
+    /// Returns the records of `objects`, without a prefilter.
+    async fn records_of(&self, resources: &Resources, objects: Vec<Object>) -> Result<Records, Error> {
+        let trail = Trail { stores: self.stores.clone(), objects, ..Trail::default() };
+        self.snapshot_of(Arc::new(trail)).records(resources, Prefilter::default()).await
+    }
+
+    /// Returns whether the objects hold CloudTrail, by a few of those of the last snapshot: whether one has CloudTrail
+    /// records, or all are empty. The prefilter of a hunt skips text without parsing it.
+    async fn holds_cloudtrail(&self, resources: &Resources) -> Result<bool, Error> {
+        let sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = resources.clone().with_selection(EventSelection::default());
+        let records = self.records_of(&all, sample).await?;
+        let has_records = all.has_records(Arc::clone(&records.provider), Range::default()).await;
+        let has_records = has_records.map_err(|error| Error::query("a few objects", error))?;
+        Ok(has_records || records.raw_statistics().records.read == 0)
+    }
+
+    /// Returns whether the objects of `range` hold records of the selected accounts and regions. They are read only where
+    /// their keys do not show it.
+    async fn has_selected_records(&self, resources: &Resources, range: Range) -> Result<bool, Error> {
+        let found = self.find(range).await?;
+        if found.objects.is_empty() || found.objects.iter().any(|object| self.selection.is_decided_by(&object.path)) {
+            return Ok(true);
+        }
+        let records = self.snapshot_of(found).records(resources, Prefilter::default()).await?;
+        resources.has_records(records.provider, Range::default()).await.map_err(coverage::failed)
+    }
+
+    /// Returns the time of the newest event in the objects that were delivered last, in microseconds; `None` where there
+    /// are no objects or they have no readable time. Lists the whole trail and reads a few objects.
+    async fn newest_event(&self, resources: &Resources) -> Result<Option<i64>, Error> {
+        let mut objects = self.find(Range::default()).await?.objects.clone();
+        objects.sort_by_cached_key(|object| {
+            (trail::delivered_on(&object.path), trail::delivery_stamp(&object.path).to_owned())
+        });
+        objects.drain(..objects.len().saturating_sub(NEWEST_OBJECTS));
+        let records = self.records_of(resources, objects).await?;
+        let span = resources.time_span(records.provider).await;
+        Ok(span.map_err(|error| Error::query("the newest objects", error))?.map(|(_, newest)| newest))
+    }
+}
+
+#[async_trait]
+impl Table for RawTrail {
+    fn kind(&self) -> TableKind {
+        TableKind::Raw
+    }
+
+    async fn snapshot(&self, range: Range) -> Result<Box<dyn Snapshot + '_>, Error> {
+        let trail = self.find(range).await?;
+        let step = trail.objects.len().div_ceil(SAMPLED_OBJECTS).max(1);
+        let sample = trail.objects.iter().step_by(step).cloned().collect();
+        *self.sample.lock().unwrap_or_else(PoisonError::into_inner) = sample;
+        Ok(Box::new(self.snapshot_of(trail)))
+    }
+
+    async fn coverage(&self, resources: &Resources, range: Range, read: &Tally) -> Result<Coverage, Error> {
+        // A query that needs no records reads no object.
+        if read.objects.read == 0 && self.find(range).await?.is_empty() {
+            let newest = if range == Range::default() { None } else { self.newest_event(resources).await? };
+            return Ok(Coverage::NoObjects { newest: newest.map(time::rfc3339) });
+        }
+        if read.is_all_skipped_by_prefilter() && !self.holds_cloudtrail(resources).await? {
+            return Ok(Coverage::NoCloudTrail);
+        }
+        if self.selection.is_narrowed() && !self.has_selected_records(resources, range).await? {
+            return Ok(Coverage::NotSelected);
+        }
+        // The times of what was skipped by its text alone are not known.
+        let are_times_known = read.objects.passed_over + read.records.passed_over == 0;
+        Ok(Coverage::of_span(range, read.times.filter(|_| are_times_known)))
+    }
+}
+
+/// Objects of a trail, listed at one time.
+#[derive(Debug)]
+struct RawSnapshot<'t> {
+    table: &'t RawTrail,
+    trail: Arc<Trail>,
+}
+
+#[async_trait]
+impl Snapshot for RawSnapshot<'_> {
+    fn listing(&self) -> Listing {
+        let listing = Listing::of_sizes(self.trail.objects.iter().map(|object| object.size), 1);
+        Listing { left_out: self.trail.excluded.clone(), ..listing }
+    }
+
+    fn deliveries(&self) -> Option<Vec<Delivery<'_>>> {
+        Some(self.trail.objects.iter().filter_map(|object| trail::delivery(&object.path)).collect())
+    }
+
+    async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<Records, Error> {
+        let total = self.trail.objects.iter().map(|object| object.size).sum();
+        let progress = Arc::clone(&self.table.progress);
+        let passes = Arc::new(RawScans::new(
+            Arc::clone(&self.trail),
+            prefilter,
+            self.table.in_flight,
+            resources.threads,
+            Arc::new(move |tally: &Tally| progress(total, tally)),
+        ));
+        let provider = super::selected(resources, Arc::clone(&passes) as _).await?;
+        Ok(Records { provider, files: Vec::new(), passes: Some(passes) })
+    }
+
+    fn statistics(&self, records: &Records) -> Tally {
+        records.raw_statistics()
+    }
+}
