@@ -28,7 +28,7 @@ use crate::event;
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
 use crate::sql::candidates::Candidates;
-use crate::sql::expression;
+use crate::sql::fields;
 use crate::time::Range;
 
 #[cfg(feature = "cluster")]
@@ -37,6 +37,7 @@ pub mod columnar_table;
 pub mod duplicates;
 mod equalities;
 mod event_times;
+mod expressions;
 mod failure;
 pub mod functions;
 mod ip_functions;
@@ -330,9 +331,9 @@ async fn gathered(
 /// asks for them.
 fn with_derived_fields(context: &SessionContext, records: DataFrame) -> Result<DataFrame, DataFusionError> {
     let own = records.schema().columns().into_iter().map(|column| Ok(Expr::Column(column)));
-    let derived = expression::derived()
+    let derived = fields::derived()
         .into_iter()
-        .map(|(name, sql)| Ok(context.parse_sql_expr(&sql, records.schema())?.alias(name)));
+        .map(|(name, value)| Ok(expressions::logical(context, &value, records.schema())?.alias(name)));
     let columns = own.chain(derived).collect::<Result<Vec<_>, DataFusionError>>()?;
     records.select(columns)
 }

@@ -152,7 +152,7 @@ impl Rows<'_> {
         let mut context = Map::new();
         for ((name, field), column) in rule.context.iter().zip(&layout.context) {
             let text = self.text(column, row)?;
-            let json = sql::expression::is_json(field);
+            let json = sql::fields::is_json(field);
             let value = text.map_or(Value::Null, |text| {
                 let parsed = json.then(|| serde_json::from_str(&text).ok()).flatten();
                 parsed.unwrap_or(Value::String(text))

@@ -13,19 +13,21 @@ pub mod candidates;
 pub mod dialect;
 pub mod distinct;
 pub mod expression;
+pub mod fields;
 pub mod layout;
 pub mod predicate;
 pub mod quote;
 pub mod selection;
 pub mod sweep;
 
+use expression::{ChainOperator, Expression};
 use layout::Layout;
-use quote::{Ident, Interval, Literal, TimeLiteral};
+use quote::{Ident, Interval, TimeLiteral};
 use sweep::{Cell, Sweep};
 
 /// A column that a query computes for each match.
 struct Column {
-    expression: String,
+    expression: Expression,
     alias: Ident,
 }
 
@@ -96,9 +98,9 @@ impl Query {
             .into_iter()
             .zip(layout.names())
             .chain(counted(rule).map(|counted| (counted, layout::COUNTED.to_owned())));
-        let column = |(expression, name): (String, String)| Column { expression, alias: Ident(name) };
+        let column = |(expression, name): (Expression, String)| Column { expression, alias: Ident(name) };
         let (from, to) = TimeLiteral::bounds(read);
-        let predicate = predicate::text(&rule.detection, 0);
+        let predicate = predicate::condition(&rule.detection).to_string();
         let records = Records { columns: columns.map(column).collect(), predicate, from, to };
         Query { records: Some(records), ..Query::over(rule, &layout, triggers) }
     }
@@ -218,37 +220,35 @@ pub fn counting(rule: &Rule) -> Option<&'static str> {
 /// What a rule counts by, where it does not count its matches: the value of which distinct ones are counted, or for
 /// each of several events a digit that tells whether it is one, the last event first. So texts of such digits are in the
 /// order of the latest event that a match is.
-pub fn counted(rule: &Rule) -> Option<String> {
-    let digit = |event| format!("CASE WHEN {} THEN '1' ELSE '0' END", predicate::text(event, 1));
+pub fn counted(rule: &Rule) -> Option<Expression> {
+    let digit = |event| predicate::condition(event).choose(Expression::text("1"), Expression::text("0"));
+    let digits = |digits: Vec<Expression>| Expression::line(ChainOperator::Concat, digits);
     match &rule.counts {
         Counts::Matches => None,
-        Counts::Distinct(field) => Some(expression::value(field)),
-        Counts::Followed { first, then } => Some([then, first].map(digit).join(" || ")),
-        Counts::EachOf(events) | Counts::InOrder(events) => {
-            Some(events.iter().rev().map(digit).collect::<Vec<_>>().join(" || "))
-        }
+        Counts::Distinct(field) => Some(fields::value(field)),
+        Counts::Followed { first, then } => Some(digits([then, first].map(digit).to_vec())),
+        Counts::EachOf(events) | Counts::InOrder(events) => Some(digits(events.iter().rev().map(digit).collect())),
     }
 }
 
 /// What a rule's findings need of each match, in the order of [`Layout::names`].
-fn expressions(rule: &Rule) -> Vec<String> {
-    let groups = rule.group_by.iter().map(expression::value);
-    let context = rule.context.iter().map(|(_, field)| expression::json(field));
-    let title = rule.title_fields().into_iter().map(expression::value);
-    let summary = rule.summary.iter().map(expression::value);
+fn expressions(rule: &Rule) -> Vec<Expression> {
+    let groups = rule.group_by.iter().map(fields::value);
+    let context = rule.context.iter().map(|(_, field)| fields::json(field));
+    let title = rule.title_fields().into_iter().map(fields::value);
+    let summary = rule.summary.iter().map(fields::value);
     groups.chain(context).chain(title).chain(severity(rule)).chain(summary).collect()
 }
 
 /// The severity that the dynamic severities give a match; null where none holds.
-fn severity(rule: &Rule) -> Option<String> {
+fn severity(rule: &Rule) -> Option<Expression> {
     if rule.dynamic_severities.is_empty() {
         return None;
     }
     let case = |(severity, condition): &(crate::rule::Severity, crate::rule::Predicate)| {
-        format!("WHEN {} THEN {}", predicate::text(condition, 1), Literal(&severity.to_string()))
+        (predicate::condition(condition), Expression::text(severity.to_string()))
     };
-    let cases: Vec<String> = rule.dynamic_severities.iter().map(case).collect();
-    Some(format!("CASE\n          {}\n        END", cases.join("\n          ")))
+    Some(Expression::Case { branches: rule.dynamic_severities.iter().map(case).collect() })
 }
 
 /// The query that finds a rule's bursts with a trigger in `triggers`, in the records whose time

@@ -192,8 +192,8 @@ pub async fn without_damaged_files<T>(table: &dyn Table, work: impl AsyncFn() ->
 }
 
 /// The records of `provider` that the queries see.
-async fn selected(resources: &Resources, provider: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, Error> {
-    resources.selected(provider).await.map_err(|error| Error::query("the selected accounts and regions", error))
+fn selected(resources: &Resources, provider: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, Error> {
+    resources.selected(provider).map_err(|error| Error::query("the selected accounts and regions", error))
 }
 
 /// The statistics of files that were read, by bytes and records.

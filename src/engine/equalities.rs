@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::array::{AsArray as _, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Schema};
-use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{BinaryExpr, Operator};
-use datafusion::prelude::Expr;
+
+use crate::sql::expression::{Comparator, Expression};
 
 /// Fewer tests of a column are made one by one.
 const MANY: usize = 4;
@@ -27,7 +26,7 @@ struct OfColumn {
 
 impl Equalities {
     /// Of `tests` over the columns of `schema`.
-    pub(super) fn new(tests: &[Expr], schema: &Schema) -> Equalities {
+    pub(super) fn new(tests: &[Expression], schema: &Schema) -> Equalities {
         let mut columns: BTreeMap<usize, OfColumn> = BTreeMap::new();
         for (number, test) in tests.iter().enumerate() {
             let Some((column, values)) = compared(test) else {
@@ -83,26 +82,16 @@ impl OfColumn {
 }
 
 /// The column that a test compares, and with which values.
-fn compared(test: &Expr) -> Option<(&str, Vec<&str>)> {
+fn compared(test: &Expression) -> Option<(&str, Vec<&str>)> {
     match test {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => Some((column(left)?, vec![text(right)?])),
-        Expr::InList(list) if !list.negated => {
-            Some((column(&list.expr)?, list.list.iter().map(text).collect::<Option<_>>()?))
-        }
-        _ => None,
-    }
-}
-
-fn column(expression: &Expr) -> Option<&str> {
-    match expression {
-        Expr::Column(column) => Some(&column.name),
-        _ => None,
-    }
-}
-
-fn text(expression: &Expr) -> Option<&str> {
-    match expression {
-        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text),
+        Expression::Comparison { left, operator: Comparator::Equal, right } => match (&**left, &**right) {
+            (Expression::Column(column), Expression::Text(value)) => Some((column, vec![value])),
+            _ => None,
+        },
+        Expression::InList { value, list } => match &**value {
+            Expression::Column(column) => Some((column, list.iter().map(String::as_str).collect())),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -113,7 +102,6 @@ mod tests {
 
     use arrow::array::{StringArray, UInt8Array};
     use arrow::datatypes::Field;
-    use datafusion::prelude::{col, lit};
 
     use super::*;
 
@@ -124,9 +112,11 @@ mod tests {
         let names = StringArray::from(vec![Some("b"), Some("b"), None, Some("a"), Some("B"), Some(""), Some("c")]);
         let numbers = UInt8Array::from(vec![1; 7]);
         let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(names), Arc::new(numbers)]).unwrap();
-        let is = |name: &str| col("name").eq(lit(name));
-        let among = |negated| col("name").in_list(vec![lit("b"), lit("c"), lit("b")], negated);
-        let tests = [is("a"), is("b"), !is("b"), is("none"), among(false), among(true), col("number").eq(lit(1))];
+        let name = || Expression::column("name");
+        let is = |text: &str| name().equals(Expression::text(text));
+        let among = || name().is_in(["b", "c", "b"]);
+        let number = Expression::column("number").equals(Expression::text("1"));
+        let tests = [is("a"), is("b"), is("b").does_not_hold(), is("none"), among(), among().does_not_hold(), number];
         let mut held = vec![None; tests.len()];
         Equalities::new(&tests, &schema).hold(&batch, &mut held);
         let rows = |held: &Option<BooleanArray>| {

@@ -1,7 +1,7 @@
 //! One scan for many rules: each batch is held against every rule, and what none matches is dropped.
 //!
-//! The predicates are not part of the scan's query: planning a query grows faster than its number
-//! of conditions, and a condition by itself costs little.
+//! Several predicates are not part of the scan's query, because planning grows faster than the number of conditions.
+//! One function tests them all.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,26 +11,25 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::TreeNode as _;
 use datafusion::common::{DFSchema, internal_datafusion_err};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
-use datafusion::prelude::{Expr, SessionContext};
+use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream_partitioned};
+use datafusion::prelude::{Expr, SessionContext, ident, lit};
 use futures::{Stream, TryStreamExt as _, future, stream};
 use tokio::sync::mpsc;
 
 use super::Resources;
 use super::equalities::Equalities;
+use super::expressions;
 use super::kept::{Keeper, Kept, KeptPart};
 use crate::event;
-use crate::sql::candidates::{self, Candidates};
+use crate::sql::candidates::Candidates;
+use crate::sql::expression::Expression;
 
 /// Rows, and bytes, that are put together to one batch of matches.
 const MATCHED_ROWS: usize = 8_192;
@@ -101,6 +100,12 @@ pub async fn each(
     Ok(())
 }
 
+/// The plan of the scan for `candidates`, as text.
+pub async fn plan(resources: &Resources, table: Arc<dyn TableProvider>, candidates: &Candidates) -> Result<String> {
+    let scan = Scan::new(resources, table, candidates).await?;
+    Ok(displayable(scan.plan.as_ref()).indent(false).to_string())
+}
+
 /// A scan for what some rules match.
 struct Scan {
     context: SessionContext,
@@ -111,17 +116,16 @@ struct Scan {
 impl Scan {
     async fn new(resources: &Resources, table: Arc<dyn TableProvider>, candidates: &Candidates) -> Result<Scan> {
         let context = resources.session()?;
-        let parsed = Parsed::new(&context, candidates)?;
-        let tested = columns(parsed.tests.iter());
-        let test = (!tested.is_empty()).then(|| format!("{ANY_RULE}({})", candidates::listed(&tested)));
-        if test.is_some() {
-            let tests = Tests::new(&context, &parsed, &schema(&tested)?)?;
-            context.register_udf(any_rule(tests, schema(&tested)?));
-        }
-        let read = columns(parsed.own.iter().chain(&parsed.values).chain(&parsed.tests));
-        let matcher = Arc::new(Matcher::new(&context, &parsed, &schema(&read)?, &candidates.detections)?);
-        context.register_table("cloudtrail", table)?;
-        let plan = super::planned(&context, &candidates.scan(&read, test)).await?;
+        let own = Candidates::own();
+        let read = columns(own.iter().chain(&candidates.expressions).chain(&candidates.predicates));
+        let matcher = Arc::new(Matcher::new(&context, candidates, &schema(&read)?)?);
+        let records = context.read_table(table)?;
+        let conditions = candidates.conditions.iter();
+        let conditions = conditions.map(|condition| expressions::logical(&context, condition, records.schema()));
+        let conditions = conditions.chain(test(&context, candidates, records.schema()).transpose());
+        let condition = conjunction(conditions.collect::<Result<Vec<_>>>()?).unwrap_or_else(|| lit(true));
+        let records = records.filter(condition)?.select(read.iter().map(ident).collect::<Vec<_>>())?;
+        let plan = records.create_physical_plan().await?;
         resources.scanned.follow(&plan);
         Ok(Scan { context, matcher, plan })
     }
@@ -155,65 +159,34 @@ pub fn flags(expressions: usize, batch: &RecordBatch, rule: usize) -> &BooleanAr
     batch.column(Candidates::OWN.len() + expressions + rule).as_boolean()
 }
 
+/// Returns the test of whether any rule matches a record; `None` where it needs no column. By it the scan leaves the other
+/// columns of a record undecoded where no rule matches it.
+fn test(context: &SessionContext, candidates: &Candidates, records: &DFSchema) -> Result<Option<Expr>> {
+    let tested = columns(candidates.predicates.iter());
+    match candidates.predicates.as_slice() {
+        _ if tested.is_empty() => Ok(None),
+        // The engine knows what this reads, and so leaves row groups and pages unread by their statistics.
+        [predicate] => expressions::logical(context, predicate, records).map(Some),
+        several => {
+            let schema = schema(&tested)?;
+            let tests = Tests::new(context, several, &schema)?;
+            Ok(Some(any_rule(tests, schema).call(tested.iter().map(ident).collect())))
+        }
+    }
+}
+
 /// The columns that any of some expressions reads, in the order of the schema.
-fn columns<'e>(expressions: impl Iterator<Item = &'e Expr>) -> Vec<String> {
-    let read: BTreeSet<&String> = expressions.flat_map(Expr::column_refs).map(|column| &column.name).collect();
-    event::schema().fields().iter().map(|field| field.name().clone()).filter(|name| read.contains(name)).collect()
+fn columns<'e>(expressions: impl Iterator<Item = &'e Expression>) -> Vec<String> {
+    let mut read = BTreeSet::new();
+    for expression in expressions {
+        expression.columns(&mut read);
+    }
+    event::schema().fields().iter().map(|field| field.name().clone()).filter(|name| read.contains(&**name)).collect()
 }
 
 fn schema(columns: &[String]) -> Result<SchemaRef> {
     let fields = columns.iter().map(|name| event::schema().field_with_name(name).cloned());
     Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?)))
-}
-
-/// The expressions of candidates, over all columns.
-struct Parsed {
-    own: Vec<Expr>,
-    values: Vec<Expr>,
-    /// The distinct conjuncts of the predicates.
-    tests: Vec<Expr>,
-    /// For each predicate, the numbers of its conjuncts, those that call no function first.
-    predicates: Vec<Vec<usize>>,
-}
-
-impl Parsed {
-    fn new(context: &SessionContext, candidates: &Candidates) -> Result<Parsed> {
-        let schema = DFSchema::try_from(event::schema())?;
-        let parse = |texts: &[String]| -> Result<Vec<Expr>> {
-            texts.iter().map(|text| context.parse_sql_expr(text, &schema)).collect()
-        };
-        let mut numbers = HashMap::new();
-        let mut tests = Vec::new();
-        let mut predicates = Vec::new();
-        for predicate in parse(&candidates.predicates)? {
-            let mut conjuncts = split_conjunction_owned(predicate);
-            conjuncts.sort_by_key(calls);
-            let number = |conjunct: Expr| {
-                *numbers.entry(conjunct).or_insert_with_key(|conjunct| {
-                    tests.push(conjunct.clone());
-                    tests.len() - 1
-                })
-            };
-            predicates.push(conjuncts.into_iter().map(number).collect());
-        }
-        Ok(Parsed { own: parse(&Candidates::own())?, values: parse(&candidates.expressions)?, tests, predicates })
-    }
-}
-
-/// Whether an expression calls functions.
-fn calls(expression: &Expr) -> bool {
-    expression.exists(|part| Ok(matches!(part, Expr::ScalarFunction(_) | Expr::HigherOrderFunction(_)))).unwrap_or(true)
-}
-
-/// Expressions over the columns of `schema`.
-fn physical(context: &SessionContext, expressions: &[Expr], schema: &SchemaRef) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
-    let schema = DFSchema::try_from(Arc::clone(schema))?;
-    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build());
-    let one = |expression: &Expr| {
-        let expression = simplifier.simplify(simplifier.coerce(expression.clone(), &schema)?)?;
-        context.create_physical_expr(expression, &schema)
-    };
-    expressions.iter().map(one).collect()
 }
 
 /// The name of the function that [`any_rule`] makes.
@@ -233,18 +206,34 @@ fn any_rule(tests: Tests, schema: SchemaRef) -> ScalarUDF {
 
 /// The predicates over the columns that are read.
 struct Tests {
+    /// The distinct conjuncts of all predicates.
     expressions: Vec<Arc<dyn PhysicalExpr>>,
-    /// Those that are made together.
+    /// Those of the conjuncts that are tested together.
     equalities: Equalities,
+    /// For each predicate the indexes of its conjuncts, those that call no function first.
     predicates: Vec<Vec<usize>>,
 }
 
 impl Tests {
-    fn new(context: &SessionContext, parsed: &Parsed, schema: &SchemaRef) -> Result<Tests> {
+    fn new(functions: &dyn FunctionRegistry, predicates: &[Expression], schema: &SchemaRef) -> Result<Tests> {
+        let mut indexes = HashMap::new();
+        let mut tests = Vec::new();
+        let mut conjuncts_of = Vec::new();
+        for predicate in predicates {
+            let mut conjuncts = predicate.clone().into_conjuncts();
+            conjuncts.sort_by_key(Expression::calls_function);
+            let index = |conjunct: Expression| {
+                *indexes.entry(conjunct).or_insert_with_key(|conjunct| {
+                    tests.push(conjunct.clone());
+                    tests.len() - 1
+                })
+            };
+            conjuncts_of.push(conjuncts.into_iter().map(index).collect());
+        }
         Ok(Tests {
-            expressions: physical(context, &parsed.tests, schema)?,
-            equalities: Equalities::new(&parsed.tests, schema),
-            predicates: parsed.predicates.clone(),
+            expressions: expressions::physical(functions, &tests, schema)?,
+            equalities: Equalities::new(&tests, schema),
+            predicates: conjuncts_of,
         })
     }
 
@@ -306,21 +295,22 @@ struct Matcher {
 }
 
 impl Matcher {
-    fn new(context: &SessionContext, parsed: &Parsed, read: &SchemaRef, detections: &[usize]) -> Result<Matcher> {
+    fn new(functions: &dyn FunctionRegistry, candidates: &Candidates, read: &SchemaRef) -> Result<Matcher> {
+        let Candidates { expressions: values, detections, .. } = candidates;
         let time = event::schema().field(0).data_type().clone();
         let own = Candidates::OWN
             .iter()
             .enumerate()
             .map(|(place, name)| Field::new(*name, if place == 0 { time.clone() } else { DataType::Utf8 }, true));
-        let values = (0..parsed.values.len()).map(|number| Field::new(format!("value.{number}"), DataType::Utf8, true));
+        let value_fields = (0..values.len()).map(|number| Field::new(format!("value.{number}"), DataType::Utf8, true));
         let flags =
             (0..detections.len()).map(|number| Field::new(format!("matches.{number}"), DataType::Boolean, false));
-        let fields: Vec<Field> = own.chain(values).chain(flags).collect();
+        let fields: Vec<Field> = own.chain(value_fields).chain(flags).collect();
         Ok(Matcher {
-            own: physical(context, &parsed.own, read)?,
-            values: physical(context, &parsed.values, read)?,
-            tests: Tests::new(context, parsed, read)?,
-            detections: detections.to_vec(),
+            own: expressions::physical(functions, &Candidates::own(), read)?,
+            values: expressions::physical(functions, values, read)?,
+            tests: Tests::new(functions, &candidates.predicates, read)?,
+            detections: detections.clone(),
             schema: Arc::new(Schema::new(fields)),
         })
     }

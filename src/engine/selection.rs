@@ -9,9 +9,9 @@ use datafusion::error::DataFusionError;
 use datafusion::functions_aggregate::expr_fn::{max, min};
 use datafusion::prelude::ident;
 
-use super::{Resources, within};
+use super::{Resources, expressions, within};
 use crate::event::EVENT_TIME;
-use crate::sql;
+use crate::sql::selection;
 use crate::time::Range;
 
 /// The accounts and regions of the events that queries see. Others may be read, and are left out.
@@ -38,14 +38,15 @@ impl Resources {
     }
 
     /// The records of `table` that the queries see.
-    pub async fn selected(&self, table: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    pub fn selected(&self, table: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
         if self.selection.is_all() {
             return Ok(table);
         }
         let context = self.session()?;
-        context.register_table("cloudtrail", table)?;
-        let selected = sql::selection::selected(&self.selection.accounts, &self.selection.regions);
-        Ok(context.sql(&selected).await?.into_view())
+        let records = context.read_table(table)?;
+        let condition = selection::condition(&self.selection.accounts, &self.selection.regions);
+        let condition = expressions::logical(&context, &condition, records.schema())?;
+        Ok(records.filter(condition)?.into_view())
     }
 
     /// Whether `table` has a record; where `range` is bounded, one with a time in it.

@@ -1,150 +1,152 @@
-//! Predicates as SQL conditions.
+//! Predicates as conditions.
 //!
-//! A test that must hold is written plainly: where its field has no value it is null, which selects
-//! nothing. Whatever negates is written with `IS NOT TRUE` or `IS DISTINCT FROM`, so that no row vanishes.
+//! A test that must hold is a plain condition: where its field has no value it is null, which selects nothing. Negations
+//! are `IS NOT TRUE` or `IS DISTINCT FROM`, so that a record without the field passes them.
 
 use crate::event::{Kind, Place};
 use crate::raw::json;
 use crate::rule::predicate::NumberOperand;
 use crate::rule::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value};
 
-use super::expression::{ELEMENT, column, hot, in_json, string, text as text_of};
-use super::quote::{Literal, Number};
+use super::expression::{ChainOperator, Comparator, Expression, State};
+use super::fields::{ELEMENT, in_json, promoted, string, text as text_of};
 
-/// How many conditions stand in one row.
-const ROW: usize = 16;
-
-/// A predicate, indented by `depth` steps where it breaks lines.
-pub(super) fn text(predicate: &Predicate, depth: usize) -> String {
-    let parts = |parts: &[Predicate]| parts.iter().map(|part| text(part, depth + 1)).collect::<Vec<_>>();
-    let joined = |parts: Vec<String>, word: &str, none: &str| joined(parts, word, none, depth);
+/// The condition for which records satisfy `predicate`.
+pub fn condition(predicate: &Predicate) -> Expression {
+    let conditions = |parts: &[Predicate]| parts.iter().map(condition).collect::<Vec<_>>();
     match predicate {
         Predicate::All(all) => {
-            // What is cheap to test comes first, and saves the rest.
+            // Cheap tests come first: where they fail, the engine skips the others.
             let mut all: Vec<&Predicate> = all.iter().collect();
             all.sort_by_key(|part| cost(part));
-            joined(all.into_iter().map(|part| text(part, depth + 1)).collect(), "AND", "TRUE")
+            Expression::all(all.into_iter().map(condition).collect())
         }
-        Predicate::Any(any) => joined(parts(any), "OR", "FALSE"),
-        Predicate::None(none) => format!("({}) IS NOT TRUE", joined(parts(none), "OR", "FALSE")),
+        Predicate::Any(any) => Expression::any(conditions(any)),
+        Predicate::None(none) => Expression::any(conditions(none)).does_not_hold(),
         Predicate::OnlyOne(one) => {
-            let counted = parts(one).iter().map(|part| format!("CASE WHEN {part} THEN 1 ELSE 0 END")).collect();
-            format!("{} = 1", joined(counted, "+", "0"))
+            let counted = |part| condition(part).choose(Expression::integer(1), Expression::integer(0));
+            let sum = Expression::lines(ChainOperator::Plus, one.iter().map(counted).collect());
+            sum.equals(Expression::integer(1))
         }
         Predicate::Test { field, test, negated } => test_of(field, test, *negated),
-        Predicate::Elements { list, quantifier, each } => elements(list, *quantifier, &text(each, depth + 1)),
+        Predicate::Elements { list, quantifier, each } => elements(list, *quantifier, condition(each)),
     }
 }
 
-/// Parts joined by `word`. Many are joined in groups: the engine takes what is in one row apart
-/// from its end, as deep as the row is long.
-fn joined(mut parts: Vec<String>, word: &str, none: &str, depth: usize) -> String {
-    let separator = format!("\n{}{word} ", "  ".repeat(depth + 5));
-    while parts.len() > ROW {
-        parts = parts.chunks(ROW).map(|group| format!("({})", group.join(&separator))).collect();
-    }
-    match parts.as_slice() {
-        [] => none.to_owned(),
-        [one] => one.clone(),
-        _ => format!("({})", parts.join(&separator)),
-    }
-}
-
-/// How dear a predicate is to test: by the dearest of its fields, columns of their own before JSON.
+/// The cost of a predicate's test: that of its most expensive field. Top-level columns are cheaper than JSON.
 fn cost(predicate: &Predicate) -> u8 {
-    let mut dearest = 0;
+    let mut most = 0;
     predicate.fields(&mut |field| {
-        let own = match field.place() {
+        let of_field = match field.place() {
             Some(Place::Column(_, Kind::Text | Kind::Flag) | Place::Time) => 0,
             Some(Place::Below { hot: Some(_), .. }) => 1,
             _ => 2,
         };
-        dearest = dearest.max(own);
+        most = most.max(of_field);
     });
-    dearest
+    most
 }
 
-fn elements(list: &Field, quantifier: Quantifier, each: &str) -> String {
+fn elements(list: &Field, quantifier: Quantifier, each: Expression) -> Expression {
     let Some(list) = in_json("elements_at", list) else {
-        // A column of its own holds no list.
-        return (quantifier == Quantifier::No).to_string().to_uppercase();
+        // A top-level column holds no list.
+        return Expression::Boolean(quantifier == Quantifier::No);
     };
     match quantifier {
-        Quantifier::Any => format!("array_any_match({list}, {ELEMENT} -> {each})"),
-        Quantifier::No => format!("array_any_match({list}, {ELEMENT} -> {each}) IS NOT TRUE"),
+        Quantifier::Any => any_element(list, ELEMENT, each),
+        Quantifier::No => any_element(list, ELEMENT, each).is_not(State::True),
         Quantifier::All => {
-            format!("({list} IS NOT NULL AND array_any_match({list}, {ELEMENT} -> ({each}) IS NOT TRUE) IS NOT TRUE)")
+            let is_list = list.clone().is_not(State::Null);
+            let no_other = any_element(list, ELEMENT, each.does_not_hold()).is_not(State::True);
+            Expression::line(ChainOperator::And, vec![is_list, no_other])
         }
-        Quantifier::One => format!("array_length(array_filter({list}, {ELEMENT} -> {each})) = 1"),
+        Quantifier::One => {
+            let found = Expression::call("array_filter", [list, Expression::lambda(ELEMENT, each)]);
+            Expression::call("array_length", [found]).equals(Expression::integer(1))
+        }
     }
 }
 
-fn test_of(field: &Field, test: &Test, negated: bool) -> String {
-    let flag = matches!(field.place(), Some(Place::Column(_, Kind::Flag)));
+/// Whether a condition over the element `name` holds for any element of `list`.
+fn any_element(list: Expression, name: &str, condition: Expression) -> Expression {
+    Expression::call("array_any_match", [list, Expression::lambda(name, condition)])
+}
+
+fn test_of(field: &Field, test: &Test, negated: bool) -> Expression {
+    let is_flag = matches!(field.place(), Some(Place::Column(_, Kind::Flag)));
     let positive = match test {
         Test::Present => {
             let value = match field.place() {
-                Some(Place::Column(name, _)) => column(name),
+                Some(Place::Column(name, _)) => Expression::column(name),
                 _ => in_json("json_at", field).unwrap_or_else(|| text_of(field)),
             };
-            return format!("{value} IS {}NULL", if negated { "" } else { "NOT " });
+            return if negated { value.is(State::Null) } else { value.is_not(State::Null) };
         }
-        Test::Filled => in_json("is_filled_at", field).unwrap_or_else(|| format!("{} <> ''", text_of(field))),
-        Test::Equals(Operand::Value(value)) if flag => return flag_is(field, &value.text, negated),
-        Test::In(list) if flag => {
-            let any: Vec<String> = list.iter().map(|value| flag_is(field, &value.text, false)).collect();
-            format!("({})", any.join(" OR "))
+        Test::Filled => in_json("is_filled_at", field)
+            .unwrap_or_else(|| text_of(field).compared(Comparator::NotEqual, Expression::text(""))),
+        Test::Equals(Operand::Value(value)) if is_flag => return flag_is(field, &value.text, negated),
+        Test::In(list) if is_flag => {
+            let any = list.iter().map(|value| flag_is(field, &value.text, false)).collect();
+            Expression::line(ChainOperator::Or, any)
         }
         Test::Equals(Operand::Value(value)) => match value.texts().collect::<Vec<_>>().as_slice() {
             [one] if negated => {
-                // In parentheses, since the parser takes all that follows for the right side.
-                let own = compared(field, value);
-                return format!("({own} IS DISTINCT FROM {})", Literal(one));
+                return compared(field, value).compared(Comparator::DistinctFrom, Expression::text(*one));
             }
-            [one] => format!("{} = {}", compared(field, value), Literal(one)),
-            several => format!("{} IN ({})", compared(field, value), literals(several)),
+            [one] => compared(field, value).equals(Expression::text(*one)),
+            several => compared(field, value).is_in(several.iter().copied()),
         },
-        Test::Equals(Operand::Folded(value)) => {
-            let texts: Vec<&str> = value.texts().collect();
-            format!("lower({}) IN ({})", text_of(field), literals(&texts))
-        }
-        Test::Equals(operand) => format!("{} = {}", folded(text_of(field), operand), other(operand, text_of)),
+        Test::Equals(Operand::Folded(value)) => lower(text_of(field)).is_in(value.texts()),
+        Test::Equals(operand) => folded(text_of(field), operand).equals(other(operand)),
         Test::In(list) => is_in(field, list),
         Test::StartsWith(operand) => of_string("starts_with", field, operand),
         Test::EndsWith(operand) => of_string("ends_with", field, operand),
         Test::Contains(operand) => contains(field, operand),
-        Test::Matches(pattern) => format!("matches_pattern({}, {})", text_of(field), Literal(pattern)),
+        Test::Matches(pattern) => {
+            Expression::call("matches_pattern", [text_of(field), Expression::text(pattern.as_str())])
+        }
         Test::Number(relation, operand) => {
-            let sign = match relation {
-                Compared::Greater => ">",
-                Compared::GreaterOrEqual => ">=",
-                Compared::Less => "<",
-                Compared::LessOrEqual => "<=",
-            };
             let other = match operand {
-                NumberOperand::Value(number) => Number(number).to_string(),
-                NumberOperand::Field(other) => format!("number({})", text_of(other)),
+                NumberOperand::Value(number) => Expression::Number(number.clone()),
+                NumberOperand::Field(other) => number(text_of(other)),
             };
-            format!("number({}) {sign} {other}", text_of(field))
+            number(text_of(field)).compared(comparator(*relation), other)
         }
         Test::Address(class) => match string(field) {
-            Some(string) => format!("{}({string})", class_function(*class)),
-            None => "FALSE".to_owned(),
+            Some(string) => Expression::call(class_function(*class), [string]),
+            None => Expression::Boolean(false),
         },
         Test::Within(network) => match string(field) {
-            Some(string) => format!("in_cidr({string}, {})", Literal(&network.to_string())),
-            None => "FALSE".to_owned(),
+            Some(string) => in_cidr(string, &network.to_string()),
+            None => Expression::Boolean(false),
         },
         Test::AnyWithin(network) => {
             let network = network.to_string();
             match (in_json("strings_at", field), string(field)) {
-                (Some(list), _) => format!("array_any_match({list}, ip -> in_cidr(ip, {}))", Literal(&network)),
-                (None, Some(string)) => format!("in_cidr({string}, {})", Literal(&network)),
-                (None, None) => "FALSE".to_owned(),
+                (Some(list), _) => any_element(list, "ip", in_cidr(Expression::variable("ip"), &network)),
+                (None, Some(string)) => in_cidr(string, &network),
+                (None, None) => Expression::Boolean(false),
             }
         }
     };
-    if negated { format!("({positive}) IS NOT TRUE") } else { positive }
+    if negated { positive.does_not_hold() } else { positive }
+}
+
+fn number(text: Expression) -> Expression {
+    Expression::call("number", [text])
+}
+
+fn in_cidr(address: Expression, network: &str) -> Expression {
+    Expression::call("in_cidr", [address, Expression::text(network)])
+}
+
+fn comparator(relation: Compared) -> Comparator {
+    match relation {
+        Compared::Greater => Comparator::Greater,
+        Compared::GreaterOrEqual => Comparator::GreaterOrEqual,
+        Compared::Less => Comparator::Less,
+        Compared::LessOrEqual => Comparator::LessOrEqual,
+    }
 }
 
 fn class_function(class: Class) -> &'static str {
@@ -157,66 +159,72 @@ fn class_function(class: Class) -> &'static str {
     }
 }
 
-fn literals<T: AsRef<str>>(texts: &[T]) -> String {
-    texts.iter().map(|text| Literal(text.as_ref()).to_string()).collect::<Vec<_>>().join(", ")
+fn lower(value: Expression) -> Expression {
+    Expression::call("lower", [value])
 }
 
-fn folded(expression: String, operand: &Operand) -> String {
+/// A value in lower case where `operand` ignores case.
+fn folded(value: Expression, operand: &Operand) -> Expression {
     match operand {
-        Operand::Folded(_) | Operand::FoldedField(_) => format!("lower({expression})"),
-        Operand::Value(_) | Operand::Field(_) => expression,
+        Operand::Folded(_) | Operand::FoldedField(_) => lower(value),
+        Operand::Value(_) | Operand::Field(_) => value,
     }
 }
 
-/// The right side of a comparison; `read` gives a field's expression.
-fn other(operand: &Operand, read: impl Fn(&Field) -> String) -> String {
+/// The right side of a comparison.
+fn other(operand: &Operand) -> Expression {
     match operand {
-        Operand::Value(value) | Operand::Folded(value) => Literal(&value.text).to_string(),
-        Operand::Field(field) => read(field),
-        Operand::FoldedField(field) => format!("lower({})", read(field)),
+        Operand::Value(value) | Operand::Folded(value) => Expression::text(value.text.as_str()),
+        Operand::Field(field) => text_of(field),
+        Operand::FoldedField(field) => lower(text_of(field)),
     }
 }
 
-fn of_string(function: &str, field: &Field, operand: &Operand) -> String {
+fn of_string(function: &str, field: &Field, operand: &Operand) -> Expression {
     match string(field) {
-        Some(string) => format!("{function}({}, {})", folded(string, operand), other(operand, text_of)),
-        None => "FALSE".to_owned(),
+        Some(string) => Expression::call(function, [folded(string, operand), other(operand)]),
+        None => Expression::Boolean(false),
     }
 }
 
-/// A string holds the text, or a scalar is it; of a list, an element. A hot column holds the field
-/// where it is a string, and saves looking into JSON.
-fn contains(field: &Field, operand: &Operand) -> String {
+/// Whether a string contains the text, a scalar equals it, or an element of a list does either.
+fn contains(field: &Field, operand: &Operand) -> Expression {
     let Some(list) = in_json("strings_at", field) else {
         return of_string("contains", field, operand);
     };
-    let holds = format!("contains({}, {})", folded("item".to_owned(), operand), other(operand, text_of));
-    let in_strings = format!("array_any_match({list}, item -> {holds})");
+    let holds = Expression::call("contains", [folded(Expression::variable("item"), operand), other(operand)]);
+    let in_strings = any_element(list, "item", holds);
     let in_json = match (operand, in_json("texts_at", field)) {
         (Operand::Value(value) | Operand::Folded(value), Some(texts)) if value.texts().any(can_be_no_string) => {
-            let values: Vec<&str> = value.texts().collect();
-            format!("({in_strings} OR array_has_any({texts}, make_array({})))", literals(&values))
+            Expression::line(ChainOperator::Or, vec![in_strings, has_any(texts, value.texts())])
         }
         _ => in_strings,
     };
-    beside_hot(field, |_| of_string("contains", field, operand), in_json)
+    or_promoted(field, |_| of_string("contains", field, operand), in_json)
 }
 
-fn is_in(field: &Field, list: &[Value]) -> String {
-    let texts: Vec<&str> = list.iter().flat_map(Value::texts).collect();
+fn is_in(field: &Field, list: &[Value]) -> Expression {
+    let texts = || list.iter().flat_map(Value::texts);
     let Some(of_list) = in_json("texts_at", field) else {
-        return format!("{} IN ({})", text_of(field), literals(&texts));
+        return text_of(field).is_in(texts());
     };
-    let in_json = format!("array_has_any({of_list}, make_array({}))", literals(&texts));
-    beside_hot(field, |hot| format!("{hot} IN ({})", literals(&texts)), in_json)
+    or_promoted(field, |promoted| promoted.is_in(texts()), has_any(of_list, texts()))
 }
 
-/// A test of a hot column, and of the JSON where that is null because the field is no string.
-fn beside_hot(field: &Field, of_hot: impl FnOnce(&str) -> String, in_json: String) -> String {
-    match hot(field) {
-        Some(hot) => format!("({} OR ({hot} IS NULL AND {in_json}))", of_hot(&hot)),
-        None => in_json,
-    }
+/// Whether `list` has any of `texts` among its elements.
+fn has_any<'t>(list: Expression, texts: impl Iterator<Item = &'t str>) -> Expression {
+    let texts = Expression::call("make_array", texts.map(Expression::text));
+    Expression::call("array_has_any", [list, texts])
+}
+
+/// The test of a field's promoted column where that has a value, else of its JSON: the column is null where the field is
+/// no string.
+fn or_promoted(field: &Field, of_promoted: impl FnOnce(Expression) -> Expression, in_json: Expression) -> Expression {
+    let Some(promoted) = promoted(field) else {
+        return in_json;
+    };
+    let otherwise = Expression::line(ChainOperator::And, vec![promoted.clone().is(State::Null), in_json]);
+    Expression::line(ChainOperator::Or, vec![of_promoted(promoted), otherwise])
 }
 
 /// Whether a number or boolean can have this text.
@@ -224,21 +232,25 @@ fn can_be_no_string(text: &str) -> bool {
     matches!(text, "true" | "false") || json::number(text).is_some()
 }
 
-/// The text of a field's scalar. A hot column holds strings only, so it serves where `value` cannot
-/// be the text of a number or boolean.
-fn compared(field: &Field, value: &Value) -> String {
-    match hot(field) {
-        Some(hot) if !value.texts().any(can_be_no_string) => hot,
+/// The text of a field's scalar, to compare with `value`. A promoted column holds strings only, so it serves where
+/// `value` cannot be the text of a number or boolean.
+fn compared(field: &Field, value: &Value) -> Expression {
+    match promoted(field) {
+        Some(promoted) if !value.texts().any(can_be_no_string) => promoted,
         _ => text_of(field),
     }
 }
 
-fn flag_is(field: &Field, text: &str, negated: bool) -> String {
-    let text = text.to_ascii_lowercase();
-    match (text.as_str(), field.place()) {
-        ("true" | "false", Some(Place::Column(name, _))) => {
-            format!("{} IS {}{}", column(name), if negated { "NOT " } else { "" }, text.to_uppercase())
+fn flag_is(field: &Field, text: &str, negated: bool) -> Expression {
+    let state = match text.to_ascii_lowercase().as_str() {
+        "true" => Some(State::True),
+        "false" => Some(State::False),
+        _ => None,
+    };
+    match (state, field.place()) {
+        (Some(state), Some(Place::Column(name, _))) => {
+            Expression::Is { value: Box::new(Expression::column(name)), state, negated }
         }
-        _ => negated.to_string().to_uppercase(),
+        _ => Expression::Boolean(negated),
     }
 }

@@ -2,19 +2,15 @@
 
 use crate::rule::Field;
 
-use super::expression::{column, value};
-use super::quote::Literal;
+use super::expression::Expression;
+use super::fields::value;
 
-/// The query for the records of `accounts` and `regions`; for those of all where there are none. A record without an
+/// Returns the condition for records of `accounts` and `regions`. An empty list admits all of them. A record without an
 /// account or region belongs to none.
-pub fn selected(accounts: &[String], regions: &[String]) -> String {
-    let list = |texts: &[String]| texts.iter().map(|text| Literal(text).to_string()).collect::<Vec<_>>().join(", ");
-    let conditions = [(value(&Field::Account), accounts), (column("awsRegion"), regions)];
-    let conditions = conditions.into_iter().filter(|(_, wanted)| !wanted.is_empty());
-    let conditions: Vec<String> =
-        conditions.map(|(expression, wanted)| format!("{expression} IN ({})", list(wanted))).collect();
-    let conditions = if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") };
-    format!("SELECT * FROM cloudtrail WHERE {conditions}")
+pub fn condition(accounts: &[String], regions: &[String]) -> Expression {
+    let lists = [(value(&Field::Account), accounts), (Expression::column("awsRegion"), regions)];
+    let lists = lists.into_iter().filter(|(_, wanted)| !wanted.is_empty());
+    Expression::all(lists.map(|(value, wanted)| value.is_in(wanted)).collect())
 }
 
 #[cfg(test)]
@@ -22,9 +18,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_quoted_and_absent_ones_select_everything() {
-        assert!(selected(&[], &[]).ends_with("WHERE true"));
-        let sql = selected(&[], &["eu-west-1".to_owned(), "x') OR ('' = '".to_owned()]);
-        assert!(sql.ends_with(r#"WHERE "awsRegion" IN ('eu-west-1', 'x'') OR ('''' = ''')"#), "{sql}");
+    fn values_are_quoted_and_empty_lists_admit_everything() {
+        assert_eq!(condition(&[], &[]).to_string(), "TRUE");
+        let regions = condition(&[], &["eu-west-1".to_owned(), "x') OR ('' = '".to_owned()]).to_string();
+        assert_eq!(regions, r#""awsRegion" IN ('eu-west-1', 'x'') OR ('''' = ''')"#);
     }
 }

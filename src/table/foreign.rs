@@ -67,7 +67,7 @@ impl Snapshot for ForeignSnapshot<'_> {
 
     async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
         let files = self.table.table(resources, self.range).await?;
-        let provider = super::selected(resources, files).await?;
+        let provider = super::selected(resources, files)?;
         Ok(Records { provider, files: self.table.opened_files(self.range).await?, passes: None })
     }
 

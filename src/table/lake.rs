@@ -52,7 +52,7 @@ impl Snapshot for LakeSnapshot<'_> {
 
     async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
         let files = engine::lake_table(resources, self.lake, &self.files)?;
-        Ok(Records { provider: super::selected(resources, files).await?, files: Vec::new(), passes: None })
+        Ok(Records { provider: super::selected(resources, files)?, files: Vec::new(), passes: None })
     }
 
     fn statistics(&self, _records: &Records) -> Tally {

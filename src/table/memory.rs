@@ -42,7 +42,7 @@ impl Snapshot for MemorySnapshot<'_> {
     async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
         let records = engine::memory_table(event::schema(), self.0.to_vec())
             .map_err(|error| Error::query("records in memory", error))?;
-        Ok(Records { provider: super::selected(resources, records).await?, files: Vec::new(), passes: None })
+        Ok(Records { provider: super::selected(resources, records)?, files: Vec::new(), passes: None })
     }
 
     fn statistics(&self, _records: &Records) -> Tally {

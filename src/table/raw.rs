@@ -168,7 +168,7 @@ impl Snapshot for RawSnapshot<'_> {
             resources.threads,
             Arc::new(move |tally: &Tally| progress(total, tally)),
         ));
-        let provider = super::selected(resources, Arc::clone(&passes) as _).await?;
+        let provider = super::selected(resources, Arc::clone(&passes) as _)?;
         Ok(Records { provider, files: Vec::new(), passes: Some(passes) })
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tawny::rule::{Rule, Window, WindowKind, panther};
-use tawny::sql::{self, candidates::Candidates, sweep::Cell};
+use tawny::sql::{self, sweep::Cell};
 use tawny::time::{Range, parse_instant};
 
 fn rule(path: &Path) -> Rule {
@@ -43,8 +43,5 @@ fn the_sql_of_rules_is_the_reviewed_one() {
             let sweep = sql::sweep(&rule(everything), kind, &cells, range()).unwrap();
             insta::assert_snapshot!(format!("sweep.{kind}"), sweep);
         }
-        let rules =
-            [rule(everything), rule(Path::new("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml"))];
-        insta::assert_debug_snapshot!("candidates", Candidates::new(&rules, range()));
     });
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tawny::convert::{Limits, convert};
-use tawny::engine::Resources;
+use tawny::engine::{Resources, matcher};
 use tawny::lake::Lake;
 use tawny::rule::{Counts, Field, WindowKind, catalog};
 use tawny::sql::{self, candidates::Candidates};
@@ -50,7 +50,11 @@ fn windows_stream_and_the_scan_filters() {
     }
 
     let candidates = Candidates::new(&[rule.clone(), rule], range);
-    let plan = plan(&candidates.scan(&["eventTime".to_owned(), "eventName".to_owned()], None));
+    let plan = runtime.block_on(async {
+        let records = lake.snapshot(Range::default()).await.unwrap();
+        let records = records.records(&resources, Prefilter::default()).await.unwrap();
+        matcher::plan(&resources, records.provider, &candidates).await.unwrap()
+    });
     let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
     assert!(scan.contains("eventTime_max") && scan.contains("eventName_max"), "time and names prune: {scan}");
 }

@@ -1,0 +1,98 @@
+//! Fields of records as expressions over the table `cloudtrail`.
+//!
+//! Functions of this program read fields in JSON columns: `text_at(json, 'a.b')` is the text of a scalar, `string_at`
+//! that of a string, `value_at` that of a scalar or else JSON, `json_at` JSON; `texts_at` and `strings_at` are such texts
+//! of a list's elements, or of the value itself; `elements_at` is a list's elements as JSON.
+//! `actor(userIdentity, sourceIPAddress)` is the resolved principal.
+
+use crate::event::{Kind, OTHER_FIELDS, Place};
+use crate::path::{Path, Step};
+use crate::rule::Field;
+
+use super::expression::Expression;
+
+/// The name of a list's element in a condition over it.
+pub(super) const ELEMENT: &str = "element";
+
+/// A call of `function` on the JSON that holds a field; `None` where no JSON column holds it.
+pub(super) fn in_json(function: &str, field: &Field) -> Option<Expression> {
+    let call = |json, path: &[Step]| {
+        Some(Expression::call(function, [json, Expression::text(Path(path.to_vec()).to_string())]))
+    };
+    match (field, field.place()) {
+        (Field::Element(path), _) => call(Expression::variable(ELEMENT), &path.0),
+        (_, Some(Place::Below { column, path, .. })) => call(Expression::column(column), path),
+        (_, Some(Place::Column(name, Kind::Json))) => call(Expression::column(name), &[]),
+        _ => None,
+    }
+}
+
+/// The value, or null where it is the empty string.
+pub(super) fn filled(value: Expression) -> Expression {
+    Expression::call("nullif", [value, Expression::text("")])
+}
+
+/// The account a record belongs to.
+fn account() -> Expression {
+    let columns = ["recipientAccountId", "userIdentity.accountId"];
+    Expression::call("coalesce", columns.map(|name| filled(Expression::column(name))))
+}
+
+/// The principal that acted, as [`crate::event::identity::actor`] resolves it. The engine has it as a function.
+fn actor() -> Expression {
+    Expression::call("actor", ["userIdentity", "sourceIPAddress"].map(Expression::column))
+}
+
+/// The fields that are derived from a record, by name, and how they are computed.
+pub fn derived() -> [(String, Expression); 2] {
+    [Field::Account, Field::Actor].map(|field| (field.to_string(), value(&field)))
+}
+
+/// The value of a field as text: a scalar's text, else JSON. Matches are grouped by it.
+pub(super) fn value(field: &Field) -> Expression {
+    in_json("value_at", field).unwrap_or_else(|| scalar(field))
+}
+
+/// The value of a field for a finding's context: JSON where a JSON column holds it, else text.
+pub(super) fn json(field: &Field) -> Expression {
+    in_json("json_at", field).unwrap_or_else(|| scalar(field))
+}
+
+/// Whether the value of a field in a finding's context is JSON.
+pub fn is_json(field: &Field) -> bool {
+    in_json("json_at", field).is_some()
+}
+
+/// The text of a field's scalar.
+pub(super) fn text(field: &Field) -> Expression {
+    in_json("text_at", field).unwrap_or_else(|| scalar(field))
+}
+
+fn scalar(field: &Field) -> Expression {
+    match (field, field.place()) {
+        (Field::Account, _) => account(),
+        (Field::Actor, _) => actor(),
+        (_, Some(Place::Column(name, Kind::Flag))) => Expression::CastToText(Box::new(Expression::column(name))),
+        (_, Some(Place::Column(name, _))) => Expression::column(name),
+        (_, Some(Place::Time)) => Expression::CastToText(Box::new(Expression::column("eventTime"))),
+        // Only for completeness: JSON holds the other fields.
+        (_, Some(Place::Below { .. }) | None) => Expression::column(OTHER_FIELDS),
+    }
+}
+
+/// The field's value where it is a string; `None` where it never is one.
+pub(super) fn string(field: &Field) -> Option<Expression> {
+    match field.place() {
+        Some(Place::Below { hot: Some(promoted), .. }) => Some(Expression::column(promoted)),
+        Some(Place::Column(_, Kind::Flag) | Place::Time) => None,
+        _ => Some(in_json("string_at", field).unwrap_or_else(|| scalar(field))),
+    }
+}
+
+/// The promoted column that holds the field where it is a string, if it has one.
+pub(super) fn promoted(field: &Field) -> Option<Expression> {
+    match field.place() {
+        Some(Place::Below { hot, .. }) => hot.map(Expression::column),
+        _ => None,
+    }
+}
