@@ -49,54 +49,62 @@ const MESSAGE_BYTES: u32 = 256 << 20;
 /// The port of a scheduler where none is given.
 pub const SCHEDULER_PORT: u16 = 50_050;
 
-/// How long a cluster may take to give up a query.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a cluster may take to cancel a query.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often the id of a job that is being submitted is looked for.
+const JOB_ID_POLL: Duration = Duration::from_millis(20);
 
 /// A cluster, by its scheduler.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     scheduler: String,
     partitions: usize,
-    patience: Period,
+    timeout: Period,
     running: Arc<Mutex<Vec<Arc<dyn ExecutionPlan>>>>,
 }
 
 impl Cluster {
     /// The cluster whose scheduler is at `url`, `df://HOST:PORT`. Queries are divided into `partitions`, which is best a
-    /// few times the cores of all executors, and each is given up after `patience`.
+    /// few times the cores of all executors, and each is cancelled after `timeout`.
     ///
     /// # Errors
     /// The URL is of another form.
-    pub fn at(url: &str, partitions: usize, patience: Period) -> std::result::Result<Cluster, Error> {
+    pub fn at(url: &str, partitions: usize, timeout: Period) -> std::result::Result<Cluster, Error> {
         let (host, port) = scheduler_of(url)?;
-        Ok(Cluster { scheduler: format!("http://{host}:{port}"), partitions, patience, running: Arc::default() })
+        Ok(Cluster { scheduler: format!("http://{host}:{port}"), partitions, timeout, running: Arc::default() })
     }
 
-    /// The rows of `plan`, unless they take more than `most` bytes, or the cluster longer than it may: a scheduler that takes
-    /// a slow executor for lost may wait for it without end. Where this query fails, all that run beside it are given up.
+    /// Runs `plan` and returns its rows, which may take at most `limit` bytes. A query that fails, or takes longer than the
+    /// timeout, is cancelled with all that run at the same time: a scheduler that takes a slow executor for lost may wait
+    /// for it without end.
     pub(super) async fn rows(
         &self,
         plan: Arc<dyn ExecutionPlan>,
         context: Arc<TaskContext>,
-        most: usize,
+        limit: usize,
     ) -> Result<Vec<RecordBatch>> {
-        let patience = Duration::from_micros(self.patience.micros().unsigned_abs());
+        let timeout = Duration::from_micros(self.timeout.micros().unsigned_abs());
         self.lock().push(Arc::clone(&plan));
-        let rows = tokio::time::timeout(patience, super::gathered(Arc::clone(&plan), context, most)).await;
-        let rows = rows.unwrap_or_else(|_| {
-            let reason = format!(
-                "no answer within {}: see what its scheduler and executors say, or give it longer with `--cluster-timeout`",
-                self.patience
-            );
-            let late = Error::Cluster { action: "query", place: self.scheduler.clone(), reason };
-            Err(DataFusionError::External(Box::new(late)))
-        });
+        let mut query = tokio::spawn(super::gathered(Arc::clone(&plan), context, limit));
+        let rows = match tokio::time::timeout(timeout, &mut query).await {
+            Ok(rows) => rows.map_err(|error| DataFusionError::External(Box::new(error))).flatten(),
+            Err(_) => {
+                let reason = format!(
+                    "no answer within {}: see the logs of its scheduler and executors, or set a longer `--cluster-timeout`",
+                    self.timeout
+                );
+                let late = Error::Cluster { action: "query", place: self.scheduler.clone(), reason };
+                Err(DataFusionError::External(Box::new(late)))
+            }
+        };
         if rows.is_ok() {
             self.lock().retain(|running| !Arc::ptr_eq(running, &plan));
-        } else {
-            let running = std::mem::take(&mut *self.lock());
-            self.cancel(running.iter().filter_map(job_of).collect()).await;
+            return rows;
         }
+        let running = std::mem::take(&mut *self.lock());
+        tokio::time::timeout(CANCEL_TIMEOUT, self.cancel(&running)).await.ok();
+        query.abort();
         rows
     }
 
@@ -104,16 +112,20 @@ impl Cluster {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the cluster give up `jobs`, where that can be said to it soon.
-    async fn cancel(&self, jobs: Vec<JobId>) {
-        let cancelled = async {
-            let mut scheduler = SchedulerGrpcClient::connect(self.scheduler.clone()).await.ok()?;
-            for job in jobs {
-                scheduler.cancel_job(CancelJobParams { job_id: job.into() }).await.ok();
-            }
-            Some(())
-        };
-        tokio::time::timeout(FAREWELL, cancelled).await.ok();
+    /// Cancels the jobs of `plans`. A job gets its id when the scheduler has accepted it. Until then it cannot be cancelled
+    /// and would run unseen, so the id is waited for.
+    async fn cancel(&self, plans: &[Arc<dyn ExecutionPlan>]) -> Option<()> {
+        let mut scheduler = SchedulerGrpcClient::connect(self.scheduler.clone()).await.ok()?;
+        for plan in plans {
+            let job = loop {
+                match job_of(plan) {
+                    Some(job) => break job,
+                    None => tokio::time::sleep(JOB_ID_POLL).await,
+                }
+            };
+            scheduler.cancel_job(CancelJobParams { job_id: job.into() }).await.ok();
+        }
+        Some(())
     }
 
     /// The session `local`, whose queries run on the cluster.

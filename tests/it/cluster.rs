@@ -239,7 +239,8 @@ fn a_cluster_that_does_not_answer_is_given_up() {
         assert!(start.elapsed() < PATIENCE);
         told(&output)
     };
-    let slow = Duration::from_mins(2);
+    // Longer than the test may take: what a cancelled query holds is free at once, or never.
+    let slow = Duration::from_hours(1);
     server
         .set_faults(move |parts| if parts.uri.path().ends_with(".parquet") { Fault::Slow(slow) } else { Fault::None });
     // Each would hold some of the four threads there are.
@@ -248,7 +249,7 @@ fn a_cluster_that_does_not_answer_is_given_up() {
         assert!(unanswered.contains("no answer within 3s") && unanswered.contains("--cluster-timeout"), "{unanswered}");
     }
     server.set_faults(|_| Fault::None);
-    let found = of(&server, &[&hunt[..], &["--cluster-timeout", "1m"]].concat());
+    let found = of(&server, &[&hunt[..], &["--cluster-timeout", "30m"]].concat());
     assert!(found.lines().count() > 20, "what was given up holds nothing up");
     nodes.executors.clear();
     given_up("10s");
