@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::resources_err;
@@ -16,18 +16,16 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, ident, lit};
 use datafusion::scalar::ScalarValue;
-use futures::{TryStreamExt as _, stream};
+use futures::TryStreamExt as _;
 
 use crate::error::Error;
 use crate::event;
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
-use crate::sql::candidates::Candidates;
 use crate::sql::fields;
 use crate::time::Range;
 
@@ -44,6 +42,7 @@ mod ip_functions;
 mod json_functions;
 mod json_members;
 mod kept;
+mod match_functions;
 pub mod matcher;
 mod memory_pool;
 mod parquet_table;
@@ -54,7 +53,6 @@ mod selection;
 pub mod user_query;
 mod window_functions;
 
-use duplicates::Tap;
 pub use kept::Kept;
 use memory_pool::SharedPool;
 use parquet_table::{Footers, ParquetTable};
@@ -131,6 +129,11 @@ impl Resources {
         Resources { cluster: Some(cluster), ..self }
     }
 
+    /// Returns the budget in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
     /// Returns the number of parts that a query's rows are divided into.
     pub fn partitions(&self) -> usize {
         partitions(self.threads, self.memory)
@@ -205,87 +208,34 @@ impl Resources {
         self.rows(name, table, sql).await?.try_collect().await
     }
 
-    /// The rows of `sql` over `table` as `cloudtrail`, as they are asked for; on the cluster where there is one, which gives
-    /// them all together, and no more than all the memory there is.
-    pub async fn rows_over(
+    /// As [`Resources::run`], where the rows take at most `limit` bytes.
+    ///
+    /// # Errors
+    /// The query failed, or the rows take more.
+    pub async fn run_within(
         &self,
+        name: &str,
         table: Arc<dyn TableProvider>,
         sql: &str,
-    ) -> Result<SendableRecordBatchStream, DataFusionError> {
-        Ok(self.rows_and_duplicates(table, sql, Range::default()).await?.0)
-    }
-
-    /// As [`Resources::rows_over`], and what counts the duplicates with a time in `range` that the query drops; not on a
-    /// cluster.
-    pub async fn rows_and_duplicates(
-        &self,
-        table: Arc<dyn TableProvider>,
-        sql: &str,
-        range: Range,
-    ) -> Result<(SendableRecordBatchStream, Option<Tap>), DataFusionError> {
-        if self.on_cluster() {
-            let rows = self.run_over(table, None, sql, self.memory).await?;
-            let schema = rows.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-            let rows = RecordBatchStreamAdapter::new(schema, stream::iter(rows.into_iter().map(Ok)));
-            return Ok((Box::pin(rows), None));
-        }
-        let context = self.session()?;
-        context.register_table("cloudtrail", table)?;
-        let (plan, tap) = Tap::into(planned(&context, sql).await?, Candidates::OWN[1], range)?;
-        self.scanned.follow(&plan);
-        Ok((physical_plan::execute_stream(plan, context.task_ctx())?, tap))
-    }
-
-    /// All rows of `sql` over `table` as `cloudtrail`, on the cluster where there is one; the rows of the query `matched`,
-    /// where it is given, are the table of that name. What is found takes no more than `most` bytes.
-    pub async fn run_over(
-        &self,
-        table: Arc<dyn TableProvider>,
-        matched: Option<&str>,
-        sql: &str,
-        most: usize,
+        limit: usize,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
-        let (context, plan) = self.planned_over(table, matched, sql).await?;
-        self.scanned.follow(&plan);
+        collected(self.rows(name, table, sql).await?, limit).await
+    }
+
+    /// Runs `plan`. A cluster gives its rows together, and at most as many bytes as the budget has.
+    #[cfg_attr(not(feature = "cluster"), expect(clippy::unused_async, reason = "a cluster is waited for"))]
+    async fn streams(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<SendableRecordBatchStream>, DataFusionError> {
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
-            return cluster.rows(plan, context.task_ctx(), most).await;
+            let schema = plan.schema();
+            let rows = cluster.rows(plan, context, self.memory).await?;
+            return Ok(vec![cluster::stream(schema, rows)]);
         }
-        gathered(plan, context.task_ctx(), most).await
-    }
-
-    /// As [`Resources::run_over`], within all memory, and what counts the duplicates with a time in `range` that the
-    /// query drops; not on a cluster.
-    pub async fn run_and_duplicates(
-        &self,
-        table: Arc<dyn TableProvider>,
-        matched: &str,
-        sql: &str,
-        range: Range,
-    ) -> Result<(Vec<RecordBatch>, Option<Tap>), DataFusionError> {
-        if self.on_cluster() {
-            return Ok((self.run_over(table, Some(matched), sql, self.memory).await?, None));
-        }
-        let (context, plan) = self.planned_over(table, Some(matched), sql).await?;
-        let (plan, tap) = Tap::into(plan, Candidates::OWN[1], range)?;
-        self.scanned.follow(&plan);
-        Ok((gathered(plan, context.task_ctx(), self.memory).await?, tap))
-    }
-
-    /// The plan of `sql` over `table` as `cloudtrail`, and over the rows of the query `matched` as the table of that name.
-    async fn planned_over(
-        &self,
-        table: Arc<dyn TableProvider>,
-        matched: Option<&str>,
-        sql: &str,
-    ) -> Result<(SessionContext, Arc<dyn ExecutionPlan>), DataFusionError> {
-        let context = self.session_of_tables()?;
-        context.register_table("cloudtrail", table)?;
-        if let Some(matched) = matched {
-            context.register_table("matched", context.sql(matched).await?.into_view())?;
-        }
-        let plan = planned(&context, sql).await?;
-        Ok((context, plan))
+        physical_plan::execute_stream_partitioned(plan, context)
     }
 
     /// The plan of `sql` with `table` as the table `cloudtrail`, as text.
@@ -307,20 +257,15 @@ async fn planned(context: &SessionContext, sql: &str) -> Result<Arc<dyn Executio
     context.sql(sql).await?.create_physical_plan().await
 }
 
-/// The rows of `plan`, which take no more than `most` bytes.
-async fn gathered(
-    plan: Arc<dyn ExecutionPlan>,
-    context: Arc<TaskContext>,
-    most: usize,
-) -> Result<Vec<RecordBatch>, DataFusionError> {
-    let mut stream = physical_plan::execute_stream(plan, context)?;
+/// The rows of `stream`, which take at most `limit` bytes.
+async fn collected(mut stream: SendableRecordBatchStream, limit: usize) -> Result<Vec<RecordBatch>, DataFusionError> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(batch) = stream.try_next().await? {
         for column in batch.columns() {
             bytes += column.to_data().get_slice_memory_size()?;
         }
-        if bytes > most {
-            return resources_err!("what was found takes more than {} MiB", most >> 20);
+        if bytes > limit {
+            return resources_err!("what was found takes more than {} MiB", limit >> 20);
         }
         rows.push(batch);
     }
@@ -423,7 +368,7 @@ mod tests {
         let resources = Resources::new(1, 64 << 20, &std::env::temp_dir()).unwrap();
         let run = |most| {
             let table = memory_table(event::schema(), Vec::new()).unwrap();
-            runtime.block_on(resources.run_over(table, None, "SELECT unnest(range(0, 1000)) AS number", most))
+            runtime.block_on(resources.run_within("cloudtrail", table, "SELECT unnest(range(0, 1000)) AS number", most))
         };
         let rows = |batches: Vec<RecordBatch>| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
         assert_eq!(rows(run(usize::MAX).unwrap()), 1_000);

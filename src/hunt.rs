@@ -19,7 +19,6 @@ mod lookback;
 mod matched;
 mod matched_rows;
 pub mod newest;
-mod on_cluster;
 pub mod sweep;
 mod tested;
 
@@ -33,8 +32,8 @@ pub use tested::tested;
 pub struct HuntOutcome {
     /// For each rule its findings, in order.
     pub findings: Vec<Vec<Finding>>,
-    /// The duplicates among the records that any rule matches, with a time in the range; not known on a cluster.
-    pub duplicates: Option<Duplicates>,
+    /// The duplicates among the records that any rule matches, with a time in the range.
+    pub duplicates: Duplicates,
     /// What was read.
     pub read: Tally,
 }
@@ -70,11 +69,7 @@ pub async fn hunt(
     rules.iter().try_for_each(|rule| rule.check(rule.window))?;
     table.check(resources, rules, initial_range_of(rules, range)).await?;
     check_cluster(resources, table)?;
-    let mut outcome = if resources.on_cluster() {
-        on_cluster::hunt(resources, table, rules, range).await?
-    } else {
-        Box::pin(in_one_scan(resources, table, rules, range)).await?
-    };
+    let mut outcome = Box::pin(in_one_scan(resources, table, rules, range)).await?;
     for findings in &mut outcome.findings {
         finding::sort(findings);
     }
@@ -110,19 +105,22 @@ async fn in_one_scan(
         let pending_rules: Vec<&Rule> = pending.iter().map(|index| &rules[*index]).collect();
         let pending_reads: Vec<Range> = pending.iter().map(|index| reads[*index]).collect();
         let read = pending_reads.iter().copied().reduce(Range::union).unwrap_or(range);
-        let is_first = outcome.duplicates.is_none();
+        let is_first = pending.len() == rules.len();
         let attempt = without_damaged_files(table, async || {
             let snapshot = table.snapshot(read).await?;
             let records = snapshot.records(resources, prefilter(pending_rules.iter().copied())).await?;
             let matched = Matched::scan(resources, &records, &pending_rules, &pending_reads).await?;
             // The first reading has the matches of all rules.
-            let duplicates = if is_first { Some(matched.duplicates(resources, range).await?) } else { None };
+            let duplicates = if is_first { matched.duplicates(resources, range).await? } else { Duplicates::default() };
             let found = matched.hunt(resources, range).await?;
             Ok((found, duplicates, snapshot.statistics(&records)))
         });
         let (found, duplicates, statistics) = attempt.await?;
-        outcome.duplicates = outcome.duplicates.take().or(duplicates);
-        outcome.read = if is_first { statistics } else { std::mem::take(&mut outcome.read).widened_by(statistics) };
+        if is_first {
+            (outcome.duplicates, outcome.read) = (duplicates, statistics);
+        } else {
+            outcome.read = std::mem::take(&mut outcome.read).widened_by(statistics);
+        }
         for (index, findings) in pending.iter().zip(found.findings) {
             outcome.findings[*index] = findings;
         }

@@ -427,7 +427,7 @@ impl Nightly<'_> {
                 from: bound(reading.range.from),
                 to: bound(reading.range.to),
                 cause: reading.cause,
-                duplicates: outcome.duplicates,
+                duplicates: Some(outcome.duplicates),
             });
             for (rule, findings) in rules.iter().zip(outcome.findings) {
                 let version = next.rules.get(&rule.id).map(String::as_str).unwrap_or_default();

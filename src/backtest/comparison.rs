@@ -24,8 +24,8 @@ pub struct Comparison {
     pub kept: Vec<Finding>,
     /// How many days were looked at; absent where that is not known.
     pub days: Option<f64>,
-    /// The duplicates among what either version matches; not known on a cluster.
-    pub duplicates: Option<Duplicates>,
+    /// The duplicates among what either version matches.
+    pub duplicates: Duplicates,
     /// What was read.
     #[serde(skip)]
     pub read: Tally,
@@ -70,6 +70,6 @@ impl Comparison {
             |finding: &Finding, events: &HashSet<String>| finding.event_ids.iter().any(|id| events.contains(id));
         let lost = before.iter().filter(|finding| !shares(finding, &new)).cloned().collect();
         let (kept, gained) = after.into_iter().partition(|finding| shares(finding, &old));
-        Comparison { gained, lost, kept, days, duplicates: None, read: Tally::default() }
+        Comparison { gained, lost, kept, days, duplicates: Duplicates::default(), read: Tally::default() }
     }
 }

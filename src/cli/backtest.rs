@@ -146,9 +146,7 @@ impl Backtest {
         let has_results = !tested.sweep.matches.times.is_empty();
         let summary = ReadSummary { resources: &resources, table, range, used: "hunted", has_results };
         let complete = summary.report(context, &tested.sweep.read).await?;
-        if let Some(duplicates) = &tested.sweep.duplicates {
-            context.output.duplicates(duplicates, "matching records");
-        }
+        context.output.duplicates(&tested.sweep.duplicates, "matching records");
         match self.write {
             Some(cell) if complete => Backtest::write(context, &entry, cell, &suggestions)?,
             Some(_) => context.output.warn("nothing was written: not all data could be read"),
@@ -293,9 +291,7 @@ impl Backtest {
         if !summary.report(context, &compared.read).await? {
             status = Status::Incomplete;
         }
-        if let Some(duplicates) = &compared.duplicates {
-            context.output.duplicates(duplicates, "matching records");
-        }
+        context.output.duplicates(&compared.duplicates, "matching records");
         context.output.talk(&compared.sentence());
         Ok(status)
     }

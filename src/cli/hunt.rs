@@ -94,7 +94,7 @@ impl Hunt {
         if let Some(file) = &self.report {
             let shown = report::page::SHOWN;
             let events = &events::of_findings(&resources, table, &rules, &findings, shown).await?;
-            let duplicates = duplicates.as_ref();
+            let duplicates = Some(&duplicates);
             let hunted = Hunted { rules: &rules, range, findings: &findings, events, read: &outcome.read, duplicates };
             context.write(report::page::hunt(hunted)?.into_bytes(), Some(file)).await?;
         }
@@ -108,9 +108,7 @@ impl Hunt {
         if matches!(table.kind(), TableKind::Lake | TableKind::Foreign) && !resources.on_cluster() {
             context.output.talk(&format!("records: {records} read; what can hold no match was left unread"));
         }
-        if let Some(duplicates) = &duplicates {
-            context.output.duplicates(duplicates, "matching records");
-        }
+        context.output.duplicates(&duplicates, "matching records");
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [findings, rules] = [(findings.len(), "finding"), (ids.len(), "rule")].map(|(n, what)| number_of(n, what));
         context.output.talk(&format!("{findings} of {rules}"));

@@ -22,9 +22,10 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
-use datafusion::execution::{SessionStateBuilder, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{Extension, LogicalPlan};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
@@ -86,17 +87,17 @@ impl Cluster {
     ) -> Result<Vec<RecordBatch>> {
         let timeout = Duration::from_micros(self.timeout.micros().unsigned_abs());
         self.lock().push(Arc::clone(&plan));
-        let mut query = tokio::spawn(super::gathered(Arc::clone(&plan), context, limit));
-        let rows = match tokio::time::timeout(timeout, &mut query).await {
-            Ok(rows) => rows.map_err(|error| DataFusionError::External(Box::new(error))).flatten(),
-            Err(_) => {
-                let reason = format!(
-                    "no answer within {}: see the logs of its scheduler and executors, or set a longer `--cluster-timeout`",
-                    self.timeout
-                );
-                let late = Error::Cluster { action: "query", place: self.scheduler.clone(), reason };
-                Err(DataFusionError::External(Box::new(late)))
-            }
+        let mut query =
+            tokio::spawn(super::collected(physical_plan::execute_stream(Arc::clone(&plan), context)?, limit));
+        let rows = if let Ok(rows) = tokio::time::timeout(timeout, &mut query).await {
+            rows.map_err(|error| DataFusionError::External(Box::new(error))).flatten()
+        } else {
+            let reason = format!(
+                "no answer within {}: see the logs of its scheduler and executors, or set a longer `--cluster-timeout`",
+                self.timeout
+            );
+            let late = Error::Cluster { action: "query", place: self.scheduler.clone(), reason };
+            Err(DataFusionError::External(Box::new(late)))
         };
         if rows.is_ok() {
             self.lock().retain(|running| !Arc::ptr_eq(running, &plan));
@@ -144,6 +145,11 @@ impl Cluster {
         functions::register(&context);
         Ok(context)
     }
+}
+
+/// Returns rows as a stream.
+pub(super) fn stream(schema: SchemaRef, rows: Vec<RecordBatch>) -> SendableRecordBatchStream {
+    Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows.into_iter().map(Ok))))
 }
 
 /// The job of a plan that runs on a cluster, once the cluster has taken it.

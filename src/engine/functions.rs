@@ -14,7 +14,9 @@ use datafusion::scalar::ScalarValue;
 use datafusion_functions_nested as nested;
 use sha2::{Digest as _, Sha256};
 
-use super::{columnar_table, event_times, ip_functions, json_functions, pattern_functions, window_functions};
+use super::{
+    columnar_table, event_times, ip_functions, json_functions, match_functions, pattern_functions, window_functions,
+};
 use crate::event::identity;
 
 /// Makes the functions known to a session.
@@ -37,6 +39,7 @@ pub(super) fn register(context: &SessionContext) {
     window_functions::register(context);
     event_times::register(context);
     columnar_table::register(context);
+    match_functions::register(context);
 }
 
 /// A function of texts, the arguments after the first being constants.

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
 use datafusion::common::resources_err;
 use datafusion::config::SpillCompression;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::spill_file::SpillFile;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
 /// Keeps what several scans give at a time.
@@ -123,9 +127,44 @@ impl Kept {
         Ok(stream::iter(in_memory).chain(stream::iter(file).flatten()))
     }
 
+    /// The batches as a table of `schema` with `partitions` streams, where `convert` makes each batch one of that schema.
+    pub fn table(
+        self: &Arc<Kept>,
+        schema: &SchemaRef,
+        partitions: usize,
+        convert: fn(&RecordBatch, &SchemaRef) -> Result<RecordBatch>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let part = |number| Part { kept: Arc::clone(self), schema: Arc::clone(schema), convert, number, partitions };
+        let parts = (0..partitions).map(|number| Arc::new(part(number)) as Arc<dyn PartitionStream>).collect();
+        super::streamed_table(Arc::clone(schema), parts)
+    }
+
     /// The batches, where all are in memory.
     pub(super) fn into_batches(self) -> Vec<RecordBatch> {
         self.parts.into_iter().flat_map(|part| part.batches).collect()
+    }
+}
+
+/// One of the streams of [`Kept::table`].
+#[derive(Debug)]
+struct Part {
+    kept: Arc<Kept>,
+    schema: SchemaRef,
+    convert: fn(&RecordBatch, &SchemaRef) -> Result<RecordBatch>,
+    number: usize,
+    partitions: usize,
+}
+
+impl PartitionStream for Part {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (schema, convert) = (Arc::clone(&self.schema), self.convert);
+        let batches = self.kept.share(self.number, self.partitions);
+        let batches = batches.map(move |batch| convert(&batch?, &schema));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
 }
 

@@ -11,22 +11,21 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{DFSchema, internal_datafusion_err};
+use datafusion::common::{DFSchema, internal_datafusion_err, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream};
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::ColumnarValue;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::{ExecutionPlan, displayable, execute_stream_partitioned};
-use datafusion::prelude::{Expr, SessionContext, ident, lit};
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion::prelude::{Expr, SessionContext, lit};
 use futures::{Stream, TryStreamExt as _, future, stream};
 use tokio::sync::mpsc;
 
-use super::Resources;
 use super::equalities::Equalities;
-use super::expressions;
 use super::kept::{Keeper, Kept, KeptPart};
+use super::{Resources, expressions, match_functions};
 use crate::event;
 use crate::sql::candidates::Candidates;
 use crate::sql::expression::Expression;
@@ -76,13 +75,13 @@ pub async fn each(
     candidates: &Candidates,
     mut take: impl FnMut(&RecordBatch),
 ) -> Result<()> {
-    let Scan { context, matcher, plan } = Scan::new(resources, table, candidates).await?;
+    let Scan { streams, schema, .. } = Scan::new(resources, table, candidates).await?;
     let (sender, mut receiver) = mpsc::channel(resources.threads.max(1));
     let mut scans = tokio::task::JoinSet::new();
-    for stream in execute_stream_partitioned(plan, context.task_ctx())? {
-        let (matcher, sender) = (Arc::clone(&matcher), sender.clone());
+    for stream in streams {
+        let (schema, sender) = (Arc::clone(&schema), sender.clone());
         scans.spawn(async move {
-            let mut batches = std::pin::pin!(matcher.together(stream));
+            let mut batches = std::pin::pin!(together(stream, schema));
             while let Some(batch) = batches.try_next().await.transpose() {
                 if sender.send(batch).await.is_err() {
                     break;
@@ -102,32 +101,95 @@ pub async fn each(
 
 /// The plan of the scan for `candidates`, as text.
 pub async fn plan(resources: &Resources, table: Arc<dyn TableProvider>, candidates: &Candidates) -> Result<String> {
-    let scan = Scan::new(resources, table, candidates).await?;
-    Ok(displayable(scan.plan.as_ref()).indent(false).to_string())
+    let (plan, ..) = Scan::plan(resources, table, candidates).await?;
+    Ok(displayable(plan.as_ref()).indent(false).to_string())
 }
 
 /// A scan for what some rules match.
 struct Scan {
-    context: SessionContext,
-    matcher: Arc<Matcher>,
-    plan: Arc<dyn ExecutionPlan>,
+    streams: Vec<SendableRecordBatchStream>,
+    /// The columns of what is matched.
+    schema: SchemaRef,
+    rules: usize,
 }
 
 impl Scan {
-    async fn new(resources: &Resources, table: Arc<dyn TableProvider>, candidates: &Candidates) -> Result<Scan> {
-        let context = resources.session()?;
-        let own = Candidates::own();
-        let read = columns(own.iter().chain(&candidates.expressions).chain(&candidates.predicates));
-        let matcher = Arc::new(Matcher::new(&context, candidates, &schema(&read)?)?);
+    async fn plan(
+        resources: &Resources,
+        table: Arc<dyn TableProvider>,
+        candidates: &Candidates,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>, SchemaRef)> {
+        let context = resources.session_of_tables()?;
         let records = context.read_table(table)?;
         let conditions = candidates.conditions.iter();
         let conditions = conditions.map(|condition| expressions::logical(&context, condition, records.schema()));
         let conditions = conditions.chain(test(&context, candidates, records.schema()).transpose());
         let condition = conjunction(conditions.collect::<Result<Vec<_>>>()?).unwrap_or_else(|| lit(true));
-        let records = records.filter(condition)?.select(read.iter().map(ident).collect::<Vec<_>>())?;
-        let plan = records.create_physical_plan().await?;
+        let (row, schema) = match_functions::match_row(candidates)?;
+        let rows = records.filter(condition)?.select(vec![row.alias("match")])?;
+        let plan = rows.create_physical_plan().await?;
+        Ok((plan, context.task_ctx(), schema))
+    }
+
+    async fn new(resources: &Resources, table: Arc<dyn TableProvider>, candidates: &Candidates) -> Result<Scan> {
+        let (plan, context, schema) = Scan::plan(resources, table, candidates).await?;
         resources.scanned.follow(&plan);
-        Ok(Scan { context, matcher, plan })
+        let streams = resources.streams(plan, context).await?;
+        Ok(Scan { streams, schema, rules: candidates.detections.len() })
+    }
+}
+
+/// Buffers what one stream of a scan gives. Returns also for how many rows each of `rules` rules matches.
+async fn drain(
+    stream: SendableRecordBatchStream,
+    schema: SchemaRef,
+    rules: usize,
+    keeper: &Keeper,
+) -> Result<(KeptPart, Vec<usize>)> {
+    let mut counts = vec![0; rules];
+    let first_flag = schema.fields().len() - rules;
+    let batches = together(stream, schema).inspect_ok(|batch| {
+        let flags = batch.columns().iter().skip(first_flag);
+        counts.iter_mut().zip(flags).for_each(|(count, flags)| *count += flags.as_boolean().true_count());
+    });
+    let part = keeper.keep(batches).await?;
+    Ok((part, counts))
+}
+
+/// The rows of a scan that any rule matches, in batches of [`MATCHED_ROWS`] or [`MATCHED_BYTES`], or a few more.
+fn together(stream: SendableRecordBatchStream, schema: SchemaRef) -> impl Stream<Item = Result<RecordBatch>> {
+    let first_flag = schema.fields().iter().position(|field| *field.data_type() == DataType::Boolean);
+    let matched = stream.try_filter_map(move |batch| future::ready(matched(&batch, first_flag)));
+    stream::try_unfold(Box::pin(matched), move |mut matched| {
+        let schema = Arc::clone(&schema);
+        async move {
+            let (mut small, mut rows, mut bytes) = (Vec::new(), 0, 0);
+            while rows < MATCHED_ROWS
+                && bytes < MATCHED_BYTES
+                && let Some(batch) = matched.try_next().await?
+            {
+                rows += batch.num_rows();
+                bytes += batch.get_array_memory_size();
+                small.push(batch);
+            }
+            if small.is_empty() { Ok(None) } else { Ok(Some((compute::concat_batches(&schema, &small)?, matched))) }
+        }
+    })
+}
+
+/// The rows of a batch of a scan that any rule matches, as columns; `None` where there are none.
+fn matched(batch: &RecordBatch, first_flag: Option<usize>) -> Result<Option<RecordBatch>> {
+    let Some(rows) = batch.column(0).as_struct_opt() else {
+        return internal_err!("a scan without its struct");
+    };
+    let rows = RecordBatch::from(rows);
+    let flags: Vec<BooleanArray> =
+        rows.columns().iter().skip(first_flag.unwrap_or_default()).map(|flags| flags.as_boolean().clone()).collect();
+    let any = any(&flags, rows.num_rows())?;
+    match any.true_count() {
+        0 => Ok(None),
+        count if count == rows.num_rows() => Ok(Some(rows)),
+        _ => Ok(Some(compute::filter_record_batch(&rows, &any)?)),
     }
 }
 
@@ -137,14 +199,14 @@ async fn gathered(
     candidates: &Candidates,
     keeper: impl FnOnce(Arc<RuntimeEnv>, SchemaRef) -> Keeper,
 ) -> Result<(Kept, Vec<usize>)> {
-    let Scan { context, matcher, plan } = Scan::new(resources, table, candidates).await?;
-    let keeper = Arc::new(keeper(context.runtime_env(), Arc::clone(&matcher.schema)));
+    let Scan { streams, schema, rules } = Scan::new(resources, table, candidates).await?;
+    let keeper = Arc::new(keeper(Arc::clone(&resources.runtime), Arc::clone(&schema)));
     let mut scans = tokio::task::JoinSet::new();
-    for stream in execute_stream_partitioned(plan, context.task_ctx())? {
-        let (matcher, keeper) = (Arc::clone(&matcher), Arc::clone(&keeper));
-        scans.spawn(async move { matcher.drain(stream, &keeper).await });
+    for stream in streams {
+        let (schema, keeper) = (Arc::clone(&schema), Arc::clone(&keeper));
+        scans.spawn(async move { drain(stream, schema, rules, &keeper).await });
     }
-    let (mut parts, mut counts) = (Vec::new(), vec![0; candidates.detections.len()]);
+    let (mut parts, mut counts) = (Vec::new(), vec![0; rules]);
     while let Some(done) = scans.join_next().await {
         let (part, of_part) = done.map_err(|error| DataFusionError::External(Box::new(error)))??;
         parts.push(part);
@@ -159,24 +221,17 @@ pub fn flags(expressions: usize, batch: &RecordBatch, rule: usize) -> &BooleanAr
     batch.column(Candidates::OWN.len() + expressions + rule).as_boolean()
 }
 
-/// Returns the test of whether any rule matches a record; `None` where it needs no column. By it the scan leaves the other
-/// columns of a record undecoded where no rule matches it.
+/// Returns the condition that any rule matches a record; `None` where it needs no column.
 fn test(context: &SessionContext, candidates: &Candidates, records: &DFSchema) -> Result<Option<Expr>> {
-    let tested = columns(candidates.predicates.iter());
     match candidates.predicates.as_slice() {
-        _ if tested.is_empty() => Ok(None),
         // The engine knows what this reads, and so leaves row groups and pages unread by their statistics.
         [predicate] => expressions::logical(context, predicate, records).map(Some),
-        several => {
-            let schema = schema(&tested)?;
-            let tests = Tests::new(context, several, &schema)?;
-            Ok(Some(any_rule(tests, schema).call(tested.iter().map(ident).collect())))
-        }
+        _ => match_functions::any_rule(candidates),
     }
 }
 
 /// The columns that any of some expressions reads, in the order of the schema.
-fn columns<'e>(expressions: impl Iterator<Item = &'e Expression>) -> Vec<String> {
+pub(super) fn columns<'e>(expressions: impl Iterator<Item = &'e Expression>) -> Vec<String> {
     let mut read = BTreeSet::new();
     for expression in expressions {
         expression.columns(&mut read);
@@ -184,28 +239,33 @@ fn columns<'e>(expressions: impl Iterator<Item = &'e Expression>) -> Vec<String>
     event::schema().fields().iter().map(|field| field.name().clone()).filter(|name| read.contains(&**name)).collect()
 }
 
-fn schema(columns: &[String]) -> Result<SchemaRef> {
+/// The columns that the rules of `candidates` test and need, in the order of the schema.
+pub(super) fn read_columns(candidates: &Candidates) -> Vec<String> {
+    columns(Candidates::own().iter().chain(&candidates.expressions).chain(&candidates.predicates))
+}
+
+/// The schema of what is matched: the columns [`Candidates::OWN`], one for each expression of `candidates`, and a flag for
+/// each of its rules.
+pub(super) fn match_schema(candidates: &Candidates) -> SchemaRef {
+    let time = event::schema().field(0).data_type().clone();
+    let own = Candidates::OWN
+        .iter()
+        .enumerate()
+        .map(|(index, name)| Field::new(*name, if index == 0 { time.clone() } else { DataType::Utf8 }, true));
+    let values = 0..candidates.expressions.len();
+    let values = values.map(|number| Field::new(format!("value.{number}"), DataType::Utf8, true));
+    let flags = 0..candidates.detections.len();
+    let flags = flags.map(|number| Field::new(format!("matches.{number}"), DataType::Boolean, false));
+    Arc::new(Schema::new(own.chain(values).chain(flags).collect::<Vec<_>>()))
+}
+
+pub(super) fn schema(columns: &[String]) -> Result<SchemaRef> {
     let fields = columns.iter().map(|name| event::schema().field_with_name(name).cloned());
     Ok(Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?)))
 }
 
-/// The name of the function that [`any_rule`] makes.
-const ANY_RULE: &str = "any_rule";
-
-/// A function of the columns of `schema`: whether any rule matches. By it a scan leaves the other columns of a
-/// record undecoded where none does.
-fn any_rule(tests: Tests, schema: SchemaRef) -> ScalarUDF {
-    let takes = schema.fields().iter().map(|field| field.data_type().clone()).collect();
-    let call = move |columns: &[ColumnarValue]| {
-        let columns = ColumnarValue::values_to_arrays(columns)?;
-        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-        Ok(ColumnarValue::Array(Arc::new(any(&tests.flags(&batch)?, batch.num_rows())?)))
-    };
-    create_udf(ANY_RULE, takes, DataType::Boolean, Volatility::Immutable, Arc::new(call))
-}
-
 /// The predicates over the columns that are read.
-struct Tests {
+pub(super) struct Tests {
     /// The distinct conjuncts of all predicates.
     expressions: Vec<Arc<dyn PhysicalExpr>>,
     /// Those of the conjuncts that are tested together.
@@ -215,7 +275,11 @@ struct Tests {
 }
 
 impl Tests {
-    fn new(functions: &dyn FunctionRegistry, predicates: &[Expression], schema: &SchemaRef) -> Result<Tests> {
+    pub(super) fn new(
+        functions: &dyn FunctionRegistry,
+        predicates: &[Expression],
+        schema: &SchemaRef,
+    ) -> Result<Tests> {
         let mut indexes = HashMap::new();
         let mut tests = Vec::new();
         let mut conjuncts_of = Vec::new();
@@ -235,6 +299,11 @@ impl Tests {
             equalities: Equalities::new(&tests, schema),
             predicates: conjuncts_of,
         })
+    }
+
+    /// Where any rule matches.
+    pub(super) fn any_rule(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        any(&self.flags(batch)?, batch.num_rows())
     }
 
     /// For each predicate, the rows of a batch for which it holds.
@@ -286,87 +355,35 @@ fn any(flags: &[BooleanArray], rows: usize) -> Result<BooleanArray> {
 }
 
 /// What is tested and computed of the columns that are read.
-struct Matcher {
+pub(super) struct Matcher {
     own: Vec<Arc<dyn PhysicalExpr>>,
     values: Vec<Arc<dyn PhysicalExpr>>,
     tests: Tests,
     detections: Vec<usize>,
-    schema: SchemaRef,
+    /// The columns of what is matched: see [`match_schema`].
+    pub(super) schema: SchemaRef,
 }
 
 impl Matcher {
-    fn new(functions: &dyn FunctionRegistry, candidates: &Candidates, read: &SchemaRef) -> Result<Matcher> {
-        let Candidates { expressions: values, detections, .. } = candidates;
-        let time = event::schema().field(0).data_type().clone();
-        let own = Candidates::OWN
-            .iter()
-            .enumerate()
-            .map(|(place, name)| Field::new(*name, if place == 0 { time.clone() } else { DataType::Utf8 }, true));
-        let value_fields = (0..values.len()).map(|number| Field::new(format!("value.{number}"), DataType::Utf8, true));
-        let flags =
-            (0..detections.len()).map(|number| Field::new(format!("matches.{number}"), DataType::Boolean, false));
-        let fields: Vec<Field> = own.chain(value_fields).chain(flags).collect();
+    pub(super) fn new(functions: &dyn FunctionRegistry, candidates: &Candidates, read: &SchemaRef) -> Result<Matcher> {
         Ok(Matcher {
             own: expressions::physical(functions, &Candidates::own(), read)?,
-            values: expressions::physical(functions, values, read)?,
+            values: expressions::physical(functions, &candidates.expressions, read)?,
             tests: Tests::new(functions, &candidates.predicates, read)?,
-            detections: detections.clone(),
-            schema: Arc::new(Schema::new(fields)),
+            detections: candidates.detections.clone(),
+            schema: match_schema(candidates),
         })
     }
 
-    /// Keeps what is matched of a scan, and tells of how many rows each rule does.
-    async fn drain(
-        self: Arc<Matcher>,
-        stream: SendableRecordBatchStream,
-        keeper: &Keeper,
-    ) -> Result<(KeptPart, Vec<usize>)> {
-        let mut counts = vec![0; self.detections.len()];
-        let place = self.own.len() + self.values.len();
-        let batches = self.together(stream).inspect_ok(|batch| {
-            let flags = batch.columns().iter().skip(place);
-            counts.iter_mut().zip(flags).for_each(|(count, flags)| *count += flags.as_boolean().true_count());
-        });
-        let part = keeper.keep(batches).await?;
-        Ok((part, counts))
-    }
-
-    /// What is matched of a scan, in batches of [`MATCHED_ROWS`] or [`MATCHED_BYTES`], or a few more.
-    fn together(self: Arc<Matcher>, stream: SendableRecordBatchStream) -> impl Stream<Item = Result<RecordBatch>> {
-        let schema = Arc::clone(&self.schema);
-        let matched = stream.try_filter_map(move |batch| future::ready(self.matched(&batch)));
-        stream::try_unfold(Box::pin(matched), move |mut matched| {
-            let schema = Arc::clone(&schema);
-            async move {
-                let (mut small, mut rows, mut bytes) = (Vec::new(), 0, 0);
-                while rows < MATCHED_ROWS
-                    && bytes < MATCHED_BYTES
-                    && let Some(batch) = matched.try_next().await?
-                {
-                    rows += batch.num_rows();
-                    bytes += batch.get_array_memory_size();
-                    small.push(batch);
-                }
-                if small.is_empty() { Ok(None) } else { Ok(Some((compute::concat_batches(&schema, &small)?, matched))) }
-            }
-        })
-    }
-
-    /// What any rule matches of a batch.
-    fn matched(&self, batch: &RecordBatch) -> Result<Option<RecordBatch>> {
+    /// Returns for each row of `batch` what findings need of it, and for each rule whether it matches.
+    pub(super) fn evaluate(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let flags = self.tests.flags(batch)?;
-        let any = any(&flags, batch.num_rows())?;
-        if any.true_count() == 0 {
-            return Ok(None);
-        }
-        let batch = compute::filter_record_batch(batch, &any)?;
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for (expression, field) in self.own.iter().chain(&self.values).zip(self.schema.fields()) {
-            let value = expression.evaluate(&batch)?.into_array(batch.num_rows())?;
+            let value = expression.evaluate(batch)?.into_array(batch.num_rows())?;
             columns.push(compute::cast(&value, field.data_type())?);
         }
-        let kept: Vec<ArrayRef> = flags.iter().map(|flags| compute::filter(flags, &any)).collect::<Result<_, _>>()?;
-        columns.extend(self.detections.iter().map(|predicate| Arc::clone(&kept[*predicate])));
-        Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns)?))
+        columns.extend(self.detections.iter().map(|predicate| Arc::new(flags[*predicate].clone()) as ArrayRef));
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 }

@@ -63,10 +63,10 @@ impl RawScans {
         RawScans { trail, prefilter, in_flight, threads, progress, last: std::sync::Mutex::default() }
     }
 
-    /// Returns what the last scan has read so far.
+    /// Returns what the last scan has read so far; nothing where the query needed no scan.
     pub fn statistics(&self) -> Tally {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map_or_else(|| self.trail.excluded.clone(), |scan| scan.tally())
+        last.as_ref().map(|scan| scan.tally()).unwrap_or_default()
     }
 }
 

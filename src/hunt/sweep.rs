@@ -13,8 +13,9 @@ use datafusion::error::DataFusionError;
 
 use super::lookback::{self, Attempt, is_cut};
 use super::prefilter;
-use crate::engine::{self, Resources};
+use crate::engine::{self, Kept, Resources, duplicates, matcher};
 use crate::error::Error;
+use crate::event;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
 use crate::sql::candidates::Candidates;
@@ -98,8 +99,8 @@ pub struct Sweep {
     pub found: Vec<Vec<Found>>,
     /// What was read.
     pub read: Tally,
-    /// The duplicates among matches with a time in the range; not known on a cluster.
-    pub duplicates: Option<Duplicates>,
+    /// The duplicates among matches with a time in the range.
+    pub duplicates: Duplicates,
 }
 
 /// What `rule` would find in `data` with each of the windows `cells`, with a trigger in `range`.
@@ -144,7 +145,7 @@ pub async fn sweep(
 /// The matches of a rule, and what reading them came to.
 struct MatchesRead {
     matches: Matches,
-    duplicates: Option<Duplicates>,
+    duplicates: Duplicates,
     statistics: Tally,
 }
 
@@ -161,24 +162,49 @@ async fn matches(
     let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
     let layout = Layout { group: groups.clone(), ..Layout::default() };
     let sql = sql::distinct_matches(rule, &layout)?;
-    let matched = matched(&candidates, &groups);
     let snapshot = table.snapshot(read).await?;
     let records = snapshot.records(resources, prefilter([rule])).await?;
-    let rows = resources.run_and_duplicates(Arc::clone(&records.provider), &matched, &sql, range).await;
-    let (rows, tap) = rows.map_err(failed)?;
+    let (kept, _) = matcher::kept(resources, Arc::clone(&records.provider), &candidates).await.map_err(failed)?;
+    let kept = Arc::new(kept);
+    let [name, source] = candidates.call.map(|expression| Candidates::OWN.len() + expression);
+    let duplicates = duplicates::among_kept(resources, &kept, [1, 0, name, source], range).await.map_err(failed)?;
+    let matched = matched(resources, &kept, &groups).map_err(failed)?;
+    let rows = resources.run_within("matched", matched, &sql, resources.memory()).await.map_err(failed)?;
     let numbered = numbered(&groups, &rows).map_err(failed)?;
-    Ok(MatchesRead {
-        matches: numbered,
-        duplicates: tap.map(|tap| tap.duplicates()),
-        statistics: snapshot.statistics(&records),
-    })
+    Ok(MatchesRead { matches: numbered, duplicates, statistics: snapshot.statistics(&records) })
 }
 
-/// The query for what is matched, copies included.
-fn matched(candidates: &Candidates, groups: &[String]) -> String {
+/// The table `matched` of what [`Candidates::of_sweep`] matches, duplicates included.
+fn matched(
+    resources: &Resources,
+    kept: &Arc<Kept>,
+    groups: &[String],
+) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    let own = Candidates::OWN.iter().take(2).map(|name| (*name).to_owned());
     let rest = WHO.into_iter().chain([layout::FINGERPRINT]).chain(Candidates::CALL).chain([layout::COUNTED]);
-    let rest = rest.map(str::to_owned);
-    candidates.matches(groups.iter().cloned().chain(rest))
+    let names: Vec<String> = own.chain(groups.iter().cloned()).chain(rest.map(str::to_owned)).collect();
+    let time = event::schema().field(0).data_type().clone();
+    let fields = names.iter().enumerate().map(|(index, name)| {
+        let data_type = match name.as_str() {
+            _ if index == 0 => time.clone(),
+            layout::FINGERPRINT => DataType::Int64,
+            _ => DataType::Utf8,
+        };
+        Field::new(name, data_type, true)
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    kept.table(&schema, resources.partitions(), |batch, schema| {
+        let skipped = Candidates::OWN.len() - 2;
+        let values = 2 + skipped..batch.num_columns() - 1;
+        let columns = batch.columns()[..2].iter().chain(&batch.columns()[values]);
+        let mut columns = columns.zip(schema.fields()).map(|(column, field)| compute::cast(column, field.data_type()));
+        let mut columns: Vec<ArrayRef> = columns.by_ref().collect::<Result<_, _>>()?;
+        // A rule that counts its matches has no column for what is counted.
+        if columns.len() < schema.fields().len() {
+            columns.push(Arc::new(StringArray::new_null(batch.num_rows())));
+        }
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    })
 }
 
 /// The columns that tell who acted.

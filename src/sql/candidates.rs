@@ -3,6 +3,8 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::path::{Path, Step};
 use crate::rule::{Field, Rule};
@@ -13,7 +15,7 @@ use super::quote::Ident;
 use super::{counted, expressions, fields, predicate};
 
 /// What is asked of each record for some rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidates {
     /// Conditions that every match satisfies, and by which whole parts of the data may be left unread.
     pub conditions: Vec<Expression>,

@@ -107,7 +107,7 @@ pub fn backtest(view: &View<'_>, rule: &str) -> Result<String, Error> {
             &format!("{}. {}", tested.rule.display_name, view.summary()),
             &data,
             &tested.sweep.read,
-            view.tested.sweep.duplicates.as_ref(),
+            Some(&view.tested.sweep.duplicates),
         )?,
         present: name(window),
         tiles: tiles(&tested.cells[present]),

@@ -1,0 +1,161 @@
+//! The match operator as two functions of a record's columns.
+//!
+//! Every session knows them by name, and so do the nodes of a cluster. The rules are their first argument: a
+//! [`Candidates`] as JSON. So a scan for many rules travels like any other query.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use arrow::array::{RecordBatch, StructArray};
+use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use datafusion::common::{exec_err, internal_err, plan_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
+use datafusion::prelude::{Expr, SessionContext, ident};
+use datafusion::scalar::ScalarValue;
+
+use super::functions;
+use super::matcher::{self, Matcher, Tests};
+use crate::sql::candidates::Candidates;
+
+/// Compiled rules that a process keeps: those of the scans that run at a time.
+const COMPILED_RULES: usize = 4;
+
+/// The functions that rules call.
+static FUNCTIONS: LazyLock<SessionContext> = LazyLock::new(|| {
+    let context = SessionContext::new();
+    functions::register(&context);
+    context
+});
+
+static COMPILED: Mutex<VecDeque<(String, Arc<Compiled>)>> = Mutex::new(VecDeque::new());
+
+/// Makes the functions known to a session.
+pub(super) fn register(context: &SessionContext) {
+    for function in [MatchFunction::AnyRule, MatchFunction::MatchRow] {
+        context.register_udf(function.udf());
+    }
+}
+
+/// Returns the condition that any rule of `candidates` matches; `None` where that depends on no column. By it a scan
+/// leaves the other columns of a record undecoded where no rule matches.
+pub(super) fn any_rule(candidates: &Candidates) -> Result<Option<Expr>> {
+    let tested = matcher::columns(candidates.predicates.iter());
+    if tested.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(MatchFunction::AnyRule.call(candidates, &tested)?))
+}
+
+/// Returns the expression for the columns of [`Matcher::schema`], as a struct, and the schema.
+pub(super) fn match_row(candidates: &Candidates) -> Result<(Expr, SchemaRef)> {
+    let schema = matcher::match_schema(candidates);
+    Ok((MatchFunction::MatchRow.call(candidates, &matcher::read_columns(candidates))?, schema))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum MatchFunction {
+    /// `matches_any_rule(rules, column, …)`: whether any of the rules matches. The columns are those that they test.
+    AnyRule,
+    /// `match_row(rules, column, …)`: what findings need of a record, and a flag for each rule. The columns are those that
+    /// the rules test and need.
+    MatchRow,
+}
+
+impl MatchFunction {
+    fn udf(self) -> ScalarUDF {
+        ScalarUDF::from(MatchUdf { function: self, signature: Signature::variadic_any(Volatility::Immutable) })
+    }
+
+    fn call(self, candidates: &Candidates, columns: &[String]) -> Result<Expr> {
+        let rules = serde_json::to_string(candidates).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(self.udf().call(std::iter::once(lit(rules)).chain(columns.iter().map(ident)).collect()))
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct MatchUdf {
+    function: MatchFunction,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for MatchUdf {
+    fn name(&self) -> &str {
+        match self.function {
+            MatchFunction::AnyRule => "matches_any_rule",
+            MatchFunction::MatchRow => "match_row",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        internal_err!("the type depends on the rules")
+    }
+
+    fn return_field_from_args(&self, arguments: ReturnFieldArgs) -> Result<FieldRef> {
+        let data_type = match self.function {
+            MatchFunction::AnyRule => DataType::Boolean,
+            MatchFunction::MatchRow => match arguments.scalar_arguments.first() {
+                Some(Some(rules)) => DataType::Struct(compiled(rules)?.matcher.schema.fields().clone()),
+                _ => return plan_err!("the rules must be a literal"),
+            },
+        };
+        Ok(Arc::new(Field::new(self.name(), data_type, false)))
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Some((ColumnarValue::Scalar(rules), columns)) = arguments.args.split_first() else {
+            return exec_err!("the rules must be a literal");
+        };
+        let compiled = compiled(rules)?;
+        let schema = match self.function {
+            MatchFunction::AnyRule => &compiled.tested,
+            MatchFunction::MatchRow => &compiled.read,
+        };
+        let columns = columns.iter().map(|column| column.to_array(arguments.number_rows));
+        let batch = RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_>>()?)?;
+        Ok(ColumnarValue::Array(match self.function {
+            MatchFunction::AnyRule => Arc::new(compiled.tests.any_rule(&batch)?),
+            MatchFunction::MatchRow => Arc::new(StructArray::from(compiled.matcher.evaluate(&batch)?)),
+        }))
+    }
+}
+
+/// Rules that are ready to test batches.
+struct Compiled {
+    tests: Tests,
+    tested: SchemaRef,
+    matcher: Matcher,
+    read: SchemaRef,
+}
+
+/// Returns the compiled form of `rules`, which are a [`Candidates`] as JSON.
+fn compiled(rules: &ScalarValue) -> Result<Arc<Compiled>> {
+    let ScalarValue::Utf8(Some(rules)) = rules else {
+        return exec_err!("the rules must be a text");
+    };
+    let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, compiled)) = known.iter().find(|(text, _)| text == rules) {
+        return Ok(Arc::clone(compiled));
+    }
+    let candidates: Candidates =
+        serde_json::from_str(rules).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let tested = matcher::schema(&matcher::columns(candidates.predicates.iter()))?;
+    let read = matcher::schema(&matcher::read_columns(&candidates))?;
+    let compiled = Arc::new(Compiled {
+        tests: Tests::new(&*FUNCTIONS, &candidates.predicates, &tested)?,
+        tested,
+        matcher: Matcher::new(&*FUNCTIONS, &candidates, &read)?,
+        read,
+    });
+    if known.len() >= COMPILED_RULES {
+        known.pop_front();
+    }
+    known.push_back((rules.clone(), Arc::clone(&compiled)));
+    Ok(compiled)
+}
