@@ -10,7 +10,7 @@ const MAX_LINES: usize = 600;
 /// An external crate, or the prefix of a family of crates, and the modules that may use it.
 const USERS: [(&str, &[&str]); 5] = [
     // `sql_limits` uses its SQL tokenizer, the others run queries.
-    ("datafusion", &["sql_limits", "engine", "hunt", "query"]),
+    ("datafusion", &["sql_limits", "engine", "table", "hunt", "query"]),
     ("ballista", &["engine"]),
     // The others derive `ValueEnum` for the choices of an option.
     ("clap", &["sql", "backtest", "report", "output", "cli"]),
