@@ -1,4 +1,4 @@
-//! What can go wrong, what to do about it, and the exit status it leads to.
+//! Errors that end a run, hints for the user, and exit codes.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The number the process ends with.
+    /// Returns the exit code of the process.
     pub fn code(self) -> u8 {
         match self {
             Status::Done => 0,
@@ -30,26 +30,26 @@ impl Status {
     }
 }
 
-/// An error that ends the run. Faults in single objects or records do not: they are [`Fault`]s.
+/// An error that ends the run. A [`Fault`] is an input that cannot be used, and the run continues.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line asks for something that cannot be.
+    /// The command line or a configuration is wrong.
     #[error("{message}")]
     Usage {
-        /// What is wrong.
+        /// The problem.
         message: String,
-        /// What to do instead.
+        /// A way to solve it.
         hint: Option<String>,
     },
-    /// There are no data where the user says that there are.
+    /// The user named data that do not exist.
     #[error("{kind}: `{place}`")]
     NotFound {
-        /// What is missing.
+        /// The kind of name.
         kind: Absence,
         /// The path, prefix or pattern.
         place: String,
     },
-    /// A rule cannot be read. The message is rendered with file, line, column and the line itself.
+    /// A rule cannot be read. The message shows file, line, column and the line itself.
     #[error("{0}")]
     Rule(String),
     /// A file or folder could not be read or written.
@@ -59,36 +59,36 @@ pub enum Error {
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// A store such as S3 refused or could not be reached.
+    /// A store such as S3 refused a request or could not be reached.
     #[error("cannot {action} `{url}`: {reason}")]
     Store {
         /// `open`, `list`, `read`, `write`, ...
         action: &'static str,
         /// The object, folder or bucket.
         url: String,
-        /// What the store said.
+        /// The store's reason.
         reason: String,
-        /// What to do.
+        /// A way to solve it.
         hint: Option<String>,
     },
-    /// The lake's ledger is damaged or of a version this build does not know.
+    /// The lake's transaction log is damaged or has a version that this build does not know.
     #[error("the lake's ledger `{}` cannot be used: {reason}", path.display())]
     Ledger {
-        /// The ledger file.
+        /// The log file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// The state of the nightly runs is damaged or of a version this build does not know.
+    /// The state of the nightly runs is damaged or has a version that this build does not know.
     #[error("the state `{}` cannot be used: {reason}", path.display())]
     State {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// Another process is writing the lake.
@@ -97,32 +97,32 @@ pub enum Error {
         /// The lake's folder.
         lake: PathBuf,
     },
-    /// A sink did not take what was to be delivered to it.
+    /// A sink did not accept a delivery.
     #[error("cannot deliver to the sink `{sink}`: {reason}")]
     Sink {
         /// The sink's name.
         sink: String,
-        /// Which host refused, and how. Never the rest of its URL, which may be a secret.
+        /// The host that refused, and its answer. Never the rest of the URL, which may be a secret.
         reason: String,
-        /// The places of the lines that it has not taken, among those that were to be delivered.
+        /// The indexes of the lines that it did not accept, among the lines of this delivery.
         left: Vec<usize>,
-        /// Whether it is not to be asked again in this run.
+        /// Whether this run must not send it more.
         silent: bool,
     },
-    /// A cluster, or a node of one, does not do its part.
+    /// A cluster or one of its nodes failed.
     #[error("cannot {action} `{place}`: {reason}")]
     Cluster {
         /// `schedule at`, `work for`, `query`.
         action: &'static str,
         /// The address.
         place: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// The engine refused or failed to run a query.
+    /// A query failed.
     #[error("the query of {subject} failed")]
     Query {
-        /// The rule, or the step, whose query it was.
+        /// The rule or the step that ran the query.
         subject: String,
         /// The kind of failure.
         cause: QueryCause,
@@ -130,19 +130,19 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Something that cannot happen did; a defect of this program.
+    /// A defect of this program. No input can cause it.
     #[error("internal error: {0}")]
     Internal(String),
 }
 
-/// What is missing where data were named.
+/// The kind of name that leads to no data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absence {
-    /// The file or folder itself.
+    /// A file or folder that does not exist.
     MissingPath,
-    /// Objects: no key in the bucket is this one or begins with it.
+    /// An S3 key or prefix without objects.
     EmptyPrefix,
-    /// A file, folder or object that matches the pattern.
+    /// A pattern that matches no file, folder or object.
     UnmatchedPattern,
 }
 
@@ -157,7 +157,7 @@ impl fmt::Display for Absence {
 }
 
 impl Error {
-    /// An [`Error::Usage`] without a hint.
+    /// Returns an [`Error::Usage`] without a hint.
     pub fn usage(message: impl Into<String>) -> Error {
         Error::Usage { message: message.into(), hint: None }
     }
@@ -168,7 +168,7 @@ impl Error {
         Error::Query { subject: subject.into(), cause, source }
     }
 
-    /// What the user can do, where there is something to do.
+    /// Returns what the user can do, if there is something to do.
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Usage { hint, .. } | Error::Store { hint, .. } => hint.clone(),
@@ -189,7 +189,7 @@ impl Error {
                 Some("give it more with `--memory`, or narrow the range with `--from` and `--to`".to_owned())
             }
             Error::Query { cause: QueryCause::DamagedFile(_) | QueryCause::UnreadableData, .. } => Some(
-                "where a file is gone or damaged, restore it; a lake can be converted anew, into an empty folder"
+                "where a file is gone or damaged, restore it; a lake can be converted again, into an empty folder"
                     .to_owned(),
             ),
             Error::Busy { .. } => {
@@ -209,11 +209,11 @@ impl Error {
         matches!(self, Error::Query { cause: QueryCause::MemoryExhausted, .. })
     }
 
-    /// The exit status this error leads to.
+    /// Returns the exit status that this error leads to.
     pub fn status(&self) -> Status {
         match self {
             Error::Usage { .. } | Error::Rule(_) | Error::NotFound { kind: Absence::MissingPath, .. } => Status::Usage,
-            // The place may exist, and nothing in it could be read.
+            // The place may exist, but nothing in it could be read.
             Error::NotFound { .. }
             | Error::File { .. }
             | Error::Store { .. }
@@ -228,18 +228,18 @@ impl Error {
     }
 }
 
-/// A file of a table that cannot be read, because of what it holds.
+/// A file of a table whose content cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{file}` cannot be read: {reason}")]
 pub struct DamagedFile {
     /// Its path on disk, or its URL.
     pub file: String,
-    /// The reason, in words.
+    /// The reason.
     pub reason: String,
 }
 
 impl DamagedFile {
-    /// Returns the file that made a query fail, where one did.
+    /// Returns the damaged file that made a query fail, if there is one.
     pub fn of(error: &Error) -> Option<&DamagedFile> {
         match error {
             Error::Query { cause: QueryCause::DamagedFile(file), .. } => Some(file),
@@ -248,7 +248,7 @@ impl DamagedFile {
     }
 }
 
-/// The kind of a query's failure, as far as it decides what to do about it.
+/// The kind of a query's failure. It decides the hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueryCause {
     /// The query needed more memory than `--memory` allows.
@@ -270,15 +270,15 @@ pub struct QueryFailure {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// One input that was not taken as it is: where it stands and why.
+/// An input that was rejected or changed: its place and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// The object's path.
     pub object: String,
-    /// The place within the object, such as `record 17`; absent where the whole object is meant.
+    /// The place within the object, such as `record 17`. Absent for the object as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
-    /// What is wrong, and what to do where there is something to do.
+    /// The reason, and how to solve it if there is a way.
     pub reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! The one schema of CloudTrail records as columns, and where a field's path is found in it.
+//! The schema of CloudTrail records as columns, and the column of a field's path.
 //!
 //! Columns carry CloudTrail's own names and case. Fields whose shape changes from call to call
 //! (`requestParameters`, ...) are kept as JSON text exactly as received. What rules often read below
@@ -15,28 +15,29 @@ use crate::path::{Path, Step};
 pub mod batch;
 pub mod identity;
 
-/// The version of the column layout that [`schema`] describes; a lake's ledger records it.
+/// The version of the columns in [`schema`]. A lake's transaction log records it.
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// When the record's call ended. Null where the record has no time, or none of [`crate::time::EVENT_TIMES`].
 pub const EVENT_TIME: &str = "eventTime";
-/// The identity of the record; a record delivered twice carries it twice.
+/// The identity of the event. A record that is delivered twice has it twice.
 pub const EVENT_ID: &str = "eventID";
-/// `eventTime` as received, where an event cannot have that time or CloudTrail spells it another way.
+/// `eventTime` as received, if an event cannot have that time or CloudTrail writes it differently.
 pub const EVENT_TIME_TEXT: &str = "eventTimeText";
-/// A hash of the record's text, where it has no `eventID`: such a record is identified by what it says.
+/// A hash of the record's text, if it has no `eventID`. It identifies the record.
 pub const CONTENT_ID: &str = "contentID";
-/// Members that have no column, or whose value is not of their column's type, as JSON text.
+/// Members without a column, or with a value that does not fit the column's type, as JSON text.
 pub const OTHER_FIELDS: &str = "otherFields";
 
-/// Which kind of events the record belongs to.
+/// The category of the event: management, data, Insights or network activity.
 pub const EVENT_CATEGORY: &str = "eventCategory";
-/// The [`EVENT_CATEGORY`] of a call through a VPC endpoint. The call has another record, of the service that it called.
+/// The [`EVENT_CATEGORY`] of a call through a VPC endpoint. The service that was called writes another record of the
+/// same call.
 pub const NETWORK_ACTIVITY: &str = "NetworkActivity";
-/// The `eventType` of records of that category, and of no others.
+/// The `eventType` of that category alone.
 pub const NETWORK_ACTIVITY_TYPE: &str = "AwsVpceEvent";
 
-/// How a column holds its field.
+/// The type of a field's column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A string.
@@ -81,8 +82,7 @@ pub(crate) const TOP_LEVEL: &[(&str, Kind)] = &[
     ("tlsDetails", Kind::Json),
 ];
 
-/// The hot paths: strings below a JSON column that have a column of their own, by column name,
-/// JSON column and the path within it.
+/// Promoted paths: strings in a JSON column that also have a column. Column name, JSON column and the path within it.
 pub(crate) const HOT: &[(&str, &str, &[&str])] = &[
     ("userIdentity.type", "userIdentity", &["type"]),
     ("userIdentity.userName", "userIdentity", &["userName"]),
@@ -97,7 +97,7 @@ pub(crate) const HOT: &[(&str, &str, &[&str])] = &[
     ("responseElements.ConsoleLogin", "responseElements", &["ConsoleLogin"]),
 ];
 
-/// The schema of records: of a lake's files, of raw records in memory, and of the SQL table `cloudtrail`.
+/// Returns the schema of records in a lake's files, in raw batches and in the SQL table `cloudtrail`.
 pub fn schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -117,7 +117,7 @@ pub fn schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// Where the value of a field's path lies in [`schema`].
+/// The column of [`schema`] that holds the value of a field's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place<'p> {
     /// A column of its own: a top-level field.
@@ -130,12 +130,12 @@ pub enum Place<'p> {
         column: &'static str,
         /// The steps from there to the value.
         path: &'p [Step],
-        /// The column that holds the value where it is a string, if the path is hot.
+        /// The column that holds the value if it is a string and the path is promoted.
         hot: Option<&'static str>,
     },
 }
 
-/// The place of a field, given as its path from the top of the record. Keys match whatever their case.
+/// Returns the column of a field, given its path from the top of the record. Keys match in any case.
 pub fn place(path: &Path) -> Place<'_> {
     let elsewhere = Place::Below { column: OTHER_FIELDS, path: &path.0, hot: None };
     let Some((Step::Key(name), below)) = path.0.split_first() else {

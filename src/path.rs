@@ -1,32 +1,31 @@
-//! Where a value lies in a JSON document: keys, list indexes and `[*]`, written and read as in `JMESPath`.
-//!
-//! Grammar: <https://jmespath.org/specification.html>, of which this is the part that names one place.
+//! Paths to values in a JSON document: keys, list indexes and `[*]`, as in `JMESPath`.
+//! Grammar: <https://jmespath.org/specification.html>. Only identifiers, indexes and list projections are supported.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// One step down into a document.
+/// A step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// To the member with this key; where none has it exactly, to one whose key differs only in case.
+    /// To the member with this key. If there is no such member, to one whose key differs only in case.
     Key(String),
-    /// To the element at this index of a list; negative ones count from the end.
+    /// To the element at this index of a list. A negative index counts from the end.
     Index(i64),
-    /// To every element of a list: what the steps after it find in each becomes a list.
+    /// To every element of a list. The results of the next steps become a list.
     Every,
 }
 
-/// The steps from the top of a document to a value.
+/// A path: the steps from the top of a document to a value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Path(pub Vec<Step>);
 
 impl Path {
-    /// The path to the member `key` of the document itself.
+    /// Returns the path to the top-level member `key`.
     pub fn of_key(key: &str) -> Path {
         Path(vec![Step::Key(key.to_owned())])
     }
 
-    /// The key, where the path is a single one.
+    /// Returns the key, if the path is a single key.
     pub fn as_key(&self) -> Option<&str> {
         match self.0.as_slice() {
             [Step::Key(key)] => Some(key),
@@ -41,43 +40,63 @@ impl From<Vec<Step>> for Path {
     }
 }
 
+/// The reason why a text is not a [`Path`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// A key is missing before or after a dot.
+    #[error("a key must not be empty")]
+    EmptyKey,
+    /// Keys without a dot between them.
+    #[error("keys are joined by dots")]
+    NoDot,
+    /// A `[` without a `]`.
+    #[error("a `[` is not closed")]
+    OpenBracket,
+    /// Brackets around something else than an index or `*`.
+    #[error("expected an index or `*` within [ ]")]
+    Index,
+    /// A `*` in place of a key.
+    #[error("`*` for every member is not supported; `[*]` is every element of a list")]
+    EveryMember,
+    /// A quoted key without its second quote.
+    #[error("a quoted key is not closed")]
+    OpenQuote,
+}
+
 impl FromStr for Path {
-    type Err = String;
+    type Err = PathError;
 
     /// Reads `a.b[0].c`, `a[*].b`, `a."odd.key"`.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
-    fn from_str(text: &str) -> Result<Path, String> {
+    fn from_str(text: &str) -> Result<Path, PathError> {
         let mut steps = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
             if let Some(bracket) = rest.strip_prefix('[') {
-                let (inner, after) = bracket.split_once(']').ok_or("a `[` is not closed")?;
+                let (inner, after) = bracket.split_once(']').ok_or(PathError::OpenBracket)?;
                 steps.push(match inner.trim() {
                     "*" => Step::Every,
-                    index => Step::Index(index.parse().map_err(|_| "within [ ] stands an index or `*`")?),
+                    index => Step::Index(index.parse().map_err(|_| PathError::Index)?),
                 });
                 rest = after;
             } else {
                 if !steps.is_empty() {
-                    rest = rest.strip_prefix('.').ok_or("keys are joined by dots")?;
+                    rest = rest.strip_prefix('.').ok_or(PathError::NoDot)?;
                 }
                 let (key, after) = next_key(rest)?;
                 steps.push(Step::Key(key));
                 rest = after;
             }
         }
-        if steps.is_empty() { Err("a key must not be empty".to_owned()) } else { Ok(Path(steps)) }
+        if steps.is_empty() { Err(PathError::EmptyKey) } else { Ok(Path(steps)) }
     }
 }
 
-fn next_key(text: &str) -> Result<(String, &str), String> {
+fn next_key(text: &str) -> Result<(String, &str), PathError> {
     let Some(quoted) = text.strip_prefix('"') else {
         let (key, rest) = text.split_at(text.find(['.', '[']).unwrap_or(text.len()));
         return match key {
-            "" => Err("a key must not be empty".to_owned()),
-            "*" => Err("`*` for every member is not supported; `[*]` is every element of a list".to_owned()),
+            "" => Err(PathError::EmptyKey),
+            "*" => Err(PathError::EveryMember),
             _ if key.contains([']', '"']) => Err("a key with ] or \" in it must be quoted".to_owned()),
             _ => Ok((key.to_owned(), rest)),
         };
@@ -91,7 +110,7 @@ fn next_key(text: &str) -> Result<(String, &str), String> {
             _ => key.push(letter),
         }
     }
-    Err("a quoted key is not closed".to_owned())
+    Err(PathError::OpenQuote)
 }
 
 impl fmt::Display for Path {

@@ -1,8 +1,7 @@
-//! The bytes of one object, as AWS or another tool wrote them, to CloudTrail records.
-//!
-//! An object is text, packed with gzip or zstd or not, or an archive (tar, zip) whose members are that. Its text is
-//! `{"Records": [...]}`, JSON lines, values glued together, a bare array, a single record, or any of what wraps records
-//! ([`envelope`]). What is not a record is named, never skipped silently.
+//! Reads CloudTrail records from the bytes of one object, as AWS or another tool wrote them.
+//! An object is text, plain or packed with gzip or zstd, or an archive (tar, zip) of such texts. The text is
+//! `{"Records": [...]}`, JSON lines, concatenated values, a bare array, a single record, or an envelope around
+//! records ([`envelope`]). Everything else is reported, never skipped silently.
 
 use std::path::Path;
 

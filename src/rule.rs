@@ -1,4 +1,4 @@
-//! A validated rule. No YAML and no SQL here.
+//! Validated rules, without YAML and SQL.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,64 +25,63 @@ pub mod yaml;
 
 pub use predicate::{Class, Compared, Operand, Predicate, Quantifier, Test, Value};
 
-/// A threshold rule: which records match, how they are grouped, and how many within which period make a finding.
+/// A threshold rule: its matches, their groups, and the number of matches within a period that makes a finding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     /// Its identity, unique among the rules of a run.
     pub id: String,
-    /// What it finds, in a few words.
+    /// A short description.
     pub display_name: String,
-    /// What a finding is called, with values of the event that triggered it; the display name where there is none.
+    /// The title of a finding, with values of the triggering event. The display name if the rule has no title.
     pub title: Vec<TitlePart>,
-    /// How grave a finding is.
+    /// The severity of a finding.
     pub severity: Severity,
-    /// Other severities, each for events that satisfy its predicate; the first that holds for the
-    /// event that triggered counts.
+    /// Other severities, each with a predicate. The first one that the triggering event satisfies counts.
     pub dynamic_severities: Vec<(Severity, Predicate)>,
-    /// Whether it runs without being named.
+    /// Whether the rule runs without being named.
     pub enabled: bool,
-    /// Whether its findings are alerts; otherwise they are signals, for the record only.
+    /// Whether its findings are alerts. Otherwise they are signals, which are only recorded.
     pub alert: bool,
-    /// When matches make a finding.
+    /// The window and threshold that make a finding.
     pub window: Window,
-    /// What is held against the threshold.
+    /// The number that is compared with the threshold.
     pub counts: Counts,
-    /// Which records match, inline filters included; whatever is counted is a match.
+    /// The predicate of a match, inline filters included.
     pub detection: Predicate,
-    /// Matches are counted apart for each value of these fields.
+    /// Matches are counted separately for each value of these fields.
     pub group_by: Vec<Field>,
-    /// What a finding tells of the event that triggered it, by name.
+    /// Fields of the triggering event in a finding, by name.
     pub context: Vec<(String, Field)>,
     /// Fields whose distinct values a finding lists.
     pub summary: Vec<Field>,
-    /// What is said for people.
+    /// Text for people.
     pub notes: Notes,
-    /// Its own tests.
+    /// The rule's tests.
     pub tests: Vec<RuleTest>,
 }
 
-/// What of its matches a window must hold the threshold of.
+/// The number of a window that is compared with the threshold.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Counts {
-    /// The matches.
+    /// The number of matches.
     Matches,
-    /// The distinct values of a field.
+    /// The number of distinct values of a field.
     Distinct(Field),
-    /// The matches that are `first`, before one that is `then`, with which the window ends.
+    /// The number of `first` matches before a `then` match, which ends the window.
     Followed {
-        /// What is counted.
+        /// The counted matches.
         first: Predicate,
-        /// What follows.
+        /// The match that follows them.
         then: Predicate,
     },
-    /// The kinds of which there is a match, in whatever order.
+    /// The number of kinds with a match, in any order.
     EachOf(Vec<Predicate>),
-    /// The steps that matches take one after the other, the last of them with the match that ends the window.
+    /// The number of steps that matches take in this order. The match that ends the window takes the last step.
     InOrder(Vec<Predicate>),
 }
 
 impl Counts {
-    /// The field whose distinct values are counted.
+    /// Returns the field whose distinct values are counted.
     pub fn distinct(&self) -> Option<&Field> {
         match self {
             Counts::Distinct(field) => Some(field),
@@ -91,10 +90,10 @@ impl Counts {
     }
 }
 
-/// What a rule says for people.
+/// A rule's text for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Notes {
-    /// What it finds and why that matters.
+    /// What the rule finds and why that matters.
     pub description: Option<String>,
     /// What to do about a finding.
     pub runbook: Option<String>,
@@ -102,23 +101,28 @@ pub struct Notes {
     pub reference: Option<String>,
     /// Words to sort rules by.
     pub tags: Vec<String>,
-    /// Places in frameworks, by framework: `MITRE ATT&CK` has `TA0006:T1621`.
+    /// References to frameworks, by framework: `MITRE ATT&CK` has `TA0006:T1621`.
     pub reports: BTreeMap<String, Vec<String>>,
 }
 
-/// Makes sure that a text can be the id of a rule.
-fn check_id(id: &str) -> Result<(), String> {
+/// A text cannot be the id of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be text without control or invisible characters and without any of < > & \" %")]
+struct RuleIdError;
+
+/// Checks that a text can be the id of a rule.
+fn check_id(id: &str) -> Result<(), RuleIdError> {
     if id.is_empty() || text::has_hidden(id) || id.contains(['<', '>', '&', '"', '%']) {
-        return Err("must be text without control or invisible characters and without any of < > & \" %".to_owned());
+        return Err(RuleIdError);
     }
     Ok(())
 }
 
 impl Rule {
-    /// Makes sure that the rule can be hunted with this window.
+    /// Checks that the rule can be hunted with this window.
     ///
     /// # Errors
-    /// It asks for several events, and the window does not end at one, or does not ask for all of them.
+    /// The rule needs several events, and the window does not end at an event or its threshold is not their number.
     pub fn check(&self, window: Window) -> Result<(), Error> {
         let Window { kind, threshold, .. } = window;
         let (asks, all) = match &self.counts {
@@ -141,12 +145,12 @@ impl Rule {
         }
     }
 
-    /// ATT&CK tactics and techniques, as `TA0006:T1621`.
+    /// Returns the ATT&CK tactics and techniques, as `TA0006:T1621`.
     pub fn mitre(&self) -> &[String] {
         self.notes.reports.get("MITRE ATT&CK").map_or(&[], Vec::as_slice)
     }
 
-    /// The fields that its title names, each once.
+    /// Returns the fields in the title, each once.
     pub fn title_fields(&self) -> Vec<&Field> {
         let mut fields: Vec<&Field> = Vec::new();
         for part in &self.title {
@@ -160,10 +164,10 @@ impl Rule {
     }
 }
 
-/// A piece of a title.
+/// A part of a title.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TitlePart {
-    /// Text as it is.
+    /// Literal text.
     Text(String),
     /// The value of a field.
     Field(Field),
@@ -174,7 +178,7 @@ pub enum TitlePart {
 pub struct Window {
     /// The shape of the windows.
     pub kind: WindowKind,
-    /// Their length: Panther's `DedupPeriodMinutes`.
+    /// Their length, Panther's `DedupPeriodMinutes`.
     pub period: Period,
     /// The least number of matches, or of distinct values, within one window.
     pub threshold: NonZeroU32,
@@ -183,12 +187,12 @@ pub struct Window {
 /// The shape of windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum WindowKind {
-    /// A window ends at every match; windows that hold the threshold and share a match are one burst.
+    /// A window ends at every match. Windows that reach the threshold and share a match are one burst.
     #[default]
     Sliding,
-    /// A match opens a window; the next match after its end opens another. What Panther does.
+    /// A match opens a window. The next match after its end opens another, as in Panther.
     Dedup,
-    /// Windows follow one another from the epoch.
+    /// Adjacent windows, counted from the epoch.
     Tumbling,
 }
 
@@ -207,7 +211,7 @@ impl fmt::Display for WindowKind {
     }
 }
 
-/// How grave a finding is, in Panther's words.
+/// The severity of a finding, in Panther's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[allow(missing_docs, reason = "the names are the meaning")]
 pub enum Severity {
@@ -219,7 +223,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// All severities, from the least.
+    /// All severities, from the lowest.
     pub const ALL: [Severity; 5] =
         [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
 }
@@ -230,21 +234,21 @@ impl fmt::Display for Severity {
     }
 }
 
-/// A field of a record that a rule names.
+/// A field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
-    /// The account that the record belongs to: `recipientAccountId`, else `userIdentity.accountId`.
+    /// The account of the record: `recipientAccountId`, or else `userIdentity.accountId`.
     Account,
-    /// Who acted: see [`event::identity::actor`].
+    /// The principal that acted: see [`event::identity::actor`].
     Actor,
     /// The value at this path, from the top of the record.
     Path(Path),
-    /// The value at this path of an element of a list; the element itself where the path is empty.
+    /// The value at this path of a list element. An empty path is the element.
     Element(Path),
 }
 
 impl Field {
-    /// The field of a record at `path`; `account` and `actor` are the derived ones.
+    /// Returns the field of a record at `path`. `account` and `actor` are derived fields.
     pub fn new(path: Path) -> Field {
         match path.as_key() {
             Some(key) if key.eq_ignore_ascii_case("account") => Field::Account,
@@ -253,7 +257,7 @@ impl Field {
         }
     }
 
-    /// The field's place among the columns; `None` for a derived field and within an element.
+    /// Returns the field's column. `None` for a derived field and within a list element.
     pub fn place(&self) -> Option<Place<'_>> {
         match self {
             Field::Account | Field::Actor | Field::Element(_) => None,
@@ -272,10 +276,10 @@ impl fmt::Display for Field {
     }
 }
 
-/// A test that a rule carries: a record and whether it matches.
+/// A test of a rule: a record, and whether it must match.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuleTest {
-    /// What it shows.
+    /// The name of the test.
     pub name: String,
     /// Whether the record must match.
     pub expected: bool,

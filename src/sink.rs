@@ -104,20 +104,25 @@ impl fmt::Debug for Hidden {
     }
 }
 
+/// A text in settings is not a severity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a severity: expected {}", Severity::ALL.map(|severity| severity.to_string()).join(", "))]
+pub struct SeverityError {
+    text: String,
+}
+
 /// A severity in settings, in upper or lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MinSeverity(pub Severity);
 
 impl TryFrom<String> for MinSeverity {
-    type Error = String;
+    type Error = SeverityError;
 
-    fn try_from(text: String) -> Result<MinSeverity, String> {
+    fn try_from(text: String) -> Result<MinSeverity, SeverityError> {
         let same = |severity: &Severity| severity.to_string().eq_ignore_ascii_case(&text);
         let known = Severity::ALL.into_iter().find(same).map(MinSeverity);
-        known.ok_or_else(|| {
-            format!("{text:?} is not a severity: expected {}", Severity::ALL.map(|s| s.to_string()).join(", "))
-        })
+        known.ok_or(SeverityError { text })
     }
 }
 

@@ -1,9 +1,8 @@
-//! How complex SQL from outside may be: a user's query, or an expression in a table mapping.
-//!
-//! The engine takes an expression apart recursively, several times, and some of its passes take time that grows with the
-//! square or the cube of an expression's depth. 2,000 terms joined by `+` overflow a stack of 8 MiB, and 1,000 take
-//! seconds. So the depth is measured on the tokens, before anything is parsed, and what is beyond a limit is refused.
-//! Lists of values, such as those of `IN (…)`, are flat, and are not limited.
+//! Limits on the complexity of external SQL: a user's query, or an expression in a table mapping.
+//! The engine walks an expression recursively several times. Some passes take time that grows with the square or the
+//! cube of its depth. 2,000 terms joined by `+` overflow a stack of 8 MiB, and 1,000 take seconds. So the depth is
+//! measured on the tokens before parsing, and SQL beyond a limit is refused. Lists of values, as in `IN (…)`, are
+//! flat and not limited.
 
 use std::fmt;
 
@@ -11,18 +10,19 @@ use datafusion::sql::sqlparser::dialect::DuckDbDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-/// Operators that one expression may chain, such as `a OR b OR c`, with what it holds in parentheses.
+/// The most operators in the chains of one expression, such as `a OR b OR c`, including the expressions in its
+/// parentheses.
 pub const CHAINED_OPERATORS: usize = 500;
-/// Operators in one SQL text.
+/// The most operators in one SQL text.
 pub const OPERATORS: usize = 5_000;
-/// Parentheses and brackets within one another.
+/// The most nested parentheses and brackets.
 pub const NESTING: usize = 50;
-/// Lambdas within one another: the engine's planning time doubles with each.
+/// The most nested lambdas. The engine's planning time doubles with each.
 pub const NESTED_LAMBDAS: usize = 6;
-/// `SELECT`s, joins and set operations in one SQL text.
+/// The most `SELECT`s, joins and set operations in one SQL text.
 pub const CLAUSES: usize = 150;
 
-/// A limit that a text exceeds, and where.
+/// A limit that a text exceeds, and the position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exceeded {
     limit: usize,
@@ -33,7 +33,7 @@ pub struct Exceeded {
 }
 
 impl Exceeded {
-    /// What to do about it.
+    /// Returns what to do about it.
     pub fn advice(&self) -> &'static str {
         self.advice
     }
@@ -46,10 +46,11 @@ impl fmt::Display for Exceeded {
     }
 }
 
-/// Checks SQL, and returns how many operators it has. Text that is not SQL passes: the parser says what is wrong with it.
+/// Checks SQL and returns the number of its operators. Text that is not SQL passes, because the parser reports its
+/// errors.
 ///
 /// # Errors
-/// The first limit that it exceeds.
+/// The SQL exceeds a limit. The error has the first.
 pub fn check(sql: &str) -> Result<usize, Exceeded> {
     let Ok(tokens) = Tokenizer::new(&DuckDbDialect {}, sql).tokenize_with_location() else {
         return Ok(0);
@@ -66,7 +67,7 @@ pub fn check(sql: &str) -> Result<usize, Exceeded> {
 
 type Limit = (usize, &'static str, &'static str);
 
-/// The part of a text that has been read.
+/// The state after the tokens read so far.
 struct Text {
     /// The open parentheses, from the outermost.
     levels: Vec<Level>,
@@ -74,15 +75,15 @@ struct Text {
     clauses: usize,
 }
 
-/// What was read of an expression within one pair of parentheses. Its depth is the sum of the three numbers.
+/// The part read of an expression within one pair of parentheses. Its depth is the sum of the three numbers.
 #[derive(Default)]
 struct Level {
-    /// `AND`s and `OR`s, and what joins conditions like them.
+    /// `AND`s, `OR`s and other operators between conditions.
     links: usize,
-    /// Other operators in a row, between two of those: now, and at most.
+    /// Other operators in a row between two of those: now, and at most.
     run: usize,
     longest_run: usize,
-    /// The depth of what is in parentheses within it.
+    /// The depth of the expressions in its parentheses.
     within: usize,
     is_lambda: bool,
 }
@@ -93,7 +94,7 @@ impl Level {
     }
 }
 
-/// What a token is to the depth of the expression that it is in.
+/// The effect of a token on the depth of its expression.
 enum Role {
     Operand,
     Link,
@@ -103,7 +104,7 @@ enum Role {
     Lambda,
     /// Another expression begins.
     Next,
-    /// Another clause begins, which counts for itself.
+    /// Another clause begins, which counts separately.
     Clause,
 }
 
@@ -123,7 +124,7 @@ impl Text {
                 }
             }
             Role::Close => {
-                // One that closes nothing is for the parser to refuse.
+                // The parser refuses an unmatched one.
                 if self.levels.len() > 1
                     && let (Some(inner), Some(outer)) = (self.levels.pop(), self.levels.last_mut())
                 {
@@ -165,7 +166,7 @@ impl Text {
         Ok(())
     }
 
-    /// The innermost level; the outermost is never closed.
+    /// Returns the innermost level. The outermost is never closed.
     fn level(&mut self) -> &mut Level {
         if self.levels.is_empty() {
             self.levels.push(Level::default());
@@ -224,7 +225,7 @@ mod tests {
         check(sql).unwrap_err().to_string()
     }
 
-    /// `count` times `term`, with `separator` between them.
+    /// Returns `count` copies of `term` with `separator` between them.
     fn chain(term: &str, separator: &str, count: usize) -> String {
         format!("SELECT {}", vec![term; count].join(separator))
     }

@@ -1,5 +1,5 @@
-//! Where objects lie, on disk or in S3: finding, reading and durably writing them. The only module that
-//! knows `object_store` and the file system's ways.
+//! Lists, reads and durably writes objects on disk and in S3. Outside the engine, only this module uses
+//! `object_store` and the file system.
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
@@ -37,26 +37,26 @@ pub use read_settings::ReadSettings;
 pub use s3::Access;
 pub use standard_input::Spooled;
 
-/// The folder, within a lake, of what is not data: its ledger, and work that is not finished.
+/// The folder within a lake for everything that is not data: its transaction log, and unfinished work.
 pub const LAKE_FOLDER: &str = "_tawny";
 
 /// One stored object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
-    /// The object's path as the user would write it.
+    /// The object's path as a user writes it.
     pub path: PathBuf,
-    /// Its absolute path, without links and dots; in S3 its URL.
+    /// Its absolute path without links and dots, or its URL in S3.
     pub real: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// When it was last changed, in microseconds since the epoch.
+    /// The time of its last change, in microseconds since the epoch.
     pub modified: i64,
-    /// Its `ETag`, where its store gives one.
+    /// Its `ETag`, if its store has one.
     pub tag: Option<String>,
 }
 
 impl Object {
-    /// What tells this version of the object from any other: a hash of its real path, size, time of change and `ETag`.
+    /// Returns the identity of this version of the object: a hash of its real path, size, time of change and `ETag`.
     pub fn identity(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(self.real.as_os_str().as_encoded_bytes());
@@ -67,12 +67,12 @@ impl Object {
         hex(&hash.finalize()[..16])
     }
 
-    /// The bucket and the key of an object in S3.
+    /// Returns the bucket and the key of an object in S3.
     fn in_bucket(&self) -> Option<(&str, &str)> {
         self.real.to_str()?.strip_prefix("s3://")?.split_once('/')
     }
 
-    /// The path by which `object_store` knows the object.
+    /// Returns the object's path in `object_store`.
     pub(crate) fn location(&self) -> object_store::Result<object_store::path::Path> {
         match self.in_bucket() {
             Some((_, name)) => key(name),
@@ -81,7 +81,7 @@ impl Object {
     }
 }
 
-/// The lower-case hexadecimal text of `bytes`.
+/// Returns the lower-case hexadecimal text of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         for nibble in [byte >> 4, byte & 15] {
@@ -91,33 +91,33 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether `folder`, on disk, is a lake's: whether it holds a ledger.
+/// Returns whether `folder`, on disk, is a lake: whether it holds a transaction log.
 pub fn is_lake(folder: &Path) -> bool {
     folder.join(LAKE_FOLDER).join("ledger").is_dir()
 }
 
-/// Whether what a file of a folder calls `name` lies in that folder.
+/// Returns whether the path `name`, as a file of a folder lists it, stays within that folder.
 pub fn stays_within(name: &str) -> bool {
     !name.is_empty()
         && !name.contains(['\\', '\0'])
         && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The objects, each once, sorted by path, so that a run over the same sources sees the same order.
+    /// The objects, each once, sorted by path. Runs over the same sources see the same order.
     pub objects: Vec<Object>,
-    /// Entries of folders that cannot be read, such as a link to nothing.
+    /// Folder entries that cannot be read, such as a broken link.
     pub faults: Vec<Fault>,
 }
 
-/// A part of a bucket to list.
+/// A listing of a part of a bucket.
 #[derive(Clone, Copy)]
 pub struct Keys<'k> {
-    /// Only keys that begin with this: a folder with a slash at its end, or all keys where it is empty.
+    /// The prefix of the keys: a folder with a slash at its end, or empty for all keys.
     pub prefix: &'k str,
-    /// Whether folders below the prefix are listed by their names alone.
+    /// Whether folders below the prefix are listed by name only.
     pub by_folder: bool,
     /// Returns, for the last key of a page, a later text. Keys up to that text are not listed.
     pub skip_after: &'k (dyn Fn(&str) -> Option<String> + Sync),
@@ -126,18 +126,18 @@ pub struct Keys<'k> {
 }
 
 impl<'k> Keys<'k> {
-    /// All keys that begin with `prefix`.
+    /// Returns a listing of all keys that begin with `prefix`.
     pub fn all(prefix: &'k str) -> Keys<'k> {
         Keys { prefix, by_folder: false, skip_after: &|_| None, ends_at: &|_| false }
     }
 }
 
-/// A list of keys of S3.
+/// The result of a listing in S3.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// The objects.
     pub objects: Vec<Object>,
-    /// The prefixes of the folders that were not looked into, with the slash at their end.
+    /// The prefixes of folders that were not listed, with a slash at the end.
     pub folders: Vec<String>,
     /// Objects that cannot be read because of their keys.
     pub faults: Vec<Fault>,
@@ -152,47 +152,47 @@ pub(crate) struct Located {
     pub(crate) metas: Vec<ObjectMeta>,
 }
 
-/// The disk, and the buckets of S3, each opened once.
+/// The disk and the buckets of S3. Each bucket is opened once.
 #[derive(Debug, Clone, Default)]
 pub struct Stores {
     disk: Arc<LocalFileSystem>,
     access: Arc<Access>,
     buckets: Arc<Mutex<HashMap<String, Arc<AmazonS3>>>>,
     settings: Arc<ReadSettings>,
-    /// Standard input and pipes that were read to their end, by the names that the user gave.
+    /// Standard input and pipes that were read to their end, by the user's names.
     spooled: Arc<Vec<Spooled>>,
 }
 
 impl Stores {
-    /// The disk, and the buckets that `access` leads to.
+    /// Returns the disk and the buckets that are reached with `access`.
     pub fn new(access: Access) -> Stores {
         Stores { access: Arc::new(access), ..Stores::default() }
     }
 
-    /// The same, where raw objects are read with these settings.
+    /// Returns the same stores with these settings for raw objects.
     #[must_use]
     pub fn with_read_settings(self, settings: ReadSettings) -> Stores {
         Stores { settings: Arc::new(settings), ..self }
     }
 
-    /// How raw objects are read.
+    /// Returns the settings for raw objects.
     pub fn read_settings(&self) -> &Arc<ReadSettings> {
         &self.settings
     }
 
-    /// The same, where these streams are objects too.
+    /// Returns the same stores with these streams as objects.
     #[must_use]
     pub fn with_spooled(self, spooled: Vec<Spooled>) -> Stores {
         Stores { spooled: Arc::new(spooled), ..self }
     }
 
-    /// The stream that `source` names, as an object, where it was read to its end.
+    /// Returns the stream `source` as an object, if it was read to its end.
     pub(crate) fn spooled(&self, source: &str) -> Option<Object> {
         let named = |spooled: &&Spooled| spooled.object.path == Path::new(source);
         self.spooled.iter().find(named).map(|spooled| spooled.object.clone())
     }
 
-    /// The bucket `name`, opened where it is not yet.
+    /// Returns the bucket `name`. Opens it the first time.
     pub(crate) async fn bucket(&self, name: &str) -> Result<Arc<AmazonS3>, Error> {
         let mut buckets = self.buckets.lock().await;
         if let Some(bucket) = buckets.get(name) {
@@ -203,7 +203,7 @@ impl Stores {
         Ok(bucket)
     }
 
-    /// The folder at `location`, which need not exist.
+    /// Returns the folder at `location`. It need not exist.
     pub async fn folder(&self, location: &Location) -> Result<Folder, Error> {
         Ok(match location {
             Location::Disk(path) => Folder::Disk(path.clone()),
@@ -250,12 +250,12 @@ impl Stores {
         }
     }
 
-    /// The object at `key` of a bucket; `None` where there is none.
+    /// Returns the object at key `name` of a bucket. `None` if there is none.
     pub async fn object(&self, bucket: &str, name: &str) -> Result<Option<Object>, Error> {
         let store = self.bucket(bucket).await?;
         let failed = |error| fault::store("find", bucket, name, &error);
         if let Err(error) = keys::check(name) {
-            // It can only be seen in a listing.
+            // Such an object is visible only in a listing.
             let listed = self.list(bucket, Keys { by_folder: true, ..Keys::all(name) }).await?;
             let url = format!("s3://{bucket}/{name}");
             if listed.faults.iter().all(|fault| fault.object != url) {
@@ -270,7 +270,7 @@ impl Stores {
         }
     }
 
-    /// Puts `bytes` at `name` of a bucket, all at once.
+    /// Writes `bytes` to key `name` of a bucket, atomically.
     pub async fn write(&self, bucket: &str, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
         check_writable(bucket, name)?;
         let store = self.bucket(bucket).await?;
@@ -279,7 +279,7 @@ impl Stores {
         Ok(())
     }
 
-    /// Where an engine finds `objects`, which lie on disk or in one bucket.
+    /// Returns the store and the metadata of `objects`, which are on disk or in one bucket.
     pub(crate) async fn locate(&self, objects: &[Object]) -> Result<Located, Error> {
         let bucket = objects.first().and_then(Object::in_bucket).map(|(bucket, _)| bucket);
         let (store, url): (Arc<dyn ObjectStore>, _) = match bucket {
@@ -303,22 +303,43 @@ impl Stores {
         Ok(Located { store, url, metas })
     }
 
-    /// All bytes of `object`; the error says why not, in words.
-    pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, String> {
+    /// Reads all bytes of `object`.
+    ///
+    /// # Errors
+    /// The object is larger than `--max-object-size`, or the disk or its bucket does not give it.
+    pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, ObjectError> {
         let max_bytes = self.settings.max_object;
         if object.size > max_bytes as u64 {
-            return Err(format!("holds more than {}", most_told(max_bytes)));
+            return Err(ObjectError::TooLarge { max_bytes });
         }
         let Some((bucket, name)) = object.in_bucket() else {
             let stream = self.spooled.iter().find(|spooled| spooled.object.real == object.real);
             let real = stream.map_or_else(|| object.real.clone(), Spooled::file);
             let bytes = tokio::task::spawn_blocking(move || disk::read(&real)).await;
-            return bytes.map_err(|error| error.to_string())?.map(Into::into).map_err(|error| error.to_string());
+            let bytes = bytes.map_err(std::io::Error::other).flatten();
+            return bytes.map(Into::into).map_err(|error| ObjectError::Disk(error.to_string()));
         };
-        let store = self.bucket(bucket).await.map_err(|error| error.to_string())?;
+        let store = self.bucket(bucket).await.map_err(|error| ObjectError::Bucket(error.to_string()))?;
         let result = async { store.get(&key(name)?).await?.bytes().await };
-        result.await.map_err(|error| fault::reason(&error))
+        result.await.map_err(|error| ObjectError::Bucket(fault::reason(&error)))
     }
+}
+
+/// The reason why an object's bytes cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectError {
+    /// The object holds more bytes than `--max-object-size` allows.
+    #[error("holds more than {}", most_told(*max_bytes))]
+    TooLarge {
+        /// The limit, in bytes.
+        max_bytes: usize,
+    },
+    /// The file system's reason.
+    #[error("{0}")]
+    Disk(String),
+    /// The reason of the bucket's store, or why it was not reached.
+    #[error("{0}")]
+    Bucket(String),
 }
 
 /// Returns the root of the file system.
@@ -335,12 +356,12 @@ fn bucket_url(bucket: &str) -> Result<Url, Error> {
     Url::parse(&url).map_err(|error| Error::Store { action: "open", url, reason: error.to_string(), hint: None })
 }
 
-/// How the bound on what an object may hold is told.
+/// Returns the text of the limit on an object's size.
 pub fn most_told(bytes: usize) -> String {
     format!("{} MiB, the most that `--max-object-size` allows", bytes >> 20)
 }
 
-/// Makes sure that `object_store` can write the object at a key.
+/// Checks that `object_store` can write an object with this key.
 fn check_writable(bucket: &str, key: &str) -> Result<(), Error> {
     if keys::is_writable(key) {
         return Ok(());
@@ -353,7 +374,7 @@ fn check_writable(bucket: &str, key: &str) -> Result<(), Error> {
     })
 }
 
-/// The path by which `object_store` knows a key, with every character of it.
+/// Returns the path of a key in `object_store`, with every character of it.
 fn key(name: &str) -> object_store::Result<object_store::path::Path> {
     Ok(object_store::path::Path::parse(keys::encode(name))?)
 }

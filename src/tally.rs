@@ -184,7 +184,7 @@ impl Count {
         for (number, what) in [
             (self.already_converted, "converted before"),
             (self.duplicates, "duplicates"),
-            (self.passed_over, "passed over"),
+            (self.passed_over, "skipped by prefilter"),
         ] {
             if number > 0 {
                 parts.push(format!("{number} {what}"));

@@ -21,7 +21,7 @@ const HIDDEN: &str = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}
 static HIDDEN_CHARACTER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(HIDDEN).expect("a constant pattern that a test compiles"));
 
-/// Whether `text` holds a hidden character.
+/// Returns whether `text` holds a hidden character.
 pub fn has_hidden(text: &str) -> bool {
     HIDDEN_CHARACTER.is_match(text)
 }
@@ -44,7 +44,7 @@ pub enum Part<'t> {
     Hidden(char),
 }
 
-/// Returns the parts of `text` in order, each hidden character by itself. Empty text has none.
+/// Returns the parts of `text` in order. Each hidden character is a separate part. Empty text has no parts.
 pub fn hidden_apart(text: &str) -> impl Iterator<Item = Part<'_>> {
     let mut end = 0;
     let hidden =
@@ -73,7 +73,7 @@ pub fn printable_lines(text: &str) -> String {
     replace_hidden(text, |c| if c == '\n' { c.to_string() } else { visible(c) }).into_owned()
 }
 
-/// Returns `text` for a chat, on one line: a space stands for each hidden character.
+/// Returns `text` for a chat message, on one line, with a space for each hidden character.
 pub fn on_one_line(text: &str) -> Cow<'_, str> {
     replace_hidden(text, |_| " ".to_owned())
 }

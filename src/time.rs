@@ -26,7 +26,7 @@ pub fn event_time(micros: i64) -> Option<i64> {
     EVENT_TIMES.contains(&micros).then_some(micros)
 }
 
-/// How long a span, window or look-back lasts. At least one second, at most 366 days.
+/// The length of a window or a range. At least one second, at most 366 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period {
     seconds: u32,
@@ -38,7 +38,7 @@ impl Period {
     /// One hour.
     pub const HOUR: Period = Period { seconds: 3_600 };
 
-    /// A period of whole minutes, `None` outside the allowed lengths.
+    /// Returns a period of whole minutes. `None` if that is not an allowed length.
     pub fn from_minutes(minutes: u64) -> Option<Period> {
         Period::from_seconds(minutes.checked_mul(60)?)
     }
@@ -48,36 +48,45 @@ impl Period {
         u32::try_from(seconds).ok().map(|seconds| Period { seconds })
     }
 
-    /// The length in microseconds.
+    /// Returns the length in microseconds.
     pub fn micros(self) -> i64 {
         i64::from(self.seconds) * SECOND
     }
 
-    /// The length in minutes; a fraction where it is not whole.
+    /// Returns the length in minutes, with a fraction.
     pub fn minutes(self) -> f64 {
         f64::from(self.seconds) / 60.0
     }
 }
 
+/// The reason why a text is not a [`Period`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PeriodError {
+    /// It does not end with a unit.
+    #[error("expected a number and a unit: `90s`, `15m`, `24h` or `7d`")]
+    Unit,
+    /// No whole number stands before the unit.
+    #[error("expected a whole number before the unit, as in `15m`")]
+    Number,
+    /// It is shorter than a second or longer than 366 days.
+    #[error("expected a period from one second to 366 days")]
+    Length,
+}
+
 impl FromStr for Period {
-    type Err = String;
+    type Err = PeriodError;
 
     /// Reads `90s`, `15m`, `24h` or `7d`.
-    fn from_str(text: &str) -> Result<Period, String> {
+    fn from_str(text: &str) -> Result<Period, PeriodError> {
         let unit = match text.chars().last() {
             Some('s') => 1,
             Some('m') => 60,
             Some('h') => 3_600,
             Some('d') => 86_400,
-            _ => return Err("expected a number and a unit: `90s`, `15m`, `24h` or `7d`".to_owned()),
+            _ => return Err(PeriodError::Unit),
         };
-        let number: u64 = text[..text.len() - 1]
-            .parse()
-            .map_err(|_| "expected a whole number before the unit, as in `15m`".to_owned())?;
-        number
-            .checked_mul(unit)
-            .and_then(Period::from_seconds)
-            .ok_or_else(|| "expected a period from one second to 366 days".to_owned())
+        let number: u64 = text[..text.len() - 1].parse().map_err(|_| PeriodError::Number)?;
+        number.checked_mul(unit).and_then(Period::from_seconds).ok_or(PeriodError::Length)
     }
 }
 
@@ -92,7 +101,7 @@ impl fmt::Display for Period {
     }
 }
 
-/// A point in time as settings, states and reports hold it: as text, RFC 3339 in UTC.
+/// A point in time. Settings, states and reports hold it as RFC 3339 text in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Instant(i64);
@@ -103,21 +112,26 @@ impl Instant {
         Instant(micros)
     }
 
-    /// The microseconds since the Unix epoch.
+    /// Returns the microseconds since the Unix epoch.
     pub fn micros(self) -> i64 {
         self.0
     }
 
-    /// The whole seconds since the Unix epoch.
+    /// Returns the whole seconds since the Unix epoch.
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(SECOND)
     }
 }
 
-impl FromStr for Instant {
-    type Err = String;
+/// A text is neither a date nor a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a date or an RFC 3339 time: `2026-09-01`, `2026-09-01T12:30:00Z` or `2026-09-01T14:30:00+02:00`")]
+pub struct InstantError;
 
-    fn from_str(text: &str) -> Result<Instant, String> {
+impl FromStr for Instant {
+    type Err = InstantError;
+
+    fn from_str(text: &str) -> Result<Instant, InstantError> {
         parse_instant(text).map(Instant)
     }
 }
@@ -129,9 +143,9 @@ impl fmt::Display for Instant {
 }
 
 impl TryFrom<String> for Instant {
-    type Error = String;
+    type Error = InstantError;
 
-    fn try_from(text: String) -> Result<Instant, String> {
+    fn try_from(text: String) -> Result<Instant, InstantError> {
         text.parse()
     }
 }
@@ -142,7 +156,7 @@ impl From<Instant> for String {
     }
 }
 
-/// A half-open range of instants, `from <= t < to`; an absent end is open.
+/// A half-open range of instants, `from <= t < to`. A missing bound is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Range {
     /// The first instant in the range.
@@ -152,26 +166,26 @@ pub struct Range {
 }
 
 impl Range {
-    /// Whether `instant` lies in the range.
+    /// Returns whether `instant` is in the range.
     pub fn contains(&self, instant: i64) -> bool {
         self.from.is_none_or(|from| from <= instant) && self.to.is_none_or(|to| instant < to)
     }
 
-    /// Returns the range with bounds beyond [`EVENT_TIMES`] moved to its ends. The same events lie in it, and a length can
-    /// be computed. No event does where `from` is not before `to`.
+    /// Returns the range with bounds beyond [`EVENT_TIMES`] moved to its ends. It holds the same events, and its
+    /// length can be computed. It holds no event if `from` is not before `to`.
     #[must_use]
     pub fn clamped(self) -> Range {
         let bound = |at: i64| at.clamp(EVENT_TIMES.start, EVENT_TIMES.end);
         Range { from: self.from.map(bound), to: self.to.map(bound) }
     }
 
-    /// Returns the bounds of [`Range::clamped`], with the ends of [`EVENT_TIMES`] for those that are open.
+    /// Returns the bounds of [`Range::clamped`], with the ends of [`EVENT_TIMES`] for open bounds.
     pub fn event_times(self) -> (i64, i64) {
         let Range { from, to } = self.clamped();
         (from.unwrap_or(EVENT_TIMES.start), to.unwrap_or(EVENT_TIMES.end))
     }
 
-    /// The least range that holds both.
+    /// Returns the smallest range that holds both.
     #[must_use]
     pub fn union(self, other: Range) -> Range {
         Range {
@@ -180,27 +194,24 @@ impl Range {
         }
     }
 
-    /// Whether any instant of `first..=last` lies in the range.
+    /// Returns whether any instant of `first..=last` is in the range.
     pub fn overlaps(&self, first: i64, last: i64) -> bool {
         self.from.is_none_or(|from| from <= last) && self.to.is_none_or(|to| first < to)
     }
 }
 
-/// Reads an instant given by a user: RFC 3339, a date (its midnight, UTC), or either without a zone (UTC). It may lie
-/// outside of [`EVENT_TIMES`]: as a bound of a range it then selects all events, or none.
-pub fn parse_instant(text: &str) -> Result<i64, String> {
+/// Reads an instant from a user: RFC 3339, a date (its midnight, UTC), or a time without a zone (UTC). It may be
+/// outside [`EVENT_TIMES`]. As a bound of a range it then selects all events or none.
+pub fn parse_instant(text: &str) -> Result<i64, InstantError> {
     if let Ok(date) = text.parse::<NaiveDate>() {
         return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros());
     }
-    parse_time(text).ok_or_else(|| {
-        "expected a date or an RFC 3339 time: `2026-09-01`, `2026-09-01T12:30:00Z` or `2026-09-01T14:30:00+02:00`"
-            .to_owned()
-    })
+    parse_time(text).ok_or(InstantError)
 }
 
-/// Reads a record's `eventTime`; `None` where the text gives no time within [`EVENT_TIMES`]. CloudTrail writes
-/// `YYYY-MM-DDTHH:MM:SSZ`; copies made by other tools also carry fractions, offsets, a space for the `T`, or no zone
-/// (UTC is meant).
+/// Reads a record's `eventTime`. `None` if the text has no time within [`EVENT_TIMES`]. CloudTrail writes
+/// `YYYY-MM-DDTHH:MM:SSZ`. Copies from other tools also have fractions, offsets, a space for the `T`, or no zone
+/// (UTC).
 pub fn parse_event_time(text: &str) -> Option<i64> {
     parse_time(text).and_then(event_time)
 }
@@ -219,7 +230,7 @@ fn parse_time(text: &str) -> Option<i64> {
         .map(|time| time.and_utc().timestamp_micros())
 }
 
-/// Whether `text` is spelt the way CloudTrail itself writes times.
+/// Returns whether `text` has the form in which CloudTrail writes times.
 pub fn is_canonical(text: &str) -> bool {
     parse_canonical(text.as_bytes()).is_some()
 }
@@ -237,20 +248,20 @@ fn parse_canonical(text: &[u8]) -> Option<i64> {
     Some(time.and_utc().timestamp_micros())
 }
 
-/// Returns the date and time of an instant. The calendar has names for some 262,000 years before and after the epoch; an
-/// instant beyond gets the nearest of them. Neither events nor the times that users give lie there.
+/// Returns the date and time of an instant. The calendar covers some 262,000 years before and after the epoch. An
+/// instant beyond gets the nearest date. Events and times from users are never beyond.
 fn calendar(instant: i64) -> DateTime<Utc> {
     let nearest = if instant < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
     DateTime::from_timestamp_micros(instant).unwrap_or(nearest)
 }
 
-/// Writes an instant as RFC 3339 in UTC, with a fraction only where there is one.
+/// Returns an instant as RFC 3339 in UTC, with a fraction only if it has one.
 pub fn rfc3339(instant: i64) -> String {
     let fraction = if instant % SECOND == 0 { SecondsFormat::Secs } else { SecondsFormat::Micros };
     calendar(instant).to_rfc3339_opts(fraction, true)
 }
 
-/// The UTC date of an instant, `YYYY-MM-DD`.
+/// Returns the UTC date of an instant, `YYYY-MM-DD`.
 pub fn utc_date(instant: i64) -> String {
     calendar(instant).format("%Y-%m-%d").to_string()
 }

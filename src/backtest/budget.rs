@@ -51,15 +51,19 @@ impl Budget {
     }
 }
 
-impl FromStr for Budget {
-    type Err = String;
+/// A text is not a [`Budget`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number of findings in a time: `1/day`, `5/week` or `10/month`")]
+pub struct BudgetError;
 
-    fn from_str(text: &str) -> Result<Budget, String> {
-        let wrong = || "expected a number of findings in a time: `1/day`, `5/week` or `10/month`".to_owned();
-        let (findings, unit) = text.split_once('/').ok_or_else(wrong)?;
-        let unit = Unit::ALL.into_iter().find(|known| known.name() == unit.trim()).ok_or_else(wrong)?;
-        let findings: f64 = findings.trim().parse().map_err(|_| wrong())?;
-        if findings.is_finite() && findings >= 0.0 { Ok(Budget { findings, unit }) } else { Err(wrong()) }
+impl FromStr for Budget {
+    type Err = BudgetError;
+
+    fn from_str(text: &str) -> Result<Budget, BudgetError> {
+        let (findings, unit) = text.split_once('/').ok_or(BudgetError)?;
+        let unit = Unit::ALL.into_iter().find(|known| known.name() == unit.trim()).ok_or(BudgetError)?;
+        let findings: f64 = findings.trim().parse().map_err(|_| BudgetError)?;
+        if findings.is_finite() && findings >= 0.0 { Ok(Budget { findings, unit }) } else { Err(BudgetError) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::rule::{Window, WindowKind};
 use crate::text::printable;
-use crate::time::Period;
+use crate::time::{Period, PeriodError};
 
 /// Cells that are tried at most.
 pub const MAX_CELLS: usize = 10_000;
@@ -62,25 +62,39 @@ impl Thresholds {
     }
 }
 
-impl FromStr for Thresholds {
-    type Err = String;
+/// The reason why a text is not [`Thresholds`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ThresholdsError {
+    /// It is neither a number nor a span of numbers.
+    #[error("expected numbers from 1, or spans of them: `1..10,15,20`")]
+    Syntax,
+    /// The end of a span is before its start.
+    #[error("the span `{}` ends before it begins", printable(.0))]
+    Reversed(String),
+    /// A span is longer than a grid may be.
+    #[error("the span `{}` has more than {MAX_CELLS} thresholds", printable(.0))]
+    TooLong(String),
+}
 
-    fn from_str(text: &str) -> Result<Thresholds, String> {
+impl FromStr for Thresholds {
+    type Err = ThresholdsError;
+
+    fn from_str(text: &str) -> Result<Thresholds, ThresholdsError> {
         let number = |text: &str| {
             let number: Option<NonZeroU32> = text.trim().parse().ok();
-            number.ok_or_else(|| "expected numbers from 1, or spans of them: `1..10,15,20`".to_owned())
+            number.ok_or(ThresholdsError::Syntax)
         };
         let (first, last) = match text.split_once("..") {
             Some((first, last)) => (number(first)?, number(last.trim_start_matches('='))?),
             None => (number(text)?, number(text)?),
         };
         if first > last {
-            return Err(format!("the span `{}` ends before it begins", printable(text)));
+            return Err(ThresholdsError::Reversed(text.to_owned()));
         }
         if usize::try_from(last.get() - first.get()).is_ok_and(|steps| steps < MAX_CELLS) {
             return Ok(Thresholds { first, last });
         }
-        Err(format!("the span `{}` has more than {MAX_CELLS} thresholds", printable(text)))
+        Err(ThresholdsError::TooLong(text.to_owned()))
     }
 }
 
@@ -102,11 +116,22 @@ impl CellName {
     }
 }
 
-impl FromStr for CellName {
-    type Err = String;
+/// The reason why a text is not a [`CellName`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CellNameError {
+    /// It has other parts than a cell has.
+    #[error("expected a threshold and a period, and maybe a window: `3/15m` or `3/15m/dedup`")]
+    Parts,
+    /// Its period is wrong.
+    #[error(transparent)]
+    Period(#[from] PeriodError),
+}
 
-    fn from_str(text: &str) -> Result<CellName, String> {
-        let wrong = || "expected a threshold and a period, and maybe a window: `3/15m` or `3/15m/dedup`".to_owned();
+impl FromStr for CellName {
+    type Err = CellNameError;
+
+    fn from_str(text: &str) -> Result<CellName, CellNameError> {
+        let wrong = || CellNameError::Parts;
         let mut parts = text.split('/');
         let threshold = parts.next().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
         let period = parts.next().ok_or_else(wrong)?.parse()?;

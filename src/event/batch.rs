@@ -1,4 +1,4 @@
-//! Records to columns.
+//! Builds column batches from records.
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -20,7 +20,7 @@ enum Column {
     Flag(BooleanBuilder),
 }
 
-/// Gathers records into a batch of [`super::schema`].
+/// Builds a batch of [`super::schema`] from records.
 pub struct BatchBuilder {
     time: TimestampMicrosecondBuilder,
     top: Vec<Column>,
@@ -32,7 +32,7 @@ pub struct BatchBuilder {
     repeated_keys: u64,
 }
 
-/// A column of text for few records; it grows with more.
+/// Returns a builder for a text column of few records. It grows with more.
 fn text_column() -> StringBuilder {
     StringBuilder::with_capacity(64, 1 << 10)
 }
@@ -59,18 +59,18 @@ impl Default for BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// How many records were added since the last [`BatchBuilder::finish`].
+    /// Returns the number of records added since the last [`BatchBuilder::finish`].
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether no record was added.
+    /// Returns whether no record was added.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// Adds a record. Whatever it holds, it is kept: a member without a column, or whose value does
-    /// not fit its column, goes to `otherFields`. Where a key is repeated the first value counts.
+    /// Adds a record. Nothing of it is lost: a member without a column, or with a value that does not fit its column,
+    /// goes to `otherFields`. The first value of a repeated key counts.
     pub fn push(&mut self, record: &Record<'_>) {
         let Placed { time, top, mut others, repeated } = Placed::new(&record.members);
         self.repeated_keys += u64::from(repeated);
@@ -84,7 +84,7 @@ impl BatchBuilder {
         });
         let instant = time_text.as_deref().and_then(time::parse_event_time);
         self.time.append_option(instant);
-        // From a valid time CloudTrail's own spelling can be written again.
+        // CloudTrail's own spelling can be restored from a valid time.
         let odd_spelling = time_text.as_deref().filter(|text| instant.is_none() || !time::is_canonical(text));
         self.time_text.append_option(odd_spelling);
 
@@ -139,12 +139,12 @@ impl BatchBuilder {
         self.rows += 1;
     }
 
-    /// How many of all the records added had a top-level key twice.
+    /// Returns how many records had a top-level key twice.
     pub fn repeated_keys(&self) -> u64 {
         self.repeated_keys
     }
 
-    /// The gathered records as a batch; the builder is empty afterwards.
+    /// Returns the records as a batch and empties the builder.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         self.rows = 0;
         let mut columns: Vec<ArrayRef> = vec![Arc::new(self.time.finish())];
@@ -234,15 +234,16 @@ fn flag(value: &RawValue) -> Option<bool> {
     }
 }
 
-/// A hot path, as it is looked for.
+/// A promoted path, prepared for the search.
 struct Hot {
-    /// The place of its JSON column in [`TOP_LEVEL`].
+    /// The index of its JSON column in [`TOP_LEVEL`].
     column: usize,
-    /// What JSON text holds that holds a value below the path: its last key, in any case, or an escape that may hide it.
+    /// Finds the path's last key in any case, or an escape that may hide it. JSON text without a match has no value
+    /// at the path.
     words: AhoCorasick,
 }
 
-/// What is looked for of each of [`HOT`].
+/// The search of each path in [`HOT`].
 fn hot() -> &'static [Hot] {
     static PATHS: LazyLock<Vec<Hot>> = LazyLock::new(|| {
         let one = |(_, json, path): &(&str, &str, &[&str])| {

@@ -9,27 +9,26 @@ use std::borrow::Cow;
 
 use crate::raw::json::{self, Member};
 
-/// The members of `userIdentity` without which [`actor`] would take two principals for one. It reads `sessionContext`
-/// and `accessKeyId` too, where these name nobody.
+/// The members of `userIdentity` that [`actor`] needs to tell principals apart. If they name no one, it reads
+/// `sessionContext` and `accessKeyId`.
 pub const DECIDING: [&str; 7] = ["type", "principalId", "arn", "accountId", "userName", "invokedBy", "onBehalfOf"];
 
-/// How an ARN of a role session goes on after the account: role and session follow.
+/// The start of an assumed role's resource in an ARN. Role and session follow.
 pub(crate) const ROLE_SESSION: &str = ":assumed-role/";
-/// How an ARN of an IAM user goes on after the account: path and name follow.
+/// The start of an IAM user's resource in an ARN. Path and name follow.
 pub(crate) const USER: &str = ":user/";
-/// How the roles begin that IAM Identity Center makes. Their sessions bear the name of the person.
+/// The prefix of roles that IAM Identity Center creates. Their session name is the name of the person.
 pub(crate) const IDENTITY_CENTER_ROLE: &str = "AWSReservedSSO_";
-/// How the unique id of a role begins.
+/// The prefix of a role's unique id.
 pub(crate) const ROLE_ID: &str = "AROA";
-/// What CloudTrail writes as account or principal of a caller without credentials, in lower case.
+/// The account or principal of a caller without credentials, in lower case.
 pub(crate) const ANONYMOUS: [&str; 2] = ["anonymous", "anonymous_principal"];
-/// What stands before the address of such a caller.
+/// The prefix before the address of such a caller.
 pub(crate) const ANONYMOUS_AT: &str = "anonymous@";
 
 /// Returns the actor of a record, given its `userIdentity` as JSON text and its `sourceIPAddress`.
-///
-/// `None` where `userIdentity` is no JSON object, or names nobody. Keys match whatever their case. A member that is
-/// empty or no string counts as missing.
+/// `None` if `userIdentity` is not a JSON object or names no one. Keys match in any case. A member that is empty or
+/// not a string counts as missing.
 pub fn actor(user_identity: &str, source_ip_address: Option<&str>) -> Option<String> {
     let identity = Identity(json::members(user_identity.trim_ascii())?);
     let text = |key| identity.text(&[key]);
@@ -86,7 +85,7 @@ pub fn actor(user_identity: &str, source_ip_address: Option<&str>) -> Option<Str
 struct Identity<'a>(Vec<Member<'a>>);
 
 impl<'a> Identity<'a> {
-    /// The string below `keys`, unless it is empty.
+    /// Returns the string at the path `keys`, unless it is empty.
     fn text(&self, keys: &[&str]) -> Option<Cow<'a, str>> {
         let (last, objects) = keys.split_last()?;
         let mut members = Cow::Borrowed(self.0.as_slice());

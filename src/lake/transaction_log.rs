@@ -49,6 +49,14 @@ pub struct FileEntry {
     pub last_event: Option<i64>,
 }
 
+/// A log entry lists a file outside the partition folders.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("it lists {path:?}, which is not in a `date=…` folder")]
+pub struct PartitionError {
+    /// The path of the file.
+    pub path: String,
+}
+
 impl FileEntry {
     /// Returns the earliest and latest event time, clamped to [`EVENT_TIMES`]. `None` if no time is within it.
     pub fn time_span(&self) -> Option<(i64, i64)> {
@@ -60,15 +68,15 @@ impl FileEntry {
     /// Returns the midnight that starts the file's partition, in microseconds. `None` for records without a time.
     ///
     /// # Errors
-    /// The path is not in a `date=…` folder. The message says so.
-    pub fn midnight(&self) -> Result<Option<i64>, String> {
+    /// The path is not in a `date=…` folder.
+    pub fn midnight(&self) -> Result<Option<i64>, PartitionError> {
         let date = self.path.strip_prefix("date=").and_then(|path| path.split_once('/')).map(|(date, _)| date);
-        match date {
-            Some(NO_DATE) => Ok(None),
-            Some(date) if !date.contains([':', ' ']) => time::parse_instant(date).map(Some),
-            _ => Err(String::new()),
-        }
-        .map_err(|_| format!("it lists {:?}, which is not in a `date=…` folder", self.path))
+        let midnight = match date {
+            Some(NO_DATE) => return Ok(None),
+            Some(date) if !date.contains([':', ' ']) => time::parse_instant(date).ok(),
+            _ => None,
+        };
+        midnight.map(Some).ok_or_else(|| PartitionError { path: self.path.clone() })
     }
 
     /// Returns whether the file holds times outside [`EVENT_TIMES`]. Earlier builds wrote such files.

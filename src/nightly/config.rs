@@ -1,11 +1,13 @@
 //! The configuration of nightly runs: a TOML file, of which the environment may override single settings.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::path::PathError;
 use crate::sink;
 use crate::store::{self, Location};
 use crate::time::{DAY, Instant, Period};
@@ -65,9 +67,9 @@ pub struct Config {
 pub struct RecordPath(pub crate::path::Path);
 
 impl TryFrom<String> for RecordPath {
-    type Error = String;
+    type Error = PathError;
 
-    fn try_from(text: String) -> Result<RecordPath, String> {
+    fn try_from(text: String) -> Result<RecordPath, PathError> {
         text.parse().map(RecordPath)
     }
 }
@@ -113,8 +115,8 @@ pub struct ReportFiles {
 
 /// A value that is written as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String", bound = "T: Copy + FromStr<Err = String>")]
-pub struct Text<T: Copy + FromStr<Err = String>>(pub T);
+#[serde(try_from = "String", bound = "T: Copy + FromStr<Err: Display>")]
+pub struct Text<T>(pub T);
 
 /// How many days back, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,21 +127,26 @@ impl Age {
     const MAX_DAYS: i64 = 36_525;
 }
 
+/// A text is not an [`Age`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number of days from `1d` to `{}d`, such as `400d`", Age::MAX_DAYS)]
+pub struct AgeError;
+
 impl FromStr for Age {
-    type Err = String;
+    type Err = AgeError;
 
     /// Reads `400d`.
-    fn from_str(text: &str) -> Result<Age, String> {
+    fn from_str(text: &str) -> Result<Age, AgeError> {
         let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
         let age = days.filter(|days| (1..=Self::MAX_DAYS).contains(days)).map(|days| Age(days * DAY));
-        age.ok_or_else(|| format!("expected a number of days from `1d` to `{}d`, such as `400d`", Self::MAX_DAYS))
+        age.ok_or(AgeError)
     }
 }
 
-impl<T: Copy + FromStr<Err = String>> TryFrom<String> for Text<T> {
-    type Error = String;
+impl<T: FromStr> TryFrom<String> for Text<T> {
+    type Error = T::Err;
 
-    fn try_from(text: String) -> Result<Text<T>, String> {
+    fn try_from(text: String) -> Result<Text<T>, T::Err> {
         text.parse().map(Text)
     }
 }
@@ -213,9 +220,9 @@ impl Config {
     }
 
     fn override_by(&mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
-        fn text<T: Copy + FromStr<Err = String>>(name: &str, value: Option<String>) -> Result<Option<Text<T>>, Error> {
+        fn text<T: FromStr<Err: Display>>(name: &str, value: Option<String>) -> Result<Option<Text<T>>, Error> {
             let read = |value: String| {
-                let reason = |reason: String| Error::usage(format!("{name} is `{value}`: {reason}"));
+                let reason = |reason: T::Err| Error::usage(format!("{name} is `{value}`: {reason}"));
                 value.parse().map(Text).map_err(reason)
             };
             value.map(read).transpose()

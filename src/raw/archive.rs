@@ -1,4 +1,4 @@
-//! The members of tar and zip archives, read in memory: nothing is written to disk, and no link is followed.
+//! Reads the members of tar and zip archives in memory. Nothing is written to disk, and no link is followed.
 
 use std::io::{self, Cursor, Read as _};
 use std::path::Path;
@@ -12,23 +12,23 @@ use super::read_error::{Packing, ReadError};
 use super::skipped_by_path;
 use super::unpack::{Content, Part, read_member, with_memory};
 
-/// The most members that an archive may hold. What is known of each takes some hundred bytes of memory.
+/// The most members that an archive may hold. Each takes some hundred bytes of memory.
 pub(super) const MAX_MEMBERS: usize = 100_000;
 
-/// How a member of a zip archive begins in its directory.
+/// The signature of a member in a zip archive's central directory.
 const DIRECTORY_ENTRY: &[u8] = b"PK\x01\x02";
 
-/// How the end of the directory of a zip archive begins, and its size without the comment.
+/// The signature of the end of a zip archive's central directory, and its size without the comment.
 const DIRECTORY_END: (&[u8], usize) = (b"PK\x05\x06", 22);
 
-/// The most bytes that a member of a zip archive may give for one of its own, where its word for its size is taken.
+/// The highest compression ratio at which the size in a zip member's header is trusted.
 const TRUSTED_RATIO: u64 = 256;
 
-/// Gives the members of an archive to `sink`, within a bound.
+/// Passes the members of an archive to `sink`, up to a limit.
 struct Members<'s> {
     sink: &'s mut dyn FnMut(Part<'_>),
     max_bytes: usize,
-    /// How many bytes the members that follow may hold.
+    /// The bytes that the remaining members may hold.
     remaining: usize,
     seen: usize,
 }
@@ -42,7 +42,8 @@ impl Members<'_> {
         ReadError::TooLarge { max_bytes: self.max_bytes }
     }
 
-    /// Counts a member; whether it is to be read. One that its name tells to hold no records is not.
+    /// Counts a member and returns whether to read it. A member whose name shows that it holds no records is not
+    /// read.
     fn admit(&mut self, name: &str) -> Result<bool, ReadError> {
         self.seen += 1;
         if self.seen > MAX_MEMBERS {
@@ -67,7 +68,7 @@ impl Members<'_> {
         (self.sink)(Part { member: Some(name), content: Content::Rejected(error) });
     }
 
-    /// Gives the text of a member.
+    /// Passes the text of a member to the sink.
     fn give(&mut self, name: &str, bytes: &[u8]) -> Result<(), ReadError> {
         if bytes.is_empty() {
             self.skip(name, "empty".to_owned());
@@ -86,13 +87,14 @@ impl Members<'_> {
     }
 }
 
-/// Gives the files of a tar archive to `sink`. An archive that follows another is read too.
+/// Passes the files of a tar archive to `sink`. Concatenated archives are all read.
 pub(super) fn tar(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Result<(), ReadError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => ReadError::CutOff(Packing::Tar),
         _ => ReadError::Damaged { packing: Packing::Tar, cause: error.to_string() },
     };
-    // An archive ends with blocks of zeros: without them one that is cut after a member would look whole.
+    // An archive ends with blocks of zeros. Without this check an archive that is cut after a member would look
+    // complete.
     if !bytes.last_chunk::<TAR_BLOCK>().is_some_and(|block| block.iter().all(|byte| *byte == 0)) {
         return Err(ReadError::CutOff(Packing::Tar));
     }
@@ -125,9 +127,9 @@ pub(super) fn tar(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)
     Ok(())
 }
 
-/// Gives the files of a zip archive to `sink`, in the order of its directory.
+/// Passes the files of a zip archive to `sink`, in the order of its directory.
 pub(super) fn zip(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Result<(), ReadError> {
-    // No more members than this, and counted before they take memory.
+    // The number of members is checked before they take memory.
     if memmem::find_iter(bytes, DIRECTORY_ENTRY).nth(MAX_MEMBERS).is_some() {
         return Err(ReadError::TooManyMembers);
     }
@@ -172,8 +174,8 @@ pub(super) fn zip(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)
     Ok(())
 }
 
-/// Unpacks a member to the start of `memory`, and tells how many bytes it holds. Its word for its size is no reason to
-/// take memory, nor to stop early.
+/// Unpacks a member to the start of `memory` and returns its size in bytes. The size in its header neither reserves
+/// memory nor ends the reading early.
 fn unzip(
     archive: &mut ZipArchive<Cursor<&[u8]>>,
     index: usize,
@@ -217,7 +219,7 @@ fn zip_error(error: ZipError) -> ReadError {
     }
 }
 
-/// The name of a method of packing: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, 4.4.5.
+/// Returns the name of a compression method: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>, 4.4.5.
 fn method(number: u16) -> String {
     match number {
         9 => "deflate64".to_owned(),

@@ -1,4 +1,4 @@
-//! From the text of an object to the records it holds, through whatever wraps them.
+//! Reads the records in the text of an object, through the envelopes that wrap them.
 
 use serde_json::value::RawValue;
 
@@ -28,30 +28,29 @@ pub struct Record<'a> {
     pub members: Vec<Member<'a>>,
 }
 
-/// What stands where a record may stand.
+/// An item of an object: a record, or something in the place of one.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A record.
     Record(Record<'a>),
-    /// Something the caller's filter did not want; it was not parsed.
+    /// A record that the caller's prefilter skipped. It was not parsed.
     PassedOver,
-    /// Something known that is no record; the text names its kind.
+    /// Something known that is not a record. The text names its kind.
     Skipped(&'static str),
-    /// Something that should have been a record and is not.
+    /// Something that should have been a record.
     Rejected {
-        /// Where it stands in the object.
+        /// Its position in the object.
         position: String,
-        /// What is wrong with it.
+        /// The reason why it cannot be read.
         reason: String,
     },
 }
 
-/// Calls `sink` with every item of an object's text, in order. `wanted` looks at the text of an
-/// element before it is parsed; of one that it passes over only the brackets are known to match.
+/// Calls `sink` with every item of an object's text, in order. `wanted` tests the text of an element before it is
+/// parsed. Only the brackets of a skipped element are known to match.
 ///
 /// # Errors
-/// The reason to reject the object as a whole: it is not JSON, or breaks off. What the sink was
-/// given before is then to be thrown away.
+/// The object as a whole is rejected: it is not JSON, or is cut off. The caller must then discard the earlier items.
 pub fn items(
     text: &str,
     settings: &ReadSettings,
@@ -66,9 +65,9 @@ pub fn items(
         return if walk.seen > MAX_PARTS { Err(ReadError::TooManyRecords) } else { Ok(()) };
     }
     let mut offset = 0;
-    // Where the lines were counted up to: a count from the start for each bad one would take for ever.
+    // The position up to which lines are counted. A count from the start for each bad line would take quadratic time.
     let (mut line, mut counted) = (1, 0);
-    // Whether a time stands before each record.
+    // Whether each line begins with a time.
     let is_timed = timed_record(text.trim_ascii_start()).is_some();
     loop {
         if walk.seen > MAX_PARTS {
@@ -102,7 +101,7 @@ pub fn items(
 
 struct Walk<'w> {
     settings: &'w ReadSettings,
-    /// The paths that are still to be tried: what one of them led to is not unwrapped by another.
+    /// The paths that remain to be tried. A value that one path led to is not unwrapped by another.
     unwrap: &'w [Path],
     wanted: &'w dyn Fn(&str) -> bool,
     sink: &'w mut dyn FnMut(Item<'_>),
@@ -134,7 +133,7 @@ impl Walk<'_> {
 
     fn elements<'a>(&mut self, elements: impl IntoIterator<Item = &'a str>, depth: usize) {
         for element in elements {
-            // Lists of lists: the walk ends, and `items` says why.
+            // Lists of lists: the walk ends, and `items` reports the reason.
             if self.seen > MAX_PARTS {
                 return;
             }
@@ -167,7 +166,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Goes on with what the first path of `--unwrap` leads to that leads anywhere; false where none does.
+    /// Continues with the value of the first path of `--unwrap` that exists. Returns false if none exists.
     fn follow_unwrap(&mut self, text: &str, depth: usize) -> bool {
         let paths = self.unwrap;
         let Some(path) = paths.iter().find(|path| leads_somewhere(text, &path.0)) else {
@@ -260,13 +259,13 @@ impl Walk<'_> {
             };
         }
         self.reject_here(if self.settings.unwrap.is_empty() {
-            "not a CloudTrail record: it has no `eventName` and is no known envelope; `--unwrap` names the path of the record"
+            "not a CloudTrail record: it has no `eventName` and is not a known envelope; `--unwrap` names the path of the record"
         } else {
             "not a CloudTrail record: it has no `eventName` and nothing lies at the path that `--unwrap` names"
         });
     }
 
-    /// The most bytes that a text may hold that wraps a record.
+    /// Returns the most bytes that a text around a record may hold.
     fn most_wrapped(&self) -> usize {
         MAX_WRAPPED.max(self.settings.max_record)
     }
@@ -297,7 +296,7 @@ fn texts<'a>(elements: &'a [&'a RawValue]) -> impl Iterator<Item = &'a str> {
     elements.iter().map(|element| element.get())
 }
 
-/// Whether a path leads to a value in the JSON text `text`, up to its first `[*]`, where it must lead to a list.
+/// Returns whether a path leads to a value in the JSON text `text`. Up to its first `[*]` it must lead to a list.
 fn leads_somewhere(text: &str, path: &[Step]) -> bool {
     let (before, every) = match path.iter().position(|step| *step == Step::Every) {
         Some(every) => (&path[..every], true),
@@ -365,7 +364,7 @@ mod tests {
             // An export of CloudWatch Logs, and `aws logs tail`.
             format!("2026-09-01T10:00:00.000Z {RECORD}\n"),
             format!("2026-09-01T10:00:00.000000+00:00 111122223333_CloudTrail_eu-west-1 {RECORD}\n"),
-            // `filter-log-events`, `get-query-results`, and what the console of Logs Insights exports.
+            // `filter-log-events`, `get-query-results`, and exports of the Logs Insights console.
             format!(
                 r#"{{"events":[{{"logStreamName":"s","timestamp":1,"message":{escaped},"eventId":"1"}}],"searchedLogStreams":[]}}"#
             ),
@@ -430,7 +429,7 @@ mod tests {
             ),
             (
                 r#"{"a":1}"#,
-                "record 1: not a CloudTrail record: it has no `eventName` and is no known envelope; `--unwrap` names the path of the record",
+                "record 1: not a CloudTrail record: it has no `eventName` and is not a known envelope; `--unwrap` names the path of the record",
             ),
             (r#"{"Records":[17]}"#, "record 1: not a JSON object"),
         ] {
@@ -487,7 +486,7 @@ mod tests {
             (format!(r#"{{"Records":[{{"x":{RECORD}}}]}}"#), "x"),
             (format!(r#"{{"Records":[{{"body":{}}}]}}"#, quoted(&format!(r#"{{"x":{RECORD}}}"#))), "x"),
             (format!("2026-09-01T10:00:00.000Z {{\"x\":{RECORD}}}"), "x"),
-            // What has no such path is read as without it.
+            // A value without such a path is read in the ordinary way.
             (RECORD.to_owned(), "payload"),
             (format!(r#"{{"Records":[{RECORD}]}}"#), "payload"),
         ] {

@@ -1,28 +1,28 @@
-//! What bytes are, told by how they begin; and by the ending of their name where that says nothing.
+//! Detects the format of bytes by their first bytes, or else by the extension of the name.
 
 use super::read_error::Packing;
 
-/// What bytes are.
+/// A detected format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// Packed in a way that is read.
+    /// A supported packing.
     Packed(Packing),
-    /// A format that is known and not read.
+    /// A known format that is not supported.
     Foreign(&'static ForeignFormat),
-    /// Text, as far as can be told.
+    /// Presumably text.
     Text,
 }
 
-/// A format that is known and not read.
+/// A known format that is not supported.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ForeignFormat {
     /// Its name.
     pub name: &'static str,
-    /// What to do with such a file.
+    /// A way to convert such a file.
     pub advice: &'static str,
-    /// How such files begin.
+    /// The first bytes of such files.
     magic: &'static [&'static [u8]],
-    /// How their names end.
+    /// The extensions of such files.
     endings: &'static [&'static str],
 }
 
@@ -38,7 +38,7 @@ const fn foreign(
 const REPACK: &str = "unpack it, or pack it with gzip or zstd";
 const AS_JSON: &str = "export the records as JSON";
 
-/// Formats that are known and not read.
+/// Known formats that are not supported.
 static FOREIGN: [ForeignFormat; 21] = [
     foreign(
         "bzip2",
@@ -57,7 +57,7 @@ static FOREIGN: [ForeignFormat; 21] = [
     foreign("Cabinet", REPACK, &[b"MSCF\0\0\0\0"], &[".cab"]),
     foreign(
         "Parquet",
-        "name a lake or the folder of a table by itself, without raw objects",
+        "name a lake or the folder of a table separately, without raw objects",
         &[b"PAR1", b"PARE"],
         &[".parquet"],
     ),
@@ -73,17 +73,17 @@ static FOREIGN: [ForeignFormat; 21] = [
     foreign("Amazon Ion", AS_JSON, &[b"\xe0\x01\x00\xea"], &[".ion", ".10n"]),
 ];
 
-/// Where a tar archive has its own name, and the name.
+/// The offset of the magic number in a tar header, and the number.
 const USTAR: (usize, &[u8]) = (257, b"ustar");
 
-/// Bytes of a block of a tar archive.
+/// The bytes of a tar block.
 pub(super) const TAR_BLOCK: usize = 512;
 
-/// What `bytes` are.
+/// Returns the format of `bytes`.
 pub(super) fn of(bytes: &[u8]) -> Format {
     match bytes {
         [0x1f, 0x8b, ..] => return Format::Packed(Packing::Gzip),
-        // A frame, or one of those that hold no data and are skipped, with which some tools begin.
+        // A frame, or a skippable frame without data. Some tools begin with the latter.
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => return Format::Packed(Packing::Zstd),
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] | [b'P', b'K', b'0', b'0', b'P', b'K', ..] => {
             return Format::Packed(Packing::Zip);
@@ -100,7 +100,8 @@ pub(super) fn of(bytes: &[u8]) -> Format {
     }
 }
 
-/// Whether `bytes` begin with a header of a tar archive. Those of before POSIX have no name, but all have a checksum.
+/// Returns whether `bytes` begin with a tar header. Headers from before POSIX have no magic number, but all have a
+/// checksum.
 fn is_tar(bytes: &[u8]) -> bool {
     let Some(header) = bytes.get(..TAR_BLOCK) else {
         return false;
@@ -117,7 +118,7 @@ fn is_tar(bytes: &[u8]) -> bool {
     u32::from_str_radix(field.trim_matches(['\0', ' ']), 8) == Ok(sum)
 }
 
-/// The format that a name's ending tells, also where it is packed.
+/// Returns the format of a name's extension, also if a packing's extension follows it.
 pub(crate) fn by_ending(name: &str) -> Option<&'static ForeignFormat> {
     let name = name.to_ascii_lowercase();
     let packed = [".gz", ".zst", ".zstd"].iter().find_map(|ending| name.strip_suffix(ending));
@@ -125,7 +126,7 @@ pub(crate) fn by_ending(name: &str) -> Option<&'static ForeignFormat> {
     FOREIGN.iter().find(ends)
 }
 
-/// The kind of a text that is not JSON and whose kind is known: it holds no CloudTrail records.
+/// Returns the kind of a known text that is not JSON. It holds no CloudTrail records.
 pub(super) fn other_log(text: &str) -> Option<&'static str> {
     let line = text.trim_ascii_start().lines().next().unwrap_or_default();
     let mut words = line.split(' ');
@@ -135,7 +136,7 @@ pub(super) fn other_log(text: &str) -> Option<&'static str> {
     }
     match line.trim() {
         "CloudTrail validation message." => Some("CloudTrail validation message"),
-        // What CloudWatch Logs writes to a bucket before an export.
+        // CloudWatch Logs writes this to a bucket before an export.
         "Permission Check Successful" => Some("CloudWatch Logs write test"),
         _ => None,
     }

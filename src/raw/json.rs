@@ -1,4 +1,4 @@
-//! Splitting JSON text without parsing what is inside.
+//! Splits JSON text without parsing the values in it.
 
 use std::borrow::Cow;
 
@@ -11,15 +11,15 @@ use crate::path::Step;
 /// One member of a JSON object: its key and its value, unparsed.
 pub type Member<'a> = (Cow<'a, str>, &'a RawValue);
 
-/// The most elements or members that are split at one place. Real objects hold a thousandth of it; a list of `1,1,1,…`
-/// would take eight times its size in memory.
+/// The most elements or members of one list or object. Real objects hold a thousandth of it. Without a limit, a list
+/// of `1,1,1,…` would take eight times its size in memory.
 pub(super) const MAX_PARTS: usize = 1 << 21;
 
 fn bounded<E: serde::de::Error>(parts: usize) -> Result<(), E> {
     if parts <= MAX_PARTS { Ok(()) } else { Err(E::custom(format!("more than {MAX_PARTS} values side by side"))) }
 }
 
-/// The members of the JSON object that `value` holds, in order; `None` where it holds anything else.
+/// Returns the members of the JSON object `value`, in order. `None` if it is anything else.
 pub fn members(value: &str) -> Option<Vec<Member<'_>>> {
     if !value.starts_with('{') {
         return None;
@@ -27,8 +27,8 @@ pub fn members(value: &str) -> Option<Vec<Member<'_>>> {
     serde_json::from_str::<Members<'_>>(value).ok().map(|members| members.0)
 }
 
-/// The string that `value` holds, unescaped; `None` where it holds anything else. An escaped lone
-/// surrogate, which is no character, becomes U+FFFD.
+/// Returns the JSON string `value`, unescaped. `None` if it is anything else. An escaped lone surrogate, which is not
+/// a character, becomes U+FFFD.
 pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
@@ -43,8 +43,8 @@ pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
         .map(Cow::Owned)
 }
 
-/// The text of a scalar: a string as it is, a number in its shortest decimal form, a boolean as
-/// `true` or `false`; `None` for null, objects and lists.
+/// Returns the text of a scalar: a string unescaped, a number in its shortest decimal form, a boolean as `true` or
+/// `false`. `None` for null, objects and lists.
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     match value.get().as_bytes().first()? {
         b'"' => string(value),
@@ -57,8 +57,8 @@ pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A JSON number in its shortest decimal form, exactly: `1.50` is `1.5`, `22.0` and `2.2e1` are
-/// `22`. `None` where `text` is no JSON number.
+/// Returns a JSON number in its shortest decimal form, exactly: `1.50` is `1.5`, `22.0` and `2.2e1` are `22`. `None`
+/// if `text` is not a JSON number.
 pub fn number(text: &str) -> Option<String> {
     let unsigned = text.strip_prefix('-').unwrap_or(text);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -77,7 +77,7 @@ pub fn number(text: &str) -> Option<String> {
         return Some("0".to_owned());
     }
     let sign = if unsigned.len() < text.len() { "-" } else { "" };
-    // Where the point stands, counted from the first of `digits`.
+    // The position of the point, counted from the first of `digits`.
     let point = exponent.checked_add(i64::try_from(whole.len() - leading.min(whole.len())).ok()?)?;
     let point = point.checked_sub(i64::try_from(leading.saturating_sub(whole.len())).ok()?)?;
     let count = i64::try_from(digits.len()).ok()?;
@@ -93,7 +93,7 @@ pub fn number(text: &str) -> Option<String> {
     })
 }
 
-/// The JSON text of the value below `path` in the JSON text `json`; `None` where there is none or it is null.
+/// Returns the JSON text of the value at `path` in the JSON text `json`. `None` if there is no value or it is null.
 pub fn at<'a>(json: &'a str, path: &[Step]) -> Option<Cow<'a, str>> {
     let json = json.trim_ascii();
     let Some((step, rest)) = path.split_first() else {
@@ -113,8 +113,8 @@ pub fn at<'a>(json: &'a str, path: &[Step]) -> Option<Cow<'a, str>> {
     }
 }
 
-/// [`find`] in the JSON object that `json` holds, without splitting all of it. What follows a member with
-/// exactly this key is not looked at.
+/// Returns [`find`] in the JSON object `json` without splitting all of it. Text after a member with exactly this key
+/// is not read.
 fn member<'a>(json: &'a str, key: &str) -> Option<&'a RawValue> {
     struct Seek<'k, 'de> {
         key: &'k str,
@@ -145,23 +145,23 @@ fn member<'a>(json: &'a str, key: &str) -> Option<&'a RawValue> {
     }
     let mut exact = None;
     let similar = serde_json::Deserializer::from_str(json).deserialize_map(Seek { key, exact: &mut exact });
-    // Where a member was found the rest was not read, which is an error to the parser.
+    // The rest after a found member was not read, which the parser reports as an error.
     exact.or_else(|| similar.ok().flatten())
 }
 
-/// The elements of the JSON list that `json` holds; `None` where it holds anything else.
+/// Returns the elements of the JSON list `json`. `None` if it is anything else.
 pub fn elements(json: &str) -> Option<Vec<&RawValue>> {
     if json.starts_with('[') { serde_json::from_str(json).ok() } else { None }
 }
 
-/// As [`elements`], `None` also where there are more than [`MAX_PARTS`].
+/// Returns [`elements`], but `None` if there are more than [`MAX_PARTS`].
 pub(super) fn bounded_elements(json: &str) -> Option<Vec<&RawValue>> {
     let list = json.starts_with('[').then(|| serde_json::from_str::<Elements<'_>>(json))?;
     list.ok().map(|list| list.0)
 }
 
-/// The value of the member `key`: the first with exactly this key, else the first whose key differs
-/// in case only.
+/// Returns the value of the member `key`: the first with exactly this key, or else the first whose key differs only
+/// in case.
 pub fn find<'a>(members: &[Member<'a>], key: &str) -> Option<&'a RawValue> {
     let exact = members.iter().find(|(name, _)| name == key);
     exact.or_else(|| members.iter().find(|(name, _)| name.eq_ignore_ascii_case(key))).map(|(_, value)| *value)
@@ -185,7 +185,7 @@ impl<'de> Deserialize<'de> for LossyText {
     }
 }
 
-/// Text of which each half of a surrogate pair, which the parser gives as three bytes, is one U+FFFD.
+/// Returns text with U+FFFD for each half of a surrogate pair, which the parser gives as three bytes.
 fn lossy(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -219,7 +219,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// A key, borrowed where it holds no escape. Half a surrogate pair in it is no reason to lose the members that follow.
+/// Returns a key, borrowed if it holds no escape. Half a surrogate pair in it does not lose the members after it.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -245,8 +245,7 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// A value at the top of an object: its elements or members are split, their insides are only checked
-/// to be JSON.
+/// A top-level value. Its elements or members are split. Their content is only checked to be JSON.
 pub(super) enum Top<'a> {
     /// An array's elements.
     List(Vec<&'a RawValue>),
@@ -254,7 +253,7 @@ pub(super) enum Top<'a> {
     Envelope {
         /// The elements of `Records`, `Events`, `logEvents`, or the `Messages` of a queue.
         list: Vec<&'a RawValue>,
-        /// The members beside the list.
+        /// The other members.
         beside: Vec<Member<'a>>,
     },
     /// Any other object.

@@ -1,11 +1,11 @@
-//! Records by lines: a time before each, and where reading goes on after a bad one.
+//! Records in lines: times before records, and the next line after a bad one.
 
 use serde_json::value::RawValue;
 
 use super::format;
 use super::read_error::ReadError;
 
-/// Where reading can go on after the bad line at `start`, in an object of one record a line.
+/// Returns the start of the next record after the bad line at `start`, in an object with one record a line.
 pub(super) fn next_json_line(text: &str, start: usize) -> Option<usize> {
     let at_line_start = start == 0 || text.as_bytes()[start - 1] == b'\n';
     let next = start + text[start..].find('\n')? + 1;
@@ -14,8 +14,8 @@ pub(super) fn next_json_line(text: &str, start: usize) -> Option<usize> {
     (at_line_start && text[start..].starts_with("{\"") && stands_alone).then_some(next)
 }
 
-/// How many bytes stand before the record in a line of an export of CloudWatch Logs, `2026-09-01T10:00:00.000Z {…}`, or
-/// of `aws logs tail`, which has the name of the stream too; `None` where a line begins in another way.
+/// Returns how many bytes precede the record in a line of a CloudWatch Logs export, `2026-09-01T10:00:00.000Z {…}`,
+/// or of `aws logs tail`, which also has the name of the stream. `None` for other lines.
 ///
 /// Form: <https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/S3Export.html>
 pub(super) fn timed_record(text: &str) -> Option<usize> {
@@ -31,11 +31,11 @@ pub(super) fn timed_record(text: &str) -> Option<usize> {
     }
     let stream = memchr::memchr2(b' ', b'\n', rest.as_bytes()).filter(|end| rest.as_bytes()[*end] == b' ');
     let after_stream = stream.map(|end| time + 1 + end + 1).filter(|start| text[*start..].starts_with('{'));
-    // Of a line that holds something else the time alone stands before it.
+    // In other lines only the time precedes the text.
     Some(after_stream.unwrap_or(time + 1))
 }
 
-/// Where the next line with a time begins after `start`, or the text ends.
+/// Returns the start of the next line with a time after `start`, or the end of the text.
 pub(super) fn next_timed_record(text: &str, start: usize) -> usize {
     let lines = memchr::memchr_iter(b'\n', &text.as_bytes()[start..]).map(|end| start + end + 1);
     lines.into_iter().find(|line| timed_record(&text[*line..]).is_some()).unwrap_or(text.len())
@@ -57,7 +57,7 @@ pub(super) fn not_json(text: &str, start: usize, error: &serde_json::Error) -> R
     }
 }
 
-/// What the parser says is wrong, without its place, which it counts from where it began.
+/// Returns the parser's reason without its position, which the parser counts from its own start.
 pub(super) fn cause_of(error: &serde_json::Error) -> String {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let cause = error.to_string();

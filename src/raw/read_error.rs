@@ -1,22 +1,23 @@
-//! Why an object, or a member of an archive, is not read.
+//! The reasons why an object or a member of an archive is not read.
 
 use super::format::ForeignFormat;
 use super::json::MAX_PARTS;
-use crate::store::most_told;
+use crate::store::{ObjectError, most_told};
 
-/// Why an object, or a member of an archive, is not read. Its text says what to do where there is something to do.
+/// The reason why an object or a member of an archive is not read. The text says what to do, if there is something to
+/// do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// The store gave no bytes; the text is the store's reason.
+    /// The store did not give the object's bytes.
     #[error("{0}")]
-    Store(String),
-    /// The text does not begin like JSON, and nothing else is known of it.
+    Store(ObjectError),
+    /// The text does not begin like JSON, and no known format begins like it.
     #[error("neither JSON nor packed JSON (gzip, zstd, zip, tar)")]
     NotJson,
     /// A known kind of log that holds no CloudTrail records.
     #[error("{0}: it holds no CloudTrail records")]
     OtherLog(&'static str),
-    /// A format that is known and not read.
+    /// A known format that is not supported.
     #[error("{}, which is not read: {}", .0.name, .0.advice)]
     Foreign(&'static ForeignFormat),
     /// Bytes that are not text.
@@ -34,12 +35,12 @@ pub enum ReadError {
     /// More members than an archive may hold.
     #[error("holds more than {} members: unpack it to a folder, and name that", super::archive::MAX_MEMBERS)]
     TooManyMembers,
-    /// Packed twice, one way within the other.
+    /// A packing within another.
     #[error("{inner} within {outer}: unpack it once")]
     PackedTwice {
-        /// What was unpacked.
+        /// The outer packing.
         outer: Packing,
-        /// What was found in it.
+        /// The inner packing.
         inner: Packing,
     },
     /// An archive within an archive.
@@ -48,18 +49,18 @@ pub enum ReadError {
     /// The bytes end too early.
     #[error("the {0} is cut off: copy the object again")]
     CutOff(Packing),
-    /// Something follows where the packed data end.
+    /// Other bytes follow the packed data.
     #[error("something else follows the {0}: copy the object again")]
     Followed(Packing),
     /// The packed data are wrong.
     #[error("the {packing} is damaged ({cause}): copy the object again")]
     Damaged {
-        /// What is damaged.
+        /// The damaged packing.
         packing: Packing,
-        /// What the decoder said.
+        /// The decoder's reason.
         cause: String,
     },
-    /// A zstd frame that refers further back than is allowed.
+    /// A zstd frame with a larger window than is allowed.
     #[error("the zstd frame needs a window of more than 128 MiB: pack it without `--long` or `--ultra`")]
     LargeWindow,
     /// More than one archive in an object.
@@ -68,12 +69,12 @@ pub enum ReadError {
     /// A member of an archive that is encrypted.
     #[error("encrypted: unpack the archive with its password, and name the folder")]
     Encrypted,
-    /// A member of an archive that is packed in a way that is not read.
+    /// A member of an archive with an unsupported compression method.
     #[error(
         "packed by a method of zip that is not read ({0}): pack the archive with deflate, or unpack it to a folder"
     )]
     Method(String),
-    /// A file that an archive holds only in part.
+    /// A sparse file in an archive.
     #[error("a sparse file: pack the archive without sparse files (`tar` without `--sparse`)")]
     Sparse,
     /// JSON that is broken, or breaks off.
@@ -83,7 +84,7 @@ pub enum ReadError {
         line: usize,
         /// The column, from 1.
         column: usize,
-        /// What the parser said.
+        /// The parser's reason.
         cause: String,
     },
     /// Something that is not JSON follows JSON.
@@ -94,7 +95,7 @@ pub enum ReadError {
     },
 }
 
-/// A way in which bytes are packed.
+/// A packing of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
     /// A gzip stream of one or more members.

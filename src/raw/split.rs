@@ -1,20 +1,19 @@
-//! Where the records of a trail object lie in its text, without parsing them.
+//! Finds the records in the text of a trail object without parsing them.
 //!
 //! Only braces, brackets, quotes and backslashes are looked at, 64 bytes at a time; the method is that of the
 //! first stage of simdjson (Langdale and Lemire, <https://arxiv.org/abs/1902.08318>).
 
 use wide::u8x64;
 
-/// Bytes that are looked at together: one for each bit of a mask.
+/// Bytes that are examined together: one for each bit of a mask.
 const BLOCK: usize = 64;
 
-/// What JSON takes for space.
+/// JSON's whitespace.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// The texts of the elements of `{"Records":[...]}`, where `text` is an object of that one member and
-/// each element begins with a brace; `None` where it is anything else, or its brackets do not match.
-///
-/// Whether an element is JSON is for its parser to find out: if all are, so is `text`.
+/// Returns the texts of the elements of `{"Records":[...]}`, if `text` is an object with that one member and each
+/// element begins with a brace. `None` if it is anything else, or its brackets do not match.
+/// Elements are not checked to be JSON. If all are, `text` is too.
 pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
     let body = body(text)?;
     let mut elements = Vec::with_capacity(body.len() / 1_024);
@@ -55,7 +54,7 @@ pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
     (depth == 0 && !scan.in_string() && body[end..].trim_matches(SPACE).is_empty()).then_some(elements)
 }
 
-/// What stands between the brackets of `{"Records":[...]}`.
+/// Returns the text between the brackets of `{"Records":[...]}`.
 fn body(text: &str) -> Option<&str> {
     let mut body = text.trim_matches(SPACE);
     for token in ["{", "\"Records\"", ":", "["] {
@@ -67,7 +66,7 @@ fn body(text: &str) -> Option<&str> {
     Some(body)
 }
 
-/// What a scan carries from one block to the next.
+/// The state of a scan between blocks.
 #[derive(Default)]
 struct Scan {
     /// All bits set where the next byte is within a string.
@@ -79,7 +78,7 @@ struct Scan {
 impl Scan {
     /// A bit for each brace and bracket of the next block that is not within a string.
     fn brackets(&mut self, block: &[u8; BLOCK]) -> u64 {
-        /// What tells `{` from `[`, and `}` from `]`.
+        /// This bit distinguishes `{` from `[`, and `}` from `]`.
         const CASE: u8 = b'{' ^ b'[';
         let bytes = u8x64::new(*block);
         let folded = bytes | u8x64::splat(CASE);
@@ -91,7 +90,7 @@ impl Scan {
         brackets.to_bitmask() & !strings
     }
 
-    /// A bit for each byte that a backslash before it escapes.
+    /// Returns a bit for each byte that a backslash escapes.
     fn escapes(&mut self, backslashes: u64) -> u64 {
         let mut escapes = std::mem::take(&mut self.escaped);
         let mut escaping = backslashes & !escapes;
@@ -110,7 +109,7 @@ impl Scan {
     }
 }
 
-/// For each bit, whether the bits up to it that are set are odd in number.
+/// Returns for each bit whether an odd number of bits up to it are set.
 fn parity(mut bits: u64) -> u64 {
     for shift in [1, 2, 4, 8, 16, 32] {
         bits ^= bits << shift;

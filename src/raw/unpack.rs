@@ -1,4 +1,4 @@
-//! Bytes to text: through gzip, zstd and archives, within a bound.
+//! Unpacks gzip, zstd and archives to text, up to a limit.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -19,37 +19,37 @@ pub struct Text<'a> {
     pub replaced: usize,
 }
 
-/// An object that is no archive, or one member of an archive.
+/// A plain object, or one member of an archive.
 #[derive(Debug)]
 pub struct Part<'a> {
-    /// The member's name; absent where the object is no archive.
+    /// The member's name. Absent for a plain object.
     pub member: Option<&'a str>,
-    /// What it holds.
+    /// Its content.
     pub content: Content<'a>,
 }
 
-/// What an object or a member holds.
+/// The content of an object or a member.
 #[derive(Debug)]
 pub enum Content<'a> {
     /// Text.
     Text(Text<'a>),
-    /// Nothing that could hold records; the text names the kind.
+    /// Something that cannot hold records. The text names the kind.
     Skipped(String),
-    /// Something that cannot be read. Of objects that are no archive [`read`] returns it.
+    /// A member that cannot be read. For a plain object [`read`] returns the error.
     Rejected(ReadError),
 }
 
-/// Memory that objects are unpacked to, one after the other: the system clears new memory each time, which takes longer
-/// than inflating does. Not one for each thread, since the threads that take turns are many.
+/// Memory into which objects are unpacked one after another. The system clears new memory each time, which takes
+/// longer than inflating. It is shared, because many threads take turns.
 static UNPACKED: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// The most memory that is kept for the next object, in bytes.
+/// The most memory to keep for the next object, in bytes.
 const KEPT: usize = 32 << 20;
 
-/// Gives the text of an object, or of each member of an archive, to `sink`; together they may hold `max_bytes`.
+/// Passes the text of an object, or of each member of an archive, to `sink`. Together they may hold `max_bytes`.
 ///
 /// # Errors
-/// Why the object as a whole is rejected. What `sink` was given before is then to be thrown away.
+/// The object as a whole is rejected. The caller must then discard the earlier texts.
 pub fn read(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Result<(), ReadError> {
     unpacked(bytes, max_bytes, |bytes, packing| match (format::of(bytes), packing) {
         (Format::Text, _) => decode(bytes, max_bytes, |text| sink(Part { member: None, content: Content::Text(text) })),
@@ -60,7 +60,7 @@ pub fn read(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> R
     })?
 }
 
-/// Gives the text of a member of an archive, which may hold `max_bytes`, to `sink`; tells how many bytes it holds.
+/// Passes the text of an archive's member, which may hold `max_bytes`, to `sink`. Returns its size in bytes.
 pub(super) fn read_member(bytes: &[u8], max_bytes: usize, sink: impl FnOnce(Text<'_>)) -> Result<usize, ReadError> {
     unpacked(bytes, max_bytes, |bytes, packing| match (format::of(bytes), packing) {
         (Format::Text, _) => decode(bytes, max_bytes, sink).map(|()| bytes.len()),
@@ -70,7 +70,7 @@ pub(super) fn read_member(bytes: &[u8], max_bytes: usize, sink: impl FnOnce(Text
     })?
 }
 
-/// Gives `read` what `bytes` hold: themselves, or what is packed in them as a stream, `max_bytes` at most.
+/// Passes `bytes` to `read`, unpacked if they are a packed stream, `max_bytes` at most.
 fn unpacked<T>(bytes: &[u8], max_bytes: usize, read: impl FnOnce(&[u8], Option<Packing>) -> T) -> Result<T, ReadError> {
     let Format::Packed(packing @ (Packing::Gzip | Packing::Zstd)) = format::of(bytes) else {
         return Ok(read(bytes, None));
@@ -84,7 +84,7 @@ fn unpacked<T>(bytes: &[u8], max_bytes: usize, read: impl FnOnce(&[u8], Option<P
     })
 }
 
-/// Gives `work` memory that was used before. What it holds is of no meaning.
+/// Passes reused memory to `work`. Its content has no meaning.
 pub(super) fn with_memory<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let mut memory = lock(&UNPACKED).pop().unwrap_or_default();
     let result = work(&mut memory);
@@ -103,7 +103,7 @@ fn decode<T>(bytes: &[u8], max_bytes: usize, read: impl FnOnce(Text<'_>) -> T) -
         (Cow::Borrowed(text), 0)
     } else {
         let replaced = bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty()).count();
-        // Each may become three bytes.
+        // Each invalid byte may become three bytes.
         if bytes.len() + 2 * replaced > max_bytes {
             return Err(ReadError::NotUtf8);
         }
@@ -112,9 +112,9 @@ fn decode<T>(bytes: &[u8], max_bytes: usize, read: impl FnOnce(Text<'_>) -> T) -
     Ok(read(Text { text: text.strip_prefix('\u{feff}').unwrap_or(&text), replaced }))
 }
 
-/// Inflates all members to the start of `memory`, and tells how many bytes they hold. The fast decoder reads one member
-/// and ignores what follows it, so it is used only where nothing does: the trailer of what it gave, checksum and length,
-/// must stand at the end of the object and nowhere before.
+/// Inflates all members to the start of `memory` and returns their size in bytes. The fast decoder reads one member
+/// and ignores the bytes after it. So its result counts only if no bytes follow: the trailer of the result, checksum
+/// and length, must be at the end of the object and nowhere before.
 ///
 /// Members and trailers: <https://www.rfc-editor.org/rfc/rfc1952#page-5>
 fn inflate(bytes: &[u8], max_bytes: usize, memory: &mut Vec<u8>) -> Result<usize, ReadError> {
@@ -141,7 +141,7 @@ fn inflate(bytes: &[u8], max_bytes: usize, memory: &mut Vec<u8>) -> Result<usize
     read_measured(&|| Ok(flate2::read::MultiGzDecoder::new(bytes)), max_bytes, memory, &failed)
 }
 
-/// Whether whole members are followed by what is no gzip.
+/// Returns whether bytes other than gzip follow complete members.
 fn is_followed(mut bytes: &[u8]) -> bool {
     while let [0x1f, 0x8b, ..] = bytes {
         let mut member = flate2::bufread::GzDecoder::new(bytes);
@@ -153,11 +153,11 @@ fn is_followed(mut bytes: &[u8]) -> bool {
     !bytes.is_empty()
 }
 
-/// The most bytes that a frame of zstd may give for one of its own, where its word for its size is taken: trails are
-/// packed thirty to one at best.
+/// The highest compression ratio at which the size in a zstd frame's header is trusted. Trails are packed thirty to
+/// one at best.
 const TRUSTED_RATIO: usize = 256;
 
-/// As [`inflate`], for all frames of a zstd stream.
+/// Decompresses all frames of a zstd stream, as [`inflate`] does for gzip.
 fn decompress(bytes: &[u8], max_bytes: usize, memory: &mut Vec<u8>) -> Result<usize, ReadError> {
     let told = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten();
     if let Some(size) = told.and_then(|size| usize::try_from(size).ok())
@@ -167,7 +167,7 @@ fn decompress(bytes: &[u8], max_bytes: usize, memory: &mut Vec<u8>) -> Result<us
         if memory.len() < size {
             memory.resize(size, 0);
         }
-        // It fails where more frames follow than the one whose size is told.
+        // It fails if more frames follow the frame whose size is known.
         let unpacked = zstd::bulk::decompress_to_buffer(bytes, &mut memory[..size]);
         if unpacked.is_ok_and(|unpacked| unpacked == size) {
             return Ok(size);
@@ -181,7 +181,7 @@ fn decompress(bytes: &[u8], max_bytes: usize, memory: &mut Vec<u8>) -> Result<us
     read_measured(&|| zstd::stream::read::Decoder::with_buffer(bytes), max_bytes, memory, &failed)
 }
 
-/// Whether the first frame refers further back than the decoder allows by default, which is 128 MiB.
+/// Returns whether the first frame's window is larger than the decoder's default limit of 128 MiB.
 ///
 /// Frame headers: <https://www.rfc-editor.org/rfc/rfc8878#section-3.1.1.1>
 fn needs_large_window(bytes: &[u8]) -> bool {
@@ -195,7 +195,7 @@ fn needs_large_window(bytes: &[u8]) -> bool {
     }
 }
 
-/// Reads a stream to the start of `memory`. It is measured first: what is too large takes no memory.
+/// Reads a stream to the start of `memory`. It is measured first, so a stream that is too large takes no memory.
 pub(super) fn read_measured<R: Read>(
     open: &dyn Fn() -> io::Result<R>,
     max_bytes: usize,
@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    /// The texts of an object, each with its member's name before it, and how many bytes were replaced.
+    /// Returns the texts of an object, each after its member's name, and how many bytes were replaced.
     fn within(bytes: &[u8], max_bytes: usize) -> Result<(String, usize), ReadError> {
         let (mut seen, mut replaced) = (String::new(), 0);
         read(bytes, max_bytes, &mut |part| {
@@ -261,7 +261,7 @@ mod tests {
         }
         let trailing = [gzip(b"{}"), b"garbage".to_vec()].concat();
         assert_eq!(text(&trailing).unwrap_err(), ReadError::Followed(Packing::Gzip));
-        // The second is no member any more, and its trailer is that of the first, or has its length.
+        // The second is not a member any more, and its trailer equals the first one's or has its length.
         for second in [&b"{}"[..], b"[]"] {
             let mut damaged = [gzip(b"{}"), gzip(second)].concat();
             damaged[gzip(b"{}").len()] ^= 1;
@@ -361,7 +361,7 @@ mod tests {
         for (archive, name) in [(&tar, "tar"), (&zip, "zip"), (&gzip(&tar), "tar.gz"), (&zstd(&tar), "tar.zst")] {
             assert_eq!(text(archive).unwrap().0, expected, "{name}");
         }
-        // Nothing of either archive is lost where one follows the other.
+        // Of two concatenated archives nothing is lost.
         let two = [tarred(&[("a", b"[1]")]), tarred(&[("b", b"[2]")])].concat();
         assert_eq!(text(&two).unwrap().0, "a: [1]; b: [2]; ");
         let two = [zipped(&[("a", b"[1]")]), zipped(&[("b", b"[2]")])].concat();
@@ -373,7 +373,7 @@ mod tests {
         let members: &[(&str, &[u8])] = &[("a.json", &[b' '; 700]), ("b.json", b"{}")];
         let (tar, zip) = (tarred(members), zipped(members));
         for cut in (512..tar.len() - 1).step_by(128) {
-            // The last two blocks are the end, of which one suffices.
+            // The last two blocks mark the end. One of them suffices.
             let is_whole = cut >= tar.len() - 512 && cut % 512 == 0;
             assert_eq!(text(&tar[..cut]).is_ok(), is_whole, "tar cut at {cut} of {}", tar.len());
         }
@@ -384,7 +384,7 @@ mod tests {
         let mut damaged = tar.clone();
         damaged[512 + 1_024 + 3] ^= 1;
         assert!(matches!(text(&damaged), Err(ReadError::Damaged { packing: Packing::Tar, .. })));
-        // A content that does not fit its checksum costs the member alone.
+        // Content that does not match its checksum loses only that member.
         let at = memmem::find(&zip, b"a.json").unwrap() + 8;
         let mut damaged = zip.clone();
         damaged[at] ^= 0xff;

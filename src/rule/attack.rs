@@ -1,7 +1,6 @@
-//! Which of ATT&CK's tactics and techniques rules look for.
-//!
-//! Tactics are those of ATT&CK for Enterprise, version 17 (<https://attack.mitre.org/tactics/enterprise/>); a layer is what its
-//! Navigator reads, format 4.5 (<https://github.com/mitre-attack/attack-navigator/tree/master/layers>).
+//! The ATT&CK tactics and techniques that rules cover.
+//! Tactics are those of ATT&CK for Enterprise, version 17 (<https://attack.mitre.org/tactics/enterprise/>). A layer
+//! is a file for its Navigator, format 4.5 (<https://github.com/mitre-attack/attack-navigator/tree/master/layers>).
 
 use std::collections::BTreeMap;
 
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Rule;
 
-/// The tactics in ATT&CK's own order: id, and name as the Navigator has it.
+/// The tactics in ATT&CK's order: id, and name as in the Navigator.
 const TACTICS: [(&str, &str); 14] = [
     ("TA0043", "reconnaissance"),
     ("TA0042", "resource-development"),
@@ -27,24 +26,24 @@ const TACTICS: [(&str, &str); 14] = [
     ("TA0040", "impact"),
 ];
 
-/// The id of the tactic with this name, whose words are joined by `-` or `_`.
+/// Returns the id of the tactic with this name. Its words are joined by `-` or `_`.
 pub fn tactic_id(name: &str) -> Option<&'static str> {
     let name = name.replace('_', "-");
     TACTICS.iter().find(|(_, known)| *known == name).map(|(id, _)| *id)
 }
 
-/// A technique under a tactic, and what looks for it.
+/// A technique of a tactic, and the rules that cover it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Covered<'r> {
-    /// The tactic's name; its id where it is none of ATT&CK's.
+    /// The tactic's name, or its id if ATT&CK does not have it.
     pub tactic: &'r str,
-    /// The technique's id, or that of a sub-technique.
+    /// The id of the technique or sub-technique.
     pub technique: &'r str,
     /// The ids of the rules.
     pub rules: Vec<&'r str>,
 }
 
-/// What `rules` cover, by tactic and technique; and the ids of those that name none.
+/// Returns the techniques that `rules` cover, by tactic, and the ids of rules without a technique.
 pub fn coverage<'r>(rules: impl Iterator<Item = &'r Rule>) -> (Vec<Covered<'r>>, Vec<&'r str>) {
     let mut covered: BTreeMap<(usize, &str, &str), Vec<&str>> = BTreeMap::new();
     let mut silent = Vec::new();
@@ -66,7 +65,7 @@ pub fn coverage<'r>(rules: impl Iterator<Item = &'r Rule>) -> (Vec<Covered<'r>>,
     (covered.collect(), silent)
 }
 
-/// A layer for the Navigator, in which a technique's score is the number of its rules.
+/// Returns a layer for the Navigator. A technique's score is the number of its rules.
 pub fn layer(covered: &[Covered<'_>]) -> Value {
     let most = covered.iter().map(|covered| covered.rules.len()).max().unwrap_or(1);
     let technique = |covered: &Covered<'_>| {

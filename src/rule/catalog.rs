@@ -1,4 +1,4 @@
-//! Which rules a run uses: the shipped ones, or those in files and folders.
+//! Chooses the rules of a run: shipped rules, or rules in files and folders.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,53 +9,53 @@ use super::{Rule, limits, sigma, yaml};
 use crate::error::Error;
 use crate::store;
 
-/// The rules that come with the program, by path and text.
+/// The shipped rules, by path and text.
 const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/rules.rs"));
 
-/// Of the rules that come with the program the one that is meant where one is needed and none is named.
+/// The id of the shipped rule for commands that need one rule when the user names none.
 pub const DEFAULT: &str = "AWS.Unsuccessful.MFA.attempt";
 
-/// A rule with where it comes from.
+/// A rule and its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The rule.
     pub rule: Rule,
-    /// Its file, as it was named; the path within the program for a shipped rule.
+    /// The path of its file as the user wrote it, or a shipped rule's path within the program.
     pub file: String,
     /// Its YAML text.
     pub text: String,
-    /// What is probably not meant in it.
+    /// Warnings about the rule.
     pub warnings: Vec<Warning>,
-    /// Whether its file was named, rather than a folder.
+    /// Whether the user named its file rather than a folder.
     named: bool,
 }
 
-/// Which of the rules to choose.
+/// The choice of rules.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'w> {
-    /// Files and folders; the shipped rules where there are none.
+    /// Files and folders. The shipped rules if empty.
     pub paths: &'w [PathBuf],
-    /// Of those the ones with these ids; all where there are none.
+    /// Only rules with these ids. All rules if empty.
     pub ids: &'w [String],
-    /// Whether those that are disabled are wanted too.
+    /// Whether to include disabled rules.
     pub disabled: bool,
 }
 
-/// What was chosen, and what to tell the user about it.
+/// The chosen rules, and notices for the user.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Choice {
-    /// The rules, by id.
+    /// The rules, ordered by id.
     pub rules: Vec<Rule>,
     /// Notices, such as that a named rule is disabled.
     pub notices: Vec<String>,
 }
 
-/// The rule [`DEFAULT`].
+/// Returns the rule [`DEFAULT`].
 pub fn default() -> Result<Rule, Error> {
     Ok(named(&all(&[])?, DEFAULT)?.rule.clone())
 }
 
-/// The rule of `entries` with this id; where `entries` are one named file's, that file's rule.
+/// Returns the rule of `entries` with this id. If `entries` are from one named file, returns that file's rule.
 pub fn named<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, Error> {
     if let [entry] = entries
         && entry.named
@@ -65,7 +65,7 @@ pub fn named<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, Error> {
     entries.iter().find(|entry| entry.rule.id == id).ok_or_else(|| unknown(entries, id))
 }
 
-/// So many ids are named to somebody who asks for an unknown one.
+/// The most known ids in the error about an unknown id.
 const NAMED: usize = 10;
 
 fn unknown(entries: &[Entry], id: &str) -> Error {
@@ -80,8 +80,8 @@ fn unknown(entries: &[Entry], id: &str) -> Error {
     Error::Usage { message: format!("there is no rule `{id}`"), hint: Some(hint) }
 }
 
-/// Chooses rules. What is named, as a file or by id, is chosen even where it is disabled; of a
-/// folder and of the shipped rules, what is enabled.
+/// Chooses rules. A rule that is named, as a file or by id, is chosen even if it is disabled. Of a folder and of the
+/// shipped rules, enabled rules are chosen.
 pub fn choose(wanted: Wanted<'_>) -> Result<Choice, Error> {
     let found = all(wanted.paths)?;
     for id in wanted.ids {
@@ -117,7 +117,8 @@ pub fn choose(wanted: Wanted<'_>) -> Result<Choice, Error> {
     Ok(choice)
 }
 
-/// All rules of `paths`, or the shipped ones where there are none, disabled ones included, by id.
+/// Returns all rules of `paths`, or the shipped rules if there are no paths, ordered by id. Disabled rules are
+/// included.
 pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
     let mut found: Vec<Entry> = Vec::new();
     let is_named = |file: &str| paths.iter().any(|path| path.display().to_string() == file);
@@ -147,14 +148,14 @@ pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
     }
 }
 
-/// The rule files of `paths`, or the shipped ones where there are none: their names and texts.
+/// Returns the names and texts of the rule files in `paths`, or of the shipped rules if there are no paths.
 pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     if paths.is_empty() {
         return Ok(SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect());
     }
     let mut texts: Vec<(String, String)> = Vec::new();
     let mut seen = HashSet::new();
-    // Files before folders: one that is named may lie in a folder that is named too.
+    // Files before folders, because a named file may also be in a named folder.
     let (folders, files): (Vec<_>, Vec<_>) = paths.iter().partition(|path| path.is_dir());
     let mut all: Vec<PathBuf> = files.into_iter().cloned().collect();
     for folder in folders {

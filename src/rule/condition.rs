@@ -1,4 +1,4 @@
-//! Match expressions to predicates.
+//! Reads match expressions as predicates.
 
 use ipnet::IpNet;
 
@@ -12,8 +12,8 @@ use crate::event::{Kind, Place};
 use crate::path::{Path, Step};
 use crate::raw::json;
 
-/// A condition and whether it negates its test: a field without a value fails every test, and
-/// passes every negated one.
+/// A condition and whether it negates its test. A field without a value fails every test and passes every negated
+/// test.
 #[derive(Clone, Copy)]
 enum Condition {
     Text(TextTest, Case),
@@ -58,7 +58,7 @@ use Compared::{Greater, GreaterOrEqual, Less, LessOrEqual};
 use Condition::{Always, Elements, In, Network, Number, Text};
 use TextTest::{Contains, EndsWith, Equals, StartsWith};
 
-/// The conditions, each with whether it negates. Where a condition goes by two names, both are here.
+/// The conditions, and whether each negates. A condition with two names is listed under both.
 const CONDITIONS: &[(&str, Condition, bool)] = &[
     ("Equals", Text(Equals, Exact), false),
     ("DoesNotEqual", Text(Equals, Exact), true),
@@ -134,26 +134,26 @@ const EXPRESSION: &[&str] = &[
 const EXPRESSION_SHAPE: &str =
     "an expression is either one of `All`, `Any`, `OnlyOne`, `None`, or a key with a `Condition`";
 
-/// What the keys of an expression are keys of.
+/// The object whose keys an expression names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     Record,
     Element,
 }
 
-/// Reads a rule's parts and gathers warnings on the way.
+/// Reads a rule's parts and collects warnings.
 pub(super) struct Reader<'s> {
     pub(super) source: Source<'s>,
     pub(super) warnings: Vec<Warning>,
-    /// How deep the expression nests that is being read.
+    /// The nesting depth of the current expression.
     pub(super) depth: usize,
-    /// How many lists' elements that expression is about, one within the other.
+    /// The number of lists around the current expression.
     pub(super) lists: u32,
-    /// How many conditions have been read.
+    /// The number of conditions read so far.
     pub(super) conditions: limits::ConditionCount,
 }
 
-/// The members of a mapping whose keys are all known.
+/// The members of a mapping with known keys only.
 #[derive(Clone, Copy)]
 pub(super) struct Members<'n> {
     pub(super) mark: Mark,
@@ -161,12 +161,12 @@ pub(super) struct Members<'n> {
 }
 
 impl<'n> Members<'n> {
-    /// The value of `key`; one that is left empty is as good as none.
+    /// Returns the value of `key`. An empty value counts as none.
     pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
         self.given(key).filter(|value| !value.is_null())
     }
 
-    /// The value of `key`, also where it is null.
+    /// Returns the value of `key`, also if it is null.
     pub(super) fn given(&self, key: &str) -> Option<&'n Node> {
         self.entry(key).map(|(_, value)| value)
     }
@@ -185,7 +185,7 @@ impl Reader<'_> {
         self.error(node.mark, &format!("{what} must be {wanted}, and this is {}", node.kind()))
     }
 
-    /// The members of a mapping; a key that is not among `known` is an error.
+    /// Returns the members of a mapping. A key that is not in `known` is an error.
     pub(super) fn members<'n>(&self, node: &'n Node, what: &str, known: &[&str]) -> Result<Members<'n>, Error> {
         let Content::Map(members) = &node.content else {
             return self.expected(node, what, "a mapping");
@@ -195,7 +195,7 @@ impl Reader<'_> {
             if !known.contains(&name) {
                 let guess = yaml::nearest(name, known.iter().copied());
                 let hint = guess.map_or_else(String::new, |guess| format!("; did you mean `{guess}`?"));
-                return self.error(key.mark, &format!("`{name}` is no key of {what}{hint}"));
+                return self.error(key.mark, &format!("`{name}` is not a key of {what}{hint}"));
             }
         }
         Ok(Members { mark: node.mark, members })
@@ -226,7 +226,7 @@ impl Reader<'_> {
         self.warnings.push(Warning { code, line: mark.line, column: mark.column, message });
     }
 
-    /// The predicate of a list of expressions that must all hold.
+    /// Returns the predicate of a list of expressions that must all hold.
     pub(super) fn conjunction(&mut self, node: &Node, what: &str, scope: Scope) -> Result<Predicate, Error> {
         Ok(Predicate::All(self.expressions(node, what, scope, true)?))
     }
@@ -256,8 +256,8 @@ impl Reader<'_> {
         let members = self.members(node, "an expression", EXPRESSION)?;
         for (key, why) in [
             ("Enrichment", "there are no look-up tables here: test the record's own fields"),
-            ("Sequence", "correlations are not rules: hunt each of its rules by itself"),
-            ("Group", "correlations are not rules: hunt each of its rules by itself"),
+            ("Sequence", "correlations are not rules: hunt each of its rules separately"),
+            ("Group", "correlations are not rules: hunt each of its rules separately"),
         ] {
             if let Some((name, _)) = members.entry(key) {
                 return self.error(name.mark, &format!("`{key}` is not supported: {why}"));
@@ -290,7 +290,7 @@ impl Reader<'_> {
     ) -> Result<Predicate, Error> {
         self.conditions.add(self.lists);
         if let Err(reason) = self.conditions.check() {
-            return self.error(mark, &reason);
+            return self.error(mark, &reason.to_string());
         }
         let (value, values) = (members.given("Value"), members.get("Values"));
         if members.get("Expressions").is_some() && !matches!(condition, Elements(_)) {
@@ -359,7 +359,7 @@ impl Reader<'_> {
         Ok(Predicate::Test { field, test, negated })
     }
 
-    /// A comparison of two fields.
+    /// Returns a comparison of two fields.
     fn columns(
         &mut self,
         members: &Members<'_>,
@@ -444,7 +444,7 @@ impl Reader<'_> {
         self.error(mark, &format!("`{name}` takes a network, such as 10.0.0.0/8 or 2001:db8::/32"))
     }
 
-    /// The field that one of the three forms of a key names. Within an element no key is the element itself.
+    /// Returns the field that one of the three kinds of keys names. Within a list element, no key means the element.
     pub(super) fn key(&mut self, members: &Members<'_>, scope: Scope) -> Result<Field, Error> {
         let mut given = KEYS.iter().filter_map(|key| members.get(key).map(|node| (*key, node)));
         let (key, node) = match (given.next(), given.next()) {
@@ -466,7 +466,7 @@ impl Reader<'_> {
         Ok(self.field(path, node.mark, scope))
     }
 
-    /// The field at a path in one text.
+    /// Returns the field at a path that is written as one text.
     pub(super) fn path(&mut self, node: &Node, what: &str, scope: Scope) -> Result<Field, Error> {
         match self.text(node, what)?.parse::<Path>() {
             Ok(path) => Ok(self.field(path, node.mark, scope)),

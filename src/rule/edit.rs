@@ -1,4 +1,4 @@
-//! Changes to a rule's file that leave its comments and its layout alone.
+//! Changes a rule's file without changing its comments and formatting.
 
 use std::ops::Range;
 
@@ -8,14 +8,13 @@ use crate::error::Error;
 
 const THRESHOLD: &str = "Threshold";
 const PERIOD: &str = "DedupPeriodMinutes";
-/// After the first of these that is there a new key is put.
+/// A new key is inserted after the first of these that exists.
 const BEFORE: [&str; 4] = [THRESHOLD, PERIOD, "Severity", "RuleID"];
 
-/// The text of a rule with the threshold and the period of `window` in place of its own; nothing else
-/// is touched.
+/// Returns the text of a rule with the threshold and the period of `window`. Nothing else changes.
 ///
 /// # Errors
-/// The period is no whole number of minutes, or the text is written in a way that cannot be changed safely.
+/// The period is not a whole number of minutes, or the text has a form that cannot be changed safely.
 pub fn with_window(source: Source<'_>, window: Window) -> Result<String, Error> {
     let before = panther::parse(source.name, source.text)?.rule;
     let minutes = window.period.minutes();
@@ -47,7 +46,7 @@ pub fn with_window(source: Source<'_>, window: Window) -> Result<String, Error> 
             }
         }
     }
-    // From the end, so that the places before stay true.
+    // From the end, so that earlier positions stay valid.
     changes.sort_by_key(|(bytes, _)| std::cmp::Reverse(bytes.start));
     let mut text = source.text.to_owned();
     for (bytes, value) in changes {
@@ -69,7 +68,7 @@ fn value_of<'n>(members: &'n [(Node, Node)], name: &str) -> Option<&'n Node> {
     members.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value)
 }
 
-/// The end of the line with a value after which a key may be put.
+/// Returns the end of the line with a value after which a key can be inserted.
 fn line_end(text: &str, members: &[(Node, Node)]) -> Option<Range<usize>> {
     let value = BEFORE.iter().find_map(|name| value_of(members, name))?;
     let rest = text.get(value.bytes.end..)?;

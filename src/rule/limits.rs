@@ -1,50 +1,61 @@
-//! How large rules may be. What is within the limits takes time in proportion to its size.
-//!
-//! The largest documents, in values, bytes and depth, are told in [`super::yaml`].
+//! Limits on the size of rules. Within them, time is proportional to the size.
+//! Limits on documents, in values, bytes and depth, are in [`super::yaml`].
 
 use super::{Predicate, Test};
 
 /// Rule files, and rules, that one run reads: each takes some milliseconds of planning.
 pub const RULES: usize = 10_000;
 
-/// Conditions of one rule, those of `FollowedBy` and `DynamicSeverities` included.
+/// Conditions of one rule, including `FollowedBy` and `DynamicSeverities`.
 pub const CONDITIONS: usize = 1_000;
 
-/// Conditions of one rule, where one within a list of elements counts twice, and within two lists four times: the engine's
-/// planning time doubles with each. One condition may stand within as many lists as [`DEPTH`] admits.
+/// Weighted conditions of one rule. A condition within a list counts twice, within two lists four times, because the
+/// engine's planning time doubles with each list. One condition may be within as many lists as [`DEPTH`] allows.
 pub const WEIGHTED_CONDITIONS: usize = 4_096;
 
-/// How deep expressions nest.
+/// The nesting depth of expressions.
 pub const DEPTH: usize = 12;
 
-/// Keys of `GroupBy`. The engine keeps the rows of a group together by all of them, and its planning time grows with the
-/// cube of their number.
+/// Keys of `GroupBy`. The engine partitions by all of them, and its planning time grows with the cube of their
+/// number.
 pub const GROUP_KEYS: usize = 32;
 
 /// Fields in each of `AlertContext`, `SummaryAttributes` and `AlertTitle`.
 pub const OUTPUT_FIELDS: usize = 64;
 
-/// Regular expressions of one Sigma rule, wildcards within a value included: each is compiled and run by itself.
+/// Regular expressions of one Sigma rule, including wildcards within a value. Each is compiled and run separately.
 pub const PATTERNS: usize = 500;
 
 /// Bytes that one regular expression may take once it is compiled.
 pub const PATTERN_BYTES: usize = 4 << 20;
 
-/// Words of one `condition` of a Sigma rule: its parser's time grows with their square.
+/// Words of one `condition` of a Sigma rule. The parser's time grows with their square.
 pub const CONDITION_WORDS: usize = 1_000;
 
 /// Rules that one Sigma correlation names.
 pub const CORRELATED: usize = 100;
 
-/// The message on something that exceeds a limit.
-pub(super) fn exceeded(what: &str, limit: usize, advice: &str) -> String {
-    format!("{what}: at most {limit} are allowed; {advice}")
+/// A rule exceeds a limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{subject}: at most {limit} are allowed; {advice}")]
+pub(super) struct LimitExceeded {
+    /// The things that are too many.
+    pub(super) subject: String,
+    /// The limit.
+    pub(super) limit: usize,
+    /// What to do.
+    pub(super) advice: &'static str,
 }
 
-/// What to do about too many conditions.
+/// Returns the error on something that exceeds a limit.
+pub(super) fn exceeded(subject: &str, limit: usize, advice: &'static str) -> LimitExceeded {
+    LimitExceeded { subject: subject.to_owned(), limit, advice }
+}
+
+/// The advice on too many conditions.
 pub(super) const SPLIT: &str = "list values in one condition, or split the rule";
 
-/// How many conditions a rule has.
+/// The number of conditions of a rule.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ConditionCount {
     conditions: usize,
@@ -52,7 +63,7 @@ pub(super) struct ConditionCount {
 }
 
 impl ConditionCount {
-    /// Counts one more, within so many lists of elements.
+    /// Counts a condition within this number of lists.
     pub(super) fn add(&mut self, lists: u32) {
         self.conditions += 1;
         self.weighted = self.weighted.saturating_add(1_usize.checked_shl(lists).unwrap_or(usize::MAX));
@@ -60,7 +71,7 @@ impl ConditionCount {
 
     /// # Errors
     /// There are more than [`CONDITIONS`], or than [`WEIGHTED_CONDITIONS`].
-    pub(super) fn check(self) -> Result<(), String> {
+    pub(super) fn check(self) -> Result<(), LimitExceeded> {
         if self.conditions > CONDITIONS {
             return Err(exceeded("too many conditions", CONDITIONS, SPLIT));
         }
@@ -72,11 +83,11 @@ impl ConditionCount {
     }
 }
 
-/// Checks what a predicate asks for, all its parts together.
+/// Checks the number of conditions and regular expressions in a predicate.
 ///
 /// # Errors
 /// It has too many conditions, or more than [`PATTERNS`] regular expressions.
-pub(super) fn check(predicate: &Predicate) -> Result<(), String> {
+pub(super) fn check(predicate: &Predicate) -> Result<(), LimitExceeded> {
     let mut found = Found::default();
     found.add(predicate, 0);
     found.conditions.check()?;

@@ -1,4 +1,4 @@
-//! What is allowed in a rule and yet probably not meant.
+//! Warnings about rules that are valid but probably wrong.
 
 use std::fmt;
 
@@ -9,38 +9,38 @@ use super::{Field, Operand, Predicate, Test, Value};
 use crate::event::{Kind, Place, TOP_LEVEL};
 use crate::path::Step;
 
-/// A remark on a rule.
+/// A warning about a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// Which kind of remark it is.
+    /// The kind of warning.
     pub code: Code,
     /// The line, from 1.
     pub line: usize,
     /// The column, from 1.
     pub column: usize,
-    /// What is wrong and what to do.
+    /// The problem and how to solve it.
     pub message: String,
 }
 
-/// The kinds of remarks.
+/// The kinds of warnings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
-    /// A value that YAML 1.1 readers take for another type.
+    /// A value that YAML 1.1 readers read as another type.
     AmbiguousValue,
-    /// A negative test of a field that a record may lack, with nothing that asks for the field.
+    /// A negative test of a field that a record may lack, without a test that the field exists.
     LoneNegation,
     /// A field that CloudTrail records do not have.
     UnknownField,
     /// Threshold 1 with a period.
     ThresholdOne,
-    /// A threshold over all records together.
+    /// A threshold without a group key.
     NoGroup,
     /// A group key that a record may lack.
     NullableGroup,
     /// A test that no record passes.
     NeverTrue,
-    /// A setting that does nothing here.
+    /// A setting without an effect.
     NoEffect,
     /// A test that cannot be run.
     UnrunTest,
@@ -81,7 +81,7 @@ const ALWAYS: &[&str] = &[
     "userIdentity",
 ];
 
-/// The members of `userIdentity` and of what lies in it, by their whole path.
+/// The members of `userIdentity` and of objects in it, by their full path.
 ///
 /// Source: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-user-identity.html>
 const BELOW: &[&str] = &[
@@ -125,10 +125,10 @@ const BELOW: &[&str] = &[
     "resources.ARNPrefix",
 ];
 
-/// Objects whose members are all in [`BELOW`].
+/// Objects with all their members in [`BELOW`].
 const CLOSED: &[&str] = &["userIdentity", "tlsDetails", "resources"];
 
-/// Whether a record may lack the field.
+/// Returns whether a record may lack the field.
 pub(super) fn is_optional(field: &Field) -> bool {
     match field {
         Field::Account | Field::Actor => false,
@@ -137,8 +137,8 @@ pub(super) fn is_optional(field: &Field) -> bool {
     }
 }
 
-/// The negative tests in a list of expressions that would also be met by records without the
-/// field, where nothing beside them asks whether it is there: their places and fields.
+/// Returns the places and fields of negative tests in a list of expressions that records without the field would
+/// pass. A test in the same list that the field exists prevents that.
 pub(super) fn lone_negations(predicates: &[Predicate]) -> Vec<(usize, &Field)> {
     let mut lone = Vec::new();
     for (index, predicate) in predicates.iter().enumerate() {
@@ -158,7 +158,7 @@ pub(super) fn lone_negations(predicates: &[Predicate]) -> Vec<(usize, &Field)> {
     lone
 }
 
-/// Whether no record passes the test: booleans are no texts, numbers or addresses.
+/// Returns whether no record can pass the test. Booleans are neither texts nor numbers nor addresses.
 pub(super) fn never_true(field: &Field, test: &Test) -> bool {
     if !matches!(field.place(), Some(Place::Column(_, Kind::Flag))) {
         return false;
@@ -173,8 +173,8 @@ pub(super) fn never_true(field: &Field, test: &Test) -> bool {
     }
 }
 
-/// What to say of a field that no record has; `None` where records may have it. What lies in
-/// parameters and responses differs from call to call, and anything may be there.
+/// Returns the warning about a field that no record has. `None` if records may have it. Parameters and responses
+/// differ from call to call and may hold anything.
 pub(super) fn unknown_field(field: &Field) -> Option<String> {
     let Field::Path(path) = field else {
         return None;
@@ -220,7 +220,7 @@ fn not_a_field(name: &str, guess: Option<&str>) -> String {
     }
 }
 
-/// What a reader of YAML 1.1 takes a bare value for, where that is not what it is here.
+/// Returns the type that a YAML 1.1 reader gives an unquoted value, if it differs from the type here.
 pub(super) fn read_by_others(node: &Node) -> Option<&'static str> {
     let Content::Scalar { text, plain: true } = &node.content else {
         return None;

@@ -1,4 +1,4 @@
-//! Panther's rule YAML to [`Rule`]. What is not understood is refused by name and place, never ignored.
+//! Reads Panther's rule YAML as a [`Rule`]. Unsupported keys are errors with name and place, never ignored.
 //!
 //! Format: <https://docs.panther.com/detections/rules/writing-simple-detections>
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::path::Path;
 use crate::time::Period;
 
-/// Panther's default for `Threshold`; that for `DedupPeriodMinutes` is an hour.
+/// Panther's default for `Threshold`. The default for `DedupPeriodMinutes` is an hour.
 const DEFAULT_THRESHOLD: NonZeroU32 = NonZeroU32::MIN;
 
 const RULE: &[&str] = &[
@@ -51,16 +51,16 @@ const RULE: &[&str] = &[
     "BaseDetection",
 ];
 
-/// A rule as read, with what is remarkable about it.
+/// A rule and warnings about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Read {
     /// The rule.
     pub rule: Rule,
-    /// What is probably not meant, in the order of the text.
+    /// Warnings, in the order of the text.
     pub warnings: Vec<Warning>,
 }
 
-/// Reads one rule from YAML text; `name` is what errors call the text, its path.
+/// Reads one rule from YAML text. `name` is the name of the text in errors, its path.
 pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
     let source = Source { name, text };
     let document = source.read()?;
@@ -238,7 +238,7 @@ impl Reader<'_> {
         Ok(severities)
     }
 
-    /// Text with the paths of fields in braces.
+    /// Returns the parts of a text with field paths in braces.
     fn title(&mut self, node: &Node) -> Result<Vec<TitlePart>, Error> {
         let text = self.text(node, "`AlertTitle`")?;
         let mut parts = Vec::new();
@@ -260,7 +260,10 @@ impl Reader<'_> {
             parts.push(TitlePart::Text(rest.to_owned()));
         }
         if parts.iter().filter(|part| matches!(part, TitlePart::Field(_))).count() > OUTPUT_FIELDS {
-            return self.error(node.mark, &limits::exceeded("fields in `AlertTitle`", OUTPUT_FIELDS, "leave some out"));
+            return self.error(
+                node.mark,
+                &limits::exceeded("fields in `AlertTitle`", OUTPUT_FIELDS, "leave some out").to_string(),
+            );
         }
         Ok(parts)
     }
@@ -298,7 +301,7 @@ impl Reader<'_> {
         Ok(context)
     }
 
-    /// The fields of `SummaryAttributes`. Those that begin with `p_` are made by Panther itself.
+    /// Returns the fields of `SummaryAttributes`. Panther itself creates fields that begin with `p_`.
     fn summary(&mut self, members: &Members<'_>) -> Result<Vec<Field>, Error> {
         let mut fields = Vec::new();
         for node in self.at_most(members, "SummaryAttributes", OUTPUT_FIELDS, "leave some out")? {
@@ -372,11 +375,19 @@ impl Reader<'_> {
         Ok(tests)
     }
 
-    /// A list, absent or of no more than `limit` elements.
-    fn at_most<'n>(&self, members: &Members<'n>, key: &str, limit: usize, advice: &str) -> Result<&'n [Node], Error> {
+    /// Returns a list that may be absent and has at most `limit` elements.
+    fn at_most<'n>(
+        &self,
+        members: &Members<'n>,
+        key: &str,
+        limit: usize,
+        advice: &'static str,
+    ) -> Result<&'n [Node], Error> {
         let nodes = self.optional_list(members, key)?;
         match nodes.get(limit) {
-            Some(node) => self.error(node.mark, &limits::exceeded(&format!("entries of `{key}`"), limit, advice)),
+            Some(node) => {
+                self.error(node.mark, &limits::exceeded(&format!("entries of `{key}`"), limit, advice).to_string())
+            }
             None => Ok(nodes),
         }
     }
@@ -388,7 +399,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Remarks on the rule as a whole.
+    /// Returns warnings about the rule as a whole.
     fn remark(&mut self, members: &Members<'_>, rule: &Rule) {
         let place = |key: &str| members.get(key).map_or(members.mark, |node| node.mark);
         let mut remarks: Vec<(Mark, Code, &str)> = Vec::new();

@@ -9,7 +9,7 @@ use crate::raw::json;
 /// Which records match.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Predicate {
-    /// All hold; true where there are none.
+    /// All hold. True if there are none.
     All(Vec<Predicate>),
     /// At least one holds.
     Any(Vec<Predicate>),
@@ -17,32 +17,33 @@ pub enum Predicate {
     None(Vec<Predicate>),
     /// Exactly one holds.
     OnlyOne(Vec<Predicate>),
-    /// A test of one field.
+    /// A test of a field.
     Test {
         /// The field.
         field: Field,
-        /// What it must be.
+        /// The test.
         test: Test,
-        /// Whether it must *not* be that. A field without a value fails every test, and so passes every negated one.
+        /// Whether the field must *not* pass the test. A field without a value fails every test, and so passes every
+        /// negated test.
         negated: bool,
     },
-    /// A test of a list's elements. A field that is no list fails all of these but [`Quantifier::No`].
+    /// A test of a list's elements. A field that is not a list fails every quantifier except [`Quantifier::No`].
     Elements {
         /// The list.
         list: Field,
-        /// How many of its elements must satisfy the predicate.
+        /// The elements that must satisfy the predicate.
         quantifier: Quantifier,
-        /// A predicate over [`Field::Element`]s.
+        /// The predicate over [`Field::Element`]s.
         each: Box<Predicate>,
     },
 }
 
-/// How many elements of a list.
+/// A quantifier over the elements of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantifier {
     /// At least one.
     Any,
-    /// Every one; true of an empty list.
+    /// Every element. True for an empty list.
     All,
     /// None.
     No,
@@ -50,8 +51,8 @@ pub enum Quantifier {
     One,
 }
 
-/// What a field must be. Strings, numbers and booleans are compared by their text, so that a number
-/// and a string that says the same are equal.
+/// A test of a field's value. Strings, numbers and booleans are compared by their text, so a number equals a string
+/// with the same text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
     /// It has a value that is not null.
@@ -60,17 +61,17 @@ pub enum Test {
     Filled,
     /// Its text is this.
     Equals(Operand),
-    /// It is a string that begins so.
+    /// It is a string that begins with this.
     StartsWith(Operand),
-    /// It is a string that ends so.
+    /// It is a string that ends with this.
     EndsWith(Operand),
-    /// It is a string that holds this, or a scalar that is this; or a list with such an element.
+    /// It is a string that contains this, a scalar that equals this, or a list with such an element.
     Contains(Operand),
-    /// It is a scalar in whose text this regular expression finds something.
+    /// It is a scalar, and this regular expression matches a part of its text.
     Matches(String),
-    /// Its text is one of these; or it is a list with an element whose text is.
+    /// Its text is one of these, or it is a list with such an element.
     In(Vec<Value>),
-    /// It is a number, or the text of one, in this relation.
+    /// It is a number, or the text of one, and this comparison holds.
     Number(Compared, NumberOperand),
     /// It is an address of this class.
     Address(Class),
@@ -80,12 +81,12 @@ pub enum Test {
     AnyWithin(IpNet),
 }
 
-/// What text is compared with.
+/// The operand of a comparison of texts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operand {
     /// A value of the rule.
     Value(Value),
-    /// A value of the rule, in lower case: the field's lower-case text is compared.
+    /// A value of the rule, in lower case. It is compared with the field's text in lower case.
     Folded(Value),
     /// The text of another field.
     Field(Field),
@@ -93,7 +94,7 @@ pub enum Operand {
     FoldedField(Field),
 }
 
-/// What a number is compared with.
+/// The operand of a comparison of numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NumberOperand {
     /// A number of the rule, as JSON text.
@@ -107,18 +108,18 @@ pub enum NumberOperand {
 pub struct Value {
     /// Its text.
     pub text: String,
-    /// Its shortest decimal form, where it was written as a number and this form is another.
+    /// Its shortest decimal form, if it was written as a number and this form differs.
     pub shortest: Option<String>,
 }
 
 impl Value {
-    /// The texts that are equal to it.
+    /// Returns the texts that equal it.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.text.as_str()).chain(self.shortest.as_deref())
     }
 }
 
-/// How numbers compare, field first.
+/// A comparison of numbers. The field is the left side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the meaning")]
 pub enum Compared {
@@ -137,16 +138,16 @@ pub enum Class {
     V4,
     /// An IPv6 address.
     V6,
-    /// One that the registries set apart as not globally reachable.
+    /// An address that the IANA registries list as not globally reachable.
     Private,
-    /// One that is globally reachable.
+    /// A globally reachable address.
     Public,
 }
 
 impl Predicate {
-    /// Words of which every matching record's JSON text must hold some: all clauses, and of each
-    /// clause one word. Words are plain letters, digits and `.`, `_`, `-`, `:`, so a text can hide
-    /// them only behind a `\u` escape. Empty where nothing is known.
+    /// Returns words that the JSON text of every match contains: for each clause, at least one of its words. Words
+    /// have only letters, digits, `.`, `_`, `-` and `:`, so a text can hide them only behind a `\u` escape. Empty if
+    /// nothing is known.
     pub fn required_words(&self) -> Vec<Vec<String>> {
         match self {
             Predicate::All(all) => all.iter().flat_map(Predicate::required_words).collect(),
@@ -167,7 +168,7 @@ impl Predicate {
         }
     }
 
-    /// Calls `visit` with every field that the predicate looks at in a record.
+    /// Calls `visit` with every field of a record that the predicate tests.
     pub fn fields<'p>(&'p self, visit: &mut dyn FnMut(&'p Field)) {
         match self {
             Predicate::All(parts) | Predicate::Any(parts) | Predicate::None(parts) | Predicate::OnlyOne(parts) => {
@@ -196,8 +197,8 @@ impl Predicate {
         }
     }
 
-    /// Columns and values, such that in every match one of these columns holds its value; only of
-    /// `columns`. `None` where nothing is known, empty where nothing ever matches.
+    /// Returns pairs of a column, out of `columns`, and a value. Every match holds the value in the column for at
+    /// least one pair. `None` if nothing is known. Empty if nothing can match.
     pub fn required_values(&self, columns: &[&'static str]) -> Option<Vec<(&'static str, &str)>> {
         match self {
             Predicate::All(all) => {
@@ -224,14 +225,15 @@ impl Predicate {
 }
 
 impl Test {
-    /// Whether it asks if a record is network activity of a VPC endpoint. A record without a category is not.
+    /// Returns whether the predicate tests that a record is network activity of a VPC endpoint. A record without a
+    /// category is not.
     pub fn is_network_activity(&self, field: &Field) -> bool {
         matches!(self, Test::Equals(Operand::Value(value)) if value.text == event::NETWORK_ACTIVITY)
             && field.place() == Some(Place::Column(event::EVENT_CATEGORY, Kind::Text))
     }
 
     fn required_words(&self, field: &Field) -> Vec<Vec<String>> {
-        // Derived fields and booleans are not in the text as the rule spells them.
+        // The text does not hold derived fields and booleans in the rule's spelling.
         let spelt_as_is = match field {
             Field::Account | Field::Actor => false,
             Field::Element(_) => true,
@@ -252,8 +254,8 @@ impl Test {
     }
 }
 
-/// The longest run of plain characters in a value, if it is long enough to tell something. A number
-/// may be spelt in another way.
+/// Returns the longest run of plain characters in a value, if it is long enough to be selective. A number may have
+/// another spelling.
 fn word(value: &Value) -> Option<String> {
     if json::number(&value.text).is_some() {
         return None;

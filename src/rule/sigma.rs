@@ -1,9 +1,9 @@
-//! Sigma rules for CloudTrail, and correlations of them, as rules.
-//!
-//! Specification: <https://sigmahq.io/sigma-specification/>, version 2. What a rule asks for that cannot be done exactly
-//! is refused by name.
+//! Reads Sigma rules for CloudTrail, and correlations of them.
+//! Specification: <https://sigmahq.io/sigma-specification/>, version 2. A rule that cannot be evaluated exactly is
+//! refused, with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::num::NonZeroU32;
 
 use rsigma_parser::{
@@ -13,12 +13,12 @@ use rsigma_parser::{
 
 use super::{Counts, Field, Notes, Predicate, Rule, Severity, TitlePart, Window, WindowKind, attack, limits};
 use crate::error::Error;
-use crate::time::Period;
+use crate::time::{Period, PeriodError};
 
 mod detection;
 mod shape;
 
-/// What a finding tells of the event that triggered it.
+/// The fields of the triggering event in a finding.
 const CONTEXT: [&str; 8] = [
     "eventName",
     "eventSource",
@@ -30,21 +30,22 @@ const CONTEXT: [&str; 8] = [
     "requestParameters",
 ];
 
-/// Whether a text is a file of Sigma's, by the keys that only they have at their top.
+/// Returns whether a text is a Sigma file, by top-level keys that only Sigma files have.
 pub fn is_sigma(text: &str) -> bool {
     let has = |key: &str| text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
     !has("AnalysisType") && (has("logsource") || has("correlation"))
 }
 
-/// The rules of some files, given by name and text, each with the number of its file. Correlations may name rules of
-/// other files; what a correlation names is not hunted by itself, unless it says `generate`.
+/// Reads the rules of files, given by name and text. Returns each rule with the index of its file. Correlations may
+/// name rules of other files. A rule that a correlation names is not hunted alone, unless the correlation has
+/// `generate`.
 ///
 /// # Errors
-/// The first that cannot be read or done, with its file.
+/// A rule cannot be read or evaluated. The error names the file of the first.
 pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
     let mut collections = Vec::new();
     for (file, text) in files {
-        shape::check(file, text).map_err(|reason| refused(file, &reason))?;
+        shape::check(file, text).map_err(|reason| refused(file, &reason.to_string()))?;
         let collection = rsigma_parser::parse_sigma_yaml(text).map_err(|error| refused(file, &error.to_string()))?;
         if let Some(error) = collection.errors.first() {
             return Err(refused(file, error));
@@ -77,7 +78,7 @@ pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
         if correlations.contains(name) {
             "which is a correlation: those of correlations are not hunted"
         } else {
-            "which is no rule of these files"
+            "which is not a rule of these files"
         }
     };
     let mut found = Vec::new();
@@ -126,8 +127,30 @@ fn refused(file: &str, reason: &str) -> Error {
     }
 }
 
-/// A rule by itself: each event that matches is found, those of one identity within an hour together.
-fn single(rule: &SigmaRule) -> Result<Rule, String> {
+/// The reason why a Sigma rule cannot be hunted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+struct Unsupported(String);
+
+impl Unsupported {
+    fn new(reason: impl Into<String>) -> Unsupported {
+        Unsupported(reason.into())
+    }
+
+    /// Returns the same reason, about a part of the rule.
+    fn about(self, part: impl fmt::Display) -> Unsupported {
+        Unsupported(format!("`{part}`: {self}"))
+    }
+}
+
+impl From<limits::LimitExceeded> for Unsupported {
+    fn from(error: limits::LimitExceeded) -> Unsupported {
+        Unsupported(error.to_string())
+    }
+}
+
+/// Reads a rule without a correlation: every match is found. Matches of one identity within an hour are one finding.
+fn single(rule: &SigmaRule) -> Result<Rule, Unsupported> {
     let id = rule.id.as_ref().or(rule.name.as_ref()).unwrap_or(&rule.title);
     let about = About {
         id,
@@ -142,23 +165,25 @@ fn single(rule: &SigmaRule) -> Result<Rule, String> {
     about.rule(matches(rule)?, window, vec![Field::Account, Field::Actor])
 }
 
-/// What a rule matches.
-fn matches(rule: &SigmaRule) -> Result<Predicate, String> {
+/// Returns the predicate of a rule.
+fn matches(rule: &SigmaRule) -> Result<Predicate, Unsupported> {
     let source = &rule.logsource;
     let is = |given: &Option<String>, own: &str| given.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(own));
     if !is(&source.product, "aws") || !is(&source.service, "cloudtrail") || source.category.is_some() {
-        return Err(
-            "its `logsource` is not `product: aws` and `service: cloudtrail`, and nothing else is hunted".to_owned()
-        );
+        return Err(Unsupported::new(
+            "its `logsource` is not `product: aws` and `service: cloudtrail`, and nothing else is hunted",
+        ));
     }
     if rule.detection.timeframe.is_some() {
-        return Err("`timeframe` has no meaning without an aggregation: write a correlation with `timespan`".to_owned());
+        return Err(Unsupported::new(
+            "`timeframe` has no meaning without an aggregation: write a correlation with `timespan`",
+        ));
     }
     rule.detection.conditions.iter().try_for_each(|condition| detection::check_size(condition, &rule.detection))?;
     let conditions = rule.detection.conditions.iter().map(|condition| detection::condition(condition, &rule.detection));
     let mut conditions = conditions.collect::<Result<Vec<_>, _>>()?;
     let matched = match conditions.len() {
-        0 => return Err("it has no condition".to_owned()),
+        0 => return Err(Unsupported::new("it has no condition")),
         1 => conditions.remove(0),
         _ => Predicate::Any(conditions),
     };
@@ -166,24 +191,26 @@ fn matches(rule: &SigmaRule) -> Result<Predicate, String> {
     Ok(matched)
 }
 
-fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rule, String> {
+fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rule, Unsupported> {
     let kind = match correlation.window {
         WindowMode::Sliding => WindowKind::Sliding,
         WindowMode::Tumbling => WindowKind::Tumbling,
-        WindowMode::Session => return Err("windows of the kind `session` are not hunted".to_owned()),
+        WindowMode::Session => return Err(Unsupported::new("windows of the kind `session` are not hunted")),
     };
-    let period: Period = format!("{}s", correlation.timespan.seconds).parse()?;
-    let field = |name: &str| -> Result<Field, String> { detection::field(&of_alias(correlation, name, rules)?) };
+    let period: Period = format!("{}s", correlation.timespan.seconds)
+        .parse()
+        .map_err(|error: PeriodError| Unsupported::new(error.to_string()))?;
+    let field = |name: &str| -> Result<Field, Unsupported> { detection::field(&of_alias(correlation, name, rules)?) };
     let group = correlation.group_by.iter().map(|name| field(name)).collect::<Result<Vec<_>, _>>()?;
     for (given, limit, what) in [
         (group.len(), limits::GROUP_KEYS, "fields of `group-by`"),
         (rules.len(), limits::CORRELATED, "entries of `rules`"),
     ] {
         if given > limit {
-            return Err(limits::exceeded(what, limit, "leave some out"));
+            return Err(limits::exceeded(what, limit, "leave some out").into());
         }
     }
-    let of_rule = |rule: &&SigmaRule| matches(rule).map_err(|reason| format!("`{}`: {reason}", rule.title));
+    let of_rule = |rule: &&SigmaRule| matches(rule).map_err(|reason| reason.about(&rule.title));
     let detections = rules.iter().map(of_rule).collect::<Result<Vec<_>, _>>()?;
     limits::check(&Predicate::Any(detections.clone()))?;
     let about = About {
@@ -201,31 +228,34 @@ fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rul
         CorrelationType::EventCount => about.rule(any(), window(at_least(correlation)?), group),
         CorrelationType::ValueCount => {
             let CorrelationCondition::Threshold { field: Some(fields), .. } = &correlation.condition else {
-                return Err("a `value_count` needs the `field` whose values are counted".to_owned());
+                return Err(Unsupported::new("a `value_count` needs the `field` whose values are counted"));
             };
             let [counted] = fields.as_slice() else {
-                return Err("a `value_count` of several fields is not hunted".to_owned());
+                return Err(Unsupported::new("a `value_count` of several fields is not hunted"));
             };
             let counts = Counts::Distinct(field(counted)?);
             Ok(Rule { counts, ..about.rule(any(), window(at_least(correlation)?), group)? })
         }
         kind @ (CorrelationType::Temporal | CorrelationType::TemporalOrdered) => {
             if correlation.window != WindowMode::Sliding {
-                return Err("temporal correlations are hunted in sliding windows only".to_owned());
+                return Err(Unsupported::new("temporal correlations are hunted in sliding windows only"));
             }
             all_of_them(correlation, rules)?;
-            let threshold = u32::try_from(detections.len()).ok().and_then(NonZeroU32::new).ok_or("it names no rule")?;
+            let threshold = u32::try_from(detections.len())
+                .ok()
+                .and_then(NonZeroU32::new)
+                .ok_or_else(|| Unsupported::new("it names no rule"))?;
             let rule = about.rule(any(), window(threshold), group)?;
             let ordered = kind == CorrelationType::TemporalOrdered;
             let counts = if ordered { Counts::InOrder(detections) } else { Counts::EachOf(detections) };
             Ok(Rule { counts, ..rule })
         }
-        other => Err(format!("correlations of the type `{}` are not hunted", other.as_str())),
+        other => Err(Unsupported::new(format!("correlations of the type `{}` are not hunted", other.as_str()))),
     }
 }
 
-/// The field that `name` stands for: an alias must mean one field in all of the rules.
-fn of_alias(correlation: &CorrelationRule, name: &str, rules: &[&SigmaRule]) -> Result<String, String> {
+/// Returns the field that `name` stands for. An alias must stand for the same field in all rules.
+fn of_alias(correlation: &CorrelationRule, name: &str, rules: &[&SigmaRule]) -> Result<String, Unsupported> {
     let Some(alias) = correlation.aliases.iter().find(|alias| alias.alias == name) else {
         return Ok(name.to_owned());
     };
@@ -233,38 +263,42 @@ fn of_alias(correlation: &CorrelationRule, name: &str, rules: &[&SigmaRule]) -> 
         let mut names = [&rule.id, &rule.name].into_iter().flatten();
         names
             .find_map(|name| alias.mapping.get(name))
-            .ok_or_else(|| format!("the alias `{name}` tells no field of `{}`", rule.title))
+            .ok_or_else(|| Unsupported::new(format!("the alias `{name}` tells no field of `{}`", rule.title)))
     };
     let fields = rules.iter().map(of_rule).collect::<Result<BTreeSet<_>, _>>()?;
     match fields.into_iter().collect::<Vec<_>>().as_slice() {
         [one] => Ok((*one).clone()),
-        _ => Err(format!("the alias `{name}` stands for different fields, which are not joined")),
+        _ => Err(Unsupported::new(format!("the alias `{name}` stands for different fields, which are not joined"))),
     }
 }
 
-/// The number that a count must reach.
-fn at_least(correlation: &CorrelationRule) -> Result<NonZeroU32, String> {
+/// Returns the number that a count must reach.
+fn at_least(correlation: &CorrelationRule) -> Result<NonZeroU32, Unsupported> {
     let CorrelationCondition::Threshold { predicates, .. } = &correlation.condition else {
-        return Err("a count needs a number: `gte: 5`".to_owned());
+        return Err(Unsupported::new("a count needs a number: `gte: 5`"));
     };
     let number = match predicates.as_slice() {
         [(ConditionOperator::Gte, number)] => *number,
         [(ConditionOperator::Gt, number)] => number.saturating_add(1),
-        _ => return Err("only counts that reach a number are hunted: `gte` or `gt`, and nothing else".to_owned()),
+        _ => {
+            return Err(Unsupported::new(
+                "only counts that reach a number are hunted: `gte` or `gt`, and nothing else",
+            ));
+        }
     };
     u32::try_from(number)
         .ok()
         .and_then(NonZeroU32::new)
-        .ok_or_else(|| "the count must be from 1 to 4294967295".to_owned())
+        .ok_or_else(|| Unsupported::new("the count must be from 1 to 4294967295"))
 }
 
-/// Makes sure that a correlation in time asks for all of its rules, once each.
-fn all_of_them(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<(), String> {
+/// Checks that a temporal correlation requires all of its rules, once each.
+fn all_of_them(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<(), Unsupported> {
     let asks_for_all = match &correlation.condition {
         CorrelationCondition::Extended(_) => false,
         CorrelationCondition::Threshold { predicates, .. } => match predicates.as_slice() {
             [] => true,
-            // What the parser gives where there is no condition.
+            // The parser's default without a condition.
             [(ConditionOperator::Gte, number)] => [1, rules.len() as u64].contains(number),
             _ => false,
         },
@@ -272,11 +306,11 @@ fn all_of_them(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<()
     if asks_for_all {
         Ok(())
     } else {
-        Err("a `condition` on the rules of a temporal correlation is not hunted: all must occur".to_owned())
+        Err(Unsupported::new("a `condition` on the rules of a temporal correlation is not hunted: all must occur"))
     }
 }
 
-/// What both kinds tell of themselves.
+/// The description that rules and correlations have.
 struct About<'s> {
     id: &'s str,
     title: &'s str,
@@ -288,8 +322,8 @@ struct About<'s> {
 }
 
 impl About<'_> {
-    fn rule(&self, detection: Predicate, window: Window, group_by: Vec<Field>) -> Result<Rule, String> {
-        super::check_id(self.id).map_err(|reason| format!("its id {reason}"))?;
+    fn rule(&self, detection: Predicate, window: Window, group_by: Vec<Field>) -> Result<Rule, Unsupported> {
+        super::check_id(self.id).map_err(|reason| Unsupported::new(format!("its id {reason}")))?;
         let context = |name: &&str| Ok(((*name).to_owned(), detection::field(name)?));
         let (reports, tags) = self.reports();
         Ok(Rule {
@@ -310,7 +344,7 @@ impl About<'_> {
             counts: Counts::Matches,
             detection,
             group_by,
-            context: CONTEXT.iter().map(context).collect::<Result<_, String>>()?,
+            context: CONTEXT.iter().map(context).collect::<Result<_, Unsupported>>()?,
             summary: Vec::new(),
             notes: Notes {
                 description: self.description.cloned(),
@@ -323,7 +357,7 @@ impl About<'_> {
         })
     }
 
-    /// Techniques of ATT&CK under each tactic that is named, and the other tags.
+    /// Returns the ATT&CK techniques under each named tactic, and the other tags.
     fn reports(&self) -> (BTreeMap<String, Vec<String>>, Vec<String>) {
         let (of_attack, tags): (Vec<&String>, Vec<&String>) =
             self.tags.iter().partition(|tag| tag.starts_with("attack."));

@@ -1,6 +1,5 @@
-//! YAML as a tree that knows where everything stands, so that every error can point.
-//!
-//! YAML is read as version 1.2: `Yes` is a string, and so is a number with a leading zero.
+//! YAML as a tree with positions, so that every error can point to its place.
+//! YAML is read as version 1.2. `Yes` is a string, and so is a number with a leading zero.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -12,14 +11,14 @@ use crate::error::Error;
 use crate::raw::json;
 use crate::text::printable;
 
-/// How deep a document may nest.
+/// The greatest nesting depth of a document.
 const MAX_DEPTH: usize = 64;
-/// How many values a document may hold, those that aliases repeat included.
+/// The most values in a document, including values that aliases repeat.
 const MAX_NODES: usize = 100_000;
-/// How many bytes of text they may hold together.
+/// The most bytes of text in all values together.
 const MAX_BYTES: usize = 4 << 20;
 
-/// A place in a text: line and column from 1.
+/// A position in a text: line and column, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
     /// The line.
@@ -28,25 +27,25 @@ pub struct Mark {
     pub column: usize,
 }
 
-/// A value with its place.
+/// A value with its position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// What it holds.
+    /// Its content.
     pub content: Content,
-    /// Where it begins.
+    /// The position of its start.
     pub mark: Mark,
     /// The bytes of a scalar in the text.
     pub bytes: Range<usize>,
 }
 
-/// What a [`Node`] holds.
+/// The content of a [`Node`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// A scalar: its text, and whether it stands without quotes.
+    /// A scalar.
     Scalar {
         /// The text, escapes resolved.
         text: String,
-        /// Whether it stands without quotes, so that it may be a number, a boolean or null.
+        /// Whether it has no quotes. Only then it may be a number, a boolean or null.
         plain: bool,
     },
     /// A list.
@@ -55,7 +54,7 @@ pub enum Content {
     Map(Vec<(Node, Node)>),
 }
 
-/// A text to read, with the name that errors call it by.
+/// A text to read, and its name in errors.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'s> {
     /// Its name: the path of the file.
@@ -65,10 +64,10 @@ pub struct Source<'s> {
 }
 
 impl Source<'_> {
-    /// The document's tree.
+    /// Reads the document.
     ///
     /// # Errors
-    /// The text is no YAML, or more or less than one document, or uses tags, or is too large.
+    /// The text is not valid YAML or not exactly one document, uses tags, or is too large.
     pub fn read(&self) -> Result<Node, Error> {
         let mut tree = Tree {
             source: *self,
@@ -93,7 +92,7 @@ impl Source<'_> {
         document.ok_or_else(|| self.error(Mark { line: 1, column: 1 }, "the file is empty"))
     }
 
-    /// An error that shows the line and points at the column.
+    /// Returns an error that shows the line and points to the column.
     pub fn error(&self, mark: Mark, message: &str) -> Error {
         let Mark { line, column } = mark;
         let mut shown = printable(&format!("{}:{line}:{column}: {message}", self.name));
@@ -120,7 +119,7 @@ struct Tree<'s> {
     held: Size,
 }
 
-/// How much values hold.
+/// The size of values.
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
     nodes: usize,
@@ -133,9 +132,9 @@ impl<'s> Tree<'s> {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let place = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
-                Err(self.source.error(place, &format!("no YAML: {}", error.info())))
+                Err(self.source.error(place, &format!("invalid YAML: {}", error.info())))
             }
-            None => Err(Error::Internal("the YAML parser ended early".to_owned())),
+            None => Err(self.source.error(Mark { line: 1, column: 1 }, "the document is not complete")),
         }
     }
 
@@ -159,11 +158,11 @@ impl<'s> Tree<'s> {
                 let Some(size) = self.anchors.get(&anchor).map(size) else {
                     return Err(self.source.error(mark, "an alias within the value it stands for"));
                 };
+                // Before the copy, which may be large.
                 self.count(size, mark)?;
-                let node = self.anchors.get(&anchor).cloned();
-                return node.ok_or_else(|| Error::Internal("an anchor is gone".to_owned()));
+                return Ok(self.anchors[&anchor].clone());
             }
-            _ => return Err(Error::Internal("the YAML parser gave no value".to_owned())),
+            _ => return Err(self.source.error(mark, "expected a value")),
         };
         if let (Some(tag), Content::Scalar { plain, .. }) = (&tag, &mut content)
             && tag.is_yaml_core_schema()
@@ -243,12 +242,12 @@ fn size(node: &Node) -> Size {
 }
 
 impl Node {
-    /// Whether it is null, written so or left out.
+    /// Returns whether it is null or empty.
     pub fn is_null(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// The boolean that it is.
+    /// Returns the value of a boolean.
     pub fn as_bool(&self) -> Option<bool> {
         match &self.content {
             Content::Scalar { text, plain: true } => match text.as_str() {
@@ -260,7 +259,7 @@ impl Node {
         }
     }
 
-    /// The text of a scalar that is not null.
+    /// Returns the text of a scalar that is not null.
     pub fn as_text(&self) -> Option<&str> {
         match &self.content {
             Content::Scalar { text, .. } if !self.is_null() => Some(text),
@@ -268,12 +267,12 @@ impl Node {
         }
     }
 
-    /// Whether it is written as a number.
+    /// Returns whether it is a number.
     pub fn is_number(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, plain: true } if json::number(text).is_some())
     }
 
-    /// What it is, for errors.
+    /// Returns the name of its type, for errors.
     pub fn kind(&self) -> &'static str {
         match &self.content {
             Content::List(_) => "a list",
@@ -285,7 +284,7 @@ impl Node {
         }
     }
 
-    /// As JSON text; numbers keep their spelling.
+    /// Returns the value as JSON text. Numbers keep their spelling.
     pub fn to_json(&self) -> String {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         match &self.content {
@@ -312,7 +311,7 @@ impl Node {
     }
 }
 
-/// The one of `known` that `given` was probably meant to be.
+/// Returns the name in `known` that the user probably meant by `given`.
 pub fn nearest<'k>(given: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let alike = |name: &str| strsim::jaro_winkler(&name.to_lowercase(), &given.to_lowercase());
     known

@@ -102,7 +102,7 @@ impl WebhookSink {
             attempts: *attempts,
             client: client
                 .build()
-                .map_err(|error| Error::Internal(format!("cannot create an HTTP client: {}", root_cause(&error))))?,
+                .map_err(|error| invalid(&format!("cannot create an HTTP client: {}", root_cause(&error))))?,
             clock,
         })
     }

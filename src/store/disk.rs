@@ -1,4 +1,4 @@
-//! Files and folders: finding them, and writing them durably.
+//! Finds files and folders and writes them durably.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, FileType};
@@ -12,9 +12,8 @@ use super::{Found, Object};
 use crate::error::{Absence, Error, Fault};
 use crate::text::printable;
 
-/// Finds the objects that `source` names: a file, a folder (all below it), or a glob of either.
-/// Links are followed; a folder that several paths lead to is read once. Folders that `enters` does not admit, by their
-/// path, are not looked into.
+/// Finds the objects that `source` names: a file, a folder (everything below it), or a glob of either. Links are
+/// followed. A folder with several paths is read once. Folders for whose path `enters` is false are not read.
 pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error> {
     let named = Path::new(source);
     let is_pattern = source.contains(['*', '?', '[']);
@@ -100,7 +99,8 @@ fn fault(path: &Path, error: &io::Error) -> Fault {
     Fault { object: path.display().to_string(), position: None, reason: error.to_string() }
 }
 
-/// What a file is that is neither a regular file nor a folder: to open it may wait for ever, or have no end.
+/// Returns the kind of a file that is neither a regular file nor a folder. Opening it may block, and reading it may
+/// never end.
 fn irregular_kind(kind: FileType) -> Option<&'static str> {
     #[cfg(unix)]
     {
@@ -119,7 +119,7 @@ fn irregular_kind(kind: FileType) -> Option<&'static str> {
     (!kind.is_file() && !kind.is_dir()).then_some("a special file")
 }
 
-/// [`irregular_kind`] of what is at `path`, links followed; `None` where nothing is.
+/// Returns the [`irregular_kind`] of the file at `path`, following links. `None` if there is no file.
 fn irregular(path: &Path) -> Option<&'static str> {
     fs::metadata(path).ok().and_then(|metadata| irregular_kind(metadata.file_type()))
 }
@@ -128,11 +128,11 @@ fn not_regular(kind: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("not a regular file: it is {kind}"))
 }
 
-/// Folders whose entries are the files that this process was given open.
+/// Folders with the open files that this process inherited.
 const GIVEN_FILES: [&str; 2] = ["/dev/fd", "/proc/self/fd"];
 
-/// Whether `path` names a pipe that this process was given open, as `/dev/stdin` or `<(command)`. Its writer is there,
-/// so opening it does not wait.
+/// Returns whether `path` names a pipe that this process inherited open, such as `/dev/stdin` or `<(command)`. It has
+/// a writer, so opening it does not block.
 pub(super) fn is_given_pipe(path: &Path) -> bool {
     is_given(path) && is_pipe(path)
 }
@@ -155,8 +155,8 @@ fn is_pipe(path: &Path) -> bool {
     }
 }
 
-/// Opens a file for reading: a regular one, or a pipe that this process was given. Anything else, such as a FIFO that
-/// nobody writes to, is refused before it is opened.
+/// Opens a regular file or an inherited pipe for reading. Anything else, such as a FIFO without a writer, is refused
+/// before it is opened.
 fn open(path: &Path) -> io::Result<File> {
     match irregular(path) {
         Some(kind) if !is_given_pipe(path) => Err(not_regular(kind)),
@@ -164,7 +164,7 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// All bytes of a regular file.
+/// Reads all bytes of a regular file.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes)?;
@@ -176,13 +176,13 @@ pub(super) fn read_text(path: &Path) -> Result<String, Error> {
     read_text_within(path, u64::MAX)
 }
 
-/// The most that a file of settings or rules may hold, in bytes.
+/// The most bytes in a configuration or rule file.
 pub const SETTINGS_BYTES: u64 = 4 << 20;
 
-/// Reads a text file that the user names, `what`, of `most` bytes at most.
+/// Reads a text file that the user names, of at most `most` bytes. `what` is the kind of file.
 ///
 /// # Errors
-/// It cannot be read, which is bad use.
+/// The file cannot be read. That is a usage error.
 pub fn read_named(what: &str, path: &Path, most: u64) -> Result<String, Error> {
     read_text_within(path, most).map_err(|error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -190,8 +190,8 @@ pub fn read_named(what: &str, path: &Path, most: u64) -> Result<String, Error> {
     })
 }
 
-/// The first bytes of a file, `most` at most. A pipe gives its bytes once, and a command may ask for a file twice: what a
-/// pipe gave is kept.
+/// Reads the first bytes of a file, at most `most`. A pipe can be read once, but a command may read a file twice, so
+/// the bytes of a pipe are kept.
 fn read_start(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     static GIVEN: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
     let read = || {
@@ -222,17 +222,17 @@ fn read_text_within(path: &Path, most: u64) -> Result<String, Error> {
         .map_err(|error| failed(std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error())))
 }
 
-/// The file that is written where `path` is named: links are followed.
+/// Returns the file to write for `path`, following links.
 ///
 /// # Errors
-/// The file is there and may not be written, though its folder may allow to replace it; or there is no such folder.
+/// The folder does not exist, or the file exists and is not writable. Its folder might still allow to replace it.
 pub fn destination(path: &Path) -> Result<PathBuf, Error> {
     let Ok(real) = fs::canonicalize(path) else {
         let folder = folder_of(path);
         if !folder.is_dir() {
             let [path, folder] = [path, folder].map(|path| printable(&path.display().to_string()));
             return Err(Error::Usage {
-                message: format!("`{path}` cannot be written: `{folder}` is no folder"),
+                message: format!("`{path}` cannot be written: `{folder}` is not a folder"),
                 hint: Some("create the folder, or name another file".to_owned()),
             });
         }
@@ -257,42 +257,43 @@ pub fn destination(path: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// Whether a result may be written to the device or pipe at `path`: it is made to be written to, or was given open.
+/// Returns whether a result may be written to the device or pipe at `path`: it is a device for output, or was
+/// inherited open.
 pub fn is_writable_device(path: &Path) -> bool {
     is_given(path) || ["/dev/null", "/dev/full", "/dev/tty"].iter().any(|device| path == Path::new(device))
 }
 
-/// The folder that the file at `path` lies in.
+/// Returns the folder of the file at `path`.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file that is complete and on disk, but not yet at its place.
+/// A file that is complete on disk, but not yet at its final path.
 #[derive(Debug)]
 pub struct Staged {
     file: tempfile::NamedTempFile,
     path: PathBuf,
 }
 
-/// What writes a result.
+/// A function that writes a result.
 pub type Write<'w> = &'w dyn Fn(&mut dyn std::io::Write) -> std::io::Result<()>;
 
-/// Has `write` write to `to`, in few large pieces.
+/// Calls `write` with a buffered writer to `to`.
 pub fn buffered(to: impl std::io::Write, write: Write<'_>) -> std::io::Result<()> {
     let mut to = std::io::BufWriter::new(to);
     write(&mut to).and_then(|()| to.flush())
 }
 
-/// Writes what `path` is to hold to a file in `staging`, on the same file system, and forces it to disk.
+/// Writes the future content of `path` to a file in `staging`, on the same file system, and syncs it.
 pub(super) fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error> {
     stage_by(path, staging, &|to| to.write_all(bytes))
 }
 
-/// Writes a file in `staging` with `write`, for `path` on the same file system, and forces it to disk.
+/// Calls `write` with a file in `staging` for `path`, on the same file system, and syncs it.
 pub fn stage_by(path: &Path, staging: &Path, write: Write<'_>) -> Result<Staged, Error> {
     let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
     let mut builder = tempfile::Builder::new();
-    // As a file that is written in place: readable for whom the user's mask allows it.
+    // The permissions of a file that is written in place: as the user's umask allows.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(staging).map_err(failed)?;
@@ -305,7 +306,7 @@ pub fn stage_by(path: &Path, staging: &Path, write: Write<'_>) -> Result<Staged,
 }
 
 impl Staged {
-    /// Puts the file at its place, where it is seen all at once.
+    /// Moves the file to its final path, atomically.
     pub fn publish(self) -> Result<(), Error> {
         let failed = |source| Error::File { action: "write", path: self.path.clone(), source };
         let folder = folder_of(&self.path);
@@ -315,12 +316,12 @@ impl Staged {
     }
 }
 
-/// Writes the file at `path`, seen all at once, by way of a hidden file beside it. Where that is broken off, the next
-/// one who writes the file clears it away. Only for one who is alone in writing it.
+/// Writes the file at `path` atomically, through a hidden file in the same folder. The next write replaces a hidden
+/// file that a killed run left. There must be only one writer.
 pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::Internal(format!("`{}` is no file's path", path.display())));
+        return Err(Error::Internal(format!("`{}` is not the path of a file", path.display())));
     };
     create_folder(folder)?;
     let unfinished = folder.join(format!(".{}.unfinished", name.to_string_lossy()));
@@ -330,14 +331,14 @@ pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
-/// Folders for unfinished work. They vanish when their run ends, also when it is broken off.
+/// Folders for unfinished work. They are removed when the run ends, also when it is interrupted.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
     folders: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 impl Scratch {
-    /// Makes a folder in `parent` that vanishes with the result.
+    /// Creates a folder in `parent` that is removed when the result is dropped.
     pub fn folder_in(&self, parent: &Path) -> Result<TempDir, Error> {
         create_folder(parent)?;
         let folder = tempfile::Builder::new()
@@ -350,18 +351,18 @@ impl Scratch {
         Ok(folder)
     }
 
-    /// Removes all folders at once, for a run that is being broken off.
+    /// Removes all folders at once, when a run is interrupted.
     pub fn remove_all(&self) {
         if let Ok(folders) = self.folders.lock() {
             for folder in folders.iter() {
-                // Nothing is lost where this fails: no reader looks into scratch folders.
+                // A failure loses nothing: no reader reads scratch folders.
                 fs::remove_dir_all(folder).ok();
             }
         }
     }
 }
 
-/// Removes scratch folders that a killed run left in `parent`. Only for one who holds the lock on it.
+/// Removes scratch folders that a killed run left in `parent`. The caller must hold the lock on it.
 pub(super) fn remove_stale_scratch(parent: &Path) -> Result<(), Error> {
     let failed = |source| Error::File { action: "clean", path: parent.to_path_buf(), source };
     for entry in fs::read_dir(parent).map_err(failed)? {
@@ -375,30 +376,30 @@ pub(super) fn remove_stale_scratch(parent: &Path) -> Result<(), Error> {
 
 const SCRATCH_PREFIX: &str = "scratch-";
 
-/// The absolute path of what is at `path`, without links and dots.
+/// Returns the absolute path of `path`, without links and dots.
 pub fn real_path(path: &Path) -> Result<PathBuf, Error> {
     fs::canonicalize(path).map_err(|source| Error::File { action: "find", path: path.to_path_buf(), source })
 }
 
-/// Creates a folder and those above it.
+/// Creates a folder and its parents.
 pub fn create_folder(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(|source| Error::File { action: "create", path: path.to_path_buf(), source })
 }
 
-/// A lock that this process has.
+/// A lock that this process holds.
 #[derive(Debug)]
 pub(super) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file frees it only where no process that is being started shares the file for a moment.
-        // An error is none: the lock goes with the file.
+        // Closing the file frees the lock only if no process that is being started shares the file at that moment. An
+        // error does not matter: the lock ends with the file.
         self.0.unlock().ok();
     }
 }
 
-/// Takes the lock file at `path` for as long as the result lives; `None` where another process has it.
-/// The system frees the lock when its holder ends, however it ends.
+/// Locks the file at `path` until the result is dropped. `None` if another process holds the lock. The system frees
+/// the lock when its holder ends, even if it is killed.
 pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
     let failed = |source| Error::File { action: "lock", path: path.to_path_buf(), source };
     if let Some(kind) = irregular(path) {

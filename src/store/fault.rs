@@ -1,4 +1,4 @@
-//! What a store says when it refuses, in words that say what to do, and never a secret.
+//! A store's refusals as errors with hints, without secrets.
 
 use std::error::Error as _;
 use std::fmt;
@@ -7,25 +7,26 @@ use object_store::Error as StoreError;
 
 use crate::error::Error;
 
-/// An answer of a store that is an error.
+/// An error response of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// The status of HTTP.
+    /// The HTTP status.
     status: u16,
-    /// S3's code for the error, where the answer has one: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+    /// S3's error code, if the response has one:
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
     code: Option<String>,
     message: Option<String>,
 }
 
 impl Refusal {
-    /// The refusal with this status and body. The body may repeat what was sent to the store, so only the code and the
-    /// message of it are kept.
+    /// Returns the refusal with this status and body. The body may repeat the request, so only its code and message
+    /// are kept.
     pub(super) fn of(status: u16, body: &str) -> Refusal {
         let text = |name| element(body, name).filter(|text| !text.is_empty()).map(str::to_owned);
         Refusal { status, code: text("Code"), message: text("Message") }
     }
 
-    /// The refusal that made a request fail; `None` where there was no answer.
+    /// Returns the refusal that made a request fail. `None` if there was no response.
     fn behind(error: &StoreError) -> Option<Refusal> {
         let mut cause = error.source();
         while let Some(one) = cause {
@@ -62,13 +63,13 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// That `action` failed on `key` of `bucket`.
+/// Returns the error that `action` failed on `key` of `bucket`.
 pub(super) fn store(action: &'static str, bucket: &str, key: &str, error: &StoreError) -> Error {
     let hint = Refusal::behind(error).and_then(|refusal| hint(&refusal)).map(str::to_owned);
     Error::Store { action, url: format!("s3://{bucket}/{key}"), reason: reason(error), hint }
 }
 
-/// Why a request failed.
+/// Returns the reason why a request failed.
 pub(super) fn reason(error: &StoreError) -> String {
     Refusal::behind(error).map_or_else(|| innermost(error), |refusal| refusal.to_string())
 }
@@ -86,7 +87,7 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
 }
 
-/// What to do about a refusal.
+/// Returns the hint for a refusal.
 fn hint(refusal: &Refusal) -> Option<&'static str> {
     let by_code = match refusal.code.as_deref() {
         Some("NoSuchBucket") => Some(BUCKET),
@@ -124,7 +125,7 @@ const THROTTLED: &str = "the store asked for fewer requests at a time: lower `--
 mod tests {
     use super::*;
 
-    /// A key with everything that a status or a code could be read from.
+    /// A key with everything that could be mistaken for a status or a code.
     const KEY: &str = "403/404/503/SlowDown/<Code>AccessDenied</Code>/20250304T0503Z_NoSuchBucket.json.gz";
 
     fn generic(source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
@@ -140,7 +141,7 @@ mod tests {
         let invalid = object_store::path::Path::parse(format!("{KEY}//")).unwrap_err();
         let Error::Store { hint, .. } = store("read", "logs", KEY, &invalid.into()) else { panic!() };
         assert_eq!(hint, None);
-        // The same in a body: only its elements count.
+        // The same in a body, of which only the elements count.
         let body = format!("<Error><Resource>{}</Resource></Error>", KEY.replace('<', "&lt;"));
         assert_eq!(hint_of(400, &body), None);
         assert_eq!(hint_of(503, &body), Some(THROTTLED));

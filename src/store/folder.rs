@@ -28,13 +28,13 @@ pub enum Folder {
         store: Arc<dyn ObjectStore>,
         /// Its name.
         bucket: String,
-        /// The folder's keys begin with this and a slash; all keys where it is empty.
+        /// The prefix of the folder's keys, before a slash. Empty for all keys.
         prefix: String,
     },
 }
 
 impl Folder {
-    /// The path or URL of what is at `name` in the folder.
+    /// Returns the path or URL of `name` in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         match self {
             Folder::Disk(folder) => folder.join(name),
@@ -42,7 +42,7 @@ impl Folder {
         }
     }
 
-    /// The same folder; on disk by its path without links and dots.
+    /// Returns the same folder, on disk with its absolute path without links and dots.
     pub fn absolute(&self) -> Result<Folder, Error> {
         Ok(match self {
             Folder::Disk(folder) => Folder::Disk(disk::real_path(folder)?),
@@ -50,7 +50,7 @@ impl Folder {
         })
     }
 
-    /// The key of what is at `name` in an absolute folder, in the store that [`Folder::located`] names.
+    /// Returns the path of `name`, in an absolute folder, in the store of [`Folder::located`].
     pub(crate) fn key(&self, name: &str) -> object_store::Result<object_store::path::Path> {
         match self {
             Folder::Disk(folder) => Ok(object_store::path::Path::from_absolute_path(folder.join(name))?),
@@ -66,7 +66,7 @@ impl Folder {
         })
     }
 
-    /// The bytes of the file at `name`.
+    /// Reads the bytes of the file `name`.
     pub async fn read(&self, name: &str) -> Result<Bytes, Error> {
         match self {
             Folder::Disk(folder) => {
@@ -83,16 +83,20 @@ impl Folder {
         }
     }
 
-    /// The text of the file at `name`.
+    /// Reads the text of the file `name`.
     pub async fn read_text(&self, name: &str) -> Result<String, Error> {
         match self {
             Folder::Disk(folder) => disk::read_text(&folder.join(name)),
-            Folder::Bucket { .. } => String::from_utf8(self.read(name).await?.into())
-                .map_err(|error| Error::Internal(format!("`{}`: {error}", self.path(name).display()))),
+            Folder::Bucket { .. } => String::from_utf8(self.read(name).await?.into()).map_err(|error| Error::Store {
+                action: "read",
+                url: self.path(name).display().to_string(),
+                reason: error.utf8_error().to_string(),
+                hint: None,
+            }),
         }
     }
 
-    /// The names of what lies directly in the folder `name`; none where there is no such folder.
+    /// Returns the names of the entries of the folder `name`. Empty if there is no such folder.
     pub async fn names(&self, name: &str) -> Result<Vec<String>, Error> {
         match self {
             Folder::Disk(folder) => {
@@ -117,7 +121,7 @@ impl Folder {
         }
     }
 
-    /// All files in the folder and in those below it: their names, and when they were last written, in microseconds.
+    /// Returns all files in the folder and below it: their names, and the times of their last change in microseconds.
     pub async fn all(&self) -> Result<Vec<(String, i64)>, Error> {
         match self {
             Folder::Disk(folder) => {
@@ -138,7 +142,7 @@ impl Folder {
         }
     }
 
-    /// Puts `bytes` at `name`, seen all at once, in place of what is there.
+    /// Writes `bytes` to `name` atomically. Replaces an existing file.
     pub async fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
         match self {
             Folder::Disk(folder) => {
@@ -155,7 +159,7 @@ impl Folder {
         }
     }
 
-    /// Whether a lake lies in the folder: whether it holds a ledger.
+    /// Returns whether the folder is a lake: whether it holds a transaction log.
     pub async fn is_lake(&self) -> Result<bool, Error> {
         match self {
             Folder::Disk(root) => Ok(super::is_lake(root)),
@@ -163,7 +167,7 @@ impl Folder {
         }
     }
 
-    /// The sizes of the files at `names`, in bytes; `None` where there is none.
+    /// Returns the sizes of the files `names` in bytes. `None` for a file that does not exist.
     pub async fn sizes(&self, names: &[&str]) -> Result<Vec<Option<u64>>, Error> {
         let Folder::Bucket { store, bucket, prefix } = self else {
             let size = |name: &&str| fs::metadata(self.path(name)).ok().map(|metadata| metadata.len());
@@ -185,28 +189,27 @@ fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() || name.is_empty() { [folder, name].concat() } else { format!("{folder}/{name}") }
 }
 
-/// The one who writes a folder.
+/// The writer of a folder.
 #[derive(Debug)]
 pub struct Writer {
     folder: Folder,
-    /// On disk: where files are made before they are put at their places, and the lock.
+    /// On disk: the folder for unfinished files, and the lock.
     on_disk: Option<(TempDir, disk::Lock)>,
 }
 
-/// A file that is complete, but not yet seen at its place.
+/// A complete file that readers do not see yet.
 #[derive(Debug)]
 pub enum Pending {
-    /// It is to be moved there.
+    /// A file that must be moved to its final path.
     OnDisk(Staged),
-    /// It is there already, under a name that nobody reads yet.
+    /// An object under its final key, which no reader knows yet.
     InBucket,
 }
 
 impl Writer {
-    /// Takes the folder for writing; `own` is the folder in it for locks and unfinished work. `None` where
-    /// another process on this machine writes it.
-    ///
-    /// In a bucket there is no lock: who comes second is told so by [`Writer::create`].
+    /// Opens the folder for writing. `own` is the folder in it for locks and unfinished work. `None` if another
+    /// process on this machine is writing the folder.
+    /// A bucket has no lock: for the second of two writers [`Writer::create`] returns false.
     pub async fn open(folder: &Folder, own: &str, scratch: &Scratch) -> Result<Option<Writer>, Error> {
         if let Folder::Bucket { bucket, prefix, .. } = folder {
             check_writable(bucket, prefix)?;
@@ -230,8 +233,8 @@ impl Writer {
         Ok(Some(writer))
     }
 
-    /// Whether the store refuses to create what is there: some take every such request, and then two
-    /// writers would overwrite one another.
+    /// Checks that the store refuses to create an object that exists. Some stores accept every such request, and then
+    /// two writers would overwrite each other.
     async fn probe(&self, own: &str, bucket: &str, prefix: &str) -> Result<(), Error> {
         let name = format!("{own}/probe");
         self.create(&name, Bytes::from_static(b"probe\n")).await?;
@@ -249,7 +252,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes the file that is to be at `name`.
+    /// Writes the complete file for `name`, before readers see it.
     pub async fn stage(&self, name: &str, bytes: Bytes) -> Result<Pending, Error> {
         match (&self.folder, &self.on_disk) {
             (Folder::Bucket { store, bucket, prefix }, _) => {
@@ -267,7 +270,7 @@ impl Writer {
         }
     }
 
-    /// Deletes the file at `name`; that it is gone already is no error.
+    /// Deletes the file `name`. A missing file is not an error.
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
         match &self.folder {
             Folder::Disk(root) => match fs::remove_file(root.join(name)) {
@@ -287,7 +290,7 @@ impl Writer {
         }
     }
 
-    /// Creates the file at `name`, seen all at once; false where another one is there already.
+    /// Creates the file `name` atomically. Returns false if another one exists.
     pub async fn create(&self, name: &str, bytes: Bytes) -> Result<bool, Error> {
         let Folder::Bucket { store, bucket, prefix } = &self.folder else {
             self.stage(name, bytes).await?.publish()?;
@@ -305,7 +308,7 @@ impl Writer {
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
                     return Ok(self.folder.read_text(name).await?.as_bytes() == bytes);
                 }
-                // The store's client does not repeat such a request by itself.
+                // The store's client does not retry such a request.
                 Err(StoreError::Generic { .. }) if pause < LAST_PAUSE => tokio::time::sleep(pause).await,
                 Err(error) => return Err(failed(error)),
             }
@@ -314,13 +317,13 @@ impl Writer {
     }
 }
 
-/// How long to wait before a file is created once more, at first; twice as long each time.
+/// The wait before the first retry of a creation. It doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// When to give up.
+/// The wait at which a creation is given up.
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Pending {
-    /// Puts the file at its place, where it is seen all at once.
+    /// Moves the file to its final path, where readers see it.
     pub fn publish(self) -> Result<(), Error> {
         match self {
             Pending::OnDisk(staged) => staged.publish(),

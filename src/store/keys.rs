@@ -1,16 +1,15 @@
-//! S3 keys that `object_store` cannot hold, and the encoding that carries them through it.
-//!
-//! S3 takes any text as a key. `object_store` refuses keys with an empty part, with the parts `.` and `..`, and with
-//! control characters. One such key makes it refuse the whole page of a listing (developmentseed/obstore#429). It also
-//! drops a slash or blanks at the end of a key, and then reads another object. So parts of this kind are encoded before
-//! `object_store` sees them, and decoded in the requests that it sends.
+//! An encoding for S3 keys that `object_store` cannot hold.
+//! S3 accepts any text as a key. `object_store` refuses keys with an empty part, with the parts `.` and `..`, and
+//! with control characters. One such key makes it refuse the whole page of a listing (developmentseed/obstore#429).
+//! It also drops a slash or blanks at the end of a key, and then reads another object. So such parts are encoded
+//! before `object_store` sees them, and decoded in the requests that it sends.
 
 use std::fmt::Write as _;
 
 use super::hex;
 
-/// Begins an encoded part; the part's bytes follow as hexadecimal text. A part that begins with this character is
-/// encoded too, so that each key has one encoding and each encoding one key.
+/// The first character of an encoded part. The part's bytes follow as hexadecimal text. A part that begins with this
+/// character is encoded too, so each key has one encoding and each encoding one key.
 const MARK: char = '\u{f8ff}';
 /// The same in a URL.
 const MARK_IN_URL: &str = "%EF%A3%BF";
@@ -22,12 +21,12 @@ const MARK_IN_URL: &str = "%EF%A3%BF";
 )]
 pub(super) struct Unrequestable;
 
-/// The encoding of a key.
+/// Returns the encoding of a key.
 pub(super) fn encode(key: &str) -> String {
     if key.is_empty() { String::new() } else { encode_parts(key) }
 }
 
-/// The encoding of the beginning of keys: of a folder with a slash at its end, or of a part of a name.
+/// Returns the encoding of a prefix: a folder with a slash at its end, or the beginning of a name.
 pub(super) fn encode_prefix(prefix: &str) -> String {
     match prefix.strip_suffix('/') {
         Some(folder) => encode_parts(folder) + "/",
@@ -40,26 +39,26 @@ fn encode_parts(key: &str) -> String {
     key.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
-/// Whether `object_store` holds this part of a key unchanged.
+/// Returns whether `object_store` keeps this part of a key unchanged.
 fn is_plain(part: &str) -> bool {
-    // Its parser of XML drops blanks at the ends of a text.
+    // Its XML parser drops blanks at the ends of a text.
     !matches!(part, "" | "." | "..")
         && !part.starts_with(MARK)
         && part.trim() == part
         && !part.contains(char::is_control)
 }
 
-/// Whether `object_store` holds a key unchanged. Only such keys are written.
+/// Returns whether `object_store` keeps a key unchanged. Only such keys are written.
 pub(super) fn is_writable(key: &str) -> bool {
     key.is_empty() || key.split('/').all(is_plain)
 }
 
-/// Makes sure that the object at a key can be requested.
+/// Checks that the object with this key can be requested.
 pub(super) fn check(key: &str) -> Result<(), Unrequestable> {
     if key.split('/').any(|part| matches!(part, "." | "..")) { Err(Unrequestable) } else { Ok(()) }
 }
 
-/// The key that `encode` encoded.
+/// Returns the key of an encoding by [`encode`].
 pub(super) fn decode(encoded: &str) -> String {
     let part = |part: &str| decode_part(part, MARK.encode_utf8(&mut [0; 4])).unwrap_or_else(|| part.to_owned());
     encoded.split('/').map(part).collect::<Vec<_>>().join("/")
@@ -71,8 +70,8 @@ fn decode_part(part: &str, mark: &str) -> Option<String> {
     String::from_utf8(bytes.collect::<Option<_>>()?).ok()
 }
 
-/// The address of a request with decoded keys, in its path and in the prefix of a listing; `None` where it has no
-/// encoded ones.
+/// Returns the URL of a request with decoded keys, in its path and in the prefix of a listing. `None` if it has no
+/// encoded keys.
 pub(super) fn decode_address(address: &str) -> Result<Option<String>, Unrequestable> {
     if !address.contains(MARK_IN_URL) {
         return Ok(None);
@@ -97,7 +96,7 @@ pub(super) fn decode_address(address: &str) -> Result<Option<String>, Unrequesta
     Ok(Some(decoded))
 }
 
-/// As AWS encodes the parts of an address before it is signed.
+/// Encodes a part of a URL as AWS does before it is signed.
 fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -110,7 +109,7 @@ fn percent_encode(text: &str) -> String {
     })
 }
 
-/// The answer to a request for a listing, with encoded keys.
+/// Returns the response to a listing with encoded keys.
 pub(super) fn encode_listing(xml: &str) -> String {
     let keys = encode_elements(xml, "Key", &encode);
     encode_elements(&keys, "Prefix", &encode_prefix)
@@ -139,7 +138,7 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The text of an element of XML.
+/// Returns the text of an XML element.
 fn unescape(xml: &str) -> String {
     let mut pieces = xml.split('&');
     let mut text = pieces.next().unwrap_or_default().to_owned();

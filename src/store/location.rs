@@ -1,4 +1,4 @@
-//! Where a user says that data lie.
+//! Locations of data, as a user writes them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::error::Error;
 
-/// A place on disk or in S3.
+/// A location on disk or in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A file or folder, or a pattern of them.
@@ -22,11 +22,11 @@ pub enum Location {
 }
 
 impl Location {
-    /// The place that `text` names: `s3://bucket/key`, `file:///path` or a path.
+    /// Returns the location that `text` names: `s3://bucket/key`, `file:///path` or a path.
     pub fn of(text: &str) -> Location {
         if let Some(rest) = text.strip_prefix("s3://") {
             let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-            // Any other slash is a part of the key.
+            // Every other slash is a part of the key.
             let key = key.strip_suffix('/').unwrap_or(key);
             return Location::S3 { bucket: bucket.to_owned(), key: key.to_owned() };
         }
@@ -34,10 +34,10 @@ impl Location {
         Location::Disk(url.and_then(|url| url.to_file_path().ok()).unwrap_or_else(|| PathBuf::from(text)))
     }
 
-    /// Makes sure that none of `sources` lies in the folder `lake`: their objects would be taken for files of the lake.
+    /// Checks that none of `sources` is in the folder `lake`. Their objects would be taken for files of the lake.
     ///
     /// # Errors
-    /// One does.
+    /// A source is in the lake.
     pub fn check_apart(lake: &str, sources: &[impl AsRef<str>]) -> Result<(), Error> {
         let folder = Location::of(lake);
         match sources.iter().map(AsRef::as_ref).find(|source| folder.holds(&Location::of(source))) {
@@ -51,7 +51,7 @@ impl Location {
         }
     }
 
-    /// Whether `other` is this folder or lies in it.
+    /// Returns whether `other` is this folder or within it.
     fn holds(&self, other: &Location) -> bool {
         let resolved = |path: &PathBuf| {
             let real = path.canonicalize().or_else(|_| std::path::absolute(path));
@@ -68,10 +68,11 @@ impl Location {
         }
     }
 
-    /// Makes sure that `text` is no address of another form, such as the `https://` address of a bucket.
+    /// Checks that `text` is not an address in another form, such as the `https://` address of a bucket.
     ///
     /// # Errors
-    /// It is one; the hint has the form that is read. The query of an address is not shown: it may hold a signature.
+    /// It is such an address. The hint has the supported form. The query of the address is not shown, because it may
+    /// hold a signature.
     pub fn check(text: &str) -> Result<(), Error> {
         let Some(address) = Address::of(text) else {
             return match Location::of(text) {
@@ -100,12 +101,12 @@ impl Location {
     }
 }
 
-/// An address of a form that is not read.
+/// An address in a form that is not supported.
 #[derive(Debug, PartialEq, Eq)]
 enum Address {
-    /// A place in S3, and the form in which it is read.
+    /// A location in S3, in the supported form.
     S3(Location),
-    /// An access point of S3.
+    /// An S3 access point.
     AccessPoint,
     /// A store that is not supported.
     OtherStore(&'static str),
@@ -163,7 +164,7 @@ impl Address {
         }
     }
 
-    /// The forms of S3's own addresses, and of its pages in the console.
+    /// Reads S3's own addresses, and those of its console.
     ///
     /// Forms: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>
     fn of_url(text: &str) -> Address {
@@ -211,7 +212,7 @@ fn s3(bucket_and_key: &str) -> Location {
     Location::of(&format!("s3://{bucket_and_key}"))
 }
 
-/// A path of a URL without its percent escapes.
+/// Returns the path of a URL without percent escapes.
 fn decoded(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();

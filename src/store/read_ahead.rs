@@ -1,4 +1,4 @@
-//! Objects read ahead of whoever decodes them: a small object in S3 is mostly waiting.
+//! Reads objects ahead of their decoding, because reading a small object from S3 is mostly waiting.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{Object, Stores};
+use super::{Object, ObjectError, Stores};
 
-/// Bytes that read-ahead objects hold at a time, in units of [`UNIT`]; a larger object takes them all.
+/// The memory for objects that are read ahead, in units of [`UNIT`]. A larger object takes all of it.
 const MEMORY_UNITS: u32 = 64 << 10;
 /// A kibibyte.
 const UNIT: u64 = 1 << 10;
 
-/// An object and its bytes, or why there are none.
+/// An object and its bytes, or the reason why they cannot be read.
 #[derive(Debug)]
 pub struct Fetched {
     /// The object.
     pub object: Object,
-    /// Its bytes as stored; the error says why not, in words.
-    pub bytes: Result<Bytes, String>,
+    /// Its bytes as stored.
+    pub bytes: Result<Bytes, ObjectError>,
     _held: Option<OwnedSemaphorePermit>,
 }
 
-/// The objects in order, of which `in_flight` are being read while the ones before them are decoded.
+/// Returns the objects in order. Up to `in_flight` are read while earlier ones are decoded.
 pub fn read_ahead(
     stores: &Stores,
     objects: impl IntoIterator<Item = Object, IntoIter: Send + 'static>,
@@ -35,7 +35,7 @@ pub fn read_ahead(
     let (stores, objects) = (stores.clone(), objects.into_iter());
     tokio::spawn(async move {
         let mut reads = futures::stream::iter(objects)
-            // In order, so that none holds the room that one before it waits for.
+            // In order, so that no object holds memory that an earlier one waits for.
             .then(|object| {
                 let room = Arc::clone(&room);
                 async move {

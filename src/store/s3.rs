@@ -1,4 +1,4 @@
-//! Buckets of S3 and of stores that speak its protocol.
+//! Opens buckets of S3 and of compatible stores.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,24 +16,24 @@ use tokio::sync::Mutex;
 use super::wire::{Connector, Signer};
 use crate::error::Error;
 
-/// How buckets are reached. What is not said here is found as AWS's own tools find it: in the environment,
-/// in profiles (keys, SSO, `credential_process`, roles to assume), by web identity, from ECS or EC2.
+/// Settings for access to buckets. Other settings are found as AWS's own tools find them: in the environment, in
+/// profiles (keys, SSO, `credential_process`, roles to assume), by web identity, from ECS or EC2.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// The URL of a store other than AWS's own.
     pub endpoint: Option<String>,
-    /// The region of the buckets; otherwise AWS is asked for each bucket's.
+    /// The region of the buckets. If absent, AWS returns the region of each bucket.
     pub region: Option<String>,
-    /// Whether requests go unsigned, for public buckets.
+    /// Whether requests are unsigned, for public buckets.
     pub anonymous: bool,
-    /// Whether the reader agrees to pay for requests.
+    /// Whether the requester pays.
     pub requester_pays: bool,
 }
 
-/// How long before they expire credentials are renewed.
+/// Credentials are renewed this long before they expire.
 const RENEWED_BEFORE: Duration = Duration::from_mins(2);
 
-/// A request that gets no answer is given up, and tried again, after this long.
+/// A request without a response is retried after this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<AmazonS3>, Error> {
@@ -48,7 +48,7 @@ pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<AmazonS
         .with_timeout(REQUEST_TIMEOUT);
     let mut region = config.region().map(ToString::to_string);
     if endpoint.is_none() && access.region.is_none() {
-        // Where AWS does not tell, the first request will.
+        // If AWS does not return it, the first request will.
         region = resolve_bucket_region(bucket, &client).await.ok().or(region);
     }
     let region = region.unwrap_or_else(|| "us-east-1".to_owned());

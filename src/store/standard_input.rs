@@ -1,4 +1,4 @@
-//! Standard input and pipes, kept in a file: a raw trail may be read more than once, and a pipe gives its bytes once.
+//! Standard input and pipes, spooled to a file. A raw trail may be read more than once, but a pipe only once.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
@@ -11,22 +11,22 @@ use super::disk::{self, Scratch};
 use super::{Object, hex, most_told};
 use crate::error::Error;
 
-/// What names standard input on a command line.
+/// The name of standard input on a command line.
 const STANDARD_INPUT: &str = "-";
 
-/// What a stream held, in a file that vanishes with this value.
+/// The bytes of a stream, in a file that is removed when this value is dropped.
 #[derive(Debug)]
 pub struct Spooled {
     folder: TempDir,
-    /// The stream as an object, under the name that the user gave. Its real path is a hash of its content, so that the
-    /// same content is the same object in every run.
+    /// The stream as an object, under the user's name. Its real path is a hash of its content, so the same content is
+    /// the same object in every run.
     pub(super) object: Object,
 }
 
-/// The file in the folder of a stream.
+/// The name of a stream's file.
 const FILE: &str = "stream";
 
-/// Hashes what it writes to a file.
+/// A writer that hashes the bytes that it writes to a file.
 struct Hashed {
     file: File,
     hash: Sha256,
@@ -45,7 +45,7 @@ impl Write for Hashed {
 }
 
 impl Spooled {
-    /// Whether `source` names standard input or a pipe that this process was given, such as `<(command)`.
+    /// Returns whether `source` names standard input or an inherited pipe, such as `<(command)`.
     pub fn is_stream(source: &str) -> bool {
         source == STANDARD_INPUT || disk::is_given_pipe(Path::new(source))
     }
@@ -81,7 +81,7 @@ impl Spooled {
         Ok(Spooled { folder, object: Object { path: path.to_path_buf(), real, size, modified: 0, tag: None } })
     }
 
-    /// Where the stream's bytes lie.
+    /// Returns the path of the stream's bytes.
     pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join(FILE)
     }

@@ -1,4 +1,4 @@
-//! What lies between `object_store` and the network: keys that it cannot hold, and refusals with their status.
+//! HTTP clients for `object_store`. They decode keys that it cannot hold, and keep the status of refusals.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use object_store::{ClientOptions, CredentialProvider};
 use super::fault::Refusal;
 use super::keys;
 
-/// Signs requests once more, after their addresses have changed.
+/// Signs requests again, after their URLs have changed.
 #[derive(Debug, Clone)]
 pub(super) struct Signer {
     pub(super) credentials: Arc<dyn CredentialProvider<Credential = AwsCredential>>,
@@ -21,10 +21,10 @@ pub(super) struct Signer {
     pub(super) requester_pays: bool,
 }
 
-/// Makes the clients of buckets.
+/// Creates the HTTP clients of buckets.
 #[derive(Debug)]
 pub(super) struct Connector {
-    /// `None` where requests are not signed.
+    /// `None` if requests are not signed.
     pub(super) signer: Option<Signer>,
 }
 
@@ -42,7 +42,7 @@ struct Wire {
 }
 
 impl Wire {
-    /// Writes the keys of a request as S3 knows them.
+    /// Decodes the keys in a request.
     async fn with_keys(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
         let decoded = keys::decode_address(&request.uri().to_string());
         let Some(address) = decoded.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))? else {
@@ -86,12 +86,13 @@ impl HttpService for Wire {
     }
 }
 
-/// Whether `object_store` has a kind of error of its own for a status, but for listings.
+/// Returns whether `object_store` has its own error kind for a status, except for listings.
 fn has_kind(status: u16) -> bool {
     matches!(status, 304 | 401 | 403 | 404 | 409 | 412)
 }
 
-/// Whether the same request may succeed later: `object_store` sends it again, as for an answer with this status.
+/// Returns whether the same request may succeed later. `object_store` then retries it, as for a response with this
+/// status.
 fn is_temporary(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..)
 }

@@ -1,4 +1,4 @@
-//! JSON as it is written for others: exact, and with hidden characters as `\uXXXX`.
+//! JSON output: exact, and with hidden characters as `\uXXXX`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -14,7 +14,7 @@ use super::Prefilter;
 use crate::error::{Error, Fault};
 use crate::event::batch::BatchBuilder;
 use crate::raw::{self, Content, Part, ReadError, Text, envelope, envelope::Item};
-use crate::store::{Object, ReadSettings};
+use crate::store::{Object, ObjectError, ReadSettings};
 use crate::tally::{Count, Tally};
 
 /// Maximum number of records in a decoded batch.
@@ -53,7 +53,7 @@ pub struct DecodeOptions<'o> {
 /// Only if records do not fit the schema, which is a defect.
 pub fn decode(
     object: &Object,
-    bytes: Result<&[u8], String>,
+    bytes: Result<&[u8], ObjectError>,
     settings: &ReadSettings,
     options: DecodeOptions<'_>,
 ) -> Result<DecodedObject, Error> {

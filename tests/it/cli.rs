@@ -254,8 +254,8 @@ fn what_cannot_be_done_is_refused_before_anything_is_read() {
     assert!(tawny(&["query", all, TRAIL, "--format", "parquet", "--output", &rows]).status.success());
     let forging = "no\nhint: all is well";
     for (arguments, said) in [
-        (&["hunt", TRAIL, "--output", &nowhere][..], "is no folder"),
-        (&["hunt", TRAIL, "--report", &nowhere], "is no folder"),
+        (&["hunt", TRAIL, "--output", &nowhere][..], "is not a folder"),
+        (&["hunt", TRAIL, "--report", &nowhere], "is not a folder"),
         (&["hunt", TRAIL, "--threshold", "-1"], "a whole number, at least 1"),
         (&["hunt", TRAIL, "--threshold", "0"], "a whole number, at least 1"),
         (&["hunt", &lake, "--layout", "athena"], "whose layout is its own"),

@@ -1,4 +1,4 @@
-//! One bit of a file is flipped: the findings are those of the other records, or the run says that it is incomplete.
+//! Flips one bit of a file. The findings of other records stay the same, or the run reports that it is incomplete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,8 +13,8 @@ fn findings(output: &Output) -> BTreeSet<String> {
     String::from_utf8(output.stdout.clone()).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// The identities of the records that are in one of two lists and not in the other.
-fn changed(before: &[Value], after: &[Value]) -> BTreeSet<String> {
+/// Returns the identities of the records that are in only one of two lists.
+pub(crate) fn changed(before: &[Value], after: &[Value]) -> BTreeSet<String> {
     let of = |records: &[Value]| {
         let mut counts: BTreeMap<String, i32> = BTreeMap::new();
         for record in records {
@@ -29,7 +29,7 @@ fn changed(before: &[Value], after: &[Value]) -> BTreeSet<String> {
 }
 
 /// Panics where findings differ that hold none of the changed records.
-fn check(what: &str, before: &Output, after: &Output, changed: &BTreeSet<String>) {
+pub(crate) fn check(what: &str, before: &Output, after: &Output, changed: &BTreeSet<String>) {
     let (before, after) = (findings(before), findings(after));
     for finding in before.symmetric_difference(&after) {
         let finding: Value = serde_json::from_str(finding).unwrap();
@@ -39,7 +39,13 @@ fn check(what: &str, before: &Output, after: &Output, changed: &BTreeSet<String>
     }
 }
 
-/// What a command came to: it ended by itself, and said so where it could not read everything.
+/// Returns the records that a query of all columns of a file reads, where it reads all of them.
+pub(crate) fn records_in(file: &Path) -> Option<Vec<Value>> {
+    let output = tawny(&["query", "SELECT * FROM cloudtrail", file.to_str().unwrap(), "--format", "json"]);
+    (output.status.code() == Some(0)).then(|| serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// Returns the exit code and output of a command that ended without a panic, with a documented exit code.
 fn ran(what: &str, output: Output) -> (i32, Output) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let code = output.status.code().unwrap_or_else(|| panic!("{what}: {:?} {said}", output.status));
@@ -80,11 +86,11 @@ fn a_bit_of_a_raw_object_changes_no_other_record() {
             }
             compared += 1;
             let now: Vec<Value> = if name == "a.json" {
-                // A hunt does not look into a record that cannot match: damage there changes nothing.
+                // A hunt does not parse a record that cannot match, so damage in it changes nothing.
                 let text: Option<Value> = serde_json::from_str(&String::from_utf8_lossy(&flipped)).ok();
                 text.and_then(|text| text["Records"].as_array().cloned()).unwrap_or_else(|| records.clone())
             } else {
-                // What is packed has a check sum: such a flip is in a part that says nothing of the records.
+                // Packed data have a checksum: such a flip is in a part that does not describe the records.
                 records.clone()
             };
             check(&what, &before, &after, &changed(&records, &now));
@@ -100,11 +106,7 @@ fn a_bit_of_a_parquet_file_changes_no_other_record() {
     let file = folder.path().join("a.parquet");
     tables::write_as_spelt(&file, &tables::records());
     let bytes = std::fs::read(&file).unwrap();
-    let records = || {
-        let output = tawny(&["query", "SELECT * FROM cloudtrail", file.to_str().unwrap(), "--format", "json"]);
-        (output.status.code() == Some(0)).then(|| serde_json::from_slice::<Vec<Value>>(&output.stdout).unwrap())
-    };
-    let (before, read_before) = (hunt(folder.path()), records().unwrap());
+    let (before, read_before) = (hunt(folder.path()), records_in(&file).unwrap());
     assert!(findings(&before).len() > 1);
     let mut compared = 0;
     for number in 0..16 {
@@ -118,8 +120,8 @@ fn a_bit_of_a_parquet_file_changes_no_other_record() {
         if code != 0 {
             continue;
         }
-        // A hunt does not read all columns: what it read can be read again, or is in one of the others.
-        if let Some(read_now) = records() {
+        // A hunt does not read all columns. The query fails if the damage is in another column.
+        if let Some(read_now) = records_in(&file) {
             compared += 1;
             check(&what, &before, &after, &changed(&read_before, &read_now));
         }

@@ -53,7 +53,7 @@ fn faults(modules: &[&str], module: &str, text: &str) -> Vec<String> {
     faults
 }
 
-/// Returns the crates of [`USERS`] that code uses: those that stand before `::` and are not a part of a longer path.
+/// Returns the crates of [`USERS`] that code uses: a name before `::` that starts a path.
 fn external_crates(text: &str) -> BTreeSet<&'static str> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let is_name = |c: char| c.is_alphanumeric() || c == '_';

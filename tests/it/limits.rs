@@ -201,7 +201,8 @@ fn sigma_rules_are_bounded_however_they_are_written() {
     let error = sigma::read(&[("a.yml", &mapping)]).unwrap_err().to_string();
     assert!(
         error.contains("line 6")
-            && error.contains("a mapping is no value to compare with: write `requestParameters.bucketName` as one key"),
+            && error
+                .contains("a mapping is not a value to compare with: write `requestParameters.bucketName` as one key"),
         "{error}"
     );
 }

@@ -366,9 +366,9 @@ fn what_cannot_be_done_is_refused_by_name() {
         (item("eventName|i: A"), "`i`, `m` and `s` are flags of `re`, which is missing"),
         (
             item("eventName: {a: X}"),
-            "line 10, column 16: a mapping is no value to compare with: write `eventName.a` as one key",
+            "line 10, column 16: a mapping is not a value to compare with: write `eventName.a` as one key",
         ),
-        (item("eventName: [[A, B]]"), "line 10, column 17: a list is no value to compare with, in values"),
+        (item("eventName: [[A, B]]"), "line 10, column 17: a list is not a value to compare with, in values"),
         (detection("  s: {}\n  condition: s\n"), "line 9, column 6: an empty selection would match every record"),
         (detection("  s: [{eventName: A}, {}]\n  condition: s\n"), "an empty selection would match every record"),
         (
@@ -411,11 +411,11 @@ fn what_cannot_be_done_is_refused_by_name() {
             count("  condition: {gte: 2}\n").replace("responseElements.ConsoleLogin:", "eventName|windash:"),
             "`Joined`: `Fails`: `eventName`: the modifier `windash` is not understood",
         ),
-        (item("eventName|base64: 7"), "`eventName`: `7` is no text to encode"),
+        (item("eventName|base64: 7"), "`eventName`: `7` is not a text to encode"),
         (item("eventName|wide|base64: A"), "`eventName`: the modifier `wide` is not understood"),
         (item("eventName|windash: A"), "the modifier `windash` is not understood"),
         (item("eventName: []"), "`eventName`: it is compared with nothing"),
-        (item("eventName|contains: null"), "`eventName`: `null` is no part of a text"),
+        (item("eventName|contains: null"), "`eventName`: `null` is not a part of a text"),
         (item("eventTime|startswith: '2026'"), "`eventTime`: it can only be asked whether it is there"),
         (item("eventTime: '2026-09-01T10:00:00Z'"), "choose the time with `--from` and `--to`"),
         (item("requestParameters|contains: evil"), "`requestParameters`: it holds fields and is no text"),
@@ -427,7 +427,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         (item("eventName|exists: maybe"), "`exists` is `true` or `false`"),
         (item("eventName|re: '(?=x)'"), "`eventName`: the regular expression `(?=x)` cannot be run"),
         (item("eventName|cidr: x"), "`x` is no network"),
-        (item("eventName|gt: x"), "`x` is no number"),
+        (item("eventName|gt: x"), "`x` is not a number"),
         (item("resources[0].ARN: x"), "brackets in the names of fields are not understood"),
         (detection("  keywords:\n    - evil\n  condition: keywords\n"), "words without a field are not searched for"),
         (detection("  s: {eventName: A}\n  condition: 2 of them\n"), "only `1 of` and `all of` are understood"),
@@ -437,7 +437,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         (count("  condition: {gte: 2, lte: 5}\n"), "only counts that reach a number are hunted"),
         (
             count("  condition: {gte: 2}\n").replace("[fails]", "[nobody]"),
-            "`Joined` names `nobody`, which is no rule of these files",
+            "`Joined` names `nobody`, which is not a rule of these files",
         ),
         (
             correlation("value_sum", "fails", "  condition: {gte: 2, field: x}\n"),

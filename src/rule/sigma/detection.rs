@@ -1,4 +1,4 @@
-//! What a Sigma rule's selections match, as predicates. Texts are compared without regard to case unless `cased`.
+//! Reads a Sigma rule's selections as predicates. Texts are compared in any case unless `cased`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,22 +7,23 @@ use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SigmaValue, SpecialChar, StringPart,
 };
 
+use super::Unsupported;
 use crate::event::{self, Kind};
 use crate::path::{Path, Step};
 use crate::rule::limits::{self, CONDITIONS};
 use crate::rule::predicate::NumberOperand;
 use crate::rule::{self, Class, Compared, Field, Operand, Predicate, Test, Value};
 
-/// The field at a path with dots between its keys.
-pub(super) fn field(name: &str) -> Result<Field, String> {
+/// Returns the field at a path with dots between its keys.
+pub(super) fn field(name: &str) -> Result<Field, Unsupported> {
     if name.contains('[') {
-        return Err(format!("`{name}`: brackets in the names of fields are not understood"));
+        return Err(Unsupported::new(format!("`{name}`: brackets in the names of fields are not understood")));
     }
     Ok(Field::new(Path(name.split('.').map(|key| Step::Key(key.to_owned())).collect())))
 }
 
-/// The predicate of a condition.
-pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> Result<Predicate, String> {
+/// Returns the predicate of a condition.
+pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> Result<Predicate, Unsupported> {
     let all =
         |parts: &[ConditionExpr]| parts.iter().map(|part| condition(part, detections)).collect::<Result<Vec<_>, _>>();
     match expression {
@@ -31,34 +32,41 @@ pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> 
         ConditionExpr::Not(part) => Ok(Predicate::None(vec![condition(part, detections)?])),
         ConditionExpr::Identifier(name) => {
             let named = detections.named.get(name);
-            selection(named.ok_or_else(|| format!("the condition names `{name}`, which is not defined"))?)
+            selection(
+                named.ok_or_else(|| Unsupported::new(format!("the condition names `{name}`, which is not defined")))?,
+            )
         }
         ConditionExpr::Selector { quantifier, pattern } => {
             let is_meant = |name: &&String| pattern.matches_detection_name(name);
             let mut names: Vec<&String> = detections.named.keys().filter(is_meant).collect();
             names.sort();
             if names.is_empty() {
-                return Err(format!("`{expression}` names no selection (of a pattern's `*` one is understood)"));
+                return Err(Unsupported::new(format!(
+                    "`{expression}` names no selection (of a pattern's `*` one is understood)"
+                )));
             }
             let parts =
                 names.into_iter().map(|name| selection(&detections.named[name])).collect::<Result<Vec<_>, _>>()?;
             match quantifier {
                 Quantifier::Any | Quantifier::Count(1) => Ok(Predicate::Any(parts)),
                 Quantifier::All => Ok(Predicate::All(parts)),
-                Quantifier::Count(_) => Err(format!("`{expression}`: only `1 of` and `all of` are understood")),
+                Quantifier::Count(_) => {
+                    Err(Unsupported::new(format!("`{expression}`: only `1 of` and `all of` are understood")))
+                }
             }
         }
     }
 }
 
-/// Makes sure that a condition, which may name a selection many times, does not grow too large once it is written out.
-pub(super) fn check_size(expression: &ConditionExpr, detections: &Detections) -> Result<(), String> {
+/// Checks the size of a condition once its selections are expanded. It may name a selection many times.
+pub(super) fn check_size(expression: &ConditionExpr, detections: &Detections) -> Result<(), Unsupported> {
     if compared_values(expression, detections) > CONDITIONS {
         return Err(limits::exceeded(
             "values to compare with, in all selections of a condition",
             CONDITIONS,
             limits::SPLIT,
-        ));
+        )
+        .into());
     }
     Ok(())
 }
@@ -82,24 +90,26 @@ fn values_of(detection: &Detection) -> usize {
     match detection {
         Detection::AllOf(items) => items.iter().map(|item| item.values.len()).sum(),
         Detection::AnyOf(parts) | Detection::And(parts) => parts.iter().map(values_of).sum(),
-        // What is refused.
+        // These are refused.
         Detection::Keywords(_) | Detection::ArrayMatch { .. } | Detection::Conditional { .. } => 1,
     }
 }
 
-fn selection(detection: &Detection) -> Result<Predicate, String> {
+fn selection(detection: &Detection) -> Result<Predicate, Unsupported> {
     let all = |parts: &[Detection]| parts.iter().map(selection).collect::<Result<Vec<_>, _>>();
     match detection {
         Detection::AllOf(items) => Ok(Predicate::All(items.iter().map(item).collect::<Result<_, _>>()?)),
         Detection::AnyOf(parts) => Ok(Predicate::Any(all(parts)?)),
         Detection::And(parts) => Ok(Predicate::All(all(parts)?)),
-        Detection::Keywords(_) => Err("words without a field are not searched for: name the field".to_owned()),
-        Detection::ArrayMatch { field, .. } => Err(format!("`{field}`: members of lists are not matched")),
-        Detection::Conditional { .. } => Err("conditions on members of lists are not understood".to_owned()),
+        Detection::Keywords(_) => Err(Unsupported::new("words without a field are not searched for: name the field")),
+        Detection::ArrayMatch { field, .. } => {
+            Err(Unsupported::new(format!("`{field}`: members of lists are not matched")))
+        }
+        Detection::Conditional { .. } => Err(Unsupported::new("conditions on members of lists are not understood")),
     }
 }
 
-/// Where in a field's text a value is looked for.
+/// The part of a field's text that is compared with a value.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Place {
     #[default]
@@ -109,7 +119,7 @@ enum Place {
     Anywhere,
 }
 
-/// How an item's modifiers say that its values are compared.
+/// The comparison that an item's modifiers ask for.
 #[derive(Default)]
 struct How {
     all: bool,
@@ -117,30 +127,30 @@ struct How {
     place: Place,
     negated: bool,
     relation: Option<Compared>,
-    /// What the values are, where they are no texts.
+    /// The kind of the values, if they are not texts.
     values: Option<Modifier>,
-    /// How values are encoded before they are looked for.
+    /// The encoding of values before the comparison.
     encoding: Option<Modifier>,
     /// Flags of a regular expression.
     flags: String,
 }
 
 impl How {
-    /// Whether nothing says yet how to compare, but for a field in place of a value.
+    /// Returns whether no modifier has set the comparison. A field reference does not set it.
     fn is_open(&self) -> bool {
         self.place == Place::Whole && self.relation.is_none() && self.values.is_none_or(|of| of == Modifier::FieldRef)
     }
 }
 
-fn item(item: &DetectionItem) -> Result<Predicate, String> {
+fn item(item: &DetectionItem) -> Result<Predicate, Unsupported> {
     let Some(name) = &item.field.name else {
-        return Err("words without a field are not searched for: name the field".to_owned());
+        return Err(Unsupported::new("words without a field are not searched for: name the field"));
     };
-    let named = |reason: String| format!("`{name}`: {reason}");
+    let named = |reason: Unsupported| reason.about(name);
     let field = field(name)?;
     let how = how(&item.field.modifiers).map_err(named)?;
     if item.values.is_empty() {
-        return Err(named("it is compared with nothing".to_owned()));
+        return Err(named(Unsupported::new("it is compared with nothing")));
     }
     let tests =
         item.values.iter().map(|value| test(&field, value, &how)).collect::<Result<Vec<_>, _>>().map_err(named)?;
@@ -148,7 +158,7 @@ fn item(item: &DetectionItem) -> Result<Predicate, String> {
     Ok(if how.negated { Predicate::None(vec![together]) } else { together })
 }
 
-fn how(modifiers: &[Modifier]) -> Result<How, String> {
+fn how(modifiers: &[Modifier]) -> Result<How, Unsupported> {
     let mut how = How::default();
     for modifier in modifiers {
         match modifier {
@@ -174,51 +184,59 @@ fn how(modifiers: &[Modifier]) -> Result<How, String> {
             | Modifier::Re
             | Modifier::Cidr
             | Modifier::Exists => {
-                return Err("modifiers that say two ways to compare are not understood".to_owned());
+                return Err(Unsupported::new("modifiers that say two ways to compare are not understood"));
             }
             Modifier::Base64 | Modifier::Base64Offset if how.encoding.is_none() => how.encoding = Some(*modifier),
             Modifier::IgnoreCase => how.flags.push('i'),
             Modifier::Multiline => how.flags.push('m'),
             Modifier::DotAll => how.flags.push('s'),
-            other => return Err(format!("the modifier `{}` is not understood", format!("{other:?}").to_lowercase())),
+            other => {
+                return Err(Unsupported::new(format!(
+                    "the modifier `{}` is not understood",
+                    format!("{other:?}").to_lowercase()
+                )));
+            }
         }
     }
     if !how.flags.is_empty() && how.values != Some(Modifier::Re) {
-        return Err("`i`, `m` and `s` are flags of `re`, which is missing".to_owned());
+        return Err(Unsupported::new("`i`, `m` and `s` are flags of `re`, which is missing"));
     }
     Ok(how)
 }
 
-fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, String> {
+fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, Unsupported> {
     let is = |test: Test| tested(field, test);
     let text = value.to_string();
     if let Some(encoding) = how.encoding {
-        let SigmaValue::String(string) = value else { return Err(format!("`{text}` is no text to encode")) };
+        let SigmaValue::String(string) = value else {
+            return Err(Unsupported::new(format!("`{text}` is not a text to encode")));
+        };
         let [StringPart::Plain(plain)] = string.parts.as_slice() else {
-            return Err(format!("`{text}` is empty or has wildcards, and is not encoded"));
+            return Err(Unsupported::new(format!("`{text}` is empty or has wildcards, and is not encoded")));
         };
         let tests =
             encoded(plain, encoding).into_iter().map(|text| is(of_parts(&[StringPart::Plain(text)], field, how)?));
-        return Ok(Predicate::Any(tests.collect::<Result<_, String>>()?));
+        return Ok(Predicate::Any(tests.collect::<Result<_, Unsupported>>()?));
     }
     if let Some(relation) = how.relation {
         return match value {
             SigmaValue::Integer(_) | SigmaValue::Float(_) => is(Test::Number(relation, NumberOperand::Value(text))),
-            _ => Err(format!("`{text}` is no number")),
+            _ => Err(Unsupported::new(format!("`{text}` is not a number"))),
         };
     }
     match (how.values, value) {
         (Some(Modifier::Re), _) => is(Test::Matches(pattern(&how.flags, &text)?)),
         (Some(Modifier::Cidr), _) => {
             let network = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into()));
-            let network = network.ok_or_else(|| format!("`{text}` is no network, as `192.0.2.0/24` is"))?;
-            // A network that holds or shares addresses is none.
+            let network =
+                network.ok_or_else(|| Unsupported::new(format!("`{text}` is not a network such as `192.0.2.0/24`")))?;
+            // A network is not an address, although it may contain or overlap addresses.
             passes(field, &[Test::Address(Class::Address), Test::Within(network.trunc())])
         }
         (Some(Modifier::Exists), SigmaValue::Bool(exists)) => {
             Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: !exists })
         }
-        (Some(Modifier::Exists), _) => Err("`exists` is `true` or `false`".to_owned()),
+        (Some(Modifier::Exists), _) => Err(Unsupported::new("`exists` is `true` or `false`")),
         (Some(Modifier::FieldRef), _) => {
             let other = self::field(&text)?;
             let other = if how.cased { Operand::Field(other) } else { Operand::FoldedField(other) };
@@ -235,14 +253,14 @@ fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, Strin
         (_, SigmaValue::Integer(_) | SigmaValue::Float(_) | SigmaValue::Bool(_)) if how.place == Place::Whole => {
             is(Test::Equals(operand(&text, how.cased)))
         }
-        (_, SigmaValue::Null) => Err("`null` is no part of a text".to_owned()),
+        (_, SigmaValue::Null) => Err(Unsupported::new("`null` is not a part of a text")),
         (_, SigmaValue::String(string)) => is(of_parts(&string.parts, field, how)?),
         (_, other) => is(of_parts(&[StringPart::Plain(other.to_string())], field, how)?),
     }
 }
 
-/// A test of a field, or of any element of the list that it is.
-fn tested(field: &Field, test: Test) -> Result<Predicate, String> {
+/// Returns a test of a field, or of any element if the field is a list.
+fn tested(field: &Field, test: Test) -> Result<Predicate, Unsupported> {
     answers(field, &test)?;
     let other = match &test {
         Test::Equals(operand) | Test::StartsWith(operand) | Test::EndsWith(operand) | Test::Contains(operand) => {
@@ -254,17 +272,17 @@ fn tested(field: &Field, test: Test) -> Result<Predicate, String> {
         _ => None,
     };
     if let Some(other) = other {
-        answers(other, &Test::Filled).map_err(|reason| format!("`{other}`: {reason}"))?;
+        answers(other, &Test::Filled).map_err(|reason| reason.about(other))?;
     }
-    // What `Contains` looks for it looks for in lists too, and an element is not compared with a field.
+    // `Contains` also searches lists, and an element is not compared with a field.
     if other.is_some() || matches!(test, Test::Present | Test::Contains(_)) {
         return Ok(Predicate::Test { field: field.clone(), test, negated: false });
     }
     passes(field, &[test])
 }
 
-/// Tests that a field, or one element of the list that it is, passes all of.
-fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, String> {
+/// Returns a predicate: the field passes all tests, or is a list with an element that does.
+fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, Unsupported> {
     tests.iter().try_for_each(|test| answers(field, test))?;
     let all = |field: &Field| {
         let test = |test: &Test| Predicate::Test { field: field.clone(), test: test.clone(), negated: false };
@@ -281,8 +299,8 @@ fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, String> {
     Ok(Predicate::Any(vec![all(field), elements]))
 }
 
-/// Refuses a test that no value of the field can pass, whatever the rule means.
-fn answers(field: &Field, test: &Test) -> Result<(), String> {
+/// Refuses a test that no value of the field can pass.
+fn answers(field: &Field, test: &Test) -> Result<(), Unsupported> {
     let is_flag = |operand: &Operand| match operand {
         Operand::Value(value) | Operand::Folded(value) => {
             ["true", "false"].iter().any(|flag| value.text.eq_ignore_ascii_case(flag))
@@ -292,33 +310,35 @@ fn answers(field: &Field, test: &Test) -> Result<(), String> {
     match (field.place(), test) {
         (_, Test::Present) | (Some(event::Place::Column(_, Kind::Flag)), Test::Filled) => Ok(()),
         (Some(event::Place::Time), _) => {
-            Err("it can only be asked whether it is there: choose the time with `--from` and `--to`".to_owned())
+            Err(Unsupported::new("it can only be asked whether it is there: choose the time with `--from` and `--to`"))
         }
         (Some(event::Place::Column(_, Kind::Json)), _) => {
-            Err("it holds fields and is no text: name the field that is meant".to_owned())
+            Err(Unsupported::new("it holds fields and is not a text: name the field that is meant"))
         }
         (Some(event::Place::Column(_, Kind::Flag)), Test::Equals(operand)) if is_flag(operand) => Ok(()),
-        (Some(event::Place::Column(_, Kind::Flag)), _) => Err("it is `true` or `false`, and nothing else".to_owned()),
+        (Some(event::Place::Column(_, Kind::Flag)), _) => {
+            Err(Unsupported::new("it is `true` or `false`, and nothing else"))
+        }
         _ => Ok(()),
     }
 }
 
-/// The texts as which `text` stands in what was encoded: one, or one for each place at which it may begin.
+/// Returns the texts to search for in encoded data: one, or one for each offset at which `text` may begin.
 fn encoded(text: &str, encoding: Modifier) -> Vec<String> {
     if encoding == Modifier::Base64 {
         return vec![STANDARD.encode(text)];
     }
     let at = |offset: usize| {
         let encoded = STANDARD.encode([vec![b' '; offset], text.as_bytes().to_vec()].concat());
-        // What also depends on the bytes before and after is left out.
+        // Characters that also depend on the bytes before and after are left out.
         let end = encoded.len() - [0, 3, 2][(text.len() + offset) % 3];
         encoded[[0, 2, 3][offset].min(end)..end].to_owned()
     };
     (0..3).map(at).collect()
 }
 
-/// A test of a text with wildcards.
-fn of_parts(parts: &[StringPart], field: &Field, how: &How) -> Result<Test, String> {
+/// Returns a test of a text with wildcards.
+fn of_parts(parts: &[StringPart], field: &Field, how: &How) -> Result<Test, Unsupported> {
     const ANY: StringPart = StringPart::Special(SpecialChar::WildcardMulti);
     let mut all: Vec<StringPart> =
         matches!(how.place, Place::End | Place::Anywhere).then_some(ANY).into_iter().collect();
@@ -348,7 +368,7 @@ fn of_parts(parts: &[StringPart], field: &Field, how: &How) -> Result<Test, Stri
     })
 }
 
-/// Whether a number or boolean below JSON may hold this text, which tests of strings would not see.
+/// Returns whether a number or boolean in JSON may contain this text. Tests of strings do not see those.
 fn may_be_in_number(field: &Field, text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     matches!(field.place(), Some(event::Place::Below { .. }))
@@ -362,16 +382,16 @@ fn operand(text: &str, cased: bool) -> Operand {
     if cased { Operand::Value(value) } else { Operand::Folded(value) }
 }
 
-/// A regular expression that the engine can run.
-fn pattern(flags: &str, text: &str) -> Result<String, String> {
-    // The engine makes a pattern without groups a LIKE, and takes its backslashes for LIKE's.
+/// Returns a regular expression that the engine can run.
+fn pattern(flags: &str, text: &str) -> Result<String, Unsupported> {
+    // DataFusion rewrites a pattern without groups to LIKE and reads its backslashes as LIKE's escapes.
     let pattern = if flags.is_empty() { format!("({text})") } else { format!("(?{flags})({text})") };
     match regex::RegexBuilder::new(&pattern).size_limit(limits::PATTERN_BYTES).build() {
         Ok(_) => Ok(pattern),
         Err(error) => {
             let error = error.to_string();
             let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            Err(format!("the regular expression `{text}` cannot be run: {reason}"))
+            Err(Unsupported::new(format!("the regular expression `{text}` cannot be run: {reason}")))
         }
     }
 }

@@ -1,15 +1,17 @@
-//! What the parser of Sigma passes over: keys that it does not know, and values of shapes that it takes for something else.
+//! Checks of Sigma files that its parser does not make: unknown keys, and values that it would read as something
+//! else.
 
+use super::Unsupported;
 use crate::rule::limits::{self, CONDITION_WORDS};
 use crate::rule::yaml::{self, Content, Mark, Node, Source};
 
 /// The keys of a correlation.
 const CORRELATION: [&str; 8] = ["type", "rules", "group-by", "timespan", "window", "condition", "aliases", "generate"];
 
-/// What a correlation's condition may hold.
+/// The keys of a correlation's condition.
 const CONDITION: [&str; 7] = ["gt", "gte", "lt", "lte", "eq", "neq", "field"];
 
-/// `not`s in a condition, at most: each is a step down for whoever reads it.
+/// The most `not`s in a condition. Each is a recursion in the parser.
 const NEGATIONS: usize = 64;
 
 type Checked = Result<(), (Mark, String)>;
@@ -17,24 +19,24 @@ type Checked = Result<(), (Mark, String)>;
 /// Checks the documents of a file.
 ///
 /// # Errors
-/// The first thing in it that would be read as something else than it says, with its place.
-pub(super) fn check(name: &str, text: &str) -> Result<(), String> {
+/// The first element that would be read wrongly, with its place.
+pub(super) fn check(name: &str, text: &str) -> Result<(), Unsupported> {
     let mut first = 1;
     for document in documents(text) {
         let source = Source { name, text: document };
         let lines = document.lines().count();
         if document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
             let place = |Mark { line, column }: Mark| format!("line {}, column {column}", line + first - 1);
-            let node = source.read().map_err(|error| error.to_string())?;
-            self::document(&node).map_err(|(mark, message)| format!("{}: {message}", place(mark)))?;
+            let node = source.read().map_err(|error| Unsupported::new(error.to_string()))?;
+            self::document(&node).map_err(|(mark, message)| Unsupported::new(format!("{}: {message}", place(mark))))?;
         }
-        // The line between two documents.
+        // The separator line.
         first += lines + 1;
     }
     Ok(())
 }
 
-/// The texts between the lines that part documents.
+/// Returns the texts between document separators.
 fn documents(text: &str) -> Vec<&str> {
     let mut documents = Vec::new();
     let (mut begin, mut at) = (0, 0);
@@ -115,7 +117,10 @@ fn condition_words(node: &Node) -> Checked {
         }
         if words.len() > CONDITION_WORDS {
             let advice = "write `1 of selection*`, or list values in one selection";
-            return Err((condition.mark, limits::exceeded("words of a condition", CONDITION_WORDS, advice)));
+            return Err((
+                condition.mark,
+                limits::exceeded("words of a condition", CONDITION_WORDS, advice).to_string(),
+            ));
         }
     }
     Ok(())
@@ -141,7 +146,7 @@ fn values(key: &Node, node: &Node) -> Checked {
         Content::Map(members) => {
             let name = key.as_text().unwrap_or_default();
             let below = members.first().and_then(|(below, _)| below.as_text()).unwrap_or("KEY");
-            Err((node.mark, format!("a mapping is no value to compare with: write `{name}.{below}` as one key")))
+            Err((node.mark, format!("a mapping is not a value to compare with: write `{name}.{below}` as one key")))
         }
         Content::Scalar { .. } => scalar(node, "a value"),
     }
@@ -173,7 +178,7 @@ fn known(node: &Node, name: &str, keys: &[&str]) -> Checked {
     Ok(())
 }
 
-/// How many texts it is: one, or those of a list.
+/// Returns the number of texts: one, or the length of a list.
 fn texts(node: &Node, name: &str) -> Result<usize, (Mark, String)> {
     let elements = match &node.content {
         Content::List(elements) => elements.as_slice(),
@@ -190,6 +195,6 @@ fn texts(node: &Node, name: &str) -> Result<usize, (Mark, String)> {
 fn scalar(node: &Node, name: &str) -> Checked {
     match &node.content {
         Content::Scalar { .. } => Ok(()),
-        _ => Err((node.mark, format!("{} is no value to compare with, in {name}", node.kind()))),
+        _ => Err((node.mark, format!("{} is not a value to compare with, in {name}", node.kind()))),
     }
 }
