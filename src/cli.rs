@@ -13,11 +13,11 @@ use crate::finding::Finding;
 use crate::hunt::initial_range_of;
 use crate::output::Output;
 use crate::report::{self, Format};
-use crate::rule::catalog::{self, Wanted};
+use crate::rule::catalog::{self, RuleChoice};
 use crate::rule::{Rule, Window, WindowKind};
+use crate::statistics::number_of;
 use crate::store::{self, Access, Location, ReadSettings, Scratch, Stores};
 use crate::table::Table;
-use crate::tally::number_of;
 use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
 
@@ -473,7 +473,7 @@ impl RuleArgs {
             output.talk(&format!("note: a window was given and no rule: this is `{}` alone", catalog::DEFAULT));
             ids = &default;
         }
-        let choice = catalog::choose(Wanted { paths: &self.rules, ids, disabled: self.include_disabled })?;
+        let choice = catalog::choose(RuleChoice { paths: &self.rules, ids, disabled: self.include_disabled })?;
         for notice in &choice.notices {
             output.talk(&format!("note: {notice}"));
         }

@@ -14,8 +14,8 @@ use crate::event;
 use crate::lake::Lake;
 use crate::lake::part_file::{self, PartFileBuilder};
 use crate::lake::transaction_log::{self, FileEntry, ObjectEntry};
+use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, ScanStatistics};
 use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
-use crate::tally::{DifferingExample, DifferingRecord, DifferingRecords, Tally};
 use crate::time;
 use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
 
@@ -38,7 +38,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Default)]
 pub struct Conversion {
     /// Counts of everything that was read.
-    pub tally: Tally,
+    pub statistics: ScanStatistics,
     /// The files added to the lake.
     pub files: Vec<FileEntry>,
     /// One fault for each object that could not be read.
@@ -56,16 +56,16 @@ pub async fn convert(
     lake: &Lake,
     limits: Limits,
     scratch: &Scratch,
-    progress: &mut dyn FnMut(&Tally),
+    progress: &mut dyn FnMut(&ScanStatistics),
 ) -> Result<Conversion, Error> {
     let mut writer = LakeWriter::open(lake, limits, scratch).await?;
-    let mut tally = trail.excluded;
-    let mut unread = tally.faults.clone();
+    let mut statistics = trail.excluded;
+    let mut unread = statistics.faults.clone();
     let converted = converted_object_ids(lake, &trail.objects).await?;
     let (known, new): (Vec<Object>, Vec<Object>) =
         trail.objects.into_iter().partition(|object| converted.contains(&object.identity()));
-    tally.objects.read += known.len() as u64;
-    tally.objects.already_converted = known.len() as u64;
+    statistics.objects.read += known.len() as u64;
+    statistics.objects.already_converted = known.len() as u64;
 
     let settings = trail.stores.read_settings();
     let mut seen = RecentRecords::default();
@@ -82,7 +82,7 @@ pub async fn convert(
         })
         .buffered(limits.threads + 1);
     while let Some(result) = decoded.next().await {
-        let (object, DecodedObject { batches, hashes, tally: mut read }) = result?;
+        let (object, DecodedObject { batches, hashes, statistics: mut read }) = result?;
         let used = read.objects.used == 1;
         if read.objects.rejected > 0 {
             let fault = read.faults.iter().rfind(|fault| fault.position.is_none()).or(read.faults.last());
@@ -109,11 +109,11 @@ pub async fn convert(
         if used {
             writer.finish_object(&object).await?;
         }
-        tally.add(read);
-        progress(&tally);
+        statistics.add(read);
+        progress(&statistics);
     }
     let files = writer.finish().await?;
-    Ok(Conversion { tally, files, unread })
+    Ok(Conversion { statistics, files, unread })
 }
 
 /// Returns the identities of converted objects. It includes all of `objects` that were converted, and may include others.
@@ -239,7 +239,7 @@ struct StagedFiles {
 }
 
 impl RecordBuffer {
-    async fn encode(self, writer: Arc<store::Writer>, threads: usize) -> Result<StagedFiles, Error> {
+    async fn encode(self, writer: Arc<store::FolderWriter>, threads: usize) -> Result<StagedFiles, Error> {
         let mut files = Vec::new();
         for (date, part) in self.parts {
             files.push(part.stage(date, threads, &writer).await?);
@@ -252,7 +252,7 @@ impl RecordBuffer {
 struct LakeWriter {
     lake: Lake,
     limits: Limits,
-    folder: Arc<store::Writer>,
+    folder: Arc<store::FolderWriter>,
     last_commit: u32,
     buffer: RecordBuffer,
     encoding: Option<JoinHandle<Result<StagedFiles, Error>>>,
@@ -261,7 +261,7 @@ struct LakeWriter {
 
 impl LakeWriter {
     async fn open(lake: &Lake, limits: Limits, scratch: &Scratch) -> Result<LakeWriter, Error> {
-        let Some(folder) = store::Writer::open(lake.folder(), LAKE_FOLDER, scratch).await? else {
+        let Some(folder) = store::FolderWriter::open(lake.folder(), LAKE_FOLDER, scratch).await? else {
             return Err(Error::Busy { lake: lake.path() });
         };
         if let store::Folder::Disk(root) = lake.folder() {

@@ -39,7 +39,7 @@ pub const NETWORK_ACTIVITY_TYPE: &str = "AwsVpceEvent";
 
 /// The type of a field's column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ColumnKind {
     /// A string.
     Text,
     /// A boolean.
@@ -49,37 +49,37 @@ pub enum Kind {
 }
 
 /// The top-level fields with a column, roughly in the order in which CloudTrail writes them.
-pub(crate) const TOP_LEVEL: &[(&str, Kind)] = &[
-    ("eventVersion", Kind::Text),
-    ("userIdentity", Kind::Json),
-    ("eventSource", Kind::Text),
-    ("eventName", Kind::Text),
-    ("awsRegion", Kind::Text),
-    ("sourceIPAddress", Kind::Text),
-    ("userAgent", Kind::Text),
-    ("errorCode", Kind::Text),
-    ("errorMessage", Kind::Text),
-    ("requestParameters", Kind::Json),
-    ("responseElements", Kind::Json),
-    ("additionalEventData", Kind::Json),
-    ("requestID", Kind::Text),
-    (EVENT_ID, Kind::Text),
-    ("readOnly", Kind::Flag),
-    ("resources", Kind::Json),
-    ("eventType", Kind::Text),
-    ("apiVersion", Kind::Text),
-    ("managementEvent", Kind::Flag),
-    ("recipientAccountId", Kind::Text),
-    ("sharedEventID", Kind::Text),
-    ("vpcEndpointId", Kind::Text),
-    ("vpcEndpointAccountId", Kind::Text),
-    (EVENT_CATEGORY, Kind::Text),
-    ("serviceEventDetails", Kind::Json),
-    ("addendum", Kind::Json),
-    ("sessionCredentialFromConsole", Kind::Text),
-    ("edgeDeviceDetails", Kind::Json),
-    ("eventContext", Kind::Json),
-    ("tlsDetails", Kind::Json),
+pub(crate) const TOP_LEVEL: &[(&str, ColumnKind)] = &[
+    ("eventVersion", ColumnKind::Text),
+    ("userIdentity", ColumnKind::Json),
+    ("eventSource", ColumnKind::Text),
+    ("eventName", ColumnKind::Text),
+    ("awsRegion", ColumnKind::Text),
+    ("sourceIPAddress", ColumnKind::Text),
+    ("userAgent", ColumnKind::Text),
+    ("errorCode", ColumnKind::Text),
+    ("errorMessage", ColumnKind::Text),
+    ("requestParameters", ColumnKind::Json),
+    ("responseElements", ColumnKind::Json),
+    ("additionalEventData", ColumnKind::Json),
+    ("requestID", ColumnKind::Text),
+    (EVENT_ID, ColumnKind::Text),
+    ("readOnly", ColumnKind::Flag),
+    ("resources", ColumnKind::Json),
+    ("eventType", ColumnKind::Text),
+    ("apiVersion", ColumnKind::Text),
+    ("managementEvent", ColumnKind::Flag),
+    ("recipientAccountId", ColumnKind::Text),
+    ("sharedEventID", ColumnKind::Text),
+    ("vpcEndpointId", ColumnKind::Text),
+    ("vpcEndpointAccountId", ColumnKind::Text),
+    (EVENT_CATEGORY, ColumnKind::Text),
+    ("serviceEventDetails", ColumnKind::Json),
+    ("addendum", ColumnKind::Json),
+    ("sessionCredentialFromConsole", ColumnKind::Text),
+    ("edgeDeviceDetails", ColumnKind::Json),
+    ("eventContext", ColumnKind::Json),
+    ("tlsDetails", ColumnKind::Json),
 ];
 
 /// Promoted paths: strings in a JSON column that also have a column. Column name, JSON column and the path within it.
@@ -104,8 +104,8 @@ pub fn schema() -> SchemaRef {
         let time = std::iter::once(Field::new(EVENT_TIME, utc, true));
         let top = TOP_LEVEL.iter().map(|(name, kind)| {
             let data_type = match kind {
-                Kind::Text | Kind::Json => DataType::Utf8,
-                Kind::Flag => DataType::Boolean,
+                ColumnKind::Text | ColumnKind::Json => DataType::Utf8,
+                ColumnKind::Flag => DataType::Boolean,
             };
             Field::new(*name, data_type, true)
         });
@@ -119,9 +119,9 @@ pub fn schema() -> SchemaRef {
 
 /// The column of [`schema`] that holds the value of a field's path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place<'p> {
+pub enum FieldLocation<'p> {
     /// A column of its own: a top-level field.
-    Column(&'static str, Kind),
+    Column(&'static str, ColumnKind),
     /// `eventTime`, a timestamp.
     Time,
     /// Below a JSON column.
@@ -136,23 +136,23 @@ pub enum Place<'p> {
 }
 
 /// Returns the column of a field, given its path from the top of the record. Keys match in any case.
-pub fn place(path: &Path) -> Place<'_> {
-    let elsewhere = Place::Below { column: OTHER_FIELDS, path: &path.0, hot: None };
+pub fn location(path: &Path) -> FieldLocation<'_> {
+    let elsewhere = FieldLocation::Below { column: OTHER_FIELDS, path: &path.0, hot: None };
     let Some((Step::Key(name), below)) = path.0.split_first() else {
         return elsewhere;
     };
     if below.is_empty() && name.eq_ignore_ascii_case(EVENT_TIME) {
-        return Place::Time;
+        return FieldLocation::Time;
     }
     match TOP_LEVEL.iter().find(|(column, _)| column.eq_ignore_ascii_case(name)) {
-        Some((column, kind)) if below.is_empty() => Place::Column(column, *kind),
-        Some((column, Kind::Json)) => {
+        Some((column, kind)) if below.is_empty() => FieldLocation::Column(column, *kind),
+        Some((column, ColumnKind::Json)) => {
             let is_key =
                 |(step, key): (&Step, &&str)| matches!(step, Step::Key(name) if name.eq_ignore_ascii_case(key));
             let hot = HOT.iter().find(|(_, top, keys)| {
                 top == column && keys.len() == below.len() && below.iter().zip(*keys).all(is_key)
             });
-            Place::Below { column, path: below, hot: hot.map(|(name, _, _)| *name) }
+            FieldLocation::Below { column, path: below, hot: hot.map(|(name, _, _)| *name) }
         }
         _ => elsewhere,
     }
@@ -166,11 +166,11 @@ mod tests {
     fn a_path_has_one_place() {
         let path = |text: &str| text.parse::<Path>().unwrap();
         for name in ["eventName", "eventname"] {
-            assert_eq!(place(&path(name)), Place::Column("eventName", Kind::Text));
+            assert_eq!(location(&path(name)), FieldLocation::Column("eventName", ColumnKind::Text));
         }
-        assert_eq!(place(&path("eventTime")), Place::Time);
-        let below = |text: &str| match place(&path(text)) {
-            Place::Below { column, path, hot } => (column, Path(path.to_vec()).to_string(), hot),
+        assert_eq!(location(&path("eventTime")), FieldLocation::Time);
+        let below = |text: &str| match location(&path(text)) {
+            FieldLocation::Below { column, path, hot } => (column, Path(path.to_vec()).to_string(), hot),
             other => panic!("{other:?}"),
         };
         let hot = Some("additionalEventData.MFAUsed");

@@ -9,8 +9,8 @@ use crate::engine::Resources;
 use crate::error::Error;
 use crate::finding::{self, Finding};
 use crate::rule::{Rule, Window};
+use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, TableKind, without_damaged_files};
-use crate::tally::{Duplicates, Tally};
 use crate::time::Range;
 use crate::trail::Prefilter;
 
@@ -35,7 +35,7 @@ pub struct HuntOutcome {
     /// The duplicates among the records that any rule matches, with a time in the range.
     pub duplicates: Duplicates,
     /// What was read.
-    pub read: Tally,
+    pub read: ScanStatistics,
 }
 
 /// Returns the findings of `rules` in `table` whose trigger lies in `range`, in order.

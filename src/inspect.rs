@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::engine::Resources;
 use crate::error::{Error, Fault};
 use crate::query::{self, Query, QueryOutcome};
+use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, TableKind};
-use crate::tally::{Duplicates, Tally};
 use crate::time::{self, DAY, Range};
 use crate::trail::Delivery;
 
@@ -72,7 +72,7 @@ pub struct InspectOutcome {
     /// What the table holds.
     pub inspection: Inspection,
     /// What was read; of a raw trail that is only listed, the objects that are left out because of their keys.
-    pub read: Tally,
+    pub read: ScanStatistics,
 }
 
 /// Inspects `table` within `range`. Records are read of all tables but raw trails, and of these if `reads_raw`: then
@@ -130,7 +130,7 @@ impl Inspection {
         table: &dyn Table,
         range: Range,
         hours: &mut Hours,
-    ) -> Result<Tally, Error> {
+    ) -> Result<ScanStatistics, Error> {
         let query = Query { sql: BY_HOUR, rule: None, range, with_duplicates: false };
         let QueryOutcome { answer, read } = query::run(resources, table, query).await?;
         let (mut records, mut without_time, mut ends) = (0, 0, Vec::new());

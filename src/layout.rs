@@ -7,9 +7,9 @@
 use arrow::datatypes::{DataType, Schema};
 
 use crate::error::Error;
-use crate::event::{self, Place, identity};
+use crate::event::{self, FieldLocation, identity};
 use crate::path::Step;
-use crate::rule::yaml::{Content, Node, Source, nearest};
+use crate::rule::yaml::{YamlContent, YamlNode, YamlSource, nearest};
 use crate::rule::{Field, Predicate, Rule};
 use crate::sql_limits;
 
@@ -95,9 +95,9 @@ const KEYS: [&str; 5] = ["layout", "title", "told_by", "columns", "only"];
 /// # Errors
 /// The text is no YAML, or asks for keys or columns that there are not.
 pub fn parse(name: &str, text: &str) -> Result<TableLayout, Error> {
-    let source = Source { name, text };
+    let source = YamlSource { name, text };
     let tree = source.read()?;
-    let Content::Map(entries) = &tree.content else {
+    let YamlContent::Map(entries) = &tree.content else {
         return Err(source.error(tree.mark, "a layout is a mapping with the keys `layout`, `title` and `columns`"));
     };
     let mut layout = TableLayout::default();
@@ -126,24 +126,24 @@ pub fn parse(name: &str, text: &str) -> Result<TableLayout, Error> {
     Ok(layout)
 }
 
-fn texts(source: &Source<'_>, node: &Node) -> Result<Vec<String>, Error> {
-    let one = |node: &Node| {
+fn texts(source: &YamlSource<'_>, node: &YamlNode) -> Result<Vec<String>, Error> {
+    let one = |node: &YamlNode| {
         let text = node.as_text().map(str::to_owned);
         text.ok_or_else(|| source.error(node.mark, "a text or a list of texts is expected"))
     };
     match &node.content {
-        Content::List(nodes) => nodes.iter().map(one).collect(),
+        YamlContent::List(nodes) => nodes.iter().map(one).collect(),
         _ => Ok(vec![one(node)?]),
     }
 }
 
-fn by_column(source: &Source<'_>, node: &Node) -> Result<Vec<(String, Vec<String>)>, Error> {
-    let Content::Map(entries) = &node.content else {
+fn by_column(source: &YamlSource<'_>, node: &YamlNode) -> Result<Vec<(String, Vec<String>)>, Error> {
+    let YamlContent::Map(entries) = &node.content else {
         return Err(source.error(node.mark, "a mapping of columns is expected"));
     };
     let schema = event::schema();
     let known = || schema.fields().iter().map(|field| field.name().as_str());
-    let one = |(key, value): &(Node, Node)| {
+    let one = |(key, value): &(YamlNode, YamlNode)| {
         let given = key.as_text().unwrap_or_default();
         if !known().any(|name| name == given) {
             let hint = nearest(given, known()).map(|known| format!(": did you mean `{known}`?"));
@@ -159,14 +159,14 @@ fn by_column(source: &Source<'_>, node: &Node) -> Result<Vec<(String, Vec<String
 const ALTERNATIVES: usize = 32;
 
 /// Makes sure that the SQL of the columns is not too complex for the engine, each piece and all together.
-fn check_sql(source: &Source<'_>, columns: &Node) -> Result<(), Error> {
-    let Content::Map(entries) = &columns.content else {
+fn check_sql(source: &YamlSource<'_>, columns: &YamlNode) -> Result<(), Error> {
+    let YamlContent::Map(entries) = &columns.content else {
         return Ok(());
     };
     let mut operators = 0;
     for (_, value) in entries {
         let pieces = match &value.content {
-            Content::List(pieces) => pieces.as_slice(),
+            YamlContent::List(pieces) => pieces.as_slice(),
             _ => std::slice::from_ref(value),
         };
         if let Some(piece) = pieces.get(ALTERNATIVES) {
@@ -231,16 +231,16 @@ impl TableLayout {
 
     fn answers(&self, field: &Field, missing: &[String]) -> bool {
         let has = |column: &str| !missing.iter().any(|name| name == column);
-        match (field, field.place()) {
+        match (field, field.location()) {
             (Field::Account, _) => has("recipientAccountId") || has("userIdentity.accountId"),
             (Field::Actor, _) => {
                 has("userIdentity") && identity::DECIDING.iter().all(|member| self.has("userIdentity", member))
             }
             (Field::Element(_), _) | (_, None) => true,
-            (_, Some(Place::Time)) => has(event::EVENT_TIME),
-            (_, Some(Place::Column(name, _))) => has(name),
-            (_, Some(Place::Below { hot: Some(hot), .. })) if has(hot) => true,
-            (_, Some(Place::Below { column, path, .. })) => has(column) && self.tells(column, path),
+            (_, Some(FieldLocation::Time)) => has(event::EVENT_TIME),
+            (_, Some(FieldLocation::Column(name, _))) => has(name),
+            (_, Some(FieldLocation::Below { hot: Some(hot), .. })) if has(hot) => true,
+            (_, Some(FieldLocation::Below { column, path, .. })) => has(column) && self.tells(column, path),
         }
     }
 

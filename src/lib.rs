@@ -14,7 +14,7 @@ pub mod path;
 pub mod store;
 pub mod raw;
 pub mod event;
-pub mod tally;
+pub mod statistics;
 pub mod trail;
 pub mod lake;
 pub mod convert;

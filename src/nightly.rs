@@ -18,8 +18,8 @@ use crate::lake::maintenance::{self, Maintenance, MaintenanceSummary, READER_GRA
 use crate::lake::transaction_log::FileEntry;
 use crate::rule::{Rule, WindowKind};
 use crate::sink::Sink;
+use crate::statistics::{Duplicates, ScanStatistics};
 use crate::store::{Scratch, Stores};
-use crate::tally::{Duplicates, Tally};
 use crate::time::{self, DAY, Instant, Range};
 use crate::trail::{self, Selection, Trail};
 
@@ -106,7 +106,7 @@ pub struct Report {
     /// The time that was now for it.
     pub now: Option<Instant>,
     /// What was read, and what became of it.
-    pub read: Tally,
+    pub read: ScanStatistics,
     /// Files that were added to the lake.
     pub files: usize,
     /// Objects that could not be read, and are tried again.
@@ -212,7 +212,7 @@ impl Nightly<'_> {
     /// is no error; it is in the report, and tried again by the next run.
     pub async fn run(
         &self,
-        progress: &mut (dyn FnMut(&Tally) + Send),
+        progress: &mut (dyn FnMut(&ScanStatistics) + Send),
         print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
     ) -> Result<Report, Error> {
         let store = Store::open(self.lake, self.state, self.scratch).await?;
@@ -356,7 +356,7 @@ impl Nightly<'_> {
         last: &State,
         next: &mut State,
         report: &mut Report,
-        progress: &mut (dyn FnMut(&Tally) + Send),
+        progress: &mut (dyn FnMut(&ScanStatistics) + Send),
     ) -> Result<(), Error> {
         let found = self.find(last).await?;
         next.listed = found.listed;
@@ -384,13 +384,13 @@ impl Nightly<'_> {
             report.pending.push(PendingObject { reason, ..gone });
         }
         tracing::info!(
-            objects = converted.tally.objects.used,
+            objects = converted.statistics.objects.used,
             files = converted.files.len(),
             pending = next.pending.len(),
             "converted"
         );
         report.files = converted.files.len();
-        report.read = converted.tally;
+        report.read = converted.statistics;
         Ok(())
     }
 

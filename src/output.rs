@@ -11,8 +11,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::engine::Scanned;
 use crate::error::{Error, Fault};
+use crate::statistics::{DifferingRecords, Duplicates, ScanStatistics};
 use crate::store;
-use crate::tally::{DifferingRecords, Duplicates, Tally};
 use crate::text::{self, printable, printable_lines};
 
 /// How many faults are shown.
@@ -209,23 +209,23 @@ impl Output {
     }
 
     /// Tells what was read and what became of it, and the faults.
-    pub fn tally(&self, tally: &Tally, used: &str) {
-        self.talk(&format!("objects: {}", tally.objects.sentence(used)));
-        if !tally.members.is_empty() {
-            self.talk(&format!("members of archives: {}", tally.members.sentence(used)));
+    pub fn statistics(&self, statistics: &ScanStatistics, used: &str) {
+        self.talk(&format!("objects: {}", statistics.objects.sentence(used)));
+        if !statistics.members.is_empty() {
+            self.talk(&format!("members of archives: {}", statistics.members.sentence(used)));
         }
-        self.talk(&format!("records: {}", tally.records.sentence(used)));
+        self.talk(&format!("records: {}", statistics.records.sentence(used)));
         for (count, what) in [
-            (tally.without_time, "records have no readable time: kept, but in no window"),
-            (tally.replaced_bytes, "invalid UTF-8 sequences were replaced"),
-            (tally.repeated_keys, "records have a key twice: the first value counts"),
+            (statistics.without_time, "records have no readable time: kept, but in no window"),
+            (statistics.replaced_bytes, "invalid UTF-8 sequences were replaced"),
+            (statistics.repeated_keys, "records have a key twice: the first value counts"),
         ] {
             if count > 0 {
                 self.talk(&format!("note: {count} {what}"));
             }
         }
-        self.differing(&tally.differing);
-        self.faults(&tally.faults, tally.rejected());
+        self.differing(&statistics.differing);
+        self.faults(&statistics.faults, statistics.rejected());
     }
 
     /// Tells the first of `count` faults.

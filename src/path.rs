@@ -58,6 +58,9 @@ pub enum PathError {
     /// A `*` in place of a key.
     #[error("`*` for every member is not supported; `[*]` is every element of a list")]
     EveryMember,
+    /// A key with a bracket or a quote, without quotes around it.
+    #[error("a key with ] or \" in it must be quoted")]
+    Unquoted,
     /// A quoted key without its second quote.
     #[error("a quoted key is not closed")]
     OpenQuote,
@@ -97,7 +100,7 @@ fn next_key(text: &str) -> Result<(String, &str), PathError> {
         return match key {
             "" => Err(PathError::EmptyKey),
             "*" => Err(PathError::EveryMember),
-            _ if key.contains([']', '"']) => Err("a key with ] or \" in it must be quoted".to_owned()),
+            _ if key.contains([']', '"']) => Err(PathError::Unquoted),
             _ => Ok((key.to_owned(), rest)),
         };
     };

@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::rule::Rule;
 use crate::sql;
 use crate::sql_limits;
+use crate::statistics::ScanStatistics;
 use crate::table::{Table, TableKind, without_damaged_files};
-use crate::tally::Tally;
 use crate::time::Range;
 use crate::trail::Prefilter;
 
@@ -37,7 +37,7 @@ pub struct QueryOutcome {
     /// The answer.
     pub answer: Answer,
     /// What was read.
-    pub read: Tally,
+    pub read: ScanStatistics,
 }
 
 /// Runs `query` over `table`.

@@ -18,7 +18,7 @@ mod unpack;
 pub use format::ForeignFormat;
 pub(crate) use format::by_ending;
 pub use read_error::{Packing, ReadError};
-pub use unpack::{Content, Part, Text, read};
+pub use unpack::{ObjectPart, PartContent, UnpackedText, read};
 
 /// Why an object is not read, judged by its path alone: digests, Insights and aggregates are no
 /// records, and other services write beneath `AWSLogs/` too. The text names the kind.

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::event::{self, Place};
+use crate::event::{self, FieldLocation};
 use crate::path::Path;
 use crate::text;
 use crate::time::Period;
@@ -258,10 +258,10 @@ impl Field {
     }
 
     /// Returns the field's column. `None` for a derived field and within a list element.
-    pub fn place(&self) -> Option<Place<'_>> {
+    pub fn location(&self) -> Option<FieldLocation<'_>> {
         match self {
             Field::Account | Field::Actor | Field::Element(_) => None,
-            Field::Path(path) => Some(event::place(path)),
+            Field::Path(path) => Some(event::location(path)),
         }
     }
 }

@@ -30,7 +30,7 @@ pub use disk::{
     SETTINGS_BYTES, Scratch, Staged, Write, buffered, create_folder, destination, find, folder_of, is_writable_device,
     read_named, real_path, stage_by,
 };
-pub use folder::{Folder, Pending, Writer};
+pub use folder::{Folder, FolderWriter, Pending};
 pub use location::Location;
 pub use read_ahead::{Fetched, read_ahead};
 pub use read_settings::ReadSettings;
@@ -105,7 +105,7 @@ pub fn stays_within(name: &str) -> bool {
 
 /// The result of a search.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FoundObjects {
     /// The objects, each once, sorted by path. Runs over the same sources see the same order.
     pub objects: Vec<Object>,
     /// Folder entries that cannot be read, such as a broken link.

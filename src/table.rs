@@ -13,7 +13,7 @@ use crate::engine::Resources;
 use crate::engine::raw_table::RawScans;
 use crate::error::{Error, Fault};
 use crate::rule::Rule;
-use crate::tally::Tally;
+use crate::statistics::ScanStatistics;
 use crate::time::Range;
 use crate::trail::{Delivery, Prefilter};
 
@@ -68,7 +68,7 @@ pub trait Table: fmt::Debug + Send + Sync {
     }
 
     /// Explains why a result over `range` is empty. `read` is what was read for it.
-    async fn coverage(&self, resources: &Resources, range: Range, read: &Tally) -> Result<Coverage, Error>;
+    async fn coverage(&self, resources: &Resources, range: Range, read: &ScanStatistics) -> Result<Coverage, Error>;
 
     /// Returns what is known of the files that were opened.
     fn report(&self) -> TableReport {
@@ -92,7 +92,7 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
     async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<Records, Error>;
 
     /// Returns what was read of `records`, which this snapshot gave.
-    fn statistics(&self, records: &Records) -> Tally;
+    fn statistics(&self, records: &Records) -> ScanStatistics;
 }
 
 /// The records of a snapshot.
@@ -108,7 +108,7 @@ pub struct Records {
 
 impl Records {
     /// What the last pass over raw objects read.
-    fn raw_statistics(&self) -> Tally {
+    fn raw_statistics(&self) -> ScanStatistics {
         self.passes.as_ref().map(|passes| passes.statistics()).unwrap_or_default()
     }
 }
@@ -123,7 +123,7 @@ pub struct Listing {
     /// Estimated requests to a store: one for each raw object and each thousand keys listed, five for a Parquet file.
     pub requests: Requests,
     /// Objects that are not read because of their keys, and those that could not be listed.
-    pub left_out: Tally,
+    pub left_out: ScanStatistics,
 }
 
 /// Requests by the prices that S3 has for them.
@@ -159,7 +159,7 @@ impl Listing {
             bytes += size;
         }
         let requests = Requests { get: objects * requests, list: objects.div_ceil(1_000) };
-        Listing { objects, bytes, requests, left_out: Tally::default() }
+        Listing { objects, bytes, requests, left_out: ScanStatistics::default() }
     }
 }
 
@@ -197,14 +197,14 @@ fn selected(resources: &Resources, provider: Arc<dyn TableProvider>) -> Result<A
 }
 
 /// The statistics of files that were read, by bytes and records.
-fn of_files(files: impl IntoIterator<Item = (u64, u64)>) -> Tally {
-    let mut tally = Tally::default();
+fn of_files(files: impl IntoIterator<Item = (u64, u64)>) -> ScanStatistics {
+    let mut statistics = ScanStatistics::default();
     for (bytes, records) in files {
-        tally.objects.read += 1;
-        tally.objects.used += 1;
-        tally.records.read += records;
-        tally.records.used += records;
-        tally.stored_bytes += bytes;
+        statistics.objects.read += 1;
+        statistics.objects.used += 1;
+        statistics.records.read += records;
+        statistics.records.used += records;
+        statistics.stored_bytes += bytes;
     }
-    tally
+    statistics
 }

@@ -37,7 +37,7 @@ pub fn replace_hidden(text: &str, replacement: impl Fn(char) -> String) -> Cow<'
 
 /// A part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part<'t> {
+pub enum TextPart<'t> {
     /// Text without hidden characters.
     Plain(&'t str),
     /// A hidden character.
@@ -45,17 +45,17 @@ pub enum Part<'t> {
 }
 
 /// Returns the parts of `text` in order. Each hidden character is a separate part. Empty text has no parts.
-pub fn hidden_apart(text: &str) -> impl Iterator<Item = Part<'_>> {
+pub fn hidden_apart(text: &str) -> impl Iterator<Item = TextPart<'_>> {
     let mut end = 0;
     let hidden =
         HIDDEN_CHARACTER.find_iter(text).flat_map(|found| found.as_str().chars().map(move |c| (found.start(), c)));
     let mut parts = Vec::new();
     for (start, c) in hidden {
-        parts.extend((end < start).then(|| Part::Plain(&text[end..start])));
-        parts.push(Part::Hidden(c));
+        parts.extend((end < start).then(|| TextPart::Plain(&text[end..start])));
+        parts.push(TextPart::Hidden(c));
         end = start + c.len_utf8();
     }
-    parts.extend((end < text.len()).then(|| Part::Plain(&text[end..])));
+    parts.extend((end < text.len()).then(|| TextPart::Plain(&text[end..])));
     parts.into_iter()
 }
 

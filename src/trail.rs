@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Fault};
 use crate::raw;
+use crate::statistics::ScanStatistics;
 use crate::store::{self, Location, Object, Stores};
-use crate::tally::Tally;
 
 mod decode;
 mod listing;
@@ -26,7 +26,7 @@ pub struct Trail {
     /// The objects that may hold records, by delivery date and path.
     pub objects: Vec<Object>,
     /// Objects that were skipped because of their path or size, and entries that cannot be listed.
-    pub excluded: Tally,
+    pub excluded: ScanStatistics,
     /// The path of a listed file that belongs to a lake, if there is one.
     pub lake_file: Option<PathBuf>,
 }

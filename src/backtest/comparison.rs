@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt;
 use crate::rule::Rule;
+use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::Table;
-use crate::tally::{Duplicates, Tally};
 use crate::time::Range;
 
 /// What changes from one version of a rule to another.
@@ -28,7 +28,7 @@ pub struct Comparison {
     pub duplicates: Duplicates,
     /// What was read.
     #[serde(skip)]
-    pub read: Tally,
+    pub read: ScanStatistics,
 }
 
 impl Comparison {
@@ -70,6 +70,6 @@ impl Comparison {
             |finding: &Finding, events: &HashSet<String>| finding.event_ids.iter().any(|id| events.contains(id));
         let lost = before.iter().filter(|finding| !shares(finding, &new)).cloned().collect();
         let (kept, gained) = after.into_iter().partition(|finding| shares(finding, &old));
-        Comparison { gained, lost, kept, days, duplicates: Duplicates::default(), read: Tally::default() }
+        Comparison { gained, lost, kept, days, duplicates: Duplicates::default(), read: ScanStatistics::default() }
     }
 }

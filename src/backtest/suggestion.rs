@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::budget::Budget;
 use super::{Backtest, Cell, length, tells_means};
 use crate::rule::Window;
-use crate::tally::number_of;
+use crate::statistics::number_of;
 
 /// A threshold, with the reason in a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -18,10 +18,10 @@ use crate::output::Output;
 use crate::report::backtest::{Format, View};
 use crate::report::{self, comparison};
 use crate::rule::catalog::{self, Entry};
-use crate::rule::yaml::Source;
+use crate::rule::yaml::YamlSource;
 use crate::rule::{Rule, Window, WindowKind, edit};
+use crate::statistics::number_of;
 use crate::store;
-use crate::tally::number_of;
 use crate::time::Period;
 
 /// What is not for `--compare`.
@@ -221,7 +221,7 @@ impl Backtest {
                 hint: Some("change `Window` below `Hunt` in the rule, and run again".to_owned()),
             });
         }
-        edit::with_window(Source { name: &entry.file, text: &entry.text }, window).map(drop)
+        edit::with_window(YamlSource { name: &entry.file, text: &entry.text }, window).map(drop)
     }
 
     /// Writes a cell's settings into the rule's file.
@@ -242,7 +242,7 @@ impl Backtest {
                 });
             }
         };
-        let text = edit::with_window(Source { name: &entry.file, text: &entry.text }, window)?;
+        let text = edit::with_window(YamlSource { name: &entry.file, text: &entry.text }, window)?;
         if text == entry.text {
             context.output.talk(&format!("`{}` holds these settings already", entry.file));
             return Ok(());

@@ -51,19 +51,19 @@ impl Convert {
             memory: context.memory / 4,
             in_flight: context.in_flight(&self.sources),
         };
-        let mut progress = |tally: &crate::tally::Tally| bar.set_position(tally.stored_bytes);
+        let mut progress = |statistics: &crate::statistics::ScanStatistics| bar.set_position(statistics.stored_bytes);
         let converted = convert(trail, &lake, limits, &context.scratch, &mut progress).await?;
         bar.finish_and_clear();
-        context.output.tally(&converted.tally, "converted");
+        context.output.statistics(&converted.statistics, "converted");
         let bytes: u64 = converted.files.iter().map(|file| file.bytes).sum();
         context.output.talk(&format!("lake: {} files added, {bytes} bytes", converted.files.len()));
-        if !converted.tally.balances() {
+        if !converted.statistics.balances() {
             return Err(Error::Internal("the reconciliation does not balance".to_owned()));
         }
-        let is_complete = if converted.tally.objects.read == 0 {
+        let is_complete = if converted.statistics.objects.read == 0 {
             outcome::no_objects(context.output, selection.is_narrowed(), selection.events)
         } else {
-            outcome::of_objects(context.output, &converted.tally)
+            outcome::of_objects(context.output, &converted.statistics)
         };
         Ok(if is_complete { Status::Done } else { Status::Incomplete })
     }

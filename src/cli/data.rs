@@ -10,9 +10,9 @@ use crate::engine::{EventSelection, Resources};
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::output::Output;
+use crate::statistics::ScanStatistics;
 use crate::store::Location;
 use crate::table::{RawTrail, Table, TableKind};
-use crate::tally::Tally;
 use crate::time::Range;
 
 /// What is read.
@@ -84,9 +84,9 @@ impl DataArgs {
             Output::count_rows(&bar, resources.scanned.clone());
             return Ok(Box::new(columnar));
         }
-        let progress = move |total, tally: &Tally| {
+        let progress = move |total, statistics: &ScanStatistics| {
             bar.set_length(total);
-            bar.set_position(tally.stored_bytes);
+            bar.set_position(statistics.stored_bytes);
         };
         Ok(Box::new(RawTrail::new(
             stores,

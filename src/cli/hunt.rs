@@ -13,8 +13,8 @@ use crate::finding::{self, Finding};
 use crate::hunt::{self, events, initial_range_of};
 use crate::report::page::Hunted;
 use crate::report::{self, Format};
+use crate::statistics::number_of;
 use crate::table::{Listing, TableKind};
-use crate::tally::number_of;
 
 /// Hunt a lake or a raw trail for the rules' findings
 ///

@@ -10,10 +10,10 @@ use crate::nightly::config::{Config, TEMPLATE, VARIABLES};
 use crate::nightly::{Nightly, Source};
 use crate::output::LogFormat;
 use crate::report::nightly as report;
-use crate::rule::catalog::{self, Wanted};
+use crate::rule::catalog::{self, RuleChoice};
 use crate::sink::Sink;
+use crate::statistics::ScanStatistics;
 use crate::store::{Location, ReadSettings};
-use crate::tally::Tally;
 use crate::text::json;
 use crate::time::{self, DAY, Range};
 use crate::trail::Selection;
@@ -94,7 +94,7 @@ impl NightlyCommand {
         }
         let config = Config::read(&self.config, &variable)?;
         let rules = &config.rules;
-        let wanted = Wanted { paths: &rules.paths, ids: &rules.ids, disabled: rules.include_disabled };
+        let wanted = RuleChoice { paths: &rules.paths, ids: &rules.ids, disabled: rules.include_disabled };
         let choice = catalog::choose(wanted)?;
         choice.notices.iter().for_each(|notice| context.output.talk(&format!("note: {notice}")));
         if config.sinks.is_empty() {
@@ -151,7 +151,7 @@ impl NightlyCommand {
             return Ok(if plan.unlisted.is_empty() { Status::Done } else { Status::Incomplete });
         }
         let bar = context.output.progress(0, "converting");
-        let mut progress = |tally: &Tally| bar.set_position(tally.stored_bytes);
+        let mut progress = |statistics: &ScanStatistics| bar.set_position(statistics.stored_bytes);
         let done = Box::pin(nightly.run(&mut progress, &|bytes| context.output.deliver(bytes))).await?;
         bar.finish_and_clear();
         context.output.faults(&done.read.faults, done.read.rejected());

@@ -4,8 +4,8 @@ use super::Context;
 use crate::engine::Resources;
 use crate::error::Error;
 use crate::output::Output;
+use crate::statistics::{ScanStatistics, number_of};
 use crate::table::{Coverage, Listing, Table, TableKind, TableReport};
-use crate::tally::{Tally, number_of};
 use crate::time::{self, Range};
 
 /// The data that a command has read, and the range that it was asked for.
@@ -23,11 +23,11 @@ pub(super) struct ReadSummary<'r> {
 
 impl ReadSummary<'_> {
     /// Reports what was read, and what could not be; returns whether all could.
-    pub(super) async fn report(self, context: &Context, read: &Tally) -> Result<bool, Error> {
+    pub(super) async fn report(self, context: &Context, read: &ScanStatistics) -> Result<bool, Error> {
         let output = context.output;
         let mut is_complete = report_files(output, &self.table.report());
         if self.table.kind() == TableKind::Raw {
-            output.tally(read, self.used);
+            output.statistics(read, self.used);
             if read.objects.read > 0 && !of_objects(output, read) {
                 return Ok(false);
             }
@@ -37,7 +37,7 @@ impl ReadSummary<'_> {
     }
 
     /// For a result that is empty: reports why; returns whether the table was read as asked.
-    pub(super) async fn report_coverage(self, output: Output, read: &Tally) -> Result<bool, Error> {
+    pub(super) async fn report_coverage(self, output: Output, read: &ScanStatistics) -> Result<bool, Error> {
         match self.table.coverage(self.resources, self.range, read).await? {
             Coverage::Covered => return Ok(true),
             Coverage::OutOfRange { oldest, newest } => {
@@ -115,11 +115,11 @@ pub(super) fn no_objects(output: Output, is_narrowed: bool, range: Range) -> boo
 }
 
 /// Reports where objects that were found hold nothing of a trail; returns whether all were read.
-pub(super) fn of_objects(output: Output, tally: &Tally) -> bool {
-    if tally.is_all_skipped() {
-        let objects = number_of(tally.objects.read, "object");
+pub(super) fn of_objects(output: Output, statistics: &ScanStatistics) -> bool {
+    if statistics.is_all_skipped() {
+        let objects = number_of(statistics.objects.read, "object");
         output.warn(&format!("warning: nothing was read: {objects}, and none with CloudTrail records"));
         return false;
     }
-    !tally.is_incomplete()
+    !statistics.is_incomplete()
 }

@@ -12,7 +12,7 @@ use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::{self, Entry};
 use crate::rule::lint::Warning;
 use crate::rule::{Counts, panther, sigma};
-use crate::tally::number_of;
+use crate::statistics::number_of;
 use crate::text::{self, printable};
 
 /// List, show and check rules

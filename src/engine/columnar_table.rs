@@ -429,7 +429,7 @@ impl OpenedTable {
                         shape.count,
                         shape.example.display(),
                         part.layout.name,
-                        crate::tally::number_of(asking, "rule"),
+                        crate::statistics::number_of(asking, "rule"),
                     ));
                 }
             }

@@ -17,7 +17,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{Kept, Resources, streamed_table, within};
 use crate::event::{self, CONTENT_ID, EVENT_ID, EVENT_TIME};
-use crate::tally::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
+use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
 use crate::time::{self, Range};
 
 mod tap;

@@ -18,7 +18,7 @@ use datafusion::prelude::{Expr, SessionContext, lit};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use crate::event::{self, Kind, OTHER_FIELDS};
+use crate::event::{self, ColumnKind, OTHER_FIELDS};
 use crate::path::{Path, Step};
 
 /// A session like `context` whose SQL may name members of JSON columns in these ways.
@@ -150,7 +150,7 @@ fn with_first_operand(expression: &Expr, replace: &dyn Fn(&Expr) -> Option<Expr>
 }
 
 fn is_json(column: &str) -> bool {
-    column == OTHER_FIELDS || event::TOP_LEVEL.iter().any(|(name, kind)| *name == column && *kind == Kind::Json)
+    column == OTHER_FIELDS || event::TOP_LEVEL.iter().any(|(name, kind)| *name == column && *kind == ColumnKind::Json)
 }
 
 /// A function of a JSON column and a path, whose column in an answer is called as a user names it: `userIdentity.arn`.

@@ -20,12 +20,12 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use crate::event;
+use crate::statistics::ScanStatistics;
 use crate::store::{self, Fetched, ReadSettings};
-use crate::tally::Tally;
 use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
 
 /// Called after each object with what has been read so far.
-pub type Progress = Arc<dyn Fn(&Tally) + Send + Sync>;
+pub type Progress = Arc<dyn Fn(&ScanStatistics) + Send + Sync>;
 
 /// Stored bytes of small objects that one task decodes at most. To hand a task to another thread takes about as long as
 /// to decode an object of two kilobytes.
@@ -64,9 +64,9 @@ impl RawScans {
     }
 
     /// Returns what the last scan has read so far; nothing where the query needed no scan.
-    pub fn statistics(&self) -> Tally {
+    pub fn statistics(&self) -> ScanStatistics {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(|scan| scan.tally()).unwrap_or_default()
+        last.as_ref().map(|scan| scan.statistics()).unwrap_or_default()
     }
 }
 
@@ -100,7 +100,7 @@ struct RawScan {
     objects: Mutex<BoxStream<'static, Fetched>>,
     settings: Arc<ReadSettings>,
     prefilter: Prefilter,
-    tally: std::sync::Mutex<Tally>,
+    statistics: std::sync::Mutex<ScanStatistics>,
     progress: Progress,
 }
 
@@ -119,14 +119,14 @@ impl RawScan {
             settings: Arc::clone(stores.read_settings()),
             objects: Mutex::new(store::read_ahead(&stores, objects, in_flight)),
             prefilter,
-            tally: std::sync::Mutex::new(excluded),
+            statistics: std::sync::Mutex::new(excluded),
             progress,
         })
     }
 
     /// What the pass has read so far.
-    fn tally(&self) -> Tally {
-        self.tally.lock().map(|tally| tally.clone()).unwrap_or_default()
+    fn statistics(&self) -> ScanStatistics {
+        self.statistics.lock().map(|statistics| statistics.clone()).unwrap_or_default()
     }
 
     fn partitions(scan: &Arc<RawScan>, count: usize) -> Vec<Arc<dyn PartitionStream>> {
@@ -167,12 +167,12 @@ impl RawScan {
         for fetched in taken {
             let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
             let options = DecodeOptions { prefilter: &self.prefilter, hash_records: false };
-            let DecodedObject { batches, tally, hashes: _ } =
+            let DecodedObject { batches, statistics, hashes: _ } =
                 trail::decode(&fetched.object, bytes, &self.settings, options)
                     .map_err(|error| DataFusionError::External(Box::new(error)))?;
             all.extend(batches);
-            if let Ok(mut total) = self.tally.lock() {
-                total.add(tally);
+            if let Ok(mut total) = self.statistics.lock() {
+                total.add(statistics);
                 (self.progress)(&total);
             }
         }

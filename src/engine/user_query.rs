@@ -18,7 +18,7 @@ use super::functions::fingerprints;
 use super::{Resources, json_members, with_derived_fields, within};
 use crate::event::EVENT_ID;
 use crate::sql::distinct::{ROW_ID, TABLE, distinct_records};
-use crate::tally::Duplicates;
+use crate::statistics::Duplicates;
 use crate::time::Range;
 
 /// What a user asks.

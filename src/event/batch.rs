@@ -9,13 +9,13 @@ use arrow::error::ArrowError;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::{EVENT_ID, EVENT_TIME, HOT, Kind, TOP_LEVEL};
+use super::{ColumnKind, EVENT_ID, EVENT_TIME, HOT, TOP_LEVEL};
 use crate::raw::envelope::Record;
 use crate::raw::json::{self, Member};
 use crate::store::hex;
 use crate::time;
 
-enum Column {
+enum ColumnValues {
     Text(StringBuilder),
     Flag(BooleanBuilder),
 }
@@ -23,7 +23,7 @@ enum Column {
 /// Builds a batch of [`super::schema`] from records.
 pub struct BatchBuilder {
     time: TimestampMicrosecondBuilder,
-    top: Vec<Column>,
+    top: Vec<ColumnValues>,
     hot: Vec<StringBuilder>,
     time_text: StringBuilder,
     content_id: StringBuilder,
@@ -44,8 +44,8 @@ impl Default for BatchBuilder {
             top: TOP_LEVEL
                 .iter()
                 .map(|(_, kind)| match kind {
-                    Kind::Text | Kind::Json => Column::Text(text_column()),
-                    Kind::Flag => Column::Flag(BooleanBuilder::new()),
+                    ColumnKind::Text | ColumnKind::Json => ColumnValues::Text(text_column()),
+                    ColumnKind::Flag => ColumnValues::Flag(BooleanBuilder::new()),
                 })
                 .collect(),
             hot: HOT.iter().map(|_| text_column()).collect(),
@@ -92,23 +92,23 @@ impl BatchBuilder {
         for (((name, kind), column), found) in TOP_LEVEL.iter().zip(&mut self.top).zip(&top) {
             let Some((member, value)) = found.filter(|(_, value)| value.get() != "null") else {
                 match column {
-                    Column::Text(column) => column.append_null(),
-                    Column::Flag(column) => column.append_null(),
+                    ColumnValues::Text(column) => column.append_null(),
+                    ColumnValues::Flag(column) => column.append_null(),
                 }
                 continue;
             };
             let fits = match (column, kind) {
-                (Column::Text(column), Kind::Json) => {
+                (ColumnValues::Text(column), ColumnKind::Json) => {
                     column.append_value(value.get());
                     true
                 }
-                (Column::Text(column), _) => {
+                (ColumnValues::Text(column), _) => {
                     let text = json::text(value).filter(|text| *name != EVENT_ID || !text.is_empty());
                     has_id |= *name == EVENT_ID && text.is_some();
                     column.append_option(text.as_deref());
                     text.is_some_and(|text| value.get().starts_with('"') || text == value.get())
                 }
-                (Column::Flag(column), _) => {
+                (ColumnValues::Flag(column), _) => {
                     let flag = flag(value);
                     column.append_option(flag);
                     flag.is_some()
@@ -150,8 +150,8 @@ impl BatchBuilder {
         let mut columns: Vec<ArrayRef> = vec![Arc::new(self.time.finish())];
         for column in &mut self.top {
             columns.push(match column {
-                Column::Text(column) => Arc::new(column.finish()),
-                Column::Flag(column) => Arc::new(column.finish()),
+                ColumnValues::Text(column) => Arc::new(column.finish()),
+                ColumnValues::Flag(column) => Arc::new(column.finish()),
             });
         }
         let texts = [&mut self.time_text, &mut self.content_id, &mut self.other_fields];
@@ -162,12 +162,12 @@ impl BatchBuilder {
     }
 }
 
-type Found<'m, 'a> = Option<(&'m Member<'a>, &'a RawValue)>;
+type FoundMember<'m, 'a> = Option<(&'m Member<'a>, &'a RawValue)>;
 
 /// A record's members by the column they go to.
 struct Placed<'m, 'a> {
-    time: Found<'m, 'a>,
-    top: Vec<Found<'m, 'a>>,
+    time: FoundMember<'m, 'a>,
+    top: Vec<FoundMember<'m, 'a>>,
     others: Vec<&'m Member<'a>>,
     repeated: bool,
 }
@@ -235,7 +235,7 @@ fn flag(value: &RawValue) -> Option<bool> {
 }
 
 /// A promoted path, prepared for the search.
-struct Hot {
+struct PromotedPath {
     /// The index of its JSON column in [`TOP_LEVEL`].
     column: usize,
     /// Finds the path's last key in any case, or an escape that may hide it. JSON text without a match has no value
@@ -244,15 +244,15 @@ struct Hot {
 }
 
 /// The search of each path in [`HOT`].
-fn hot() -> &'static [Hot] {
-    static PATHS: LazyLock<Vec<Hot>> = LazyLock::new(|| {
+fn hot() -> &'static [PromotedPath] {
+    static PATHS: LazyLock<Vec<PromotedPath>> = LazyLock::new(|| {
         let one = |(_, json, path): &(&str, &str, &[&str])| {
             let column = TOP_LEVEL.iter().position(|(name, _)| name == json)?;
             let words = [path.last().copied()?, "\\u"];
             let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words).ok()?;
-            Some(Hot { column, words })
+            Some(PromotedPath { column, words })
         };
-        let paths: Vec<Hot> = HOT.iter().filter_map(one).collect();
+        let paths: Vec<PromotedPath> = HOT.iter().filter_map(one).collect();
         assert!(paths.len() == HOT.len(), "each hot path lies below a column");
         paths
     });

@@ -20,8 +20,8 @@ use crate::rule::{Counts, Rule, WindowKind};
 use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
+use crate::statistics::Duplicates;
 use crate::table::Records;
-use crate::tally::Duplicates;
 use crate::time::{Period, Range};
 
 /// The records that any of some rules matches.

@@ -21,8 +21,8 @@ use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
 use crate::sql::sweep::{Cell, Sweep as Settings};
+use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, without_damaged_files};
-use crate::tally::{Duplicates, Tally};
 use crate::time::{Period, Range};
 
 /// Matches times cells that are computed. Where matches lie dense each of them is a row of every cell.
@@ -98,7 +98,7 @@ pub struct Sweep {
     /// For each cell its findings, by their first match.
     pub found: Vec<Vec<Found>>,
     /// What was read.
-    pub read: Tally,
+    pub read: ScanStatistics,
     /// The duplicates among matches with a time in the range.
     pub duplicates: Duplicates,
 }
@@ -146,7 +146,7 @@ pub async fn sweep(
 struct MatchesRead {
     matches: Matches,
     duplicates: Duplicates,
-    statistics: Tally,
+    statistics: ScanStatistics,
 }
 
 /// Reads the matches with a time in `read`, and counts the duplicates among those with a time in `range`.

@@ -12,8 +12,8 @@ use super::Lake;
 use super::part_file::PartFileBuilder;
 use super::transaction_log::{FileEntry, Removal};
 use crate::error::Error;
-use crate::store::{LAKE_FOLDER, Scratch, Writer};
-use crate::tally::number_of;
+use crate::statistics::number_of;
+use crate::store::{FolderWriter, LAKE_FOLDER, Scratch};
 use crate::time::DAY;
 
 /// Approximate size of records in memory, relative to their size in a file.
@@ -49,7 +49,7 @@ impl std::fmt::Display for MaintenanceSummary {
 #[derive(Debug)]
 pub struct Maintenance<'l> {
     lake: &'l Lake,
-    writer: Writer,
+    writer: FolderWriter,
     /// The current time, in microseconds.
     now: i64,
     /// What was done so far.
@@ -62,7 +62,7 @@ impl<'l> Maintenance<'l> {
     /// # Errors
     /// In addition to store errors, [`Error::Busy`] if another process holds the lock.
     pub async fn open(lake: &'l Lake, now: i64, scratch: &Scratch) -> Result<Maintenance<'l>, Error> {
-        let writer = Writer::open(lake.folder(), LAKE_FOLDER, scratch).await?;
+        let writer = FolderWriter::open(lake.folder(), LAKE_FOLDER, scratch).await?;
         let writer = writer.ok_or_else(|| Error::Busy { lake: lake.path() })?;
         Ok(Maintenance { lake, writer, now, summary: MaintenanceSummary::default() })
     }
@@ -78,7 +78,12 @@ impl<'l> Maintenance<'l> {
                 for file in &files {
                     self.read(file, &mut builder).await?;
                 }
-                let date = files.first().map(FileEntry::midnight).transpose().map_err(Error::Internal)?.flatten();
+                let date = files
+                    .first()
+                    .map(FileEntry::midnight)
+                    .transpose()
+                    .map_err(|error| Error::Internal(error.to_string()))?
+                    .flatten();
                 let (merged, pending) = builder.stage(date, 1, &self.writer).await?;
                 pending.publish()?;
                 if files.iter().map(|file| file.records).sum::<u64>() != merged.records {
@@ -234,7 +239,7 @@ fn merge_groups(mut files: Vec<FileEntry>, bytes: u64) -> Vec<Vec<FileEntry>> {
 /// Returns the midnight that ends the day of a file. `None` for records without a time.
 fn day_end(file: &FileEntry) -> Result<Option<i64>, Error> {
     // The log checks every path when it is read, so this cannot fail.
-    let midnight = file.midnight().map_err(Error::Internal)?;
+    let midnight = file.midnight().map_err(|error| Error::Internal(error.to_string()))?;
     Ok(midnight.map(|begin| begin.saturating_add(DAY)))
 }
 

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::transaction_log::{FileEntry, NO_DATE};
 use crate::error::Error;
 use crate::event;
-use crate::store::{Pending, Writer, hex};
+use crate::store::{FolderWriter, Pending, hex};
 use crate::time::{self, DAY};
 
 /// Rows that are interleaved and encoded at a time.
@@ -132,7 +132,7 @@ impl PartFileBuilder {
         self,
         date: Option<i64>,
         threads: usize,
-        writer: &Writer,
+        writer: &FolderWriter,
     ) -> Result<(FileEntry, Pending), Error> {
         let encoded = tokio::task::spawn_blocking(move || self.encode(date, threads)).await;
         let internal = |error: ParquetError| Error::Internal(format!("cannot encode a Parquet file: {error}"));

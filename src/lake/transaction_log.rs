@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::event::SCHEMA_VERSION;
-use crate::store::{self, Folder, Writer, hex};
+use crate::store::{self, Folder, FolderWriter, hex};
 use crate::time::{self, EVENT_TIMES, event_time};
 
 /// The value of the partition `date=…` for records without a time: Hive's name for a null.
@@ -226,7 +226,7 @@ impl TransactionLog {
     /// In addition to store errors, [`Error::Busy`] if another run has added that commit.
     pub async fn commit(
         &self,
-        writer: &Writer,
+        writer: &FolderWriter,
         number: u32,
         files: Vec<FileEntry>,
         objects: &[ObjectEntry],
@@ -249,7 +249,7 @@ impl TransactionLog {
     /// See [`TransactionLog::commit`].
     pub async fn commit_removal(
         &self,
-        writer: &Writer,
+        writer: &FolderWriter,
         number: u32,
         files: Vec<FileEntry>,
         removal: Removal,
@@ -258,7 +258,7 @@ impl TransactionLog {
         self.write(writer, number, commit).await
     }
 
-    async fn write(&self, writer: &Writer, number: u32, commit: Commit) -> Result<(), Error> {
+    async fn write(&self, writer: &FolderWriter, number: u32, commit: Commit) -> Result<(), Error> {
         let mut text = serde_json::to_vec_pretty(&commit).map_err(|error| unserializable(&error))?;
         text.push(b'\n');
         if writer.create(&self.path_of(&commit_name(number)), text.into()).await? {
@@ -288,7 +288,7 @@ impl TransactionLog {
                 return Err(self.damaged(&name, format!("it lists {outside:?}, which is not a path within the lake")));
             }
             if let Some(reason) = commit.files.iter().find_map(|file| file.midnight().err()) {
-                return Err(self.damaged(&name, reason));
+                return Err(self.damaged(&name, reason.to_string()));
             }
             if let Ok(mut cache) = self.cache.lock() {
                 cache.insert(number, commit.clone());
@@ -356,7 +356,7 @@ mod tests {
         for path in
             ["part-a.parquet", "date=/a", "date=soon/a", "date=2026-13-01/a", "day=2026-09-01/a", "date=2026-09-01"]
         {
-            assert_eq!(midnight(path), Err(format!("it lists {path:?}, which is not in a `date=…` folder")));
+            assert_eq!(midnight(path), Err(PartitionError { path: path.to_owned() }));
         }
         assert!(midnight("date=2026-09-01T00:00:00Z/a").is_err());
     }

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::sink::Line;
-use crate::store::{self, Folder, LAKE_FOLDER, Scratch, Writer, hex};
+use crate::store::{self, Folder, FolderWriter, LAKE_FOLDER, Scratch, hex};
 use crate::time::{self, DAY, Instant, Range};
 
 /// The version of the state's own format.
@@ -150,7 +150,7 @@ pub struct Known {
 pub struct Store {
     folder: Folder,
     name: String,
-    writer: Writer,
+    writer: FolderWriter,
 }
 
 impl Store {
@@ -161,7 +161,7 @@ impl Store {
     pub async fn open(lake: &Lake, name: &str, scratch: &Scratch) -> Result<Store, Error> {
         let own = own(name);
         let folder = lake.folder().clone();
-        let Some(writer) = Writer::open(&folder, &own, scratch).await? else {
+        let Some(writer) = FolderWriter::open(&folder, &own, scratch).await? else {
             return Err(Error::Busy { lake: lake.path() });
         };
         Ok(Store { folder, name: own, writer })

@@ -10,7 +10,7 @@ use zip::result::ZipError;
 use super::format::TAR_BLOCK;
 use super::read_error::{Packing, ReadError};
 use super::skipped_by_path;
-use super::unpack::{Content, Part, read_member, with_memory};
+use super::unpack::{ObjectPart, PartContent, read_member, with_memory};
 
 /// The most members that an archive may hold. Each takes some hundred bytes of memory.
 pub(super) const MAX_MEMBERS: usize = 100_000;
@@ -25,17 +25,17 @@ const DIRECTORY_END: (&[u8], usize) = (b"PK\x05\x06", 22);
 const TRUSTED_RATIO: u64 = 256;
 
 /// Passes the members of an archive to `sink`, up to a limit.
-struct Members<'s> {
-    sink: &'s mut dyn FnMut(Part<'_>),
+struct ArchiveMembers<'s> {
+    sink: &'s mut dyn FnMut(ObjectPart<'_>),
     max_bytes: usize,
     /// The bytes that the remaining members may hold.
     remaining: usize,
     seen: usize,
 }
 
-impl Members<'_> {
-    fn new(max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Members<'_> {
-        Members { sink, max_bytes, remaining: max_bytes, seen: 0 }
+impl ArchiveMembers<'_> {
+    fn new(max_bytes: usize, sink: &mut dyn FnMut(ObjectPart<'_>)) -> ArchiveMembers<'_> {
+        ArchiveMembers { sink, max_bytes, remaining: max_bytes, seen: 0 }
     }
 
     fn too_large(&self) -> ReadError {
@@ -61,11 +61,11 @@ impl Members<'_> {
     }
 
     fn skip(&mut self, name: &str, kind: String) {
-        (self.sink)(Part { member: Some(name), content: Content::Skipped(kind) });
+        (self.sink)(ObjectPart { member: Some(name), content: PartContent::Skipped(kind) });
     }
 
     fn reject(&mut self, name: &str, error: ReadError) {
-        (self.sink)(Part { member: Some(name), content: Content::Rejected(error) });
+        (self.sink)(ObjectPart { member: Some(name), content: PartContent::Rejected(error) });
     }
 
     /// Passes the text of a member to the sink.
@@ -76,7 +76,7 @@ impl Members<'_> {
         }
         let sink = &mut *self.sink;
         let read = read_member(bytes, self.remaining, |text| {
-            sink(Part { member: Some(name), content: Content::Text(text) });
+            sink(ObjectPart { member: Some(name), content: PartContent::Text(text) });
         });
         match read {
             Ok(size) => self.remaining = self.remaining.saturating_sub(size),
@@ -88,7 +88,7 @@ impl Members<'_> {
 }
 
 /// Passes the files of a tar archive to `sink`. Concatenated archives are all read.
-pub(super) fn tar(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Result<(), ReadError> {
+pub(super) fn tar(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(ObjectPart<'_>)) -> Result<(), ReadError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => ReadError::CutOff(Packing::Tar),
         _ => ReadError::Damaged { packing: Packing::Tar, cause: error.to_string() },
@@ -98,7 +98,7 @@ pub(super) fn tar(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)
     if !bytes.last_chunk::<TAR_BLOCK>().is_some_and(|block| block.iter().all(|byte| *byte == 0)) {
         return Err(ReadError::CutOff(Packing::Tar));
     }
-    let mut members = Members::new(max_bytes, sink);
+    let mut members = ArchiveMembers::new(max_bytes, sink);
     let mut archive = tar::Archive::new(bytes);
     archive.set_ignore_zeros(true);
     for entry in archive.entries().map_err(failed)? {
@@ -128,7 +128,7 @@ pub(super) fn tar(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)
 }
 
 /// Passes the files of a zip archive to `sink`, in the order of its directory.
-pub(super) fn zip(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Result<(), ReadError> {
+pub(super) fn zip(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(ObjectPart<'_>)) -> Result<(), ReadError> {
     // The number of members is checked before they take memory.
     if memmem::find_iter(bytes, DIRECTORY_ENTRY).nth(MAX_MEMBERS).is_some() {
         return Err(ReadError::TooManyMembers);
@@ -148,7 +148,7 @@ pub(super) fn zip(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)
     if archive.has_overlapping_entries().map_err(zip_error)? {
         return Err(damaged("members overlap"));
     }
-    let mut members = Members::new(max_bytes, sink);
+    let mut members = ArchiveMembers::new(max_bytes, sink);
     for index in 0..archive.len() {
         let entry = archive.by_index_data(index).map_err(zip_error)?;
         let name = entry.name().map_or_else(|_| String::from_utf8_lossy(entry.name_raw()).into_owned(), Into::into);

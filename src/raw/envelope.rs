@@ -57,7 +57,7 @@ pub fn items(
     wanted: &dyn Fn(&str) -> bool,
     sink: &mut dyn FnMut(Item<'_>),
 ) -> Result<(), ReadError> {
-    let mut walk = Walk { settings, unwrap: &settings.unwrap, wanted, sink, seen: 0 };
+    let mut walk = EnvelopeWalk { settings, unwrap: &settings.unwrap, wanted, sink, seen: 0 };
     if walk.unwrap.is_empty()
         && let Some(elements) = split::elements(text)
     {
@@ -99,7 +99,7 @@ pub fn items(
     }
 }
 
-struct Walk<'w> {
+struct EnvelopeWalk<'w> {
     settings: &'w ReadSettings,
     /// The paths that remain to be tried. A value that one path led to is not unwrapped by another.
     unwrap: &'w [Path],
@@ -108,7 +108,7 @@ struct Walk<'w> {
     seen: usize,
 }
 
-impl Walk<'_> {
+impl EnvelopeWalk<'_> {
     fn top(&mut self, text: &str, top: Top<'_>) {
         match top {
             _ if self.follow_unwrap(text, 0) => {}

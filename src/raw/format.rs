@@ -4,7 +4,7 @@ use super::read_error::Packing;
 
 /// A detected format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum DetectedFormat {
     /// A supported packing.
     Packed(Packing),
     /// A known format that is not supported.
@@ -80,23 +80,25 @@ const USTAR: (usize, &[u8]) = (257, b"ustar");
 pub(super) const TAR_BLOCK: usize = 512;
 
 /// Returns the format of `bytes`.
-pub(super) fn of(bytes: &[u8]) -> Format {
+pub(super) fn of(bytes: &[u8]) -> DetectedFormat {
     match bytes {
-        [0x1f, 0x8b, ..] => return Format::Packed(Packing::Gzip),
+        [0x1f, 0x8b, ..] => return DetectedFormat::Packed(Packing::Gzip),
         // A frame, or a skippable frame without data. Some tools begin with the latter.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => return Format::Packed(Packing::Zstd),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            return DetectedFormat::Packed(Packing::Zstd);
+        }
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] | [b'P', b'K', b'0', b'0', b'P', b'K', ..] => {
-            return Format::Packed(Packing::Zip);
+            return DetectedFormat::Packed(Packing::Zip);
         }
         _ => {}
     }
     if is_tar(bytes) {
-        return Format::Packed(Packing::Tar);
+        return DetectedFormat::Packed(Packing::Tar);
     }
     let begins = |format: &&ForeignFormat| format.magic.iter().any(|magic| bytes.starts_with(magic));
     match bytes.first() {
-        Some(b'{' | b'[') if bytes.get(1) != Some(&0) => Format::Text,
-        _ => FOREIGN.iter().find(begins).map_or(Format::Text, Format::Foreign),
+        Some(b'{' | b'[') if bytes.get(1) != Some(&0) => DetectedFormat::Text,
+        _ => FOREIGN.iter().find(begins).map_or(DetectedFormat::Text, DetectedFormat::Foreign),
     }
 }
 
@@ -149,14 +151,14 @@ mod tests {
     #[test]
     fn bytes_are_told_by_how_they_begin() {
         for (bytes, expected) in [
-            (&b"\x1f\x8b\x08"[..], Format::Packed(Packing::Gzip)),
-            (b"\x28\xb5\x2f\xfd", Format::Packed(Packing::Zstd)),
-            (b"\x50\x2a\x4d\x18\0\0\0\0", Format::Packed(Packing::Zstd)),
-            (b"PK\x03\x04", Format::Packed(Packing::Zip)),
-            (b"PK\x05\x06", Format::Packed(Packing::Zip)),
-            (b"{\"Records\":[]}", Format::Text),
-            (b"README", Format::Text),
-            (b"", Format::Text),
+            (&b"\x1f\x8b\x08"[..], DetectedFormat::Packed(Packing::Gzip)),
+            (b"\x28\xb5\x2f\xfd", DetectedFormat::Packed(Packing::Zstd)),
+            (b"\x50\x2a\x4d\x18\0\0\0\0", DetectedFormat::Packed(Packing::Zstd)),
+            (b"PK\x03\x04", DetectedFormat::Packed(Packing::Zip)),
+            (b"PK\x05\x06", DetectedFormat::Packed(Packing::Zip)),
+            (b"{\"Records\":[]}", DetectedFormat::Text),
+            (b"README", DetectedFormat::Text),
+            (b"", DetectedFormat::Text),
         ] {
             assert_eq!(of(bytes), expected, "{bytes:?}");
         }
@@ -170,7 +172,11 @@ mod tests {
             (b"\xff\xfe{\0", "UTF-16 text"),
             (b"{\0\"\0", "UTF-16 text"),
         ] {
-            assert!(matches!(of(bytes), Format::Foreign(format) if format.name == name), "{name}: {:?}", of(bytes));
+            assert!(
+                matches!(of(bytes), DetectedFormat::Foreign(format) if format.name == name),
+                "{name}: {:?}",
+                of(bytes)
+            );
         }
     }
 
@@ -196,10 +202,10 @@ mod tests {
         header.set_cksum();
         archive.append_data(&mut header, "a.json", &b"{}"[..]).unwrap();
         let old = archive.into_inner().unwrap();
-        assert_eq!(of(&old), Format::Packed(Packing::Tar));
+        assert_eq!(of(&old), DetectedFormat::Packed(Packing::Tar));
         let mut damaged = old;
         damaged[0] ^= 1;
-        assert_eq!(of(&damaged), Format::Text);
-        assert_eq!(of(&[b'0'; 1_024]), Format::Text);
+        assert_eq!(of(&damaged), DetectedFormat::Text);
+        assert_eq!(of(&[b'0'; 1_024]), DetectedFormat::Text);
     }
 }

@@ -24,7 +24,7 @@ pub fn members(value: &str) -> Option<Vec<Member<'_>>> {
     if !value.starts_with('{') {
         return None;
     }
-    serde_json::from_str::<Members<'_>>(value).ok().map(|members| members.0)
+    serde_json::from_str::<JsonMembers<'_>>(value).ok().map(|members| members.0)
 }
 
 /// Returns the JSON string `value`, unescaped. `None` if it is anything else. An escaped lone surrogate, which is not
@@ -197,22 +197,22 @@ fn lossy(bytes: &[u8]) -> String {
     text + &String::from_utf8_lossy(rest)
 }
 
-struct Members<'a>(Vec<Member<'a>>);
+struct JsonMembers<'a>(Vec<Member<'a>>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for JsonMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Collect;
         impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
+            type Value = JsonMembers<'de>;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonMembers<'de>, A::Error> {
                 let mut members = Vec::with_capacity(28);
                 while let Some(Key(key)) = map.next_key()? {
                     members.push((key, map.next_value()?));
                 }
-                Ok(Members(members))
+                Ok(JsonMembers(members))
             }
         }
         deserializer.deserialize_map(Collect)

@@ -18,7 +18,7 @@ pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
     let body = body(text)?;
     let mut elements = Vec::with_capacity(body.len() / 1_024);
     let (mut depth, mut start, mut end) = (0_usize, 0, 0);
-    let mut scan = Scan::default();
+    let mut scan = BracketScan::default();
     let mut take = |at: usize, byte: u8| {
         if matches!(byte, b'{' | b'[') {
             if depth == 0 {
@@ -68,14 +68,14 @@ fn body(text: &str) -> Option<&str> {
 
 /// The state of a scan between blocks.
 #[derive(Default)]
-struct Scan {
+struct BracketScan {
     /// All bits set where the next byte is within a string.
     string: u64,
     /// One where the next byte is escaped.
     escaped: u64,
 }
 
-impl Scan {
+impl BracketScan {
     /// A bit for each brace and bracket of the next block that is not within a string.
     fn brackets(&mut self, block: &[u8; BLOCK]) -> u64 {
         /// This bit distinguishes `{` from `[`, and `}` from `]`.

@@ -7,12 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use memchr::memmem;
 
 use super::archive;
-use super::format::{self, Format};
+use super::format::{self, DetectedFormat};
 use super::read_error::{Packing, ReadError};
 
 /// The text of an object.
 #[derive(Debug, Clone, Copy)]
-pub struct Text<'a> {
+pub struct UnpackedText<'a> {
     /// The unpacked text without a byte-order mark.
     pub text: &'a str,
     /// How many invalid UTF-8 sequences were replaced by U+FFFD.
@@ -21,18 +21,18 @@ pub struct Text<'a> {
 
 /// A plain object, or one member of an archive.
 #[derive(Debug)]
-pub struct Part<'a> {
+pub struct ObjectPart<'a> {
     /// The member's name. Absent for a plain object.
     pub member: Option<&'a str>,
     /// Its content.
-    pub content: Content<'a>,
+    pub content: PartContent<'a>,
 }
 
 /// The content of an object or a member.
 #[derive(Debug)]
-pub enum Content<'a> {
+pub enum PartContent<'a> {
     /// Text.
-    Text(Text<'a>),
+    Text(UnpackedText<'a>),
     /// Something that cannot hold records. The text names the kind.
     Skipped(String),
     /// A member that cannot be read. For a plain object [`read`] returns the error.
@@ -50,29 +50,39 @@ const KEPT: usize = 32 << 20;
 ///
 /// # Errors
 /// The object as a whole is rejected. The caller must then discard the earlier texts.
-pub fn read(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(Part<'_>)) -> Result<(), ReadError> {
+pub fn read(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(ObjectPart<'_>)) -> Result<(), ReadError> {
     unpacked(bytes, max_bytes, |bytes, packing| match (format::of(bytes), packing) {
-        (Format::Text, _) => decode(bytes, max_bytes, |text| sink(Part { member: None, content: Content::Text(text) })),
-        (Format::Packed(Packing::Tar), _) => archive::tar(bytes, max_bytes, sink),
-        (Format::Packed(Packing::Zip), _) => archive::zip(bytes, max_bytes, sink),
-        (Format::Packed(inner), packing) => Err(ReadError::PackedTwice { outer: packing.unwrap_or(inner), inner }),
-        (Format::Foreign(format), _) => Err(ReadError::Foreign(format)),
+        (DetectedFormat::Text, _) => {
+            decode(bytes, max_bytes, |text| sink(ObjectPart { member: None, content: PartContent::Text(text) }))
+        }
+        (DetectedFormat::Packed(Packing::Tar), _) => archive::tar(bytes, max_bytes, sink),
+        (DetectedFormat::Packed(Packing::Zip), _) => archive::zip(bytes, max_bytes, sink),
+        (DetectedFormat::Packed(inner), packing) => {
+            Err(ReadError::PackedTwice { outer: packing.unwrap_or(inner), inner })
+        }
+        (DetectedFormat::Foreign(format), _) => Err(ReadError::Foreign(format)),
     })?
 }
 
 /// Passes the text of an archive's member, which may hold `max_bytes`, to `sink`. Returns its size in bytes.
-pub(super) fn read_member(bytes: &[u8], max_bytes: usize, sink: impl FnOnce(Text<'_>)) -> Result<usize, ReadError> {
+pub(super) fn read_member(
+    bytes: &[u8],
+    max_bytes: usize,
+    sink: impl FnOnce(UnpackedText<'_>),
+) -> Result<usize, ReadError> {
     unpacked(bytes, max_bytes, |bytes, packing| match (format::of(bytes), packing) {
-        (Format::Text, _) => decode(bytes, max_bytes, sink).map(|()| bytes.len()),
-        (Format::Packed(Packing::Tar | Packing::Zip), _) => Err(ReadError::NestedArchive),
-        (Format::Packed(inner), packing) => Err(ReadError::PackedTwice { outer: packing.unwrap_or(inner), inner }),
-        (Format::Foreign(format), _) => Err(ReadError::Foreign(format)),
+        (DetectedFormat::Text, _) => decode(bytes, max_bytes, sink).map(|()| bytes.len()),
+        (DetectedFormat::Packed(Packing::Tar | Packing::Zip), _) => Err(ReadError::NestedArchive),
+        (DetectedFormat::Packed(inner), packing) => {
+            Err(ReadError::PackedTwice { outer: packing.unwrap_or(inner), inner })
+        }
+        (DetectedFormat::Foreign(format), _) => Err(ReadError::Foreign(format)),
     })?
 }
 
 /// Passes `bytes` to `read`, unpacked if they are a packed stream, `max_bytes` at most.
 fn unpacked<T>(bytes: &[u8], max_bytes: usize, read: impl FnOnce(&[u8], Option<Packing>) -> T) -> Result<T, ReadError> {
-    let Format::Packed(packing @ (Packing::Gzip | Packing::Zstd)) = format::of(bytes) else {
+    let DetectedFormat::Packed(packing @ (Packing::Gzip | Packing::Zstd)) = format::of(bytes) else {
         return Ok(read(bytes, None));
     };
     with_memory(|memory| {
@@ -98,7 +108,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn decode<T>(bytes: &[u8], max_bytes: usize, read: impl FnOnce(Text<'_>) -> T) -> Result<T, ReadError> {
+fn decode<T>(bytes: &[u8], max_bytes: usize, read: impl FnOnce(UnpackedText<'_>) -> T) -> Result<T, ReadError> {
     let (text, replaced) = if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
         (Cow::Borrowed(text), 0)
     } else {
@@ -109,7 +119,7 @@ fn decode<T>(bytes: &[u8], max_bytes: usize, read: impl FnOnce(Text<'_>) -> T) -
         }
         (String::from_utf8_lossy(bytes), replaced)
     };
-    Ok(read(Text { text: text.strip_prefix('\u{feff}').unwrap_or(&text), replaced }))
+    Ok(read(UnpackedText { text: text.strip_prefix('\u{feff}').unwrap_or(&text), replaced }))
 }
 
 /// Inflates all members to the start of `memory` and returns their size in bytes. The fast decoder reads one member
@@ -222,12 +232,12 @@ mod tests {
         let (mut seen, mut replaced) = (String::new(), 0);
         read(bytes, max_bytes, &mut |part| {
             let content = match part.content {
-                Content::Text(text) => {
+                PartContent::Text(text) => {
                     replaced += text.replaced;
                     text.text.to_owned()
                 }
-                Content::Skipped(kind) => format!("skipped ({kind})"),
-                Content::Rejected(error) => format!("rejected ({error})"),
+                PartContent::Skipped(kind) => format!("skipped ({kind})"),
+                PartContent::Rejected(error) => format!("rejected ({error})"),
             };
             seen += &part.member.map_or(content.clone(), |name| format!("{name}: {content}; "));
         })?;
@@ -384,7 +394,7 @@ mod tests {
         let mut damaged = tar.clone();
         damaged[512 + 1_024 + 3] ^= 1;
         assert!(matches!(text(&damaged), Err(ReadError::Damaged { packing: Packing::Tar, .. })));
-        // Content that does not match its checksum loses only that member.
+        // PartContent that does not match its checksum loses only that member.
         let at = memmem::find(&zip, b"a.json").unwrap() + 8;
         let mut damaged = zip.clone();
         damaged[at] ^= 0xff;

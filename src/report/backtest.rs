@@ -13,7 +13,7 @@ use crate::backtest::{Backtest, Cell, length, tells_means};
 use crate::error::Error;
 use crate::hunt::sweep::Found;
 use crate::rule::{Window, WindowKind};
-use crate::tally::number_of;
+use crate::statistics::number_of;
 use crate::text::{csv_cell, printable};
 use crate::time;
 

@@ -9,7 +9,7 @@ use crate::backtest::comparison::Comparison;
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::Rule;
-use crate::tally::number_of;
+use crate::statistics::number_of;
 use crate::text::{self, printable};
 
 /// The text of a comparison in `format`; `names` are the files of the two versions.

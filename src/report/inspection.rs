@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::rows;
 use crate::inspect::Inspection;
-use crate::tally::number_of;
+use crate::statistics::number_of;
 
 /// Gaps that are shown.
 const SHOWN_GAPS: usize = 20;

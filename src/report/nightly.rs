@@ -6,7 +6,7 @@ use super::{rows, shortened};
 use crate::error::{Error, Fault};
 use crate::lake::maintenance::MaintenanceSummary;
 use crate::nightly::{Plan, Report};
-use crate::tally::{Count, Tally, number_of};
+use crate::statistics::{Count, ScanStatistics, number_of};
 use crate::text::{json, prometheus_label};
 use crate::time::Instant;
 
@@ -130,7 +130,7 @@ pub fn prometheus(report: &Report) -> String {
     let now = report.now.map(|now| (String::new(), now.seconds().to_string()));
     metric("run_timestamp_seconds", "When the last nightly run was.", now.into_iter().collect());
     metric("complete", "Whether the run left nothing to be done.", one(u8::from(!report.is_incomplete()).to_string()));
-    let Tally { objects, members, records, .. } = &report.read;
+    let ScanStatistics { objects, members, records, .. } = &report.read;
     for (name, count) in [("objects", objects), ("archive_members", members), ("records", records)] {
         metric(name, &format!("What became of the {} that were read.", name.replace('_', " ")), outcomes(count));
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
-use crate::tally::{Duplicates, Tally, number_of};
+use crate::statistics::{Duplicates, ScanStatistics, number_of};
 use crate::text::{json, replace_hidden};
 use crate::time::{self, DAY, SECOND};
 
@@ -66,7 +66,7 @@ impl Frame {
         title: &str,
         heading: &str,
         data: &Timeline<'_>,
-        read: &Tally,
+        read: &ScanStatistics,
         duplicates: Option<&Duplicates>,
     ) -> Result<Frame, Error> {
         let is_timeless = data.bins.is_empty();
@@ -103,7 +103,7 @@ fn fact(name: impl Into<String>, value: impl Into<String>) -> Fact {
     Fact { name: name.into(), value: value.into() }
 }
 
-fn facts(read: &Tally, duplicates: Option<&Duplicates>) -> Vec<Fact> {
+fn facts(read: &ScanStatistics, duplicates: Option<&Duplicates>) -> Vec<Fact> {
     let mut facts = vec![
         fact("objects", read.objects.sentence("used")),
         fact("records", read.records.sentence("used")),

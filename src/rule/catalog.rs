@@ -32,7 +32,7 @@ pub struct Entry {
 
 /// The choice of rules.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted<'w> {
+pub struct RuleChoice<'w> {
     /// Files and folders. The shipped rules if empty.
     pub paths: &'w [PathBuf],
     /// Only rules with these ids. All rules if empty.
@@ -82,7 +82,7 @@ fn unknown(entries: &[Entry], id: &str) -> Error {
 
 /// Chooses rules. A rule that is named, as a file or by id, is chosen even if it is disabled. Of a folder and of the
 /// shipped rules, enabled rules are chosen.
-pub fn choose(wanted: Wanted<'_>) -> Result<Choice, Error> {
+pub fn choose(wanted: RuleChoice<'_>) -> Result<Choice, Error> {
     let found = all(wanted.paths)?;
     for id in wanted.ids {
         if !found.iter().any(|entry| entry.rule.id == *id) {

@@ -5,10 +5,10 @@ use ipnet::IpNet;
 use super::limits;
 use super::lint::{self, Warning};
 use super::predicate::NumberOperand;
-use super::yaml::{self, Content, Mark, Node, Source};
+use super::yaml::{self, Mark, YamlContent, YamlNode, YamlSource};
 use super::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value};
 use crate::error::Error;
-use crate::event::{Kind, Place};
+use crate::event::{ColumnKind, FieldLocation};
 use crate::path::{Path, Step};
 use crate::raw::json;
 
@@ -143,7 +143,7 @@ pub(super) enum Scope {
 
 /// Reads a rule's parts and collects warnings.
 pub(super) struct Reader<'s> {
-    pub(super) source: Source<'s>,
+    pub(super) source: YamlSource<'s>,
     pub(super) warnings: Vec<Warning>,
     /// The nesting depth of the current expression.
     pub(super) depth: usize,
@@ -155,23 +155,23 @@ pub(super) struct Reader<'s> {
 
 /// The members of a mapping with known keys only.
 #[derive(Clone, Copy)]
-pub(super) struct Members<'n> {
+pub(super) struct MappingMembers<'n> {
     pub(super) mark: Mark,
-    members: &'n [(Node, Node)],
+    members: &'n [(YamlNode, YamlNode)],
 }
 
-impl<'n> Members<'n> {
+impl<'n> MappingMembers<'n> {
     /// Returns the value of `key`. An empty value counts as none.
-    pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&'n YamlNode> {
         self.given(key).filter(|value| !value.is_null())
     }
 
     /// Returns the value of `key`, also if it is null.
-    pub(super) fn given(&self, key: &str) -> Option<&'n Node> {
+    pub(super) fn given(&self, key: &str) -> Option<&'n YamlNode> {
         self.entry(key).map(|(_, value)| value)
     }
 
-    fn entry(&self, key: &str) -> Option<(&'n Node, &'n Node)> {
+    fn entry(&self, key: &str) -> Option<(&'n YamlNode, &'n YamlNode)> {
         self.members.iter().find(|(name, _)| name.as_text() == Some(key)).map(|(name, value)| (name, value))
     }
 }
@@ -181,13 +181,18 @@ impl Reader<'_> {
         Err(self.source.error(mark, message))
     }
 
-    fn expected<T>(&self, node: &Node, what: &str, wanted: &str) -> Result<T, Error> {
+    fn expected<T>(&self, node: &YamlNode, what: &str, wanted: &str) -> Result<T, Error> {
         self.error(node.mark, &format!("{what} must be {wanted}, and this is {}", node.kind()))
     }
 
     /// Returns the members of a mapping. A key that is not in `known` is an error.
-    pub(super) fn members<'n>(&self, node: &'n Node, what: &str, known: &[&str]) -> Result<Members<'n>, Error> {
-        let Content::Map(members) = &node.content else {
+    pub(super) fn members<'n>(
+        &self,
+        node: &'n YamlNode,
+        what: &str,
+        known: &[&str],
+    ) -> Result<MappingMembers<'n>, Error> {
+        let YamlContent::Map(members) = &node.content else {
             return self.expected(node, what, "a mapping");
         };
         for (key, _) in members {
@@ -198,24 +203,24 @@ impl Reader<'_> {
                 return self.error(key.mark, &format!("`{name}` is not a key of {what}{hint}"));
             }
         }
-        Ok(Members { mark: node.mark, members })
+        Ok(MappingMembers { mark: node.mark, members })
     }
 
-    pub(super) fn list<'n>(&self, node: &'n Node, what: &str) -> Result<&'n [Node], Error> {
+    pub(super) fn list<'n>(&self, node: &'n YamlNode, what: &str) -> Result<&'n [YamlNode], Error> {
         match &node.content {
-            Content::List(elements) => Ok(elements),
+            YamlContent::List(elements) => Ok(elements),
             _ => self.expected(node, what, "a list"),
         }
     }
 
-    pub(super) fn text(&self, node: &Node, what: &str) -> Result<String, Error> {
+    pub(super) fn text(&self, node: &YamlNode, what: &str) -> Result<String, Error> {
         match node.as_text() {
             Some(text) => Ok(text.to_owned()),
             None => self.expected(node, what, "a text"),
         }
     }
 
-    pub(super) fn flag(&self, node: &Node, what: &str) -> Result<bool, Error> {
+    pub(super) fn flag(&self, node: &YamlNode, what: &str) -> Result<bool, Error> {
         match node.as_bool() {
             Some(flag) => Ok(flag),
             None => self.expected(node, what, "true or false"),
@@ -227,11 +232,11 @@ impl Reader<'_> {
     }
 
     /// Returns the predicate of a list of expressions that must all hold.
-    pub(super) fn conjunction(&mut self, node: &Node, what: &str, scope: Scope) -> Result<Predicate, Error> {
+    pub(super) fn conjunction(&mut self, node: &YamlNode, what: &str, scope: Scope) -> Result<Predicate, Error> {
         Ok(Predicate::All(self.expressions(node, what, scope, true)?))
     }
 
-    fn expressions(&mut self, node: &Node, what: &str, scope: Scope, lone: bool) -> Result<Vec<Predicate>, Error> {
+    fn expressions(&mut self, node: &YamlNode, what: &str, scope: Scope, lone: bool) -> Result<Vec<Predicate>, Error> {
         let nodes = self.list(node, what)?;
         if self.depth == limits::DEPTH {
             return self.error(node.mark, &format!("expressions nest more than {} deep here", limits::DEPTH));
@@ -252,7 +257,7 @@ impl Reader<'_> {
         Ok(predicates)
     }
 
-    fn expression(&mut self, node: &Node, scope: Scope) -> Result<Predicate, Error> {
+    fn expression(&mut self, node: &YamlNode, scope: Scope) -> Result<Predicate, Error> {
         let members = self.members(node, "an expression", EXPRESSION)?;
         for (key, why) in [
             ("Enrichment", "there are no look-up tables here: test the record's own fields"),
@@ -283,7 +288,7 @@ impl Reader<'_> {
 
     fn condition(
         &mut self,
-        members: &Members<'_>,
+        members: &MappingMembers<'_>,
         mark: Mark,
         (name, condition, negated): (&str, Condition, bool),
         scope: Scope,
@@ -338,7 +343,7 @@ impl Reader<'_> {
                 let Some(expressions) = members.get("Expressions") else {
                     return self.error(mark, &format!("`{name}` takes a list of `Expressions`"));
                 };
-                if matches!(field.place(), Some(Place::Column(_, Kind::Text | Kind::Flag))) {
+                if matches!(field.location(), Some(FieldLocation::Column(_, ColumnKind::Text | ColumnKind::Flag))) {
                     let message = format!("`{field}` is never a list");
                     self.warn(mark, lint::Code::NeverTrue, message);
                 }
@@ -349,7 +354,7 @@ impl Reader<'_> {
             }
             Always(_) => return self.error(mark, EXPRESSION_SHAPE),
         };
-        if field.place() == Some(Place::Time) && !matches!(test, Test::Present | Test::Filled) {
+        if field.location() == Some(FieldLocation::Time) && !matches!(test, Test::Present | Test::Filled) {
             return self
                 .error(mark, "`eventTime` can only be tested to exist: choose the time with `--from` and `--to`");
         }
@@ -362,8 +367,8 @@ impl Reader<'_> {
     /// Returns a comparison of two fields.
     fn columns(
         &mut self,
-        members: &Members<'_>,
-        values: &Node,
+        members: &MappingMembers<'_>,
+        values: &YamlNode,
         (name, condition, negated): (&str, Condition, bool),
         scope: Scope,
     ) -> Result<Predicate, Error> {
@@ -377,7 +382,7 @@ impl Reader<'_> {
         let mut keys = Vec::new();
         for node in [left, right] {
             let field = self.key(&self.members(node, "a key", &KEYS)?, scope)?;
-            if field.place() == Some(Place::Time) {
+            if field.location() == Some(FieldLocation::Time) {
                 return self.error(node.mark, "`eventTime` cannot be compared with another field");
             }
             keys.push(field);
@@ -394,7 +399,7 @@ impl Reader<'_> {
         Ok(Predicate::Test { field, test, negated })
     }
 
-    fn values(&mut self, values: Option<&Node>, mark: Mark, name: &str) -> Result<Vec<Value>, Error> {
+    fn values(&mut self, values: Option<&YamlNode>, mark: Mark, name: &str) -> Result<Vec<Value>, Error> {
         let nodes = match values {
             Some(values) => self.list(values, "`Values`")?,
             None => &[],
@@ -405,7 +410,7 @@ impl Reader<'_> {
         nodes.iter().map(|node| self.value(Some(node), name, mark)).collect()
     }
 
-    fn value(&mut self, node: Option<&Node>, name: &str, mark: Mark) -> Result<Value, Error> {
+    fn value(&mut self, node: Option<&YamlNode>, name: &str, mark: Mark) -> Result<Value, Error> {
         let Some(node) = node else {
             return self.error(mark, &format!("`{name}` takes one `Value`"));
         };
@@ -426,16 +431,16 @@ impl Reader<'_> {
         Ok(Value { text: text.to_owned(), shortest: shortest.filter(|shortest| shortest != text) })
     }
 
-    fn number(&self, node: Option<&Node>, mark: Mark, name: &str) -> Result<String, Error> {
-        let text = node.and_then(Node::as_text).unwrap_or_default();
+    fn number(&self, node: Option<&YamlNode>, mark: Mark, name: &str) -> Result<String, Error> {
+        let text = node.and_then(YamlNode::as_text).unwrap_or_default();
         match json::number(text) {
             Some(_) => Ok(text.to_owned()),
             None => self.error(node.map_or(mark, |node| node.mark), &format!("`{name}` takes a number")),
         }
     }
 
-    fn network(&self, node: Option<&Node>, mark: Mark, name: &str) -> Result<IpNet, Error> {
-        let text = node.and_then(Node::as_text).unwrap_or_default();
+    fn network(&self, node: Option<&YamlNode>, mark: Mark, name: &str) -> Result<IpNet, Error> {
+        let text = node.and_then(YamlNode::as_text).unwrap_or_default();
         let network = text.parse::<IpNet>().ok();
         if let Some(network) = network.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from)) {
             return Ok(network.trunc());
@@ -445,7 +450,7 @@ impl Reader<'_> {
     }
 
     /// Returns the field that one of the three kinds of keys names. Within a list element, no key means the element.
-    pub(super) fn key(&mut self, members: &Members<'_>, scope: Scope) -> Result<Field, Error> {
+    pub(super) fn key(&mut self, members: &MappingMembers<'_>, scope: Scope) -> Result<Field, Error> {
         let mut given = KEYS.iter().filter_map(|key| members.get(key).map(|node| (*key, node)));
         let (key, node) = match (given.next(), given.next()) {
             (Some(one), None) => one,
@@ -467,7 +472,7 @@ impl Reader<'_> {
     }
 
     /// Returns the field at a path that is written as one text.
-    pub(super) fn path(&mut self, node: &Node, what: &str, scope: Scope) -> Result<Field, Error> {
+    pub(super) fn path(&mut self, node: &YamlNode, what: &str, scope: Scope) -> Result<Field, Error> {
         match self.text(node, what)?.parse::<Path>() {
             Ok(path) => Ok(self.field(path, node.mark, scope)),
             Err(reason) => self.error(node.mark, &format!("{what}: {reason}")),
@@ -485,7 +490,7 @@ impl Reader<'_> {
         field
     }
 
-    fn step(&self, node: &Node) -> Result<Step, Error> {
+    fn step(&self, node: &YamlNode) -> Result<Step, Error> {
         let text = self.text(node, "a step of a `DeepKey`")?;
         let index = if node.is_number() { text.parse().ok() } else { None };
         Ok(index.map_or(Step::Key(text), Step::Index))

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::yaml::{Content, Node, Source};
+use super::yaml::{YamlContent, YamlNode, YamlSource};
 use super::{Window, panther};
 use crate::error::Error;
 
@@ -15,13 +15,13 @@ const BEFORE: [&str; 4] = [THRESHOLD, PERIOD, "Severity", "RuleID"];
 ///
 /// # Errors
 /// The period is not a whole number of minutes, or the text has a form that cannot be changed safely.
-pub fn with_window(source: Source<'_>, window: Window) -> Result<String, Error> {
+pub fn with_window(source: YamlSource<'_>, window: Window) -> Result<String, Error> {
     let before = panther::parse(source.name, source.text)?.rule;
     let minutes = window.period.minutes();
     if minutes.fract() != 0.0 {
         return Err(Error::usage(format!("`{PERIOD}` holds whole minutes, and {} is none", window.period)));
     }
-    let Content::Map(members) = source.read()?.content else {
+    let YamlContent::Map(members) = source.read()?.content else {
         return Err(by_hand(source, window));
     };
     let mut changes = Vec::new();
@@ -63,13 +63,13 @@ pub fn with_window(source: Source<'_>, window: Window) -> Result<String, Error> 
     }
 }
 
-fn value_of<'n>(members: &'n [(Node, Node)], name: &str) -> Option<&'n Node> {
-    let is_it = |key: &Node| matches!(&key.content, Content::Scalar { text, .. } if text == name);
+fn value_of<'n>(members: &'n [(YamlNode, YamlNode)], name: &str) -> Option<&'n YamlNode> {
+    let is_it = |key: &YamlNode| matches!(&key.content, YamlContent::Scalar { text, .. } if text == name);
     members.iter().find(|(key, _)| is_it(key)).map(|(_, value)| value)
 }
 
 /// Returns the end of the line with a value after which a key can be inserted.
-fn line_end(text: &str, members: &[(Node, Node)]) -> Option<Range<usize>> {
+fn line_end(text: &str, members: &[(YamlNode, YamlNode)]) -> Option<Range<usize>> {
     let value = BEFORE.iter().find_map(|name| value_of(members, name))?;
     let rest = text.get(value.bytes.end..)?;
     let line = rest.split('\n').next().unwrap_or_default();
@@ -77,7 +77,7 @@ fn line_end(text: &str, members: &[(Node, Node)]) -> Option<Range<usize>> {
     Some(end..end)
 }
 
-fn by_hand(source: Source<'_>, window: Window) -> Error {
+fn by_hand(source: YamlSource<'_>, window: Window) -> Error {
     Error::Usage {
         message: format!("`{}` is written in a way that cannot be changed without harm", source.name),
         hint: Some(format!(
@@ -99,7 +99,7 @@ mod tests {
             period: period.parse().unwrap(),
             threshold: threshold.try_into().unwrap(),
         };
-        with_window(Source { name: "r.yml", text }, window)
+        with_window(YamlSource { name: "r.yml", text }, window)
     }
 
     fn rule(middle: &str) -> String {

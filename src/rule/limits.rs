@@ -88,7 +88,7 @@ impl ConditionCount {
 /// # Errors
 /// It has too many conditions, or more than [`PATTERNS`] regular expressions.
 pub(super) fn check(predicate: &Predicate) -> Result<(), LimitExceeded> {
-    let mut found = Found::default();
+    let mut found = PredicateSize::default();
     found.add(predicate, 0);
     found.conditions.check()?;
     if found.patterns > PATTERNS {
@@ -99,12 +99,12 @@ pub(super) fn check(predicate: &Predicate) -> Result<(), LimitExceeded> {
 }
 
 #[derive(Default)]
-struct Found {
+struct PredicateSize {
     conditions: ConditionCount,
     patterns: usize,
 }
 
-impl Found {
+impl PredicateSize {
     fn add(&mut self, predicate: &Predicate, lists: u32) {
         match predicate {
             Predicate::All(parts) | Predicate::Any(parts) | Predicate::None(parts) | Predicate::OnlyOne(parts) => {

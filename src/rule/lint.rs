@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::yaml::{self, Content, Node};
+use super::yaml::{self, YamlContent, YamlNode};
 use super::{Field, Operand, Predicate, Test, Value};
-use crate::event::{Kind, Place, TOP_LEVEL};
+use crate::event::{ColumnKind, FieldLocation, TOP_LEVEL};
 use crate::path::Step;
 
 /// A warning about a rule.
@@ -160,7 +160,7 @@ pub(super) fn lone_negations(predicates: &[Predicate]) -> Vec<(usize, &Field)> {
 
 /// Returns whether no record can pass the test. Booleans are neither texts nor numbers nor addresses.
 pub(super) fn never_true(field: &Field, test: &Test) -> bool {
-    if !matches!(field.place(), Some(Place::Column(_, Kind::Flag))) {
+    if !matches!(field.location(), Some(FieldLocation::Column(_, ColumnKind::Flag))) {
         return false;
     }
     let flag =
@@ -201,7 +201,7 @@ pub(super) fn unknown_field(field: &Field) -> Option<String> {
         let better = yaml::nearest(&name, BELOW.iter().copied()).or(guess);
         return Some(not_a_field(&name, better));
     };
-    if *kind != Kind::Json && keys.len() > 1 {
+    if *kind != ColumnKind::Json && keys.len() > 1 {
         return Some(format!("`{known}` holds no object, so there is no `{name}`"));
     }
     let below = |known: &str, name: &str| name.to_lowercase().starts_with(&format!("{}.", known.to_lowercase()));
@@ -221,8 +221,8 @@ fn not_a_field(name: &str, guess: Option<&str>) -> String {
 }
 
 /// Returns the type that a YAML 1.1 reader gives an unquoted value, if it differs from the type here.
-pub(super) fn read_by_others(node: &Node) -> Option<&'static str> {
-    let Content::Scalar { text, plain: true } = &node.content else {
+pub(super) fn read_by_others(node: &YamlNode) -> Option<&'static str> {
+    let YamlContent::Scalar { text, plain: true } = &node.content else {
         return None;
     };
     let lower = text.to_ascii_lowercase();

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use super::condition::{Members, Reader, Scope};
+use super::condition::{MappingMembers, Reader, Scope};
 use super::limits::{self, GROUP_KEYS, OUTPUT_FIELDS};
 use super::lint::{self, Code, Warning};
-use super::yaml::{Content, Mark, Node, Source};
+use super::yaml::{Mark, YamlContent, YamlNode, YamlSource};
 use super::{Counts, Field, Notes, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
 use crate::error::Error;
 use crate::path::Path;
@@ -62,7 +62,7 @@ pub struct Read {
 
 /// Reads one rule from YAML text. `name` is the name of the text in errors, its path.
 pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
-    let source = Source { name, text };
+    let source = YamlSource { name, text };
     let document = source.read()?;
     let mut reader =
         Reader { source, warnings: Vec::new(), depth: 0, lists: 0, conditions: limits::ConditionCount::default() };
@@ -74,12 +74,12 @@ pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
 }
 
 impl Reader<'_> {
-    fn rule(&mut self, members: &Members<'_>) -> Result<Rule, Error> {
+    fn rule(&mut self, members: &MappingMembers<'_>) -> Result<Rule, Error> {
         self.refuse_unsupported(members)?;
         let id = self.id(members)?;
         let window = self.window(members)?;
         let detection = self.required(members, "Detection")?;
-        if matches!(&detection.content, Content::List(expressions) if expressions.is_empty()) {
+        if matches!(&detection.content, YamlContent::List(expressions) if expressions.is_empty()) {
             return self.error(detection.mark, "`Detection` must hold at least one expression");
         }
         let mut detection = self.conjunction(detection, "`Detection`", Scope::Record)?;
@@ -121,14 +121,14 @@ impl Reader<'_> {
         Ok(rule)
     }
 
-    fn required<'n>(&self, members: &Members<'n>, key: &str) -> Result<&'n Node, Error> {
+    fn required<'n>(&self, members: &MappingMembers<'n>, key: &str) -> Result<&'n YamlNode, Error> {
         match members.get(key) {
             Some(node) => Ok(node),
             None => self.error(members.mark, &format!("`{key}` is missing")),
         }
     }
 
-    fn refuse_unsupported(&self, members: &Members<'_>) -> Result<(), Error> {
+    fn refuse_unsupported(&self, members: &MappingMembers<'_>) -> Result<(), Error> {
         if let Some(kind) = members.get("AnalysisType")
             && kind.as_text() != Some("rule")
         {
@@ -147,7 +147,7 @@ impl Reader<'_> {
         self.required(members, "AnalysisType").map(|_| ())
     }
 
-    fn id(&self, members: &Members<'_>) -> Result<String, Error> {
+    fn id(&self, members: &MappingMembers<'_>) -> Result<String, Error> {
         let node = self.required(members, "RuleID")?;
         let id = self.text(node, "`RuleID`")?;
         if let Err(reason) = super::check_id(&id) {
@@ -160,9 +160,9 @@ impl Reader<'_> {
         Ok(id)
     }
 
-    fn window(&self, members: &Members<'_>) -> Result<Window, Error> {
+    fn window(&self, members: &MappingMembers<'_>) -> Result<Window, Error> {
         let number =
-            |node: &Node| node.as_text().filter(|_| node.is_number()).and_then(|text| text.parse::<u64>().ok());
+            |node: &YamlNode| node.as_text().filter(|_| node.is_number()).and_then(|text| text.parse::<u64>().ok());
         let threshold = match members.get("Threshold") {
             None => DEFAULT_THRESHOLD,
             Some(node) => match number(node).and_then(|number| u32::try_from(number).ok()).and_then(NonZeroU32::new) {
@@ -183,11 +183,11 @@ impl Reader<'_> {
         Ok(Window { kind: self.kind(members)?, period, threshold })
     }
 
-    fn hunt<'n>(&self, members: &Members<'n>) -> Result<Option<Members<'n>>, Error> {
+    fn hunt<'n>(&self, members: &MappingMembers<'n>) -> Result<Option<MappingMembers<'n>>, Error> {
         members.get("Hunt").map(|node| self.members(node, "`Hunt`", &["Window", "Unique", "FollowedBy"])).transpose()
     }
 
-    fn kind(&self, members: &Members<'_>) -> Result<WindowKind, Error> {
+    fn kind(&self, members: &MappingMembers<'_>) -> Result<WindowKind, Error> {
         let Some(node) = self.hunt(members)?.and_then(|hunt| hunt.get("Window")) else {
             return Ok(WindowKind::default());
         };
@@ -197,15 +197,15 @@ impl Reader<'_> {
         }
     }
 
-    fn unique(&mut self, members: &Members<'_>) -> Result<Option<Field>, Error> {
+    fn unique(&mut self, members: &MappingMembers<'_>) -> Result<Option<Field>, Error> {
         let node = self.hunt(members)?.and_then(|hunt| hunt.get("Unique"));
         node.map(|node| self.path(node, "`Unique`", Scope::Record)).transpose()
     }
 
-    fn followed_by(&mut self, members: &Members<'_>) -> Result<Option<Predicate>, Error> {
+    fn followed_by(&mut self, members: &MappingMembers<'_>) -> Result<Option<Predicate>, Error> {
         let Some(hunt) = self.hunt(members)? else { return Ok(None) };
         let Some(node) = hunt.given("FollowedBy") else { return Ok(None) };
-        if node.is_null() || matches!(&node.content, Content::List(expressions) if expressions.is_empty()) {
+        if node.is_null() || matches!(&node.content, YamlContent::List(expressions) if expressions.is_empty()) {
             return self.error(node.mark, "`FollowedBy` must hold at least one expression");
         }
         for other in ["Unique", "Window"] {
@@ -219,7 +219,7 @@ impl Reader<'_> {
         self.conjunction(node, "`FollowedBy`", Scope::Record).map(Some)
     }
 
-    fn severity(&self, node: &Node, what: &str) -> Result<Severity, Error> {
+    fn severity(&self, node: &YamlNode, what: &str) -> Result<Severity, Error> {
         let given = node.as_text().unwrap_or_default();
         match Severity::ALL.into_iter().find(|severity| severity.to_string().eq_ignore_ascii_case(given)) {
             Some(severity) => Ok(severity),
@@ -227,7 +227,7 @@ impl Reader<'_> {
         }
     }
 
-    fn dynamic_severities(&mut self, members: &Members<'_>) -> Result<Vec<(Severity, Predicate)>, Error> {
+    fn dynamic_severities(&mut self, members: &MappingMembers<'_>) -> Result<Vec<(Severity, Predicate)>, Error> {
         let mut severities = Vec::new();
         for node in self.optional_list(members, "DynamicSeverities")? {
             let entry = self.members(node, "`DynamicSeverities`", &["ChangeTo", "Conditions"])?;
@@ -239,7 +239,7 @@ impl Reader<'_> {
     }
 
     /// Returns the parts of a text with field paths in braces.
-    fn title(&mut self, node: &Node) -> Result<Vec<TitlePart>, Error> {
+    fn title(&mut self, node: &YamlNode) -> Result<Vec<TitlePart>, Error> {
         let text = self.text(node, "`AlertTitle`")?;
         let mut parts = Vec::new();
         let mut rest = text.as_str();
@@ -268,7 +268,7 @@ impl Reader<'_> {
         Ok(parts)
     }
 
-    fn group_by(&mut self, members: &Members<'_>) -> Result<Vec<Field>, Error> {
+    fn group_by(&mut self, members: &MappingMembers<'_>) -> Result<Vec<Field>, Error> {
         let mut fields: Vec<Field> = Vec::new();
         for node in self.at_most(members, "GroupBy", GROUP_KEYS, "group by an object that holds several")? {
             let key = self.members(node, "`GroupBy`", &["Key", "DeepKey", "KeyPath"])?;
@@ -285,7 +285,7 @@ impl Reader<'_> {
         Ok(fields)
     }
 
-    fn context(&mut self, members: &Members<'_>) -> Result<Vec<(String, Field)>, Error> {
+    fn context(&mut self, members: &MappingMembers<'_>) -> Result<Vec<(String, Field)>, Error> {
         let mut context: Vec<(String, Field)> = Vec::new();
         for node in self.at_most(members, "AlertContext", OUTPUT_FIELDS, "name an object that holds several")? {
             let entry = self.members(node, "`AlertContext`", &["KeyName", "KeyValue"])?;
@@ -302,7 +302,7 @@ impl Reader<'_> {
     }
 
     /// Returns the fields of `SummaryAttributes`. Panther itself creates fields that begin with `p_`.
-    fn summary(&mut self, members: &Members<'_>) -> Result<Vec<Field>, Error> {
+    fn summary(&mut self, members: &MappingMembers<'_>) -> Result<Vec<Field>, Error> {
         let mut fields = Vec::new();
         for node in self.at_most(members, "SummaryAttributes", OUTPUT_FIELDS, "leave some out")? {
             let text = self.text(node, "`SummaryAttributes`")?;
@@ -319,7 +319,7 @@ impl Reader<'_> {
         Ok(fields)
     }
 
-    fn notes(&self, members: &Members<'_>) -> Result<Notes, Error> {
+    fn notes(&self, members: &MappingMembers<'_>) -> Result<Notes, Error> {
         let text = |key: &str| match members.get(key) {
             Some(node) => self.text(node, &format!("`{key}`")).map(|text| Some(text.trim().to_owned())),
             None => Ok(None),
@@ -327,12 +327,12 @@ impl Reader<'_> {
         for key in ["Status", "CreatedBy"] {
             text(key)?;
         }
-        let texts = |node: &Node, what: &str| -> Result<Vec<String>, Error> {
+        let texts = |node: &YamlNode, what: &str| -> Result<Vec<String>, Error> {
             self.list(node, what)?.iter().map(|node| self.text(node, what)).collect()
         };
         let mut reports = BTreeMap::new();
         if let Some(node) = members.get("Reports") {
-            let Content::Map(frameworks) = &node.content else {
+            let YamlContent::Map(frameworks) = &node.content else {
                 return self.error(node.mark, "`Reports` must be a mapping of frameworks to lists");
             };
             for (name, places) in frameworks.iter().filter(|(_, places)| !places.is_null()) {
@@ -349,20 +349,20 @@ impl Reader<'_> {
         })
     }
 
-    fn tests(&mut self, members: &Members<'_>) -> Result<Vec<RuleTest>, Error> {
+    fn tests(&mut self, members: &MappingMembers<'_>) -> Result<Vec<RuleTest>, Error> {
         const TEST: &[&str] = &["Name", "ExpectedResult", "Log", "LogType", "Mocks", "ExpectedDestinations"];
         let mut tests = Vec::new();
         for node in self.optional_list(members, "Tests")? {
             let test = self.members(node, "`Tests`", TEST)?;
             if let Some(mocks) = test.get("Mocks")
-                && !matches!(&mocks.content, Content::List(mocks) if mocks.is_empty())
+                && !matches!(&mocks.content, YamlContent::List(mocks) if mocks.is_empty())
             {
                 let message = "this test is left out: `Mocks` replace Python functions, and no Python is run here";
                 self.warn(mocks.mark, Code::UnrunTest, message.to_owned());
                 continue;
             }
             let log = self.required(&test, "Log")?;
-            if !matches!(log.content, Content::Map(_)) {
+            if !matches!(log.content, YamlContent::Map(_)) {
                 let message = format!("`Log` must be a mapping, the record, and this is {}", log.kind());
                 return self.error(log.mark, &message);
             }
@@ -378,11 +378,11 @@ impl Reader<'_> {
     /// Returns a list that may be absent and has at most `limit` elements.
     fn at_most<'n>(
         &self,
-        members: &Members<'n>,
+        members: &MappingMembers<'n>,
         key: &str,
         limit: usize,
         advice: &'static str,
-    ) -> Result<&'n [Node], Error> {
+    ) -> Result<&'n [YamlNode], Error> {
         let nodes = self.optional_list(members, key)?;
         match nodes.get(limit) {
             Some(node) => {
@@ -392,7 +392,7 @@ impl Reader<'_> {
         }
     }
 
-    fn optional_list<'n>(&self, members: &Members<'n>, key: &str) -> Result<&'n [Node], Error> {
+    fn optional_list<'n>(&self, members: &MappingMembers<'n>, key: &str) -> Result<&'n [YamlNode], Error> {
         match members.get(key) {
             Some(node) => self.list(node, &format!("`{key}`")),
             None => Ok(&[]),
@@ -400,7 +400,7 @@ impl Reader<'_> {
     }
 
     /// Returns warnings about the rule as a whole.
-    fn remark(&mut self, members: &Members<'_>, rule: &Rule) {
+    fn remark(&mut self, members: &MappingMembers<'_>, rule: &Rule) {
         let place = |key: &str| members.get(key).map_or(members.mark, |node| node.mark);
         let mut remarks: Vec<(Mark, Code, &str)> = Vec::new();
         if rule.window.threshold == NonZeroU32::MIN

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::Field;
-use crate::event::{self, Kind, Place};
+use crate::event::{self, ColumnKind, FieldLocation};
 use crate::raw::json;
 
 /// Which records match.
@@ -209,7 +209,7 @@ impl Predicate {
                 branches.map(|branches| branches.concat())
             }
             Predicate::Test { field, test, negated: false } => {
-                let Some(Place::Column(name, Kind::Text)) = field.place() else {
+                let Some(FieldLocation::Column(name, ColumnKind::Text)) = field.location() else {
                     return None;
                 };
                 let column = *columns.iter().find(|column| **column == name)?;
@@ -229,7 +229,7 @@ impl Test {
     /// category is not.
     pub fn is_network_activity(&self, field: &Field) -> bool {
         matches!(self, Test::Equals(Operand::Value(value)) if value.text == event::NETWORK_ACTIVITY)
-            && field.place() == Some(Place::Column(event::EVENT_CATEGORY, Kind::Text))
+            && field.location() == Some(FieldLocation::Column(event::EVENT_CATEGORY, ColumnKind::Text))
     }
 
     fn required_words(&self, field: &Field) -> Vec<Vec<String>> {
@@ -237,7 +237,9 @@ impl Test {
         let spelt_as_is = match field {
             Field::Account | Field::Actor => false,
             Field::Element(_) => true,
-            Field::Path(_) => !matches!(field.place(), Some(Place::Time | Place::Column(_, Kind::Flag))),
+            Field::Path(_) => {
+                !matches!(field.location(), Some(FieldLocation::Time | FieldLocation::Column(_, ColumnKind::Flag)))
+            }
         };
         if !spelt_as_is {
             return Vec::new();

@@ -29,18 +29,18 @@ pub struct Mark {
 
 /// A value with its position.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub struct YamlNode {
     /// Its content.
-    pub content: Content,
+    pub content: YamlContent,
     /// The position of its start.
     pub mark: Mark,
     /// The bytes of a scalar in the text.
     pub bytes: Range<usize>,
 }
 
-/// The content of a [`Node`].
+/// The content of a [`YamlNode`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Content {
+pub enum YamlContent {
     /// A scalar.
     Scalar {
         /// The text, escapes resolved.
@@ -49,26 +49,26 @@ pub enum Content {
         plain: bool,
     },
     /// A list.
-    List(Vec<Node>),
+    List(Vec<YamlNode>),
     /// A mapping, in the order of the text.
-    Map(Vec<(Node, Node)>),
+    Map(Vec<(YamlNode, YamlNode)>),
 }
 
 /// A text to read, and its name in errors.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'s> {
+pub struct YamlSource<'s> {
     /// Its name: the path of the file.
     pub name: &'s str,
     /// The text.
     pub text: &'s str,
 }
 
-impl Source<'_> {
+impl YamlSource<'_> {
     /// Reads the document.
     ///
     /// # Errors
     /// The text is not valid YAML or not exactly one document, uses tags, or is too large.
-    pub fn read(&self) -> Result<Node, Error> {
+    pub fn read(&self) -> Result<YamlNode, Error> {
         let mut tree = Tree {
             source: *self,
             parser: Parser::new_from_str(self.text),
@@ -113,9 +113,9 @@ fn mark(span: &Span) -> Mark {
 }
 
 struct Tree<'s> {
-    source: Source<'s>,
+    source: YamlSource<'s>,
     parser: Parser<'s, granit_parser::StrInput<'s>>,
-    anchors: HashMap<usize, Node>,
+    anchors: HashMap<usize, YamlNode>,
     held: Size,
 }
 
@@ -138,7 +138,7 @@ impl<'s> Tree<'s> {
         }
     }
 
-    fn node(&mut self, event: Event<'s>, span: &Span, depth: usize) -> Result<Node, Error> {
+    fn node(&mut self, event: Event<'s>, span: &Span, depth: usize) -> Result<YamlNode, Error> {
         let mark = mark(span);
         if !matches!(event, Event::Scalar(..) | Event::Alias(_)) {
             self.count(Size { nodes: 1, bytes: 0 }, mark)?;
@@ -150,10 +150,10 @@ impl<'s> Tree<'s> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.count(Size { nodes: 1, bytes: text.len() }, mark)?;
                 let plain = style == ScalarStyle::Plain;
-                (Content::Scalar { text: text.into_owned(), plain }, anchor, tag)
+                (YamlContent::Scalar { text: text.into_owned(), plain }, anchor, tag)
             }
-            Event::SequenceStart(_, anchor, tag) => (Content::List(self.list(depth)?), anchor, tag),
-            Event::MappingStart(_, anchor, tag) => (Content::Map(self.map(depth)?), anchor, tag),
+            Event::SequenceStart(_, anchor, tag) => (YamlContent::List(self.list(depth)?), anchor, tag),
+            Event::MappingStart(_, anchor, tag) => (YamlContent::Map(self.map(depth)?), anchor, tag),
             Event::Alias(anchor) => {
                 let Some(size) = self.anchors.get(&anchor).map(size) else {
                     return Err(self.source.error(mark, "an alias within the value it stands for"));
@@ -164,7 +164,7 @@ impl<'s> Tree<'s> {
             }
             _ => return Err(self.source.error(mark, "expected a value")),
         };
-        if let (Some(tag), Content::Scalar { plain, .. }) = (&tag, &mut content)
+        if let (Some(tag), YamlContent::Scalar { plain, .. }) = (&tag, &mut content)
             && tag.is_yaml_core_schema()
             && tag.suffix() == "str"
         {
@@ -172,7 +172,7 @@ impl<'s> Tree<'s> {
         } else if tag.is_some() {
             return Err(self.source.error(mark, "YAML tags (`!`) are not supported"));
         }
-        let node = Node { content, mark, bytes: span.byte_range().unwrap_or_default() };
+        let node = YamlNode { content, mark, bytes: span.byte_range().unwrap_or_default() };
         if anchor != 0 {
             self.count(size(&node), mark)?;
             self.anchors.insert(anchor, node.clone());
@@ -180,7 +180,7 @@ impl<'s> Tree<'s> {
         Ok(node)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Error> {
+    fn list(&mut self, depth: usize) -> Result<Vec<YamlNode>, Error> {
         let mut elements = Vec::new();
         loop {
             match self.next()? {
@@ -190,8 +190,8 @@ impl<'s> Tree<'s> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Vec<(Node, Node)>, Error> {
-        let mut members: Vec<(Node, Node)> = Vec::new();
+    fn map(&mut self, depth: usize) -> Result<Vec<(YamlNode, YamlNode)>, Error> {
+        let mut members: Vec<(YamlNode, YamlNode)> = Vec::new();
         let mut known = HashSet::new();
         loop {
             let (event, span) = self.next()?;
@@ -199,7 +199,7 @@ impl<'s> Tree<'s> {
                 return Ok(members);
             }
             let key = self.node(event, &span, depth + 1)?;
-            let Content::Scalar { text, .. } = &key.content else {
+            let YamlContent::Scalar { text, .. } = &key.content else {
                 return Err(self.source.error(key.mark, "a key must be a text"));
             };
             if !known.insert(text.clone()) {
@@ -232,25 +232,27 @@ impl Add for Size {
     }
 }
 
-fn size(node: &Node) -> Size {
+fn size(node: &YamlNode) -> Size {
     let one = Size { nodes: 1, bytes: 0 };
     match &node.content {
-        Content::Scalar { text, .. } => Size { nodes: 1, bytes: text.len() },
-        Content::List(elements) => elements.iter().map(size).fold(one, Size::add),
-        Content::Map(members) => members.iter().flat_map(|(key, value)| [key, value]).map(size).fold(one, Size::add),
+        YamlContent::Scalar { text, .. } => Size { nodes: 1, bytes: text.len() },
+        YamlContent::List(elements) => elements.iter().map(size).fold(one, Size::add),
+        YamlContent::Map(members) => {
+            members.iter().flat_map(|(key, value)| [key, value]).map(size).fold(one, Size::add)
+        }
     }
 }
 
-impl Node {
+impl YamlNode {
     /// Returns whether it is null or empty.
     pub fn is_null(&self) -> bool {
-        matches!(&self.content, Content::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+        matches!(&self.content, YamlContent::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// Returns the value of a boolean.
     pub fn as_bool(&self) -> Option<bool> {
         match &self.content {
-            Content::Scalar { text, plain: true } => match text.as_str() {
+            YamlContent::Scalar { text, plain: true } => match text.as_str() {
                 "true" | "True" | "TRUE" => Some(true),
                 "false" | "False" | "FALSE" => Some(false),
                 _ => None,
@@ -262,25 +264,25 @@ impl Node {
     /// Returns the text of a scalar that is not null.
     pub fn as_text(&self) -> Option<&str> {
         match &self.content {
-            Content::Scalar { text, .. } if !self.is_null() => Some(text),
+            YamlContent::Scalar { text, .. } if !self.is_null() => Some(text),
             _ => None,
         }
     }
 
     /// Returns whether it is a number.
     pub fn is_number(&self) -> bool {
-        matches!(&self.content, Content::Scalar { text, plain: true } if json::number(text).is_some())
+        matches!(&self.content, YamlContent::Scalar { text, plain: true } if json::number(text).is_some())
     }
 
     /// Returns the name of its type, for errors.
     pub fn kind(&self) -> &'static str {
         match &self.content {
-            Content::List(_) => "a list",
-            Content::Map(_) => "a mapping",
-            Content::Scalar { .. } if self.is_null() => "nothing",
-            Content::Scalar { .. } if self.as_bool().is_some() => "a boolean",
-            Content::Scalar { .. } if self.is_number() => "a number",
-            Content::Scalar { .. } => "a text",
+            YamlContent::List(_) => "a list",
+            YamlContent::Map(_) => "a mapping",
+            YamlContent::Scalar { .. } if self.is_null() => "nothing",
+            YamlContent::Scalar { .. } if self.as_bool().is_some() => "a boolean",
+            YamlContent::Scalar { .. } if self.is_number() => "a number",
+            YamlContent::Scalar { .. } => "a text",
         }
     }
 
@@ -288,21 +290,21 @@ impl Node {
     pub fn to_json(&self) -> String {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         match &self.content {
-            Content::List(elements) => {
-                format!("[{}]", elements.iter().map(Node::to_json).collect::<Vec<_>>().join(","))
+            YamlContent::List(elements) => {
+                format!("[{}]", elements.iter().map(YamlNode::to_json).collect::<Vec<_>>().join(","))
             }
-            Content::Map(members) => {
-                let member = |(key, value): &(Node, Node)| {
+            YamlContent::Map(members) => {
+                let member = |(key, value): &(YamlNode, YamlNode)| {
                     let key = match &key.content {
-                        Content::Scalar { text, .. } => text.as_str(),
-                        Content::List(_) | Content::Map(_) => "",
+                        YamlContent::Scalar { text, .. } => text.as_str(),
+                        YamlContent::List(_) | YamlContent::Map(_) => "",
                     };
                     format!("{}:{}", quoted(key), value.to_json())
                 };
                 format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(","))
             }
-            Content::Scalar { .. } if self.is_null() => "null".to_owned(),
-            Content::Scalar { text, .. } => match self.as_bool() {
+            YamlContent::Scalar { .. } if self.is_null() => "null".to_owned(),
+            YamlContent::Scalar { text, .. } => match self.as_bool() {
                 Some(flag) => flag.to_string(),
                 None if self.is_number() => text.clone(),
                 None => quoted(text),

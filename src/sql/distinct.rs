@@ -5,7 +5,7 @@ use askama::Template as _;
 use super::candidates::listed;
 use super::quote::Ident;
 use crate::error::Error;
-use crate::event::{self, CONTENT_ID, EVENT_TIME_TEXT, Kind, OTHER_FIELDS};
+use crate::event::{self, CONTENT_ID, ColumnKind, EVENT_TIME_TEXT, OTHER_FIELDS};
 
 /// The table whose records [`distinct_records`] reads. No user's SQL sees it.
 pub const TABLE: &str = "tawny.records";
@@ -28,9 +28,9 @@ struct DistinctRecords {
 /// does not depend on the columns that are read.
 pub fn distinct_records() -> Result<String, Error> {
     let columns: Vec<String> = event::schema().fields().iter().map(|field| field.name().clone()).collect();
-    let text = |(name, kind): &(&str, Kind)| {
+    let text = |(name, kind): &(&str, ColumnKind)| {
         let column = Ident((*name).to_owned()).to_string();
-        if *kind == Kind::Flag { format!("CAST({column} AS VARCHAR)") } else { column }
+        if *kind == ColumnKind::Flag { format!("CAST({column} AS VARCHAR)") } else { column }
     };
     let own = [EVENT_TIME_TEXT, CONTENT_ID, OTHER_FIELDS].map(|name| Ident(name.to_owned()).to_string());
     let texts: Vec<String> = event::TOP_LEVEL.iter().map(text).chain(own).collect();

@@ -5,7 +5,7 @@
 //! of a list's elements, or of the value itself; `elements_at` is a list's elements as JSON.
 //! `actor(userIdentity, sourceIPAddress)` is the resolved principal.
 
-use crate::event::{Kind, OTHER_FIELDS, Place};
+use crate::event::{ColumnKind, FieldLocation, OTHER_FIELDS};
 use crate::path::{Path, Step};
 use crate::rule::Field;
 
@@ -19,10 +19,10 @@ pub(super) fn in_json(function: &str, field: &Field) -> Option<Expression> {
     let call = |json, path: &[Step]| {
         Some(Expression::call(function, [json, Expression::text(Path(path.to_vec()).to_string())]))
     };
-    match (field, field.place()) {
+    match (field, field.location()) {
         (Field::Element(path), _) => call(Expression::variable(ELEMENT), &path.0),
-        (_, Some(Place::Below { column, path, .. })) => call(Expression::column(column), path),
-        (_, Some(Place::Column(name, Kind::Json))) => call(Expression::column(name), &[]),
+        (_, Some(FieldLocation::Below { column, path, .. })) => call(Expression::column(column), path),
+        (_, Some(FieldLocation::Column(name, ColumnKind::Json))) => call(Expression::column(name), &[]),
         _ => None,
     }
 }
@@ -69,30 +69,32 @@ pub(super) fn text(field: &Field) -> Expression {
 }
 
 fn scalar(field: &Field) -> Expression {
-    match (field, field.place()) {
+    match (field, field.location()) {
         (Field::Account, _) => account(),
         (Field::Actor, _) => actor(),
-        (_, Some(Place::Column(name, Kind::Flag))) => Expression::CastToText(Box::new(Expression::column(name))),
-        (_, Some(Place::Column(name, _))) => Expression::column(name),
-        (_, Some(Place::Time)) => Expression::CastToText(Box::new(Expression::column("eventTime"))),
+        (_, Some(FieldLocation::Column(name, ColumnKind::Flag))) => {
+            Expression::CastToText(Box::new(Expression::column(name)))
+        }
+        (_, Some(FieldLocation::Column(name, _))) => Expression::column(name),
+        (_, Some(FieldLocation::Time)) => Expression::CastToText(Box::new(Expression::column("eventTime"))),
         // Only for completeness: JSON holds the other fields.
-        (_, Some(Place::Below { .. }) | None) => Expression::column(OTHER_FIELDS),
+        (_, Some(FieldLocation::Below { .. }) | None) => Expression::column(OTHER_FIELDS),
     }
 }
 
 /// The field's value where it is a string; `None` where it never is one.
 pub(super) fn string(field: &Field) -> Option<Expression> {
-    match field.place() {
-        Some(Place::Below { hot: Some(promoted), .. }) => Some(Expression::column(promoted)),
-        Some(Place::Column(_, Kind::Flag) | Place::Time) => None,
+    match field.location() {
+        Some(FieldLocation::Below { hot: Some(promoted), .. }) => Some(Expression::column(promoted)),
+        Some(FieldLocation::Column(_, ColumnKind::Flag) | FieldLocation::Time) => None,
         _ => Some(in_json("string_at", field).unwrap_or_else(|| scalar(field))),
     }
 }
 
 /// The promoted column that holds the field where it is a string, if it has one.
 pub(super) fn promoted(field: &Field) -> Option<Expression> {
-    match field.place() {
-        Some(Place::Below { hot, .. }) => hot.map(Expression::column),
+    match field.location() {
+        Some(FieldLocation::Below { hot, .. }) => hot.map(Expression::column),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 //! A test that must hold is a plain condition: where its field has no value it is null, which selects nothing. Negations
 //! are `IS NOT TRUE` or `IS DISTINCT FROM`, so that a record without the field passes them.
 
-use crate::event::{Kind, Place};
+use crate::event::{ColumnKind, FieldLocation};
 use crate::raw::json;
 use crate::rule::predicate::NumberOperand;
 use crate::rule::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value};
@@ -37,9 +37,9 @@ pub fn condition(predicate: &Predicate) -> Expression {
 fn cost(predicate: &Predicate) -> u8 {
     let mut most = 0;
     predicate.fields(&mut |field| {
-        let of_field = match field.place() {
-            Some(Place::Column(_, Kind::Text | Kind::Flag) | Place::Time) => 0,
-            Some(Place::Below { hot: Some(_), .. }) => 1,
+        let of_field = match field.location() {
+            Some(FieldLocation::Column(_, ColumnKind::Text | ColumnKind::Flag) | FieldLocation::Time) => 0,
+            Some(FieldLocation::Below { hot: Some(_), .. }) => 1,
             _ => 2,
         };
         most = most.max(of_field);
@@ -73,11 +73,11 @@ fn any_element(list: Expression, name: &str, condition: Expression) -> Expressio
 }
 
 fn test_of(field: &Field, test: &Test, negated: bool) -> Expression {
-    let is_flag = matches!(field.place(), Some(Place::Column(_, Kind::Flag)));
+    let is_flag = matches!(field.location(), Some(FieldLocation::Column(_, ColumnKind::Flag)));
     let positive = match test {
         Test::Present => {
-            let value = match field.place() {
-                Some(Place::Column(name, _)) => Expression::column(name),
+            let value = match field.location() {
+                Some(FieldLocation::Column(name, _)) => Expression::column(name),
                 _ => in_json("json_at", field).unwrap_or_else(|| text_of(field)),
             };
             return if negated { value.is(State::Null) } else { value.is_not(State::Null) };
@@ -247,8 +247,8 @@ fn flag_is(field: &Field, text: &str, negated: bool) -> Expression {
         "false" => Some(State::False),
         _ => None,
     };
-    match (state, field.place()) {
-        (Some(state), Some(Place::Column(name, _))) => {
+    match (state, field.location()) {
+        (Some(state), Some(FieldLocation::Column(name, _))) => {
             Expression::Is { value: Box::new(Expression::column(name)), state, negated }
         }
         _ => Expression::Boolean(negated),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::text::{self, Part};
+use crate::text::{self, TextPart};
 use crate::time::{self, Range};
 
 /// A column or alias name.
@@ -28,8 +28,8 @@ impl fmt::Display for Literal<'_> {
         }
         // The printed SQL is what runs, so hidden characters are given by their numbers rather than escaped.
         let parts = text::hidden_apart(self.0).map(|part| match part {
-            Part::Plain(text) => quoted(text),
-            Part::Hidden(c) => format!("chr({})", u32::from(c)),
+            TextPart::Plain(text) => quoted(text),
+            TextPart::Hidden(c) => format!("chr({})", u32::from(c)),
         });
         write!(f, "concat({})", parts.collect::<Vec<_>>().join(", "))
     }

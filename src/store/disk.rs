@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
 
-use super::{Found, Object};
+use super::{FoundObjects, Object};
 use crate::error::{Absence, Error, Fault};
 use crate::text::printable;
 
 /// Finds the objects that `source` names: a file, a folder (everything below it), or a glob of either. Links are
 /// followed. A folder with several paths is read once. Folders for whose path `enters` is false are not read.
-pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error> {
+pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<FoundObjects, Error> {
     let named = Path::new(source);
     let is_pattern = source.contains(['*', '?', '[']);
     let roots = if named.exists() {
@@ -31,7 +31,7 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error
         let kind = if is_pattern { Absence::UnmatchedPattern } else { Absence::MissingPath };
         return Err(Error::NotFound { kind, place: source.to_owned() });
     }
-    let mut walk = Walk { enters, found: Found::default(), folders: HashSet::new() };
+    let mut walk = FolderWalk { enters, found: FoundObjects::default(), folders: HashSet::new() };
     for root in roots {
         let failed = |source| Error::File { action: "list", path: root.clone(), source };
         if let Some(kind) = irregular(&root) {
@@ -52,13 +52,13 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<Found, Error
     Ok(walk.found)
 }
 
-struct Walk<'w> {
+struct FolderWalk<'w> {
     enters: &'w dyn Fn(&Path) -> bool,
-    found: Found,
+    found: FoundObjects,
     folders: HashSet<PathBuf>,
 }
 
-impl Walk<'_> {
+impl FolderWalk<'_> {
     fn descend(&mut self, path: &Path, real: &Path) -> io::Result<()> {
         let metadata = fs::metadata(real)?;
         if let Some(kind) = irregular_kind(metadata.file_type()) {

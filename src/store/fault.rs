@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// An error response of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct StoreRefusal {
     /// The HTTP status.
     status: u16,
     /// S3's error code, if the response has one:
@@ -18,19 +18,19 @@ pub(super) struct Refusal {
     message: Option<String>,
 }
 
-impl Refusal {
+impl StoreRefusal {
     /// Returns the refusal with this status and body. The body may repeat the request, so only its code and message
     /// are kept.
-    pub(super) fn of(status: u16, body: &str) -> Refusal {
+    pub(super) fn of(status: u16, body: &str) -> StoreRefusal {
         let text = |name| element(body, name).filter(|text| !text.is_empty()).map(str::to_owned);
-        Refusal { status, code: text("Code"), message: text("Message") }
+        StoreRefusal { status, code: text("Code"), message: text("Message") }
     }
 
     /// Returns the refusal that made a request fail. `None` if there was no response.
-    fn behind(error: &StoreError) -> Option<Refusal> {
+    fn behind(error: &StoreError) -> Option<StoreRefusal> {
         let mut cause = error.source();
         while let Some(one) = cause {
-            if let Some(refusal) = one.downcast_ref::<Refusal>() {
+            if let Some(refusal) = one.downcast_ref::<StoreRefusal>() {
                 return Some(refusal.clone());
             }
             cause = one.source();
@@ -45,11 +45,11 @@ impl Refusal {
         };
         // The status, a colon, and the body.
         let cause = innermost(error);
-        Some(Refusal::of(status, cause.find('<').map_or("", |place| &cause[place..])))
+        Some(StoreRefusal::of(status, cause.find('<').map_or("", |place| &cause[place..])))
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for StoreRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.code, &self.message, self.status) {
             (Some(code), Some(message), _) => write!(f, "{code}: {message}"),
@@ -61,17 +61,17 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for StoreRefusal {}
 
 /// Returns the error that `action` failed on `key` of `bucket`.
 pub(super) fn store(action: &'static str, bucket: &str, key: &str, error: &StoreError) -> Error {
-    let hint = Refusal::behind(error).and_then(|refusal| hint(&refusal)).map(str::to_owned);
+    let hint = StoreRefusal::behind(error).and_then(|refusal| hint(&refusal)).map(str::to_owned);
     Error::Store { action, url: format!("s3://{bucket}/{key}"), reason: reason(error), hint }
 }
 
 /// Returns the reason why a request failed.
 pub(super) fn reason(error: &StoreError) -> String {
-    Refusal::behind(error).map_or_else(|| innermost(error), |refusal| refusal.to_string())
+    StoreRefusal::behind(error).map_or_else(|| innermost(error), |refusal| refusal.to_string())
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
@@ -88,7 +88,7 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Returns the hint for a refusal.
-fn hint(refusal: &Refusal) -> Option<&'static str> {
+fn hint(refusal: &StoreRefusal) -> Option<&'static str> {
     let by_code = match refusal.code.as_deref() {
         Some("NoSuchBucket") => Some(BUCKET),
         Some(
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn keys_do_not_decide_what_an_error_is() {
         let error = generic(std::io::Error::other(format!("error sending request for `{KEY}`: timed out")));
-        assert!(Refusal::behind(&error).is_none());
+        assert!(StoreRefusal::behind(&error).is_none());
         let Error::Store { hint, reason, .. } = store("read", "logs", KEY, &error) else { panic!() };
         assert!(hint.is_none() && reason.ends_with("timed out"), "{hint:?} {reason}");
         let invalid = object_store::path::Path::parse(format!("{KEY}//")).unwrap_err();
@@ -148,12 +148,12 @@ mod tests {
     }
 
     fn hint_of(status: u16, body: &str) -> Option<&'static str> {
-        let refusal = Refusal::of(status, body);
+        let refusal = StoreRefusal::of(status, body);
         let error = generic(object_store::client::HttpError::new(
             object_store::client::HttpErrorKind::Unknown,
             refusal.clone(),
         ));
-        assert_eq!(Refusal::behind(&error), Some(refusal.clone()));
+        assert_eq!(StoreRefusal::behind(&error), Some(refusal.clone()));
         hint(&refusal)
     }
 

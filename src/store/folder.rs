@@ -191,7 +191,7 @@ fn join(folder: &str, name: &str) -> String {
 
 /// The writer of a folder.
 #[derive(Debug)]
-pub struct Writer {
+pub struct FolderWriter {
     folder: Folder,
     /// On disk: the folder for unfinished files, and the lock.
     on_disk: Option<(TempDir, disk::Lock)>,
@@ -206,11 +206,11 @@ pub enum Pending {
     InBucket,
 }
 
-impl Writer {
+impl FolderWriter {
     /// Opens the folder for writing. `own` is the folder in it for locks and unfinished work. `None` if another
     /// process on this machine is writing the folder.
-    /// A bucket has no lock: for the second of two writers [`Writer::create`] returns false.
-    pub async fn open(folder: &Folder, own: &str, scratch: &Scratch) -> Result<Option<Writer>, Error> {
+    /// A bucket has no lock: for the second of two writers [`FolderWriter::create`] returns false.
+    pub async fn open(folder: &Folder, own: &str, scratch: &Scratch) -> Result<Option<FolderWriter>, Error> {
         if let Folder::Bucket { bucket, prefix, .. } = folder {
             check_writable(bucket, prefix)?;
         }
@@ -226,7 +226,7 @@ impl Writer {
             }
             Folder::Bucket { .. } => None,
         };
-        let writer = Writer { folder: folder.clone(), on_disk };
+        let writer = FolderWriter { folder: folder.clone(), on_disk };
         if let Folder::Bucket { bucket, prefix, .. } = folder {
             writer.probe(own, bucket, prefix).await?;
         }

@@ -10,7 +10,7 @@ use object_store::client::{
 };
 use object_store::{ClientOptions, CredentialProvider};
 
-use super::fault::Refusal;
+use super::fault::StoreRefusal;
 use super::keys;
 
 /// Signs requests again, after their URLs have changed.
@@ -82,7 +82,7 @@ impl HttpService for Wire {
         // `object_store` would report these as text, from which the status cannot be read safely.
         let body = answer.into_body().bytes().await?;
         let kind = if is_temporary(status) { HttpErrorKind::Request } else { HttpErrorKind::Unknown };
-        Err(HttpError::new(kind, Refusal::of(status, &String::from_utf8_lossy(&body))))
+        Err(HttpError::new(kind, StoreRefusal::of(status, &String::from_utf8_lossy(&body))))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::engine::Resources;
 use crate::engine::columnar_table::Columnar;
 use crate::error::Error;
 use crate::rule::Rule;
-use crate::tally::Tally;
+use crate::statistics::ScanStatistics;
 use crate::time::Range;
 use crate::trail::Prefilter;
 
@@ -36,7 +36,7 @@ impl Table for Columnar {
         self.leave_out(error)
     }
 
-    async fn coverage(&self, resources: &Resources, range: Range, _read: &Tally) -> Result<Coverage, Error> {
+    async fn coverage(&self, resources: &Resources, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
         // Files outside of the range need not be readable, and this only explains why a result is empty.
         Ok(coverage::of_records(resources, self, range).await.unwrap_or(Coverage::Covered))
     }
@@ -71,14 +71,14 @@ impl Snapshot for ForeignSnapshot<'_> {
         Ok(Records { provider, files: self.table.opened_files(self.range).await?, passes: None })
     }
 
-    fn statistics(&self, records: &Records) -> Tally {
-        let mut tally = super::of_files(records.files.iter().copied());
-        tally.replaced_bytes = self.table.replaced();
+    fn statistics(&self, records: &Records) -> ScanStatistics {
+        let mut statistics = super::of_files(records.files.iter().copied());
+        statistics.replaced_bytes = self.table.replaced();
         for fault in self.table.faults() {
-            tally.objects.read += 1;
-            tally.objects.rejected += 1;
-            tally.fault(fault);
+            statistics.objects.read += 1;
+            statistics.objects.rejected += 1;
+            statistics.fault(fault);
         }
-        tally
+        statistics
     }
 }

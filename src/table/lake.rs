@@ -7,7 +7,7 @@ use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
-use crate::tally::Tally;
+use crate::statistics::ScanStatistics;
 use crate::time::Range;
 use crate::trail::Prefilter;
 
@@ -21,7 +21,7 @@ impl Table for Lake {
         Ok(Box::new(LakeSnapshot { lake: self, files: self.files(range).await? }))
     }
 
-    async fn coverage(&self, resources: &Resources, range: Range, _read: &Tally) -> Result<Coverage, Error> {
+    async fn coverage(&self, resources: &Resources, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
         let files = self.files(Range::default()).await?;
         if files.is_empty() {
             return Ok(Coverage::Empty);
@@ -55,11 +55,11 @@ impl Snapshot for LakeSnapshot<'_> {
         Ok(Records { provider: super::selected(resources, files)?, files: Vec::new(), passes: None })
     }
 
-    fn statistics(&self, _records: &Records) -> Tally {
-        let mut tally = super::of_files(self.files.iter().map(|file| (file.bytes, file.records)));
+    fn statistics(&self, _records: &Records) -> ScanStatistics {
+        let mut statistics = super::of_files(self.files.iter().map(|file| (file.bytes, file.records)));
         for file in &self.files {
-            tally.spans(file.time_span());
+            statistics.spans(file.time_span());
         }
-        tally
+        statistics
     }
 }

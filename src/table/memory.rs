@@ -7,7 +7,7 @@ use super::{Coverage, Listing, Records, Snapshot, Table, TableKind};
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event;
-use crate::tally::Tally;
+use crate::statistics::ScanStatistics;
 use crate::time::Range;
 use crate::trail::Prefilter;
 
@@ -25,7 +25,7 @@ impl Table for MemoryTable {
         Ok(Box::new(MemorySnapshot(&self.0)))
     }
 
-    async fn coverage(&self, _resources: &Resources, _range: Range, _read: &Tally) -> Result<Coverage, Error> {
+    async fn coverage(&self, _resources: &Resources, _range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
         Ok(Coverage::Covered)
     }
 }
@@ -45,7 +45,7 @@ impl Snapshot for MemorySnapshot<'_> {
         Ok(Records { provider: super::selected(resources, records)?, files: Vec::new(), passes: None })
     }
 
-    fn statistics(&self, _records: &Records) -> Tally {
+    fn statistics(&self, _records: &Records) -> ScanStatistics {
         super::of_files(self.0.iter().map(|batch| (0, batch.num_rows() as u64)))
     }
 }

@@ -9,8 +9,8 @@ use super::{Coverage, Listing, Records, Snapshot, Table, TableKind, coverage};
 use crate::engine::raw_table::RawScans;
 use crate::engine::{EventSelection, Resources};
 use crate::error::Error;
+use crate::statistics::ScanStatistics;
 use crate::store::{Object, Stores};
-use crate::tally::Tally;
 use crate::time::{self, Range};
 use crate::trail::{self, Delivery, Prefilter, Selection, Trail};
 
@@ -21,7 +21,7 @@ const SAMPLED_OBJECTS: usize = 16;
 const NEWEST_OBJECTS: usize = 16;
 
 /// Called after each object with the bytes there are to read and what has been read so far.
-pub type Progress = dyn Fn(u64, &Tally) + Send + Sync;
+pub type Progress = dyn Fn(u64, &ScanStatistics) + Send + Sync;
 
 /// A raw trail: objects as CloudTrail delivers them.
 pub struct RawTrail {
@@ -122,7 +122,7 @@ impl Table for RawTrail {
         Ok(Box::new(self.snapshot_of(trail)))
     }
 
-    async fn coverage(&self, resources: &Resources, range: Range, read: &Tally) -> Result<Coverage, Error> {
+    async fn coverage(&self, resources: &Resources, range: Range, read: &ScanStatistics) -> Result<Coverage, Error> {
         // A query that needs no records reads no object.
         if read.objects.read == 0 && self.find(range).await?.is_empty() {
             let newest = if range == Range::default() { None } else { self.newest_event(resources).await? };
@@ -135,7 +135,7 @@ impl Table for RawTrail {
             return Ok(Coverage::NotSelected);
         }
         // The times of what was skipped by its text alone are not known.
-        let are_times_known = read.objects.passed_over + read.records.passed_over == 0;
+        let are_times_known = read.objects.skipped_by_prefilter + read.records.skipped_by_prefilter == 0;
         Ok(Coverage::of_span(range, read.times.filter(|_| are_times_known)))
     }
 }
@@ -166,13 +166,13 @@ impl Snapshot for RawSnapshot<'_> {
             prefilter,
             self.table.in_flight,
             resources.threads,
-            Arc::new(move |tally: &Tally| progress(total, tally)),
+            Arc::new(move |statistics: &ScanStatistics| progress(total, statistics)),
         ));
         let provider = super::selected(resources, Arc::clone(&passes) as _)?;
         Ok(Records { provider, files: Vec::new(), passes: Some(passes) })
     }
 
-    fn statistics(&self, records: &Records) -> Tally {
+    fn statistics(&self, records: &Records) -> ScanStatistics {
         records.raw_statistics()
     }
 }

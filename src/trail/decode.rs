@@ -13,9 +13,9 @@ use highway::{HighwayHash as _, HighwayHasher, Key};
 use super::Prefilter;
 use crate::error::{Error, Fault};
 use crate::event::batch::BatchBuilder;
-use crate::raw::{self, Content, Part, ReadError, Text, envelope, envelope::Item};
+use crate::raw::{self, ObjectPart, PartContent, ReadError, UnpackedText, envelope, envelope::Item};
+use crate::statistics::{Count, ScanStatistics};
 use crate::store::{Object, ObjectError, ReadSettings};
-use crate::tally::{Count, Tally};
 
 /// Maximum number of records in a decoded batch.
 const BATCH_ROWS: usize = 8_192;
@@ -32,7 +32,7 @@ pub struct DecodedObject {
     /// A hash of each record's text, in row order, if [`DecodeOptions::hash_records`] is set.
     pub hashes: Vec<u128>,
     /// Counts of the records and members.
-    pub tally: Tally,
+    pub statistics: ScanStatistics,
 }
 
 /// How to decode an object.
@@ -81,7 +81,7 @@ impl Outcome {
         match self {
             Outcome::Skipped(kind) => return count.skip(kind),
             Outcome::Used => count.used += 1,
-            Outcome::SkippedByPrefilter => count.passed_over += 1,
+            Outcome::SkippedByPrefilter => count.skipped_by_prefilter += 1,
             Outcome::Rejected(_) | Outcome::RecordsRejected => count.rejected += 1,
         }
         count.read += 1;
@@ -99,15 +99,15 @@ struct Decoder<'d> {
 }
 
 impl Decoder<'_> {
-    fn add_part(&mut self, part: Part<'_>) {
+    fn add_part(&mut self, part: ObjectPart<'_>) {
         let path = self.object.path.display().to_string();
         let name = part.member.map_or_else(|| path.clone(), |member| format!("{path}!{member}"));
         let outcome = match part.content {
-            Content::Skipped(kind) => Outcome::Skipped(kind),
-            Content::Rejected(error) => rejection(&name, 0, error),
-            Content::Text(text) => match self.records(&name, text) {
+            PartContent::Skipped(kind) => Outcome::Skipped(kind),
+            PartContent::Rejected(error) => rejection(&name, 0, error),
+            PartContent::Text(text) => match self.records(&name, text) {
                 Ok((contents, outcome)) => {
-                    self.decoded.tally.add(contents.tally);
+                    self.decoded.statistics.add(contents.statistics);
                     self.decoded.batches.extend(contents.batches);
                     self.decoded.hashes.extend(contents.hashes);
                     outcome
@@ -119,19 +119,19 @@ impl Decoder<'_> {
             self.outcome = Some(outcome);
             return;
         }
-        outcome.count(&mut self.decoded.tally.members);
+        outcome.count(&mut self.decoded.statistics.members);
         if let Outcome::Rejected(reason) = outcome {
-            self.decoded.tally.fault(Fault { object: name, position: None, reason });
+            self.decoded.statistics.fault(Fault { object: name, position: None, reason });
         }
     }
 
     /// Decodes the records of the object or member `name`.
-    fn records(&mut self, name: &str, text: Text<'_>) -> Result<(DecodedObject, Outcome), ReadError> {
-        let Text { text, replaced } = text;
+    fn records(&mut self, name: &str, text: UnpackedText<'_>) -> Result<(DecodedObject, Outcome), ReadError> {
+        let UnpackedText { text, replaced } = text;
         let DecodeOptions { prefilter, hash_records } = self.options;
         let mut decoded = DecodedObject::default();
-        decoded.tally.json_bytes = text.len() as u64;
-        decoded.tally.replaced_bytes = replaced as u64;
+        decoded.statistics.json_bytes = text.len() as u64;
+        decoded.statistics.replaced_bytes = replaced as u64;
         if text.trim_ascii_start().is_empty() {
             return Ok((decoded, Outcome::Skipped("empty".to_owned())));
         }
@@ -139,7 +139,7 @@ impl Decoder<'_> {
             return Ok((decoded, Outcome::SkippedByPrefilter));
         }
         let mut builder = BatchBuilder::default();
-        let DecodedObject { batches, hashes, tally } = &mut decoded;
+        let DecodedObject { batches, hashes, statistics } = &mut decoded;
         let schema_error = &mut self.schema_error;
         let mut finish = |builder: &mut BatchBuilder, batches: &mut Vec<RecordBatch>| match builder.finish() {
             Ok(batch) => batches.push(batch),
@@ -147,8 +147,8 @@ impl Decoder<'_> {
         };
         envelope::items(text, self.settings, &|text| prefilter.admits(text), &mut |item| match item {
             Item::Record(record) => {
-                tally.records.read += 1;
-                tally.records.used += 1;
+                statistics.records.read += 1;
+                statistics.records.used += 1;
                 builder.push(&record);
                 hashes.extend(hash_records.then(|| hash(record.text)));
                 if builder.len() == BATCH_ROWS {
@@ -156,26 +156,26 @@ impl Decoder<'_> {
                 }
             }
             Item::PassedOver => {
-                tally.records.read += 1;
-                tally.records.passed_over += 1;
+                statistics.records.read += 1;
+                statistics.records.skipped_by_prefilter += 1;
             }
-            Item::Skipped(kind) => tally.records.skip(kind),
+            Item::Skipped(kind) => statistics.records.skip(kind),
             Item::Rejected { position, reason } => {
-                tally.records.read += 1;
-                tally.records.rejected += 1;
-                tally.fault(Fault { object: name.to_owned(), position: Some(position), reason });
+                statistics.records.read += 1;
+                statistics.records.rejected += 1;
+                statistics.fault(Fault { object: name.to_owned(), position: Some(position), reason });
             }
         })?;
         if !builder.is_empty() {
             finish(&mut builder, &mut decoded.batches);
         }
-        decoded.tally.repeated_keys = builder.repeated_keys();
+        decoded.statistics.repeated_keys = builder.repeated_keys();
         for batch in &decoded.batches {
             let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-            decoded.tally.spans(aggregate::min(times).zip(aggregate::max(times)));
+            decoded.statistics.spans(aggregate::min(times).zip(aggregate::max(times)));
         }
-        decoded.tally.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
-        let records = &decoded.tally.records;
+        decoded.statistics.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
+        let records = &decoded.statistics.records;
         let outcome = if records.rejected > 0 && records.rejected == records.read {
             Outcome::RecordsRejected
         } else {
@@ -196,13 +196,13 @@ impl Decoder<'_> {
             (DecodedObject::default(), outcome)
         } else {
             let path = self.object.path.display().to_string();
-            let outcome = self.outcome.unwrap_or_else(|| archive_outcome(&path, &self.decoded.tally.members));
+            let outcome = self.outcome.unwrap_or_else(|| archive_outcome(&path, &self.decoded.statistics.members));
             (self.decoded, outcome)
         };
-        decoded.tally.stored_bytes = self.object.size;
-        outcome.count(&mut decoded.tally.objects);
+        decoded.statistics.stored_bytes = self.object.size;
+        outcome.count(&mut decoded.statistics.objects);
         if let Outcome::Rejected(reason) = outcome {
-            decoded.tally.fault(Fault { object: self.object.path.display().to_string(), position: None, reason });
+            decoded.statistics.fault(Fault { object: self.object.path.display().to_string(), position: None, reason });
         }
         Ok(decoded)
     }
@@ -225,7 +225,7 @@ fn rejection(name: &str, size: u64, error: ReadError) -> Outcome {
 fn archive_outcome(path: &str, members: &Count) -> Outcome {
     if members.used > 0 {
         Outcome::Used
-    } else if members.passed_over > 0 {
+    } else if members.skipped_by_prefilter > 0 {
         Outcome::SkippedByPrefilter
     } else if let Some(format) = raw::by_ending(path) {
         Outcome::Rejected(ReadError::Foreign(format).to_string())

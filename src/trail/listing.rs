@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 
 use crate::error::{Absence, Error};
-use crate::store::{self, Found, Keys, Listing, Location, Object, Stores};
+use crate::store::{self, FoundObjects, Keys, Listing, Location, Object, Stores};
 use crate::time::{self, DAY, Range};
 
 use super::object_key::{KeyFields, folders, folders_below_logs, is_account, is_region, time_covered};
@@ -163,7 +163,7 @@ fn admits(wanted: &[String], one: &str) -> bool {
 }
 
 /// Lists the objects that `source` names and `selection` admits.
-pub(super) async fn find(stores: &Stores, source: &str, selection: &Selection) -> Result<Found, Error> {
+pub(super) async fn find(stores: &Stores, source: &str, selection: &Selection) -> Result<FoundObjects, Error> {
     let mut found = match Location::of(source) {
         Location::Disk(path) => store::find(&path.display().to_string(), &|folder| selection.admits_folder(folder))?,
         Location::S3 { bucket, key } => in_bucket(stores, &bucket, &key, selection).await?,
@@ -191,9 +191,9 @@ fn prefix_of(folder: &str) -> String {
     if folder.is_empty() { String::new() } else { format!("{folder}/") }
 }
 
-async fn in_bucket(stores: &Stores, bucket: &str, key: &str, selection: &Selection) -> Result<Found, Error> {
+async fn in_bucket(stores: &Stores, bucket: &str, key: &str, selection: &Selection) -> Result<FoundObjects, Error> {
     let mut found = list_below(stores, bucket, &prefix_of(key), selection).await?;
-    let is_empty = |found: &Found| found.objects.is_empty() && found.faults.is_empty();
+    let is_empty = |found: &FoundObjects| found.objects.is_empty() && found.faults.is_empty();
     if is_empty(&found) && !key.is_empty() {
         found.objects.extend(stores.object(bucket, key).await?);
     }
@@ -210,7 +210,12 @@ async fn in_bucket(stores: &Stores, bucket: &str, key: &str, selection: &Selecti
 }
 
 /// Lists the objects whose keys match a pattern.
-async fn list_matching(stores: &Stores, bucket: &str, pattern: &str, selection: &Selection) -> Result<Found, Error> {
+async fn list_matching(
+    stores: &Stores,
+    bucket: &str,
+    pattern: &str,
+    selection: &Selection,
+) -> Result<FoundObjects, Error> {
     let matcher = glob::Pattern::new(&format!("s3://{bucket}/{pattern}"))
         .map_err(|error| Error::usage(format!("`{pattern}` is not a valid pattern: {error}")))?;
     let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
@@ -225,7 +230,7 @@ async fn list_matching(stores: &Stores, bucket: &str, pattern: &str, selection: 
 }
 
 /// Lists the objects whose keys begin with `root`, several folders concurrently.
-async fn list_below(stores: &Stores, bucket: &str, root: &str, selection: &Selection) -> Result<Found, Error> {
+async fn list_below(stores: &Stores, bucket: &str, root: &str, selection: &Selection) -> Result<FoundObjects, Error> {
     let depth = root.matches('/').count();
     let skip_after = |key: &str| selection.skip_after(key);
     let list = |folder: String| async move {
@@ -236,7 +241,7 @@ async fn list_below(stores: &Stores, bucket: &str, root: &str, selection: &Selec
         };
         stores.list(bucket, Keys { by_folder, skip_after: &skip_after, ..Keys::all(&folder) }).await
     };
-    let mut found = Found::default();
+    let mut found = FoundObjects::default();
     let mut waiting = vec![root.to_owned()];
     let mut listings = FuturesUnordered::new();
     loop {

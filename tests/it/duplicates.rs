@@ -9,9 +9,9 @@ use tawny::engine::Resources;
 use tawny::hunt::{self, events, sweep};
 use tawny::query::Query;
 use tawny::rule::{Rule, catalog};
+use tawny::statistics::Duplicates;
 use tawny::store::Stores;
 use tawny::table::RawTrail;
-use tawny::tally::Duplicates;
 use tawny::time::{self, Range};
 use tawny::trail::Selection;
 

@@ -206,8 +206,8 @@ fn a_file_that_vanishes_after_it_was_listed_is_named() {
         std::fs::remove_file(source.join("001.json")).unwrap();
         let limits = Limits { threads: 2, memory: 1 << 20, in_flight: 4 };
         let converted = convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
-        assert!(converted.tally.balances() && converted.tally.is_incomplete());
-        assert_eq!((converted.tally.records.used, converted.unread.len()), (6, 1));
+        assert!(converted.statistics.balances() && converted.statistics.is_incomplete());
+        assert_eq!((converted.statistics.records.used, converted.unread.len()), (6, 1));
         assert!(converted.unread[0].to_string().contains("001.json: No such file"), "{}", converted.unread[0]);
     });
 }

@@ -9,7 +9,7 @@ use tawny::engine::Resources;
 use tawny::event::batch::BatchBuilder;
 use tawny::hunt;
 use tawny::raw::envelope::Record;
-use tawny::raw::{self, Content, ReadError, json};
+use tawny::raw::{self, PartContent, ReadError, json};
 use tawny::report::{self, Format};
 use tawny::rule::{catalog, panther, sigma};
 use tawny::store::{Object, ReadSettings};
@@ -76,9 +76,9 @@ fn decode(bytes: &[u8]) -> Result<(), TestCaseError> {
         let decoded =
             trail::decode(&object, Ok(bytes), &settings, DecodeOptions { prefilter: &prefilter, hash_records: true })
                 .unwrap();
-        prop_assert!(decoded.tally.balances(), "{:?}", decoded.tally);
+        prop_assert!(decoded.statistics.balances(), "{:?}", decoded.statistics);
         let rows: usize = decoded.batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
-        prop_assert_eq!((rows, rows as u64), (decoded.hashes.len(), decoded.tally.records.used));
+        prop_assert_eq!((rows, rows as u64), (decoded.hashes.len(), decoded.statistics.records.used));
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ fn packed() -> Vec<Vec<u8>> {
 fn text(bytes: &[u8]) -> Result<String, ReadError> {
     let mut seen = String::new();
     raw::read(bytes, 1 << 20, &mut |part| match part.content {
-        Content::Text(text) => seen += text.text,
+        PartContent::Text(text) => seen += text.text,
         other => panic!("{other:?}"),
     })?;
     Ok(seen)

@@ -12,9 +12,9 @@ use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::{Rule, WindowKind, catalog};
 use tawny::sql::candidates::Candidates;
+use tawny::statistics::ScanStatistics;
 use tawny::store::{Scratch, Stores};
 use tawny::table::{RawTrail, Table};
-use tawny::tally::Tally;
 use tawny::time::{self, DAY, Range, SECOND};
 use tawny::trail::{Prefilter, Selection, Trail};
 
@@ -61,7 +61,7 @@ fn rules() -> Vec<Rule> {
     quiet.into_iter().chain(WindowKind::ALL.map(of_kind)).collect()
 }
 
-async fn found(data: &dyn Table, matched: usize, range: Range) -> (Vec<Finding>, Tally) {
+async fn found(data: &dyn Table, matched: usize, range: Range) -> (Vec<Finding>, ScanStatistics) {
     let resources = Resources::new(2, MEMORY, &std::env::temp_dir()).unwrap().with_match_memory(matched);
     let outcome = hunt::hunt(&resources, data, &rules(), range).await.unwrap();
     let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();
@@ -90,7 +90,7 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
 
         let objects = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&objects);
-        let progress = Arc::new(move |_, _: &Tally| {
+        let progress = Arc::new(move |_, _: &ScanStatistics| {
             seen.fetch_add(1, Ordering::Relaxed);
         });
         let raw = RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress);
@@ -98,18 +98,22 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
         let range = Range { from: Some(hour), to: Some(hour + DAY / 24) };
         let expected = found(&raw, MEMORY, range).await.0;
         assert!(expected.len() > 3, "{}", expected.len());
-        let read = |tally: &Tally| {
-            assert_eq!(tally.records.read, tally.records.used + tally.records.passed_over, "{tally:?}");
-            assert_eq!((tally.faults.len(), tally.objects.rejected), (1, 1), "{tally:?}");
+        let read = |statistics: &ScanStatistics| {
+            assert_eq!(
+                statistics.records.read,
+                statistics.records.used + statistics.records.skipped_by_prefilter,
+                "{statistics:?}"
+            );
+            assert_eq!((statistics.faults.len(), statistics.objects.rejected), (1, 1), "{statistics:?}");
             objects.swap(0, Ordering::Relaxed)
         };
         objects.store(0, Ordering::Relaxed);
         let once = read(&found(&raw, MEMORY, range).await.1);
         assert_eq!(once, 11);
         assert!(found(&lake, SCARCE, range).await.0 == expected);
-        let (findings, tally) = found(&raw, SCARCE, range).await;
+        let (findings, statistics) = found(&raw, SCARCE, range).await;
         assert!(findings == expected);
-        assert_eq!(read(&tally), once, "objects are read once however little memory there is");
+        assert_eq!(read(&statistics), once, "objects are read once however little memory there is");
     });
 }
 

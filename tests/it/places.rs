@@ -12,9 +12,9 @@ use tawny::engine::columnar_table::Columnar;
 
 use tawny::lake::Lake;
 use tawny::query::{self, Query};
+use tawny::statistics::Duplicates;
 use tawny::store::{Scratch, Stores};
 use tawny::table::{RawTrail, Table};
-use tawny::tally::Duplicates;
 use tawny::time::Range;
 use tawny::trail::{self, Selection, Trail};
 

@@ -11,9 +11,9 @@ use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::{Rule, WindowKind, catalog};
+use tawny::statistics::ScanStatistics;
 use tawny::store::{Scratch, Stores};
 use tawny::table::{RawTrail, Table};
-use tawny::tally::Tally;
 use tawny::time::{self, DAY, Range, SECOND};
 use tawny::trail::{Selection, Trail};
 
@@ -66,7 +66,7 @@ fn ranges_that_meet_find_every_burst_once() {
     let in_lake =
         |rules: &[Rule], range| runtime.block_on(hunt::evaluate(&resources, &lake.clone(), rules, range)).unwrap();
     let raw = || {
-        let progress = Arc::new(|_, _: &Tally| {});
+        let progress = Arc::new(|_, _: &ScanStatistics| {});
         RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)
     };
     let in_trail = |range| runtime.block_on(hunt::evaluate(&resources, &raw(), &rules, range)).unwrap();
@@ -113,7 +113,7 @@ fn a_pause_within_the_range_tells_nothing_of_the_window_before_it() {
     let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let raw = || {
         let sources = vec![folder.path().display().to_string()];
-        let progress = Arc::new(|_, _: &Tally| {});
+        let progress = Arc::new(|_, _: &ScanStatistics| {});
         RawTrail::new(Stores::default(), sources, Selection::default(), 4, progress)
     };
     let mut rule = catalog::default().unwrap();
@@ -158,7 +158,7 @@ fn which_copy_counts_is_not_told_by_what_other_rules_and_cells_read() {
     let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
     let raw = || {
-        let progress = Arc::new(|_, _: &Tally| {});
+        let progress = Arc::new(|_, _: &ScanStatistics| {});
         RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)
     };
     let rule = catalog::default().unwrap();

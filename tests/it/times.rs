@@ -19,7 +19,7 @@ use tawny::lake::part_file::{PartFileBuilder, rows_by_date};
 use tawny::query;
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Rule, WindowKind};
-use tawny::store::{LAKE_FOLDER, Scratch, Stores, Writer};
+use tawny::store::{FolderWriter, LAKE_FOLDER, Scratch, Stores};
 use tawny::table::{MemoryTable, Table};
 use tawny::time::{self, EVENT_TIMES, Range, SECOND};
 use tawny::trail;
@@ -176,7 +176,7 @@ fn unchecked(times: &[i64]) -> RecordBatch {
 /// A lake that was written by a build that took any time; its ledger may lie about them.
 async fn lake_of(folder: &Path, times: &[i64], lies: bool) -> Lake {
     let lake = Lake::at(folder);
-    let writer = Writer::open(lake.folder(), LAKE_FOLDER, &Scratch::default()).await.unwrap().unwrap();
+    let writer = FolderWriter::open(lake.folder(), LAKE_FOLDER, &Scratch::default()).await.unwrap().unwrap();
     let batch = unchecked(times);
     let mut files = Vec::new();
     for (date, rows) in rows_by_date(&batch, &vec![true; times.len()].into()) {

@@ -15,7 +15,7 @@ use datafusion::scalar::ScalarValue;
 use super::columns;
 use super::conversions::{FLAG, JSON_TEXT, PLAIN_TEXT, UUID_TEXT, has_json_text, has_plain_text};
 use crate::engine::event_times;
-use crate::event::{self, Kind};
+use crate::event::{self, ColumnKind};
 use crate::layout::{self, TableLayout};
 use crate::time::Range;
 
@@ -133,7 +133,7 @@ impl<'v> View<'v> {
             (DataType::Boolean, DataType::Utf8) => Some(call(FLAG)?),
             (DataType::Timestamp(..) | DataType::Boolean, _) => None,
             (_, given) if given.is_nested() => {
-                let is_json = event::TOP_LEVEL.iter().any(|(top, kind)| *top == name && *kind == Kind::Json);
+                let is_json = event::TOP_LEVEL.iter().any(|(top, kind)| *top == name && *kind == ColumnKind::Json);
                 (is_json && has_json_text(given)).then(|| call(JSON_TEXT)).transpose()?
             }
             (_, DataType::FixedSizeBinary(16)) => Some(call(UUID_TEXT)?),
@@ -178,7 +178,7 @@ impl<'v> View<'v> {
     fn content_id(&self) -> Result<Option<Expr>> {
         let mut texts = Vec::new();
         for (name, kind) in event::TOP_LEVEL {
-            if *kind != Kind::Flag {
+            if *kind != ColumnKind::Flag {
                 texts.extend(self.typed_column(&Field::new(*name, DataType::Utf8, true))?);
             }
         }

@@ -18,7 +18,7 @@ use futures::{TryStreamExt as _, stream};
 
 use super::{COMPARED, Counter, record};
 use crate::engine::functions::fingerprints;
-use crate::tally::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
+use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
 use crate::time::Range;
 
 /// What a query has dropped so far, all of its streams together. Clones tell the same.

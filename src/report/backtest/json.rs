@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::finding;
 use crate::hunt::sweep::Found;
 use crate::rule::{Rule, Window};
-use crate::tally::{Duplicates, Tally};
+use crate::statistics::{Duplicates, ScanStatistics};
 use crate::text::json;
 use crate::time;
 
@@ -20,7 +20,7 @@ struct Document<'d> {
     rule_id: &'d str,
     range: Range,
     span: Option<Span>,
-    read: &'d Tally,
+    read: &'d ScanStatistics,
     duplicates: &'d Duplicates,
     matches: usize,
     groups: usize,

@@ -7,7 +7,7 @@ use crate::hunt::sweep::Found;
 use crate::report::backtest::{View, heat};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
-use crate::tally::number_of;
+use crate::statistics::number_of;
 use crate::time::Range;
 
 /// Shades of a heat table: the classes `h1` to `h6` of the style.

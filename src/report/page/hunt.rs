@@ -9,7 +9,7 @@ use crate::hunt::events::{Event, Shown};
 use crate::report::group;
 use crate::rule::Rule;
 use crate::sql;
-use crate::tally::{Duplicates, Tally, number_of};
+use crate::statistics::{Duplicates, ScanStatistics, number_of};
 use crate::time::{self, Range, SECOND};
 
 /// How many findings a page opens, and how many events of each.
@@ -27,7 +27,7 @@ pub struct Hunted<'h> {
     /// The events of those that the page opens, as [`SHOWN`] says.
     pub events: &'h [Vec<Event>],
     /// What was read.
-    pub read: &'h Tally,
+    pub read: &'h ScanStatistics,
     /// The duplicates among matching records, where they were counted.
     pub duplicates: Option<&'h Duplicates>,
 }

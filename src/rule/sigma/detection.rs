@@ -8,7 +8,7 @@ use rsigma_parser::{
 };
 
 use super::Unsupported;
-use crate::event::{self, Kind};
+use crate::event::{self, ColumnKind};
 use crate::path::{Path, Step};
 use crate::rule::limits::{self, CONDITIONS};
 use crate::rule::predicate::NumberOperand;
@@ -111,7 +111,7 @@ fn selection(detection: &Detection) -> Result<Predicate, Unsupported> {
 
 /// The part of a field's text that is compared with a value.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
+enum MatchPosition {
     #[default]
     Whole,
     Start,
@@ -121,10 +121,10 @@ enum Place {
 
 /// The comparison that an item's modifiers ask for.
 #[derive(Default)]
-struct How {
+struct ValueComparison {
     all: bool,
     cased: bool,
-    place: Place,
+    place: MatchPosition,
     negated: bool,
     relation: Option<Compared>,
     /// The kind of the values, if they are not texts.
@@ -135,10 +135,12 @@ struct How {
     flags: String,
 }
 
-impl How {
+impl ValueComparison {
     /// Returns whether no modifier has set the comparison. A field reference does not set it.
     fn is_open(&self) -> bool {
-        self.place == Place::Whole && self.relation.is_none() && self.values.is_none_or(|of| of == Modifier::FieldRef)
+        self.place == MatchPosition::Whole
+            && self.relation.is_none()
+            && self.values.is_none_or(|of| of == Modifier::FieldRef)
     }
 }
 
@@ -158,15 +160,15 @@ fn item(item: &DetectionItem) -> Result<Predicate, Unsupported> {
     Ok(if how.negated { Predicate::None(vec![together]) } else { together })
 }
 
-fn how(modifiers: &[Modifier]) -> Result<How, Unsupported> {
-    let mut how = How::default();
+fn how(modifiers: &[Modifier]) -> Result<ValueComparison, Unsupported> {
+    let mut how = ValueComparison::default();
     for modifier in modifiers {
         match modifier {
             Modifier::All => how.all = true,
             Modifier::Cased => how.cased = true,
-            Modifier::Contains if how.is_open() => how.place = Place::Anywhere,
-            Modifier::StartsWith if how.is_open() => how.place = Place::Start,
-            Modifier::EndsWith if how.is_open() => how.place = Place::End,
+            Modifier::Contains if how.is_open() => how.place = MatchPosition::Anywhere,
+            Modifier::StartsWith if how.is_open() => how.place = MatchPosition::Start,
+            Modifier::EndsWith if how.is_open() => how.place = MatchPosition::End,
             Modifier::Neq => how.negated = true,
             Modifier::Gt if how.is_open() => how.relation = Some(Compared::Greater),
             Modifier::Gte if how.is_open() => how.relation = Some(Compared::GreaterOrEqual),
@@ -204,7 +206,7 @@ fn how(modifiers: &[Modifier]) -> Result<How, Unsupported> {
     Ok(how)
 }
 
-fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, Unsupported> {
+fn test(field: &Field, value: &SigmaValue, how: &ValueComparison) -> Result<Predicate, Unsupported> {
     let is = |test: Test| tested(field, test);
     let text = value.to_string();
     if let Some(encoding) = how.encoding {
@@ -241,16 +243,18 @@ fn test(field: &Field, value: &SigmaValue, how: &How) -> Result<Predicate, Unsup
             let other = self::field(&text)?;
             let other = if how.cased { Operand::Field(other) } else { Operand::FoldedField(other) };
             is(match how.place {
-                Place::Whole => Test::Equals(other),
-                Place::Start => Test::StartsWith(other),
-                Place::End => Test::EndsWith(other),
-                Place::Anywhere => Test::Contains(other),
+                MatchPosition::Whole => Test::Equals(other),
+                MatchPosition::Start => Test::StartsWith(other),
+                MatchPosition::End => Test::EndsWith(other),
+                MatchPosition::Anywhere => Test::Contains(other),
             })
         }
-        (_, SigmaValue::Null) if how.place == Place::Whole => {
+        (_, SigmaValue::Null) if how.place == MatchPosition::Whole => {
             Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: true })
         }
-        (_, SigmaValue::Integer(_) | SigmaValue::Float(_) | SigmaValue::Bool(_)) if how.place == Place::Whole => {
+        (_, SigmaValue::Integer(_) | SigmaValue::Float(_) | SigmaValue::Bool(_))
+            if how.place == MatchPosition::Whole =>
+        {
             is(Test::Equals(operand(&text, how.cased)))
         }
         (_, SigmaValue::Null) => Err(Unsupported::new("`null` is not a part of a text")),
@@ -291,7 +295,7 @@ fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, Unsupported> {
             tests => Predicate::All(tests.iter().map(test).collect()),
         }
     };
-    if !matches!(field.place(), Some(event::Place::Below { .. })) {
+    if !matches!(field.location(), Some(event::FieldLocation::Below { .. })) {
         return Ok(all(field));
     }
     let each = Box::new(all(&Field::Element(Path::default())));
@@ -307,16 +311,16 @@ fn answers(field: &Field, test: &Test) -> Result<(), Unsupported> {
         }
         Operand::Field(_) | Operand::FoldedField(_) => true,
     };
-    match (field.place(), test) {
-        (_, Test::Present) | (Some(event::Place::Column(_, Kind::Flag)), Test::Filled) => Ok(()),
-        (Some(event::Place::Time), _) => {
+    match (field.location(), test) {
+        (_, Test::Present) | (Some(event::FieldLocation::Column(_, ColumnKind::Flag)), Test::Filled) => Ok(()),
+        (Some(event::FieldLocation::Time), _) => {
             Err(Unsupported::new("it can only be asked whether it is there: choose the time with `--from` and `--to`"))
         }
-        (Some(event::Place::Column(_, Kind::Json)), _) => {
+        (Some(event::FieldLocation::Column(_, ColumnKind::Json)), _) => {
             Err(Unsupported::new("it holds fields and is not a text: name the field that is meant"))
         }
-        (Some(event::Place::Column(_, Kind::Flag)), Test::Equals(operand)) if is_flag(operand) => Ok(()),
-        (Some(event::Place::Column(_, Kind::Flag)), _) => {
+        (Some(event::FieldLocation::Column(_, ColumnKind::Flag)), Test::Equals(operand)) if is_flag(operand) => Ok(()),
+        (Some(event::FieldLocation::Column(_, ColumnKind::Flag)), _) => {
             Err(Unsupported::new("it is `true` or `false`, and nothing else"))
         }
         _ => Ok(()),
@@ -338,12 +342,12 @@ fn encoded(text: &str, encoding: Modifier) -> Vec<String> {
 }
 
 /// Returns a test of a text with wildcards.
-fn of_parts(parts: &[StringPart], field: &Field, how: &How) -> Result<Test, Unsupported> {
+fn of_parts(parts: &[StringPart], field: &Field, how: &ValueComparison) -> Result<Test, Unsupported> {
     const ANY: StringPart = StringPart::Special(SpecialChar::WildcardMulti);
     let mut all: Vec<StringPart> =
-        matches!(how.place, Place::End | Place::Anywhere).then_some(ANY).into_iter().collect();
+        matches!(how.place, MatchPosition::End | MatchPosition::Anywhere).then_some(ANY).into_iter().collect();
     all.extend(parts.iter().cloned());
-    all.extend(matches!(how.place, Place::Start | Place::Anywhere).then_some(ANY));
+    all.extend(matches!(how.place, MatchPosition::Start | MatchPosition::Anywhere).then_some(ANY));
     all.dedup_by(|a, b| *a == ANY && *b == ANY);
     let operand = |text: &str| operand(text, how.cased);
     let is_in_string = |text: &str| !may_be_in_number(field, text);
@@ -371,7 +375,7 @@ fn of_parts(parts: &[StringPart], field: &Field, how: &How) -> Result<Test, Unsu
 /// Returns whether a number or boolean in JSON may contain this text. Tests of strings do not see those.
 fn may_be_in_number(field: &Field, text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    matches!(field.place(), Some(event::Place::Below { .. }))
+    matches!(field.location(), Some(event::FieldLocation::Below { .. }))
         && (text.bytes().all(|byte| b"0123456789.e+-".contains(&byte))
             || ["true", "false"].iter().any(|flag| flag.contains(&text)))
 }

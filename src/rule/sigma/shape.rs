@@ -3,7 +3,7 @@
 
 use super::Unsupported;
 use crate::rule::limits::{self, CONDITION_WORDS};
-use crate::rule::yaml::{self, Content, Mark, Node, Source};
+use crate::rule::yaml::{self, Mark, YamlContent, YamlNode, YamlSource};
 
 /// The keys of a correlation.
 const CORRELATION: [&str; 8] = ["type", "rules", "group-by", "timespan", "window", "condition", "aliases", "generate"];
@@ -23,7 +23,7 @@ type Checked = Result<(), (Mark, String)>;
 pub(super) fn check(name: &str, text: &str) -> Result<(), Unsupported> {
     let mut first = 1;
     for document in documents(text) {
-        let source = Source { name, text: document };
+        let source = YamlSource { name, text: document };
         let lines = document.lines().count();
         if document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
             let place = |Mark { line, column }: Mark| format!("line {}, column {column}", line + first - 1);
@@ -51,7 +51,7 @@ fn documents(text: &str) -> Vec<&str> {
     documents
 }
 
-fn document(node: &Node) -> Checked {
+fn document(node: &YamlNode) -> Checked {
     let (Some(correlation), detection) = (member(node, "correlation"), member(node, "detection")) else {
         return member(node, "detection").map_or(Ok(()), self::detection);
     };
@@ -61,7 +61,7 @@ fn document(node: &Node) -> Checked {
     self::correlation(correlation)
 }
 
-fn correlation(node: &Node) -> Checked {
+fn correlation(node: &YamlNode) -> Checked {
     known(node, "correlation", &CORRELATION)?;
     let rules = member(node, "rules").ok_or((node.mark, "`rules` is missing".to_owned()))?;
     let names = texts(rules, "rules")?;
@@ -81,19 +81,19 @@ fn correlation(node: &Node) -> Checked {
     let Some(condition) = member(node, "condition") else {
         return Ok(());
     };
-    if matches!(condition.content, Content::Map(_)) {
+    if matches!(condition.content, YamlContent::Map(_)) {
         known(condition, "condition", &CONDITION)?;
     }
-    let in_time = member(node, "type").and_then(Node::as_text).is_some_and(|kind| kind.starts_with("temporal"));
-    let all = member(condition, "gte").and_then(Node::as_text).is_some_and(|number| number == names.to_string());
-    if in_time && !(all && matches!(&condition.content, Content::Map(members) if members.len() == 1)) {
+    let in_time = member(node, "type").and_then(YamlNode::as_text).is_some_and(|kind| kind.starts_with("temporal"));
+    let all = member(condition, "gte").and_then(YamlNode::as_text).is_some_and(|number| number == names.to_string());
+    if in_time && !(all && matches!(&condition.content, YamlContent::Map(members) if members.len() == 1)) {
         let message = "a `condition` on the rules of a temporal correlation is not hunted: all must occur";
         return Err((condition.mark, message.to_owned()));
     }
     Ok(())
 }
 
-fn detection(node: &Node) -> Checked {
+fn detection(node: &YamlNode) -> Checked {
     for (key, value) in map(node, "detection")? {
         match key.as_text() {
             Some("condition") => condition_words(value)?,
@@ -104,9 +104,9 @@ fn detection(node: &Node) -> Checked {
     Ok(())
 }
 
-fn condition_words(node: &Node) -> Checked {
+fn condition_words(node: &YamlNode) -> Checked {
     let conditions = match &node.content {
-        Content::List(conditions) => conditions.as_slice(),
+        YamlContent::List(conditions) => conditions.as_slice(),
         _ => std::slice::from_ref(node),
     };
     for condition in conditions {
@@ -126,47 +126,47 @@ fn condition_words(node: &Node) -> Checked {
     Ok(())
 }
 
-fn selection(node: &Node) -> Checked {
+fn selection(node: &YamlNode) -> Checked {
     match &node.content {
-        Content::Map(members) if members.is_empty() => {
+        YamlContent::Map(members) if members.is_empty() => {
             Err((node.mark, "an empty selection would match every record".to_owned()))
         }
-        Content::Map(members) => members.iter().try_for_each(|(key, value)| values(key, value)),
-        Content::List(parts) if parts.is_empty() => {
+        YamlContent::Map(members) => members.iter().try_for_each(|(key, value)| values(key, value)),
+        YamlContent::List(parts) if parts.is_empty() => {
             Err((node.mark, "an empty selection would match every record".to_owned()))
         }
-        Content::List(parts) => parts.iter().try_for_each(selection),
-        Content::Scalar { .. } => Ok(()),
+        YamlContent::List(parts) => parts.iter().try_for_each(selection),
+        YamlContent::Scalar { .. } => Ok(()),
     }
 }
 
-fn values(key: &Node, node: &Node) -> Checked {
+fn values(key: &YamlNode, node: &YamlNode) -> Checked {
     match &node.content {
-        Content::List(values) => values.iter().try_for_each(|value| scalar(value, "values")),
-        Content::Map(members) => {
+        YamlContent::List(values) => values.iter().try_for_each(|value| scalar(value, "values")),
+        YamlContent::Map(members) => {
             let name = key.as_text().unwrap_or_default();
             let below = members.first().and_then(|(below, _)| below.as_text()).unwrap_or("KEY");
             Err((node.mark, format!("a mapping is not a value to compare with: write `{name}.{below}` as one key")))
         }
-        Content::Scalar { .. } => scalar(node, "a value"),
+        YamlContent::Scalar { .. } => scalar(node, "a value"),
     }
 }
 
-fn member<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
-    let Content::Map(members) = &node.content else {
+fn member<'n>(node: &'n YamlNode, name: &str) -> Option<&'n YamlNode> {
+    let YamlContent::Map(members) = &node.content else {
         return None;
     };
     members.iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value)
 }
 
-fn map<'n>(node: &'n Node, name: &str) -> Result<&'n [(Node, Node)], (Mark, String)> {
+fn map<'n>(node: &'n YamlNode, name: &str) -> Result<&'n [(YamlNode, YamlNode)], (Mark, String)> {
     match &node.content {
-        Content::Map(members) => Ok(members),
+        YamlContent::Map(members) => Ok(members),
         _ => Err((node.mark, format!("`{name}` must be a mapping, not {}", node.kind()))),
     }
 }
 
-fn known(node: &Node, name: &str, keys: &[&str]) -> Checked {
+fn known(node: &YamlNode, name: &str, keys: &[&str]) -> Checked {
     for (key, _) in map(node, name)? {
         let given = key.as_text().unwrap_or_default();
         if !keys.contains(&given) {
@@ -179,9 +179,9 @@ fn known(node: &Node, name: &str, keys: &[&str]) -> Checked {
 }
 
 /// Returns the number of texts: one, or the length of a list.
-fn texts(node: &Node, name: &str) -> Result<usize, (Mark, String)> {
+fn texts(node: &YamlNode, name: &str) -> Result<usize, (Mark, String)> {
     let elements = match &node.content {
-        Content::List(elements) => elements.as_slice(),
+        YamlContent::List(elements) => elements.as_slice(),
         _ => std::slice::from_ref(node),
     };
     for element in elements {
@@ -192,9 +192,9 @@ fn texts(node: &Node, name: &str) -> Result<usize, (Mark, String)> {
     Ok(elements.len())
 }
 
-fn scalar(node: &Node, name: &str) -> Checked {
+fn scalar(node: &YamlNode, name: &str) -> Checked {
     match &node.content {
-        Content::Scalar { .. } => Ok(()),
+        YamlContent::Scalar { .. } => Ok(()),
         _ => Err((node.mark, format!("{} is not a value to compare with, in {name}", node.kind()))),
     }
 }

@@ -1,6 +1,6 @@
 //! Predicates in a dialect. What cannot be said exactly as a hunt means it is refused.
 
-use crate::event::{HOT, Kind, Place};
+use crate::event::{ColumnKind, FieldLocation, HOT};
 use crate::path::Step;
 use crate::raw::json;
 use crate::rule::{Field, Operand, Predicate, Test, Value};
@@ -76,9 +76,9 @@ impl Columns {
     }
 
     fn present(&self, field: &Field) -> Result<String, Refused> {
-        match (field, field.place()) {
-            (Field::Path(_), Some(Place::Time)) => Ok("TRUE".to_owned()),
-            (Field::Path(_), Some(Place::Column(name, _))) => {
+        match (field, field.location()) {
+            (Field::Path(_), Some(FieldLocation::Time)) => Ok("TRUE".to_owned()),
+            (Field::Path(_), Some(FieldLocation::Column(name, _))) => {
                 Ok(format!("{} IS NOT NULL", self.source(name).ok_or_else(|| untold(field))?.whole()))
             }
             _ => match self.reading(field)? {
@@ -174,17 +174,17 @@ impl Columns {
 
     fn reading(&self, field: &Field) -> Result<Reading, Refused> {
         let source = |name: &str| self.source(name).ok_or_else(|| untold(field));
-        match (field, field.place()) {
+        match (field, field.location()) {
             (Field::Account, _) => Ok(Reading::Text(self.account())),
             (Field::Actor, _) => Ok(Reading::Text(self.actor())),
             (Field::Element(_), _) | (_, None) => Err("elements of a list".to_owned()),
-            (_, Some(Place::Time)) => Err("`eventTime` as a text".to_owned()),
-            (_, Some(Place::Column(name, Kind::Text))) => Ok(Reading::Text(source(name)?.whole())),
-            (_, Some(Place::Column(name, Kind::Flag))) => {
+            (_, Some(FieldLocation::Time)) => Err("`eventTime` as a text".to_owned()),
+            (_, Some(FieldLocation::Column(name, ColumnKind::Text))) => Ok(Reading::Text(source(name)?.whole())),
+            (_, Some(FieldLocation::Column(name, ColumnKind::Flag))) => {
                 Ok(Reading::Flag(self.dialect.as_text(&source(name)?.whole())))
             }
-            (_, Some(Place::Column(..))) => Err(format!("`{field}` as a whole")),
-            (_, Some(Place::Below { column, path, hot })) => {
+            (_, Some(FieldLocation::Column(..))) => Err(format!("`{field}` as a whole")),
+            (_, Some(FieldLocation::Below { column, path, hot })) => {
                 let as_cloudtrail_spells =
                     hot.and_then(|hot| HOT.iter().find(|(name, ..)| *name == hot)).map(|(_, _, keys)| *keys);
                 let keys = match as_cloudtrail_spells {

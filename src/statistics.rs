@@ -21,14 +21,14 @@ pub fn number_of<N: Copy + From<u8> + PartialEq + std::fmt::Display>(number: N, 
 
 /// The reconciliation of a run's input: everything read is accounted for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Tally {
+pub struct ScanStatistics {
     /// Objects: `read = used + already_converted + sum(skipped) + rejected`.
     pub objects: Count,
-    /// Members of the archives among the objects: `read = used + passed_over + sum(skipped) + rejected`. Those within
+    /// Members of the archives among the objects: `read = used + skipped_by_prefilter + sum(skipped) + rejected`. Those within
     /// rejected objects that cannot be counted are not.
     #[serde(skip_serializing_if = "Count::is_empty")]
     pub members: Count,
-    /// Records: `read = used + duplicates + passed_over + sum(skipped) + rejected`. Those within
+    /// Records: `read = used + duplicates + skipped_by_prefilter + sum(skipped) + rejected`. Those within
     /// rejected objects cannot be counted and are not.
     pub records: Count,
     /// Bytes of the objects as stored.
@@ -159,7 +159,8 @@ pub struct Count {
     /// Copies of records used in the same run.
     pub duplicates: u64,
     /// Read but without the words that a match of the hunted rules must hold, and so not looked at further.
-    pub passed_over: u64,
+    #[serde(rename = "passed_over")]
+    pub skipped_by_prefilter: u64,
     /// Known to be no CloudTrail records, by kind.
     pub skipped: BTreeMap<String, u64>,
     /// Unusable, each with a fault.
@@ -175,7 +176,13 @@ impl Count {
     /// Whether everything read is accounted for.
     pub fn balances(&self) -> bool {
         let skipped: u64 = self.skipped.values().sum();
-        self.read == self.used + self.already_converted + self.duplicates + self.passed_over + skipped + self.rejected
+        self.read
+            == self.used
+                + self.already_converted
+                + self.duplicates
+                + self.skipped_by_prefilter
+                + skipped
+                + self.rejected
     }
 
     /// What was read as the sum of what became of it; `used` says what using is.
@@ -184,7 +191,7 @@ impl Count {
         for (number, what) in [
             (self.already_converted, "converted before"),
             (self.duplicates, "duplicates"),
-            (self.passed_over, "skipped by prefilter"),
+            (self.skipped_by_prefilter, "skipped by prefilter"),
         ] {
             if number > 0 {
                 parts.push(format!("{number} {what}"));
@@ -206,7 +213,7 @@ impl Count {
         self.used += other.used;
         self.already_converted += other.already_converted;
         self.duplicates += other.duplicates;
-        self.passed_over += other.passed_over;
+        self.skipped_by_prefilter += other.skipped_by_prefilter;
         self.rejected += other.rejected;
         for (kind, count) in other.skipped {
             *self.skipped.entry(kind).or_default() += count;
@@ -214,9 +221,9 @@ impl Count {
     }
 }
 
-impl Tally {
+impl ScanStatistics {
     /// Adds what another part of the same run read.
-    pub fn add(&mut self, other: Tally) {
+    pub fn add(&mut self, other: ScanStatistics) {
         self.objects.add(other.objects);
         self.members.add(other.members);
         self.records.add(other.records);
@@ -234,7 +241,7 @@ impl Tally {
     /// Joins the tallies of two readings of one trail, of which the second went further for some rules: the larger one,
     /// with the faults that only the other met.
     #[must_use]
-    pub fn widened_by(self, other: Tally) -> Tally {
+    pub fn widened_by(self, other: ScanStatistics) -> ScanStatistics {
         let (mut wide, narrow) = if other.objects.read < self.objects.read { (self, other) } else { (other, self) };
         let met: Vec<Fault> = narrow.faults.into_iter().filter(|fault| !wide.faults.contains(fault)).collect();
         for fault in met {
@@ -268,15 +275,15 @@ impl Tally {
 
     /// Whether nothing was used, and the prefilter skipped some of it, so that it is not known what it is.
     pub fn is_all_skipped_by_prefilter(&self) -> bool {
-        self.records.used == 0 && self.objects.passed_over + self.records.passed_over > 0
+        self.records.used == 0 && self.objects.skipped_by_prefilter + self.records.skipped_by_prefilter > 0
     }
 
     /// Whether objects were found and all they held was skipped by its kind: nothing of a trail was read.
     pub fn is_all_skipped(&self) -> bool {
-        let Count { read, used, already_converted, passed_over, rejected, .. } = &self.objects;
+        let Count { read, used, already_converted, skipped_by_prefilter, rejected, .. } = &self.objects;
         let of_records: u64 = self.records.skipped.values().sum();
-        let only_other_records = *passed_over == 0 && of_records > 0 && of_records == self.records.read;
-        *read > 0 && already_converted + rejected == 0 && (used + passed_over == 0 || only_other_records)
+        let only_other_records = *skipped_by_prefilter == 0 && of_records > 0 && of_records == self.records.read;
+        *read > 0 && already_converted + rejected == 0 && (used + skipped_by_prefilter == 0 || only_other_records)
     }
 
     /// Whether some input could not be used.
@@ -301,20 +308,20 @@ mod tests {
             position: position.map(str::to_owned),
             reason: "broken".to_owned(),
         };
-        let tally = |used: u64, faults: &[Fault]| {
-            let mut tally = Tally::default();
-            (tally.objects.read, tally.objects.used) = (used, used);
+        let statistics = |used: u64, faults: &[Fault]| {
+            let mut statistics = ScanStatistics::default();
+            (statistics.objects.read, statistics.objects.used) = (used, used);
             for fault in faults {
-                let count = if fault.position.is_some() { &mut tally.records } else { &mut tally.objects };
+                let count = if fault.position.is_some() { &mut statistics.records } else { &mut statistics.objects };
                 count.read += 1;
                 count.rejected += 1;
-                tally.fault(fault.clone());
+                statistics.fault(fault.clone());
             }
-            tally
+            statistics
         };
         let (a, b, c) = (fault("a", None), fault("b", None), fault("c", Some("record 1")));
-        let narrow = tally(2, &[a.clone(), c.clone()]);
-        let wide = tally(9, &[a.clone(), b.clone()]);
+        let narrow = statistics(2, &[a.clone(), c.clone()]);
+        let wide = statistics(9, &[a.clone(), b.clone()]);
         for joined in [narrow.clone().widened_by(wide.clone()), wide.widened_by(narrow)] {
             assert!(joined.balances(), "{joined:?}");
             assert_eq!(joined.faults, [a.clone(), b.clone(), c.clone()]);
