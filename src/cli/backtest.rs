@@ -130,8 +130,8 @@ impl Backtest {
         let rule = entry.rule.clone();
         let moved = self.move_to.map(|cell| cell.window(rule.window.kind));
         let windows: Vec<Window> = moved.into_iter().collect();
-        let wanted = backtest::Wanted { grid: &grid, windows: &windows };
-        let tested = backtest::Backtest::run(&resources, table, rule, wanted, range).await?;
+        let windows = backtest::TestedWindows { grid: &grid, others: &windows };
+        let tested = backtest::Backtest::run(&resources, table, rule, windows, range).await?;
         bar.finish_and_clear();
 
         let labelled = labels.map(|labels| Labelled::new(labels, &tested.sweep.matches, range, self.unlabelled));
@@ -152,7 +152,7 @@ impl Backtest {
             Some(_) => context.output.warn("nothing was written: not all data could be read"),
             None => {}
         }
-        context.output.talk(&format!("{} of `{}`", number_of(tested.shown, "cell"), tested.rule.id));
+        context.output.talk(&format!("{} of `{}`", number_of(tested.grid_cells, "cell"), tested.rule.id));
         Ok(if complete { Status::Done } else { Status::Incomplete })
     }
 

@@ -76,7 +76,7 @@ impl Inspect {
         } else {
             let found = found.records.unwrap_or(found.objects);
             summary
-                .report_listing(context.output, &Listing { objects: found, left_out: read, ..Listing::default() })
+                .report_listing(context.output, &Listing { objects: found, excluded: read, ..Listing::default() })
                 .await?
         };
         let is_complete = is_read && found.faults.is_empty();

@@ -74,11 +74,11 @@ impl ReadSummary<'_> {
         if listing.objects > 0 {
             return Ok(true);
         }
-        if self.table.kind() == TableKind::Raw && listing.left_out.objects.read > 0 {
+        if self.table.kind() == TableKind::Raw && listing.excluded.objects.read > 0 {
             output.warn("warning: nothing would be read: no object holds CloudTrail records");
             return Ok(false);
         }
-        self.report_coverage(output, &listing.left_out).await
+        self.report_coverage(output, &listing.excluded).await
     }
 }
 

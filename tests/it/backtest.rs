@@ -215,8 +215,8 @@ fn bad_use_is_refused_with_advice() {
         (&["--thresholds", "1..9999", "--windows", "sliding,dedup"], "more than the 10000"),
         (&["--periods", "15"], "expected a number and a unit"),
         (&["--windows", "hopping"], "possible values"),
-        (&["--budget", "1/year"], "expected a number of findings in a time"),
-        (&["--move-to", "3"], "expected a threshold and a period"),
+        (&["--budget", "1/year"], "expected findings per day"),
+        (&["--move-to", "3"], "expected a threshold, a period"),
         (&["--rule", "AWS.Unsuccesful.MFA.attempt"], "did you mean"),
         (&["--format", "junit"], "for `--compare`"),
     ] {

@@ -262,7 +262,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_read() {
         (&["hunt", &lake, "--map", "no.yml"], "whose layout is its own"),
         (&["layouts", "raw"], "has no columns"),
         (&["hunt", TRAIL, "--map", "no.yml"], "the map `no.yml` cannot be read: No such file"),
-        (&["backtest", TRAIL, "--labels", "no.csv"], "the file of labels `no.csv` cannot be read: No such file"),
+        (&["backtest", TRAIL, "--labels", "no.csv"], "the labels file `no.csv` cannot be read: No such file"),
         (&["nightly", "--config", "no.toml"], "the configuration `no.toml` cannot be read: No such file"),
         (&["hunt", TRAIL, "--rule", "Zzz"], "`tawny rules list`, with the paths"),
         (&["hunt", &around], &file_of_lake),

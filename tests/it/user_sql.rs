@@ -78,10 +78,10 @@ fn wrong_sql_is_bad_use_with_a_hint() {
         ("SELECT json_extract_scalar(userIdentity, eventName) FROM cloudtrail", "text_at"),
         ("SELECT json_extract_scalar(userIdentity, '$.a[') FROM cloudtrail", "text_at"),
         ("SELECT nothing_like_it FROM cloudtrail", "CloudTrail's names"),
-        ("SELECT no_such_function(eventName) FROM cloudtrail", "only SELECT is run"),
-        ("SELEC 1", "only SELECT is run"),
-        ("SELECT count(*) FROM cloudtrial", "only SELECT is run"),
-        ("SELECT eventTime + userIdentity FROM cloudtrail", "only SELECT is run"),
+        ("SELECT no_such_function(eventName) FROM cloudtrail", "only SELECT is supported"),
+        ("SELEC 1", "only SELECT is supported"),
+        ("SELECT count(*) FROM cloudtrial", "only SELECT is supported"),
+        ("SELECT eventTime + userIdentity FROM cloudtrail", "only SELECT is supported"),
     ] {
         for (name, data) in &places.data {
             let data = data.as_ref();

@@ -63,20 +63,20 @@ fn labels_score_each_cell() {
 
     for (text, want) in [
         ("event_id,label\nx,evil\n", "line 2: `evil` is neither `malicious` nor `benign`"),
-        ("event_id,label\nx,malicious\n,benign\n", "line 3: it names no event, account or actor"),
+        ("event_id,label\nx,malicious\n,benign\n", "line 3: an `event_id`, `account` or `actor` is required"),
         ("actor,from,label\nx,2026-09-01,benign\n", "line 2: `to` is missing"),
         ("event_id,lable\nx,benign\n", "lable"),
         ("{\"event_id\":\"x\",\"label\":\"benign\"}\nnonsense\n", "line 2"),
-        ("event_id,label\n", "there are no labels"),
-        ("[{\"event_id\":\"x\",\"label\":\"benign\"}]\n", "line 1: one JSON object a line is wanted, not an array"),
-        ("event_id,actor,label\nx,,benign\ny,ada,benign\n", "line 3: a label of an event has no `actor`"),
+        ("event_id,label\n", "the file has no labels"),
+        ("[{\"event_id\":\"x\",\"label\":\"benign\"}]\n", "line 1: expected one JSON object per line, not an array"),
+        ("event_id,actor,label\nx,,benign\ny,ada,benign\n", "line 3: `actor` cannot be combined with `event_id`"),
         (
             "{\"event_id\":\"y\",\"to\":\"2026-09-01\",\"label\":\"benign\"}\n",
-            "line 1: a label of an event has no `to`",
+            "line 1: `to` cannot be combined with `event_id`",
         ),
         (
             "event_id,label\nx,malicious\ny,benign\nx,benign\n",
-            "line 4: the event `x` is benign, and malicious by line 2",
+            "line 4: event `x` is benign here, but malicious in line 2",
         ),
     ] {
         std::fs::write(&file, text).unwrap();

@@ -25,7 +25,7 @@ fn a_suggestion_is_written_only_when_asked_and_leaves_the_rest_alone() {
     for (arguments, want) in [
         (&["--write", "2/30m/dedup"][..], "the rule's windows are sliding, not dedup"),
         (&["--write", "2/90s"], "holds whole minutes"),
-        (&["--budget", "0/day", "--thresholds", "1,2", "--write"], "no threshold that was tried stays within"),
+        (&["--budget", "0/day", "--thresholds", "1,2", "--write"], "no tested threshold stays within"),
         (&["--thresholds", "2", "--write"], "no suggestion"),
     ] {
         let refused = run(arguments);
