@@ -1,6 +1,6 @@
-//! Ninety nightly runs over a trail that grows by a day each, against one convert and one hunt over all of it; on disk
-//! and in S3.
-#![expect(clippy::unwrap_used, reason = "a bench that cannot go on ends")]
+//! Ninety nightly runs over a trail that grows by a day each, compared with one conversion and one hunt of everything, on
+//! disk and in S3.
+#![expect(clippy::unwrap_used, reason = "a bench that cannot continue ends")]
 
 #[path = "../tests/it/s3_server.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -20,8 +20,8 @@ const OBJECTS: u32 = 96;
 const RECORDS: u32 = 100;
 const START: i64 = 1_780_272_000 * SECOND;
 
-/// The key of an object of a night, and its records: those of a quarter of an hour, with two failed sign-ins in every
-/// fourth object.
+/// Returns the key and records of an object: a quarter of an hour of a night, with two failed sign-ins in every fourth
+/// object.
 fn object(night: u32, number: u32) -> (String, Vec<u8>) {
     let start = START + i64::from(night) * DAY + i64::from(number) * HOUR / 4;
     let record = |of: u32| {
@@ -45,7 +45,7 @@ fn object(night: u32, number: u32) -> (String, Vec<u8>) {
     (format!("AWSLogs/111122223333/CloudTrail/eu-west-1/{folder}/{name}"), encoder.finish().unwrap())
 }
 
-/// Where trail and lake lie.
+/// The location of trail and lake.
 struct Place<'a> {
     home: &'a Path,
     server: Option<&'a Server>,

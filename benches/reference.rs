@@ -1,9 +1,9 @@
-//! Whole processes over a large trail, as ratios to inflating it and to DuckDB, where Python has that.
+//! Whole processes over a large trail, compared with decompression, and with DuckDB if Python has it.
 //!
-//! The trail is generated, or is the one that `TAWNY_BENCH_TRAIL` names.
-#![expect(clippy::expect_used, reason = "a bench that cannot go on ends")]
+//! The trail is generated, or the one in `TAWNY_BENCH_TRAIL`.
+#![expect(clippy::expect_used, reason = "a bench that cannot continue ends")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
-#![expect(clippy::disallowed_methods, reason = "a bench may be told where its data lie")]
+#![expect(clippy::disallowed_methods, reason = "the location of the data is a setting")]
 
 #[path = "support/process.rs"]
 mod process;
@@ -15,15 +15,15 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use process::{Taken, median};
+use process::{ProcessUsage, median};
 
 const TAWNY: &str = env!("CARGO_BIN_EXE_tawny");
-/// Objects of the trail that is generated: two million records.
+/// Objects of the generated trail: two million records.
 const OBJECTS: u64 = 400;
 const ROUNDS: usize = 5;
 const THREADS: usize = 2;
 
-/// Records of failed sign-ins, each once, from the raw trail.
+/// Failed sign-ins of the raw trail without duplicates.
 const FROM_JSON: &str = "
     SELECT record->>'recipientAccountId' AS account, record->>'$.userIdentity.userName' AS actor,
            CAST(record->>'eventTime' AS TIMESTAMP) AS happened, record->>'eventID' AS id
@@ -39,14 +39,14 @@ const FROM_PARQUET: &str = "
     WHERE \"eventSource\" = 'signin.amazonaws.com' AND \"eventName\" = 'ConsoleLogin'
       AND \"additionalEventData.MFAUsed\" = 'Yes' AND \"responseElements.ConsoleLogin\" = 'Failure'";
 
-/// How many bursts of two within a quarter of an hour begin.
+/// Number of bursts of two within a quarter of an hour.
 const BURSTS: &str = "
     WITH failed AS (SELECT DISTINCT * FROM ({records})),
     counted AS (SELECT *, count(*) OVER (PARTITION BY account, actor ORDER BY happened
         RANGE BETWEEN INTERVAL 899999999 MICROSECONDS PRECEDING AND CURRENT ROW) AS within FROM failed)
     SELECT count(*) FROM counted WHERE within >= 2";
 
-/// All fields of the raw trail as columns of Parquet.
+/// All fields of the raw trail as Parquet columns.
 const TO_PARQUET: &str = "
     COPY (SELECT CAST(record->>'eventTime' AS TIMESTAMP) AS happened, {columns}
           FROM (SELECT unnest(Records) AS record
@@ -54,7 +54,7 @@ const TO_PARQUET: &str = "
           ORDER BY record->>'eventSource', record->>'eventName', happened)
     TO '{to}' (FORMAT parquet, COMPRESSION zstd)";
 
-/// Every file below `folder`.
+/// Returns every file below `folder`.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("the folder can be read") {
         let path = entry.expect("the folder can be read").path();
@@ -66,8 +66,8 @@ fn bytes(files: &[PathBuf]) -> u64 {
     files.iter().map(|file| file.metadata().expect("the file is there").len()).sum()
 }
 
-/// The control: reads and inflates every object, with the library that tawny uses, on as many threads.
-fn inflate(files: &[PathBuf]) -> Taken {
+/// The control: reads and decompresses every object with tawny's library and number of threads.
+fn inflate(files: &[PathBuf]) -> ProcessUsage {
     let start = Instant::now();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -84,26 +84,26 @@ fn inflate(files: &[PathBuf]) -> Taken {
             });
         }
     });
-    Taken { time: start.elapsed(), peak: 0, read: bytes(files) }
+    ProcessUsage { time: start.elapsed(), peak: 0, read: bytes(files) }
 }
 
-fn tawny(arguments: &[&str]) -> Taken {
+fn tawny(arguments: &[&str]) -> ProcessUsage {
     process::run(Command::new(TAWNY).args(["--quiet", "--threads", &THREADS.to_string()]).args(arguments))
 }
 
-/// The Python that has DuckDB.
+/// Returns the Python that has DuckDB.
 fn python() -> Option<String> {
     let python = std::env::var("TAWNY_BENCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let found = Command::new(&python).args(["-c", "import duckdb"]).output();
     found.is_ok_and(|output| output.status.success()).then_some(python)
 }
 
-fn duckdb(python: &str, query: &str) -> Taken {
+fn duckdb(python: &str, query: &str) -> ProcessUsage {
     let program = "import duckdb, sys; duckdb.execute('SET threads = 2'); duckdb.execute(sys.argv[1]).fetchall()";
     process::run(Command::new(python).args(["-c", program, query]))
 }
 
-fn row(what: &str, taken: Taken, to: Taken) {
+fn row(what: &str, taken: ProcessUsage, to: ProcessUsage) {
     let seconds = |time: Duration| time.as_secs_f64();
     println!(
         "{what:<42} {:>8.3} s {:>8.2} x {:>6} MiB {:>9} KiB read",
@@ -114,8 +114,8 @@ fn row(what: &str, taken: Taken, to: Taken) {
     );
 }
 
-/// Runs some works in rounds and prints a row for each; the first is the control.
-fn table(title: &str, rounds: usize, works: &[(&str, &dyn Fn() -> Taken)]) {
+/// Runs steps in rounds and prints a row for each; the first is the control.
+fn table(title: &str, rounds: usize, works: &[(&str, &dyn Fn() -> ProcessUsage)]) {
     println!("\n{title}");
     let mut runs = vec![Vec::new(); works.len()];
     for _ in 0..rounds {
@@ -123,7 +123,7 @@ fn table(title: &str, rounds: usize, works: &[(&str, &dyn Fn() -> Taken)]) {
             runs.push(work());
         }
     }
-    let medians: Vec<Taken> = runs.into_iter().map(median).collect();
+    let medians: Vec<ProcessUsage> = runs.into_iter().map(median).collect();
     for ((what, _), taken) in works.iter().zip(&medians) {
         row(what, *taken, medians[0]);
     }

@@ -1,5 +1,5 @@
-//! A hundred rules in one hunt of a lake, as a ratio to one of them.
-#![expect(clippy::expect_used, reason = "a bench that cannot go on ends")]
+//! A hundred rules in one hunt of a lake, compared with one rule.
+#![expect(clippy::expect_used, reason = "a bench that cannot continue ends")]
 
 mod support;
 
@@ -11,8 +11,8 @@ use tawny::rule::{Rule, catalog, panther};
 use tawny::store::Scratch;
 use tawny::time::Range;
 
-/// Rules as people write them: a quarter each of one call, of one service, of one role, and of a
-/// parameter of any call; with thresholds from 2 to 6 and four periods.
+/// Returns typical rules: a quarter each of one call, one service, one role, and a parameter of any call, with
+/// thresholds from 2 to 6 and four periods.
 fn rules() -> Vec<Rule> {
     let conditions = [
         "{Key: eventName, Condition: Equals, Value: Call#}",

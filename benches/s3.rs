@@ -1,6 +1,7 @@
-//! Hunting many small objects in S3, against the bound that their number, the server's delay and the requests in flight set.
-#![expect(clippy::unwrap_used, reason = "a bench that cannot go on ends")]
-#![expect(clippy::expect_used, reason = "a bench that cannot go on ends")]
+//! A hunt of many small objects in S3, compared with the bound given by their number, the latency and the requests in
+//! flight.
+#![expect(clippy::unwrap_used, reason = "a bench that cannot continue ends")]
+#![expect(clippy::expect_used, reason = "a bench that cannot continue ends")]
 
 #[path = "../tests/it/s3_server.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -11,7 +12,7 @@ mod process;
 use std::io::Write as _;
 use std::time::Duration;
 
-use process::{Taken, median};
+use process::{ProcessUsage, median};
 use s3_server::Server;
 
 const OBJECTS: u32 = 20_000;
@@ -37,7 +38,7 @@ fn object(number: u32) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn hunt(server: &Server, more: &[&str]) -> Taken {
+fn hunt(server: &Server, more: &[&str]) -> ProcessUsage {
     let mut command = server.command();
     command.args(["hunt", "s3://logs/AWSLogs", "--quiet", "--format", "jsonl", "--in-flight", &IN_FLIGHT.to_string()]);
     process::run(command.args(more))
@@ -54,14 +55,14 @@ fn main() {
     }
     for delay in [0, 5, 20] {
         server.set_delay(Duration::from_millis(delay));
-        // The test's server walks its whole folder for each page of a list.
+        // The test server walks its whole folder for each page of a listing.
         let list = median((0..ROUNDS).map(|_| hunt(&server, &["--dry-run"])).collect()).time.as_secs_f64();
         let run = |_| {
             server.take_log();
             let taken = hunt(&server, &[]);
             (taken, server.take_log().len())
         };
-        let (Taken { time, peak, .. }, requests) = median((0..ROUNDS).map(run).collect());
+        let (ProcessUsage { time, peak, .. }, requests) = median((0..ROUNDS).map(run).collect());
         let seconds = time.as_secs_f64();
         let waiting = Duration::from_millis(delay).as_secs_f64() * f64::from(OBJECTS) / f64::from(IN_FLIGHT);
         println!(

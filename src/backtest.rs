@@ -1,4 +1,4 @@
-//! Backtests: how many findings a rule would have had with other window settings.
+//! What a rule would have found with other windows, and what that would have cost.
 
 use std::num::NonZeroU32;
 
@@ -20,126 +20,120 @@ pub mod suggestion;
 
 use grid::Grid;
 
-/// The findings of a rule with each window of a grid and with its own window.
+/// A rule's findings with the windows of a grid, and with its own.
 #[derive(Debug)]
 pub struct Backtest {
     /// The rule.
     pub rule: Rule,
-    /// The range of trigger times.
+    /// In which findings lie, by their trigger.
     pub range: Range,
-    /// All computed cells: first those of the grid, then those needed for suggestions.
+    /// All cells that were computed: those of the grid first, then those that suggestions are made of.
     pub cells: Vec<Cell>,
-    /// The number of cells in the grid.
-    pub grid_cells: usize,
-    /// The windows that may be suggested: the rule's own kind and period with each threshold of the grid.
-    pub candidates: Vec<Window>,
-    /// The matches, their findings in each cell, and the scan statistics.
+    /// How many of them are the grid's.
+    pub shown: usize,
+    /// The windows of the rule's own kind and period with the thresholds of the grid: those that may be suggested.
+    pub row: Vec<Window>,
+    /// The matches, and what was read.
     pub sweep: Sweep,
 }
 
-/// The windows to test.
+/// Which windows to try.
 #[derive(Debug, Clone, Copy)]
-pub struct TestedWindows<'w> {
-    /// The windows that are shown.
+pub struct Wanted<'w> {
+    /// Those that are shown.
     pub grid: &'w Grid,
-    /// Further windows.
-    pub others: &'w [Window],
+    /// More of them.
+    pub windows: &'w [Window],
 }
 
-/// A window and the statistics of its findings.
+/// One window and what it finds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// The window.
     pub window: Window,
-    /// The statistics of its findings.
-    pub stats: CellStatistics,
+    /// What it finds, in numbers.
+    pub stats: Stats,
 }
 
-/// Statistics of the findings of one window.
+/// Findings in numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CellStatistics {
-    /// The number of findings.
+pub struct Stats {
+    /// How many there are.
     pub findings: usize,
-    /// The number of events in the findings.
+    /// The events in them.
     pub events: usize,
-    /// The number of groups with findings.
+    /// The groups that have any.
     pub groups: usize,
-    /// The number of days (UTC) with a trigger.
+    /// The days (UTC) on which any was triggered.
     pub days: usize,
-    /// The most findings triggered on one day.
+    /// The most that were triggered on one day.
     pub most_on_a_day: usize,
-    /// The mean number of findings a week. `None` if the time span is unknown or shorter than a day.
+    /// The mean of a week of the time that was looked at; absent where that is not known, or less than a day.
     pub mean_a_week: Option<f64>,
-    /// The median time from the first event to the trigger, in seconds. `None` without findings.
+    /// The median time from the first event to the trigger, in seconds; absent where there are no findings.
     pub median_seconds_to_trigger: Option<f64>,
 }
 
 impl Backtest {
-    /// Runs `rule` over `table` with each of `windows`, for findings with a trigger in `range`.
+    /// Runs `rule` over `data` with each window of `grid`, for findings with a trigger in `range`.
     ///
     /// # Errors
-    /// Those of [`sweep::sweep`].
+    /// As of [`sweep::sweep`].
     pub async fn run(
         resources: &Resources,
         table: &dyn Table,
         rule: Rule,
-        windows: TestedWindows<'_>,
+        wanted: Wanted<'_>,
         range: Range,
     ) -> Result<Backtest, Error> {
-        let TestedWindows { grid, others } = windows;
-        let mut windows = grid.windows();
-        let grid_cells = windows.len();
+        let mut windows = wanted.grid.windows();
+        let shown = windows.len();
         let own = rule.window;
-        let with_threshold = |threshold: &NonZeroU32| Window { threshold: *threshold, ..own };
-        let candidates: Vec<Window> = grid.thresholds.iter().map(with_threshold).collect();
-        // With a threshold of one the report can show how large bursts are.
-        let every_match = with_threshold(&NonZeroU32::MIN);
-        for window in candidates.iter().chain(&[own, every_match]).chain(others) {
+        let of_own = |threshold: &NonZeroU32| Window { threshold: *threshold, ..own };
+        let row: Vec<Window> = wanted.grid.thresholds.iter().map(of_own).collect();
+        let every_match = Window { threshold: NonZeroU32::MIN, ..own };
+        for window in row.iter().chain(&[own, every_match]).chain(wanted.windows) {
             if !windows.contains(window) {
                 windows.push(*window);
             }
         }
         let sweep = sweep::sweep(resources, table, &rule, &windows, range).await?;
-        let mut backtest = Backtest { rule, range, cells: Vec::new(), grid_cells, candidates, sweep };
+        let mut backtest = Backtest { rule, range, cells: Vec::new(), shown, row, sweep };
         let days = backtest.days();
-        let findings = windows.into_iter().zip(&backtest.sweep.found);
-        let cell = |(window, found): (Window, &Vec<Found>)| {
-            let stats = CellStatistics::new(&backtest.sweep.matches, found, days);
-            Cell { window, stats }
-        };
-        backtest.cells = findings.map(cell).collect();
+        for (window, found) in windows.into_iter().zip(&backtest.sweep.found) {
+            backtest.cells.push(Cell { window, stats: Stats::of(&backtest.sweep.matches, found, days) });
+        }
         Ok(backtest)
     }
 
-    /// Returns the cells of the grid.
+    /// The grid's cells.
     pub fn grid(&self) -> &[Cell] {
-        &self.cells[..self.grid_cells]
+        &self.cells[..self.shown]
     }
 
-    /// Returns the index of the cell of `window`.
+    /// The number of the cell of a window.
     pub fn position(&self, window: Window) -> Option<usize> {
         self.cells.iter().position(|cell| cell.window == window)
     }
 
-    /// Returns the index of the cell with the rule's present window.
+    /// The number of the cell that is the rule's present setting.
     pub fn present(&self) -> usize {
         self.position(self.rule.window).unwrap_or_default()
     }
 
-    /// Returns the tested time span in microseconds, half-open. Open ends of the range are those of the data or, if
-    /// these are unknown, of the matches.
+    /// What was looked at: the range, its open ends being those of the data, else of the matches. Half-open.
     pub fn span(&self) -> Option<(i64, i64)> {
         let times = &self.sweep.matches.times;
         span(self.range, self.sweep.read.times.or_else(|| times.iter().min().copied().zip(times.iter().max().copied())))
     }
 
-    /// Returns the length of [`Backtest::span`] in days.
+    /// How many days that is; a fraction of one where it is shorter.
     pub fn days(&self) -> Option<f64> {
         self.span().map(days)
     }
 }
 
-/// Returns `range` as a half-open span. Its open ends are the earliest and the latest of `times`.
+/// A range, its open ends being those of data with these earliest and latest times. Half-open.
 fn span(range: Range, times: Option<(i64, i64)>) -> Option<(i64, i64)> {
     let range = range.clamped();
     let from = range.from.or(times.map(|(first, _)| first))?;
@@ -147,46 +141,49 @@ fn span(range: Range, times: Option<(i64, i64)>) -> Option<(i64, i64)> {
     (from < to).then_some((from, to))
 }
 
-/// Returns the length of a span in days.
+/// The days in a span.
 #[expect(clippy::cast_precision_loss, reason = "a number of days, for a mean")]
 fn days((from, to): (i64, i64)) -> f64 {
     (to - from) as f64 / DAY as f64
 }
 
-/// Returns whether a span of `days` is long enough for a mean. A few seconds of data say nothing about a week.
-pub fn is_enough_for_means(days: f64) -> bool {
+/// Whether so many days tell how many findings come in the mean. What a few seconds hold tells nothing of a week.
+pub fn tells_means(days: f64) -> bool {
     days >= 1.0
 }
 
-/// Returns a number of days as text: `9.0 days`.
-pub fn days_text(days: f64) -> String {
-    if is_enough_for_means(days) { format!("{days:.1} days") } else { "less than a day".to_owned() }
+/// So many days in words.
+pub fn length(days: f64) -> String {
+    if tells_means(days) { format!("{days:.1} days") } else { "less than a day".to_owned() }
 }
 
-impl CellStatistics {
+/// The number of the day, since the epoch, on which a finding was triggered.
+pub fn day_of(matches: &Matches, found: &Found) -> i64 {
+    matches.times[found.trigger].div_euclid(DAY)
+}
+
+impl Stats {
     #[expect(clippy::cast_precision_loss, reason = "means of counts")]
-    fn new(matches: &Matches, found: &[Found], span_days: Option<f64>) -> CellStatistics {
-        let mut days: Vec<i64> = found.iter().map(|found| matches.times[found.trigger].div_euclid(DAY)).collect();
+    fn of(matches: &Matches, found: &[Found], span: Option<f64>) -> Stats {
+        let mut days: Vec<i64> = found.iter().map(|found| day_of(matches, found)).collect();
         days.sort_unstable();
-        let by_day = || days.chunk_by(|a, b| a == b);
+        let runs = || days.chunk_by(|a, b| a == b);
         let seconds =
             |found: &Found| (matches.times[found.trigger] - matches.times[found.first]) as f64 / SECOND as f64;
-        CellStatistics {
+        Stats {
             findings: found.len(),
             events: found.iter().map(|found| found.count).sum(),
-            // Findings are sorted by group.
+            // Findings are in the order of their groups.
             groups: found.chunk_by(|a, b| matches.group_of[a.first] == matches.group_of[b.first]).count(),
-            days: by_day().count(),
-            most_on_a_day: by_day().map(<[i64]>::len).max().unwrap_or_default(),
-            mean_a_week: span_days
-                .filter(|days| is_enough_for_means(*days))
-                .map(|days| found.len() as f64 * 7.0 / days),
+            days: runs().count(),
+            most_on_a_day: runs().map(<[i64]>::len).max().unwrap_or_default(),
+            mean_a_week: span.filter(|days| tells_means(*days)).map(|days| found.len() as f64 * 7.0 / days),
             median_seconds_to_trigger: median(found.iter().map(seconds).collect()),
         }
     }
 }
 
-/// Returns the median; for an even number of values the mean of the two middle ones.
+/// The median: of an even number of values the mean of the middle two.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let upper = values.get(values.len() / 2)?;
@@ -199,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_of_an_even_number_of_values_is_the_mean_of_the_middle_two() {
+    fn the_median_of_an_even_number_lies_between() {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0]), Some(3.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0]), Some(2.0));

@@ -16,8 +16,8 @@ use crate::report::{self, Format};
 use crate::rule::catalog::{self, RuleChoice};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::statistics::number_of;
+use crate::statistics::number_of;
 use crate::store::{self, Access, Location, ReadSettings, Scratch, Stores};
-use crate::table::Table;
 use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
 
@@ -47,62 +47,65 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    shared: Shared,
+    global: GlobalArgs,
 }
 
-/// The version and, of a release, the commit it was built from.
+/// The version; release builds also name their commit.
 const VERSION: &str = env!("TAWNY_VERSION");
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 a rule's test failed, or findings under --fail-on-findings, or changes under --fail-on-change; \
-2 bad use or bad rule; 3 incomplete: some input could not be read, or the run broke off.";
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  a rule test failed, or --fail-on-findings or --fail-on-change applies
+  2  invalid command line, rule or configuration
+  3  incomplete: some input could not be read, or the run stopped early";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Convert(convert::Convert),
+    Convert(convert::ConvertCommand),
     Nightly(nightly::NightlyCommand),
-    Compact(compact::Compact),
-    Hunt(hunt::Hunt),
-    Backtest(backtest::Backtest),
+    Compact(compact::CompactCommand),
+    Hunt(hunt::HuntCommand),
+    Backtest(backtest::BacktestCommand),
     #[cfg(feature = "cluster")]
-    Cluster(cluster::Nodes),
-    Rules(rules::Rules),
-    Test(test::Test),
+    Cluster(cluster::ClusterCommand),
+    Rules(rules::RulesCommand),
+    Test(test::TestCommand),
     Sql(sql::Sql),
-    Layouts(layouts::Layouts),
-    Inspect(inspect::Inspect),
-    Query(query::Query),
-    Completions(completions::Completions),
+    Layouts(layouts::LayoutsCommand),
+    Inspect(inspect::InspectCommand),
+    Query(query::QueryCommand),
+    Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Args)]
-struct Shared {
-    /// Say nothing but warnings and errors
+struct GlobalArgs {
+    /// Only print warnings and errors
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// Work on this many things at a time [default: the number of processors]
+    /// Number of worker threads [default: the number of processors]
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Mebibytes for sorting and for gathering records
+    /// Memory for sorting and buffering, in MiB
     #[arg(long, visible_alias = "memory-limit", global = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..))]
     memory: u32,
-    /// Read this many objects at a time [default: 64 from S3, from disk a few more than threads]
+    /// Number of objects to read at a time [default: 64 from S3, threads + 2 from disk]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: Option<u16>,
-    /// Reject raw objects that hold more than this once unpacked, a gibibyte at most: 64M, 1G [default: 512M]
+    /// Reject raw objects that are larger than this when decompressed, from 1M to 1G [default: 512M]
     #[arg(long, global = true, value_name = "SIZE", value_parser = object_size)]
     max_object_size: Option<usize>,
-    /// Reject records of raw objects that hold more than this, a gibibyte at most: 1M, 64M [default: 16M]
+    /// Reject records of raw objects that are larger than this, from 1M to 1G [default: 16M]
     #[arg(long, global = true, value_name = "SIZE", value_parser = object_size)]
     max_record_size: Option<usize>,
     #[command(flatten)]
     s3: S3Args,
 }
 
-/// Reads a size: bytes, or with one of the letters K, M, G, T.
+/// Parses a size in bytes, with an optional unit K, M, G or T.
 fn size(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a number of bytes, or one with K, M, G or T: 500M".to_owned();
+    let wrong = || "expected a number of bytes with an optional unit K, M, G or T, such as 500M".to_owned();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
         "" => 0,
@@ -116,7 +119,7 @@ fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
-/// Reads the bound on an object or a record: beyond a gibibyte the text of a column might not fit.
+/// Parses the size limit of an object or a record. Above 1 GiB a text column could exceed its 32-bit offsets.
 fn object_size(text: &str) -> Result<usize, String> {
     match usize::try_from(size(text)?) {
         Ok(bytes) if (1 << 20..=1 << 30).contains(&bytes) => Ok(bytes),
@@ -124,39 +127,39 @@ fn object_size(text: &str) -> Result<usize, String> {
     }
 }
 
-/// How buckets are reached.
+/// Access to S3 buckets.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "S3")]
 struct S3Args {
-    /// URL of a store other than AWS's own [default: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile's]
+    /// URL of an S3-compatible store [default: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` or the profile's endpoint]
     #[arg(long = "s3-endpoint", id = "s3_endpoint", global = true, value_name = "URL")]
     endpoint: Option<String>,
-    /// Region of the buckets [default: asked of AWS]
+    /// Region of the buckets [default: looked up at AWS]
     #[arg(long = "s3-region", id = "s3_region", global = true, value_name = "REGION")]
     region: Option<String>,
     /// Do not sign requests, for public buckets
     #[arg(long = "s3-anonymous", id = "s3_anonymous", global = true)]
     anonymous: bool,
-    /// Pay for the requests to buckets whose reader pays
+    /// Pay for requests to Requester Pays buckets
     #[arg(long = "s3-requester-pays", id = "s3_requester_pays", global = true)]
     requester_pays: bool,
 }
 
 impl S3Args {
     fn access(self) -> Access {
-        #[expect(clippy::disallowed_methods, reason = "a setting of AWS's own tools, taken as an argument is")]
+        #[expect(clippy::disallowed_methods, reason = "the AWS tools read this variable too")]
         let endpoint = self.endpoint.or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok());
         Access { endpoint, region: self.region, anonymous: self.anonymous, requester_pays: self.requester_pays }
     }
 }
 
-/// Bytes of stack of a working thread: the engine descends into a rule's conditions.
+/// Stack of a worker thread, in bytes. The engine recurses into nested rule conditions.
 const THREAD_STACK: usize = 16 << 20;
 
-/// Bytes of stack of the thread that a command runs on. The system gives memory to what is used of it alone.
+/// Stack of the thread that runs the command, in bytes. The system commits only the pages that are used.
 const COMMAND_STACK: usize = 64 << 20;
 
-/// What a command runs with.
+/// Settings and handles that every command uses.
 struct Context {
     output: Output,
     threads: usize,
@@ -166,11 +169,11 @@ struct Context {
     scratch: Scratch,
 }
 
-/// Objects that are read from S3 at a time: each is mostly waiting.
+/// Objects read from S3 at a time. S3 reads wait on the network most of the time.
 const IN_FLIGHT_FROM_S3: u16 = 64;
 
 impl Context {
-    /// Writes a result: to a file or an object, all or nothing, or to standard output.
+    /// Writes a result atomically to a file or an S3 object, or to standard output.
     async fn write(&self, bytes: Vec<u8>, output: Option<&str>) -> Result<(), Error> {
         match output.map(Location::of) {
             Some(Location::S3 { bucket, key }) => self.stores.write(&bucket, &key, bytes).await,
@@ -179,7 +182,7 @@ impl Context {
         }
     }
 
-    /// As [`Context::write`], for findings; their text as JSON is not held, but for S3.
+    /// Writes findings like [`Context::write`]. JSON is streamed, except to S3.
     async fn write_findings(&self, findings: &[Finding], format: Format, output: Option<&str>) -> Result<(), Error> {
         let write = |to: &mut dyn std::io::Write| report::write(findings, format, to);
         match (format, output.map(Location::of)) {
@@ -189,7 +192,7 @@ impl Context {
         }
     }
 
-    /// Makes sure that results may be written where they go, before anything is read.
+    /// Checks that results can be written to `outputs`, before any data is read.
     fn check_outputs(outputs: [&Option<String>; 2]) -> Result<(), Error> {
         for output in outputs.into_iter().flatten() {
             Location::check(output)?;
@@ -200,7 +203,7 @@ impl Context {
         Ok(())
     }
 
-    /// How many objects of `sources` are read at a time.
+    /// Returns the number of objects of `sources` to read at a time.
     fn in_flight(&self, sources: &[String]) -> usize {
         let in_s3 = |source: &String| matches!(Location::of(source), Location::S3 { .. });
         match self.in_flight {
@@ -210,7 +213,7 @@ impl Context {
         }
     }
 
-    /// The engine's resources, and the folder they spill to for as long as it lives.
+    /// Returns the engine's resources and the spill folder, which is removed on drop.
     fn resources(&self) -> Result<(Resources, tempfile::TempDir), Error> {
         let spill = self.scratch.folder_in(&std::env::temp_dir())?;
         let resources = Resources::new(self.threads, self.memory, spill.path())?;
@@ -218,7 +221,17 @@ impl Context {
     }
 }
 
-/// Parses the command line, runs the command and tells how it ended.
+/// How a command writes its result, where it has no other formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum TableOrJson {
+    /// A table for people
+    #[default]
+    Table,
+    /// JSON
+    Json,
+}
+
+/// Parses the command line, runs the command and returns its exit status.
 pub fn run() -> Status {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -230,17 +243,17 @@ pub fn run() -> Status {
     };
     let default = ReadSettings::default();
     let settings = ReadSettings {
-        max_object: cli.shared.max_object_size.unwrap_or(default.max_object),
-        max_record: cli.shared.max_record_size.unwrap_or(default.max_record),
+        max_object: cli.global.max_object_size.unwrap_or(default.max_object),
+        max_record: cli.global.max_record_size.unwrap_or(default.max_record),
         ..default
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let context = Context {
-        output: Output { quiet: cli.shared.quiet },
-        threads: cli.shared.threads.map_or(processors, usize::from),
-        memory: cli.shared.memory as usize * (1 << 20),
-        in_flight: cli.shared.in_flight,
-        stores: Stores::new(cli.shared.s3.access()).with_read_settings(settings),
+        output: Output { quiet: cli.global.quiet },
+        threads: cli.global.threads.map_or(processors, usize::from),
+        memory: cli.global.memory as usize * (1 << 20),
+        in_flight: cli.global.in_flight,
+        stores: Stores::new(cli.global.s3.access()).with_read_settings(settings),
         scratch: Scratch::default(),
     };
     end_on_signal(context.scratch.clone(), context.output);
@@ -271,7 +284,7 @@ pub fn run() -> Status {
                 }
             })
         }),
-        Err(error) => Err(Error::Internal(format!("no threads: {error}"))),
+        Err(error) => Err(Error::Internal(format!("cannot start worker threads: {error}"))),
     };
     result.unwrap_or_else(|error| {
         context.output.error(&error);
@@ -279,65 +292,65 @@ pub fn run() -> Status {
     })
 }
 
-/// Runs a command on a thread of its own: the stack of the first thread is as large as the system's limit, which may be
-/// less than planning takes.
+/// Runs a command on its own thread with [`COMMAND_STACK`]. The main thread's stack has the system's size, which can be
+/// too small for query planning.
 fn on_large_stack(run: impl FnOnce() -> Result<Status, Error> + Send) -> Result<Status, Error> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(COMMAND_STACK).spawn_scoped(scope, run);
         match thread.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(error) => Err(Error::Internal(format!("no thread: {error}"))),
+            Err(error) => Err(Error::Internal(format!("cannot start the command's thread: {error}"))),
         }
     })
 }
 
-/// Ends the process at once on Ctrl-C or a termination signal. Whatever is unfinished lies in
-/// scratch folders, which are removed; nothing else is half-written at any time.
+/// Ends the process at once on Ctrl-C or a termination signal. Unfinished files exist only in scratch folders, which the
+/// handler removes.
 fn end_on_signal(scratch: Scratch, output: Output) {
     static STOPPING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
     let handler = move || {
         if !STOPPING.swap(true, Ordering::SeqCst) {
             scratch.remove_all();
-            output.warn("stopped; nothing half-written is left");
+            output.warn("stopped; no partial output was left behind");
         }
-        #[expect(clippy::exit, reason = "the engine may not yield for a long time; the signal ends it")]
+        #[expect(clippy::exit, reason = "the engine may not yield for a long time")]
         std::process::exit(130);
     };
     if ctrlc::set_handler(handler).is_err() {
-        output.warn("note: signals cannot be handled; stopping may leave scratch folders");
+        output.warn("note: cannot handle signals; an interrupted run may leave scratch folders");
     }
 }
 
-/// Which accounts and regions, and which objects of a raw trail.
+/// Selects accounts and regions, and the objects of a raw trail.
 #[derive(Debug, Args)]
 struct SelectionArgs {
-    /// Only this account: a raw trail's objects by their keys, and, but for `convert`, events by their fields; several by commas, or
-    /// repeat it
+    /// Only this account; separate several with commas or repeat the option. Selects objects of a raw trail by key and,
+    /// except in `convert`, events by field
     #[arg(long, value_name = "ACCOUNT", value_delimiter = ',')]
     account: Vec<String>,
-    /// Only this region, likewise
+    /// Only this region; works like `--account`
     #[arg(long, value_name = "REGION", value_delimiter = ',')]
     region: Vec<String>,
-    /// How long after an event its object may have been delivered: objects of later days are not read
+    /// Latest delivery after an event; objects delivered later than this after the range are not read [default: 1d]
     #[arg(long, value_name = "PERIOD")]
     delivered_within: Option<Period>,
 }
 
 impl SelectionArgs {
-    /// The events that queries see. `tawny convert` chooses by keys alone.
+    /// Returns the filter for events in queries. `tawny convert` selects by object key only.
     fn events(&self) -> EventSelection {
         EventSelection { accounts: self.account.clone(), regions: self.region.clone() }
     }
 
-    /// Makes sure that nothing was asked for that only the keys of a raw trail show.
+    /// Refuses options that only apply to the object keys of a raw trail.
     fn refuse_for_tables(&self) -> Result<(), Error> {
         if self.delivered_within.is_none() {
             return Ok(());
         }
         Err(Error::Usage {
-            message: "`--delivered-within` chooses among the objects of a raw trail".to_owned(),
-            hint: Some("leave it out: from a lake or a table everything in the range is read".to_owned()),
+            message: "`--delivered-within` only applies to raw trails".to_owned(),
+            hint: Some("remove `--delivered-within`".to_owned()),
         })
     }
 
@@ -351,16 +364,16 @@ impl SelectionArgs {
     }
 }
 
-/// Which rules, and with which window.
+/// Selects rules and overrides their window settings.
 #[derive(Debug, Args)]
 struct RuleArgs {
-    /// Rule files, or folders whose enabled rules run [default: the rules that come with tawny]
+    /// Rule files, or folders of rules [default: the shipped rules]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     rules: Vec<PathBuf>,
-    /// Only the rule with this id, even if it is disabled; may be repeated
+    /// Only the rule with this id, even if it is disabled; can be repeated
     #[arg(long, value_name = "ID")]
     rule: Vec<String>,
-    /// Of a folder also the rules that are disabled
+    /// Also run the disabled rules of a folder
     #[arg(long)]
     include_disabled: bool,
     #[command(flatten)]
@@ -368,38 +381,38 @@ struct RuleArgs {
 }
 
 fn threshold(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| "a threshold is a whole number, at least 1".to_owned())
+    text.parse().map_err(|_| "expected a whole number of at least 1".to_owned())
 }
 
-/// Settings that replace a rule's own.
+/// Overrides of a rule's window settings.
 #[derive(Debug, Args)]
 struct WindowArgs {
-    /// Matches that make a finding, in place of the rule's Threshold
+    /// Override the rule's Threshold: the number of matches that make a finding
     #[arg(long, value_name = "N", value_parser = threshold, allow_negative_numbers = true)]
     threshold: Option<NonZeroU32>,
-    /// Length of a window, in place of the rule's DedupPeriodMinutes: 90s, 15m, 24h, 7d
+    /// Override the rule's DedupPeriodMinutes: 90s, 15m, 24h, 7d
     #[arg(long, value_name = "PERIOD")]
     period: Option<Period>,
-    /// Shape of the windows; `all` hunts with each of them and compares
+    /// Override the rule's window kind; `all` hunts with each kind and compares them
     #[arg(long, value_enum)]
     window: Option<WindowChoice>,
 }
 
-/// Which shapes of windows.
+/// The window kinds of a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum WindowChoice {
-    /// A window ends at every match; windows that share a match are one burst
+    /// A window ends at each match; overlapping windows are one finding
     Sliding,
-    /// A match opens a window; the next match after its end opens another, as in Panther
+    /// The first match opens a window, the next match after its end opens another; this is Panther's behavior
     Dedup,
-    /// Windows follow one another from the epoch
+    /// Fixed windows, aligned to the Unix epoch
     Tumbling,
-    /// Each of these
+    /// All three kinds
     All,
 }
 
 impl WindowChoice {
-    /// The kinds of windows; of all of them those that `rule` can have.
+    /// Returns the chosen kinds. `All` leaves out kinds that `rule` does not support.
     fn kinds(self, rule: &Rule) -> Vec<WindowKind> {
         match self {
             WindowChoice::Sliding => vec![WindowKind::Sliding],
@@ -418,7 +431,7 @@ impl WindowArgs {
         self.threshold.is_some() || self.period.is_some() || self.window.is_some()
     }
 
-    /// The rules with these settings: each once for each shape of windows.
+    /// Returns the rules with these settings, one copy per window kind.
     fn apply(&self, rules: Vec<Rule>) -> Vec<Rule> {
         let mut applied = Vec::with_capacity(rules.len());
         for mut rule in rules {
@@ -434,43 +447,45 @@ impl WindowArgs {
 }
 
 impl RuleArgs {
-    /// Whether shapes of windows are to be compared.
-    fn compares(&self) -> bool {
+    /// Returns whether the output compares window kinds.
+    fn compares_window_kinds(&self) -> bool {
         self.window.window == Some(WindowChoice::All)
     }
 
-    /// Of rules that nobody has named one by one, those that `data` can answer. Where they can answer none all stay, to
-    /// be refused.
-    async fn answered(
+    /// Drops rules that need columns `data` does not have, unless the user named rules. If no rule can run, returns all of
+    /// them, so that the hunt reports the error.
+    async fn supported_by(
         &self,
-        resources: &Resources,
+        opened: &data::OpenedData,
         rules: Vec<Rule>,
         range: Range,
-        (table, output): (&dyn Table, Output),
+        output: Output,
     ) -> Result<Vec<Rule>, Error> {
-        let answerable = table.answerable(resources, &rules, initial_range_of(&rules, range)).await?;
+        let range = initial_range_of(&rules, range);
+        let is_supported = opened.table.answerable(&opened.resources, &rules, range).await?;
         let is_named = !self.rule.is_empty() || self.window.is_given() || self.rules.iter().any(|path| path.is_file());
-        if is_named || !answerable.contains(&true) {
+        if is_named || !is_supported.contains(&true) {
             return Ok(rules);
         }
-        let (answered, left): (Vec<_>, Vec<_>) =
-            rules.into_iter().zip(answerable).partition(|(_, is_answered)| *is_answered);
-        let of = |rules: Vec<(Rule, bool)>| rules.into_iter().map(|(rule, _)| rule).collect::<Vec<Rule>>();
-        let (answered, left) = (of(answered), of(left));
-        if !left.is_empty() {
-            let ids = left.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>().join(", ");
-            let what = number_of(left.len(), "rule");
-            output.talk(&format!("note: {what} left out, which ask for what these data do not tell: {ids}"));
+        let mut skipped = Vec::new();
+        let mut supported = Vec::with_capacity(rules.len());
+        for (rule, is_supported) in rules.into_iter().zip(is_supported) {
+            if is_supported { supported.push(rule) } else { skipped.push(rule.id) }
         }
-        Ok(answered)
+        if !skipped.is_empty() {
+            let count = number_of(skipped.len(), "rule");
+            let ids = skipped.join(", ");
+            output.talk(&format!("note: {count} skipped (the data has no columns for their fields): {ids}"));
+        }
+        Ok(supported)
     }
 
     fn choose(&self, output: Output) -> Result<Vec<Rule>, Error> {
         let default = [catalog::DEFAULT.to_owned()];
         let mut ids = &self.rule[..];
-        // A window is one rule's: set for all that come with tawny it would make nonsense of most.
+        // One threshold or period does not suit all shipped rules.
         if self.window.is_given() && self.rules.is_empty() && ids.is_empty() {
-            output.talk(&format!("note: a window was given and no rule: this is `{}` alone", catalog::DEFAULT));
+            output.talk(&format!("note: window options without `--rule` apply to `{}` only", catalog::DEFAULT));
             ids = &default;
         }
         let choice = catalog::choose(RuleChoice { paths: &self.rules, ids, disabled: self.include_disabled })?;
@@ -479,4 +494,10 @@ impl RuleArgs {
         }
         Ok(self.window.apply(choice.rules))
     }
+}
+
+/// Returns the current time in microseconds since the Unix epoch.
+#[expect(clippy::disallowed_methods, reason = "only the command line reads the clock")]
+fn now() -> i64 {
+    chrono::Utc::now().timestamp_micros()
 }

@@ -1,4 +1,4 @@
-//! What the benches share: a synthetic trail, medians, and the control.
+//! Shared by the benches: a synthetic trail, medians and the control.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,24 +9,24 @@ use tawny::raw;
 use tawny::store::Stores;
 use tawny::trail::{Selection, Trail};
 
-/// As the program has it.
+/// The allocator of the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Objects in the trail, and records in each.
+/// Number of objects in the trail, and of records in each.
 pub(crate) const OBJECTS: u64 = 40;
 pub(crate) const RECORDS: u64 = 5_000;
-/// How often each work is done.
+/// Number of runs of each step.
 const ROUNDS: usize = 9;
-/// One record in so many is a failed sign-in; each user fails twice within the same minute.
+/// One record of this many is a failed sign-in; each user fails twice within the same minute.
 const SIGN_IN_EVERY: u64 = 500;
 
-/// Writes a trail below `folder`, the same each time.
+/// Writes a trail below `folder`, always the same.
 pub(crate) fn write_trail(folder: &Path) {
     write_objects(folder, OBJECTS);
 }
 
-/// Writes a trail of so many objects below `folder`.
+/// Writes a trail of this many objects below `folder`.
 pub(crate) fn write_objects(folder: &Path, objects: u64) {
     for object in 0..objects {
         let records: Vec<String> = (0..RECORDS).map(|record| text(object * RECORDS + record)).collect();
@@ -39,7 +39,7 @@ pub(crate) fn write_objects(folder: &Path, objects: u64) {
 }
 
 fn text(number: u64) -> String {
-    // Spread the bits, so that identities do not compress away.
+    // Spread the bits, so that ids do not compress.
     let noise = |salt: u64| {
         (number ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
     };
@@ -65,13 +65,13 @@ fn text(number: u64) -> String {
     )
 }
 
-/// The trail that [`write_trail`] wrote below `folder`.
+/// Returns the trail that [`write_trail`] wrote below `folder`.
 pub(crate) async fn trail(folder: &Path) -> Trail {
     let sources = [folder.display().to_string()];
     Trail::find(&Stores::default(), &sources, &Selection::default()).await.expect("the trail is there")
 }
 
-/// The control: reads and inflates every object, with the same library, on one thread an object at a time.
+/// The control: reads and decompresses every object with the same library, one at a time on one thread.
 pub(crate) fn inflate_all(folder: &Path) {
     for entry in fs::read_dir(folder).expect("the trail is there") {
         let bytes = fs::read(entry.expect("the trail can be listed").path()).expect("the trail can be read");
@@ -82,7 +82,7 @@ pub(crate) fn inflate_all(folder: &Path) {
     }
 }
 
-/// The median of each of some works, in rounds: what else the machine does in the meantime slows all of them.
+/// Returns the median time of each step. Steps run in rounds, so that other load on the machine slows all of them.
 pub(crate) fn medians<const WORKS: usize>(mut works: [&mut dyn FnMut(); WORKS]) -> [Duration; WORKS] {
     let mut times = [const { Vec::new() }; WORKS];
     for _ in 0..ROUNDS {

@@ -1,21 +1,21 @@
-//! A process, and what the system tells of it.
+//! Runs a process and measures it.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a process took.
+/// The resources that a process used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Taken {
+pub(crate) struct ProcessUsage {
     pub(crate) time: Duration,
-    /// The most memory it held, in mebibytes; 0 where the system does not tell.
+    /// Peak memory in MiB; 0 if the system does not report it.
     pub(crate) peak: u64,
-    /// The bytes it read, from files and pipes; 0 where the system does not tell.
+    /// Bytes read from files and pipes; 0 if the system does not report it.
     pub(crate) read: u64,
 }
 
-/// Runs `command` to its end, which must be a good one; what it prints is thrown away.
-#[expect(clippy::disallowed_methods, reason = "a bench reads what the system tells of a process")]
-pub(crate) fn run(command: &mut Command) -> Taken {
+/// Runs `command`, which must succeed, and discards its output.
+#[expect(clippy::disallowed_methods, reason = "a bench reads process statistics of the system")]
+pub(crate) fn run(command: &mut Command) -> ProcessUsage {
     let start = Instant::now();
     let mut child = command.stdout(Stdio::null()).spawn().expect("the program is there");
     let number = |file: &str, key: &str| {
@@ -27,7 +27,7 @@ pub(crate) fn run(command: &mut Command) -> Taken {
     loop {
         peak = peak.max(number("status", "VmHWM:"));
         read = read.max(number("io", "rchar:"));
-        // What has ended but was not asked about yet still tells what it read.
+        // An ended process that was not waited for still reports its reads.
         let status = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
         if status.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z')) || status.is_empty() {
             read = read.max(number("io", "rchar:"));
@@ -36,10 +36,10 @@ pub(crate) fn run(command: &mut Command) -> Taken {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(child.wait().expect("it can be waited for").success());
-    Taken { time: start.elapsed(), peak: peak >> 10, read }
+    ProcessUsage { time: start.elapsed(), peak: peak >> 10, read }
 }
 
-/// The one in the middle.
+/// Returns the median.
 pub(crate) fn median<T: Ord + Copy>(mut of: Vec<T>) -> T {
     of.sort_unstable();
     of[of.len() / 2]

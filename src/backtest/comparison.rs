@@ -1,4 +1,4 @@
-//! Compares the findings of two versions of a rule over the same data.
+//! Two versions of a rule over the same data: which findings one has and the other has not.
 
 use std::collections::HashSet;
 
@@ -13,29 +13,29 @@ use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::Table;
 use crate::time::Range;
 
-/// The findings gained, lost and kept between two versions of a rule.
+/// What changes from one version of a rule to another.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Findings of the second version that share no event with a finding of the first.
+    /// Findings of the second version that share no event with any of the first.
     pub gained: Vec<Finding>,
-    /// Findings of the first version that share no event with a finding of the second.
+    /// Findings of the first version that share no event with any of the second.
     pub lost: Vec<Finding>,
-    /// Findings of the second version that share an event with a finding of the first.
+    /// Findings of the second version that share events with some of the first.
     pub kept: Vec<Finding>,
-    /// The length of the tested time span in days. `None` if it is unknown.
+    /// How many days were looked at; absent where that is not known.
     pub days: Option<f64>,
-    /// The duplicates among the matches of both versions.
+    /// The duplicates among what either version matches.
     pub duplicates: Duplicates,
-    /// The scan statistics.
+    /// What was read.
     #[serde(skip)]
     pub read: ScanStatistics,
 }
 
 impl Comparison {
-    /// Hunts with both versions in one scan.
+    /// Hunts for two versions of a rule in one scan.
     ///
     /// # Errors
-    /// Those of [`hunt::hunt`].
+    /// As of [`hunt::evaluate`].
     pub async fn run(
         resources: &Resources,
         table: &dyn Table,
@@ -50,14 +50,14 @@ impl Comparison {
         Ok(Comparison { duplicates: outcome.duplicates, read, ..comparison })
     }
 
-    /// Returns whether any finding was gained or lost.
+    /// Whether any finding was gained or lost.
     pub fn has_changes(&self) -> bool {
         !self.gained.is_empty() || !self.lost.is_empty()
     }
 
-    /// Returns the change as one line: `+1 / -2 findings in 9.0 days, 10 kept`.
+    /// The change in few words.
     pub fn sentence(&self) -> String {
-        let span = self.days.map(|days| format!(" in {}", super::days_text(days))).unwrap_or_default();
+        let span = self.days.map(|days| format!(" in {}", super::length(days))).unwrap_or_default();
         format!("+{} / -{} findings{span}, {} kept", self.gained.len(), self.lost.len(), self.kept.len())
     }
 

@@ -1,4 +1,4 @@
-//! The parameter grid of a backtest.
+//! Which windows are tried.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -7,22 +7,22 @@ use crate::rule::{Window, WindowKind};
 use crate::text::printable;
 use crate::time::{Period, PeriodError};
 
-/// The most cells in a grid.
+/// Cells that are tried at most.
 pub const MAX_CELLS: usize = 10_000;
 
-/// A grid of windows: every combination of its kinds, periods and thresholds.
+/// The windows of some kinds, periods and thresholds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grid {
-    /// The window kinds.
+    /// The shapes.
     pub kinds: Vec<WindowKind>,
-    /// The window periods.
+    /// The lengths.
     pub periods: Vec<Period>,
     /// The thresholds.
     pub thresholds: Vec<NonZeroU32>,
 }
 
 impl Grid {
-    /// Returns the windows, ordered by kind, period and threshold.
+    /// Its windows, each once: by kind, by period, by threshold.
     pub fn windows(&self) -> Vec<Window> {
         let mut windows = Vec::new();
         for kind in &self.kinds {
@@ -36,7 +36,7 @@ impl Grid {
     }
 }
 
-/// A range of thresholds with both ends included: `1..10`, or `3` for a single one.
+/// One part of a list of thresholds: `3`, or `1..10`, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Thresholds {
     first: NonZeroU32,
@@ -44,13 +44,14 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// Returns the distinct thresholds of `ranges` in ascending order, at most one more than [`MAX_CELLS`].
-    pub fn distinct(ranges: &[Thresholds]) -> Vec<NonZeroU32> {
-        let mut ranges = ranges.to_vec();
-        ranges.sort_unstable();
+    /// Returns the thresholds of all of `spans` in order, each once; where they are more than [`MAX_CELLS`], one more than
+    /// that.
+    pub fn distinct(spans: &[Thresholds]) -> Vec<NonZeroU32> {
+        let mut spans = spans.to_vec();
+        spans.sort_unstable();
         let mut thresholds: Vec<NonZeroU32> = Vec::new();
-        for Thresholds { first, last } in ranges {
-            // Ranges are sorted by their first threshold, so that later ones add only larger thresholds.
+        for Thresholds { first, last } in spans {
+            // Spans that begin later hold nothing below what has been seen.
             let Some(next) = thresholds.last().map_or(Some(NonZeroU32::MIN), |seen| seen.checked_add(1)) else {
                 break;
             };
@@ -61,17 +62,17 @@ impl Thresholds {
     }
 }
 
-/// Why a text is not a range of thresholds.
+/// The reason why a text is not [`Thresholds`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ThresholdsError {
-    /// It is neither a number nor a range.
-    #[error("expected numbers from 1, or ranges of them: `1..10,15,20`")]
+    /// It is neither a number nor a span of numbers.
+    #[error("expected numbers from 1, or spans of them: `1..10,15,20`")]
     Syntax,
-    /// The range ends before it begins.
-    #[error("the range `{}` ends before it begins", printable(.0))]
+    /// The end of a span is before its start.
+    #[error("the span `{}` ends before it begins", printable(.0))]
     Reversed(String),
-    /// The range has more thresholds than a grid may have.
-    #[error("the range `{}` has more than {MAX_CELLS} thresholds", printable(.0))]
+    /// A span is longer than a grid may be.
+    #[error("the span `{}` has more than {MAX_CELLS} thresholds", printable(.0))]
     TooLong(String),
 }
 
@@ -97,31 +98,31 @@ impl FromStr for Thresholds {
     }
 }
 
-/// The name of a cell on the command line: `3/15m`, or `3/15m/dedup` with a window kind.
+/// A window as it is written for a cell: `3/15m` or `3/15m/dedup`; the kind of the rule where none is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellName {
     /// The threshold.
     pub threshold: NonZeroU32,
     /// The period.
     pub period: Period,
-    /// The window kind; `None` for that of the rule.
+    /// The shape.
     pub kind: Option<WindowKind>,
 }
 
 impl CellName {
-    /// Returns the window. `default` is its kind if the name has none.
-    pub fn window(self, default: WindowKind) -> Window {
-        Window { kind: self.kind.unwrap_or(default), period: self.period, threshold: self.threshold }
+    /// The window, of the kind `own` where none is named.
+    pub fn window(self, own: WindowKind) -> Window {
+        Window { kind: self.kind.unwrap_or(own), period: self.period, threshold: self.threshold }
     }
 }
 
-/// Why a text is not the name of a cell.
+/// The reason why a text is not a [`CellName`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CellNameError {
-    /// It does not have the parts of a name.
-    #[error("expected a threshold, a period and maybe a window: `3/15m` or `3/15m/dedup`")]
+    /// It has other parts than a cell has.
+    #[error("expected a threshold and a period, and maybe a window: `3/15m` or `3/15m/dedup`")]
     Parts,
-    /// The period is invalid.
+    /// Its period is wrong.
     #[error(transparent)]
     Period(#[from] PeriodError),
 }
@@ -150,10 +151,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_thresholds_include_both_ends() {
+    fn spans_of_thresholds_hold_both_ends() {
         let numbers = |text: &str| {
-            text.parse()
-                .map(|range| Thresholds::distinct(&[range]).into_iter().map(NonZeroU32::get).collect::<Vec<_>>())
+            text.parse().map(|span| Thresholds::distinct(&[span]).into_iter().map(NonZeroU32::get).collect::<Vec<_>>())
         };
         assert_eq!(numbers("7"), Ok(vec![7]));
         assert_eq!(numbers("2..4"), Ok(vec![2, 3, 4]));
@@ -164,10 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_ranges_give_each_threshold_once() {
-        let distinct = |ranges: &[&str]| {
-            let ranges: Vec<Thresholds> = ranges.iter().map(|range| range.parse().unwrap()).collect();
-            Thresholds::distinct(&ranges).into_iter().map(NonZeroU32::get).collect::<Vec<_>>()
+    fn spans_that_overlap_give_each_threshold_once() {
+        let distinct = |spans: &[&str]| {
+            let spans: Vec<Thresholds> = spans.iter().map(|span| span.parse().unwrap()).collect();
+            Thresholds::distinct(&spans).into_iter().map(NonZeroU32::get).collect::<Vec<_>>()
         };
         assert_eq!(distinct(&["7", "2..4", "3..5", "2", "1..2"]), [1, 2, 3, 4, 5, 7]);
         assert_eq!(distinct(&["4294967295", "4294967294..4294967295"]), [4_294_967_294, 4_294_967_295]);
@@ -177,9 +177,9 @@ mod tests {
     #[test]
     fn cells_are_named_by_threshold_period_and_window() {
         let window = |text: &str| text.parse().map(|cell: CellName| cell.window(WindowKind::Tumbling));
-        let window_of = |kind| Window { kind, period: "15m".parse().unwrap(), threshold: 3.try_into().unwrap() };
-        assert_eq!(window("3/15m"), Ok(window_of(WindowKind::Tumbling)));
-        assert_eq!(window("3/900s/dedup"), Ok(window_of(WindowKind::Dedup)));
+        let of = |kind| Window { kind, period: "15m".parse().unwrap(), threshold: 3.try_into().unwrap() };
+        assert_eq!(window("3/15m"), Ok(of(WindowKind::Tumbling)));
+        assert_eq!(window("3/900s/dedup"), Ok(of(WindowKind::Dedup)));
         for bad in ["", "3", "0/15m", "3/15", "3/15m/hopping", "3/15m/dedup/1"] {
             assert!(window(bad).is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! Labels of malicious and benign events, and the score of findings against them.
+//! What is known to be malicious or benign, and how a window's findings fare against it.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,18 +10,18 @@ use crate::hunt::sweep::{Found, Matches};
 use crate::store;
 use crate::time::{self, Range};
 
-/// A label of an event, or of an actor or account within a time range.
+/// What is known of an event, or of an actor in a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// The line number in the file, from 1.
+    /// Its line in the file.
     pub line: u64,
-    /// Whether the subject is malicious. If not, it is benign.
+    /// Whether it is malicious; else it is benign.
     pub malicious: bool,
-    /// The labelled events.
+    /// What it is of.
     pub subject: Subject,
 }
 
-/// The events that a label covers.
+/// What a label is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// The event with this `eventID`.
@@ -30,22 +30,21 @@ pub enum Subject {
     Actor {
         /// The account.
         account: Option<String>,
-        /// The actor, as in the derived field `actor`.
+        /// The actor, as in the derived field of that name.
         actor: Option<String>,
-        /// The time range, half-open.
+        /// The time, half-open.
         during: Range,
     },
 }
 
 impl Subject {
-    /// Returns whether all of its time lies outside `range`. The time of a single event is unknown, so the answer is
-    /// no.
+    /// Whether none of its time lies in `range`. Of an event the time is not known.
     fn is_outside(&self, range: Range) -> bool {
         match self {
             Subject::Event(_) => false,
             Subject::Actor { during, .. } => {
-                let ends_before = range.from.zip(during.to).is_some_and(|(from, to)| to <= from);
-                ends_before || range.to.zip(during.from).is_some_and(|(to, from)| to <= from)
+                let before = range.from.zip(during.to).is_some_and(|(from, to)| to <= from);
+                before || range.to.zip(during.from).is_some_and(|(to, from)| to <= from)
             }
         }
     }
@@ -56,9 +55,9 @@ impl std::fmt::Display for Subject {
         match self {
             Subject::Event(id) => f.write_str(id),
             Subject::Actor { account, actor, during } => {
-                let names: Vec<&str> = account.iter().chain(actor).map(String::as_str).collect();
+                let named: Vec<&str> = account.iter().chain(actor).map(String::as_str).collect();
                 let end = |end: Option<i64>| end.map_or_else(String::new, time::rfc3339);
-                write!(f, "{}, {} to {}", names.join(" / "), end(during.from), end(during.to))
+                write!(f, "{}, {} to {}", named.join(" / "), end(during.from), end(during.to))
             }
         }
     }
@@ -67,7 +66,7 @@ impl std::fmt::Display for Subject {
 /// A line of a labels file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LabelRow {
+struct Row {
     #[serde(default, alias = "eventID", alias = "eventId")]
     event_id: Option<String>,
     #[serde(default)]
@@ -81,74 +80,77 @@ struct LabelRow {
     label: String,
 }
 
-/// The largest labels file, in bytes.
+/// The most that a file of labels may hold, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Reads a labels file: CSV with a header, or one JSON object per line.
-///
-/// A line has `label`, which is `malicious` or `benign`, and either `event_id` or `from` and `to` with `account`,
-/// `actor` or both.
+/// Reads labels: CSV with a header, or one JSON object a line, with `event_id`, or with `account`, `actor`, `from` and
+/// `to`; and `label`, which is `malicious` or `benign`.
 ///
 /// # Errors
-/// The file cannot be read, a line is invalid, or two labels contradict each other.
+/// The file cannot be read, or a line says something else.
 pub fn read(path: &Path) -> Result<Vec<Label>, Error> {
-    let text = store::read_named("labels file", path, MAX_BYTES)?;
+    let text = store::read_named("file of labels", path, MAX_BYTES)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let invalid = |line: u64, reason: String| Error::Usage {
-        message: format!("labels file `{}`, line {line}: {reason}", path.display()),
-        hint: Some("a line has `label` and either `event_id`, or `from` and `to` with `account` or `actor`".to_owned()),
+    let wrong = |line: u64, reason: String| Error::Usage {
+        message: format!("the labels `{}`, line {line}: {reason}", path.display()),
+        hint: Some(
+            "a line has `event_id`, or `account` and `actor` with `from` and `to`; and `label`: malicious or benign"
+                .to_owned(),
+        ),
     };
     let mut labels: Vec<Label> = Vec::new();
     if text.trim_start().starts_with('[') {
-        return Err(invalid(1, "expected one JSON object per line, not an array".to_owned()));
+        return Err(wrong(1, "one JSON object a line is wanted, not an array".to_owned()));
     } else if text.trim_start().starts_with('{') {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-            let row: LabelRow = serde_json::from_str(line).map_err(|error| invalid(number, error.to_string()))?;
-            labels.push(label(number, row).map_err(|reason| invalid(number, reason))?);
+            let row: Row = serde_json::from_str(line).map_err(|error| wrong(number, error.to_string()))?;
+            labels.push(label(number, row).map_err(|reason| wrong(number, reason))?);
         }
     } else {
         let mut reader =
             csv::ReaderBuilder::new().trim(csv::Trim::All).comment(Some(b'#')).from_reader(text.as_bytes());
-        let header = reader.headers().map_err(|error| invalid(1, error.to_string()))?.clone();
+        let header = reader.headers().map_err(|error| wrong(1, error.to_string()))?.clone();
         let mut record = csv::StringRecord::new();
         loop {
             let line = |reader: &csv::Reader<&[u8]>| reader.position().line();
             match reader.read_record(&mut record) {
                 Ok(false) => break,
                 Ok(true) => {}
-                Err(error) => return Err(invalid(line(&reader), error.to_string())),
+                Err(error) => return Err(wrong(line(&reader), error.to_string())),
             }
             let number = record.position().map_or_else(|| line(&reader), csv::Position::line);
-            let row = record.deserialize(Some(&header)).map_err(|error| invalid(number, error.to_string()))?;
-            labels.push(label(number, row).map_err(|reason| invalid(number, reason))?);
+            let row = record.deserialize(Some(&header)).map_err(|error| wrong(number, error.to_string()))?;
+            labels.push(label(number, row).map_err(|reason| wrong(number, reason))?);
         }
     }
     if labels.is_empty() {
-        return Err(invalid(1, "the file has no labels".to_owned()));
+        return Err(wrong(1, "there are no labels".to_owned()));
     }
     match contradiction(&labels) {
-        Some((line, reason)) => Err(invalid(line, reason)),
+        Some((line, reason)) => Err(wrong(line, reason)),
         None => Ok(labels),
     }
 }
 
-/// Returns the line of the first label that contradicts an earlier one of the same event, and the reason.
+/// The first label of an event that another one before it contradicts.
 fn contradiction(labels: &[Label]) -> Option<(u64, String)> {
     let mut known: HashMap<&str, &Label> = HashMap::new();
     labels.iter().find_map(|label| {
         let Subject::Event(id) = &label.subject else {
             return None;
         };
-        let earlier = *known.entry(id).or_insert(label);
+        let before = *known.entry(id).or_insert(label);
         let verdict = |label: &Label| if label.malicious { "malicious" } else { "benign" };
-        (earlier.malicious != label.malicious).then(|| {
-            let (this, other) = (verdict(label), verdict(earlier));
-            (label.line, format!("event `{id}` is {this} here, but {other} in line {}", earlier.line))
+        (before.malicious != label.malicious).then(|| {
+            (
+                label.line,
+                format!("the event `{id}` is {}, and {} by line {}", verdict(label), verdict(before), before.line),
+            )
         })
     })
 }
 
-fn label(line: u64, row: LabelRow) -> Result<Label, String> {
+fn label(line: u64, row: Row) -> Result<Label, String> {
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     let (account, actor) = (filled(row.account), filled(row.actor));
     let malicious = match row.label.to_ascii_lowercase().as_str() {
@@ -160,7 +162,7 @@ fn label(line: u64, row: LabelRow) -> Result<Label, String> {
     let subject = if let Some(id) = filled(row.event_id) {
         let others = [("account", &account), ("actor", &actor), ("from", &from), ("to", &to)];
         if let Some((name, _)) = others.into_iter().find(|(_, value)| value.is_some()) {
-            return Err(format!("`{name}` cannot be combined with `event_id`"));
+            return Err(format!("a label of an event has no `{name}`"));
         }
         Subject::Event(id)
     } else if account.is_some() || actor.is_some() {
@@ -170,71 +172,69 @@ fn label(line: u64, row: LabelRow) -> Result<Label, String> {
         };
         let (from, to) = (instant("from", from)?, instant("to", to)?);
         if from >= to {
-            return Err("`from` must be before `to`".to_owned());
+            return Err("`from` must lie before `to`".to_owned());
         }
         Subject::Actor { account, actor, during: Range { from: Some(from), to: Some(to) } }
     } else {
-        return Err("an `event_id`, `account` or `actor` is required".to_owned());
+        return Err("it names no event, account or actor".to_owned());
     };
     Ok(Label { line, malicious, subject })
 }
 
-/// How to count a finding without labelled events.
+/// How a finding counts that no label touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Unlabelled {
-    /// As a false finding
+    /// As benign: somebody would have looked at it for nothing
     #[default]
     Benign,
-    /// Not counted
+    /// Not at all
     Unknown,
 }
 
-/// The score of a window's findings against the labels.
+/// How the findings of a window fare.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Score {
-    /// Findings with a malicious event.
+    /// Findings that hold an event that a label calls malicious.
     pub true_findings: usize,
-    /// Findings without a malicious event that count.
+    /// Findings that hold none, as far as they count.
     pub false_findings: usize,
-    /// Findings without a labelled event.
+    /// Findings that no label touches.
     pub unlabelled: usize,
-    /// Malicious labels with an event in a finding.
+    /// Malicious labels of which a finding holds an event.
     pub caught: usize,
-    /// The line numbers of the other malicious labels.
+    /// The lines of the malicious labels of which none does.
     pub missed: Vec<u64>,
-    /// True findings divided by true and false findings. `None` if there are neither.
+    /// True findings among those that count; absent where there are none.
     pub precision: Option<f64>,
-    /// Caught labels divided by caught and missed labels. `None` if there are neither.
+    /// Caught among the malicious labels; absent where there are none.
     pub recall: Option<f64>,
-    /// The harmonic mean of precision and recall.
+    /// The harmonic mean of both.
     pub f1: Option<f64>,
 }
 
-/// A label and the matches that it covers.
+/// A label held against the matches of a rule.
 #[derive(Debug)]
-struct MatchedLabel {
+struct Held {
     label: Label,
-    /// The indexes of the matches.
+    /// The numbers of the matches that it is of.
     matches: Vec<usize>,
-    /// Whether its time lies outside the range. Such a label is neither caught nor missed.
+    /// Whether its time lies outside the range: then it is neither caught nor missed.
     is_outside: bool,
 }
 
-/// Labels and the matches of a rule that they cover.
+/// Labels held against the matches of a rule.
 #[derive(Debug)]
 pub struct Labelled {
-    labels: Vec<MatchedLabel>,
-    /// For each match whether a malicious label covers it.
+    labels: Vec<Held>,
     malicious: Vec<bool>,
-    /// For each match whether a benign label covers it.
     benign: Vec<bool>,
     unlabelled: Unlabelled,
 }
 
 impl Labelled {
-    /// Finds the matches that `labels` cover. `range` is the range of the findings.
+    /// Finds the matches that `labels` are of; `range` is that of the findings.
     pub fn new(labels: Vec<Label>, matches: &Matches, range: Range, unlabelled: Unlabelled) -> Labelled {
-        let index = MatchIndex::new(matches);
+        let index = Index::new(matches);
         let mut labelled = Labelled {
             labels: Vec::with_capacity(labels.len()),
             malicious: vec![false; matches.times.len()],
@@ -242,41 +242,39 @@ impl Labelled {
             unlabelled,
         };
         for label in labels {
-            let matches = index.matches_of(&label.subject);
+            let matches = index.of(&label.subject);
             let flags = if label.malicious { &mut labelled.malicious } else { &mut labelled.benign };
-            for index in &matches {
-                flags[*index] = true;
+            for number in &matches {
+                flags[*number] = true;
             }
             let is_outside = label.subject.is_outside(range);
-            labelled.labels.push(MatchedLabel { label, matches, is_outside });
+            labelled.labels.push(Held { label, matches, is_outside });
         }
         labelled
     }
 
-    /// Returns each malicious label with whether the rule matches any of its events.
+    /// The malicious labels, each with whether the rule matches any event of it.
     pub fn malicious(&self) -> impl Iterator<Item = (&Label, bool)> {
-        self.malicious_labels().map(|matched| (&matched.label, !matched.matches.is_empty()))
+        let malicious = self.labels.iter().filter(|held| held.label.malicious);
+        malicious.map(|held| (&held.label, !held.matches.is_empty()))
     }
 
-    /// Returns the line numbers of the malicious labels whose time lies outside the range.
+    /// The lines of the malicious labels whose time lies outside the range: they are neither caught nor missed.
     pub fn outside(&self) -> Vec<u64> {
-        self.malicious_labels().filter(|matched| matched.is_outside).map(|matched| matched.label.line).collect()
+        let outside = self.labels.iter().filter(|held| held.label.malicious && held.is_outside);
+        outside.map(|held| held.label.line).collect()
     }
 
-    fn malicious_labels(&self) -> impl Iterator<Item = &MatchedLabel> {
-        self.labels.iter().filter(|matched| matched.label.malicious)
-    }
-
-    /// Returns the score of the findings of a window.
+    /// How the findings of a window fare.
     #[expect(clippy::cast_precision_loss, reason = "ratios of counts")]
     pub fn score(&self, matches: &Matches, found: &[Found]) -> Score {
-        let mut is_found = vec![false; self.malicious.len()];
-        let (mut true_findings, mut false_findings, mut unlabelled) = (0, 0, 0);
+        let mut held = vec![false; self.malicious.len()];
+        let (mut hits, mut false_findings, mut unlabelled) = (0, 0, 0);
         for found in found {
-            matches.of(found).for_each(|index| is_found[index] = true);
-            let any = |flags: &[bool]| matches.of(found).any(|index| flags[index]);
+            matches.of(found).for_each(|number| held[number] = true);
+            let any = |flags: &[bool]| matches.of(found).any(|number| flags[number]);
             match (any(&self.malicious), any(&self.benign)) {
-                (true, _) => true_findings += 1,
+                (true, _) => hits += 1,
                 (false, true) => false_findings += 1,
                 (false, false) => {
                     unlabelled += 1;
@@ -284,31 +282,31 @@ impl Labelled {
                 }
             }
         }
-        let within = self.malicious_labels().filter(|matched| !matched.is_outside);
-        let (caught, missed): (Vec<&MatchedLabel>, Vec<&MatchedLabel>) =
-            within.partition(|matched| matched.matches.iter().any(|index| is_found[*index]));
-        let (caught, missed) = (caught.len(), missed.iter().map(|matched| matched.label.line).collect::<Vec<u64>>());
+        let malicious = self.labels.iter().filter(|one| one.label.malicious && !one.is_outside);
+        let (caught, missed): (Vec<&Held>, Vec<&Held>) =
+            malicious.partition(|one| one.matches.iter().any(|number| held[*number]));
+        let (caught, missed) = (caught.len(), missed.into_iter().map(|one| one.label.line).collect::<Vec<u64>>());
         let ratio = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
-        let precision = ratio(true_findings, true_findings + false_findings);
+        let precision = ratio(hits, hits + false_findings);
         let recall = ratio(caught, caught + missed.len());
         let f1 = precision.zip(recall).map(|(p, r)| if p + r > 0.0 { 2.0 * p * r / (p + r) } else { 0.0 });
-        Score { true_findings, false_findings, unlabelled, caught, missed, precision, recall, f1 }
+        Score { true_findings: hits, false_findings, unlabelled, caught, missed, precision, recall, f1 }
     }
 }
 
-/// An account and an actor. A label may leave out either.
-type AccountAndActor<'m> = (Option<&'m str>, Option<&'m str>);
+/// An account and an actor.
+type Who<'m> = (Option<&'m str>, Option<&'m str>);
 
-/// The indexes of matches, looked up by the subjects of labels.
-struct MatchIndex<'m> {
+/// The matches by what labels name.
+struct Index<'m> {
     by_id: HashMap<&'m str, usize>,
-    /// Sorted by time.
-    by_actor: HashMap<AccountAndActor<'m>, Vec<(i64, usize)>>,
+    /// By account and actor, either of which may be left out; in order of time.
+    by_actor: HashMap<Who<'m>, Vec<(i64, usize)>>,
 }
 
-impl MatchIndex<'_> {
-    fn new(matches: &Matches) -> MatchIndex<'_> {
-        let mut index = MatchIndex { by_id: HashMap::new(), by_actor: HashMap::new() };
+impl Index<'_> {
+    fn new(matches: &Matches) -> Index<'_> {
+        let mut index = Index { by_id: HashMap::new(), by_actor: HashMap::new() };
         for number in 0..matches.times.len() {
             index.by_id.insert(matches.id(number), number);
             let (account, actor) = matches.who(number);
@@ -318,21 +316,26 @@ impl MatchIndex<'_> {
                 index.by_actor.entry(key).or_default().push((matches.times[number], number));
             }
         }
-        for matches in index.by_actor.values_mut() {
-            matches.sort_unstable();
-            matches.dedup();
+        for numbers in index.by_actor.values_mut() {
+            numbers.sort_unstable();
+            numbers.dedup();
         }
         index
     }
 
-    fn matches_of(&self, subject: &Subject) -> Vec<usize> {
+    fn of(&self, subject: &Subject) -> Vec<usize> {
         match subject {
             Subject::Event(id) => self.by_id.get(id.as_str()).copied().into_iter().collect(),
             Subject::Actor { account, actor, during } => {
-                let matches = self.by_actor.get(&(account.as_deref(), actor.as_deref())).map_or(&[][..], Vec::as_slice);
-                let start = matches.partition_point(|(time, _)| during.from.is_some_and(|from| *time < from));
-                let within = matches[start..].iter().take_while(|(time, _)| during.contains(*time));
-                within.map(|(_, index)| *index).collect()
+                let numbers = self.by_actor.get(&(account.as_deref(), actor.as_deref()));
+                let begin = |numbers: &Vec<(i64, usize)>| {
+                    numbers.partition_point(|(time, _)| during.from.is_some_and(|from| *time < from))
+                };
+                let within = |numbers: &Vec<(i64, usize)>| {
+                    let rest = numbers[begin(numbers)..].iter();
+                    rest.take_while(|(time, _)| during.contains(*time)).map(|(_, number)| *number).collect()
+                };
+                numbers.map_or_else(Vec::new, within)
             }
         }
     }

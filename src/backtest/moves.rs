@@ -1,25 +1,25 @@
-//! The findings that a change of the window gains and loses.
+//! What a change of the window moves: findings gained and lost.
 
 use std::collections::BTreeMap;
 
 use crate::hunt::sweep::{Found, Matches};
 
-/// The findings that only one of two windows has. Findings that share an event count as the same.
+/// Findings that one window has and another has not, by no event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moves {
-    /// Findings of the new window that share no event with a finding of the old one.
+    /// Findings that share no event with any of before.
     pub gained: Vec<Found>,
-    /// Findings of the old window that share no event with a finding of the new one.
+    /// Findings of before that share no event with any of after.
     pub lost: Vec<Found>,
 }
 
 impl Moves {
-    /// Compares the findings `before` and `after` a change, both sorted by their first match.
+    /// What moves from the findings `before` to those `after`; both by their first match.
     pub fn between(before: &[Found], after: &[Found]) -> Moves {
-        Moves { gained: without_overlap(after, before), lost: without_overlap(before, after) }
+        Moves { gained: alone(after, before), lost: alone(before, after) }
     }
 
-    /// Returns the number of gained and lost findings by group.
+    /// For each group with any, how many were gained and lost.
     pub fn by_group(&self, matches: &Matches) -> BTreeMap<usize, (usize, usize)> {
         let mut groups: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
         for found in &self.gained {
@@ -32,14 +32,17 @@ impl Moves {
     }
 }
 
-/// Returns the findings that share no event with any of `others`.
-fn without_overlap(findings: &[Found], others: &[Found]) -> Vec<Found> {
+/// Those of `these` that share no event with any of `others`.
+fn alone(these: &[Found], others: &[Found]) -> Vec<Found> {
     let mut others = others.iter().peekable();
-    let mut is_alone = |found: &Found| {
+    let mut alone = Vec::new();
+    for found in these {
         while others.next_if(|other| other.last < found.first).is_some() {}
-        others.peek().is_none_or(|other| other.first > found.last)
-    };
-    findings.iter().filter(|found| is_alone(found)).copied().collect()
+        if others.peek().is_none_or(|other| other.first > found.last) {
+            alone.push(*found);
+        }
+    }
+    alone
 }
 
 #[cfg(test)]
@@ -47,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn findings_that_share_an_event_have_not_moved() {
+    fn what_shares_an_event_has_not_moved() {
         let found = |first, count| Found { first, last: first + count - 1, count, trigger: first, read_from: None };
         let before = [found(0, 3), found(5, 2), found(10, 4)];
         let after = [found(2, 1), found(3, 2), found(11, 1), found(12, 2), found(20, 1)];

@@ -1,4 +1,4 @@
-//! Where queries run: here, or on a cluster; and the nodes of one.
+//! Options to query a cluster, and the commands that run its nodes.
 
 use clap::Args;
 
@@ -7,26 +7,26 @@ use crate::error::Error;
 use crate::time::Period;
 
 #[cfg(feature = "cluster")]
-pub(super) use nodes::Nodes;
+pub(super) use nodes::ClusterCommand;
 
 /// Where queries run.
 #[derive(Debug, Args)]
 pub(super) struct ClusterArgs {
-    /// Query a lake, or Parquet of another tool, on the cluster whose scheduler is at `df://HOST:PORT`
+    /// Run queries of a lake or another tool's Parquet on the cluster with its scheduler at `df://HOST:PORT`
     #[arg(long, value_name = "URL", hide = !cfg!(feature = "cluster"))]
     cluster: Option<String>,
-    /// Parts that a query on a cluster is divided into; best a few times the cores of all executors
+    /// Number of partitions of a cluster query; a few times the cores of all executors works best
     #[arg(long, value_name = "N", default_value_t = 16, hide = !cfg!(feature = "cluster"), requires = "cluster")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=4096))]
     partitions: u16,
-    /// How long a query on a cluster may take until it is given up
+    /// Cancel a cluster query after this long
     #[arg(long, value_name = "PERIOD", default_value = "1h", hide = !cfg!(feature = "cluster"), requires = "cluster")]
     cluster_timeout: Period,
 }
 
 impl ClusterArgs {
-    /// The same resources, whose queries run where they are to.
-    pub(super) fn applied(&self, resources: Resources) -> Result<Resources, Error> {
+    /// Returns `resources` with queries directed to the cluster, if one was given.
+    pub(super) fn apply_to(&self, resources: Resources) -> Result<Resources, Error> {
         let Some(url) = &self.cluster else {
             return Ok(resources);
         };
@@ -38,7 +38,7 @@ impl ClusterArgs {
         )?));
         #[cfg(not(feature = "cluster"))]
         Err(Error::Usage {
-            message: format!("this build cannot query a cluster such as `{url}`"),
+            message: format!("cannot query `{url}`: tawny was built without cluster support"),
             hint: Some("build it with `cargo build --release --features cluster`".to_owned()),
         })
     }
@@ -61,7 +61,7 @@ mod nodes {
     #[command(
         after_help = "Examples:\n  tawny cluster scheduler --bind 10.0.0.1:50050\n  tawny cluster executor --scheduler df://10.0.0.1:50050 --bind 10.0.0.2 --memory 8192\n  tawny hunt s3://lake/cloudtrail --cluster df://10.0.0.1:50050"
     )]
-    pub(in crate::cli) struct Nodes {
+    pub(in crate::cli) struct ClusterCommand {
         #[command(subcommand)]
         node: Node,
     }
@@ -72,69 +72,69 @@ mod nodes {
         Executor(ExecutorArgs),
     }
 
-    /// Start the scheduler, which plans queries and gives their parts to executors
+    /// Start the scheduler, which plans queries and assigns their tasks to executors
     ///
-    /// Nothing is encrypted and nobody is asked who they are: it is for networks that nobody else reaches.
+    /// There is no encryption and no authentication. Use it only on a trusted network.
     #[derive(Debug, Args)]
     #[command(
         after_help = "Examples:\n  tawny cluster scheduler\n  tawny cluster scheduler --bind 10.0.0.1:50050 --s3-region eu-west-1"
     )]
     struct SchedulerArgs {
-        /// Where it listens
+        /// Address to listen on
         #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:50050")]
         bind: SocketAddr,
     }
 
-    /// Start an executor, which reads data and computes for a scheduler
+    /// Start an executor, which reads data and runs tasks for a scheduler
     ///
-    /// Nothing is encrypted and nobody is asked who they are: it is for networks that nobody else reaches. `--threads` and
-    /// `--memory` tell how much of the machine it uses.
+    /// There is no encryption and no authentication. Use it only on a trusted network. `--threads` and `--memory` limit
+    /// how much of the machine it uses.
     #[derive(Debug, Args)]
     #[command(
         after_help = "Examples:\n  tawny cluster executor --scheduler df://10.0.0.1:50050 --bind 10.0.0.2 --memory 8192\n  tawny cluster executor --scheduler df://127.0.0.1:50050 --port 50061 --grpc-port 50062"
     )]
     struct ExecutorArgs {
-        /// Where the scheduler is
+        /// URL of the scheduler
         #[arg(long, value_name = "URL", default_value = "df://127.0.0.1:50050")]
         scheduler: String,
-        /// The address at which it listens
+        /// Address to listen on
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
         bind: IpAddr,
-        /// The name or address by which the scheduler, the other executors and `--cluster` reach it [default: the one at
-        /// which it listens]
+        /// Host name or address that the scheduler, the other executors and hunts use to reach it [default: the address
+        /// it listens on]
         #[arg(long, value_name = "HOST")]
         host: Option<String>,
-        /// The port at which results are fetched
+        /// Port that serves results
         #[arg(long, default_value_t = 50051)]
         port: u16,
-        /// The port at which the scheduler gives orders
+        /// Port that receives tasks from the scheduler
         #[arg(long, default_value_t = 50052)]
         grpc_port: u16,
-        /// The folder for what goes to disk and what is passed on [default: a new one in the temporary folder]
+        /// Folder for spill and shuffle files [default: a new one in the temporary folder]
         #[arg(long, value_name = "DIR")]
         work_dir: Option<PathBuf>,
     }
 
     impl ExecutorArgs {
-        /// By what the others reach it.
+        /// Returns the host under which other nodes reach this executor.
         fn host(&self) -> Result<String, Error> {
             match &self.host {
                 Some(host) => Ok(host.clone()),
                 None if self.bind.is_unspecified() => Err(Error::Usage {
-                    message: format!("by `{}` nobody reaches an executor", self.bind),
-                    hint: Some("say with `--host` by which name or address the others do".to_owned()),
+                    message: format!("other nodes cannot connect to `{}`", self.bind),
+                    hint: Some("add `--host` with a host name or address that they can reach".to_owned()),
                 }),
                 None => Ok(self.bind.to_string()),
             }
         }
     }
 
-    impl Nodes {
+    impl ClusterCommand {
         pub(in crate::cli) async fn run(&self, context: &Context) -> Result<Status, Error> {
             let stores = context.stores.clone();
             match &self.node {
                 Node::Scheduler(SchedulerArgs { bind }) => {
-                    context.output.talk(&format!("scheduling at df://{bind}"));
+                    context.output.talk(&format!("scheduler listening on df://{bind}"));
                     schedule(*bind, stores).await?;
                 }
                 Node::Executor(node) => {
@@ -142,7 +142,9 @@ mod nodes {
                     let own = context.scratch.folder_in(&std::env::temp_dir())?;
                     let folder = node.work_dir.as_deref().unwrap_or(own.path());
                     store::create_folder(folder)?;
-                    context.output.talk(&format!("working at {}:{} for {}", node.bind, node.port, node.scheduler));
+                    context
+                        .output
+                        .talk(&format!("executor listening on {}:{} for {}", node.bind, node.port, node.scheduler));
                     let executor = Executor {
                         scheduler: &node.scheduler,
                         bind: node.bind,

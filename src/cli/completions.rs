@@ -4,17 +4,17 @@ use clap_complete::Shell;
 use super::{Cli, Context};
 use crate::error::{Error, Status};
 
-/// Print what completes tawny's commands and options in a shell
+/// Print a shell completion script
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tawny completions bash > ~/.local/share/bash-completion/completions/tawny\n  \
                         tawny completions zsh > ~/.zfunc/_tawny\n  \
                         tawny completions fish > ~/.config/fish/completions/tawny.fish")]
-pub(super) struct Completions {
-    /// The shell
+pub(super) struct CompletionsCommand {
+    /// The shell that will load the script
     shell: Shell,
 }
 
-impl Completions {
+impl CompletionsCommand {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "tawny", &mut script);

@@ -3,10 +3,12 @@ use std::sync::Arc;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::cluster::ClusterArgs;
 use super::layouts::LayoutArgs;
+use super::outcome::ReadSummary;
 use super::raw_input::RawInputArgs;
 use super::{Context, SelectionArgs};
-use crate::engine::{EventSelection, Resources};
+use crate::engine::Resources;
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::output::Output;
@@ -15,11 +17,11 @@ use crate::store::Location;
 use crate::table::{RawTrail, Table, TableKind};
 use crate::time::Range;
 
-/// What is read.
+/// The data that a command reads.
 #[derive(Debug, Args)]
 pub(super) struct DataArgs {
-    /// A lake, Parquet of another tool, or files, folders or quoted globs of a raw trail; on disk or `s3://BUCKET/PREFIX`;
-    /// `-` is standard input
+    /// A lake, Parquet written by another tool, or files, folders or quoted globs of a raw trail; on disk or
+    /// `s3://BUCKET/PREFIX`; `-` reads standard input
     #[arg(required = true, value_name = "DATA")]
     data: Vec<String>,
     #[command(flatten)]
@@ -30,45 +32,70 @@ pub(super) struct DataArgs {
     layout: LayoutArgs,
 }
 
+/// Opened data, and the engine resources to query it.
+pub(super) struct OpenedData {
+    pub(super) resources: Resources,
+    pub(super) table: Box<dyn Table>,
+    /// Shows how much has been read.
+    pub(super) bar: ProgressBar,
+    /// Removes the engine's spill folder on drop.
+    _spill: tempfile::TempDir,
+}
+
+impl OpenedData {
+    /// Returns a summary of what was read for `range`. `used` says what was done with the records: `hunted` or `queried`.
+    pub(super) fn summary(&self, range: Range, used: &'static str) -> ReadSummary<'_> {
+        ReadSummary { resources: &self.resources, table: self.table.as_ref(), range, used, has_results: false }
+    }
+
+    /// Warns where `--account` or `--region` can split bursts of a raw trail.
+    pub(super) fn warn_of_cuts(&self, output: Output) {
+        if self.table.kind() == TableKind::Raw && !self.resources.selection.is_all() {
+            output.warn(
+                "warning: `--account` and `--region` read only the objects of these accounts and regions: bursts that span \
+                 others may be incomplete. Events of global services such as IAM are in us-east-1",
+            );
+        }
+    }
+}
+
 impl DataArgs {
-    /// Whether any of it lies in S3.
+    /// Returns whether any of the data is in S3.
     pub(super) fn in_s3(&self) -> bool {
         self.data.iter().any(|source| matches!(Location::of(source), Location::S3 { .. }))
     }
 
-    /// Makes sure that nothing was asked of a table that only raw objects have.
+    /// Refuses options that only apply to raw trails.
     fn refuse_for_tables(&self) -> Result<(), Error> {
         if self.raw_input.is_given() {
             return Err(Error::Usage {
-                message: "`--unwrap` names a path in raw JSON, and this is a table".to_owned(),
-                hint: Some("leave it out; a lake holds the records themselves".to_owned()),
+                message: "`--unwrap` only applies to raw trails".to_owned(),
+                hint: Some("remove `--unwrap`".to_owned()),
             });
         }
         self.selection.refuse_for_tables()
     }
 
-    /// The events that were asked for.
-    pub(super) fn events(&self) -> EventSelection {
-        self.selection.events()
-    }
-
-    /// Warns where the selection may cut bursts of a raw trail.
-    pub(super) fn warn_of_cuts(&self, output: Output, table: &dyn Table) {
-        if table.kind() == TableKind::Raw && !self.events().is_all() {
-            output.warn(
-                "warning: with `--account` or `--region` only objects of these are read: bursts that span others may be cut, \
-                 and events of global services such as IAM lie in us-east-1",
-            );
-        }
-    }
-
-    /// Opens the data as a table. `bar` shows how much of a raw trail has been read.
+    /// Opens the data to query it, on a cluster if `cluster` names one. `action` labels the progress bar.
     pub(super) async fn open(
         &self,
         context: &Context,
-        resources: &Resources,
-        bar: ProgressBar,
-    ) -> Result<Box<dyn Table>, Error> {
+        cluster: Option<&ClusterArgs>,
+        action: &'static str,
+    ) -> Result<OpenedData, Error> {
+        let (resources, spill) = context.resources()?;
+        let resources = match cluster {
+            Some(cluster) => cluster.apply_to(resources)?,
+            None => resources,
+        };
+        let resources = resources.with_selection(self.selection.events());
+        let bar = context.output.progress(0, action);
+        let table = self.find(context, &resources, bar.clone()).await?;
+        Ok(OpenedData { resources, table, bar, _spill: spill })
+    }
+
+    /// Finds out whether the data is a lake, another tool's Parquet or a raw trail, and opens it as a table.
+    async fn find(&self, context: &Context, resources: &Resources, bar: ProgressBar) -> Result<Box<dyn Table>, Error> {
         let stores = self.raw_input.stores(context, &self.data)?;
         if let [one] = self.data.as_slice() {
             let lake = Lake::open(&stores, &Location::of(one)).await?;

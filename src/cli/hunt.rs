@@ -16,14 +16,14 @@ use crate::report::{self, Format};
 use crate::statistics::number_of;
 use crate::table::{Listing, TableKind};
 
-/// Hunt a lake or a raw trail for the rules' findings
+/// Run rules over a lake, a raw trail or another tool's Parquet
 ///
-/// A raw trail is hunted in place, without converting it.
+/// A raw trail is hunted in place, without conversion.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02 --account 111122223333\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings"
 )]
-pub(super) struct Hunt {
+pub(super) struct HuntCommand {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -32,115 +32,108 @@ pub(super) struct Hunt {
     range: RangeArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// How findings are written
+    /// Output format of the findings
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Write the findings to this file, or `s3://BUCKET/KEY`, in place of standard output
+    /// Write the findings to this file or `s3://BUCKET/KEY` instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
-    /// Write a page with charts, in which each finding opens to its events, to this HTML file, or `s3://BUCKET/KEY`; it
-    /// takes a second reading
+    /// Write an HTML page with charts and the events of each finding to this file or `s3://BUCKET/KEY`; reads the data a
+    /// second time
     #[arg(long, value_name = "FILE")]
     report: Option<String>,
-    /// Tell what would be read, and read nothing
+    /// Show what would be read, then exit
     #[arg(long)]
     dry_run: bool,
-    /// Read nothing where it would be more objects or files than this
+    /// Refuse to read more objects or files than this
     #[arg(long, value_name = "N")]
     max_objects: Option<u64>,
-    /// Read nothing where it would be more bytes than this: 500M, 20G
+    /// Refuse to read more bytes than this: 500M, 20G
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_bytes: Option<u64>,
-    /// End with exit code 1 where there are findings that are alerts
+    /// Exit with code 1 if any finding is an alert
     #[arg(long)]
     fail_on_findings: bool,
 }
 
-impl Hunt {
+impl HuntCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let rules = self.rules.choose(context.output)?;
         let range = self.range.range()?;
         Context::check_outputs([&self.output, &self.report])?;
-        let (resources, _spill) = context.resources()?;
-        let resources = self.cluster.applied(resources)?.with_selection(self.data.events());
-        let bar = context.output.progress(0, "hunting");
-        let table = self.data.open(context, &resources, bar.clone()).await?;
-        let table = table.as_ref();
-        self.data.warn_of_cuts(context.output, table);
-        let summary = ReadSummary { resources: &resources, table, range, used: "hunted", has_results: false };
+        let opened = self.data.open(context, Some(&self.cluster), "hunting").await?;
+        opened.warn_of_cuts(context.output);
+        let (resources, table) = (&opened.resources, opened.table.as_ref());
+        let summary = opened.summary(range, "hunted");
         if self.dry_run || self.max_objects.is_some() || self.max_bytes.is_some() {
             let listing = table.snapshot(initial_range_of(&rules, range)).await?.listing();
-            self.admit(&listing)?;
+            self.check_limits(&listing)?;
             if self.dry_run {
-                bar.finish_and_clear();
-                context.write(self.described(&listing).into_bytes(), self.output.as_deref()).await?;
-                let is_complete = summary.report_listing(context.output, &listing).await?;
-                return Ok(if is_complete { Status::Done } else { Status::Incomplete });
+                opened.bar.finish_and_clear();
+                context.write(self.describe(&listing).into_bytes(), self.output.as_deref()).await?;
+                return summary.report_listing(context.output, &listing).await;
             }
         }
-        let rules = self.rules.answered(&resources, rules, range, (table, context.output)).await?;
-        let outcome = hunt::hunt(&resources, table, &rules, range).await?;
-        let duplicates = outcome.duplicates;
+        let rules = self.rules.supported_by(&opened, rules, range, context.output).await?;
+        let outcome = hunt::hunt(resources, table, &rules, range).await?;
+        let duplicates = &outcome.duplicates;
         let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();
         finding::sort(&mut findings);
         let records = resources.scanned.rows();
-        bar.finish_and_clear();
-        if self.rules.compares() && self.format == Format::Table {
+        opened.bar.finish_and_clear();
+        if self.rules.compares_window_kinds() && self.format == Format::Table {
             let text = report::windows::side_by_side(&findings);
             context.write(text.into_bytes(), self.output.as_deref()).await?;
         } else {
             context.write_findings(&findings, self.format, self.output.as_deref()).await?;
         }
         if let Some(file) = &self.report {
-            let shown = report::page::SHOWN;
-            let events = &events::of_findings(&resources, table, &rules, &findings, shown).await?;
-            let duplicates = Some(&duplicates);
-            let hunted = Hunted { rules: &rules, range, findings: &findings, events, read: &outcome.read, duplicates };
+            let events = &events::of_findings(resources, table, &rules, &findings, report::page::SHOWN).await?;
+            let read = &outcome.read;
+            let hunted =
+                Hunted { rules: &rules, range, findings: &findings, events, read, duplicates: Some(duplicates) };
             context.write(report::page::hunt(hunted)?.into_bytes(), Some(file)).await?;
         }
-        let mut status = Status::Done;
-        if self.fail_on_findings && findings.iter().any(|finding| finding.alert) {
-            status = Status::Findings;
-        }
-        if !(ReadSummary { has_results: !findings.is_empty(), ..summary }).report(context, &outcome.read).await? {
-            status = Status::Incomplete;
-        }
+        let has_alerts = findings.iter().any(|finding| finding.alert);
+        let summary = ReadSummary { has_results: !findings.is_empty(), ..summary };
+        let status = summary.report(context.output, &outcome.read).await?;
         if matches!(table.kind(), TableKind::Lake | TableKind::Foreign) && !resources.on_cluster() {
-            context.output.talk(&format!("records: {records} read; what can hold no match was left unread"));
+            let records = number_of(records, "record");
+            context.output.talk(&format!("{records} scanned (files that cannot match were skipped)"));
         }
-        context.output.duplicates(&duplicates, "matching records");
+        context.output.duplicates(duplicates, "matching records");
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [findings, rules] = [(findings.len(), "finding"), (ids.len(), "rule")].map(|(n, what)| number_of(n, what));
         context.output.talk(&format!("{findings} of {rules}"));
-        Ok(status)
+        Ok(if self.fail_on_findings && has_alerts { status.max(Status::Findings) } else { status })
     }
 
-    /// Makes sure that no more is read than may be.
-    fn admit(&self, listing: &Listing) -> Result<(), Error> {
-        let most = [
+    /// Checks the listing against `--max-objects` and `--max-bytes`.
+    fn check_limits(&self, listing: &Listing) -> Result<(), Error> {
+        let limits = [
             ("objects", listing.objects, self.max_objects, "--max-objects"),
             ("bytes", listing.bytes, self.max_bytes, "--max-bytes"),
         ];
-        match most.into_iter().find(|(_, would, most, _)| most.is_some_and(|most| *would > most)) {
-            None => Ok(()),
-            Some((what, would, most, option)) => Err(Error::Usage {
-                message: format!(
-                    "the hunt would read {would} {what}, more than the {} that `{option}` allows",
-                    most.unwrap_or_default()
-                ),
-                hint: Some(
-                    "narrow it with `--from` and `--to`, `--account` or `--region`; nothing was read".to_owned(),
-                ),
-            }),
+        for (what, amount, limit, option) in limits {
+            if let Some(limit) = limit.filter(|limit| amount > *limit) {
+                return Err(Error::Usage {
+                    message: format!(
+                        "nothing was read: the hunt would read {amount} {what}, more than `{option} {limit}`"
+                    ),
+                    hint: Some("narrow it with `--from` and `--to`, `--account` or `--region`".to_owned()),
+                });
+            }
         }
+        Ok(())
     }
 
-    fn described(&self, listing: &Listing) -> String {
+    /// Describes what the hunt would read.
+    fn describe(&self, listing: &Listing) -> String {
         let requests = listing.requests;
         if self.format == Format::Table {
             let requests = if self.data.in_s3() {
                 format!(
-                    "; about {} requests, {:.4} dollars for them at the prices of S3 Standard in us-east-1",
+                    "; about {} requests, {:.4} USD for requests at S3 Standard prices in us-east-1",
                     requests.get + requests.list,
                     requests.dollars()
                 )

@@ -1,8 +1,7 @@
 use clap::Args;
 
-use super::Context;
 use super::data::DataArgs;
-use super::outcome::ReadSummary;
+use super::{Context, TableOrJson};
 use crate::error::{Error, Status};
 use crate::inspect::{self, InspectOutcome};
 use crate::report::inspection;
@@ -10,54 +9,42 @@ use crate::table::{Listing, TableKind};
 use crate::text::json;
 use crate::time::{self, Range};
 
-/// Look at data before hunting: how much, of whom, from when to when, and the gaps between
+/// Show the size, accounts, days and gaps of data before hunting
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny inspect trail/\n  tawny inspect s3://logs/AWSLogs --from 2026-09-01 --format json\n  tawny inspect trail/ --read\n\nA raw trail is only listed: accounts, regions and days come from the names of objects. With `--read` they come from the records."
+    after_help = "Examples:\n  tawny inspect trail/\n  tawny inspect s3://logs/AWSLogs --from 2026-09-01 --format json\n  tawny inspect trail/ --read\n\nA raw trail is only listed: accounts, regions and days come from object keys. With `--read` they come from the records."
 )]
-pub(super) struct Inspect {
+pub(super) struct InspectCommand {
     #[command(flatten)]
     data: DataArgs,
-    /// Only what may lie at this time or later
+    /// Only data that may hold events at or after this time
     #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
     from: Option<i64>,
-    /// Only what may lie before this time
+    /// Only data that may hold events before this time
     #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
     to: Option<i64>,
-    /// Read the records of a raw trail too: accounts, regions and days then come from them
+    /// Read the records of a raw trail too, and take accounts, regions and days from them
     #[arg(long)]
     read: bool,
-    /// How it is written
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
-    format: InspectFormat,
-    /// Write it to this file, or `s3://BUCKET/KEY`, in place of standard output
+    format: TableOrJson,
+    /// Write the output to this file or `s3://BUCKET/KEY` instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
 }
 
-/// How an inspection is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum InspectFormat {
-    /// Tables for people.
-    #[default]
-    Table,
-    /// One JSON object.
-    Json,
-}
-
-impl Inspect {
+impl InspectCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        let (resources, _spill) = context.resources()?;
-        let resources = resources.with_selection(self.data.events());
         let range = Range { from: self.from, to: self.to };
-        let bar = context.output.progress(0, "looking");
-        let table = self.data.open(context, &resources, bar.clone()).await?;
-        let table = table.as_ref();
-        let InspectOutcome { inspection: found, read } = inspect::inspect(&resources, table, range, self.read).await?;
-        bar.finish_and_clear();
+        let opened = self.data.open(context, None, "inspecting").await?;
+        let table = opened.table.as_ref();
+        let InspectOutcome { inspection: found, read } =
+            inspect::inspect(&opened.resources, table, range, self.read).await?;
+        opened.bar.finish_and_clear();
         let text = match self.format {
-            InspectFormat::Table => inspection::table(&found),
-            InspectFormat::Json => {
+            TableOrJson::Table => inspection::table(&found),
+            TableOrJson::Json => {
                 json::pretty(&found).map_err(|error| Error::Internal(format!("an inspection as JSON: {error}")))?
             }
         };
@@ -68,18 +55,16 @@ impl Inspect {
         if found.objects > 0 && found.telling_keys == Some(0) && !self.read {
             context
                 .output
-                .talk("note: no object key tells account, region and day; `--read` tells them from the records");
+                .talk("note: object keys show no account, region or day; use `--read` to take them from the records");
         }
-        let summary = ReadSummary { resources: &resources, table, range, used: "read", has_results: false };
-        let is_read = if self.read && table.kind() == TableKind::Raw {
-            summary.report(context, &read).await?
+        let summary = opened.summary(range, "read");
+        let status = if self.read && table.kind() == TableKind::Raw {
+            summary.report(context.output, &read).await?
         } else {
-            let found = found.records.unwrap_or(found.objects);
-            summary
-                .report_listing(context.output, &Listing { objects: found, excluded: read, ..Listing::default() })
-                .await?
+            let objects = found.records.unwrap_or(found.objects);
+            let listing = Listing { objects, left_out: read, ..Listing::default() };
+            summary.report_listing(context.output, &listing).await?
         };
-        let is_complete = is_read && found.faults.is_empty();
-        Ok(if is_complete { Status::Done } else { Status::Incomplete })
+        Ok(if found.faults.is_empty() { status } else { Status::Incomplete })
     }
 }

@@ -12,38 +12,38 @@ use crate::report;
 use crate::store::{self, Stores};
 use crate::trail;
 
-/// List the layouts of Parquet that are known, or show one
+/// List the supported layouts of other tools' Parquet, or show one
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tawny layouts\n  tawny layouts security-lake")]
-pub(super) struct Layouts {
-    /// The layout to show, column by column
+pub(super) struct LayoutsCommand {
+    /// Show the column mapping of this layout
     name: Option<String>,
 }
 
-impl Layouts {
+impl LayoutsCommand {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
         let known = layout::shipped()?;
         let text = match &self.name {
             None => {
-                let raw = vec!["raw".to_owned(), "CloudTrail as AWS delivers it: JSON, gzipped or not".to_owned()];
+                let raw = vec!["raw".to_owned(), "CloudTrail as AWS delivers it: JSON, gzipped or plain".to_owned()];
                 let known = known.into_iter().map(|layout| vec![layout.name, layout.title]);
-                report::rows(&["layout", "what it is"], known.chain([raw]))
+                report::rows(&["layout", "description"], known.chain([raw]))
             }
             Some(name) if name == "raw" => {
                 return Err(Error::Usage {
-                    message: "`raw` is JSON, and has no columns to show".to_owned(),
-                    hint: Some("docs/data.md tells what is read".to_owned()),
+                    message: "the layout `raw` is JSON and has no columns".to_owned(),
+                    hint: Some("see docs/formats.md for the supported formats".to_owned()),
                 });
             }
             Some(name) => {
                 let layout = named(known, name)?;
-                let told = |column: &str| match layout.sql(column) {
+                let source = |column: &str| match layout.sql(column) {
                     Some(sql) => sql.join(", else "),
-                    None => "the column of this name, whatever its case and underscores".to_owned(),
+                    None => "the column of the same name (case and underscores ignored)".to_owned(),
                 };
                 let schema = event::schema();
-                let columns = schema.fields().iter().map(|field| vec![field.name().clone(), told(field.name())]);
-                report::rows(&["column", "where the layout has it"], columns)
+                let columns = schema.fields().iter().map(|field| vec![field.name().clone(), source(field.name())]);
+                report::rows(&["column", "source in the layout"], columns)
             }
         };
         context.output.result(&text, None)?;
@@ -54,35 +54,35 @@ impl Layouts {
 fn named(known: Vec<TableLayout>, name: &str) -> Result<TableLayout, Error> {
     let names: Vec<String> = known.iter().map(|layout| layout.name.clone()).collect();
     known.into_iter().find(|layout| layout.name == name).ok_or_else(|| Error::Usage {
-        message: format!("there is no layout `{name}`"),
-        hint: Some(format!("known are raw, {}", names.join(", "))),
+        message: format!("unknown layout `{name}`"),
+        hint: Some(format!("use one of raw, {}", names.join(", "))),
     })
 }
 
-/// In which layout data are.
+/// The layout of the data.
 #[derive(Debug, Args)]
 pub(super) struct LayoutArgs {
-    /// The layout of Parquet that another tool wrote, or `raw` [default: told by its columns]
+    /// Layout of another tool's Parquet, or `raw` [default: detected from the columns]
     #[arg(long, value_name = "NAME", conflicts_with = "map")]
     layout: Option<String>,
-    /// A file that describes the layout: see the documentation
+    /// File that maps the data's columns to CloudTrail fields; see docs/layouts.md
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
 }
 
 impl LayoutArgs {
-    /// Makes sure that no layout is named for the lake at `path`, which has its own.
+    /// Refuses `--layout` and `--map` for the lake at `path`.
     pub(super) fn refuse_for_lakes(&self, path: &str) -> Result<(), Error> {
         if self.layout.is_none() && self.map.is_none() {
             return Ok(());
         }
         Err(Error::Usage {
-            message: format!("`{path}` is a lake, whose layout is its own"),
-            hint: Some("leave out `--layout` and `--map`".to_owned()),
+            message: format!("`{path}` is a lake: `--layout` and `--map` only apply to other tools' Parquet"),
+            hint: Some("remove `--layout` and `--map`".to_owned()),
         })
     }
 
-    /// The data as a table, where they are Parquet that another tool wrote.
+    /// Opens the data as a table if it is another tool's Parquet.
     pub(super) async fn columnar(
         &self,
         stores: &Stores,

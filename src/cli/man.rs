@@ -7,11 +7,11 @@ use super::{Cli, Context};
 use crate::error::{Error, Status};
 use crate::store;
 
-/// Print the manual page, or write one for each command
+/// Print the man page, or write one per command
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tawny man | man -l -\n  tawny man --output ~/.local/share/man/man1")]
 pub(super) struct ManCommand {
-    /// Write the pages of all commands to this folder
+    /// Write the man pages of all commands to this folder
     #[arg(long, short, value_name = "FOLDER")]
     output: Option<PathBuf>,
 }
@@ -31,10 +31,10 @@ impl ManCommand {
     }
 }
 
-/// Writes the pages of `command` and of what is below it.
+/// Writes the man pages of `command` and its subcommands to `folder`.
 fn write_all(context: &Context, command: clap::Command, folder: &Path) -> Result<(), Error> {
-    for below in command.get_subcommands().filter(|below| below.get_name() != "help").cloned() {
-        write_all(context, below, folder)?;
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help").cloned() {
+        write_all(context, subcommand, folder)?;
     }
     let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
     context.output.bytes(&page(command)?, Some(&folder.join(format!("{name}.1"))))
@@ -43,6 +43,6 @@ fn write_all(context: &Context, command: clap::Command, folder: &Path) -> Result
 fn page(command: clap::Command) -> Result<Vec<u8>, Error> {
     let mut page = Vec::new();
     let rendered = Man::new(command).render(&mut page);
-    rendered.map_err(|error| Error::Internal(format!("a manual page: {error}")))?;
+    rendered.map_err(|error| Error::Internal(format!("cannot render a man page: {error}")))?;
     Ok(page)
 }

@@ -1,8 +1,8 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
-use super::Context;
+use super::{Context, TableOrJson};
 use crate::convert::Limits;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
@@ -18,10 +18,9 @@ use crate::text::json;
 use crate::time::{self, DAY, Range};
 use crate::trail::Selection;
 
-/// Convert what is new, hunt what it touches, and deliver what has changed
+/// Convert new objects, hunt the affected ranges and deliver new findings
 ///
-/// Each finding is delivered once, and again only where later events change it. A run that is broken off is taken up
-/// by the next.
+/// Each finding is delivered once, and again only if later events change it. The next run resumes an interrupted one.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -29,67 +28,55 @@ use crate::trail::Selection;
 )]
 pub(super) struct NightlyCommand {
     #[command(subcommand)]
-    init: Option<Init>,
-    /// The configuration; `TAWNY_LAKE`, `TAWNY_SOURCES`, `TAWNY_STATE`, `TAWNY_GRACE`, `TAWNY_SINCE` and `TAWNY_RETAIN` override it
+    init: Option<NightlyInit>,
+    /// Configuration file; overridden by `TAWNY_LAKE`, `TAWNY_SOURCES`, `TAWNY_STATE`, `TAWNY_GRACE`, `TAWNY_SINCE` and `TAWNY_RETAIN`
     #[arg(long, value_name = "FILE", default_value = "tawny.toml")]
     config: PathBuf,
-    /// Tell what would be done, and do nothing
+    /// Show what would be done, then exit
     #[arg(long)]
     dry_run: bool,
-    /// List all sources whole, however old: after a backfill of days past their grace
+    /// List all days of all sources; use it after a backfill of days older than the grace period
     #[arg(long)]
     full: bool,
-    /// What counts as now, in place of the clock: a date or an RFC 3339 time
+    /// Time to use instead of the clock: a date or an RFC 3339 time
     #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
     now: Option<i64>,
-    /// How the report is written
+    /// Output format of the report
     #[arg(long, value_enum, default_value_t)]
-    format: ReportFormat,
-    /// How the log is written, to standard error
+    format: TableOrJson,
+    /// Format of the log on standard error
     #[arg(long, value_enum, default_value_t)]
     log: LogFormat,
-    /// The least that is logged
+    /// Lowest level to log
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: tracing::Level,
 }
 
 #[derive(Debug, Subcommand)]
-enum Init {
-    /// Write a configuration with comments, to begin with
+enum NightlyInit {
+    /// Write a commented example configuration
     #[command(after_help = "Examples:\n  tawny nightly init\n  tawny nightly init /etc/tawny/tawny.toml")]
     Init {
-        /// The file; it must not exist
+        /// File to write; it must not exist
         #[arg(value_name = "FILE", default_value = "tawny.toml")]
         file: PathBuf,
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum ReportFormat {
-    /// A table for people
-    #[default]
-    Table,
-    /// One JSON object
-    Json,
-}
-
 impl NightlyCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        if let Some(Init::Init { file }) = &self.init {
-            if file.exists() {
-                let message = format!("`{}` is there already", file.display());
-                return Err(Error::Usage { message, hint: Some("name another file".to_owned()) });
-            }
-            context.output.result(TEMPLATE, Some(file))?;
-            context.output.talk(&format!("wrote `{}`; say in it where CloudTrail is delivered", file.display()));
-            return Ok(Status::Done);
+        if let Some(NightlyInit::Init { file }) = &self.init {
+            return init(context, file);
         }
         context.output.log(self.log_level, self.log);
-        #[expect(clippy::disallowed_methods, reason = "settings that a configuration names, and secrets")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the configuration reads settings and secrets from the environment"
+        )]
         let variable = |name: &str| std::env::var(name).ok();
-        for (name, what) in VARIABLES {
+        for (name, setting) in VARIABLES {
             if variable(name).is_some() {
-                tracing::info!("{name} says {what}");
+                tracing::info!("{name} overrides the configuration: {setting}");
             }
         }
         let config = Config::read(&self.config, &variable)?;
@@ -98,19 +85,15 @@ impl NightlyCommand {
         let choice = catalog::choose(wanted)?;
         choice.notices.iter().for_each(|notice| context.output.talk(&format!("note: {notice}")));
         if config.sinks.is_empty() {
-            context.output.warn(
-                "warning: there is no sink: what is found is delivered to nobody, nor to one that is added later",
-            );
+            context.output.warn("warning: no sinks are configured: the findings of this run are never delivered");
         }
-        let sinks = config.sinks.iter().map(|settings| Sink::open(settings, &context.stores, &variable, now));
+        let sinks = config.sinks.iter().map(|settings| Sink::open(settings, &context.stores, &variable, super::now));
         let sinks = sinks.collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<&str> = choice.rules.iter().map(|rule| rule.id.as_str()).collect();
         for sink in &sinks {
             for pattern in sink.unmatched_rules(&ids) {
                 let name = sink.name();
-                context
-                    .output
-                    .warn(&format!("warning: no rule that runs matches `{pattern}`, which the sink `{name}` asks for"));
+                context.output.warn(&format!("warning: sink `{name}`: no enabled rule matches `{pattern}`"));
             }
         }
         let lake = Lake::open(&context.stores, &Location::of(&config.lake)).await?;
@@ -136,7 +119,7 @@ impl NightlyCommand {
             sinks: &sinks,
             grace: config.grace.0.micros(),
             since: config.since.map(|since| since.0.micros()),
-            now: self.now.unwrap_or_else(now),
+            now: self.now.unwrap_or_else(super::now),
             full: self.full,
             compact: config.compact,
             retain: config.retain.map(|retain| retain.0.0),
@@ -144,8 +127,8 @@ impl NightlyCommand {
         if self.dry_run {
             let plan = Box::pin(nightly.plan()).await?;
             let text = match self.format {
-                ReportFormat::Table => report::plan(&plan),
-                ReportFormat::Json => json::pretty(&plan).map_err(|error| Error::Internal(error.to_string()))?,
+                TableOrJson::Table => report::plan(&plan),
+                TableOrJson::Json => json::pretty(&plan).map_err(|error| Error::Internal(error.to_string()))?,
             };
             context.output.result(&text, None)?;
             return Ok(if plan.unlisted.is_empty() { Status::Done } else { Status::Incomplete });
@@ -155,18 +138,23 @@ impl NightlyCommand {
         let done = Box::pin(nightly.run(&mut progress, &|bytes| context.output.deliver(bytes))).await?;
         bar.finish_and_clear();
         context.output.faults(&done.read.faults, done.read.rejected());
-        self.tell(context, &config, &done).await?;
+        self.write_report(context, &config, &done).await?;
         if !done.read.balances() {
             return Err(Error::Internal("the reconciliation does not balance".to_owned()));
         }
         Ok(if done.is_incomplete() { Status::Incomplete } else { Status::Done })
     }
 
-    /// Writes the report: to standard output, or to standard error where a sink writes findings there.
-    async fn tell(&self, context: &Context, config: &Config, done: &crate::nightly::Report) -> Result<(), Error> {
+    /// Writes the report to standard output, or to standard error if a sink writes findings to standard output.
+    async fn write_report(
+        &self,
+        context: &Context,
+        config: &Config,
+        done: &crate::nightly::Report,
+    ) -> Result<(), Error> {
         let text = match self.format {
-            ReportFormat::Table => report::table(done),
-            ReportFormat::Json => report::as_json(done)?,
+            TableOrJson::Table => report::table(done),
+            TableOrJson::Json => report::as_json(done)?,
         };
         if config.sinks.iter().any(|sink| matches!(sink, crate::sink::Settings::Stdout { .. })) {
             context.output.talk_lines(text.trim_end());
@@ -193,7 +181,14 @@ fn source(source: &crate::nightly::config::Source) -> Source {
     Source { path: source.path.clone(), selection }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a run begins now")]
-fn now() -> i64 {
-    chrono::Utc::now().timestamp_micros()
+/// Writes the example configuration.
+fn init(context: &Context, file: &Path) -> Result<Status, Error> {
+    if file.exists() {
+        let message = format!("`{}` already exists", file.display());
+        let hint = Some("name another file: `tawny nightly init FILE`".to_owned());
+        return Err(Error::Usage { message, hint });
+    }
+    context.output.result(TEMPLATE, Some(file))?;
+    context.output.talk(&format!("wrote `{}`: set `sources` to where CloudTrail delivers", file.display()));
+    Ok(Status::Done)
 }

@@ -1,125 +1,127 @@
-//! Whether a run read what it was asked to read: if not, it ends with 3 and says why.
+//! Reports what a run read, and sets exit status 3 if that is not all that was requested.
 
-use super::Context;
 use crate::engine::Resources;
-use crate::error::Error;
+use crate::error::{Error, Status};
 use crate::output::Output;
 use crate::statistics::{ScanStatistics, number_of};
 use crate::table::{Coverage, Listing, Table, TableKind, TableReport};
 use crate::time::{self, Range};
 
-/// The data that a command has read, and the range that it was asked for.
+/// The table and range that a command has read.
 #[derive(Clone, Copy)]
 pub(super) struct ReadSummary<'r> {
     pub(super) resources: &'r Resources,
     pub(super) table: &'r dyn Table,
-    /// The range that was asked for.
+    /// The requested range.
     pub(super) range: Range,
-    /// What became of the records: `hunted` or `queried`.
+    /// The verb for the records: `hunted` or `queried`.
     pub(super) used: &'static str,
     /// Whether the result itself shows that there were records.
     pub(super) has_results: bool,
 }
 
 impl ReadSummary<'_> {
-    /// Reports what was read, and what could not be; returns whether all could.
-    pub(super) async fn report(self, context: &Context, read: &ScanStatistics) -> Result<bool, Error> {
-        let output = context.output;
-        let mut is_complete = report_files(output, &self.table.report());
+    /// Reports what was read and what could not be read.
+    pub(super) async fn report(self, output: Output, read: &ScanStatistics) -> Result<Status, Error> {
+        let status = report_files(output, &self.table.report());
         if self.table.kind() == TableKind::Raw {
             output.statistics(read, self.used);
-            if read.objects.read > 0 && !of_objects(output, read) {
-                return Ok(false);
+            if read.objects.read > 0 && report_objects(output, read) != Status::Done {
+                return Ok(Status::Incomplete);
             }
         }
-        is_complete &= self.has_results || self.report_coverage(output, read).await?;
-        Ok(is_complete)
+        if self.has_results { Ok(status) } else { Ok(status.max(self.report_coverage(output, read).await?)) }
     }
 
-    /// For a result that is empty: reports why; returns whether the table was read as asked.
-    pub(super) async fn report_coverage(self, output: Output, read: &ScanStatistics) -> Result<bool, Error> {
+    /// Explains an empty result. The status is `Done` if the table was read as requested.
+    async fn report_coverage(self, output: Output, read: &ScanStatistics) -> Result<Status, Error> {
         match self.table.coverage(self.resources, self.range, read).await? {
-            Coverage::Covered => return Ok(true),
+            Coverage::Covered => return Ok(Status::Done),
             Coverage::OutOfRange { oldest, newest } => {
                 let [oldest, newest] = [oldest, newest].map(time::rfc3339);
-                output.warn(&format!(
-                    "note: nothing in the range: the oldest event is of {oldest}, the newest of {newest}"
-                ));
-                return Ok(true);
+                output.warn(&format!("note: no events in the range: the data spans {oldest} to {newest}"));
+                return Ok(Status::Done);
             }
             Coverage::Empty if self.table.kind() == TableKind::Lake => {
                 output.warn("note: the lake is empty");
-                return Ok(true);
+                return Ok(Status::Done);
             }
             Coverage::Empty => output.warn("warning: nothing was read: the files hold no records"),
             Coverage::NotSelected => {
-                output.warn("warning: nothing was read: there are no events of the accounts and regions");
+                output.warn("warning: nothing was read: there are no events of the selected accounts and regions");
             }
             Coverage::NoObjects { newest } => {
-                no_objects(output, !self.resources.selection.is_all(), self.range);
+                report_no_objects(output, !self.resources.selection.is_all(), self.range);
                 if let Some(newest) = newest {
-                    output.warn(&format!("note: the newest event in the objects delivered last is of {newest}"));
+                    output.warn(&format!(
+                        "note: the newest event in the most recently delivered objects is from {newest}"
+                    ));
                 }
             }
             Coverage::NoCloudTrail => {
-                output.warn("warning: nothing was read: the objects looked into hold no CloudTrail records");
-                output.warn("  hint: `tawny inspect --read` says what they hold");
+                output.warn("warning: nothing was read: the sampled objects hold no CloudTrail records");
+                output.warn("  hint: run `tawny inspect --read` to see what they hold");
             }
         }
-        Ok(false)
+        Ok(Status::Incomplete)
     }
 
-    /// As [`ReadSummary::report`], of a table that was listed and not read.
-    pub(super) async fn report_listing(self, output: Output, listing: &Listing) -> Result<bool, Error> {
+    /// Reports like [`ReadSummary::report`], for a table that was only listed.
+    pub(super) async fn report_listing(self, output: Output, listing: &Listing) -> Result<Status, Error> {
         if listing.objects > 0 {
-            return Ok(true);
+            return Ok(Status::Done);
         }
-        if self.table.kind() == TableKind::Raw && listing.excluded.objects.read > 0 {
+        if self.table.kind() == TableKind::Raw && listing.left_out.objects.read > 0 {
             output.warn("warning: nothing would be read: no object holds CloudTrail records");
-            return Ok(false);
+            return Ok(Status::Incomplete);
         }
-        self.report_coverage(output, &listing.excluded).await
+        self.report_coverage(output, &listing.left_out).await
     }
 }
 
-/// Reports what is known of a table's files; returns whether all could be read and have what rules need.
-fn report_files(output: Output, report: &TableReport) -> bool {
+/// Returns the exit status of a run that has read all or only part of its input.
+fn complete_if(is_complete: bool) -> Status {
+    if is_complete { Status::Done } else { Status::Incomplete }
+}
+
+/// Reports the layouts and faults of a table's files. The status is `Done` if all could be read and have the columns that
+/// rules need.
+fn report_files(output: Output, report: &TableReport) -> Status {
     for (layout, files) in &report.layouts {
         output.talk(&format!("layout: {layout} ({})", number_of(*files, "file")));
     }
     if !report.identity_lacks.is_empty() {
         let lacking = report.identity_lacks.iter().map(|member| format!("`{member}`")).collect::<Vec<_>>().join(", ");
         output.warn(&format!(
-            "warning: `userIdentity` has no {lacking} in these data: principals that only this tells apart have one `actor`"
+            "warning: `userIdentity` has no {lacking} in this data: `actor` is the same for principals that differ only there"
         ));
     }
     if report.replaced_bytes > 0 {
-        output.talk(&format!("note: {} invalid UTF-8 sequences were replaced", report.replaced_bytes));
+        output.talk(&format!("note: {} replaced", number_of(report.replaced_bytes, "invalid UTF-8 sequence")));
     }
     output.faults(&report.faults, report.faults.len() as u64);
     for note in &report.notes {
         output.warn(&format!("warning: {note}"));
     }
-    report.faults.is_empty() && report.notes.is_empty()
+    complete_if(report.faults.is_empty() && report.notes.is_empty())
 }
 
-/// Reports that no object of a raw trail was found; returns that the run is incomplete.
-pub(super) fn no_objects(output: Output, is_narrowed: bool, range: Range) -> bool {
-    let whose = if is_narrowed { " of the accounts and regions that were asked for" } else { "" };
+/// Reports that a raw trail has no objects for the request.
+pub(super) fn report_no_objects(output: Output, is_narrowed: bool, range: Range) -> Status {
+    let whose = if is_narrowed { " for the selected accounts and regions" } else { "" };
     let when = if range == Range::default() { "" } else { " that may hold events of the range" };
-    output.warn(&format!("warning: nothing was read: no objects were found{whose}{when}"));
+    output.warn(&format!("warning: nothing was read: no objects found{whose}{when}"));
     if !when.is_empty() {
-        output.warn("  hint: `tawny inspect` without a range shows the days that the data hold");
+        output.warn("  hint: run `tawny inspect` without a range to see the days in the data");
     }
-    false
+    Status::Incomplete
 }
 
-/// Reports where objects that were found hold nothing of a trail; returns whether all were read.
-pub(super) fn of_objects(output: Output, statistics: &ScanStatistics) -> bool {
+/// Reports where none of the objects holds CloudTrail records.
+pub(super) fn report_objects(output: Output, statistics: &ScanStatistics) -> Status {
     if statistics.is_all_skipped() {
         let objects = number_of(statistics.objects.read, "object");
-        output.warn(&format!("warning: nothing was read: {objects}, and none with CloudTrail records"));
-        return false;
+        output.warn(&format!("warning: nothing was read: {objects}, none with CloudTrail records"));
     }
-    !statistics.is_incomplete()
+    complete_if(!statistics.is_all_skipped() && !statistics.is_incomplete())
 }

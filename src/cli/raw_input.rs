@@ -5,25 +5,25 @@ use crate::error::Error;
 use crate::path::Path;
 use crate::store::{Location, ReadSettings, Spooled, Stores};
 
-/// How raw objects are read.
+/// Options for reading raw objects.
 #[derive(Debug, Args)]
 pub(super) struct RawInputArgs {
-    /// Where the record lies in JSON that wraps it in a way that is not known, as text or object: 'payload.event',
-    /// 'rows[*].message'; may be repeated, and the first path that leads to a value counts
+    /// Path of the record in a custom JSON envelope, as JSON text or object: 'payload.event', 'rows[*].message'; can be
+    /// repeated, the first path with a value is used
     #[arg(long, value_name = "PATH")]
     unwrap: Vec<Path>,
 }
 
 impl RawInputArgs {
-    /// Whether any of it was given.
+    /// Returns whether any of these options was given.
     pub(super) fn is_given(&self) -> bool {
         !self.unwrap.is_empty()
     }
 
-    /// Where `sources` are read from. Standard input (`-`) and pipes are read to their end first.
+    /// Returns the stores to read `sources` from. Standard input (`-`) and pipes are first copied to a scratch file.
     ///
     /// # Errors
-    /// A source is an address of a form that is not read, or a stream cannot be read.
+    /// A source is an unsupported URL, or a stream cannot be read.
     pub(super) fn stores(&self, context: &Context, sources: &[String]) -> Result<Stores, Error> {
         let settings = context.stores.read_settings();
         let mut spooled = Vec::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, TableOrJson};
 use crate::error::{Error, Status};
 use crate::report;
 use crate::report::markdown;
@@ -20,35 +20,35 @@ use crate::text::{self, printable};
 #[command(
     after_help = "Examples:\n  tawny rules list\n  tawny rules show AWS.Unsuccessful.MFA.attempt\n  tawny rules lint my-rules/ --format json\n  tawny rules coverage --navigator layer.json"
 )]
-pub(super) struct Rules {
+pub(super) struct RulesCommand {
     #[command(subcommand)]
-    action: Action,
+    action: RulesAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
-    /// List rules with what they are set to
+enum RulesAction {
+    /// List rules and their settings
     #[command(after_help = "Examples:\n  tawny rules list\n  tawny rules list my-rules/ --format json")]
     List {
-        /// Rule files or folders [default: the rules that come with tawny]
+        /// Rule files or folders [default: the shipped rules]
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
-        /// How the list is written
+        /// Output format
         #[arg(long, value_enum, default_value_t)]
         format: ListFormat,
     },
-    /// Tell which techniques of ATT&CK the enabled rules look for
+    /// List the ATT&CK techniques that the enabled rules detect
     #[command(
         after_help = "Examples:\n  tawny rules coverage\n  tawny rules coverage my-rules/ --navigator layer.json"
     )]
     Coverage {
-        /// Rule files or folders [default: the rules that come with tawny]
+        /// Rule files or folders [default: the shipped rules]
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
-        /// How it is written
+        /// Output format
         #[arg(long, value_enum, default_value_t)]
-        format: Format,
-        /// Write a layer for the ATT&CK Navigator to this file, or `s3://BUCKET/KEY`
+        format: TableOrJson,
+        /// Write an ATT&CK Navigator layer to this file or `s3://BUCKET/KEY`
         #[arg(long, value_name = "FILE")]
         navigator: Option<String>,
     },
@@ -59,14 +59,14 @@ enum Action {
     Show {
         /// The id of a rule, or a rule file
         rule: String,
-        /// Where to look for the id: rule files or folders [default: the rules that come with tawny]
+        /// Rule files or folders to look for the id in [default: the shipped rules]
         #[arg(long, value_name = "PATH", num_args = 1..)]
         rules: Vec<PathBuf>,
-        /// How it is written
+        /// Output format
         #[arg(long, value_enum, default_value_t)]
-        format: Format,
+        format: TableOrJson,
     },
-    /// Check rules for what is wrong, and for what is probably not meant
+    /// Check rules for errors and likely mistakes
     #[command(
         after_help = "Examples:\n  tawny rules lint my-rules/\n  tawny rules lint my-rules/ --strict --format json"
     )]
@@ -74,25 +74,16 @@ enum Action {
         /// Rule files or folders
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
-        /// How remarks are written
+        /// Output format
         #[arg(long, value_enum, default_value_t)]
-        format: Format,
-        /// End with exit code 1 where there are warnings
+        format: TableOrJson,
+        /// Exit with code 1 if there are warnings
         #[arg(long)]
         strict: bool,
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-enum Format {
-    /// A table for people
-    #[default]
-    Table,
-    /// JSON
-    Json,
-}
-
-/// How a list of rules is written.
+/// Output format of a list of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum ListFormat {
     /// A table for people
@@ -100,19 +91,19 @@ enum ListFormat {
     Table,
     /// JSON
     Json,
-    /// Tables in Markdown, one for each folder
+    /// Markdown tables, one per folder
     Markdown,
 }
 
-impl Rules {
+impl RulesCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         match &self.action {
-            Action::List { paths, format } => list(context, paths, *format),
-            Action::Coverage { paths, format, navigator } => {
+            RulesAction::List { paths, format } => list(context, paths, *format),
+            RulesAction::Coverage { paths, format, navigator } => {
                 coverage(context, paths, *format, navigator.as_deref()).await
             }
-            Action::Show { rule, rules, format } => show(context, rule, rules, *format),
-            Action::Lint { paths, format, strict } => lint(context, paths, *format, *strict),
+            RulesAction::Show { rule, rules, format } => show(context, rule, rules, *format),
+            RulesAction::Lint { paths, format, strict } => lint(context, paths, *format, *strict),
         }
     }
 }
@@ -127,12 +118,12 @@ fn list(context: &Context, paths: &[PathBuf], format: ListFormat) -> Result<Stat
             report::rows(
                 &header,
                 entries.iter().map(|Entry { rule, .. }| {
-                    let counted = rule.counts.distinct().map_or_else(String::new, |field| format!(" {field}"));
+                    let unique = rule.counts.distinct().map_or_else(String::new, |field| format!(" {field}"));
                     vec![
                         rule.id.clone(),
                         rule.severity.to_string() + if rule.alert { "" } else { " (signal)" },
                         rule.mitre().join(" "),
-                        format!("{}{counted}", rule.window.threshold),
+                        format!("{}{unique}", rule.window.threshold),
                         rule.window.period.to_string(),
                         rule.window.kind.to_string(),
                         if rule.enabled { "yes" } else { "no" }.to_owned(),
@@ -150,21 +141,21 @@ fn list(context: &Context, paths: &[PathBuf], format: ListFormat) -> Result<Stat
 async fn coverage(
     context: &Context,
     paths: &[PathBuf],
-    format: Format,
+    format: TableOrJson,
     navigator: Option<&str>,
 ) -> Result<Status, Error> {
     let entries = catalog::all(paths)?;
     let rules = || entries.iter().map(|entry| &entry.rule).filter(|rule| rule.enabled);
-    let (covered, silent) = attack::coverage(rules());
+    let (covered, unmapped) = attack::coverage(rules());
     if let Some(file) = navigator {
         context.write(json_text(&attack::layer(&covered)).into_bytes(), Some(file)).await?;
     }
     let text = match format {
-        Format::Json => {
+        TableOrJson::Json => {
             let one = |covered: &Covered| json!({ "tactic": covered.tactic, "technique": covered.technique, "rules": covered.rules });
-            json_text(&json!({ "techniques": covered.iter().map(one).collect::<Vec<_>>(), "without": silent }))
+            json_text(&json!({ "techniques": covered.iter().map(one).collect::<Vec<_>>(), "without": unmapped }))
         }
-        Format::Table => report::rows(
+        TableOrJson::Table => report::rows(
             &["tactic", "technique", "rules", ""],
             covered.iter().map(|covered| {
                 let count = covered.rules.len().to_string();
@@ -173,8 +164,8 @@ async fn coverage(
         ),
     };
     context.output.result(&text, None)?;
-    if !silent.is_empty() {
-        context.output.talk(&format!("without a technique: {}", silent.join(", ")));
+    if !unmapped.is_empty() {
+        context.output.talk(&format!("rules without a technique: {}", unmapped.join(", ")));
     }
     let distinct = |of: fn(&Covered<'_>) -> String| covered.iter().map(of).collect::<BTreeSet<_>>().len();
     let [rules, techniques, tactics] = [
@@ -183,21 +174,21 @@ async fn coverage(
         (distinct(|covered| covered.tactic.to_owned()), "tactic"),
     ]
     .map(|(count, what)| number_of(count, what));
-    context.output.talk(&format!("{rules}, {techniques} of {tactics}"));
+    context.output.talk(&format!("{rules} detect {techniques} of {tactics}"));
     Ok(Status::Done)
 }
 
-fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Result<Status, Error> {
-    let file = PathBuf::from(named);
+fn show(context: &Context, id_or_file: &str, paths: &[PathBuf], format: TableOrJson) -> Result<Status, Error> {
+    let file = PathBuf::from(id_or_file);
     let entries = if file.is_file() { catalog::all(&[file])? } else { catalog::all(paths)? };
-    let entry = catalog::named(&entries, named)?;
+    let entry = catalog::named(&entries, id_or_file)?;
     let text = match format {
-        Format::Json => {
+        TableOrJson::Json => {
             let mut shown = summary(entry);
             shown["text"] = Value::from(entry.text.as_str());
             json_text(&shown)
         }
-        Format::Table => {
+        TableOrJson::Table => {
             let Entry { rule, file, text, .. } = entry;
             let mut facts =
                 vec![("rule", rule.id.clone()), ("title", rule.display_name.clone()), ("file", file.clone())];
@@ -206,10 +197,10 @@ fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Re
             let what =
                 rule.counts.distinct().map_or_else(|| "matches".to_owned(), |field| format!("distinct `{field}`"));
             let window = rule.window;
-            let then = if matches!(rule.counts, Counts::Followed { .. }) { ", then what follows" } else { "" };
+            let then = if matches!(rule.counts, Counts::Followed { .. }) { ", then FollowedBy" } else { "" };
             let finds = format!("{} {what} within {} ({}){then}", window.threshold, window.period, window.kind);
             facts.push(("finds", finds));
-            facts.push(("for each", rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+            facts.push(("grouped by", rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
             facts.push(("enabled", if rule.enabled { "yes" } else { "no" }.to_owned()));
             let notes = [("description", &rule.notes.description), ("runbook", &rule.notes.runbook)];
             facts.extend(notes.into_iter().filter_map(|(name, note)| Some((name, note.clone()?))));
@@ -222,10 +213,10 @@ fn show(context: &Context, named: &str, paths: &[PathBuf], format: Format) -> Re
     Ok(Status::Done)
 }
 
-/// Every file is looked at, also where one before it is no rule.
-fn lint(context: &Context, paths: &[PathBuf], format: Format, strict: bool) -> Result<Status, Error> {
+/// Checks every file, even after an invalid one.
+fn lint(context: &Context, paths: &[PathBuf], format: TableOrJson, strict: bool) -> Result<Status, Error> {
     let texts = catalog::texts(paths)?;
-    let (mut errors, mut remarks) = (Vec::new(), Vec::new());
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     let (of_sigma, of_panther): (Vec<_>, Vec<_>) = texts.iter().partition(|(_, text)| sigma::is_sigma(text));
     let files: Vec<(&str, &str)> = of_sigma.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
     if let Err(error) = sigma::read(&files) {
@@ -234,23 +225,24 @@ fn lint(context: &Context, paths: &[PathBuf], format: Format, strict: bool) -> R
     }
     for (file, text) in of_panther {
         match panther::parse(file, text) {
-            Ok(read) => remarks.extend(read.warnings.into_iter().map(|warning| (file, read.rule.id.clone(), warning))),
+            Ok(read) => warnings.extend(read.warnings.into_iter().map(|warning| (file, read.rule.id.clone(), warning))),
             Err(error) => {
                 context.output.error(&error);
                 errors.push((Some(file), error.to_string()));
             }
         }
     }
-    let together = if errors.is_empty() { catalog::all(paths).err() } else { None };
-    if let Some(error) = together {
+    // Errors that involve several files, such as a repeated id.
+    let conflict = if errors.is_empty() { catalog::all(paths).err() } else { None };
+    if let Some(error) = conflict {
         context.output.error(&error);
         errors.push((None, error.to_string()));
     }
     let text = match format {
-        Format::Json => {
+        TableOrJson::Json => {
             let errors =
                 errors.iter().map(|(file, message)| json!({"file": file, "code": "error", "message": message}));
-            let remarks = remarks.iter().map(|(file, id, warning)| {
+            let warnings = warnings.iter().map(|(file, id, warning)| {
                 json!({
                     "file": file,
                     "rule_id": id,
@@ -260,19 +252,21 @@ fn lint(context: &Context, paths: &[PathBuf], format: Format, strict: bool) -> R
                     "message": warning.message,
                 })
             });
-            json_text(&errors.chain(remarks).collect())
+            json_text(&errors.chain(warnings).collect())
         }
-        Format::Table => {
+        TableOrJson::Table => {
             let line = |(file, _, warning): &(&String, String, Warning)| {
                 let Warning { code, line, column, message } = warning;
                 printable(&format!("{file}:{line}:{column}: {message} [{code}]")) + "\n"
             };
-            remarks.iter().map(line).collect()
+            warnings.iter().map(line).collect()
         }
     };
     context.output.result(&text, None)?;
-    context.output.talk(&format!("{} rules, {} errors, {} warnings", texts.len(), errors.len(), remarks.len()));
-    Ok(match (errors.len(), remarks.len()) {
+    let [rules, failed, warned] = [(texts.len(), "rule"), (errors.len(), "error"), (warnings.len(), "warning")]
+        .map(|(count, what)| number_of(count, what));
+    context.output.talk(&format!("{rules}, {failed}, {warned}"));
+    Ok(match (errors.len(), warnings.len()) {
         (0, 0) => Status::Done,
         (0, _) if strict => Status::Findings,
         (0, _) => Status::Done,

@@ -9,44 +9,46 @@ use crate::rule::catalog;
 use crate::rule::lint::Code;
 use crate::{hunt, report};
 
-/// Run the tests that rules carry, by the conditions that a hunt runs
+/// Run the tests of rules
+///
+/// Tests evaluate the same conditions that a hunt evaluates.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tawny test\n  tawny test rules/ my_rule.yml")]
-pub(super) struct Test {
-    /// Rule files or folders [default: the rules that come with tawny]
+pub(super) struct TestCommand {
+    /// Rule files or folders [default: the shipped rules]
     #[arg(value_name = "RULES")]
     rules: Vec<PathBuf>,
 }
 
-impl Test {
+impl TestCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let rules = catalog::all(&self.rules)?;
         if rules.is_empty() {
-            return Err(Error::usage("there are no rules to test"));
+            return Err(Error::usage("no rules to test"));
         }
         let (resources, _spill) = context.resources()?;
         let tested: Vec<Rule> = rules.iter().map(|entry| entry.rule.clone()).collect();
-        let tested = hunt::tested(&resources, &tested).await?;
+        let results = hunt::tested(&resources, &tested).await?;
         let mut rows = Vec::new();
         let mut failed = 0;
-        for (catalog::Entry { rule, file, warnings, .. }, matched) in rules.iter().zip(tested) {
+        for (catalog::Entry { rule, file, warnings, .. }, matched) in rules.iter().zip(results) {
             for warning in warnings.iter().filter(|warning| warning.code == Code::UnrunTest) {
                 context.output.warn(&format!("warning: {file}:{}: {}", warning.line, warning.message));
             }
             for (test, matched) in rule.tests.iter().zip(matched) {
                 let passed = matched == test.expected;
                 failed += usize::from(!passed);
-                let said = |matched| if matched { "match" } else { "no match" };
+                let outcome = |matched| if matched { "match" } else { "no match" };
                 rows.push(vec![
                     if passed { "pass" } else { "FAIL" }.to_owned(),
                     rule.id.clone(),
                     test.name.clone(),
-                    said(test.expected).to_owned(),
-                    said(matched).to_owned(),
+                    outcome(test.expected).to_owned(),
+                    outcome(matched).to_owned(),
                 ]);
             }
             if rule.tests.is_empty() {
-                context.output.warn(&format!("warning: the rule `{}` has no tests", rule.id));
+                context.output.warn(&format!("warning: rule `{}` has no tests", rule.id));
             }
         }
         let passed = rows.len() - failed;

@@ -1,4 +1,4 @@
-//! Table provider of a raw trail: reads, unpacks and decodes objects as a query pulls records.
+//! A raw trail as a stream of records: objects are read, unpacked and decoded as the query asks for them.
 
 use std::sync::{Arc, PoisonError};
 
@@ -24,23 +24,23 @@ use crate::statistics::ScanStatistics;
 use crate::store::{self, Fetched, ReadSettings};
 use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
 
-/// Called after each object with the scan statistics so far.
-pub type RawScanProgress = Arc<dyn Fn(&ScanStatistics) + Send + Sync>;
+/// Called after each object with what has been read so far.
+pub type Progress = Arc<dyn Fn(&ScanStatistics) + Send + Sync>;
 
-/// The most stored bytes of small objects that one task decodes. Moving a task to another thread takes as long as
-/// decoding an object of about two kilobytes.
+/// Stored bytes of small objects that one task decodes at most. To hand a task to another thread takes about as long as
+/// to decode an object of two kilobytes.
 const TASK_BYTES: u64 = 128 << 10;
 
-/// The most objects that one task decodes.
+/// Objects that one task decodes at most.
 const TASK_OBJECTS: usize = 64;
 
-/// A raw trail as a table. Each scan reads the objects again, as a query may contain the table twice.
+/// The records of a raw trail as a table. Each scan of the table reads the objects again: a query may name it twice.
 pub struct RawScans {
     trail: Arc<Trail>,
     prefilter: Prefilter,
     in_flight: usize,
     threads: usize,
-    progress: RawScanProgress,
+    progress: Progress,
     last: std::sync::Mutex<Option<Arc<RawScan>>>,
 }
 
@@ -51,14 +51,14 @@ impl std::fmt::Debug for RawScans {
 }
 
 impl RawScans {
-    /// Returns the table of the records of `trail`. Records that `prefilter` rejects may be missing. Reads `in_flight`
-    /// objects at a time and decodes them on `threads` threads.
+    /// Returns the table of the records of `trail`, of which those that `prefilter` does not admit may be missing.
+    /// `in_flight` objects are read at a time, and decoded on `threads` threads.
     pub fn new(
         trail: Arc<Trail>,
         prefilter: Prefilter,
         in_flight: usize,
         threads: usize,
-        progress: RawScanProgress,
+        progress: Progress,
     ) -> RawScans {
         RawScans { trail, prefilter, in_flight, threads, progress, last: std::sync::Mutex::default() }
     }
@@ -95,13 +95,13 @@ impl TableProvider for RawScans {
     }
 }
 
-/// One scan of a raw trail, shared by its partitions.
+/// One pass over a raw trail.
 struct RawScan {
     objects: Mutex<BoxStream<'static, Fetched>>,
     settings: Arc<ReadSettings>,
     prefilter: Prefilter,
     statistics: std::sync::Mutex<ScanStatistics>,
-    progress: RawScanProgress,
+    progress: Progress,
 }
 
 impl std::fmt::Debug for RawScan {
@@ -111,9 +111,8 @@ impl std::fmt::Debug for RawScan {
 }
 
 impl RawScan {
-    /// Starts a scan of `trail` that skips the objects and records that `prefilter` rejects. Reads `in_flight` objects
-    /// at a time.
-    fn start(trail: Arc<Trail>, prefilter: Prefilter, in_flight: usize, progress: RawScanProgress) -> Arc<RawScan> {
+    /// Starts a pass over `trail` that skips what `prefilter` does not admit. `in_flight` objects are read at a time.
+    fn start(trail: Arc<Trail>, prefilter: Prefilter, in_flight: usize, progress: Progress) -> Arc<RawScan> {
         let (stores, excluded) = (trail.stores.clone(), trail.excluded.clone());
         let objects = (0..trail.objects.len()).map(move |index| trail.objects[index].clone());
         Arc::new(RawScan {
@@ -125,17 +124,17 @@ impl RawScan {
         })
     }
 
-    /// Returns the statistics so far.
+    /// What the pass has read so far.
     fn statistics(&self) -> ScanStatistics {
         self.statistics.lock().map(|statistics| statistics.clone()).unwrap_or_default()
     }
 
     fn partitions(scan: &Arc<RawScan>, count: usize) -> Vec<Arc<dyn PartitionStream>> {
-        let partition = || RawScanPartition { scan: Arc::clone(scan), schema: event::schema() };
-        (0..count.max(1)).map(|_| Arc::new(partition()) as Arc<dyn PartitionStream>).collect()
+        let share = || Arc::new(Share { scan: Arc::clone(scan), schema: event::schema() }) as Arc<dyn PartitionStream>;
+        (0..count.max(1)).map(|_| share()).collect()
     }
 
-    /// Takes the next object and any small ones that are already read. Returns none at the end.
+    /// Takes the next object, and with it small ones that have been read already; none at the end.
     async fn take(&self) -> Vec<Fetched> {
         let mut objects = self.objects.lock().await;
         let mut taken: Vec<Fetched> = objects.next().await.into_iter().collect();
@@ -151,9 +150,8 @@ impl RawScan {
         taken
     }
 
-    /// Returns the decoded records of the next objects; `None` at the end.
-    ///
-    /// Runs on a blocking thread: decoding may take a second, during which an async worker would stall requests.
+    /// Decodes the records of the next objects; `None` at the end. They are decoded on a thread for work that
+    /// blocks: an object may take a second, in which a worker would drive no requests.
     async fn next_objects(self: &Arc<Self>) -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
         let taken = self.take().await;
         if taken.is_empty() {
@@ -182,14 +180,14 @@ impl RawScan {
     }
 }
 
-/// A partition of a scan. Each takes the next objects when it is polled.
+/// One of the streams that share a pass.
 #[derive(Debug)]
-struct RawScanPartition {
+struct Share {
     scan: Arc<RawScan>,
     schema: SchemaRef,
 }
 
-impl PartitionStream for RawScanPartition {
+impl PartitionStream for Share {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }

@@ -1,4 +1,4 @@
-//! Selects the events of accounts and regions.
+//! The accounts and regions whose events queries see.
 
 use std::sync::Arc;
 
@@ -14,30 +14,30 @@ use crate::event::EVENT_TIME;
 use crate::sql::selection;
 use crate::time::Range;
 
-/// The accounts and regions whose events queries return. Events of others may be read, and are filtered out.
+/// The accounts and regions of the events that queries see. Others may be read, and are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventSelection {
-    /// The selected accounts; all if empty.
+    /// Only events of these accounts; of all where there are none.
     pub accounts: Vec<String>,
-    /// The selected regions; all if empty.
+    /// Only events of these regions; of all where there are none.
     pub regions: Vec<String>,
 }
 
 impl EventSelection {
-    /// Returns whether all events are selected.
+    /// Whether it leaves no event out.
     pub fn is_all(&self) -> bool {
         self.accounts.is_empty() && self.regions.is_empty()
     }
 }
 
 impl Resources {
-    /// Returns a copy whose queries return only the events of `selection`.
+    /// The same, for queries that see the events of `selection` alone.
     #[must_use]
     pub fn with_selection(self, selection: EventSelection) -> Resources {
         Resources { selection, ..self }
     }
 
-    /// Returns the selected records of `table`.
+    /// The records of `table` that the queries see.
     pub fn selected(&self, table: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
         if self.selection.is_all() {
             return Ok(table);
@@ -49,14 +49,14 @@ impl Resources {
         Ok(records.filter(condition)?.into_view())
     }
 
-    /// Returns whether `table` has a record with a time in `range`, or any record if the range is unbounded.
+    /// Whether `table` has a record; where `range` is bounded, one with a time in it.
     pub async fn has_records(&self, table: Arc<dyn TableProvider>, range: Range) -> Result<bool, DataFusionError> {
         let records = within(self.session()?.read_table(table)?, range)?;
         let rows = records.select(vec![ident(EVENT_TIME)])?.limit(0, Some(1))?.collect().await?;
         Ok(rows.iter().any(|batch| batch.num_rows() > 0))
     }
 
-    /// Returns the times of the oldest and the newest record of `table`. `None` if no record has a time.
+    /// The times of the oldest and the newest record of `table`; `None` where none has a time.
     pub async fn time_span(&self, table: Arc<dyn TableProvider>) -> Result<Option<(i64, i64)>, DataFusionError> {
         let records = self.session()?.read_table(table)?;
         let span = records.aggregate(vec![], vec![min(ident(EVENT_TIME)), max(ident(EVENT_TIME))])?.collect().await?;

@@ -1,4 +1,4 @@
-//! Reads the events of findings for reports.
+//! The events of findings, as people want to see them.
 
 use std::collections::BTreeSet;
 
@@ -13,40 +13,39 @@ use crate::sql::candidates::Candidates;
 use crate::table::{Table, without_damaged_files};
 use crate::time::Range;
 
-/// An event of a finding.
+/// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Event {
-    /// `eventTime`, in microseconds since the epoch.
+    /// Its time, in microseconds.
     pub time: i64,
-    /// `eventID`.
+    /// Its identity.
     pub id: String,
-    /// `eventName`.
+    /// The call.
     pub name: String,
-    /// `sourceIPAddress`.
+    /// Where it came from.
     pub address: String,
-    /// `userAgent`.
+    /// With what.
     pub agent: String,
-    /// `awsRegion`.
+    /// In which region.
     pub region: String,
-    /// The error code, else the result of a sign-in, else success.
+    /// The error, else what the sign-in says, else success.
     pub outcome: String,
 }
 
-/// The most findings and events to return.
+/// How much of findings is shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown {
-    /// The number of findings; the first ones are used.
+    /// Of how many findings, the first ones.
     pub findings: usize,
-    /// The number of events per finding; the earliest ones are used.
+    /// How many events of each, the earliest ones.
     pub events: usize,
 }
 
-/// Returns the earliest events of each of the first `findings` of `rules`, sorted by time.
-///
-/// Reads `table` again from the first to the last event of the findings. Holds only the returned events in memory.
+/// For each of the first of `findings` of `rules`, its earliest events in order. The data are read again, as far as the
+/// findings reach. No more is held than what is shown.
 ///
 /// # Errors
-/// Those of a hunt.
+/// As for a hunt.
 pub async fn of_findings(
     resources: &Resources,
     table: &dyn Table,
@@ -88,7 +87,7 @@ pub async fn of_findings(
     .await
 }
 
-/// The earliest events of a finding. For duplicates that differ, the result does not depend on the order of records.
+/// The earliest events of a finding, each once: of several records of one event, always the same one.
 #[derive(Debug, Clone)]
 struct Earliest {
     most: usize,

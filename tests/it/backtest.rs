@@ -1,4 +1,4 @@
-//! `tawny backtest`, and pages, as a user has them.
+//! `tawny backtest` and its HTML pages.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ fn own_rule(folder: &Path, from: &str, to: &str) -> PathBuf {
 }
 
 #[test]
-fn cells_tell_what_hunts_with_their_settings_find() {
+fn cells_equal_hunts_with_their_settings() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     let lake = folder.path().join("lake").display().to_string();
@@ -114,7 +114,7 @@ fn cells_tell_what_hunts_with_their_settings_find() {
             assert_eq!(json!([cell["findings"], cell["events"], cell["groups"], cell["days"]]), want, "{cell}");
         }
     }
-    // Two failures of ada a day, twelve of eve, three of ada that are slow.
+    // Two failures of ada a day, twelve of eve, and ada's three slow ones.
     let present = &whole["present"];
     assert_eq!(
         json!([present["findings"], present["events"], present["groups"], present["most_on_a_day"]]),
@@ -132,7 +132,7 @@ fn document_of_hunt(arguments: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn moves_suggestions_and_a_table_for_people() {
+fn moves_suggestions_and_table_output() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     let grid = ["--thresholds", "1..4,10", "--periods", "5m,15m", "--windows", "sliding"];
@@ -144,7 +144,7 @@ fn moves_suggestions_and_a_table_for_people() {
     let hunted = document_of_hunt(&["hunt", &trail, "--format", "json"]);
     let ids: BTreeSet<&str> = hunted.iter().map(|finding| finding["finding_id"].as_str().unwrap()).collect();
     for lost in told["moved"]["lost"].as_array().unwrap() {
-        assert!(ids.contains(lost["finding_id"].as_str().unwrap()), "a hunt names it so: {lost}");
+        assert!(ids.contains(lost["finding_id"].as_str().unwrap()), "expected the id of a hunt: {lost}");
     }
     let budget = &told["suggestions"]["within_budget"];
     assert_eq!(budget["threshold"], 3, "{budget}");
@@ -161,13 +161,13 @@ fn moves_suggestions_and_a_table_for_people() {
 }
 
 #[test]
-fn a_cell_that_is_both_asked_for_and_suggested_is_told_once() {
+fn requested_and_suggested_cell_is_shown_once() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     let page = folder.path().join("page.html");
     let grid =
         ["--thresholds", "1..4,10", "--periods", "15m", "--windows", "sliding", "--report", page.to_str().unwrap()];
-    // The budget takes one, the curve bends at three.
+    // The budget suggests one, the knee is at three.
     let table = stdout(&tawny(&[&["backtest", &trail, "--budget", "3/day", "--move-to", "3/15m"], &grid[..]].concat()));
     let count = |text: &str, part: &str| text.matches(part).count();
     assert_eq!(count(&table, "from the present setting to 1/15m/sliding"), 1, "{table}");
@@ -178,7 +178,7 @@ fn a_cell_that_is_both_asked_for_and_suggested_is_told_once() {
 }
 
 #[test]
-fn of_less_than_a_day_there_are_no_means() {
+fn no_mean_for_less_than_a_day() {
     let folder = tempfile::tempdir().unwrap();
     let records = ["08:00:00", "08:00:05"].map(|time| failed_sign_in("ada", &format!("2026-09-01T{time}Z"), time));
     let trail = write_trail(folder.path(), &records);
@@ -206,19 +206,19 @@ fn of_less_than_a_day_there_are_no_means() {
 }
 
 #[test]
-fn bad_use_is_refused_with_advice() {
+fn invalid_backtest_options_are_refused_with_advice() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     for (arguments, want) in [
         (&["--thresholds", "0"][..], "expected numbers from 1"),
         (&["--thresholds", "5..2"], "ends before it begins"),
-        (&["--thresholds", "1..9999", "--windows", "sliding,dedup"], "more than the 10000"),
+        (&["--thresholds", "1..9999", "--windows", "sliding,dedup"], "exceed the limit of 10000"),
         (&["--periods", "15"], "expected a number and a unit"),
         (&["--windows", "hopping"], "possible values"),
         (&["--budget", "1/year"], "expected findings per day"),
         (&["--move-to", "3"], "expected a threshold, a period"),
         (&["--rule", "AWS.Unsuccesful.MFA.attempt"], "did you mean"),
-        (&["--format", "junit"], "for `--compare`"),
+        (&["--format", "junit"], "requires `--compare`"),
     ] {
         let refused = tawny(&[&["backtest", &trail], arguments].concat());
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
@@ -227,7 +227,7 @@ fn bad_use_is_refused_with_advice() {
 }
 
 #[tokio::test]
-async fn matches_beyond_the_memory_are_refused_with_advice() {
+async fn matches_that_exceed_memory_are_refused_with_advice() {
     let mut builder = BatchBuilder::default();
     let lines: String = (0..4_000)
         .map(|number| {

@@ -1,4 +1,4 @@
-//! The commands as a user runs them, on the small trail that the repository carries.
+//! The commands as a user runs them, on the small trail of the repository.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -42,7 +42,7 @@ fn raw_and_lake_give_the_same_findings() {
     assert_eq!(raw.status.code(), Some(0));
     let of_lake = tawny(&["hunt", lake, "--format", "jsonl"]);
     assert_eq!(stdout(&raw), stdout(&of_lake));
-    assert!(stderr(&of_lake).contains("records: 35 read; what can hold no match"), "{}", stderr(&of_lake));
+    assert!(stderr(&of_lake).contains("35 records scanned (files that cannot match"), "{}", stderr(&of_lake));
     let findings: Vec<serde_json::Value> =
         stdout(&raw).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let shown: Vec<String> = findings
@@ -56,7 +56,7 @@ fn raw_and_lake_give_the_same_findings() {
 }
 
 #[test]
-fn a_burst_belongs_to_the_range_of_its_trigger() {
+fn burst_belongs_to_the_range_of_its_trigger() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake");
     let lake = lake.to_str().unwrap();
@@ -76,7 +76,7 @@ fn a_burst_belongs_to_the_range_of_its_trigger() {
 }
 
 #[test]
-fn what_a_broken_run_left_is_not_seen() {
+fn leftovers_of_an_interrupted_conversion_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake");
     let (half, scratch) = (lake.join("date=2026-09-01/part-half.parquet"), lake.join("_tawny/scratch-killed"));
@@ -88,15 +88,15 @@ fn what_a_broken_run_left_is_not_seen() {
     let lake = lake.to_str().unwrap();
     let converted = tawny(&["convert", "tests/data/trail/AWSLogs/o-exampleorg1/111122223333", "--lake", lake]);
     assert_eq!(converted.status.code(), Some(0), "{}", stderr(&converted));
-    assert!(!scratch.exists(), "cleaned up");
+    assert!(!scratch.exists(), "scratch folder removed");
     let rest = tawny(&["convert", TRAIL, "--lake", lake]);
-    assert!(stderr(&rest).contains(" converted before"), "taken up where it ended: {}", stderr(&rest));
+    assert!(stderr(&rest).contains(" converted before"), "resumed: {}", stderr(&rest));
     let whole = tawny(&["hunt", TRAIL, "--format", "jsonl"]);
     assert_eq!(stdout(&tawny(&["hunt", lake, "--format", "jsonl"])), stdout(&whole));
 }
 
 #[test]
-fn a_path_may_be_spelt_in_many_ways() {
+fn paths_can_be_written_in_many_ways() {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
@@ -129,7 +129,7 @@ fn a_path_may_be_spelt_in_many_ways() {
 }
 
 #[test]
-fn a_damaged_object_is_told_even_where_nothing_in_it_could_match() {
+fn damaged_object_without_possible_matches_is_reported() {
     let damaged: &[(&str, &[u8])] = &[
         ("cut.json", br#"{"Records":[{"eventName":"A"},{"eventN"#),
         ("text.json", b"hello"),
@@ -145,7 +145,7 @@ fn a_damaged_object_is_told_even_where_nothing_in_it_could_match() {
 }
 
 #[test]
-fn a_broken_record_costs_itself_alone() {
+fn invalid_record_is_rejected_alone() {
     let good =
         |second: u32| records::failed_sign_in("ana", &format!("2026-09-01T10:00:0{second}Z"), &second.to_string());
     let broken = good(3).to_string().replace("\"Yes\"", "\"Yes\" oops");
@@ -167,7 +167,7 @@ fn a_broken_record_costs_itself_alone() {
 }
 
 #[test]
-fn shells_and_manuals_know_every_command() {
+fn completions_and_man_pages_cover_every_command() {
     for command in [
         "convert",
         "compact",
@@ -207,7 +207,7 @@ fn shells_and_manuals_know_every_command() {
 
 #[test]
 #[cfg(unix)]
-fn a_bad_entry_of_a_folder_is_told_and_the_rest_is_read() {
+fn bad_folder_entry_is_reported_and_the_rest_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, folder.path().join(name)).unwrap();
     link(&Path::new(env!("CARGO_MANIFEST_DIR")).join(TRAIL), "trail");
@@ -220,7 +220,7 @@ fn a_bad_entry_of_a_folder_is_told_and_the_rest_is_read() {
 }
 
 #[test]
-fn exit_codes_tell() {
+fn exit_codes() {
     let code = |arguments: &[&str]| tawny(arguments).status.code();
     assert_eq!(code(&["hunt", TRAIL, "--fail-on-findings"]), Some(1));
     assert_eq!(code(&["hunt", TRAIL, "--fail-on-findings", "--threshold", "9"]), Some(0));
@@ -238,11 +238,11 @@ fn exit_codes_tell() {
 
     let none = tawny(&["hunt", TRAIL, "--account", "999999999999"]);
     assert_eq!(none.status.code(), Some(3));
-    assert!(stderr(&none).contains("no objects were found of the accounts and regions"), "{}", stderr(&none));
+    assert!(stderr(&none).contains("no objects found for the selected accounts and regions"), "{}", stderr(&none));
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_before_anything_is_read() {
+fn invalid_arguments_are_refused_before_reading() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake").display().to_string();
     assert!(tawny(&["convert", TRAIL, "--lake", &lake]).status.success());
@@ -256,10 +256,10 @@ fn what_cannot_be_done_is_refused_before_anything_is_read() {
     for (arguments, said) in [
         (&["hunt", TRAIL, "--output", &nowhere][..], "is not a folder"),
         (&["hunt", TRAIL, "--report", &nowhere], "is not a folder"),
-        (&["hunt", TRAIL, "--threshold", "-1"], "a whole number, at least 1"),
-        (&["hunt", TRAIL, "--threshold", "0"], "a whole number, at least 1"),
-        (&["hunt", &lake, "--layout", "athena"], "whose layout is its own"),
-        (&["hunt", &lake, "--map", "no.yml"], "whose layout is its own"),
+        (&["hunt", TRAIL, "--threshold", "-1"], "a whole number of at least 1"),
+        (&["hunt", TRAIL, "--threshold", "0"], "a whole number of at least 1"),
+        (&["hunt", &lake, "--layout", "athena"], "`--layout` and `--map` only apply"),
+        (&["hunt", &lake, "--map", "no.yml"], "`--layout` and `--map` only apply"),
         (&["layouts", "raw"], "has no columns"),
         (&["hunt", TRAIL, "--map", "no.yml"], "the map `no.yml` cannot be read: No such file"),
         (&["backtest", TRAIL, "--labels", "no.csv"], "the labels file `no.csv` cannot be read: No such file"),
@@ -278,13 +278,13 @@ fn what_cannot_be_done_is_refused_before_anything_is_read() {
 }
 
 #[test]
-fn events_that_were_looked_up_are_the_records_in_them() {
+fn lookup_events_output_is_unwrapped() {
     let folder = tempfile::tempdir().unwrap();
     let events: Vec<serde_json::Value> = ["10:00:00", "10:05:00"]
         .iter()
         .map(|time| {
             let record = records::failed_sign_in("mira", &format!("2026-09-01T{time}Z"), time);
-            // As the command line of AWS prints them.
+            // In the form of `aws cloudtrail lookup-events`.
             serde_json::json!({
                 "EventId": record["eventID"], "EventName": "ConsoleLogin", "ReadOnly": "false", "EventTime": 1_788_256_800,
                 "EventSource": "signin.amazonaws.com", "Username": "mira", "Resources": [],
@@ -301,7 +301,7 @@ fn events_that_were_looked_up_are_the_records_in_them() {
 }
 
 #[test]
-fn a_failing_rule_test_is_told() {
+fn failing_rule_test_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let rule = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
     let path = folder.path().join("rule.yml");
@@ -312,7 +312,7 @@ fn a_failing_rule_test_is_told() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn closed_pipe_is_not_an_error() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tawny"))
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .args(["hunt", TRAIL, "--format", "json", "--quiet"])
@@ -325,7 +325,7 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }
 
-/// A folder of rules: the shipped one, one that is disabled, and one that is a signal.
+/// Writes a folder with three rules: the default, a disabled one and a signal.
 fn rule_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let rule = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
@@ -342,7 +342,7 @@ fn rule_folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_folder_runs_its_enabled_rules() {
+fn folder_runs_its_enabled_rules() {
     let folder = rule_folder();
     let path = folder.path().to_str().unwrap();
     let hunt = |more: &[&str]| tawny(&[&["hunt", TRAIL, "--format", "jsonl", "--rules"], more].concat());
@@ -371,11 +371,11 @@ fn a_folder_runs_its_enabled_rules() {
 }
 
 #[test]
-fn a_signal_is_told_and_is_no_alert() {
+fn signal_is_a_finding_but_not_an_alert() {
     let folder = rule_folder();
     let file = folder.path().join("c.yml");
     let hunted = tawny(&["hunt", TRAIL, "--format", "jsonl", "--fail-on-findings", "--rules", file.to_str().unwrap()]);
-    assert_eq!(hunted.status.code(), Some(0), "a signal does not fail a run");
+    assert_eq!(hunted.status.code(), Some(0), "a signal does not set exit code 1");
     let first: serde_json::Value = serde_json::from_str(stdout(&hunted).lines().next().unwrap()).unwrap();
     assert_eq!((&first["alert"], &first["title"]), (&false.into(), &"anaya of 111122223333, no value".into()));
 }
@@ -417,7 +417,11 @@ fn rules_are_listed_shown_and_checked() {
     let remarks: serde_json::Value = serde_json::from_str(&stdout(&checked)).unwrap();
     assert_eq!(remarks.as_array().unwrap().iter().filter(|remark| remark["code"] == "no-tests").count(), 2);
     assert_eq!(tawny(&["rules", "lint", path, "--strict"]).status.code(), Some(1));
-    assert_eq!(tawny(&["rules", "lint", "rules", "--strict"]).status.code(), Some(0), "the shipped rules are clean");
+    assert_eq!(
+        tawny(&["rules", "lint", "rules", "--strict"]).status.code(),
+        Some(0),
+        "the shipped rules have no warnings"
+    );
 
     std::fs::copy(folder.path().join("b.yml"), folder.path().join("e.yml")).unwrap();
     let twice = tawny(&["rules", "lint", path, "--format", "json"]);
@@ -433,11 +437,11 @@ fn rules_are_listed_shown_and_checked() {
     let wrong = tawny(&["rules", "lint", path]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(stderr(&wrong).contains("d.yml:1:1: `RuleID` is missing"), "{}", stderr(&wrong));
-    assert!(stdout(&wrong).contains("b.yml:"), "the other files are looked at too: {}", stdout(&wrong));
+    assert!(stdout(&wrong).contains("b.yml:"), "the other files are checked too: {}", stdout(&wrong));
 }
 
 #[test]
-fn a_finding_tells_what_the_rule_asks_for() {
+fn finding_has_the_fields_of_the_rule() {
     let folder = tempfile::tempdir().unwrap();
     let rule = folder.path().join("rule.yml");
     let text = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
@@ -455,7 +459,7 @@ fn a_finding_tells_what_the_rule_asks_for() {
 }
 
 #[test]
-fn a_query_sees_the_records_and_what_a_rule_matches() {
+fn query_has_tables_of_records_and_matches() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake");
     let lake = lake.to_str().unwrap();
@@ -504,7 +508,7 @@ fn a_query_sees_the_records_and_what_a_rule_matches() {
 }
 
 #[test]
-fn what_a_hunt_would_read_is_told_before() {
+fn dry_run_shows_what_a_hunt_would_read() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake");
     let lake = lake.to_str().unwrap();
@@ -530,7 +534,7 @@ fn what_a_hunt_would_read_is_told_before() {
 }
 
 #[test]
-fn an_inspection_tells_what_there_is_and_what_is_missing() {
+fn inspect_shows_contents_and_gaps() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake");
     let lake = lake.to_str().unwrap();
@@ -574,7 +578,7 @@ fn an_inspection_tells_what_there_is_and_what_is_missing() {
 }
 
 #[test]
-fn a_lake_of_an_earlier_build_is_read() {
+fn lake_of_an_earlier_build_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake");
     let path = lake.to_str().unwrap();

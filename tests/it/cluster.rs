@@ -1,4 +1,4 @@
-//! A cluster of processes on this machine finds what one process finds.
+//! A cluster of processes on this machine gives the findings of one process.
 
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -12,10 +12,10 @@ use crate::records::failed_sign_in;
 use crate::s3_server::{Fault, Server};
 use crate::tables;
 
-/// How long a node may take until it serves.
+/// Longest time until a node is ready.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A process that ends with the test.
+/// A process that is killed at the end of the test.
 struct Node(Child);
 
 impl Drop for Node {
@@ -25,7 +25,7 @@ impl Drop for Node {
     }
 }
 
-/// A scheduler and two executors that know `server`.
+/// A scheduler and two executors that use `server` as S3.
 struct Nodes {
     url: String,
     scheduler: Node,
@@ -45,7 +45,7 @@ fn start(server: &Server, arguments: &[&str]) -> Node {
 fn wait_for(port: u16) {
     let start = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(start.elapsed() < PATIENCE, "nobody listens at {port}");
+        assert!(start.elapsed() < PATIENCE, "nothing listens on port {port}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -73,7 +73,7 @@ impl Nodes {
     }
 }
 
-/// Bursts of many users over three days, copies among them, in many objects.
+/// Writes bursts of many users over three days, with duplicates, in many objects.
 fn write_trail(folder: &Path) {
     std::fs::create_dir(folder).unwrap();
     for object in 0..24 {
@@ -95,7 +95,7 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The output of a command that succeeds.
+/// Returns the output of a command that must succeed.
 fn of(server: &Server, arguments: &[&str]) -> String {
     let output = server.tawny(arguments);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", told(&output));
@@ -114,7 +114,7 @@ fn lakes(server: &Server, folder: &Path) -> [String; 2] {
 }
 
 #[test]
-fn a_cluster_finds_what_one_process_finds() {
+fn cluster_and_local_findings_are_equal() {
     let server = Server::start();
     let nodes = Nodes::start(&server);
     let lakes = lakes(&server, nodes.folder.path());
@@ -139,7 +139,7 @@ fn a_cluster_finds_what_one_process_finds() {
     assert!(told(&raw).contains("tawny convert"), "{}", told(&raw));
 }
 
-/// Rules that ask for more than a count of events: what their queries are made of travels too.
+/// Rules that need more than a count of events. Their functions are sent to the nodes too.
 const RULES: &str = "
 AnalysisType: rule
 RuleID: Cluster.Distinct
@@ -183,7 +183,7 @@ Detection:
 GroupBy: [{Key: account}]
 ";
 
-/// Sign-ins as [`tables::records`] has them, with a list.
+/// Returns the sign-ins of [`tables::records`] with a list added.
 fn records_with_lists() -> Vec<Value> {
     let mut records = tables::records();
     for record in &mut records {
@@ -196,7 +196,7 @@ fn records_with_lists() -> Vec<Value> {
 }
 
 #[test]
-fn a_cluster_hunts_other_layouts_and_rules_of_every_kind() {
+fn cluster_hunts_other_layouts_and_every_kind_of_rule() {
     let server = Server::start();
     let nodes = Nodes::start(&server);
     let at = |name: &str| nodes.folder.path().join(name).display().to_string();
@@ -227,7 +227,7 @@ fn a_cluster_hunts_other_layouts_and_rules_of_every_kind() {
 }
 
 #[test]
-fn a_cluster_that_does_not_answer_is_given_up() {
+fn cluster_query_is_cancelled_after_the_timeout() {
     let server = Server::start();
     let mut nodes = Nodes::start(&server);
     let [_, lake] = lakes(&server, nodes.folder.path());
@@ -243,14 +243,14 @@ fn a_cluster_that_does_not_answer_is_given_up() {
     let slow = Duration::from_hours(1);
     server
         .set_faults(move |parts| if parts.uri.path().ends_with(".parquet") { Fault::Slow(slow) } else { Fault::None });
-    // Each would hold some of the four threads there are.
+    // Each would occupy some of the four threads.
     for _ in 0..2 {
         let unanswered = given_up("3s");
         assert!(unanswered.contains("no answer within 3s") && unanswered.contains("--cluster-timeout"), "{unanswered}");
     }
     server.set_faults(|_| Fault::None);
     let found = of(&server, &[&hunt[..], &["--cluster-timeout", "30m"]].concat());
-    assert!(found.lines().count() > 20, "what was given up holds nothing up");
+    assert!(found.lines().count() > 20, "a cancelled query does not block others");
     nodes.executors.clear();
     given_up("10s");
     drop(nodes.scheduler);
@@ -258,7 +258,7 @@ fn a_cluster_that_does_not_answer_is_given_up() {
 }
 
 #[test]
-fn an_executor_that_nobody_could_reach_does_not_start() {
+fn executor_without_a_reachable_address_does_not_start() {
     let server = Server::start();
     let output = server.tawny(&["cluster", "executor", "--bind", "0.0.0.0"]);
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
@@ -266,13 +266,13 @@ fn an_executor_that_nobody_could_reach_does_not_start() {
 }
 
 #[test]
-fn a_lost_executor_costs_time_or_the_answer_and_never_a_part_of_it() {
+fn lost_executor_gives_complete_findings_or_exit_3() {
     let server = Server::start();
     let mut nodes = Nodes::start(&server);
     let [_, lake] = lakes(&server, nodes.folder.path());
     let hunt = ["hunt", &lake, "--threshold", "3", "--format", "jsonl"];
     let expected = of(&server, &hunt);
-    // Slow enough that the executor is lost in the midst of it.
+    // Slow enough to lose the executor during the hunt.
     server.set_delay(Duration::from_millis(400));
     let mut running = server
         .command()
@@ -284,7 +284,7 @@ fn a_lost_executor_costs_time_or_the_answer_and_never_a_part_of_it() {
         .spawn()
         .unwrap();
     std::thread::sleep(Duration::from_millis(1_500));
-    assert!(running.try_wait().unwrap().is_none(), "the hunt had ended before");
+    assert!(running.try_wait().unwrap().is_none(), "the hunt ended too early");
     drop(nodes.executors.pop());
     let mut found = String::new();
     running.stdout.take().unwrap().read_to_string(&mut found).unwrap();
@@ -299,11 +299,11 @@ fn a_lost_executor_costs_time_or_the_answer_and_never_a_part_of_it() {
     }
     server.set_delay(Duration::ZERO);
     let again = [&hunt[..], &["--cluster", &nodes.url]].concat();
-    assert_eq!(of(&server, &again), expected, "the executor that is left does it all");
+    assert_eq!(of(&server, &again), expected, "the other executor completes the hunt");
 }
 
 #[test]
-fn no_cluster_is_a_clear_failure() {
+fn unreachable_cluster_is_reported() {
     let server = Server::start();
     let folder = tempfile::tempdir().unwrap();
     let [lake, _] = lakes(&server, folder.path());

@@ -1,4 +1,4 @@
-//! Upkeep of a lake: what readers see stays the same.
+//! Lake maintenance: queries give the same results before and after.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -16,7 +16,7 @@ use crate::s3_server::Server;
 const START: i64 = 1_788_220_800 * SECOND;
 const MINUTE: i64 = 60 * SECOND;
 
-/// Failed sign-ins on three days, over their midnights too.
+/// Returns failed sign-ins on three days, some across midnight.
 fn records(part: i64) -> Vec<Value> {
     let at = |step: i64| START + step * DAY - 12 * MINUTE + part * 5 * MINUTE;
     (1..4).map(|step| failed_sign_in("ann", &time::rfc3339(at(step)), &format!("{step}-{part}"))).collect()
@@ -33,7 +33,7 @@ fn parquet(lake: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn days_are_merged_dropped_and_deleted_and_readers_see_each_record_once() {
+fn compaction_merges_drops_and_deletes_without_changing_queries() {
     let folder = tempfile::tempdir().unwrap();
     let (trail, lake) = (folder.path().join("trail"), folder.path().join("lake"));
     std::fs::create_dir(&trail).unwrap();
@@ -56,14 +56,14 @@ fn days_are_merged_dropped_and_deleted_and_readers_see_each_record_once() {
 
     let planned = tawny(&["compact", "lake", "--dry-run", "--retain", "1d", "--before", "2026-09-03"]).stdout;
     let planned = String::from_utf8(planned).unwrap();
-    assert!(planned.contains("date=2026-09-01: ") && planned.contains("to be dropped"), "{planned}");
+    assert!(planned.contains("date=2026-09-01: ") && planned.contains("would be dropped"), "{planned}");
     tawny(&["compact", "lake", "--before", "2026-09-03"]);
-    // The old files stay for readers that are at them; of the last day nothing was merged.
+    // The old files stay for concurrent queries; the last day was not merged.
     assert_eq!((seen(), parquet(&lake).len()), (before.clone(), 15 + 2));
     assert!(files.iter().all(|file| file.exists()));
     tawny(&["compact", "lake"]);
     tawny(&["compact", "lake"]);
-    assert_eq!((seen(), parquet(&lake).len()), (before.clone(), 15 + 4), "the second time there is nothing to merge");
+    assert_eq!((seen(), parquet(&lake).len()), (before.clone(), 15 + 4), "a second run has nothing to merge");
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     tawny(&["compact", "lake", "--keep-old", "1s"]);
     assert_eq!((seen(), parquet(&lake).len()), (before.clone(), 4));
@@ -75,17 +75,17 @@ fn days_are_merged_dropped_and_deleted_and_readers_see_each_record_once() {
     let commits = || glob::glob(&format!("{}/*[0-9].json", ledger.display())).unwrap().count();
     let held = commits();
     tawny(&["compact", "lake", "--retain", "9999d"]);
-    assert_eq!((seen(), commits()), (before, held), "nothing is old enough to be dropped");
+    assert_eq!((seen(), commits()), (before, held), "no day is old enough to be dropped");
     let since = chrono::Utc::now().timestamp_micros().div_euclid(DAY) - START / DAY;
     tawny(&["compact", "lake", "--retain", &format!("{}d", since - 2)]);
     let left = seen();
-    // The burst over the midnight is cut there.
-    assert_eq!(left.0.lines().count(), 2, "what was before is dropped: {left:?}");
+    // The burst across midnight is split there.
+    assert_eq!(left.0.lines().count(), 2, "earlier days are dropped: {left:?}");
     assert!(left.0.contains("\"first_event\":\"2026-09-03T00:03:00Z\""), "{left:?}");
 }
 
 #[test]
-fn files_that_no_commit_names_are_deleted_once_they_are_old_and_nothing_else_is() {
+fn only_old_orphaned_files_are_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let tawny = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
@@ -102,7 +102,7 @@ fn files_that_no_commit_names_are_deleted_once_they_are_old_and_nothing_else_is(
         std::fs::write(file, "of a run that broke off").unwrap();
     }
     tawny(&["compact", "lake"]);
-    assert!(stray.exists(), "it may be one that a run is about to name");
+    assert!(stray.exists(), "a run may be about to commit it");
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     tawny(&["compact", "lake", "--keep-old", "1s"]);
     assert!(!stray.exists());
@@ -110,7 +110,7 @@ fn files_that_no_commit_names_are_deleted_once_they_are_old_and_nothing_else_is(
 }
 
 #[test]
-fn a_commit_that_removes_what_is_not_there_is_refused() {
+fn commit_that_removes_an_unknown_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let tawny = |arguments: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_tawny")).args(arguments).current_dir(folder.path()).output().unwrap()
@@ -129,7 +129,7 @@ fn a_commit_that_removes_what_is_not_there_is_refused() {
 }
 
 #[test]
-fn of_two_upkeeps_in_a_bucket_one_is_told_and_the_lake_is_whole() {
+fn of_two_compactions_in_s3_one_fails_and_the_lake_is_intact() {
     let server = Server::start_public();
     let lake = || async {
         let access = Access { endpoint: Some(server.url.clone()), anonymous: true, ..Access::default() };
@@ -154,7 +154,7 @@ fn of_two_upkeeps_in_a_bucket_one_is_told_and_the_lake_is_whole() {
 }
 
 #[test]
-fn lakes_in_buckets_are_kept_too() {
+fn lakes_in_s3_are_compacted() {
     let server = Server::start();
     for part in 0..3 {
         let key = format!("trail/{part}.json");

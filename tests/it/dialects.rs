@@ -1,4 +1,4 @@
-//! The SQL for other engines: as reviewed, with values that stay values, and, where there are engines, the same findings.
+//! SQL for other engines: it is reviewed, quotes values, and gives the same findings on engines that are available.
 
 use std::process::Command;
 
@@ -29,7 +29,7 @@ fn rule(detection: &str) -> Rule {
 }
 
 #[test]
-fn the_sql_of_each_dialect_is_the_reviewed_one() {
+fn dialect_sql_is_reviewed() {
     let range =
         Range { from: Some(parse_instant("2026-09-01").unwrap()), to: Some(parse_instant("2026-09-02").unwrap()) };
     let mut settings = insta::Settings::clone_current();
@@ -52,7 +52,7 @@ fn the_sql_of_each_dialect_is_the_reviewed_one() {
     });
 }
 
-/// The string values of some SQL, as the engine reads them; nothing where the SQL ends within one.
+/// Returns the string literals of SQL as the engine reads them, or `None` if the SQL ends inside one.
 fn strings(dialect: Dialect, sql: &str) -> Option<Vec<String>> {
     let escapes = matches!(dialect, Dialect::Spark | Dialect::Clickhouse);
     let (mut found, mut chars) = (Vec::new(), sql.chars().peekable());
@@ -93,14 +93,14 @@ fn values_stay_values() {
                 let sql = written(&rule(&detection), dialect).unwrap();
                 let found = strings(dialect, &sql).unwrap_or_else(|| panic!("{dialect}: {sql}"));
                 assert!(found.contains(&value.to_owned()), "{dialect}: {value}: {sql}");
-                assert!(dialect != Dialect::Spark || !sql.contains("${"), "Spark would put a variable there: {sql}");
+                assert!(dialect != Dialect::Spark || !sql.contains("${"), "Spark would substitute a variable: {sql}");
             }
         }
     }
 }
 
 #[test]
-fn hidden_characters_are_written_as_each_dialect_escapes_them() {
+fn hidden_characters_are_escaped_in_each_dialect() {
     let detection = json!({"Key": "eventName", "Condition": "Equals", "Value": "it's\n\u{202e}\u{e0041}"}).to_string();
     for (dialect, written_as) in [
         (Dialect::Duckdb, "concat('it''s', chr(10), chr(8238), chr(917569))"),
@@ -114,7 +114,7 @@ fn hidden_characters_are_written_as_each_dialect_escapes_them() {
 }
 
 #[test]
-fn places_stay_places() {
+fn table_names_and_paths_stay_quoted() {
     let rule = catalog::default().unwrap();
     let sql = |dialect, data| findings(&rule, &target(dialect, "lake", Some(data)), Range::default()).unwrap();
     assert!(sql(Dialect::Duckdb, "s3://b/it's").contains("read_parquet('s3://b/it''s/date=*/*.parquet',"));
@@ -130,7 +130,7 @@ fn places_stay_places() {
 }
 
 #[test]
-fn what_cannot_be_said_is_refused_by_name() {
+fn unsupported_rules_are_refused_by_name() {
     let below = |condition: &str, value: &str| {
         format!("{{KeyPath: requestParameters.a, Condition: {condition}, Value: {value}}}")
     };
@@ -164,7 +164,7 @@ fn tawny(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Failed sign-ins of a few users, many of them a period apart or at one time, and some twice.
+/// Returns failed sign-ins of a few users, many a period apart or at one time, some duplicated.
 fn records() -> Vec<Value> {
     let mut state = 7_u64;
     let mut random = |below: u64| {
@@ -184,7 +184,7 @@ fn records() -> Vec<Value> {
 }
 
 #[test]
-fn engines_find_the_same() {
+fn engines_find_the_same_findings() {
     let Some(python) = optional::dialects_python("findings in other SQL engines") else {
         return;
     };

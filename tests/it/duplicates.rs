@@ -1,4 +1,4 @@
-//! Records that share an `eventID`: each counts once, how many are left out is said, and those that differ are warned of.
+//! Records that share an `eventID` count once. Commands report how many were ignored and warn of those that differ.
 
 use std::path::Path;
 use std::process::Output;
@@ -27,8 +27,8 @@ fn sign_in(id: &str, minute: u32, name: &str) -> Value {
     record
 }
 
-/// Of three matches in the range one is there three times, one has another time, and one another region alone; one
-/// match is after the range, and some records match nothing.
+/// Returns three matches in the range: one three times, one with another time, one with only another region. One match
+/// is after the range, and some records match nothing.
 fn records() -> Vec<Value> {
     let elsewhere = |mut record: Value| {
         record["awsRegion"] = "eu-west-2".into();
@@ -59,7 +59,7 @@ fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The lines that speak of duplicates.
+/// Returns the lines about duplicates.
 fn said(output: &Output) -> Vec<String> {
     assert_eq!(output.status.code(), Some(0), "{}", errors(output));
     let errors = errors(output);
@@ -70,7 +70,7 @@ fn said(output: &Output) -> Vec<String> {
 const ONE_DIFFERS: &str = "warning: 1 eventID has records that differ in time, name or source; each eventID counts once, which may hide a burst, \
 for example `b`: 2026-09-01T10:02:00Z ConsoleLogin (signin.amazonaws.com) and 2026-09-01T10:03:00Z ConsoleLogin (signin.amazonaws.com)";
 
-/// The records in two orders, and in objects of two sizes.
+/// Returns the records in two orders and in objects of two sizes.
 fn arrangements() -> [Places; 2] {
     let backwards: Vec<Value> = records().into_iter().rev().collect();
     [Places::of(&records(), 12), Places::of(&backwards, 5)]
@@ -81,7 +81,7 @@ const fn until(minute: i64) -> Range {
 }
 
 #[test]
-fn every_way_of_hunting_counts_the_same_duplicates() {
+fn all_hunts_count_the_same_duplicates() {
     let rule = catalog::default().unwrap();
     let other = Rule { id: "Other".to_owned(), ..rule.clone() };
     let expected = |duplicates: Option<Duplicates>, left_out: u64, what: &str| {
@@ -107,7 +107,7 @@ fn every_way_of_hunting_counts_the_same_duplicates() {
 }
 
 #[test]
-fn commands_say_what_they_left_out() {
+fn commands_report_ignored_duplicates() {
     let places = Places::of(&records(), 12);
     let expected = ["duplicates among matching records: 5 left out", ONE_DIFFERS];
     for (name, _) in &places.data {
@@ -121,7 +121,7 @@ fn commands_say_what_they_left_out() {
 }
 
 #[test]
-fn a_page_tells_what_was_read_and_left_out() {
+fn page_shows_records_read_and_duplicates() {
     let places = Places::of(&records(), 12);
     let page = places.path("page.html");
     for (name, _) in &places.data {
@@ -136,7 +136,7 @@ fn a_page_tells_what_was_read_and_left_out() {
 }
 
 #[test]
-fn a_conversion_warns_of_records_that_differ_and_keeps_them() {
+fn convert_warns_of_differing_duplicates_and_keeps_them() {
     let folder = tempfile::tempdir().unwrap();
     let [raw, lake] = ["raw", "lake"].map(|name| folder.path().join(name));
     std::fs::create_dir(&raw).unwrap();
@@ -158,7 +158,7 @@ fn a_conversion_warns_of_records_that_differ_and_keeps_them() {
 const COUNT: &str = "SELECT count(*) FROM cloudtrail";
 
 #[test]
-fn a_query_sees_each_event_once_and_always_the_same_record() {
+fn query_sees_each_event_once_and_always_the_same_record() {
     let mut seen = Vec::new();
     for places in &arrangements() {
         for (name, data) in &places.data {
@@ -171,10 +171,10 @@ fn a_query_sees_each_event_once_and_always_the_same_record() {
             assert_eq!(ask(data, all), (vec![vec!["12".to_owned()]], None), "{name}");
             let (part, duplicates) = answer(COUNT, data, until(30));
             assert_eq!((part[0][0].as_str(), duplicates.unwrap().left_out), ("4", 6), "{name}");
-            // A record that is left out is not seen by a condition either.
+            // A condition does not see an ignored duplicate either.
             let later = "SELECT count(*) FROM cloudtrail WHERE eventTime = '2026-09-01T10:03:00Z'";
             assert_eq!(answer(later, data, Range::default()).0[0][0], "0", "{name}");
-            // Which record it is does not depend on the columns.
+            // The chosen record does not depend on the columns.
             let all =
                 answer("SELECT eventID, eventName, awsRegion FROM cloudtrail ORDER BY 1", data, Range::default()).0;
             for (place, column) in [(1, "eventName"), (2, "awsRegion")] {
@@ -186,7 +186,7 @@ fn a_query_sees_each_event_once_and_always_the_same_record() {
             seen.push((*name, all));
         }
     }
-    // Of raw objects and their lake it is the same record; and in any order of objects and records.
+    // It is the same record for raw objects and their lake, in any order of objects and records.
     for (name, all) in &seen {
         let same = seen.iter().find(|(other, _)| name == other || (*name == "lake" && *other == "raw"));
         assert_eq!(same.map(|(_, all)| all), Some(all), "{name:?}");
@@ -194,7 +194,7 @@ fn a_query_sees_each_event_once_and_always_the_same_record() {
 }
 
 #[test]
-fn a_query_says_what_it_left_out() {
+fn query_reports_ignored_duplicates() {
     let places = Places::of(&records(), 12);
     for (name, _) in &places.data {
         let told = said(&tawny(&["query", COUNT, &places.path(name), "--format", "csv"]));
@@ -206,7 +206,7 @@ fn a_query_says_what_it_left_out() {
 }
 
 #[test]
-fn records_without_an_id_are_seen_by_what_they_say() {
+fn records_without_an_id_are_identified_by_content() {
     let without_id = |minute| {
         let mut record = sign_in("", minute, "ConsoleLogin");
         record.as_object_mut().unwrap().remove("eventID");
@@ -221,8 +221,8 @@ fn records_without_an_id_are_seen_by_what_they_say() {
 }
 
 #[test]
-fn the_matches_of_a_query_are_those_of_a_hunt() {
-    // The earlier record of the event is no match, and a hunt counts the later one.
+fn query_and_hunt_have_the_same_matches() {
+    // The earlier record of the event does not match, and a hunt counts the later one.
     let mut earlier = sign_in("a", 1, "ConsoleLogin");
     earlier["additionalEventData"] = Value::Null;
     let records = [earlier, sign_in("a", 2, "ConsoleLogin"), sign_in("b", 3, "ConsoleLogin")];
@@ -236,7 +236,7 @@ fn the_matches_of_a_query_are_those_of_a_hunt() {
 }
 
 #[test]
-fn a_query_that_stops_early_says_at_least() {
+fn query_with_limit_reports_at_least() {
     let records: Vec<Value> =
         (0..6_000).map(|number| sign_in(&format!("{:05}", number / 2), 1, "ConsoleLogin")).collect();
     let folder = tempfile::tempdir().unwrap();
@@ -252,7 +252,7 @@ fn a_query_that_stops_early_says_at_least() {
 }
 
 #[test]
-fn an_inspection_counts_duplicates() {
+fn inspect_counts_duplicates() {
     let places = Places::of(&records(), 12);
     for (name, _) in &places.data {
         let output = tawny(&["inspect", &places.path(name), "--read", "--format", "json"]);
@@ -269,7 +269,7 @@ fn an_inspection_counts_duplicates() {
 }
 
 #[test]
-fn an_inspection_says_how_many_keys_tell() {
+fn inspect_counts_keys_with_account_region_and_day() {
     let folder = tempfile::tempdir().unwrap();
     let record = json!({ "Records": records() }).to_string();
     let at = |name: &str| folder.path().join(name);
@@ -287,8 +287,8 @@ fn an_inspection_says_how_many_keys_tell() {
 }
 
 #[test]
-fn a_page_of_many_matches_needs_no_more_memory_than_the_hunt() {
-    // Each match takes three times the memory that the second reading may have.
+fn page_of_many_matches_needs_no_more_memory_than_the_hunt() {
+    // Each match takes three times the memory of the second pass.
     let agent = "x".repeat(3 << 10);
     let records: Vec<Value> = (0..400)
         .map(|number| {

@@ -1,5 +1,5 @@
-//! Whatever a log, a rule, a file's name or an argument holds: no hidden character of it reaches standard output,
-//! standard error or a file that somebody looks at, by any command in any format.
+//! Hidden characters in logs, rules, file names and arguments never reach standard output, standard error or an output
+//! file, in any command and format.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 
 use crate::sinks::Hook;
 
-/// Hidden characters that may stand in a YAML file as they are.
+/// Hidden characters that YAML allows unescaped.
 const IN_YAML: &str = "\u{ad}\u{61c}\u{200b}\u{200d}\u{200f}\u{202e}\u{2060}\u{2066}\u{fff9}\u{fe0f}\u{e0041}";
-/// The others, but for NUL, which no argument and no name of a file can hold.
+/// The others except NUL, which arguments and file names cannot contain.
 const OTHERS: &str = "\u{1b}[31m\r\u{7f}\u{9b}\u{2028}\u{2029}\u{feff}";
 
-/// Text with every kind of hidden character, a line that it tries to forge, and what means something to each format.
+/// Returns text with every kind of hidden character, a forged line, and syntax of each format.
 fn hostile() -> String {
     format!(" =a{IN_YAML}{OTHERS}b\nFORGED \"'|`*_[x](y)<!channel></script>\\")
 }
 
-/// The same as a scalar of YAML.
+/// Returns the same text as a YAML scalar.
 fn in_yaml(text: &str) -> String {
     let mut quoted = "\"".to_owned();
     for c in text.chars() {
@@ -36,7 +36,7 @@ fn in_yaml(text: &str) -> String {
     quoted + "\""
 }
 
-/// A rule with hostile text in every field, as escapes and, where YAML allows it, as it is.
+/// Returns a rule with hostile text in every field, escaped and, where YAML allows it, unescaped.
 fn rule(description: &str) -> String {
     let text = in_yaml(&(hostile() + "\0"));
     format!(
@@ -74,7 +74,7 @@ Tests:
     )
 }
 
-/// A record with hostile text in every field.
+/// Returns a record with hostile text in every field.
 fn record(minute: u32, error: &Value) -> Value {
     let text = hostile() + "\0";
     json!({
@@ -95,7 +95,7 @@ fn record(minute: u32, error: &Value) -> Value {
     })
 }
 
-/// Panics where bytes that somebody sees hold a hidden character.
+/// Panics if visible output contains a hidden character.
 fn check(what: &str, bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
     let is_hidden =
@@ -104,7 +104,7 @@ fn check(what: &str, bytes: &[u8]) {
         let start = text[..at].rfind('\n').map_or(0, |at| at + 1);
         panic!("{what} holds {}: {:?}", c.escape_unicode(), text[start..].lines().next());
     }
-    // In a page, line breaks are blanks.
+    // HTML shows line breaks as spaces.
     if Path::new(what).extension().is_none_or(|end| end != "html") {
         assert!(!text.lines().any(|line| line.starts_with("FORGED")), "{what} has a forged line: {text}");
     }
@@ -180,7 +180,7 @@ impl Place {
         output
     }
 
-    /// Checks all that was written to be looked at.
+    /// Checks all output files for people.
     fn check_files(&self) -> usize {
         let files = glob::glob(&format!("{}/out/**/*", self.home.path().display())).unwrap().flatten();
         let files: Vec<_> = files.filter(|path| path.is_file()).collect();
@@ -191,7 +191,7 @@ impl Place {
     }
 }
 
-/// Commands by their path, with what each is run with here. Those with a `--format` run once for each of its values.
+/// Commands with their arguments. Those with `--format` run once for each value.
 const RUNS: &[(&str, &[&[&str]])] = &[
     ("convert", &[&["damaged", "--lake", "other-lake"]]),
     (
@@ -249,12 +249,12 @@ const RUNS: &[(&str, &[&[&str]])] = &[
     ),
 ];
 
-/// What shows nothing but the program's own text.
+/// Commands that only show the program's own text.
 const STATIC: [&str; 4] = ["completions", "man", "cluster scheduler", "cluster executor"];
 
 fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
     let below: Vec<_> = command.get_subcommands().filter(|command| command.get_name() != "help").collect();
-    // The nightly run is a command although there is one below it.
+    // `tawny nightly` is a command although it has a subcommand.
     if below.is_empty() || path == "nightly" {
         found.push((path.to_owned(), command.clone()));
     }
@@ -263,7 +263,7 @@ fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Co
     }
 }
 
-/// Every command that there is, by its path.
+/// Returns every command.
 fn commands() -> Vec<(String, clap::Command)> {
     let mut root = tawny::cli::Cli::command();
     root.build();
@@ -273,7 +273,7 @@ fn commands() -> Vec<(String, clap::Command)> {
     found
 }
 
-/// The values of an option of a command; none where it has no such option.
+/// Returns the values of an option of a command, or none if it does not have the option.
 fn values(command: &clap::Command, option: &str) -> Vec<String> {
     let option = command.get_arguments().find(|argument| argument.get_long() == Some(option));
     let values = option.map(clap::Arg::get_possible_values).unwrap_or_default();
@@ -325,9 +325,9 @@ fn no_hidden_character_is_shown_by_any_command_in_any_format() {
 }
 
 #[test]
-fn the_program_is_not_blind_to_what_it_escapes() {
+fn escaped_values_stay_exact_in_json_and_sql() {
     let place = Place::new(&Hook::start(&[200]));
-    // The findings are there, the JSON is exact, and the printed SQL finds them too.
+    // The findings exist, the JSON is exact, and the printed SQL finds them too.
     let hunted = place.run(&["hunt", "trail", "--rules", "rules", "--format", "json"]);
     let findings: Vec<Value> = serde_json::from_slice(&hunted.stdout).unwrap();
     assert_eq!(findings.len(), 1);
@@ -352,7 +352,7 @@ fn the_program_is_not_blind_to_what_it_escapes() {
 }
 
 #[test]
-fn what_is_wrong_with_an_argument_is_told_without_its_hidden_characters() {
+fn argument_errors_escape_hidden_characters() {
     let place = Place::new(&Hook::start(&[200]));
     let commands = commands();
     let mut globals = true;
@@ -360,7 +360,7 @@ fn what_is_wrong_with_an_argument_is_told_without_its_hidden_characters() {
         let options = command.get_arguments().filter(|argument| argument.get_action().takes_values());
         for option in options {
             let Some(name) = option.get_long() else { continue };
-            // Options of all commands are tried with the first.
+            // The first command stands for the options of all commands.
             if (option.is_global_set() && !globals) || name.starts_with("s3-") {
                 continue;
             }
@@ -374,7 +374,7 @@ fn what_is_wrong_with_an_argument_is_told_without_its_hidden_characters() {
     assert!(runs > 60, "{runs}");
     for arguments in [&["hunt"][..], &["rules", "show"], &["sql"], &["layouts"], &["query"], &["no-such"], &["test"]] {
         let hostile = hostile();
-        // As data it is a pattern, since it holds a `*`, and one that matches nothing.
+        // As data it is a glob, because it contains `*`, without matches.
         let expected = if arguments == ["hunt"] { 3 } else { 2 };
         let arguments = [arguments, &[hostile.as_str()]].concat();
         assert_eq!(place.run(&arguments).status.code(), Some(expected), "{arguments:?}");

@@ -1,4 +1,4 @@
-//! Whatever fails, at whatever step: the right answer, or an error that says so; never a wrong answer that passes for one.
+//! Faults at any step give the right result or an error, never a wrong result.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -15,7 +15,7 @@ use crate::optional;
 use crate::records::failed_sign_in;
 use crate::s3_server::{Fault, Server};
 
-/// An object with a burst of `user`.
+/// Returns an object with a burst of `user`.
 fn burst(user: &str) -> Vec<u8> {
     let records = [0, 1, 2]
         .map(|minute| failed_sign_in(user, &format!("2026-09-01T10:0{minute}:00Z"), &format!("{user}{minute}")));
@@ -50,7 +50,7 @@ enum Kind {
     CutInBody,
 }
 
-/// The request of this number fails, counted from 0; whether there was one.
+/// Makes the request with this number, from 0, fail. Returns whether it was sent.
 fn fail(server: &Server, number: usize, kind: Kind) {
     let mut seen = 0;
     server.set_faults(move |_| {
@@ -64,7 +64,7 @@ fn fail(server: &Server, number: usize, kind: Kind) {
     });
 }
 
-/// Fails each request of a conversion and of hunts, one run for each.
+/// Fails each request of a conversion and of hunts in turn, one per run.
 fn each_request_fails(kind: Kind, passes: bool) {
     let server = Server::start();
     for user in ["ann", "bob"] {
@@ -102,14 +102,14 @@ fn each_request_fails(kind: Kind, passes: bool) {
         let code = hold(&convert(&lake), &format!("{kind:?} {number} of a conversion"));
         server.set_faults(|_| Fault::None);
         if code != 0 {
-            assert_eq!(convert(&lake).status.code(), Some(0), "{kind:?} {number}: once nothing fails");
+            assert_eq!(convert(&lake).status.code(), Some(0), "{kind:?} {number}: a run without faults");
         }
         assert!(hunt(&lake).stdout == expected, "{kind:?} {number} of a conversion: code {code}");
     }
 }
 
 #[test]
-fn any_request_may_fail_for_a_time() {
+fn any_request_can_fail_temporarily() {
     std::thread::scope(|scope| {
         for kind in [Kind::Refused(500, "InternalError"), Kind::Cut, Kind::CutInBody] {
             scope.spawn(move || each_request_fails(kind, true));
@@ -118,17 +118,17 @@ fn any_request_may_fail_for_a_time() {
 }
 
 #[test]
-fn any_request_may_be_refused() {
+fn any_request_can_be_denied() {
     each_request_fails(Kind::Refused(403, "AccessDenied"), false);
 }
 
 #[test]
 #[cfg(unix)]
-fn a_lake_for_which_there_is_no_room_is_not_half_written() {
+fn lake_on_a_full_disk_is_not_half_written() {
     let folder = tempfile::tempdir().unwrap();
     write_bursts(&folder.path().join("trail"), 3);
     let expected = hunt(folder.path(), "trail").stdout;
-    // No file may grow beyond some kibibytes: a Parquet file is larger, a commit is not.
+    // File sizes are limited to a few KiB: a Parquet file is larger, a commit is not.
     let limited = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 6; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_tawny")])
         .args(["convert", "trail", "--lake", "lake"])
@@ -137,7 +137,7 @@ fn a_lake_for_which_there_is_no_room_is_not_half_written() {
         .unwrap();
     assert_eq!(limited.status.code(), Some(3), "{}", told(&limited));
     assert!(told(&limited).contains("cannot write `lake/date=2026-09-01/part-"), "{}", told(&limited));
-    assert_eq!(hunt(folder.path(), "lake").stdout, b"", "nothing counts");
+    assert_eq!(hunt(folder.path(), "lake").stdout, b"", "nothing was committed");
     let full = tawny(folder.path()).args(["hunt", "trail", "--rule", DEFAULT, "-o", "/dev/full"]).output().unwrap();
     assert_eq!(full.status.code(), Some(3), "{}", told(&full));
     let again = tawny(folder.path()).args(["convert", "trail", "--lake", "lake"]).output().unwrap();
@@ -147,7 +147,7 @@ fn a_lake_for_which_there_is_no_room_is_not_half_written() {
 
 #[test]
 #[cfg(unix)]
-fn what_may_not_be_read_or_written_is_named() {
+fn permission_errors_name_the_path() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::os::unix::process::CommandExt as _;
 
@@ -163,7 +163,7 @@ fn what_may_not_be_read_or_written_is_named() {
     let run = |arguments: &[&str]| {
         let mut command = tawny(folder.path());
         if is_root {
-            // The superuser may do everything; nobody may not.
+            // Root ignores permissions; the user `nobody` does not.
             command.uid(65_534).gid(65_534);
         }
         command.args(arguments).output()
@@ -195,7 +195,7 @@ fn what_may_not_be_read_or_written_is_named() {
 }
 
 #[test]
-fn a_file_that_vanishes_after_it_was_listed_is_named() {
+fn file_that_vanishes_after_listing_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("trail");
     write_bursts(&source, 3);
@@ -213,7 +213,7 @@ fn a_file_that_vanishes_after_it_was_listed_is_named() {
 }
 
 #[test]
-fn a_conversion_may_be_killed_at_any_instant() {
+fn conversion_can_be_killed_at_any_time() {
     let folder = tempfile::tempdir().unwrap();
     write_bursts(&folder.path().join("trail"), 60);
     let convert = |lake: &str| {
@@ -228,7 +228,7 @@ fn a_conversion_may_be_killed_at_any_instant() {
     let mut killed = 0;
     for round in 0..10 {
         let mut run = convert("lake").spawn().unwrap();
-        // Spread over what a run takes.
+        // Spread over the duration of a run.
         std::thread::sleep(whole * round / 10);
         run.kill().unwrap();
         killed += usize::from(!run.wait().unwrap().success());

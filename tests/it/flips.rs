@@ -58,7 +58,7 @@ fn hunt(folder: &Path) -> Output {
 }
 
 #[test]
-fn a_bit_of_a_raw_object_changes_no_other_record() {
+fn flipped_bit_in_a_raw_object_changes_no_other_record() {
     let folder = tempfile::tempdir().unwrap();
     let records = tables::records();
     let whole = json!({ "Records": records }).to_string().into_bytes();
@@ -101,7 +101,7 @@ fn a_bit_of_a_raw_object_changes_no_other_record() {
 }
 
 #[test]
-fn a_bit_of_a_parquet_file_changes_no_other_record() {
+fn flipped_bit_in_a_parquet_file_changes_no_other_record() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.parquet");
     tables::write_as_spelt(&file, &tables::records());

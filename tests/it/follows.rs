@@ -1,4 +1,4 @@
-//! Rules that ask for an order of events, against a brute-force evaluator, on small random sets of events.
+//! Rules with ordered events, compared with a brute-force evaluator on small random sets of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ const START: i64 = 1_788_220_800 * SECOND;
 const MINUTE: i64 = 60 * SECOND;
 const PERIOD: i64 = 15 * MINUTE;
 
-/// Failed second factors, and a success after them.
+/// Returns a rule for failed MFA followed by a success.
 pub(crate) fn rule(threshold: u32) -> Rule {
     let text = format!(
         "AnalysisType: rule\nRuleID: Rule.Follows\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
@@ -35,7 +35,7 @@ pub(crate) fn rule(threshold: u32) -> Rule {
     rule
 }
 
-/// A failed second factor, a success and something later, in this order.
+/// Returns a rule for failed MFA, a success and a later event, in this order.
 fn in_order() -> Rule {
     let step = |text: &str| {
         let rule = format!(
@@ -48,19 +48,19 @@ fn in_order() -> Rule {
     Rule { detection: Predicate::Any(steps.clone()), counts: Counts::InOrder(steps), ..rule(3) }
 }
 
-/// What `responseElements.ConsoleLogin` may hold, any of them together.
+/// Values of `responseElements.ConsoleLogin`, in any combination.
 const STEPS: [&str; 3] = ["Failure", "Success", "Later"];
 
 #[derive(Debug, Clone)]
 struct Event {
     user: u8,
     at: i64,
-    /// Which of [`STEPS`] it is.
+    /// Which of [`STEPS`] the event is.
     steps: [bool; 3],
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    // Times lie on a coarse grid, so that events of one second and exact distances are common.
+    // A coarse time grid makes equal times and exact distances common.
     let event = (0..2u8, 0..12i64, 0..2i64, proptest::array::uniform3(proptest::bool::weighted(0.4)))
         .prop_map(|(user, slot, jitter, steps)| Event { user, at: START + slot * 5 * MINUTE + jitter * SECOND, steps });
     proptest::collection::vec(event, 0..30)
@@ -77,16 +77,16 @@ fn id_of(number: usize) -> String {
     format!("id-{:05}", number * 7_919 % 65_536)
 }
 
-/// An event's time and identity, by which events are in order.
+/// The sort key of an event: time and identity.
 type Place = (i64, String);
 
-/// A finding: its group, its events in order, and the time of the one that triggered.
+/// A finding: group, events in order, trigger time.
 type Shown = (String, Vec<Place>, i64);
 
-/// Whether the events of a window, each with its time and steps, make it a finding.
+/// Returns whether the events of a window, with time and steps, are a finding.
 type Fires = dyn Fn(&[(i64, [bool; 3])]) -> bool;
 
-/// So many failures, and a success at the end of the window: none of them before it where their times are equal.
+/// Requires `then` failures and a success at the end of the window. Events with equal times are in either order.
 fn followed(threshold: usize) -> impl Fn(&[(i64, [bool; 3])]) -> bool {
     move |window| {
         let end = window.iter().map(|(at, _)| *at).max();
@@ -96,7 +96,7 @@ fn followed(threshold: usize) -> impl Fn(&[(i64, [bool; 3])]) -> bool {
     }
 }
 
-/// Each of the steps by an event of its own, the last at the end of the window, and no event before one of an earlier step.
+/// Requires a separate event for each step, in order, with the last one at the end of the window.
 fn all_steps(window: &[(i64, [bool; 3])]) -> bool {
     let end = window.iter().map(|(at, _)| *at).max();
     let of = |step: usize| (0..window.len()).filter(move |event| window[*event].1[step]);
@@ -108,8 +108,8 @@ fn all_steps(window: &[(i64, [bool; 3])]) -> bool {
     of(2).filter(last).any(|third| of(1).any(|second| of(0).any(|first| takes(first, second, third))))
 }
 
-/// A window ends at the time of an event, and holds the matches up to it within the period; windows that share an event
-/// are one finding. Of the steps only the first `of` make a match.
+/// A window ends at the time of an event and holds the matches within the period up to it. Windows that share an event
+/// are one finding. Only the first `of` steps are matches.
 fn brute_force(events: &[Event], of: usize, fires: &Fires) -> Vec<Shown> {
     let mut groups: BTreeMap<String, Vec<(i64, String, [bool; 3])>> = BTreeMap::new();
     for (number, event) in events.iter().enumerate().filter(|(_, event)| event.steps[..of].contains(&true)) {
@@ -159,7 +159,7 @@ fn hunted(events: &[Event], rules: &[Rule], range: Range) -> Vec<Finding> {
     oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, rules, range)).unwrap()
 }
 
-/// Findings, whose trigger must be an event of the step `last`.
+/// Converts findings. The trigger must be an event of the step `last`.
 fn shown(events: &[Event], findings: &[Finding], last: usize) -> Vec<Shown> {
     let by_id: BTreeMap<String, &Event> =
         events.iter().enumerate().map(|(number, event)| (id_of(number), event)).collect();
@@ -177,13 +177,13 @@ fn shown(events: &[Event], findings: &[Finding], last: usize) -> Vec<Shown> {
     shown
 }
 
-/// Holds the hunt for a rule, by itself, among others and in two ranges, against what it is to find.
+/// Checks a hunt for a rule alone, with other rules and in two ranges against the expected findings.
 fn hold_against(events: &[Event], rule: &Rule, want: &[Shown], cut: i64) -> Result<(), TestCaseError> {
     let last = if matches!(rule.counts, Counts::InOrder(_)) { 2 } else { 1 };
     let alone = hunted(events, std::slice::from_ref(rule), Range::default());
     prop_assert_eq!(shown(events, &alone, last), want);
 
-    // Among others it finds the same.
+    // With other rules it finds the same.
     let other = Rule { id: "Other".to_owned(), ..oracle::rule(WindowKind::Dedup, 2, true) };
     let others = [oracle::rule(WindowKind::Sliding, 2, false), rule.clone(), other];
     let mut among = hunted(events, &others, Range::default());
@@ -201,18 +201,18 @@ proptest! {
     #![proptest_config(oracle::config(64))]
 
     #[test]
-    fn hunts_find_what_brute_force_finds(events in events(), threshold in 1..4u32, cut in 0..12i64) {
+    fn hunts_equal_brute_force(events in events(), threshold in 1..4u32, cut in 0..12i64) {
         let number = threshold as usize;
         hold_against(&events, &rule(threshold), &brute_force(&events, 2, &followed(number)), cut)?;
     }
 
     #[test]
-    fn steps_are_taken_in_order(events in events(), cut in 0..12i64) {
+    fn steps_are_counted_in_order(events in events(), cut in 0..12i64) {
         hold_against(&events, &in_order(), &brute_force(&events, 3, &all_steps), cut)?;
     }
 
     #[test]
-    fn each_cell_of_a_backtest_is_a_hunt(events in events(), cut in 0..12i64) {
+    fn each_followed_by_cell_equals_a_hunt(events in events(), cut in 0..12i64) {
         let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
         let data = MemoryTable(vec![batch(&events)]);
         let cells: Vec<_> = sweeps::cells(&["5m", "15m", "1h"], 1..4).into_iter().filter(|w| w.kind == WindowKind::Sliding).collect();
@@ -223,7 +223,7 @@ proptest! {
 }
 
 #[test]
-fn the_evaluator_itself_finds_something() {
+fn reference_evaluator_finds_something() {
     let at =
         |minute: i64, follows: bool| Event { user: 0, at: START + minute * MINUTE, steps: [!follows, follows, false] };
     let both = |minute: i64| Event { user: 0, at: START + minute * MINUTE, steps: [true, true, false] };
@@ -232,9 +232,13 @@ fn the_evaluator_itself_finds_something() {
         found.into_iter().map(|(_, events, _)| events.len()).collect::<Vec<_>>()
     };
     assert_eq!(found(&[at(0, false), at(5, false), at(10, true)]), [3]);
-    assert_eq!(found(&[at(0, false), at(5, false), at(15, true)]), [0usize; 0], "the first is a period before it");
+    assert_eq!(
+        found(&[at(0, false), at(5, false), at(15, true)]),
+        [0usize; 0],
+        "the first is exactly a period earlier"
+    );
     assert_eq!(found(&[at(0, true), at(5, false), at(10, false)]), [0usize; 0]);
-    assert_eq!(found(&[at(0, true), at(0, false), at(0, false)]), [3], "events of one time are in either order");
+    assert_eq!(found(&[at(0, true), at(0, false), at(0, false)]), [3], "events at one time are in either order");
     assert_eq!(found(&[both(0), both(1)]), [0usize; 0], "an event does not come before itself");
     assert_eq!(found(&[both(0), both(1), both(2)]), [3]);
     assert_eq!(found(&[both(0), both(0), both(0)]), [3]);
@@ -251,7 +255,7 @@ fn the_evaluator_itself_finds_something() {
 }
 
 #[test]
-fn other_windows_and_distinct_values_are_refused() {
+fn followed_by_refuses_other_windows_and_unique() {
     let mut of_kind = rule(2);
     of_kind.window.kind = WindowKind::Dedup;
     let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
@@ -262,7 +266,7 @@ fn other_windows_and_distinct_values_are_refused() {
 }
 
 #[test]
-fn events_of_one_second_are_in_either_order_on_every_path() {
+fn events_in_one_second_satisfy_either_order_on_every_path() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let sigma = |title: &str, outcome: &str| {
@@ -290,7 +294,7 @@ fn events_of_one_second_are_in_either_order_on_every_path() {
         record["responseElements"]["ConsoleLogin"] = outcome.into();
         record
     };
-    // The one that follows has the lesser identity, the greater, and comes before.
+    // The following event has the smaller id, the larger id, or comes first.
     let records = [
         record("anaya", 1, "Success", "1"),
         record("anaya", 1, "Failure", "2"),

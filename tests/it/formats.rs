@@ -1,4 +1,4 @@
-//! What bytes and texts become records: packings, archives, wrappings, standard input; and what is refused by name.
+//! Input formats: compression, archives, envelopes, standard input, and formats that are rejected by name.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tawny::rule::catalog::DEFAULT;
 
 use crate::records::failed_sign_in;
 
-/// A burst of a user, which is one finding.
+/// Returns a burst of a user, which is one finding.
 fn burst(user: &str) -> Vec<Value> {
     let record = |minute| failed_sign_in(user, &format!("2026-09-01T10:0{minute}:00Z"), &format!("{user}/{minute}"));
     (0..3).map(record).collect()
@@ -48,13 +48,13 @@ fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
     archive.finish().unwrap().into_inner()
 }
 
-/// Runs the program in `folder`, with `input` on its standard input.
+/// Runs the program in `folder` with `input` on standard input.
 fn run(folder: &Path, arguments: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
     command.current_dir(folder).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A command that is refused reads nothing.
+    // A refused command does not read its input.
     child.stdin.take().unwrap().write_all(input).ok();
     child.wait_with_output().unwrap()
 }
@@ -65,7 +65,7 @@ fn told(output: &Output) -> String {
     text
 }
 
-/// A folder with one file at `name`, in folders of its own.
+/// Creates a folder with one file at `name` and its parent folders.
 fn folder_with(name: &str, bytes: &[u8]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("data").join(name);
@@ -78,7 +78,7 @@ fn hunt_arguments<'a>(data: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["hunt", data, "--rule", DEFAULT, "--format", "jsonl"][..], more].concat()
 }
 
-/// The users whose bursts a hunt found, each whole.
+/// Returns the users with a complete burst in the findings.
 fn users_found(output: &Output) -> Vec<String> {
     let user = |line: &str| {
         let finding: Value = serde_json::from_str(line).unwrap();
@@ -90,7 +90,7 @@ fn users_found(output: &Output) -> Vec<String> {
     users
 }
 
-/// Each of the files holds the burst of the user that has its name; a hunt of all of them and of their lake finds these.
+/// Checks that a hunt of the files and of their lake finds the burst in each file. The user has the file's name.
 fn assert_read(files: &[(&str, Vec<u8>)], more: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
@@ -111,11 +111,11 @@ fn assert_read(files: &[(&str, Vec<u8>)], more: &[&str]) {
     }
 }
 
-/// Makes an archive of members with these names.
+/// Creates an archive of members with these names.
 type Archive = fn(&[(&str, &[u8])]) -> Vec<u8>;
 
 #[test]
-fn every_packing_gives_the_same_findings() {
+fn every_compression_and_archive_gives_the_same_findings() {
     let packed = |user: &str, archive: Archive| {
         let one: Vec<Vec<u8>> = burst(user).iter().map(|record| record.to_string().into_bytes()).collect();
         archive(&[
@@ -145,12 +145,12 @@ fn every_packing_gives_the_same_findings() {
     }
 }
 
-/// A line for each record of a user's burst.
+/// Returns the records of a user's burst as lines.
 fn lines(user: &str, wrap: &dyn Fn(&Value) -> String) -> Vec<u8> {
     burst(user).iter().map(|record| wrap(record) + "\n").collect::<String>().into_bytes()
 }
 
-/// A list of a user's burst, within `key` where there is one.
+/// Returns a user's burst as a list, inside `key` if there is one.
 fn list(user: &str, key: &str, wrap: &dyn Fn(&Value) -> Value) -> Vec<u8> {
     let list = Value::from(burst(user).iter().map(wrap).collect::<Vec<_>>());
     if key.is_empty() { list.to_string().into() } else { json!({ key: list, "status": "Complete" }).to_string().into() }
@@ -161,15 +161,15 @@ fn text(record: &Value) -> Value {
 }
 
 #[test]
-fn every_known_wrapping_gives_the_same_findings() {
+fn every_known_envelope_gives_the_same_findings() {
     let cells = |record: &Value| json!([{"field": "@timestamp", "value": "2026-09-01 10:00:00.000"}, {"field": "@message", "value": text(record)}]);
     let export = "task/stream/000000.gz";
     let datadog = |record: &Value| json!({"message": "", "attributes": record}).to_string();
     assert_read(
         &[
-            // An export of CloudWatch Logs to S3.
+            // A CloudWatch Logs export to S3.
             (export, gzip(&lines(export, &|record| format!("2026-09-01T10:00:00.000Z {record}")))),
-            // `aws logs get-query-results`, and what the console of Logs Insights exports.
+            // `aws logs get-query-results`, and an export from the Logs Insights console.
             ("results.json", list("results.json", "results", &cells)),
             ("console.json", list("console.json", "", &|record| json!({"@timestamp": "x", "@message": record}))),
             ("text.json", list("text.json", "", &|record| json!({"@message": text(record)}))),
@@ -188,14 +188,14 @@ fn every_known_wrapping_gives_the_same_findings() {
 }
 
 #[test]
-fn a_path_names_the_record_in_any_json() {
+fn unwrap_reads_records_from_any_json() {
     let files = [
         ("object", lines("object", &|record| json!({"payload": {"event": record}}).to_string())),
         ("text", lines("text", &|record| json!({"payload": {"event": text(record)}}).to_string())),
         ("list.json", list("list.json", "rows", &|record| json!({ "r": record }))),
     ];
     assert_read(&files, &["--unwrap", "nowhere", "--unwrap", "payload.event", "--unwrap", "rows[*].r"]);
-    // Without the path nothing is read, which is told, and is done once the path is given.
+    // Without the path the records are rejected; with it they are converted.
     let folder = folder_with("a.jsonl", &files[0].1);
     let convert = ["convert", "data", "--lake", "lake", "--unwrap", "payload.event"];
     let refused = run(folder.path(), &convert[..4], b"");
@@ -227,7 +227,7 @@ fn a_path_names_the_record_in_any_json() {
 }
 
 #[test]
-fn formats_that_are_not_read_are_rejected_by_name() {
+fn unsupported_formats_are_rejected_by_name() {
     let csv = b"eventTime,eventName\n2026-09-01T10:00:00Z,ConsoleLogin\n";
     let large = vec![b'x'; (1 << 20) + 1];
     let files = [
@@ -253,7 +253,7 @@ fn formats_that_are_not_read_are_rejected_by_name() {
         std::fs::write(folder.path().join("data").join(name), bytes).unwrap();
     }
     let output = run(folder.path(), &hunt_arguments("data", &[]), b"");
-    // What can be read beside them is read.
+    // The other files in the folder are read.
     assert_eq!((output.status.code(), users_found(&output)), (Some(3), vec!["good".to_owned()]), "{}", told(&output));
     for (name, _, kind) in files {
         let is_named = told(&output).lines().any(|line| line.contains(name) && line.contains(kind));
@@ -270,7 +270,7 @@ fn formats_that_are_not_read_are_rejected_by_name() {
             assert!(told(&output).contains(name) && told(&output).contains(kind), "{name}: {}", told(&output));
         }
     }
-    // What a folder of people's holds beside objects is no reason to complain.
+    // Other files that people keep in a folder are skipped.
     let folder = folder_with("good.json", &object("good"));
     for name in ["README.md", "notes", "script.sh"] {
         std::fs::write(folder.path().join("data").join(name), "for people\n").unwrap();
@@ -284,7 +284,7 @@ fn formats_that_are_not_read_are_rejected_by_name() {
 }
 
 #[test]
-fn what_becomes_of_each_member_of_an_archive_is_told() {
+fn archive_members_are_accounted_for() {
     let good = object("good");
     let members: &[(&str, &[u8])] = &[
         ("good.json", &good),
@@ -306,10 +306,10 @@ fn what_becomes_of_each_member_of_an_archive_is_told() {
         ] {
             assert!(told(&convert).contains(expected), "{expected}: {}", told(&convert));
         }
-        // An archive is converted once, as any object.
+        // An archive is converted once, like any object.
         let again = run(folder.path(), &["convert", "data", "--lake", "lake"], b"");
         assert!(told(&again).contains("objects: 1 read = 0 converted + 1 converted before"), "{}", told(&again));
-        // One that breaks off is rejected whole, and nothing of it is converted.
+        // A truncated archive is rejected whole.
         std::fs::write(folder.path().join("data").join(name), &bytes[..bytes.len() / 2]).unwrap();
         let cut = run(folder.path(), &["convert", "data", "--lake", "cut"], b"");
         assert_eq!(cut.status.code(), Some(3), "{}", told(&cut));
@@ -340,7 +340,7 @@ fn cloudtrails_own_messages_are_skipped_by_kind() {
     let output = run(folder.path(), &["convert", "data", "--lake", "lake"], b"");
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     for expected in [
-        // One of them is the text alone.
+        // One of them is only the text.
         "objects: 8 read = 7 converted + 1 skipped (CloudTrail validation message) + 0 rejected",
         "records: 9 read = 3 converted + 3 skipped (CloudTrail delivery notice) + 3 skipped (CloudTrail validation message)",
     ] {
@@ -362,7 +362,7 @@ fn every_command_that_reads_raw_objects_reads_standard_input() {
     ];
     let output = run(home, &query, &input);
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), r#"{"n":3}"#, "{}", told(&output));
-    // A hunt in a range may read its data again.
+    // A hunt of a range may read its data again.
     let ranged = hunt_arguments("-", &["--from", "2026-09-01T10:01:00Z", "--to", "2026-09-02"]);
     let output = run(home, &ranged, &input);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
@@ -371,7 +371,7 @@ fn every_command_that_reads_raw_objects_reads_standard_input() {
         let output = run(home, arguments, &input);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", told(&output));
     }
-    // The same content is the same object.
+    // Equal content counts as the same object.
     for expected in ["1 read = 1 converted", "1 read = 0 converted + 1 converted before"] {
         let output = run(home, &["convert", "-", "--lake", "lake"], &input);
         assert_eq!(output.status.code(), Some(0), "{}", told(&output));
@@ -386,7 +386,7 @@ fn every_command_that_reads_raw_objects_reads_standard_input() {
 }
 
 #[test]
-fn one_large_record_costs_itself_on_every_path() {
+fn large_record_is_rejected_and_the_rest_is_read() {
     let mut large = failed_sign_in("other", "2026-09-01T10:00:00Z", "large");
     large["requestParameters"] = json!({"blob": "a".repeat(3 << 20)});
     let mut all = burst("ann");
@@ -416,7 +416,7 @@ fn one_large_record_costs_itself_on_every_path() {
 }
 
 #[test]
-fn other_addresses_of_s3_are_refused_with_the_right_form() {
+fn other_s3_urls_are_refused_with_the_supported_form() {
     let folder = folder_with("a.json", &object("ann"));
     let console = "https://s3.console.aws.amazon.com/s3/buckets/logs?prefix=AWSLogs/&X-Amz-Signature=0123456789abcdef";
     for address in

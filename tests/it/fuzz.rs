@@ -1,4 +1,4 @@
-//! Bounded fuzzing: what nobody would write. `PROPTEST_CASES=100000 cargo test --test it fuzz` goes on for longer.
+//! Bounded fuzzing with random input. `PROPTEST_CASES=100000 cargo test --test it fuzz` runs longer.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -20,13 +20,13 @@ use tawny::trail::{self, DecodeOptions, Prefilter};
 use crate::oracle::RUNTIME;
 use crate::records::failed_sign_in;
 
-/// As many cases as `PROPTEST_CASES` asks for, else `cases`.
+/// Returns a configuration with `PROPTEST_CASES` cases, else `cases`.
 fn config(cases: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     crate::oracle::config(asked.unwrap_or(cases))
 }
 
-/// A change of a text: at which part of it, what it takes away, and what it puts there.
+/// A mutation: position, number of bytes removed, bytes inserted.
 type Change = (prop::sample::Index, usize, Vec<u8>);
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
@@ -67,7 +67,7 @@ fn changed(text: &[u8], changes: &[Change]) -> Vec<u8> {
     text
 }
 
-/// Decodes an object: all it holds is accounted for, and nothing panics.
+/// Decodes an object, and checks that everything in it is accounted for.
 fn decode(bytes: &[u8]) -> Result<(), TestCaseError> {
     let path = PathBuf::from("fuzz.json");
     let object = Object { real: path.clone(), path, size: bytes.len() as u64, modified: 0, tag: None };
@@ -83,7 +83,7 @@ fn decode(bytes: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Objects in every wrapping, to be changed.
+/// Returns objects in every envelope, to be mutated.
 fn objects() -> Vec<String> {
     let record = failed_sign_in("ann", "2026-09-01T10:00:00Z", "1").to_string();
     let quoted = Value::from(record.as_str());
@@ -97,7 +97,7 @@ fn objects() -> Vec<String> {
     ]
 }
 
-/// An object packed in every way that is read, to be changed.
+/// Returns an object in every supported compression and archive, to be mutated.
 fn packed() -> Vec<Vec<u8>> {
     let object = &objects()[0];
     let mut tar = tar::Builder::new(Vec::new());
@@ -127,22 +127,22 @@ proptest! {
     #![proptest_config(config(256))]
 
     #[test]
-    fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn random_bytes_are_decoded_or_rejected(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         decode(&bytes)?;
     }
 
     #[test]
-    fn changed_objects_are_decoded_or_refused(object in prop::sample::select(objects()), changes in changes()) {
+    fn mutated_objects_are_decoded_or_rejected(object in prop::sample::select(objects()), changes in changes()) {
         decode(&changed(object.as_bytes(), &changes))?;
     }
 
     #[test]
-    fn changed_archives_are_decoded_or_refused(packed in prop::sample::select(packed()), changes in changes()) {
+    fn mutated_archives_are_decoded_or_rejected(packed in prop::sample::select(packed()), changes in changes()) {
         decode(&changed(&packed, &changes))?;
     }
 
     #[test]
-    fn gzip_gives_what_was_packed_or_nothing(
+    fn gzip_returns_the_original_bytes_or_an_error(
         parts in prop::collection::vec("[ -~]{0,40}", 1..4),
         cut in any::<prop::sample::Index>(),
         flip in any::<prop::sample::Index>(),
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_rules_are_read_or_refused(
+    fn mutated_rules_are_parsed_or_refused(
         rule in prop::sample::select(catalog::texts(&[]).unwrap()),
         changes in changes(),
         is_sigma in any::<bool>(),
@@ -190,7 +190,7 @@ proptest! {
     }
 }
 
-/// Values that mean something to SQL, to YAML, to JSON or to a pattern.
+/// Values with syntax of SQL, YAML, JSON or patterns.
 fn values() -> impl Strategy<Value = String> {
     let odd = [
         "'",
@@ -220,7 +220,7 @@ fn values() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(odd.to_vec()), 0..5).prop_map(|parts| parts.concat())
 }
 
-/// A condition's name, and what it says of a value and an operand.
+/// A condition's name, and its result for a value and an operand.
 type Condition = (&'static str, fn(&str, &str) -> bool);
 
 const CONDITIONS: [Condition; 4] = [
@@ -262,7 +262,7 @@ proptest! {
         let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
         let hunt = |rules: &[_]| RUNTIME.block_on(hunt::evaluate(&resources, &data, rules, Range::default())).unwrap();
         let together = hunt(&rules);
-        // By SQL alone, which a rule takes by itself.
+        // A single rule.
         let alone = hunt(&rules[5..6]);
         for (number, rule) in rules.iter().enumerate() {
             let (condition, holds) = CONDITIONS[number % 4];
@@ -277,7 +277,7 @@ proptest! {
             }
         }
 
-        // What is found is told as it was, one line and one row each.
+        // Output shows the values unchanged, one line and one row each.
         let lines = report::findings(&together, Format::Jsonl).unwrap();
         prop_assert_eq!(lines.lines().count(), together.len());
         for (line, finding) in lines.lines().zip(&together) {

@@ -1,4 +1,4 @@
-//! The SQL of the default rule, and of one that uses all of the language, for every kind of window, as reviewed.
+//! Reviewed SQL of the default rule and of a rule that uses every feature, for every window kind.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ fn check(path: &Path, kinds: &[WindowKind]) {
 }
 
 #[test]
-fn the_sql_of_rules_is_the_reviewed_one() {
+fn rule_sql_is_reviewed() {
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);
     settings.set_snapshot_path("../golden");

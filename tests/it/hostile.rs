@@ -39,7 +39,7 @@ fn converted(name: &str, bytes: &[u8], options: &[&str]) -> (Option<i32>, String
 }
 
 #[test]
-fn what_holds_too_much_is_refused_however_it_is_packed() {
+fn oversized_objects_are_rejected_in_every_compression() {
     let large = json!({ "Records": [{"eventName": "A", "userAgent": "a".repeat(3 << 20)}] }).to_string().into_bytes();
     let packed = gzip(&large);
     let in_two = [gzip(&large[..1 << 20]), gzip(&large[1 << 20..])].concat();
@@ -58,7 +58,7 @@ fn what_holds_too_much_is_refused_however_it_is_packed() {
 }
 
 #[test]
-fn what_would_grow_in_memory_is_refused() {
+fn input_that_expands_in_memory_is_rejected() {
     let list = format!("{{\"Records\":[{}1]}}", "1,".repeat(1 << 21));
     let keys = format!("{{\"eventName\":\"A\"{}}}", ",\"\":1".repeat(1 << 21));
     for (text, name) in [(list, "list.json"), (keys, "keys.json")] {
@@ -72,7 +72,7 @@ fn what_would_grow_in_memory_is_refused() {
 }
 
 #[test]
-fn many_bad_lines_cost_no_more_than_good_ones() {
+fn many_invalid_lines_cost_no_more_than_valid_ones() {
     let lines = "{\"eventName\":\n{\"eventName\":\"A\"}\n".repeat(40_000);
     let (code, told) = converted("lines.json", lines.as_bytes(), &[]);
     assert_eq!(code, Some(3), "{told}");
@@ -81,7 +81,7 @@ fn many_bad_lines_cost_no_more_than_good_ones() {
 }
 
 #[test]
-fn odd_records_are_read_for_what_they_say() {
+fn unusual_records_keep_their_values() {
     let nested = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
     let many = (0..50_000).map(|key| format!("\"k{key}\":{key}")).collect::<Vec<_>>().join(",");
     let parameters = [
@@ -133,7 +133,7 @@ fn odd_records_are_read_for_what_they_say() {
 
 #[test]
 #[cfg(unix)]
-fn names_of_files_command_no_terminal_and_forge_no_line() {
+fn file_names_cannot_inject_terminal_escapes_or_lines() {
     use std::os::unix::ffi::OsStrExt as _;
 
     let folder = tempfile::tempdir().unwrap();
@@ -167,7 +167,7 @@ fn change(path: &Path, change: &dyn Fn(&mut Value)) {
 }
 
 #[test]
-fn a_ledger_and_a_state_name_nothing_outside_their_folders() {
+fn transaction_log_and_state_paths_stay_in_their_folders() {
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join("trail")).unwrap();
     let records = [("10:00", 1), ("10:01", 2)]
@@ -215,7 +215,7 @@ fn a_ledger_and_a_state_name_nothing_outside_their_folders() {
 }
 
 #[test]
-fn parquet_that_lies_is_named_and_harms_no_other() {
+fn corrupt_parquet_is_named_and_affects_no_other_file() {
     let folder = tempfile::tempdir().unwrap();
     let good = folder.path().join("good.parquet");
     tables::write_as_spelt(&good, &tables::records());
@@ -270,7 +270,7 @@ fn parquet_that_lies_is_named_and_harms_no_other() {
 }
 
 #[test]
-fn a_lake_that_lost_a_file_says_so_once_and_what_to_do() {
+fn missing_lake_file_is_reported_once_with_advice() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake");
     let path = lake.to_str().unwrap();
@@ -293,7 +293,7 @@ fn a_lake_that_lost_a_file_says_so_once_and_what_to_do() {
 }
 
 #[test]
-fn rules_that_would_swell_are_refused() {
+fn rules_that_expand_in_memory_are_refused() {
     let rule = std::fs::read_to_string("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml").unwrap();
     let sigma =
         "title: x\nlogsource: {product: aws, service: cloudtrail}\ndetection: {s: {eventName: A}, condition: s}\n";
@@ -331,7 +331,7 @@ fn rules_that_would_swell_are_refused() {
 }
 
 #[test]
-fn a_query_that_needs_no_object_is_done() {
+fn query_without_objects_exits_0() {
     let folder = in_folder("a.json", br#"{"eventName":"A"}"#);
     let query =
         |folder: &Path| tawny(&["query", "SELECT \"eventName\" FROM cloudtrail WHERE false", folder.to_str().unwrap()]);
@@ -339,5 +339,5 @@ fn a_query_that_needs_no_object_is_done() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let empty = tempfile::tempdir().unwrap();
     let output = query(empty.path());
-    assert!(output.status.code() == Some(3) && said(&output).contains("no objects were found"), "{}", said(&output));
+    assert!(output.status.code() == Some(3) && said(&output).contains("no objects found"), "{}", said(&output));
 }

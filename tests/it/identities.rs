@@ -1,4 +1,4 @@
-//! Who acted: the table of cases that freezes the derived field `actor`, and every path held against the one function.
+//! The derived field `actor`: a table of fixed cases, and a comparison of every path with the one function.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ mod cases;
 
 const ADDRESS: &str = "198.51.100.7";
 
-/// A record: its identity and address, and the account that received it, each as JSON text.
+/// A record: `userIdentity`, source address and recipient account, each as JSON text.
 #[derive(Debug, Clone)]
 struct Record {
     identity: String,
@@ -40,7 +40,7 @@ impl Record {
         )
     }
 
-    /// The account and the actor.
+    /// Returns the account and the actor.
     fn who(&self) -> (Option<String>, Option<String>) {
         let members = json::members(&self.identity).unwrap_or_default();
         let account = json::find(&members, "accountId").and_then(json::string).map(Cow::into_owned);
@@ -102,7 +102,7 @@ const ARNS: &[&str] = &[
 const ACCOUNTS: &[&str] = &["111122223333", "anonymous", "Anonymous", "ANONYMOUS_PRINCIPAL"];
 const ROLES: &[&str] = &["deploy", "AWSReservedSSO_Admin_0123", "Deploy"];
 
-/// Identities whose members are texts and objects, as a table with typed columns can hold them.
+/// Identities with string and object members only, as a table with typed columns can hold.
 fn typed() -> impl Strategy<Value = Record> {
     let texts = (one_of(KINDS), one_of(NAMES), one_of(PRINCIPALS), one_of(ARNS), one_of(ACCOUNTS));
     let others =
@@ -137,7 +137,7 @@ fn typed() -> impl Strategy<Value = Record> {
     )
 }
 
-/// The same with keys in other cases, repeated keys, values of other types, and what is no object at all.
+/// The same with keys in other cases, repeated keys, values of other types, and values other than objects.
 fn wild() -> impl Strategy<Value = Record> {
     let odd = prop::sample::select(vec!["null", "7", "true", "[]", "{}", "[\"Root\"]", "\"\""]);
     let keys = prop::sample::select(vec![
@@ -168,7 +168,7 @@ fn wild() -> impl Strategy<Value = Record> {
     })
 }
 
-/// So many random values of a strategy, the same in every run.
+/// Returns `count` random values of a strategy, the same in every run.
 fn sample<S: Strategy>(strategy: &S, seed: u8, count: usize) -> Vec<S::Value> {
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
@@ -181,14 +181,14 @@ fn tawny(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The account and the actor of each event.
+/// Account and actor of each event.
 type Who = BTreeMap<String, (Option<String>, Option<String>)>;
 
 fn text_of(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// As the columns of `tawny query` have them.
+/// Returns account and actor as columns of `tawny query`.
 fn asked(data: &str) -> Who {
     let sql = "SELECT \"eventID\", account, actor FROM cloudtrail";
     let rows = tawny(&["query", sql, data, "--format", "jsonl"]);
@@ -196,7 +196,7 @@ fn asked(data: &str) -> Who {
     rows.map(|row| (text_of(&row["eventID"]).unwrap(), (text_of(&row["account"]), text_of(&row["actor"])))).collect()
 }
 
-/// A rule that groups by both, written to a folder.
+/// Writes a rule that groups by both to a folder.
 fn rule(folder: &Path) -> String {
     let path = folder.join("rule.yml").display().to_string();
     let text = "AnalysisType: rule\nRuleID: Acts\nEnabled: true\nSeverity: Low\nLogTypes: [AWS.CloudTrail]\n\
@@ -205,7 +205,7 @@ fn rule(folder: &Path) -> String {
     path
 }
 
-/// As the groups of a hunt have them.
+/// Returns account and actor as groups of a hunt.
 fn hunted(data: &str, rules: &[&str]) -> Who {
     let mut arguments = vec!["hunt", data, "--format", "jsonl"];
     arguments.extend(rules.iter().flat_map(|rule| ["--rules", rule]));
@@ -215,7 +215,7 @@ fn hunted(data: &str, rules: &[&str]) -> Who {
         let group = &finding["group"];
         for id in finding["event_ids"].as_array().unwrap() {
             let earlier = who.insert(text_of(id).unwrap(), (text_of(&group["account"]), text_of(&group["actor"])));
-            assert_eq!(earlier, None, "an event is in one group");
+            assert_eq!(earlier, None, "an event is in exactly one group");
         }
     }
     who
@@ -227,7 +227,7 @@ fn write_trail(path: &Path, records: &[Record]) -> Who {
     records.iter().enumerate().map(|(number, record)| (format!("{number:05}"), record.who())).collect()
 }
 
-/// Holds what a path tells of each record against what is wanted.
+/// Compares the account and actor of each record on one path with the expected values.
 fn check(records: &[Record], want: &Who, found: &Who, path: &str) {
     let differ: Vec<_> = want.iter().filter(|(id, who)| found.get(*id) != Some(who)).collect();
     let first = differ.first().map(|(id, who)| (&records[id.parse::<usize>().unwrap()], who, found.get(*id)));
@@ -239,7 +239,7 @@ fn check(records: &[Record], want: &Who, found: &Who, path: &str) {
     );
 }
 
-/// Rows of a table whose identity is text or a struct, and its columns.
+/// Returns the rows and columns of a table whose identity is text or a struct.
 fn table(records: &[Record], is_text: bool, spell: &dyn Fn(&str) -> String) -> (Vec<Field>, Vec<Value>) {
     let mut fields = columns(text(&spell("eventTime")), true, spell);
     fields.retain(|field| field.name() != &spell("userIdentity"));
@@ -265,7 +265,7 @@ fn table(records: &[Record], is_text: bool, spell: &dyn Fn(&str) -> String) -> (
 }
 
 #[test]
-fn every_path_tells_the_same_account_and_actor() {
+fn every_path_has_the_same_account_and_actor() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let rule = rule(folder.path());
@@ -296,14 +296,14 @@ fn every_path_tells_the_same_account_and_actor() {
 }
 
 #[test]
-fn security_lake_tells_what_it_has() {
+fn security_lake_actors() {
     let folder = tempfile::tempdir().unwrap();
     let records = sample(&typed(), 3, 300);
     let mut want = Who::new();
     let mut rows = Vec::new();
     for (number, record) in records.iter().enumerate() {
         let mut whole: Value = serde_json::from_str(&record.text(number)).unwrap();
-        // It keeps no session without an issuer, and no issuer without an ARN.
+        // It has no session without an issuer, and no issuer without an ARN.
         let issuer = whole["userIdentity"]["sessionContext"]["sessionIssuer"]["userName"]
             .as_str()
             .filter(|name| !name.is_empty());
@@ -328,7 +328,7 @@ fn security_lake_tells_what_it_has() {
 }
 
 #[test]
-fn a_table_that_cannot_tell_the_actor_refuses_by_name() {
+fn table_without_actor_fields_refuses_rules_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let (mut fields, rows) = table(&sample(&typed(), 4, 5), true, &lower);
     fields.retain(|field| field.name() != "useridentity");
@@ -348,7 +348,7 @@ fn a_table_that_cannot_tell_the_actor_refuses_by_name() {
 }
 
 #[test]
-fn a_struct_that_lacks_what_decides_is_warned_of() {
+fn struct_without_actor_members_causes_a_warning() {
     let folder = tempfile::tempdir().unwrap();
     let mut record: Value = serde_json::from_str(&sample(&typed(), 6, 1)[0].text(0)).unwrap();
     record["userIdentity"] = json!({ "type": "IAMUser" });
@@ -373,7 +373,7 @@ fn a_struct_that_lacks_what_decides_is_warned_of() {
 }
 
 #[test]
-fn other_engines_tell_the_same_account_and_actor() {
+fn other_engines_compute_the_same_account_and_actor() {
     let Some(python) = optional::dialects_python("account and actor in other SQL engines") else {
         return;
     };
@@ -409,7 +409,7 @@ fn other_engines_tell_the_same_account_and_actor() {
 }
 
 #[test]
-fn account_and_actor_are_columns_of_a_query_and_come_last() {
+fn account_and_actor_are_the_last_columns_of_a_query() {
     let folder = tempfile::tempdir().unwrap();
     let trail = folder.path().join("trail.json");
     let record = Record {
@@ -432,7 +432,7 @@ fn account_and_actor_are_columns_of_a_query_and_come_last() {
 }
 
 #[test]
-fn people_of_identity_center_and_strangers_are_told_apart() {
+fn identity_center_users_and_anonymous_callers_are_distinct() {
     let folder = tempfile::tempdir().unwrap();
     let trail = folder.path().join("trail.json");
     let write = |records: Vec<Value>| std::fs::write(&trail, json!({ "Records": records }).to_string()).unwrap();
@@ -472,7 +472,7 @@ fn people_of_identity_center_and_strangers_are_told_apart() {
     rule(3);
     assert_eq!(found(&own).len(), 2);
 
-    // The shipped rule takes no crowd for one identity, and one stranger for one.
+    // For the shipped rule, many anonymous callers are not one identity, and one is.
     let stranger = || json!({"type": "AWSAccount", "principalId": "", "accountId": "anonymous"});
     write((0..25).map(|n| denied(n, stranger(), format!("198.51.100.{n}"))).collect());
     assert_eq!(found(&[]), []);

@@ -1,4 +1,4 @@
-//! One trail in each layout that other tools write: the same rule finds the same.
+//! One trail in each layout of other tools gives the same findings.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ fn every_layout_gives_the_same_findings() {
 }
 
 #[test]
-fn a_layout_of_the_users_own_is_read_by_its_map() {
+fn custom_layout_is_read_with_its_map() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (records, flat) = (records(), ["a.parquet", "b.parquet"]);
@@ -124,7 +124,7 @@ fn a_layout_of_the_users_own_is_read_by_its_map() {
 }
 
 #[test]
-fn of_many_rules_those_that_data_cannot_answer_are_left_out_and_told() {
+fn rules_that_need_missing_columns_are_skipped_and_listed() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let ocsf: Vec<Value> = records().iter().map(ocsf).collect();
@@ -132,12 +132,12 @@ fn of_many_rules_those_that_data_cannot_answer_are_left_out_and_told() {
     let all = Command::new(env!("CARGO_BIN_EXE_tawny")).args(["hunt", data.to_str().unwrap()]).output().unwrap();
     let talk = String::from_utf8_lossy(&all.stderr);
     assert_eq!(all.status.code(), Some(0), "{talk}");
-    assert!(talk.contains("left out, which ask for what these data do not tell: "), "{talk}");
+    assert!(talk.contains("skipped (the data has no columns for their fields): "), "{talk}");
     assert!(String::from_utf8_lossy(&all.stdout).contains("AWS Unsuccessful MFA attempt"));
 }
 
 #[test]
-fn what_data_do_not_tell_is_refused_by_name() {
+fn rule_that_needs_a_missing_column_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let ocsf: Vec<Value> = records().iter().map(ocsf).collect();
@@ -167,7 +167,7 @@ fn what_data_do_not_tell_is_refused_by_name() {
 }
 
 #[test]
-fn a_damaged_file_is_named_and_the_rest_is_hunted() {
+fn damaged_file_is_named_and_the_rest_is_hunted() {
     let folder = tempfile::tempdir().unwrap();
     let (records, data) = (records(), folder.path().join("data"));
     let expected = of_raw(folder.path(), &records);
@@ -190,12 +190,12 @@ fn a_damaged_file_is_named_and_the_rest_is_hunted() {
         );
         assert!(talk.contains("rejected: ") && talk.contains("c.parquet"), "{name}: {talk}");
         let inspected = tawny(&["inspect", data.to_str().unwrap()]);
-        assert_eq!(inspected.status.code(), Some(3), "{name}: what cannot be read is told by an inspection too");
+        assert_eq!(inspected.status.code(), Some(3), "{name}: inspect also reports what it cannot read");
     }
 }
 
 #[test]
-fn tables_that_are_kept_in_odd_ways_lose_nothing() {
+fn unusual_tables_lose_no_records() {
     let folder = tempfile::tempdir().unwrap();
     let records = records();
     let expected = of_raw(folder.path(), &records);
@@ -203,7 +203,7 @@ fn tables_that_are_kept_in_odd_ways_lose_nothing() {
     let hunt =
         |name: &str, more: &[&str]| tawny(&[&["hunt", at(name).to_str().unwrap(), "--format", "jsonl"], more].concat());
 
-    // JSON fields as maps, as CloudTrail Lake has them.
+    // JSON fields as maps, as in CloudTrail Lake.
     let map = |name: &str| {
         let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), text("value")]);
         Field::new(name, DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false), true)
@@ -220,7 +220,7 @@ fn tables_that_are_kept_in_odd_ways_lose_nothing() {
     write_both(&at("maps"), ["a.parquet", "b.parquet"], &fields, &map_rows);
     assert_eq!(told(&hunt("maps", &[])), expected);
 
-    // Names spelt one way in one file and another way in another; and without an ending, as Athena writes them.
+    // Column names in different spellings, and file names without an extension, as Athena writes them.
     write(
         &at("mixed").join("a.parquet"),
         columns(text("eventtime"), false, &lower),
@@ -236,7 +236,7 @@ fn tables_that_are_kept_in_odd_ways_lose_nothing() {
     );
     assert_eq!(told(&hunt("bare", &["--layout", "athena"])), expected);
 
-    // Account numbers as numbers, zones that differ, and a folder named by the day of the copy.
+    // Numeric account ids, different time zones, and a folder named by the day of ingestion.
     let mut numbers = columns(timestamp("eventtime", TimeUnit::Microsecond, None), false, &lower);
     numbers.retain(|field| field.name() != "recipientaccountid");
     numbers.push(Field::new("recipientaccountid", DataType::Int64, true));
@@ -250,7 +250,7 @@ fn tables_that_are_kept_in_odd_ways_lose_nothing() {
     write(&at("numbers").join("dt=2026-11-01/b.parquet"), numbers, &number_rows[7..]);
     assert_eq!(told(&hunt("numbers", &["--from", "2026-09-01", "--to", "2026-09-03"])), expected);
 
-    // Times that are no times, and data of two kinds.
+    // Invalid times, and data of two kinds.
     let mut epoch = columns(Field::new("eventtime", DataType::Int64, true), false, &lower);
     epoch.push(text("note"));
     let mut epoch_rows = rows(&records, false, &lower);
@@ -275,7 +275,7 @@ fn tables_that_are_kept_in_odd_ways_lose_nothing() {
 }
 
 #[test]
-fn files_that_do_not_fit_together_are_named() {
+fn incompatible_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let records = records();
     let hunt = |name: &str| {
@@ -325,7 +325,7 @@ fn files_that_do_not_fit_together_are_named() {
 }
 
 #[test]
-fn tables_in_s3_are_as_those_on_disk() {
+fn tables_in_s3_and_on_disk_give_the_same_findings() {
     let folder = tempfile::tempdir().unwrap();
     let records = records();
     let expected = of_raw(folder.path(), &records);

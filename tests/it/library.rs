@@ -1,4 +1,4 @@
-//! The rules that come with the program: each condition counts, and what is told of them is true.
+//! The shipped rules: each condition is tested, and their documentation is correct.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -30,7 +30,7 @@ fn library() -> Vec<Entry> {
 
 type Combine = fn(Vec<Predicate>) -> Predicate;
 
-/// Each way to leave out one condition of a predicate, or to turn one into its opposite, with what was done.
+/// Returns each way to drop or negate one condition of a predicate, with a description.
 fn mutants(predicate: &Predicate) -> Vec<(String, Predicate)> {
     let short = |predicate: &Predicate| format!("{predicate:?}").chars().take(200).collect::<String>();
     let mut found = vec![(format!("not {}", short(predicate)), Predicate::None(vec![predicate.clone()]))];
@@ -61,11 +61,11 @@ fn mutants(predicate: &Predicate) -> Vec<(String, Predicate)> {
     found
 }
 
-/// For each predicate the numbers of the tests of `rule` whose records it matches.
+/// Returns for each predicate the numbers of the tests of `rule` that it matches.
 fn matched(rule: &Rule, predicates: &[Predicate]) -> Vec<BTreeSet<usize>> {
     let mut builder = BatchBuilder::default();
     for (number, test) in rule.tests.iter().enumerate() {
-        // A record's own time and identity may be missing, or another's too.
+        // The time and id of a record may be missing or repeated.
         let time = format!("2026-09-01T{:02}:{:02}:00Z", number / 60, number % 60);
         let own = json!({ "eventTime": time, "eventID": number.to_string() }).to_string();
         let mut members = json::members(&test.log).unwrap();
@@ -92,13 +92,13 @@ fn matched(rule: &Rule, predicates: &[Predicate]) -> Vec<BTreeSet<usize>> {
 }
 
 #[test]
-fn no_condition_of_a_rule_can_be_left_out_or_turned_round_unseen_by_its_tests() {
+fn rule_tests_fail_if_any_condition_is_dropped_or_negated() {
     let mut unseen = Vec::new();
     let mut tried = 0;
     for Entry { rule, .. } in library() {
         let wanted: BTreeSet<usize> =
             rule.tests.iter().enumerate().filter(|(_, test)| test.expected).map(|(number, _)| number).collect();
-        assert!(!wanted.is_empty() && wanted.len() < rule.tests.len(), "{}: a hit and a near miss", rule.id);
+        assert!(!wanted.is_empty() && wanted.len() < rule.tests.len(), "{}: needs a match and a near miss", rule.id);
         let (whats, mut predicates): (Vec<String>, Vec<Predicate>) = mutants(&rule.detection).into_iter().unzip();
         predicates.push(rule.detection.clone());
         let mut matched = matched(&rule, &predicates);
@@ -111,7 +111,7 @@ fn no_condition_of_a_rule_can_be_left_out_or_turned_round_unseen_by_its_tests() 
 }
 
 #[test]
-fn rules_tell_what_people_need() {
+fn shipped_rules_have_descriptions_and_runbooks() {
     let entries = library();
     let mut files = BTreeMap::new();
     for Entry { rule, file, warnings, .. } in &entries {
@@ -123,14 +123,14 @@ fn rules_tell_what_people_need() {
     }
     let shipped: BTreeMap<_, _> =
         catalog::all(&[]).unwrap().into_iter().map(|entry| (entry.file, entry.rule.id)).collect();
-    assert_eq!(shipped, files, "all that lies in rules/ comes with the program");
+    assert_eq!(shipped, files, "every rule in rules/ is built into the program");
 }
 
 #[test]
-fn the_page_of_rules_is_what_the_command_writes() {
+fn rules_readme_is_up_to_date() {
     let page = std::fs::read_to_string("rules/README.md").unwrap();
     let written = String::from_utf8(tawny(&["rules", "list", "--format", "markdown"]).stdout).unwrap();
-    assert!(page == written, "write it anew: tawny rules list --format markdown > rules/README.md");
+    assert!(page == written, "update it: tawny rules list --format markdown > rules/README.md");
 }
 
 #[test]
@@ -161,13 +161,13 @@ fn coverage_counts_each_rule_under_its_techniques() {
 }
 
 #[test]
-fn what_needs_one_rule_and_is_given_none_takes_the_default_and_says_so() {
+fn commands_that_need_one_rule_use_the_default_and_say_so() {
     let folder = tempfile::tempdir().unwrap();
     let trail = folder.path().join("trail.json");
     let record = |minute: u32| {
         let mut record =
             crate::records::failed_sign_in("ann", &format!("2026-09-01T10:{minute:02}:00Z"), &minute.to_string());
-        // Other rules would find this.
+        // Other rules would match this.
         record["userIdentity"] = json!({ "type": "Root", "accountId": "111122223333" });
         record
     };
@@ -183,12 +183,12 @@ fn what_needs_one_rule_and_is_given_none_takes_the_default_and_says_so() {
     }
 }
 
-/// The records that the tests of a rule say it matches.
+/// Returns the records that the rule matches according to its tests.
 fn hits(rule: &Rule) -> impl Iterator<Item = Value> {
     rule.tests.iter().filter(|test| test.expected).map(|test| serde_json::from_str(&test.log).unwrap())
 }
 
-/// For each rule of the library, how many of its own hits it matches once they are `changed`, and how many those are.
+/// Returns for each shipped rule how many of its own matches it still matches after `changed`, and their total number.
 fn matched_of(changed: impl Fn(Value) -> Vec<Value>) -> Vec<(String, usize, usize)> {
     let mut rules: Vec<Rule> = library().into_iter().map(|entry| entry.rule).collect();
     let mut builder = BatchBuilder::default();
@@ -197,7 +197,7 @@ fn matched_of(changed: impl Fn(Value) -> Vec<Value>) -> Vec<(String, usize, usiz
         let changed: Vec<Value> = hits(rule).flat_map(&changed).collect();
         records.push(changed.len());
         for (number, mut record) in changed.into_iter().enumerate() {
-            // A record's own time and identity may be missing, or another's too.
+            // The time and id of a record may be missing or repeated.
             record["eventTime"] = json!("2026-09-01T00:00:00Z");
             record["eventID"] = json!(format!("{place}-{number}"));
             let text = record.to_string();
@@ -218,20 +218,20 @@ fn matched_of(changed: impl Fn(Value) -> Vec<Value>) -> Vec<(String, usize, usiz
 }
 
 #[test]
-fn no_rule_counts_a_call_twice_because_it_went_through_a_vpc_endpoint() {
+fn shipped_rules_exclude_network_activity() {
     let network_activity = |mut record: Value| {
         record["eventCategory"] = json!("NetworkActivity");
         vec![record]
     };
     for (id, found, records) in matched_of(network_activity) {
-        // It is kept as it was asked for, and console sign-ins have no such records.
+        // This rule stays as requested, and console sign-ins have no such records.
         let wanted = if id == catalog::DEFAULT { records } else { 0 };
-        assert_eq!(found, wanted, "{id}: leave out `eventCategory: NetworkActivity`");
+        assert_eq!(found, wanted, "{id}: exclude `eventCategory: NetworkActivity`");
     }
 }
 
 #[test]
-fn rules_about_denied_calls_know_every_code_that_denies() {
+fn shipped_rules_about_denials_count_every_denial_code() {
     const CODES: [&str; 6] = [
         "AccessDenied",
         "AccessDeniedException",
@@ -256,7 +256,7 @@ fn rules_about_denied_calls_know_every_code_that_denies() {
     }
 }
 
-/// The rules whose findings a hunt with the shipped rules reports of some records, with their numbers of events.
+/// Hunts records with the shipped rules and returns the rules of the findings with their event counts.
 fn reported(records: &[Value]) -> Vec<(String, u64)> {
     let folder = tempfile::tempdir().unwrap();
     let trail = folder.path().join("trail.json");
@@ -279,7 +279,7 @@ fn call(number: usize, source: &str, name: &str) -> Value {
 }
 
 #[test]
-fn a_call_through_a_vpc_endpoint_counts_once() {
+fn call_through_a_vpc_endpoint_counts_once() {
     let calls = |count: usize| {
         let one = |number| {
             let call = call(number, "secretsmanager.amazonaws.com", "BatchGetSecretValue");
@@ -296,7 +296,7 @@ fn a_call_through_a_vpc_endpoint_counts_once() {
 }
 
 #[test]
-fn denials_of_ec2_count_and_those_of_several_codes_add_up() {
+fn denial_codes_of_ec2_and_others_add_up() {
     let denied = |number: usize, code: &str| {
         let mut record = call(number, "ec2.amazonaws.com", "DescribeInstances");
         record["errorCode"] = json!(code);

@@ -1,4 +1,4 @@
-//! What would take a stack or a night: refused at once, with the limit, the place and what to do. Nothing aborts.
+//! Input that would overflow the stack or run for hours is refused at once, with the limit, the place and what to do.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tawny::sql_limits::{CHAINED_OPERATORS, CLAUSES, NESTING};
 
 use crate::tables::tawny;
 
-/// Runs the program, which ends by itself, and returns its exit code and what it said.
+/// Runs the program, which must exit normally, and returns its exit code and standard error.
 fn run(arguments: &[&str]) -> (i32, String) {
     let output = tawny(arguments);
     let said = String::from_utf8(output.stderr).unwrap();
@@ -22,7 +22,7 @@ fn query(sql: &str) -> (i32, String) {
 }
 
 #[test]
-fn a_query_that_is_too_deep_is_refused_and_the_deepest_allowed_is_run() {
+fn query_nesting_is_limited() {
     let chain = |term: &str, word: &str, count: usize| format!("SELECT {}", vec![term; count].join(word));
     let many = 8_000;
     for (sql, limit) in [
@@ -50,13 +50,13 @@ fn a_query_that_is_too_deep_is_refused_and_the_deepest_allowed_is_run() {
         let (code, said) = query(&sql);
         assert_eq!(code, 0, "{}: {said}", &sql[..60]);
     }
-    // The parser's own limit, for what nests without parentheses.
+    // The parser's own limit, for nesting without parentheses.
     let (code, said) = query(&format!("SELECT {}1{}", "CASE WHEN true THEN ".repeat(200), " END".repeat(200)));
     assert_eq!(code, 2, "{said}");
 }
 
 #[test]
-fn a_table_mapping_that_is_too_deep_is_refused() {
+fn table_mapping_nesting_is_limited() {
     let folder = tempfile::tempdir().unwrap();
     let map = folder.path().join("map.yml");
     let terms = |count: usize| vec!["eventname"; count].join(" || ");
@@ -74,7 +74,7 @@ fn a_table_mapping_that_is_too_deep_is_refused() {
 const PANTHER: &str = "AnalysisType: rule\nRuleID: A\nEnabled: true\nSeverity: Info\nLogTypes: [AWS.CloudTrail]\n";
 const SIGMA: &str = "title: x\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n";
 
-/// `count` lines, each made by `line` of its number.
+/// Returns `count` lines, each made by `line` from its number.
 fn lines(count: usize, line: impl Fn(usize) -> String) -> String {
     (0..count).fold(String::new(), |mut text, number| {
         writeln!(text, "{}", line(number)).unwrap();
@@ -86,7 +86,7 @@ fn condition(number: usize) -> String {
     format!("{{Key: userAgent, Condition: Contains, Value: a{number}}}")
 }
 
-/// A condition within so many lists of elements.
+/// Returns a condition inside `lists` list conditions.
 fn within_lists(lists: usize) -> String {
     (0..lists).fold("{Key: a, Condition: Equals, Value: b}".to_owned(), |inner, _| {
         format!("{{Key: resources, Condition: AnyElement, Expressions: [{inner}]}}")
@@ -94,7 +94,7 @@ fn within_lists(lists: usize) -> String {
 }
 
 #[test]
-fn rules_of_any_kind_are_bounded() {
+fn panther_rules_are_limited() {
     let any = "Detection: [{Key: eventName, Condition: Exists}]\n";
     let panther = |count: usize| {
         let conditions =
@@ -141,7 +141,7 @@ fn rules_of_any_kind_are_bounded() {
         let error = read(limit + 1).unwrap_err().to_string();
         assert!(error.starts_with("rule.yml:") && error.contains(reason), "{error}");
     }
-    // Within lists each condition counts for the planning time that it takes.
+    // Conditions inside lists count by their planning time.
     let nested = |lists: usize, count: usize| {
         let conditions = vec![within_lists(lists); count].join(", ");
         panther::parse("rule.yml", &format!("{PANTHER}Detection: [{conditions}]\n"))
@@ -151,7 +151,7 @@ fn rules_of_any_kind_are_bounded() {
         let error = nested(lists, count).unwrap_err().to_string();
         assert!(error.contains("too many conditions within lists") && error.contains("at most 4096"), "{error}");
     }
-    // Values and tests are flat.
+    // Values and tests are not nested.
     let values = vec!["a"; 50_000].join(", ");
     let many = format!("{PANTHER}Detection: [{{Key: userAgent, Condition: IsIn, Values: [{values}]}}]\n");
     assert!(panther::parse("rule.yml", &many).is_ok());
@@ -160,7 +160,7 @@ fn rules_of_any_kind_are_bounded() {
 }
 
 #[test]
-fn sigma_rules_are_bounded_however_they_are_written() {
+fn sigma_rules_are_limited() {
     let selections = |count: usize| lines(count, |n| format!("  s{n}: {{userAgent: a{n}}}"));
     let listed =
         |key: &str, count: usize| format!("  s:\n    {key}:\n{}", lines(count, |n| format!("      - 'a{n}*b*c'")));
@@ -208,7 +208,7 @@ fn sigma_rules_are_bounded_however_they_are_written() {
 }
 
 #[test]
-fn hundreds_of_patterns_run() {
+fn hundreds_of_regular_expressions_run() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("patterns.yml");
     let rule = |count: usize| {
@@ -226,7 +226,7 @@ fn hundreds_of_patterns_run() {
 }
 
 #[test]
-fn a_run_reads_no_more_rules_than_it_can_plan() {
+fn number_of_rules_is_limited() {
     let folder = tempfile::tempdir().unwrap();
     for number in 0..=limits::RULES {
         std::fs::write(folder.path().join(format!("{number}.yml")), "").unwrap();
@@ -238,14 +238,14 @@ fn a_run_reads_no_more_rules_than_it_can_plan() {
 }
 
 #[test]
-fn a_grid_that_is_too_large_is_refused_before_it_is_made() {
+fn backtest_grid_is_limited() {
     let many = vec!["1..9999"; 12_000].join(",");
     let wide = (0..20_000).map(|number| (number + 1).to_string()).collect::<Vec<_>>().join(",");
     for (thresholds, reason) in [
         ("1..1000000", "has more than 10000 thresholds"),
         ("1..4294967295", "has more than 10000 thresholds"),
-        (&wide, "cells are more than the 10000 that a backtest computes"),
-        (&many, "cells are more than the 10000 that a backtest computes"),
+        (&wide, "cells exceed the limit of 10000"),
+        (&many, "cells exceed the limit of 10000"),
     ] {
         let (code, said) = run(&["backtest", "tests/data/trail", "--thresholds", thresholds]);
         assert!(code == 2 && said.contains(reason), "{code} {}", &said[..said.len().min(300)]);
@@ -253,7 +253,7 @@ fn a_grid_that_is_too_large_is_refused_before_it_is_made() {
 }
 
 #[test]
-fn the_limits_are_told_in_the_documentation() {
+fn limits_are_documented() {
     let security = std::fs::read_to_string(Path::new("SECURITY.md")).unwrap();
     for limit in [
         limits::RULES,

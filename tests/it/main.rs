@@ -1,5 +1,5 @@
-//! All integration tests, in one binary: each links the whole engine.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! All integration tests, in one binary, because each binary links the engine.
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 #![allow(clippy::disallowed_methods, reason = "tests read their own files and folders")]
 
 mod backtest;

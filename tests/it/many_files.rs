@@ -1,4 +1,4 @@
-//! A lake of many small files, as a run that is often broken off leaves it.
+//! A lake of many small files, as after many interrupted runs.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::records::failed_sign_in;
 
 const OBJECTS: usize = 48;
 
-/// An object with one failed MFA sign-in among a hundred calls with long identities.
+/// Writes an object with one failed MFA sign-in among a hundred calls with long identities.
 fn write_object(folder: &Path, number: usize) {
     let long_name = "x".repeat(8_000);
     let records: Vec<serde_json::Value> = (0..100)
@@ -52,7 +52,7 @@ fn memory_does_not_grow_with_files_or_threads() {
             let data = lake.clone();
             let findings = hunt::evaluate(&resources, &data, &rules, Range::default()).await.unwrap();
             let found: u64 = findings.iter().map(|finding| finding.count).sum();
-            assert_eq!((findings.len(), found), (OBJECTS / 4, OBJECTS as u64), "four each hour, ten minutes apart");
+            assert_eq!((findings.len(), found), (OBJECTS / 4, OBJECTS as u64), "four per hour, ten minutes apart");
         }
     });
 }

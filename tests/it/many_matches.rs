@@ -1,4 +1,4 @@
-//! More matches than memory holds: the same findings, by other ways.
+//! More matches than fit in memory give the same findings.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -25,10 +25,10 @@ const START: i64 = 1_788_220_800 * SECOND;
 const RECORDS: i64 = 20_000;
 const OBJECTS: i64 = 10;
 const MEMORY: usize = 256 << 20;
-/// Less than what one rule matches takes.
+/// Less than the matches of one rule need.
 const SCARCE: usize = 1 << 20;
 
-/// One who fails once a second for hours, and others who fail twice now and then.
+/// Writes one user who fails once a second for hours, and others who fail twice now and then.
 fn write_trail(folder: &Path) {
     std::fs::create_dir(folder).unwrap();
     for object in 0..OBJECTS {
@@ -41,13 +41,13 @@ fn write_trail(folder: &Path) {
         std::fs::write(folder.join(format!("{object:02}.json")), serde_json::json!({ "Records": records }).to_string())
             .unwrap();
     }
-    // Of days before, on which only some of the rules' windows may depend.
+    // Earlier days, on which only some windows may depend.
     let broken = folder.join("AWSLogs/111122223333/CloudTrail/eu-west-1/2026/08/30");
     std::fs::create_dir_all(&broken).unwrap();
     std::fs::write(broken.join("broken.json"), "{\"Records\":[{").unwrap();
 }
 
-/// One rule that matches none of them, and the one that matches them all, with each kind of window.
+/// Returns one rule without matches, and one that matches everything with each window kind.
 fn rules() -> Vec<Rule> {
     let rule = catalog::default().unwrap();
     let of_kind = |kind| {
@@ -70,7 +70,7 @@ async fn found(data: &dyn Table, matched: usize, range: Range) -> (Vec<Finding>,
 }
 
 #[test]
-fn more_matches_than_memory_holds_are_found_all_the_same() {
+fn more_matches_than_fit_in_memory_are_found() {
     let folder = tempfile::tempdir().unwrap();
     let trail = folder.path().join("trail");
     write_trail(&trail);
@@ -86,7 +86,7 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
             lake.snapshot(Range::default()).await.unwrap().records(&resources, Prefilter::default()).await.unwrap();
         let candidates = Candidates::new(&rules()[1..2], Range::default());
         let scanned = matcher::matches(&resources, records.provider, &candidates, Some(SCARCE)).await;
-        assert!(scanned.is_err(), "the matches of one rule must not fit");
+        assert!(scanned.is_err(), "the matches of one rule must not fit in memory");
 
         let objects = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&objects);
@@ -113,12 +113,12 @@ fn more_matches_than_memory_holds_are_found_all_the_same() {
         assert!(found(&lake, SCARCE, range).await.0 == expected);
         let (findings, statistics) = found(&raw, SCARCE, range).await;
         assert!(findings == expected);
-        assert_eq!(read(&statistics), once, "objects are read once however little memory there is");
+        assert_eq!(read(&statistics), once, "objects are read once with any amount of memory");
     });
 }
 
 #[test]
-fn the_least_memory_suffices_for_many_rules_that_match_much() {
+fn minimum_memory_suffices_for_many_rules_with_many_matches() {
     let folder = tempfile::tempdir().unwrap();
     let (trail, rules) = (folder.path().join("trail"), folder.path().join("rules"));
     write_trail(&trail);
@@ -126,7 +126,7 @@ fn the_least_memory_suffices_for_many_rules_that_match_much() {
     let shipped =
         concat!(env!("CARGO_MANIFEST_DIR"), "/rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml");
     let shipped = std::fs::read_to_string(shipped).unwrap();
-    // What they match takes more than the sorts are given.
+    // Their matches need more memory than the sorts have.
     let names: Vec<String> = (0..12).map(|number| format!("Copy.{number}")).collect();
     for name in &names {
         std::fs::write(rules.join(format!("{name}.yml")), shipped.replace(catalog::DEFAULT, name)).unwrap();
@@ -137,7 +137,7 @@ fn the_least_memory_suffices_for_many_rules_that_match_much() {
         arguments.extend(names.iter().flat_map(|name| ["--rule", name.as_str()]));
         let output = tawny(&arguments);
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(3), "one object is broken: {said}");
+        assert_eq!(output.status.code(), Some(3), "one object is invalid: {said}");
         assert!(!output.stdout.is_empty(), "{said}");
         (output.stdout, said)
     };
@@ -145,7 +145,7 @@ fn the_least_memory_suffices_for_many_rules_that_match_much() {
 }
 
 #[test]
-fn a_burst_may_hold_more_than_its_part_of_the_memory() {
+fn burst_may_be_larger_than_its_share_of_memory() {
     const MATCHES: i64 = 120_000;
     let folder = tempfile::tempdir().unwrap();
     let record = |number: i64| {

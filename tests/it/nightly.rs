@@ -1,4 +1,4 @@
-//! Whatever comes when, and wherever runs are broken off: what they delivered, folded, is what one hunt finds.
+//! Nightly runs with late events and interruptions. Their deliveries, replayed, equal the findings of one hunt.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ mod wanted;
 const START: i64 = 1_788_220_800 * SECOND;
 const MINUTE: i64 = 60 * SECOND;
 
-/// The place of nightly runs: a trail, a lake, and what was delivered.
+/// The folder of nightly runs: a trail, a lake and deliveries.
 struct Place {
     folder: tempfile::TempDir,
     stores: Stores,
@@ -103,7 +103,7 @@ impl Place {
     }
 }
 
-/// What was delivered below `folder`, in order, folded by revision and by what it supersedes.
+/// Replays the deliveries below `folder` in order, by revision and superseded ids.
 fn fold(folder: &Path) -> BTreeMap<String, Map<String, Value>> {
     let mut files: Vec<PathBuf> =
         glob::glob(&format!("{}/**/*.jsonl", folder.display())).unwrap().collect::<Result<_, _>>().unwrap();
@@ -144,21 +144,21 @@ fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
     Rule { id: format!("Rule.{kind}.{unique}"), ..oracle::rule(kind, threshold, unique) }
 }
 
-/// An event and the run that is the first to see it.
+/// An event and the first run that sees it.
 #[derive(Debug, Clone)]
 struct Delivered {
     user: u8,
     /// Minutes from the evening of the first day.
     minute: i64,
     run: usize,
-    /// The run that sees it once more.
+    /// The run that sees it again.
     copy: Option<usize>,
 }
 
 const RUNS: usize = 4;
 
 fn delivered() -> impl Strategy<Value = Delivered> {
-    // Evenings of several days, so that bursts go over midnight and pauses lie between them.
+    // Evenings of several days, so that bursts cross midnight and have gaps between them.
     let minute = (0..3i64, 0..18i64).prop_map(|(day, step)| day * 24 * 60 + step * 5);
     (0..2u8, minute, 0..RUNS, proptest::option::weighted(0.2, 0..RUNS))
         .prop_map(|(user, minute, run, copy)| Delivered { user, minute, run, copy })
@@ -174,8 +174,8 @@ fn record(number: usize, event: &Delivered) -> Value {
     record
 }
 
-/// Three findings to a hook that answers with `statuses`, in two runs: the lines that each run was to deliver and those
-/// that were left, and the keys of all requests.
+/// Delivers three findings in two runs to a webhook that responds with `statuses`. Returns the lines that each run had to
+/// deliver and those left, and the idempotency keys of all requests.
 fn two_deliveries(statuses: &'static [u16]) -> ([(usize, usize); 2], Vec<String>) {
     let place = Place::new();
     let sign_in = |user: &str, minute: i64| {
@@ -191,13 +191,13 @@ fn two_deliveries(statuses: &'static [u16]) -> ([(usize, usize); 2], Vec<String>
     let run = || runtime.block_on(place.run_into(&sinks, &rules, START + DAY)).unwrap();
     let reports = [run(), run()];
     assert_eq!(reports.each_ref().map(Report::is_incomplete), [true, false]);
-    assert_eq!(run().deliveries.len(), 0, "what was taken is not delivered again");
+    assert_eq!(run().deliveries.len(), 0, "accepted lines are not delivered again");
     let keys = hook.take().iter().map(|got| got.header("idempotency-key").to_owned()).collect();
     (reports.map(|report| (report.deliveries[0].lines, report.deliveries[0].left)), keys)
 }
 
 #[test]
-fn a_hook_that_fails_halfway_gets_only_the_rest() {
+fn webhook_that_fails_halfway_gets_only_the_rest() {
     let (lines, keys) = two_deliveries(&[200, 503, 200]);
     assert_eq!(lines, [(3, 2), (2, 0)]);
     let [first, failed, again, last] = &keys[..] else { panic!("{keys:?}") };
@@ -205,7 +205,7 @@ fn a_hook_that_fails_halfway_gets_only_the_rest() {
 }
 
 #[test]
-fn a_finding_that_a_hook_refuses_holds_up_no_other() {
+fn refused_finding_blocks_no_other() {
     let (lines, keys) = two_deliveries(&[200, 400, 200]);
     assert_eq!(lines, [(3, 1), (1, 0)]);
     let [first, refused, last, again] = &keys[..] else { panic!("{keys:?}") };
@@ -213,13 +213,13 @@ fn a_finding_that_a_hook_refuses_holds_up_no_other() {
 }
 
 #[test]
-fn however_many_findings_a_hook_refuses_the_next_is_tried() {
+fn finding_after_many_refused_ones_is_tried() {
     let (lines, _) = two_deliveries(&[400, 422, 200]);
     assert_eq!(lines, [(3, 2), (2, 0)]);
 }
 
 #[test]
-fn a_hook_that_refuses_all_is_not_asked_for_each() {
+fn webhook_that_refuses_everything_is_not_called_for_each_finding() {
     let place = Place::new();
     let users = ["ann", "bob", "cid", "dan", "eve"];
     let records = users.map(|user| failed_sign_in(user, &time::rfc3339(START), user));
@@ -232,7 +232,7 @@ fn a_hook_that_refuses_all_is_not_asked_for_each() {
 }
 
 #[test]
-fn what_old_runs_left_is_deleted_and_what_counts_is_kept() {
+fn old_state_is_deleted_and_current_state_is_kept() {
     let place = Place::new();
     let rules = [rule(WindowKind::Sliding, 2, false)];
     let run = || oracle::RUNTIME.block_on(place.run(&rules, START + DAY)).unwrap();
@@ -254,11 +254,11 @@ fn what_old_runs_left_is_deleted_and_what_counts_is_kept() {
     assert_eq!(states, 31);
     place.put("1.json", &burst(5));
     let report = run();
-    assert_eq!((report.findings.new, report.findings.grown), (0, 1), "it is known still");
+    assert_eq!((report.findings.new, report.findings.grown), (0, 1), "it is still known");
 }
 
 #[test]
-fn a_rule_that_was_away_is_hunted_for_what_it_missed() {
+fn rule_that_returns_is_hunted_for_the_missed_range() {
     let place = Place::new();
     let sign_in = |minute: i64| failed_sign_in("ann", &time::rfc3339(START + minute * MINUTE), &format!("id{minute}"));
     let both = [rule(WindowKind::Sliding, 2, false), rule(WindowKind::Tumbling, 2, false)];
@@ -274,7 +274,7 @@ fn a_rule_that_was_away_is_hunted_for_what_it_missed() {
 }
 
 #[test]
-fn every_object_that_cannot_be_read_is_pending_however_many_there_are() {
+fn any_number_of_unreadable_objects_is_pending() {
     let place = Place::new();
     let folder = place.path("trail");
     for number in 0..1_100 {
@@ -285,7 +285,7 @@ fn every_object_that_cannot_be_read_is_pending_however_many_there_are() {
 }
 
 #[test]
-fn late_events_change_join_and_dissolve_findings() {
+fn late_events_change_merge_and_dissolve_findings() {
     let place = Place::new();
     let sign_in =
         |minute: i64| failed_sign_in("ann", &time::rfc3339(START + minute * MINUTE), &format!("id{minute:+}"));
@@ -299,13 +299,13 @@ fn late_events_change_join_and_dissolve_findings() {
         (found.new, found.grown, found.gone, found.known)
     };
     put("0.json", &[0, 10, 11, 12, 30, 35]);
-    assert_eq!(run(), (3, 0, 0, 0), "two bursts, and a window of four");
+    assert_eq!(run(), (3, 0, 0, 0), "two bursts, and one window of four");
     put("1.json", &[36]);
-    assert_eq!(run(), (1, 1, 0, 0), "the second burst grew, and so did its window to the threshold");
+    assert_eq!(run(), (1, 1, 0, 0), "the second burst grew, and its window reached the threshold");
     put("2.json", &[20]);
-    assert_eq!(run(), (0, 1, 2, 1), "the bursts are joined, and the second window falls in two");
+    assert_eq!(run(), (0, 1, 2, 1), "the bursts merged, and the second window split");
     put("3.json", &[-5]);
-    assert_eq!(run(), (2, 1, 2, 0), "the burst begins earlier; all windows move, and the one that fell in two is back");
+    assert_eq!(run(), (2, 1, 2, 0), "the burst begins earlier; all windows move, and the split one is whole again");
     put("4.json", &[-19, -18]);
     let before = fold(&place.path("findings"));
     run();
@@ -320,7 +320,7 @@ proptest! {
     #![proptest_config(oracle::config(5))]
 
     #[test]
-    fn what_was_delivered_folded_is_what_one_hunt_finds(
+    fn replayed_deliveries_equal_one_hunt(
         events in proptest::collection::vec(delivered(), 1..40),
         changes in any::<bool>(),
     ) {
@@ -356,12 +356,12 @@ proptest! {
                 };
                 assert_eq!(fold(&place.path("findings")), by_id(&whole), "after run {run}");
             }
-            // A run in which nothing is new delivers nothing.
+            // A run without new events delivers nothing.
             let again = place.run(&rules, START + 9 * DAY).await.unwrap();
             assert_eq!((again.findings.new, again.findings.grown, again.deliveries.len()), (0, 0, 0));
             let lake = place.lake();
             let merged = hunt::evaluate(&place.resources, &lake, &rules, Range::default()).await.unwrap();
-            assert_eq!(fold(&place.path("findings")), by_id(&merged), "after all days were merged");
+            assert_eq!(fold(&place.path("findings")), by_id(&merged), "after all days were compacted");
         });
     }
 }

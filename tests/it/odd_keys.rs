@@ -1,4 +1,4 @@
-//! Buckets and folders with names that tools do not expect: they are read, or skipped by name; the rest is hunted.
+//! Unusual object keys and file names are read, or skipped by name, and the rest is hunted.
 
 use std::io::Write as _;
 use std::process::Output;
@@ -9,12 +9,12 @@ use crate::records::failed_sign_in;
 use crate::s3_server::{Fault, Server};
 use crate::tables::{self, columns, lower, text};
 
-/// Two failed sign-ins of `user`, a minute apart.
+/// Returns two failed sign-ins of `user`, a minute apart.
 fn records(user: &str) -> [Value; 2] {
     [0, 1].map(|minute| failed_sign_in(user, &format!("2026-09-01T10:0{minute}:00Z"), &format!("{user}{minute}")))
 }
 
-/// The same, as an object.
+/// Returns the same as an object.
 fn burst(user: &str) -> Vec<u8> {
     let records = records(user);
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -26,7 +26,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The users of the findings, and the exit code.
+/// Returns the users of the findings and the exit code.
 fn found(output: &Output) -> (Vec<String>, Option<i32>) {
     let findings = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let user = |line: &[u8]| serde_json::from_slice::<Value>(line).unwrap()["group"].to_string();
@@ -42,7 +42,7 @@ fn hunt(server: &Server, arguments: &[&str]) -> Output {
 
 const KEY: &str = "AWSLogs/111122223333/CloudTrail/eu-west-1/2026/09/01/a.json.gz";
 
-/// Keys that can be read.
+/// Returns keys that can be read.
 fn readable() -> Vec<String> {
     let mut keys = vec![
         format!("x//{KEY}"),
@@ -64,7 +64,7 @@ fn readable() -> Vec<String> {
 }
 
 #[test]
-fn any_key_that_http_can_carry_is_read() {
+fn every_valid_http_key_is_read() {
     let server = Server::start();
     let mut expected = Vec::new();
     for (number, key) in readable().iter().enumerate() {
@@ -86,7 +86,7 @@ fn any_key_that_http_can_carry_is_read() {
         let output = hunt(&server, &[prefix]);
         assert_eq!(found(&output), (below, Some(0)), "{prefix}: {}", stderr(&output));
     }
-    // Each is chosen by account and day, and is one object of a lake.
+    // Each is selected by account and day, and converted as one object.
     let day = hunt(&server, &["s3://logs", "--from", "2026-10-01"]);
     assert_eq!(found(&day).0, Vec::<String>::new(), "{}", stderr(&day));
     std::fs::create_dir_all(server.file("lake", "")).unwrap();
@@ -100,7 +100,7 @@ fn any_key_that_http_can_carry_is_read() {
 }
 
 #[test]
-fn a_key_that_cannot_be_read_is_named_and_the_rest_is_hunted() {
+fn unreadable_key_is_named_and_the_rest_is_hunted() {
     let server = Server::start();
     server.put("logs", KEY, &burst("user1"));
     for key in
@@ -108,7 +108,7 @@ fn a_key_that_cannot_be_read_is_named_and_the_rest_is_hunted() {
     {
         server.put_odd("logs", key, &burst("user2"));
     }
-    // Nothing is in there.
+    // This prefix is empty.
     server.put_odd("logs", "AWSLogs/111122223333/", b"");
     server.put_odd("logs", "empty//", b"");
     let output = hunt(&server, &["s3://logs"]);
@@ -117,7 +117,7 @@ fn a_key_that_cannot_be_read_is_named_and_the_rest_is_hunted() {
     assert!(text.contains("6 read = 1 hunted + 2 skipped (empty) + 3 rejected"), "{text}");
     assert!(text.contains("rejected: s3://logs/a/../b.json.gz: its key has a part `.` or `..`"), "{text}");
     assert!(text.contains("\\u{1b}[31m.json.gz") && !text.contains('\u{1b}'), "{text}");
-    // What is not asked for needs no word.
+    // Keys outside the selection are not reported.
     for asked in [&["s3://logs/AWSLogs/111122223333/CloudTrail/eu-west-1/2026/09/02"][..], &["s3://logs/empty/"]] {
         assert_eq!(hunt(&server, asked).status.code(), Some(3), "{asked:?}");
     }
@@ -130,7 +130,7 @@ fn a_key_that_cannot_be_read_is_named_and_the_rest_is_hunted() {
 }
 
 #[test]
-fn nothing_is_written_under_a_key_that_not_every_tool_can_name() {
+fn unusual_keys_are_never_written() {
     let server = Server::start();
     server.put("logs", KEY, &burst("user1"));
     for lake in ["s3://logs/x//lake", "s3://logs//lake", "s3://logs/a/../lake"] {
@@ -143,7 +143,7 @@ fn nothing_is_written_under_a_key_that_not_every_tool_can_name() {
 }
 
 #[test]
-fn digits_and_codes_in_keys_do_not_decide_what_an_error_is() {
+fn keys_do_not_influence_error_classification() {
     let server = Server::start();
     let day = "AWSLogs/111122223333/CloudTrail/eu-west-1/2025/03/04";
     let key = format!("{day}/111122223333_CloudTrail_eu-west-1_20250304T0503Z_403404SlowDownNoSuchBucket.json.gz");
@@ -170,7 +170,7 @@ fn digits_and_codes_in_keys_do_not_decide_what_an_error_is() {
 
 #[test]
 #[cfg(unix)]
-fn odd_names_on_disk_are_hunted() {
+fn unusual_file_names_are_hunted() {
     use std::os::unix::ffi::OsStrExt as _;
 
     let folder = tempfile::tempdir().unwrap();
@@ -196,7 +196,7 @@ fn odd_names_on_disk_are_hunted() {
     let output = hunt(&server, &[&lake]);
     assert_eq!(found(&output), (expected, Some(0)), "{}", stderr(&output));
     std::fs::remove_dir_all(&lake).unwrap();
-    // Of a table too: a file whose name is not text is named, and the others are read.
+    // In a table too, a file name that is not UTF-8 is reported and the other files are read.
     let table = folder.path().join("table");
     let records: Vec<Value> = ["user0", "user1"].iter().flat_map(|user| records(user)).collect();
     let fields = || columns(text("eventtime"), false, &lower);

@@ -1,4 +1,4 @@
-//! Hunts against a brute-force evaluator, on small random sets of events.
+//! Hunts compared with a brute-force evaluator on small random sets of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -16,8 +16,8 @@ use tawny::store::ReadSettings;
 use tawny::table::MemoryTable;
 use tawny::time::{self, Range};
 
-/// A failed sign-in, in seconds from a start, of one of a few users; `None` for a record without a
-/// user name or address.
+/// A failed sign-in of one of a few users, in seconds from the start. `None` is a record without a user name or
+/// address.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event {
     id: u16,
@@ -30,7 +30,7 @@ pub(crate) struct Event {
 }
 
 pub(crate) const START: i64 = 1_788_220_800;
-/// The period of the rules hunted here, in seconds.
+/// The period of the rules, in seconds.
 const PERIOD: i64 = 900;
 
 fn text(event: &Event) -> String {
@@ -55,10 +55,10 @@ pub(crate) fn batch(events: &[Event]) -> RecordBatch {
     builder.finish().unwrap()
 }
 
-/// A match: its second, its number and its address.
+/// A match: second, number, address.
 type Match = (i64, u16, Option<u8>);
 
-/// A finding as both sides tell it.
+/// A finding in the form that both sides produce.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Shown {
     first: i64,
@@ -66,7 +66,7 @@ struct Shown {
     user: Option<String>,
     events: Vec<String>,
     trigger: i64,
-    /// The event that triggered.
+    /// The triggering event.
     by: String,
     peak: u64,
     distinct: Option<u64>,
@@ -76,7 +76,7 @@ fn id(number: u16) -> String {
     format!("id-{number:05}")
 }
 
-/// What counts towards the threshold.
+/// Returns what counts toward the threshold.
 fn count(matches: &[Match], unique: bool) -> usize {
     if unique {
         matches.iter().filter_map(|(_, _, address)| *address).collect::<BTreeSet<_>>().len()
@@ -85,8 +85,8 @@ fn count(matches: &[Match], unique: bool) -> usize {
     }
 }
 
-/// The windows of a group's matches, which are in order, by their definition. A sliding one is a
-/// full span, and those that share a match are merged.
+/// Returns the windows of a group's sorted matches by definition. A sliding one is a full span; spans that share a match
+/// are merged.
 fn windows(matches: &[Match], kind: WindowKind, threshold: usize, unique: bool) -> Vec<Vec<Match>> {
     let mut found: Vec<Vec<Match>> = Vec::new();
     match kind {
@@ -128,7 +128,7 @@ fn windows(matches: &[Match], kind: WindowKind, threshold: usize, unique: bool) 
     found
 }
 
-/// The matches less than a period before `end`, and those at it.
+/// Returns the matches at `end` and less than a period before it.
 fn span(matches: &[Match], end: i64) -> Vec<Match> {
     matches.iter().copied().filter(|(t, _, _)| end - PERIOD < *t && *t <= end).collect()
 }
@@ -142,7 +142,7 @@ fn brute_force(events: &[Event], kind: WindowKind, threshold: usize, unique: boo
     for ((account, user), mut matches) in groups {
         matches.sort_unstable();
         for window in windows(&matches, kind, threshold, unique) {
-            // All that is in a window up to a match: for a sliding one, of the span that ends with it.
+            // All matches in a window up to this one: for a sliding window, the span that ends with it.
             let so_far = |at: usize| {
                 let begin = if kind == WindowKind::Sliding { window[at].0 - PERIOD } else { i64::MIN };
                 window[..=at].iter().copied().filter(|one| one.0 > begin).collect::<Vec<_>>()
@@ -217,7 +217,7 @@ pub(crate) fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
     rule
 }
 
-/// The findings of one rule, hunted by itself and together with another: the same.
+/// Returns the findings of one rule, which are the same alone and together with another rule.
 fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
     let batches = vec![batch(events)];
     let alone = hunt_in(batches.clone(), 2, std::slice::from_ref(rule), range);
@@ -234,7 +234,7 @@ fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
 }
 
 pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
-    // Times lie on a coarse grid, so that ties and exact distances are common.
+    // A coarse time grid makes ties and exact distances common.
     let who = (0u8..2, prop::option::weighted(0.8, 0u8..2), prop::option::weighted(0.8, 0u8..3));
     let event = (0i64..24, -1i64..2, who, prop::bool::weighted(0.85), 1usize..3);
     prop::collection::vec(event, 0..24).prop_map(|events| {
@@ -266,7 +266,7 @@ proptest! {
     #![proptest_config(config(64))]
 
     #[test]
-    fn hunts_find_what_brute_force_finds(
+    fn hunts_equal_brute_force(
         events in events(),
         kind in kinds(),
         unique in any::<bool>(),
@@ -289,7 +289,7 @@ proptest! {
     #![proptest_config(config(16))]
 
     #[test]
-    fn order_files_copies_and_threads_change_nothing(
+    fn order_files_duplicates_and_threads_change_nothing(
         events in events(),
         order in prop::collection::vec(any::<u32>(), 48),
         files in 1usize..5,
@@ -310,7 +310,7 @@ proptest! {
     }
 
     #[test]
-    fn the_laws_hold(events in events(), threshold in 1u32..4, unique in any::<bool>()) {
+    fn window_laws_hold(events in events(), threshold in 1u32..4, unique in any::<bool>()) {
         let of = |kind, threshold| hunted(&events, &rule(kind, threshold, unique), Range::default());
         let sliding = of(WindowKind::Sliding, threshold);
         let within = |inner: &Shown, outer: &Shown| {
@@ -335,7 +335,7 @@ proptest! {
 }
 
 #[test]
-fn the_evaluator_itself_finds_something() {
+fn reference_evaluator_finds_something() {
     let at = |id, second, address| Event {
         id,
         second,

@@ -1,4 +1,4 @@
-//! A run that read nothing that it was asked to read ends with 3 and says why; one that did ends with 0.
+//! A run that read nothing of what was requested ends with 3 and a reason; a complete run ends with 0.
 
 use std::path::Path;
 use std::process::Output;
@@ -18,7 +18,7 @@ fn path(folder: &Path, name: &str) -> String {
 
 const QUERY: &str = r#"SELECT "eventName" FROM cloudtrail"#;
 
-/// What each command says of `data`, and its exit code. `lake` must not be there yet.
+/// Returns exit code and standard error of each command on `data`. `lake` must not exist yet.
 fn of_each_command(data: &str, lake: &str) -> Vec<(i32, String)> {
     let commands = [
         &["hunt", data][..],
@@ -33,7 +33,7 @@ fn of_each_command(data: &str, lake: &str) -> Vec<(i32, String)> {
 }
 
 #[test]
-fn a_run_that_read_nothing_it_was_asked_to_read_is_incomplete_and_says_why() {
+fn run_that_read_nothing_exits_3_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let write = |name: &str, bytes: &[u8]| {
@@ -47,7 +47,7 @@ fn a_run_that_read_nothing_it_was_asked_to_read_is_incomplete_and_says_why() {
     write("zero/a.json", b"");
     write("digests/AWSLogs/111122223333/CloudTrail-Digest/eu-west-1/2026/09/01/a.json.gz", b"digest");
     for (name, why) in [
-        ("bare", "no objects were found"),
+        ("bare", "no objects found"),
         ("unknown", "nothing "),
         ("zero", "nothing "),
         ("digests", "nothing "),
@@ -56,7 +56,7 @@ fn a_run_that_read_nothing_it_was_asked_to_read_is_incomplete_and_says_why() {
         for (number, (code, said)) in
             of_each_command(&path(folder, name), &path(folder, "lake")).into_iter().enumerate()
         {
-            // An object whose name tells nothing is counted without being read.
+            // An object whose name shows nothing is counted without being read.
             let is_estimate = name == "unknown" && (number == 1 || number == 4);
             assert!(code == if is_estimate { 0 } else { 3 }, "{name}, {number}: {code} {said}");
             assert!(is_estimate || said.contains(why), "{name}, {number}: {said}");
@@ -75,14 +75,14 @@ fn a_run_that_read_nothing_it_was_asked_to_read_is_incomplete_and_says_why() {
             );
         }
     }
-    // A path that is not there is a mistake in the command.
+    // A path that does not exist is a wrong command line.
     for (code, said) in of_each_command(&path(folder, "missing"), &path(folder, "lake")) {
         assert!(code == 2 && said.contains("no such file or directory: `"), "{code} {said}");
     }
 }
 
 #[test]
-fn a_trail_without_records_and_an_empty_lake_are_complete() {
+fn trail_without_records_and_empty_lake_exit_0() {
     let folder = tempfile::tempdir().unwrap();
     let (trail, lake) = (path(folder.path(), "trail"), path(folder.path(), "lake"));
     std::fs::create_dir(&trail).unwrap();
@@ -111,7 +111,7 @@ fn a_trail_without_records_and_an_empty_lake_are_complete() {
 }
 
 #[test]
-fn a_range_after_all_data_says_what_the_newest_event_is() {
+fn range_after_all_data_reports_the_newest_event() {
     let folder = tempfile::tempdir().unwrap();
     let day = path(folder.path(), "trail/AWSLogs/111122223333/CloudTrail/eu-west-1/2021/08/02");
     std::fs::create_dir_all(&day).unwrap();
@@ -124,7 +124,7 @@ fn a_range_after_all_data_says_what_the_newest_event_is() {
         (path(folder.path(), "trail"), path(folder.path(), "lake"), path(folder.path(), "rows.parquet"));
     assert!(tawny(&["convert", &trail, "--lake", &lake]).status.success());
     tables::write(Path::new(&rows), columns(text("eventtime"), false, &lower), &tables::rows(&records, false, &lower));
-    let span = "nothing in the range: the oldest event is of 2021-08-02T10:00:00Z, the newest of 2021-08-02T10:01:00Z";
+    let span = "no events in the range: the data spans 2021-08-02T10:00:00Z to 2021-08-02T10:01:00Z";
     for data in [&lake, &rows] {
         for command in [
             &["hunt", data, "--last", "24h"][..],
@@ -145,17 +145,17 @@ fn a_range_after_all_data_says_what_the_newest_event_is() {
             assert!(output.status.code() == Some(0) && !stderr(&output).contains("newest"), "{}", stderr(&output));
         }
     }
-    // Of a raw trail no object is of the range, so that nothing is read; an object without a day is read.
+    // No object of a raw trail is in the range, so nothing is read; an object without a day is read.
     let last = tawny(&["hunt", &trail, "--last", "24h"]);
     let said = stderr(&last);
     assert!(
-        last.status.code() == Some(3) && said.contains("no objects were found that may hold events of the range"),
+        last.status.code() == Some(3) && said.contains("no objects found that may hold events of the range"),
         "{said}"
     );
     for command in [&["hunt"][..], &["hunt", "--dry-run"], &["backtest"], &["inspect"]] {
         let said = stderr(&tawny(&[command, &[&trail, "--from", "2022-01-01"]].concat()));
         assert!(
-            said.contains("the newest event in the objects delivered last is of 2021-08-02T10:01:00Z"),
+            said.contains("the newest event in the most recently delivered objects is from 2021-08-02T10:01:00Z"),
             "{command:?} {said}"
         );
     }

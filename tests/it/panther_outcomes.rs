@@ -1,7 +1,7 @@
-//! Rules for what Panther's own rules look for in CloudTrail, held against what those said.
+//! Predicates of Panther's CloudTrail rules, compared with the results of the original rules.
 //!
-//! Their outcomes are not part of this repository. Where `TAWNY_SHARED` names a folder with
-//! `data/panther/tests.jsonl` and `data/panther/outcomes.jsonl`, every rule is held against every log.
+//! The results are not part of this repository. If `TAWNY_SHARED` names a folder with
+//! `data/panther/tests.jsonl` and `data/panther/outcomes.jsonl`, every rule is compared on every log.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -26,8 +26,7 @@ fn rules() -> Vec<Rule> {
     text.split("\n---\n").map(read).collect()
 }
 
-/// The rules of the library that are to match what a rule of Panther's matches, with that rule's id: their first line
-/// says so.
+/// Returns the shipped rules that must match exactly what a Panther rule matches, with its id from their first line.
 fn followers() -> Vec<(Rule, String)> {
     let follows = |entry: Entry| {
         let id = entry.text.lines().next()?.strip_prefix("# Follows Panther's ")?.strip_suffix('.')?.to_owned();
@@ -36,18 +35,18 @@ fn followers() -> Vec<(Rule, String)> {
     catalog::all(&[]).unwrap().into_iter().filter_map(follows).collect()
 }
 
-/// For each rule the numbers of the logs that it matches.
+/// Returns for each rule the numbers of the logs that it matches.
 fn matched(rules: &[Rule], logs: &[(usize, String)]) -> Vec<BTreeSet<usize>> {
     let mut builder = BatchBuilder::default();
     for (line, log) in logs {
-        // A log's own time and identity may be missing, or the same as another's.
+        // The time and id of a log may be missing or repeated.
         let own = format!("{{\"eventTime\":\"2026-09-01T00:00:00Z\",\"eventID\":\"{line}\"}}");
         let mut members = json::members(log).unwrap();
         members.retain(|(key, _)| !key.eq_ignore_ascii_case("eventTime") && !key.eq_ignore_ascii_case("eventID"));
         members.extend(json::members(&own).unwrap());
         builder.push(&Record { text: log, members });
     }
-    // Each match by itself.
+    // Each match is one finding.
     let single = |rule: &Rule| {
         let mut rule = Rule { counts: Counts::Matches, ..rule.clone() };
         rule.window.threshold = NonZeroU32::MIN;
@@ -66,7 +65,7 @@ fn matched(rules: &[Rule], logs: &[(usize, String)]) -> Vec<BTreeSet<usize>> {
 }
 
 #[test]
-fn every_rule_can_be_hunted() {
+fn panther_predicates_can_be_hunted() {
     let rules = rules();
     assert!(rules.len() >= 60);
     let log = r#"{"eventName":"ConsoleLogin","eventSource":"signin.amazonaws.com"}"#.to_owned();
@@ -76,8 +75,8 @@ fn every_rule_can_be_hunted() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the figures of the comparison")]
-fn rules_match_what_panthers_own_match() {
+#[expect(clippy::print_stderr, reason = "prints the figures of the comparison")]
+fn predicates_match_the_results_of_panther() {
     let Some(folder) = optional::panther_outcomes("outcomes of Panther's own tests") else {
         return;
     };
@@ -85,7 +84,7 @@ fn rules_match_what_panthers_own_match() {
         let text = std::fs::read_to_string(folder.join(name)).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    // The logs are the distinct ones of CloudTrail.
+    // The distinct CloudTrail logs.
     let mut logs: Vec<(usize, Value)> = Vec::new();
     for (line, mut test) in lines("tests.jsonl").into_iter().enumerate() {
         let log = test["log"].take();
@@ -109,7 +108,7 @@ fn rules_match_what_panthers_own_match() {
             let mut wanted: BTreeSet<usize> =
                 lines.iter().map(|line| usize::try_from(line.as_u64().unwrap()).unwrap()).collect();
             if rule.id != *origin {
-                // The library leaves network activity out, which Panther's rules do not.
+                // The shipped rules exclude network activity; Panther's do not.
                 wanted.retain(|line| !network_activity.contains(line));
             }
             differing.extend(wanted.symmetric_difference(&matched).map(|line| format!("{} line {line}", rule.id)));

@@ -1,5 +1,5 @@
-//! Parquet of other tools with wrong bytes: no process ends by a signal or a panic, none finds what is not there, and what
-//! makes no sense is named.
+//! Other tools' Parquet with wrong bytes: no process crashes or panics, none invents findings, and invalid files are
+//! named.
 
 use std::path::Path;
 use std::process::Output;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::records::failed_sign_in;
 use crate::tables::{columns, lower, rows, tawny, text};
 
-/// Numbers that follow from a seed.
+/// A random number generator with a seed.
 struct Numbers(u64);
 
 impl Numbers {
@@ -31,13 +31,13 @@ impl Numbers {
     }
 }
 
-/// How many files are damaged.
+/// Returns the number of files to damage.
 fn cases() -> u64 {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     asked.unwrap_or(200)
 }
 
-/// A burst of a user of its own, in a file.
+/// Returns a file with a burst of its own user.
 fn whole(number: u64) -> Vec<u8> {
     let record = |at: u64| {
         let mut record =
@@ -49,7 +49,7 @@ fn whole(number: u64) -> Vec<u8> {
     let records: Vec<Value> = (0..4).map(record).collect();
     let mut fields: Vec<Field> = columns(text("eventtime"), false, &lower);
     if number.is_multiple_of(3) {
-        // Bytes, as old writers leave text.
+        // Text as plain bytes, as old writers store it.
         for field in &mut fields {
             if field.data_type() == &DataType::Utf8 {
                 *field = field.clone().with_data_type(DataType::Binary);
@@ -94,7 +94,7 @@ fn whole(number: u64) -> Vec<u8> {
     bytes
 }
 
-/// Where the footer of a file begins.
+/// Returns the start of the footer.
 fn footer(bytes: &[u8]) -> usize {
     let length = bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap();
     bytes.len() - 8 - usize::try_from(u32::from_le_bytes(length)).unwrap()
@@ -126,7 +126,7 @@ fn damage(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
                 bytes[at] = [0xff, 0x7f, 0x80, 0xc3][numbers.below(4)];
             }
         }
-        // A part is gone, or there twice.
+        // A part is missing or repeated.
         6 => {
             let from = numbers.below(end);
             let to = (from + numbers.below(64)).min(end);
@@ -141,7 +141,7 @@ fn damage(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
     }
 }
 
-/// Makes sure that a process ended with a documented exit code.
+/// Checks that a process ended with a documented exit code.
 fn assert_ended(output: &Output, what: &str) {
     let talk = String::from_utf8_lossy(&output.stderr);
     assert!(matches!(output.status.code(), Some(0 | 2 | 3)), "{what}: {:?} {talk}", output.status);
@@ -152,7 +152,7 @@ fn found(output: &Output) -> Vec<Value> {
     String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Hunts a folder of damaged files, and each file alone where one has columns of other types than the others.
+/// Hunts a folder of damaged files, or each file alone if their column types differ.
 fn hunt(folder: &Path, numbers: &[(u64, bool)]) {
     let output = tawny(&["hunt", folder.to_str().unwrap(), "--format", "jsonl", "--threads", "2"]);
     let what = format!("the files {numbers:?}");
@@ -188,7 +188,7 @@ fn check_each(found: &[Value], talk: &str, is_incomplete: bool, numbers: &[(u64,
 }
 
 #[test]
-fn damaged_files_are_named_or_give_their_own_findings() {
+fn damaged_files_are_named_or_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let numbers: Vec<u64> = (0..cases()).collect();
     let threads: Vec<_> = numbers
@@ -204,7 +204,7 @@ fn damaged_files_are_named_or_give_their_own_findings() {
                     let bytes = whole(number);
                     let mut damaged = bytes.clone();
                     damage(&mut damaged, &mut numbers);
-                    // Pages in gzip have a checksum of their values. What differs elsewhere may be another table.
+                    // Gzip pages have a checksum. Other changes may describe a different table.
                     let same_footer =
                         damaged.len() == bytes.len() && damaged[footer(&bytes)..] == bytes[footer(&bytes)..];
                     let checked = number.is_multiple_of(5) && number % 4 != 1 && same_footer;
@@ -237,13 +237,13 @@ fn damaged_files_are_named_or_give_their_own_findings() {
 }
 
 #[test]
-fn whole_files_of_every_writer_are_found() {
+fn undamaged_files_of_every_writer_are_read() {
     let folder = tempfile::tempdir().unwrap();
     for number in 0..60 {
         std::fs::write(folder.path().join(format!("{number}.parquet")), whole(number)).unwrap();
     }
     let output = tawny(&["hunt", folder.path().to_str().unwrap(), "--format", "jsonl"]);
-    assert_ended(&output, "whole files");
+    assert_ended(&output, "undamaged files");
     assert_eq!(
         (output.status.code(), found(&output).len()),
         (Some(0), 60),

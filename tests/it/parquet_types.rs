@@ -1,5 +1,4 @@
-//! Every type that a column of another tool's Parquet can have, as each of our columns, with values that make sense and
-//! values that do not.
+//! Every Parquet type as each of our columns, with valid and invalid values.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use tawny::trail;
 use crate::oracle::RUNTIME;
 use crate::tables::{group, tawny, text};
 
-/// The values of a column: one for each row.
+/// The values of a column, one per row.
 #[derive(Debug, Clone)]
 enum Values {
     Bools(Vec<bool>),
@@ -84,7 +83,7 @@ impl Values {
     }
 }
 
-/// A column: how the schema declares it, with `NAME` for its name, and its leaves.
+/// A column: its schema declaration with `NAME` for the name, and its leaves.
 #[derive(Debug, Clone)]
 struct Column {
     declared: String,
@@ -103,7 +102,7 @@ fn flat(declared: &str, values: Values) -> Column {
     Column { declared: format!("optional {declared};"), leaves: vec![leaf] }
 }
 
-/// Writes a file with these columns, by their names.
+/// Writes a file with these named columns.
 fn write(path: &Path, columns: &[(String, Column)]) {
     write_with(path, columns, WriterProperties::builder().build());
 }
@@ -129,7 +128,7 @@ fn texts(texts: &[&str]) -> Values {
     Values::Bytes(texts.iter().map(|text| text.as_bytes().to_vec()).collect())
 }
 
-/// Two values each that make sense of a type, and two that may not.
+/// Returns for each type two valid values and two that may be invalid.
 fn types() -> Vec<(&'static str, Column, Column)> {
     let mut types = Vec::new();
     let mut both = |name: &'static str, declared: &str, good: Values, odd: Values| {
@@ -225,7 +224,7 @@ fn types() -> Vec<(&'static str, Column, Column)> {
     types
 }
 
-/// Our columns of every kind: text, a flag, JSON, what identifies an event, and what others are derived from.
+/// Our columns of every kind: text, boolean, JSON, event identity, and sources of derived fields.
 const OURS: [&str; 10] = [
     "eventname",
     "useridentity",
@@ -239,7 +238,7 @@ const OURS: [&str; 10] = [
     "sourceipaddress",
 ];
 
-/// The number of rows of all columns of a file, or why there are none.
+/// Returns the number of rows of all columns of a file, or the error.
 fn rows(file: &Path) -> Result<usize, Error> {
     let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     RUNTIME.block_on(async {
@@ -256,7 +255,7 @@ fn rows(file: &Path) -> Result<usize, Error> {
 }
 
 #[test]
-fn every_type_is_read_as_each_column() {
+fn every_parquet_type_is_read_for_each_column() {
     let folder = tempfile::tempdir().unwrap();
     let time = flat("binary NAME (UTF8)", texts(&["2026-09-01T00:00:00Z", "2026-09-01T00:00:01Z"]));
     for (number, (name, good, odd)) in types().into_iter().enumerate() {
@@ -267,7 +266,7 @@ fn every_type_is_read_as_each_column() {
             write(&file, &columns);
             assert_eq!(rows(&file).map_err(|error| format!("{error:?}")), Ok(2), "{name}, {kind}");
 
-            // A column of time either gives times, or null, or is refused by name.
+            // A time column gives times or null, or is refused by name.
             columns[0].1 = column.clone();
             let file = file.with_extension("time.parquet");
             write(&file, &columns);
@@ -280,7 +279,7 @@ fn every_type_is_read_as_each_column() {
 }
 
 #[test]
-fn columns_that_are_bytes_in_one_file_and_a_number_in_another_are_both_read() {
+fn column_of_bytes_in_one_file_and_numbers_in_another_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let time = flat("binary NAME (UTF8)", texts(&["2026-09-01T00:00:00Z", "2026-09-01T00:00:01Z"]));
     let of_texts = |values: &[&str]| flat("binary NAME", texts(values));
@@ -303,7 +302,7 @@ fn columns_that_are_bytes_in_one_file_and_a_number_in_another_are_both_read() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "v,n\n65,2\n7,3\nx,1\n");
 }
 
-/// Three sign-ins that fail, as the columns of a table; `agent` is the bytes of each user agent.
+/// Returns three failed sign-ins as columns of a table; `agent` is the bytes of each user agent.
 fn burst(declared: &str, user: &[u8], agent: &[u8]) -> Vec<(String, Column)> {
     let three = |bytes: &[u8]| Values::Bytes(vec![bytes.to_vec(); 3]);
     let bytes = |values| flat(&format!("binary NAME {declared}"), values);
@@ -334,7 +333,7 @@ fn burst(declared: &str, user: &[u8], agent: &[u8]) -> Vec<(String, Column)> {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_replaced_and_counted_whatever_the_file_says_of_them() {
+fn invalid_utf8_is_replaced_and_counted_for_every_declared_type() {
     let folder = tempfile::tempdir().unwrap();
     for (number, declared) in ["", "(UTF8)", "(STRING)", "(JSON)", "(ENUM)", "(BSON)"].into_iter().enumerate() {
         let data = folder.path().join(number.to_string());
@@ -346,7 +345,7 @@ fn bytes_that_are_no_text_are_replaced_and_counted_whatever_the_file_says_of_the
         assert_eq!(found["event_ids"], serde_json::json!(["a", "b", "c"]), "{declared}");
         assert_eq!(found["user_agents"], serde_json::json!(["Mozilla\u{fffd}\u{fffd}/5.0"]), "{declared}");
         assert!(found["group"].to_string().contains("an\u{fffd}"), "{declared}: {found}");
-        assert!(talk.contains("note: 3 invalid UTF-8 sequences were replaced"), "{declared}: {talk}");
+        assert!(talk.contains("note: 3 invalid UTF-8 sequences replaced"), "{declared}: {talk}");
     }
     let data = folder.path().join("valid");
     write(&data.join("a.parquet"), &burst("(UTF8)", b"anaya", b"Mozilla"));
@@ -356,8 +355,8 @@ fn bytes_that_are_no_text_are_replaced_and_counted_whatever_the_file_says_of_the
 }
 
 #[test]
-fn what_a_file_embeds_of_arrow_does_not_make_its_bytes_text() {
-    // The embedded schema calls all columns text, and the file does not.
+fn embedded_arrow_schema_does_not_skip_utf8_validation() {
+    // The embedded schema declares all columns as text, the file does not.
     let folder = tempfile::tempdir().unwrap();
     let columns = burst("", b"anaya", b"\xff\xff\xff");
     let fields: Vec<Field> = columns
@@ -374,5 +373,5 @@ fn what_a_file_embeds_of_arrow_does_not_make_its_bytes_text() {
     let output = tawny(&["hunt", file.to_str().unwrap(), "--format", "jsonl"]);
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{talk}");
-    assert!(talk.contains("note: 3 invalid UTF-8 sequences were replaced"), "{talk}");
+    assert!(talk.contains("note: 3 invalid UTF-8 sequences replaced"), "{talk}");
 }

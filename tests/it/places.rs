@@ -1,4 +1,4 @@
-//! The same records in every place where they may lie.
+//! The same records in every kind of data.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use tawny::trail::{self, Selection, Trail};
 use crate::oracle::RUNTIME;
 use crate::tables::{self, columns, lower, rows, text};
 
-/// One trail as raw objects, as a lake and as a table of another tool.
+/// One trail as raw objects, a lake and another tool's table.
 pub(crate) struct Places {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) data: Vec<(&'static str, Box<dyn Table>)>,
 }
 
 impl Places {
-    /// `records`, in objects and files of `size`. The lake holds all of them: no conversion sees a record twice.
+    /// Writes `records` in objects and files of `size`. The lake holds all of them: no conversion sees a record twice.
     pub(crate) fn of(records: &[Value], size: usize) -> Places {
         let folder = tempfile::tempdir().unwrap();
         let [raw, parts, lake, table] = ["raw", "parts", "lake", "table"].map(|name| folder.path().join(name));
@@ -78,7 +78,7 @@ pub(crate) fn resources(threads: usize) -> Resources {
     Resources::new(threads, 256 << 20, &std::env::temp_dir()).unwrap()
 }
 
-/// The cells of the rows that `sql` gives over `data`, and what was left out.
+/// Returns the cells of the result of `sql` over `data`, and the ignored duplicates.
 pub(crate) fn answer(sql: &str, data: &dyn Table, range: Range) -> (Vec<Vec<String>>, Option<Duplicates>) {
     ask(data, Query { sql, rule: None, range, with_duplicates: false })
 }
@@ -88,7 +88,7 @@ pub(crate) fn ask(data: &dyn Table, query: Query<'_>) -> (Vec<Vec<String>>, Opti
     (cells(&answer.rows), answer.duplicates)
 }
 
-/// The cells of rows as text; null is empty.
+/// Returns the cells of rows as text; null is empty.
 fn cells(rows: &[RecordBatch]) -> Vec<Vec<String>> {
     let cell = |column: &ArrayRef, row| array_value_to_string(column, row).unwrap();
     let of_batch = |batch: &RecordBatch| {

@@ -13,7 +13,7 @@ use tawny::time::Range;
 use tawny::trail::{Prefilter, Selection, Trail};
 
 #[test]
-fn windows_stream_and_the_scan_filters() {
+fn windows_stream_and_scans_filter() {
     let folder = tempfile::tempdir().unwrap();
     let trail = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/trail").display().to_string();
     let lake = Lake::at(&folder.path().join("lake"));

@@ -1,4 +1,4 @@
-//! Every condition, on records whose field is there, is null, is of another type, or is missing.
+//! Every condition, on records whose field is present, null, of another type, or missing.
 
 use std::sync::LazyLock;
 
@@ -77,7 +77,7 @@ fn data(records: &[&str]) -> MemoryTable {
     MemoryTable(vec![builder.finish().unwrap()])
 }
 
-/// Which of `records` match, as a string of 0 and 1.
+/// Returns which of `records` match, as a string of 0 and 1.
 fn matches(detection: &str, records: &[&str]) -> String {
     let yaml = format!(
         "AnalysisType: rule\nRuleID: A.B\nEnabled: true\nSeverity: Info\nLogTypes: [AWS.CloudTrail]\nDetection: {detection}\n"
@@ -88,7 +88,7 @@ fn matches(detection: &str, records: &[&str]) -> String {
         RUNTIME.block_on(hunt::evaluate(&resources(), &data(records), rules, Range::default())).unwrap()
     };
     let findings = hunt(std::slice::from_ref(&rule));
-    // Beside another a rule goes another way.
+    // Several rules run on another path than one rule.
     let mut other = rule.clone();
     other.detection = Predicate::Any(Vec::new());
     assert_eq!(hunt(&[rule, other]), findings, "{detection}");
@@ -115,9 +115,9 @@ fn check_both(key: &str, condition: &str, negation: &str, operand: &str, expecte
 }
 
 #[test]
-fn positive_tests_need_a_value_and_negative_ones_do_not() {
+fn positive_conditions_need_a_value_and_negated_ones_do_not() {
     for (key, in_list) in [("eventName", "0"), ("requestParameters.bucket", "1")] {
-        // The fourth record has a list where there is a JSON column to hold it.
+        // The fourth record has a list if the column is JSON.
         let with_list = |outcomes: &str| outcomes.replace('?', in_list);
         for (condition, negation, operand, expected) in [
             ("Equals", "DoesNotEqual", r#"Value: "it's_a""#, "100000"),
@@ -140,7 +140,7 @@ fn positive_tests_need_a_value_and_negative_ones_do_not() {
 }
 
 #[test]
-fn text_is_compared_whatever_its_type() {
+fn values_are_compared_as_text() {
     for value in ["22", r#""22""#, "22.0"] {
         check_both("requestParameters.port", "Equals", "DoesNotEqual", &format!("Value: {value}"), "110100");
     }
@@ -174,7 +174,7 @@ fn numbers_compare_by_value() {
 }
 
 #[test]
-fn a_field_exists_where_it_has_a_value() {
+fn field_exists_if_it_has_a_value() {
     for (key, expected) in [
         ("requestParameters.bucket", "110100"),
         ("requestParameters", "111100"),
@@ -194,7 +194,7 @@ fn a_field_exists_where_it_has_a_value() {
 }
 
 #[test]
-fn combinators_have_two_values() {
+fn combinators_return_true_or_false() {
     let a = r#"{Key: eventName, Condition: Equals, Value: "it's_a"}"#;
     let not_a = r#"{Key: eventName, Condition: DoesNotEqual, Value: "it's_a"}"#;
     let b = "{Key: readOnly, Condition: Equals, Value: false}";
@@ -224,7 +224,7 @@ fn combinators_have_two_values() {
 }
 
 #[test]
-fn keys_match_whatever_their_case() {
+fn keys_are_case_insensitive() {
     for key in ["userIdentity.userName", "useridentity.USERNAME", "requestParameters.name"] {
         let found = matches(&format!("[{{KeyPath: {key}, Condition: Equals, Value: A}}]"), CASES);
         assert_eq!(found, "1101", "{key}: an exact key comes before one in another case");
@@ -319,9 +319,9 @@ fn fields_compare_with_fields() {
     assert_eq!(matches(&format!("[{of_element}]"), PAIRS), "0010");
 }
 
-/// What a rule matches is the same alone and beside others, where it goes another way.
+/// A rule matches the same records alone and together with others, which is another path.
 #[test]
-fn a_rule_that_never_matches_harms_no_other() {
+fn rule_that_never_matches_affects_no_other() {
     let yaml = |id: &str, detection: &str| {
         let text = format!(
             "AnalysisType: rule\nRuleID: {id}\nEnabled: true\nSeverity: Info\nLogTypes: [AWS.CloudTrail]\nDetection: {detection}\n"
@@ -344,7 +344,7 @@ fn a_rule_that_never_matches_harms_no_other() {
 }
 
 #[test]
-fn rules_may_nest_and_be_long() {
+fn rules_can_be_nested_and_long() {
     let never = "{Key: eventName, Condition: Equals, Value: x}";
     for (open, close) in [
         ("{None: [", "]}"),
@@ -360,7 +360,7 @@ fn rules_may_nest_and_be_long() {
 }
 
 #[test]
-fn a_list_where_a_string_is_usual() {
+fn list_in_place_of_a_string() {
     const LISTS: &[&str] = &[
         r#"{"userIdentity":{"userName":["bob","ann"]}}"#,
         r#"{"userIdentity":{"userName":"bob"}}"#,

@@ -1,4 +1,4 @@
-//! Hunting range by range finds what one hunt finds, on a lake and on the raw trail, whatever the windows.
+//! Hunts of adjacent ranges find what one hunt finds, for a lake and a raw trail and every window kind.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use crate::sweeps;
 const START: i64 = 1_788_220_800 * SECOND;
 const MINUTE: i64 = 60 * SECOND;
 
-/// Failed sign-ins: one user's without a pause for days, ten minutes apart; another's in pairs, now and then.
+/// Writes failed sign-ins: one user's every ten minutes for days without a gap, another's in pairs now and then.
 fn write_trail(folder: &Path) {
     let record = |user: &str, at: i64| failed_sign_in(user, &time::rfc3339(START + at), &format!("{user}-{at}"));
     let restless = (0..6 * 24 * 6).map(|step| record("restless", step * 10 * MINUTE + step % 7 * SECOND));
@@ -40,7 +40,7 @@ fn write(folder: &Path, records: &[serde_json::Value]) {
 }
 
 #[test]
-fn ranges_that_meet_find_every_burst_once() {
+fn adjacent_ranges_find_every_burst_once() {
     let folder = tempfile::tempdir().unwrap();
     let trail = folder.path().join("trail");
     std::fs::create_dir(&trail).unwrap();
@@ -99,13 +99,13 @@ fn ranges_that_meet_find_every_burst_once() {
     }
     assert!(swept > 0);
     let one_by_one = rules.iter().flat_map(|rule| together(&|range| in_lake(std::slice::from_ref(rule), range)));
-    assert_eq!(sorted(one_by_one.collect()), whole, "each rule by itself");
+    assert_eq!(sorted(one_by_one.collect()), whole, "each rule alone");
 }
 
 #[test]
-fn a_pause_within_the_range_tells_nothing_of_the_window_before_it() {
+fn gap_inside_the_range_does_not_decide_the_window_before_it() {
     let folder = tempfile::tempdir().unwrap();
-    // Without a pause for a day and a half, ten minutes apart; hours later a pair.
+    // Every ten minutes for a day and a half without a gap; hours later a pair.
     let minutes = (0..36 * 6).map(|step| step * 10).chain([40 * 60, 40 * 60 + 3]);
     let record =
         |minute: i64| failed_sign_in("ending", &time::rfc3339(START + minute * MINUTE), &format!("ending-{minute:05}"));
@@ -136,7 +136,7 @@ fn a_pause_within_the_range_tells_nothing_of_the_window_before_it() {
     });
 }
 
-/// Pairs of copies whose times differ, by hours and by minutes, among plain records.
+/// Returns pairs of duplicates whose times differ by hours or minutes, among other records.
 fn copies_with_other_times() -> Vec<serde_json::Value> {
     let record = |minute: i64, id: String| failed_sign_in("copied", &time::rfc3339(START + minute * MINUTE), &id);
     let plain = (0..200).map(|step| record(step * 13 % 2_000, format!("plain-{step}")));
@@ -148,7 +148,7 @@ fn copies_with_other_times() -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn which_copy_counts_is_not_told_by_what_other_rules_and_cells_read() {
+fn chosen_duplicate_does_not_depend_on_other_rules_and_cells() {
     let folder = tempfile::tempdir().unwrap();
     let (trail, at) = (folder.path().join("trail"), folder.path().join("lake"));
     std::fs::create_dir(&trail).unwrap();

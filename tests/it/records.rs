@@ -1,8 +1,8 @@
-//! Records that tests are made of.
+//! Records for tests.
 
 use serde_json::{Value, json};
 
-/// A console sign-in of `user` that failed at the second factor.
+/// Returns a console sign-in of `user` that failed MFA.
 pub(crate) fn failed_sign_in(user: &str, time: &str, id: &str) -> Value {
     json!({
         "eventTime": time,

@@ -1,4 +1,4 @@
-//! The same findings, byte for byte, whatever the machine, the order of files and the user's settings.
+//! Findings are identical, byte for byte, for any machine, file order and user settings.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +10,8 @@ use crate::records::failed_sign_in;
 
 const FORMATS: [&str; 4] = ["jsonl", "json", "csv", "table"];
 
-/// Writes a trail whose bursts lie in many files, and of which times and groups are equal: in one order of files or
-/// another, named and dated by it.
+/// Writes a trail with bursts across many files and equal times and groups, in the given order of file names and
+/// modification times.
 fn write_trail(folder: &Path, order: impl Iterator<Item = usize>) {
     std::fs::create_dir_all(folder).unwrap();
     for (place, number) in order.enumerate() {
@@ -34,7 +34,7 @@ fn write_trail(folder: &Path, order: impl Iterator<Item = usize>) {
 }
 
 #[test]
-fn findings_are_the_same_bytes_whatever_the_order_the_threads_and_the_locale() {
+fn findings_are_identical_for_any_order_threads_and_locale() {
     let folder = tempfile::tempdir().unwrap();
     let (trail, other) = (folder.path().join("trail"), folder.path().join("other"));
     write_trail(&trail, 0..10);

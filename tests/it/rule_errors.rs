@@ -1,4 +1,4 @@
-//! What is wrong with a rule is said with its place. Every message has been read: see `tests/golden/rule_errors.snap`.
+//! Errors in rules have a position. Every message is reviewed in `tests/golden/rule_errors.snap`.
 
 use std::fmt::Write as _;
 
@@ -21,7 +21,7 @@ Tests:
   - {Name: one, ExpectedResult: true, Log: {eventName: Login}}
 ";
 
-/// Each replaces a part of [`RULE`] by something wrong.
+/// Each replaces a part of [`RULE`] with something invalid.
 const WRONG: &[(&str, &str)] = &[
     // The text.
     (RULE, ""),
@@ -134,7 +134,7 @@ const WRONG: &[(&str, &str)] = &[
     ("Key: eventName\n    Condition: Equals\n    Value: Login", "text"),
 ];
 
-/// Each replaces a part of [`RULE`] by something that is allowed and probably not meant.
+/// Each replaces a part of [`RULE`] with something valid that is probably a mistake.
 const REMARKABLE: &[(&str, &str)] = &[
     ("Value: Login", "Value: Yes"),
     ("Value: Login", "Value: 2026-09-01"),
@@ -171,7 +171,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn every_message_is_the_reviewed_one() {
+fn rule_error_messages_are_reviewed() {
     let mut messages = String::new();
     for (good, bad) in WRONG {
         assert!(RULE.contains(good), "{good}");
@@ -216,9 +216,9 @@ fn every_message_is_the_reviewed_one() {
     settings.bind(|| insta::assert_snapshot!("rule_errors", messages));
 }
 
-/// The messages in the reader's own text.
+/// Checks the message literals in the source of the rule reader.
 #[test]
-fn no_message_is_left_out() {
+fn every_rule_error_has_a_test() {
     let snapshot = std::fs::read_to_string("tests/golden/rule_errors.snap").unwrap();
     let sources = [
         include_str!("../../src/rule/panther.rs"),
@@ -227,7 +227,7 @@ fn no_message_is_left_out() {
         include_str!("../../src/rule/lint.rs"),
         include_str!("../../src/path.rs"),
     ];
-    // The literal of a message, between the holes that are filled in.
+    // The literal parts of a message between its placeholders.
     let unescaped = |text: &str| text.replace('\u{1}', "\"");
     let (mut seen, mut missing) = (0, Vec::new());
     for source in sources {
@@ -270,7 +270,7 @@ fn no_message_is_left_out() {
 }
 
 #[test]
-fn values_keep_their_text() {
+fn yaml_values_keep_their_text() {
     for (value, text, shortest) in [
         ("Yes", "Yes", None),
         ("012345678901", "012345678901", None),

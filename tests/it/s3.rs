@@ -1,4 +1,4 @@
-//! Trails and lakes in S3, against a real server over HTTP.
+//! Trails and lakes in S3, with a real HTTP server.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use crate::s3_server::{Fault, SECRET, Server, keys_expire_after_one_request};
 
 const TRAIL: &str = "tests/data/trail";
 
-/// A prefix with characters that mean something in URLs.
+/// A prefix with characters that have a meaning in URLs.
 const ODD: &str = "org logs/team+a%20b=#1&c/@";
 
 fn stdout(output: &Output) -> String {
@@ -23,7 +23,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// Puts the repository's trail into the bucket `logs` below `prefix`.
+/// Writes the repository's trail to the bucket `logs` below `prefix`.
 fn put_trail(server: &Server, prefix: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(TRAIL);
     for file in glob::glob(&format!("{}/**/*", root.display())).unwrap().flatten().filter(|path| path.is_file()) {
@@ -32,7 +32,7 @@ fn put_trail(server: &Server, prefix: &str) {
     }
 }
 
-/// An object of CloudTrail's layout with two failed sign-ins of `user`, a minute apart, at noon of `day`.
+/// Writes an object with CloudTrail's key and two failed sign-ins of `user`, a minute apart, at noon of `day`.
 fn put_burst(server: &Server, account: &str, region: &str, day: &str, user: &str) {
     let records = ["12:00:00", "12:01:00"].map(|time| {
         let id = format!("{account}{region}{day}{user}{time}");
@@ -61,7 +61,7 @@ fn on_disk(server: &Server) -> String {
 }
 
 #[test]
-fn trails_and_lakes_in_s3_are_as_those_on_disk() {
+fn trails_and_lakes_in_s3_and_on_disk_give_the_same_findings() {
     let server = Server::start();
     put_trail(&server, ODD);
     let expected = on_disk(&server);
@@ -107,7 +107,7 @@ fn trails_and_lakes_in_s3_are_as_those_on_disk() {
     assert_eq!(cells("s3://lake/one"), expected_cells);
     assert_eq!(cells(&trail).lines().count(), 181);
     let both = server.tawny(&["hunt", "s3://lake", "--format", "jsonl"]);
-    assert_eq!(both.status.code(), Some(2), "a folder of lakes is no raw trail: {}", stderr(&both));
+    assert_eq!(both.status.code(), Some(2), "a folder of lakes is not a raw trail: {}", stderr(&both));
     let pattern = format!("s3://logs/{}/*/AWSLogs/**/*.gz", ODD.split('/').next().unwrap());
     let deep = format!("s3://logs/{ODD}/**/*.json*");
     for (pattern, found) in [(deep.as_str(), true), (pattern.as_str(), false)] {
@@ -117,7 +117,7 @@ fn trails_and_lakes_in_s3_are_as_those_on_disk() {
 }
 
 #[test]
-fn more_objects_than_a_page_are_all_read_many_at_a_time() {
+fn more_objects_than_a_listing_page_are_read_concurrently() {
     let server = Server::start();
     for number in 0..2_300 {
         let record = failed_sign_in(
@@ -137,12 +137,16 @@ fn more_objects_than_a_page_are_all_read_many_at_a_time() {
     let log = server.take_log();
     let pages = log.iter().filter(|request| request.contains("list-type=2") && !request.contains("_tawny")).count();
     let reads = log.iter().filter(|request| request.starts_with("GET /logs/flat/")).count();
-    assert_eq!((pages, reads), (1 + 3, 2_300), "one to see what it is, and three of at most a thousand keys");
+    assert_eq!(
+        (pages, reads),
+        (1 + 3, 2_300),
+        "one to detect the kind of data, and three pages of at most a thousand keys"
+    );
     assert!((32..=64).contains(&server.most_open()), "{} requests at a time", server.most_open());
 }
 
 #[test]
-fn pages_that_are_just_full_end_the_list_too() {
+fn listing_ends_after_an_exactly_full_page() {
     let server = Server::start();
     for count in [1, 999, 1_000, 1_001, 2_000] {
         (0..count).for_each(|number| server.put("logs", &format!("of{count}/{number}.json"), b"{}"));
@@ -159,7 +163,7 @@ fn pages_that_are_just_full_end_the_list_too() {
 }
 
 #[test]
-fn faults_of_the_store_and_the_network_cost_nothing() {
+fn store_and_network_faults_are_retried() {
     let server = Server::start();
     put_trail(&server, "trail");
     std::fs::create_dir_all(server.file("lake", "")).unwrap();
@@ -183,7 +187,7 @@ fn faults_of_the_store_and_the_network_cost_nothing() {
 }
 
 #[test]
-fn one_denied_object_among_many_is_named_and_the_rest_is_hunted() {
+fn denied_object_is_named_and_the_rest_is_hunted() {
     let server = Server::start();
     for user in ["ann", "bob", "cyd"] {
         put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", user);
@@ -204,14 +208,14 @@ fn one_denied_object_among_many_is_named_and_the_rest_is_hunted() {
 }
 
 #[test]
-fn refusals_say_what_to_do_and_no_secret() {
+fn denied_requests_give_advice_without_secrets() {
     let server = Server::start();
     put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", "ann");
     let refused = |code: &'static str, status: u16| {
         server.set_faults(move |_| Fault::Refused(status, code));
         let output = server.tawny(&["hunt", "s3://logs/AWSLogs"]);
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-        assert!(!stderr(&output).contains("AWS4-HMAC"), "what was signed is not told: {}", stderr(&output));
+        assert!(!stderr(&output).contains("AWS4-HMAC"), "signed text is not shown: {}", stderr(&output));
         stderr(&output)
     };
     for (code, status, hint) in [
@@ -237,7 +241,7 @@ fn refusals_say_what_to_do_and_no_secret() {
 }
 
 #[test]
-fn credentials_that_expire_are_renewed() {
+fn expired_credentials_are_renewed() {
     let server = Server::start();
     for user in ["ann", "bob", "cyd", "dan"] {
         put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", user);
@@ -263,11 +267,11 @@ fn credentials_that_expire_are_renewed() {
     command.env("PATH", "/usr/bin:/bin").env("AWS_CONFIG_FILE", &config).env("AWS_PROFILE", "hunter");
     let output = Server::run(command.args(["hunt", "s3://logs/AWSLogs", "--format", "jsonl"]));
     assert_eq!((stdout(&output).lines().count(), output.status.code()), (4, Some(0)), "{}", stderr(&output));
-    assert!(seen.lock().unwrap().len() > 5, "a key for each request");
+    assert!(seen.lock().unwrap().len() > 5, "one access key per request");
 }
 
 #[test]
-fn folders_that_cannot_hold_the_range_are_not_listed() {
+fn folders_outside_the_range_are_not_listed() {
     let server = Server::start();
     for account in ["111122223333", "444455556666"] {
         for region in ["eu-west-1", "us-east-1"] {
@@ -287,8 +291,8 @@ fn folders_that_cannot_hold_the_range_are_not_listed() {
         (stdout(&output).lines().count(), reads, log)
     };
     let (findings, reads, log) = hunted(&[]);
-    // Bursts of the day before may reach into the range, and objects of a day on either side may hold its events.
-    assert_eq!((findings, reads), (2, 4 * 4), "of each account one");
+    // Bursts of the day before may extend into the range, and objects of adjacent days may hold its events.
+    assert_eq!((findings, reads), (2, 4 * 4), "one per account");
     assert!(!log.iter().any(|request| request.contains("%2F10%2F") || request.contains("08%2F30")), "{log:#?}");
     let (findings, reads, _) = hunted(&["--account", "444455556666", "--region", "us-east-1"]);
     assert_eq!((findings, reads), (1, 4));
@@ -308,7 +312,7 @@ fn folders_that_cannot_hold_the_range_are_not_listed() {
 }
 
 #[test]
-fn of_two_writers_one_wins() {
+fn one_of_two_writers_wins() {
     let server = Server::start();
     put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", "ann");
     std::fs::create_dir_all(server.file("lake", "")).unwrap();
@@ -323,7 +327,7 @@ fn of_two_writers_one_wins() {
     let second = server.tawny(&["convert", "s3://logs", "--lake", "s3://lake/l"]);
     assert_eq!(second.status.code(), Some(3), "{}", stderr(&second));
     assert!(stderr(&second).contains("another run is writing the lake `s3://lake/l`"), "{}", stderr(&second));
-    assert_eq!(std::fs::read_to_string(&commit).unwrap(), "{}", "the other's commit is as it was");
+    assert_eq!(std::fs::read_to_string(&commit).unwrap(), "{}", "the other run's commit is unchanged");
 
     server.set_faults(|_| Fault::Unconditional);
     let careless = server.tawny(&["convert", "s3://logs", "--lake", "s3://lake/m"]);
@@ -332,7 +336,7 @@ fn of_two_writers_one_wins() {
 }
 
 #[test]
-fn a_day_of_a_lake_is_read_without_the_others() {
+fn one_day_of_a_lake_is_read_alone() {
     let server = Server::start();
     for day in 1..=30 {
         put_burst(&server, "111122223333", "eu-west-1", &format!("2026/09/{day:02}"), "ann");
@@ -351,13 +355,13 @@ fn a_day_of_a_lake_is_read_without_the_others() {
     };
     let (files, bytes) = read(&[], 30);
     let (day_files, day_bytes) = read(&["--from", "2026-09-10", "--to", "2026-09-11"], 1);
-    // The day itself, and the next, into which a burst may reach.
+    // The day itself, and the next, because a burst may continue there.
     assert_eq!((files, day_files), (30, 2));
     assert!(day_bytes * 4 < bytes, "{day_bytes} of {bytes} bytes");
 }
 
 #[test]
-fn requests_are_unsigned_or_paid_for_where_that_is_asked() {
+fn requests_are_unsigned_or_requester_pays_on_request() {
     let server = Server::start();
     put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", "ann");
     let seen = Arc::new(Mutex::new(HashSet::new()));

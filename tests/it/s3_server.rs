@@ -1,4 +1,4 @@
-//! A real S3 server over HTTP in the test process, with faults between it and its clients on request.
+//! A real S3 server over HTTP in the test process, with injected faults.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
@@ -21,21 +21,21 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 
 pub(crate) const SECRET: &str = "an-example-secret-key";
 
-/// What happens to a request.
+/// The treatment of a request.
 pub(crate) enum Fault {
-    /// Nothing: it is served.
+    /// It is served normally.
     None,
-    /// It is answered with this status and code.
+    /// It is answered with this status and error code.
     Refused(u16, &'static str),
-    /// The connection breaks before an answer.
+    /// The connection breaks before a response.
     Cut,
-    /// The connection breaks after the head of the answer.
+    /// The connection breaks after the response headers.
     CutInBody,
-    /// It is served, and the connection breaks before the answer.
+    /// It is served, and the connection breaks before the response.
     Unanswered,
-    /// It is served as if it had no condition.
+    /// It is served without its condition.
     Unconditional,
-    /// It is served after a while.
+    /// It is served after this delay.
     #[cfg(feature = "cluster")]
     Slow(Duration),
 }
@@ -44,7 +44,7 @@ type Faults = Box<dyn FnMut(&Parts) -> Fault + Send>;
 
 struct Shared {
     folder: tempfile::TempDir,
-    /// Objects that are not kept as files, by bucket and key.
+    /// Objects that are not stored as files, by bucket and key.
     odd: Mutex<BTreeMap<(String, String), Bytes>>,
     service: S3Service,
     faults: Mutex<Faults>,
@@ -53,11 +53,11 @@ struct Shared {
     open: AtomicUsize,
     most_open: AtomicUsize,
     sent: AtomicU64,
-    /// The server's conditional writes are not atomic by themselves.
+    /// Makes conditional writes atomic, which the server's own are not.
     writes: tokio::sync::Mutex<()>,
 }
 
-/// A server with one folder for each bucket. Any access key is known, with [`SECRET`].
+/// A server with one folder per bucket. It accepts every access key with the secret [`SECRET`].
 pub(crate) struct Server {
     shared: Arc<Shared>,
     pub(crate) url: String,
@@ -79,7 +79,7 @@ impl Server {
         Server::start_with(|builder| builder.set_auth(AnyKey))
     }
 
-    /// A server that asks nobody for a key.
+    /// Starts a server that needs no access key.
     pub(crate) fn start_public() -> Server {
         Server::start_with(|_| ())
     }
@@ -107,12 +107,12 @@ impl Server {
         runtime.spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                // Else an answer's body waits until its head has been acknowledged, 40 ms.
+                // Otherwise the body waits 40 ms until the headers are acknowledged.
                 socket.set_nodelay(true).unwrap();
                 let shared = Arc::clone(&served);
                 tokio::spawn(async move {
                     let service = service_fn(|request| serve(Arc::clone(&shared), request));
-                    // A connection that a fault breaks is no failure of the server.
+                    // A connection broken by an injected fault is not a server error.
                     hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(socket), service)
                         .await
@@ -123,7 +123,7 @@ impl Server {
         Server { shared, url, home: tempfile::tempdir().unwrap(), _runtime: runtime }
     }
 
-    /// The file in which the object `key` of `bucket` is kept.
+    /// Returns the file of the object `key` in `bucket`.
     pub(crate) fn file(&self, bucket: &str, key: &str) -> PathBuf {
         self.shared.folder.path().join(bucket).join(key)
     }
@@ -134,14 +134,14 @@ impl Server {
         std::fs::write(file, bytes).unwrap();
     }
 
-    /// Puts an object whose key need not be a file's path. From then on the bucket is listed as S3 would.
+    /// Stores an object whose key need not be a file path. From then on the bucket is listed like S3.
     pub(crate) fn put_odd(&self, bucket: &str, key: &str, bytes: &[u8]) {
         std::fs::create_dir_all(self.file(bucket, "")).unwrap();
         let place = (bucket.to_owned(), key.to_owned());
         self.shared.odd.lock().unwrap().insert(place, Bytes::copy_from_slice(bytes));
     }
 
-    /// From now on each request is asked about.
+    /// Calls `faults` for each request from now on.
     pub(crate) fn set_faults(&self, faults: impl FnMut(&Parts) -> Fault + Send + 'static) {
         *self.shared.faults.lock().unwrap() = Box::new(faults);
     }
@@ -150,22 +150,22 @@ impl Server {
         *self.shared.delay.lock().unwrap() = delay;
     }
 
-    /// The requests since the last call, as method and URI.
+    /// Returns the requests since the last call, as method and URI.
     pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.log.lock().unwrap())
     }
 
-    /// The bytes sent in answer to GET since the last call.
+    /// Returns the bytes sent in response to GET since the last call.
     pub(crate) fn take_sent(&self) -> u64 {
         self.shared.sent.swap(0, Ordering::SeqCst)
     }
 
-    /// How many requests were open at a time, at most.
+    /// Returns the highest number of concurrent requests.
     pub(crate) fn most_open(&self) -> usize {
         self.shared.most_open.load(Ordering::SeqCst)
     }
 
-    /// A command that knows the server and nothing else of this machine's settings.
+    /// Returns a command that uses the server and no other settings of this machine.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
         command
@@ -179,7 +179,7 @@ impl Server {
         command
     }
 
-    /// Runs the command; no secret is ever in what it writes.
+    /// Runs the command, and checks that its output has no secret.
     pub(crate) fn run(command: &mut Command) -> Output {
         let output = ended(command.output().unwrap());
         for written in [&output.stdout, &output.stderr] {
@@ -188,7 +188,7 @@ impl Server {
         output
     }
 
-    /// A hunt for which no rule is named is one for the default rule.
+    /// Runs the program. A hunt without a rule uses the default rule.
     pub(crate) fn tawny(&self, arguments: &[&str]) -> Output {
         let mut command = self.command();
         command.args(arguments);
@@ -199,7 +199,7 @@ impl Server {
     }
 }
 
-/// Makes sure that a process ended neither by a signal nor by a panic.
+/// Checks that a process ended without a signal or panic.
 pub(crate) fn ended(output: Output) -> Output {
     let talk = String::from_utf8_lossy(&output.stderr);
     assert!(matches!(output.status.code(), Some(0..=3)), "{:?}: {talk}", output.status);
@@ -207,14 +207,14 @@ pub(crate) fn ended(output: Output) -> Output {
     output
 }
 
-/// The access key that signed a request.
+/// Returns the access key that signed a request.
 pub(crate) fn access_key(parts: &Parts) -> String {
     let header = parts.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (_, rest) = header.split_once("Credential=").unwrap_or_default();
     rest.split('/').next().unwrap_or_default().to_owned()
 }
 
-/// Faults that refuse an access key the second time it is seen.
+/// Returns faults that deny an access key the second time it is used.
 pub(crate) fn keys_expire_after_one_request(seen: Arc<Mutex<HashSet<String>>>) -> impl FnMut(&Parts) -> Fault + Send {
     move |parts| {
         if seen.lock().unwrap().insert(access_key(parts)) { Fault::None } else { Fault::Refused(400, "ExpiredToken") }
@@ -277,7 +277,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
 }
 
 impl Shared {
-    /// The answer to a request for an object that is not a file, or for a list of a bucket that has some.
+    /// Returns the response for an object that is not a file, or for a list of a bucket with such objects.
     fn odd_answer(&self, parts: &Parts) -> Option<Response<s3s::Body>> {
         let odd = self.odd.lock().unwrap();
         let path = percent_decoded(parts.uri.path().strip_prefix('/')?);
@@ -307,7 +307,7 @@ impl Shared {
     }
 }
 
-/// The answer to `ListObjectsV2`.
+/// Returns the response to `ListObjectsV2`.
 fn listing(sizes: &BTreeMap<String, usize>, query: &BTreeMap<String, String>) -> String {
     let given = |name: &str| query.get(name).map_or("", String::as_str);
     let after = if given("continuation-token").is_empty() { given("start-after") } else { given("continuation-token") };
@@ -353,11 +353,11 @@ fn escaped(text: &str) -> String {
 }
 
 fn percent_decoded(path: &str) -> String {
-    // No other character of a path that is signed has a meaning in a form.
+    // No other character of a signed path has a meaning in form encoding.
     url::form_urlencoded::parse(path.as_bytes()).next().map_or_else(String::new, |(path, _)| path.into_owned())
 }
 
-/// A body that promises bytes and breaks.
+/// A body that breaks before its announced length.
 struct Broken {
     length: u64,
 }

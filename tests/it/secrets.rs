@@ -1,4 +1,4 @@
-//! What is secret is in nothing that is written, whatever is asked for and however it fails.
+//! Secrets appear in no output of any command, also when it fails.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,11 +16,11 @@ const PASSWORD: &str = "an-example-password";
 fn hold(what: &str, text: &[u8]) {
     let text = String::from_utf8_lossy(text);
     for secret in [SECRET, TOKEN, HOOK, SIGNING, PASSWORD] {
-        assert!(!text.contains(secret), "{what} tells {secret}: {text}");
+        assert!(!text.contains(secret), "{what} contains {secret}: {text}");
     }
 }
 
-/// All files below a folder.
+/// Checks all files below a folder.
 fn hold_files(folder: &Path) {
     let mut read = 0;
     for file in glob::glob(&format!("{}/**/*", folder.display())).unwrap().flatten().filter(|path| path.is_file()) {
@@ -31,7 +31,7 @@ fn hold_files(folder: &Path) {
 }
 
 #[test]
-fn no_secret_is_ever_written() {
+fn secrets_are_never_written() {
     let server = Server::start();
     let records =
         [0, 1].map(|minute| failed_sign_in("ann", &format!("2026-09-01T10:0{minute}:00Z"), &minute.to_string()));
@@ -70,7 +70,7 @@ fn no_secret_is_ever_written() {
         &["hunt", "s3://none/such"],
     ];
     let codes = commands.map(|arguments| run(&server.url, arguments));
-    assert_eq!(codes[..2], [0, 3], "the hook cannot be reached");
+    assert_eq!(codes[..2], [0, 3], "the webhook is unreachable");
     assert_eq!(codes[3..6], [0, 0, 0]);
     server.set_faults(|_| Fault::Refused(403, "SignatureDoesNotMatch"));
     for arguments in commands {

@@ -1,4 +1,4 @@
-//! `--account` and `--region` mean the same for every kind of data: only these events are hunted.
+//! `--account` and `--region` select the same events in every kind of data.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The events of an account and region: two of one user of its own, and one of a user whose burst spans the regions.
+/// Returns the events of an account and region: two of its own user, and one of a user whose burst spans regions.
 fn events(account: &str, region: &str) -> Vec<Value> {
     let event = |user: &str, minute: usize| {
         let time = format!("2026-09-01T10:{minute:02}:00Z");
@@ -29,12 +29,12 @@ fn events(account: &str, region: &str) -> Vec<Value> {
     vec![event(&format!("only-{region}"), 0), event(&format!("only-{region}"), 1), event("spans", 2)]
 }
 
-/// The name of an object that CloudTrail delivered at 10:05 of a day.
+/// Returns the name of an object that CloudTrail delivered at 10:05 of a day.
 fn name(account: &str, region: &str, day: &str) -> String {
     format!("{account}_CloudTrail_{region}_{}T1005Z_abcdefghijklmnop.json", day.replace('/', ""))
 }
 
-/// The events of all, and some that belong to no account or to no region.
+/// Returns the events of all accounts and regions, and some without an account or region.
 fn records() -> Vec<Value> {
     let mut all: Vec<Value> =
         ACCOUNTS.iter().flat_map(|account| REGIONS.iter().flat_map(|region| events(account, region))).collect();
@@ -47,7 +47,7 @@ fn records() -> Vec<Value> {
     all
 }
 
-/// Writes the events as CloudTrail delivers them, in one folder with CloudTrail's names, and as one object.
+/// Writes the events with CloudTrail's keys, in one folder with CloudTrail's names, and as one object.
 fn write(folder: &Path) -> [String; 3] {
     let put = |key: &str, records: &[Value]| {
         let file = folder.join(key);
@@ -61,12 +61,12 @@ fn write(folder: &Path) -> [String; 3] {
             put(&format!("flat/{name}"), &events);
         }
     }
-    // Its key shows nothing.
+    // Its key shows no account, region or day.
     put("mixed/all.json", &records());
     ["trail", "flat", "mixed"].map(|name| folder.join(name).display().to_string())
 }
 
-/// The account, user and number of events of each finding.
+/// Returns account, user and number of events of each finding.
 fn findings(output: &Output) -> BTreeSet<(String, String, u64)> {
     let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let finding = |line: &[u8]| {
@@ -79,7 +79,7 @@ fn findings(output: &Output) -> BTreeSet<(String, String, u64)> {
     lines.map(finding).collect()
 }
 
-/// What a selection means: events of others are not there.
+/// Returns the expected findings: those of a trail without the other events.
 fn expected(accounts: &[&str], regions: &[&str]) -> BTreeSet<(String, String, u64)> {
     let admits = |wanted: &[&str], one: &str| wanted.is_empty() || wanted.contains(&one);
     let mut found = BTreeSet::new();
@@ -94,7 +94,7 @@ fn expected(accounts: &[&str], regions: &[&str]) -> BTreeSet<(String, String, u6
 }
 
 #[test]
-fn each_kind_of_data_gives_the_findings_of_the_selected_events() {
+fn every_kind_of_data_gives_the_findings_of_selected_events() {
     let folder = tempfile::tempdir().unwrap();
     let [trail, flat, mixed] = write(folder.path());
     let place = |name: &str| folder.path().join(name).display().to_string();
@@ -113,10 +113,15 @@ fn each_kind_of_data_gives_the_findings_of_the_selected_events() {
             assert_eq!(findings(&output), expected(accounts, regions), "{options:?} of {data}: {}", stderr(&output));
             assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
             let is_raw = [&trail, &flat, &mixed].contains(&data);
-            assert_eq!(stderr(&output).contains("bursts that span others may be cut"), is_raw, "{}", stderr(&output));
+            assert_eq!(
+                stderr(&output).contains("bursts that span others may be incomplete"),
+                is_raw,
+                "{}",
+                stderr(&output)
+            );
         }
     }
-    // Several rules, whose conditions are tested together, the cells of a backtest, and a query.
+    // Several rules in one scan, the cells of a backtest, and a query.
     let region = ["--region", REGIONS[0]];
     for data in [&mixed, &all, &rows] {
         let query = &["query", "SELECT count(*) AS n FROM cloudtrail", data, "--format", "csv"][..];
@@ -150,7 +155,7 @@ fn each_kind_of_data_gives_the_findings_of_the_selected_events() {
 }
 
 #[test]
-fn a_selection_that_admits_nothing_is_incomplete() {
+fn selection_without_events_exits_3() {
     let folder = tempfile::tempdir().unwrap();
     let [trail, flat, mixed] = write(folder.path());
     let lake = folder.path().join("lake").display().to_string();
@@ -173,7 +178,7 @@ fn a_selection_that_admits_nothing_is_incomplete() {
 }
 
 #[test]
-fn names_in_a_flat_bucket_choose_objects_and_cut_the_listing_short() {
+fn names_in_a_flat_bucket_select_objects_and_shorten_the_listing() {
     let server = Server::start();
     std::fs::create_dir_all(server.file("logs", "")).unwrap();
     for account in ACCOUNTS {
@@ -184,7 +189,7 @@ fn names_in_a_flat_bucket_choose_objects_and_cut_the_listing_short() {
             }
         }
     }
-    // Some pages of the listing.
+    // Several pages of the listing.
     for number in 0..3_500 {
         let name = name(ACCOUNTS[0], REGIONS[0], "2026/08/01").replace("abcdefghijklmnop", &format!("z{number:04}"));
         server.put_odd("logs", &format!("flat/{name}"), b"");
@@ -198,7 +203,7 @@ fn names_in_a_flat_bucket_choose_objects_and_cut_the_listing_short() {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         (told["objects"].as_u64().unwrap(), pages)
     };
-    // One shows what it is.
+    // One request detects the kind of data.
     assert_eq!(listed(&[]), (12, 1 + 4));
     for (options, objects) in [
         (&["--from", "2026-09-01", "--to", "2026-09-02"][..], 4),

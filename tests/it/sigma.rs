@@ -26,7 +26,7 @@ fn read(text: &str) -> Result<Vec<Rule>, String> {
     Ok(rules.into_iter().map(|(_, rule)| rule).collect())
 }
 
-/// For each record whether a rule with this selection matches it.
+/// Returns for each record whether a rule with this selection matches it.
 fn matched(detection: &str, records: &[Value]) -> Vec<bool> {
     let mut rules = read(&document("Selected", &format!("detection:\n{detection}"))).unwrap();
     let test = |record: &Value| RuleTest { name: String::new(), expected: true, log: record.to_string() };
@@ -35,7 +35,7 @@ fn matched(detection: &str, records: &[Value]) -> Vec<bool> {
     oracle::RUNTIME.block_on(hunt::tested(&resources, &rules)).unwrap().remove(0)
 }
 
-/// An item of a selection, records that it matches, and records that it does not.
+/// An item of a selection, records that match, and records that do not.
 type Case = (&'static str, Vec<Value>, Vec<Value>);
 
 fn named(name: &str) -> Value {
@@ -58,7 +58,7 @@ fn check(cases: Vec<Case>) {
 }
 
 #[test]
-fn texts_match_what_their_modifiers_say() {
+fn text_modifiers_match() {
     check(vec![
         ("eventName: ConsoleLogin", vec![named("ConsoleLogin"), named("consolelogin")], vec![named("ConsoleLogins")]),
         ("eventName|cased: ConsoleLogin", vec![named("ConsoleLogin")], vec![named("consolelogin")]),
@@ -103,7 +103,7 @@ fn texts_match_what_their_modifiers_say() {
 }
 
 #[test]
-fn other_values_match_what_their_modifiers_say() {
+fn modifiers_of_other_values_match() {
     check(vec![
         ("readOnly: false", vec![json!({"readOnly": false})], vec![json!({"readOnly": true}), json!({})]),
         (
@@ -168,7 +168,7 @@ fn other_values_match_what_their_modifiers_say() {
         ("eventName|base64: evil", vec![named("ZXZpbA==")], vec![named("evil")]),
         (
             "eventName|base64offset|contains: evil!",
-            // The text alone, behind one byte, and behind two.
+            // The text alone, after one byte, and after two.
             vec![named("ZXZpbCE="), named("eGV2aWwh"), named("eHhldmlsIXg=")],
             vec![named("evil!"), named("ZXZp")],
         ),
@@ -211,7 +211,7 @@ fn conditions_combine_selections() {
 }
 
 #[test]
-fn a_rule_tells_what_its_document_says() {
+fn sigma_fields_become_rule_fields() {
     let text = document(
         "Told",
         "id: 5f0c3f9e-0000-4000-8000-000000000001\ndescription: What it is.\nreferences: [https://example.com/a]\n\
@@ -238,10 +238,10 @@ fn correlation(kind: &str, rules: &str, rest: &str) -> String {
     )
 }
 
-/// The events of each finding of a correlation, of sign-ins given by user, minute, outcome and address.
+/// Returns the events of each finding of a correlation over sign-ins by user, minute, outcome and address.
 fn found(text: &str, sign_ins: &[(&str, u32, &str, &str)]) -> Vec<Vec<String>> {
     let mut rules = read(text).unwrap();
-    assert!(rules.iter().all(|rule| rule.id != "fails" && rule.id != "a"), "it is not hunted by itself");
+    assert!(rules.iter().all(|rule| rule.id != "fails" && rule.id != "a"), "it is not hunted alone");
     rules.truncate(1);
     let mut builder = BatchBuilder::default();
     for (number, (user, minute, outcome, address)) in sign_ins.iter().enumerate() {
@@ -266,7 +266,7 @@ fn found(text: &str, sign_ins: &[(&str, u32, &str, &str)]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn correlations_count_order_and_join() {
+fn correlations_count_order_and_group() {
     let ids = |ids: &[&[&str]]| {
         ids.iter().map(|ids| ids.iter().map(|id| (*id).to_owned()).collect()).collect::<Vec<Vec<_>>>()
     };
@@ -277,7 +277,11 @@ fn correlations_count_order_and_join() {
         ("bob", 9, "Failure", "192.0.2.2"),
     ];
     let count = |condition: &str| correlation("event_count", "fails", &format!("  condition:\n    {condition}\n"));
-    assert_eq!(found(&count("gte: 2"), &fails), ids(&[&["0", "1"]]), "the third is a timespan after the second");
+    assert_eq!(
+        found(&count("gte: 2"), &fails),
+        ids(&[&["0", "1"]]),
+        "the third is exactly a timespan after the second"
+    );
     assert_eq!(found(&count("gt: 2"), &fails), ids(&[]));
     let values = |condition: &str| {
         correlation("value_count", "fails", &format!("  condition:\n    {condition}\n    field: sourceIPAddress\n"))
@@ -314,7 +318,7 @@ fn correlations_count_order_and_join() {
 }
 
 #[test]
-fn a_rule_that_one_correlation_generates_is_hunted_by_itself() {
+fn generate_also_runs_the_named_rule_alone() {
     let first = correlation("event_count", "fails", "  condition: {gte: 2}\n  generate: true\n");
     let other =
         first.split("---\n").last().unwrap().replace("generate: true", "generate: false").replace("oined", "oint");
@@ -324,7 +328,7 @@ fn a_rule_that_one_correlation_generates_is_hunted_by_itself() {
 }
 
 #[test]
-fn another_threshold_than_all_events_is_refused() {
+fn temporal_threshold_is_the_number_of_rules() {
     let mut rules = read(&correlation("temporal", "fails, succeeds", "")).unwrap();
     let mut rule = rules.swap_remove(0);
     assert!(rule.check(rule.window).is_ok());
@@ -334,13 +338,13 @@ fn another_threshold_than_all_events_is_refused() {
 }
 
 #[test]
-fn an_event_that_is_of_two_kinds_counts_for_both() {
+fn event_that_matches_two_rules_counts_for_both() {
     let text = "---\ntitle: A\nname: a\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  s: {eventName: ConsoleLogin}\n  condition: s\n\
 ---\ntitle: B\nname: b\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  s: {eventSource: signin.amazonaws.com}\n  condition: s\n\
 ---\ntitle: J\ncorrelation:\n  type: temporal\n  rules: [a, b]\n  group-by: [userIdentity.userName]\n  timespan: 10m\n";
     assert_eq!(found(text, &[("ann", 0, "Failure", "192.0.2.1")]), [["0"]]);
 
-    // In order each kind needs an event of its own, and an event may come after one and before another.
+    // In order, each rule needs its own event, and one event may be both after one and before another.
     let ordered = text.replace("type: temporal", "type: temporal_ordered");
     let two = [("ann", 0, "Failure", "192.0.2.1"), ("ann", 1, "Failure", "192.0.2.1")];
     assert_eq!(found(&ordered, &two[..1]), Vec::<Vec<String>>::new());
@@ -349,7 +353,7 @@ fn an_event_that_is_of_two_kinds_counts_for_both() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_by_name() {
+fn unsupported_sigma_features_are_refused_by_name() {
     let detection = |rest: &str| document("Refused", &format!("detection:\n{rest}"));
     let item = |item: &str| detection(&format!("  s:\n    {item}\n  condition: s\n"));
     let count = |rest: &str| correlation("event_count", "fails", rest);
@@ -455,7 +459,7 @@ fn tawny(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_folder_of_them_is_hunted_listed_checked_and_shown_as_sql() {
+fn sigma_folder_works_in_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules");
     std::fs::create_dir(&rules).unwrap();

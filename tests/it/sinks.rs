@@ -1,4 +1,4 @@
-//! Sinks: what is delivered, where, and how often.
+//! Delivery of findings to sinks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use tawny::store::{Access, Stores};
 
 use crate::s3_server::Server;
 
-/// A finding that was triggered at `time` and told for the first time.
+/// Returns the first revision of a finding triggered at `time`.
 fn line(id: &str, time: &str) -> Line {
     let line = json!({
         "finding_id": id,
@@ -61,7 +61,7 @@ fn with(mut line: Line, changes: &[(&str, Value)]) -> Line {
     line
 }
 
-/// The line that takes a finding back tells only what is remembered of it.
+/// Returns the withdrawal of a finding, which has only its known fields.
 fn taken_back(line: Line) -> Line {
     let gone = with(
         line,
@@ -72,7 +72,7 @@ fn taken_back(line: Line) -> Line {
     gone.into_iter().filter(|(name, _)| !unknown.contains(&name.as_str())).collect()
 }
 
-/// The time that requests are signed with: 2026-09-01T02:00:00Z and a half second.
+/// Returns the time of signatures: 2026-09-01T02:00:00.5Z.
 pub(crate) fn clock() -> i64 {
     1_788_228_000_500_000
 }
@@ -81,12 +81,12 @@ fn settings(toml: &str) -> Settings {
     toml::from_str(toml).unwrap()
 }
 
-/// Runs what waits for time or for the network.
+/// Runs a future to completion.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Delivers `lines` as run 12; what was printed.
+/// Delivers `lines` as run 12 and returns the standard output.
 fn deliver(sink: &Sink, lines: &[Line]) -> Result<Vec<u8>, Error> {
     let printed = Mutex::new(Vec::new());
     let print = |bytes: &[u8]| {
@@ -107,7 +107,7 @@ fn open(toml: &str) -> Result<Sink, Error> {
     Sink::open(&settings(toml), &Stores::default(), &secrets, clock)
 }
 
-/// All files below `folder`, by name.
+/// Returns all files below `folder` by name.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let found = glob::glob(&format!("{}/**/*", folder.display())).unwrap().flatten().filter(|path| path.is_file());
     found
@@ -127,7 +127,7 @@ fn objects(jsonl: &[u8]) -> Vec<Value> {
 }
 
 #[test]
-fn a_run_has_one_file_for_each_date_and_writes_it_once_however_often_it_is_delivered() {
+fn files_sink_writes_one_file_per_date_even_if_delivered_twice() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("not/yet there");
     let lines = [
@@ -150,8 +150,8 @@ fn a_run_has_one_file_for_each_date_and_writes_it_once_however_often_it_is_deliv
             [&format!("date=2026-09-01/run-00000012-ab12.{end}"), &format!("date=2026-09-02/run-00000012-ab12.{end}")]
         );
         deliver(&sink, &lines).unwrap();
-        assert!(files(&to) == first, "{format}: delivered again, it is another");
-        // Nothing unfinished stays, not even hidden.
+        assert!(files(&to) == first, "{format}: delivered again, it differs");
+        // No unfinished files remain, hidden ones included.
         assert_eq!(std::fs::read_dir(to.join("date=2026-09-01")).unwrap().count(), 1);
         if format == "jsonl" {
             let told = objects(&first["date=2026-09-02/run-00000012-ab12.jsonl"]);
@@ -161,11 +161,11 @@ fn a_run_has_one_file_for_each_date_and_writes_it_once_however_often_it_is_deliv
 }
 
 #[test]
-fn parquet_holds_the_columns_and_the_whole() {
+fn parquet_has_columns_and_the_whole_line() {
     let folder = tempfile::tempdir().unwrap();
     let toml = format!("kind = 'files'\nname = 'lake'\nto = '{}'\nformat = 'parquet'", folder.path().display());
     let time = "2026-09-01T12:00:00.000001Z";
-    // More than a batch of the decoder.
+    // More than one batch of the decoder.
     let mut lines: Vec<Line> = (0..3_000).map(|number| line(&format!("f{number}"), time)).collect();
     lines[1] =
         with(line("second", time), &[("rule_version", json!(3)), ("alert", json!(false)), ("peak", Value::Null)]);
@@ -203,7 +203,7 @@ fn parquet_holds_the_columns_and_the_whole() {
 }
 
 #[test]
-fn ocsf_tells_a_detection_finding() {
+fn ocsf_is_a_detection_finding() {
     let sink = open("kind = 'stdout'\nname = 'out'\nformat = 'ocsf'").unwrap();
     let time = "2026-09-01T12:00:00.5Z";
     let lines = [
@@ -251,7 +251,7 @@ fn ocsf_tells_a_detection_finding() {
 }
 
 #[test]
-fn lines_go_to_standard_output_in_their_order() {
+fn stdout_sink_keeps_the_order_of_lines() {
     let sink = open("kind = 'stdout'\nname = 'out'").unwrap();
     let lines = [line("b", "2026-09-02T00:00:00Z"), line("a", "2026-09-01T00:00:00Z")];
     let printed = deliver(&sink, &lines).unwrap();
@@ -263,7 +263,7 @@ fn lines_go_to_standard_output_in_their_order() {
     wait(sink.deliver(&Delivery { run: 1, origin: "ab12", lines: &[] }, &closed)).unwrap();
 }
 
-/// A request that the hook got.
+/// A request that the webhook received.
 pub(crate) struct Got {
     headers: HeaderMap,
     pub(crate) body: Vec<u8>,
@@ -275,14 +275,14 @@ impl Got {
     }
 }
 
-/// A web service that answers with one status after another, the last of them for good.
+/// A web server that responds with the given statuses in order, then always with the last one.
 pub(crate) struct Hook {
     pub(crate) url: String,
     got: Arc<Mutex<Vec<Got>>>,
     _runtime: tokio::runtime::Runtime,
 }
 
-/// Neither path nor query of a hook's URL may be told to anybody.
+/// Path and query of a webhook URL are secret.
 const PATH: &str = "services/T0/B0/very-secret?token=also-secret";
 
 impl Hook {
@@ -339,19 +339,19 @@ async fn answer(
     Ok(answer.body("body-of-the-answer".to_owned()).unwrap())
 }
 
-/// That the delivery failed, and what of it is told.
+/// Checks that the delivery failed, and returns the error message.
 fn failure(result: Result<Vec<u8>, Error>) -> String {
     let error = result.unwrap_err();
     assert_eq!(error.status(), Status::Incomplete);
     let told = format!("{error} {error:?} {:?}", error.hint());
     for secret in ["secret", "services", "token", "signing-key", "body-of-the-answer"] {
-        assert!(!told.contains(secret), "{secret} is told: {told}");
+        assert!(!told.contains(secret), "the message contains {secret}: {told}");
     }
     error.to_string()
 }
 
 #[test]
-fn a_failing_hook_is_asked_again_and_knows_what_it_has() {
+fn failed_webhook_requests_are_retried_with_an_idempotency_key() {
     let hook = Hook::start(&[500, 500, 204]);
     let sink = hook.open("format = 'json'\nsecret_env = 'KEY'");
     let lines = [line("a", "2026-09-01T12:00:00Z"), with(line("b", "2026-09-01T12:00:00Z"), &[("revision", json!(2))])];
@@ -373,7 +373,7 @@ fn a_failing_hook_is_asked_again_and_knows_what_it_has() {
     assert!(["x-tawny-signature", "x-tawny-timestamp"].iter().all(|name| request.headers.get(*name).is_none()));
 }
 
-/// Whether the signature of a request is that of this time and body, as a receiver verifies it.
+/// Verifies the signature of a request like a receiver.
 fn is_genuine(got: &Got, timestamp: &str, body: &[u8]) -> bool {
     let signature = got.header("x-tawny-signature").strip_prefix("v1=").unwrap();
     let bytes: Vec<u8> =
@@ -383,7 +383,7 @@ fn is_genuine(got: &Got, timestamp: &str, body: &[u8]) -> bool {
 }
 
 #[test]
-fn a_signature_holds_for_one_body_at_one_time() {
+fn webhook_signature_covers_body_and_timestamp() {
     let hook = Hook::start(&[200]);
     deliver(&hook.open("format = 'json'\nsecret_env = 'KEY'"), &[line("a", "2026-09-01T12:00:00Z")]).unwrap();
     let got = &hook.take()[0];
@@ -392,11 +392,11 @@ fn a_signature_holds_for_one_body_at_one_time() {
     assert!(is_genuine(got, timestamp, &got.body));
     assert!(!is_genuine(got, "1788228001", &got.body), "a replay with a newer time");
     assert!(!is_genuine(got, timestamp, &[&got.body[..], b" "].concat()), "another body");
-    assert!(!is_genuine(got, "", &[b"1788228000.", &got.body[..]].concat()), "the time moved into the body");
+    assert!(!is_genuine(got, "", &[b"1788228000.", &got.body[..]].concat()), "a digit moved from the time to the body");
 }
 
 #[test]
-fn sinks_take_what_their_settings_ask_for() {
+fn sinks_filter_by_severity_and_rule() {
     let wants = |more: &str| {
         let sink = open(more).unwrap();
         let all = [("Info", true), ("Low", true), ("High", true), ("High", false), ("Critical", true)];
@@ -428,7 +428,7 @@ fn sinks_take_what_their_settings_ask_for() {
 }
 
 #[test]
-fn what_a_hook_refuses_is_told_without_its_secrets() {
+fn webhook_errors_do_not_contain_secrets() {
     let line = [line("a", "2026-09-01T12:00:00Z"), line("b", "2026-09-01T12:00:00Z")];
     for (statuses, attempts, requests, said) in [
         (&[200, 400][..], 5, 2, "127.0.0.1 answered 400 Bad Request; 1 of 2 findings were sent"),
@@ -445,7 +445,7 @@ fn what_a_hook_refuses_is_told_without_its_secrets() {
     let toml = format!("kind = 'webhook'\nname = 'hook'\nurl = 'http://{gone}/{PATH}'\nformat = 'json'\nattempts = 2");
     let told = failure(deliver(&open(&toml).unwrap(), &line));
     assert!(told.contains("127.0.0.1 cannot be reached: ") && told.contains("after 2 attempts"), "{told}");
-    // Takes connections and says nothing.
+    // Accepts connections and never responds.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let toml = format!(
         "kind = 'webhook'\nname = 'hook'\nurl = 'http://{}/{PATH}'\nformat = 'json'\nattempts = 1\ntimeout = 1",
@@ -456,7 +456,7 @@ fn what_a_hook_refuses_is_told_without_its_secrets() {
 }
 
 #[test]
-fn a_hook_that_asks_for_patience_gets_it() {
+fn retry_after_is_honored() {
     let hook = Hook::start(&[429, 200]);
     let sink = hook.open("format = 'ocsf'");
     let start = std::time::Instant::now();
@@ -468,7 +468,7 @@ fn a_hook_that_asks_for_patience_gets_it() {
 }
 
 #[test]
-fn nothing_from_a_log_calls_or_links_in_slack() {
+fn slack_text_has_no_mentions_or_links_from_logs() {
     let hook = Hook::start(&[200]);
     let hostile = "<!channel> <https://evil.example|click> & more\nseverity: \u{202e}none";
     let long = "x".repeat(1_000);
@@ -499,9 +499,9 @@ fn nothing_from_a_log_calls_or_links_in_slack() {
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused_without_their_secrets() {
+fn invalid_sink_settings_are_refused_without_showing_secrets() {
     let hook = |more: &str| format!("kind = 'webhook'\nname = 'hook'\nformat = 'slack'\n{more}");
-    // A client that speaks TLS can be made.
+    // An `https` URL is accepted.
     assert!(open(&hook("url_env = 'HOOK'")).is_ok());
     assert!(open(&hook("url = 'http://[::1]:9/a'")).is_ok());
     for (toml, said) in [
@@ -537,7 +537,7 @@ fn settings_that_cannot_be_are_refused_without_their_secrets() {
 }
 
 #[test]
-fn files_are_put_into_a_bucket() {
+fn files_sink_writes_to_s3() {
     let server = Server::start_public();
     std::fs::create_dir_all(server.file("findings", "")).unwrap();
     let stores = Stores::new(Access { endpoint: Some(server.url.clone()), anonymous: true, ..Access::default() });

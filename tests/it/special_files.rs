@@ -1,4 +1,4 @@
-//! Pipes, sockets and devices where a file is expected: refused before they are opened, or read where they were given.
+//! Pipes, sockets and devices in place of files: refused before they are opened, or read if given as arguments.
 #![cfg(unix)]
 
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use tawny::rule::catalog::DEFAULT;
 
 use crate::records::failed_sign_in;
 
-/// Nothing here takes a second; a run that opened a FIFO would take for ever.
+/// Runs take less than a second; a run that opened a FIFO would hang.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn finished(command: &mut Command, input: &[u8]) -> Output {
@@ -52,7 +52,7 @@ GroupBy:
   - Key: recipientAccountId
 ";
 
-/// A folder with data, a rule, and things that are no regular files.
+/// Creates a folder with data, a rule and special files.
 fn home() -> (tempfile::TempDir, UnixListener) {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path();
@@ -74,7 +74,7 @@ fn home() -> (tempfile::TempDir, UnixListener) {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_and_never_opened() {
+fn special_files_are_refused_and_never_opened() {
     let (folder, _socket) = home();
     let home = folder.path();
     let mut uses: Vec<Vec<&str>> = Vec::new();
@@ -101,7 +101,7 @@ fn what_is_no_regular_file_is_refused_and_never_opened() {
         assert!(matches!(output.status.code(), Some(2 | 3)), "{arguments:?}: {:?} {}", output.status, told(&output));
         assert!(told(&output).contains("not a regular file"), "{arguments:?}: {}", told(&output));
     }
-    // In a folder, and among what a pattern matches, it costs itself.
+    // In a folder or glob, only the special file is rejected.
     for data in ["mixed", "mixed/*.json"] {
         let hunted = run(home, &["hunt", data, "--rule", DEFAULT, "--format", "jsonl"], b"");
         assert_eq!(hunted.status.code(), Some(3), "{}", told(&hunted));
@@ -114,7 +114,7 @@ fn what_is_no_regular_file_is_refused_and_never_opened() {
         "{}",
         told(&rules)
     );
-    // The lock of a lake.
+    // The lock file of a lake.
     let convert = ["convert", "data", "--lake", "lake"];
     assert_eq!(run(home, &convert, b"").status.code(), Some(0));
     std::fs::remove_file(home.join("lake/_tawny/lock")).unwrap();
@@ -125,7 +125,7 @@ fn what_is_no_regular_file_is_refused_and_never_opened() {
 }
 
 #[test]
-fn results_go_to_devices_that_are_made_for_them() {
+fn results_can_be_written_to_devices() {
     let (folder, _socket) = home();
     for output in ["/dev/null", "/dev/stdout", "/dev/fd/1"] {
         let arguments = ["hunt", "data", "--rule", DEFAULT, "--format", "jsonl", "-o", output];
@@ -137,7 +137,7 @@ fn results_go_to_devices_that_are_made_for_them() {
 }
 
 #[test]
-fn pipes_that_were_given_are_read() {
+fn pipes_as_arguments_are_read() {
     let (folder, _socket) = home();
     let home = folder.path();
     let read = |name: &str| std::fs::read(home.join(name)).unwrap();

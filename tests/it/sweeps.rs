@@ -1,4 +1,4 @@
-//! Every cell of a sweep holds what a hunt with its window finds.
+//! Every cell of a backtest grid equals a hunt with its window.
 
 use std::ops::Range as Numbers;
 
@@ -13,7 +13,7 @@ use tawny::time::{self, Range};
 
 use crate::oracle;
 
-/// A finding as both sides tell it: its group, its matches, and when it was triggered.
+/// A finding in the form that both sides produce: group, matches, trigger time.
 type Told = (Vec<Option<String>>, Vec<String>, String);
 
 pub(crate) fn cells(periods: &[&str], thresholds: Numbers<u32>) -> Vec<Window> {
@@ -51,7 +51,7 @@ fn of_hunt(findings: Vec<Finding>) -> Vec<Told> {
     told
 }
 
-/// Holds every cell of a sweep of `data` against a hunt; how many findings there are.
+/// Compares every cell of a grid over `data` with a hunt. Returns the number of findings.
 pub(crate) async fn hold_against_hunts(
     resources: &Resources,
     data: &dyn Table,

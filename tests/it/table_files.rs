@@ -1,4 +1,4 @@
-//! The files of a table: which are opened, and damaged ones.
+//! Files of other tools' tables: selection by folder, and damage.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::s3_server::Server;
 use crate::tables::*;
 
-/// Writes one file of sign-ins for each day of September 2026, one burst each, in folders that `folder` names.
+/// Writes one file with one burst for each day of September 2026, in folders named by `folder`.
 fn write_days(table: &Path, days: std::ops::Range<u32>, folder: &dyn Fn(u32) -> String) {
     let columns = columns(timestamp("event_time", TimeUnit::Microsecond, None), false, &snake);
     for day in days {
@@ -21,7 +21,7 @@ fn write_days(table: &Path, days: std::ops::Range<u32>, folder: &dyn Fn(u32) -> 
     }
 }
 
-/// The objects of a bucket that were read, and how often.
+/// Returns the objects of a bucket that were read, with counts.
 fn reads(server: &Server) -> Vec<(String, usize)> {
     let mut reads: Vec<(String, usize)> = Vec::new();
     for line in server.take_log() {
@@ -38,10 +38,10 @@ fn reads(server: &Server) -> Vec<(String, usize)> {
 }
 
 #[test]
-fn no_file_outside_of_the_range_is_opened_and_footers_are_read_once() {
+fn files_outside_the_range_are_not_opened_and_footers_are_read_once() {
     let server = Server::start();
     write_days(&server.file("tables", "cloudtrail"), 1..11, &|day| format!("tp_date=2026-09-{day:02}"));
-    // A damaged file of another day does not matter.
+    // A damaged file of another day is not opened.
     server.put("tables", "cloudtrail/tp_date=2026-09-20/a.parquet", b"PAR1 is all there is of it");
     let range = ["--from", "2026-09-05", "--to", "2026-09-06"];
     let hunt = |more: &[&str]| server.tawny(&[&["hunt", "s3://tables/cloudtrail"], &range[..], more].concat());
@@ -50,11 +50,11 @@ fn no_file_outside_of_the_range_is_opened_and_footers_are_read_once() {
     let dry = hunt(&["--dry-run", "--format", "json"]);
     assert_eq!(dry.status.code(), Some(0), "{}", String::from_utf8_lossy(&dry.stderr));
     let told: Value = serde_json::from_slice(&dry.stdout).unwrap();
-    assert_eq!(told["objects"], json!(5), "the day, what the windows need around it, and a day around that: {told}");
-    assert_eq!(reads(&server), [], "a dry run opens nothing");
+    assert_eq!(told["objects"], json!(5), "the day, the days that its windows need, and a day around them: {told}");
+    assert_eq!(reads(&server), [], "a dry run opens no file");
     let refused = hunt(&["--max-objects", "1"]);
     assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
-    assert_eq!(reads(&server), [], "what is too much is not opened");
+    assert_eq!(reads(&server), [], "nothing is opened beyond the limit");
 
     let found = hunt(&["--format", "jsonl"]);
     let talk = String::from_utf8_lossy(&found.stderr).into_owned();
@@ -67,12 +67,12 @@ fn no_file_outside_of_the_range_is_opened_and_footers_are_read_once() {
         names.iter().all(|name| ["-03/", "-04/", "-05/", "-06/", "-07/"].iter().any(|day| name.contains(day))),
         "{names:?}"
     );
-    // Where the statistics in the footer tell that nothing is wanted, the footer is all that is read, and once.
+    // If the footer's statistics exclude all rows, only the footer is read, once.
     let counts: Vec<usize> = reads_of_hunt.iter().map(|(_, count)| *count).collect();
     assert_eq!([counts[0], counts[1], counts[4]], [1; 3], "{reads_of_hunt:?}");
     assert!(counts.iter().all(|count| *count <= 8), "{reads_of_hunt:?}");
 
-    // A second reading, for the report's events, reads no footer again.
+    // The second pass for the report's events does not read footers again.
     let page = server.file("tables", "page.html");
     let with_report = hunt(&["--report", page.to_str().unwrap()]);
     assert_eq!(with_report.status.code(), Some(0), "{}", String::from_utf8_lossy(&with_report.stderr));
@@ -90,13 +90,13 @@ fn told_lines(bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn folders_of_every_scheme_choose_files() {
+fn folders_of_every_scheme_select_files() {
     type Scheme = (&'static str, fn(u32) -> String, usize);
     let schemes: [Scheme; 6] = [
         ("eventDay", |day| format!("region=eu-west-1/accountId=000011112222/eventDay=202609{day:02}"), 5),
         ("event_date", |day| format!("event_date=2026-09-{day:02}"), 5),
         ("year-month-day", |day| format!("year=2026/month=09/day={day:02}"), 5),
-        // These may name the day of a copy: only what lies before the range is left out.
+        // These may name the day of ingestion: only days before the range are skipped.
         ("dt", |day| format!("dt=2026-09-{day:02}"), 8),
         ("date", |day| format!("date=2026-09-{day:02}"), 8),
         ("plain", |day| format!("eu-west-1/2026/09/{day:02}"), 8),
@@ -116,8 +116,8 @@ fn folders_of_every_scheme_choose_files() {
 }
 
 #[test]
-fn a_burst_that_goes_on_brings_in_the_files_of_other_days() {
-    // Ten minutes apart for four days: more is read until it ends, also of files whose columns are others.
+fn long_burst_reads_files_of_other_days() {
+    // Every ten minutes for four days: the hunt reads on until the burst ends, also files with other columns.
     let folder = tempfile::tempdir().unwrap();
     let fields = columns(timestamp("event_time", TimeUnit::Microsecond, None), false, &snake);
     for day in 1..5 {
@@ -145,7 +145,7 @@ fn a_burst_that_goes_on_brings_in_the_files_of_other_days() {
 }
 
 #[test]
-fn bounds_beyond_all_times_of_events_select_nothing_or_all() {
+fn range_bounds_beyond_all_event_times_select_nothing_or_all() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let records = records();
@@ -176,7 +176,7 @@ fn bounds_beyond_all_times_of_events_select_nothing_or_all() {
             let query = tawny(&[&["query", sql, &data, "--format", "csv"], &bounds[..]].concat());
             assert_eq!(String::from_utf8_lossy(&query.stdout), format!("n\n{events}\n"), "{data} {bounds:?}");
         }
-        // All kinds of windows, and many rules in one scan.
+        // All window kinds, and many rules in one scan.
         let output = tawny(&[&["hunt", &data, "--format", "jsonl", "--window", "all"], &from_2300[..]].concat());
         assert_eq!(told_lines(&output.stdout), 0, "{data}");
         let cells = ["--rule", tawny::rule::catalog::DEFAULT, "--format", "json", "--thresholds", "2"];
@@ -187,7 +187,7 @@ fn bounds_beyond_all_times_of_events_select_nothing_or_all() {
     }
 }
 
-/// A sign-in as Security Lake's source version 1 keeps it.
+/// Returns a sign-in in the form of Security Lake's source version 1.
 fn ocsf_1(record: &Value, time: &dyn Fn(i64) -> Value) -> Value {
     let mut row = ocsf(record);
     let user = &record["userIdentity"];
@@ -247,7 +247,7 @@ fn ocsf_1_columns(time: DataType, unmapped_is_map: bool) -> Vec<Field> {
 }
 
 #[test]
-fn security_lakes_source_versions_are_read_below_one_folder() {
+fn security_lake_source_versions_are_read_in_one_folder() {
     let folder = tempfile::tempdir().unwrap();
     let records = records();
     let expected = of_raw(folder.path(), &records);
@@ -263,7 +263,7 @@ fn security_lakes_source_versions_are_read_below_one_folder() {
     for (name, time, is_map) in [("numbers", DataType::Int64, true), ("texts", DataType::Utf8, false)] {
         let (of_time, told_time): (&dyn Fn(i64) -> Value, _) =
             if time == DataType::Int64 { (&millis, time) } else { (&rfc3339, time) };
-        // The first records in version 1, the next in the preview's form, the rest in version 2.
+        // The first records in version 1, the next in the preview version, the rest in version 2.
         let table = folder.path().join(name);
         let first: Vec<Value> = records[..5].iter().map(|record| ocsf_1(record, of_time)).collect();
         write(&table.join(path("1.0")), ocsf_1_columns(told_time.clone(), is_map), &first);
@@ -285,7 +285,7 @@ fn security_lakes_source_versions_are_read_below_one_folder() {
         for layout in ["security-lake-1", "security-lake-preview", "security-lake"] {
             assert!(talk.contains(&format!("layout: {layout} (1 file)")), "{talk}");
         }
-        // One principal has one ARN, whichever version it was kept in.
+        // One principal has one ARN in all versions.
         let sql = "SELECT DISTINCT text_at(\"userIdentity\", 'arn') AS arn FROM cloudtrail WHERE \"userIdentity.type\" = 'Root'";
         let arns = tawny(&["query", sql, table.to_str().unwrap(), "--format", "csv"]);
         assert_eq!(String::from_utf8_lossy(&arns.stdout), "arn\narn:aws:iam::444455556666:root\n", "{name}");
@@ -293,7 +293,7 @@ fn security_lakes_source_versions_are_read_below_one_folder() {
 }
 
 #[test]
-fn files_that_cannot_answer_a_rule_are_counted() {
+fn files_without_a_needed_column_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let records = records();
     let table = folder.path().join("table");
@@ -318,13 +318,13 @@ fn files_that_cannot_answer_a_rule_are_counted() {
             && talk.contains("b.parquet` (layout athena), do not tell `userAgent`"),
         "{talk}"
     );
-    assert!(told_lines(&output.stdout) > 0, "what the other file tells is found: {talk}");
-    // A rule that asks for what all of them tell is not in doubt.
+    assert!(told_lines(&output.stdout) > 0, "the other file is hunted: {talk}");
+    // A rule that needs only columns of all files is complete.
     assert_eq!(tawny(&["hunt", table.to_str().unwrap()]).status.code(), Some(0));
 }
 
 #[test]
-fn a_file_whose_pages_are_damaged_is_named_and_the_rest_is_hunted() {
+fn file_with_damaged_pages_is_named_and_the_rest_is_hunted() {
     let folder = tempfile::tempdir().unwrap();
     let table = folder.path().join("table");
     write_days(&table, 1..4, &|day| format!("tp_date=2026-09-{day:02}"));
@@ -352,7 +352,7 @@ fn a_file_whose_pages_are_damaged_is_named_and_the_rest_is_hunted() {
 }
 
 #[test]
-fn a_file_of_a_lake_whose_text_is_no_text_is_named() {
+fn lake_file_with_invalid_utf8_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("raw.json"), json!({ "Records": records() }).to_string()).unwrap();
@@ -369,7 +369,7 @@ fn a_file_of_a_lake_whose_text_is_no_text_is_named() {
             .collect();
     let schema = batches[0].schema();
     for is_declared in [true, false] {
-        // The same rows without compression, and then other bytes in their text; or in columns that are not declared as text.
+        // The same rows uncompressed with invalid bytes in their text, or in columns not declared as text.
         let fields = schema.fields().iter().map(|field| match field.data_type() {
             DataType::Utf8 if !is_declared => field.as_ref().clone().with_data_type(DataType::Binary),
             _ => field.as_ref().clone(),

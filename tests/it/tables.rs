@@ -1,4 +1,4 @@
-//! One trail, and tables of it as other tools write them.
+//! One trail, and tables of it in the form of other tools.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,7 +10,7 @@ use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use tawny::rule::catalog::DEFAULT;
 
-/// Runs the program; a hunt for which no rule is named is one for the default rule.
+/// Runs the program. A hunt without a rule uses the default rule.
 pub(crate) fn tawny(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tawny"));
     command.args(arguments);
@@ -23,8 +23,8 @@ pub(crate) fn tawny(arguments: &[&str]) -> Output {
 pub(crate) const A: &str = "000011112222";
 pub(crate) const B: &str = "444455556666";
 
-/// Sign-ins that fail at the second factor: bursts, a pair exactly a period apart, a copy, one that succeeds, names that
-/// two accounts share, and fields that are missing.
+/// Returns sign-ins that fail MFA: bursts, a pair exactly a period apart, a duplicate, a success, names that two accounts
+/// share, and missing fields.
 pub(crate) fn records() -> Vec<Value> {
     let identity = |account: &str, user: &str| match user {
         "root" => {
@@ -77,12 +77,12 @@ pub(crate) fn records() -> Vec<Value> {
     ];
     let mut records: Vec<Value> =
         sign_ins.into_iter().enumerate().map(|(number, sign_in)| record(number, sign_in)).collect();
-    // Delivered twice.
+    // A duplicate.
     records.push(records[4].clone());
     records
 }
 
-/// What the same burst has in every layout.
+/// Returns the fields of findings that are equal in every layout.
 pub(crate) fn told(output: &Output) -> Vec<String> {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let line = |line: &str| {
@@ -115,7 +115,7 @@ pub(crate) fn timestamp(name: &str, unit: TimeUnit, zone: Option<&str>) -> Field
     Field::new(name, DataType::Timestamp(unit, zone.map(Into::into)), true)
 }
 
-/// Writes rows that [`Field`]s describe to a Parquet file.
+/// Writes rows with the columns of [`Field`]s to a Parquet file.
 pub(crate) fn write(path: &Path, fields: Vec<Field>, rows: &[Value]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let schema = Arc::new(Schema::new(fields));
@@ -127,7 +127,7 @@ pub(crate) fn write(path: &Path, fields: Vec<Field>, rows: &[Value]) {
     writer.close().unwrap();
 }
 
-/// A value with its keys spelt another way, at every level.
+/// Returns a value with its keys respelled at every level.
 pub(crate) fn respelt(value: &Value, spell: &dyn Fn(&str) -> String) -> Value {
     match value {
         Value::Object(members) => members
@@ -139,7 +139,7 @@ pub(crate) fn respelt(value: &Value, spell: &dyn Fn(&str) -> String) -> Value {
     }
 }
 
-/// JSON as text, and null as null.
+/// Returns JSON as text, and null as null.
 pub(crate) fn as_text(value: &Value) -> Value {
     if value.is_null() { Value::Null } else { Value::String(value.to_string()) }
 }
@@ -154,7 +154,7 @@ pub(crate) fn snake(name: &str) -> String {
 
 pub(crate) const JSON_FIELDS: [&str; 3] = ["requestParameters", "responseElements", "additionalEventData"];
 
-/// Rows whose JSON fields are text, and whose keys are spelt by `spell`; `userIdentity` too is text, or a struct.
+/// Returns rows with JSON fields as text and keys respelled by `spell`. `userIdentity` is text or a struct.
 pub(crate) fn rows(records: &[Value], identity_is_text: bool, spell: &dyn Fn(&str) -> String) -> Vec<Value> {
     let row = |record: &Value| {
         let mut row = serde_json::Map::new();
@@ -167,7 +167,7 @@ pub(crate) fn rows(records: &[Value], identity_is_text: bool, spell: &dyn Fn(&st
     records.iter().map(row).collect()
 }
 
-/// The columns of such rows.
+/// Returns the columns of such rows.
 pub(crate) fn columns(time: Field, identity_is_text: bool, spell: &dyn Fn(&str) -> String) -> Vec<Field> {
     let plain = [
         "eventVersion",
@@ -204,7 +204,7 @@ pub(crate) fn same(name: &str) -> String {
     name.to_owned()
 }
 
-/// As Security Lake keeps it.
+/// Returns a record in the form of Security Lake.
 pub(crate) fn ocsf(record: &Value) -> Value {
     let user = &record["userIdentity"];
     let time = chrono::DateTime::parse_from_rfc3339(record["eventTime"].as_str().unwrap()).unwrap();
@@ -263,7 +263,7 @@ pub(crate) fn ocsf_columns() -> Vec<Field> {
     ]
 }
 
-/// What a hunt of the raw records finds.
+/// Returns the findings of a hunt of the raw records.
 pub(crate) fn of_raw(folder: &Path, records: &[Value]) -> Vec<String> {
     let raw = folder.join("raw.json");
     std::fs::write(&raw, json!({ "Records": records }).to_string()).unwrap();
@@ -272,13 +272,13 @@ pub(crate) fn of_raw(folder: &Path, records: &[Value]) -> Vec<String> {
     found
 }
 
-/// Writes records to a Parquet file whose columns are spelt as CloudTrail spells them.
+/// Writes records to a Parquet file with CloudTrail's column names.
 pub(crate) fn write_as_spelt(path: &Path, records: &[Value]) {
     let time = timestamp("eventTime", TimeUnit::Microsecond, Some("UTC"));
     write(path, columns(time, true, &same), &rows(records, true, &same));
 }
 
-/// Two files of a table, so that bursts lie in both.
+/// Writes two files of a table with bursts across both.
 pub(crate) fn write_both(folder: &Path, parts: [&str; 2], columns: &[Field], rows: &[Value]) {
     let (even, odd): (Vec<_>, Vec<_>) = rows.iter().cloned().enumerate().partition(|(number, _)| number % 2 == 0);
     for (part, rows) in parts.into_iter().zip([even, odd]) {

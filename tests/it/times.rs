@@ -1,4 +1,4 @@
-//! Times that no event can have: such records are kept and counted, and lie in no window, whichever way they are read.
+//! Invalid event times: on every path such records are kept and counted, and are in no window.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::tables::{columns, rows, same, tawny, timestamp, write};
 
 const START: i64 = oracle::START * SECOND;
 
-/// Times that records were seen to have, or may be given to do harm.
+/// Times seen in records, or made to cause harm.
 const ODD: [&str; 7] = [
     "+262142-12-31T23:59:00",
     "-262143-01-01T00:00:00",
@@ -42,7 +42,7 @@ const ODD: [&str; 7] = [
     "soon",
 ];
 
-/// Two sign-ins of ann that make a finding; and for each odd time two of odd, which would.
+/// Returns two sign-ins of ann, which are a finding, and for each invalid time two of odd, which are not.
 fn odd_records() -> Vec<Value> {
     let ann =
         [0, 1].map(|minute| failed_sign_in("ann", &time::rfc3339(START + minute * 60 * SECOND), &format!("a{minute}")));
@@ -53,7 +53,7 @@ fn odd_records() -> Vec<Value> {
     ann.into_iter().chain(odd).collect()
 }
 
-/// The exit code, the findings as `rule: events`, and what was said.
+/// Returns the exit code, the findings as `rule: events`, and standard error.
 fn hunted(arguments: &[&str]) -> (Option<i32>, Vec<String>, String) {
     let output = tawny(&[&["hunt", "--format", "jsonl"], arguments].concat());
     let line = |line: &str| {
@@ -64,7 +64,7 @@ fn hunted(arguments: &[&str]) -> (Option<i32>, Vec<String>, String) {
     (output.status.code(), found, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// The only value that a query gives, as text.
+/// Returns the single value of a query as text.
 fn queried(data: &str, sql: &str) -> String {
     let output = tawny(&["query", sql, data, "--format", "csv"]);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -73,7 +73,7 @@ fn queried(data: &str, sql: &str) -> String {
 }
 
 #[test]
-fn a_record_with_an_odd_time_is_kept_and_counted_and_stops_nothing() {
+fn record_with_an_invalid_time_is_counted_and_stops_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let records = odd_records();
@@ -109,11 +109,11 @@ fn a_record_with_an_odd_time_is_kept_and_counted_and_stops_nothing() {
         assert_eq!(output.status.code(), Some(0), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
     let kept = r#"SELECT count(*) FROM cloudtrail WHERE "eventTimeText" IN ('9999-12-31T23:59:59Z', 'soon')"#;
-    assert_eq!(queried(&at("lake"), kept), "4", "the text of the time is kept, however it is spelt");
+    assert_eq!(queried(&at("lake"), kept), "4", "the text of the time is kept unchanged");
 }
 
 #[test]
-fn nights_after_a_record_with_an_odd_time_are_as_any() {
+fn record_with_an_invalid_time_does_not_affect_later_nightly_runs() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::create_dir(at("trail")).unwrap();
@@ -147,7 +147,7 @@ fn rule(kind: WindowKind) -> Rule {
     Rule { id: format!("Rule.{kind}"), ..oracle::rule(kind, 2, false) }
 }
 
-/// Records of one user with these times, by their texts.
+/// Returns records of one user with these times as text.
 fn batch(times: &[i64]) -> RecordBatch {
     let mut builder = BatchBuilder::default();
     let lines: String = times
@@ -165,7 +165,7 @@ fn batch(times: &[i64]) -> RecordBatch {
     builder.finish().unwrap()
 }
 
-/// The same records with the times themselves, as a reader that checks nothing would give them.
+/// Returns the same records with unchecked times.
 fn unchecked(times: &[i64]) -> RecordBatch {
     let batch = batch(times);
     let mut columns = batch.columns().to_vec();
@@ -173,7 +173,7 @@ fn unchecked(times: &[i64]) -> RecordBatch {
     RecordBatch::try_new(batch.schema(), columns).unwrap()
 }
 
-/// A lake that was written by a build that took any time; its ledger may lie about them.
+/// Writes a lake of a build that accepted any time. Its transaction log may be wrong about them.
 async fn lake_of(folder: &Path, times: &[i64], lies: bool) -> Lake {
     let lake = Lake::at(folder);
     let writer = FolderWriter::open(lake.folder(), LAKE_FOLDER, &Scratch::default()).await.unwrap().unwrap();
@@ -200,7 +200,7 @@ async fn columnar(resources: &Resources, folder: &Path) -> Columnar {
     Columnar::open(resources, &stores, files, None).await.unwrap()
 }
 
-/// A table whose times are of this unit.
+/// Writes a table with times in this unit.
 fn write_table(path: &Path, unit: TimeUnit, values: &[i64]) {
     let rows: Vec<Value> = values
         .iter()
@@ -214,14 +214,14 @@ fn write_table(path: &Path, unit: TimeUnit, values: &[i64]) {
     write(path, columns(timestamp("eventTime", unit, None), false, &same), &rows);
 }
 
-/// The events of the findings of each kind of windows.
+/// Returns the events of the findings of each window kind.
 async fn found(resources: &Resources, data: &dyn Table) -> Vec<Vec<Vec<String>>> {
     let rules = WindowKind::ALL.map(rule);
     let of_each = hunt::hunt(resources, data, &rules, Range::default()).await.unwrap().findings;
     of_each.into_iter().map(|findings| findings.into_iter().map(|finding| finding.event_ids).collect()).collect()
 }
 
-/// The records, those with a time, and the latest of these, in microseconds.
+/// Returns the number of records, of those with a time, and the latest time in microseconds.
 async fn counted(resources: &Resources, data: &dyn Table) -> (usize, usize, Option<i64>) {
     let sql = r#"SELECT count(*), count("eventTime"), max("eventTime") FROM cloudtrail"#;
     let asked = query::Query { sql, rule: None, range: Range::default(), with_duplicates: false };
@@ -232,7 +232,7 @@ async fn counted(resources: &Resources, data: &dyn Table) -> (usize, usize, Opti
     (number(0), number(1), latest)
 }
 
-/// Any time, times close to the edges, and times of one morning.
+/// Any times, times close to the limits, and times of one morning.
 fn times() -> impl Strategy<Value = Vec<i64>> {
     let edge = prop::sample::select(vec![i64::MIN, i64::MIN / 1_000, 0, EVENT_TIMES.end, i64::MAX / 1_000, i64::MAX]);
     let near = (edge, -2..3i64).prop_map(|(edge, by)| edge.saturating_add(by));
@@ -244,10 +244,10 @@ proptest! {
     #![proptest_config(oracle::config(2))]
 
     #[test]
-    fn every_path_says_the_same_of_any_times(times in times()) {
+    fn every_path_agrees_on_any_times(times in times()) {
         let folder = tempfile::tempdir().unwrap();
         let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
-        // Nanoseconds hold less.
+        // Nanoseconds have a smaller range.
         let nanos: Vec<i64> = times.iter().map(|micros| micros.saturating_mul(1_000)).collect();
         write_table(&folder.path().join("us/a.parquet"), TimeUnit::Microsecond, &times);
         write_table(&folder.path().join("ns/a.parquet"), TimeUnit::Nanosecond, &nanos);
@@ -262,7 +262,7 @@ proptest! {
             let cells = sweeps::cells(&["15m"], 2..3);
             sweeps::hold_against_hunts(&resources, &memory, &rule(WindowKind::Sliding), &cells, Range::default()).await;
             let liar = lake_of(&folder.path().join("liar"), &times, true).await;
-            assert_eq!(found(&resources, &liar).await, expected.0, "a ledger that lies");
+            assert_eq!(found(&resources, &liar).await, expected.0, "a wrong transaction log");
             let lake = lake_of(&folder.path().join("lake"), &times, false).await;
             for (name, data) in [
                 ("lake", &lake as &dyn Table),
@@ -278,10 +278,10 @@ proptest! {
     }
 }
 
-/// The number of 1970-01-01 among the days of the Julian calendar.
+/// Julian day number of 1970-01-01.
 const EPOCH: u32 = 2_440_588;
 
-/// A table whose times are 96-bit integers: days of the Julian calendar, and nanoseconds.
+/// Writes a table with 96-bit times: Julian day and nanoseconds.
 fn write_int96(path: &Path, times: &[(u32, u64)]) {
     let schema = "message schema {
         optional int96 eventTime; optional binary eventID (UTF8); optional binary eventName (UTF8);
@@ -329,14 +329,14 @@ fn write_int96(path: &Path, times: &[(u32, u64)]) {
 }
 
 #[test]
-fn the_year_9999_in_96_bits_is_no_time_of_our_days() {
+fn year_9999_in_96_bit_times_does_not_wrap() {
     let folder = tempfile::tempdir().unwrap();
     let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
-    // 2026-09-01 lies 20,697 days after the epoch.
+    // 2026-09-01 is 20,697 days after the epoch.
     let minute = 60_000_000_000;
     let mut times =
         vec![(EPOCH + 20_697, 0), (EPOCH + 20_697, minute), (EPOCH + 2_932_896, 0), (EPOCH + 2_932_896, minute)];
-    // In nanoseconds all of these would wrap around, some to times of our days.
+    // In nanoseconds all of these would wrap around, some to current times.
     times.extend((1..60).map(|step| (EPOCH + 110_000 + step * 45_000, 0)));
     times.extend([(0, 0), (EPOCH - 1, 0), (EPOCH + 84_006, 0), (EPOCH + 84_006, minute)]);
     write_int96(&folder.path().join("a.parquet"), &times);
@@ -348,6 +348,6 @@ fn the_year_9999_in_96_bits_is_no_time_of_our_days() {
         assert_eq!(counted(&resources, &data).await, (times.len(), 2, latest));
         let of_day = Range { from: Some(START), to: Some(START + 1) };
         let findings = hunt::evaluate(&resources, &data, &[rule(WindowKind::Dedup)], of_day).await.unwrap();
-        assert_eq!(findings.len(), 0, "the trigger lies after it");
+        assert_eq!(findings.len(), 0, "the trigger is after it");
     });
 }

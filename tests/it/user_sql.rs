@@ -1,4 +1,4 @@
-//! A user's own SQL: as it is written for other engines, and what is said where it is wrong.
+//! User SQL: syntax of other engines, and errors.
 
 use serde_json::json;
 use tawny::error::{Error, Status};
@@ -11,7 +11,7 @@ use crate::oracle::RUNTIME;
 use crate::places::{Places, answer, resources};
 use crate::tables::records;
 
-/// The records of the tables, one of them with parameters.
+/// Returns the records of [`tables`], one of them with parameters.
 fn places() -> Places {
     let mut records = records();
     records[0]["requestParameters"] = json!({"bucketName": "logs", "tags": ["first", "second"], "max": 5});
@@ -24,7 +24,7 @@ fn refused(sql: &str, data: &dyn Table) -> Error {
 }
 
 #[test]
-fn members_of_json_columns_are_named_as_in_other_engines() {
+fn json_members_are_read_with_the_syntax_of_other_engines() {
     let issuer = "userIdentity.sessionContext.sessionIssuer.userName";
     let parameters = "FROM cloudtrail WHERE requestParameters IS NOT NULL";
     let root = "arn:aws:iam::444455556666:root";
@@ -58,7 +58,7 @@ fn members_of_json_columns_are_named_as_in_other_engines() {
 }
 
 #[test]
-fn a_member_is_called_as_it_was_named() {
+fn json_member_columns_keep_the_name_in_the_query() {
     let places = places();
     let sql = "SELECT userIdentity.userName, requestParameters.tags[2] FROM cloudtrail";
     let query = Query { sql, rule: None, range: Range::default(), with_duplicates: false };
@@ -68,7 +68,7 @@ fn a_member_is_called_as_it_was_named() {
 }
 
 #[test]
-fn wrong_sql_is_bad_use_with_a_hint() {
+fn invalid_sql_exits_2_with_a_hint() {
     let places = places();
     for (sql, hint) in [
         ("SELECT eventname FROM cloudtrail", "did you mean `eventName`"),
@@ -93,7 +93,7 @@ fn wrong_sql_is_bad_use_with_a_hint() {
 }
 
 #[test]
-fn sql_that_fails_while_it_runs_is_incomplete() {
+fn sql_that_fails_at_run_time_exits_3() {
     for (name, data) in &places().data {
         let data = data.as_ref();
         let error = refused("SELECT CAST(eventName AS BIGINT) AS n FROM cloudtrail", data);

@@ -1,4 +1,4 @@
-//! What makes nightly runs hunt everything again: the meaning of a rule, and of this program. A change of either is seen here.
+//! Changes that make nightly runs hunt everything again: the meaning of a rule or of this program.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use tawny::engine::SEMANTICS_VERSION;
 use tawny::nightly::version::version;
 use tawny::rule::{catalog, panther};
 
-/// Where a change asks for a decision: the golden file, from the root of the project.
+/// The golden file of decisions, relative to the project.
 const DECIDED: &str = "tests/golden/semantics.txt";
 
-/// The variable that has the golden file written anew.
+/// The variable that updates the golden file.
 const ACCEPT: &str = "TAWNY_ACCEPT_SEMANTICS";
 
 /// Sources on which the findings of all rules depend, in addition to the templates `sql/*.sql`.
@@ -30,7 +30,7 @@ const SOURCES: [&str; 11] = [
 ];
 
 #[test]
-fn the_versions_of_rules_stay() {
+fn rule_versions_are_stable() {
     let everything = panther::parse("rule", &std::fs::read_to_string("tests/data/everything.yml").unwrap()).unwrap();
     let versions = [catalog::default().unwrap(), everything.rule].map(|rule| format!("{} {}", rule.id, version(&rule)));
     let told = "A changed version makes every nightly run hunt its whole lake for that rule again. It follows a change of \
@@ -42,7 +42,7 @@ fn the_versions_of_rules_stay() {
     );
 }
 
-/// The text of a source without its comments, tests and spaces, by which no finding changes.
+/// Returns the text of a source without comments, tests and spaces, which do not change findings.
 fn meaning(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let is_rust = path.extension().is_some_and(|extension| extension == "rs");
@@ -53,7 +53,7 @@ fn meaning(path: &Path) -> String {
 }
 
 #[test]
-fn a_change_of_what_rules_mean_is_decided_on() {
+fn change_of_rule_semantics_needs_a_decision() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let templates = glob::glob(&root.join("sql/*.sql").display().to_string()).unwrap().map(Result::unwrap);
     let mut files: Vec<PathBuf> = templates.chain(SOURCES.map(|source| root.join(source))).collect();
@@ -86,7 +86,7 @@ fn a_change_of_what_rules_mean_is_decided_on() {
 }
 
 #[test]
-fn comments_do_not_count() {
+fn comments_do_not_change_the_version() {
     let folder = tempfile::tempdir().unwrap();
     let written = |name: &str, text: &str| {
         std::fs::write(folder.path().join(name), text).unwrap();

@@ -1,11 +1,11 @@
-//! Two versions of a rule.
+//! `--compare` of two versions of a rule.
 
 use serde_json::json;
 
 use super::{RULE, document, own_rule, records, stderr, stdout, tawny, write_trail};
 
 #[test]
-fn two_versions_of_a_rule_are_compared() {
+fn compare_lists_the_findings_of_only_one_version() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     let stricter = own_rule(folder.path(), "Threshold: 2", "Threshold: 5");
@@ -35,7 +35,7 @@ fn two_versions_of_a_rule_are_compared() {
 }
 
 #[test]
-fn options_that_a_comparison_does_not_use_are_refused() {
+fn compare_refuses_unused_options() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     let comparison = ["backtest", &trail, "--compare", RULE, RULE];
@@ -58,7 +58,7 @@ fn options_that_a_comparison_does_not_use_are_refused() {
     }
     let rules = ["--rules", RULE];
     for (option, wants) in [
-        (&["--fail-on-change"][..], "`--fail-on-change` is for `--compare`"),
+        (&["--fail-on-change"][..], "`--fail-on-change` requires `--compare`"),
         (&["--unlabelled", "unknown"], "--labels <FILE>"),
     ] {
         for more in [&[][..], &rules] {
@@ -70,7 +70,7 @@ fn options_that_a_comparison_does_not_use_are_refused() {
 }
 
 #[test]
-fn cases_of_a_rule_without_groups_have_names() {
+fn junit_cases_of_a_rule_without_groups_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     let groups = "GroupBy:\n  - Key: account\n  - Key: actor\n";

@@ -1,4 +1,4 @@
-//! Labels, and how cells fare against them.
+//! Labels, and the precision and recall of cells.
 
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ fn labels_score_each_cell() {
         (scores, told["labels"].clone())
     };
     let (benign, labels) = scores(csv, "benign");
-    // Of 22 findings at one, those of eve, of ada's slow burst and of one of bob's are true.
+    // Of 22 findings at threshold 1, eve's, ada's slow burst and one of bob's are true.
     assert_eq!(benign[0], json!([3, 19, 3, [7], 3.0 / 22.0, 0.75]));
     assert_eq!(benign[1], json!([2, 10, 2, [4, 7], 2.0 / 12.0, 0.5]));
     assert_eq!(benign[2], json!([1, 0, 1, [3, 4, 7], 1.0, 0.25]));
@@ -57,7 +57,7 @@ fn labels_score_each_cell() {
     assert_eq!(same[1], json!([2, 10, 2, [3, 6], 2.0 / 12.0, 0.5]));
 
     let (same, _) = scores(&format!("\u{feff}{jsonl}"), "benign");
-    assert_eq!(same[2], json!([1, 0, 1, [2, 3, 6], 1.0, 0.25]), "a byte order mark says nothing");
+    assert_eq!(same[2], json!([1, 0, 1, [2, 3, 6], 1.0, 0.25]), "a byte order mark is ignored");
     let (same, _) = scores(&format!("\u{feff}{csv}"), "benign");
     assert_eq!(same, benign);
 
@@ -87,7 +87,7 @@ fn labels_score_each_cell() {
 }
 
 #[test]
-fn labels_outside_the_range_are_told_apart_from_those_that_are_missed() {
+fn labels_outside_the_range_are_not_missed_labels() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     let file = folder.path().join("labels.csv");
@@ -107,7 +107,7 @@ fn labels_outside_the_range_are_told_apart_from_those_that_are_missed() {
     let range = ["--from", "2026-09-02", "--to", "2026-09-05"];
     let told = document(&run(&[&range[..], &["--format", "json"]].concat()));
     let score = &told["present"]["labels"];
-    // The third is below the threshold. Whether the fourth lies in the range nothing tells.
+    // The third is below the threshold. Nothing shows whether the fourth is in the range.
     assert_eq!(json!([score["caught"], score["missed"], score["recall"]]), json!([1, [4, 5], 1.0 / 3.0]));
     assert_eq!(told["labels_outside_range"], json!([2, 6]));
     let whole = document(&run(&["--format", "json"]));

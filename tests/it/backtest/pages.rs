@@ -1,4 +1,4 @@
-//! Pages, as a browser and its user have them.
+//! HTML pages in a browser.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,7 +36,7 @@ fn pages(folder: &Path) -> [(PathBuf, String); 2] {
 }
 
 #[test]
-fn pages_hold_all_they_need_and_nothing_that_logs_could_say_runs() {
+fn pages_are_self_contained_and_never_run_log_values() {
     let folder = tempfile::tempdir().unwrap();
     let [(_, backtest), (_, hunt)] = pages(folder.path());
     for page in [&backtest, &hunt] {
@@ -50,7 +50,7 @@ fn pages_hold_all_they_need_and_nothing_that_logs_could_say_runs() {
             assert!(!tag.contains("href=") && !tag.contains("src=") && !tag.contains("onerror="), "{tag}");
         }
         assert!(!page.contains("<img") && !page.contains('\u{1b}') && !page.contains('\u{202e}'));
-        assert!(page.contains("&lt;/td&gt;") || page.contains("&#60;/td&#62;"), "the name is there as text");
+        assert!(page.contains("&lt;/td&gt;") || page.contains("&#60;/td&#62;"), "the name is shown as text");
     }
     // Without a script: the numbers are in tables.
     assert!(backtest.contains("sliding windows") && backtest.contains("data-cell=\"0\""));
@@ -67,16 +67,19 @@ fn pages_work_in_a_browser() {
     let folder = tempfile::tempdir().unwrap();
     for (page, text) in pages(folder.path()) {
         let dom = run_in(&browser, folder.path(), &page);
-        assert!(dom.contains("<html lang=\"en\" class=\"scripted\">"), "the script ran to its end");
-        assert!(dom.contains("<title>Backtest of") || dom.contains("<title>Hunt: 13 findings"), "no name ran");
+        assert!(dom.contains("<html lang=\"en\" class=\"scripted\">"), "the script completed");
+        assert!(
+            dom.contains("<title>Backtest of") || dom.contains("<title>Hunt: 13 findings"),
+            "no log value was executed"
+        );
         assert!(dom.contains("class=\"bar\""), "the chart is drawn");
-        assert!(!dom.contains("<svg class=\"chart\"><title>"), "the script's own tips replace the browser's");
+        assert!(!dom.contains("<svg class=\"chart\"><title>"), "the script's tooltips replace the browser's");
         is_used(&browser, folder.path(), &text);
         is_printed(&browser, folder.path(), &page);
     }
 }
 
-/// Drags, points, clicks and types as a user does.
+/// Drags, hovers, clicks and types like a user.
 fn is_used(browser: &Path, folder: &Path, text: &str) {
     let (head, rest) = text.split_once("<meta http-equiv=\"Content-Security-Policy\"").unwrap();
     let (_, rest) = rest.split_once('>').unwrap();
@@ -104,13 +107,13 @@ fn is_used(browser: &Path, folder: &Path, text: &str) {
     if text.contains("data-cell=\"0\"") {
         let chosen = outcome["chosen"].as_str().unwrap();
         assert!(chosen.starts_with("threshold 20 within 5m, sliding windows"), "{outcome:#}");
-        assert_eq!(step("cell")["bars"], 0, "twenty within five minutes there were never");
+        assert_eq!(step("cell")["bars"], 0, "there were never twenty within five minutes");
     } else {
         assert_eq!(outcome["filtered"], json!([1, "1 of 13"]));
     }
 }
 
-/// The page as a PDF.
+/// Prints the page as a PDF.
 fn is_printed(browser: &Path, folder: &Path, page: &Path) {
     let file = folder.join("page.pdf");
     let print = format!("--print-to-pdf={}", file.display());
@@ -120,7 +123,7 @@ fn is_printed(browser: &Path, folder: &Path, page: &Path) {
     assert!(printed.starts_with(b"%PDF-") && printed.len() > 20_000, "{} bytes", printed.len());
 }
 
-/// The page's elements once its scripts have run.
+/// Returns the page's elements after its scripts have run.
 fn run_in(browser: &Path, folder: &Path, page: &Path) -> String {
     let mut command = headless(browser, folder);
     let output = command.arg("--dump-dom").arg(format!("file://{}", page.display())).output().unwrap();
@@ -136,7 +139,7 @@ fn headless(browser: &Path, folder: &Path) -> Command {
 }
 
 #[test]
-fn an_event_is_marked_as_the_trigger_only_where_no_other_is_of_its_time() {
+fn trigger_is_marked_only_if_its_time_is_unique() {
     let folder = tempfile::tempdir().unwrap();
     let at = |user: &str, minute: u32, id: &str| failed_sign_in(user, &format!("2026-09-01T08:{minute:02}:00Z"), id);
     let records = [
@@ -163,7 +166,7 @@ fn an_event_is_marked_as_the_trigger_only_where_no_other_is_of_its_time() {
 }
 
 #[test]
-fn pages_of_no_events_have_no_time_axis() {
+fn pages_without_events_have_no_time_axis() {
     let folder = tempfile::tempdir().unwrap();
     let mut record = failed_sign_in("ada", "2026-09-01T08:00:00Z", "a");
     record["additionalEventData"] = json!({"MFAUsed": "No"});
@@ -174,7 +177,7 @@ fn pages_of_no_events_have_no_time_axis() {
         let output = tawny(&[&[command, &trail, "--report", page.to_str().unwrap()][..], &rule].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let text = std::fs::read_to_string(&page).unwrap();
-        // The SQL tells from when on times are valid.
+        // The SQL shows the first valid time.
         let (before_sql, after_sql) = text.split_once("<pre>").unwrap();
         let shown = before_sql.to_owned() + after_sql.rsplit_once("</pre>").unwrap().1;
         assert!(!shown.contains("1970") && shown.contains("<p>No events.</p>"), "{command}");

@@ -1,11 +1,11 @@
-//! What is suggested, and written into a rule's file.
+//! Suggestions, and `--write` to a rule file.
 
 use std::path::Path;
 
 use super::{document, own_rule, records, stderr, tawny, write_trail};
 
 #[test]
-fn a_suggestion_is_written_only_when_asked_and_leaves_the_rest_alone() {
+fn write_changes_only_threshold_and_period() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     let file = own_rule(folder.path(), "Threshold: 2", "Threshold:   2 # two");
@@ -13,7 +13,7 @@ fn a_suggestion_is_written_only_when_asked_and_leaves_the_rest_alone() {
     let run = |more: &[&str]| tawny(&[&["backtest", &trail, "--rules", file.to_str().unwrap()], more].concat());
 
     assert_eq!(run(&["--budget", "1/week"]).status.code(), Some(0));
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), before, "nothing is applied silently");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before, "nothing is written without `--write`");
     let written = run(&["--budget", "1/week", "--write"]);
     assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
     assert!(stderr(&written).contains("Threshold 2 to 3, DedupPeriodMinutes 15 to 15"), "{}", stderr(&written));
@@ -23,7 +23,7 @@ fn a_suggestion_is_written_only_when_asked_and_leaves_the_rest_alone() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), wanted);
 
     for (arguments, want) in [
-        (&["--write", "2/30m/dedup"][..], "the rule's windows are sliding, not dedup"),
+        (&["--write", "2/30m/dedup"][..], "cannot change the window kind from sliding to dedup"),
         (&["--write", "2/90s"], "holds whole minutes"),
         (&["--budget", "0/day", "--thresholds", "1,2", "--write"], "no tested threshold stays within"),
         (&["--thresholds", "2", "--write"], "no suggestion"),
@@ -35,11 +35,11 @@ fn a_suggestion_is_written_only_when_asked_and_leaves_the_rest_alone() {
     }
     let shipped = tawny(&["backtest", &trail, "--write", "3/15m"]);
     assert_eq!(shipped.status.code(), Some(2));
-    assert!(stderr(&shipped).contains("rules that come with tawny"), "{}", stderr(&shipped));
+    assert!(stderr(&shipped).contains("cannot change the shipped rules"), "{}", stderr(&shipped));
 }
 
 #[test]
-fn only_thresholds_that_were_asked_for_are_suggested() {
+fn only_requested_thresholds_are_suggested() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     let file = own_rule(folder.path(), "Tags:", "Tags:");
@@ -48,13 +48,13 @@ fn only_thresholds_that_were_asked_for_are_suggested() {
 
     let told = document(&run(&[&grid[..], &budget, &["--format", "json"]].concat()));
     assert_eq!(told["suggestions"]["within_budget"]["threshold"], 5, "{}", told["suggestions"]);
-    assert!(told["suggestions"]["knee"].is_null(), "a line from five to six does not bend: {}", told["suggestions"]);
+    assert!(told["suggestions"]["knee"].is_null(), "a line from five to six has no knee: {}", told["suggestions"]);
     let written = run(&[&grid[..], &budget, &["--write"]].concat());
     assert!(stderr(&written).contains("Threshold 2 to 5, DedupPeriodMinutes 15 to 15"), "{}", stderr(&written));
 }
 
 #[test]
-fn nothing_is_written_where_the_reading_was_incomplete() {
+fn write_is_refused_after_an_incomplete_read() {
     let folder = tempfile::tempdir().unwrap();
     let trail = write_trail(folder.path(), &records());
     std::fs::write(Path::new(&trail).join("b.json.gz"), "no gzip").unwrap();
@@ -63,14 +63,18 @@ fn nothing_is_written_where_the_reading_was_incomplete() {
     for write in [&["--write", "3/15m"][..], &["--budget", "1/week", "--write"]] {
         let refused = tawny(&[&["backtest", &trail, "--rules", file.to_str().unwrap()], write].concat());
         assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
-        assert!(stderr(&refused).contains("nothing was written: not all data could be read"), "{}", stderr(&refused));
+        assert!(
+            stderr(&refused).contains("the rule was not changed: not all data could be read"),
+            "{}",
+            stderr(&refused)
+        );
         assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
     }
 }
 
 #[cfg(unix)]
 #[test]
-fn links_are_written_through_and_files_that_are_read_only_are_left_alone() {
+fn write_follows_symlinks_and_refuses_read_only_files() {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     let folder = tempfile::tempdir().unwrap();
@@ -102,7 +106,7 @@ fn links_are_written_through_and_files_that_are_read_only_are_left_alone() {
     }
     let page = std::fs::read_to_string(path("page.html")).unwrap();
     for (arguments, name) in [(["--write", "5/15m"], "link.yml"), (["-o", page_name], "page-link.html")] {
-        // Before the data are looked for, which are not there.
+        // Refused before the data is looked for, which does not exist.
         let refused = tawny(&[&["backtest", "no/such/trail", "--rules", link_name], &arguments[..]].concat());
         assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
         let said = stderr(&refused);

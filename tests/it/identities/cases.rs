@@ -4,7 +4,7 @@ use tawny::event::identity;
 
 use super::ADDRESS;
 
-/// What a shape of `userIdentity` shows, the shape, and its actor.
+/// A description, a `userIdentity`, and its actor.
 type Case = (&'static str, &'static str, Option<&'static str>);
 
 const CASES: &[Case] = &[
@@ -19,7 +19,7 @@ const CASES: &[Case] = &[
         r#"{"type":"IAMUser","principalId":"AIDAEXAMPLE","arn":"arn:aws:iam::111122223333:user/anaya","userName":"anaya"}"#,
         Some("anaya"),
     ),
-    ("a name as it was typed", r#"{"type":"IAMUser","userName":"Anaya"}"#, Some("anaya")),
+    ("a name as typed", r#"{"type":"IAMUser","userName":"Anaya"}"#, Some("anaya")),
     ("a name beyond ASCII", r#"{"type":"IAMUser","userName":"ÉMILE"}"#, Some("émile")),
     (
         "a user by the ARN only",
@@ -79,7 +79,7 @@ const CASES: &[Case] = &[
         Some("94482488-3041"),
     ),
     (
-        "Identity Center with nobody",
+        "Identity Center without a user",
         r#"{"type":"IdentityCenterUser","accountId":"111122223333","onBehalfOf":{"userId":""}}"#,
         None,
     ),
@@ -221,7 +221,7 @@ const CASES: &[Case] = &[
     ),
     ("no type", r#"{"userName":"anaya"}"#, Some("anaya")),
     (
-        "empty texts count as missing",
+        "empty strings count as missing",
         r#"{"type":"","userName":"","arn":"","principalId":"","invokedBy":"","accessKeyId":"AKIAEXAMPLE"}"#,
         Some("AKIAEXAMPLE"),
     ),
@@ -231,12 +231,12 @@ const CASES: &[Case] = &[
         Some("AIDAEXAMPLE"),
     ),
     (
-        "other than texts counts as missing",
+        "values other than strings count as missing",
         r#"{"type":["Root"],"userName":7,"arn":{},"principalId":true,"sessionContext":"x","onBehalfOf":[],"invokedBy":"ec2.amazonaws.com"}"#,
         Some("ec2.amazonaws.com"),
     ),
     (
-        "keys match whatever their case",
+        "keys are case-insensitive",
         r#"{"TYPE":"AssumedRole","SessionContext":{"sessionissuer":{"USERNAME":"deploy"}}}"#,
         Some("deploy"),
     ),
@@ -256,7 +256,7 @@ const CASES: &[Case] = &[
 ];
 
 #[test]
-fn each_shape_has_its_actor() {
+fn each_user_identity_resolves_to_its_actor() {
     for (what, identity, actor) in CASES {
         assert_eq!(identity::actor(identity, Some(ADDRESS)).as_deref(), *actor, "{what}: {identity}");
     }

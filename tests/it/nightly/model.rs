@@ -1,4 +1,4 @@
-//! Whatever happens to runs, as processes on disk and in a bucket: what they delivered is what one hunt finds.
+//! Killed and concurrent runs, as processes on disk and in S3. Their deliveries equal the findings of one hunt.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,35 +14,35 @@ use crate::oracle;
 use crate::records::failed_sign_in;
 use crate::s3_server::{Fault, Server};
 
-/// What happens in a night.
+/// The events of one night.
 #[derive(Debug, Clone)]
 enum Night {
     Run,
-    /// A run is killed so many milliseconds after its start.
+    /// A run is killed this many milliseconds after its start.
     Killed(u64),
     /// Two runs start together.
     Two,
-    /// Two runs start together, and one of them is killed.
+    /// Two runs start together, and one is killed.
     OneOfTwoKilled(u64),
-    /// A run is killed when the server hears its request of this number, which may be served still.
+    /// A run is killed when the server receives its request with this number, which may still be served.
     KilledAtRequest(usize, bool),
-    /// The answer to the request of this number is lost, but not what it did.
+    /// The request with this number takes effect, but its response is lost.
     Unanswered(usize),
 }
 
-/// A failed sign-in, and how it is delivered.
+/// A failed sign-in and its delivery.
 #[derive(Debug, Clone)]
 struct Event {
     user: u8,
     address: u8,
     /// Minutes from the evening of the first day.
     minute: i64,
-    /// The night before which it is delivered.
+    /// It is delivered before this night.
     night: usize,
-    /// How many days earlier the key of its object says that it was.
+    /// Number of days by which its object key is earlier.
     lag: i64,
     object: usize,
-    /// The night before which it is delivered once more.
+    /// It is delivered again before this night.
     copy: Option<usize>,
 }
 
@@ -172,7 +172,7 @@ impl World {
         run.wait().unwrap();
     }
 
-    /// A run that is not killed does its work, or says that another one does.
+    /// Checks that a run that is not killed does its work, or reports another run.
     fn wait(run: Child) {
         let output = run.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
@@ -200,7 +200,7 @@ impl World {
                     if heard <= number {
                         return Fault::None;
                     }
-                    // The lock is held until the run is there.
+                    // The lock is held until the run starts.
                     killed.lock().unwrap().as_mut().unwrap().kill().unwrap();
                     if served && heard == number + 1 { Fault::None } else { Fault::Cut }
                 });
@@ -230,7 +230,7 @@ impl World {
     }
 }
 
-/// Lives through `nights` and one more, and holds what was delivered against one hunt over all.
+/// Runs `nights` and one more, and compares the deliveries with one hunt over everything.
 fn hold(server: Option<Server>, events: &[Event], nights: &[Night], changes: bool) {
     let world = World::new(server);
     for (number, night) in nights.iter().enumerate() {
@@ -252,7 +252,7 @@ proptest! {
     #![proptest_config(oracle::config(6))]
 
     #[test]
-    fn runs_that_are_killed_and_meet_on_disk_deliver_what_one_hunt_finds(
+    fn killed_and_concurrent_runs_on_disk_deliver_the_findings_of_one_hunt(
         events in events(),
         nights in proptest::collection::vec(on_disk(), NIGHTS),
         changes in any::<bool>(),
@@ -265,7 +265,7 @@ proptest! {
     #![proptest_config(oracle::config(4))]
 
     #[test]
-    fn runs_that_are_killed_and_meet_in_a_bucket_deliver_what_one_hunt_finds(
+    fn killed_and_concurrent_runs_in_s3_deliver_the_findings_of_one_hunt(
         events in events(),
         nights in proptest::collection::vec(in_a_bucket(), NIGHTS),
         changes in any::<bool>(),

@@ -1,4 +1,4 @@
-//! Runs as processes: configured, broken off, at the same time, and in S3.
+//! Nightly runs as processes: configuration, interruption, concurrency, and S3.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -11,7 +11,7 @@ use super::{MINUTE, START, fold};
 use crate::records::failed_sign_in;
 use crate::s3_server::Server;
 
-/// Where runs keep what they need, with a configuration.
+/// A folder with a configuration and everything that runs need.
 pub(super) struct Home {
     folder: tempfile::TempDir,
 }
@@ -49,7 +49,7 @@ impl Home {
         std::fs::write(self.path("trail").join(name), json!({ "Records": records }).to_string()).unwrap();
     }
 
-    /// Makes sure that what was delivered is what one hunt over `data` finds; how many findings there are.
+    /// Checks that the deliveries equal one hunt over `data`. Returns the number of findings.
     pub(super) fn hold_against_a_hunt(&self, mut hunt: Command) -> usize {
         let output = hunt.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -63,7 +63,7 @@ impl Home {
     }
 }
 
-/// Pairs of failed sign-ins of two users in the night `night`, over midnight, and one that joins the next night's.
+/// Returns pairs of failed sign-ins of two users in night `night` across midnight, and one that joins the next night's.
 fn night(night: i64) -> Vec<Value> {
     let record = |user: &str, minute: i64| {
         let at = START + night * DAY + minute * MINUTE;
@@ -89,7 +89,7 @@ fn report(output: &Output) -> Value {
 }
 
 #[test]
-fn killed_at_any_instant_the_next_run_carries_on() {
+fn next_run_resumes_a_run_killed_at_any_time() {
     let home = Home::new("lake", "trail", "");
     home.put("whole.json", &night(-1));
     let start = Instant::now();
@@ -99,7 +99,7 @@ fn killed_at_any_instant_the_next_run_carries_on() {
     for round in 0..14 {
         home.put(&format!("{round}.json"), &night(round));
         let mut run = home.start();
-        // Spread over what a run takes, in ways that need no chance.
+        // Spread over the duration of a run, without randomness.
         std::thread::sleep(whole * u32::try_from(round).unwrap() / 12);
         run.kill().unwrap();
         killed += usize::from(!run.wait().unwrap().success());
@@ -112,7 +112,7 @@ fn killed_at_any_instant_the_next_run_carries_on() {
 }
 
 #[test]
-fn of_two_runs_at_once_one_does_the_work_and_the_other_says_so() {
+fn second_concurrent_run_reports_the_first_and_exits_3() {
     let home = Home::new("lake", "trail", "");
     for round in 0..4 {
         home.put(&format!("{round}.json"), &night(round));
@@ -129,7 +129,7 @@ fn of_two_runs_at_once_one_does_the_work_and_the_other_says_so() {
 }
 
 #[test]
-fn what_cannot_be_read_is_pending_until_it_can() {
+fn unreadable_objects_stay_pending_until_readable() {
     let home = Home::new("lake", "trail", "[report]\njson = 'report.json'\nprometheus = 'tawny.prom'\n");
     home.put("0.json", &night(0));
     std::fs::write(home.path("trail/1.json.gz"), b"\x1f\x8b\x08 cut").unwrap();
@@ -147,13 +147,13 @@ fn what_cannot_be_read_is_pending_until_it_can() {
     std::fs::rename(home.path("trail"), home.path("away")).unwrap();
     let away = home.nightly(&["--format", "json"]);
     assert_eq!((code(&away), report(&away)["pending"].as_array().unwrap().len()), (3, 1));
-    assert!(!report(&away)["pending"][0]["reason"].as_str().unwrap().contains("given up"), "the source is away too");
+    assert!(!report(&away)["pending"][0]["reason"].as_str().unwrap().contains("given up"), "the source is missing too");
     std::fs::rename(home.path("away"), home.path("trail")).unwrap();
     assert_eq!(code(&home.nightly(&[])), 3, "it is tried again");
     std::fs::remove_file(home.path("trail/1.json.gz")).unwrap();
     let gone = home.nightly(&["--format", "json"]);
     assert_eq!((code(&gone), report(&gone)["pending"].as_array().unwrap().len()), (3, 1));
-    assert!(report(&gone)["pending"][0]["reason"].as_str().unwrap().contains("given up"), "it is told once");
+    assert!(report(&gone)["pending"][0]["reason"].as_str().unwrap().contains("given up"), "it is reported once");
     assert_eq!(code(&home.nightly(&[])), 0);
     std::fs::write(home.path("trail/1.json.gz"), json!({ "Records": night(1) }).to_string()).unwrap();
     let mended = home.nightly(&["--format", "json"]);
@@ -163,7 +163,7 @@ fn what_cannot_be_read_is_pending_until_it_can() {
 }
 
 #[test]
-fn a_sink_that_fails_is_owed_what_it_has_not_taken_and_the_others_go_on() {
+fn failed_sink_is_retried_and_does_not_block_others() {
     let home = Home::new("lake", "trail", "");
     let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
     let webhook =
@@ -182,7 +182,7 @@ fn a_sink_that_fails_is_owed_what_it_has_not_taken_and_the_others_go_on() {
     assert_eq!(home.hold_against_a_hunt(home.tawny(&["hunt", "trail", "--format", "jsonl"])), 1);
     home.put("1.json", &night(1));
     assert_eq!(report(&run())["deliveries"].as_array().unwrap().len(), 3);
-    // Both runs' lines are taken once the sink works.
+    // The lines of both runs are accepted when the sink works.
     let file = webhook
         .replace("webhook", "files")
         .replace("url_env = 'HOOK'\nformat = 'json'\nattempts = 1\ntimeout = 1\n", "to = 'late'\n");
@@ -192,7 +192,7 @@ fn a_sink_that_fails_is_owed_what_it_has_not_taken_and_the_others_go_on() {
 }
 
 #[test]
-fn findings_that_nobody_read_from_standard_output_are_not_taken() {
+fn findings_not_read_from_stdout_stay_pending() {
     let home = Home::new("lake", "trail", "");
     let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
     let (before, _) = config.split_once("[[sink]]").unwrap();
@@ -208,7 +208,7 @@ fn findings_that_nobody_read_from_standard_output_are_not_taken() {
 }
 
 #[test]
-fn a_log_for_machines_has_no_line_of_another_kind() {
+fn json_log_has_only_json_lines() {
     let home = Home::new("lake", "trail", "");
     home.put("0.json", &night(0));
     std::fs::write(home.path("trail/1.json.gz"), b"\x1f\x8b\x08 cut").unwrap();
@@ -228,7 +228,7 @@ fn a_log_for_machines_has_no_line_of_another_kind() {
 }
 
 #[test]
-fn a_look_at_what_would_be_done_holds_up_no_run_and_writes_nothing() {
+fn dry_run_takes_no_lock_and_writes_nothing() {
     let home = Home::new("lake", "trail", "retain = '400d'\n");
     home.put("0.json", &night(0));
     let look = || report(&home.nightly(&["--dry-run", "--format", "json", "--now", "2026-09-20"]));
@@ -246,7 +246,7 @@ fn a_look_at_what_would_be_done_holds_up_no_run_and_writes_nothing() {
 }
 
 #[test]
-fn a_source_that_is_new_is_listed_whole_and_one_that_cannot_be_listed_holds_up_no_other() {
+fn new_source_is_listed_whole_and_an_unlistable_one_blocks_no_other() {
     let home = Home::new("lake", "trail", "");
     home.put("0.json", &night(0));
     let now = time::rfc3339(START + 30 * DAY);
@@ -277,14 +277,14 @@ fn a_source_that_is_new_is_listed_whole_and_one_that_cannot_be_listed_holds_up_n
 }
 
 #[test]
-fn runs_of_different_lakes_may_write_into_one_folder() {
+fn runs_of_different_lakes_can_share_an_output_folder() {
     let shared = tempfile::tempdir().unwrap();
     let homes = [0, 7].map(|first| {
         let home = Home::new("lake", "trail", "");
         let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
         let to = format!("to = '{}'", shared.path().display());
         std::fs::write(home.path("tawny.toml"), config.replace("to = 'findings'", &to)).unwrap();
-        // Of one date, so that the files would bear one name.
+        // The same date, so that the files could have the same name.
         home.put("0.json", &[night(first), night(0)].concat());
         home
     });
@@ -299,22 +299,22 @@ fn runs_of_different_lakes_may_write_into_one_folder() {
 }
 
 #[test]
-fn without_a_sink_that_is_said() {
+fn run_without_sinks_warns() {
     let home = Home::new("lake", "trail", "");
     let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
     std::fs::write(home.path("tawny.toml"), config.split_once("[[sink]]").unwrap().0).unwrap();
     home.put("0.json", &night(0));
     let output = home.nightly(&[]);
-    assert!(code(&output) == 0 && String::from_utf8_lossy(&output.stderr).contains("there is no sink"));
+    assert!(code(&output) == 0 && String::from_utf8_lossy(&output.stderr).contains("no sinks are configured"));
     std::fs::write(home.path("tawny.toml"), config + "rules = ['AWS.*', 'Typo.*']\n").unwrap();
     let said = home.nightly(&["--dry-run"]).stderr;
     let said = String::from_utf8_lossy(&said);
-    assert!(said.contains("no rule that runs matches `Typo.*`, which the sink `files` asks for"), "{said}");
+    assert!(said.contains("sink `files`: no enabled rule matches `Typo.*`"), "{said}");
     assert!(!said.contains("`AWS.*`"), "{said}");
 }
 
 #[test]
-fn a_configuration_to_begin_with_is_written_once() {
+fn init_writes_a_configuration_and_never_overwrites() {
     let home = Home::new("lake", "trail", "");
     let written = home.nightly(&["init", "new.toml"]);
     assert_eq!(code(&written), 0);
@@ -322,7 +322,7 @@ fn a_configuration_to_begin_with_is_written_once() {
     assert_eq!(code(&home.nightly(&["init", "new.toml"])), 2);
 }
 
-/// An object as CloudTrail names it, delivered on `day`.
+/// Returns CloudTrail's key of an object delivered on `day`.
 pub(super) fn key(day: i64, number: usize) -> String {
     let date = time::utc_date(START + day * DAY);
     let (folder, stamp) = (date.replace('-', "/"), date.replace('-', ""));
@@ -332,7 +332,7 @@ pub(super) fn key(day: i64, number: usize) -> String {
 }
 
 #[test]
-fn nights_in_a_bucket_list_only_days_that_may_have_changed() {
+fn runs_in_s3_list_only_days_within_grace() {
     let server = Server::start();
     let home = Home::new("s3://lake/ct", "s3://logs", "");
     let command = |arguments: &[&str]| {
@@ -355,9 +355,9 @@ fn nights_in_a_bucket_list_only_days_that_may_have_changed() {
         read.push(log.iter().filter(|line| line.starts_with("GET") && line.contains(".objects.jsonl")).count());
     }
     assert!(listed[11] <= listed[5], "{listed:?}");
-    // Of what was converted only what was delivered in those days.
+    // Only converted objects of these delivery days are listed.
     assert!(read[11] > 0 && read[11] == read[6], "{read:?}");
-    // One that comes within its grace is seen, one after it only by a run that lists all.
+    // An object within the grace period is found; a later one only by `--full`.
     let late = |day: i64, user: &str| {
         let at = [0, 1].map(|minute| START + day * DAY + minute * MINUTE);
         at.map(|at| failed_sign_in(user, &time::rfc3339(at), &format!("{user}{at}"))).to_vec()
@@ -374,7 +374,7 @@ fn nights_in_a_bucket_list_only_days_that_may_have_changed() {
 }
 
 #[test]
-fn of_two_runs_in_a_bucket_one_wins_and_killed_ones_harm_nothing() {
+fn of_two_concurrent_runs_in_s3_one_wins() {
     let server = Server::start();
     let home = Home::new("s3://lake/ct", "s3://logs", "");
     let now = time::rfc3339(START + DAY);

@@ -1,4 +1,4 @@
-//! States that are damaged, and the times in them.
+//! Damaged nightly state, and the times in it.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use tawny::time::Instant;
 
 use super::*;
 
-/// A place after one run, which found and delivered a burst of ann.
+/// Returns a folder after one run that found and delivered a burst of ann.
 fn after_a_run() -> (Place, Vec<Rule>) {
     let place = Place::new();
     let records: Vec<Value> = (0..3).map(|minute| sign_in("ann", minute)).collect();
@@ -25,7 +25,7 @@ fn state_file(place: &Place) -> PathBuf {
     place.path("lake/_tawny/nightly/default/00000001.json")
 }
 
-/// Sets the member at `path` of a JSON file to `value`; where the last step is `*`, that of every member.
+/// Sets the member at `path` of a JSON file to `value`; a last step `*` sets every member.
 fn set(file: &Path, path: &[&str], value: &Value) {
     let mut json: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let mut at = &mut json;
@@ -39,7 +39,7 @@ fn set(file: &Path, path: &[&str], value: &Value) {
     std::fs::write(file, json.to_string()).unwrap();
 }
 
-/// The words of a run that must fail over its state, having delivered and left nothing.
+/// Returns standard error of a run that must fail because of its state, without deliveries or new state.
 fn refusal(place: &Place, rules: &[Rule]) -> String {
     let files =
         || glob::glob(&format!("{}/**/*", place.path("").display())).unwrap().map(Result::unwrap).collect::<Vec<_>>();
@@ -55,7 +55,7 @@ fn refusal(place: &Place, rules: &[Rule]) -> String {
 }
 
 #[test]
-fn a_damaged_time_stops_the_run_and_is_named() {
+fn damaged_time_in_the_state_is_named_and_stops_the_run() {
     for (path, value, named) in [
         (&["now"][..], json!("soon"), "`now` is \"soon\": expected a date"),
         (&["now"], json!(0), "`now` is 0: expected a time as text"),
@@ -78,7 +78,7 @@ fn a_damaged_time_stops_the_run_and_is_named() {
 }
 
 #[test]
-fn files_of_a_state_hold_as_many_lines_as_it_says() {
+fn state_files_must_have_the_recorded_number_of_lines() {
     for (folder, cut, named) in [("known", true, "it has 0 lines, and the state names 1"), ("known", false, "line 1: ")]
     {
         let (place, rules) = after_a_run();
@@ -92,7 +92,7 @@ fn files_of_a_state_hold_as_many_lines_as_it_says() {
 }
 
 #[test]
-fn lines_that_are_owed_are_whole() {
+fn pending_lines_must_be_complete() {
     for (path, value, named) in [
         ("finding_id", json!(null), "line 1: it has no `finding_id`"),
         ("revision", json!("1"), "line 1: it has no `revision`"),
@@ -114,7 +114,7 @@ fn lines_that_are_owed_are_whole() {
 }
 
 #[test]
-fn times_of_states_are_compared_as_times() {
+fn state_times_are_compared_as_times() {
     let place = Place::new();
     place.put("0.json", &[0, 1, 20, 21].map(|minute| sign_in("ann", minute)));
     let rules = [rule(WindowKind::Sliding, 2, false)];
@@ -122,7 +122,7 @@ fn times_of_states_are_compared_as_times() {
         let since = since.parse::<Instant>().unwrap().micros();
         oracle::RUNTIME.block_on(place.run_since(&[place.sink()], &rules, START + DAY, Some(since))).unwrap()
     };
-    // As text a fraction comes before the full second, since `.` comes before `Z`.
+    // As text a fraction sorts before the full second, because `.` sorts before `Z`.
     assert_eq!(run("2026-09-01T00:20:30Z").hunts.len(), 1, "the rule is new");
     assert_eq!(run("2026-09-01T00:20:30.5Z").hunts.len(), 0, "later");
     assert_eq!(run("2026-09-01T00:20:30Z").hunts.len(), 1, "earlier");
@@ -132,20 +132,20 @@ fn times_of_states_are_compared_as_times() {
 }
 
 #[test]
-fn an_object_that_may_be_there_is_not_given_up() {
+fn only_missing_objects_are_given_up() {
     let place = Place::new();
     std::fs::create_dir(place.path("trail/folder")).unwrap();
     place.put("folder/a[1].json", &[]);
     std::fs::write(place.path("trail/folder/a[1].json"), "{\"Records\":[{").unwrap();
     let rules = [rule(WindowKind::Sliding, 2, false)];
-    // What each run says of the object, and not of its folder.
+    // Messages about the object, not about its folder.
     let run = || {
         let report = oracle::RUNTIME.block_on(place.run(&rules, START + DAY)).unwrap();
         let pending = report.pending.into_iter().find(|pending| pending.object.ends_with("a[1].json"));
         pending.map(|pending| pending.reason)
     };
     assert!(run().is_some());
-    // A link to itself: whether the object is there cannot be known.
+    // A symbolic link to itself: it is unknown whether the object exists.
     std::fs::rename(place.path("trail/folder"), place.path("elsewhere")).unwrap();
     std::os::unix::fs::symlink(place.path("trail/folder"), place.path("trail/folder")).unwrap();
     for _ in 0..2 {
@@ -159,13 +159,13 @@ fn an_object_that_may_be_there_is_not_given_up() {
 }
 
 #[test]
-fn a_lake_and_a_state_of_an_earlier_build_with_any_times_work() {
+fn lake_and_state_of_an_earlier_build_with_any_times_work() {
     let (place, rules) = after_a_run();
     set(&state_file(&place), &["newest_event"], &json!("+262142-12-31T23:59:00Z"));
     set(&state_file(&place), &["newest", "*"], &json!("9999-12-31T00:00:00Z"));
     let file = state_file(&place);
     let mut state: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    // A finding that an earlier build made of such records, and rules of other versions.
+    // A finding of an earlier build from such records, and other rule versions.
     let known = place.path("lake/_tawny/nightly/default/known/00000001-odd.jsonl");
     let at = 253_402_300_799_000_000_i64;
     let odd = json!({

@@ -1,4 +1,4 @@
-//! What each sink is owed by its settings, night after night.
+//! The findings that each sink gets by its settings, over several nights.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use tawny::rule::panther;
 
 use super::*;
 
-/// Three denied calls within an hour; critical where the call that triggers is `Delete`.
+/// Returns a rule for three denied calls within an hour; critical if the triggering call is `Delete`.
 fn rule_of(more: &str) -> Rule {
     let text = format!(
         "AnalysisType: rule\nRuleID: Test.Denied\nEnabled: true\nSeverity: Low\nLogTypes: [AWS.CloudTrail]\nThreshold: 3\n\
@@ -30,7 +30,7 @@ fn files(place: &Place, name: &str, more: &str) -> Sink {
     Sink::open(&toml::from_str::<Settings>(&settings).unwrap(), &place.stores, &|_| None, clock).unwrap()
 }
 
-/// What was put into a folder of findings since the last look: severity, revision and whether it was withdrawn.
+/// Returns the findings added to a folder since the last call: severity, revision, withdrawn.
 fn news(place: &Place, name: &str, seen: &mut BTreeSet<PathBuf>) -> Vec<String> {
     let pattern = format!("{}/**/*.jsonl", place.path(name).display());
     let mut news = Vec::new();
@@ -47,7 +47,7 @@ fn news(place: &Place, name: &str, seen: &mut BTreeSet<PathBuf>) -> Vec<String> 
 }
 
 #[test]
-fn a_sink_is_owed_what_it_wants_and_what_becomes_of_that() {
+fn sink_gets_selected_findings_and_their_later_changes() {
     let place = Place::new();
     let rules = [rule_of("")];
     let sinks = || {
@@ -71,29 +71,33 @@ fn a_sink_is_owed_what_it_wants_and_what_becomes_of_that() {
     let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
 
     let first = night(0, &[denied(10, "List"), denied(20, "Delete"), denied(30, "List")]);
-    assert_eq!(first, (owed(&["all"]), lines(&["Low 1 0"]), lines(&[])), "the third call triggers");
+    assert_eq!(first, (owed(&["all"]), lines(&["Low 1 0"]), lines(&[])), "the third call is the trigger");
     let grown = night(1, &[denied(15, "List")]);
     assert_eq!(
         grown,
         (owed(&["all", "grave"]), lines(&["Critical 2 0"]), lines(&["Critical 2 0"])),
-        "now the deletion does"
+        "now the deletion is the trigger"
     );
     let less = night(2, &[denied(16, "List")]);
-    assert_eq!(less, (owed(&["all", "grave"]), lines(&["Low 3 0"]), lines(&["Low 3 0"])), "who knows of it is told");
+    assert_eq!(
+        less,
+        (owed(&["all", "grave"]), lines(&["Low 3 0"]), lines(&["Low 3 0"])),
+        "a sink that got it gets the change"
+    );
     let replaced = night(3, &[denied(5, "List")]);
     assert_eq!(
         replaced,
         (owed(&["all", "grave"]), lines(&["Low 1 1"]), lines(&["Low 1 1"])),
-        "in place of a known one"
+        "supersedes a delivered finding"
     );
     let other = night(4, &[300, 301, 302].map(|minute| denied(minute, "List")));
     assert_eq!(other, (owed(&["all"]), lines(&["Low 1 0"]), lines(&[])), "another finding");
     let joined = night(5, &(6..30).map(|step| denied(step * 10 + 1, "List")).collect::<Vec<_>>());
-    assert_eq!(joined.2, lines(&["Low 2 1"]), "both are one: it knows the first");
+    assert_eq!(joined.2, lines(&["Low 2 1"]), "both merged: it got the first");
 }
 
 #[test]
-fn a_hook_gets_alerts_alone_and_owes_nothing_else() {
+fn webhook_gets_only_alerts() {
     let place = Place::new();
     place.put("0.json", &[0, 1, 2].map(|minute| denied(minute, "List")));
     let hook = Hook::start(&[503, 503, 200]);
@@ -106,7 +110,7 @@ fn a_hook_gets_alerts_alone_and_owes_nothing_else() {
     let run = |rules: &[Rule]| runtime.block_on(place.run_into(&sinks, rules, START + DAY)).unwrap();
     let report = run(&silent);
     assert_eq!((report.findings.new, report.deliveries.len(), hook.take().len()), (2, 0, 0));
-    assert!(!report.is_incomplete(), "nothing is owed");
+    assert!(!report.is_incomplete(), "nothing is pending");
     let all = [&silent[..], &[rule_of("")]].concat();
     for left in [1, 1, 0] {
         let report = run(&all);
