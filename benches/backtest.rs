@@ -4,7 +4,7 @@
 mod support;
 
 use tawny::backtest::grid::{Grid, Thresholds};
-use tawny::backtest::{Backtest, Wanted};
+use tawny::backtest::{Backtest, TestedWindows};
 use tawny::convert::{Limits, convert};
 use tawny::engine::Resources;
 use tawny::hunt;
@@ -31,7 +31,7 @@ fn main() {
         periods: ["5m", "15m", "1h", "6h", "24h"].map(|period| period.parse().expect("a period")).to_vec(),
         thresholds: Thresholds::distinct(&spans),
     };
-    let wanted = Wanted { grid: &grid, windows: &[] };
+    let windows = TestedWindows { grid: &grid, others: &[] };
     let [control, hunt, backtest] = support::medians([
         &mut || support::inflate_all(folder.path()),
         &mut || {
@@ -39,8 +39,8 @@ fn main() {
             runtime.block_on(findings).expect("the data is whole");
         },
         &mut || {
-            let backtest = Backtest::run(&resources, &lake, rule.clone(), wanted, Range::default());
-            assert_eq!(runtime.block_on(backtest).expect("the data is whole").shown, 180);
+            let backtest = Backtest::run(&resources, &lake, rule.clone(), windows, Range::default());
+            assert_eq!(runtime.block_on(backtest).expect("the data is whole").grid_cells, 180);
         },
     ]);
     support::row("inflate (control)", control, control);

@@ -1,4 +1,4 @@
-//! What a rule would have found with other windows, and what that would have cost.
+//! Backtests: how many findings a rule would have had with other window settings.
 
 use std::num::NonZeroU32;
 
@@ -20,120 +20,126 @@ pub mod suggestion;
 
 use grid::Grid;
 
-/// A rule's findings with the windows of a grid, and with its own.
+/// The findings of a rule with each window of a grid and with its own window.
 #[derive(Debug)]
 pub struct Backtest {
     /// The rule.
     pub rule: Rule,
-    /// In which findings lie, by their trigger.
+    /// The range of trigger times.
     pub range: Range,
-    /// All cells that were computed: those of the grid first, then those that suggestions are made of.
+    /// All computed cells: first those of the grid, then those needed for suggestions.
     pub cells: Vec<Cell>,
-    /// How many of them are the grid's.
-    pub shown: usize,
-    /// The windows of the rule's own kind and period with the thresholds of the grid: those that may be suggested.
-    pub row: Vec<Window>,
-    /// The matches, and what was read.
+    /// The number of cells in the grid.
+    pub grid_cells: usize,
+    /// The windows that may be suggested: the rule's own kind and period with each threshold of the grid.
+    pub candidates: Vec<Window>,
+    /// The matches, their findings in each cell, and the scan statistics.
     pub sweep: Sweep,
 }
 
-/// Which windows to try.
+/// The windows to test.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'w> {
-    /// Those that are shown.
+pub struct TestedWindows<'w> {
+    /// The windows that are shown.
     pub grid: &'w Grid,
-    /// More of them.
-    pub windows: &'w [Window],
+    /// Further windows.
+    pub others: &'w [Window],
 }
 
-/// One window and what it finds.
+/// A window and the statistics of its findings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// The window.
     pub window: Window,
-    /// What it finds, in numbers.
-    pub stats: Stats,
+    /// The statistics of its findings.
+    pub stats: CellStatistics,
 }
 
-/// Findings in numbers.
+/// Statistics of the findings of one window.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Stats {
-    /// How many there are.
+pub struct CellStatistics {
+    /// The number of findings.
     pub findings: usize,
-    /// The events in them.
+    /// The number of events in the findings.
     pub events: usize,
-    /// The groups that have any.
+    /// The number of groups with findings.
     pub groups: usize,
-    /// The days (UTC) on which any was triggered.
+    /// The number of days (UTC) with a trigger.
     pub days: usize,
-    /// The most that were triggered on one day.
+    /// The most findings triggered on one day.
     pub most_on_a_day: usize,
-    /// The mean of a week of the time that was looked at; absent where that is not known, or less than a day.
+    /// The mean number of findings a week. `None` if the time span is unknown or shorter than a day.
     pub mean_a_week: Option<f64>,
-    /// The median time from the first event to the trigger, in seconds; absent where there are no findings.
+    /// The median time from the first event to the trigger, in seconds. `None` without findings.
     pub median_seconds_to_trigger: Option<f64>,
 }
 
 impl Backtest {
-    /// Runs `rule` over `data` with each window of `grid`, for findings with a trigger in `range`.
+    /// Runs `rule` over `table` with each of `windows`, for findings with a trigger in `range`.
     ///
     /// # Errors
-    /// As of [`sweep::sweep`].
+    /// Those of [`sweep::sweep`].
     pub async fn run(
         resources: &Resources,
         table: &dyn Table,
         rule: Rule,
-        wanted: Wanted<'_>,
+        windows: TestedWindows<'_>,
         range: Range,
     ) -> Result<Backtest, Error> {
-        let mut windows = wanted.grid.windows();
-        let shown = windows.len();
+        let TestedWindows { grid, others } = windows;
+        let mut windows = grid.windows();
+        let grid_cells = windows.len();
         let own = rule.window;
-        let of_own = |threshold: &NonZeroU32| Window { threshold: *threshold, ..own };
-        let row: Vec<Window> = wanted.grid.thresholds.iter().map(of_own).collect();
-        let every_match = Window { threshold: NonZeroU32::MIN, ..own };
-        for window in row.iter().chain(&[own, every_match]).chain(wanted.windows) {
+        let with_threshold = |threshold: &NonZeroU32| Window { threshold: *threshold, ..own };
+        let candidates: Vec<Window> = grid.thresholds.iter().map(with_threshold).collect();
+        // With a threshold of one the report can show how large bursts are.
+        let every_match = with_threshold(&NonZeroU32::MIN);
+        for window in candidates.iter().chain(&[own, every_match]).chain(others) {
             if !windows.contains(window) {
                 windows.push(*window);
             }
         }
         let sweep = sweep::sweep(resources, table, &rule, &windows, range).await?;
-        let mut backtest = Backtest { rule, range, cells: Vec::new(), shown, row, sweep };
+        let mut backtest = Backtest { rule, range, cells: Vec::new(), grid_cells, candidates, sweep };
         let days = backtest.days();
-        for (window, found) in windows.into_iter().zip(&backtest.sweep.found) {
-            backtest.cells.push(Cell { window, stats: Stats::of(&backtest.sweep.matches, found, days) });
-        }
+        let findings = windows.into_iter().zip(&backtest.sweep.found);
+        let cell = |(window, found): (Window, &Vec<Found>)| {
+            let stats = CellStatistics::new(&backtest.sweep.matches, found, days);
+            Cell { window, stats }
+        };
+        backtest.cells = findings.map(cell).collect();
         Ok(backtest)
     }
 
-    /// The grid's cells.
+    /// Returns the cells of the grid.
     pub fn grid(&self) -> &[Cell] {
-        &self.cells[..self.shown]
+        &self.cells[..self.grid_cells]
     }
 
-    /// The number of the cell of a window.
+    /// Returns the index of the cell of `window`.
     pub fn position(&self, window: Window) -> Option<usize> {
         self.cells.iter().position(|cell| cell.window == window)
     }
 
-    /// The number of the cell that is the rule's present setting.
+    /// Returns the index of the cell with the rule's present window.
     pub fn present(&self) -> usize {
         self.position(self.rule.window).unwrap_or_default()
     }
 
-    /// What was looked at: the range, its open ends being those of the data, else of the matches. Half-open.
+    /// Returns the tested time span in microseconds, half-open. Open ends of the range are those of the data or, if
+    /// these are unknown, of the matches.
     pub fn span(&self) -> Option<(i64, i64)> {
         let times = &self.sweep.matches.times;
         span(self.range, self.sweep.read.times.or_else(|| times.iter().min().copied().zip(times.iter().max().copied())))
     }
 
-    /// How many days that is; a fraction of one where it is shorter.
+    /// Returns the length of [`Backtest::span`] in days.
     pub fn days(&self) -> Option<f64> {
         self.span().map(days)
     }
 }
 
-/// A range, its open ends being those of data with these earliest and latest times. Half-open.
+/// Returns `range` as a half-open span. Its open ends are the earliest and the latest of `times`.
 fn span(range: Range, times: Option<(i64, i64)>) -> Option<(i64, i64)> {
     let range = range.clamped();
     let from = range.from.or(times.map(|(first, _)| first))?;
@@ -141,49 +147,46 @@ fn span(range: Range, times: Option<(i64, i64)>) -> Option<(i64, i64)> {
     (from < to).then_some((from, to))
 }
 
-/// The days in a span.
+/// Returns the length of a span in days.
 #[expect(clippy::cast_precision_loss, reason = "a number of days, for a mean")]
 fn days((from, to): (i64, i64)) -> f64 {
     (to - from) as f64 / DAY as f64
 }
 
-/// Whether so many days tell how many findings come in the mean. What a few seconds hold tells nothing of a week.
-pub fn tells_means(days: f64) -> bool {
+/// Returns whether a span of `days` is long enough for a mean. A few seconds of data say nothing about a week.
+pub fn is_enough_for_means(days: f64) -> bool {
     days >= 1.0
 }
 
-/// So many days in words.
-pub fn length(days: f64) -> String {
-    if tells_means(days) { format!("{days:.1} days") } else { "less than a day".to_owned() }
+/// Returns a number of days as text: `9.0 days`.
+pub fn days_text(days: f64) -> String {
+    if is_enough_for_means(days) { format!("{days:.1} days") } else { "less than a day".to_owned() }
 }
 
-/// The number of the day, since the epoch, on which a finding was triggered.
-pub fn day_of(matches: &Matches, found: &Found) -> i64 {
-    matches.times[found.trigger].div_euclid(DAY)
-}
-
-impl Stats {
+impl CellStatistics {
     #[expect(clippy::cast_precision_loss, reason = "means of counts")]
-    fn of(matches: &Matches, found: &[Found], span: Option<f64>) -> Stats {
-        let mut days: Vec<i64> = found.iter().map(|found| day_of(matches, found)).collect();
+    fn new(matches: &Matches, found: &[Found], span_days: Option<f64>) -> CellStatistics {
+        let mut days: Vec<i64> = found.iter().map(|found| matches.times[found.trigger].div_euclid(DAY)).collect();
         days.sort_unstable();
-        let runs = || days.chunk_by(|a, b| a == b);
+        let by_day = || days.chunk_by(|a, b| a == b);
         let seconds =
             |found: &Found| (matches.times[found.trigger] - matches.times[found.first]) as f64 / SECOND as f64;
-        Stats {
+        CellStatistics {
             findings: found.len(),
             events: found.iter().map(|found| found.count).sum(),
-            // Findings are in the order of their groups.
+            // Findings are sorted by group.
             groups: found.chunk_by(|a, b| matches.group_of[a.first] == matches.group_of[b.first]).count(),
-            days: runs().count(),
-            most_on_a_day: runs().map(<[i64]>::len).max().unwrap_or_default(),
-            mean_a_week: span.filter(|days| tells_means(*days)).map(|days| found.len() as f64 * 7.0 / days),
+            days: by_day().count(),
+            most_on_a_day: by_day().map(<[i64]>::len).max().unwrap_or_default(),
+            mean_a_week: span_days
+                .filter(|days| is_enough_for_means(*days))
+                .map(|days| found.len() as f64 * 7.0 / days),
             median_seconds_to_trigger: median(found.iter().map(seconds).collect()),
         }
     }
 }
 
-/// The median: of an even number of values the mean of the middle two.
+/// Returns the median; for an even number of values the mean of the two middle ones.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let upper = values.get(values.len() / 2)?;
@@ -196,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_of_an_even_number_lies_between() {
+    fn the_median_of_an_even_number_of_values_is_the_mean_of_the_middle_two() {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0]), Some(3.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0]), Some(2.0));

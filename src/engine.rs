@@ -41,8 +41,8 @@ pub mod functions;
 mod ip_functions;
 mod json_functions;
 mod json_members;
-mod kept;
 mod match_functions;
+mod match_buffer;
 pub mod matcher;
 mod memory_pool;
 mod parquet_table;
@@ -53,7 +53,7 @@ mod selection;
 pub mod user_query;
 mod window_functions;
 
-pub use kept::Kept;
+pub use match_buffer::MatchBuffer;
 use memory_pool::SharedPool;
 use parquet_table::{Footers, ParquetTable};
 pub use scanned::Scanned;

@@ -1,4 +1,4 @@
-//! A look at data before they are hunted: how much there is, of whom, from when to when, and what is missing between.
+//! Describes the contents of a table: its size, accounts, regions and time span, and the gaps between its events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,42 +16,42 @@ use crate::trail::Delivery;
 
 const HOUR: i64 = DAY / 24;
 
-/// What data hold.
+/// The contents of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Inspection {
-    /// `native` for a lake of this program, `raw`, or the layout of another tool.
+    /// `native` for a lake of this program, `raw` for a raw trail, or the table mappings of foreign Parquet.
     pub layout: String,
-    /// Objects of a raw trail, or Parquet files.
+    /// The number of raw objects or Parquet files.
     pub objects: u64,
-    /// Their sizes together.
+    /// Their total size.
     pub bytes: u64,
-    /// How many objects of a raw trail have names that tell account, region and day.
+    /// The number of raw objects whose keys contain the account, region and hour. `None` for other tables.
     pub telling_keys: Option<u64>,
-    /// The records in them; not known of a raw trail that is not read.
+    /// The number of records. `None` for a raw trail that was only listed.
     pub records: Option<u64>,
-    /// Records beyond the first of each `eventID`, where records were read. They are among `records`.
+    /// Records beyond the first of each `eventID`. They are included in `records`. `None` if no records were read.
     pub duplicates: Option<Duplicates>,
-    /// Records without a time that can be read.
+    /// Records without a readable time.
     pub without_time: Option<u64>,
-    /// The earliest time of an event; of a raw trail that is not read, the first hour in which an object was delivered.
+    /// The time of the earliest event. For a raw trail that was only listed, the hour of the first delivery.
     pub first: Option<String>,
-    /// The latest time, or the last hour, likewise.
+    /// The time of the latest event or the hour of the last delivery.
     pub last: Option<String>,
-    /// The accounts, in order.
+    /// The accounts.
     pub accounts: BTreeSet<String>,
-    /// The regions, in order.
+    /// The regions.
     pub regions: BTreeSet<String>,
-    /// Days with anything, UTC.
+    /// The number of days (UTC) with events or deliveries.
     pub days: u64,
-    /// Hours without anything of an account and region, between hours that have something.
+    /// The gaps of each account and region.
     pub gaps: Vec<Gap>,
-    /// What is no CloudTrail record, by kind.
+    /// Objects that are not CloudTrail logs, by kind.
     pub skipped: BTreeMap<String, u64>,
-    /// What cannot be read.
+    /// Read failures.
     pub faults: Vec<Fault>,
 }
 
-/// A run of hours without anything.
+/// Consecutive hours without events of an account and region, between hours with events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Gap {
     /// The account.
@@ -60,23 +60,25 @@ pub struct Gap {
     pub region: String,
     /// The first hour of the gap.
     pub from: String,
-    /// The hour in which there is something again.
+    /// The next hour with events.
     pub to: String,
-    /// How many hours it is long.
+    /// The length in hours.
     pub hours: u64,
 }
 
-/// An inspection, and what was read for it.
+/// An inspection and its scan statistics.
 #[derive(Debug)]
 pub struct InspectOutcome {
-    /// What the table holds.
+    /// The contents of the table.
     pub inspection: Inspection,
-    /// What was read; of a raw trail that is only listed, the objects that are left out because of their keys.
+    /// The scan statistics. For a raw trail that was only listed, the objects excluded by their keys.
     pub read: ScanStatistics,
 }
 
-/// Inspects `table` within `range`. Records are read of all tables but raw trails, and of these if `reads_raw`: then
-/// accounts, regions, days and hours are those of events, not of the keys of objects.
+/// Inspects `table` within `range`.
+///
+/// Raw trails are only listed unless `reads_raw` is set. Then accounts, regions and hours come from the keys of objects
+/// instead of from events.
 ///
 /// # Errors
 /// The table cannot be listed or read.
@@ -86,17 +88,17 @@ pub async fn inspect(
     range: Range,
     reads_raw: bool,
 ) -> Result<InspectOutcome, Error> {
-    let mut hours = Hours::default();
+    let mut hours = ActiveHours::default();
     let snapshot = table.snapshot(range).await?;
     let listing = snapshot.listing();
     let mut inspection = Inspection {
         objects: listing.objects,
         bytes: listing.bytes,
-        skipped: listing.left_out.objects.skipped.clone(),
-        faults: listing.left_out.faults.clone(),
+        skipped: listing.excluded.objects.skipped.clone(),
+        faults: listing.excluded.faults.clone(),
         ..Inspection::default()
     };
-    let mut read = listing.left_out;
+    let mut read = listing.excluded;
     let deliveries = snapshot.deliveries();
     inspection.telling_keys = deliveries.as_ref().map(|deliveries| deliveries.len() as u64);
     match deliveries {
@@ -118,48 +120,48 @@ pub async fn inspect(
             report.layouts.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
         }
     };
-    hours.tell(&mut inspection);
+    hours.add_to(&mut inspection);
     Ok(InspectOutcome { inspection, read })
 }
 
 impl Inspection {
-    /// Reads the records of `table`, each `eventID` once.
+    /// Reads the records of `table`, without duplicates.
     async fn read(
         &mut self,
         resources: &Resources,
         table: &dyn Table,
         range: Range,
-        hours: &mut Hours,
+        hours: &mut ActiveHours,
     ) -> Result<ScanStatistics, Error> {
         let query = Query { sql: BY_HOUR, rule: None, range, with_duplicates: false };
         let QueryOutcome { answer, read } = query::run(resources, table, query).await?;
-        let (mut records, mut without_time, mut ends) = (0, 0, Vec::new());
+        let (mut records, mut without_time, mut times) = (0, 0, Vec::new());
         for batch in &answer.rows {
             records += numbers(batch, 5).sum::<u64>();
-            let times = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
+            let time = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
             let text = |column: usize, row: usize| {
                 let texts = batch.column(column).as_string::<i32>();
                 texts.is_valid(row).then(|| texts.value(row))
             };
             for (row, count) in numbers(batch, 5).enumerate() {
-                if times(2).is_null(row) {
+                if time(2).is_null(row) {
                     without_time += count;
                 } else {
-                    hours.add(text(0, row), text(1, row), times(2).value(row));
-                    ends.extend([times(3).value(row), times(4).value(row)]);
+                    hours.add(text(0, row), text(1, row), time(2).value(row));
+                    times.extend([time(3).value(row), time(4).value(row)]);
                 }
             }
         }
         let duplicates = answer.duplicates.unwrap_or_default();
         (self.records, self.without_time) = (Some(records + duplicates.left_out), Some(without_time));
         self.duplicates = Some(duplicates);
-        self.first = ends.iter().min().copied().map(time::rfc3339);
-        self.last = ends.iter().max().copied().map(time::rfc3339);
+        self.first = times.iter().min().copied().map(time::rfc3339);
+        self.last = times.iter().max().copied().map(time::rfc3339);
         Ok(read)
     }
 }
 
-/// The records of each account, region and hour.
+/// Counts the records of each account, region and hour.
 const BY_HOUR: &str = r#"
 SELECT
   coalesce("recipientAccountId", "userIdentity.accountId") AS account,
@@ -173,42 +175,40 @@ GROUP BY 1, 2, 3
 "#;
 
 fn numbers(batch: &RecordBatch, column: usize) -> impl Iterator<Item = u64> + '_ {
-    batch
-        .column(column)
-        .as_primitive::<Int64Type>()
-        .values()
-        .iter()
-        .map(|number| u64::try_from(*number).unwrap_or_default())
+    let numbers = batch.column(column).as_primitive::<Int64Type>().values();
+    numbers.iter().map(|number| u64::try_from(*number).unwrap_or_default())
 }
 
-/// The hours in which there is something, by account and region.
+/// The hours with events or deliveries, by account and region.
 #[derive(Default)]
-struct Hours {
-    by_place: BTreeMap<(String, String), BTreeSet<i64>>,
+struct ActiveHours {
+    by_account_and_region: BTreeMap<(String, String), BTreeSet<i64>>,
 }
 
-impl Hours {
+impl ActiveHours {
     fn add(&mut self, account: Option<&str>, region: Option<&str>, hour: i64) {
-        let place = (account.unwrap_or_default().to_owned(), region.unwrap_or_default().to_owned());
-        self.by_place.entry(place).or_default().insert(hour);
+        let key = (account.unwrap_or_default().to_owned(), region.unwrap_or_default().to_owned());
+        self.by_account_and_region.entry(key).or_default().insert(hour);
     }
 
     fn first(&self) -> Option<i64> {
-        self.by_place.values().filter_map(|hours| hours.first().copied()).min()
+        self.by_account_and_region.values().filter_map(|hours| hours.first().copied()).min()
     }
 
     fn last(&self) -> Option<i64> {
-        self.by_place.values().filter_map(|hours| hours.last().copied()).max()
+        self.by_account_and_region.values().filter_map(|hours| hours.last().copied()).max()
     }
 
-    fn tell(&self, inspection: &mut Inspection) {
-        let days: BTreeSet<i64> = self.by_place.values().flatten().map(|hour| hour.div_euclid(DAY)).collect();
+    /// Adds days, accounts, regions and gaps to `inspection`.
+    fn add_to(&self, inspection: &mut Inspection) {
+        let days: BTreeSet<i64> =
+            self.by_account_and_region.values().flatten().map(|hour| hour.div_euclid(DAY)).collect();
         inspection.days = days.len() as u64;
-        for ((account, region), hours) in &self.by_place {
+        for ((account, region), hours) in &self.by_account_and_region {
             inspection.accounts.extend((!account.is_empty()).then(|| account.clone()));
             inspection.regions.extend((!region.is_empty()).then(|| region.clone()));
-            let ends = hours.iter().zip(hours.iter().skip(1));
-            let gaps = ends.filter(|(before, after)| **after - **before > HOUR);
+            let pairs = hours.iter().zip(hours.iter().skip(1));
+            let gaps = pairs.filter(|(before, after)| **after - **before > HOUR);
             inspection.gaps.extend(gaps.map(|(before, after)| Gap {
                 account: account.clone(),
                 region: region.clone(),

@@ -506,7 +506,7 @@ impl Nightly<'_> {
         next.newest_event = next.newest_event.filter(is_of_event);
         for (first, last) in spans {
             let read = Range { from: Some(*first), to: Some(last + 1) };
-            for (name, newest) in hunt::newest::newest(self.resources, self.lake, read).await? {
+            for (name, newest) in hunt::newest::newest_events(self.resources, self.lake, read).await? {
                 let newest = Instant::from_micros(newest);
                 next.newest.entry(name).and_modify(|known| *known = newest.max(*known)).or_insert(newest);
             }

@@ -1,4 +1,4 @@
-//! A user's own SQL over data, as the tables `cloudtrail` and, of a rule, `matches`.
+//! Runs a user's SQL over the tables `cloudtrail` and `matches`, the matches of a rule.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,32 +18,32 @@ use crate::table::{Table, TableKind, without_damaged_files};
 use crate::time::Range;
 use crate::trail::Prefilter;
 
-/// What a user asks of data.
+/// A user's query.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'q> {
-    /// One SELECT.
+    /// One SELECT statement.
     pub sql: &'q str,
-    /// The rule whose matches are the table `matches`.
+    /// The rule of the table `matches`.
     pub rule: Option<&'q Rule>,
-    /// Only records with a time in this range are seen, where it is bounded.
+    /// The time range of the records, if it is bounded.
     pub range: Range,
-    /// Whether the table `cloudtrail` has all records of an `eventID`.
+    /// Whether the table `cloudtrail` keeps duplicates.
     pub with_duplicates: bool,
 }
 
-/// The answer to a query, and what was read for it.
+/// The result of a query and its scan statistics.
 #[derive(Debug)]
 pub struct QueryOutcome {
     /// The answer.
     pub answer: Answer,
-    /// What was read.
+    /// The scan statistics.
     pub read: ScanStatistics,
 }
 
 /// Runs `query` over `table`.
 ///
 /// # Errors
-/// The SQL is wrong, or would change something, or the table cannot be read.
+/// The SQL is invalid or is not a SELECT statement, or the table cannot be read.
 pub async fn run(resources: &Resources, table: &dyn Table, query: Query<'_>) -> Result<QueryOutcome, Error> {
     let Query { sql, rule, range, with_duplicates } = query;
     sql_limits::check(sql).map_err(|error| Error::Usage {
@@ -55,14 +55,14 @@ pub async fn run(resources: &Resources, table: &dyn Table, query: Query<'_>) -> 
     let question = Question { sql, range, matches: matches.as_deref(), with_duplicates };
     without_damaged_files(table, async || {
         let snapshot = table.snapshot(range).await?;
-        let records = snapshot.records(resources, Prefilter::default()).await?;
-        let provider = Arc::clone(&records.provider);
-        let asked = match table.kind() {
+        let source = snapshot.records(resources, Prefilter::default()).await?;
+        let provider = Arc::clone(&source.provider);
+        let records = match table.kind() {
             TableKind::Raw => Records::Streamed(provider),
             TableKind::Lake | TableKind::Foreign | TableKind::Memory => Records::Columnar(provider),
         };
-        let answer = user_query::ask(resources, asked, question).await.map_err(failed)?;
-        Ok(QueryOutcome { answer, read: snapshot.statistics(&records) })
+        let answer = user_query::ask(resources, records, question).await.map_err(failed)?;
+        Ok(QueryOutcome { answer, read: snapshot.statistics(&source) })
     })
     .await
 }
@@ -77,37 +77,37 @@ fn failed(error: QuestionError) -> Error {
     }
 }
 
-/// How many column names a hint suggests.
-const SUGGESTED: usize = 3;
+/// The most column names in a hint.
+const MAX_SUGGESTIONS: usize = 3;
 
 fn hint(error: &DataFusionError) -> String {
     if let DataFusionError::SchemaError(error, _) = error.find_root()
         && let SchemaError::FieldNotFound { field, valid_fields } = error.as_ref()
     {
-        // In `useridentity.arn` the column is taken for a table.
+        // DataFusion takes the column in `useridentity.arn` for a table.
         let wanted = field.relation.as_ref().map_or(field.name.as_str(), TableReference::table);
-        let near = near([wanted, &field.name], valid_fields.iter().map(|column| column.name.as_str()));
-        if !near.is_empty() {
-            return format!("did you mean {}? Names of columns have CloudTrail's case", near.join(", "));
+        let similar = similar([wanted, &field.name], valid_fields.iter().map(|column| column.name.as_str()));
+        if !similar.is_empty() {
+            return format!("did you mean {}? Column names are case-sensitive", similar.join(", "));
         }
     }
-    "columns have CloudTrail's names and case, such as eventName; what lies in JSON columns is userIdentity.arn or \
-     text_at(userIdentity, 'arn'); only SELECT is run"
+    "columns have CloudTrail's names and case, such as eventName; fields of JSON columns are userIdentity.arn or \
+     text_at(userIdentity, 'arn'); only SELECT is supported"
         .to_owned()
 }
 
-/// Those of `names` that are near one of `wanted`, nearest first, in backquotes.
-fn near<'n>(wanted: [&str; 2], names: impl Iterator<Item = &'n str>) -> Vec<String> {
+/// Returns the `names` that are similar to one of `wanted`, the most similar first, in backquotes.
+fn similar<'n>(wanted: [&str; 2], names: impl Iterator<Item = &'n str>) -> Vec<String> {
     let distance = |name: &'n str| {
-        let name_in_lower_case = name.to_lowercase();
-        let to = |wanted: &str| {
+        let lowercase_name = name.to_lowercase();
+        let distance_to = |wanted: &str| {
             let wanted = wanted.to_lowercase();
-            let distance = levenshtein(&wanted, &name_in_lower_case);
-            let is_part = wanted.len() > 3 && name_in_lower_case.contains(&wanted);
+            let distance = levenshtein(&wanted, &lowercase_name);
+            let is_part = wanted.len() > 3 && lowercase_name.contains(&wanted);
             (is_part || distance <= wanted.len() / 3).then_some(distance)
         };
-        wanted.into_iter().filter_map(to).min().map(|distance| (distance, name))
+        wanted.into_iter().filter_map(distance_to).min().map(|distance| (distance, name))
     };
-    let near: BTreeSet<(usize, &str)> = names.filter_map(distance).collect();
-    near.into_iter().take(SUGGESTED).map(|(_, name)| format!("`{name}`")).collect()
+    let similar: BTreeSet<(usize, &str)> = names.filter_map(distance).collect();
+    similar.into_iter().take(MAX_SUGGESTIONS).map(|(_, name)| format!("`{name}`")).collect()
 }

@@ -1,4 +1,4 @@
-//! What can be hunted, behind one interface: a lake, Parquet of other tools, a raw trail, records in memory.
+//! The tables that can be hunted: a lake, Parquet of other tools, a raw trail, and records in memory.
 //!
 //! A [`Table`] is listed once for a range, as a [`Snapshot`]; the snapshot gives the records, and afterwards the
 //! statistics of what was read.
@@ -25,9 +25,9 @@ mod raw;
 
 pub use coverage::Coverage;
 pub use memory::MemoryTable;
-pub use raw::{Progress, RawTrail};
+pub use raw::{RawTrail, ReadProgress};
 
-/// What a table is made of.
+/// The kinds of tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableKind {
     /// Parquet that this program wrote.
@@ -43,16 +43,16 @@ pub enum TableKind {
 /// Records that can be hunted.
 #[async_trait]
 pub trait Table: fmt::Debug + Send + Sync {
-    /// Returns what the table is made of.
+    /// Returns the kind of the table.
     fn kind(&self) -> TableKind;
 
     /// Lists the files or objects that may hold records with a time in `range`.
     async fn snapshot(&self, range: Range) -> Result<Box<dyn Snapshot + '_>, Error>;
 
-    /// Checks that the files of `range` have what decides the findings of `rules`.
+    /// Checks that the files of `range` have the fields that decide the findings of `rules`.
     ///
     /// # Errors
-    /// No file has a field that a rule needs, or none can be read.
+    /// A field is missing in all files, or no file can be read.
     async fn check(&self, _resources: &Resources, _rules: &[Rule], _range: Range) -> Result<(), Error> {
         Ok(())
     }
@@ -67,10 +67,10 @@ pub trait Table: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Explains why a result over `range` is empty. `read` is what was read for it.
+    /// Explains why a result over `range` is empty. `read` are the scan statistics of that result.
     async fn coverage(&self, resources: &Resources, range: Range, read: &ScanStatistics) -> Result<Coverage, Error>;
 
-    /// Returns what is known of the files that were opened.
+    /// Returns a report about the files that were opened.
     fn report(&self) -> TableReport {
         TableReport::default()
     }
@@ -79,19 +79,19 @@ pub trait Table: fmt::Debug + Send + Sync {
 /// The files or objects of a table that may hold records of a range, listed at one time.
 #[async_trait]
 pub trait Snapshot: fmt::Debug + Send + Sync {
-    /// Returns what there is to read.
+    /// Returns the size of the data to read.
     fn listing(&self) -> Listing;
 
-    /// Returns the accounts, regions and hours that object keys show; `None` where a table has no such keys.
+    /// Returns the accounts, regions and hours in the keys of objects. `None` if the table is not a raw trail.
     fn deliveries(&self) -> Option<Vec<Delivery<'_>>> {
         None
     }
 
-    /// Returns the records of the accounts and regions that `resources` select. Records outside the range may be among
-    /// them. Records that `prefilter` does not admit may be missing.
+    /// Returns the records of the accounts and regions that `resources` select. The result may include records outside
+    /// the range, and may lack records that `prefilter` rejects.
     async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<Records, Error>;
 
-    /// Returns what was read of `records`, which this snapshot gave.
+    /// Returns the scan statistics of `records`, which must come from this snapshot.
     fn statistics(&self, records: &Records) -> ScanStatistics;
 }
 
@@ -100,50 +100,51 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
 pub struct Records {
     /// The records, with the columns of [`crate::event::schema`].
     pub provider: Arc<dyn TableProvider>,
-    /// The sizes in bytes and the numbers of records of the Parquet files that hold them, where those had to be opened.
+    /// The size in bytes and the number of records of each Parquet file, if the files had to be opened.
     files: Vec<(u64, u64)>,
-    /// The passes over raw objects, where they are read from such.
-    passes: Option<Arc<RawScans>>,
+    /// The scans of a raw trail.
+    raw_scans: Option<Arc<RawScans>>,
 }
 
 impl Records {
-    /// What the last pass over raw objects read.
+    /// Returns the statistics of the last scan of a raw trail.
     fn raw_statistics(&self) -> ScanStatistics {
-        self.passes.as_ref().map(|passes| passes.statistics()).unwrap_or_default()
+        self.raw_scans.as_ref().map(|scans| scans.statistics()).unwrap_or_default()
     }
 }
 
-/// What there is to read for a range: objects of a raw trail, or Parquet files.
+/// The objects or files to read for a range.
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
-    /// Number of objects or files.
+    /// The number of objects or files.
     pub objects: u64,
-    /// Their sizes together. Of Parquet only the columns and pages that are needed are read.
+    /// Their total size. Of Parquet files only the needed columns and pages are read.
     pub bytes: u64,
-    /// Estimated requests to a store: one for each raw object and each thousand keys listed, five for a Parquet file.
+    /// The estimated requests to the object store: one per raw object, five per Parquet file, and one per thousand
+    /// keys.
     pub requests: Requests,
-    /// Objects that are not read because of their keys, and those that could not be listed.
-    pub left_out: ScanStatistics,
+    /// The objects excluded by their keys, and listing failures.
+    pub excluded: ScanStatistics,
 }
 
-/// Requests by the prices that S3 has for them.
+/// Requests to S3 by price class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Requests {
-    /// Reads of objects or parts of them.
+    /// Reads of objects or byte ranges.
     pub get: u64,
-    /// Listings of keys.
+    /// Listings of up to a thousand keys.
     pub list: u64,
 }
 
-/// The footer, the page index, and the columns in about three runs.
+/// One for the footer, one for the page index, and about three for ranges of columns.
 const REQUESTS_OF_A_PARQUET_FILE: u64 = 5;
 
-/// Dollars for a thousand requests, S3 Standard in us-east-1: <https://aws.amazon.com/s3/pricing/>.
+/// Dollars per thousand requests, S3 Standard in us-east-1: <https://aws.amazon.com/s3/pricing/>.
 const DOLLARS_FOR_GETS: f64 = 0.0004;
 const DOLLARS_FOR_LISTS: f64 = 0.005;
 
 impl Requests {
-    /// Returns what S3 charges for the requests, in dollars. It charges nothing for bytes within a region.
+    /// Returns the price of the requests in dollars. S3 does not charge for transfers within a region.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn dollars(self) -> f64 {
         self.get as f64 / 1e3 * DOLLARS_FOR_GETS + self.list as f64 / 1e3 * DOLLARS_FOR_LISTS
@@ -151,7 +152,7 @@ impl Requests {
 }
 
 impl Listing {
-    /// The listing of files or objects of these sizes, each of which takes `requests` to read.
+    /// Returns the listing of files or objects with these sizes. Reading each takes `requests` requests.
     fn of_sizes(sizes: impl IntoIterator<Item = u64>, requests: u64) -> Listing {
         let (mut objects, mut bytes) = (0, 0);
         for size in sizes {
@@ -159,26 +160,26 @@ impl Listing {
             bytes += size;
         }
         let requests = Requests { get: objects * requests, list: objects.div_ceil(1_000) };
-        Listing { objects, bytes, requests, left_out: ScanStatistics::default() }
+        Listing { objects, bytes, requests, excluded: ScanStatistics::default() }
     }
 }
 
-/// What is known of the files of a table that were opened.
+/// A report about the opened files of a table.
 #[derive(Debug, Clone, Default)]
 pub struct TableReport {
-    /// The names of their mappings, and the number of files that each has.
+    /// The names of the table mappings with the number of files of each.
     pub layouts: Vec<(String, usize)>,
-    /// The members of `userIdentity` that decide who acted and that the files lack.
+    /// The fields of `userIdentity` that the actor depends on and that the files lack.
     pub identity_lacks: Vec<&'static str>,
     /// Invalid UTF-8 sequences that were replaced.
     pub replaced_bytes: u64,
     /// The files that could not be read.
     pub faults: Vec<Fault>,
-    /// What some files do not have and rules need: one sentence for each kind of file.
+    /// The fields that rules need and some files lack: one sentence for each kind of file.
     pub notes: Vec<String>,
 }
 
-/// Runs `work`, and runs it again for each damaged file of `table` that made it fail, without that file.
+/// Runs `work`, and again without each damaged file of `table` that makes it fail.
 ///
 /// # Errors
 /// Those of `work`.
@@ -191,13 +192,13 @@ pub async fn without_damaged_files<T>(table: &dyn Table, work: impl AsyncFn() ->
     }
 }
 
-/// The records of `provider` that the queries see.
+/// Returns the records of `provider` in the selected accounts and regions.
 fn selected(resources: &Resources, provider: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, Error> {
     resources.selected(provider).map_err(|error| Error::query("the selected accounts and regions", error))
 }
 
-/// The statistics of files that were read, by bytes and records.
-fn of_files(files: impl IntoIterator<Item = (u64, u64)>) -> ScanStatistics {
+/// Returns the scan statistics of files with these sizes in bytes and numbers of records.
+fn statistics_of(files: impl IntoIterator<Item = (u64, u64)>) -> ScanStatistics {
     let mut statistics = ScanStatistics::default();
     for (bytes, records) in files {
         statistics.objects.read += 1;

@@ -1,4 +1,4 @@
-//! Two versions of a rule over the same data: which findings one has and the other has not.
+//! Compares the findings of two versions of a rule over the same data.
 
 use std::collections::HashSet;
 
@@ -13,29 +13,29 @@ use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::Table;
 use crate::time::Range;
 
-/// What changes from one version of a rule to another.
+/// The findings gained, lost and kept between two versions of a rule.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Findings of the second version that share no event with any of the first.
+    /// Findings of the second version that share no event with a finding of the first.
     pub gained: Vec<Finding>,
-    /// Findings of the first version that share no event with any of the second.
+    /// Findings of the first version that share no event with a finding of the second.
     pub lost: Vec<Finding>,
-    /// Findings of the second version that share events with some of the first.
+    /// Findings of the second version that share an event with a finding of the first.
     pub kept: Vec<Finding>,
-    /// How many days were looked at; absent where that is not known.
+    /// The length of the tested time span in days. `None` if it is unknown.
     pub days: Option<f64>,
-    /// The duplicates among what either version matches.
+    /// The duplicates among the matches of both versions.
     pub duplicates: Duplicates,
-    /// What was read.
+    /// The scan statistics.
     #[serde(skip)]
     pub read: ScanStatistics,
 }
 
 impl Comparison {
-    /// Hunts for two versions of a rule in one scan.
+    /// Hunts with both versions in one scan.
     ///
     /// # Errors
-    /// As of [`hunt::evaluate`].
+    /// Those of [`hunt::hunt`].
     pub async fn run(
         resources: &Resources,
         table: &dyn Table,
@@ -50,14 +50,14 @@ impl Comparison {
         Ok(Comparison { duplicates: outcome.duplicates, read, ..comparison })
     }
 
-    /// Whether any finding was gained or lost.
+    /// Returns whether any finding was gained or lost.
     pub fn has_changes(&self) -> bool {
         !self.gained.is_empty() || !self.lost.is_empty()
     }
 
-    /// The change in few words.
+    /// Returns the change as one line: `+1 / -2 findings in 9.0 days, 10 kept`.
     pub fn sentence(&self) -> String {
-        let span = self.days.map(|days| format!(" in {}", super::length(days))).unwrap_or_default();
+        let span = self.days.map(|days| format!(" in {}", super::days_text(days))).unwrap_or_default();
         format!("+{} / -{} findings{span}, {} kept", self.gained.len(), self.lost.len(), self.kept.len())
     }
 

@@ -1,4 +1,4 @@
-//! Which windows are tried.
+//! The parameter grid of a backtest.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -7,22 +7,22 @@ use crate::rule::{Window, WindowKind};
 use crate::text::printable;
 use crate::time::{Period, PeriodError};
 
-/// Cells that are tried at most.
+/// The most cells in a grid.
 pub const MAX_CELLS: usize = 10_000;
 
-/// The windows of some kinds, periods and thresholds.
+/// A grid of windows: every combination of its kinds, periods and thresholds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grid {
-    /// The shapes.
+    /// The window kinds.
     pub kinds: Vec<WindowKind>,
-    /// The lengths.
+    /// The window periods.
     pub periods: Vec<Period>,
     /// The thresholds.
     pub thresholds: Vec<NonZeroU32>,
 }
 
 impl Grid {
-    /// Its windows, each once: by kind, by period, by threshold.
+    /// Returns the windows, ordered by kind, period and threshold.
     pub fn windows(&self) -> Vec<Window> {
         let mut windows = Vec::new();
         for kind in &self.kinds {
@@ -36,7 +36,7 @@ impl Grid {
     }
 }
 
-/// One part of a list of thresholds: `3`, or `1..10`, both ends included.
+/// A range of thresholds with both ends included: `1..10`, or `3` for a single one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Thresholds {
     first: NonZeroU32,
@@ -44,14 +44,13 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// Returns the thresholds of all of `spans` in order, each once; where they are more than [`MAX_CELLS`], one more than
-    /// that.
-    pub fn distinct(spans: &[Thresholds]) -> Vec<NonZeroU32> {
-        let mut spans = spans.to_vec();
-        spans.sort_unstable();
+    /// Returns the distinct thresholds of `ranges` in ascending order, at most one more than [`MAX_CELLS`].
+    pub fn distinct(ranges: &[Thresholds]) -> Vec<NonZeroU32> {
+        let mut ranges = ranges.to_vec();
+        ranges.sort_unstable();
         let mut thresholds: Vec<NonZeroU32> = Vec::new();
-        for Thresholds { first, last } in spans {
-            // Spans that begin later hold nothing below what has been seen.
+        for Thresholds { first, last } in ranges {
+            // Ranges are sorted by their first threshold, so that later ones add only larger thresholds.
             let Some(next) = thresholds.last().map_or(Some(NonZeroU32::MIN), |seen| seen.checked_add(1)) else {
                 break;
             };
@@ -62,17 +61,17 @@ impl Thresholds {
     }
 }
 
-/// The reason why a text is not [`Thresholds`].
+/// Why a text is not a range of thresholds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ThresholdsError {
-    /// It is neither a number nor a span of numbers.
-    #[error("expected numbers from 1, or spans of them: `1..10,15,20`")]
+    /// It is neither a number nor a range.
+    #[error("expected numbers from 1, or ranges of them: `1..10,15,20`")]
     Syntax,
-    /// The end of a span is before its start.
-    #[error("the span `{}` ends before it begins", printable(.0))]
+    /// The range ends before it begins.
+    #[error("the range `{}` ends before it begins", printable(.0))]
     Reversed(String),
-    /// A span is longer than a grid may be.
-    #[error("the span `{}` has more than {MAX_CELLS} thresholds", printable(.0))]
+    /// The range has more thresholds than a grid may have.
+    #[error("the range `{}` has more than {MAX_CELLS} thresholds", printable(.0))]
     TooLong(String),
 }
 
@@ -98,31 +97,31 @@ impl FromStr for Thresholds {
     }
 }
 
-/// A window as it is written for a cell: `3/15m` or `3/15m/dedup`; the kind of the rule where none is named.
+/// The name of a cell on the command line: `3/15m`, or `3/15m/dedup` with a window kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellName {
     /// The threshold.
     pub threshold: NonZeroU32,
     /// The period.
     pub period: Period,
-    /// The shape.
+    /// The window kind; `None` for that of the rule.
     pub kind: Option<WindowKind>,
 }
 
 impl CellName {
-    /// The window, of the kind `own` where none is named.
-    pub fn window(self, own: WindowKind) -> Window {
-        Window { kind: self.kind.unwrap_or(own), period: self.period, threshold: self.threshold }
+    /// Returns the window. `default` is its kind if the name has none.
+    pub fn window(self, default: WindowKind) -> Window {
+        Window { kind: self.kind.unwrap_or(default), period: self.period, threshold: self.threshold }
     }
 }
 
-/// The reason why a text is not a [`CellName`].
+/// Why a text is not the name of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CellNameError {
-    /// It has other parts than a cell has.
-    #[error("expected a threshold and a period, and maybe a window: `3/15m` or `3/15m/dedup`")]
+    /// It does not have the parts of a name.
+    #[error("expected a threshold, a period and maybe a window: `3/15m` or `3/15m/dedup`")]
     Parts,
-    /// Its period is wrong.
+    /// The period is invalid.
     #[error(transparent)]
     Period(#[from] PeriodError),
 }
@@ -151,9 +150,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_of_thresholds_hold_both_ends() {
+    fn ranges_of_thresholds_include_both_ends() {
         let numbers = |text: &str| {
-            text.parse().map(|span| Thresholds::distinct(&[span]).into_iter().map(NonZeroU32::get).collect::<Vec<_>>())
+            text.parse()
+                .map(|range| Thresholds::distinct(&[range]).into_iter().map(NonZeroU32::get).collect::<Vec<_>>())
         };
         assert_eq!(numbers("7"), Ok(vec![7]));
         assert_eq!(numbers("2..4"), Ok(vec![2, 3, 4]));
@@ -164,10 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_overlap_give_each_threshold_once() {
-        let distinct = |spans: &[&str]| {
-            let spans: Vec<Thresholds> = spans.iter().map(|span| span.parse().unwrap()).collect();
-            Thresholds::distinct(&spans).into_iter().map(NonZeroU32::get).collect::<Vec<_>>()
+    fn overlapping_ranges_give_each_threshold_once() {
+        let distinct = |ranges: &[&str]| {
+            let ranges: Vec<Thresholds> = ranges.iter().map(|range| range.parse().unwrap()).collect();
+            Thresholds::distinct(&ranges).into_iter().map(NonZeroU32::get).collect::<Vec<_>>()
         };
         assert_eq!(distinct(&["7", "2..4", "3..5", "2", "1..2"]), [1, 2, 3, 4, 5, 7]);
         assert_eq!(distinct(&["4294967295", "4294967294..4294967295"]), [4_294_967_294, 4_294_967_295]);
@@ -177,9 +177,9 @@ mod tests {
     #[test]
     fn cells_are_named_by_threshold_period_and_window() {
         let window = |text: &str| text.parse().map(|cell: CellName| cell.window(WindowKind::Tumbling));
-        let of = |kind| Window { kind, period: "15m".parse().unwrap(), threshold: 3.try_into().unwrap() };
-        assert_eq!(window("3/15m"), Ok(of(WindowKind::Tumbling)));
-        assert_eq!(window("3/900s/dedup"), Ok(of(WindowKind::Dedup)));
+        let window_of = |kind| Window { kind, period: "15m".parse().unwrap(), threshold: 3.try_into().unwrap() };
+        assert_eq!(window("3/15m"), Ok(window_of(WindowKind::Tumbling)));
+        assert_eq!(window("3/900s/dedup"), Ok(window_of(WindowKind::Dedup)));
         for bad in ["", "3", "0/15m", "3/15", "3/15m/hopping", "3/15m/dedup/1"] {
             assert!(window(bad).is_err(), "{bad}");
         }

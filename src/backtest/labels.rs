@@ -1,4 +1,4 @@
-//! What is known to be malicious or benign, and how a window's findings fare against it.
+//! Labels of malicious and benign events, and the score of findings against them.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,18 +10,18 @@ use crate::hunt::sweep::{Found, Matches};
 use crate::store;
 use crate::time::{self, Range};
 
-/// What is known of an event, or of an actor in a time.
+/// A label of an event, or of an actor or account within a time range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// Its line in the file.
+    /// The line number in the file, from 1.
     pub line: u64,
-    /// Whether it is malicious; else it is benign.
+    /// Whether the subject is malicious. If not, it is benign.
     pub malicious: bool,
-    /// What it is of.
+    /// The labelled events.
     pub subject: Subject,
 }
 
-/// What a label is of.
+/// The events that a label covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// The event with this `eventID`.
@@ -30,21 +30,22 @@ pub enum Subject {
     Actor {
         /// The account.
         account: Option<String>,
-        /// The actor, as in the derived field of that name.
+        /// The actor, as in the derived field `actor`.
         actor: Option<String>,
-        /// The time, half-open.
+        /// The time range, half-open.
         during: Range,
     },
 }
 
 impl Subject {
-    /// Whether none of its time lies in `range`. Of an event the time is not known.
+    /// Returns whether all of its time lies outside `range`. The time of a single event is unknown, so the answer is
+    /// no.
     fn is_outside(&self, range: Range) -> bool {
         match self {
             Subject::Event(_) => false,
             Subject::Actor { during, .. } => {
-                let before = range.from.zip(during.to).is_some_and(|(from, to)| to <= from);
-                before || range.to.zip(during.from).is_some_and(|(to, from)| to <= from)
+                let ends_before = range.from.zip(during.to).is_some_and(|(from, to)| to <= from);
+                ends_before || range.to.zip(during.from).is_some_and(|(to, from)| to <= from)
             }
         }
     }
@@ -55,9 +56,9 @@ impl std::fmt::Display for Subject {
         match self {
             Subject::Event(id) => f.write_str(id),
             Subject::Actor { account, actor, during } => {
-                let named: Vec<&str> = account.iter().chain(actor).map(String::as_str).collect();
+                let names: Vec<&str> = account.iter().chain(actor).map(String::as_str).collect();
                 let end = |end: Option<i64>| end.map_or_else(String::new, time::rfc3339);
-                write!(f, "{}, {} to {}", named.join(" / "), end(during.from), end(during.to))
+                write!(f, "{}, {} to {}", names.join(" / "), end(during.from), end(during.to))
             }
         }
     }
@@ -66,7 +67,7 @@ impl std::fmt::Display for Subject {
 /// A line of a labels file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+struct LabelRow {
     #[serde(default, alias = "eventID", alias = "eventId")]
     event_id: Option<String>,
     #[serde(default)]
@@ -80,77 +81,74 @@ struct Row {
     label: String,
 }
 
-/// The most that a file of labels may hold, in bytes.
+/// The largest labels file, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Reads labels: CSV with a header, or one JSON object a line, with `event_id`, or with `account`, `actor`, `from` and
-/// `to`; and `label`, which is `malicious` or `benign`.
+/// Reads a labels file: CSV with a header, or one JSON object per line.
+///
+/// A line has `label`, which is `malicious` or `benign`, and either `event_id` or `from` and `to` with `account`,
+/// `actor` or both.
 ///
 /// # Errors
-/// The file cannot be read, or a line says something else.
+/// The file cannot be read, a line is invalid, or two labels contradict each other.
 pub fn read(path: &Path) -> Result<Vec<Label>, Error> {
-    let text = store::read_named("file of labels", path, MAX_BYTES)?;
+    let text = store::read_named("labels file", path, MAX_BYTES)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let wrong = |line: u64, reason: String| Error::Usage {
-        message: format!("the labels `{}`, line {line}: {reason}", path.display()),
-        hint: Some(
-            "a line has `event_id`, or `account` and `actor` with `from` and `to`; and `label`: malicious or benign"
-                .to_owned(),
-        ),
+    let invalid = |line: u64, reason: String| Error::Usage {
+        message: format!("labels file `{}`, line {line}: {reason}", path.display()),
+        hint: Some("a line has `label` and either `event_id`, or `from` and `to` with `account` or `actor`".to_owned()),
     };
     let mut labels: Vec<Label> = Vec::new();
     if text.trim_start().starts_with('[') {
-        return Err(wrong(1, "one JSON object a line is wanted, not an array".to_owned()));
+        return Err(invalid(1, "expected one JSON object per line, not an array".to_owned()));
     } else if text.trim_start().starts_with('{') {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-            let row: Row = serde_json::from_str(line).map_err(|error| wrong(number, error.to_string()))?;
-            labels.push(label(number, row).map_err(|reason| wrong(number, reason))?);
+            let row: LabelRow = serde_json::from_str(line).map_err(|error| invalid(number, error.to_string()))?;
+            labels.push(label(number, row).map_err(|reason| invalid(number, reason))?);
         }
     } else {
         let mut reader =
             csv::ReaderBuilder::new().trim(csv::Trim::All).comment(Some(b'#')).from_reader(text.as_bytes());
-        let header = reader.headers().map_err(|error| wrong(1, error.to_string()))?.clone();
+        let header = reader.headers().map_err(|error| invalid(1, error.to_string()))?.clone();
         let mut record = csv::StringRecord::new();
         loop {
             let line = |reader: &csv::Reader<&[u8]>| reader.position().line();
             match reader.read_record(&mut record) {
                 Ok(false) => break,
                 Ok(true) => {}
-                Err(error) => return Err(wrong(line(&reader), error.to_string())),
+                Err(error) => return Err(invalid(line(&reader), error.to_string())),
             }
             let number = record.position().map_or_else(|| line(&reader), csv::Position::line);
-            let row = record.deserialize(Some(&header)).map_err(|error| wrong(number, error.to_string()))?;
-            labels.push(label(number, row).map_err(|reason| wrong(number, reason))?);
+            let row = record.deserialize(Some(&header)).map_err(|error| invalid(number, error.to_string()))?;
+            labels.push(label(number, row).map_err(|reason| invalid(number, reason))?);
         }
     }
     if labels.is_empty() {
-        return Err(wrong(1, "there are no labels".to_owned()));
+        return Err(invalid(1, "the file has no labels".to_owned()));
     }
     match contradiction(&labels) {
-        Some((line, reason)) => Err(wrong(line, reason)),
+        Some((line, reason)) => Err(invalid(line, reason)),
         None => Ok(labels),
     }
 }
 
-/// The first label of an event that another one before it contradicts.
+/// Returns the line of the first label that contradicts an earlier one of the same event, and the reason.
 fn contradiction(labels: &[Label]) -> Option<(u64, String)> {
     let mut known: HashMap<&str, &Label> = HashMap::new();
     labels.iter().find_map(|label| {
         let Subject::Event(id) = &label.subject else {
             return None;
         };
-        let before = *known.entry(id).or_insert(label);
+        let earlier = *known.entry(id).or_insert(label);
         let verdict = |label: &Label| if label.malicious { "malicious" } else { "benign" };
-        (before.malicious != label.malicious).then(|| {
-            (
-                label.line,
-                format!("the event `{id}` is {}, and {} by line {}", verdict(label), verdict(before), before.line),
-            )
+        (earlier.malicious != label.malicious).then(|| {
+            let (this, other) = (verdict(label), verdict(earlier));
+            (label.line, format!("event `{id}` is {this} here, but {other} in line {}", earlier.line))
         })
     })
 }
 
-fn label(line: u64, row: Row) -> Result<Label, String> {
+fn label(line: u64, row: LabelRow) -> Result<Label, String> {
     let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
     let (account, actor) = (filled(row.account), filled(row.actor));
     let malicious = match row.label.to_ascii_lowercase().as_str() {
@@ -162,7 +160,7 @@ fn label(line: u64, row: Row) -> Result<Label, String> {
     let subject = if let Some(id) = filled(row.event_id) {
         let others = [("account", &account), ("actor", &actor), ("from", &from), ("to", &to)];
         if let Some((name, _)) = others.into_iter().find(|(_, value)| value.is_some()) {
-            return Err(format!("a label of an event has no `{name}`"));
+            return Err(format!("`{name}` cannot be combined with `event_id`"));
         }
         Subject::Event(id)
     } else if account.is_some() || actor.is_some() {
@@ -172,69 +170,71 @@ fn label(line: u64, row: Row) -> Result<Label, String> {
         };
         let (from, to) = (instant("from", from)?, instant("to", to)?);
         if from >= to {
-            return Err("`from` must lie before `to`".to_owned());
+            return Err("`from` must be before `to`".to_owned());
         }
         Subject::Actor { account, actor, during: Range { from: Some(from), to: Some(to) } }
     } else {
-        return Err("it names no event, account or actor".to_owned());
+        return Err("an `event_id`, `account` or `actor` is required".to_owned());
     };
     Ok(Label { line, malicious, subject })
 }
 
-/// How a finding counts that no label touches.
+/// How to count a finding without labelled events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Unlabelled {
-    /// As benign: somebody would have looked at it for nothing
+    /// As a false finding
     #[default]
     Benign,
-    /// Not at all
+    /// Not counted
     Unknown,
 }
 
-/// How the findings of a window fare.
+/// The score of a window's findings against the labels.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Score {
-    /// Findings that hold an event that a label calls malicious.
+    /// Findings with a malicious event.
     pub true_findings: usize,
-    /// Findings that hold none, as far as they count.
+    /// Findings without a malicious event that count.
     pub false_findings: usize,
-    /// Findings that no label touches.
+    /// Findings without a labelled event.
     pub unlabelled: usize,
-    /// Malicious labels of which a finding holds an event.
+    /// Malicious labels with an event in a finding.
     pub caught: usize,
-    /// The lines of the malicious labels of which none does.
+    /// The line numbers of the other malicious labels.
     pub missed: Vec<u64>,
-    /// True findings among those that count; absent where there are none.
+    /// True findings divided by true and false findings. `None` if there are neither.
     pub precision: Option<f64>,
-    /// Caught among the malicious labels; absent where there are none.
+    /// Caught labels divided by caught and missed labels. `None` if there are neither.
     pub recall: Option<f64>,
-    /// The harmonic mean of both.
+    /// The harmonic mean of precision and recall.
     pub f1: Option<f64>,
 }
 
-/// A label held against the matches of a rule.
+/// A label and the matches that it covers.
 #[derive(Debug)]
-struct Held {
+struct MatchedLabel {
     label: Label,
-    /// The numbers of the matches that it is of.
+    /// The indexes of the matches.
     matches: Vec<usize>,
-    /// Whether its time lies outside the range: then it is neither caught nor missed.
+    /// Whether its time lies outside the range. Such a label is neither caught nor missed.
     is_outside: bool,
 }
 
-/// Labels held against the matches of a rule.
+/// Labels and the matches of a rule that they cover.
 #[derive(Debug)]
 pub struct Labelled {
-    labels: Vec<Held>,
+    labels: Vec<MatchedLabel>,
+    /// For each match whether a malicious label covers it.
     malicious: Vec<bool>,
+    /// For each match whether a benign label covers it.
     benign: Vec<bool>,
     unlabelled: Unlabelled,
 }
 
 impl Labelled {
-    /// Finds the matches that `labels` are of; `range` is that of the findings.
+    /// Finds the matches that `labels` cover. `range` is the range of the findings.
     pub fn new(labels: Vec<Label>, matches: &Matches, range: Range, unlabelled: Unlabelled) -> Labelled {
-        let index = Index::new(matches);
+        let index = MatchIndex::new(matches);
         let mut labelled = Labelled {
             labels: Vec::with_capacity(labels.len()),
             malicious: vec![false; matches.times.len()],
@@ -242,39 +242,41 @@ impl Labelled {
             unlabelled,
         };
         for label in labels {
-            let matches = index.of(&label.subject);
+            let matches = index.matches_of(&label.subject);
             let flags = if label.malicious { &mut labelled.malicious } else { &mut labelled.benign };
-            for number in &matches {
-                flags[*number] = true;
+            for index in &matches {
+                flags[*index] = true;
             }
             let is_outside = label.subject.is_outside(range);
-            labelled.labels.push(Held { label, matches, is_outside });
+            labelled.labels.push(MatchedLabel { label, matches, is_outside });
         }
         labelled
     }
 
-    /// The malicious labels, each with whether the rule matches any event of it.
+    /// Returns each malicious label with whether the rule matches any of its events.
     pub fn malicious(&self) -> impl Iterator<Item = (&Label, bool)> {
-        let malicious = self.labels.iter().filter(|held| held.label.malicious);
-        malicious.map(|held| (&held.label, !held.matches.is_empty()))
+        self.malicious_labels().map(|matched| (&matched.label, !matched.matches.is_empty()))
     }
 
-    /// The lines of the malicious labels whose time lies outside the range: they are neither caught nor missed.
+    /// Returns the line numbers of the malicious labels whose time lies outside the range.
     pub fn outside(&self) -> Vec<u64> {
-        let outside = self.labels.iter().filter(|held| held.label.malicious && held.is_outside);
-        outside.map(|held| held.label.line).collect()
+        self.malicious_labels().filter(|matched| matched.is_outside).map(|matched| matched.label.line).collect()
     }
 
-    /// How the findings of a window fare.
+    fn malicious_labels(&self) -> impl Iterator<Item = &MatchedLabel> {
+        self.labels.iter().filter(|matched| matched.label.malicious)
+    }
+
+    /// Returns the score of the findings of a window.
     #[expect(clippy::cast_precision_loss, reason = "ratios of counts")]
     pub fn score(&self, matches: &Matches, found: &[Found]) -> Score {
-        let mut held = vec![false; self.malicious.len()];
-        let (mut hits, mut false_findings, mut unlabelled) = (0, 0, 0);
+        let mut is_found = vec![false; self.malicious.len()];
+        let (mut true_findings, mut false_findings, mut unlabelled) = (0, 0, 0);
         for found in found {
-            matches.of(found).for_each(|number| held[number] = true);
-            let any = |flags: &[bool]| matches.of(found).any(|number| flags[number]);
+            matches.of(found).for_each(|index| is_found[index] = true);
+            let any = |flags: &[bool]| matches.of(found).any(|index| flags[index]);
             match (any(&self.malicious), any(&self.benign)) {
-                (true, _) => hits += 1,
+                (true, _) => true_findings += 1,
                 (false, true) => false_findings += 1,
                 (false, false) => {
                     unlabelled += 1;
@@ -282,31 +284,31 @@ impl Labelled {
                 }
             }
         }
-        let malicious = self.labels.iter().filter(|one| one.label.malicious && !one.is_outside);
-        let (caught, missed): (Vec<&Held>, Vec<&Held>) =
-            malicious.partition(|one| one.matches.iter().any(|number| held[*number]));
-        let (caught, missed) = (caught.len(), missed.into_iter().map(|one| one.label.line).collect::<Vec<u64>>());
+        let within = self.malicious_labels().filter(|matched| !matched.is_outside);
+        let (caught, missed): (Vec<&MatchedLabel>, Vec<&MatchedLabel>) =
+            within.partition(|matched| matched.matches.iter().any(|index| is_found[*index]));
+        let (caught, missed) = (caught.len(), missed.iter().map(|matched| matched.label.line).collect::<Vec<u64>>());
         let ratio = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
-        let precision = ratio(hits, hits + false_findings);
+        let precision = ratio(true_findings, true_findings + false_findings);
         let recall = ratio(caught, caught + missed.len());
         let f1 = precision.zip(recall).map(|(p, r)| if p + r > 0.0 { 2.0 * p * r / (p + r) } else { 0.0 });
-        Score { true_findings: hits, false_findings, unlabelled, caught, missed, precision, recall, f1 }
+        Score { true_findings, false_findings, unlabelled, caught, missed, precision, recall, f1 }
     }
 }
 
-/// An account and an actor.
-type Who<'m> = (Option<&'m str>, Option<&'m str>);
+/// An account and an actor. A label may leave out either.
+type AccountAndActor<'m> = (Option<&'m str>, Option<&'m str>);
 
-/// The matches by what labels name.
-struct Index<'m> {
+/// The indexes of matches, looked up by the subjects of labels.
+struct MatchIndex<'m> {
     by_id: HashMap<&'m str, usize>,
-    /// By account and actor, either of which may be left out; in order of time.
-    by_actor: HashMap<Who<'m>, Vec<(i64, usize)>>,
+    /// Sorted by time.
+    by_actor: HashMap<AccountAndActor<'m>, Vec<(i64, usize)>>,
 }
 
-impl Index<'_> {
-    fn new(matches: &Matches) -> Index<'_> {
-        let mut index = Index { by_id: HashMap::new(), by_actor: HashMap::new() };
+impl MatchIndex<'_> {
+    fn new(matches: &Matches) -> MatchIndex<'_> {
+        let mut index = MatchIndex { by_id: HashMap::new(), by_actor: HashMap::new() };
         for number in 0..matches.times.len() {
             index.by_id.insert(matches.id(number), number);
             let (account, actor) = matches.who(number);
@@ -316,26 +318,21 @@ impl Index<'_> {
                 index.by_actor.entry(key).or_default().push((matches.times[number], number));
             }
         }
-        for numbers in index.by_actor.values_mut() {
-            numbers.sort_unstable();
-            numbers.dedup();
+        for matches in index.by_actor.values_mut() {
+            matches.sort_unstable();
+            matches.dedup();
         }
         index
     }
 
-    fn of(&self, subject: &Subject) -> Vec<usize> {
+    fn matches_of(&self, subject: &Subject) -> Vec<usize> {
         match subject {
             Subject::Event(id) => self.by_id.get(id.as_str()).copied().into_iter().collect(),
             Subject::Actor { account, actor, during } => {
-                let numbers = self.by_actor.get(&(account.as_deref(), actor.as_deref()));
-                let begin = |numbers: &Vec<(i64, usize)>| {
-                    numbers.partition_point(|(time, _)| during.from.is_some_and(|from| *time < from))
-                };
-                let within = |numbers: &Vec<(i64, usize)>| {
-                    let rest = numbers[begin(numbers)..].iter();
-                    rest.take_while(|(time, _)| during.contains(*time)).map(|(_, number)| *number).collect()
-                };
-                numbers.map_or_else(Vec::new, within)
+                let matches = self.by_actor.get(&(account.as_deref(), actor.as_deref())).map_or(&[][..], Vec::as_slice);
+                let start = matches.partition_point(|(time, _)| during.from.is_some_and(|from| *time < from));
+                let within = matches[start..].iter().take_while(|(time, _)| during.contains(*time));
+                within.map(|(_, index)| *index).collect()
             }
         }
     }

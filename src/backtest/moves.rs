@@ -1,25 +1,25 @@
-//! What a change of the window moves: findings gained and lost.
+//! The findings that a change of the window gains and loses.
 
 use std::collections::BTreeMap;
 
 use crate::hunt::sweep::{Found, Matches};
 
-/// Findings that one window has and another has not, by no event.
+/// The findings that only one of two windows has. Findings that share an event count as the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moves {
-    /// Findings that share no event with any of before.
+    /// Findings of the new window that share no event with a finding of the old one.
     pub gained: Vec<Found>,
-    /// Findings of before that share no event with any of after.
+    /// Findings of the old window that share no event with a finding of the new one.
     pub lost: Vec<Found>,
 }
 
 impl Moves {
-    /// What moves from the findings `before` to those `after`; both by their first match.
+    /// Compares the findings `before` and `after` a change, both sorted by their first match.
     pub fn between(before: &[Found], after: &[Found]) -> Moves {
-        Moves { gained: alone(after, before), lost: alone(before, after) }
+        Moves { gained: without_overlap(after, before), lost: without_overlap(before, after) }
     }
 
-    /// For each group with any, how many were gained and lost.
+    /// Returns the number of gained and lost findings by group.
     pub fn by_group(&self, matches: &Matches) -> BTreeMap<usize, (usize, usize)> {
         let mut groups: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
         for found in &self.gained {
@@ -32,17 +32,14 @@ impl Moves {
     }
 }
 
-/// Those of `these` that share no event with any of `others`.
-fn alone(these: &[Found], others: &[Found]) -> Vec<Found> {
+/// Returns the findings that share no event with any of `others`.
+fn without_overlap(findings: &[Found], others: &[Found]) -> Vec<Found> {
     let mut others = others.iter().peekable();
-    let mut alone = Vec::new();
-    for found in these {
+    let mut is_alone = |found: &Found| {
         while others.next_if(|other| other.last < found.first).is_some() {}
-        if others.peek().is_none_or(|other| other.first > found.last) {
-            alone.push(*found);
-        }
-    }
-    alone
+        others.peek().is_none_or(|other| other.first > found.last)
+    };
+    findings.iter().filter(|found| is_alone(found)).copied().collect()
 }
 
 #[cfg(test)]
@@ -50,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_shares_an_event_has_not_moved() {
+    fn findings_that_share_an_event_have_not_moved() {
         let found = |first, count| Found { first, last: first + count - 1, count, trigger: first, read_from: None };
         let before = [found(0, 3), found(5, 2), found(10, 4)];
         let after = [found(2, 1), found(3, 2), found(11, 1), found(12, 2), found(20, 1)];

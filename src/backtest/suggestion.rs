@@ -1,48 +1,49 @@
-//! Which threshold might serve, and why. Nothing here changes a rule.
+//! Suggests thresholds and explains them.
 
 use serde::Serialize;
 
 use super::budget::Budget;
-use super::{Backtest, Cell, length, tells_means};
+use super::{Backtest, Cell, days_text, is_enough_for_means};
 use crate::rule::Window;
 use crate::statistics::number_of;
 
-/// A threshold, with the reason in a sentence.
+/// A suggested threshold and the reason for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Suggestion {
-    /// The window that is suggested; it differs from the rule's own in the threshold only.
+    /// The suggested window: the rule's own with another threshold.
     #[serde(skip)]
     pub window: Window,
-    /// The threshold; absent where none does.
+    /// The threshold; `None` if no threshold fits.
     pub threshold: Option<u32>,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// What may be suggested for a rule's own kind and period.
+/// The suggestions for a rule, whose window keeps its kind and period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Suggestions {
-    /// The lowest threshold within the budget, where one was given.
+    /// The lowest threshold within the budget; `None` without a budget.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within_budget: Option<Suggestion>,
-    /// The threshold at which the curve of findings bends most; absent where it does not bend.
+    /// The threshold at which the curve of findings bends most; `None` if it is straight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knee: Option<Suggestion>,
 }
 
 impl Suggestions {
-    /// The windows that are suggested.
+    /// Returns the suggested windows.
     pub fn windows(&self) -> impl Iterator<Item = Window> {
         let suggestions = [&self.within_budget, &self.knee].into_iter().flatten();
         suggestions.filter(|suggestion| suggestion.threshold.is_some()).map(|suggestion| suggestion.window)
     }
 
-    /// What the cells of a backtest suggest.
+    /// Returns the suggestions for a backtest.
     pub fn of(backtest: &Backtest, budget: Option<Budget>) -> Suggestions {
         let own = backtest.rule.window;
-        let of_window = |window: &Window| Some(&backtest.cells[backtest.position(*window)?]);
-        let row: Vec<&Cell> = backtest.row.iter().filter_map(of_window).collect();
-        Suggestions { within_budget: budget.map(|budget| within(&row, own, budget, backtest.days())), knee: knee(&row) }
+        let cell = |window: &Window| Some(&backtest.cells[backtest.position(*window)?]);
+        let cells: Vec<&Cell> = backtest.candidates.iter().filter_map(cell).collect();
+        let within_budget = budget.map(|budget| within_budget(&cells, own, budget, backtest.days()));
+        Suggestions { within_budget, knee: knee(&cells) }
     }
 }
 
@@ -50,75 +51,65 @@ fn suggest(cell: &Cell, reason: String) -> Suggestion {
     Suggestion { window: cell.window, threshold: Some(cell.window.threshold.get()), reason }
 }
 
-fn counted(findings: usize) -> String {
-    number_of(findings, "finding")
-}
-
-fn within(row: &[&Cell], own: Window, budget: Budget, days: Option<f64>) -> Suggestion {
+/// Returns the lowest threshold of `cells` within `budget`. Cells are sorted by threshold.
+fn within_budget(cells: &[&Cell], own: Window, budget: Budget, days: Option<f64>) -> Suggestion {
     let none = |reason: String| Suggestion { window: own, threshold: None, reason };
     let Some(days) = days else {
-        return none("nothing tells how long a time the data span; give `--from` and `--to`".to_owned());
+        return none("the time span of the data is unknown; set `--from` and `--to`".to_owned());
     };
-    if !tells_means(days) {
-        return none(format!("what was looked at is {}, too short a time for a mean", length(days)));
+    if !is_enough_for_means(days) {
+        return none(format!("the time span is {}, too short for a mean", days_text(days)));
     }
-    let told = |cell: &Cell| {
+    let count = |cell: &Cell| {
         let findings = cell.stats.findings;
-        format!("{} in {}, {}", counted(findings), length(days), budget.mean(findings, days))
+        format!("{} in {}, {}", number_of(findings, "finding"), days_text(days), budget.mean(findings, days))
     };
-    match row.iter().position(|cell| budget.admits(cell.stats.findings, days)) {
-        None => {
-            let last = row.last().map(|cell| format!(": {} gives {}", cell.window.threshold, told(cell)));
-            none(format!("no threshold that was tried stays within {budget}{}", last.unwrap_or_default()))
+    let first_within = cells.iter().position(|cell| budget.admits(cell.stats.findings, days));
+    let (over, within) = cells.split_at(first_within.unwrap_or(cells.len()));
+    match within {
+        [] => {
+            let last = over.last().map(|cell| format!(": {} gives {}", cell.window.threshold, count(cell)));
+            none(format!("no tested threshold stays within {budget}{}", last.unwrap_or_default()))
         }
-        Some(place) => {
-            let cell = row[place];
-            let before = place
-                .checked_sub(1)
-                .map(|place| format!("; {} would give {}", row[place].window.threshold, told(row[place])));
-            let threshold = cell.window.threshold;
-            suggest(
-                cell,
-                format!(
-                    "{threshold} is the lowest threshold that was tried within {budget}: {}{}",
-                    told(cell),
-                    before.unwrap_or_default()
-                ),
-            )
+        [cell, ..] => {
+            let lower = over.last().map(|cell| format!("; {} would give {}", cell.window.threshold, count(cell)));
+            let (threshold, lower) = (cell.window.threshold, lower.unwrap_or_default());
+            let reason = format!("{threshold} is the lowest tested threshold within {budget}: {}{lower}", count(cell));
+            suggest(cell, reason)
         }
     }
 }
 
-/// A curve that bends less than this is a straight line.
-const STRAIGHT: f64 = 1e-9;
+/// A curve with a smaller bend is straight.
+const MIN_BEND: f64 = 1e-9;
 
-/// The threshold at which the curve lies deepest below the straight line between its ends.
+/// Returns the threshold at which the curve lies deepest below the straight line between its ends.
 #[expect(clippy::cast_precision_loss, reason = "a curve of counts")]
-fn knee(row: &[&Cell]) -> Option<Suggestion> {
-    let (first, last) = (row.first()?, row.last()?);
+fn knee(cells: &[&Cell]) -> Option<Suggestion> {
+    let (first, last) = (cells.first()?, cells.last()?);
     let point = |cell: &Cell| (f64::from(cell.window.threshold.get()), cell.stats.findings as f64);
     let ((left, top), (right, bottom)) = (point(first), point(last));
     if top <= bottom || left >= right {
         return None;
     }
-    let below = |cell: &Cell| {
+    let depth = |cell: &Cell| {
         let (x, y) = point(cell);
         1.0 - (x - left) / (right - left) - (y - bottom) / (top - bottom)
     };
     let mut best = *first;
-    // A threshold that nothing reaches would switch the rule off.
-    for cell in row.iter().filter(|cell| cell.stats.findings > 0) {
-        if below(cell) > below(best) + STRAIGHT {
+    // A threshold without findings would switch the rule off.
+    for cell in cells.iter().filter(|cell| cell.stats.findings > 0) {
+        if depth(cell) > depth(best) + MIN_BEND {
             best = cell;
         }
     }
-    (below(best) > STRAIGHT).then(|| {
+    (depth(best) > MIN_BEND).then(|| {
         suggest(
             best,
             format!(
                 "the curve bends most at {}: from {} at {} down to {}, and only to {} at {}",
                 best.window.threshold,
-                counted(first.stats.findings),
+                number_of(first.stats.findings, "finding"),
                 first.window.threshold,
                 best.stats.findings,
                 last.stats.findings,
@@ -131,17 +122,17 @@ fn knee(row: &[&Cell]) -> Option<Suggestion> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backtest::Stats;
+    use crate::backtest::CellStatistics;
     use crate::rule::WindowKind;
 
-    fn row(findings: &[usize]) -> Vec<Cell> {
+    fn cells(findings: &[usize]) -> Vec<Cell> {
         let cell = |(number, findings): (usize, &usize)| Cell {
             window: Window {
                 kind: WindowKind::Sliding,
                 period: crate::time::Period::HOUR,
                 threshold: u32::try_from(number + 1).unwrap().try_into().unwrap(),
             },
-            stats: Stats {
+            stats: CellStatistics {
                 findings: *findings,
                 events: 0,
                 groups: 0,
@@ -155,14 +146,14 @@ mod tests {
     }
 
     fn knee_of(findings: &[usize]) -> Option<u32> {
-        knee(&row(findings).iter().collect::<Vec<_>>()).and_then(|suggestion| suggestion.threshold)
+        knee(&cells(findings).iter().collect::<Vec<_>>()).and_then(|suggestion| suggestion.threshold)
     }
 
     #[test]
     fn the_knee_is_where_the_curve_bends() {
         assert_eq!(knee_of(&[100, 20, 15, 12, 10]), Some(2));
         assert_eq!(knee_of(&[100, 90, 20, 18, 17, 16]), Some(3));
-        // Where nothing is found, a rule is switched off.
+        // Thresholds without findings are not suggested.
         assert_eq!(knee_of(&[13, 3, 0, 0, 0]), Some(2));
         assert_eq!(knee_of(&[13, 0, 0, 0]), None);
         for straight in [&[40, 30, 20, 10][..], &[5, 5, 5], &[0, 0], &[7], &[]] {
@@ -171,16 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_takes_the_lowest_that_fits_and_says_why() {
-        let cells = row(&[60, 31, 30, 2]);
+    fn the_lowest_threshold_within_the_budget_is_suggested_with_its_reason() {
+        let cells = cells(&[60, 31, 30, 2]);
         let cells: Vec<&Cell> = cells.iter().collect();
         let own = cells[0].window;
-        let within = |budget: &str, days| within(&cells, own, budget.parse().unwrap(), days);
+        let within = |budget: &str, days| within_budget(&cells, own, budget.parse().unwrap(), days);
         let suggestion = within("1/day", Some(30.0));
         assert_eq!(suggestion.threshold, Some(3));
         assert_eq!(
             suggestion.reason,
-            "3 is the lowest threshold that was tried within 1 a day: 30 findings in 30.0 days, 1.00 a day; \
+            "3 is the lowest tested threshold within 1 a day: 30 findings in 30.0 days, 1.00 a day; \
              2 would give 31 findings in 30.0 days, 1.03 a day"
         );
         assert_eq!(within("0/day", Some(30.0)).threshold, None);

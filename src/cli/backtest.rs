@@ -115,9 +115,9 @@ impl BacktestCommand {
         let rule = entry.rule.clone();
         let moved = self.move_to.map(|cell| cell.window(rule.window.kind));
         let windows: Vec<Window> = moved.into_iter().collect();
-        let wanted = backtest::Wanted { grid: &grid, windows: &windows };
+        let windows = backtest::TestedWindows { grid: &grid, others: &windows };
         let table = opened.table.as_ref();
-        let tested = backtest::Backtest::run(&opened.resources, table, rule, wanted, range).await?;
+        let tested = backtest::Backtest::run(&opened.resources, table, rule, windows, range).await?;
         opened.bar.finish_and_clear();
 
         let labelled = labels.map(|labels| Labelled::new(labels, &tested.sweep.matches, range, self.unlabelled));
@@ -138,7 +138,7 @@ impl BacktestCommand {
             Some(_) => context.output.warn("warning: the rule was not changed: not all data could be read"),
             None => {}
         }
-        context.output.talk(&format!("{} of `{}`", number_of(tested.shown, "cell"), tested.rule.id));
+        context.output.talk(&format!("{} of `{}`", number_of(tested.grid_cells, "cell"), tested.rule.id));
         Ok(status)
     }
 

@@ -62,7 +62,7 @@ impl InspectCommand {
             summary.report(context.output, &read).await?
         } else {
             let objects = found.records.unwrap_or(found.objects);
-            let listing = Listing { objects, left_out: read, ..Listing::default() };
+            let listing = Listing { objects, excluded: read, ..Listing::default() };
             summary.report_listing(context.output, &listing).await?
         };
         Ok(if found.faults.is_empty() { status } else { Status::Incomplete })

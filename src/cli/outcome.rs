@@ -71,11 +71,11 @@ impl ReadSummary<'_> {
         if listing.objects > 0 {
             return Ok(Status::Done);
         }
-        if self.table.kind() == TableKind::Raw && listing.left_out.objects.read > 0 {
+        if self.table.kind() == TableKind::Raw && listing.excluded.objects.read > 0 {
             output.warn("warning: nothing would be read: no object holds CloudTrail records");
             return Ok(Status::Incomplete);
         }
-        self.report_coverage(output, &listing.left_out).await
+        self.report_coverage(output, &listing.excluded).await
     }
 }
 

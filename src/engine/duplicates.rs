@@ -1,5 +1,5 @@
-//! Counts records that share an `eventID`, in bounded memory: rows are sorted, on disk where memory does not suffice, and
-//! each is compared with the one before it.
+//! Counts records that share an `eventID`, in bounded memory: rows are sorted by identity, spilling to disk, and each row
+//! is compared with the one before it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -15,159 +15,164 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::{Expr, ident, lit};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{Kept, Resources, streamed_table, within};
+use super::{MatchBuffer, Resources, streamed_table, within};
 use crate::event::{self, CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
 use crate::time::{self, Range};
 
-mod tap;
+mod exec;
 
-pub use tap::Tap;
+pub use exec::DroppedDuplicates;
 
-/// The columns by which records are compared: the identity, which is the `contentID` where there is no `eventID`, and what only
-/// damaged or anonymised duplicates differ in.
+/// The columns by which records are compared: the identity, then the call. The identity is the `contentID` for records
+/// without an `eventID`. Only damaged or anonymised duplicates differ in their call.
 const COMPARED: [&str; 4] = [EVENT_ID, EVENT_TIME, "eventName", "eventSource"];
 
-/// Bytes that an identity takes in a set, at most.
+/// Estimated bytes of one identity in a hash set.
 const BYTES_OF_ID: usize = 18;
 
 /// The identities that more than one record has.
 #[derive(Debug, Clone)]
-pub(super) enum Repeated {
-    /// By their fingerprints.
-    Ids(HashSet<i64>),
-    /// So many that they are not held.
+pub(super) enum RepeatedIds {
+    /// Their fingerprints.
+    Fingerprints(HashSet<i64>),
+    /// More than fit into memory.
     TooMany,
 }
 
-impl Repeated {
-    fn insert(&mut self, id: i64, most: usize) {
-        if let Repeated::Ids(ids) = self {
+impl RepeatedIds {
+    /// Adds an identity. Beyond `limit` identities all are forgotten.
+    fn insert(&mut self, id: i64, limit: usize) {
+        if let RepeatedIds::Fingerprints(ids) = self {
             ids.insert(id);
-            if ids.len() > most {
-                *self = Repeated::TooMany;
+            if ids.len() > limit {
+                *self = RepeatedIds::TooMany;
             }
         }
     }
 }
 
-/// Counts over rows in an order in which those of one identity follow one another.
+/// Counts duplicates in rows sorted by identity.
 #[derive(Debug)]
-struct Counter {
-    current: Option<Current>,
-    left_out: u64,
+struct DuplicateCounter {
+    current: Option<CurrentIdentity>,
+    dropped: u64,
     differing: u64,
-    /// The least of the identities whose records differ: always the same one.
+    /// The smallest identity whose records differ, so that every run shows the same example.
     example: Option<i64>,
-    repeated: Repeated,
-    /// How many of those are held.
-    most_repeated: usize,
+    repeated: RepeatedIds,
+    /// The most identities that `repeated` holds.
+    repeated_limit: usize,
 }
 
-/// The identity of the rows of the moment, by its fingerprint.
+/// The identity of the last row.
 #[derive(Debug)]
-struct Current {
+struct CurrentIdentity {
+    /// The fingerprint of the identity.
     id: i64,
-    /// Time, and fingerprint of name and source, of its first row.
+    /// The time of its first row, and the fingerprint of the name and source.
     call: (Option<i64>, i64),
     is_repeated: bool,
     differs: bool,
 }
 
-impl Counter {
-    fn new(most_repeated: usize) -> Counter {
-        Counter {
+impl DuplicateCounter {
+    fn new(repeated_limit: usize) -> DuplicateCounter {
+        DuplicateCounter {
             current: None,
-            left_out: 0,
+            dropped: 0,
             differing: 0,
             example: None,
-            repeated: Repeated::Ids(HashSet::new()),
-            most_repeated,
+            repeated: RepeatedIds::Fingerprints(HashSet::new()),
+            repeated_limit,
         }
     }
 
-    /// Takes in a row; whether its identity has become the example.
-    fn observe(&mut self, id: i64, call: (Option<i64>, i64)) -> bool {
+    /// Adds a row. Returns whether its identity is the new example.
+    fn add(&mut self, id: i64, call: (Option<i64>, i64)) -> bool {
         match &mut self.current {
             Some(current) if current.id == id => {
-                self.left_out += 1;
-                if !std::mem::replace(&mut current.is_repeated, true) && self.most_repeated > 0 {
-                    self.repeated.insert(id, self.most_repeated);
+                self.dropped += 1;
+                if !std::mem::replace(&mut current.is_repeated, true) && self.repeated_limit > 0 {
+                    self.repeated.insert(id, self.repeated_limit);
                 }
                 if call != current.call && !std::mem::replace(&mut current.differs, true) {
                     self.differing += 1;
-                    let is_example = self.example.is_none_or(|example| id < example);
-                    self.example = if is_example { Some(id) } else { self.example };
-                    return is_example;
+                    if self.example.is_none_or(|example| id < example) {
+                        self.example = Some(id);
+                        return true;
+                    }
                 }
             }
-            current => *current = Some(Current { id, call, is_repeated: false, differs: false }),
+            current => *current = Some(CurrentIdentity { id, call, is_repeated: false, differs: false }),
         }
         false
     }
 
-    /// Whether `id` is not that of the row before.
+    /// Returns whether the last row has another identity than `id`.
     fn is_new(&self, id: i64) -> bool {
         self.current.as_ref().is_none_or(|current| current.id != id)
     }
 
-    /// Takes in rows whose columns are the fingerprint of the identity, the time, and the fingerprint of the call.
-    fn observe_batch(&mut self, batch: &RecordBatch) {
+    /// Adds rows of the fingerprint of the identity, the time, and the fingerprint of the call.
+    fn add_batch(&mut self, batch: &RecordBatch) {
         let ids = batch.column(0).as_primitive::<Int64Type>();
         let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
         let calls = batch.column(2).as_primitive::<Int64Type>();
         for row in 0..batch.num_rows() {
-            self.observe(ids.value(row), (times.is_valid(row).then(|| times.value(row)), calls.value(row)));
+            self.add(ids.value(row), (times.is_valid(row).then(|| times.value(row)), calls.value(row)));
         }
     }
 }
 
-/// Counts the duplicates among the records of `table`, which has our schema, with a time in `range`, or all; and tells
-/// the identities that more than one record has, within an eighth of the memory.
+/// Counts the duplicates among the records of `table` with a time in `range`, or among all if it is unbounded. `table`
+/// has the columns of [`event::schema`]. Also returns the repeated identities, unless they exceed an eighth of the memory.
 pub(super) async fn repeated_records(
     resources: &Resources,
     table: Arc<dyn TableProvider>,
     range: Range,
-) -> Result<(Duplicates, Repeated)> {
-    let most = resources.memory / 8 / BYTES_OF_ID;
+) -> Result<(Duplicates, RepeatedIds)> {
+    let limit = resources.memory / 8 / BYTES_OF_ID;
     let context = resources.session()?;
     let records = within(context.read_table(table)?, range)?;
-    let counter = count(identified(records.clone())?, most).await?;
-    let duplicates = told(&counter, identified(records)?).await?;
+    let counter = count(compared_columns(records.clone())?, limit).await?;
+    let duplicates = with_example(&counter, compared_columns(records)?).await?;
     Ok((duplicates, counter.repeated))
 }
 
-/// Counts the duplicates among the rows that `kept` holds with a time in `range`. `columns` are the places of
-/// [`COMPARED`] in them.
-pub(crate) async fn among_kept(
+/// Counts the duplicates among the rows of `matches` with a time in `range`. `columns` are the indexes of [`COMPARED`]
+/// in them.
+pub(crate) async fn among_matches(
     resources: &Resources,
-    kept: &Arc<Kept>,
+    matches: &Arc<MatchBuffer>,
     columns: [usize; 4],
     range: Range,
 ) -> Result<Duplicates> {
     let context = resources.session()?;
-    let share = |number, shares| Arc::new(Share { kept: Arc::clone(kept), columns, number, shares });
-    let shares = resources.partitions();
-    let streams = (0..shares).map(|number| share(number, shares) as Arc<dyn PartitionStream>).collect();
+    let partitions = resources.partitions();
+    let stream = |partition| {
+        let matches = Arc::clone(matches);
+        Arc::new(ComparedColumns { matches, columns, partition, partitions }) as Arc<dyn PartitionStream>
+    };
+    let streams = (0..partitions).map(stream).collect();
     let rows = within(context.read_table(streamed_table(compared_schema(), streams)?)?, range)?;
     let counter = count(rows.clone(), 0).await?;
-    told(&counter, rows).await
+    with_example(&counter, rows).await
 }
 
-/// The columns [`COMPARED`] of records. Records without an `eventID` are read separately: of other tools' tables
-/// their `contentID` is computed from all columns.
-fn identified(records: DataFrame) -> Result<DataFrame> {
-    let [_, others @ ..] = COMPARED.map(ident);
-    let of = |records: DataFrame, id: Expr| {
-        let others = others.iter().cloned();
-        records.select(std::iter::once(id.alias(EVENT_ID)).chain(others).collect::<Vec<_>>())
+/// Returns the columns [`COMPARED`] of `records`.
+fn compared_columns(records: DataFrame) -> Result<DataFrame> {
+    let [_, call @ ..] = COMPARED.map(ident);
+    let select = |records: DataFrame, id: Expr| {
+        records.select(std::iter::once(id.alias(EVENT_ID)).chain(call.iter().cloned()).collect::<Vec<_>>())
     };
+    // Read separately, because in tables of other tools the `contentID` is computed from all columns.
     let with_id = records.clone().filter(ident(EVENT_ID).is_not_null())?;
     let without_id = records.filter(ident(EVENT_ID).is_null())?;
-    of(with_id, ident(EVENT_ID))?.union(of(without_id, ident(CONTENT_ID))?)
+    select(with_id, ident(EVENT_ID))?.union(select(without_id, ident(CONTENT_ID))?)
 }
 
-async fn count(rows: DataFrame, most_repeated: usize) -> Result<Counter> {
+async fn count(rows: DataFrame, repeated_limit: usize) -> Result<DuplicateCounter> {
     let fingerprint = rows.task_ctx().udf("fingerprint")?;
     let [id, time, name, source] = COMPARED.map(ident);
     let rows = rows
@@ -177,24 +182,24 @@ async fn count(rows: DataFrame, most_repeated: usize) -> Result<Counter> {
             fingerprint.call(vec![name, source]).alias("call"),
         ])?
         .sort(vec![ident("id").sort(true, true)])?;
-    let (mut rows, mut counter) = (rows.execute_stream().await?, Counter::new(most_repeated));
+    let (mut rows, mut counter) = (rows.execute_stream().await?, DuplicateCounter::new(repeated_limit));
     while let Some(batch) = rows.try_next().await? {
-        counter.observe_batch(&batch);
+        counter.add_batch(&batch);
     }
     Ok(counter)
 }
 
-/// The duplicates that `counter` counted, with an example from `rows`.
-async fn told(counter: &Counter, rows: DataFrame) -> Result<Duplicates> {
+/// Returns the counts of `counter`, with an example read from `rows`.
+async fn with_example(counter: &DuplicateCounter, rows: DataFrame) -> Result<Duplicates> {
     let example = match counter.example {
         None => None,
         Some(id) => example(rows, id).await?,
     };
     let differing = DifferingRecords { event_ids: counter.differing, example };
-    Ok(Duplicates { left_out: counter.left_out, differing, is_partial: false })
+    Ok(Duplicates { left_out: counter.dropped, differing, is_partial: false })
 }
 
-/// The identity with this fingerprint, and the first and the last of its records.
+/// Returns the identity with the fingerprint `id`, and the smallest and the largest of its records.
 async fn example(rows: DataFrame, id: i64) -> Result<Option<DifferingExample>> {
     let fingerprint = rows.task_ctx().udf("fingerprint")?;
     let rows = rows.filter(fingerprint.call(vec![ident(EVENT_ID)]).eq(lit(id)))?;
@@ -212,7 +217,7 @@ async fn example(rows: DataFrame, id: i64) -> Result<Option<DifferingExample>> {
     Ok(ends.map(|(event_id, first, last)| DifferingExample { event_id, records: vec![first, last] }))
 }
 
-/// The identity in a row of the columns [`COMPARED`], and the rest of it.
+/// Returns the identity and the call in a row of the columns [`COMPARED`].
 fn record(columns: &[ArrayRef], row: usize) -> (String, DifferingRecord) {
     let text = |column: usize| {
         let texts = columns[column].as_string::<i32>();
@@ -230,20 +235,20 @@ fn record(columns: &[ArrayRef], row: usize) -> (String, DifferingRecord) {
 
 fn compared_schema() -> SchemaRef {
     let time = event::schema().field(0).data_type().clone();
-    let of = |name: &&str| Field::new(*name, if *name == EVENT_TIME { time.clone() } else { DataType::Utf8 }, true);
-    Arc::new(Schema::new(COMPARED.iter().map(of).collect::<Vec<_>>()))
+    let field = |name: &&str| Field::new(*name, if *name == EVENT_TIME { time.clone() } else { DataType::Utf8 }, true);
+    Arc::new(Schema::new(COMPARED.iter().map(field).collect::<Vec<_>>()))
 }
 
-/// One of the streams of the rows that are kept.
+/// The columns [`COMPARED`] of one partition of a match buffer.
 #[derive(Debug)]
-struct Share {
-    kept: Arc<Kept>,
+struct ComparedColumns {
+    matches: Arc<MatchBuffer>,
     columns: [usize; 4],
-    number: usize,
-    shares: usize,
+    partition: usize,
+    partitions: usize,
 }
 
-impl PartitionStream for Share {
+impl PartitionStream for ComparedColumns {
     fn schema(&self) -> &SchemaRef {
         static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(compared_schema);
         &SCHEMA
@@ -251,11 +256,11 @@ impl PartitionStream for Share {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (columns, schema) = (self.columns, Arc::clone(PartitionStream::schema(self)));
-        let of = move |batch: RecordBatch| {
+        let select = move |batch: RecordBatch| {
             let columns = columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
             Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
         };
-        let batches = self.kept.share(self.number, self.shares).map(move |batch| batch.and_then(&of));
+        let batches = self.matches.partition(self.partition, self.partitions).map(move |batch| batch.and_then(&select));
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(PartitionStream::schema(self)), batches))
     }
 }
@@ -264,16 +269,16 @@ impl PartitionStream for Share {
 mod tests {
     use super::*;
 
-    fn counted(rows: &[(i64, Option<i64>, i64)], most_repeated: usize) -> Counter {
-        let mut counter = Counter::new(most_repeated);
+    fn counted(rows: &[(i64, Option<i64>, i64)], repeated_limit: usize) -> DuplicateCounter {
+        let mut counter = DuplicateCounter::new(repeated_limit);
         for (id, time, call) in rows {
-            counter.observe(*id, (*time, *call));
+            counter.add(*id, (*time, *call));
         }
         counter
     }
 
     #[test]
-    fn records_beyond_the_first_are_left_out_and_differ_once_for_each_identity() {
+    fn records_beyond_the_first_are_dropped_and_each_identity_differs_once() {
         let rows = [
             (1, Some(10), 7),
             (2, Some(10), 7),
@@ -285,9 +290,9 @@ mod tests {
             (4, Some(10), 8),
         ];
         let counter = counted(&rows, 10);
-        assert_eq!((counter.left_out, counter.differing, counter.example), (4, 2, Some(3)));
-        assert!(matches!(&counter.repeated, Repeated::Ids(ids) if *ids == HashSet::from([2, 3, 4])));
-        assert!(matches!(counted(&rows, 2).repeated, Repeated::TooMany));
-        assert!(matches!(&counted(&rows, 0).repeated, Repeated::Ids(ids) if ids.is_empty()));
+        assert_eq!((counter.dropped, counter.differing, counter.example), (4, 2, Some(3)));
+        assert!(matches!(&counter.repeated, RepeatedIds::Fingerprints(ids) if *ids == HashSet::from([2, 3, 4])));
+        assert!(matches!(counted(&rows, 2).repeated, RepeatedIds::TooMany));
+        assert!(matches!(&counted(&rows, 0).repeated, RepeatedIds::Fingerprints(ids) if ids.is_empty()));
     }
 }

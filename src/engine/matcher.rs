@@ -24,7 +24,7 @@ use futures::{Stream, TryStreamExt as _, future, stream};
 use tokio::sync::mpsc;
 
 use super::equalities::Equalities;
-use super::kept::{Keeper, Kept, KeptPart};
+use super::match_buffer::{MatchBuffer, MatchBufferPart, MatchBufferWriter};
 use super::{Resources, expressions, match_functions};
 use crate::event;
 use crate::sql::candidates::Candidates;
@@ -49,23 +49,24 @@ pub async fn matches(
     limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
     let limit = limit.unwrap_or(usize::MAX);
-    let (kept, _) = gathered(resources, table, candidates, |runtime, _| Keeper::in_memory(limit, &runtime)).await?;
-    Ok(kept.into_batches())
+    let writer = |runtime: Arc<RuntimeEnv>, _| MatchBufferWriter::in_memory(limit, &runtime);
+    let (buffer, _) = collected(resources, table, candidates, writer).await?;
+    Ok(buffer.into_batches())
 }
 
-/// As [`matches()`], of which [`Resources::matched`] bytes are kept in memory, and what is more in files; and for each rule
-/// how many records it matches.
-pub async fn kept(
+/// Returns the rows of [`matches()`] in a buffer that spills to disk beyond [`Resources::match_memory`] bytes, and for each
+/// rule how many records it matches.
+pub async fn buffered(
     resources: &Resources,
     table: Arc<dyn TableProvider>,
     candidates: &Candidates,
-) -> Result<(Kept, Vec<usize>)> {
-    let keeper = |runtime, schema| Keeper::spilling(resources.match_memory, runtime, schema);
-    gathered(resources, table, candidates, keeper).await
+) -> Result<(MatchBuffer, Vec<usize>)> {
+    let writer = |runtime, schema| MatchBufferWriter::spilling(resources.match_memory, runtime, schema);
+    collected(resources, table, candidates, writer).await
 }
 
 /// Calls `take` with the records of `table` that any of the rules of `candidates` matches, batch by batch, with columns
-/// as of [`matches()`]. None of them is kept.
+/// as of [`matches()`]. None of them is buffered.
 ///
 /// # Errors
 /// The query failed.
@@ -144,15 +145,15 @@ async fn drain(
     stream: SendableRecordBatchStream,
     schema: SchemaRef,
     rules: usize,
-    keeper: &Keeper,
-) -> Result<(KeptPart, Vec<usize>)> {
+    writer: &MatchBufferWriter,
+) -> Result<(MatchBufferPart, Vec<usize>)> {
     let mut counts = vec![0; rules];
     let first_flag = schema.fields().len() - rules;
     let batches = together(stream, schema).inspect_ok(|batch| {
         let flags = batch.columns().iter().skip(first_flag);
         counts.iter_mut().zip(flags).for_each(|(count, flags)| *count += flags.as_boolean().true_count());
     });
-    let part = keeper.keep(batches).await?;
+    let part = writer.write(batches).await?;
     Ok((part, counts))
 }
 
@@ -193,18 +194,18 @@ fn matched(batch: &RecordBatch, first_flag: Option<usize>) -> Result<Option<Reco
     }
 }
 
-async fn gathered(
+async fn collected(
     resources: &Resources,
     table: Arc<dyn TableProvider>,
     candidates: &Candidates,
-    keeper: impl FnOnce(Arc<RuntimeEnv>, SchemaRef) -> Keeper,
-) -> Result<(Kept, Vec<usize>)> {
+    writer: impl FnOnce(Arc<RuntimeEnv>, SchemaRef) -> MatchBufferWriter,
+) -> Result<(MatchBuffer, Vec<usize>)> {
     let Scan { streams, schema, rules } = Scan::new(resources, table, candidates).await?;
-    let keeper = Arc::new(keeper(Arc::clone(&resources.runtime), Arc::clone(&schema)));
+    let writer = Arc::new(writer(Arc::clone(&resources.runtime), Arc::clone(&schema)));
     let mut scans = tokio::task::JoinSet::new();
     for stream in streams {
-        let (schema, keeper) = (Arc::clone(&schema), Arc::clone(&keeper));
-        scans.spawn(async move { drain(stream, schema, rules, &keeper).await });
+        let (schema, writer) = (Arc::clone(&schema), Arc::clone(&writer));
+        scans.spawn(async move { drain(stream, schema, rules, &writer).await });
     }
     let (mut parts, mut counts) = (Vec::new(), vec![0; rules]);
     while let Some(done) = scans.join_next().await {
@@ -212,8 +213,8 @@ async fn gathered(
         parts.push(part);
         counts.iter_mut().zip(of_part).for_each(|(count, of_part)| *count += of_part);
     }
-    let keeper = Arc::into_inner(keeper).ok_or_else(|| internal_datafusion_err!("a scan goes on"))?;
-    Ok((keeper.kept(parts), counts))
+    let writer = Arc::into_inner(writer).ok_or_else(|| internal_datafusion_err!("a scan is still running"))?;
+    Ok((writer.finish(parts), counts))
 }
 
 /// Which rows of a batch of [`matches()`], of candidates with so many expressions, the rule of this number matches.

@@ -1,4 +1,4 @@
-//! A raw trail as a stream of records: objects are read, unpacked and decoded as the query asks for them.
+//! Table provider of a raw trail: reads, unpacks and decodes objects as a query pulls records.
 
 use std::sync::{Arc, PoisonError};
 
@@ -24,23 +24,23 @@ use crate::statistics::ScanStatistics;
 use crate::store::{self, Fetched, ReadSettings};
 use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
 
-/// Called after each object with what has been read so far.
-pub type Progress = Arc<dyn Fn(&ScanStatistics) + Send + Sync>;
+/// Called after each object with the scan statistics so far.
+pub type RawScanProgress = Arc<dyn Fn(&ScanStatistics) + Send + Sync>;
 
-/// Stored bytes of small objects that one task decodes at most. To hand a task to another thread takes about as long as
-/// to decode an object of two kilobytes.
+/// The most stored bytes of small objects that one task decodes. Moving a task to another thread takes as long as
+/// decoding an object of about two kilobytes.
 const TASK_BYTES: u64 = 128 << 10;
 
-/// Objects that one task decodes at most.
+/// The most objects that one task decodes.
 const TASK_OBJECTS: usize = 64;
 
-/// The records of a raw trail as a table. Each scan of the table reads the objects again: a query may name it twice.
+/// A raw trail as a table. Each scan reads the objects again, as a query may contain the table twice.
 pub struct RawScans {
     trail: Arc<Trail>,
     prefilter: Prefilter,
     in_flight: usize,
     threads: usize,
-    progress: Progress,
+    progress: RawScanProgress,
     last: std::sync::Mutex<Option<Arc<RawScan>>>,
 }
 
@@ -51,14 +51,14 @@ impl std::fmt::Debug for RawScans {
 }
 
 impl RawScans {
-    /// Returns the table of the records of `trail`, of which those that `prefilter` does not admit may be missing.
-    /// `in_flight` objects are read at a time, and decoded on `threads` threads.
+    /// Returns the table of the records of `trail`. Records that `prefilter` rejects may be missing. Reads `in_flight`
+    /// objects at a time and decodes them on `threads` threads.
     pub fn new(
         trail: Arc<Trail>,
         prefilter: Prefilter,
         in_flight: usize,
         threads: usize,
-        progress: Progress,
+        progress: RawScanProgress,
     ) -> RawScans {
         RawScans { trail, prefilter, in_flight, threads, progress, last: std::sync::Mutex::default() }
     }
@@ -95,13 +95,13 @@ impl TableProvider for RawScans {
     }
 }
 
-/// One pass over a raw trail.
+/// One scan of a raw trail, shared by its partitions.
 struct RawScan {
     objects: Mutex<BoxStream<'static, Fetched>>,
     settings: Arc<ReadSettings>,
     prefilter: Prefilter,
     statistics: std::sync::Mutex<ScanStatistics>,
-    progress: Progress,
+    progress: RawScanProgress,
 }
 
 impl std::fmt::Debug for RawScan {
@@ -111,8 +111,9 @@ impl std::fmt::Debug for RawScan {
 }
 
 impl RawScan {
-    /// Starts a pass over `trail` that skips what `prefilter` does not admit. `in_flight` objects are read at a time.
-    fn start(trail: Arc<Trail>, prefilter: Prefilter, in_flight: usize, progress: Progress) -> Arc<RawScan> {
+    /// Starts a scan of `trail` that skips the objects and records that `prefilter` rejects. Reads `in_flight` objects
+    /// at a time.
+    fn start(trail: Arc<Trail>, prefilter: Prefilter, in_flight: usize, progress: RawScanProgress) -> Arc<RawScan> {
         let (stores, excluded) = (trail.stores.clone(), trail.excluded.clone());
         let objects = (0..trail.objects.len()).map(move |index| trail.objects[index].clone());
         Arc::new(RawScan {
@@ -124,17 +125,17 @@ impl RawScan {
         })
     }
 
-    /// What the pass has read so far.
+    /// Returns the statistics so far.
     fn statistics(&self) -> ScanStatistics {
         self.statistics.lock().map(|statistics| statistics.clone()).unwrap_or_default()
     }
 
     fn partitions(scan: &Arc<RawScan>, count: usize) -> Vec<Arc<dyn PartitionStream>> {
-        let share = || Arc::new(Share { scan: Arc::clone(scan), schema: event::schema() }) as Arc<dyn PartitionStream>;
-        (0..count.max(1)).map(|_| share()).collect()
+        let partition = || RawScanPartition { scan: Arc::clone(scan), schema: event::schema() };
+        (0..count.max(1)).map(|_| Arc::new(partition()) as Arc<dyn PartitionStream>).collect()
     }
 
-    /// Takes the next object, and with it small ones that have been read already; none at the end.
+    /// Takes the next object and any small ones that are already read. Returns none at the end.
     async fn take(&self) -> Vec<Fetched> {
         let mut objects = self.objects.lock().await;
         let mut taken: Vec<Fetched> = objects.next().await.into_iter().collect();
@@ -150,8 +151,9 @@ impl RawScan {
         taken
     }
 
-    /// Decodes the records of the next objects; `None` at the end. They are decoded on a thread for work that
-    /// blocks: an object may take a second, in which a worker would drive no requests.
+    /// Returns the decoded records of the next objects; `None` at the end.
+    ///
+    /// Runs on a blocking thread: decoding may take a second, during which an async worker would stall requests.
     async fn next_objects(self: &Arc<Self>) -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
         let taken = self.take().await;
         if taken.is_empty() {
@@ -180,14 +182,14 @@ impl RawScan {
     }
 }
 
-/// One of the streams that share a pass.
+/// A partition of a scan. Each takes the next objects when it is polled.
 #[derive(Debug)]
-struct Share {
+struct RawScanPartition {
     scan: Arc<RawScan>,
     schema: SchemaRef,
 }
 
-impl PartitionStream for Share {
+impl PartitionStream for RawScanPartition {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }

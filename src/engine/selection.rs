@@ -1,4 +1,4 @@
-//! The accounts and regions whose events queries see.
+//! Selects the events of accounts and regions.
 
 use std::sync::Arc;
 
@@ -14,30 +14,30 @@ use crate::event::EVENT_TIME;
 use crate::sql::selection;
 use crate::time::Range;
 
-/// The accounts and regions of the events that queries see. Others may be read, and are left out.
+/// The accounts and regions whose events queries return. Events of others may be read, and are filtered out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventSelection {
-    /// Only events of these accounts; of all where there are none.
+    /// The selected accounts; all if empty.
     pub accounts: Vec<String>,
-    /// Only events of these regions; of all where there are none.
+    /// The selected regions; all if empty.
     pub regions: Vec<String>,
 }
 
 impl EventSelection {
-    /// Whether it leaves no event out.
+    /// Returns whether all events are selected.
     pub fn is_all(&self) -> bool {
         self.accounts.is_empty() && self.regions.is_empty()
     }
 }
 
 impl Resources {
-    /// The same, for queries that see the events of `selection` alone.
+    /// Returns a copy whose queries return only the events of `selection`.
     #[must_use]
     pub fn with_selection(self, selection: EventSelection) -> Resources {
         Resources { selection, ..self }
     }
 
-    /// The records of `table` that the queries see.
+    /// Returns the selected records of `table`.
     pub fn selected(&self, table: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
         if self.selection.is_all() {
             return Ok(table);
@@ -49,14 +49,14 @@ impl Resources {
         Ok(records.filter(condition)?.into_view())
     }
 
-    /// Whether `table` has a record; where `range` is bounded, one with a time in it.
+    /// Returns whether `table` has a record with a time in `range`, or any record if the range is unbounded.
     pub async fn has_records(&self, table: Arc<dyn TableProvider>, range: Range) -> Result<bool, DataFusionError> {
         let records = within(self.session()?.read_table(table)?, range)?;
         let rows = records.select(vec![ident(EVENT_TIME)])?.limit(0, Some(1))?.collect().await?;
         Ok(rows.iter().any(|batch| batch.num_rows() > 0))
     }
 
-    /// The times of the oldest and the newest record of `table`; `None` where none has a time.
+    /// Returns the times of the oldest and the newest record of `table`. `None` if no record has a time.
     pub async fn time_span(&self, table: Arc<dyn TableProvider>) -> Result<Option<(i64, i64)>, DataFusionError> {
         let records = self.session()?.read_table(table)?;
         let span = records.aggregate(vec![], vec![min(ident(EVENT_TIME)), max(ident(EVENT_TIME))])?.collect().await?;

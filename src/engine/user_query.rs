@@ -13,7 +13,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf,
 use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::{SessionContext, ident};
 
-use super::duplicates::{self, Repeated, Tap};
+use super::duplicates::{self, DroppedDuplicates, RepeatedIds};
 use super::functions::fingerprints;
 use super::{Resources, json_members, with_derived_fields, within};
 use crate::event::EVENT_ID;
@@ -102,11 +102,11 @@ pub async fn ask(resources: &Resources, records: Records, question: Question<'_>
         | DataFusionError::External(_) => QuestionError::Failed(error),
         _ => QuestionError::Wrong(error),
     })?;
-    let (plan, tap) = Tap::into(plan, ROW_ID, range).map_err(QuestionError::Failed)?;
+    let (plan, dropped) = DroppedDuplicates::count_in(plan, ROW_ID, range).map_err(QuestionError::Failed)?;
     resources.scanned.follow(&plan);
     let rows = physical_plan::collect(plan, context.task_ctx()).await.map_err(QuestionError::Failed)?;
-    if let Some(tap) = tap.filter(|_| is_streamed && !with_duplicates) {
-        duplicates = Some(tap.duplicates());
+    if let Some(dropped) = dropped.filter(|_| is_streamed && !with_duplicates) {
+        duplicates = Some(dropped.duplicates());
     }
     Ok(Answer { schema, rows, duplicates })
 }
@@ -123,12 +123,12 @@ async fn planned(context: &SessionContext, sql: &str) -> Result<(SchemaRef, Arc<
 async fn distinct(
     context: &SessionContext,
     records: DataFrame,
-    repeated: Repeated,
+    repeated: RepeatedIds,
 ) -> Result<DataFrame, DataFusionError> {
     let ids = match repeated {
-        Repeated::TooMany => return each_once(context, records).await,
-        Repeated::Ids(ids) if ids.is_empty() => return Ok(records),
-        Repeated::Ids(ids) => Arc::new(ids),
+        RepeatedIds::TooMany => return each_once(context, records).await,
+        RepeatedIds::Fingerprints(ids) if ids.is_empty() => return Ok(records),
+        RepeatedIds::Fingerprints(ids) => Arc::new(ids),
     };
     let call = move |arguments: &[ColumnarValue]| {
         let fingerprints = fingerprints(&ColumnarValue::values_to_arrays(arguments)?)?;
@@ -188,7 +188,7 @@ mod tests {
             duplicates::repeated_records(&resources, Arc::clone(&table), Range::default()).await.unwrap();
         assert_eq!((duplicates.left_out, duplicates.differing.event_ids), (3, 3));
         let mut seen = HashSet::new();
-        for repeated in [repeated, Repeated::TooMany] {
+        for repeated in [repeated, RepeatedIds::TooMany] {
             let context = resources.session().unwrap();
             let records = context.read_table(Arc::clone(&table)).unwrap();
             let distinct = distinct(&context, records, repeated).await.unwrap();

@@ -1,4 +1,4 @@
-//! The events of findings, as people want to see them.
+//! Reads the events of findings for reports.
 
 use std::collections::BTreeSet;
 
@@ -13,39 +13,40 @@ use crate::sql::candidates::Candidates;
 use crate::table::{Table, without_damaged_files};
 use crate::time::Range;
 
-/// One event.
+/// An event of a finding.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Event {
-    /// Its time, in microseconds.
+    /// `eventTime`, in microseconds since the epoch.
     pub time: i64,
-    /// Its identity.
+    /// `eventID`.
     pub id: String,
-    /// The call.
+    /// `eventName`.
     pub name: String,
-    /// Where it came from.
+    /// `sourceIPAddress`.
     pub address: String,
-    /// With what.
+    /// `userAgent`.
     pub agent: String,
-    /// In which region.
+    /// `awsRegion`.
     pub region: String,
-    /// The error, else what the sign-in says, else success.
+    /// The error code, else the result of a sign-in, else success.
     pub outcome: String,
 }
 
-/// How much of findings is shown.
+/// The most findings and events to return.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown {
-    /// Of how many findings, the first ones.
+    /// The number of findings; the first ones are used.
     pub findings: usize,
-    /// How many events of each, the earliest ones.
+    /// The number of events per finding; the earliest ones are used.
     pub events: usize,
 }
 
-/// For each of the first of `findings` of `rules`, its earliest events in order. The data are read again, as far as the
-/// findings reach. No more is held than what is shown.
+/// Returns the earliest events of each of the first `findings` of `rules`, sorted by time.
+///
+/// Reads `table` again from the first to the last event of the findings. Holds only the returned events in memory.
 ///
 /// # Errors
-/// As for a hunt.
+/// Those of a hunt.
 pub async fn of_findings(
     resources: &Resources,
     table: &dyn Table,
@@ -87,7 +88,7 @@ pub async fn of_findings(
     .await
 }
 
-/// The earliest events of a finding, each once: of several records of one event, always the same one.
+/// The earliest events of a finding. For duplicates that differ, the result does not depend on the order of records.
 #[derive(Debug, Clone)]
 struct Earliest {
     most: usize,

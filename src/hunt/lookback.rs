@@ -1,67 +1,68 @@
-//! How much is read around a range, and the one loop that reads more where that was too little.
+//! The lookback and lookahead of a hunt, and the loop that widens them until all findings are decided.
 
 use crate::error::Error;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::time::{DAY, Range};
 
-/// How far back a pause is looked for before the whole past is read, in microseconds.
-const FAR_BACK: i64 = 1_000 * DAY;
+/// The longest lookback, in microseconds. Beyond it all earlier events are read.
+const MAX_LOOKBACK: i64 = 1_000 * DAY;
 
-/// How much is read before and after a range to decide its findings, in microseconds.
+/// The time to read before and after a range to decide its findings, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lookback {
-    /// Everything before the range where there is none.
-    back: Option<i64>,
-    ahead: i64,
+struct ReadMargin {
+    /// `None` for all earlier events.
+    lookback: Option<i64>,
+    lookahead: i64,
 }
 
-impl Lookback {
-    /// What suffices in most cases.
-    fn initial(window: Window) -> Lookback {
+impl ReadMargin {
+    /// Returns a margin that suffices in most cases.
+    fn initial(window: Window) -> ReadMargin {
         let period = window.period.micros();
         match window.kind {
-            // Windows are exact one period after the reading begins. The period before that shows whether a burst
-            // was triggered before the range. A burst may go on after the range.
-            WindowKind::Sliding => Lookback { back: Some(2 * period), ahead: DAY.max(2 * period) },
-            // When a window opened depends on the ones before it, back to a pause.
-            WindowKind::Dedup => Lookback { back: Some(DAY.max(4 * period)), ahead: period },
-            WindowKind::Tumbling => Lookback { back: Some(period), ahead: period },
+            // Windows are exact from one period after the start of the read range. The other period shows whether a
+            // burst was already triggered before the range. A burst may continue after the range.
+            WindowKind::Sliding => ReadMargin { lookback: Some(2 * period), lookahead: DAY.max(2 * period) },
+            // The start of a window depends on the windows before it, back to a pause of one period.
+            WindowKind::Dedup => ReadMargin { lookback: Some(DAY.max(4 * period)), lookahead: period },
+            WindowKind::Tumbling => ReadMargin { lookback: Some(period), lookahead: period },
         }
     }
 
-    /// Four times as much; all of the past beyond [`FAR_BACK`].
-    fn widened(self) -> Lookback {
-        Lookback {
-            back: self.back.map(|back| back.saturating_mul(4)).filter(|back| *back < FAR_BACK),
-            ahead: self.ahead.saturating_mul(4),
+    /// Returns a margin four times as long. Beyond [`MAX_LOOKBACK`] it covers all earlier events.
+    fn widened(self) -> ReadMargin {
+        let lookback = self.lookback.map(|lookback| lookback.saturating_mul(4));
+        ReadMargin {
+            lookback: lookback.filter(|lookback| *lookback < MAX_LOOKBACK),
+            lookahead: self.lookahead.saturating_mul(4),
         }
     }
 
     fn around(self, range: Range) -> Range {
-        let from = range.from.zip(self.back).map(|(from, back)| from.saturating_sub(back));
-        Range { from, to: range.to.map(|to| to.saturating_add(self.ahead)) }
+        let from = range.from.zip(self.lookback).map(|(from, lookback)| from.saturating_sub(lookback));
+        Range { from, to: range.to.map(|to| to.saturating_add(self.lookahead)) }
     }
 }
 
-/// Returns the range that a hunt with `windows` reads first for findings in `range`. Long bursts make it read more.
+/// Returns the range that a hunt with `windows` reads first for findings in `range`. Long bursts widen it.
 pub(super) fn initial_range(windows: impl IntoIterator<Item = Window>, range: Range) -> Range {
-    let reads = windows.into_iter().map(|window| Lookback::initial(window).around(range));
+    let reads = windows.into_iter().map(|window| ReadMargin::initial(window).around(range));
     reads.reduce(Range::union).unwrap_or(range)
 }
 
-/// Returns the range that a hunt for `rules` reads first for findings in `range`. Long bursts make it read more.
+/// Returns the range that a hunt with `rules` reads first for findings in `range`. Long bursts widen it.
 pub fn initial_range_of(rules: &[Rule], range: Range) -> Range {
     initial_range(rules.iter().map(|rule| rule.window), range)
 }
 
-/// The result of one reading.
+/// The result of reading one set of ranges.
 pub(super) struct Attempt<T> {
     pub(super) result: T,
-    /// The indexes of the windows for which more must be read.
+    /// The indexes of the windows that need a wider range.
     pub(super) undecided: Vec<usize>,
 }
 
-/// Calls `attempt` with the range to read for each of `windows`, and again with wider ranges for those that are undecided,
+/// Calls `attempt` with the range to read for each of `windows`. Repeats it with wider ranges for undecided windows
 /// until all are decided.
 ///
 /// # Errors
@@ -71,22 +72,22 @@ pub(super) async fn read_until_decided<T>(
     range: Range,
     mut attempt: impl AsyncFnMut(&[Range]) -> Result<Attempt<T>, Error>,
 ) -> Result<T, Error> {
-    let mut lookbacks: Vec<Lookback> = windows.iter().map(|window| Lookback::initial(*window)).collect();
+    let mut margins: Vec<ReadMargin> = windows.iter().map(|window| ReadMargin::initial(*window)).collect();
     loop {
-        let reads: Vec<Range> = lookbacks.iter().map(|lookback| lookback.around(range)).collect();
+        let reads: Vec<Range> = margins.iter().map(|margin| margin.around(range)).collect();
         let Attempt { result, undecided } = attempt(&reads).await?;
         if undecided.is_empty() {
             return Ok(result);
         }
         for index in undecided {
-            lookbacks[index] = lookbacks[index].widened();
+            margins[index] = margins[index].widened();
         }
     }
 }
 
-/// Whether a burst may go on after what was read: one of those that end at `ends` reaches to within a period of the
-/// end of `read`.
-pub(super) fn is_cut(window: Window, mut ends: impl Iterator<Item = i64>, read: Range) -> bool {
-    let near = |end: i64| ends.any(|last| last >= end - window.period.micros());
-    window.kind == WindowKind::Sliding && read.to.is_some_and(near)
+/// Returns whether a burst may continue after `read`. `last_events` are the times of the last event of each burst. One
+/// within a period of the end of `read` may continue.
+pub(super) fn is_cut(window: Window, mut last_events: impl Iterator<Item = i64>, read: Range) -> bool {
+    let is_near = |end: i64| last_events.any(|last| last >= end - window.period.micros());
+    window.kind == WindowKind::Sliding && read.to.is_some_and(is_near)
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::lookback::is_cut;
 use super::matched_rows::{OfRule, Rows};
-use crate::engine::{self, Kept, Resources, duplicates, matcher};
+use crate::engine::{self, MatchBuffer, Resources, duplicates, matcher};
 use crate::error::Error;
 use crate::finding::{Finding, Found, Told};
 use crate::rule::{Counts, Rule, WindowKind};
@@ -28,7 +28,7 @@ use crate::time::{Period, Range};
 pub(super) struct Matched<'r> {
     rules: Vec<&'r Rule>,
     candidates: Candidates,
-    kept: Arc<Kept>,
+    buffer: Arc<MatchBuffer>,
     /// How many of them each rule matches.
     counts: Vec<usize>,
     reads: Vec<Range>,
@@ -63,9 +63,9 @@ impl<'r> Matched<'r> {
     ) -> Result<Matched<'r>, Error> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let candidates = Candidates::new(rules, read);
-        let scanned = matcher::kept(resources, Arc::clone(&records.provider), &candidates).await;
-        let (kept, counts) = scanned.map_err(|error| Error::query("the records", error))?;
-        Ok(Matched { rules: rules.to_vec(), candidates, kept: Arc::new(kept), counts, reads: reads.to_vec() })
+        let scanned = matcher::buffered(resources, Arc::clone(&records.provider), &candidates).await;
+        let (buffer, counts) = scanned.map_err(|error| Error::query("the records", error))?;
+        Ok(Matched { rules: rules.to_vec(), candidates, buffer: Arc::new(buffer), counts, reads: reads.to_vec() })
     }
 
     /// The duplicates among the records that any of the rules matches, with a time in `range`.
@@ -75,7 +75,7 @@ impl<'r> Matched<'r> {
         }
         let [name, source] = self.candidates.call.map(|expression| Candidates::OWN.len() + expression);
         // The identity and the time are the second and the first of the columns that every rule needs.
-        let counted = duplicates::among_kept(resources, &self.kept, [1, 0, name, source], range).await;
+        let counted = duplicates::among_matches(resources, &self.buffer, [1, 0, name, source], range).await;
         counted.map_err(|error| Error::query("the duplicates among the matches", error))
     }
 
@@ -98,7 +98,7 @@ impl<'r> Matched<'r> {
         let mut running = JoinSet::new();
         for (place, set) in sets.iter().enumerate() {
             let rows: usize = set.numbers.iter().map(|number| self.counts[*number]).sum();
-            if rows > ROWS_OF_ONE_THREAD || self.kept.is_spilled() {
+            if rows > ROWS_OF_ONE_THREAD || self.buffer.is_spilled() {
                 let queries = set.queries(resources.clone(), range)?;
                 let unanchored = queries.unanchored().await?;
                 let (mut found, mut rows) = (Found::new(set.told.clone()), queries.findings().await?);
@@ -216,7 +216,7 @@ impl<'m> Set<'m> {
             _ => None,
         };
         let hunt = sql::hunt_matched(rule, &self.layout, range)?;
-        let streams = self.rows.streams(&self.matched.kept, resources.partitions());
+        let streams = self.rows.streams(&self.matched.buffer, resources.partitions());
         let table = engine::streamed_table(Arc::clone(&self.rows.schema), streams).map_err(failed)?;
         Ok(Queries { resources, table, anchors, hunt })
     }

@@ -1,4 +1,4 @@
-//! The rows of the table `matched`: of what a scan kept those that each rule matches, made as they are asked for.
+//! The rows of the table `matched`: for each rule the buffered records that it matches, built as the query reads them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::{TryStreamExt as _, stream};
 
-use crate::engine::{BATCH_ROWS, Kept, functions, matcher};
+use crate::engine::{BATCH_ROWS, MatchBuffer, functions, matcher};
 use crate::rule::Window;
 use crate::sql::candidates::Candidates;
 use crate::time::Range;
@@ -95,9 +95,9 @@ impl Rows {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
-    /// The rows of all that is kept, in so many streams.
-    pub(super) fn streams(self: &Arc<Rows>, kept: &Arc<Kept>, count: usize) -> Vec<Arc<dyn PartitionStream>> {
-        let share = |number| Share { rows: Arc::clone(self), kept: Arc::clone(kept), number, count };
+    /// Returns the rows of all batches in `buffer`, in `count` streams.
+    pub(super) fn streams(self: &Arc<Rows>, buffer: &Arc<MatchBuffer>, count: usize) -> Vec<Arc<dyn PartitionStream>> {
+        let share = |number| Share { rows: Arc::clone(self), buffer: Arc::clone(buffer), number, count };
         (0..count).map(|number| Arc::new(share(number)) as Arc<dyn PartitionStream>).collect()
     }
 }
@@ -106,7 +106,7 @@ impl Rows {
 #[derive(Debug)]
 struct Share {
     rows: Arc<Rows>,
-    kept: Arc<Kept>,
+    buffer: Arc<MatchBuffer>,
     number: usize,
     count: usize,
 }
@@ -118,7 +118,7 @@ impl PartitionStream for Share {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let rows = Arc::clone(&self.rows);
-        let batches = self.kept.share(self.number, self.count);
+        let batches = self.buffer.partition(self.number, self.count);
         let batches = batches.map_ok(move |batch| stream::iter(Arc::clone(&rows).of(batch))).try_flatten();
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.rows.schema), batches))
     }

@@ -1,4 +1,4 @@
-//! How far data reach, by account and region.
+//! The newest event of each account and region.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +14,26 @@ use crate::table::Table;
 use crate::time::Range;
 use crate::trail::Prefilter;
 
-/// The time of the newest event in `read` of each account and region, written `account/region`; empty where a
-/// record has none.
-pub async fn newest(resources: &Resources, table: &dyn Table, read: Range) -> Result<BTreeMap<String, i64>, Error> {
+/// Returns the time of the newest event in `read` by `account/region`. A missing account or region is empty.
+pub async fn newest_events(
+    resources: &Resources,
+    table: &dyn Table,
+    read: Range,
+) -> Result<BTreeMap<String, i64>, Error> {
     let failed = |error| Error::query("the newest events", error);
     let records = table.snapshot(read).await?.records(resources, Prefilter::default()).await?;
     let rows = resources.run("cloudtrail", records.provider, &sql::newest(read)?).await.map_err(failed)?;
     let mut newest = BTreeMap::new();
     for batch in &rows {
-        let internal = || Error::Internal("the newest events without their columns".to_owned());
+        let missing = || Error::Internal("the query for the newest events returned other columns".to_owned());
         let texts = |name: &str| {
-            let column = batch.column_by_name(name).ok_or_else(internal)?;
+            let column = batch.column_by_name(name).ok_or_else(missing)?;
             compute::cast(column, &DataType::Utf8).map_err(|error| Error::Internal(error.to_string()))
         };
         let (accounts, regions) = (texts("account")?, texts("region")?);
         let (accounts, regions) = (accounts.as_string::<i32>(), regions.as_string::<i32>());
-        let times = batch.column_by_name(EVENT_TIME).ok_or_else(internal)?;
-        let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(internal)?;
+        let times = batch.column_by_name(EVENT_TIME).ok_or_else(missing)?;
+        let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(missing)?;
         for row in 0..batch.num_rows() {
             if times.is_valid(row) {
                 newest.insert(format!("{}/{}", accounts.value(row), regions.value(row)), times.value(row));

@@ -13,7 +13,7 @@ use datafusion::error::DataFusionError;
 
 use super::lookback::{self, Attempt, is_cut};
 use super::prefilter;
-use crate::engine::{self, Kept, Resources, duplicates, matcher};
+use crate::engine::{self, MatchBuffer, Resources, duplicates, matcher};
 use crate::error::Error;
 use crate::event;
 use crate::rule::{Rule, Window, WindowKind};
@@ -164,11 +164,12 @@ async fn matches(
     let sql = sql::distinct_matches(rule, &layout)?;
     let snapshot = table.snapshot(read).await?;
     let records = snapshot.records(resources, prefilter([rule])).await?;
-    let (kept, _) = matcher::kept(resources, Arc::clone(&records.provider), &candidates).await.map_err(failed)?;
-    let kept = Arc::new(kept);
+    let (buffer, _) = matcher::buffered(resources, Arc::clone(&records.provider), &candidates).await.map_err(failed)?;
+    let buffer = Arc::new(buffer);
     let [name, source] = candidates.call.map(|expression| Candidates::OWN.len() + expression);
-    let duplicates = duplicates::among_kept(resources, &kept, [1, 0, name, source], range).await.map_err(failed)?;
-    let matched = matched(resources, &kept, &groups).map_err(failed)?;
+    let duplicates =
+        duplicates::among_matches(resources, &buffer, [1, 0, name, source], range).await.map_err(failed)?;
+    let matched = matched(resources, &buffer, &groups).map_err(failed)?;
     let rows = resources.run_within("matched", matched, &sql, resources.memory()).await.map_err(failed)?;
     let numbered = numbered(&groups, &rows).map_err(failed)?;
     Ok(MatchesRead { matches: numbered, duplicates, statistics: snapshot.statistics(&records) })
@@ -177,7 +178,7 @@ async fn matches(
 /// The table `matched` of what [`Candidates::of_sweep`] matches, duplicates included.
 fn matched(
     resources: &Resources,
-    kept: &Arc<Kept>,
+    buffer: &Arc<MatchBuffer>,
     groups: &[String],
 ) -> Result<Arc<dyn TableProvider>, DataFusionError> {
     let own = Candidates::OWN.iter().take(2).map(|name| (*name).to_owned());
@@ -193,7 +194,7 @@ fn matched(
         Field::new(name, data_type, true)
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    kept.table(&schema, resources.partitions(), |batch, schema| {
+    buffer.table(&schema, resources.partitions(), |batch, schema| {
         let skipped = Candidates::OWN.len() - 2;
         let values = 2 + skipped..batch.num_columns() - 1;
         let columns = batch.columns()[..2].iter().chain(&batch.columns()[values]);

@@ -1,4 +1,4 @@
-//! The tests that rules carry.
+//! Runs the tests in rule files.
 
 use arrow::array::AsArray as _;
 use arrow::datatypes::TimestampMicrosecondType;
@@ -13,12 +13,12 @@ use crate::rule::{Rule, RuleTest};
 use crate::sql::candidates::Candidates;
 use crate::time::{self, Range, SECOND};
 
-/// For each of `rules` and each of its tests, whether the test's record matches the rule, by the conditions that a hunt
-/// runs. The record need not carry a time.
+/// Returns for each rule and each of its tests whether the test record matches the rule. Matching is that of a hunt.
+/// The record needs no time.
 pub async fn tested(resources: &Resources, rules: &[Rule]) -> Result<Vec<Vec<bool>>, Error> {
     let internal = |error| Error::Internal(format!("the records of tests: {error}"));
     let failed = |error| Error::query("the records of tests", error);
-    // A record's time tells which it is.
+    // Each record gets its own time, by which its matches are found again.
     let mut owners = Vec::new();
     let mut builder = BatchBuilder::default();
     for (of, rule) in rules.iter().enumerate() {
@@ -48,7 +48,7 @@ fn time_of(number: usize) -> i64 {
 
 fn push(builder: &mut BatchBuilder, rule: &Rule, test: &RuleTest, time: i64) -> Result<(), Error> {
     let internal = |reason: &str| Error::Internal(format!("the test `{}` of `{}`: {reason}", test.name, rule.id));
-    let mut members = json::members(&test.log).ok_or_else(|| internal("its record is no object"))?;
+    let mut members = json::members(&test.log).ok_or_else(|| internal("its record is not a JSON object"))?;
     members.retain(|(key, _)| !key.eq_ignore_ascii_case("eventTime"));
     let quoted = format!("\"{}\"", time::rfc3339(time));
     let time: &RawValue = serde_json::from_str(&quoted).map_err(|error| internal(&error.to_string()))?;

@@ -9,7 +9,7 @@ use super::{group_name, rows};
 use crate::backtest::labels::Labelled;
 use crate::backtest::moves::Moves;
 use crate::backtest::suggestion::Suggestions;
-use crate::backtest::{Backtest, Cell, length, tells_means};
+use crate::backtest::{Backtest, Cell, days_text, is_enough_for_means};
 use crate::error::Error;
 use crate::hunt::sweep::Found;
 use crate::rule::{Window, WindowKind};
@@ -118,8 +118,8 @@ impl View<'_> {
         let tested = self.tested;
         let span = tested.span().map(|(from, to)| {
             let days = tested.days().unwrap_or_default();
-            let means = if tells_means(days) { "" } else { ", too short a time for means" };
-            format!("{} to {} ({}{means}): ", time::rfc3339(from), time::rfc3339(to), length(days))
+            let means = if is_enough_for_means(days) { "" } else { ", too short a time for means" };
+            format!("{} to {} ({}{means}): ", time::rfc3339(from), time::rfc3339(to), days_text(days))
         });
         let (matches, groups) = (tested.sweep.matches.times.len(), tested.sweep.matches.groups.len());
         format!("{}{} of {}", span.unwrap_or_default(), number_of(matches, "match"), number_of(groups, "group"))

@@ -1,4 +1,4 @@
-//! Why a result is empty: whether data hold any record that was asked for.
+//! Explains empty results: whether a table holds any record of the range and selection.
 
 use datafusion::error::DataFusionError;
 
@@ -8,33 +8,33 @@ use crate::error::Error;
 use crate::time::Range;
 use crate::trail::Prefilter;
 
-/// Whether a table holds records that were asked for.
+/// Whether a table holds records of the range and selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Coverage {
-    /// It may.
+    /// It may hold such records.
     Covered,
-    /// It holds no record.
+    /// It holds no records.
     Empty,
-    /// It holds no record of the selected accounts and regions.
+    /// It holds no records of the selected accounts and regions.
     NotSelected,
-    /// Its records of the selection are all older or newer than the range.
+    /// All of its selected records are older or newer than the range.
     OutOfRange {
-        /// The time of the oldest, in microseconds.
+        /// The time of the oldest record, in microseconds.
         oldest: i64,
-        /// The time of the newest, in microseconds.
+        /// The time of the newest record, in microseconds.
         newest: i64,
     },
-    /// No object was found, not even one that is left out.
+    /// The trail has no objects, not even excluded ones.
     NoObjects {
-        /// The time of the newest event in the objects that were delivered last, where a range was asked for.
+        /// The time of the newest event in the last delivered objects. `None` if the range is unbounded.
         newest: Option<String>,
     },
-    /// The objects hold text that is not CloudTrail.
+    /// The objects are not CloudTrail logs.
     NoCloudTrail,
 }
 
 impl Coverage {
-    /// The coverage of `range` by records with times in `span`, from the oldest to the newest.
+    /// Returns the coverage of `range` by records whose oldest and newest times are `span`.
     pub(super) fn of_span(range: Range, span: Option<(i64, i64)>) -> Coverage {
         match span {
             Some((oldest, newest)) if !range.overlaps(oldest, newest) => Coverage::OutOfRange { oldest, newest },
@@ -43,13 +43,13 @@ impl Coverage {
     }
 }
 
-/// Returns the coverage of `range` by the records of `table`. Reads one record, and the times of all where there is none
-/// in the range.
+/// Returns the coverage of `range` by the records of `table`. Reads one record, and the times of all records if the
+/// range has none.
 ///
 /// # Errors
 /// The records cannot be read.
 pub(super) async fn of_records(resources: &Resources, table: &dyn Table, range: Range) -> Result<Coverage, Error> {
-    let everything = Range::default();
+    let unbounded = Range::default();
     let records = async |resources: &Resources, range| {
         let snapshot = table.snapshot(range).await?;
         Ok::<_, Error>(snapshot.records(resources, Prefilter::default()).await?.provider)
@@ -57,18 +57,18 @@ pub(super) async fn of_records(resources: &Resources, table: &dyn Table, range: 
     if resources.has_records(records(resources, range).await?, range).await.map_err(failed)? {
         return Ok(Coverage::Covered);
     }
-    if let Some(span) = resources.time_span(records(resources, everything).await?).await.map_err(failed)? {
+    if let Some(span) = resources.time_span(records(resources, unbounded).await?).await.map_err(failed)? {
         return Ok(Coverage::of_span(range, Some(span)));
     }
-    // Records without a readable time are in no range.
-    if resources.has_records(records(resources, everything).await?, everything).await.map_err(failed)? {
+    // Records without a readable time are in no bounded range.
+    if resources.has_records(records(resources, unbounded).await?, unbounded).await.map_err(failed)? {
         return Ok(Coverage::Covered);
     }
     if resources.selection.is_all() {
         return Ok(Coverage::Empty);
     }
     let all = resources.clone().with_selection(EventSelection::default());
-    let has_records = all.has_records(records(&all, everything).await?, everything).await.map_err(failed)?;
+    let has_records = all.has_records(records(&all, unbounded).await?, unbounded).await.map_err(failed)?;
     Ok(if has_records { Coverage::NotSelected } else { Coverage::Empty })
 }
 

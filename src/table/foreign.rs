@@ -37,7 +37,7 @@ impl Table for Columnar {
     }
 
     async fn coverage(&self, resources: &Resources, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
-        // Files outside of the range need not be readable, and this only explains why a result is empty.
+        // Files outside the range may be unreadable. That must not fail a run that only explains an empty result.
         Ok(coverage::of_records(resources, self, range).await.unwrap_or(Coverage::Covered))
     }
 
@@ -52,7 +52,7 @@ impl Table for Columnar {
     }
 }
 
-/// The files of a range, chosen by their folders. They are opened when their records are asked for.
+/// The files of a range, selected by folder names. Reading their records opens them.
 #[derive(Debug)]
 struct ForeignSnapshot<'t> {
     table: &'t Columnar,
@@ -68,11 +68,11 @@ impl Snapshot for ForeignSnapshot<'_> {
     async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
         let files = self.table.table(resources, self.range).await?;
         let provider = super::selected(resources, files)?;
-        Ok(Records { provider, files: self.table.opened_files(self.range).await?, passes: None })
+        Ok(Records { provider, files: self.table.opened_files(self.range).await?, raw_scans: None })
     }
 
     fn statistics(&self, records: &Records) -> ScanStatistics {
-        let mut statistics = super::of_files(records.files.iter().copied());
+        let mut statistics = super::statistics_of(records.files.iter().copied());
         statistics.replaced_bytes = self.table.replaced();
         for fault in self.table.faults() {
             statistics.objects.read += 1;

@@ -37,7 +37,7 @@ impl Table for Lake {
     }
 }
 
-/// Files of one version of a lake.
+/// The files of one lake version that may hold records of a range.
 #[derive(Debug)]
 struct LakeSnapshot<'l> {
     lake: &'l Lake,
@@ -52,11 +52,11 @@ impl Snapshot for LakeSnapshot<'_> {
 
     async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
         let files = engine::lake_table(resources, self.lake, &self.files)?;
-        Ok(Records { provider: super::selected(resources, files)?, files: Vec::new(), passes: None })
+        Ok(Records { provider: super::selected(resources, files)?, files: Vec::new(), raw_scans: None })
     }
 
     fn statistics(&self, _records: &Records) -> ScanStatistics {
-        let mut statistics = super::of_files(self.files.iter().map(|file| (file.bytes, file.records)));
+        let mut statistics = super::statistics_of(self.files.iter().map(|file| (file.bytes, file.records)));
         for file in &self.files {
             statistics.spans(file.time_span());
         }

@@ -42,10 +42,10 @@ impl Snapshot for MemorySnapshot<'_> {
     async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
         let records = engine::memory_table(event::schema(), self.0.to_vec())
             .map_err(|error| Error::query("records in memory", error))?;
-        Ok(Records { provider: super::selected(resources, records)?, files: Vec::new(), passes: None })
+        Ok(Records { provider: super::selected(resources, records)?, files: Vec::new(), raw_scans: None })
     }
 
     fn statistics(&self, _records: &Records) -> ScanStatistics {
-        super::of_files(self.0.iter().map(|batch| (0, batch.num_rows() as u64)))
+        super::statistics_of(self.0.iter().map(|batch| (0, batch.num_rows() as u64)))
     }
 }

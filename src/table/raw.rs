@@ -1,4 +1,4 @@
-//! A raw trail as a table: only the objects that a range may touch are read, in place.
+//! A raw trail as a table. Only the objects that may hold events of a range are read.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,14 +14,14 @@ use crate::store::{Object, Stores};
 use crate::time::{self, Range};
 use crate::trail::{self, Delivery, Prefilter, Selection, Trail};
 
-/// Objects of the last snapshot that are remembered, to look into what the prefilter of a hunt skipped.
+/// The number of objects sampled from a snapshot, to check whether a prefilter skipped CloudTrail at all.
 const SAMPLED_OBJECTS: usize = 16;
 
-/// Objects that are read to find the newest event: those of several regions are delivered side by side.
+/// The number of objects read to find the newest event. Several regions deliver at the same time.
 const NEWEST_OBJECTS: usize = 16;
 
-/// Called after each object with the bytes there are to read and what has been read so far.
-pub type Progress = dyn Fn(u64, &ScanStatistics) + Send + Sync;
+/// Called after each object with the total bytes to read and the scan statistics so far.
+pub type ReadProgress = dyn Fn(u64, &ScanStatistics) + Send + Sync;
 
 /// A raw trail: objects as CloudTrail delivers them.
 pub struct RawTrail {
@@ -29,8 +29,8 @@ pub struct RawTrail {
     sources: Vec<String>,
     selection: Selection,
     in_flight: usize,
-    progress: Arc<Progress>,
-    /// A few of the objects of the last snapshot.
+    progress: Arc<ReadProgress>,
+    /// A sample of the objects of the last snapshot.
     sample: Mutex<Vec<Object>>,
 }
 
@@ -41,19 +41,18 @@ impl fmt::Debug for RawTrail {
 }
 
 impl RawTrail {
-    /// Returns the table of the objects that `sources` name and `selection` admits. `in_flight` of them are read at a
-    /// time.
+    /// Returns the table of the objects under `sources` that `selection` admits. Reads `in_flight` objects at a time.
     pub fn new(
         stores: Stores,
         sources: Vec<String>,
         selection: Selection,
         in_flight: usize,
-        progress: Arc<Progress>,
+        progress: Arc<ReadProgress>,
     ) -> RawTrail {
         RawTrail { stores, sources, selection, in_flight, progress, sample: Mutex::default() }
     }
 
-    /// Finds the objects that may hold events with a time in `range`.
+    /// Lists the objects that may hold events with a time in `range`.
     async fn find(&self, range: Range) -> Result<Arc<Trail>, Error> {
         let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(range)).await?;
         if let Some(file) = &trail.lake_file {
@@ -72,18 +71,18 @@ impl RawTrail {
         self.snapshot_of(Arc::new(trail)).records(resources, Prefilter::default()).await
     }
 
-    /// Returns whether the objects hold CloudTrail, by a few of those of the last snapshot: whether one has CloudTrail
-    /// records, or all are empty. The prefilter of a hunt skips text without parsing it.
+    /// Returns whether the sampled objects of the last snapshot hold CloudTrail records or are empty. The prefilter of
+    /// a hunt skips text without parsing it.
     async fn holds_cloudtrail(&self, resources: &Resources) -> Result<bool, Error> {
         let sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let all = resources.clone().with_selection(EventSelection::default());
         let records = self.records_of(&all, sample).await?;
         let has_records = all.has_records(Arc::clone(&records.provider), Range::default()).await;
-        let has_records = has_records.map_err(|error| Error::query("a few objects", error))?;
+        let has_records = has_records.map_err(|error| Error::query("a sample of objects", error))?;
         Ok(has_records || records.raw_statistics().records.read == 0)
     }
 
-    /// Returns whether the objects of `range` hold records of the selected accounts and regions. They are read only where
+    /// Returns whether the objects of `range` hold records of the selected accounts and regions. Reads them only if
     /// their keys do not show it.
     async fn has_selected_records(&self, resources: &Resources, range: Range) -> Result<bool, Error> {
         let found = self.find(range).await?;
@@ -94,8 +93,8 @@ impl RawTrail {
         resources.has_records(records.provider, Range::default()).await.map_err(coverage::failed)
     }
 
-    /// Returns the time of the newest event in the objects that were delivered last, in microseconds; `None` where there
-    /// are no objects or they have no readable time. Lists the whole trail and reads a few objects.
+    /// Returns the time of the newest event in the last delivered objects, in microseconds. `None` if there is no
+    /// readable time. Lists the whole trail and reads [`NEWEST_OBJECTS`].
     async fn newest_event(&self, resources: &Resources) -> Result<Option<i64>, Error> {
         let mut objects = self.find(Range::default()).await?.objects.clone();
         objects.sort_by_cached_key(|object| {
@@ -134,13 +133,13 @@ impl Table for RawTrail {
         if self.selection.is_narrowed() && !self.has_selected_records(resources, range).await? {
             return Ok(Coverage::NotSelected);
         }
-        // The times of what was skipped by its text alone are not known.
+        // Text skipped by the prefilter is not parsed, so its times are unknown.
         let are_times_known = read.objects.skipped_by_prefilter + read.records.skipped_by_prefilter == 0;
         Ok(Coverage::of_span(range, read.times.filter(|_| are_times_known)))
     }
 }
 
-/// Objects of a trail, listed at one time.
+/// The objects of a trail that may hold records of a range.
 #[derive(Debug)]
 struct RawSnapshot<'t> {
     table: &'t RawTrail,
@@ -151,7 +150,7 @@ struct RawSnapshot<'t> {
 impl Snapshot for RawSnapshot<'_> {
     fn listing(&self) -> Listing {
         let listing = Listing::of_sizes(self.trail.objects.iter().map(|object| object.size), 1);
-        Listing { left_out: self.trail.excluded.clone(), ..listing }
+        Listing { excluded: self.trail.excluded.clone(), ..listing }
     }
 
     fn deliveries(&self) -> Option<Vec<Delivery<'_>>> {
@@ -161,15 +160,15 @@ impl Snapshot for RawSnapshot<'_> {
     async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<Records, Error> {
         let total = self.trail.objects.iter().map(|object| object.size).sum();
         let progress = Arc::clone(&self.table.progress);
-        let passes = Arc::new(RawScans::new(
+        let scans = Arc::new(RawScans::new(
             Arc::clone(&self.trail),
             prefilter,
             self.table.in_flight,
             resources.threads,
             Arc::new(move |statistics: &ScanStatistics| progress(total, statistics)),
         ));
-        let provider = super::selected(resources, Arc::clone(&passes) as _)?;
-        Ok(Records { provider, files: Vec::new(), passes: Some(passes) })
+        let provider = super::selected(resources, Arc::clone(&scans) as _)?;
+        Ok(Records { provider, files: Vec::new(), raw_scans: Some(scans) })
     }
 
     fn statistics(&self, records: &Records) -> ScanStatistics {

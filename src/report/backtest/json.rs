@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::View;
 use crate::backtest::labels::{Labelled, Score};
 use crate::backtest::suggestion::Suggestions;
-use crate::backtest::{Cell, Stats};
+use crate::backtest::{Cell, CellStatistics};
 use crate::error::Error;
 use crate::finding;
 use crate::hunt::sweep::Found;
@@ -54,7 +54,7 @@ struct CellView<'d> {
     period_minutes: Value,
     threshold: u32,
     #[serde(flatten)]
-    stats: &'d Stats,
+    stats: &'d CellStatistics,
     gained: usize,
     lost: usize,
     moves: Vec<GroupMove>,
@@ -113,7 +113,7 @@ pub(super) fn document(view: &View<'_>) -> Result<String, Error> {
         groups: tested.sweep.matches.groups.len(),
         present: cell(view, tested.present()),
         suggestions: view.suggestions,
-        cells: (0..tested.shown).map(|number| cell(view, number)).collect(),
+        cells: (0..tested.grid_cells).map(|number| cell(view, number)).collect(),
         labels: view.labelled.map(|labelled| {
             let label = |(label, matched): (&crate::backtest::labels::Label, bool)| LabelView {
                 line: label.line,

@@ -90,7 +90,7 @@ pub fn backtest(view: &View<'_>, rule: &str) -> Result<String, Error> {
     let series = |(number, cell): (usize, &Cell)| Counts { name: name(cell.window), counts: counts(number) };
     let mut all: Vec<Counts> = tested.grid().iter().enumerate().map(series).collect();
     let present = tested.present();
-    let place = if present < tested.shown {
+    let place = if present < tested.grid_cells {
         present
     } else {
         all.push(series((present, &tested.cells[present])));

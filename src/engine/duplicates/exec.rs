@@ -1,4 +1,4 @@
-//! Counts the duplicates that a query drops, where it drops them.
+//! Execution plan node that counts the duplicates dropped by the window above which it stands.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,83 +16,85 @@ use datafusion::physical_plan::windows::BoundedWindowAggExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{TryStreamExt as _, stream};
 
-use super::{COMPARED, Counter, record};
+use super::{COMPARED, DuplicateCounter, record};
 use crate::engine::functions::fingerprints;
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
 use crate::time::Range;
 
-/// What a query has dropped so far, all of its streams together. Clones tell the same.
+/// The duplicates that a query has dropped so far, in all its partitions. Clones share the counts.
 #[derive(Debug, Clone, Default)]
-pub struct Tap {
-    state: Arc<Mutex<State>>,
+pub struct DroppedDuplicates {
+    counts: Arc<Mutex<DroppedCounts>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    left_out: u64,
+struct DroppedCounts {
+    dropped: u64,
     differing: u64,
-    /// With the fingerprint of its identity, of which the least is told.
+    /// The example with the smallest fingerprint of its identity, so that every run shows the same one.
     example: Option<(i64, DifferingExample)>,
-    /// Whether a stream was given up before its end.
+    /// Whether a partition was not read to its end.
     is_partial: bool,
 }
 
-impl Tap {
-    /// Has what `plan` drops with a time in `range` counted: at its window over rows in the order of `id`. Where a query
-    /// reads its records more than once, those of the first reading are counted.
-    pub(in crate::engine) fn into(
+impl DroppedDuplicates {
+    /// Adds a counter to `plan` for the dropped duplicates with a time in `range`. Returns `None` for a plan without a
+    /// window ordered by `id`.
+    ///
+    /// A query may read its records several times. Only the first such window is counted.
+    pub(in crate::engine) fn count_in(
         plan: Arc<dyn ExecutionPlan>,
         id: &str,
         range: Range,
-    ) -> Result<(Arc<dyn ExecutionPlan>, Option<Tap>)> {
-        let mut tap = None;
+    ) -> Result<(Arc<dyn ExecutionPlan>, Option<DroppedDuplicates>)> {
+        let mut dropped = None;
         let plan = plan.transform_down(|plan| {
-            if tap.is_some() || !orders_by(plan.as_ref(), id) {
+            if dropped.is_some() || !is_ordered_by(plan.as_ref(), id) {
                 return Ok(Transformed::no(plan));
             }
-            let own = tap.insert(Tap::default()).clone();
-            let tapped: Arc<dyn ExecutionPlan> = Arc::new(Tapped { input: plan, id: id.to_owned(), range, tap: own });
-            Ok(Transformed::new(tapped, true, TreeNodeRecursion::Stop))
+            let dropped = dropped.insert(DroppedDuplicates::default()).clone();
+            let counting = CountDuplicatesExec { input: plan, id: id.to_owned(), range, dropped };
+            Ok(Transformed::new(Arc::new(counting), true, TreeNodeRecursion::Stop))
         });
-        Ok((plan.data()?, tap))
+        Ok((plan.data()?, dropped))
     }
 
-    /// What was counted.
+    /// Returns the counts so far.
     pub fn duplicates(&self) -> Duplicates {
-        let state = self.lock();
-        let example = state.example.as_ref().map(|(_, example)| example.clone());
-        let differing = DifferingRecords { event_ids: state.differing, example };
-        Duplicates { left_out: state.left_out, differing, is_partial: state.is_partial }
+        let counts = self.lock();
+        let example = counts.example.as_ref().map(|(_, example)| example.clone());
+        let differing = DifferingRecords { event_ids: counts.differing, example };
+        Duplicates { left_out: counts.dropped, differing, is_partial: counts.is_partial }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, DroppedCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether `plan` is a window over rows in the order of the column `id`.
-fn orders_by(plan: &dyn ExecutionPlan, id: &str) -> bool {
+/// Returns whether `plan` is a window ordered by the column `id`.
+fn is_ordered_by(plan: &dyn ExecutionPlan, id: &str) -> bool {
     let windows = plan.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr);
     let mut orders = windows.into_iter().flatten().filter_map(|window| window.order_by().first());
     orders.any(|order| order.expr.downcast_ref::<Column>().is_some_and(|column| column.name() == id))
 }
 
-/// A plan whose rows are counted as they pass.
+/// Returns the rows of `input` unchanged and counts the duplicates among them.
 #[derive(Debug, Clone)]
-struct Tapped {
+struct CountDuplicatesExec {
     input: Arc<dyn ExecutionPlan>,
     id: String,
     range: Range,
-    tap: Tap,
+    dropped: DroppedDuplicates,
 }
 
-impl DisplayAs for Tapped {
+impl DisplayAs for CountDuplicatesExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "CountDuplicates: by={}", self.id)
     }
 }
 
-impl ExecutionPlan for Tapped {
+impl ExecutionPlan for CountDuplicatesExec {
     fn name(&self) -> &'static str {
         "CountDuplicates"
     }
@@ -118,52 +120,53 @@ impl ExecutionPlan for Tapped {
 
     fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(input) = children.pop() else {
-            return internal_err!("a count of duplicates without an input");
+            return internal_err!("CountDuplicates has no input");
         };
-        Ok(Arc::new(Tapped { input, ..Tapped::clone(&self) }))
+        Ok(Arc::new(CountDuplicatesExec { input, ..CountDuplicatesExec::clone(&self) }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
         let schema = input.schema();
-        let place = |name: &str| schema.index_of(name);
-        let columns = [place(&self.id)?, place(COMPARED[1])?, place(COMPARED[2])?, place(COMPARED[3])?];
-        let counting = Counting {
+        let index = |name: &str| schema.index_of(name);
+        let columns = [index(&self.id)?, index(COMPARED[1])?, index(COMPARED[2])?, index(COMPARED[3])?];
+        let counter = PartitionCounter {
             columns,
             range: self.range,
-            counter: Counter::new(0),
+            counter: DuplicateCounter::new(0),
             first: None,
             example: None,
-            tap: self.tap.clone(),
-            has_ended: false,
+            dropped: self.dropped.clone(),
+            is_complete: false,
         };
-        let rows = stream::try_unfold((input, counting), async |(mut input, mut counting)| {
+        let rows = stream::try_unfold((input, counter), async |(mut input, mut counter)| {
             let Some(batch) = input.try_next().await? else {
-                counting.end();
+                counter.is_complete = true;
                 return Ok(None);
             };
-            counting.observe(&batch)?;
-            Ok(Some((batch, (input, counting))))
+            counter.add(&batch)?;
+            Ok(Some((batch, (input, counter))))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 }
 
-/// What one stream of a plan counts. It is added to that of the others when the stream ends or is given up.
-struct Counting {
-    /// The places of [`COMPARED`].
+/// Counts the duplicates of one partition. Dropping it adds its counts to those of the query.
+struct PartitionCounter {
+    /// The column indexes of [`COMPARED`].
     columns: [usize; 4],
     range: Range,
-    counter: Counter,
-    /// The first record of the identity of the moment, where it was in a batch before.
+    counter: DuplicateCounter,
+    /// The first record of the current identity, if it was in an earlier batch.
     first: Option<DifferingRecord>,
     example: Option<DifferingExample>,
-    tap: Tap,
-    has_ended: bool,
+    dropped: DroppedDuplicates,
+    /// Whether the partition was read to its end.
+    is_complete: bool,
 }
 
-impl Counting {
-    fn observe(&mut self, batch: &RecordBatch) -> Result<()> {
+impl PartitionCounter {
+    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let [id, time, name, source] = self.columns.map(|column| batch.column(column));
         let text = |column: &ArrayRef| compute::cast(column, &DataType::Utf8);
         let columns = [text(id)?, Arc::clone(time), text(name)?, text(source)?];
@@ -180,7 +183,7 @@ impl Counting {
             if self.counter.is_new(id) {
                 (first_row, self.first) = (Some(row), None);
             }
-            if self.counter.observe(id, (time, calls.value(row))) {
+            if self.counter.add(id, (time, calls.value(row))) {
                 let (event_id, second) = record(&columns, row);
                 let first = first_row.map(|row| record(&columns, row).1).or(self.first.clone());
                 self.example =
@@ -190,22 +193,18 @@ impl Counting {
         self.first = first_row.map(|row| record(&columns, row).1).or(self.first.take());
         Ok(())
     }
-
-    fn end(mut self) {
-        self.has_ended = true;
-    }
 }
 
-impl Drop for Counting {
+impl Drop for PartitionCounter {
     fn drop(&mut self) {
-        let mut state = self.tap.lock();
-        state.left_out += self.counter.left_out;
-        state.differing += self.counter.differing;
+        let mut counts = self.dropped.lock();
+        counts.dropped += self.counter.dropped;
+        counts.differing += self.counter.differing;
         if let Some(example) = self.counter.example.zip(self.example.take())
-            && state.example.as_ref().is_none_or(|known| example < *known)
+            && counts.example.as_ref().is_none_or(|known| example < *known)
         {
-            state.example = Some(example);
+            counts.example = Some(example);
         }
-        state.is_partial |= !self.has_ended;
+        counts.is_partial |= !self.is_complete;
     }
 }

@@ -1,0 +1,225 @@
+//! Buffer for the match rows of a scan: in memory up to a limit, and spilled to disk beyond it.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::resources_err;
+use datafusion::config::SpillCompression;
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::spill_file::SpillFile;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::SpillManager;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+
+/// Writes a [`MatchBuffer`] from several streams at the same time.
+pub(super) struct MatchBufferWriter {
+    /// Most bytes held in memory, all streams together.
+    limit: usize,
+    /// The bytes held in memory, reserved in the engine's pool.
+    reservation: MemoryReservation,
+    /// `None` for a buffer that stays in memory.
+    spill_manager: Option<SpillManager>,
+}
+
+impl MatchBufferWriter {
+    /// Returns a writer that fails beyond `limit` bytes.
+    pub(super) fn in_memory(limit: usize, runtime: &RuntimeEnv) -> MatchBufferWriter {
+        MatchBufferWriter { limit, reservation: reservation(runtime), spill_manager: None }
+    }
+
+    /// Returns a writer that spills to disk beyond `limit` bytes.
+    pub(super) fn spilling(limit: usize, runtime: Arc<RuntimeEnv>, schema: SchemaRef) -> MatchBufferWriter {
+        let reservation = reservation(&runtime);
+        let metrics = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
+        let manager = SpillManager::new(runtime, metrics, schema).with_compression_type(SpillCompression::Lz4Frame);
+        MatchBufferWriter { limit, reservation, spill_manager: Some(manager) }
+    }
+
+    /// Buffers one stream to its end.
+    ///
+    /// # Errors
+    /// The stream fails, a spill file cannot be written, or the buffer is full and must stay in memory.
+    pub(super) async fn write(&self, batches: impl Stream<Item = Result<RecordBatch>>) -> Result<MatchBufferPart> {
+        let (mut in_memory, mut file) = (Vec::new(), None);
+        let mut batches = std::pin::pin!(batches);
+        while let Some(batch) = batches.try_next().await? {
+            if file.is_none() && self.reserve(batch.get_array_memory_size()) {
+                in_memory.push(batch);
+                continue;
+            }
+            let Some(manager) = &self.spill_manager else {
+                return resources_err!("the matches of the rules take more than {} MiB", self.limit >> 20);
+            };
+            if file.is_none() {
+                file = Some(manager.create_in_progress_file("matches")?);
+            }
+            if let Some(file) = &mut file {
+                file.append_batch(&batch)?;
+            }
+        }
+        let file = file.map(|mut file| file.finish()).transpose()?.flatten();
+        Ok(MatchBufferPart { batches: in_memory, file })
+    }
+
+    /// Reserves `bytes` bytes of memory. Returns whether there was room for them.
+    fn reserve(&self, bytes: usize) -> bool {
+        // Streams that reserve at the same time may exceed the limit by one batch each. The pool still bounds them.
+        self.reservation.size().saturating_add(bytes) <= self.limit && self.reservation.try_grow(bytes).is_ok()
+    }
+
+    /// Returns the buffer of all streams, given the part of each.
+    pub(super) fn finish(self, parts: Vec<MatchBufferPart>) -> MatchBuffer {
+        MatchBuffer { parts, reservation: self.reservation, spill_manager: self.spill_manager }
+    }
+}
+
+fn reservation(runtime: &RuntimeEnv) -> MemoryReservation {
+    MemoryConsumer::new("matches").register(&runtime.memory_pool)
+}
+
+/// The rows of one stream: first the batches in memory, then those in the spill file.
+pub(super) struct MatchBufferPart {
+    batches: Vec<RecordBatch>,
+    file: Option<Arc<dyn SpillFile>>,
+}
+
+/// The match rows of a scan, which several queries read. Dropping it frees the memory and deletes the spill files.
+pub struct MatchBuffer {
+    parts: Vec<MatchBufferPart>,
+    reservation: MemoryReservation,
+    spill_manager: Option<SpillManager>,
+}
+
+impl std::fmt::Debug for MatchBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MatchBuffer").field("bytes", &self.reservation.size()).finish_non_exhaustive()
+    }
+}
+
+impl MatchBuffer {
+    /// Returns whether any rows were spilled to disk.
+    pub fn is_spilled(&self) -> bool {
+        self.parts.iter().any(|part| part.file.is_some())
+    }
+
+    /// Returns the batches of partition `partition` of `partitions`.
+    pub fn partition(
+        self: &Arc<MatchBuffer>,
+        partition: usize,
+        partitions: usize,
+    ) -> impl Stream<Item = Result<RecordBatch>> + use<> {
+        let buffer = Arc::clone(self);
+        let parts = (partition..self.parts.len()).step_by(partitions.max(1));
+        stream::iter(parts).map(move |part| buffer.part(part)).try_flatten()
+    }
+
+    fn part(&self, index: usize) -> Result<impl Stream<Item = Result<RecordBatch>> + use<>> {
+        let MatchBufferPart { batches, file } = &self.parts[index];
+        let spilled = file.as_ref().zip(self.spill_manager.as_ref());
+        let spilled = spilled.map(|(file, manager)| manager.read_spill_as_stream_unbuffered(Arc::clone(file), None));
+        let in_memory = batches.clone().into_iter().map(Ok);
+        Ok(stream::iter(in_memory).chain(stream::iter(spilled.transpose()?).flatten()))
+    }
+
+    /// Returns the batches as a table with `partitions` partitions. `convert` makes each batch one of `schema`.
+    pub fn table(
+        self: &Arc<MatchBuffer>,
+        schema: &SchemaRef,
+        partitions: usize,
+        convert: fn(&RecordBatch, &SchemaRef) -> Result<RecordBatch>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let stream = |partition| {
+            let (buffer, schema) = (Arc::clone(self), Arc::clone(schema));
+            Arc::new(ConvertedPartition { buffer, schema, convert, partition, partitions }) as Arc<dyn PartitionStream>
+        };
+        super::streamed_table(Arc::clone(schema), (0..partitions).map(stream).collect())
+    }
+
+    /// Returns the batches of a buffer that stayed in memory.
+    pub(super) fn into_batches(self) -> Vec<RecordBatch> {
+        self.parts.into_iter().flat_map(|part| part.batches).collect()
+    }
+}
+
+/// A partition of [`MatchBuffer::table`].
+#[derive(Debug)]
+struct ConvertedPartition {
+    buffer: Arc<MatchBuffer>,
+    schema: SchemaRef,
+    convert: fn(&RecordBatch, &SchemaRef) -> Result<RecordBatch>,
+    partition: usize,
+    partitions: usize,
+}
+
+impl PartitionStream for ConvertedPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (schema, convert) = (Arc::clone(&self.schema), self.convert);
+        let batches = self.buffer.partition(self.partition, self.partitions);
+        let batches = batches.map(move |batch| convert(&batch?, &schema));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray as _, Int64Array};
+    use arrow::datatypes::Int64Type;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+
+    use super::*;
+
+    fn batch(number: i64) -> RecordBatch {
+        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_value(number, 100)) as _)]).unwrap()
+    }
+
+    async fn numbers(buffer: &Arc<MatchBuffer>, partitions: usize) -> Vec<i64> {
+        let mut numbers = Vec::new();
+        for partition in 0..partitions {
+            let batches: Vec<RecordBatch> = buffer.partition(partition, partitions).try_collect().await.unwrap();
+            for batch in batches {
+                assert_eq!(batch.num_rows(), 100);
+                numbers.push(batch.column(0).as_primitive::<Int64Type>().value(99));
+            }
+        }
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[tokio::test]
+    async fn batches_beyond_the_limit_are_spilled_and_each_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = RuntimeEnvBuilder::new().with_temp_file_path(folder.path()).build_arc().unwrap();
+        let one = batch(0).get_array_memory_size();
+        for (fits, spilled) in [(0, true), (2, true), (5, true), (9, false)] {
+            let writer = MatchBufferWriter::spilling(fits * one, Arc::clone(&runtime), batch(0).schema());
+            let mut parts = Vec::new();
+            for part in 0..3 {
+                let batches = (part * 3..part * 3 + 3).map(|number| Ok(batch(number)));
+                parts.push(writer.write(stream::iter(batches)).await.unwrap());
+            }
+            let buffer = Arc::new(writer.finish(parts));
+            assert_eq!((buffer.reservation.size(), buffer.is_spilled()), (fits.min(9) * one, spilled));
+            for count in [1, 2, 3, 5, 2] {
+                assert_eq!(numbers(&buffer, count).await, (0..9).collect::<Vec<_>>(), "{fits} fit, {count} partitions");
+            }
+        }
+        let writer = MatchBufferWriter::in_memory(2 * one, &runtime);
+        assert!(writer.write(stream::iter((0..2).map(|number| Ok(batch(number))))).await.is_ok());
+        assert!(writer.write(stream::iter([Ok(batch(2))])).await.is_err());
+        let files = std::fs::read_dir(folder.path())
+            .unwrap()
+            .flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+        assert_eq!(files.count(), 0, "spill files are deleted with their buffer");
+    }
+}
