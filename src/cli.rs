@@ -16,7 +16,6 @@ use crate::report::{self, Format};
 use crate::rule::catalog::{self, RuleChoice};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::statistics::number_of;
-use crate::statistics::number_of;
 use crate::store::{self, Access, Location, ReadSettings, Scratch, Stores};
 use crate::time::{DAY, Period, Range};
 use crate::trail::Selection;
