@@ -134,7 +134,7 @@ impl<'s> Tree<'s> {
                 let place = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
                 Err(self.source.error(place, &format!("invalid YAML: {}", error.info())))
             }
-            None => Err(self.source.error(Mark { line: 1, column: 1 }, "the document is not complete")),
+            None => Err(Error::Internal("the YAML parser ended without a stream end".to_owned())),
         }
     }
 
@@ -162,7 +162,7 @@ impl<'s> Tree<'s> {
                 self.count(size, mark)?;
                 return Ok(self.anchors[&anchor].clone());
             }
-            _ => return Err(self.source.error(mark, "expected a value")),
+            _ => return Err(Error::Internal("the YAML parser gave an event that is not a value".to_owned())),
         };
         if let (Some(tag), YamlContent::Scalar { plain, .. }) = (&tag, &mut content)
             && tag.is_yaml_core_schema()
