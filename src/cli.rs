@@ -12,7 +12,7 @@ use crate::error::{Error, Status};
 use crate::finding::Finding;
 use crate::hunt::initial_range_of;
 use crate::output::Output;
-use crate::report::{self, Format};
+use crate::report::{self, FindingsFormat};
 use crate::rule::catalog::{self, RuleChoice};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::statistics::number_of;
@@ -182,11 +182,18 @@ impl Context {
     }
 
     /// Writes findings like [`Context::write`]. JSON is streamed, except to S3.
-    async fn write_findings(&self, findings: &[Finding], format: Format, output: Option<&str>) -> Result<(), Error> {
+    async fn write_findings(
+        &self,
+        findings: &[Finding],
+        format: FindingsFormat,
+        output: Option<&str>,
+    ) -> Result<(), Error> {
         let write = |to: &mut dyn std::io::Write| report::write(findings, format, to);
         match (format, output.map(Location::of)) {
-            (Format::Json | Format::Jsonl, Some(Location::Disk(path))) => self.output.write(Some(&path), &write),
-            (Format::Json | Format::Jsonl, None) => self.output.write(None, &write),
+            (FindingsFormat::Json | FindingsFormat::Jsonl, Some(Location::Disk(path))) => {
+                self.output.write(Some(&path), &write)
+            }
+            (FindingsFormat::Json | FindingsFormat::Jsonl, None) => self.output.write(None, &write),
             _ => self.write(report::findings(findings, format)?.into_bytes(), output).await,
         }
     }

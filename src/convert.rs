@@ -36,7 +36,7 @@ pub struct Limits {
 
 /// The result of a conversion.
 #[derive(Debug, Clone, Default)]
-pub struct Conversion {
+pub struct ConversionResult {
     /// Counts of everything that was read.
     pub statistics: ScanStatistics,
     /// The files added to the lake.
@@ -57,7 +57,7 @@ pub async fn convert(
     limits: Limits,
     scratch: &Scratch,
     progress: &mut dyn FnMut(&ScanStatistics),
-) -> Result<Conversion, Error> {
+) -> Result<ConversionResult, Error> {
     let mut writer = LakeWriter::open(lake, limits, scratch).await?;
     let mut statistics = trail.excluded;
     let mut unread = statistics.faults.clone();
@@ -113,7 +113,7 @@ pub async fn convert(
         progress(&statistics);
     }
     let files = writer.finish().await?;
-    Ok(Conversion { statistics, files, unread })
+    Ok(ConversionResult { statistics, files, unread })
 }
 
 /// Returns the identities of converted objects. It includes all of `objects` that were converted, and may include others.

@@ -1,4 +1,4 @@
-//! Where text goes: results to standard output or a file, talk to standard error. The only module that prints.
+//! Writes results to standard output or a file, and messages to standard error. The only module that prints.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,85 +15,86 @@ use crate::statistics::{DifferingRecords, Duplicates, ScanStatistics};
 use crate::store;
 use crate::text::{self, printable, printable_lines};
 
-/// How many faults are shown.
-const SHOWN_FAULTS: usize = 20;
+/// Maximum number of faults to print.
+const MAX_FAULTS: usize = 20;
 
-/// The handles of a run.
+/// The output of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Output {
-    /// Whether talk that is no warning is left out.
+    /// Whether to print only warnings and errors.
     pub quiet: bool,
 }
 
-/// How a log is written.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
-    /// A line of text for each event.
+    /// One line of text per event.
     #[default]
     Text,
-    /// A JSON object for each event.
+    /// One JSON object per event.
     Json,
 }
 
 impl Output {
-    /// Logs to standard error from now on what is of `level` or graver.
+    /// Starts to log events of `level` and above to standard error.
     pub fn log(&self, level: tracing::Level, format: LogFormat) {
         let level = if self.quiet { level.min(tracing::Level::WARN) } else { level };
-        // Of other crates only what is grave: at lower levels they tell of requests.
+        // Other crates log every request at lower levels, so show only their warnings and errors.
         let filter = tracing_subscriber::filter::Targets::new()
             .with_target("tawny", level)
             .with_default(level.min(tracing::Level::WARN));
         let layer = tracing_subscriber::fmt::layer().with_writer(move || EscapedLog(format)).with_ansi(false);
         let registry = tracing_subscriber::registry().with(filter);
-        // A second call, as tests make it, keeps the first log.
+        // Tests call this more than once. Later calls keep the first log.
         match format {
             LogFormat::Text => registry.with(layer).try_init().ok(),
             LogFormat::Json => registry.with(layer.json()).try_init().ok(),
         };
     }
 
-    /// Writes a result: to `file`, all or nothing, or to standard output. A reader that has gone
-    /// away, as `head` does, is no error.
+    /// Writes a result to standard output, or to `file`, all or nothing.
+    ///
+    /// A closed pipe, as `head` leaves it, is not an error.
     pub fn result(&self, text: &str, file: Option<&Path>) -> Result<(), Error> {
         self.bytes(text.as_bytes(), file)
     }
 
-    /// Writes to standard output what counts as delivered once it is written: a reader that has gone away is an error.
+    /// Writes a delivery to standard output. A closed pipe is an error, because the delivery has then failed.
     pub fn deliver(&self, bytes: &[u8]) -> Result<(), Error> {
         let mut stdout = io::stdout().lock();
-        let written_all = stdout.write_all(bytes).and_then(|()| stdout.flush());
-        written_all.map_err(|error| written(Path::new("standard output"), error))
+        let result = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        result.map_err(|error| write_error(Path::new("standard output"), error))
     }
 
-    /// As [`Output::result`], for what is no text.
+    /// Writes a binary result. See [`Output::result`].
     pub fn bytes(&self, bytes: &[u8], file: Option<&Path>) -> Result<(), Error> {
         self.write(file, &|to| to.write_all(bytes))
     }
 
-    /// As [`Output::result`], for what `write` writes.
+    /// Writes the result that `write` produces. See [`Output::result`].
     pub fn write(&self, file: Option<&Path>, write: store::Write<'_>) -> Result<(), Error> {
         if let Some(path) = file {
-            // A device, or a link to what is not yet there.
+            // A device, or a link to a missing file. Neither can be replaced by a renamed file.
             if path.symlink_metadata().is_ok() && !path.is_file() {
                 store::destination(path)?;
                 let done = std::fs::File::create(path).and_then(|file| store::buffered(file, write));
-                return done.map_err(|source| written(path, source));
+                return done.map_err(|source| write_error(path, source));
             }
             let path = store::destination(path)?;
             return store::stage_by(&path, store::folder_of(&path), write)?.publish();
         }
         match store::buffered(io::stdout().lock(), write) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            done => done.map_err(|error| written(Path::new("standard output"), error)),
+            done => done.map_err(|error| write_error(Path::new("standard output"), error)),
         }
     }
 
-    /// Tells something worth knowing, on one line.
+    /// Prints an informational message on one line.
     pub fn talk(&self, text: &str) {
         self.talk_lines(&printable(text));
     }
 
-    /// Tells something worth knowing. A line break in `text` is one on the terminal, so none may come from a log or a rule.
+    /// Prints an informational message. Line breaks in `text` are printed, so none may come from a log or a rule.
     pub fn talk_lines(&self, text: &str) {
         if is_logging() {
             tracing::info!("{text}");
@@ -102,7 +103,7 @@ impl Output {
         }
     }
 
-    /// Tells something that must not be missed, on one line.
+    /// Prints a warning on one line.
     pub fn warn(&self, text: &str) {
         let text = printable(text);
         if is_logging() {
@@ -112,10 +113,10 @@ impl Output {
         }
     }
 
-    /// Tells an error with its causes and what to do.
+    /// Prints an error with its causes and its hint.
     pub fn error(&self, error: &Error) {
-        let told = match error {
-            // It shows lines of the rule's file.
+        let message = match error {
+            // This message quotes lines of the rule's file.
             Error::Rule(shown) => printable_lines(shown),
             other => printable(&other.to_string()),
         };
@@ -124,14 +125,14 @@ impl Output {
             let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
             let because: Vec<String> = causes.map(|cause| printable(&cause.to_string())).collect();
             let because = (!because.is_empty()).then(|| because.join(": "));
-            tracing::error!(because, hint, "{told}");
+            tracing::error!(because, hint, "{message}");
             return;
         }
-        let mut lines = vec![format!("error: {told}")];
+        let mut lines = vec![format!("error: {message}")];
         for cause in std::iter::successors(std::error::Error::source(error), |cause| cause.source()) {
             let cause = printable(cause.to_string().lines().next().unwrap_or_default());
-            // The engine's errors tell their causes too.
-            if !lines.last().is_some_and(|told| told.contains(&cause)) {
+            // Messages of the engine already contain their causes.
+            if !lines.last().is_some_and(|line| line.contains(&cause)) {
                 lines.push(format!("  because: {cause}"));
             }
         }
@@ -141,14 +142,14 @@ impl Output {
         to_terminal(&lines.join("\n"));
     }
 
-    /// Tells what is wrong with the command line, or writes the help that it asks for.
+    /// Prints an error of the command line, or the requested help.
     pub fn command_line(mut error: clap::Error) {
         if !error.use_stderr() {
-            // A reader that has gone away, as `head` does, is not an error.
+            // A closed pipe, as `head` leaves it, is not an error.
             error.print().ok();
             return;
         }
-        // The values that it repeats may hold line breaks, which are then not those of the message.
+        // Escape the values that the message quotes: they may contain line breaks.
         let escaped: Vec<_> = error
             .context()
             .filter_map(|(kind, value)| match value {
@@ -165,7 +166,7 @@ impl Output {
         to_terminal(error.render().to_string().trim_end());
     }
 
-    /// A progress bar over `total` bytes; shown on a terminal only.
+    /// Returns a progress bar over `total` bytes. It is visible only on a terminal.
     pub fn progress(&self, total: u64, verb: &'static str) -> ProgressBar {
         if self.quiet || !io::stderr().is_terminal() {
             return ProgressBar::hidden();
@@ -177,11 +178,11 @@ impl Output {
         bar
     }
 
-    /// Makes `bar` tell rows in place of bytes, as `scanned` counts them.
+    /// Makes `bar` show the rows that `scanned` counts instead of bytes.
     pub fn count_rows(bar: &ProgressBar, scanned: Scanned) {
         let style = ProgressStyle::with_template("{msg} {spinner} {rows} rows scanned, {elapsed}");
         let rows = move |_: &indicatif::ProgressState, to: &mut dyn std::fmt::Write| {
-            // A bar that cannot be drawn is no reason to stop.
+            // Ignore a failure to draw the bar.
             write!(to, "{}", HumanCount(scanned.rows())).ok();
         };
         if let Ok(style) = style {
@@ -189,67 +190,66 @@ impl Output {
         }
     }
 
-    /// Whether standard output is a terminal.
+    /// Returns whether standard output is a terminal.
     pub fn is_terminal() -> bool {
         io::stdout().is_terminal()
     }
 
-    /// Tells how many of `which` records were left out because another has their `eventID`, and warns where such records
-    /// differ.
+    /// Prints the number of duplicates among `which` records, and warns if records with one `eventID` differ.
     pub fn duplicates(&self, duplicates: &Duplicates, which: &str) {
         self.talk(&duplicates.sentence(which));
         self.differing(&duplicates.differing);
     }
 
-    /// Warns of records that share an `eventID` and differ.
+    /// Warns about records that share an `eventID` but differ.
     fn differing(self, differing: &DifferingRecords) {
         if let Some(warning) = differing.warning() {
             self.warn(&format!("warning: {}", printable(&warning)));
         }
     }
 
-    /// Tells what was read and what became of it, and the faults.
+    /// Prints the counts of what was read, by outcome, and the faults.
     pub fn statistics(&self, statistics: &ScanStatistics, used: &str) {
         self.talk(&format!("objects: {}", statistics.objects.sentence(used)));
         if !statistics.members.is_empty() {
             self.talk(&format!("members of archives: {}", statistics.members.sentence(used)));
         }
         self.talk(&format!("records: {}", statistics.records.sentence(used)));
-        for (count, what) in [
+        for (count, note) in [
             (statistics.without_time, "records have no readable time: kept, but in no window"),
             (statistics.replaced_bytes, "invalid UTF-8 sequences were replaced"),
             (statistics.repeated_keys, "records have a key twice: the first value counts"),
         ] {
             if count > 0 {
-                self.talk(&format!("note: {count} {what}"));
+                self.talk(&format!("note: {count} {note}"));
             }
         }
         self.differing(&statistics.differing);
         self.faults(&statistics.faults, statistics.rejected());
     }
 
-    /// Tells the first of `count` faults.
+    /// Prints the first of `count` faults.
     pub fn faults(&self, faults: &[Fault], count: u64) {
-        for fault in faults.iter().take(SHOWN_FAULTS) {
+        for fault in faults.iter().take(MAX_FAULTS) {
             self.warn(&format!("rejected: {fault}"));
         }
-        if count > SHOWN_FAULTS as u64 {
-            self.warn(&format!("rejected: and {} more", count - SHOWN_FAULTS as u64));
+        if count > MAX_FAULTS as u64 {
+            self.warn(&format!("rejected: and {} more", count - MAX_FAULTS as u64));
         }
     }
 }
 
-/// Writes lines to standard error. If standard error is closed, the lines are lost.
+/// Writes lines to standard error. If it is closed, they are lost.
 fn to_terminal(lines: &str) {
     writeln!(io::stderr(), "{}", printable_lines(lines)).ok();
 }
 
-/// Standard error for a log, on which hidden characters are escaped whoever logs them.
+/// Writes a log to standard error, with hidden characters escaped.
 struct EscapedLog(LogFormat);
 
 impl io::Write for EscapedLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // The log writes whole events.
+        // Each call writes a complete event.
         let event = String::from_utf8_lossy(bytes);
         let escaped = match self.0 {
             LogFormat::Text => printable_lines(&event),
@@ -264,11 +264,11 @@ impl io::Write for EscapedLog {
     }
 }
 
-/// Whether standard error holds a log, whose lines are all of one kind.
+/// Returns whether standard error is a log. Then every message must be a log event.
 fn is_logging() -> bool {
     tracing::dispatcher::has_been_set()
 }
 
-fn written(path: &Path, source: io::Error) -> Error {
+fn write_error(path: &Path, source: io::Error) -> Error {
     Error::File { action: "write", path: PathBuf::from(path), source }
 }

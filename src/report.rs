@@ -1,4 +1,4 @@
-//! Findings as text: a table for people, JSON for machines, CSV for spreadsheets.
+//! Formats findings: a table for people, JSON for machines, CSV for spreadsheets.
 
 use std::io;
 
@@ -14,48 +14,47 @@ pub mod inspection;
 pub mod markdown;
 pub mod nightly;
 pub mod page;
-pub mod table;
+pub mod query_rows;
 pub mod windows;
 
-/// How findings are written.
+/// Output format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
+pub enum FindingsFormat {
     /// A table for people.
     #[default]
     Table,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
     /// One JSON array.
     Json,
-    /// Comma-separated values; cells that a spreadsheet would run begin with an apostrophe.
+    /// Comma-separated values. An apostrophe precedes cells that a spreadsheet would execute.
     Csv,
 }
 
-/// The text of `findings` in `format`.
-pub fn findings(findings: &[Finding], format: Format) -> Result<String, Error> {
+/// Returns `findings` in `format`.
+pub fn findings(findings: &[Finding], format: FindingsFormat) -> Result<String, Error> {
     match format {
-        Format::Table => Ok(table(findings)),
-        Format::Csv => csv(None, &findings.iter().map(|finding| ("", finding)).collect::<Vec<_>>()),
-        Format::Json | Format::Jsonl => {
+        FindingsFormat::Table => Ok(table(findings)),
+        FindingsFormat::Csv => csv(None, &findings.iter().map(|finding| ("", finding)).collect::<Vec<_>>()),
+        FindingsFormat::Json | FindingsFormat::Jsonl => {
             let mut text = Vec::new();
-            let wrong = |reason: String| Error::Internal(format!("findings as JSON: {reason}"));
-            write(findings, format, &mut text).map_err(|error| wrong(error.to_string()))?;
-            String::from_utf8(text).map_err(|error| wrong(error.to_string()))
+            write(findings, format, &mut text).map_err(|error| internal("findings as JSON", &error))?;
+            String::from_utf8(text).map_err(|error| internal("findings as JSON", &error))
         }
     }
 }
 
-/// Writes `findings` in `format`, as JSON one by one: their text may be larger than they are.
-pub fn write(findings: &[Finding], format: Format, to: &mut dyn io::Write) -> io::Result<()> {
+/// Writes `findings` in `format`. Writes JSON finding by finding, because the whole text may not fit into memory.
+pub fn write(findings: &[Finding], format: FindingsFormat, to: &mut dyn io::Write) -> io::Result<()> {
     match format {
-        Format::Table | Format::Csv => {
+        FindingsFormat::Table | FindingsFormat::Csv => {
             to.write_all(self::findings(findings, format).map_err(io::Error::other)?.as_bytes())
         }
-        Format::Json => {
+        FindingsFormat::Json => {
             json::write_pretty(&findings, &mut *to)?;
             to.write_all(b"\n")
         }
-        Format::Jsonl => findings.iter().try_for_each(|finding| {
+        FindingsFormat::Jsonl => findings.iter().try_for_each(|finding| {
             json::write(finding, &mut *to)?;
             to.write_all(b"\n")
         }),
@@ -85,7 +84,7 @@ fn table(findings: &[Finding]) -> String {
     )
 }
 
-/// A table of escaped cells.
+/// Returns a table of escaped cells.
 pub fn rows(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
@@ -109,7 +108,7 @@ fn group(finding: &Finding) -> String {
     group_name(finding.group.values().map(serde_json::Value::as_str))
 }
 
-/// The values of a group as one name.
+/// Joins the values of a group to one name.
 fn group_name<'v>(values: impl Iterator<Item = Option<&'v str>>) -> String {
     let values: Vec<&str> = values.map(|value| value.unwrap_or(NO_VALUE)).collect();
     if values.is_empty() { "all together".to_owned() } else { values.join(" / ") }
@@ -124,73 +123,65 @@ fn shortened(values: &[String]) -> String {
     }
 }
 
-/// Findings as CSV; with a column of that name before the others where one is given, and its value for each.
-fn csv(first: Option<&str>, findings: &[(&str, &Finding)]) -> Result<String, Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::Internal(format!("findings as CSV: {error}"));
+/// A CSV column: its name and the text of a finding's cell.
+type FindingColumn = (&'static str, fn(&Finding) -> String);
+
+const COLUMNS: [FindingColumn; 24] = [
+    ("finding_id", |finding| finding.finding_id.clone()),
+    ("rule_id", |finding| finding.rule_id.clone()),
+    ("title", |finding| finding.title.clone()),
+    ("severity", |finding| finding.severity.clone()),
+    ("alert", |finding| finding.alert.to_string()),
+    ("mitre", |finding| finding.mitre.join(" ")),
+    ("window", |finding| finding.window.clone()),
+    ("period_minutes", |finding| finding.period_minutes.to_string()),
+    ("threshold", |finding| finding.threshold.to_string()),
+    ("unique", |finding| finding.unique.clone().unwrap_or_default()),
+    ("group", |finding| json_cell(&finding.group)),
+    ("masked", |finding| finding.masked.to_string()),
+    ("count", |finding| finding.count.to_string()),
+    ("peak", |finding| finding.peak.to_string()),
+    ("distinct", |finding| finding.distinct.map_or_else(String::new, |distinct| distinct.to_string())),
+    ("first_event", |finding| finding.first_event.clone()),
+    ("last_event", |finding| finding.last_event.clone()),
+    ("trigger_time", |finding| finding.trigger_time.clone()),
+    ("event_ids", |finding| finding.event_ids.join(" ")),
+    ("source_ips", |finding| finding.source_ips.join(" ")),
+    ("user_agents", |finding| finding.user_agents.join(" | ")),
+    ("regions", |finding| finding.regions.join(" ")),
+    ("context", |finding| json_cell(&finding.context)),
+    ("summary", |finding| json_cell(&finding.summary)),
+];
+
+fn json_cell(map: &serde_json::Map<String, serde_json::Value>) -> String {
+    json::escaped(&serde_json::Value::Object(map.clone()).to_string()).into_owned()
+}
+
+/// Returns findings as CSV. `first_column` names a column before the others, with the given value of each finding.
+fn csv(first_column: Option<&str>, findings: &[(&str, &Finding)]) -> Result<String, Error> {
+    let header: Vec<&str> = first_column.into_iter().chain(COLUMNS.map(|(name, _)| name)).collect();
+    let record = |(value, finding): &(&str, &Finding)| {
+        let first = first_column.map(|_| (*value).to_owned());
+        first.into_iter().chain(COLUMNS.map(|(_, cell)| cell(finding))).collect()
+    };
+    csv_text(&header, findings.iter().map(record))
+}
+
+/// Returns records as CSV, with each cell escaped.
+fn csv_text(header: &[&str], records: impl Iterator<Item = Vec<String>>) -> Result<String, Error> {
+    let failed = |error: csv::Error| internal("a table as CSV", &error);
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let header = [
-        "finding_id",
-        "rule_id",
-        "title",
-        "severity",
-        "alert",
-        "mitre",
-        "window",
-        "period_minutes",
-        "threshold",
-        "unique",
-        "group",
-        "masked",
-        "count",
-        "peak",
-        "distinct",
-        "first_event",
-        "last_event",
-        "trigger_time",
-        "event_ids",
-        "source_ips",
-        "user_agents",
-        "regions",
-        "context",
-        "summary",
-    ];
-    let header = first.into_iter().chain(header);
-    writer.write_record(header).map_err(|error| failed(&error))?;
-    for (value, finding) in findings {
-        let json = |map: &serde_json::Map<String, serde_json::Value>| {
-            json::escaped(&serde_json::Value::Object(map.clone()).to_string()).into_owned()
-        };
-        let record = [
-            finding.finding_id.clone(),
-            finding.rule_id.clone(),
-            finding.title.clone(),
-            finding.severity.clone(),
-            finding.alert.to_string(),
-            finding.mitre.join(" "),
-            finding.window.clone(),
-            finding.period_minutes.to_string(),
-            finding.threshold.to_string(),
-            finding.unique.clone().unwrap_or_default(),
-            json(&finding.group),
-            finding.masked.to_string(),
-            finding.count.to_string(),
-            finding.peak.to_string(),
-            finding.distinct.map_or_else(String::new, |distinct| distinct.to_string()),
-            finding.first_event.clone(),
-            finding.last_event.clone(),
-            finding.trigger_time.clone(),
-            finding.event_ids.join(" "),
-            finding.source_ips.join(" "),
-            finding.user_agents.join(" | "),
-            finding.regions.join(" "),
-            json(&finding.context),
-            json(&finding.summary),
-        ];
-        let record = first.map(|_| (*value).to_owned()).into_iter().chain(record);
-        writer.write_record(record.map(|cell| csv_cell(&cell))).map_err(|error| failed(&error))?;
+    writer.write_record(header.iter().map(|name| csv_cell(name))).map_err(failed)?;
+    for record in records {
+        writer.write_record(record.iter().map(|cell| csv_cell(cell))).map_err(failed)?;
     }
-    let bytes = writer.into_inner().map_err(|error| failed(&error))?;
-    String::from_utf8(bytes).map_err(|error| failed(&error))
+    let bytes = writer.into_inner().map_err(|error| internal("a table as CSV", &error))?;
+    String::from_utf8(bytes).map_err(|error| internal("a table as CSV", &error))
+}
+
+/// Returns the error of writing `what`, which can only be a defect.
+fn internal(what: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::Internal(format!("cannot write {what}: {error}"))
 }
 
 #[cfg(test)]
@@ -198,10 +189,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_found_is_still_a_document() {
-        assert_eq!(findings(&[], Format::Json).unwrap(), "[]\n");
-        assert_eq!(findings(&[], Format::Jsonl).unwrap(), "");
-        assert_eq!(findings(&[], Format::Csv).unwrap().lines().count(), 1);
-        assert_eq!(findings(&[], Format::Table).unwrap(), "no findings\n");
+    fn no_findings_are_a_valid_document() {
+        assert_eq!(findings(&[], FindingsFormat::Json).unwrap(), "[]\n");
+        assert_eq!(findings(&[], FindingsFormat::Jsonl).unwrap(), "");
+        assert_eq!(findings(&[], FindingsFormat::Csv).unwrap().lines().count(), 1);
+        assert_eq!(findings(&[], FindingsFormat::Table).unwrap(), "no findings\n");
     }
 }

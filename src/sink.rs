@@ -38,7 +38,7 @@ pub struct Delivery<'a> {
 /// One `[[sink]]` of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Settings {
+pub enum SinkSettings {
     /// One file per run and date.
     Files {
         /// The sink's name.
@@ -170,11 +170,13 @@ fn default_attempts() -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(4)
 }
 
-impl Settings {
+impl SinkSettings {
     /// Returns the sink's name, which identifies its pending deliveries.
     pub fn name(&self) -> &str {
         match self {
-            Settings::Files { name, .. } | Settings::Stdout { name, .. } | Settings::Webhook { name, .. } => name,
+            SinkSettings::Files { name, .. }
+            | SinkSettings::Stdout { name, .. }
+            | SinkSettings::Webhook { name, .. } => name,
         }
     }
 
@@ -184,15 +186,15 @@ impl Settings {
     /// A pattern of rule ids is invalid.
     fn filter(&self) -> Result<SinkFilter, Error> {
         let (name, min_severity, rules) = match self {
-            Settings::Files { name, min_severity, rules, .. }
-            | Settings::Stdout { name, min_severity, rules, .. }
-            | Settings::Webhook { name, min_severity, rules, .. } => (name, min_severity, rules),
+            SinkSettings::Files { name, min_severity, rules, .. }
+            | SinkSettings::Stdout { name, min_severity, rules, .. }
+            | SinkSettings::Webhook { name, min_severity, rules, .. } => (name, min_severity, rules),
         };
         let pattern = |text: &String| {
             glob::Pattern::new(text)
                 .map_err(|error| Error::usage(format!("sink `{name}`: invalid pattern {text:?} in `rules`: {error}")))
         };
-        let only_alerts = matches!(self, Settings::Webhook { .. });
+        let only_alerts = matches!(self, SinkSettings::Webhook { .. });
         let default = if only_alerts { Severity::Low } else { Severity::Info };
         Ok(SinkFilter {
             only_alerts,
@@ -233,7 +235,7 @@ impl Sink {
     /// # Errors
     /// The settings are invalid, or name an environment variable that is not set or empty.
     pub fn open(
-        settings: &Settings,
+        settings: &SinkSettings,
         stores: &Stores,
         secret: &dyn Fn(&str) -> Option<String>,
         clock: Clock,
@@ -246,9 +248,11 @@ impl Sink {
             )));
         }
         let kind = match settings {
-            Settings::Files { to, format, .. } => SinkKind::Files(files::FileSink::open(name, to, *format, stores)?),
-            Settings::Stdout { format, .. } => SinkKind::Stdout(*format),
-            Settings::Webhook { .. } => {
+            SinkSettings::Files { to, format, .. } => {
+                SinkKind::Files(files::FileSink::open(name, to, *format, stores)?)
+            }
+            SinkSettings::Stdout { format, .. } => SinkKind::Stdout(*format),
+            SinkSettings::Webhook { .. } => {
                 SinkKind::Webhook(Box::new(webhook::WebhookSink::open(settings, secret, clock)?))
             }
         };

@@ -106,8 +106,8 @@ pub struct ParquetFiles {
 
 /// Lists the Parquet files that `sources` name. Returns `None` if they are not Parquet.
 ///
-/// With `is_known`, the caller says that the sources are Parquet, and files are listed whatever their name. Hidden
-/// folders and files are skipped.
+/// With `is_known`, the caller says that the sources are Parquet, and files of any name are listed. Hidden folders and
+/// files are skipped.
 ///
 /// # Errors
 /// In addition to store errors: the sources contain files of a lake, or JSON next to Parquet.

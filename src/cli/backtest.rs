@@ -15,7 +15,7 @@ use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{self};
 use crate::error::{Error, Status};
 use crate::output::Output;
-use crate::report::backtest::{Format, View};
+use crate::report::backtest::{BacktestFormat, BacktestView};
 use crate::report::{self, comparison};
 use crate::rule::catalog::{self, Entry};
 use crate::rule::yaml::YamlSource;
@@ -87,7 +87,7 @@ pub(super) struct BacktestCommand {
     report: Option<String>,
     /// Output format of the cells
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: BacktestFormat,
     /// Write the cells to this file or `s3://BUCKET/KEY` instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
@@ -101,7 +101,7 @@ impl BacktestCommand {
         }
         // Checked here because clap drops `requires` where the required option conflicts with another one.
         let only_compare =
-            [(self.format == Format::Junit, "--format junit"), (self.fail_on_change, "--fail-on-change")];
+            [(self.format == BacktestFormat::Junit, "--format junit"), (self.fail_on_change, "--fail-on-change")];
         if let Some((_, option)) = only_compare.into_iter().find(|(is_given, _)| *is_given) {
             return Err(Error::usage(format!("`{option}` requires `--compare`")));
         }
@@ -122,7 +122,7 @@ impl BacktestCommand {
 
         let labelled = labels.map(|labels| Labelled::new(labels, &tested.sweep.matches, range, self.unlabelled));
         let suggestions = Suggestions::of(&tested, self.budget);
-        let view = View { tested: &tested, suggestions: &suggestions, labelled: labelled.as_ref(), moved };
+        let view = BacktestView { tested: &tested, suggestions: &suggestions, labelled: labelled.as_ref(), moved };
         let text = view.text(self.format, self.output.is_none() && self.uses_color())?;
         context.write(text.into_bytes(), self.output.as_deref()).await?;
         if let Some(file) = &self.report {
@@ -145,7 +145,7 @@ impl BacktestCommand {
     fn uses_color(&self) -> bool {
         #[expect(clippy::disallowed_methods, reason = "the convention of <https://no-color.org>")]
         let no_color = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
-        self.format == Format::Table && Output::is_terminal() && !no_color
+        self.format == BacktestFormat::Table && Output::is_terminal() && !no_color
     }
 
     fn grid(&self, rule: &Rule) -> Result<Grid, Error> {

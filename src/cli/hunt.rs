@@ -11,8 +11,8 @@ use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
 use crate::finding::{self, Finding};
 use crate::hunt::{self, events, initial_range_of};
-use crate::report::page::Hunted;
-use crate::report::{self, Format};
+use crate::report::page::HuntResults;
+use crate::report::{self, FindingsFormat};
 use crate::statistics::number_of;
 use crate::table::{Listing, TableKind};
 
@@ -34,7 +34,7 @@ pub(super) struct HuntCommand {
     cluster: ClusterArgs,
     /// Output format of the findings
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: FindingsFormat,
     /// Write the findings to this file or `s3://BUCKET/KEY` instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
@@ -81,7 +81,7 @@ impl HuntCommand {
         finding::sort(&mut findings);
         let records = resources.scanned.rows();
         opened.bar.finish_and_clear();
-        if self.rules.compares_window_kinds() && self.format == Format::Table {
+        if self.rules.compares_window_kinds() && self.format == FindingsFormat::Table {
             let text = report::windows::side_by_side(&findings);
             context.write(text.into_bytes(), self.output.as_deref()).await?;
         } else {
@@ -91,7 +91,7 @@ impl HuntCommand {
             let events = &events::of_findings(resources, table, &rules, &findings, report::page::SHOWN).await?;
             let read = &outcome.read;
             let hunted =
-                Hunted { rules: &rules, range, findings: &findings, events, read, duplicates: Some(duplicates) };
+                HuntResults { rules: &rules, range, findings: &findings, events, read, duplicates: Some(duplicates) };
             context.write(report::page::hunt(hunted)?.into_bytes(), Some(file)).await?;
         }
         let has_alerts = findings.iter().any(|finding| finding.alert);
@@ -130,7 +130,7 @@ impl HuntCommand {
     /// Describes what the hunt would read.
     fn describe(&self, listing: &Listing) -> String {
         let requests = listing.requests;
-        if self.format == Format::Table {
+        if self.format == FindingsFormat::Table {
             let requests = if self.data.in_s3() {
                 format!(
                     "; about {} requests, {:.4} USD for requests at S3 Standard prices in us-east-1",

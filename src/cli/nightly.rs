@@ -7,7 +7,7 @@ use crate::convert::Limits;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
 use crate::nightly::config::{Config, TEMPLATE, VARIABLES};
-use crate::nightly::{Nightly, Source};
+use crate::nightly::{HuntSettings, MaintenanceSettings, Nightly, NightlySource, RunReport, SourceListing, Storage};
 use crate::output::LogFormat;
 use crate::report::nightly as report;
 use crate::rule::catalog::{self, RuleChoice};
@@ -97,32 +97,32 @@ impl NightlyCommand {
             }
         }
         let lake = Lake::open(&context.stores, &Location::of(&config.lake)).await?;
-        let sources: Vec<Source> = config.sources.iter().map(source).collect();
+        let sources: Vec<NightlySource> = config.sources.iter().map(source).collect();
         let paths: Vec<String> = sources.iter().map(|source| source.path.clone()).collect();
         let (resources, _spill) = context.resources()?;
         let unwrap = config.unwrap.iter().map(|path| path.0.clone()).collect();
         let settings = ReadSettings { unwrap, ..ReadSettings::clone(context.stores.read_settings()) };
         let stores = context.stores.clone().with_read_settings(settings);
+        let limits =
+            Limits { threads: context.threads, memory: context.memory / 4, in_flight: context.in_flight(&paths) };
+        let grace = config.grace.0.micros();
         let nightly = Nightly {
-            stores: &stores,
-            scratch: &context.scratch,
-            resources: &resources,
-            limits: Limits {
-                threads: context.threads,
-                memory: context.memory / 4,
-                in_flight: context.in_flight(&paths),
+            storage: Storage { lake: &lake, state: &config.state, scratch: &context.scratch },
+            listing: SourceListing { stores: &stores, sources: &sources, grace, full: self.full },
+            conversion: limits,
+            hunt: HuntSettings {
+                resources: &resources,
+                rules: &choice.rules,
+                since: config.since.map(|since| since.0.micros()),
             },
-            lake: &lake,
-            state: &config.state,
-            sources: &sources,
-            rules: &choice.rules,
             sinks: &sinks,
-            grace: config.grace.0.micros(),
-            since: config.since.map(|since| since.0.micros()),
+            maintenance: MaintenanceSettings {
+                merge_small_files: config.compact,
+                merge_after: grace,
+                memory: limits.memory,
+                retain: config.retain.map(|retain| retain.0.0),
+            },
             now: self.now.unwrap_or_else(super::now),
-            full: self.full,
-            compact: config.compact,
-            retain: config.retain.map(|retain| retain.0.0),
         };
         if self.dry_run {
             let plan = Box::pin(nightly.plan()).await?;
@@ -146,17 +146,12 @@ impl NightlyCommand {
     }
 
     /// Writes the report to standard output, or to standard error if a sink writes findings to standard output.
-    async fn write_report(
-        &self,
-        context: &Context,
-        config: &Config,
-        done: &crate::nightly::Report,
-    ) -> Result<(), Error> {
+    async fn write_report(&self, context: &Context, config: &Config, done: &RunReport) -> Result<(), Error> {
         let text = match self.format {
             TableOrJson::Table => report::table(done),
             TableOrJson::Json => report::as_json(done)?,
         };
-        if config.sinks.iter().any(|sink| matches!(sink, crate::sink::Settings::Stdout { .. })) {
+        if config.sinks.iter().any(|sink| matches!(sink, crate::sink::SinkSettings::Stdout { .. })) {
             context.output.talk_lines(text.trim_end());
         } else {
             context.output.result(&text, None)?;
@@ -171,14 +166,14 @@ impl NightlyCommand {
     }
 }
 
-fn source(source: &crate::nightly::config::Source) -> Source {
+fn source(source: &crate::nightly::config::SourceConfig) -> NightlySource {
     let selection = Selection {
         accounts: source.accounts.clone(),
         regions: source.regions.clone(),
         events: Range::default(),
         delivered_within: DAY,
     };
-    Source { path: source.path.clone(), selection }
+    NightlySource { path: source.path.clone(), selection }
 }
 
 /// Writes the example configuration.

@@ -6,7 +6,7 @@ use super::Context;
 use super::data::DataArgs;
 use crate::error::{Error, Status};
 use crate::query::{self, QueryOutcome};
-use crate::report::table::{self as rows, RowFormat};
+use crate::report::query_rows::{self, RowFormat};
 use crate::rule::catalog;
 use crate::time::{self, Range};
 
@@ -61,7 +61,7 @@ impl QueryCommand {
         let query = query::Query { sql: &self.sql, rule: rule.as_ref(), range, with_duplicates: self.with_duplicates };
         let QueryOutcome { answer, read } = query::run(&opened.resources, opened.table.as_ref(), query).await?;
         opened.bar.finish_and_clear();
-        context.write(rows::written(&answer.schema, &answer.rows, self.format)?, self.output.as_deref()).await?;
+        context.write(query_rows::encode(&answer.schema, &answer.rows, self.format)?, self.output.as_deref()).await?;
         if let Some(duplicates) = &answer.duplicates {
             context.output.duplicates(duplicates, "records");
         }

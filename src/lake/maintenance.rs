@@ -25,7 +25,7 @@ pub const READER_GRACE_PERIOD: i64 = DAY;
 /// Rows that are read from a file at a time.
 const BATCH_ROWS: usize = 8_192;
 
-/// What maintenance did.
+/// The work that maintenance did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MaintenanceSummary {
     /// Small files that were merged.
@@ -52,7 +52,7 @@ pub struct Maintenance<'l> {
     writer: FolderWriter,
     /// The current time, in microseconds.
     now: i64,
-    /// What was done so far.
+    /// The work done so far.
     pub summary: MaintenanceSummary,
 }
 

@@ -186,7 +186,7 @@ fn properties() -> Result<WriterProperties, ParquetError> {
     Ok(properties.build())
 }
 
-/// Returns the arrays of each column, so that a column's memory is freed as soon as it is encoded.
+/// Returns the arrays of each column, so that the memory of each column is freed after encoding.
 fn columns(batches: Vec<SelectedRows>) -> Vec<Vec<ArrayRef>> {
     let mut columns = vec![Vec::with_capacity(batches.len()); event::schema().fields().len()];
     for SelectedRows { batch, .. } in batches {
@@ -197,7 +197,7 @@ fn columns(batches: Vec<SelectedRows>) -> Vec<Vec<ArrayRef>> {
     columns
 }
 
-/// Encodes the columns of the only row group on `threads` threads, each of which takes the next waiting column.
+/// Encodes the columns of the only row group on `threads` threads. Each thread takes the next waiting column.
 fn encode_columns(
     columns: Vec<(Vec<ArrayRef>, ArrowColumnWriter)>,
     rows: &[RowIndex],

@@ -243,7 +243,7 @@ impl TransactionLog {
         self.write(writer, number, Commit { objects: Some(name), delivered, files, ..Commit::empty() }).await
     }
 
-    /// Adds commit `number` of maintenance: `removal` takes files out, and `files` replace those that were merged.
+    /// Adds commit `number` of maintenance: `removal` takes files out, and `files` replace merged ones.
     ///
     /// # Errors
     /// See [`TransactionLog::commit`].
@@ -267,7 +267,7 @@ impl TransactionLog {
         Err(Error::Busy { lake: self.lake.path("") })
     }
 
-    /// Returns all commits in order, reading those that are not cached.
+    /// Returns all commits in order, from the cache if possible.
     async fn commits(&self) -> Result<Vec<(u32, Commit)>, Error> {
         let read = |number: u32| async move {
             let cached = self.cache.lock().ok().and_then(|cache| cache.get(&number).cloned());

@@ -1,113 +1,119 @@
-//! What is new about the findings of a hunt, held against those that were delivered before.
+//! Compares the findings of a hunt with the findings of earlier runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::state::{Known, digest};
+use super::state::{KnownFinding, digest};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::sink::{Line, Sink};
 use crate::time::{self, Range};
 
-/// How many findings are new, and how many are not.
+/// Numbers of findings by how they changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct ChangeCounts {
     /// Never delivered before.
     pub new: usize,
-    /// Delivered before, and different now.
+    /// Delivered before, and changed since.
     pub grown: usize,
-    /// Delivered before, and no more: replaced by another, or dissolved.
+    /// Delivered before, and now superseded or withdrawn.
     pub gone: usize,
-    /// Delivered before, and the same.
+    /// Delivered before, and unchanged.
     pub known: usize,
 }
 
-/// The known findings that a run may touch.
+/// The known findings that a run may change.
 #[derive(Debug, Default)]
-pub struct Ledger {
-    known: HashMap<String, Known>,
-    /// The days of those that changed.
-    changed: HashSet<String>,
-    /// Events before this were dropped from the lake: what reaches back before it is left as it is.
+pub struct KnownFindings {
+    known: HashMap<String, KnownFinding>,
+    /// Dates with a changed finding.
+    changed_dates: HashSet<String>,
+    /// Start of the data in the lake. Findings with dropped events are frozen: they never change.
     retained_from: Option<i64>,
 }
 
-/// A line, and the sinks that are to be given it.
+/// A new, grown or withdrawn finding, and the sinks that receive it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Change {
-    /// What is delivered.
+pub struct ChangedFinding {
+    /// The line to deliver.
     pub line: Line,
-    /// The names of the sinks.
+    /// Names of the sinks.
     pub sinks: BTreeSet<String>,
 }
 
-/// What a rule was hunted for.
+/// A rule that was hunted, and the settings of its hunt.
 #[derive(Clone, Copy)]
-pub struct Hunted<'h> {
+pub struct HuntedRule<'h> {
     /// The rule.
     pub rule: &'h Rule,
-    /// Its version.
+    /// The version of the rule.
     pub version: &'h str,
-    /// The times of the triggers.
+    /// The range of triggers.
     pub range: Range,
-    /// The number of the run.
+    /// Number of the run.
     pub run: u32,
-    /// Where findings go.
+    /// Where findings are delivered.
     pub sinks: &'h [Sink],
 }
 
-impl Hunted<'_> {
-    /// The sinks that are to be given `finding`: those that want it, and those that know of it, or of what it replaces.
-    fn sinks_of<'k>(&self, finding: &Finding, known: impl Iterator<Item = &'k Known>) -> BTreeSet<String> {
+impl HuntedRule<'_> {
+    /// Returns the sinks that receive `finding`: sinks whose filter selects it, and sinks that received an earlier
+    /// revision or a finding that it replaces.
+    fn sinks_for<'k>(&self, finding: &Finding, known: impl Iterator<Item = &'k KnownFinding>) -> BTreeSet<String> {
         let wants = |sink: &&Sink| sink.wants(&finding.rule_id, &finding.severity, finding.alert);
         let mut names: BTreeSet<String> = self.sinks.iter().filter(wants).map(|sink| sink.name().to_owned()).collect();
-        names.extend(known.flat_map(|known| self.sinks_that_know(known)));
+        names.extend(known.flat_map(|known| self.sinks_that_received(known)));
         names
     }
 
-    /// The sinks that were given `known`.
-    fn sinks_that_know(&self, known: &Known) -> BTreeSet<String> {
+    /// Returns the sinks that received `known`.
+    fn sinks_that_received(&self, known: &KnownFinding) -> BTreeSet<String> {
         let all = || self.sinks.iter().map(|sink| sink.name().to_owned()).collect();
         known.sinks.clone().unwrap_or_else(all)
     }
 }
 
-impl Ledger {
-    /// The findings of `days`.
-    pub fn new(days: BTreeMap<String, Vec<Known>>, retained_from: Option<i64>) -> Ledger {
+impl KnownFindings {
+    /// Collects the known findings of `days`.
+    pub fn new(days: BTreeMap<String, Vec<KnownFinding>>, retained_from: Option<i64>) -> KnownFindings {
         let known = days.into_values().flatten().map(|known| (known.finding_id.clone(), known)).collect();
-        Ledger { known, changed: HashSet::new(), retained_from }
+        KnownFindings { known, changed_dates: HashSet::new(), retained_from }
     }
 
-    /// The findings that count, of the rule `id`.
-    pub fn live(&self, id: &str) -> impl Iterator<Item = &Known> {
+    /// Returns the findings of the rule `id` that are not gone.
+    pub fn live(&self, id: &str) -> impl Iterator<Item = &KnownFinding> {
         self.known.values().filter(move |known| known.rule_id == id && !known.gone)
     }
 
-    /// Takes in the findings of a hunt; returns the lines that say the difference.
+    /// Updates the known findings with those of a hunt, and returns the changes.
     ///
-    /// A finding that a sink does not want is known all the same: where it grows so grave that the sink wants it, the sink
-    /// is given it then.
-    pub fn take(&mut self, hunted: Hunted<'_>, found: &[Finding], counts: &mut Counts) -> Result<Vec<Change>, Error> {
+    /// A finding that no sink selects is remembered too. If its severity rises later, sinks may select it then.
+    pub fn update(
+        &mut self,
+        hunted: HuntedRule<'_>,
+        found: &[Finding],
+        counts: &mut ChangeCounts,
+    ) -> Result<Vec<ChangedFinding>, Error> {
         let ids: HashSet<&str> = found.iter().map(|finding| finding.finding_id.as_str()).collect();
-        let lost = |known: &&Known| {
+        let lost = |known: &&KnownFinding| {
             hunted.range.contains(known.trigger) && !ids.contains(known.finding_id.as_str()) && !self.is_frozen(known)
         };
-        let mut lost: Vec<Known> = self.live(&hunted.rule.id).filter(lost).cloned().collect();
+        let mut lost: Vec<KnownFinding> = self.live(&hunted.rule.id).filter(lost).cloned().collect();
         lost.sort_by(|a, b| (a.first, &a.finding_id).cmp(&(b.first, &b.finding_id)));
-        let frozen: Vec<Known> = self.live(&hunted.rule.id).filter(|known| self.is_frozen(known)).cloned().collect();
+        let frozen: Vec<KnownFinding> =
+            self.live(&hunted.rule.id).filter(|known| self.is_frozen(known)).cloned().collect();
         let mut lines = Vec::new();
         for finding in found {
-            if frozen.iter().any(|known| touches(known, finding) && known.finding_id != finding.finding_id) {
+            if frozen.iter().any(|known| overlaps(known, finding) && known.finding_id != finding.finding_id) {
                 continue;
             }
-            let now = known_as(finding)?;
+            let current = to_known(finding)?;
             let before = self.known.get(&finding.finding_id);
-            let replaced: Vec<Known> = lost.extract_if(.., |known| touches(known, finding)).collect();
-            let is_same = before.is_some_and(|before| !before.gone && before.digest == now.digest);
+            let replaced: Vec<KnownFinding> = lost.extract_if(.., |known| overlaps(known, finding)).collect();
+            let is_same = before.is_some_and(|before| !before.gone && before.digest == current.digest);
             if is_same && replaced.is_empty() {
                 counts.known += 1;
                 continue;
@@ -115,29 +121,30 @@ impl Ledger {
             let revision = before.map_or(1, |before| before.revision.saturating_add(1));
             *if before.is_some() { &mut counts.grown } else { &mut counts.new } += 1;
             let supersedes: Vec<&str> = replaced.iter().map(|known| known.finding_id.as_str()).collect();
-            let mut line = object(finding)?;
-            tell(&mut line, hunted, revision, &supersedes);
+            let mut line = to_line(finding)?;
+            add_members(&mut line, hunted, revision, &supersedes);
             line.insert("withdrawn".to_owned(), Value::Bool(false));
-            let sinks = hunted.sinks_of(finding, before.into_iter().chain(&replaced));
-            lines.push(Change { line, sinks: sinks.clone() });
+            let sinks = hunted.sinks_for(finding, before.into_iter().chain(&replaced));
+            lines.push(ChangedFinding { line, sinks: sinks.clone() });
             for known in &replaced {
-                self.put(Known { gone: true, ..known.clone() });
+                self.insert(KnownFinding { gone: true, ..known.clone() });
             }
             counts.gone += replaced.len();
-            self.put(Known { revision, sinks: Some(sinks), ..now });
+            self.insert(KnownFinding { revision, sinks: Some(sinks), ..current });
         }
         for known in lost {
-            let known = Known { gone: true, revision: known.revision.saturating_add(1), ..known };
-            lines.push(Change { line: withdrawn(&known, hunted), sinks: hunted.sinks_that_know(&known) });
+            let known = KnownFinding { gone: true, revision: known.revision.saturating_add(1), ..known };
+            lines.push(ChangedFinding { line: withdrawal(&known, hunted), sinks: hunted.sinks_that_received(&known) });
             counts.gone += 1;
-            self.put(known);
+            self.insert(known);
         }
         Ok(lines)
     }
 
-    /// The findings of each day on which there is a change, by first event.
-    pub fn changed_days(&self) -> BTreeMap<String, Vec<Known>> {
-        let mut days: BTreeMap<String, Vec<Known>> = self.changed.iter().map(|day| (day.clone(), Vec::new())).collect();
+    /// Returns all findings of each date with a change, ordered by first event.
+    pub fn changed_days(&self) -> BTreeMap<String, Vec<KnownFinding>> {
+        let mut days: BTreeMap<String, Vec<KnownFinding>> =
+            self.changed_dates.iter().map(|day| (day.clone(), Vec::new())).collect();
         for known in self.known.values() {
             if let Some(day) = days.get_mut(&time::utc_date(known.trigger)) {
                 day.push(known.clone());
@@ -149,34 +156,35 @@ impl Ledger {
         days
     }
 
-    fn put(&mut self, known: Known) {
+    fn insert(&mut self, known: KnownFinding) {
         if let Some(before) = self.known.get(&known.finding_id) {
-            self.changed.insert(time::utc_date(before.trigger));
+            self.changed_dates.insert(time::utc_date(before.trigger));
         }
-        self.changed.insert(time::utc_date(known.trigger));
+        self.changed_dates.insert(time::utc_date(known.trigger));
         self.known.insert(known.finding_id.clone(), known);
     }
 
-    fn is_frozen(&self, known: &Known) -> bool {
+    fn is_frozen(&self, known: &KnownFinding) -> bool {
         self.retained_from.is_some_and(|from| known.first < from)
     }
 }
 
-/// Whether a known finding is of the group of another, and they have a time in common.
-fn touches(known: &Known, finding: &Finding) -> bool {
+/// Returns whether two findings have the same group and overlap in time.
+fn overlaps(known: &KnownFinding, finding: &Finding) -> bool {
     known.group == finding.group && known.first <= finding.last_instant && known.last >= finding.first_instant
 }
 
-fn object(finding: &Finding) -> Result<Line, Error> {
+fn to_line(finding: &Finding) -> Result<Line, Error> {
     match serde_json::to_value(finding) {
         Ok(Value::Object(line)) => Ok(line),
-        _ => Err(Error::Internal("a finding that is no object".to_owned())),
+        _ => Err(Error::Internal("a finding is not a JSON object".to_owned())),
     }
 }
 
-fn known_as(finding: &Finding) -> Result<Known, Error> {
-    let text = serde_json::to_vec(finding).map_err(|error| Error::Internal(format!("a finding: {error}")))?;
-    Ok(Known {
+fn to_known(finding: &Finding) -> Result<KnownFinding, Error> {
+    let text = serde_json::to_vec(finding)
+        .map_err(|error| Error::Internal(format!("cannot write a finding as JSON: {error}")))?;
+    Ok(KnownFinding {
         finding_id: finding.finding_id.clone(),
         rule_id: finding.rule_id.clone(),
         revision: 1,
@@ -192,15 +200,15 @@ fn known_as(finding: &Finding) -> Result<Known, Error> {
     })
 }
 
-fn tell(line: &mut Line, hunted: Hunted<'_>, revision: u32, supersedes: &[&str]) {
+fn add_members(line: &mut Line, hunted: HuntedRule<'_>, revision: u32, supersedes: &[&str]) {
     line.insert("revision".to_owned(), revision.into());
     line.insert("supersedes".to_owned(), supersedes.into());
     line.insert("rule_version".to_owned(), hunted.version.into());
     line.insert("run".to_owned(), hunted.run.into());
 }
 
-/// The line that takes a finding back: it supersedes itself.
-fn withdrawn(known: &Known, hunted: Hunted<'_>) -> Line {
+/// Returns the line that withdraws a finding. It supersedes itself.
+fn withdrawal(known: &KnownFinding, hunted: HuntedRule<'_>) -> Line {
     let mut line: Map<String, Value> = Map::new();
     let id = known.finding_id.as_str();
     for (name, value) in [
@@ -217,7 +225,7 @@ fn withdrawn(known: &Known, hunted: Hunted<'_>) -> Line {
     ] {
         line.insert(name.to_owned(), value);
     }
-    tell(&mut line, hunted, known.revision, &[id]);
+    add_members(&mut line, hunted, known.revision, &[id]);
     line.insert("withdrawn".to_owned(), Value::Bool(true));
     line
 }

@@ -1,4 +1,4 @@
-//! The configuration of nightly runs: a TOML file, of which the environment may override single settings.
+//! The configuration of nightly runs: a TOML file, with settings that the environment can override.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use crate::sink;
 use crate::store::{self, Location};
 use crate::time::{DAY, Instant, Period};
 
-/// A configuration with comments, to begin with.
+/// The commented configuration that `tawny nightly init` writes.
 pub const TEMPLATE: &str = include_str!("tawny.toml");
 
-/// Settings that the environment overrides, by variable.
+/// Environment variables that override a setting, with a description of it.
 pub const VARIABLES: [(&str, &str); 6] = [
     ("TAWNY_LAKE", "the lake"),
-    ("TAWNY_SOURCES", "the sources, with commas between them"),
+    ("TAWNY_SOURCES", "the sources, separated by commas"),
     ("TAWNY_STATE", "the name of the state"),
-    ("TAWNY_GRACE", "how far back days are listed again"),
-    ("TAWNY_SINCE", "from when on findings are of interest"),
-    ("TAWNY_RETAIN", "how long days are kept"),
+    ("TAWNY_GRACE", "how many days back to list again"),
+    ("TAWNY_SINCE", "the earliest trigger of a finding"),
+    ("TAWNY_RETAIN", "how long to keep days"),
 ];
 
-/// A configuration.
+/// The configuration of a nightly run.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -33,35 +33,35 @@ pub struct Config {
     pub lake: String,
     /// Where objects come from.
     #[serde(rename = "source", default)]
-    pub sources: Vec<Source>,
-    /// Which rules are hunted.
+    pub sources: Vec<SourceConfig>,
+    /// Which rules to hunt.
     #[serde(default)]
-    pub rules: Rules,
-    /// Where findings go.
+    pub rules: RuleConfig,
+    /// Where to deliver findings.
     #[serde(rename = "sink", default)]
-    pub sinks: Vec<sink::Settings>,
-    /// The name of the state, which lies beside the lake.
+    pub sinks: Vec<sink::SinkSettings>,
+    /// Name of the state, which is stored in the lake's folder.
     #[serde(default = "default_state")]
     pub state: String,
-    /// How far back days are listed again.
+    /// How late an object may appear. Days that recent are listed again.
     #[serde(default = "default_grace")]
-    pub grace: Text<Period>,
-    /// Findings triggered before are of no interest.
-    pub since: Option<Text<Instant>>,
-    /// Whether the small files of days past their grace are merged.
+    pub grace: TextValue<Period>,
+    /// Earliest trigger of a finding.
+    pub since: Option<TextValue<Instant>>,
+    /// Whether to merge the small files of days older than `grace`.
     #[serde(default = "default_compact")]
     pub compact: bool,
-    /// Days older than this are dropped from the lake; all are kept where it is not given.
-    pub retain: Option<Text<Age>>,
-    /// Paths to the record, in JSON that wraps it in a way that is not known.
+    /// Age of the days to drop from the lake. Absent to keep all.
+    pub retain: Option<TextValue<Age>>,
+    /// Paths to the record in JSON with an unknown envelope.
     #[serde(default)]
     pub unwrap: Vec<RecordPath>,
-    /// Where the report of a run is written too.
+    /// Where else to write the report of a run.
     #[serde(default)]
     pub report: ReportFiles,
 }
 
-/// A path to the record, as text.
+/// A path to the record, parsed from text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RecordPath(pub crate::path::Path);
@@ -77,48 +77,48 @@ impl TryFrom<String> for RecordPath {
 /// A source of objects.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct SourceConfig {
     /// A folder, a pattern or an object, on disk or in S3.
     pub path: String,
-    /// Only objects of these accounts, by their keys.
+    /// Accounts to read, by object key. Empty for all.
     #[serde(default)]
     pub accounts: Vec<String>,
-    /// Only objects of these regions, by their keys.
+    /// Regions to read, by object key. Empty for all.
     #[serde(default)]
     pub regions: Vec<String>,
 }
 
-/// Which rules.
+/// Which rules to hunt.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rules {
-    /// Files and folders; the rules that come with tawny where there are none.
+pub struct RuleConfig {
+    /// Files and folders. Empty for the shipped rules.
     #[serde(default)]
     pub paths: Vec<PathBuf>,
-    /// Only those with these ids.
+    /// Ids of the rules to hunt. Empty for all.
     #[serde(default)]
     pub ids: Vec<String>,
-    /// Of folders also those that are disabled.
+    /// Whether to include disabled rules of folders.
     #[serde(default)]
     pub include_disabled: bool,
 }
 
-/// Where the report of a run is written.
+/// Where to write the report of a run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReportFiles {
-    /// As JSON.
+    /// File for the report as JSON.
     pub json: Option<String>,
-    /// For Prometheus, as its node exporter reads text files.
+    /// File for the text collector of the Prometheus node exporter.
     pub prometheus: Option<String>,
 }
 
-/// A value that is written as text.
+/// A value that is parsed from text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String", bound = "T: Copy + FromStr<Err: Display>")]
-pub struct Text<T>(pub T);
+pub struct TextValue<T>(pub T);
 
-/// How many days back, in microseconds.
+/// A number of days, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Age(pub i64);
 
@@ -143,11 +143,11 @@ impl FromStr for Age {
     }
 }
 
-impl<T: FromStr> TryFrom<String> for Text<T> {
+impl<T: FromStr> TryFrom<String> for TextValue<T> {
     type Error = T::Err;
 
-    fn try_from(text: String) -> Result<Text<T>, T::Err> {
-        text.parse().map(Text)
+    fn try_from(text: String) -> Result<TextValue<T>, T::Err> {
+        text.parse().map(TextValue)
     }
 }
 
@@ -155,8 +155,8 @@ fn default_state() -> String {
     "default".to_owned()
 }
 
-fn default_grace() -> Text<Period> {
-    Text(Period::from_minutes(3 * 24 * 60).unwrap_or(Period::HOUR))
+fn default_grace() -> TextValue<Period> {
+    TextValue(Period::from_minutes(3 * 24 * 60).unwrap_or(Period::HOUR))
 }
 
 fn default_compact() -> bool {
@@ -164,66 +164,65 @@ fn default_compact() -> bool {
 }
 
 impl Config {
-    /// Reads the file at `path`; `variable` tells what the environment has for the name of a variable.
+    /// Reads the file at `path`. `variable` returns the value of an environment variable.
     ///
     /// # Errors
-    /// Where it is no such configuration; the message tells the line.
+    /// The configuration is invalid. The message names the line.
     pub fn read(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
-        let hint = || Some("`tawny nightly init` writes one with comments".to_owned());
+        let hint = || Some("`tawny nightly init` writes a commented configuration".to_owned());
         let text = store::read_named("configuration", path, store::SETTINGS_BYTES);
         let text = text.map_err(|error| match error {
             Error::Usage { message, .. } => Error::Usage { message, hint: hint() },
             other => other,
         })?;
-        let wrong = |reason: &str| Error::Usage {
-            message: format!("`{}` is no configuration: {reason}", path.display()),
+        let invalid = |reason: &str| Error::Usage {
+            message: format!("invalid configuration `{}`: {reason}", path.display()),
             hint: hint(),
         };
-        // Without the text itself, which may hold a secret.
-        let placed = |error: &toml::de::Error| {
+        // The message leaves out the text, because it may contain a secret.
+        let with_line = |error: &toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
             format!("{}{}", line.unwrap_or_default(), error.message())
         };
-        let mut config: Config = toml::from_str(&text).map_err(|error| wrong(&placed(&error)))?;
+        let mut config: Config = toml::from_str(&text).map_err(|error| invalid(&with_line(&error)))?;
         config.override_by(variable)?;
         if config.sources.is_empty() {
-            return Err(wrong("it names no source"));
-        }
-        let written = [&config.report.json, &config.report.prometheus].into_iter().flatten();
-        let sources = config.sources.iter().map(|source| &source.path);
-        for place in sources.chain([&config.lake]).chain(written) {
-            Location::check(place)?;
+            return Err(invalid("no `[[source]]` given"));
         }
         let sources: Vec<&str> = config.sources.iter().map(|source| source.path.as_str()).collect();
+        let reports = [&config.report.json, &config.report.prometheus].into_iter().flatten().map(String::as_str);
+        for location in sources.iter().copied().chain([config.lake.as_str()]).chain(reports) {
+            Location::check(location)?;
+        }
         Location::check_apart(&config.lake, &sources)?;
-        let plain = |name: &str| {
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            !name.is_empty() && name.chars().all(is_plain)
+        let is_valid_name = |name: &str| {
+            let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            !name.is_empty() && name.chars().all(is_valid)
         };
-        let names: Vec<&str> = config.sinks.iter().map(sink::Settings::name).collect();
-        for (number, name) in names.iter().enumerate() {
-            if !plain(name) {
-                return Err(wrong(&format!("the sink's name `{name}` is not of letters, digits, `-` and `_`")));
+        let names: Vec<&str> = config.sinks.iter().map(sink::SinkSettings::name).collect();
+        for (index, name) in names.iter().enumerate() {
+            if !is_valid_name(name) {
+                return Err(invalid(&format!("sink name `{name}`: use only letters, digits, `-` and `_`")));
             }
-            if names[..number].contains(name) {
-                return Err(wrong(&format!("two sinks have the name `{name}`")));
+            if names[..index].contains(name) {
+                return Err(invalid(&format!("two sinks have the name `{name}`")));
             }
         }
-        if !plain(&config.state) {
-            return Err(wrong(&format!("the state's name `{}` is not of letters, digits, `-` and `_`", config.state)));
+        if !is_valid_name(&config.state) {
+            return Err(invalid(&format!("state name `{}`: use only letters, digits, `-` and `_`", config.state)));
         }
         if config.grace.0.micros() < DAY {
-            return Err(wrong("the grace is less than a day"));
+            return Err(invalid("`grace` must be at least one day"));
         }
         Ok(config)
     }
 
     fn override_by(&mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
-        fn text<T: FromStr<Err: Display>>(name: &str, value: Option<String>) -> Result<Option<Text<T>>, Error> {
+        fn text<T: FromStr<Err: Display>>(name: &str, value: Option<String>) -> Result<Option<TextValue<T>>, Error> {
             let read = |value: String| {
                 let reason = |reason: T::Err| Error::usage(format!("{name} is `{value}`: {reason}"));
-                value.parse().map(Text).map_err(reason)
+                value.parse().map(TextValue).map_err(reason)
             };
             value.map(read).transpose()
         }
@@ -231,7 +230,7 @@ impl Config {
         self.state = variable("TAWNY_STATE").unwrap_or_else(|| self.state.clone());
         if let Some(sources) = variable("TAWNY_SOURCES") {
             let source =
-                |path: &str| Source { path: path.trim().to_owned(), accounts: Vec::new(), regions: Vec::new() };
+                |path: &str| SourceConfig { path: path.trim().to_owned(), accounts: Vec::new(), regions: Vec::new() };
             self.sources = sources.split(',').map(source).collect();
         }
         self.grace = text("TAWNY_GRACE", variable("TAWNY_GRACE"))?.unwrap_or(self.grace);
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_overrides_and_must_be_right_too() {
+    fn the_environment_overrides_and_is_validated_too() {
         let variables = [("TAWNY_LAKE", "s3://b/lake"), ("TAWNY_SOURCES", "a, b"), ("TAWNY_RETAIN", "400d")];
         let config = read(TEMPLATE, &variables).unwrap();
         assert_eq!(config.lake, "s3://b/lake");
@@ -276,12 +275,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
+    fn errors_name_their_line() {
         for (text, expected) in [
             ("lake = 'l'\nsauce = 1\n", "line 2: unknown field `sauce`"),
-            ("lake = 'l'\n", "names no source"),
-            ("lake = 'l'\ngrace = '1h'\n[[source]]\npath = 'p'\n", "less than a day"),
-            ("lake = 'l'\nstate = '../x'\n[[source]]\npath = 'p'\n", "the state's name"),
+            ("lake = 'l'\n", "no `[[source]]` given"),
+            ("lake = 'l'\ngrace = '1h'\n[[source]]\npath = 'p'\n", "at least one day"),
+            ("lake = 'l'\nstate = '../x'\n[[source]]\npath = 'p'\n", "state name"),
             (
                 "lake = 'l'\n[[source]]\npath = 'p'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n",
                 "two sinks",

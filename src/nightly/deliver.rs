@@ -1,128 +1,123 @@
-//! Giving sinks what they are owed. What one has not taken is left for the next run; the others go on.
+//! Delivers pending lines to sinks. A sink that fails does not delay the others; the next run tries it again.
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::state::{Owed, State, Store};
+use super::state::{PendingDelivery, RunState, StateStore};
 use crate::error::Error;
 use crate::sink::{Delivery, Line, Sink};
 
-/// A delivery.
+/// After how many lines to record the progress of a sink that sends lines one by one.
+const RECORD_INTERVAL: usize = 20;
+
+/// The result of a delivery.
 #[derive(Debug, Clone, Serialize)]
-pub struct Delivered {
-    /// The sink.
+pub struct DeliveryReport {
+    /// Name of the sink.
     pub sink: String,
-    /// The run whose lines they are.
+    /// The run that wrote the lines.
     pub run: u32,
-    /// How many were to be delivered.
+    /// Number of lines to deliver.
     pub lines: usize,
-    /// How many of them the sink has not taken. It is owed them by the next run.
-    pub left: usize,
+    /// Number of undelivered lines. The next run tries them again.
+    #[serde(rename = "left")]
+    pub undelivered: usize,
     /// Why not.
     pub error: Option<String>,
 }
 
-impl Delivered {
-    fn refused(owed: &Owed, left: usize, error: String) -> Delivered {
-        Delivered { sink: owed.sink.clone(), run: owed.run, lines: owed.count(), left, error: Some(error) }
+impl DeliveryReport {
+    fn new(delivery: &PendingDelivery, undelivered: usize, error: Option<String>) -> DeliveryReport {
+        DeliveryReport { sink: delivery.sink.clone(), run: delivery.run, lines: delivery.count(), undelivered, error }
     }
 }
 
-/// What is owed to sinks that are not among `sinks` is told once, and not carried on.
-pub(super) fn drop_unknown(sinks: &[Sink], next: &mut State, deliveries: &mut Vec<Delivered>) {
-    let (known, unknown): (Vec<Owed>, Vec<Owed>) = std::mem::take(&mut next.deliveries)
-        .into_iter()
-        .partition(|owed| sinks.iter().any(|sink| sink.name() == owed.sink));
-    next.deliveries = known;
-    let error = "dropped: the configuration names no such sink any more";
-    deliveries.extend(unknown.iter().map(|owed| Delivered::refused(owed, owed.count(), error.to_owned())));
+/// Drops pending deliveries to sinks that are no longer configured, and reports each once.
+pub(super) fn drop_removed_sinks(sinks: &[Sink], next: &mut RunState, reports: &mut Vec<DeliveryReport>) {
+    let is_removed = |delivery: &mut PendingDelivery| !sinks.iter().any(|sink| sink.name() == delivery.sink);
+    for dropped in next.deliveries.extract_if(.., is_removed) {
+        let error = "dropped: this sink is no longer in the configuration".to_owned();
+        reports.push(DeliveryReport::new(&dropped, dropped.count(), Some(error)));
+    }
 }
 
-/// Lines after which it is noted what a sink that takes them one by one has taken.
-const NOTED_AFTER: usize = 20;
-
-/// Gives each sink what it is owed, oldest first; `of` is whose findings they are, see [`Delivery::origin`]. Sinks that take
-/// lines one by one, and may take long, come last.
+/// Delivers pending lines to each sink, oldest first. See [`Delivery::origin`] for `origin`.
+///
+/// Sinks that send lines one by one may take long, so they come last.
 pub(super) async fn deliver(
     sinks: &[Sink],
-    store: &Store,
-    owed: &[Owed],
-    of: &str,
+    store: &StateStore,
+    deliveries: &[PendingDelivery],
+    origin: &str,
     print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
-) -> Result<Vec<Delivered>, Error> {
-    let sink_of = |owed: &&Owed| sinks.iter().find(|sink| sink.name() == owed.sink);
-    let (slow, fast): (Vec<&Owed>, Vec<&Owed>) =
-        owed.iter().partition(|owed| sink_of(owed).is_some_and(Sink::sends_one_by_one));
-    let mut deliveries = Vec::new();
-    let mut silent = BTreeSet::new();
-    for owed in fast.into_iter().chain(slow) {
-        let Some(sink) = sink_of(&owed) else {
-            continue;
-        };
-        if silent.contains(&owed.sink) {
-            let reason = "after lines that it has not taken".to_owned();
-            deliveries.push(Delivered::refused(owed, owed.count(), reason));
+) -> Result<Vec<DeliveryReport>, Error> {
+    let sink_of = |delivery: &PendingDelivery| sinks.iter().find(|sink| sink.name() == delivery.sink);
+    let with_sinks = deliveries.iter().filter_map(|delivery| Some((delivery, sink_of(delivery)?)));
+    let (slow, fast): (Vec<_>, Vec<_>) = with_sinks.partition(|(_, sink)| sink.sends_one_by_one());
+    let mut reports = Vec::new();
+    let mut failed = BTreeSet::new();
+    for (delivery, sink) in fast.into_iter().chain(slow) {
+        if failed.contains(&delivery.sink) {
+            let reason = "not tried, because an earlier delivery to this sink failed".to_owned();
+            reports.push(DeliveryReport::new(delivery, delivery.count(), Some(reason)));
             continue;
         }
-        let delivery = give(sink, store, owed, of, print).await?;
-        if delivery.silent {
-            silent.insert(owed.sink.clone());
+        let DeliveryOutcome { undelivered, error, is_unavailable } =
+            deliver_to(sink, store, delivery, origin, print).await?;
+        if is_unavailable {
+            failed.insert(delivery.sink.clone());
         }
-        deliveries.push(match delivery.error {
-            None => Delivered { sink: owed.sink.clone(), run: owed.run, lines: owed.count(), left: 0, error: None },
-            Some(error) => {
-                let left = delivery.left.len();
-                tracing::warn!(sink = owed.sink, left, %error, "not delivered; the next run tries again");
-                Delivered::refused(owed, left, error.to_string())
-            }
-        });
+        if let Some(error) = &error {
+            tracing::warn!(sink = delivery.sink, left = undelivered.len(), %error, "delivery failed; the next run tries again");
+        }
+        reports.push(DeliveryReport::new(delivery, undelivered.len(), error.map(|error| error.to_string())));
     }
-    Ok(deliveries)
+    Ok(reports)
 }
 
-/// What came of giving a sink what it is owed.
+/// The result of a delivery to one sink.
 #[derive(Default)]
-struct Given {
-    /// The places of the lines that it has not taken.
-    left: Vec<usize>,
-    /// The first reason why not.
+struct DeliveryOutcome {
+    /// Indices of the lines that were not delivered.
+    undelivered: Vec<usize>,
+    /// The first error.
     error: Option<Error>,
-    /// Whether it takes nothing at all.
-    silent: bool,
+    /// Whether the sink accepts nothing at all.
+    is_unavailable: bool,
 }
 
-async fn give(
+async fn deliver_to(
     sink: &Sink,
-    store: &Store,
-    owed: &Owed,
-    of: &str,
+    store: &StateStore,
+    delivery: &PendingDelivery,
+    origin: &str,
     print: &(dyn Fn(&[u8]) -> Result<(), Error> + Sync),
-) -> Result<Given, Error> {
-    let lines = store.lines(owed).await?;
-    let places: Vec<usize> = owed.left.clone().unwrap_or_else(|| (0..lines.len()).collect());
-    let at_a_time = if sink.sends_one_by_one() { NOTED_AFTER } else { places.len().max(1) };
-    let mut given = Given::default();
-    let mut rest = places.as_slice();
-    while !rest.is_empty() && !given.silent {
-        let (now, later) = rest.split_at(at_a_time.min(rest.len()));
-        let of_places: Vec<Line> = now.iter().filter_map(|place| lines.get(*place).cloned()).collect();
-        match sink.deliver(&Delivery { run: owed.run, origin: of, lines: &of_places }, print).await {
+) -> Result<DeliveryOutcome, Error> {
+    let lines = store.lines(delivery).await?;
+    let indices: Vec<usize> = delivery.undelivered.clone().unwrap_or_else(|| (0..lines.len()).collect());
+    let chunk_size = if sink.sends_one_by_one() { RECORD_INTERVAL } else { indices.len().max(1) };
+    let mut outcome = DeliveryOutcome::default();
+    let mut rest = indices.as_slice();
+    while !rest.is_empty() && !outcome.is_unavailable {
+        let (chunk, later) = rest.split_at(chunk_size.min(rest.len()));
+        let chunk_lines: Vec<Line> = chunk.iter().filter_map(|index| lines.get(*index).cloned()).collect();
+        match sink.deliver(&Delivery { run: delivery.run, origin, lines: &chunk_lines }, print).await {
             Ok(()) => {}
             Err(Error::Sink { sink, reason, left, silent }) => {
-                given.left.extend(left.iter().filter_map(|place| now.get(*place)));
-                given.silent = silent;
-                given.error.get_or_insert(Error::Sink { sink, reason, left, silent });
+                outcome.undelivered.extend(left.iter().filter_map(|index| chunk.get(*index)));
+                outcome.is_unavailable = silent;
+                outcome.error.get_or_insert(Error::Sink { sink, reason, left, silent });
             }
             Err(error) => {
-                given.left.extend(now);
-                given.silent = true;
-                given.error.get_or_insert(error);
+                outcome.undelivered.extend(chunk);
+                outcome.is_unavailable = true;
+                outcome.error.get_or_insert(error);
             }
         }
         rest = later;
-        store.delivered(owed, &[&given.left, rest].concat()).await?;
+        store.record_undelivered(delivery, &[&outcome.undelivered, rest].concat()).await?;
     }
-    given.left.extend(rest);
-    Ok(given)
+    outcome.undelivered.extend(rest);
+    Ok(outcome)
 }

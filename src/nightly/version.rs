@@ -1,8 +1,8 @@
 //! The version of a rule: a hash of everything that decides its findings.
 //!
-//! A rule whose version changes is hunted over the whole lake again. The version is made from the rule as it was read,
-//! not from its text or its SQL, so comments, descriptions and the layout of a file or a template leave it unchanged. A
-//! change of the program that alters findings changes [`SEMANTICS_VERSION`].
+//! A rule whose version changes is hunted over the whole lake again. The version is a hash of the parsed rule, not of
+//! its text or SQL. So comments, descriptions and formatting do not change it. A change of the program that alters
+//! findings must change [`SEMANTICS_VERSION`].
 
 use serde_json::{Value as Json, json};
 
@@ -18,18 +18,18 @@ pub fn version(rule: &Rule) -> String {
     digest(meaning(rule, SEMANTICS_VERSION).to_string().as_bytes())
 }
 
-/// Everything that decides the findings of `rule`, and what these say. Lists keep the order of members in every build.
+/// Returns everything that determines the findings of `rule`. JSON arrays keep the order of members in every build.
 fn meaning(rule: &Rule, semantics: u32) -> Json {
-    // All fields are named, so that a new one must be decided on here.
+    // Name all fields, so that a new field does not compile until it is handled here.
     let Rule {
-        // The state has a version for each id.
+        // The state stores a version per id.
         id: _,
-        // A finding has it only as part of the title.
+        // Findings contain it only as part of the title.
         display_name: _,
         title,
         severity,
         dynamic_severities,
-        // It decides whether the rule runs, not what it finds.
+        // Decides whether the rule runs, not what it finds.
         enabled: _,
         alert,
         window: Window { kind, period, threshold },
@@ -38,7 +38,7 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
         group_by,
         context,
         summary,
-        // Of these only the ATT&CK names are in findings.
+        // Findings contain only its ATT&CK names.
         notes: _,
         tests: _,
     } = rule;
@@ -49,39 +49,39 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
     };
     let title = title.iter().map(|part| match part {
         TitlePart::Text(text) => json!(["text", text]),
-        TitlePart::Field(field) => json!(["field", of_field(field)]),
+        TitlePart::Field(field) => json!(["field", field_json(field)]),
     });
     let severities =
-        dynamic_severities.iter().map(|(severity, when)| json!([severity.to_string(), of_predicate(when)]));
-    let context = context.iter().map(|(name, field)| json!([name, of_field(field)]));
+        dynamic_severities.iter().map(|(severity, when)| json!([severity.to_string(), predicate_json(when)]));
+    let context = context.iter().map(|(name, field)| json!([name, field_json(field)]));
     json!([
         ["semantics", semantics],
-        ["detection", of_predicate(detection)],
-        ["group_by", group_by.iter().map(of_field).collect::<Json>()],
+        ["detection", predicate_json(detection)],
+        ["group_by", group_by.iter().map(field_json).collect::<Json>()],
         ["window", kind, period.micros(), threshold.get()],
-        ["counts", of_counts(counts)],
+        ["counts", counts_json(counts)],
         ["severity", severity.to_string(), severities.collect::<Json>()],
         ["alert", alert],
         ["title", title.collect::<Json>()],
         ["mitre", rule.mitre()],
         ["context", context.collect::<Json>()],
-        ["summary", summary.iter().map(of_field).collect::<Json>()],
+        ["summary", summary.iter().map(field_json).collect::<Json>()],
     ])
 }
 
-fn of_counts(counts: &Counts) -> Json {
-    // The order of several events is meaningful, or decides by which digit each is known.
-    let events = |events: &[Predicate]| events.iter().map(of_predicate).collect::<Json>();
+fn counts_json(counts: &Counts) -> Json {
+    // The order of several events matters: it is part of the meaning, or numbers the events.
+    let events = |events: &[Predicate]| events.iter().map(predicate_json).collect::<Json>();
     match counts {
         Counts::Matches => json!(["matches"]),
-        Counts::Distinct(field) => json!(["distinct", of_field(field)]),
-        Counts::Followed { first, then } => json!(["followed", of_predicate(first), of_predicate(then)]),
+        Counts::Distinct(field) => json!(["distinct", field_json(field)]),
+        Counts::Followed { first, then } => json!(["followed", predicate_json(first), predicate_json(then)]),
         Counts::EachOf(each) => json!(["each_of", events(each)]),
         Counts::InOrder(steps) => json!(["in_order", events(steps)]),
     }
 }
 
-fn of_field(field: &Field) -> Json {
+fn field_json(field: &Field) -> Json {
     match field {
         Field::Account => json!(["account"]),
         Field::Actor => json!(["actor"]),
@@ -90,20 +90,20 @@ fn of_field(field: &Field) -> Json {
     }
 }
 
-/// Several predicates, whose order has no meaning.
+/// Returns predicates whose order has no meaning, sorted.
 fn unordered(parts: &[Predicate]) -> Json {
-    let mut parts: Vec<Json> = parts.iter().map(of_predicate).collect();
+    let mut parts: Vec<Json> = parts.iter().map(predicate_json).collect();
     parts.sort_by_cached_key(Json::to_string);
     Json::from(parts)
 }
 
-fn of_predicate(predicate: &Predicate) -> Json {
+fn predicate_json(predicate: &Predicate) -> Json {
     match predicate {
         Predicate::All(parts) => json!(["all", unordered(parts)]),
         Predicate::Any(parts) => json!(["any", unordered(parts)]),
         Predicate::None(parts) => json!(["none", unordered(parts)]),
         Predicate::OnlyOne(parts) => json!(["only_one", unordered(parts)]),
-        Predicate::Test { field, test, negated } => json!(["test", of_field(field), of_test(test), negated]),
+        Predicate::Test { field, test, negated } => json!(["test", field_json(field), test_json(test), negated]),
         Predicate::Elements { list, quantifier, each } => {
             let quantifier = match quantifier {
                 Quantifier::Any => "any",
@@ -111,22 +111,22 @@ fn of_predicate(predicate: &Predicate) -> Json {
                 Quantifier::No => "no",
                 Quantifier::One => "one",
             };
-            json!(["elements", of_field(list), quantifier, of_predicate(each)])
+            json!(["elements", field_json(list), quantifier, predicate_json(each)])
         }
     }
 }
 
-fn of_test(test: &Test) -> Json {
+fn test_json(test: &Test) -> Json {
     match test {
         Test::Present => json!(["present"]),
         Test::Filled => json!(["filled"]),
-        Test::Equals(operand) => json!(["equals", of_operand(operand)]),
-        Test::StartsWith(operand) => json!(["starts_with", of_operand(operand)]),
-        Test::EndsWith(operand) => json!(["ends_with", of_operand(operand)]),
-        Test::Contains(operand) => json!(["contains", of_operand(operand)]),
+        Test::Equals(operand) => json!(["equals", operand_json(operand)]),
+        Test::StartsWith(operand) => json!(["starts_with", operand_json(operand)]),
+        Test::EndsWith(operand) => json!(["ends_with", operand_json(operand)]),
+        Test::Contains(operand) => json!(["contains", operand_json(operand)]),
         Test::Matches(pattern) => json!(["matches", pattern]),
         Test::In(values) => {
-            let mut values: Vec<Json> = values.iter().map(of_value).collect();
+            let mut values: Vec<Json> = values.iter().map(value_json).collect();
             values.sort_by_cached_key(Json::to_string);
             json!(["in", values])
         }
@@ -139,7 +139,7 @@ fn of_test(test: &Test) -> Json {
             };
             let operand = match operand {
                 NumberOperand::Value(number) => json!(["value", number]),
-                NumberOperand::Field(field) => json!(["field", of_field(field)]),
+                NumberOperand::Field(field) => json!(["field", field_json(field)]),
             };
             json!(["number", compared, operand])
         }
@@ -158,16 +158,16 @@ fn of_test(test: &Test) -> Json {
     }
 }
 
-fn of_operand(operand: &Operand) -> Json {
+fn operand_json(operand: &Operand) -> Json {
     match operand {
-        Operand::Value(value) => json!(["value", of_value(value)]),
-        Operand::Folded(value) => json!(["folded", of_value(value)]),
-        Operand::Field(field) => json!(["field", of_field(field)]),
-        Operand::FoldedField(field) => json!(["folded_field", of_field(field)]),
+        Operand::Value(value) => json!(["value", value_json(value)]),
+        Operand::Folded(value) => json!(["folded", value_json(value)]),
+        Operand::Field(field) => json!(["field", field_json(field)]),
+        Operand::FoldedField(field) => json!(["folded_field", field_json(field)]),
     }
 }
 
-fn of_value(Value { text, shortest }: &Value) -> Json {
+fn value_json(Value { text, shortest }: &Value) -> Json {
     json!([text, shortest])
 }
 
@@ -184,12 +184,11 @@ mod tests {
         Field::new(path.parse().unwrap())
     }
 
-    /// A change of a rule.
-    type Change = fn(&mut Rule);
+    type RuleEdit = fn(&mut Rule);
 
     #[test]
-    fn what_reaches_no_finding_leaves_the_version() {
-        let same: [Change; 7] = [
+    fn fields_that_no_finding_contains_do_not_change_the_version() {
+        let same: [RuleEdit; 7] = [
             |rule| rule.display_name.push('x'),
             |rule| rule.enabled = !rule.enabled,
             |rule| rule.notes.description = Some("x".to_owned()),
@@ -221,7 +220,7 @@ mod tests {
             test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
             negated: false,
         };
-        let changes: [Change; 17] = [
+        let changes: [RuleEdit; 17] = [
             |rule| rule.title.push(TitlePart::Text("x".to_owned())),
             |rule| rule.title.push(TitlePart::Field(Field::Actor)),
             |rule| rule.severity = Severity::Critical,

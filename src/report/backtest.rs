@@ -1,12 +1,12 @@
-//! A backtest as text: heat tables for people, JSON for machines, CSV for spreadsheets.
+//! Formats a backtest: heat tables for people, JSON for machines, CSV for spreadsheets.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use comfy_table::{Cell as TableCell, CellAlignment, Color, Table, presets};
 
-use super::{group_name, rows};
-use crate::backtest::labels::Labelled;
+use super::{csv_text, group_name, rows};
+use crate::backtest::labels::{Label, Labelled};
 use crate::backtest::moves::Moves;
 use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{Backtest, Cell, days_text, is_enough_for_means};
@@ -14,64 +14,64 @@ use crate::error::Error;
 use crate::hunt::sweep::Found;
 use crate::rule::{Window, WindowKind};
 use crate::statistics::number_of;
-use crate::text::{csv_cell, printable};
+use crate::text::printable;
 use crate::time;
 
 mod json;
 
-/// How many groups and labels a table lists.
-const LISTED: usize = 20;
+/// Maximum number of groups and labels in a table.
+const MAX_LISTED: usize = 20;
 
-/// How a backtest is written.
+/// Output format of a backtest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
+pub enum BacktestFormat {
     /// Tables for people
     #[default]
     Table,
     /// One JSON object
     Json,
-    /// Comma-separated values, a cell or a finding a line
+    /// Comma-separated values, one cell or finding per line
     Csv,
     /// `JUnit` XML, for `--compare`
     Junit,
 }
 
-/// A backtest with what is told of it.
+/// A backtest, with everything that a report shows.
 #[derive(Debug, Clone, Copy)]
-pub struct View<'v> {
+pub struct BacktestView<'v> {
     /// The backtest.
     pub tested: &'v Backtest,
-    /// What its cells suggest.
+    /// Suggested settings.
     pub suggestions: &'v Suggestions,
-    /// Labels held against its matches.
+    /// The labels, compared with the matches.
     pub labelled: Option<&'v Labelled>,
-    /// The cell to which a move is listed.
+    /// The setting for which to list gained and lost findings.
     pub moved: Option<Window>,
 }
 
-impl View<'_> {
-    /// The text in `format`.
-    pub fn text(&self, format: Format, colours: bool) -> Result<String, Error> {
+impl BacktestView<'_> {
+    /// Returns the report in `format`.
+    pub fn text(&self, format: BacktestFormat, colours: bool) -> Result<String, Error> {
         match format {
-            Format::Table => Ok(self.tables(colours)),
-            Format::Json => json::document(self),
-            Format::Csv => self.csv(),
-            Format::Junit => Err(Error::usage("a backtest has no form in JUnit")),
+            BacktestFormat::Table => Ok(self.tables(colours)),
+            BacktestFormat::Json => json::document(self),
+            BacktestFormat::Csv => self.csv(),
+            BacktestFormat::Junit => Err(Error::usage("JUnit is a format of --compare only")),
         }
     }
 
-    /// What moves from the present setting to a cell.
+    /// Returns what changes from the present setting to that of a cell.
     pub(super) fn moves(&self, cell: usize) -> Moves {
         let found = &self.tested.sweep.found;
         Moves::between(&found[self.tested.present()], &found[cell])
     }
 
-    /// The name of a group.
+    /// Returns the name of a group.
     pub(super) fn group(&self, number: usize) -> String {
         group_name(self.tested.sweep.matches.groups[number].iter().map(Option::as_deref))
     }
 
-    /// The group of a finding.
+    /// Returns the name of the group of a finding.
     pub(super) fn group_of(&self, found: &Found) -> String {
         self.group(self.tested.sweep.matches.group_of[found.first])
     }
@@ -79,7 +79,7 @@ impl View<'_> {
     fn tables(&self, colours: bool) -> String {
         let tested = self.tested;
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string never fails.
         writeln!(text, "{}", printable(&format!("{}, {}", tested.rule.id, self.summary()))).ok();
         let mut kinds: Vec<WindowKind> = tested.grid().iter().map(|cell| cell.window.kind).collect();
         kinds.dedup();
@@ -92,8 +92,8 @@ impl View<'_> {
         for suggestion in [&self.suggestions.within_budget, &self.suggestions.knee].into_iter().flatten() {
             writeln!(text, "suggestion: {}", suggestion.reason).ok();
         }
-        self.tell_labels(&mut text);
-        self.tell_moves(&mut text);
+        self.write_labels(&mut text);
+        self.write_moves(&mut text);
         text
     }
 
@@ -101,31 +101,30 @@ impl View<'_> {
         if self.suggestions.windows().next().is_some() { "; <n> suggested" } else { "" }
     }
 
-    /// Which malicious labels lie outside the range.
+    /// Lists the malicious labels outside the range, if there are any.
     pub(super) fn outside(&self) -> Option<String> {
         let lines = self.labelled?.outside();
         let s = if lines.len() == 1 { "" } else { "s" };
         let labels = number_of(lines.len(), "malicious label");
-        let mut listed: Vec<String> = lines.iter().take(LISTED).map(ToString::to_string).collect();
-        listed.extend((lines.len() > LISTED).then(|| format!("and {} more", lines.len() - LISTED)));
+        let mut listed: Vec<String> = lines.iter().take(MAX_LISTED).map(ToString::to_string).collect();
+        listed.extend((lines.len() > MAX_LISTED).then(|| format!("and {} more", lines.len() - MAX_LISTED)));
         let listed = listed.join(", ");
-        let told = || format!("{labels} outside the range, neither caught nor missed: line{s} {listed}");
-        (!lines.is_empty()).then(told)
+        (!lines.is_empty()).then(|| format!("{labels} outside the range, neither caught nor missed: line{s} {listed}"))
     }
 
-    /// What was looked at.
+    /// Describes the data of the backtest.
     pub(super) fn summary(&self) -> String {
         let tested = self.tested;
         let span = tested.span().map(|(from, to)| {
             let days = tested.days().unwrap_or_default();
-            let means = if is_enough_for_means(days) { "" } else { ", too short a time for means" };
+            let means = if is_enough_for_means(days) { "" } else { ", too short for means" };
             format!("{} to {} ({}{means}): ", time::rfc3339(from), time::rfc3339(to), days_text(days))
         });
         let (matches, groups) = (tested.sweep.matches.times.len(), tested.sweep.matches.groups.len());
         format!("{}{} of {}", span.unwrap_or_default(), number_of(matches, "match"), number_of(groups, "group"))
     }
 
-    /// Whether a window is the present one, or one that is suggested.
+    /// Returns "present" or "suggested" if `window` is such a setting.
     pub(super) fn mark(&self, window: Window) -> Option<&'static str> {
         if window == self.tested.rule.window {
             return Some("present");
@@ -133,7 +132,8 @@ impl View<'_> {
         self.suggestions.windows().any(|suggested| suggested == window).then_some("suggested")
     }
 
-    /// The cells to which moves are told, each once: the one that was asked for, and those that are suggested.
+    /// Returns the settings to compare with the present one: the requested one and the suggested ones, without
+    /// duplicates.
     pub(super) fn destinations(&self) -> Vec<Window> {
         let mut windows = Vec::new();
         for window in self.moved.into_iter().chain(self.suggestions.windows()) {
@@ -180,13 +180,11 @@ impl View<'_> {
         table
     }
 
-    fn tell_labels(&self, text: &mut String) {
+    fn write_labels(&self, text: &mut String) {
         let Some(labelled) = self.labelled else {
             return;
         };
-        let (tested, percent) = (self.tested, |ratio: Option<f64>| {
-            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0))
-        });
+        let tested = self.tested;
         let row = |number: usize, cell: &Cell| {
             let score = labelled.score(&tested.sweep.matches, &tested.sweep.found[number]);
             let mark = self.mark(cell.window).unwrap_or_default();
@@ -207,67 +205,79 @@ impl View<'_> {
         let header =
             ["window", "period", "threshold", "true", "false", "caught", "missed", "precision", "recall", "F1", ""];
         let cells = tested.grid().iter().enumerate().map(|(number, cell)| row(number, cell));
-        // Writing to a string does not fail.
-        writeln!(text, "\nlabels: findings that are true and false, malicious labels that are caught and missed").ok();
+        // Writing to a string never fails.
+        writeln!(text, "\nlabels: true and false findings, caught and missed malicious labels").ok();
         write!(text, "{}", rows(&header, cells)).ok();
         if let Some(outside) = self.outside() {
             writeln!(text, "{outside}").ok();
         }
-        let missed = labelled.score(&tested.sweep.matches, &tested.sweep.found[tested.present()]).missed;
+        let missed = self.missed_labels();
         if missed.is_empty() {
             return;
         }
         writeln!(text, "\nmissed by the present setting:").ok();
-        let labels = labelled.malicious().filter(|(label, _)| missed.contains(&label.line));
-        for (label, matched) in labels.take(LISTED) {
-            let why = if matched { "below the threshold" } else { "the rule matches none of it in the range" };
+        for (label, matched) in missed.iter().take(MAX_LISTED) {
+            let why = if *matched { "below the threshold" } else { "the rule matches none of its events in the range" };
             writeln!(text, "  line {}: {}: {why}", label.line, printable(&label.subject.to_string())).ok();
         }
-        if missed.len() > LISTED {
-            writeln!(text, "  and {} more; `--format json` has them all", missed.len() - LISTED).ok();
+        if missed.len() > MAX_LISTED {
+            writeln!(text, "  and {} more; use --format json to list all", missed.len() - MAX_LISTED).ok();
         }
     }
 
-    fn tell_moves(&self, text: &mut String) {
+    /// Returns the malicious labels that the present setting misses, and whether the rule matches any of their events.
+    pub(super) fn missed_labels(&self) -> Vec<(&Label, bool)> {
+        let Some(labelled) = self.labelled else {
+            return Vec::new();
+        };
+        let sweep = &self.tested.sweep;
+        let missed = labelled.score(&sweep.matches, &sweep.found[self.tested.present()]).missed;
+        labelled.malicious().filter(|(label, _)| missed.contains(&label.line)).collect()
+    }
+
+    /// Returns the groups of moved findings, with the numbers gained and lost. Most changes come first.
+    pub(super) fn moved_groups(&self, moves: &Moves) -> Vec<(usize, (usize, usize))> {
+        let mut groups: Vec<_> = moves.by_group(&self.tested.sweep.matches).into_iter().collect();
+        groups.sort_by_key(|(group, (gained, lost))| (std::cmp::Reverse(gained + lost), *group));
+        groups
+    }
+
+    fn write_moves(&self, text: &mut String) {
         for window in self.destinations() {
             let Some(cell) = self.tested.position(window) else {
                 continue;
             };
             let moves = self.moves(cell);
-            let named = format!("{}/{}/{}", window.threshold, window.period, window.kind);
-            // Writing to a string does not fail.
-            writeln!(text, "\nfrom the present setting to {named}: +{} / -{}", moves.gained.len(), moves.lost.len())
-                .ok();
-            let groups = moves.by_group(&self.tested.sweep.matches);
-            let mut groups: Vec<(usize, (usize, usize))> = groups.into_iter().collect();
-            groups.sort_by_key(|(group, (gained, lost))| (std::cmp::Reverse(gained + lost), *group));
+            let (name, gained, lost) = (window_name(window), moves.gained.len(), moves.lost.len());
+            writeln!(text, "\nfrom the present setting to {name}: +{gained} / -{lost}").ok();
+            let groups = self.moved_groups(&moves);
             if groups.is_empty() {
                 continue;
             }
-            let left_out = groups.len().saturating_sub(LISTED);
-            let listed = groups.into_iter().take(LISTED);
+            let more = groups.len().saturating_sub(MAX_LISTED);
+            let listed = groups.into_iter().take(MAX_LISTED);
             let row = |(group, (gained, lost)): (usize, (usize, usize))| {
                 vec![self.group(group), format!("+{gained}"), format!("-{lost}")]
             };
             write!(text, "{}", rows(&["group", "gained", "lost"], listed.map(row))).ok();
-            if left_out > 0 {
-                writeln!(text, "and {}; `--format json` has them all", number_of(left_out, "more group")).ok();
+            if more > 0 {
+                writeln!(text, "and {}; use --format json to list all", number_of(more, "more group")).ok();
             }
             if self.moved == Some(window) {
-                write!(text, "{}", self.listed(&moves)).ok();
+                write!(text, "{}", self.moved_findings(&moves)).ok();
             }
         }
     }
 
-    /// The findings that move.
-    fn listed(&self, moves: &Moves) -> String {
+    /// Returns the gained and lost findings as a table.
+    fn moved_findings(&self, moves: &Moves) -> String {
         let matches = &self.tested.sweep.matches;
         let mut found: Vec<(&str, &Found)> = moves.gained.iter().map(|found| ("gained", found)).collect();
         found.extend(moves.lost.iter().map(|found| ("lost", found)));
         found.sort_by_key(|(_, found)| matches.times[found.first]);
-        let row = |(what, found): (&str, &Found)| {
+        let row = |(change, found): (&str, &Found)| {
             vec![
-                what.to_owned(),
+                change.to_owned(),
                 self.group_of(found),
                 found.count.to_string(),
                 time::rfc3339(matches.times[found.first]),
@@ -279,67 +289,69 @@ impl View<'_> {
     }
 
     fn csv(&self) -> Result<String, Error> {
-        let failed = |error: &dyn std::fmt::Display| Error::Internal(format!("cells as CSV: {error}"));
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        let mut header = vec![
-            "window",
-            "period_minutes",
-            "threshold",
-            "findings",
-            "events",
-            "groups",
-            "days",
-            "most_on_a_day",
-            "mean_a_week",
-            "median_seconds_to_trigger",
-            "gained",
-            "lost",
-        ];
-        if self.labelled.is_some() {
-            header.extend(["true_findings", "false_findings", "unlabelled", "caught", "missed"]);
-            header.extend(["precision", "recall", "f1"]);
-        }
-        writer.write_record(&header).map_err(|error| failed(&error))?;
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-        for (cell_number, Cell { window, stats }) in self.tested.grid().iter().enumerate() {
-            let moves = self.moves(cell_number);
-            let mut record = vec![
-                window.kind.to_string(),
-                crate::finding::minutes(window.period).to_string(),
-                window.threshold.to_string(),
-                stats.findings.to_string(),
-                stats.events.to_string(),
-                stats.groups.to_string(),
-                stats.days.to_string(),
-                stats.most_on_a_day.to_string(),
-                number(stats.mean_a_week),
-                number(stats.median_seconds_to_trigger),
-                moves.gained.len().to_string(),
-                moves.lost.len().to_string(),
+        let columns = |index: usize| {
+            let Cell { window, stats } = &self.tested.cells[index];
+            let moves = self.moves(index);
+            let mut columns = vec![
+                ("window", window.kind.to_string()),
+                ("period_minutes", crate::finding::minutes(window.period).to_string()),
+                ("threshold", window.threshold.to_string()),
+                ("findings", stats.findings.to_string()),
+                ("events", stats.events.to_string()),
+                ("groups", stats.groups.to_string()),
+                ("days", stats.days.to_string()),
+                ("most_on_a_day", stats.most_on_a_day.to_string()),
+                ("mean_a_week", number(stats.mean_a_week)),
+                ("median_seconds_to_trigger", number(stats.median_seconds_to_trigger)),
+                ("gained", moves.gained.len().to_string()),
+                ("lost", moves.lost.len().to_string()),
             ];
             if let Some(labelled) = self.labelled {
-                let score = labelled.score(&self.tested.sweep.matches, &self.tested.sweep.found[cell_number]);
-                let missed = score.missed.len();
-                let counts = [score.true_findings, score.false_findings, score.unlabelled, score.caught, missed];
-                record.extend(counts.map(|count| count.to_string()));
-                record.extend([score.precision, score.recall, score.f1].map(number));
+                let score = labelled.score(&self.tested.sweep.matches, &self.tested.sweep.found[index]);
+                columns.extend([
+                    ("true_findings", score.true_findings.to_string()),
+                    ("false_findings", score.false_findings.to_string()),
+                    ("unlabelled", score.unlabelled.to_string()),
+                    ("caught", score.caught.to_string()),
+                    ("missed", score.missed.len().to_string()),
+                    ("precision", number(score.precision)),
+                    ("recall", number(score.recall)),
+                    ("f1", number(score.f1)),
+                ]);
             }
-            writer.write_record(record.iter().map(|cell| csv_cell(cell))).map_err(|error| failed(&error))?;
-        }
-        let bytes = writer.into_inner().map_err(|error| failed(&error))?;
-        String::from_utf8(bytes).map_err(|error| failed(&error))
+            columns
+        };
+        let header: Vec<&str> = columns(self.tested.present()).into_iter().map(|(name, _)| name).collect();
+        let record = |index: usize| columns(index).into_iter().map(|(_, cell)| cell).collect();
+        csv_text(&header, (0..self.tested.grid().len()).map(record))
     }
 }
 
-/// Backgrounds from few findings to many, of the 256 colours.
+/// Returns the short name of a setting: threshold, period and kind.
+pub(super) fn window_name(window: Window) -> String {
+    format!("{}/{}/{}", window.threshold, window.period, window.kind)
+}
+
+/// Returns a ratio as a percentage.
+pub(super) fn percent(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0))
+}
+
+/// Returns a mean or median with one decimal.
+pub(super) fn decimal(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+}
+
+/// Background colours from few findings to many, as indices of the 256-colour palette.
 const SHADES: [u8; 6] = [230, 229, 222, 215, 209, 203];
 
-/// How hot a count is among counts up to `most`, in `steps`, by its logarithm.
+/// Returns the shade of a count among counts up to `most`, on a logarithmic scale from 0 to `steps - 1`.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a shade of a colour"
+    reason = "a shade needs no precision"
 )]
 pub(super) fn heat(count: usize, most: usize, steps: usize) -> usize {
     if count == 0 || most <= 1 {
@@ -349,27 +361,26 @@ pub(super) fn heat(count: usize, most: usize, steps: usize) -> usize {
     ((share * steps as f64) as usize).min(steps - 1)
 }
 
-/// The numbers of cells, one a line.
-fn stats(cells: &[(&str, &Cell)], view: &View<'_>) -> String {
-    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+/// Returns a table with the statistics of cells, one per line.
+fn stats(cells: &[(&str, &Cell)], view: &BacktestView<'_>) -> String {
     let row = |(name, Cell { window, stats }): &(&str, &Cell)| {
         vec![
             (*name).to_owned(),
-            format!("{}/{}/{}", window.threshold, window.period, window.kind),
+            window_name(*window),
             stats.findings.to_string(),
             stats.events.to_string(),
             stats.groups.to_string(),
             stats.days.to_string(),
             stats.most_on_a_day.to_string(),
-            number(stats.mean_a_week),
-            number(stats.median_seconds_to_trigger),
+            decimal(stats.mean_a_week),
+            decimal(stats.median_seconds_to_trigger),
         ]
     };
     let suggested = view.tested.cells.iter().filter(|cell| view.mark(cell.window) == Some("suggested"));
     let suggested: Vec<(&str, &Cell)> = suggested.map(|cell| ("suggested", cell)).collect();
     let moved = view.moved.filter(|window| view.mark(*window).is_none());
     let moved = moved.and_then(|window| view.tested.position(window));
-    let moved: Vec<(&str, &Cell)> = moved.map(|cell| ("asked for", &view.tested.cells[cell])).into_iter().collect();
+    let moved: Vec<(&str, &Cell)> = moved.map(|cell| ("requested", &view.tested.cells[cell])).into_iter().collect();
     let header =
         ["", "cell", "findings", "events", "groups", "days", "most on a day", "mean a week", "median s to trigger"];
     rows(&header, cells.iter().chain(&suggested).chain(&moved).map(row))

@@ -1,10 +1,10 @@
-//! Two versions of a rule, compared, as text: tables for people, JSON and `JUnit` for machines.
+//! Formats the comparison of two versions of a rule: tables for people, JSON and `JUnit` for machines.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::json;
 
-use super::backtest::Format;
-use super::{csv, group, rows};
+use super::backtest::{BacktestFormat, window_name};
+use super::{csv, group, internal, rows};
 use crate::backtest::comparison::Comparison;
 use crate::error::Error;
 use crate::finding::Finding;
@@ -12,12 +12,17 @@ use crate::rule::Rule;
 use crate::statistics::number_of;
 use crate::text::{self, printable};
 
-/// The text of a comparison in `format`; `names` are the files of the two versions.
-pub fn text(compared: &Comparison, versions: &[Rule; 2], names: &[String; 2], format: Format) -> Result<String, Error> {
+/// Returns a comparison in `format`. `names` are the files of the two versions.
+pub fn text(
+    comparison: &Comparison,
+    versions: &[Rule; 2],
+    names: &[String; 2],
+    format: BacktestFormat,
+) -> Result<String, Error> {
     let [before, after] = versions;
     match format {
-        Format::Table => Ok(table(compared, versions, names)),
-        Format::Json => {
+        BacktestFormat::Table => Ok(table(comparison, versions, names)),
+        BacktestFormat::Json => {
             let setting = |rule: &Rule, file: &str| {
                 json!({
                     "file": file,
@@ -30,38 +35,35 @@ pub fn text(compared: &Comparison, versions: &[Rule; 2], names: &[String; 2], fo
             let document = json!({
                 "before": setting(before, &names[0]),
                 "after": setting(after, &names[1]),
-                "days": compared.days,
-                "duplicates": compared.duplicates,
-                "sentence": compared.sentence(),
+                "days": comparison.days,
+                "duplicates": comparison.duplicates,
+                "sentence": comparison.sentence(),
                 "counts": {
-                    "gained": compared.gained.len(),
-                    "lost": compared.lost.len(),
-                    "kept": compared.kept.len(),
+                    "gained": comparison.gained.len(),
+                    "lost": comparison.lost.len(),
+                    "kept": comparison.kept.len(),
                 },
-                "gained": compared.gained,
-                "lost": compared.lost,
-                "kept": compared.kept,
+                "gained": comparison.gained,
+                "lost": comparison.lost,
+                "kept": comparison.kept,
             });
-            text::json::pretty(&document).map_err(|error| Error::Internal(format!("a comparison as JSON: {error}")))
+            text::json::pretty(&document).map_err(|error| internal("a comparison as JSON", &error))
         }
-        Format::Csv => {
+        BacktestFormat::Csv => {
             let mut all: Vec<(&str, &Finding)> = Vec::new();
-            all.extend(compared.gained.iter().map(|finding| ("gained", finding)));
-            all.extend(compared.lost.iter().map(|finding| ("lost", finding)));
-            all.extend(compared.kept.iter().map(|finding| ("kept", finding)));
+            all.extend(comparison.gained.iter().map(|finding| ("gained", finding)));
+            all.extend(comparison.lost.iter().map(|finding| ("lost", finding)));
+            all.extend(comparison.kept.iter().map(|finding| ("kept", finding)));
             csv(Some("change"), &all)
         }
-        Format::Junit => junit(compared, versions),
+        BacktestFormat::Junit => junit(comparison, versions),
     }
 }
 
-fn table(compared: &Comparison, [before, after]: &[Rule; 2], names: &[String; 2]) -> String {
-    let setting = |rule: &Rule, name: &str| {
-        let window = rule.window;
-        printable(&format!("{name}: {}, {}/{}/{}", rule.id, window.threshold, window.period, window.kind))
-    };
-    let mut changes: Vec<(&str, &Finding)> = compared.gained.iter().map(|finding| ("+", finding)).collect();
-    changes.extend(compared.lost.iter().map(|finding| ("-", finding)));
+fn table(comparison: &Comparison, [before, after]: &[Rule; 2], names: &[String; 2]) -> String {
+    let setting = |rule: &Rule, name: &str| printable(&format!("{name}: {}, {}", rule.id, window_name(rule.window)));
+    let mut changes: Vec<(&str, &Finding)> = comparison.gained.iter().map(|finding| ("+", finding)).collect();
+    changes.extend(comparison.lost.iter().map(|finding| ("-", finding)));
     changes.sort_by(|(_, a), (_, b)| a.first_event.cmp(&b.first_event));
     let row = |(sign, finding): (&str, &Finding)| {
         vec![
@@ -74,23 +76,23 @@ fn table(compared: &Comparison, [before, after]: &[Rule; 2], names: &[String; 2]
         ]
     };
     let header = ["", "group", "count", "first event", "last event", "triggered"];
-    let listed = if changes.is_empty() { String::new() } else { rows(&header, changes.into_iter().map(row)) };
+    let table = if changes.is_empty() { String::new() } else { rows(&header, changes.into_iter().map(row)) };
     format!(
-        "before  {}\nafter   {}\n{}\n{listed}",
+        "before  {}\nafter   {}\n{}\n{table}",
         setting(before, &names[0]),
         setting(after, &names[1]),
-        compared.sentence()
+        comparison.sentence()
     )
 }
 
-/// A test case for each finding: those that were gained or lost fail.
-fn junit(compared: &Comparison, [before, after]: &[Rule; 2]) -> Result<String, Error> {
+/// Returns a test case per finding. Gained and lost findings fail.
+fn junit(comparison: &Comparison, [before, after]: &[Rule; 2]) -> Result<String, Error> {
     let mut suite = TestSuite::new(printable(&format!("{} to {}", before.id, after.id)));
-    let changes = [("gained", &compared.gained), ("lost", &compared.lost), ("kept", &compared.kept)];
-    for (what, findings) in changes {
+    let changes = [("gained", &comparison.gained), ("lost", &comparison.lost), ("kept", &comparison.kept)];
+    for (change, findings) in changes {
         for finding in findings {
             let mut status = TestCaseStatus::success();
-            if what != "kept" {
+            if change != "kept" {
                 status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                 let events = finding.event_ids.join(" ");
                 let description = format!(
@@ -99,7 +101,7 @@ fn junit(compared: &Comparison, [before, after]: &[Rule; 2]) -> Result<String, E
                     finding.first_event,
                     finding.last_event
                 );
-                status.set_type(what).set_message(printable(&format!("{what}: {}", finding.title)));
+                status.set_type(change).set_message(printable(&format!("{change}: {}", finding.title)));
                 status.set_description(printable(&description));
             }
             let name = format!("{} at {} ({})", group(finding), finding.first_event, finding.finding_id);
@@ -110,5 +112,5 @@ fn junit(compared: &Comparison, [before, after]: &[Rule; 2]) -> Result<String, E
     }
     let mut report = Report::new("tawny backtest --compare");
     report.add_test_suite(suite);
-    report.to_string().map_err(|error| Error::Internal(format!("a comparison as JUnit: {error}")))
+    report.to_string().map_err(|error| internal("a comparison as JUnit", &error))
 }

@@ -1,4 +1,4 @@
-//! What data hold, as text.
+//! Formats an inspection of data.
 
 use std::fmt::Write as _;
 
@@ -6,12 +6,12 @@ use super::rows;
 use crate::inspect::Inspection;
 use crate::statistics::number_of;
 
-/// Gaps that are shown.
+/// Maximum number of gaps in the table.
 const SHOWN_GAPS: usize = 20;
-/// Accounts and regions that are shown.
+/// Maximum number of accounts and of regions in the table.
 const SHOWN_NAMES: usize = 8;
 
-/// An inspection as a table for people.
+/// Returns an inspection as a table for people.
 pub fn table(inspection: &Inspection) -> String {
     let names = |names: &std::collections::BTreeSet<String>| {
         let shown: Vec<&str> = names.iter().take(SHOWN_NAMES).map(String::as_str).collect();
@@ -20,7 +20,7 @@ pub fn table(inspection: &Inspection) -> String {
         format!("{}: {}{more}", names.len(), shown.join(", "))
     };
     let known =
-        |number: Option<u64>| number.map_or_else(|| "not known: `--read` reads them".to_owned(), |n| n.to_string());
+        |number: Option<u64>| number.map_or_else(|| "unknown (use --read to count them)".to_owned(), |n| n.to_string());
     let (first, last) = match inspection.records {
         None => ("first delivery", "last delivery"),
         Some(_) => ("first event", "last event"),
@@ -33,8 +33,8 @@ pub fn table(inspection: &Inspection) -> String {
     ];
     if let Some(telling) = inspection.telling_keys {
         let keys = number_of(inspection.objects, "object key");
-        let tell = if telling == 1 { "tells" } else { "tell" };
-        lines.push(("keys".to_owned(), format!("{telling} of {keys} {tell} account, region and day")));
+        let contain = if telling == 1 { "contains" } else { "contain" };
+        lines.push(("keys".to_owned(), format!("{telling} of {keys} {contain} account, region and day")));
     }
     lines.push(("records".to_owned(), known(inspection.records)));
     if let Some(duplicates) = &inspection.duplicates {
@@ -60,7 +60,7 @@ pub fn table(inspection: &Inspection) -> String {
         if inspection.gaps.len() > SHOWN_GAPS {
             let more = inspection.gaps.len() - SHOWN_GAPS;
             // Writing to a string does not fail.
-            writeln!(text, "and {more} more gaps; `--format json` has all").ok();
+            writeln!(text, "and {more} more gaps; use --format json to list all").ok();
         }
     }
     text

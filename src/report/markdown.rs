@@ -1,4 +1,4 @@
-//! Rules as tables in Markdown.
+//! Formats rules as Markdown tables.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use crate::rule::Counts;
 use crate::rule::catalog::Entry;
 use crate::text::{markdown, markdown_code};
 
-/// Rules, in a table for each folder that holds some, with links to their files for a page that lies beside the folders.
+/// Returns one table of rules per folder. The links to rule files are relative to the parent of the folders.
 pub fn list(entries: &[Entry]) -> String {
     let mut folders: BTreeMap<&Path, Vec<&Entry>> = BTreeMap::new();
     for entry in entries {
@@ -22,7 +22,7 @@ pub fn list(entries: &[Entry]) -> String {
         for Entry { rule, file, .. } in entries {
             let file = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
             let window = rule.window;
-            let of = rule
+            let distinct = rule
                 .counts
                 .distinct()
                 .map_or_else(String::new, |field| format!(" distinct {}", markdown_code(&field.to_string())));
@@ -37,7 +37,7 @@ pub fn list(entries: &[Entry]) -> String {
                 markdown(&rule.display_name),
                 rule.severity.to_string(),
                 markdown(&rule.mitre().join(" ")),
-                format!("{}{of} in {}{kind}", window.threshold, window.period),
+                format!("{}{distinct} in {}{kind}", window.threshold, window.period),
                 group.join(", "),
             ];
             writeln!(text, "| {} |", cells.join(" | ")).ok();
@@ -51,7 +51,7 @@ fn capitalized(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// The destination of a link: what could end it, or the cell, is percent-encoded.
+/// Percent-encodes a link destination, so that no character ends the link or the table cell.
 fn link(path: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     path.bytes().fold(String::with_capacity(path.len()), |mut link, byte| {

@@ -1,25 +1,25 @@
-//! What a nightly run did, for people, machines and Prometheus.
+//! Formats the report of a nightly run for people, machines and Prometheus.
 
 use std::fmt::Write as _;
 
-use super::{rows, shortened};
+use super::{internal, rows, shortened};
 use crate::error::{Error, Fault};
 use crate::lake::maintenance::MaintenanceSummary;
-use crate::nightly::{Plan, Report};
+use crate::nightly::{RunPlan, RunReport};
 use crate::statistics::{Count, ScanStatistics, number_of};
 use crate::text::{json, prometheus_label};
 use crate::time::Instant;
 
-/// Accounts and regions that a table shows.
-const SHOWN: usize = 20;
+/// Maximum number of accounts and regions in a table.
+const MAX_SHOWN: usize = 20;
 
-/// A report as JSON.
-pub fn as_json(report: &Report) -> Result<String, Error> {
-    json::pretty(report).map_err(|error| Error::Internal(format!("a report: {error}")))
+/// Returns a report as JSON.
+pub fn as_json(report: &RunReport) -> Result<String, Error> {
+    json::pretty(report).map_err(|error| internal("a report as JSON", &error))
 }
 
-/// A report for people.
-pub fn table(report: &Report) -> String {
+/// Returns a report as a table for people.
+pub fn table(report: &RunReport) -> String {
     let findings = &report.findings;
     let bound = |bound: Option<Instant>, none: &str| bound.map_or_else(|| none.to_owned(), |bound| bound.to_string());
     let mut lines = vec![
@@ -32,9 +32,9 @@ pub fn table(report: &Report) -> String {
         lines.insert(2, ("members of archives".to_owned(), report.read.members.sentence("converted")));
     }
     for hunt in &report.hunts {
-        let of = if let [rule] = hunt.rules.as_slice() { rule.clone() } else { number_of(hunt.rules.len(), "rule") };
+        let rules = if let [rule] = hunt.rules.as_slice() { rule.clone() } else { number_of(hunt.rules.len(), "rule") };
         let range = format!("from {} to {}", bound(hunt.from, "the first event"), bound(hunt.to, "the last"));
-        lines.push(("hunted".to_owned(), format!("{of}, triggers {range}: {}", hunt.cause)));
+        lines.push(("hunted".to_owned(), format!("{rules}, triggers {range}: {}", hunt.cause)));
         lines.extend(hunt.duplicates.iter().map(|duplicates| {
             let text = format!("{} among matching records left out", duplicates.left_out);
             ("duplicates".to_owned(), text)
@@ -44,79 +44,81 @@ pub fn table(report: &Report) -> String {
     for differing in std::iter::once(&report.read.differing).chain(differing) {
         lines.extend(differing.warning().map(|warning| ("warning".to_owned(), warning)));
     }
-    let told = format!(
-        "{} new, {} grown, {} gone, {} known; {} in what is new or grown",
+    let counts = format!(
+        "{} new, {} grown, {} gone, {} known; {} in new and grown findings",
         findings.new,
         findings.grown,
         findings.gone,
         findings.known,
         number_of(report.matches, "match")
     );
-    lines.push(("findings".to_owned(), told));
-    for delivered in &report.deliveries {
-        let outcome = delivered
-            .error
-            .as_ref()
-            .map_or_else(|| "taken".to_owned(), |error| format!("{} of them not taken: {error}", delivered.left));
-        let lines_of = format!("{} of run {}", number_of(delivered.lines, "line"), delivered.run);
-        lines.push((format!("sink {}", delivered.sink), format!("{lines_of}: {outcome}")));
+    lines.push(("findings".to_owned(), counts));
+    for delivery in &report.deliveries {
+        let outcome = delivery.error.as_ref().map_or_else(
+            || "delivered".to_owned(),
+            |error| format!("{} of them not delivered: {error}", delivery.undelivered),
+        );
+        let lines_of_run = format!("{} of run {}", number_of(delivery.lines, "line"), delivery.run);
+        lines.push((format!("sink {}", delivery.sink), format!("{lines_of_run}: {outcome}")));
     }
-    if report.upkeep != MaintenanceSummary::default() {
-        lines.push(("lake".to_owned(), report.upkeep.to_string()));
+    if report.maintenance != MaintenanceSummary::default() {
+        lines.push(("lake".to_owned(), report.maintenance.to_string()));
     }
-    lines.extend(report.upkeep_error.iter().map(|error| ("lake".to_owned(), format!("upkeep broke off: {error}"))));
+    lines.extend(
+        report.maintenance_error.iter().map(|error| ("lake".to_owned(), format!("maintenance failed: {error}"))),
+    );
     lines.extend(report.unlisted.iter().map(unlisted));
     for pending in &report.pending {
         lines.push(("pending".to_owned(), format!("{}: {}", pending.object, pending.reason)));
     }
     lines.push(("newest event".to_owned(), bound(report.newest_event, "none")));
-    for (name, newest) in report.newest.iter().take(SHOWN) {
+    for (name, newest) in report.newest.iter().take(MAX_SHOWN) {
         lines.push((format!("newest of {name}"), newest.to_string()));
     }
-    if report.newest.len() > SHOWN {
+    if report.newest.len() > MAX_SHOWN {
         lines.push((
             "newest".to_owned(),
-            format!("and of {} more; the JSON report has all", report.newest.len() - SHOWN),
+            format!("and {} more; the JSON report lists all", report.newest.len() - MAX_SHOWN),
         ));
     }
     if !report.empty_days.is_empty() {
-        let shown: Vec<&str> = report.empty_days.iter().take(SHOWN).map(String::as_str).collect();
+        let shown: Vec<&str> = report.empty_days.iter().take(MAX_SHOWN).map(String::as_str).collect();
         let more = report.empty_days.len() - shown.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         lines.push(("days without events".to_owned(), shown.join(", ") + &more));
     }
-    rows(&["", ""], lines.into_iter().map(|(what, value)| vec![what, value]))
+    rows(&["", ""], lines.into_iter().map(|(name, value)| vec![name, value]))
 }
 
-/// The line on a source that cannot be listed.
+/// Returns the line about a source that cannot be listed.
 fn unlisted(fault: &Fault) -> (String, String) {
     ("cannot be listed".to_owned(), format!("{}: {}", fault.object, fault.reason))
 }
 
-/// What a run would do, for people.
-pub fn plan(plan: &Plan) -> String {
+/// Returns what a run would do as a table for people.
+pub fn plan(plan: &RunPlan) -> String {
     let mut lines = vec![
         ("run".to_owned(), plan.run.to_string()),
         ("objects to convert".to_owned(), format!("{}, {} bytes", plan.objects, plan.bytes)),
         ("commits not hunted".to_owned(), plan.commits.to_string()),
         ("rules new or changed".to_owned(), shortened(&plan.changed_rules)),
     ];
-    let owed = |owed: &crate::nightly::state::Owed| {
-        (format!("owed to {}", owed.sink), format!("{} of run {}", number_of(owed.count(), "line"), owed.run))
-    };
-    lines.extend(plan.owed.iter().map(owed));
+    lines.extend(plan.pending_deliveries.iter().map(|delivery| {
+        let lines_of_run = format!("{} of run {}", number_of(delivery.count(), "line"), delivery.run);
+        (format!("to deliver to {}", delivery.sink), lines_of_run)
+    }));
     if plan.mergeable + plan.droppable > 0 {
         let files = format!("{} to merge, {} to drop", number_of(plan.mergeable, "file"), plan.droppable);
         lines.push(("lake".to_owned(), files));
     }
     lines.extend(plan.unlisted.iter().map(unlisted));
     lines.extend(plan.pending.iter().map(|pending| ("pending".to_owned(), pending.object.clone())));
-    rows(&["", ""], lines.into_iter().map(|(what, value)| vec![what, value]))
+    rows(&["", ""], lines.into_iter().map(|(name, value)| vec![name, value]))
 }
 
-/// A report in the text format of Prometheus:
+/// Returns a report in the text format of Prometheus:
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
-pub fn prometheus(report: &Report) -> String {
+pub fn prometheus(report: &RunReport) -> String {
     let mut text = String::new();
     let mut metric = |name: &str, help: &str, values: Vec<(String, String)>| {
         // Writing to a string does not fail.
@@ -128,31 +130,35 @@ pub fn prometheus(report: &Report) -> String {
     let one = |value: String| vec![(String::new(), value)];
     metric("run", "Number of the last nightly run.", one(report.run.to_string()));
     let now = report.now.map(|now| (String::new(), now.seconds().to_string()));
-    metric("run_timestamp_seconds", "When the last nightly run was.", now.into_iter().collect());
-    metric("complete", "Whether the run left nothing to be done.", one(u8::from(!report.is_incomplete()).to_string()));
+    metric("run_timestamp_seconds", "Time of the last nightly run.", now.into_iter().collect());
+    metric(
+        "complete",
+        "Whether the run left nothing for the next run.",
+        one(u8::from(!report.is_incomplete()).to_string()),
+    );
     let ScanStatistics { objects, members, records, .. } = &report.read;
     for (name, count) in [("objects", objects), ("archive_members", members), ("records", records)] {
-        metric(name, &format!("What became of the {} that were read.", name.replace('_', " ")), outcomes(count));
+        metric(name, &format!("Number of {} read, by outcome.", name.replace('_', " ")), outcomes(count));
     }
-    metric("pending_objects", "Objects that could not be read yet.", one(report.pending.len().to_string()));
+    metric("pending_objects", "Objects that could not be read.", one(report.pending.len().to_string()));
     metric("unlisted_sources", "Sources that could not be listed.", one(report.unlisted.len().to_string()));
-    let days = "Days between the first and the last of which the lake holds nothing.";
+    let days = "Days without events between the first and the last day with events.";
     metric("empty_days", days, one(report.empty_days.len().to_string()));
-    let broken = u8::from(report.upkeep_error.is_some());
-    metric("upkeep_failed", "Whether the lake's upkeep broke off.", one(broken.to_string()));
+    let failed = u8::from(report.maintenance_error.is_some());
+    metric("upkeep_failed", "Whether maintenance of the lake failed.", one(failed.to_string()));
     let findings = &report.findings;
     let states = [("new", findings.new), ("grown", findings.grown), ("gone", findings.gone), ("known", findings.known)];
     let states = states.map(|(state, count)| (labels(&[("state", state)]), count.to_string()));
-    metric("findings", "Findings that the run saw.", states.to_vec());
-    let left: usize = report.deliveries.iter().map(|delivered| delivered.left).sum();
-    metric("undelivered_lines", "Lines that sinks have not taken.", one(left.to_string()));
-    let failed = report.deliveries.iter().filter(|delivered| delivered.error.is_some());
-    metric("failed_deliveries", "Deliveries that sinks have not taken.", one(failed.count().to_string()));
+    metric("findings", "Findings by how the run changed them.", states.to_vec());
+    let left: usize = report.deliveries.iter().map(|delivery| delivery.undelivered).sum();
+    metric("undelivered_lines", "Lines that were not delivered.", one(left.to_string()));
+    let failed = report.deliveries.iter().filter(|delivery| delivery.error.is_some());
+    metric("failed_deliveries", "Deliveries that failed.", one(failed.count().to_string()));
     let newest = report.newest.iter().map(|(name, newest)| {
         let (account, region) = name.split_once('/').unwrap_or((name, ""));
         (labels(&[("account", account), ("region", region)]), newest.seconds().to_string())
     });
-    metric("newest_event_timestamp_seconds", "The newest event of an account and region.", newest.collect());
+    metric("newest_event_timestamp_seconds", "Time of the newest event of an account and region.", newest.collect());
     text
 }
 
@@ -167,7 +173,7 @@ fn outcomes(count: &Count) -> Vec<(String, String)> {
     outcomes.map(|(outcome, count)| (labels(&[("outcome", outcome)]), count.to_string())).to_vec()
 }
 
-/// Labels, their values escaped as the format asks for.
+/// Returns labels with escaped values.
 fn labels(pairs: &[(&str, &str)]) -> String {
     let pair = |(name, value): &(&str, &str)| format!("{name}=\"{}\"", prometheus_label(value));
     let pairs: Vec<String> = pairs.iter().map(pair).collect();
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     fn values_from_logs_stay_within_their_labels() {
-        let mut report = Report { now: "2026-09-01T00:00:00Z".parse().ok(), ..Report::default() };
+        let mut report = RunReport { now: "2026-09-01T00:00:00Z".parse().ok(), ..RunReport::default() };
         report.newest.insert("1\"} 1\n#\\/eu".to_owned(), Instant::from_micros(60_000_000));
         let text = prometheus(&report);
         let expected = "tawny_newest_event_timestamp_seconds{account=\"1\\\"} 1\\n#\\\\\",region=\"eu\"} 60\n";

@@ -1,4 +1,4 @@
-//! Pages of HTML that need nothing but themselves: no network, and no script to be read.
+//! Self-contained HTML pages: they need no network, and are readable without scripts.
 
 use std::fmt;
 
@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::internal;
 use crate::error::Error;
 use crate::statistics::{Duplicates, ScanStatistics, number_of};
 use crate::text::{json, replace_hidden};
@@ -16,12 +17,12 @@ mod backtest;
 mod hunt;
 
 pub use backtest::backtest;
-pub use hunt::{Hunted, SHOWN, hunt};
+pub use hunt::{HuntResults, SHOWN, hunt};
 
-/// The escaper of the templates: HTML's own escapes, and hidden characters as visible ones.
+/// The escaper of the templates: HTML escapes, and visible forms of hidden characters.
 ///
-/// Every value of a page passes through it, so that none can be forgotten. Line breaks and tabs stay, which HTML shows
-/// as blanks and a `<pre>` as they are.
+/// Every value of a page passes through it, so none can be forgotten. Line breaks and tabs stay: HTML shows them as
+/// spaces, and `<pre>` unchanged.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaper;
 
@@ -37,24 +38,24 @@ impl askama::filters::Escaper for Escaper {
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// How many groups a page lists.
-const LISTED: usize = 25;
-/// How many faults a page lists.
-const FAULTS: usize = 50;
-/// How many bars a chart has at most.
+/// Maximum number of groups on a page.
+const MAX_GROUPS: usize = 25;
+/// Maximum number of faults on a page.
+const MAX_FAULTS: usize = 50;
+/// Maximum number of bars in a chart.
 const MAX_BINS: i64 = 120;
 
-/// What every page has.
+/// The parts of every page.
 struct Frame {
     title: String,
     heading: String,
-    /// What the browser may load and run: nothing but the page's own style and script.
+    /// The content security policy: the browser may only run the page's own style and script.
     policy: String,
     style: &'static str,
     script: &'static str,
-    /// What the script draws, as JSON.
+    /// The data of the script, as JSON.
     data: String,
-    /// Whether nothing tells of what time the page is.
+    /// Whether there is no time span to draw.
     is_timeless: bool,
     read: Vec<Fact>,
     faults: Vec<String>,
@@ -70,9 +71,9 @@ impl Frame {
         duplicates: Option<&Duplicates>,
     ) -> Result<Frame, Error> {
         let is_timeless = data.bins.is_empty();
-        let data = json::line(data).map_err(|error| Error::Internal(format!("a page's data: {error}")))?;
+        let data = json::line(data).map_err(|error| internal("the data of a page", &error))?;
         let hash = |text: &str| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)));
-        let faults = read.faults.iter().take(FAULTS).map(ToString::to_string).collect();
+        let faults = read.faults.iter().take(MAX_FAULTS).map(ToString::to_string).collect();
         Ok(Frame {
             title: title.to_owned(),
             heading: heading.to_owned(),
@@ -83,7 +84,7 @@ impl Frame {
             ),
             style: STYLE,
             script: SCRIPT,
-            // Nothing in it can end the element that holds it.
+            // Without `<`, no value can close the script element.
             data: data.replace('<', "\\u003c"),
             is_timeless,
             read: facts(read, duplicates),
@@ -122,22 +123,22 @@ fn facts(read: &ScanStatistics, duplicates: Option<&Duplicates>) -> Vec<Fact> {
     facts
 }
 
-/// Counts over time, for the script.
+/// Counts over time, as data of the script.
 #[derive(Serialize)]
 struct Timeline<'s> {
     bin: &'s str,
     bins: Vec<String>,
     present: usize,
-    lines: Vec<Counts>,
+    lines: Vec<TimeSeries>,
 }
 
 #[derive(Serialize)]
-struct Counts {
+struct TimeSeries {
     name: String,
     counts: Vec<usize>,
 }
 
-/// A span of time in equal parts.
+/// A span of time, divided into equal bins.
 struct Bins {
     begin: i64,
     width: i64,
@@ -146,7 +147,7 @@ struct Bins {
 }
 
 impl Bins {
-    /// Parts of hours, days, weeks or more, so that there are not too many; none of no span.
+    /// Divides a span into at most about [`MAX_BINS`] bins of an hour, a day, a week or more.
     fn of(span: Option<(i64, i64)>) -> Bins {
         let hour = 3_600 * SECOND;
         let Some((from, to)) = span else {
@@ -171,7 +172,7 @@ impl Bins {
         let begins = (0..self.count).map(|bin| self.begin + i64::try_from(bin).unwrap_or_default() * self.width);
         let name = |begin: i64| {
             let text = time::rfc3339(begin);
-            // To the minute where parts are shorter than a day, else the date.
+            // Minutes for bins shorter than a day, otherwise the date.
             let length = if self.width < DAY { 16 } else { 10 };
             text.get(..length).unwrap_or(&text).replace('T', " ")
         };
@@ -190,7 +191,7 @@ impl Bins {
     }
 }
 
-/// Bars as a picture.
+/// A bar chart.
 #[derive(askama::Template)]
 #[template(path = "chart.html")]
 struct Chart {
@@ -214,25 +215,25 @@ struct Bar {
 }
 
 impl Chart {
-    /// One bar for each name and count; `what` is counted.
-    #[expect(clippy::cast_precision_loss, reason = "places in a picture")]
+    /// Draws one bar per name and count. `what` names the counted things.
+    #[expect(clippy::cast_precision_loss, reason = "positions in a picture")]
     fn of(label: &str, what: &str, counts: &[(String, usize)]) -> Result<String, Error> {
         const WIDTH: u32 = 960;
         const HEIGHT: u32 = 200;
         const BASE: u32 = 196;
         let most = counts.iter().map(|(_, count)| *count).max().unwrap_or_default().max(1);
         let step = f64::from(WIDTH) / counts.len().max(1) as f64;
-        let bar = |(place, (name, count)): (usize, &(String, usize))| {
+        let bar = |(index, (name, count)): (usize, &(String, usize))| {
             let tall = f64::from(BASE - 8) * *count as f64 / most as f64;
             (*count > 0).then(|| Bar {
-                x: format!("{:.2}", place as f64 * step + step * 0.08),
+                x: format!("{:.2}", index as f64 * step + step * 0.08),
                 y: format!("{:.2}", f64::from(BASE) - tall),
                 width: format!("{:.2}", step * 0.84),
                 height: format!("{tall:.2}"),
                 tip: format!("{name}: {}", number_of(*count, what)),
             })
         };
-        let name = |place: usize| counts.get(place).map(|(name, _)| name.clone()).unwrap_or_default();
+        let name = |index: usize| counts.get(index).map(|(name, _)| name.clone()).unwrap_or_default();
         let chart = Chart {
             label: label.to_owned(),
             width: WIDTH,
@@ -249,10 +250,10 @@ impl Chart {
 }
 
 fn rendered(template: &impl askama::Template) -> Result<String, Error> {
-    template.render().map_err(|error| Error::Internal(format!("a page: {error}")))
+    template.render().map_err(|error| internal("a page", &error))
 }
 
-/// Rows of a table, without those that count nothing.
+/// Returns the rows of a table, without zero counts.
 fn counted(counts: &[(String, usize)]) -> Vec<Fact> {
     counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| fact(name.clone(), count.to_string())).collect()
 }
@@ -263,17 +264,17 @@ struct GroupRow {
     name: String,
     findings: usize,
     events: u64,
-    /// Its part of the most, in percent.
+    /// Its findings relative to the first group, in percent.
     share: usize,
 }
 
-/// The groups with most findings, and how many more there are.
+/// Returns the groups with most findings, and the number of further groups.
 fn top_groups(mut groups: Vec<GroupRow>) -> (Vec<GroupRow>, usize) {
     groups.sort_by(|a, b| {
         (b.findings, b.events).cmp(&(a.findings, a.events)).then_with(|| (&a.rule, &a.name).cmp(&(&b.rule, &b.name)))
     });
-    let more = groups.len().saturating_sub(LISTED);
-    groups.truncate(LISTED);
+    let more = groups.len().saturating_sub(MAX_GROUPS);
+    groups.truncate(MAX_GROUPS);
     let most = groups.first().map_or(1, |group| group.findings).max(1);
     for group in &mut groups {
         group.share = group.findings * 100 / most;
@@ -286,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chart_has_not_too_many_bars_and_loses_none() {
+    fn a_chart_has_few_bins_and_counts_every_instant() {
         let hour = 3_600 * SECOND;
         for length in [1, hour, 3 * DAY, 90 * DAY, 800 * DAY, 9_000 * 365 * DAY] {
             let (from, to) = (1_788_220_800 * SECOND + 17, 1_788_220_800 * SECOND + 17 + length);

@@ -1,4 +1,4 @@
-//! What the shapes of windows see, side by side.
+//! Compares the findings of the kinds of windows side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -6,10 +6,11 @@ use super::{group, rows};
 use crate::finding::Finding;
 use crate::rule::WindowKind;
 
-/// Findings of hunts that differ in the shape of their windows only, as two tables: the bursts,
-/// each with what every shape makes of it, and what each shape sees that the others do not. A
-/// `dedup` or `tumbling` finding always lies in a burst of `sliding`; where that one's trigger lies
-/// outside the range of the hunt, it has a row of its own.
+/// Returns two tables about hunts that differ only in the kind of window.
+///
+/// The first has a row per burst, with the counts that each kind finds in it. The second counts the events that only one
+/// kind finds. A `dedup` or `tumbling` finding is always part of a `sliding` burst. If the trigger of that burst is
+/// outside the range of the hunt, the finding has a row of its own.
 pub fn side_by_side(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return "no findings\n".to_owned();
@@ -17,10 +18,10 @@ pub fn side_by_side(findings: &[Finding]) -> String {
     let kinds = WindowKind::ALL.map(|kind| kind.to_string());
     let of_kind = |kind: &str| findings.iter().filter(move |finding| finding.window == kind).collect::<Vec<_>>();
     let [sliding, ..] = &kinds;
-    let mut within: HashMap<(&str, &str), Vec<&Finding>> = HashMap::new();
+    let mut by_first_event_id: HashMap<(&str, &str), Vec<&Finding>> = HashMap::new();
     for finding in findings {
         if let Some(event) = finding.event_ids.first() {
-            within.entry((&finding.rule_id, event)).or_default().push(finding);
+            by_first_event_id.entry((&finding.rule_id, event)).or_default().push(finding);
         }
     }
     let mut bursts = of_kind(sliding);
@@ -28,12 +29,13 @@ pub fn side_by_side(findings: &[Finding]) -> String {
         .iter()
         .flat_map(|burst| burst.event_ids.iter().map(|event| (burst.rule_id.as_str(), event.as_str())))
         .collect();
-    // A range may hold the trigger of a window and not of the burst in which it lies.
+    // The range may contain the trigger of a window, but not that of the burst around it.
     bursts.extend(findings.iter().filter(|finding| {
         finding.event_ids.first().is_some_and(|event| !covered.contains(&(finding.rule_id.as_str(), event.as_str())))
     }));
     let row = |burst: &Finding| {
-        let events = burst.event_ids.iter().filter_map(|event| within.get(&(burst.rule_id.as_str(), event.as_str())));
+        let events =
+            burst.event_ids.iter().filter_map(|event| by_first_event_id.get(&(burst.rule_id.as_str(), event.as_str())));
         let mut of_burst: Vec<&Finding> = events.flatten().copied().collect();
         of_burst.retain(|finding| burst.window == *sliding || finding.window == burst.window);
         of_burst.sort_by_key(|finding| &finding.first_event);
@@ -42,8 +44,8 @@ pub fn side_by_side(findings: &[Finding]) -> String {
             let counts: Vec<String> = of_kind.map(|finding| finding.count.to_string()).collect();
             if counts.is_empty() { "-".to_owned() } else { counts.join(" + ") }
         });
-        let named = [burst.rule_id.clone(), group(burst), burst.first_event.clone(), burst.last_event.clone()];
-        named.into_iter().chain(cells).collect()
+        let labels = [burst.rule_id.clone(), group(burst), burst.first_event.clone(), burst.last_event.clone()];
+        labels.into_iter().chain(cells).collect()
     };
     let header = ["rule", "group", "first event", "last event", "sliding", "dedup", "tumbling"];
     let bursts = rows(&header, bursts.into_iter().map(row));
@@ -53,11 +55,11 @@ pub fn side_by_side(findings: &[Finding]) -> String {
         let seen = events.entry(&finding.rule_id).or_default().entry(&finding.window).or_default();
         seen.extend(finding.event_ids.iter().map(String::as_str));
     }
-    let nothing = BTreeSet::new();
+    let empty = BTreeSet::new();
     let mut sums = Vec::new();
     for (rule, seen) in &events {
         for kind in &kinds {
-            let own = seen.get(kind.as_str()).unwrap_or(&nothing);
+            let own = seen.get(kind.as_str()).unwrap_or(&empty);
             let others: BTreeSet<&str> =
                 seen.iter().filter(|(other, _)| *other != kind).flat_map(|(_, events)| events).copied().collect();
             let of_rule: Vec<&Finding> = of_kind(kind).into_iter().filter(|finding| finding.rule_id == *rule).collect();

@@ -13,7 +13,7 @@ use reqwest::{Client, Response, StatusCode};
 use sha2::Sha256;
 use url::{Host, Url};
 
-use super::{Clock, Hidden, Line, MessageFormat, Settings, ocsf, revision, slack, text};
+use super::{Clock, Hidden, Line, MessageFormat, SinkSettings, ocsf, revision, slack, text};
 use crate::error::Error;
 use crate::store::hex;
 use crate::text::json;
@@ -54,11 +54,11 @@ struct FailedRequest {
 
 impl WebhookSink {
     pub(super) fn open(
-        settings: &Settings,
+        settings: &SinkSettings,
         secret: &dyn Fn(&str) -> Option<String>,
         clock: Clock,
     ) -> Result<WebhookSink, Error> {
-        let Settings::Webhook { name, url, url_env, secret_env, format, timeout, attempts, .. } = settings else {
+        let SinkSettings::Webhook { name, url, url_env, secret_env, format, timeout, attempts, .. } = settings else {
             return Err(Error::Internal(format!("the sink `{}` is not a webhook", settings.name())));
         };
         let invalid = |reason: &str| Error::usage(format!("sink `{name}`: {reason}"));

@@ -67,7 +67,7 @@ pub fn decode(
 
 /// How an object or a member of an archive is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Outcome {
+enum ObjectOutcome {
     Used,
     SkippedByPrefilter,
     Skipped(String),
@@ -76,13 +76,13 @@ enum Outcome {
     RecordsRejected,
 }
 
-impl Outcome {
+impl ObjectOutcome {
     fn count(&self, count: &mut Count) {
         match self {
-            Outcome::Skipped(kind) => return count.skip(kind),
-            Outcome::Used => count.used += 1,
-            Outcome::SkippedByPrefilter => count.skipped_by_prefilter += 1,
-            Outcome::Rejected(_) | Outcome::RecordsRejected => count.rejected += 1,
+            ObjectOutcome::Skipped(kind) => return count.skip(kind),
+            ObjectOutcome::Used => count.used += 1,
+            ObjectOutcome::SkippedByPrefilter => count.skipped_by_prefilter += 1,
+            ObjectOutcome::Rejected(_) | ObjectOutcome::RecordsRejected => count.rejected += 1,
         }
         count.read += 1;
     }
@@ -94,7 +94,7 @@ struct Decoder<'d> {
     options: DecodeOptions<'d>,
     decoded: DecodedObject,
     /// The outcome of an object that is not an archive.
-    outcome: Option<Outcome>,
+    outcome: Option<ObjectOutcome>,
     schema_error: Option<ArrowError>,
 }
 
@@ -103,7 +103,7 @@ impl Decoder<'_> {
         let path = self.object.path.display().to_string();
         let name = part.member.map_or_else(|| path.clone(), |member| format!("{path}!{member}"));
         let outcome = match part.content {
-            PartContent::Skipped(kind) => Outcome::Skipped(kind),
+            PartContent::Skipped(kind) => ObjectOutcome::Skipped(kind),
             PartContent::Rejected(error) => rejection(&name, 0, error),
             PartContent::Text(text) => match self.records(&name, text) {
                 Ok((contents, outcome)) => {
@@ -120,23 +120,23 @@ impl Decoder<'_> {
             return;
         }
         outcome.count(&mut self.decoded.statistics.members);
-        if let Outcome::Rejected(reason) = outcome {
+        if let ObjectOutcome::Rejected(reason) = outcome {
             self.decoded.statistics.fault(Fault { object: name, position: None, reason });
         }
     }
 
     /// Decodes the records of the object or member `name`.
-    fn records(&mut self, name: &str, text: UnpackedText<'_>) -> Result<(DecodedObject, Outcome), ReadError> {
+    fn records(&mut self, name: &str, text: UnpackedText<'_>) -> Result<(DecodedObject, ObjectOutcome), ReadError> {
         let UnpackedText { text, replaced } = text;
         let DecodeOptions { prefilter, hash_records } = self.options;
         let mut decoded = DecodedObject::default();
         decoded.statistics.json_bytes = text.len() as u64;
         decoded.statistics.replaced_bytes = replaced as u64;
         if text.trim_ascii_start().is_empty() {
-            return Ok((decoded, Outcome::Skipped("empty".to_owned())));
+            return Ok((decoded, ObjectOutcome::Skipped("empty".to_owned())));
         }
         if !prefilter.admits(text) && looks_complete(text) {
-            return Ok((decoded, Outcome::SkippedByPrefilter));
+            return Ok((decoded, ObjectOutcome::SkippedByPrefilter));
         }
         let mut builder = BatchBuilder::default();
         let DecodedObject { batches, hashes, statistics } = &mut decoded;
@@ -177,9 +177,9 @@ impl Decoder<'_> {
         decoded.statistics.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
         let records = &decoded.statistics.records;
         let outcome = if records.rejected > 0 && records.rejected == records.read {
-            Outcome::RecordsRejected
+            ObjectOutcome::RecordsRejected
         } else {
-            Outcome::Used
+            ObjectOutcome::Used
         };
         Ok((decoded, outcome))
     }
@@ -201,7 +201,7 @@ impl Decoder<'_> {
         };
         decoded.statistics.stored_bytes = self.object.size;
         outcome.count(&mut decoded.statistics.objects);
-        if let Outcome::Rejected(reason) = outcome {
+        if let ObjectOutcome::Rejected(reason) = outcome {
             decoded.statistics.fault(Fault { object: self.object.path.display().to_string(), position: None, reason });
         }
         Ok(decoded)
@@ -209,32 +209,34 @@ impl Decoder<'_> {
 }
 
 /// Returns the outcome of the object or member `name`, of `size` bytes, that cannot be read.
-fn rejection(name: &str, size: u64, error: ReadError) -> Outcome {
+fn rejection(name: &str, size: u64, error: ReadError) -> ObjectOutcome {
     match error {
-        ReadError::OtherLog(kind) => Outcome::Skipped(kind.to_owned()),
+        ReadError::OtherLog(kind) => ObjectOutcome::Skipped(kind.to_owned()),
         ReadError::NotJson => match raw::by_ending(name) {
-            Some(format) => Outcome::Rejected(ReadError::Foreign(format).to_string()),
-            None if has_json_name(Path::new(name)) || size > MAX_OTHER_FILE => Outcome::Rejected(error.to_string()),
-            None => Outcome::Skipped("not JSON".to_owned()),
+            Some(format) => ObjectOutcome::Rejected(ReadError::Foreign(format).to_string()),
+            None if has_json_name(Path::new(name)) || size > MAX_OTHER_FILE => {
+                ObjectOutcome::Rejected(error.to_string())
+            }
+            None => ObjectOutcome::Skipped("not JSON".to_owned()),
         },
-        error => Outcome::Rejected(error.to_string()),
+        error => ObjectOutcome::Rejected(error.to_string()),
     }
 }
 
 /// Returns the outcome of an archive. A file of another format, such as a spreadsheet, may be an archive too.
-fn archive_outcome(path: &str, members: &Count) -> Outcome {
+fn archive_outcome(path: &str, members: &Count) -> ObjectOutcome {
     if members.used > 0 {
-        Outcome::Used
+        ObjectOutcome::Used
     } else if members.skipped_by_prefilter > 0 {
-        Outcome::SkippedByPrefilter
+        ObjectOutcome::SkippedByPrefilter
     } else if let Some(format) = raw::by_ending(path) {
-        Outcome::Rejected(ReadError::Foreign(format).to_string())
+        ObjectOutcome::Rejected(ReadError::Foreign(format).to_string())
     } else if members.rejected > 0 {
-        Outcome::Rejected("no member of the archive can be read".to_owned())
+        ObjectOutcome::Rejected("no member of the archive can be read".to_owned())
     } else if members.read > 0 {
-        Outcome::Skipped("archive without records".to_owned())
+        ObjectOutcome::Skipped("archive without records".to_owned())
     } else {
-        Outcome::Skipped("empty".to_owned())
+        ObjectOutcome::Skipped("empty".to_owned())
     }
 }
 

@@ -191,7 +191,7 @@ fn no_mean_for_less_than_a_day() {
     let reason = told["suggestions"]["within_budget"]["reason"].as_str().unwrap();
     assert!(reason.contains("less than a day"), "{reason}");
     let shown = stdout(&run(&[]));
-    assert!(shown.contains("(less than a day, too short a time for means): 2 matches of 1 group\n"), "{shown}");
+    assert!(shown.contains("(less than a day, too short for means): 2 matches of 1 group\n"), "{shown}");
     assert!(
         stderr(&run(&["--thresholds", "2", "--periods", "5m", "--windows", "dedup"]))
             .ends_with("\n1 cell of `AWS.Unsuccessful.MFA.attempt`\n")

@@ -277,7 +277,7 @@ fn inspect_counts_keys_with_account_region_and_day() {
     std::fs::write(at("export-1.json"), &record).unwrap();
     let inspect = |path: &Path, more: &[&str]| tawny(&[&["inspect", path.to_str().unwrap()], more].concat());
     let table = String::from_utf8(inspect(folder.path(), &[]).stdout).unwrap();
-    assert!(table.contains("1 of 2 object keys tells account, region and day"), "{table}");
+    assert!(table.contains("1 of 2 object keys contains account, region and day"), "{table}");
     assert!(table.contains("first delivery"), "{table}");
     let none = inspect(&at("export-1.json"), &[]);
     assert!(String::from_utf8_lossy(&none.stdout).contains("0 of 1 object key tell"), "{none:?}");

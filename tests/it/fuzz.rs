@@ -10,7 +10,7 @@ use tawny::event::batch::BatchBuilder;
 use tawny::hunt;
 use tawny::raw::envelope::Record;
 use tawny::raw::{self, PartContent, ReadError, json};
-use tawny::report::{self, Format};
+use tawny::report::{self, FindingsFormat};
 use tawny::rule::{catalog, panther, sigma};
 use tawny::store::{Object, ReadSettings};
 use tawny::table::MemoryTable;
@@ -278,17 +278,17 @@ proptest! {
         }
 
         // Output shows the values unchanged, one line and one row each.
-        let lines = report::findings(&together, Format::Jsonl).unwrap();
+        let lines = report::findings(&together, FindingsFormat::Jsonl).unwrap();
         prop_assert_eq!(lines.lines().count(), together.len());
         for (line, finding) in lines.lines().zip(&together) {
             let read: Value = serde_json::from_str(line).unwrap();
             prop_assert_eq!(&read, &serde_json::to_value(finding).unwrap());
             prop_assert_eq!(&read["group"]["userAgent"], &finding.group["userAgent"]);
         }
-        let rows = report::findings(&together, Format::Csv).unwrap();
+        let rows = report::findings(&together, FindingsFormat::Csv).unwrap();
         let mut reader = csv::Reader::from_reader(rows.as_bytes());
         prop_assert_eq!(reader.records().map(Result::unwrap).count(), together.len());
-        let table = report::findings(&together, Format::Table).unwrap();
+        let table = report::findings(&together, FindingsFormat::Table).unwrap();
         let is_inert = !(rows + &table).contains(['\0', '\u{202e}']);
         prop_assert!(is_inert);
     }

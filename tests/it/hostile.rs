@@ -210,7 +210,7 @@ fn transaction_log_and_state_paths_stay_in_their_folders() {
     });
     let output = run(&["nightly"]);
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-    assert!(said(&output).contains("which is no place beside it"), "{}", said(&output));
+    assert!(said(&output).contains("which is not a path within the folder of the state"), "{}", said(&output));
     assert_eq!(std::fs::read_to_string(outside).unwrap(), "keep");
 }
 

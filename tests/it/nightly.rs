@@ -11,9 +11,9 @@ use tawny::error::Error;
 use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::lake::Lake;
-use tawny::nightly::{Nightly, Report, Source};
+use tawny::nightly::{HuntSettings, MaintenanceSettings, Nightly, NightlySource, RunReport, SourceListing, Storage};
 use tawny::rule::{Rule, WindowKind};
-use tawny::sink::{Settings, Sink};
+use tawny::sink::{Sink, SinkSettings};
 use tawny::store::{Scratch, Stores};
 use tawny::time::{self, DAY, Range, SECOND};
 use tawny::trail::Selection;
@@ -67,37 +67,41 @@ impl Place {
 
     fn sink(&self) -> Sink {
         let settings = format!("name = 'files'\nkind = 'files'\nto = '{}'\n", self.path("findings").display());
-        let settings: Settings = toml::from_str(&settings).unwrap();
+        let settings: SinkSettings = toml::from_str(&settings).unwrap();
         Sink::open(&settings, &self.stores, &|_| None, clock).unwrap()
     }
 
-    async fn run(&self, rules: &[Rule], now: i64) -> Result<Report, Error> {
+    async fn run(&self, rules: &[Rule], now: i64) -> Result<RunReport, Error> {
         self.run_into(&[self.sink()], rules, now).await
     }
 
-    async fn run_into(&self, sinks: &[Sink], rules: &[Rule], now: i64) -> Result<Report, Error> {
+    async fn run_into(&self, sinks: &[Sink], rules: &[Rule], now: i64) -> Result<RunReport, Error> {
         self.run_since(sinks, rules, now, None).await
     }
 
-    async fn run_since(&self, sinks: &[Sink], rules: &[Rule], now: i64, since: Option<i64>) -> Result<Report, Error> {
+    async fn run_since(
+        &self,
+        sinks: &[Sink],
+        rules: &[Rule],
+        now: i64,
+        since: Option<i64>,
+    ) -> Result<RunReport, Error> {
         let lake = self.lake();
-        let sources = [Source { path: self.path("trail").display().to_string(), selection: Selection::default() }];
+        let sources =
+            [NightlySource { path: self.path("trail").display().to_string(), selection: Selection::default() }];
         let nightly = Nightly {
-            stores: &self.stores,
-            scratch: &self.scratch,
-            resources: &self.resources,
-            limits: Limits { threads: 2, memory: 16 << 20, in_flight: 4 },
-            lake: &lake,
-            state: "default",
-            sources: &sources,
-            rules,
+            storage: Storage { lake: &lake, state: "default", scratch: &self.scratch },
+            listing: SourceListing { stores: &self.stores, sources: &sources, grace: DAY, full: false },
+            conversion: Limits { threads: 2, memory: 16 << 20, in_flight: 4 },
+            hunt: HuntSettings { resources: &self.resources, rules, since },
             sinks,
-            grace: DAY,
-            since,
+            maintenance: MaintenanceSettings {
+                merge_small_files: true,
+                merge_after: DAY,
+                memory: 16 << 20,
+                retain: self.retain,
+            },
             now,
-            full: false,
-            compact: true,
-            retain: self.retain,
         };
         Box::pin(nightly.run(&mut |_| {}, &|_| Ok(()))).await
     }
@@ -190,10 +194,10 @@ fn two_deliveries(statuses: &'static [u16]) -> ([(usize, usize); 2], Vec<String>
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let run = || runtime.block_on(place.run_into(&sinks, &rules, START + DAY)).unwrap();
     let reports = [run(), run()];
-    assert_eq!(reports.each_ref().map(Report::is_incomplete), [true, false]);
+    assert_eq!(reports.each_ref().map(RunReport::is_incomplete), [true, false]);
     assert_eq!(run().deliveries.len(), 0, "accepted lines are not delivered again");
     let keys = hook.take().iter().map(|got| got.header("idempotency-key").to_owned()).collect();
-    (reports.map(|report| (report.deliveries[0].lines, report.deliveries[0].left)), keys)
+    (reports.map(|report| (report.deliveries[0].lines, report.deliveries[0].undelivered)), keys)
 }
 
 #[test]
@@ -228,7 +232,7 @@ fn webhook_that_refuses_everything_is_not_called_for_each_finding() {
     let rules = [rule(WindowKind::Sliding, 1, false)];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let report = runtime.block_on(place.run_into(&[hook.open("format = 'json'")], &rules, START + DAY)).unwrap();
-    assert_eq!((report.deliveries[0].left, hook.take().len()), (5, 1));
+    assert_eq!((report.deliveries[0].undelivered, hook.take().len()), (5, 1));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tawny::error::{Error, Status};
-use tawny::sink::{Delivery, Line, Settings, Sink};
+use tawny::sink::{Delivery, Line, Sink, SinkSettings};
 use tawny::store::{Access, Stores};
 
 use crate::s3_server::Server;
@@ -77,7 +77,7 @@ pub(crate) fn clock() -> i64 {
     1_788_228_000_500_000
 }
 
-fn settings(toml: &str) -> Settings {
+fn settings(toml: &str) -> SinkSettings {
     toml::from_str(toml).unwrap()
 }
 
@@ -418,7 +418,7 @@ fn sinks_filter_by_severity_and_rule() {
     ] {
         assert_eq!(wants(&format!("{base}{more}")), expected, "{base}{more}");
     }
-    let error = toml::from_str::<Settings>(&format!("{out}min_severity = 'grave'")).unwrap_err();
+    let error = toml::from_str::<SinkSettings>(&format!("{out}min_severity = 'grave'")).unwrap_err();
     assert!(
         error.message().contains("\"grave\" is not a severity: expected Info, Low, Medium, High, Critical"),
         "{error}"
@@ -530,7 +530,7 @@ fn invalid_sink_settings_are_refused_without_showing_secrets() {
         "kind = 'webhook'\nname = 'hook'\nformat = 'json'\nattempts = 0",
         "kind = 'files'\nname = 'out'",
     ] {
-        assert!(toml::from_str::<Settings>(toml).is_err(), "{toml}");
+        assert!(toml::from_str::<SinkSettings>(toml).is_err(), "{toml}");
     }
     let shown = format!("{:?}", settings(&hook("url = 'https://a.example/very-secret'")));
     assert!(!shown.contains("very-secret"), "{shown}");

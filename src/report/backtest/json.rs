@@ -1,25 +1,26 @@
-//! A backtest as one JSON object.
+//! Formats a backtest as one JSON object.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::View;
+use super::BacktestView;
 use crate::backtest::labels::{Labelled, Score};
 use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{Cell, CellStatistics};
 use crate::error::Error;
 use crate::finding;
 use crate::hunt::sweep::Found;
+use crate::report::internal;
 use crate::rule::{Rule, Window};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::text::json;
 use crate::time;
 
 #[derive(Serialize)]
-struct Document<'d> {
+struct BacktestDocument<'d> {
     rule_id: &'d str,
-    range: Range,
-    span: Option<Span>,
+    range: RangeView,
+    span: Option<SpanView>,
     read: &'d ScanStatistics,
     duplicates: &'d Duplicates,
     matches: usize,
@@ -36,13 +37,13 @@ struct Document<'d> {
 }
 
 #[derive(Serialize)]
-struct Range {
+struct RangeView {
     from: Option<String>,
     to: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Span {
+struct SpanView {
     from: String,
     to: String,
     days: f64,
@@ -96,13 +97,13 @@ struct FoundView {
     event_ids: Vec<String>,
 }
 
-/// The text of the object.
-pub(super) fn document(view: &View<'_>) -> Result<String, Error> {
+/// Returns the JSON text.
+pub(super) fn document(view: &BacktestView<'_>) -> Result<String, Error> {
     let tested = view.tested;
-    let document = Document {
+    let document = BacktestDocument {
         rule_id: &tested.rule.id,
-        range: Range { from: tested.range.from.map(time::rfc3339), to: tested.range.to.map(time::rfc3339) },
-        span: tested.span().map(|(from, to)| Span {
+        range: RangeView { from: tested.range.from.map(time::rfc3339), to: tested.range.to.map(time::rfc3339) },
+        span: tested.span().map(|(from, to)| SpanView {
             from: time::rfc3339(from),
             to: time::rfc3339(to),
             days: tested.days().unwrap_or_default(),
@@ -125,10 +126,10 @@ pub(super) fn document(view: &View<'_>) -> Result<String, Error> {
         labels_outside_range: view.labelled.map(Labelled::outside),
         moved: view.moved.and_then(|window| moved(view, window)),
     };
-    json::pretty(&document).map_err(|error| Error::Internal(format!("a backtest as JSON: {error}")))
+    json::pretty(&document).map_err(|error| internal("a backtest as JSON", &error))
 }
 
-fn cell<'d>(view: &View<'d>, number: usize) -> CellView<'d> {
+fn cell<'d>(view: &BacktestView<'d>, number: usize) -> CellView<'d> {
     let tested = view.tested;
     let Cell { window, stats } = &tested.cells[number];
     let moves = view.moves(number);
@@ -146,25 +147,25 @@ fn cell<'d>(view: &View<'d>, number: usize) -> CellView<'d> {
     }
 }
 
-fn group(view: &View<'_>, number: usize) -> Map<String, Value> {
+fn group(view: &BacktestView<'_>, number: usize) -> Map<String, Value> {
     let fields = view.tested.rule.group_by.iter().map(ToString::to_string);
     fields.zip(view.tested.sweep.matches.groups[number].iter().map(|value| Value::from(value.clone()))).collect()
 }
 
-fn moved(view: &View<'_>, window: Window) -> Option<MoveView> {
+fn moved(view: &BacktestView<'_>, window: Window) -> Option<MoveView> {
     let moves = view.moves(view.tested.position(window)?);
-    let own = Rule { window, ..view.tested.rule.clone() };
+    let changed = Rule { window, ..view.tested.rule.clone() };
     Some(MoveView {
         window: window.kind.to_string(),
         period_minutes: finding::minutes(window.period),
         threshold: window.threshold.get(),
-        gained: moves.gained.iter().map(|one| found(view, &own, one)).collect(),
+        gained: moves.gained.iter().map(|one| found(view, &changed, one)).collect(),
         lost: moves.lost.iter().map(|one| found(view, &view.tested.rule, one)).collect(),
     })
 }
 
-/// A finding of `rule` with its window, as a hunt would name it.
-fn found(view: &View<'_>, rule: &Rule, found: &Found) -> FoundView {
+/// Returns a finding of `rule`, with the id that a hunt gives it.
+fn found(view: &BacktestView<'_>, rule: &Rule, found: &Found) -> FoundView {
     let matches = &view.tested.sweep.matches;
     let number = matches.group_of[found.first];
     let mut event_ids: Vec<String> = matches.of(found).map(|number| matches.id(number).to_owned()).collect();

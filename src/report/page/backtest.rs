@@ -1,23 +1,25 @@
-//! The page of a backtest.
+//! The HTML page of a backtest.
 
-use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, LISTED, Timeline, counted, fact, rendered, top_groups};
+use super::{
+    Bins, Chart, Fact, Frame, GroupRow, MAX_GROUPS, TimeSeries, Timeline, counted, fact, rendered, top_groups,
+};
 use crate::backtest::{Backtest, Cell};
 use crate::error::Error;
 use crate::hunt::sweep::Found;
-use crate::report::backtest::{View, heat};
+use crate::report::backtest::{BacktestView, decimal, heat, percent};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
 use crate::statistics::number_of;
 use crate::time::Range;
 
-/// Shades of a heat table: the classes `h1` to `h6` of the style.
+/// Number of shades in a heat table: the CSS classes `h1` to `h6`.
 const SHADES: usize = 6;
-/// Sizes of windows that have a bar of their own.
-const SIZES: usize = 60;
+/// Window sizes with a bar of their own. Larger windows share one.
+const MAX_SIZE: usize = 60;
 
 #[derive(askama::Template)]
 #[template(path = "backtest.html")]
-struct Page {
+struct BacktestPage {
     frame: Frame,
     present: String,
     tiles: Vec<Fact>,
@@ -79,29 +81,29 @@ struct Scored {
     values: Vec<String>,
 }
 
-/// The page of a backtest of the rule with this text.
-pub fn backtest(view: &View<'_>, rule: &str) -> Result<String, Error> {
+/// Returns the page of a backtest. `rule` is the text of the rule.
+pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
     let tested = view.tested;
     let bins = Bins::of(tested.span());
     let counts = |number: usize| {
         let triggers = tested.sweep.found[number].iter().map(|found| tested.sweep.matches.times[found.trigger]);
         bins.counts(triggers)
     };
-    let series = |(number, cell): (usize, &Cell)| Counts { name: name(cell.window), counts: counts(number) };
-    let mut all: Vec<Counts> = tested.grid().iter().enumerate().map(series).collect();
+    let series = |(number, cell): (usize, &Cell)| TimeSeries { name: name(cell.window), counts: counts(number) };
+    let mut all: Vec<TimeSeries> = tested.grid().iter().enumerate().map(series).collect();
     let present = tested.present();
-    let place = if present < tested.grid_cells {
+    let present_line = if present < tested.grid_cells {
         present
     } else {
         all.push(series((present, &tested.cells[present])));
         all.len() - 1
     };
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts(present)).collect();
-    let data = Timeline { bin: bins.name, bins: bins.names(), present: place, lines: all };
+    let data = Timeline { bin: bins.name, bins: bins.names(), present: present_line, lines: all };
     let distribution = distribution(tested);
     let (groups, more_groups) = top_groups(groups(view));
     let window = tested.rule.window;
-    let page = Page {
+    let page = BacktestPage {
         frame: Frame::new(
             &format!("Backtest of {}", tested.rule.id),
             &format!("{}. {}", tested.rule.display_name, view.summary()),
@@ -141,19 +143,18 @@ fn name(window: Window) -> String {
 }
 
 fn tiles(Cell { stats, .. }: &Cell) -> Vec<Fact> {
-    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
     vec![
         fact("findings", stats.findings.to_string()),
         fact("events in them", stats.events.to_string()),
         fact("groups", stats.groups.to_string()),
         fact("days with any", stats.days.to_string()),
         fact("most on a day", stats.most_on_a_day.to_string()),
-        fact("mean a week", number(stats.mean_a_week)),
-        fact("median seconds to trigger", number(stats.median_seconds_to_trigger)),
+        fact("mean a week", decimal(stats.mean_a_week)),
+        fact("median seconds to trigger", decimal(stats.median_seconds_to_trigger)),
     ]
 }
 
-fn heats(view: &View<'_>) -> Vec<Heat> {
+fn heats(view: &BacktestView<'_>) -> Vec<Heat> {
     let cells: Vec<(usize, &Cell)> = view.tested.grid().iter().enumerate().collect();
     let most = cells.iter().map(|(_, cell)| cell.stats.findings).max().unwrap_or_default();
     let of_cell = |(number, Cell { window, stats }): (usize, &Cell)| HeatCell {
@@ -191,7 +192,7 @@ fn heats(view: &View<'_>) -> Vec<Heat> {
     kinds.map(heat).collect()
 }
 
-/// What the distribution shows.
+/// Returns the legend of the distribution.
 fn legend(rule: &Rule) -> String {
     let Window { kind, period, threshold } = rule.window;
     let shown = match kind {
@@ -206,7 +207,7 @@ fn legend(rule: &Rule) -> String {
     }
 }
 
-/// How many windows of the present kind and period hold so many matches; bursts by their fullest span.
+/// Returns the number of windows of the present kind and period by their size. The size of a burst is its peak.
 fn distribution(tested: &Backtest) -> Vec<(String, usize)> {
     let own = tested.rule.window;
     let every_match = Window { threshold: std::num::NonZeroU32::MIN, ..own };
@@ -216,24 +217,24 @@ fn distribution(tested: &Backtest) -> Vec<(String, usize)> {
     let matches = &tested.sweep.matches;
     let times = |found: &Found| matches.of(found).map(|number| matches.times[number]).collect::<Vec<_>>();
     let size = |found: &Found| match own.kind {
-        WindowKind::Sliding => fullest(&times(found), own.period.micros()),
+        WindowKind::Sliding => peak(&times(found), own.period.micros()),
         WindowKind::Dedup | WindowKind::Tumbling => found.count,
     };
     let sizes: Vec<usize> = tested.sweep.found[cell].iter().map(size).collect();
     let most = sizes.iter().copied().max().unwrap_or_default();
-    let mut counts: Vec<(String, usize)> = (1..=most.min(SIZES)).map(|size| (size.to_string(), 0)).collect();
-    if most > SIZES {
-        counts.push((format!("more than {SIZES}"), 0));
+    let mut counts: Vec<(String, usize)> = (1..=most.min(MAX_SIZE)).map(|size| (size.to_string(), 0)).collect();
+    if most > MAX_SIZE {
+        counts.push((format!("more than {MAX_SIZE}"), 0));
     }
     for size in sizes {
-        let place = (size - 1).min(counts.len() - 1);
-        counts[place].1 += 1;
+        let index = (size - 1).min(counts.len() - 1);
+        counts[index].1 += 1;
     }
     counts
 }
 
-/// The most of some times, which are in order, within a period.
-fn fullest(times: &[i64], period: i64) -> usize {
+/// Returns the largest number of sorted `times` within one period.
+fn peak(times: &[i64], period: i64) -> usize {
     let mut begin = 0;
     let within = times.iter().enumerate().map(|(end, time)| {
         while time - times[begin] >= period {
@@ -244,7 +245,7 @@ fn fullest(times: &[i64], period: i64) -> usize {
     within.max().unwrap_or_default()
 }
 
-fn groups(view: &View<'_>) -> Vec<GroupRow> {
+fn groups(view: &BacktestView<'_>) -> Vec<GroupRow> {
     let matches = &view.tested.sweep.matches;
     let found = &view.tested.sweep.found[view.tested.present()];
     let of_group = found.chunk_by(|a, b| matches.group_of[a.first] == matches.group_of[b.first]);
@@ -258,30 +259,28 @@ fn groups(view: &View<'_>) -> Vec<GroupRow> {
     of_group.map(row).collect()
 }
 
-fn moves(view: &View<'_>) -> Vec<Moved> {
+fn moves(view: &BacktestView<'_>) -> Vec<Moved> {
     let moved = |window: Window| {
         let moves = view.moves(view.tested.position(window)?);
-        let mut groups: Vec<(usize, (usize, usize))> = moves.by_group(&view.tested.sweep.matches).into_iter().collect();
-        groups.sort_by_key(|(group, (gained, lost))| (std::cmp::Reverse(gained + lost), *group));
-        let more = groups.len().saturating_sub(LISTED);
+        let groups = view.moved_groups(&moves);
+        let more = groups.len().saturating_sub(MAX_GROUPS);
         let row =
             |(group, (gained, lost)): (usize, (usize, usize))| MovedGroup { name: view.group(group), gained, lost };
         Some(Moved {
             cell: name(window),
             gained: moves.gained.len(),
             lost: moves.lost.len(),
-            groups: groups.into_iter().take(LISTED).map(row).collect(),
+            groups: groups.into_iter().take(MAX_GROUPS).map(row).collect(),
             more,
         })
     };
     view.destinations().into_iter().filter_map(moved).collect()
 }
 
-fn scores(view: &View<'_>) -> Vec<Scored> {
+fn scores(view: &BacktestView<'_>) -> Vec<Scored> {
     let Some(labelled) = view.labelled else {
         return Vec::new();
     };
-    let percent = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0));
     let scored = |(number, cell): (usize, &Cell)| {
         let score = labelled.score(&view.tested.sweep.matches, &view.tested.sweep.found[number]);
         let counts = [score.true_findings, score.false_findings, score.caught, score.missed.len()];
@@ -295,12 +294,7 @@ fn scores(view: &View<'_>) -> Vec<Scored> {
     view.tested.grid().iter().enumerate().map(scored).collect()
 }
 
-fn missed(view: &View<'_>) -> Vec<String> {
-    let Some(labelled) = view.labelled else {
-        return Vec::new();
-    };
-    let missed = labelled.score(&view.tested.sweep.matches, &view.tested.sweep.found[view.tested.present()]).missed;
-    let labels = labelled.malicious().filter(|(label, _)| missed.contains(&label.line));
-    let told = |(label, _): (&crate::backtest::labels::Label, bool)| format!("line {}: {}", label.line, label.subject);
-    labels.map(told).collect()
+fn missed(view: &BacktestView<'_>) -> Vec<String> {
+    let missed = view.missed_labels().into_iter();
+    missed.map(|(label, _)| format!("line {}: {}", label.line, label.subject)).collect()
 }

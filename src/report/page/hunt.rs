@@ -1,8 +1,8 @@
-//! The page of a hunt.
+//! The HTML page of a hunt.
 
 use std::collections::BTreeMap;
 
-use super::{Bins, Chart, Counts, Fact, Frame, GroupRow, Timeline, counted, fact, rendered, top_groups};
+use super::{Bins, Chart, Fact, Frame, GroupRow, TimeSeries, Timeline, counted, fact, rendered, top_groups};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt::events::{Event, Shown};
@@ -12,29 +12,29 @@ use crate::sql;
 use crate::statistics::{Duplicates, ScanStatistics, number_of};
 use crate::time::{self, Range, SECOND};
 
-/// How many findings a page opens, and how many events of each.
+/// Maximum number of findings on a page, and of events of each.
 pub const SHOWN: Shown = Shown { findings: 1_000, events: 100 };
 
-/// What a hunt came to.
+/// The results of a hunt.
 #[derive(Debug, Clone, Copy)]
-pub struct Hunted<'h> {
+pub struct HuntResults<'h> {
     /// The rules.
     pub rules: &'h [Rule],
-    /// In which the triggers lie.
+    /// Range of the triggers.
     pub range: Range,
     /// The findings.
     pub findings: &'h [Finding],
-    /// The events of those that the page opens, as [`SHOWN`] says.
+    /// The events of the findings on the page, limited by [`SHOWN`].
     pub events: &'h [Vec<Event>],
-    /// What was read.
+    /// Counts of the records that were read.
     pub read: &'h ScanStatistics,
-    /// The duplicates among matching records, where they were counted.
+    /// Duplicates among the matching records, if they were counted.
     pub duplicates: Option<&'h Duplicates>,
 }
 
 #[derive(askama::Template)]
 #[template(path = "hunt.html")]
-struct Page {
+struct HuntPage {
     frame: Frame,
     tiles: Vec<Fact>,
     bin: &'static str,
@@ -42,12 +42,12 @@ struct Page {
     timeline_rows: Vec<Fact>,
     groups: Vec<GroupRow>,
     more_groups: usize,
-    findings: Vec<Opened>,
+    findings: Vec<FindingDetails>,
     more_findings: usize,
     rules: Vec<RuleRow>,
 }
 
-struct Opened {
+struct FindingDetails {
     severity: String,
     title: String,
     group: String,
@@ -77,9 +77,9 @@ struct RuleRow {
     sql: String,
 }
 
-/// The page of a hunt.
-pub fn hunt(hunted: Hunted<'_>) -> Result<String, Error> {
-    let Hunted { rules, range, findings, read, .. } = hunted;
+/// Returns the page of a hunt.
+pub fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
+    let HuntResults { rules, range, findings, read, .. } = results;
     let triggers = || findings.iter().map(|finding| finding.trigger_instant);
     let times = read.times.or_else(|| triggers().min().zip(triggers().max()));
     let bounds = range.clamped();
@@ -88,7 +88,7 @@ pub fn hunt(hunted: Hunted<'_>) -> Result<String, Error> {
     let bins = Bins::of(from.zip(to).filter(|(from, to)| from < to));
     let counts = bins.counts(triggers());
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
-    let all = Counts { name: "All findings".to_owned(), counts };
+    let all = TimeSeries { name: "All findings".to_owned(), counts };
     let data = Timeline { bin: bins.name, bins: bins.names(), present: 0, lines: vec![all] };
     let end = |end: Option<i64>, none: &str| end.map_or_else(|| none.to_owned(), time::rfc3339);
     let heading = format!(
@@ -102,16 +102,20 @@ pub fn hunt(hunted: Hunted<'_>) -> Result<String, Error> {
     );
     let title = format!("Hunt: {}", number_of(findings.len(), "finding"));
     let (groups, more_groups) = top_groups(groups(findings));
-    let page = Page {
-        frame: Frame::new(&title, &heading, &data, read, hunted.duplicates)?,
+    let page = HuntPage {
+        frame: Frame::new(&title, &heading, &data, read, results.duplicates)?,
         tiles: tiles(findings),
         bin: bins.name,
         timeline: Chart::of("findings over time", "finding", &timeline)?,
         timeline_rows: counted(&timeline),
         groups,
         more_groups,
-        findings: findings.iter().zip(hunted.events).map(|(finding, events)| opened(finding, events)).collect(),
-        more_findings: findings.len().saturating_sub(hunted.events.len()),
+        findings: findings
+            .iter()
+            .zip(results.events)
+            .map(|(finding, events)| finding_details(finding, events))
+            .collect(),
+        more_findings: findings.len().saturating_sub(results.events.len()),
         rules: rules.iter().map(|rule| rule_row(rule, range)).collect::<Result<_, _>>()?,
     };
     rendered(&page)
@@ -145,8 +149,8 @@ fn groups(findings: &[Finding]) -> Vec<GroupRow> {
     groups.into_values().collect()
 }
 
-fn opened(finding: &Finding, events: &[Event]) -> Opened {
-    // The second reading may not find an event any more. Its identity is then all there is to show.
+fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
+    // An event may have disappeared before the second read. The page then shows only its id.
     let is_unknown = |id: &&String| !events.iter().any(|event| event.id == **id);
     let unknown = finding.event_ids.iter().filter(is_unknown).take(SHOWN.events - events.len());
     let unknown = unknown.map(|id| EventRow { id: id.clone(), ..EventRow::default() });
@@ -162,17 +166,17 @@ fn opened(finding: &Finding, events: &[Event]) -> Opened {
         facts.push(fact(format!("most values of {field}"), distinct.to_string()));
     }
     if finding.masked {
-        facts.push(fact("note", "AWS masked the name, so the actor is no known person"));
+        facts.push(fact("note", "AWS masked the name, so the actor is unknown"));
     }
     if !finding.mitre.is_empty() {
         facts.push(fact("ATT&CK", finding.mitre.join(", ")));
     }
-    // A finding tells when it was triggered. Of several events of that time any may have been the one.
+    // A finding has a trigger time. If several events have that time, any of them may be the trigger.
     let is_of_trigger = |event: &Event| event.time == finding.trigger_instant;
     let at_trigger = events.iter().filter(|event| is_of_trigger(event)).count();
     let more_events = finding.event_ids.len().saturating_sub(SHOWN.events);
-    let is_cut_there = more_events > 0 && events.last().is_some_and(is_of_trigger);
-    let mark = if at_trigger == 1 && !is_cut_there { "the trigger" } else { "at the time of the trigger" };
+    let is_truncated_there = more_events > 0 && events.last().is_some_and(is_of_trigger);
+    let mark = if at_trigger == 1 && !is_truncated_there { "the trigger" } else { "at the time of the trigger" };
     let row = |event: &Event| EventRow {
         mark: is_of_trigger(event).then_some(mark),
         time: time::rfc3339(event.time),
@@ -183,7 +187,7 @@ fn opened(finding: &Finding, events: &[Event]) -> Opened {
         agent: event.agent.clone(),
         id: event.id.clone(),
     };
-    Opened {
+    FindingDetails {
         severity: finding.severity.clone(),
         title: finding.title.clone(),
         group: group(finding),

@@ -4,9 +4,9 @@
   const tip = document.getElementById("tip");
   document.documentElement.classList.add("scripted");
 
-  // Hover: the text of whatever the pointer is over, or that has the focus.
-  const told = (target) => target.closest && target.closest("[data-tip]");
-  const place = (x, y) => {
+  // Tooltip of the element under the pointer, or with the focus.
+  const withTip = (target) => target.closest && target.closest("[data-tip]");
+  const moveTip = (x, y) => {
     tip.style.left = Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 8)) + "px";
     tip.style.top = Math.max(4, Math.min(y + 14, innerHeight - tip.offsetHeight - 8)) + "px";
   };
@@ -14,25 +14,25 @@
   const show = (element, x, y) => {
     tip.textContent = element.dataset.tip;
     tip.hidden = false;
-    place(x, y);
+    moveTip(x, y);
   };
   document.querySelectorAll("[data-tip]").forEach((element) => {
     element.removeAttribute("title");
     element.querySelectorAll("title").forEach((title) => title.remove());
   });
   document.addEventListener("pointermove", (event) => {
-    const element = told(event.target);
+    const element = withTip(event.target);
     if (element) show(element, event.clientX, event.clientY); else hide();
   });
   document.addEventListener("focusin", (event) => {
-    const element = told(event.target);
+    const element = withTip(event.target);
     if (!element) return hide();
     const box = element.getBoundingClientRect();
     show(element, box.right, box.bottom);
   });
   document.addEventListener("focusout", hide);
 
-  // Findings over time, of the chosen cell and the chosen part of the time.
+  // Findings over time, of the selected cell and the selected time.
   const plot = document.getElementById("plot");
   const whole = document.getElementById("whole");
   const namespace = "http://www.w3.org/2000/svg";
@@ -55,23 +55,23 @@
       make("line", { class: "top", x1: 0, y1: 8, x2: width, y2: 8 }),
     );
     plot.querySelector(".most").textContent = most;
-    counts.forEach((count, place) => {
+    counts.forEach((count, index) => {
       if (count === 0) return;
       const tall = (base - 8) * count / most;
       const bar = make("rect", {
-        class: "bar", x: place * step + step * 0.08, y: base - tall, width: step * 0.84, height: tall,
+        class: "bar", x: index * step + step * 0.08, y: base - tall, width: step * 0.84, height: tall,
       });
-      bar.dataset.tip = bins[place] + ": " + count + (count === 1 ? " finding" : " findings");
+      bar.dataset.tip = bins[index] + ": " + count + (count === 1 ? " finding" : " findings");
       svg.append(bar);
     });
     const ticks = plot.querySelectorAll(".ticks span");
-    [0, Math.floor(bins.length / 2), bins.length - 1].forEach((place, tick) => {
-      ticks[tick].textContent = bins[place] || "";
+    [0, Math.floor(bins.length / 2), bins.length - 1].forEach((index, tick) => {
+      ticks[tick].textContent = bins[index] || "";
     });
     whole.hidden = span[0] === 0 && span[1] === data.bins.length;
   };
 
-  // Zoom: dragging chooses a part of the time.
+  // Zoom: dragging selects a part of the time.
   const bin = (event) => {
     const box = plot.querySelector("svg").getBoundingClientRect();
     const share = Math.min(0.9999, Math.max(0, (event.clientX - box.left) / box.width));
@@ -105,13 +105,13 @@
     if (to - from > 1) span = [from, to];
     draw();
   });
-  // The browser takes the pointer, as for scrolling.
+  // The browser takes over the pointer, for example to scroll.
   addEventListener("pointercancel", (event) => {
     if (begin !== null && event.isPrimary) end();
   });
   whole.addEventListener("click", () => { span = [0, data.bins.length]; draw(); });
 
-  // A cell of a heat table chooses what is drawn.
+  // A cell of a heat table selects the line to draw.
   const choose = (cell) => {
     document.querySelectorAll(".chosen").forEach((other) => other.classList.remove("chosen"));
     cell.classList.add("chosen");
@@ -128,7 +128,7 @@
   });
   draw();
 
-  // Findings that hold a text.
+  // Filter findings by text.
   const filter = document.getElementById("filter");
   if (filter) {
     const findings = [...document.querySelectorAll(".finding")];
@@ -136,8 +136,8 @@
     filter.addEventListener("input", () => {
       const wanted = filter.value.toLowerCase();
       let shown = 0;
-      findings.forEach((finding, place) => {
-        finding.hidden = !texts[place].includes(wanted);
+      findings.forEach((finding, index) => {
+        finding.hidden = !texts[index].includes(wanted);
         shown += finding.hidden ? 0 : 1;
       });
       document.getElementById("shown").textContent = shown + " of " + findings.length;

@@ -66,7 +66,7 @@ fn damaged_time_in_the_state_is_named_and_stops_the_run() {
         (&["known", "*", "first"], json!("x"), "`known.2026-09-01.first` is \"x\""),
         (&["known", "*", "last"], json!(["x"]), "`known.2026-09-01.last` is [\"x\"]"),
         (&["known"], json!({"someday": {}}), "`known` is \"someday\""),
-        (&["run"], json!(7), "`run` is 7, and its name says 1"),
+        (&["run"], json!(7), "`run` is 7, but the name of the file says 1"),
         (&["hunted_commits"], json!(12), "`hunted_commits` is 12, but the lake's transaction log has 1"),
         (&["state_version"], json!(3), "another version than 2"),
     ] {
@@ -79,7 +79,7 @@ fn damaged_time_in_the_state_is_named_and_stops_the_run() {
 
 #[test]
 fn state_files_must_have_the_recorded_number_of_lines() {
-    for (folder, cut, named) in [("known", true, "it has 0 lines, and the state names 1"), ("known", false, "line 1: ")]
+    for (folder, cut, named) in [("known", true, "it has 0 lines, but the state lists 1"), ("known", false, "line 1: ")]
     {
         let (place, rules) = after_a_run();
         let pattern = place.path(&format!("lake/_tawny/nightly/default/{folder}/*.jsonl"));
@@ -103,7 +103,7 @@ fn pending_lines_must_be_complete() {
         let rules = [rule(WindowKind::Sliding, 2, false)];
         std::fs::write(place.path("findings"), "not a folder").unwrap();
         let report = oracle::RUNTIME.block_on(place.run(&rules, START + DAY)).unwrap();
-        assert_eq!(report.deliveries[0].left, 1);
+        assert_eq!(report.deliveries[0].undelivered, 1);
         std::fs::remove_file(place.path("findings")).unwrap();
         let pattern = place.path("lake/_tawny/nightly/default/lines/*.jsonl").display().to_string();
         set(&glob::glob(&pattern).unwrap().next().unwrap().unwrap(), &[path], &value);
@@ -154,7 +154,7 @@ fn only_missing_objects_are_given_up() {
     }
     std::fs::remove_file(place.path("trail/folder")).unwrap();
     let reason = run().unwrap();
-    assert!(reason.contains("not there any more; it was never read, and is given up"), "{reason}");
+    assert!(reason.contains("no longer exists; it was never read, and is given up"), "{reason}");
     assert_eq!(run(), None);
 }
 

@@ -27,7 +27,7 @@ fn denied(minute: i64, name: &str) -> Value {
 fn files(place: &Place, name: &str, more: &str) -> Sink {
     let to = place.path(name);
     let settings = format!("name = '{name}'\nkind = 'files'\nto = '{}'\n{more}", to.display());
-    Sink::open(&toml::from_str::<Settings>(&settings).unwrap(), &place.stores, &|_| None, clock).unwrap()
+    Sink::open(&toml::from_str::<SinkSettings>(&settings).unwrap(), &place.stores, &|_| None, clock).unwrap()
 }
 
 /// Returns the findings added to a folder since the last call: severity, revision, withdrawn.
@@ -63,8 +63,8 @@ fn sink_gets_selected_findings_and_their_later_changes() {
         let report = oracle::RUNTIME.block_on(place.run_into(&sinks(), &rules, START + DAY)).unwrap();
         let owed: Vec<(String, usize)> =
             report.deliveries.iter().map(|delivered| (delivered.sink.clone(), delivered.lines)).collect();
-        let left = oracle::RUNTIME.block_on(state::look(&place.lake(), "default")).unwrap().deliveries;
-        assert!(left.is_empty() && report.deliveries.iter().all(|delivered| delivered.left == 0));
+        let left = oracle::RUNTIME.block_on(state::read_state(&place.lake(), "default")).unwrap().deliveries;
+        assert!(left.is_empty() && report.deliveries.iter().all(|delivered| delivered.undelivered == 0));
         (owed, news(&place, "all", &mut seen_all), news(&place, "grave", &mut seen_grave))
     };
     let owed = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 1)).collect::<Vec<_>>();
@@ -114,7 +114,7 @@ fn webhook_gets_only_alerts() {
     let all = [&silent[..], &[rule_of("")]].concat();
     for left in [1, 1, 0] {
         let report = run(&all);
-        assert_eq!((report.deliveries[0].lines, report.deliveries[0].left), (1, left));
+        assert_eq!((report.deliveries[0].lines, report.deliveries[0].undelivered), (1, left));
     }
     assert_eq!(run(&all).deliveries.len(), 0);
 }

@@ -1,0 +1,104 @@
+//! Computes the ranges of triggers that new events may affect.
+
+use super::changes::KnownFindings;
+use crate::lake::transaction_log::FileEntry;
+use crate::rule::{Rule, Window, WindowKind};
+use crate::time::{DAY, Range};
+
+/// Returns the spans of new events, first to last time. Spans less than a day apart are merged.
+pub(super) fn new_event_spans(files: &[FileEntry]) -> Vec<(i64, i64)> {
+    let mut times: Vec<(i64, i64)> = files.iter().filter_map(FileEntry::time_span).collect();
+    times.sort_unstable();
+    let mut spans: Vec<(i64, i64)> = Vec::new();
+    for (first, last) in times {
+        match spans.last_mut() {
+            Some(span) if first <= span.1 + DAY => span.1 = span.1.max(last),
+            _ => spans.push((first, last)),
+        }
+    }
+    spans
+}
+
+/// Returns the triggers of findings with `window` that events of `span` may affect. A known burst may extend the range.
+fn affected_range(window: Window, (first, last): (i64, i64)) -> Range {
+    let period = window.period.micros();
+    match window.kind {
+        WindowKind::Sliding => Range { from: Some(first - period), to: Some(last + period + 1) },
+        // A new event may open an earlier window, which moves all later windows up to the next pause.
+        WindowKind::Dedup => Range { from: Some(first - period), to: None },
+        WindowKind::Tumbling => {
+            let begin = |instant: i64| instant.div_euclid(period) * period;
+            Range { from: Some(begin(first)), to: Some(begin(last) + period) }
+        }
+    }
+}
+
+/// Returns which of `rules`, by index, to hunt for which triggers, given new events in `spans`.
+///
+/// Rules share ranges. A rule with a known burst that extends beyond a shared range gets ranges of its own.
+pub(super) fn affected_ranges(
+    rules: &[&Rule],
+    spans: &[(i64, i64)],
+    known: &KnownFindings,
+) -> Vec<(Vec<usize>, Range)> {
+    let shared: Vec<Range> = spans
+        .iter()
+        .filter_map(|span| rules.iter().map(|rule| affected_range(rule.window, *span)).reduce(Range::union))
+        .collect();
+    let shared = merged(shared);
+    let mut hunts: Vec<(Vec<usize>, Range)> = shared.iter().map(|range| (Vec::new(), *range)).collect();
+    for (index, rule) in rules.iter().enumerate() {
+        let own = merged(spans.iter().map(|span| range_with_bursts(rule, *span, known)).collect());
+        if own.iter().all(|range| shared.iter().any(|shared| shared.union(*range) == *shared)) {
+            hunts.iter_mut().take(shared.len()).for_each(|(indices, _)| indices.push(index));
+        } else {
+            hunts.extend(own.into_iter().map(|range| (vec![index], range)));
+        }
+    }
+    hunts.retain(|(indices, _)| !indices.is_empty());
+    hunts
+}
+
+/// Returns [`affected_range`], extended by the known bursts that overlap it.
+fn range_with_bursts(rule: &Rule, span: (i64, i64), known: &KnownFindings) -> Range {
+    let range = affected_range(rule.window, span);
+    let bursts = known.live(&rule.id).filter(|known| range.overlaps(known.first, known.last));
+    bursts.fold(range, |range, known| range.union(Range { from: Some(known.first), to: Some(known.last + 1) }))
+}
+
+fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
+    ranges.sort_by_key(|range| range.from);
+    let mut merged: Vec<Range> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if last.to.is_none_or(|to| range.from.is_none_or(|from| from <= to)) => {
+                *last = last.union(range);
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distant_times_are_hunted_separately() {
+        let file = |first, last| FileEntry {
+            path: String::new(),
+            bytes: 0,
+            records: 1,
+            first_event: Some(first),
+            last_event: Some(last),
+        };
+        assert_eq!(
+            new_event_spans(&[file(5 * DAY, 6 * DAY), file(0, 10), file(DAY, DAY + 5)]),
+            [(0, DAY + 5), (5 * DAY, 6 * DAY)]
+        );
+        let range = |from, to| Range { from: Some(from), to };
+        let ranges = vec![range(30, None), range(0, Some(10)), range(10, Some(20)), range(50, Some(60))];
+        assert_eq!(merged(ranges), [range(0, Some(20)), range(30, None)]);
+    }
+}

@@ -1,0 +1,173 @@
+//! Hunts the times that new events affect, and the whole lake for rules that are new or have changed.
+
+use std::collections::BTreeSet;
+
+use super::affected;
+use super::changes::{ChangedFinding, HuntedRule, KnownFindings};
+use super::report::{HuntReport, RunReport};
+use super::state::{RunState, StateStore};
+use super::version::version;
+use crate::engine::Resources;
+use crate::error::Error;
+use crate::hunt;
+use crate::lake::Lake;
+use crate::lake::transaction_log::FileEntry;
+use crate::rule::{Rule, WindowKind};
+use crate::sink::Sink;
+use crate::time::{self, DAY, Instant, Range};
+
+/// How many days before the last event are searched for days without events.
+const EMPTY_DAYS_LOOKBACK: i64 = 400;
+
+/// The rules of a nightly run, and how to hunt them.
+pub struct HuntSettings<'n> {
+    /// Resources of the query engine.
+    pub resources: &'n Resources,
+    /// The rules.
+    pub rules: &'n [Rule],
+    /// Earliest trigger of a finding, in microseconds since the epoch.
+    pub since: Option<i64>,
+}
+
+/// The hunts of one run.
+pub(super) struct NightlyHunt<'h> {
+    pub(super) settings: &'h HuntSettings<'h>,
+    pub(super) lake: &'h Lake,
+    pub(super) sinks: &'h [Sink],
+    pub(super) store: &'h StateStore,
+    /// The state of the last run.
+    pub(super) last: &'h RunState,
+}
+
+/// One hunt over the lake.
+struct HuntTask {
+    /// Indices of the rules.
+    rules: Vec<usize>,
+    /// The range of triggers.
+    range: Range,
+    cause: &'static str,
+}
+
+impl NightlyHunt<'_> {
+    /// Hunts, and returns the findings that changed, ordered by first event.
+    pub(super) async fn run(&self, next: &mut RunState, report: &mut RunReport) -> Result<Vec<ChangedFinding>, Error> {
+        let HuntSettings { resources, rules: all_rules, .. } = self.settings;
+        let log = self.lake.transaction_log();
+        next.hunted_commits = log.last_commit().await?;
+        let added = log.files_added_since(self.last.hunted_commits).await?;
+        let spans = affected::new_event_spans(&added);
+        next.rules.extend(all_rules.iter().map(|rule| (rule.id.clone(), version(rule))));
+        let (mut known, tasks) = self.tasks(next, &spans).await?;
+
+        let mut changes = Vec::new();
+        for task in tasks {
+            let rules: Vec<Rule> = task.rules.iter().map(|index| all_rules[*index].clone()).collect();
+            let outcome = hunt::hunt(resources, self.lake, &rules, task.range).await?;
+            report.hunts.push(HuntReport {
+                rules: rules.iter().map(|rule| rule.id.clone()).collect(),
+                from: task.range.from.map(Instant::from_micros),
+                to: task.range.to.map(Instant::from_micros),
+                cause: task.cause,
+                duplicates: Some(outcome.duplicates),
+            });
+            for (rule, findings) in rules.iter().zip(outcome.findings) {
+                let version = next.rules.get(&rule.id).map(String::as_str).unwrap_or_default();
+                let hunted = HuntedRule { rule, version, range: task.range, run: next.run, sinks: self.sinks };
+                changes.extend(known.update(hunted, &findings, &mut report.findings)?);
+            }
+        }
+        report.matches = changes.iter().filter_map(|change| change.line.get("count")?.as_u64()).sum();
+        let order = |change: &ChangedFinding| {
+            ["first_event", "rule_id", "finding_id"]
+                .map(|name| change.line.get(name).and_then(|value| value.as_str()).map(str::to_owned))
+        };
+        changes.sort_by_cached_key(order);
+        for (date, findings) in known.changed_days() {
+            if findings.is_empty() {
+                next.known.remove(&date);
+            } else {
+                next.known.insert(date.clone(), self.store.write_known_day(next.run, &date, &findings).await?);
+            }
+        }
+        self.update_newest(&spans, next).await?;
+        report.newest_event = next.newest_event;
+        report.newest.clone_from(&next.newest);
+        report.empty_days = self.empty_days().await?;
+        Ok(changes)
+    }
+
+    /// Returns the hunts to do, and the known findings that they may change.
+    async fn tasks(&self, next: &RunState, spans: &[(i64, i64)]) -> Result<(KnownFindings, Vec<HuntTask>), Error> {
+        let rules = self.settings.rules;
+        // An earlier `since` makes every rule a new one.
+        let is_earlier = match (&self.last.since, &next.since) {
+            (Some(last), Some(next)) => next < last,
+            (last, next) => last.is_some() && next.is_none(),
+        };
+        let is_changed = |rule: &Rule| is_earlier || self.last.rules.get(&rule.id) != next.rules.get(&rule.id);
+        let indices = |is_wanted: &dyn Fn(&Rule) -> bool| -> Vec<usize> {
+            rules.iter().enumerate().filter(|(_, rule)| is_wanted(rule)).map(|(index, _)| index).collect()
+        };
+        let changed = indices(&is_changed);
+        let dedup = indices(&|rule| !is_changed(rule) && rule.window.kind == WindowKind::Dedup);
+        let others = indices(&|rule| !is_changed(rule) && rule.window.kind != WindowKind::Dedup);
+        let retained_from = self.lake.transaction_log().retained_from().await?;
+        let mut planned: Vec<Range> = Vec::new();
+        loop {
+            let ranges = if changed.is_empty() { planned.as_slice() } else { &[Range::default()] };
+            let known = KnownFindings::new(self.store.known_findings(self.last, ranges).await?, retained_from);
+            let mut tasks = Vec::new();
+            if !changed.is_empty() {
+                tasks.push(HuntTask { rules: changed.clone(), range: Range::default(), cause: "rules changed" });
+            }
+            for group in [&dedup, &others] {
+                let of_group: Vec<&Rule> = group.iter().map(|index| &rules[*index]).collect();
+                for (indices, range) in affected::affected_ranges(&of_group, spans, &known) {
+                    let rules = indices.into_iter().map(|index| group[index]).collect();
+                    tasks.push(HuntTask { rules, range, cause: "new events" });
+                }
+            }
+            // A known burst may extend a range to days whose findings are not loaded yet. Repeat until none does.
+            let needed: Vec<Range> = tasks.iter().map(|task| task.range).collect();
+            if needed == planned || !changed.is_empty() {
+                let earliest = self.settings.since.max(retained_from);
+                for task in &mut tasks {
+                    task.range.from = task.range.from.max(earliest);
+                }
+                tasks.retain(|HuntTask { range, .. }| range.from.zip(range.to).is_none_or(|(from, to)| from < to));
+                return Ok((known, tasks));
+            }
+            planned = needed;
+        }
+    }
+
+    /// Updates the newest event, overall and of each account and region.
+    async fn update_newest(&self, spans: &[(i64, i64)], next: &mut RunState) -> Result<(), Error> {
+        // Earlier builds accepted times that no event can have.
+        let is_event_time = |time: &Instant| time::event_time(time.micros()).is_some();
+        next.newest.retain(|_, newest| is_event_time(newest));
+        next.newest_event = next.newest_event.filter(is_event_time);
+        for (first, last) in spans {
+            let range = Range { from: Some(*first), to: Some(last + 1) };
+            for (name, newest) in hunt::newest::newest_events(self.settings.resources, self.lake, range).await? {
+                let newest = Instant::from_micros(newest);
+                next.newest.entry(name).and_modify(|known| *known = newest.max(*known)).or_insert(newest);
+            }
+            next.newest_event = next.newest_event.max(Some(Instant::from_micros(*last)));
+        }
+        Ok(())
+    }
+
+    /// Returns the dates without events before the last day with events.
+    async fn empty_days(&self) -> Result<Vec<String>, Error> {
+        let files = self.lake.transaction_log().files().await?;
+        let days: BTreeSet<i64> =
+            files.iter().filter_map(FileEntry::time_span).map(|(first, _)| first.div_euclid(DAY)).collect();
+        let (Some(first), Some(last)) = (days.first(), days.last()) else {
+            return Ok(Vec::new());
+        };
+        // Without the limit, one record with an absurd time would report decades of empty days.
+        let empty = ((*first).max(last - EMPTY_DAYS_LOOKBACK)..*last).filter(|day| !days.contains(day));
+        Ok(empty.map(|day| time::utc_date(day * DAY)).collect())
+    }
+}
