@@ -222,6 +222,30 @@ impl Resources {
         collected(self.rows(name, table, sql).await?, limit).await
     }
 
+    /// Matches raw objects on the cluster; `None` if there is no cluster, or `table` is not raw.
+    #[cfg(feature = "cluster")]
+    async fn raw_on_cluster(
+        &self,
+        table: &dyn TableProvider,
+        candidates: &crate::sql::candidates::Candidates,
+    ) -> Result<Option<Vec<SendableRecordBatchStream>>, DataFusionError> {
+        use cluster::raw_objects;
+        let (Some(cluster), Some(raw)) = (&self.cluster, table.downcast_ref::<raw_table::RawScans>()) else {
+            return Ok(None);
+        };
+        let context = self.session_of_tables()?;
+        let selected = crate::sql::selection::condition(&self.selection.accounts, &self.selection.regions);
+        let plan = raw_objects::plan(&context, raw.trail(), raw.reading(), candidates, selected).await?;
+        let Some(plan) = plan else {
+            return Ok(Some(Vec::new()));
+        };
+        let rows = cluster.rows(plan, context.task_ctx(), self.memory).await?;
+        let (matches, statistics) = raw_objects::results(&rows)?;
+        raw.set_remote_statistics(statistics);
+        let schema = matches.first().map_or_else(|| Arc::new(arrow::datatypes::Schema::empty()), RecordBatch::schema);
+        Ok(Some(vec![cluster::stream(schema, matches)]))
+    }
+
     /// Runs `plan`. A cluster gives its rows together, and at most as many bytes as the budget has.
     #[cfg_attr(not(feature = "cluster"), expect(clippy::unused_async, reason = "a cluster is waited for"))]
     async fn streams(

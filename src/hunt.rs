@@ -78,11 +78,8 @@ pub async fn hunt(
 
 /// Makes sure that a table which is to be hunted on a cluster can be.
 fn check_cluster(resources: &Resources, table: &dyn Table) -> Result<(), Error> {
-    if resources.on_cluster() && matches!(table.kind(), TableKind::Raw | TableKind::Memory) {
-        return Err(Error::Usage {
-            message: "a raw trail is not hunted on a cluster".to_owned(),
-            hint: Some("make it a lake with `tawny convert`, or hunt it here, without `--cluster`".to_owned()),
-        });
+    if resources.on_cluster() && table.kind() == TableKind::Memory {
+        return Err(Error::usage("records in memory are not hunted on a cluster"));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Fault;
 
@@ -20,13 +20,13 @@ pub fn number_of<N: Copy + From<u8> + PartialEq + std::fmt::Display>(number: N, 
 }
 
 /// The reconciliation of a run's input: everything read is accounted for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanStatistics {
     /// Objects: `read = used + already_converted + sum(skipped) + rejected`.
     pub objects: Count,
     /// Members of the archives among the objects: `read = used + skipped_by_prefilter + sum(skipped) + rejected`. Those within
     /// rejected objects that cannot be counted are not.
-    #[serde(skip_serializing_if = "Count::is_empty")]
+    #[serde(default, skip_serializing_if = "Count::is_empty")]
     pub members: Count,
     /// Records: `read = used + duplicates + skipped_by_prefilter + sum(skipped) + rejected`. Those within
     /// rejected objects cannot be counted and are not.
@@ -63,7 +63,7 @@ pub struct Duplicates {
 
 /// Records that share an `eventID` and differ in `eventTime`, `eventName` or `eventSource`. `CloudTrail` does not write
 /// such records: the data are damaged or anonymised, and counting the `eventID` once may hide a burst.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DifferingRecords {
     /// How many `eventID`s have such records.
     pub event_ids: u64,
@@ -72,7 +72,7 @@ pub struct DifferingRecords {
 }
 
 /// An `eventID`, and two of its records.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DifferingExample {
     /// The `eventID`.
     pub event_id: String,
@@ -81,7 +81,7 @@ pub struct DifferingExample {
 }
 
 /// One of the records of a [`DifferingExample`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DifferingRecord {
     /// RFC 3339; absent where the record has no readable time.
     pub event_time: Option<String>,
@@ -90,7 +90,7 @@ pub struct DifferingRecord {
     /// `eventSource`.
     pub event_source: Option<String>,
     /// The object that holds the record, where it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
 }
 
@@ -148,7 +148,7 @@ impl std::fmt::Display for DifferingRecord {
 }
 
 /// Counts of one kind of input by what became of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// All there were.
     pub read: u64,

@@ -42,6 +42,7 @@ use crate::store::Stores;
 use crate::time::Period;
 
 pub mod nodes;
+pub(super) mod raw_objects;
 
 /// The most that a message between nodes may hold, in bytes: a plan lists the files that it reads, about a hundred bytes
 /// each.
@@ -143,6 +144,7 @@ impl Cluster {
         let context = SessionContext::new_with_state(state.upgrade_for_ballista(self.scheduler.clone())?);
         // What was registered before has been replaced.
         functions::register(&context);
+        raw_objects::register(&context, &Stores::default());
         Ok(context)
     }
 }

@@ -133,6 +133,11 @@ impl Scan {
     }
 
     async fn new(resources: &Resources, table: Arc<dyn TableProvider>, candidates: &Candidates) -> Result<Scan> {
+        #[cfg(feature = "cluster")]
+        if let Some(streams) = resources.raw_on_cluster(table.as_ref(), candidates).await? {
+            let (schema, rules) = (match_schema(candidates), candidates.detections.len());
+            return Ok(Scan { streams, schema, rules });
+        }
         let (plan, context, schema) = Scan::plan(resources, table, candidates).await?;
         resources.scanned.follow(&plan);
         let streams = resources.streams(plan, context).await?;
@@ -159,8 +164,7 @@ async fn drain(
 
 /// The rows of a scan that any rule matches, in batches of [`MATCHED_ROWS`] or [`MATCHED_BYTES`], or a few more.
 fn together(stream: SendableRecordBatchStream, schema: SchemaRef) -> impl Stream<Item = Result<RecordBatch>> {
-    let first_flag = schema.fields().iter().position(|field| *field.data_type() == DataType::Boolean);
-    let matched = stream.try_filter_map(move |batch| future::ready(matched(&batch, first_flag)));
+    let matched = stream.try_filter_map(|batch| future::ready(matched(&batch)));
     stream::try_unfold(Box::pin(matched), move |mut matched| {
         let schema = Arc::clone(&schema);
         async move {
@@ -179,18 +183,21 @@ fn together(stream: SendableRecordBatchStream, schema: SchemaRef) -> impl Stream
 }
 
 /// The rows of a batch of a scan that any rule matches, as columns; `None` where there are none.
-fn matched(batch: &RecordBatch, first_flag: Option<usize>) -> Result<Option<RecordBatch>> {
+fn matched(batch: &RecordBatch) -> Result<Option<RecordBatch>> {
     let Some(rows) = batch.column(0).as_struct_opt() else {
         return internal_err!("a scan without its struct");
     };
-    let rows = RecordBatch::from(rows);
-    let flags: Vec<BooleanArray> =
-        rows.columns().iter().skip(first_flag.unwrap_or_default()).map(|flags| flags.as_boolean().clone()).collect();
-    let any = any(&flags, rows.num_rows())?;
+    any_match(&RecordBatch::from(rows))
+}
+
+/// The rows of a batch of [`match_schema`] that any rule matches; `None` where there are none.
+pub(super) fn any_match(rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+    let flags = rows.columns().iter().filter_map(|column| column.as_boolean_opt().cloned());
+    let any = any(&flags.collect::<Vec<_>>(), rows.num_rows())?;
     match any.true_count() {
         0 => Ok(None),
-        count if count == rows.num_rows() => Ok(Some(rows)),
-        _ => Ok(Some(compute::filter_record_batch(&rows, &any)?)),
+        count if count == rows.num_rows() => Ok(Some(rows.clone())),
+        _ => Ok(Some(compute::filter_record_batch(rows, &any)?)),
     }
 }
 

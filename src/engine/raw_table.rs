@@ -42,6 +42,8 @@ pub struct RawScans {
     threads: usize,
     progress: RawScanProgress,
     last: std::sync::Mutex<Option<Arc<RawScan>>>,
+    /// What the executors of a cluster have read.
+    remote: std::sync::Mutex<Option<ScanStatistics>>,
 }
 
 impl std::fmt::Debug for RawScans {
@@ -60,13 +62,43 @@ impl RawScans {
         threads: usize,
         progress: RawScanProgress,
     ) -> RawScans {
-        RawScans { trail, prefilter, in_flight, threads, progress, last: std::sync::Mutex::default() }
+        RawScans {
+            trail,
+            prefilter,
+            in_flight,
+            threads,
+            progress,
+            last: std::sync::Mutex::default(),
+            remote: std::sync::Mutex::default(),
+        }
     }
 
     /// Returns what the last scan has read so far; nothing where the query needed no scan.
     pub fn statistics(&self) -> ScanStatistics {
+        if let Some(remote) = &*self.remote.lock().unwrap_or_else(PoisonError::into_inner) {
+            return remote.clone();
+        }
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().map(|scan| scan.statistics()).unwrap_or_default()
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl RawScans {
+    /// Returns the objects.
+    pub(super) fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// Returns the prefilter, and the number of objects to read at a time.
+    pub(super) fn reading(&self) -> (&Prefilter, usize) {
+        (&self.prefilter, self.in_flight)
+    }
+
+    /// Records what executors have read of the objects.
+    pub(super) fn set_remote_statistics(&self, mut statistics: ScanStatistics) {
+        statistics.add(self.trail.excluded.clone());
+        *self.remote.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics);
     }
 }
 

@@ -61,6 +61,17 @@ impl RawTrail {
         Ok(Arc::new(trail))
     }
 
+    /// Checks that every source can be read by executors too.
+    fn check_cluster(&self) -> Result<(), Error> {
+        match self.sources.iter().find(|source| self.stores.spooled(source).is_some()) {
+            None => Ok(()),
+            Some(source) => Err(Error::Usage {
+                message: format!("`{source}` is a stream, which executors of a cluster cannot read"),
+                hint: Some("write it to a file or a bucket that they read, or hunt without `--cluster`".to_owned()),
+            }),
+        }
+    }
+
     fn snapshot_of(&self, trail: Arc<Trail>) -> RawSnapshot<'_> {
         RawSnapshot { table: self, trail }
     }
@@ -167,7 +178,13 @@ impl Snapshot for RawSnapshot<'_> {
             resources.threads,
             Arc::new(move |statistics: &ScanStatistics| progress(total, statistics)),
         ));
-        let provider = super::selected(resources, Arc::clone(&scans) as _)?;
+        // Executors select events while they decode, so a cluster gets the objects themselves.
+        let provider = if resources.on_cluster() {
+            self.table.check_cluster()?;
+            Arc::clone(&scans) as _
+        } else {
+            super::selected(resources, Arc::clone(&scans) as _)?
+        };
         Ok(Records { provider, files: Vec::new(), raw_scans: Some(scans) })
     }
 

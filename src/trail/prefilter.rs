@@ -29,6 +29,13 @@ impl Prefilter {
         Prefilter { alternatives }
     }
 
+    /// Returns the alternatives from which [`Prefilter::new`] builds the same prefilter.
+    pub fn words(&self) -> Vec<Vec<Vec<String>>> {
+        let word = |finder: &Finder<'_>| String::from_utf8_lossy(finder.needle()).into_owned();
+        let clause = |words: &Vec<Finder<'_>>| words.iter().map(word).collect();
+        self.alternatives.iter().map(|clauses| clauses.iter().map(clause).collect()).collect()
+    }
+
     /// Returns whether `text` may contain a match.
     pub fn admits(&self, text: &str) -> bool {
         let text = text.as_bytes();

@@ -133,10 +133,47 @@ fn cluster_and_local_findings_are_equal() {
         let expected = of(&server, &backtest);
         assert!(of(&server, &[&backtest[..], &on_cluster].concat()) == expected, "backtest of {lake}");
     }
-    let raw =
-        server.tawny(&[&["hunt", &nodes.folder.path().join("trail").display().to_string()][..], &on_cluster].concat());
-    assert_eq!(raw.status.code(), Some(2), "{}", told(&raw));
-    assert!(told(&raw).contains("tawny convert"), "{}", told(&raw));
+}
+
+#[test]
+fn executors_read_raw_objects_and_report_each_that_they_cannot_read() {
+    let server = Server::start();
+    let nodes = Nodes::start(&server);
+    let trail = nodes.folder.path().join("trail");
+    write_trail(&trail);
+    std::fs::write(trail.join("24.json.gz"), b"\x1f\x8b\x08broken").unwrap();
+    std::fs::write(trail.join("25.json"), r#"{"awsAccountId":"111122223333","logFiles":[]}"#).unwrap();
+    let bucket = server.file("trail", "");
+    std::fs::create_dir_all(&bucket).unwrap();
+    for entry in std::fs::read_dir(&trail).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, bucket.join(path.file_name().unwrap())).unwrap();
+    }
+    let on_cluster = ["--cluster", &nodes.url, "--partitions", "4"];
+    let statistics = |output: &Output| -> Vec<String> {
+        let lines = told(output);
+        let lines = lines.lines().filter(|line| !line.starts_with("note: "));
+        lines.map(str::to_owned).collect()
+    };
+    for trail in [trail.display().to_string(), "s3://trail".to_owned()] {
+        for command in [
+            &["hunt", &trail, "--format", "jsonl"][..],
+            &["hunt", &trail, "--threshold", "3", "--window", "dedup", "--from", "2026-09-02", "--format", "jsonl"],
+            &["hunt", &trail, "--threshold", "3", "--account", "111122223333", "--format", "jsonl"],
+            &["hunt", &trail, "--threshold", "3", "--account", "444455556666", "--format", "jsonl"],
+            &["backtest", &trail, "--format", "json", "--thresholds", "1..4", "--periods", "5m,1h"],
+        ] {
+            let here = server.tawny(command);
+            let there = server.tawny(&[command, &on_cluster].concat());
+            assert_eq!(here.status.code(), Some(3), "{command:?}: {}", told(&here));
+            assert_eq!(there.status.code(), Some(3), "{command:?}: {}", told(&there));
+            assert!(there.stdout == here.stdout, "{command:?}");
+            assert_eq!(statistics(&there), statistics(&here), "{command:?}");
+        }
+    }
+    let piped = server.tawny(&[&["hunt", "-"][..], &on_cluster].concat());
+    assert_eq!(piped.status.code(), Some(2), "{}", told(&piped));
+    assert!(told(&piped).contains("cannot read"), "{}", told(&piped));
 }
 
 /// Rules that need more than a count of events. Their functions are sent to the nodes too.

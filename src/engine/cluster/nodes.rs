@@ -15,7 +15,7 @@ use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{Buckets, MESSAGE_BYTES, Tables, scheduler_of};
+use super::{Buckets, MESSAGE_BYTES, Tables, raw_objects, scheduler_of};
 use crate::engine::functions;
 use crate::error::Error;
 use crate::store::Stores;
@@ -54,7 +54,7 @@ pub struct Executor<'e> {
 /// It cannot listen there.
 pub async fn schedule(address: SocketAddr, stores: Stores) -> std::result::Result<(), Error> {
     let failed = |error: ballista_core::error::BallistaError| node("schedule at", &address.to_string(), &error);
-    let builder = move |config: SessionConfig| Ok(state(config, runtime(&stores, None)?));
+    let builder = move |config: SessionConfig| Ok(state(config, runtime(&stores, None)?, &stores));
     let config = SchedulerConfig {
         bind_host: address.ip().to_string(),
         bind_port: address.port(),
@@ -82,7 +82,7 @@ impl Executor<'_> {
         let (scheduler_host, scheduler_port) = scheduler_of(self.scheduler)?;
         let own = SessionConfig::new_with_ballista();
         let known = runtime(&stores, None).map_err(|error| Error::query("the functions of a node", error))?;
-        let functions = BallistaFunctionRegistry::from(&state(own, known));
+        let functions = BallistaFunctionRegistry::from(&state(own, known, &stores));
         let folder = self.folder.to_path_buf();
         let spill = folder.clone();
         let config = ExecutorProcessConfig {
@@ -123,8 +123,9 @@ fn runtime(stores: &Stores, spill: Option<&Path>) -> Result<Arc<RuntimeEnv>> {
 }
 
 /// What a session of a node knows: the engine's functions and ours.
-fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>) -> SessionState {
+fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>, stores: &Stores) -> SessionState {
     let context = SessionContext::new_with_config_rt(config, runtime);
     functions::register(&context);
+    raw_objects::register(&context, stores);
     context.state()
 }
