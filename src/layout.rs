@@ -1,8 +1,8 @@
-//! Layouts of Parquet that other tools write: in which columns they keep what CloudTrail says.
+//! Table mappings: the columns in which Parquet of other tools keeps CloudTrail's fields.
 //!
-//! A layout is a YAML file (those of `sql/layouts/` come with the program) that tells by which columns it is
-//! known and, for each of our columns, the SQL that gives it. What it does not say is found by name, whatever
-//! the case and with or without underscores: `sourceIPAddress` is `sourceipaddress` and `source_ip_address`.
+//! A mapping is a YAML file; those of `sql/layouts/` come with the program. It names columns by which such files are
+//! recognised and, for our columns, the SQL that computes them. Columns that it leaves out are found by name, in any case
+//! and with or without underscores: `sourceIPAddress` is `sourceipaddress` and `source_ip_address`.
 
 use arrow::datatypes::{DataType, Schema};
 
@@ -13,22 +13,22 @@ use crate::rule::yaml::{YamlContent, YamlNode, YamlSource, nearest};
 use crate::rule::{Field, Predicate, Rule};
 use crate::sql_limits;
 
-/// A layout.
+/// A table mapping.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableLayout {
     /// Its name.
     pub name: String,
-    /// What it is, in a sentence.
+    /// A sentence that describes it.
     pub title: String,
-    /// Columns by which it is known; with dots, members of them.
+    /// Columns by which files in this layout are recognised; with dots, members of structs.
     pub told_by: Vec<String>,
-    /// For a column of ours, SQL over the layout's columns; the first that is there and not null counts.
+    /// For each of our columns, SQL over the layout's columns. The first value that exists and is not null counts.
     pub columns: Vec<(String, Vec<String>)>,
-    /// Of a column of JSON, the only members that it tells.
+    /// For each JSON column, the only members that it holds.
     pub only: Vec<(String, Vec<String>)>,
 }
 
-/// The layouts that come with the program, the most particular first.
+/// Returns the layouts that come with the program, the most specific first.
 pub fn shipped() -> Result<Vec<TableLayout>, Error> {
     [
         ("sql/layouts/security-lake-1.yml", include_str!("../sql/layouts/security-lake-1.yml")),
@@ -45,16 +45,15 @@ pub fn shipped() -> Result<Vec<TableLayout>, Error> {
     .collect()
 }
 
-/// The one of the layouts `known` that files with these columns are in.
+/// Returns the layout, of those `known`, that files with these columns are in.
 ///
 /// # Errors
-/// They are in none; or they are files of a lake.
+/// The files are in none of them, or they are files of a lake.
 pub fn of_columns(known: &[TableLayout], files: &[&Schema]) -> Result<TableLayout, Error> {
     let has = |name: &str| files.iter().any(|schema| has_column(schema, name));
     if has(event::CONTENT_ID) && has(event::OTHER_FIELDS) {
         return Err(Error::Usage {
-            message: "the data have the columns of a lake, and there is no ledger that tells which files count"
-                .to_owned(),
+            message: "the data have the columns of a lake, but no transaction log that lists its files".to_owned(),
             hint: Some(
                 "name the lake by its own folder; what `tawny query` wrote is read with `--map FILE.yml`".to_owned(),
             ),
@@ -93,7 +92,7 @@ const KEYS: [&str; 5] = ["layout", "title", "told_by", "columns", "only"];
 /// Reads a layout.
 ///
 /// # Errors
-/// The text is no YAML, or asks for keys or columns that there are not.
+/// The text is invalid YAML, or has unknown keys or columns.
 pub fn parse(name: &str, text: &str) -> Result<TableLayout, Error> {
     let source = YamlSource { name, text };
     let tree = source.read()?;
@@ -155,10 +154,10 @@ fn by_column(source: &YamlSource<'_>, node: &YamlNode) -> Result<Vec<(String, Ve
     entries.iter().map(one).collect()
 }
 
-/// Pieces of SQL that one column may have.
+/// A column may have this many pieces of SQL.
 const ALTERNATIVES: usize = 32;
 
-/// Makes sure that the SQL of the columns is not too complex for the engine, each piece and all together.
+/// Checks that the SQL of the columns is not too complex for DataFusion, each piece and all together.
 fn check_sql(source: &YamlSource<'_>, columns: &YamlNode) -> Result<(), Error> {
     let YamlContent::Map(entries) = &columns.content else {
         return Ok(());
@@ -186,18 +185,21 @@ fn check_sql(source: &YamlSource<'_>, columns: &YamlNode) -> Result<(), Error> {
 }
 
 impl TableLayout {
-    /// The SQL for a column, where the layout says any.
+    /// Returns the SQL that the layout has for a column, if any.
     pub fn sql(&self, column: &str) -> Option<&[String]> {
         self.columns.iter().find(|(name, _)| name == column).map(|(_, texts)| texts.as_slice())
     }
 
-    /// Makes sure that what decides of `rule` is told by data in this layout that lack the columns `missing`.
-    /// What a finding only tells besides may be missing.
+    /// Checks that data in this layout without the columns `missing` have the fields that decide whether `rule` matches.
+    /// Fields that findings only show may be missing.
+    ///
+    /// # Errors
+    /// A field that decides is missing.
     pub fn check(&self, rule: &Rule, missing: &[String]) -> Result<(), Error> {
         if missing.iter().any(|name| name == event::EVENT_TIME) {
             return Err(Error::Usage {
-                message: format!("the data do not tell `eventTime` in a column that the layout `{}` knows", self.name),
-                hint: Some("say with `--map FILE.yml` which SQL gives it: a timestamp, or text".to_owned()),
+                message: format!("the data have no column for `eventTime` that the layout `{}` knows", self.name),
+                hint: Some("give the SQL of the time with `--map FILE.yml`: a timestamp, or text".to_owned()),
             });
         }
         let unanswered = self.unanswered(rule, missing);
@@ -206,16 +208,16 @@ impl TableLayout {
         }
         Err(Error::Usage {
             message: format!(
-                "rule `{}` asks for {}, which data in the layout `{}` do not tell",
+                "rule `{}` asks for {}, which data in the layout `{}` do not have",
                 rule.id,
                 unanswered.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(" and "),
                 self.name
             ),
-            hint: Some("hunt the raw trail, or say with `--map FILE.yml` in which column it is".to_owned()),
+            hint: Some("hunt the raw trail, or name the column with `--map FILE.yml`".to_owned()),
         })
     }
 
-    /// Returns the fields that decide about `rule` and are not in data in this layout without the columns `missing`.
+    /// Returns the fields that decide whether `rule` matches and that data in this layout without the columns `missing` lack.
     pub fn unanswered(&self, rule: &Rule, missing: &[String]) -> Vec<String> {
         let mut unanswered = Vec::new();
         let mut ask = |field: &Field| {
@@ -240,26 +242,26 @@ impl TableLayout {
             (_, Some(FieldLocation::Time)) => has(event::EVENT_TIME),
             (_, Some(FieldLocation::Column(name, _))) => has(name),
             (_, Some(FieldLocation::Below { hot: Some(hot), .. })) if has(hot) => true,
-            (_, Some(FieldLocation::Below { column, path, .. })) => has(column) && self.tells(column, path),
+            (_, Some(FieldLocation::Below { column, path, .. })) => has(column) && self.has_path(column, path),
         }
     }
 
-    fn tells(&self, column: &str, path: &[Step]) -> bool {
+    fn has_path(&self, column: &str, path: &[Step]) -> bool {
         match path.first() {
             Some(Step::Key(key)) => self.has(column, key),
             _ => path.is_empty() || !self.only.iter().any(|(name, _)| name == column),
         }
     }
 
-    /// Whether data in this layout tell a member of a column of JSON.
+    /// Whether data in this layout have a member of a JSON column.
     fn has(&self, column: &str, member: &str) -> bool {
         let members = self.only.iter().find(|(name, _)| name == column).map(|(_, members)| members);
         members.is_none_or(|members| members.iter().any(|known| known.eq_ignore_ascii_case(member)))
     }
 }
 
-/// Visits the fields that a predicate looks at. `eventType` also tells whether a record's category is network activity,
-/// so where it `has_type` that question asks for no other field.
+/// Visits the fields that a predicate looks at. Network activity shows in `eventType` too: if the data have that column
+/// (`has_type`), a test for it needs no other field.
 fn fields_of<'p>(predicate: &'p Predicate, has_type: bool, visit: &mut dyn FnMut(&'p Field)) {
     match predicate {
         Predicate::All(parts) | Predicate::Any(parts) | Predicate::None(parts) | Predicate::OnlyOne(parts) => {
@@ -272,7 +274,7 @@ fn fields_of<'p>(predicate: &'p Predicate, has_type: bool, visit: &mut dyn FnMut
     }
 }
 
-/// A name without its case and underscores.
+/// Returns a name in lower case and without underscores.
 pub fn plain(name: &str) -> String {
     name.chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect()
 }

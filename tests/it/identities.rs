@@ -344,7 +344,7 @@ fn table_without_actor_fields_refuses_rules_by_name() {
         .unwrap();
     let talk = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{talk}");
-    assert!(talk.contains("rule `Acts` asks for `actor`, which data in the layout `own` do not tell"), "{talk}");
+    assert!(talk.contains("rule `Acts` asks for `actor`, which data in the layout `own` do not have"), "{talk}");
 }
 
 #[test]

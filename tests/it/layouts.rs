@@ -260,7 +260,7 @@ fn unusual_tables_lose_no_records() {
     write(&at("epoch").join("a.parquet"), epoch, &epoch_rows);
     let refused = hunt("epoch", &[]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("do not tell `eventTime`"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("have no column for `eventTime`"));
     std::fs::write(at("bare").join("x.json"), "{}").unwrap();
     std::fs::rename(at("bare").join("20260901_part-0"), at("bare").join("0.parquet")).unwrap();
     let refused = hunt("bare", &[]);
@@ -316,7 +316,7 @@ fn incompatible_files_are_named() {
     write_two("timeless", timeless, &rows(rest, false, &lower));
     let (code, talk, _) = hunt("timeless");
     assert_eq!(code, Some(2), "{talk}");
-    assert!(talk.contains("b.parquet` has no column that tells `eventTime`"), "{talk}");
+    assert!(talk.contains("b.parquet` has no column for `eventTime`"), "{talk}");
     let mut fewer = columns(text("eventtime"), false, &lower);
     fewer.retain(|field| field.name() != "useragent");
     write_two("fewer", fewer, &rows(rest, false, &lower));

@@ -314,8 +314,7 @@ fn files_without_a_needed_column_are_counted() {
     let talk = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{talk}");
     assert!(
-        talk.contains("2 of 3 files, such as `")
-            && talk.contains("b.parquet` (layout athena), do not tell `userAgent`"),
+        talk.contains("2 of 3 files, such as `") && talk.contains("b.parquet` (layout athena), lack `userAgent`"),
         "{talk}"
     );
     assert!(told_lines(&output.stdout) > 0, "the other file is hunted: {talk}");

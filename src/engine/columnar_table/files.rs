@@ -19,10 +19,10 @@ use crate::store::{Located, Object, Stores};
 use crate::time::Range;
 use crate::trail::ParquetFiles;
 
-/// Footers that are read at a time.
+/// The number of footers that are read at a time.
 const AT_A_TIME: usize = 32;
 
-/// Files that are left out because of what their pages hold, at most. Each costs another reading.
+/// At most this many files are left out because of damaged pages. Each costs another reading of the data.
 const MOST_LEFT_OUT: usize = 100;
 
 /// A file, before it is opened.
@@ -42,22 +42,22 @@ pub(super) struct OpenedFile {
     pub(super) records: u64,
 }
 
-/// The files of a table.
+/// The files of a table that other tools wrote.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct TableFiles {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) url: ObjectStoreUrl,
     pub(super) found: Vec<FoundFile>,
     pub(super) footers: Footers,
-    /// Entries of folders that cannot be read.
+    /// The entries of folders that cannot be read.
     unlisted: Vec<Fault>,
     opened: tokio::sync::Mutex<BTreeMap<usize, Arc<OpenedFile>>>,
     rejected: Mutex<BTreeMap<usize, Fault>>,
 }
 
-impl Files {
-    /// The files that were found, of whose footers as many are kept as fit into `room` bytes. None is opened.
-    pub(super) async fn new(stores: &Stores, files: ParquetFiles, room: usize) -> Result<Files, Error> {
+impl TableFiles {
+    /// Returns the files of a table. None is opened yet. As many footers are kept as fit into `room` bytes.
+    pub(super) async fn new(stores: &Stores, files: ParquetFiles, room: usize) -> Result<TableFiles, Error> {
         let (objects, paths): (Vec<Object>, Vec<String>) = files.files.into_iter().unzip();
         let Located { store, url, metas } = stores.locate(&objects).await?;
         let url = ObjectStoreUrl::parse(url).map_err(|error| Error::query("the store of the files", error))?;
@@ -69,11 +69,11 @@ impl Files {
         let found = found.collect();
         let (opened, rejected) = (tokio::sync::Mutex::default(), Mutex::default());
         let footers = Footers::of_other_tools(room);
-        Ok(Files { store, url, found, footers, unlisted: files.faults, opened, rejected })
+        Ok(TableFiles { store, url, found, footers, unlisted: files.faults, opened, rejected })
     }
 
-    /// The numbers of the files that may hold events with a time in `range`, by their folders, and can be read as far as
-    /// is known.
+    /// Returns the numbers of the files that may hold events with a time in `range`, by their folders, without those that
+    /// could not be read.
     pub(super) fn chosen(&self, range: Range) -> Vec<usize> {
         let rejected = self.rejected();
         let may_hold = |(number, file): (usize, &FoundFile)| {
@@ -123,7 +123,7 @@ impl Files {
         self.rejected().insert(number, Fault { object, position: None, reason });
     }
 
-    /// Leaves out the file for which a query failed; whether it is one of these, and not one too many.
+    /// Leaves out the file for which a query failed. Returns whether it is one of these files and not one too many.
     pub(super) fn leave_out(&self, damaged: &DamagedFile) -> bool {
         let name = |file: &FoundFile| parquet_table::file_name(&self.url, &file.meta.location);
         let Some(number) = self.found.iter().position(|file| name(file) == damaged.file) else {
