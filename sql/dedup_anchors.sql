@@ -1,35 +1,27 @@
--- The groups whose open window cannot be told at the start of a range from what was read before it.
--- After a pause of a period the next match opens a window for certain; a group with a match shortly
--- before the range and no such pause in what was read needs more to be read.
-WITH {% include "matches.sql" %},
-pauses AS (
-  SELECT
-    *,
-    lag("eventTime") OVER ({{ query.partition("") }}ORDER BY "eventTime", "eventID") AS previous
+-- The rules with groups whose open window at the start of the range is not known from what was read before it.
+-- After a pause of a period the next match opens a window for certain. A group with a match shortly before the range
+-- and no such pause needs more to be read.
+preceding AS (
+  SELECT *, lag("eventTime") OVER in_order AS previous_time
   FROM matches
   WHERE "eventTime" < {{ range_from }}
+  WINDOW in_order AS ({{ in_order }})
 ),
 per_group AS (
+  -- pauses: the matches that open a window for certain. The first match that was read is one if a period before it was
+  -- read too.
   SELECT
-{%- if query.records.is_none() %}
     rule,
-{%- endif %}
-    max("eventTime" + {{ query.period }}) AS open_until,
+    max("eventTime" + period) AS open_until,
     count(*) FILTER (
-      WHERE "eventTime" >= previous + {{ query.period }}
-{%- if let Some(begin) = read_from %}
-        OR (previous IS NULL AND "eventTime" - {{ query.period }} >= {{ begin }})
-{%- endif %}
+      WHERE "eventTime" >= previous_time + period
+        OR (previous_time IS NULL AND "eventTime" - period >= {{ read_from }})
     ) AS pauses
-  FROM pauses
-{%- if !query.groups.is_empty() %}
-  GROUP BY {{ query.by_group() }}
-{%- endif %}
+  FROM preceding
+  GROUP BY {{ group }}
 )
-SELECT {% if query.records.is_none() %}rule, {% endif %}count(*) AS unanchored
+SELECT rule, count(*) AS unanchored
 FROM per_group
 WHERE pauses = 0
   AND open_until > {{ range_from }}
-{%- if query.records.is_none() %}
 GROUP BY rule
-{%- endif %}

@@ -1,23 +1,22 @@
--- The matches of a rule by group and time, each once. Of copies with different times each stays: which of them
--- counts depends on how far back is read. copy_before tells the time of the one before.
+-- The matches of a rule in the order of group and time, each eventID once for each of its times. Which of them counts
+-- depends on how far back is read.
+-- previous_copy_time: the time of the duplicate before this one.
 WITH copies AS (
   SELECT
     *,
-    lag("eventID") OVER (PARTITION BY ascii("eventID") ORDER BY "eventID", "eventTime", fingerprint, "eventName", "eventSource") AS previous_id,
-    lag("eventTime") OVER (PARTITION BY ascii("eventID") ORDER BY "eventID", "eventTime", fingerprint, "eventName", "eventSource") AS previous_time
+    lag("eventID") OVER in_id_order AS previous_id,
+    lag("eventTime") OVER in_id_order AS previous_time
   FROM matched
+  -- ascii(): see matches.sql. eventName and eventSource are read for the count of duplicates.
+  WINDOW in_id_order AS (
+    PARTITION BY ascii("eventID")
+    ORDER BY "eventID", "eventTime", fingerprint, "eventName", "eventSource"
+  )
 )
 SELECT
-{%- for column in query.groups %}
-  {{ column }},
-{%- endfor %}
-  counted,
-  account,
-  actor,
-  "eventTime",
-  "eventID",
-  CASE WHEN previous_id = "eventID" THEN previous_time END AS copy_before
+  {{ columns }},
+  CASE WHEN previous_id = "eventID" THEN previous_time END AS previous_copy_time
 FROM copies
 WHERE (previous_id IS DISTINCT FROM "eventID")
   OR (previous_time IS DISTINCT FROM "eventTime")
-ORDER BY {% for column in query.groups %}{{ column }}, {% endfor %}"eventTime", "eventID"
+ORDER BY {{ order }}

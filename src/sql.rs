@@ -1,7 +1,15 @@
-//! A rule to the SQL that finds its bursts. What is printed is what runs over a lake.
+//! Turns a rule into the SQL that finds its bursts.
 //!
-//! Several rules, and raw trails, share a scan: [`candidates`] says what to test and to compute of
-//! each record, in the same words; the same templates then run over the table `matched` of what matched.
+//! A scan finds the matches of all rules: [`candidates`] lists what it tests and computes for each record. The matches are
+//! the table `matched`. The queries over it are lists of steps, one file in `sql/` each:
+//!
+//! | query | steps |
+//! |---|---|
+//! | `sliding` findings | `matches`, `sliding_counts`, `thresholds`, `sliding_bursts`, `findings` |
+//! | `dedup` and `tumbling` findings | `matches`, `dedup_windows` or `tumbling_windows`, `window_counts`, `thresholds`, `window_bursts`, `findings` |
+//! | a parameter grid | the same, with `grid_matches`, `grid_sliding_most` or `grid_window_most` and `grid_thresholds`, and `grid_findings` |
+//!
+//! What `tawny sql` prints begins with one more step, which makes `matched` of the table `cloudtrail`.
 
 use askama::Template as _;
 
@@ -14,75 +22,19 @@ pub mod dialect;
 pub mod distinct;
 pub mod expression;
 pub mod fields;
+pub mod grid;
 pub mod layout;
 pub mod predicate;
 pub mod quote;
+mod rule_matches;
 pub mod selection;
-pub mod sweep;
+mod windows;
 
 use expression::{ChainOperator, Expression};
+use grid::{GridCell, ParameterGrid};
 use layout::Layout;
-use quote::{Ident, Interval, TimeLiteral};
-use sweep::{Cell, Sweep};
-
-/// A column that a query computes for each match.
-struct Column {
-    expression: Expression,
-    alias: Ident,
-}
-
-/// The records of one rule, for a query that reads them itself.
-struct Records {
-    columns: Vec<Column>,
-    predicate: String,
-    from: TimeLiteral,
-    to: TimeLiteral,
-}
-
-/// What the templates are rendered with.
-struct Query {
-    /// Where the matches come from; the table `matched` of several rules where there are none.
-    records: Option<Records>,
-    groups: Vec<Ident>,
-    /// Told of the match that triggered.
-    told: Vec<Ident>,
-    /// Listed over all matches.
-    listed: Vec<Ident>,
-    /// The window function that counts by the column `counted`, where it is not matches that are counted.
-    counts: Option<&'static str>,
-    /// Whether it counts events that come one after another.
-    in_sequence: bool,
-    trigger_from: Option<TimeLiteral>,
-    trigger_to: Option<TimeLiteral>,
-    period: String,
-    threshold: String,
-    /// The cells of a sweep, in place of one window.
-    sweep: Option<Sweep>,
-}
-
-macro_rules! templates {
-    ($($name:ident $path:literal),*) => {
-        $(
-            #[derive(askama::Template)]
-            #[template(path = $path, escape = "none")]
-            struct $name {
-                query: Query,
-            }
-        )*
-    };
-}
-
-templates!(Sliding "sliding.sql", Dedup "dedup.sql", Tumbling "tumbling.sql", Matching "matching.sql", DistinctMatches "distinct_matches.sql");
-
-#[derive(askama::Template)]
-#[template(path = "dedup_anchors.sql", escape = "none")]
-struct Anchors {
-    query: Query,
-    /// A group's first match that was read opened a window for certain where it lies a period or more after this.
-    read_from: Option<String>,
-    /// The start of the range, at which a window may still be open.
-    range_from: TimeLiteral,
-}
+use quote::{Ident, TimeLiteral};
+use windows::{AnchorQuery, HuntQuery, query, step};
 
 #[derive(askama::Template)]
 #[template(path = "newest.sql", escape = "none")]
@@ -91,119 +43,11 @@ struct Newest {
     to: TimeLiteral,
 }
 
-impl Query {
-    fn of_rule(rule: &Rule, triggers: Range, read: Range) -> Query {
-        let layout = Layout::of(rule);
-        let columns = expressions(rule)
-            .into_iter()
-            .zip(layout.names())
-            .chain(counted(rule).map(|counted| (counted, layout::COUNTED.to_owned())));
-        let column = |(expression, name): (Expression, String)| Column { expression, alias: Ident(name) };
-        let (from, to) = TimeLiteral::bounds(read);
-        let predicate = predicate::condition(&rule.detection).to_string();
-        let records = Records { columns: columns.map(column).collect(), predicate, from, to };
-        Query { records: Some(records), ..Query::over(rule, &layout, triggers) }
-    }
-
-    /// A query over rows with the columns of `layout`.
-    fn over(rule: &Rule, layout: &Layout, triggers: Range) -> Query {
-        let idents = |names: &[String]| names.iter().cloned().map(Ident).collect();
-        Query {
-            records: None,
-            groups: idents(&layout.group),
-            told: layout.told().map(Ident).collect(),
-            listed: idents(&layout.summary),
-            counts: counting(rule),
-            in_sequence: matches!(rule.counts, Counts::Followed { .. } | Counts::InOrder(_)),
-            trigger_from: triggers.from.map(TimeLiteral::nearest),
-            trigger_to: triggers.to.map(TimeLiteral::nearest),
-            period: Interval(rule.window.period.micros()).to_string(),
-            threshold: rule.window.threshold.to_string(),
-            sweep: None,
-        }
-    }
-
-    /// A query over the matches of several rules, whose rows tell the threshold and mostly the period.
-    fn of_several(rule: &Rule, layout: &Layout, triggers: Range) -> Query {
-        let mut query = Query { threshold: layout::THRESHOLD.to_owned(), ..Query::over(rule, layout, triggers) };
-        if rule.window.kind != WindowKind::Tumbling {
-            layout::PERIOD.clone_into(&mut query.period);
-        }
-        query
-    }
-
-    /// A query of all `cells` at a time, over distinct matches.
-    fn sweep(rule: &Rule, cells: &[Cell], triggers: Range) -> Query {
-        let layout = Layout { group: vec![layout::RULE.to_owned(), layout::GROUP.to_owned()], ..Layout::default() };
-        Query {
-            period: layout::PERIOD.to_owned(),
-            threshold: layout::THRESHOLD.to_owned(),
-            sweep: Some(Sweep::new(cells)),
-            ..Query::over(rule, &layout, triggers)
-        }
-    }
-
-    /// What tells copies of a record apart: all that is computed for a match.
-    fn fingerprint(&self) -> String {
-        let Some(records) = &self.records else {
-            return layout::FINGERPRINT.to_owned();
-        };
-        let own = ["sourceIPAddress", "userAgent", "awsRegion"].map(|name| Ident(name.to_owned()).to_string());
-        let columns: Vec<String> = records.columns.iter().map(|column| column.alias.to_string()).chain(own).collect();
-        format!("fingerprint({})", columns.join(", "))
-    }
-
-    /// `PARTITION BY` the group and `more`, or nothing where there is neither.
-    fn partition(&self, more: &str) -> String {
-        let mut names: Vec<String> = self.groups.iter().map(ToString::to_string).collect();
-        names.extend((!more.is_empty()).then(|| more.to_owned()));
-        if names.is_empty() { String::new() } else { format!("PARTITION BY {} ", names.join(", ")) }
-    }
-
-    /// The order of a group's matches. In a sequence, of those at one time the ones that come first in it go first.
-    fn order(&self) -> &'static str {
-        if self.in_sequence { "\"eventTime\", counted, \"eventID\"" } else { "\"eventTime\", \"eventID\"" }
-    }
-
-    /// That order, from the last match on.
-    fn order_from_last(&self) -> String {
-        self.order().split(", ").map(|column| format!("{column} DESC")).collect::<Vec<_>>().join(", ")
-    }
-
-    /// The column that holds what is held against the threshold.
-    fn count(&self) -> &'static str {
-        if self.counts.is_some() { "counted_in_window" } else { "in_window" }
-    }
-
-    /// When the tumbling window began in which a match is.
-    fn begin_of_window(&self) -> String {
-        let begin = |period: &str| format!("date_bin({period}, \"eventTime\")");
-        self.sweep.as_ref().map_or_else(|| begin(&self.period), |sweep| sweep.of_each_period(begin))
-    }
-
-    /// What tells the cells of a sweep apart once each has its matches.
-    fn cell(&self) -> &'static str {
-        if self.sweep.is_some() { "cell" } else { "" }
-    }
-
-    /// The group, to group by.
-    fn by_group(&self) -> String {
-        self.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    }
-
-    /// The group and `burst`, to group by.
-    fn by_burst(&self) -> String {
-        let names = self.groups.iter().map(ToString::to_string);
-        names.chain(["burst".to_owned()]).collect::<Vec<_>>().join(", ")
-    }
-
-    fn render(self, kind: WindowKind) -> Result<String, askama::Error> {
-        match kind {
-            WindowKind::Sliding => Sliding { query: self }.render(),
-            WindowKind::Dedup => Dedup { query: self }.render(),
-            WindowKind::Tumbling => Tumbling { query: self }.render(),
-        }
-    }
+#[derive(askama::Template)]
+#[template(path = "distinct_matches.sql", escape = "none")]
+struct DistinctMatches {
+    columns: String,
+    order: String,
 }
 
 /// The window function by which a rule counts, where it does not count its matches.
@@ -251,68 +95,63 @@ fn severity(rule: &Rule) -> Option<Expression> {
     Some(Expression::Case { branches: rule.dynamic_severities.iter().map(case).collect() })
 }
 
-/// The query that finds a rule's bursts with a trigger in `triggers`, in the records whose time
-/// lies in `read`.
+/// Returns the query that finds a rule's bursts with a trigger in `triggers`, in the records whose time lies in `read`. It
+/// runs by itself over the table `cloudtrail`. After its first step, `matched`, it is the query that hunts run.
+///
+/// # Errors
+/// The rule cannot have its window.
 pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> {
     rule.check(rule.window)?;
-    Query::of_rule(rule, triggers, read).render(rule.window.kind).map_err(|error| unrendered(&rule.id, &error))
+    let steps = HuntQuery::new(rule, &Layout::of(rule), triggers).steps().map_err(unrendered(&rule.id))?;
+    Ok(query(&[vec![rule_matches::matched(rule, read)], steps].concat()))
 }
 
-/// The query of the records that a rule matches.
+/// Returns the query of the records that a rule matches.
 pub fn matching(rule: &Rule) -> Result<String, Error> {
-    let query = Query::of_rule(rule, Range::default(), Range::default());
-    Matching { query }.render().map_err(|error| unrendered(&rule.id, &error))
+    Ok(query(&[rule_matches::matched(rule, Range::default()), step(include_str!("../sql/matching.sql"))]))
 }
 
-/// The query that finds the bursts of several rules with the kind of window of `rule`, and for
-/// `tumbling` its period too, with a trigger in `triggers`, and their matches in the table `matched` with the columns of `layout`.
+/// Returns the query that finds the bursts of several rules with the kind of window of `rule`, with a trigger in `triggers`.
+/// Their matches are the table `matched` with the columns of `layout`.
 pub fn hunt_matched(rule: &Rule, layout: &Layout, triggers: Range) -> Result<String, Error> {
-    let query = Query::of_several(rule, layout, triggers);
-    query.render(rule.window.kind).map_err(|error| unrendered(&rule.id, &error))
+    Ok(query(&HuntQuery::new(rule, layout, triggers).steps().map_err(unrendered(&rule.id))?))
 }
 
-/// The query that counts the groups of a `dedup` rule whose windows cannot be told at `from` from
-/// the records that were read: those with a match within a period before it and no pause of a
-/// period in all that was read before it.
-pub fn unanchored(rule: &Rule, from: i64, read: Range) -> Result<String, Error> {
-    let query = Query::of_rule(rule, Range::default(), Range { from: read.from, to: Some(from) });
-    anchors(rule, query, from, read.from.map(|from| TimeLiteral::nearest(from).to_string()))
-}
-
-/// As [`unanchored`], for each of several rules whose matches are in `matched`.
+/// Returns the query that counts, for each of some `dedup` rules, the groups whose window at `from` is not known from the
+/// matches with a time in `read`: those with a match within a period before `from` and no pause of a period in all that
+/// was read before it. The matches are the table `matched` with the columns of `layout`.
 pub fn unanchored_matched(rule: &Rule, layout: &Layout, from: i64, read: Range) -> Result<String, Error> {
-    let read_from = read.from.map(|from| TimeLiteral::nearest(from).to_string());
-    anchors(rule, Query::of_several(rule, layout, Range::default()), from, read_from)
+    let anchors = AnchorQuery::of_rules(rule, layout, from, read.from);
+    Ok(query(&[windows::distinct_matches(), anchors.steps().map_err(unrendered(&rule.id))?]))
 }
 
-fn anchors(rule: &Rule, query: Query, from: i64, read_from: Option<String>) -> Result<String, Error> {
-    let anchors = Anchors { query, read_from, range_from: TimeLiteral::nearest(from) };
-    anchors.render().map_err(|error| unrendered(&rule.id, &error))
-}
-
-/// The query of a rule's matches in the table `matched`, each once, by group and time.
+/// Returns the query of a rule's matches in the table `matched`, each once, by group and time.
 pub fn distinct_matches(rule: &Rule, layout: &Layout) -> Result<String, Error> {
-    let query = Query::over(rule, layout, Range::default());
-    DistinctMatches { query }.render().map_err(|error| unrendered(&rule.id, &error))
+    let groups: Vec<String> = layout.group.iter().cloned().map(|name| Ident(name).to_string()).collect();
+    let own = [layout::COUNTED, "account", "actor", "\"eventTime\"", "\"eventID\""].map(str::to_owned);
+    let columns = groups.iter().cloned().chain(own).collect::<Vec<_>>().join(",\n  ");
+    let order = groups.into_iter().chain(["\"eventTime\", \"eventID\"".to_owned()]).collect::<Vec<_>>().join(", ");
+    DistinctMatches { columns, order }.render().map_err(unrendered(&rule.id))
 }
 
-/// The query of the newest event in `read` of each account and region.
+/// Returns the query of the newest event in `read` of each account and region.
 pub fn newest(read: Range) -> Result<String, Error> {
     let (from, to) = TimeLiteral::bounds(read);
-    Newest { from, to }.render().map_err(|error| unrendered("the newest events", &error))
+    Newest { from, to }.render().map_err(unrendered("the newest events"))
 }
 
-/// The query that finds what each of `cells`, whose windows are all of `kind`, would find with a trigger in
-/// `triggers`, in the table `matched` of distinct matches. The cells bear their numbers.
-pub fn sweep(rule: &Rule, kind: WindowKind, cells: &[Cell], triggers: Range) -> Result<String, Error> {
-    Query::sweep(rule, cells, triggers).render(kind).map_err(|error| unrendered(&rule.id, &error))
+/// Returns the query that finds what each of `cells`, whose windows are all of `kind`, would find with a trigger in
+/// `triggers`, in the table `matched` of distinct matches. The rows bear the numbers of the cells.
+pub fn grid(rule: &Rule, kind: WindowKind, cells: &[GridCell], triggers: Range) -> Result<String, Error> {
+    Ok(query(&ParameterGrid::new(cells).steps(rule, kind, triggers).map_err(unrendered(&rule.id))?))
 }
 
-/// As [`unanchored`], for the settings of `cells`: one row for each that cannot be told, with its number.
-pub fn unanchored_sweep(rule: &Rule, cells: &[Cell], from: i64) -> Result<String, Error> {
-    anchors(rule, Query::sweep(rule, cells, Range::default()), from, Some("read_from".to_owned()))
+/// As [`unanchored_matched`], for the settings of `cells`: one row for each that is not known, with its number.
+pub fn unanchored_grid(rule: &Rule, cells: &[GridCell], from: i64) -> Result<String, Error> {
+    let anchors = AnchorQuery::of_grid(rule, from).steps().map_err(unrendered(&rule.id))?;
+    Ok(query(&[ParameterGrid::new(cells).matches(), vec![anchors]].concat()))
 }
 
-fn unrendered(id: &str, error: &askama::Error) -> Error {
-    Error::Internal(format!("the SQL of `{id}`: {error}"))
+fn unrendered(subject: &str) -> impl Fn(askama::Error) -> Error {
+    move |error| Error::Internal(format!("the SQL of `{subject}`: {error}"))
 }

@@ -14,12 +14,13 @@ use crate::time::Range;
 const EXAMPLES: &str = "Examples:
   tawny sql AWS.Unsuccessful.MFA.attempt
   tawny sql my_rule.yml --threshold 3 --period 30m
+  tawny query \"$(tawny sql AWS.Unsuccessful.MFA.attempt)\" lake/ --format csv
   tawny sql AWS.Unsuccessful.MFA.attempt --dialect duckdb --data s3://logs/lake | duckdb
   tawny sql my_rule.yml --dialect athena --layout athena --data security.cloudtrail_logs --from 2026-09-01 --to 2026-10-01
 
-How to run it on each engine, and what each cannot say: docs/dialects.md.";
+How to run it on each engine, and the limits of each: docs/dialects.md.";
 
-/// Print the SQL that a hunt for a rule runs, or that gives the same findings on another engine
+/// Print a rule as one SQL query, for `tawny query` or another engine
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Sql {
@@ -30,13 +31,13 @@ pub(super) struct Sql {
     rules: Vec<PathBuf>,
     #[command(flatten)]
     window: WindowArgs,
-    /// The engine for which to print one query of the findings [default: what tawny itself runs]
+    /// The engine for which to print the query [default: tawny's own, DataFusion]
     #[arg(long, value_enum)]
     dialect: Option<Dialect>,
-    /// How the data of `--dialect` are laid out: `lake`, as tawny converts, or `athena`
+    /// The layout of the data of `--dialect`: `lake`, as tawny converts, or `athena`
     #[arg(long, value_name = "LAYOUT", default_value = "lake", requires = "dialect")]
     layout: String,
-    /// A table, or for duckdb, spark and clickhouse also where the files lie [default: the table cloudtrail]
+    /// A table, or for duckdb, spark and clickhouse also the place of files [default: the table cloudtrail]
     #[arg(long, value_name = "TABLE|URL", requires = "dialect")]
     data: Option<String>,
     #[command(flatten)]

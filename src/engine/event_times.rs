@@ -1,4 +1,4 @@
-//! Times of events in columns of any type: what an event can have, and null for anything else.
+//! Event times in columns of any type. A time that no event can have becomes null.
 
 use std::sync::Arc;
 
@@ -18,11 +18,10 @@ use super::functions::not_text;
 use crate::event;
 use crate::time::{self, DAY, Range, SECOND};
 
-/// `instant(value)`: the time of an event that a text, a timestamp or a date says; null where it is none of
-/// [`time::EVENT_TIMES`].
+/// `instant(value)`: the event time in a text, a timestamp or a date; null if it is not one of [`time::EVENT_TIMES`].
 const INSTANT: &str = "instant";
 
-/// Makes the function known to a session.
+/// Registers the function with a session.
 pub(super) fn register(context: &SessionContext) {
     let call = |arguments: &[ColumnarValue]| {
         Ok(ColumnarValue::Array(event_times(&ColumnarValue::values_to_arrays(arguments)?[0])?))
@@ -38,13 +37,13 @@ pub(super) fn are_read_from(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Utf8)
 }
 
-/// The time of an event that `value` says.
+/// Returns the expression of the event time in `value`.
 pub(super) fn of(context: &SessionContext, value: Expr) -> Result<Expr> {
     use datafusion::execution::FunctionRegistry as _;
     Ok(context.udf(INSTANT)?.call(vec![value]))
 }
 
-/// The times of events that `values` say.
+/// Returns the event times in `values`.
 fn event_times(values: &ArrayRef) -> Result<ArrayRef> {
     if let DataType::Timestamp(TimeUnit::Microsecond, _) = values.data_type()
         && let Some(times) = values.as_primitive_opt::<TimestampMicrosecondType>()

@@ -1,4 +1,4 @@
-//! IP addresses and networks in texts.
+//! Functions of IP addresses and networks in text columns.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::functions::{register_text_function, truths};
 
-/// What the registries of special-purpose addresses set apart as not globally reachable.
+/// Networks that the registries of special-purpose addresses list as not globally reachable.
 ///
 /// Sources: <https://www.iana.org/assignments/iana-ipv4-special-registry>,
 /// <https://www.iana.org/assignments/iana-ipv6-special-registry>
@@ -39,7 +39,7 @@ const PRIVATE: &[&str] = &[
     "fc00::/7",
     "fe80::/10",
 ];
-/// Parts of the above that are globally reachable.
+/// Parts of those networks that are globally reachable.
 const REACHABLE: &[&str] = &[
     "192.0.0.9/32",
     "192.0.0.10/32",

@@ -1,4 +1,4 @@
-//! Reading JSON text: by a path, as [`crate::path::Path`] writes it.
+//! Functions that read JSON text at a path, in the notation of [`crate::path::Path`].
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub(super) fn register(context: &SessionContext) {
     });
 }
 
-/// Takes what lies at the path in each text.
+/// Calls `take` with the JSON at the path in each text.
 fn for_each(texts: &ArrayRef, constants: &[&str], take: impl FnMut(Option<Cow<'_, str>>)) -> Result<()> {
     let texts = texts.as_string_opt::<i32>().ok_or_else(|| not_text(texts))?;
     let steps = steps(constants.first().copied().unwrap_or_default())?;
@@ -80,7 +80,7 @@ fn raw(json: &str) -> Option<&RawValue> {
 }
 
 fn text_of(json: &str) -> Option<Cow<'_, str>> {
-    // Whole objects and lists need not be parsed to be seen as such.
+    // The first character shows an object or list, without parsing it.
     if json.starts_with(['{', '[']) {
         return None;
     }
@@ -102,7 +102,7 @@ fn one_or_many(json: &str, read: for<'a> fn(&'a str) -> Option<Cow<'a, str>>) ->
     }
 }
 
-/// Whether JSON text holds `""`, `[]` or `{}`, whatever the space within.
+/// Whether JSON text is `""`, `[]` or `{}`, with or without spaces between the brackets.
 fn is_empty(json: &str) -> bool {
     let within = |open, close| json.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
     within('"', '"').is_some_and(str::is_empty)

@@ -1,4 +1,4 @@
-//! The ways in which users of other engines name what lies in a JSON column, in their own SQL: `userIdentity.arn`,
+//! The notations of other engines for members of JSON columns, in a user's own SQL: `userIdentity.arn`,
 //! `userIdentity['arn']`, `userIdentity->>'arn'` and `json_extract_scalar(userIdentity, '$.arn')`.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use datafusion::sql::sqlparser::ast::BinaryOperator;
 use crate::event::{self, ColumnKind, OTHER_FIELDS};
 use crate::path::{Path, Step};
 
-/// A session like `context` whose SQL may name members of JSON columns in these ways.
+/// Returns a session like `context` whose SQL may use these notations.
 pub(super) fn session(context: &SessionContext) -> Result<SessionContext> {
     let (value, json, text) = (context.udf("value_at")?, context.udf("json_at")?, context.udf("text_at")?);
     let own = Arc::new(Members {
@@ -46,7 +46,7 @@ struct Members {
 }
 
 impl Members {
-    /// The JSON column and the path from there that `expression` names, if it does.
+    /// Returns the JSON column and the path below it that `expression` names, if it names one.
     fn place(&self, expression: &Expr, schema: &DFSchema) -> Option<(Expr, Vec<Step>)> {
         match expression {
             Expr::Column(column) => {

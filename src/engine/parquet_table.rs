@@ -1,4 +1,4 @@
-//! Chosen Parquet files as a table, read with row-group and page pruning. Footers and pages are checked before they are decoded.
+//! A list of Parquet files as a table. Row groups and pages are pruned. Footers and pages are checked before they are decoded.
 
 use std::sync::Arc;
 
@@ -32,16 +32,16 @@ pub(super) struct ParquetTable {
     pub(super) url: ObjectStoreUrl,
     pub(super) schema: TableSchema,
     pub(super) files: Vec<PartitionedFile>,
-    /// Scans at a time.
+    /// The number of scans that run at a time.
     pub(super) threads: usize,
-    /// Whose files they are and what is known of them; `None` on the nodes of a cluster, where the engine reads them
-    /// unguarded, since it is only its own reader that its plans can name.
+    /// The footers of the files, and who wrote them. `None` on the nodes of a cluster: a plan can only name DataFusion's own
+    /// reader there, which does not check files.
     pub(super) footers: Option<Footers>,
 }
 
-/// The path of a file on disk, or its URL.
+/// Returns the path of a file on disk, or its URL.
 pub(super) fn file_name(url: &ObjectStoreUrl, location: &object_store::path::Path) -> String {
-    // The URL of the disk ends with the slash that an absolute path begins with.
+    // The URL of the disk ends with the slash with which an absolute path begins.
     let root = url.as_str();
     format!("{}{location}", root.strip_prefix("file://").unwrap_or(root))
 }

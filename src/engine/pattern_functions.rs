@@ -1,4 +1,4 @@
-//! Regular expressions, each compiled once.
+//! Regular expressions in SQL. Each is compiled once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,8 @@ use crate::rule::limits;
 
 /// Registers `matches_pattern(text, pattern)`: whether the pattern is found in the text.
 ///
-/// The engine's own `regexp_like` compiles its pattern for each batch of rows. A rule of 300 patterns spent nearly
-/// all of its time on that.
+/// DataFusion's `regexp_like` compiles its pattern for each batch of rows. A rule with 300 patterns spent nearly all of its
+/// time on that.
 pub(super) fn register(context: &SessionContext) {
     let known: Mutex<HashMap<String, Arc<Regex>>> = Mutex::default();
     register_text_function(context, "matches_pattern", 1, DataType::Boolean, move |texts, constants| {

@@ -1,24 +1,24 @@
-//! How far queries have come.
+//! The progress of queries.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::physical_plan::ExecutionPlan;
 
-/// The rows that queries have scanned. Copies follow the same queries.
+/// Counts the rows that queries have scanned. Clones share the count.
 #[derive(Debug, Clone, Default)]
 pub struct Scanned {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ScanProgress>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// The query of the moment.
+struct ScanProgress {
+    /// The current query.
     plan: Option<Arc<dyn ExecutionPlan>>,
-    /// The rows of those before it.
+    /// The rows of the queries before it.
     before: u64,
 }
 
-impl State {
+impl ScanProgress {
     fn rows(&self) -> u64 {
         self.before + self.plan.as_deref().map_or(0, rows)
     }
@@ -28,16 +28,16 @@ impl Scanned {
     /// Follows the query of `plan` from now on.
     pub(super) fn follow(&self, plan: &Arc<dyn ExecutionPlan>) {
         let mut state = self.lock();
-        *state = State { before: state.rows(), plan: Some(Arc::clone(plan)) };
+        *state = ScanProgress { before: state.rows(), plan: Some(Arc::clone(plan)) };
     }
 
-    /// The rows that have been held against the queries' conditions, as often as they were. Row groups and pages that were
-    /// left unread by their statistics are not among them.
+    /// Returns the number of rows for which conditions were evaluated, counted once for each query. Row groups and pages
+    /// that statistics ruled out do not count.
     pub fn rows(&self) -> u64 {
         self.lock().rows()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ScanProgress> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

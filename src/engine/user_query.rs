@@ -1,4 +1,4 @@
-//! A user's own SQL over records, of which each `eventID` is seen once.
+//! A user's own SQL over records. It sees each `eventID` once.
 
 use std::sync::Arc;
 
@@ -21,49 +21,49 @@ use crate::sql::distinct::{ROW_ID, TABLE, distinct_records};
 use crate::statistics::Duplicates;
 use crate::time::Range;
 
-/// What a user asks.
+/// A user's query and the records that it sees.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'q> {
     /// One SELECT over the table `cloudtrail`.
     pub sql: &'q str,
-    /// Only records with a time in this range are seen, where it is bounded.
+    /// If the range has a bound, only records with a time in it are seen.
     pub range: Range,
-    /// The query whose rows are the table `matches`.
+    /// The query for the rows of the table `matches`.
     pub matches: Option<&'q str>,
-    /// Whether all records of an `eventID` are seen.
+    /// Whether all records of an `eventID` are seen, not only one.
     pub with_duplicates: bool,
 }
 
-/// The records that a question is about.
+/// The records of a query, by the cheapest way to find duplicates among them.
 #[derive(Debug, Clone)]
 pub enum Records {
-    /// Those of a table of which any columns may be read at little cost, also twice.
+    /// A table whose columns can be read one at a time and twice, at little cost.
     Columnar(Arc<dyn TableProvider>),
-    /// Those of a table that is best read once.
+    /// A table that should be read only once.
     Streamed(Arc<dyn TableProvider>),
 }
 
-/// What came of a question.
+/// The result of a query.
 #[derive(Debug)]
 pub struct Answer {
     /// The columns.
     pub schema: SchemaRef,
     /// The rows.
     pub rows: Vec<RecordBatch>,
-    /// The records that were not seen; absent where all were.
+    /// The duplicates that were left out; `None` if all records were seen.
     pub duplicates: Option<Duplicates>,
 }
 
-/// Why there is no answer.
+/// Why a query has no result.
 #[derive(Debug)]
 pub enum QuestionError {
     /// The SQL is wrong: it cannot be planned.
     Wrong(DataFusionError),
-    /// The SQL may be right, and running it failed.
+    /// Running the query failed. The SQL may be right.
     Failed(DataFusionError),
 }
 
-/// Answers `question`. All rows of the answer are held in memory.
+/// Runs the query of `question`. All rows of the answer are held in memory.
 ///
 /// # Errors
 /// The SQL is wrong or does more than read, or it cannot be run.
@@ -75,7 +75,7 @@ pub async fn ask(resources: &Resources, records: Records, question: Question<'_>
         let context = json_members::session(&resources.session()?)?;
         let all = within(context.read_table(Arc::clone(&table))?, range)?;
         if let Some(matches) = matches {
-            // A rule's matches are those of a hunt, which looks for duplicates among matches alone.
+            // As in a hunt, duplicates are looked for among a rule's matches only.
             context.register_table("cloudtrail", all.clone().into_view())?;
             context.register_table("matches", context.sql(matches).await?.into_view())?;
             context.deregister_table("cloudtrail")?;
@@ -118,8 +118,8 @@ async fn planned(context: &SessionContext, sql: &str) -> Result<(SchemaRef, Arc<
     Ok((schema, rows.create_physical_plan().await?))
 }
 
-/// One record of each identity, of which more than one record has those that are `repeated`. Only the records of these,
-/// and records without an `eventID`, are sorted, and only of them are all columns read.
+/// Returns one record of each identity. `repeated` lists the identities that more than one record has. Only their records,
+/// and records without an `eventID`, are sorted, and all columns are read only of these.
 async fn distinct(
     context: &SessionContext,
     records: DataFrame,
@@ -143,7 +143,7 @@ async fn distinct(
     single.union(each_once(context, others).await?)
 }
 
-/// One record of each identity, by [`distinct_records`].
+/// Returns one record of each identity, by the query [`distinct_records`].
 async fn each_once(context: &SessionContext, records: DataFrame) -> Result<DataFrame, DataFusionError> {
     let sql = distinct_records().map_err(|error| DataFusionError::External(Box::new(error)))?;
     let table = || TableReference::bare(TABLE);
@@ -164,7 +164,7 @@ mod tests {
     use crate::engine::memory_table;
     use crate::event;
 
-    /// Records with these identities, each with a name of its own.
+    /// Returns records with these identities, each with a name of its own.
     fn records(ids: &[Option<&str>]) -> RecordBatch {
         let text = |name: &str, row: usize| match name {
             EVENT_ID => ids[row].map(str::to_owned),

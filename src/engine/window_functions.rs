@@ -1,7 +1,7 @@
-//! Window functions that SQL cannot say, or that the engine would not stream: they keep state from
-//! one row of a group to the next.
+//! Window functions that SQL cannot express, or that DataFusion would not stream. They keep state from one row of a
+//! partition to the next, and see each row once and in order.
 //!
-//! They see the rows of a partition once and in order, and need nothing but the state.
+//! And `tumbling_window`, a scalar function: `date_bin` takes a constant period only.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -9,73 +9,121 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, TimestampMicrosecondArray};
 use arrow::datatypes::{
     DataType, Field, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
-use datafusion::logical_expr::{LimitEffect, PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl};
+use datafusion::logical_expr::{
+    ColumnarValue, LimitEffect, PartitionEvaluator, ScalarUDF, Signature, Volatility, WindowUDF, WindowUDFImpl,
+    create_udf,
+};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 
-/// The version of what rules mean to this program, part of the version of every rule.
+/// The version of how this program interprets rules, part of the version of every rule.
 ///
-/// Raise it with a change after which some rule finds other findings in the same data, or says something else of them:
-/// of a function here, of the SQL templates, of the actor, of how a condition reads a record. Every nightly run then
-/// hunts the whole lake again. A change that alters no finding must not raise it. `tests/golden/semantics.txt` holds
-/// hashes of those sources, so that each change of them asks for the decision.
+/// Raise it with a change after which some rule has other findings in the same data, or findings with other contents:
+/// a change of a function here, of the SQL templates, of the actor, or of how a condition reads a record. Every nightly
+/// run then hunts the whole lake again. Do not raise it if no finding changes. `tests/golden/semantics.txt` holds hashes
+/// of those sources: a test fails after each change of them, until somebody has decided.
 pub const SEMANTICS_VERSION: u32 = 2;
 
 pub(super) fn register(context: &SessionContext) {
-    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let period = DataType::Interval(IntervalUnit::MonthDayNano);
+    let (time, period) = (time_type(), period_type());
     let functions = [
-        Streamed::new("dedup_window", vec![time.clone(), period.clone()], time.clone(), || {
-            Box::new(OpenWindow { opened: None })
+        StatefulWindowFunction::new("dedup_window", vec![time.clone(), period.clone()], time.clone(), || {
+            Box::new(DedupWindow { window_start: None })
         }),
-        Streamed::new("matches_within", vec![time.clone(), period.clone()], DataType::Int64, || {
-            Box::new(Matches { recent: VecDeque::new() })
+        StatefulWindowFunction::new("matches_within", vec![time.clone(), period.clone()], DataType::Int64, || {
+            Box::new(MatchesWithin { recent: VecDeque::new() })
         }),
-        Streamed::new("distinct_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
-            Box::new(Values { recent: VecDeque::new(), counts: HashMap::new() })
-        }),
-        Streamed::new("kinds_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
-            Box::new(Kinds { recent: VecDeque::new(), counts: Vec::new() })
-        }),
-        Streamed::new("before_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
-            Box::new(Before { recent: VecDeque::new(), instant: None, follows: false, is_both: false })
-        }),
-        Streamed::new("steps_within", vec![DataType::Utf8, time.clone(), period.clone()], DataType::Int64, || {
-            Box::<Steps>::default()
-        }),
-        Streamed::new("most_within", vec![DataType::Int64, time.clone(), period], DataType::Int64, || {
-            Box::new(Most { recent: VecDeque::new() })
-        }),
-        Streamed::new("latest", vec![time.clone()], time, || Box::new(Latest { time: None })),
+        StatefulWindowFunction::new(
+            "distinct_within",
+            vec![DataType::Utf8, time.clone(), period.clone()],
+            DataType::Int64,
+            || Box::new(DistinctWithin { recent: VecDeque::new(), counts: HashMap::new() }),
+        ),
+        StatefulWindowFunction::new(
+            "kinds_within",
+            vec![DataType::Utf8, time.clone(), period.clone()],
+            DataType::Int64,
+            || Box::new(KindsWithin { recent: VecDeque::new(), counts: Vec::new() }),
+        ),
+        StatefulWindowFunction::new(
+            "before_within",
+            vec![DataType::Utf8, time.clone(), period.clone()],
+            DataType::Int64,
+            || Box::new(BeforeWithin { recent: VecDeque::new(), instant: None, follows: false, is_both: false }),
+        ),
+        StatefulWindowFunction::new(
+            "steps_within",
+            vec![DataType::Utf8, time.clone(), period.clone()],
+            DataType::Int64,
+            || Box::<StepsWithin>::default(),
+        ),
+        StatefulWindowFunction::new(
+            "most_within",
+            vec![DataType::Int64, time.clone(), period],
+            DataType::Int64,
+            || Box::new(MostWithin { recent: VecDeque::new() }),
+        ),
+        StatefulWindowFunction::new("latest", vec![time.clone()], time, || Box::new(LatestTime { time: None })),
     ];
     for function in functions {
         context.register_udwf(WindowUDF::from(function));
     }
+    context.register_udf(tumbling_window());
 }
 
-/// The length in an argument, in microseconds.
+/// `tumbling_window(time, period)`: the start of the window that holds the time, of windows that follow one another from
+/// the epoch.
+fn tumbling_window() -> ScalarUDF {
+    let call = |arguments: &[ColumnarValue]| {
+        let columns = ColumnarValue::values_to_arrays(arguments)?;
+        let [times, periods] = columns.as_slice() else {
+            return exec_err!("tumbling_window takes two arguments");
+        };
+        let window_start = |row| {
+            let Some(time) = time_in(times, row)? else {
+                return Ok(None);
+            };
+            let into_window = time.checked_rem_euclid(period_in(periods, row)?);
+            into_window
+                .map_or_else(|| exec_err!("the period must not be zero"), |into| Ok(Some(time.saturating_sub(into))))
+        };
+        let starts = (0..times.len()).map(window_start).collect::<Result<TimestampMicrosecondArray>>()?;
+        Ok(ColumnarValue::Array(Arc::new(starts.with_timezone("UTC"))))
+    };
+    create_udf("tumbling_window", vec![time_type(), period_type()], time_type(), Volatility::Immutable, Arc::new(call))
+}
+
+fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+fn period_type() -> DataType {
+    DataType::Interval(IntervalUnit::MonthDayNano)
+}
+
+/// Returns the period in an argument, in microseconds.
 fn period_in(periods: &ArrayRef, row: usize) -> Result<i64> {
     match periods.as_primitive_opt::<IntervalMonthDayNanoType>().filter(|periods| periods.is_valid(row)) {
         Some(periods) if periods.value(row).months == 0 => {
             let length = periods.value(row);
             Ok(i64::from(length.days) * crate::time::DAY + length.nanoseconds / 1_000)
         }
-        _ => exec_err!("the period must be an interval of days and less"),
+        _ => exec_err!("the period must be an interval of days or shorter units"),
     }
 }
 
-/// The time in an argument.
+/// Returns the time in an argument, in microseconds since the epoch.
 fn time_in(times: &ArrayRef, row: usize) -> Result<Option<i64>> {
     let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
-        return exec_err!("a time is expected, not {}", times.data_type());
+        return exec_err!("expected a timestamp in microseconds, not {}", times.data_type());
     };
     Ok(times.is_valid(row).then(|| times.value(row)))
 }
@@ -84,15 +132,15 @@ fn known_time_in(times: &ArrayRef, row: usize) -> Result<i64> {
     time_in(times, row)?.map_or_else(|| exec_err!("the time must not be null"), Ok)
 }
 
-/// The text in an argument.
+/// Returns the text in an argument.
 fn text_in(texts: &ArrayRef, row: usize) -> Result<Option<&str>> {
     let Some(known) = texts.as_string_opt::<i32>() else {
-        return exec_err!("a text is expected, not {}", texts.data_type());
+        return exec_err!("expected text, not {}", texts.data_type());
     };
     Ok(known.is_valid(row).then(|| known.value(row)))
 }
 
-/// The digits in an argument.
+/// Returns the digits in an argument: one for each kind of event, the last kind first, `1` if the row is of that kind.
 fn digits_in(texts: &ArrayRef, row: usize) -> Result<&str> {
     text_in(texts, row)?.map_or_else(|| exec_err!("the digits must not be null"), Ok)
 }
@@ -105,44 +153,44 @@ fn scalar_count(count: usize) -> ScalarValue {
     ScalarValue::Int64(i64::try_from(count).ok())
 }
 
-/// What a function keeps of a partition's rows so far.
-trait State: fmt::Debug + Send {
-    /// The function's value at the next row.
+/// The state of a window function: its memory of the rows of a partition so far.
+trait WindowState: fmt::Debug + Send {
+    /// Returns the function's value at the next row.
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue>;
 }
 
-type Start = fn() -> Box<dyn State>;
+type NewState = fn() -> Box<dyn WindowState>;
 
-/// A window function with a state.
+/// A window function that computes each value from the row and a state.
 #[derive(Debug)]
-struct Streamed {
+struct StatefulWindowFunction {
     name: &'static str,
     signature: Signature,
     returns: DataType,
-    start: Start,
+    new_state: NewState,
 }
 
-impl Streamed {
-    fn new(name: &'static str, takes: Vec<DataType>, returns: DataType, start: Start) -> Streamed {
-        Streamed { name, signature: Signature::exact(takes, Volatility::Immutable), returns, start }
+impl StatefulWindowFunction {
+    fn new(name: &'static str, takes: Vec<DataType>, returns: DataType, new_state: NewState) -> StatefulWindowFunction {
+        StatefulWindowFunction { name, signature: Signature::exact(takes, Volatility::Immutable), returns, new_state }
     }
 }
 
-impl PartialEq for Streamed {
+impl PartialEq for StatefulWindowFunction {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
     }
 }
 
-impl Eq for Streamed {}
+impl Eq for StatefulWindowFunction {}
 
-impl Hash for Streamed {
+impl Hash for StatefulWindowFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);
     }
 }
 
-impl WindowUDFImpl for Streamed {
+impl WindowUDFImpl for StatefulWindowFunction {
     fn name(&self) -> &str {
         self.name
     }
@@ -156,7 +204,7 @@ impl WindowUDFImpl for Streamed {
     }
 
     fn partition_evaluator(&self, _arguments: PartitionEvaluatorArgs<'_>) -> Result<Box<dyn PartitionEvaluator>> {
-        Ok(Box::new(Evaluator { state: (self.start)() }))
+        Ok(Box::new(StatefulEvaluator { state: (self.new_state)() }))
     }
 
     fn limit_effect(&self, _arguments: &[Arc<dyn PhysicalExpr>]) -> LimitEffect {
@@ -165,11 +213,11 @@ impl WindowUDFImpl for Streamed {
 }
 
 #[derive(Debug)]
-struct Evaluator {
-    state: Box<dyn State>,
+struct StatefulEvaluator {
+    state: Box<dyn WindowState>,
 }
 
-impl PartitionEvaluator for Evaluator {
+impl PartitionEvaluator for StatefulEvaluator {
     fn evaluate(&mut self, arguments: &[ArrayRef], range: &Range<usize>) -> Result<ScalarValue> {
         self.state.next(arguments, range.start)
     }
@@ -183,30 +231,31 @@ impl PartitionEvaluator for Evaluator {
     }
 }
 
-/// `dedup_window(time, period)`: when the window opened that the row is in. A row opens one where it
-/// is the group's first, or lies a period or more after the last one opened.
+/// `dedup_window(time, period)`: the start of the window that holds the row. A row opens a window if it is the first of
+/// its group, or lies a period or more after the start of the last window.
 #[derive(Debug)]
-struct OpenWindow {
-    opened: Option<i64>,
+struct DedupWindow {
+    window_start: Option<i64>,
 }
 
-impl State for OpenWindow {
+impl WindowState for DedupWindow {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[0], row)?;
         let period = period_in(&arguments[1], row)?;
-        let opened = self.opened.filter(|opened| time.saturating_sub(*opened) < period).unwrap_or(time);
-        self.opened = Some(opened);
-        Ok(scalar_time(self.opened))
+        let window_start = self.window_start.filter(|start| time.saturating_sub(*start) < period).unwrap_or(time);
+        self.window_start = Some(window_start);
+        Ok(scalar_time(self.window_start))
     }
 }
 
-/// `matches_within(time, period)`: how many of the rows so far are less than a period older than this one, and this one.
+/// `matches_within(time, period)`: the number of rows so far that are less than a period older than this one, plus this
+/// one.
 #[derive(Debug)]
-struct Matches {
+struct MatchesWithin {
     recent: VecDeque<i64>,
 }
 
-impl State for Matches {
+impl WindowState for MatchesWithin {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[0], row)?;
         let period = period_in(&arguments[1], row)?;
@@ -216,14 +265,14 @@ impl State for Matches {
     }
 }
 
-/// `distinct_within(value, time, period)`: how many distinct values these rows hold. Null is no value.
+/// `distinct_within(value, time, period)`: the number of distinct values, other than null, in those rows.
 #[derive(Debug)]
-struct Values {
+struct DistinctWithin {
     recent: VecDeque<(i64, Arc<str>)>,
     counts: HashMap<Arc<str>, usize>,
 }
 
-impl State for Values {
+impl WindowState for DistinctWithin {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
@@ -244,14 +293,14 @@ impl State for Values {
     }
 }
 
-/// `kinds_within(kinds, time, period)`: of how many kinds there is one among these rows. Which a row is, tells its `1`s.
+/// `kinds_within(digits, time, period)`: the number of kinds of events that occur in those rows.
 #[derive(Debug)]
-struct Kinds {
+struct KindsWithin {
     recent: VecDeque<(i64, Arc<str>)>,
     counts: Vec<usize>,
 }
 
-impl State for Kinds {
+impl WindowState for KindsWithin {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
@@ -270,26 +319,26 @@ impl State for Kinds {
     }
 }
 
-/// The kinds of a row, of which `digits` tells by a `1` for each, the last kind first.
+/// Returns the kinds of the event that has these digits.
 fn kinds_of(digits: &str) -> impl Iterator<Item = usize> {
     digits.bytes().rev().enumerate().filter(|(_, digit)| *digit == b'1').map(|(kind, _)| kind)
 }
 
-/// `before_within(digits, time, period)`: the most events of the first kind that an event of the second follows, of the
-/// rows less than a period older than this one. Events at one time follow each other, but no event follows itself. The
-/// event that follows is at the time of this row; 0 where there is none so far.
+/// `before_within(digits, time, period)`: the number of events of the first kind, less than a period older than this row,
+/// that an event of the second kind at the time of this row follows; 0 if there is no such event so far. Events at one
+/// time follow each other, but no event follows itself.
 #[derive(Debug)]
-struct Before {
+struct BeforeWithin {
     recent: VecDeque<i64>,
     /// The time of the last row.
     instant: Option<i64>,
-    /// Whether an event at that time follows without being of the first kind.
+    /// Whether an event at that time is of the second kind only.
     follows: bool,
     /// Whether an event at that time is of both kinds.
     is_both: bool,
 }
 
-impl State for Before {
+impl WindowState for BeforeWithin {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let digits = digits_in(&arguments[0], row)?;
         let time = known_time_in(&arguments[1], row)?;
@@ -315,40 +364,41 @@ impl State for Before {
     }
 }
 
-/// `steps_within(digits, time, period)`: the most steps that rows less than a period apart take in the order of their
-/// times, one row each, the last of them at the time of this row. Rows at one time come in any order; of those, the rows
-/// so far count.
+/// `steps_within(digits, time, period)`: the greatest number of steps of the sequence that rows less than a period apart
+/// take in the order of their times. Each row takes one step, and the last step is at the time of this row. Rows at one
+/// time take steps in any order; only those seen so far count.
 #[derive(Debug, Default)]
-struct Steps {
-    /// For each step, when the latest way to it began that ends before `instant`.
+struct StepsWithin {
+    /// For each step, the latest start of a path that reached it before `instant`.
     begun: Vec<Option<i64>>,
-    /// The same for ways that end at `instant` or before it.
+    /// The same for paths that reached it at `instant` or before.
     begun_by_now: Vec<Option<i64>>,
     /// The time of the last row.
     instant: Option<i64>,
-    /// How many rows at that time can take part.
+    /// The number of rows at that time that can take a step.
     rows: usize,
-    /// Those of each kind, by their numbers.
+    /// For each kind, the numbers of these rows.
     rows_of_kind: Vec<Vec<usize>>,
-    /// The ways that go on at that time.
-    ways: Vec<Way>,
+    /// The paths that continue at that time.
+    paths: Vec<StepPath>,
 }
 
-/// Steps that distinct rows at one time take, one after the other.
+/// The steps that distinct rows at one time take, one after the other.
 #[derive(Debug)]
-struct Way {
+struct StepPath {
     /// When the first step of all was taken.
     began: i64,
-    /// The first step that was taken at this time.
+    /// The first step taken at this time.
     first: usize,
-    /// The step after the last one that was taken.
+    /// The step after the last one taken.
     next: usize,
-    /// Which step each row takes.
+    /// For each row, the step that it takes.
     step_of_row: Vec<Option<usize>>,
 }
 
-impl Way {
-    /// Takes `step`, by a row that takes none or whose step another row takes.
+impl StepPath {
+    /// Assigns `step` to a row that has none, or to a row whose step another row can take; returns whether there is one.
+    /// (This finds an augmenting path of a bipartite matching.)
     fn take(&mut self, step: usize, rows_of_kind: &[Vec<usize>], tried: &mut [bool]) -> bool {
         for row in rows_of_kind[step].iter().copied() {
             if std::mem::replace(&mut tried[row], true) {
@@ -363,22 +413,22 @@ impl Way {
     }
 }
 
-impl Steps {
-    /// Begins with the rows at a time: ways go on from each step that was reached before, and one begins anew.
+impl StepsWithin {
+    /// Starts with the rows at a new time: paths continue from each step reached before, and one starts at the first step.
     fn begin(&mut self, time: i64, period: i64, steps: usize) {
         self.begun_by_now.resize(steps, None);
         self.begun.clone_from(&self.begun_by_now);
         self.instant = Some(time);
         self.rows = 0;
         self.rows_of_kind = vec![Vec::new(); steps];
-        let way = |began, first| Way { began, first, next: first, step_of_row: Vec::new() };
-        let going_on = self.begun.iter().enumerate().filter_map(|(step, began)| Some(way((*began)?, step + 1)));
-        let recent = going_on.filter(|way| time.saturating_sub(way.began) < period && way.first < steps);
-        self.ways = std::iter::once(way(time, 0)).chain(recent).collect();
+        let path = |began, first| StepPath { began, first, next: first, step_of_row: Vec::new() };
+        let going_on = self.begun.iter().enumerate().filter_map(|(step, began)| Some(path((*began)?, step + 1)));
+        let recent = going_on.filter(|path| time.saturating_sub(path.began) < period && path.first < steps);
+        self.paths = std::iter::once(path(time, 0)).chain(recent).collect();
     }
 }
 
-impl State for Steps {
+impl WindowState for StepsWithin {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let digits = digits_in(&arguments[0], row)?;
         let time = known_time_in(&arguments[1], row)?;
@@ -388,41 +438,41 @@ impl State for Steps {
             self.begin(time, period, steps);
         }
         let kinds: Vec<usize> = kinds_of(digits).collect();
-        // As many rows of a kind as there are steps suffice: one of them is always free.
+        // As many rows of a kind as there are steps are enough: one of them is always free.
         if kinds.iter().any(|kind| self.rows_of_kind[*kind].len() < steps) {
             for kind in kinds {
                 self.rows_of_kind[kind].push(self.rows);
             }
             self.rows += 1;
-            for way in &mut self.ways {
-                way.step_of_row.push(None);
-                while way.next < steps
-                    && !self.rows_of_kind[way.next].is_empty()
-                    && way.take(way.next, &self.rows_of_kind, &mut vec![false; self.rows])
+            for path in &mut self.paths {
+                path.step_of_row.push(None);
+                while path.next < steps
+                    && !self.rows_of_kind[path.next].is_empty()
+                    && path.take(path.next, &self.rows_of_kind, &mut vec![false; self.rows])
                 {
-                    let reached = &mut self.begun_by_now[way.next];
-                    *reached = (*reached).max(Some(way.began));
-                    way.next += 1;
+                    let reached = &mut self.begun_by_now[path.next];
+                    *reached = (*reached).max(Some(path.began));
+                    path.next += 1;
                 }
             }
         }
-        let taken = self.ways.iter().filter(|way| way.next > way.first).map(|way| way.next).max();
+        let taken = self.paths.iter().filter(|path| path.next > path.first).map(|path| path.next).max();
         Ok(scalar_count(taken.unwrap_or_default()))
     }
 }
 
-/// `most_within(count, time, period)`, over rows from the last: the greatest count of the rows so far that are less
-/// than a period younger than this one, and of this one.
+/// `most_within(count, time, period)`, over rows from the last back: the greatest count of this row and of the rows so far
+/// that are less than a period younger.
 #[derive(Debug)]
-struct Most {
-    /// By falling time and falling count: what is behind a greater count that lasts longer is never the greatest.
+struct MostWithin {
+    /// Times and counts, both falling. A smaller count whose row leaves the period earlier can never be the greatest.
     recent: VecDeque<(i64, i64)>,
 }
 
-impl State for Most {
+impl WindowState for MostWithin {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let Some(counts) = arguments[0].as_primitive_opt::<Int64Type>() else {
-            return exec_err!("a count is expected, not {}", arguments[0].data_type());
+            return exec_err!("expected a count, not {}", arguments[0].data_type());
         };
         let count = counts.value(row);
         let time = known_time_in(&arguments[1], row)?;
@@ -434,16 +484,49 @@ impl State for Most {
     }
 }
 
-/// `latest(time)`: the last time of the rows so far. It is `last_value(time) IGNORE NULLS`, which the
-/// engine would compute backwards to save a sort, with all rows in memory.
+/// `latest(time)`: the last time, other than null, of the rows so far. This is `last_value(time) IGNORE NULLS`.
+/// DataFusion reverses that function to save a sort, and then holds all rows of a partition in memory.
 #[derive(Debug)]
-struct Latest {
+struct LatestTime {
     time: Option<i64>,
 }
 
-impl State for Latest {
+impl WindowState for LatestTime {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         self.time = time_in(&arguments[0], row)?.or(self.time);
         Ok(scalar_time(self.time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::IntervalMonthDayNano;
+    use datafusion::logical_expr::ScalarFunctionArgs;
+
+    use super::*;
+
+    fn window_start(time: Option<i64>, minutes: i64) -> Result<Option<i64>> {
+        let period = IntervalMonthDayNano::new(0, 0, minutes * 60 * 1_000_000_000);
+        let period = ScalarValue::IntervalMonthDayNano(Some(period));
+        let result = tumbling_window().invoke_with_args(ScalarFunctionArgs {
+            args: vec![ColumnarValue::Scalar(scalar_time(time)), ColumnarValue::Scalar(period)],
+            arg_fields: Vec::new(),
+            number_rows: 1,
+            return_field: Arc::new(Field::new("window_start", time_type(), true)),
+            config_options: Arc::default(),
+        })?;
+        time_in(&result.to_array(1)?, 0)
+    }
+
+    #[test]
+    fn tumbling_windows_follow_one_another_from_the_epoch() {
+        let minute = 60 * crate::time::SECOND;
+        for (time, start) in
+            [(0, 0), (minute, 0), (5 * minute - 1, 0), (5 * minute, 5 * minute), (12 * minute, 10 * minute)]
+        {
+            assert_eq!(window_start(Some(time), 5).unwrap(), Some(start), "{time}");
+        }
+        assert_eq!(window_start(None, 5).unwrap(), None);
+        assert!(window_start(Some(0), 0).is_err());
     }
 }

@@ -19,8 +19,8 @@ use crate::event;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
 use crate::sql::candidates::Candidates;
+use crate::sql::grid::{GridCell, ParameterGrid};
 use crate::sql::layout::{self, Layout};
-use crate::sql::sweep::{Cell, Sweep as Settings};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, without_damaged_files};
 use crate::time::{Period, Range};
@@ -119,8 +119,9 @@ pub async fn sweep(
     let initial = lookback::initial_range(cells.iter().copied(), range);
     table.check(resources, std::slice::from_ref(rule), initial).await?;
     lookback::read_until_decided(cells, range, async |reads| {
-        let cell = |(number, (window, read)): (usize, (&Window, &Range))| Cell { number, window: *window, read: *read };
-        let cells: Vec<Cell> = cells.iter().zip(reads).enumerate().map(cell).collect();
+        let cell =
+            |(number, (window, read)): (usize, (&Window, &Range))| GridCell { number, window: *window, read: *read };
+        let cells: Vec<GridCell> = cells.iter().zip(reads).enumerate().map(cell).collect();
         let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
         let attempt = async || Box::pin(matches(resources, table, rule, read, range)).await;
         let MatchesRead { matches, duplicates, statistics } = without_damaged_files(table, attempt).await?;
@@ -227,7 +228,7 @@ fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matches, DataFusi
     };
     let times = rows.iter().filter_map(|batch| batch.column_by_name(Candidates::OWN[0]));
     let times = times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().values().to_vec()).collect();
-    let copies_before = rows.iter().filter_map(|batch| batch.column_by_name(layout::COPY_BEFORE));
+    let copies_before = rows.iter().filter_map(|batch| batch.column_by_name(layout::PREVIOUS_COPY_TIME));
     let copies_before = copies_before.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().iter());
     let copies_before = copies_before.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
     let mut matches = Matches {
@@ -267,7 +268,7 @@ impl Matches {
             (Candidates::OWN[0], Arc::new(times)),
             (Candidates::OWN[1], Arc::new(numbers)),
             (layout::COUNTED, Arc::new(self.counted.clone())),
-            (layout::COPY_BEFORE, Arc::new(self.copies_before.clone())),
+            (layout::PREVIOUS_COPY_TIME, Arc::new(self.copies_before.clone())),
         ];
         let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -280,7 +281,7 @@ impl Matches {
 struct Windows<'w> {
     resources: &'w Resources,
     rule: &'w Rule,
-    cells: &'w [Cell],
+    cells: &'w [GridCell],
     range: Range,
     matches: &'w Matches,
     table: Arc<dyn TableProvider>,
@@ -293,10 +294,10 @@ impl Windows<'_> {
         let mut queries = Vec::new();
         let mut short = Vec::new();
         for kind in WindowKind::ALL {
-            let cells: Vec<Cell> = self.cells.iter().copied().filter(|cell| cell.window.kind == kind).collect();
+            let cells: Vec<GridCell> = self.cells.iter().copied().filter(|cell| cell.window.kind == kind).collect();
             if !cells.is_empty() {
                 short.extend(self.unanchored(kind, &cells).await?);
-                queries.push(self.run(sql::sweep(self.rule, kind, &cells, self.range)?));
+                queries.push(self.run(sql::grid(self.rule, kind, &cells, self.range)?));
             }
         }
         let mut found = vec![Vec::new(); self.cells.len()];
@@ -324,16 +325,16 @@ impl Windows<'_> {
     }
 
     /// The cells whose windows cannot be told at the start of the range from what was read.
-    async fn unanchored(&self, kind: WindowKind, cells: &[Cell]) -> Result<Vec<usize>, Error> {
+    async fn unanchored(&self, kind: WindowKind, cells: &[GridCell]) -> Result<Vec<usize>, Error> {
         let (WindowKind::Dedup, Some(from)) = (kind, self.range.from) else {
             return Ok(Vec::new());
         };
-        let bounded: Vec<Cell> = cells.iter().copied().filter(|cell| cell.read.from.is_some()).collect();
+        let bounded: Vec<GridCell> = cells.iter().copied().filter(|cell| cell.read.from.is_some()).collect();
         if bounded.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.run(sql::unanchored_sweep(self.rule, &bounded, from)?).await?;
-        let settings = Settings::new(&bounded);
+        let rows = self.run(sql::unanchored_grid(self.rule, &bounded, from)?).await?;
+        let settings = ParameterGrid::new(&bounded);
         let numbers = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
         let numbers = numbers.filter_map(|number| usize::try_from(*number).ok());
         Ok(numbers.flat_map(|number| settings.cells_of(number)).collect())

@@ -1,4 +1,4 @@
-//! The SQL of other engines: how each writes what a hunt needs.
+//! The SQL of other engines: how each writes the expressions that a hunt needs.
 
 use std::fmt;
 
@@ -97,14 +97,14 @@ impl Dialect {
         match self {
             Duckdb => self.quoted(&path(".\"", "\"")),
             Athena => self.quoted(&path("[\"", "\"]")),
-            // A variable is no danger where keys are plain, and Spark reads paths without escapes.
+            // Plain keys cannot hold a variable, and Spark reads paths without escapes.
             Spark => format!("'{}'", path(".", "")),
             Clickhouse => self.list(keys),
         }
     }
 
-    /// The string below `keys` in the JSON text `json`; null where there is anything else. Spark cannot tell strings
-    /// from other values: there it is the text of any.
+    /// The string below `keys` in the JSON text `json`; null if there is anything else. Spark cannot distinguish strings
+    /// from other values: there it is the text of any value.
     fn string(self, json: &str, keys: &[&str]) -> String {
         let path = self.keys(keys);
         match self {
@@ -123,8 +123,8 @@ impl Dialect {
         }
     }
 
-    /// Whether [`Dialect::string`] gives nothing but strings.
-    fn tells_strings(self) -> bool {
+    /// Whether [`Dialect::string`] returns only strings.
+    fn distinguishes_strings(self) -> bool {
         self != Spark
     }
 
@@ -155,7 +155,7 @@ impl Dialect {
         }
     }
 
-    /// Whether there is a list below `keys` with one of these strings, which can be the text of nothing else.
+    /// Whether there is a list below `keys` with one of these strings. No number or boolean has one of them as its text.
     fn has_any(self, json: &str, keys: &[&str], texts: &[&str]) -> String {
         let (path, list) = (self.keys(keys), self.list(texts));
         match self {
@@ -204,8 +204,8 @@ impl Dialect {
         }
     }
 
-    /// What the group of a regular expression holds in its first match in `text`; empty or null where there is none.
-    /// The pattern must mean the same to every engine.
+    /// The text of the group of a regular expression in its first match in `text`; empty or null if there is none. The
+    /// pattern must have the same meaning in every engine.
     fn captured(self, text: &str, pattern: &str) -> String {
         let pattern = self.quoted(pattern);
         match self {
@@ -214,7 +214,7 @@ impl Dialect {
         }
     }
 
-    /// What stands after the last slash, or all where there is none.
+    /// The text after the last slash, or all of it if there is none.
     fn after_last_slash(self, text: &str) -> String {
         match self {
             Duckdb => format!("split_part({text}, '/', -1)"),
@@ -268,7 +268,7 @@ impl Dialect {
         }
     }
 
-    /// Another value for each row.
+    /// An expression with a different value in each row.
     fn unique(self) -> &'static str {
         match self {
             Duckdb | Athena => "CAST(uuid() AS VARCHAR)",
@@ -278,7 +278,7 @@ impl Dialect {
     }
 
     /// The sorted list of a column's values.
-    fn gathered(self, column: &str) -> String {
+    fn sorted_list(self, column: &str) -> String {
         match self {
             Duckdb => format!("list_sort(list({column}))"),
             Athena => format!("array_sort(array_agg({column}))"),

@@ -7,21 +7,17 @@ use super::quote::Ident;
 use crate::error::Error;
 use crate::event::{self, CONTENT_ID, ColumnKind, EVENT_TIME_TEXT, OTHER_FIELDS};
 
-/// The table whose records [`distinct_records`] reads. No user's SQL sees it.
+/// The table that `sql/distinct_records.sql` reads. No user's SQL sees it.
 pub const TABLE: &str = "tawny.records";
 
-/// A record's identity while duplicates are dropped.
+/// The column of a record's identity while duplicates are dropped.
 pub const ROW_ID: &str = "tawny.row_id";
 
 #[derive(askama::Template)]
 #[template(path = "distinct_records.sql", escape = "none")]
 struct DistinctRecords {
     columns: String,
-    row_id: Ident,
-    previous_id: Ident,
-    fingerprint: Ident,
-    texts: String,
-    table: Ident,
+    all_columns: String,
 }
 
 /// The query of the records of [`TABLE`], which has our columns, each `eventID` once. Which of several records it is
@@ -34,14 +30,6 @@ pub fn distinct_records() -> Result<String, Error> {
     };
     let own = [EVENT_TIME_TEXT, CONTENT_ID, OTHER_FIELDS].map(|name| Ident(name.to_owned()).to_string());
     let texts: Vec<String> = event::TOP_LEVEL.iter().map(text).chain(own).collect();
-    let ident = |name: &str| Ident(name.to_owned());
-    let query = DistinctRecords {
-        columns: listed(&columns),
-        row_id: ident(ROW_ID),
-        previous_id: ident("tawny.previous_id"),
-        fingerprint: ident("tawny.fingerprint"),
-        texts: texts.join(", "),
-        table: ident(TABLE),
-    };
+    let query = DistinctRecords { columns: listed(&columns), all_columns: texts.join(", ") };
     query.render().map_err(|error| Error::Internal(format!("the SQL of distinct records: {error}")))
 }

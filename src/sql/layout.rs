@@ -18,8 +18,8 @@ pub const COUNTED: &str = "counted";
 /// What tells copies of a record apart.
 pub const FINGERPRINT: &str = "fingerprint";
 
-/// When the copy of a record before this one is.
-pub const COPY_BEFORE: &str = "copy_before";
+/// The time of the duplicate before this one.
+pub const PREVIOUS_COPY_TIME: &str = "previous_copy_time";
 
 /// The columns of a rule's findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

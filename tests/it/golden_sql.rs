@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tawny::rule::{Rule, Window, WindowKind, panther};
-use tawny::sql::{self, sweep::Cell};
+use tawny::sql::{self, grid::GridCell, layout::Layout};
 use tawny::time::{Range, parse_instant};
 
 fn rule(path: &Path) -> Rule {
@@ -32,16 +32,29 @@ fn rule_sql_is_reviewed() {
         check(Path::new("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml"), &WindowKind::ALL);
         let everything = Path::new("tests/data/everything.yml");
         check(everything, &WindowKind::ALL);
-        let anchors = sql::unanchored(&rule(everything), range().from.unwrap(), range()).unwrap();
+        let rule_of_all = rule(everything);
+        let layout = Layout::of(&rule_of_all);
+        let anchors = sql::unanchored_matched(&rule_of_all, &layout, range().from.unwrap(), range()).unwrap();
         insta::assert_snapshot!("everything.anchors", anchors);
         for kind in WindowKind::ALL {
             let cell = |(number, (period, threshold)): (usize, (&str, u32))| {
                 let (period, threshold) = (period.parse().unwrap(), threshold.try_into().unwrap());
-                Cell { number, window: Window { kind, period, threshold }, read: range() }
+                GridCell { number, window: Window { kind, period, threshold }, read: range() }
             };
             let cells: Vec<_> = [("5m", 2), ("5m", 3), ("1h", 2)].into_iter().enumerate().map(cell).collect();
-            let sweep = sql::sweep(&rule(everything), kind, &cells, range()).unwrap();
-            insta::assert_snapshot!(format!("sweep.{kind}"), sweep);
+            let grid = sql::grid(&rule(everything), kind, &cells, range()).unwrap();
+            insta::assert_snapshot!(format!("grid.{kind}"), grid);
         }
     });
+}
+
+/// Each template has one mode: what differs is a step of its own, which Rust puts into the list of steps.
+#[test]
+fn templates_have_few_tags_and_no_branches() {
+    let files: Vec<_> =
+        glob::glob("sql/**/*.*").unwrap().map(|path| std::fs::read_to_string(path.unwrap()).unwrap()).collect();
+    assert!(files.len() > 20, "{}", files.len());
+    let count = |tag: &str| files.iter().map(|text| text.matches(tag).count()).sum::<usize>();
+    assert_eq!(count("{%"), 0);
+    assert!(count("{{") <= 40, "{}", count("{{"));
 }

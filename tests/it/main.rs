@@ -35,6 +35,7 @@ mod parquet_damage;
 mod parquet_types;
 mod plans;
 mod predicates;
+mod printed_sql;
 mod ranges;
 mod records;
 mod reproducible;

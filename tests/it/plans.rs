@@ -1,12 +1,15 @@
 //! How the engine runs the shipped rule: streaming windows, and only the needed columns and pages of the lake.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field as Column, IntervalUnit, Schema, TimeUnit};
 use tawny::convert::{Limits, convert};
-use tawny::engine::{Resources, matcher};
+use tawny::engine::{self, Resources, matcher};
 use tawny::lake::Lake;
-use tawny::rule::{Counts, Field, WindowKind, catalog};
-use tawny::sql::{self, candidates::Candidates};
+use tawny::rule::{Counts, Field, Window, WindowKind, catalog};
+use tawny::sql::{self, candidates::Candidates, grid::GridCell, layout::Layout};
 use tawny::store::{Scratch, Stores};
 use tawny::table::Table;
 use tawny::time::Range;
@@ -57,4 +60,63 @@ fn windows_stream_and_scans_filter() {
     });
     let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
     assert!(scan.contains("eventTime_max") && scan.contains("eventName_max"), "time and names prune: {scan}");
+}
+
+/// A plan over the table `matched` with these columns.
+fn plan_over(columns: Vec<Column>, sql: &str) -> String {
+    let schema = Arc::new(Schema::new(columns));
+    let table = engine::memory_table(Arc::clone(&schema), vec![RecordBatch::new_empty(schema)]).unwrap();
+    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    // The table of a plan is always `cloudtrail`.
+    let sql = sql.replace("FROM matched", "FROM cloudtrail");
+    tokio::runtime::Runtime::new().unwrap().block_on(resources.plan(table, &sql)).unwrap()
+}
+
+fn sorts(plan: &str) -> usize {
+    plan.matches("SortExec").count()
+}
+
+#[test]
+fn windows_share_sorts() {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let text = |name: &str| Column::new(name, DataType::Utf8, true);
+    let number = |name: &str| Column::new(name, DataType::Int64, true);
+    let of_hunts = || {
+        let mut columns = vec![number("rule"), number("threshold"), number("fingerprint")];
+        columns.push(Column::new("period", DataType::Interval(IntervalUnit::MonthDayNano), true));
+        columns.push(Column::new("eventTime", time.clone(), true));
+        let texts =
+            ["eventID", "counted", "sourceIPAddress", "userAgent", "awsRegion", "group.0", "group.1", "value.0"];
+        columns.into_iter().chain(texts.map(text)).collect()
+    };
+    let of_grids = || {
+        let times = ["eventTime", "previous_copy_time"].map(|name| Column::new(name, time.clone(), true));
+        times.into_iter().chain([number("group"), number("eventID"), text("counted")]).collect()
+    };
+    let layout = Layout {
+        group: ["rule", "group.0", "group.1"].map(str::to_owned).to_vec(),
+        context: vec!["value.0".to_owned()],
+        ..Layout::default()
+    };
+    let range = Range { from: Some(1_788_220_800_000_000), to: None };
+    let mut rule = catalog::default().unwrap();
+    for counts in [Counts::Matches, Counts::Distinct(Field::new("sourceIPAddress".parse().unwrap()))] {
+        rule.counts = counts;
+        // One sort finds duplicates, one orders groups, and for bursts or windows within groups there is one more.
+        for (kind, of_hunt, of_grid) in
+            [(WindowKind::Sliding, 3, 3), (WindowKind::Dedup, 3, 2), (WindowKind::Tumbling, 2, 1)]
+        {
+            rule.window.kind = kind;
+            let cell = |(number, threshold): (usize, u32)| GridCell {
+                number,
+                window: Window { threshold: threshold.try_into().unwrap(), ..rule.window },
+                read: range,
+            };
+            let cells: Vec<GridCell> = [2, 3].into_iter().enumerate().map(cell).collect();
+            let hunt = plan_over(of_hunts(), &sql::hunt_matched(&rule, &layout, range).unwrap());
+            assert_eq!(sorts(&hunt), of_hunt, "{kind}\n{hunt}");
+            let grid = plan_over(of_grids(), &sql::grid(&rule, kind, &cells, range).unwrap());
+            assert_eq!(sorts(&grid), of_grid, "{kind}\n{grid}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ const DECIDED: &str = "tests/golden/semantics.txt";
 const ACCEPT: &str = "TAWNY_ACCEPT_SEMANTICS";
 
 /// Sources on which the findings of all rules depend, in addition to the templates `sql/*.sql`.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 13] = [
     "src/engine/event_times.rs",
     "src/engine/expressions.rs",
     "src/engine/functions.rs",
@@ -27,6 +27,8 @@ const SOURCES: [&str; 11] = [
     "src/sql/expression/text.rs",
     "src/sql/fields.rs",
     "src/sql/predicate.rs",
+    "src/sql/rule_matches.rs",
+    "src/sql/windows.rs",
 ];
 
 #[test]

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 
 use crate::layout;
 
-/// The Arrow types by which columns are read. Bytes stay bytes, also where the file declares them as text. Offsets of texts
+/// Returns the Arrow types by which columns are read. Bytes stay bytes, also where the file declares them as text. Offsets of texts
 /// and lists have 32 bits.
 pub(super) fn as_read(schema: &Schema) -> Schema {
     Schema::new(schema.fields().iter().map(|field| Arc::new(field_as_read(field))).collect::<Vec<_>>())
@@ -37,7 +37,7 @@ fn type_as_read(data_type: &DataType) -> DataType {
     }
 }
 
-/// The same field where it may be null, and its members too, as a column that other files may lack.
+/// Returns the same field, nullable with all its members: other files may lack it.
 pub(super) fn nullable(field: &Field) -> Field {
     let below = |field: &FieldRef| Arc::new(nullable(field));
     let data_type = match field.data_type() {
@@ -48,7 +48,7 @@ pub(super) fn nullable(field: &Field) -> Field {
     Field::new(field.name(), data_type, true)
 }
 
-/// The type of a column once its bytes are text.
+/// Returns the type of a column after its bytes are converted to text.
 pub(super) fn as_text(data_type: &DataType) -> DataType {
     let below = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(as_text(field.data_type())));
     match data_type {
@@ -63,13 +63,13 @@ pub(super) fn as_text(data_type: &DataType) -> DataType {
 /// Why two fields of one name have no type in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Misfit {
-    /// One is bytes and the other a number or the like: each can be made a text, but not by one reading of both.
+    /// One is bytes and the other, for example, a number. Each can be converted to text, but not by one reading of both.
     Apart,
-    /// They are kept in ways that say different things. The text says which.
+    /// Their types have different meanings. The text names them.
     Refused(String),
 }
 
-/// The type that holds the values of both fields.
+/// Returns the field whose type holds the values of both.
 pub(super) fn unified(a: &Field, b: &Field) -> Result<Field, Misfit> {
     let data_type = match (a.data_type(), b.data_type()) {
         (a, b) if a == b => a.clone(),
@@ -112,7 +112,7 @@ pub(super) fn unified(a: &Field, b: &Field) -> Result<Field, Misfit> {
     Ok(Field::new(a.name(), data_type, true))
 }
 
-/// A type, as its values are: bytes are text to whoever wrote them.
+/// Returns a type for messages: the tools that write bytes mean text.
 fn told(data_type: &DataType) -> DataType {
     as_text(data_type)
 }

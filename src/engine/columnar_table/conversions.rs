@@ -1,4 +1,4 @@
-//! Functions that give values of other tables as ours have them.
+//! Functions that convert the values of other tools' tables to the types of our columns.
 
 use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
@@ -28,17 +28,17 @@ use crate::engine::functions::not_text;
 use crate::event;
 use crate::store::hex;
 
-/// The text of bytes, see [`TextOf`].
+/// Bytes as text, see [`TextOf`].
 pub(super) const TEXT_OF: &str = "text_of";
-/// The truth that a text says.
+/// The boolean in a text.
 pub(super) const FLAG: &str = "flag";
 /// Structs, lists and maps as JSON.
 pub(super) const JSON_TEXT: &str = "json_text";
-/// Sixteen bytes as a UUID is written.
+/// Sixteen bytes in the notation of a UUID.
 pub(super) const UUID_TEXT: &str = "uuid_text";
-/// Any other value as text; null where it has none, such as a time of day of thirty hours.
+/// Any other value as text; null if it has none, such as a time of day of thirty hours.
 pub(super) const PLAIN_TEXT: &str = "plain_text";
-/// The time that a number of milliseconds says.
+/// The time of a number of milliseconds since the epoch.
 pub(super) const INSTANT_OF_MILLIS: &str = "instant_of_millis";
 
 /// Makes the functions known to a session.
@@ -68,8 +68,8 @@ pub(in crate::engine) fn register(context: &SessionContext) {
     context.register_udf(text_of(Replaced::default()));
 }
 
-/// The values whose bytes are no UTF-8 that have been made text. Each distinct value counts once, however often it is
-/// read or lies in the data.
+/// The values that are not UTF-8 and were converted to text. Each distinct value counts once, however often it is read or
+/// occurs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Replaced {
     state: Arc<Mutex<State>>,
@@ -82,10 +82,10 @@ struct State {
 }
 
 impl Replaced {
-    /// The most values that are remembered. Beyond it each reading of a value counts.
+    /// The number of values that are remembered. Beyond it, each reading of a value counts.
     const MOST_VALUES: usize = 1 << 18;
 
-    /// How many sequences of bytes have been replaced in them.
+    /// The number of byte sequences that were replaced in them.
     pub(super) fn sequences(&self) -> u64 {
         self.lock().sequences
     }
@@ -104,12 +104,12 @@ impl Replaced {
     }
 }
 
-/// The function `text_of` that notes in `replaced` what it replaces.
+/// Returns the function `text_of`, which counts in `replaced` the byte sequences that it replaces.
 pub(super) fn text_of(replaced: Replaced) -> ScalarUDF {
     ScalarUDF::new_from_impl(TextOf { signature: Signature::any(1, Volatility::Immutable), replaced })
 }
 
-/// `text_of(value)`: bytes as text, at any depth; each sequence that is no UTF-8 becomes U+FFFD.
+/// `text_of(value)`: bytes as text, at any depth. Each sequence that is not UTF-8 becomes U+FFFD.
 #[derive(Debug)]
 struct TextOf {
     signature: Signature,
@@ -148,7 +148,7 @@ impl ScalarUDFImpl for TextOf {
         Ok(ColumnarValue::Array(texts(&values[0], &self.replaced)?))
     }
 
-    /// Lets the engine compare bytes with the bytes of the text, so that statistics can rule out parts of a file.
+    /// Lets DataFusion compare bytes with the bytes of the text, so that statistics can rule out parts of a file.
     fn preimage(&self, arguments: &[Expr], literal: &Expr, context: &SimplifyContext) -> Result<PreimageResult> {
         let ([value], Expr::Literal(literal, _)) = (arguments, literal) else {
             return Ok(PreimageResult::None);
@@ -275,7 +275,7 @@ fn json_texts(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new((0..values.len()).map(text).collect::<StringArray>()))
 }
 
-/// The name of the only member of what is written.
+/// The name of the only member of the objects that are written.
 const JSON_NAME: &str = "v";
 
 fn written(schema: &Arc<Schema>, values: &ArrayRef) -> Result<std::vec::IntoIter<Option<String>>> {
@@ -311,7 +311,7 @@ fn camel(field: &Field) -> Field {
     Field::new(name, data_type, field.is_nullable())
 }
 
-/// The same values with other names of their members.
+/// Returns the same values with other names for their members.
 fn renamed(values: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
     Ok(match (values.data_type(), wanted) {
         (DataType::Struct(_), DataType::Struct(fields)) => {

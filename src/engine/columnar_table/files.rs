@@ -72,8 +72,8 @@ impl TableFiles {
         Ok(TableFiles { store, url, found, footers, unlisted: files.faults, opened, rejected })
     }
 
-    /// Returns the numbers of the files that may hold events with a time in `range`, by their folders, without those that
-    /// could not be read.
+    /// Returns the numbers of the files that may hold events with a time in `range`, by their folders. Files that could not
+    /// be read are left out.
     pub(super) fn chosen(&self, range: Range) -> Vec<usize> {
         let rejected = self.rejected();
         let may_hold = |(number, file): (usize, &FoundFile)| {

@@ -138,7 +138,7 @@ impl Part {
     }
 }
 
-/// Returns the columns of some files: their own, and those that their folders' names give.
+/// Returns the columns of some files: their own, and the columns in the names of their folders.
 fn table_schema(files: &[NumberedFile], columns: Vec<Field>, found: &[FoundFile]) -> TableSchema {
     let is_column = |name: &str| columns.iter().any(|field| field.name() == name);
     let names = files.iter().flat_map(|(number, _)| found[*number].partitions.values.keys());

@@ -1,37 +1,37 @@
-//! The folders of a table's files: they give columns, and the days that the events of a file may be of.
+//! The folders of a table's files. Their names give columns, and the days of a file's events.
 
 use std::collections::BTreeMap;
 
 use crate::time::{self, DAY, Range};
 
-/// The folders of a file.
+/// The columns and days in the names of a file's folders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Partitions {
-    /// The values of the folders `key=value`.
+    /// The values of folders named `key=value`.
     pub(super) values: BTreeMap<String, String>,
     days: Days,
 }
 
-/// Which days the events of a file may be of, in microseconds since the epoch.
+/// The days that a file's events may have, in microseconds since the epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Days {
-    /// Of any.
+    /// Any day.
     #[default]
     Any,
-    /// Of these, which begin and end here.
+    /// The days between these instants.
     Of(i64, i64),
-    /// Of no later ones than this day's, which ends here: it may be the day when the file was written.
+    /// Days up to the one that ends at this instant. It may be the day when the file was written.
     Until(i64),
 }
 
-/// Folders that tools name by the day of the events.
+/// Names of folders whose values are the days of events.
 const DAYS_OF_EVENTS: [&str; 5] = ["tp_date", "eventDay", "eventday", "event_date", "event_day"];
 
-/// Folders that may as well be named by the day of a copy.
+/// Names of folders whose values may also be the day of a copy.
 const DAYS_OF_FILES: [&str; 4] = ["dt", "date", "day", "ingest_date"];
 
 impl Partitions {
-    /// The partitions of a file by its path below what names the table.
+    /// Returns the partitions of a file with this path below the table's folder.
     pub(super) fn of(path: &str) -> Partitions {
         let folders: Vec<&str> =
             path.rsplit_once('/').map_or_else(Vec::new, |(folders, _)| folders.split('/').collect());
@@ -80,7 +80,7 @@ impl Days {
     }
 }
 
-/// The day that a text names, as `2026-09-01` or `20260901`, also with an hour behind it.
+/// Returns the day in a text such as `2026-09-01` or `20260901`, with or without an hour after it.
 fn day(text: &str) -> Option<(i64, i64)> {
     let digits: String = text.chars().filter(char::is_ascii_digit).take(8).collect();
     let part = |range: std::ops::Range<usize>| digits.get(range)?.parse().ok();

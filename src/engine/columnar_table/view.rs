@@ -19,7 +19,7 @@ use crate::event::{self, ColumnKind};
 use crate::layout::{self, TableLayout};
 use crate::time::Range;
 
-/// A table's columns and what gives ours.
+/// The columns of a table, and the expressions over them that compute our columns.
 pub(super) struct View<'v> {
     context: &'v SessionContext,
     layout: &'v TableLayout,
@@ -42,18 +42,18 @@ impl<'v> View<'v> {
         Ok(View { context, layout, read: read.clone(), texts: DFSchema::try_from(texts)?, text_of })
     }
 
-    /// The expression of one of our columns; `None` where the data do not tell it.
+    /// Returns the expression of one of our columns; `None` if the data do not have it.
     pub(super) fn column(&self, field: &Field) -> Result<Option<Expr>> {
         self.typed_column(field)?.map(|expression| self.over_bytes(expression)).transpose()
     }
 
-    /// The names of the columns that tell the time.
+    /// Returns the names of the columns from which the time is computed.
     pub(super) fn columns_of_time(&self) -> Result<Vec<String>> {
         let times = self.sources(event::EVENT_TIME)?;
         Ok(times.iter().flat_map(Expr::column_refs).map(|column| column.name.clone()).collect())
     }
 
-    /// The expression of one of our columns. The category of records that lack it follows from their type.
+    /// Returns the expression of one of our columns. Records without a category get it from their type.
     pub(super) fn with_category(&self, expression: Expr, field: &Field) -> Result<Expr> {
         if field.name() != event::EVENT_CATEGORY {
             return Ok(expression);
@@ -65,7 +65,7 @@ impl<'v> View<'v> {
         when(expression.clone().is_not_null(), expression).when(is_network_activity, lit(event::NETWORK_ACTIVITY)).end()
     }
 
-    /// A condition on the only column of times, which holds for all records with a time in `range`.
+    /// Returns a condition on the column of times, if there is only one. It holds for all records with a time in `range`.
     pub(super) fn within(&self, range: Range) -> Result<Option<Expr>> {
         let times = self.sources(event::EVENT_TIME)?;
         let [time] = times.as_slice() else {
@@ -101,7 +101,7 @@ impl<'v> View<'v> {
             .map(Some)
     }
 
-    /// The expressions that the layout gives for a column; else the columns of this name.
+    /// Returns the layout's expressions for a column, or else the columns of this name.
     fn sources(&self, name: &str) -> Result<Vec<Expr>> {
         let Some(texts) = self.layout.sql(name) else {
             let wanted = layout::plain(name);
@@ -121,7 +121,7 @@ impl<'v> View<'v> {
         Ok(found)
     }
 
-    /// An expression in the type of one of our columns; `None` where it cannot be.
+    /// Converts an expression to the type of one of our columns; `None` if there is no conversion.
     fn converted(&self, expression: Expr, name: &str, wanted: &DataType) -> Result<Option<Expr>> {
         let given = expression.get_type(&self.texts)?;
         let call = |name: &str| Ok::<_, DataFusionError>(self.context.udf(name)?.call(vec![expression.clone()]));
@@ -151,7 +151,7 @@ impl<'v> View<'v> {
         })
     }
 
-    /// A string below a column that is a struct, a map or JSON.
+    /// Returns the expression of a string below a column that is a struct, a map or JSON.
     fn member(&self, source: Expr, column: &str, keys: &[&str]) -> Result<Option<Expr>> {
         let (mut expression, mut given) = (source.clone(), source.get_type(&self.texts)?);
         for key in keys {
@@ -174,7 +174,7 @@ impl<'v> View<'v> {
         Ok(json.map(|json| string_at.call(vec![json, lit(keys.join("."))])))
     }
 
-    /// What identifies a record without an `eventID`: all its columns of text.
+    /// Returns the identity of a record without an `eventID`: all its text columns.
     fn content_id(&self) -> Result<Option<Expr>> {
         let mut texts = Vec::new();
         for (name, kind) in event::TOP_LEVEL {
@@ -196,7 +196,7 @@ impl<'v> View<'v> {
         })
     }
 
-    /// A text that differs for different times; `None` for values that have none.
+    /// Returns a text that differs for different times; `None` for values that have none.
     fn text_of_time(&self, time: Expr) -> Result<Option<Expr>> {
         let given = time.get_type(&self.texts)?;
         let is_instant = matches!(given, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
@@ -211,7 +211,7 @@ impl<'v> View<'v> {
         number.map_or(Ok(text.clone()), |number| when(text.clone().is_not_null(), text).otherwise(number)).map(Some)
     }
 
-    /// Rewrites an expression over texts into one over bytes.
+    /// Rewrites an expression over text columns into one over the bytes in the files.
     fn over_bytes(&self, expression: Expr) -> Result<Expr> {
         let over_bytes = expression.transform_down(|node| {
             let Some(data_type) = self.read_type(&node) else {
@@ -223,7 +223,7 @@ impl<'v> View<'v> {
         Ok(over_bytes?.data)
     }
 
-    /// The type of a column, or of a member of one that is reached by structs alone.
+    /// Returns the type of a column, or of a member below structs only.
     fn read_type(&self, expression: &Expr) -> Option<DataType> {
         match expression {
             Expr::Column(column) => Some(self.read.field_with_name(&column.name).ok()?.data_type().clone()),
@@ -239,7 +239,7 @@ impl<'v> View<'v> {
     }
 }
 
-/// The engine's function for a member of a struct or a map.
+/// Calls DataFusion's function for a member of a struct or a map.
 const GET_FIELD: &str = "get_field";
 
 fn member_type(fields: &Fields, name: &str) -> Option<DataType> {

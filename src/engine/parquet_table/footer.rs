@@ -1,9 +1,9 @@
-//! The metadata of Parquet files, checked before anything is read by them.
+//! The metadata of Parquet files. It is checked before the files are read.
 //!
-//! The `parquet` crate takes bytes for text without looking at them where a column is annotated as JSON, where the file's
-//! embedded Arrow schema says so, or where the table's schema does; text that is not UTF-8 is then undefined behaviour. So
-//! a file of another tool is given to it without these claims: its texts are read as bytes, and become text in
-//! [`super::super::columnar_table`]. A lake's texts must be annotated as UTF-8, which makes the crate check them.
+//! The `parquet` crate does not check that text is UTF-8 if a column is annotated as JSON, or if the file's embedded Arrow
+//! schema or the table's schema says that it is text. Other bytes are then undefined behaviour. So the crate sees the files
+//! of other tools without these annotations: their texts are read as bytes and converted in
+//! [`super::super::columnar_table`]. A lake's texts must be annotated as UTF-8, because the crate checks those.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,34 +21,34 @@ use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 use super::guard;
 use super::thrift::{self, Value};
 
-/// The end of a file that is read at once: most footers fit.
+/// The last bytes of a file are read at once: most footers fit.
 const TAIL: u64 = 64 << 10;
 
 /// The length of the footer, and `PAR1`.
 const END: usize = 8;
 
-/// How deep columns may nest.
+/// Columns may nest this deep.
 const MAX_COLUMN_DEPTH: usize = 64;
 
-/// The rows of a file and what is known of its columns.
+/// The rows of a file and the metadata of its columns.
 #[derive(Debug)]
 pub(in crate::engine) struct Footer {
-    /// The metadata that the `parquet` crate reads the file by.
+    /// The metadata that the `parquet` crate uses.
     pub(in crate::engine) metadata: Arc<ParquetMetaData>,
-    /// The Arrow schema that the file embeds, and other texts of its writer.
+    /// The embedded Arrow schema, and other texts of the file's writer.
     pub(in crate::engine) texts: Option<Vec<KeyValue>>,
     /// The most values that a page may hold.
     pub(super) most_values: i64,
 }
 
-/// Whose files are read.
+/// Who wrote the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Lake,
     OtherTool,
 }
 
-/// The footers of files. Each is read once, as long as there is room to keep it.
+/// A cache of footers. Each footer is read once, as long as there is room for it.
 #[derive(Debug, Clone)]
 pub(in crate::engine) struct Footers {
     owner: Owner,
@@ -63,12 +63,12 @@ struct Kept {
 }
 
 impl Footers {
-    /// Footers of a lake's own files. None is kept: a query reads each once.
+    /// Returns a cache for a lake's own files. It keeps none: a query reads each once.
     pub(in crate::engine) fn of_lake() -> Footers {
         Footers { owner: Owner::Lake, room: 0, kept: Arc::default() }
     }
 
-    /// Footers of files that other tools wrote. As many are kept as fit into `room` bytes.
+    /// Returns a cache for files of other tools. As many footers are kept as fit into `room` bytes.
     pub(in crate::engine) fn of_other_tools(room: usize) -> Footers {
         Footers { owner: Owner::OtherTool, room, kept: Arc::default() }
     }
@@ -206,7 +206,7 @@ fn can_be_decoded(bytes: &[u8]) -> bool {
     true
 }
 
-/// Makes sure that the numbers of a footer agree with each other and with the size of the file.
+/// Checks that the numbers of a footer agree with each other and with the size of the file.
 fn check(metadata: &ParquetMetaData, file_size: u64) -> Result<(), String> {
     let damaged = |what: &str| Err(format!("its footer is damaged, {what}: copy it again"));
     let mut rows = 0_i64;
@@ -236,7 +236,7 @@ fn check(metadata: &ParquetMetaData, file_size: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes sure that all texts of a lake's file are annotated as UTF-8.
+/// Checks that all texts of a lake's file are annotated as UTF-8.
 fn check_texts(schema: &SchemaDescriptor) -> Result<(), String> {
     let mut columns = schema.columns().iter();
     let other = columns.find(|column| {
@@ -248,7 +248,7 @@ fn check_texts(schema: &SchemaDescriptor) -> Result<(), String> {
     }
 }
 
-/// The same type, in which bytes are not annotated as any kind of text.
+/// Returns the same type without annotations that bytes are text.
 fn without_text(of: &Type) -> parquet::errors::Result<TypePtr> {
     let info = of.get_basic_info();
     let id = info.has_id().then(|| info.id());

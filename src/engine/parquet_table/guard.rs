@@ -1,7 +1,6 @@
 //! The reader of Parquet files. Its errors name the file, and a damaged file does not bring down the process.
 //!
-//! The `parquet` crate asserts what damaged files break. Such a panic ends the reading of a file as an error does, and
-//! nothing of it is printed.
+//! Assertions of the `parquet` crate fail on damaged files. Such a panic becomes an error for the file, and is not printed.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -41,7 +40,7 @@ use super::pages;
 use crate::error::DamagedFile;
 
 thread_local! {
-    /// Whether panics of this thread are caught and told as errors.
+    /// Whether panics of this thread are caught and returned as errors.
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -222,7 +221,7 @@ fn caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<std::result::Result<T, Box<
     }
 }
 
-/// The error with the file's name: as damage, where the reader could make nothing of the file's bytes.
+/// Returns the error with the file's name. It is an error of damage if the reader could not decode the file's bytes.
 fn named(name: &str, error: DataFusionError) -> DataFusionError {
     let reason = match error.find_root() {
         DataFusionError::ParquetError(error) => match error.as_ref() {
@@ -308,7 +307,7 @@ impl AsyncFileReader for GuardedReader {
         async move { Ok(self.ranges(&[range]).await?.pop().unwrap_or_default()) }.boxed()
     }
 
-    /// Returns pages: the engine reads nothing else by several ranges.
+    /// Returns pages: DataFusion reads nothing else by several ranges.
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
         async move {
             // After Bloom filters the engine reads with a new reader, which has not read the footer.

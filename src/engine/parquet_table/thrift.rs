@@ -1,14 +1,14 @@
-//! Thrift's compact protocol, as far as it takes to tell that the metadata of a Parquet file can be decoded safely.
+//! Thrift's compact protocol, as far as is needed to check that the metadata of a Parquet file can be decoded safely.
 //!
 //! The `parquet` crate reserves memory for as many row groups, and as many children of a schema element, as the metadata
-//! claims, and follows nested schema elements by recursion. So what it is given is checked here first.
+//! claims, and follows nested schema elements by recursion. So metadata is checked here first.
 //!
 //! Protocol: <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>
 
-/// How deep values may nest. Parquet's own structures nest less than ten deep.
+/// Values may nest this deep. Parquet's own structures nest less than ten deep.
 const MAX_DEPTH: usize = 32;
 
-/// A value that a walk comes upon.
+/// A value of the structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Value {
     /// A structure begins.
@@ -19,8 +19,8 @@ pub(super) enum Value {
     Other,
 }
 
-/// Walks the structure at the start of `bytes` and returns how many bytes it takes; `None` where they are not a
-/// structure, or where it claims more than there are bytes.
+/// Walks the structure at the start of `bytes` and returns how many bytes it takes; `None` if they are not a
+/// structure, or if it claims more bytes than there are.
 ///
 /// `visit` is called for each value with the numbers of the fields that lead to it. The elements of a list have the
 /// numbers of the list.

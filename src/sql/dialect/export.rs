@@ -1,51 +1,49 @@
 //! One query that gives a rule's findings on another engine.
 
-use std::num::NonZeroU32;
-
 use askama::Template as _;
 
 use super::Dialect;
 use super::predicate::Refused;
 use crate::error::Error;
 use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
-use crate::rule::{Counts, Rule, WindowKind};
+use crate::rule::{Counts, Rule, Window, WindowKind};
 use crate::sql::layout::Layout;
 use crate::store::Location;
 use crate::text::{has_hidden, printable};
-use crate::time::{EVENT_TIMES, Period, Range};
+use crate::time::Range;
 
-/// The layouts for which there is SQL of other engines: tawny's own lake, and the table of Athena's documentation.
+/// The layouts for which SQL of other engines can be printed: tawny's own lake, and the table of Athena's documentation.
 pub const LAYOUTS: [&str; 2] = ["lake", "athena"];
 
-/// Where the query is to run, and over what.
+/// The engine and the data of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The engine's SQL.
     pub dialect: Dialect,
     /// One of [`LAYOUTS`].
     pub layout: String,
-    /// A table, or where the files lie.
+    /// A table, or the place of files.
     pub data: Option<String>,
 }
 
-/// What holds one of CloudTrail's top-level fields.
-pub(super) enum Source {
+/// What holds one of CloudTrail's top-level fields in a table.
+pub(super) enum FieldSource {
     /// A column: text, a boolean, or JSON as text.
     Column(String),
     /// A struct, all of whose members are text.
     Struct(String),
 }
 
-impl Source {
+impl FieldSource {
     pub(super) fn whole(self) -> String {
         match self {
-            Source::Column(column) | Source::Struct(column) => column,
+            FieldSource::Column(column) | FieldSource::Struct(column) => column,
         }
     }
 }
 
 /// The columns of a layout, in a dialect.
-pub(super) struct Columns {
+pub(super) struct DialectColumns {
     pub(super) dialect: Dialect,
     pub(super) is_lake: bool,
 }
@@ -90,20 +88,20 @@ const ATHENA_IDENTITY: [&[&str]; 14] = [
     &["sessionContext", "sessionIssuer", "userName"],
 ];
 
-impl Columns {
-    /// What holds a top-level field; `None` where nothing does.
-    pub(super) fn source(&self, name: &str) -> Option<Source> {
+impl DialectColumns {
+    /// Returns what holds a top-level field, if anything does.
+    pub(super) fn source(&self, name: &str) -> Option<FieldSource> {
         if self.is_lake {
-            return Some(Source::Column(self.dialect.name(name)));
+            return Some(FieldSource::Column(self.dialect.name(name)));
         }
         let column = self.dialect.name(&name.to_lowercase());
         if name == "userIdentity" {
-            return Some(Source::Struct(column));
+            return Some(FieldSource::Struct(column));
         }
-        (ATHENA_TEXT.contains(&name) || ATHENA_JSON.contains(&name)).then_some(Source::Column(column))
+        (ATHENA_TEXT.contains(&name) || ATHENA_JSON.contains(&name)).then_some(FieldSource::Column(column))
     }
 
-    /// Whether strings that rules often read have columns of their own. Tables of Athena's have no such names.
+    /// Whether the table has promoted columns: strings that rules often read. Athena's tables cannot have their names.
     pub(super) fn has_hot(&self) -> bool {
         self.is_lake && self.dialect != Dialect::Athena
     }
@@ -141,41 +139,27 @@ impl Columns {
 }
 
 #[derive(askama::Template)]
+#[template(path = "dialects/sliding.sql", escape = "none")]
+struct SlidingBursts {
+    less_than_a_period: i64,
+}
+
+#[derive(askama::Template)]
 #[template(path = "dialects/findings.sql", escape = "none")]
-struct Findings {
-    dialect: Dialect,
-    title: String,
-    kind: WindowKind,
-    period: Period,
-    threshold: NonZeroU32,
-    /// For each field of the group its expression and a name for it.
-    groups: Vec<(String, String)>,
-    /// The names under which the fields of the group are shown.
-    shown: Vec<String>,
-    micros: String,
-    identity: String,
-    table: String,
-    predicate: String,
-    partition: String,
-    /// What joins a match to the windows of its group; it ends in `AND`.
-    same_group: String,
-    ids: String,
-    count: String,
-    triggers: Range,
+struct ExportedFindings {
+    /// The columns of the group, each with a comma after it.
+    group_columns: String,
+    event_ids: String,
+    columns: String,
+    from: i64,
+    to: i64,
+    order: String,
 }
 
-impl Findings {
-    /// The group's fields, after `prefix`, and `last`, with commas between them.
-    fn by(&self, prefix: &str, last: &str) -> String {
-        let names = self.groups.iter().map(|(_, name)| format!("{prefix}{name}"));
-        names.chain((!last.is_empty()).then(|| last.to_owned())).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// The query of a rule's findings with a trigger in `triggers`.
+/// Returns the query of a rule's findings with a trigger in `triggers`.
 ///
 /// # Errors
-/// The rule, the layout or the data ask for what cannot be said exactly in the dialect.
+/// The dialect cannot express the rule, the layout or the data exactly.
 pub fn findings(rule: &Rule, target: &Target, triggers: Range) -> Result<String, Error> {
     let dialect = target.dialect;
     if !LAYOUTS.contains(&target.layout.as_str()) {
@@ -189,47 +173,104 @@ pub fn findings(rule: &Rule, target: &Target, triggers: Range) -> Result<String,
         hint: Some("hunt with `tawny hunt`, which reads the same data".to_owned()),
     };
     check(rule, dialect).map_err(refused)?;
-    let columns = Columns { dialect, is_lake: target.layout == "lake" };
+    let columns = DialectColumns { dialect, is_lake: target.layout == "lake" };
     let expressions = rule.group_by.iter().map(|field| columns.column(field)).collect::<Result<Vec<_>, _>>();
-    let names: Vec<String> = (1..=rule.group_by.len()).map(|number| format!("group_{number}")).collect();
     let predicate = columns.predicate(&rule.detection, 0).map_err(refused)?;
-    let same = |name: &String| format!("matches.{name} IS NOT DISTINCT FROM opened.{name} AND ");
-    let findings = Findings {
-        dialect,
-        // In a comment: an id has no line breaks, and Spark would put variables there too.
-        title: dialect.quoted(&rule.id),
-        kind: rule.window.kind,
-        period: rule.window.period,
-        threshold: rule.window.threshold,
-        shown: Layout::of(rule).group.iter().map(|name| dialect.name(name)).collect(),
-        micros: columns.micros(),
-        identity: columns.identity_of_record(),
-        table: table(target)?,
-        predicate,
-        partition: if names.is_empty() { String::new() } else { format!("PARTITION BY {} ", names.join(", ")) },
-        same_group: names.iter().map(same).collect(),
-        ids: dialect.gathered("id"),
-        count: dialect.name("count"),
-        groups: expressions.map_err(refused)?.into_iter().zip(names).collect(),
-        triggers,
+    let records = records(rule, &columns, &expressions.map_err(refused)?, &table(target)?, &predicate);
+    let text = |text: &str| text.trim_end().to_owned();
+    let matches = text(include_str!("../../../sql/dialects/matches.sql"));
+    let window_bursts = text(include_str!("../../../sql/dialects/window_bursts.sql"));
+    let unrendered = |error: askama::Error| Error::Internal(format!("the SQL of `{}`: {error}", rule.id));
+    let bursts = match rule.window.kind {
+        WindowKind::Sliding => {
+            let sliding = SlidingBursts { less_than_a_period: rule.window.period.micros() - 1 };
+            vec![sliding.render().map_err(unrendered)?]
+        }
+        WindowKind::Dedup => vec![text(include_str!("../../../sql/dialects/dedup_windows.sql")), window_bursts],
+        WindowKind::Tumbling => vec![text(include_str!("../../../sql/dialects/tumbling_windows.sql")), window_bursts],
     };
-    findings.render().map_err(|error| Error::Internal(format!("the SQL of `{}`: {error}", rule.id)))
+    let findings = selected(rule, dialect, triggers).render().map_err(unrendered)?;
+    let steps = [vec![records, matches], bursts, vec![findings]].concat();
+    let Window { kind, period, threshold } = rule.window;
+    Ok(format!(
+        "-- The findings of {}: {kind} windows of {period}, at least {threshold} matches. Times are in microseconds from the epoch until the end.\nWITH {}{}",
+        // In a comment: an id has no line breaks, and Spark would put variables there too.
+        dialect.quoted(&rule.id),
+        if kind == WindowKind::Dedup { "RECURSIVE " } else { "" },
+        steps.join(",\n")
+    ))
+}
+
+/// Returns the step `records`: the records that the predicate holds for, with the values of the group and one text that
+/// stands for all of them. Later steps compare that text alone, so null needs no special comparison.
+fn records(rule: &Rule, columns: &DialectColumns, group: &[String], table: &str, predicate: &str) -> String {
+    let dialect = columns.dialect;
+    let field = |number: usize| format!("field_{}", number + 1);
+    let fields = group.iter().enumerate().map(|(number, expression)| format!("{expression} AS {}", field(number)));
+    let own = [format!("{} AS micros", columns.micros()), format!("{} AS id", columns.identity_of_record())];
+    let inner: Vec<String> = fields.chain(own).collect();
+    // The length before each value keeps apart values that lie in different fields.
+    let part = |number: usize| {
+        let field = field(number);
+        let length = dialect.as_text(&format!("length({field})"));
+        format!("coalesce({length} || ':' || {field}, '-')")
+    };
+    let parts: Vec<String> = (0..group.len()).map(part).collect();
+    let key = if parts.is_empty() { "''".to_owned() } else { parts.join(" || ") };
+    format!(
+        "records AS (
+  -- group_key: the values of the group as one text, each after its length.
+  SELECT *, {key} AS group_key, {} AS period, {} AS threshold
+  FROM (
+    SELECT
+      {}
+    FROM {table}
+    WHERE {predicate}
+  ) AS fields
+)",
+        rule.window.period.micros(),
+        rule.window.threshold,
+        inner.join(",\n      ")
+    )
+}
+
+/// Returns the last step: the findings, and the SELECT of the query.
+fn selected(rule: &Rule, dialect: Dialect, triggers: Range) -> ExportedFindings {
+    let names: Vec<String> = (1..=rule.group_by.len()).map(|number| format!("group_{number}")).collect();
+    let shown = Layout::of(rule).group;
+    let group = names.iter().zip(&shown).map(|(name, shown)| format!("{name} AS {}", dialect.name(shown)));
+    let times = [("first_at", "first_event"), ("last_at", "last_event"), ("trigger_at", "trigger_time")];
+    let columns = group
+        .chain([format!("events AS {}", dialect.name("count"))])
+        .chain(times.map(|(micros, name)| format!("{} AS {name}", dialect.timestamp(micros))))
+        .chain(["event_ids".to_owned()]);
+    let (from, to) = triggers.event_times();
+    let group_columns = (1..=names.len()).map(|number| format!("min(field_{number}) AS group_{number}"));
+    let order = std::iter::once("first_at").chain(names.iter().map(String::as_str));
+    ExportedFindings {
+        group_columns: group_columns.chain([String::new()]).collect::<Vec<_>>().join(",\n    "),
+        event_ids: dialect.sorted_list("id"),
+        columns: columns.collect::<Vec<_>>().join(",\n  "),
+        from,
+        to,
+        order: order.collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn check(rule: &Rule, dialect: Dialect) -> Result<(), Refused> {
     match rule.counts {
         Counts::Matches => {}
         Counts::Distinct(_) => return Err("distinct values".to_owned()),
-        Counts::Followed { .. } => return Err("what follows its matches".to_owned()),
+        Counts::Followed { .. } => return Err("events that follow its matches".to_owned()),
         Counts::EachOf(_) | Counts::InOrder(_) => return Err("several events that must occur".to_owned()),
     }
     if rule.window.kind == WindowKind::Dedup && dialect != Dialect::Duckdb {
-        return Err("windows of the kind `dedup`, each of which depends on the one before".to_owned());
+        return Err("windows of the kind `dedup`, where each depends on the one before".to_owned());
     }
     Ok(())
 }
 
-/// What the query reads.
+/// Returns the table or the files that the query reads.
 fn table(target: &Target) -> Result<String, Error> {
     let dialect = target.dialect;
     let data = target.data.as_deref().unwrap_or("cloudtrail");
@@ -239,9 +280,7 @@ fn table(target: &Target) -> Result<String, Error> {
         return Err(Error::usage(format!("`--data` holds control or invisible characters: `{}`", printable(data))));
     }
     if dialect == Dialect::Spark && data.contains("${") {
-        return Err(Error::usage(format!(
-            "Spark puts a variable in place of what stands in `{data}`: name another place"
-        )));
+        return Err(Error::usage(format!("Spark puts a variable in place of text in `{data}`: name another place")));
     }
     let is_table = !data.contains(['/', '*']) && !data.to_ascii_lowercase().ends_with(".parquet");
     if is_table {

@@ -1,11 +1,11 @@
-//! Whose a record is and who acted, in a dialect: what [`crate::event::identity`] says, as SQL.
+//! The account and the actor of a record in a dialect: the rules of [`crate::event::identity`] as SQL.
 
 use crate::event::HOT;
 use crate::event::identity::{ANONYMOUS, ANONYMOUS_AT, IDENTITY_CENTER_ROLE, ROLE_ID, ROLE_SESSION, USER};
 
-use super::export::Columns;
+use super::export::DialectColumns;
 
-impl Columns {
+impl DialectColumns {
     /// See [`crate::rule::Field::Account`].
     pub(super) fn account(&self) -> String {
         format!("coalesce({}, {})", filled(&self.text("recipientAccountId")), filled(&self.identity(&["accountId"])))

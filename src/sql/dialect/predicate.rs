@@ -1,18 +1,18 @@
-//! Predicates in a dialect. What cannot be said exactly as a hunt means it is refused.
+//! Predicates in a dialect. A predicate that the dialect cannot express exactly is refused.
 
 use crate::event::{ColumnKind, FieldLocation, HOT};
 use crate::path::Step;
 use crate::raw::json;
 use crate::rule::{Field, Operand, Predicate, Test, Value};
 
-use super::export::{Columns, Source};
+use super::export::{DialectColumns, FieldSource};
 
-/// What is not said, and why, in words that follow "asks for".
+/// The part of a predicate that the dialect cannot express, in words that follow "asks for".
 pub(super) type Refused = String;
 
-/// Where the value of a field is read.
+/// The place of a field's value.
 enum Reading {
-    /// A column of text, or an expression of columns; null where there is no value.
+    /// A column of text, or an expression of columns; null if there is no value.
     Text(String),
     /// A boolean.
     Flag(String),
@@ -20,7 +20,7 @@ enum Reading {
     Json { column: String, keys: Vec<String>, hot: Option<String> },
 }
 
-impl Columns {
+impl DialectColumns {
     /// A predicate, indented by `depth` steps where it breaks lines.
     pub(super) fn predicate(&self, predicate: &Predicate, depth: usize) -> Result<String, Refused> {
         let parts = |parts: &[Predicate]| {
@@ -105,7 +105,7 @@ impl Columns {
         let Reading::Json { column, keys, hot } = self.reading(field)? else {
             return self.equals(field, &texts);
         };
-        if hot.is_none() && !self.dialect.tells_strings() {
+        if hot.is_none() && !self.dialect.distinguishes_strings() {
             return Err(format!("`{field}`, below a column of JSON, to be one of several or a list of them"));
         }
         for text in &texts {
@@ -130,7 +130,7 @@ impl Columns {
             Reading::Text(own) => own,
             Reading::Flag(_) => return Ok("FALSE".to_owned()),
             Reading::Json { hot: Some(hot), .. } => hot,
-            Reading::Json { column, keys, hot: None } if self.dialect.tells_strings() => {
+            Reading::Json { column, keys, hot: None } if self.dialect.distinguishes_strings() => {
                 self.dialect.string(&column, &of(&keys))
             }
             Reading::Json { .. } => return Err(format!("a part of `{field}`, below a column of JSON")),
@@ -147,7 +147,7 @@ impl Columns {
         })
     }
 
-    /// What is compared with `texts`: a field's text.
+    /// The text of a field, to compare with `texts`.
     fn compared(&self, field: &Field, texts: &[&str]) -> Result<String, Refused> {
         let (column, keys, hot) = match self.reading(field)? {
             Reading::Text(text) | Reading::Flag(text) => return Ok(text),
@@ -192,12 +192,12 @@ impl Columns {
                     None => plain(path).ok_or_else(|| format!("the path `{field}`"))?,
                 };
                 match source(column)? {
-                    Source::Struct(column) => {
+                    FieldSource::Struct(column) => {
                         self.member(&column, &of(&keys)).map(Reading::Text).ok_or_else(|| untold(field))
                     }
-                    Source::Column(column) => {
+                    FieldSource::Column(column) => {
                         let hot = hot.map(|_| self.string_below(&column, &of(&keys), hot));
-                        let exact = hot.filter(|_| self.dialect.tells_strings() || self.has_hot());
+                        let exact = hot.filter(|_| self.dialect.distinguishes_strings() || self.has_hot());
                         Ok(Reading::Json { column, keys, hot: exact })
                     }
                 }
@@ -225,14 +225,14 @@ fn plain(path: &[Step]) -> Option<Vec<String>> {
     path.iter().map(key).collect()
 }
 
-/// Whether only a string can have this text: no number, boolean, object or list.
+/// Whether only a string can have this text, and no number, boolean, object or list.
 fn only_strings(text: &str) -> bool {
     !matches!(text, "true" | "false" | "null") && !text.starts_with(['{', '[']) && json::number(text).is_none()
 }
 
 /// Engines agree on the lower case of plain letters only.
 fn ascii(field: &Field, text: &str) -> Result<(), Refused> {
-    if text.is_ascii() { Ok(()) } else { Err(format!("`{field}` to be `{text}` in whatever case")) }
+    if text.is_ascii() { Ok(()) } else { Err(format!("`{field}` to be `{text}` in any case")) }
 }
 
 fn not(condition: &str) -> String {

@@ -1,0 +1,111 @@
+//! A parameter grid: the findings that a rule would have with each of many windows, from one list of its matches.
+
+use askama::Template as _;
+
+use super::layout;
+use super::quote::{Ident, Interval, TimeLiteral};
+use super::windows::{Steps, Windows, step};
+use crate::rule::{Rule, Window, WindowKind};
+use crate::time::{Period, Range};
+
+/// A cell of a parameter grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GridCell {
+    /// Its number in the grid.
+    pub number: usize,
+    /// The window.
+    pub window: Window,
+    /// The times that a hunt with this window reads.
+    pub read: Range,
+}
+
+/// The cells of a grid, and their settings: a period and the times that are read for it, each pair once and with a number.
+pub struct ParameterGrid {
+    settings: Vec<(Period, Range)>,
+    cells: Vec<GridCell>,
+}
+
+#[derive(askama::Template)]
+#[template(path = "grid_sliding_most.sql", escape = "none")]
+struct SlidingMost<'w> {
+    from_last: &'w str,
+}
+
+#[derive(askama::Template)]
+#[template(path = "grid_findings.sql", escape = "none")]
+struct GridFindings {
+    from: TimeLiteral,
+    to: TimeLiteral,
+}
+
+impl ParameterGrid {
+    /// Returns the grid of `cells`.
+    pub fn new(cells: &[GridCell]) -> ParameterGrid {
+        let mut settings = Vec::new();
+        for cell in cells {
+            if !settings.contains(&setting(cell)) {
+                settings.push(setting(cell));
+            }
+        }
+        ParameterGrid { settings, cells: cells.to_vec() }
+    }
+
+    /// Returns the numbers of the cells whose setting has this number.
+    pub fn cells_of(&self, number: usize) -> impl Iterator<Item = usize> {
+        let of_setting = move |cell: &&GridCell| self.settings.get(number) == Some(&setting(cell));
+        self.cells.iter().filter(of_setting).map(|cell| cell.number)
+    }
+
+    /// Returns the windows of one kind over the matches of a grid, whose groups have numbers.
+    pub(super) fn windows(rule: &Rule, kind: WindowKind) -> Windows {
+        Windows::new(rule, kind, &[Ident(layout::GROUP.to_owned())])
+    }
+
+    /// Returns the steps to `matches`, which holds every match once for each setting.
+    pub(super) fn matches(&self) -> Steps {
+        let bound = |micros: Option<i64>| {
+            let instant = micros.map_or_else(|| "NULL".to_owned(), |at| TimeLiteral::nearest(at).to_string());
+            format!("CAST({instant} AS TIMESTAMP WITH TIME ZONE)")
+        };
+        let row = |(number, (period, read)): (usize, &(Period, Range))| {
+            format!("({number}, {}, {}, {})", Interval(period.micros()), bound(read.from), bound(read.to))
+        };
+        let rows = self.settings.iter().enumerate().map(row);
+        vec![
+            values("settings (rule, period, read_from, read_to)", rows),
+            step(include_str!("../../sql/grid_matches.sql")),
+        ]
+    }
+
+    /// Returns the steps from the table `matched` to what each cell, whose windows are all of `kind`, finds with a trigger
+    /// in `triggers`.
+    pub(super) fn steps(&self, rule: &Rule, kind: WindowKind, triggers: Range) -> Result<Steps, askama::Error> {
+        let windows = ParameterGrid::windows(rule, kind);
+        let (from, to) = TimeLiteral::bounds(triggers);
+        let row = |cell: &GridCell| {
+            let number = self.settings.iter().position(|known| *known == setting(cell)).unwrap_or_default();
+            format!("({number}, {}, {})", cell.number, cell.window.threshold)
+        };
+        let most = match kind {
+            WindowKind::Sliding => SlidingMost { from_last: &windows.backwards(None) }.render()?,
+            WindowKind::Dedup | WindowKind::Tumbling => step(include_str!("../../sql/grid_window_most.sql")),
+        };
+        let mut steps = vec![values("cells (rule, cell, threshold)", self.cells.iter().map(row))];
+        steps.extend(self.matches());
+        steps.extend(windows.counted()?);
+        steps.push(most);
+        steps.push(step(include_str!("../../sql/grid_thresholds.sql")));
+        steps.push(windows.bursts(Some("cell"))?);
+        steps.push(GridFindings { from, to }.render()?);
+        Ok(steps)
+    }
+}
+
+fn setting(cell: &GridCell) -> (Period, Range) {
+    (cell.window.period, cell.read)
+}
+
+/// A table of constant rows.
+fn values(head: &str, rows: impl Iterator<Item = String>) -> String {
+    format!("{head} AS (\n  VALUES\n    {}\n)", rows.collect::<Vec<_>>().join(",\n    "))
+}

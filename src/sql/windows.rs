@@ -1,0 +1,239 @@
+//! The queries that count matches in windows: lists of steps, each a common table expression of `sql/*.sql` that reads
+//! the one before it.
+//!
+//! All of them read the table `matched`, which holds the matches of one rule or of several that have windows of one kind.
+
+use askama::Template as _;
+
+use super::grid::ParameterGrid;
+use super::layout::{self, Layout};
+use super::quote::{Ident, TimeLiteral};
+use crate::rule::{Counts, Rule, WindowKind};
+use crate::time::Range;
+
+/// The steps of a query, in the order in which they run. The last one holds its SELECT too.
+pub(super) type Steps = Vec<String>;
+
+/// Returns the query of some steps.
+pub(super) fn query(steps: &[String]) -> String {
+    format!("WITH {}", steps.join(",\n"))
+}
+
+/// Returns the text of a step that has no template tags.
+pub(super) fn step(text: &str) -> String {
+    text.trim_end().to_owned()
+}
+
+/// How the matches of a group are counted: the kind of window, and what the rule counts.
+pub(super) struct Windows {
+    kind: WindowKind,
+    /// The window function that counts the values of the column `counted`, if the rule does not count its matches.
+    function: Option<&'static str>,
+    /// Whether the rule counts events that come one after another.
+    in_sequence: bool,
+    /// The rule and the columns of the group, in SQL, with commas between them.
+    group: String,
+}
+
+#[derive(askama::Template)]
+#[template(path = "sliding_counts.sql", escape = "none")]
+struct SlidingCounts<'w> {
+    count: &'w str,
+    in_order: &'w str,
+}
+
+#[derive(askama::Template)]
+#[template(path = "sliding_bursts.sql", escape = "none")]
+struct SlidingBursts<'w> {
+    from_last: &'w str,
+}
+
+#[derive(askama::Template)]
+#[template(path = "dedup_windows.sql", escape = "none")]
+struct DedupWindows<'w> {
+    in_order: &'w str,
+}
+
+#[derive(askama::Template)]
+#[template(path = "window_counts.sql", escape = "none")]
+struct WindowCounts<'w> {
+    count: &'w str,
+    in_window: &'w str,
+}
+
+impl Windows {
+    /// Returns the windows of `rule` over matches with these columns for the group.
+    pub(super) fn new(rule: &Rule, kind: WindowKind, group_columns: &[Ident]) -> Windows {
+        let group = std::iter::once(layout::RULE.to_owned()).chain(group_columns.iter().map(ToString::to_string));
+        Windows {
+            kind,
+            function: super::counting(rule),
+            in_sequence: matches!(rule.counts, Counts::Followed { .. } | Counts::InOrder(_)),
+            group: group.collect::<Vec<_>>().join(", "),
+        }
+    }
+
+    /// Returns the steps from the table `matches` to `counted`, in which each match has its counts.
+    pub(super) fn counted(&self) -> Result<Steps, askama::Error> {
+        let count = |matches: &str| {
+            let function = |name| format!("{name}(counted, \"eventTime\", period)");
+            self.function.map_or_else(|| matches.to_owned(), function)
+        };
+        let in_order = self.in_order();
+        if self.kind == WindowKind::Sliding {
+            let count = count("matches_within(\"eventTime\", period)");
+            return Ok(vec![SlidingCounts { count: &count, in_order: &in_order }.render()?]);
+        }
+        let windows = match self.kind {
+            WindowKind::Dedup => DedupWindows { in_order: &in_order }.render()?,
+            WindowKind::Sliding | WindowKind::Tumbling => step(include_str!("../../sql/tumbling_windows.sql")),
+        };
+        let in_window = format!("PARTITION BY {}, window_start {}", self.group, self.order_by());
+        let counts = WindowCounts { count: &count("row_number()"), in_window: &in_window }.render()?;
+        Ok(vec![windows, counts])
+    }
+
+    /// Returns the step from `compared` to `bursts`. `cell` is one more column that keeps groups apart, if there is one.
+    pub(super) fn bursts(&self, cell: Option<&str>) -> Result<String, askama::Error> {
+        match self.kind {
+            WindowKind::Sliding => SlidingBursts { from_last: &self.backwards(cell) }.render(),
+            WindowKind::Dedup | WindowKind::Tumbling => Ok(step(include_str!("../../sql/window_bursts.sql"))),
+        }
+    }
+
+    /// Returns the window over the matches of a group, from the first on.
+    pub(super) fn in_order(&self) -> String {
+        format!("PARTITION BY {} {}", self.group, self.order_by())
+    }
+
+    /// Returns the window over the matches of a group, from the last back.
+    pub(super) fn backwards(&self, cell: Option<&str>) -> String {
+        let columns = self.order().iter().map(|column| format!("{column} DESC"));
+        let group = std::iter::once(self.group.as_str()).chain(cell);
+        format!(
+            "PARTITION BY {} ORDER BY {}",
+            group.collect::<Vec<_>>().join(", "),
+            columns.collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    fn order_by(&self) -> String {
+        format!("ORDER BY {}", self.order().join(", "))
+    }
+
+    /// Returns the columns that order the matches of a group. Events of one time are in the order of the sequence, if the
+    /// rule has one.
+    fn order(&self) -> &'static [&'static str] {
+        if self.in_sequence { &["\"eventTime\"", "counted", "\"eventID\""] } else { &["\"eventTime\"", "\"eventID\""] }
+    }
+}
+
+/// The query for the findings of rules whose windows have one shape, over their matches.
+pub(super) struct HuntQuery {
+    windows: Windows,
+    /// The columns of a finding that only some rules have, as SQL.
+    rule_columns: Vec<String>,
+    /// The times of triggers.
+    from: TimeLiteral,
+    to: TimeLiteral,
+}
+
+#[derive(askama::Template)]
+#[template(path = "findings.sql", escape = "none")]
+struct Findings<'q> {
+    group: &'q str,
+    rule_columns: &'q str,
+    from: TimeLiteral,
+    to: TimeLiteral,
+}
+
+impl HuntQuery {
+    /// Returns the query for findings with a trigger in `triggers`. The table `matched` has the columns of `layout`.
+    pub(super) fn new(rule: &Rule, layout: &Layout, triggers: Range) -> HuntQuery {
+        let (from, to) = TimeLiteral::bounds(triggers);
+        let windows = Windows::new(rule, rule.window.kind, &group_columns(layout));
+        let distinct_peak = windows.function.map(|_| "max(count_in_window) AS distinct_peak".to_owned());
+        let values = layout.summary.iter().cloned().map(Ident);
+        let values = values
+            .map(|column| format!("array_agg(DISTINCT {column}) FILTER (WHERE {column} IS NOT NULL) AS {column}"));
+        let of_trigger = layout.told().map(Ident).map(|column| {
+            format!(
+                "first_value({column} ORDER BY \"eventTime\", \"eventID\") FILTER (WHERE reaches_threshold) AS {column}"
+            )
+        });
+        let rule_columns = distinct_peak.into_iter().chain(values).chain(of_trigger).collect();
+        HuntQuery { windows, rule_columns, from, to }
+    }
+
+    /// Returns the steps from the table `matched` to the findings.
+    pub(super) fn steps(&self) -> Result<Steps, askama::Error> {
+        let rule_columns = [&[String::new()], self.rule_columns.as_slice()].concat().join(",\n    ");
+        let findings =
+            Findings { group: &self.windows.group, rule_columns: &rule_columns, from: self.from, to: self.to };
+        let mut steps = vec![distinct_matches()];
+        steps.extend(self.windows.counted()?);
+        steps.push(step(include_str!("../../sql/thresholds.sql")));
+        steps.push(self.windows.bursts(None)?);
+        steps.push(findings.render()?);
+        Ok(steps)
+    }
+}
+
+/// The query for the rules, or the settings of a grid, whose windows at the start of a range are not known from what was
+/// read before it.
+pub(super) struct AnchorQuery {
+    windows: Windows,
+    range_from: TimeLiteral,
+    /// The time from which on matches were read, as SQL.
+    read_from: String,
+}
+
+#[derive(askama::Template)]
+#[template(path = "dedup_anchors.sql", escape = "none")]
+struct DedupAnchors<'q> {
+    group: &'q str,
+    in_order: &'q str,
+    range_from: TimeLiteral,
+    read_from: &'q str,
+}
+
+impl AnchorQuery {
+    /// Returns the query for rules whose matches are those of `layout`, read from `read_from` on.
+    pub(super) fn of_rules(rule: &Rule, layout: &Layout, from: i64, read_from: Option<i64>) -> AnchorQuery {
+        AnchorQuery {
+            windows: Windows::new(rule, WindowKind::Dedup, &group_columns(layout)),
+            range_from: TimeLiteral::nearest(from),
+            read_from: TimeLiteral::nearest(read_from.unwrap_or(i64::MIN)).to_string(),
+        }
+    }
+
+    /// Returns the query for the settings of a grid.
+    pub(super) fn of_grid(rule: &Rule, from: i64) -> AnchorQuery {
+        AnchorQuery {
+            windows: ParameterGrid::windows(rule, WindowKind::Dedup),
+            range_from: TimeLiteral::nearest(from),
+            read_from: "read_from".to_owned(),
+        }
+    }
+
+    /// Returns the steps from `matches` to the rules.
+    pub(super) fn steps(&self) -> Result<String, askama::Error> {
+        DedupAnchors {
+            group: &self.windows.group,
+            in_order: &self.windows.in_order(),
+            range_from: self.range_from,
+            read_from: &self.read_from,
+        }
+        .render()
+    }
+}
+
+/// Returns the step from `matched` to `matches`, in which each `eventID` is once.
+pub(super) fn distinct_matches() -> String {
+    step(include_str!("../../sql/matches.sql"))
+}
+
+/// The columns of the group in `layout`. The column of the rule is part of every group anyway.
+fn group_columns(layout: &Layout) -> Vec<Ident> {
+    layout.group.iter().filter(|name| *name != layout::RULE).cloned().map(Ident).collect()
+}
