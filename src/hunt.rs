@@ -20,12 +20,12 @@ mod matched;
 mod matched_rows;
 pub mod newest;
 pub mod sweep;
-mod tested;
+mod rule_tests;
 
 use lookback::Attempt;
 pub use lookback::initial_range_of;
 use matched::Matched;
-pub use tested::tested;
+pub use rule_tests::run_rule_tests;
 
 /// The result of a hunt.
 #[derive(Debug, Clone, Default)]

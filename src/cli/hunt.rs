@@ -88,7 +88,7 @@ impl HuntCommand {
             context.write_findings(&findings, self.format, self.output.as_deref()).await?;
         }
         if let Some(file) = &self.report {
-            let events = &events::of_findings(resources, table, &rules, &findings, report::page::SHOWN).await?;
+            let events = &events::events_of_findings(resources, table, &rules, &findings, report::page::SHOWN).await?;
             let read = &outcome.read;
             let hunted =
                 HuntResults { rules: &rules, range, findings: &findings, events, read, duplicates: Some(duplicates) };

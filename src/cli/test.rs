@@ -28,7 +28,7 @@ impl TestCommand {
         }
         let (resources, _spill) = context.resources()?;
         let tested: Vec<Rule> = rules.iter().map(|entry| entry.rule.clone()).collect();
-        let results = hunt::tested(&resources, &tested).await?;
+        let results = hunt::run_rule_tests(&resources, &tested).await?;
         let mut rows = Vec::new();
         let mut failed = 0;
         for (catalog::Entry { rule, file, warnings, .. }, matched) in rules.iter().zip(results) {

@@ -34,7 +34,7 @@ pub struct Event {
 
 /// The most findings and events to return.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown {
+pub struct EventLimits {
     /// The number of findings; the first ones are used.
     pub findings: usize,
     /// The number of events per finding; the earliest ones are used.
@@ -47,14 +47,14 @@ pub struct Shown {
 ///
 /// # Errors
 /// Those of a hunt.
-pub async fn of_findings(
+pub async fn events_of_findings(
     resources: &Resources,
     table: &dyn Table,
     rules: &[Rule],
     findings: &[Finding],
-    shown: Shown,
+    limits: EventLimits,
 ) -> Result<Vec<Vec<Event>>, Error> {
-    let findings = &findings[..findings.len().min(shown.findings)];
+    let findings = &findings[..findings.len().min(limits.findings)];
     let first = findings.iter().map(|finding| finding.first_instant).min();
     let last = findings.iter().map(|finding| finding.last_instant).max();
     let Some((first, last)) = first.zip(last) else {
@@ -65,20 +65,20 @@ pub async fn of_findings(
     let candidates = Candidates::of_events(rules, read);
     without_damaged_files(table, async || {
         let records = table.snapshot(read).await?.records(resources, super::prefilter(rules)).await?;
-        let mut wanted: Vec<(&str, usize)> = Vec::new();
-        for (number, finding) in findings.iter().enumerate() {
-            wanted.extend(finding.event_ids.iter().map(|id| (id.as_str(), number)));
+        let mut findings_by_id: Vec<(&str, usize)> = Vec::new();
+        for (index, finding) in findings.iter().enumerate() {
+            findings_by_id.extend(finding.event_ids.iter().map(|id| (id.as_str(), index)));
         }
-        wanted.sort_unstable();
-        let mut earliest = vec![Earliest { most: shown.events, events: BTreeSet::new() }; findings.len()];
+        findings_by_id.sort_unstable();
+        let mut earliest = vec![EarliestEvents { limit: limits.events, events: BTreeSet::new() }; findings.len()];
         let take = |batch: &RecordBatch| {
             let ids = batch.column(1).as_string::<i32>();
             for (row, id) in ids.iter().enumerate() {
                 let Some(id) = id else { continue };
-                let begin = wanted.partition_point(|(wanted, _)| *wanted < id);
-                let mut found = None;
-                for (_, finding) in wanted[begin..].iter().take_while(|(wanted, _)| *wanted == id) {
-                    earliest[*finding].offer(found.get_or_insert_with(|| event(batch, row)));
+                let start = findings_by_id.partition_point(|(other, _)| *other < id);
+                let mut decoded = None;
+                for (_, finding) in findings_by_id[start..].iter().take_while(|(other, _)| *other == id) {
+                    earliest[*finding].add(decoded.get_or_insert_with(|| event(batch, row)));
                 }
             }
         };
@@ -90,14 +90,14 @@ pub async fn of_findings(
 
 /// The earliest events of a finding. For duplicates that differ, the result does not depend on the order of records.
 #[derive(Debug, Clone)]
-struct Earliest {
-    most: usize,
+struct EarliestEvents {
+    limit: usize,
     events: BTreeSet<Event>,
 }
 
-impl Earliest {
-    fn offer(&mut self, event: &Event) {
-        if self.events.len() >= self.most && self.events.last().is_none_or(|last| last <= event) {
+impl EarliestEvents {
+    fn add(&mut self, event: &Event) {
+        if self.events.len() >= self.limit && self.events.last().is_none_or(|last| last <= event) {
             return;
         }
         if let Some(known) = self.events.iter().find(|known| known.id == event.id).cloned() {
@@ -107,16 +107,16 @@ impl Earliest {
             self.events.remove(&known);
         }
         self.events.insert(event.clone());
-        if self.events.len() > self.most {
+        if self.events.len() > self.limit {
             self.events.pop_last();
         }
     }
 }
 
-/// An event of a batch with the columns [`Candidates::OWN`] and the expressions of [`Candidates::of_events`].
+/// Returns an event of a batch with the columns [`Candidates::OWN`] and the expressions of [`Candidates::of_events`].
 fn event(batch: &RecordBatch, row: usize) -> Event {
-    let text = |place: usize| {
-        let texts = batch.column(place).as_string::<i32>();
+    let text = |column: usize| {
+        let texts = batch.column(column).as_string::<i32>();
         if texts.is_valid(row) { texts.value(row).to_owned() } else { String::new() }
     };
     Event {
@@ -139,11 +139,11 @@ mod tests {
         let event = |time, id: &str| Event { time, id: id.to_owned(), ..Event::default() };
         let records = [event(5, "a"), event(3, "b"), event(4, "c"), event(1, "c"), event(9, "d"), event(2, "d")];
         let orders: [[usize; 6]; 4] = [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [2, 4, 0, 5, 1, 3], [3, 5, 1, 0, 4, 2]];
-        for (most, expected) in [(2, vec![(1, "c"), (2, "d")]), (9, vec![(1, "c"), (2, "d"), (3, "b"), (5, "a")])] {
+        for (limit, expected) in [(2, vec![(1, "c"), (2, "d")]), (9, vec![(1, "c"), (2, "d"), (3, "b"), (5, "a")])] {
             for order in orders {
-                let mut earliest = Earliest { most, events: BTreeSet::new() };
+                let mut earliest = EarliestEvents { limit, events: BTreeSet::new() };
                 for record in order {
-                    earliest.offer(&records[record]);
+                    earliest.add(&records[record]);
                 }
                 let found: Vec<(i64, &str)> =
                     earliest.events.iter().map(|event| (event.time, event.id.as_str())).collect();

@@ -300,14 +300,14 @@ fn page_of_many_matches_needs_no_more_memory_than_the_hunt() {
         })
         .collect();
     let rule = catalog::default().unwrap();
-    let shown = events::Shown { findings: 1, events: 3 };
+    let limits = events::EventLimits { findings: 1, events: 3 };
     for (name, data) in &Places::of(&records, 100).data {
         let data = data.as_ref();
         let rules = std::slice::from_ref(&rule);
         let findings = RUNTIME.block_on(hunt::evaluate(&resources(2), data, rules, Range::default())).unwrap();
         assert_eq!(findings.iter().map(|finding| finding.count).collect::<Vec<_>>(), [8], "{name}");
         let scarce = Resources::new(2, 1 << 10, &std::env::temp_dir()).unwrap();
-        let events = RUNTIME.block_on(events::of_findings(&scarce, data, rules, &findings, shown)).unwrap();
+        let events = RUNTIME.block_on(events::events_of_findings(&scarce, data, rules, &findings, limits)).unwrap();
         let ids: Vec<Vec<&str>> =
             events.iter().map(|events| events.iter().map(|event| event.id.as_str()).collect()).collect();
         assert_eq!(ids, [["0000", "0001", "0100"]], "{name}");

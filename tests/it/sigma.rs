@@ -32,7 +32,7 @@ fn matched(detection: &str, records: &[Value]) -> Vec<bool> {
     let test = |record: &Value| RuleTest { name: String::new(), expected: true, log: record.to_string() };
     rules[0].tests = records.iter().map(test).collect();
     let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
-    oracle::RUNTIME.block_on(hunt::tested(&resources, &rules)).unwrap().remove(0)
+    oracle::RUNTIME.block_on(hunt::run_rule_tests(&resources, &rules)).unwrap().remove(0)
 }
 
 /// An item of a selection, records that match, and records that do not.

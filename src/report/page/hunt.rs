@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Bins, Chart, Fact, Frame, GroupRow, TimeSeries, Timeline, counted, fact, rendered, top_groups};
 use crate::error::Error;
 use crate::finding::Finding;
-use crate::hunt::events::{Event, Shown};
+use crate::hunt::events::{Event, EventLimits};
 use crate::report::group;
 use crate::rule::Rule;
 use crate::sql;
@@ -13,7 +13,7 @@ use crate::statistics::{Duplicates, ScanStatistics, number_of};
 use crate::time::{self, Range, SECOND};
 
 /// Maximum number of findings on a page, and of events of each.
-pub const SHOWN: Shown = Shown { findings: 1_000, events: 100 };
+pub const SHOWN: EventLimits = EventLimits { findings: 1_000, events: 100 };
 
 /// The results of a hunt.
 #[derive(Debug, Clone, Copy)]

@@ -15,16 +15,16 @@ use crate::time::{self, Range, SECOND};
 
 /// Returns for each rule and each of its tests whether the test record matches the rule. Matching is that of a hunt.
 /// The record needs no time.
-pub async fn tested(resources: &Resources, rules: &[Rule]) -> Result<Vec<Vec<bool>>, Error> {
+pub async fn run_rule_tests(resources: &Resources, rules: &[Rule]) -> Result<Vec<Vec<bool>>, Error> {
     let internal = |error| Error::Internal(format!("the records of tests: {error}"));
     let failed = |error| Error::query("the records of tests", error);
     // Each record gets its own time, by which its matches are found again.
-    let mut owners = Vec::new();
+    let mut indexes = Vec::new();
     let mut builder = BatchBuilder::default();
-    for (of, rule) in rules.iter().enumerate() {
-        for (place, test) in rule.tests.iter().enumerate() {
-            push(&mut builder, rule, test, time_of(owners.len()))?;
-            owners.push((of, place));
+    for (rule_index, rule) in rules.iter().enumerate() {
+        for (test_index, test) in rule.tests.iter().enumerate() {
+            push(&mut builder, rule, test, time_of(indexes.len()))?;
+            indexes.push((rule_index, test_index));
         }
     }
     let table = engine::memory_table(event::schema(), vec![builder.finish().map_err(internal)?]).map_err(failed)?;
@@ -33,19 +33,20 @@ pub async fn tested(resources: &Resources, rules: &[Rule]) -> Result<Vec<Vec<boo
     for batch in matcher::matches(resources, table, &candidates, None).await.map_err(failed)? {
         let times = batch.column(0).as_primitive::<TimestampMicrosecondType>().values();
         for (row, time) in times.iter().enumerate() {
-            let owner = usize::try_from(time / SECOND).ok().and_then(|number| owners.get(number));
-            if let Some((of, place)) = owner {
-                matched[*of][*place] = matcher::flags(candidates.expressions.len(), &batch, *of).value(row);
+            if let Some((rule, test)) = usize::try_from(time / SECOND).ok().and_then(|record| indexes.get(record)) {
+                matched[*rule][*test] = matcher::flags(candidates.expressions.len(), &batch, *rule).value(row);
             }
         }
     }
     Ok(matched)
 }
 
-fn time_of(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX).saturating_mul(SECOND)
+/// Returns the time of the record with this index.
+fn time_of(record: usize) -> i64 {
+    i64::try_from(record).unwrap_or(i64::MAX).saturating_mul(SECOND)
 }
 
+/// Adds the record of `test` with `time` in place of its own.
 fn push(builder: &mut BatchBuilder, rule: &Rule, test: &RuleTest, time: i64) -> Result<(), Error> {
     let internal = |reason: &str| Error::Internal(format!("the test `{}` of `{}`: {reason}", test.name, rule.id));
     let mut members = json::members(&test.log).ok_or_else(|| internal("its record is not a JSON object"))?;
