@@ -80,7 +80,7 @@ pub trait Table: fmt::Debug + Send + Sync {
 #[async_trait]
 pub trait Snapshot: fmt::Debug + Send + Sync {
     /// Returns the size of the data to read.
-    fn listing(&self) -> Listing;
+    fn listing(&self) -> TableListing;
 
     /// Returns the accounts, regions and hours in the keys of objects. `None` if the table is not a raw trail.
     fn deliveries(&self) -> Option<Vec<Delivery<'_>>> {
@@ -89,15 +89,15 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
 
     /// Returns the records of the accounts and regions that `resources` select. The result may include records outside
     /// the range, and may lack records that `prefilter` rejects.
-    async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<Records, Error>;
+    async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<SnapshotRecords, Error>;
 
     /// Returns the scan statistics of `records`, which must come from this snapshot.
-    fn statistics(&self, records: &Records) -> ScanStatistics;
+    fn statistics(&self, records: &SnapshotRecords) -> ScanStatistics;
 }
 
 /// The records of a snapshot.
 #[derive(Debug, Clone)]
-pub struct Records {
+pub struct SnapshotRecords {
     /// The records, with the columns of [`crate::event::schema`].
     pub provider: Arc<dyn TableProvider>,
     /// The size in bytes and the number of records of each Parquet file, if the files had to be opened.
@@ -106,7 +106,7 @@ pub struct Records {
     raw_scans: Option<Arc<RawScans>>,
 }
 
-impl Records {
+impl SnapshotRecords {
     /// Returns the statistics of the last scan of a raw trail.
     fn raw_statistics(&self) -> ScanStatistics {
         self.raw_scans.as_ref().map(|scans| scans.statistics()).unwrap_or_default()
@@ -115,7 +115,7 @@ impl Records {
 
 /// The objects or files to read for a range.
 #[derive(Debug, Clone, Default)]
-pub struct Listing {
+pub struct TableListing {
     /// The number of objects or files.
     pub objects: u64,
     /// Their total size. Of Parquet files only the needed columns and pages are read.
@@ -151,16 +151,16 @@ impl Requests {
     }
 }
 
-impl Listing {
+impl TableListing {
     /// Returns the listing of files or objects with these sizes. Reading each takes `requests` requests.
-    fn of_sizes(sizes: impl IntoIterator<Item = u64>, requests: u64) -> Listing {
+    fn of_sizes(sizes: impl IntoIterator<Item = u64>, requests: u64) -> TableListing {
         let (mut objects, mut bytes) = (0, 0);
         for size in sizes {
             objects += 1;
             bytes += size;
         }
         let requests = Requests { get: objects * requests, list: objects.div_ceil(1_000) };
-        Listing { objects, bytes, requests, excluded: ScanStatistics::default() }
+        TableListing { objects, bytes, requests, excluded: ScanStatistics::default() }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::hunt::{self, events, initial_range_of};
 use crate::report::page::HuntResults;
 use crate::report::{self, FindingsFormat};
 use crate::statistics::number_of;
-use crate::table::{Listing, TableKind};
+use crate::table::{TableKind, TableListing};
 
 /// Run rules over a lake, a raw trail or another tool's Parquet
 ///
@@ -109,7 +109,7 @@ impl HuntCommand {
     }
 
     /// Checks the listing against `--max-objects` and `--max-bytes`.
-    fn check_limits(&self, listing: &Listing) -> Result<(), Error> {
+    fn check_limits(&self, listing: &TableListing) -> Result<(), Error> {
         let limits = [
             ("objects", listing.objects, self.max_objects, "--max-objects"),
             ("bytes", listing.bytes, self.max_bytes, "--max-bytes"),
@@ -128,7 +128,7 @@ impl HuntCommand {
     }
 
     /// Describes what the hunt would read.
-    fn describe(&self, listing: &Listing) -> String {
+    fn describe(&self, listing: &TableListing) -> String {
         let requests = listing.requests;
         if self.format == FindingsFormat::Table {
             let requests = if self.data.in_s3() {

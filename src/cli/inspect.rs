@@ -5,7 +5,7 @@ use super::{Context, TableOrJson};
 use crate::error::{Error, Status};
 use crate::inspect::{self, InspectOutcome};
 use crate::report::inspection;
-use crate::table::{Listing, TableKind};
+use crate::table::{TableKind, TableListing};
 use crate::text::json;
 use crate::time::{self, Range};
 
@@ -62,7 +62,7 @@ impl InspectCommand {
             summary.report(context.output, &read).await?
         } else {
             let objects = found.records.unwrap_or(found.objects);
-            let listing = Listing { objects, excluded: read, ..Listing::default() };
+            let listing = TableListing { objects, excluded: read, ..TableListing::default() };
             summary.report_listing(context.output, &listing).await?
         };
         Ok(if found.faults.is_empty() { status } else { Status::Incomplete })

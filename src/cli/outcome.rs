@@ -4,7 +4,7 @@ use crate::engine::Resources;
 use crate::error::{Error, Status};
 use crate::output::Output;
 use crate::statistics::{ScanStatistics, number_of};
-use crate::table::{Coverage, Listing, Table, TableKind, TableReport};
+use crate::table::{Coverage, Table, TableKind, TableListing, TableReport};
 use crate::time::{self, Range};
 
 /// The table and range that a command has read.
@@ -67,7 +67,7 @@ impl ReadSummary<'_> {
     }
 
     /// Reports like [`ReadSummary::report`], for a table that was only listed.
-    pub(super) async fn report_listing(self, output: Output, listing: &Listing) -> Result<Status, Error> {
+    pub(super) async fn report_listing(self, output: Output, listing: &TableListing) -> Result<Status, Error> {
         if listing.objects > 0 {
             return Ok(Status::Done);
         }

@@ -21,7 +21,7 @@ use crate::sql;
 use crate::sql::candidates::Candidates;
 use crate::sql::layout::{self, Layout};
 use crate::statistics::Duplicates;
-use crate::table::Records;
+use crate::table::SnapshotRecords;
 use crate::time::{Period, Range};
 
 /// The records that any of some rules matches.
@@ -57,7 +57,7 @@ impl<'r> Matched<'r> {
     /// The scan failed, or what does not fit into memory cannot be written.
     pub(super) async fn scan(
         resources: &Resources,
-        records: &Records,
+        records: &SnapshotRecords,
         rules: &[&'r Rule],
         reads: &[Range],
     ) -> Result<Matched<'r>, Error> {

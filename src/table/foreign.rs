@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 
 use super::{
-    Coverage, Listing, REQUESTS_OF_A_PARQUET_FILE, Records, Snapshot, Table, TableKind, TableReport, coverage,
+    Coverage, REQUESTS_OF_A_PARQUET_FILE, Snapshot, SnapshotRecords, Table, TableKind, TableListing, TableReport,
+    coverage,
 };
 use crate::engine::Resources;
 use crate::engine::columnar_table::Columnar;
@@ -61,17 +62,17 @@ struct ForeignSnapshot<'t> {
 
 #[async_trait]
 impl Snapshot for ForeignSnapshot<'_> {
-    fn listing(&self) -> Listing {
-        Listing::of_sizes(self.table.sizes(self.range), REQUESTS_OF_A_PARQUET_FILE)
+    fn listing(&self) -> TableListing {
+        TableListing::of_sizes(self.table.sizes(self.range), REQUESTS_OF_A_PARQUET_FILE)
     }
 
-    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
+    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
         let files = self.table.table(resources, self.range).await?;
         let provider = super::selected(resources, files)?;
-        Ok(Records { provider, files: self.table.opened_files(self.range).await?, raw_scans: None })
+        Ok(SnapshotRecords { provider, files: self.table.opened_files(self.range).await?, raw_scans: None })
     }
 
-    fn statistics(&self, records: &Records) -> ScanStatistics {
+    fn statistics(&self, records: &SnapshotRecords) -> ScanStatistics {
         let mut statistics = super::statistics_of(records.files.iter().copied());
         statistics.replaced_bytes = self.table.replaced();
         for fault in self.table.faults() {

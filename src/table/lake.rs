@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::{Coverage, Listing, REQUESTS_OF_A_PARQUET_FILE, Records, Snapshot, Table, TableKind, coverage};
+use super::{
+    Coverage, REQUESTS_OF_A_PARQUET_FILE, Snapshot, SnapshotRecords, Table, TableKind, TableListing, coverage,
+};
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::lake::Lake;
@@ -46,16 +48,16 @@ struct LakeSnapshot<'l> {
 
 #[async_trait]
 impl Snapshot for LakeSnapshot<'_> {
-    fn listing(&self) -> Listing {
-        Listing::of_sizes(self.files.iter().map(|file| file.bytes), REQUESTS_OF_A_PARQUET_FILE)
+    fn listing(&self) -> TableListing {
+        TableListing::of_sizes(self.files.iter().map(|file| file.bytes), REQUESTS_OF_A_PARQUET_FILE)
     }
 
-    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
+    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
         let files = engine::lake_table(resources, self.lake, &self.files)?;
-        Ok(Records { provider: super::selected(resources, files)?, files: Vec::new(), raw_scans: None })
+        Ok(SnapshotRecords { provider: super::selected(resources, files)?, files: Vec::new(), raw_scans: None })
     }
 
-    fn statistics(&self, _records: &Records) -> ScanStatistics {
+    fn statistics(&self, _records: &SnapshotRecords) -> ScanStatistics {
         let mut statistics = super::statistics_of(self.files.iter().map(|file| (file.bytes, file.records)));
         for file in &self.files {
             statistics.spans(file.time_span());

@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
-use super::{Coverage, Listing, Records, Snapshot, Table, TableKind};
+use super::{Coverage, Snapshot, SnapshotRecords, Table, TableKind, TableListing};
 use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event;
@@ -35,17 +35,17 @@ struct MemorySnapshot<'t>(&'t [RecordBatch]);
 
 #[async_trait]
 impl Snapshot for MemorySnapshot<'_> {
-    fn listing(&self) -> Listing {
-        Listing::default()
+    fn listing(&self) -> TableListing {
+        TableListing::default()
     }
 
-    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<Records, Error> {
+    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
         let records = engine::memory_table(event::schema(), self.0.to_vec())
             .map_err(|error| Error::query("records in memory", error))?;
-        Ok(Records { provider: super::selected(resources, records)?, files: Vec::new(), raw_scans: None })
+        Ok(SnapshotRecords { provider: super::selected(resources, records)?, files: Vec::new(), raw_scans: None })
     }
 
-    fn statistics(&self, _records: &Records) -> ScanStatistics {
+    fn statistics(&self, _records: &SnapshotRecords) -> ScanStatistics {
         super::statistics_of(self.0.iter().map(|batch| (0, batch.num_rows() as u64)))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Coverage, Listing, Records, Snapshot, Table, TableKind, coverage};
+use super::{Coverage, Snapshot, SnapshotRecords, Table, TableKind, TableListing, coverage};
 use crate::engine::raw_table::RawScans;
 use crate::engine::{EventSelection, Resources};
 use crate::error::Error;
@@ -77,7 +77,7 @@ impl RawTrail {
     }
 
     /// Returns the records of `objects`, without a prefilter.
-    async fn records_of(&self, resources: &Resources, objects: Vec<Object>) -> Result<Records, Error> {
+    async fn records_of(&self, resources: &Resources, objects: Vec<Object>) -> Result<SnapshotRecords, Error> {
         let trail = Trail { stores: self.stores.clone(), objects, ..Trail::default() };
         self.snapshot_of(Arc::new(trail)).records(resources, Prefilter::default()).await
     }
@@ -159,16 +159,16 @@ struct RawSnapshot<'t> {
 
 #[async_trait]
 impl Snapshot for RawSnapshot<'_> {
-    fn listing(&self) -> Listing {
-        let listing = Listing::of_sizes(self.trail.objects.iter().map(|object| object.size), 1);
-        Listing { excluded: self.trail.excluded.clone(), ..listing }
+    fn listing(&self) -> TableListing {
+        let listing = TableListing::of_sizes(self.trail.objects.iter().map(|object| object.size), 1);
+        TableListing { excluded: self.trail.excluded.clone(), ..listing }
     }
 
     fn deliveries(&self) -> Option<Vec<Delivery<'_>>> {
         Some(self.trail.objects.iter().filter_map(|object| trail::delivery(&object.path)).collect())
     }
 
-    async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<Records, Error> {
+    async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
         let total = self.trail.objects.iter().map(|object| object.size).sum();
         let progress = Arc::clone(&self.table.progress);
         let scans = Arc::new(RawScans::new(
@@ -185,10 +185,10 @@ impl Snapshot for RawSnapshot<'_> {
         } else {
             super::selected(resources, Arc::clone(&scans) as _)?
         };
-        Ok(Records { provider, files: Vec::new(), raw_scans: Some(scans) })
+        Ok(SnapshotRecords { provider, files: Vec::new(), raw_scans: Some(scans) })
     }
 
-    fn statistics(&self, records: &Records) -> ScanStatistics {
+    fn statistics(&self, records: &SnapshotRecords) -> ScanStatistics {
         records.raw_statistics()
     }
 }
