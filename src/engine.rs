@@ -41,8 +41,10 @@ pub mod functions;
 mod ip_functions;
 mod json_functions;
 mod json_members;
-mod match_functions;
+pub mod match_batch;
 mod match_buffer;
+mod match_functions;
+pub mod match_scan;
 pub mod matcher;
 mod memory_pool;
 mod parquet_table;
@@ -53,7 +55,6 @@ mod selection;
 pub mod user_query;
 mod window_functions;
 
-pub use match_buffer::MatchBuffer;
 use memory_pool::SharedPool;
 use parquet_table::{Footers, ParquetTable};
 pub use scanned::Scanned;
@@ -227,7 +228,7 @@ impl Resources {
     async fn raw_on_cluster(
         &self,
         table: &dyn TableProvider,
-        candidates: &crate::sql::candidates::Candidates,
+        spec: &crate::sql::match_spec::MatchSpec,
     ) -> Result<Option<Vec<SendableRecordBatchStream>>, DataFusionError> {
         use cluster::raw_objects;
         let (Some(cluster), Some(raw)) = (&self.cluster, table.downcast_ref::<raw_table::RawScans>()) else {
@@ -235,7 +236,7 @@ impl Resources {
         };
         let context = self.session_of_tables()?;
         let selected = crate::sql::selection::condition(&self.selection.accounts, &self.selection.regions);
-        let plan = raw_objects::plan(&context, raw.trail(), raw.reading(), candidates, selected).await?;
+        let plan = raw_objects::plan(&context, raw.trail(), raw.reading(), spec, selected).await?;
         let Some(plan) = plan else {
             return Ok(Some(Vec::new()));
         };

@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::rule::{Rule, TitlePart, WindowKind};
-use crate::sql;
-use crate::sql::layout::{self, Layout};
+use crate::sql::columns::{self, RuleColumns};
+use crate::sql::fields;
 use crate::store::hex;
 use crate::time::{self, Period};
 
@@ -87,46 +87,50 @@ pub struct Finding {
     order: (i64, String, Vec<Option<String>>, WindowKind),
 }
 
-/// A rule and where its findings lie in the rows of a query.
+/// A rule and the columns of its findings in the rows of a query.
 #[derive(Debug, Clone)]
-pub struct Told<'r> {
+pub struct FindingSchema<'r> {
     /// The rule.
     pub rule: &'r Rule,
-    /// The columns.
-    pub layout: Layout,
+    /// The names of the columns.
+    pub columns: RuleColumns<String>,
 }
 
-/// The findings of each of some rules.
+/// Builds the findings of some rules from the rows of queries.
 #[derive(Debug)]
-pub struct Found<'r> {
-    told: Vec<Told<'r>>,
+pub struct FindingsBuilder<'r> {
+    schemas: Vec<FindingSchema<'r>>,
     findings: Vec<Vec<Finding>>,
 }
 
-impl<'r> Found<'r> {
-    /// None yet.
-    pub fn new(told: Vec<Told<'r>>) -> Found<'r> {
-        Found { findings: vec![Vec::new(); told.len()], told }
+impl<'r> FindingsBuilder<'r> {
+    /// A builder without findings.
+    pub fn new(schemas: Vec<FindingSchema<'r>>) -> FindingsBuilder<'r> {
+        FindingsBuilder { findings: vec![Vec::new(); schemas.len()], schemas }
     }
 
-    /// Adds those in some rows of a query. Where there are several rules, the rows tell theirs by its place.
+    /// Adds the findings in rows of a query. A column [`columns::RULE`] holds the index of the rule; without it there is one
+    /// rule.
+    ///
+    /// # Errors
+    /// A column is missing or has another type.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         let rows = Rows { batch };
         for row in 0..batch.num_rows() {
-            let number = match batch.column_by_name(layout::RULE) {
-                Some(_) => usize::try_from(rows.count(layout::RULE, row)?).ok(),
+            let number = match batch.column_by_name(columns::RULE) {
+                Some(_) => usize::try_from(rows.count(columns::RULE, row)?).ok(),
                 None => Some(0),
             };
-            match number.and_then(|number| Some((self.told.get(number)?, self.findings.get_mut(number)?))) {
-                Some((told, findings)) => findings.push(rows.finding(told, row)?),
+            match number.and_then(|number| Some((self.schemas.get(number)?, self.findings.get_mut(number)?))) {
+                Some((schema, findings)) => findings.push(rows.finding(schema, row)?),
                 None => return Err(Error::Internal("a finding of no rule".to_owned())),
             }
         }
         Ok(())
     }
 
-    /// For each rule its findings.
-    pub fn of_each(self) -> Vec<Vec<Finding>> {
+    /// Returns the findings of each rule.
+    pub fn finish(self) -> Vec<Vec<Finding>> {
         self.findings
     }
 }
@@ -141,18 +145,18 @@ struct Rows<'b> {
 }
 
 impl Rows<'_> {
-    fn finding(&self, told: &Told<'_>, row: usize) -> Result<Finding, Error> {
-        let Told { rule, layout } = told;
-        let values = layout.group.iter().map(|name| self.text(name, row));
+    fn finding(&self, schema: &FindingSchema<'_>, row: usize) -> Result<Finding, Error> {
+        let FindingSchema { rule, columns } = schema;
+        let values = columns.group.iter().map(|name| self.text(name, row));
         let group: Vec<Option<String>> = values.collect::<Result<_, _>>()?;
         let (first, last) = (self.instant("first_event", row)?, self.instant("last_event", row)?);
         let trigger = self.instant("trigger_time", row)?;
         let first_id = self.text("first_event_id", row)?.unwrap_or_default();
         let pairs = rule.group_by.iter().zip(&group);
         let mut context = Map::new();
-        for ((name, field), column) in rule.context.iter().zip(&layout.context) {
+        for ((name, field), column) in rule.context.iter().zip(&columns.trigger.context) {
             let text = self.text(column, row)?;
-            let json = sql::fields::is_json(field);
+            let json = fields::is_json(field);
             let value = text.map_or(Value::Null, |text| {
                 let parsed = json.then(|| serde_json::from_str(&text).ok()).flatten();
                 parsed.unwrap_or(Value::String(text))
@@ -160,15 +164,15 @@ impl Rows<'_> {
             context.insert(name.clone(), value);
         }
         let mut summary = Map::new();
-        for (field, column) in rule.summary.iter().zip(&layout.summary) {
+        for (field, column) in rule.summary.iter().zip(&columns.distinct) {
             summary.insert(field.to_string(), Value::from(self.texts(column, row)?));
         }
         let distinct = rule.counts.distinct().map(|_| self.count("distinct_peak", row)).transpose()?;
         Ok(Finding {
             finding_id: identity(rule, &group, first, &first_id),
             rule_id: rule.id.clone(),
-            title: self.title(told, row)?,
-            severity: self.severity(told, row)?,
+            title: self.title(schema, row)?,
+            severity: self.severity(schema, row)?,
             alert: rule.alert,
             mitre: rule.mitre().to_vec(),
             window: rule.window.kind.to_string(),
@@ -196,9 +200,9 @@ impl Rows<'_> {
         })
     }
 
-    fn title(&self, Told { rule, layout }: &Told<'_>, row: usize) -> Result<String, Error> {
+    fn title(&self, FindingSchema { rule, columns }: &FindingSchema<'_>, row: usize) -> Result<String, Error> {
         let mut values = Vec::new();
-        for (field, column) in rule.title_fields().into_iter().zip(&layout.title) {
+        for (field, column) in rule.title_fields().into_iter().zip(&columns.trigger.title) {
             values.push((field, self.text(column, row)?));
         }
         let part = |part: &TitlePart| match part {
@@ -211,8 +215,8 @@ impl Rows<'_> {
         Ok(rule.title.iter().map(part).collect())
     }
 
-    fn severity(&self, Told { rule, layout }: &Told<'_>, row: usize) -> Result<String, Error> {
-        let dynamic = layout.severity.as_ref().map(|column| self.text(column, row)).transpose()?.flatten();
+    fn severity(&self, FindingSchema { rule, columns }: &FindingSchema<'_>, row: usize) -> Result<String, Error> {
+        let dynamic = columns.trigger.severity.as_ref().map(|column| self.text(column, row)).transpose()?.flatten();
         Ok(dynamic.unwrap_or_else(|| rule.severity.to_string()))
     }
 

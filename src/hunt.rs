@@ -16,8 +16,8 @@ use crate::trail::Prefilter;
 
 pub mod events;
 mod lookback;
+mod match_table;
 mod matched;
-mod matched_rows;
 pub mod newest;
 pub mod sweep;
 mod rule_tests;

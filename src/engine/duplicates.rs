@@ -2,21 +2,21 @@
 //! is compared with the one before it.
 
 use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
-use datafusion::execution::{FunctionRegistry as _, SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::execution::FunctionRegistry as _;
 use datafusion::prelude::{Expr, ident, lit};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 
-use super::{MatchBuffer, Resources, streamed_table, within};
+use super::match_scan::BufferedMatches;
+use super::{Resources, within};
 use crate::event::{self, CONTENT_ID, EVENT_ID, EVENT_TIME};
+use crate::sql::match_spec::{EventColumn, ValueId};
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
 use crate::time::{self, Range};
 
@@ -140,22 +140,22 @@ pub(super) async fn repeated_records(
     Ok((duplicates, counter.repeated))
 }
 
-/// Counts the duplicates among the rows of `matches` with a time in `range`. `columns` are the indexes of [`COMPARED`]
-/// in them.
+/// Counts the duplicates among `matches` with a time in `range`. `call` are the values of their names and sources.
 pub(crate) async fn among_matches(
     resources: &Resources,
-    matches: &Arc<MatchBuffer>,
-    columns: [usize; 4],
+    matches: &Arc<BufferedMatches>,
+    call: [ValueId; 2],
     range: Range,
 ) -> Result<Duplicates> {
     let context = resources.session()?;
-    let partitions = resources.partitions();
-    let stream = |partition| {
-        let matches = Arc::clone(matches);
-        Arc::new(ComparedColumns { matches, columns, partition, partitions }) as Arc<dyn PartitionStream>
-    };
-    let streams = (0..partitions).map(stream).collect();
-    let rows = within(context.read_table(streamed_table(compared_schema(), streams)?)?, range)?;
+    let schema = compared_schema();
+    let compared = Arc::clone(&schema);
+    let table = matches.table(&schema, resources.partitions(), move |batch| {
+        let identity = [EventColumn::Id, EventColumn::Time].map(|column| Arc::clone(batch.event(column)));
+        let columns = identity.into_iter().chain(call.map(|id| Arc::clone(batch.value(id)))).collect();
+        Ok(RecordBatch::try_new(Arc::clone(&compared), columns)?)
+    })?;
+    let rows = within(context.read_table(table)?, range)?;
     let counter = count(rows.clone(), 0).await?;
     with_example(&counter, rows).await
 }
@@ -237,32 +237,6 @@ fn compared_schema() -> SchemaRef {
     let time = event::schema().field(0).data_type().clone();
     let field = |name: &&str| Field::new(*name, if *name == EVENT_TIME { time.clone() } else { DataType::Utf8 }, true);
     Arc::new(Schema::new(COMPARED.iter().map(field).collect::<Vec<_>>()))
-}
-
-/// The columns [`COMPARED`] of one partition of a match buffer.
-#[derive(Debug)]
-struct ComparedColumns {
-    matches: Arc<MatchBuffer>,
-    columns: [usize; 4],
-    partition: usize,
-    partitions: usize,
-}
-
-impl PartitionStream for ComparedColumns {
-    fn schema(&self) -> &SchemaRef {
-        static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(compared_schema);
-        &SCHEMA
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (columns, schema) = (self.columns, Arc::clone(PartitionStream::schema(self)));
-        let select = move |batch: RecordBatch| {
-            let columns = columns.iter().map(|column| Arc::clone(batch.column(*column))).collect();
-            Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
-        };
-        let batches = self.matches.partition(self.partition, self.partitions).map(move |batch| batch.and_then(&select));
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(PartitionStream::schema(self)), batches))
-    }
 }
 
 #[cfg(test)]

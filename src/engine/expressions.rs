@@ -155,7 +155,7 @@ mod tests {
     use crate::raw::json;
     use crate::rule::predicate::NumberOperand;
     use crate::rule::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value, catalog, panther};
-    use crate::sql::candidates::Candidates;
+    use crate::sql::match_spec::{EventColumn, MatchSpec};
     use crate::sql::predicate::condition;
     use crate::time::Range;
 
@@ -259,8 +259,9 @@ mod tests {
         let mut rules: Vec<_> = catalog::all(&[]).unwrap().into_iter().map(|entry| entry.rule).collect();
         let everything = include_str!("../../tests/data/everything.yml");
         rules.push(panther::parse("everything", everything).unwrap().rule);
-        let Candidates { mut predicates, expressions, conditions, .. } = Candidates::new(&rules, Range::default());
-        predicates.extend(expressions.into_iter().chain(conditions).chain(Candidates::own()));
+        let MatchSpec { mut predicates, values, conditions, .. } = MatchSpec::new(&rules, Range::default());
+        let events = EventColumn::ALL.map(EventColumn::expression);
+        predicates.extend(values.into_iter().chain(conditions).chain(events));
         predicates.extend(odd_predicates().iter().map(condition));
         let severities = rules.iter().flat_map(|rule| &rule.dynamic_severities);
         predicates.extend(severities.map(|(_, predicate)| condition(predicate)));

@@ -4,18 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::TableProvider;
 use datafusion::common::resources_err;
 use datafusion::config::SpillCompression;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::spill_file::SpillFile;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
 /// Writes a [`MatchBuffer`] from several streams at the same time.
@@ -91,7 +87,7 @@ pub(super) struct MatchBufferPart {
 }
 
 /// The match rows of a scan, which several queries read. Dropping it frees the memory and deletes the spill files.
-pub struct MatchBuffer {
+pub(super) struct MatchBuffer {
     parts: Vec<MatchBufferPart>,
     reservation: MemoryReservation,
     spill_manager: Option<SpillManager>,
@@ -105,12 +101,12 @@ impl std::fmt::Debug for MatchBuffer {
 
 impl MatchBuffer {
     /// Returns whether any rows were spilled to disk.
-    pub fn is_spilled(&self) -> bool {
+    pub(super) fn is_spilled(&self) -> bool {
         self.parts.iter().any(|part| part.file.is_some())
     }
 
     /// Returns the batches of partition `partition` of `partitions`.
-    pub fn partition(
+    pub(super) fn partition(
         self: &Arc<MatchBuffer>,
         partition: usize,
         partitions: usize,
@@ -128,46 +124,9 @@ impl MatchBuffer {
         Ok(stream::iter(in_memory).chain(stream::iter(spilled.transpose()?).flatten()))
     }
 
-    /// Returns the batches as a table with `partitions` partitions. `convert` makes each batch one of `schema`.
-    pub fn table(
-        self: &Arc<MatchBuffer>,
-        schema: &SchemaRef,
-        partitions: usize,
-        convert: fn(&RecordBatch, &SchemaRef) -> Result<RecordBatch>,
-    ) -> Result<Arc<dyn TableProvider>> {
-        let stream = |partition| {
-            let (buffer, schema) = (Arc::clone(self), Arc::clone(schema));
-            Arc::new(ConvertedPartition { buffer, schema, convert, partition, partitions }) as Arc<dyn PartitionStream>
-        };
-        super::streamed_table(Arc::clone(schema), (0..partitions).map(stream).collect())
-    }
-
     /// Returns the batches of a buffer that stayed in memory.
     pub(super) fn into_batches(self) -> Vec<RecordBatch> {
         self.parts.into_iter().flat_map(|part| part.batches).collect()
-    }
-}
-
-/// A partition of [`MatchBuffer::table`].
-#[derive(Debug)]
-struct ConvertedPartition {
-    buffer: Arc<MatchBuffer>,
-    schema: SchemaRef,
-    convert: fn(&RecordBatch, &SchemaRef) -> Result<RecordBatch>,
-    partition: usize,
-    partitions: usize,
-}
-
-impl PartitionStream for ConvertedPartition {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (schema, convert) = (Arc::clone(&self.schema), self.convert);
-        let batches = self.buffer.partition(self.partition, self.partitions);
-        let batches = batches.map(move |batch| convert(&batch?, &schema));
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
 }
 

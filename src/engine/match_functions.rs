@@ -1,7 +1,7 @@
 //! The match operator as two functions of a record's columns.
 //!
 //! Every session knows them by name, and so do the nodes of a cluster. The rules are their first argument: a
-//! [`Candidates`] as JSON. So a scan for many rules travels like any other query.
+//! [`MatchSpec`] as JSON. So a scan for many rules travels like any other query.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::functions;
 use super::matcher::{self, Matcher, Tests};
-use crate::sql::candidates::Candidates;
+use crate::sql::match_spec::MatchSpec;
 
 /// Compiled rules that a process keeps: those of the scans that run at a time.
 const COMPILED_RULES: usize = 4;
@@ -39,20 +39,15 @@ pub(super) fn register(context: &SessionContext) {
     }
 }
 
-/// Returns the condition that any rule of `candidates` matches; `None` where that depends on no column. By it a scan
-/// leaves the other columns of a record undecoded where no rule matches.
-pub(super) fn any_rule(candidates: &Candidates) -> Result<Option<Expr>> {
-    let tested = matcher::columns(candidates.predicates.iter());
-    if tested.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(MatchFunction::AnyRule.call(candidates, &tested)?))
+/// Returns the condition that any rule of `spec` matches. By it a scan leaves the other columns of a record undecoded where
+/// no rule matches.
+pub(super) fn any_rule(spec: &MatchSpec) -> Result<Expr> {
+    MatchFunction::AnyRule.call(spec, &matcher::tested_schema(spec))
 }
 
-/// Returns the expression for the columns of [`Matcher::schema`], as a struct, and the schema.
-pub(super) fn match_row(candidates: &Candidates) -> Result<(Expr, SchemaRef)> {
-    let schema = matcher::match_schema(candidates);
-    Ok((MatchFunction::MatchRow.call(candidates, &matcher::read_columns(candidates))?, schema))
+/// Returns the expression for the columns of [`Matcher::schema`], as a struct.
+pub(super) fn match_row(spec: &MatchSpec) -> Result<Expr> {
+    MatchFunction::MatchRow.call(spec, &matcher::input_schema(spec))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,9 +64,11 @@ impl MatchFunction {
         ScalarUDF::from(MatchUdf { function: self, signature: Signature::variadic_any(Volatility::Immutable) })
     }
 
-    fn call(self, candidates: &Candidates, columns: &[String]) -> Result<Expr> {
-        let rules = serde_json::to_string(candidates).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        Ok(self.udf().call(std::iter::once(lit(rules)).chain(columns.iter().map(ident)).collect()))
+    fn call(self, spec: &MatchSpec, columns: &SchemaRef) -> Result<Expr> {
+        let rules = serde_json::to_string(spec).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(self.udf().call(
+            std::iter::once(lit(rules)).chain(columns.fields().iter().map(|field| ident(field.name()))).collect(),
+        ))
     }
 }
 
@@ -101,7 +98,7 @@ impl ScalarUDFImpl for MatchUdf {
         let data_type = match self.function {
             MatchFunction::AnyRule => DataType::Boolean,
             MatchFunction::MatchRow => match arguments.scalar_arguments.first() {
-                Some(Some(rules)) => DataType::Struct(compiled(rules)?.matcher.schema.fields().clone()),
+                Some(Some(rules)) => DataType::Struct(compiled(rules)?.matcher.schema().arrow().fields().clone()),
                 _ => return plan_err!("the rules must be a literal"),
             },
         };
@@ -120,7 +117,7 @@ impl ScalarUDFImpl for MatchUdf {
         let columns = columns.iter().map(|column| column.to_array(arguments.number_rows));
         let batch = RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_>>()?)?;
         Ok(ColumnarValue::Array(match self.function {
-            MatchFunction::AnyRule => Arc::new(compiled.tests.any_rule(&batch)?),
+            MatchFunction::AnyRule => Arc::new(compiled.tests.any(&batch)?),
             MatchFunction::MatchRow => Arc::new(StructArray::from(compiled.matcher.evaluate(&batch)?)),
         }))
     }
@@ -134,7 +131,7 @@ struct Compiled {
     read: SchemaRef,
 }
 
-/// Returns the compiled form of `rules`, which are a [`Candidates`] as JSON.
+/// Returns the compiled form of `rules`, which are a [`MatchSpec`] as JSON.
 fn compiled(rules: &ScalarValue) -> Result<Arc<Compiled>> {
     let ScalarValue::Utf8(Some(rules)) = rules else {
         return exec_err!("the rules must be a text");
@@ -143,14 +140,12 @@ fn compiled(rules: &ScalarValue) -> Result<Arc<Compiled>> {
     if let Some((_, compiled)) = known.iter().find(|(text, _)| text == rules) {
         return Ok(Arc::clone(compiled));
     }
-    let candidates: Candidates =
-        serde_json::from_str(rules).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let tested = matcher::schema(&matcher::columns(candidates.predicates.iter()))?;
-    let read = matcher::schema(&matcher::read_columns(&candidates))?;
+    let spec: MatchSpec = serde_json::from_str(rules).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let (tested, read) = (matcher::tested_schema(&spec), matcher::input_schema(&spec));
     let compiled = Arc::new(Compiled {
-        tests: Tests::new(&*FUNCTIONS, &candidates.predicates, &tested)?,
+        tests: Tests::new(&*FUNCTIONS, &spec.predicates, &tested)?,
         tested,
-        matcher: Matcher::new(&*FUNCTIONS, &candidates, &read)?,
+        matcher: Matcher::new(&spec, &*FUNCTIONS, &read)?,
         read,
     });
     if known.len() >= COMPILED_RULES {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use arrow::array::{Array as _, AsArray as _, RecordBatch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::{Array as _, AsArray as _, StringArray};
 
-use crate::engine::{Resources, matcher};
+use crate::engine::Resources;
+use crate::engine::match_batch::MatchBatch;
+use crate::engine::match_scan::MatchScan;
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::Rule;
-use crate::sql::candidates::Candidates;
+use crate::sql::match_spec::{EventColumn, EventSpec, MatchSpec};
 use crate::table::{Table, without_damaged_files};
 use crate::time::Range;
 
@@ -62,7 +63,7 @@ pub async fn events_of_findings(
     };
     let failed = |error| Error::query("the events of the findings", error);
     let read = Range { from: Some(first), to: Some(last + 1) };
-    let candidates = Candidates::of_events(rules, read);
+    let spec = MatchSpec::of_events(rules, read);
     without_damaged_files(table, async || {
         let records = table.snapshot(read).await?.records(resources, super::prefilter(rules)).await?;
         let mut findings_by_id: Vec<(&str, usize)> = Vec::new();
@@ -71,18 +72,19 @@ pub async fn events_of_findings(
         }
         findings_by_id.sort_unstable();
         let mut earliest = vec![EarliestEvents { limit: limits.events, events: BTreeSet::new() }; findings.len()];
-        let take = |batch: &RecordBatch| {
-            let ids = batch.column(1).as_string::<i32>();
+        let take = |batch: &MatchBatch| {
+            let ids = batch.event_texts(EventColumn::Id);
             for (row, id) in ids.iter().enumerate() {
                 let Some(id) = id else { continue };
                 let start = findings_by_id.partition_point(|(other, _)| *other < id);
                 let mut decoded = None;
                 for (_, finding) in findings_by_id[start..].iter().take_while(|(other, _)| *other == id) {
-                    earliest[*finding].add(decoded.get_or_insert_with(|| event(batch, row)));
+                    earliest[*finding].add(decoded.get_or_insert_with(|| event(&spec, batch, row)));
                 }
             }
         };
-        matcher::each(resources, records.provider, &candidates, take).await.map_err(failed)?;
+        let scan = MatchScan::new(resources, records.provider, &spec.matches).await.map_err(failed)?;
+        scan.for_each(take).await.map_err(failed)?;
         Ok(earliest.into_iter().map(|earliest| earliest.events.into_iter().collect()).collect())
     })
     .await
@@ -113,20 +115,19 @@ impl EarliestEvents {
     }
 }
 
-/// Returns an event of a batch with the columns [`Candidates::OWN`] and the expressions of [`Candidates::of_events`].
-fn event(batch: &RecordBatch, row: usize) -> Event {
-    let text = |column: usize| {
-        let texts = batch.column(column).as_string::<i32>();
-        if texts.is_valid(row) { texts.value(row).to_owned() } else { String::new() }
-    };
+/// Returns the event in a row of a batch.
+fn event(spec: &EventSpec, batch: &MatchBatch, row: usize) -> Event {
+    let text = |texts: &StringArray| if texts.is_valid(row) { texts.value(row).to_owned() } else { String::new() };
+    let column = |column| text(batch.event_texts(column));
+    let value = |id| text(batch.value(id).as_string());
     Event {
-        time: batch.column(0).as_primitive::<TimestampMicrosecondType>().value(row),
-        id: text(1),
-        address: text(2),
-        agent: text(3),
-        region: text(4),
-        name: text(5),
-        outcome: text(6),
+        time: batch.times().value(row),
+        id: column(EventColumn::Id),
+        address: column(EventColumn::SourceIp),
+        agent: column(EventColumn::UserAgent),
+        region: column(EventColumn::Region),
+        name: value(spec.name),
+        outcome: value(spec.outcome),
     }
 }
 

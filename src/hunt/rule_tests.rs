@@ -1,16 +1,15 @@
 //! Runs the tests in rule files.
 
-use arrow::array::AsArray as _;
-use arrow::datatypes::TimestampMicrosecondType;
 use serde_json::value::RawValue;
 
-use crate::engine::{self, Resources, matcher};
+use crate::engine::match_scan::MatchScan;
+use crate::engine::{self, Resources};
 use crate::error::Error;
 use crate::event::{self, batch::BatchBuilder};
 use crate::raw::envelope::Record;
 use crate::raw::json;
 use crate::rule::{Rule, RuleTest};
-use crate::sql::candidates::Candidates;
+use crate::sql::match_spec::MatchSpec;
 use crate::time::{self, Range, SECOND};
 
 /// Returns for each rule and each of its tests whether the test record matches the rule. Matching is that of a hunt.
@@ -28,13 +27,13 @@ pub async fn run_rule_tests(resources: &Resources, rules: &[Rule]) -> Result<Vec
         }
     }
     let table = engine::memory_table(event::schema(), vec![builder.finish().map_err(internal)?]).map_err(failed)?;
-    let candidates = Candidates::new(rules, Range::default());
+    let spec = MatchSpec::new(rules, Range::default());
     let mut matched: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.tests.len()]).collect();
-    for batch in matcher::matches(resources, table, &candidates, None).await.map_err(failed)? {
-        let times = batch.column(0).as_primitive::<TimestampMicrosecondType>().values();
-        for (row, time) in times.iter().enumerate() {
+    let scan = MatchScan::new(resources, table, &spec).await.map_err(failed)?;
+    for batch in scan.collect(usize::MAX).await.map_err(failed)? {
+        for (row, time) in batch.times().values().iter().enumerate() {
             if let Some((rule, test)) = usize::try_from(time / SECOND).ok().and_then(|record| indexes.get(record)) {
-                matched[*rule][*test] = matcher::flags(candidates.expressions.len(), &batch, *rule).value(row);
+                matched[*rule][*test] = batch.matches_of(*rule).value(row);
             }
         }
     }

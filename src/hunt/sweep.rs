@@ -13,14 +13,16 @@ use datafusion::error::DataFusionError;
 
 use super::lookback::{self, Attempt, is_cut};
 use super::prefilter;
-use crate::engine::{self, MatchBuffer, Resources, duplicates, matcher};
+use crate::engine::match_scan::{BufferedMatches, MatchScan};
+use crate::engine::{self, Resources, duplicates};
 use crate::error::Error;
 use crate::event;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
-use crate::sql::candidates::Candidates;
+use crate::sql::columns::{self, RuleColumns};
 use crate::sql::grid::{GridCell, ParameterGrid};
-use crate::sql::layout::{self, Layout};
+use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec};
+
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, without_damaged_files};
 use crate::time::{Period, Range};
@@ -159,53 +161,48 @@ async fn matches(
     range: Range,
 ) -> Result<MatchesRead, Error> {
     let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
-    let candidates = Candidates::of_sweep(rule, read);
+    let spec = MatchSpec::of_grid(rule, read);
     let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
-    let layout = Layout { group: groups.clone(), ..Layout::default() };
-    let sql = sql::distinct_matches(rule, &layout)?;
+    let sql = sql::distinct_matches(rule, &RuleColumns { group: groups.clone(), ..RuleColumns::none() })?;
     let snapshot = table.snapshot(read).await?;
     let records = snapshot.records(resources, prefilter([rule])).await?;
-    let (buffer, _) = matcher::buffered(resources, Arc::clone(&records.provider), &candidates).await.map_err(failed)?;
-    let buffer = Arc::new(buffer);
-    let [name, source] = candidates.call.map(|expression| Candidates::OWN.len() + expression);
-    let duplicates =
-        duplicates::among_matches(resources, &buffer, [1, 0, name, source], range).await.map_err(failed)?;
-    let matched = matched(resources, &buffer, &groups).map_err(failed)?;
+    let scan = MatchScan::new(resources, Arc::clone(&records.provider), &spec.matches).await.map_err(failed)?;
+    let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
+    let duplicates = duplicates::among_matches(resources, &buffer, spec.matches.call, range).await.map_err(failed)?;
+    let matched = matched(resources, &buffer, spec, &groups).map_err(failed)?;
     let rows = resources.run_within("matched", matched, &sql, resources.memory()).await.map_err(failed)?;
     let numbered = numbered(&groups, &rows).map_err(failed)?;
     Ok(MatchesRead { matches: numbered, duplicates, statistics: snapshot.statistics(&records) })
 }
 
-/// The table `matched` of what [`Candidates::of_sweep`] matches, duplicates included.
+/// The table `matched` of the matches of a grid, duplicates included.
 fn matched(
     resources: &Resources,
-    buffer: &Arc<MatchBuffer>,
+    matches: &Arc<BufferedMatches>,
+    spec: GridSpec,
     groups: &[String],
 ) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    let own = Candidates::OWN.iter().take(2).map(|name| (*name).to_owned());
-    let rest = WHO.into_iter().chain([layout::FINGERPRINT]).chain(Candidates::CALL).chain([layout::COUNTED]);
-    let names: Vec<String> = own.chain(groups.iter().cloned()).chain(rest.map(str::to_owned)).collect();
-    let time = event::schema().field(0).data_type().clone();
-    let fields = names.iter().enumerate().map(|(index, name)| {
-        let data_type = match name.as_str() {
-            _ if index == 0 => time.clone(),
-            layout::FINGERPRINT => DataType::Int64,
-            _ => DataType::Utf8,
-        };
-        Field::new(name, data_type, true)
-    });
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    buffer.table(&schema, resources.partitions(), |batch, schema| {
-        let skipped = Candidates::OWN.len() - 2;
-        let values = 2 + skipped..batch.num_columns() - 1;
-        let columns = batch.columns()[..2].iter().chain(&batch.columns()[values]);
-        let mut columns = columns.zip(schema.fields()).map(|(column, field)| compute::cast(column, field.data_type()));
-        let mut columns: Vec<ArrayRef> = columns.by_ref().collect::<Result<_, _>>()?;
-        // A rule that counts its matches has no column for what is counted.
-        if columns.len() < schema.fields().len() {
-            columns.push(Arc::new(StringArray::new_null(batch.num_rows())));
-        }
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let mut fields = vec![event::schema().field(0).clone().with_name(EventColumn::Time.name())];
+    fields.push(text(EventColumn::Id.name()));
+    fields.extend(groups.iter().map(|name| text(name)));
+    fields.extend(WHO.map(text));
+    fields.push(Field::new(columns::FINGERPRINT, DataType::Int64, true));
+    fields.extend(CALL_COLUMNS.map(text));
+    fields.push(text(columns::COUNTED));
+    let schema = Arc::new(Schema::new(fields));
+    let converted = Arc::clone(&schema);
+    matches.table(&schema, resources.partitions(), move |batch| {
+        let values = spec.group.iter().chain([&spec.account, &spec.actor, &spec.fingerprint]);
+        let values = values.chain(&spec.matches.call).map(|id| Arc::clone(batch.value(*id)));
+        let own = [EventColumn::Time, EventColumn::Id].map(|column| Arc::clone(batch.event(column)));
+        // A rule that counts its matches counts no values.
+        let counted = spec
+            .counted
+            .map_or_else(|| Arc::new(StringArray::new_null(batch.len())) as ArrayRef, |id| Arc::clone(batch.value(id)));
+        let columns = own.into_iter().chain(values).chain([counted]).zip(converted.fields());
+        let columns = columns.map(|(column, field)| compute::cast(&column, field.data_type()));
+        Ok(RecordBatch::try_new(Arc::clone(&converted), columns.collect::<Result<_, _>>()?)?)
     })
 }
 
@@ -226,19 +223,19 @@ fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matches, DataFusi
         }
         Ok(compute::cast(&compute::concat(&parts)?, &DataType::Utf8)?.as_string::<i32>().clone())
     };
-    let times = rows.iter().filter_map(|batch| batch.column_by_name(Candidates::OWN[0]));
+    let times = rows.iter().filter_map(|batch| batch.column_by_name(EventColumn::Time.name()));
     let times = times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().values().to_vec()).collect();
-    let copies_before = rows.iter().filter_map(|batch| batch.column_by_name(layout::PREVIOUS_COPY_TIME));
+    let copies_before = rows.iter().filter_map(|batch| batch.column_by_name(columns::PREVIOUS_COPY_TIME));
     let copies_before = copies_before.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().iter());
     let copies_before = copies_before.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
     let mut matches = Matches {
         groups: Vec::new(),
         group_of: Vec::new(),
         times,
-        ids: texts(Candidates::OWN[1])?,
+        ids: texts(EventColumn::Id.name())?,
         accounts: texts(WHO[0])?,
         actors: texts(WHO[1])?,
-        counted: texts(layout::COUNTED)?,
+        counted: texts(columns::COUNTED)?,
         copies_before,
     };
     let columns = groups.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
@@ -264,11 +261,11 @@ impl Matches {
         let times = TimestampMicrosecondArray::from(self.times.clone()).with_timezone("UTC");
         let numbers: Int64Array = (0..self.times.len()).map(count).collect();
         let columns: Vec<(&str, ArrayRef)> = vec![
-            (layout::GROUP, Arc::new(group)),
-            (Candidates::OWN[0], Arc::new(times)),
-            (Candidates::OWN[1], Arc::new(numbers)),
-            (layout::COUNTED, Arc::new(self.counted.clone())),
-            (layout::PREVIOUS_COPY_TIME, Arc::new(self.copies_before.clone())),
+            (columns::GROUP, Arc::new(group)),
+            (EventColumn::Time.name(), Arc::new(times)),
+            (EventColumn::Id.name(), Arc::new(numbers)),
+            (columns::COUNTED, Arc::new(self.counted.clone())),
+            (columns::PREVIOUS_COPY_TIME, Arc::new(self.copies_before.clone())),
         ];
         let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));

@@ -2,8 +2,8 @@
 
 use askama::Template as _;
 
-use super::candidates::listed;
 use super::quote::Ident;
+use super::quote::listed;
 use crate::error::Error;
 use crate::event::{self, CONTENT_ID, ColumnKind, EVENT_TIME_TEXT, OTHER_FIELDS};
 

@@ -2,7 +2,7 @@
 
 use askama::Template as _;
 
-use super::layout;
+use super::columns;
 use super::quote::{Ident, Interval, TimeLiteral};
 use super::windows::{Steps, Windows, step};
 use crate::rule::{Rule, Window, WindowKind};
@@ -58,7 +58,7 @@ impl ParameterGrid {
 
     /// Returns the windows of one kind over the matches of a grid, whose groups have numbers.
     pub(super) fn windows(rule: &Rule, kind: WindowKind) -> Windows {
-        Windows::new(rule, kind, &[Ident(layout::GROUP.to_owned())])
+        Windows::new(rule, kind, &[Ident(columns::GROUP.to_owned())])
     }
 
     /// Returns the steps to `matches`, which holds every match once for each setting.

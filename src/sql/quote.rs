@@ -16,6 +16,11 @@ impl fmt::Display for Ident {
     }
 }
 
+/// Columns as a list of SQL.
+pub(super) fn listed(columns: &[String]) -> String {
+    columns.iter().map(|name| Ident(name.clone()).to_string()).collect::<Vec<_>>().join(", ")
+}
+
 /// A string value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Literal<'t>(pub &'t str);

@@ -1,34 +1,32 @@
 //! The table `matched` of one rule, as a step of a query that reads the table `cloudtrail`.
 
-use super::expression::Expression;
-use super::layout::{self, Layout};
+use super::columns::{self, RuleColumn, RuleColumns};
+use super::match_spec::EventColumn;
+use super::predicate;
 use super::quote::{Ident, Interval, TimeLiteral};
-use super::{counted, expressions, predicate};
 use crate::rule::Rule;
 use crate::time::Range;
 
 /// Returns the step: the records with a time in `read` that `rule` matches, duplicates included. A hunt computes the same
 /// columns for its rules; here they are named after the rule's fields.
 pub(super) fn matched(rule: &Rule, read: Range) -> String {
-    let names = Layout::of(rule).names().into_iter();
-    let of_rule = expressions(rule).into_iter().zip(names);
-    let of_rule: Vec<(Expression, String)> =
-        of_rule.chain(counted(rule).map(|counted| (counted, layout::COUNTED.to_owned()))).collect();
-    let own = ["sourceIPAddress", "userAgent", "awsRegion"].map(ident);
-    let compared = of_rule.iter().map(|(_, name)| ident(name)).chain(own.iter().cloned());
+    let of_rule = RuleColumns::new(rule);
+    let of_rule: Vec<&RuleColumn> = of_rule.iter().collect();
+    let listed = EventColumn::LISTED.map(|column| ident(column.name()));
+    let compared = of_rule.iter().map(|column| column.ident().to_string()).chain(listed.iter().cloned());
     let compared = compared.collect::<Vec<_>>().join(", ");
 
     let fixed = [
-        format!("0 AS {}", layout::RULE),
-        format!("{} AS {}", rule.window.threshold, layout::THRESHOLD),
-        format!("{} AS {}", Interval(rule.window.period.micros()), layout::PERIOD),
+        format!("0 AS {}", columns::RULE),
+        format!("{} AS {}", rule.window.threshold, columns::THRESHOLD),
+        format!("{} AS {}", Interval(rule.window.period.micros()), columns::PERIOD),
         ident("eventTime"),
         format!("coalesce({}, {}) AS {}", ident("eventID"), ident("contentID"), ident("eventID")),
         ident("eventName"),
         ident("eventSource"),
     ];
-    let of_rule = of_rule.iter().map(|(expression, name)| format!("{expression} AS {}", ident(name)));
-    let columns: Vec<String> = fixed.into_iter().chain(of_rule).chain(own).collect();
+    let of_rule = of_rule.iter().map(|column| format!("{} AS {}", column.expression, column.ident()));
+    let columns: Vec<String> = fixed.into_iter().chain(of_rule).chain(listed).collect();
     let (from, to) = TimeLiteral::bounds(read);
     format!(
         "matched AS (

@@ -5,8 +5,8 @@
 
 use askama::Template as _;
 
+use super::columns::{self, RuleColumns};
 use super::grid::ParameterGrid;
-use super::layout::{self, Layout};
 use super::quote::{Ident, TimeLiteral};
 use crate::rule::{Counts, Rule, WindowKind};
 use crate::time::Range;
@@ -64,7 +64,7 @@ struct WindowCounts<'w> {
 impl Windows {
     /// Returns the windows of `rule` over matches with these columns for the group.
     pub(super) fn new(rule: &Rule, kind: WindowKind, group_columns: &[Ident]) -> Windows {
-        let group = std::iter::once(layout::RULE.to_owned()).chain(group_columns.iter().map(ToString::to_string));
+        let group = std::iter::once(columns::RULE.to_owned()).chain(group_columns.iter().map(ToString::to_string));
         Windows {
             kind,
             function: super::counting(rule),
@@ -148,15 +148,15 @@ struct Findings<'q> {
 }
 
 impl HuntQuery {
-    /// Returns the query for findings with a trigger in `triggers`. The table `matched` has the columns of `layout`.
-    pub(super) fn new(rule: &Rule, layout: &Layout, triggers: Range) -> HuntQuery {
+    /// Returns the query for findings with a trigger in `triggers`. The table `matched` has these columns.
+    pub(super) fn new(rule: &Rule, columns: &RuleColumns<String>, triggers: Range) -> HuntQuery {
         let (from, to) = TimeLiteral::bounds(triggers);
-        let windows = Windows::new(rule, rule.window.kind, &group_columns(layout));
+        let windows = Windows::new(rule, rule.window.kind, &group_columns(columns));
         let distinct_peak = windows.function.map(|_| "max(count_in_window) AS distinct_peak".to_owned());
-        let values = layout.summary.iter().cloned().map(Ident);
+        let values = columns.distinct.iter().cloned().map(Ident);
         let values = values
             .map(|column| format!("array_agg(DISTINCT {column}) FILTER (WHERE {column} IS NOT NULL) AS {column}"));
-        let of_trigger = layout.told().map(Ident).map(|column| {
+        let of_trigger = columns.trigger.iter().cloned().map(Ident).map(|column| {
             format!(
                 "first_value({column} ORDER BY \"eventTime\", \"eventID\") FILTER (WHERE reaches_threshold) AS {column}"
             )
@@ -198,10 +198,15 @@ struct DedupAnchors<'q> {
 }
 
 impl AnchorQuery {
-    /// Returns the query for rules whose matches are those of `layout`, read from `read_from` on.
-    pub(super) fn of_rules(rule: &Rule, layout: &Layout, from: i64, read_from: Option<i64>) -> AnchorQuery {
+    /// Returns the query for rules whose matches are in these columns, read from `read_from` on.
+    pub(super) fn of_rules(
+        rule: &Rule,
+        columns: &RuleColumns<String>,
+        from: i64,
+        read_from: Option<i64>,
+    ) -> AnchorQuery {
         AnchorQuery {
-            windows: Windows::new(rule, WindowKind::Dedup, &group_columns(layout)),
+            windows: Windows::new(rule, WindowKind::Dedup, &group_columns(columns)),
             range_from: TimeLiteral::nearest(from),
             read_from: TimeLiteral::nearest(read_from.unwrap_or(i64::MIN)).to_string(),
         }
@@ -233,7 +238,7 @@ pub(super) fn distinct_matches() -> String {
     step(include_str!("../../sql/matches.sql"))
 }
 
-/// The columns of the group in `layout`. The column of the rule is part of every group anyway.
-fn group_columns(layout: &Layout) -> Vec<Ident> {
-    layout.group.iter().filter(|name| *name != layout::RULE).cloned().map(Ident).collect()
+/// The columns of the group in `columns`. The column of the rule is part of every group anyway.
+fn group_columns(columns: &RuleColumns<String>) -> Vec<Ident> {
+    columns.group.iter().filter(|name| *name != columns::RULE).cloned().map(Ident).collect()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tawny::rule::{Rule, Window, WindowKind, panther};
-use tawny::sql::{self, grid::GridCell, layout::Layout};
+use tawny::sql::{self, columns::RuleColumns, grid::GridCell};
 use tawny::time::{Range, parse_instant};
 
 fn rule(path: &Path) -> Rule {
@@ -33,8 +33,8 @@ fn rule_sql_is_reviewed() {
         let everything = Path::new("tests/data/everything.yml");
         check(everything, &WindowKind::ALL);
         let rule_of_all = rule(everything);
-        let layout = Layout::of(&rule_of_all);
-        let anchors = sql::unanchored_matched(&rule_of_all, &layout, range().from.unwrap(), range()).unwrap();
+        let columns = RuleColumns::new(&rule_of_all).names();
+        let anchors = sql::unanchored_matched(&rule_of_all, &columns, range().from.unwrap(), range()).unwrap();
         insta::assert_snapshot!("everything.anchors", anchors);
         for kind in WindowKind::ALL {
             let cell = |(number, (period, threshold)): (usize, (&str, u32))| {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tawny::convert::{Limits, convert};
-use tawny::engine::{Resources, matcher};
+use tawny::engine::Resources;
+use tawny::engine::match_scan::MatchScan;
 use tawny::finding::{self, Finding};
 use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::{Rule, WindowKind, catalog};
-use tawny::sql::candidates::Candidates;
+use tawny::sql::match_spec::MatchSpec;
 use tawny::statistics::ScanStatistics;
 use tawny::store::{Scratch, Stores};
 use tawny::table::{RawTrail, Table};
@@ -84,8 +85,8 @@ fn more_matches_than_fit_in_memory_are_found() {
         let resources = Resources::new(2, MEMORY, &std::env::temp_dir()).unwrap();
         let records =
             lake.snapshot(Range::default()).await.unwrap().records(&resources, Prefilter::default()).await.unwrap();
-        let candidates = Candidates::new(&rules()[1..2], Range::default());
-        let scanned = matcher::matches(&resources, records.provider, &candidates, Some(SCARCE)).await;
+        let spec = MatchSpec::new(&rules()[1..2], Range::default());
+        let scanned = MatchScan::new(&resources, records.provider, &spec).await.unwrap().collect(SCARCE).await;
         assert!(scanned.is_err(), "the matches of one rule must not fit in memory");
 
         let objects = Arc::new(AtomicU64::new(0));

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field as Column, IntervalUnit, Schema, TimeUnit};
 use tawny::convert::{Limits, convert};
-use tawny::engine::{self, Resources, matcher};
+use tawny::engine::match_scan::MatchScan;
+use tawny::engine::{self, Resources};
 use tawny::lake::Lake;
 use tawny::rule::{Counts, Field, Window, WindowKind, catalog};
-use tawny::sql::{self, candidates::Candidates, grid::GridCell, layout::Layout};
+use tawny::sql::{self, columns::RuleColumns, grid::GridCell, match_spec::MatchSpec};
 use tawny::store::{Scratch, Stores};
 use tawny::table::Table;
 use tawny::time::Range;
@@ -52,11 +53,11 @@ fn windows_stream_and_scans_filter() {
         }
     }
 
-    let candidates = Candidates::new(&[rule.clone(), rule], range);
+    let spec = MatchSpec::new(&[rule.clone(), rule], range);
     let plan = runtime.block_on(async {
         let records = lake.snapshot(Range::default()).await.unwrap();
         let records = records.records(&resources, Prefilter::default()).await.unwrap();
-        matcher::plan(&resources, records.provider, &candidates).await.unwrap()
+        MatchScan::plan(&resources, records.provider, &spec).await.unwrap()
     });
     let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
     assert!(scan.contains("eventTime_max") && scan.contains("eventName_max"), "time and names prune: {scan}");
@@ -93,11 +94,9 @@ fn windows_share_sorts() {
         let times = ["eventTime", "previous_copy_time"].map(|name| Column::new(name, time.clone(), true));
         times.into_iter().chain([number("group"), number("eventID"), text("counted")]).collect()
     };
-    let layout = Layout {
-        group: ["rule", "group.0", "group.1"].map(str::to_owned).to_vec(),
-        context: vec!["value.0".to_owned()],
-        ..Layout::default()
-    };
+    let mut columns = RuleColumns::none();
+    columns.group = ["rule", "group.0", "group.1"].map(str::to_owned).to_vec();
+    columns.trigger.context.push("value.0".to_owned());
     let range = Range { from: Some(1_788_220_800_000_000), to: None };
     let mut rule = catalog::default().unwrap();
     for counts in [Counts::Matches, Counts::Distinct(Field::new("sourceIPAddress".parse().unwrap()))] {
@@ -113,7 +112,7 @@ fn windows_share_sorts() {
                 read: range,
             };
             let cells: Vec<GridCell> = [2, 3].into_iter().enumerate().map(cell).collect();
-            let hunt = plan_over(of_hunts(), &sql::hunt_matched(&rule, &layout, range).unwrap());
+            let hunt = plan_over(of_hunts(), &sql::hunt_matched(&rule, &columns, range).unwrap());
             assert_eq!(sorts(&hunt), of_hunt, "{kind}\n{hunt}");
             let grid = plan_over(of_grids(), &sql::grid(&rule, kind, &cells, range).unwrap());
             assert_eq!(sorts(&grid), of_grid, "{kind}\n{grid}");

@@ -5,14 +5,14 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tawny::event::batch::BatchBuilder;
-use tawny::finding::{self, Finding, Found, Told};
+use tawny::finding::{self, Finding, FindingSchema, FindingsBuilder};
 use tawny::hunt;
 use tawny::query::{self, Query};
 use tawny::raw::envelope::Record;
 use tawny::raw::json as raw_json;
 use tawny::rule::{Rule, WindowKind, catalog};
 use tawny::sql;
-use tawny::sql::layout::Layout;
+use tawny::sql::columns::RuleColumns;
 use tawny::table::{MemoryTable, Table};
 use tawny::time::Range;
 
@@ -47,9 +47,9 @@ async fn queried(rule: &Rule, data: &dyn Table) -> Vec<Finding> {
     let sql = sql::hunt(rule, Range::default(), Range::default()).unwrap();
     let query = Query { sql: &sql, rule: None, range: Range::default(), with_duplicates: true };
     let outcome = query::run(&resources(1), data, query).await.unwrap_or_else(|error| panic!("{}: {error}", rule.id));
-    let mut found = Found::new(vec![Told { rule, layout: Layout::of(rule) }]);
+    let mut found = FindingsBuilder::new(vec![FindingSchema { rule, columns: RuleColumns::new(rule).names() }]);
     outcome.answer.rows.iter().for_each(|batch| found.add(batch).unwrap());
-    let mut findings = found.of_each().remove(0);
+    let mut findings = found.finish().remove(0);
     finding::sort(&mut findings);
     findings
 }

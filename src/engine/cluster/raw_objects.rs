@@ -27,10 +27,11 @@ use futures::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::functions;
-use crate::engine::matcher::{self, Matcher, Tests};
+use crate::engine::match_batch::MatchSchema;
+use crate::engine::matcher::{Matcher, Tests};
 use crate::event;
-use crate::sql::candidates::Candidates;
 use crate::sql::expression::Expression;
+use crate::sql::match_spec::MatchSpec;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, ReadSettings, Stores};
 use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
@@ -48,7 +49,7 @@ static FUNCTIONS: LazyLock<SessionContext> = LazyLock::new(|| {
 /// What `match_objects` does with objects.
 #[derive(Serialize, Deserialize)]
 struct Instructions {
-    rules: Candidates,
+    rules: MatchSpec,
     /// The condition for the selected accounts and regions.
     selected: Expression,
     prefilter: Vec<Vec<Vec<String>>>,
@@ -83,7 +84,7 @@ pub(in crate::engine) async fn plan(
     context: &SessionContext,
     trail: &Trail,
     (prefilter, in_flight): (&Prefilter, usize),
-    rules: &Candidates,
+    rules: &MatchSpec,
     selected: Expression,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if trail.objects.is_empty() {
@@ -192,7 +193,7 @@ impl ScalarUDFImpl for MatchObjects {
             return plan_err!("the instructions must be a literal");
         };
         let instructions: Instructions = serde_json::from_str(text).map_err(external)?;
-        let fields = result_fields(&matcher::match_schema(&instructions.rules));
+        let fields = result_fields(MatchSchema::new(&instructions.rules).arrow());
         Ok(Arc::new(Field::new(self.name(), DataType::Struct(fields), false)))
     }
 
@@ -221,7 +222,7 @@ impl AsyncScalarUDFImpl for MatchObjects {
             matches.extend(batches);
             statistics.push(json(&BundleStatistics { times: read.times, statistics: read })?);
         }
-        let schema = &reader.matcher.schema;
+        let schema = reader.matcher.schema().arrow();
         let matches = StructArray::from(compute::concat_batches(schema, &matches)?);
         let fields = result_fields(schema);
         let DataType::List(item) = fields[0].data_type() else {
@@ -266,7 +267,7 @@ impl Reader {
             prefilter: Prefilter::new(prefilter),
             in_flight: in_flight.max(1),
             conditions: Tests::new(&*FUNCTIONS, &[Expression::all(conditions)], &schema)?,
-            matcher: Matcher::new(&*FUNCTIONS, &rules, &schema)?,
+            matcher: Matcher::new(&rules, &*FUNCTIONS, &schema)?,
         })
     }
 
@@ -286,9 +287,9 @@ impl Reader {
                 trail::decode(&object, bytes, &self.settings, options).map_err(external)?;
             total.add(statistics);
             for batch in batches {
-                let selected = compute::filter_record_batch(&batch, &self.conditions.any_rule(&batch)?)?;
+                let selected = compute::filter_record_batch(&batch, &self.conditions.any(&batch)?)?;
                 if selected.num_rows() > 0 {
-                    matches.extend(matcher::any_match(&self.matcher.evaluate(&selected)?)?);
+                    matches.extend(self.matcher.schema().matches_in(&self.matcher.evaluate(&selected)?)?);
                 }
             }
         }

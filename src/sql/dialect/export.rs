@@ -7,7 +7,7 @@ use super::predicate::Refused;
 use crate::error::Error;
 use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::rule::{Counts, Rule, Window, WindowKind};
-use crate::sql::layout::Layout;
+use crate::sql::columns::RuleColumns;
 use crate::store::Location;
 use crate::text::{has_hidden, printable};
 use crate::time::Range;
@@ -237,7 +237,7 @@ fn records(rule: &Rule, columns: &DialectColumns, group: &[String], table: &str,
 /// Returns the last step: the findings, and the SELECT of the query.
 fn selected(rule: &Rule, dialect: Dialect, triggers: Range) -> ExportedFindings {
     let names: Vec<String> = (1..=rule.group_by.len()).map(|number| format!("group_{number}")).collect();
-    let shown = Layout::of(rule).group;
+    let shown = RuleColumns::new(rule).names().group;
     let group = names.iter().zip(&shown).map(|(name, shown)| format!("{name} AS {}", dialect.name(shown)));
     let times = [("first_at", "first_event"), ("last_at", "last_event"), ("trigger_at", "trigger_time")];
     let columns = group

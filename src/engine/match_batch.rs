@@ -1,0 +1,166 @@
+//! Batches of matches, whose columns are known by what they mean.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::common::internal_err;
+use datafusion::error::Result;
+
+use super::matcher;
+use crate::event;
+use crate::sql::match_spec::{EventColumn, MatchSpec, ValueId};
+
+/// The columns of the matches of one scan: those of [`EventColumn`], the scan's values, and a flag for each rule.
+#[derive(Debug)]
+pub struct MatchSchema {
+    arrow: SchemaRef,
+    values: usize,
+}
+
+impl MatchSchema {
+    /// The columns that a scan for `spec` computes.
+    pub fn new(spec: &MatchSpec) -> MatchSchema {
+        let time = event::schema().field(0).data_type().clone();
+        let events = EventColumn::ALL.map(|column| {
+            let data_type = if column == EventColumn::Time { time.clone() } else { DataType::Utf8 };
+            Field::new(column.name(), data_type, true)
+        });
+        let values = (0..spec.values.len()).map(|index| Field::new(format!("value.{index}"), DataType::Utf8, true));
+        let flags = (0..spec.rules.len()).map(|rule| Field::new(format!("matches.{rule}"), DataType::Boolean, false));
+        let fields: Vec<Field> = events.into_iter().chain(values).chain(flags).collect();
+        MatchSchema { arrow: Arc::new(Schema::new(fields)), values: spec.values.len() }
+    }
+
+    /// The Arrow schema.
+    pub fn arrow(&self) -> &SchemaRef {
+        &self.arrow
+    }
+
+    /// Returns `batch` as a batch of this schema.
+    ///
+    /// # Errors
+    /// It has other columns.
+    pub fn wrap(self: &Arc<MatchSchema>, batch: RecordBatch) -> Result<MatchBatch> {
+        if batch.schema_ref().fields() != self.arrow.fields() {
+            return internal_err!("a batch of other columns than those of the matches");
+        }
+        Ok(MatchBatch { schema: Arc::clone(self), batch })
+    }
+
+    /// Returns the rows of a batch of this schema that any rule matches; `None` where there are none.
+    ///
+    /// # Errors
+    /// The batch has other columns.
+    pub(super) fn matches_in(&self, batch: &RecordBatch) -> Result<Option<RecordBatch>> {
+        let flags = batch.columns().iter().skip(EventColumn::ALL.len() + self.values);
+        let flags: Vec<BooleanArray> = flags.map(|flags| flags.as_boolean().clone()).collect();
+        let any = matcher::any(&flags, batch.num_rows())?;
+        Ok(match any.true_count() {
+            0 => None,
+            count if count == batch.num_rows() => Some(batch.clone()),
+            _ => Some(compute::filter_record_batch(batch, &any)?),
+        })
+    }
+
+    /// Puts columns together to a batch of this schema.
+    pub(super) fn assemble(
+        &self,
+        events: Vec<ArrayRef>,
+        values: Vec<ArrayRef>,
+        flags: Vec<ArrayRef>,
+    ) -> Result<RecordBatch> {
+        let columns = [events, values, flags].concat();
+        Ok(RecordBatch::try_new(Arc::clone(&self.arrow), columns)?)
+    }
+}
+
+/// Matches of one or more rules.
+#[derive(Debug, Clone)]
+pub struct MatchBatch {
+    schema: Arc<MatchSchema>,
+    batch: RecordBatch,
+}
+
+impl MatchBatch {
+    /// How many matches there are.
+    pub fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A column that every match has.
+    pub fn event(&self, column: EventColumn) -> &ArrayRef {
+        let index = EventColumn::ALL.iter().position(|known| *known == column).unwrap_or_default();
+        self.batch.column(index)
+    }
+
+    /// The times, in microseconds.
+    pub fn times(&self) -> &TimestampMicrosecondArray {
+        self.event(EventColumn::Time).as_primitive::<TimestampMicrosecondType>()
+    }
+
+    /// A column of text that every match has.
+    pub fn event_texts(&self, column: EventColumn) -> &StringArray {
+        self.event(column).as_string()
+    }
+
+    /// A value of the scan, as text.
+    pub fn value(&self, id: ValueId) -> &ArrayRef {
+        self.batch.column(EventColumn::ALL.len() + id.index())
+    }
+
+    /// Which matches are those of the rule with this index in the scan.
+    pub fn matches_of(&self, rule: usize) -> &BooleanArray {
+        self.batch.column(EventColumn::ALL.len() + self.schema.values + rule).as_boolean()
+    }
+
+    /// Of the matches `length` from `offset` on, without a copy.
+    #[must_use]
+    pub fn slice(&self, offset: usize, length: usize) -> MatchBatch {
+        MatchBatch { schema: Arc::clone(&self.schema), batch: self.batch.slice(offset, length) }
+    }
+
+    /// The columns without their meaning.
+    pub fn into_record_batch(self) -> RecordBatch {
+        self.batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::new_null_array;
+
+    use super::*;
+    use crate::rule::catalog;
+    use crate::time::Range;
+
+    #[test]
+    fn columns_are_found_by_what_they_mean_and_others_are_refused() {
+        let rule = catalog::default().unwrap();
+        let spec = MatchSpec::new(&[&rule, &rule], Range::default());
+        let schema = Arc::new(MatchSchema::new(&spec));
+        let text = |text: String| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+        let time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![7]).with_timezone("UTC"));
+        let texts = EventColumn::ALL.into_iter().skip(1).map(|column| text(column.name().to_owned()));
+        let events = std::iter::once(time).chain(texts).collect();
+        let values = (0..spec.values.len()).map(|index| text(index.to_string())).collect();
+        let flags = [false, true].map(|flag| Arc::new(BooleanArray::from(vec![flag])) as ArrayRef).to_vec();
+        let batch = schema.wrap(schema.assemble(events, values, flags).unwrap()).unwrap();
+        assert_eq!((batch.times().value(0), batch.len()), (7, 1));
+        assert_eq!(batch.event_texts(EventColumn::Region).value(0), "awsRegion");
+        for id in spec.rules[0].columns.iter().chain(&spec.call) {
+            assert_eq!(batch.value(*id).as_string::<i32>().value(0), id.index().to_string());
+        }
+        assert_eq!([0, 1].map(|rule| batch.matches_of(rule).value(0)), [false, true]);
+        let other = Arc::new(MatchSchema::new(&MatchSpec::new(&[&rule], Range::default())));
+        assert!(other.wrap(batch.into_record_batch()).is_err());
+        let nulls = RecordBatch::try_from_iter([("n", new_null_array(&DataType::Utf8, 1))]).unwrap();
+        assert!(schema.wrap(nulls).is_err());
+    }
+}

@@ -1,0 +1,271 @@
+//! Scans of a table for the matches of many rules.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::compute;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::{internal_datafusion_err, internal_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::match_batch::{MatchBatch, MatchSchema};
+use super::match_buffer::{MatchBuffer, MatchBufferWriter};
+use super::{Resources, match_functions, matcher};
+use crate::sql::match_spec::MatchSpec;
+
+/// Rows, and bytes, of matches that are put together to one batch.
+const MATCHED_ROWS: usize = 8_192;
+const MATCHED_BYTES: usize = 4 << 20;
+
+/// A scan of a table, which runs here or on a cluster.
+pub struct MatchScan {
+    /// Batches of one column, the struct that [`match_functions::match_row`] returns.
+    streams: Vec<SendableRecordBatchStream>,
+    schema: Arc<MatchSchema>,
+    runtime: Arc<RuntimeEnv>,
+    threads: usize,
+    rules: usize,
+    /// Bytes of matches that stay in memory.
+    match_memory: usize,
+}
+
+/// The matches of a scan, in memory up to a part of the budget, and beyond that in files.
+#[derive(Debug)]
+pub struct BufferedMatches {
+    batches: Arc<MatchBuffer>,
+    schema: Arc<MatchSchema>,
+    /// For each rule the number of its matches.
+    pub counts: Vec<usize>,
+}
+
+impl MatchScan {
+    /// Begins the scan of `table` for the matches of `spec`.
+    ///
+    /// # Errors
+    /// The table cannot be planned, or the cluster does not answer.
+    pub async fn new(resources: &Resources, table: Arc<dyn TableProvider>, spec: &MatchSpec) -> Result<MatchScan> {
+        let streams = MatchScan::streams(resources, table, spec).await?;
+        Ok(MatchScan {
+            streams,
+            schema: Arc::new(MatchSchema::new(spec)),
+            runtime: Arc::clone(&resources.runtime),
+            threads: resources.threads.max(1),
+            rules: spec.rules.len(),
+            match_memory: resources.match_memory,
+        })
+    }
+
+    async fn streams(
+        resources: &Resources,
+        table: Arc<dyn TableProvider>,
+        spec: &MatchSpec,
+    ) -> Result<Vec<SendableRecordBatchStream>> {
+        #[cfg(feature = "cluster")]
+        if let Some(streams) = resources.raw_on_cluster(table.as_ref(), spec).await? {
+            return Ok(streams);
+        }
+        let (plan, context) = MatchScan::planned(resources, table, spec).await?;
+        resources.scanned.follow(&plan);
+        resources.streams(plan, context).await
+    }
+
+    async fn planned(
+        resources: &Resources,
+        table: Arc<dyn TableProvider>,
+        spec: &MatchSpec,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+        let context = resources.session_of_tables()?;
+        let records = context.read_table(table)?;
+        let filter = matcher::filter(spec, &context, records.schema())?;
+        let rows = records.filter(filter)?.select(vec![match_functions::match_row(spec)?.alias("match")])?;
+        Ok((rows.create_physical_plan().await?, context.task_ctx()))
+    }
+
+    /// Returns the plan of the scan of `table` for the matches of `spec`, as text.
+    ///
+    /// # Errors
+    /// As for [`MatchScan::new`].
+    pub async fn plan(resources: &Resources, table: Arc<dyn TableProvider>, spec: &MatchSpec) -> Result<String> {
+        let (plan, _) = MatchScan::planned(resources, table, spec).await?;
+        Ok(displayable(plan.as_ref()).indent(false).to_string())
+    }
+
+    /// Returns all matches, in memory.
+    ///
+    /// # Errors
+    /// The scan fails, or the matches take more than `limit` bytes.
+    pub async fn collect(self, limit: usize) -> Result<Vec<MatchBatch>> {
+        let schema = Arc::clone(&self.schema);
+        let writer = MatchBufferWriter::in_memory(limit, &self.runtime);
+        let (buffer, _) = self.drain(writer).await?;
+        buffer.into_batches().into_iter().map(|batch| schema.wrap(batch)).collect()
+    }
+
+    /// Returns all matches, in memory and files.
+    ///
+    /// # Errors
+    /// The scan fails, or a file cannot be written.
+    pub async fn buffer(self) -> Result<BufferedMatches> {
+        let schema = Arc::clone(&self.schema);
+        let runtime = Arc::clone(&self.runtime);
+        let writer = MatchBufferWriter::spilling(self.match_memory, runtime, Arc::clone(schema.arrow()));
+        let (buffer, counts) = self.drain(writer).await?;
+        Ok(BufferedMatches { batches: Arc::new(buffer), schema, counts })
+    }
+
+    /// Calls `take` with each batch of matches, and holds none of them.
+    ///
+    /// # Errors
+    /// The scan fails.
+    pub async fn for_each(self, mut take: impl FnMut(&MatchBatch)) -> Result<()> {
+        let (sender, mut receiver) = mpsc::channel(self.threads);
+        let mut scans = JoinSet::new();
+        for stream in self.streams {
+            let (schema, sender) = (Arc::clone(&self.schema), sender.clone());
+            scans.spawn(async move {
+                let mut batches = std::pin::pin!(matches(stream, schema));
+                while let Some(batch) = batches.next().await {
+                    if sender.send(batch).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        while let Some(batch) = receiver.recv().await {
+            take(&batch?);
+        }
+        while let Some(done) = scans.join_next().await {
+            done.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        }
+        Ok(())
+    }
+
+    /// Writes all matches to `writer`, and counts those of each rule.
+    async fn drain(self, writer: MatchBufferWriter) -> Result<(MatchBuffer, Vec<usize>)> {
+        let (writer, rules) = (Arc::new(writer), self.rules);
+        let mut scans = JoinSet::new();
+        for stream in self.streams {
+            let (schema, writer) = (Arc::clone(&self.schema), Arc::clone(&writer));
+            scans.spawn(async move {
+                let mut counts = vec![0; rules];
+                let batches = matches(stream, schema).map_ok(|batch| {
+                    for (rule, count) in counts.iter_mut().enumerate() {
+                        *count += batch.matches_of(rule).true_count();
+                    }
+                    batch.into_record_batch()
+                });
+                let part = writer.write(batches).await?;
+                Ok::<_, DataFusionError>((part, counts))
+            });
+        }
+        let (mut parts, mut counts) = (Vec::new(), vec![0; rules]);
+        while let Some(done) = scans.join_next().await {
+            let (part, of_part) = done.map_err(|error| DataFusionError::External(Box::new(error)))??;
+            parts.push(part);
+            counts.iter_mut().zip(of_part).for_each(|(count, of_part)| *count += of_part);
+        }
+        let writer = Arc::into_inner(writer).ok_or_else(|| internal_datafusion_err!("a scan goes on"))?;
+        Ok((writer.finish(parts), counts))
+    }
+}
+
+/// The matches in a stream of a scan, in batches of [`MATCHED_ROWS`] or [`MATCHED_BYTES`], or a few more.
+fn matches(stream: SendableRecordBatchStream, schema: Arc<MatchSchema>) -> impl Stream<Item = Result<MatchBatch>> {
+    let rows_schema = Arc::clone(&schema);
+    let matched = stream.try_filter_map(move |batch| {
+        let Some(rows) = batch.column(0).as_struct_opt() else {
+            return future::ready(internal_err!("a scan without its struct"));
+        };
+        future::ready(rows_schema.matches_in(&RecordBatch::from(rows)))
+    });
+    stream::try_unfold(Box::pin(matched), move |mut matched| {
+        let schema = Arc::clone(&schema);
+        async move {
+            let (mut small, mut rows, mut bytes) = (Vec::new(), 0, 0);
+            while rows < MATCHED_ROWS
+                && bytes < MATCHED_BYTES
+                && let Some(batch) = matched.try_next().await?
+            {
+                rows += batch.num_rows();
+                bytes += batch.get_array_memory_size();
+                small.push(batch);
+            }
+            if small.is_empty() {
+                return Ok(None);
+            }
+            let batch = compute::concat_batches(schema.arrow(), &small)?;
+            Ok(Some((schema.wrap(batch)?, matched)))
+        }
+    })
+}
+
+impl BufferedMatches {
+    /// Returns whether some matches are in files.
+    pub fn is_spilled(&self) -> bool {
+        self.batches.is_spilled()
+    }
+
+    /// Returns the batches of partition `partition` of `partitions`.
+    pub fn partition(&self, partition: usize, partitions: usize) -> impl Stream<Item = Result<MatchBatch>> + use<> {
+        let schema = Arc::clone(&self.schema);
+        self.batches.partition(partition, partitions).map(move |batch| schema.wrap(batch?))
+    }
+
+    /// Returns the matches as a table of `schema` with `partitions` partitions. `convert` makes each batch one of it.
+    ///
+    /// # Errors
+    /// There are no partitions.
+    pub fn table(
+        self: &Arc<BufferedMatches>,
+        schema: &SchemaRef,
+        partitions: usize,
+        convert: impl Fn(&MatchBatch) -> Result<RecordBatch> + Send + Sync + 'static,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let convert: Convert = Arc::new(convert);
+        let stream = |partition| {
+            let (matches, schema, convert) = (Arc::clone(self), Arc::clone(schema), Arc::clone(&convert));
+            Arc::new(ConvertedPartition { matches, schema, convert, partition, partitions }) as Arc<dyn PartitionStream>
+        };
+        super::streamed_table(Arc::clone(schema), (0..partitions).map(stream).collect())
+    }
+}
+
+type Convert = Arc<dyn Fn(&MatchBatch) -> Result<RecordBatch> + Send + Sync>;
+
+/// One of the partitions of [`BufferedMatches::table`].
+struct ConvertedPartition {
+    matches: Arc<BufferedMatches>,
+    schema: SchemaRef,
+    convert: Convert,
+    partition: usize,
+    partitions: usize,
+}
+
+impl fmt::Debug for ConvertedPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConvertedPartition").field("partition", &self.partition).finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for ConvertedPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let convert = Arc::clone(&self.convert);
+        let batches = self.matches.partition(self.partition, self.partitions).map(move |batch| convert(&batch?));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}

@@ -1,0 +1,222 @@
+//! The columns of queries: those that a rule needs of its matches, and those of the table `matched`.
+
+use std::fmt::Display;
+
+use serde::{Deserialize, Serialize};
+
+use super::expression::{ChainOperator, Expression};
+use super::quote::Ident;
+use super::{fields, predicate};
+use crate::rule::{Counts, Predicate, Rule, Severity};
+use crate::text::printable;
+
+/// The index of a row's rule, in the table `matched` and in the findings of several rules.
+pub const RULE: &str = "rule";
+/// The threshold of that rule.
+pub const THRESHOLD: &str = "threshold";
+/// The period of that rule.
+pub const PERIOD: &str = "period";
+/// The number of a match's group.
+pub const GROUP: &str = "group";
+/// The value that a rule counts by.
+pub const COUNTED: &str = "counted";
+/// A hash of everything that is computed for a match. It tells duplicates with other content apart.
+pub const FINGERPRINT: &str = "fingerprint";
+/// The time of the duplicate before this one.
+pub const PREVIOUS_COPY_TIME: &str = "previous_copy_time";
+
+/// A column that a query computes for each match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleColumn {
+    /// Its name in the query of one rule. It contains the field.
+    pub name: String,
+    /// Its value.
+    pub expression: Expression,
+}
+
+impl RuleColumn {
+    /// Its name in SQL.
+    pub(super) fn ident(&self) -> Ident {
+        Ident(self.name.clone())
+    }
+}
+
+/// One `C` for each column that a rule needs of its matches: its name, where its value is, or how it is computed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleColumns<C> {
+    /// The fields of the group, in the rule's order.
+    pub group: Vec<C>,
+    /// The values that a finding has of the match that triggered.
+    pub trigger: TriggerColumns<C>,
+    /// The summary fields, whose distinct values a finding lists.
+    pub distinct: Vec<C>,
+    /// The value that the rule counts by; `None` where it counts matches.
+    pub counted: Option<C>,
+}
+
+/// One `C` for each column of the match that triggered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerColumns<C> {
+    /// The output fields, in the rule's order.
+    pub context: Vec<C>,
+    /// The fields in the rule's title.
+    pub title: Vec<C>,
+    /// The dynamic severity, where the rule has any.
+    pub severity: Option<C>,
+}
+
+impl<C> TriggerColumns<C> {
+    /// All of them: context, title, severity.
+    pub fn iter(&self) -> impl Iterator<Item = &C> {
+        self.context.iter().chain(&self.title).chain(&self.severity)
+    }
+
+    /// The same columns, each with what `other` makes of it, called in the order of [`TriggerColumns::iter`].
+    pub fn map<D>(&self, mut other: impl FnMut(&C) -> D) -> TriggerColumns<D> {
+        TriggerColumns {
+            context: self.context.iter().map(&mut other).collect(),
+            title: self.title.iter().map(&mut other).collect(),
+            severity: self.severity.as_ref().map(other),
+        }
+    }
+}
+
+impl<C> RuleColumns<C> {
+    /// No columns.
+    pub fn none() -> RuleColumns<C> {
+        let trigger = TriggerColumns { context: Vec::new(), title: Vec::new(), severity: None };
+        RuleColumns { group: Vec::new(), trigger, distinct: Vec::new(), counted: None }
+    }
+
+    /// All of them: group, trigger, distinct, counted.
+    pub fn iter(&self) -> impl Iterator<Item = &C> {
+        self.group.iter().chain(self.trigger.iter()).chain(&self.distinct).chain(&self.counted)
+    }
+
+    /// The same columns, each with what `other` makes of it, called in the order of [`RuleColumns::iter`].
+    pub fn map<D>(&self, mut other: impl FnMut(&C) -> D) -> RuleColumns<D> {
+        RuleColumns {
+            group: self.group.iter().map(&mut other).collect(),
+            trigger: self.trigger.map(&mut other),
+            distinct: self.distinct.iter().map(&mut other).collect(),
+            counted: self.counted.as_ref().map(other),
+        }
+    }
+
+    /// As [`RuleColumns::map`], where `other` may fail.
+    ///
+    /// # Errors
+    /// The first error of `other`.
+    pub fn try_map<D, E>(&self, mut other: impl FnMut(&C) -> Result<D, E>) -> Result<RuleColumns<D>, E> {
+        let mut all = |columns: &[C]| columns.iter().map(&mut other).collect::<Result<Vec<D>, E>>();
+        let group = all(&self.group)?;
+        let (context, title) = (all(&self.trigger.context)?, all(&self.trigger.title)?);
+        let severity = all(self.trigger.severity.as_slice())?.pop();
+        let distinct = all(&self.distinct)?;
+        let counted = all(self.counted.as_slice())?.pop();
+        Ok(RuleColumns { group, trigger: TriggerColumns { context, title, severity }, distinct, counted })
+    }
+}
+
+impl RuleColumns<RuleColumn> {
+    /// The columns that `rule` needs.
+    pub fn new(rule: &Rule) -> RuleColumns<RuleColumn> {
+        let severity = severity(rule).map(|expression| RuleColumn { name: "severity".to_owned(), expression });
+        RuleColumns {
+            group: named("group", rule.group_by.iter().map(|field| (field, fields::value(field)))),
+            trigger: TriggerColumns {
+                context: named("context", rule.context.iter().map(|(name, field)| (name, fields::json(field)))),
+                title: named("title", rule.title_fields().into_iter().map(|field| (field, fields::value(field)))),
+                severity,
+            },
+            distinct: named("summary", rule.summary.iter().map(|field| (field, fields::value(field)))),
+            counted: counted(rule).map(|expression| RuleColumn { name: COUNTED.to_owned(), expression }),
+        }
+    }
+
+    /// The names.
+    pub fn names(&self) -> RuleColumns<String> {
+        self.map(|column| column.name.clone())
+    }
+
+    /// The expressions.
+    pub fn expressions(&self) -> impl Iterator<Item = Expression> {
+        self.iter().map(|column| column.expression.clone())
+    }
+}
+
+/// Columns named after their fields. No two names are the same, and hidden characters of a field are visible in its name.
+fn named<F: Display>(kind: &str, fields: impl Iterator<Item = (F, Expression)>) -> Vec<RuleColumn> {
+    let mut columns: Vec<RuleColumn> = Vec::new();
+    for (field, expression) in fields {
+        let mut name = format!("{kind}.{}", printable(&field.to_string()));
+        while columns.iter().any(|column| column.name == name) {
+            name.push('_');
+        }
+        columns.push(RuleColumn { name, expression });
+    }
+    columns
+}
+
+/// The severity that the dynamic severities give a match; null where none holds.
+fn severity(rule: &Rule) -> Option<Expression> {
+    let branch = |(severity, condition): &(Severity, Predicate)| {
+        (predicate::condition(condition), Expression::text(severity.to_string()))
+    };
+    let branches: Vec<_> = rule.dynamic_severities.iter().map(branch).collect();
+    (!branches.is_empty()).then_some(Expression::Case { branches })
+}
+
+/// The value that a rule counts by, where it does not count its matches.
+fn counted(rule: &Rule) -> Option<Expression> {
+    match &rule.counts {
+        Counts::Matches => None,
+        Counts::Distinct(field) => Some(fields::value(field)),
+        Counts::Followed { first, then } => Some(event_kinds([first, then].into_iter())),
+        Counts::EachOf(events) | Counts::InOrder(events) => Some(event_kinds(events.iter())),
+    }
+}
+
+/// Which of several kinds of events a match is, as text with one digit for each kind, the last kind first: `011` is the
+/// first and the second of three.
+///
+/// Text, because such texts sort by the latest kind that a match is, a rule may have more kinds than an integer has bits,
+/// and the fingerprint of a match is a hash of texts.
+fn event_kinds<'p>(kinds: impl DoubleEndedIterator<Item = &'p Predicate>) -> Expression {
+    let digit = |kind| predicate::condition(kind).choose(Expression::text("1"), Expression::text("0"));
+    Expression::line(ChainOperator::Concat, kinds.rev().map(digit).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::rule::panther;
+    use crate::text;
+
+    #[test]
+    fn columns_keep_their_order_whatever_they_are_mapped_to() {
+        let rule = panther::parse("everything", include_str!("../../tests/data/everything.yml")).unwrap().rule;
+        let columns = RuleColumns::new(&rule);
+        let names: Vec<String> = columns.names().iter().cloned().collect();
+        let mut next = 0;
+        let indexes = columns.map(|_| {
+            next += 1;
+            next - 1
+        });
+        assert_eq!(indexes.iter().copied().collect::<Vec<usize>>(), (0..names.len()).collect::<Vec<_>>());
+        let kinds = ["group", "group", "context", "context", "title", "title", "severity", "summary", "summary"];
+        assert!(names.iter().zip(kinds.into_iter().chain(["counted"])).all(|(name, kind)| name.starts_with(kind)));
+        assert_eq!(columns.counted.map(|column| column.name), Some(COUNTED.to_owned()));
+    }
+
+    #[test]
+    fn columns_of_one_name_are_told_apart() {
+        let column = || Expression::column("eventName");
+        let columns = named("context", ["a", "a\u{202e}", "a", "a"].map(|name| (name, column())).into_iter());
+        let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 4, "{names:?}");
+        assert!(!names.iter().any(|name| text::has_hidden(name)), "{names:?}");
+    }
+}
