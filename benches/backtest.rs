@@ -6,7 +6,7 @@ mod support;
 use tawny::backtest::grid::{Grid, Thresholds};
 use tawny::backtest::{Backtest, TestedWindows};
 use tawny::convert::{Limits, convert};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::{WindowKind, catalog};
@@ -23,7 +23,7 @@ fn main() {
     let trail = runtime.block_on(support::trail(folder.path()));
     runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {})).expect("the trail is whole");
 
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).expect("a folder can be made");
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).expect("a folder can be made");
     let rule = catalog::default().expect("the shipped rules are right");
     let spans: [Thresholds; 3] = ["1..10", "15", "20"].map(|span| span.parse().expect("a span"));
     let grid = Grid {
@@ -35,11 +35,11 @@ fn main() {
     let [control, hunt, backtest] = support::medians([
         &mut || support::inflate_all(folder.path()),
         &mut || {
-            let findings = hunt::evaluate(&resources, &lake, std::slice::from_ref(&rule), Range::default());
+            let findings = hunt::evaluate(&engine, &lake, std::slice::from_ref(&rule), Range::default());
             runtime.block_on(findings).expect("the data is whole");
         },
         &mut || {
-            let backtest = Backtest::run(&resources, &lake, rule.clone(), windows, Range::default());
+            let backtest = Backtest::run(&engine, &lake, rule.clone(), windows, Range::default());
             assert_eq!(runtime.block_on(backtest).expect("the data is whole").grid_cells, 180);
         },
     ]);

@@ -4,7 +4,7 @@
 mod support;
 
 use tawny::convert::{Limits, convert};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::{Rule, catalog, panther};
@@ -44,9 +44,9 @@ fn main() {
     let trail = runtime.block_on(support::trail(folder.path()));
     runtime.block_on(convert(trail, &lake, limits, &Scratch::default(), &mut |_| {})).expect("the trail is whole");
 
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).expect("a folder can be made");
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).expect("a folder can be made");
     let hunt = |rules: &[Rule]| {
-        let findings = runtime.block_on(hunt::evaluate(&resources, &lake, rules, Range::default()));
+        let findings = runtime.block_on(hunt::evaluate(&engine, &lake, rules, Range::default()));
         findings.expect("the data is whole");
     };
     let rules = rules();

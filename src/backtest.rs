@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use serde::Serialize;
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::hunt::sweep::{self, Found, Matches, Sweep};
 use crate::rule::{Rule, Window};
@@ -80,7 +80,7 @@ impl Backtest {
     /// # Errors
     /// Those of [`sweep::sweep`].
     pub async fn run(
-        resources: &Resources,
+        engine: &Engine,
         table: &dyn Table,
         rule: Rule,
         windows: TestedWindows<'_>,
@@ -99,7 +99,7 @@ impl Backtest {
                 windows.push(*window);
             }
         }
-        let sweep = sweep::sweep(resources, table, &rule, &windows, range).await?;
+        let sweep = sweep::sweep(engine, table, &rule, &windows, range).await?;
         let mut backtest = Backtest { rule, range, cells: Vec::new(), grid_cells, candidates, sweep };
         let days = backtest.days();
         let findings = windows.into_iter().zip(&backtest.sweep.found);

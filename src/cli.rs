@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::engine::{EventSelection, Resources};
+use crate::engine::{Engine, EventSelection};
 use crate::error::{Error, Status};
 use crate::finding::Finding;
 use crate::hunt::initial_range_of;
@@ -220,10 +220,10 @@ impl Context {
     }
 
     /// Returns the engine's resources and the spill folder, which is removed on drop.
-    fn resources(&self) -> Result<(Resources, tempfile::TempDir), Error> {
+    fn engine(&self) -> Result<(Engine, tempfile::TempDir), Error> {
         let spill = self.scratch.folder_in(&std::env::temp_dir())?;
-        let resources = Resources::new(self.threads, self.memory, spill.path())?;
-        Ok((resources, spill))
+        let engine = Engine::new(self.threads, self.memory, spill.path())?;
+        Ok((engine, spill))
     }
 }
 
@@ -468,7 +468,7 @@ impl RuleArgs {
         output: Output,
     ) -> Result<Vec<Rule>, Error> {
         let range = initial_range_of(&rules, range);
-        let is_supported = opened.table.answerable(&opened.resources, &rules, range).await?;
+        let is_supported = opened.table.answerable(&opened.engine, &rules, range).await?;
         let is_named = !self.rule.is_empty() || self.window.is_given() || self.rules.iter().any(|path| path.is_file());
         if is_named || !is_supported.contains(&true) {
             return Ok(rules);

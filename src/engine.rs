@@ -61,11 +61,10 @@ pub use scanned::Scanned;
 pub use selection::EventSelection;
 pub use window_functions::SEMANTICS_VERSION;
 
-/// The least that a partition's sorts and groupings share: with more partitions than this allows none of them could
-/// hold a batch. Scans run on all threads regardless.
+/// Minimum bytes that the sorts and groupings of one partition share. With less, none of them could hold a batch.
 const MEMORY_OF_PARTITION: usize = 32 << 20;
 
-/// How deep SQL may nest. A rule's expressions nest at most 12 deep, and each level becomes a few of SQL.
+/// Maximum nesting of SQL. Expressions of a rule nest at most 12 deep, and each level becomes a few of SQL.
 const SQL_DEPTH: usize = 200;
 
 /// Rows in a batch of a query.
@@ -73,7 +72,7 @@ pub const BATCH_ROWS: usize = 2_048;
 
 /// The query engine of a process. All of its queries share one budget of memory; clones share it too.
 #[derive(Debug, Clone)]
-pub struct Resources {
+pub struct Engine {
     /// Number of scans at a time; where memory allows, of sorts too.
     pub threads: usize,
     /// The budget in bytes. Sorts and buffered matches beyond it go to disk.
@@ -82,24 +81,24 @@ pub struct Resources {
     match_memory: usize,
     /// The budget, and the folder for what goes to disk.
     runtime: Arc<RuntimeEnv>,
-    /// How far queries have come.
+    /// The progress of queries.
     pub scanned: Scanned,
-    /// Which events queries see.
+    /// The events that queries see.
     pub selection: EventSelection,
-    /// Where queries of tables run, in place of here.
+    /// Where scans run, if not in this process.
     #[cfg(feature = "cluster")]
     cluster: Option<cluster::Cluster>,
 }
 
-impl Resources {
+impl Engine {
     /// Returns an engine with a budget of `memory` bytes that runs on `threads` threads and spills to the folder `spill`.
     ///
     /// # Errors
     /// Nothing can be written to the folder.
-    pub fn new(threads: usize, memory: usize, spill: &Path) -> Result<Resources, Error> {
+    pub fn new(threads: usize, memory: usize, spill: &Path) -> Result<Engine, Error> {
         let pool = SharedPool::new(memory, partitions(threads, memory));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_temp_file_path(spill).build_arc();
-        Ok(Resources {
+        Ok(Engine {
             threads,
             memory,
             match_memory: memory / 4,
@@ -113,21 +112,21 @@ impl Resources {
 
     /// Returns the same engine for a query that is not worth dividing.
     #[must_use]
-    pub fn on_one_thread(&self) -> Resources {
-        Resources { threads: 1, ..self.clone() }
+    pub fn on_one_thread(&self) -> Engine {
+        Engine { threads: 1, ..self.clone() }
     }
 
     /// Returns the same engine, whose buffered matches take at most `bytes` of the budget.
     #[must_use]
-    pub fn with_match_memory(self, bytes: usize) -> Resources {
-        Resources { match_memory: bytes, ..self }
+    pub fn with_match_memory(self, bytes: usize) -> Engine {
+        Engine { match_memory: bytes, ..self }
     }
 
-    /// Returns the same engine, whose queries of tables run on `cluster`.
+    /// Returns the same engine, whose scans run on `cluster`.
     #[cfg(feature = "cluster")]
     #[must_use]
-    pub fn with_cluster(self, cluster: cluster::Cluster) -> Resources {
-        Resources { cluster: Some(cluster), ..self }
+    pub fn with_cluster(self, cluster: cluster::Cluster) -> Engine {
+        Engine { cluster: Some(cluster), ..self }
     }
 
     /// Returns the budget in bytes.
@@ -140,7 +139,7 @@ impl Resources {
         partitions(self.threads, self.memory)
     }
 
-    /// Whether queries of tables run on a cluster.
+    /// Returns whether scans run on a cluster.
     pub fn on_cluster(&self) -> bool {
         #[cfg(feature = "cluster")]
         return self.cluster.is_some();
@@ -148,7 +147,7 @@ impl Resources {
         false
     }
 
-    /// The session for queries of tables: here, or on a cluster.
+    /// Returns the session for scans, in this process or on the cluster.
     fn session_of_tables(&self) -> Result<SessionContext, DataFusionError> {
         let session = self.session()?;
         #[cfg(feature = "cluster")]
@@ -159,34 +158,34 @@ impl Resources {
     }
 
     fn session(&self) -> Result<SessionContext, DataFusionError> {
-        // A merge of sorted runs holds two batches of each run and cannot spill them.
+        // Small batches: a merge of sorted runs holds two batches of each run and cannot spill them.
         let mut config = SessionConfig::new().with_target_partitions(self.partitions()).with_batch_size(BATCH_ROWS);
         let options = config.options_mut();
         options.execution.spill_compression = SpillCompression::Lz4Frame;
         options.execution.sort_spill_reservation_bytes = MEMORY_OF_PARTITION / 16;
         // Column names carry CloudTrail's case, and so does SQL.
         options.sql_parser.enable_ident_normalization = false;
-        // Of the dialects that have lambdas this is the plainest.
+        // The plainest dialect with lambdas.
         options.sql_parser.dialect = Dialect::DuckDB;
         options.execution.collect_statistics = false;
-        // Rows divided by group are divided by burst too: they need not be divided anew.
+        // Rows that are partitioned by group are partitioned by group and burst too.
         options.optimizer.subset_repartition_threshold = 1;
-        // Predicates nest as deep as rules do.
+        // Predicates nest as deeply as rules do.
         options.sql_parser.recursion_limit = ConfigNonZeroUsize::try_new(SQL_DEPTH)?;
-        // Matches are rare: the JSON columns are decoded only where the tests hold.
+        // Matches are rare, so JSON columns are decoded only for rows that pass the tests.
         options.execution.parquet.pushdown_filters = true;
-        // Nanoseconds, which such columns are read as else, wrap around in 2262, and 9999 becomes a time of our days.
+        // The default, nanoseconds, wraps around in 2262: a time in the year 9999 would become one of today.
         options.execution.parquet.coerce_int96 = Some("us".to_owned());
-        // Long values that are left out are not copied, be they ever so scattered.
+        // Long values of filtered rows are not copied, even if few rows in a row are filtered.
         options.execution.parquet.force_filter_selections = true;
-        // Of columns that are tested and then wanted, each scan keeps so many bytes: few rows pass the tests.
+        // Each scan caches columns that are both tested and selected. Few rows pass the tests, so a small cache suffices.
         options.execution.parquet.max_predicate_cache_size = Some(self.memory / 32 / self.threads.max(1));
         let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
         functions::register(&context);
         Ok(context)
     }
 
-    /// The rows of `sql` with `table` under the name `name`, as they are asked for.
+    /// Returns a stream of the rows of `sql`, which reads `table` under the name `name`.
     pub async fn rows(
         &self,
         name: &str,
@@ -199,7 +198,7 @@ impl Resources {
         physical_plan::execute_stream(plan, context.task_ctx())
     }
 
-    /// All rows of `sql` with `table` under the name `name`.
+    /// Returns all rows of `sql`, which reads `table` under the name `name`.
     pub async fn run(
         &self,
         name: &str,
@@ -209,7 +208,7 @@ impl Resources {
         self.rows(name, table, sql).await?.try_collect().await
     }
 
-    /// As [`Resources::run`], where the rows take at most `limit` bytes.
+    /// Returns all rows of `sql` as [`Engine::run`] does, if they take at most `limit` bytes.
     ///
     /// # Errors
     /// The query failed, or the rows take more.
@@ -247,7 +246,7 @@ impl Resources {
         Ok(Some(vec![cluster::stream(schema, matches)]))
     }
 
-    /// Runs `plan`. A cluster gives its rows together, and at most as many bytes as the budget has.
+    /// Runs `plan` and returns one stream for each partition. A cluster returns one stream, of at most the budget.
     #[cfg_attr(not(feature = "cluster"), expect(clippy::unused_async, reason = "a cluster is waited for"))]
     async fn streams(
         &self,
@@ -263,7 +262,7 @@ impl Resources {
         physical_plan::execute_stream_partitioned(plan, context)
     }
 
-    /// The plan of `sql` with `table` as the table `cloudtrail`, as text.
+    /// Returns the plan of `sql`, which reads `table` as `cloudtrail`, as text.
     pub async fn plan(&self, table: Arc<dyn TableProvider>, sql: &str) -> Result<String, DataFusionError> {
         let context = self.session()?;
         context.register_table("cloudtrail", table)?;
@@ -272,9 +271,9 @@ impl Resources {
     }
 }
 
-/// The number of partitions that `memory` bytes suffice for.
+/// Returns the number of partitions for which `memory` bytes suffice.
 fn partitions(threads: usize, memory: usize) -> usize {
-    // Not one partition for many scans: the engine would sort each scan's rows and merge them.
+    // At least two: with one partition the engine would sort the rows of each scan and merge them.
     (memory / MEMORY_OF_PARTITION).max(2).min(threads.max(1))
 }
 
@@ -282,7 +281,7 @@ async fn planned(context: &SessionContext, sql: &str) -> Result<Arc<dyn Executio
     context.sql(sql).await?.create_physical_plan().await
 }
 
-/// The rows of `stream`, which take at most `limit` bytes.
+/// Returns the rows of `stream`, if they take at most `limit` bytes.
 async fn collected(mut stream: SendableRecordBatchStream, limit: usize) -> Result<Vec<RecordBatch>, DataFusionError> {
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(batch) = stream.try_next().await? {
@@ -297,8 +296,8 @@ async fn collected(mut stream: SendableRecordBatchStream, limit: usize) -> Resul
     Ok(rows)
 }
 
-/// The records, and after their own columns the fields that are derived from them. Those are computed only where a query
-/// asks for them.
+/// Returns the records with the derived fields after their own columns. A derived field is computed only if a query reads
+/// it.
 fn with_derived_fields(context: &SessionContext, records: DataFrame) -> Result<DataFrame, DataFusionError> {
     let own = records.schema().columns().into_iter().map(|column| Ok(Expr::Column(column)));
     let derived = fields::derived()
@@ -308,7 +307,7 @@ fn with_derived_fields(context: &SessionContext, records: DataFrame) -> Result<D
     records.select(columns)
 }
 
-/// Those of `records` with a time in `range`, or all.
+/// Returns the records with a time in `range`, or all records if it is unbounded.
 fn within(mut records: DataFrame, range: Range) -> Result<DataFrame, DataFusionError> {
     let time = || ident(event::EVENT_TIME);
     let instant = |micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())));
@@ -321,12 +320,12 @@ fn within(mut records: DataFrame, range: Range) -> Result<DataFrame, DataFusionE
     Ok(records)
 }
 
-/// Rows in memory as a table.
+/// Returns a table of rows in memory.
 pub fn memory_table(schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>, DataFusionError> {
     Ok(Arc::new(MemTable::try_new(schema, vec![batches])?))
 }
 
-/// Streams of rows as a table.
+/// Returns a table of streams of rows.
 pub fn streamed_table(
     schema: SchemaRef,
     streams: Vec<Arc<dyn PartitionStream>>,
@@ -338,7 +337,7 @@ pub fn streamed_table(
 ///
 /// # Errors
 /// The lake's folder is not on a store that the engine reads.
-pub fn lake_table(resources: &Resources, lake: &Lake, files: &[FileEntry]) -> Result<Arc<dyn TableProvider>, Error> {
+pub fn lake_table(engine: &Engine, lake: &Lake, files: &[FileEntry]) -> Result<Arc<dyn TableProvider>, Error> {
     let folder = lake.folder().absolute()?;
     let internal = |error: DataFusionError| Error::query("the lake", error);
     let (store, url) = folder.located()?;
@@ -354,13 +353,13 @@ pub fn lake_table(resources: &Resources, lake: &Lake, files: &[FileEntry]) -> Re
     };
     let other_times = files.iter().any(FileEntry::holds_other_times);
     let files = files.iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
-    let (schema, threads) = (TableSchema::from(event::schema()), resources.threads);
+    let (schema, threads) = (TableSchema::from(event::schema()), engine.threads);
     let table = Arc::new(ParquetTable { store, url, schema, files, threads, footers: Some(Footers::of_lake()) });
     if !other_times {
         return Ok(table);
     }
-    // Only then: conditions on the time cannot be pushed through into the files.
-    resources.session().and_then(|context| event_times::without_other_times(&context, table)).map_err(internal)
+    // Only if needed, because conditions on the time cannot be pushed through it into the files.
+    engine.session().and_then(|context| event_times::without_other_times(&context, table)).map_err(internal)
 }
 
 #[cfg(test)]
@@ -370,9 +369,9 @@ mod tests {
     #[test]
     fn derived_fields_are_computed_only_where_a_query_asks_for_them() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let resources = Resources::new(1, 64 << 20, &std::env::temp_dir()).unwrap();
+        let engine = Engine::new(1, 64 << 20, &std::env::temp_dir()).unwrap();
         let plan = |sql: &str| {
-            let context = resources.session().unwrap();
+            let context = engine.session().unwrap();
             let records = context.read_table(memory_table(event::schema(), Vec::new()).unwrap()).unwrap();
             let records = with_derived_fields(&context, records).unwrap();
             context.register_table("cloudtrail", records.into_view()).unwrap();
@@ -390,10 +389,10 @@ mod tests {
     #[test]
     fn what_is_found_is_bounded() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let resources = Resources::new(1, 64 << 20, &std::env::temp_dir()).unwrap();
+        let engine = Engine::new(1, 64 << 20, &std::env::temp_dir()).unwrap();
         let run = |most| {
             let table = memory_table(event::schema(), Vec::new()).unwrap();
-            runtime.block_on(resources.run_within("cloudtrail", table, "SELECT unnest(range(0, 1000)) AS number", most))
+            runtime.block_on(engine.run_within("cloudtrail", table, "SELECT unnest(range(0, 1000)) AS number", most))
         };
         let rows = |batches: Vec<RecordBatch>| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
         assert_eq!(rows(run(usize::MAX).unwrap()), 1_000);

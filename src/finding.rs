@@ -17,7 +17,7 @@ use crate::time::{self, Period};
 /// What AWS writes for the name of a user that does not exist: a mistyped one, or a password in the wrong box.
 const MASKED_NAME: &str = "hidden_due_to_security_reasons";
 
-/// How a field that has no value is shown.
+/// Shown for a field without a value.
 pub const NO_VALUE: &str = "no value";
 
 /// One burst of matches of one group.
@@ -27,9 +27,9 @@ pub struct Finding {
     pub finding_id: String,
     /// The rule.
     pub rule_id: String,
-    /// What the rule finds.
+    /// The description of the rule.
     pub title: String,
-    /// How grave it is.
+    /// The severity.
     pub severity: String,
     /// Whether it is an alert; otherwise it is a signal, for the record only.
     pub alert: bool,
@@ -49,10 +49,10 @@ pub struct Finding {
     pub count: u64,
     /// The most matches in any one window that holds the threshold.
     pub peak: u64,
-    /// The field of which distinct values were counted, where the rule counts those.
+    /// The field whose distinct values were counted, if the rule counts distinct values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unique: Option<String>,
-    /// The most distinct values of it in any one window.
+    /// The most distinct values in any one window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distinct: Option<u64>,
     /// The time of the first match.
@@ -63,11 +63,11 @@ pub struct Finding {
     pub trigger_time: String,
     /// The identities of the matches, sorted.
     pub event_ids: Vec<String>,
-    /// Where they came from, sorted, each once.
+    /// The source IP addresses, sorted and distinct.
     pub source_ips: Vec<String>,
-    /// With what, sorted, each once.
+    /// The user agents, sorted and distinct.
     pub user_agents: Vec<String>,
-    /// In which regions, sorted, each once.
+    /// The regions, sorted and distinct.
     pub regions: Vec<String>,
     /// The rule's output fields, of the event that triggered.
     pub context: Map<String, Value>,
@@ -256,7 +256,7 @@ impl Rows<'_> {
     }
 }
 
-/// A period in minutes, as findings tell it: a whole number where it is one.
+/// Returns a period in minutes as findings show it: an integer if it is whole.
 pub fn minutes(period: Period) -> Value {
     let micros = period.micros();
     if micros % (60 * time::SECOND) == 0 {
@@ -266,7 +266,7 @@ pub fn minutes(period: Period) -> Value {
     }
 }
 
-/// The id of the finding of a rule, with its window, that begins with this event.
+/// Returns the id of the finding of a rule whose first event is this one.
 pub fn identity(rule: &Rule, group: &[Option<String>], first: i64, first_id: &str) -> String {
     let window = rule.window;
     let mut parts = vec![

@@ -5,7 +5,7 @@ use arrow::compute;
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::error::ArrowError;
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::finding::{self, Finding};
 use crate::rule::{Rule, Window};
@@ -34,7 +34,7 @@ pub struct HuntOutcome {
     pub findings: Vec<Vec<Finding>>,
     /// The duplicates among the records that any rule matches, with a time in the range.
     pub duplicates: Duplicates,
-    /// What was read.
+    /// The statistics of the scan.
     pub read: ScanStatistics,
 }
 
@@ -42,13 +42,8 @@ pub struct HuntOutcome {
 ///
 /// # Errors
 /// As for [`hunt`].
-pub async fn evaluate(
-    resources: &Resources,
-    table: &dyn Table,
-    rules: &[Rule],
-    range: Range,
-) -> Result<Vec<Finding>, Error> {
-    let found = hunt(resources, table, rules, range).await?.findings;
+pub async fn evaluate(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<Vec<Finding>, Error> {
+    let found = hunt(engine, table, rules, range).await?.findings;
     let mut findings: Vec<Finding> = found.into_iter().flatten().collect();
     finding::sort(&mut findings);
     Ok(findings)
@@ -60,16 +55,11 @@ pub async fn evaluate(
 ///
 /// # Errors
 /// A rule cannot have its window, the table lacks a field that a rule needs, or it cannot be read.
-pub async fn hunt(
-    resources: &Resources,
-    table: &dyn Table,
-    rules: &[Rule],
-    range: Range,
-) -> Result<HuntOutcome, Error> {
+pub async fn hunt(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
     rules.iter().try_for_each(|rule| rule.check(rule.window))?;
-    table.check(resources, rules, initial_range_of(rules, range)).await?;
-    check_cluster(resources, table)?;
-    let mut outcome = Box::pin(in_one_scan(resources, table, rules, range)).await?;
+    table.check(engine, rules, initial_range_of(rules, range)).await?;
+    check_cluster(engine, table)?;
+    let mut outcome = Box::pin(in_one_scan(engine, table, rules, range)).await?;
     for findings in &mut outcome.findings {
         finding::sort(findings);
     }
@@ -77,24 +67,19 @@ pub async fn hunt(
 }
 
 /// Makes sure that a table which is to be hunted on a cluster can be.
-fn check_cluster(resources: &Resources, table: &dyn Table) -> Result<(), Error> {
-    if resources.on_cluster() && table.kind() == TableKind::Memory {
+fn check_cluster(engine: &Engine, table: &dyn Table) -> Result<(), Error> {
+    if engine.on_cluster() && table.kind() == TableKind::Memory {
         return Err(Error::usage("records in memory are not hunted on a cluster"));
     }
     Ok(())
 }
 
-/// The prefilter for a pass over raw objects that serves `rules`.
+/// Returns the prefilter for a scan of raw objects for `rules`.
 fn prefilter<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> Prefilter {
     Prefilter::new(rules.into_iter().map(|rule| rule.detection.required_words()).collect())
 }
 
-async fn in_one_scan(
-    resources: &Resources,
-    table: &dyn Table,
-    rules: &[Rule],
-    range: Range,
-) -> Result<HuntOutcome, Error> {
+async fn in_one_scan(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
     let windows: Vec<Window> = rules.iter().map(|rule| rule.window).collect();
     let mut outcome = HuntOutcome { findings: vec![Vec::new(); rules.len()], ..HuntOutcome::default() };
     let mut pending: Vec<usize> = (0..rules.len()).collect();
@@ -105,11 +90,11 @@ async fn in_one_scan(
         let is_first = pending.len() == rules.len();
         let attempt = without_damaged_files(table, async || {
             let snapshot = table.snapshot(read).await?;
-            let records = snapshot.records(resources, prefilter(pending_rules.iter().copied())).await?;
-            let matched = Matched::scan(resources, &records, &pending_rules, &pending_reads).await?;
+            let records = snapshot.records(engine, prefilter(pending_rules.iter().copied())).await?;
+            let matched = Matched::scan(engine, &records, &pending_rules, &pending_reads).await?;
             // The first reading has the matches of all rules.
-            let duplicates = if is_first { matched.duplicates(resources, range).await? } else { Duplicates::default() };
-            let found = matched.hunt(resources, range).await?;
+            let duplicates = if is_first { matched.duplicates(engine, range).await? } else { Duplicates::default() };
+            let found = matched.hunt(engine, range).await?;
             Ok((found, duplicates, snapshot.statistics(&records)))
         });
         let (found, duplicates, statistics) = attempt.await?;

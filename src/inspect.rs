@@ -6,7 +6,7 @@ use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use serde::Serialize;
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::error::{Error, Fault};
 use crate::query::{self, Query, QueryOutcome};
 use crate::statistics::{Duplicates, ScanStatistics};
@@ -83,7 +83,7 @@ pub struct InspectOutcome {
 /// # Errors
 /// The table cannot be listed or read.
 pub async fn inspect(
-    resources: &Resources,
+    engine: &Engine,
     table: &dyn Table,
     range: Range,
     reads_raw: bool,
@@ -109,7 +109,7 @@ pub async fn inspect(
             inspection.first = hours.first().map(time::rfc3339);
             inspection.last = hours.last().map(time::rfc3339);
         }
-        _ => read = inspection.read(resources, table, range, &mut hours).await?,
+        _ => read = inspection.read(engine, table, range, &mut hours).await?,
     }
     inspection.layout = match table.kind() {
         TableKind::Raw => "raw".to_owned(),
@@ -128,13 +128,13 @@ impl Inspection {
     /// Reads the records of `table`, without duplicates.
     async fn read(
         &mut self,
-        resources: &Resources,
+        engine: &Engine,
         table: &dyn Table,
         range: Range,
         hours: &mut ActiveHours,
     ) -> Result<ScanStatistics, Error> {
         let query = Query { sql: BY_HOUR, rule: None, range, with_duplicates: false };
-        let QueryOutcome { answer, read } = query::run(resources, table, query).await?;
+        let QueryOutcome { answer, read } = query::run(engine, table, query).await?;
         let (mut records, mut without_time, mut times) = (0, 0, Vec::new());
         for batch in &answer.rows {
             records += numbers(batch, 5).sum::<u64>();

@@ -7,7 +7,7 @@ use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{SchemaError, TableReference};
 use datafusion::error::DataFusionError;
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::engine::user_query::{self, Answer, Question, QuestionError, Records};
 use crate::error::Error;
 use crate::rule::Rule;
@@ -44,24 +44,24 @@ pub struct QueryOutcome {
 ///
 /// # Errors
 /// The SQL is invalid or is not a SELECT statement, or the table cannot be read.
-pub async fn run(resources: &Resources, table: &dyn Table, query: Query<'_>) -> Result<QueryOutcome, Error> {
+pub async fn run(engine: &Engine, table: &dyn Table, query: Query<'_>) -> Result<QueryOutcome, Error> {
     let Query { sql, rule, range, with_duplicates } = query;
     sql_limits::check(sql).map_err(|error| Error::Usage {
         message: format!("the SQL is too complex: {error}"),
         hint: Some(error.advice().to_owned()),
     })?;
-    table.check(resources, rule.map_or(&[], std::slice::from_ref), range).await?;
+    table.check(engine, rule.map_or(&[], std::slice::from_ref), range).await?;
     let matches = rule.map(sql::matching).transpose()?;
     let question = Question { sql, range, matches: matches.as_deref(), with_duplicates };
     without_damaged_files(table, async || {
         let snapshot = table.snapshot(range).await?;
-        let source = snapshot.records(resources, Prefilter::default()).await?;
+        let source = snapshot.records(engine, Prefilter::default()).await?;
         let provider = Arc::clone(&source.provider);
         let records = match table.kind() {
             TableKind::Raw => Records::Streamed(provider),
             TableKind::Lake | TableKind::Foreign | TableKind::Memory => Records::Columnar(provider),
         };
-        let answer = user_query::ask(resources, records, question).await.map_err(failed)?;
+        let answer = user_query::ask(engine, records, question).await.map_err(failed)?;
         Ok(QueryOutcome { answer, read: snapshot.statistics(&source) })
     })
     .await

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::engine::raw_table::RawScans;
 use crate::error::{Error, Fault};
 use crate::rule::Rule;
@@ -53,12 +53,12 @@ pub trait Table: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// A field is missing in all files, or no file can be read.
-    async fn check(&self, _resources: &Resources, _rules: &[Rule], _range: Range) -> Result<(), Error> {
+    async fn check(&self, _resources: &Engine, _rules: &[Rule], _range: Range) -> Result<(), Error> {
         Ok(())
     }
 
     /// Returns for each rule whether the files of `range` have the fields that it needs.
-    async fn answerable(&self, _resources: &Resources, rules: &[Rule], _range: Range) -> Result<Vec<bool>, Error> {
+    async fn answerable(&self, _resources: &Engine, rules: &[Rule], _range: Range) -> Result<Vec<bool>, Error> {
         Ok(vec![true; rules.len()])
     }
 
@@ -68,7 +68,7 @@ pub trait Table: fmt::Debug + Send + Sync {
     }
 
     /// Explains why a result over `range` is empty. `read` are the scan statistics of that result.
-    async fn coverage(&self, resources: &Resources, range: Range, read: &ScanStatistics) -> Result<Coverage, Error>;
+    async fn coverage(&self, engine: &Engine, range: Range, read: &ScanStatistics) -> Result<Coverage, Error>;
 
     /// Returns a report about the files that were opened.
     fn report(&self) -> TableReport {
@@ -87,9 +87,9 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Returns the records of the accounts and regions that `resources` select. The result may include records outside
+    /// Returns the records of the accounts and regions that `engine` select. The result may include records outside
     /// the range, and may lack records that `prefilter` rejects.
-    async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<SnapshotRecords, Error>;
+    async fn records(&self, engine: &Engine, prefilter: Prefilter) -> Result<SnapshotRecords, Error>;
 
     /// Returns the scan statistics of `records`, which must come from this snapshot.
     fn statistics(&self, records: &SnapshotRecords) -> ScanStatistics;
@@ -193,8 +193,8 @@ pub async fn without_damaged_files<T>(table: &dyn Table, work: impl AsyncFn() ->
 }
 
 /// Returns the records of `provider` in the selected accounts and regions.
-fn selected(resources: &Resources, provider: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, Error> {
-    resources.selected(provider).map_err(|error| Error::query("the selected accounts and regions", error))
+fn selected(engine: &Engine, provider: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>, Error> {
+    engine.selected(provider).map_err(|error| Error::query("the selected accounts and regions", error))
 }
 
 /// Returns the scan statistics of files with these sizes in bytes and numbers of records.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt;
@@ -37,12 +37,12 @@ impl Comparison {
     /// # Errors
     /// Those of [`hunt::hunt`].
     pub async fn run(
-        resources: &Resources,
+        engine: &Engine,
         table: &dyn Table,
         versions: &[Rule; 2],
         range: Range,
     ) -> Result<Comparison, Error> {
-        let outcome = Box::pin(hunt::hunt(resources, table, versions, range)).await?;
+        let outcome = Box::pin(hunt::hunt(engine, table, versions, range)).await?;
         let days = super::span(range, outcome.read.times).map(super::days);
         let (mut found, read) = (outcome.findings.into_iter(), outcome.read);
         let [before, after] = [found.next(), found.next()].map(Option::unwrap_or_default);

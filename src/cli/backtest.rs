@@ -117,7 +117,7 @@ impl BacktestCommand {
         let windows: Vec<Window> = moved.into_iter().collect();
         let windows = backtest::TestedWindows { grid: &grid, others: &windows };
         let table = opened.table.as_ref();
-        let tested = backtest::Backtest::run(&opened.resources, table, rule, windows, range).await?;
+        let tested = backtest::Backtest::run(&opened.engine, table, rule, windows, range).await?;
         opened.bar.finish_and_clear();
 
         let labelled = labels.map(|labels| Labelled::new(labels, &tested.sweep.matches, range, self.unlabelled));
@@ -227,7 +227,7 @@ impl BacktestCommand {
         let range = self.range.range()?;
         let opened = self.data.open(context, Some(&self.cluster), "comparing").await?;
         opened.warn_of_cuts(context.output);
-        let compared = Comparison::run(&opened.resources, opened.table.as_ref(), &versions, range).await?;
+        let compared = Comparison::run(&opened.engine, opened.table.as_ref(), &versions, range).await?;
         opened.bar.finish_and_clear();
         let names = [before.display().to_string(), after.display().to_string()];
         let text = comparison::text(&compared, &versions, &names, self.format)?;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::time::Period;
 
@@ -25,13 +25,13 @@ pub(super) struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// Returns `resources` with queries directed to the cluster, if one was given.
-    pub(super) fn apply_to(&self, resources: Resources) -> Result<Resources, Error> {
+    /// Returns `engine` with queries directed to the cluster, if one was given.
+    pub(super) fn apply_to(&self, engine: Engine) -> Result<Engine, Error> {
         let Some(url) = &self.cluster else {
-            return Ok(resources);
+            return Ok(engine);
         };
         #[cfg(feature = "cluster")]
-        return Ok(resources.with_cluster(crate::engine::cluster::Cluster::at(
+        return Ok(engine.with_cluster(crate::engine::cluster::Cluster::at(
             url,
             self.partitions.into(),
             self.cluster_timeout,

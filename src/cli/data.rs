@@ -8,7 +8,7 @@ use super::layouts::LayoutArgs;
 use super::outcome::ReadSummary;
 use super::raw_input::RawInputArgs;
 use super::{Context, SelectionArgs};
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::output::Output;
@@ -34,7 +34,7 @@ pub(super) struct DataArgs {
 
 /// Opened data, and the engine resources to query it.
 pub(super) struct OpenedData {
-    pub(super) resources: Resources,
+    pub(super) engine: Engine,
     pub(super) table: Box<dyn Table>,
     /// Shows how much has been read.
     pub(super) bar: ProgressBar,
@@ -45,12 +45,12 @@ pub(super) struct OpenedData {
 impl OpenedData {
     /// Returns a summary of what was read for `range`. `used` says what was done with the records: `hunted` or `queried`.
     pub(super) fn summary(&self, range: Range, used: &'static str) -> ReadSummary<'_> {
-        ReadSummary { resources: &self.resources, table: self.table.as_ref(), range, used, has_results: false }
+        ReadSummary { engine: &self.engine, table: self.table.as_ref(), range, used, has_results: false }
     }
 
     /// Warns where `--account` or `--region` can split bursts of a raw trail.
     pub(super) fn warn_of_cuts(&self, output: Output) {
-        if self.table.kind() == TableKind::Raw && !self.resources.selection.is_all() {
+        if self.table.kind() == TableKind::Raw && !self.engine.selection.is_all() {
             output.warn(
                 "warning: `--account` and `--region` read only the objects of these accounts and regions: bursts that span \
                  others may be incomplete. Events of global services such as IAM are in us-east-1",
@@ -83,32 +83,32 @@ impl DataArgs {
         cluster: Option<&ClusterArgs>,
         action: &'static str,
     ) -> Result<OpenedData, Error> {
-        let (resources, spill) = context.resources()?;
-        let resources = match cluster {
-            Some(cluster) => cluster.apply_to(resources)?,
-            None => resources,
+        let (engine, spill) = context.engine()?;
+        let engine = match cluster {
+            Some(cluster) => cluster.apply_to(engine)?,
+            None => engine,
         };
-        let resources = resources.with_selection(self.selection.events());
+        let engine = engine.with_selection(self.selection.events());
         let bar = context.output.progress(0, action);
-        let table = self.find(context, &resources, bar.clone()).await?;
-        Ok(OpenedData { resources, table, bar, _spill: spill })
+        let table = self.find(context, &engine, bar.clone()).await?;
+        Ok(OpenedData { engine, table, bar, _spill: spill })
     }
 
     /// Finds out whether the data is a lake, another tool's Parquet or a raw trail, and opens it as a table.
-    async fn find(&self, context: &Context, resources: &Resources, bar: ProgressBar) -> Result<Box<dyn Table>, Error> {
+    async fn find(&self, context: &Context, engine: &Engine, bar: ProgressBar) -> Result<Box<dyn Table>, Error> {
         let stores = self.raw_input.stores(context, &self.data)?;
         if let [one] = self.data.as_slice() {
             let lake = Lake::open(&stores, &Location::of(one)).await?;
             if lake.exists().await? {
                 self.refuse_for_tables()?;
                 self.layout.refuse_for_lakes(one)?;
-                Output::count_rows(&bar, resources.scanned.clone());
+                Output::count_rows(&bar, engine.scanned.clone());
                 return Ok(Box::new(lake));
             }
         }
-        if let Some(columnar) = self.layout.columnar(&stores, resources, &self.data).await? {
+        if let Some(columnar) = self.layout.columnar(&stores, engine, &self.data).await? {
             self.refuse_for_tables()?;
-            Output::count_rows(&bar, resources.scanned.clone());
+            Output::count_rows(&bar, engine.scanned.clone());
             return Ok(Box::new(columnar));
         }
         let progress = move |total, statistics: &ScanStatistics| {

@@ -63,7 +63,7 @@ impl HuntCommand {
         Context::check_outputs([&self.output, &self.report])?;
         let opened = self.data.open(context, Some(&self.cluster), "hunting").await?;
         opened.warn_of_cuts(context.output);
-        let (resources, table) = (&opened.resources, opened.table.as_ref());
+        let (engine, table) = (&opened.engine, opened.table.as_ref());
         let summary = opened.summary(range, "hunted");
         if self.dry_run || self.max_objects.is_some() || self.max_bytes.is_some() {
             let listing = table.snapshot(initial_range_of(&rules, range)).await?.listing();
@@ -75,11 +75,11 @@ impl HuntCommand {
             }
         }
         let rules = self.rules.supported_by(&opened, rules, range, context.output).await?;
-        let outcome = hunt::hunt(resources, table, &rules, range).await?;
+        let outcome = hunt::hunt(engine, table, &rules, range).await?;
         let duplicates = &outcome.duplicates;
         let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();
         finding::sort(&mut findings);
-        let records = resources.scanned.rows();
+        let records = engine.scanned.rows();
         opened.bar.finish_and_clear();
         if self.rules.compares_window_kinds() && self.format == FindingsFormat::Table {
             let text = report::windows::side_by_side(&findings);
@@ -88,7 +88,7 @@ impl HuntCommand {
             context.write_findings(&findings, self.format, self.output.as_deref()).await?;
         }
         if let Some(file) = &self.report {
-            let events = &events::events_of_findings(resources, table, &rules, &findings, report::page::SHOWN).await?;
+            let events = &events::events_of_findings(engine, table, &rules, &findings, report::page::SHOWN).await?;
             let read = &outcome.read;
             let hunted =
                 HuntResults { rules: &rules, range, findings: &findings, events, read, duplicates: Some(duplicates) };
@@ -97,7 +97,7 @@ impl HuntCommand {
         let has_alerts = findings.iter().any(|finding| finding.alert);
         let summary = ReadSummary { has_results: !findings.is_empty(), ..summary };
         let status = summary.report(context.output, &outcome.read).await?;
-        if matches!(table.kind(), TableKind::Lake | TableKind::Foreign) && !resources.on_cluster() {
+        if matches!(table.kind(), TableKind::Lake | TableKind::Foreign) && !engine.on_cluster() {
             let records = number_of(records, "record");
             context.output.talk(&format!("{records} scanned (files that cannot match were skipped)"));
         }

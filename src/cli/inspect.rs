@@ -40,7 +40,7 @@ impl InspectCommand {
         let opened = self.data.open(context, None, "inspecting").await?;
         let table = opened.table.as_ref();
         let InspectOutcome { inspection: found, read } =
-            inspect::inspect(&opened.resources, table, range, self.read).await?;
+            inspect::inspect(&opened.engine, table, range, self.read).await?;
         opened.bar.finish_and_clear();
         let text = match self.format {
             TableOrJson::Table => inspection::table(&found),

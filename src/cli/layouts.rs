@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Context;
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::engine::columnar_table::Columnar;
 use crate::error::{Error, Status};
 use crate::event;
@@ -86,7 +86,7 @@ impl LayoutArgs {
     pub(super) async fn columnar(
         &self,
         stores: &Stores,
-        resources: &Resources,
+        engine: &Engine,
         sources: &[String],
     ) -> Result<Option<Columnar>, Error> {
         let layout = match (&self.layout, &self.map) {
@@ -101,6 +101,6 @@ impl LayoutArgs {
         let Some(files) = trail::parquet_files(stores, sources, layout.is_some()).await? else {
             return Ok(None);
         };
-        Ok(Some(Columnar::open(resources, stores, files, layout).await?))
+        Ok(Some(Columnar::open(engine, stores, files, layout).await?))
     }
 }

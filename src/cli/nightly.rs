@@ -99,7 +99,7 @@ impl NightlyCommand {
         let lake = Lake::open(&context.stores, &Location::of(&config.lake)).await?;
         let sources: Vec<NightlySource> = config.sources.iter().map(source).collect();
         let paths: Vec<String> = sources.iter().map(|source| source.path.clone()).collect();
-        let (resources, _spill) = context.resources()?;
+        let (engine, _spill) = context.engine()?;
         let unwrap = config.unwrap.iter().map(|path| path.0.clone()).collect();
         let settings = ReadSettings { unwrap, ..ReadSettings::clone(context.stores.read_settings()) };
         let stores = context.stores.clone().with_read_settings(settings);
@@ -111,7 +111,7 @@ impl NightlyCommand {
             listing: SourceListing { stores: &stores, sources: &sources, grace, full: self.full },
             conversion: limits,
             hunt: HuntSettings {
-                resources: &resources,
+                engine: &engine,
                 rules: &choice.rules,
                 since: config.since.map(|since| since.0.micros()),
             },

@@ -1,6 +1,6 @@
 //! Reports what a run read, and sets exit status 3 if that is not all that was requested.
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::error::{Error, Status};
 use crate::output::Output;
 use crate::statistics::{ScanStatistics, number_of};
@@ -10,7 +10,7 @@ use crate::time::{self, Range};
 /// The table and range that a command has read.
 #[derive(Clone, Copy)]
 pub(super) struct ReadSummary<'r> {
-    pub(super) resources: &'r Resources,
+    pub(super) engine: &'r Engine,
     pub(super) table: &'r dyn Table,
     /// The requested range.
     pub(super) range: Range,
@@ -35,7 +35,7 @@ impl ReadSummary<'_> {
 
     /// Explains an empty result. The status is `Done` if the table was read as requested.
     async fn report_coverage(self, output: Output, read: &ScanStatistics) -> Result<Status, Error> {
-        match self.table.coverage(self.resources, self.range, read).await? {
+        match self.table.coverage(self.engine, self.range, read).await? {
             Coverage::Covered => return Ok(Status::Done),
             Coverage::OutOfRange { oldest, newest } => {
                 let [oldest, newest] = [oldest, newest].map(time::rfc3339);
@@ -51,7 +51,7 @@ impl ReadSummary<'_> {
                 output.warn("warning: nothing was read: there are no events of the selected accounts and regions");
             }
             Coverage::NoObjects { newest } => {
-                report_no_objects(output, !self.resources.selection.is_all(), self.range);
+                report_no_objects(output, !self.engine.selection.is_all(), self.range);
                 if let Some(newest) = newest {
                     output.warn(&format!(
                         "note: the newest event in the most recently delivered objects is from {newest}"

@@ -59,7 +59,7 @@ impl QueryCommand {
         let range = Range { from: self.from, to: self.to };
         let opened = self.data.open(context, None, "reading").await?;
         let query = query::Query { sql: &self.sql, rule: rule.as_ref(), range, with_duplicates: self.with_duplicates };
-        let QueryOutcome { answer, read } = query::run(&opened.resources, opened.table.as_ref(), query).await?;
+        let QueryOutcome { answer, read } = query::run(&opened.engine, opened.table.as_ref(), query).await?;
         opened.bar.finish_and_clear();
         context.write(query_rows::encode(&answer.schema, &answer.rows, self.format)?, self.output.as_deref()).await?;
         if let Some(duplicates) = &answer.duplicates {

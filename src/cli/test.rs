@@ -26,9 +26,9 @@ impl TestCommand {
         if rules.is_empty() {
             return Err(Error::usage("no rules to test"));
         }
-        let (resources, _spill) = context.resources()?;
+        let (engine, _spill) = context.engine()?;
         let tested: Vec<Rule> = rules.iter().map(|entry| entry.rule.clone()).collect();
-        let results = hunt::run_rule_tests(&resources, &tested).await?;
+        let results = hunt::run_rule_tests(&engine, &tested).await?;
         let mut rows = Vec::new();
         let mut failed = 0;
         for (catalog::Entry { rule, file, warnings, .. }, matched) in rules.iter().zip(results) {

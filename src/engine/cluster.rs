@@ -44,20 +44,19 @@ use crate::time::Period;
 pub mod nodes;
 pub(super) mod raw_objects;
 
-/// The most that a message between nodes may hold, in bytes: a plan lists the files that it reads, about a hundred bytes
-/// each.
+/// Maximum bytes of a message between nodes. A plan lists the files that it reads, with about 100 bytes each.
 const MESSAGE_BYTES: u32 = 256 << 20;
 
-/// The port of a scheduler where none is given.
+/// The default port of a scheduler.
 pub const SCHEDULER_PORT: u16 = 50_050;
 
 /// How long a cluster may take to cancel a query.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How often the id of a job that is being submitted is looked for.
+/// Interval between checks for the id of a job that is being submitted.
 const JOB_ID_POLL: Duration = Duration::from_millis(20);
 
-/// A cluster, by its scheduler.
+/// A cluster, given by its scheduler.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     scheduler: String,
@@ -67,8 +66,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster whose scheduler is at `url`, `df://HOST:PORT`. Queries are divided into `partitions`, which is best a
-    /// few times the cores of all executors, and each is cancelled after `timeout`.
+    /// Returns the cluster whose scheduler is at `url`, `df://HOST:PORT`. Its queries have `partitions` partitions; two to four
+    /// times the cores of all executors work best. Each query is cancelled after `timeout`.
     ///
     /// # Errors
     /// The URL is of another form.
@@ -130,7 +129,7 @@ impl Cluster {
         Some(())
     }
 
-    /// The session `local`, whose queries run on the cluster.
+    /// Returns a session like `local`, whose queries run on the cluster.
     pub(super) fn session(&self, local: &SessionContext) -> Result<SessionContext> {
         let state = local.state();
         let config = state
@@ -142,7 +141,7 @@ impl Cluster {
             .with_ballista_grpc_client_max_message_size(MESSAGE_BYTES as usize);
         let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
         let context = SessionContext::new_with_state(state.upgrade_for_ballista(self.scheduler.clone())?);
-        // What was registered before has been replaced.
+        // Ballista has replaced the functions of `local`.
         functions::register(&context);
         raw_objects::register(&context, &Stores::default());
         Ok(context)
@@ -154,7 +153,7 @@ pub(super) fn stream(schema: SchemaRef, rows: Vec<RecordBatch>) -> SendableRecor
     Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(rows.into_iter().map(Ok))))
 }
 
-/// The job of a plan that runs on a cluster, once the cluster has taken it.
+/// Returns the job of a plan that runs on a cluster; `None` until the scheduler has accepted it.
 fn job_of(plan: &Arc<dyn ExecutionPlan>) -> Option<JobId> {
     match plan.downcast_ref::<DistributedQueryExec<LogicalPlanNode>>() {
         Some(query) => query.job_id(),
@@ -162,25 +161,25 @@ fn job_of(plan: &Arc<dyn ExecutionPlan>) -> Option<JobId> {
     }
 }
 
-/// Host and port of a scheduler, given as `df://HOST:PORT`.
+/// Parses the address of a scheduler, `df://HOST:PORT`, into host and port.
 pub(crate) fn scheduler_of(text: &str) -> std::result::Result<(String, u16), Error> {
     let url = Url::parse(text).ok().filter(|url| url.scheme() == "df" && matches!(url.path(), "" | "/"));
     let host = url.as_ref().and_then(Url::host_str);
     match host.zip(url.as_ref()) {
         Some((host, url)) => Ok((host.to_owned(), url.port().unwrap_or(SCHEDULER_PORT))),
         None => Err(Error::Usage {
-            message: format!("`{text}` is no place of a scheduler"),
-            hint: Some(format!("give it as df://HOST:PORT; the port is {SCHEDULER_PORT} where it is left out")),
+            message: format!("`{text}` is not the address of a scheduler"),
+            hint: Some(format!("write it as df://HOST:PORT; the default port is {SCHEDULER_PORT}")),
         }),
     }
 }
 
-/// How a table travels.
+/// A table in a plan that is sent to nodes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Table {
     /// The store, as the engine names it.
     url: String,
-    /// How many of the last columns are told by the files' paths.
+    /// Number of the last columns whose values are in the paths of the files.
     partition_columns: usize,
     files: Vec<File>,
 }
@@ -193,7 +192,7 @@ struct File {
     partitions: Vec<Option<String>>,
 }
 
-/// Tables of Parquet files as messages; all else as Ballista has it.
+/// Encodes tables of Parquet files. Everything else is encoded by Ballista.
 #[derive(Debug, Default)]
 struct Tables {
     others: BallistaLogicalExtensionCodec,
@@ -251,7 +250,7 @@ impl LogicalExtensionCodec for Tables {
         };
         let text = |value: &ScalarValue| match value {
             ScalarValue::Utf8(text) => Ok(text.clone()),
-            other => datafusion::common::internal_err!("the partition value {other} is no text"),
+            other => datafusion::common::internal_err!("the partition value {other} is not a text"),
         };
         let file = |file: &PartitionedFile| {
             Ok(File {
@@ -277,7 +276,7 @@ impl LogicalExtensionCodec for Tables {
     }
 }
 
-/// The disk and the buckets that a node reads, by its own credentials, each opened when it is first asked for.
+/// The disk and the buckets that a node reads with its own credentials. A bucket is opened at its first use.
 #[derive(Debug)]
 struct Buckets {
     stores: Stores,
@@ -293,7 +292,7 @@ impl ObjectStoreRegistry for Buckets {
         match (url.scheme(), url.host_str()) {
             ("file", _) => Ok(Arc::clone(&self.disk) as Arc<dyn ObjectStore>),
             ("s3", Some(bucket)) => {
-                // The engine asks for a store in the midst of its work and does not wait for one.
+                // The engine needs a store within a synchronous call.
                 let opened = tokio::task::block_in_place(|| {
                     tokio::runtime::Handle::current().block_on(self.stores.bucket(bucket))
                 });

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use datafusion::catalog::TableProvider;
 use datafusion::error::Result as QueryResult;
 
-use super::{Resources, memory_table};
+use super::{Engine, memory_table};
 use crate::error::{DamagedFile, Error, Fault};
 use crate::event;
 use crate::layout::TableLayout;
@@ -68,12 +68,12 @@ impl Columnar {
     /// # Errors
     /// The files' store cannot be reached.
     pub async fn open(
-        resources: &Resources,
+        engine: &Engine,
         stores: &Stores,
         found: ParquetFiles,
         layout: Option<TableLayout>,
     ) -> Result<Columnar, Error> {
-        let files = TableFiles::new(stores, found, resources.memory / FOOTERS_SHARE).await?;
+        let files = TableFiles::new(stores, found, engine.memory / FOOTERS_SHARE).await?;
         Ok(Columnar {
             files,
             layout,
@@ -88,10 +88,10 @@ impl Columnar {
     ///
     /// # Errors
     /// None of them can be read, or two have types for a column that do not fit together, or a layout is unknown.
-    pub async fn opened(&self, resources: &Resources, range: Range) -> Result<OpenedTable, Error> {
+    pub async fn opened(&self, engine: &Engine, range: Range) -> Result<OpenedTable, Error> {
         let files = self.files.open(range).await?;
         let groups = groups::of(files, self.layout.as_ref(), &self.files.found)?;
-        let part = |group| Part::new(resources, group, &self.files.found, &self.replaced);
+        let part = |group| Part::new(engine, group, &self.files.found, &self.replaced);
         let opened = OpenedTable { parts: groups.into_iter().map(part).collect::<Result<_, _>>()? };
         *self.layouts.lock().unwrap_or_else(PoisonError::into_inner) = opened.layouts();
         *self.identity_lacks.lock().unwrap_or_else(PoisonError::into_inner) = opened.identity_lacks();
@@ -102,8 +102,8 @@ impl Columnar {
     ///
     /// # Errors
     /// As for [`Columnar::opened`]; or a rule asks for a field that no file has.
-    pub async fn check(&self, resources: &Resources, rules: &[Rule], range: Range) -> Result<(), Error> {
-        let opened = self.opened(resources, range).await?;
+    pub async fn check(&self, engine: &Engine, rules: &[Rule], range: Range) -> Result<(), Error> {
+        let opened = self.opened(engine, range).await?;
         rules.iter().try_for_each(|rule| opened.check(rule))?;
         let notes = opened.unanswered(rules);
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).extend(notes);
@@ -160,23 +160,18 @@ impl Columnar {
     ///
     /// # Errors
     /// As for [`Columnar::opened`].
-    pub async fn table(&self, resources: &Resources, range: Range) -> Result<Arc<dyn TableProvider>, Error> {
-        let opened = self.opened(resources, range).await?;
+    pub async fn table(&self, engine: &Engine, range: Range) -> Result<Arc<dyn TableProvider>, Error> {
+        let opened = self.opened(engine, range).await?;
         let failed = |error| Error::query("the layout of the data", error);
-        self.records(resources, &opened, range).map_err(failed)
+        self.records(engine, &opened, range).map_err(failed)
     }
 
     /// Returns the rows of all parts, one part after the other, in our columns.
-    fn records(
-        &self,
-        resources: &Resources,
-        opened: &OpenedTable,
-        range: Range,
-    ) -> QueryResult<Arc<dyn TableProvider>> {
-        let context = resources.session()?;
+    fn records(&self, engine: &Engine, opened: &OpenedTable, range: Range) -> QueryResult<Arc<dyn TableProvider>> {
+        let context = engine.session()?;
         let mut rows = None;
         for part in &opened.parts {
-            let files = part.parquet_table(&self.files, resources.threads);
+            let files = part.parquet_table(&self.files, engine.threads);
             let of_part = part.records(&context, files, range, &self.replaced)?;
             rows = Some(match rows {
                 None => of_part,

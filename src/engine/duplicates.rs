@@ -14,7 +14,7 @@ use datafusion::prelude::{Expr, ident, lit};
 use futures::TryStreamExt as _;
 
 use super::match_scan::BufferedMatches;
-use super::{Resources, within};
+use super::{Engine, within};
 use crate::event::{self, CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::sql::match_spec::{EventColumn, ValueId};
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
@@ -128,12 +128,12 @@ impl DuplicateCounter {
 /// Counts the duplicates among the records of `table` with a time in `range`, or among all if it is unbounded. `table`
 /// has the columns of [`event::schema`]. Also returns the repeated identities, unless they exceed an eighth of the memory.
 pub(super) async fn repeated_records(
-    resources: &Resources,
+    engine: &Engine,
     table: Arc<dyn TableProvider>,
     range: Range,
 ) -> Result<(Duplicates, RepeatedIds)> {
-    let limit = resources.memory / 8 / BYTES_OF_ID;
-    let context = resources.session()?;
+    let limit = engine.memory / 8 / BYTES_OF_ID;
+    let context = engine.session()?;
     let records = within(context.read_table(table)?, range)?;
     let counter = count(compared_columns(records.clone())?, limit).await?;
     let duplicates = with_example(&counter, compared_columns(records)?).await?;
@@ -142,15 +142,15 @@ pub(super) async fn repeated_records(
 
 /// Counts the duplicates among `matches` with a time in `range`. `call` are the values of their names and sources.
 pub(crate) async fn among_matches(
-    resources: &Resources,
+    engine: &Engine,
     matches: &Arc<BufferedMatches>,
     call: [ValueId; 2],
     range: Range,
 ) -> Result<Duplicates> {
-    let context = resources.session()?;
+    let context = engine.session()?;
     let schema = compared_schema();
     let compared = Arc::clone(&schema);
-    let table = matches.table(&schema, resources.partitions(), move |batch| {
+    let table = matches.table(&schema, engine.partitions(), move |batch| {
         let identity = [EventColumn::Id, EventColumn::Time].map(|column| Arc::clone(batch.event(column)));
         let columns = identity.into_iter().chain(call.map(|id| Arc::clone(batch.value(id)))).collect();
         Ok(RecordBatch::try_new(Arc::clone(&compared), columns)?)

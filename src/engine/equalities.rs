@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Schema};
 
 use crate::sql::expression::{Comparator, Expression};
 
-/// Fewer tests of a column are made one by one.
+/// Minimum number of tests of a column that one look-up replaces.
 const MANY: usize = 4;
 
 /// The tests, of some, that compare a column of texts with values.
@@ -17,15 +17,15 @@ pub(super) struct Equalities {
 }
 
 struct OfColumn {
-    /// The column's place.
+    /// The index of the column.
     column: usize,
     tests: Vec<usize>,
-    /// For each value, the places in `tests` of those that it meets.
+    /// For each value, the indexes in `tests` of the tests that it satisfies.
     met: HashMap<String, Vec<usize>>,
 }
 
 impl Equalities {
-    /// Of `tests` over the columns of `schema`.
+    /// Collects the equality tests in `tests`, over the columns of `schema`.
     pub(super) fn new(tests: &[Expression], schema: &Schema) -> Equalities {
         let mut columns: BTreeMap<usize, OfColumn> = BTreeMap::new();
         for (number, test) in tests.iter().enumerate() {
@@ -49,7 +49,7 @@ impl Equalities {
         Equalities { columns: columns.into_values().filter(|of_column| of_column.tests.len() >= MANY).collect() }
     }
 
-    /// Makes the tests of a batch; `held` has a place for each test there is.
+    /// Runs the tests on a batch and writes their results to `held`, which has one entry for each test.
     pub(super) fn hold(&self, batch: &RecordBatch, held: &mut [Option<BooleanArray>]) {
         for of_column in &self.columns {
             of_column.hold(batch, held);
@@ -61,7 +61,7 @@ impl OfColumn {
     fn hold(&self, batch: &RecordBatch, held: &mut [Option<BooleanArray>]) {
         let rows = batch.num_rows();
         let mut truths: Vec<Option<Vec<bool>>> = vec![None; self.tests.len()];
-        // Rows that lie together tend to have one value.
+        // Consecutive rows tend to have the same value.
         let mut last: Option<(&str, Option<&Vec<usize>>)> = None;
         for (row, value) in batch.column(self.column).as_string::<i32>().iter().enumerate() {
             let Some(value) = value else { continue };
@@ -81,7 +81,7 @@ impl OfColumn {
     }
 }
 
-/// The column that a test compares, and with which values.
+/// Returns the column that a test compares, and the values.
 fn compared(test: &Expression) -> Option<(&str, Vec<&str>)> {
     match test {
         Expression::Comparison { left, operator: Comparator::Equal, right } => match (&**left, &**right) {

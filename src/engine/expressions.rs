@@ -148,7 +148,7 @@ mod tests {
     use arrow::compute;
 
     use super::*;
-    use crate::engine::Resources;
+    use crate::engine::Engine;
     use crate::event::{self, batch::BatchBuilder};
     use crate::path::Path;
     use crate::raw::envelope::Record;
@@ -266,7 +266,7 @@ mod tests {
         let severities = rules.iter().flat_map(|rule| &rule.dynamic_severities);
         predicates.extend(severities.map(|(_, predicate)| condition(predicate)));
 
-        let context = Resources::new(1, 64 << 20, &std::env::temp_dir()).unwrap().session().unwrap();
+        let context = Engine::new(1, 64 << 20, &std::env::temp_dir()).unwrap().session().unwrap();
         let (batch, schema) = (records(), Arc::new(DFSchema::try_from(event::schema()).unwrap()));
         let value = |expression: Arc<dyn PhysicalExpr>| -> ArrayRef {
             let value = expression.evaluate(&batch).unwrap().into_array(batch.num_rows()).unwrap();

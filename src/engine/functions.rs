@@ -1,4 +1,4 @@
-//! The functions that the SQL of rules calls, beside the engine's own.
+//! The functions that the SQL of rules calls, in addition to DataFusion's own.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::event::identity;
 
-/// Makes the functions known to a session.
+/// Registers the functions in a session.
 pub(super) fn register(context: &SessionContext) {
     context.register_higher_order_function(nested::array_any_match::array_any_match_higher_order_function());
     context.register_higher_order_function(nested::array_filter::array_filter_higher_order_function());
@@ -42,7 +42,7 @@ pub(super) fn register(context: &SessionContext) {
     match_functions::register(context);
 }
 
-/// A function of texts, the arguments after the first being constants.
+/// Registers a function of texts. Its arguments after the first are constants.
 pub(super) fn register_text_function(
     context: &SessionContext,
     name: &'static str,
@@ -67,10 +67,10 @@ pub(super) fn register_text_function(
     context.register_udf(create_udf(name, takes, returns, Volatility::Immutable, Arc::new(call)));
 }
 
-/// How many results a thread remembers.
+/// Number of results that a thread caches.
 const REMEMBERED: usize = 16;
 
-/// A function's result of a column.
+/// The result of a function for a column.
 struct Remembered {
     name: &'static str,
     constants: Vec<String>,
@@ -88,7 +88,7 @@ fn once(
     thread_local! {
         static RESULTS: RefCell<VecDeque<Remembered>> = const { RefCell::new(VecDeque::new()) };
     }
-    // What is remembered holds on to its column, so the same place in memory is the same column.
+    // The cache keeps the column alive, so equal addresses mean the same column.
     let data = texts.to_data();
     let is_it =
         |known: &Remembered| known.name == name && known.constants == constants && known.texts.to_data().ptr_eq(&data);

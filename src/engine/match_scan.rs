@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::match_batch::{MatchBatch, MatchSchema};
 use super::match_buffer::{MatchBuffer, MatchBufferWriter};
-use super::{Resources, match_functions, matcher};
+use super::{Engine, match_functions, matcher};
 use crate::sql::match_spec::MatchSpec;
 
 /// Rows, and bytes, of matches that are put together to one batch.
@@ -53,38 +53,38 @@ impl MatchScan {
     ///
     /// # Errors
     /// The table cannot be planned, or the cluster does not answer.
-    pub async fn new(resources: &Resources, table: Arc<dyn TableProvider>, spec: &MatchSpec) -> Result<MatchScan> {
-        let streams = MatchScan::streams(resources, table, spec).await?;
+    pub async fn new(engine: &Engine, table: Arc<dyn TableProvider>, spec: &MatchSpec) -> Result<MatchScan> {
+        let streams = MatchScan::streams(engine, table, spec).await?;
         Ok(MatchScan {
             streams,
             schema: Arc::new(MatchSchema::new(spec)),
-            runtime: Arc::clone(&resources.runtime),
-            threads: resources.threads.max(1),
+            runtime: Arc::clone(&engine.runtime),
+            threads: engine.threads.max(1),
             rules: spec.rules.len(),
-            match_memory: resources.match_memory,
+            match_memory: engine.match_memory,
         })
     }
 
     async fn streams(
-        resources: &Resources,
+        engine: &Engine,
         table: Arc<dyn TableProvider>,
         spec: &MatchSpec,
     ) -> Result<Vec<SendableRecordBatchStream>> {
         #[cfg(feature = "cluster")]
-        if let Some(streams) = resources.raw_on_cluster(table.as_ref(), spec).await? {
+        if let Some(streams) = engine.raw_on_cluster(table.as_ref(), spec).await? {
             return Ok(streams);
         }
-        let (plan, context) = MatchScan::planned(resources, table, spec).await?;
-        resources.scanned.follow(&plan);
-        resources.streams(plan, context).await
+        let (plan, context) = MatchScan::planned(engine, table, spec).await?;
+        engine.scanned.follow(&plan);
+        engine.streams(plan, context).await
     }
 
     async fn planned(
-        resources: &Resources,
+        engine: &Engine,
         table: Arc<dyn TableProvider>,
         spec: &MatchSpec,
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
-        let context = resources.session_of_tables()?;
+        let context = engine.session_of_tables()?;
         let records = context.read_table(table)?;
         let filter = matcher::filter(spec, &context, records.schema())?;
         let rows = records.filter(filter)?.select(vec![match_functions::match_row(spec)?.alias("match")])?;
@@ -95,8 +95,8 @@ impl MatchScan {
     ///
     /// # Errors
     /// As for [`MatchScan::new`].
-    pub async fn plan(resources: &Resources, table: Arc<dyn TableProvider>, spec: &MatchSpec) -> Result<String> {
-        let (plan, _) = MatchScan::planned(resources, table, spec).await?;
+    pub async fn plan(engine: &Engine, table: Arc<dyn TableProvider>, spec: &MatchSpec) -> Result<String> {
+        let (plan, _) = MatchScan::planned(engine, table, spec).await?;
         Ok(displayable(plan.as_ref()).indent(false).to_string())
     }
 

@@ -42,7 +42,7 @@ pub struct RawScans {
     threads: usize,
     progress: RawScanProgress,
     last: std::sync::Mutex<Option<Arc<RawScan>>>,
-    /// What the executors of a cluster have read.
+    /// The statistics that the executors of a cluster returned.
     remote: std::sync::Mutex<Option<ScanStatistics>>,
 }
 

@@ -9,7 +9,7 @@ use datafusion::error::DataFusionError;
 use datafusion::functions_aggregate::expr_fn::{max, min};
 use datafusion::prelude::ident;
 
-use super::{Resources, expressions, within};
+use super::{Engine, expressions, within};
 use crate::event::EVENT_TIME;
 use crate::sql::selection;
 use crate::time::Range;
@@ -30,11 +30,11 @@ impl EventSelection {
     }
 }
 
-impl Resources {
+impl Engine {
     /// Returns a copy whose queries return only the events of `selection`.
     #[must_use]
-    pub fn with_selection(self, selection: EventSelection) -> Resources {
-        Resources { selection, ..self }
+    pub fn with_selection(self, selection: EventSelection) -> Engine {
+        Engine { selection, ..self }
     }
 
     /// Returns the selected records of `table`.

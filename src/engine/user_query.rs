@@ -15,7 +15,7 @@ use datafusion::prelude::{SessionContext, ident};
 
 use super::duplicates::{self, DroppedDuplicates, RepeatedIds};
 use super::functions::fingerprints;
-use super::{Resources, json_members, with_derived_fields, within};
+use super::{Engine, json_members, with_derived_fields, within};
 use crate::event::EVENT_ID;
 use crate::sql::distinct::{ROW_ID, TABLE, distinct_records};
 use crate::statistics::Duplicates;
@@ -67,12 +67,12 @@ pub enum QuestionError {
 ///
 /// # Errors
 /// The SQL is wrong or does more than read, or it cannot be run.
-pub async fn ask(resources: &Resources, records: Records, question: Question<'_>) -> Result<Answer, QuestionError> {
+pub async fn ask(engine: &Engine, records: Records, question: Question<'_>) -> Result<Answer, QuestionError> {
     let Question { sql, range, matches, with_duplicates } = question;
     let is_streamed = matches!(records, Records::Streamed(_));
     let (Records::Columnar(table) | Records::Streamed(table)) = records;
     let prepared = async {
-        let context = json_members::session(&resources.session()?)?;
+        let context = json_members::session(&engine.session()?)?;
         let all = within(context.read_table(Arc::clone(&table))?, range)?;
         if let Some(matches) = matches {
             // As in a hunt, duplicates are looked for among a rule's matches only.
@@ -86,7 +86,7 @@ pub async fn ask(resources: &Resources, records: Records, question: Question<'_>
         } else if is_streamed {
             each_once(&context, all).await?
         } else {
-            let (duplicates, repeated) = duplicates::repeated_records(resources, table, range).await?;
+            let (duplicates, repeated) = duplicates::repeated_records(engine, table, range).await?;
             counted = Some(duplicates);
             distinct(&context, all, repeated).await?
         };
@@ -103,7 +103,7 @@ pub async fn ask(resources: &Resources, records: Records, question: Question<'_>
         _ => QuestionError::Wrong(error),
     })?;
     let (plan, dropped) = DroppedDuplicates::count_in(plan, ROW_ID, range).map_err(QuestionError::Failed)?;
-    resources.scanned.follow(&plan);
+    engine.scanned.follow(&plan);
     let rows = physical_plan::collect(plan, context.task_ctx()).await.map_err(QuestionError::Failed)?;
     if let Some(dropped) = dropped.filter(|_| is_streamed && !with_duplicates) {
         duplicates = Some(dropped.duplicates());
@@ -181,15 +181,15 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_records_are_seen_however_many_identities_are_remembered() {
-        let resources = Resources::new(2, 64 << 20, &std::env::temp_dir()).unwrap();
+        let engine = Engine::new(2, 64 << 20, &std::env::temp_dir()).unwrap();
         let batch = records(&[Some("a"), Some("b"), Some("a"), None, Some("c"), None, Some("b"), Some("d")]);
         let table = memory_table(event::schema(), vec![batch]).unwrap();
         let (duplicates, repeated) =
-            duplicates::repeated_records(&resources, Arc::clone(&table), Range::default()).await.unwrap();
+            duplicates::repeated_records(&engine, Arc::clone(&table), Range::default()).await.unwrap();
         assert_eq!((duplicates.left_out, duplicates.differing.event_ids), (3, 3));
         let mut seen = HashSet::new();
         for repeated in [repeated, RepeatedIds::TooMany] {
-            let context = resources.session().unwrap();
+            let context = engine.session().unwrap();
             let records = context.read_table(Arc::clone(&table)).unwrap();
             let distinct = distinct(&context, records, repeated).await.unwrap();
             context.register_table("cloudtrail", distinct.into_view()).unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use arrow::array::{Array as _, AsArray as _, StringArray};
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::engine::match_batch::MatchBatch;
 use crate::engine::match_scan::MatchScan;
 use crate::error::Error;
@@ -49,7 +49,7 @@ pub struct EventLimits {
 /// # Errors
 /// Those of a hunt.
 pub async fn events_of_findings(
-    resources: &Resources,
+    engine: &Engine,
     table: &dyn Table,
     rules: &[Rule],
     findings: &[Finding],
@@ -65,7 +65,7 @@ pub async fn events_of_findings(
     let read = Range { from: Some(first), to: Some(last + 1) };
     let spec = MatchSpec::of_events(rules, read);
     without_damaged_files(table, async || {
-        let records = table.snapshot(read).await?.records(resources, super::prefilter(rules)).await?;
+        let records = table.snapshot(read).await?.records(engine, super::prefilter(rules)).await?;
         let mut findings_by_id: Vec<(&str, usize)> = Vec::new();
         for (index, finding) in findings.iter().enumerate() {
             findings_by_id.extend(finding.event_ids.iter().map(|id| (id.as_str(), index)));
@@ -83,7 +83,7 @@ pub async fn events_of_findings(
                 }
             }
         };
-        let scan = MatchScan::new(resources, records.provider, &spec.matches).await.map_err(failed)?;
+        let scan = MatchScan::new(engine, records.provider, &spec.matches).await.map_err(failed)?;
         scan.for_each(take).await.map_err(failed)?;
         Ok(earliest.into_iter().map(|earliest| earliest.events.into_iter().collect()).collect())
     })

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::lookback::is_cut;
 use super::match_table::{MatchTable, TableRule};
 use crate::engine::match_scan::{BufferedMatches, MatchScan};
-use crate::engine::{self, Resources, duplicates};
+use crate::engine::{self, Engine, duplicates};
 use crate::error::Error;
 use crate::finding::{Finding, FindingSchema, FindingsBuilder};
 use crate::rule::{Counts, Rule, WindowKind};
@@ -55,7 +55,7 @@ impl<'r> Matched<'r> {
     /// # Errors
     /// The scan failed, or what does not fit into memory cannot be written.
     pub(super) async fn scan(
-        resources: &Resources,
+        engine: &Engine,
         records: &SnapshotRecords,
         rules: &[&'r Rule],
         reads: &[Range],
@@ -63,22 +63,22 @@ impl<'r> Matched<'r> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let spec = MatchSpec::new(rules, read);
         let failed = |error| Error::query("the records", error);
-        let scan = MatchScan::new(resources, Arc::clone(&records.provider), &spec).await.map_err(failed)?;
+        let scan = MatchScan::new(engine, Arc::clone(&records.provider), &spec).await.map_err(failed)?;
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         Ok(Matched { rules: rules.to_vec(), spec, buffer, reads: reads.to_vec() })
     }
 
     /// The duplicates among the records that any of the rules matches, with a time in `range`.
-    pub(super) async fn duplicates(&self, resources: &Resources, range: Range) -> Result<Duplicates, Error> {
+    pub(super) async fn duplicates(&self, engine: &Engine, range: Range) -> Result<Duplicates, Error> {
         if self.buffer.counts.iter().sum::<usize>() < 2 {
             return Ok(Duplicates::default());
         }
-        let counted = duplicates::among_matches(resources, &self.buffer, self.spec.call, range).await;
+        let counted = duplicates::among_matches(engine, &self.buffer, self.spec.call, range).await;
         counted.map_err(|error| Error::query("the duplicates among the matches", error))
     }
 
     /// The findings whose trigger lies in `range`.
-    pub(super) async fn hunt(&self, resources: &Resources, range: Range) -> Result<Outcome, Error> {
+    pub(super) async fn hunt(&self, engine: &Engine, range: Range) -> Result<Outcome, Error> {
         let mut shapes: BTreeMap<Shape, Vec<usize>> = BTreeMap::new();
         for (number, rule) in self.rules.iter().enumerate() {
             // With fewer matches than the threshold there is nothing to find, unless one may be of several kinds.
@@ -97,7 +97,7 @@ impl<'r> Matched<'r> {
         for (place, set) in sets.iter().enumerate() {
             let rows: usize = set.numbers.iter().map(|number| self.buffer.counts[*number]).sum();
             if rows > ROWS_OF_ONE_THREAD || self.buffer.is_spilled() {
-                let queries = set.queries(resources.clone(), range)?;
+                let queries = set.queries(engine.clone(), range)?;
                 let unanchored = queries.unanchored().await?;
                 let (mut found, mut rows) = (FindingsBuilder::new(set.schemas()), queries.findings().await?);
                 while let Some(batch) = rows.try_next().await.map_err(failed)? {
@@ -105,7 +105,7 @@ impl<'r> Matched<'r> {
                 }
                 self.add(set, &unanchored, found, &mut outcome);
             } else {
-                let queries = set.queries(resources.on_one_thread(), range)?;
+                let queries = set.queries(engine.on_one_thread(), range)?;
                 running.spawn(async move {
                     let unanchored = queries.unanchored().await?;
                     let rows: Vec<RecordBatch> = queries.findings().await?.try_collect().await.map_err(failed)?;
@@ -162,7 +162,7 @@ impl<'m> Set<'m> {
     }
 
     /// What runs for these rules, whose windows have one shape.
-    fn queries(&self, resources: Resources, range: Range) -> Result<Queries, Error> {
+    fn queries(&self, engine: Engine, range: Range) -> Result<Queries, Error> {
         let first = self.numbers.first().map(|number| (self.matched.rules[*number], self.matched.reads[*number]));
         let (rule, read) = first.ok_or_else(|| Error::Internal("a hunt for no rule".to_owned()))?;
         let columns = self.table.columns();
@@ -171,15 +171,15 @@ impl<'m> Set<'m> {
             _ => None,
         };
         let hunt = sql::hunt_matched(rule, &columns, range)?;
-        let streams = self.table.streams(&self.matched.buffer, resources.partitions());
+        let streams = self.table.streams(&self.matched.buffer, engine.partitions());
         let table = engine::streamed_table(Arc::clone(self.table.schema()), streams).map_err(failed)?;
-        Ok(Queries { resources, table, anchors, hunt })
+        Ok(Queries { engine, table, anchors, hunt })
     }
 }
 
 /// The queries for rules whose windows have one shape.
 struct Queries {
-    resources: Resources,
+    engine: Engine,
     table: Arc<dyn TableProvider>,
     anchors: Option<String>,
     hunt: String,
@@ -191,7 +191,7 @@ impl Queries {
         let Some(anchors) = &self.anchors else {
             return Ok(Vec::new());
         };
-        let rows = self.resources.rows("matched", Arc::clone(&self.table), anchors).await.map_err(failed)?;
+        let rows = self.engine.rows("matched", Arc::clone(&self.table), anchors).await.map_err(failed)?;
         let rows: Vec<RecordBatch> = rows.try_collect().await.map_err(failed)?;
         let places = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
         Ok(places.filter_map(|place| usize::try_from(*place).ok()).collect())
@@ -199,7 +199,7 @@ impl Queries {
 
     /// The rows that tell findings.
     async fn findings(&self) -> Result<SendableRecordBatchStream, Error> {
-        self.resources.rows("matched", Arc::clone(&self.table), &self.hunt).await.map_err(failed)
+        self.engine.rows("matched", Arc::clone(&self.table), &self.hunt).await.map_err(failed)
     }
 }
 

@@ -6,7 +6,7 @@ use arrow::array::{Array as _, AsArray as _};
 use arrow::compute;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
 
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::EVENT_TIME;
 use crate::sql;
@@ -15,14 +15,10 @@ use crate::time::Range;
 use crate::trail::Prefilter;
 
 /// Returns the time of the newest event in `read` by `account/region`. A missing account or region is empty.
-pub async fn newest_events(
-    resources: &Resources,
-    table: &dyn Table,
-    read: Range,
-) -> Result<BTreeMap<String, i64>, Error> {
+pub async fn newest_events(engine: &Engine, table: &dyn Table, read: Range) -> Result<BTreeMap<String, i64>, Error> {
     let failed = |error| Error::query("the newest events", error);
-    let records = table.snapshot(read).await?.records(resources, Prefilter::default()).await?;
-    let rows = resources.run("cloudtrail", records.provider, &sql::newest(read)?).await.map_err(failed)?;
+    let records = table.snapshot(read).await?.records(engine, Prefilter::default()).await?;
+    let rows = engine.run("cloudtrail", records.provider, &sql::newest(read)?).await.map_err(failed)?;
     let mut newest = BTreeMap::new();
     for batch in &rows {
         let missing = || Error::Internal("the query for the newest events returned other columns".to_owned());

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use crate::engine::match_scan::MatchScan;
-use crate::engine::{self, Resources};
+use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::event::{self, batch::BatchBuilder};
 use crate::raw::envelope::Record;
@@ -14,7 +14,7 @@ use crate::time::{self, Range, SECOND};
 
 /// Returns for each rule and each of its tests whether the test record matches the rule. Matching is that of a hunt.
 /// The record needs no time.
-pub async fn run_rule_tests(resources: &Resources, rules: &[Rule]) -> Result<Vec<Vec<bool>>, Error> {
+pub async fn run_rule_tests(engine: &Engine, rules: &[Rule]) -> Result<Vec<Vec<bool>>, Error> {
     let internal = |error| Error::Internal(format!("the records of tests: {error}"));
     let failed = |error| Error::query("the records of tests", error);
     // Each record gets its own time, by which its matches are found again.
@@ -29,7 +29,7 @@ pub async fn run_rule_tests(resources: &Resources, rules: &[Rule]) -> Result<Vec
     let table = engine::memory_table(event::schema(), vec![builder.finish().map_err(internal)?]).map_err(failed)?;
     let spec = MatchSpec::new(rules, Range::default());
     let mut matched: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.tests.len()]).collect();
-    let scan = MatchScan::new(resources, table, &spec).await.map_err(failed)?;
+    let scan = MatchScan::new(engine, table, &spec).await.map_err(failed)?;
     for batch in scan.collect(usize::MAX).await.map_err(failed)? {
         for (row, time) in batch.times().values().iter().enumerate() {
             if let Some((rule, test)) = usize::try_from(time / SECOND).ok().and_then(|record| indexes.get(record)) {

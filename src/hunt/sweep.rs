@@ -14,7 +14,7 @@ use datafusion::error::DataFusionError;
 use super::lookback::{self, Attempt, is_cut};
 use super::prefilter;
 use crate::engine::match_scan::{BufferedMatches, MatchScan};
-use crate::engine::{self, Resources, duplicates};
+use crate::engine::{self, Engine, duplicates};
 use crate::error::Error;
 use crate::event;
 use crate::rule::{Rule, Window, WindowKind};
@@ -110,22 +110,22 @@ pub struct Sweep {
 /// # Errors
 /// As for a hunt; and the matches take more than the memory there is.
 pub async fn sweep(
-    resources: &Resources,
+    engine: &Engine,
     table: &dyn Table,
     rule: &Rule,
     cells: &[Window],
     range: Range,
 ) -> Result<Sweep, Error> {
-    super::check_cluster(resources, table)?;
+    super::check_cluster(engine, table)?;
     cells.iter().try_for_each(|window| rule.check(*window))?;
     let initial = lookback::initial_range(cells.iter().copied(), range);
-    table.check(resources, std::slice::from_ref(rule), initial).await?;
+    table.check(engine, std::slice::from_ref(rule), initial).await?;
     lookback::read_until_decided(cells, range, async |reads| {
         let cell =
             |(number, (window, read)): (usize, (&Window, &Range))| GridCell { number, window: *window, read: *read };
         let cells: Vec<GridCell> = cells.iter().zip(reads).enumerate().map(cell).collect();
         let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
-        let attempt = async || Box::pin(matches(resources, table, rule, read, range)).await;
+        let attempt = async || Box::pin(matches(engine, table, rule, read, range)).await;
         let MatchesRead { matches, duplicates, statistics } = without_damaged_files(table, attempt).await?;
         if matches.times.len().saturating_mul(cells.len()) > MOST_ROWS {
             return Err(Error::Usage {
@@ -138,7 +138,7 @@ pub async fn sweep(
             });
         }
         let numbered = matches.table().map_err(|error| Error::query(format!("rule `{}`", rule.id), error))?;
-        let windows = Windows { resources, rule, cells: &cells, range, matches: &matches, table: numbered };
+        let windows = Windows { engine, rule, cells: &cells, range, matches: &matches, table: numbered };
         let (found, undecided) = Box::pin(windows.found()).await?;
         Ok(Attempt { result: Sweep { matches, found, read: statistics, duplicates }, undecided })
     })
@@ -154,7 +154,7 @@ struct MatchesRead {
 
 /// Reads the matches with a time in `read`, and counts the duplicates among those with a time in `range`.
 async fn matches(
-    resources: &Resources,
+    engine: &Engine,
     table: &dyn Table,
     rule: &Rule,
     read: Range,
@@ -165,19 +165,19 @@ async fn matches(
     let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
     let sql = sql::distinct_matches(rule, &RuleColumns { group: groups.clone(), ..RuleColumns::none() })?;
     let snapshot = table.snapshot(read).await?;
-    let records = snapshot.records(resources, prefilter([rule])).await?;
-    let scan = MatchScan::new(resources, Arc::clone(&records.provider), &spec.matches).await.map_err(failed)?;
+    let records = snapshot.records(engine, prefilter([rule])).await?;
+    let scan = MatchScan::new(engine, Arc::clone(&records.provider), &spec.matches).await.map_err(failed)?;
     let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
-    let duplicates = duplicates::among_matches(resources, &buffer, spec.matches.call, range).await.map_err(failed)?;
-    let matched = matched(resources, &buffer, spec, &groups).map_err(failed)?;
-    let rows = resources.run_within("matched", matched, &sql, resources.memory()).await.map_err(failed)?;
+    let duplicates = duplicates::among_matches(engine, &buffer, spec.matches.call, range).await.map_err(failed)?;
+    let matched = matched(engine, &buffer, spec, &groups).map_err(failed)?;
+    let rows = engine.run_within("matched", matched, &sql, engine.memory()).await.map_err(failed)?;
     let numbered = numbered(&groups, &rows).map_err(failed)?;
     Ok(MatchesRead { matches: numbered, duplicates, statistics: snapshot.statistics(&records) })
 }
 
 /// The table `matched` of the matches of a grid, duplicates included.
 fn matched(
-    resources: &Resources,
+    engine: &Engine,
     matches: &Arc<BufferedMatches>,
     spec: GridSpec,
     groups: &[String],
@@ -192,7 +192,7 @@ fn matched(
     fields.push(text(columns::COUNTED));
     let schema = Arc::new(Schema::new(fields));
     let converted = Arc::clone(&schema);
-    matches.table(&schema, resources.partitions(), move |batch| {
+    matches.table(&schema, engine.partitions(), move |batch| {
         let values = spec.group.iter().chain([&spec.account, &spec.actor, &spec.fingerprint]);
         let values = values.chain(&spec.matches.call).map(|id| Arc::clone(batch.value(*id)));
         let own = [EventColumn::Time, EventColumn::Id].map(|column| Arc::clone(batch.event(column)));
@@ -276,7 +276,7 @@ impl Matches {
 
 /// The windows of some cells over matches.
 struct Windows<'w> {
-    resources: &'w Resources,
+    engine: &'w Engine,
     rule: &'w Rule,
     cells: &'w [GridCell],
     range: Range,
@@ -344,10 +344,10 @@ impl Windows<'_> {
     }
 
     fn run(&self, sql: String) -> impl Future<Output = Result<Vec<RecordBatch>, Error>> + Send + 'static {
-        let resources = if self.few() { self.resources.on_one_thread() } else { self.resources.clone() };
+        let engine = if self.few() { self.engine.on_one_thread() } else { self.engine.clone() };
         let (table, subject) = (Arc::clone(&self.table), format!("rule `{}`", self.rule.id));
         async move {
-            let rows = resources.run("matched", table, &sql).await;
+            let rows = engine.run("matched", table, &sql).await;
             rows.map_err(|error| Error::query(subject, error))
         }
     }

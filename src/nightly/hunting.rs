@@ -7,7 +7,7 @@ use super::changes::{ChangedFinding, HuntedRule, KnownFindings};
 use super::report::{HuntReport, RunReport};
 use super::state::{RunState, StateStore};
 use super::version::version;
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::hunt;
 use crate::lake::Lake;
@@ -22,7 +22,7 @@ const EMPTY_DAYS_LOOKBACK: i64 = 400;
 /// The rules of a nightly run, and how to hunt them.
 pub struct HuntSettings<'n> {
     /// Resources of the query engine.
-    pub resources: &'n Resources,
+    pub engine: &'n Engine,
     /// The rules.
     pub rules: &'n [Rule],
     /// Earliest trigger of a finding, in microseconds since the epoch.
@@ -51,7 +51,7 @@ struct HuntTask {
 impl NightlyHunt<'_> {
     /// Hunts, and returns the findings that changed, ordered by first event.
     pub(super) async fn run(&self, next: &mut RunState, report: &mut RunReport) -> Result<Vec<ChangedFinding>, Error> {
-        let HuntSettings { resources, rules: all_rules, .. } = self.settings;
+        let HuntSettings { engine, rules: all_rules, .. } = self.settings;
         let log = self.lake.transaction_log();
         next.hunted_commits = log.last_commit().await?;
         let added = log.files_added_since(self.last.hunted_commits).await?;
@@ -62,7 +62,7 @@ impl NightlyHunt<'_> {
         let mut changes = Vec::new();
         for task in tasks {
             let rules: Vec<Rule> = task.rules.iter().map(|index| all_rules[*index].clone()).collect();
-            let outcome = hunt::hunt(resources, self.lake, &rules, task.range).await?;
+            let outcome = hunt::hunt(engine, self.lake, &rules, task.range).await?;
             report.hunts.push(HuntReport {
                 rules: rules.iter().map(|rule| rule.id.clone()).collect(),
                 from: task.range.from.map(Instant::from_micros),
@@ -149,7 +149,7 @@ impl NightlyHunt<'_> {
         next.newest_event = next.newest_event.filter(is_event_time);
         for (first, last) in spans {
             let range = Range { from: Some(*first), to: Some(last + 1) };
-            for (name, newest) in hunt::newest::newest_events(self.settings.resources, self.lake, range).await? {
+            for (name, newest) in hunt::newest::newest_events(self.settings.engine, self.lake, range).await? {
                 let newest = Instant::from_micros(newest);
                 next.newest.entry(name).and_modify(|known| *known = newest.max(*known)).or_insert(newest);
             }

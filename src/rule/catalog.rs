@@ -7,6 +7,7 @@ use super::lint::Warning;
 use super::panther::{self, Read};
 use super::{Rule, limits, sigma, yaml};
 use crate::error::Error;
+use crate::statistics::number_of;
 use crate::store;
 
 /// The shipped rules, by path and text.
@@ -106,7 +107,10 @@ pub fn choose(wanted: RuleChoice<'_>) -> Result<Choice, Error> {
         }
     }
     if disabled > 0 {
-        choice.notices.push(format!("left out because disabled: {disabled}; `--include-disabled` (`include_disabled` in a configuration) runs them too"));
+        let rules = number_of(disabled, "disabled rule");
+        choice.notices.push(format!(
+            "{rules} skipped (use `--include-disabled`, or `include_disabled` in a configuration, to run them)"
+        ));
     }
     if choice.rules.is_empty() {
         return Err(Error::Usage {

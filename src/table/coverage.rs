@@ -3,7 +3,7 @@
 use datafusion::error::DataFusionError;
 
 use super::Table;
-use crate::engine::{EventSelection, Resources};
+use crate::engine::{Engine, EventSelection};
 use crate::error::Error;
 use crate::time::Range;
 use crate::trail::Prefilter;
@@ -48,26 +48,26 @@ impl Coverage {
 ///
 /// # Errors
 /// The records cannot be read.
-pub(super) async fn of_records(resources: &Resources, table: &dyn Table, range: Range) -> Result<Coverage, Error> {
+pub(super) async fn of_records(engine: &Engine, table: &dyn Table, range: Range) -> Result<Coverage, Error> {
     let unbounded = Range::default();
-    let records = async |resources: &Resources, range| {
+    let records = async |engine: &Engine, range| {
         let snapshot = table.snapshot(range).await?;
-        Ok::<_, Error>(snapshot.records(resources, Prefilter::default()).await?.provider)
+        Ok::<_, Error>(snapshot.records(engine, Prefilter::default()).await?.provider)
     };
-    if resources.has_records(records(resources, range).await?, range).await.map_err(failed)? {
+    if engine.has_records(records(engine, range).await?, range).await.map_err(failed)? {
         return Ok(Coverage::Covered);
     }
-    if let Some(span) = resources.time_span(records(resources, unbounded).await?).await.map_err(failed)? {
+    if let Some(span) = engine.time_span(records(engine, unbounded).await?).await.map_err(failed)? {
         return Ok(Coverage::of_span(range, Some(span)));
     }
     // Records without a readable time are in no bounded range.
-    if resources.has_records(records(resources, unbounded).await?, unbounded).await.map_err(failed)? {
+    if engine.has_records(records(engine, unbounded).await?, unbounded).await.map_err(failed)? {
         return Ok(Coverage::Covered);
     }
-    if resources.selection.is_all() {
+    if engine.selection.is_all() {
         return Ok(Coverage::Empty);
     }
-    let all = resources.clone().with_selection(EventSelection::default());
+    let all = engine.clone().with_selection(EventSelection::default());
     let has_records = all.has_records(records(&all, unbounded).await?, unbounded).await.map_err(failed)?;
     Ok(if has_records { Coverage::NotSelected } else { Coverage::Empty })
 }

@@ -6,7 +6,7 @@ use super::{
     Coverage, REQUESTS_OF_A_PARQUET_FILE, Snapshot, SnapshotRecords, Table, TableKind, TableListing, TableReport,
     coverage,
 };
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::engine::columnar_table::Columnar;
 use crate::error::Error;
 use crate::rule::Rule;
@@ -24,12 +24,12 @@ impl Table for Columnar {
         Ok(Box::new(ForeignSnapshot { table: self, range }))
     }
 
-    async fn check(&self, resources: &Resources, rules: &[Rule], range: Range) -> Result<(), Error> {
-        Columnar::check(self, resources, rules, range).await
+    async fn check(&self, engine: &Engine, rules: &[Rule], range: Range) -> Result<(), Error> {
+        Columnar::check(self, engine, rules, range).await
     }
 
-    async fn answerable(&self, resources: &Resources, rules: &[Rule], range: Range) -> Result<Vec<bool>, Error> {
-        let opened = self.opened(resources, range).await?;
+    async fn answerable(&self, engine: &Engine, rules: &[Rule], range: Range) -> Result<Vec<bool>, Error> {
+        let opened = self.opened(engine, range).await?;
         Ok(rules.iter().map(|rule| opened.check(rule).is_ok()).collect())
     }
 
@@ -37,9 +37,9 @@ impl Table for Columnar {
         self.leave_out(error)
     }
 
-    async fn coverage(&self, resources: &Resources, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
+    async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
         // Files outside the range may be unreadable. That must not fail a run that only explains an empty result.
-        Ok(coverage::of_records(resources, self, range).await.unwrap_or(Coverage::Covered))
+        Ok(coverage::of_records(engine, self, range).await.unwrap_or(Coverage::Covered))
     }
 
     fn report(&self) -> TableReport {
@@ -66,9 +66,9 @@ impl Snapshot for ForeignSnapshot<'_> {
         TableListing::of_sizes(self.table.sizes(self.range), REQUESTS_OF_A_PARQUET_FILE)
     }
 
-    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
-        let files = self.table.table(resources, self.range).await?;
-        let provider = super::selected(resources, files)?;
+    async fn records(&self, engine: &Engine, _prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
+        let files = self.table.table(engine, self.range).await?;
+        let provider = super::selected(engine, files)?;
         Ok(SnapshotRecords { provider, files: self.table.opened_files(self.range).await?, raw_scans: None })
     }
 

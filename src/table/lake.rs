@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{
     Coverage, REQUESTS_OF_A_PARQUET_FILE, Snapshot, SnapshotRecords, Table, TableKind, TableListing, coverage,
 };
-use crate::engine::{self, Resources};
+use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
@@ -23,13 +23,13 @@ impl Table for Lake {
         Ok(Box::new(LakeSnapshot { lake: self, files: self.files(range).await? }))
     }
 
-    async fn coverage(&self, resources: &Resources, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
+    async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
         let files = self.files(Range::default()).await?;
         if files.is_empty() {
             return Ok(Coverage::Empty);
         }
-        if !resources.selection.is_all() {
-            return coverage::of_records(resources, self, range).await;
+        if !engine.selection.is_all() {
+            return coverage::of_records(engine, self, range).await;
         }
         // Without a selection the transaction log has the answer.
         let spans: Vec<_> = files.iter().filter_map(FileEntry::time_span).collect();
@@ -52,9 +52,9 @@ impl Snapshot for LakeSnapshot<'_> {
         TableListing::of_sizes(self.files.iter().map(|file| file.bytes), REQUESTS_OF_A_PARQUET_FILE)
     }
 
-    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
-        let files = engine::lake_table(resources, self.lake, &self.files)?;
-        Ok(SnapshotRecords { provider: super::selected(resources, files)?, files: Vec::new(), raw_scans: None })
+    async fn records(&self, engine: &Engine, _prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
+        let files = engine::lake_table(engine, self.lake, &self.files)?;
+        Ok(SnapshotRecords { provider: super::selected(engine, files)?, files: Vec::new(), raw_scans: None })
     }
 
     fn statistics(&self, _records: &SnapshotRecords) -> ScanStatistics {

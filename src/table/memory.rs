@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
 use super::{Coverage, Snapshot, SnapshotRecords, Table, TableKind, TableListing};
-use crate::engine::{self, Resources};
+use crate::engine::{self, Engine};
 use crate::error::Error;
 use crate::event;
 use crate::statistics::ScanStatistics;
@@ -25,7 +25,7 @@ impl Table for MemoryTable {
         Ok(Box::new(MemorySnapshot(&self.0)))
     }
 
-    async fn coverage(&self, _resources: &Resources, _range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
+    async fn coverage(&self, _resources: &Engine, _range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
         Ok(Coverage::Covered)
     }
 }
@@ -39,10 +39,10 @@ impl Snapshot for MemorySnapshot<'_> {
         TableListing::default()
     }
 
-    async fn records(&self, resources: &Resources, _prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
+    async fn records(&self, engine: &Engine, _prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
         let records = engine::memory_table(event::schema(), self.0.to_vec())
             .map_err(|error| Error::query("records in memory", error))?;
-        Ok(SnapshotRecords { provider: super::selected(resources, records)?, files: Vec::new(), raw_scans: None })
+        Ok(SnapshotRecords { provider: super::selected(engine, records)?, files: Vec::new(), raw_scans: None })
     }
 
     fn statistics(&self, _records: &SnapshotRecords) -> ScanStatistics {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Coverage, Snapshot, SnapshotRecords, Table, TableKind, TableListing, coverage};
 use crate::engine::raw_table::RawScans;
-use crate::engine::{EventSelection, Resources};
+use crate::engine::{Engine, EventSelection};
 use crate::error::Error;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, Stores};
@@ -77,16 +77,16 @@ impl RawTrail {
     }
 
     /// Returns the records of `objects`, without a prefilter.
-    async fn records_of(&self, resources: &Resources, objects: Vec<Object>) -> Result<SnapshotRecords, Error> {
+    async fn records_of(&self, engine: &Engine, objects: Vec<Object>) -> Result<SnapshotRecords, Error> {
         let trail = Trail { stores: self.stores.clone(), objects, ..Trail::default() };
-        self.snapshot_of(Arc::new(trail)).records(resources, Prefilter::default()).await
+        self.snapshot_of(Arc::new(trail)).records(engine, Prefilter::default()).await
     }
 
     /// Returns whether the sampled objects of the last snapshot hold CloudTrail records or are empty. The prefilter of
     /// a hunt skips text without parsing it.
-    async fn holds_cloudtrail(&self, resources: &Resources) -> Result<bool, Error> {
+    async fn holds_cloudtrail(&self, engine: &Engine) -> Result<bool, Error> {
         let sample = self.sample.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let all = resources.clone().with_selection(EventSelection::default());
+        let all = engine.clone().with_selection(EventSelection::default());
         let records = self.records_of(&all, sample).await?;
         let has_records = all.has_records(Arc::clone(&records.provider), Range::default()).await;
         let has_records = has_records.map_err(|error| Error::query("a sample of objects", error))?;
@@ -95,25 +95,25 @@ impl RawTrail {
 
     /// Returns whether the objects of `range` hold records of the selected accounts and regions. Reads them only if
     /// their keys do not show it.
-    async fn has_selected_records(&self, resources: &Resources, range: Range) -> Result<bool, Error> {
+    async fn has_selected_records(&self, engine: &Engine, range: Range) -> Result<bool, Error> {
         let found = self.find(range).await?;
         if found.objects.is_empty() || found.objects.iter().any(|object| self.selection.is_decided_by(&object.path)) {
             return Ok(true);
         }
-        let records = self.snapshot_of(found).records(resources, Prefilter::default()).await?;
-        resources.has_records(records.provider, Range::default()).await.map_err(coverage::failed)
+        let records = self.snapshot_of(found).records(engine, Prefilter::default()).await?;
+        engine.has_records(records.provider, Range::default()).await.map_err(coverage::failed)
     }
 
     /// Returns the time of the newest event in the last delivered objects, in microseconds. `None` if there is no
     /// readable time. Lists the whole trail and reads [`NEWEST_OBJECTS`].
-    async fn newest_event(&self, resources: &Resources) -> Result<Option<i64>, Error> {
+    async fn newest_event(&self, engine: &Engine) -> Result<Option<i64>, Error> {
         let mut objects = self.find(Range::default()).await?.objects.clone();
         objects.sort_by_cached_key(|object| {
             (trail::delivered_on(&object.path), trail::delivery_stamp(&object.path).to_owned())
         });
         objects.drain(..objects.len().saturating_sub(NEWEST_OBJECTS));
-        let records = self.records_of(resources, objects).await?;
-        let span = resources.time_span(records.provider).await;
+        let records = self.records_of(engine, objects).await?;
+        let span = engine.time_span(records.provider).await;
         Ok(span.map_err(|error| Error::query("the newest objects", error))?.map(|(_, newest)| newest))
     }
 }
@@ -132,16 +132,16 @@ impl Table for RawTrail {
         Ok(Box::new(self.snapshot_of(trail)))
     }
 
-    async fn coverage(&self, resources: &Resources, range: Range, read: &ScanStatistics) -> Result<Coverage, Error> {
+    async fn coverage(&self, engine: &Engine, range: Range, read: &ScanStatistics) -> Result<Coverage, Error> {
         // A query that needs no records reads no object.
         if read.objects.read == 0 && self.find(range).await?.is_empty() {
-            let newest = if range == Range::default() { None } else { self.newest_event(resources).await? };
+            let newest = if range == Range::default() { None } else { self.newest_event(engine).await? };
             return Ok(Coverage::NoObjects { newest: newest.map(time::rfc3339) });
         }
-        if read.is_all_skipped_by_prefilter() && !self.holds_cloudtrail(resources).await? {
+        if read.is_all_skipped_by_prefilter() && !self.holds_cloudtrail(engine).await? {
             return Ok(Coverage::NoCloudTrail);
         }
-        if self.selection.is_narrowed() && !self.has_selected_records(resources, range).await? {
+        if self.selection.is_narrowed() && !self.has_selected_records(engine, range).await? {
             return Ok(Coverage::NotSelected);
         }
         // Text skipped by the prefilter is not parsed, so its times are unknown.
@@ -168,22 +168,22 @@ impl Snapshot for RawSnapshot<'_> {
         Some(self.trail.objects.iter().filter_map(|object| trail::delivery(&object.path)).collect())
     }
 
-    async fn records(&self, resources: &Resources, prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
+    async fn records(&self, engine: &Engine, prefilter: Prefilter) -> Result<SnapshotRecords, Error> {
         let total = self.trail.objects.iter().map(|object| object.size).sum();
         let progress = Arc::clone(&self.table.progress);
         let scans = Arc::new(RawScans::new(
             Arc::clone(&self.trail),
             prefilter,
             self.table.in_flight,
-            resources.threads,
+            engine.threads,
             Arc::new(move |statistics: &ScanStatistics| progress(total, statistics)),
         ));
         // Executors select events while they decode, so a cluster gets the objects themselves.
-        let provider = if resources.on_cluster() {
+        let provider = if engine.on_cluster() {
             self.table.check_cluster()?;
             Arc::clone(&scans) as _
         } else {
-            super::selected(resources, Arc::clone(&scans) as _)?
+            super::selected(engine, Arc::clone(&scans) as _)?
         };
         Ok(SnapshotRecords { provider, files: Vec::new(), raw_scans: Some(scans) })
     }

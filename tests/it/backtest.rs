@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 
 use tawny::hunt::sweep::sweep;
@@ -243,9 +243,9 @@ async fn matches_that_exceed_memory_are_refused_with_advice() {
     let data = MemoryTable(vec![builder.finish().unwrap()]);
     let rule = catalog::default().unwrap();
     let run = |memory: usize| {
-        let resources = Resources::new(1, memory, &std::env::temp_dir()).unwrap();
+        let engine = Engine::new(1, memory, &std::env::temp_dir()).unwrap();
         let (data, rule) = (&data, &rule);
-        async move { sweep(&resources, data, rule, &[rule.window], Range::default()).await }
+        async move { sweep(&engine, data, rule, &[rule.window], Range::default()).await }
     };
     assert_eq!(run(64 << 20).await.unwrap().found[0].len(), 1);
     let refused = run(1 << 18).await.unwrap_err();

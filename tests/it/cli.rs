@@ -266,7 +266,7 @@ fn invalid_arguments_are_refused_before_reading() {
         (&["nightly", "--config", "no.toml"], "the configuration `no.toml` cannot be read: No such file"),
         (&["hunt", TRAIL, "--rule", "Zzz"], "`tawny rules list`, with the paths"),
         (&["hunt", &around], &file_of_lake),
-        (&["hunt", &rows], "there is no ledger that tells which files count"),
+        (&["hunt", &rows], "no transaction log that lists its files"),
         (&["hunt", forging], "no\\u{a}hint"),
         (&["hunt", &lake, "--memory-limit", "1"], "'--memory <MEMORY>'"),
     ] {
@@ -353,7 +353,7 @@ fn folder_runs_its_enabled_rules() {
     };
     let enabled = hunt(&[path]);
     assert_eq!(rules_of(&enabled).len(), 2);
-    assert!(stderr(&enabled).contains("left out because disabled: 1;"), "{}", stderr(&enabled));
+    assert!(stderr(&enabled).contains("1 disabled rule skipped"), "{}", stderr(&enabled));
     assert_eq!(rules_of(&hunt(&[path, "--include-disabled"])).len(), 3);
     let file = folder.path().join("b.yml");
     for named in [&[path, "--rule", "B.Disabled"][..], &[file.to_str().unwrap()]] {

@@ -5,7 +5,7 @@ use std::process::Output;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::hunt::{self, events, sweep};
 use tawny::query::Query;
 use tawny::rule::{Rule, catalog};
@@ -16,7 +16,7 @@ use tawny::time::{self, Range};
 use tawny::trail::Selection;
 
 use crate::oracle::RUNTIME;
-use crate::places::{Places, answer, ask, resources};
+use crate::places::{Places, answer, ask, engine};
 use crate::records::failed_sign_in;
 use crate::tables::tawny;
 
@@ -93,13 +93,12 @@ fn all_hunts_count_the_same_duplicates() {
         for (name, data) in &places.data {
             let data = data.as_ref();
             for rules in [&[rule.clone()][..], &[rule.clone(), other.clone()]] {
-                let hunt = |range| RUNTIME.block_on(hunt::hunt(&resources(threads), data, rules, range)).unwrap();
+                let hunt = |range| RUNTIME.block_on(hunt::hunt(&engine(threads), data, rules, range)).unwrap();
                 expected(Some(hunt(Range::default()).duplicates), 5, name);
                 expected(Some(hunt(until(30)).duplicates), 4, &format!("{name}, a part of the time"));
             }
             let windows = [rule.window];
-            let sweep =
-                |range| RUNTIME.block_on(sweep::sweep(&resources(threads), data, &rule, &windows, range)).unwrap();
+            let sweep = |range| RUNTIME.block_on(sweep::sweep(&engine(threads), data, &rule, &windows, range)).unwrap();
             expected(Some(sweep(Range::default()).duplicates), 5, &format!("{name}, a backtest"));
             expected(Some(sweep(until(30)).duplicates), 4, &format!("{name}, a backtest of a part"));
         }
@@ -280,7 +279,7 @@ fn inspect_counts_keys_with_account_region_and_day() {
     assert!(table.contains("1 of 2 object keys contains account, region and day"), "{table}");
     assert!(table.contains("first delivery"), "{table}");
     let none = inspect(&at("export-1.json"), &[]);
-    assert!(String::from_utf8_lossy(&none.stdout).contains("0 of 1 object key tell"), "{none:?}");
+    assert!(String::from_utf8_lossy(&none.stdout).contains("0 of 1 object key contain"), "{none:?}");
     assert!(errors(&none).contains("`--read`"), "{none:?}");
     let read = String::from_utf8(inspect(&at("export-1.json"), &["--read"]).stdout).unwrap();
     assert!(read.contains("first event") && read.contains("1: 111122223333"), "{read}");
@@ -304,9 +303,9 @@ fn page_of_many_matches_needs_no_more_memory_than_the_hunt() {
     for (name, data) in &Places::of(&records, 100).data {
         let data = data.as_ref();
         let rules = std::slice::from_ref(&rule);
-        let findings = RUNTIME.block_on(hunt::evaluate(&resources(2), data, rules, Range::default())).unwrap();
+        let findings = RUNTIME.block_on(hunt::evaluate(&engine(2), data, rules, Range::default())).unwrap();
         assert_eq!(findings.iter().map(|finding| finding.count).collect::<Vec<_>>(), [8], "{name}");
-        let scarce = Resources::new(2, 1 << 10, &std::env::temp_dir()).unwrap();
+        let scarce = Engine::new(2, 1 << 10, &std::env::temp_dir()).unwrap();
         let events = RUNTIME.block_on(events::events_of_findings(&scarce, data, rules, &findings, limits)).unwrap();
         let ids: Vec<Vec<&str>> =
             events.iter().map(|events| events.iter().map(|event| event.id.as_str()).collect()).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::Value;
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
 use tawny::hunt;
@@ -154,9 +154,9 @@ fn batch(events: &[Event]) -> arrow::array::RecordBatch {
 }
 
 fn hunted(events: &[Event], rules: &[Rule], range: Range) -> Vec<Finding> {
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let data = MemoryTable(vec![batch(events)]);
-    oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, rules, range)).unwrap()
+    oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, rules, range)).unwrap()
 }
 
 /// Converts findings. The trigger must be an event of the step `last`.
@@ -213,11 +213,11 @@ proptest! {
 
     #[test]
     fn each_followed_by_cell_equals_a_hunt(events in events(), cut in 0..12i64) {
-        let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+        let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
         let data = MemoryTable(vec![batch(&events)]);
         let cells: Vec<_> = sweeps::cells(&["5m", "15m", "1h"], 1..4).into_iter().filter(|w| w.kind == WindowKind::Sliding).collect();
         for range in [Range::default(), Range { from: Some(START + cut * 5 * MINUTE), to: None }] {
-            oracle::RUNTIME.block_on(sweeps::hold_against_hunts(&resources, &data, &rule(2), &cells, range));
+            oracle::RUNTIME.block_on(sweeps::hold_against_hunts(&engine, &data, &rule(2), &cells, range));
         }
     }
 }
@@ -258,10 +258,9 @@ fn reference_evaluator_finds_something() {
 fn followed_by_refuses_other_windows_and_unique() {
     let mut of_kind = rule(2);
     of_kind.window.kind = WindowKind::Dedup;
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let data = MemoryTable(vec![batch(&[])]);
-    let refused =
-        oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &[of_kind], Range::default())).unwrap_err();
+    let refused = oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, &[of_kind], Range::default())).unwrap_err();
     assert!(refused.to_string().contains("`Rule.Follows` has `FollowedBy`"), "{refused}");
 }
 

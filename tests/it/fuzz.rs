@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 use tawny::hunt;
 use tawny::raw::envelope::Record;
@@ -259,8 +259,8 @@ proptest! {
                 rules.extend(read.map(|read| read.rule));
             }
         }
-        let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
-        let hunt = |rules: &[_]| RUNTIME.block_on(hunt::evaluate(&resources, &data, rules, Range::default())).unwrap();
+        let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
+        let hunt = |rules: &[_]| RUNTIME.block_on(hunt::evaluate(&engine, &data, rules, Range::default())).unwrap();
         let together = hunt(&rules);
         // A single rule.
         let alone = hunt(&rules[5..6]);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use tawny::convert::{Limits, convert};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::catalog;
@@ -48,9 +48,9 @@ fn memory_does_not_grow_with_files_or_threads() {
         assert_eq!(lake.files(Range::default()).await.unwrap().len(), OBJECTS);
         let rules = [catalog::default().unwrap()];
         for (threads, mebibytes) in [(2, 24), (48, 64)] {
-            let resources = Resources::new(threads, mebibytes << 20, folder.path()).unwrap();
+            let engine = Engine::new(threads, mebibytes << 20, folder.path()).unwrap();
             let data = lake.clone();
-            let findings = hunt::evaluate(&resources, &data, &rules, Range::default()).await.unwrap();
+            let findings = hunt::evaluate(&engine, &data, &rules, Range::default()).await.unwrap();
             let found: u64 = findings.iter().map(|finding| finding.count).sum();
             assert_eq!((findings.len(), found), (OBJECTS / 4, OBJECTS as u64), "four per hour, ten minutes apart");
         }

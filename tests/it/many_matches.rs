@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tawny::convert::{Limits, convert};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::engine::match_scan::MatchScan;
 use tawny::finding::{self, Finding};
 use tawny::hunt;
@@ -63,8 +63,8 @@ fn rules() -> Vec<Rule> {
 }
 
 async fn found(data: &dyn Table, matched: usize, range: Range) -> (Vec<Finding>, ScanStatistics) {
-    let resources = Resources::new(2, MEMORY, &std::env::temp_dir()).unwrap().with_match_memory(matched);
-    let outcome = hunt::hunt(&resources, data, &rules(), range).await.unwrap();
+    let engine = Engine::new(2, MEMORY, &std::env::temp_dir()).unwrap().with_match_memory(matched);
+    let outcome = hunt::hunt(&engine, data, &rules(), range).await.unwrap();
     let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();
     finding::sort(&mut findings);
     (findings, outcome.read)
@@ -82,11 +82,11 @@ fn more_matches_than_fit_in_memory_are_found() {
         let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
         convert(found_trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
 
-        let resources = Resources::new(2, MEMORY, &std::env::temp_dir()).unwrap();
+        let engine = Engine::new(2, MEMORY, &std::env::temp_dir()).unwrap();
         let records =
-            lake.snapshot(Range::default()).await.unwrap().records(&resources, Prefilter::default()).await.unwrap();
+            lake.snapshot(Range::default()).await.unwrap().records(&engine, Prefilter::default()).await.unwrap();
         let spec = MatchSpec::new(&rules()[1..2], Range::default());
-        let scanned = MatchScan::new(&resources, records.provider, &spec).await.unwrap().collect(SCARCE).await;
+        let scanned = MatchScan::new(&engine, records.provider, &spec).await.unwrap().collect(SCARCE).await;
         assert!(scanned.is_err(), "the matches of one rule must not fit in memory");
 
         let objects = Arc::new(AtomicU64::new(0));

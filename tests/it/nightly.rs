@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tawny::convert::Limits;
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::error::Error;
 use tawny::finding::Finding;
 use tawny::hunt;
@@ -36,7 +36,7 @@ struct Place {
     folder: tempfile::TempDir,
     stores: Stores,
     scratch: Scratch,
-    resources: Resources,
+    engine: Engine,
     retain: Option<i64>,
 }
 
@@ -48,7 +48,7 @@ impl Place {
             folder,
             stores: Stores::default(),
             scratch: Scratch::default(),
-            resources: Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap(),
+            engine: Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap(),
             retain: None,
         }
     }
@@ -93,7 +93,7 @@ impl Place {
             storage: Storage { lake: &lake, state: "default", scratch: &self.scratch },
             listing: SourceListing { stores: &self.stores, sources: &sources, grace: DAY, full: false },
             conversion: Limits { threads: 2, memory: 16 << 20, in_flight: 4 },
-            hunt: HuntSettings { resources: &self.resources, rules, since },
+            hunt: HuntSettings { engine: &self.engine, rules, since },
             sinks,
             maintenance: MaintenanceSettings {
                 merge_small_files: true,
@@ -273,7 +273,7 @@ fn rule_that_returns_is_hunted_for_the_missed_range() {
         run(rules);
     }
     let lake = place.lake();
-    let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.resources, &lake, &both, Range::default())).unwrap();
+    let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.engine, &lake, &both, Range::default())).unwrap();
     assert_eq!((fold(&place.path("findings")), whole.len()), (by_id(&whole), 6));
 }
 
@@ -316,7 +316,7 @@ fn late_events_change_merge_and_dissolve_findings() {
     let after = fold(&place.path("findings"));
     assert_ne!(before, after);
     let whole = place.lake();
-    let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.resources, &whole, &rules, Range::default())).unwrap();
+    let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.engine, &whole, &rules, Range::default())).unwrap();
     assert_eq!(after, by_id(&whole));
 }
 
@@ -356,7 +356,7 @@ proptest! {
                 let whole = if place.lake().files(Range::default()).await.unwrap().is_empty() {
                     Vec::new()
                 } else {
-                    hunt::evaluate(&place.resources, &whole, &rules, Range::default()).await.unwrap()
+                    hunt::evaluate(&place.engine, &whole, &rules, Range::default()).await.unwrap()
                 };
                 assert_eq!(fold(&place.path("findings")), by_id(&whole), "after run {run}");
             }
@@ -364,7 +364,7 @@ proptest! {
             let again = place.run(&rules, START + 9 * DAY).await.unwrap();
             assert_eq!((again.findings.new, again.findings.grown, again.deliveries.len()), (0, 0, 0));
             let lake = place.lake();
-            let merged = hunt::evaluate(&place.resources, &lake, &rules, Range::default()).await.unwrap();
+            let merged = hunt::evaluate(&place.engine, &lake, &rules, Range::default()).await.unwrap();
             assert_eq!(fold(&place.path("findings")), by_id(&merged), "after all days were compacted");
         });
     }

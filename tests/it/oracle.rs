@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute;
 use proptest::prelude::*;
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
 use tawny::hunt;
@@ -178,8 +178,8 @@ pub(crate) static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap());
 
 fn hunt_in(batches: Vec<RecordBatch>, threads: usize, rules: &[Rule], range: Range) -> Vec<Finding> {
-    let resources = Resources::new(threads, 256 << 20, &std::env::temp_dir()).unwrap();
-    RUNTIME.block_on(hunt::evaluate(&resources, &MemoryTable(batches), rules, range)).unwrap()
+    let engine = Engine::new(threads, 256 << 20, &std::env::temp_dir()).unwrap();
+    RUNTIME.block_on(hunt::evaluate(&engine, &MemoryTable(batches), rules, range)).unwrap()
 }
 
 fn shown(findings: Vec<Finding>) -> Vec<Shown> {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use serde_json::Value;
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 use tawny::hunt;
 use tawny::raw::envelope::Record;
@@ -54,9 +54,9 @@ fn matched(rules: &[Rule], logs: &[(usize, String)]) -> Vec<BTreeSet<usize>> {
     };
     let rules: Vec<Rule> = rules.iter().map(single).collect();
     let data = MemoryTable(vec![builder.finish().unwrap()]);
-    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    let findings = runtime.block_on(hunt::evaluate(&resources, &data, &rules, Range::default())).unwrap();
+    let findings = runtime.block_on(hunt::evaluate(&engine, &data, &rules, Range::default())).unwrap();
     let of = |rule: &Rule| {
         let ids = findings.iter().filter(|finding| finding.rule_id == rule.id).flat_map(|finding| &finding.event_ids);
         ids.map(|id| id.parse().unwrap()).collect()

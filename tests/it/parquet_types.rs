@@ -12,7 +12,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::parser::parse_message_type;
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::engine::columnar_table::Columnar;
 use tawny::error::Error;
 
@@ -240,16 +240,16 @@ const OURS: [&str; 10] = [
 
 /// Returns the number of rows of all columns of a file, or the error.
 fn rows(file: &Path) -> Result<usize, Error> {
-    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     RUNTIME.block_on(async {
         let stores = Stores::default();
         let sources = [file.display().to_string()];
         let files = trail::parquet_files(&stores, &sources, true).await?.unwrap();
         let athena = layout::shipped()?.into_iter().find(|layout| layout.name == "athena");
-        let data = Columnar::open(&resources, &stores, files, athena).await?;
+        let data = Columnar::open(&engine, &stores, files, athena).await?;
         let sql = "SELECT * FROM cloudtrail";
         let asked = Query { sql, rule: None, range: Range::default(), with_duplicates: true };
-        let answer = query::run(&resources, &data, asked).await?.answer;
+        let answer = query::run(&engine, &data, asked).await?.answer;
         Ok(answer.rows.iter().map(arrow::array::RecordBatch::num_rows).sum())
     })
 }

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use serde_json::{Value, json};
 use tawny::convert::{Limits, convert};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::engine::columnar_table::Columnar;
 
 use tawny::lake::Lake;
@@ -63,7 +63,7 @@ impl Places {
         let raw = RawTrail::new(Stores::default(), vec![raw], Selection::default(), 4, Arc::new(|_, _| {}));
         let table = RUNTIME.block_on(async {
             let files = trail::parquet_files(&Stores::default(), &table, false).await.unwrap().unwrap();
-            Columnar::open(&resources(1), &Stores::default(), files, None).await.unwrap()
+            Columnar::open(&engine(1), &Stores::default(), files, None).await.unwrap()
         });
         let data = vec![("raw", Box::new(raw) as Box<dyn Table>), ("lake", Box::new(lake)), ("table", Box::new(table))];
         Places { folder, data }
@@ -74,8 +74,8 @@ impl Places {
     }
 }
 
-pub(crate) fn resources(threads: usize) -> Resources {
-    Resources::new(threads, 256 << 20, &std::env::temp_dir()).unwrap()
+pub(crate) fn engine(threads: usize) -> Engine {
+    Engine::new(threads, 256 << 20, &std::env::temp_dir()).unwrap()
 }
 
 /// Returns the cells of the result of `sql` over `data`, and the ignored duplicates.
@@ -84,7 +84,7 @@ pub(crate) fn answer(sql: &str, data: &dyn Table, range: Range) -> (Vec<Vec<Stri
 }
 
 pub(crate) fn ask(data: &dyn Table, query: Query<'_>) -> (Vec<Vec<String>>, Option<Duplicates>) {
-    let answer = RUNTIME.block_on(query::run(&resources(2), data, query)).unwrap().answer;
+    let answer = RUNTIME.block_on(query::run(&engine(2), data, query)).unwrap().answer;
     (cells(&answer.rows), answer.duplicates)
 }
 

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field as Column, IntervalUnit, Schema, TimeUnit};
 use tawny::convert::{Limits, convert};
 use tawny::engine::match_scan::MatchScan;
-use tawny::engine::{self, Resources};
+use tawny::engine::{self, Engine};
 use tawny::lake::Lake;
 use tawny::rule::{Counts, Field, Window, WindowKind, catalog};
 use tawny::sql::{self, columns::RuleColumns, grid::GridCell, match_spec::MatchSpec};
@@ -22,7 +22,7 @@ fn windows_stream_and_scans_filter() {
     let trail = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/trail").display().to_string();
     let lake = Lake::at(&folder.path().join("lake"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     runtime.block_on(async {
         let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
         let trail = Trail::find(&Stores::default(), &[trail], &Selection::default()).await.unwrap();
@@ -31,8 +31,8 @@ fn windows_stream_and_scans_filter() {
     let plan = |sql: &str| {
         runtime.block_on(async {
             let snapshot = lake.snapshot(Range::default()).await.unwrap();
-            let records = snapshot.records(&resources, Prefilter::default()).await.unwrap();
-            resources.plan(records.provider, sql).await.unwrap()
+            let records = snapshot.records(&engine, Prefilter::default()).await.unwrap();
+            engine.plan(records.provider, sql).await.unwrap()
         })
     };
     let range = Range { from: Some(1_788_220_800_000_000), to: None };
@@ -56,8 +56,8 @@ fn windows_stream_and_scans_filter() {
     let spec = MatchSpec::new(&[rule.clone(), rule], range);
     let plan = runtime.block_on(async {
         let records = lake.snapshot(Range::default()).await.unwrap();
-        let records = records.records(&resources, Prefilter::default()).await.unwrap();
-        MatchScan::plan(&resources, records.provider, &spec).await.unwrap()
+        let records = records.records(&engine, Prefilter::default()).await.unwrap();
+        MatchScan::plan(&engine, records.provider, &spec).await.unwrap()
     });
     let scan = plan.lines().find(|line| line.contains("DataSourceExec")).unwrap();
     assert!(scan.contains("eventTime_max") && scan.contains("eventName_max"), "time and names prune: {scan}");
@@ -67,10 +67,10 @@ fn windows_stream_and_scans_filter() {
 fn plan_over(columns: Vec<Column>, sql: &str) -> String {
     let schema = Arc::new(Schema::new(columns));
     let table = engine::memory_table(Arc::clone(&schema), vec![RecordBatch::new_empty(schema)]).unwrap();
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     // The table of a plan is always `cloudtrail`.
     let sql = sql.replace("FROM matched", "FROM cloudtrail");
-    tokio::runtime::Runtime::new().unwrap().block_on(resources.plan(table, &sql)).unwrap()
+    tokio::runtime::Runtime::new().unwrap().block_on(engine.plan(table, &sql)).unwrap()
 }
 
 fn sorts(plan: &str) -> usize {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 use tawny::hunt;
 use tawny::raw::envelope::Record;
@@ -62,8 +62,8 @@ const PAIRS: &[&str] = &[
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap());
 
-fn resources() -> Resources {
-    Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap()
+fn engine() -> Engine {
+    Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap()
 }
 
 fn data(records: &[&str]) -> MemoryTable {
@@ -84,9 +84,8 @@ fn matches(detection: &str, records: &[&str]) -> String {
     );
     let mut rule = panther::parse("rule.yml", &yaml).unwrap_or_else(|error| panic!("{error}")).rule;
     rule.group_by = vec![Field::new("requestID".parse().unwrap())];
-    let hunt = |rules: &[Rule]| {
-        RUNTIME.block_on(hunt::evaluate(&resources(), &data(records), rules, Range::default())).unwrap()
-    };
+    let hunt =
+        |rules: &[Rule]| RUNTIME.block_on(hunt::evaluate(&engine(), &data(records), rules, Range::default())).unwrap();
     let findings = hunt(std::slice::from_ref(&rule));
     // Several rules run on another path than one rule.
     let mut other = rule.clone();
@@ -334,7 +333,7 @@ fn rule_that_never_matches_affects_no_other() {
         yaml("Named", r#"[{Key: eventName, Condition: Equals, Value: "it's_a"}]"#),
     ];
     let found = |rules: &[Rule]| -> Vec<String> {
-        let findings = RUNTIME.block_on(hunt::evaluate(&resources(), &data(RECORDS), rules, Range::default())).unwrap();
+        let findings = RUNTIME.block_on(hunt::evaluate(&engine(), &data(RECORDS), rules, Range::default())).unwrap();
         findings.into_iter().map(|finding| finding.rule_id).collect()
     };
     assert_eq!(found(&rules), ["Named"]);

@@ -17,7 +17,7 @@ use tawny::table::{MemoryTable, Table};
 use tawny::time::Range;
 
 use crate::oracle::RUNTIME;
-use crate::places::resources;
+use crate::places::engine;
 use crate::records::failed_sign_in;
 
 /// The records that the rules' own tests expect to match, so often that each reaches the threshold, and some twice. All are
@@ -46,7 +46,7 @@ fn records_of_tests(rules: &[Rule]) -> MemoryTable {
 async fn queried(rule: &Rule, data: &dyn Table) -> Vec<Finding> {
     let sql = sql::hunt(rule, Range::default(), Range::default()).unwrap();
     let query = Query { sql: &sql, rule: None, range: Range::default(), with_duplicates: true };
-    let outcome = query::run(&resources(1), data, query).await.unwrap_or_else(|error| panic!("{}: {error}", rule.id));
+    let outcome = query::run(&engine(1), data, query).await.unwrap_or_else(|error| panic!("{}: {error}", rule.id));
     let mut found = FindingsBuilder::new(vec![FindingSchema { rule, columns: RuleColumns::new(rule).names() }]);
     outcome.answer.rows.iter().for_each(|batch| found.add(batch).unwrap());
     let mut findings = found.finish().remove(0);
@@ -70,7 +70,7 @@ fn the_printed_query_of_every_rule_has_the_findings_of_a_hunt() {
         rule
     }));
     let data = records_of_tests(&rules);
-    let hunted = RUNTIME.block_on(hunt::hunt(&resources(2), &data, &rules, Range::default())).unwrap().findings;
+    let hunted = RUNTIME.block_on(hunt::hunt(&engine(2), &data, &rules, Range::default())).unwrap().findings;
     let half = rules.len().div_ceil(2);
     std::thread::scope(|scope| {
         for (rules, hunted) in rules.chunks(half).zip(hunted.chunks(half)) {

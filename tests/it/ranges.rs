@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tawny::convert::{Limits, convert};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::lake::Lake;
@@ -47,7 +47,7 @@ fn adjacent_ranges_find_every_burst_once() {
     write_trail(&trail);
     let sources = [trail.display().to_string()];
     let lake = Lake::at(&folder.path().join("lake"));
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
     runtime.block_on(async {
@@ -64,12 +64,12 @@ fn adjacent_ranges_find_every_burst_once() {
         })
         .collect();
     let in_lake =
-        |rules: &[Rule], range| runtime.block_on(hunt::evaluate(&resources, &lake.clone(), rules, range)).unwrap();
+        |rules: &[Rule], range| runtime.block_on(hunt::evaluate(&engine, &lake.clone(), rules, range)).unwrap();
     let raw = || {
         let progress = Arc::new(|_, _: &ScanStatistics| {});
         RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)
     };
-    let in_trail = |range| runtime.block_on(hunt::evaluate(&resources, &raw(), &rules, range)).unwrap();
+    let in_trail = |range| runtime.block_on(hunt::evaluate(&engine, &raw(), &rules, range)).unwrap();
     let whole = in_lake(&rules, Range::default());
     assert_eq!(in_trail(Range::default()), whole);
     let of = |kind: WindowKind| whole.iter().filter(|finding| finding.window == kind.to_string()).count();
@@ -92,7 +92,7 @@ fn adjacent_ranges_find_every_burst_once() {
         let range = Range { from: ends[0], to: ends[1] };
         let cells = sweeps::cells(&["15m", "2h"], 2..4);
         let sweep = |data: &dyn Table| {
-            runtime.block_on(async { sweeps::hold_against_hunts(&resources, data, &rules[0], &cells, range).await })
+            runtime.block_on(async { sweeps::hold_against_hunts(&engine, data, &rules[0], &cells, range).await })
         };
         swept += sweep(&lake);
         swept += sweep(&raw());
@@ -110,7 +110,7 @@ fn gap_inside_the_range_does_not_decide_the_window_before_it() {
     let record =
         |minute: i64| failed_sign_in("ending", &time::rfc3339(START + minute * MINUTE), &format!("ending-{minute:05}"));
     write(folder.path(), &minutes.map(record).collect::<Vec<_>>());
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let raw = || {
         let sources = vec![folder.path().display().to_string()];
         let progress = Arc::new(|_, _: &ScanStatistics| {});
@@ -125,12 +125,11 @@ fn gap_inside_the_range_does_not_decide_the_window_before_it() {
     let from = START + DAY + 5 * MINUTE;
     let range = Range { from: Some(from), to: None };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let mut whole = hunt::evaluate(&resources, &raw(), &rules, Range::default()).await.unwrap();
+        let mut whole = hunt::evaluate(&engine, &raw(), &rules, Range::default()).await.unwrap();
         whole.retain(|finding| finding.trigger_instant >= from);
-        assert_eq!(hunt::evaluate(&resources, &raw(), &rules, range).await.unwrap(), whole);
+        assert_eq!(hunt::evaluate(&engine, &raw(), &rules, range).await.unwrap(), whole);
         assert!(
-            sweeps::hold_against_hunts(&resources, &raw(), &rules[0], &sweeps::cells(&["15m", "25m"], 2..3), range)
-                .await
+            sweeps::hold_against_hunts(&engine, &raw(), &rules[0], &sweeps::cells(&["15m", "25m"], 2..3), range).await
                 > 0
         );
     });
@@ -155,7 +154,7 @@ fn chosen_duplicate_does_not_depend_on_other_rules_and_cells() {
     write(&trail, &copies_with_other_times());
     let sources = [trail.display().to_string()];
     let lake = Lake::at(&at);
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let limits = Limits { threads: 2, memory: 64 << 20, in_flight: 4 };
     let raw = || {
         let progress = Arc::new(|_, _: &ScanStatistics| {});
@@ -171,13 +170,13 @@ fn chosen_duplicate_does_not_depend_on_other_rules_and_cells() {
             let at = |minute: i64| START + minute * MINUTE;
             let range = Range { from: from.map(at), to: to.map(at) };
             for data in [&lake as &dyn Table, &raw()] {
-                let together = hunt::hunt(&resources, data, &rules, range).await.unwrap().findings;
+                let together = hunt::hunt(&engine, data, &rules, range).await.unwrap().findings;
                 for (rule, found) in rules.iter().zip(together) {
                     let alone = std::slice::from_ref(rule);
-                    let alone = hunt::evaluate(&resources, data, alone, range).await.unwrap();
+                    let alone = hunt::evaluate(&engine, data, alone, range).await.unwrap();
                     assert_eq!(found, alone, "{:?} in {range:?}", rule.window);
                 }
-                assert!(sweeps::hold_against_hunts(&resources, data, &rule, &cells, range).await > 0);
+                assert!(sweeps::hold_against_hunts(&engine, data, &rule, &cells, range).await > 0);
             }
         }
     });

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 use tawny::hunt;
 use tawny::raw::envelope::{self, Item};
@@ -31,8 +31,8 @@ fn matched(detection: &str, records: &[Value]) -> Vec<bool> {
     let mut rules = read(&document("Selected", &format!("detection:\n{detection}"))).unwrap();
     let test = |record: &Value| RuleTest { name: String::new(), expected: true, log: record.to_string() };
     rules[0].tests = records.iter().map(test).collect();
-    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
-    oracle::RUNTIME.block_on(hunt::run_rule_tests(&resources, &rules)).unwrap().remove(0)
+    let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
+    oracle::RUNTIME.block_on(hunt::run_rule_tests(&engine, &rules)).unwrap().remove(0)
 }
 
 /// An item of a selection, records that match, and records that do not.
@@ -255,11 +255,11 @@ fn found(text: &str, sign_ins: &[(&str, u32, &str, &str)]) -> Vec<Vec<String>> {
         .unwrap();
     }
     let data = MemoryTable(vec![builder.finish().unwrap()]);
-    let resources = Resources::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
-    let alone = oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &rules, Range::default())).unwrap();
+    let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
+    let alone = oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, &rules, Range::default())).unwrap();
     let mut among = rules.clone();
     among.push(oracle::rule(WindowKind::Sliding, 2, true));
-    let mut among = oracle::RUNTIME.block_on(hunt::evaluate(&resources, &data, &among, Range::default())).unwrap();
+    let mut among = oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, &among, Range::default())).unwrap();
     among.retain(|finding| finding.rule_id == rules[0].id);
     assert_eq!(among, alone);
     alone.into_iter().map(|finding| finding.event_ids).collect()

@@ -3,7 +3,7 @@
 use std::ops::Range as Numbers;
 
 use proptest::prelude::*;
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::hunt::sweep::{Sweep, sweep};
@@ -53,16 +53,16 @@ fn of_hunt(findings: Vec<Finding>) -> Vec<Told> {
 
 /// Compares every cell of a grid over `data` with a hunt. Returns the number of findings.
 pub(crate) async fn hold_against_hunts(
-    resources: &Resources,
+    engine: &Engine,
     data: &dyn Table,
     rule: &Rule,
     cells: &[Window],
     range: Range,
 ) -> usize {
-    let swept = sweep(resources, data, rule, cells, range).await.unwrap();
+    let swept = sweep(engine, data, rule, cells, range).await.unwrap();
     assert!(swept.read.balances());
     let rules: Vec<Rule> = cells.iter().map(|window| Rule { window: *window, ..rule.clone() }).collect();
-    let hunted = hunt::evaluate(resources, data, &rules, range).await.unwrap();
+    let hunted = hunt::evaluate(engine, data, &rules, range).await.unwrap();
     for (number, window) in cells.iter().enumerate() {
         let of_window = hunted.iter().filter(|finding| {
             let period = finding.period_minutes.as_f64().unwrap();
@@ -81,12 +81,12 @@ proptest! {
     fn every_cell_equals_a_hunt(events in oracle::events(), unique in any::<bool>(), cut in 0i64..24) {
         let rule = oracle::rule(WindowKind::Sliding, 2, unique);
         let data = MemoryTable(vec![oracle::batch(&events)]);
-        let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+        let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
         let cut = (oracle::START + 10_000 + cut * 300) * time::SECOND;
         oracle::RUNTIME.block_on(async {
             let cells = cells(&["5m", "15m", "901s"], 1..5);
             for range in [Range::default(), Range { from: None, to: Some(cut) }, Range { from: Some(cut), to: None }] {
-                hold_against_hunts(&resources, &data, &rule, &cells, range).await;
+                hold_against_hunts(&engine, &data, &rule, &cells, range).await;
             }
         });
     }

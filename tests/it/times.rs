@@ -10,7 +10,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tawny::engine::Resources;
+use tawny::engine::Engine;
 use tawny::engine::columnar_table::Columnar;
 use tawny::event::batch::BatchBuilder;
 use tawny::hunt;
@@ -193,11 +193,11 @@ async fn lake_of(folder: &Path, times: &[i64], lies: bool) -> Lake {
     lake
 }
 
-async fn columnar(resources: &Resources, folder: &Path) -> Columnar {
+async fn columnar(engine: &Engine, folder: &Path) -> Columnar {
     let stores = Stores::default();
     let source = [folder.display().to_string()];
     let files = trail::parquet_files(&stores, &source, false).await.unwrap().unwrap();
-    Columnar::open(resources, &stores, files, None).await.unwrap()
+    Columnar::open(engine, &stores, files, None).await.unwrap()
 }
 
 /// Writes a table with times in this unit.
@@ -215,17 +215,17 @@ fn write_table(path: &Path, unit: TimeUnit, values: &[i64]) {
 }
 
 /// Returns the events of the findings of each window kind.
-async fn found(resources: &Resources, data: &dyn Table) -> Vec<Vec<Vec<String>>> {
+async fn found(engine: &Engine, data: &dyn Table) -> Vec<Vec<Vec<String>>> {
     let rules = WindowKind::ALL.map(rule);
-    let of_each = hunt::hunt(resources, data, &rules, Range::default()).await.unwrap().findings;
+    let of_each = hunt::hunt(engine, data, &rules, Range::default()).await.unwrap().findings;
     of_each.into_iter().map(|findings| findings.into_iter().map(|finding| finding.event_ids).collect()).collect()
 }
 
 /// Returns the number of records, of those with a time, and the latest time in microseconds.
-async fn counted(resources: &Resources, data: &dyn Table) -> (usize, usize, Option<i64>) {
+async fn counted(engine: &Engine, data: &dyn Table) -> (usize, usize, Option<i64>) {
     let sql = r#"SELECT count(*), count("eventTime"), max("eventTime") FROM cloudtrail"#;
     let asked = query::Query { sql, rule: None, range: Range::default(), with_duplicates: false };
-    let batches = query::run(resources, data, asked).await.unwrap().answer.rows;
+    let batches = query::run(engine, data, asked).await.unwrap().answer.rows;
     let numbers = |column: usize| batches[0].column(column).as_primitive::<arrow::datatypes::Int64Type>().value(0);
     let number = |column: usize| usize::try_from(numbers(column)).unwrap();
     let latest = batches[0].column(2).as_primitive::<TimestampMicrosecondType>().iter().next().unwrap();
@@ -246,32 +246,32 @@ proptest! {
     #[test]
     fn every_path_agrees_on_any_times(times in times()) {
         let folder = tempfile::tempdir().unwrap();
-        let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+        let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
         // Nanoseconds have a smaller range.
         let nanos: Vec<i64> = times.iter().map(|micros| micros.saturating_mul(1_000)).collect();
         write_table(&folder.path().join("us/a.parquet"), TimeUnit::Microsecond, &times);
         write_table(&folder.path().join("ns/a.parquet"), TimeUnit::Nanosecond, &nanos);
         RUNTIME.block_on(async {
             let text = MemoryTable(vec![batch(&times)]);
-            let expected = (found(&resources, &text).await, counted(&resources, &text).await);
+            let expected = (found(&engine, &text).await, counted(&engine, &text).await);
             let valid: Vec<i64> = times.iter().copied().filter(|time| EVENT_TIMES.contains(time)).collect();
             let of_times = (times.len(), valid.len(), valid.iter().max().copied());
             assert_eq!(expected.1, of_times);
             let memory = MemoryTable(vec![unchecked(&times)]);
-            assert_eq!(found(&resources, &memory).await, expected.0);
+            assert_eq!(found(&engine, &memory).await, expected.0);
             let cells = sweeps::cells(&["15m"], 2..3);
-            sweeps::hold_against_hunts(&resources, &memory, &rule(WindowKind::Sliding), &cells, Range::default()).await;
+            sweeps::hold_against_hunts(&engine, &memory, &rule(WindowKind::Sliding), &cells, Range::default()).await;
             let liar = lake_of(&folder.path().join("liar"), &times, true).await;
-            assert_eq!(found(&resources, &liar).await, expected.0, "a wrong transaction log");
+            assert_eq!(found(&engine, &liar).await, expected.0, "a wrong transaction log");
             let lake = lake_of(&folder.path().join("lake"), &times, false).await;
             for (name, data) in [
                 ("lake", &lake as &dyn Table),
-                ("us", &columnar(&resources, &folder.path().join("us")).await),
-                ("ns", &columnar(&resources, &folder.path().join("ns")).await),
+                ("us", &columnar(&engine, &folder.path().join("us")).await),
+                ("ns", &columnar(&engine, &folder.path().join("ns")).await),
             ] {
-                let told = (found(&resources, data).await, counted(&resources, data).await);
+                let told = (found(&engine, data).await, counted(&engine, data).await);
                 assert_eq!(told, expected, "{name}");
-                let inspection = tawny::inspect::inspect(&resources, data, Range::default(), true).await.unwrap();
+                let inspection = tawny::inspect::inspect(&engine, data, Range::default(), true).await.unwrap();
                 assert_eq!(inspection.inspection.without_time, Some((times.len() - valid.len()) as u64), "{name}");
             }
         });
@@ -331,7 +331,7 @@ fn write_int96(path: &Path, times: &[(u32, u64)]) {
 #[test]
 fn year_9999_in_96_bit_times_does_not_wrap() {
     let folder = tempfile::tempdir().unwrap();
-    let resources = Resources::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
+    let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     // 2026-09-01 is 20,697 days after the epoch.
     let minute = 60_000_000_000;
     let mut times =
@@ -341,13 +341,13 @@ fn year_9999_in_96_bit_times_does_not_wrap() {
     times.extend([(0, 0), (EPOCH - 1, 0), (EPOCH + 84_006, 0), (EPOCH + 84_006, minute)]);
     write_int96(&folder.path().join("a.parquet"), &times);
     RUNTIME.block_on(async {
-        let data = columnar(&resources, folder.path()).await;
+        let data = columnar(&engine, folder.path()).await;
         let ids = vec![vec!["id-000".to_owned(), "id-001".to_owned()]];
-        assert_eq!(found(&resources, &data).await, [ids.clone(), ids.clone(), ids]);
+        assert_eq!(found(&engine, &data).await, [ids.clone(), ids.clone(), ids]);
         let latest = Some(START + 60 * SECOND);
-        assert_eq!(counted(&resources, &data).await, (times.len(), 2, latest));
+        assert_eq!(counted(&engine, &data).await, (times.len(), 2, latest));
         let of_day = Range { from: Some(START), to: Some(START + 1) };
-        let findings = hunt::evaluate(&resources, &data, &[rule(WindowKind::Dedup)], of_day).await.unwrap();
+        let findings = hunt::evaluate(&engine, &data, &[rule(WindowKind::Dedup)], of_day).await.unwrap();
         assert_eq!(findings.len(), 0, "the trigger is after it");
     });
 }

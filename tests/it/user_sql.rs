@@ -8,7 +8,7 @@ use tawny::table::Table;
 use tawny::time::Range;
 
 use crate::oracle::RUNTIME;
-use crate::places::{Places, answer, resources};
+use crate::places::{Places, answer, engine};
 use crate::tables::records;
 
 /// Returns the records of [`tables`], one of them with parameters.
@@ -20,7 +20,7 @@ fn places() -> Places {
 
 fn refused(sql: &str, data: &dyn Table) -> Error {
     let query = Query { sql, rule: None, range: Range::default(), with_duplicates: false };
-    RUNTIME.block_on(query::run(&resources(2), data, query)).map(|_| sql).unwrap_err()
+    RUNTIME.block_on(query::run(&engine(2), data, query)).map(|_| sql).unwrap_err()
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn json_member_columns_keep_the_name_in_the_query() {
     let places = places();
     let sql = "SELECT userIdentity.userName, requestParameters.tags[2] FROM cloudtrail";
     let query = Query { sql, rule: None, range: Range::default(), with_duplicates: false };
-    let answer = RUNTIME.block_on(query::run(&resources(2), places.data[1].1.as_ref(), query)).unwrap().answer;
+    let answer = RUNTIME.block_on(query::run(&engine(2), places.data[1].1.as_ref(), query)).unwrap().answer;
     let names: Vec<&String> = answer.schema.fields().iter().map(|field| field.name()).collect();
     assert_eq!(names, ["userIdentity.userName", "requestParameters.tags[1]"]);
 }

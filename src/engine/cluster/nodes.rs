@@ -20,38 +20,38 @@ use crate::engine::functions;
 use crate::error::Error;
 use crate::store::Stores;
 
-/// How often an executor says that it is there, in seconds.
+/// Seconds between two heartbeats of an executor.
 const HEARTBEAT: u64 = 5;
-/// An executor that has said nothing for so many seconds is taken for lost, and its work given to others.
+/// Seconds without a heartbeat after which an executor counts as lost and its tasks go to others.
 const LOST_AFTER: u64 = 20;
-/// How often lost executors are looked for, in seconds.
+/// Seconds between two searches for lost executors.
 const LOOKED_FOR: u64 = 5;
 
 /// An executor.
 #[derive(Debug, Clone)]
 pub struct Executor<'e> {
-    /// Where its scheduler is, as `df://HOST:PORT`.
+    /// The address of its scheduler, `df://HOST:PORT`.
     pub scheduler: &'e str,
-    /// The address that it listens at.
+    /// The address on which it listens.
     pub bind: IpAddr,
-    /// The name or address by which others reach it.
+    /// The name or address that other nodes use.
     pub host: String,
-    /// The port at which others fetch results.
+    /// The port from which others fetch results.
     pub port: u16,
-    /// The port at which the scheduler asks for work.
+    /// The port to which the scheduler sends tasks.
     pub grpc_port: u16,
-    /// Tasks at a time.
+    /// Number of tasks at a time.
     pub threads: usize,
-    /// Bytes for sorting and grouping, which its tasks share; beyond that they go to disk.
+    /// Bytes that its tasks share for sorting and grouping. Larger amounts go to disk.
     pub memory: usize,
-    /// The folder for what goes to disk and what is passed on.
+    /// The folder for spilled data and for results that others fetch.
     pub folder: &'e Path,
 }
 
-/// Serves as the scheduler at `address`, for as long as the process lives.
+/// Runs a scheduler at `address` until the process ends.
 ///
 /// # Errors
-/// It cannot listen there.
+/// It cannot listen at the address.
 pub async fn schedule(address: SocketAddr, stores: Stores) -> std::result::Result<(), Error> {
     let failed = |error: ballista_core::error::BallistaError| node("schedule at", &address.to_string(), &error);
     let builder = move |config: SessionConfig| Ok(state(config, runtime(&stores, None)?, &stores));
@@ -74,7 +74,7 @@ pub async fn schedule(address: SocketAddr, stores: Stores) -> std::result::Resul
 }
 
 impl Executor<'_> {
-    /// Serves as this executor, until it is told to end or the process ends.
+    /// Runs this executor until it is stopped or the process ends.
     ///
     /// # Errors
     /// It cannot listen, or its scheduler cannot be reached.
@@ -122,7 +122,7 @@ fn runtime(stores: &Stores, spill: Option<&Path>) -> Result<Arc<RuntimeEnv>> {
     }
 }
 
-/// What a session of a node knows: the engine's functions and ours.
+/// Returns the session state of a node, with all functions that a plan may call.
 fn state(config: SessionConfig, runtime: Arc<RuntimeEnv>, stores: &Stores) -> SessionState {
     let context = SessionContext::new_with_config_rt(config, runtime);
     functions::register(&context);

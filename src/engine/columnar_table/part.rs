@@ -16,7 +16,7 @@ use super::conversions::{Replaced, text_of};
 use super::files::{FoundFile, TableFiles};
 use super::groups::{FileGroup, NumberedFile};
 use super::view::View;
-use crate::engine::Resources;
+use crate::engine::Engine;
 use crate::engine::parquet_table::ParquetTable;
 use crate::error::Error;
 use crate::event;
@@ -51,14 +51,14 @@ impl Part {
     /// # Errors
     /// A file has no column for the time, or the layout's SQL does not fit the columns.
     pub(super) fn new(
-        resources: &Resources,
+        engine: &Engine,
         group: FileGroup,
         found: &[FoundFile],
         replaced: &Replaced,
     ) -> Result<Part, Error> {
         let FileGroup { layout, files, columns } = group;
         let failed = |error| Error::query(format!("the layout `{}`", layout.name), error);
-        let context = resources.session().map_err(failed)?;
+        let context = engine.session().map_err(failed)?;
         let schema = table_schema(&files, columns, found);
         let missing = |read: &Schema| missing_columns(&context, &layout, read, replaced);
         let missing_in_all = missing(schema.table_schema()).map_err(failed)?;
