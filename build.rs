@@ -22,7 +22,7 @@ fn main() -> io::Result<()> {
 }
 
 /// The package's version, and the commit where a release is built from a repository. Other builds are spared being
-/// made anew at each commit.
+/// made again at each commit.
 fn version() -> io::Result<String> {
     let version = variable("CARGO_PKG_VERSION")?;
     println!("cargo::rerun-if-env-changed=TAWNY_COMMIT");

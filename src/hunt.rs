@@ -106,7 +106,7 @@ async fn in_one_scan(engine: &Engine, table: &dyn Table, rules: &[Rule], range: 
         for (index, findings) in pending.iter().zip(found.findings) {
             outcome.findings[*index] = findings;
         }
-        pending = found.short.into_iter().map(|index| pending[index]).collect();
+        pending = found.undecided.into_iter().map(|index| pending[index]).collect();
         Ok(Attempt { result: (), undecided: pending.clone() })
     })
     .await?;

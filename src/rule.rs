@@ -93,9 +93,9 @@ impl Counts {
 /// A rule's text for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Notes {
-    /// What the rule finds and why that matters.
+    /// The behavior that the rule finds, and why it matters.
     pub description: Option<String>,
-    /// What to do about a finding.
+    /// The steps to take after a finding.
     pub runbook: Option<String>,
     /// Where to read more.
     pub reference: Option<String>,

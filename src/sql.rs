@@ -61,7 +61,7 @@ pub fn counting(rule: &Rule) -> Option<&'static str> {
 }
 
 /// Returns the query that finds a rule's bursts with a trigger in `triggers`, in the records whose time lies in `read`. It
-/// runs by itself over the table `cloudtrail`. After its first step, `matched`, it is the query that hunts run.
+/// runs over the table `cloudtrail` alone. After its first step, `matched`, it is the query that hunts run.
 ///
 /// # Errors
 /// The rule cannot have its window.

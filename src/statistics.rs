@@ -1,4 +1,4 @@
-//! What was read and what became of it, so that nothing is lost without a word.
+//! Statistics of everything that was read, so that nothing is lost silently.
 
 use std::collections::BTreeMap;
 
@@ -185,7 +185,7 @@ impl Count {
                 + self.rejected
     }
 
-    /// What was read as the sum of what became of it; `used` says what using is.
+    /// Returns the counts as a sum: `3 read = 2 converted + 1 rejected`. `used` is the word for used things.
     pub fn sentence(&self, used: &str) -> String {
         let mut parts = vec![format!("{} {used}", self.used)];
         for (number, what) in [
@@ -238,8 +238,8 @@ impl ScanStatistics {
         self.faults.extend(other.faults.into_iter().take(room));
     }
 
-    /// Joins the tallies of two readings of one trail, of which the second went further for some rules: the larger one,
-    /// with the faults that only the other met.
+    /// Joins the statistics of two scans of one table, the second with a wider range. Returns the larger one, with the faults
+    /// that only the other has.
     #[must_use]
     pub fn widened_by(self, other: ScanStatistics) -> ScanStatistics {
         let (mut wide, narrow) = if other.objects.read < self.objects.read { (self, other) } else { (other, self) };

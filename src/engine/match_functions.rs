@@ -52,10 +52,10 @@ pub(super) fn match_row(spec: &MatchSpec) -> Result<Expr> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum MatchFunction {
-    /// `matches_any_rule(rules, column, …)`: whether any of the rules matches. The columns are those that they test.
+    /// `matches_any_rule(rules, column, …)`: whether any of the rules matches. The columns are the tested ones.
     AnyRule,
-    /// `match_row(rules, column, …)`: what findings need of a record, and a flag for each rule. The columns are those that
-    /// the rules test and need.
+    /// `match_row(rules, column, …)`: what findings need of a record, and a flag for each rule. The columns are all
+    /// that the rules test and need.
     MatchRow,
 }
 

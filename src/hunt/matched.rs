@@ -33,27 +33,27 @@ pub(super) struct Matched<'r> {
     reads: Vec<Range>,
 }
 
-/// So few rows are not worth dividing among threads.
+/// Queries over fewer rows run on one thread.
 const ROWS_OF_ONE_THREAD: usize = 10_000;
 
-/// Rules with windows of one shape are hunted together: of one kind, what they count,
-/// for `tumbling` of one period, and for `dedup` read from one time on.
+/// Rules with windows of one shape share a query. A shape is a kind of window, the function that counts, the period of
+/// `tumbling` windows, and the start of what was read for `dedup` windows.
 type Shape = (WindowKind, Option<&'static str>, Option<Period>, Option<i64>);
 
-/// What a hunt in what was matched came to.
+/// The result of a hunt in matches.
 pub(super) struct Outcome {
     /// The findings of each rule.
     pub(super) findings: Vec<Vec<Finding>>,
-    /// The numbers of the rules for which more must be read, and that have no findings here.
-    pub(super) short: Vec<usize>,
+    /// The indexes of the rules that need a wider range. They have no findings here.
+    pub(super) undecided: Vec<usize>,
 }
 
 impl<'r> Matched<'r> {
-    /// Scans `records` for those that `rules` match, of each rule those whose time lies in its part of `reads`: what
-    /// others need must not decide which copy of a record is the first.
+    /// Scans `records` for the matches of `rules`. A rule sees the matches with a time in its own range of `reads` only. What
+    /// other rules need must not decide which of several duplicates counts.
     ///
     /// # Errors
-    /// The scan failed, or what does not fit into memory cannot be written.
+    /// The scan failed, or matches cannot be spilled.
     pub(super) async fn scan(
         engine: &Engine,
         records: &SnapshotRecords,
@@ -68,7 +68,7 @@ impl<'r> Matched<'r> {
         Ok(Matched { rules: rules.to_vec(), spec, buffer, reads: reads.to_vec() })
     }
 
-    /// The duplicates among the records that any of the rules matches, with a time in `range`.
+    /// Counts the duplicates among the matches of all rules with a time in `range`.
     pub(super) async fn duplicates(&self, engine: &Engine, range: Range) -> Result<Duplicates, Error> {
         if self.buffer.counts.iter().sum::<usize>() < 2 {
             return Ok(Duplicates::default());
@@ -77,7 +77,7 @@ impl<'r> Matched<'r> {
         counted.map_err(|error| Error::query("the duplicates among the matches", error))
     }
 
-    /// The findings whose trigger lies in `range`.
+    /// Returns the findings whose trigger lies in `range`.
     pub(super) async fn hunt(&self, engine: &Engine, range: Range) -> Result<Outcome, Error> {
         let mut shapes: BTreeMap<Shape, Vec<usize>> = BTreeMap::new();
         for (number, rule) in self.rules.iter().enumerate() {
@@ -90,11 +90,12 @@ impl<'r> Matched<'r> {
                 shapes.entry(shape).or_default().push(number);
             }
         }
-        // Side by side where each is so little that one thread does it; else each has all threads and memory, and the disk.
+        // A query over many rows has all threads and the whole budget. Small ones run on one thread each, as many as there are
+        // threads.
         let sets: Vec<Set<'_>> = shapes.values().map(|numbers| Set::new(self, numbers)).collect();
-        let mut outcome = Outcome { findings: vec![Vec::new(); self.rules.len()], short: Vec::new() };
-        let mut running = JoinSet::new();
-        for (place, set) in sets.iter().enumerate() {
+        let mut outcome = Outcome { findings: vec![Vec::new(); self.rules.len()], undecided: Vec::new() };
+        let mut small = Vec::new();
+        for (index, set) in sets.iter().enumerate() {
             let rows: usize = set.numbers.iter().map(|number| self.buffer.counts[*number]).sum();
             if rows > ROWS_OF_ONE_THREAD || self.buffer.is_spilled() {
                 let queries = set.queries(engine.clone(), range)?;
@@ -106,30 +107,33 @@ impl<'r> Matched<'r> {
                 self.add(set, &unanchored, found, &mut outcome);
             } else {
                 let queries = set.queries(engine.on_one_thread(), range)?;
-                running.spawn(async move {
+                small.push(async move {
                     let unanchored = queries.unanchored().await?;
                     let rows: Vec<RecordBatch> = queries.findings().await?.try_collect().await.map_err(failed)?;
-                    Ok::<_, Error>((place, unanchored, rows))
+                    Ok::<_, Error>((index, unanchored, rows))
                 });
             }
         }
+        let mut small = small.into_iter();
+        let mut running: JoinSet<_> = small.by_ref().take(engine.threads.max(1)).collect();
         while let Some(done) = running.join_next().await {
+            running.extend(small.next());
             let done = done.map_err(|error| Error::Internal(format!("a hunt broke off: {error}")))?;
-            let (place, unanchored, rows) = done?;
-            let mut found = FindingsBuilder::new(sets[place].schemas());
+            let (index, unanchored, rows) = done?;
+            let mut found = FindingsBuilder::new(sets[index].schemas());
             rows.iter().try_for_each(|batch| found.add(batch))?;
-            self.add(&sets[place], &unanchored, found, &mut outcome);
+            self.add(&sets[index], &unanchored, found, &mut outcome);
         }
-        outcome.short.sort_unstable();
+        outcome.undecided.sort_unstable();
         Ok(outcome)
     }
 
-    /// Adds what the queries of some rules found. `unanchored` are the indexes of those for which more must be read.
+    /// Adds the findings of the rules of `set`. `unanchored` are the indexes of its rules that need a wider range.
     fn add(&self, set: &Set<'_>, unanchored: &[usize], found: FindingsBuilder<'_>, outcome: &mut Outcome) {
-        for ((place, number), found) in set.numbers.iter().enumerate().zip(found.finish()) {
+        for ((index, number), found) in set.numbers.iter().enumerate().zip(found.finish()) {
             let is_cut = is_cut(self.rules[*number].window, super::last_instants(&found), self.reads[*number]);
-            if is_cut || unanchored.contains(&place) {
-                outcome.short.push(*number);
+            if is_cut || unanchored.contains(&index) {
+                outcome.undecided.push(*number);
             } else {
                 outcome.findings[*number] = found;
             }
@@ -155,13 +159,13 @@ impl<'m> Set<'m> {
         Set { matched, numbers, table: Arc::new(MatchTable::new(numbers.iter().map(rule).collect())) }
     }
 
-    /// Where the findings of each rule are in the rows of the query.
+    /// Returns for each rule the columns of its findings.
     fn schemas(&self) -> Vec<FindingSchema<'m>> {
         let rules = self.numbers.iter().map(|number| self.matched.rules[*number]).enumerate();
         rules.map(|(index, rule)| FindingSchema { rule, columns: self.table.columns_of(index) }).collect()
     }
 
-    /// What runs for these rules, whose windows have one shape.
+    /// Returns the queries for these rules.
     fn queries(&self, engine: Engine, range: Range) -> Result<Queries, Error> {
         let first = self.numbers.first().map(|number| (self.matched.rules[*number], self.matched.reads[*number]));
         let (rule, read) = first.ok_or_else(|| Error::Internal("a hunt for no rule".to_owned()))?;
@@ -186,18 +190,18 @@ struct Queries {
 }
 
 impl Queries {
-    /// The places of rules for which more must be read.
+    /// Returns the indexes of the rules that need a wider range.
     async fn unanchored(&self) -> Result<Vec<usize>, Error> {
         let Some(anchors) = &self.anchors else {
             return Ok(Vec::new());
         };
         let rows = self.engine.rows("matched", Arc::clone(&self.table), anchors).await.map_err(failed)?;
         let rows: Vec<RecordBatch> = rows.try_collect().await.map_err(failed)?;
-        let places = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
-        Ok(places.filter_map(|place| usize::try_from(*place).ok()).collect())
+        let indexes = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
+        Ok(indexes.filter_map(|index| usize::try_from(*index).ok()).collect())
     }
 
-    /// The rows that tell findings.
+    /// Returns the rows of findings.
     async fn findings(&self) -> Result<SendableRecordBatchStream, Error> {
         self.engine.rows("matched", Arc::clone(&self.table), &self.hunt).await.map_err(failed)
     }

@@ -1,4 +1,4 @@
-//! What a rule would find with other windows: every cell of a sweep from one scan.
+//! Hunts with every setting of a parameter grid, from one scan.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, without_damaged_files};
 use crate::time::{Period, Range};
 
-/// Matches times cells that are computed. Where matches lie dense each of them is a row of every cell.
+/// Maximum product of matches and cells. In dense data each match is a row of every cell.
 const MOST_ROWS: usize = 50_000_000;
 
-/// Of so many rows a query is not worth dividing among threads.
+/// Queries over fewer rows run on one thread.
 const ROWS_OF_ONE_THREAD: usize = 50_000;
 
 /// The matches of a rule, each once for each time it was delivered with, numbered by group and time.
@@ -77,38 +77,38 @@ impl Matches {
     }
 }
 
-/// A finding of a cell, by the numbers of its matches.
+/// A finding of a cell, given by the numbers of its matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     /// The first match.
     pub first: usize,
     /// The last match.
     pub last: usize,
-    /// How many there are.
+    /// The number of matches.
     pub count: usize,
-    /// The match that made the count reach the threshold.
+    /// The match with which the count reached the threshold.
     pub trigger: usize,
-    /// From when on the cell's hunt reads.
+    /// The start of what the hunt of the cell reads.
     pub read_from: Option<i64>,
 }
 
-/// What a sweep came to.
+/// The findings of all cells of a parameter grid.
 #[derive(Debug)]
 pub struct Sweep {
-    /// What the rule matches, in the range and around it as far as findings in the range ask for it.
+    /// The matches of the rule in the range, and around it as far as findings in the range need them.
     pub matches: Matches,
-    /// For each cell its findings, by their first match.
+    /// The findings of each cell, ordered by their first match.
     pub found: Vec<Vec<Found>>,
-    /// What was read.
+    /// The statistics of the scan.
     pub read: ScanStatistics,
     /// The duplicates among matches with a time in the range.
     pub duplicates: Duplicates,
 }
 
-/// What `rule` would find in `data` with each of the windows `cells`, with a trigger in `range`.
+/// Returns what `rule` finds in `table` with each of the windows `cells`, with a trigger in `range`.
 ///
 /// # Errors
-/// As for a hunt; and the matches take more than the memory there is.
+/// As for a hunt, or the matches do not fit into memory.
 pub async fn sweep(
     engine: &Engine,
     table: &dyn Table,
@@ -321,7 +321,7 @@ impl Windows<'_> {
         Ok((found, short))
     }
 
-    /// The cells whose windows cannot be told at the start of the range from what was read.
+    /// Returns the cells that need a wider range to know their windows at the start of the range.
     async fn unanchored(&self, kind: WindowKind, cells: &[GridCell]) -> Result<Vec<usize>, Error> {
         let (WindowKind::Dedup, Some(from)) = (kind, self.range.from) else {
             return Ok(Vec::new());
@@ -337,7 +337,7 @@ impl Windows<'_> {
         Ok(numbers.flat_map(|number| settings.cells_of(number)).collect())
     }
 
-    /// Whether there are so few rows that a query is not worth dividing.
+    /// Returns whether there are so few rows that a query runs on one thread.
     fn few(&self) -> bool {
         let periods: BTreeSet<Period> = self.cells.iter().map(|cell| cell.window.period).collect();
         self.matches.times.len() * periods.len() < ROWS_OF_ONE_THREAD

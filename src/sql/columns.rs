@@ -1,4 +1,4 @@
-//! The columns of queries: those that a rule needs of its matches, and those of the table `matched`.
+//! The columns that a rule needs of its matches, and the columns of the table `matched`.
 
 use std::fmt::Display;
 

@@ -38,7 +38,7 @@ pub enum Expression {
     Lambda {
         /// The name of the element in `body`.
         parameter: String,
-        /// What it returns.
+        /// The result.
         body: Box<Expression>,
     },
     /// A comparison of two values.
@@ -109,7 +109,7 @@ pub enum Comparator {
     DistinctFrom,
 }
 
-/// What a value can be tested for.
+/// A state that a value can be tested for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the meaning")]
 pub enum State {

@@ -141,7 +141,7 @@ mod tests {
         let invalid = object_store::path::Path::parse(format!("{KEY}//")).unwrap_err();
         let Error::Store { hint, .. } = store("read", "logs", KEY, &invalid.into()) else { panic!() };
         assert_eq!(hint, None);
-        // The same in a body, of which only the elements count.
+        // The same in a body. Only its elements count.
         let body = format!("<Error><Resource>{}</Resource></Error>", KEY.replace('<', "&lt;"));
         assert_eq!(hint_of(400, &body), None);
         assert_eq!(hint_of(503, &body), Some(THROTTLED));

@@ -95,7 +95,7 @@ struct Credentials {
 
 impl Credentials {
     async fn renewed(&self) -> Result<Arc<AwsCredential>, String> {
-        #[expect(clippy::disallowed_methods, reason = "whether credentials have expired is told by the clock")]
+        #[expect(clippy::disallowed_methods, reason = "the clock decides whether credentials have expired")]
         let soon = SystemTime::now() + RENEWED_BEFORE;
         let mut current = self.current.lock().await;
         if let Some((known, expiry)) = current.as_ref()

@@ -1,4 +1,4 @@
-//! Records that share an `eventID` count once. Commands report how many were ignored and warn of those that differ.
+//! Records that share an `eventID` count once. Commands report how many were ignored and warn if they differ.
 
 use std::path::Path;
 use std::process::Output;

@@ -95,7 +95,7 @@ fn external_crates_are_used_only_by_their_modules() {
     }
     for (family, allowed) in USERS {
         let allowed: BTreeSet<String> = allowed.iter().map(|module| (*module).to_owned()).collect();
-        assert_eq!(users.get(family), Some(&allowed), "the modules listed for {family} are those that use it");
+        assert_eq!(users.get(family), Some(&allowed), "only the modules listed for {family} use it");
     }
 }
 
