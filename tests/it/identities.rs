@@ -368,7 +368,7 @@ fn struct_without_actor_members_causes_a_warning() {
             Command::new(env!("CARGO_BIN_EXE_tawny")).args(["hunt", &data, "--rules", &rule]).output().unwrap();
         let talk = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{talk}");
-        assert_eq!(talk.contains("warning: `userIdentity` has no `onBehalfOf` in these data"), lacks, "{talk}");
+        assert_eq!(talk.contains("warning: `userIdentity` has no `onBehalfOf` in this data"), lacks, "{talk}");
     }
 }
 
