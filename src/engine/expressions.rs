@@ -223,8 +223,8 @@ mod tests {
 
         let mut predicates = Vec::new();
         for (index, field) in fields.iter().enumerate() {
-            // Half of them negated, with both forms of each kind of test.
-            for (number, test) in tests.iter().enumerate() {
+            // A third of the tests for each field, half of them negated.
+            for (number, test) in tests.iter().enumerate().skip(index % 3).step_by(3) {
                 let negated = (index + number) % 2 == 0;
                 predicates.push(Predicate::Test { field: field.clone(), test: test.clone(), negated });
             }
@@ -236,7 +236,7 @@ mod tests {
             for list in ["requestParameters.items", "unknown.key", "eventName"] {
                 let list = Field::new(path(list));
                 let elements = |each| Predicate::Elements { list: list.clone(), quantifier, each: Box::new(each) };
-                all.extend(of_elements.iter().step_by(7).cloned().map(elements));
+                all.extend(of_elements.iter().step_by(3).cloned().map(elements));
                 let nested = Predicate::Elements {
                     list: Field::Element(path("items")),
                     quantifier,
@@ -245,7 +245,7 @@ mod tests {
                 all.push(elements(nested));
             }
         }
-        let (none, many) = (Vec::new(), all[..300].to_vec());
+        let (none, many) = (Vec::new(), all[..200].to_vec());
         for parts in [none, few[..1].to_vec(), few, many] {
             all.extend(
                 [Predicate::All, Predicate::Any, Predicate::None, Predicate::OnlyOne].map(|of| of(parts.clone())),
@@ -283,6 +283,6 @@ mod tests {
             assert_eq!(&value(parsed), &built, "{text}");
             selecting += usize::from(built.logical_null_count() < built.len());
         }
-        assert!(predicates.len() > 800 && selecting * 2 > predicates.len(), "{selecting} of {}", predicates.len());
+        assert!(predicates.len() > 500 && selecting * 2 > predicates.len(), "{selecting} of {}", predicates.len());
     }
 }

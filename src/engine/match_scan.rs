@@ -175,7 +175,7 @@ impl MatchScan {
             parts.push(part);
             counts.iter_mut().zip(of_part).for_each(|(count, of_part)| *count += of_part);
         }
-        let writer = Arc::into_inner(writer).ok_or_else(|| internal_datafusion_err!("a scan goes on"))?;
+        let writer = Arc::into_inner(writer).ok_or_else(|| internal_datafusion_err!("a scan is still running"))?;
         Ok((writer.finish(parts), counts))
     }
 }

@@ -25,8 +25,8 @@ use crate::event;
 use crate::sql::expression::Expression;
 use crate::sql::match_spec::{EventColumn, MatchSpec};
 
-/// Where fewer rows than one in so many are left of a batch, a test is made of them alone.
-const FEW: usize = 8;
+/// A test runs only on the rows that passed the tests before it, if at most one in so many rows did.
+const SELECTIVE: usize = 8;
 
 /// Tests records and computes the values of those that match.
 pub struct Matcher {
@@ -98,11 +98,10 @@ fn schema_of(columns: &BTreeSet<&str>) -> SchemaRef {
     Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 
-/// Returns a condition that all records satisfy that match any rule of `spec`. The scan skips row groups and pages by it, and
-/// leaves the other columns of a record undecoded where no rule matches it.
+/// Returns a condition that every match of a rule of `spec` satisfies. By it the scan skips row groups and pages, and does
+/// not decode the other columns of records that no rule matches.
 ///
-/// Several predicates are one function of the columns that they read, because planning takes longer than proportional to
-/// the number of conditions.
+/// Several predicates become one function of their columns: planning time grows faster than the number of conditions.
 ///
 /// # Errors
 /// A function is unknown.
@@ -117,13 +116,13 @@ pub fn filter(spec: &MatchSpec, functions: &dyn FunctionRegistry, records: &DFSc
     Ok(conjunction(conditions).unwrap_or_else(|| lit(true)))
 }
 
-/// The predicates over the columns that are read.
+/// Predicates, ready to test batches of one schema.
 pub(super) struct Tests {
     /// The distinct conjuncts of all predicates.
     expressions: Vec<Arc<dyn PhysicalExpr>>,
-    /// Those of the conjuncts that are tested together.
+    /// The conjuncts that compare a column with strings.
     equalities: Equalities,
-    /// For each predicate the indexes of its conjuncts, those that call no function first.
+    /// For each predicate the indexes of its conjuncts. Conjuncts without function calls come first.
     predicates: Vec<Vec<usize>>,
 }
 
@@ -154,24 +153,24 @@ impl Tests {
         })
     }
 
-    /// Where any predicate holds.
+    /// Returns the rows of `batch` for which any predicate holds.
     pub(super) fn any(&self, batch: &RecordBatch) -> Result<BooleanArray> {
         any(&self.flags(batch)?, batch.num_rows())
     }
 
-    /// For each predicate, the rows of a batch for which it holds.
+    /// Returns for each predicate the rows of `batch` for which it holds.
     fn flags(&self, batch: &RecordBatch) -> Result<Vec<BooleanArray>> {
-        let mut held = vec![None; self.expressions.len()];
-        self.equalities.hold(batch, &mut held);
-        self.predicates.iter().map(|conjuncts| self.holds(conjuncts, batch, &mut held)).collect()
+        let mut results = vec![None; self.expressions.len()];
+        self.equalities.hold(batch, &mut results);
+        self.predicates.iter().map(|conjuncts| self.all_hold(conjuncts, batch, &mut results)).collect()
     }
 
-    /// For which rows of a batch all of some tests hold. `held` keeps what tests say of the whole batch.
-    fn holds(
+    /// Returns the rows of `batch` for which all `conjuncts` hold. `results` caches those of the whole batch.
+    fn all_hold(
         &self,
         conjuncts: &[usize],
         batch: &RecordBatch,
-        held: &mut [Option<BooleanArray>],
+        results: &mut [Option<BooleanArray>],
     ) -> Result<BooleanArray> {
         let rows = batch.num_rows();
         let mut all = BooleanArray::new(BooleanBuffer::new_set(rows), None);
@@ -180,10 +179,12 @@ impl Tests {
             if left == 0 {
                 break;
             }
-            let truth = match &held[*number] {
+            let truth = match &results[*number] {
                 Some(truth) => truth.clone(),
-                None if left * FEW < rows => truths(self.expressions[*number].evaluate_selection(batch, &all)?, rows)?,
-                None => held[*number].insert(truths(self.expressions[*number].evaluate(batch)?, rows)?).clone(),
+                None if left * SELECTIVE < rows => {
+                    truths(self.expressions[*number].evaluate_selection(batch, &all)?, rows)?
+                }
+                None => results[*number].insert(truths(self.expressions[*number].evaluate(batch)?, rows)?).clone(),
             };
             all = compute::and(&all, &truth)?;
         }
@@ -191,14 +192,14 @@ impl Tests {
     }
 }
 
-/// Where a test holds; null is not true.
+/// Returns the rows for which a test is true. Null is not true.
 fn truths(value: ColumnarValue, rows: usize) -> Result<BooleanArray> {
     let truths = value.into_array(rows)?;
     let truths = truths.as_boolean();
     Ok(if truths.null_count() > 0 { compute::prep_null_mask_filter(truths) } else { truths.clone() })
 }
 
-/// Where any of some flags is set.
+/// Returns the rows for which any flag is set.
 pub(super) fn any(flags: &[BooleanArray], rows: usize) -> Result<BooleanArray> {
     let mut any = BooleanArray::new(BooleanBuffer::new_unset(rows), None);
     for flags in flags.iter().filter(|flags| flags.true_count() > 0) {

@@ -3,7 +3,7 @@
 use askama::Template as _;
 
 use super::quote::Ident;
-use super::quote::listed;
+use super::quote::column_list;
 use crate::error::Error;
 use crate::event::{self, CONTENT_ID, ColumnKind, EVENT_TIME_TEXT, OTHER_FIELDS};
 
@@ -30,6 +30,6 @@ pub fn distinct_records() -> Result<String, Error> {
     };
     let own = [EVENT_TIME_TEXT, CONTENT_ID, OTHER_FIELDS].map(|name| Ident(name.to_owned()).to_string());
     let texts: Vec<String> = event::TOP_LEVEL.iter().map(text).chain(own).collect();
-    let query = DistinctRecords { columns: listed(&columns), all_columns: texts.join(", ") };
+    let query = DistinctRecords { columns: column_list(&columns), all_columns: texts.join(", ") };
     query.render().map_err(|error| Error::Internal(format!("the SQL of distinct records: {error}")))
 }

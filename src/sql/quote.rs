@@ -1,5 +1,5 @@
-//! The only place that writes a quote mark or an interval into the engine's own SQL; [`super::dialect`] does for that of
-//! others.
+//! The only place that writes quote marks and intervals into SQL for DataFusion. [`super::dialect`] does so for other
+//! engines.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ impl fmt::Display for Ident {
     }
 }
 
-/// Columns as a list of SQL.
-pub(super) fn listed(columns: &[String]) -> String {
+/// Returns quoted column names with commas between them.
+pub(super) fn column_list(columns: &[String]) -> String {
     columns.iter().map(|name| Ident(name.clone()).to_string()).collect::<Vec<_>>().join(", ")
 }
 
