@@ -33,6 +33,7 @@ use crate::time::Range;
 pub mod cluster;
 pub mod columnar_table;
 pub mod duplicates;
+mod compiled;
 mod equalities;
 mod event_times;
 mod expressions;
@@ -129,6 +130,16 @@ impl Engine {
         Engine { cluster: Some(cluster), ..self }
     }
 
+    /// Returns the same engine, whose scans run in this process.
+    #[must_use]
+    pub fn without_cluster(&self) -> Engine {
+        Engine {
+            #[cfg(feature = "cluster")]
+            cluster: None,
+            ..self.clone()
+        }
+    }
+
     /// Returns the budget in bytes.
     pub fn memory(&self) -> usize {
         self.memory
@@ -220,30 +231,6 @@ impl Engine {
         limit: usize,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         collected(self.rows(name, table, sql).await?, limit).await
-    }
-
-    /// Matches raw objects on the cluster; `None` if there is no cluster, or `table` is not raw.
-    #[cfg(feature = "cluster")]
-    async fn raw_on_cluster(
-        &self,
-        table: &dyn TableProvider,
-        spec: &crate::sql::match_spec::MatchSpec,
-    ) -> Result<Option<Vec<SendableRecordBatchStream>>, DataFusionError> {
-        use cluster::raw_objects;
-        let (Some(cluster), Some(raw)) = (&self.cluster, table.downcast_ref::<raw_table::RawScans>()) else {
-            return Ok(None);
-        };
-        let context = self.session_of_tables()?;
-        let selected = crate::sql::selection::condition(&self.selection.accounts, &self.selection.regions);
-        let plan = raw_objects::plan(&context, raw.trail(), raw.reading(), spec, selected).await?;
-        let Some(plan) = plan else {
-            return Ok(Some(Vec::new()));
-        };
-        let rows = cluster.rows(plan, context.task_ctx(), self.memory).await?;
-        let (matches, statistics) = raw_objects::results(&rows)?;
-        raw.set_remote_statistics(statistics);
-        let schema = matches.first().map_or_else(|| Arc::new(arrow::datatypes::Schema::empty()), RecordBatch::schema);
-        Ok(Some(vec![cluster::stream(schema, matches)]))
     }
 
     /// Runs `plan` and returns one stream for each partition. A cluster returns one stream, of at most the budget.

@@ -12,7 +12,7 @@ use crate::query::{self, Query, QueryOutcome};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, TableKind};
 use crate::time::{self, DAY, Range};
-use crate::trail::Delivery;
+use crate::trail::ObjectDelivery;
 
 const HOUR: i64 = DAY / 24;
 
@@ -103,7 +103,7 @@ pub async fn inspect(
     inspection.telling_keys = deliveries.as_ref().map(|deliveries| deliveries.len() as u64);
     match deliveries {
         Some(deliveries) if !reads_raw => {
-            for Delivery { account, region, hour } in deliveries {
+            for ObjectDelivery { account, region, hour } in deliveries {
                 hours.add(Some(account), Some(region), hour);
             }
             inspection.first = hours.first().map(time::rfc3339);

@@ -15,7 +15,7 @@ use crate::error::{Error, Fault};
 use crate::rule::Rule;
 use crate::statistics::ScanStatistics;
 use crate::time::Range;
-use crate::trail::{Delivery, Prefilter};
+use crate::trail::{ObjectDelivery, Prefilter};
 
 mod coverage;
 mod foreign;
@@ -53,12 +53,12 @@ pub trait Table: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// A field is missing in all files, or no file can be read.
-    async fn check(&self, _resources: &Engine, _rules: &[Rule], _range: Range) -> Result<(), Error> {
+    async fn check(&self, _engine: &Engine, _rules: &[Rule], _range: Range) -> Result<(), Error> {
         Ok(())
     }
 
     /// Returns for each rule whether the files of `range` have the fields that it needs.
-    async fn answerable(&self, _resources: &Engine, rules: &[Rule], _range: Range) -> Result<Vec<bool>, Error> {
+    async fn answerable(&self, _engine: &Engine, rules: &[Rule], _range: Range) -> Result<Vec<bool>, Error> {
         Ok(vec![true; rules.len()])
     }
 
@@ -83,7 +83,7 @@ pub trait Snapshot: fmt::Debug + Send + Sync {
     fn listing(&self) -> TableListing;
 
     /// Returns the accounts, regions and hours in the keys of objects. `None` if the table is not a raw trail.
-    fn deliveries(&self) -> Option<Vec<Delivery<'_>>> {
+    fn deliveries(&self) -> Option<Vec<ObjectDelivery<'_>>> {
         None
     }
 

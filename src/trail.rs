@@ -15,7 +15,7 @@ mod prefilter;
 
 pub use decode::{DecodeOptions, DecodedObject, decode, hash};
 pub use listing::Selection;
-pub use object_key::{Delivery, delivered_on, delivery, delivery_stamp};
+pub use object_key::{ObjectDelivery, delivered_on, delivery, delivery_stamp};
 pub use prefilter::Prefilter;
 
 /// The objects of a raw trail, in the order in which they are read.

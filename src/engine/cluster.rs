@@ -176,7 +176,7 @@ pub(crate) fn scheduler_of(text: &str) -> std::result::Result<(String, u16), Err
 
 /// A table in a plan that is sent to nodes.
 #[derive(Debug, Serialize, Deserialize)]
-struct Table {
+struct EncodedTable {
     /// The store, as the engine names it.
     url: String,
     /// Number of the last columns whose values are in the paths of the files.
@@ -215,7 +215,7 @@ impl LogicalExtensionCodec for Tables {
         context: &TaskContext,
     ) -> Result<Arc<dyn TableProvider>> {
         let external = |error| DataFusionError::External(Box::new(error));
-        let table: Table = serde_json::from_slice(buf).map_err(external)?;
+        let table: EncodedTable = serde_json::from_slice(buf).map_err(external)?;
         let url = ObjectStoreUrl::parse(&table.url)?;
         let store = context.runtime_env().object_store(&url)?;
         let own = schema.fields().len().saturating_sub(table.partition_columns);
@@ -259,12 +259,12 @@ impl LogicalExtensionCodec for Tables {
                 partitions: file.partition_values.iter().map(text).collect::<Result<_>>()?,
             })
         };
-        let told = Table {
+        let encoded = EncodedTable {
             url: parquet.url.to_string(),
             partition_columns: parquet.schema.table_partition_cols().len(),
             files: parquet.files.iter().map(file).collect::<Result<_>>()?,
         };
-        serde_json::to_writer(buf, &told).map_err(|error| DataFusionError::External(Box::new(error)))
+        serde_json::to_writer(buf, &encoded).map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
     fn try_decode_file_format(&self, buf: &[u8], context: &TaskContext) -> Result<Arc<dyn FileFormatFactory>> {

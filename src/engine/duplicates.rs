@@ -153,7 +153,7 @@ pub(crate) async fn among_matches(
     let table = matches.table(&schema, engine.partitions(), move |batch| {
         let identity = [EventColumn::Id, EventColumn::Time].map(|column| Arc::clone(batch.event(column)));
         let columns = identity.into_iter().chain(call.map(|id| Arc::clone(batch.value(id)))).collect();
-        Ok(RecordBatch::try_new(Arc::clone(&compared), columns)?)
+        [RecordBatch::try_new(Arc::clone(&compared), columns).map_err(Into::into)]
     })?;
     let rows = within(context.read_table(table)?, range)?;
     let counter = count(rows.clone(), 0).await?;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, StringArray};
 use arrow::datatypes::DataType;
@@ -18,6 +18,13 @@ use super::{
     columnar_table, event_times, ip_functions, json_functions, match_functions, pattern_functions, window_functions,
 };
 use crate::event::identity;
+
+/// The functions that rules call, for code that has no session.
+pub(super) static REGISTRY: LazyLock<SessionContext> = LazyLock::new(|| {
+    let context = SessionContext::new();
+    register(&context);
+    context
+});
 
 /// Registers the functions in a session.
 pub(super) fn register(context: &SessionContext) {

@@ -3,8 +3,7 @@
 //! Every session knows them by name, and so do the nodes of a cluster. The rules are their first argument: a
 //! [`MatchSpec`] as JSON. So a scan for many rules travels like any other query.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
@@ -16,21 +15,12 @@ use datafusion::logical_expr::{
 use datafusion::prelude::{Expr, SessionContext, ident};
 use datafusion::scalar::ScalarValue;
 
+use super::compiled::CompiledCache;
 use super::functions;
 use super::matcher::{self, Matcher, Tests};
 use crate::sql::match_spec::MatchSpec;
 
-/// Compiled rules that a process keeps: those of the scans that run at a time.
-const COMPILED_RULES: usize = 4;
-
-/// The functions that rules call.
-static FUNCTIONS: LazyLock<SessionContext> = LazyLock::new(|| {
-    let context = SessionContext::new();
-    functions::register(&context);
-    context
-});
-
-static COMPILED: Mutex<VecDeque<(String, Arc<Compiled>)>> = Mutex::new(VecDeque::new());
+static COMPILED: CompiledCache<CompiledRules> = CompiledCache::new();
 
 /// Makes the functions known to a session.
 pub(super) fn register(context: &SessionContext) {
@@ -124,7 +114,7 @@ impl ScalarUDFImpl for MatchUdf {
 }
 
 /// Rules that are ready to test batches.
-struct Compiled {
+struct CompiledRules {
     tests: Tests,
     tested: SchemaRef,
     matcher: Matcher,
@@ -132,25 +122,19 @@ struct Compiled {
 }
 
 /// Returns the compiled form of `rules`, which are a [`MatchSpec`] as JSON.
-fn compiled(rules: &ScalarValue) -> Result<Arc<Compiled>> {
+fn compiled(rules: &ScalarValue) -> Result<Arc<CompiledRules>> {
     let ScalarValue::Utf8(Some(rules)) = rules else {
         return exec_err!("the rules must be a text");
     };
-    let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, compiled)) = known.iter().find(|(text, _)| text == rules) {
-        return Ok(Arc::clone(compiled));
-    }
-    let spec: MatchSpec = serde_json::from_str(rules).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let (tested, read) = (matcher::tested_schema(&spec), matcher::input_schema(&spec));
-    let compiled = Arc::new(Compiled {
-        tests: Tests::new(&*FUNCTIONS, &spec.predicates, &tested)?,
-        tested,
-        matcher: Matcher::new(&spec, &*FUNCTIONS, &read)?,
-        read,
-    });
-    if known.len() >= COMPILED_RULES {
-        known.pop_front();
-    }
-    known.push_back((rules.clone(), Arc::clone(&compiled)));
-    Ok(compiled)
+    COMPILED.get(rules, || {
+        let spec: MatchSpec =
+            serde_json::from_str(rules).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let (tested, read) = (matcher::tested_schema(&spec), matcher::input_schema(&spec));
+        Ok(CompiledRules {
+            tests: Tests::new(&*functions::REGISTRY, &spec.predicates, &tested)?,
+            tested,
+            matcher: Matcher::new(&spec, &*functions::REGISTRY, &read)?,
+            read,
+        })
+    })
 }

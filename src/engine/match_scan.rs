@@ -18,8 +18,12 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+#[cfg(feature = "cluster")]
+use super::cluster;
 use super::match_batch::{MatchBatch, MatchSchema};
 use super::match_buffer::{MatchBuffer, MatchBufferWriter};
+#[cfg(feature = "cluster")]
+use super::raw_table::RawScans;
 use super::{Engine, match_functions, matcher};
 use crate::sql::match_spec::MatchSpec;
 
@@ -71,8 +75,8 @@ impl MatchScan {
         spec: &MatchSpec,
     ) -> Result<Vec<SendableRecordBatchStream>> {
         #[cfg(feature = "cluster")]
-        if let Some(streams) = engine.raw_on_cluster(table.as_ref(), spec).await? {
-            return Ok(streams);
+        if let (Some(cluster), Some(raw)) = (&engine.cluster, table.downcast_ref::<RawScans>()) {
+            return cluster::raw_objects::streams(engine, cluster, raw, spec).await;
         }
         let (plan, context) = MatchScan::planned(engine, table, spec).await?;
         engine.scanned.follow(&plan);
@@ -222,17 +226,20 @@ impl BufferedMatches {
         self.batches.partition(partition, partitions).map(move |batch| schema.wrap(batch?))
     }
 
-    /// Returns the matches as a table of `schema` with `partitions` partitions. `convert` makes each batch one of it.
+    /// Returns the matches as a table of `schema` with `partitions` partitions. `convert` makes rows of it from each batch.
     ///
     /// # Errors
     /// There are no partitions.
-    pub fn table(
+    pub fn table<R>(
         self: &Arc<BufferedMatches>,
         schema: &SchemaRef,
         partitions: usize,
-        convert: impl Fn(&MatchBatch) -> Result<RecordBatch> + Send + Sync + 'static,
-    ) -> Result<Arc<dyn TableProvider>> {
-        let convert: Convert = Arc::new(convert);
+        convert: impl Fn(MatchBatch) -> R + Send + Sync + 'static,
+    ) -> Result<Arc<dyn TableProvider>>
+    where
+        R: IntoIterator<Item = Result<RecordBatch>, IntoIter: Send + 'static>,
+    {
+        let convert: Convert = Arc::new(move |batch| Box::new(convert(batch).into_iter()));
         let stream = |partition| {
             let (matches, schema, convert) = (Arc::clone(self), Arc::clone(schema), Arc::clone(&convert));
             Arc::new(ConvertedPartition { matches, schema, convert, partition, partitions }) as Arc<dyn PartitionStream>
@@ -241,7 +248,7 @@ impl BufferedMatches {
     }
 }
 
-type Convert = Arc<dyn Fn(&MatchBatch) -> Result<RecordBatch> + Send + Sync>;
+type Convert = Arc<dyn Fn(MatchBatch) -> Box<dyn Iterator<Item = Result<RecordBatch>> + Send> + Send + Sync>;
 
 /// One of the partitions of [`BufferedMatches::table`].
 struct ConvertedPartition {
@@ -265,7 +272,8 @@ impl PartitionStream for ConvertedPartition {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let convert = Arc::clone(&self.convert);
-        let batches = self.matches.partition(self.partition, self.partitions).map(move |batch| convert(&batch?));
+        let batches = self.matches.partition(self.partition, self.partitions);
+        let batches = batches.map_ok(move |batch| stream::iter(convert(batch))).try_flatten();
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
 }

@@ -28,7 +28,7 @@ use crate::sql::match_spec::{EventColumn, MatchSpec};
 /// A test runs only on the rows that passed the tests before it, if at most one in so many rows did.
 const SELECTIVE: usize = 8;
 
-/// Tests records and computes the values of those that match.
+/// Decides which records match some rules, and computes their values.
 pub struct Matcher {
     events: Vec<Arc<dyn PhysicalExpr>>,
     values: Vec<Arc<dyn PhysicalExpr>>,

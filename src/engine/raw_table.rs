@@ -41,9 +41,15 @@ pub struct RawScans {
     in_flight: usize,
     threads: usize,
     progress: RawScanProgress,
-    last: std::sync::Mutex<Option<Arc<RawScan>>>,
+    last: std::sync::Mutex<Option<LastScan>>,
+}
+
+/// The last scan of a raw trail.
+enum LastScan {
+    Local(Arc<RawScan>),
     /// The statistics that the executors of a cluster returned.
-    remote: std::sync::Mutex<Option<ScanStatistics>>,
+    #[cfg(feature = "cluster")]
+    Remote(ScanStatistics),
 }
 
 impl std::fmt::Debug for RawScans {
@@ -62,24 +68,18 @@ impl RawScans {
         threads: usize,
         progress: RawScanProgress,
     ) -> RawScans {
-        RawScans {
-            trail,
-            prefilter,
-            in_flight,
-            threads,
-            progress,
-            last: std::sync::Mutex::default(),
-            remote: std::sync::Mutex::default(),
-        }
+        RawScans { trail, prefilter, in_flight, threads, progress, last: std::sync::Mutex::default() }
     }
 
     /// Returns what the last scan has read so far; nothing where the query needed no scan.
     pub fn statistics(&self) -> ScanStatistics {
-        if let Some(remote) = &*self.remote.lock().unwrap_or_else(PoisonError::into_inner) {
-            return remote.clone();
-        }
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(|scan| scan.statistics()).unwrap_or_default()
+        match &*last {
+            Some(LastScan::Local(scan)) => scan.statistics(),
+            #[cfg(feature = "cluster")]
+            Some(LastScan::Remote(statistics)) => statistics.clone(),
+            None => ScanStatistics::default(),
+        }
     }
 }
 
@@ -90,15 +90,20 @@ impl RawScans {
         &self.trail
     }
 
-    /// Returns the prefilter, and the number of objects to read at a time.
-    pub(super) fn reading(&self) -> (&Prefilter, usize) {
-        (&self.prefilter, self.in_flight)
+    /// Returns the prefilter.
+    pub(super) fn prefilter(&self) -> &Prefilter {
+        &self.prefilter
+    }
+
+    /// Returns the number of objects to read at a time.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Records what executors have read of the objects.
     pub(super) fn set_remote_statistics(&self, mut statistics: ScanStatistics) {
         statistics.add(self.trail.excluded.clone());
-        *self.remote.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastScan::Remote(statistics));
     }
 }
 
@@ -121,7 +126,7 @@ impl TableProvider for RawScans {
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let (trail, progress) = (Arc::clone(&self.trail), Arc::clone(&self.progress));
         let scan = RawScan::start(trail, self.prefilter.clone(), self.in_flight, progress);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&scan));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastScan::Local(Arc::clone(&scan)));
         let streams = RawScan::partitions(&scan, self.threads);
         StreamingTable::try_new(event::schema(), streams)?.scan(state, projection, filters, limit).await
     }

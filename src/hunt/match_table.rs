@@ -5,11 +5,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, IntervalMonthDayNanoArray, RecordBatch, StringArray};
 use arrow::compute::FilterBuilder;
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
-use futures::{TryStreamExt as _, stream};
 
 use crate::engine::match_batch::MatchBatch;
 use crate::engine::match_scan::BufferedMatches;
@@ -77,10 +74,6 @@ impl MatchTable {
         }));
         fields.extend(columns.iter().map(|name| Field::new(name, DataType::Utf8, true)));
         MatchTable { rules, columns, schema: Arc::new(Schema::new(fields)) }
-    }
-
-    pub(super) fn schema(&self) -> &SchemaRef {
-        &self.schema
     }
 
     /// The columns by which the query of these rules groups, and which it returns. The rule is part of every group.
@@ -154,40 +147,21 @@ impl MatchTable {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
-    /// The rows of all matches in `buffer`, in `count` streams.
-    pub(super) fn streams(
+    /// Returns the rows of all matches in `buffer`, as a table with `partitions` partitions.
+    ///
+    /// # Errors
+    /// There are no partitions.
+    pub(super) fn provider(
         self: &Arc<MatchTable>,
         buffer: &Arc<BufferedMatches>,
-        count: usize,
-    ) -> Vec<Arc<dyn PartitionStream>> {
-        let share = |number| TableShare { table: Arc::clone(self), buffer: Arc::clone(buffer), number, count };
-        (0..count).map(|number| Arc::new(share(number)) as Arc<dyn PartitionStream>).collect()
+        partitions: usize,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let table = Arc::clone(self);
+        buffer.table(&self.schema, partitions, move |batch| Arc::clone(&table).rows(batch))
     }
 }
 
 /// The names `kind.0`, `kind.1` and so on.
 fn numbered(kind: &'static str) -> impl Iterator<Item = String> {
     (0..).map(move |index: usize| format!("{kind}.{index}"))
-}
-
-/// One of the streams.
-#[derive(Debug)]
-struct TableShare {
-    table: Arc<MatchTable>,
-    buffer: Arc<BufferedMatches>,
-    number: usize,
-    count: usize,
-}
-
-impl PartitionStream for TableShare {
-    fn schema(&self) -> &SchemaRef {
-        &self.table.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let table = Arc::clone(&self.table);
-        let batches = self.buffer.partition(self.number, self.count);
-        let batches = batches.map_ok(move |batch| stream::iter(Arc::clone(&table).rows(batch))).try_flatten();
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.table.schema), batches))
-    }
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::lookback::is_cut;
 use super::match_table::{MatchTable, TableRule};
 use crate::engine::match_scan::{BufferedMatches, MatchScan};
-use crate::engine::{self, Engine, duplicates};
+use crate::engine::{Engine, duplicates};
 use crate::error::Error;
 use crate::finding::{Finding, FindingSchema, FindingsBuilder};
 use crate::rule::{Counts, Rule, WindowKind};
@@ -22,7 +22,7 @@ use crate::sql;
 use crate::sql::match_spec::MatchSpec;
 use crate::statistics::Duplicates;
 use crate::table::SnapshotRecords;
-use crate::time::{Period, Range};
+use crate::time::Range;
 
 /// The records that any of some rules matches.
 pub(super) struct Matched<'r> {
@@ -36,9 +36,9 @@ pub(super) struct Matched<'r> {
 /// Queries over fewer rows run on one thread.
 const ROWS_OF_ONE_THREAD: usize = 10_000;
 
-/// Rules with windows of one shape share a query. A shape is a kind of window, the function that counts, the period of
-/// `tumbling` windows, and the start of what was read for `dedup` windows.
-type Shape = (WindowKind, Option<&'static str>, Option<Period>, Option<i64>);
+/// Rules with windows of one shape share a query. A shape is a kind of window, the function that counts, and the start of
+/// what was read for `dedup` windows.
+type Shape = (WindowKind, Option<&'static str>, Option<i64>);
 
 /// The result of a hunt in matches.
 pub(super) struct Outcome {
@@ -84,9 +84,8 @@ impl<'r> Matched<'r> {
             // With fewer matches than the threshold there is nothing to find, unless one may be of several kinds.
             let least = if matches!(rule.counts, Counts::EachOf(_)) { 1 } else { rule.window.threshold.get() };
             if self.buffer.counts[number] >= usize::try_from(least).unwrap_or(usize::MAX) {
-                let period = (rule.window.kind == WindowKind::Tumbling).then_some(rule.window.period);
                 let from = self.reads[number].from.filter(|_| rule.window.kind == WindowKind::Dedup);
-                let shape = (rule.window.kind, sql::counting(rule), period, from);
+                let shape = (rule.window.kind, sql::counting(rule), from);
                 shapes.entry(shape).or_default().push(number);
             }
         }
@@ -175,8 +174,7 @@ impl<'m> Set<'m> {
             _ => None,
         };
         let hunt = sql::hunt_matched(rule, &columns, range)?;
-        let streams = self.table.streams(&self.matched.buffer, engine.partitions());
-        let table = engine::streamed_table(Arc::clone(self.table.schema()), streams).map_err(failed)?;
+        let table = self.table.provider(&self.matched.buffer, engine.partitions()).map_err(failed)?;
         Ok(Queries { engine, table, anchors, hunt })
     }
 }

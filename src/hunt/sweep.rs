@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
@@ -138,7 +139,7 @@ pub async fn sweep(
             });
         }
         let numbered = matches.table().map_err(|error| Error::query(format!("rule `{}`", rule.id), error))?;
-        let windows = Windows { engine, rule, cells: &cells, range, matches: &matches, table: numbered };
+        let windows = GridWindows { engine, rule, cells: &cells, range, matches: &matches, table: numbered };
         let (found, undecided) = Box::pin(windows.found()).await?;
         Ok(Attempt { result: Sweep { matches, found, read: statistics, duplicates }, undecided })
     })
@@ -202,7 +203,9 @@ fn matched(
             .map_or_else(|| Arc::new(StringArray::new_null(batch.len())) as ArrayRef, |id| Arc::clone(batch.value(id)));
         let columns = own.into_iter().chain(values).chain([counted]).zip(converted.fields());
         let columns = columns.map(|(column, field)| compute::cast(&column, field.data_type()));
-        Ok(RecordBatch::try_new(Arc::clone(&converted), columns.collect::<Result<_, _>>()?)?)
+        let columns: Result<_, ArrowError> = columns.collect();
+        let rows = columns.and_then(|columns| RecordBatch::try_new(Arc::clone(&converted), columns));
+        [rows.map_err(Into::into)]
     })
 }
 
@@ -275,7 +278,7 @@ impl Matches {
 }
 
 /// The windows of some cells over matches.
-struct Windows<'w> {
+struct GridWindows<'w> {
     engine: &'w Engine,
     rule: &'w Rule,
     cells: &'w [GridCell],
@@ -284,7 +287,7 @@ struct Windows<'w> {
     table: Arc<dyn TableProvider>,
 }
 
-impl Windows<'_> {
+impl GridWindows<'_> {
     /// The findings of each cell, and the cells for which more must be read.
     async fn found(&self) -> Result<(Vec<Vec<Found>>, Vec<usize>), Error> {
         // The kinds side by side where each is the work of one thread; else each has all threads and memory.

@@ -68,7 +68,7 @@ impl NightlyHunt<'_> {
                 from: task.range.from.map(Instant::from_micros),
                 to: task.range.to.map(Instant::from_micros),
                 cause: task.cause,
-                duplicates: Some(outcome.duplicates),
+                duplicates: outcome.duplicates,
             });
             for (rule, findings) in rules.iter().zip(outcome.findings) {
                 let version = next.rules.get(&rule.id).map(String::as_str).unwrap_or_default();

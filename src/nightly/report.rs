@@ -60,8 +60,8 @@ pub struct HuntReport {
     pub to: Option<Instant>,
     /// Why the rules were hunted: new events, or a new version of the rules.
     pub cause: &'static str,
-    /// Duplicates among the matches of any of the rules; absent if they were not counted.
-    pub duplicates: Option<Duplicates>,
+    /// Duplicates among the matches of any of the rules.
+    pub duplicates: Duplicates,
 }
 
 impl RunReport {

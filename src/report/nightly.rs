@@ -35,12 +35,10 @@ pub fn table(report: &RunReport) -> String {
         let rules = if let [rule] = hunt.rules.as_slice() { rule.clone() } else { number_of(hunt.rules.len(), "rule") };
         let range = format!("from {} to {}", bound(hunt.from, "the first event"), bound(hunt.to, "the last"));
         lines.push(("hunted".to_owned(), format!("{rules}, triggers {range}: {}", hunt.cause)));
-        lines.extend(hunt.duplicates.iter().map(|duplicates| {
-            let text = format!("{} among matching records left out", duplicates.left_out);
-            ("duplicates".to_owned(), text)
-        }));
+        let left_out = format!("{} among matching records left out", hunt.duplicates.left_out);
+        lines.push(("duplicates".to_owned(), left_out));
     }
-    let differing = report.hunts.iter().filter_map(|hunt| Some(&hunt.duplicates.as_ref()?.differing));
+    let differing = report.hunts.iter().map(|hunt| &hunt.duplicates.differing);
     for differing in std::iter::once(&report.read.differing).chain(differing) {
         lines.extend(differing.warning().map(|warning| ("warning".to_owned(), warning)));
     }

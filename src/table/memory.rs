@@ -25,7 +25,7 @@ impl Table for MemoryTable {
         Ok(Box::new(MemorySnapshot(&self.0)))
     }
 
-    async fn coverage(&self, _resources: &Engine, _range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
+    async fn coverage(&self, _engine: &Engine, _range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
         Ok(Coverage::Covered)
     }
 }

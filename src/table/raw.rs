@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, Stores};
 use crate::time::{self, Range};
-use crate::trail::{self, Delivery, Prefilter, Selection, Trail};
+use crate::trail::{self, ObjectDelivery, Prefilter, Selection, Trail};
 
 /// The number of objects sampled from a snapshot, to check whether a prefilter skipped CloudTrail at all.
 const SAMPLED_OBJECTS: usize = 16;
@@ -133,6 +133,8 @@ impl Table for RawTrail {
     }
 
     async fn coverage(&self, engine: &Engine, range: Range, read: &ScanStatistics) -> Result<Coverage, Error> {
+        // Only scans for matches run on a cluster.
+        let engine = &engine.without_cluster();
         // A query that needs no records reads no object.
         if read.objects.read == 0 && self.find(range).await?.is_empty() {
             let newest = if range == Range::default() { None } else { self.newest_event(engine).await? };
@@ -164,7 +166,7 @@ impl Snapshot for RawSnapshot<'_> {
         TableListing { excluded: self.trail.excluded.clone(), ..listing }
     }
 
-    fn deliveries(&self) -> Option<Vec<Delivery<'_>>> {
+    fn deliveries(&self) -> Option<Vec<ObjectDelivery<'_>>> {
         Some(self.trail.objects.iter().filter_map(|object| trail::delivery(&object.path)).collect())
     }
 

@@ -128,7 +128,7 @@ pub(crate) fn date_and_clock(part: &str) -> Option<(&str, &str)> {
 
 /// Whose events an object holds and when it was delivered, by its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delivery<'p> {
+pub struct ObjectDelivery<'p> {
     /// The account.
     pub account: &'p str,
     /// The region.
@@ -139,11 +139,11 @@ pub struct Delivery<'p> {
 
 /// Returns whose events the object at `path` holds and when it was delivered; `None` where its path does not contain all
 /// of it.
-pub fn delivery(path: &Path) -> Option<Delivery<'_>> {
+pub fn delivery(path: &Path) -> Option<ObjectDelivery<'_>> {
     let KeyFields { account, region, .. } = KeyFields::of(path);
     let (date, clock) = date_and_clock(delivery_stamp(path))?;
     let text = format!("{}-{}-{}T{}:00:00Z", &date[..4], &date[4..6], &date[6..], clock.get(..2)?);
-    Some(Delivery { account: account?, region: region?, hour: time::parse_event_time(&text)? })
+    Some(ObjectDelivery { account: account?, region: region?, hour: time::parse_event_time(&text)? })
 }
 
 #[cfg(test)]

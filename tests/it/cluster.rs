@@ -150,11 +150,6 @@ fn executors_read_raw_objects_and_report_each_that_they_cannot_read() {
         std::fs::copy(&path, bucket.join(path.file_name().unwrap())).unwrap();
     }
     let on_cluster = ["--cluster", &nodes.url, "--partitions", "4"];
-    let statistics = |output: &Output| -> Vec<String> {
-        let lines = told(output);
-        let lines = lines.lines().filter(|line| !line.starts_with("note: "));
-        lines.map(str::to_owned).collect()
-    };
     for trail in [trail.display().to_string(), "s3://trail".to_owned()] {
         for command in [
             &["hunt", &trail, "--format", "jsonl"][..],
@@ -163,17 +158,44 @@ fn executors_read_raw_objects_and_report_each_that_they_cannot_read() {
             &["hunt", &trail, "--threshold", "3", "--account", "444455556666", "--format", "jsonl"],
             &["backtest", &trail, "--format", "json", "--thresholds", "1..4", "--periods", "5m,1h"],
         ] {
-            let here = server.tawny(command);
-            let there = server.tawny(&[command, &on_cluster].concat());
-            assert_eq!(here.status.code(), Some(3), "{command:?}: {}", told(&here));
-            assert_eq!(there.status.code(), Some(3), "{command:?}: {}", told(&there));
-            assert!(there.stdout == here.stdout, "{command:?}");
-            assert_eq!(statistics(&there), statistics(&here), "{command:?}");
+            assert_same_outcome(&server, command, &on_cluster, 3);
         }
     }
     let piped = server.tawny(&[&["hunt", "-"][..], &on_cluster].concat());
     assert_eq!(piped.status.code(), Some(2), "{}", told(&piped));
     assert!(told(&piped).contains("cannot read"), "{}", told(&piped));
+}
+
+/// Runs `command` here and on the cluster. Both must end with `code`, the same findings and the same statistics.
+fn assert_same_outcome(server: &Server, command: &[&str], on_cluster: &[&str], code: i32) {
+    let statistics = |output: &Output| -> Vec<String> {
+        let lines = told(output);
+        let lines = lines.lines().filter(|line| !line.starts_with("note: "));
+        lines.map(str::to_owned).collect()
+    };
+    let here = server.tawny(command);
+    let there = server.tawny(&[command, on_cluster].concat());
+    assert_eq!(here.status.code(), Some(code), "{command:?}: {}", told(&here));
+    assert_eq!(there.status.code(), Some(code), "{command:?}: {}", told(&there));
+    assert!(there.stdout == here.stdout, "{command:?}");
+    assert_eq!(statistics(&there), statistics(&here), "{command:?}");
+}
+
+#[test]
+fn cluster_hunt_without_selected_records_ends_like_a_local_one() {
+    let server = Server::start();
+    let nodes = Nodes::start(&server);
+    let at = |name: &str| nodes.folder.path().join(name);
+    let on_cluster = ["--cluster", &nodes.url];
+    write_trail(&at("trail"));
+    let trail = at("trail").display().to_string();
+    assert_same_outcome(&server, &["hunt", &trail, "--threshold", "3"], &on_cluster, 0);
+    assert_same_outcome(&server, &["hunt", &trail, "--account", "444455556666"], &on_cluster, 3);
+    // A trail whose objects are all left out by their names has statistics too.
+    std::fs::create_dir(at("notes")).unwrap();
+    std::fs::write(at("notes").join("readme.txt"), "not CloudTrail").unwrap();
+    let notes = at("notes").display().to_string();
+    assert_same_outcome(&server, &["hunt", &notes], &on_cluster, 3);
 }
 
 /// Rules that need more than a count of events. Their functions are sent to the nodes too.

@@ -4,8 +4,7 @@
 //! what was read. It is asynchronous, so a cancelled query frees its thread while a store does not answer.
 
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::buffer::OffsetBuffer;
@@ -15,6 +14,7 @@ use async_trait::async_trait;
 use datafusion::common::{exec_err, internal_err, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::{
     ColumnarValue, LogicalPlanBuilder, Partitioning, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
@@ -26,25 +26,25 @@ use datafusion::scalar::ScalarValue;
 use futures::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::functions;
+use super::Cluster;
+use crate::engine::compiled::CompiledCache;
 use crate::engine::match_batch::MatchSchema;
 use crate::engine::matcher::{Matcher, Tests};
+use crate::engine::raw_table::RawScans;
+use crate::engine::{Engine, EventSelection, functions};
 use crate::event;
 use crate::sql::expression::Expression;
 use crate::sql::match_spec::MatchSpec;
+use crate::sql::selection;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, ReadSettings, Stores};
-use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
+use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter};
 
 /// Stored bytes and objects of one bundle, at most. A task decodes one bundle at a time.
 const BUNDLE_BYTES: u64 = 4 << 20;
 const BUNDLE_OBJECTS: usize = 128;
 
-static FUNCTIONS: LazyLock<SessionContext> = LazyLock::new(|| {
-    let context = SessionContext::new();
-    functions::register(&context);
-    context
-});
+static MATCHERS: CompiledCache<ObjectMatcher> = CompiledCache::new();
 
 /// What `match_objects` does with objects.
 #[derive(Serialize, Deserialize)]
@@ -59,16 +59,6 @@ struct Instructions {
     in_flight: usize,
 }
 
-/// An object of a bundle.
-#[derive(Serialize, Deserialize)]
-struct BundledObject {
-    path: PathBuf,
-    real: PathBuf,
-    size: u64,
-    modified: i64,
-    tag: Option<String>,
-}
-
 /// Statistics as they travel.
 #[derive(Serialize, Deserialize)]
 struct BundleStatistics {
@@ -76,55 +66,79 @@ struct BundleStatistics {
     times: Option<(i64, i64)>,
 }
 
-/// Returns the plan that matches the objects of `trail`; `None` if it has none.
+/// Matches the objects of `raw` on `cluster`, and hands the statistics to it. Returns batches of one struct column.
 ///
 /// # Errors
-/// The name of an object is not UTF-8.
-pub(in crate::engine) async fn plan(
-    context: &SessionContext,
-    trail: &Trail,
-    (prefilter, in_flight): (&Prefilter, usize),
+/// The name of an object is not UTF-8, the cluster does not answer, or the matches take more than the budget.
+pub(in crate::engine) async fn streams(
+    engine: &Engine,
+    cluster: &Cluster,
+    raw: &RawScans,
     rules: &MatchSpec,
-    selected: Expression,
-) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    if trail.objects.is_empty() {
-        return Ok(None);
+) -> Result<Vec<SendableRecordBatchStream>> {
+    let context = engine.session_of_tables()?;
+    let bundles = bundles(&raw.trail().objects)?;
+    if bundles.is_empty() {
+        raw.set_remote_statistics(ScanStatistics::default());
+        return Ok(Vec::new());
     }
-    let settings = trail.stores.read_settings();
-    let instructions = Instructions {
+    let plan = plan(&context, bundles, &instructions(engine, raw, rules)).await?;
+    let (matches, statistics) = results(&cluster.rows(plan, context.task_ctx(), engine.memory).await?)?;
+    raw.set_remote_statistics(statistics);
+    let schema = matches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+    Ok(vec![super::stream(schema, matches)])
+}
+
+fn instructions(engine: &Engine, raw: &RawScans, rules: &MatchSpec) -> Instructions {
+    let settings = raw.trail().stores.read_settings();
+    let EventSelection { accounts, regions } = &engine.selection;
+    Instructions {
         rules: rules.clone(),
-        selected,
-        prefilter: prefilter.words(),
+        selected: selection::condition(accounts, regions),
+        prefilter: raw.prefilter().words(),
         max_object: settings.max_object,
         max_record: settings.max_record,
         unwrap: settings.unwrap.iter().map(ToString::to_string).collect(),
-        in_flight,
-    };
-    let mut rows = Vec::new();
-    let (mut bundle, mut bytes) = (Vec::new(), 0);
-    for object in &trail.objects {
-        if bytes + object.size > BUNDLE_BYTES && !bundle.is_empty() || bundle.len() >= BUNDLE_OBJECTS {
-            rows.push(vec![lit(json(&bundle)?)]);
-            (bundle, bytes) = (Vec::new(), 0);
+        in_flight: raw.in_flight(),
+    }
+}
+
+/// Returns the bundles of `objects`, each as JSON.
+fn bundles(objects: &[Object]) -> Result<Vec<String>> {
+    let mut bundles = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, object) in objects.iter().enumerate() {
+        if index > start && (bytes + object.size > BUNDLE_BYTES || index - start >= BUNDLE_OBJECTS) {
+            bundles.push(json(&&objects[start..index])?);
+            (start, bytes) = (index, 0);
         }
         bytes += object.size;
-        let Object { path, real, size, modified, tag } = object.clone();
-        bundle.push(BundledObject { path, real, size, modified, tag });
     }
-    rows.push(vec![lit(json(&bundle)?)]);
+    if start < objects.len() {
+        bundles.push(json(&&objects[start..])?);
+    }
+    Ok(bundles)
+}
+
+/// Returns the plan that matches the objects in `bundles`.
+async fn plan(
+    context: &SessionContext,
+    bundles: Vec<String>,
+    instructions: &Instructions,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let rows = bundles.into_iter().map(|bundle| vec![lit(bundle)]).collect();
     let bundles = LogicalPlanBuilder::values(rows)?.project(vec![ident("column1").alias("bundle")])?.build()?;
     let partitions = context.state().config().target_partitions();
-    let matches = function(Stores::default()).call(vec![lit(json(&instructions)?), ident("bundle")]);
-    let plan = DataFrame::new(context.state(), bundles)
+    let matches = function(Stores::default()).call(vec![lit(json(instructions)?), ident("bundle")]);
+    DataFrame::new(context.state(), bundles)
         .repartition(Partitioning::Hash(vec![ident("bundle")], partitions))?
         .select(vec![matches.alias("objects")])?
         .create_physical_plan()
-        .await?;
-    Ok(Some(plan))
+        .await
 }
 
 /// Returns the matches in the rows of [`plan`], each batch as one struct column, and the statistics of all objects.
-pub(in crate::engine) fn results(rows: &[RecordBatch]) -> Result<(Vec<RecordBatch>, ScanStatistics)> {
+fn results(rows: &[RecordBatch]) -> Result<(Vec<RecordBatch>, ScanStatistics)> {
     let (mut matches, mut total) = (Vec::new(), ScanStatistics::default());
     for batch in rows {
         let Some(objects) = batch.column(0).as_struct_opt() else {
@@ -213,16 +227,17 @@ impl AsyncScalarUDFImpl for MatchObjects {
             return exec_err!("match_objects takes two arguments");
         };
         let instructions = instructions.to_array(1)?;
-        let reader = Reader::new(&self.stores, instructions.as_string::<i32>().value(0))?;
+        let instructions = instructions.as_string::<i32>().value(0);
+        let matcher = MATCHERS.get(instructions, || ObjectMatcher::new(instructions))?;
         let bundles = bundles.to_array(arguments.number_rows)?;
         let (mut lengths, mut matches, mut statistics) = (Vec::new(), Vec::new(), Vec::new());
         for bundle in bundles.as_string::<i32>().iter().flatten() {
-            let (batches, read) = reader.read(serde_json::from_str(bundle).map_err(external)?).await?;
+            let (batches, read) = matcher.read(&self.stores, serde_json::from_str(bundle).map_err(external)?).await?;
             lengths.push(batches.iter().map(RecordBatch::num_rows).sum());
             matches.extend(batches);
             statistics.push(json(&BundleStatistics { times: read.times, statistics: read })?);
         }
-        let schema = reader.matcher.schema().arrow();
+        let schema = matcher.matcher.schema().arrow();
         let matches = StructArray::from(compute::concat_batches(schema, &matches)?);
         let fields = result_fields(schema);
         let DataType::List(item) = fields[0].data_type() else {
@@ -244,9 +259,8 @@ fn result_fields(schema: &Schema) -> Fields {
     ])
 }
 
-/// Reads objects by some instructions.
-struct Reader {
-    stores: Stores,
+/// Reads and matches objects by some [`Instructions`].
+struct ObjectMatcher {
     settings: ReadSettings,
     prefilter: Prefilter,
     in_flight: usize,
@@ -254,31 +268,26 @@ struct Reader {
     matcher: Matcher,
 }
 
-impl Reader {
-    fn new(stores: &Stores, instructions: &str) -> Result<Reader> {
+impl ObjectMatcher {
+    fn new(instructions: &str) -> Result<ObjectMatcher> {
         let Instructions { rules, selected, prefilter, max_object, max_record, unwrap, in_flight } =
             serde_json::from_str(instructions).map_err(external)?;
         let unwrap = unwrap.iter().map(|path| path.parse().map_err(external)).collect::<Result<_>>()?;
         let schema: SchemaRef = event::schema();
         let conditions = rules.conditions.iter().cloned().chain([selected]).collect();
-        Ok(Reader {
-            stores: stores.clone(),
+        Ok(ObjectMatcher {
             settings: ReadSettings { max_object, max_record, unwrap },
             prefilter: Prefilter::new(prefilter),
             in_flight: in_flight.max(1),
-            conditions: Tests::new(&*FUNCTIONS, &[Expression::all(conditions)], &schema)?,
-            matcher: Matcher::new(&rules, &*FUNCTIONS, &schema)?,
+            conditions: Tests::new(&*functions::REGISTRY, &[Expression::all(conditions)], &schema)?,
+            matcher: Matcher::new(&rules, &*functions::REGISTRY, &schema)?,
         })
     }
 
     /// Returns what the rules match in `objects`, and the statistics.
-    async fn read(&self, objects: Vec<BundledObject>) -> Result<(Vec<RecordBatch>, ScanStatistics)> {
-        let mut fetched = stream::iter(objects)
-            .map(|BundledObject { path, real, size, modified, tag }| async move {
-                let object = Object { path, real, size, modified, tag };
-                (self.stores.read(&object).await, object)
-            })
-            .buffered(self.in_flight);
+    async fn read(&self, stores: &Stores, objects: Vec<Object>) -> Result<(Vec<RecordBatch>, ScanStatistics)> {
+        let mut fetched =
+            stream::iter(objects).map(async |object| (stores.read(&object).await, object)).buffered(self.in_flight);
         let (mut matches, mut total) = (Vec::new(), ScanStatistics::default());
         while let Some((bytes, object)) = fetched.next().await {
             let options = DecodeOptions { prefilter: &self.prefilter, hash_records: false };
