@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::store::{Folder, LAKE_FOLDER, Location, Stores};
 use crate::time::Range;
 
+pub mod checksum;
 pub mod maintenance;
 pub mod part_file;
 pub mod transaction_log;

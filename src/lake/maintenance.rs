@@ -246,6 +246,7 @@ fn day_end(file: &FileEntry) -> Result<Option<i64>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lake::checksum::MetadataChecksum;
 
     #[test]
     fn files_are_merged_only_in_groups_of_two_or_more() {
@@ -255,6 +256,7 @@ mod tests {
             records: 1,
             first_event: None,
             last_event: None,
+            checksum: MetadataChecksum::of(0, b""),
         };
         let sizes = |files: &[u64]| -> Vec<Vec<u64>> {
             let groups = merge_groups(files.iter().copied().map(file).collect(), 100);

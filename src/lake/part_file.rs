@@ -17,6 +17,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest as _, Sha256};
 
+use super::checksum::{BlockChecksums, MetadataChecksum};
 use super::transaction_log::{FileEntry, NO_DATE};
 use crate::error::Error;
 use crate::event;
@@ -157,9 +158,14 @@ impl PartFileBuilder {
             chunk.append_to_row_group(&mut group)?;
         }
         group.close()?;
-        let bytes = writer.into_inner()?;
-        let records = rows.len() as u64;
-        Ok((FileEntry { path, bytes: bytes.len() as u64, records, first_event, last_event }, bytes))
+        writer.flush()?;
+        let pages_end = writer.inner().len();
+        let blocks = BlockChecksums::of(writer.inner());
+        writer.append_key_value_metadata(blocks.to_key_value());
+        let file = writer.into_inner()?;
+        let checksum = MetadataChecksum::of(pages_end as u64, &file[pages_end..]);
+        let (bytes, records) = (file.len() as u64, rows.len() as u64);
+        Ok((FileEntry { path, bytes, records, first_event, last_event, checksum }, file))
     }
 }
 
@@ -338,6 +344,7 @@ mod tests {
 
     use super::*;
     use crate::event::batch::BatchBuilder;
+    use crate::lake::checksum::RecordedFile;
     use crate::raw::{envelope::Record, json};
 
     #[test]
@@ -436,6 +443,34 @@ mod tests {
         let mut expected = PAGE_STATISTICS;
         expected.sort_unstable();
         assert_eq!(bounded, expected);
+    }
+
+    #[test]
+    fn flipped_bit_anywhere_in_a_file_is_found() {
+        let texts: Vec<String> = (0..=PAGE_ROWS)
+            .map(|number| {
+                format!(r#"{{"eventTime":"2026-09-01T10:00:00Z","eventID":"{number}","requestID":"r{number}"}}"#)
+            })
+            .collect();
+        let mut builder = BatchBuilder::default();
+        for text in &texts {
+            builder.push(&Record { text, members: json::members(text).unwrap() });
+        }
+        let mut part = PartFileBuilder::default();
+        part.append("object", &builder.finish().unwrap(), (0..texts.len()).collect()).unwrap();
+        let (entry, bytes) = part.encode(None, 1).unwrap();
+        let recorded = entry.recorded();
+        recorded.check_file(&bytes).unwrap();
+        let start = usize::try_from(recorded.checksum.start).unwrap();
+        assert!(start > 4 && start < bytes.len(), "{start} of {}", bytes.len());
+        for at in (0..bytes.len()).step_by(61).chain([start - 1, start, bytes.len() - 1]) {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert!(recorded.check_file(&flipped).is_err(), "{at} of {}", bytes.len());
+        }
+        assert!(recorded.check_file(&bytes[..bytes.len() - 1]).is_err());
+        assert!(RecordedFile { records: recorded.records + 1, ..recorded }.check_file(&bytes).is_err());
+        assert!(RecordedFile { bytes: u64::MAX, ..recorded }.check_file(&bytes).is_err());
     }
 
     #[test]

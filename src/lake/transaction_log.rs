@@ -8,6 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::checksum::{MetadataChecksum, RecordedFile};
 use crate::error::Error;
 use crate::event::SCHEMA_VERSION;
 use crate::store::{self, Folder, FolderWriter, hex};
@@ -47,6 +48,8 @@ pub struct FileEntry {
     pub first_event: Option<i64>,
     /// Latest event time, in microseconds since the epoch.
     pub last_event: Option<i64>,
+    /// The checksum of its page indexes and footer. The footer has those of its pages.
+    pub checksum: MetadataChecksum,
 }
 
 /// A log entry lists a file outside the partition folders.
@@ -58,6 +61,11 @@ pub struct PartitionError {
 }
 
 impl FileEntry {
+    /// Returns the sizes and the checksum that readers compare with the file.
+    pub fn recorded(&self) -> RecordedFile {
+        RecordedFile { bytes: self.bytes, records: self.records, checksum: self.checksum }
+    }
+
     /// Returns the earliest and latest event time, clamped to [`EVENT_TIMES`]. `None` if no time is within it.
     pub fn time_span(&self) -> Option<(i64, i64)> {
         let (first, last) = self.first_event.zip(self.last_event)?;
@@ -344,7 +352,8 @@ mod tests {
 
     fn file(path: &str, times: (i64, i64)) -> FileEntry {
         let (first_event, last_event) = (Some(times.0), Some(times.1));
-        FileEntry { path: path.to_owned(), bytes: 0, records: 1, first_event, last_event }
+        let checksum = MetadataChecksum::of(0, b"");
+        FileEntry { path: path.to_owned(), bytes: 0, records: 1, first_event, last_event, checksum }
     }
 
     #[test]

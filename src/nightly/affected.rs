@@ -83,6 +83,7 @@ fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lake::checksum::MetadataChecksum;
 
     #[test]
     fn distant_times_are_hunted_separately() {
@@ -92,6 +93,7 @@ mod tests {
             records: 1,
             first_event: Some(first),
             last_event: Some(last),
+            checksum: MetadataChecksum::of(0, b""),
         };
         assert_eq!(
             new_event_spans(&[file(5 * DAY, 6 * DAY), file(0, 10), file(DAY, DAY + 5)]),
