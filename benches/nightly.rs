@@ -18,7 +18,7 @@ const HOUR: i64 = 3_600 * SECOND;
 const NIGHTS: u32 = 90;
 const OBJECTS: u32 = 96;
 const RECORDS: u32 = 100;
-const START: i64 = 1_780_272_000 * SECOND;
+const START: time::Instant = time::Instant::from_micros(1_780_272_000 * SECOND);
 
 /// Returns the key and records of an object: a quarter of an hour of a night, with two failed sign-ins in every fourth
 /// object.
@@ -26,7 +26,7 @@ fn object(night: u32, number: u32) -> (String, Vec<u8>) {
     let start = START + i64::from(night) * DAY + i64::from(number) * HOUR / 4;
     let record = |of: u32| {
         let id = u64::from((night * OBJECTS + number) * RECORDS + of).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let at = time::rfc3339(start + i64::from(of) * 8 * SECOND);
+        let at = (start + i64::from(of) * 8 * SECOND).to_string();
         let fails = number.is_multiple_of(4) && of < 2;
         let (name, source, outcome) =
             if fails { ("ConsoleLogin", "signin", "Failure") } else { ("GetObject", "s3", "none") };
@@ -39,7 +39,7 @@ fn object(night: u32, number: u32) -> (String, Vec<u8>) {
     let records: Vec<String> = (0..RECORDS).map(record).collect();
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(format!("{{\"Records\":[{}]}}", records.join(",")).as_bytes()).unwrap();
-    let date = time::utc_date(start);
+    let date = start.utc_date();
     let (folder, stamp) = (date.replace('-', "/"), date.replace('-', ""));
     let name = format!("111122223333_CloudTrail_eu-west-1_{stamp}T{:02}05Z_{number:016}.json.gz", number / 4);
     (format!("AWSLogs/111122223333/CloudTrail/eu-west-1/{folder}/{name}"), encoder.finish().unwrap())
@@ -97,7 +97,7 @@ fn nights(place: &Place<'_>) {
             let (key, bytes) = object(night, number);
             place.put(&key, &bytes);
         }
-        let now = time::rfc3339(START + i64::from(night + 1) * DAY + 2 * HOUR);
+        let now = (START + i64::from(night + 1) * DAY + 2 * HOUR).to_string();
         place.requests();
         times.push(place.time(&["nightly", "--config", config, "--now", &now, "--quiet"]));
         requests.push(place.requests());

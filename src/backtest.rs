@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::hunt::sweep::{self, Found, Matches, Sweep};
 use crate::rule::{Rule, Window};
 use crate::table::Table;
-use crate::time::{DAY, Range, SECOND};
+use crate::time::{DAY, Instant, Range, SECOND};
 
 pub mod budget;
 pub mod comparison;
@@ -126,9 +126,9 @@ impl Backtest {
         self.position(self.rule.window).unwrap_or_default()
     }
 
-    /// Returns the tested time span in microseconds, half-open. Open ends of the range are those of the data or, if
+    /// Returns the tested time span, half-open. Open ends of the range are those of the data or, if
     /// these are unknown, of the matches.
-    pub fn span(&self) -> Option<(i64, i64)> {
+    pub fn span(&self) -> Option<(Instant, Instant)> {
         let times = &self.sweep.matches.times;
         span(self.range, self.sweep.read.times.or_else(|| times.iter().min().copied().zip(times.iter().max().copied())))
     }
@@ -140,7 +140,7 @@ impl Backtest {
 }
 
 /// Returns `range` as a half-open span. Its open ends are the earliest and the latest of `times`.
-fn span(range: Range, times: Option<(i64, i64)>) -> Option<(i64, i64)> {
+fn span(range: Range, times: Option<(Instant, Instant)>) -> Option<(Instant, Instant)> {
     let range = range.clamped();
     let from = range.from.or(times.map(|(first, _)| first))?;
     let to = range.to.or(times.map(|(_, last)| last + SECOND))?;
@@ -149,7 +149,7 @@ fn span(range: Range, times: Option<(i64, i64)>) -> Option<(i64, i64)> {
 
 /// Returns the length of a span in days.
 #[expect(clippy::cast_precision_loss, reason = "a number of days, for a mean")]
-fn days((from, to): (i64, i64)) -> f64 {
+fn days((from, to): (Instant, Instant)) -> f64 {
     (to - from) as f64 / DAY as f64
 }
 
@@ -166,7 +166,7 @@ pub fn days_text(days: f64) -> String {
 impl CellStatistics {
     #[expect(clippy::cast_precision_loss, reason = "means of counts")]
     fn new(matches: &Matches, found: &[Found], span_days: Option<f64>) -> CellStatistics {
-        let mut days: Vec<i64> = found.iter().map(|found| matches.times[found.trigger].div_euclid(DAY)).collect();
+        let mut days: Vec<i64> = found.iter().map(|found| matches.times[found.trigger].days()).collect();
         days.sort_unstable();
         let by_day = || days.chunk_by(|a, b| a == b);
         let seconds =

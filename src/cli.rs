@@ -17,7 +17,7 @@ use crate::rule::catalog::{self, RuleChoice};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::statistics::number_of;
 use crate::store::{self, Access, Location, ReadSettings, Scratch, Stores};
-use crate::time::{DAY, Period, Range};
+use crate::time::{DAY, Instant, Period, Range};
 use crate::trail::Selection;
 
 mod backtest;
@@ -502,8 +502,8 @@ impl RuleArgs {
     }
 }
 
-/// Returns the current time in microseconds since the Unix epoch.
+/// Returns the current time.
 #[expect(clippy::disallowed_methods, reason = "only the command line reads the clock")]
-fn now() -> i64 {
-    chrono::Utc::now().timestamp_micros()
+fn now() -> Instant {
+    Instant::from_micros(chrono::Utc::now().timestamp_micros())
 }

@@ -16,7 +16,7 @@ use crate::lake::part_file::{self, PartFileBuilder};
 use crate::lake::transaction_log::{self, FileEntry, ObjectEntry};
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, ScanStatistics};
 use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
-use crate::time;
+use crate::time::Instant;
 use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
 
 /// Maximum bytes of records to buffer, independent of `--memory`. One more object then still keeps each column below
@@ -121,7 +121,8 @@ pub async fn converted_object_ids(lake: &Lake, objects: &[Object]) -> Result<Has
     if objects.is_empty() {
         return Ok(HashSet::new());
     }
-    let delivered = transaction_log::day_span(objects.iter().map(|object| trail::delivered_on(&object.real)));
+    let days = objects.iter().map(|object| trail::delivered_on(&object.real).map(Instant::micros));
+    let delivered = transaction_log::day_span(days);
     lake.transaction_log().object_ids(delivered).await
 }
 
@@ -215,7 +216,9 @@ fn differing_record(batch: &RecordBatch, row: usize, object: &Object) -> Differi
     };
     let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
     let record = DifferingRecord {
-        event_time: times.filter(|times| times.is_valid(row)).map(|times| time::rfc3339(times.value(row))),
+        event_time: times
+            .filter(|times| times.is_valid(row))
+            .map(|times| Instant::from_micros(times.value(row)).to_string()),
         event_name: text("eventName"),
         event_source: text("eventSource"),
         object: Some(object.path.display().to_string()),
@@ -297,7 +300,7 @@ impl LakeWriter {
         self.buffer.objects.push(ObjectEntry {
             id: object.identity(),
             path: object.path.display().to_string(),
-            delivered: trail::delivered_on(&object.real),
+            delivered: trail::delivered_on(&object.real).map(Instant::micros),
         });
         if self.buffer.memory < self.limits.memory.min(MAX_BUFFERED) {
             return Ok(());

@@ -18,8 +18,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{self, ExecutionPlan};
-use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, ident, lit};
-use datafusion::scalar::ScalarValue;
+use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, ident};
 use futures::TryStreamExt as _;
 
 use crate::error::Error;
@@ -297,12 +296,11 @@ fn with_derived_fields(context: &SessionContext, records: DataFrame) -> Result<D
 /// Returns the records with a time in `range`, or all records if it is unbounded.
 fn within(mut records: DataFrame, range: Range) -> Result<DataFrame, DataFusionError> {
     let time = || ident(event::EVENT_TIME);
-    let instant = |micros| lit(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())));
     if let Some(from) = range.from {
-        records = records.filter(time().gt_eq(instant(from)))?;
+        records = records.filter(time().gt_eq(expressions::timestamp(from)))?;
     }
     if let Some(to) = range.to {
-        records = records.filter(time().lt(instant(to)))?;
+        records = records.filter(time().lt(expressions::timestamp(to)))?;
     }
     Ok(records)
 }

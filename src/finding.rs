@@ -12,7 +12,7 @@ use crate::rule::{Rule, TitlePart, WindowKind};
 use crate::sql::columns::{self, RuleColumns};
 use crate::sql::fields;
 use crate::store::hex;
-use crate::time::{self, Period};
+use crate::time::{Instant, Period, SECOND};
 
 /// What AWS writes for the name of a user that does not exist: a mistyped one, or a password in the wrong box.
 const MASKED_NAME: &str = "hidden_due_to_security_reasons";
@@ -56,11 +56,11 @@ pub struct Finding {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distinct: Option<u64>,
     /// The time of the first match.
-    pub first_event: String,
+    pub first_event: Instant,
     /// The time of the last match.
-    pub last_event: String,
+    pub last_event: Instant,
     /// The time of the match that first made the count reach the threshold.
-    pub trigger_time: String,
+    pub trigger_time: Instant,
     /// The identities of the matches, sorted.
     pub event_ids: Vec<String>,
     /// The source IP addresses, sorted and distinct.
@@ -74,17 +74,8 @@ pub struct Finding {
     /// The distinct values of the rule's summary fields, sorted.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub summary: Map<String, Value>,
-    /// [`Finding::first_event`] in microseconds.
     #[serde(skip)]
-    pub first_instant: i64,
-    /// [`Finding::last_event`] in microseconds.
-    #[serde(skip)]
-    pub last_instant: i64,
-    /// [`Finding::trigger_time`] in microseconds.
-    #[serde(skip)]
-    pub trigger_instant: i64,
-    #[serde(skip)]
-    order: (i64, String, Vec<Option<String>>, WindowKind),
+    order: (Instant, String, Vec<Option<String>>, WindowKind),
 }
 
 /// A rule and the columns of its findings in the rows of a query.
@@ -149,8 +140,7 @@ impl Rows<'_> {
         let FindingSchema { rule, columns } = schema;
         let values = columns.group.iter().map(|name| self.text(name, row));
         let group: Vec<Option<String>> = values.collect::<Result<_, _>>()?;
-        let (first, last) = (self.instant("first_event", row)?, self.instant("last_event", row)?);
-        let trigger = self.instant("trigger_time", row)?;
+        let first = self.instant("first_event", row)?;
         let first_id = self.text("first_event_id", row)?.unwrap_or_default();
         let pairs = rule.group_by.iter().zip(&group);
         let mut context = Map::new();
@@ -184,18 +174,15 @@ impl Rows<'_> {
             peak: self.count("peak", row)?,
             unique: rule.counts.distinct().map(ToString::to_string),
             distinct,
-            first_event: time::rfc3339(first),
-            last_event: time::rfc3339(last),
-            trigger_time: time::rfc3339(trigger),
+            first_event: first,
+            last_event: self.instant("last_event", row)?,
+            trigger_time: self.instant("trigger_time", row)?,
             event_ids: self.texts("event_ids", row)?,
             source_ips: self.texts("source_ips", row)?,
             user_agents: self.texts("user_agents", row)?,
             regions: self.texts("regions", row)?,
             context,
             summary,
-            first_instant: first,
-            last_instant: last,
-            trigger_instant: trigger,
             order: (first, rule.id.clone(), group, rule.window.kind),
         })
     }
@@ -237,9 +224,10 @@ impl Rows<'_> {
         Ok(u64::try_from(column.as_primitive::<Int64Type>().value(row)).unwrap_or_default())
     }
 
-    fn instant(&self, name: &str, row: usize) -> Result<i64, Error> {
+    fn instant(&self, name: &str, row: usize) -> Result<Instant, Error> {
         let utc = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
-        Ok(self.column(name, &utc)?.as_primitive::<TimestampMicrosecondType>().value(row))
+        let times = self.column(name, &utc)?;
+        Ok(Instant::from_micros(times.as_primitive::<TimestampMicrosecondType>().value(row)))
     }
 
     fn texts(&self, name: &str, row: usize) -> Result<Vec<String>, Error> {
@@ -259,15 +247,11 @@ impl Rows<'_> {
 /// Returns a period in minutes as findings show it: an integer if it is whole.
 pub fn minutes(period: Period) -> Value {
     let micros = period.micros();
-    if micros % (60 * time::SECOND) == 0 {
-        Value::from(micros / (60 * time::SECOND))
-    } else {
-        Value::from(period.minutes())
-    }
+    if micros % (60 * SECOND) == 0 { Value::from(micros / (60 * SECOND)) } else { Value::from(period.minutes()) }
 }
 
 /// Returns the id of the finding of a rule whose first event is this one.
-pub fn identity(rule: &Rule, group: &[Option<String>], first: i64, first_id: &str) -> String {
+pub fn identity(rule: &Rule, group: &[Option<String>], first: Instant, first_id: &str) -> String {
     let window = rule.window;
     let mut parts = vec![
         Value::from(rule.id.as_str()),
@@ -275,7 +259,7 @@ pub fn identity(rule: &Rule, group: &[Option<String>], first: i64, first_id: &st
         Value::from(window.period.micros()),
         Value::from(window.threshold.get()),
         Value::from(group.iter().map(|value| Value::from(value.clone())).collect::<Vec<_>>()),
-        Value::from(first),
+        Value::from(first.micros()),
         Value::from(first_id),
     ];
     parts.extend(rule.counts.distinct().map(|field| Value::from(field.to_string())));

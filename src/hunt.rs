@@ -11,7 +11,7 @@ use crate::finding::{self, Finding};
 use crate::rule::{Rule, Window};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, TableKind, without_damaged_files};
-use crate::time::Range;
+use crate::time::{Instant, Range};
 use crate::trail::Prefilter;
 
 pub mod events;
@@ -113,14 +113,14 @@ async fn in_one_scan(engine: &Engine, table: &dyn Table, rules: &[Rule], range: 
     Ok(outcome)
 }
 
-fn last_instants(findings: &[Finding]) -> impl Iterator<Item = i64> {
-    findings.iter().map(|finding| finding.last_instant)
+fn last_events(findings: &[Finding]) -> impl Iterator<Item = Instant> {
+    findings.iter().map(|finding| finding.last_event)
 }
 
 /// Of `flags` those whose time lies in `read`.
 fn within(times: &dyn Array, flags: &BooleanArray, read: Range) -> Result<BooleanArray, ArrowError> {
     let times = times.as_primitive::<TimestampMicrosecondType>().values();
-    let outside = |time: &i64| read.from.is_some_and(|from| *time < from) || read.to.is_some_and(|to| *time >= to);
+    let outside = |time: &i64| !read.contains(Instant::from_micros(*time));
     if !times.iter().any(outside) {
         return Ok(flags.clone());
     }

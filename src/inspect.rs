@@ -11,7 +11,7 @@ use crate::error::{Error, Fault};
 use crate::query::{self, Query, QueryOutcome};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, TableKind};
-use crate::time::{self, DAY, Range};
+use crate::time::{DAY, Instant, Range};
 use crate::trail::ObjectDelivery;
 
 const HOUR: i64 = DAY / 24;
@@ -106,8 +106,8 @@ pub async fn inspect(
             for ObjectDelivery { account, region, hour } in deliveries {
                 hours.add(Some(account), Some(region), hour);
             }
-            inspection.first = hours.first().map(time::rfc3339);
-            inspection.last = hours.last().map(time::rfc3339);
+            inspection.first = hours.first().map(String::from);
+            inspection.last = hours.last().map(String::from);
         }
         _ => read = inspection.read(engine, table, range, &mut hours).await?,
     }
@@ -138,25 +138,26 @@ impl Inspection {
         let (mut records, mut without_time, mut times) = (0, 0, Vec::new());
         for batch in &answer.rows {
             records += numbers(batch, 5).sum::<u64>();
-            let time = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
+            let times_in = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
+            let time = |column: usize, row: usize| Instant::from_micros(times_in(column).value(row));
             let text = |column: usize, row: usize| {
                 let texts = batch.column(column).as_string::<i32>();
                 texts.is_valid(row).then(|| texts.value(row))
             };
             for (row, count) in numbers(batch, 5).enumerate() {
-                if time(2).is_null(row) {
+                if times_in(2).is_null(row) {
                     without_time += count;
                 } else {
-                    hours.add(text(0, row), text(1, row), time(2).value(row));
-                    times.extend([time(3).value(row), time(4).value(row)]);
+                    hours.add(text(0, row), text(1, row), time(2, row));
+                    times.extend([time(3, row), time(4, row)]);
                 }
             }
         }
         let duplicates = answer.duplicates.unwrap_or_default();
         (self.records, self.without_time) = (Some(records + duplicates.left_out), Some(without_time));
         self.duplicates = Some(duplicates);
-        self.first = times.iter().min().copied().map(time::rfc3339);
-        self.last = times.iter().max().copied().map(time::rfc3339);
+        self.first = times.iter().min().copied().map(String::from);
+        self.last = times.iter().max().copied().map(String::from);
         Ok(read)
     }
 }
@@ -182,27 +183,26 @@ fn numbers(batch: &RecordBatch, column: usize) -> impl Iterator<Item = u64> + '_
 /// The hours with events or deliveries, by account and region.
 #[derive(Default)]
 struct ActiveHours {
-    by_account_and_region: BTreeMap<(String, String), BTreeSet<i64>>,
+    by_account_and_region: BTreeMap<(String, String), BTreeSet<Instant>>,
 }
 
 impl ActiveHours {
-    fn add(&mut self, account: Option<&str>, region: Option<&str>, hour: i64) {
+    fn add(&mut self, account: Option<&str>, region: Option<&str>, hour: Instant) {
         let key = (account.unwrap_or_default().to_owned(), region.unwrap_or_default().to_owned());
         self.by_account_and_region.entry(key).or_default().insert(hour);
     }
 
-    fn first(&self) -> Option<i64> {
+    fn first(&self) -> Option<Instant> {
         self.by_account_and_region.values().filter_map(|hours| hours.first().copied()).min()
     }
 
-    fn last(&self) -> Option<i64> {
+    fn last(&self) -> Option<Instant> {
         self.by_account_and_region.values().filter_map(|hours| hours.last().copied()).max()
     }
 
     /// Adds days, accounts, regions and gaps to `inspection`.
     fn add_to(&self, inspection: &mut Inspection) {
-        let days: BTreeSet<i64> =
-            self.by_account_and_region.values().flatten().map(|hour| hour.div_euclid(DAY)).collect();
+        let days: BTreeSet<i64> = self.by_account_and_region.values().flatten().map(|hour| hour.days()).collect();
         inspection.days = days.len() as u64;
         for ((account, region), hours) in &self.by_account_and_region {
             inspection.accounts.extend((!account.is_empty()).then(|| account.clone()));
@@ -212,9 +212,9 @@ impl ActiveHours {
             inspection.gaps.extend(gaps.map(|(before, after)| Gap {
                 account: account.clone(),
                 region: region.clone(),
-                from: time::rfc3339(before + HOUR),
-                to: time::rfc3339(*after),
-                hours: u64::try_from((after - before) / HOUR - 1).unwrap_or_default(),
+                from: (*before + HOUR).to_string(),
+                to: after.to_string(),
+                hours: u64::try_from((*after - *before) / HOUR - 1).unwrap_or_default(),
             }));
         }
     }

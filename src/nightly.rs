@@ -56,8 +56,8 @@ pub struct Nightly<'n> {
     pub sinks: &'n [Sink],
     /// How to maintain the lake.
     pub maintenance: MaintenanceSettings,
-    /// The current time, in microseconds since the epoch.
-    pub now: i64,
+    /// The current time.
+    pub now: Instant,
 }
 
 /// Where a nightly run keeps its data.
@@ -125,11 +125,12 @@ impl Nightly<'_> {
         let (mut mergeable, mut droppable) = (0, 0);
         let MaintenanceSettings { merge_small_files, merge_after, memory, retain } = self.maintenance;
         if merge_small_files {
-            let days = maintenance::plan_merges(lake, self.now.saturating_sub(merge_after), memory).await?;
+            let days = maintenance::plan_merges(lake, (self.now - merge_after).micros(), memory).await?;
             mergeable = days.into_values().flatten().flatten().count();
         }
         if let Some(retain) = retain {
-            droppable = maintenance::files_ending_by(lake, maintenance::retention_start(self.now, retain)).await?.len();
+            let from = maintenance::retention_start(self.now.micros(), retain);
+            droppable = maintenance::files_ending_by(lake, from).await?.len();
         }
         let changed_rules = self.hunt.rules.iter().filter(|rule| last.rules.get(&rule.id) != Some(&version(rule)));
         Ok(RunPlan {
@@ -153,8 +154,8 @@ impl Nightly<'_> {
             run: last.run + 1,
             id: random(),
             origin: if last.origin.is_empty() { random() } else { last.origin.clone() },
-            now: Some(Instant::from_micros(self.now)),
-            since: self.hunt.since.map(Instant::from_micros),
+            now: Some(self.now),
+            since: self.hunt.since,
             rules: BTreeMap::new(),
             ..last.clone()
         }

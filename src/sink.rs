@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::rule::Severity;
 use crate::store::Stores;
 use crate::text::json;
+use crate::time::Instant;
 
 mod files;
 mod ocsf;
@@ -219,8 +220,8 @@ pub struct Sink {
     kind: SinkKind,
 }
 
-/// Returns the current time, in microseconds since the epoch.
-pub type Clock = fn() -> i64;
+/// Returns the current time.
+pub type Clock = fn() -> Instant;
 
 enum SinkKind {
     Files(files::FileSink),
@@ -332,11 +333,11 @@ fn texts<'l>(line: &'l Line, name: &str) -> Vec<&'l str> {
     line.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Returns a member that is a time, in microseconds since the epoch.
-fn instant(line: &Line, name: &str) -> Result<i64, Error> {
+/// Returns a member that is a time.
+fn instant(line: &Line, name: &str) -> Result<Instant, Error> {
     let time = text(line, name);
     // Earlier builds accepted any time, and a withdrawn finding may still have one.
-    crate::time::parse_instant(time).map_err(|_| Error::Internal(format!("`{name}` of a finding is {time:?}")))
+    time.parse().map_err(|_| Error::Internal(format!("`{name}` of a finding is {time:?}")))
 }
 
 /// Returns whether a late event removed the finding.

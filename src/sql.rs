@@ -15,7 +15,7 @@ use askama::Template as _;
 
 use crate::error::Error;
 use crate::rule::{Counts, Rule, WindowKind};
-use crate::time::Range;
+use crate::time::{Instant, Range};
 
 pub mod columns;
 pub mod dialect;
@@ -86,7 +86,12 @@ pub fn hunt_matched(rule: &Rule, columns: &RuleColumns<String>, triggers: Range)
 /// Returns the query that counts, for each of some `dedup` rules, the groups whose window at `from` is not known from the
 /// matches with a time in `read`: those with a match within a period before `from` and no pause of a period in all that
 /// was read before it. The matches are the table `matched` with these columns.
-pub fn unanchored_matched(rule: &Rule, columns: &RuleColumns<String>, from: i64, read: Range) -> Result<String, Error> {
+pub fn unanchored_matched(
+    rule: &Rule,
+    columns: &RuleColumns<String>,
+    from: Instant,
+    read: Range,
+) -> Result<String, Error> {
     let anchors = AnchorQuery::of_rules(rule, columns, from, read.from);
     Ok(query(&[windows::distinct_matches(), anchors.steps().map_err(unrendered(&rule.id))?]))
 }
@@ -113,7 +118,7 @@ pub fn grid(rule: &Rule, kind: WindowKind, cells: &[GridCell], triggers: Range) 
 }
 
 /// As [`unanchored_matched`], for the settings of `cells`: one row for each that is not known, with its number.
-pub fn unanchored_grid(rule: &Rule, cells: &[GridCell], from: i64) -> Result<String, Error> {
+pub fn unanchored_grid(rule: &Rule, cells: &[GridCell], from: Instant) -> Result<String, Error> {
     let anchors = AnchorQuery::of_grid(rule, from).steps().map_err(unrendered(&rule.id))?;
     Ok(query(&[ParameterGrid::new(cells).matches(), vec![anchors]].concat()))
 }

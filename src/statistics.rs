@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Fault;
+use crate::time::Instant;
 
 /// How many faults are kept with their text; beyond that they are only counted.
 const MAX_FAULTS: usize = 1_000;
@@ -43,9 +44,9 @@ pub struct ScanStatistics {
     pub repeated_keys: u64,
     /// `eventID`s whose used records differ in time, name or source, as far as a conversion tells.
     pub differing: DifferingRecords,
-    /// The earliest and the latest time of used records, in microseconds; absent where that is not known.
+    /// The earliest and the latest time of used records; absent where that is not known.
     #[serde(skip)]
-    pub times: Option<(i64, i64)>,
+    pub times: Option<(Instant, Instant)>,
     /// The first faults, with place and reason.
     pub faults: Vec<Fault>,
 }
@@ -254,7 +255,7 @@ impl ScanStatistics {
     }
 
     /// Takes in the earliest and the latest time of more records.
-    pub fn spans(&mut self, times: Option<(i64, i64)>) {
+    pub fn spans(&mut self, times: Option<(Instant, Instant)>) {
         self.times = match (self.times, times) {
             (Some((first, last)), Some((earlier, later))) => Some((first.min(earlier), last.max(later))),
             (one, other) => one.or(other),

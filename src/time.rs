@@ -1,9 +1,12 @@
 //! Instants, half-open ranges and periods. Nothing here reads the clock.
 //!
-//! An instant is a count of microseconds since the Unix epoch, UTC. The time of an event is one within [`EVENT_TIMES`]:
-//! each path from data to events goes through [`parse_event_time`] or [`event_time`].
+//! An [`Instant`] is a number of microseconds since the Unix epoch, UTC. Arrow columns and the transaction log of a lake
+//! hold that number: [`Instant::from_micros`] and [`Instant::micros`] convert it. A length of time is a [`Period`], or a
+//! plain number of microseconds. The time of an event is in [`EVENT_TIMES`]: each path from data to events goes through
+//! [`parse_event_time`] or [`event_time`].
 
 use std::fmt;
+use std::ops::{Add, Sub};
 use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
@@ -14,16 +17,16 @@ pub const SECOND: i64 = 1_000_000;
 /// Microseconds in a day.
 pub const DAY: i64 = 86_400 * SECOND;
 
-/// The times that an event can have, in microseconds: from 1970-01-01 on and before 2200-01-01.
+/// The times that an event can have: from 1970-01-01 on and before 2200-01-01.
 ///
 /// An event with any other time counts as one without a readable time. It is kept and counted, and lies in no window.
 /// Arithmetic with these times and any [`Period`] neither overflows, nor leaves the 64-bit nanoseconds that the query
 /// engine computes some functions of time in.
-pub const EVENT_TIMES: std::ops::Range<i64> = 0..7_258_118_400 * SECOND;
+pub const EVENT_TIMES: std::ops::Range<Instant> = Instant::EPOCH..Instant(7_258_118_400 * SECOND);
 
-/// Returns `micros`, a time since the Unix epoch in microseconds, where an event can have that time.
-pub fn event_time(micros: i64) -> Option<i64> {
-    EVENT_TIMES.contains(&micros).then_some(micros)
+/// Returns the instant `micros` microseconds after the Unix epoch. `None` if no event can have that time.
+pub fn event_time(micros: i64) -> Option<Instant> {
+    Some(Instant(micros)).filter(|instant| instant.is_event_time())
 }
 
 /// The length of a window or a range. At least one second, at most 366 days.
@@ -101,25 +104,109 @@ impl fmt::Display for Period {
     }
 }
 
-/// A point in time. Settings, states and reports hold it as RFC 3339 text in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A point in time, in microseconds since the Unix epoch. Settings, states and reports hold it as RFC 3339 text in UTC.
+///
+/// It can be added to a number of microseconds, such as [`DAY`], or a number can be subtracted from it. The difference of
+/// two instants is a number of microseconds. Results beyond 64 bits become the nearest value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Instant(i64);
 
 impl Instant {
+    /// The Unix epoch, 1970-01-01T00:00:00Z.
+    pub const EPOCH: Instant = Instant(0);
+    /// The earliest instant.
+    pub const MIN: Instant = Instant(i64::MIN);
+    /// The latest instant.
+    pub const MAX: Instant = Instant(i64::MAX);
+
     /// Returns the instant `micros` microseconds after the Unix epoch.
-    pub fn from_micros(micros: i64) -> Instant {
+    pub const fn from_micros(micros: i64) -> Instant {
         Instant(micros)
     }
 
     /// Returns the microseconds since the Unix epoch.
-    pub fn micros(self) -> i64 {
+    pub const fn micros(self) -> i64 {
         self.0
+    }
+
+    /// Returns the whole milliseconds since the Unix epoch.
+    pub fn millis(self) -> i64 {
+        self.0.div_euclid(1_000)
     }
 
     /// Returns the whole seconds since the Unix epoch.
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(SECOND)
+    }
+
+    /// Returns the whole days since the Unix epoch.
+    pub fn days(self) -> i64 {
+        self.0.div_euclid(DAY)
+    }
+
+    /// Returns the latest multiple of `micros` microseconds since the Unix epoch that is not after this instant.
+    #[must_use]
+    pub fn rounded_down(self, micros: i64) -> Instant {
+        Instant(self.0.div_euclid(micros).saturating_mul(micros))
+    }
+
+    /// Returns the UTC date, `YYYY-MM-DD`.
+    pub fn utc_date(self) -> String {
+        self.calendar().format("%Y-%m-%d").to_string()
+    }
+
+    /// Returns whether an event can have this time.
+    pub fn is_event_time(self) -> bool {
+        EVENT_TIMES.contains(&self)
+    }
+
+    /// Returns the date and time. The calendar covers some 262,000 years before and after the epoch. An instant beyond
+    /// gets the nearest date. Events and times from users are never beyond.
+    fn calendar(self) -> DateTime<Utc> {
+        let nearest = if self.0 < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+        DateTime::from_timestamp_micros(self.0).unwrap_or(nearest)
+    }
+}
+
+impl Add<i64> for Instant {
+    type Output = Instant;
+
+    fn add(self, micros: i64) -> Instant {
+        Instant(self.0.saturating_add(micros))
+    }
+}
+
+impl Sub<i64> for Instant {
+    type Output = Instant;
+
+    fn sub(self, micros: i64) -> Instant {
+        Instant(self.0.saturating_sub(micros))
+    }
+}
+
+impl Sub for Instant {
+    type Output = i64;
+
+    fn sub(self, earlier: Instant) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Serializes an [`Instant`] as its microseconds since the Unix epoch, for `#[serde(with = "as_micros")]`.
+pub mod as_micros {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::Instant;
+
+    /// Writes the microseconds.
+    pub fn serialize<S: Serializer>(instant: &Instant, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(instant.micros())
+    }
+
+    /// Reads the microseconds.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Instant, D::Error> {
+        i64::deserialize(deserializer).map(Instant::from_micros)
     }
 }
 
@@ -131,14 +218,21 @@ pub struct InstantError;
 impl FromStr for Instant {
     type Err = InstantError;
 
+    /// Reads an instant from a user: RFC 3339, a date (its midnight, UTC), or a time without a zone (UTC). It may be
+    /// outside [`EVENT_TIMES`]. As a bound of a range it then selects all events or none.
     fn from_str(text: &str) -> Result<Instant, InstantError> {
-        parse_instant(text).map(Instant)
+        if let Ok(date) = text.parse::<NaiveDate>() {
+            return Ok(Instant(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()));
+        }
+        parse_time(text).ok_or(InstantError)
     }
 }
 
 impl fmt::Display for Instant {
+    /// Writes RFC 3339 in UTC, with a fraction only if it has one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&rfc3339(self.0))
+        let fraction = if self.0 % SECOND == 0 { SecondsFormat::Secs } else { SecondsFormat::Micros };
+        f.write_str(&self.calendar().to_rfc3339_opts(fraction, true))
     }
 }
 
@@ -160,14 +254,14 @@ impl From<Instant> for String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Range {
     /// The first instant in the range.
-    pub from: Option<i64>,
+    pub from: Option<Instant>,
     /// The first instant after the range.
-    pub to: Option<i64>,
+    pub to: Option<Instant>,
 }
 
 impl Range {
     /// Returns whether `instant` is in the range.
-    pub fn contains(&self, instant: i64) -> bool {
+    pub fn contains(&self, instant: Instant) -> bool {
         self.from.is_none_or(|from| from <= instant) && self.to.is_none_or(|to| instant < to)
     }
 
@@ -175,12 +269,12 @@ impl Range {
     /// length can be computed. It holds no event if `from` is not before `to`.
     #[must_use]
     pub fn clamped(self) -> Range {
-        let bound = |at: i64| at.clamp(EVENT_TIMES.start, EVENT_TIMES.end);
+        let bound = |bound: Instant| bound.clamp(EVENT_TIMES.start, EVENT_TIMES.end);
         Range { from: self.from.map(bound), to: self.to.map(bound) }
     }
 
     /// Returns the bounds of [`Range::clamped`], with the ends of [`EVENT_TIMES`] for open bounds.
-    pub fn event_times(self) -> (i64, i64) {
+    pub fn event_times(self) -> (Instant, Instant) {
         let Range { from, to } = self.clamped();
         (from.unwrap_or(EVENT_TIMES.start), to.unwrap_or(EVENT_TIMES.end))
     }
@@ -195,39 +289,30 @@ impl Range {
     }
 
     /// Returns whether any instant of `first..=last` is in the range.
-    pub fn overlaps(&self, first: i64, last: i64) -> bool {
+    pub fn overlaps(&self, first: Instant, last: Instant) -> bool {
         self.from.is_none_or(|from| from <= last) && self.to.is_none_or(|to| first < to)
     }
-}
-
-/// Reads an instant from a user: RFC 3339, a date (its midnight, UTC), or a time without a zone (UTC). It may be
-/// outside [`EVENT_TIMES`]. As a bound of a range it then selects all events or none.
-pub fn parse_instant(text: &str) -> Result<i64, InstantError> {
-    if let Ok(date) = text.parse::<NaiveDate>() {
-        return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros());
-    }
-    parse_time(text).ok_or(InstantError)
 }
 
 /// Reads a record's `eventTime`. `None` if the text has no time within [`EVENT_TIMES`]. CloudTrail writes
 /// `YYYY-MM-DDTHH:MM:SSZ`. Copies from other tools also have fractions, offsets, a space for the `T`, or no zone
 /// (UTC).
-pub fn parse_event_time(text: &str) -> Option<i64> {
-    parse_time(text).and_then(event_time)
+pub fn parse_event_time(text: &str) -> Option<Instant> {
+    parse_time(text).filter(|time| time.is_event_time())
 }
 
-fn parse_time(text: &str) -> Option<i64> {
+fn parse_time(text: &str) -> Option<Instant> {
     if let Some(instant) = parse_canonical(text.as_bytes()) {
         return Some(instant);
     }
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(time.timestamp_micros());
+        return Some(Instant(time.timestamp_micros()));
     }
     let zoneless = text.strip_suffix('Z').unwrap_or(text);
     ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
         .iter()
         .find_map(|format| NaiveDateTime::parse_from_str(zoneless, format).ok())
-        .map(|time| time.and_utc().timestamp_micros())
+        .map(|time| Instant(time.and_utc().timestamp_micros()))
 }
 
 /// Returns whether `text` has the form in which CloudTrail writes times.
@@ -235,7 +320,7 @@ pub fn is_canonical(text: &str) -> bool {
     parse_canonical(text.as_bytes()).is_some()
 }
 
-fn parse_canonical(text: &[u8]) -> Option<i64> {
+fn parse_canonical(text: &[u8]) -> Option<Instant> {
     let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1, b'Z'] = text else {
         return None;
     };
@@ -245,25 +330,7 @@ fn parse_canonical(text: &[u8]) -> Option<i64> {
     let year = i32::try_from(number(&[y0, y1, y2, y3])?).ok()?;
     let date = NaiveDate::from_ymd_opt(year, number(&[m0, m1])?, number(&[d0, d1])?)?;
     let time = date.and_hms_opt(number(&[h0, h1])?, number(&[i0, i1])?, number(&[s0, s1])?)?;
-    Some(time.and_utc().timestamp_micros())
-}
-
-/// Returns the date and time of an instant. The calendar covers some 262,000 years before and after the epoch. An
-/// instant beyond gets the nearest date. Events and times from users are never beyond.
-fn calendar(instant: i64) -> DateTime<Utc> {
-    let nearest = if instant < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
-    DateTime::from_timestamp_micros(instant).unwrap_or(nearest)
-}
-
-/// Returns an instant as RFC 3339 in UTC, with a fraction only if it has one.
-pub fn rfc3339(instant: i64) -> String {
-    let fraction = if instant % SECOND == 0 { SecondsFormat::Secs } else { SecondsFormat::Micros };
-    calendar(instant).to_rfc3339_opts(fraction, true)
-}
-
-/// Returns the UTC date of an instant, `YYYY-MM-DD`.
-pub fn utc_date(instant: i64) -> String {
-    calendar(instant).format("%Y-%m-%d").to_string()
+    Some(Instant(time.and_utc().timestamp_micros()))
 }
 
 #[cfg(test)]
@@ -291,8 +358,8 @@ mod tests {
 
     #[test]
     fn an_event_has_a_time_from_1970_up_to_2200() {
-        for (text, micros) in [
-            ("1970-01-01T00:00:00Z", Some(0)),
+        for (text, time) in [
+            ("1970-01-01T00:00:00Z", Some(Instant::EPOCH)),
             ("2199-12-31T23:59:59.999999Z", Some(EVENT_TIMES.end - 1)),
             ("2200-01-01T01:00:00+02:00", Some(EVENT_TIMES.end - 3_600 * SECOND)),
             ("2200-01-01T00:00:00Z", None),
@@ -304,22 +371,22 @@ mod tests {
             ("+262142-12-31T23:59:00", None),
             ("-262143-01-01T00:00:00", None),
         ] {
-            assert_eq!(parse_event_time(text), micros, "{text}");
-            assert_eq!(event_time(parse_instant(text).unwrap()), micros, "{text}");
+            assert_eq!(parse_event_time(text), time, "{text}");
+            assert_eq!(event_time(text.parse::<Instant>().unwrap().micros()), time, "{text}");
         }
-        assert_eq!(utc_date(EVENT_TIMES.end), "2200-01-01");
+        assert_eq!(EVENT_TIMES.end.utc_date(), "2200-01-01");
     }
 
     #[test]
     fn bounds_beyond_the_times_of_events_select_all_or_nothing() {
-        let at = |text| parse_instant(text).ok();
+        let at = |text: &str| text.parse::<Instant>().ok();
         let (start, end) = (EVENT_TIMES.start, EVENT_TIMES.end);
         for (from, to, expected) in [
             (None, None, (start, end)),
             (at("1600-01-01"), at("9999-12-31"), (start, end)),
             (at("2300-01-01"), None, (end, end)),
             (None, at("1960-01-01"), (start, start)),
-            (at("2026-01-01"), at("+262142-12-31T23:59:00"), (1_767_225_600 * SECOND, end)),
+            (at("2026-01-01"), at("+262142-12-31T23:59:00"), (Instant(1_767_225_600 * SECOND), end)),
         ] {
             assert_eq!(Range { from, to }.event_times(), expected);
         }
@@ -327,12 +394,34 @@ mod tests {
 
     #[test]
     fn every_instant_is_written_as_a_time() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59.999999Z");
-        for instant in [i64::MIN, i64::MIN / 2, -1, 0, EVENT_TIMES.end, i64::MAX] {
-            assert!(parse_instant(&rfc3339(instant)).is_ok(), "{}", rfc3339(instant));
-            assert!(parse_instant(&utc_date(instant)).is_ok(), "{}", utc_date(instant));
+        assert_eq!(Instant::EPOCH.to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(Instant(-1).to_string(), "1969-12-31T23:59:59.999999Z");
+        for instant in [Instant::MIN, Instant(i64::MIN / 2), Instant(-1), Instant::EPOCH, EVENT_TIMES.end, Instant::MAX]
+        {
+            assert!(instant.to_string().parse::<Instant>().is_ok(), "{instant}");
+            assert!(instant.utc_date().parse::<Instant>().is_ok(), "{instant}");
         }
+    }
+
+    #[test]
+    fn instants_become_the_nearest_where_arithmetic_leaves_64_bits() {
+        assert_eq!((Instant::MAX + DAY, Instant::MIN - DAY), (Instant::MAX, Instant::MIN));
+        assert_eq!((Instant::MAX - Instant::MIN, Instant::MIN - Instant::MAX), (i64::MAX, i64::MIN));
+        assert_eq!(Instant(5) - Instant(7), -2);
+        assert_eq!((Instant(-1).rounded_down(DAY), Instant(-1).days()), (Instant(-DAY), -1));
+        assert_eq!(Instant(DAY + 1).rounded_down(DAY), Instant(DAY));
+        assert_eq!(Instant::MIN.rounded_down(DAY), Instant::MIN);
+    }
+
+    #[test]
+    fn an_instant_is_serialized_as_text_or_as_micros() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Both(Instant, #[serde(with = "as_micros")] Instant);
+
+        let (both, json) = (Both(Instant(250_000), Instant(-7)), r#"["1970-01-01T00:00:00.250000Z",-7]"#);
+        assert_eq!(serde_json::to_string(&both).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Both>(json).unwrap(), both);
+        assert!(serde_json::from_str::<Both>("[0,-7]").is_err() && serde_json::from_str::<Both>("[\"\",-7]").is_err());
     }
 
     #[test]
@@ -349,8 +438,11 @@ mod tests {
 
     #[test]
     fn ranges_are_half_open() {
-        let range = Range { from: Some(10), to: Some(20) };
-        assert!(range.contains(10) && range.contains(19) && !range.contains(20) && !range.contains(9));
-        assert!(range.overlaps(0, 10) && range.overlaps(19, 30) && !range.overlaps(20, 30) && !range.overlaps(0, 9));
+        let at = Instant::from_micros;
+        let range = Range { from: Some(at(10)), to: Some(at(20)) };
+        assert!([10, 19].into_iter().all(|micros| range.contains(at(micros))));
+        assert!(![9, 20].into_iter().any(|micros| range.contains(at(micros))));
+        let overlaps = |first, last| range.overlaps(at(first), at(last));
+        assert!(overlaps(0, 10) && overlaps(19, 30) && !overlaps(20, 30) && !overlaps(0, 9));
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::hunt::sweep::{Found, Matches};
 use crate::store;
-use crate::time::{self, Range};
+use crate::time::{Instant, Range};
 
 /// A label of an event, or of an actor or account within a time range.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl std::fmt::Display for Subject {
             Subject::Event(id) => f.write_str(id),
             Subject::Actor { account, actor, during } => {
                 let names: Vec<&str> = account.iter().chain(actor).map(String::as_str).collect();
-                let end = |end: Option<i64>| end.map_or_else(String::new, time::rfc3339);
+                let end = |end: Option<Instant>| end.map_or_else(String::new, String::from);
                 write!(f, "{}, {} to {}", names.join(" / "), end(during.from), end(during.to))
             }
         }
@@ -166,7 +166,7 @@ fn label(line: u64, row: LabelRow) -> Result<Label, String> {
     } else if account.is_some() || actor.is_some() {
         let instant = |name: &str, text: Option<String>| {
             let text = text.ok_or_else(|| format!("`{name}` is missing"))?;
-            time::parse_instant(&text).map_err(|reason| format!("`{name}`: {reason}"))
+            text.parse::<Instant>().map_err(|reason| format!("`{name}`: {reason}"))
         };
         let (from, to) = (instant("from", from)?, instant("to", to)?);
         if from >= to {
@@ -303,7 +303,7 @@ type AccountAndActor<'m> = (Option<&'m str>, Option<&'m str>);
 struct MatchIndex<'m> {
     by_id: HashMap<&'m str, usize>,
     /// Sorted by time.
-    by_actor: HashMap<AccountAndActor<'m>, Vec<(i64, usize)>>,
+    by_actor: HashMap<AccountAndActor<'m>, Vec<(Instant, usize)>>,
 }
 
 impl MatchIndex<'_> {

@@ -7,7 +7,7 @@ use crate::lake::maintenance::{self, Maintenance, READER_GRACE_PERIOD};
 use crate::nightly::config::Age;
 use crate::statistics::number_of;
 use crate::store::Location;
-use crate::time::{self, DAY, Period};
+use crate::time::{DAY, Instant, Period};
 
 /// Merge small files of a lake and drop old days
 ///
@@ -22,8 +22,8 @@ pub(super) struct CompactCommand {
     #[arg(value_name = "LAKE")]
     lake: String,
     /// Only merge days that end at or before this time [default: three days ago]
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    before: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    before: Option<Instant>,
     /// Drop days older than this, such as `400d` [default: keep all days]
     #[arg(long, value_name = "DAYS")]
     retain: Option<Age>,
@@ -49,7 +49,7 @@ impl CompactCommand {
                 hint: Some(format!("create one with `tawny convert SOURCE --lake {}`", self.lake)),
             });
         }
-        let before = self.before.unwrap_or(now - GRACE);
+        let before = self.before.unwrap_or(now - GRACE).micros();
         if self.dry_run {
             for (day, groups) in maintenance::plan_merges(&lake, before, context.memory / 4).await? {
                 let files: Vec<_> = groups.iter().flatten().collect();
@@ -59,20 +59,22 @@ impl CompactCommand {
                 context.output.result(&line, None)?;
             }
             if let Some(age) = self.retain {
-                for file in maintenance::files_ending_by(&lake, maintenance::retention_start(now, age.0)).await? {
+                let from = maintenance::retention_start(now.micros(), age.0);
+                for file in maintenance::files_ending_by(&lake, from).await? {
                     context.output.result(&format!("{}: would be dropped\n", file.path), None)?;
                 }
             }
             return Ok(Status::Done);
         }
-        let mut maintenance = Maintenance::open(&lake, now, &context.scratch).await?;
+        let mut maintenance = Maintenance::open(&lake, now.micros(), &context.scratch).await?;
         if let Some(age) = self.retain {
             maintenance.drop_older_than(age.0).await?;
         }
         maintenance.merge(before, context.memory / 4).await?;
         let grace = self.keep_old.map_or(READER_GRACE_PERIOD, Period::micros);
-        maintenance.vacuum_removed(i64::MIN, now - grace).await?;
-        maintenance.vacuum_orphans(now - grace).await?;
+        let until = (now - grace).micros();
+        maintenance.vacuum_removed(i64::MIN, until).await?;
+        maintenance.vacuum_orphans(until).await?;
         context.output.talk(&maintenance.summary.to_string());
         Ok(Status::Done)
     }

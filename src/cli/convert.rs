@@ -7,7 +7,7 @@ use crate::error::{Error, Status};
 use crate::lake::Lake;
 use crate::statistics::{ScanStatistics, number_of};
 use crate::store::Location;
-use crate::time::{self, Range};
+use crate::time::{Instant, Range};
 use crate::trail::Trail;
 
 /// Convert a raw trail to a lake of Parquet files
@@ -26,11 +26,11 @@ pub(super) struct ConvertCommand {
     #[arg(long, value_name = "DIR")]
     lake: String,
     /// Only objects that, by their keys, may hold events at or after this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    from: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    from: Option<Instant>,
     /// Only objects that, by their keys, may hold events before this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    to: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    to: Option<Instant>,
     #[command(flatten)]
     selection: SelectionArgs,
     #[command(flatten)]

@@ -7,7 +7,7 @@ use crate::inspect::{self, InspectOutcome};
 use crate::report::inspection;
 use crate::table::{TableKind, TableListing};
 use crate::text::json;
-use crate::time::{self, Range};
+use crate::time::{Instant, Range};
 
 /// Show the size, accounts, days and gaps of data before hunting
 #[derive(Debug, Args)]
@@ -18,11 +18,11 @@ pub(super) struct InspectCommand {
     #[command(flatten)]
     data: DataArgs,
     /// Only data that may hold events at or after this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    from: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    from: Option<Instant>,
     /// Only data that may hold events before this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    to: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    to: Option<Instant>,
     /// Read the records of a raw trail too, and take accounts, regions and days from them
     #[arg(long)]
     read: bool,

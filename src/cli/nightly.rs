@@ -15,7 +15,7 @@ use crate::sink::Sink;
 use crate::statistics::ScanStatistics;
 use crate::store::{Location, ReadSettings};
 use crate::text::json;
-use crate::time::{self, DAY, Range};
+use crate::time::{DAY, Instant, Range};
 use crate::trail::Selection;
 
 /// Convert new objects, hunt the affected ranges and deliver new findings
@@ -39,8 +39,8 @@ pub(super) struct NightlyCommand {
     #[arg(long)]
     full: bool,
     /// Time to use instead of the clock: a date or an RFC 3339 time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    now: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    now: Option<Instant>,
     /// Output format of the report
     #[arg(long, value_enum, default_value_t)]
     format: TableOrJson,
@@ -110,11 +110,7 @@ impl NightlyCommand {
             storage: Storage { lake: &lake, state: &config.state, scratch: &context.scratch },
             listing: SourceListing { stores: &stores, sources: &sources, grace, full: self.full },
             conversion: limits,
-            hunt: HuntSettings {
-                engine: &engine,
-                rules: &choice.rules,
-                since: config.since.map(|since| since.0.micros()),
-            },
+            hunt: HuntSettings { engine: &engine, rules: &choice.rules, since: config.since.map(|since| since.0) },
             sinks: &sinks,
             maintenance: MaintenanceSettings {
                 merge_small_files: config.compact,

@@ -5,7 +5,7 @@ use crate::error::{Error, Status};
 use crate::output::Output;
 use crate::statistics::{ScanStatistics, number_of};
 use crate::table::{Coverage, Table, TableKind, TableListing, TableReport};
-use crate::time::{self, Range};
+use crate::time::Range;
 
 /// The table and range that a command has read.
 #[derive(Clone, Copy)]
@@ -38,7 +38,6 @@ impl ReadSummary<'_> {
         match self.table.coverage(self.engine, self.range, read).await? {
             Coverage::Covered => return Ok(Status::Done),
             Coverage::OutOfRange { oldest, newest } => {
-                let [oldest, newest] = [oldest, newest].map(time::rfc3339);
                 output.warn(&format!("note: no events in the range: the data spans {oldest} to {newest}"));
                 return Ok(Status::Done);
             }

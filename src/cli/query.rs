@@ -8,7 +8,7 @@ use crate::error::{Error, Status};
 use crate::query::{self, QueryOutcome};
 use crate::report::query_rows::{self, RowFormat};
 use crate::rule::catalog;
-use crate::time::{self, Range};
+use crate::time::{Instant, Range};
 
 /// Run a SQL query over a lake, a raw trail or another tool's Parquet
 ///
@@ -31,11 +31,11 @@ pub(super) struct QueryCommand {
     #[arg(long, value_name = "PATH", num_args = 1..)]
     rules: Vec<PathBuf>,
     /// Only records at or after this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    from: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    from: Option<Instant>,
     /// Only records before this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    to: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    to: Option<Instant>,
     /// Keep duplicates in the table `cloudtrail`
     #[arg(long)]
     with_duplicates: bool,

@@ -1,17 +1,17 @@
 use clap::Args;
 
 use crate::error::Error;
-use crate::time::{self, Period, Range};
+use crate::time::{Instant, Period, Range};
 
 /// The range that a finding's trigger time must be in.
 #[derive(Debug, Args)]
 pub(super) struct RangeArgs {
     /// Only findings triggered at or after this time: a date or an RFC 3339 time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    from: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    from: Option<Instant>,
     /// Only findings triggered before this time
-    #[arg(long, value_name = "TIME", value_parser = time::parse_instant)]
-    to: Option<i64>,
+    #[arg(long, value_name = "TIME")]
+    to: Option<Instant>,
     /// Only findings triggered in the last 24h, 7d, …
     #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
     last: Option<Period>,

@@ -18,7 +18,7 @@ use super::{Engine, within};
 use crate::event::{self, CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::sql::match_spec::{EventColumn, ValueId};
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
-use crate::time::{self, Range};
+use crate::time::{Instant, Range};
 
 mod exec;
 
@@ -225,7 +225,7 @@ fn record(columns: &[ArrayRef], row: usize) -> (String, DifferingRecord) {
     };
     let times = columns[1].as_primitive::<TimestampMicrosecondType>();
     let record = DifferingRecord {
-        event_time: times.is_valid(row).then(|| time::rfc3339(times.value(row))),
+        event_time: times.is_valid(row).then(|| Instant::from_micros(times.value(row)).to_string()),
         event_name: text(2),
         event_source: text(3),
         object: None,

@@ -16,7 +16,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::functions::not_text;
 use crate::event;
-use crate::time::{self, DAY, Range, SECOND};
+use crate::time::{self, DAY, Instant, Range, SECOND};
 
 /// `instant(value)`: the event time in a text, a timestamp or a date; null if it is not one of [`time::EVENT_TIMES`].
 const INSTANT: &str = "instant";
@@ -54,7 +54,7 @@ fn event_times(values: &ArrayRef) -> Result<ArrayRef> {
     let times: TimestampMicrosecondArray = match values.data_type() {
         DataType::Utf8 => {
             let texts = values.as_string_opt::<i32>().ok_or_else(|| not_text(values))?;
-            texts.iter().map(|text| text.and_then(time::parse_event_time)).collect()
+            texts.iter().map(|text| text.and_then(time::parse_event_time).map(Instant::micros)).collect()
         }
         DataType::Timestamp(TimeUnit::Second, _) => {
             converted::<TimestampSecondType>(values, |seconds| seconds.checked_mul(SECOND))
@@ -79,7 +79,7 @@ fn converted<T: ArrowPrimitiveType>(
     micros: impl Fn(T::Native) -> Option<i64>,
 ) -> TimestampMicrosecondArray {
     let values = values.as_primitive::<T>();
-    values.iter().map(|value| value.and_then(&micros).and_then(time::event_time)).collect()
+    values.iter().map(|value| value.and_then(&micros).and_then(time::event_time).map(Instant::micros)).collect()
 }
 
 /// A condition that holds for all values of the column `value`, of this type, whose time lies in `range`, and by which
@@ -92,13 +92,15 @@ pub(super) fn may_lie_in(range: Range, value: &Expr, data_type: &DataType) -> Op
         return None;
     }
     let (from, to) = range.event_times();
-    let bound = |micros: i64| match unit {
-        TimeUnit::Second => ScalarValue::TimestampSecond(Some(micros.div_euclid(SECOND)), zone.clone()),
-        TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(micros.div_euclid(1_000)), zone.clone()),
-        TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()),
-        TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(micros.saturating_mul(1_000)), zone.clone()),
+    let bound = |bound: Instant| match unit {
+        TimeUnit::Second => ScalarValue::TimestampSecond(Some(bound.seconds()), zone.clone()),
+        TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(bound.millis()), zone.clone()),
+        TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(bound.micros()), zone.clone()),
+        TimeUnit::Nanosecond => {
+            ScalarValue::TimestampNanosecond(Some(bound.micros().saturating_mul(1_000)), zone.clone())
+        }
     };
-    let literal = |micros| datafusion::prelude::lit(bound(micros));
+    let literal = |instant| datafusion::prelude::lit(bound(instant));
     // A bound within a second is rounded down: all that lies before it is at or before that.
     Some(value.clone().gt_eq(literal(from)).and(value.clone().lt_eq(literal(to))))
 }
@@ -147,7 +149,7 @@ mod tests {
         fn every_type_says_the_same_time_or_none(value in any::<i64>(), seconds in -1_000_000_000_000_i64..1_000_000_000_000) {
             for value in [value, seconds, value % (EDGE + 2), EDGE - value % 2, value % 3] {
                 let micros = i128::from(value) * 1_000_000;
-                let expected = |micros: i128| i64::try_from(micros).ok().and_then(time::event_time);
+                let expected = |micros: i128| i64::try_from(micros).ok().and_then(time::event_time).map(Instant::micros);
                 prop_assert_eq!(only(&(Arc::new(TimestampSecondArray::from(vec![value])) as ArrayRef)), expected(micros));
                 prop_assert_eq!(only(&(Arc::new(TimestampMillisecondArray::from(vec![value])) as ArrayRef)), expected(micros / 1_000));
                 prop_assert_eq!(only(&(Arc::new(Date64Array::from(vec![value])) as ArrayRef)), expected(micros / 1_000));
@@ -158,7 +160,7 @@ mod tests {
                 );
                 let days = i32::try_from(value % (1 << 31)).unwrap();
                 prop_assert_eq!(only(&(Arc::new(Date32Array::from(vec![days])) as ArrayRef)), expected(i128::from(days) * i128::from(DAY)));
-                let text = time::rfc3339(value);
+                let text = Instant::from_micros(value).to_string();
                 // A time beyond the calendar is written as the nearest one, which no event can have either.
                 prop_assert_eq!(only(&(Arc::new(StringArray::from(vec![text])) as ArrayRef)), expected(i128::from(value)));
             }
@@ -166,7 +168,7 @@ mod tests {
     }
 
     /// The first second after all events.
-    const EDGE: i64 = time::EVENT_TIMES.end / SECOND;
+    const EDGE: i64 = time::EVENT_TIMES.end.micros() / SECOND;
 
     #[test]
     fn other_types_say_no_time() {

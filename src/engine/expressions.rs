@@ -17,6 +17,7 @@ use datafusion::prelude::Expr;
 use datafusion::scalar::ScalarValue;
 
 use crate::sql::expression::{ChainOperator, Comparator, Expression, State};
+use crate::time::Instant;
 
 /// Returns the engine's expression for `expression` over the columns of `schema`.
 ///
@@ -47,6 +48,11 @@ fn computed(expression: Expr, schema: &Arc<DFSchema>) -> Result<Arc<dyn Physical
     create_physical_expr(&expression, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())
 }
 
+/// Returns the literal of an instant.
+pub(super) fn timestamp(instant: Instant) -> Expr {
+    lit(ScalarValue::TimestampMicrosecond(Some(instant.micros()), Some("UTC".into())))
+}
+
 /// As [`logical`], where the variables of lambdas have no types yet.
 fn unresolved(functions: &dyn FunctionRegistry, expression: &Expression) -> Result<Expr> {
     let built = |expression: &Expression| unresolved(functions, expression);
@@ -55,7 +61,7 @@ fn unresolved(functions: &dyn FunctionRegistry, expression: &Expression) -> Resu
         Expression::Variable(name) => Expr::LambdaVariable(LambdaVariable::new(name.clone(), None)),
         Expression::Text(text) => lit(text.as_str()),
         Expression::Number(text) => number(text),
-        Expression::Instant(micros) => lit(ScalarValue::TimestampMicrosecond(Some(*micros), Some("UTC".into()))),
+        Expression::Instant(instant) => timestamp(*instant),
         Expression::Boolean(value) => lit(*value),
         Expression::NullText => lit(ScalarValue::Utf8(None)),
         Expression::Call { function, arguments } => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::internal_err;
@@ -11,6 +11,7 @@ use datafusion::error::Result;
 use super::matcher;
 use crate::event;
 use crate::sql::match_spec::{EventColumn, MatchSpec, ValueId};
+use crate::time::Instant;
 
 /// The columns of the matches of one scan: those of [`EventColumn`], the scan's values, and a flag for each rule.
 #[derive(Debug)]
@@ -100,9 +101,9 @@ impl MatchBatch {
         self.batch.column(index)
     }
 
-    /// The times, in microseconds.
-    pub fn times(&self) -> &TimestampMicrosecondArray {
-        self.event(EventColumn::Time).as_primitive::<TimestampMicrosecondType>()
+    /// Returns the time of the match in `row`.
+    pub fn time(&self, row: usize) -> Instant {
+        Instant::from_micros(self.event(EventColumn::Time).as_primitive::<TimestampMicrosecondType>().value(row))
     }
 
     /// A column of text that every match has.
@@ -134,6 +135,7 @@ impl MatchBatch {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::TimestampMicrosecondArray;
     use arrow::array::new_null_array;
 
     use super::*;
@@ -152,7 +154,7 @@ mod tests {
         let values = (0..spec.values.len()).map(|index| text(index.to_string())).collect();
         let flags = [false, true].map(|flag| Arc::new(BooleanArray::from(vec![flag])) as ArrayRef).to_vec();
         let batch = schema.wrap(schema.assemble(events, values, flags).unwrap()).unwrap();
-        assert_eq!((batch.times().value(0), batch.len()), (7, 1));
+        assert_eq!((batch.time(0).micros(), batch.len()), (7, 1));
         assert_eq!(batch.event_texts(EventColumn::Region).value(0), "awsRegion");
         for id in spec.rules[0].columns.iter().chain(&spec.call) {
             assert_eq!(batch.value(*id).as_string::<i32>().value(0), id.index().to_string());

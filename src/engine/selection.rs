@@ -12,7 +12,7 @@ use datafusion::prelude::ident;
 use super::{Engine, expressions, within};
 use crate::event::EVENT_TIME;
 use crate::sql::selection;
-use crate::time::Range;
+use crate::time::{Instant, Range};
 
 /// The accounts and regions whose events queries return. Events of others may be read, and are filtered out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,13 +57,16 @@ impl Engine {
     }
 
     /// Returns the times of the oldest and the newest record of `table`. `None` if no record has a time.
-    pub async fn time_span(&self, table: Arc<dyn TableProvider>) -> Result<Option<(i64, i64)>, DataFusionError> {
+    pub async fn time_span(
+        &self,
+        table: Arc<dyn TableProvider>,
+    ) -> Result<Option<(Instant, Instant)>, DataFusionError> {
         let records = self.session()?.read_table(table)?;
         let span = records.aggregate(vec![], vec![min(ident(EVENT_TIME)), max(ident(EVENT_TIME))])?.collect().await?;
         let ends = |batch: &arrow::array::RecordBatch| {
             let time = |column: usize| {
                 let times = batch.column(column).as_primitive_opt::<TimestampMicrosecondType>()?;
-                (!times.is_empty() && times.is_valid(0)).then(|| times.value(0))
+                (!times.is_empty() && times.is_valid(0)).then(|| Instant::from_micros(times.value(0)))
             };
             time(0).zip(time(1))
         };

@@ -13,7 +13,7 @@ use super::{ColumnKind, EVENT_ID, EVENT_TIME, HOT, TOP_LEVEL};
 use crate::raw::envelope::Record;
 use crate::raw::json::{self, Member};
 use crate::store::hex;
-use crate::time;
+use crate::time::{self, Instant};
 
 enum ColumnValues {
     Text(StringBuilder),
@@ -83,7 +83,7 @@ impl BatchBuilder {
             text
         });
         let instant = time_text.as_deref().and_then(time::parse_event_time);
-        self.time.append_option(instant);
+        self.time.append_option(instant.map(Instant::micros));
         // CloudTrail's own spelling can be restored from a valid time.
         let odd_spelling = time_text.as_deref().filter(|text| instant.is_none() || !time::is_canonical(text));
         self.time_text.append_option(odd_spelling);

@@ -12,13 +12,13 @@ use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::sql::match_spec::{EventColumn, EventSpec, MatchSpec};
 use crate::table::{Table, without_damaged_files};
-use crate::time::Range;
+use crate::time::{Instant, Range};
 
 /// An event of a finding.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Event {
-    /// `eventTime`, in microseconds since the epoch.
-    pub time: i64,
+    /// `eventTime`.
+    pub time: Instant,
     /// `eventID`.
     pub id: String,
     /// `eventName`.
@@ -56,8 +56,8 @@ pub async fn events_of_findings(
     limits: EventLimits,
 ) -> Result<Vec<Vec<Event>>, Error> {
     let findings = &findings[..findings.len().min(limits.findings)];
-    let first = findings.iter().map(|finding| finding.first_instant).min();
-    let last = findings.iter().map(|finding| finding.last_instant).max();
+    let first = findings.iter().map(|finding| finding.first_event).min();
+    let last = findings.iter().map(|finding| finding.last_event).max();
     let Some((first, last)) = first.zip(last) else {
         return Ok(Vec::new());
     };
@@ -121,7 +121,7 @@ fn event(spec: &EventSpec, batch: &MatchBatch, row: usize) -> Event {
     let column = |column| text(batch.event_texts(column));
     let value = |id| text(batch.value(id).as_string());
     Event {
-        time: batch.times().value(row),
+        time: batch.time(row),
         id: column(EventColumn::Id),
         address: column(EventColumn::SourceIp),
         agent: column(EventColumn::UserAgent),
@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn the_earliest_events_do_not_depend_on_the_order_of_records() {
-        let event = |time, id: &str| Event { time, id: id.to_owned(), ..Event::default() };
+        let event =
+            |micros, id: &str| Event { time: Instant::from_micros(micros), id: id.to_owned(), ..Event::default() };
         let records = [event(5, "a"), event(3, "b"), event(4, "c"), event(1, "c"), event(9, "d"), event(2, "d")];
         let orders: [[usize; 6]; 4] = [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [2, 4, 0, 5, 1, 3], [3, 5, 1, 0, 4, 2]];
         for (limit, expected) in [(2, vec![(1, "c"), (2, "d")]), (9, vec![(1, "c"), (2, "d"), (3, "b"), (5, "a")])] {
@@ -147,7 +148,7 @@ mod tests {
                     earliest.add(&records[record]);
                 }
                 let found: Vec<(i64, &str)> =
-                    earliest.events.iter().map(|event| (event.time, event.id.as_str())).collect();
+                    earliest.events.iter().map(|event| (event.time.micros(), event.id.as_str())).collect();
                 assert_eq!(found, expected, "{order:?}");
             }
         }

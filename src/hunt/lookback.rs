@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::rule::{Rule, Window, WindowKind};
-use crate::time::{DAY, Range};
+use crate::time::{DAY, Instant, Range};
 
 /// The longest lookback, in microseconds. Beyond it all earlier events are read.
 const MAX_LOOKBACK: i64 = 1_000 * DAY;
@@ -39,8 +39,8 @@ impl ReadMargin {
     }
 
     fn around(self, range: Range) -> Range {
-        let from = range.from.zip(self.lookback).map(|(from, lookback)| from.saturating_sub(lookback));
-        Range { from, to: range.to.map(|to| to.saturating_add(self.lookahead)) }
+        let from = range.from.zip(self.lookback).map(|(from, lookback)| from - lookback);
+        Range { from, to: range.to.map(|to| to + self.lookahead) }
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn read_until_decided<T>(
 
 /// Returns whether a burst may continue after `read`. `last_events` are the times of the last event of each burst. One
 /// within a period of the end of `read` may continue.
-pub(super) fn is_cut(window: Window, mut last_events: impl Iterator<Item = i64>, read: Range) -> bool {
-    let is_near = |end: i64| last_events.any(|last| last >= end - window.period.micros());
+pub(super) fn is_cut(window: Window, mut last_events: impl Iterator<Item = Instant>, read: Range) -> bool {
+    let is_near = |end: Instant| last_events.any(|last| last >= end - window.period.micros());
     window.kind == WindowKind::Sliding && read.to.is_some_and(is_near)
 }

@@ -22,7 +22,7 @@ use crate::sql;
 use crate::sql::match_spec::MatchSpec;
 use crate::statistics::Duplicates;
 use crate::table::SnapshotRecords;
-use crate::time::Range;
+use crate::time::{Instant, Range};
 
 /// The records that any of some rules matches.
 pub(super) struct Matched<'r> {
@@ -38,7 +38,7 @@ const ROWS_OF_ONE_THREAD: usize = 10_000;
 
 /// Rules with windows of one shape share a query. A shape is a kind of window, the function that counts, and the start of
 /// what was read for `dedup` windows.
-type Shape = (WindowKind, Option<&'static str>, Option<i64>);
+type Shape = (WindowKind, Option<&'static str>, Option<Instant>);
 
 /// The result of a hunt in matches.
 pub(super) struct Outcome {
@@ -130,7 +130,7 @@ impl<'r> Matched<'r> {
     /// Adds the findings of the rules of `set`. `unanchored` are the indexes of its rules that need a wider range.
     fn add(&self, set: &Set<'_>, unanchored: &[usize], found: FindingsBuilder<'_>, outcome: &mut Outcome) {
         for ((index, number), found) in set.numbers.iter().enumerate().zip(found.finish()) {
-            let is_cut = is_cut(self.rules[*number].window, super::last_instants(&found), self.reads[*number]);
+            let is_cut = is_cut(self.rules[*number].window, super::last_events(&found), self.reads[*number]);
             if is_cut || unanchored.contains(&index) {
                 outcome.undecided.push(*number);
             } else {

@@ -11,11 +11,15 @@ use crate::error::Error;
 use crate::event::EVENT_TIME;
 use crate::sql;
 use crate::table::Table;
-use crate::time::Range;
+use crate::time::{Instant, Range};
 use crate::trail::Prefilter;
 
 /// Returns the time of the newest event in `read` by `account/region`. A missing account or region is empty.
-pub async fn newest_events(engine: &Engine, table: &dyn Table, read: Range) -> Result<BTreeMap<String, i64>, Error> {
+pub async fn newest_events(
+    engine: &Engine,
+    table: &dyn Table,
+    read: Range,
+) -> Result<BTreeMap<String, Instant>, Error> {
     let failed = |error| Error::query("the newest events", error);
     let records = table.snapshot(read).await?.records(engine, Prefilter::default()).await?;
     let rows = engine.run("cloudtrail", records.provider, &sql::newest(read)?).await.map_err(failed)?;
@@ -32,7 +36,8 @@ pub async fn newest_events(engine: &Engine, table: &dyn Table, read: Range) -> R
         let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(missing)?;
         for row in 0..batch.num_rows() {
             if times.is_valid(row) {
-                newest.insert(format!("{}/{}", accounts.value(row), regions.value(row)), times.value(row));
+                let name = format!("{}/{}", accounts.value(row), regions.value(row));
+                newest.insert(name, Instant::from_micros(times.value(row)));
             }
         }
     }

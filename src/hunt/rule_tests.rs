@@ -10,7 +10,7 @@ use crate::raw::envelope::Record;
 use crate::raw::json;
 use crate::rule::{Rule, RuleTest};
 use crate::sql::match_spec::MatchSpec;
-use crate::time::{self, Range, SECOND};
+use crate::time::{Instant, Range, SECOND};
 
 /// Returns for each rule and each of its tests whether the test record matches the rule. Matching is that of a hunt.
 /// The record needs no time.
@@ -31,8 +31,10 @@ pub async fn run_rule_tests(engine: &Engine, rules: &[Rule]) -> Result<Vec<Vec<b
     let mut matched: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.tests.len()]).collect();
     let scan = MatchScan::new(engine, table, &spec).await.map_err(failed)?;
     for batch in scan.collect(usize::MAX).await.map_err(failed)? {
-        for (row, time) in batch.times().values().iter().enumerate() {
-            if let Some((rule, test)) = usize::try_from(time / SECOND).ok().and_then(|record| indexes.get(record)) {
+        for row in 0..batch.len() {
+            if let Some((rule, test)) =
+                usize::try_from(batch.time(row).seconds()).ok().and_then(|record| indexes.get(record))
+            {
                 matched[*rule][*test] = batch.matches_of(*rule).value(row);
             }
         }
@@ -41,16 +43,16 @@ pub async fn run_rule_tests(engine: &Engine, rules: &[Rule]) -> Result<Vec<Vec<b
 }
 
 /// Returns the time of the record with this index.
-fn time_of(record: usize) -> i64 {
-    i64::try_from(record).unwrap_or(i64::MAX).saturating_mul(SECOND)
+fn time_of(record: usize) -> Instant {
+    Instant::EPOCH + i64::try_from(record).unwrap_or(i64::MAX).saturating_mul(SECOND)
 }
 
 /// Adds the record of `test` with `time` in place of its own.
-fn push(builder: &mut BatchBuilder, rule: &Rule, test: &RuleTest, time: i64) -> Result<(), Error> {
+fn push(builder: &mut BatchBuilder, rule: &Rule, test: &RuleTest, time: Instant) -> Result<(), Error> {
     let internal = |reason: &str| Error::Internal(format!("the test `{}` of `{}`: {reason}", test.name, rule.id));
     let mut members = json::members(&test.log).ok_or_else(|| internal("its record is not a JSON object"))?;
     members.retain(|(key, _)| !key.eq_ignore_ascii_case("eventTime"));
-    let quoted = format!("\"{}\"", time::rfc3339(time));
+    let quoted = format!("\"{time}\"");
     let time: &RawValue = serde_json::from_str(&quoted).map_err(|error| internal(&error.to_string()))?;
     members.push(("eventTime".into(), time));
     builder.push(&Record { text: &test.log, members });

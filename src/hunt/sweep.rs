@@ -26,7 +26,7 @@ use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec};
 
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, without_damaged_files};
-use crate::time::{Period, Range};
+use crate::time::{Instant, Period, Range};
 
 /// Maximum product of matches and cells. In dense data each match is a row of every cell.
 const MOST_ROWS: usize = 50_000_000;
@@ -41,8 +41,8 @@ pub struct Matches {
     pub groups: Vec<Vec<Option<String>>>,
     /// For each match the number of its group.
     pub group_of: Vec<usize>,
-    /// For each match its time, in microseconds.
-    pub times: Vec<i64>,
+    /// For each match its time.
+    pub times: Vec<Instant>,
     ids: StringArray,
     accounts: StringArray,
     actors: StringArray,
@@ -58,7 +58,7 @@ impl Matches {
         let read_from = found.read_from;
         let counts = move |number: &usize| {
             let before = self.copies_before.is_valid(*number).then(|| self.copies_before.value(*number));
-            before.is_none_or(|before| read_from.is_some_and(|from| before < from))
+            before.is_none_or(|before| read_from.is_some_and(|from| Instant::from_micros(before) < from))
         };
         (found.first..=found.last).filter(counts)
     }
@@ -90,7 +90,7 @@ pub struct Found {
     /// The match with which the count reached the threshold.
     pub trigger: usize,
     /// The start of what the hunt of the cell reads.
-    pub read_from: Option<i64>,
+    pub read_from: Option<Instant>,
 }
 
 /// The findings of all cells of a parameter grid.
@@ -227,7 +227,8 @@ fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matches, DataFusi
         Ok(compute::cast(&compute::concat(&parts)?, &DataType::Utf8)?.as_string::<i32>().clone())
     };
     let times = rows.iter().filter_map(|batch| batch.column_by_name(EventColumn::Time.name()));
-    let times = times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().values().to_vec()).collect();
+    let times = times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().values());
+    let times = times.map(|micros| Instant::from_micros(*micros)).collect();
     let copies_before = rows.iter().filter_map(|batch| batch.column_by_name(columns::PREVIOUS_COPY_TIME));
     let copies_before = copies_before.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().iter());
     let copies_before = copies_before.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
@@ -261,7 +262,8 @@ impl Matches {
     fn table(&self) -> Result<Arc<dyn TableProvider>, DataFusionError> {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let group: Int64Array = self.group_of.iter().map(|group| count(*group)).collect();
-        let times = TimestampMicrosecondArray::from(self.times.clone()).with_timezone("UTC");
+        let times = self.times.iter().map(|time| time.micros());
+        let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
         let numbers: Int64Array = (0..self.times.len()).map(count).collect();
         let columns: Vec<(&str, ArrayRef)> = vec![
             (columns::GROUP, Arc::new(group)),

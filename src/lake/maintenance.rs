@@ -14,7 +14,7 @@ use super::transaction_log::{FileEntry, Removal};
 use crate::error::Error;
 use crate::statistics::number_of;
 use crate::store::{FolderWriter, LAKE_FOLDER, Scratch};
-use crate::time::DAY;
+use crate::time::{DAY, Instant};
 
 /// Approximate size of records in memory, relative to their size in a file.
 const INFLATION: u64 = 16;
@@ -83,7 +83,8 @@ impl<'l> Maintenance<'l> {
                     .map(FileEntry::midnight)
                     .transpose()
                     .map_err(|error| Error::Internal(error.to_string()))?
-                    .flatten();
+                    .flatten()
+                    .map(Instant::micros);
                 let (merged, pending) = builder.stage(date, 1, &self.writer).await?;
                 pending.publish()?;
                 if files.iter().map(|file| file.records).sum::<u64>() != merged.records {
@@ -240,7 +241,7 @@ fn merge_groups(mut files: Vec<FileEntry>, bytes: u64) -> Vec<Vec<FileEntry>> {
 fn day_end(file: &FileEntry) -> Result<Option<i64>, Error> {
     // The log checks every path when it is read, so this cannot fail.
     let midnight = file.midnight().map_err(|error| Error::Internal(error.to_string()))?;
-    Ok(midnight.map(|begin| begin.saturating_add(DAY)))
+    Ok(midnight.map(|begin| (begin + DAY).micros()))
 }
 
 #[cfg(test)]

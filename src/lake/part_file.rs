@@ -22,7 +22,7 @@ use super::transaction_log::{FileEntry, NO_DATE};
 use crate::error::Error;
 use crate::event;
 use crate::store::{FolderWriter, Pending, hex};
-use crate::time::{self, DAY};
+use crate::time::{self, DAY, Instant};
 
 /// Rows that are interleaved and encoded at a time.
 const CHUNK_ROWS: usize = 4_096;
@@ -250,7 +250,7 @@ fn encode_column(
 
 /// Returns the partition folder of a date, given as its midnight. `None` stands for records without a time.
 fn partition_folder(date: Option<i64>) -> String {
-    let date = date.map_or_else(|| NO_DATE.to_owned(), time::utc_date);
+    let date = date.map_or_else(|| NO_DATE.to_owned(), |midnight| Instant::from_micros(midnight).utc_date());
     format!("date={date}")
 }
 
@@ -331,7 +331,7 @@ pub fn rows_by_date(batch: &RecordBatch, selected: &BooleanArray) -> BTreeMap<Op
     for (row, (time, is_selected)) in times.iter().zip(selected.values()).enumerate() {
         if is_selected {
             let time = time.and_then(time::event_time);
-            dates.entry(time.map(|time| time.div_euclid(DAY) * DAY)).or_default().push(row);
+            dates.entry(time.map(|time| time.rounded_down(DAY).micros())).or_default().push(row);
         }
     }
     dates

@@ -12,7 +12,7 @@ use super::checksum::{MetadataChecksum, RecordedFile};
 use crate::error::Error;
 use crate::event::SCHEMA_VERSION;
 use crate::store::{self, Folder, FolderWriter, hex};
-use crate::time::{self, EVENT_TIMES, event_time};
+use crate::time::{EVENT_TIMES, Instant, event_time};
 
 /// The value of the partition `date=…` for records without a time: Hive's name for a null.
 pub(super) const NO_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -67,21 +67,22 @@ impl FileEntry {
     }
 
     /// Returns the earliest and latest event time, clamped to [`EVENT_TIMES`]. `None` if no time is within it.
-    pub fn time_span(&self) -> Option<(i64, i64)> {
-        let (first, last) = self.first_event.zip(self.last_event)?;
+    pub fn time_span(&self) -> Option<(Instant, Instant)> {
+        let (first, last) =
+            self.first_event.map(Instant::from_micros).zip(self.last_event.map(Instant::from_micros))?;
         let (first, last) = (first.max(EVENT_TIMES.start), last.min(EVENT_TIMES.end - 1));
         (first <= last).then_some((first, last))
     }
 
-    /// Returns the midnight that starts the file's partition, in microseconds. `None` for records without a time.
+    /// Returns the midnight that starts the file's partition. `None` for records without a time.
     ///
     /// # Errors
     /// The path is not in a `date=…` folder.
-    pub fn midnight(&self) -> Result<Option<i64>, PartitionError> {
+    pub fn midnight(&self) -> Result<Option<Instant>, PartitionError> {
         let date = self.path.strip_prefix("date=").and_then(|path| path.split_once('/')).map(|(date, _)| date);
         let midnight = match date {
             Some(NO_DATE) => return Ok(None),
-            Some(date) if !date.contains([':', ' ']) => time::parse_instant(date).ok(),
+            Some(date) if !date.contains([':', ' ']) => date.parse().ok(),
             _ => None,
         };
         midnight.map(Some).ok_or_else(|| PartitionError { path: self.path.clone() })
@@ -359,7 +360,7 @@ mod tests {
     #[test]
     fn a_file_is_in_the_partition_of_a_date_or_of_none() {
         let midnight = |path: &str| file(path, (0, 0)).midnight();
-        assert_eq!(midnight("date=1970-01-02/part-a.parquet"), Ok(Some(DAY)));
+        assert_eq!(midnight("date=1970-01-02/part-a.parquet"), Ok(Some(Instant::from_micros(DAY))));
         assert_eq!(midnight("date=__HIVE_DEFAULT_PARTITION__/part-a.parquet"), Ok(None));
         assert!(midnight("date=+262142-12-31/part-a.parquet").is_ok(), "earlier builds accepted any time");
         for path in
@@ -372,16 +373,18 @@ mod tests {
 
     #[test]
     fn the_time_span_of_a_file_is_clamped_to_event_times() {
+        let end = EVENT_TIMES.end.micros();
         for (times, span, holds_others) in [
-            ((0, EVENT_TIMES.end - 1), Some((0, EVENT_TIMES.end - 1)), false),
+            ((0, end - 1), Some((0, end - 1)), false),
             ((-1, 5), Some((0, 5)), true),
-            ((5, i64::MAX), Some((5, EVENT_TIMES.end - 1)), true),
-            ((i64::MIN, i64::MAX), Some((0, EVENT_TIMES.end - 1)), true),
+            ((5, i64::MAX), Some((5, end - 1)), true),
+            ((i64::MIN, i64::MAX), Some((0, end - 1)), true),
             ((i64::MIN, -1), None, true),
-            ((EVENT_TIMES.end, i64::MAX), None, true),
+            ((end, i64::MAX), None, true),
         ] {
             let file = file("date=2026-09-01/a", times);
-            assert_eq!((file.time_span(), file.holds_other_times()), (span, holds_others), "{times:?}");
+            let micros = file.time_span().map(|(first, last)| (first.micros(), last.micros()));
+            assert_eq!((micros, file.holds_other_times()), (span, holds_others), "{times:?}");
         }
     }
 }

@@ -3,13 +3,13 @@
 use super::changes::KnownFindings;
 use crate::lake::transaction_log::FileEntry;
 use crate::rule::{Rule, Window, WindowKind};
-use crate::time::{DAY, Range};
+use crate::time::{DAY, Instant, Range};
 
 /// Returns the spans of new events, first to last time. Spans less than a day apart are merged.
-pub(super) fn new_event_spans(files: &[FileEntry]) -> Vec<(i64, i64)> {
-    let mut times: Vec<(i64, i64)> = files.iter().filter_map(FileEntry::time_span).collect();
+pub(super) fn new_event_spans(files: &[FileEntry]) -> Vec<(Instant, Instant)> {
+    let mut times: Vec<(Instant, Instant)> = files.iter().filter_map(FileEntry::time_span).collect();
     times.sort_unstable();
-    let mut spans: Vec<(i64, i64)> = Vec::new();
+    let mut spans: Vec<(Instant, Instant)> = Vec::new();
     for (first, last) in times {
         match spans.last_mut() {
             Some(span) if first <= span.1 + DAY => span.1 = span.1.max(last),
@@ -20,15 +20,14 @@ pub(super) fn new_event_spans(files: &[FileEntry]) -> Vec<(i64, i64)> {
 }
 
 /// Returns the triggers of findings with `window` that events of `span` may affect. A known burst may extend the range.
-fn affected_range(window: Window, (first, last): (i64, i64)) -> Range {
+fn affected_range(window: Window, (first, last): (Instant, Instant)) -> Range {
     let period = window.period.micros();
     match window.kind {
         WindowKind::Sliding => Range { from: Some(first - period), to: Some(last + period + 1) },
         // A new event may open an earlier window, which moves all later windows up to the next pause.
         WindowKind::Dedup => Range { from: Some(first - period), to: None },
         WindowKind::Tumbling => {
-            let begin = |instant: i64| instant.div_euclid(period) * period;
-            Range { from: Some(begin(first)), to: Some(begin(last) + period) }
+            Range { from: Some(first.rounded_down(period)), to: Some(last.rounded_down(period) + period) }
         }
     }
 }
@@ -38,7 +37,7 @@ fn affected_range(window: Window, (first, last): (i64, i64)) -> Range {
 /// Rules share ranges. A rule with a known burst that extends beyond a shared range gets ranges of its own.
 pub(super) fn affected_ranges(
     rules: &[&Rule],
-    spans: &[(i64, i64)],
+    spans: &[(Instant, Instant)],
     known: &KnownFindings,
 ) -> Vec<(Vec<usize>, Range)> {
     let shared: Vec<Range> = spans
@@ -60,7 +59,7 @@ pub(super) fn affected_ranges(
 }
 
 /// Returns [`affected_range`], extended by the known bursts that overlap it.
-fn range_with_bursts(rule: &Rule, span: (i64, i64), known: &KnownFindings) -> Range {
+fn range_with_bursts(rule: &Rule, span: (Instant, Instant), known: &KnownFindings) -> Range {
     let range = affected_range(rule.window, span);
     let bursts = known.live(&rule.id).filter(|known| range.overlaps(known.first, known.last));
     bursts.fold(range, |range, known| range.union(Range { from: Some(known.first), to: Some(known.last + 1) }))
@@ -95,11 +94,10 @@ mod tests {
             last_event: Some(last),
             checksum: MetadataChecksum::of(0, b""),
         };
-        assert_eq!(
-            new_event_spans(&[file(5 * DAY, 6 * DAY), file(0, 10), file(DAY, DAY + 5)]),
-            [(0, DAY + 5), (5 * DAY, 6 * DAY)]
-        );
-        let range = |from, to| Range { from: Some(from), to };
+        let spans = new_event_spans(&[file(5 * DAY, 6 * DAY), file(0, 10), file(DAY, DAY + 5)]);
+        let at = Instant::from_micros;
+        assert_eq!(spans, [(at(0), at(DAY + 5)), (at(5 * DAY), at(6 * DAY))]);
+        let range = |from, to: Option<i64>| Range { from: Some(at(from)), to: to.map(at) };
         let ranges = vec![range(30, None), range(0, Some(10)), range(10, Some(20)), range(50, Some(60))];
         assert_eq!(merged(ranges), [range(0, Some(20)), range(30, None)]);
     }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::Rule;
 use crate::sink::{Line, Sink};
-use crate::time::{self, Range};
+use crate::time::{Instant, Range};
 
 /// Numbers of findings by how they changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -32,7 +32,7 @@ pub struct KnownFindings {
     /// Dates with a changed finding.
     changed_dates: HashSet<String>,
     /// Start of the data in the lake. Findings with dropped events are frozen: they never change.
-    retained_from: Option<i64>,
+    retained_from: Option<Instant>,
 }
 
 /// A new, grown or withdrawn finding, and the sinks that receive it.
@@ -78,7 +78,7 @@ impl HuntedRule<'_> {
 
 impl KnownFindings {
     /// Collects the known findings of `days`.
-    pub fn new(days: BTreeMap<String, Vec<KnownFinding>>, retained_from: Option<i64>) -> KnownFindings {
+    pub fn new(days: BTreeMap<String, Vec<KnownFinding>>, retained_from: Option<Instant>) -> KnownFindings {
         let known = days.into_values().flatten().map(|known| (known.finding_id.clone(), known)).collect();
         KnownFindings { known, changed_dates: HashSet::new(), retained_from }
     }
@@ -146,7 +146,7 @@ impl KnownFindings {
         let mut days: BTreeMap<String, Vec<KnownFinding>> =
             self.changed_dates.iter().map(|day| (day.clone(), Vec::new())).collect();
         for known in self.known.values() {
-            if let Some(day) = days.get_mut(&time::utc_date(known.trigger)) {
+            if let Some(day) = days.get_mut(&known.trigger.utc_date()) {
                 day.push(known.clone());
             }
         }
@@ -158,9 +158,9 @@ impl KnownFindings {
 
     fn insert(&mut self, known: KnownFinding) {
         if let Some(before) = self.known.get(&known.finding_id) {
-            self.changed_dates.insert(time::utc_date(before.trigger));
+            self.changed_dates.insert(before.trigger.utc_date());
         }
-        self.changed_dates.insert(time::utc_date(known.trigger));
+        self.changed_dates.insert(known.trigger.utc_date());
         self.known.insert(known.finding_id.clone(), known);
     }
 
@@ -171,7 +171,7 @@ impl KnownFindings {
 
 /// Returns whether two findings have the same group and overlap in time.
 fn overlaps(known: &KnownFinding, finding: &Finding) -> bool {
-    known.group == finding.group && known.first <= finding.last_instant && known.last >= finding.first_instant
+    known.group == finding.group && known.first <= finding.last_event && known.last >= finding.first_event
 }
 
 fn to_line(finding: &Finding) -> Result<Line, Error> {
@@ -190,9 +190,9 @@ fn to_known(finding: &Finding) -> Result<KnownFinding, Error> {
         revision: 1,
         gone: false,
         digest: digest(&text),
-        first: finding.first_instant,
-        last: finding.last_instant,
-        trigger: finding.trigger_instant,
+        first: finding.first_event,
+        last: finding.last_event,
+        trigger: finding.trigger_time,
         group: finding.group.clone(),
         title: finding.title.clone(),
         severity: finding.severity.clone(),
@@ -218,9 +218,9 @@ fn withdrawal(known: &KnownFinding, hunted: HuntedRule<'_>) -> Line {
         ("severity", json!(known.severity)),
         ("group", json!(known.group)),
         ("count", json!(0)),
-        ("first_event", json!(time::rfc3339(known.first))),
-        ("last_event", json!(time::rfc3339(known.last))),
-        ("trigger_time", json!(time::rfc3339(known.trigger))),
+        ("first_event", json!(known.first)),
+        ("last_event", json!(known.last)),
+        ("trigger_time", json!(known.trigger)),
         ("event_ids", json!([])),
     ] {
         line.insert(name.to_owned(), value);

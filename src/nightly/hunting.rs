@@ -14,7 +14,7 @@ use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
 use crate::rule::{Rule, WindowKind};
 use crate::sink::Sink;
-use crate::time::{self, DAY, Instant, Range};
+use crate::time::{DAY, Instant, Range};
 
 /// How many days before the last event are searched for days without events.
 const EMPTY_DAYS_LOOKBACK: i64 = 400;
@@ -25,8 +25,8 @@ pub struct HuntSettings<'n> {
     pub engine: &'n Engine,
     /// The rules.
     pub rules: &'n [Rule],
-    /// Earliest trigger of a finding, in microseconds since the epoch.
-    pub since: Option<i64>,
+    /// Earliest trigger of a finding.
+    pub since: Option<Instant>,
 }
 
 /// The hunts of one run.
@@ -65,8 +65,8 @@ impl NightlyHunt<'_> {
             let outcome = hunt::hunt(engine, self.lake, &rules, task.range).await?;
             report.hunts.push(HuntReport {
                 rules: rules.iter().map(|rule| rule.id.clone()).collect(),
-                from: task.range.from.map(Instant::from_micros),
-                to: task.range.to.map(Instant::from_micros),
+                from: task.range.from,
+                to: task.range.to,
                 cause: task.cause,
                 duplicates: outcome.duplicates,
             });
@@ -97,7 +97,11 @@ impl NightlyHunt<'_> {
     }
 
     /// Returns the hunts to do, and the known findings that they may change.
-    async fn tasks(&self, next: &RunState, spans: &[(i64, i64)]) -> Result<(KnownFindings, Vec<HuntTask>), Error> {
+    async fn tasks(
+        &self,
+        next: &RunState,
+        spans: &[(Instant, Instant)],
+    ) -> Result<(KnownFindings, Vec<HuntTask>), Error> {
         let rules = self.settings.rules;
         // An earlier `since` makes every rule a new one.
         let is_earlier = match (&self.last.since, &next.since) {
@@ -111,7 +115,7 @@ impl NightlyHunt<'_> {
         let changed = indices(&is_changed);
         let dedup = indices(&|rule| !is_changed(rule) && rule.window.kind == WindowKind::Dedup);
         let others = indices(&|rule| !is_changed(rule) && rule.window.kind != WindowKind::Dedup);
-        let retained_from = self.lake.transaction_log().retained_from().await?;
+        let retained_from = self.lake.transaction_log().retained_from().await?.map(Instant::from_micros);
         let mut planned: Vec<Range> = Vec::new();
         loop {
             let ranges = if changed.is_empty() { planned.as_slice() } else { &[Range::default()] };
@@ -142,18 +146,16 @@ impl NightlyHunt<'_> {
     }
 
     /// Updates the newest event, overall and of each account and region.
-    async fn update_newest(&self, spans: &[(i64, i64)], next: &mut RunState) -> Result<(), Error> {
+    async fn update_newest(&self, spans: &[(Instant, Instant)], next: &mut RunState) -> Result<(), Error> {
         // Earlier builds accepted times that no event can have.
-        let is_event_time = |time: &Instant| time::event_time(time.micros()).is_some();
-        next.newest.retain(|_, newest| is_event_time(newest));
-        next.newest_event = next.newest_event.filter(is_event_time);
+        next.newest.retain(|_, newest| newest.is_event_time());
+        next.newest_event = next.newest_event.filter(|newest| newest.is_event_time());
         for (first, last) in spans {
-            let range = Range { from: Some(*first), to: Some(last + 1) };
+            let range = Range { from: Some(*first), to: Some(*last + 1) };
             for (name, newest) in hunt::newest::newest_events(self.settings.engine, self.lake, range).await? {
-                let newest = Instant::from_micros(newest);
                 next.newest.entry(name).and_modify(|known| *known = newest.max(*known)).or_insert(newest);
             }
-            next.newest_event = next.newest_event.max(Some(Instant::from_micros(*last)));
+            next.newest_event = next.newest_event.max(Some(*last));
         }
         Ok(())
     }
@@ -162,12 +164,12 @@ impl NightlyHunt<'_> {
     async fn empty_days(&self) -> Result<Vec<String>, Error> {
         let files = self.lake.transaction_log().files().await?;
         let days: BTreeSet<i64> =
-            files.iter().filter_map(FileEntry::time_span).map(|(first, _)| first.div_euclid(DAY)).collect();
+            files.iter().filter_map(FileEntry::time_span).map(|(first, _)| first.days()).collect();
         let (Some(first), Some(last)) = (days.first(), days.last()) else {
             return Ok(Vec::new());
         };
         // Without the limit, one record with an absurd time would report decades of empty days.
         let empty = ((*first).max(last - EMPTY_DAYS_LOOKBACK)..*last).filter(|day| !days.contains(day));
-        Ok(empty.map(|day| time::utc_date(day * DAY)).collect())
+        Ok(empty.map(|day| (Instant::EPOCH + day * DAY).utc_date()).collect())
     }
 }

@@ -3,7 +3,7 @@
 use super::Storage;
 use crate::error::Error;
 use crate::lake::maintenance::{Maintenance, MaintenanceSummary, READER_GRACE_PERIOD};
-use crate::time::DAY;
+use crate::time::{DAY, Instant};
 
 /// How far back to look for removed files that are still to be deleted, in microseconds.
 const VACUUM_LOOKBACK: i64 = 30 * DAY;
@@ -26,26 +26,26 @@ impl MaintenanceSettings {
     pub(super) async fn run(
         &self,
         storage: Storage<'_>,
-        now: i64,
+        now: Instant,
         summary: &mut MaintenanceSummary,
     ) -> Result<(), Error> {
         if !self.merge_small_files && self.retain.is_none() {
             return Ok(());
         }
-        let mut maintenance = Maintenance::open(storage.lake, now, storage.scratch).await?;
+        let mut maintenance = Maintenance::open(storage.lake, now.micros(), storage.scratch).await?;
         let result = self.apply(&mut maintenance, now).await;
         *summary = maintenance.summary;
         result
     }
 
-    async fn apply(&self, maintenance: &mut Maintenance<'_>, now: i64) -> Result<(), Error> {
+    async fn apply(&self, maintenance: &mut Maintenance<'_>, now: Instant) -> Result<(), Error> {
         if let Some(retain) = self.retain {
             maintenance.drop_older_than(retain).await?;
         }
         if self.merge_small_files {
-            maintenance.merge(now.saturating_sub(self.merge_after), self.memory).await?;
+            maintenance.merge((now - self.merge_after).micros(), self.memory).await?;
         }
-        let [since, until] = [VACUUM_LOOKBACK, READER_GRACE_PERIOD].map(|age| now.saturating_sub(age));
+        let [since, until] = [VACUUM_LOOKBACK, READER_GRACE_PERIOD].map(|age| (now - age).micros());
         maintenance.vacuum_removed(since, until).await
     }
 }

@@ -55,13 +55,13 @@ pub(super) struct NewObjects {
 
 impl SourceListing<'_> {
     /// Lists the sources from their last listing on, and looks up the pending objects of the last run.
-    pub(super) async fn find(&self, last: &RunState, now: i64) -> Result<NewObjects, Error> {
+    pub(super) async fn find(&self, last: &RunState, now: Instant) -> Result<NewObjects, Error> {
         let trail = Trail { stores: self.stores.clone(), ..Trail::default() };
         let mut found = NewObjects { trail, ..NewObjects::default() };
         for source in self.sources {
             let key = source.state_key();
-            let listed = last.listed.get(&key).map(|listed| listed.micros());
-            let from = listed.filter(|_| !self.full).map(|listed| listed.min(now).saturating_sub(self.grace));
+            let listed = last.listed.get(&key).filter(|_| !self.full);
+            let from = listed.map(|listed| now.min(*listed) - self.grace);
             let selection = source.selection.during(Range { from, to: None });
             match Trail::find(self.stores, std::slice::from_ref(&source.path), &selection).await {
                 Ok(trail) if from.is_none() && trail.is_empty() => {
@@ -72,7 +72,7 @@ impl SourceListing<'_> {
                 Ok(trail) => {
                     found.trail.objects.extend(trail.objects);
                     found.trail.excluded.add(trail.excluded);
-                    found.listed.insert(key, Instant::from_micros(now));
+                    found.listed.insert(key, now);
                 }
                 Err(error) => {
                     let fault = Fault { object: source.path.clone(), position: None, reason: error.to_string() };

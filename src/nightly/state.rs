@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::lake::Lake;
 use crate::sink::Line;
 use crate::store::{self, Folder, FolderWriter, LAKE_FOLDER, Scratch, hex};
-use crate::time::{self, DAY, Instant, Range};
+use crate::time::{DAY, Instant, Range, as_micros};
 
 /// The version of the format of the state.
 const STATE_VERSION: u32 = 2;
@@ -129,12 +129,15 @@ pub struct KnownFinding {
     pub gone: bool,
     /// A hash of its JSON.
     pub digest: String,
-    /// Time of its first event, in microseconds.
-    pub first: i64,
-    /// Time of its last event, in microseconds.
-    pub last: i64,
-    /// Time of its trigger, in microseconds.
-    pub trigger: i64,
+    /// Time of its first event.
+    #[serde(with = "as_micros")]
+    pub first: Instant,
+    /// Time of its last event.
+    #[serde(with = "as_micros")]
+    pub last: Instant,
+    /// Time of its trigger.
+    #[serde(with = "as_micros")]
+    pub trigger: Instant,
     /// Its group.
     pub group: Map<String, Value>,
     /// Its title.
@@ -181,8 +184,8 @@ impl StateStore {
     ) -> Result<BTreeMap<String, Vec<KnownFinding>>, Error> {
         let mut days = Vec::new();
         for (date, day) in &state.known {
-            let begin = time::parse_instant(date).map_err(|_| Error::Internal(format!("`{date}` is not a date")))?;
-            let (first, last) = (day.first.micros().min(begin), day.last.micros().max(begin.saturating_add(DAY)));
+            let begin: Instant = date.parse().map_err(|_| Error::Internal(format!("`{date}` is not a date")))?;
+            let (first, last) = (day.first.min(begin), day.last.max(begin + DAY));
             if ranges.iter().any(|range| range.overlaps(first, last)) {
                 days.push((date.clone(), day));
             }
@@ -220,7 +223,6 @@ impl StateStore {
         let Some((first, last)) = first.zip(last) else {
             return Err(Error::Internal(format!("{date} has no known findings to write")));
         };
-        let [first, last] = [first, last].map(Instant::from_micros);
         Ok(KnownDay { file, findings: known.len(), first, last })
     }
 

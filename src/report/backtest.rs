@@ -15,7 +15,6 @@ use crate::hunt::sweep::Found;
 use crate::rule::{Window, WindowKind};
 use crate::statistics::number_of;
 use crate::text::printable;
-use crate::time;
 
 mod json;
 
@@ -118,7 +117,7 @@ impl BacktestView<'_> {
         let span = tested.span().map(|(from, to)| {
             let days = tested.days().unwrap_or_default();
             let means = if is_enough_for_means(days) { "" } else { ", too short for means" };
-            format!("{} to {} ({}{means}): ", time::rfc3339(from), time::rfc3339(to), days_text(days))
+            format!("{from} to {to} ({}{means}): ", days_text(days))
         });
         let (matches, groups) = (tested.sweep.matches.times.len(), tested.sweep.matches.groups.len());
         format!("{}{} of {}", span.unwrap_or_default(), number_of(matches, "match"), number_of(groups, "group"))
@@ -280,9 +279,9 @@ impl BacktestView<'_> {
                 change.to_owned(),
                 self.group_of(found),
                 found.count.to_string(),
-                time::rfc3339(matches.times[found.first]),
-                time::rfc3339(matches.times[found.last]),
-                time::rfc3339(matches.times[found.trigger]),
+                matches.times[found.first].to_string(),
+                matches.times[found.last].to_string(),
+                matches.times[found.trigger].to_string(),
             ]
         };
         rows(&["", "group", "count", "first event", "last event", "triggered"], found.into_iter().map(row))

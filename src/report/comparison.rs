@@ -64,15 +64,15 @@ fn table(comparison: &Comparison, [before, after]: &[Rule; 2], names: &[String; 
     let setting = |rule: &Rule, name: &str| printable(&format!("{name}: {}, {}", rule.id, window_name(rule.window)));
     let mut changes: Vec<(&str, &Finding)> = comparison.gained.iter().map(|finding| ("+", finding)).collect();
     changes.extend(comparison.lost.iter().map(|finding| ("-", finding)));
-    changes.sort_by(|(_, a), (_, b)| a.first_event.cmp(&b.first_event));
+    changes.sort_by_key(|(_, finding)| finding.first_event);
     let row = |(sign, finding): (&str, &Finding)| {
         vec![
             sign.to_owned(),
             group(finding),
             finding.count.to_string(),
-            finding.first_event.clone(),
-            finding.last_event.clone(),
-            finding.trigger_time.clone(),
+            finding.first_event.to_string(),
+            finding.last_event.to_string(),
+            finding.trigger_time.to_string(),
         ]
     };
     let header = ["", "group", "count", "first event", "last event", "triggered"];

@@ -11,7 +11,7 @@ use super::internal;
 use crate::error::Error;
 use crate::statistics::{Duplicates, ScanStatistics, number_of};
 use crate::text::{json, replace_hidden};
-use crate::time::{self, DAY, SECOND};
+use crate::time::{DAY, Instant, SECOND};
 
 mod backtest;
 mod hunt;
@@ -114,7 +114,7 @@ fn facts(read: &ScanStatistics, duplicates: Option<&Duplicates>) -> Vec<Fact> {
         facts.insert(1, fact("members of archives", read.members.sentence("used")));
     }
     if let Some((first, last)) = read.times {
-        facts.push(fact("times", format!("{} to {}", time::rfc3339(first), time::rfc3339(last))));
+        facts.push(fact("times", format!("{first} to {last}")));
     }
     if let Some(duplicates) = duplicates {
         facts.push(fact("duplicates among matching records", format!("{} left out", duplicates.left_out)));
@@ -140,7 +140,8 @@ struct TimeSeries {
 
 /// A span of time, divided into equal bins.
 struct Bins {
-    begin: i64,
+    begin: Instant,
+    /// In microseconds.
     width: i64,
     count: usize,
     name: &'static str,
@@ -148,10 +149,10 @@ struct Bins {
 
 impl Bins {
     /// Divides a span into at most about [`MAX_BINS`] bins of an hour, a day, a week or more.
-    fn of(span: Option<(i64, i64)>) -> Bins {
+    fn of(span: Option<(Instant, Instant)>) -> Bins {
         let hour = 3_600 * SECOND;
         let Some((from, to)) = span else {
-            return Bins { begin: 0, width: hour, count: 0, name: "the hour" };
+            return Bins { begin: Instant::EPOCH, width: hour, count: 0, name: "the hour" };
         };
         let widths = [
             (hour, "the hour"),
@@ -163,15 +164,15 @@ impl Bins {
         let fits = |(width, _): &&(i64, &str)| (to - from) / width < MAX_BINS;
         let years = 365 * DAY * ((to - from) / (365 * DAY * MAX_BINS) + 1);
         let (width, name) = widths.iter().find(fits).copied().unwrap_or((years, "some years"));
-        let begin = from.div_euclid(width.min(DAY)) * width.min(DAY);
-        let count = usize::try_from((to - 1 - begin).div_euclid(width) + 1).unwrap_or(1).max(1);
+        let begin = from.rounded_down(width.min(DAY));
+        let count = usize::try_from((to - begin - 1).div_euclid(width) + 1).unwrap_or(1).max(1);
         Bins { begin, width, count, name }
     }
 
     fn names(&self) -> Vec<String> {
         let begins = (0..self.count).map(|bin| self.begin + i64::try_from(bin).unwrap_or_default() * self.width);
-        let name = |begin: i64| {
-            let text = time::rfc3339(begin);
+        let name = |begin: Instant| {
+            let text = begin.to_string();
             // Minutes for bins shorter than a day, otherwise the date.
             let length = if self.width < DAY { 16 } else { 10 };
             text.get(..length).unwrap_or(&text).replace('T', " ")
@@ -179,7 +180,7 @@ impl Bins {
         begins.map(name).collect()
     }
 
-    fn counts(&self, instants: impl Iterator<Item = i64>) -> Vec<usize> {
+    fn counts(&self, instants: impl Iterator<Item = Instant>) -> Vec<usize> {
         let mut counts = vec![0; self.count];
         for instant in instants {
             let bin = usize::try_from((instant - self.begin).div_euclid(self.width)).unwrap_or_default();
@@ -290,12 +291,13 @@ mod tests {
     fn a_chart_has_few_bins_and_counts_every_instant() {
         let hour = 3_600 * SECOND;
         for length in [1, hour, 3 * DAY, 90 * DAY, 800 * DAY, 9_000 * 365 * DAY] {
-            let (from, to) = (1_788_220_800 * SECOND + 17, 1_788_220_800 * SECOND + 17 + length);
+            let from = Instant::from_micros(1_788_220_800 * SECOND + 17);
+            let to = from + length;
             let bins = Bins::of(Some((from, to)));
             assert!(bins.count <= usize::try_from(MAX_BINS).unwrap() + 2, "{length}: {}", bins.count);
             assert_eq!(bins.counts([from, to - 1].into_iter()).iter().sum::<usize>(), 2, "{length}");
             assert_eq!(bins.names().len(), bins.count);
         }
-        assert_eq!(Bins::of(None).counts([0].into_iter()), [0; 0]);
+        assert_eq!(Bins::of(None).counts([Instant::EPOCH].into_iter()), [0; 0]);
     }
 }

@@ -38,13 +38,13 @@ pub fn side_by_side(findings: &[Finding]) -> String {
             burst.event_ids.iter().filter_map(|event| by_first_event_id.get(&(burst.rule_id.as_str(), event.as_str())));
         let mut of_burst: Vec<&Finding> = events.flatten().copied().collect();
         of_burst.retain(|finding| burst.window == *sliding || finding.window == burst.window);
-        of_burst.sort_by_key(|finding| &finding.first_event);
+        of_burst.sort_by_key(|finding| finding.first_event);
         let cells = kinds.iter().map(|kind| {
             let of_kind = of_burst.iter().filter(|finding| finding.window == *kind);
             let counts: Vec<String> = of_kind.map(|finding| finding.count.to_string()).collect();
             if counts.is_empty() { "-".to_owned() } else { counts.join(" + ") }
         });
-        let labels = [burst.rule_id.clone(), group(burst), burst.first_event.clone(), burst.last_event.clone()];
+        let labels = [burst.rule_id.clone(), group(burst), burst.first_event.to_string(), burst.last_event.to_string()];
         labels.into_iter().chain(cells).collect()
     };
     let header = ["rule", "group", "first event", "last event", "sliding", "dedup", "tumbling"];

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::{Delivery, FileFormat, Line, instant, jsonl, ocsf_lines, parquet};
 use crate::error::Error;
 use crate::store::{Location, Stores};
-use crate::time;
 
 /// A sink that writes files below a folder.
 pub(super) struct FileSink {
@@ -31,7 +30,7 @@ impl FileSink {
     pub(super) async fn deliver(&self, delivery: &Delivery<'_>) -> Result<(), Error> {
         let mut dates: BTreeMap<String, Vec<Line>> = BTreeMap::new();
         for line in delivery.lines {
-            dates.entry(time::utc_date(instant(line, "trigger_time")?)).or_default().push(line.clone());
+            dates.entry(instant(line, "trigger_time")?.utc_date()).or_default().push(line.clone());
         }
         let folder = self.stores.folder(&self.to).await?;
         for (date, lines) in dates {

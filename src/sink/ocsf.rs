@@ -33,7 +33,7 @@ const ACCOUNT_FIELDS: [&str; 3] = ["recipientAccountId", "userIdentity.accountId
 
 /// Returns the Detection Finding for `line`.
 pub(super) fn finding(line: &Line) -> Result<Value, Error> {
-    let millis = |name| Ok::<_, Error>(instant(line, name)?.div_euclid(1_000));
+    let millis = |name| Ok::<_, Error>(instant(line, name)?.millis());
     let (first, last, trigger) = (millis("first_event")?, millis("last_event")?, millis("trigger_time")?);
     let id = text(line, "finding_id");
     // activity_id: 1 Create, 2 Update, 3 Close. status_id: 1 New, 4 Resolved.

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::{Instant, as_micros};
+
 mod text;
 
 /// An expression.
@@ -21,8 +23,8 @@ pub enum Expression {
     Text(String),
     /// A number, as JSON text. One beyond 64-bit floating point compares as infinite.
     Number(String),
-    /// A time, in microseconds since the epoch.
-    Instant(i64),
+    /// A point in time.
+    Instant(#[serde(with = "as_micros")] Instant),
     /// True or false.
     Boolean(bool),
     /// A null string.
@@ -317,7 +319,9 @@ mod tests {
         let tree = Expression::all(vec![
             column.clone().compared(Comparator::DistinctFrom, Expression::NullText),
             Expression::call("array_any_match", [column.clone(), lambda]),
-            Expression::Case { branches: vec![(Expression::Boolean(true), Expression::Instant(-1))] },
+            Expression::Case {
+                branches: vec![(Expression::Boolean(true), Expression::Instant(Instant::from_micros(-1)))],
+            },
             Expression::lines(ChainOperator::Plus, vec![Expression::integer(-2), Expression::Number("1e999".into())]),
         ]);
         let json = serde_json::to_string(&tree).unwrap();

@@ -6,7 +6,7 @@ use super::columns;
 use super::quote::{Ident, Interval, TimeLiteral};
 use super::windows::{Steps, Windows, step};
 use crate::rule::{Rule, Window, WindowKind};
-use crate::time::{Period, Range};
+use crate::time::{Instant, Period, Range};
 
 /// A cell of a parameter grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,8 @@ impl ParameterGrid {
 
     /// Returns the steps to `matches`, which holds every match once for each setting.
     pub(super) fn matches(&self) -> Steps {
-        let bound = |micros: Option<i64>| {
-            let instant = micros.map_or_else(|| "NULL".to_owned(), |at| TimeLiteral::nearest(at).to_string());
+        let bound = |bound: Option<Instant>| {
+            let instant = bound.map_or_else(|| "NULL".to_owned(), |at| TimeLiteral::nearest(at).to_string());
             format!("CAST({instant} AS TIMESTAMP WITH TIME ZONE)")
         };
         let row = |(number, (period, read)): (usize, &(Period, Range))| {

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::text::{self, TextPart};
-use crate::time::{self, Range};
+use crate::time::{Instant, Range};
 
 /// A column or alias name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,15 +53,16 @@ impl fmt::Display for Number<'_> {
     }
 }
 
-/// A point in time, in microseconds since the epoch.
+/// A point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeLiteral(i64);
+pub struct TimeLiteral(Instant);
 
 impl TimeLiteral {
     /// Returns the instant; one beyond the 64-bit nanoseconds that the engine can read as a literal becomes the nearest
     /// that it can. The times of events, and a year before and after them, lie within.
-    pub fn nearest(micros: i64) -> TimeLiteral {
-        TimeLiteral(micros.clamp(i64::MIN / 1_000, i64::MAX / 1_000))
+    pub fn nearest(instant: Instant) -> TimeLiteral {
+        let [first, last] = [i64::MIN / 1_000, i64::MAX / 1_000].map(Instant::from_micros);
+        TimeLiteral(instant.clamp(first, last))
     }
 
     /// Returns the bounds of the events with a time in `range`; without bounds of its own, those of all events.
@@ -73,7 +74,7 @@ impl TimeLiteral {
 
 impl fmt::Display for TimeLiteral {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Literal(&time::rfc3339(self.0)).fmt(f)
+        Literal(&self.0.to_string()).fmt(f)
     }
 }
 
@@ -90,14 +91,15 @@ impl fmt::Display for Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::EVENT_TIMES;
 
     #[test]
     fn instants_keep_their_side_of_all_events() {
-        for micros in [i64::MIN, -1, 0, time::EVENT_TIMES.end, i64::MAX] {
-            let TimeLiteral(nearest) = TimeLiteral::nearest(micros);
-            assert!(nearest.checked_mul(1_000).is_some());
-            for bound in [0, time::EVENT_TIMES.end] {
-                assert_eq!(micros.cmp(&bound), nearest.cmp(&bound));
+        for instant in [Instant::MIN, Instant::EPOCH - 1, Instant::EPOCH, EVENT_TIMES.end, Instant::MAX] {
+            let TimeLiteral(nearest) = TimeLiteral::nearest(instant);
+            assert!(nearest.micros().checked_mul(1_000).is_some());
+            for bound in [EVENT_TIMES.start, EVENT_TIMES.end] {
+                assert_eq!(instant.cmp(&bound), nearest.cmp(&bound));
             }
         }
     }

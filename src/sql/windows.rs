@@ -9,7 +9,7 @@ use super::columns::{self, RuleColumns};
 use super::grid::ParameterGrid;
 use super::quote::{Ident, TimeLiteral};
 use crate::rule::{Counts, Rule, WindowKind};
-use crate::time::Range;
+use crate::time::{Instant, Range};
 
 /// The steps of a query, in the order in which they run. The last one holds its SELECT too.
 pub(super) type Steps = Vec<String>;
@@ -202,18 +202,18 @@ impl AnchorQuery {
     pub(super) fn of_rules(
         rule: &Rule,
         columns: &RuleColumns<String>,
-        from: i64,
-        read_from: Option<i64>,
+        from: Instant,
+        read_from: Option<Instant>,
     ) -> AnchorQuery {
         AnchorQuery {
             windows: Windows::new(rule, WindowKind::Dedup, &group_columns(columns)),
             range_from: TimeLiteral::nearest(from),
-            read_from: TimeLiteral::nearest(read_from.unwrap_or(i64::MIN)).to_string(),
+            read_from: TimeLiteral::nearest(read_from.unwrap_or(Instant::MIN)).to_string(),
         }
     }
 
     /// Returns the query for the settings of a grid.
-    pub(super) fn of_grid(rule: &Rule, from: i64) -> AnchorQuery {
+    pub(super) fn of_grid(rule: &Rule, from: Instant) -> AnchorQuery {
         AnchorQuery {
             windows: ParameterGrid::windows(rule, WindowKind::Dedup),
             range_from: TimeLiteral::nearest(from),

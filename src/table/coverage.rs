@@ -5,7 +5,7 @@ use datafusion::error::DataFusionError;
 use super::Table;
 use crate::engine::{Engine, EventSelection};
 use crate::error::Error;
-use crate::time::Range;
+use crate::time::{Instant, Range};
 use crate::trail::Prefilter;
 
 /// Whether a table holds records of the range and selection.
@@ -19,15 +19,15 @@ pub enum Coverage {
     NotSelected,
     /// All of its selected records are older or newer than the range.
     OutOfRange {
-        /// The time of the oldest record, in microseconds.
-        oldest: i64,
-        /// The time of the newest record, in microseconds.
-        newest: i64,
+        /// The time of the oldest record.
+        oldest: Instant,
+        /// The time of the newest record.
+        newest: Instant,
     },
     /// The trail has no objects, not even excluded ones.
     NoObjects {
         /// The time of the newest event in the last delivered objects. `None` if the range is unbounded.
-        newest: Option<String>,
+        newest: Option<Instant>,
     },
     /// The objects are not CloudTrail logs.
     NoCloudTrail,
@@ -35,7 +35,7 @@ pub enum Coverage {
 
 impl Coverage {
     /// Returns the coverage of `range` by records whose oldest and newest times are `span`.
-    pub(super) fn of_span(range: Range, span: Option<(i64, i64)>) -> Coverage {
+    pub(super) fn of_span(range: Range, span: Option<(Instant, Instant)>) -> Coverage {
         match span {
             Some((oldest, newest)) if !range.overlaps(oldest, newest) => Coverage::OutOfRange { oldest, newest },
             _ => Coverage::Covered,

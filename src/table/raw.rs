@@ -11,7 +11,7 @@ use crate::engine::{Engine, EventSelection};
 use crate::error::Error;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, Stores};
-use crate::time::{self, Range};
+use crate::time::{Instant, Range};
 use crate::trail::{self, ObjectDelivery, Prefilter, Selection, Trail};
 
 /// The number of objects sampled from a snapshot, to check whether a prefilter skipped CloudTrail at all.
@@ -104,9 +104,9 @@ impl RawTrail {
         engine.has_records(records.provider, Range::default()).await.map_err(coverage::failed)
     }
 
-    /// Returns the time of the newest event in the last delivered objects, in microseconds. `None` if there is no
-    /// readable time. Lists the whole trail and reads [`NEWEST_OBJECTS`].
-    async fn newest_event(&self, engine: &Engine) -> Result<Option<i64>, Error> {
+    /// Returns the time of the newest event in the last delivered objects. `None` if there is no readable time.
+    /// Lists the whole trail and reads [`NEWEST_OBJECTS`].
+    async fn newest_event(&self, engine: &Engine) -> Result<Option<Instant>, Error> {
         let mut objects = self.find(Range::default()).await?.objects.clone();
         objects.sort_by_cached_key(|object| {
             (trail::delivered_on(&object.path), trail::delivery_stamp(&object.path).to_owned())
@@ -138,7 +138,7 @@ impl Table for RawTrail {
         // A query that needs no records reads no object.
         if read.objects.read == 0 && self.find(range).await?.is_empty() {
             let newest = if range == Range::default() { None } else { self.newest_event(engine).await? };
-            return Ok(Coverage::NoObjects { newest: newest.map(time::rfc3339) });
+            return Ok(Coverage::NoObjects { newest });
         }
         if read.is_all_skipped_by_prefilter() && !self.holds_cloudtrail(engine).await? {
             return Ok(Coverage::NoCloudTrail);

@@ -16,6 +16,7 @@ use crate::event::batch::BatchBuilder;
 use crate::raw::{self, ObjectPart, PartContent, ReadError, UnpackedText, envelope, envelope::Item};
 use crate::statistics::{Count, ScanStatistics};
 use crate::store::{Object, ObjectError, ReadSettings};
+use crate::time::Instant;
 
 /// Maximum number of records in a decoded batch.
 const BATCH_ROWS: usize = 8_192;
@@ -172,7 +173,9 @@ impl Decoder<'_> {
         decoded.statistics.repeated_keys = builder.repeated_keys();
         for batch in &decoded.batches {
             let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-            decoded.statistics.spans(aggregate::min(times).zip(aggregate::max(times)));
+            let [first, last] =
+                [aggregate::min(times), aggregate::max(times)].map(|time| time.map(Instant::from_micros));
+            decoded.statistics.spans(first.zip(last));
         }
         decoded.statistics.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
         let records = &decoded.statistics.records;

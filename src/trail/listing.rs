@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 
 use crate::error::{Absence, Error};
 use crate::store::{self, FoundObjects, Keys, Listing, Location, Object, Stores};
-use crate::time::{self, DAY, Range};
+use crate::time::{DAY, Instant, Range};
 
 use super::object_key::{KeyFields, folders, folders_below_logs, is_account, is_region, time_covered};
 
@@ -92,13 +92,13 @@ impl Selection {
     }
 
     /// Returns the half-open span of delivery times of objects that may hold selected events.
-    fn delivery_span(&self) -> (i64, i64) {
+    fn delivery_span(&self) -> (Instant, Instant) {
         // Objects delivered shortly before midnight have been seen to hold an event from after it.
-        let first = self.events.from.unwrap_or(i64::MIN).saturating_sub(DAY);
-        (first, self.events.to.unwrap_or(i64::MAX).saturating_add(self.delivered_within))
+        let first = self.events.from.unwrap_or(Instant::MIN) - DAY;
+        (first, self.events.to.unwrap_or(Instant::MAX) + self.delivered_within)
     }
 
-    fn may_be_delivered(&self, (begin, end): (i64, i64)) -> bool {
+    fn may_be_delivered(&self, (begin, end): (Instant, Instant)) -> bool {
         let (first, last) = self.delivery_span();
         end > first && begin < last
     }
@@ -111,7 +111,7 @@ impl Selection {
         let key = KeyFields::of(path);
         key.account.is_none_or(|account| admits(&self.accounts, account))
             && key.region.is_none_or(|region| admits(&self.regions, region))
-            && key.day.is_none_or(|midnight| self.may_be_delivered((midnight, midnight.saturating_add(DAY))))
+            && key.day.is_none_or(|midnight| self.may_be_delivered((midnight, midnight + DAY)))
     }
 
     /// Returns whether `path` contains every field (account, region) that this selection restricts.
@@ -144,8 +144,8 @@ impl Selection {
         if midnight >= last {
             return Some(end(&parts[..3]));
         }
-        let day = time::utc_date(first).replace('-', "");
-        (midnight.saturating_add(DAY) <= first).then(|| begin(&[&parts[..3], &[&day]].concat()))
+        let day = first.utc_date().replace('-', "");
+        (midnight + DAY <= first).then(|| begin(&[&parts[..3], &[&day]].concat()))
     }
 
     /// Returns whether `folder` may hold selected objects.
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn folders_of_other_accounts_regions_and_days_are_not_listed() {
-        let instant = |text| time::parse_instant(text).ok();
+        let instant = |text: &str| text.parse::<Instant>().ok();
         let selection = Selection {
             accounts: vec!["111122223333".to_owned()],
             regions: vec!["eu-west-1".to_owned()],
@@ -319,7 +319,7 @@ mod tests {
 
     fn selection(accounts: &[&str], regions: &[&str], from: &str, to: &str) -> Selection {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        let instant = |text: &str| time::parse_instant(text).ok();
+        let instant = |text: &str| text.parse::<Instant>().ok();
         Selection {
             accounts: owned(accounts),
             regions: owned(regions),
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn names_select_objects_as_folders_do() {
-        let day = time::parse_instant("2026-01-02").ok();
+        let day = "2026-01-02".parse::<Instant>().ok();
         let admitted = |selection: &Selection, path: &str| selection.admits(Path::new(path));
         for folder in ["", "flat/", "s3://b/", "/data/x//", "AWSLogs/111122223333/CloudTrail/all/", "AWSLogs/o-abc/"] {
             for prefix in ["", "o-exampleorg1_", "AWSLogs_"] {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::time::{self, DAY};
+use crate::time::{self, DAY, Instant};
 
 /// Returns the non-empty folders of a path.
 pub(super) fn folders(path: &str) -> Vec<&str> {
@@ -43,8 +43,8 @@ pub(super) fn is_region(text: &str) -> bool {
 pub(super) struct KeyFields<'p> {
     pub(super) account: Option<&'p str>,
     pub(super) region: Option<&'p str>,
-    /// Midnight of the delivery day, in microseconds since the epoch.
-    pub(super) day: Option<i64>,
+    /// Midnight of the delivery day.
+    pub(super) day: Option<Instant>,
 }
 
 impl<'p> KeyFields<'p> {
@@ -87,19 +87,19 @@ impl<'p> KeyFields<'p> {
     }
 }
 
-/// Returns midnight of the delivery day that the path contains, in microseconds since the epoch.
-pub fn delivered_on(path: &Path) -> Option<i64> {
+/// Returns midnight of the delivery day that the path contains.
+pub fn delivered_on(path: &Path) -> Option<Instant> {
     KeyFields::of(path).day
 }
 
 /// Returns the half-open span of a date in folders: `[2026]`, `[2026, 09]` or `[2026, 09, 17]`.
-pub(super) fn time_covered(date: &[&str]) -> Option<(i64, i64)> {
+pub(super) fn time_covered(date: &[&str]) -> Option<(Instant, Instant)> {
     let number = |index: usize, digits: usize| -> Option<u32> {
         let text = date.get(index)?;
         (text.len() == digits).then(|| text.parse().ok())?
     };
     let year = number(0, 4)?;
-    let begin = |year: u32, month: u32, day: u32| time::parse_instant(&format!("{year:04}-{month:02}-{day:02}")).ok();
+    let begin = |year: u32, month: u32, day: u32| format!("{year:04}-{month:02}-{day:02}").parse::<Instant>().ok();
     match (date.len(), number(1, 2), number(2, 2)) {
         (1, ..) => begin(year, 1, 1).zip(begin(year + 1, 1, 1)),
         (2, Some(12), _) => begin(year, 12, 1).zip(begin(year + 1, 1, 1)),
@@ -133,8 +133,8 @@ pub struct ObjectDelivery<'p> {
     pub account: &'p str,
     /// The region.
     pub region: &'p str,
-    /// The hour of delivery, in microseconds since the epoch.
-    pub hour: i64,
+    /// The hour of delivery.
+    pub hour: Instant,
 }
 
 /// Returns whose events the object at `path` holds and when it was delivered; `None` where its path does not contain all

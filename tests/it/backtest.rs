@@ -13,7 +13,7 @@ use tawny::raw::envelope::{self, Item};
 use tawny::rule::catalog;
 use tawny::store::ReadSettings;
 use tawny::table::MemoryTable;
-use tawny::time::{self, Range};
+use tawny::time::{Instant, Range, SECOND};
 
 use crate::records::failed_sign_in;
 
@@ -231,7 +231,7 @@ async fn matches_that_exceed_memory_are_refused_with_advice() {
     let mut builder = BatchBuilder::default();
     let lines: String = (0..4_000)
         .map(|number| {
-            let time = time::rfc3339((1_788_220_800 + number) * time::SECOND);
+            let time = Instant::from_micros((1_788_220_800 + number) * SECOND).to_string();
             failed_sign_in("ada", &time, &format!("id-{number}")).to_string() + "\n"
         })
         .collect();

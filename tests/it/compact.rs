@@ -8,18 +8,18 @@ use tawny::error::Error;
 use tawny::lake::Lake;
 use tawny::lake::maintenance::Maintenance;
 use tawny::store::{Access, Location, Scratch, Stores};
-use tawny::time::{self, DAY, SECOND};
+use tawny::time::{DAY, Instant, SECOND};
 
 use crate::records::failed_sign_in;
 use crate::s3_server::Server;
 
-const START: i64 = 1_788_220_800 * SECOND;
+const START: Instant = Instant::from_micros(1_788_220_800 * SECOND);
 const MINUTE: i64 = 60 * SECOND;
 
 /// Returns failed sign-ins on three days, some across midnight.
 fn records(part: i64) -> Vec<Value> {
     let at = |step: i64| START + step * DAY - 12 * MINUTE + part * 5 * MINUTE;
-    (1..4).map(|step| failed_sign_in("ann", &time::rfc3339(at(step)), &format!("{step}-{part}"))).collect()
+    (1..4).map(|step| failed_sign_in("ann", &at(step).to_string(), &format!("{step}-{part}"))).collect()
 }
 
 fn run(command: &mut Command) -> Output {
@@ -76,7 +76,7 @@ fn compaction_merges_drops_and_deletes_without_changing_queries() {
     let held = commits();
     tawny(&["compact", "lake", "--retain", "9999d"]);
     assert_eq!((seen(), commits()), (before, held), "no day is old enough to be dropped");
-    let since = chrono::Utc::now().timestamp_micros().div_euclid(DAY) - START / DAY;
+    let since = chrono::Utc::now().timestamp_micros().div_euclid(DAY) - START.days();
     tawny(&["compact", "lake", "--retain", &format!("{}d", since - 2)]);
     let left = seen();
     // The burst across midnight is split there.
@@ -142,7 +142,7 @@ fn of_two_compactions_in_s3_one_fails_and_the_lake_is_intact() {
     server.set_delay(std::time::Duration::from_millis(5));
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let (first, second) = (lake().await, lake().await);
-        let now = START + 30 * DAY;
+        let now = (START + 30 * DAY).micros();
         let mut one = Maintenance::open(&first, now, &Scratch::default()).await.unwrap();
         let mut other = Maintenance::open(&second, now, &Scratch::default()).await.unwrap();
         let ended = tokio::join!(one.merge(now, 64 << 20), other.merge(now, 64 << 20));

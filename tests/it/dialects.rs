@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tawny::rule::{Rule, WindowKind, catalog, panther};
 use tawny::sql::dialect::Dialect;
 use tawny::sql::dialect::export::{Target, findings};
-use tawny::time::{Range, parse_instant};
+use tawny::time::Range;
 
 use crate::optional;
 use crate::records::failed_sign_in;
@@ -30,8 +30,7 @@ fn rule(detection: &str) -> Rule {
 
 #[test]
 fn dialect_sql_is_reviewed() {
-    let range =
-        Range { from: Some(parse_instant("2026-09-01").unwrap()), to: Some(parse_instant("2026-09-02").unwrap()) };
+    let range = Range { from: Some("2026-09-01".parse().unwrap()), to: Some("2026-09-02".parse().unwrap()) };
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);
     settings.set_snapshot_path("../golden/dialects");

@@ -12,7 +12,7 @@ use tawny::rule::{Rule, catalog};
 use tawny::statistics::Duplicates;
 use tawny::store::Stores;
 use tawny::table::RawTrail;
-use tawny::time::{self, Range};
+use tawny::time::{Instant, Range, SECOND};
 use tawny::trail::Selection;
 
 use crate::oracle::RUNTIME;
@@ -77,7 +77,7 @@ fn arrangements() -> [Places; 2] {
 }
 
 const fn until(minute: i64) -> Range {
-    Range { from: None, to: Some(1_788_256_800 * time::SECOND + minute * 60 * time::SECOND) }
+    Range { from: None, to: Some(Instant::from_micros((1_788_256_800 + minute * 60) * SECOND)) }
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn page_of_many_matches_needs_no_more_memory_than_the_hunt() {
     let records: Vec<Value> = (0..400)
         .map(|number| {
             let user = if number % 100 < 2 { "mallory".to_owned() } else { format!("user{number}") };
-            let time = time::rfc3339((1_788_256_800 + number) * time::SECOND);
+            let time = Instant::from_micros((1_788_256_800 + number) * SECOND).to_string();
             let mut record = failed_sign_in(&user, &time, &format!("{number:04}"));
             record["userAgent"] = agent.clone().into();
             record

@@ -12,13 +12,13 @@ use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Counts, Field, Predicate, Rule, WindowKind, panther};
 use tawny::store::ReadSettings;
 use tawny::table::MemoryTable;
-use tawny::time::{self, Range, SECOND};
+use tawny::time::{Instant, Range, SECOND};
 
 use crate::oracle;
 use crate::records::failed_sign_in;
 use crate::sweeps;
 
-const START: i64 = 1_788_220_800 * SECOND;
+const START: Instant = Instant::from_micros(1_788_220_800 * SECOND);
 const MINUTE: i64 = 60 * SECOND;
 const PERIOD: i64 = 15 * MINUTE;
 
@@ -54,7 +54,7 @@ const STEPS: [&str; 3] = ["Failure", "Success", "Later"];
 #[derive(Debug, Clone)]
 struct Event {
     user: u8,
-    at: i64,
+    at: Instant,
     /// Which of [`STEPS`] the event is.
     steps: [bool; 3],
 }
@@ -67,7 +67,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn record(number: usize, event: &Event) -> Value {
-    let mut record = failed_sign_in(&format!("user{}", event.user), &time::rfc3339(event.at), &id_of(number));
+    let mut record = failed_sign_in(&format!("user{}", event.user), &event.at.to_string(), &id_of(number));
     let steps = STEPS.iter().zip(event.steps).filter(|(_, is)| *is);
     record["responseElements"]["ConsoleLogin"] = steps.map(|(step, _)| *step).collect::<Vec<_>>().join(" ").into();
     record
@@ -78,16 +78,16 @@ fn id_of(number: usize) -> String {
 }
 
 /// The sort key of an event: time and identity.
-type Place = (i64, String);
+type Place = (Instant, String);
 
 /// A finding: group, events in order, trigger time.
-type Shown = (String, Vec<Place>, i64);
+type Shown = (String, Vec<Place>, Instant);
 
 /// Returns whether the events of a window, with time and steps, are a finding.
-type Fires = dyn Fn(&[(i64, [bool; 3])]) -> bool;
+type Fires = dyn Fn(&[(Instant, [bool; 3])]) -> bool;
 
 /// Requires `then` failures and a success at the end of the window. Events with equal times are in either order.
-fn followed(threshold: usize) -> impl Fn(&[(i64, [bool; 3])]) -> bool {
+fn followed(threshold: usize) -> impl Fn(&[(Instant, [bool; 3])]) -> bool {
     move |window| {
         let end = window.iter().map(|(at, _)| *at).max();
         let follows = |then: usize| window[then].1[1] && Some(window[then].0) == end;
@@ -97,7 +97,7 @@ fn followed(threshold: usize) -> impl Fn(&[(i64, [bool; 3])]) -> bool {
 }
 
 /// Requires a separate event for each step, in order, with the last one at the end of the window.
-fn all_steps(window: &[(i64, [bool; 3])]) -> bool {
+fn all_steps(window: &[(Instant, [bool; 3])]) -> bool {
     let end = window.iter().map(|(at, _)| *at).max();
     let of = |step: usize| (0..window.len()).filter(move |event| window[*event].1[step]);
     let takes = |first: usize, second: usize, third: usize| {
@@ -111,15 +111,15 @@ fn all_steps(window: &[(i64, [bool; 3])]) -> bool {
 /// A window ends at the time of an event and holds the matches within the period up to it. Windows that share an event
 /// are one finding. Only the first `of` steps are matches.
 fn brute_force(events: &[Event], of: usize, fires: &Fires) -> Vec<Shown> {
-    let mut groups: BTreeMap<String, Vec<(i64, String, [bool; 3])>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<(Instant, String, [bool; 3])>> = BTreeMap::new();
     for (number, event) in events.iter().enumerate().filter(|(_, event)| event.steps[..of].contains(&true)) {
         groups.entry(format!("user{}", event.user)).or_default().push((event.at, id_of(number), event.steps));
     }
     let mut found = Vec::new();
     for (group, mut events) in groups {
         events.sort();
-        let mut bursts: Vec<(Vec<Place>, i64)> = Vec::new();
-        let ends: BTreeSet<i64> = events.iter().map(|(at, ..)| *at).collect();
+        let mut bursts: Vec<(Vec<Place>, Instant)> = Vec::new();
+        let ends: BTreeSet<Instant> = events.iter().map(|(at, ..)| *at).collect();
         for end in ends {
             let window: Vec<_> = events.iter().filter(|(at, ..)| end - PERIOD < *at && *at <= end).collect();
             if !fires(&window.iter().map(|(at, _, steps)| (*at, *steps)).collect::<Vec<_>>()) {
@@ -167,7 +167,7 @@ fn shown(events: &[Event], findings: &[Finding], last: usize) -> Vec<Shown> {
         assert_eq!(finding.count, finding.event_ids.len() as u64);
         let mut of: Vec<Place> = finding.event_ids.iter().map(|id| (by_id[id].at, id.clone())).collect();
         of.sort();
-        let trigger = time::parse_instant(&finding.trigger_time).unwrap();
+        let trigger = finding.trigger_time;
         let by = by_id[finding.context["eventID"].as_str().unwrap()];
         assert!(by.at == trigger && by.steps[last], "{by:?}");
         (finding.group["actor"].as_str().unwrap().to_owned(), of, trigger)

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use tawny::rule::{Rule, Window, WindowKind, panther};
 use tawny::sql::{self, columns::RuleColumns, grid::GridCell};
-use tawny::time::{Range, parse_instant};
+use tawny::time::Range;
 
 fn rule(path: &Path) -> Rule {
     panther::parse("rule", &std::fs::read_to_string(path).unwrap()).unwrap().rule
 }
 
 fn range() -> Range {
-    Range { from: Some(parse_instant("2026-09-01").unwrap()), to: Some(parse_instant("2026-09-02").unwrap()) }
+    Range { from: Some("2026-09-01".parse().unwrap()), to: Some("2026-09-02".parse().unwrap()) }
 }
 
 fn check(path: &Path, kinds: &[WindowKind]) {

@@ -16,13 +16,13 @@ use tawny::sql::match_spec::MatchSpec;
 use tawny::statistics::ScanStatistics;
 use tawny::store::{Scratch, Stores};
 use tawny::table::{RawTrail, Table};
-use tawny::time::{self, DAY, Range, SECOND};
+use tawny::time::{DAY, Instant, Range, SECOND};
 use tawny::trail::{Prefilter, Selection, Trail};
 
 use crate::records::failed_sign_in;
 use crate::tables::tawny;
 
-const START: i64 = 1_788_220_800 * SECOND;
+const START: Instant = Instant::from_micros(1_788_220_800 * SECOND);
 const RECORDS: i64 = 20_000;
 const OBJECTS: i64 = 10;
 const MEMORY: usize = 256 << 20;
@@ -36,7 +36,7 @@ fn write_trail(folder: &Path) {
         let of_object = (object * RECORDS / OBJECTS)..((object + 1) * RECORDS / OBJECTS);
         let record = |number: i64| {
             let user = if number % 100 < 2 { format!("user{}", number / 100) } else { "mallory".to_owned() };
-            failed_sign_in(&user, &time::rfc3339(START + number * SECOND), &format!("{number:05}"))
+            failed_sign_in(&user, &(START + number * SECOND).to_string(), &format!("{number:05}"))
         };
         let records: Vec<serde_json::Value> = of_object.map(record).collect();
         std::fs::write(folder.join(format!("{object:02}.json")), serde_json::json!({ "Records": records }).to_string())
@@ -150,7 +150,7 @@ fn burst_may_be_larger_than_its_share_of_memory() {
     const MATCHES: i64 = 120_000;
     let folder = tempfile::tempdir().unwrap();
     let record = |number: i64| {
-        let time = time::rfc3339(START + number * SECOND / 10);
+        let time = (START + number * SECOND / 10).to_string();
         failed_sign_in("mallory", &time, &format!("{number:08}-1111-4222-8333-444444444444")).to_string()
     };
     for part in 0..4 {

@@ -15,7 +15,7 @@ use tawny::nightly::{HuntSettings, MaintenanceSettings, Nightly, NightlySource, 
 use tawny::rule::{Rule, WindowKind};
 use tawny::sink::{Sink, SinkSettings};
 use tawny::store::{Scratch, Stores};
-use tawny::time::{self, DAY, Range, SECOND};
+use tawny::time::{DAY, Instant, Range, SECOND};
 use tawny::trail::Selection;
 
 use crate::follows;
@@ -28,7 +28,7 @@ mod processes;
 mod states;
 mod wanted;
 
-const START: i64 = 1_788_220_800 * SECOND;
+const START: Instant = Instant::from_micros(1_788_220_800 * SECOND);
 const MINUTE: i64 = 60 * SECOND;
 
 /// The folder of nightly runs: a trail, a lake and deliveries.
@@ -71,11 +71,11 @@ impl Place {
         Sink::open(&settings, &self.stores, &|_| None, clock).unwrap()
     }
 
-    async fn run(&self, rules: &[Rule], now: i64) -> Result<RunReport, Error> {
+    async fn run(&self, rules: &[Rule], now: Instant) -> Result<RunReport, Error> {
         self.run_into(&[self.sink()], rules, now).await
     }
 
-    async fn run_into(&self, sinks: &[Sink], rules: &[Rule], now: i64) -> Result<RunReport, Error> {
+    async fn run_into(&self, sinks: &[Sink], rules: &[Rule], now: Instant) -> Result<RunReport, Error> {
         self.run_since(sinks, rules, now, None).await
     }
 
@@ -83,8 +83,8 @@ impl Place {
         &self,
         sinks: &[Sink],
         rules: &[Rule],
-        now: i64,
-        since: Option<i64>,
+        now: Instant,
+        since: Option<Instant>,
     ) -> Result<RunReport, Error> {
         let lake = self.lake();
         let sources =
@@ -170,7 +170,7 @@ fn delivered() -> impl Strategy<Value = Delivered> {
 
 fn record(number: usize, event: &Delivered) -> Value {
     let at = START - 40 * MINUTE + event.minute * MINUTE;
-    let mut record = failed_sign_in(&format!("user{}", event.user), &time::rfc3339(at), &format!("id-{number:04}"));
+    let mut record = failed_sign_in(&format!("user{}", event.user), &at.to_string(), &format!("id-{number:04}"));
     record["sourceIPAddress"] = Value::from(format!("192.0.2.{}", number % 3));
     if number % 5 == 4 {
         record["responseElements"]["ConsoleLogin"] = Value::from("Success");
@@ -183,7 +183,7 @@ fn record(number: usize, event: &Delivered) -> Value {
 fn two_deliveries(statuses: &'static [u16]) -> ([(usize, usize); 2], Vec<String>) {
     let place = Place::new();
     let sign_in = |user: &str, minute: i64| {
-        failed_sign_in(user, &time::rfc3339(START + minute * MINUTE), &format!("{user}{minute}"))
+        failed_sign_in(user, &(START + minute * MINUTE).to_string(), &format!("{user}{minute}"))
     };
     let records: Vec<Value> =
         ["ann", "bob", "cid"].iter().flat_map(|user| [0, 1].map(|minute| sign_in(user, minute))).collect();
@@ -226,7 +226,7 @@ fn finding_after_many_refused_ones_is_tried() {
 fn webhook_that_refuses_everything_is_not_called_for_each_finding() {
     let place = Place::new();
     let users = ["ann", "bob", "cid", "dan", "eve"];
-    let records = users.map(|user| failed_sign_in(user, &time::rfc3339(START), user));
+    let records = users.map(|user| failed_sign_in(user, &START.to_string(), user));
     place.put("0.json", &records);
     let hook = Hook::start(&[403]);
     let rules = [rule(WindowKind::Sliding, 1, false)];
@@ -242,7 +242,7 @@ fn old_state_is_deleted_and_current_state_is_kept() {
     let run = || oracle::RUNTIME.block_on(place.run(&rules, START + DAY)).unwrap();
     let burst = |minute: i64| {
         [0, 1].map(|after| {
-            failed_sign_in("ann", &time::rfc3339(START + (minute + after) * MINUTE), &format!("{minute}+{after}"))
+            failed_sign_in("ann", &(START + (minute + after) * MINUTE).to_string(), &format!("{minute}+{after}"))
         })
     };
     place.put("0.json", &burst(0));
@@ -264,7 +264,7 @@ fn old_state_is_deleted_and_current_state_is_kept() {
 #[test]
 fn rule_that_returns_is_hunted_for_the_missed_range() {
     let place = Place::new();
-    let sign_in = |minute: i64| failed_sign_in("ann", &time::rfc3339(START + minute * MINUTE), &format!("id{minute}"));
+    let sign_in = |minute: i64| failed_sign_in("ann", &(START + minute * MINUTE).to_string(), &format!("id{minute}"));
     let both = [rule(WindowKind::Sliding, 2, false), rule(WindowKind::Tumbling, 2, false)];
     let run = |rules: &[Rule]| oracle::RUNTIME.block_on(place.run(rules, START + DAY)).unwrap();
     for (number, rules) in [&both[..], &both[..1], &both[..]].into_iter().enumerate() {
@@ -291,8 +291,7 @@ fn any_number_of_unreadable_objects_is_pending() {
 #[test]
 fn late_events_change_merge_and_dissolve_findings() {
     let place = Place::new();
-    let sign_in =
-        |minute: i64| failed_sign_in("ann", &time::rfc3339(START + minute * MINUTE), &format!("id{minute:+}"));
+    let sign_in = |minute: i64| failed_sign_in("ann", &(START + minute * MINUTE).to_string(), &format!("id{minute:+}"));
     let put = |name: &str, minutes: &[i64]| {
         place.put(name, &minutes.iter().map(|minute| sign_in(*minute)).collect::<Vec<_>>());
     };

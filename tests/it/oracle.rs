@@ -14,7 +14,7 @@ use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Counts, Field, Rule, WindowKind, catalog};
 use tawny::store::ReadSettings;
 use tawny::table::MemoryTable;
-use tawny::time::{self, Range};
+use tawny::time::{Instant, Range, SECOND};
 
 /// A failed sign-in of one of a few users, in seconds from the start. `None` is a record without a user name or
 /// address.
@@ -37,7 +37,7 @@ fn text(event: &Event) -> String {
     let user = event.user.map_or("null".to_owned(), |user| format!("\"user{user}\""));
     let address = event.address.map_or("null".to_owned(), |address| format!("\"192.0.2.{address}\""));
     let result = if event.matches { "{\"ConsoleLogin\":\"Failure\"}" } else { "null" };
-    let time = time::rfc3339((START + event.second) * time::SECOND);
+    let time = Instant::from_micros((START + event.second) * SECOND).to_string();
     format!(
         r#"{{"eventTime":"{time}","eventID":"id-{:05}","eventName":"ConsoleLogin","recipientAccountId":"{}","sourceIPAddress":{address},"userIdentity":{{"type":"IAMUser","userName":{user}}},"additionalEventData":{{"MFAUsed":"Yes"}},"responseElements":{result}}}"#,
         event.id, event.account
@@ -183,7 +183,7 @@ fn hunt_in(batches: Vec<RecordBatch>, threads: usize, rules: &[Rule], range: Ran
 }
 
 fn shown(findings: Vec<Finding>) -> Vec<Shown> {
-    let second = |text: &str| time::parse_instant(text).unwrap() / time::SECOND - START;
+    let second = |time: Instant| time.seconds() - START;
     let mut shown: Vec<Shown> = findings
         .into_iter()
         .map(|f| {
@@ -191,11 +191,11 @@ fn shown(findings: Vec<Finding>) -> Vec<Shown> {
             assert!(f.count >= u64::from(f.threshold));
             let value = |key: &str| f.group[key].as_str().map(str::to_owned);
             Shown {
-                first: second(&f.first_event),
+                first: second(f.first_event),
                 account: value("account").unwrap(),
                 user: value("actor"),
                 events: f.event_ids,
-                trigger: second(&f.trigger_time),
+                trigger: second(f.trigger_time),
                 by: f.context["eventID"].as_str().unwrap().to_owned(),
                 peak: f.peak,
                 distinct: f.distinct,
@@ -277,7 +277,7 @@ proptest! {
         let want = brute_force(&events, kind, threshold as usize, unique);
         prop_assert_eq!(hunted(&events, &rule, Range::default()), want.clone());
 
-        let cut = (START + 10_000 + cut * 300) * time::SECOND;
+        let cut = Instant::from_micros((START + 10_000 + cut * 300) * SECOND);
         let mut parts = hunted(&events, &rule, Range { from: None, to: Some(cut) });
         parts.extend(hunted(&events, &rule, Range { from: Some(cut), to: None }));
         parts.sort();

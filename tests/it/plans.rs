@@ -13,7 +13,7 @@ use tawny::rule::{Counts, Field, Window, WindowKind, catalog};
 use tawny::sql::{self, columns::RuleColumns, grid::GridCell, match_spec::MatchSpec};
 use tawny::store::{Scratch, Stores};
 use tawny::table::Table;
-use tawny::time::Range;
+use tawny::time::{Instant, Range};
 use tawny::trail::{Prefilter, Selection, Trail};
 
 #[test]
@@ -35,7 +35,7 @@ fn windows_stream_and_scans_filter() {
             engine.plan(records.provider, sql).await.unwrap()
         })
     };
-    let range = Range { from: Some(1_788_220_800_000_000), to: None };
+    let range = Range { from: Some(Instant::from_micros(1_788_220_800_000_000)), to: None };
 
     let mut rule = catalog::default().unwrap();
     for counts in [Counts::Matches, Counts::Distinct(Field::new("sourceIPAddress".parse().unwrap()))] {
@@ -97,7 +97,7 @@ fn windows_share_sorts() {
     let mut columns = RuleColumns::none();
     columns.group = ["rule", "group.0", "group.1"].map(str::to_owned).to_vec();
     columns.trigger.context.push("value.0".to_owned());
-    let range = Range { from: Some(1_788_220_800_000_000), to: None };
+    let range = Range { from: Some(Instant::from_micros(1_788_220_800_000_000)), to: None };
     let mut rule = catalog::default().unwrap();
     for counts in [Counts::Matches, Counts::Distinct(Field::new("sourceIPAddress".parse().unwrap()))] {
         rule.counts = counts;

@@ -18,6 +18,7 @@ use sha2::Sha256;
 use tawny::error::{Error, Status};
 use tawny::sink::{Delivery, Line, Sink, SinkSettings};
 use tawny::store::{Access, Stores};
+use tawny::time::Instant;
 
 use crate::s3_server::Server;
 
@@ -73,8 +74,8 @@ fn taken_back(line: Line) -> Line {
 }
 
 /// Returns the time of signatures: 2026-09-01T02:00:00.5Z.
-pub(crate) fn clock() -> i64 {
-    1_788_228_000_500_000
+pub(crate) fn clock() -> Instant {
+    Instant::from_micros(1_788_228_000_500_000)
 }
 
 fn settings(toml: &str) -> SinkSettings {

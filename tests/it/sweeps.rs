@@ -9,12 +9,12 @@ use tawny::hunt;
 use tawny::hunt::sweep::{Sweep, sweep};
 use tawny::rule::{Rule, Window, WindowKind};
 use tawny::table::{MemoryTable, Table};
-use tawny::time::{self, Range};
+use tawny::time::{Instant, Range, SECOND};
 
 use crate::oracle;
 
 /// A finding in the form that both sides produce: group, matches, trigger time.
-type Told = (Vec<Option<String>>, Vec<String>, String);
+type Told = (Vec<Option<String>>, Vec<String>, Instant);
 
 pub(crate) fn cells(periods: &[&str], thresholds: Numbers<u32>) -> Vec<Window> {
     let mut cells = Vec::new();
@@ -34,7 +34,7 @@ fn of_cell(sweep: &Sweep, cell: usize) -> Vec<Told> {
         let mut ids: Vec<String> = sweep.matches.of(found).map(|number| sweep.matches.id(number).to_owned()).collect();
         ids.sort();
         let group = sweep.matches.groups[sweep.matches.group_of[found.first]].clone();
-        (group, ids, time::rfc3339(sweep.matches.times[found.trigger]))
+        (group, ids, sweep.matches.times[found.trigger])
     };
     let mut told: Vec<Told> = sweep.found[cell].iter().map(told).collect();
     told.sort();
@@ -82,7 +82,7 @@ proptest! {
         let rule = oracle::rule(WindowKind::Sliding, 2, unique);
         let data = MemoryTable(vec![oracle::batch(&events)]);
         let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
-        let cut = (oracle::START + 10_000 + cut * 300) * time::SECOND;
+        let cut = Instant::from_micros((oracle::START + 10_000 + cut * 300) * SECOND);
         oracle::RUNTIME.block_on(async {
             let cells = cells(&["5m", "15m", "901s"], 1..5);
             for range in [Range::default(), Range { from: None, to: Some(cut) }, Range { from: Some(cut), to: None }] {

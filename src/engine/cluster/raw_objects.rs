@@ -38,6 +38,7 @@ use crate::sql::match_spec::MatchSpec;
 use crate::sql::selection;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, ReadSettings, Stores};
+use crate::time::Instant;
 use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter};
 
 /// Stored bytes and objects of one bundle, at most. A task decodes one bundle at a time.
@@ -63,7 +64,7 @@ struct Instructions {
 #[derive(Serialize, Deserialize)]
 struct BundleStatistics {
     statistics: ScanStatistics,
-    times: Option<(i64, i64)>,
+    times: Option<(Instant, Instant)>,
 }
 
 /// Matches the objects of `raw` on `cluster`, and hands the statistics to it. Returns batches of one struct column.

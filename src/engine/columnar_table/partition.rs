@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::time::{self, DAY, Range};
+use crate::time::{DAY, Instant, Range};
 
 /// The columns and days in the names of a file's folders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,16 +12,16 @@ pub(super) struct Partitions {
     days: Days,
 }
 
-/// The days that a file's events may have, in microseconds since the epoch.
+/// The days that a file's events may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Days {
     /// Any day.
     #[default]
     Any,
     /// The days between these instants.
-    Of(i64, i64),
+    Of(Instant, Instant),
     /// Days up to the one that ends at this instant. It may be the day when the file was written.
-    Until(i64),
+    Until(Instant),
 }
 
 /// Names of folders whose values are the days of events.
@@ -47,7 +47,7 @@ impl Partitions {
         match self.days {
             Days::Any => true,
             Days::Of(begin, end) => range.overlaps(begin - DAY, end + DAY),
-            Days::Until(end) => range.overlaps(i64::MIN, end + DAY),
+            Days::Until(end) => range.overlaps(Instant::MIN, end + DAY),
         }
     }
 }
@@ -81,22 +81,22 @@ impl Days {
 }
 
 /// Returns the day in a text such as `2026-09-01` or `20260901`, with or without an hour after it.
-fn day(text: &str) -> Option<(i64, i64)> {
+fn day(text: &str) -> Option<(Instant, Instant)> {
     let digits: String = text.chars().filter(char::is_ascii_digit).take(8).collect();
     let part = |range: std::ops::Range<usize>| digits.get(range)?.parse().ok();
     (digits.len() == 8).then_some(())?;
     span_of_day(part(0..4)?, part(4..6)?, part(6..8)?)
 }
 
-fn midnight(year: u32, month: u32, day: u32) -> Option<i64> {
-    time::parse_instant(&format!("{year:04}-{month:02}-{day:02}")).ok()
+fn midnight(year: u32, month: u32, day: u32) -> Option<Instant> {
+    format!("{year:04}-{month:02}-{day:02}").parse().ok()
 }
 
-fn span_of_day(year: u32, month: u32, day: u32) -> Option<(i64, i64)> {
+fn span_of_day(year: u32, month: u32, day: u32) -> Option<(Instant, Instant)> {
     midnight(year, month, day).map(|begin| (begin, begin + DAY))
 }
 
-fn span_of_month(year: u32, month: u32) -> Option<(i64, i64)> {
+fn span_of_month(year: u32, month: u32) -> Option<(Instant, Instant)> {
     let next = if month == 12 { midnight(year + 1, 1, 1) } else { midnight(year, month + 1, 1) };
     midnight(year, month, 1).zip(next)
 }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_file_is_left_unread_only_where_its_folders_tell_that_it_can_be() {
-        let at = |text| time::parse_instant(text).ok();
+        let at = |text: &str| text.parse::<Instant>().ok();
         let range = |from, to| Range { from: at(from), to: at(to) };
         let holds = |path: &str, range| Partitions::of(path).may_hold(range);
         for (from, to, of_events, of_files) in [

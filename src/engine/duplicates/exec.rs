@@ -19,7 +19,7 @@ use futures::{TryStreamExt as _, stream};
 use super::{COMPARED, DuplicateCounter, record};
 use crate::engine::functions::fingerprints;
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
-use crate::time::Range;
+use crate::time::{Instant, Range};
 
 /// The duplicates that a query has dropped so far, in all its partitions. Clones share the counts.
 #[derive(Debug, Clone, Default)]
@@ -176,7 +176,7 @@ impl PartitionCounter {
         let mut first_row = None;
         for row in 0..batch.num_rows() {
             let time = times.is_valid(row).then(|| times.value(row));
-            if !time.map_or(self.range == Range::default(), |time| self.range.contains(time)) {
+            if !time.map_or(self.range == Range::default(), |time| self.range.contains(Instant::from_micros(time))) {
                 continue;
             }
             let id = ids.value(row);

@@ -14,7 +14,7 @@ use crate::report::internal;
 use crate::rule::{Rule, Window};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::text::json;
-use crate::time;
+use crate::time::Instant;
 
 #[derive(Serialize)]
 struct BacktestDocument<'d> {
@@ -38,14 +38,14 @@ struct BacktestDocument<'d> {
 
 #[derive(Serialize)]
 struct RangeView {
-    from: Option<String>,
-    to: Option<String>,
+    from: Option<Instant>,
+    to: Option<Instant>,
 }
 
 #[derive(Serialize)]
 struct SpanView {
-    from: String,
-    to: String,
+    from: Instant,
+    to: Instant,
     days: f64,
 }
 
@@ -91,9 +91,9 @@ struct FoundView {
     finding_id: String,
     group: Map<String, Value>,
     count: usize,
-    first_event: String,
-    last_event: String,
-    trigger_time: String,
+    first_event: Instant,
+    last_event: Instant,
+    trigger_time: Instant,
     event_ids: Vec<String>,
 }
 
@@ -102,12 +102,8 @@ pub(super) fn document(view: &BacktestView<'_>) -> Result<String, Error> {
     let tested = view.tested;
     let document = BacktestDocument {
         rule_id: &tested.rule.id,
-        range: RangeView { from: tested.range.from.map(time::rfc3339), to: tested.range.to.map(time::rfc3339) },
-        span: tested.span().map(|(from, to)| SpanView {
-            from: time::rfc3339(from),
-            to: time::rfc3339(to),
-            days: tested.days().unwrap_or_default(),
-        }),
+        range: RangeView { from: tested.range.from, to: tested.range.to },
+        span: tested.span().map(|(from, to)| SpanView { from, to, days: tested.days().unwrap_or_default() }),
         read: &tested.sweep.read,
         duplicates: &tested.sweep.duplicates,
         matches: tested.sweep.matches.times.len(),
@@ -175,9 +171,9 @@ fn found(view: &BacktestView<'_>, rule: &Rule, found: &Found) -> FoundView {
         finding_id: finding::identity(rule, &matches.groups[number], first, matches.id(found.first)),
         group: group(view, number),
         count: found.count,
-        first_event: time::rfc3339(first),
-        last_event: time::rfc3339(matches.times[found.last]),
-        trigger_time: time::rfc3339(matches.times[found.trigger]),
+        first_event: first,
+        last_event: matches.times[found.last],
+        trigger_time: matches.times[found.trigger],
         event_ids,
     }
 }

@@ -10,7 +10,7 @@ use crate::report::backtest::{BacktestView, decimal, heat, percent};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql;
 use crate::statistics::number_of;
-use crate::time::Range;
+use crate::time::{Instant, Range};
 
 /// Number of shades in a heat table: the CSS classes `h1` to `h6`.
 const SHADES: usize = 6;
@@ -234,10 +234,10 @@ fn distribution(tested: &Backtest) -> Vec<(String, usize)> {
 }
 
 /// Returns the largest number of sorted `times` within one period.
-fn peak(times: &[i64], period: i64) -> usize {
+fn peak(times: &[Instant], period: i64) -> usize {
     let mut begin = 0;
     let within = times.iter().enumerate().map(|(end, time)| {
-        while time - times[begin] >= period {
+        while *time - times[begin] >= period {
             begin += 1;
         }
         end + 1 - begin

@@ -10,7 +10,7 @@ use crate::report::group;
 use crate::rule::Rule;
 use crate::sql;
 use crate::statistics::{Duplicates, ScanStatistics, number_of};
-use crate::time::{self, Range, SECOND};
+use crate::time::{Instant, Range, SECOND};
 
 /// Maximum number of findings on a page, and of events of each.
 pub const SHOWN: EventLimits = EventLimits { findings: 1_000, events: 100 };
@@ -80,7 +80,7 @@ struct RuleRow {
 /// Returns the page of a hunt.
 pub fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
     let HuntResults { rules, range, findings, read, .. } = results;
-    let triggers = || findings.iter().map(|finding| finding.trigger_instant);
+    let triggers = || findings.iter().map(|finding| finding.trigger_time);
     let times = read.times.or_else(|| triggers().min().zip(triggers().max()));
     let bounds = range.clamped();
     let from = bounds.from.or(times.map(|(first, _)| first));
@@ -90,7 +90,7 @@ pub fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
     let all = TimeSeries { name: "All findings".to_owned(), counts };
     let data = Timeline { bin: bins.name, bins: bins.names(), present: 0, lines: vec![all] };
-    let end = |end: Option<i64>, none: &str| end.map_or_else(|| none.to_owned(), time::rfc3339);
+    let end = |end: Option<Instant>, none: &str| end.map_or_else(|| none.to_owned(), String::from);
     let heading = format!(
         "{}, {} to {}",
         match rules {
@@ -157,9 +157,9 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
     let mut facts = vec![
         fact("rule", finding.rule_id.clone()),
         fact("id", finding.finding_id.clone()),
-        fact("first event", finding.first_event.clone()),
-        fact("last event", finding.last_event.clone()),
-        fact("triggered", finding.trigger_time.clone()),
+        fact("first event", finding.first_event.to_string()),
+        fact("last event", finding.last_event.to_string()),
+        fact("triggered", finding.trigger_time.to_string()),
         fact("most in one window", finding.peak.to_string()),
     ];
     if let (Some(field), Some(distinct)) = (&finding.unique, finding.distinct) {
@@ -172,14 +172,14 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
         facts.push(fact("ATT&CK", finding.mitre.join(", ")));
     }
     // A finding has a trigger time. If several events have that time, any of them may be the trigger.
-    let is_of_trigger = |event: &Event| event.time == finding.trigger_instant;
+    let is_of_trigger = |event: &Event| event.time == finding.trigger_time;
     let at_trigger = events.iter().filter(|event| is_of_trigger(event)).count();
     let more_events = finding.event_ids.len().saturating_sub(SHOWN.events);
     let is_truncated_there = more_events > 0 && events.last().is_some_and(is_of_trigger);
     let mark = if at_trigger == 1 && !is_truncated_there { "the trigger" } else { "at the time of the trigger" };
     let row = |event: &Event| EventRow {
         mark: is_of_trigger(event).then_some(mark),
-        time: time::rfc3339(event.time),
+        time: event.time.to_string(),
         name: event.name.clone(),
         address: event.address.clone(),
         region: event.region.clone(),
@@ -192,7 +192,7 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
         title: finding.title.clone(),
         group: group(finding),
         count: finding.count,
-        first_event: finding.first_event.clone(),
+        first_event: finding.first_event.to_string(),
         facts,
         more_events,
         events: events.iter().map(row).chain(unknown).collect(),

@@ -151,6 +151,7 @@ struct ExportedFindings {
     group_columns: String,
     event_ids: String,
     columns: String,
+    /// The range of trigger times, in microseconds since the epoch, as the steps before hold them.
     from: i64,
     to: i64,
     order: String,
@@ -251,8 +252,8 @@ fn selected(rule: &Rule, dialect: Dialect, triggers: Range) -> ExportedFindings 
         group_columns: group_columns.chain([String::new()]).collect::<Vec<_>>().join(",\n    "),
         event_ids: dialect.sorted_list("id"),
         columns: columns.collect::<Vec<_>>().join(",\n  "),
-        from,
-        to,
+        from: from.micros(),
+        to: to.micros(),
         order: order.collect::<Vec<_>>().join(", "),
     }
 }

@@ -28,7 +28,7 @@ impl Expression {
             Expression::Variable(name) => name.clone(),
             Expression::Text(text) => Literal(text).to_string(),
             Expression::Number(text) => Number(text).to_string(),
-            Expression::Instant(micros) => TimeLiteral::nearest(*micros).to_string(),
+            Expression::Instant(instant) => TimeLiteral::nearest(*instant).to_string(),
             Expression::Boolean(value) => value.to_string().to_uppercase(),
             Expression::NullText => "CAST(NULL AS VARCHAR)".to_owned(),
             Expression::Call { function, arguments } => {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use tawny::time::{self, DAY};
+use tawny::time::DAY;
 
 use super::{MINUTE, START, fold};
 use crate::records::failed_sign_in;
@@ -67,7 +67,7 @@ impl Home {
 fn night(night: i64) -> Vec<Value> {
     let record = |user: &str, minute: i64| {
         let at = START + night * DAY + minute * MINUTE;
-        failed_sign_in(user, &time::rfc3339(at), &format!("{user}-{night}-{minute}"))
+        failed_sign_in(user, &at.to_string(), &format!("{user}-{night}-{minute}"))
     };
     vec![
         record("ann", -5),
@@ -249,7 +249,7 @@ fn dry_run_takes_no_lock_and_writes_nothing() {
 fn new_source_is_listed_whole_and_an_unlistable_one_blocks_no_other() {
     let home = Home::new("lake", "trail", "");
     home.put("0.json", &night(0));
-    let now = time::rfc3339(START + 30 * DAY);
+    let now = (START + 30 * DAY).to_string();
     let run = || home.nightly(&["--now", &now, "--format", "json"]);
     assert_eq!(report(&run())["findings"]["new"], 1);
     let config = std::fs::read_to_string(home.path("tawny.toml")).unwrap();
@@ -324,7 +324,7 @@ fn init_writes_a_configuration_and_never_overwrites() {
 
 /// Returns CloudTrail's key of an object delivered on `day`.
 pub(super) fn key(day: i64, number: usize) -> String {
-    let date = time::utc_date(START + day * DAY);
+    let date = (START + day * DAY).utc_date();
     let (folder, stamp) = (date.replace('-', "/"), date.replace('-', ""));
     format!(
         "AWSLogs/111122223333/CloudTrail/eu-west-1/{folder}/111122223333_CloudTrail_eu-west-1_{stamp}T0005Z_{number:016}.json"
@@ -346,7 +346,7 @@ fn runs_in_s3_list_only_days_within_grace() {
     let (mut listed, mut read) = (Vec::new(), Vec::new());
     for night_number in 0..12 {
         put(night_number, 0, &night(night_number));
-        let now = time::rfc3339(START + night_number * DAY + DAY / 4);
+        let now = (START + night_number * DAY + DAY / 4).to_string();
         server.take_log();
         let output = command(&["nightly", "--now", &now]).output().unwrap();
         assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
@@ -360,11 +360,11 @@ fn runs_in_s3_list_only_days_within_grace() {
     // An object within the grace period is found; a later one only by `--full`.
     let late = |day: i64, user: &str| {
         let at = [0, 1].map(|minute| START + day * DAY + minute * MINUTE);
-        at.map(|at| failed_sign_in(user, &time::rfc3339(at), &format!("{user}{at}"))).to_vec()
+        at.map(|at| failed_sign_in(user, &at.to_string(), &format!("{user}{at}"))).to_vec()
     };
     put(9, 1, &late(9, "late"));
     put(2, 1, &late(2, "backfilled"));
-    let now = time::rfc3339(START + 12 * DAY);
+    let now = (START + 12 * DAY).to_string();
     let new = |arguments: &[&str]| {
         let output = command(&[&["nightly", "--format", "json", "--now", &now], arguments].concat()).output().unwrap();
         report(&output)["findings"]["new"].as_u64().unwrap()
@@ -377,7 +377,7 @@ fn runs_in_s3_list_only_days_within_grace() {
 fn of_two_concurrent_runs_in_s3_one_wins() {
     let server = Server::start();
     let home = Home::new("s3://lake/ct", "s3://logs", "");
-    let now = time::rfc3339(START + DAY);
+    let now = (START + DAY).to_string();
     let start = || {
         let mut command = server.command();
         command.args(["nightly", "--now", &now]).current_dir(home.folder.path());

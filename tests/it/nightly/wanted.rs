@@ -19,7 +19,7 @@ fn rule_of(more: &str) -> Rule {
 
 fn denied(minute: i64, name: &str) -> Value {
     json!({
-        "eventTime": time::rfc3339(START + minute * MINUTE), "eventID": format!("id-{minute}"), "eventName": name,
+        "eventTime": (START + minute * MINUTE).to_string(), "eventID": format!("id-{minute}"), "eventName": name,
         "eventSource": "s3.amazonaws.com", "errorCode": "AccessDenied", "recipientAccountId": "111122223333",
     })
 }
