@@ -121,7 +121,7 @@ pub async fn converted_object_ids(lake: &Lake, objects: &[Object]) -> Result<Has
     if objects.is_empty() {
         return Ok(HashSet::new());
     }
-    let days = objects.iter().map(|object| trail::delivered_on(&object.real).map(Instant::micros));
+    let days = objects.iter().map(|object| trail::delivered_on(&object.real));
     let delivered = transaction_log::day_span(days);
     lake.transaction_log().object_ids(delivered).await
 }
@@ -256,7 +256,8 @@ struct LakeWriter {
     lake: Lake,
     limits: Limits,
     folder: Arc<store::FolderWriter>,
-    last_commit: u32,
+    /// The version of the lake after the last commit of this run.
+    last_commit: u64,
     buffer: RecordBuffer,
     encoding: Option<JoinHandle<Result<StagedFiles, Error>>>,
     files: Vec<FileEntry>,
@@ -264,12 +265,12 @@ struct LakeWriter {
 
 impl LakeWriter {
     async fn open(lake: &Lake, limits: Limits, scratch: &Scratch) -> Result<LakeWriter, Error> {
-        let Some(folder) = store::FolderWriter::open(lake.folder(), LAKE_FOLDER, scratch).await? else {
+        let Some(folder) =
+            store::FolderWriter::open(lake.folder(), LAKE_FOLDER, store::WriterLock::Shared, scratch).await?
+        else {
             return Err(Error::Busy { lake: lake.path() });
         };
-        if let store::Folder::Disk(root) = lake.folder() {
-            store::create_folder(&root.join(LAKE_FOLDER).join("ledger"))?;
-        }
+        lake.transaction_log().create().await?;
         lake.check_files().await?;
         let last_commit = lake.transaction_log().last_commit().await?;
         Ok(LakeWriter {
@@ -300,7 +301,7 @@ impl LakeWriter {
         self.buffer.objects.push(ObjectEntry {
             id: object.identity(),
             path: object.path.display().to_string(),
-            delivered: trail::delivered_on(&object.real).map(Instant::micros),
+            delivered: trail::delivered_on(&object.real),
         });
         if self.buffer.memory < self.limits.memory.min(MAX_BUFFERED) {
             return Ok(());
@@ -326,8 +327,8 @@ impl LakeWriter {
             pending.publish()?;
             files.push(entry);
         }
-        self.last_commit += 1;
-        self.lake.transaction_log().commit(&self.folder, self.last_commit, files.clone(), &staged.objects).await?;
+        let log = self.lake.transaction_log();
+        self.last_commit = log.commit(&self.folder, self.last_commit, &files, &staged.objects).await?;
         self.files.extend(files);
         Ok(())
     }

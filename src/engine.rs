@@ -318,7 +318,7 @@ pub fn streamed_table(
     Ok(Arc::new(StreamingTable::try_new(schema, streams)?))
 }
 
-/// Returns `files` of a lake as a table. Times that no event can have, as earlier builds wrote them, are null.
+/// Returns `files` of a lake as a table.
 ///
 /// # Errors
 /// The lake's folder is not on a store that the engine reads.
@@ -336,15 +336,9 @@ pub fn lake_table(engine: &Engine, lake: &Lake, files: &[FileEntry]) -> Result<A
             version: None,
         }))
     };
-    let other_times = files.iter().any(FileEntry::holds_other_times);
     let files = files.iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
     let (schema, threads) = (TableSchema::from(event::schema()), engine.threads);
-    let table = Arc::new(ParquetTable { store, url, schema, files, threads, footers: Some(Footers::of_lake()) });
-    if !other_times {
-        return Ok(table);
-    }
-    // Only if needed, because conditions on the time cannot be pushed through it into the files.
-    engine.session().and_then(|context| event_times::without_other_times(&context, table)).map_err(internal)
+    Ok(Arc::new(ParquetTable { store, url, schema, files, threads, footers: Some(Footers::of_lake()) }))
 }
 
 #[cfg(test)]

@@ -75,9 +75,9 @@ pub enum Error {
         /// A way to solve it.
         hint: Option<String>,
     },
-    /// The lake's transaction log is damaged or has a version that this build does not know.
-    #[error("the lake's ledger `{}` cannot be used: {reason}", path.display())]
-    Ledger {
+    /// The transaction log of a table is damaged or uses a feature that this build does not know.
+    #[error("the transaction log `{}` cannot be used: {reason}", path.display())]
+    TransactionLog {
         /// The log file.
         path: PathBuf,
         /// The problem.
@@ -178,8 +178,8 @@ impl Error {
             Error::NotFound { .. } => {
                 Some("name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'".to_owned())
             }
-            Error::Ledger { .. } => {
-                Some("convert the trail into a new, empty folder, or restore the ledger".to_owned())
+            Error::TransactionLog { .. } => {
+                Some("restore the file, or convert the trail into a new, empty folder".to_owned())
             }
             Error::State { .. } => Some(
                 "restore it, or name another `state` in the configuration: then everything is hunted and delivered again"
@@ -217,7 +217,7 @@ impl Error {
             Error::NotFound { .. }
             | Error::File { .. }
             | Error::Store { .. }
-            | Error::Ledger { .. }
+            | Error::TransactionLog { .. }
             | Error::State { .. }
             | Error::Busy { .. }
             | Error::Sink { .. }

@@ -21,6 +21,9 @@ const HOUR: i64 = DAY / 24;
 pub struct Inspection {
     /// `native` for a lake of this program, `raw` for a raw trail, or the table mappings of foreign Parquet.
     pub layout: String,
+    /// The version of the table, if it has versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
     /// The number of raw objects or Parquet files.
     pub objects: u64,
     /// Their total size.
@@ -111,6 +114,7 @@ pub async fn inspect(
         }
         _ => read = inspection.read(engine, table, range, &mut hours).await?,
     }
+    inspection.version = read.table_version;
     inspection.layout = match table.kind() {
         TableKind::Raw => "raw".to_owned(),
         TableKind::Lake | TableKind::Memory => "native".to_owned(),

@@ -1,18 +1,18 @@
-//! The lake: records as Parquet, partitioned by event date, with a transaction log that lists the live files.
+//! The lake: records as Parquet, partitioned by event date. It is a Delta table.
 //!
 //! ```text
 //! LAKE/date=2026-09-01/part-<hash>.parquet   records of one UTC date, sorted by source, name, identity and time
-//! LAKE/_tawny/ledger/00000001.json           one commit of the transaction log: the files it adds
-//! LAKE/_tawny/ledger/00000001-<hash>.objects.jsonl  the converted objects whose records are in those files
+//! LAKE/_delta_log/                           the transaction log: which files are live
+//! LAKE/_tawny/                               lists of the converted objects, and what detects damage of the log
 //! ```
 //!
 //! Readers open only files that the log lists. An interrupted run therefore leaves nothing visible.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use crate::delta::{AsOf, LOG_FOLDER};
 use crate::error::Error;
-use crate::store::{Folder, LAKE_FOLDER, Location, Stores};
+use crate::store::{Folder, Location, Stores};
 use crate::time::Range;
 
 pub mod checksum;
@@ -20,24 +20,33 @@ pub mod maintenance;
 pub mod part_file;
 pub mod transaction_log;
 
-use transaction_log::{CommitCache, FileEntry, TransactionLog};
+use transaction_log::{FileEntry, TransactionLog};
 
 /// A lake, on disk or in S3.
 #[derive(Debug, Clone)]
 pub struct Lake {
     folder: Folder,
-    commits: CommitCache,
+    log: TransactionLog,
 }
 
 impl Lake {
     /// Returns the lake on disk at `root`, which need not exist yet.
     pub fn at(root: &Path) -> Lake {
-        Lake { folder: Folder::Disk(root.to_path_buf()), commits: CommitCache::default() }
+        Lake::of(Folder::Disk(root.to_path_buf()), AsOf::Latest)
     }
 
-    /// Returns the lake at `location`, which need not exist yet.
-    pub async fn open(stores: &Stores, location: &Location) -> Result<Lake, Error> {
-        Ok(Lake { folder: stores.folder(location).await?, commits: CommitCache::default() })
+    /// Returns the lake at `location`, which need not exist yet. It is read as of the version `as_of`.
+    pub async fn open(stores: &Stores, location: &Location, as_of: AsOf) -> Result<Lake, Error> {
+        Ok(Lake::of(stores.folder(location).await?, as_of))
+    }
+
+    fn of(folder: Folder, as_of: AsOf) -> Lake {
+        Lake { log: TransactionLog::new(folder.clone(), as_of), folder }
+    }
+
+    /// Returns the lake as of the version that it has now, if it has one. What other runs commit later is not read.
+    pub async fn pinned(self) -> Result<Lake, Error> {
+        Ok(Lake { log: self.log.pinned().await?, folder: self.folder })
     }
 
     /// Returns whether the folder holds a lake.
@@ -56,14 +65,14 @@ impl Lake {
     }
 
     /// Returns the lake's transaction log.
-    pub fn transaction_log(&self) -> TransactionLog {
-        TransactionLog::new(self.folder.clone(), format!("{LAKE_FOLDER}/ledger"), Arc::clone(&self.commits))
+    pub fn transaction_log(&self) -> &TransactionLog {
+        &self.log
     }
 
     /// Checks that every live file exists and has the size that the log gives.
     ///
     /// # Errors
-    /// [`Error::Ledger`] names the first file that is missing or has another size.
+    /// [`Error::TransactionLog`] names the first file that is missing or has another size.
     pub async fn check_files(&self) -> Result<(), Error> {
         let files = self.transaction_log().files().await?;
         let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
@@ -73,7 +82,7 @@ impl Lake {
             Some((file, _)) => {
                 let path = self.folder.path(&file.path);
                 let reason = format!("it lists `{}`, which is missing or has another size", path.display());
-                Err(Error::Ledger { path: self.folder.path(&format!("{LAKE_FOLDER}/ledger")), reason })
+                Err(Error::TransactionLog { path: self.folder.path(LOG_FOLDER), reason })
             }
         }
     }

@@ -16,6 +16,7 @@ pub mod raw;
 pub mod event;
 pub mod statistics;
 pub mod trail;
+pub mod delta;
 pub mod lake;
 pub mod convert;
 pub mod rule;

@@ -125,11 +125,11 @@ impl Nightly<'_> {
         let (mut mergeable, mut droppable) = (0, 0);
         let MaintenanceSettings { merge_small_files, merge_after, memory, retain } = self.maintenance;
         if merge_small_files {
-            let days = maintenance::plan_merges(lake, (self.now - merge_after).micros(), memory).await?;
+            let days = maintenance::plan_merges(lake, self.now - merge_after, memory).await?;
             mergeable = days.into_values().flatten().flatten().count();
         }
         if let Some(retain) = retain {
-            let from = maintenance::retention_start(self.now.micros(), retain);
+            let from = maintenance::retention_start(self.now, retain);
             droppable = maintenance::files_ending_by(lake, from).await?.len();
         }
         let changed_rules = self.hunt.rules.iter().filter(|rule| last.rules.get(&rule.id) != Some(&version(rule)));

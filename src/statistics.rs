@@ -47,6 +47,9 @@ pub struct ScanStatistics {
     /// The earliest and the latest time of used records; absent where that is not known.
     #[serde(skip)]
     pub times: Option<(Instant, Instant)>,
+    /// The version of the table that was read, if it has versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_version: Option<u64>,
     /// The first faults, with place and reason.
     pub faults: Vec<Fault>,
 }
@@ -235,6 +238,7 @@ impl ScanStatistics {
         self.repeated_keys += other.repeated_keys;
         self.differing.add(other.differing);
         self.spans(other.times);
+        self.table_version = self.table_version.max(other.table_version);
         let room = MAX_FAULTS.saturating_sub(self.faults.len());
         self.faults.extend(other.faults.into_iter().take(room));
     }

@@ -31,7 +31,7 @@ pub use disk::{
     SETTINGS_BYTES, Scratch, Staged, Write, buffered, create_folder, destination, find, folder_of, is_writable_device,
     read_named, real_path, stage_by,
 };
-pub use folder::{Folder, FolderWriter, Pending};
+pub use folder::{Folder, FolderFile, FolderWriter, Pending, WriterLock};
 pub use location::Location;
 pub use read_ahead::{Fetched, read_ahead};
 pub use read_settings::ReadSettings;
@@ -92,10 +92,13 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Returns whether `folder`, on disk, is a lake: whether it holds a transaction log.
+/// Returns whether `folder`, on disk, is a lake of this or an earlier build.
 pub fn is_lake(folder: &Path) -> bool {
-    folder.join(LAKE_FOLDER).join("ledger").is_dir()
+    LAKE_MARKS.iter().any(|mark| folder.join(mark).is_dir())
 }
+
+/// Folders that only a lake has. The second is the transaction log of earlier builds.
+const LAKE_MARKS: [&str; 2] = ["_tawny/log", "_tawny/ledger"];
 
 /// Returns whether the path `name`, as a file of a folder lists it, stays within that folder.
 pub fn stays_within(name: &str) -> bool {

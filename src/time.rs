@@ -156,6 +156,11 @@ impl Instant {
         self.calendar().format("%Y-%m-%d").to_string()
     }
 
+    /// Returns the instant as RFC 3339 in UTC, with six digits of a second.
+    pub fn with_micros(self) -> String {
+        self.calendar().to_rfc3339_opts(SecondsFormat::Micros, true)
+    }
+
     /// Returns whether an event can have this time.
     pub fn is_event_time(self) -> bool {
         EVENT_TIMES.contains(&self)

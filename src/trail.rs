@@ -189,7 +189,7 @@ struct LakeFolders {
 impl LakeFolders {
     /// Finds lakes in a bucket by the transaction logs among `objects`. Folders on disk are checked when asked for.
     fn among(objects: &[Object]) -> LakeFolders {
-        let log = Path::new(store::LAKE_FOLDER).join("ledger");
+        let log = Path::new(store::LAKE_FOLDER).join("log");
         let roots = objects.iter().filter_map(|object| {
             let folder = object.real.parent()?;
             folder.ends_with(&log).then(|| folder.ancestors().nth(2).map(Path::to_path_buf))?

@@ -1,6 +1,7 @@
 use clap::Args;
 
 use super::Context;
+use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
 use crate::lake::maintenance::{self, Maintenance, READER_GRACE_PERIOD};
@@ -11,8 +12,8 @@ use crate::time::{DAY, Instant, Period};
 
 /// Merge small files of a lake and drop old days
 ///
-/// Queries can run at the same time and still see each record once. Merged and dropped files, and leftovers of
-/// interrupted conversions, are deleted by a later run, a day later by default.
+/// Queries can run at the same time and still see each record once. Merged and dropped files are deleted by a later
+/// run, seven days later by default. Until then, earlier versions of the lake can be read.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tawny compact lake/\n  tawny compact s3://lake/cloudtrail --before 2026-09-01\n  tawny compact lake/ --retain 400d --dry-run"
@@ -27,7 +28,7 @@ pub(super) struct CompactCommand {
     /// Drop days older than this, such as `400d` [default: keep all days]
     #[arg(long, value_name = "DAYS")]
     retain: Option<Age>,
-    /// How long to keep merged and dropped files for queries that still read them [default: 1d]
+    /// How long to keep merged and dropped files for readers of earlier versions [default: 7d]
     #[arg(long, value_name = "PERIOD")]
     keep_old: Option<Period>,
     /// Show what would be done, then exit
@@ -42,14 +43,14 @@ impl CompactCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let now = super::now();
         Location::check(&self.lake)?;
-        let lake = Lake::open(&context.stores, &Location::of(&self.lake)).await?;
+        let lake = Lake::open(&context.stores, &Location::of(&self.lake), AsOf::Latest).await?;
         if !lake.exists().await? {
             return Err(Error::Usage {
                 message: format!("`{}` is not a lake", self.lake),
                 hint: Some(format!("create one with `tawny convert SOURCE --lake {}`", self.lake)),
             });
         }
-        let before = self.before.unwrap_or(now - GRACE).micros();
+        let before = self.before.unwrap_or(now - GRACE);
         if self.dry_run {
             for (day, groups) in maintenance::plan_merges(&lake, before, context.memory / 4).await? {
                 let files: Vec<_> = groups.iter().flatten().collect();
@@ -59,22 +60,20 @@ impl CompactCommand {
                 context.output.result(&line, None)?;
             }
             if let Some(age) = self.retain {
-                let from = maintenance::retention_start(now.micros(), age.0);
+                let from = maintenance::retention_start(now, age.0);
                 for file in maintenance::files_ending_by(&lake, from).await? {
                     context.output.result(&format!("{}: would be dropped\n", file.path), None)?;
                 }
             }
             return Ok(Status::Done);
         }
-        let mut maintenance = Maintenance::open(&lake, now.micros(), &context.scratch).await?;
+        let mut maintenance = Maintenance::open(&lake, now, &context.scratch).await?;
         if let Some(age) = self.retain {
             maintenance.drop_older_than(age.0).await?;
         }
         maintenance.merge(before, context.memory / 4).await?;
         let grace = self.keep_old.map_or(READER_GRACE_PERIOD, Period::micros);
-        let until = (now - grace).micros();
-        maintenance.vacuum_removed(i64::MIN, until).await?;
-        maintenance.vacuum_orphans(until).await?;
+        maintenance.vacuum_removed(Instant::MIN, now - grace).await?;
         context.output.talk(&maintenance.summary.to_string());
         Ok(Status::Done)
     }

@@ -3,6 +3,7 @@ use clap::Args;
 use super::raw_input::RawInputArgs;
 use super::{Context, SelectionArgs, outcome};
 use crate::convert::{Limits, convert};
+use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
 use crate::statistics::{ScanStatistics, number_of};
@@ -41,7 +42,7 @@ impl ConvertCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         Location::check(&self.lake)?;
         Location::check_apart(&self.lake, &self.sources)?;
-        let lake = Lake::open(&context.stores, &Location::of(&self.lake)).await?;
+        let lake = Lake::open(&context.stores, &Location::of(&self.lake), AsOf::Latest).await?;
         let stores = self.raw_input.stores(context, &self.sources)?;
         let selection = self.selection.selection(Range { from: self.from, to: self.to });
         let trail = Trail::find(&stores, &self.sources, &selection).await?;

@@ -8,6 +8,7 @@ use super::layouts::LayoutArgs;
 use super::outcome::ReadSummary;
 use super::raw_input::RawInputArgs;
 use super::{Context, SelectionArgs};
+use crate::delta::AsOf;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::lake::Lake;
@@ -24,6 +25,9 @@ pub(super) struct DataArgs {
     /// `s3://BUCKET/PREFIX`; `-` reads standard input
     #[arg(required = true, value_name = "DATA")]
     data: Vec<String>,
+    /// Version of a lake to read: its number, or a time at which it was the newest [default: the newest]
+    #[arg(long, value_name = "VERSION|TIME")]
+    as_of: Option<AsOf>,
     #[command(flatten)]
     selection: SelectionArgs,
     #[command(flatten)]
@@ -98,13 +102,20 @@ impl DataArgs {
     async fn find(&self, context: &Context, engine: &Engine, bar: ProgressBar) -> Result<Box<dyn Table>, Error> {
         let stores = self.raw_input.stores(context, &self.data)?;
         if let [one] = self.data.as_slice() {
-            let lake = Lake::open(&stores, &Location::of(one)).await?;
+            let lake = Lake::open(&stores, &Location::of(one), self.as_of.unwrap_or_default()).await?;
             if lake.exists().await? {
+                let lake = lake.pinned().await?;
                 self.refuse_for_tables()?;
                 self.layout.refuse_for_lakes(one)?;
                 Output::count_rows(&bar, engine.scanned.clone());
                 return Ok(Box::new(lake));
             }
+        }
+        if self.as_of.is_some() {
+            return Err(Error::Usage {
+                message: format!("`--as-of` only applies to a lake, and `{}` is none", self.data.join(" ")),
+                hint: Some("remove `--as-of`, or name one lake".to_owned()),
+            });
         }
         if let Some(columnar) = self.layout.columnar(&stores, engine, &self.data).await? {
             self.refuse_for_tables()?;

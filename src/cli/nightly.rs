@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{Context, TableOrJson};
 use crate::convert::Limits;
+use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
 use crate::nightly::config::{Config, TEMPLATE, VARIABLES};
@@ -96,7 +97,7 @@ impl NightlyCommand {
                 context.output.warn(&format!("warning: sink `{name}`: no enabled rule matches `{pattern}`"));
             }
         }
-        let lake = Lake::open(&context.stores, &Location::of(&config.lake)).await?;
+        let lake = Lake::open(&context.stores, &Location::of(&config.lake), AsOf::Latest).await?;
         let sources: Vec<NightlySource> = config.sources.iter().map(source).collect();
         let paths: Vec<String> = sources.iter().map(|source| source.path.clone()).collect();
         let (engine, _spill) = context.engine()?;

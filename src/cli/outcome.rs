@@ -24,6 +24,9 @@ impl ReadSummary<'_> {
     /// Reports what was read and what could not be read.
     pub(super) async fn report(self, output: Output, read: &ScanStatistics) -> Result<Status, Error> {
         let status = report_files(output, &self.table.report());
+        if let Some(version) = read.table_version {
+            output.talk(&format!("table version: {version} (`--as-of {version}` reads it again)"));
+        }
         if self.table.kind() == TableKind::Raw {
             output.statistics(read, self.used);
             if read.objects.read > 0 && report_objects(output, read) != Status::Done {

@@ -7,11 +7,10 @@ use arrow::datatypes::{
     DataType, Date32Type, Date64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
 };
-use datafusion::catalog::TableProvider;
 use datafusion::common::exec_err;
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility, try_cast, when};
-use datafusion::prelude::{Expr, SessionContext, ident};
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility};
+use datafusion::prelude::{Expr, SessionContext};
 use datafusion::scalar::ScalarValue;
 
 use super::functions::not_text;
@@ -103,29 +102,6 @@ pub(super) fn may_lie_in(range: Range, value: &Expr, data_type: &DataType) -> Op
     let literal = |instant| datafusion::prelude::lit(bound(instant));
     // A bound within a second is rounded down: all that lies before it is at or before that.
     Some(value.clone().gt_eq(literal(from)).and(value.clone().lt_eq(literal(to))))
-}
-
-/// The rows of `table`, which has the columns of [`event::schema`], with null in place of times that no event can have.
-pub(super) fn without_other_times(
-    context: &SessionContext,
-    table: Arc<dyn TableProvider>,
-) -> Result<Arc<dyn TableProvider>> {
-    let columns = event::schema();
-    let columns = columns.fields().iter().map(|field| {
-        let (name, column) = (field.name(), ident(field.name()));
-        let expression = match name.as_str() {
-            event::EVENT_TIME => of(context, column)?,
-            event::EVENT_TIME_TEXT => {
-                let time = ident(event::EVENT_TIME);
-                let text = try_cast(time.clone(), DataType::Utf8);
-                when(column.clone().is_not_null(), column).when(of(context, time)?.is_null(), text).end()?
-            }
-            _ => column,
-        };
-        Ok(expression.alias(name))
-    });
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    Ok(context.read_table(table)?.select(columns)?.into_view())
 }
 
 #[cfg(test)]

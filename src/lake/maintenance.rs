@@ -13,14 +13,15 @@ use super::part_file::PartFileBuilder;
 use super::transaction_log::{FileEntry, Removal};
 use crate::error::Error;
 use crate::statistics::number_of;
-use crate::store::{FolderWriter, LAKE_FOLDER, Scratch};
+use crate::store::{FolderWriter, LAKE_FOLDER, Scratch, WriterLock};
 use crate::time::{DAY, Instant};
 
 /// Approximate size of records in memory, relative to their size in a file.
 const INFLATION: u64 = 16;
 
-/// How long a removed file stays before a vacuum deletes it, in microseconds.
-pub const READER_GRACE_PERIOD: i64 = DAY;
+/// How long a removed file stays before a vacuum deletes it, in microseconds: the default of
+/// `delta.deletedFileRetentionDuration`.
+pub const READER_GRACE_PERIOD: i64 = 7 * DAY;
 
 /// Rows that are read from a file at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -50,8 +51,8 @@ impl std::fmt::Display for MaintenanceSummary {
 pub struct Maintenance<'l> {
     lake: &'l Lake,
     writer: FolderWriter,
-    /// The current time, in microseconds.
-    now: i64,
+    /// The current time.
+    now: Instant,
     /// The work done so far.
     pub summary: MaintenanceSummary,
 }
@@ -61,16 +62,14 @@ impl<'l> Maintenance<'l> {
     ///
     /// # Errors
     /// In addition to store errors, [`Error::Busy`] if another process holds the lock.
-    pub async fn open(lake: &'l Lake, now: i64, scratch: &Scratch) -> Result<Maintenance<'l>, Error> {
-        let writer = FolderWriter::open(lake.folder(), LAKE_FOLDER, scratch).await?;
+    pub async fn open(lake: &'l Lake, now: Instant, scratch: &Scratch) -> Result<Maintenance<'l>, Error> {
+        let writer = FolderWriter::open(lake.folder(), LAKE_FOLDER, WriterLock::Shared, scratch).await?;
         let writer = writer.ok_or_else(|| Error::Busy { lake: lake.path() })?;
         Ok(Maintenance { lake, writer, now, summary: MaintenanceSummary::default() })
     }
 
     /// Merges the small files of each day that ends at or before `before`, using about `memory` bytes.
-    pub async fn merge(&mut self, before: i64, memory: usize) -> Result<(), Error> {
-        // Read this before the files. If another run commits in between, our commit then fails and changes nothing.
-        let mut last = self.lake.transaction_log().last_commit().await?;
+    pub async fn merge(&mut self, before: Instant, memory: usize) -> Result<(), Error> {
         for groups in plan_merges(self.lake, before, memory).await?.into_values() {
             let (mut added, mut removed) = (Vec::new(), Vec::new());
             for files in groups {
@@ -97,25 +96,24 @@ impl<'l> Maintenance<'l> {
             }
             self.summary.merged += removed.len();
             self.summary.into += added.len();
-            self.commit(&mut last, added, removed, None).await?;
+            self.commit(added, removed, None).await?;
         }
         Ok(())
     }
 
     /// Drops all days older than `age`, in microseconds.
     pub async fn drop_older_than(&mut self, age: i64) -> Result<(), Error> {
-        let mut last = self.lake.transaction_log().last_commit().await?;
         let from = retention_start(self.now, age);
         let files = files_ending_by(self.lake, from).await?;
         if !files.is_empty() {
             self.summary.dropped += files.len();
-            self.commit(&mut last, Vec::new(), files, Some(from)).await?;
+            self.commit(Vec::new(), files, Some(from)).await?;
         }
         Ok(())
     }
 
-    /// Deletes files that were removed from the log in `[since, until)`, in microseconds.
-    pub async fn vacuum_removed(&mut self, since: i64, until: i64) -> Result<(), Error> {
+    /// Deletes files that the log says were removed in `[since, until)`. Files that it never listed stay.
+    pub async fn vacuum_removed(&mut self, since: Instant, until: Instant) -> Result<(), Error> {
         let mut folders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (path, at) in self.lake.transaction_log().removed_files().await? {
             if at >= since
@@ -133,46 +131,27 @@ impl<'l> Maintenance<'l> {
         Ok(())
     }
 
-    /// Deletes part files that the log never listed and that were last written before `until`.
-    ///
-    /// Interrupted conversions leave such files behind.
-    pub async fn vacuum_orphans(&mut self, until: i64) -> Result<(), Error> {
-        let log = self.lake.transaction_log();
-        let mut known: BTreeSet<String> = log.files().await?.into_iter().map(|file| file.path).collect();
-        known.extend(log.removed_files().await?.into_iter().map(|(path, _)| path));
-        for (name, modified) in self.lake.folder().all().await? {
-            let is_part = name.starts_with("date=") && name.ends_with(".parquet");
-            if is_part && modified < until && !known.contains(&name) {
-                self.delete(&name).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn delete(&mut self, path: &str) -> Result<(), Error> {
-        self.writer.delete(path).await?;
+        self.lake.folder().delete(path).await?;
         self.summary.deleted += 1;
         Ok(())
     }
 
-    /// Adds the commit after `last` and increments `last`.
     async fn commit(
         &self,
-        last: &mut u32,
-        added: Vec<FileEntry>,
+        merged: Vec<FileEntry>,
         removed: Vec<FileEntry>,
-        retained_from: Option<i64>,
+        retained_from: Option<Instant>,
     ) -> Result<(), Error> {
         let removed = removed.into_iter().map(|file| file.path).collect();
-        let removal = Removal { removed, retained_from, at: self.now };
-        *last += 1;
-        self.lake.transaction_log().commit_removal(&self.writer, *last, added, removal).await
+        self.lake.transaction_log().commit_removal(&Removal { merged, removed, retained_from }).await?;
+        Ok(())
     }
 
     /// Adds the records of `file` to `builder`.
     async fn read(&self, file: &FileEntry, builder: &mut PartFileBuilder) -> Result<(), Error> {
         let bytes = self.lake.folder().read(&file.path).await?;
-        let damaged = |reason: String| Error::Ledger { path: self.lake.folder().path(&file.path), reason };
+        let damaged = |reason: String| Error::TransactionLog { path: self.lake.folder().path(&file.path), reason };
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
             .and_then(|reader| reader.with_batch_size(BATCH_ROWS).build());
         for batch in reader.map_err(|error| damaged(error.to_string()))? {
@@ -189,7 +168,7 @@ impl<'l> Maintenance<'l> {
 /// Covers the days that end at or before `before`, and records without a time.
 pub async fn plan_merges(
     lake: &Lake,
-    before: i64,
+    before: Instant,
     memory: usize,
 ) -> Result<BTreeMap<String, Vec<Vec<FileEntry>>>, Error> {
     let mut days: BTreeMap<String, Vec<FileEntry>> = BTreeMap::new();
@@ -203,13 +182,13 @@ pub async fn plan_merges(
     Ok(groups.filter(|(_, groups)| !groups.is_empty()).collect())
 }
 
-/// Returns the midnight at or before `now - age`, in microseconds. Days from then on are retained.
-pub fn retention_start(now: i64, age: i64) -> i64 {
-    now.saturating_sub(age).div_euclid(DAY).saturating_mul(DAY)
+/// Returns the midnight at or before `now - age`, an age in microseconds. Days from then on are retained.
+pub fn retention_start(now: Instant, age: i64) -> Instant {
+    (now - age).rounded_down(DAY)
 }
 
-/// Returns the files of days that end at or before `time`, in microseconds.
-pub async fn files_ending_by(lake: &Lake, time: i64) -> Result<Vec<FileEntry>, Error> {
+/// Returns the files of days that end at or before `time`.
+pub async fn files_ending_by(lake: &Lake, time: Instant) -> Result<Vec<FileEntry>, Error> {
     let mut files = Vec::new();
     for file in lake.transaction_log().files().await? {
         if day_end(&file)?.is_some_and(|end| end <= time) {
@@ -238,10 +217,10 @@ fn merge_groups(mut files: Vec<FileEntry>, bytes: u64) -> Vec<Vec<FileEntry>> {
 }
 
 /// Returns the midnight that ends the day of a file. `None` for records without a time.
-fn day_end(file: &FileEntry) -> Result<Option<i64>, Error> {
+fn day_end(file: &FileEntry) -> Result<Option<Instant>, Error> {
     // The log checks every path when it is read, so this cannot fail.
     let midnight = file.midnight().map_err(|error| Error::Internal(error.to_string()))?;
-    Ok(midnight.map(|begin| (begin + DAY).micros()))
+    Ok(midnight.map(|begin| begin + DAY))
 }
 
 #[cfg(test)]

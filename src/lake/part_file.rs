@@ -165,6 +165,7 @@ impl PartFileBuilder {
         let file = writer.into_inner()?;
         let checksum = MetadataChecksum::of(pages_end as u64, &file[pages_end..]);
         let (bytes, records) = (file.len() as u64, rows.len() as u64);
+        let [first_event, last_event] = [first_event, last_event].map(|time| time.map(Instant::from_micros));
         Ok((FileEntry { path, bytes, records, first_event, last_event, checksum }, file))
     }
 }
@@ -389,7 +390,8 @@ mod tests {
             );
             let (file, bytes) = part.encode(date, 1).unwrap();
             let at = date.unwrap() + 10 * 3_600_000_000;
-            assert_eq!((file.first_event, file.last_event), (Some(at), Some(at + 59_000_000)));
+            let times = [file.first_event, file.last_event].map(|time| time.map(Instant::micros));
+            assert_eq!(times, [Some(at), Some(at + 59_000_000)]);
             let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap().build().unwrap();
             for read in reader {
                 let read = read.unwrap();

@@ -1,42 +1,71 @@
-//! The transaction log of a lake: numbered commits that list the live files and the converted objects.
+//! The transaction log of a lake: a Delta log, and the converted objects.
+//!
+//! ```text
+//! LAKE/_delta_log/                        the log; see [`crate::delta`]
+//! LAKE/_tawny/objects/<SHA-256>.jsonl     the objects of one commit
+//! ```
+//!
+//! A commit that adds records names the list of their objects in a metadata domain of each delivery day. So one write
+//! decides both, and the lists of a day are found without those of other days.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OnceCell;
 
-use super::checksum::{MetadataChecksum, RecordedFile};
+use super::checksum::{ChecksumFormatError, MetadataChecksum, RecordedFile};
+use crate::delta::{AddedFile, AsOf, Change, DeltaLog, DeltaVersion, LiveFile, NewTable, Operation};
 use crate::error::Error;
-use crate::event::SCHEMA_VERSION;
-use crate::store::{self, Folder, FolderWriter, hex};
-use crate::time::{EVENT_TIMES, Instant, event_time};
+use crate::event;
+use crate::store::{self, Folder, FolderWriter, LAKE_FOLDER, hex};
+use crate::time::{EVENT_TIMES, Instant};
 
 /// The value of the partition `date=…` for records without a time: Hive's name for a null.
 pub(super) const NO_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// The version of the log's own format.
-const LOG_VERSION: u32 = 1;
+/// The partition column.
+const DATE: &str = "date";
 
-/// Commits that are read concurrently.
+/// The member of a file's statistics with the checksum of its page indexes and footer. Readers ignore members that they do
+/// not know.
+const CHECKSUM: &str = "tawnyChecksum";
+
+/// The folder for what detects damage of the log.
+const CHECKS_FOLDER: &str = "_tawny/log";
+
+/// The begin of the domains with the object lists of a delivery day. The day follows, or `unknown`.
+const OBJECTS_DOMAIN: &str = "tawny.objects.";
+
+/// The domain with the first time that the lake still holds.
+const RETENTION_DOMAIN: &str = "tawny.retainedFrom";
+
+/// Object lists that are read concurrently.
 const CONCURRENT_READS: usize = 32;
+
+/// Commits that are tried while other runs commit.
+const MAX_ATTEMPTS: usize = 100;
 
 /// The transaction log of one lake.
 #[derive(Debug, Clone)]
 pub struct TransactionLog {
-    lake: Folder,
-    folder: String,
-    cache: CommitCache,
+    log: DeltaLog,
+    as_of: AsOf,
+    newest: Arc<Mutex<Option<Arc<LakeVersion>>>>,
 }
 
-/// Commits already read, by number. A commit never changes.
-pub(super) type CommitCache = Arc<Mutex<BTreeMap<u32, Commit>>>;
+/// One version of a lake. Its parts are read when they are first needed.
+#[derive(Debug)]
+struct LakeVersion {
+    version: DeltaVersion,
+    files: OnceCell<Vec<FileEntry>>,
+    domains: OnceCell<BTreeMap<String, String>>,
+}
 
 /// One Parquet file of a lake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
     /// Path relative to the lake's folder.
     pub path: String,
@@ -44,17 +73,22 @@ pub struct FileEntry {
     pub bytes: u64,
     /// Number of records.
     pub records: u64,
-    /// Earliest event time, in microseconds since the epoch. Absent if no record has a time.
-    pub first_event: Option<i64>,
-    /// Latest event time, in microseconds since the epoch.
-    pub last_event: Option<i64>,
+    /// Earliest event time. Absent if no record has a time.
+    pub first_event: Option<Instant>,
+    /// Latest event time.
+    pub last_event: Option<Instant>,
     /// The checksum of its page indexes and footer. The footer has those of its pages.
     pub checksum: MetadataChecksum,
 }
 
+/// Returns whether `path` is one of a data file: in a partition folder, and not elsewhere.
+fn is_data_path(path: &str) -> bool {
+    path.starts_with("date=") && path.split('/').count() == 2 && store::stays_within(path)
+}
+
 /// A log entry lists a file outside the partition folders.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it lists {path:?}, which is not in a `date=…` folder")]
+#[error("it lists {path:?}, which is not in a `date=…` folder of the lake")]
 pub struct PartitionError {
     /// The path of the file.
     pub path: String,
@@ -68,8 +102,7 @@ impl FileEntry {
 
     /// Returns the earliest and latest event time, clamped to [`EVENT_TIMES`]. `None` if no time is within it.
     pub fn time_span(&self) -> Option<(Instant, Instant)> {
-        let (first, last) =
-            self.first_event.map(Instant::from_micros).zip(self.last_event.map(Instant::from_micros))?;
+        let (first, last) = self.first_event.zip(self.last_event)?;
         let (first, last) = (first.max(EVENT_TIMES.start), last.min(EVENT_TIMES.end - 1));
         (first <= last).then_some((first, last))
     }
@@ -80,17 +113,12 @@ impl FileEntry {
     /// The path is not in a `date=…` folder.
     pub fn midnight(&self) -> Result<Option<Instant>, PartitionError> {
         let date = self.path.strip_prefix("date=").and_then(|path| path.split_once('/')).map(|(date, _)| date);
-        let midnight = match date {
+        let midnight = match date.filter(|_| is_data_path(&self.path)) {
             Some(NO_DATE) => return Ok(None),
             Some(date) if !date.contains([':', ' ']) => date.parse().ok(),
             _ => None,
         };
         midnight.map(Some).ok_or_else(|| PartitionError { path: self.path.clone() })
-    }
-
-    /// Returns whether the file holds times outside [`EVENT_TIMES`]. Earlier builds wrote such files.
-    pub fn holds_other_times(&self) -> bool {
-        [self.first_event, self.last_event].into_iter().flatten().any(|time| event_time(time).is_none())
     }
 }
 
@@ -104,120 +132,104 @@ pub struct ObjectEntry {
     pub path: String,
     /// Delivery day, if known. See [`crate::trail::delivered_on`].
     #[serde(skip)]
-    pub delivered: Option<i64>,
+    pub delivered: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Commit {
-    #[serde(rename = "ledger_version")]
-    log_version: u32,
-    schema_version: u32,
-    /// Name of the file that lists the objects of this commit. Earlier builds named it after the commit's number and
-    /// left this out.
-    #[serde(default)]
-    objects: Option<String>,
-    /// First and last delivery day of those objects, in microseconds. Absent unless every day is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    delivered: Option<(i64, i64)>,
-    files: Vec<FileEntry>,
-    /// Present only in commits of maintenance.
-    #[serde(rename = "upkeep", default, skip_serializing_if = "Option::is_none")]
-    removal: Option<Removal>,
-}
-
-impl Commit {
-    fn empty() -> Commit {
-        Commit {
-            log_version: LOG_VERSION,
-            schema_version: SCHEMA_VERSION,
-            objects: None,
-            delivered: None,
-            files: Vec::new(),
-            removal: None,
-        }
-    }
-
-    /// Returns every path that the commit names.
-    fn paths(&self) -> impl Iterator<Item = &str> {
-        let removed = self.removal.iter().flat_map(|removal| &removal.removed);
-        let files = self.files.iter().map(|file| &file.path);
-        files.chain(removed).chain(&self.objects).map(String::as_str)
-    }
-}
-
-/// The files that a commit of maintenance removes from the lake.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What maintenance does in one commit.
+#[derive(Debug, Clone, Default)]
 pub struct Removal {
+    /// Files that replace removed ones.
+    pub merged: Vec<FileEntry>,
     /// Paths of the removed files. A later vacuum deletes them, once no reader has them open.
     pub removed: Vec<String>,
-    /// The first time the lake still holds, in microseconds, if the commit dropped old days.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retained_from: Option<i64>,
-    /// When the files were removed, in microseconds.
-    pub at: i64,
+    /// The first time the lake still holds, if the commit drops old days.
+    pub retained_from: Option<Instant>,
 }
 
 impl TransactionLog {
-    pub(super) fn new(lake: Folder, folder: String, cache: CommitCache) -> TransactionLog {
-        TransactionLog { lake, folder, cache }
+    /// Returns the log of the lake in `folder`. It reads the version `as_of`.
+    pub(super) fn new(folder: Folder, as_of: AsOf) -> TransactionLog {
+        TransactionLog { log: DeltaLog::new(folder, Some(CHECKS_FOLDER)), as_of, newest: Arc::default() }
     }
 
-    /// Returns the live files, in commit order.
-    pub async fn files(&self) -> Result<Vec<FileEntry>, Error> {
-        let mut files: Vec<FileEntry> = Vec::new();
-        for (number, commit) in self.commits().await? {
-            if let Some(removal) = commit.removal {
-                let removed: HashSet<&String> = removal.removed.iter().collect();
-                let before = files.len();
-                files.retain(|file| !removed.contains(&file.path));
-                if before - files.len() != removed.len() {
-                    let reason = "it removes files that no earlier commit added".to_owned();
-                    return Err(self.damaged(&self.path_of(&commit_name(number)), reason));
-                }
-            }
-            files.extend(commit.files);
+    /// Returns the log as of the version that it has now.
+    pub(super) async fn pinned(self) -> Result<TransactionLog, Error> {
+        let version = self.version().await?;
+        let as_of = version.map_or(self.as_of, |version| AsOf::Version(version.version.number()));
+        Ok(TransactionLog { as_of, ..self })
+    }
+
+    /// Creates the log of a new lake. Does nothing if it exists.
+    pub async fn create(&self) -> Result<(), Error> {
+        if self.version().await?.is_none() {
+            let schema = event::schema().as_ref().clone();
+            self.log.create(&NewTable { schema, partition: DATE }).await?;
         }
-        Ok(files)
+        Ok(())
     }
 
-    /// Returns the files that conversions added after commit `number`, including files merged since.
-    pub async fn files_added_since(&self, number: u32) -> Result<Vec<FileEntry>, Error> {
-        let is_new = |(commit_number, commit): &(u32, Commit)| *commit_number > number && commit.removal.is_none();
-        let commits = self.commits().await?.into_iter().filter(is_new);
-        Ok(commits.flat_map(|(_, commit)| commit.files).collect())
+    /// Returns the live files, by path.
+    pub async fn files(&self) -> Result<Vec<FileEntry>, Error> {
+        match self.version().await? {
+            Some(version) => Ok(self.files_of(&version).await?.clone()),
+            None => Ok(Vec::new()),
+        }
     }
 
-    /// Returns the first time the lake still holds, in microseconds. `None` if no days were dropped.
-    pub async fn retained_from(&self) -> Result<Option<i64>, Error> {
-        let removals = self.commits().await?.into_iter().filter_map(|(_, commit)| commit.removal);
-        Ok(removals.filter_map(|removal| removal.retained_from).max())
+    /// Returns the files that conversions added after commit `number`, including files merged since. If the log no longer
+    /// has those commits, returns all live files.
+    pub async fn files_added_since(&self, number: u64) -> Result<Vec<FileEntry>, Error> {
+        let Some(version) = self.version().await? else {
+            return Ok(Vec::new());
+        };
+        match version.version.added_since(number).await? {
+            Some(files) => files.into_iter().map(|file| self.entry(file)).collect(),
+            None => Ok(self.files_of(&version).await?.clone()),
+        }
     }
 
-    /// Returns the paths of the files that maintenance removed, each with the time of its removal in microseconds.
-    pub async fn removed_files(&self) -> Result<Vec<(String, i64)>, Error> {
-        let removals = self.commits().await?.into_iter().filter_map(|(_, commit)| commit.removal);
-        Ok(removals.flat_map(|removal| removal.removed.into_iter().map(move |path| (path, removal.at))).collect())
+    /// Returns the first time the lake still holds. `None` if no days were dropped.
+    pub async fn retained_from(&self) -> Result<Option<Instant>, Error> {
+        let Some(version) = self.version().await? else {
+            return Ok(None);
+        };
+        let value = domains_of(&version).await?.get(RETENTION_DOMAIN);
+        let parse = |value: &String| value.parse().map_err(|error| self.invalid_domain(RETENTION_DOMAIN, &error));
+        value.map(parse).transpose()
+    }
+
+    /// Returns the paths of the files that maintenance removed, each with the time of its removal.
+    pub async fn removed_files(&self) -> Result<Vec<(String, Instant)>, Error> {
+        let Some(version) = self.version().await? else {
+            return Ok(Vec::new());
+        };
+        let removed = version.version.removed_files().await?;
+        if let Some(file) = removed.iter().find(|file| !is_data_path(&file.path)) {
+            return Err(self.damaged(PartitionError { path: file.path.clone() }.to_string()));
+        }
+        Ok(removed.into_iter().map(|file| (file.path, file.at)).collect())
     }
 
     /// Returns the identities of converted objects.
     ///
-    /// With `delivered`, a first and last day, it skips commits whose objects were all delivered on other days. The
-    /// result may still include some of those.
-    pub async fn object_ids(&self, delivered: Option<(i64, i64)>) -> Result<HashSet<String>, Error> {
-        let is_wanted = |(_, commit): &(u32, Commit)| {
-            let spans = delivered.zip(commit.delivered);
-            commit.removal.is_none() && spans.is_none_or(|(wanted, held)| wanted.0 <= held.1 && held.0 <= wanted.1)
+    /// With `delivered`, a first and last day, it skips the objects of other days. The result may still include some of
+    /// those.
+    pub async fn object_ids(&self, delivered: Option<(Instant, Instant)>) -> Result<HashSet<String>, Error> {
+        let Some(version) = self.version().await? else {
+            return Ok(HashSet::new());
         };
-        let read = |(number, commit): (u32, Commit)| async move {
-            let name = self.path_of(&commit.objects.unwrap_or_else(|| format!("{number:08}.objects.jsonl")));
-            let text = self.lake.read_text(&name).await?;
-            let ids = text.lines().map(|line| serde_json::from_str::<ObjectEntry>(line).map(|entry| entry.id));
-            ids.collect::<Result<Vec<_>, _>>().map_err(|error| self.damaged(&name, error.to_string()))
+        let days = delivered.map(|(first, last)| (first.utc_date(), last.utc_date()));
+        let is_wanted = |day: &str| {
+            day == UNKNOWN_DAY
+                || days.as_ref().is_none_or(|(first, last)| first.as_str() <= day && day <= last.as_str())
         };
-        let commits = self.commits().await?;
-        let ids: Vec<Vec<String>> = futures::stream::iter(commits.into_iter().filter(is_wanted).map(read))
+        let mut lists = BTreeSet::new();
+        for (domain, value) in domains_of(&version).await? {
+            if domain.strip_prefix(OBJECTS_DOMAIN).is_some_and(is_wanted) {
+                lists.extend(self.object_lists(domain, value)?);
+            }
+        }
+        let ids: Vec<Vec<String>> = futures::stream::iter(lists.into_iter().map(|list| self.read_objects(list)))
             .buffered(CONCURRENT_READS)
             .try_collect()
             .await?;
@@ -225,125 +237,286 @@ impl TransactionLog {
     }
 
     /// Returns the number of the last commit, or 0 if there is none.
-    pub async fn last_commit(&self) -> Result<u32, Error> {
-        Ok(self.commit_numbers().await?.last().copied().unwrap_or_default())
+    pub async fn last_commit(&self) -> Result<u64, Error> {
+        Ok(self.version().await?.map_or(0, |version| version.version.number()))
     }
 
-    /// Adds commit `number` of a conversion. The files must already exist; readers see them from now on.
+    /// Returns what identifies the lake and its commit `number`: the id of the table, and a hash of the commit unless
+    /// the log no longer has it. `None` if there is no lake.
+    pub async fn identity(&self, number: u64) -> Result<Option<LakeIdentity>, Error> {
+        let Some(version) = self.version().await? else {
+            return Ok(None);
+        };
+        let commit = version.version.commit_digest(number).await?;
+        Ok(Some(LakeIdentity { table: version.version.table_id().to_owned(), commit }))
+    }
+
+    /// Adds a commit of a conversion. `read` is a version that the conversion read before it chose its objects. The files
+    /// must already exist; readers see them from now on. Returns the number of the commit.
     ///
     /// # Errors
-    /// In addition to store errors, [`Error::Busy`] if another run has added that commit.
+    /// In addition to store errors, [`Error::Busy`] if another run has converted one of the objects since.
     pub async fn commit(
         &self,
         writer: &FolderWriter,
-        number: u32,
-        files: Vec<FileEntry>,
+        read: u64,
+        files: &[FileEntry],
         objects: &[ObjectEntry],
-    ) -> Result<(), Error> {
-        let mut lines = Vec::new();
-        for object in objects {
-            serde_json::to_writer(&mut lines, object).map_err(|error| unserializable(&error))?;
-            lines.push(b'\n');
+    ) -> Result<u64, Error> {
+        let list = self.write_objects(writer, objects).await?;
+        let days: BTreeSet<String> = objects.iter().map(|object| domain_of(object.delivered)).collect();
+        for _ in 0..MAX_ATTEMPTS {
+            let version = self.version().await?.ok_or_else(|| self.missing())?;
+            if version.version.number() != read {
+                let converted = self.object_ids(day_span(objects.iter().map(|object| object.delivered))).await?;
+                if objects.iter().any(|object| converted.contains(&object.id)) {
+                    return Err(self.busy());
+                }
+            }
+            let current = domains_of(&version).await?;
+            let mut domains = BTreeMap::new();
+            for domain in &days {
+                let mut lists = match current.get(domain) {
+                    Some(value) => self.object_lists(domain, value)?,
+                    None => Vec::new(),
+                };
+                lists.push(list.clone());
+                let value = serde_json::to_string(&lists).map_err(|error| Error::Internal(error.to_string()))?;
+                domains.insert(domain.clone(), value);
+            }
+            let added = files.iter().map(added_file).collect::<Result<_, _>>()?;
+            let change = Change { operation: Operation::Append, added, removed: HashSet::new(), domains };
+            if let Some(committed) = self.log.commit(&version.version, change).await? {
+                return Ok(committed.number());
+            }
         }
-        // The hash keeps apart the files of two runs that write the same commit at the same time.
-        let name = format!("{number:08}-{}.objects.jsonl", hex(&Sha256::digest(&lines)[..8]));
-        writer.stage(&self.path_of(&name), lines.into()).await?.publish()?;
-        let delivered = day_span(objects.iter().map(|object| object.delivered));
-        self.write(writer, number, Commit { objects: Some(name), delivered, files, ..Commit::empty() }).await
+        Err(self.busy())
     }
 
-    /// Adds commit `number` of maintenance: `removal` takes files out, and `files` replace merged ones.
+    /// Adds a commit of maintenance.
     ///
     /// # Errors
-    /// See [`TransactionLog::commit`].
-    pub async fn commit_removal(
-        &self,
-        writer: &FolderWriter,
-        number: u32,
-        files: Vec<FileEntry>,
-        removal: Removal,
-    ) -> Result<(), Error> {
-        let commit = Commit { files, removal: Some(removal), ..Commit::empty() };
-        self.write(writer, number, commit).await
-    }
-
-    async fn write(&self, writer: &FolderWriter, number: u32, commit: Commit) -> Result<(), Error> {
-        let mut text = serde_json::to_vec_pretty(&commit).map_err(|error| unserializable(&error))?;
-        text.push(b'\n');
-        if writer.create(&self.path_of(&commit_name(number)), text.into()).await? {
-            return Ok(());
+    /// In addition to store errors, [`Error::Busy`] if another run has removed one of the files.
+    pub async fn commit_removal(&self, removal: &Removal) -> Result<u64, Error> {
+        let Removal { merged, removed, retained_from } = removal;
+        let operation = if merged.is_empty() { Operation::Delete } else { Operation::Optimize };
+        let domains: BTreeMap<String, String> =
+            retained_from.iter().map(|from| (RETENTION_DOMAIN.to_owned(), from.to_string())).collect();
+        for _ in 0..MAX_ATTEMPTS {
+            let version = self.version().await?.ok_or_else(|| self.missing())?;
+            let live: HashSet<&str> = self.files_of(&version).await?.iter().map(|file| file.path.as_str()).collect();
+            if removed.iter().any(|path| !live.contains(path.as_str())) {
+                return Err(self.busy());
+            }
+            let added = merged.iter().map(added_file).collect::<Result<_, _>>()?;
+            let removed = removed.iter().cloned().collect();
+            let change = Change { operation, added, removed, domains: domains.clone() };
+            if let Some(committed) = self.log.commit(&version.version, change).await? {
+                return Ok(committed.number());
+            }
         }
-        Err(Error::Busy { lake: self.lake.path("") })
+        Err(self.busy())
     }
 
-    /// Returns all commits in order, from the cache if possible.
-    async fn commits(&self) -> Result<Vec<(u32, Commit)>, Error> {
-        let read = |number: u32| async move {
-            let cached = self.cache.lock().ok().and_then(|cache| cache.get(&number).cloned());
-            if let Some(commit) = cached {
-                return Ok((number, commit));
-            }
-            let name = self.path_of(&commit_name(number));
-            let commit: Commit = serde_json::from_str(&self.lake.read_text(&name).await?)
-                .map_err(|error| self.damaged(&name, error.to_string()))?;
-            if commit.log_version != LOG_VERSION || commit.schema_version != SCHEMA_VERSION {
-                let reason = format!(
-                    "its version is {}.{}, but this build reads {LOG_VERSION}.{SCHEMA_VERSION}",
-                    commit.log_version, commit.schema_version
-                );
-                return Err(self.damaged(&name, reason));
-            }
-            if let Some(outside) = commit.paths().find(|path| !store::stays_within(path)) {
-                return Err(self.damaged(&name, format!("it lists {outside:?}, which is not a path within the lake")));
-            }
-            if let Some(reason) = commit.files.iter().find_map(|file| file.midnight().err()) {
-                return Err(self.damaged(&name, reason.to_string()));
-            }
-            if let Ok(mut cache) = self.cache.lock() {
-                cache.insert(number, commit.clone());
-            }
-            Ok((number, commit))
+    /// Returns the version to read. `None` if there is no lake.
+    async fn version(&self) -> Result<Option<Arc<LakeVersion>>, Error> {
+        let version = match self.log.version(self.as_of).await {
+            Ok(version) => version,
+            Err(error) => return if self.log.exists().await? { Err(error) } else { self.absent().await },
         };
-        let numbers = self.commit_numbers().await?;
-        futures::stream::iter(numbers.into_iter().map(read)).buffered(CONCURRENT_READS).try_collect().await
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = newest.as_ref().filter(|known| known.version.number() == version.number()) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let version = Arc::new(LakeVersion { version, files: OnceCell::new(), domains: OnceCell::new() });
+        *newest = Some(Arc::clone(&version));
+        Ok(Some(version))
     }
 
-    /// Returns the numbers of the commits in ascending order.
-    async fn commit_numbers(&self) -> Result<Vec<u32>, Error> {
-        let names = self.lake.names(&self.folder).await?;
-        let is_number = |stem: &&str| stem.len() == 8 && stem.bytes().all(|byte| byte.is_ascii_digit());
-        let number = |name: &String| name.strip_suffix(".json").filter(is_number)?.parse::<u32>().ok();
-        let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
-        numbers.sort_unstable();
-        let gap = numbers.iter().zip(1..).find(|(number, expected)| *number != expected);
-        match gap {
-            Some((_, missing)) => Err(self.damaged(&self.path_of(&commit_name(missing)), "it is missing".to_owned())),
-            None => Ok(numbers),
+    /// Returns `None` if the folder never was a lake.
+    ///
+    /// # Errors
+    /// The lake has lost its log, or an earlier build wrote it.
+    async fn absent(&self) -> Result<Option<Arc<LakeVersion>>, Error> {
+        let folder = self.log.folder();
+        if !folder.names(CHECKS_FOLDER).await?.is_empty() {
+            return Err(self.missing());
+        }
+        let former = format!("{LAKE_FOLDER}/ledger");
+        if !folder.names(&former).await?.is_empty() {
+            let reason = "an earlier build wrote it; convert the trail again".to_owned();
+            return Err(Error::TransactionLog { path: folder.path(&former), reason });
+        }
+        Ok(None)
+    }
+
+    async fn files_of<'v>(&self, version: &'v LakeVersion) -> Result<&'v Vec<FileEntry>, Error> {
+        let read = || async {
+            let files = version.version.live_files().await?;
+            let mut entries: Vec<FileEntry> =
+                files.into_iter().map(|file| self.entry(file)).collect::<Result<_, _>>()?;
+            entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+            Ok(entries)
+        };
+        version.files.get_or_try_init(read).await
+    }
+
+    fn entry(&self, file: LiveFile) -> Result<FileEntry, Error> {
+        let path = file.path.clone();
+        entry(file).map_err(|reason| self.damaged(format!("its entry of `{path}`: {reason}")))
+    }
+
+    /// Writes the list of `objects`, and returns its name.
+    async fn write_objects(&self, writer: &FolderWriter, objects: &[ObjectEntry]) -> Result<String, Error> {
+        let mut lines = Vec::new();
+        for object in objects {
+            serde_json::to_writer(&mut lines, object).map_err(|error| Error::Internal(error.to_string()))?;
+            lines.push(b'\n');
+        }
+        let name = hex(&Sha256::digest(&lines));
+        writer.stage(&objects_file(&name), lines.into()).await?.publish()?;
+        Ok(name)
+    }
+
+    /// Returns the identities in the object list `name`.
+    async fn read_objects(&self, name: String) -> Result<Vec<String>, Error> {
+        let file = objects_file(&name);
+        let bytes = self.log.folder().read(&file).await?;
+        let damaged = |reason: String| Error::TransactionLog { path: self.log.folder().path(&file), reason };
+        if hex(&Sha256::digest(&bytes)) != name {
+            return Err(damaged("its content does not have the SHA-256 in its name".to_owned()));
+        }
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let ids = lines.map(|line| serde_json::from_slice::<ObjectEntry>(line).map(|entry| entry.id));
+        ids.collect::<Result<_, _>>().map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Returns the names of the object lists in the value of a domain.
+    fn object_lists(&self, domain: &str, value: &str) -> Result<Vec<String>, Error> {
+        let lists: Vec<String> = serde_json::from_str(value).map_err(|error| self.invalid_domain(domain, &error))?;
+        match lists.iter().find(|list| list.len() != 64 || !list.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            None => Ok(lists),
+            Some(list) => Err(self.invalid_domain(domain, &format!("{list:?} is not the name of an object list"))),
         }
     }
 
-    fn path_of(&self, file: &str) -> String {
-        format!("{}/{file}", self.folder)
+    fn invalid_domain(&self, domain: &str, error: &dyn std::fmt::Display) -> Error {
+        self.damaged(format!("the metadata domain `{domain}`: {error}"))
     }
 
-    fn damaged(&self, name: &str, reason: String) -> Error {
-        let path: PathBuf = self.lake.path(name);
-        Error::Ledger { path, reason }
+    fn damaged(&self, reason: String) -> Error {
+        Error::TransactionLog { path: self.log.path(), reason }
     }
+
+    fn missing(&self) -> Error {
+        self.damaged("it is missing".to_owned())
+    }
+
+    fn busy(&self) -> Error {
+        Error::Busy { lake: self.log.folder().path("") }
+    }
+}
+
+/// What identifies a lake and one of its commits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LakeIdentity {
+    /// The id of the Delta table.
+    pub table: String,
+    /// The SHA-256 of the commit. Absent if the log no longer has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+/// The day in the domain of objects whose delivery day is unknown.
+const UNKNOWN_DAY: &str = "unknown";
+
+/// Returns the domain with the object lists of a delivery day.
+fn domain_of(delivered: Option<Instant>) -> String {
+    let day = delivered.map_or_else(|| UNKNOWN_DAY.to_owned(), Instant::utc_date);
+    format!("{OBJECTS_DOMAIN}{day}")
+}
+
+fn objects_file(name: &str) -> String {
+    format!("{LAKE_FOLDER}/objects/{name}.jsonl")
+}
+
+async fn domains_of(version: &LakeVersion) -> Result<&BTreeMap<String, String>, Error> {
+    version.domains.get_or_try_init(|| version.version.domains()).await
+}
+
+/// Returns the entry of a live file, or the reason why it cannot be one of a lake.
+fn entry(file: LiveFile) -> Result<FileEntry, FileError> {
+    if !is_data_path(&file.path) {
+        return Err(PartitionError { path: file.path }.into());
+    }
+    if file.has_deleted_rows {
+        return Err(FileError::DeletedRows);
+    }
+    let records = file.statistics.num_records.ok_or(FileError::NoRecordCount)?;
+    let bound = |bounds: &serde_json::Map<String, serde_json::Value>| {
+        let parse = |value: &serde_json::Value| {
+            let text = value.as_str().unwrap_or_default();
+            let instant: Instant = text.parse().map_err(|_| FileError::Time(value.to_string()))?;
+            Ok::<_, FileError>((instant, text.len()))
+        };
+        bounds.get(event::EVENT_TIME).map(parse).transpose()
+    };
+    let first_event = bound(&file.statistics.min_values)?.map(|(first, _)| first);
+    // Other writers round down to milliseconds.
+    let rounding = |length: usize| if length < MICROSECOND_TEXT { 999 } else { 0 };
+    let last_event = bound(&file.statistics.max_values)?.map(|(last, length)| last + rounding(length));
+    let partition = file.partition_values.get(DATE).cloned().flatten();
+    let checksum = file.statistics.other.get(CHECKSUM).and_then(serde_json::Value::as_str);
+    let checksum = checksum.ok_or(FileError::NoChecksum)?.parse()?;
+    let entry = FileEntry { path: file.path, bytes: file.bytes, records, first_event, last_event, checksum };
+    if entry.midnight()?.map(Instant::utc_date) != partition {
+        return Err(FileError::Partition { path: entry.path });
+    }
+    Ok(entry)
+}
+
+/// The length of a time with microseconds.
+const MICROSECOND_TEXT: usize = "2026-09-01T00:00:00.000000Z".len();
+
+/// Why a file in the log is not one of a lake.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("some of its rows are deleted, which this program never does")]
+    DeletedRows,
+    #[error("it gives no number of records")]
+    NoRecordCount,
+    #[error("it has no checksum, because another program wrote the file; convert the trail into another folder")]
+    NoChecksum,
+    #[error(transparent)]
+    Checksum(#[from] ChecksumFormatError),
+    #[error("its bound {0} of `eventTime` is not a time")]
+    Time(String),
+    #[error(transparent)]
+    Folder(#[from] PartitionError),
+    #[error("the value of its partition is not that of the folder of {path:?}")]
+    Partition { path: String },
+}
+
+/// Returns the entry of a file for the Delta log.
+fn added_file(file: &FileEntry) -> Result<AddedFile, Error> {
+    let midnight = file.midnight().map_err(|error| Error::Internal(error.to_string()))?;
+    let times = file.first_event.zip(file.last_event);
+    let bounds = times.map(|(first, last)| (event::EVENT_TIME, (first.with_micros(), last.with_micros())));
+    Ok(AddedFile {
+        path: file.path.clone(),
+        bytes: file.bytes,
+        records: file.records,
+        partition: midnight.map(Instant::utc_date),
+        bounds: bounds.into_iter().collect(),
+        other_statistics: BTreeMap::from([(CHECKSUM, file.checksum.to_string())]),
+    })
 }
 
 /// Returns the first and last of `days`. `None` if any is unknown or there are none.
-pub fn day_span(days: impl Iterator<Item = Option<i64>>) -> Option<(i64, i64)> {
-    let days: Vec<i64> = days.collect::<Option<_>>()?;
+pub fn day_span(days: impl Iterator<Item = Option<Instant>>) -> Option<(Instant, Instant)> {
+    let days: Vec<Instant> = days.collect::<Option<_>>()?;
     days.iter().min().copied().zip(days.iter().max().copied())
-}
-
-fn commit_name(number: u32) -> String {
-    format!("{number:08}.json")
-}
-
-fn unserializable(error: &serde_json::Error) -> Error {
-    Error::Internal(format!("cannot write a commit of the transaction log: {error}"))
 }
 
 #[cfg(test)]
@@ -352,7 +525,7 @@ mod tests {
     use crate::time::DAY;
 
     fn file(path: &str, times: (i64, i64)) -> FileEntry {
-        let (first_event, last_event) = (Some(times.0), Some(times.1));
+        let (first_event, last_event) = (Some(Instant::from_micros(times.0)), Some(Instant::from_micros(times.1)));
         let checksum = MetadataChecksum::of(0, b"");
         FileEntry { path: path.to_owned(), bytes: 0, records: 1, first_event, last_event, checksum }
     }
@@ -362,7 +535,6 @@ mod tests {
         let midnight = |path: &str| file(path, (0, 0)).midnight();
         assert_eq!(midnight("date=1970-01-02/part-a.parquet"), Ok(Some(Instant::from_micros(DAY))));
         assert_eq!(midnight("date=__HIVE_DEFAULT_PARTITION__/part-a.parquet"), Ok(None));
-        assert!(midnight("date=+262142-12-31/part-a.parquet").is_ok(), "earlier builds accepted any time");
         for path in
             ["part-a.parquet", "date=/a", "date=soon/a", "date=2026-13-01/a", "day=2026-09-01/a", "date=2026-09-01"]
         {
@@ -374,17 +546,15 @@ mod tests {
     #[test]
     fn the_time_span_of_a_file_is_clamped_to_event_times() {
         let end = EVENT_TIMES.end.micros();
-        for (times, span, holds_others) in [
-            ((0, end - 1), Some((0, end - 1)), false),
-            ((-1, 5), Some((0, 5)), true),
-            ((5, i64::MAX), Some((5, end - 1)), true),
-            ((i64::MIN, i64::MAX), Some((0, end - 1)), true),
-            ((i64::MIN, -1), None, true),
-            ((end, i64::MAX), None, true),
+        for (times, span) in [
+            ((0, end - 1), Some((0, end - 1))),
+            ((-1, 5), Some((0, 5))),
+            ((5, i64::MAX), Some((5, end - 1))),
+            ((i64::MIN, -1), None),
+            ((end, i64::MAX), None),
         ] {
-            let file = file("date=2026-09-01/a", times);
-            let micros = file.time_span().map(|(first, last)| (first.micros(), last.micros()));
-            assert_eq!((micros, file.holds_other_times()), (span, holds_others), "{times:?}");
+            let span_of_file = file("date=2026-09-01/a", times).time_span();
+            assert_eq!(span_of_file.map(|(first, last)| (first.micros(), last.micros())), span, "{times:?}");
         }
     }
 }

@@ -90,8 +90,8 @@ mod tests {
             path: String::new(),
             bytes: 0,
             records: 1,
-            first_event: Some(first),
-            last_event: Some(last),
+            first_event: Some(Instant::from_micros(first)),
+            last_event: Some(Instant::from_micros(last)),
             checksum: MetadataChecksum::of(0, b""),
         };
         let spans = new_event_spans(&[file(5 * DAY, 6 * DAY), file(0, 10), file(DAY, DAY + 5)]);

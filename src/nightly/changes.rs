@@ -55,6 +55,8 @@ pub struct HuntedRule<'h> {
     pub range: Range,
     /// Number of the run.
     pub run: u32,
+    /// The version of the lake.
+    pub lake_version: u64,
     /// Where findings are delivered.
     pub sinks: &'h [Sink],
 }
@@ -205,6 +207,7 @@ fn add_members(line: &mut Line, hunted: HuntedRule<'_>, revision: u32, supersede
     line.insert("supersedes".to_owned(), supersedes.into());
     line.insert("rule_version".to_owned(), hunted.version.into());
     line.insert("run".to_owned(), hunted.run.into());
+    line.insert("lake_version".to_owned(), hunted.lake_version.into());
 }
 
 /// Returns the line that withdraws a finding. It supersedes itself.

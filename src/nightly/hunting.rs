@@ -54,6 +54,7 @@ impl NightlyHunt<'_> {
         let HuntSettings { engine, rules: all_rules, .. } = self.settings;
         let log = self.lake.transaction_log();
         next.hunted_commits = log.last_commit().await?;
+        next.lake = log.identity(next.hunted_commits).await?;
         let added = log.files_added_since(self.last.hunted_commits).await?;
         let spans = affected::new_event_spans(&added);
         next.rules.extend(all_rules.iter().map(|rule| (rule.id.clone(), version(rule))));
@@ -72,7 +73,8 @@ impl NightlyHunt<'_> {
             });
             for (rule, findings) in rules.iter().zip(outcome.findings) {
                 let version = next.rules.get(&rule.id).map(String::as_str).unwrap_or_default();
-                let hunted = HuntedRule { rule, version, range: task.range, run: next.run, sinks: self.sinks };
+                let (run, lake_version) = (next.run, next.hunted_commits);
+                let hunted = HuntedRule { rule, version, range: task.range, run, lake_version, sinks: self.sinks };
                 changes.extend(known.update(hunted, &findings, &mut report.findings)?);
             }
         }
@@ -115,7 +117,7 @@ impl NightlyHunt<'_> {
         let changed = indices(&is_changed);
         let dedup = indices(&|rule| !is_changed(rule) && rule.window.kind == WindowKind::Dedup);
         let others = indices(&|rule| !is_changed(rule) && rule.window.kind != WindowKind::Dedup);
-        let retained_from = self.lake.transaction_log().retained_from().await?.map(Instant::from_micros);
+        let retained_from = self.lake.transaction_log().retained_from().await?;
         let mut planned: Vec<Range> = Vec::new();
         loop {
             let ranges = if changed.is_empty() { planned.as_slice() } else { &[Range::default()] };

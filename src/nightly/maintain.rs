@@ -32,7 +32,7 @@ impl MaintenanceSettings {
         if !self.merge_small_files && self.retain.is_none() {
             return Ok(());
         }
-        let mut maintenance = Maintenance::open(storage.lake, now.micros(), storage.scratch).await?;
+        let mut maintenance = Maintenance::open(storage.lake, now, storage.scratch).await?;
         let result = self.apply(&mut maintenance, now).await;
         *summary = maintenance.summary;
         result
@@ -43,9 +43,9 @@ impl MaintenanceSettings {
             maintenance.drop_older_than(retain).await?;
         }
         if self.merge_small_files {
-            maintenance.merge((now - self.merge_after).micros(), self.memory).await?;
+            maintenance.merge(now - self.merge_after, self.memory).await?;
         }
-        let [since, until] = [VACUUM_LOOKBACK, READER_GRACE_PERIOD].map(|age| (now - age).micros());
+        let [since, until] = [VACUUM_LOOKBACK, READER_GRACE_PERIOD].map(|age| now - age);
         maintenance.vacuum_removed(since, until).await
     }
 }

@@ -85,7 +85,7 @@ pub struct RunPlan {
     /// Bytes of those objects.
     pub bytes: u64,
     /// Commits of the lake that were not hunted yet.
-    pub commits: u32,
+    pub commits: u64,
     /// Ids of rules that are new or have changed.
     pub changed_rules: Vec<String>,
     /// Deliveries left by earlier runs.

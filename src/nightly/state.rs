@@ -20,8 +20,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::lake::Lake;
+use crate::lake::transaction_log::LakeIdentity;
 use crate::sink::Line;
-use crate::store::{self, Folder, FolderWriter, LAKE_FOLDER, Scratch, hex};
+use crate::store::{self, Folder, FolderWriter, LAKE_FOLDER, Scratch, WriterLock, hex};
 use crate::time::{DAY, Instant, Range, as_micros};
 
 /// The version of the format of the state.
@@ -50,7 +51,10 @@ pub struct RunState {
     /// Earliest trigger of a finding that the run looked for.
     pub since: Option<Instant>,
     /// Number of the last commit of the lake that was hunted.
-    pub hunted_commits: u32,
+    pub hunted_commits: u64,
+    /// What identifies the lake and that commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lake: Option<LakeIdentity>,
     /// Time of the latest event that was hunted: the watermark.
     pub newest_event: Option<Instant>,
     /// Time of the latest event of each account and region, written `account/region`.
@@ -165,7 +169,7 @@ impl StateStore {
     /// In addition to store errors, [`Error::Busy`] if another run on this machine holds the lock.
     pub async fn open(lake: &Lake, name: &str, scratch: &Scratch) -> Result<StateStore, Error> {
         let folder = state_folder(name);
-        let Some(writer) = FolderWriter::open(lake.folder(), &folder, scratch).await? else {
+        let Some(writer) = FolderWriter::open(lake.folder(), &folder, WriterLock::Exclusive, scratch).await? else {
             return Err(Error::Busy { lake: lake.path() });
         };
         Ok(StateStore { lake: lake.folder().clone(), folder, writer })
@@ -259,7 +263,7 @@ impl StateStore {
         let internal = |error: serde_json::Error| Error::Internal(format!("cannot write the nightly state: {error}"));
         let mut text = serde_json::to_vec_pretty(state).map_err(internal)?;
         text.push(b'\n');
-        if self.writer.create(&self.path(&state_name(state.run)), text.into()).await? {
+        if self.lake.create(&self.path(&state_name(state.run)), text.into()).await? {
             return Ok(());
         }
         Err(Error::Busy { lake: self.lake.path("") })
@@ -289,7 +293,7 @@ impl StateStore {
             old.extend(files.filter(|file| !live.contains(file.as_str())));
         }
         for file in &old {
-            self.writer.delete(&self.path(file)).await?;
+            self.lake.delete(&self.path(file)).await?;
         }
         Ok(old.len())
     }
@@ -380,17 +384,30 @@ fn invalid_time(state: &Value) -> Option<String> {
     })
 }
 
-/// Checks that the lake has all the commits that the state says were hunted.
+/// Checks that the lake is the one that the state was made for, with all the commits that it says were hunted.
 ///
-/// If it has fewer, it is another lake or an older copy, and its next commits would wrongly count as hunted.
+/// In another lake, or in an older copy of this one, new commits would wrongly count as hunted.
 pub async fn check_hunted_commits(lake: &Lake, name: &str, state: &RunState) -> Result<(), Error> {
-    let commits = if state.hunted_commits > 0 { lake.transaction_log().last_commit().await? } else { 0 };
-    if state.hunted_commits <= commits {
+    if state.hunted_commits == 0 && state.lake.is_none() {
         return Ok(());
     }
     let path = lake.folder().path(&format!("{}/{}", state_folder(name), state_name(state.run)));
-    let reason = format!("`hunted_commits` is {}, but the lake's transaction log has {commits}", state.hunted_commits);
-    Err(Error::State { path, reason })
+    let commits = lake.transaction_log().last_commit().await?;
+    if state.hunted_commits > commits {
+        let reason =
+            format!("`hunted_commits` is {}, but the lake's transaction log has {commits}", state.hunted_commits);
+        return Err(Error::State { path, reason });
+    }
+    let Some((hunted, current)) = state.lake.as_ref().zip(lake.transaction_log().identity(state.hunted_commits).await?)
+    else {
+        return Ok(());
+    };
+    let is_same_commit = hunted.commit.as_ref().zip(current.commit.as_ref()).is_none_or(|(a, b)| a == b);
+    if hunted.table != current.table || !is_same_commit {
+        let reason = format!("commit {} of the lake is not the one that was hunted", state.hunted_commits);
+        return Err(Error::State { path, reason });
+    }
+    Ok(())
 }
 
 /// Returns the state of the last run, without a lock.

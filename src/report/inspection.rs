@@ -26,11 +26,12 @@ pub fn table(inspection: &Inspection) -> String {
         Some(_) => ("first event", "last event"),
     };
     let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "none".to_owned());
-    let mut lines = vec![
-        ("layout".to_owned(), inspection.layout.clone()),
+    let mut lines = vec![("layout".to_owned(), inspection.layout.clone())];
+    lines.extend(inspection.version.map(|version| ("version".to_owned(), version.to_string())));
+    lines.extend([
         ("objects".to_owned(), inspection.objects.to_string()),
         ("bytes".to_owned(), inspection.bytes.to_string()),
-    ];
+    ]);
     if let Some(telling) = inspection.telling_keys {
         let keys = number_of(inspection.objects, "object key");
         let contain = if telling == 1 { "contains" } else { "contain" };

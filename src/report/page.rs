@@ -113,6 +113,9 @@ fn facts(read: &ScanStatistics, duplicates: Option<&Duplicates>) -> Vec<Fact> {
     if !read.members.is_empty() {
         facts.insert(1, fact("members of archives", read.members.sentence("used")));
     }
+    if let Some(version) = read.table_version {
+        facts.push(fact("version of the table", version.to_string()));
+    }
     if let Some((first, last)) = read.times {
         facts.push(fact("times", format!("{first} to {last}")));
     }

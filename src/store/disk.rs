@@ -52,6 +52,12 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<FoundObjects
     Ok(walk.found)
 }
 
+/// Returns the time of the last change of a file, in microseconds since the epoch.
+pub(super) fn modified_micros(metadata: &fs::Metadata) -> io::Result<i64> {
+    let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(i64::try_from(modified.as_micros()).unwrap_or(i64::MAX))
+}
+
 struct FolderWalk<'w> {
     enters: &'w dyn Fn(&Path) -> bool,
     found: FoundObjects,
@@ -65,12 +71,11 @@ impl FolderWalk<'_> {
             return Err(not_regular(kind));
         }
         if !metadata.is_dir() {
-            let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             self.found.objects.push(Object {
                 path: path.to_path_buf(),
                 real: real.to_path_buf(),
                 size: metadata.len(),
-                modified: i64::try_from(modified.as_micros()).unwrap_or(i64::MAX),
+                modified: modified_micros(&metadata)?,
                 tag: None,
             });
             return Ok(());
@@ -316,19 +321,26 @@ impl Staged {
     }
 }
 
-/// Writes the file at `path` atomically, through a hidden file in the same folder. The next write replaces a hidden
-/// file that a killed run left. There must be only one writer.
+/// Writes the file at `path` atomically, through a hidden file in the same folder. Replaces an existing file.
 pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Error::Internal(format!("`{}` is not the path of a file", path.display())));
-    };
+    let folder = folder_of(path);
     create_folder(folder)?;
-    let unfinished = folder.join(format!(".{}.unfinished", name.to_string_lossy()));
-    let mut file = File::create(&unfinished).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&unfinished, path).map_err(failed)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    stage(path, folder, bytes)?.publish()
+}
+
+/// Creates the file at `path` atomically. Returns false if it exists.
+pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
+    let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
+    let folder = folder_of(path);
+    create_folder(folder)?;
+    let staged = stage(path, folder, bytes)?;
+    match staged.file.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(failed(error.error)),
+    }
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(true)
 }
 
 /// Folders for unfinished work. They are removed when the run ends, also when it is interrupted.
@@ -412,6 +424,27 @@ pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
         Err(fs::TryLockError::Error(source)) => Err(failed(source)),
     }
 }
+
+/// Locks the file at `path` together with other runs that do so. `None` if a run holds it alone for long.
+pub(super) fn try_lock_shared(path: &Path) -> Result<Option<Lock>, Error> {
+    let failed = |source| Error::File { action: "lock", path: path.to_path_buf(), source };
+    if let Some(kind) = irregular(path) {
+        return Err(failed(not_regular(kind)));
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    for _ in 0..SHARED_LOCK_ATTEMPTS {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(Some(Lock(file))),
+            // Another run that starts cleans up.
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(SHARED_LOCK_PAUSE),
+            Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
+    }
+    Ok(None)
+}
+
+const SHARED_LOCK_ATTEMPTS: usize = 20;
+const SHARED_LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use url::Url;
 
 use super::disk::{self, Scratch, Staged};
-use super::{LAKE_FOLDER, check_writable, fault, key, keys};
+use super::{check_writable, fault, key, keys};
 use crate::error::Error;
 
 /// A folder.
@@ -31,6 +31,17 @@ pub enum Folder {
         /// The prefix of the folder's keys, before a slash. Empty for all keys.
         prefix: String,
     },
+}
+
+/// A file directly in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderFile {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was last changed, in microseconds since the epoch.
+    pub modified: i64,
 }
 
 impl Folder {
@@ -83,6 +94,111 @@ impl Folder {
         }
     }
 
+    /// Reads the bytes of the file `name`. `None` if there is no such file.
+    pub async fn read_if_present(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        match self {
+            Folder::Disk(folder) => {
+                let path = folder.join(name);
+                match disk::read(&path) {
+                    Ok(bytes) => Ok(Some(bytes.into())),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(source) => Err(Error::File { action: "read", path, source }),
+                }
+            }
+            Folder::Bucket { store, bucket, prefix } => {
+                let full = join(prefix, name);
+                let failed = |error| fault::store("read", bucket, &full, &error);
+                match store.get(&key(&full).map_err(failed)?).await {
+                    Ok(result) => result.bytes().await.map(Some).map_err(failed),
+                    Err(StoreError::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(failed(error)),
+                }
+            }
+        }
+    }
+
+    /// Returns the URL of the folder, with a slash at its end. A folder on disk need not exist.
+    pub fn url(&self) -> Result<Url, Error> {
+        let bad = |reason: &str| Error::Internal(format!("the URL of `{}`: {reason}", self.path("").display()));
+        match self {
+            Folder::Disk(folder) => {
+                // URLs have no links and dots.
+                let path = fs::canonicalize(folder).or_else(|_| std::path::absolute(folder));
+                let path = path.map_err(|error| bad(&error.to_string()))?;
+                Url::from_directory_path(path).map_err(|()| bad("it is not an absolute path"))
+            }
+            Folder::Bucket { bucket, prefix, .. } => {
+                let mut url = super::bucket_url(bucket)?;
+                let below = prefix.split('/').filter(|part| !part.is_empty());
+                url.path_segments_mut().map_err(|()| bad("it has no path"))?.clear().extend(below).push("");
+                Ok(url)
+            }
+        }
+    }
+
+    /// Returns the size of the file `name` in bytes. `None` if there is no such file.
+    pub async fn size(&self, name: &str) -> Result<Option<u64>, Error> {
+        match self {
+            Folder::Disk(folder) => Ok(fs::metadata(folder.join(name)).ok().map(|metadata| metadata.len())),
+            Folder::Bucket { store, bucket, prefix } => {
+                let full = join(prefix, name);
+                let failed = |error| fault::store("read", bucket, &full, &error);
+                match store.head(&key(&full).map_err(failed)?).await {
+                    Ok(meta) => Ok(Some(meta.size)),
+                    Err(StoreError::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(failed(error)),
+                }
+            }
+        }
+    }
+
+    /// Deletes the file `name`. A missing file is not an error.
+    pub async fn delete(&self, name: &str) -> Result<(), Error> {
+        match self {
+            Folder::Disk(root) => match fs::remove_file(root.join(name)) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Error::File { action: "delete", path: root.join(name), source })
+                }
+                _ => Ok(()),
+            },
+            Folder::Bucket { store, bucket, prefix } => {
+                let full = join(prefix, name);
+                let failed = |error| fault::store("delete", bucket, &full, &error);
+                match store.delete(&key(&full).map_err(failed)?).await {
+                    Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+                    Err(error) => Err(failed(error)),
+                }
+            }
+        }
+    }
+
+    /// Creates the file `name` atomically. Returns false if another one exists.
+    pub async fn create(&self, name: &str, bytes: Bytes) -> Result<bool, Error> {
+        let Folder::Bucket { store, bucket, prefix } = self else {
+            let path = self.path(name);
+            let created = tokio::task::spawn_blocking(move || disk::create(&path, &bytes));
+            return created.await.map_err(|error| Error::Internal(error.to_string()))?;
+        };
+        let full = join(prefix, name);
+        let failed = |error| fault::store("write", bucket, &full, &error);
+        let key = key(&full).map_err(failed)?;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let payload = PutPayload::from(bytes.clone());
+            match store.put_opts(&key, payload, PutMode::Create.into()).await {
+                Ok(_) => return Ok(true),
+                // A request that got no answer may have created it.
+                Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                    return Ok(self.read(name).await? == bytes);
+                }
+                // The store's client does not retry such a request.
+                Err(StoreError::Generic { .. }) if pause < LAST_PAUSE => tokio::time::sleep(pause).await,
+                Err(error) => return Err(failed(error)),
+            }
+            pause *= 2;
+        }
+    }
+
     /// Reads the text of the file `name`.
     pub async fn read_text(&self, name: &str) -> Result<String, Error> {
         match self {
@@ -119,6 +235,51 @@ impl Folder {
                 Ok(listed.objects.iter().filter_map(|meta| meta.location.filename().map(keys::decode)).collect())
             }
         }
+    }
+
+    /// Returns the files directly in the folder `name` whose names sort after `after`, in the order of their names.
+    /// Empty if there is no such folder.
+    pub async fn files_after(&self, name: &str, after: &str) -> Result<Vec<FolderFile>, Error> {
+        let mut files = match self {
+            Folder::Disk(folder) => {
+                let folder = folder.join(name);
+                let failed = |source| Error::File { action: "list", path: folder.clone(), source };
+                let entries = match fs::read_dir(&folder) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                    entries => entries.map_err(failed)?,
+                };
+                let mut files = Vec::new();
+                for entry in entries {
+                    let entry = entry.map_err(failed)?;
+                    let Some(name) = entry.file_name().to_str().filter(|name| *name > after).map(str::to_owned) else {
+                        continue;
+                    };
+                    let metadata = entry.metadata().map_err(failed)?;
+                    if metadata.is_file() {
+                        let modified = disk::modified_micros(&metadata).map_err(failed)?;
+                        files.push(FolderFile { name, bytes: metadata.len(), modified });
+                    }
+                }
+                files
+            }
+            Folder::Bucket { store, bucket, prefix } => {
+                let full = join(prefix, name);
+                let failed = |error| fault::store("list", bucket, &full, &error);
+                let offset = key(&format!("{full}/{after}")).map_err(failed)?;
+                let folder = key(&full).map_err(failed)?;
+                let begin = folder.as_ref().len() + 1;
+                let listed: Vec<object_store::ObjectMeta> =
+                    store.list_with_offset(Some(&folder), &offset).try_collect().await.map_err(failed)?;
+                let file = |meta: &object_store::ObjectMeta| {
+                    let name = meta.location.as_ref().get(begin..).filter(|name| !name.contains('/'))?;
+                    let modified = meta.last_modified.timestamp_micros();
+                    Some(FolderFile { name: keys::decode(name), bytes: meta.size, modified })
+                };
+                listed.iter().filter_map(file).collect()
+            }
+        };
+        files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
     }
 
     /// Returns all files in the folder and below it: their names, and the times of their last change in microseconds.
@@ -159,11 +320,18 @@ impl Folder {
         }
     }
 
-    /// Returns whether the folder is a lake: whether it holds a transaction log.
+    /// Returns whether the folder is a lake of this or an earlier build.
     pub async fn is_lake(&self) -> Result<bool, Error> {
         match self {
             Folder::Disk(root) => Ok(super::is_lake(root)),
-            Folder::Bucket { .. } => Ok(!self.names(&format!("{LAKE_FOLDER}/ledger")).await?.is_empty()),
+            Folder::Bucket { .. } => {
+                for mark in super::LAKE_MARKS {
+                    if !self.names(mark).await?.is_empty() {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
         }
     }
 
@@ -189,6 +357,15 @@ fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() || name.is_empty() { [folder, name].concat() } else { format!("{folder}/{name}") }
 }
 
+/// With whom a writer on disk shares its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriterLock {
+    /// With nobody.
+    Exclusive,
+    /// With other writers that also share it.
+    Shared,
+}
+
 /// The writer of a folder.
 #[derive(Debug)]
 pub struct FolderWriter {
@@ -208,9 +385,14 @@ pub enum Pending {
 
 impl FolderWriter {
     /// Opens the folder for writing. `own` is the folder in it for locks and unfinished work. `None` if another
-    /// process on this machine is writing the folder.
-    /// A bucket has no lock: for the second of two writers [`FolderWriter::create`] returns false.
-    pub async fn open(folder: &Folder, own: &str, scratch: &Scratch) -> Result<Option<FolderWriter>, Error> {
+    /// process on this machine holds the lock alone.
+    /// A bucket has no lock: for the second of two writers [`Folder::create`] returns false.
+    pub async fn open(
+        folder: &Folder,
+        own: &str,
+        lock: WriterLock,
+        scratch: &Scratch,
+    ) -> Result<Option<FolderWriter>, Error> {
         if let Folder::Bucket { bucket, prefix, .. } = folder {
             check_writable(bucket, prefix)?;
         }
@@ -218,11 +400,22 @@ impl FolderWriter {
             Folder::Disk(root) => {
                 let own = root.join(own);
                 disk::create_folder(&own)?;
-                let Some(lock) = disk::try_lock(&own.join("lock"))? else {
+                let path = own.join("lock");
+                let alone = disk::try_lock(&path)?;
+                if alone.is_some() {
+                    disk::remove_stale_scratch(&own)?;
+                }
+                let held = match lock {
+                    WriterLock::Exclusive => alone,
+                    WriterLock::Shared => {
+                        drop(alone);
+                        disk::try_lock_shared(&path)?
+                    }
+                };
+                let Some(held) = held else {
                     return Ok(None);
                 };
-                disk::remove_stale_scratch(&own)?;
-                Some((scratch.folder_in(&own)?, lock))
+                Some((scratch.folder_in(&own)?, held))
             }
             Folder::Bucket { .. } => None,
         };
@@ -237,8 +430,8 @@ impl FolderWriter {
     /// two writers would overwrite each other.
     async fn probe(&self, own: &str, bucket: &str, prefix: &str) -> Result<(), Error> {
         let name = format!("{own}/probe");
-        self.create(&name, Bytes::from_static(b"probe\n")).await?;
-        if self.create(&name, Bytes::from_static(b"probe of another\n")).await? {
+        self.folder.create(&name, Bytes::from_static(b"probe\n")).await?;
+        if self.folder.create(&name, Bytes::from_static(b"probe of another\n")).await? {
             return Err(Error::Store {
                 action: "write",
                 url: format!("s3://{bucket}/{prefix}"),
@@ -267,52 +460,6 @@ impl FolderWriter {
                 staged.await.map_err(|error| Error::Internal(error.to_string()))?.map(Pending::OnDisk)
             }
             (Folder::Disk(root), None) => Err(Error::Internal(format!("`{}` is not locked", root.display()))),
-        }
-    }
-
-    /// Deletes the file `name`. A missing file is not an error.
-    pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        match &self.folder {
-            Folder::Disk(root) => match fs::remove_file(root.join(name)) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    Err(Error::File { action: "delete", path: root.join(name), source })
-                }
-                _ => Ok(()),
-            },
-            Folder::Bucket { store, bucket, prefix } => {
-                let full = join(prefix, name);
-                let failed = |error| fault::store("delete", bucket, &full, &error);
-                match store.delete(&key(&full).map_err(failed)?).await {
-                    Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-                    Err(error) => Err(failed(error)),
-                }
-            }
-        }
-    }
-
-    /// Creates the file `name` atomically. Returns false if another one exists.
-    pub async fn create(&self, name: &str, bytes: Bytes) -> Result<bool, Error> {
-        let Folder::Bucket { store, bucket, prefix } = &self.folder else {
-            self.stage(name, bytes).await?.publish()?;
-            return Ok(true);
-        };
-        let full = join(prefix, name);
-        let failed = |error| fault::store("write", bucket, &full, &error);
-        let key = key(&full).map_err(failed)?;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let payload = PutPayload::from(bytes.clone());
-            match store.put_opts(&key, payload, PutMode::Create.into()).await {
-                Ok(_) => return Ok(true),
-                // A request that got no answer may have created it.
-                Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                    return Ok(self.folder.read_text(name).await?.as_bytes() == bytes);
-                }
-                // The store's client does not retry such a request.
-                Err(StoreError::Generic { .. }) if pause < LAST_PAUSE => tokio::time::sleep(pause).await,
-                Err(error) => return Err(failed(error)),
-            }
-            pause *= 2;
         }
     }
 }

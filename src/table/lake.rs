@@ -20,7 +20,8 @@ impl Table for Lake {
     }
 
     async fn snapshot(&self, range: Range) -> Result<Box<dyn Snapshot + '_>, Error> {
-        Ok(Box::new(LakeSnapshot { lake: self, files: self.files(range).await? }))
+        let version = self.transaction_log().last_commit().await?;
+        Ok(Box::new(LakeSnapshot { lake: self, files: self.files(range).await?, version }))
     }
 
     async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
@@ -44,6 +45,7 @@ impl Table for Lake {
 struct LakeSnapshot<'l> {
     lake: &'l Lake,
     files: Vec<FileEntry>,
+    version: u64,
 }
 
 #[async_trait]
@@ -59,6 +61,7 @@ impl Snapshot for LakeSnapshot<'_> {
 
     fn statistics(&self, _records: &SnapshotRecords) -> ScanStatistics {
         let mut statistics = super::statistics_of(self.files.iter().map(|file| (file.bytes, file.records)));
+        statistics.table_version = Some(self.version);
         for file in &self.files {
             statistics.spans(file.time_span());
         }

@@ -247,7 +247,7 @@ fn invalid_arguments_are_refused_before_reading() {
     let lake = folder.path().join("lake").display().to_string();
     assert!(tawny(&["convert", TRAIL, "--lake", &lake]).status.success());
     let nowhere = folder.path().join("nowhere/found.json").display().to_string();
-    let file_of_lake = format!("{lake}/_tawny");
+    let log_of_lake = format!("{lake}/_delta_log/");
     let around = folder.path().display().to_string();
     let rows = folder.path().join("rows.parquet").display().to_string();
     let all = "SELECT * FROM cloudtrail";
@@ -265,7 +265,7 @@ fn invalid_arguments_are_refused_before_reading() {
         (&["backtest", TRAIL, "--labels", "no.csv"], "the labels file `no.csv` cannot be read: No such file"),
         (&["nightly", "--config", "no.toml"], "the configuration `no.toml` cannot be read: No such file"),
         (&["hunt", TRAIL, "--rule", "Zzz"], "`tawny rules list`, with the paths"),
-        (&["hunt", &around], &file_of_lake),
+        (&["hunt", &around], &log_of_lake),
         (&["hunt", &rows], "no transaction log that lists its files"),
         (&["hunt", forging], "no\\u{a}hint"),
         (&["hunt", &lake, "--memory-limit", "1"], "'--memory <MEMORY>'"),
@@ -578,17 +578,16 @@ fn inspect_shows_contents_and_gaps() {
 }
 
 #[test]
-fn lake_of_an_earlier_build_is_read() {
+fn lake_of_an_earlier_build_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let lake = folder.path().join("lake");
     let path = lake.to_str().unwrap();
-    tawny(&["convert", TRAIL, "--lake", path]);
-    let ledger = lake.join("_tawny/ledger");
-    let commit = ledger.join("00000001.json");
-    let mut text: serde_json::Value = serde_json::from_slice(&std::fs::read(&commit).unwrap()).unwrap();
-    let objects = text.as_object_mut().unwrap().remove("objects").unwrap();
-    std::fs::rename(ledger.join(objects.as_str().unwrap()), ledger.join("00000001.objects.jsonl")).unwrap();
-    std::fs::write(&commit, text.to_string()).unwrap();
-    let again = tawny(&["convert", TRAIL, "--lake", path]);
-    assert!(stderr(&again).contains("0 converted + 8 converted before"), "{}", stderr(&again));
+    std::fs::create_dir_all(lake.join("_tawny/ledger")).unwrap();
+    std::fs::write(lake.join("_tawny/ledger/00000001.json"), "{}").unwrap();
+    for arguments in [&["hunt", path][..], &["inspect", path], &["compact", path], &["convert", TRAIL, "--lake", path]]
+    {
+        let output = tawny(arguments);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("an earlier build wrote it; convert the trail again"), "{}", stderr(&output));
+    }
 }

@@ -130,7 +130,7 @@ fn lake_on_a_full_disk_is_not_half_written() {
     let expected = hunt(folder.path(), "trail").stdout;
     // File sizes are limited to a few KiB: a Parquet file is larger, a commit is not.
     let limited = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 6; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_tawny")])
+        .args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_tawny")])
         .args(["convert", "trail", "--lake", "lake"])
         .current_dir(folder.path())
         .output()

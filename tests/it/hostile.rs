@@ -183,22 +183,43 @@ fn transaction_log_and_state_paths_stay_in_their_folders() {
     let outside = home.path().join("outside.parquet");
     std::fs::write(&outside, "keep").unwrap();
 
-    let ledger = home.path().join("lake/_tawny/ledger/00000001.json");
-    let whole = std::fs::read(&ledger).unwrap();
-    for path in ["../outside.parquet", "/etc/passwd"] {
-        let changes: [&dyn Fn(&mut Value); 3] = [
-            &|commit| commit["files"][0]["path"] = path.into(),
-            &|commit| commit["objects"] = path.into(),
-            &|commit| commit["upkeep"] = json!({ "removed": [path], "at": 0 }),
-        ];
-        for changed in changes {
-            change(&ledger, changed);
-            for command in [&["hunt", "lake"][..], &["compact", "lake"], &["convert", "trail", "--lake", "lake"]] {
-                let output = run(command);
-                assert_eq!(output.status.code(), Some(3), "{path:?} {command:?}: {}", said(&output));
-                assert!(said(&output).contains("which is not a path within the lake"), "{}", said(&output));
+    // Another program may write any commit.
+    let commit = home.path().join("lake/_delta_log/00000000000000000002.json");
+    let outside_paths = ["../outside.parquet", "/etc/passwd", "date=2026-09-01/../../outside.parquet"];
+    for path in outside_paths {
+        let action = |name: &str, with: Value| {
+            let mut action = json!({
+                "path": path, "partitionValues": { "date": "2026-09-01" }, "size": 4, "modificationTime": 0,
+                "deletionTimestamp": 0, "dataChange": true, "stats": "{\"numRecords\":1}",
+            });
+            action.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+            json!({ name: action })
+        };
+        let list = json!([path]).to_string();
+        for (changed, commands) in [
+            (action("add", json!({})), &["hunt", "compact", "convert"][..]),
+            (action("remove", json!({ "extendedFileMetadata": false })), &["compact"]),
+            (
+                json!({ "domainMetadata": {
+                    "domain": "tawny.objects.unknown", "configuration": list, "removed": false,
+                } }),
+                &["convert"],
+            ),
+        ] {
+            let info = json!({ "commitInfo": { "engineInfo": "other", "inCommitTimestamp": 4_000_000_000_000_i64 } });
+            std::fs::write(&commit, format!("{info}\n{changed}\n")).unwrap();
+            for command in commands {
+                let arguments: &[&str] = match *command {
+                    "convert" => &["convert", "trail", "--lake", "lake"],
+                    "compact" => &["compact", "lake", "--keep-old", "1s"],
+                    _ => &["hunt", "lake"],
+                };
+                let output = run(arguments);
+                assert_eq!(output.status.code(), Some(3), "{changed} {command}: {}", said(&output));
+                let reasons = ["which is not in a `date=…` folder", "is not the name of an object list"];
+                assert!(reasons.iter().any(|reason| said(&output).contains(reason)), "{}", said(&output));
             }
-            std::fs::write(&ledger, &whole).unwrap();
+            std::fs::remove_file(&commit).unwrap();
         }
     }
     let states = glob::glob(&format!("{}/lake/_tawny/nightly/*/*.json", home.path().display())).unwrap();

@@ -129,7 +129,7 @@ fn fold(folder: &Path) -> BTreeMap<String, Map<String, Value>> {
     }
     for line in counting.values_mut() {
         assert_eq!(line.remove("withdrawn"), Some(Value::Bool(false)));
-        for name in ["revision", "supersedes", "rule_version", "run"] {
+        for name in ["revision", "supersedes", "rule_version", "run", "lake_version"] {
             assert!(line.remove(name).is_some(), "{name}");
         }
     }

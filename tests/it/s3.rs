@@ -312,22 +312,28 @@ fn folders_outside_the_range_are_not_listed() {
 }
 
 #[test]
-fn one_of_two_writers_wins() {
+fn conversion_commits_after_another_writer() {
     let server = Server::start();
     put_burst(&server, "111122223333", "eu-west-1", "2026/09/01", "ann");
     std::fs::create_dir_all(server.file("lake", "")).unwrap();
-    let commit = server.file("lake", "l/_tawny/ledger/00000001.json");
+    let commit = server.file("lake", "l/_delta_log/00000000000000000001.json");
     let other = commit.clone();
+    let theirs = r#"{"commitInfo":{"engineInfo":"other","inCommitTimestamp":1}}"#;
     server.set_faults(move |parts| {
-        if parts.uri.path().ends_with("00000001.json") && parts.method == http::Method::PUT {
-            std::fs::write(&other, "{}").unwrap();
+        if parts.uri.path().ends_with("00000000000000000001.json")
+            && parts.method == http::Method::PUT
+            && !other.exists()
+        {
+            std::fs::write(&other, theirs).unwrap();
         }
         Fault::None
     });
     let second = server.tawny(&["convert", "s3://logs", "--lake", "s3://lake/l"]);
-    assert_eq!(second.status.code(), Some(3), "{}", stderr(&second));
-    assert!(stderr(&second).contains("another run is writing the lake `s3://lake/l`"), "{}", stderr(&second));
-    assert_eq!(std::fs::read_to_string(&commit).unwrap(), "{}", "the other run's commit is unchanged");
+    assert_eq!(second.status.code(), Some(0), "{}", stderr(&second));
+    assert_eq!(std::fs::read_to_string(&commit).unwrap(), theirs, "the other writer's commit is unchanged");
+    assert!(server.file("lake", "l/_delta_log/00000000000000000002.json").exists());
+    let hunt = server.tawny(&["hunt", "s3://lake/l", "--format", "jsonl"]);
+    assert_eq!((stdout(&hunt).lines().count(), hunt.status.code()), (1, Some(0)), "{}", stderr(&hunt));
 
     server.set_faults(|_| Fault::Unconditional);
     let careless = server.tawny(&["convert", "s3://logs", "--lake", "s3://lake/m"]);

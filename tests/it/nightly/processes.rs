@@ -213,7 +213,7 @@ fn json_log_has_only_json_lines() {
     home.put("0.json", &night(0));
     std::fs::write(home.path("trail/1.json.gz"), b"\x1f\x8b\x08 cut").unwrap();
     let incomplete = home.nightly(&["--log", "json", "--log-level", "debug"]);
-    std::fs::write(home.path("lake/_tawny/ledger/00000001.json"), "{}").unwrap();
+    std::fs::write(home.path("lake/_delta_log/00000000000000000001.json"), "{}").unwrap();
     let failed = home.nightly(&["--log", "json"]);
     assert_eq!((code(&incomplete), code(&failed)), (3, 3));
     for output in [&incomplete, &failed] {
@@ -352,7 +352,7 @@ fn runs_in_s3_list_only_days_within_grace() {
         assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
         let log = server.take_log();
         listed.push(log.iter().filter(|line| line.contains("list-type") && line.contains("logs")).count());
-        read.push(log.iter().filter(|line| line.starts_with("GET") && line.contains(".objects.jsonl")).count());
+        read.push(log.iter().filter(|line| line.starts_with("GET") && line.contains("_tawny/objects/")).count());
     }
     assert!(listed[11] <= listed[5], "{listed:?}");
     // Only converted objects of these delivery days are listed.

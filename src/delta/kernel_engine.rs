@@ -1,0 +1,439 @@
+//! The engine of `delta_kernel`: reads and writes log files through [`Folder`], and checks what it reads.
+//!
+//! The kernel calls it from a blocking thread and waits for each answer.
+
+use std::collections::HashMap;
+use std::io::{BufReader, Cursor};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::json::ReaderBuilder;
+use bytes::Bytes;
+use delta_kernel::engine::arrow_conversion::TryFromArrow as _;
+use delta_kernel::engine::arrow_data::ArrowEngineData;
+use delta_kernel::engine::arrow_expression::ArrowEvaluationHandler;
+use delta_kernel::engine::arrow_utils::{
+    build_json_reorder_indices, fixup_json_read, fixup_parquet_read, json_arrow_schema, ordering_needs_row_indexes,
+    parquet_read_plan, parse_json, to_json_bytes,
+};
+use delta_kernel::engine::{reader_options, writer_options};
+use delta_kernel::schema::{SchemaRef, StructType};
+use delta_kernel::{
+    Engine, EngineData, EvaluationHandler, FileDataReadResultIterator, FileMeta, FileSize, FileSlice,
+    FilteredEngineData, JsonHandler, KernelError, KernelResult, KernelResultIterator, KernelResultIteratorStatic,
+    ParquetFooter, ParquetHandler, PredicateRef, StorageHandler,
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+use url::Url;
+
+use super::{LOG_FOLDER, seal};
+use crate::error::Error;
+use crate::store::{self, Folder, FolderFile, hex};
+
+/// Files that are read concurrently.
+const CONCURRENT_READS: usize = 32;
+
+/// Rows of a log file that are parsed at a time.
+const BATCH_ROWS: usize = 8_192;
+
+/// What a log keeps between reads.
+#[derive(Debug)]
+pub(super) struct LogCache {
+    /// The content of log files, which never change, by their names in the table's folder.
+    files: Mutex<HashMap<String, Bytes>>,
+    /// The folder for the digests of checkpoints and the number of the last commit, if this program writes the log.
+    checks_folder: Option<&'static str>,
+}
+
+impl LogCache {
+    pub(super) fn new(checks_folder: Option<&'static str>) -> LogCache {
+        LogCache { files: Mutex::default(), checks_folder }
+    }
+}
+
+/// The engine for one table. It remembers the first failed request, which the kernel would turn into text.
+#[derive(Debug)]
+pub(super) struct KernelEngine {
+    files: Arc<LogFiles>,
+    evaluation: Arc<ArrowEvaluationHandler>,
+}
+
+impl KernelEngine {
+    /// Returns the engine for the table in `folder`. Must be called within a tokio runtime.
+    pub(super) fn new(folder: Folder, cache: Arc<LogCache>) -> Result<KernelEngine, Error> {
+        let root = folder.url()?;
+        let files = LogFiles { folder, root, cache, runtime: Handle::current(), failure: Mutex::default() };
+        Ok(KernelEngine { files: Arc::new(files), evaluation: Arc::new(ArrowEvaluationHandler) })
+    }
+
+    /// Returns the URL of the table's folder.
+    pub(super) fn root(&self) -> &Url {
+        &self.files.root
+    }
+
+    /// Returns the first failed request since the last call.
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.files.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Returns the names of the log's files, with the times of their last change in microseconds.
+    pub(super) fn log_files(&self) -> KernelResult<Vec<(String, i64)>> {
+        let files = self.files.wait(self.files.folder.files_after(LOG_FOLDER, ""))?;
+        Ok(files.into_iter().map(|file| (format!("{LOG_FOLDER}/{}", file.name), file.modified)).collect())
+    }
+
+    /// Deletes a file of the log, and the digest that belongs to it.
+    pub(super) fn delete_log_file(&self, name: &str) -> KernelResult<()> {
+        self.files.wait(self.files.folder.delete(name))?;
+        match self.files.digest_file(name) {
+            Some(digest) => self.files.wait(self.files.folder.delete(&digest)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the file of commit `version`, which need not exist.
+    pub(super) fn commit(&self, version: u64) -> KernelResult<FileMeta> {
+        Ok(FileMeta::new(self.files.root.join(&commit_file(version))?, 0, 0))
+    }
+
+    /// Records that commit `version` exists, so that its loss can be noticed.
+    pub(super) fn record_commit(&self, version: u64) -> KernelResult<()> {
+        let Some(checks) = self.files.cache.checks_folder else {
+            return Ok(());
+        };
+        self.files.wait(self.files.folder.put(&last_commit_file(checks), format!("{version}\n").into_bytes()))
+    }
+
+    /// Checks that the log reaches the last recorded commit.
+    pub(super) fn check_last_commit(&self, version: u64) -> KernelResult<()> {
+        let Some(checks) = self.files.cache.checks_folder else {
+            return Ok(());
+        };
+        let Some(text) = self.files.wait(self.files.folder.read_if_present(&last_commit_file(checks)))? else {
+            return Ok(());
+        };
+        let recorded = std::str::from_utf8(&text).ok().and_then(|text| text.trim_ascii().parse::<u64>().ok());
+        match recorded {
+            Some(recorded) if recorded > version => {
+                Err(KernelError::generic(format!("commit {recorded} is missing; the last one here is {version}")))
+            }
+            Some(_) => Ok(()),
+            None => {
+                let path = self.files.folder.path(&last_commit_file(checks));
+                Err(KernelError::generic(format!("`{}` is damaged: it holds no commit number", path.display())))
+            }
+        }
+    }
+}
+
+fn last_commit_file(checks_folder: &str) -> String {
+    format!("{checks_folder}/last_commit")
+}
+
+impl Engine for KernelEngine {
+    fn evaluation_handler(&self) -> Arc<dyn EvaluationHandler> {
+        Arc::clone(&self.evaluation) as _
+    }
+
+    fn storage_handler(&self) -> Arc<dyn StorageHandler> {
+        Arc::clone(&self.files) as _
+    }
+
+    fn json_handler(&self) -> Arc<dyn JsonHandler> {
+        Arc::clone(&self.files) as _
+    }
+
+    fn parquet_handler(&self) -> Arc<dyn ParquetHandler> {
+        Arc::clone(&self.files) as _
+    }
+}
+
+#[derive(Debug)]
+struct LogFiles {
+    folder: Folder,
+    root: Url,
+    cache: Arc<LogCache>,
+    runtime: Handle,
+    failure: Mutex<Option<Error>>,
+}
+
+impl LogFiles {
+    /// Waits for a request. A failure is kept, with its kind.
+    fn wait<T>(&self, request: impl Future<Output = Result<T, Error>>) -> KernelResult<T> {
+        self.runtime.block_on(request).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: Error) -> KernelError {
+        let text = error.to_string();
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        KernelError::generic(text)
+    }
+
+    /// Returns the name in the table's folder of the file at `url`.
+    fn name_of(&self, url: &Url) -> KernelResult<String> {
+        let below = url.as_str().strip_prefix(self.root.as_str());
+        let decoded = below.map(|below| percent_encoding::percent_decode_str(below).decode_utf8());
+        match decoded {
+            Some(Ok(name)) if store::stays_within(&name) => Ok(name.into_owned()),
+            _ => Err(KernelError::generic(format!("it names {url}, which is not in the table's folder"))),
+        }
+    }
+
+    fn meta(&self, folder: &str, file: &FolderFile) -> KernelResult<FileMeta> {
+        let name = if folder.is_empty() { file.name.clone() } else { format!("{folder}/{}", file.name) };
+        let location = self.root.join(&name)?;
+        Ok(FileMeta::new(location, file.modified.div_euclid(1_000), file.bytes))
+    }
+
+    /// Returns the content of `files`, checked, in the given order.
+    fn read_all(&self, files: &[FileMeta]) -> KernelResult<Vec<(String, Bytes)>> {
+        let names: Vec<String> = files.iter().map(|file| self.name_of(&file.location)).collect::<KernelResult<_>>()?;
+        let reads = names.iter().map(|name| async move { self.read(name).await });
+        let contents: Vec<Option<Bytes>> =
+            self.wait(futures::stream::iter(reads).buffered(CONCURRENT_READS).try_collect())?;
+        let present = |(name, bytes): (String, Option<Bytes>)| match bytes {
+            Some(bytes) => Ok((name, bytes)),
+            None => Err(KernelError::FileNotFound(name)),
+        };
+        names.into_iter().zip(contents).map(present).collect()
+    }
+
+    /// Reads the log file `name` and checks it. `None` if there is no such file.
+    async fn read(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        let cached = self.cache.files.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if cached.is_some() {
+            return Ok(cached);
+        }
+        let Some(bytes) = self.folder.read_if_present(name).await? else {
+            return Ok(None);
+        };
+        let damaged = |reason: String| Error::TransactionLog { path: self.folder.path(name), reason };
+        if let Some(version) = commit_version(name) {
+            seal::check(version, &bytes, self.cache.checks_folder.is_some())
+                .map_err(|error| damaged(error.to_string()))?;
+        } else if let Some(digests) = self.digest_file(name) {
+            let expected = self.folder.read_if_present(&digests).await?;
+            if expected.is_some_and(|expected| expected.trim_ascii() != hex(&Sha256::digest(&bytes)).as_bytes()) {
+                return Err(damaged("its content does not have the recorded SHA-256".to_owned()));
+            }
+        } else {
+            // `_last_checkpoint` changes.
+            return Ok(Some(bytes));
+        }
+        let mut files = self.cache.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.insert(name.to_owned(), bytes.clone());
+        Ok(Some(bytes))
+    }
+
+    /// Reads the file at `url`, which must exist.
+    fn read_present(&self, url: &Url) -> KernelResult<Bytes> {
+        let name = self.name_of(url)?;
+        self.wait(self.read(&name))?.ok_or(KernelError::FileNotFound(name))
+    }
+
+    /// Returns the file with the digest of the checkpoint `name`, if this program writes the log.
+    fn digest_file(&self, name: &str) -> Option<String> {
+        let checkpoint = name.strip_prefix(LOG_FOLDER)?.strip_prefix('/')?.strip_suffix(".parquet")?;
+        Some(format!("{}/{checkpoint}.sha256", self.cache.checks_folder?))
+    }
+
+    /// Creates the file at `url`. An existing one stays, unless it may be replaced.
+    fn write(&self, url: &Url, bytes: Bytes, overwrite: bool) -> KernelResult<()> {
+        let name = self.name_of(url)?;
+        if overwrite {
+            return self.wait(self.folder.put(&name, bytes.into()));
+        }
+        if self.wait(self.folder.create(&name, bytes))? { Ok(()) } else { Err(KernelError::FileAlreadyExists(name)) }
+    }
+}
+
+/// Returns the bytes of the file at `url` in `range`, or all.
+fn slice(url: &Url, bytes: Bytes, range: Option<std::ops::Range<u64>>) -> KernelResult<Bytes> {
+    let Some(range) = range else {
+        return Ok(bytes);
+    };
+    let bounds = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+    let within = bounds.filter(|(start, end)| start <= end && *end <= bytes.len());
+    let (start, end) = within
+        .ok_or_else(|| KernelError::generic(format!("{url} has {} bytes, fewer than the log says", bytes.len())))?;
+    Ok(bytes.slice(start..end))
+}
+
+/// Returns the name of the file of commit `version`.
+pub(super) fn commit_file(version: u64) -> String {
+    format!("{LOG_FOLDER}/{version:020}.json")
+}
+
+/// Returns the version of the commit file `name`. `None` for other files.
+pub(super) fn commit_version(name: &str) -> Option<u64> {
+    let stem = name.strip_prefix(LOG_FOLDER)?.strip_prefix('/')?.strip_suffix(".json")?;
+    (stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit())).then(|| stem.parse().ok())?
+}
+
+/// Returns the version of the checkpoint file `name`. `None` for other files.
+pub(super) fn checkpoint_version(name: &str) -> Option<u64> {
+    let (stem, rest) = name.strip_prefix(LOG_FOLDER)?.strip_prefix('/')?.split_once(".checkpoint")?;
+    (stem.len() == 20 && rest.ends_with(".parquet")).then(|| stem.parse().ok())?
+}
+
+impl StorageHandler for LogFiles {
+    fn list_from(&self, path: &Url) -> KernelResult<KernelResultIteratorStatic<FileMeta>> {
+        let name = self.name_of(path)?;
+        let (folder, after) = match name.strip_suffix('/') {
+            Some(folder) => (folder, ""),
+            None => name.rsplit_once('/').unwrap_or(("", &name)),
+        };
+        let files = self.wait(self.folder.files_after(folder, after))?;
+        let files: Vec<FileMeta> = files.iter().map(|file| self.meta(folder, file)).collect::<KernelResult<_>>()?;
+        Ok(Box::new(files.into_iter().map(Ok)))
+    }
+
+    fn read_files(&self, files: Vec<FileSlice>) -> KernelResult<KernelResultIteratorStatic<Bytes>> {
+        // The kernel expects the failure to read a file as an item.
+        let contents: Vec<KernelResult<Bytes>> =
+            files.into_iter().map(|(url, range)| slice(&url, self.read_present(&url)?, range)).collect();
+        Ok(Box::new(contents.into_iter()))
+    }
+
+    fn copy_atomic(&self, src: &Url, dest: &Url) -> KernelResult<()> {
+        let bytes = self.read_present(src)?;
+        self.write(dest, bytes, false)
+    }
+
+    fn put(&self, path: &Url, data: Bytes, overwrite: bool) -> KernelResult<()> {
+        self.write(path, data, overwrite)
+    }
+
+    fn head(&self, path: &Url) -> KernelResult<FileMeta> {
+        let name = self.name_of(path)?;
+        let size = self.wait(self.folder.size(&name))?;
+        let bytes = size.ok_or_else(|| KernelError::FileNotFound(name))?;
+        Ok(FileMeta::new(path.clone(), 0, bytes))
+    }
+
+    fn delete(&self, path: &Url) -> KernelResult<()> {
+        self.wait(self.folder.delete(&self.name_of(path)?))
+    }
+}
+
+impl JsonHandler for LogFiles {
+    fn parse_json(
+        &self,
+        json_strings: Box<dyn EngineData>,
+        output_schema: SchemaRef,
+    ) -> KernelResult<Box<dyn EngineData>> {
+        parse_json(json_strings, output_schema)
+    }
+
+    fn read_json_files(
+        &self,
+        files: &[FileMeta],
+        physical_schema: SchemaRef,
+        _predicate: Option<PredicateRef>,
+    ) -> KernelResult<FileDataReadResultIterator> {
+        let json_schema = Arc::new(json_arrow_schema(&physical_schema)?);
+        let order = build_json_reorder_indices(&physical_schema)?;
+        let mut batches: Vec<KernelResult<Box<dyn EngineData>>> = Vec::new();
+        for ((name, bytes), file) in self.read_all(files)?.into_iter().zip(files) {
+            let reader = ReaderBuilder::new(Arc::clone(&json_schema))
+                .with_batch_size(BATCH_ROWS)
+                .with_coerce_primitive(true)
+                .build(BufReader::new(Cursor::new(bytes)))?;
+            for batch in reader {
+                let batch = batch.map_err(|error| self.unreadable(&name, &error))?;
+                let batch = fixup_json_read(batch, &order, file.location.as_str())?;
+                batches.push(Ok(Box::new(batch)));
+            }
+        }
+        Ok(Box::new(batches.into_iter()))
+    }
+
+    fn write_json_file(
+        &self,
+        path: &Url,
+        data: KernelResultIterator<'_, FilteredEngineData>,
+        overwrite: bool,
+    ) -> KernelResult<FileSize> {
+        let mut bytes = to_json_bytes(data)?;
+        if let Some(version) = commit_version(&self.name_of(path)?) {
+            bytes = seal::add(version, &bytes).map_err(|error| KernelError::generic(error.to_string()))?;
+        }
+        let size = bytes.len() as FileSize;
+        self.write(path, bytes.into(), overwrite)?;
+        Ok(size)
+    }
+}
+
+impl LogFiles {
+    /// Keeps the failure to parse the log file `name`.
+    fn unreadable(&self, name: &str, error: &dyn std::fmt::Display) -> KernelError {
+        self.failed(Error::TransactionLog { path: self.folder.path(name), reason: error.to_string() })
+    }
+}
+
+impl ParquetHandler for LogFiles {
+    fn read_parquet_files(
+        &self,
+        files: &[FileMeta],
+        physical_schema: SchemaRef,
+        _predicate: Option<PredicateRef>,
+    ) -> KernelResult<FileDataReadResultIterator> {
+        let mut batches: Vec<KernelResult<Box<dyn EngineData>>> = Vec::new();
+        for ((name, bytes), file) in self.read_all(files)?.into_iter().zip(files) {
+            let damaged = |error: parquet::errors::ParquetError| self.unreadable(&name, &error);
+            let metadata = ArrowReaderMetadata::load(&bytes, reader_options()).map_err(damaged)?;
+            let (order, mask) = parquet_read_plan(&physical_schema, &metadata)?;
+            if ordering_needs_row_indexes(&order) {
+                return Err(KernelError::generic("row indexes of log files are not supported"));
+            }
+            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata);
+            let builder = match mask {
+                Some(mask) => builder.with_projection(mask),
+                None => builder,
+            };
+            for batch in builder.with_batch_size(BATCH_ROWS).build().map_err(damaged)? {
+                let batch = batch.map_err(|error| self.unreadable(&name, &error))?;
+                let location = Some(file.location.as_str());
+                let batch = fixup_parquet_read(batch, &order, None, location, Some(&physical_schema))?;
+                batches.push(Ok(Box::new(batch)));
+            }
+        }
+        Ok(Box::new(batches.into_iter()))
+    }
+
+    /// Writes a checkpoint. One that another writer has written stays, because its digest may be known.
+    fn write_parquet_file(
+        &self,
+        location: Url,
+        data: KernelResultIteratorStatic<Box<dyn EngineData>>,
+    ) -> KernelResult<FileSize> {
+        let mut writer: Option<ArrowWriter<Vec<u8>>> = None;
+        for batch in data {
+            let batch: RecordBatch = (*ArrowEngineData::try_from_engine_data(batch?)?).into();
+            let mut open = match writer.take() {
+                Some(open) => open,
+                None => ArrowWriter::try_new_with_options(Vec::new(), batch.schema(), writer_options())?,
+            };
+            open.write(&batch)?;
+            writer = Some(open);
+        }
+        let writer = writer.ok_or_else(|| KernelError::generic("a checkpoint without actions"))?;
+        let bytes = writer.into_inner()?;
+        let (size, digest) = (bytes.len() as FileSize, hex(&Sha256::digest(&bytes)));
+        self.write(&location, bytes.into(), false)?;
+        if let Some(file) = self.digest_file(&self.name_of(&location)?) {
+            self.wait(self.folder.put(&file, digest.into_bytes()))?;
+        }
+        Ok(size)
+    }
+
+    fn read_parquet_footer(&self, file: &FileMeta) -> KernelResult<ParquetFooter> {
+        let bytes = self.read_present(&file.location)?;
+        let metadata = ArrowReaderMetadata::load(&bytes, reader_options())?;
+        Ok(ParquetFooter { schema: Arc::new(StructType::try_from_arrow(metadata.schema().as_ref())?) })
+    }
+}

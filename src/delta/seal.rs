@@ -1,0 +1,91 @@
+//! The seal of a commit: a SHA-256 of its version and its text, in its `commitInfo`.
+//!
+//! Readers ignore members of `commitInfo` that they do not know. Commits of other programs have no seal and are not
+//! checked.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::store::hex;
+
+/// The begin of the line with the metadata of a commit.
+const COMMIT_INFO: &str = r#"{"commitInfo":{"#;
+/// The begin of the seal. A string within a commit cannot hold this text, because its quotes would be escaped.
+const MARK: &str = r#""tawnySeal":""#;
+/// What stands in place of the digest while it is computed.
+const BLANK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// The begin of the name of the program that wrote a commit.
+pub(super) const WRITER: &str = "tawny/";
+
+/// A commit does not fit its seal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SealError {
+    #[error("it is damaged: it does not begin with a whole `commitInfo`")]
+    NoCommitInfo,
+    #[error("it is damaged: its text does not have the SHA-256 that it names")]
+    Differs,
+    #[error("it is damaged: its SHA-256 is missing")]
+    Missing,
+}
+
+/// Returns the text of commit `version` with a seal.
+pub(super) fn add(version: u64, commit: &[u8]) -> Result<Vec<u8>, SealError> {
+    let begin = memchr::memmem::find(commit, COMMIT_INFO.as_bytes()).ok_or(SealError::NoCommitInfo)?;
+    let (before, after) = commit.split_at(begin + COMMIT_INFO.len());
+    let blank = [before, MARK.as_bytes(), BLANK.as_bytes(), b"\",", after].concat();
+    let digest = digest(version, &blank);
+    Ok([before, MARK.as_bytes(), digest.as_bytes(), b"\",", after].concat())
+}
+
+/// Checks the seal of commit `version`. Each commit of a log that this program writes, `is_ours`, begins with its
+/// `commitInfo`, because it has a time in it.
+pub(super) fn check(version: u64, commit: &[u8], is_ours: bool) -> Result<(), SealError> {
+    if is_ours && !(commit.starts_with(COMMIT_INFO.as_bytes()) && commit.trim_ascii_end().ends_with(b"}")) {
+        return Err(SealError::NoCommitInfo);
+    }
+    let Some(mark) = memchr::memmem::find(commit, MARK.as_bytes()) else {
+        let writer = format!(r#""engineInfo":"{WRITER}"#);
+        let is_sealed = memchr::memmem::find(commit, writer.as_bytes()).is_some();
+        return if is_sealed { Err(SealError::Missing) } else { Ok(()) };
+    };
+    let (before, rest) = commit.split_at(mark + MARK.len());
+    let (named, after) = rest.split_at_checked(BLANK.len()).ok_or(SealError::Missing)?;
+    let blank = [before, BLANK.as_bytes(), after].concat();
+    if digest(version, &blank).as_bytes() == named { Ok(()) } else { Err(SealError::Differs) }
+}
+
+fn digest(version: u64, text: &[u8]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(version.to_le_bytes());
+    digest.update(text);
+    hex(&digest.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &[u8] = b"{\"commitInfo\":{\"engineInfo\":\"tawny/1\"}}\n{\"add\":{\"path\":\"a\",\"size\":12}}\n";
+
+    #[test]
+    fn every_changed_byte_of_a_sealed_commit_is_noticed() {
+        let sealed = add(7, COMMIT).unwrap();
+        assert_eq!(check(7, &sealed, true), Ok(()));
+        for index in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[index] ^= 4;
+            assert!(check(7, &changed, true).is_err(), "byte {index}");
+        }
+        assert_eq!(check(8, &sealed, true), Err(SealError::Differs), "the commit of another version");
+        assert!((0..sealed.len()).all(|length| check(7, &sealed[..length], true).is_err()), "a shortened commit");
+    }
+
+    #[test]
+    fn commits_of_other_programs_have_no_seal() {
+        for is_ours in [true, false] {
+            assert_eq!(check(7, b"{\"commitInfo\":{\"engineInfo\":\"spark\"}}\n", is_ours), Ok(()));
+            assert_eq!(check(7, COMMIT, is_ours), Err(SealError::Missing));
+        }
+        assert_eq!(check(7, b"{\"add\":{}}\n", false), Ok(()));
+        assert_eq!(add(7, b"{\"add\":{}}\n"), Err(SealError::NoCommitInfo));
+    }
+}
