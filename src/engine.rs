@@ -21,7 +21,7 @@ use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, ident};
 use futures::TryStreamExt as _;
 
-use crate::error::Error;
+use crate::error::{DamagedFile, Error};
 use crate::event;
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
@@ -56,7 +56,7 @@ pub mod user_query;
 mod window_functions;
 
 use memory_pool::SharedPool;
-use parquet_table::{Footers, ParquetTable};
+use parquet_table::{Footers, LakeFile, ParquetTable};
 pub use scanned::Scanned;
 pub use selection::EventSelection;
 pub use window_functions::SEMANTICS_VERSION;
@@ -318,27 +318,33 @@ pub fn streamed_table(
     Ok(Arc::new(StreamingTable::try_new(schema, streams)?))
 }
 
-/// Returns `files` of a lake as a table.
+/// Returns `files` of a lake as a table. Reading a file verifies it with the checksums of its entry.
 ///
 /// # Errors
-/// The lake's folder is not on a store that the engine reads.
+/// The lake's folder is not on a store that the engine reads, or no file can have the size of an entry.
 pub fn lake_table(engine: &Engine, lake: &Lake, files: &[FileEntry]) -> Result<Arc<dyn TableProvider>, Error> {
     let folder = lake.folder().absolute()?;
     let internal = |error: DataFusionError| Error::query("the lake", error);
     let (store, url) = folder.located()?;
     let url = ObjectStoreUrl::parse(url).map_err(internal)?;
     let file = |file: &FileEntry| {
-        Ok(PartitionedFile::new_from_meta(object_store::ObjectMeta {
-            location: folder.key(&file.path)?,
+        let location = folder.key(&file.path)?;
+        if let Err(damage) = file.recorded().check_sizes() {
+            let file = parquet_table::file_name(&url, &location);
+            return Err(DataFusionError::External(Box::new(DamagedFile { file, reason: damage.to_string() })));
+        }
+        let meta = object_store::ObjectMeta {
+            location,
             last_modified: chrono::DateTime::UNIX_EPOCH,
             size: file.bytes,
             e_tag: None,
             version: None,
-        }))
+        };
+        Ok(PartitionedFile::new_from_meta(meta).with_extension(Arc::new(LakeFile::new(file.recorded()))))
     };
     let files = files.iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
     let (schema, threads) = (TableSchema::from(event::schema()), engine.threads);
-    Ok(Arc::new(ParquetTable { store, url, schema, files, threads, footers: Some(Footers::of_lake()) }))
+    Ok(Arc::new(ParquetTable { store, url, schema, files, threads, footers: Some(Footers::new(0)) }))
 }
 
 #[cfg(test)]

@@ -117,7 +117,11 @@ pub async fn inspect(
     inspection.version = read.table_version;
     inspection.layout = match table.kind() {
         TableKind::Raw => "raw".to_owned(),
-        TableKind::Lake | TableKind::Memory => "native".to_owned(),
+        TableKind::Memory => "native".to_owned(),
+        TableKind::Lake => {
+            inspection.faults = table.report().faults;
+            "native".to_owned()
+        }
         TableKind::Foreign => {
             let report = table.report();
             inspection.faults = report.faults;

@@ -24,6 +24,7 @@ mod memory;
 mod raw;
 
 pub use coverage::Coverage;
+pub use lake::PartialLake;
 pub use memory::MemoryTable;
 pub use raw::{RawTrail, ReadProgress};
 
@@ -154,10 +155,10 @@ impl Requests {
 impl TableListing {
     /// Returns the listing of files or objects with these sizes. Reading each takes `requests` requests.
     fn of_sizes(sizes: impl IntoIterator<Item = u64>, requests: u64) -> TableListing {
-        let (mut objects, mut bytes) = (0, 0);
+        let (mut objects, mut bytes) = (0, 0_u64);
         for size in sizes {
             objects += 1;
-            bytes += size;
+            bytes = bytes.saturating_add(size);
         }
         let requests = Requests { get: objects * requests, list: objects.div_ceil(1_000) };
         TableListing { objects, bytes, requests, excluded: ScanStatistics::default() }
@@ -203,9 +204,9 @@ fn statistics_of(files: impl IntoIterator<Item = (u64, u64)>) -> ScanStatistics 
     for (bytes, records) in files {
         statistics.objects.read += 1;
         statistics.objects.used += 1;
-        statistics.records.read += records;
-        statistics.records.used += records;
-        statistics.stored_bytes += bytes;
+        statistics.records.read = statistics.records.read.saturating_add(records);
+        statistics.records.used = statistics.records.used.saturating_add(records);
+        statistics.stored_bytes = statistics.stored_bytes.saturating_add(bytes);
     }
     statistics
 }

@@ -71,7 +71,10 @@ impl CompactCommand {
         if let Some(age) = self.retain {
             maintenance.drop_older_than(age.0).await?;
         }
-        maintenance.merge(before, context.memory / 4).await?;
+        if let Err(error) = maintenance.merge(before, context.memory / 4).await {
+            context.output.talk(&maintenance.summary.to_string());
+            return Err(error);
+        }
         let grace = self.keep_old.map_or(READER_GRACE_PERIOD, Period::micros);
         maintenance.vacuum_removed(Instant::MIN, now - grace).await?;
         context.output.talk(&maintenance.summary.to_string());

@@ -15,7 +15,7 @@ use crate::lake::Lake;
 use crate::output::Output;
 use crate::statistics::ScanStatistics;
 use crate::store::Location;
-use crate::table::{RawTrail, Table, TableKind};
+use crate::table::{PartialLake, RawTrail, Table, TableKind};
 use crate::time::Range;
 
 /// The data that a command reads.
@@ -108,7 +108,7 @@ impl DataArgs {
                 self.refuse_for_tables()?;
                 self.layout.refuse_for_lakes(one)?;
                 Output::count_rows(&bar, engine.scanned.clone());
-                return Ok(Box::new(lake));
+                return Ok(Box::new(PartialLake::new(lake)));
             }
         }
         if self.as_of.is_some() {

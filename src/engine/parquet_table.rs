@@ -19,11 +19,13 @@ use object_store::ObjectStore;
 
 mod footer;
 mod guard;
+mod lake_file;
 mod pages;
 mod thrift;
 
 pub(super) use footer::{Footer, Footers};
 use guard::{GuardedReaders, GuardedSource};
+pub(super) use lake_file::LakeFile;
 
 /// Files of one store with one schema.
 #[derive(Debug)]
@@ -34,8 +36,8 @@ pub(super) struct ParquetTable {
     pub(super) files: Vec<PartitionedFile>,
     /// The number of scans that run at a time.
     pub(super) threads: usize,
-    /// The footers of the files, and who wrote them. `None` on the nodes of a cluster: a plan can only name DataFusion's own
-    /// reader there, which does not check files.
+    /// The footers of files of other tools. `None` on the nodes of a cluster: a plan can only name DataFusion's own reader
+    /// there, which does not check files.
     pub(super) footers: Option<Footers>,
 }
 

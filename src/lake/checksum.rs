@@ -10,15 +10,15 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use highway::{HighwayHash as _, HighwayHasher, Key};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::store::hex;
 
 /// Bytes of a block. Smaller blocks make footers larger, and larger blocks make readers of single pages read more.
-pub const BLOCK_BYTES: u64 = 16 << 10;
+pub const BLOCK_BYTES: u64 = 8 << 10;
 
 /// The key of the block checksums in the key-value metadata of a footer.
 pub const BLOCKS_KEY: &str = "tawny.blocks";
@@ -29,8 +29,9 @@ const TRAILER_BYTES: usize = 8;
 /// The most bytes of a part file. S3 stores no larger object, and sums of such sizes do not overflow.
 const MAX_FILE_BYTES: u64 = 50 << 40;
 
-/// The checksum of a file's page indexes and footer: their SHA-256, cut to 128 bits.
+/// The checksum of a file's page indexes and footer: their 128-bit `HighwayHash` with the key zero.
 ///
+/// SHA-256 would take several percent of a hunt on processors without instructions for it.
 /// Its text is `<start>:<hash in hexadecimal digits>`, as it is in the transaction log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -43,9 +44,8 @@ pub struct MetadataChecksum {
 impl MetadataChecksum {
     /// Returns the checksum of `metadata`: the bytes of a file from `start` to its end.
     pub fn of(start: u64, metadata: &[u8]) -> MetadataChecksum {
-        let digest = Sha256::digest(metadata);
-        let hash = digest.iter().take(16).fold(0, |hash, byte| hash << 8 | u128::from(*byte));
-        MetadataChecksum { start, hash }
+        let [low, high] = HighwayHasher::new(Key::default()).hash128(metadata);
+        MetadataChecksum { start, hash: u128::from(high) << 64 | u128::from(low) }
     }
 }
 
@@ -168,7 +168,7 @@ impl RecordedFile {
     /// # Errors
     /// The entry in the transaction log is damaged.
     pub fn check_sizes(&self) -> Result<(), PartFileDamage> {
-        let is_possible = self.checksum.start <= self.bytes && self.bytes <= MAX_FILE_BYTES;
+        let is_possible = self.checksum.start < self.bytes && self.bytes <= MAX_FILE_BYTES;
         if is_possible { Ok(()) } else { Err(PartFileDamage::ImpossibleSize { recorded: self.bytes }) }
     }
 
@@ -282,7 +282,7 @@ mod tests {
     fn metadata_checksum_is_read_as_it_is_printed() {
         let checksum = MetadataChecksum::of(77, b"footer");
         let text = checksum.to_string();
-        assert_eq!(text, "77:0301844ccd8e9ca705291e7aacd1053a");
+        assert!(text.starts_with("77:") && text.len() == 35, "{text}");
         assert_eq!(text.parse(), Ok(checksum));
         for other in
             ["", "77", "77:", "77:00", &format!("-1:{}", &text[3..]), &format!("{text}0"), &text.replace("77", "")]

@@ -4,7 +4,9 @@
 //! because readers may have opened an earlier state of the log.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
@@ -69,13 +71,31 @@ impl<'l> Maintenance<'l> {
     }
 
     /// Merges the small files of each day that ends at or before `before`, using about `memory` bytes.
+    ///
+    /// A damaged file stays as it is, because its merged records would look sound. The other files are merged.
+    ///
+    /// # Errors
+    /// A file is damaged: the error names it, after the others were merged.
     pub async fn merge(&mut self, before: Instant, memory: usize) -> Result<(), Error> {
+        let mut first_damaged = None;
         for groups in plan_merges(self.lake, before, memory).await?.into_values() {
             let (mut added, mut removed) = (Vec::new(), Vec::new());
-            for files in groups {
+            for group in groups {
                 let mut builder = PartFileBuilder::default();
-                for file in &files {
-                    self.read(file, &mut builder).await?;
+                let mut files = Vec::with_capacity(group.len());
+                for file in group {
+                    let bytes = self.lake.folder().read(&file.path).await?;
+                    if let Err(damage) = file.recorded().check_file(&bytes) {
+                        let path = self.lake.folder().path(&file.path);
+                        tracing::warn!(path = %path.display(), %damage, "a damaged file is not merged");
+                        first_damaged.get_or_insert((path, damage));
+                        continue;
+                    }
+                    self.append(&file, bytes, &mut builder)?;
+                    files.push(file);
+                }
+                if files.len() < 2 {
+                    continue;
                 }
                 let date = files
                     .first()
@@ -94,11 +114,20 @@ impl<'l> Maintenance<'l> {
                 added.push(merged);
                 removed.extend(files);
             }
+            if removed.is_empty() {
+                continue;
+            }
             self.summary.merged += removed.len();
             self.summary.into += added.len();
             self.commit(added, removed, None).await?;
         }
-        Ok(())
+        match first_damaged {
+            None => Ok(()),
+            Some((path, damage)) => {
+                let source = io::Error::new(io::ErrorKind::InvalidData, damage.to_string());
+                Err(Error::File { action: "merge", path, source })
+            }
+        }
     }
 
     /// Drops all days older than `age`, in microseconds.
@@ -148,9 +177,8 @@ impl<'l> Maintenance<'l> {
         Ok(())
     }
 
-    /// Adds the records of `file` to `builder`.
-    async fn read(&self, file: &FileEntry, builder: &mut PartFileBuilder) -> Result<(), Error> {
-        let bytes = self.lake.folder().read(&file.path).await?;
+    /// Adds the records of `file`, whose content is `bytes`, to `builder`.
+    fn append(&self, file: &FileEntry, bytes: Bytes, builder: &mut PartFileBuilder) -> Result<(), Error> {
         let damaged = |reason: String| Error::TransactionLog { path: self.lake.folder().path(&file.path), reason };
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
             .and_then(|reader| reader.with_batch_size(BATCH_ROWS).build());

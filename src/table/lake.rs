@@ -1,18 +1,23 @@
-//! A lake as a table.
+//! A lake as a table, whole or without its damaged files.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use super::{
-    Coverage, REQUESTS_OF_A_PARQUET_FILE, Snapshot, SnapshotRecords, Table, TableKind, TableListing, coverage,
+    Coverage, REQUESTS_OF_A_PARQUET_FILE, Snapshot, SnapshotRecords, Table, TableKind, TableListing, TableReport,
+    coverage,
 };
 use crate::engine::{self, Engine};
-use crate::error::Error;
+use crate::error::{DamagedFile, Error, Fault};
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
 use crate::statistics::ScanStatistics;
 use crate::time::Range;
 use crate::trail::Prefilter;
 
+/// A damaged file fails what reads it.
 #[async_trait]
 impl Table for Lake {
     fn kind(&self) -> TableKind {
@@ -21,22 +26,95 @@ impl Table for Lake {
 
     async fn snapshot(&self, range: Range) -> Result<Box<dyn Snapshot + '_>, Error> {
         let version = self.transaction_log().last_commit().await?;
-        Ok(Box::new(LakeSnapshot { lake: self, files: self.files(range).await?, version }))
+        Ok(Box::new(LakeSnapshot { lake: self, files: self.files(range).await?, version, faults: Vec::new() }))
     }
 
     async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
-        let files = self.files(Range::default()).await?;
-        if files.is_empty() {
-            return Ok(Coverage::Empty);
+        coverage_of(self, self, engine, range).await
+    }
+}
+
+/// Returns the coverage of `range` by `lake`, which `table` reads.
+async fn coverage_of(lake: &Lake, table: &dyn Table, engine: &Engine, range: Range) -> Result<Coverage, Error> {
+    let files = lake.files(Range::default()).await?;
+    if files.is_empty() {
+        return Ok(Coverage::Empty);
+    }
+    if !engine.selection.is_all() {
+        return coverage::of_records(engine, table, range).await;
+    }
+    // Without a selection the transaction log has the answer.
+    let spans: Vec<_> = files.iter().filter_map(FileEntry::time_span).collect();
+    let oldest = spans.iter().map(|(first, _)| *first).min();
+    let newest = spans.iter().map(|(_, last)| *last).max();
+    Ok(Coverage::of_span(range, oldest.zip(newest)))
+}
+
+/// The most damaged files that are excluded. Each costs another scan.
+const MAX_EXCLUDED: usize = 100;
+
+/// A lake that is read without its damaged files, which it reports.
+///
+/// A nightly run must not read one: it would lose the findings of such files, and never hunt them again.
+#[derive(Debug)]
+pub struct PartialLake {
+    lake: Lake,
+    /// The excluded files by their paths or URLs.
+    excluded: Mutex<BTreeMap<String, Fault>>,
+}
+
+impl PartialLake {
+    /// Returns `lake`, from which no file is excluded yet.
+    pub fn new(lake: Lake) -> PartialLake {
+        PartialLake { lake, excluded: Mutex::default() }
+    }
+
+    fn excluded(&self) -> MutexGuard<'_, BTreeMap<String, Fault>> {
+        self.excluded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn faults(&self) -> Vec<Fault> {
+        self.excluded().values().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Table for PartialLake {
+    fn kind(&self) -> TableKind {
+        TableKind::Lake
+    }
+
+    async fn snapshot(&self, range: Range) -> Result<Box<dyn Snapshot + '_>, Error> {
+        let version = self.lake.transaction_log().last_commit().await?;
+        let mut files = self.lake.files(range).await?;
+        let excluded = self.excluded();
+        let is_excluded = |file: &FileEntry| {
+            excluded.keys().any(|name| name.strip_suffix(&file.path).is_some_and(|folder| folder.ends_with('/')))
+        };
+        files.retain(|file| !is_excluded(file));
+        drop(excluded);
+        Ok(Box::new(LakeSnapshot { lake: &self.lake, files, version, faults: self.faults() }))
+    }
+
+    fn exclude_damaged(&self, error: &Error) -> bool {
+        let Some(DamagedFile { file, reason }) = DamagedFile::of(error) else {
+            return false;
+        };
+        let mut excluded = self.excluded();
+        if excluded.len() >= MAX_EXCLUDED || excluded.contains_key(file) {
+            return false;
         }
-        if !engine.selection.is_all() {
-            return coverage::of_records(engine, self, range).await;
-        }
-        // Without a selection the transaction log has the answer.
-        let spans: Vec<_> = files.iter().filter_map(FileEntry::time_span).collect();
-        let oldest = spans.iter().map(|(first, _)| *first).min();
-        let newest = spans.iter().map(|(_, last)| *last).max();
-        Ok(Coverage::of_span(range, oldest.zip(newest)))
+        let fault = Fault { object: file.clone(), position: None, reason: reason.clone() };
+        excluded.insert(file.clone(), fault);
+        true
+    }
+
+    async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
+        coverage_of(&self.lake, self, engine, range).await
+    }
+
+    fn report(&self) -> TableReport {
+        TableReport { faults: self.faults(), ..TableReport::default() }
     }
 }
 
@@ -46,6 +124,8 @@ struct LakeSnapshot<'l> {
     lake: &'l Lake,
     files: Vec<FileEntry>,
     version: u64,
+    /// The files that are excluded because they are damaged.
+    faults: Vec<Fault>,
 }
 
 #[async_trait]
@@ -64,6 +144,11 @@ impl Snapshot for LakeSnapshot<'_> {
         statistics.table_version = Some(self.version);
         for file in &self.files {
             statistics.spans(file.time_span());
+        }
+        for fault in &self.faults {
+            statistics.objects.read += 1;
+            statistics.objects.rejected += 1;
+            statistics.fault(fault.clone());
         }
         statistics
     }

@@ -18,6 +18,7 @@ mod fuzz;
 mod golden_sql;
 mod hostile;
 mod identities;
+mod lake_damage;
 mod layers;
 mod layouts;
 mod library;

@@ -68,7 +68,7 @@ impl TableFiles {
         });
         let found = found.collect();
         let (opened, rejected) = (tokio::sync::Mutex::default(), Mutex::default());
-        let footers = Footers::of_other_tools(room);
+        let footers = Footers::new(room);
         Ok(TableFiles { store, url, found, footers, unlisted: files.faults, opened, rejected })
     }
 

@@ -41,17 +41,16 @@ pub(in crate::engine) struct Footer {
     pub(super) most_values: i64,
 }
 
-/// Who wrote the files.
+/// Who wrote a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
+pub(super) enum Owner {
     Lake,
     OtherTool,
 }
 
-/// A cache of footers. Each footer is read once, as long as there is room for it.
+/// A cache of the footers of other tools' files. Each footer is read once, as long as there is room for it.
 #[derive(Debug, Clone)]
 pub(in crate::engine) struct Footers {
-    owner: Owner,
     room: usize,
     kept: Arc<Mutex<Kept>>,
 }
@@ -63,14 +62,9 @@ struct Kept {
 }
 
 impl Footers {
-    /// Returns a cache for a lake's own files. It keeps none: a query reads each once.
-    pub(in crate::engine) fn of_lake() -> Footers {
-        Footers { owner: Owner::Lake, room: 0, kept: Arc::default() }
-    }
-
-    /// Returns a cache for files of other tools. As many footers are kept as fit into `room` bytes.
-    pub(in crate::engine) fn of_other_tools(room: usize) -> Footers {
-        Footers { owner: Owner::OtherTool, room, kept: Arc::default() }
+    /// Returns a cache that keeps as many footers as fit into `room` bytes.
+    pub(in crate::engine) fn new(room: usize) -> Footers {
+        Footers { room, kept: Arc::default() }
     }
 
     /// Returns the footer of a file. The error says why it cannot be read.
@@ -83,7 +77,7 @@ impl Footers {
             return Ok(footer);
         }
         let bytes = read(store, meta).await?;
-        let footer = Arc::new(self.decoded(&bytes, meta.size)?);
+        let footer = Arc::new(Footer::decode(&bytes, meta.size, Owner::OtherTool)?);
         let size = footer.metadata.memory_size();
         let mut kept = self.lock();
         if kept.bytes + size <= self.room && kept.footers.insert(meta.location.clone(), Arc::clone(&footer)).is_none() {
@@ -100,8 +94,11 @@ impl Footers {
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn decoded(&self, bytes: &[u8], file_size: u64) -> Result<Footer, String> {
+impl Footer {
+    /// Decodes the footer of a file of `file_size` bytes. The error says why it cannot be decoded.
+    pub(super) fn decode(bytes: &[u8], file_size: u64, owner: Owner) -> Result<Footer, String> {
         if !can_be_decoded(bytes) {
             return Err("its footer is damaged: copy it again".to_owned());
         }
@@ -114,7 +111,7 @@ impl Footers {
         };
         check(&metadata, file_size)?;
         let file = metadata.file_metadata();
-        let schema = match self.owner {
+        let schema = match owner {
             Owner::Lake => {
                 check_texts(file.schema_descr())?;
                 file.schema_descr_ptr()

@@ -36,6 +36,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 
 use super::footer::{Footer, Footers};
+use super::lake_file::LakeFileReader;
 use super::pages;
 use crate::error::DamagedFile;
 
@@ -227,6 +228,7 @@ fn named(name: &str, error: DataFusionError) -> DataFusionError {
         DataFusionError::ParquetError(error) => match error.as_ref() {
             // The store could not give the bytes, or a condition could not be computed.
             ParquetError::External(_) | ParquetError::ArrowError(_) => None,
+            ParquetError::General(reason) => Some(reason.clone()),
             error => Some(error.to_string()),
         },
         _ => None,
@@ -247,7 +249,7 @@ fn damaged(name: &str, panic: &(dyn Any + Send)) -> DataFusionError {
     DataFusionError::External(Box::new(DamagedFile { file: name.to_owned(), reason }))
 }
 
-/// Readers that take footers from [`Footers`] and check pages.
+/// Readers that check footers and pages. Files of a lake are verified; the footers of others are in [`Footers`].
 #[derive(Debug)]
 pub(super) struct GuardedReaders {
     pub(super) store: Arc<dyn ObjectStore>,
@@ -262,16 +264,21 @@ impl ParquetFileReaderFactory for GuardedReaders {
         _metadata_size_hint: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let metrics = || ParquetFileMetrics::new(partition_index, file.object_meta.location.as_ref(), metrics);
+        if let Some(reader) = LakeFileReader::of(&file, &self.store, &metrics) {
+            return Ok(Box::new(reader));
+        }
         Ok(Box::new(GuardedReader {
             store: Arc::clone(&self.store),
             footers: self.footers.clone(),
-            metrics: ParquetFileMetrics::new(partition_index, file.object_meta.location.as_ref(), metrics),
+            metrics: metrics(),
             file,
             footer: None,
         }))
     }
 }
 
+/// A reader of one file of another tool.
 struct GuardedReader {
     store: Arc<dyn ObjectStore>,
     footers: Footers,
