@@ -13,9 +13,13 @@ use datafusion::datasource::MemTable;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+#[cfg(feature = "cluster")]
+use datafusion::execution::TaskContext;
+#[cfg(feature = "cluster")]
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, ident};
@@ -110,6 +114,32 @@ impl Engine {
         })
     }
 
+    /// Returns an engine for one of the `partitions` of a stage in a task of a cluster. All of them share a third of the task's
+    /// memory: a task may have two stages, and sorts what it sends.
+    ///
+    /// # Errors
+    /// The memory is taken.
+    #[cfg(feature = "cluster")]
+    fn of_task(task: &TaskContext, partitions: usize) -> Result<Engine, DataFusionError> {
+        let runtime = task.runtime_env();
+        let MemoryLimit::Finite(limit) = runtime.memory_pool.memory_limit() else {
+            return datafusion::common::exec_err!("an executor has no memory limit");
+        };
+        let memory = limit / 3 / partitions.max(1);
+        let reservation = MemoryConsumer::new("stage").register(&runtime.memory_pool);
+        reservation.try_grow(memory)?;
+        let pool = Arc::new(SharedPool::within(reservation));
+        Ok(Engine {
+            threads: 1,
+            memory,
+            match_memory: memory / 4,
+            runtime: RuntimeEnvBuilder::from_runtime_env(&runtime).with_memory_pool(pool).build_arc()?,
+            scanned: Scanned::default(),
+            selection: EventSelection::default(),
+            cluster: None,
+        })
+    }
+
     /// Returns the same engine for a query that is not worth dividing.
     #[must_use]
     pub fn on_one_thread(&self) -> Engine {
@@ -139,6 +169,12 @@ impl Engine {
         }
     }
 
+    /// Returns the cluster on which scans run, if they do.
+    #[cfg(feature = "cluster")]
+    pub fn cluster(&self) -> Option<&cluster::Cluster> {
+        self.cluster.as_ref()
+    }
+
     /// Returns the budget in bytes.
     pub fn memory(&self) -> usize {
         self.memory
@@ -157,14 +193,12 @@ impl Engine {
         false
     }
 
-    /// Returns the session for scans, in this process or on the cluster.
-    fn session_of_tables(&self) -> Result<SessionContext, DataFusionError> {
-        let session = self.session()?;
+    /// Returns the bytes of results that a cluster has returned; `None` without a cluster.
+    pub fn bytes_from_cluster(&self) -> Option<u64> {
         #[cfg(feature = "cluster")]
-        if let Some(cluster) = &self.cluster {
-            return cluster.session(&session);
-        }
-        Ok(session)
+        return self.cluster.as_ref().map(cluster::Cluster::returned_bytes);
+        #[cfg(not(feature = "cluster"))]
+        None
     }
 
     fn session(&self) -> Result<SessionContext, DataFusionError> {
@@ -230,22 +264,6 @@ impl Engine {
         limit: usize,
     ) -> Result<Vec<RecordBatch>, DataFusionError> {
         collected(self.rows(name, table, sql).await?, limit).await
-    }
-
-    /// Runs `plan` and returns one stream for each partition. A cluster returns one stream, of at most the budget.
-    #[cfg_attr(not(feature = "cluster"), expect(clippy::unused_async, reason = "a cluster is waited for"))]
-    async fn streams(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        context: Arc<TaskContext>,
-    ) -> Result<Vec<SendableRecordBatchStream>, DataFusionError> {
-        #[cfg(feature = "cluster")]
-        if let Some(cluster) = &self.cluster {
-            let schema = plan.schema();
-            let rows = cluster.rows(plan, context, self.memory).await?;
-            return Ok(vec![cluster::stream(schema, rows)]);
-        }
-        physical_plan::execute_stream_partitioned(plan, context)
     }
 
     /// Returns the plan of `sql`, which reads `table` as `cloudtrail`, as text.

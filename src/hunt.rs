@@ -19,13 +19,18 @@ mod lookback;
 mod match_table;
 mod matched;
 pub mod newest;
-pub mod sweep;
 mod rule_tests;
+#[cfg(feature = "cluster")]
+mod stages;
+pub mod sweep;
+mod windows;
 
 use lookback::Attempt;
 pub use lookback::initial_range_of;
-use matched::Matched;
+use matched::ScannedRules;
 pub use rule_tests::run_rule_tests;
+#[cfg(feature = "cluster")]
+pub use stages::stages;
 
 /// The result of a hunt.
 #[derive(Debug, Clone, Default)]
@@ -91,15 +96,14 @@ async fn in_one_scan(engine: &Engine, table: &dyn Table, rules: &[Rule], range: 
         let attempt = without_damaged_files(table, async || {
             let snapshot = table.snapshot(read).await?;
             let records = snapshot.records(engine, prefilter(pending_rules.iter().copied())).await?;
-            let matched = Matched::scan(engine, &records, &pending_rules, &pending_reads).await?;
             // The first reading has the matches of all rules.
-            let duplicates = if is_first { matched.duplicates(engine, range).await? } else { Duplicates::default() };
-            let found = matched.hunt(engine, range).await?;
-            Ok((found, duplicates, snapshot.statistics(&records)))
+            let scanned = ScannedRules::new(&pending_rules, &pending_reads, range, is_first);
+            let found = scanned.hunt(engine, &records).await?;
+            Ok((found, snapshot.statistics(&records)))
         });
-        let (found, duplicates, statistics) = attempt.await?;
+        let (found, statistics) = attempt.await?;
         if is_first {
-            (outcome.duplicates, outcome.read) = (duplicates, statistics);
+            (outcome.duplicates, outcome.read) = (found.duplicates, statistics);
         } else {
             outcome.read = std::mem::take(&mut outcome.read).widened_by(statistics);
         }

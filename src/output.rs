@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::engine::Scanned;
 use crate::error::{Error, Fault};
-use crate::statistics::{DifferingRecords, Duplicates, ScanStatistics};
+use crate::statistics::{DifferingRecords, Duplicates, ScanStatistics, number_of};
 use crate::store;
 use crate::text::{self, printable, printable_lines};
 
@@ -193,6 +193,13 @@ impl Output {
     /// Returns whether standard output is a terminal.
     pub fn is_terminal() -> bool {
         io::stdout().is_terminal()
+    }
+
+    /// Says how many bytes of results a cluster returned, if one was used.
+    pub fn cluster_results(&self, bytes: Option<u64>) {
+        if let Some(bytes) = bytes {
+            self.talk(&format!("note: the cluster returned {}", number_of(bytes, "byte")));
+        }
     }
 
     /// Prints the number of duplicates among `which` records, and warns if records with one `eventID` differ.

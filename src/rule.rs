@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::event::{self, FieldLocation};
@@ -174,7 +174,7 @@ pub enum TitlePart {
 }
 
 /// When matches of a group make a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// The shape of the windows.
     pub kind: WindowKind,
@@ -185,7 +185,7 @@ pub struct Window {
 }
 
 /// The shape of windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum WindowKind {
     /// A window ends at every match. Windows that reach the threshold and share a match are one burst.
     #[default]

@@ -14,7 +14,7 @@
 use askama::Template as _;
 
 use crate::error::Error;
-use crate::rule::{Counts, Rule, WindowKind};
+use crate::rule::Rule;
 use crate::time::{Instant, Range};
 
 pub mod columns;
@@ -34,6 +34,7 @@ use columns::RuleColumns;
 use grid::{GridCell, ParameterGrid};
 use quote::{Ident, TimeLiteral};
 use windows::{AnchorQuery, HuntQuery, query, step};
+pub use windows::{CountFunction, WindowShape};
 
 #[derive(askama::Template)]
 #[template(path = "newest.sql", escape = "none")]
@@ -49,17 +50,6 @@ struct DistinctMatches {
     order: String,
 }
 
-/// The window function by which a rule counts, where it does not count its matches.
-pub fn counting(rule: &Rule) -> Option<&'static str> {
-    match rule.counts {
-        Counts::Matches => None,
-        Counts::Distinct(_) => Some("distinct_within"),
-        Counts::Followed { .. } => Some("before_within"),
-        Counts::EachOf(_) => Some("kinds_within"),
-        Counts::InOrder(_) => Some("steps_within"),
-    }
-}
-
 /// Returns the query that finds a rule's bursts with a trigger in `triggers`, in the records whose time lies in `read`. It
 /// runs over the table `cloudtrail` alone. After its first step, `matched`, it is the query that hunts run.
 ///
@@ -67,8 +57,9 @@ pub fn counting(rule: &Rule) -> Option<&'static str> {
 /// The rule cannot have its window.
 pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> {
     rule.check(rule.window)?;
-    let steps =
-        HuntQuery::new(rule, &RuleColumns::new(rule).names(), triggers).steps().map_err(unrendered(&rule.id))?;
+    let steps = HuntQuery::new(WindowShape::of(rule), &RuleColumns::new(rule).names(), triggers)
+        .steps()
+        .map_err(unrendered(&rule.id))?;
     Ok(query(&[vec![rule_matches::matched(rule, read)], steps].concat()))
 }
 
@@ -77,32 +68,37 @@ pub fn matching(rule: &Rule) -> Result<String, Error> {
     Ok(query(&[rule_matches::matched(rule, Range::default()), step(include_str!("../sql/matching.sql"))]))
 }
 
-/// Returns the query that finds the bursts of several rules with the kind of window of `rule`, with a trigger in `triggers`.
-/// Their matches are the table `matched` with these columns.
-pub fn hunt_matched(rule: &Rule, columns: &RuleColumns<String>, triggers: Range) -> Result<String, Error> {
-    Ok(query(&HuntQuery::new(rule, columns, triggers).steps().map_err(unrendered(&rule.id))?))
+/// Returns the query that finds the bursts of rules with windows of one shape, with a trigger in `triggers`. Their matches
+/// are the table `matched` with these columns.
+pub fn hunt_matched(shape: WindowShape, columns: &RuleColumns<String>, triggers: Range) -> Result<String, Error> {
+    Ok(query(&HuntQuery::new(shape, columns, triggers).steps().map_err(unrendered("the windows of rules"))?))
+}
+
+/// Returns the query of the matches in the table `matched`, each `eventID` once for each rule.
+pub fn once_matched() -> String {
+    query(&[windows::distinct_matches(), step(include_str!("../sql/matches_once.sql"))])
 }
 
 /// Returns the query that counts, for each of some `dedup` rules, the groups whose window at `from` is not known from the
 /// matches with a time in `read`: those with a match within a period before `from` and no pause of a period in all that
 /// was read before it. The matches are the table `matched` with these columns.
 pub fn unanchored_matched(
-    rule: &Rule,
+    shape: WindowShape,
     columns: &RuleColumns<String>,
     from: Instant,
     read: Range,
 ) -> Result<String, Error> {
-    let anchors = AnchorQuery::of_rules(rule, columns, from, read.from);
-    Ok(query(&[windows::distinct_matches(), anchors.steps().map_err(unrendered(&rule.id))?]))
+    let anchors = AnchorQuery::of_rules(shape, columns, from, read.from);
+    Ok(query(&[windows::distinct_matches(), anchors.steps().map_err(unrendered("the windows of rules"))?]))
 }
 
 /// Returns the query of a rule's matches in the table `matched`, each once, by group and time.
-pub fn distinct_matches(rule: &Rule, columns: &RuleColumns<String>) -> Result<String, Error> {
+pub fn distinct_matches(columns: &RuleColumns<String>) -> Result<String, Error> {
     let groups: Vec<String> = columns.group.iter().cloned().map(|name| Ident(name).to_string()).collect();
     let own = [columns::COUNTED, "account", "actor", "\"eventTime\"", "\"eventID\""].map(str::to_owned);
     let listed = groups.iter().cloned().chain(own).collect::<Vec<_>>().join(",\n  ");
     let order = groups.into_iter().chain(["\"eventTime\", \"eventID\"".to_owned()]).collect::<Vec<_>>().join(", ");
-    DistinctMatches { columns: listed, order }.render().map_err(unrendered(&rule.id))
+    DistinctMatches { columns: listed, order }.render().map_err(unrendered("the distinct matches"))
 }
 
 /// Returns the query of the newest event in `read` of each account and region.
@@ -111,15 +107,15 @@ pub fn newest(read: Range) -> Result<String, Error> {
     Newest { from, to }.render().map_err(unrendered("the newest events"))
 }
 
-/// Returns the query that finds what each of `cells`, whose windows are all of `kind`, would find with a trigger in
+/// Returns the query that finds what each of `cells`, whose windows are all of `shape`, would find with a trigger in
 /// `triggers`, in the table `matched` of distinct matches. The rows bear the numbers of the cells.
-pub fn grid(rule: &Rule, kind: WindowKind, cells: &[GridCell], triggers: Range) -> Result<String, Error> {
-    Ok(query(&ParameterGrid::new(cells).steps(rule, kind, triggers).map_err(unrendered(&rule.id))?))
+pub fn grid(shape: WindowShape, cells: &[GridCell], triggers: Range) -> Result<String, Error> {
+    Ok(query(&ParameterGrid::new(cells).steps(shape, triggers).map_err(unrendered("a parameter grid"))?))
 }
 
 /// As [`unanchored_matched`], for the settings of `cells`: one row for each that is not known, with its number.
-pub fn unanchored_grid(rule: &Rule, cells: &[GridCell], from: Instant) -> Result<String, Error> {
-    let anchors = AnchorQuery::of_grid(rule, from).steps().map_err(unrendered(&rule.id))?;
+pub fn unanchored_grid(shape: WindowShape, cells: &[GridCell], from: Instant) -> Result<String, Error> {
+    let anchors = AnchorQuery::of_grid(shape, from).steps().map_err(unrendered("a parameter grid"))?;
     Ok(query(&[ParameterGrid::new(cells).matches(), vec![anchors]].concat()))
 }
 

@@ -55,7 +55,7 @@ pub struct ScanStatistics {
 }
 
 /// Records that share an `eventID`. One of them counts, and the others are left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Duplicates {
     /// Records beyond the first of each `eventID`.
     pub left_out: u64,

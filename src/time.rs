@@ -30,7 +30,7 @@ pub fn event_time(micros: i64) -> Option<Instant> {
 }
 
 /// The length of a window or a range. At least one second, at most 366 days.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Period {
     seconds: u32,
 }
@@ -256,12 +256,28 @@ impl From<Instant> for String {
 }
 
 /// A half-open range of instants, `from <= t < to`. A missing bound is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+///
+/// It serializes as the microseconds of its bounds, which are exact beyond the years that a text can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(into = "[Option<i64>; 2]", from = "[Option<i64>; 2]")]
 pub struct Range {
     /// The first instant in the range.
     pub from: Option<Instant>,
     /// The first instant after the range.
     pub to: Option<Instant>,
+}
+
+impl From<Range> for [Option<i64>; 2] {
+    fn from(range: Range) -> [Option<i64>; 2] {
+        [range.from, range.to].map(|bound| bound.map(Instant::micros))
+    }
+}
+
+impl From<[Option<i64>; 2]> for Range {
+    fn from(bounds: [Option<i64>; 2]) -> Range {
+        let [from, to] = bounds.map(|bound| bound.map(Instant::from_micros));
+        Range { from, to }
+    }
 }
 
 impl Range {

@@ -132,6 +132,7 @@ impl BacktestCommand {
         let has_results = !tested.sweep.matches.times.is_empty();
         let summary = ReadSummary { has_results, ..opened.summary(range, "hunted") };
         let status = summary.report(context.output, &tested.sweep.read).await?;
+        context.output.cluster_results(opened.engine.bytes_from_cluster());
         context.output.duplicates(&tested.sweep.duplicates, "matching records");
         match self.write {
             Some(cell) if status == Status::Done => write(context, &entry, cell, &suggestions)?,

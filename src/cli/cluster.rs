@@ -35,6 +35,7 @@ impl ClusterArgs {
             url,
             self.partitions.into(),
             self.cluster_timeout,
+            crate::hunt::stages(),
         )?));
         #[cfg(not(feature = "cluster"))]
         Err(Error::Usage {
@@ -135,7 +136,7 @@ mod nodes {
             match &self.node {
                 Node::Scheduler(SchedulerArgs { bind }) => {
                     context.output.talk(&format!("scheduler listening on df://{bind}"));
-                    schedule(*bind, stores).await?;
+                    schedule(*bind, stores, crate::hunt::stages()).await?;
                 }
                 Node::Executor(node) => {
                     let host = node.host()?;
@@ -155,7 +156,7 @@ mod nodes {
                         memory: context.memory,
                         folder,
                     };
-                    Box::pin(executor.serve(stores)).await?;
+                    Box::pin(executor.serve(stores, crate::hunt::stages())).await?;
                 }
             }
             Ok(Status::Done)

@@ -101,6 +101,7 @@ impl HuntCommand {
             let records = number_of(records, "record");
             context.output.talk(&format!("{records} scanned (files that cannot match were skipped)"));
         }
+        context.output.cluster_results(engine.bytes_from_cluster());
         context.output.duplicates(duplicates, "matching records");
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [findings, rules] = [(findings.len(), "finding"), (ids.len(), "rule")].map(|(n, what)| number_of(n, what));

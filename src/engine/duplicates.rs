@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+#[cfg(feature = "cluster")]
+use arrow::array::StringArray;
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
@@ -13,6 +15,8 @@ use datafusion::execution::FunctionRegistry as _;
 use datafusion::prelude::{Expr, ident, lit};
 use futures::TryStreamExt as _;
 
+#[cfg(feature = "cluster")]
+use super::functions;
 use super::match_scan::BufferedMatches;
 use super::{Engine, within};
 use crate::event::{self, CONTENT_ID, EVENT_ID, EVENT_TIME};
@@ -147,6 +151,9 @@ pub(crate) async fn among_matches(
     call: [ValueId; 2],
     range: Range,
 ) -> Result<Duplicates> {
+    if matches.counts.iter().sum::<usize>() < 2 {
+        return Ok(Duplicates::default());
+    }
     let context = engine.session()?;
     let schema = compared_schema();
     let compared = Arc::clone(&schema);
@@ -158,6 +165,22 @@ pub(crate) async fn among_matches(
     let rows = within(context.read_table(table)?, range)?;
     let counter = count(rows.clone(), 0).await?;
     with_example(&counter, rows).await
+}
+
+/// Adds the duplicates of a partition that has all records with its identities. The example is the one that
+/// [`among_matches`] shows for all partitions together.
+#[cfg(feature = "cluster")]
+pub(crate) fn add_partition(total: &mut Duplicates, mut of_partition: Duplicates) -> Result<()> {
+    let fingerprint = |example: &DifferingExample| -> Result<i64> {
+        let id: ArrayRef = Arc::new(StringArray::from(vec![example.event_id.as_str()]));
+        Ok(functions::fingerprints(&[id])?.value(0))
+    };
+    if let (Some(known), Some(other)) = (&mut total.differing.example, &mut of_partition.differing.example) {
+        let (least, greatest) = if fingerprint(known)? < fingerprint(other)? { (known, other) } else { (other, known) };
+        *greatest = least.clone();
+    }
+    total.add(of_partition);
+    Ok(())
 }
 
 /// Returns the columns [`COMPARED`] of `records`.

@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
 use datafusion::common::resources_err;
 use datafusion::config::SpillCompression;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::spill_file::SpillFile;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::SpillManager;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
 /// Writes a [`MatchBuffer`] from several streams at the same time.
@@ -124,9 +128,103 @@ impl MatchBuffer {
         Ok(stream::iter(in_memory).chain(stream::iter(spilled.transpose()?).flatten()))
     }
 
+    /// Returns the rows as a table of `schema` with `partitions` partitions. `convert` makes rows of it from each batch.
+    ///
+    /// # Errors
+    /// There are no partitions.
+    pub(super) fn table(
+        self: &Arc<MatchBuffer>,
+        schema: &SchemaRef,
+        partitions: usize,
+        convert: &Convert,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let stream = |partition| {
+            let (buffer, schema, convert) = (Arc::clone(self), Arc::clone(schema), Arc::clone(convert));
+            Arc::new(ConvertedPartition { buffer, schema, convert, partition, partitions }) as Arc<dyn PartitionStream>
+        };
+        super::streamed_table(Arc::clone(schema), (0..partitions).map(stream).collect())
+    }
+
     /// Returns the batches of a buffer that stayed in memory.
     pub(super) fn into_batches(self) -> Vec<RecordBatch> {
         self.parts.into_iter().flat_map(|part| part.batches).collect()
+    }
+}
+
+/// Makes rows of a table from a batch of a buffer.
+pub(super) type Convert = Arc<dyn Fn(RecordBatch) -> ConvertedBatches + Send + Sync>;
+
+/// The rows that [`Convert`] makes from a batch.
+pub(super) type ConvertedBatches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
+/// One of the partitions of [`MatchBuffer::table`].
+struct ConvertedPartition {
+    buffer: Arc<MatchBuffer>,
+    schema: SchemaRef,
+    convert: Convert,
+    partition: usize,
+    partitions: usize,
+}
+
+impl std::fmt::Debug for ConvertedPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConvertedPartition").field("partition", &self.partition).finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for ConvertedPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let convert = Arc::clone(&self.convert);
+        let batches = self.buffer.partition(self.partition, self.partitions);
+        let batches = batches.map_ok(move |batch| stream::iter(convert(batch))).try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+/// Rows of a table, in memory up to a part of the budget, and beyond that in files.
+#[cfg(feature = "cluster")]
+#[derive(Debug)]
+pub struct BufferedRows {
+    buffer: Arc<MatchBuffer>,
+    schema: SchemaRef,
+}
+
+#[cfg(feature = "cluster")]
+impl BufferedRows {
+    /// Buffers `rows` of `schema`.
+    ///
+    /// # Errors
+    /// The stream fails, or a file cannot be written.
+    pub async fn collect(
+        engine: &super::Engine,
+        schema: SchemaRef,
+        rows: impl Stream<Item = Result<RecordBatch>>,
+    ) -> Result<BufferedRows> {
+        let runtime = Arc::clone(&engine.runtime);
+        let writer = MatchBufferWriter::spilling(engine.match_memory, runtime, Arc::clone(&schema));
+        let part = writer.write(rows).await?;
+        Ok(BufferedRows { buffer: Arc::new(writer.finish(vec![part])), schema })
+    }
+
+    /// Returns whether some rows are in files.
+    pub fn is_spilled(&self) -> bool {
+        self.buffer.is_spilled()
+    }
+
+    /// Returns the rows as a table. `select` returns those of each batch that belong to it.
+    ///
+    /// # Errors
+    /// The table cannot be made.
+    pub fn table(
+        &self,
+        select: impl Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let convert: Convert = Arc::new(move |batch| Box::new(std::iter::once(select(batch))));
+        self.buffer.table(&self.schema, 1, &convert)
     }
 }
 

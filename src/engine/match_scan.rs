@@ -1,10 +1,13 @@
 //! Scans of a table for the matches of many rules.
 
-use std::fmt;
 use std::sync::Arc;
 
+#[cfg(feature = "cluster")]
+use arrow::array::StructArray;
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::compute;
+#[cfg(feature = "cluster")]
+use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{internal_datafusion_err, internal_err};
@@ -12,8 +15,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion::physical_plan::{self, ExecutionPlan, displayable};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -21,9 +23,9 @@ use tokio::task::JoinSet;
 #[cfg(feature = "cluster")]
 use super::cluster;
 use super::match_batch::{MatchBatch, MatchSchema};
-use super::match_buffer::{MatchBuffer, MatchBufferWriter};
 #[cfg(feature = "cluster")]
-use super::raw_table::RawScans;
+pub use super::match_buffer::BufferedRows;
+use super::match_buffer::{Convert, MatchBuffer, MatchBufferWriter};
 use super::{Engine, match_functions, matcher};
 use crate::sql::match_spec::MatchSpec;
 
@@ -59,14 +61,19 @@ impl MatchScan {
     /// The table cannot be planned, or the cluster does not answer.
     pub async fn new(engine: &Engine, table: Arc<dyn TableProvider>, spec: &MatchSpec) -> Result<MatchScan> {
         let streams = MatchScan::streams(engine, table, spec).await?;
-        Ok(MatchScan {
+        Ok(MatchScan::of_streams(engine, streams, spec))
+    }
+
+    /// Returns the scan that gives `streams` of one column, the struct that [`match_functions::match_row`] returns for `spec`.
+    pub(crate) fn of_streams(engine: &Engine, streams: Vec<SendableRecordBatchStream>, spec: &MatchSpec) -> MatchScan {
+        MatchScan {
             streams,
             schema: Arc::new(MatchSchema::new(spec)),
             runtime: Arc::clone(&engine.runtime),
             threads: engine.threads.max(1),
             rules: spec.rules.len(),
             match_memory: engine.match_memory,
-        })
+        }
     }
 
     async fn streams(
@@ -75,12 +82,17 @@ impl MatchScan {
         spec: &MatchSpec,
     ) -> Result<Vec<SendableRecordBatchStream>> {
         #[cfg(feature = "cluster")]
-        if let (Some(cluster), Some(raw)) = (&engine.cluster, table.downcast_ref::<RawScans>()) {
-            return cluster::raw_objects::streams(engine, cluster, raw, spec).await;
+        if let Some(cluster) = &engine.cluster {
+            let matches = cluster::matches::run(engine, cluster, &table, spec, Vec::new()).await?.rows;
+            let column = |matches| RecordBatch::try_from_iter([("match", Arc::new(StructArray::from(matches)) as _)]);
+            let batches = matches.into_iter().map(column).collect::<Result<Vec<_>, _>>()?;
+            let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+            let batches = stream::iter(batches.into_iter().map(Ok));
+            return Ok(vec![Box::pin(RecordBatchStreamAdapter::new(schema, batches))]);
         }
         let (plan, context) = MatchScan::planned(engine, table, spec).await?;
         engine.scanned.follow(&plan);
-        engine.streams(plan, context).await
+        physical_plan::execute_stream_partitioned(plan, context)
     }
 
     async fn planned(
@@ -88,7 +100,7 @@ impl MatchScan {
         table: Arc<dyn TableProvider>,
         spec: &MatchSpec,
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
-        let context = engine.session_of_tables()?;
+        let context = engine.session()?;
         let records = context.read_table(table)?;
         let filter = matcher::filter(spec, &context, records.schema())?;
         let rows = records.filter(filter)?.select(vec![match_functions::match_row(spec)?.alias("match")])?;
@@ -239,41 +251,11 @@ impl BufferedMatches {
     where
         R: IntoIterator<Item = Result<RecordBatch>, IntoIter: Send + 'static>,
     {
-        let convert: Convert = Arc::new(move |batch| Box::new(convert(batch).into_iter()));
-        let stream = |partition| {
-            let (matches, schema, convert) = (Arc::clone(self), Arc::clone(schema), Arc::clone(&convert));
-            Arc::new(ConvertedPartition { matches, schema, convert, partition, partitions }) as Arc<dyn PartitionStream>
-        };
-        super::streamed_table(Arc::clone(schema), (0..partitions).map(stream).collect())
-    }
-}
-
-type Convert = Arc<dyn Fn(MatchBatch) -> Box<dyn Iterator<Item = Result<RecordBatch>> + Send> + Send + Sync>;
-
-/// One of the partitions of [`BufferedMatches::table`].
-struct ConvertedPartition {
-    matches: Arc<BufferedMatches>,
-    schema: SchemaRef,
-    convert: Convert,
-    partition: usize,
-    partitions: usize,
-}
-
-impl fmt::Debug for ConvertedPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConvertedPartition").field("partition", &self.partition).finish_non_exhaustive()
-    }
-}
-
-impl PartitionStream for ConvertedPartition {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let convert = Arc::clone(&self.convert);
-        let batches = self.matches.partition(self.partition, self.partitions);
-        let batches = batches.map_ok(move |batch| stream::iter(convert(batch))).try_flatten();
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+        let wrapped = Arc::clone(&self.schema);
+        let convert: Convert = Arc::new(move |batch| match wrapped.wrap(batch) {
+            Ok(batch) => Box::new(convert(batch).into_iter()),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        });
+        self.batches.table(schema, partitions, &convert)
     }
 }

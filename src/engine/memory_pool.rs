@@ -38,6 +38,8 @@ pub(super) struct SharedPool {
     others: TrackConsumersPool<GreedyMemoryPool>,
     /// The bytes that each consumer has for certain.
     share: usize,
+    /// The whole pool, if it is part of another one.
+    _reservation: Option<MemoryReservation>,
 }
 
 impl SharedPool {
@@ -49,7 +51,15 @@ impl SharedPool {
             sorts: UnboundedMemoryPool::default(),
             others: TrackConsumersPool::new(GreedyMemoryPool::new(bytes - of_sorts), NAMED),
             share: of_sorts / 2 / partitions.max(1),
+            _reservation: None,
         }
+    }
+
+    /// Returns a pool of the bytes that were reserved in another one, for queries with one partition.
+    #[cfg(feature = "cluster")]
+    pub(super) fn within(reservation: MemoryReservation) -> SharedPool {
+        let pool = SharedPool::new(reservation.size(), 1);
+        SharedPool { _reservation: Some(reservation), ..pool }
     }
 
     fn pool_of(&self, consumer: &MemoryConsumer) -> &dyn MemoryPool {

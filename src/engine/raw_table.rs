@@ -49,7 +49,7 @@ enum LastScan {
     Local(Arc<RawScan>),
     /// The statistics that the executors of a cluster returned.
     #[cfg(feature = "cluster")]
-    Remote(ScanStatistics),
+    Remote(Box<ScanStatistics>),
 }
 
 impl std::fmt::Debug for RawScans {
@@ -77,7 +77,7 @@ impl RawScans {
         match &*last {
             Some(LastScan::Local(scan)) => scan.statistics(),
             #[cfg(feature = "cluster")]
-            Some(LastScan::Remote(statistics)) => statistics.clone(),
+            Some(LastScan::Remote(statistics)) => ScanStatistics::clone(statistics),
             None => ScanStatistics::default(),
         }
     }
@@ -103,7 +103,7 @@ impl RawScans {
     /// Records what executors have read of the objects.
     pub(super) fn set_remote_statistics(&self, mut statistics: ScanStatistics) {
         statistics.add(self.trail.excluded.clone());
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastScan::Remote(statistics));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastScan::Remote(Box::new(statistics)));
     }
 }
 

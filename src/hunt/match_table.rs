@@ -8,58 +8,56 @@ use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, Sche
 use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 
+use super::windows::WindowRule;
 use crate::engine::match_batch::MatchBatch;
 use crate::engine::match_scan::BufferedMatches;
 use crate::engine::{BATCH_ROWS, functions};
 use crate::event;
-use crate::rule::Window;
 use crate::sql::columns::{self, RuleColumns, TriggerColumns};
 use crate::sql::match_spec::{EventColumn, ValueId};
-use crate::time::Range;
 
 /// Columns of rules that need different values are named by their indexes in the rule.
 const GROUP: &str = "group";
 const TRIGGER: &str = "value";
 const DISTINCT: &str = "list";
 
-/// The table `matched` of some rules.
+/// The table `matched` of some rules, which it knows by their indexes in the scan.
 #[derive(Debug)]
 pub(super) struct MatchTable {
-    rules: Vec<TableRule>,
+    rules: Vec<WindowRule>,
     /// The columns that hold values of rules: as many as the rule has that needs most.
     columns: RuleColumns<String>,
-    schema: SchemaRef,
+    pub(super) schema: SchemaRef,
 }
 
-/// A rule of the table.
-#[derive(Debug)]
-pub(super) struct TableRule {
-    /// Its index in the scan.
-    pub(super) index: usize,
-    pub(super) window: Window,
-    /// The times that its hunt reads.
-    pub(super) read: Range,
-    /// The values that it needs.
-    pub(super) columns: RuleColumns<ValueId>,
+/// The place of the rows of a [`MatchTable`].
+pub(super) trait MatchedRows {
+    /// Returns whether some rows are in files.
+    fn is_spilled(&self) -> bool;
+
+    /// Returns the table of the rows of the rules with these indexes, with at most `partitions` partitions.
+    ///
+    /// # Errors
+    /// There are no partitions.
+    fn provider(&self, table: &Arc<MatchTable>, rules: &[usize], partitions: usize) -> Result<Arc<dyn TableProvider>>;
+}
+
+/// Rows are made from the matches of a scan as a query reads them.
+impl MatchedRows for Arc<BufferedMatches> {
+    fn is_spilled(&self) -> bool {
+        BufferedMatches::is_spilled(self)
+    }
+
+    fn provider(&self, table: &Arc<MatchTable>, rules: &[usize], partitions: usize) -> Result<Arc<dyn TableProvider>> {
+        let (rows, rules) = (Arc::clone(table), rules.to_vec());
+        self.table(&table.schema, partitions, move |batch| Arc::clone(&rows).rows(rules.clone(), batch))
+    }
 }
 
 impl MatchTable {
-    /// The table of `rules`, which it knows by their indexes in this list.
-    pub(super) fn new(rules: Vec<TableRule>) -> MatchTable {
-        let most = |count: fn(&RuleColumns<ValueId>) -> usize| {
-            rules.iter().map(|rule| count(&rule.columns)).max().unwrap_or_default()
-        };
-        let trigger = TriggerColumns {
-            context: numbered(TRIGGER).take(most(|columns| columns.trigger.iter().count())).collect(),
-            title: Vec::new(),
-            severity: None,
-        };
-        let columns = RuleColumns {
-            group: numbered(GROUP).take(most(|columns| columns.group.len())).collect(),
-            trigger,
-            distinct: numbered(DISTINCT).take(most(|columns| columns.distinct.len())).collect(),
-            counted: None,
-        };
+    /// The table of `rules`.
+    pub(super) fn new(rules: Vec<WindowRule>) -> MatchTable {
+        let columns = most_columns(&rules.iter().collect::<Vec<_>>());
         let time = event::schema().field(0).data_type().clone();
         let mut fields = vec![
             Field::new(columns::RULE, DataType::Int64, false),
@@ -76,13 +74,20 @@ impl MatchTable {
         MatchTable { rules, columns, schema: Arc::new(Schema::new(fields)) }
     }
 
-    /// The columns by which the query of these rules groups, and which it returns. The rule is part of every group.
-    pub(super) fn columns(&self) -> RuleColumns<String> {
-        let group = std::iter::once(columns::RULE.to_owned()).chain(self.columns.group.iter().cloned()).collect();
-        RuleColumns { group, ..self.columns.clone() }
+    /// The rules.
+    pub(super) fn rules(&self) -> &[WindowRule] {
+        &self.rules
     }
 
-    /// The columns of the rule with this index in the table.
+    /// The columns by which the query of the rules with these indexes groups, and which it returns. The rule is part of every
+    /// group.
+    pub(super) fn columns(&self, rules: &[usize]) -> RuleColumns<String> {
+        let columns = most_columns(&rules.iter().map(|index| &self.rules[*index]).collect::<Vec<_>>());
+        let group = std::iter::once(columns::RULE.to_owned()).chain(columns.group).collect();
+        RuleColumns { group, ..columns }
+    }
+
+    /// The columns of the rule with this index.
     pub(super) fn columns_of(&self, index: usize) -> RuleColumns<String> {
         let columns = &self.rules[index].columns;
         let mut group = numbered(GROUP);
@@ -96,11 +101,15 @@ impl MatchTable {
         }
     }
 
-    /// The rows of all rules in a batch of the scan, in batches of about [`BATCH_ROWS`] at most.
-    fn rows(self: Arc<MatchTable>, batch: MatchBatch) -> impl Iterator<Item = Result<RecordBatch>> + Send {
-        (0..self.rules.len()).flat_map(move |rule| {
+    /// The rows of the rules with these indexes in a batch of the scan, in batches of about [`BATCH_ROWS`] at most.
+    fn rows(
+        self: Arc<MatchTable>,
+        rules: Vec<usize>,
+        batch: MatchBatch,
+    ) -> impl Iterator<Item = Result<RecordBatch>> + Send {
+        rules.into_iter().flat_map(move |rule| {
             let (table, batch) = (Arc::clone(&self), batch.clone());
-            let pieces = batch.matches_of(table.rules[rule].index).true_count().div_ceil(BATCH_ROWS);
+            let pieces = batch.matches_of(rule).true_count().div_ceil(BATCH_ROWS);
             let length = batch.len().div_ceil(pieces.max(1));
             let piece = move |piece| {
                 let start = piece * length;
@@ -110,10 +119,10 @@ impl MatchTable {
         })
     }
 
-    /// The rows of the rule with this index in the table.
+    /// The rows of the rule with this index.
     fn rows_of(&self, index: usize, batch: &MatchBatch) -> Result<RecordBatch> {
         let rule = &self.rules[index];
-        let selected = super::within(batch.event(EventColumn::Time), batch.matches_of(rule.index), rule.read)?;
+        let selected = super::within(batch.event(EventColumn::Time), batch.matches_of(index), rule.read)?;
         let selected = FilterBuilder::new(&selected).optimize().build();
         let event = |column: EventColumn| selected.filter(batch.event(column));
         let values = rule.columns.try_map(|id| selected.filter(batch.value(*id)))?;
@@ -126,10 +135,10 @@ impl MatchTable {
         let rows = fingerprints.len();
         let null = || Arc::new(StringArray::new_null(rows)) as ArrayRef;
         let constant = |number: i64| Arc::new(Int64Array::from_value(number, rows)) as ArrayRef;
-        let period = IntervalMonthDayNano::new(0, 0, rule.window.period.micros() * 1_000);
+        let period = IntervalMonthDayNano::new(0, 0, rule.period.micros() * 1_000);
         let mut columns = vec![
             constant(i64::try_from(index).unwrap_or_default()),
-            constant(rule.window.threshold.get().into()),
+            constant(rule.threshold.get().into()),
             Arc::new(IntervalMonthDayNanoArray::from_value(period, rows)),
             Arc::new(fingerprints),
             values.counted.unwrap_or_else(null),
@@ -146,18 +155,23 @@ impl MatchTable {
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
+}
 
-    /// Returns the rows of all matches in `buffer`, as a table with `partitions` partitions.
-    ///
-    /// # Errors
-    /// There are no partitions.
-    pub(super) fn provider(
-        self: &Arc<MatchTable>,
-        buffer: &Arc<BufferedMatches>,
-        partitions: usize,
-    ) -> Result<Arc<dyn TableProvider>> {
-        let table = Arc::clone(self);
-        buffer.table(&self.schema, partitions, move |batch| Arc::clone(&table).rows(batch))
+/// The columns that hold values of `rules`: as many as the rule has that needs most.
+fn most_columns(rules: &[&WindowRule]) -> RuleColumns<String> {
+    let most = |count: fn(&RuleColumns<ValueId>) -> usize| {
+        rules.iter().map(|rule| count(&rule.columns)).max().unwrap_or_default()
+    };
+    let trigger = TriggerColumns {
+        context: numbered(TRIGGER).take(most(|columns| columns.trigger.iter().count())).collect(),
+        title: Vec::new(),
+        severity: None,
+    };
+    RuleColumns {
+        group: numbered(GROUP).take(most(|columns| columns.group.len())).collect(),
+        trigger,
+        distinct: numbered(DISTINCT).take(most(|columns| columns.distinct.len())).collect(),
+        counted: None,
     }
 }
 

@@ -19,10 +19,10 @@ use crate::engine::{self, Engine, duplicates};
 use crate::error::Error;
 use crate::event;
 use crate::rule::{Rule, Window, WindowKind};
-use crate::sql;
 use crate::sql::columns::{self, RuleColumns};
 use crate::sql::grid::{GridCell, ParameterGrid};
 use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec};
+use crate::sql::{self, WindowShape};
 
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, without_damaged_files};
@@ -164,7 +164,7 @@ async fn matches(
     let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
     let spec = MatchSpec::of_grid(rule, read);
     let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
-    let sql = sql::distinct_matches(rule, &RuleColumns { group: groups.clone(), ..RuleColumns::none() })?;
+    let sql = sql::distinct_matches(&RuleColumns { group: groups.clone(), ..RuleColumns::none() })?;
     let snapshot = table.snapshot(read).await?;
     let records = snapshot.records(engine, prefilter([rule])).await?;
     let scan = MatchScan::new(engine, Arc::clone(&records.provider), &spec.matches).await.map_err(failed)?;
@@ -299,7 +299,7 @@ impl GridWindows<'_> {
             let cells: Vec<GridCell> = self.cells.iter().copied().filter(|cell| cell.window.kind == kind).collect();
             if !cells.is_empty() {
                 short.extend(self.unanchored(kind, &cells).await?);
-                queries.push(self.run(sql::grid(self.rule, kind, &cells, self.range)?));
+                queries.push(self.run(sql::grid(WindowShape::of(self.rule).with_kind(kind), &cells, self.range)?));
             }
         }
         let mut found = vec![Vec::new(); self.cells.len()];
@@ -335,7 +335,9 @@ impl GridWindows<'_> {
         if bounded.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.run(sql::unanchored_grid(self.rule, &bounded, from)?).await?;
+        let rows = self
+            .run(sql::unanchored_grid(WindowShape::of(self.rule).with_kind(WindowKind::Dedup), &bounded, from)?)
+            .await?;
         let settings = ParameterGrid::new(&bounded);
         let numbers = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
         let numbers = numbers.filter_map(|number| usize::try_from(*number).ok());

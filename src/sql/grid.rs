@@ -1,15 +1,16 @@
 //! A parameter grid: the findings that a rule would have with each of many windows, from one list of its matches.
 
 use askama::Template as _;
+use serde::{Deserialize, Serialize};
 
 use super::columns;
 use super::quote::{Ident, Interval, TimeLiteral};
-use super::windows::{Steps, Windows, step};
-use crate::rule::{Rule, Window, WindowKind};
+use super::windows::{Steps, WindowShape, Windows, step};
+use crate::rule::{Window, WindowKind};
 use crate::time::{Instant, Period, Range};
 
 /// A cell of a parameter grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GridCell {
     /// Its number in the grid.
     pub number: usize,
@@ -56,9 +57,9 @@ impl ParameterGrid {
         self.cells.iter().filter(of_setting).map(|cell| cell.number)
     }
 
-    /// Returns the windows of one kind over the matches of a grid, whose groups have numbers.
-    pub(super) fn windows(rule: &Rule, kind: WindowKind) -> Windows {
-        Windows::new(rule, kind, &[Ident(columns::GROUP.to_owned())])
+    /// Returns the windows of one shape over the matches of a grid, whose groups have numbers.
+    pub(super) fn windows(shape: WindowShape) -> Windows {
+        Windows::new(shape, &[Ident(columns::GROUP.to_owned())])
     }
 
     /// Returns the steps to `matches`, which holds every match once for each setting.
@@ -77,16 +78,16 @@ impl ParameterGrid {
         ]
     }
 
-    /// Returns the steps from the table `matched` to what each cell, whose windows are all of `kind`, finds with a trigger
+    /// Returns the steps from the table `matched` to what each cell, whose windows are all of `shape`, finds with a trigger
     /// in `triggers`.
-    pub(super) fn steps(&self, rule: &Rule, kind: WindowKind, triggers: Range) -> Result<Steps, askama::Error> {
-        let windows = ParameterGrid::windows(rule, kind);
+    pub(super) fn steps(&self, shape: WindowShape, triggers: Range) -> Result<Steps, askama::Error> {
+        let windows = ParameterGrid::windows(shape);
         let (from, to) = TimeLiteral::bounds(triggers);
         let row = |cell: &GridCell| {
             let number = self.settings.iter().position(|known| *known == setting(cell)).unwrap_or_default();
             format!("({number}, {}, {})", cell.number, cell.window.threshold)
         };
-        let most = match kind {
+        let most = match shape.kind {
             WindowKind::Sliding => SlidingMost { from_last: &windows.backwards(None) }.render()?,
             WindowKind::Dedup | WindowKind::Tumbling => step(include_str!("../../sql/grid_window_most.sql")),
         };

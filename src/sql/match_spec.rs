@@ -103,7 +103,7 @@ pub struct EventSpec {
 }
 
 /// A scan for the matches of one rule that the windows of a parameter grid count.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GridSpec {
     /// The scan.
     pub matches: MatchSpec,

@@ -4,6 +4,7 @@
 //! All of them read the table `matched`, which holds the matches of one rule or of several that have windows of one kind.
 
 use askama::Template as _;
+use serde::{Deserialize, Serialize};
 
 use super::columns::{self, RuleColumns};
 use super::grid::ParameterGrid;
@@ -24,13 +25,68 @@ pub(super) fn step(text: &str) -> String {
     text.trim_end().to_owned()
 }
 
-/// How the matches of a group are counted: the kind of window, and what the rule counts.
+/// A window function that counts the values of the column `counted` within a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum CountFunction {
+    /// The distinct values.
+    Distinct,
+    /// The first events that a second one follows.
+    Followed,
+    /// The kinds of events.
+    EachOf,
+    /// The steps of a sequence.
+    InOrder,
+}
+
+impl CountFunction {
+    /// Returns its name in SQL.
+    fn name(self) -> &'static str {
+        match self {
+            CountFunction::Distinct => "distinct_within",
+            CountFunction::Followed => "before_within",
+            CountFunction::EachOf => "kinds_within",
+            CountFunction::InOrder => "steps_within",
+        }
+    }
+
+    /// Returns whether it counts events that come one after another.
+    fn is_of_sequence(self) -> bool {
+        matches!(self, CountFunction::Followed | CountFunction::InOrder)
+    }
+}
+
+/// The kind of window, and how matches in it are counted. One query counts the windows of all rules with one shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WindowShape {
+    /// The kind of window.
+    pub kind: WindowKind,
+    /// The function that counts; `None` for rules that count their matches.
+    pub function: Option<CountFunction>,
+}
+
+impl WindowShape {
+    /// Returns the shape of the windows of `rule`.
+    pub fn of(rule: &Rule) -> WindowShape {
+        let function = match rule.counts {
+            Counts::Matches => None,
+            Counts::Distinct(_) => Some(CountFunction::Distinct),
+            Counts::Followed { .. } => Some(CountFunction::Followed),
+            Counts::EachOf(_) => Some(CountFunction::EachOf),
+            Counts::InOrder(_) => Some(CountFunction::InOrder),
+        };
+        WindowShape { kind: rule.window.kind, function }
+    }
+
+    /// Returns the shape with the same function and another kind of window.
+    #[must_use]
+    pub fn with_kind(self, kind: WindowKind) -> WindowShape {
+        WindowShape { kind, ..self }
+    }
+}
+
+/// How the matches of a group are counted.
 pub(super) struct Windows {
-    kind: WindowKind,
-    /// The window function that counts the values of the column `counted`, if the rule does not count its matches.
-    function: Option<&'static str>,
-    /// Whether the rule counts events that come one after another.
-    in_sequence: bool,
+    shape: WindowShape,
     /// The rule and the columns of the group, in SQL, with commas between them.
     group: String,
 }
@@ -62,29 +118,24 @@ struct WindowCounts<'w> {
 }
 
 impl Windows {
-    /// Returns the windows of `rule` over matches with these columns for the group.
-    pub(super) fn new(rule: &Rule, kind: WindowKind, group_columns: &[Ident]) -> Windows {
+    /// Returns the windows of `shape` over matches with these columns for the group.
+    pub(super) fn new(shape: WindowShape, group_columns: &[Ident]) -> Windows {
         let group = std::iter::once(columns::RULE.to_owned()).chain(group_columns.iter().map(ToString::to_string));
-        Windows {
-            kind,
-            function: super::counting(rule),
-            in_sequence: matches!(rule.counts, Counts::Followed { .. } | Counts::InOrder(_)),
-            group: group.collect::<Vec<_>>().join(", "),
-        }
+        Windows { shape, group: group.collect::<Vec<_>>().join(", ") }
     }
 
     /// Returns the steps from the table `matches` to `counted`, in which each match has its counts.
     pub(super) fn counted(&self) -> Result<Steps, askama::Error> {
         let count = |matches: &str| {
-            let function = |name| format!("{name}(counted, \"eventTime\", period)");
-            self.function.map_or_else(|| matches.to_owned(), function)
+            let function = |function: CountFunction| format!("{}(counted, \"eventTime\", period)", function.name());
+            self.shape.function.map_or_else(|| matches.to_owned(), function)
         };
         let in_order = self.in_order();
-        if self.kind == WindowKind::Sliding {
+        if self.shape.kind == WindowKind::Sliding {
             let count = count("matches_within(\"eventTime\", period)");
             return Ok(vec![SlidingCounts { count: &count, in_order: &in_order }.render()?]);
         }
-        let windows = match self.kind {
+        let windows = match self.shape.kind {
             WindowKind::Dedup => DedupWindows { in_order: &in_order }.render()?,
             WindowKind::Sliding | WindowKind::Tumbling => step(include_str!("../../sql/tumbling_windows.sql")),
         };
@@ -95,7 +146,7 @@ impl Windows {
 
     /// Returns the step from `compared` to `bursts`. `cell` is one more column that keeps groups apart, if there is one.
     pub(super) fn bursts(&self, cell: Option<&str>) -> Result<String, askama::Error> {
-        match self.kind {
+        match self.shape.kind {
             WindowKind::Sliding => SlidingBursts { from_last: &self.backwards(cell) }.render(),
             WindowKind::Dedup | WindowKind::Tumbling => Ok(step(include_str!("../../sql/window_bursts.sql"))),
         }
@@ -124,7 +175,8 @@ impl Windows {
     /// Returns the columns that order the matches of a group. Events of one time are in the order of the sequence, if the
     /// rule has one.
     fn order(&self) -> &'static [&'static str] {
-        if self.in_sequence { &["\"eventTime\"", "counted", "\"eventID\""] } else { &["\"eventTime\"", "\"eventID\""] }
+        let is_of_sequence = self.shape.function.is_some_and(CountFunction::is_of_sequence);
+        if is_of_sequence { &["\"eventTime\"", "counted", "\"eventID\""] } else { &["\"eventTime\"", "\"eventID\""] }
     }
 }
 
@@ -149,10 +201,10 @@ struct Findings<'q> {
 
 impl HuntQuery {
     /// Returns the query for findings with a trigger in `triggers`. The table `matched` has these columns.
-    pub(super) fn new(rule: &Rule, columns: &RuleColumns<String>, triggers: Range) -> HuntQuery {
+    pub(super) fn new(shape: WindowShape, columns: &RuleColumns<String>, triggers: Range) -> HuntQuery {
         let (from, to) = TimeLiteral::bounds(triggers);
-        let windows = Windows::new(rule, rule.window.kind, &group_columns(columns));
-        let distinct_peak = windows.function.map(|_| "max(count_in_window) AS distinct_peak".to_owned());
+        let windows = Windows::new(shape, &group_columns(columns));
+        let distinct_peak = shape.function.map(|_| "max(count_in_window) AS distinct_peak".to_owned());
         let values = columns.distinct.iter().cloned().map(Ident);
         let values = values
             .map(|column| format!("array_agg(DISTINCT {column}) FILTER (WHERE {column} IS NOT NULL) AS {column}"));
@@ -200,22 +252,22 @@ struct DedupAnchors<'q> {
 impl AnchorQuery {
     /// Returns the query for rules whose matches are in these columns, read from `read_from` on.
     pub(super) fn of_rules(
-        rule: &Rule,
+        shape: WindowShape,
         columns: &RuleColumns<String>,
         from: Instant,
         read_from: Option<Instant>,
     ) -> AnchorQuery {
         AnchorQuery {
-            windows: Windows::new(rule, WindowKind::Dedup, &group_columns(columns)),
+            windows: Windows::new(shape, &group_columns(columns)),
             range_from: TimeLiteral::nearest(from),
             read_from: TimeLiteral::nearest(read_from.unwrap_or(Instant::MIN)).to_string(),
         }
     }
 
     /// Returns the query for the settings of a grid.
-    pub(super) fn of_grid(rule: &Rule, from: Instant) -> AnchorQuery {
+    pub(super) fn of_grid(shape: WindowShape, from: Instant) -> AnchorQuery {
         AnchorQuery {
-            windows: ParameterGrid::windows(rule, WindowKind::Dedup),
+            windows: ParameterGrid::windows(shape),
             range_from: TimeLiteral::nearest(from),
             read_from: "read_from".to_owned(),
         }

@@ -198,6 +198,78 @@ fn cluster_hunt_without_selected_records_ends_like_a_local_one() {
     assert_same_outcome(&server, &["hunt", &notes], &on_cluster, 3);
 }
 
+/// Writes a trail in which records that share an `eventID` differ in time, user and object. Which of them counts decides the
+/// group of the event.
+fn write_differing_duplicates(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    for object in 0..12 {
+        let mut records = Vec::new();
+        for event in 0..60 {
+            let (first, second) = (event % 7, (event + object) % 5);
+            let id = format!("event-{event}");
+            let time = |minute: i32| format!("2026-09-01T{:02}:{:02}:00Z", 8 + minute / 60, minute % 60);
+            records.push(failed_sign_in(&format!("user{first}"), &time(event + object % 3), &id));
+            records.push(failed_sign_in(&format!("user{second}"), &time(event), &id));
+        }
+        let text = json!({ "Records": records }).to_string();
+        std::fs::write(folder.join(format!("{object:02}.json")), text).unwrap();
+    }
+}
+
+#[test]
+fn cluster_hunts_the_whole_library_and_each_event_once_whatever_its_duplicates_say() {
+    let server = Server::start();
+    let nodes = Nodes::start(&server);
+    let at = |name: &str| nodes.folder.path().join(name);
+    write_differing_duplicates(&at("trail"));
+    let [trail, lake] = ["trail", "lake"].map(|name| at(name).display().to_string());
+    of(&server, &["convert", &trail, "--lake", &lake, "--quiet"]);
+    let on_cluster = ["--cluster", &nodes.url, "--partitions", "5"];
+    for data in [&trail, &lake] {
+        for window in ["sliding", "dedup", "tumbling"] {
+            let hunt = ["hunt", data, "--threshold", "2", "--window", window, "--format", "jsonl"];
+            let from = ["--from", "2026-09-01T08:20:00Z", "--to", "2026-09-01T08:50:00Z"];
+            for range in [&[][..], &from] {
+                let hunt = [&hunt[..], range].concat();
+                let here = server.tawny(&hunt);
+                assert!(!here.stdout.is_empty() && told(&here).contains("duplicates among"), "{}", told(&here));
+                let statistics = |output: &Output| {
+                    let text = told(output);
+                    let lines = text.lines().filter(|line| !line.contains("records scanned"));
+                    lines.filter(|line| !line.starts_with("note: ")).map(str::to_owned).collect::<Vec<_>>()
+                };
+                let there = server.tawny(&[&hunt[..], &on_cluster].concat());
+                assert!(there.stdout == here.stdout, "{hunt:?}: {}", told(&there));
+                assert_eq!(
+                    (there.status.code(), statistics(&there)),
+                    (here.status.code(), statistics(&here)),
+                    "{hunt:?}"
+                );
+            }
+        }
+        let backtest = ["backtest", data, "--format", "json", "--thresholds", "1..4", "--periods", "5m,1h"];
+        assert!(of(&server, &[&backtest[..], &on_cluster].concat()) == of(&server, &backtest), "backtest of {data}");
+    }
+}
+
+#[test]
+fn cluster_returns_findings_and_not_the_matches_without_any() {
+    let server = Server::start();
+    let nodes = Nodes::start(&server);
+    let [lake, _] = lakes(&server, nodes.folder.path());
+    let returned = |threshold: &str| -> u64 {
+        let hunt = ["hunt", &lake, "--threshold", threshold, "--rule", "AWS.Unsuccessful.MFA.attempt"];
+        let output = server.tawny(&[&hunt[..], &["--cluster", &nodes.url, "--partitions", "4"]].concat());
+        let text = told(&output);
+        let bytes =
+            text.lines().find_map(|line| line.strip_prefix("note: the cluster returned ")?.strip_suffix(" bytes"));
+        bytes.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+    };
+    // Each of the 2,880 matches has more than a hundred bytes.
+    let (none, many) = (returned("1000"), returned("2"));
+    assert!(none < 50_000 && none * 2 < many, "{none} bytes without findings, {many} with many");
+}
+
 /// Rules that need more than a count of events. Their functions are sent to the nodes too.
 const RULES: &str = "
 AnalysisType: rule

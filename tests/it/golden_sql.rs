@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tawny::rule::{Rule, Window, WindowKind, panther};
-use tawny::sql::{self, columns::RuleColumns, grid::GridCell};
+use tawny::sql::{self, WindowShape, columns::RuleColumns, grid::GridCell};
 use tawny::time::Range;
 
 fn rule(path: &Path) -> Rule {
@@ -33,8 +33,11 @@ fn rule_sql_is_reviewed() {
         let everything = Path::new("tests/data/everything.yml");
         check(everything, &WindowKind::ALL);
         let rule_of_all = rule(everything);
+        let shape = WindowShape::of(&rule_of_all);
         let columns = RuleColumns::new(&rule_of_all).names();
-        let anchors = sql::unanchored_matched(&rule_of_all, &columns, range().from.unwrap(), range()).unwrap();
+        let anchors =
+            sql::unanchored_matched(shape.with_kind(WindowKind::Dedup), &columns, range().from.unwrap(), range())
+                .unwrap();
         insta::assert_snapshot!("everything.anchors", anchors);
         for kind in WindowKind::ALL {
             let cell = |(number, (period, threshold)): (usize, (&str, u32))| {
@@ -42,7 +45,7 @@ fn rule_sql_is_reviewed() {
                 GridCell { number, window: Window { kind, period, threshold }, read: range() }
             };
             let cells: Vec<_> = [("5m", 2), ("5m", 3), ("1h", 2)].into_iter().enumerate().map(cell).collect();
-            let grid = sql::grid(&rule(everything), kind, &cells, range()).unwrap();
+            let grid = sql::grid(shape.with_kind(kind), &cells, range()).unwrap();
             insta::assert_snapshot!(format!("grid.{kind}"), grid);
         }
     });

@@ -10,7 +10,7 @@ use tawny::engine::match_scan::MatchScan;
 use tawny::engine::{self, Engine};
 use tawny::lake::Lake;
 use tawny::rule::{Counts, Field, Window, WindowKind, catalog};
-use tawny::sql::{self, columns::RuleColumns, grid::GridCell, match_spec::MatchSpec};
+use tawny::sql::{self, WindowShape, columns::RuleColumns, grid::GridCell, match_spec::MatchSpec};
 use tawny::store::{Scratch, Stores};
 use tawny::table::Table;
 use tawny::time::{Instant, Range};
@@ -112,9 +112,9 @@ fn windows_share_sorts() {
                 read: range,
             };
             let cells: Vec<GridCell> = [2, 3].into_iter().enumerate().map(cell).collect();
-            let hunt = plan_over(of_hunts(), &sql::hunt_matched(&rule, &columns, range).unwrap());
+            let hunt = plan_over(of_hunts(), &sql::hunt_matched(WindowShape::of(&rule), &columns, range).unwrap());
             assert_eq!(sorts(&hunt), of_hunt, "{kind}\n{hunt}");
-            let grid = plan_over(of_grids(), &sql::grid(&rule, kind, &cells, range).unwrap());
+            let grid = plan_over(of_grids(), &sql::grid(WindowShape::of(&rule), &cells, range).unwrap());
             assert_eq!(sorts(&grid), of_grid, "{kind}\n{grid}");
         }
     }

@@ -11,11 +11,13 @@ use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::start_server;
 use datafusion::error::Result;
-use datafusion::execution::SessionState;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{Buckets, MESSAGE_BYTES, Tables, raw_objects, scheduler_of};
+use super::codec::PlanCodec;
+use super::stages::{StagePlanner, Stages};
+use super::{Buckets, MESSAGE_BYTES, raw_objects, scheduler_of};
 use crate::engine::functions;
 use crate::error::Error;
 use crate::store::Stores;
@@ -48,13 +50,18 @@ pub struct Executor<'e> {
     pub folder: &'e Path,
 }
 
-/// Runs a scheduler at `address` until the process ends.
+/// Runs a scheduler at `address` until the process ends. Its plans may have `stages`.
 ///
 /// # Errors
 /// It cannot listen at the address.
-pub async fn schedule(address: SocketAddr, stores: Stores) -> std::result::Result<(), Error> {
+pub async fn schedule(address: SocketAddr, stores: Stores, stages: Arc<dyn Stages>) -> std::result::Result<(), Error> {
     let failed = |error: ballista_core::error::BallistaError| node("schedule at", &address.to_string(), &error);
-    let builder = move |config: SessionConfig| Ok(state(config, runtime(&stores, None)?, &stores));
+    let codec = Arc::new(PlanCodec::new(Arc::clone(&stages)));
+    let builder = move |config: SessionConfig| {
+        let state = SessionStateBuilder::new_from_existing(state(config, runtime(&stores, None)?, &stores));
+        let planner = StagePlanner { stages: Arc::clone(&stages) };
+        Ok(state.with_query_planner(Arc::new(planner)).build())
+    };
     let config = SchedulerConfig {
         bind_host: address.ip().to_string(),
         bind_port: address.port(),
@@ -66,7 +73,8 @@ pub async fn schedule(address: SocketAddr, stores: Stores) -> std::result::Resul
         grpc_server_max_encoding_message_size: MESSAGE_BYTES,
         grpc_client_max_message_size: MESSAGE_BYTES,
         override_session_builder: Some(Arc::new(builder)),
-        override_logical_codec: Some(Arc::new(Tables::default())),
+        override_logical_codec: Some(Arc::clone(&codec) as _),
+        override_physical_codec: Some(codec),
         ..SchedulerConfig::default()
     };
     let cluster = BallistaCluster::new_from_config(&config).await.map_err(failed)?;
@@ -74,11 +82,12 @@ pub async fn schedule(address: SocketAddr, stores: Stores) -> std::result::Resul
 }
 
 impl Executor<'_> {
-    /// Runs this executor until it is stopped or the process ends.
+    /// Runs this executor until it is stopped or the process ends. It has `stages`.
     ///
     /// # Errors
     /// It cannot listen, or its scheduler cannot be reached.
-    pub async fn serve(self, stores: Stores) -> std::result::Result<(), Error> {
+    pub async fn serve(self, stores: Stores, stages: Arc<dyn Stages>) -> std::result::Result<(), Error> {
+        let codec = Arc::new(PlanCodec::new(stages));
         let (scheduler_host, scheduler_port) = scheduler_of(self.scheduler)?;
         let own = SessionConfig::new_with_ballista();
         let known = runtime(&stores, None).map_err(|error| Error::query("the functions of a node", error))?;
@@ -101,7 +110,8 @@ impl Executor<'_> {
             grpc_max_encoding_message_size: MESSAGE_BYTES,
             override_function_registry: Some(Arc::new(functions)),
             override_runtime_producer: Some(Arc::new(move |_| runtime(&stores, Some(&spill)))),
-            override_logical_codec: Some(Arc::new(Tables::default())),
+            override_logical_codec: Some(Arc::clone(&codec) as _),
+            override_physical_codec: Some(codec),
             ..ExecutorProcessConfig::default()
         };
         let failed = |error| node("work for", self.scheduler, &error);

@@ -1,32 +1,32 @@
 //! Raw objects on a cluster: executors read, decode and match whole objects.
 //!
-//! A row of the plan is a bundle of objects. The function `match_objects` returns the matches in them and the statistics of
-//! what was read. It is asynchronous, so a cancelled query frees its thread while a store does not answer.
+//! A row of the plan is a bundle of objects. The function `match_objects` returns the matches in them and a report of what was
+//! read, as a list of exchanged rows. It is asynchronous, so a cancelled query frees its thread while a store does not answer.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, ListArray, RecordBatch, StringArray, StructArray};
+use arrow::array::{AsArray as _, ListArray, RecordBatch, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::{exec_err, internal_err, plan_err};
 use datafusion::dataframe::DataFrame;
-use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::error::Result;
+use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::{
     ColumnarValue, LogicalPlanBuilder, Partitioning, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility, lit,
 };
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionContext, ident};
 use datafusion::scalar::ScalarValue;
 use futures::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use super::Cluster;
+use super::exchange::{self, KEY, REPORT, ROW, Report, external, json};
+use super::matches;
 use crate::engine::compiled::CompiledCache;
 use crate::engine::match_batch::MatchSchema;
 use crate::engine::matcher::{Matcher, Tests};
@@ -38,7 +38,6 @@ use crate::sql::match_spec::MatchSpec;
 use crate::sql::selection;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, ReadSettings, Stores};
-use crate::time::Instant;
 use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter};
 
 /// Stored bytes and objects of one bundle, at most. A task decodes one bundle at a time.
@@ -60,34 +59,18 @@ struct Instructions {
     in_flight: usize,
 }
 
-/// Statistics as they travel.
-#[derive(Serialize, Deserialize)]
-struct BundleStatistics {
-    statistics: ScanStatistics,
-    times: Option<(Instant, Instant)>,
-}
-
-/// Matches the objects of `raw` on `cluster`, and hands the statistics to it. Returns batches of one struct column.
+/// Returns the matches of `rules` in the objects of `raw` as exchanged rows; `None` if there are no objects.
 ///
 /// # Errors
-/// The name of an object is not UTF-8, the cluster does not answer, or the matches take more than the budget.
-pub(in crate::engine) async fn streams(
+/// The name of an object is not UTF-8.
+pub(super) fn matched(
+    context: &SessionContext,
     engine: &Engine,
-    cluster: &Cluster,
     raw: &RawScans,
     rules: &MatchSpec,
-) -> Result<Vec<SendableRecordBatchStream>> {
-    let context = engine.session_of_tables()?;
+) -> Result<Option<DataFrame>> {
     let bundles = bundles(&raw.trail().objects)?;
-    if bundles.is_empty() {
-        raw.set_remote_statistics(ScanStatistics::default());
-        return Ok(Vec::new());
-    }
-    let plan = plan(&context, bundles, &instructions(engine, raw, rules)).await?;
-    let (matches, statistics) = results(&cluster.rows(plan, context.task_ctx(), engine.memory).await?)?;
-    raw.set_remote_statistics(statistics);
-    let schema = matches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    Ok(vec![super::stream(schema, matches)])
+    if bundles.is_empty() { Ok(None) } else { rows(context, bundles, &instructions(engine, raw, rules)).map(Some) }
 }
 
 fn instructions(engine: &Engine, raw: &RawScans, rules: &MatchSpec) -> Instructions {
@@ -121,45 +104,22 @@ fn bundles(objects: &[Object]) -> Result<Vec<String>> {
     Ok(bundles)
 }
 
-/// Returns the plan that matches the objects in `bundles`.
-async fn plan(
-    context: &SessionContext,
-    bundles: Vec<String>,
-    instructions: &Instructions,
-) -> Result<Arc<dyn ExecutionPlan>> {
+/// Returns the matches in the objects in `bundles`, and a report for each bundle.
+fn rows(context: &SessionContext, bundles: Vec<String>, instructions: &Instructions) -> Result<DataFrame> {
     let rows = bundles.into_iter().map(|bundle| vec![lit(bundle)]).collect();
     let bundles = LogicalPlanBuilder::values(rows)?.project(vec![ident("column1").alias("bundle")])?.build()?;
     let partitions = context.state().config().target_partitions();
     let matches = function(Stores::default()).call(vec![lit(json(instructions)?), ident("bundle")]);
+    let column = |name: &str| get_field(ident("objects"), name).alias(name);
     DataFrame::new(context.state(), bundles)
         .repartition(Partitioning::Hash(vec![ident("bundle")], partitions))?
         .select(vec![matches.alias("objects")])?
-        .create_physical_plan()
-        .await
-}
-
-/// Returns the matches in the rows of [`plan`], each batch as one struct column, and the statistics of all objects.
-fn results(rows: &[RecordBatch]) -> Result<(Vec<RecordBatch>, ScanStatistics)> {
-    let (mut matches, mut total) = (Vec::new(), ScanStatistics::default());
-    for batch in rows {
-        let Some(objects) = batch.column(0).as_struct_opt() else {
-            return internal_err!("the matches of objects are not a struct");
-        };
-        let (lists, statistics) = (objects.column(0).as_list::<i32>(), objects.column(1).as_string::<i32>());
-        for (list, text) in lists.iter().zip(statistics) {
-            if let Some(list) = list.filter(|list| !list.is_empty()) {
-                matches.push(RecordBatch::try_from_iter([("match", list)])?);
-            }
-            let text = text.unwrap_or_default();
-            let BundleStatistics { statistics, times } = serde_json::from_str(text).map_err(external)?;
-            total.add(ScanStatistics { times, ..statistics });
-        }
-    }
-    Ok((matches, total))
+        .unnest_columns(&["objects"])?
+        .select([KEY, ROW, REPORT].map(column).to_vec())
 }
 
 /// Makes `match_objects` known to a session whose node reads from `stores`.
-pub(in crate::engine) fn register(context: &SessionContext, stores: &Stores) {
+pub(super) fn register(context: &SessionContext, stores: &Stores) {
     context.register_udf(function(stores.clone()));
 }
 
@@ -207,9 +167,9 @@ impl ScalarUDFImpl for MatchObjects {
         let Some(Some(ScalarValue::Utf8(Some(text)))) = arguments.scalar_arguments.first() else {
             return plan_err!("the instructions must be a literal");
         };
-        let instructions: Instructions = serde_json::from_str(text).map_err(external)?;
-        let fields = result_fields(MatchSchema::new(&instructions.rules).arrow());
-        Ok(Arc::new(Field::new(self.name(), DataType::Struct(fields), false)))
+        let instructions: Instructions = exchange::parse(text)?;
+        let item = result_item(MatchSchema::new(&instructions.rules).arrow());
+        Ok(Arc::new(Field::new(self.name(), DataType::List(item), false)))
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -231,33 +191,29 @@ impl AsyncScalarUDFImpl for MatchObjects {
         let instructions = instructions.as_string::<i32>().value(0);
         let matcher = MATCHERS.get(instructions, || ObjectMatcher::new(instructions))?;
         let bundles = bundles.to_array(arguments.number_rows)?;
-        let (mut lengths, mut matches, mut statistics) = (Vec::new(), Vec::new(), Vec::new());
-        for bundle in bundles.as_string::<i32>().iter().flatten() {
-            let (batches, read) = matcher.read(&self.stores, serde_json::from_str(bundle).map_err(external)?).await?;
-            lengths.push(batches.iter().map(RecordBatch::num_rows).sum());
-            matches.extend(batches);
-            statistics.push(json(&BundleStatistics { times: read.times, statistics: read })?);
-        }
         let schema = matcher.matcher.schema().arrow();
-        let matches = StructArray::from(compute::concat_batches(schema, &matches)?);
-        let fields = result_fields(schema);
-        let DataType::List(item) = fields[0].data_type() else {
-            return internal_err!("matches are not a list");
-        };
-        let offsets = OffsetBuffer::from_lengths(lengths);
-        let lists = ListArray::try_new(Arc::clone(item), offsets, Arc::new(matches), None)?;
-        let columns: Vec<ArrayRef> = vec![Arc::new(lists), Arc::new(StringArray::from(statistics))];
-        Ok(ColumnarValue::Array(Arc::new(StructArray::try_new(fields, columns, None)?)))
+        let (mut lengths, mut items) = (Vec::new(), Vec::new());
+        for bundle in bundles.as_string::<i32>().iter().flatten() {
+            let (batches, statistics) = matcher.read(&self.stores, exchange::parse(bundle)?).await?;
+            let report = Report::Objects { times: statistics.times, statistics: Box::new(statistics) };
+            let start = items.len();
+            for batch in batches {
+                items.push(exchange::rows(matches::keys(&batch)?, batch)?);
+            }
+            items.push(exchange::reports(schema.fields(), &[report])?);
+            lengths.push(items[start..].iter().map(RecordBatch::num_rows).sum());
+        }
+        let items = StructArray::from(compute::concat_batches(&exchange::schema(schema.fields()), &items)?);
+        let lists =
+            ListArray::try_new(result_item(schema), OffsetBuffer::from_lengths(lengths), Arc::new(items), None)?;
+        Ok(ColumnarValue::Array(Arc::new(lists)))
     }
 }
 
-/// The fields of what `match_objects` returns.
-fn result_fields(schema: &Schema) -> Fields {
-    let item = Field::new("item", DataType::Struct(schema.fields().clone()), false);
-    Fields::from(vec![
-        Field::new("matches", DataType::List(Arc::new(item)), false),
-        Field::new("statistics", DataType::Utf8, false),
-    ])
+/// The items of the list that `match_objects` returns for a bundle.
+fn result_item(schema: &Schema) -> FieldRef {
+    let row = exchange::schema(schema.fields());
+    Arc::new(Field::new("item", DataType::Struct(row.fields().clone()), false))
 }
 
 /// Reads and matches objects by some [`Instructions`].
@@ -272,7 +228,7 @@ struct ObjectMatcher {
 impl ObjectMatcher {
     fn new(instructions: &str) -> Result<ObjectMatcher> {
         let Instructions { rules, selected, prefilter, max_object, max_record, unwrap, in_flight } =
-            serde_json::from_str(instructions).map_err(external)?;
+            exchange::parse(instructions)?;
         let unwrap = unwrap.iter().map(|path| path.parse().map_err(external)).collect::<Result<_>>()?;
         let schema: SchemaRef = event::schema();
         let conditions = rules.conditions.iter().cloned().chain([selected]).collect();
@@ -305,12 +261,4 @@ impl ObjectMatcher {
         }
         Ok((matches, total))
     }
-}
-
-fn json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(external)
-}
-
-fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }

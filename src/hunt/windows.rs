@@ -1,0 +1,186 @@
+//! Windows over the matches of rules: one query for each shape of window.
+//!
+//! The command runs them over all matches of a scan. A node of a cluster runs them over the matches of some groups.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::Int64Type;
+use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::match_table::{MatchTable, MatchedRows};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::rule::{Counts, Rule, WindowKind};
+use crate::sql::columns::RuleColumns;
+use crate::sql::match_spec::ValueId;
+use crate::sql::{self, WindowShape};
+use crate::time::{Instant, Period, Range};
+
+/// Queries over fewer rows run on one thread.
+const ROWS_OF_ONE_THREAD: usize = 10_000;
+
+/// A rule as its windows need it, as plain data.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct WindowRule {
+    /// The shape of its windows.
+    pub(super) shape: WindowShape,
+    /// Their length.
+    pub(super) period: Period,
+    /// The count that makes a finding.
+    pub(super) threshold: NonZeroU32,
+    /// With fewer matches there is nothing to find.
+    pub(super) least_matches: usize,
+    /// The times that its hunt reads.
+    pub(super) read: Range,
+    /// The values that it needs.
+    pub(super) columns: RuleColumns<ValueId>,
+}
+
+impl WindowRule {
+    /// Returns what the windows of `rule` need, whose hunt reads the times in `read`.
+    pub(super) fn new(rule: &Rule, read: Range, columns: RuleColumns<ValueId>) -> WindowRule {
+        let threshold = rule.window.threshold;
+        // One match may be of several kinds.
+        let least = if matches!(rule.counts, Counts::EachOf(_)) { 1 } else { threshold.get() };
+        WindowRule {
+            shape: WindowShape::of(rule),
+            period: rule.window.period,
+            threshold,
+            least_matches: usize::try_from(least).unwrap_or(usize::MAX),
+            read,
+            columns,
+        }
+    }
+
+    /// Returns the start of what was read, if windows depend on it.
+    fn anchored_from(&self) -> Option<Instant> {
+        self.read.from.filter(|_| self.shape.kind == WindowKind::Dedup)
+    }
+
+    /// Returns whether its windows at the start of `triggers` may be undecided.
+    pub(super) fn may_be_unanchored(&self, triggers: Range) -> bool {
+        triggers.from.is_some() && self.anchored_from().is_some()
+    }
+}
+
+/// A part of what the windows of rules come to.
+#[derive(Debug)]
+pub(super) enum WindowRows {
+    /// Rows of findings.
+    Findings(RecordBatch),
+    /// The indexes of rules that need a wider range.
+    Undecided(Vec<usize>),
+}
+
+/// The windows over the matches of rules.
+pub(super) struct RuleWindows<'w, R> {
+    pub(super) engine: &'w Engine,
+    pub(super) table: &'w Arc<MatchTable>,
+    pub(super) rows: &'w R,
+    /// For each rule the number of its matches.
+    pub(super) counts: &'w [usize],
+    /// The times of triggers of findings.
+    pub(super) triggers: Range,
+}
+
+impl<R: MatchedRows> RuleWindows<'_, R> {
+    /// Counts the windows of the rules with the indexes `candidates`. Calls `take` with each part of the result.
+    ///
+    /// # Errors
+    /// A query failed, or `take` did.
+    pub(super) async fn count(
+        &self,
+        candidates: &[usize],
+        mut take: impl FnMut(WindowRows) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut shapes: BTreeMap<(WindowShape, Option<Instant>), Vec<usize>> = BTreeMap::new();
+        for index in candidates {
+            let rule = &self.table.rules()[*index];
+            shapes.entry((rule.shape, rule.anchored_from())).or_default().push(*index);
+        }
+        // A query over many rows has all threads and the whole budget. Small ones run on one thread each, as many as there are
+        // threads.
+        let mut small = Vec::new();
+        for (_, rules) in shapes {
+            let matches: usize = rules.iter().map(|index| self.counts[*index]).sum();
+            if matches > ROWS_OF_ONE_THREAD || self.rows.is_spilled() {
+                let queries = self.queries(self.engine.clone(), &rules)?;
+                take(WindowRows::Undecided(queries.unanchored().await?))?;
+                let mut findings = queries.findings().await?;
+                while let Some(batch) = findings.try_next().await.map_err(failed)? {
+                    take(WindowRows::Findings(batch))?;
+                }
+            } else {
+                let queries = self.queries(self.engine.on_one_thread(), &rules)?;
+                small.push(async move {
+                    let unanchored = queries.unanchored().await?;
+                    let findings: Vec<RecordBatch> = queries.findings().await?.try_collect().await.map_err(failed)?;
+                    Ok::<_, Error>((unanchored, findings))
+                });
+            }
+        }
+        let mut small = small.into_iter();
+        let mut running: JoinSet<_> = small.by_ref().take(self.engine.threads.max(1)).collect();
+        while let Some(done) = running.join_next().await {
+            running.extend(small.next());
+            let done = done.map_err(|error| Error::Internal(format!("a query of windows broke off: {error}")))?;
+            let (unanchored, findings) = done?;
+            take(WindowRows::Undecided(unanchored))?;
+            findings.into_iter().try_for_each(|batch| take(WindowRows::Findings(batch)))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the queries for `rules`, whose windows have one shape.
+    fn queries(&self, engine: Engine, rules: &[usize]) -> Result<Queries, Error> {
+        let first = rules.first().map(|index| &self.table.rules()[*index]);
+        let rule = first.ok_or_else(|| Error::Internal("a query of windows for no rule".to_owned()))?;
+        let columns = self.table.columns(rules);
+        let anchors = match self.triggers.from {
+            Some(from) if rule.may_be_unanchored(self.triggers) => {
+                Some(sql::unanchored_matched(rule.shape, &columns, from, rule.read)?)
+            }
+            _ => None,
+        };
+        let hunt = sql::hunt_matched(rule.shape, &columns, self.triggers)?;
+        let table = self.rows.provider(self.table, rules, engine.partitions()).map_err(failed)?;
+        Ok(Queries { engine, table, anchors, hunt })
+    }
+}
+
+/// The queries for rules whose windows have one shape.
+struct Queries {
+    engine: Engine,
+    table: Arc<dyn TableProvider>,
+    anchors: Option<String>,
+    hunt: String,
+}
+
+impl Queries {
+    /// Returns the indexes of the rules that need a wider range.
+    async fn unanchored(&self) -> Result<Vec<usize>, Error> {
+        let Some(anchors) = &self.anchors else {
+            return Ok(Vec::new());
+        };
+        let rows = self.engine.run("matched", Arc::clone(&self.table), anchors).await.map_err(failed)?;
+        let indexes = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
+        Ok(indexes.filter_map(|index| usize::try_from(*index).ok()).collect())
+    }
+
+    /// Returns the rows of findings.
+    async fn findings(&self) -> Result<SendableRecordBatchStream, Error> {
+        self.engine.rows("matched", Arc::clone(&self.table), &self.hunt).await.map_err(failed)
+    }
+}
+
+fn failed(error: DataFusionError) -> Error {
+    Error::query("the matches of the rules", error)
+}
