@@ -8,6 +8,7 @@ use tawny::backtest::{Backtest, TestedWindows};
 use tawny::convert::{Limits, convert};
 use tawny::engine::Engine;
 use tawny::hunt;
+use tawny::hunt::sweep::MatchesNeeded;
 use tawny::lake::Lake;
 use tawny::rule::{WindowKind, catalog};
 use tawny::store::Scratch;
@@ -31,7 +32,7 @@ fn main() {
         periods: ["5m", "15m", "1h", "6h", "24h"].map(|period| period.parse().expect("a period")).to_vec(),
         thresholds: Thresholds::distinct(&spans),
     };
-    let windows = TestedWindows { grid: &grid, others: &[] };
+    let windows = TestedWindows { grid: &grid, others: &[], matches: MatchesNeeded::All };
     let [control, hunt, backtest] = support::medians([
         &mut || support::inflate_all(folder.path()),
         &mut || {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::hunt::sweep::{self, Found, Matches, Sweep};
+use crate::hunt::sweep::{self, Found, Matches, MatchesNeeded, Sweep, SweepRequest};
 use crate::rule::{Rule, Window};
 use crate::table::Table;
 use crate::time::{DAY, Instant, Range, SECOND};
@@ -44,6 +44,8 @@ pub struct TestedWindows<'w> {
     pub grid: &'w Grid,
     /// Further windows.
     pub others: &'w [Window],
+    /// The matches that reports need.
+    pub matches: MatchesNeeded,
 }
 
 /// A window and the statistics of its findings.
@@ -86,7 +88,7 @@ impl Backtest {
         windows: TestedWindows<'_>,
         range: Range,
     ) -> Result<Backtest, Error> {
-        let TestedWindows { grid, others } = windows;
+        let TestedWindows { grid, others, matches: needed } = windows;
         let mut windows = grid.windows();
         let grid_cells = windows.len();
         let own = rule.window;
@@ -99,7 +101,8 @@ impl Backtest {
                 windows.push(*window);
             }
         }
-        let sweep = sweep::sweep(engine, table, &rule, &windows, range).await?;
+        let request = SweepRequest { rule: &rule, cells: &windows, range, needed };
+        let sweep = sweep::sweep(engine, table, request).await?;
         let mut backtest = Backtest { rule, range, cells: Vec::new(), grid_cells, candidates, sweep };
         let days = backtest.days();
         let findings = windows.into_iter().zip(&backtest.sweep.found);
@@ -129,8 +132,7 @@ impl Backtest {
     /// Returns the tested time span, half-open. Open ends of the range are those of the data or, if
     /// these are unknown, of the matches.
     pub fn span(&self) -> Option<(Instant, Instant)> {
-        let times = &self.sweep.matches.times;
-        span(self.range, self.sweep.read.times.or_else(|| times.iter().min().copied().zip(times.iter().max().copied())))
+        span(self.range, self.sweep.read.times.or(self.sweep.matches.span))
     }
 
     /// Returns the length of [`Backtest::span`] in days.

@@ -92,13 +92,26 @@ pub fn unanchored_matched(
     Ok(query(&[windows::distinct_matches(), anchors.steps().map_err(unrendered("the windows of rules"))?]))
 }
 
-/// Returns the query of a rule's matches in the table `matched`, each once, by group and time.
-pub fn distinct_matches(columns: &RuleColumns<String>) -> Result<String, Error> {
-    let groups: Vec<String> = columns.group.iter().cloned().map(|name| Ident(name).to_string()).collect();
+/// Returns the query of a rule's matches in the table `matched`, each once, by group and time. `groups` are the columns of the
+/// group.
+pub fn distinct_matches(groups: &[String]) -> Result<String, Error> {
     let own = [columns::COUNTED, "account", "actor", "\"eventTime\"", "\"eventID\""].map(str::to_owned);
-    let listed = groups.iter().cloned().chain(own).collect::<Vec<_>>().join(",\n  ");
-    let order = groups.into_iter().chain(["\"eventTime\", \"eventID\"".to_owned()]).collect::<Vec<_>>().join(", ");
-    DistinctMatches { columns: listed, order }.render().map_err(unrendered("the distinct matches"))
+    let listed = idents(groups).chain(own).collect::<Vec<_>>().join(",\n  ");
+    DistinctMatches { columns: listed, order: by_group(groups) }.render().map_err(unrendered("the distinct matches"))
+}
+
+/// Returns the query of the rows of the table `matched`, by group and time.
+pub fn ordered_matches(groups: &[String]) -> String {
+    format!("SELECT *\nFROM matched\nORDER BY {}", by_group(groups))
+}
+
+fn idents(names: &[String]) -> impl Iterator<Item = String> {
+    names.iter().cloned().map(|name| Ident(name).to_string())
+}
+
+/// Returns the order of group and time.
+fn by_group(groups: &[String]) -> String {
+    idents(groups).chain(["\"eventTime\", \"eventID\"".to_owned()]).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the query of the newest event in `read` of each account and region.

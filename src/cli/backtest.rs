@@ -14,6 +14,7 @@ use crate::backtest::labels::{self, Labelled, Unlabelled};
 use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{self};
 use crate::error::{Error, Status};
+use crate::hunt::sweep::MatchesNeeded;
 use crate::output::Output;
 use crate::report::backtest::{BacktestFormat, BacktestView};
 use crate::report::{self, comparison};
@@ -115,7 +116,9 @@ impl BacktestCommand {
         let rule = entry.rule.clone();
         let moved = self.move_to.map(|cell| cell.window(rule.window.kind));
         let windows: Vec<Window> = moved.into_iter().collect();
-        let windows = backtest::TestedWindows { grid: &grid, others: &windows };
+        let needs_all = labels.is_some() || moved.is_some() || self.report.is_some();
+        let matches = if needs_all { MatchesNeeded::All } else { MatchesNeeded::Ends };
+        let windows = backtest::TestedWindows { grid: &grid, others: &windows, matches };
         let table = opened.table.as_ref();
         let tested = backtest::Backtest::run(&opened.engine, table, rule, windows, range).await?;
         opened.bar.finish_and_clear();
@@ -129,7 +132,7 @@ impl BacktestCommand {
             let page = report::page::backtest(&view, &entry.text)?;
             context.write(page.into_bytes(), Some(file)).await?;
         }
-        let has_results = !tested.sweep.matches.times.is_empty();
+        let has_results = tested.sweep.matches.count > 0;
         let summary = ReadSummary { has_results, ..opened.summary(range, "hunted") };
         let status = summary.report(context.output, &tested.sweep.read).await?;
         context.output.cluster_results(opened.engine.bytes_from_cluster());

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::match_table::{MatchTable, MatchedRows};
 use super::matched::{Outcome, ScannedRules};
+use super::sweep::stages::GridStage;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::cluster::exchange::{self, Report};
 use crate::engine::cluster::stages::Stages;
@@ -46,7 +47,7 @@ pub fn stages() -> Arc<dyn Stages> {
 
 /// A stage, as plain data.
 #[derive(Debug, Serialize, Deserialize)]
-enum HuntStage {
+pub(super) enum HuntStage {
     /// Leaves each event once for each rule. The partition has all matches with its identities.
     DistinctMatches {
         spec: MatchSpec,
@@ -56,11 +57,13 @@ enum HuntStage {
     },
     /// Counts windows. The partition has all matches of its groups.
     Windows { rules: Vec<WindowRule>, triggers: Range },
+    /// A stage of a backtest.
+    Grid(GridStage),
 }
 
 /// A report of a stage.
 #[derive(Debug, Serialize, Deserialize)]
-enum StageReport {
+pub(super) enum StageReport {
     /// The matches of a partition.
     Matches {
         /// For each rule their number.
@@ -121,6 +124,7 @@ impl Stages for HuntStages {
         Ok(match exchange::parse(stage)? {
             HuntStage::DistinctMatches { rules, .. } => MatchTable::new(rules).schema.fields().clone(),
             HuntStage::Windows { .. } => findings_row(),
+            HuntStage::Grid(stage) => stage.row(),
         })
     }
 
@@ -139,6 +143,7 @@ impl Stages for HuntStages {
                 let table = Arc::new(MatchTable::new(rules));
                 stream::once(windows(engine, rows, table, triggers)).try_flatten().boxed()
             }
+            HuntStage::Grid(stage) => stage.run(engine, rows),
         })
     }
 }
@@ -152,10 +157,7 @@ async fn distinct_matches(
     duplicates_in: Option<Range>,
 ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
     let (rows, mut reports) = divided(rows);
-    let column = |rows| Ok(RecordBatch::try_from_iter([("match", Arc::new(StructArray::from(rows)) as ArrayRef)])?);
-    let rows = rows.map(move |rows| rows.and_then(column));
-    let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::new(Schema::empty()), rows));
-    let buffer = Arc::new(MatchScan::of_streams(&engine, vec![rows], &spec).buffer().await?);
+    let buffer = Arc::new(MatchScan::of_streams(&engine, vec![match_stream(rows)], &spec).buffer().await?);
     let duplicates = match duplicates_in {
         Some(range) => duplicates::among_matches(&engine, &buffer, spec.call, range).await?,
         None => Duplicates::default(),
@@ -171,6 +173,15 @@ async fn distinct_matches(
         exchange::rows(group_keys(&rows, &group)?, rows)
     });
     Ok(exchanged.chain(reports.stream(table.schema.fields())))
+}
+
+/// Returns matches as the stream of a scan.
+pub(super) fn match_stream(
+    matches: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
+) -> SendableRecordBatchStream {
+    let column = |rows| Ok(RecordBatch::try_from_iter([("match", Arc::new(StructArray::from(rows)) as ArrayRef)])?);
+    let rows = matches.map(move |rows| rows.and_then(column));
+    Box::pin(RecordBatchStreamAdapter::new(Arc::new(Schema::empty()), rows))
 }
 
 /// Returns the findings of the rules of `table` in its exchanged `rows`.
@@ -232,19 +243,19 @@ impl MatchedRows for BufferedRows {
 }
 
 /// Reports that a stage passes on, and its own.
-struct Reports {
+pub(super) struct Reports {
     passed: Arc<Mutex<Vec<Report>>>,
     own: Vec<Report>,
 }
 
 impl Reports {
-    fn add(&mut self, report: &StageReport) -> Result<()> {
+    pub(super) fn add(&mut self, report: &StageReport) -> Result<()> {
         self.own.push(Report::Stage(exchange::json(report)?));
         Ok(())
     }
 
     /// Returns all of them as exchanged rows, between rows with the columns `row`.
-    fn stream(self, row: &Fields) -> impl Stream<Item = Result<RecordBatch>> + use<> {
+    pub(super) fn stream(self, row: &Fields) -> impl Stream<Item = Result<RecordBatch>> + use<> {
         let row = row.clone();
         stream::once(async move {
             let passed = std::mem::take(&mut *self.passed.lock().unwrap_or_else(PoisonError::into_inner));
@@ -254,7 +265,9 @@ impl Reports {
 }
 
 /// Divides exchanged rows into the rows and the reports. All reports are there at the end of the rows.
-fn divided(exchanged: SendableRecordBatchStream) -> (impl Stream<Item = Result<RecordBatch>>, Reports) {
+pub(super) fn divided(
+    exchanged: SendableRecordBatchStream,
+) -> (impl Stream<Item = Result<RecordBatch>> + Send + 'static, Reports) {
     let passed = Arc::<Mutex<Vec<Report>>>::default();
     let reports = Reports { passed: Arc::clone(&passed), own: Vec::new() };
     let rows = exchanged.try_filter_map(move |batch| {

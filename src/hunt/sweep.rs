@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
@@ -15,83 +13,31 @@ use datafusion::error::DataFusionError;
 use super::lookback::{self, Attempt, is_cut};
 use super::prefilter;
 use crate::engine::match_scan::{BufferedMatches, MatchScan};
-use crate::engine::{self, Engine, duplicates};
+use crate::engine::{Engine, duplicates};
 use crate::error::Error;
 use crate::event;
 use crate::rule::{Rule, Window, WindowKind};
-use crate::sql::columns::{self, RuleColumns};
+use crate::sql::columns;
 use crate::sql::grid::{GridCell, ParameterGrid};
 use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec};
 use crate::sql::{self, WindowShape};
 
 use crate::statistics::{Duplicates, ScanStatistics};
-use crate::table::{Table, without_damaged_files};
-use crate::time::{Instant, Period, Range};
+use crate::table::{SnapshotRecords, Table, without_damaged_files};
+use crate::time::{Period, Range};
+
+mod matches;
+#[cfg(feature = "cluster")]
+pub(super) mod stages;
+
+use matches::WHO;
+pub use matches::{Found, Matches};
 
 /// Maximum product of matches and cells. In dense data each match is a row of every cell.
 const MOST_ROWS: usize = 50_000_000;
 
 /// Queries over fewer rows run on one thread.
 const ROWS_OF_ONE_THREAD: usize = 50_000;
-
-/// The matches of a rule, each once for each time it was delivered with, numbered by group and time.
-#[derive(Debug)]
-pub struct Matches {
-    /// The groups; null where a record has no value.
-    pub groups: Vec<Vec<Option<String>>>,
-    /// For each match the number of its group.
-    pub group_of: Vec<usize>,
-    /// For each match its time.
-    pub times: Vec<Instant>,
-    ids: StringArray,
-    accounts: StringArray,
-    actors: StringArray,
-    counted: StringArray,
-    /// When the copy before is, of matches whose record was delivered with several times.
-    copies_before: TimestampMicrosecondArray,
-}
-
-impl Matches {
-    /// The numbers of the matches of a finding. They follow one another, but for copies of events that count
-    /// with an earlier time.
-    pub fn of(&self, found: &Found) -> impl Iterator<Item = usize> + use<'_> {
-        let read_from = found.read_from;
-        let counts = move |number: &usize| {
-            let before = self.copies_before.is_valid(*number).then(|| self.copies_before.value(*number));
-            before.is_none_or(|before| read_from.is_some_and(|from| Instant::from_micros(before) < from))
-        };
-        (found.first..=found.last).filter(counts)
-    }
-
-    /// The identity of a match.
-    pub fn id(&self, number: usize) -> &str {
-        self.ids.value(number)
-    }
-
-    /// The account and the actor of a match.
-    pub fn who(&self, number: usize) -> (Option<&str>, Option<&str>) {
-        let value = |texts: &'_ StringArray| texts.is_valid(number).then_some(number);
-        (
-            value(&self.accounts).map(|number| self.accounts.value(number)),
-            value(&self.actors).map(|number| self.actors.value(number)),
-        )
-    }
-}
-
-/// A finding of a cell, given by the numbers of its matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Found {
-    /// The first match.
-    pub first: usize,
-    /// The last match.
-    pub last: usize,
-    /// The number of matches.
-    pub count: usize,
-    /// The match with which the count reached the threshold.
-    pub trigger: usize,
-    /// The start of what the hunt of the cell reads.
-    pub read_from: Option<Instant>,
-}
 
 /// The findings of all cells of a parameter grid.
 #[derive(Debug)]
@@ -106,17 +52,34 @@ pub struct Sweep {
     pub duplicates: Duplicates,
 }
 
-/// Returns what `rule` finds in `table` with each of the windows `cells`, with a trigger in `range`.
+/// The matches that readers of a [`Sweep`] need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchesNeeded {
+    /// The first, the last and the triggering match of each finding. A cluster returns no others.
+    Ends,
+    /// All of them.
+    All,
+}
+
+/// A sweep to do.
+#[derive(Debug, Clone, Copy)]
+pub struct SweepRequest<'s> {
+    /// The rule.
+    pub rule: &'s Rule,
+    /// The windows.
+    pub cells: &'s [Window],
+    /// The times of triggers of findings.
+    pub range: Range,
+    /// The matches that are needed.
+    pub needed: MatchesNeeded,
+}
+
+/// Returns what a rule finds in `table` with each of some windows.
 ///
 /// # Errors
 /// As for a hunt, or the matches do not fit into memory.
-pub async fn sweep(
-    engine: &Engine,
-    table: &dyn Table,
-    rule: &Rule,
-    cells: &[Window],
-    range: Range,
-) -> Result<Sweep, Error> {
+pub async fn sweep(engine: &Engine, table: &dyn Table, request: SweepRequest<'_>) -> Result<Sweep, Error> {
+    let SweepRequest { rule, cells, range, needed } = request;
     super::check_cluster(engine, table)?;
     cells.iter().try_for_each(|window| rule.check(*window))?;
     let initial = lookback::initial_range(cells.iter().copied(), range);
@@ -124,56 +87,53 @@ pub async fn sweep(
     lookback::read_until_decided(cells, range, async |reads| {
         let cell =
             |(number, (window, read)): (usize, (&Window, &Range))| GridCell { number, window: *window, read: *read };
-        let cells: Vec<GridCell> = cells.iter().zip(reads).enumerate().map(cell).collect();
+        let grid = GridRule {
+            id: rule.id.clone(),
+            shape: WindowShape::of(rule),
+            groups: rule.group_by.iter().map(|field| format!("group.{field}")).collect(),
+            cells: cells.iter().zip(reads).enumerate().map(cell).collect(),
+            range,
+        };
         let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
-        let attempt = async || Box::pin(matches(engine, table, rule, read, range)).await;
-        let MatchesRead { matches, duplicates, statistics } = without_damaged_files(table, attempt).await?;
-        if matches.times.len().saturating_mul(cells.len()) > MOST_ROWS {
-            return Err(Error::Usage {
-                message: format!(
-                    "{} matches in {} cells are more than a sweep holds, which is {MOST_ROWS} together",
-                    matches.times.len(),
-                    cells.len()
-                ),
-                hint: Some("try fewer thresholds, periods or windows, or a shorter range".to_owned()),
-            });
-        }
-        let numbered = matches.table().map_err(|error| Error::query(format!("rule `{}`", rule.id), error))?;
-        let windows = GridWindows { engine, rule, cells: &cells, range, matches: &matches, table: numbered };
-        let (found, undecided) = Box::pin(windows.found()).await?;
-        Ok(Attempt { result: Sweep { matches, found, read: statistics, duplicates }, undecided })
+        let scan = GridScan { spec: MatchSpec::of_grid(rule, read), grid, needed };
+        let attempt = async || {
+            let snapshot = table.snapshot(read).await?;
+            let records = snapshot.records(engine, prefilter([rule])).await?;
+            let (findings, duplicates) = Box::pin(scan.findings(engine, &records)).await?;
+            Ok((findings, duplicates, snapshot.statistics(&records)))
+        };
+        let (findings, duplicates, read) = without_damaged_files(table, attempt).await?;
+        let GridFindings { matches, found, undecided } = findings;
+        Ok(Attempt { result: Sweep { matches, found, read, duplicates }, undecided })
     })
     .await
 }
 
-/// The matches of a rule, and what reading them came to.
-struct MatchesRead {
-    matches: Matches,
-    duplicates: Duplicates,
-    statistics: ScanStatistics,
+/// The scan for a grid.
+struct GridScan {
+    spec: GridSpec,
+    grid: GridRule,
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "a local scan has all matches"))]
+    needed: MatchesNeeded,
 }
 
-/// Reads the matches with a time in `read`, and counts the duplicates among those with a time in `range`.
-async fn matches(
-    engine: &Engine,
-    table: &dyn Table,
-    rule: &Rule,
-    read: Range,
-    range: Range,
-) -> Result<MatchesRead, Error> {
-    let failed = |error| Error::query(format!("rule `{}`", rule.id), error);
-    let spec = MatchSpec::of_grid(rule, read);
-    let groups: Vec<String> = rule.group_by.iter().map(|field| format!("group.{field}")).collect();
-    let sql = sql::distinct_matches(&RuleColumns { group: groups.clone(), ..RuleColumns::none() })?;
-    let snapshot = table.snapshot(read).await?;
-    let records = snapshot.records(engine, prefilter([rule])).await?;
-    let scan = MatchScan::new(engine, Arc::clone(&records.provider), &spec.matches).await.map_err(failed)?;
-    let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
-    let duplicates = duplicates::among_matches(engine, &buffer, spec.matches.call, range).await.map_err(failed)?;
-    let matched = matched(engine, &buffer, spec, &groups).map_err(failed)?;
-    let rows = engine.run_within("matched", matched, &sql, engine.memory()).await.map_err(failed)?;
-    let numbered = numbered(&groups, &rows).map_err(failed)?;
-    Ok(MatchesRead { matches: numbered, duplicates, statistics: snapshot.statistics(&records) })
+impl GridScan {
+    /// Returns the findings in `records`, and the duplicates among the matches with a time in the range.
+    async fn findings(&self, engine: &Engine, records: &SnapshotRecords) -> Result<(GridFindings, Duplicates), Error> {
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = engine.cluster() {
+            return stages::findings(engine, cluster, records, self).await;
+        }
+        let failed = |error| Error::query(format!("rule `{}`", self.grid.id), error);
+        let spec = &self.spec.matches;
+        let scan = MatchScan::new(engine, Arc::clone(&records.provider), spec).await.map_err(failed)?;
+        let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
+        let duplicates = duplicates::among_matches(engine, &buffer, spec.call, self.grid.range).await;
+        let matched = matched(engine, &buffer, self.spec.clone(), &self.grid.groups).map_err(failed)?;
+        let sql = sql::distinct_matches(&self.grid.groups)?;
+        let rows = engine.run_within("matched", matched, &sql, engine.memory()).await.map_err(failed)?;
+        Ok((self.grid.findings(engine, &rows).await?, duplicates.map_err(failed)?))
+    }
 }
 
 /// The table `matched` of the matches of a grid, duplicates included.
@@ -209,82 +169,62 @@ fn matched(
     })
 }
 
-/// The columns that tell who acted.
-const WHO: [&str; 2] = ["account", "actor"];
-
-/// The matches in rows that are in order.
-fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matches, DataFusionError> {
-    let texts = |name: &str| -> Result<StringArray, DataFusionError> {
-        let parts = rows.iter().map(|batch| {
-            let column = batch.column_by_name(name).map(Arc::clone);
-            column.map_or_else(|| datafusion::common::internal_err!("the column `{name}` is missing"), Ok)
-        });
-        let parts = parts.collect::<Result<Vec<_>, _>>()?;
-        let parts: Vec<&dyn arrow::array::Array> = parts.iter().map(AsRef::as_ref).collect();
-        if parts.is_empty() {
-            return Ok(StringArray::new_null(0));
-        }
-        Ok(compute::cast(&compute::concat(&parts)?, &DataType::Utf8)?.as_string::<i32>().clone())
-    };
-    let times = rows.iter().filter_map(|batch| batch.column_by_name(EventColumn::Time.name()));
-    let times = times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().values());
-    let times = times.map(|micros| Instant::from_micros(*micros)).collect();
-    let copies_before = rows.iter().filter_map(|batch| batch.column_by_name(columns::PREVIOUS_COPY_TIME));
-    let copies_before = copies_before.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().iter());
-    let copies_before = copies_before.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
-    let mut matches = Matches {
-        groups: Vec::new(),
-        group_of: Vec::new(),
-        times,
-        ids: texts(EventColumn::Id.name())?,
-        accounts: texts(WHO[0])?,
-        actors: texts(WHO[1])?,
-        counted: texts(columns::COUNTED)?,
-        copies_before,
-    };
-    let columns = groups.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
-    for number in 0..matches.times.len() {
-        let value = |column: &StringArray| column.is_valid(number).then(|| column.value(number).to_owned());
-        let same = |known: &Vec<Option<String>>| {
-            let mut pairs = known.iter().zip(&columns);
-            pairs.all(|(known, column)| known.as_deref() == column.is_valid(number).then(|| column.value(number)))
-        };
-        if !matches.groups.last().is_some_and(same) {
-            matches.groups.push(columns.iter().map(value).collect());
-        }
-        matches.group_of.push(matches.groups.len() - 1);
-    }
-    Ok(matches)
+/// The windows of a grid, as plain data.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "cluster", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct GridRule {
+    id: String,
+    shape: WindowShape,
+    /// The columns of the group.
+    groups: Vec<String>,
+    cells: Vec<GridCell>,
+    /// The times of triggers of findings.
+    range: Range,
 }
 
-impl Matches {
-    /// The matches as the table `matched`, by their numbers.
-    fn table(&self) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let group: Int64Array = self.group_of.iter().map(|group| count(*group)).collect();
-        let times = self.times.iter().map(|time| time.micros());
-        let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
-        let numbers: Int64Array = (0..self.times.len()).map(count).collect();
-        let columns: Vec<(&str, ArrayRef)> = vec![
-            (columns::GROUP, Arc::new(group)),
-            (EventColumn::Time.name(), Arc::new(times)),
-            (EventColumn::Id.name(), Arc::new(numbers)),
-            (columns::COUNTED, Arc::new(self.counted.clone())),
-            (columns::PREVIOUS_COPY_TIME, Arc::new(self.copies_before.clone())),
-        ];
-        let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let columns = columns.iter().map(|(_, column)| Arc::clone(column)).collect();
-        engine::memory_table(Arc::clone(&schema), vec![RecordBatch::try_new(schema, columns)?])
+/// What the windows of a grid come to.
+#[derive(Debug)]
+struct GridFindings {
+    matches: Matches,
+    /// The findings of each cell, ordered by their first match.
+    found: Vec<Vec<Found>>,
+    /// The cells for which more must be read.
+    undecided: Vec<usize>,
+}
+
+impl GridRule {
+    /// Returns the findings of all cells. `rows` are distinct matches in the order of group and time.
+    ///
+    /// # Errors
+    /// There are more matches than a grid holds, or a query failed.
+    async fn findings(&self, engine: &Engine, rows: &[RecordBatch]) -> Result<GridFindings, Error> {
+        let failed = |error| Error::query(format!("rule `{}`", self.id), error);
+        let matches = matches::numbered(&self.groups, rows).map_err(failed)?;
+        self.check_size(matches.count)?;
+        let table = matches.table().map_err(failed)?;
+        let windows = GridWindows { engine, grid: self, matches: &matches, table };
+        let (found, undecided) = Box::pin(windows.found()).await?;
+        Ok(GridFindings { matches, found, undecided })
+    }
+
+    fn check_size(&self, matches: usize) -> Result<(), Error> {
+        if matches.saturating_mul(self.cells.len()) > MOST_ROWS {
+            return Err(Error::Usage {
+                message: format!(
+                    "{matches} matches in {} cells are more than a parameter grid holds, which is {MOST_ROWS} together",
+                    self.cells.len()
+                ),
+                hint: Some("try fewer thresholds, periods or windows, or a shorter range".to_owned()),
+            });
+        }
+        Ok(())
     }
 }
 
 /// The windows of some cells over matches.
 struct GridWindows<'w> {
     engine: &'w Engine,
-    rule: &'w Rule,
-    cells: &'w [GridCell],
-    range: Range,
+    grid: &'w GridRule,
     matches: &'w Matches,
     table: Arc<dyn TableProvider>,
 }
@@ -296,13 +236,14 @@ impl GridWindows<'_> {
         let mut queries = Vec::new();
         let mut short = Vec::new();
         for kind in WindowKind::ALL {
-            let cells: Vec<GridCell> = self.cells.iter().copied().filter(|cell| cell.window.kind == kind).collect();
+            let cells: Vec<GridCell> =
+                self.grid.cells.iter().copied().filter(|cell| cell.window.kind == kind).collect();
             if !cells.is_empty() {
                 short.extend(self.unanchored(kind, &cells).await?);
-                queries.push(self.run(sql::grid(WindowShape::of(self.rule).with_kind(kind), &cells, self.range)?));
+                queries.push(self.run(sql::grid(self.grid.shape.with_kind(kind), &cells, self.grid.range)?));
             }
         }
-        let mut found = vec![Vec::new(); self.cells.len()];
+        let mut found = vec![Vec::new(); self.grid.cells.len()];
         let mut running = tokio::task::JoinSet::new();
         let at_a_time = if self.few() { queries.len() } else { 1 };
         let mut queries = queries.into_iter();
@@ -314,7 +255,7 @@ impl GridWindows<'_> {
                 self.add_found(batch, &mut found)?;
             }
         }
-        for (bursts, cell) in found.iter_mut().zip(self.cells) {
+        for (bursts, cell) in found.iter_mut().zip(&self.grid.cells) {
             bursts.sort_unstable();
             let ends = bursts.iter().map(|burst| self.matches.times[burst.last]);
             if is_cut(cell.window, ends, cell.read) {
@@ -328,16 +269,15 @@ impl GridWindows<'_> {
 
     /// Returns the cells that need a wider range to know their windows at the start of the range.
     async fn unanchored(&self, kind: WindowKind, cells: &[GridCell]) -> Result<Vec<usize>, Error> {
-        let (WindowKind::Dedup, Some(from)) = (kind, self.range.from) else {
+        let (WindowKind::Dedup, Some(from)) = (kind, self.grid.range.from) else {
             return Ok(Vec::new());
         };
         let bounded: Vec<GridCell> = cells.iter().copied().filter(|cell| cell.read.from.is_some()).collect();
         if bounded.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self
-            .run(sql::unanchored_grid(WindowShape::of(self.rule).with_kind(WindowKind::Dedup), &bounded, from)?)
-            .await?;
+        let rows =
+            self.run(sql::unanchored_grid(self.grid.shape.with_kind(WindowKind::Dedup), &bounded, from)?).await?;
         let settings = ParameterGrid::new(&bounded);
         let numbers = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
         let numbers = numbers.filter_map(|number| usize::try_from(*number).ok());
@@ -346,13 +286,13 @@ impl GridWindows<'_> {
 
     /// Returns whether there are so few rows that a query runs on one thread.
     fn few(&self) -> bool {
-        let periods: BTreeSet<Period> = self.cells.iter().map(|cell| cell.window.period).collect();
+        let periods: BTreeSet<Period> = self.grid.cells.iter().map(|cell| cell.window.period).collect();
         self.matches.times.len() * periods.len() < ROWS_OF_ONE_THREAD
     }
 
     fn run(&self, sql: String) -> impl Future<Output = Result<Vec<RecordBatch>, Error>> + Send + 'static {
         let engine = if self.few() { self.engine.on_one_thread() } else { self.engine.clone() };
-        let (table, subject) = (Arc::clone(&self.table), format!("rule `{}`", self.rule.id));
+        let (table, subject) = (Arc::clone(&self.table), format!("rule `{}`", self.grid.id));
         async move {
             let rows = engine.run("matched", table, &sql).await;
             rows.map_err(|error| Error::query(subject, error))
@@ -376,7 +316,7 @@ impl GridWindows<'_> {
                 last: number(last)?,
                 count: number(count)?,
                 trigger: number(trigger)?,
-                read_from: self.cells.get(cell).and_then(|cell| cell.read.from),
+                read_from: self.grid.cells.get(cell).and_then(|cell| cell.read.from),
             };
             found.get_mut(cell).ok_or_else(internal)?.push(burst);
         }

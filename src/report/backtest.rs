@@ -119,7 +119,7 @@ impl BacktestView<'_> {
             let means = if is_enough_for_means(days) { "" } else { ", too short for means" };
             format!("{from} to {to} ({}{means}): ", days_text(days))
         });
-        let (matches, groups) = (tested.sweep.matches.times.len(), tested.sweep.matches.groups.len());
+        let (matches, groups) = (tested.sweep.matches.count, tested.sweep.matches.group_count);
         format!("{}{} of {}", span.unwrap_or_default(), number_of(matches, "match"), number_of(groups, "group"))
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 
-use tawny::hunt::sweep::sweep;
+use tawny::hunt::sweep::{MatchesNeeded, SweepRequest, sweep};
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::catalog;
 use tawny::store::ReadSettings;
@@ -245,7 +245,11 @@ async fn matches_that_exceed_memory_are_refused_with_advice() {
     let run = |memory: usize| {
         let engine = Engine::new(1, memory, &std::env::temp_dir()).unwrap();
         let (data, rule) = (&data, &rule);
-        async move { sweep(&engine, data, rule, &[rule.window], Range::default()).await }
+        let (cells, range) = ([rule.window], Range::default());
+        async move {
+            let request = SweepRequest { rule, cells: &cells, range, needed: MatchesNeeded::All };
+            sweep(&engine, data, request).await
+        }
     };
     assert_eq!(run(64 << 20).await.unwrap().found[0].len(), 1);
     let refused = run(1 << 18).await.unwrap_err();

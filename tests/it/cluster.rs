@@ -207,9 +207,9 @@ fn write_differing_duplicates(folder: &Path) {
         for event in 0..60 {
             let (first, second) = (event % 7, (event + object) % 5);
             let id = format!("event-{event}");
-            let time = |minute: i32| format!("2026-09-01T{:02}:{:02}:00Z", 8 + minute / 60, minute % 60);
-            records.push(failed_sign_in(&format!("user{first}"), &time(event + object % 3), &id));
-            records.push(failed_sign_in(&format!("user{second}"), &time(event), &id));
+            let time = |later: i32| format!("2026-09-01T{:02}:{:02}:00Z", 8 + event / 10 * 2, event % 10 + later);
+            records.push(failed_sign_in(&format!("user{first}"), &time(object % 3), &id));
+            records.push(failed_sign_in(&format!("user{second}"), &time(0), &id));
         }
         let text = json!({ "Records": records }).to_string();
         std::fs::write(folder.join(format!("{object:02}.json")), text).unwrap();
@@ -226,11 +226,10 @@ fn cluster_hunts_the_whole_library_and_each_event_once_whatever_its_duplicates_s
     of(&server, &["convert", &trail, "--lake", &lake, "--quiet"]);
     let on_cluster = ["--cluster", &nodes.url, "--partitions", "5"];
     for data in [&trail, &lake] {
-        for window in ["sliding", "dedup", "tumbling"] {
-            let hunt = ["hunt", data, "--threshold", "2", "--window", window, "--format", "jsonl"];
-            let from = ["--from", "2026-09-01T08:20:00Z", "--to", "2026-09-01T08:50:00Z"];
-            for range in [&[][..], &from] {
-                let hunt = [&hunt[..], range].concat();
+        let windows = ["sliding", "dedup", "tumbling"].map(|window| ["--threshold", "2", "--window", window]);
+        for rules in [&[][..], &windows[0], &windows[1], &windows[2]] {
+            for range in [&[][..], &["--from", "2026-09-01T10:00:30Z", "--to", "2026-09-01T12:03:00Z"]] {
+                let hunt = [&["hunt", data, "--format", "jsonl"][..], rules, range].concat();
                 let here = server.tawny(&hunt);
                 assert!(!here.stdout.is_empty() && told(&here).contains("duplicates among"), "{}", told(&here));
                 let statistics = |output: &Output| {
@@ -248,26 +247,54 @@ fn cluster_hunts_the_whole_library_and_each_event_once_whatever_its_duplicates_s
             }
         }
         let backtest = ["backtest", data, "--format", "json", "--thresholds", "1..4", "--periods", "5m,1h"];
-        assert!(of(&server, &[&backtest[..], &on_cluster].concat()) == of(&server, &backtest), "backtest of {data}");
+        for more in [&[][..], &["--move-to", "1/1h"]] {
+            let backtest = [&backtest[..], more].concat();
+            assert!(of(&server, &[&backtest[..], &on_cluster].concat()) == of(&server, &backtest), "{backtest:?}");
+        }
     }
 }
 
+/// Returns the bytes that the cluster returned for `command`.
+fn bytes_returned(server: &Server, command: &[&str]) -> u64 {
+    let text = told(&server.tawny(command));
+    let bytes = text.lines().find_map(|line| line.strip_prefix("note: the cluster returned ")?.strip_suffix(" bytes"));
+    bytes.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+}
+
 #[test]
-fn cluster_returns_findings_and_not_the_matches_without_any() {
+fn cluster_returns_findings_and_no_other_matches() {
     let server = Server::start();
     let nodes = Nodes::start(&server);
     let [lake, _] = lakes(&server, nodes.folder.path());
-    let returned = |threshold: &str| -> u64 {
+    let on_cluster = ["--cluster", &nodes.url, "--partitions", "4"];
+    let hunt = |threshold: &str| {
         let hunt = ["hunt", &lake, "--threshold", threshold, "--rule", "AWS.Unsuccessful.MFA.attempt"];
-        let output = server.tawny(&[&hunt[..], &["--cluster", &nodes.url, "--partitions", "4"]].concat());
-        let text = told(&output);
-        let bytes =
-            text.lines().find_map(|line| line.strip_prefix("note: the cluster returned ")?.strip_suffix(" bytes"));
-        bytes.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+        bytes_returned(&server, &[&hunt[..], &on_cluster].concat())
     };
     // Each of the 2,880 matches has more than a hundred bytes.
-    let (none, many) = (returned("1000"), returned("2"));
+    let (none, many) = (hunt("1000"), hunt("2"));
     assert!(none < 50_000 && none * 2 < many, "{none} bytes without findings, {many} with many");
+
+    // A backtest needs the matches between the ends of findings only to say what single events are.
+    let dense = nodes.folder.path().join("dense");
+    std::fs::create_dir(&dense).unwrap();
+    let record = |number: usize| {
+        let time = format!("2026-09-01T10:{:02}:{:02}Z", number / 60, number % 60);
+        failed_sign_in("one", &time, &format!("event-{number}"))
+    };
+    let records: Vec<Value> = (0..3_000).map(record).collect();
+    std::fs::write(dense.join("a.json"), json!({ "Records": records }).to_string()).unwrap();
+    let dense = dense.display().to_string();
+    let backtest = ["backtest", &dense, "--format", "json", "--thresholds", "2..4", "--periods", "10m"];
+    let backtest = [&backtest[..], &on_cluster].concat();
+    let ends = bytes_returned(&server, &backtest);
+    let all = bytes_returned(&server, &[&backtest[..], &["--move-to", "3/10m"]].concat());
+    assert!(ends * 10 < all && all > 100_000, "{ends} bytes of counts, {all} of matches");
+    for more in [&[][..], &["--move-to", "3/10m/tumbling"], &["--from", "2026-09-01T10:20:00Z"]] {
+        let here = ["backtest", &dense, "--format", "json", "--thresholds", "2..4", "--periods", "10m"];
+        let here = [&here[..], more].concat();
+        assert!(of(&server, &[&here[..], &on_cluster].concat()) == of(&server, &here), "{here:?}");
+    }
 }
 
 /// Rules that need more than a count of events. Their functions are sent to the nodes too.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tawny::engine::Engine;
-use tawny::hunt::{self, events, sweep};
+use tawny::hunt::sweep::{self, MatchesNeeded, SweepRequest};
+use tawny::hunt::{self, events};
 use tawny::query::Query;
 use tawny::rule::{Rule, catalog};
 use tawny::statistics::Duplicates;
@@ -98,7 +99,10 @@ fn all_hunts_count_the_same_duplicates() {
                 expected(Some(hunt(until(30)).duplicates), 4, &format!("{name}, a part of the time"));
             }
             let windows = [rule.window];
-            let sweep = |range| RUNTIME.block_on(sweep::sweep(&engine(threads), data, &rule, &windows, range)).unwrap();
+            let sweep = |range| {
+                let request = SweepRequest { rule: &rule, cells: &windows, range, needed: MatchesNeeded::All };
+                RUNTIME.block_on(sweep::sweep(&engine(threads), data, request)).unwrap()
+            };
             expected(Some(sweep(Range::default()).duplicates), 5, &format!("{name}, a backtest"));
             expected(Some(sweep(until(30)).duplicates), 4, &format!("{name}, a backtest of a part"));
         }

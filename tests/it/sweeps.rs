@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tawny::engine::Engine;
 use tawny::finding::Finding;
 use tawny::hunt;
-use tawny::hunt::sweep::{Sweep, sweep};
+use tawny::hunt::sweep::{MatchesNeeded, Sweep, SweepRequest, sweep};
 use tawny::rule::{Rule, Window, WindowKind};
 use tawny::table::{MemoryTable, Table};
 use tawny::time::{Instant, Range, SECOND};
@@ -59,7 +59,8 @@ pub(crate) async fn hold_against_hunts(
     cells: &[Window],
     range: Range,
 ) -> usize {
-    let swept = sweep(engine, data, rule, cells, range).await.unwrap();
+    let request = SweepRequest { rule, cells, range, needed: MatchesNeeded::All };
+    let swept = sweep(engine, data, request).await.unwrap();
     assert!(swept.read.balances());
     let rules: Vec<Rule> = cells.iter().map(|window| Rule { window: *window, ..rule.clone() }).collect();
     let hunted = hunt::evaluate(engine, data, &rules, range).await.unwrap();

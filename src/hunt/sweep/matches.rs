@@ -1,0 +1,175 @@
+//! The matches of a rule for the windows of a parameter grid, by their numbers.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
+use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
+
+use crate::engine;
+use crate::sql::columns;
+use crate::sql::match_spec::EventColumn;
+use crate::time::Instant;
+
+#[cfg(feature = "cluster")]
+mod partition;
+
+#[cfg(feature = "cluster")]
+pub(super) use partition::PartitionMatches;
+
+/// The matches of a rule, each once for each time it was delivered with, numbered by group and time.
+///
+/// Those that no reader needs may be left out. Then the numbers are those of the others, in the same order.
+#[derive(Debug)]
+pub struct Matches {
+    /// How many there are, with those that are left out.
+    pub count: usize,
+    /// How many groups they have, with those that are left out.
+    pub group_count: usize,
+    /// The times of the earliest and the latest of all.
+    pub span: Option<(Instant, Instant)>,
+    /// The groups; null where a record has no value.
+    pub groups: Vec<Vec<Option<String>>>,
+    /// For each match the number of its group.
+    pub group_of: Vec<usize>,
+    /// For each match its time.
+    pub times: Vec<Instant>,
+    ids: StringArray,
+    accounts: StringArray,
+    actors: StringArray,
+    counted: StringArray,
+    /// When the copy before is, of matches whose record was delivered with several times.
+    copies_before: TimestampMicrosecondArray,
+}
+
+impl Matches {
+    /// The numbers of the matches of a finding. They follow one another, but for copies of events that count
+    /// with an earlier time.
+    pub fn of(&self, found: &Found) -> impl Iterator<Item = usize> + use<'_> {
+        let read_from = found.read_from;
+        let counts = move |number: &usize| {
+            let before = self.copies_before.is_valid(*number).then(|| self.copies_before.value(*number));
+            before.is_none_or(|before| read_from.is_some_and(|from| Instant::from_micros(before) < from))
+        };
+        (found.first..=found.last).filter(counts)
+    }
+
+    /// The identity of a match.
+    pub fn id(&self, number: usize) -> &str {
+        self.ids.value(number)
+    }
+
+    /// The account and the actor of a match.
+    pub fn who(&self, number: usize) -> (Option<&str>, Option<&str>) {
+        let value = |texts: &'_ StringArray| texts.is_valid(number).then_some(number);
+        (
+            value(&self.accounts).map(|number| self.accounts.value(number)),
+            value(&self.actors).map(|number| self.actors.value(number)),
+        )
+    }
+}
+
+/// A finding of a cell, given by the numbers of its matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "cluster", derive(serde::Serialize, serde::Deserialize))]
+pub struct Found {
+    /// The first match.
+    pub first: usize,
+    /// The last match.
+    pub last: usize,
+    /// The number of matches.
+    pub count: usize,
+    /// The match with which the count reached the threshold.
+    pub trigger: usize,
+    /// The start of what the hunt of the cell reads.
+    #[cfg_attr(feature = "cluster", serde(skip))]
+    pub read_from: Option<Instant>,
+}
+
+#[cfg(feature = "cluster")]
+impl Found {
+    /// Returns the finding with other numbers for its matches.
+    pub(super) fn with_numbers(&self, number: impl Fn(usize) -> usize) -> Found {
+        let (first, last, trigger) = (number(self.first), number(self.last), number(self.trigger));
+        Found { first, last, trigger, ..*self }
+    }
+}
+
+/// The columns that tell who acted.
+pub(super) const WHO: [&str; 2] = ["account", "actor"];
+
+/// The matches in rows that are in order.
+pub(super) fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matches, DataFusionError> {
+    let texts = |name: &str| -> Result<StringArray, DataFusionError> {
+        let parts = rows.iter().map(|batch| {
+            let column = batch.column_by_name(name).map(Arc::clone);
+            column.map_or_else(|| datafusion::common::internal_err!("the column `{name}` is missing"), Ok)
+        });
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let parts: Vec<&dyn arrow::array::Array> = parts.iter().map(AsRef::as_ref).collect();
+        if parts.is_empty() {
+            return Ok(StringArray::new_null(0));
+        }
+        Ok(compute::cast(&compute::concat(&parts)?, &DataType::Utf8)?.as_string::<i32>().clone())
+    };
+    let times = rows.iter().filter_map(|batch| batch.column_by_name(EventColumn::Time.name()));
+    let times = times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().values());
+    let times = times.map(|micros| Instant::from_micros(*micros)).collect();
+    let copies_before = rows.iter().filter_map(|batch| batch.column_by_name(columns::PREVIOUS_COPY_TIME));
+    let copies_before = copies_before.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().iter());
+    let copies_before = copies_before.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
+    let times: Vec<Instant> = times;
+    let mut matches = Matches {
+        count: times.len(),
+        group_count: 0,
+        span: times.iter().min().copied().zip(times.iter().max().copied()),
+        groups: Vec::new(),
+        group_of: Vec::new(),
+        times,
+        ids: texts(EventColumn::Id.name())?,
+        accounts: texts(WHO[0])?,
+        actors: texts(WHO[1])?,
+        counted: texts(columns::COUNTED)?,
+        copies_before,
+    };
+    let columns = groups.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
+    for number in 0..matches.times.len() {
+        let value = |column: &StringArray| column.is_valid(number).then(|| column.value(number).to_owned());
+        let same = |known: &Vec<Option<String>>| {
+            let mut pairs = known.iter().zip(&columns);
+            pairs.all(|(known, column)| known.as_deref() == column.is_valid(number).then(|| column.value(number)))
+        };
+        if !matches.groups.last().is_some_and(same) {
+            matches.groups.push(columns.iter().map(value).collect());
+        }
+        matches.group_of.push(matches.groups.len() - 1);
+    }
+    matches.group_count = matches.groups.len();
+    Ok(matches)
+}
+
+impl Matches {
+    /// The matches as the table `matched`, by their numbers.
+    pub(super) fn table(&self) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let group: Int64Array = self.group_of.iter().map(|group| count(*group)).collect();
+        let times = self.times.iter().map(|time| time.micros());
+        let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
+        let numbers: Int64Array = (0..self.times.len()).map(count).collect();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            (columns::GROUP, Arc::new(group)),
+            (EventColumn::Time.name(), Arc::new(times)),
+            (EventColumn::Id.name(), Arc::new(numbers)),
+            (columns::COUNTED, Arc::new(self.counted.clone())),
+            (columns::PREVIOUS_COPY_TIME, Arc::new(self.copies_before.clone())),
+        ];
+        let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let columns = columns.iter().map(|(_, column)| Arc::clone(column)).collect();
+        engine::memory_table(Arc::clone(&schema), vec![RecordBatch::try_new(schema, columns)?])
+    }
+}
