@@ -14,6 +14,7 @@ use datafusion::common::{internal_datafusion_err, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+#[cfg(feature = "cluster")]
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{self, ExecutionPlan, displayable};
 use futures::{Stream, StreamExt as _, TryStreamExt as _, future, stream};
