@@ -281,7 +281,7 @@ pub fn run() -> Status {
                     Command::Backtest(command) => Box::pin(command.run(&context)).await,
                     Command::Rules(command) => command.run(&context).await,
                     Command::Test(command) => command.run(&context).await,
-                    Command::Sql(command) => command.run(&context),
+                    Command::Sql(command) => command.run(&context).await,
                     Command::Layouts(command) => command.run(&context),
                     Command::Inspect(command) => command.run(&context).await,
                     Command::Query(command) => Box::pin(command.run(&context)).await,

@@ -4,11 +4,14 @@ use clap::Args;
 
 use super::range::RangeArgs;
 use super::{Context, WindowArgs};
+use crate::delta::AsOf;
 use crate::error::{Error, Status};
+use crate::lake::Lake;
 use crate::rule::catalog;
 use crate::sql;
 use crate::sql::dialect::Dialect;
 use crate::sql::dialect::export::{self, Target};
+use crate::store::Location;
 use crate::time::Range;
 
 const EXAMPLES: &str = "Examples:
@@ -37,7 +40,8 @@ pub(super) struct Sql {
     /// The layout of the data of `--dialect`: `lake`, as tawny converts, or `athena`
     #[arg(long, value_name = "LAYOUT", default_value = "lake", requires = "dialect")]
     layout: String,
-    /// A table, or for duckdb, spark and clickhouse also the place of files [default: the table cloudtrail]
+    /// A table, or for duckdb, spark and clickhouse also the place of files; of a lake, the files that are live now
+    /// [default: the table cloudtrail]
     #[arg(long, value_name = "TABLE|URL", requires = "dialect")]
     data: Option<String>,
     #[command(flatten)]
@@ -45,7 +49,7 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let file = PathBuf::from(&self.rule);
         let entries = if file.is_file() { catalog::all(&[file])? } else { catalog::all(&self.rules)? };
         let range = self.range.range()?;
@@ -53,16 +57,35 @@ impl Sql {
             return Err(Error::usage("`--from`, `--to` and `--last` go with `--dialect`"));
         }
         let rule = catalog::named(&entries, &self.rule)?.rule.clone();
+        let live_files = self.live_files(context).await?;
         for rule in &self.window.apply(vec![rule]) {
             let text = match self.dialect {
                 None => sql::hunt(rule, Range::default(), Range::default())?,
                 Some(dialect) => {
-                    let target = Target { dialect, layout: self.layout.clone(), data: self.data.clone() };
+                    let (layout, data) = (self.layout.clone(), self.data.clone());
+                    let target = Target { dialect, layout, data, live_files: live_files.clone() };
                     export::findings(rule, &target, range)? + ";"
                 }
             };
             context.output.result(&(text + "\n"), None)?;
         }
         Ok(Status::Done)
+    }
+
+    /// Returns the paths of the live files if `--data` is a lake. Another engine would also read files that were merged or
+    /// dropped.
+    async fn live_files(&self, context: &Context) -> Result<Option<Vec<String>>, Error> {
+        let Some(folder) = self.data.as_deref().filter(|data| data.contains('/') && !data.contains('*')) else {
+            return Ok(None);
+        };
+        if self.layout != "lake" {
+            return Ok(None);
+        }
+        let lake = Lake::open(&context.stores, &Location::of(folder), AsOf::Latest).await?;
+        if !lake.exists().await? {
+            return Ok(None);
+        }
+        let files = lake.transaction_log().files().await?;
+        Ok(Some(files.into_iter().map(|file| file.path).collect()))
     }
 }

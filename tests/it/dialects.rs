@@ -14,7 +14,7 @@ use crate::records::failed_sign_in;
 const ALL: [Dialect; 4] = [Dialect::Duckdb, Dialect::Athena, Dialect::Spark, Dialect::Clickhouse];
 
 fn target(dialect: Dialect, layout: &str, data: Option<&str>) -> Target {
-    Target { dialect, layout: layout.to_owned(), data: data.map(str::to_owned) }
+    Target { dialect, layout: layout.to_owned(), data: data.map(str::to_owned), live_files: None }
 }
 
 fn written(rule: &Rule, dialect: Dialect) -> Result<String, String> {

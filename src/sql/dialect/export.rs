@@ -24,6 +24,8 @@ pub struct Target {
     pub layout: String,
     /// A table, or the place of files.
     pub data: Option<String>,
+    /// If `data` is a folder of which only some files count, these: paths below it, without characters of patterns.
+    pub live_files: Option<Vec<String>>,
 }
 
 /// What holds one of CloudTrail's top-level fields in a table.
@@ -288,12 +290,27 @@ fn table(target: &Target) -> Result<String, Error> {
         return Ok(data.split('.').map(|part| dialect.name(part)).collect::<Vec<_>>().join("."));
     }
     let is_pattern = data.contains('*') || data.to_ascii_lowercase().ends_with(".parquet");
-    let below = if target.layout == "lake" { "date=*/*.parquet" } else { "**/*.parquet" };
-    let files = if is_pattern { data.to_owned() } else { format!("{}/{below}", data.trim_end_matches('/')) };
+    let folder = data.trim_end_matches('/');
+    let below = match target.live_files.as_deref() {
+        None if target.layout == "lake" => "date=*/*.parquet".to_owned(),
+        None => "**/*.parquet".to_owned(),
+        Some([]) => return Err(Error::usage(format!("the lake `{data}` has no files"))),
+        Some([file]) => file.clone(),
+        Some(files) => format!("{{{}}}", files.join(",")),
+    };
+    let files = if is_pattern { data.to_owned() } else { format!("{folder}/{below}") };
     let is_url = data.contains("://");
     match dialect {
         Dialect::Duckdb => {
-            Ok(format!("read_parquet({}, hive_partitioning = false, union_by_name = true)", dialect.quoted(&files)))
+            let files = match target.live_files.as_deref() {
+                // It knows no `{a,b}`, but lists.
+                Some(live) => {
+                    let paths = live.iter().map(|file| dialect.quoted(&format!("{folder}/{file}")).to_string());
+                    format!("[{}]", paths.collect::<Vec<_>>().join(", "))
+                }
+                None => dialect.quoted(&files).to_string(),
+            };
+            Ok(format!("read_parquet({files}, hive_partitioning = false, union_by_name = true)"))
         }
         Dialect::Clickhouse if is_url => Ok(format!("s3({}, 'Parquet')", dialect.quoted(&files))),
         Dialect::Clickhouse => Ok(format!("file({}, 'Parquet')", dialect.quoted(&files))),
