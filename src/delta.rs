@@ -87,7 +87,8 @@ impl DeltaLog {
 
     /// Returns whether the table exists: whether its folder has a log.
     pub async fn exists(&self) -> Result<bool, Error> {
-        Ok(!self.folder.names(LOG_FOLDER).await?.is_empty())
+        // A killed run may have left a hidden file.
+        Ok(self.folder.names(LOG_FOLDER).await?.iter().any(|name| !name.starts_with('.')))
     }
 
     /// Returns the table's folder.

@@ -42,7 +42,9 @@ impl Output {
         // Other crates log every request at lower levels, so show only their warnings and errors.
         let filter = tracing_subscriber::filter::Targets::new()
             .with_target("tawny", level)
-            .with_default(level.min(tracing::Level::WARN));
+            .with_default(level.min(tracing::Level::WARN))
+            // It logs as errors what is none here, such as a table that does not exist yet. Its errors come back anyway.
+            .with_target("delta_kernel", tracing_subscriber::filter::LevelFilter::OFF);
         let layer = tracing_subscriber::fmt::layer().with_writer(move || EscapedLog(format)).with_ansi(false);
         let registry = tracing_subscriber::registry().with(filter);
         // Tests call this more than once. Later calls keep the first log.

@@ -351,7 +351,9 @@ fn compaction_leaves_a_damaged_file_as_it_is() {
     let middle = whole.len() / 2;
     flipped[middle] ^= 4;
     std::fs::write(&path, &flipped).unwrap();
-    let files = content(&lake);
+    let mut files = content(&lake);
+    // It changes with each commit.
+    files.retain(|path, _| !path.ends_with("_tawny/log/last_commit"));
     let compact = || tawny(&["compact", lake.to_str().unwrap(), "--keep-old", "1s"]);
     for _ in 0..2 {
         std::thread::sleep(std::time::Duration::from_millis(1_100));

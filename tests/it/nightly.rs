@@ -350,7 +350,7 @@ proptest! {
                     rules[2] = rule(WindowKind::Dedup, 2, false);
                 }
                 let report = place.run(&rules, START + i64::try_from(run).unwrap() * DAY).await.unwrap();
-                assert!(report.read.balances() && !report.is_incomplete());
+                assert!(report.read.balances() && !report.is_incomplete(), "{report:?}");
                 let whole = place.lake();
                 let whole = if place.lake().files(Range::default()).await.unwrap().is_empty() {
                     Vec::new()
