@@ -335,6 +335,8 @@ proptest! {
             rule(WindowKind::Tumbling, 2, false),
             follows::rule(2),
         ];
+        // A source without any object is reported.
+        place.put("begin.json", &[]);
         oracle::RUNTIME.block_on(async {
             for run in 0..RUNS {
                 let new: Vec<Value> = events
