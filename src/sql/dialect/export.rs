@@ -305,10 +305,10 @@ fn table(target: &Target) -> Result<String, Error> {
             let files = match target.live_files.as_deref() {
                 // It knows no `{a,b}`, but lists.
                 Some(live) => {
-                    let paths = live.iter().map(|file| dialect.quoted(&format!("{folder}/{file}")).to_string());
+                    let paths = live.iter().map(|file| dialect.quoted(&format!("{folder}/{file}")));
                     format!("[{}]", paths.collect::<Vec<_>>().join(", "))
                 }
-                None => dialect.quoted(&files).to_string(),
+                None => dialect.quoted(&files),
             };
             Ok(format!("read_parquet({files}, hive_partitioning = false, union_by_name = true)"))
         }
