@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use delta_kernel::history_manager::{HistoryCommitType, latest_version_as_of};
+use delta_kernel::history_manager::error::{LogHistoryError, NearestTimestamp};
+use delta_kernel::history_manager::{HistoryCommitType, get_earliest_commit, latest_version_as_of};
 use delta_kernel::{KernelError, KernelResult, Snapshot, SnapshotRef};
 
 use crate::error::Error;
@@ -32,6 +33,9 @@ use kernel_engine::{KernelEngine, LogCache};
 
 /// The folder of the log.
 pub const LOG_FOLDER: &str = "_delta_log";
+
+/// The table property that marks a lake of this program.
+const LAKE_PROPERTY: &str = "tawny.lake";
 
 /// A version of a table to read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,6 +70,8 @@ impl FromStr for AsOf {
 pub struct DeltaLog {
     folder: Folder,
     cache: Arc<LogCache>,
+    /// Whether this program wrote the log, and keeps what it needs to detect damage.
+    has_checks: bool,
     /// The newest snapshot read so far. The next one needs only the commits after it.
     newest: Arc<Mutex<Option<SnapshotRef>>>,
 }
@@ -82,7 +88,7 @@ impl DeltaLog {
     /// there what it needs to detect damage.
     pub fn new(folder: Folder, checks_folder: Option<&'static str>) -> DeltaLog {
         let cache = Arc::new(LogCache::new(checks_folder));
-        DeltaLog { folder, cache, newest: Arc::default() }
+        DeltaLog { folder, cache, has_checks: checks_folder.is_some(), newest: Arc::default() }
     }
 
     /// Returns whether the table exists: whether its folder has a log.
@@ -104,11 +110,23 @@ impl DeltaLog {
     /// Reads a version of the table.
     ///
     /// # Errors
-    /// In addition to store errors, [`Error::TransactionLog`] if there is no such version, the log is damaged, or the
-    /// table uses a feature that this build cannot read.
+    /// In addition to store errors: [`Error::Usage`] if there is no such version, and [`Error::TransactionLog`] if the log is
+    /// damaged or the table uses a feature that this build cannot read.
     pub async fn version(&self, as_of: AsOf) -> Result<DeltaVersion, Error> {
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let snapshot = self.run(move |engine| read_snapshot(engine, newest, as_of)).await?;
+        let read = self.run(move |engine| read_snapshot(engine, newest.as_ref(), as_of)).await?;
+        let snapshot = read.map_err(|unavailable| Error::Usage {
+            message: format!("`{}` {unavailable}", self.folder.path("").display()),
+            hint: Some(format!("use `--as-of {}` or a later version", unavailable.first())),
+        })?;
+        let is_lake = snapshot.table_properties().unknown_properties.contains_key(LAKE_PROPERTY);
+        if is_lake && !self.has_checks {
+            let reason =
+                "the table is a lake of this program, but what detects damage of its log is missing: restore the \
+                          folder `_tawny` next to it"
+                    .to_owned();
+            return Err(Error::TransactionLog { path: self.path(), reason });
+        }
         self.remember(&snapshot);
         Ok(DeltaVersion { log: self.clone(), snapshot })
     }
@@ -149,27 +167,89 @@ impl DeltaVersion {
     }
 }
 
-fn read_snapshot(engine: &KernelEngine, newest: Option<SnapshotRef>, as_of: AsOf) -> KernelResult<SnapshotRef> {
-    let latest = || match &newest {
-        Some(newest) => Snapshot::builder_from(Arc::clone(newest)).build(engine),
-        None => Snapshot::builder_for(engine.root().as_str()).build(engine),
+/// A version that the log does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum UnavailableVersion {
+    #[error("has no version {number}: its log has versions {first} to {last}")]
+    Number { number: u64, first: u64, last: u64 },
+    #[error("has no version as of {time}: its first version is {first}, of {committed}")]
+    Time { time: Instant, first: u64, committed: Instant },
+}
+
+impl UnavailableVersion {
+    /// Returns the first version that the log has.
+    fn first(self) -> u64 {
+        match self {
+            UnavailableVersion::Number { first, .. } | UnavailableVersion::Time { first, .. } => first,
+        }
+    }
+}
+
+fn read_snapshot(
+    engine: &KernelEngine,
+    newest: Option<&SnapshotRef>,
+    as_of: AsOf,
+) -> KernelResult<Result<SnapshotRef, UnavailableVersion>> {
+    let latest = || {
+        let snapshot = match newest {
+            Some(newest) => Snapshot::builder_from(Arc::clone(newest)).build(engine),
+            None => Snapshot::builder_for(engine.root().as_str()).build(engine),
+        }?;
+        engine.check_last_commit(snapshot.version())?;
+        Ok::<_, KernelError>(snapshot)
+    };
+    let first_version = || {
+        let log = engine.root().join(&format!("{LOG_FOLDER}/"))?;
+        get_earliest_commit(engine, &log, None, HistoryCommitType::Recreatable)
     };
     let number = match as_of {
-        AsOf::Latest => {
-            let snapshot = latest()?;
-            engine.check_last_commit(snapshot.version())?;
-            return Ok(snapshot);
-        }
+        AsOf::Latest => return latest().map(Ok),
         AsOf::Version(number) => number,
         AsOf::Time(time) => {
-            latest_version_as_of(&*latest()?, engine, time.millis(), HistoryCommitType::Recreatable)
-                .map_err(|error| KernelError::generic(format!("no version as of {time}: {}", reason_of(&error))))?
-                .version
+            let found = latest_version_as_of(&*latest()?, engine, time.millis(), HistoryCommitType::Recreatable);
+            match found {
+                Ok(commit) => commit.version,
+                Err(error) => {
+                    let Some(millis) = first_commit_time(&error) else {
+                        return Err(error);
+                    };
+                    let committed = Instant::from_micros(millis.saturating_mul(1_000));
+                    return Ok(Err(UnavailableVersion::Time { time, first: first_version()?, committed }));
+                }
+            }
         }
     };
-    match newest.filter(|newest| newest.version() == number) {
-        Some(newest) => Ok(newest),
-        None => Snapshot::builder_for(engine.root().as_str()).at_version(number).build(engine),
+    if let Some(newest) = newest.filter(|newest| newest.version() == number) {
+        return Ok(Ok(Arc::clone(newest)));
+    }
+    // The kernel adds to the number, and versions of the format are signed.
+    let error = if number > i64::MAX.cast_unsigned() {
+        KernelError::generic(format!("{number} is not the number of a version"))
+    } else {
+        match Snapshot::builder_for(engine.root().as_str()).at_version(number).build(engine) {
+            Ok(snapshot) => return Ok(Ok(snapshot)),
+            Err(error) => error,
+        }
+    };
+    let last = latest()?.version();
+    let first = first_version()?;
+    if (first..=last).contains(&number) {
+        return Err(error);
+    }
+    Ok(Err(UnavailableVersion::Number { number, first, last }))
+}
+
+/// Returns the time of the first commit, in milliseconds, if `error` says that a time is before it.
+fn first_commit_time(error: &KernelError) -> Option<i64> {
+    match error {
+        KernelError::Backtraced { source, .. } => first_commit_time(source),
+        KernelError::LogHistory(error) => match **error {
+            LogHistoryError::TimestampOutOfRange { nearest_timestamp: NearestTimestamp::Earliest(millis), .. } => {
+                Some(millis)
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 

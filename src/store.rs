@@ -97,6 +97,14 @@ pub fn is_lake(folder: &Path) -> bool {
     LAKE_MARKS.iter().any(|mark| folder.join(mark).is_dir())
 }
 
+/// Returns whether `path` is named like a data file of a lake: `date=…/part-<32 hexadecimal digits>.parquet`.
+pub fn is_part_file(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+    let hash = name.strip_prefix("part-").and_then(|name| name.strip_suffix(".parquet")).unwrap_or_default();
+    folder.starts_with("date=") && hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Folders that only a lake has. The second is the transaction log of earlier builds.
 const LAKE_MARKS: [&str; 2] = ["_tawny/log", "_tawny/ledger"];
 

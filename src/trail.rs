@@ -128,6 +128,9 @@ pub async fn parquet_files(stores: &Stores, sources: &[String], is_known: bool) 
         if let Some(file) = listed.objects.iter().find(|object| lakes.contain(&object.real)) {
             return Err(lake_file_error(&file.path));
         }
+        if let Some(file) = listed.objects.iter().find(|object| store::is_part_file(&object.real)) {
+            return Err(lost_log_error(file.path.clone()));
+        }
         parquet.faults.extend(listed.faults);
         for object in listed.objects.into_iter().filter(|object| !is_hidden(&object.path, source)) {
             if is_known || is_parquet(&object.path) {
@@ -159,6 +162,13 @@ pub fn lake_file_error(file: &Path) -> Error {
         message: format!("the data include `{}`, a file of a lake", file.display()),
         hint: Some("pass the folder of one lake and nothing else, or a raw trail without lakes".to_owned()),
     }
+}
+
+/// Returns the error for `file`, a data file of a lake that has lost its transaction log. Without the log, records that
+/// were merged or dropped would count again.
+pub fn lost_log_error(file: PathBuf) -> Error {
+    let reason = "it is a file of a lake, but the lake's transaction log `_delta_log` is missing".to_owned();
+    Error::TransactionLog { path: file, reason }
 }
 
 /// Returns the path of an object below the part of `source` before its pattern.

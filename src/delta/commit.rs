@@ -16,7 +16,7 @@ use delta_kernel::{FilteredEngineData, KernelError, KernelResult, SnapshotRef};
 use serde_json::json;
 
 use super::kernel_engine::{KernelEngine, checkpoint_version, commit_file, commit_version};
-use super::{DeltaLog, DeltaVersion, replay, seal};
+use super::{DeltaLog, DeltaVersion, LAKE_PROPERTY, replay, seal};
 use crate::error::Error;
 
 /// A checkpoint is written at every version that this divides, as other writers do by default.
@@ -35,6 +35,8 @@ pub struct NewTable {
     pub schema: Schema,
     /// The partition column, a date, which data files do not have.
     pub partition: &'static str,
+    /// The column whose bounds the log has for each file.
+    pub bounded: &'static str,
 }
 
 /// What a commit does, as the history of the table names it.
@@ -137,6 +139,9 @@ fn first_commit(table: &NewTable) -> KernelResult<String> {
             "schemaString": schema, "partitionColumns": [table.partition], "createdTime": now,
             "configuration": {
                 "delta.enableInCommitTimestamps": "true",
+                LAKE_PROPERTY: "1",
+                // Without it `deltalake` expects the bounds of 32 columns. It finds no record by a column without bounds.
+                "delta.dataSkippingStatsColumns": table.bounded,
                 // Longer than any vacuum waits, so that it finds the removed files in the log.
                 "delta.deletedFileRetentionDuration": "interval 60 days",
             },
@@ -156,6 +161,10 @@ fn commit(
         Operation::Optimize => (UpdateTableOperation::Optimize, false),
         Operation::Delete => (UpdateTableOperation::Delete, true),
     };
+    if base.version() == 0 {
+        // The creation of the table may have been interrupted before its record.
+        engine.record_commit(0)?;
+    }
     let builder = Arc::clone(base).update_table(operation, ENGINE, changes_data);
     let mut transaction = builder.build(engine, Box::new(FileSystemCommitter::new()))?;
     for (domain, value) in &change.domains {

@@ -26,13 +26,13 @@ use delta_kernel::{
 use futures::{StreamExt as _, TryStreamExt as _};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
-use sha2::{Digest as _, Sha256};
+use parquet::file::metadata::KeyValue;
 use tokio::runtime::Handle;
 use url::Url;
 
 use super::{LOG_FOLDER, seal};
 use crate::error::Error;
-use crate::store::{self, Folder, FolderFile, hex};
+use crate::store::{self, Folder, FolderFile};
 
 /// Files that are read concurrently.
 const CONCURRENT_READS: usize = 32;
@@ -45,7 +45,7 @@ const BATCH_ROWS: usize = 8_192;
 pub(super) struct LogCache {
     /// The content of log files, which never change, by their names in the table's folder.
     files: Mutex<HashMap<String, Bytes>>,
-    /// The folder for the digests of checkpoints and the number of the last commit, if this program writes the log.
+    /// The folder for the number of the last commit, if this program writes the log.
     checks_folder: Option<&'static str>,
 }
 
@@ -86,13 +86,9 @@ impl KernelEngine {
         Ok(files.into_iter().map(|file| (format!("{LOG_FOLDER}/{}", file.name), file.modified)).collect())
     }
 
-    /// Deletes a file of the log, and the digest that belongs to it.
+    /// Deletes a file of the log.
     pub(super) fn delete_log_file(&self, name: &str) -> KernelResult<()> {
-        self.files.wait(self.files.folder.delete(name))?;
-        match self.files.digest_file(name) {
-            Some(digest) => self.files.wait(self.files.folder.delete(&digest)),
-            None => Ok(()),
-        }
+        self.files.wait(self.files.folder.delete(name))
     }
 
     /// Returns the file of commit `version`, which need not exist.
@@ -105,7 +101,26 @@ impl KernelEngine {
         let Some(checks) = self.files.cache.checks_folder else {
             return Ok(());
         };
+        // Another run may have recorded a later commit.
+        if self.recorded_commit(checks)?.is_some_and(|recorded| recorded >= version) {
+            return Ok(());
+        }
         self.files.wait(self.files.folder.put(&last_commit_file(checks), format!("{version}\n").into_bytes()))
+    }
+
+    /// Returns the number of the last recorded commit. `None` if none is recorded.
+    fn recorded_commit(&self, checks_folder: &str) -> KernelResult<Option<u64>> {
+        let file = last_commit_file(checks_folder);
+        let Some(text) = self.files.wait(self.files.folder.read_if_present(&file))? else {
+            return Ok(None);
+        };
+        let recorded = std::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n')?.parse::<u64>().ok());
+        let damaged = || {
+            let path = self.files.folder.path(&file);
+            let reason = "it is damaged: it holds no commit number".to_owned();
+            self.files.failed(Error::TransactionLog { path, reason })
+        };
+        recorded.map(Some).ok_or_else(damaged)
     }
 
     /// Checks that the log reaches the last recorded commit.
@@ -113,19 +128,20 @@ impl KernelEngine {
         let Some(checks) = self.files.cache.checks_folder else {
             return Ok(());
         };
-        let Some(text) = self.files.wait(self.files.folder.read_if_present(&last_commit_file(checks)))? else {
-            return Ok(());
-        };
-        let recorded = std::str::from_utf8(&text).ok().and_then(|text| text.trim_ascii().parse::<u64>().ok());
-        match recorded {
+        match self.recorded_commit(checks)? {
             Some(recorded) if recorded > version => {
                 Err(KernelError::generic(format!("commit {recorded} is missing; the last one here is {version}")))
             }
-            Some(_) => Ok(()),
-            None => {
+            // The creation of the table may have been interrupted before its record.
+            None if version > 0 => {
                 let path = self.files.folder.path(&last_commit_file(checks));
-                Err(KernelError::generic(format!("`{}` is damaged: it holds no commit number", path.display())))
+                let reason = format!(
+                    "it is missing, so nobody knows whether commit {version} is the last one; if it is, write `{version}` \
+                     and a line break into the file"
+                );
+                Err(self.files.failed(Error::TransactionLog { path, reason }))
             }
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -215,10 +231,9 @@ impl LogFiles {
         if let Some(version) = commit_version(name) {
             seal::check(version, &bytes, self.cache.checks_folder.is_some())
                 .map_err(|error| damaged(error.to_string()))?;
-        } else if let Some(digests) = self.digest_file(name) {
-            let expected = self.folder.read_if_present(&digests).await?;
-            if expected.is_some_and(|expected| expected.trim_ascii() != hex(&Sha256::digest(&bytes)).as_bytes()) {
-                return Err(damaged("its content does not have the recorded SHA-256".to_owned()));
+        } else if let Some(version) = checkpoint_version(name) {
+            if self.cache.checks_folder.is_some() {
+                seal::check_checkpoint(version, &bytes).map_err(|error| damaged(error.to_string()))?;
             }
         } else {
             // `_last_checkpoint` changes.
@@ -233,12 +248,6 @@ impl LogFiles {
     fn read_present(&self, url: &Url) -> KernelResult<Bytes> {
         let name = self.name_of(url)?;
         self.wait(self.read(&name))?.ok_or(KernelError::FileNotFound(name))
-    }
-
-    /// Returns the file with the digest of the checkpoint `name`, if this program writes the log.
-    fn digest_file(&self, name: &str) -> Option<String> {
-        let checkpoint = name.strip_prefix(LOG_FOLDER)?.strip_prefix('/')?.strip_suffix(".parquet")?;
-        Some(format!("{}/{checkpoint}.sha256", self.cache.checks_folder?))
     }
 
     /// Creates the file at `url`. An existing one stays, unless it may be replaced.
@@ -405,7 +414,7 @@ impl ParquetHandler for LogFiles {
         Ok(Box::new(batches.into_iter()))
     }
 
-    /// Writes a checkpoint. One that another writer has written stays, because its digest may be known.
+    /// Writes a checkpoint. One that another writer has written stays.
     fn write_parquet_file(
         &self,
         location: Url,
@@ -421,13 +430,14 @@ impl ParquetHandler for LogFiles {
             open.write(&batch)?;
             writer = Some(open);
         }
-        let writer = writer.ok_or_else(|| KernelError::generic("a checkpoint without actions"))?;
-        let bytes = writer.into_inner()?;
-        let (size, digest) = (bytes.len() as FileSize, hex(&Sha256::digest(&bytes)));
+        let mut writer = writer.ok_or_else(|| KernelError::generic("a checkpoint without actions"))?;
+        writer.append_key_value_metadata(KeyValue::new(seal::CHECKPOINT_KEY.to_owned(), seal::BLANK.to_owned()));
+        let version = checkpoint_version(&self.name_of(&location)?)
+            .ok_or_else(|| KernelError::generic(format!("{location} is not the name of a checkpoint")))?;
+        let bytes = seal::add_to_checkpoint(version, writer.into_inner()?)
+            .map_err(|error| KernelError::generic(error.to_string()))?;
+        let size = bytes.len() as FileSize;
         self.write(&location, bytes.into(), false)?;
-        if let Some(file) = self.digest_file(&self.name_of(&location)?) {
-            self.wait(self.folder.put(&file, digest.into_bytes()))?;
-        }
         Ok(size)
     }
 

@@ -1,7 +1,7 @@
-//! The seal of a commit: a SHA-256 of its version and its text, in its `commitInfo`.
+//! The seal of a commit or checkpoint: a SHA-256 of its version and its content.
 //!
-//! Readers ignore members of `commitInfo` that they do not know. Commits of other programs have no seal and are not
-//! checked.
+//! A commit has it in its `commitInfo`, a checkpoint in the key-value metadata of its footer. Readers ignore both. Commits
+//! of other programs have no seal and are not checked.
 
 use sha2::{Digest as _, Sha256};
 
@@ -11,8 +11,13 @@ use crate::store::hex;
 const COMMIT_INFO: &str = r#"{"commitInfo":{"#;
 /// The begin of the seal. A string within a commit cannot hold this text, because its quotes would be escaped.
 const MARK: &str = r#""tawnySeal":""#;
+/// The key of the seal in the footer of a checkpoint.
+pub(super) const CHECKPOINT_KEY: &str = "tawnySeal";
+/// The begin of the seal in the footer: the key, and the type and length of the value, as Thrift's compact protocol
+/// encodes them.
+const CHECKPOINT_MARK: &[u8] = b"tawnySeal\x18\x40";
 /// What stands in place of the digest while it is computed.
-const BLANK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+pub(super) const BLANK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The begin of the name of the program that wrote a commit.
 pub(super) const WRITER: &str = "tawny/";
 
@@ -25,6 +30,8 @@ pub(super) enum SealError {
     Differs,
     #[error("it is damaged: its SHA-256 is missing")]
     Missing,
+    #[error("it has no SHA-256, because it is damaged or another program wrote it")]
+    CheckpointWithout,
 }
 
 /// Returns the text of commit `version` with a seal.
@@ -53,6 +60,29 @@ pub(super) fn check(version: u64, commit: &[u8], is_ours: bool) -> Result<(), Se
     if digest(version, &blank).as_bytes() == named { Ok(()) } else { Err(SealError::Differs) }
 }
 
+/// Returns the checkpoint of `version` with a seal. The value of its [`CHECKPOINT_KEY`] is [`BLANK`].
+pub(super) fn add_to_checkpoint(version: u64, mut checkpoint: Vec<u8>) -> Result<Vec<u8>, SealError> {
+    let digest = digest(version, &checkpoint);
+    checkpoint_digest(&mut checkpoint)?.copy_from_slice(digest.as_bytes());
+    Ok(checkpoint)
+}
+
+/// Checks the seal of the checkpoint of `version`.
+pub(super) fn check_checkpoint(version: u64, checkpoint: &[u8]) -> Result<(), SealError> {
+    let mut blank = checkpoint.to_vec();
+    let sealed = checkpoint_digest(&mut blank)?;
+    let named = sealed.to_vec();
+    sealed.copy_from_slice(BLANK.as_bytes());
+    if digest(version, &blank).as_bytes() == named { Ok(()) } else { Err(SealError::Differs) }
+}
+
+/// Returns the digest in the footer of a checkpoint.
+fn checkpoint_digest(checkpoint: &mut [u8]) -> Result<&mut [u8], SealError> {
+    let mark = memchr::memmem::rfind(checkpoint, CHECKPOINT_MARK).ok_or(SealError::CheckpointWithout)?;
+    let begin = mark + CHECKPOINT_MARK.len();
+    checkpoint.get_mut(begin..begin + BLANK.len()).ok_or(SealError::CheckpointWithout)
+}
+
 fn digest(version: u64, text: &[u8]) -> String {
     let mut digest = Sha256::new();
     digest.update(version.to_le_bytes());
@@ -77,6 +107,21 @@ mod tests {
         }
         assert_eq!(check(8, &sealed, true), Err(SealError::Differs), "the commit of another version");
         assert!((0..sealed.len()).all(|length| check(7, &sealed[..length], true).is_err()), "a shortened commit");
+    }
+
+    #[test]
+    fn every_changed_byte_of_a_sealed_checkpoint_is_noticed() {
+        let checkpoint = [b"PAR1 pages tawnySeal\x18\x40".as_slice(), BLANK.as_bytes(), b" PAR1"].concat();
+        let sealed = add_to_checkpoint(10, checkpoint).unwrap();
+        assert_eq!(check_checkpoint(10, &sealed), Ok(()));
+        for index in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[index] ^= 4;
+            assert!(check_checkpoint(10, &changed).is_err(), "byte {index}");
+        }
+        assert_eq!(check_checkpoint(20, &sealed), Err(SealError::Differs), "the checkpoint of another version");
+        assert!((0..sealed.len()).all(|length| check_checkpoint(10, &sealed[..length]).is_err()), "a shortened one");
+        assert_eq!(check_checkpoint(10, b"PAR1 of another program PAR1"), Err(SealError::CheckpointWithout));
     }
 
     #[test]

@@ -9,8 +9,10 @@
 //! decides both, and the lists of a day are found without those of other days.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -22,6 +24,7 @@ use crate::error::Error;
 use crate::event;
 use crate::store::{self, Folder, FolderWriter, LAKE_FOLDER, hex};
 use crate::time::{EVENT_TIMES, Instant};
+use crate::trail;
 
 /// The value of the partition `date=…` for records without a time: Hive's name for a null.
 pub(super) const NO_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -38,13 +41,13 @@ const CHECKS_FOLDER: &str = "_tawny/log";
 
 /// The begin of the domains with the object lists of a delivery day. The day follows, or `unknown`.
 const OBJECTS_DOMAIN: &str = "tawny.objects.";
-
 /// The domain with the first time that the lake still holds.
 const RETENTION_DOMAIN: &str = "tawny.retainedFrom";
 
 /// Object lists that are read concurrently.
 const CONCURRENT_READS: usize = 32;
-
+/// Object lists of a delivery day. More are merged.
+const MAX_LISTS: usize = 64;
 /// Commits that are tried while other runs commit.
 const MAX_ATTEMPTS: usize = 100;
 
@@ -163,7 +166,7 @@ impl TransactionLog {
     pub async fn create(&self) -> Result<(), Error> {
         if self.version().await?.is_none() {
             let schema = event::schema().as_ref().clone();
-            self.log.create(&NewTable { schema, partition: DATE }).await?;
+            self.log.create(&NewTable { schema, partition: DATE, bounded: event::EVENT_TIME }).await?;
         }
         Ok(())
     }
@@ -280,6 +283,9 @@ impl TransactionLog {
                     Some(value) => self.object_lists(domain, value)?,
                     None => Vec::new(),
                 };
+                if lists.len() >= MAX_LISTS {
+                    lists = vec![self.merge_lists(writer, lists).await?];
+                }
                 lists.push(list.clone());
                 let value = serde_json::to_string(&lists).map_err(|error| Error::Internal(error.to_string()))?;
                 domains.insert(domain.clone(), value);
@@ -322,7 +328,14 @@ impl TransactionLog {
     async fn version(&self) -> Result<Option<Arc<LakeVersion>>, Error> {
         let version = match self.log.version(self.as_of).await {
             Ok(version) => version,
-            Err(error) => return if self.log.exists().await? { Err(error) } else { self.absent().await },
+            Err(error) => {
+                let absent = if self.log.exists().await? { Err(error) } else { self.absent().await };
+                // Another run may have created the lake since.
+                if absent.is_ok() || !self.log.exists().await? {
+                    return absent;
+                }
+                self.log.version(self.as_of).await?
+            }
         };
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = newest.as_ref().filter(|known| known.version.number() == version.number()) {
@@ -347,7 +360,13 @@ impl TransactionLog {
             let reason = "an earlier build wrote it; convert the trail again".to_owned();
             return Err(Error::TransactionLog { path: folder.path(&former), reason });
         }
-        Ok(None)
+        let files = match folder.all().await {
+            // The folder does not exist yet.
+            Err(Error::NotFound { .. }) => Vec::new(),
+            files => files?,
+        };
+        let part = files.iter().find(|(name, _)| store::is_part_file(Path::new(name)));
+        part.map_or(Ok(None), |(name, _)| Err(trail::lost_log_error(folder.path(name))))
     }
 
     async fn files_of<'v>(&self, version: &'v LakeVersion) -> Result<&'v Vec<FileEntry>, Error> {
@@ -373,6 +392,19 @@ impl TransactionLog {
             serde_json::to_writer(&mut lines, object).map_err(|error| Error::Internal(error.to_string()))?;
             lines.push(b'\n');
         }
+        self.write_list(writer, lines).await
+    }
+
+    /// Writes one list of the objects in `lists`, and returns its name.
+    async fn merge_lists(&self, writer: &FolderWriter, lists: Vec<String>) -> Result<String, Error> {
+        let merged: Vec<Bytes> = futures::stream::iter(lists.iter().map(|list| self.read_list(list)))
+            .buffered(CONCURRENT_READS)
+            .try_collect()
+            .await?;
+        self.write_list(writer, merged.concat()).await
+    }
+
+    async fn write_list(&self, writer: &FolderWriter, lines: Vec<u8>) -> Result<String, Error> {
         let name = hex(&Sha256::digest(&lines));
         writer.stage(&objects_file(&name), lines.into()).await?.publish()?;
         Ok(name)
@@ -380,15 +412,23 @@ impl TransactionLog {
 
     /// Returns the identities in the object list `name`.
     async fn read_objects(&self, name: String) -> Result<Vec<String>, Error> {
-        let file = objects_file(&name);
-        let bytes = self.log.folder().read(&file).await?;
-        let damaged = |reason: String| Error::TransactionLog { path: self.log.folder().path(&file), reason };
-        if hex(&Sha256::digest(&bytes)) != name {
-            return Err(damaged("its content does not have the SHA-256 in its name".to_owned()));
-        }
+        let bytes = self.read_list(&name).await?;
+        let damaged =
+            |reason: String| Error::TransactionLog { path: self.log.folder().path(&objects_file(&name)), reason };
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let ids = lines.map(|line| serde_json::from_slice::<ObjectEntry>(line).map(|entry| entry.id));
         ids.collect::<Result<_, _>>().map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Reads the object list `name` and checks it.
+    async fn read_list(&self, name: &str) -> Result<Bytes, Error> {
+        let file = objects_file(name);
+        let bytes = self.log.folder().read(&file).await?;
+        if hex(&Sha256::digest(&bytes)) == name {
+            return Ok(bytes);
+        }
+        let reason = "its content does not have the SHA-256 in its name".to_owned();
+        Err(Error::TransactionLog { path: self.log.folder().path(&file), reason })
     }
 
     /// Returns the names of the object lists in the value of a domain.
