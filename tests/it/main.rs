@@ -7,6 +7,9 @@ mod cli;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod compact;
+mod delta_lake;
+mod delta_versions;
+mod delta_writers;
 mod dialects;
 mod escapes;
 mod duplicates;
