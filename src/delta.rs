@@ -25,6 +25,7 @@ mod commit;
 mod kernel_engine;
 mod replay;
 mod seal;
+mod table_files;
 
 pub use commit::{AddedFile, Change, NewTable, Operation};
 pub use replay::{LiveFile, RemovedFile};

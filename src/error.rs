@@ -179,7 +179,7 @@ impl Error {
                 Some("name a file, a folder or a quoted glob such as 'trail/**/*.json.gz'".to_owned())
             }
             Error::TransactionLog { .. } => {
-                Some("restore the file, or convert the trail into a new, empty folder".to_owned())
+                Some("restore the file; a lake can be converted again, into a new, empty folder".to_owned())
             }
             Error::State { .. } => Some(
                 "restore it, or name another `state` in the configuration: then everything is hunted and delivered again"

@@ -25,6 +25,7 @@ mod read_ahead;
 mod read_settings;
 mod s3;
 mod standard_input;
+mod table_format;
 mod wire;
 
 pub use disk::{
@@ -37,6 +38,7 @@ pub use read_ahead::{Fetched, read_ahead};
 pub use read_settings::ReadSettings;
 pub use s3::Access;
 pub use standard_input::Spooled;
+pub use table_format::TableFormat;
 
 /// The folder within a lake for everything that is not data: its transaction log, and unfinished work.
 pub const LAKE_FOLDER: &str = "_tawny";

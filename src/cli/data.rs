@@ -8,24 +8,24 @@ use super::layouts::LayoutArgs;
 use super::outcome::ReadSummary;
 use super::raw_input::RawInputArgs;
 use super::{Context, SelectionArgs};
-use crate::delta::AsOf;
+use crate::delta::{AsOf, DeltaLog};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::output::Output;
 use crate::statistics::ScanStatistics;
-use crate::store::Location;
+use crate::store::{Location, TableFormat};
 use crate::table::{PartialLake, RawTrail, Table, TableKind};
 use crate::time::Range;
 
 /// The data that a command reads.
 #[derive(Debug, Args)]
 pub(super) struct DataArgs {
-    /// A lake, Parquet written by another tool, or files, folders or quoted globs of a raw trail; on disk or
+    /// A lake, a Delta table or Parquet written by another tool, or files, folders or quoted globs of a raw trail; on disk or
     /// `s3://BUCKET/PREFIX`; `-` reads standard input
     #[arg(required = true, value_name = "DATA")]
     data: Vec<String>,
-    /// Version of a lake to read: its number, or a time at which it was the newest [default: the newest]
+    /// Version of a lake or Delta table to read: its number, or a time at which it was the newest [default: the newest]
     #[arg(long, value_name = "VERSION|TIME")]
     as_of: Option<AsOf>,
     #[command(flatten)]
@@ -98,7 +98,7 @@ impl DataArgs {
         Ok(OpenedData { engine, table, bar, _spill: spill })
     }
 
-    /// Finds out whether the data is a lake, another tool's Parquet or a raw trail, and opens it as a table.
+    /// Finds out whether the data is a lake, a Delta table, another tool's Parquet or a raw trail, and opens it as a table.
     async fn find(&self, context: &Context, engine: &Engine, bar: ProgressBar) -> Result<Box<dyn Table>, Error> {
         let stores = self.raw_input.stores(context, &self.data)?;
         if let [one] = self.data.as_slice() {
@@ -110,11 +110,22 @@ impl DataArgs {
                 Output::count_rows(&bar, engine.scanned.clone());
                 return Ok(Box::new(PartialLake::new(lake)));
             }
+            if stores.table_format(&Location::of(one)).await? == Some(TableFormat::Delta) {
+                self.refuse_for_tables()?;
+                let log = DeltaLog::new(stores.folder(&Location::of(one)).await?, None);
+                let version = log.version(self.as_of.unwrap_or_default()).await?;
+                let table = self.layout.table(&stores, engine, one, version.parquet_files().await?).await?;
+                Output::count_rows(&bar, engine.scanned.clone());
+                return Ok(Box::new(table));
+            }
         }
         if self.as_of.is_some() {
             return Err(Error::Usage {
-                message: format!("`--as-of` only applies to a lake, and `{}` is none", self.data.join(" ")),
-                hint: Some("remove `--as-of`, or name one lake".to_owned()),
+                message: format!(
+                    "`--as-of` only applies to a lake or Delta table, and `{}` is none",
+                    self.data.join(" ")
+                ),
+                hint: Some("remove `--as-of`, or name one table by its folder".to_owned()),
             });
         }
         if let Some(columnar) = self.layout.columnar(&stores, engine, &self.data).await? {

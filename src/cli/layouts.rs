@@ -10,7 +10,7 @@ use crate::event;
 use crate::layout::{self, TableLayout};
 use crate::report;
 use crate::store::{self, Stores};
-use crate::trail;
+use crate::trail::{self, ParquetFiles};
 
 /// List the supported layouts of other tools' Parquet, or show one
 #[derive(Debug, Args)]
@@ -89,18 +89,45 @@ impl LayoutArgs {
         engine: &Engine,
         sources: &[String],
     ) -> Result<Option<Columnar>, Error> {
-        let layout = match (&self.layout, &self.map) {
-            (Some(name), _) if name == "raw" => return Ok(None),
-            (Some(name), _) => Some(named(layout::shipped()?, name)?),
-            (None, Some(path)) => Some(layout::parse(
-                &path.display().to_string(),
-                &store::read_named("map", path, store::SETTINGS_BYTES)?,
-            )?),
-            (None, None) => None,
-        };
+        if self.is_raw() {
+            return Ok(None);
+        }
+        let layout = self.chosen()?;
         let Some(files) = trail::parquet_files(stores, sources, layout.is_some()).await? else {
             return Ok(None);
         };
         Ok(Some(Columnar::open(engine, stores, files, layout).await?))
+    }
+    /// Opens the table at `path`, whose metadata list `files`.
+    pub(super) async fn table(
+        &self,
+        stores: &Stores,
+        engine: &Engine,
+        path: &str,
+        files: ParquetFiles,
+    ) -> Result<Columnar, Error> {
+        if self.is_raw() {
+            return Err(Error::Usage {
+                message: format!("`{path}` is a table: `--layout raw` only applies to raw trails"),
+                hint: Some("remove `--layout raw`".to_owned()),
+            });
+        }
+        Columnar::open(engine, stores, files, self.chosen()?).await
+    }
+
+    fn is_raw(&self) -> bool {
+        self.layout.as_deref() == Some("raw")
+    }
+
+    /// Returns the layout that the user names. `None` if the columns decide.
+    fn chosen(&self) -> Result<Option<TableLayout>, Error> {
+        match (&self.layout, &self.map) {
+            (Some(name), _) => named(layout::shipped()?, name).map(Some),
+            (None, Some(path)) => {
+                let text = store::read_named("map", path, store::SETTINGS_BYTES)?;
+                layout::parse(&path.display().to_string(), &text).map(Some)
+            }
+            (None, None) => Ok(None),
+        }
     }
 }

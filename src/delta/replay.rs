@@ -239,7 +239,7 @@ pub(super) fn paths(batch: &RecordBatch) -> KernelResult<Vec<String>> {
 }
 
 /// Returns the path of a file, which the log percent-encodes.
-fn decoded(path: &str) -> KernelResult<String> {
+pub(super) fn decoded(path: &str) -> KernelResult<String> {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
     decoded.map(Cow::into_owned).map_err(|error| KernelError::generic(format!("the path {path:?}: {error}")))
 }

@@ -2,7 +2,7 @@
 //!
 //! A table goes through five steps, each in a module of its own:
 //!
-//! 1. `files`: files are found, chosen by their folders, and opened;
+//! 1. `files`: files are found, chosen by their partitions, and opened;
 //! 2. `groups`: files with one layout and one type for each column become a group;
 //! 3. `part`: of a group, which of our columns it lacks is found out;
 //! 4. `view` and `conversions`: the layout's expressions give our columns, and the rows of all parts follow one another;
@@ -140,6 +140,11 @@ impl Columnar {
         self.replaced.sequences()
     }
 
+    /// Returns the version of the table, if it has versions.
+    pub fn version(&self) -> Option<u64> {
+        self.files.version
+    }
+
     /// Returns the sizes in bytes of the files that may hold records with a time in `range`, by their folders. No file is
     /// opened.
     pub fn sizes(&self, range: Range) -> Vec<u64> {
@@ -159,8 +164,14 @@ impl Columnar {
     /// Returns the records with a time in `range`; others may be among them.
     ///
     /// # Errors
-    /// As for [`Columnar::opened`].
+    /// As for [`Columnar::opened`]; or the table has a feature that a cluster cannot apply.
     pub async fn table(&self, engine: &Engine, range: Range) -> Result<Arc<dyn TableProvider>, Error> {
+        if let Some(feature) = self.files.feature_for_one_machine().filter(|_| engine.on_cluster()) {
+            return Err(Error::Usage {
+                message: format!("the table has {feature}, which a cluster cannot apply"),
+                hint: Some("hunt it on one machine, without `--cluster`".to_owned()),
+            });
+        }
         let opened = self.opened(engine, range).await?;
         let failed = |error| Error::query("the layout of the data", error);
         self.records(engine, &opened, range).map_err(failed)

@@ -17,12 +17,14 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::ObjectStore;
 
+mod declared_columns;
 mod footer;
 mod guard;
 mod lake_file;
 mod pages;
 mod thrift;
 
+pub(super) use declared_columns::declared;
 pub(super) use footer::{Footer, Footers};
 use guard::{GuardedReaders, GuardedSource};
 pub(super) use lake_file::LakeFile;

@@ -74,6 +74,7 @@ impl Snapshot for ForeignSnapshot<'_> {
 
     fn statistics(&self, records: &SnapshotRecords) -> ScanStatistics {
         let mut statistics = super::statistics_of(records.files.iter().copied());
+        statistics.table_version = self.table.version();
         statistics.replaced_bytes = self.table.replaced();
         for fault in self.table.faults() {
             statistics.objects.read += 1;

@@ -55,8 +55,8 @@ impl RawTrail {
     /// Lists the objects that may hold events with a time in `range`.
     async fn find(&self, range: Range) -> Result<Arc<Trail>, Error> {
         let trail = Trail::find(&self.stores, &self.sources, &self.selection.during(range)).await?;
-        if let Some(file) = &trail.lake_file {
-            return Err(trail::lake_file_error(file));
+        if let Some(file) = &trail.table_file {
+            return Err(file.error());
         }
         Ok(Arc::new(trail))
     }

@@ -10,6 +10,7 @@ mod compact;
 mod delta_lake;
 mod delta_versions;
 mod delta_writers;
+mod delta_tables;
 mod dialects;
 mod escapes;
 mod duplicates;

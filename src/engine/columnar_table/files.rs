@@ -9,15 +9,16 @@ use datafusion::datasource::file_format::parquet::Int96Coercer;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt as _, stream};
 use object_store::{ObjectMeta, ObjectStore};
+use parquet::arrow::arrow_reader::RowSelection;
 use parquet::arrow::parquet_to_arrow_schema;
 
 use super::columns;
 use super::partition::Partitions;
 use crate::engine::parquet_table::{self, Footer, Footers};
 use crate::error::{DamagedFile, Error, Fault};
-use crate::store::{Located, Object, Stores};
+use crate::store::{Located, Stores};
 use crate::time::Range;
-use crate::trail::ParquetFiles;
+use crate::trail::{ParquetFile, ParquetFiles};
 
 /// The number of footers that are read at a time.
 const AT_A_TIME: usize = 32;
@@ -32,14 +33,23 @@ pub(super) struct FoundFile {
     /// Its path as the user would write it.
     pub(super) path: PathBuf,
     pub(super) partitions: Partitions,
+    /// The number of its records, deleted ones included, if the table's metadata have it.
+    records: Option<u64>,
+    /// The indexes of its deleted records, in ascending order.
+    deleted_records: Vec<u64>,
 }
 
 /// The columns and the number of records of a file, from its footer.
 #[derive(Debug)]
 pub(super) struct OpenedFile {
-    /// The types by which its columns are read.
+    /// The types by which its columns are read. Columns that the table does not declare are not among them.
     pub(super) schema: SchemaRef,
+    /// The same with all columns of the file.
+    pub(super) file_schema: SchemaRef,
+    /// The number of live records.
     pub(super) records: u64,
+    /// The live records. `None` if all are live.
+    pub(super) live: Option<RowSelection>,
 }
 
 /// The files of a table that other tools wrote.
@@ -49,6 +59,10 @@ pub(super) struct TableFiles {
     pub(super) url: ObjectStoreUrl,
     pub(super) found: Vec<FoundFile>,
     pub(super) footers: Footers,
+    /// The version of the table, if it has versions.
+    pub(super) version: Option<u64>,
+    /// Whether files have other names for columns than the table.
+    are_renamed: bool,
     /// The entries of folders that cannot be read.
     unlisted: Vec<Fault>,
     opened: tokio::sync::Mutex<BTreeMap<usize, Arc<OpenedFile>>>,
@@ -58,18 +72,28 @@ pub(super) struct TableFiles {
 impl TableFiles {
     /// Returns the files of a table. None is opened yet. As many footers are kept as fit into `room` bytes.
     pub(super) async fn new(stores: &Stores, files: ParquetFiles, room: usize) -> Result<TableFiles, Error> {
-        let (objects, paths): (Vec<Object>, Vec<String>) = files.files.into_iter().unzip();
+        let ParquetFiles { files, faults, table } = files;
+        let objects: Vec<_> = files.iter().map(|file| file.object.clone()).collect();
         let Located { store, url, metas } = stores.locate(&objects).await?;
         let url = ObjectStoreUrl::parse(url).map_err(|error| Error::query("the store of the files", error))?;
-        let found = metas.into_iter().zip(objects).zip(paths).map(|((meta, object), path)| FoundFile {
-            meta,
-            path: object.path,
-            partitions: Partitions::of(&path),
+        let found = metas.into_iter().zip(files).map(|(meta, file)| {
+            let ParquetFile { object, partitions, records, deleted_records } = file;
+            FoundFile { meta, path: object.path, partitions: Partitions::of(partitions), records, deleted_records }
         });
         let found = found.collect();
         let (opened, rejected) = (tokio::sync::Mutex::default(), Mutex::default());
-        let footers = Footers::new(room);
-        Ok(TableFiles { store, url, found, footers, unlisted: files.faults, opened, rejected })
+        let version = table.as_ref().map(|table| table.version);
+        let are_renamed = table.as_ref().is_some_and(|table| table.columns.are_renamed());
+        let footers = Footers::new(room, table.map(|table| table.columns));
+        Ok(TableFiles { store, url, found, footers, version, are_renamed, unlisted: faults, opened, rejected })
+    }
+
+    /// Returns the feature of the table that the nodes of a cluster cannot apply, if it has one.
+    pub(super) fn feature_for_one_machine(&self) -> Option<&'static str> {
+        if self.found.iter().any(|file| !file.deleted_records.is_empty()) {
+            return Some("deleted records");
+        }
+        self.are_renamed.then_some("renamed columns")
     }
 
     /// Returns the numbers of the files that may hold events with a time in `range`, by their folders. Files that could not
@@ -92,11 +116,9 @@ impl TableFiles {
         let closed: Vec<usize> = chosen.iter().copied().filter(|number| !opened.contains_key(number)).collect();
         let mut footers = stream::iter(closed)
             .map(|number| async move {
-                let store = self.store.as_ref();
-                (
-                    number,
-                    self.footers.read(store, &self.found[number].meta).await.and_then(|footer| opened_file(&footer)),
-                )
+                let found = &self.found[number];
+                let footer = self.footers.read(self.store.as_ref(), &found.meta).await;
+                (number, footer.and_then(|footer| opened_file(&footer, found)))
             })
             .buffer_unordered(AT_A_TIME);
         while let Some((number, file)) = footers.next().await {
@@ -147,17 +169,60 @@ impl TableFiles {
     }
 }
 
-fn opened_file(footer: &Footer) -> Result<OpenedFile, String> {
+fn opened_file(footer: &Footer, found: &FoundFile) -> Result<OpenedFile, String> {
     let file = footer.metadata.file_metadata();
     let unreadable = |error| format!("its columns cannot be read: {error}");
     let schema = parquet_to_arrow_schema(file.schema_descr(), footer.texts.as_ref()).map_err(unreadable)?;
     // Nanoseconds, which such columns are read as else, wrap around in 2262.
     let microseconds = Int96Coercer::new(file.schema_descr(), &schema, &TimeUnit::Microsecond).coerce();
     let schema = microseconds.unwrap_or(schema);
-    let schema: Schema = columns::as_read(&schema);
+    let file_schema: Schema = columns::as_read(&schema);
+    let schema = parquet_table::declared(&file_schema);
     let mut names = BTreeSet::new();
     if let Some(twice) = schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
         return Err(format!("it has two columns `{}`", twice.name()));
     }
-    Ok(OpenedFile { schema: Arc::new(schema), records: u64::try_from(file.num_rows()).unwrap_or_default() })
+    let records = u64::try_from(file.num_rows()).unwrap_or_default();
+    if let Some(expected) = found.records.filter(|expected| *expected != records) {
+        return Err(format!("it has {records} records, and the table's metadata say {expected}: restore it"));
+    }
+    let live = live_records(records, &found.deleted_records)?;
+    let records = records - found.deleted_records.len() as u64;
+    Ok(OpenedFile { schema: Arc::new(schema), file_schema: Arc::new(file_schema), records, live })
+}
+
+/// Returns the live ones of `records` records. `None` if all are live.
+fn live_records(records: u64, deleted: &[u64]) -> Result<Option<RowSelection>, String> {
+    let Some(last) = deleted.last() else {
+        return Ok(None);
+    };
+    if *last >= records {
+        return Err(format!("it has {records} records, and the table's metadata delete the one at index {last}"));
+    }
+    let index = |index: u64| usize::try_from(index).map_err(|_| "it has too many records".to_owned());
+    let ends: Vec<usize> = deleted.iter().copied().chain([records]).map(index).collect::<Result<_, _>>()?;
+    let begins = [0].into_iter().chain(ends.iter().map(|end| end + 1));
+    let ranges = begins.zip(&ends).filter(|(begin, end)| begin < *end).map(|(begin, end)| begin..*end);
+    Ok(Some(RowSelection::from_consecutive_ranges(ranges, index(records)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::arrow::arrow_reader::RowSelector;
+
+    use super::*;
+
+    #[test]
+    fn deleted_records_are_not_live() {
+        let live = |records, deleted: &[u64]| {
+            live_records(records, deleted).map(|live| live.map(Into::<Vec<RowSelector>>::into))
+        };
+        let (select, skip) = (RowSelector::select, RowSelector::skip);
+        assert_eq!(live(3, &[]), Ok(None));
+        assert_eq!(live(5, &[1, 2]), Ok(Some(vec![select(1), skip(2), select(2)])));
+        assert_eq!(live(4, &[0, 2]), Ok(Some(vec![skip(1), select(1), skip(1), select(1)])));
+        assert_eq!(live(3, &[2]), Ok(Some(vec![select(2), skip(1)])));
+        assert_eq!(live(2, &[0, 1]), Ok(Some(vec![skip(2)])));
+        assert!(live(2, &[2]).unwrap_err().contains("index 2"), "a deletion vector of another file");
+    }
 }

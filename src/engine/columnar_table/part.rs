@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result as QueryResult;
 use datafusion::prelude::{SessionContext, lit};
@@ -96,10 +97,14 @@ impl Part {
     pub(super) fn parquet_table(&self, table: &TableFiles, threads: usize) -> ParquetTable {
         let file = |(number, opened): &NumberedFile| {
             let found = &table.found[*number];
-            let value = |field: &FieldRef| ScalarValue::Utf8(found.partitions.values.get(field.name()).cloned());
+            let value =
+                |field: &FieldRef| ScalarValue::Utf8(found.partitions.values.get(field.name()).cloned().flatten());
             let mut file = PartitionedFile::new_from_meta(found.meta.clone());
+            if let Some(live) = &opened.live {
+                file = file.with_extension(ParquetRowSelection::new(live.clone()));
+            }
             file.partition_values = self.schema.table_partition_cols().iter().map(value).collect();
-            file.arrow_schema = Some(Arc::clone(&opened.schema));
+            file.arrow_schema = Some(Arc::clone(&opened.file_schema));
             file
         };
         ParquetTable {

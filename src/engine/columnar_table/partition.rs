@@ -1,14 +1,16 @@
-//! The folders of a table's files. Their names give columns, and the days of a file's events.
+//! The partitions of a table's files. They give columns, and the days of a file's events.
 
 use std::collections::BTreeMap;
 
+use crate::layout;
 use crate::time::{DAY, Instant, Range};
+use crate::trail::FilePartitions;
 
-/// The columns and days in the names of a file's folders.
+/// The partition columns of a file, and the days that they mean.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Partitions {
-    /// The values of folders named `key=value`.
-    pub(super) values: BTreeMap<String, String>,
+    /// The values of partition columns: in the table's metadata, or in folders named `key=value`. `None` for null.
+    pub(super) values: BTreeMap<String, Option<String>>,
     days: Days,
 }
 
@@ -31,12 +33,28 @@ const DAYS_OF_EVENTS: [&str; 5] = ["tp_date", "eventDay", "eventday", "event_dat
 const DAYS_OF_FILES: [&str; 4] = ["dt", "date", "day", "ingest_date"];
 
 impl Partitions {
+    /// Returns the partitions of a file.
+    pub(super) fn of(partitions: FilePartitions) -> Partitions {
+        match partitions {
+            FilePartitions::Folders(path) => Partitions::of_path(&path),
+            FilePartitions::Values(values) => {
+                let value = |(name, value): (String, Option<String>)| {
+                    let value = value.map(|value| with_zeros(&name, value));
+                    (name, value)
+                };
+                let values: BTreeMap<_, _> = values.into_iter().map(value).collect();
+                let days = Days::of(&[], &values);
+                Partitions { values, days }
+            }
+        }
+    }
+
     /// Returns the partitions of a file with this path below the table's folder.
-    pub(super) fn of(path: &str) -> Partitions {
+    fn of_path(path: &str) -> Partitions {
         let folders: Vec<&str> =
             path.rsplit_once('/').map_or_else(Vec::new, |(folders, _)| folders.split('/').collect());
-        let pair = |folder: &&str| folder.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let values: BTreeMap<String, String> = folders.iter().filter_map(pair).collect();
+        let pair = |folder: &&str| folder.split_once('=').map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        let values: BTreeMap<_, _> = folders.iter().filter_map(pair).collect();
         let days = Days::of(&folders, &values);
         Partitions { values, days }
     }
@@ -53,9 +71,10 @@ impl Partitions {
 }
 
 impl Days {
-    fn of(folders: &[&str], values: &BTreeMap<String, String>) -> Days {
-        let named = |keys: &[&str]| keys.iter().find_map(|key| day(values.get(*key)?));
-        let number = |key: &str| values.get(key)?.parse::<u32>().ok();
+    fn of(folders: &[&str], values: &BTreeMap<String, Option<String>>) -> Days {
+        let value = |key: &str| values.get(key)?.as_deref();
+        let named = |keys: &[&str]| keys.iter().find_map(|key| day(value(key)?));
+        let number = |key: &str| value(key)?.parse::<u32>().ok();
         if let Some((begin, end)) = named(&DAYS_OF_EVENTS) {
             return Days::Of(begin, end);
         }
@@ -78,6 +97,12 @@ impl Days {
         };
         named(&DAYS_OF_FILES).or_else(plain).map_or(Days::Any, |(_, end)| Days::Until(end))
     }
+}
+
+/// Returns the value of a partition column. An account that was written as a number gets its leading zeros.
+fn with_zeros(name: &str, value: String) -> String {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && layout::plain(name).ends_with("accountid") { format!("{value:0>12}") } else { value }
 }
 
 /// Returns the day in a text such as `2026-09-01` or `20260901`, with or without an hour after it.
@@ -132,16 +157,20 @@ mod tests {
             ("a-2026-09-02.parquet", Days::Any),
             ("a.parquet", Days::Any),
         ] {
-            assert_eq!(Partitions::of(path).days, days, "{path}");
+            assert_eq!(Partitions::of_path(path).days, days, "{path}");
         }
-        assert_eq!(Partitions::of("a=1/b=x=y/c/d=2.parquet").values.len(), 2, "the name of a file is not a partition");
+        assert_eq!(
+            Partitions::of_path("a=1/b=x=y/c/d=2.parquet").values.len(),
+            2,
+            "the name of a file is not a partition"
+        );
     }
 
     #[test]
     fn a_file_is_left_unread_only_where_its_folders_tell_that_it_can_be() {
         let at = |text: &str| text.parse::<Instant>().ok();
         let range = |from, to| Range { from: at(from), to: at(to) };
-        let holds = |path: &str, range| Partitions::of(path).may_hold(range);
+        let holds = |path: &str, range| Partitions::of_path(path).may_hold(range);
         for (from, to, of_events, of_files) in [
             ("2026-09-02", "2026-09-03", true, true),
             ("2026-09-03T12:00:00Z", "2026-09-10", true, true),
@@ -153,5 +182,15 @@ mod tests {
             assert_eq!(holds("dt=2026-09-02/a.parquet", range(from, to)), of_files, "{from}");
             assert!(holds("a.parquet", range(from, to)));
         }
+    }
+
+    #[test]
+    fn values_of_the_metadata_tell_columns_and_days() {
+        let values = [("event_day", Some("2026-09-02")), ("accountId", Some("11112222")), ("region", None)];
+        let values = values.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+        let partitions = Partitions::of(FilePartitions::Values(values.into_iter().collect()));
+        assert_eq!(partitions.days, Partitions::of_path("event_day=2026-09-02/a.parquet").days);
+        assert_eq!(partitions.values["accountId"].as_deref(), Some("000011112222"));
+        assert_eq!(partitions.values["region"], None);
     }
 }

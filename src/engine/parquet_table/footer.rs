@@ -18,8 +18,9 @@ use parquet::file::metadata::{
 };
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
-use super::guard;
 use super::thrift::{self, Value};
+use super::{declared_columns, guard};
+use crate::trail::TableColumns;
 
 /// The last bytes of a file are read at once: most footers fit.
 const TAIL: u64 = 64 << 10;
@@ -51,6 +52,8 @@ pub(super) enum Owner {
 /// A cache of the footers of other tools' files. Each footer is read once, as long as there is room for it.
 #[derive(Debug, Clone)]
 pub(in crate::engine) struct Footers {
+    /// The columns that the table's metadata declare, if it has metadata.
+    columns: Option<Arc<TableColumns>>,
     room: usize,
     kept: Arc<Mutex<Kept>>,
 }
@@ -62,9 +65,9 @@ struct Kept {
 }
 
 impl Footers {
-    /// Returns a cache that keeps as many footers as fit into `room` bytes.
-    pub(in crate::engine) fn new(room: usize) -> Footers {
-        Footers { room, kept: Arc::default() }
+    /// Returns a cache that keeps as many footers as fit into `room` bytes. The files are of a table with these columns.
+    pub(in crate::engine) fn new(room: usize, columns: Option<TableColumns>) -> Footers {
+        Footers { columns: columns.map(Arc::new), room, kept: Arc::default() }
     }
 
     /// Returns the footer of a file. The error says why it cannot be read.
@@ -77,7 +80,7 @@ impl Footers {
             return Ok(footer);
         }
         let bytes = read(store, meta).await?;
-        let footer = Arc::new(Footer::decode(&bytes, meta.size, Owner::OtherTool)?);
+        let footer = Arc::new(Footer::decode(&bytes, meta.size, Owner::OtherTool, self.columns.as_deref())?);
         let size = footer.metadata.memory_size();
         let mut kept = self.lock();
         if kept.bytes + size <= self.room && kept.footers.insert(meta.location.clone(), Arc::clone(&footer)).is_none() {
@@ -97,8 +100,14 @@ impl Footers {
 }
 
 impl Footer {
-    /// Decodes the footer of a file of `file_size` bytes. The error says why it cannot be decoded.
-    pub(super) fn decode(bytes: &[u8], file_size: u64, owner: Owner) -> Result<Footer, String> {
+    /// Decodes the footer of a file of `file_size` bytes. Its columns get the names of the table's `columns`. The error says
+    /// why it cannot be decoded.
+    pub(super) fn decode(
+        bytes: &[u8],
+        file_size: u64,
+        owner: Owner,
+        columns: Option<&TableColumns>,
+    ) -> Result<Footer, String> {
         if !can_be_decoded(bytes) {
             return Err("its footer is damaged: copy it again".to_owned());
         }
@@ -111,20 +120,29 @@ impl Footer {
         };
         check(&metadata, file_size)?;
         let file = metadata.file_metadata();
+        let mut texts = file.key_value_metadata().cloned();
         let schema = match owner {
             Owner::Lake => {
                 check_texts(file.schema_descr())?;
                 file.schema_descr_ptr()
             }
             Owner::OtherTool => {
-                let root = without_text(file.schema_descr().root_schema());
-                Arc::new(SchemaDescriptor::new(root.map_err(|error| format!("its columns cannot be read: {error}"))?))
+                let unreadable = |error| format!("its columns cannot be read: {error}");
+                let mut root = without_text(file.schema_descr().root_schema()).map_err(unreadable)?;
+                if let Some(columns) = columns {
+                    let named = declared_columns::named(&root, columns).map_err(unreadable)?;
+                    if named != root {
+                        // The embedded Arrow schema has the names in the file.
+                        texts = None;
+                    }
+                    root = named;
+                }
+                Arc::new(SchemaDescriptor::new(root))
             }
         };
         let values =
             metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).map(ColumnChunkMetaData::num_values);
         let most_values = values.max().unwrap_or_default();
-        let texts = file.key_value_metadata().cloned();
         let known = FileMetaData::new(
             file.version(),
             file.num_rows(),

@@ -126,7 +126,7 @@ impl LakeFileReader {
         let recorded = self.file.recorded;
         let metadata = self.metadata().await?;
         let bytes = checksum::footer(&metadata).ok_or(PartFileDamage::NoFooter)?;
-        let footer = Footer::decode(bytes, recorded.bytes, Owner::Lake).map_err(ParquetError::General)?;
+        let footer = Footer::decode(bytes, recorded.bytes, Owner::Lake, None).map_err(ParquetError::General)?;
         recorded.check_records(footer.metadata.file_metadata().num_rows())?;
         let blocks = BlockChecksums::of_footer(&recorded, footer.texts.as_ref())?;
         let footer = Arc::new(VerifiedFooter { footer, blocks });

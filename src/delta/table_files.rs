@@ -1,0 +1,171 @@
+//! The live files of a Delta table that another tool writes, as Parquet files to read.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use delta_kernel::scan::StatsOptions;
+use delta_kernel::scan::state::ScanFile;
+use delta_kernel::schema::{DataType, StructField, StructType};
+use delta_kernel::table_features::{ColumnMappingMode, TableFeature};
+use delta_kernel::{KernelError, KernelResult, SnapshotRef};
+
+use super::kernel_engine::KernelEngine;
+use super::replay::{LiveFile, decoded};
+use super::{DeltaVersion, LOG_FOLDER};
+use crate::error::Error;
+use crate::store::{Object, stays_within};
+use crate::trail::{ColumnKey, FilePartitions, ParquetFile, ParquetFiles, TableColumn, TableColumns, TableMetadata};
+
+/// The reader features that this program applies. All others are refused by name.
+///
+/// List: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md#valid-feature-names-in-table-features>
+fn is_applied(feature: &TableFeature) -> bool {
+    matches!(
+        feature,
+        TableFeature::ColumnMapping
+            | TableFeature::DeletionVectors
+            | TableFeature::TimestampWithoutTimezone
+            | TableFeature::TypeWidening
+            | TableFeature::TypeWideningPreview
+            | TableFeature::V2Checkpoint
+            | TableFeature::VacuumProtocolCheck
+    )
+}
+
+impl DeltaVersion {
+    /// Returns the live files, with their partition values and deleted records.
+    ///
+    /// # Errors
+    /// In addition to store errors, [`Error::TransactionLog`] if the log is damaged, the table has a feature that is not
+    /// supported, or a file is not in the table's folder.
+    pub async fn parquet_files(&self) -> Result<ParquetFiles, Error> {
+        self.check_features()?;
+        let live = self.live_files().await?;
+        let mut deleted = HashMap::new();
+        if live.iter().any(|file| file.has_deleted_rows) {
+            let snapshot = Arc::clone(&self.snapshot);
+            deleted = self.log.run(move |engine| deleted_records(engine, snapshot)).await?;
+        }
+        let table = TableMetadata { version: self.number(), columns: self.columns() };
+        let partitions = self.partition_names();
+        let folder = self.log.folder().absolute()?;
+        let mut paths = BTreeSet::new();
+        let mut files = Vec::with_capacity(live.len());
+        for file in live {
+            let LiveFile { path, bytes, partition_values, statistics, has_deleted_rows } = file;
+            if !stays_within(&path) {
+                let reason = "which is not in the table's folder (a shallow clone?): such tables are not supported";
+                return Err(self.unusable(format!("it names the file `{path}`, {reason}")));
+            }
+            if !paths.insert(path.clone()) {
+                return Err(self.unusable(format!("it lists the file `{path}` twice")));
+            }
+            let deleted_records = match deleted.remove(&path) {
+                None if has_deleted_rows => {
+                    return Err(self.unusable(format!("the deletion vector of `{path}` cannot be read")));
+                }
+                records => records.unwrap_or_default(),
+            };
+            let named = |(name, value): (String, Option<String>)| {
+                let name = partitions.get(&name).cloned().unwrap_or(name);
+                (name, value)
+            };
+            files.push(ParquetFile {
+                object: Object {
+                    path: self.log.folder().path(&path),
+                    real: folder.path(&path),
+                    size: bytes,
+                    modified: 0,
+                    tag: None,
+                },
+                partitions: FilePartitions::Values(partition_values.into_iter().map(named).collect()),
+                records: statistics.num_records,
+                deleted_records,
+            });
+        }
+        files.sort();
+        Ok(ParquetFiles { files, faults: Vec::new(), table: Some(table) })
+    }
+
+    fn unusable(&self, reason: String) -> Error {
+        Error::TransactionLog { path: self.log.folder().path(LOG_FOLDER), reason }
+    }
+
+    fn check_features(&self) -> Result<(), Error> {
+        let features = self.snapshot.table_configuration().protocol().reader_features().unwrap_or_default();
+        match features.iter().find(|feature| !is_applied(feature)) {
+            None => Ok(()),
+            Some(feature) => {
+                Err(self.unusable(format!("the table has the feature `{feature}`, which is not supported")))
+            }
+        }
+    }
+
+    /// Returns the columns of the table that files have.
+    fn columns(&self) -> TableColumns {
+        let table = self.snapshot.table_configuration();
+        let mode = table.column_mapping_mode();
+        let key = if mode == ColumnMappingMode::Id { ColumnKey::FieldId } else { ColumnKey::Name };
+        let partitions = table.logical_partition_columns();
+        let schema = self.snapshot.schema();
+        let fields = schema.fields().filter(|field| !partitions.contains(&field.name));
+        let columns = fields.map(|field| table_column(field, mode));
+        TableColumns { key, columns: columns.collect() }
+    }
+
+    /// Returns the names of the partition columns by their names in the log.
+    fn partition_names(&self) -> BTreeMap<String, String> {
+        let table = self.snapshot.table_configuration();
+        let mode = table.column_mapping_mode();
+        let partitions = table.logical_partition_columns();
+        let schema = self.snapshot.schema();
+        let fields = schema.fields().filter(|field| partitions.contains(&field.name));
+        fields.map(|field| (field.physical_name(mode).to_owned(), field.name.clone())).collect()
+    }
+}
+
+fn table_column(field: &StructField, mode: ColumnMappingMode) -> TableColumn {
+    TableColumn {
+        name: field.name.clone(),
+        physical_name: field.physical_name(mode).to_owned(),
+        field_id: field.column_mapping_id().and_then(|id| i32::try_from(id).ok()),
+        members: struct_below(&field.data_type)
+            .map_or_else(Vec::new, |members| members.fields().map(|member| table_column(member, mode)).collect()),
+    }
+}
+
+/// Returns the struct that a type is, or that its items or values are.
+fn struct_below(data_type: &DataType) -> Option<&StructType> {
+    match data_type {
+        DataType::Struct(members) => Some(members),
+        DataType::Array(list) => struct_below(list.element_type()),
+        DataType::Map(map) => struct_below(map.value_type()),
+        _ => None,
+    }
+}
+
+/// Returns the indexes of the deleted records of each live file that has some, in ascending order.
+fn deleted_records(engine: &KernelEngine, snapshot: SnapshotRef) -> KernelResult<HashMap<String, Vec<u64>>> {
+    fn collect(files: &mut Vec<ScanFile>, file: ScanFile) {
+        files.push(file);
+    }
+    let scan = snapshot.scan_builder().with_stats(StatsOptions::json_only()).build()?;
+    let mut deleted = HashMap::new();
+    for metadata in scan.scan_metadata(engine)? {
+        for file in metadata?.visit_scan_files(Vec::new(), collect)? {
+            let Some(mut records) = file.dv_info.get_row_indexes(engine, engine.root())? else {
+                continue;
+            };
+            records.sort_unstable();
+            records.dedup();
+            let path = decoded(&file.path)?;
+            let expected = file.dv_info.cardinality()?;
+            if expected != Some(records.len() as u64) {
+                let reason = format!("the deletion vector of `{path}` has another number of rows than the log says");
+                return Err(KernelError::generic(reason));
+            }
+            deleted.insert(path, records);
+        }
+    }
+    Ok(deleted)
+}
