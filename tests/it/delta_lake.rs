@@ -258,8 +258,7 @@ fn lost_shortened_and_swapped_files_of_the_log_are_noticed() {
     let tries_all = std::env::var_os(CASES).is_some();
     let check = |what: &str, names: &[&String], damage: &dyn Fn(&Path)| {
         let read = || RUNTIME.block_on(sample.check_reads(what, &lake));
-        let noticed = with_damage(&lake, names, || damage(&lake), read);
-        noticed
+        with_damage(&lake, names, || damage(&lake), read)
     };
     let mut noticed = 0;
     for (index, name) in sample.log.iter().enumerate() {
@@ -396,7 +395,7 @@ fn old_log_files_are_deleted_and_newer_versions_stay_readable() {
     };
     add(0..25);
     let log = path.join("_delta_log");
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(31 * 24 * 60 * 60);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(31 * 24);
     for name in files_below(&log).iter().filter(|name| name.as_str() < "00000000000000000023") {
         std::fs::File::options().write(true).open(log.join(name)).unwrap().set_modified(old).unwrap();
     }

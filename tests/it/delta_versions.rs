@@ -71,7 +71,7 @@ fn earlier_versions_give_their_results_to_the_byte() {
     let days = chrono::Utc::now().signed_duration_since(chrono::DateTime::UNIX_EPOCH).num_days() - 20_698;
     assert_eq!(code(&tawny(&["compact", lake, "--retain", &format!("{days}d")])), 0);
     assert_ne!(results(lake, None)[0], before[2][0], "a day was dropped");
-    reproduced("after days were dropped", &[1, 2, 3]);
+    reproduced("after days were dropped", &[1, 3]);
 
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     assert_eq!(code(&tawny(&["compact", lake, "--keep-old", "1s"])), 0);

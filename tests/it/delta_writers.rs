@@ -1,7 +1,7 @@
 //! Runs that change one lake at the same time, and runs that are killed: nothing is lost, doubled or deleted.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,13 +53,12 @@ impl Place {
 
     fn put(&self, trail: &str, part: usize) {
         let text = json!({ "Records": burst(part) }).to_string();
-        match &self.server {
-            Some(server) => server.put("logs", &format!("{trail}/{part}.json"), text.as_bytes()),
-            None => {
-                let folder = self.folder.path().join(trail);
-                std::fs::create_dir_all(&folder).unwrap();
-                std::fs::write(folder.join(format!("{part}.json")), text).unwrap();
-            }
+        if let Some(server) = &self.server {
+            server.put("logs", &format!("{trail}/{part}.json"), text.as_bytes());
+        } else {
+            let folder = self.folder.path().join(trail);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join(format!("{part}.json")), text).unwrap();
         }
     }
 
@@ -255,11 +254,6 @@ fn compaction_killed_at_any_request_is_completed_by_the_next() {
     assert!(killed >= 2, "{killed}");
 }
 
-/// Returns the versions in the log of a lake.
-fn versions(lake: &Path) -> usize {
-    glob::glob(&format!("{}/_delta_log/*[0-9].json", lake.display())).unwrap().count()
-}
-
 #[test]
 fn runs_on_disk_can_be_killed_at_any_time() {
     let place = Place::on_disk();
@@ -270,14 +264,10 @@ fn runs_on_disk_can_be_killed_at_any_time() {
             place.put("trail", parts);
             parts += 1;
         }
-        for (run, name) in [(place.convert("trail"), "conversion"), (place.compact(), "compaction")] {
-            let mut run = run;
+        for mut run in [place.convert("trail"), place.compact()] {
             std::thread::sleep(Duration::from_millis(u64::try_from(round * 13 % 150).unwrap()));
             run.kill().unwrap();
             killed += usize::from(run.wait().unwrap().code().is_none());
-            if name == "compaction" && versions(&place.lake()) == 0 {
-                continue;
-            }
         }
         for next in [|place: &Place| place.convert("trail"), Place::compact] {
             let output = next(&place).wait_with_output().unwrap();
