@@ -40,10 +40,10 @@ impl DeltaTable {
 
     /// Returns the action that adds a file.
     fn add(&self, name: &str) -> Value {
-        self.add_with(name, json!({}))
+        self.add_with(name, &json!({}))
     }
 
-    fn add_with(&self, name: &str, members: Value) -> Value {
+    fn add_with(&self, name: &str, members: &Value) -> Value {
         let size = fs::metadata(self.folder.join(name)).unwrap().len();
         let mut add =
             json!({"path": name, "partitionValues": {}, "size": size, "modificationTime": 0, "dataChange": true});
@@ -205,7 +205,7 @@ fn partition_values_are_those_of_the_log() {
         write(&path.join(&name), own.clone(), &[row]);
         let day = &record["eventTime"].as_str().unwrap()[..10];
         let values = json!({"event_day": day, "awsRegion": record["awsRegion"], "recipientAccountId": record["recipientAccountId"]});
-        let mut add = table.add_with(&name, json!({ "partitionValues": values }));
+        let mut add = table.add_with(&name, &json!({ "partitionValues": values }));
         // The log percent-encodes paths.
         add["add"]["path"] = json!(name.replace('=', "%3D"));
         adds.push(add);
@@ -274,7 +274,7 @@ fn deletion_vector(deleted: &[u16]) -> Vec<u8> {
 }
 
 /// Writes a table with one file whose rows 1 and 8 are deleted.
-fn with_deletion_vector(path: PathBuf, vector: Value) -> DeltaTable {
+fn with_deletion_vector(path: PathBuf, vector: &Value) -> DeltaTable {
     write_records(&path.join("a.parquet"), &records());
     let actions = [protocol(&["deletionVectors"]), metadata(&schema_of(&fields()), &[], &json!({}))];
     let mut table = DeltaTable::new(path, &actions);
@@ -282,7 +282,7 @@ fn with_deletion_vector(path: PathBuf, vector: Value) -> DeltaTable {
         "deletionVector": vector,
         "stats": json!({"numRecords": records().len(), "tightBounds": false}).to_string(),
     });
-    table.commit(&[table.add_with("a.parquet", members)]);
+    table.commit(&[table.add_with("a.parquet", &members)]);
     table
 }
 
@@ -297,7 +297,7 @@ fn deleted_records_are_not_read() {
     let bytes = deletion_vector(&[1, 8]);
     let size = bytes.len();
     let inline = json!({"storageType": "i", "pathOrInlineDv": z85(&bytes), "sizeInBytes": size, "cardinality": 2});
-    let table = with_deletion_vector(folder.path().join("inline"), inline.clone());
+    let table = with_deletion_vector(folder.path().join("inline"), &inline);
     assert_eq!(told(&hunt(table.path(), &[])), expected);
     let seen = inspection(table.path());
     assert_eq!(seen["records"], json!(live.len()), "{seen}");
@@ -308,7 +308,7 @@ fn deleted_records_are_not_read() {
 
     // In a file of its own.
     let stored = json!({"storageType": "u", "pathOrInlineDv": z85(&[0x11; 16]), "offset": 1, "sizeInBytes": size, "cardinality": 2});
-    let table = with_deletion_vector(folder.path().join("stored"), stored);
+    let table = with_deletion_vector(folder.path().join("stored"), &stored);
     let mut crc = flate2::Crc::new();
     crc.update(&bytes);
     let size = i32::try_from(size).unwrap().to_be_bytes();
@@ -327,7 +327,7 @@ fn deleted_records_are_not_read() {
     // It deletes another number of rows than the log says.
     let mut other = inline;
     other["cardinality"] = json!(3);
-    let refused = hunt(with_deletion_vector(folder.path().join("other"), other).path(), &[]);
+    let refused = hunt(with_deletion_vector(folder.path().join("other"), &other).path(), &[]);
     assert_eq!(refused.status.code(), Some(3), "{}", talk(&refused));
 }
 
@@ -432,12 +432,13 @@ fn a_mapping_applies_to_the_columns_of_a_table() {
         }
         let name = format!("{account}.parquet");
         write(&path.join(&name), own.clone(), &rows);
-        adds.push(table.add_with(&name, json!({"partitionValues": {"xrecipientAccountId": account}})));
+        adds.push(table.add_with(&name, &json!({"partitionValues": {"xrecipientAccountId": account}})));
     }
     table.commit(&adds);
     let map = folder.path().join("map.yml");
     let columns = ours.iter().map(|field| field.name().as_str()).filter(|name| name.starts_with('x'));
-    let columns: String = columns.map(|name| format!("  {}: '\"{name}\"'\n", &name[1..])).collect();
+    let lines: Vec<String> = columns.map(|name| format!("  {}: '\"{name}\"'\n", &name[1..])).collect();
+    let columns = lines.concat();
     let identity =
         "only:\n  userIdentity: [type, principalId, arn, accountId, userName, invokedBy, onBehalfOf, sessionContext]\n";
     fs::write(&map, format!("layout: ours\ncolumns:\n  eventTime: happened\n{columns}{identity}")).unwrap();
@@ -488,7 +489,7 @@ fn tables_that_cannot_be_read_as_a_whole_are_named() {
     let (table, live) = versions(path("missing"));
     let stats = json!({"stats": json!({"numRecords": 1}).to_string()});
     let mut table = DeltaTable { version: table.version, ..table };
-    table.commit(&[table.add_with("e.parquet", stats)]);
+    table.commit(&[table.add_with("e.parquet", &stats)]);
     assert_eq!(told(&hunt(table.path(), &[])), raw(folder.path(), &live[4]));
     fs::copy(table.folder.join("b.parquet"), table.folder.join("e.parquet")).unwrap();
     refused(&table, "e.parquet");
@@ -524,8 +525,8 @@ fn files_of_a_table_are_never_read_by_listing() {
         let disk = on_disk.path().join(name).display().to_string();
         let bucket = format!("s3://tables/{name}");
         let in_bucket = |arguments: &[&str]| server.tawny(arguments);
-        let runs: [(&str, &dyn Fn(&[&str]) -> Output); 2] = [(&disk, &tawny), (&bucket, &in_bucket)];
-        for (root, run) in runs {
+        for root in [&disk, &bucket] {
+            let run: &dyn Fn(&[&str]) -> Output = if root == &bucket { &in_bucket } else { &tawny };
             let source = |below: &str| format!("{root}/{below}");
             for below in [
                 "team",
