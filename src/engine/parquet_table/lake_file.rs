@@ -43,12 +43,6 @@ impl LakeFile {
         LakeFile { recorded, footer: Mutex::default() }
     }
 
-    /// Returns what the transaction log says about the file.
-    #[cfg(feature = "cluster")]
-    pub(in crate::engine) fn recorded(&self) -> RecordedFile {
-        self.recorded
-    }
-
     fn kept_footer(&self) -> Option<Arc<VerifiedFooter>> {
         self.footer.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
