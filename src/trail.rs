@@ -5,23 +5,24 @@ use crate::raw;
 use crate::statistics::ScanStatistics;
 use crate::store::{Location, Object, Stores};
 
+mod columnar_files;
 mod decode;
 mod listing;
 mod object_key;
-mod parquet_files;
+
 mod prefilter;
 mod table_columns;
 mod table_folders;
 
+pub use columnar_files::{FilePartitions, ParquetFile, ParquetFiles, TableMetadata, lost_log_error, parquet_files};
 pub use decode::{DecodeOptions, DecodedObject, decode, hash};
 pub use listing::Selection;
 pub use object_key::{ObjectDelivery, delivered_on, delivery, delivery_stamp};
-pub use parquet_files::{FilePartitions, ParquetFile, ParquetFiles, TableMetadata, lost_log_error, parquet_files};
 pub use prefilter::Prefilter;
 pub use table_columns::{ColumnKey, TableColumn, TableColumns};
 pub use table_folders::TableFile;
 
-use parquet_files::is_hidden;
+use columnar_files::is_hidden;
 use table_folders::TableFolders;
 
 /// The objects of a raw trail, in the order in which they are read.

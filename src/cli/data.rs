@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::lake::Lake;
 use crate::output::Output;
 use crate::statistics::ScanStatistics;
-use crate::store::{Location, TableFormat};
+use crate::store::Location;
 use crate::table::{PartialLake, RawTrail, Table, TableKind};
 use crate::time::Range;
 
@@ -110,7 +110,7 @@ impl DataArgs {
                 Output::count_rows(&bar, engine.scanned.clone());
                 return Ok(Box::new(PartialLake::new(lake)));
             }
-            if stores.table_format(&Location::of(one)).await? == Some(TableFormat::Delta) {
+            if stores.is_delta_table(&Location::of(one)).await? {
                 self.refuse_for_tables()?;
                 let log = DeltaLog::new(stores.folder(&Location::of(one)).await?, None);
                 let version = log.version(self.as_of.unwrap_or_default()).await?;

@@ -85,6 +85,17 @@ fn is_iceberg_metadata(name: &str) -> bool {
 }
 
 impl Stores {
+    /// Returns whether the folder at `location` is a Delta table, or a lake. False if its log may not be listed.
+    pub async fn is_delta_table(&self, location: &Location) -> Result<bool, Error> {
+        match location {
+            Location::Disk(path) => Ok(path.join(DELTA_LOG).is_dir()),
+            Location::S3 { bucket, key } => {
+                let separator = if key.is_empty() { "" } else { "/" };
+                self.has_key(bucket, &format!("{key}{separator}{DELTA_LOG}/"), &|_| true).await
+            }
+        }
+    }
+
     /// Returns the format of the table in the folder at `location`. `None` if it is no table, or may not be listed.
     pub async fn table_format(&self, location: &Location) -> Result<Option<TableFormat>, Error> {
         let (bucket, key) = match location {
