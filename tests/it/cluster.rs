@@ -194,8 +194,8 @@ fn cluster_hunt_without_selected_records_ends_like_a_local_one() {
     // A trail whose objects are all left out by their names has statistics too.
     std::fs::create_dir(at("notes")).unwrap();
     std::fs::write(at("notes").join("readme.txt"), "not CloudTrail").unwrap();
-    let notes = at("notes").display().to_string();
-    assert_same_outcome(&server, &["hunt", &notes], &on_cluster, 3);
+    let texts = at("notes").display().to_string();
+    assert_same_outcome(&server, &["hunt", &texts], &on_cluster, 3);
 }
 
 /// Writes a trail in which records that share an `eventID` differ in time, user and object. Which of them counts decides the
