@@ -18,7 +18,7 @@ use delta_kernel::history_manager::{HistoryCommitType, get_earliest_commit, late
 use delta_kernel::{KernelError, KernelResult, Snapshot, SnapshotRef};
 
 use crate::error::Error;
-use crate::store::Folder;
+use crate::store::{DELTA_LOG, Folder};
 use crate::time::Instant;
 
 mod commit;
@@ -31,9 +31,6 @@ pub use commit::{AddedFile, Change, NewTable, Operation};
 pub use replay::{LiveFile, RemovedFile};
 
 use kernel_engine::{KernelEngine, LogCache};
-
-/// The folder of the log.
-pub const LOG_FOLDER: &str = "_delta_log";
 
 /// The table property that marks a lake of this program.
 const LAKE_PROPERTY: &str = "tawny.lake";
@@ -71,8 +68,6 @@ impl FromStr for AsOf {
 pub struct DeltaLog {
     folder: Folder,
     cache: Arc<LogCache>,
-    /// Whether this program wrote the log, and keeps what it needs to detect damage.
-    has_checks: bool,
     /// The newest snapshot read so far. The next one needs only the commits after it.
     newest: Arc<Mutex<Option<SnapshotRef>>>,
 }
@@ -88,14 +83,13 @@ impl DeltaLog {
     /// Returns the log of the table in `folder`. With `checks_folder`, the log was written by this program, which keeps
     /// there what it needs to detect damage.
     pub fn new(folder: Folder, checks_folder: Option<&'static str>) -> DeltaLog {
-        let cache = Arc::new(LogCache::new(checks_folder));
-        DeltaLog { folder, cache, has_checks: checks_folder.is_some(), newest: Arc::default() }
+        DeltaLog { folder, cache: Arc::new(LogCache::new(checks_folder)), newest: Arc::default() }
     }
 
     /// Returns whether the table exists: whether its folder has a log.
     pub async fn exists(&self) -> Result<bool, Error> {
         // A killed run may have left a hidden file.
-        Ok(self.folder.names(LOG_FOLDER).await?.iter().any(|name| !name.starts_with('.')))
+        Ok(self.folder.names(DELTA_LOG).await?.iter().any(|name| !name.starts_with('.')))
     }
 
     /// Returns the table's folder.
@@ -105,7 +99,7 @@ impl DeltaLog {
 
     /// Returns the path or URL of the log.
     pub fn path(&self) -> PathBuf {
-        self.folder.path(LOG_FOLDER)
+        self.folder.path(DELTA_LOG)
     }
 
     /// Reads a version of the table.
@@ -121,7 +115,7 @@ impl DeltaLog {
             hint: Some(format!("use `--as-of {}` or a later version", unavailable.first())),
         })?;
         let is_lake = snapshot.table_properties().unknown_properties.contains_key(LAKE_PROPERTY);
-        if is_lake && !self.has_checks {
+        if is_lake && !self.cache.has_checks() {
             let reason =
                 "the table is a lake of this program, but what detects damage of its log is missing: restore the \
                           folder `_tawny` next to it"
@@ -200,7 +194,7 @@ fn read_snapshot(
         Ok::<_, KernelError>(snapshot)
     };
     let first_version = || {
-        let log = engine.root().join(&format!("{LOG_FOLDER}/"))?;
+        let log = engine.root().join(&format!("{DELTA_LOG}/"))?;
         get_earliest_commit(engine, &log, None, HistoryCommitType::Recreatable)
     };
     let number = match as_of {

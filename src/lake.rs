@@ -10,9 +10,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::delta::{AsOf, LOG_FOLDER};
+use crate::delta::AsOf;
 use crate::error::Error;
-use crate::store::{Folder, Location, Stores};
+use crate::store::{DELTA_LOG, Folder, Location, Stores};
 use crate::time::Range;
 
 pub mod checksum;
@@ -82,7 +82,7 @@ impl Lake {
             Some((file, _)) => {
                 let path = self.folder.path(&file.path);
                 let reason = format!("it lists `{}`, which is missing or has another size", path.display());
-                Err(Error::TransactionLog { path: self.folder.path(LOG_FOLDER), reason })
+                Err(Error::TransactionLog { path: self.folder.path(DELTA_LOG), reason })
             }
         }
     }

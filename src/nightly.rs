@@ -91,6 +91,8 @@ impl Nightly<'_> {
         deliver::drop_removed_sinks(self.sinks, &mut next, &mut report.deliveries);
 
         self.convert(&last, &mut next, &mut report, progress).await?;
+        // One version for the whole hunt: what others commit from now on is hunted by the next run.
+        let lake = &lake.clone().pinned().await?;
         let hunt = NightlyHunt { settings: &self.hunt, lake, sinks: self.sinks, store: &store, last: &last };
         let changes = hunt.run(&mut next, &mut report).await?;
         if !changes.is_empty() {

@@ -38,7 +38,7 @@ pub use read_ahead::{Fetched, read_ahead};
 pub use read_settings::ReadSettings;
 pub use s3::Access;
 pub use standard_input::Spooled;
-pub use table_format::TableFormat;
+pub use table_format::{DELTA_LOG, TableFormat};
 
 /// The folder within a lake for everything that is not data: its transaction log, and unfinished work.
 pub const LAKE_FOLDER: &str = "_tawny";
@@ -107,8 +107,14 @@ pub fn is_part_file(path: &Path) -> bool {
     folder.starts_with("date=") && hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Folders that only a lake has. The second is the transaction log of earlier builds.
-const LAKE_MARKS: [&str; 2] = ["_tawny/log", "_tawny/ledger"];
+/// The folder of a lake for what detects damage of its transaction log.
+pub const LAKE_CHECKS: &str = "_tawny/log";
+
+/// The transaction log of a lake of an earlier build.
+pub const FORMER_LAKE_LOG: &str = "_tawny/ledger";
+
+/// Folders that only a lake has.
+const LAKE_MARKS: [&str; 2] = [LAKE_CHECKS, FORMER_LAKE_LOG];
 
 /// Returns whether the path `name`, as a file of a folder lists it, stays within that folder.
 pub fn stays_within(name: &str) -> bool {

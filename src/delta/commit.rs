@@ -39,7 +39,7 @@ pub struct NewTable {
     pub bounded: &'static str,
 }
 
-/// What a commit does, as the history of the table names it.
+/// The operation of a commit in the history of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// Adds records.
@@ -70,7 +70,7 @@ pub struct AddedFile {
 /// The content of a commit.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// What it does.
+    /// The operation.
     pub operation: Operation,
     /// The files to add.
     pub added: Vec<AddedFile>,
@@ -177,7 +177,7 @@ fn commit(
     if !change.removed.is_empty() {
         let mut found = 0;
         for batch in replay::scan(engine, Arc::clone(base))? {
-            let (batch, count) = only_removed(batch, &change.removed)?;
+            let (batch, count) = only_removed(batch.scan_files, &change.removed)?;
             found += count;
             if count > 0 {
                 transaction.remove_files(batch);

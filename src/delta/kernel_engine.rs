@@ -30,9 +30,9 @@ use parquet::file::metadata::KeyValue;
 use tokio::runtime::Handle;
 use url::Url;
 
-use super::{LOG_FOLDER, seal};
+use super::seal;
 use crate::error::Error;
-use crate::store::{self, Folder, FolderFile};
+use crate::store::{self, DELTA_LOG, Folder, FolderFile};
 
 /// Files that are read concurrently.
 const CONCURRENT_READS: usize = 32;
@@ -40,7 +40,7 @@ const CONCURRENT_READS: usize = 32;
 /// Rows of a log file that are parsed at a time.
 const BATCH_ROWS: usize = 8_192;
 
-/// What a log keeps between reads.
+/// Log files that were read, and where the log keeps its checks.
 #[derive(Debug)]
 pub(super) struct LogCache {
     /// The content of log files, which never change, by their names in the table's folder.
@@ -52,6 +52,11 @@ pub(super) struct LogCache {
 impl LogCache {
     pub(super) fn new(checks_folder: Option<&'static str>) -> LogCache {
         LogCache { files: Mutex::default(), checks_folder }
+    }
+
+    /// Returns whether this program writes the log, and keeps what it needs to detect damage.
+    pub(super) fn has_checks(&self) -> bool {
+        self.checks_folder.is_some()
     }
 }
 
@@ -82,8 +87,8 @@ impl KernelEngine {
 
     /// Returns the names of the log's files, with the times of their last change in microseconds.
     pub(super) fn log_files(&self) -> KernelResult<Vec<(String, i64)>> {
-        let files = self.files.wait(self.files.folder.files_after(LOG_FOLDER, ""))?;
-        Ok(files.into_iter().map(|file| (format!("{LOG_FOLDER}/{}", file.name), file.modified)).collect())
+        let files = self.files.wait(self.files.folder.files_after(DELTA_LOG, ""))?;
+        Ok(files.into_iter().map(|file| (format!("{DELTA_LOG}/{}", file.name), file.modified)).collect())
     }
 
     /// Deletes a file of the log.
@@ -229,10 +234,9 @@ impl LogFiles {
         };
         let damaged = |reason: String| Error::TransactionLog { path: self.folder.path(name), reason };
         if let Some(version) = commit_version(name) {
-            seal::check(version, &bytes, self.cache.checks_folder.is_some())
-                .map_err(|error| damaged(error.to_string()))?;
+            seal::check(version, &bytes, self.cache.has_checks()).map_err(|error| damaged(error.to_string()))?;
         } else if let Some(version) = checkpoint_version(name) {
-            if self.cache.checks_folder.is_some() {
+            if self.cache.has_checks() {
                 seal::check_checkpoint(version, &bytes).map_err(|error| damaged(error.to_string()))?;
             }
         } else {
@@ -274,18 +278,18 @@ fn slice(url: &Url, bytes: Bytes, range: Option<std::ops::Range<u64>>) -> Kernel
 
 /// Returns the name of the file of commit `version`.
 pub(super) fn commit_file(version: u64) -> String {
-    format!("{LOG_FOLDER}/{version:020}.json")
+    format!("{DELTA_LOG}/{version:020}.json")
 }
 
 /// Returns the version of the commit file `name`. `None` for other files.
 pub(super) fn commit_version(name: &str) -> Option<u64> {
-    let stem = name.strip_prefix(LOG_FOLDER)?.strip_prefix('/')?.strip_suffix(".json")?;
+    let stem = name.strip_prefix(DELTA_LOG)?.strip_prefix('/')?.strip_suffix(".json")?;
     (stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit())).then(|| stem.parse().ok())?
 }
 
 /// Returns the version of the checkpoint file `name`. `None` for other files.
 pub(super) fn checkpoint_version(name: &str) -> Option<u64> {
-    let (stem, rest) = name.strip_prefix(LOG_FOLDER)?.strip_prefix('/')?.split_once(".checkpoint")?;
+    let (stem, rest) = name.strip_prefix(DELTA_LOG)?.strip_prefix('/')?.split_once(".checkpoint")?;
     (stem.len() == 20 && rest.ends_with(".parquet")).then(|| stem.parse().ok())?
 }
 

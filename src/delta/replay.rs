@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray as _, PrimitiveArray, RecordBatch, S
 use arrow::datatypes::Int64Type;
 use delta_kernel::actions::{LOG_ADD_SCHEMA, LOG_DOMAIN_METADATA_SCHEMA, LOG_REMOVE_SCHEMA};
 use delta_kernel::engine::arrow_data::EngineDataArrowExt as _;
-use delta_kernel::scan::StatsOptions;
+use delta_kernel::scan::{ScanMetadata, StatsOptions};
 use delta_kernel::schema::SchemaRef;
 use delta_kernel::{Engine, FileMeta, KernelError, KernelResult, SnapshotRef};
 use serde::Deserialize;
@@ -98,15 +98,15 @@ impl DeltaVersion {
 }
 
 /// Returns the batches of live files, each with the rows that are live.
-pub(super) fn scan(engine: &dyn Engine, snapshot: SnapshotRef) -> KernelResult<Vec<delta_kernel::FilteredEngineData>> {
+pub(super) fn scan(engine: &dyn Engine, snapshot: SnapshotRef) -> KernelResult<Vec<ScanMetadata>> {
     let scan = snapshot.scan_builder().with_stats(StatsOptions::json_only()).build()?;
-    scan.scan_metadata(engine)?.map(|batch| Ok(batch?.scan_files)).collect()
+    scan.scan_metadata(engine)?.collect()
 }
 
 fn live_files(engine: &dyn Engine, snapshot: SnapshotRef) -> KernelResult<Vec<LiveFile>> {
     let mut files = Vec::new();
     for batch in scan(engine, snapshot)? {
-        let batch = StructArray::from(batch.apply_selection_vector()?.try_into_record_batch()?);
+        let batch = StructArray::from(batch.scan_files.apply_selection_vector()?.try_into_record_batch()?);
         let constants = structs(member(&batch, "fileConstantValues")?, "fileConstantValues")?;
         let columns = FileColumns::of(&batch, member(constants, "partitionValues")?)?;
         for row in 0..batch.len() {

@@ -3,15 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use delta_kernel::scan::StatsOptions;
 use delta_kernel::scan::state::ScanFile;
 use delta_kernel::schema::{DataType, StructField, StructType};
 use delta_kernel::table_features::{ColumnMappingMode, TableFeature};
 use delta_kernel::{KernelError, KernelResult, SnapshotRef};
 
+use super::DeltaVersion;
 use super::kernel_engine::KernelEngine;
-use super::replay::{LiveFile, decoded};
-use super::{DeltaVersion, LOG_FOLDER};
+use super::replay::{self, LiveFile, decoded};
 use crate::error::Error;
 use crate::store::{Object, stays_within};
 use crate::trail::{ColumnKey, FilePartitions, ParquetFile, ParquetFiles, TableColumn, TableColumns, TableMetadata};
@@ -88,7 +87,7 @@ impl DeltaVersion {
     }
 
     fn unusable(&self, reason: String) -> Error {
-        Error::TransactionLog { path: self.log.folder().path(LOG_FOLDER), reason }
+        Error::TransactionLog { path: self.log.path(), reason }
     }
 
     fn check_features(&self) -> Result<(), Error> {
@@ -149,10 +148,9 @@ fn deleted_records(engine: &KernelEngine, snapshot: SnapshotRef) -> KernelResult
     fn collect(files: &mut Vec<ScanFile>, file: ScanFile) {
         files.push(file);
     }
-    let scan = snapshot.scan_builder().with_stats(StatsOptions::json_only()).build()?;
     let mut deleted = HashMap::new();
-    for metadata in scan.scan_metadata(engine)? {
-        for file in metadata?.visit_scan_files(Vec::new(), collect)? {
+    for metadata in replay::scan(engine, snapshot)? {
+        for file in metadata.visit_scan_files(Vec::new(), collect)? {
             let Some(mut records) = file.dv_info.get_row_indexes(engine, engine.root())? else {
                 continue;
             };

@@ -182,7 +182,7 @@ pub(super) struct GridRule {
     range: Range,
 }
 
-/// What the windows of a grid come to.
+/// The findings of the windows of a grid.
 #[derive(Debug)]
 struct GridFindings {
     matches: Matches,

@@ -32,7 +32,7 @@ const MAX_FILE_BYTES: u64 = 50 << 40;
 /// The checksum of a file's page indexes and footer: their 128-bit `HighwayHash` with the key zero.
 ///
 /// SHA-256 would take several percent of a hunt on processors without instructions for it.
-/// Its text is `<start>:<hash in hexadecimal digits>`, as it is in the transaction log.
+/// Its text, which the transaction log has, is `<start>:<hash in hexadecimal digits>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct MetadataChecksum {
@@ -151,7 +151,7 @@ fn crcs(bytes: &[u8]) -> impl Iterator<Item = u32> {
     bytes.chunks(usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX)).map(libdeflater::crc32)
 }
 
-/// What the transaction log says about the content of a part file.
+/// The content of a part file, as the transaction log records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedFile {
     /// Size in bytes.

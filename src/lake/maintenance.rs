@@ -72,7 +72,7 @@ impl<'l> Maintenance<'l> {
 
     /// Merges the small files of each day that ends at or before `before`, using about `memory` bytes.
     ///
-    /// A damaged file stays as it is, because its merged records would look sound. The other files are merged.
+    /// A damaged file is not merged, because its records would look sound then. The other files are merged.
     ///
     /// # Errors
     /// A file is damaged: the error names it, after the others were merged.

@@ -348,6 +348,17 @@ mod tests {
     use crate::lake::checksum::RecordedFile;
     use crate::raw::{envelope::Record, json};
 
+    /// Returns the part file of the records `texts`.
+    fn encoded(texts: &[String]) -> (FileEntry, Vec<u8>) {
+        let mut builder = BatchBuilder::default();
+        for text in texts {
+            builder.push(&Record { text, members: json::members(text).unwrap() });
+        }
+        let mut part = PartFileBuilder::default();
+        part.append("object", &builder.finish().unwrap(), (0..texts.len()).collect()).unwrap();
+        part.encode(None, 1).unwrap()
+    }
+
     #[test]
     fn many_small_batches_take_no_more_memory_than_their_records() {
         let text = r#"{"eventTime":"2026-09-01T10:00:00Z","eventName":"ConsoleLogin"}"#;
@@ -415,13 +426,7 @@ mod tests {
                 )
             })
             .collect();
-        let mut builder = BatchBuilder::default();
-        for text in &texts {
-            builder.push(&Record { text, members: json::members(text).unwrap() });
-        }
-        let mut part = PartFileBuilder::default();
-        part.append("object", &builder.finish().unwrap(), (0..texts.len()).collect()).unwrap();
-        let (_, bytes) = part.encode(None, 1).unwrap();
+        let (_, bytes) = encoded(&texts);
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
         let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes::Bytes::from(bytes), options).unwrap();
         let group = reader.metadata().row_group(0);
@@ -454,13 +459,7 @@ mod tests {
                 format!(r#"{{"eventTime":"2026-09-01T10:00:00Z","eventID":"{number}","requestID":"r{number}"}}"#)
             })
             .collect();
-        let mut builder = BatchBuilder::default();
-        for text in &texts {
-            builder.push(&Record { text, members: json::members(text).unwrap() });
-        }
-        let mut part = PartFileBuilder::default();
-        part.append("object", &builder.finish().unwrap(), (0..texts.len()).collect()).unwrap();
-        let (entry, bytes) = part.encode(None, 1).unwrap();
+        let (entry, bytes) = encoded(&texts);
         let recorded = entry.recorded();
         recorded.check_file(&bytes).unwrap();
         let start = usize::try_from(recorded.checksum.start).unwrap();

@@ -22,7 +22,7 @@ use super::checksum::{ChecksumFormatError, MetadataChecksum, RecordedFile};
 use crate::delta::{AddedFile, AsOf, Change, DeltaLog, DeltaVersion, LiveFile, NewTable, Operation};
 use crate::error::Error;
 use crate::event;
-use crate::store::{self, Folder, FolderWriter, LAKE_FOLDER, hex};
+use crate::store::{self, FORMER_LAKE_LOG, Folder, FolderWriter, LAKE_CHECKS, LAKE_FOLDER, hex};
 use crate::time::{EVENT_TIMES, Instant};
 use crate::trail;
 
@@ -35,9 +35,6 @@ const DATE: &str = "date";
 /// The member of a file's statistics with the checksum of its page indexes and footer. Readers ignore members that they do
 /// not know.
 const CHECKSUM: &str = "tawnyChecksum";
-
-/// The folder for what detects damage of the log.
-const CHECKS_FOLDER: &str = "_tawny/log";
 
 /// The begin of the domains with the object lists of a delivery day. The day follows, or `unknown`.
 const OBJECTS_DOMAIN: &str = "tawny.objects.";
@@ -152,7 +149,7 @@ pub struct Removal {
 impl TransactionLog {
     /// Returns the log of the lake in `folder`. It reads the version `as_of`.
     pub(super) fn new(folder: Folder, as_of: AsOf) -> TransactionLog {
-        TransactionLog { log: DeltaLog::new(folder, Some(CHECKS_FOLDER)), as_of, newest: Arc::default() }
+        TransactionLog { log: DeltaLog::new(folder, Some(LAKE_CHECKS)), as_of, newest: Arc::default() }
     }
 
     /// Returns the log as of the version that it has now.
@@ -352,13 +349,12 @@ impl TransactionLog {
     /// The lake has lost its log, or an earlier build wrote it.
     async fn absent(&self) -> Result<Option<Arc<LakeVersion>>, Error> {
         let folder = self.log.folder();
-        if !folder.names(CHECKS_FOLDER).await?.is_empty() {
+        if !folder.names(LAKE_CHECKS).await?.is_empty() {
             return Err(self.missing());
         }
-        let former = format!("{LAKE_FOLDER}/ledger");
-        if !folder.names(&former).await?.is_empty() {
+        if !folder.names(FORMER_LAKE_LOG).await?.is_empty() {
             let reason = "an earlier build wrote it; convert the trail again".to_owned();
-            return Err(Error::TransactionLog { path: folder.path(&former), reason });
+            return Err(Error::TransactionLog { path: folder.path(FORMER_LAKE_LOG), reason });
         }
         let files = match folder.all().await {
             // The folder does not exist yet.
@@ -457,7 +453,7 @@ impl TransactionLog {
     }
 }
 
-/// What identifies a lake and one of its commits.
+/// The identity of a lake and of one of its commits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LakeIdentity {

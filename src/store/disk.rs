@@ -58,6 +58,15 @@ pub(super) fn modified_micros(metadata: &fs::Metadata) -> io::Result<i64> {
     Ok(i64::try_from(modified.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// Returns the entries of the folder at `path`. Empty if there is no such folder.
+pub(super) fn entries(path: &Path) -> Result<Vec<fs::DirEntry>, Error> {
+    let failed = |source| Error::File { action: "list", path: path.to_path_buf(), source };
+    match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries.map_err(failed)?.collect::<io::Result<_>>().map_err(failed),
+    }
+}
+
 struct FolderWalk<'w> {
     enters: &'w dyn Fn(&Path) -> bool,
     found: FoundObjects,
@@ -317,8 +326,22 @@ impl Staged {
         let folder = folder_of(&self.path);
         create_folder(folder)?;
         self.file.persist(&self.path).map_err(|error| failed(error.error))?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+        sync_folder(folder).map_err(failed)
     }
+
+    /// Moves the file to its final path, atomically. Returns false, and leaves a file at that path as it is, if there is one.
+    fn publish_new(self) -> Result<bool, Error> {
+        let failed = |source| Error::File { action: "write", path: self.path.clone(), source };
+        match self.file.persist_noclobber(&self.path) {
+            Ok(_) => sync_folder(folder_of(&self.path)).map(|()| true).map_err(failed),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(failed(error.error)),
+        }
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// Writes the file at `path` atomically, through a hidden file in the same folder. Replaces an existing file.
@@ -330,17 +353,9 @@ pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 /// Creates the file at `path` atomically. Returns false if it exists.
 pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<bool, Error> {
-    let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
     let folder = folder_of(path);
     create_folder(folder)?;
-    let staged = stage(path, folder, bytes)?;
-    match staged.file.persist_noclobber(path) {
-        Ok(_) => {}
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(failed(error.error)),
-    }
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(true)
+    stage(path, folder, bytes)?.publish_new()
 }
 
 /// Folders for unfinished work. They are removed when the run ends, also when it is interrupted.
@@ -413,34 +428,37 @@ impl Drop for Lock {
 /// Locks the file at `path` until the result is dropped. `None` if another process holds the lock. The system frees
 /// the lock when its holder ends, even if it is killed.
 pub(super) fn try_lock(path: &Path) -> Result<Option<Lock>, Error> {
-    let failed = |source| Error::File { action: "lock", path: path.to_path_buf(), source };
-    if let Some(kind) = irregular(path) {
-        return Err(failed(not_regular(kind)));
-    }
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let file = lock_file(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(Lock(file))),
         Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+        Err(fs::TryLockError::Error(source)) => Err(lock_error(path, source)),
     }
 }
 
 /// Locks the file at `path` together with other runs that do so. `None` if a run holds it alone for long.
 pub(super) fn try_lock_shared(path: &Path) -> Result<Option<Lock>, Error> {
-    let failed = |source| Error::File { action: "lock", path: path.to_path_buf(), source };
-    if let Some(kind) = irregular(path) {
-        return Err(failed(not_regular(kind)));
-    }
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let file = lock_file(path)?;
     for _ in 0..SHARED_LOCK_ATTEMPTS {
         match file.try_lock_shared() {
             Ok(()) => return Ok(Some(Lock(file))),
             // Another run that starts cleans up.
             Err(fs::TryLockError::WouldBlock) => std::thread::sleep(SHARED_LOCK_PAUSE),
-            Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
+            Err(fs::TryLockError::Error(source)) => return Err(lock_error(path, source)),
         }
     }
     Ok(None)
+}
+
+fn lock_file(path: &Path) -> Result<File, Error> {
+    if let Some(kind) = irregular(path) {
+        return Err(lock_error(path, not_regular(kind)));
+    }
+    File::options().create(true).truncate(false).write(true).open(path).map_err(|source| lock_error(path, source))
+}
+
+fn lock_error(path: &Path, source: io::Error) -> Error {
+    Error::File { action: "lock", path: path.to_path_buf(), source }
 }
 
 const SHARED_LOCK_ATTEMPTS: usize = 20;

@@ -216,17 +216,8 @@ impl Folder {
     pub async fn names(&self, name: &str) -> Result<Vec<String>, Error> {
         match self {
             Folder::Disk(folder) => {
-                let folder = folder.join(name);
-                let failed = |source| Error::File { action: "list", path: folder.clone(), source };
-                let entries = match fs::read_dir(&folder) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-                    entries => entries.map_err(failed)?,
-                };
-                let mut names = Vec::new();
-                for entry in entries {
-                    names.extend(entry.map_err(failed)?.file_name().to_str().map(str::to_owned));
-                }
-                Ok(names)
+                let entries = disk::entries(&folder.join(name))?;
+                Ok(entries.iter().filter_map(|entry| entry.file_name().to_str().map(str::to_owned)).collect())
             }
             Folder::Bucket { store, bucket, prefix } => {
                 let full = join(prefix, name);
@@ -244,13 +235,8 @@ impl Folder {
             Folder::Disk(folder) => {
                 let folder = folder.join(name);
                 let failed = |source| Error::File { action: "list", path: folder.clone(), source };
-                let entries = match fs::read_dir(&folder) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-                    entries => entries.map_err(failed)?,
-                };
                 let mut files = Vec::new();
-                for entry in entries {
-                    let entry = entry.map_err(failed)?;
+                for entry in disk::entries(&folder)? {
                     let Some(name) = entry.file_name().to_str().filter(|name| *name > after).map(str::to_owned) else {
                         continue;
                     };
@@ -360,7 +346,7 @@ fn join(folder: &str, name: &str) -> String {
 /// With whom a writer on disk shares its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriterLock {
-    /// With nobody.
+    /// With no one.
     Exclusive,
     /// With other writers that also share it.
     Shared,

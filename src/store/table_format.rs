@@ -25,7 +25,7 @@ pub enum TableFormat {
 }
 
 /// The folder of a Delta table's log.
-const DELTA_LOG: &str = "_delta_log";
+pub const DELTA_LOG: &str = "_delta_log";
 
 /// The folder of an Iceberg table's metadata.
 const ICEBERG_METADATA: &str = "metadata";
@@ -45,7 +45,7 @@ impl fmt::Display for TableFormat {
 }
 
 impl TableFormat {
-    /// Returns the format of the table in `folder`, on disk. `None` if the folder is no table.
+    /// Returns the format of the table in `folder`, on disk. `None` if the folder is not a table.
     pub fn of_folder(folder: &Path) -> Option<TableFormat> {
         if is_lake(folder) {
             return Some(TableFormat::Lake);
@@ -96,7 +96,7 @@ impl Stores {
         }
     }
 
-    /// Returns the format of the table in the folder at `location`. `None` if it is no table, or may not be listed.
+    /// Returns the format of the table in the folder at `location`. `None` if it is not a table, or may not be listed.
     pub async fn table_format(&self, location: &Location) -> Result<Option<TableFormat>, Error> {
         let (bucket, key) = match location {
             Location::Disk(path) => return Ok(TableFormat::of_folder(path)),

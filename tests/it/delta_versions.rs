@@ -25,7 +25,7 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-/// What the commands that take `--as-of` write to standard output.
+/// Returns the standard output of each command that takes `--as-of`.
 fn results(lake: &str, as_of: Option<&str>) -> Vec<String> {
     let commands = [
         &["hunt", lake, "--format", "json"][..],
@@ -163,7 +163,7 @@ fn lake_with_many_commits_opens_with_few_requests() {
     assert!(of_log <= MAX_REQUESTS, "{log:#?}");
 }
 
-/// What a reader counts in one version of a lake: all records, and those of each day and event name.
+/// Returns the counts of one version of a lake: of all records, and of each day and event name.
 fn counts(lake: &str, version: u64) -> Value {
     let query = |sql: &str| {
         let output =

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::delta_lake::{burst, note};
-use crate::s3_server::{Fault, Server};
+use crate::s3_server::Server;
 
 /// The variable with the number of rounds of concurrent runs.
 const ROUNDS: &str = "TAWNY_WRITER_ROUNDS";
@@ -157,32 +156,9 @@ fn two_conversions_and_a_compaction_in_s3_lose_and_double_nothing() {
     write_concurrently(&place, rounds(2));
 }
 
-/// Kills `run` when the server receives its request with this number, from 0. The request is served or not. Returns
-/// whether the run was killed.
-fn kill_at_request(place: &Place, number: usize, is_served: bool, run: impl FnOnce() -> Child) -> bool {
-    let server = place.server.as_ref().unwrap();
-    let child = Arc::new(Mutex::new(None::<Child>));
-    let (killed, mut received) = (Arc::clone(&child), 0);
-    server.set_faults(move |_| {
-        received += 1;
-        if received <= number {
-            return Fault::None;
-        }
-        // The lock is held until the run has started.
-        killed.lock().unwrap().as_mut().unwrap().kill().unwrap();
-        if is_served && received == number + 1 { Fault::None } else { Fault::Cut }
-    });
-    let mut started = child.lock().unwrap();
-    *started = Some(run());
-    drop(started);
-    let status = loop {
-        if let Some(status) = child.lock().unwrap().as_mut().unwrap().try_wait().unwrap() {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
-    server.set_faults(|_| Fault::None);
-    status.code().is_none()
+/// Returns whether `run` was killed at the request with this number. The run may have ended before.
+fn is_killed_at(place: &Place, number: usize, is_served: bool, run: impl FnOnce() -> Child) -> bool {
+    place.server.as_ref().unwrap().kill_at_request(number, is_served, run).code().is_none()
 }
 
 /// The variable that kills runs at every request, and not only at some.
@@ -205,7 +181,7 @@ fn conversion_killed_at_any_request_is_completed_by_the_next() {
     let mut killed = 0;
     for number in (0..).step_by(steps()) {
         place.put("trail", parts);
-        let was_killed = kill_at_request(&place, number, number % 2 == 0, || place.convert("trail"));
+        let was_killed = is_killed_at(&place, number, number % 2 == 0, || place.convert("trail"));
         let what = format!("a conversion killed at request {number}");
         let seen =
             place.tawny(&["query", "SELECT 1 FROM cloudtrail", &place.name("lake"), "--with-duplicates"]).output();
@@ -238,7 +214,7 @@ fn compaction_killed_at_any_request_is_completed_by_the_next() {
             assert_eq!(code(&place.convert("trail").wait_with_output().unwrap()), 0);
         }
         let before = place.data_files();
-        let was_killed = kill_at_request(&place, number, number % 2 == 1, || place.compact());
+        let was_killed = is_killed_at(&place, number, number % 2 == 1, || place.compact());
         let what = format!("a compaction killed at request {number}");
         place.check(&what, parts);
         assert!(place.data_files().is_superset(&before), "{what}");

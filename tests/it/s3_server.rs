@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -144,6 +144,33 @@ impl Server {
     /// Calls `faults` for each request from now on.
     pub(crate) fn set_faults(&self, faults: impl FnMut(&Parts) -> Fault + Send + 'static) {
         *self.shared.faults.lock().unwrap() = Box::new(faults);
+    }
+
+    /// Starts a process, and kills it at the request with this number, from 0. That request is served or not, later ones are
+    /// not. Returns how the process ended.
+    pub(crate) fn kill_at_request(&self, number: usize, is_served: bool, start: impl FnOnce() -> Child) -> ExitStatus {
+        let child = Arc::new(Mutex::new(None::<Child>));
+        let (killed, mut received) = (Arc::clone(&child), 0);
+        self.set_faults(move |_| {
+            received += 1;
+            if received <= number {
+                return Fault::None;
+            }
+            // The lock is held until the process has started.
+            killed.lock().unwrap().as_mut().unwrap().kill().unwrap();
+            if is_served && received == number + 1 { Fault::None } else { Fault::Cut }
+        });
+        let mut started = child.lock().unwrap();
+        *started = Some(start());
+        drop(started);
+        let status = loop {
+            if let Some(status) = child.lock().unwrap().as_mut().unwrap().try_wait().unwrap() {
+                break status;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        self.set_faults(|_| Fault::None);
+        status
     }
 
     pub(crate) fn set_delay(&self, delay: Duration) {

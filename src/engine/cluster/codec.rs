@@ -48,8 +48,8 @@ struct EncodedStage {
 }
 
 impl EncodedStage {
-    /// Returns the stage in a message; `None` for other messages. Ballista's messages are protocol buffers, none of which
-    /// begins with a brace.
+    /// Returns the stage in a message; `None` for other messages. Ballista's messages are protocol buffers, which never begin
+    /// with a brace.
     fn parse(message: &[u8]) -> Result<Option<EncodedStage>> {
         if message.first() == Some(&b'{') {
             serde_json::from_slice(message).map(Some).map_err(external)

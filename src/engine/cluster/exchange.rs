@@ -26,14 +26,14 @@ pub const REPORT: &str = "report";
 /// A report for the command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
-    /// What was read of raw objects.
+    /// The raw objects that were read.
     Objects {
         /// The statistics.
         statistics: Box<ScanStatistics>,
         /// The earliest and the latest time of used records, which the statistics do not bring along.
         times: Option<(Instant, Instant)>,
     },
-    /// What a stage reports, as JSON.
+    /// The report of a stage, as JSON.
     Stage(String),
 }
 

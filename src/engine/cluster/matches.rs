@@ -18,7 +18,7 @@ use crate::sql::expression::Expression;
 use crate::sql::match_spec::{EventColumn, MatchSpec};
 use crate::statistics::ScanStatistics;
 
-/// What the last stage of a plan returns.
+/// The results of the last stage of a plan.
 #[derive(Debug, Default)]
 pub struct StageResults {
     /// The rows.

@@ -321,9 +321,7 @@ impl AsyncFileReader for GuardedReader {
             let footer = self.footer.clone().or_else(|| self.footers.kept(&self.file.object_meta.location));
             let most_values = footer.map_or(i64::MAX, |footer| footer.most_values);
             let parts = self.ranges(&ranges).await?;
-            for part in &parts {
-                pages::check(part, most_values).map_err(ParquetError::General)?;
-            }
+            pages::check_all(&parts, most_values)?;
             Ok(parts)
         }
         .boxed()

@@ -208,9 +208,7 @@ impl AsyncFileReader for LakeFileReader {
         async move {
             let most_values = self.footer().await?.footer.most_values;
             let parts = self.pages(&ranges).await?;
-            for part in &parts {
-                pages::check(part, most_values).map_err(ParquetError::General)?;
-            }
+            pages::check_all(&parts, most_values)?;
             Ok(parts)
         }
         .boxed()

@@ -1,6 +1,8 @@
 //! The pages of a column, checked before they are decoded.
 
+use bytes::Bytes;
 use flate2::Crc;
+use parquet::errors::ParquetError;
 
 use super::thrift::{self, Value};
 
@@ -14,6 +16,11 @@ struct Header {
     stored: Option<i64>,
     checksum: Option<i64>,
     values: i64,
+}
+
+/// Checks the pages in each of `parts`, as [`check`] does.
+pub(super) fn check_all(parts: &[Bytes], most_values: i64) -> parquet::errors::Result<()> {
+    parts.iter().try_for_each(|part| check(part, most_values).map_err(ParquetError::General))
 }
 
 /// Checks each page in `bytes`, which begin with one: its sizes are possible, it holds no more than `most_values`, and its

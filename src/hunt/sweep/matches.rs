@@ -26,9 +26,9 @@ pub(super) use partition::PartitionMatches;
 /// Those that no reader needs may be left out. Then the numbers are those of the others, in the same order.
 #[derive(Debug)]
 pub struct Matches {
-    /// How many there are, with those that are left out.
+    /// The number of all matches, including those left out.
     pub count: usize,
-    /// How many groups they have, with those that are left out.
+    /// The number of groups of all matches, including those left out.
     pub group_count: usize,
     /// The times of the earliest and the latest of all.
     pub span: Option<(Instant, Instant)>,

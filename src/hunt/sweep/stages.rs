@@ -41,7 +41,7 @@ pub(in crate::hunt) enum GridStage {
     Windows { grid: GridRule, all_matches: bool },
 }
 
-/// What a partition found.
+/// The findings of a partition.
 #[derive(Debug, Serialize, Deserialize)]
 enum PartitionFindings {
     Findings {

@@ -24,7 +24,7 @@ pub struct Target {
     pub layout: String,
     /// A table, or the place of files.
     pub data: Option<String>,
-    /// If `data` is a folder of which only some files count, these: paths below it, without characters of patterns.
+    /// The files of the folder `data` that count: paths below it, without characters of patterns. `None` if all count.
     pub live_files: Option<Vec<String>>,
 }
 

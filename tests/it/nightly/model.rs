@@ -1,7 +1,6 @@
 //! Killed and concurrent runs, as processes on disk and in S3. Their deliveries equal the findings of one hunt.
 
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -192,24 +191,9 @@ impl World {
                 World::kill_after(&mut killed, milliseconds);
                 World::wait(other);
             }
-            Night::KilledAtRequest(number, served) => {
-                let run = Arc::new(Mutex::new(None::<Child>));
-                let (killed, mut heard) = (Arc::clone(&run), 0);
-                self.faults(move || {
-                    heard += 1;
-                    if heard <= number {
-                        return Fault::None;
-                    }
-                    // The lock is held until the run starts.
-                    killed.lock().unwrap().as_mut().unwrap().kill().unwrap();
-                    if served && heard == number + 1 { Fault::None } else { Fault::Cut }
-                });
-                let mut place = run.lock().unwrap();
-                *place = Some(self.start(now));
-                drop(place);
-                while run.lock().unwrap().as_mut().unwrap().try_wait().unwrap().is_none() {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
+            Night::KilledAtRequest(number, is_served) => {
+                // Only nights in a bucket have requests.
+                self.server.as_ref().unwrap().kill_at_request(number, is_served, || self.start(now));
             }
             Night::Unanswered(number) => {
                 let mut heard = 0;

@@ -66,7 +66,7 @@ impl PartitionMatches {
         partition
     }
 
-    /// Returns the number of all matches, with those that are left out.
+    /// Returns the number of all matches, including those left out.
     pub(in crate::hunt::sweep) fn count(&self) -> usize {
         self.count
     }
