@@ -19,7 +19,7 @@ const CHECKPOINT_MARK: &[u8] = b"tawnySeal\x18\x40";
 /// What stands in place of the digest while it is computed.
 pub(super) const BLANK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The begin of the name of the program that wrote a commit.
-pub(super) const WRITER: &str = "tawny/";
+const WRITER: &str = "tawny/";
 
 /// A commit does not fit its seal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,9 +6,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, AsArray as _, BinaryArray, Int64Array, RecordBatch, StructArray};
+use arrow::array::{ArrayRef, AsArray as _, Int64Array, RecordBatch, StructArray};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema};
+use arrow::datatypes::{DataType, Fields, Int64Type, Schema};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use datafusion::catalog::TableProvider;
@@ -36,9 +36,6 @@ use crate::sql::match_spec::MatchSpec;
 use crate::statistics::Duplicates;
 use crate::table::SnapshotRecords;
 use crate::time::Range;
-
-/// The column of findings, as Arrow IPC, in the rows that the last stage returns.
-const FINDINGS: &str = "findings";
 
 /// Returns the stages of hunts, for the nodes of a cluster.
 pub fn stages() -> Arc<dyn Stages> {
@@ -123,7 +120,7 @@ impl Stages for HuntStages {
     fn row(&self, stage: &str) -> Result<Fields> {
         Ok(match exchange::parse(stage)? {
             HuntStage::DistinctMatches { rules, .. } => MatchTable::new(rules).schema.fields().clone(),
-            HuntStage::Windows { .. } => findings_row(),
+            HuntStage::Windows { .. } => exchange::result_row(),
             HuntStage::Grid(stage) => stage.row(),
         })
     }
@@ -224,7 +221,7 @@ async fn windows(
     if !undecided.is_empty() {
         reports.add(&StageReport::Undecided(undecided))?;
     }
-    Ok(stream::iter(findings.into_iter().map(Ok)).chain(reports.stream(&findings_row())))
+    Ok(stream::iter(findings.into_iter().map(Ok)).chain(reports.stream(&exchange::result_row())))
 }
 
 /// Rows of a [`MatchTable`] that came from other nodes.
@@ -292,27 +289,17 @@ fn rules_in(rows: &RecordBatch) -> Result<&Int64Array> {
     rules.map_or_else(|| internal_err!("matches of no rule"), Ok)
 }
 
-/// The columns of the rows that the last stage returns.
-fn findings_row() -> Fields {
-    Fields::from(vec![Field::new(FINDINGS, DataType::Binary, false)])
-}
-
-/// Returns rows of findings as one exchanged row. Rules of another shape have other columns.
+/// Returns rows of findings as one result, in Arrow's IPC format. Rules of another shape have other columns.
 fn encoded(findings: &RecordBatch) -> Result<RecordBatch> {
     let mut writer = StreamWriter::try_new(Vec::new(), findings.schema_ref())?;
     writer.write(findings)?;
-    let bytes = BinaryArray::from_vec(vec![writer.into_inner()?.as_slice()]);
-    let row = Arc::new(Schema::new(findings_row()));
-    exchange::rows(Int64Array::from_value(0, 1), RecordBatch::try_new(row, vec![Arc::new(bytes)])?)
+    exchange::result(&writer.into_inner()?)
 }
 
 /// Returns the rows of findings in rows that the last stage returned.
 fn findings_in(rows: &RecordBatch) -> Result<Vec<RecordBatch>> {
-    let Some(findings) = rows.column_by_name(FINDINGS).and_then(|column| column.as_binary_opt::<i32>()) else {
-        return internal_err!("a stage returned no findings");
-    };
     let mut batches = Vec::new();
-    for bytes in findings.iter().flatten() {
+    for bytes in exchange::results(rows)?.iter().flatten() {
         for batch in StreamReader::try_new(bytes, None)? {
             batches.push(batch?);
         }

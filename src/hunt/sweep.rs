@@ -21,7 +21,6 @@ use crate::sql::columns;
 use crate::sql::grid::{GridCell, ParameterGrid};
 use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec};
 use crate::sql::{self, WindowShape};
-
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{SnapshotRecords, Table, without_damaged_files};
 use crate::time::{Period, Range};

@@ -140,11 +140,7 @@ fn before_pattern(source: &str) -> String {
 
 /// Returns the path of an object below the part of `source` before its pattern.
 fn path_below<'p>(path: &'p Path, source: &str) -> &'p Path {
-    let literal: PathBuf = Path::new(source)
-        .components()
-        .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
-        .collect();
-    let below = path.strip_prefix(source).or_else(|_| path.strip_prefix(literal));
+    let below = path.strip_prefix(source).or_else(|_| path.strip_prefix(before_pattern(source)));
     below.unwrap_or_else(|_| path.file_name().map_or(path, Path::new))
 }
 

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray, StructArray, new_null_array};
+use arrow::array::{
+    ArrayRef, AsArray as _, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray, new_null_array,
+};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::common::internal_err;
@@ -89,6 +91,33 @@ pub fn split(batch: &RecordBatch) -> Result<(Option<RecordBatch>, Vec<Report>)> 
     let present = present.as_struct();
     let schema = Arc::new(Schema::new(present.fields().clone()));
     Ok((Some(RecordBatch::try_new(schema, present.columns().to_vec())?), reports))
+}
+
+/// The column of a result.
+const RESULT: &str = "result";
+
+/// Returns the columns of rows that hold results of any form, as bytes.
+pub fn result_row() -> Fields {
+    Fields::from(vec![Field::new(RESULT, DataType::Binary, false)])
+}
+
+/// Returns a result as an exchanged row, which any partition may get.
+///
+/// # Errors
+/// The row cannot be built.
+pub fn result(bytes: &[u8]) -> Result<RecordBatch> {
+    let result: ArrayRef = Arc::new(BinaryArray::from_vec(vec![bytes]));
+    let row = RecordBatch::try_new(Arc::new(Schema::new(result_row())), vec![result])?;
+    rows(Int64Array::from_value(0, 1), row)
+}
+
+/// Returns the results in rows with the columns of [`result_row`].
+///
+/// # Errors
+/// The rows have other columns.
+pub fn results(rows: &RecordBatch) -> Result<&BinaryArray> {
+    let results = rows.column_by_name(RESULT).and_then(|column| column.as_binary_opt::<i32>());
+    results.map_or_else(|| internal_err!("a stage returned no results"), Ok)
 }
 
 /// Returns `value` as JSON.

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray as _, BinaryArray, Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use datafusion::common::internal_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::{self, BoxStream};
@@ -29,9 +28,6 @@ use crate::sql::match_spec::{EventColumn, GridSpec};
 use crate::statistics::Duplicates;
 use crate::table::SnapshotRecords;
 
-/// The column of what a partition found, as JSON, in the rows that the last stage returns.
-const PARTITION: &str = "partition";
-
 /// A stage, as plain data.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::hunt) enum GridStage {
@@ -41,7 +37,7 @@ pub(in crate::hunt) enum GridStage {
     Windows { grid: GridRule, all_matches: bool },
 }
 
-/// The findings of a partition.
+/// The findings of a partition. They travel as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 enum PartitionFindings {
     Findings {
@@ -132,7 +128,7 @@ impl GridStage {
     pub(in crate::hunt) fn row(&self) -> Fields {
         match self {
             GridStage::DistinctMatches { grid, .. } => distinct_schema(&grid.groups).fields().clone(),
-            GridStage::Windows { .. } => partition_row(),
+            GridStage::Windows { .. } => exchange::result_row(),
         }
     }
 
@@ -182,7 +178,7 @@ async fn distinct_matches(
     Ok(exchanged.chain(reports.stream(&row)))
 }
 
-/// Returns what the windows over the distinct matches `rows` come to.
+/// Returns the findings of the windows over the distinct matches `rows`, as one result.
 async fn windows(
     engine: Engine,
     rows: SendableRecordBatchStream,
@@ -202,11 +198,8 @@ async fn windows(
         let matches = Box::new(PartitionMatches::new(&matches, (!all_matches).then_some(&mut found)));
         PartitionFindings::Findings { matches, found, undecided }
     };
-    let json = exchange::json(&partition)?;
-    let row = Arc::new(Schema::new(partition_row()));
-    let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![json.as_bytes()]));
-    let row = exchange::rows(Int64Array::from_value(0, 1), RecordBatch::try_new(row, vec![bytes])?)?;
-    Ok(stream::iter([Ok(row)]).chain(reports.stream(&partition_row())))
+    let result = exchange::result(exchange::json(&partition)?.as_bytes())?;
+    Ok(stream::iter([Ok(result)]).chain(reports.stream(&exchange::result_row())))
 }
 
 /// The columns of distinct matches: those of the group first.
@@ -229,15 +222,7 @@ fn group_keys(rows: &RecordBatch, groups: usize) -> Result<Int64Array> {
     functions::fingerprints(&rows.columns()[..groups])
 }
 
-/// The columns of the rows that the last stage returns.
-fn partition_row() -> Fields {
-    Fields::from(vec![Field::new(PARTITION, DataType::Binary, false)])
-}
-
 fn partitions_in(rows: &RecordBatch) -> Result<Vec<PartitionFindings>> {
-    let Some(partitions) = rows.column_by_name(PARTITION).and_then(|column| column.as_binary_opt::<i32>()) else {
-        return internal_err!("a stage returned no partition");
-    };
     let parse = |bytes| serde_json::from_slice(bytes).map_err(|error| DataFusionError::External(Box::new(error)));
-    partitions.iter().flatten().map(parse).collect()
+    exchange::results(rows)?.iter().flatten().map(parse).collect()
 }
