@@ -83,6 +83,14 @@ pub enum Error {
         /// The problem.
         reason: String,
     },
+    /// The metadata of an Iceberg table are damaged, or use a feature that this build does not know.
+    #[error("the table metadata `{}` cannot be used: {reason}", path.display())]
+    TableMetadata {
+        /// The metadata file.
+        path: PathBuf,
+        /// The problem.
+        reason: String,
+    },
     /// The state of the nightly runs is damaged or has a version that this build does not know.
     #[error("the state `{}` cannot be used: {reason}", path.display())]
     State {
@@ -198,6 +206,7 @@ impl Error {
             Error::Internal(_) => Some("please report this, with the command that led to it".to_owned()),
             Error::Rule(_)
             | Error::File { .. }
+            | Error::TableMetadata { .. }
             | Error::Sink { .. }
             | Error::Cluster { .. }
             | Error::Query { cause: QueryCause::Other, .. } => None,
@@ -218,6 +227,7 @@ impl Error {
             | Error::File { .. }
             | Error::Store { .. }
             | Error::TransactionLog { .. }
+            | Error::TableMetadata { .. }
             | Error::State { .. }
             | Error::Busy { .. }
             | Error::Sink { .. }

@@ -22,6 +22,7 @@ pub mod convert;
 pub mod rule;
 pub mod sql_limits;
 pub mod layout;
+pub mod iceberg;
 pub mod sql;
 pub mod engine;
 pub mod table;

@@ -24,6 +24,7 @@ mod location;
 mod read_ahead;
 mod read_settings;
 mod s3;
+mod signing;
 mod standard_input;
 mod table_format;
 mod wire;

@@ -11,21 +11,22 @@ use super::{Context, SelectionArgs};
 use crate::delta::{AsOf, DeltaLog};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::iceberg::{IcebergSource, IcebergTable};
 use crate::lake::Lake;
 use crate::output::Output;
 use crate::statistics::ScanStatistics;
-use crate::store::Location;
+use crate::store::{Location, Stores, TableFormat};
 use crate::table::{PartialLake, RawTrail, Table, TableKind};
 use crate::time::Range;
 
 /// The data that a command reads.
 #[derive(Debug, Args)]
 pub(super) struct DataArgs {
-    /// A lake, a Delta table or Parquet written by another tool, or files, folders or quoted globs of a raw trail; on disk or
+    /// A lake, a Delta or Iceberg table or Parquet written by another tool, or files, folders or quoted globs of a raw trail; on disk or
     /// `s3://BUCKET/PREFIX`; `-` reads standard input
     #[arg(required = true, value_name = "DATA")]
     data: Vec<String>,
-    /// Version of a lake or Delta table to read: its number, or a time at which it was the newest [default: the newest]
+    /// Version of a lake or table to read: its number, the ID of an Iceberg snapshot, or a time at which it was the newest [default: the newest]
     #[arg(long, value_name = "VERSION|TIME")]
     as_of: Option<AsOf>,
     #[command(flatten)]
@@ -98,8 +99,13 @@ impl DataArgs {
         Ok(OpenedData { engine, table, bar, _spill: spill })
     }
 
-    /// Finds out whether the data is a lake, a Delta table, another tool's Parquet or a raw trail, and opens it as a table.
+    /// Finds out whether the data is a lake, a Delta or Iceberg table, another tool's Parquet or a raw trail, and opens it.
     async fn find(&self, context: &Context, engine: &Engine, bar: ProgressBar) -> Result<Box<dyn Table>, Error> {
+        if let [one] = self.data.as_slice()
+            && let Some(source) = IcebergSource::of(one, catalog_token().as_deref())?
+        {
+            return Box::pin(self.iceberg_table(&context.stores, engine, &source, &bar)).await;
+        }
         let stores = self.raw_input.stores(context, &self.data)?;
         if let [one] = self.data.as_slice() {
             let lake = Lake::open(&stores, &Location::of(one), self.as_of.unwrap_or_default()).await?;
@@ -110,7 +116,12 @@ impl DataArgs {
                 Output::count_rows(&bar, engine.scanned.clone());
                 return Ok(Box::new(PartialLake::new(lake)));
             }
-            if stores.is_delta_table(&Location::of(one)).await? {
+            let format = stores.readable_format(&Location::of(one)).await?;
+            if format == Some(TableFormat::Iceberg) {
+                let source = IcebergSource::Folder(Location::of(one));
+                return Box::pin(self.iceberg_table(&stores, engine, &source, &bar)).await;
+            }
+            if format == Some(TableFormat::Delta) {
                 self.refuse_for_tables()?;
                 let log = DeltaLog::new(stores.folder(&Location::of(one)).await?, None);
                 let version = log.version(self.as_of.unwrap_or_default()).await?;
@@ -122,7 +133,7 @@ impl DataArgs {
         if self.as_of.is_some() {
             return Err(Error::Usage {
                 message: format!(
-                    "`--as-of` only applies to a lake or Delta table, and `{}` is none",
+                    "`--as-of` only applies to a lake, a Delta table or an Iceberg table, and `{}` is none",
                     self.data.join(" ")
                 ),
                 hint: Some("remove `--as-of`, or name one table by its folder".to_owned()),
@@ -145,4 +156,26 @@ impl DataArgs {
             Arc::new(progress),
         )))
     }
+
+    /// Opens an Iceberg table.
+    async fn iceberg_table(
+        &self,
+        stores: &Stores,
+        engine: &Engine,
+        source: &IcebergSource,
+        bar: &ProgressBar,
+    ) -> Result<Box<dyn Table>, Error> {
+        self.refuse_for_tables()?;
+        let table = IcebergTable::open(stores, source, self.as_of.unwrap_or_default()).await?;
+        let files = table.parquet_files(stores).await?;
+        let table = self.layout.table(stores, engine, &source.to_string(), files).await?;
+        Output::count_rows(bar, engine.scanned.clone());
+        Ok(Box::new(table))
+    }
+}
+
+/// Returns the bearer token for Iceberg catalogs.
+#[expect(clippy::disallowed_methods, reason = "a secret must not be an argument, which other users can see")]
+fn catalog_token() -> Option<String> {
+    std::env::var("TAWNY_ICEBERG_TOKEN").ok().filter(|token| !token.is_empty())
 }

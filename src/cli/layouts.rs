@@ -112,6 +112,8 @@ impl LayoutArgs {
                 hint: Some("remove `--layout raw`".to_owned()),
             });
         }
+        // The table's bounds are those of the columns that the layouts of this program take times from.
+        let files = if self.map.is_some() { files.without_times() } else { files };
         Columnar::open(engine, stores, files, self.chosen()?).await
     }
 

@@ -80,6 +80,7 @@ impl DeltaVersion {
                 partitions: FilePartitions::Values(partition_values.into_iter().map(named).collect()),
                 records: statistics.num_records,
                 deleted_records,
+                times: None,
             });
         }
         files.sort();

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::region::ProfileFileRegionProvider;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, resolve_bucket_region};
 use object_store::{ClientOptions, CredentialProvider, RetryConfig};
@@ -36,12 +37,30 @@ const RENEWED_BEFORE: Duration = Duration::from_mins(2);
 /// A request without a response is retried after this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<AmazonS3>, Error> {
+/// What to do where AWS's chain gives no credentials.
+pub(super) const MISSING_CREDENTIALS: &str = "give them in the environment or a profile (AWS_PROFILE), with `aws sso login`, or by the machine's role; \
+     for a public bucket give `--s3-anonymous`";
+
+/// Returns the settings that AWS's own tools find.
+pub(super) async fn config(access: &Access) -> SdkConfig {
     let region = RegionProviderChain::first_try(access.region.clone().map(Region::new))
         .or_else(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::new())
         .or_else(Region::new("us-east-1"));
-    let config = aws_config::defaults(BehaviorVersion::latest()).region(region).load().await;
+    aws_config::defaults(BehaviorVersion::latest()).region(region).load().await
+}
+
+/// Returns the reason for which AWS's chain gives no credentials.
+pub(super) fn no_credentials(error: &CredentialsError) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    format!("no credentials: {cause}")
+}
+
+pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<AmazonS3>, Error> {
+    let config = config(access).await;
     let endpoint = access.endpoint.as_deref().or(config.endpoint_url());
     let client = ClientOptions::new()
         .with_allow_http(endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")))
@@ -70,11 +89,10 @@ pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<AmazonS
     };
     let mut signer = None;
     if !access.anonymous {
-        let missing = "give them in the environment or a profile (AWS_PROFILE), with `aws sso login`, or by the machine's role; \
-                       for a public bucket give `--s3-anonymous`";
-        let chain = config.credentials_provider().ok_or_else(|| failed("no credentials".to_owned(), missing))?;
+        let chain =
+            config.credentials_provider().ok_or_else(|| failed("no credentials".to_owned(), MISSING_CREDENTIALS))?;
         let credentials = Credentials { chain, current: Mutex::default() };
-        credentials.renewed().await.map_err(|reason| failed(reason, missing))?;
+        credentials.renewed().await.map_err(|reason| failed(reason, MISSING_CREDENTIALS))?;
         let credentials = Arc::new(credentials);
         builder = builder.with_credentials(Arc::clone(&credentials) as _);
         signer = Some(Signer { credentials, region, requester_pays: access.requester_pays });
@@ -103,13 +121,7 @@ impl Credentials {
         {
             return Ok(Arc::clone(known));
         }
-        let new = self.chain.provide_credentials().await.map_err(|error| {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            format!("no credentials: {cause}")
-        })?;
+        let new = self.chain.provide_credentials().await.map_err(|error| no_credentials(&error))?;
         let credential = Arc::new(AwsCredential {
             key_id: new.access_key_id().to_owned(),
             secret_key: new.secret_access_key().to_owned(),

@@ -85,15 +85,23 @@ fn is_iceberg_metadata(name: &str) -> bool {
 }
 
 impl Stores {
-    /// Returns whether the folder at `location` is a Delta table, or a lake. False if its log may not be listed.
-    pub async fn is_delta_table(&self, location: &Location) -> Result<bool, Error> {
-        match location {
-            Location::Disk(path) => Ok(path.join(DELTA_LOG).is_dir()),
-            Location::S3 { bucket, key } => {
-                let separator = if key.is_empty() { "" } else { "/" };
-                self.has_key(bucket, &format!("{key}{separator}{DELTA_LOG}/"), &|_| true).await
+    /// Returns the format of the table in the folder at `location`, if it is one that can be read: Delta, which a lake is
+    /// as well, or Iceberg. `None` for other folders, and if the metadata may not be listed.
+    pub async fn readable_format(&self, location: &Location) -> Result<Option<TableFormat>, Error> {
+        let (bucket, key) = match location {
+            Location::Disk(path) if path.join(DELTA_LOG).is_dir() => return Ok(Some(TableFormat::Delta)),
+            Location::Disk(path) => {
+                return Ok(TableFormat::of_folder(path).filter(|format| *format == TableFormat::Iceberg));
             }
-        }
+            Location::S3 { bucket, key } => (bucket, key),
+        };
+        let folder = if key.is_empty() { String::new() } else { format!("{key}/") };
+        let (log, metadata) = (format!("{folder}{DELTA_LOG}/"), format!("{folder}{ICEBERG_METADATA}/"));
+        let (is_delta, is_iceberg) = futures::try_join!(
+            Box::pin(self.has_key(bucket, &log, &|_| true)),
+            Box::pin(self.has_key(bucket, &metadata, &is_iceberg_metadata)),
+        )?;
+        Ok(if is_delta { Some(TableFormat::Delta) } else { is_iceberg.then_some(TableFormat::Iceberg) })
     }
 
     /// Returns the format of the table in the folder at `location`. `None` if it is not a table, or may not be listed.

@@ -9,6 +9,7 @@ use super::table_columns::TableColumns;
 use super::table_folders::TableFolders;
 use crate::error::{Error, Fault};
 use crate::store::{self, Location, Object, Stores};
+use crate::time::Instant;
 
 /// Parquet files of other tools.
 #[derive(Debug, Default)]
@@ -32,6 +33,19 @@ pub struct ParquetFile {
     pub records: Option<u64>,
     /// The indexes of its deleted records, in ascending order.
     pub deleted_records: Vec<u64>,
+    /// The first and the last time that its events may have, if the table's metadata say so.
+    pub times: Option<(Instant, Instant)>,
+}
+
+impl ParquetFiles {
+    /// Returns the files without the times that the table's metadata say. Then all of them are opened for any range.
+    #[must_use]
+    pub fn without_times(mut self) -> ParquetFiles {
+        for file in &mut self.files {
+            file.times = None;
+        }
+        self
+    }
 }
 
 /// The values of a file's partition columns.
@@ -55,7 +69,13 @@ pub struct TableMetadata {
 impl ParquetFile {
     /// Returns a file that a listing found, with its path below the source that names it.
     pub fn listed(object: Object, below: String) -> ParquetFile {
-        ParquetFile { object, partitions: FilePartitions::Folders(below), records: None, deleted_records: Vec::new() }
+        ParquetFile {
+            object,
+            partitions: FilePartitions::Folders(below),
+            records: None,
+            deleted_records: Vec::new(),
+            times: None,
+        }
     }
 }
 

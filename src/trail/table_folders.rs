@@ -25,8 +25,10 @@ impl TableFile {
             TableFormat::Lake => {
                 "pass the folder of one lake and nothing else, or a raw trail without lakes".to_owned()
             }
-            TableFormat::Delta => format!("pass the table's folder and nothing else: `{}`", table.display()),
-            TableFormat::Iceberg | TableFormat::Hudi => {
+            TableFormat::Delta | TableFormat::Iceberg => {
+                format!("pass the table's folder and nothing else: `{}`", table.display())
+            }
+            TableFormat::Hudi => {
                 "the files of such a table cannot be read: export it to a folder of Parquet, and pass that".to_owned()
             }
         };

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 600;
 
 /// An external crate, or the prefix of a family of crates, and the modules that may use it.
-const USERS: [(&str, &[&str]); 6] = [
+const USERS: [(&str, &[&str]); 7] = [
     // `sql_limits` uses its SQL tokenizer, the others run queries.
     ("datafusion", &["sql_limits", "engine", "table", "hunt", "query"]),
     ("ballista", &["engine"]),
     // The others derive `ValueEnum` for the choices of an option.
     ("clap", &["sql", "backtest", "report", "output", "cli"]),
     ("object_store", &["store", "engine"]),
-    ("parquet", &["delta", "lake", "engine", "sink", "report"]),
+    ("parquet", &["delta", "lake", "iceberg", "engine", "sink", "report"]),
     ("delta_kernel", &["delta"]),
+    ("iceberg", &["iceberg"]),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

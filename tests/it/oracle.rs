@@ -6,6 +6,9 @@ use std::sync::LazyLock;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use serde_json::Value;
 use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
@@ -39,14 +42,19 @@ fn text(event: &Event) -> String {
     let result = if event.matches { "{\"ConsoleLogin\":\"Failure\"}" } else { "null" };
     let time = Instant::from_micros((START + event.second) * SECOND).to_string();
     format!(
-        r#"{{"eventTime":"{time}","eventID":"id-{:05}","eventName":"ConsoleLogin","recipientAccountId":"{}","sourceIPAddress":{address},"userIdentity":{{"type":"IAMUser","userName":{user}}},"additionalEventData":{{"MFAUsed":"Yes"}},"responseElements":{result}}}"#,
+        r#"{{"eventTime":"{time}","eventID":"id-{:05}","eventName":"ConsoleLogin","recipientAccountId":"{:012}","sourceIPAddress":{address},"userIdentity":{{"type":"IAMUser","userName":{user}}},"additionalEventData":{{"MFAUsed":"Yes"}},"responseElements":{result}}}"#,
         event.id, event.account
     )
 }
 
+/// Returns the records of events, one per line, with their duplicates.
+pub(crate) fn lines(events: &[Event]) -> String {
+    events.iter().flat_map(|event| std::iter::repeat_n(text(event) + "\n", event.copies)).collect()
+}
+
 pub(crate) fn batch(events: &[Event]) -> RecordBatch {
     let mut builder = BatchBuilder::default();
-    let lines: String = events.iter().flat_map(|event| std::iter::repeat_n(text(event) + "\n", event.copies)).collect();
+    let lines = lines(events);
     envelope::items(&lines, &ReadSettings::default(), &|_| true, &mut |item| match item {
         Item::Record(record) => builder.push(&record),
         other => panic!("{other:?}"),
@@ -60,13 +68,13 @@ type Match = (i64, u16, Option<u8>);
 
 /// A finding in the form that both sides produce.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Shown {
+pub(crate) struct Shown {
     first: i64,
     account: String,
     user: Option<String>,
     events: Vec<String>,
     trigger: i64,
-    /// The triggering event.
+    /// The triggering event. Empty if the rule does not report it.
     by: String,
     peak: u64,
     distinct: Option<u64>,
@@ -160,7 +168,7 @@ fn brute_force(events: &[Event], kind: WindowKind, threshold: usize, unique: boo
             events.sort();
             found.push(Shown {
                 first: window[0].0,
-                account: account.to_string(),
+                account: format!("{account:012}"),
                 user: user.map(|user| format!("user{user}")),
                 events,
                 trigger: window[trigger].0,
@@ -252,6 +260,51 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
             })
             .collect()
     })
+}
+
+/// Returns a trail of several days: random sets of events, one after another. It is the same in each run.
+pub(crate) fn trail() -> Vec<Event> {
+    let sets = prop::collection::vec(events(), 40).new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let shifted = (0i64..).zip(sets).flat_map(|(set, events)| {
+        events.into_iter().map(move |event| Event { second: event.second + set * 25_200, ..event })
+    });
+    (0u16..).zip(shifted).map(|(id, event)| Event { id, ..event }).collect()
+}
+
+/// Returns the findings of the default rule in the events with these IDs, by definition.
+pub(crate) fn default_rule_findings(events: &[Event], ids: &BTreeSet<String>) -> Vec<Shown> {
+    let rule = catalog::default().unwrap();
+    assert_eq!((&rule.window.period, &rule.counts), (&"15m".parse().unwrap(), &Counts::Matches));
+    let events: Vec<Event> = events.iter().filter(|event| ids.contains(&id(event.id))).cloned().collect();
+    assert_eq!(events.len(), ids.len(), "IDs that the trail lacks");
+    let mut found = brute_force(&events, rule.window.kind, rule.window.threshold.get() as usize, false);
+    for finding in &mut found {
+        finding.by.clear();
+    }
+    found
+}
+
+/// Returns findings that a hunt with the default rule printed as JSON lines.
+pub(crate) fn printed_findings(lines: &str) -> Vec<Shown> {
+    let read = |line: &str| {
+        let finding: Value = serde_json::from_str(line).unwrap();
+        let second = |name: &str| finding[name].as_str().unwrap().parse::<Instant>().unwrap().seconds() - START;
+        let events: Vec<String> = serde_json::from_value(finding["event_ids"].clone()).unwrap();
+        assert_eq!(finding["count"], events.len());
+        Shown {
+            first: second("first_event"),
+            account: finding["group"]["account"].as_str().unwrap().to_owned(),
+            user: finding["group"]["actor"].as_str().map(str::to_owned),
+            events,
+            trigger: second("trigger_time"),
+            by: String::new(),
+            peak: finding["peak"].as_u64().unwrap(),
+            distinct: finding["distinct"].as_u64(),
+        }
+    };
+    let mut found: Vec<Shown> = lines.lines().map(read).collect();
+    found.sort();
+    found
 }
 
 pub(crate) fn config(cases: u32) -> ProptestConfig {

@@ -1,5 +1,6 @@
 //! One trail, and tables of it in the form of other tools.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -113,6 +114,24 @@ pub(crate) fn group(name: &str, fields: Vec<Field>) -> Field {
 
 pub(crate) fn timestamp(name: &str, unit: TimeUnit, zone: Option<&str>) -> Field {
     Field::new(name, DataType::Timestamp(unit, zone.map(Into::into)), true)
+}
+
+/// Returns fields with names respelled at every level, and with field IDs that count from `next`, a struct before its members.
+pub(crate) fn with_field_ids(fields: &[Field], spell: &dyn Fn(&str) -> String, next: &mut i64) -> Vec<Field> {
+    let field = |field: &Field| {
+        let id = *next;
+        *next += 1;
+        let data_type = match field.data_type() {
+            DataType::Struct(members) => {
+                let members: Vec<Field> = members.iter().map(|member| member.as_ref().clone()).collect();
+                DataType::Struct(with_field_ids(&members, spell, next).into())
+            }
+            other => other.clone(),
+        };
+        let metadata = HashMap::from([("PARQUET:field_id".to_owned(), id.to_string())]);
+        Field::new(spell(field.name()), data_type, true).with_metadata(metadata)
+    };
+    fields.iter().map(field).collect()
 }
 
 /// Writes rows with the columns of [`Field`]s to a Parquet file.

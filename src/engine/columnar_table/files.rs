@@ -17,7 +17,7 @@ use super::partition::Partitions;
 use crate::engine::parquet_table::{self, Footer, Footers};
 use crate::error::{DamagedFile, Error, Fault};
 use crate::store::{Located, Stores};
-use crate::time::Range;
+use crate::time::{Instant, Range};
 use crate::trail::{ParquetFile, ParquetFiles};
 
 /// The number of footers that are read at a time.
@@ -33,6 +33,8 @@ pub(super) struct FoundFile {
     /// Its path as the user would write it.
     pub(super) path: PathBuf,
     pub(super) partitions: Partitions,
+    /// The first and the last time that its events may have, if the table's metadata say so.
+    times: Option<(Instant, Instant)>,
     /// The number of its records, deleted ones included, if the table's metadata have it.
     records: Option<u64>,
     /// The indexes of its deleted records, in ascending order.
@@ -77,8 +79,15 @@ impl TableFiles {
         let Located { store, url, metas } = stores.locate(&objects).await?;
         let url = ObjectStoreUrl::parse(url).map_err(|error| Error::query("the store of the files", error))?;
         let found = metas.into_iter().zip(files).map(|(meta, file)| {
-            let ParquetFile { object, partitions, records, deleted_records } = file;
-            FoundFile { meta, path: object.path, partitions: Partitions::of(partitions), records, deleted_records }
+            let ParquetFile { object, partitions, records, deleted_records, times } = file;
+            FoundFile {
+                meta,
+                path: object.path,
+                partitions: Partitions::of(partitions),
+                times,
+                records,
+                deleted_records,
+            }
         });
         let found = found.collect();
         let (opened, rejected) = (tokio::sync::Mutex::default(), Mutex::default());
@@ -101,7 +110,8 @@ impl TableFiles {
     pub(super) fn chosen(&self, range: Range) -> Vec<usize> {
         let rejected = self.rejected();
         let may_hold = |(number, file): (usize, &FoundFile)| {
-            (file.partitions.may_hold(range) && !rejected.contains_key(&number)).then_some(number)
+            let by_times = file.times.is_none_or(|(first, last)| range.overlaps(first, last));
+            (by_times && file.partitions.may_hold(range) && !rejected.contains_key(&number)).then_some(number)
         };
         self.found.iter().enumerate().filter_map(may_hold).collect()
     }

@@ -1,0 +1,348 @@
+//! Loads tables from REST catalogs, such as those of S3 Tables, AWS Glue and Polaris.
+//!
+//! API: <https://iceberg.apache.org/rest-catalog-spec/>
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use url::{Host, Url};
+
+use super::{location_of, refused};
+use crate::error::Error;
+use crate::store::{Location, Stores};
+
+/// A table in a REST catalog.
+#[derive(Clone)]
+pub struct CatalogTable {
+    /// The URL of the catalog, with a slash at its end.
+    catalog: Url,
+    warehouse: Option<String>,
+    namespace: Vec<String>,
+    table: String,
+    token: Option<String>,
+}
+
+/// A request without an answer is retried after this long.
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
+
+const ATTEMPTS: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// An answer has at most this many bytes.
+const MOST_BYTES: usize = 256 << 20;
+
+/// At most this many characters of a catalog's own message are shown.
+const MOST_SHOWN: usize = 300;
+
+/// What is escaped in a part of a path.
+const PATH_PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Separates the levels of a namespace in a path.
+const LEVELS: &str = "\u{1f}";
+
+#[derive(Debug, Default, Deserialize)]
+struct CatalogConfig {
+    #[serde(default)]
+    defaults: Settings,
+    #[serde(default)]
+    overrides: Settings,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Settings {
+    prefix: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct LoadedTable<'t> {
+    metadata_location: Option<String>,
+    #[serde(borrow)]
+    metadata: &'t RawValue,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: RefusalMessage,
+}
+
+#[derive(Deserialize)]
+struct RefusalMessage {
+    message: String,
+}
+
+impl fmt::Display for CatalogTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |part: &str| utf8_percent_encode(part, PATH_PART).to_string();
+        write!(f, "iceberg+{}", self.catalog)?;
+        if let Some(warehouse) = &self.warehouse {
+            write!(f, "{}/", part(warehouse))?;
+        }
+        for level in &self.namespace {
+            write!(f, "{}.", part(level))?;
+        }
+        f.write_str(&part(&self.table))
+    }
+}
+
+impl fmt::Debug for CatalogTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The token is a secret.
+        write!(f, "CatalogTable({self})")
+    }
+}
+
+impl CatalogTable {
+    /// Parses `https://CATALOG/WAREHOUSE/NAMESPACE.TABLE`. Before the warehouse the catalog may have a path of its own.
+    ///
+    /// # Errors
+    /// The URL has another form, or is not encrypted.
+    pub(super) fn parse(text: &str, token: Option<&str>) -> Result<CatalogTable, Error> {
+        let shown = text.split(['?', '#']).next().unwrap_or_default();
+        let invalid = |reason: &str| Error::Usage {
+            message: format!("invalid URL of an Iceberg table: `iceberg+{shown}`: {reason}"),
+            hint: Some(
+                "write `iceberg+https://CATALOG/WAREHOUSE/NAMESPACE.TABLE`, with `%2F` for a slash in a name"
+                    .to_owned(),
+            ),
+        };
+        let mut url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
+        if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
+            return Err(invalid("only https is supported"));
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+            // It may be a secret.
+            let message = "the URL of an Iceberg table has a user, a query or a fragment".to_owned();
+            return Err(Error::Usage {
+                message,
+                hint: Some("remove it; see docs/layouts.md for access tokens".to_owned()),
+            });
+        }
+        let decoded = |part: &str| match percent_decode_str(part).decode_utf8() {
+            Ok(part) if !part.is_empty() => Ok(part.into_owned()),
+            _ => Err(invalid("a name is empty or not UTF-8")),
+        };
+        let mut parts: Vec<String> = url.path_segments().into_iter().flatten().map(str::to_owned).collect();
+        let names = parts.pop().unwrap_or_default();
+        let names: Vec<String> = names.split('.').map(decoded).collect::<Result<_, _>>()?;
+        let Some((table, namespace @ [_, ..])) = names.split_last() else {
+            return Err(invalid("it does not end with `NAMESPACE.TABLE`"));
+        };
+        let warehouse = parts.pop().map(|part| decoded(&part)).transpose()?;
+        // An empty part at the end gives a slash there.
+        parts.push(String::new());
+        url.set_path(&format!("/{}", parts.join("/")));
+        Ok(CatalogTable {
+            catalog: url,
+            warehouse,
+            namespace: namespace.to_vec(),
+            table: table.clone(),
+            token: token.map(str::to_owned),
+        })
+    }
+
+    /// Returns where the table's metadata are, and their text.
+    pub(super) async fn load(&self, stores: &Stores) -> Result<(PathBuf, Bytes), Error> {
+        let is_local = is_loopback(&self.catalog);
+        let mut client = Client::builder()
+            .redirect(Policy::none())
+            .timeout(REQUEST_TIMEOUT)
+            .user_agent(concat!("tawny/", env!("CARGO_PKG_VERSION")))
+            .https_only(!is_local);
+        if is_local {
+            client = client.no_proxy();
+        }
+        let client = client.build().map_err(|error| self.failed(root_cause(&error), None))?;
+        let mut url = self.url("v1/config")?;
+        if let Some(warehouse) = &self.warehouse {
+            url.query_pairs_mut().append_pair("warehouse", warehouse);
+        }
+        let config = self.get(&client, stores, url).await?;
+        let config: CatalogConfig = serde_json::from_slice(&config)
+            .map_err(|error| self.failed(format!("its configuration is invalid: {error}"), None))?;
+        // A catalog gives the prefix as a part of a URL. Some give a name that still has to be escaped.
+        let prefix = config.overrides.prefix.or(config.defaults.prefix).map(|prefix| {
+            let decoded = percent_decode_str(&prefix).decode_utf8_lossy();
+            format!("{}/", utf8_percent_encode(&decoded, PATH_PART))
+        });
+        let part = |part: &str| utf8_percent_encode(part, PATH_PART).to_string();
+        let path = format!(
+            "v1/{}namespaces/{}/tables/{}",
+            prefix.unwrap_or_default(),
+            part(&self.namespace.join(LEVELS)),
+            part(&self.table)
+        );
+        let loaded = self.get(&client, stores, self.url(&path)?).await?;
+        let place = PathBuf::from(self.to_string());
+        let table: LoadedTable<'_> =
+            serde_json::from_slice(&loaded).map_err(|error| refused(&place, format!("invalid table: {error}")))?;
+        let Some(location) = table.metadata_location else {
+            return Err(refused(&place, "the catalog does not say where the metadata of the table are"));
+        };
+        let found = location_of(&place, &location)?;
+        if !is_local && matches!(found, Location::Disk(_)) {
+            return Err(refused(&place, format!("its metadata are in `{location}`, which is not in S3")));
+        }
+        Ok((PathBuf::from(found.to_string()), loaded.slice_ref(table.metadata.get().as_bytes())))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Error> {
+        self.catalog.join(path).map_err(|error| self.failed(error.to_string(), None))
+    }
+
+    fn failed(&self, reason: String, hint: Option<&str>) -> Error {
+        Error::Store { action: "load", url: self.to_string(), reason, hint: hint.map(str::to_owned) }
+    }
+
+    /// Sends a request, again if the catalog is overloaded.
+    async fn get(&self, client: &Client, stores: &Stores, url: Url) -> Result<Bytes, Error> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            match self.attempt(client, stores, url.clone()).await? {
+                Ok(body) => return Ok(body),
+                Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause *= 2;
+        }
+        self.attempt(client, stores, url)
+            .await?
+            .map_err(|reason| self.failed(format!("{reason} after {ATTEMPTS} attempts"), None))
+    }
+
+    /// Sends a request once. The inner error says why a retry may succeed.
+    async fn attempt(&self, client: &Client, stores: &Stores, url: Url) -> Result<Result<Bytes, String>, Error> {
+        let mut request = client.get(url.clone()).header("Accept", "application/json");
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        } else if let Some((service, region)) = aws_service(&url) {
+            for (name, value) in stores.signature(&url, service, region).await? {
+                request = request.header(name, value);
+            }
+        }
+        let no_answer = |error: reqwest::Error| format!("cannot be reached: {}", root_cause(&error.without_url()));
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Err(no_answer(error))),
+        };
+        let status = response.status();
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(None) => break,
+                Ok(Some(chunk)) if body.len() + chunk.len() <= MOST_BYTES => body.extend_from_slice(&chunk),
+                Ok(Some(_)) => {
+                    return Err(self.failed(format!("its answer has more than {} MiB", MOST_BYTES >> 20), None));
+                }
+                Err(error) => return Ok(Err(no_answer(error))),
+            }
+        }
+        if status.is_success() {
+            return Ok(Ok(body.into()));
+        }
+        let message = serde_json::from_slice(&body).map_or_else(
+            |_| String::new(),
+            |refusal: Refusal| format!(": {}", refusal.error.message.chars().take(MOST_SHOWN).collect::<String>()),
+        );
+        let reason = format!("the catalog answered {status}{message}");
+        if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
+            return Ok(Err(reason));
+        }
+        let hint = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Some("set TAWNY_ICEBERG_TOKEN to a bearer token; at AWS, use credentials that may read the table")
+            }
+            StatusCode::NOT_FOUND => Some("check the names of the warehouse, the namespace and the table"),
+            _ => None,
+        };
+        Err(self.failed(reason, hint))
+    }
+}
+
+/// Returns the service and the region in the host name of an AWS catalog, such as `s3tables.eu-west-1.amazonaws.com`.
+fn aws_service(url: &Url) -> Option<(&str, &str)> {
+    let host = url.host_str()?;
+    let host = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
+    let (service, region) = host.split_once('.')?;
+    let is_encrypted = url.scheme() == "https";
+    (is_encrypted && !region.is_empty() && !region.contains('.')).then_some((service, region))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+/// Returns the message of an error's last source.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_catalog_warehouse_namespace_and_table() {
+        let parse = |text: &str| CatalogTable::parse(text, Some("secret"));
+        let table =
+            parse("https://s3tables.eu-west-1.amazonaws.com/iceberg/arn%3Aaws%3As3tables%2Fb/logs.cloudtrail").unwrap();
+        assert_eq!(table.catalog.as_str(), "https://s3tables.eu-west-1.amazonaws.com/iceberg/");
+        assert_eq!(table.warehouse.as_deref(), Some("arn:aws:s3tables/b"));
+        assert_eq!((table.namespace, table.table), (vec!["logs".to_owned()], "cloudtrail".to_owned()));
+        let table = parse("http://127.0.0.1:8181/wh/a.b.t%2E1").unwrap();
+        assert_eq!(table.catalog.as_str(), "http://127.0.0.1:8181/");
+        assert_eq!((table.namespace.len(), table.table.as_str()), (2, "t.1"));
+        assert_eq!(table.to_string(), "iceberg+http://127.0.0.1:8181/wh/a.b.t.1");
+        assert_eq!(parse("https://c.example/a.t").unwrap().warehouse, None);
+        for text in [
+            "http://c.example/wh/a.t",
+            "ftp://c.example/wh/a.t",
+            "https://c.example/wh/t",
+            "https://c.example/wh/a.",
+            "https://c.example/",
+            "https://user:secret@c.example/wh/a.t",
+            "https://c.example/wh/a.t?token=secret",
+            "nonsense",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.status().code(), 2, "{text}");
+            assert!(text.contains("user:") || !format!("{error}").contains("secret"), "{error}");
+        }
+        let table = parse("https://c.example/wh/a.t").unwrap();
+        assert!(!format!("{table:?}").contains("secret"));
+    }
+
+    #[test]
+    fn requests_are_signed_for_hosts_of_aws_only() {
+        let service = |text: &str| {
+            let url = Url::parse(text).unwrap();
+            aws_service(&url).map(|(service, region)| format!("{service} {region}"))
+        };
+        assert_eq!(service("https://glue.eu-west-1.amazonaws.com/iceberg/v1").as_deref(), Some("glue eu-west-1"));
+        assert_eq!(service("https://s3tables.cn-north-1.amazonaws.com.cn/").as_deref(), Some("s3tables cn-north-1"));
+        for text in [
+            "https://catalog.example/",
+            "https://glue.eu-west-1.amazonaws.com.example.org/",
+            "http://glue.eu-west-1.amazonaws.com/",
+            "https://abc.execute-api.eu-west-1.amazonaws.com/",
+        ] {
+            assert_eq!(service(text), None, "{text}");
+        }
+    }
+}
