@@ -20,6 +20,8 @@ pub const SCHEMA_VERSION: u32 = 2;
 
 /// When the record's call ended. Null where the record has no time, or none of [`crate::time::EVENT_TIMES`].
 pub const EVENT_TIME: &str = "eventTime";
+/// The name of the call.
+pub const EVENT_NAME: &str = "eventName";
 /// The identity of the event. A record that is delivered twice has it twice.
 pub const EVENT_ID: &str = "eventID";
 /// `eventTime` as received, if an event cannot have that time or CloudTrail writes it differently.
@@ -53,7 +55,7 @@ pub(crate) const TOP_LEVEL: &[(&str, ColumnKind)] = &[
     ("eventVersion", ColumnKind::Text),
     ("userIdentity", ColumnKind::Json),
     ("eventSource", ColumnKind::Text),
-    ("eventName", ColumnKind::Text),
+    (EVENT_NAME, ColumnKind::Text),
     ("awsRegion", ColumnKind::Text),
     ("sourceIPAddress", ColumnKind::Text),
     ("userAgent", ColumnKind::Text),

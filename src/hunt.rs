@@ -81,7 +81,7 @@ fn check_cluster(engine: &Engine, table: &dyn Table) -> Result<(), Error> {
 
 /// Returns the prefilter for a scan of raw objects for `rules`.
 fn prefilter<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> Prefilter {
-    Prefilter::new(rules.into_iter().map(|rule| rule.detection.required_words()).collect())
+    Prefilter::new(rules.into_iter().map(|rule| rule.detection.required_text()).collect())
 }
 
 async fn in_one_scan(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 mod archive;
+mod element;
 pub mod envelope;
 mod format;
 pub mod json;
@@ -15,6 +16,7 @@ mod read_error;
 mod split;
 mod unpack;
 
+pub use element::{Element, hides_characters};
 pub use format::ForeignFormat;
 pub(crate) use format::by_ending;
 pub use read_error::{Packing, ReadError};

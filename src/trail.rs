@@ -8,8 +8,8 @@ use crate::store::{Location, Object, Stores};
 mod columnar_files;
 mod decode;
 mod listing;
+mod name_dispatch;
 mod object_key;
-
 mod prefilter;
 mod table_columns;
 mod table_folders;
@@ -18,7 +18,7 @@ pub use columnar_files::{FilePartitions, ParquetFile, ParquetFiles, TableMetadat
 pub use decode::{DecodeOptions, DecodedObject, decode, hash};
 pub use listing::Selection;
 pub use object_key::{ObjectDelivery, delivered_on, delivery, delivery_stamp};
-pub use prefilter::Prefilter;
+pub use prefilter::{Prefilter, RequiredText};
 pub use table_columns::{ColumnKey, TableColumn, TableColumns};
 pub use table_folders::TableFile;
 

@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::element::Element;
 use super::json::{self, MAX_PARTS, Member, Top};
 use super::kinds::{
     WHOLE, WRAPPERS, is_json, is_query_result, is_record, member, no_record, other_kind, query_message, text_of,
@@ -46,7 +47,7 @@ pub enum Item<'a> {
     },
 }
 
-/// Calls `sink` with every item of an object's text, in order. `wanted` tests the text of an element before it is
+/// Calls `sink` with every item of an object's text, in order. `wanted` tests an element before it is
 /// parsed. Only the brackets of a skipped element are known to match.
 ///
 /// # Errors
@@ -54,14 +55,14 @@ pub enum Item<'a> {
 pub fn items(
     text: &str,
     settings: &ReadSettings,
-    wanted: &dyn Fn(&str) -> bool,
+    wanted: &dyn Fn(Element<'_>) -> bool,
     sink: &mut dyn FnMut(Item<'_>),
 ) -> Result<(), ReadError> {
     let mut walk = EnvelopeWalk { settings, unwrap: &settings.unwrap, wanted, sink, seen: 0 };
     if walk.unwrap.is_empty()
         && let Some(elements) = split::elements(text)
     {
-        walk.elements(elements, 0);
+        walk.elements(elements.iter(), 0);
         return if walk.seen > MAX_PARTS { Err(ReadError::TooManyRecords) } else { Ok(()) };
     }
     let mut offset = 0;
@@ -103,7 +104,7 @@ struct EnvelopeWalk<'w> {
     settings: &'w ReadSettings,
     /// The paths that remain to be tried. A value that one path led to is not unwrapped by another.
     unwrap: &'w [Path],
-    wanted: &'w dyn Fn(&str) -> bool,
+    wanted: &'w dyn Fn(Element<'_>) -> bool,
     sink: &'w mut dyn FnMut(Item<'_>),
     seen: usize,
 }
@@ -115,7 +116,7 @@ impl EnvelopeWalk<'_> {
             Top::List(elements) => self.elements(texts(&elements), 0),
             Top::Envelope { list, beside } => self.envelope(&list, &beside, 0),
             Top::Object(members) => {
-                if (self.wanted)(text) {
+                if (self.wanted)(Element::of_text(text)) {
                     self.object(text, members, 0);
                 } else {
                     self.send(Item::PassedOver);
@@ -131,14 +132,14 @@ impl EnvelopeWalk<'_> {
         self.elements(texts(list), depth);
     }
 
-    fn elements<'a>(&mut self, elements: impl IntoIterator<Item = &'a str>, depth: usize) {
+    fn elements<'a>(&mut self, elements: impl IntoIterator<Item = Element<'a>>, depth: usize) {
         for element in elements {
             // Lists of lists: the walk ends, and `items` reports the reason.
             if self.seen > MAX_PARTS {
                 return;
             }
             if (self.wanted)(element) {
-                self.value(element, depth);
+                self.value(element.text(), depth);
             } else {
                 self.send(Item::PassedOver);
             }
@@ -172,7 +173,7 @@ impl EnvelopeWalk<'_> {
         let Some(path) = paths.iter().find(|path| leads_somewhere(text, &path.0)) else {
             return false;
         };
-        if !(self.wanted)(text) {
+        if !(self.wanted)(Element::of_text(text)) {
             self.send(Item::PassedOver);
             return true;
         }
@@ -292,8 +293,8 @@ impl EnvelopeWalk<'_> {
     }
 }
 
-fn texts<'a>(elements: &'a [&'a RawValue]) -> impl Iterator<Item = &'a str> {
-    elements.iter().map(|element| element.get())
+fn texts<'a>(elements: &'a [&'a RawValue]) -> impl Iterator<Item = Element<'a>> {
+    elements.iter().map(|element| Element::of_text(element.get()))
 }
 
 /// Returns whether a path leads to a value in the JSON text `text`. Up to its first `[*]` it must lead to a list.
@@ -462,11 +463,16 @@ mod tests {
     fn the_filter_sees_each_element_before_it_is_parsed() {
         let text = format!(r#"{{"Records":[{RECORD},{{"eventName":"Other"}}]}}"#);
         let mut kept = 0;
-        items(&text, &ReadSettings::default(), &|element| element.contains("ListUsers"), &mut |item| match item {
-            Item::Record(_) => kept += 1,
-            Item::PassedOver => {}
-            other => panic!("{other:?}"),
-        })
+        items(
+            &text,
+            &ReadSettings::default(),
+            &|element| element.text().contains("ListUsers"),
+            &mut |item| match item {
+                Item::Record(_) => kept += 1,
+                Item::PassedOver => {}
+                other => panic!("{other:?}"),
+            },
+        )
         .unwrap();
         assert_eq!(kept, 1);
     }

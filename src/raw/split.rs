@@ -3,7 +3,11 @@
 //! Only braces, brackets, quotes and backslashes are looked at, 64 bytes at a time; the method is that of the
 //! first stage of simdjson (Langdale and Lemire, <https://arxiv.org/abs/1902.08318>).
 
+use std::ops::Range;
+
 use wide::u8x64;
+
+use super::element::Element;
 
 /// Bytes that are examined together: one for each bit of a mask.
 const BLOCK: usize = 64;
@@ -11,15 +15,50 @@ const BLOCK: usize = 64;
 /// JSON's whitespace.
 const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// Returns the texts of the elements of `{"Records":[...]}`, if `text` is an object with that one member and each
+/// The elements of `{"Records":[...]}`.
+#[derive(Debug)]
+pub(super) struct Elements<'a> {
+    /// The text between the brackets of the list.
+    body: &'a str,
+    spans: Vec<ElementSpan>,
+    /// The objects and lists that are values of top-level members, of all elements.
+    nested: Vec<Range<usize>>,
+}
+
+/// The position of an element.
+#[derive(Debug)]
+struct ElementSpan {
+    /// Its text.
+    text: Range<usize>,
+    /// The end of its part of [`Elements::nested`].
+    nested_end: usize,
+    has_backslash: bool,
+}
+
+impl Elements<'_> {
+    /// Returns the elements in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Element<'_>> {
+        let mut nested_start = 0;
+        self.spans.iter().map(move |span| {
+            let nested = &self.nested[nested_start..span.nested_end];
+            nested_start = span.nested_end;
+            Element::outlined(self.body, span.text.clone(), nested, span.has_backslash)
+        })
+    }
+}
+
+/// Returns the elements of `{"Records":[...]}`, if `text` is an object with that one member and each
 /// element begins with a brace. `None` if it is anything else, or its brackets do not match.
 /// Elements are not checked to be JSON. If all are, `text` is too.
-pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
+pub(super) fn elements(text: &str) -> Option<Elements<'_>> {
     let body = body(text)?;
-    let mut elements = Vec::with_capacity(body.len() / 1_024);
-    let (mut depth, mut start, mut end) = (0_usize, 0, 0);
+    let records = body.len() / 1_024;
+    let (mut spans, mut nested) = (Vec::with_capacity(records), Vec::with_capacity(4 * records));
+    let (mut depth, mut start, mut end, mut nested_start) = (0_usize, 0, 0, 0);
+    // The end of the last block with a backslash.
+    let mut backslash_end = 0;
     let mut scan = BracketScan::default();
-    let mut take = |at: usize, byte: u8| {
+    let mut take = |at: usize, byte: u8, backslash_end: usize| {
         if matches!(byte, b'{' | b'[') {
             if depth == 0 {
                 let between = body[end..at].trim_matches(SPACE);
@@ -28,13 +67,18 @@ pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
                     return None;
                 }
                 start = at;
+            } else if depth == 1 {
+                nested_start = at;
             }
             depth += 1;
         } else {
             depth = depth.checked_sub(1)?;
-            if depth == 0 {
+            if depth == 1 {
+                nested.push(nested_start..at + 1);
+            } else if depth == 0 {
                 end = at + 1;
-                elements.push(&body[start..end]);
+                let has_backslash = backslash_end > start;
+                spans.push(ElementSpan { text: start..end, nested_end: nested.len(), has_backslash });
             }
         }
         Some(())
@@ -44,14 +88,18 @@ pub(super) fn elements(text: &str) -> Option<Vec<&str>> {
     let mut last = [b' '; BLOCK];
     last[..rest.len()].copy_from_slice(rest);
     for (number, block) in blocks.iter().chain([&last]).enumerate() {
-        let mut brackets = scan.brackets(block);
+        let Marks { mut brackets, has_backslash } = scan.marks(block);
+        if has_backslash {
+            backslash_end = (number + 1) * BLOCK;
+        }
         while brackets != 0 {
             let place = brackets.trailing_zeros() as usize;
-            take(number * BLOCK + place, block[place])?;
+            take(number * BLOCK + place, block[place], backslash_end)?;
             brackets &= brackets - 1;
         }
     }
-    (depth == 0 && !scan.in_string() && body[end..].trim_matches(SPACE).is_empty()).then_some(elements)
+    let is_complete = depth == 0 && !scan.in_string() && body[end..].trim_matches(SPACE).is_empty();
+    is_complete.then_some(Elements { body, spans, nested })
 }
 
 /// Returns the text between the brackets of `{"Records":[...]}`.
@@ -75,19 +123,27 @@ struct BracketScan {
     escaped: u64,
 }
 
+/// The brackets and backslashes of a block.
+struct Marks {
+    /// A bit for each brace and bracket that is not within a string.
+    brackets: u64,
+    has_backslash: bool,
+}
+
 impl BracketScan {
-    /// A bit for each brace and bracket of the next block that is not within a string.
-    fn brackets(&mut self, block: &[u8; BLOCK]) -> u64 {
+    /// Returns the marks of the next block.
+    fn marks(&mut self, block: &[u8; BLOCK]) -> Marks {
         /// This bit distinguishes `{` from `[`, and `}` from `]`.
         const CASE: u8 = b'{' ^ b'[';
         let bytes = u8x64::new(*block);
         let folded = bytes | u8x64::splat(CASE);
         let is = |byte: u8| bytes.simd_eq(u8x64::splat(byte)).to_bitmask();
-        let quotes = is(b'"') & !self.escapes(is(b'\\'));
+        let backslashes = is(b'\\');
+        let quotes = is(b'"') & !self.escapes(backslashes);
         let strings = parity(quotes) ^ self.string;
         self.string = if strings >> (BLOCK - 1) == 1 { u64::MAX } else { 0 };
         let brackets = folded.simd_eq(u8x64::splat(b'{')) | folded.simd_eq(u8x64::splat(b'}'));
-        brackets.to_bitmask() & !strings
+        Marks { brackets: brackets.to_bitmask() & !strings, has_backslash: backslashes != 0 }
     }
 
     /// Returns a bit for each byte that a backslash escapes.
@@ -124,6 +180,11 @@ mod tests {
 
     use super::*;
 
+    fn texts(text: &str) -> Option<Vec<&str>> {
+        let elements = elements(text)?;
+        Some(elements.spans.iter().map(|span| &elements.body[span.text.clone()]).collect())
+    }
+
     #[test]
     fn only_one_list_of_objects_is_split() {
         for (text, split) in [
@@ -143,7 +204,7 @@ mod tests {
             ("[{}]", None),
             ("", None),
         ] {
-            assert_eq!(elements(text), split, "{text}");
+            assert_eq!(texts(text), split, "{text}");
         }
     }
 
@@ -180,7 +241,7 @@ mod tests {
         fn elements_are_those_a_parser_finds(values in proptest::collection::vec(json(), 0..8), gap in "[ \n]{0,3}") {
             let values: Vec<String> = values.into_iter().map(|value| format!("{{\"v\":{value}}}")).collect();
             let text = format!("{{\"Records\":[{gap}{}{gap}]}}", values.join(&format!("{gap},{gap}")));
-            prop_assert_eq!(elements(&text).unwrap(), values);
+            prop_assert_eq!(texts(&text).unwrap(), values);
         }
 
         /// Text that is broken anywhere is either not split, or an element of it is no JSON.
@@ -190,7 +251,7 @@ mod tests {
             let at = (0..=at.index(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
             text.insert_str(at, &byte);
             let whole = serde_json::from_str::<&RawValue>(&text).is_ok();
-            if let Some(elements) = elements(&text) {
+            if let Some(elements) = texts(&text) {
                 let all = elements.iter().all(|element| serde_json::from_str::<&RawValue>(element).is_ok());
                 prop_assert_eq!(all, whole, "{}", text);
             }

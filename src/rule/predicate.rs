@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use super::Field;
 use crate::event::{self, ColumnKind, FieldLocation};
 use crate::raw::json;
+use crate::trail::RequiredText;
 
 /// Which records match.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,10 +146,17 @@ pub enum Class {
 }
 
 impl Predicate {
-    /// Returns words that the JSON text of every match contains: for each clause, at least one of its words. Words
-    /// have only letters, digits, `.`, `_`, `-` and `:`, so a text can hide them only behind a `\u` escape. Empty if
-    /// nothing is known.
-    pub fn required_words(&self) -> Vec<Vec<String>> {
+    /// Returns what the JSON text of every match contains.
+    pub fn required_text(&self) -> RequiredText {
+        let names = self.required_values(&[event::EVENT_NAME]);
+        let names = names.map(|names| names.into_iter().map(|(_, name)| name.to_owned()).collect());
+        RequiredText { event_names: names, clauses: self.required_words() }
+    }
+
+    /// Returns words that the JSON text of every match contains: for each clause, at least one of its words. JSON text
+    /// can spell their characters differently only by the escapes of [`crate::raw::hides_characters`]. Empty if nothing
+    /// is known.
+    fn required_words(&self) -> Vec<Vec<String>> {
         match self {
             Predicate::All(all) => all.iter().flat_map(Predicate::required_words).collect(),
             Predicate::Any(any) | Predicate::OnlyOne(any) => {
@@ -256,14 +264,14 @@ impl Test {
     }
 }
 
-/// Returns the longest run of plain characters in a value, if it is long enough to be selective. A number may have
-/// another spelling.
+/// Returns the longest run of characters in a value that need no escape, if it is long enough to be selective. A
+/// number may have another spelling.
 fn word(value: &Value) -> Option<String> {
     if json::number(&value.text).is_some() {
         return None;
     }
     (value.text)
-        .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':')))
+        .split(|c: char| !(c == ' ' || c.is_ascii_graphic()) || matches!(c, '"' | '\\'))
         .max_by_key(|run| run.len())
         .filter(|run| run.len() >= 3)
         .map(str::to_owned)
@@ -294,8 +302,8 @@ mod tests {
         assert!(unknown_branch.required_words().is_empty());
         assert!(Predicate::None(vec![login()]).required_words().is_empty());
         assert!(equals("actor", "somebody").required_words().is_empty());
-        assert_eq!(equals("userAgent", "a/long run\u{e9}").required_words(), [["long"]]);
-        assert!(equals("userAgent", "a/b").required_words().is_empty());
+        assert_eq!(equals("userAgent", "a/long run\u{e9}b\"c\\d").required_words(), [["a/long run"]]);
+        assert!(equals("userAgent", "ab\"cd").required_words().is_empty());
         assert!(equals("requestParameters.port", "4430").required_words().is_empty(), "it may be written 4.43e3");
         assert!(Predicate::Any(vec![]).required_words().is_empty());
         let elements = |quantifier| Predicate::Elements {

@@ -136,7 +136,7 @@ impl Decoder<'_> {
         if text.trim_ascii_start().is_empty() {
             return Ok((decoded, ObjectOutcome::Skipped("empty".to_owned())));
         }
-        if !prefilter.admits(text) && looks_complete(text) {
+        if !prefilter.admits_text(text) && looks_complete(text) {
             return Ok((decoded, ObjectOutcome::SkippedByPrefilter));
         }
         let mut builder = BatchBuilder::default();
@@ -146,7 +146,7 @@ impl Decoder<'_> {
             Ok(batch) => batches.push(batch),
             Err(error) => *schema_error = Some(error),
         };
-        envelope::items(text, self.settings, &|text| prefilter.admits(text), &mut |item| match item {
+        envelope::items(text, self.settings, &|element| prefilter.admits(element), &mut |item| match item {
             Item::Record(record) => {
                 statistics.records.read += 1;
                 statistics.records.used += 1;

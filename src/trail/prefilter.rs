@@ -1,48 +1,106 @@
 //! Skips records by their text, before they are parsed.
 
-use memchr::memmem::Finder;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// Skips records whose text lacks a word that every match must contain.
+use memchr::memmem::Finder;
+use serde::{Deserialize, Serialize};
+
+use super::name_dispatch::NameDispatch;
+use crate::raw::{Element, hides_characters};
+
+/// Text that every match of a rule contains.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequiredText {
+    /// The values of `eventName` that a match may have. `None` if it may have any.
+    pub event_names: Option<BTreeSet<String>>,
+    /// Clauses. Each is a list of words, and a match contains at least one of them.
+    pub clauses: Vec<Vec<String>>,
+}
+
+/// Skips records whose text lacks what every match of some rules contains.
 ///
-/// JSON may escape the characters of a word, so a text that contains `\u` is always admitted.
+/// JSON may spell characters of a word as escapes. Text with such an escape is always admitted.
 #[derive(Debug, Clone, Default)]
 pub struct Prefilter {
-    /// Alternatives (one per rule), each a list of clauses. All clauses of an alternative must hold, and a clause holds
-    /// if one of its words occurs.
-    alternatives: Vec<Vec<Vec<Finder<'static>>>>,
+    rules: Vec<RequiredText>,
+    search: Search,
+}
+
+/// How to recognise text that may contain a match.
+#[derive(Debug, Clone, Default)]
+enum Search {
+    /// All text may.
+    #[default]
+    Nothing,
+    /// The clauses of few rules.
+    Words(Arc<[Clauses]>),
+    /// The names and clauses of many rules.
+    Names(Arc<NameDispatch>),
 }
 
 impl Prefilter {
-    /// Maximum number of words. Searching for more, as a library of rules needs, takes longer than parsing the few
-    /// records that it would skip.
+    /// Maximum number of words of few rules. To search for more, one after another, takes longer than to parse the
+    /// records that they skip.
     const MAX_WORDS: usize = 16;
 
-    /// Builds a prefilter that admits what any of `alternatives` admits. An alternative without clauses admits all.
-    pub fn new(alternatives: Vec<Vec<Vec<String>>>) -> Prefilter {
-        let words = alternatives.iter().flatten().map(Vec::len).sum::<usize>();
-        if words > Self::MAX_WORDS || alternatives.iter().any(Vec::is_empty) {
-            return Prefilter::default();
+    /// Builds a prefilter that admits the matches of `rules`. It admits everything if there are no rules, or if nothing
+    /// is known about one of them.
+    pub fn new(rules: Vec<RequiredText>) -> Prefilter {
+        let words = rules.iter().flat_map(|rule| &rule.clauses).map(Vec::len).sum::<usize>();
+        let search = if rules.is_empty() {
+            Search::Nothing
+        } else if words <= Self::MAX_WORDS && rules.iter().all(|rule| !rule.clauses.is_empty()) {
+            Search::Words(rules.iter().map(|rule| Clauses::new(&rule.clauses)).collect())
+        } else if rules.iter().all(|rule| rule.event_names.is_some() || !rule.clauses.is_empty()) {
+            Search::Names(Arc::new(NameDispatch::new(&rules)))
+        } else {
+            Search::Nothing
+        };
+        Prefilter { rules, search }
+    }
+
+    /// Returns the rules from which [`Prefilter::new`] builds the same prefilter.
+    pub fn rules(&self) -> &[RequiredText] {
+        &self.rules
+    }
+
+    /// Returns whether the text of an object, or of anything else that may hold several records, may contain a match.
+    pub fn admits_text(&self, text: &str) -> bool {
+        match &self.search {
+            Search::Nothing | Search::Names(_) => true,
+            Search::Words(rules) => rules.iter().any(|rule| rule.hold(text)) || hides_characters(text),
         }
-        let finder = |word: String| Finder::new(&word).into_owned();
-        let clause = |words: Vec<String>| words.into_iter().map(finder).collect();
-        let alternatives = alternatives.into_iter().map(|clauses| clauses.into_iter().map(clause).collect()).collect();
-        Prefilter { alternatives }
     }
 
-    /// Returns the alternatives from which [`Prefilter::new`] builds the same prefilter.
-    pub fn words(&self) -> Vec<Vec<Vec<String>>> {
-        let word = |finder: &Finder<'_>| String::from_utf8_lossy(finder.needle()).into_owned();
-        let clause = |words: &Vec<Finder<'_>>| words.iter().map(word).collect();
-        self.alternatives.iter().map(|clauses| clauses.iter().map(clause).collect()).collect()
+    /// Returns whether `element` may be a match, or contain one.
+    pub fn admits(&self, element: Element<'_>) -> bool {
+        match &self.search {
+            Search::Nothing => true,
+            Search::Words(rules) => rules.iter().any(|rule| rule.hold(element.text())) || element.hides_characters(),
+            Search::Names(dispatch) => element.event_name().is_none_or(|name| dispatch.admits(name, element.text())),
+        }
+    }
+}
+
+/// Clauses of words. They hold for a text that contains at least one word of each.
+#[derive(Debug, Clone)]
+pub(super) struct Clauses(Vec<Vec<Finder<'static>>>);
+
+impl Clauses {
+    pub(super) fn new<'c>(clauses: impl IntoIterator<Item = &'c Vec<String>>) -> Clauses {
+        let finder = |word: &String| Finder::new(word).into_owned();
+        Clauses(clauses.into_iter().map(|words| words.iter().map(finder).collect()).collect())
     }
 
-    /// Returns whether `text` may contain a match.
-    pub fn admits(&self, text: &str) -> bool {
+    /// Returns whether there are no clauses, so that they hold for every text.
+    pub(super) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn hold(&self, text: &str) -> bool {
         let text = text.as_bytes();
-        let holds = |words: &Vec<Finder<'_>>| words.iter().any(|word| word.find(text).is_some());
-        self.alternatives.is_empty()
-            || self.alternatives.iter().any(|clauses| clauses.iter().all(holds))
-            || memchr::memmem::find(text, b"\\u").is_some()
+        self.0.iter().all(|words| words.iter().any(|word| word.find(text).is_some()))
     }
 }
 
@@ -50,31 +108,38 @@ impl Prefilter {
 mod tests {
     use super::*;
 
-    fn words(clauses: &[&[&str]]) -> Vec<Vec<String>> {
-        clauses.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect()
+    fn rule(clauses: &[&[&str]]) -> RequiredText {
+        let words = |words: &&[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        RequiredText { event_names: None, clauses: clauses.iter().map(words).collect() }
+    }
+
+    fn admits(prefilter: &Prefilter, text: &str) -> bool {
+        let admitted = prefilter.admits(Element::of_text(text));
+        assert!(prefilter.admits_text(text) || !admitted);
+        admitted
     }
 
     #[test]
     fn a_prefilter_admits_every_possible_match() {
         let prefilter =
-            Prefilter::new(vec![words(&[&["ConsoleLogin", "signin"], &["Failure"]]), words(&[&["StopLogging"]])]);
-        for text in ["ConsoleLogin Failure", "signin Failure", "StopLogging", r"\u0043onsoleLogin"] {
-            assert!(prefilter.admits(text), "{text}");
+            Prefilter::new(vec![rule(&[&["ConsoleLogin", "signin"], &["Failure"]]), rule(&[&["StopLogging"]])]);
+        for text in ["ConsoleLogin Failure", "signin Failure", "StopLogging", r"\u0043onsoleLogin", r"Stop\/Logging"] {
+            assert!(admits(&prefilter, text), "{text}");
         }
-        for text in ["", "ConsoleLogin", "Failure", "stoplogging"] {
-            assert!(!prefilter.admits(text), "{text}");
+        for text in ["", "ConsoleLogin", "Failure", "stoplogging", r"\n"] {
+            assert!(!admits(&prefilter, text), "{text}");
         }
-        assert!(Prefilter::new(vec![words(&[&["a"]]), vec![]]).admits("b"));
-        assert!(Prefilter::default().admits(""));
+        assert!(admits(&Prefilter::new(vec![rule(&[&["a"]]), rule(&[])]), "b"));
+        assert!(admits(&Prefilter::default(), ""));
     }
 
     #[test]
-    fn a_prefilter_of_many_words_admits_everything() {
+    fn text_of_unknown_structure_is_admitted_if_there_are_many_words() {
         let prefilter = |words: usize| {
             let clause: Vec<String> = (0..words).map(|number| format!("Call{number}")).collect();
-            Prefilter::new(vec![vec![clause]])
+            Prefilter::new(vec![RequiredText { event_names: None, clauses: vec![clause] }])
         };
-        assert!(!prefilter(Prefilter::MAX_WORDS).admits("other"));
-        assert!(prefilter(Prefilter::MAX_WORDS + 1).admits("other"));
+        assert!(!admits(&prefilter(Prefilter::MAX_WORDS), "other"));
+        assert!(admits(&prefilter(Prefilter::MAX_WORDS + 1), "other"));
     }
 }

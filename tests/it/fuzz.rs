@@ -15,7 +15,7 @@ use tawny::rule::{catalog, panther, sigma};
 use tawny::store::{Object, ReadSettings};
 use tawny::table::MemoryTable;
 use tawny::time::Range;
-use tawny::trail::{self, DecodeOptions, Prefilter};
+use tawny::trail::{self, DecodeOptions, Prefilter, RequiredText};
 
 use crate::oracle::RUNTIME;
 use crate::records::failed_sign_in;
@@ -71,7 +71,11 @@ fn changed(text: &[u8], changes: &[Change]) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Result<(), TestCaseError> {
     let path = PathBuf::from("fuzz.json");
     let object = Object { real: path.clone(), path, size: bytes.len() as u64, modified: 0, tag: None };
-    for prefilter in [Prefilter::default(), Prefilter::new(vec![vec![vec!["ConsoleLogin".to_owned()]]])] {
+    let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+    let words = RequiredText { event_names: None, clauses: vec![names(&["ConsoleLogin"])] };
+    let by_name = RequiredText { event_names: Some(names(&["ConsoleLogin"]).into_iter().collect()), clauses: vec![] };
+    for rules in [vec![], vec![words], vec![by_name]] {
+        let prefilter = Prefilter::new(rules);
         let settings = ReadSettings { max_object: 1 << 20, ..ReadSettings::default() };
         let decoded =
             trail::decode(&object, Ok(bytes), &settings, DecodeOptions { prefilter: &prefilter, hash_records: true })

@@ -38,6 +38,7 @@ mod other_writers;
 mod outcomes;
 mod panther_outcomes;
 mod places;
+mod prefilters;
 mod parquet_damage;
 mod parquet_types;
 mod plans;

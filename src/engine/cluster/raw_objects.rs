@@ -38,7 +38,7 @@ use crate::sql::match_spec::MatchSpec;
 use crate::sql::selection;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, ReadSettings, Stores};
-use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter};
+use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, RequiredText};
 
 /// Stored bytes and objects of one bundle, at most. A task decodes one bundle at a time.
 const BUNDLE_BYTES: u64 = 4 << 20;
@@ -52,7 +52,7 @@ struct Instructions {
     rules: MatchSpec,
     /// The condition for the selected accounts and regions.
     selected: Expression,
-    prefilter: Vec<Vec<Vec<String>>>,
+    prefilter: Vec<RequiredText>,
     max_object: usize,
     max_record: usize,
     unwrap: Vec<String>,
@@ -79,7 +79,7 @@ fn instructions(engine: &Engine, raw: &RawScans, rules: &MatchSpec) -> Instructi
     Instructions {
         rules: rules.clone(),
         selected: selection::condition(accounts, regions),
-        prefilter: raw.prefilter().words(),
+        prefilter: raw.prefilter().rules().to_vec(),
         max_object: settings.max_object,
         max_record: settings.max_record,
         unwrap: settings.unwrap.iter().map(ToString::to_string).collect(),
