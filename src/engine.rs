@@ -61,6 +61,7 @@ mod window_functions;
 
 use memory_pool::SharedPool;
 use parquet_table::{Footers, LakeFile, ParquetTable};
+pub(crate) use parquet_table::{catching_panics, read_small_file};
 pub use scanned::Scanned;
 pub use selection::EventSelection;
 pub use window_functions::SEMANTICS_VERSION;

@@ -22,12 +22,15 @@ mod footer;
 mod guard;
 mod lake_file;
 mod pages;
+mod small_file;
 mod thrift;
 
 pub(super) use declared_columns::declared;
 pub(super) use footer::{Footer, Footers};
+pub(crate) use guard::catching_panics;
 use guard::{GuardedReaders, GuardedSource};
 pub(super) use lake_file::LakeFile;
+pub(crate) use small_file::read_small_file;
 
 /// Files of one store with one schema.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ struct TimeColumn {
 }
 
 /// The first and the last time that records may have.
-type Span = (Instant, Instant);
+pub(super) type TimeSpan = (Instant, Instant);
 
 impl TimeColumns {
     pub(super) fn of(schema: &Schema) -> TimeColumns {
@@ -34,8 +34,8 @@ impl TimeColumns {
     }
 
     /// Returns the times that the records of a data file may have. `None` if its metadata do not say.
-    pub(super) fn of_file(&self, file: &DataFile, spec: &PartitionSpec) -> Option<Span> {
-        let mut times: Option<Span> = None;
+    pub(super) fn of_file(&self, file: &DataFile, spec: &PartitionSpec) -> Option<TimeSpan> {
+        let mut times: Option<TimeSpan> = None;
         for column in &self.0 {
             // A record takes the first of the columns that is not null, so that any of them may give its time.
             let (first, last) = column.bounds(file).or_else(|| column.partition_span(file, spec))?;
@@ -46,13 +46,13 @@ impl TimeColumns {
 }
 
 impl TimeColumn {
-    fn bounds(&self, file: &DataFile) -> Option<Span> {
+    fn bounds(&self, file: &DataFile) -> Option<TimeSpan> {
         let (lower, upper) = (file.lower_bounds().get(&self.id)?, file.upper_bounds().get(&self.id)?);
         Some((self.times_of(lower)?.0, self.times_of(upper)?.1))
     }
 
     /// Returns the first and the last time that a value with this bound may be.
-    fn times_of(&self, bound: &Datum) -> Option<Span> {
+    fn times_of(&self, bound: &Datum) -> Option<TimeSpan> {
         let exactly = |micros: i64| (Instant::from_micros(micros), Instant::from_micros(micros));
         match (bound.data_type(), bound.literal()) {
             (PrimitiveType::Timestamp | PrimitiveType::Timestamptz, PrimitiveLiteral::Long(micros)) => {
@@ -67,14 +67,15 @@ impl TimeColumn {
             }
             // Bounds of text may be cut, and its times may be in another zone.
             (PrimitiveType::String, PrimitiveLiteral::String(text)) => {
-                let day = NaiveDate::parse_from_str(text.get(..10)?, "%Y-%m-%d").ok().map(start_of)?;
+                let day = text.get(..10).filter(|day| day.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))?;
+                let day = NaiveDate::parse_from_str(day, "%Y-%m-%d").ok().map(start_of)?;
                 Some((day - DAY, day + DAY + DAY))
             }
             _ => None,
         }
     }
 
-    fn partition_span(&self, file: &DataFile, spec: &PartitionSpec) -> Option<Span> {
+    fn partition_span(&self, file: &DataFile, spec: &PartitionSpec) -> Option<TimeSpan> {
         let values = file.partition().iter();
         let (field, value) = spec.fields().iter().zip(values).find(|(field, _)| field.source_id == self.id)?;
         match value? {
@@ -89,7 +90,7 @@ fn start_of(date: NaiveDate) -> Instant {
 }
 
 /// Returns the times of the records in a partition by year, month, day or hour. The value counts these since 1970.
-fn span_of_transform(transform: Transform, value: i64) -> Option<Span> {
+fn span_of_transform(transform: Transform, value: i64) -> Option<TimeSpan> {
     let since_epoch = |unit: i64| {
         let first = value.checked_mul(unit)?;
         Some((Instant::from_micros(first), Instant::from_micros(first.checked_add(unit)?)))
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn bounds_and_partitions_give_times() {
-        let micros = |(first, last): Span| (first.micros(), last.micros());
+        let micros = |(first, last): TimeSpan| (first.micros(), last.micros());
         let column = TimeColumn { id: 1, has_millis: true };
         let times = |bound: Datum| column.times_of(&bound).map(micros);
         assert_eq!(times(Datum::timestamptz_micros(5)), Some((5, 5)));
@@ -140,7 +141,9 @@ mod tests {
         assert_eq!(TimeColumn { id: 1, has_millis: false }.times_of(&Datum::long(5)), None);
         assert_eq!(times(Datum::date(5)), None);
         assert_eq!(times(Datum::string("1970-01-02T00:00")), Some((0, 3 * DAY)));
-        assert_eq!(times(Datum::string("9")), None);
+        for text in ["9", " 1970-01-02T00:00", "+970-01-02T00:00"] {
+            assert_eq!(times(Datum::string(text)), None, "{text}");
+        }
         for (transform, value, expected) in [
             (Transform::Day, 1, Some((DAY, 2 * DAY))),
             (Transform::Hour, 25, Some((DAY + HOUR, DAY + 2 * HOUR))),

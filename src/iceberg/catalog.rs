@@ -40,13 +40,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const MOST_BYTES: usize = 256 << 20;
 
 /// At most this many characters of a catalog's own message are shown.
-const MOST_SHOWN: usize = 300;
+const MAX_MESSAGE_CHARS: usize = 300;
 
-/// What is escaped in a part of a path.
-const PATH_PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The characters that are encoded in a segment of a path.
+const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Separates the levels of a namespace in a path.
-const LEVELS: &str = "\u{1f}";
+const NAMESPACE_SEPARATOR: &str = "\u{1f}";
 
 #[derive(Debug, Default, Deserialize)]
 struct CatalogConfig {
@@ -69,19 +69,22 @@ struct LoadedTable<'t> {
     metadata: &'t RawValue,
 }
 
-#[derive(Deserialize)]
+/// The body of an error. AWS gives its own errors without the object `error`.
+#[derive(Default, Deserialize)]
 struct Refusal {
-    error: RefusalMessage,
+    error: Option<RefusalMessage>,
+    #[serde(alias = "Message")]
+    message: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct RefusalMessage {
-    message: String,
+    message: Option<String>,
 }
 
 impl fmt::Display for CatalogTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = |part: &str| utf8_percent_encode(part, PATH_PART).to_string();
+        let part = |part: &str| utf8_percent_encode(part, PATH_SEGMENT).to_string();
         write!(f, "iceberg+{}", self.catalog)?;
         if let Some(warehouse) = &self.warehouse {
             write!(f, "{}/", part(warehouse))?;
@@ -136,7 +139,8 @@ impl CatalogTable {
         let Some((table, namespace @ [_, ..])) = names.split_last() else {
             return Err(invalid("it does not end with `NAMESPACE.TABLE`"));
         };
-        let warehouse = parts.pop().map(|part| decoded(&part)).transpose()?;
+        // A catalog without warehouses has an empty segment there.
+        let warehouse = parts.pop().filter(|part| !part.is_empty()).map(|part| decoded(&part)).transpose()?;
         // An empty part at the end gives a slash there.
         parts.push(String::new());
         url.set_path(&format!("/{}", parts.join("/")));
@@ -168,16 +172,19 @@ impl CatalogTable {
         let config = self.get(&client, stores, url).await?;
         let config: CatalogConfig = serde_json::from_slice(&config)
             .map_err(|error| self.failed(format!("its configuration is invalid: {error}"), None))?;
-        // A catalog gives the prefix as a part of a URL. Some give a name that still has to be escaped.
+        // Segments of a URL, such as `catalogs/111122223333` from Glue. Some catalogs do not encode them.
         let prefix = config.overrides.prefix.or(config.defaults.prefix).map(|prefix| {
-            let decoded = percent_decode_str(&prefix).decode_utf8_lossy();
-            format!("{}/", utf8_percent_encode(&decoded, PATH_PART))
+            let segment = |segment: &str| {
+                let decoded = percent_decode_str(segment).decode_utf8_lossy();
+                format!("{}/", utf8_percent_encode(&decoded, PATH_SEGMENT))
+            };
+            prefix.split('/').filter(|part| !part.is_empty()).map(segment).collect::<Vec<_>>().concat()
         });
-        let part = |part: &str| utf8_percent_encode(part, PATH_PART).to_string();
+        let part = |part: &str| utf8_percent_encode(part, PATH_SEGMENT).to_string();
         let path = format!(
             "v1/{}namespaces/{}/tables/{}",
             prefix.unwrap_or_default(),
-            part(&self.namespace.join(LEVELS)),
+            part(&self.namespace.join(NAMESPACE_SEPARATOR)),
             part(&self.table)
         );
         let loaded = self.get(&client, stores, self.url(&path)?).await?;
@@ -220,12 +227,12 @@ impl CatalogTable {
     /// Sends a request once. The inner error says why a retry may succeed.
     async fn attempt(&self, client: &Client, stores: &Stores, url: Url) -> Result<Result<Bytes, String>, Error> {
         let mut request = client.get(url.clone()).header("Accept", "application/json");
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        } else if let Some((service, region)) = aws_service(&url) {
+        if let Some((service, region)) = aws_service(&url) {
             for (name, value) in stores.signature(&url, service, region).await? {
                 request = request.header(name, value);
             }
+        } else if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
         }
         let no_answer = |error: reqwest::Error| format!("cannot be reached: {}", root_cause(&error.without_url()));
         let mut response = match request.send().await {
@@ -247,10 +254,11 @@ impl CatalogTable {
         if status.is_success() {
             return Ok(Ok(body.into()));
         }
-        let message = serde_json::from_slice(&body).map_or_else(
-            |_| String::new(),
-            |refusal: Refusal| format!(": {}", refusal.error.message.chars().take(MOST_SHOWN).collect::<String>()),
-        );
+        let refusal = serde_json::from_slice::<Refusal>(&body).unwrap_or_default();
+        let message =
+            refusal.error.and_then(|error| error.message).or(refusal.message).map_or_else(String::new, |message| {
+                format!(": {}", message.chars().take(MAX_MESSAGE_CHARS).collect::<String>())
+            });
         let reason = format!("the catalog answered {status}{message}");
         if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
             return Ok(Err(reason));
@@ -267,12 +275,16 @@ impl CatalogTable {
 }
 
 /// Returns the service and the region in the host name of an AWS catalog, such as `s3tables.eu-west-1.amazonaws.com`.
-fn aws_service(url: &Url) -> Option<(&str, &str)> {
-    let host = url.host_str()?;
-    let host = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
-    let (service, region) = host.split_once('.')?;
-    let is_encrypted = url.scheme() == "https";
-    (is_encrypted && !region.is_empty() && !region.contains('.')).then_some((service, region))
+fn aws_service(url: &Url) -> Option<(&'static str, &str)> {
+    let domains = [".vpce.amazonaws.com", ".amazonaws.com", ".amazonaws.com.cn", ".api.aws"];
+    let host = url.host_str().filter(|_| url.scheme() == "https")?;
+    let host = domains.iter().find_map(|domain| host.strip_suffix(domain))?;
+    // The host of a VPC endpoint begins with its name.
+    let mut parts = host.rsplit('.');
+    let (region, service) = (parts.next()?, parts.next()?);
+    let service = ["s3tables", "glue"].into_iter().find(|known| service.trim_end_matches("-fips") == *known)?;
+    let is_endpoint = parts.next().is_none_or(|name| name.starts_with("vpce-")) && parts.next().is_none();
+    (is_endpoint && !region.is_empty()).then_some((service, region))
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -310,6 +322,8 @@ mod tests {
         assert_eq!((table.namespace.len(), table.table.as_str()), (2, "t.1"));
         assert_eq!(table.to_string(), "iceberg+http://127.0.0.1:8181/wh/a.b.t.1");
         assert_eq!(parse("https://c.example/a.t").unwrap().warehouse, None);
+        let table = parse("https://c.example/api//a.t").unwrap();
+        assert_eq!((table.catalog.as_str(), &table.warehouse), ("https://c.example/api/", &None));
         for text in [
             "http://c.example/wh/a.t",
             "ftp://c.example/wh/a.t",
@@ -337,10 +351,18 @@ mod tests {
         assert_eq!(service("https://glue.eu-west-1.amazonaws.com/iceberg/v1").as_deref(), Some("glue eu-west-1"));
         assert_eq!(service("https://s3tables.cn-north-1.amazonaws.com.cn/").as_deref(), Some("s3tables cn-north-1"));
         for text in [
+            "https://s3tables-fips.us-east-1.amazonaws.com/iceberg",
+            "https://s3tables.us-east-1.api.aws/iceberg",
+            "https://vpce-0a1b-c2d3.s3tables.us-east-1.vpce.amazonaws.com/iceberg",
+        ] {
+            assert_eq!(service(text).as_deref(), Some("s3tables us-east-1"), "{text}");
+        }
+        for text in [
             "https://catalog.example/",
             "https://glue.eu-west-1.amazonaws.com.example.org/",
             "http://glue.eu-west-1.amazonaws.com/",
             "https://abc.execute-api.eu-west-1.amazonaws.com/",
+            "https://logs.s3.eu-west-1.amazonaws.com/",
         ] {
             assert_eq!(service(text), None, "{text}");
         }

@@ -9,11 +9,11 @@ use arrow::datatypes::{DataType, Int64Type};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use iceberg::spec::{DataContentType, DataFileFormat};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use roaring::RoaringTreemap;
 
 use super::live_files::LiveFile;
 use super::{CONCURRENT_READS, location_of, read, refused};
+use crate::engine::read_small_file;
 use crate::error::Error;
 use crate::store::Stores;
 
@@ -22,8 +22,8 @@ use crate::store::Stores;
 pub(super) struct Deletes {
     /// For each data file, the deletion vector that replaces its position deletes.
     vectors: HashMap<String, (LiveFile, RoaringTreemap)>,
-    /// For each data file, the positions that each delete file has for it.
-    positions: HashMap<String, Vec<(LiveFile, RoaringTreemap)>>,
+    /// For each data file, the positions that delete files have for it, with the sequence number of each.
+    positions: HashMap<String, Vec<(i64, RoaringTreemap)>>,
 }
 
 impl Deletes {
@@ -38,104 +38,101 @@ impl Deletes {
         data: &[LiveFile],
         deletes: Vec<LiveFile>,
     ) -> Result<Deletes, Error> {
-        let mut found = Deletes::default();
-        let mut files = Vec::new();
+        // A file may have many deletion vectors, and is read once.
+        let mut by_file: BTreeMap<String, Vec<LiveFile>> = BTreeMap::new();
         for delete in deletes {
-            let delete_path = delete.file.file_path();
-            match (delete.file.content_type(), delete.file.file_format()) {
+            match (delete.content, delete.format) {
                 (DataContentType::EqualityDeletes, _) => {
                     // They apply to older files only.
                     if let Some(older) = data.iter().find(|file| file.sequence_number < delete.sequence_number) {
                         let reason = format!(
-                            "equality deletes are not supported, and `{delete_path}` may delete rows of `{}`: compact the table first",
-                            older.file.file_path()
+                            "equality deletes are not supported, and `{}` may delete rows of `{}`: rewrite the table's \
+                             data files first, as with Spark's `rewrite_data_files`",
+                            delete.path, older.path
                         );
                         return Err(refused(path, reason));
                     }
                 }
-                (_, DataFileFormat::Parquet | DataFileFormat::Puffin) => files.push(delete),
+                (_, DataFileFormat::Parquet | DataFileFormat::Puffin) => {
+                    by_file.entry(delete.path.clone()).or_default().push(delete);
+                }
                 (_, format) => {
                     let format = format.to_string().to_uppercase();
-                    let reason = format!("its delete file `{delete_path}` is {format}, which is not supported");
+                    let reason = format!("its delete file `{}` is {format}, which is not supported", delete.path);
                     return Err(refused(path, reason));
                 }
             }
         }
-        let reads = files.into_iter().map(|delete| async move {
-            let location = location_of(path, delete.file.file_path())?;
+        let reads = by_file.into_iter().map(|(delete_path, deletes)| async move {
+            let location = location_of(path, &delete_path)?;
             let bytes = read(stores, &location).await?;
-            Ok::<_, Error>((delete, PathBuf::from(location.to_string()), bytes))
+            Ok::<_, Error>((deletes, PathBuf::from(location.to_string()), bytes))
         });
+        let mut found = Deletes::default();
         let mut reads = stream::iter(reads).buffered(CONCURRENT_READS);
-        while let Some((delete, delete_path, bytes)) = reads.try_next().await? {
-            if delete.file.file_format() == DataFileFormat::Puffin {
-                found.add_vector(&delete_path, delete, &bytes)?;
-            } else {
-                found.add_positions(&delete_path, &delete, bytes)?;
+        while let Some((deletes, delete_path, bytes)) = reads.try_next().await? {
+            for delete in deletes {
+                let added = if delete.format == DataFileFormat::Puffin {
+                    found.add_vector(delete, &bytes)
+                } else {
+                    found.add_positions(&delete, &bytes)
+                };
+                added.map_err(|reason| refused(&delete_path, reason))?;
             }
         }
         Ok(found)
     }
 
-    fn add_vector(&mut self, path: &Path, delete: LiveFile, bytes: &Bytes) -> Result<(), Error> {
-        let lacks = |name: &str| refused(path, format!("the deletion vector lacks `{name}`"));
-        let data_file = delete.file.referenced_data_file().ok_or_else(|| lacks("referenced_data_file"))?;
-        let place = delete.file.content_offset().zip(delete.file.content_size_in_bytes());
-        let (offset, size) = place.ok_or_else(|| lacks("content_offset"))?;
-        let blob = usize::try_from(offset).ok().zip(usize::try_from(size).ok());
+    fn add_vector(&mut self, delete: LiveFile, bytes: &Bytes) -> Result<(), String> {
+        let place = delete.vector.clone().ok_or("the manifest does not say where its deletion vector is")?;
+        let blob = usize::try_from(place.offset).ok().zip(usize::try_from(place.size).ok());
         let blob = blob.and_then(|(offset, size)| bytes.get(offset..offset.checked_add(size)?));
-        let blob = blob.ok_or_else(|| refused(path, "the deletion vector lies outside of the file"))?;
-        let vector = vector_of(blob).map_err(|reason| refused(path, reason))?;
-        if vector.len() != delete.file.record_count() {
-            let reason = format!(
+        let vector = vector_of(blob.ok_or("the deletion vector lies outside of the file")?)?;
+        if vector.len() != delete.records {
+            return Err(format!(
                 "the deletion vector has {} rows, and the manifest says {}",
                 vector.len(),
-                delete.file.record_count()
-            );
-            return Err(refused(path, reason));
+                delete.records
+            ));
         }
-        match self.vectors.insert(data_file, (delete, vector)) {
+        match self.vectors.insert(place.data_file, (delete, vector)) {
             None => Ok(()),
-            Some((other, _)) => {
-                Err(refused(path, format!("a file has two deletion vectors, also in `{}`", other.file.file_path())))
-            }
+            Some((other, _)) => Err(format!("a file has two deletion vectors, also in `{}`", other.path)),
         }
     }
 
-    fn add_positions(&mut self, path: &Path, delete: &LiveFile, bytes: Bytes) -> Result<(), Error> {
-        let by_file = positions_of(bytes).map_err(|reason| refused(path, reason))?;
+    fn add_positions(&mut self, delete: &LiveFile, bytes: &Bytes) -> Result<(), String> {
+        let by_file = positions_of(bytes)?;
         let rows: u64 = by_file.values().map(|(rows, _)| rows).sum();
-        if rows != delete.file.record_count() {
-            return Err(refused(
-                path,
-                format!("it has {rows} rows, and the manifest says {}", delete.file.record_count()),
-            ));
+        if rows != delete.records {
+            return Err(format!("it has {rows} rows, and the manifest says {}", delete.records));
         }
         for (data_file, (_, positions)) in by_file {
-            self.positions.entry(data_file).or_default().push((delete.clone(), positions));
+            self.positions.entry(data_file).or_default().push((delete.sequence_number, positions));
         }
         Ok(())
     }
 
-    /// Returns the positions of the deleted rows of `file`.
+    /// Returns the positions of the deleted rows of `file`. They name the file by its path, so its partition does not matter.
     ///
     /// # Errors
-    /// A position is not in the file.
+    /// A position is not in the file, or the deletion vector is older than the file.
     pub(super) fn of(&mut self, path: &Path, file: &LiveFile) -> Result<RoaringTreemap, Error> {
-        let applies =
-            |delete: &LiveFile| delete.sequence_number >= file.sequence_number && delete.has_partition_of(file);
-        let vector = self.vectors.remove(file.file.file_path()).filter(|(delete, _)| applies(delete));
-        let deleted = if let Some((_, vector)) = vector {
+        let deleted = if let Some((delete, vector)) = self.vectors.remove(&file.path) {
+            if delete.sequence_number < file.sequence_number {
+                return Err(refused(path, format!("the deletion vector of `{}` is older than the file", file.path)));
+            }
             vector
         } else {
-            let positions = self.positions.remove(file.file.file_path()).unwrap_or_default();
-            let applying = positions.into_iter().filter(|(delete, _)| applies(delete));
+            let positions = self.positions.remove(&file.path).unwrap_or_default();
+            let applying =
+                positions.into_iter().filter(|(sequence_number, _)| *sequence_number >= file.sequence_number);
             applying.fold(RoaringTreemap::new(), |deleted, (_, positions)| deleted | positions)
         };
         match deleted.max() {
-            Some(last) if last >= file.file.record_count() => {
-                let (name, rows) = (file.file.file_path(), file.file.record_count());
-                Err(refused(path, format!("row {last} of `{name}` is deleted, and the file has only {rows} rows")))
+            Some(last) if last >= file.records => {
+                let LiveFile { path: name, records, .. } = file;
+                Err(refused(path, format!("row {last} of `{name}` is deleted, and the file has only {records} rows")))
             }
             _ => Ok(deleted),
         }
@@ -168,20 +165,18 @@ fn vector_of(blob: &[u8]) -> Result<RoaringTreemap, String> {
 type PositionsByFile = BTreeMap<String, (u64, RoaringTreemap)>;
 
 /// Reads a position delete file.
-fn positions_of(bytes: Bytes) -> Result<PositionsByFile, String> {
-    let unreadable = |error: &dyn std::fmt::Display| format!("invalid position delete file: {error}");
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(ParquetRecordBatchReaderBuilder::build);
+fn positions_of(bytes: &Bytes) -> Result<PositionsByFile, String> {
     let mut found = PositionsByFile::new();
-    for batch in reader.map_err(|error| unreadable(&error))? {
-        let batch = batch.map_err(|error| unreadable(&error))?;
+    for batch in read_small_file(bytes, &["file_path", "pos"])? {
         let column = |name: &str, data_type: &DataType| {
-            let column = batch.column_by_name(name).ok_or_else(|| unreadable(&format!("it has no column `{name}`")))?;
-            let column = cast(column, data_type).map_err(|error| unreadable(&error))?;
-            if column.null_count() > 0 { Err(unreadable(&format!("`{name}` is null"))) } else { Ok(column) }
+            let column = batch.column_by_name(name).ok_or_else(|| format!("it has no column `{name}`"))?;
+            let column = cast(column, data_type).map_err(|error| format!("its column `{name}` is invalid: {error}"))?;
+            if column.null_count() > 0 { Err(format!("its column `{name}` has nulls")) } else { Ok(column) }
         };
-        let (files, rows) = (column("file_path", &DataType::Utf8)?, column("pos", &DataType::Int64)?);
-        for (file, row) in files.as_string::<i32>().iter().flatten().zip(rows.as_primitive::<Int64Type>().values()) {
-            let row = u64::try_from(*row).map_err(|error| unreadable(&error))?;
+        let (files, rows) = (column("file_path", &DataType::Binary)?, column("pos", &DataType::Int64)?);
+        for (file, row) in files.as_binary::<i32>().iter().flatten().zip(rows.as_primitive::<Int64Type>().values()) {
+            let file = std::str::from_utf8(file).map_err(|_| "a path in it is not UTF-8")?;
+            let row = u64::try_from(*row).map_err(|_| format!("it deletes the row {row}"))?;
             if !found.contains_key(file) {
                 found.insert(file.to_owned(), Default::default());
             }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
+use uuid::Uuid;
 
 use super::catalog::CatalogTable;
 use super::{read, refused};
@@ -31,6 +32,10 @@ const VERSION_HINT: &str = "version-hint.text";
 
 /// How names of metadata files end. Compressed ones have two forms.
 const SUFFIXES: [&str; 3] = [".gz.metadata.json", ".metadata.json.gz", ".metadata.json"];
+
+/// What to do where the names do not say which file is current.
+const NAME_ONE: &str =
+    "name the file that is current, as `TABLE/metadata/….metadata.json`, or the table in its catalog";
 
 /// A metadata file has at most this many bytes when it is decompressed.
 const MOST_BYTES: u64 = 1 << 30;
@@ -104,7 +109,10 @@ impl MetadataVersion {
         if let Some(number) = stem.strip_prefix('v').and_then(|number| number.parse().ok()) {
             return Some(MetadataVersion::OfFolder(number));
         }
-        stem.split_once('-')?.0.parse().ok().map(MetadataVersion::OfCatalog)
+        // A UUID alone may begin with digits and a dash too.
+        let (number, id) = stem.split_once('-')?;
+        let is_version = number.bytes().all(|byte| byte.is_ascii_digit()) && Uuid::try_parse(id).is_ok();
+        is_version.then(|| number.parse().ok().map(MetadataVersion::OfCatalog))?
     }
 }
 
@@ -135,17 +143,23 @@ fn newest_of(names: &[String], hint: Option<&str>) -> Result<String, String> {
     let of_catalog =
         versions(|version| if let MetadataVersion::OfCatalog(number) = version { Some(number) } else { None });
     let hinted_number = hint.and_then(|hint| hint.parse::<u64>().ok());
+    let unversioned = names.iter().find(|name| stem(name).is_some() && MetadataVersion::of(name).is_none());
+    if let Some(name) = unversioned {
+        return Err(format!("the name of `{name}` has no version, so it may be the newest: {NAME_ONE}"));
+    }
     let candidates = match (hint, hinted_number, of_folder.as_slice(), of_catalog.as_slice()) {
-        (Some(hint), None, _, _) => {
-            let is_hinted = |name: &&String| name.as_str() == hint || stem(name) == Some(hint);
-            let name = names
-                .iter()
-                .find(is_hinted)
-                .ok_or_else(|| format!("`{VERSION_HINT}` names `{hint}`, which is missing"));
-            return name.cloned();
+        (_, _, [.., (_, one)], [.., (_, other)]) => {
+            return Err(format!("`{one}` is of a table without a catalog, and `{other}` is of a catalog: {NAME_ONE}"));
         }
-        (None, _, [_, ..], [_, ..]) => {
-            return Err("it has metadata files of a catalog and others: name one of them".to_owned());
+        (Some(hint), None, of_folder, of_catalog) => {
+            let newest = of_folder.last().or(of_catalog.last()).map(|(_, name)| name.as_str());
+            let is_hinted = |name: &&str| *name == hint || stem(name) == Some(hint);
+            return match newest.filter(is_hinted) {
+                Some(name) => Ok(name.to_owned()),
+                None => {
+                    Err(format!("`{VERSION_HINT}` names `{hint}`, which is not the newest metadata file: {NAME_ONE}"))
+                }
+            };
         }
         (_, Some(number), [], _) => return Err(by_hint(number)),
         // A writer may have stopped before it changed the hint.
@@ -156,9 +170,9 @@ fn newest_of(names: &[String], hint: Option<&str>) -> Result<String, String> {
         (_, _, of_folder, _) => of_folder,
     };
     match candidates {
-        [] => Err("it has no metadata file whose name has a version: name one of them".to_owned()),
+        [] => Err("it has no metadata file".to_owned()),
         [.., (before, one), (last, other)] if before == last => {
-            Err(format!("`{one}` and `{other}` have the same version: name one of them, or the table in its catalog"))
+            Err(format!("`{one}` and `{other}` have the same version: {NAME_ONE}"))
         }
         [.., (_, name)] => Ok((*name).clone()),
     }
@@ -174,24 +188,34 @@ mod tests {
             let names: Vec<String> = names.split_whitespace().map(str::to_owned).collect();
             newest_of(&names, hint)
         };
+        let of = |number: u32, id: u32| format!("{number:05}-9c12d441-03fe-4693-9a96-{id:012}.metadata.json");
+        let (one, two, other_two) = (of(1, 1), of(2, 2), of(2, 3));
+        let gz = two.replace(".metadata", ".gz.metadata");
+        let stem_of = |name: &str| name.trim_end_matches(".metadata.json").to_owned();
         for (names, hint, expected) in [
-            ("00009-a.metadata.json 00010-b.gz.metadata.json snap-1.avro", None, "00010-b.gz.metadata.json"),
-            ("v9.metadata.json v10.metadata.json", Some("9"), "v10.metadata.json"),
-            ("v9.metadata.json v10.metadata.json", None, "v10.metadata.json"),
-            ("00001-a.metadata.json 00002-b.metadata.json", Some("00001-a"), "00001-a.metadata.json"),
-            ("00001-a.metadata.json", Some("00001-a.metadata.json"), "00001-a.metadata.json"),
+            (format!("{one} {gz} snap-1.avro"), None, gz.as_str()),
+            ("v9.metadata.json v10.metadata.json".to_owned(), Some("9"), "v10.metadata.json"),
+            ("v9.metadata.json v10.metadata.json".to_owned(), None, "v10.metadata.json"),
+            (format!("{one} {two}"), Some(&*stem_of(&two)), &two),
+            (one.clone(), Some(&*one), &one),
         ] {
-            assert_eq!(newest(names, hint).as_deref(), Ok(expected), "{names}");
+            assert_eq!(newest(&names, hint).as_deref(), Ok(expected), "{names}");
         }
         for (names, hint, reason) in [
-            ("00001-a.metadata.json 00001-b.metadata.json", None, "have the same version"),
-            ("v1.metadata.json", Some("2"), "names version 2"),
-            ("00002-a.metadata.json", Some("2"), "names version 2"),
-            ("00001-a.metadata.json", Some("00002-b"), "`00002-b`, which is missing"),
-            ("00001-a.metadata.json v1.metadata.json", None, "of a catalog and others"),
-            ("a.metadata.json", None, "no metadata file whose name has a version"),
+            (format!("{two} {other_two}"), None, "have the same version"),
+            ("v1.metadata.json".to_owned(), Some("2"), "names version 2"),
+            (two.clone(), Some("2"), "names version 2"),
+            (one.clone(), Some("00002-b"), "`00002-b`, which is not the newest"),
+            // A hint that was not changed, and a table that a catalog took over.
+            (format!("{one} {two}"), Some(&*stem_of(&one)), "which is not the newest"),
+            (format!("{one} v1.metadata.json"), None, "of a catalog"),
+            (format!("{one} v10.metadata.json"), Some("10"), "of a catalog"),
+            // A UUID is not a version.
+            (format!("{one} 01934567-0fca-7a01-9a96-000000000001.metadata.json"), None, "has no version"),
+            (format!("{one} a.metadata.json"), None, "has no version"),
+            ("snap-1.avro".to_owned(), None, "no metadata file"),
         ] {
-            let error = newest(names, hint).unwrap_err();
+            let error = newest(&names, hint).unwrap_err();
             assert!(error.contains(reason), "{names}: {error}");
         }
     }

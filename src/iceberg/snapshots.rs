@@ -17,17 +17,17 @@ const NEWEST_FORMAT: u32 = 3;
 /// At most this many snapshots are named where one is not found.
 const MOST_NAMED: usize = 5;
 
-/// What every metadata file has, whatever its version.
+/// The member that metadata of all format versions have.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct FormatOnly {
+struct FormatVersionHeader {
     format_version: u32,
 }
 
 /// Reads the metadata file at `path`.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<TableMetadata, Error> {
     let invalid = |error: serde_json::Error| refused(path, format!("invalid table metadata: {error}"));
-    let FormatOnly { format_version } = serde_json::from_slice(bytes).map_err(invalid)?;
+    let FormatVersionHeader { format_version } = serde_json::from_slice(bytes).map_err(invalid)?;
     if !(1..=NEWEST_FORMAT).contains(&format_version) {
         return Err(refused(
             path,
@@ -68,10 +68,10 @@ fn known<'s>(snapshots: impl Iterator<Item = &'s SnapshotRef>) -> String {
     let mut known: Vec<(i64, i64)> = snapshots.map(|one| (one.timestamp_ms(), one.snapshot_id())).collect();
     known.sort_unstable();
     let newest = known.iter().rev().take(MOST_NAMED);
-    let told = newest.map(|(time, id)| format!("{id} of {}", Instant::from_micros(time.saturating_mul(1_000))));
-    match told.collect::<Vec<_>>().as_slice() {
+    let texts = newest.map(|(time, id)| format!("{id} of {}", Instant::from_micros(time.saturating_mul(1_000))));
+    match texts.collect::<Vec<_>>().as_slice() {
         [] => "it has no snapshot at all".to_owned(),
-        told => format!("the newest snapshots are {}", told.join(", ")),
+        texts => format!("the newest snapshots are {}", texts.join(", ")),
     }
 }
 

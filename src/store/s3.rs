@@ -59,7 +59,19 @@ pub(super) fn no_credentials(error: &CredentialsError) -> String {
     format!("no credentials: {cause}")
 }
 
+/// Whether a bucket or a region stays a part of the host's name in a URL. Others could lead requests, and with them
+/// signatures, to another host.
+fn is_host_part(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+}
+
 pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<AmazonS3>, Error> {
+    if !is_host_part(bucket) {
+        return Err(Error::Usage {
+            message: format!("`{bucket}` is not the name of a bucket"),
+            hint: Some("names of buckets have letters, digits, `.`, `-` and `_`".to_owned()),
+        });
+    }
     let config = config(access).await;
     let endpoint = access.endpoint.as_deref().or(config.endpoint_url());
     let client = ClientOptions::new()
@@ -68,7 +80,8 @@ pub(super) async fn connect(access: &Access, bucket: &str) -> Result<Arc<AmazonS
     let mut region = config.region().map(ToString::to_string);
     if endpoint.is_none() && access.region.is_none() {
         // If AWS does not return it, the first request will.
-        region = resolve_bucket_region(bucket, &client).await.ok().or(region);
+        let resolved = resolve_bucket_region(bucket, &client).await.ok();
+        region = resolved.filter(|region| is_host_part(region)).or(region);
     }
     let region = region.unwrap_or_else(|| "us-east-1".to_owned());
     let mut builder = AmazonS3Builder::new()

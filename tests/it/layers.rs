@@ -15,7 +15,7 @@ const USERS: [(&str, &[&str]); 7] = [
     // The others derive `ValueEnum` for the choices of an option.
     ("clap", &["sql", "backtest", "report", "output", "cli"]),
     ("object_store", &["store", "engine"]),
-    ("parquet", &["delta", "lake", "iceberg", "engine", "sink", "report"]),
+    ("parquet", &["delta", "lake", "engine", "sink", "report"]),
     ("delta_kernel", &["delta"]),
     ("iceberg", &["iceberg"]),
 ];

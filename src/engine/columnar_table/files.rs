@@ -102,7 +102,7 @@ impl TableFiles {
         if self.found.iter().any(|file| !file.deleted_records.is_empty()) {
             return Some("deleted records");
         }
-        self.are_renamed.then_some("renamed columns")
+        self.are_renamed.then_some("columns with field IDs or other names in files")
     }
 
     /// Returns the numbers of the files that may hold events with a time in `range`, by their folders. Files that could not

@@ -6,17 +6,42 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
-use parquet::basic::ConvertedType;
+use parquet::basic::{ConvertedType, Repetition};
 use parquet::schema::types::{Type, TypePtr};
 
-use crate::trail::{TableColumn, TableColumns};
+use crate::trail::{ColumnKey, TableColumn, TableColumns};
 
 /// The beginning of the name of a column or member that the table does not declare.
 const UNDECLARED: &str = "\u{1}";
 
-/// Returns the root of a file's schema with the table's names of its columns.
-pub(super) fn named(root: &Type, table: &TableColumns) -> parquet::errors::Result<TypePtr> {
-    Ok(Arc::new(with_named_members(root, root.name(), table, &table.columns)?))
+/// Returns the root of a file's schema with the table's names of its columns. The error says why it has none.
+pub(super) fn named(root: &Type, table: &TableColumns) -> Result<TypePtr, String> {
+    if table.key == ColumnKey::FieldId
+        && let Some(column) = column_without_id(root, false)
+    {
+        return Err(format!(
+            "its column `{column}` has no field ID, so the table cannot say which column it is: rewrite the file"
+        ));
+    }
+    let named = with_named_members(root, root.name(), table, &table.columns);
+    named.map(Arc::new).map_err(|error| format!("its columns cannot be read: {error}"))
+}
+
+/// Returns a column or member below `of` without a field ID. The groups inside of a list or a map have none.
+fn column_without_id(of: &Type, is_repeated: bool) -> Option<&str> {
+    if of.is_primitive() {
+        return None;
+    }
+    of.get_fields().iter().find_map(|member| {
+        let info = member.get_basic_info();
+        if !is_repeated && !info.has_id() {
+            return Some(member.name());
+        }
+        let is_inner = info.has_repetition() && info.repetition() == Repetition::REPEATED;
+        let has_inner =
+            matches!(info.converted_type(), ConvertedType::LIST | ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE);
+        column_without_id(member, has_inner && !is_inner)
+    })
 }
 
 /// Returns `of` with the name `name`, and its members with the names of `columns`.

@@ -6,7 +6,6 @@
 //! [`super::super::columnar_table`]. A lake's texts must be annotated as UTF-8, because the crate checks those.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -26,7 +25,7 @@ use crate::trail::TableColumns;
 const TAIL: u64 = 64 << 10;
 
 /// The length of the footer, and `PAR1`.
-const END: usize = 8;
+pub(super) const END: usize = 8;
 
 /// Columns may nest this deep.
 const MAX_COLUMN_DEPTH: usize = 64;
@@ -112,7 +111,7 @@ impl Footer {
             return Err("its footer is damaged: copy it again".to_owned());
         }
         let decode = || ParquetMetaDataReader::decode_metadata(bytes);
-        let decoded = guard::quietly(|| catch_unwind(AssertUnwindSafe(decode)));
+        let decoded = guard::catching_panics(decode);
         let metadata = match decoded {
             Ok(Ok(metadata)) => metadata,
             Ok(Err(error)) => return Err(format!("its footer cannot be read: {error}")),
@@ -130,7 +129,7 @@ impl Footer {
                 let unreadable = |error| format!("its columns cannot be read: {error}");
                 let mut root = without_text(file.schema_descr().root_schema()).map_err(unreadable)?;
                 if let Some(columns) = columns {
-                    let named = declared_columns::named(&root, columns).map_err(unreadable)?;
+                    let named = declared_columns::named(&root, columns)?;
                     if named != root {
                         // The embedded Arrow schema has the names in the file.
                         texts = None;

@@ -45,8 +45,8 @@ thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`, which must catch its panics, without printing them.
-pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> T {
+/// Runs `work`. Returns its panic as an error, and does not print it.
+pub(crate) fn catching_panics<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let others = std::panic::take_hook();
@@ -57,8 +57,7 @@ pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> T {
         }));
     });
     let before = CATCHING.replace(true);
-    // `work` catches its panics, so that this is always reached.
-    let result = work();
+    let result = std::panic::catch_unwind(AssertUnwindSafe(work));
     CATCHING.set(before);
     result
 }
@@ -215,7 +214,7 @@ impl FileOpener for GuardedOpener {
 
 /// Returns the result of a poll, or the panic that it ended with.
 fn caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<std::result::Result<T, Box<dyn Any + Send>>> {
-    match quietly(|| std::panic::catch_unwind(AssertUnwindSafe(poll))) {
+    match catching_panics(poll) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
         Err(panic) => Poll::Ready(Err(panic)),

@@ -88,13 +88,15 @@ fn a_table_is_loaded_from_a_rest_catalog() {
     let newer = table.data("b", &records()[..3]);
     table.commit(&[newer]);
     let catalog = Catalog::start();
-    let config = json!({"defaults": {"prefix": "unused"}, "overrides": {"prefix": "tenant%2F1"}});
+    let config = json!({"defaults": {"prefix": "unused"}, "overrides": {"prefix": "catalogs/tenant%2F1"}});
     catalog.answer("/api/v1/config?warehouse=ware+house", &[(200, config)]);
     // The catalog decides which metadata are current, and its answer has them.
     let location = format!("file://{}", table.metadata_file().display());
     let loaded = json!({"metadata-location": location, "metadata": table.metadata(), "config": {}});
-    catalog
-        .answer("/api/v1/tenant%2F1/namespaces/security%1Flogs/tables/cloudtrail", &[(503, json!({})), (200, loaded)]);
+    catalog.answer(
+        "/api/v1/catalogs/tenant%2F1/namespaces/security%1Flogs/tables/cloudtrail",
+        &[(503, json!({})), (200, loaded)],
+    );
     let found = catalog.hunt("api/ware%20house/security.logs.cloudtrail", Some("very-secret"));
     assert_eq!(told(&found), raw(folder.path(), &records()[..3]));
     assert!(!talk(&found).contains("very-secret"));
@@ -116,6 +118,7 @@ fn what_a_catalog_refuses_is_told() {
     let message = json!({"error": {"message": "the principal \u{1b}[31m may not read", "code": 403}});
     for (answer, parts) in [
         ((403, message), &["403", "may not read", "TAWNY_ICEBERG_TOKEN"][..]),
+        ((400, json!({"message": "bad warehouse"})), &["400", "bad warehouse"]),
         ((404, json!({"error": {"message": "no such table"}})), &["404", "no such table", "check the names"]),
         ((500, json!({})), &["500", "after 4 attempts"]),
         ((200, json!({"metadata": {"format-version": 2}})), &["does not say where the metadata"]),
@@ -135,6 +138,20 @@ fn what_a_catalog_refuses_is_told() {
             assert!(said.contains(part), "{part}: {said}");
         }
         assert!(!said.contains("very-secret") && !said.contains('\u{1b}'), "{said}");
+    }
+}
+
+#[test]
+fn metadata_cannot_lead_requests_to_another_host() {
+    let folder = tempfile::tempdir().unwrap();
+    for bucket in ["evil.example#", "evil.example?x", "user@evil.example", "a b", ""] {
+        let mut table = IcebergTable::new(folder.path().join("table"), Some(&format!("s3://{bucket}/table")));
+        let live = table.data("a", &records());
+        table.commit(&[live]);
+        let output = hunt(table.path(), &[]);
+        assert_ne!(output.status.code(), Some(0), "{bucket}");
+        assert!(talk(&output).contains("is not the name of a bucket"), "{bucket}: {}", talk(&output));
+        std::fs::remove_dir_all(table.folder).unwrap();
     }
 }
 

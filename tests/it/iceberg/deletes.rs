@@ -48,6 +48,22 @@ fn deleted_rows_are_not_read() {
     table.commit(&[rewritten, first, second]);
     assert_eq!(told(&hunt(table.path(), &[])), raw(folder.path(), &records()));
 
+    // A delete file that is damaged anywhere is refused, or deletes rows of the file.
+    let file = table.folder.join("data/d2.parquet");
+    let whole = fs::read(&file).unwrap();
+    let second = table.live("data/d2.parquet", 1, |file| {
+        file.content(DataContentType::PositionDeletes);
+    });
+    table.commit(&[data.clone(), second]);
+    for place in (0..whole.len()).step_by(whole.len() / 16) {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0x55;
+        fs::write(&file, damaged).unwrap();
+        let output = hunt(table.path(), &[]);
+        assert!(matches!(output.status.code(), Some(0 | 3)), "{place}: {}", talk(&output));
+        assert!(!talk(&output).contains("panicked"), "{place}: {}", talk(&output));
+    }
+
     // A position outside of the file.
     let outside = position_deletes(&table, "d3", &data, &[99]);
     table.commit(&[data, outside]);
@@ -88,6 +104,13 @@ fn deletion_vectors_replace_position_deletes() {
     let second = deletion_vector(&table, "v2", &data, &[3], 0);
     table.commit(&[data.clone(), vector, second]);
     refused(table.path(), "two deletion vectors");
+
+    let vector = deletion_vector(&table, "v4", &data, &[1], 0);
+    let newer = table.live("data/a.parquet", records().len(), |_| ());
+    let mut older = vector;
+    older.sequence_number -= 1;
+    table.commit(&[newer, older]);
+    refused(table.path(), "is older than the file");
 
     let vector = deletion_vector(&table, "v3", &data, &[1], 0);
     table.commit(&[data, vector]);

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
+use arrow::datatypes::TimeUnit;
 use iceberg::spec::{Datum, Literal, Struct};
 use serde_json::{Value, json};
 
@@ -45,9 +46,9 @@ fn each_snapshot_holds_its_live_records() {
     assert_eq!(told(&hunt(table.path(), &[])), newest);
     // The metadata file says what is newest, whatever was written after it.
     assert_eq!(told(&hunt(table.metadata_file().to_str().unwrap(), &[])), newest);
-    let older = table.folder.join("metadata/00003-9c12d441.metadata.json");
+    let older = table.folder.join("metadata/00003-9c12d441-03fe-4693-9a96-a0705ddf69c1.metadata.json");
     assert_eq!(told(&hunt(older.to_str().unwrap(), &[])), raw(folder.path(), &live[1].1));
-    let url = "s3://tables/team/table/metadata/00003-9c12d441.metadata.json";
+    let url = "s3://tables/team/table/metadata/00003-9c12d441-03fe-4693-9a96-a0705ddf69c1.metadata.json";
     assert_eq!(told(&server.tawny(&["hunt", url, "--format", "jsonl"])), raw(folder.path(), &live[1].1));
     // Between the first snapshot and the second.
     let time = chrono::DateTime::from_timestamp_millis(snapshot_time(0) + 1).unwrap().to_rfc3339();
@@ -191,6 +192,50 @@ fn bounds_and_partitions_decide_which_files_are_read() {
         fs::write(&map, MAP).unwrap();
         let map = map.to_str().unwrap();
         assert_eq!(files_read(&table, "2026-08-01", "2026-08-02", &["--map", map]), json!(records.len()));
+    }
+}
+
+#[test]
+fn a_column_that_files_lack_has_the_value_of_their_partition() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = IcebergTable::new(folder.path().join("table"), None);
+    let all = table.fields.clone();
+    let account = all.iter().find(|field| field.name() == "recipientAccountId").unwrap();
+    let field = json!({"source-id": field_id(account), "field-id": 1000, "name": "account", "transform": "identity"});
+    table.spec = json!({"spec-id": 0, "fields": [field]});
+    let records = records();
+    let mut live = Vec::new();
+    table.fields.retain(|field| field.name() != "recipientAccountId");
+    for account in [A, B] {
+        let of_account: Vec<Value> =
+            records.iter().filter(|record| record["recipientAccountId"] == json!(account)).cloned().collect();
+        table.data(account, &of_account);
+        live.push(table.live(&format!("data/{account}.parquet"), of_account.len(), |file| {
+            file.partition(Struct::from_iter([Some(Literal::string(account))]));
+        }));
+    }
+    table.fields = all;
+    table.commit(&live);
+    assert_eq!(told(&hunt(table.path(), &[])), raw(folder.path(), &records));
+}
+
+#[test]
+fn a_file_without_field_ids_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = IcebergTable::new(folder.path().join("table"), None);
+    let (imported, of_table) =
+        (columns(timestamp("eventTime", TimeUnit::Microsecond, Some("UTC")), false, &same), &table.fields);
+    let mut only_a_member = of_table.clone();
+    let identity = only_a_member.iter().position(|field| field.name() == "userIdentity").unwrap();
+    let members = imported.iter().find(|field| field.name() == "userIdentity").unwrap().data_type().clone();
+    only_a_member[identity] = only_a_member[identity].clone().with_data_type(members);
+    for (name, fields) in [("whole", imported), ("member", only_a_member)] {
+        write(&table.folder.join(format!("data/{name}.parquet")), fields, &rows(&records(), false, &same));
+        let live = table.live(&format!("data/{name}.parquet"), records().len(), |_| ());
+        table.commit(&[live]);
+        refused(table.path(), "has no field ID");
+        let query = tawny(&["query", "SELECT count(*) FROM cloudtrail", table.path(), "--layout", "umccr"]);
+        assert_eq!(query.status.code(), Some(3), "{}", talk(&query));
     }
 }
 

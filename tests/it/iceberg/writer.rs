@@ -245,7 +245,7 @@ impl IcebergTable {
     /// Returns the path of the newest metadata file.
     pub(super) fn metadata_file(&self) -> PathBuf {
         let number = self.snapshots.len() + self.schemas.len();
-        self.folder.join(format!("metadata/{number:05}-9c12d441.metadata.json"))
+        self.folder.join(format!("metadata/{number:05}-9c12d441-03fe-4693-9a96-a0705ddf69c1.metadata.json"))
     }
 
     pub(super) fn write_metadata(&mut self) {

@@ -1,0 +1,41 @@
+//! Reads a small Parquet file of another tool whole, from memory.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+
+use super::footer::{END, Footer, Owner};
+use super::guard::catching_panics;
+
+/// Returns the top-level columns with these names, of all rows. Texts are bytes, because nothing has checked them. The error
+/// says why the file cannot be read.
+pub(crate) fn read_small_file(bytes: &Bytes, columns: &[&str]) -> Result<Vec<RecordBatch>, String> {
+    let footer = footer_of(bytes).ok_or("it does not end as Parquet does: copy it again")?;
+    let Footer { metadata, .. } = Footer::decode(footer, bytes.len() as u64, Owner::OtherTool, None)?;
+    let read = || {
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let reader = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options)?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), reader);
+        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        builder.with_projection(mask).build()?.collect::<Result<Vec<_>, _>>().map_err(Into::into)
+    };
+    match catching_panics(read) {
+        Ok(Ok(batches)) => Ok(batches),
+        Ok(Err(error)) => {
+            let error: parquet::errors::ParquetError = error;
+            Err(format!("it cannot be read: {error}"))
+        }
+        Err(_) => Err("it is damaged: copy it again".to_owned()),
+    }
+}
+
+/// Returns the bytes of the footer, without the length behind it.
+fn footer_of(bytes: &[u8]) -> Option<&[u8]> {
+    let (rest, end) = bytes.split_last_chunk::<END>()?;
+    let [a, b, c, d, magic @ ..] = *end;
+    let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
+    (&magic == b"PAR1").then(|| rest.get(rest.len().checked_sub(length)?..))?
+}
