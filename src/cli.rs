@@ -29,6 +29,8 @@ mod data;
 mod hunt;
 mod inspect;
 mod layouts;
+mod lint;
+mod loading;
 mod man;
 mod nightly;
 mod outcome;
@@ -382,6 +384,9 @@ struct RuleArgs {
     /// Also run the disabled rules of a folder
     #[arg(long)]
     include_disabled: bool,
+    /// Exit with code 2 if a rule of a folder cannot run, instead of skipping it
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     window: WindowArgs,
 }
@@ -494,10 +499,8 @@ impl RuleArgs {
             output.talk(&format!("note: window options without `--rule` apply to `{}` only", catalog::DEFAULT));
             ids = &default;
         }
-        let choice = catalog::choose(RuleChoice { paths: &self.rules, ids, disabled: self.include_disabled })?;
-        for notice in &choice.notices {
-            output.talk(&format!("note: {notice}"));
-        }
+        let wanted = RuleChoice { ids, disabled: self.include_disabled };
+        let (choice, _) = loading::choose(output, &self.rules, wanted, self.strict)?;
         Ok(self.window.apply(choice.rules))
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::printable;
+
 /// The exit status of a run. The numbers are part of the public interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
@@ -49,9 +51,9 @@ pub enum Error {
         /// The path, prefix or pattern.
         place: String,
     },
-    /// A rule cannot be read. The message shows file, line, column and the line itself.
-    #[error("{0}")]
-    Rule(String),
+    /// Rules cannot run. The message shows the file, line and column of each, and the line itself.
+    #[error("{}", paragraphs(.0))]
+    Rules(Vec<RuleError>),
     /// A file or folder could not be read or written.
     #[error("cannot {action} `{}`", path.display())]
     File {
@@ -143,6 +145,79 @@ pub enum Error {
     Internal(String),
 }
 
+impl From<RuleError> for Error {
+    fn from(error: RuleError) -> Error {
+        Error::Rules(vec![error])
+    }
+}
+
+/// The reason why a rule, or a document that should be one, cannot run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleError {
+    /// The kind of reason.
+    pub kind: RuleErrorKind,
+    /// The file, as the user named it.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// The problem, and how to solve it if there is a way.
+    pub message: String,
+    /// The text of the line, if the file has that line.
+    pub text: Option<String>,
+}
+
+impl RuleError {
+    /// Returns the place and the message on one line, with hidden characters escaped.
+    pub fn one_line(&self) -> String {
+        printable(&format!("{}:{}:{}: {}", self.file, self.line, self.column, self.message))
+    }
+}
+
+impl fmt::Display for RuleError {
+    /// Writes the place, the message, and the line with a mark below the column. Hidden characters are escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.one_line())?;
+        let Some(text) = &self.text else {
+            return Ok(());
+        };
+        let gutter = self.line.to_string();
+        let pad = " ".repeat(gutter.len());
+        let indent = " ".repeat(self.column.saturating_sub(1));
+        let text = printable(&text.chars().take(200).collect::<String>());
+        write!(f, "\n{pad} |\n{gutter} | {text}\n{pad} | {indent}^")
+    }
+}
+
+/// The kind of a [`RuleError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleErrorKind {
+    /// The rule is wrong: invalid YAML, an unknown key, a value of the wrong type.
+    Invalid,
+    /// The rule uses a feature that is not supported.
+    Unsupported,
+    /// The rule's logic is Python.
+    Python,
+    /// The rule is for other logs than CloudTrail's.
+    OtherLogs,
+}
+
+impl fmt::Display for RuleErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RuleErrorKind::Invalid => "invalid",
+            RuleErrorKind::Unsupported => "unsupported",
+            RuleErrorKind::Python => "in Python",
+            RuleErrorKind::OtherLogs => "for other logs",
+        })
+    }
+}
+
+fn paragraphs(errors: &[RuleError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// The kind of name that leads to no data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absence {
@@ -204,7 +279,7 @@ impl Error {
                 Some("wait for it to end, and run again; nothing is lost, and a killed run holds nothing up".to_owned())
             }
             Error::Internal(_) => Some("please report this, with the command that led to it".to_owned()),
-            Error::Rule(_)
+            Error::Rules(_)
             | Error::File { .. }
             | Error::TableMetadata { .. }
             | Error::Sink { .. }
@@ -221,7 +296,7 @@ impl Error {
     /// Returns the exit status that this error leads to.
     pub fn status(&self) -> Status {
         match self {
-            Error::Usage { .. } | Error::Rule(_) | Error::NotFound { kind: Absence::MissingPath, .. } => Status::Usage,
+            Error::Usage { .. } | Error::Rules(_) | Error::NotFound { kind: Absence::MissingPath, .. } => Status::Usage,
             // The place may exist, but nothing in it could be read.
             Error::NotFound { .. }
             | Error::File { .. }

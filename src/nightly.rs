@@ -30,7 +30,7 @@ pub mod version;
 pub use deliver::DeliveryReport;
 pub use hunting::HuntSettings;
 pub use maintain::MaintenanceSettings;
-pub use report::{HuntReport, RunPlan, RunReport};
+pub use report::{HuntReport, ReportedRule, RunPlan, RunReport};
 pub use sources::{NightlySource, SourceListing};
 
 use changes::ChangedFinding;

@@ -118,8 +118,11 @@ impl Output {
     /// Prints an error with its causes and its hint.
     pub fn error(&self, error: &Error) {
         let message = match error {
-            // This message quotes lines of the rule's file.
-            Error::Rule(shown) => printable_lines(shown),
+            // These messages quote lines of the rules' files.
+            Error::Rules(errors) => {
+                let errors = errors.iter().map(|error| printable_lines(&error.to_string()));
+                errors.collect::<Vec<_>>().join("\nerror: ")
+            }
             other => printable(&other.to_string()),
         };
         let hint = error.hint().map(|hint| printable(&hint));

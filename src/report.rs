@@ -11,6 +11,7 @@ use crate::text::{csv_cell, json, printable};
 pub mod backtest;
 pub mod comparison;
 pub mod inspection;
+pub mod lint;
 pub mod markdown;
 pub mod nightly;
 pub mod page;

@@ -105,6 +105,16 @@ pub fn prometheus_label(value: &str) -> String {
     replace_hidden(&escaped, hidden).into_owned()
 }
 
+/// Returns `text` for the message of a workflow command of GitHub Actions, which ends at the line's end.
+pub fn workflow_message(text: &str) -> String {
+    printable(&text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A"))
+}
+
+/// Returns `text` for a property of a workflow command of GitHub Actions, which ends at a comma or colon.
+pub fn workflow_property(text: &str) -> String {
+    workflow_message(text).replace(':', "%3A").replace(',', "%2C")
+}
+
 /// Returns `text` for a cell of a table in Markdown: nothing in it is markup, a link, HTML or the end of the cell.
 pub fn markdown(text: &str) -> String {
     let line = replace_hidden(text, |c| if matches!(c, '\n' | '\r' | '\t') { " ".to_owned() } else { visible(c) });

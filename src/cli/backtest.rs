@@ -6,7 +6,7 @@ use super::cluster::ClusterArgs;
 use super::data::DataArgs;
 use super::outcome::ReadSummary;
 use super::range::RangeArgs;
-use super::{Context, WindowChoice};
+use super::{Context, WindowChoice, loading};
 use crate::backtest::budget::Budget;
 use crate::backtest::comparison::Comparison;
 use crate::backtest::grid::{CellName, Grid, MAX_CELLS, Thresholds};
@@ -48,6 +48,9 @@ pub(super) struct BacktestCommand {
     /// Rule files or folders to look for the rule in [default: the shipped rules]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     rules: Vec<PathBuf>,
+    /// Exit with code 2 if a rule of a folder cannot run, instead of skipping it
+    #[arg(long)]
+    strict: bool,
     /// Thresholds to try: numbers and inclusive ranges
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20")]
     thresholds: Vec<Thresholds>,
@@ -107,6 +110,7 @@ impl BacktestCommand {
             return Err(Error::usage(format!("`{option}` requires `--compare`")));
         }
         let entry = self.entry(context)?;
+        loading::warn(context.output, &self.rules, &entry.warnings_of_findings());
         let grid = self.grid(&entry.rule)?;
         self.check_write(&entry)?;
         let labels = self.labels.as_deref().map(labels::read).transpose()?;
@@ -172,7 +176,7 @@ impl BacktestCommand {
 
     /// Returns the rule to backtest.
     fn entry(&self, context: &Context) -> Result<Entry, Error> {
-        let mut entries = catalog::all(&self.rules)?;
+        let mut entries = loading::load(context.output, &self.rules, self.strict)?.entries;
         if let Some(id) = &self.rule {
             return catalog::named(&entries, id).cloned();
         }

@@ -2,16 +2,18 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{Context, TableOrJson};
+use super::{Context, TableOrJson, loading};
 use crate::convert::Limits;
 use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
 use crate::nightly::config::{Config, TEMPLATE, VARIABLES};
-use crate::nightly::{HuntSettings, MaintenanceSettings, Nightly, NightlySource, RunReport, SourceListing, Storage};
+use crate::nightly::{
+    HuntSettings, MaintenanceSettings, Nightly, NightlySource, ReportedRule, RunReport, SourceListing, Storage,
+};
 use crate::output::LogFormat;
 use crate::report::nightly as report;
-use crate::rule::catalog::{self, RuleChoice};
+use crate::rule::catalog::RuleChoice;
 use crate::sink::Sink;
 use crate::statistics::ScanStatistics;
 use crate::store::{Location, ReadSettings};
@@ -82,9 +84,8 @@ impl NightlyCommand {
         }
         let config = Config::read(&self.config, &variable)?;
         let rules = &config.rules;
-        let wanted = RuleChoice { paths: &rules.paths, ids: &rules.ids, disabled: rules.include_disabled };
-        let choice = catalog::choose(wanted)?;
-        choice.notices.iter().for_each(|notice| context.output.talk(&format!("note: {notice}")));
+        let wanted = RuleChoice { ids: &rules.ids, disabled: rules.include_disabled };
+        let (choice, skipped) = loading::choose(context.output, &rules.paths, wanted, rules.strict)?;
         if config.sinks.is_empty() {
             context.output.warn("warning: no sinks are configured: the findings of this run are never delivered");
         }
@@ -128,12 +129,15 @@ impl NightlyCommand {
                 TableOrJson::Json => json::pretty(&plan).map_err(|error| Error::Internal(error.to_string()))?,
             };
             context.output.result(&text, None)?;
-            return Ok(if plan.unlisted.is_empty() { Status::Done } else { Status::Incomplete });
+            let is_complete = plan.unlisted.is_empty() && skipped.is_empty();
+            return Ok(if is_complete { Status::Done } else { Status::Incomplete });
         }
         let bar = context.output.progress(0, "converting");
         let mut progress = |statistics: &ScanStatistics| bar.set_position(statistics.stored_bytes);
-        let done = Box::pin(nightly.run(&mut progress, &|bytes| context.output.deliver(bytes))).await?;
+        let mut done = Box::pin(nightly.run(&mut progress, &|bytes| context.output.deliver(bytes))).await?;
         bar.finish_and_clear();
+        let errors = skipped.iter().filter_map(|skipped| skipped.errors.first());
+        done.skipped_rules = errors.map(ReportedRule::from).collect();
         context.output.faults(&done.read.faults, done.read.rejected());
         self.write_report(context, &config, &done).await?;
         if !done.read.balances() {

@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Context;
 use super::data::DataArgs;
+use super::{Context, loading};
 use crate::error::{Error, Status};
 use crate::query::{self, QueryOutcome};
 use crate::report::query_rows::{self, RowFormat};
@@ -54,7 +54,10 @@ impl QueryCommand {
         }
         let rule = match &self.rule {
             None => None,
-            Some(id) => Some(catalog::named(&catalog::all(&self.rules)?, id)?.rule.clone()),
+            Some(id) => {
+                let entries = loading::load(context.output, &self.rules, false)?.entries;
+                Some(catalog::named(&entries, id)?.rule.clone())
+            }
         };
         let range = Range { from: self.from, to: self.to };
         let opened = self.data.open(context, None, "reading").await?;

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Context, TableOrJson};
+use super::lint::LintCommand;
+use super::{Context, TableOrJson, loading};
 use crate::error::{Error, Status};
 use crate::report;
 use crate::report::markdown;
+use crate::rule::Counts;
 use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::{self, Entry};
-use crate::rule::lint::Warning;
-use crate::rule::{Counts, panther, sigma};
 use crate::statistics::number_of;
 use crate::text::{self, printable};
 
@@ -66,21 +66,7 @@ enum RulesAction {
         #[arg(long, value_enum, default_value_t)]
         format: TableOrJson,
     },
-    /// Check rules for errors and likely mistakes
-    #[command(
-        after_help = "Examples:\n  tawny rules lint my-rules/\n  tawny rules lint my-rules/ --strict --format json"
-    )]
-    Lint {
-        /// Rule files or folders
-        #[arg(required = true, value_name = "PATH")]
-        paths: Vec<PathBuf>,
-        /// Output format
-        #[arg(long, value_enum, default_value_t)]
-        format: TableOrJson,
-        /// Exit with code 1 if there are warnings
-        #[arg(long)]
-        strict: bool,
-    },
+    Lint(LintCommand),
 }
 
 /// Output format of a list of rules.
@@ -103,13 +89,13 @@ impl RulesCommand {
                 coverage(context, paths, *format, navigator.as_deref()).await
             }
             RulesAction::Show { rule, rules, format } => show(context, rule, rules, *format),
-            RulesAction::Lint { paths, format, strict } => lint(context, paths, *format, *strict),
+            RulesAction::Lint(lint) => lint.run(context),
         }
     }
 }
 
 fn list(context: &Context, paths: &[PathBuf], format: ListFormat) -> Result<Status, Error> {
-    let entries = catalog::all(paths)?;
+    let entries = loading::load(context.output, paths, false)?.entries;
     let text = match format {
         ListFormat::Json => json_text(&entries.iter().map(summary).collect()),
         ListFormat::Markdown => markdown::list(&entries),
@@ -144,7 +130,7 @@ async fn coverage(
     format: TableOrJson,
     navigator: Option<&str>,
 ) -> Result<Status, Error> {
-    let entries = catalog::all(paths)?;
+    let entries = loading::load(context.output, paths, false)?.entries;
     let rules = || entries.iter().map(|entry| &entry.rule).filter(|rule| rule.enabled);
     let (covered, unmapped) = attack::coverage(rules());
     if let Some(file) = navigator {
@@ -180,7 +166,9 @@ async fn coverage(
 
 fn show(context: &Context, id_or_file: &str, paths: &[PathBuf], format: TableOrJson) -> Result<Status, Error> {
     let file = PathBuf::from(id_or_file);
-    let entries = if file.is_file() { catalog::all(&[file])? } else { catalog::all(paths)? };
+    let named = [file];
+    let paths = if named[0].is_file() { &named } else { paths };
+    let entries = loading::load(context.output, paths, false)?.entries;
     let entry = catalog::named(&entries, id_or_file)?;
     let text = match format {
         TableOrJson::Json => {
@@ -211,67 +199,6 @@ fn show(context: &Context, id_or_file: &str, paths: &[PathBuf], format: TableOrJ
     };
     context.output.result(&text, None)?;
     Ok(Status::Done)
-}
-
-/// Checks every file, even after an invalid one.
-fn lint(context: &Context, paths: &[PathBuf], format: TableOrJson, strict: bool) -> Result<Status, Error> {
-    let texts = catalog::texts(paths)?;
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    let (of_sigma, of_panther): (Vec<_>, Vec<_>) = texts.iter().partition(|(_, text)| sigma::is_sigma(text));
-    let files: Vec<(&str, &str)> = of_sigma.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
-    if let Err(error) = sigma::read(&files) {
-        context.output.error(&error);
-        errors.push((Some(&of_sigma[0].0), error.to_string()));
-    }
-    for (file, text) in of_panther {
-        match panther::parse(file, text) {
-            Ok(read) => warnings.extend(read.warnings.into_iter().map(|warning| (file, read.rule.id.clone(), warning))),
-            Err(error) => {
-                context.output.error(&error);
-                errors.push((Some(file), error.to_string()));
-            }
-        }
-    }
-    // Errors that involve several files, such as a repeated id.
-    let conflict = if errors.is_empty() { catalog::all(paths).err() } else { None };
-    if let Some(error) = conflict {
-        context.output.error(&error);
-        errors.push((None, error.to_string()));
-    }
-    let text = match format {
-        TableOrJson::Json => {
-            let errors =
-                errors.iter().map(|(file, message)| json!({"file": file, "code": "error", "message": message}));
-            let warnings = warnings.iter().map(|(file, id, warning)| {
-                json!({
-                    "file": file,
-                    "rule_id": id,
-                    "line": warning.line,
-                    "column": warning.column,
-                    "code": warning.code,
-                    "message": warning.message,
-                })
-            });
-            json_text(&errors.chain(warnings).collect())
-        }
-        TableOrJson::Table => {
-            let line = |(file, _, warning): &(&String, String, Warning)| {
-                let Warning { code, line, column, message } = warning;
-                printable(&format!("{file}:{line}:{column}: {message} [{code}]")) + "\n"
-            };
-            warnings.iter().map(line).collect()
-        }
-    };
-    context.output.result(&text, None)?;
-    let [rules, failed, warned] = [(texts.len(), "rule"), (errors.len(), "error"), (warnings.len(), "warning")]
-        .map(|(count, what)| number_of(count, what));
-    context.output.talk(&format!("{rules}, {failed}, {warned}"));
-    Ok(match (errors.len(), warnings.len()) {
-        (0, 0) => Status::Done,
-        (0, _) if strict => Status::Findings,
-        (0, _) => Status::Done,
-        _ => Status::Usage,
-    })
 }
 
 fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {

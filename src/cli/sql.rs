@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::range::RangeArgs;
-use super::{Context, WindowArgs};
+use super::{Context, WindowArgs, loading};
 use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
@@ -51,7 +51,8 @@ pub(super) struct Sql {
 impl Sql {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let file = PathBuf::from(&self.rule);
-        let entries = if file.is_file() { catalog::all(&[file])? } else { catalog::all(&self.rules)? };
+        let paths = if file.is_file() { &[file] } else { self.rules.as_slice() };
+        let entries = loading::load(context.output, paths, false)?.entries;
         let range = self.range.range()?;
         if self.dialect.is_none() && range != Range::default() {
             return Err(Error::usage("`--from`, `--to` and `--last` go with `--dialect`"));

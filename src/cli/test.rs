@@ -2,10 +2,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Context;
+use super::{Context, loading};
 use crate::error::{Error, Status};
 use crate::rule::Rule;
-use crate::rule::catalog;
+use crate::rule::catalog::{self, LoadedRules};
 use crate::rule::lint::Code;
 use crate::{hunt, report};
 
@@ -22,7 +22,7 @@ pub(super) struct TestCommand {
 
 impl TestCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        let rules = catalog::all(&self.rules)?;
+        let LoadedRules { entries: rules, skipped, .. } = loading::load(context.output, &self.rules, false)?;
         if rules.is_empty() {
             return Err(Error::usage("no rules to test"));
         }
@@ -55,6 +55,8 @@ impl TestCommand {
         let table = report::rows(&["", "rule", "test", "expected", "got"], rows.into_iter());
         context.output.result(&table, None)?;
         context.output.talk(&format!("{passed} passed, {failed} failed"));
-        Ok(if failed > 0 { Status::Findings } else { Status::Done })
+        let status = if failed > 0 { Status::Findings } else { Status::Done };
+        // The tests of these rules did not run.
+        Ok(if skipped.is_empty() { status } else { Status::Usage })
     }
 }

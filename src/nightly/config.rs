@@ -101,6 +101,9 @@ pub struct RuleConfig {
     /// Whether to include disabled rules of folders.
     #[serde(default)]
     pub include_disabled: bool,
+    /// Whether a rule of a folder that cannot run stops the run.
+    #[serde(default)]
+    pub strict: bool,
 }
 
 /// Where to write the report of a run.

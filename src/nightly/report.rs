@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::changes::ChangeCounts;
 use super::deliver::DeliveryReport;
 use super::state::{PendingDelivery, PendingObject};
-use crate::error::Fault;
+use crate::error::{Fault, RuleError};
 use crate::lake::maintenance::MaintenanceSummary;
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::time::Instant;
@@ -27,6 +27,8 @@ pub struct RunReport {
     pub pending: Vec<PendingObject>,
     /// Sources that could not be listed. The next run lists them equally far back.
     pub unlisted: Vec<Fault>,
+    /// Rules of folders that cannot run, and so were not hunted.
+    pub skipped_rules: Vec<ReportedRule>,
     /// One entry for each hunt.
     pub hunts: Vec<HuntReport>,
     /// Findings of all rules, by how they changed.
@@ -64,12 +66,33 @@ pub struct HuntReport {
     pub duplicates: Duplicates,
 }
 
+/// A rule that cannot run.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportedRule {
+    /// Its file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+    /// The reason.
+    pub reason: String,
+}
+
+impl From<&RuleError> for ReportedRule {
+    fn from(error: &RuleError) -> ReportedRule {
+        let RuleError { file, line, column, message, .. } = error;
+        ReportedRule { file: file.clone(), line: *line, column: *column, reason: message.clone() }
+    }
+}
+
 impl RunReport {
     /// Returns whether something is left for the next run.
     pub fn is_incomplete(&self) -> bool {
         self.read.is_incomplete()
             || !self.pending.is_empty()
             || !self.unlisted.is_empty()
+            || !self.skipped_rules.is_empty()
             || self.deliveries.iter().any(|delivery| delivery.error.is_some())
             || self.maintenance_error.is_some()
     }

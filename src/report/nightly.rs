@@ -69,6 +69,14 @@ pub fn table(report: &RunReport) -> String {
     for pending in &report.pending {
         lines.push(("pending".to_owned(), format!("{}: {}", pending.object, pending.reason)));
     }
+    for rule in report.skipped_rules.iter().take(MAX_SHOWN) {
+        let place = format!("{}:{}:{}", rule.file, rule.line, rule.column);
+        lines.push(("rule skipped".to_owned(), format!("{place}: {}", rule.reason)));
+    }
+    if report.skipped_rules.len() > MAX_SHOWN {
+        let more = format!("and {} more; the JSON report lists all", report.skipped_rules.len() - MAX_SHOWN);
+        lines.push(("rules skipped".to_owned(), more));
+    }
     lines.push(("newest event".to_owned(), bound(report.newest_event, "none")));
     for (name, newest) in report.newest.iter().take(MAX_SHOWN) {
         lines.push((format!("newest of {name}"), newest.to_string()));
@@ -140,6 +148,7 @@ pub fn prometheus(report: &RunReport) -> String {
     }
     metric("pending_objects", "Objects that could not be read.", one(report.pending.len().to_string()));
     metric("unlisted_sources", "Sources that could not be listed.", one(report.unlisted.len().to_string()));
+    metric("skipped_rules", "Rules that cannot run.", one(report.skipped_rules.len().to_string()));
     let days = "Days without events between the first and the last day with events.";
     metric("empty_days", days, one(report.empty_days.len().to_string()));
     let failed = u8::from(report.maintenance_error.is_some());

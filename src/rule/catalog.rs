@@ -1,14 +1,20 @@
 //! Chooses the rules of a run: shipped rules, or rules in files and folders.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::lint::Warning;
+use super::lint::{Code, Warning};
 use super::panther::{self, Read};
-use super::{Rule, limits, sigma, yaml};
-use crate::error::Error;
+use super::sigma::{SigmaEntry, SigmaRules};
+use super::yaml::YamlSource;
+use super::{Rule, check_id, limits, sigma, yaml};
+use crate::error::{Error, RuleError, RuleErrorKind};
 use crate::statistics::number_of;
 use crate::store;
+
+mod kind;
+
+use kind::FileKind;
 
 /// The shipped rules, by path and text.
 const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/rules.rs"));
@@ -29,13 +35,51 @@ pub struct Entry {
     pub warnings: Vec<Warning>,
     /// Whether the user named its file rather than a folder.
     named: bool,
+    /// The id that its file gives it, if other rules have that id too.
+    shared_id: Option<String>,
+}
+
+/// The rules of some files and folders.
+#[derive(Debug, Clone, Default)]
+pub struct LoadedRules {
+    /// The rules that can run, ordered by id. Disabled rules are included.
+    pub entries: Vec<Entry>,
+    /// The reasons why other rules cannot run, by the order of files and places.
+    pub skipped: Vec<SkippedRule>,
+    /// What else was in the files.
+    pub others: OtherFiles,
+}
+
+/// A rule that cannot run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedRule {
+    /// The reasons, by their place. There is at least one.
+    pub errors: Vec<RuleError>,
+    /// Whether the user named its file rather than a folder.
+    named: bool,
+}
+
+impl SkippedRule {
+    /// Returns the kind of its first error.
+    pub fn kind(&self) -> RuleErrorKind {
+        self.errors.first().map_or(RuleErrorKind::Invalid, |error| error.kind)
+    }
+}
+
+/// Numbers of files and rules that are passed by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OtherFiles {
+    /// YAML files in folders that hold no rule.
+    pub no_rules: usize,
+    /// Rules in folders for other logs than CloudTrail's.
+    pub for_other_logs: usize,
+    /// Rules that are the same as another.
+    pub copies: usize,
 }
 
 /// The choice of rules.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RuleChoice<'w> {
-    /// Files and folders. The shipped rules if empty.
-    pub paths: &'w [PathBuf],
     /// Only rules with these ids. All rules if empty.
     pub ids: &'w [String],
     /// Whether to include disabled rules.
@@ -49,6 +93,21 @@ pub struct Choice {
     pub rules: Vec<Rule>,
     /// Notices, such as that a named rule is disabled.
     pub notices: Vec<String>,
+    /// Warnings about the rules, with their places. Shipped rules have none.
+    pub warnings: Vec<String>,
+}
+
+impl Entry {
+    /// Returns the warnings that are not about the rule's tests, each on one line.
+    pub fn warnings_of_findings(&self) -> Vec<String> {
+        let of_findings = self.warnings.iter().filter(|warning| !warning.code.is_about_tests());
+        of_findings.map(|warning| warning.in_file(&self.file)).collect()
+    }
+
+    /// Returns whether this is its id, or the id that its file gives it.
+    fn is_called(&self, id: &str) -> bool {
+        self.rule.id == id || self.shared_id.as_deref() == Some(id)
+    }
 }
 
 /// Returns the rule [`DEFAULT`].
@@ -63,7 +122,7 @@ pub fn named<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, Error> {
     {
         return Ok(entry);
     }
-    entries.iter().find(|entry| entry.rule.id == id).ok_or_else(|| unknown(entries, id))
+    entries.iter().find(|entry| entry.is_called(id)).ok_or_else(|| unknown(entries, id))
 }
 
 /// The most known ids in the error about an unknown id.
@@ -83,17 +142,18 @@ fn unknown(entries: &[Entry], id: &str) -> Error {
 
 /// Chooses rules. A rule that is named, as a file or by id, is chosen even if it is disabled. Of a folder and of the
 /// shipped rules, enabled rules are chosen.
-pub fn choose(wanted: RuleChoice<'_>) -> Result<Choice, Error> {
-    let found = all(wanted.paths)?;
+pub fn choose(entries: Vec<Entry>, wanted: RuleChoice<'_>) -> Result<Choice, Error> {
     for id in wanted.ids {
-        if !found.iter().any(|entry| entry.rule.id == *id) {
-            return Err(unknown(&found, id));
+        if !entries.iter().any(|entry| entry.is_called(id)) {
+            return Err(unknown(&entries, id));
         }
     }
     let mut choice = Choice::default();
     let mut disabled = 0;
-    for Entry { rule, named, .. } in found {
-        let by_id = wanted.ids.contains(&rule.id);
+    for entry in entries {
+        let by_id = wanted.ids.iter().any(|id| entry.is_called(id));
+        let warnings = entry.warnings_of_findings();
+        let Entry { rule, named, .. } = entry;
         if !wanted.ids.is_empty() && !by_id {
             continue;
         }
@@ -101,6 +161,7 @@ pub fn choose(wanted: RuleChoice<'_>) -> Result<Choice, Error> {
             if !rule.enabled && !wanted.disabled {
                 choice.notices.push(format!("the rule `{}` is disabled; it runs because it was named", rule.id));
             }
+            choice.warnings.extend(warnings);
             choice.rules.push(rule);
         } else {
             disabled += 1;
@@ -123,32 +184,123 @@ pub fn choose(wanted: RuleChoice<'_>) -> Result<Choice, Error> {
 
 /// Returns all rules of `paths`, or the shipped rules if there are no paths, ordered by id. Disabled rules are
 /// included.
+///
+/// # Errors
+/// A rule cannot run.
 pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
-    let mut found: Vec<Entry> = Vec::new();
+    Ok(load(paths)?.checked(true)?.entries)
+}
+
+/// Reads the rules of `paths`, or the shipped rules if there are no paths.
+///
+/// # Errors
+/// A file or folder cannot be read, or there are too many rules. A rule that cannot run is no error.
+pub fn load(paths: &[PathBuf]) -> Result<LoadedRules, Error> {
+    let mut loaded = LoadedRules::default();
     let is_named = |file: &str| paths.iter().any(|path| path.display().to_string() == file);
-    let (of_sigma, of_panther): (Vec<_>, Vec<_>) =
-        texts(paths)?.into_iter().partition(|(_, text)| sigma::is_sigma(text));
-    for (file, text) in of_panther {
-        let Read { rule, warnings } = panther::parse(&file, &text)?;
-        let named = is_named(&file);
-        found.push(Entry { rule, file, text, warnings, named });
+    let texts = texts(paths)?;
+    let (mut of_sigma, mut refused) = (Vec::new(), Vec::new());
+    for (file, text) in &texts {
+        let source = YamlSource { name: file, text };
+        match FileKind::of(source) {
+            FileKind::Sigma => of_sigma.push(source),
+            FileKind::NoRule if !is_named(file) => loaded.others.no_rules += 1,
+            FileKind::Panther | FileKind::NoRule => match panther::parse(file, text) {
+                Ok(Read { rule, warnings }) => loaded.add(source, rule, warnings, is_named(file)),
+                Err(Error::Rules(errors)) => refused.push(errors),
+                Err(other) => return Err(other),
+            },
+        }
     }
-    let files: Vec<(&str, &str)> = of_sigma.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
-    for (number, rule) in sigma::read(&files)? {
-        let (file, text) = of_sigma[number].clone();
-        let named = is_named(&file);
-        found.push(Entry { rule, file, text, warnings: Vec::new(), named });
+    let SigmaRules { rules, refused: of_sigma_rules } = sigma::load(&of_sigma);
+    for SigmaEntry { file, rule, warnings } in rules {
+        loaded.add(of_sigma[file], rule, warnings, is_named(of_sigma[file].name));
     }
-    if found.len() > limits::RULES {
+    for errors in refused.into_iter().chain(of_sigma_rules) {
+        let named = errors.iter().any(|error| is_named(&error.file));
+        let skipped = SkippedRule { errors, named };
+        if skipped.kind() == RuleErrorKind::OtherLogs && !named {
+            loaded.others.for_other_logs += 1;
+        } else {
+            loaded.skipped.push(skipped);
+        }
+    }
+    if loaded.entries.len() > limits::RULES {
         return Err(too_many("rules"));
     }
-    found.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
-    match found.windows(2).find(|pair| pair[0].rule.id == pair[1].rule.id) {
-        Some([one, other]) => {
-            let message = format!("the rule `{}` is there twice, in `{}` and `{}`", one.rule.id, one.file, other.file);
-            Err(Error::usage(message))
+    let order: HashMap<&str, usize> =
+        texts.iter().enumerate().map(|(index, (file, _))| (file.as_str(), index)).collect();
+    let place = |file: &str| order.get(file).copied();
+    loaded.skipped.sort_by_cached_key(|skipped| {
+        skipped.errors.first().map(|error| (place(&error.file), error.line, error.column))
+    });
+    loaded.entries.sort_by_cached_key(|entry| (entry.rule.id.clone(), place(&entry.file)));
+    loaded.name_apart();
+    Ok(loaded)
+}
+
+impl LoadedRules {
+    fn add(&mut self, source: YamlSource<'_>, rule: Rule, warnings: Vec<Warning>, named: bool) {
+        let (file, text) = (source.name.to_owned(), source.text.to_owned());
+        self.entries.push(Entry { rule, file, text, warnings, named, shared_id: None });
+    }
+
+    /// Returns the rules.
+    ///
+    /// # Errors
+    /// A rule of a file that the user named cannot run; with `strict`, any rule cannot.
+    pub fn checked(self, strict: bool) -> Result<LoadedRules, Error> {
+        let is_error = |skipped: &&SkippedRule| strict || skipped.named;
+        let errors: Vec<RuleError> =
+            self.skipped.iter().filter(is_error).flat_map(|skipped| skipped.errors.clone()).collect();
+        if errors.is_empty() { Ok(self) } else { Err(Error::Rules(errors)) }
+    }
+
+    /// Keeps one of rules that are the same, and gives different rules with one id different ids.
+    fn name_apart(&mut self) {
+        let mut kept: Vec<Entry> = Vec::with_capacity(self.entries.len());
+        let mut rest = std::mem::take(&mut self.entries).into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let id = first.rule.id.clone();
+            let mut same_id = vec![first];
+            while let Some(other) = rest.next_if(|other| other.rule.id == id) {
+                match same_id.iter_mut().find(|entry| entry.rule == other.rule) {
+                    Some(entry) => {
+                        entry.named |= other.named;
+                        self.others.copies += 1;
+                    }
+                    None => same_id.push(other),
+                }
+            }
+            if same_id.len() > 1 {
+                rename(&mut same_id);
+            }
+            kept.extend(same_id);
         }
-        _ => Ok(found),
+        kept.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
+        self.entries = kept;
+    }
+}
+
+/// Appends the name of its file to the id of each rule, and a number where that is not enough.
+fn rename(entries: &mut [Entry]) {
+    let mut used = HashSet::new();
+    let count = entries.len();
+    for entry in entries {
+        let id = entry.rule.id.clone();
+        let stem = Path::new(&entry.file).file_stem().unwrap_or_default().to_string_lossy();
+        let stem: String =
+            stem.chars().map(|c| if check_id(c.encode_utf8(&mut [0; 4])).is_ok() { c } else { '_' }).collect();
+        let mut name = format!("{id}#{stem}");
+        let mut number = 2;
+        while !used.insert(name.clone()) {
+            name = format!("{id}#{stem}#{number}");
+            number += 1;
+        }
+        let message = format!("{count} different rules have the id `{id}`; this one runs as `{name}`");
+        entry.warnings.push(Warning { code: Code::SharedId, line: 1, column: 1, message });
+        entry.rule.id = name;
+        entry.shared_id = Some(id);
     }
 }
 

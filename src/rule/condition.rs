@@ -7,7 +7,7 @@ use super::lint::{self, Warning};
 use super::predicate::NumberOperand;
 use super::yaml::{self, Mark, YamlContent, YamlNode, YamlSource};
 use super::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value};
-use crate::error::Error;
+use crate::error::{Error, RuleError};
 use crate::event::{ColumnKind, FieldLocation};
 use crate::path::{Path, Step};
 use crate::raw::json;
@@ -111,6 +111,40 @@ const CONDITIONS: &[(&str, Condition, bool)] = &[
     ("AlwaysFalse", Always(false), false),
 ];
 
+/// The most errors of one list or mapping that are reported together.
+const MAX_ERRORS: usize = 20;
+
+/// Errors of several parts of a rule.
+#[derive(Debug, Default)]
+pub(super) struct RuleErrors(Vec<RuleError>);
+
+impl RuleErrors {
+    /// Returns the value, or keeps the errors.
+    ///
+    /// # Errors
+    /// The error is none of a rule.
+    pub(super) fn keep<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Rules(more)) => {
+                // Some mappings are read for several keys.
+                for error in more {
+                    if !self.0.contains(&error) {
+                        self.0.push(error);
+                    }
+                }
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Returns the errors that were kept.
+    pub(super) fn none(self) -> Result<(), Error> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Rules(self.0)) }
+    }
+}
+
 const KEYS: [&str; 3] = ["Key", "DeepKey", "KeyPath"];
 type Combine = fn(Vec<Predicate>) -> Predicate;
 const COMBINATORS: [(&str, Combine); 4] =
@@ -181,6 +215,19 @@ impl Reader<'_> {
         Err(self.source.error(mark, message))
     }
 
+    /// Returns the values of all results, or the errors of several.
+    fn all<T>(results: impl IntoIterator<Item = Result<T, Error>>) -> Result<Vec<T>, Error> {
+        let (mut values, mut errors) = (Vec::new(), RuleErrors::default());
+        for result in results {
+            values.extend(errors.keep(result)?);
+            if errors.0.len() >= MAX_ERRORS {
+                break;
+            }
+        }
+        errors.none()?;
+        Ok(values)
+    }
+
     fn expected<T>(&self, node: &YamlNode, what: &str, wanted: &str) -> Result<T, Error> {
         self.error(node.mark, &format!("{what} must be {wanted}, and this is {}", node.kind()))
     }
@@ -195,14 +242,15 @@ impl Reader<'_> {
         let YamlContent::Map(members) = &node.content else {
             return self.expected(node, what, "a mapping");
         };
-        for (key, _) in members {
+        Self::all(members.iter().map(|(key, _)| {
             let name = key.as_text().unwrap_or_default();
-            if !known.contains(&name) {
-                let guess = yaml::nearest(name, known.iter().copied());
-                let hint = guess.map_or_else(String::new, |guess| format!("; did you mean `{guess}`?"));
-                return self.error(key.mark, &format!("`{name}` is not a key of {what}{hint}"));
+            if known.contains(&name) {
+                return Ok(());
             }
-        }
+            let guess = yaml::nearest(name, known.iter().copied());
+            let hint = guess.map_or_else(String::new, |guess| format!("; did you mean `{guess}`?"));
+            self.error(key.mark, &format!("`{name}` is not a key of {what}{hint}"))
+        }))?;
         Ok(MappingMembers { mark: node.mark, members })
     }
 
@@ -242,11 +290,9 @@ impl Reader<'_> {
             return self.error(node.mark, &format!("expressions nest more than {} deep here", limits::DEPTH));
         }
         self.depth += 1;
-        let mut predicates = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            predicates.push(self.expression(node, scope)?);
-        }
+        let predicates = Self::all(nodes.iter().map(|node| self.expression(node, scope)));
         self.depth -= 1;
+        let predicates = predicates?;
         if lone && scope == Scope::Record {
             for (at, field) in lint::lone_negations(&predicates) {
                 let message =
@@ -348,9 +394,9 @@ impl Reader<'_> {
                     self.warn(mark, lint::Code::NeverTrue, message);
                 }
                 self.lists += 1;
-                let each = Box::new(self.conjunction(expressions, "`Expressions`", Scope::Element)?);
+                let each = self.conjunction(expressions, "`Expressions`", Scope::Element);
                 self.lists -= 1;
-                return Ok(Predicate::Elements { list: field, quantifier, each });
+                return Ok(Predicate::Elements { list: field, quantifier, each: Box::new(each?) });
             }
             Always(_) => return self.error(mark, EXPRESSION_SHAPE),
         };

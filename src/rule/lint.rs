@@ -8,6 +8,7 @@ use super::yaml::{self, YamlContent, YamlNode};
 use super::{Field, Operand, Predicate, Test, Value};
 use crate::event::{ColumnKind, FieldLocation, TOP_LEVEL};
 use crate::path::Step;
+use crate::text::printable;
 
 /// A warning about a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,6 +21,14 @@ pub struct Warning {
     pub column: usize,
     /// The problem and how to solve it.
     pub message: String,
+}
+
+impl Warning {
+    /// Returns the warning on one line, as one about `file`.
+    pub fn in_file(&self, file: &str) -> String {
+        let Warning { code, line, column, message } = self;
+        printable(&format!("{file}:{line}:{column}: {message} [{code}]"))
+    }
 }
 
 /// The kinds of warnings.
@@ -46,6 +55,15 @@ pub enum Code {
     UnrunTest,
     /// No tests.
     NoTests,
+    /// Another rule with the same id.
+    SharedId,
+}
+
+impl Code {
+    /// Returns whether the warning is about the rule's tests, and so not about its findings.
+    pub fn is_about_tests(self) -> bool {
+        matches!(self, Code::UnrunTest | Code::NoTests)
+    }
 }
 
 impl fmt::Display for Code {
@@ -61,6 +79,7 @@ impl fmt::Display for Code {
             Code::NoEffect => "no-effect",
             Code::UnrunTest => "unrun-test",
             Code::NoTests => "no-tests",
+            Code::SharedId => "shared-id",
         })
     }
 }

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use super::condition::{MappingMembers, Reader, Scope};
+use super::condition::{MappingMembers, Reader, RuleErrors, Scope};
 use super::limits::{self, GROUP_KEYS, OUTPUT_FIELDS};
 use super::lint::{self, Code, Warning};
 use super::yaml::{Mark, YamlContent, YamlNode, YamlSource};
 use super::{Counts, Field, Notes, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
-use crate::error::Error;
+use crate::error::{Error, RuleErrorKind};
 use crate::path::Path;
 use crate::time::Period;
 
@@ -76,8 +76,54 @@ pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
 impl Reader<'_> {
     fn rule(&mut self, members: &MappingMembers<'_>) -> Result<Rule, Error> {
         self.refuse_unsupported(members)?;
-        let id = self.id(members)?;
-        let window = self.window(members)?;
+        let mut errors = RuleErrors::default();
+        let id = errors.keep(self.id(members))?;
+        let window = errors.keep(self.window(members))?;
+        let detection = errors.keep(self.detection(members))?;
+        let severity =
+            errors.keep(self.required(members, "Severity").and_then(|node| self.severity(node, "`Severity`")))?;
+        let enabled = errors.keep(self.required(members, "Enabled").and_then(|node| self.flag(node, "`Enabled`")))?;
+        let alert = members.get("CreateAlert").map_or(Ok(true), |flag| self.flag(flag, "`CreateAlert`"));
+        let alert = errors.keep(alert)?;
+        let display_name = members.get("DisplayName").map(|name| self.text(name, "`DisplayName`"));
+        let display_name = errors.keep(display_name.transpose())?;
+        let title = members.get("AlertTitle").map(|title| self.title(title));
+        let title = errors.keep(title.transpose())?;
+        let dynamic_severities = errors.keep(self.dynamic_severities(members))?;
+        let group_by = errors.keep(self.group_by(members))?;
+        let context = errors.keep(self.context(members))?;
+        let summary = errors.keep(self.summary(members))?;
+        let notes = errors.keep(self.notes(members))?;
+        let tests = errors.keep(self.tests(members))?;
+        errors.none()?;
+        let rule = || {
+            let (id, (counts, detection)) = (id?, detection?);
+            let display_name = display_name?.unwrap_or_else(|| id.clone());
+            Some(Rule {
+                title: title?.unwrap_or_else(|| vec![TitlePart::Text(display_name.clone())]),
+                display_name,
+                severity: severity?,
+                dynamic_severities: dynamic_severities?,
+                enabled: enabled?,
+                alert: alert?,
+                window: window?,
+                counts,
+                detection,
+                group_by: group_by?,
+                context: context?,
+                summary: summary?,
+                notes: notes?,
+                tests: tests?,
+                id,
+            })
+        };
+        let rule = rule().ok_or_else(|| Error::Internal("a part of a rule is missing without an error".to_owned()))?;
+        self.remark(members, &rule);
+        Ok(rule)
+    }
+
+    /// Returns what a rule counts, and the predicate of a match.
+    fn detection(&mut self, members: &MappingMembers<'_>) -> Result<(Counts, Predicate), Error> {
         let detection = self.required(members, "Detection")?;
         if matches!(&detection.content, YamlContent::List(expressions) if expressions.is_empty()) {
             return self.error(detection.mark, "`Detection` must hold at least one expression");
@@ -92,33 +138,7 @@ impl Reader<'_> {
             counts = Counts::Followed { first: detection.clone(), then: then.clone() };
             detection = Predicate::Any(vec![detection, then]);
         }
-        let display_name = match members.get("DisplayName") {
-            Some(name) => self.text(name, "`DisplayName`")?,
-            None => id.clone(),
-        };
-        let title = match members.get("AlertTitle") {
-            Some(title) => self.title(title)?,
-            None => vec![TitlePart::Text(display_name.clone())],
-        };
-        let rule = Rule {
-            display_name,
-            title,
-            severity: self.severity(self.required(members, "Severity")?, "`Severity`")?,
-            dynamic_severities: self.dynamic_severities(members)?,
-            enabled: self.flag(self.required(members, "Enabled")?, "`Enabled`")?,
-            alert: members.get("CreateAlert").map_or(Ok(true), |flag| self.flag(flag, "`CreateAlert`"))?,
-            window,
-            counts,
-            detection,
-            group_by: self.group_by(members)?,
-            context: self.context(members)?,
-            summary: self.summary(members)?,
-            notes: self.notes(members)?,
-            tests: self.tests(members)?,
-            id,
-        };
-        self.remark(members, &rule);
-        Ok(rule)
+        Ok((counts, detection))
     }
 
     fn required<'n>(&self, members: &MappingMembers<'n>, key: &str) -> Result<&'n YamlNode, Error> {
@@ -129,19 +149,34 @@ impl Reader<'_> {
     }
 
     fn refuse_unsupported(&self, members: &MappingMembers<'_>) -> Result<(), Error> {
+        let refuse = |kind, mark, message: &str| Err(self.source.rule_error(kind, mark, message).into());
         if let Some(kind) = members.get("AnalysisType")
             && kind.as_text() != Some("rule")
         {
-            return self
-                .error(kind.mark, "`AnalysisType` must be `rule`: policies, correlations and queries are not hunted");
+            let message = "`AnalysisType` must be `rule`: policies, correlations and queries are not hunted";
+            return refuse(RuleErrorKind::Unsupported, kind.mark, message);
         }
-        for (key, why) in [
-            ("Filename", "rules in Python are not run: write the logic as `Detection`"),
-            ("ScheduledQueries", "rules over the results of queries are not run: write the logic as `Detection`"),
-            ("BaseDetection", "rules that derive from others are not run: write the whole rule out"),
+        if let Some(types) = members.get("LogTypes")
+            && !self.list(types, "`LogTypes`")?.iter().any(|log_type| log_type.as_text() == Some("AWS.CloudTrail"))
+        {
+            let message = "`LogTypes` must name `AWS.CloudTrail`: only CloudTrail is hunted";
+            return refuse(RuleErrorKind::OtherLogs, types.mark, message);
+        }
+        for (key, kind, why) in [
+            ("Filename", RuleErrorKind::Python, "rules in Python are not run: write the logic as `Detection`"),
+            (
+                "ScheduledQueries",
+                RuleErrorKind::Unsupported,
+                "rules over the results of queries are not run: write the logic as `Detection`",
+            ),
+            (
+                "BaseDetection",
+                RuleErrorKind::Unsupported,
+                "rules that derive from others are not run: write the whole rule out",
+            ),
         ] {
             if let Some(node) = members.get(key) {
-                return self.error(node.mark, &format!("`{key}`: {why}"));
+                return refuse(kind, node.mark, &format!("`{key}`: {why}"));
             }
         }
         self.required(members, "AnalysisType").map(|_| ())
@@ -153,11 +188,7 @@ impl Reader<'_> {
         if let Err(reason) = super::check_id(&id) {
             return self.error(node.mark, &format!("`RuleID` {reason}"));
         }
-        let types = self.required(members, "LogTypes")?;
-        if !self.list(types, "`LogTypes`")?.iter().any(|log_type| log_type.as_text() == Some("AWS.CloudTrail")) {
-            return self.error(types.mark, "`LogTypes` must name `AWS.CloudTrail`: only CloudTrail is hunted");
-        }
-        Ok(id)
+        self.required(members, "LogTypes").map(|_| id)
     }
 
     fn window(&self, members: &MappingMembers<'_>) -> Result<Window, Error> {

@@ -2,378 +2,251 @@
 //! Specification: <https://sigmahq.io/sigma-specification/>, version 2. A rule that cannot be evaluated exactly is
 //! refused, with the reason.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 
-use rsigma_parser::{
-    ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, Level, SigmaCollection, SigmaRule,
-    Status, WindowMode,
-};
+use rsigma_parser::{FieldSpec, SigmaRule};
 
-use super::{Counts, Field, Notes, Predicate, Rule, Severity, TitlePart, Window, WindowKind, attack, limits};
-use crate::error::Error;
-use crate::time::{Period, PeriodError};
+use super::lint::Warning;
+use super::yaml::YamlSource;
+use super::{Field, Predicate, Rule, Window, WindowKind, limits};
+use crate::error::{Error, RuleError, RuleErrorKind};
+use crate::time::Period;
 
+mod about;
+mod correlation;
 mod detection;
+mod document;
+mod references;
 mod shape;
+mod warnings;
 
-/// The fields of the triggering event in a finding.
-const CONTEXT: [&str; 8] = [
-    "eventName",
-    "eventSource",
-    "awsRegion",
-    "recipientAccountId",
-    "sourceIPAddress",
-    "userAgent",
-    "userIdentity",
-    "requestParameters",
-];
+use about::About;
+use document::Content;
+use references::References;
 
-/// Returns whether a text is a Sigma file, by top-level keys that only Sigma files have.
-pub fn is_sigma(text: &str) -> bool {
-    let has = |key: &str| text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
-    !has("AnalysisType") && (has("logsource") || has("correlation"))
+/// The top-level keys that only Sigma files have.
+pub(super) const KEYS: [&str; 3] = ["logsource", "detection", "correlation"];
+
+/// The Sigma rules of some files.
+#[derive(Debug, Default)]
+pub struct SigmaRules {
+    /// The rules that can run.
+    pub rules: Vec<SigmaEntry>,
+    /// For each of the others, the reasons why it cannot, by their place. There is at least one.
+    pub refused: Vec<Vec<RuleError>>,
 }
 
-/// Reads the rules of files, given by name and text. Returns each rule with the index of its file. Correlations may
-/// name rules of other files. A rule that a correlation names is not hunted alone, unless the correlation has
-/// `generate`.
-///
-/// # Errors
-/// A rule cannot be read or evaluated. The error names the file of the first.
-pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
-    let mut collections = Vec::new();
-    for (file, text) in files {
-        shape::check(file, text).map_err(|reason| refused(file, &reason.to_string()))?;
-        let collection = rsigma_parser::parse_sigma_yaml(text).map_err(|error| refused(file, &error.to_string()))?;
-        if let Some(error) = collection.errors.first() {
-            return Err(refused(file, error));
-        }
-        if let Some(filter) = collection.filters.first() {
-            return Err(refused(
-                file,
-                &format!("`{}` is a filter, which is not applied: write it into the rule", filter.title),
-            ));
-        }
-        collections.push(collection);
-    }
-    let mut known = BTreeMap::new();
-    for (file, rule) in rules(&collections) {
-        for name in [&rule.id, &rule.name].into_iter().flatten() {
-            let other = known.insert(name.as_str(), rule).filter(|other| !std::ptr::eq(*other, rule));
-            if other.is_some() {
-                return Err(refused(files[file].0, &format!("another rule is called `{name}` too")));
+/// A Sigma rule that can run.
+#[derive(Debug)]
+pub struct SigmaEntry {
+    /// The index of its file.
+    pub file: usize,
+    /// The rule.
+    pub rule: Rule,
+    /// Warnings, in the order of the text.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads the rules of files. Correlations may name rules of other files. A rule that a correlation names is not hunted
+/// alone, unless the correlation has `generate`.
+pub fn load(files: &[YamlSource<'_>]) -> SigmaRules {
+    let mut found = SigmaRules::default();
+    let (mut documents, mut unread) = (Vec::new(), BTreeSet::new());
+    for (file, source) in files.iter().enumerate() {
+        for read in document::read(file, *source) {
+            match read {
+                Ok(document) => documents.push(document),
+                Err(refused) => {
+                    unread.extend(refused.names);
+                    found.refused.push(refused.errors);
+                }
             }
         }
     }
+    let references = References::new(&documents, unread);
+    let mut predicates = Vec::new();
+    for document in &documents {
+        predicates.push(document.rule().map(|rule| {
+            matches(rule).map_err(|refusals| {
+                found.refused.push(document.errors(&refusals));
+                refusals.first().map_or(RuleErrorKind::Invalid, |refusal| refusal.kind)
+            })
+        }));
+    }
     let (mut parts, mut generated) = (BTreeSet::new(), BTreeSet::new());
-    let correlations: BTreeSet<&str> = collections
-        .iter()
-        .flat_map(|collection| &collection.correlations)
-        .flat_map(|correlation| [&correlation.id, &correlation.name].into_iter().flatten())
-        .map(String::as_str)
-        .collect();
-    let unknown = |name: &str| {
-        if correlations.contains(name) {
-            "which is a correlation: those of correlations are not hunted"
-        } else {
-            "which is not a rule of these files"
+    for document in &documents {
+        let Content::Correlation(correlation) = &document.content else {
+            continue;
+        };
+        let (mut named, mut refusals) = (Vec::new(), Vec::new());
+        for (index, name) in correlation.rules.iter().enumerate() {
+            let part = references.resolve(document, name).and_then(|rule| {
+                let copies = references.copies(rule);
+                if correlation.generate {
+                    generated.extend(copies)
+                } else {
+                    parts.extend(copies)
+                }
+                let reason = || format!("it names `{name}`, which cannot run");
+                match (documents[rule].rule(), &predicates[rule]) {
+                    (Some(rule), Some(Ok(predicate))) => Ok(Part { rule, predicate }),
+                    (_, Some(Err(kind))) => Err(Refusal { kind: *kind, ..Refusal::new(reason()) }),
+                    _ => Err(Refusal::new(reason())),
+                }
+            });
+            match part {
+                Ok(part) => named.push(part),
+                Err(refusal) => refusals.push(refusal.at_index(index).at_key("rules").at_key("correlation")),
+            }
         }
-    };
-    let mut found = Vec::new();
-    for (number, collection) in collections.iter().enumerate() {
-        for correlation in &collection.correlations {
-            let file = files[number].0;
-            let of: Vec<&SigmaRule> = correlation
-                .rules
-                .iter()
-                .map(|name| {
-                    let rule = known.get(name.as_str()).copied();
-                    rule.ok_or_else(|| {
-                        refused(file, &format!("`{}` names `{name}`, {}", correlation.title, unknown(name)))
-                    })
-                })
-                .collect::<Result<_, _>>()?;
-            let named = if correlation.generate { &mut generated } else { &mut parts };
-            named.extend(of.iter().map(|rule| std::ptr::from_ref(*rule)));
-            let read = correlated(correlation, &of)
-                .map_err(|reason| refused(file, &format!("`{}`: {reason}", correlation.title)))?;
-            found.push((number, read));
+        if refusals.is_empty() {
+            match correlation::correlated(correlation, &named) {
+                Ok(rule) => found.rules.push(document.entry(rule)),
+                Err(refusal) => refusals.push(refusal),
+            }
         }
-    }
-    for (number, rule) in rules(&collections) {
-        let rule_itself = std::ptr::from_ref(rule);
-        if generated.contains(&rule_itself) || !parts.contains(&rule_itself) {
-            let file = files[number].0;
-            let read = single(rule).map_err(|reason| refused(file, &format!("`{}`: {reason}", rule.title)))?;
-            found.push((number, read));
+        if !refusals.is_empty() {
+            found.refused.push(document.errors(&refusals));
         }
     }
-    Ok(found)
+    for (index, document) in documents.iter().enumerate() {
+        let (Some(rule), Some(Ok(predicate))) = (document.rule(), &predicates[index]) else {
+            continue;
+        };
+        if generated.contains(&index) || !parts.contains(&index) {
+            match single(rule, predicate) {
+                Ok(rule) => found.rules.push(document.entry(rule)),
+                Err(refusal) => found.refused.push(document.errors(&[refusal])),
+            }
+        }
+    }
+    found
 }
 
-fn rules(collections: &[SigmaCollection]) -> impl Iterator<Item = (usize, &SigmaRule)> {
-    collections
-        .iter()
-        .enumerate()
-        .flat_map(|(number, collection)| collection.rules.iter().map(move |rule| (number, rule)))
-}
-
-fn refused(file: &str, reason: &str) -> Error {
-    Error::Usage {
-        message: format!("the Sigma file `{file}`: {reason}"),
-        hint: Some("leave the file out, or say it in another way".to_owned()),
+/// Reads the rules of files, given by name and text. Returns each rule with the index of its file.
+///
+/// # Errors
+/// The reasons why rules cannot run.
+pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
+    let files: Vec<YamlSource<'_>> = files.iter().map(|(name, text)| YamlSource { name, text }).collect();
+    let SigmaRules { rules, refused } = load(&files);
+    let errors = refused.concat();
+    if errors.is_empty() {
+        Ok(rules.into_iter().map(|entry| (entry.file, entry.rule)).collect())
+    } else {
+        Err(Error::Rules(errors))
     }
 }
 
-/// The reason why a Sigma rule cannot be hunted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-struct Unsupported(String);
+/// A rule that a correlation names.
+#[derive(Clone, Copy)]
+struct Part<'s> {
+    rule: &'s SigmaRule,
+    predicate: &'s Predicate,
+}
 
-impl Unsupported {
-    fn new(reason: impl Into<String>) -> Unsupported {
-        Unsupported(reason.into())
+/// The reason why a Sigma rule cannot run, and its place.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{reason}")]
+struct Refusal {
+    kind: RuleErrorKind,
+    reason: String,
+    /// The steps from the innermost part of the document to the outermost.
+    place: Vec<PlaceStep>,
+}
+
+/// A step from a YAML value to one within it.
+#[derive(Debug, Clone, PartialEq)]
+enum PlaceStep {
+    /// To the value of a key.
+    Key(String),
+    /// To an element of a list, or from a value that is no list to itself.
+    Index(usize),
+    /// To the key of a selection that names a field and its modifiers.
+    Item(FieldSpec),
+}
+
+impl Refusal {
+    /// Returns the refusal of a feature that is not supported.
+    fn new(reason: impl Into<String>) -> Refusal {
+        Refusal { kind: RuleErrorKind::Unsupported, reason: reason.into(), place: Vec::new() }
+    }
+
+    /// Returns the refusal of something that is wrong.
+    fn invalid(reason: impl Into<String>) -> Refusal {
+        Refusal { kind: RuleErrorKind::Invalid, ..Refusal::new(reason) }
     }
 
     /// Returns the same reason, about a part of the rule.
-    fn about(self, part: impl fmt::Display) -> Unsupported {
-        Unsupported(format!("`{part}`: {self}"))
+    fn about(self, part: impl fmt::Display) -> Refusal {
+        Refusal { reason: format!("`{part}`: {}", self.reason), ..self }
+    }
+
+    /// Returns the same refusal of the value of `key`.
+    fn at_key(self, key: &str) -> Refusal {
+        self.at(PlaceStep::Key(key.to_owned()))
+    }
+
+    /// Returns the same refusal of an element.
+    fn at_index(self, index: usize) -> Refusal {
+        self.at(PlaceStep::Index(index))
+    }
+
+    fn at(mut self, step: PlaceStep) -> Refusal {
+        self.place.push(step);
+        self
     }
 }
 
-impl From<limits::LimitExceeded> for Unsupported {
-    fn from(error: limits::LimitExceeded) -> Unsupported {
-        Unsupported(error.to_string())
+impl From<limits::LimitExceeded> for Refusal {
+    fn from(error: limits::LimitExceeded) -> Refusal {
+        Refusal::new(error.to_string())
     }
 }
 
 /// Reads a rule without a correlation: every match is found. Matches of one identity within an hour are one finding.
-fn single(rule: &SigmaRule) -> Result<Rule, Unsupported> {
-    let id = rule.id.as_ref().or(rule.name.as_ref()).unwrap_or(&rule.title);
-    let about = About {
-        id,
-        title: &rule.title,
-        level: rule.level,
-        status: rule.status,
-        description: rule.description.as_ref(),
-        references: &rule.references,
-        tags: &rule.tags,
-    };
+fn single(rule: &SigmaRule, predicate: &Predicate) -> Result<Rule, Refusal> {
     let window = Window { kind: WindowKind::Sliding, period: Period::HOUR, threshold: NonZeroU32::MIN };
-    about.rule(matches(rule)?, window, vec![Field::Account, Field::Actor])
+    About::rule_of(rule).rule(predicate.clone(), window, vec![Field::Account, Field::Actor])
 }
 
 /// Returns the predicate of a rule.
-fn matches(rule: &SigmaRule) -> Result<Predicate, Unsupported> {
-    let source = &rule.logsource;
-    let is = |given: &Option<String>, own: &str| given.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(own));
-    if !is(&source.product, "aws") || !is(&source.service, "cloudtrail") || source.category.is_some() {
-        return Err(Unsupported::new(
-            "its `logsource` is not `product: aws` and `service: cloudtrail`, and nothing else is hunted",
-        ));
+fn matches(rule: &SigmaRule) -> Result<Predicate, Vec<Refusal>> {
+    source(rule).map_err(|refusal| vec![refusal])?;
+    let refusals = detection::refusals(&rule.detection);
+    if !refusals.is_empty() {
+        return Err(refusals);
     }
-    if rule.detection.timeframe.is_some() {
-        return Err(Unsupported::new(
-            "`timeframe` has no meaning without an aggregation: write a correlation with `timespan`",
-        ));
-    }
-    rule.detection.conditions.iter().try_for_each(|condition| detection::check_size(condition, &rule.detection))?;
-    let conditions = rule.detection.conditions.iter().map(|condition| detection::condition(condition, &rule.detection));
-    let mut conditions = conditions.collect::<Result<Vec<_>, _>>()?;
-    let matched = match conditions.len() {
-        0 => return Err(Unsupported::new("it has no condition")),
-        1 => conditions.remove(0),
-        _ => Predicate::Any(conditions),
+    let in_condition = |refusal: Refusal| vec![refusal.at_key("condition").at_key("detection")];
+    let conditions = &rule.detection.conditions;
+    conditions
+        .iter()
+        .try_for_each(|condition| detection::check_size(condition, &rule.detection))
+        .map_err(in_condition)?;
+    let predicates = conditions.iter().map(|condition| detection::condition(condition, &rule.detection));
+    let mut predicates = predicates.collect::<Result<Vec<_>, _>>().map_err(in_condition)?;
+    let matched = match predicates.len() {
+        0 => return Err(in_condition(Refusal::invalid("it has no condition"))),
+        1 => predicates.remove(0),
+        _ => Predicate::Any(predicates),
     };
-    limits::check(&matched)?;
+    limits::check(&matched).map_err(|limit| in_condition(limit.into()))?;
     Ok(matched)
 }
 
-fn correlated(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<Rule, Unsupported> {
-    let kind = match correlation.window {
-        WindowMode::Sliding => WindowKind::Sliding,
-        WindowMode::Tumbling => WindowKind::Tumbling,
-        WindowMode::Session => return Err(Unsupported::new("windows of the kind `session` are not hunted")),
-    };
-    let period: Period = format!("{}s", correlation.timespan.seconds)
-        .parse()
-        .map_err(|error: PeriodError| Unsupported::new(error.to_string()))?;
-    let field = |name: &str| -> Result<Field, Unsupported> { detection::field(&of_alias(correlation, name, rules)?) };
-    let group = correlation.group_by.iter().map(|name| field(name)).collect::<Result<Vec<_>, _>>()?;
-    for (given, limit, what) in [
-        (group.len(), limits::GROUP_KEYS, "fields of `group-by`"),
-        (rules.len(), limits::CORRELATED, "entries of `rules`"),
-    ] {
-        if given > limit {
-            return Err(limits::exceeded(what, limit, "leave some out").into());
-        }
+/// Checks that a rule is about CloudTrail.
+fn source(rule: &SigmaRule) -> Result<(), Refusal> {
+    let source = &rule.logsource;
+    let is = |given: &Option<String>, own: &str| given.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(own));
+    if !is(&source.product, "aws") || !is(&source.service, "cloudtrail") || source.category.is_some() {
+        let reason = "its `logsource` is not `product: aws` and `service: cloudtrail`, and nothing else is hunted";
+        return Err(Refusal { kind: RuleErrorKind::OtherLogs, ..Refusal::new(reason) }.at_key("logsource"));
     }
-    let of_rule = |rule: &&SigmaRule| matches(rule).map_err(|reason| reason.about(&rule.title));
-    let detections = rules.iter().map(of_rule).collect::<Result<Vec<_>, _>>()?;
-    limits::check(&Predicate::Any(detections.clone()))?;
-    let about = About {
-        id: correlation.id.as_ref().or(correlation.name.as_ref()).unwrap_or(&correlation.title),
-        title: &correlation.title,
-        level: correlation.level,
-        status: correlation.status,
-        description: correlation.description.as_ref(),
-        references: &correlation.references,
-        tags: &correlation.tags,
-    };
-    let window = |threshold| Window { kind, period, threshold };
-    let any = || Predicate::Any(detections.clone());
-    match correlation.correlation_type {
-        CorrelationType::EventCount => about.rule(any(), window(at_least(correlation)?), group),
-        CorrelationType::ValueCount => {
-            let CorrelationCondition::Threshold { field: Some(fields), .. } = &correlation.condition else {
-                return Err(Unsupported::new("a `value_count` needs the `field` whose values are counted"));
-            };
-            let [counted] = fields.as_slice() else {
-                return Err(Unsupported::new("a `value_count` of several fields is not hunted"));
-            };
-            let counts = Counts::Distinct(field(counted)?);
-            Ok(Rule { counts, ..about.rule(any(), window(at_least(correlation)?), group)? })
-        }
-        kind @ (CorrelationType::Temporal | CorrelationType::TemporalOrdered) => {
-            if correlation.window != WindowMode::Sliding {
-                return Err(Unsupported::new("temporal correlations are hunted in sliding windows only"));
-            }
-            all_of_them(correlation, rules)?;
-            let threshold = u32::try_from(detections.len())
-                .ok()
-                .and_then(NonZeroU32::new)
-                .ok_or_else(|| Unsupported::new("it names no rule"))?;
-            let rule = about.rule(any(), window(threshold), group)?;
-            let ordered = kind == CorrelationType::TemporalOrdered;
-            let counts = if ordered { Counts::InOrder(detections) } else { Counts::EachOf(detections) };
-            Ok(Rule { counts, ..rule })
-        }
-        other => Err(Unsupported::new(format!("correlations of the type `{}` are not hunted", other.as_str()))),
+    if rule.detection.timeframe.is_some() {
+        let reason = "`timeframe` has no meaning without an aggregation: write a correlation with `timespan`";
+        return Err(Refusal::new(reason).at_key("timeframe").at_key("detection"));
     }
-}
-
-/// Returns the field that `name` stands for. An alias must stand for the same field in all rules.
-fn of_alias(correlation: &CorrelationRule, name: &str, rules: &[&SigmaRule]) -> Result<String, Unsupported> {
-    let Some(alias) = correlation.aliases.iter().find(|alias| alias.alias == name) else {
-        return Ok(name.to_owned());
-    };
-    let of_rule = |rule: &&SigmaRule| {
-        let mut names = [&rule.id, &rule.name].into_iter().flatten();
-        names
-            .find_map(|name| alias.mapping.get(name))
-            .ok_or_else(|| Unsupported::new(format!("the alias `{name}` tells no field of `{}`", rule.title)))
-    };
-    let fields = rules.iter().map(of_rule).collect::<Result<BTreeSet<_>, _>>()?;
-    match fields.into_iter().collect::<Vec<_>>().as_slice() {
-        [one] => Ok((*one).clone()),
-        _ => Err(Unsupported::new(format!("the alias `{name}` stands for different fields, which are not joined"))),
-    }
-}
-
-/// Returns the number that a count must reach.
-fn at_least(correlation: &CorrelationRule) -> Result<NonZeroU32, Unsupported> {
-    let CorrelationCondition::Threshold { predicates, .. } = &correlation.condition else {
-        return Err(Unsupported::new("a count needs a number: `gte: 5`"));
-    };
-    let number = match predicates.as_slice() {
-        [(ConditionOperator::Gte, number)] => *number,
-        [(ConditionOperator::Gt, number)] => number.saturating_add(1),
-        _ => {
-            return Err(Unsupported::new(
-                "only counts that reach a number are hunted: `gte` or `gt`, and nothing else",
-            ));
-        }
-    };
-    u32::try_from(number)
-        .ok()
-        .and_then(NonZeroU32::new)
-        .ok_or_else(|| Unsupported::new("the count must be from 1 to 4294967295"))
-}
-
-/// Checks that a temporal correlation requires all of its rules, once each.
-fn all_of_them(correlation: &CorrelationRule, rules: &[&SigmaRule]) -> Result<(), Unsupported> {
-    let asks_for_all = match &correlation.condition {
-        CorrelationCondition::Extended(_) => false,
-        CorrelationCondition::Threshold { predicates, .. } => match predicates.as_slice() {
-            [] => true,
-            // The parser's default without a condition.
-            [(ConditionOperator::Gte, number)] => [1, rules.len() as u64].contains(number),
-            _ => false,
-        },
-    };
-    if asks_for_all {
-        Ok(())
-    } else {
-        Err(Unsupported::new("a `condition` on the rules of a temporal correlation is not hunted: all must occur"))
-    }
-}
-
-/// The description that rules and correlations have.
-struct About<'s> {
-    id: &'s str,
-    title: &'s str,
-    level: Option<Level>,
-    status: Option<Status>,
-    description: Option<&'s String>,
-    references: &'s [String],
-    tags: &'s [String],
-}
-
-impl About<'_> {
-    fn rule(&self, detection: Predicate, window: Window, group_by: Vec<Field>) -> Result<Rule, Unsupported> {
-        super::check_id(self.id).map_err(|reason| Unsupported::new(format!("its id {reason}")))?;
-        let context = |name: &&str| Ok(((*name).to_owned(), detection::field(name)?));
-        let (reports, tags) = self.reports();
-        Ok(Rule {
-            id: self.id.to_owned(),
-            display_name: self.title.to_owned(),
-            title: vec![TitlePart::Text(self.title.to_owned())],
-            severity: match self.level {
-                Some(Level::Informational) => Severity::Info,
-                Some(Level::Low) => Severity::Low,
-                Some(Level::Medium) | None => Severity::Medium,
-                Some(Level::High) => Severity::High,
-                Some(Level::Critical) => Severity::Critical,
-            },
-            dynamic_severities: Vec::new(),
-            enabled: !matches!(self.status, Some(Status::Deprecated | Status::Unsupported)),
-            alert: true,
-            window,
-            counts: Counts::Matches,
-            detection,
-            group_by,
-            context: CONTEXT.iter().map(context).collect::<Result<_, Unsupported>>()?,
-            summary: Vec::new(),
-            notes: Notes {
-                description: self.description.cloned(),
-                runbook: None,
-                reference: self.references.first().cloned(),
-                tags,
-                reports,
-            },
-            tests: Vec::new(),
-        })
-    }
-
-    /// Returns the ATT&CK techniques under each named tactic, and the other tags.
-    fn reports(&self) -> (BTreeMap<String, Vec<String>>, Vec<String>) {
-        let (of_attack, tags): (Vec<&String>, Vec<&String>) =
-            self.tags.iter().partition(|tag| tag.starts_with("attack."));
-        let names = of_attack.iter().filter_map(|tag| tag.strip_prefix("attack."));
-        let tactics: Vec<&str> = names.clone().filter_map(attack::tactic_id).collect();
-        let is_technique = |name: &&str| {
-            let digits = name.strip_prefix(['t', 'T']);
-            digits.is_some_and(|digits| digits.starts_with(|c: char| c.is_ascii_digit()))
-        };
-        let techniques: Vec<String> = names.filter(is_technique).map(str::to_uppercase).collect();
-        let pairs = techniques.iter().flat_map(|technique| match tactics.as_slice() {
-            [] => vec![technique.clone()],
-            tactics => tactics.iter().map(|tactic| format!("{tactic}:{technique}")).collect(),
-        });
-        let pairs: Vec<String> = pairs.collect();
-        let reports = (!pairs.is_empty()).then(|| ("MITRE ATT&CK".to_owned(), pairs));
-        (reports.into_iter().collect(), tags.into_iter().cloned().collect())
-    }
+    Ok(())
 }

@@ -2,14 +2,12 @@
 //! YAML is read as version 1.2. `Yes` is a string, and so is a number with a leading zero.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::ops::{Add, Range};
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
-use crate::error::Error;
+use crate::error::{Error, RuleError, RuleErrorKind};
 use crate::raw::json;
-use crate::text::printable;
 
 /// The greatest nesting depth of a document.
 const MAX_DEPTH: usize = 64;
@@ -69,42 +67,50 @@ impl YamlSource<'_> {
     /// # Errors
     /// The text is not valid YAML or not exactly one document, uses tags, or is too large.
     pub fn read(&self) -> Result<YamlNode, Error> {
+        let mut documents = self.documents()?.into_iter();
+        let Some((_, document)) = documents.next() else {
+            return Err(self.error(Mark { line: 1, column: 1 }, "the file is empty"));
+        };
+        match documents.next() {
+            Some((mark, _)) => Err(self.error(mark, "a second document begins here: one file holds one rule")),
+            None => Ok(document),
+        }
+    }
+
+    /// Reads all documents, each with the position of its start.
+    ///
+    /// # Errors
+    /// The text is not valid YAML, uses tags, or is too large.
+    pub fn documents(&self) -> Result<Vec<(Mark, YamlNode)>, Error> {
         let mut tree = Tree {
             source: *self,
             parser: Parser::new_from_str(self.text),
             anchors: HashMap::new(),
             held: Size::default(),
         };
-        let mut document = None;
+        let mut documents = Vec::new();
         loop {
             match tree.next()? {
-                (Event::StreamEnd, _) => break,
-                (Event::DocumentStart(..), span) => {
-                    if document.is_some() {
-                        return Err(self.error(mark(&span), "a second document begins here: one file holds one rule"));
-                    }
+                (Event::StreamEnd, _) => return Ok(documents),
+                (Event::DocumentStart(..), start) => {
                     let (event, span) = tree.next()?;
-                    document = Some(tree.node(event, &span, 0)?);
+                    documents.push((mark(&start), tree.node(event, &span, 0)?));
                 }
                 _ => {}
             }
         }
-        document.ok_or_else(|| self.error(Mark { line: 1, column: 1 }, "the file is empty"))
     }
 
-    /// Returns an error that shows the line and points to the column.
+    /// Returns the error of an invalid rule, at a place in the text.
     pub fn error(&self, mark: Mark, message: &str) -> Error {
+        self.rule_error(RuleErrorKind::Invalid, mark, message).into()
+    }
+
+    /// Returns an error at a place in the text.
+    pub fn rule_error(&self, kind: RuleErrorKind, mark: Mark, message: &str) -> RuleError {
         let Mark { line, column } = mark;
-        let mut shown = printable(&format!("{}:{line}:{column}: {message}", self.name));
-        if let Some(text) = self.text.lines().nth(line.saturating_sub(1)) {
-            let gutter = line.to_string();
-            let pad = " ".repeat(gutter.len());
-            let indent = " ".repeat(column.saturating_sub(1));
-            let text = printable(&text.chars().take(200).collect::<String>());
-            // Writing to a string does not fail.
-            write!(shown, "\n{pad} |\n{gutter} | {text}\n{pad} | {indent}^").ok();
-        }
-        Error::Rule(shown)
+        let text = self.text.lines().nth(line.saturating_sub(1)).map(str::to_owned);
+        RuleError { kind, file: self.name.to_owned(), line, column, message: message.to_owned(), text }
     }
 }
 
@@ -132,6 +138,10 @@ impl<'s> Tree<'s> {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let place = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
+                let line = self.source.text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
+                if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
+                    return Err(self.source.error(place, "invalid YAML: a tab indents this line; use spaces"));
+                }
                 Err(self.source.error(place, &format!("invalid YAML: {}", error.info())))
             }
             None => Err(Error::Internal("the YAML parser ended without a stream end".to_owned())),
@@ -272,6 +282,14 @@ impl YamlNode {
     /// Returns whether it is a number.
     pub fn is_number(&self) -> bool {
         matches!(&self.content, YamlContent::Scalar { text, plain: true } if json::number(text).is_some())
+    }
+
+    /// Returns the value of a key. `None` if it is no mapping or lacks the key.
+    pub fn member(&self, key: &str) -> Option<&YamlNode> {
+        let YamlContent::Map(members) = &self.content else {
+            return None;
+        };
+        members.iter().find(|(given, _)| given.as_text() == Some(key)).map(|(_, value)| value)
     }
 
     /// Returns the name of its type, for errors.

@@ -200,7 +200,7 @@ fn sigma_rules_are_limited() {
     let mapping = format!("{SIGMA}  s:\n    requestParameters:\n      bucketName: x\n  condition: s\n");
     let error = sigma::read(&[("a.yml", &mapping)]).unwrap_err().to_string();
     assert!(
-        error.contains("line 6")
+        error.contains("a.yml:6:7")
             && error
                 .contains("a mapping is not a value to compare with: write `requestParameters.bucketName` as one key"),
         "{error}"

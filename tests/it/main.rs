@@ -48,6 +48,7 @@ mod ranges;
 mod records;
 mod reproducible;
 mod rule_errors;
+mod rule_folders;
 mod s3;
 mod s3_server;
 mod secrets;

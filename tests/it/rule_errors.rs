@@ -35,6 +35,7 @@ const WRONG: &[(&str, &str)] = &[
     ("[AWS.CloudTrail]", "!!set {AWS.CloudTrail}"),
     ("Threshold: 2", "Threshold: 2\nThreshold: 3"),
     ("Threshold: 2", "? [a]\n: b"),
+    ("Threshold: 2", "Hunt:\n\tWindow: dedup"),
     // The rule's own keys.
     ("AnalysisType: rule\n", ""),
     ("AnalysisType: rule", "AnalysisType: correlation_rule"),

@@ -370,10 +370,10 @@ fn unsupported_sigma_features_are_refused_by_name() {
         (item("eventName|i: A"), "`i`, `m` and `s` are flags of `re`, which is missing"),
         (
             item("eventName: {a: X}"),
-            "line 10, column 16: a mapping is not a value to compare with: write `eventName.a` as one key",
+            "rules.yml:10:16: a mapping is not a value to compare with: write `eventName.a` as one key",
         ),
-        (item("eventName: [[A, B]]"), "line 10, column 17: a list is not a value to compare with, in values"),
-        (detection("  s: {}\n  condition: s\n"), "line 9, column 6: an empty selection would match every record"),
+        (item("eventName: [[A, B]]"), "rules.yml:10:17: a list is not a value to compare with, in values"),
+        (detection("  s: {}\n  condition: s\n"), "rules.yml:9:6: an empty selection would match every record"),
         (detection("  s: [{eventName: A}, {}]\n  condition: s\n"), "an empty selection would match every record"),
         (
             detection(&format!("  s: {{eventName: A}}\n  condition: {}s\n", "not ".repeat(15_000))),
@@ -402,18 +402,18 @@ fn unsupported_sigma_features_are_refused_by_name() {
         (
             [
                 correlation("event_count", "fails", "  condition: {gte: 2}\n"),
-                correlation("event_count", "fails", "  condition: {gte: 2}\n"),
+                correlation("event_count", "fails", "  condition: {gte: 2}\n").replace(": Failure", ": Denied"),
             ]
             .concat(),
-            "another rule is called `fails` too",
+            "it names `fails`, as 2 different rules are called: give them different ids and names",
         ),
         (
             correlation("event_count", "joined", "  condition: {gte: 2}\n"),
-            "`Joined` names `joined`, which is a correlation: those of correlations are not hunted",
+            "`Joined`: it names `joined`, which is a correlation: those of correlations are not hunted",
         ),
         (
             count("  condition: {gte: 2}\n").replace("responseElements.ConsoleLogin:", "eventName|windash:"),
-            "`Joined`: `Fails`: `eventName`: the modifier `windash` is not understood",
+            "`Fails`: `eventName`: the modifier `windash` is not understood",
         ),
         (item("eventName|base64: 7"), "`eventName`: `7` is not a text to encode"),
         (item("eventName|wide|base64: A"), "`eventName`: the modifier `wide` is not understood"),
@@ -441,7 +441,7 @@ fn unsupported_sigma_features_are_refused_by_name() {
         (count("  condition: {gte: 2, lte: 5}\n"), "only counts that reach a number are hunted"),
         (
             count("  condition: {gte: 2}\n").replace("[fails]", "[nobody]"),
-            "`Joined` names `nobody`, which is not a rule of these files",
+            "`Joined`: it names `nobody`, which is no rule of these files by `id`, `name` or `title`",
         ),
         (
             correlation("value_sum", "fails", "  condition: {gte: 2, field: x}\n"),

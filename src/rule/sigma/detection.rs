@@ -7,7 +7,7 @@ use rsigma_parser::{
     ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SigmaValue, SpecialChar, StringPart,
 };
 
-use super::Unsupported;
+use super::{PlaceStep, Refusal};
 use crate::event::{self, ColumnKind};
 use crate::path::{Path, Step};
 use crate::rule::limits::{self, CONDITIONS};
@@ -15,15 +15,15 @@ use crate::rule::predicate::NumberOperand;
 use crate::rule::{self, Class, Compared, Field, Operand, Predicate, Test, Value};
 
 /// Returns the field at a path with dots between its keys.
-pub(super) fn field(name: &str) -> Result<Field, Unsupported> {
+pub(super) fn field(name: &str) -> Result<Field, Refusal> {
     if name.contains('[') {
-        return Err(Unsupported::new(format!("`{name}`: brackets in the names of fields are not understood")));
+        return Err(Refusal::new(format!("`{name}`: brackets in the names of fields are not understood")));
     }
     Ok(Field::new(Path(name.split('.').map(|key| Step::Key(key.to_owned())).collect())))
 }
 
 /// Returns the predicate of a condition.
-pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> Result<Predicate, Unsupported> {
+pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> Result<Predicate, Refusal> {
     let all =
         |parts: &[ConditionExpr]| parts.iter().map(|part| condition(part, detections)).collect::<Result<Vec<_>, _>>();
     match expression {
@@ -32,16 +32,14 @@ pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> 
         ConditionExpr::Not(part) => Ok(Predicate::None(vec![condition(part, detections)?])),
         ConditionExpr::Identifier(name) => {
             let named = detections.named.get(name);
-            selection(
-                named.ok_or_else(|| Unsupported::new(format!("the condition names `{name}`, which is not defined")))?,
-            )
+            selection(named.ok_or_else(|| Refusal::new(format!("the condition names `{name}`, which is not defined")))?)
         }
         ConditionExpr::Selector { quantifier, pattern } => {
             let is_meant = |name: &&String| pattern.matches_detection_name(name);
             let mut names: Vec<&String> = detections.named.keys().filter(is_meant).collect();
             names.sort();
             if names.is_empty() {
-                return Err(Unsupported::new(format!(
+                return Err(Refusal::new(format!(
                     "`{expression}` names no selection (of a pattern's `*` one is understood)"
                 )));
             }
@@ -51,15 +49,40 @@ pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> 
                 Quantifier::Any | Quantifier::Count(1) => Ok(Predicate::Any(parts)),
                 Quantifier::All => Ok(Predicate::All(parts)),
                 Quantifier::Count(_) => {
-                    Err(Unsupported::new(format!("`{expression}`: only `1 of` and `all of` are understood")))
+                    Err(Refusal::new(format!("`{expression}`: only `1 of` and `all of` are understood")))
                 }
             }
         }
     }
 }
 
+/// Returns the reasons why selections cannot be read, each with its place.
+pub(super) fn refusals(detections: &Detections) -> Vec<Refusal> {
+    let mut found = Vec::new();
+    for (name, selection) in &detections.named {
+        let mut of_selection = Vec::new();
+        add_refusals(selection, &mut of_selection);
+        found.extend(of_selection.into_iter().map(|refusal| refusal.at_key(name).at_key("detection")));
+    }
+    found
+}
+
+fn add_refusals(selection: &Detection, found: &mut Vec<Refusal>) {
+    match selection {
+        Detection::AllOf(items) => found.extend(items.iter().filter_map(|item| self::item(item).err())),
+        Detection::AnyOf(parts) => {
+            for (index, part) in parts.iter().enumerate() {
+                let mut of_part = Vec::new();
+                add_refusals(part, &mut of_part);
+                found.extend(of_part.into_iter().map(|refusal| refusal.at_index(index)));
+            }
+        }
+        other => found.extend(self::selection(other).err()),
+    }
+}
+
 /// Checks the size of a condition once its selections are expanded. It may name a selection many times.
-pub(super) fn check_size(expression: &ConditionExpr, detections: &Detections) -> Result<(), Unsupported> {
+pub(super) fn check_size(expression: &ConditionExpr, detections: &Detections) -> Result<(), Refusal> {
     if compared_values(expression, detections) > CONDITIONS {
         return Err(limits::exceeded(
             "values to compare with, in all selections of a condition",
@@ -95,17 +118,17 @@ fn values_of(detection: &Detection) -> usize {
     }
 }
 
-fn selection(detection: &Detection) -> Result<Predicate, Unsupported> {
+fn selection(detection: &Detection) -> Result<Predicate, Refusal> {
     let all = |parts: &[Detection]| parts.iter().map(selection).collect::<Result<Vec<_>, _>>();
     match detection {
         Detection::AllOf(items) => Ok(Predicate::All(items.iter().map(item).collect::<Result<_, _>>()?)),
         Detection::AnyOf(parts) => Ok(Predicate::Any(all(parts)?)),
         Detection::And(parts) => Ok(Predicate::All(all(parts)?)),
-        Detection::Keywords(_) => Err(Unsupported::new("words without a field are not searched for: name the field")),
+        Detection::Keywords(_) => Err(Refusal::new("words without a field are not searched for: name the field")),
         Detection::ArrayMatch { field, .. } => {
-            Err(Unsupported::new(format!("`{field}`: members of lists are not matched")))
+            Err(Refusal::new(format!("`{field}`: members of lists are not matched")))
         }
-        Detection::Conditional { .. } => Err(Unsupported::new("conditions on members of lists are not understood")),
+        Detection::Conditional { .. } => Err(Refusal::new("conditions on members of lists are not understood")),
     }
 }
 
@@ -144,15 +167,15 @@ impl ValueComparison {
     }
 }
 
-fn item(item: &DetectionItem) -> Result<Predicate, Unsupported> {
+fn item(item: &DetectionItem) -> Result<Predicate, Refusal> {
     let Some(name) = &item.field.name else {
-        return Err(Unsupported::new("words without a field are not searched for: name the field"));
+        return Err(Refusal::new("words without a field are not searched for: name the field"));
     };
-    let named = |reason: Unsupported| reason.about(name);
-    let field = field(name)?;
+    let named = |reason: Refusal| reason.about(name).at(PlaceStep::Item(item.field.clone()));
+    let field = field(name).map_err(|reason| reason.at(PlaceStep::Item(item.field.clone())))?;
     let how = how(&item.field.modifiers).map_err(named)?;
     if item.values.is_empty() {
-        return Err(named(Unsupported::new("it is compared with nothing")));
+        return Err(named(Refusal::new("it is compared with nothing")));
     }
     let tests =
         item.values.iter().map(|value| test(&field, value, &how)).collect::<Result<Vec<_>, _>>().map_err(named)?;
@@ -160,7 +183,7 @@ fn item(item: &DetectionItem) -> Result<Predicate, Unsupported> {
     Ok(if how.negated { Predicate::None(vec![together]) } else { together })
 }
 
-fn how(modifiers: &[Modifier]) -> Result<ValueComparison, Unsupported> {
+fn how(modifiers: &[Modifier]) -> Result<ValueComparison, Refusal> {
     let mut how = ValueComparison::default();
     for modifier in modifiers {
         match modifier {
@@ -186,14 +209,14 @@ fn how(modifiers: &[Modifier]) -> Result<ValueComparison, Unsupported> {
             | Modifier::Re
             | Modifier::Cidr
             | Modifier::Exists => {
-                return Err(Unsupported::new("modifiers that say two ways to compare are not understood"));
+                return Err(Refusal::new("modifiers that say two ways to compare are not understood"));
             }
             Modifier::Base64 | Modifier::Base64Offset if how.encoding.is_none() => how.encoding = Some(*modifier),
             Modifier::IgnoreCase => how.flags.push('i'),
             Modifier::Multiline => how.flags.push('m'),
             Modifier::DotAll => how.flags.push('s'),
             other => {
-                return Err(Unsupported::new(format!(
+                return Err(Refusal::new(format!(
                     "the modifier `{}` is not understood",
                     format!("{other:?}").to_lowercase()
                 )));
@@ -201,29 +224,29 @@ fn how(modifiers: &[Modifier]) -> Result<ValueComparison, Unsupported> {
         }
     }
     if !how.flags.is_empty() && how.values != Some(Modifier::Re) {
-        return Err(Unsupported::new("`i`, `m` and `s` are flags of `re`, which is missing"));
+        return Err(Refusal::new("`i`, `m` and `s` are flags of `re`, which is missing"));
     }
     Ok(how)
 }
 
-fn test(field: &Field, value: &SigmaValue, how: &ValueComparison) -> Result<Predicate, Unsupported> {
+fn test(field: &Field, value: &SigmaValue, how: &ValueComparison) -> Result<Predicate, Refusal> {
     let is = |test: Test| tested(field, test);
     let text = value.to_string();
     if let Some(encoding) = how.encoding {
         let SigmaValue::String(string) = value else {
-            return Err(Unsupported::new(format!("`{text}` is not a text to encode")));
+            return Err(Refusal::new(format!("`{text}` is not a text to encode")));
         };
         let [StringPart::Plain(plain)] = string.parts.as_slice() else {
-            return Err(Unsupported::new(format!("`{text}` is empty or has wildcards, and is not encoded")));
+            return Err(Refusal::new(format!("`{text}` is empty or has wildcards, and is not encoded")));
         };
         let tests =
             encoded(plain, encoding).into_iter().map(|text| is(of_parts(&[StringPart::Plain(text)], field, how)?));
-        return Ok(Predicate::Any(tests.collect::<Result<_, Unsupported>>()?));
+        return Ok(Predicate::Any(tests.collect::<Result<_, Refusal>>()?));
     }
     if let Some(relation) = how.relation {
         return match value {
             SigmaValue::Integer(_) | SigmaValue::Float(_) => is(Test::Number(relation, NumberOperand::Value(text))),
-            _ => Err(Unsupported::new(format!("`{text}` is not a number"))),
+            _ => Err(Refusal::new(format!("`{text}` is not a number"))),
         };
     }
     match (how.values, value) {
@@ -231,14 +254,14 @@ fn test(field: &Field, value: &SigmaValue, how: &ValueComparison) -> Result<Pred
         (Some(Modifier::Cidr), _) => {
             let network = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into()));
             let network =
-                network.ok_or_else(|| Unsupported::new(format!("`{text}` is not a network such as `192.0.2.0/24`")))?;
+                network.ok_or_else(|| Refusal::new(format!("`{text}` is not a network such as `192.0.2.0/24`")))?;
             // A network is not an address, although it may contain or overlap addresses.
             passes(field, &[Test::Address(Class::Address), Test::Within(network.trunc())])
         }
         (Some(Modifier::Exists), SigmaValue::Bool(exists)) => {
             Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: !exists })
         }
-        (Some(Modifier::Exists), _) => Err(Unsupported::new("`exists` is `true` or `false`")),
+        (Some(Modifier::Exists), _) => Err(Refusal::new("`exists` is `true` or `false`")),
         (Some(Modifier::FieldRef), _) => {
             let other = self::field(&text)?;
             let other = if how.cased { Operand::Field(other) } else { Operand::FoldedField(other) };
@@ -257,14 +280,14 @@ fn test(field: &Field, value: &SigmaValue, how: &ValueComparison) -> Result<Pred
         {
             is(Test::Equals(operand(&text, how.cased)))
         }
-        (_, SigmaValue::Null) => Err(Unsupported::new("`null` is not a part of a text")),
+        (_, SigmaValue::Null) => Err(Refusal::new("`null` is not a part of a text")),
         (_, SigmaValue::String(string)) => is(of_parts(&string.parts, field, how)?),
         (_, other) => is(of_parts(&[StringPart::Plain(other.to_string())], field, how)?),
     }
 }
 
 /// Returns a test of a field, or of any element if the field is a list.
-fn tested(field: &Field, test: Test) -> Result<Predicate, Unsupported> {
+fn tested(field: &Field, test: Test) -> Result<Predicate, Refusal> {
     answers(field, &test)?;
     let other = match &test {
         Test::Equals(operand) | Test::StartsWith(operand) | Test::EndsWith(operand) | Test::Contains(operand) => {
@@ -286,7 +309,7 @@ fn tested(field: &Field, test: Test) -> Result<Predicate, Unsupported> {
 }
 
 /// Returns a predicate: the field passes all tests, or is a list with an element that does.
-fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, Unsupported> {
+fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, Refusal> {
     tests.iter().try_for_each(|test| answers(field, test))?;
     let all = |field: &Field| {
         let test = |test: &Test| Predicate::Test { field: field.clone(), test: test.clone(), negated: false };
@@ -304,7 +327,7 @@ fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, Unsupported> {
 }
 
 /// Refuses a test that no value of the field can pass.
-fn answers(field: &Field, test: &Test) -> Result<(), Unsupported> {
+fn answers(field: &Field, test: &Test) -> Result<(), Refusal> {
     let is_flag = |operand: &Operand| match operand {
         Operand::Value(value) | Operand::Folded(value) => {
             ["true", "false"].iter().any(|flag| value.text.eq_ignore_ascii_case(flag))
@@ -314,14 +337,14 @@ fn answers(field: &Field, test: &Test) -> Result<(), Unsupported> {
     match (field.location(), test) {
         (_, Test::Present) | (Some(event::FieldLocation::Column(_, ColumnKind::Flag)), Test::Filled) => Ok(()),
         (Some(event::FieldLocation::Time), _) => {
-            Err(Unsupported::new("it can only be asked whether it is there: choose the time with `--from` and `--to`"))
+            Err(Refusal::new("it can only be asked whether it is there: choose the time with `--from` and `--to`"))
         }
         (Some(event::FieldLocation::Column(_, ColumnKind::Json)), _) => {
-            Err(Unsupported::new("it holds fields and is not a text: name the field that is meant"))
+            Err(Refusal::new("it holds fields and is not a text: name the field that is meant"))
         }
         (Some(event::FieldLocation::Column(_, ColumnKind::Flag)), Test::Equals(operand)) if is_flag(operand) => Ok(()),
         (Some(event::FieldLocation::Column(_, ColumnKind::Flag)), _) => {
-            Err(Unsupported::new("it is `true` or `false`, and nothing else"))
+            Err(Refusal::new("it is `true` or `false`, and nothing else"))
         }
         _ => Ok(()),
     }
@@ -342,7 +365,7 @@ fn encoded(text: &str, encoding: Modifier) -> Vec<String> {
 }
 
 /// Returns a test of a text with wildcards.
-fn of_parts(parts: &[StringPart], field: &Field, how: &ValueComparison) -> Result<Test, Unsupported> {
+fn of_parts(parts: &[StringPart], field: &Field, how: &ValueComparison) -> Result<Test, Refusal> {
     const ANY: StringPart = StringPart::Special(SpecialChar::WildcardMulti);
     let mut all: Vec<StringPart> =
         matches!(how.place, MatchPosition::End | MatchPosition::Anywhere).then_some(ANY).into_iter().collect();
@@ -387,7 +410,7 @@ fn operand(text: &str, cased: bool) -> Operand {
 }
 
 /// Returns a regular expression that the engine can run.
-fn pattern(flags: &str, text: &str) -> Result<String, Unsupported> {
+fn pattern(flags: &str, text: &str) -> Result<String, Refusal> {
     // DataFusion rewrites a pattern without groups to LIKE and reads its backslashes as LIKE's escapes.
     let pattern = if flags.is_empty() { format!("({text})") } else { format!("(?{flags})({text})") };
     match regex::RegexBuilder::new(&pattern).size_limit(limits::PATTERN_BYTES).build() {
@@ -395,7 +418,7 @@ fn pattern(flags: &str, text: &str) -> Result<String, Unsupported> {
         Err(error) => {
             let error = error.to_string();
             let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            Err(Unsupported::new(format!("the regular expression `{text}` cannot be run: {reason}")))
+            Err(Refusal::new(format!("the regular expression `{text}` cannot be run: {reason}")))
         }
     }
 }

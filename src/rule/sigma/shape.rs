@@ -1,9 +1,11 @@
 //! Checks of Sigma files that its parser does not make: unknown keys, and values that it would read as something
 //! else.
 
-use super::Unsupported;
+use rsigma_parser::SigmaParserError;
+
+use crate::error::RuleErrorKind;
 use crate::rule::limits::{self, CONDITION_WORDS};
-use crate::rule::yaml::{self, Mark, YamlContent, YamlNode, YamlSource};
+use crate::rule::yaml::{self, Mark, YamlContent, YamlNode};
 
 /// The keys of a correlation.
 const CORRELATION: [&str; 8] = ["type", "rules", "group-by", "timespan", "window", "condition", "aliases", "generate"];
@@ -14,187 +16,223 @@ const CONDITION: [&str; 7] = ["gt", "gte", "lt", "lte", "eq", "neq", "field"];
 /// The most `not`s in a condition. Each is a recursion in the parser.
 const NEGATIONS: usize = 64;
 
-type Checked = Result<(), (Mark, String)>;
+/// Something wrong, and its place.
+pub(super) type Wrong = (RuleErrorKind, Mark, String);
 
-/// Checks the documents of a file.
-///
-/// # Errors
-/// The first element that would be read wrongly, with its place.
-pub(super) fn check(name: &str, text: &str) -> Result<(), Unsupported> {
-    let mut first = 1;
-    for document in documents(text) {
-        let source = YamlSource { name, text: document };
-        let lines = document.lines().count();
-        if document.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')) {
-            let place = |Mark { line, column }: Mark| format!("line {}, column {column}", line + first - 1);
-            let node = source.read().map_err(|error| Unsupported::new(error.to_string()))?;
-            self::document(&node).map_err(|(mark, message)| Unsupported::new(format!("{}: {message}", place(mark))))?;
-        }
-        // The separator line.
-        first += lines + 1;
-    }
-    Ok(())
+type Checked = Vec<Wrong>;
+
+fn invalid(mark: Mark, message: impl Into<String>) -> Checked {
+    vec![(RuleErrorKind::Invalid, mark, message.into())]
 }
 
-/// Returns the texts between document separators.
-fn documents(text: &str) -> Vec<&str> {
-    let mut documents = Vec::new();
-    let (mut begin, mut at) = (0, 0);
-    for line in text.split_inclusive('\n') {
-        if line.trim_end() == "---" {
-            documents.push(&text[begin..at]);
-            begin = at + line.len();
-        }
-        at += line.len();
-    }
-    documents.push(&text[begin..]);
-    documents
+fn unsupported(mark: Mark, message: impl Into<String>) -> Checked {
+    vec![(RuleErrorKind::Unsupported, mark, message.into())]
 }
 
-fn document(node: &YamlNode) -> Checked {
-    let (Some(correlation), detection) = (member(node, "correlation"), member(node, "detection")) else {
-        return member(node, "detection").map_or(Ok(()), self::detection);
+/// Returns all parts of a document that would be read wrongly.
+pub(super) fn check(node: &YamlNode) -> Checked {
+    let Ok(members) = map(node, "a Sigma rule") else {
+        return invalid(node.mark, format!("a Sigma rule must be a mapping, and this is {}", node.kind()));
     };
-    if let Some(detection) = detection {
-        return Err((detection.mark, "a correlation has no `detection`".to_owned()));
+    let mut wrong = Vec::new();
+    if let Some((key, _)) = members.iter().find(|(key, _)| key.as_text() == Some("action")) {
+        let message = "`action` joins the documents of a file, which is not supported: write every rule out";
+        wrong.extend(unsupported(key.mark, message));
     }
-    self::correlation(correlation)
+    if node.member("title").and_then(YamlNode::as_text).is_none() {
+        wrong.extend(invalid(node.mark, "`title` is missing"));
+    }
+    match (node.member("correlation"), node.member("detection")) {
+        (Some(_), Some(detection)) => wrong.extend(invalid(detection.mark, "a correlation has no `detection`")),
+        (Some(correlation), None) => wrong.extend(self::correlation(correlation)),
+        (None, Some(detection)) => wrong.extend(self::detection(detection)),
+        (None, None) => wrong.extend(invalid(node.mark, "`detection` is missing")),
+    }
+    wrong
 }
 
 fn correlation(node: &YamlNode) -> Checked {
-    known(node, "correlation", &CORRELATION)?;
-    let rules = member(node, "rules").ok_or((node.mark, "`rules` is missing".to_owned()))?;
-    let names = texts(rules, "rules")?;
-    if names == 0 {
-        return Err((rules.mark, "`rules` names none".to_owned()));
+    if let Err(wrong) = map(node, "correlation") {
+        return wrong;
     }
-    if let Some(group) = member(node, "group-by") {
-        texts(group, "group-by")?;
+    let mut wrong = known(node, "correlation", &CORRELATION);
+    let names = match node.member("rules") {
+        None => {
+            wrong.extend(invalid(node.mark, "`rules` is missing"));
+            0
+        }
+        Some(rules) => {
+            let (names, of_names) = texts(rules, "rules");
+            wrong.extend(of_names);
+            if names == 0 {
+                wrong.extend(invalid(rules.mark, "`rules` names none"));
+            }
+            names
+        }
+    };
+    if let Some(group) = node.member("group-by") {
+        wrong.extend(texts(group, "group-by").1);
     }
-    if let Some(aliases) = member(node, "aliases") {
-        for (_, alias) in map(aliases, "aliases")? {
-            for (_, field) in map(alias, "aliases")? {
-                scalar(field, "aliases")?;
+    if let Some(aliases) = node.member("aliases") {
+        match map(aliases, "aliases") {
+            Err(of_aliases) => wrong.extend(of_aliases),
+            Ok(aliases) => {
+                for (_, alias) in aliases {
+                    match map(alias, "aliases") {
+                        Err(of_alias) => wrong.extend(of_alias),
+                        Ok(fields) => wrong.extend(fields.iter().flat_map(|(_, field)| scalar(field, "aliases"))),
+                    }
+                }
             }
         }
     }
-    let Some(condition) = member(node, "condition") else {
-        return Ok(());
+    let Some(condition) = node.member("condition") else {
+        return wrong;
     };
     if matches!(condition.content, YamlContent::Map(_)) {
-        known(condition, "condition", &CONDITION)?;
+        wrong.extend(known(condition, "condition", &CONDITION));
     }
-    let in_time = member(node, "type").and_then(YamlNode::as_text).is_some_and(|kind| kind.starts_with("temporal"));
-    let all = member(condition, "gte").and_then(YamlNode::as_text).is_some_and(|number| number == names.to_string());
+    let in_time = node.member("type").and_then(YamlNode::as_text).is_some_and(|kind| kind.starts_with("temporal"));
+    let all = condition.member("gte").and_then(YamlNode::as_text).is_some_and(|number| number == names.to_string());
     if in_time && !(all && matches!(&condition.content, YamlContent::Map(members) if members.len() == 1)) {
         let message = "a `condition` on the rules of a temporal correlation is not hunted: all must occur";
-        return Err((condition.mark, message.to_owned()));
+        wrong.extend(unsupported(condition.mark, message));
     }
-    Ok(())
+    wrong
 }
 
 fn detection(node: &YamlNode) -> Checked {
-    for (key, value) in map(node, "detection")? {
-        match key.as_text() {
-            Some("condition") => condition_words(value)?,
-            Some("timeframe") => {}
-            _ => selection(value)?,
-        }
+    let members = match map(node, "detection") {
+        Ok(members) => members,
+        Err(wrong) => return wrong,
+    };
+    let mut wrong = Vec::new();
+    if node.member("condition").is_none() {
+        wrong.extend(invalid(node.mark, "`condition` is missing"));
     }
-    Ok(())
+    for (key, value) in members {
+        wrong.extend(match key.as_text() {
+            Some("condition") => conditions(value),
+            Some("timeframe") => Vec::new(),
+            _ => selection(value),
+        });
+    }
+    wrong
 }
 
-fn condition_words(node: &YamlNode) -> Checked {
+fn conditions(node: &YamlNode) -> Checked {
     let conditions = match &node.content {
         YamlContent::List(conditions) => conditions.as_slice(),
         _ => std::slice::from_ref(node),
     };
-    for condition in conditions {
-        let words = condition.as_text().unwrap_or_default().split(|c: char| !c.is_alphanumeric());
-        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-        if words.iter().filter(|word| word.eq_ignore_ascii_case("not")).count() > NEGATIONS {
-            return Err((condition.mark, format!("a condition with more than {NEGATIONS} `not`s is not read")));
-        }
-        if words.len() > CONDITION_WORDS {
-            let advice = "write `1 of selection*`, or list values in one selection";
-            return Err((
-                condition.mark,
-                limits::exceeded("words of a condition", CONDITION_WORDS, advice).to_string(),
-            ));
+    conditions.iter().flat_map(condition).collect()
+}
+
+fn condition(node: &YamlNode) -> Checked {
+    let Some(text) = node.as_text() else {
+        return invalid(node.mark, format!("`condition` must be a text, and this is {}", node.kind()));
+    };
+    if let Some((_, aggregation)) = text.split_once('|') {
+        let old = format!("`| {}` is the old notation of counts", aggregation.trim());
+        let advice = "write a correlation with `type: event_count`, `rules`, `group-by`, `timespan` and \
+                      `condition: {gte: N}` instead";
+        return unsupported(node.mark, format!("{old}: {advice}"));
+    }
+    let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    if words.iter().filter(|word| word.eq_ignore_ascii_case("not")).count() > NEGATIONS {
+        return unsupported(node.mark, format!("a condition with more than {NEGATIONS} `not`s is not read"));
+    }
+    if words.len() > CONDITION_WORDS {
+        let advice = "write `1 of selection*`, or list values in one selection";
+        return unsupported(node.mark, limits::exceeded("words of a condition", CONDITION_WORDS, advice).to_string());
+    }
+    match rsigma_parser::parse_condition(text) {
+        Ok(_) => Vec::new(),
+        Err(reason) => {
+            // The parser draws a picture of the condition; its last line has the reason.
+            let shown = reason.to_string();
+            let line = shown.lines().last().unwrap_or_default().trim().trim_start_matches("= ");
+            let place = match reason.location() {
+                Some(at) if !line.contains("maximum depth") => format!(" at its character {}", at.col),
+                _ => String::new(),
+            };
+            invalid(node.mark, format!("the condition cannot be read{place}: {line}"))
         }
     }
-    Ok(())
 }
 
 fn selection(node: &YamlNode) -> Checked {
     match &node.content {
         YamlContent::Map(members) if members.is_empty() => {
-            Err((node.mark, "an empty selection would match every record".to_owned()))
+            invalid(node.mark, "an empty selection would match every record")
         }
-        YamlContent::Map(members) => members.iter().try_for_each(|(key, value)| values(key, value)),
+        YamlContent::Map(members) => members.iter().flat_map(|(key, value)| item(key, value)).collect(),
         YamlContent::List(parts) if parts.is_empty() => {
-            Err((node.mark, "an empty selection would match every record".to_owned()))
+            invalid(node.mark, "an empty selection would match every record")
         }
-        YamlContent::List(parts) => parts.iter().try_for_each(selection),
-        YamlContent::Scalar { .. } => Ok(()),
+        YamlContent::List(parts) => parts.iter().flat_map(selection).collect(),
+        YamlContent::Scalar { .. } => Vec::new(),
     }
 }
 
-fn values(key: &YamlNode, node: &YamlNode) -> Checked {
-    match &node.content {
-        YamlContent::List(values) => values.iter().try_for_each(|value| scalar(value, "values")),
-        YamlContent::Map(members) => {
-            let name = key.as_text().unwrap_or_default();
-            let below = members.first().and_then(|(below, _)| below.as_text()).unwrap_or("KEY");
-            Err((node.mark, format!("a mapping is not a value to compare with: write `{name}.{below}` as one key")))
+fn item(key: &YamlNode, node: &YamlNode) -> Checked {
+    let name = key.as_text().unwrap_or_default();
+    let mut wrong = match rsigma_parser::parse_field_spec(name) {
+        Ok(_) => Vec::new(),
+        Err(SigmaParserError::UnknownModifier(modifier)) => {
+            invalid(key.mark, format!("`{name}`: Sigma has no modifier `{modifier}`"))
         }
-        YamlContent::Scalar { .. } => scalar(node, "a value"),
-    }
-}
-
-fn member<'n>(node: &'n YamlNode, name: &str) -> Option<&'n YamlNode> {
-    let YamlContent::Map(members) = &node.content else {
-        return None;
+        Err(SigmaParserError::NotIsNotAModifier) => {
+            invalid(key.mark, format!("`{name}`: Sigma has no modifier `not`: write `not` into the condition"))
+        }
+        Err(reason) => invalid(key.mark, format!("`{name}`: {reason}")),
     };
-    members.iter().find(|(key, _)| key.as_text() == Some(name)).map(|(_, value)| value)
+    wrong.extend(match &node.content {
+        YamlContent::List(values) => values.iter().flat_map(|value| scalar(value, "values")).collect(),
+        YamlContent::Map(members) => {
+            let below = members.first().and_then(|(below, _)| below.as_text()).unwrap_or("KEY");
+            invalid(node.mark, format!("a mapping is not a value to compare with: write `{name}.{below}` as one key"))
+        }
+        YamlContent::Scalar { .. } => Vec::new(),
+    });
+    wrong
 }
 
-fn map<'n>(node: &'n YamlNode, name: &str) -> Result<&'n [(YamlNode, YamlNode)], (Mark, String)> {
+fn map<'n>(node: &'n YamlNode, name: &str) -> Result<&'n [(YamlNode, YamlNode)], Checked> {
     match &node.content {
         YamlContent::Map(members) => Ok(members),
-        _ => Err((node.mark, format!("`{name}` must be a mapping, not {}", node.kind()))),
+        _ => Err(invalid(node.mark, format!("`{name}` must be a mapping, not {}", node.kind()))),
     }
 }
 
 fn known(node: &YamlNode, name: &str, keys: &[&str]) -> Checked {
-    for (key, _) in map(node, name)? {
+    let YamlContent::Map(members) = &node.content else {
+        return Vec::new();
+    };
+    let unknown = members.iter().filter(|(key, _)| !keys.contains(&key.as_text().unwrap_or_default()));
+    let wrong = unknown.flat_map(|(key, _)| {
         let given = key.as_text().unwrap_or_default();
-        if !keys.contains(&given) {
-            let meant = yaml::nearest(given, keys.iter().copied());
-            let meant = meant.map_or_else(String::new, |meant| format!(": is `{meant}` meant?"));
-            return Err((key.mark, format!("`{name}` has no `{given}`{meant}")));
-        }
-    }
-    Ok(())
+        let meant = yaml::nearest(given, keys.iter().copied());
+        let meant = meant.map_or_else(String::new, |meant| format!(": is `{meant}` meant?"));
+        invalid(key.mark, format!("`{name}` has no `{given}`{meant}"))
+    });
+    wrong.collect()
 }
 
-/// Returns the number of texts: one, or the length of a list.
-fn texts(node: &YamlNode, name: &str) -> Result<usize, (Mark, String)> {
+/// Returns the number of texts, which is one, or the length of a list, and the elements that are no texts.
+fn texts(node: &YamlNode, name: &str) -> (usize, Checked) {
     let elements = match &node.content {
         YamlContent::List(elements) => elements.as_slice(),
         _ => std::slice::from_ref(node),
     };
-    for element in elements {
-        if element.kind() != "a text" {
-            return Err((element.mark, format!("`{name}` must be texts, not {}", element.kind())));
-        }
-    }
-    Ok(elements.len())
+    let others = elements.iter().filter(|element| element.kind() != "a text");
+    let wrong = others.flat_map(|other| invalid(other.mark, format!("`{name}` must be texts, not {}", other.kind())));
+    (elements.len(), wrong.collect())
 }
 
 fn scalar(node: &YamlNode, name: &str) -> Checked {
     match &node.content {
-        YamlContent::Scalar { .. } => Ok(()),
-        _ => Err((node.mark, format!("{} is not a value to compare with, in {name}", node.kind()))),
+        YamlContent::Scalar { .. } => Vec::new(),
+        _ => invalid(node.mark, format!("{} is not a value to compare with, in {name}", node.kind())),
     }
 }

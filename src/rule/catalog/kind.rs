@@ -1,0 +1,51 @@
+//! Tells files of rules from other YAML files.
+
+use crate::rule::sigma;
+use crate::rule::yaml::{YamlNode, YamlSource};
+
+/// The content of a YAML file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// A rule in Panther's format, or a file that no reader understands.
+    Panther,
+    /// Sigma rules.
+    Sigma,
+    /// No rule: a workflow, a table, nothing.
+    NoRule,
+}
+
+/// Top-level keys that only Panther's rules have.
+const PANTHER: [&str; 4] = ["AnalysisType", "RuleID", "Detection", "LogTypes"];
+
+/// The values of `AnalysisType` that are no rules.
+const NO_RULES: [&str; 7] = ["policy", "scheduled_query", "saved_query", "pack", "datamodel", "global", "lookup_table"];
+
+impl FileKind {
+    /// Returns the kind of a file, by the top-level keys of its documents.
+    pub(super) fn of(source: YamlSource<'_>) -> FileKind {
+        let Ok(documents) = source.documents() else {
+            return if has_line(source.text, &sigma::KEYS) && !has_line(source.text, &PANTHER) {
+                FileKind::Sigma
+            } else {
+                FileKind::Panther
+            };
+        };
+        let has = |document: &YamlNode, keys: &[&str]| keys.iter().any(|key| document.member(key).is_some());
+        let analysis = documents.iter().find_map(|(_, document)| document.member("AnalysisType")?.as_text());
+        let is_sigma = |document: &YamlNode| {
+            has(document, &sigma::KEYS) || document.member("filter").is_some_and(|filter| has(filter, &["rules"]))
+        };
+        let any = |test: &dyn Fn(&YamlNode) -> bool| documents.iter().any(|(_, document)| test(document));
+        match analysis {
+            Some(kind) if NO_RULES.contains(&kind) => FileKind::NoRule,
+            Some(_) => FileKind::Panther,
+            None if any(&|document| has(document, &PANTHER)) => FileKind::Panther,
+            None if any(&is_sigma) => FileKind::Sigma,
+            None => FileKind::NoRule,
+        }
+    }
+}
+
+fn has_line(text: &str, keys: &[&str]) -> bool {
+    text.lines().any(|line| keys.iter().any(|key| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'))))
+}

@@ -1,0 +1,146 @@
+//! Documents of Sigma files, with the places of their parts.
+
+use rsigma_parser::{CorrelationRule, SigmaRule};
+
+use super::{PlaceStep, Refusal, SigmaEntry, shape, warnings};
+use crate::error::{Error, RuleError, RuleErrorKind};
+use crate::rule::Rule;
+use crate::rule::yaml::{Mark, YamlContent, YamlNode, YamlSource};
+
+/// A document of a file.
+pub(super) struct Document<'s> {
+    /// The index of its file.
+    pub(super) file: usize,
+    pub(super) content: Content,
+    source: YamlSource<'s>,
+    node: YamlNode,
+}
+
+/// The content of a document.
+pub(super) enum Content {
+    Rule(Box<SigmaRule>),
+    Correlation(Box<CorrelationRule>),
+}
+
+/// A document that cannot be read.
+pub(super) struct Unread {
+    pub(super) errors: Vec<RuleError>,
+    /// The names by which correlations may know it.
+    pub(super) names: Vec<String>,
+}
+
+/// Reads the documents of a file.
+pub(super) fn read(file: usize, source: YamlSource<'_>) -> Vec<Result<Document<'_>, Unread>> {
+    let documents = match source.documents() {
+        Ok(documents) => documents,
+        Err(Error::Rules(errors)) => return vec![Err(Unread { errors, names: Vec::new() })],
+        Err(other) => {
+            let error = source.rule_error(RuleErrorKind::Invalid, Mark { line: 1, column: 1 }, &other.to_string());
+            return vec![Err(Unread { errors: vec![error], names: Vec::new() })];
+        }
+    };
+    let filled = documents.into_iter().filter(|(_, node)| !node.is_null());
+    filled.map(|(_, node)| document(file, source, node)).collect()
+}
+
+fn document(file: usize, source: YamlSource<'_>, node: YamlNode) -> Result<Document<'_>, Unread> {
+    let names = || {
+        let text = |key| node.member(key).and_then(YamlNode::as_text).map(str::to_owned);
+        ["id", "name", "title"].into_iter().filter_map(text).collect()
+    };
+    let unread = |errors| Unread { errors, names: names() };
+    let error = |mark, message: &str| source.rule_error(RuleErrorKind::Invalid, mark, message);
+    let wrong = shape::check(&node);
+    if !wrong.is_empty() {
+        let errors = wrong.into_iter().map(|(kind, mark, message)| source.rule_error(kind, mark, &message));
+        return Err(unread(errors.collect()));
+    }
+    // YAML readers differ. The parser gets JSON, which all of them read as the same.
+    let content = match rsigma_parser::parse_sigma_yaml(&node.to_json()) {
+        Err(reason) => Err(reason.to_string()),
+        Ok(collection) => {
+            let rule = collection.rules.into_iter().next().map(|rule| Content::Rule(Box::new(rule)));
+            let correlation = collection.correlations.into_iter().next();
+            let correlation = correlation.map(|correlation| Content::Correlation(Box::new(correlation)));
+            let error = collection.errors.into_iter().next().map(Err);
+            error.unwrap_or_else(|| {
+                rule.or(correlation).ok_or_else(|| "it is neither a rule nor a correlation".to_owned())
+            })
+        }
+    };
+    match content {
+        Ok(content) => Ok(Document { file, content, source, node }),
+        Err(reason) => Err(unread(vec![error(node.mark, reason.lines().next().unwrap_or_default())])),
+    }
+}
+
+impl Document<'_> {
+    /// Returns its rule, if it is one.
+    pub(super) fn rule(&self) -> Option<&SigmaRule> {
+        match &self.content {
+            Content::Rule(rule) => Some(rule),
+            Content::Correlation(_) => None,
+        }
+    }
+
+    /// Returns its content as JSON.
+    pub(super) fn json(&self) -> String {
+        self.node.to_json()
+    }
+
+    /// Returns the file's rule with its warnings.
+    pub(super) fn entry(&self, rule: Rule) -> SigmaEntry {
+        let warnings = warnings::of(self);
+        SigmaEntry { file: self.file, rule, warnings }
+    }
+
+    /// Returns the errors of refusals, by their place.
+    pub(super) fn errors(&self, refusals: &[Refusal]) -> Vec<RuleError> {
+        let mut errors: Vec<RuleError> = refusals.iter().map(|refusal| self.error(refusal)).collect();
+        errors.sort_by_key(|error| (error.line, error.column));
+        errors.dedup();
+        errors
+    }
+
+    fn error(&self, refusal: &Refusal) -> RuleError {
+        let title = match &self.content {
+            Content::Rule(rule) => &rule.title,
+            Content::Correlation(correlation) => &correlation.title,
+        };
+        self.source.rule_error(refusal.kind, self.mark(&refusal.place), &format!("`{title}`: {refusal}"))
+    }
+
+    /// Returns the position of a part, given the steps from the innermost to the outermost: that of the innermost step
+    /// that exists.
+    pub(super) fn mark(&self, place: &[PlaceStep]) -> Mark {
+        let (mut node, mut mark) = (&self.node, self.node.mark);
+        for step in place.iter().rev() {
+            let next = match (step, &node.content) {
+                (PlaceStep::Key(key), YamlContent::Map(members)) => {
+                    members.iter().find(|(given, _)| given.as_text() == Some(key)).map(|(given, value)| {
+                        // A mapping begins below its key.
+                        let is_inner = matches!(value.content, YamlContent::Map(_) | YamlContent::List(_));
+                        (value, if is_inner { given.mark } else { value.mark })
+                    })
+                }
+                (PlaceStep::Item(item), YamlContent::Map(members)) => {
+                    let is_it = |key: &YamlNode| {
+                        let spec = key.as_text().and_then(|text| rsigma_parser::parse_field_spec(text).ok());
+                        spec.is_some_and(|spec| spec == *item)
+                    };
+                    members.iter().find(|(key, _)| is_it(key)).map(|(key, value)| (value, key.mark))
+                }
+                (PlaceStep::Index(index), YamlContent::List(elements)) => {
+                    elements.get(*index).map(|element| (element, element.mark))
+                }
+                (PlaceStep::Index(_), _) => Some((node, mark)),
+                _ => None,
+            };
+            match next {
+                Some((inner, at)) => (node, mark) = (inner, at),
+                None => break,
+            }
+        }
+        mark
+    }
+}
