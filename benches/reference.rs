@@ -1,6 +1,7 @@
 //! Whole processes over a large trail, compared with decompression, and with DuckDB if Python has it.
 //!
-//! The trail is generated, or the one in `TAWNY_BENCH_TRAIL`.
+//! The trail is generated, or the one in `TAWNY_BENCH_TRAIL`. So is a trail of tiny objects, or the one in
+//! `TAWNY_BENCH_TINY_TRAIL`.
 #![expect(clippy::expect_used, reason = "a bench that cannot continue ends")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "the location of the data is a setting")]
@@ -20,7 +21,11 @@ use process::{ProcessUsage, median};
 const TAWNY: &str = env!("CARGO_BIN_EXE_tawny");
 /// Objects of the generated trail: two million records.
 const OBJECTS: u64 = 400;
+/// Objects of the generated trail of tiny objects, and records in each.
+const TINY_OBJECTS: u64 = 100_000;
+const TINY_RECORDS: u64 = 5;
 const ROUNDS: usize = 5;
+const RULE: &str = "AWS.Unsuccessful.MFA.attempt";
 const THREADS: usize = 2;
 
 /// Failed sign-ins of the raw trail without duplicates.
@@ -129,19 +134,47 @@ fn table(title: &str, rounds: usize, works: &[(&str, &dyn Fn() -> ProcessUsage)]
     }
 }
 
+/// Returns the trail in the folder that `variable` names, else one that is generated below `home`.
+fn trail_of(variable: &str, home: &Path, objects: u64, records: u64) -> PathBuf {
+    std::env::var(variable).map(PathBuf::from).unwrap_or_else(|_| {
+        let folder = home.join(variable);
+        std::fs::create_dir(&folder).expect("a folder can be made");
+        support::write_objects_of(&folder, objects, records);
+        folder
+    })
+}
+
+/// Compares hunts and a conversion of the trail in `trail` with decompression. Converts to `lake`.
+fn raw_table(title: &str, trail: &Path, lake: &Path) {
+    let mut objects = Vec::new();
+    files(trail, &mut objects);
+    let (trail, lake_path) = (trail.display().to_string(), lake.display().to_string());
+    let convert = || {
+        std::fs::remove_dir_all(lake).ok();
+        tawny(&["convert", &trail, "--lake", &lake_path])
+    };
+    table(
+        title,
+        ROUNDS,
+        &[
+            ("inflate (control)", &|| inflate(&objects)),
+            ("hunt the raw trail", &|| tawny(&["hunt", &trail, "--rule", RULE])),
+            ("hunt it for all rules", &|| tawny(&["hunt", &trail])),
+            ("convert", &convert),
+        ],
+    );
+}
+
 fn main() {
     let home = tempfile::tempdir().expect("a folder can be made");
-    let given = std::env::var("TAWNY_BENCH_TRAIL").ok().map(PathBuf::from);
-    let trail = given.unwrap_or_else(|| {
-        let folder = home.path().join("trail");
-        std::fs::create_dir(&folder).expect("a folder can be made");
-        support::write_objects(&folder, OBJECTS);
-        folder
-    });
+    let tiny = trail_of("TAWNY_BENCH_TINY_TRAIL", home.path(), TINY_OBJECTS, TINY_RECORDS);
+    raw_table("a raw trail of tiny objects", &tiny, &home.path().join("tiny"));
+    let trail = trail_of("TAWNY_BENCH_TRAIL", home.path(), OBJECTS, support::RECORDS);
+    raw_table("the raw trail", &trail, &home.path().join("new"));
     let (mut objects, mut parts) = (Vec::new(), Vec::new());
     files(&trail, &mut objects);
-    let (trail, lake, new) = (trail.display().to_string(), home.path().join("lake"), home.path().join("new"));
-    let (lake_path, new_path) = (lake.display().to_string(), new.display().to_string());
+    let (trail, lake) = (trail.display().to_string(), home.path().join("lake"));
+    let lake_path = lake.display().to_string();
     tawny(&["convert", &trail, "--lake", &lake_path]);
     files(&lake, &mut parts);
     parts.retain(|file| file.extension().is_some_and(|extension| extension == "parquet"));
@@ -153,28 +186,13 @@ fn main() {
         parts.len(),
         bytes(&parts) * 100 / bytes(&objects).max(1),
     );
-    let rule = "AWS.Unsuccessful.MFA.attempt";
-    let convert = || {
-        std::fs::remove_dir_all(&new).ok();
-        tawny(&["convert", &trail, "--lake", &new_path])
-    };
-    table(
-        "the raw trail",
-        ROUNDS,
-        &[
-            ("inflate (control)", &|| inflate(&objects)),
-            ("hunt the raw trail", &|| tawny(&["hunt", &trail, "--rule", rule])),
-            ("hunt it for all rules", &|| tawny(&["hunt", &trail])),
-            ("convert", &convert),
-        ],
-    );
     let grid = ["--thresholds", "1..10,15,20", "--periods", "5m,15m,1h,6h,24h", "--windows", "all"];
-    let backtest = [&["backtest", &lake_path, "--rule", rule], grid.as_slice()].concat();
+    let backtest = [&["backtest", &lake_path, "--rule", RULE], grid.as_slice()].concat();
     table(
         "the lake",
         ROUNDS,
         &[
-            ("hunt the lake", &|| tawny(&["hunt", &lake_path, "--rule", rule])),
+            ("hunt the lake", &|| tawny(&["hunt", &lake_path, "--rule", RULE])),
             ("hunt it for all rules", &|| tawny(&["hunt", &lake_path])),
             ("backtest of 180 windows", &|| tawny(&backtest)),
             ("tawny --version", &|| tawny(&["--version"])),
@@ -194,7 +212,7 @@ fn main() {
         ROUNDS,
         &[
             ("DuckDB", &|| duckdb(&python, &over(FROM_PARQUET, &parquet))),
-            ("hunt the lake", &|| tawny(&["hunt", &lake_path, "--rule", rule])),
+            ("hunt the lake", &|| tawny(&["hunt", &lake_path, "--rule", RULE])),
         ],
     );
     let columns = "eventSource eventName awsRegion sourceIPAddress userAgent errorCode errorMessage requestID eventID \
@@ -209,7 +227,7 @@ fn main() {
         1,
         &[
             ("DuckDB, the hunt", &|| duckdb(&python, &over(FROM_JSON, &json))),
-            ("hunt the raw trail", &|| tawny(&["hunt", &trail, "--rule", rule])),
+            ("hunt the raw trail", &|| tawny(&["hunt", &trail, "--rule", RULE])),
             ("DuckDB, to Parquet", &|| duckdb(&python, &copy)),
             ("convert", &convert),
         ],

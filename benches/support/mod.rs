@@ -28,8 +28,13 @@ pub(crate) fn write_trail(folder: &Path) {
 
 /// Writes a trail of this many objects below `folder`.
 pub(crate) fn write_objects(folder: &Path, objects: u64) {
+    write_objects_of(folder, objects, RECORDS);
+}
+
+/// Writes a trail of this many objects with this many records each below `folder`.
+pub(crate) fn write_objects_of(folder: &Path, objects: u64, records: u64) {
     for object in 0..objects {
-        let records: Vec<String> = (0..RECORDS).map(|record| text(object * RECORDS + record)).collect();
+        let records: Vec<String> = (0..records).map(|record| text(object * records + record)).collect();
         let body = format!("{{\"Records\":[{}]}}", records.join(","));
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(body.as_bytes()).expect("memory takes all");
