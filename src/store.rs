@@ -329,20 +329,48 @@ impl Stores {
     /// # Errors
     /// The object is larger than `--max-object-size`, or the disk or its bucket does not give it.
     pub async fn read(&self, object: &Object) -> Result<bytes::Bytes, ObjectError> {
-        let max_bytes = self.settings.max_object;
-        if object.size > max_bytes as u64 {
-            return Err(ObjectError::TooLarge { max_bytes });
-        }
         let Some((bucket, name)) = object.in_bucket() else {
-            let stream = self.spooled.iter().find(|spooled| spooled.object.real == object.real);
-            let real = stream.map_or_else(|| object.real.clone(), Spooled::file);
-            let bytes = tokio::task::spawn_blocking(move || disk::read(&real)).await;
-            let bytes = bytes.map_err(std::io::Error::other).flatten();
-            return bytes.map(Into::into).map_err(|error| ObjectError::Disk(error.to_string()));
+            let (stores, object) = (self.clone(), object.clone());
+            let bytes = tokio::task::spawn_blocking(move || stores.read_file(&object)).await;
+            return bytes.map_err(|error| ObjectError::Disk(error.to_string())).flatten();
         };
+        self.check_size(object)?;
         let store = self.bucket(bucket).await.map_err(|error| ObjectError::Bucket(error.to_string()))?;
         let result = async { store.get(&key(name)?).await?.bytes().await };
         result.await.map_err(|error| ObjectError::Bucket(fault::reason(&error)))
+    }
+
+    /// Reads `objects` as [`Stores::read`] does, several files on one thread.
+    async fn read_all(&self, objects: Vec<Object>) -> Vec<(Object, Result<bytes::Bytes, ObjectError>)> {
+        if objects.iter().any(|object| object.in_bucket().is_some()) {
+            let mut read = Vec::with_capacity(objects.len());
+            for object in objects {
+                let bytes = self.read(&object).await;
+                read.push((object, bytes));
+            }
+            return read;
+        }
+        let objects = Arc::new(objects);
+        let (stores, files) = (self.clone(), Arc::clone(&objects));
+        let read = tokio::task::spawn_blocking(move || files.iter().map(|file| stores.read_file(file)).collect());
+        let bytes: Vec<_> = read.await.unwrap_or_else(|error| {
+            let failed = Err(ObjectError::Disk(error.to_string()));
+            vec![failed; objects.len()]
+        });
+        Arc::unwrap_or_clone(objects).into_iter().zip(bytes).collect()
+    }
+
+    /// Reads all bytes of an object on disk.
+    fn read_file(&self, object: &Object) -> Result<bytes::Bytes, ObjectError> {
+        self.check_size(object)?;
+        let stream = self.spooled.iter().find(|spooled| spooled.object.real == object.real);
+        let bytes = stream.map_or_else(|| disk::read(&object.real), |stream| disk::read(&stream.file()));
+        bytes.map(Into::into).map_err(|error| ObjectError::Disk(error.to_string()))
+    }
+
+    fn check_size(&self, object: &Object) -> Result<(), ObjectError> {
+        let max_bytes = self.settings.max_object;
+        if object.size > max_bytes as u64 { Err(ObjectError::TooLarge { max_bytes }) } else { Ok(()) }
     }
 }
 

@@ -45,7 +45,8 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<FoundObjects
             });
         }
         let real = fs::canonicalize(&root).map_err(failed)?;
-        walk.descend(&root, &real).map_err(failed)?;
+        let metadata = fs::metadata(&real).map_err(failed)?;
+        walk.descend(&root, &real, &metadata).map_err(failed)?;
     }
     walk.found.objects.sort();
     walk.found.objects.dedup();
@@ -74,8 +75,7 @@ struct FolderWalk<'w> {
 }
 
 impl FolderWalk<'_> {
-    fn descend(&mut self, path: &Path, real: &Path) -> io::Result<()> {
-        let metadata = fs::metadata(real)?;
+    fn descend(&mut self, path: &Path, real: &Path, metadata: &fs::Metadata) -> io::Result<()> {
         if let Some(kind) = irregular_kind(metadata.file_type()) {
             return Err(not_regular(kind));
         }
@@ -84,7 +84,7 @@ impl FolderWalk<'_> {
                 path: path.to_path_buf(),
                 real: real.to_path_buf(),
                 size: metadata.len(),
-                modified: modified_micros(&metadata)?,
+                modified: modified_micros(metadata)?,
                 tag: None,
             });
             return Ok(());
@@ -92,20 +92,33 @@ impl FolderWalk<'_> {
         if !(self.enters)(path) || !self.folders.insert(real.to_path_buf()) {
             return Ok(());
         }
+        let (mut entries, mut failed) = (Vec::new(), Ok(()));
         for entry in fs::read_dir(real)? {
-            let entry = entry?;
-            let (path, mut real) = (path.join(entry.file_name()), real.join(entry.file_name()));
-            let below = entry.file_type().and_then(|kind| {
-                if kind.is_symlink() {
+            match entry {
+                Ok(entry) => entries.push((entry.file_name(), entry)),
+                Err(error) => failed = Err(error),
+            }
+            if failed.is_err() {
+                break;
+            }
+        }
+        // In the order of paths, which is much faster than to sort all paths in the end.
+        entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (name, entry) in entries {
+            let (path, mut real) = (path.join(&name), real.join(&name));
+            // Found from the open folder, without its path.
+            let below = entry.metadata().and_then(|mut metadata| {
+                if metadata.is_symlink() {
                     real = fs::canonicalize(&real)?;
+                    metadata = fs::metadata(&real)?;
                 }
-                self.descend(&path, &real)
+                self.descend(&path, &real, &metadata)
             });
             if let Err(error) = below {
                 self.found.faults.push(fault(&path, &error));
             }
         }
-        Ok(())
+        failed
     }
 }
 
@@ -169,19 +182,23 @@ fn is_pipe(path: &Path) -> bool {
     }
 }
 
-/// Opens a regular file or an inherited pipe for reading. Anything else, such as a FIFO without a writer, is refused
-/// before it is opened.
-fn open(path: &Path) -> io::Result<File> {
-    match irregular(path) {
+/// Opens a regular file or an inherited pipe for reading, and returns its size. Anything else, such as a FIFO without a
+/// writer, is refused before it is opened.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let metadata = fs::metadata(path)?;
+    match irregular_kind(metadata.file_type()) {
         Some(kind) if !is_given_pipe(path) => Err(not_regular(kind)),
-        _ => File::open(path),
+        _ => Ok((File::open(path)?, metadata.len())),
     }
 }
 
 /// Reads all bytes of a regular file.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let (file, size) = open(path)?;
     let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes)?;
+    // One byte more, so that the end is found without growing. The size is known, so `File` need not ask for it again.
+    bytes.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1))?;
+    file.take(u64::MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -210,7 +227,7 @@ fn read_start(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     static GIVEN: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
     let read = || {
         let mut bytes = Vec::new();
-        open(path)?.take(most).read_to_end(&mut bytes)?;
+        open(path)?.0.take(most).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     if !is_given_pipe(path) {

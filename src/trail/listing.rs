@@ -105,6 +105,9 @@ impl Selection {
 
     /// Returns whether the object at `path` is selected.
     fn admits(&self, path: &Path) -> bool {
+        if !self.is_narrowed() && self.events == Range::default() {
+            return true;
+        }
         if !path.parent().is_none_or(|folder| self.admits_folder(folder)) {
             return false;
         }
