@@ -15,7 +15,7 @@ mod table_columns;
 mod table_folders;
 
 pub use columnar_files::{FilePartitions, ParquetFile, ParquetFiles, TableMetadata, lost_log_error, parquet_files};
-pub use decode::{DecodeOptions, DecodedObject, decode, hash};
+pub use decode::{DecodeOptions, DecodedObject, Decoder, decode, hash};
 pub use listing::Selection;
 pub use object_key::{ObjectDelivery, delivered_on, delivery, delivery_stamp};
 pub use prefilter::{Prefilter, RequiredText};

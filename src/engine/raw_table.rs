@@ -19,12 +19,13 @@ use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-use crate::event;
+use crate::error::Error;
+use crate::event::{self, batch::BatchBuilder};
 use crate::statistics::ScanStatistics;
 use crate::store::{self, Fetched, ReadSettings};
-use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
+use crate::trail::{DecodeOptions, Decoder, Prefilter, Trail};
 
-/// Called after each object with the scan statistics so far.
+/// Called after every few objects with the scan statistics so far.
 pub type RawScanProgress = Arc<dyn Fn(&ScanStatistics) + Send + Sync>;
 
 /// The most stored bytes of small objects that one task decodes. Moving a task to another thread takes as long as
@@ -33,6 +34,9 @@ const TASK_BYTES: u64 = 128 << 10;
 
 /// The most objects that one task decodes.
 const TASK_OBJECTS: usize = 64;
+
+/// The number of rows from which a batch is complete.
+const MAX_BATCH_ROWS: usize = 4_096;
 
 /// A raw trail as a table. Each scan reads the objects again, as a query may contain the table twice.
 pub struct RawScans {
@@ -124,11 +128,15 @@ impl TableProvider for RawScans {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let schema = match projection {
+            Some(columns) => Arc::new(event::schema().project(columns)?),
+            None => event::schema(),
+        };
         let (trail, progress) = (Arc::clone(&self.trail), Arc::clone(&self.progress));
         let scan = RawScan::start(trail, self.prefilter.clone(), self.in_flight, progress);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastScan::Local(Arc::clone(&scan)));
-        let streams = RawScan::partitions(&scan, self.threads);
-        StreamingTable::try_new(event::schema(), streams)?.scan(state, projection, filters, limit).await
+        let streams = RawScan::partitions(&scan, &schema, self.threads);
+        StreamingTable::try_new(schema, streams)?.scan(state, None, filters, limit).await
     }
 }
 
@@ -167,8 +175,8 @@ impl RawScan {
         self.statistics.lock().map(|statistics| statistics.clone()).unwrap_or_default()
     }
 
-    fn partitions(scan: &Arc<RawScan>, count: usize) -> Vec<Arc<dyn PartitionStream>> {
-        let partition = || RawScanPartition { scan: Arc::clone(scan), schema: event::schema() };
+    fn partitions(scan: &Arc<RawScan>, schema: &SchemaRef, count: usize) -> Vec<Arc<dyn PartitionStream>> {
+        let partition = || RawScanPartition { scan: Arc::clone(scan), schema: Arc::clone(schema) };
         (0..count.max(1)).map(|_| Arc::new(partition()) as Arc<dyn PartitionStream>).collect()
     }
 
@@ -188,34 +196,17 @@ impl RawScan {
         taken
     }
 
-    /// Returns the decoded records of the next objects; `None` at the end.
-    ///
-    /// Runs on a blocking thread: decoding may take a second, during which an async worker would stall requests.
-    async fn next_objects(self: &Arc<Self>) -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
-        let taken = self.take().await;
-        if taken.is_empty() {
-            return Ok(None);
-        }
-        let scan = Arc::clone(self);
-        let decoded = spawn_blocking(move || scan.decode(taken)).await;
-        decoded.map_err(|error| DataFusionError::External(Box::new(error)))?.map(Some)
-    }
-
-    fn decode(&self, taken: Vec<Fetched>) -> Result<Vec<RecordBatch>, DataFusionError> {
-        let mut all = Vec::new();
+    fn decode(&self, taken: Vec<Fetched>, decoder: &mut Decoder) {
+        let mut statistics = ScanStatistics::default();
         for fetched in taken {
             let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
             let options = DecodeOptions { prefilter: &self.prefilter, hash_records: false };
-            let DecodedObject { batches, statistics, hashes: _ } =
-                trail::decode(&fetched.object, bytes, &self.settings, options)
-                    .map_err(|error| DataFusionError::External(Box::new(error)))?;
-            all.extend(batches);
-            if let Ok(mut total) = self.statistics.lock() {
-                total.add(statistics);
-                (self.progress)(&total);
-            }
+            statistics.add(decoder.decode(&fetched.object, bytes, &self.settings, options));
         }
-        Ok(all)
+        if let Ok(mut total) = self.statistics.lock() {
+            total.add(statistics);
+            (self.progress)(&total);
+        }
     }
 }
 
@@ -223,6 +214,7 @@ impl RawScan {
 #[derive(Debug)]
 struct RawScanPartition {
     scan: Arc<RawScan>,
+    /// The columns that the query reads.
     schema: SchemaRef,
 }
 
@@ -232,12 +224,53 @@ impl PartitionStream for RawScanPartition {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let batches = futures::stream::try_unfold(Arc::clone(&self.scan), |scan| async move {
-            let next = scan.next_objects().await?;
-            Ok::<_, DataFusionError>(next.map(|batches| (batches, scan)))
-        })
-        .map_ok(|batches| futures::stream::iter(batches).map(Ok))
-        .try_flatten();
+        let reader = PartitionReader {
+            scan: Arc::clone(&self.scan),
+            decoder: Decoder::new(BatchBuilder::new(Arc::clone(&self.schema))),
+            batch_rows: 1,
+        };
+        let batches = futures::stream::try_unfold(reader, PartitionReader::next_batches)
+            .map_ok(|batches| futures::stream::iter(batches).map(Ok))
+            .try_flatten();
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+/// Reads and decodes objects for one partition.
+struct PartitionReader {
+    scan: Arc<RawScan>,
+    decoder: Decoder,
+    /// The number of rows of a batch. It grows from one, so that a query which needs few records ends early.
+    batch_rows: usize,
+}
+
+impl PartitionReader {
+    /// Returns the next batches, and the reader of those after them. `None` at the end.
+    ///
+    /// Decodes on blocking threads: decoding may take a second, during which an async worker would stall requests.
+    async fn next_batches(mut self) -> Result<Option<(Vec<RecordBatch>, PartitionReader)>, DataFusionError> {
+        let failed = |error: Error| DataFusionError::External(Box::new(error));
+        loop {
+            let taken = self.scan.take().await;
+            let is_end = taken.is_empty();
+            if !is_end {
+                let reader = spawn_blocking(move || {
+                    self.scan.decode(taken, &mut self.decoder);
+                    self
+                });
+                self = reader.await.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            }
+            if is_end || self.decoder.open_rows() >= self.batch_rows {
+                self.decoder.finish_batch();
+                self.batch_rows = (self.batch_rows * 8).min(MAX_BATCH_ROWS);
+            }
+            let batches = self.decoder.take_batches().map_err(failed)?;
+            if !batches.is_empty() {
+                return Ok(Some((batches, self)));
+            }
+            if is_end {
+                return Ok(None);
+            }
+        }
     }
 }

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use aho_corasick::AhoCorasick;
-use arrow::array::{ArrayRef, BooleanBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{
+    ArrayRef, BooleanBuilder, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
@@ -15,65 +18,129 @@ use crate::raw::json::{self, Member};
 use crate::store::hex;
 use crate::time::{self, Instant};
 
+/// The values of a column.
 enum ColumnValues {
+    /// The column is not wanted.
+    Unwanted,
     Text(StringBuilder),
     Flag(BooleanBuilder),
 }
 
-/// Builds a batch of [`super::schema`] from records.
+/// Builds a batch of columns of [`super::schema`] from records.
 pub struct BatchBuilder {
-    time: TimestampMicrosecondBuilder,
+    /// The indexes of the wanted columns in [`super::schema`].
+    wanted: Vec<usize>,
+    schema: SchemaRef,
+    time: Option<TimestampMicrosecondBuilder>,
     top: Vec<ColumnValues>,
-    hot: Vec<StringBuilder>,
-    time_text: StringBuilder,
-    content_id: StringBuilder,
-    other_fields: StringBuilder,
+    hot: Vec<ColumnValues>,
+    time_text: ColumnValues,
+    content_id: ColumnValues,
+    other_fields: ColumnValues,
     rows: usize,
-    repeated_keys: u64,
+    json_bytes: usize,
+}
+
+/// What is known of a record that was added to a [`BatchBuilder`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddedRecord {
+    /// Its time. `None` if the time is missing or cannot be read.
+    pub time: Option<Instant>,
+    /// Whether it had a top-level key twice.
+    pub has_repeated_key: bool,
 }
 
 /// Returns a builder for a text column of few records. It grows with more.
-fn text_column() -> StringBuilder {
-    StringBuilder::with_capacity(64, 1 << 10)
+fn text_column() -> ColumnValues {
+    ColumnValues::Text(StringBuilder::with_capacity(64, 1 << 10))
 }
 
-impl Default for BatchBuilder {
-    fn default() -> Self {
-        BatchBuilder {
-            time: TimestampMicrosecondBuilder::new().with_timezone("UTC"),
-            top: TOP_LEVEL
-                .iter()
-                .map(|(_, kind)| match kind {
-                    ColumnKind::Text | ColumnKind::Json => ColumnValues::Text(text_column()),
-                    ColumnKind::Flag => ColumnValues::Flag(BooleanBuilder::new()),
-                })
-                .collect(),
-            hot: HOT.iter().map(|_| text_column()).collect(),
-            time_text: text_column(),
-            content_id: text_column(),
-            other_fields: text_column(),
-            rows: 0,
-            repeated_keys: 0,
+impl ColumnValues {
+    fn is_wanted(&self) -> bool {
+        !matches!(self, ColumnValues::Unwanted)
+    }
+
+    /// Appends a text to a text column.
+    fn append_text(&mut self, text: Option<&str>) {
+        if let ColumnValues::Text(column) = self {
+            column.append_option(text);
+        }
+    }
+
+    fn append_null(&mut self) {
+        match self {
+            ColumnValues::Unwanted => {}
+            ColumnValues::Text(column) => column.append_null(),
+            ColumnValues::Flag(column) => column.append_null(),
+        }
+    }
+
+    fn finish(&mut self) -> Option<ArrayRef> {
+        match self {
+            ColumnValues::Unwanted => None,
+            ColumnValues::Text(column) => Some(Arc::new(column.finish())),
+            ColumnValues::Flag(column) => Some(Arc::new(column.finish())),
         }
     }
 }
 
+impl Default for BatchBuilder {
+    /// Returns a builder of all columns.
+    fn default() -> Self {
+        BatchBuilder::new(super::schema())
+    }
+}
+
 impl BatchBuilder {
+    /// Returns a builder of batches of `schema`, which has columns of [`super::schema`] in any order.
+    pub fn new(schema: SchemaRef) -> BatchBuilder {
+        let all = super::schema();
+        let wanted: Vec<usize> = schema.fields().iter().filter_map(|field| all.index_of(field.name()).ok()).collect();
+        let mut is_wanted = vec![false; all.fields().len()];
+        for index in &wanted {
+            is_wanted[*index] = true;
+        }
+        let mut is_wanted = is_wanted.into_iter();
+        let mut next = |kind| match kind {
+            _ if is_wanted.next() != Some(true) => ColumnValues::Unwanted,
+            ColumnKind::Text | ColumnKind::Json => text_column(),
+            ColumnKind::Flag => ColumnValues::Flag(BooleanBuilder::new()),
+        };
+        // In the order of the schema.
+        let time = next(ColumnKind::Text).is_wanted();
+        BatchBuilder {
+            time: time.then(|| TimestampMicrosecondBuilder::new().with_timezone("UTC")),
+            top: TOP_LEVEL.iter().map(|(_, kind)| next(*kind)).collect(),
+            hot: HOT.iter().map(|_| next(ColumnKind::Text)).collect(),
+            time_text: next(ColumnKind::Text),
+            content_id: next(ColumnKind::Text),
+            other_fields: next(ColumnKind::Text),
+            wanted,
+            schema,
+            rows: 0,
+            json_bytes: 0,
+        }
+    }
+
     /// Returns the number of records added since the last [`BatchBuilder::finish`].
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Returns whether no record was added.
+    /// Returns whether no record was added since the last [`BatchBuilder::finish`].
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// Adds a record. Nothing of it is lost: a member without a column, or with a value that does not fit its column,
-    /// goes to `otherFields`. The first value of a repeated key counts.
-    pub fn push(&mut self, record: &Record<'_>) {
+    /// Returns the size of the text of these records, in bytes.
+    pub fn json_bytes(&self) -> usize {
+        self.json_bytes
+    }
+
+    /// Adds a record. If all columns are wanted, nothing of it is lost: a member without a column, or with a value that
+    /// does not fit its column, goes to `otherFields`. The first value of a repeated key counts.
+    pub fn push(&mut self, record: &Record<'_>) -> AddedRecord {
         let Placed { time, top, mut others, repeated } = Placed::new(&record.members);
-        self.repeated_keys += u64::from(repeated);
 
         let time_text = time.and_then(|(member, value)| {
             let text = json::string(value);
@@ -83,34 +150,41 @@ impl BatchBuilder {
             text
         });
         let instant = time_text.as_deref().and_then(time::parse_event_time);
-        self.time.append_option(instant.map(Instant::micros));
-        // CloudTrail's own spelling can be restored from a valid time.
-        let odd_spelling = time_text.as_deref().filter(|text| instant.is_none() || !time::is_canonical(text));
-        self.time_text.append_option(odd_spelling);
+        if let Some(time) = &mut self.time {
+            time.append_option(instant.map(Instant::micros));
+        }
+        if self.time_text.is_wanted() {
+            // CloudTrail's own spelling can be restored from a valid time.
+            let odd_spelling = time_text.as_deref().filter(|text| instant.is_none() || !time::is_canonical(text));
+            self.time_text.append_text(odd_spelling);
+        }
 
+        let others_are_wanted = self.other_fields.is_wanted();
         let mut has_id = false;
         for (((name, kind), column), found) in TOP_LEVEL.iter().zip(&mut self.top).zip(&top) {
             let Some((member, value)) = found.filter(|(_, value)| value.get() != "null") else {
-                match column {
-                    ColumnValues::Text(column) => column.append_null(),
-                    ColumnValues::Flag(column) => column.append_null(),
-                }
+                column.append_null();
                 continue;
             };
-            let fits = match (column, kind) {
-                (ColumnValues::Text(column), ColumnKind::Json) => {
-                    column.append_value(value.get());
+            if !(column.is_wanted() || others_are_wanted || *name == EVENT_ID) {
+                continue;
+            }
+            let fits = match kind {
+                ColumnKind::Json => {
+                    column.append_text(Some(value.get()));
                     true
                 }
-                (ColumnValues::Text(column), _) => {
+                ColumnKind::Text => {
                     let text = json::text(value).filter(|text| *name != EVENT_ID || !text.is_empty());
                     has_id |= *name == EVENT_ID && text.is_some();
-                    column.append_option(text.as_deref());
+                    column.append_text(text.as_deref());
                     text.is_some_and(|text| value.get().starts_with('"') || text == value.get())
                 }
-                (ColumnValues::Flag(column), _) => {
+                ColumnKind::Flag => {
                     let flag = flag(value);
-                    column.append_option(flag);
+                    if let ColumnValues::Flag(column) = column {
+                        column.append_option(flag);
+                    }
                     flag.is_some()
                 }
             };
@@ -118,11 +192,16 @@ impl BatchBuilder {
                 others.push(member);
             }
         }
-        self.content_id.append_option((!has_id).then(|| content_id(record.text)));
+        if self.content_id.is_wanted() {
+            self.content_id.append_text((!has_id).then(|| content_id(record.text)).as_deref());
+        }
 
         // The value that was split last, and its members.
         let mut split: Option<(&str, Option<Vec<Member<'_>>>)> = None;
-        for ((hot, (_, _, path)), builder) in hot().iter().zip(HOT).zip(&mut self.hot) {
+        for ((hot, (_, _, path)), column) in hot().iter().zip(HOT).zip(&mut self.hot) {
+            if !column.is_wanted() {
+                continue;
+            }
             let leaf = top[hot.column].and_then(|(_, value)| {
                 let value = value.get();
                 if split.as_ref().is_none_or(|(known, _)| !std::ptr::eq(*known, value)) {
@@ -133,32 +212,29 @@ impl BatchBuilder {
                 }
                 split.as_ref().and_then(|(_, members)| string_below(members.as_deref()?, path))
             });
-            builder.append_option(leaf.as_deref());
+            column.append_text(leaf.as_deref());
         }
-        self.other_fields.append_option(object_text(&others));
+        if others_are_wanted {
+            self.other_fields.append_text(object_text(&others).as_deref());
+        }
         self.rows += 1;
-    }
-
-    /// Returns how many records had a top-level key twice.
-    pub fn repeated_keys(&self) -> u64 {
-        self.repeated_keys
+        self.json_bytes += record.text.len();
+        AddedRecord { time: instant, has_repeated_key: repeated }
     }
 
     /// Returns the records as a batch and empties the builder.
+    ///
+    /// # Errors
+    /// The schema has other columns than those of [`super::schema`].
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.rows = 0;
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(self.time.finish())];
-        for column in &mut self.top {
-            columns.push(match column {
-                ColumnValues::Text(column) => Arc::new(column.finish()),
-                ColumnValues::Flag(column) => Arc::new(column.finish()),
-            });
-        }
+        let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
+        (self.rows, self.json_bytes) = (0, 0);
+        let time = self.time.as_mut().map(|time| Arc::new(time.finish()) as ArrayRef);
         let texts = [&mut self.time_text, &mut self.content_id, &mut self.other_fields];
-        for column in self.hot.iter_mut().chain(texts) {
-            columns.push(Arc::new(column.finish()));
-        }
-        RecordBatch::try_new(super::schema(), columns)
+        let others = self.top.iter_mut().chain(&mut self.hot).chain(texts).map(ColumnValues::finish);
+        let mut columns: Vec<Option<ArrayRef>> = std::iter::once(time).chain(others).collect();
+        let columns = self.wanted.iter().filter_map(|index| columns[*index].take()).collect();
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
     }
 }
 

@@ -20,7 +20,7 @@ const SAMPLED_OBJECTS: usize = 16;
 /// The number of objects read to find the newest event. Several regions deliver at the same time.
 const NEWEST_OBJECTS: usize = 16;
 
-/// Called after each object with the total bytes to read and the scan statistics so far.
+/// Called after every few objects with the total bytes to read and the scan statistics so far.
 pub type ReadProgress = dyn Fn(u64, &ScanStatistics) + Send + Sync;
 
 /// A raw trail: objects as CloudTrail delivers them.

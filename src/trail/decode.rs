@@ -4,22 +4,21 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::sync::LazyLock;
 
-use arrow::array::{Array as _, AsArray as _, RecordBatch};
-use arrow::compute::kernels::aggregate;
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use highway::{HighwayHash as _, HighwayHasher, Key};
 
 use super::Prefilter;
 use crate::error::{Error, Fault};
-use crate::event::batch::BatchBuilder;
-use crate::raw::{self, ObjectPart, PartContent, ReadError, UnpackedText, envelope, envelope::Item};
+use crate::event::batch::{AddedRecord, BatchBuilder};
+use crate::raw::envelope::{self, Item, Record};
+use crate::raw::{self, ObjectPart, PartContent, ReadError, UnpackedText};
 use crate::statistics::{Count, ScanStatistics};
 use crate::store::{Object, ObjectError, ReadSettings};
-use crate::time::Instant;
 
-/// Maximum number of records in a decoded batch.
+/// Maximum number of records in a decoded batch, and about the maximum size of their JSON text.
 const BATCH_ROWS: usize = 8_192;
+const BATCH_BYTES: usize = 8 << 20;
 
 /// Maximum size of an unknown file that is skipped, such as a README among the objects. A larger one is rejected,
 /// because it may be data.
@@ -45,7 +44,7 @@ pub struct DecodeOptions<'o> {
     pub hash_records: bool,
 }
 
-/// Decodes the bytes of `object`, or of each member if it is an archive.
+/// Decodes the bytes of `object`, or of each member if it is an archive, to all columns.
 ///
 /// An archive counts as one object, and as used if one of its members is. A member that cannot be read is rejected
 /// under its own name. If the archive itself is broken, it is rejected and no member counts.
@@ -58,12 +57,111 @@ pub fn decode(
     settings: &ReadSettings,
     options: DecodeOptions<'_>,
 ) -> Result<DecodedObject, Error> {
-    let mut decoder =
-        Decoder { object, settings, options, decoded: DecodedObject::default(), outcome: None, schema_error: None };
-    let read = bytes
-        .map_err(ReadError::Store)
-        .and_then(|bytes| raw::read(bytes, settings.max_object, &mut |part| decoder.add_part(part)));
-    decoder.finish(read)
+    let mut decoder = Decoder::new(BatchBuilder::default());
+    let statistics = decoder.decode(object, bytes, settings, options);
+    decoder.finish_batch();
+    let (batches, hashes) = (decoder.take_batches()?, decoder.hashes);
+    Ok(DecodedObject { batches, hashes, statistics })
+}
+
+/// Decodes objects one after another. The records of small objects share batches.
+pub struct Decoder {
+    builder: BatchBuilder,
+    batches: Vec<RecordBatch>,
+    hashes: Vec<u128>,
+    schema_error: Option<ArrowError>,
+}
+
+/// A number of decoded records, to discard those after it.
+#[derive(Clone, Copy)]
+struct DecoderMark {
+    /// Complete batches.
+    batches: usize,
+    /// Records of the batch after them.
+    rows: usize,
+    hashes: usize,
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder").field("batches", &self.batches.len()).finish_non_exhaustive()
+    }
+}
+
+impl Decoder {
+    /// Returns a decoder that fills `builder`.
+    pub fn new(builder: BatchBuilder) -> Decoder {
+        Decoder { builder, batches: Vec::new(), hashes: Vec::new(), schema_error: None }
+    }
+
+    /// Decodes an object as [`decode()`] does, and returns the counts of its records and members.
+    pub fn decode(
+        &mut self,
+        object: &Object,
+        bytes: Result<&[u8], ObjectError>,
+        settings: &ReadSettings,
+        options: DecodeOptions<'_>,
+    ) -> ScanStatistics {
+        let start = self.mark();
+        let mut decoder =
+            ObjectDecoder { object, settings, options, to: self, statistics: ScanStatistics::default(), outcome: None };
+        let read = bytes
+            .map_err(ReadError::Store)
+            .and_then(|bytes| raw::read(bytes, settings.max_object, &mut |part| decoder.add_part(part)));
+        decoder.finish(start, read)
+    }
+
+    /// Returns the number of records that are not in a complete batch.
+    pub fn open_rows(&self) -> usize {
+        self.builder.len()
+    }
+
+    /// Completes the batch of the records so far, if there are any.
+    pub fn finish_batch(&mut self) {
+        if self.builder.is_empty() {
+            return;
+        }
+        match self.builder.finish() {
+            Ok(batch) => self.batches.push(batch),
+            Err(error) => self.schema_error = Some(error),
+        }
+    }
+
+    /// Returns the complete batches, each once.
+    ///
+    /// # Errors
+    /// Records do not fit the schema, which is a defect.
+    pub fn take_batches(&mut self) -> Result<Vec<RecordBatch>, Error> {
+        match self.schema_error.take() {
+            Some(error) => Err(Error::Internal(format!("records do not fit the schema: {error}"))),
+            None => Ok(std::mem::take(&mut self.batches)),
+        }
+    }
+
+    fn push(&mut self, record: &Record<'_>, hash_record: bool) -> AddedRecord {
+        let added = self.builder.push(record);
+        self.hashes.extend(hash_record.then(|| hash(record.text)));
+        if self.builder.len() >= BATCH_ROWS || self.builder.json_bytes() >= BATCH_BYTES {
+            self.finish_batch();
+        }
+        added
+    }
+
+    fn mark(&self) -> DecoderMark {
+        DecoderMark { batches: self.batches.len(), rows: self.builder.len(), hashes: self.hashes.len() }
+    }
+
+    /// Discards the records after `mark`.
+    fn discard_after(&mut self, mark: DecoderMark) {
+        self.hashes.truncate(mark.hashes);
+        if self.batches.len() == mark.batches && self.builder.len() == mark.rows {
+            return;
+        }
+        // A builder cannot discard rows.
+        self.finish_batch();
+        let first = self.batches.drain(mark.batches..).next();
+        self.batches.extend(first.filter(|_| mark.rows > 0).map(|batch| batch.slice(0, mark.rows)));
+    }
 }
 
 /// How an object or a member of an archive is counted.
@@ -89,72 +187,81 @@ impl ObjectOutcome {
     }
 }
 
-struct Decoder<'d> {
+/// Decodes one object.
+struct ObjectDecoder<'d> {
     object: &'d Object,
     settings: &'d ReadSettings,
     options: DecodeOptions<'d>,
-    decoded: DecodedObject,
+    to: &'d mut Decoder,
+    statistics: ScanStatistics,
     /// The outcome of an object that is not an archive.
     outcome: Option<ObjectOutcome>,
-    schema_error: Option<ArrowError>,
 }
 
-impl Decoder<'_> {
+impl ObjectDecoder<'_> {
+    /// Returns the name of the object, or of its member `member`.
+    fn name(&self, member: Option<&str>) -> String {
+        let path = self.object.path.display();
+        member.map_or_else(|| path.to_string(), |member| format!("{path}!{member}"))
+    }
+
     fn add_part(&mut self, part: ObjectPart<'_>) {
-        let path = self.object.path.display().to_string();
-        let name = part.member.map_or_else(|| path.clone(), |member| format!("{path}!{member}"));
-        let outcome = match part.content {
+        let ObjectPart { member, content } = part;
+        let outcome = match content {
             PartContent::Skipped(kind) => ObjectOutcome::Skipped(kind),
-            PartContent::Rejected(error) => rejection(&name, 0, error),
-            PartContent::Text(text) => match self.records(&name, text) {
-                Ok((contents, outcome)) => {
-                    self.decoded.statistics.add(contents.statistics);
-                    self.decoded.batches.extend(contents.batches);
-                    self.decoded.hashes.extend(contents.hashes);
-                    outcome
+            PartContent::Rejected(error) => rejection(&self.name(member), 0, error),
+            PartContent::Text(text) => {
+                let start = self.to.mark();
+                match self.records(member, text) {
+                    Ok((statistics, outcome)) => {
+                        self.statistics.add(statistics);
+                        outcome
+                    }
+                    Err(error) => {
+                        self.to.discard_after(start);
+                        rejection(&self.name(member), text.text.len() as u64, error)
+                    }
                 }
-                Err(error) => rejection(&name, text.text.len() as u64, error),
-            },
+            }
         };
-        if part.member.is_none() {
+        if member.is_none() {
             self.outcome = Some(outcome);
             return;
         }
-        outcome.count(&mut self.decoded.statistics.members);
+        outcome.count(&mut self.statistics.members);
         if let ObjectOutcome::Rejected(reason) = outcome {
-            self.decoded.statistics.fault(Fault { object: name, position: None, reason });
+            let object = self.name(member);
+            self.statistics.fault(Fault { object, position: None, reason });
         }
     }
 
-    /// Decodes the records of the object or member `name`.
-    fn records(&mut self, name: &str, text: UnpackedText<'_>) -> Result<(DecodedObject, ObjectOutcome), ReadError> {
+    /// Decodes the records of the object, or of its member `member`.
+    fn records(
+        &mut self,
+        member: Option<&str>,
+        text: UnpackedText<'_>,
+    ) -> Result<(ScanStatistics, ObjectOutcome), ReadError> {
         let UnpackedText { text, replaced } = text;
         let DecodeOptions { prefilter, hash_records } = self.options;
-        let mut decoded = DecodedObject::default();
-        decoded.statistics.json_bytes = text.len() as u64;
-        decoded.statistics.replaced_bytes = replaced as u64;
+        let mut statistics = ScanStatistics {
+            json_bytes: text.len() as u64,
+            replaced_bytes: replaced as u64,
+            ..ScanStatistics::default()
+        };
         if text.trim_ascii_start().is_empty() {
-            return Ok((decoded, ObjectOutcome::Skipped("empty".to_owned())));
+            return Ok((statistics, ObjectOutcome::Skipped("empty".to_owned())));
         }
         if !prefilter.admits_text(text) && looks_complete(text) {
-            return Ok((decoded, ObjectOutcome::SkippedByPrefilter));
+            return Ok((statistics, ObjectOutcome::SkippedByPrefilter));
         }
-        let mut builder = BatchBuilder::default();
-        let DecodedObject { batches, hashes, statistics } = &mut decoded;
-        let schema_error = &mut self.schema_error;
-        let mut finish = |builder: &mut BatchBuilder, batches: &mut Vec<RecordBatch>| match builder.finish() {
-            Ok(batch) => batches.push(batch),
-            Err(error) => *schema_error = Some(error),
-        };
         envelope::items(text, self.settings, &|element| prefilter.admits(element), &mut |item| match item {
             Item::Record(record) => {
                 statistics.records.read += 1;
                 statistics.records.used += 1;
-                builder.push(&record);
-                hashes.extend(hash_records.then(|| hash(record.text)));
-                if builder.len() == BATCH_ROWS {
-                    finish(&mut builder, batches);
-                }
+                let AddedRecord { time, has_repeated_key } = self.to.push(&record, hash_records);
+                statistics.spans(time.map(|time| (time, time)));
+                statistics.without_time += u64::from(time.is_none());
+                statistics.repeated_keys += u64::from(has_repeated_key);
             }
             Item::PassedOver => {
                 statistics.records.read += 1;
@@ -164,50 +271,37 @@ impl Decoder<'_> {
             Item::Rejected { position, reason } => {
                 statistics.records.read += 1;
                 statistics.records.rejected += 1;
-                statistics.fault(Fault { object: name.to_owned(), position: Some(position), reason });
+                statistics.fault(Fault { object: self.name(member), position: Some(position), reason });
             }
         })?;
-        if !builder.is_empty() {
-            finish(&mut builder, &mut decoded.batches);
-        }
-        decoded.statistics.repeated_keys = builder.repeated_keys();
-        for batch in &decoded.batches {
-            let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-            let [first, last] =
-                [aggregate::min(times), aggregate::max(times)].map(|time| time.map(Instant::from_micros));
-            decoded.statistics.spans(first.zip(last));
-        }
-        decoded.statistics.without_time = decoded.batches.iter().map(|batch| batch.column(0).null_count() as u64).sum();
-        let records = &decoded.statistics.records;
+        let records = &statistics.records;
         let outcome = if records.rejected > 0 && records.rejected == records.read {
             ObjectOutcome::RecordsRejected
         } else {
             ObjectOutcome::Used
         };
-        Ok((decoded, outcome))
+        Ok((statistics, outcome))
     }
 
-    fn finish(self, read: Result<(), ReadError>) -> Result<DecodedObject, Error> {
-        if let Some(error) = self.schema_error {
-            return Err(Error::Internal(format!(
-                "records of `{}` do not fit the schema: {error}",
-                self.object.path.display()
-            )));
-        }
-        let (mut decoded, outcome) = if let Err(error) = read {
-            let outcome = rejection(&self.object.path.display().to_string(), self.object.size, error);
-            (DecodedObject::default(), outcome)
-        } else {
-            let path = self.object.path.display().to_string();
-            let outcome = self.outcome.unwrap_or_else(|| archive_outcome(&path, &self.decoded.statistics.members));
-            (self.decoded, outcome)
+    /// Returns the statistics of the object. Discards the records after `start` if the object as a whole cannot be
+    /// read.
+    fn finish(mut self, start: DecoderMark, read: Result<(), ReadError>) -> ScanStatistics {
+        let outcome = match (read, self.outcome.take()) {
+            (Err(error), _) => {
+                self.to.discard_after(start);
+                self.statistics = ScanStatistics::default();
+                rejection(&self.name(None), self.object.size, error)
+            }
+            (Ok(()), Some(outcome)) => outcome,
+            (Ok(()), None) => archive_outcome(&self.name(None), &self.statistics.members),
         };
-        decoded.statistics.stored_bytes = self.object.size;
-        outcome.count(&mut decoded.statistics.objects);
+        self.statistics.stored_bytes = self.object.size;
+        outcome.count(&mut self.statistics.objects);
         if let ObjectOutcome::Rejected(reason) = outcome {
-            decoded.statistics.fault(Fault { object: self.object.path.display().to_string(), position: None, reason });
+            let object = self.name(None);
+            self.statistics.fault(Fault { object, position: None, reason });
         }
-        Ok(decoded)
+        self.statistics
     }
 }
 

@@ -236,7 +236,9 @@ async fn matches_that_exceed_memory_are_refused_with_advice() {
         })
         .collect();
     let keep = &mut |item: Item<'_>| match item {
-        Item::Record(record) => builder.push(&record),
+        Item::Record(record) => {
+            builder.push(&record);
+        }
         other => panic!("{other:?}"),
     };
     envelope::items(&lines, &ReadSettings::default(), &|_| true, keep).unwrap();

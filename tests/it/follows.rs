@@ -146,7 +146,9 @@ fn batch(events: &[Event]) -> arrow::array::RecordBatch {
     let lines: String =
         events.iter().enumerate().map(|(number, event)| record(number, event).to_string() + "\n").collect();
     envelope::items(&lines, &ReadSettings::default(), &|_| true, &mut |item| match item {
-        Item::Record(record) => builder.push(&record),
+        Item::Record(record) => {
+            builder.push(&record);
+        }
         other => panic!("{other:?}"),
     })
     .unwrap();

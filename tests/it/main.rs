@@ -7,6 +7,7 @@ mod cli;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod compact;
+mod decoding;
 mod delta_lake;
 mod delta_versions;
 mod delta_writers;

@@ -56,7 +56,9 @@ pub(crate) fn batch(events: &[Event]) -> RecordBatch {
     let mut builder = BatchBuilder::default();
     let lines = lines(events);
     envelope::items(&lines, &ReadSettings::default(), &|_| true, &mut |item| match item {
-        Item::Record(record) => builder.push(&record),
+        Item::Record(record) => {
+            builder.push(&record);
+        }
         other => panic!("{other:?}"),
     })
     .unwrap();

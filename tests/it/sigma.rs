@@ -249,7 +249,9 @@ fn found(text: &str, sign_ins: &[(&str, u32, &str, &str)]) -> Vec<Vec<String>> {
         record["responseElements"]["ConsoleLogin"] = Value::from(*outcome);
         record["sourceIPAddress"] = Value::from(*address);
         envelope::items(&record.to_string(), &ReadSettings::default(), &|_| true, &mut |item| match item {
-            Item::Record(record) => builder.push(&record),
+            Item::Record(record) => {
+                builder.push(&record);
+            }
             other => panic!("{other:?}"),
         })
         .unwrap();

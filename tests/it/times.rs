@@ -160,7 +160,9 @@ fn batch(times: &[i64]) -> RecordBatch {
         })
         .collect();
     envelope::items(&lines, &tawny::store::ReadSettings::default(), &|_| true, &mut |item| match item {
-        Item::Record(record) => builder.push(&record),
+        Item::Record(record) => {
+            builder.push(&record);
+        }
         other => panic!("{other:?}"),
     })
     .unwrap();

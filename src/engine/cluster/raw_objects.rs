@@ -32,13 +32,13 @@ use crate::engine::match_batch::MatchSchema;
 use crate::engine::matcher::{Matcher, Tests};
 use crate::engine::raw_table::RawScans;
 use crate::engine::{Engine, EventSelection, functions};
-use crate::event;
+use crate::event::{self, batch::BatchBuilder};
 use crate::sql::expression::Expression;
 use crate::sql::match_spec::MatchSpec;
 use crate::sql::selection;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, ReadSettings, Stores};
-use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, RequiredText};
+use crate::trail::{DecodeOptions, Decoder, Prefilter, RequiredText};
 
 /// Stored bytes and objects of one bundle, at most. A task decodes one bundle at a time.
 const BUNDLE_BYTES: u64 = 4 << 20;
@@ -246,19 +246,26 @@ impl ObjectMatcher {
         let mut fetched =
             stream::iter(objects).map(async |object| (stores.read(&object).await, object)).buffered(self.in_flight);
         let (mut matches, mut total) = (Vec::new(), ScanStatistics::default());
+        let mut decoder = Decoder::new(BatchBuilder::default());
         while let Some((bytes, object)) = fetched.next().await {
             let options = DecodeOptions { prefilter: &self.prefilter, hash_records: false };
             let bytes = bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-            let DecodedObject { batches, statistics, .. } =
-                trail::decode(&object, bytes, &self.settings, options).map_err(external)?;
-            total.add(statistics);
-            for batch in batches {
-                let selected = compute::filter_record_batch(&batch, &self.conditions.any(&batch)?)?;
-                if selected.num_rows() > 0 {
-                    matches.extend(self.matcher.schema().matches_in(&self.matcher.evaluate(&selected)?)?);
-                }
+            total.add(decoder.decode(&object, bytes, &self.settings, options));
+            self.add_matches(decoder.take_batches().map_err(external)?, &mut matches)?;
+        }
+        decoder.finish_batch();
+        self.add_matches(decoder.take_batches().map_err(external)?, &mut matches)?;
+        Ok((matches, total))
+    }
+
+    /// Adds what the rules match in `batches` to `matches`.
+    fn add_matches(&self, batches: Vec<RecordBatch>, matches: &mut Vec<RecordBatch>) -> Result<()> {
+        for batch in batches {
+            let selected = compute::filter_record_batch(&batch, &self.conditions.any(&batch)?)?;
+            if selected.num_rows() > 0 {
+                matches.extend(self.matcher.schema().matches_in(&self.matcher.evaluate(&selected)?)?);
             }
         }
-        Ok((matches, total))
+        Ok(())
     }
 }
