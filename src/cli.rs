@@ -9,10 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Engine, EventSelection};
 use crate::error::{Error, Status};
-use crate::finding::Finding;
 use crate::hunt::initial_range_of;
 use crate::output::Output;
-use crate::report::{self, FindingsFormat};
 use crate::rule::catalog::{self, RuleChoice};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::statistics::number_of;
@@ -37,6 +35,7 @@ mod outcome;
 mod query;
 mod range;
 mod raw_input;
+mod result;
 mod rules;
 mod sql;
 mod test;
@@ -88,7 +87,7 @@ struct GlobalArgs {
     /// Number of worker threads [default: the number of processors]
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Memory for sorting and buffering, in MiB
+    /// Memory for sorting, grouping, matches and findings, in MiB; a fixed part for reading comes on top
     #[arg(long, visible_alias = "memory-limit", global = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..))]
     memory: u32,
     /// Number of objects to read at a time [default: 64 from S3, threads + 2 from disk]
@@ -180,23 +179,6 @@ impl Context {
             Some(Location::S3 { bucket, key }) => self.stores.write(&bucket, &key, bytes).await,
             Some(Location::Disk(path)) => self.output.bytes(&bytes, Some(&path)),
             None => self.output.bytes(&bytes, None),
-        }
-    }
-
-    /// Writes findings like [`Context::write`]. JSON is streamed, except to S3.
-    async fn write_findings(
-        &self,
-        findings: &[Finding],
-        format: FindingsFormat,
-        output: Option<&str>,
-    ) -> Result<(), Error> {
-        let write = |to: &mut dyn std::io::Write| report::write(findings, format, to);
-        match (format, output.map(Location::of)) {
-            (FindingsFormat::Json | FindingsFormat::Jsonl, Some(Location::Disk(path))) => {
-                self.output.write(Some(&path), &write)
-            }
-            (FindingsFormat::Json | FindingsFormat::Jsonl, None) => self.output.write(None, &write),
-            _ => self.write(report::findings(findings, format)?.into_bytes(), output).await,
         }
     }
 

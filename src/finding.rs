@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::rule::{Rule, TitlePart, WindowKind};
-use crate::sql::columns::{self, RuleColumns};
+use crate::sql::columns::RuleColumns;
 use crate::sql::fields;
 use crate::store::hex;
 use crate::time::{Instant, Period, SECOND};
@@ -78,6 +78,42 @@ pub struct Finding {
     order: (Instant, String, Vec<Option<String>>, WindowKind),
 }
 
+#[cfg(test)]
+impl Finding {
+    /// Returns a finding of one event.
+    pub(crate) fn example() -> Finding {
+        let time: Instant = "2026-09-01T00:00:00Z".parse().unwrap_or(Instant::EPOCH);
+        let id = "11111111-2222-4333-8444-555555555555".to_owned();
+        Finding {
+            finding_id: "00112233445566778899aabbccddeeff".to_owned(),
+            rule_id: "Example.Rule".to_owned(),
+            title: "An example".to_owned(),
+            severity: "High".to_owned(),
+            alert: true,
+            mitre: vec!["TA0006:T1621".to_owned()],
+            window: WindowKind::Sliding.to_string(),
+            period_minutes: Value::from(15),
+            threshold: 1,
+            group: Map::from_iter([("actor".to_owned(), Value::from("alice"))]),
+            masked: false,
+            count: 1,
+            peak: 1,
+            unique: None,
+            distinct: None,
+            first_event: time,
+            last_event: time,
+            trigger_time: time,
+            event_ids: vec![id],
+            source_ips: vec!["192.0.2.1".to_owned()],
+            user_agents: Vec::new(),
+            regions: vec!["us-east-1".to_owned()],
+            context: Map::new(),
+            summary: Map::new(),
+            order: (time, "Example.Rule".to_owned(), vec![Some("alice".to_owned())], WindowKind::Sliding),
+        }
+    }
+}
+
 /// A rule and the columns of its findings in the rows of a query.
 #[derive(Debug, Clone)]
 pub struct FindingSchema<'r> {
@@ -87,42 +123,13 @@ pub struct FindingSchema<'r> {
     pub columns: RuleColumns<String>,
 }
 
-/// Builds the findings of some rules from the rows of queries.
-#[derive(Debug)]
-pub struct FindingsBuilder<'r> {
-    schemas: Vec<FindingSchema<'r>>,
-    findings: Vec<Vec<Finding>>,
-}
-
-impl<'r> FindingsBuilder<'r> {
-    /// A builder without findings.
-    pub fn new(schemas: Vec<FindingSchema<'r>>) -> FindingsBuilder<'r> {
-        FindingsBuilder { findings: vec![Vec::new(); schemas.len()], schemas }
-    }
-
-    /// Adds the findings in rows of a query. A column [`columns::RULE`] holds the index of the rule; without it there is one
-    /// rule.
+impl FindingSchema<'_> {
+    /// Returns the finding in a row of a query.
     ///
     /// # Errors
     /// A column is missing or has another type.
-    pub fn add(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        let rows = Rows { batch };
-        for row in 0..batch.num_rows() {
-            let number = match batch.column_by_name(columns::RULE) {
-                Some(_) => usize::try_from(rows.count(columns::RULE, row)?).ok(),
-                None => Some(0),
-            };
-            match number.and_then(|number| Some((self.schemas.get(number)?, self.findings.get_mut(number)?))) {
-                Some((schema, findings)) => findings.push(rows.finding(schema, row)?),
-                None => return Err(Error::Internal("a finding of no rule".to_owned())),
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the findings of each rule.
-    pub fn finish(self) -> Vec<Vec<Finding>> {
-        self.findings
+    pub fn finding(&self, batch: &RecordBatch, row: usize) -> Result<Finding, Error> {
+        Rows { batch }.finding(self, row)
     }
 }
 

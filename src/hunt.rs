@@ -7,7 +7,7 @@ use arrow::error::ArrowError;
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::finding::{self, Finding};
+use crate::finding::Finding;
 use crate::rule::{Rule, Window};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, TableKind, without_damaged_files};
@@ -15,6 +15,7 @@ use crate::time::{Instant, Range};
 use crate::trail::Prefilter;
 
 pub mod events;
+mod finding_buffer;
 mod lookback;
 mod match_table;
 mod matched;
@@ -25,6 +26,7 @@ mod stages;
 pub mod sweep;
 mod windows;
 
+pub use finding_buffer::{FindingBuffer, FindingReader};
 use lookback::Attempt;
 pub use lookback::initial_range_of;
 use matched::ScannedRules;
@@ -33,6 +35,17 @@ pub use rule_tests::run_rule_tests;
 pub use stages::stages;
 
 /// The result of a hunt.
+#[derive(Debug)]
+pub struct BufferedHunt<'r> {
+    /// The findings of all rules.
+    pub findings: FindingBuffer<'r>,
+    /// The duplicates among the records that any rule matches, with a time in the range.
+    pub duplicates: Duplicates,
+    /// The statistics of the scan.
+    pub read: ScanStatistics,
+}
+
+/// The result of a hunt whose findings are few.
 #[derive(Debug, Clone, Default)]
 pub struct HuntOutcome {
     /// For each rule its findings, in order.
@@ -43,32 +56,40 @@ pub struct HuntOutcome {
     pub read: ScanStatistics,
 }
 
-/// Returns the findings of `rules` in `table` whose trigger lies in `range`, in order.
+/// Returns the findings of `rules` in `table` whose trigger lies in `range`, in order. Holds them in memory.
 ///
 /// # Errors
-/// As for [`hunt`].
+/// As for [`hunt_buffered`].
 pub async fn evaluate(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<Vec<Finding>, Error> {
-    let found = hunt(engine, table, rules, range).await?.findings;
-    let mut findings: Vec<Finding> = found.into_iter().flatten().collect();
-    finding::sort(&mut findings);
-    Ok(findings)
+    hunt_buffered(engine, table, rules, range).await?.findings.all().await
+}
+
+/// Hunts as [`hunt_buffered`] does. Holds the findings in memory.
+///
+/// # Errors
+/// As for [`hunt_buffered`].
+pub async fn hunt(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
+    let BufferedHunt { findings, duplicates, read } = hunt_buffered(engine, table, rules, range).await?;
+    Ok(HuntOutcome { findings: findings.of_rules().await?, duplicates, read })
 }
 
 /// Hunts `table` for the findings of `rules` whose trigger lies in `range`.
 ///
-/// All rules share one reading of the table. A rule that needs a wider range than was read reads it for itself.
+/// All rules share one reading of the table. A rule that needs a wider range than was read reads it for itself. Many findings
+/// are in files.
 ///
 /// # Errors
 /// A rule cannot have its window, the table lacks a field that a rule needs, or it cannot be read.
-pub async fn hunt(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
+pub async fn hunt_buffered<'r>(
+    engine: &Engine,
+    table: &dyn Table,
+    rules: &'r [Rule],
+    range: Range,
+) -> Result<BufferedHunt<'r>, Error> {
     rules.iter().try_for_each(|rule| rule.check(rule.window))?;
     table.check(engine, rules, initial_range_of(rules, range)).await?;
     check_cluster(engine, table)?;
-    let mut outcome = Box::pin(in_one_scan(engine, table, rules, range)).await?;
-    for findings in &mut outcome.findings {
-        finding::sort(findings);
-    }
-    Ok(outcome)
+    Box::pin(in_one_scan(engine, table, rules, range)).await
 }
 
 /// Makes sure that a table which is to be hunted on a cluster can be.
@@ -84,20 +105,28 @@ fn prefilter<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> Prefilter {
     Prefilter::new(rules.into_iter().map(|rule| rule.detection.required_text()).collect())
 }
 
-async fn in_one_scan(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
+async fn in_one_scan<'r>(
+    engine: &Engine,
+    table: &dyn Table,
+    rules: &'r [Rule],
+    range: Range,
+) -> Result<BufferedHunt<'r>, Error> {
     let windows: Vec<Window> = rules.iter().map(|rule| rule.window).collect();
-    let mut outcome = HuntOutcome { findings: vec![Vec::new(); rules.len()], ..HuntOutcome::default() };
+    let mut outcome = BufferedHunt {
+        findings: FindingBuffer::new(engine, rules),
+        duplicates: Duplicates::default(),
+        read: ScanStatistics::default(),
+    };
     let mut pending: Vec<usize> = (0..rules.len()).collect();
     lookback::read_until_decided(&windows, range, async |reads| {
-        let pending_rules: Vec<&Rule> = pending.iter().map(|index| &rules[*index]).collect();
         let pending_reads: Vec<Range> = pending.iter().map(|index| reads[*index]).collect();
         let read = pending_reads.iter().copied().reduce(Range::union).unwrap_or(range);
         let is_first = pending.len() == rules.len();
         let attempt = without_damaged_files(table, async || {
             let snapshot = table.snapshot(read).await?;
-            let records = snapshot.records(engine, prefilter(pending_rules.iter().copied())).await?;
+            let records = snapshot.records(engine, prefilter(pending.iter().map(|index| &rules[*index]))).await?;
             // The first reading has the matches of all rules.
-            let scanned = ScannedRules::new(&pending_rules, &pending_reads, range, is_first);
+            let scanned = ScannedRules::new(rules, &pending, &pending_reads, range, is_first);
             let found = scanned.hunt(engine, &records).await?;
             Ok((found, snapshot.statistics(&records)))
         });
@@ -107,18 +136,12 @@ async fn in_one_scan(engine: &Engine, table: &dyn Table, rules: &[Rule], range: 
         } else {
             outcome.read = std::mem::take(&mut outcome.read).widened_by(statistics);
         }
-        for (index, findings) in pending.iter().zip(found.findings) {
-            outcome.findings[*index] = findings;
-        }
+        outcome.findings.add(found.findings, &found.undecided);
         pending = found.undecided.into_iter().map(|index| pending[index]).collect();
         Ok(Attempt { result: (), undecided: pending.clone() })
     })
     .await?;
     Ok(outcome)
-}
-
-fn last_events(findings: &[Finding]) -> impl Iterator<Item = Instant> {
-    findings.iter().map(|finding| finding.last_event)
 }
 
 /// Of `flags` those whose time lies in `read`.

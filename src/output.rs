@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::engine::Scanned;
 use crate::error::{Error, Fault};
 use crate::statistics::{DifferingRecords, Duplicates, ScanStatistics, number_of};
-use crate::store;
+use crate::store::{self, StagedWriter};
 use crate::text::{self, printable, printable_lines};
 
 /// Maximum number of faults to print.
@@ -70,25 +70,25 @@ impl Output {
 
     /// Writes a binary result. See [`Output::result`].
     pub fn bytes(&self, bytes: &[u8], file: Option<&Path>) -> Result<(), Error> {
-        self.write(file, &|to| to.write_all(bytes))
+        let mut to = self.open(file)?;
+        to.write(bytes)?;
+        to.finish()
     }
 
-    /// Writes the result that `write` produces. See [`Output::result`].
-    pub fn write(&self, file: Option<&Path>, write: store::Write<'_>) -> Result<(), Error> {
-        if let Some(path) = file {
-            // A device, or a link to a missing file. Neither can be replaced by a renamed file.
-            if path.symlink_metadata().is_ok() && !path.is_file() {
-                store::destination(path)?;
-                let done = std::fs::File::create(path).and_then(|file| store::buffered(file, write));
-                return done.map_err(|source| write_error(path, source));
-            }
-            let path = store::destination(path)?;
-            return store::stage_by(&path, store::folder_of(&path), write)?.publish();
+    /// Returns a writer for a result that is written piece by piece. See [`Output::result`].
+    pub fn open(&self, file: Option<&Path>) -> Result<ResultWriter, Error> {
+        let Some(path) = file else {
+            return Ok(ResultWriter::StandardOutput(Some(io::BufWriter::new(io::stdout()))));
+        };
+        // A device, or a link to a missing file. Neither can be replaced by a renamed file.
+        if path.symlink_metadata().is_ok() && !path.is_file() {
+            store::destination(path)?;
+            let file = std::fs::File::create(path).map_err(|source| write_error(path, source))?;
+            return Ok(ResultWriter::Device(io::BufWriter::new(file), path.to_path_buf()));
         }
-        match store::buffered(io::stdout().lock(), write) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            done => done.map_err(|error| write_error(Path::new("standard output"), error)),
-        }
+        let path = store::destination(path)?;
+        let file = StagedWriter::create(&path, store::folder_of(&path));
+        Ok(ResultWriter::File(file.map_err(|source| write_error(&path, source))?, path))
     }
 
     /// Prints an informational message on one line.
@@ -248,6 +248,60 @@ impl Output {
         if count > MAX_FAULTS as u64 {
             self.warn(&format!("rejected: and {} more", count - MAX_FAULTS as u64));
         }
+    }
+}
+
+/// Writes a result piece by piece.
+#[derive(Debug)]
+pub enum ResultWriter {
+    /// Standard output; `None` once its reader has closed it.
+    StandardOutput(Option<io::BufWriter<io::Stdout>>),
+    /// A device, which is written at once.
+    Device(io::BufWriter<std::fs::File>, PathBuf),
+    /// A file, which is written all or nothing.
+    File(StagedWriter, PathBuf),
+}
+
+impl ResultWriter {
+    /// Writes a piece. Returns whether the reader wants more.
+    ///
+    /// # Errors
+    /// The target cannot be written. A closed pipe, as `head` leaves it, is not an error.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<bool, Error> {
+        match self {
+            ResultWriter::StandardOutput(None) => return Ok(false),
+            ResultWriter::StandardOutput(Some(to)) => {
+                if !is_open(to.write_all(bytes))? {
+                    *self = ResultWriter::StandardOutput(None);
+                    return Ok(false);
+                }
+            }
+            ResultWriter::Device(to, path) => to.write_all(bytes).map_err(|source| write_error(path, source))?,
+            ResultWriter::File(to, path) => to.write_all(bytes).map_err(|source| write_error(path, source))?,
+        }
+        Ok(true)
+    }
+
+    /// Completes the result.
+    ///
+    /// # Errors
+    /// As for [`ResultWriter::write`].
+    pub fn finish(self) -> Result<(), Error> {
+        match self {
+            ResultWriter::StandardOutput(None) => Ok(()),
+            ResultWriter::StandardOutput(Some(mut to)) => is_open(to.flush()).map(|_| ()),
+            ResultWriter::Device(mut to, path) => to.flush().map_err(|source| write_error(&path, source)),
+            ResultWriter::File(to, path) => to.finish().map_err(|source| write_error(&path, source))?.publish(),
+        }
+    }
+}
+
+/// Returns whether standard output is open after a write.
+fn is_open(written: io::Result<()>) -> Result<bool, Error> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(write_error(Path::new("standard output"), error)),
     }
 }
 

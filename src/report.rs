@@ -1,7 +1,5 @@
 //! Formats findings: a table for people, JSON for machines, CSV for spreadsheets.
 
-use std::io;
-
 use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 
 use crate::error::Error;
@@ -33,56 +31,113 @@ pub enum FindingsFormat {
 }
 
 /// Returns `findings` in `format`.
+///
+/// # Errors
+/// As for [`FindingsEncoder::push`].
 pub fn findings(findings: &[Finding], format: FindingsFormat) -> Result<String, Error> {
-    match format {
-        FindingsFormat::Table => Ok(table(findings)),
-        FindingsFormat::Csv => csv(None, &findings.iter().map(|finding| ("", finding)).collect::<Vec<_>>()),
-        FindingsFormat::Json | FindingsFormat::Jsonl => {
-            let mut text = Vec::new();
-            write(findings, format, &mut text).map_err(|error| internal("findings as JSON", &error))?;
-            String::from_utf8(text).map_err(|error| internal("findings as JSON", &error))
+    let (mut encoder, mut text) = (FindingsEncoder::new(format), Vec::new());
+    findings.iter().try_for_each(|finding| encoder.push(finding, &mut text))?;
+    encoder.finish(&mut text)?;
+    String::from_utf8(text).map_err(|error| internal("findings", &error))
+}
+
+/// A table has at most this many rows, since its columns are as wide as their widest cell. More findings are several tables.
+const ROWS_OF_TABLE: usize = 5_000;
+
+/// Encodes findings one by one, because all of them together may not fit into memory.
+#[derive(Debug)]
+pub struct FindingsEncoder {
+    format: FindingsFormat,
+    count: usize,
+    /// The cells of the next table.
+    rows: Vec<Vec<String>>,
+}
+
+impl FindingsEncoder {
+    /// Returns an encoder to `format`.
+    pub fn new(format: FindingsFormat) -> FindingsEncoder {
+        FindingsEncoder { format, count: 0, rows: Vec::new() }
+    }
+
+    /// Appends the next finding to `to`.
+    ///
+    /// # Errors
+    /// It cannot be encoded, which is a defect.
+    pub fn push(&mut self, finding: &Finding, to: &mut Vec<u8>) -> Result<(), Error> {
+        let is_first = self.count == 0;
+        self.count += 1;
+        let as_json = |error: serde_json::Error| internal("findings as JSON", &error);
+        match self.format {
+            FindingsFormat::Table => {
+                self.rows.push(table_cells(finding));
+                if self.rows.len() == ROWS_OF_TABLE {
+                    self.end_table(to);
+                }
+            }
+            FindingsFormat::Csv => {
+                if is_first {
+                    csv_record(COLUMNS.iter().map(|(name, _)| *name), to)?;
+                }
+                csv_record(COLUMNS.iter().map(|(_, cell)| cell(finding)), to)?;
+            }
+            FindingsFormat::Json => {
+                to.extend_from_slice(if is_first { b"[\n  " } else { b",\n  " });
+                let mut lines = Vec::new();
+                json::write_pretty(finding, &mut lines).map_err(as_json)?;
+                // Line breaks within strings are escaped.
+                for byte in lines {
+                    to.push(byte);
+                    if byte == b'\n' {
+                        to.extend_from_slice(b"  ");
+                    }
+                }
+            }
+            FindingsFormat::Jsonl => {
+                json::write(finding, &mut *to).map_err(as_json)?;
+                to.push(b'\n');
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what follows the last finding.
+    ///
+    /// # Errors
+    /// As for [`FindingsEncoder::push`].
+    pub fn finish(mut self, to: &mut Vec<u8>) -> Result<(), Error> {
+        let is_empty = self.count == 0;
+        match self.format {
+            FindingsFormat::Table if is_empty => to.extend_from_slice(b"no findings\n"),
+            FindingsFormat::Table => self.end_table(to),
+            FindingsFormat::Csv if is_empty => csv_record(COLUMNS.iter().map(|(name, _)| *name), to)?,
+            FindingsFormat::Json => to.extend_from_slice(if is_empty { b"[]\n" } else { b"\n]\n" }),
+            FindingsFormat::Csv | FindingsFormat::Jsonl => {}
+        }
+        Ok(())
+    }
+
+    fn end_table(&mut self, to: &mut Vec<u8>) {
+        if !self.rows.is_empty() {
+            to.extend_from_slice(rows(&TABLE_HEADER, self.rows.drain(..)).as_bytes());
         }
     }
 }
 
-/// Writes `findings` in `format`. Writes JSON finding by finding, because the whole text may not fit into memory.
-pub fn write(findings: &[Finding], format: FindingsFormat, to: &mut dyn io::Write) -> io::Result<()> {
-    match format {
-        FindingsFormat::Table | FindingsFormat::Csv => {
-            to.write_all(self::findings(findings, format).map_err(io::Error::other)?.as_bytes())
-        }
-        FindingsFormat::Json => {
-            json::write_pretty(&findings, &mut *to)?;
-            to.write_all(b"\n")
-        }
-        FindingsFormat::Jsonl => findings.iter().try_for_each(|finding| {
-            json::write(finding, &mut *to)?;
-            to.write_all(b"\n")
-        }),
-    }
-}
+const TABLE_HEADER: [&str; 8] =
+    ["severity", "rule", "group", "count", "first event", "last event", "triggered", "addresses"];
 
-fn table(findings: &[Finding]) -> String {
-    if findings.is_empty() {
-        return "no findings\n".to_owned();
-    }
-    let header = ["severity", "rule", "group", "count", "first event", "last event", "triggered", "addresses"];
-    rows(
-        &header,
-        findings.iter().map(|finding| {
-            let masked = if finding.masked { " (masked name)" } else { "" };
-            vec![
-                finding.severity.clone(),
-                finding.title.clone(),
-                group(finding) + masked,
-                finding.count.to_string(),
-                finding.first_event.to_string(),
-                finding.last_event.to_string(),
-                finding.trigger_time.to_string(),
-                shortened(&finding.source_ips),
-            ]
-        }),
-    )
+fn table_cells(finding: &Finding) -> Vec<String> {
+    let masked = if finding.masked { " (masked name)" } else { "" };
+    vec![
+        finding.severity.clone(),
+        finding.title.clone(),
+        group(finding) + masked,
+        finding.count.to_string(),
+        finding.first_event.to_string(),
+        finding.last_event.to_string(),
+        finding.trigger_time.to_string(),
+        shortened(&finding.source_ips),
+    ]
 }
 
 /// Returns a table of escaped cells.
@@ -170,14 +225,20 @@ fn csv(first_column: Option<&str>, findings: &[(&str, &Finding)]) -> Result<Stri
 
 /// Returns records as CSV, with each cell escaped.
 fn csv_text(header: &[&str], records: impl Iterator<Item = Vec<String>>) -> Result<String, Error> {
-    let failed = |error: csv::Error| internal("a table as CSV", &error);
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header.iter().map(|name| csv_cell(name))).map_err(failed)?;
+    let mut text = Vec::new();
+    csv_record(header.iter(), &mut text)?;
     for record in records {
-        writer.write_record(record.iter().map(|cell| csv_cell(cell))).map_err(failed)?;
+        csv_record(record.iter(), &mut text)?;
     }
-    let bytes = writer.into_inner().map_err(|error| internal("a table as CSV", &error))?;
-    String::from_utf8(bytes).map_err(|error| internal("a table as CSV", &error))
+    String::from_utf8(text).map_err(|error| internal("a table as CSV", &error))
+}
+
+/// Appends a record of CSV to `to`, with each cell escaped.
+fn csv_record(cells: impl Iterator<Item = impl AsRef<str>>, to: &mut Vec<u8>) -> Result<(), Error> {
+    let mut writer = csv::Writer::from_writer(to);
+    let written = writer.write_record(cells.map(|cell| csv_cell(cell.as_ref())));
+    written.map_err(|error| internal("a table as CSV", &error))?;
+    writer.flush().map_err(|error| internal("a table as CSV", &error))
 }
 
 /// Returns the error of writing `what`, which can only be a defect.
@@ -195,5 +256,30 @@ mod tests {
         assert_eq!(findings(&[], FindingsFormat::Jsonl).unwrap(), "");
         assert_eq!(findings(&[], FindingsFormat::Csv).unwrap().lines().count(), 1);
         assert_eq!(findings(&[], FindingsFormat::Table).unwrap(), "no findings\n");
+    }
+
+    #[test]
+    fn findings_one_by_one_are_the_document_of_all_of_them() {
+        let mut finding = Finding::example();
+        finding.title = "a\n\u{202e}b,\"".to_owned();
+        for count in [1, 2, 7] {
+            let found = vec![finding.clone(); count];
+            let mut all = Vec::new();
+            json::write_pretty(&found, &mut all).unwrap();
+            assert_eq!(findings(&found, FindingsFormat::Json).unwrap(), String::from_utf8(all).unwrap() + "\n");
+            let csv = findings(&found, FindingsFormat::Csv).unwrap();
+            assert_eq!(csv::Reader::from_reader(csv.as_bytes()).records().map(Result::unwrap).count(), count);
+            assert_eq!(findings(&found, FindingsFormat::Jsonl).unwrap().lines().count(), count);
+        }
+    }
+
+    #[test]
+    fn many_findings_are_several_tables() {
+        let found = vec![Finding::example(); 2 * ROWS_OF_TABLE + 1];
+        let text = findings(&found, FindingsFormat::Table).unwrap();
+        assert_eq!(text.lines().filter(|line| line.contains("first event")).count(), 3);
+        assert_eq!(text.matches("2026-09-01T00:00:00Z").count(), 3 * found.len());
+        let table = findings(&found[..ROWS_OF_TABLE], FindingsFormat::Table).unwrap();
+        assert_eq!(text.matches(&table).count(), 2);
     }
 }

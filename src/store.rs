@@ -27,11 +27,12 @@ mod s3;
 mod signing;
 mod standard_input;
 mod table_format;
+mod upload;
 mod wire;
 
 pub use disk::{
-    SETTINGS_BYTES, Scratch, Staged, Write, buffered, create_folder, destination, find, folder_of, is_writable_device,
-    read_named, real_path, stage_by,
+    SETTINGS_BYTES, Scratch, Staged, StagedWriter, create_folder, destination, find, folder_of, is_writable_device,
+    read_named, real_path,
 };
 pub use folder::{Folder, FolderFile, FolderWriter, Pending, WriterLock};
 pub use location::Location;
@@ -40,6 +41,7 @@ pub use read_settings::ReadSettings;
 pub use s3::Access;
 pub use standard_input::Spooled;
 pub use table_format::{DELTA_LOG, TableFormat};
+pub use upload::ObjectWriter;
 
 /// The folder within a lake for everything that is not data: its transaction log, and unfinished work.
 pub const LAKE_FOLDER: &str = "_tawny";
@@ -289,15 +291,6 @@ impl Stores {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(failed(error)),
         }
-    }
-
-    /// Writes `bytes` to key `name` of a bucket, atomically.
-    pub async fn write(&self, bucket: &str, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
-        check_writable(bucket, name)?;
-        let store = self.bucket(bucket).await?;
-        let failed = |error| fault::store("write", bucket, name, &error);
-        store.put(&key(name).map_err(failed)?, bytes.into()).await.map_err(failed)?;
-        Ok(())
     }
 
     /// Returns the store and the metadata of `objects`, which are on disk or in one bucket.

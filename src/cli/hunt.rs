@@ -9,9 +9,9 @@ use super::outcome::ReadSummary;
 use super::range::RangeArgs;
 use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
-use crate::finding::{self, Finding};
-use crate::hunt::{self, events, initial_range_of};
-use crate::report::page::HuntResults;
+use crate::finding::Finding;
+use crate::hunt::{self, BufferedHunt, events, initial_range_of};
+use crate::report::page::{HuntResults, HuntSummary};
 use crate::report::{self, FindingsFormat};
 use crate::statistics::number_of;
 use crate::table::{TableKind, TableListing};
@@ -75,38 +75,40 @@ impl HuntCommand {
             }
         }
         let rules = self.rules.supported_by(&opened, rules, range, context.output).await?;
-        let outcome = hunt::hunt(engine, table, &rules, range).await?;
-        let duplicates = &outcome.duplicates;
-        let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();
-        finding::sort(&mut findings);
+        let BufferedHunt { findings, duplicates, read } = hunt::hunt_buffered(engine, table, &rules, range).await?;
         let records = engine.scanned.rows();
         opened.bar.finish_and_clear();
+        let mut figures = HuntSummary::new(engine, report::page::SHOWN.findings);
+        let is_reported = self.report.is_some();
+        let mut count = |finding: &Finding| if is_reported { figures.add(finding) } else { Ok(()) };
         if self.rules.compares_window_kinds() && self.format == FindingsFormat::Table {
+            let findings = findings.all().await?;
+            findings.iter().try_for_each(count)?;
             let text = report::windows::side_by_side(&findings);
             context.write(text.into_bytes(), self.output.as_deref()).await?;
         } else {
-            context.write_findings(&findings, self.format, self.output.as_deref()).await?;
+            context.write_findings(&findings, self.format, self.output.as_deref(), &mut count).await?;
         }
         if let Some(file) = &self.report {
-            let events = &events::events_of_findings(engine, table, &rules, &findings, report::page::SHOWN).await?;
-            let read = &outcome.read;
-            let hunted =
-                HuntResults { rules: &rules, range, findings: &findings, events, read, duplicates: Some(duplicates) };
-            context.write(report::page::hunt(hunted)?.into_bytes(), Some(file)).await?;
+            let shown = report::page::SHOWN;
+            let events = &events::events_of_findings(engine, table, &rules, &figures.first, shown).await?;
+            let duplicates = Some(&duplicates);
+            let hunted = HuntResults { rules: &rules, range, summary: figures, events, read: &read, duplicates };
+            context.write(report::page::hunt(hunted).await?.into_bytes(), Some(file)).await?;
         }
-        let has_alerts = findings.iter().any(|finding| finding.alert);
-        let summary = ReadSummary { has_results: !findings.is_empty(), ..summary };
-        let status = summary.report(context.output, &outcome.read).await?;
+        let summary = ReadSummary { has_results: findings.count() > 0, ..summary };
+        let status = summary.report(context.output, &read).await?;
         if matches!(table.kind(), TableKind::Lake | TableKind::Foreign) && !engine.on_cluster() {
             let records = number_of(records, "record");
             context.output.talk(&format!("{records} scanned (files that cannot match were skipped)"));
         }
         context.output.cluster_results(engine.bytes_from_cluster());
-        context.output.duplicates(duplicates, "matching records");
+        context.output.duplicates(&duplicates, "matching records");
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
-        let [findings, rules] = [(findings.len(), "finding"), (ids.len(), "rule")].map(|(n, what)| number_of(n, what));
-        context.output.talk(&format!("{findings} of {rules}"));
-        Ok(if self.fail_on_findings && has_alerts { status.max(Status::Findings) } else { status })
+        let [found, rules] =
+            [(findings.count(), "finding"), (ids.len() as u64, "rule")].map(|(n, what)| number_of(n, what));
+        context.output.talk(&format!("{found} of {rules}"));
+        Ok(if self.fail_on_findings && findings.has_alerts() { status.max(Status::Findings) } else { status })
     }
 
     /// Checks the listing against `--max-objects` and `--max-bytes`.

@@ -31,12 +31,12 @@ pub(super) struct MatchBufferWriter {
 impl MatchBufferWriter {
     /// Returns a writer that fails beyond `limit` bytes.
     pub(super) fn in_memory(limit: usize, runtime: &RuntimeEnv) -> MatchBufferWriter {
-        MatchBufferWriter { limit, reservation: reservation(runtime), spill_manager: None }
+        MatchBufferWriter { limit, reservation: reservation("matches", runtime), spill_manager: None }
     }
 
     /// Returns a writer that spills to disk beyond `limit` bytes.
     pub(super) fn spilling(limit: usize, runtime: Arc<RuntimeEnv>, schema: SchemaRef) -> MatchBufferWriter {
-        let reservation = reservation(&runtime);
+        let reservation = reservation("matches", &runtime);
         let metrics = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
         let manager = SpillManager::new(runtime, metrics, schema).with_compression_type(SpillCompression::Lz4Frame);
         MatchBufferWriter { limit, reservation, spill_manager: Some(manager) }
@@ -80,8 +80,9 @@ impl MatchBufferWriter {
     }
 }
 
-fn reservation(runtime: &RuntimeEnv) -> MemoryReservation {
-    MemoryConsumer::new("matches").register(&runtime.memory_pool)
+/// Returns an empty reservation in the engine's pool. Errors name it `name`.
+pub(super) fn reservation(name: &str, runtime: &RuntimeEnv) -> MemoryReservation {
+    MemoryConsumer::new(name).register(&runtime.memory_pool)
 }
 
 /// The rows of one stream: first the batches in memory, then those in the spill file.

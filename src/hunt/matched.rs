@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use super::finding_buffer::{ScanFindings, ScanFindingsWriter};
 use super::lookback::is_cut;
 use super::match_table::MatchTable;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::match_scan::MatchScan;
 use crate::engine::{Engine, duplicates};
 use crate::error::Error;
-use crate::finding::{Finding, FindingSchema, FindingsBuilder};
 use crate::rule::Rule;
 use crate::sql::match_spec::MatchSpec;
 use crate::statistics::Duplicates;
@@ -17,7 +17,10 @@ use crate::time::Range;
 
 /// The rules of one scan, and what their hunt needs.
 pub(super) struct ScannedRules<'r> {
-    rules: Vec<&'r Rule>,
+    /// The rules of the hunt.
+    rules: &'r [Rule],
+    /// The indexes of those of the scan.
+    scanned: &'r [usize],
     pub(super) spec: MatchSpec,
     pub(super) table: Arc<MatchTable>,
     /// The times of triggers of findings.
@@ -28,24 +31,31 @@ pub(super) struct ScannedRules<'r> {
 
 /// The result of a hunt in one scan.
 pub(super) struct Outcome {
-    /// The findings of each rule.
-    pub(super) findings: Vec<Vec<Finding>>,
-    /// The indexes of the rules that need a wider range. They have no findings here.
+    /// The findings. Those of undecided rules do not count.
+    pub(super) findings: ScanFindings,
+    /// The indexes, in the scan, of the rules that need a wider range.
     pub(super) undecided: Vec<usize>,
     /// The duplicates among the matches of all rules with a time in the range.
     pub(super) duplicates: Duplicates,
 }
 
 impl<'r> ScannedRules<'r> {
-    /// Returns the scan for `rules`. A rule sees the matches with a time in its own range of `reads` only. What other rules need
-    /// must not decide which of several duplicates counts.
-    pub(super) fn new(rules: &[&'r Rule], reads: &[Range], range: Range, counts_duplicates: bool) -> ScannedRules<'r> {
+    /// Returns the scan for those of `rules` with the indexes `scanned`. A rule sees the matches with a time in its own range of
+    /// `reads` only. What other rules need must not decide which of several duplicates counts.
+    pub(super) fn new(
+        rules: &'r [Rule],
+        scanned: &'r [usize],
+        reads: &[Range],
+        range: Range,
+        counts_duplicates: bool,
+    ) -> ScannedRules<'r> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
-        let spec = MatchSpec::new(rules, read);
-        let window_rules = rules.iter().zip(reads).zip(&spec.rules);
+        let scanned_rules: Vec<&Rule> = scanned.iter().map(|index| &rules[*index]).collect();
+        let spec = MatchSpec::new(&scanned_rules, read);
+        let window_rules = scanned_rules.iter().zip(reads).zip(&spec.rules);
         let window_rules = window_rules.map(|((rule, read), spec)| WindowRule::new(rule, *read, spec.columns.clone()));
         let table = Arc::new(MatchTable::new(window_rules.collect()));
-        ScannedRules { rules: rules.to_vec(), spec, table, range, counts_duplicates }
+        ScannedRules { rules, scanned, spec, table, range, counts_duplicates }
     }
 
     /// Returns the findings in `records` whose trigger lies in the range.
@@ -71,7 +81,7 @@ impl<'r> ScannedRules<'r> {
         let candidates: Vec<usize> = candidates.collect();
         let (counts, triggers) = (&buffer.counts, self.range);
         let windows = RuleWindows { engine, table: &self.table, rows: &buffer, counts, triggers };
-        let (mut found, mut undecided) = (self.findings(), Vec::new());
+        let (mut found, mut undecided) = (self.findings(engine)?, Vec::new());
         let counted = windows.count(&candidates, |rows| {
             match rows {
                 WindowRows::Findings(batch) => found.add(&batch)?,
@@ -80,34 +90,34 @@ impl<'r> ScannedRules<'r> {
             Ok(())
         });
         counted.await?;
-        Ok(self.outcome(found, undecided, duplicates))
+        self.outcome(found, undecided, duplicates)
     }
 
-    /// Returns a builder for the findings of the rules.
-    pub(super) fn findings(&self) -> FindingsBuilder<'_> {
-        let rules = self.rules.iter().enumerate();
-        let schemas = rules.map(|(index, rule)| FindingSchema { rule, columns: self.table.columns_of(index) });
-        FindingsBuilder::new(schemas.collect())
+    /// Returns a writer for the findings of the rules.
+    ///
+    /// # Errors
+    /// The findings cannot be kept.
+    pub(super) fn findings(&self, engine: &Engine) -> Result<ScanFindingsWriter, Error> {
+        ScanFindingsWriter::new(engine, &self.table, self.rules, self.scanned)
     }
 
     /// Returns the outcome, given all findings and the rules whose windows at the start of the range are not known.
+    ///
+    /// # Errors
+    /// The findings cannot be kept.
     pub(super) fn outcome(
         &self,
-        found: FindingsBuilder<'_>,
+        found: ScanFindingsWriter,
         mut undecided: Vec<usize>,
         duplicates: Duplicates,
-    ) -> Outcome {
-        let mut findings = found.finish();
-        for (index, (rule, found)) in self.rules.iter().zip(&findings).enumerate() {
-            if is_cut(rule.window, super::last_events(found), self.table.rules()[index].read) {
+    ) -> Result<Outcome, Error> {
+        for (index, last) in found.last_events().enumerate() {
+            if is_cut(self.rules[self.scanned[index]].window, last.into_iter(), self.table.rules()[index].read) {
                 undecided.push(index);
             }
         }
         undecided.sort_unstable();
         undecided.dedup();
-        for index in &undecided {
-            findings[*index].clear();
-        }
-        Outcome { findings, undecided, duplicates }
+        Ok(Outcome { findings: found.finish()?, undecided, duplicates })
     }
 }

@@ -90,7 +90,7 @@ pub(super) async fn hunt(
     ];
     let stages = stages.iter().map(exchange::json).collect::<Result<_>>().map_err(failed)?;
     let results = matches::run(engine, cluster, &records.provider, &scanned.spec, stages).await.map_err(failed)?;
-    let mut found = scanned.findings();
+    let mut found = scanned.findings(engine)?;
     for batch in results.rows {
         for batch in findings_in(&batch).map_err(failed)? {
             found.add(&batch)?;
@@ -109,7 +109,7 @@ pub(super) async fn hunt(
     }
     // A partition does not know how many matches there are in all. A local hunt asks for no more of rules with too few.
     undecided.retain(|index| total_counts[*index] >= rules[*index].least_matches);
-    Ok(scanned.outcome(found, undecided, total_duplicates))
+    scanned.outcome(found, undecided, total_duplicates)
 }
 
 /// The stages of hunts.

@@ -15,9 +15,11 @@ use crate::time::{DAY, Instant, SECOND};
 
 mod backtest;
 mod hunt;
+mod summary;
 
 pub use backtest::backtest;
 pub use hunt::{HuntResults, SHOWN, hunt};
+pub use summary::HuntSummary;
 
 /// The escaper of the templates: HTML escapes, and visible forms of hidden characters.
 ///
@@ -184,14 +186,19 @@ impl Bins {
     }
 
     fn counts(&self, instants: impl Iterator<Item = Instant>) -> Vec<usize> {
-        let mut counts = vec![0; self.count];
-        for instant in instants {
+        self.sums(instants.map(|instant| (instant, 1)))
+    }
+
+    /// Returns for each bin the sum of the numbers with an instant in it.
+    fn sums(&self, numbers: impl Iterator<Item = (Instant, usize)>) -> Vec<usize> {
+        let mut sums = vec![0; self.count];
+        for (instant, number) in numbers {
             let bin = usize::try_from((instant - self.begin).div_euclid(self.width)).unwrap_or_default();
-            if let Some(count) = counts.get_mut(bin) {
-                *count += 1;
+            if let Some(sum) = sums.get_mut(bin) {
+                *sum += number;
             }
         }
-        counts
+        sums
     }
 }
 
@@ -273,17 +280,49 @@ struct GroupRow {
 }
 
 /// Returns the groups with most findings, and the number of further groups.
-fn top_groups(mut groups: Vec<GroupRow>) -> (Vec<GroupRow>, usize) {
-    groups.sort_by(|a, b| {
-        (b.findings, b.events).cmp(&(a.findings, a.events)).then_with(|| (&a.rule, &a.name).cmp(&(&b.rule, &b.name)))
-    });
-    let more = groups.len().saturating_sub(MAX_GROUPS);
-    groups.truncate(MAX_GROUPS);
-    let most = groups.first().map_or(1, |group| group.findings).max(1);
-    for group in &mut groups {
-        group.share = group.findings * 100 / most;
+fn top_groups(groups: Vec<GroupRow>) -> (Vec<GroupRow>, usize) {
+    let mut top = TopGroups::default();
+    for group in groups {
+        top.add(group);
     }
-    (groups, more)
+    top.finish()
+}
+
+/// Selects the groups with most findings.
+#[derive(Default)]
+struct TopGroups {
+    /// The groups that may be among them, not many more than are shown.
+    groups: Vec<GroupRow>,
+    count: usize,
+}
+
+impl TopGroups {
+    /// Adds a group. Each is added once.
+    fn add(&mut self, group: GroupRow) {
+        self.count += 1;
+        self.groups.push(group);
+        if self.groups.len() >= 40 * MAX_GROUPS {
+            self.select();
+        }
+    }
+
+    fn select(&mut self) {
+        self.groups.sort_by(|a, b| {
+            let by_count = (b.findings, b.events).cmp(&(a.findings, a.events));
+            by_count.then_with(|| (&a.rule, &a.name).cmp(&(&b.rule, &b.name)))
+        });
+        self.groups.truncate(MAX_GROUPS);
+    }
+
+    /// Returns the groups with most findings, and the number of further groups.
+    fn finish(mut self) -> (Vec<GroupRow>, usize) {
+        self.select();
+        let most = self.groups.first().map_or(1, |group| group.findings).max(1);
+        for group in &mut self.groups {
+            group.share = group.findings * 100 / most;
+        }
+        (self.groups, self.count.saturating_sub(MAX_GROUPS))
+    }
 }
 
 #[cfg(test)]

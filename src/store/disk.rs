@@ -306,34 +306,58 @@ pub struct Staged {
     path: PathBuf,
 }
 
-/// A function that writes a result.
-pub type Write<'w> = &'w dyn Fn(&mut dyn std::io::Write) -> std::io::Result<()>;
-
-/// Calls `write` with a buffered writer to `to`.
-pub fn buffered(to: impl std::io::Write, write: Write<'_>) -> std::io::Result<()> {
-    let mut to = std::io::BufWriter::new(to);
-    write(&mut to).and_then(|()| to.flush())
-}
-
 /// Writes the future content of `path` to a file in `staging`, on the same file system, and syncs it.
 pub(super) fn stage(path: &Path, staging: &Path, bytes: &[u8]) -> Result<Staged, Error> {
-    stage_by(path, staging, &|to| to.write_all(bytes))
+    let staged = StagedWriter::create(path, staging).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.finish()
+    });
+    staged.map_err(|source| Error::File { action: "write", path: path.to_path_buf(), source })
 }
 
-/// Calls `write` with a file in `staging` for `path`, on the same file system, and syncs it.
-pub fn stage_by(path: &Path, staging: &Path, write: Write<'_>) -> Result<Staged, Error> {
-    let failed = |source| Error::File { action: "write", path: path.to_path_buf(), source };
-    let mut builder = tempfile::Builder::new();
-    // The permissions of a file that is written in place: as the user's umask allows.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(staging).map_err(failed)?;
-    if let Ok(replaced) = std::fs::metadata(path) {
-        file.as_file().set_permissions(replaced.permissions()).map_err(failed)?;
+/// Writes the future content of a file.
+#[derive(Debug)]
+pub struct StagedWriter {
+    to: io::BufWriter<tempfile::NamedTempFile>,
+    path: PathBuf,
+}
+
+impl StagedWriter {
+    /// Returns a writer for `path` with an unfinished file in `staging`, on the same file system.
+    ///
+    /// # Errors
+    /// The file cannot be created, or have the permissions of the one that it replaces.
+    pub fn create(path: &Path, staging: &Path) -> io::Result<StagedWriter> {
+        let mut builder = tempfile::Builder::new();
+        // The permissions of a file that is written in place: as the user's umask allows.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(staging)?;
+        if let Ok(replaced) = std::fs::metadata(path) {
+            file.as_file().set_permissions(replaced.permissions())?;
+        }
+        Ok(StagedWriter { to: io::BufWriter::new(file), path: path.to_path_buf() })
     }
-    buffered(&mut file, write).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    Ok(Staged { file, path: path.to_path_buf() })
+
+    /// Syncs the file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn finish(self) -> io::Result<Staged> {
+        let file = self.to.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.as_file().sync_all()?;
+        Ok(Staged { file, path: self.path })
+    }
+}
+
+impl io::Write for StagedWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 impl Staged {

@@ -31,6 +31,7 @@ mod library;
 mod limits;
 mod many_files;
 mod many_matches;
+mod memory;
 mod nightly;
 mod odd_keys;
 mod optional;

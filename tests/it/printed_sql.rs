@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 use std::process::Command;
 
+use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use tawny::event::batch::BatchBuilder;
-use tawny::finding::{self, Finding, FindingSchema, FindingsBuilder};
+use tawny::finding::{self, Finding, FindingSchema};
 use tawny::hunt;
 use tawny::query::{self, Query};
 use tawny::raw::envelope::Record;
@@ -47,9 +48,9 @@ async fn queried(rule: &Rule, data: &dyn Table) -> Vec<Finding> {
     let sql = sql::hunt(rule, Range::default(), Range::default()).unwrap();
     let query = Query { sql: &sql, rule: None, range: Range::default(), with_duplicates: true };
     let outcome = query::run(&engine(1), data, query).await.unwrap_or_else(|error| panic!("{}: {error}", rule.id));
-    let mut found = FindingsBuilder::new(vec![FindingSchema { rule, columns: RuleColumns::new(rule).names() }]);
-    outcome.answer.rows.iter().for_each(|batch| found.add(batch).unwrap());
-    let mut findings = found.finish().remove(0);
+    let schema = FindingSchema { rule, columns: RuleColumns::new(rule).names() };
+    let findings = |batch| (0..RecordBatch::num_rows(batch)).map(|row| schema.finding(batch, row).unwrap());
+    let mut findings: Vec<Finding> = outcome.answer.rows.iter().flat_map(findings).collect();
     finding::sort(&mut findings);
     findings
 }

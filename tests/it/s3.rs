@@ -117,6 +117,40 @@ fn trails_and_lakes_in_s3_and_on_disk_give_the_same_findings() {
 }
 
 #[test]
+fn findings_of_several_parts_reach_s3_whole_or_not_at_all() {
+    let server = Server::start();
+    std::fs::create_dir_all(server.file("found", "")).unwrap();
+    let record = |number: usize| {
+        let time = format!("2026-09-01T10:{number:02}:00Z");
+        let mut record = failed_sign_in(&format!("user{}", number / 2), &time, &format!("event{number}"));
+        record["userAgent"] = format!("{number:08}").repeat(128 << 10).into();
+        record
+    };
+    let records: Vec<_> = (0..16).map(record).collect();
+    server.put("logs", "long/a.json", serde_json::json!({ "Records": records }).to_string().as_bytes());
+    let hunt = |more: &[&str]| server.tawny(&[&["hunt", "s3://logs/long", "--format", "jsonl"], more].concat());
+    let expected = stdout(&hunt(&[]));
+    assert!(expected.len() > 20 << 20, "{}", expected.len());
+    server.take_log();
+    let written = hunt(&["-o", "s3://found/whole.jsonl"]);
+    assert_eq!(written.status.code(), Some(0), "{}", stderr(&written));
+    assert!(std::fs::read_to_string(server.file("found", "whole.jsonl")).unwrap() == expected);
+    let is_of_upload = |request: &&String| request.contains("partNumber=") || request.contains("uploads");
+    assert_eq!(server.take_log().iter().filter(is_of_upload).count(), 3, "a start and two parts");
+
+    server.set_faults(|request| match request.uri.query() {
+        Some(query) if query.contains("partNumber=2") => Fault::Refused(403, "AccessDenied"),
+        _ => Fault::None,
+    });
+    let refused = hunt(&["-o", "s3://found/refused.jsonl"]);
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("s3://found/refused.jsonl"), "{}", stderr(&refused));
+    assert!(!server.file("found", "refused.jsonl").exists());
+    let log = server.take_log();
+    assert!(log.iter().any(|request| request.starts_with("DELETE") && request.contains("uploadId=")), "{log:?}");
+}
+
+#[test]
 fn more_objects_than_a_listing_page_are_read_concurrently() {
     let server = Server::start();
     for number in 0..2_300 {

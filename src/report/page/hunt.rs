@@ -1,8 +1,6 @@
 //! The HTML page of a hunt.
 
-use std::collections::BTreeMap;
-
-use super::{Bins, Chart, Fact, Frame, GroupRow, TimeSeries, Timeline, counted, fact, rendered, top_groups};
+use super::{Bins, Chart, Fact, Frame, GroupRow, HuntSummary, TimeSeries, Timeline, counted, fact, rendered};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt::events::{Event, EventLimits};
@@ -16,14 +14,14 @@ use crate::time::{Instant, Range, SECOND};
 pub const SHOWN: EventLimits = EventLimits { findings: 1_000, events: 100 };
 
 /// The results of a hunt.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct HuntResults<'h> {
     /// The rules.
     pub rules: &'h [Rule],
     /// Range of the triggers.
     pub range: Range,
     /// The findings.
-    pub findings: &'h [Finding],
+    pub summary: HuntSummary,
     /// The events of the findings on the page, limited by [`SHOWN`].
     pub events: &'h [Vec<Event>],
     /// Counts of the records that were read.
@@ -78,15 +76,17 @@ struct RuleRow {
 }
 
 /// Returns the page of a hunt.
-pub fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
-    let HuntResults { rules, range, findings, read, .. } = results;
-    let triggers = || findings.iter().map(|finding| finding.trigger_time);
-    let times = read.times.or_else(|| triggers().min().zip(triggers().max()));
+///
+/// # Errors
+/// The groups cannot be counted, or the page cannot be rendered.
+pub async fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
+    let HuntResults { rules, range, mut summary, read, .. } = results;
+    let times = read.times.or(summary.triggers);
     let bounds = range.clamped();
     let from = bounds.from.or(times.map(|(first, _)| first));
     let to = bounds.to.or(times.map(|(_, last)| last + SECOND));
     let bins = Bins::of(from.zip(to).filter(|(from, to)| from < to));
-    let counts = bins.counts(triggers());
+    let counts = bins.sums(summary.by_hour.iter().map(|(hour, count)| (*hour, *count)));
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
     let all = TimeSeries { name: "All findings".to_owned(), counts };
     let data = Timeline { bin: bins.name, bins: bins.names(), present: 0, lines: vec![all] };
@@ -100,53 +100,33 @@ pub fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
         end(from, "the beginning"),
         end(to, "the end")
     );
-    let title = format!("Hunt: {}", number_of(findings.len(), "finding"));
-    let (groups, more_groups) = top_groups(groups(findings));
+    let title = format!("Hunt: {}", number_of(summary.count, "finding"));
+    let (groups, more_groups) = summary.top_groups().await?;
     let page = HuntPage {
         frame: Frame::new(&title, &heading, &data, read, results.duplicates)?,
-        tiles: tiles(findings),
+        tiles: tiles(&summary),
         bin: bins.name,
         timeline: Chart::of("findings over time", "finding", &timeline)?,
         timeline_rows: counted(&timeline),
         groups,
         more_groups,
-        findings: findings
+        findings: summary
+            .first
             .iter()
             .zip(results.events)
             .map(|(finding, events)| finding_details(finding, events))
             .collect(),
-        more_findings: findings.len().saturating_sub(results.events.len()),
+        more_findings: summary.count.saturating_sub(results.events.len()),
         rules: rules.iter().map(|rule| rule_row(rule, range)).collect::<Result<_, _>>()?,
     };
     rendered(&page)
 }
 
-fn tiles(findings: &[Finding]) -> Vec<Fact> {
-    let mut by_severity: BTreeMap<&str, usize> = BTreeMap::new();
-    for finding in findings {
-        *by_severity.entry(&finding.severity).or_default() += 1;
-    }
-    let events: u64 = findings.iter().map(|finding| finding.count).sum();
-    let mut tiles = vec![fact("findings", findings.len().to_string()), fact("events in them", events.to_string())];
-    tiles.extend(by_severity.into_iter().map(|(severity, count)| fact(severity, count.to_string())));
+fn tiles(summary: &HuntSummary) -> Vec<Fact> {
+    let mut tiles =
+        vec![fact("findings", summary.count.to_string()), fact("events in them", summary.events.to_string())];
+    tiles.extend(summary.by_severity.iter().map(|(severity, count)| fact(severity, count.to_string())));
     tiles
-}
-
-fn groups(findings: &[Finding]) -> Vec<GroupRow> {
-    let mut groups: BTreeMap<(&str, String), GroupRow> = BTreeMap::new();
-    for finding in findings {
-        let name = group(finding);
-        let row = groups.entry((&finding.rule_id, name.clone())).or_insert_with(|| GroupRow {
-            rule: finding.rule_id.clone(),
-            name,
-            findings: 0,
-            events: 0,
-            share: 0,
-        });
-        row.findings += 1;
-        row.events += finding.count;
-    }
-    groups.into_values().collect()
 }
 
 fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
