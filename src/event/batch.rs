@@ -41,7 +41,7 @@ pub struct BatchBuilder {
     json_bytes: usize,
 }
 
-/// What is known of a record that was added to a [`BatchBuilder`].
+/// The time of a record that was added to a [`BatchBuilder`], and whether it repeats a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddedRecord {
     /// Its time. `None` if the time is missing or cannot be read.
