@@ -40,6 +40,8 @@ mod rules;
 mod sql;
 mod test;
 
+use loading::RuleFiles;
+
 /// Batch hunts for threshold rules over AWS CloudTrail.
 #[derive(Debug, Parser)]
 #[command(version = VERSION, max_term_width = 100, after_help = EXIT_CODES)]
@@ -369,6 +371,9 @@ struct RuleArgs {
     /// Exit with code 2 if a rule of a folder cannot run, instead of skipping it
     #[arg(long)]
     strict: bool,
+    /// YAML file with values for the placeholders of Sigma rules, by name
+    #[arg(long, value_name = "FILE")]
+    placeholders: Option<PathBuf>,
     #[command(flatten)]
     window: WindowArgs,
 }
@@ -481,8 +486,9 @@ impl RuleArgs {
             output.talk(&format!("note: window options without `--rule` apply to `{}` only", catalog::DEFAULT));
             ids = &default;
         }
+        let files = RuleFiles { paths: &self.rules, placeholders: self.placeholders.as_deref(), strict: self.strict };
         let wanted = RuleChoice { ids, disabled: self.include_disabled };
-        let (choice, _) = loading::choose(output, &self.rules, wanted, self.strict)?;
+        let (choice, _) = loading::choose(output, files, wanted)?;
         Ok(self.window.apply(choice.rules))
     }
 }

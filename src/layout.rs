@@ -238,6 +238,7 @@ impl TableLayout {
             (Field::Actor, _) => {
                 has("userIdentity") && identity::DECIDING.iter().all(|member| self.has("userIdentity", member))
             }
+            (Field::TimePart(_), _) => has(event::EVENT_TIME),
             (Field::Element(_), _) | (_, None) => true,
             (_, Some(FieldLocation::Time)) => has(event::EVENT_TIME),
             (_, Some(FieldLocation::Column(name, _))) => has(name),
@@ -247,8 +248,9 @@ impl TableLayout {
     }
 
     fn has_path(&self, column: &str, path: &[Step]) -> bool {
-        match path.first() {
+        match path.iter().find(|step| **step != Step::Through) {
             Some(Step::Key(key)) => self.has(column, key),
+            None => true,
             _ => path.is_empty() || !self.only.iter().any(|(name, _)| name == column),
         }
     }

@@ -13,6 +13,11 @@ pub enum Step {
     Index(i64),
     /// To every element of a list. The results of the next steps become a list.
     Every,
+    /// To every element of a list, or to a value that is not a list. The results of the next steps become a list.
+    /// Written `[]`, in SQL only.
+    Through,
+    /// To every string, number and boolean within a value, which become a list. Written `[**]`, in SQL only.
+    Leaves,
 }
 
 /// A path: the steps from the top of a document to a value.
@@ -71,6 +76,18 @@ impl FromStr for Path {
 
     /// Reads `a.b[0].c`, `a[*].b`, `a."odd.key"`.
     fn from_str(text: &str) -> Result<Path, PathError> {
+        let path = Path::of_sql(text)?;
+        let is_of_sql = |step: &Step| matches!(step, Step::Through | Step::Leaves);
+        if path.0.iter().any(is_of_sql) { Err(PathError::Index) } else { Ok(path) }
+    }
+}
+
+impl Path {
+    /// Reads a path in the SQL of rules, which may have every step.
+    ///
+    /// # Errors
+    /// The text is not a path.
+    pub fn of_sql(text: &str) -> Result<Path, PathError> {
         let mut steps = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -78,6 +95,8 @@ impl FromStr for Path {
                 let (inner, after) = bracket.split_once(']').ok_or(PathError::OpenBracket)?;
                 steps.push(match inner.trim() {
                     "*" => Step::Every,
+                    "" => Step::Through,
+                    "**" => Step::Leaves,
                     index => Step::Index(index.parse().map_err(|_| PathError::Index)?),
                 });
                 rest = after;
@@ -130,6 +149,8 @@ impl fmt::Display for Path {
                 }
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::Every => f.write_str("[*]")?,
+                Step::Through => f.write_str("[]")?,
+                Step::Leaves => f.write_str("[**]")?,
             }
         }
         Ok(())
@@ -153,6 +174,10 @@ mod tests {
             let path: Path = text.parse().unwrap();
             assert_eq!(path.0, steps);
             assert_eq!(path.to_string(), text);
+        }
+        for text in ["a[].b[]", "[].b", "a[**]", "[**]"] {
+            assert_eq!(Path::of_sql(text).unwrap().to_string(), text);
+            assert_eq!(text.parse::<Path>(), Err(PathError::Index));
         }
         for wrong in ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[0]b", "a.*", "a]", "a.\"b", "a[]"] {
             assert!(wrong.parse::<Path>().is_err(), "{wrong}");

@@ -19,6 +19,7 @@ pub mod edit;
 pub mod limits;
 pub mod lint;
 pub mod panther;
+pub mod placeholders;
 pub mod predicate;
 pub mod sigma;
 pub mod yaml;
@@ -136,10 +137,18 @@ impl Rule {
                 hint: Some(format!("leave out the rule, or the {kind} windows")),
             });
         }
-        match all.filter(|all| usize::try_from(threshold.get()).ok() != Some(*all)) {
+        let threshold = usize::try_from(threshold.get()).unwrap_or(usize::MAX);
+        // Events in any order may be some of them.
+        let some = matches!(self.counts, Counts::EachOf(_));
+        let is_allowed = |all: usize| if some { threshold <= all } else { threshold == all };
+        match all.filter(|all| !is_allowed(*all)) {
             None => Ok(()),
             Some(all) => Err(Error::Usage {
-                message: format!("the rule `{}` has {asks}, and its threshold is their number, {all}", self.id),
+                message: format!(
+                    "the rule `{}` has {asks}, and its threshold is {}their number, {all}",
+                    self.id,
+                    if some { "at most " } else { "" }
+                ),
                 hint: Some("leave out the rule, or other thresholds".to_owned()),
             }),
         }
@@ -245,6 +254,66 @@ pub enum Field {
     Path(Path),
     /// The value at this path of a list element. An empty path is the element.
     Element(Path),
+    /// A part of the time of the event, in UTC, as a number.
+    TimePart(TimePart),
+}
+
+/// A part of a time in UTC, as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimePart {
+    /// 0 to 59.
+    Minute,
+    /// 0 to 23.
+    Hour,
+    /// The day of the week: 1 for Monday to 7 for Sunday, as in ISO 8601.
+    Weekday,
+    /// The day of the month, from 1.
+    Day,
+    /// The week of the year in ISO 8601, 1 to 53.
+    Week,
+    /// 1 to 12.
+    Month,
+    /// The year.
+    Year,
+}
+
+impl TimePart {
+    /// All parts.
+    pub const ALL: [TimePart; 7] = [
+        TimePart::Minute,
+        TimePart::Hour,
+        TimePart::Weekday,
+        TimePart::Day,
+        TimePart::Week,
+        TimePart::Month,
+        TimePart::Year,
+    ];
+
+    /// Returns its name in Sigma and in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            TimePart::Minute => "minute",
+            TimePart::Hour => "hour",
+            TimePart::Weekday => "weekday",
+            TimePart::Day => "day",
+            TimePart::Week => "week",
+            TimePart::Month => "month",
+            TimePart::Year => "year",
+        }
+    }
+
+    /// Returns the least and the greatest number that it can be.
+    pub fn bounds(self) -> (u32, u32) {
+        match self {
+            TimePart::Minute => (0, 59),
+            TimePart::Hour => (0, 23),
+            TimePart::Weekday => (1, 7),
+            TimePart::Day => (1, 31),
+            TimePart::Week => (1, 53),
+            TimePart::Month => (1, 12),
+            TimePart::Year => (1970, 2199),
+        }
+    }
 }
 
 impl Field {
@@ -260,7 +329,7 @@ impl Field {
     /// Returns the field's column. `None` for a derived field and within a list element.
     pub fn location(&self) -> Option<FieldLocation<'_>> {
         match self {
-            Field::Account | Field::Actor | Field::Element(_) => None,
+            Field::Account | Field::Actor | Field::Element(_) | Field::TimePart(_) => None,
             Field::Path(path) => Some(event::location(path)),
         }
     }
@@ -272,6 +341,7 @@ impl fmt::Display for Field {
             Field::Account => f.write_str("account"),
             Field::Actor => f.write_str("actor"),
             Field::Path(path) | Field::Element(path) => path.fmt(f),
+            Field::TimePart(part) => write!(f, "eventTime|{}", part.name()),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::cluster::ClusterArgs;
 use super::data::DataArgs;
 use super::outcome::ReadSummary;
 use super::range::RangeArgs;
-use super::{Context, WindowChoice, loading};
+use super::{Context, RuleFiles, WindowChoice, loading};
 use crate::backtest::budget::Budget;
 use crate::backtest::comparison::Comparison;
 use crate::backtest::grid::{CellName, Grid, MAX_CELLS, Thresholds};
@@ -51,6 +51,9 @@ pub(super) struct BacktestCommand {
     /// Exit with code 2 if a rule of a folder cannot run, instead of skipping it
     #[arg(long)]
     strict: bool,
+    /// YAML file with values for the placeholders of Sigma rules, by name
+    #[arg(long, value_name = "FILE")]
+    placeholders: Option<PathBuf>,
     /// Thresholds to try: numbers and inclusive ranges
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20")]
     thresholds: Vec<Thresholds>,
@@ -176,7 +179,9 @@ impl BacktestCommand {
 
     /// Returns the rule to backtest.
     fn entry(&self, context: &Context) -> Result<Entry, Error> {
-        let mut entries = loading::load(context.output, &self.rules, self.strict)?.entries;
+        let placeholders = self.placeholders.as_deref();
+        let files = RuleFiles { paths: &self.rules, placeholders, strict: self.strict };
+        let mut entries = loading::load(context.output, files)?.entries;
         if let Some(id) = &self.rule {
             return catalog::named(&entries, id).cloned();
         }
@@ -222,7 +227,9 @@ impl BacktestCommand {
 
     async fn compare(&self, context: &Context) -> Result<Status, Error> {
         let read_rule = |file: &PathBuf| -> Result<Rule, Error> {
-            let mut entries = catalog::all(std::slice::from_ref(file))?;
+            let paths = std::slice::from_ref(file);
+            let files = RuleFiles { paths, placeholders: self.placeholders.as_deref(), strict: true };
+            let mut entries = files.read()?.checked(true)?.entries;
             match entries.len() {
                 1 => Ok(entries.remove(0).rule),
                 count => Err(Error::usage(format!("`{}` holds {count} rules, expected one", file.display()))),

@@ -2,10 +2,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Context, loading};
+use super::{Context, RuleFiles, loading};
 use crate::error::{Error, Status};
 use crate::report::lint::{self, LintFormat};
-use crate::rule::catalog;
 use crate::statistics::number_of;
 
 /// Check rules for errors and likely mistakes
@@ -23,6 +22,9 @@ pub(super) struct LintCommand {
     /// Write the result to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// YAML file with values for the placeholders of Sigma rules, by name
+    #[arg(long, value_name = "FILE")]
+    placeholders: Option<PathBuf>,
     /// Exit with code 1 if there are warnings
     #[arg(long)]
     strict: bool,
@@ -30,7 +32,8 @@ pub(super) struct LintCommand {
 
 impl LintCommand {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
-        let loaded = catalog::load(&self.paths)?;
+        let files = RuleFiles { paths: &self.paths, placeholders: self.placeholders.as_deref(), strict: false };
+        let loaded = files.read()?;
         let errors: Vec<_> = loaded.skipped.iter().flat_map(|skipped| skipped.errors.clone()).collect();
         let warnings = loaded.entries.iter().map(|entry| entry.warnings.len()).sum::<usize>();
         let text = lint::text(&loaded, self.format)?;

@@ -1,22 +1,43 @@
 //! Reads the rules of a command, and says which of them cannot run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, RuleError};
 use crate::output::Output;
 use crate::rule::catalog::{self, Choice, LoadedRules, OtherFiles, RuleChoice, SkippedRule};
+use crate::rule::placeholders::Placeholders;
 use crate::statistics::number_of;
 
 /// Maximum number of rules or warnings to print.
 const MAX_SHOWN: usize = 20;
 
-/// Reads the rules of `paths`, and prints those that cannot run.
+/// The files of rules that a command reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RuleFiles<'f> {
+    /// Files and folders. The shipped rules if empty.
+    pub(super) paths: &'f [PathBuf],
+    /// The values of placeholders.
+    pub(super) placeholders: Option<&'f Path>,
+    /// Whether a rule of a folder that cannot run is an error.
+    pub(super) strict: bool,
+}
+
+impl RuleFiles<'_> {
+    /// Reads the rules.
+    pub(super) fn read(self) -> Result<LoadedRules, Error> {
+        let placeholders = self.placeholders.map(Placeholders::read).transpose()?.unwrap_or_default();
+        catalog::load(self.paths, &placeholders)
+    }
+}
+
+/// Reads rules. Prints those that cannot run.
 ///
 /// # Errors
 /// A rule of a named file cannot run; with `strict`, any rule cannot.
-pub(super) fn load(output: Output, paths: &[PathBuf], strict: bool) -> Result<LoadedRules, Error> {
-    let loaded = catalog::load(paths)?.checked(strict)?;
+pub(super) fn load(output: Output, files: RuleFiles<'_>) -> Result<LoadedRules, Error> {
+    let paths = files.paths;
+    let loaded = files.read()?.checked(files.strict)?;
     let skipped = loaded.skipped.iter().map(|SkippedRule { errors, .. }| {
         let first = errors.first().map(RuleError::one_line).unwrap_or_default();
         let more = if errors.len() > 1 {
@@ -36,14 +57,13 @@ pub(super) fn load(output: Output, paths: &[PathBuf], strict: bool) -> Result<Lo
 /// Reads and chooses rules. Prints those that cannot run, and notices and warnings about the others.
 pub(super) fn choose(
     output: Output,
-    paths: &[PathBuf],
+    files: RuleFiles<'_>,
     wanted: RuleChoice<'_>,
-    strict: bool,
 ) -> Result<(Choice, Vec<SkippedRule>), Error> {
-    let LoadedRules { entries, skipped, .. } = load(output, paths, strict)?;
+    let LoadedRules { entries, skipped, .. } = load(output, files)?;
     let choice = catalog::choose(entries, wanted)?;
     choice.notices.iter().for_each(|notice| output.talk(&format!("note: {notice}")));
-    warn(output, paths, &choice.warnings);
+    warn(output, files.paths, &choice.warnings);
     Ok((choice, skipped))
 }
 

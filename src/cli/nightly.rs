@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{Context, TableOrJson, loading};
+use super::{Context, RuleFiles, TableOrJson, loading};
 use crate::convert::Limits;
 use crate::delta::AsOf;
 use crate::error::{Error, Status};
@@ -84,8 +84,10 @@ impl NightlyCommand {
         }
         let config = Config::read(&self.config, &variable)?;
         let rules = &config.rules;
+        let placeholders = rules.placeholders.as_deref();
+        let files = RuleFiles { paths: &rules.paths, placeholders, strict: rules.strict };
         let wanted = RuleChoice { ids: &rules.ids, disabled: rules.include_disabled };
-        let (choice, skipped) = loading::choose(context.output, &rules.paths, wanted, rules.strict)?;
+        let (choice, skipped) = loading::choose(context.output, files, wanted)?;
         if config.sinks.is_empty() {
             context.output.warn("warning: no sinks are configured: the findings of this run are never delivered");
         }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::data::DataArgs;
-use super::{Context, loading};
+use super::{Context, RuleFiles, loading};
 use crate::error::{Error, Status};
 use crate::query::{self, QueryOutcome};
 use crate::report::query_rows::{self, RowFormat};
@@ -30,6 +30,9 @@ pub(super) struct QueryCommand {
     /// Rule files or folders to look for the rule in [default: the shipped rules]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     rules: Vec<PathBuf>,
+    /// YAML file with values for the placeholders of Sigma rules, by name
+    #[arg(long, value_name = "FILE")]
+    placeholders: Option<PathBuf>,
     /// Only records at or after this time
     #[arg(long, value_name = "TIME")]
     from: Option<Instant>,
@@ -55,7 +58,9 @@ impl QueryCommand {
         let rule = match &self.rule {
             None => None,
             Some(id) => {
-                let entries = loading::load(context.output, &self.rules, false)?.entries;
+                let placeholders = self.placeholders.as_deref();
+                let files = RuleFiles { paths: &self.rules, placeholders, strict: false };
+                let entries = loading::load(context.output, files)?.entries;
                 Some(catalog::named(&entries, id)?.rule.clone())
             }
         };

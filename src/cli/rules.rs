@@ -5,7 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::lint::LintCommand;
-use super::{Context, TableOrJson, loading};
+use super::{Context, RuleFiles, TableOrJson, loading};
 use crate::error::{Error, Status};
 use crate::report;
 use crate::report::markdown;
@@ -33,6 +33,9 @@ enum RulesAction {
         /// Rule files or folders [default: the shipped rules]
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
+        /// YAML file with values for the placeholders of Sigma rules, by name
+        #[arg(long, value_name = "FILE")]
+        placeholders: Option<PathBuf>,
         /// Output format
         #[arg(long, value_enum, default_value_t)]
         format: ListFormat,
@@ -45,6 +48,9 @@ enum RulesAction {
         /// Rule files or folders [default: the shipped rules]
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
+        /// YAML file with values for the placeholders of Sigma rules, by name
+        #[arg(long, value_name = "FILE")]
+        placeholders: Option<PathBuf>,
         /// Output format
         #[arg(long, value_enum, default_value_t)]
         format: TableOrJson,
@@ -62,6 +68,9 @@ enum RulesAction {
         /// Rule files or folders to look for the id in [default: the shipped rules]
         #[arg(long, value_name = "PATH", num_args = 1..)]
         rules: Vec<PathBuf>,
+        /// YAML file with values for the placeholders of Sigma rules, by name
+        #[arg(long, value_name = "FILE")]
+        placeholders: Option<PathBuf>,
         /// Output format
         #[arg(long, value_enum, default_value_t)]
         format: TableOrJson,
@@ -84,18 +93,26 @@ enum ListFormat {
 impl RulesCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         match &self.action {
-            RulesAction::List { paths, format } => list(context, paths, *format),
-            RulesAction::Coverage { paths, format, navigator } => {
-                coverage(context, paths, *format, navigator.as_deref()).await
+            RulesAction::List { paths, placeholders, format } => {
+                list(context, RuleFiles { paths, placeholders: placeholders.as_deref(), strict: false }, *format)
             }
-            RulesAction::Show { rule, rules, format } => show(context, rule, rules, *format),
+            RulesAction::Coverage { paths, placeholders, format, navigator } => {
+                let files = RuleFiles { paths, placeholders: placeholders.as_deref(), strict: false };
+                coverage(context, files, *format, navigator.as_deref()).await
+            }
+            RulesAction::Show { rule, rules, placeholders, format } => show(
+                context,
+                rule,
+                RuleFiles { paths: rules, placeholders: placeholders.as_deref(), strict: false },
+                *format,
+            ),
             RulesAction::Lint(lint) => lint.run(context),
         }
     }
 }
 
-fn list(context: &Context, paths: &[PathBuf], format: ListFormat) -> Result<Status, Error> {
-    let entries = loading::load(context.output, paths, false)?.entries;
+fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<Status, Error> {
+    let entries = loading::load(context.output, files)?.entries;
     let text = match format {
         ListFormat::Json => json_text(&entries.iter().map(summary).collect()),
         ListFormat::Markdown => markdown::list(&entries),
@@ -126,11 +143,11 @@ fn list(context: &Context, paths: &[PathBuf], format: ListFormat) -> Result<Stat
 
 async fn coverage(
     context: &Context,
-    paths: &[PathBuf],
+    files: RuleFiles<'_>,
     format: TableOrJson,
     navigator: Option<&str>,
 ) -> Result<Status, Error> {
-    let entries = loading::load(context.output, paths, false)?.entries;
+    let entries = loading::load(context.output, files)?.entries;
     let rules = || entries.iter().map(|entry| &entry.rule).filter(|rule| rule.enabled);
     let (covered, unmapped) = attack::coverage(rules());
     if let Some(file) = navigator {
@@ -164,11 +181,11 @@ async fn coverage(
     Ok(Status::Done)
 }
 
-fn show(context: &Context, id_or_file: &str, paths: &[PathBuf], format: TableOrJson) -> Result<Status, Error> {
+fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: TableOrJson) -> Result<Status, Error> {
     let file = PathBuf::from(id_or_file);
     let named = [file];
-    let paths = if named[0].is_file() { &named } else { paths };
-    let entries = loading::load(context.output, paths, false)?.entries;
+    let files = if named[0].is_file() { RuleFiles { paths: &named, ..files } } else { files };
+    let entries = loading::load(context.output, files)?.entries;
     let entry = catalog::named(&entries, id_or_file)?;
     let text = match format {
         TableOrJson::Json => {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::range::RangeArgs;
-use super::{Context, WindowArgs, loading};
+use super::{Context, RuleFiles, WindowArgs, loading};
 use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
@@ -32,6 +32,9 @@ pub(super) struct Sql {
     /// Where to look for the id: rule files or folders [default: the rules that come with tawny]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     rules: Vec<PathBuf>,
+    /// YAML file with values for the placeholders of Sigma rules, by name
+    #[arg(long, value_name = "FILE")]
+    placeholders: Option<PathBuf>,
     #[command(flatten)]
     window: WindowArgs,
     /// The engine for which to print the query [default: tawny's own, DataFusion]
@@ -52,7 +55,8 @@ impl Sql {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let file = PathBuf::from(&self.rule);
         let paths = if file.is_file() { &[file] } else { self.rules.as_slice() };
-        let entries = loading::load(context.output, paths, false)?.entries;
+        let files = RuleFiles { paths, placeholders: self.placeholders.as_deref(), strict: false };
+        let entries = loading::load(context.output, files)?.entries;
         let range = self.range.range()?;
         if self.dialect.is_none() && range != Range::default() {
             return Err(Error::usage("`--from`, `--to` and `--last` go with `--dialect`"));

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Context, loading};
+use super::{Context, RuleFiles, loading};
 use crate::error::{Error, Status};
 use crate::rule::Rule;
 use crate::rule::catalog::{self, LoadedRules};
@@ -18,11 +18,15 @@ pub(super) struct TestCommand {
     /// Rule files or folders [default: the shipped rules]
     #[arg(value_name = "RULES")]
     rules: Vec<PathBuf>,
+    /// YAML file with values for the placeholders of Sigma rules, by name
+    #[arg(long, value_name = "FILE")]
+    placeholders: Option<PathBuf>,
 }
 
 impl TestCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        let LoadedRules { entries: rules, skipped, .. } = loading::load(context.output, &self.rules, false)?;
+        let files = RuleFiles { paths: &self.rules, placeholders: self.placeholders.as_deref(), strict: false };
+        let LoadedRules { entries: rules, skipped, .. } = loading::load(context.output, files)?;
         if rules.is_empty() {
             return Err(Error::usage("no rules to test"));
         }

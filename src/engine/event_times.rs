@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, ArrowPrimitiveType, AsArray as _, TimestampMicrosecondArray};
+use arrow::array::{Array as _, ArrayRef, ArrowPrimitiveType, AsArray as _, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{
     DataType, Date32Type, Date64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
 };
+use chrono::{DateTime, Datelike as _, Timelike as _};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility};
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility, create_udf};
 use datafusion::prelude::{Expr, SessionContext};
 use datafusion::scalar::ScalarValue;
 
 use super::functions::not_text;
 use crate::event;
+use crate::rule::TimePart;
 use crate::time::{self, DAY, Instant, Range, SECOND};
 
 /// `instant(value)`: the event time in a text, a timestamp or a date; null if it is not one of [`time::EVENT_TIMES`].
@@ -29,6 +31,40 @@ pub(super) fn register(context: &SessionContext) {
     let returns = event::schema().field(0).data_type().clone();
     let function = SimpleScalarUDF::new_with_signature(INSTANT, takes, returns, Arc::new(call));
     context.register_udf(ScalarUDF::new_from_impl(function));
+    let part = |arguments: &[ColumnarValue]| {
+        let [time, ColumnarValue::Scalar(ScalarValue::Utf8(Some(name)))] = arguments else {
+            return exec_err!("{TIME_PART} takes a time and the name of a part");
+        };
+        Ok(ColumnarValue::Array(time_part(&time.to_array(1)?, name)?))
+    };
+    let takes = vec![event::schema().field(0).data_type().clone(), DataType::Utf8];
+    context.register_udf(create_udf(TIME_PART, takes, DataType::Utf8, Volatility::Immutable, Arc::new(part)));
+}
+
+/// `time_part(time, name)`: a [`TimePart`] of a time in UTC, as text.
+const TIME_PART: &str = "time_part";
+
+fn time_part(times: &ArrayRef, name: &str) -> Result<ArrayRef> {
+    let Some(part) = TimePart::ALL.into_iter().find(|part| part.name() == name) else {
+        return exec_err!("there is no part `{name}` of a time");
+    };
+    let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
+        return exec_err!("a time is expected, not {}", times.data_type());
+    };
+    let number = |micros| {
+        let time = DateTime::from_timestamp_micros(micros)?;
+        let number = match part {
+            TimePart::Minute => time.minute().to_string(),
+            TimePart::Hour => time.hour().to_string(),
+            TimePart::Weekday => time.weekday().number_from_monday().to_string(),
+            TimePart::Day => time.day().to_string(),
+            TimePart::Week => time.iso_week().week().to_string(),
+            TimePart::Month => time.month().to_string(),
+            TimePart::Year => time.year().to_string(),
+        };
+        Some(number)
+    };
+    Ok(Arc::new(times.iter().map(|time| time.and_then(number)).collect::<StringArray>()))
 }
 
 /// Whether [`of`] reads values of this type.
@@ -107,8 +143,7 @@ pub(super) fn may_lie_in(range: Range, value: &Expr, data_type: &DataType) -> Op
 #[cfg(test)]
 mod tests {
     use arrow::array::{
-        Date32Array, Date64Array, StringArray, TimestampMillisecondArray, TimestampNanosecondArray,
-        TimestampSecondArray,
+        Date32Array, Date64Array, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
     };
     use proptest::prelude::*;
 
@@ -145,6 +180,19 @@ mod tests {
 
     /// The first second after all events.
     const EDGE: i64 = time::EVENT_TIMES.end.micros() / SECOND;
+
+    #[test]
+    fn parts_of_a_time_are_in_utc() {
+        // A Sunday.
+        let micros = "2026-11-29T23:05:59Z".parse::<Instant>().unwrap().micros();
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(micros), None]).with_timezone("UTC"));
+        for (part, expected) in TimePart::ALL.into_iter().zip(["5", "23", "7", "29", "48", "11", "2026"]) {
+            let read = time_part(&times, part.name()).unwrap();
+            let read: Vec<_> = read.as_string::<i32>().iter().collect();
+            assert_eq!(read, [Some(expected), None], "{part:?}");
+        }
+        assert!(time_part(&times, "era").is_err());
+    }
 
     #[test]
     fn other_types_say_no_time() {

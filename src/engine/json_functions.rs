@@ -69,7 +69,7 @@ fn steps(path: &str) -> Result<Vec<Step>> {
     if path.is_empty() {
         return Ok(Vec::new());
     }
-    match path.parse::<Path>() {
+    match Path::of_sql(path) {
         Ok(path) => Ok(path.0),
         Err(reason) => Err(DataFusionError::Execution(format!("the path `{path}`: {reason}"))),
     }

@@ -104,6 +104,8 @@ pub struct RuleConfig {
     /// Whether a rule of a folder that cannot run stops the run.
     #[serde(default)]
     pub strict: bool,
+    /// The file with the values of placeholders.
+    pub placeholders: Option<PathBuf>,
 }
 
 /// Where to write the report of a run.

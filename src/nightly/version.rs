@@ -87,6 +87,7 @@ fn field_json(field: &Field) -> Json {
         Field::Actor => json!(["actor"]),
         Field::Path(path) => json!(["path", path.to_string()]),
         Field::Element(path) => json!(["element", path.to_string()]),
+        Field::TimePart(part) => json!(["time_part", part.name()]),
     }
 }
 

@@ -110,7 +110,68 @@ pub fn at<'a>(json: &'a str, path: &[Step]) -> Option<Cow<'a, str>> {
             let found: Vec<_> = elements(json)?.iter().filter_map(|element| at(element.get(), rest)).collect();
             Some(Cow::Owned(format!("[{}]", found.join(","))))
         }
+        Step::Through | Step::Leaves => {
+            let mut found = Vec::new();
+            reach(json, path, &mut found);
+            Some(Cow::Owned(format!("[{}]", found.join(","))))
+        }
     }
+}
+
+/// Adds the values that `path` reaches, through lists on the way.
+fn reach<'a>(json: &'a str, path: &[Step], found: &mut Vec<Cow<'a, str>>) {
+    match path.split_first() {
+        Some((Step::Through, rest)) => match elements(json) {
+            Some(elements) => elements.into_iter().for_each(|element| reach(element.get(), rest, found)),
+            None => reach(json, rest, found),
+        },
+        Some((Step::Leaves, _)) => found.extend(leaves(json).into_iter().map(Cow::Borrowed)),
+        Some((Step::Key(key), rest)) => {
+            if let Some(value) = member(json, key) {
+                reach(value.get(), rest, found);
+            }
+        }
+        _ => found.extend(at(json, path)),
+    }
+}
+
+/// Returns the JSON of all strings, numbers and booleans within a value, however deep, in order. Keys are none of them.
+fn leaves(json: &str) -> Vec<&str> {
+    let bytes = json.as_bytes();
+    let mut found = Vec::new();
+    let mut start = 0;
+    while let Some(first) = bytes.get(start) {
+        let end = match first {
+            b'"' => string_end(bytes, start),
+            b'{' | b'}' | b'[' | b']' | b',' | b':' => start + 1,
+            first if first.is_ascii_whitespace() => start + 1,
+            _ => {
+                let is_end = |byte: &u8| matches!(byte, b'}' | b']' | b',' | b':') || byte.is_ascii_whitespace();
+                bytes[start..].iter().position(is_end).map_or(bytes.len(), |length| start + length.max(1))
+            }
+        };
+        let is_scalar =
+            !matches!(first, b'{' | b'}' | b'[' | b']' | b',' | b':' | b'n') && !first.is_ascii_whitespace();
+        let is_key = || *first == b'"' && bytes[end..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
+        if is_scalar && !is_key() {
+            found.extend(json.get(start..end));
+        }
+        start = end;
+    }
+    found
+}
+
+/// Returns the index after the string that begins at `start`.
+fn string_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
 }
 
 /// Returns [`find`] in the JSON object `json` without splitting all of it. Text after a member with exactly this key
@@ -357,6 +418,33 @@ mod tests {
         assert_eq!(string(members[1].1).unwrap(), "x\u{fffd}\u{1f600}\u{fffd}y");
         assert_eq!(at(json, &[Step::Key("c".to_owned())]).as_deref(), Some("2"));
         assert!(super::members("{\"a\nb\":1}").is_none());
+    }
+
+    #[test]
+    fn paths_go_through_lists_and_to_leaves() {
+        let json = r#"{"a":[{"b":[1,"x"]},{"b":{"c":[true,null,{"k":"v\\\"]"}]}},[{"b":9}],{"B":"y"}],"d":"z"}"#;
+        for (path, expected) in [
+            ("a[].b[]", r#"[1,"x",{"c":[true,null,{"k":"v\\\"]"}]},"y"]"#),
+            ("a[].b[**]", r#"[1,"x",true,"v\\\"]","y"]"#),
+            ("[**]", r#"[1,"x",true,"v\\\"]",9,"y","z"]"#),
+            ("d[]", r#"["z"]"#),
+            ("d[**]", r#"["z"]"#),
+            ("d[].x[]", "[]"),
+            ("nothing[].x[]", "[]"),
+        ] {
+            let steps = crate::path::Path::of_sql(path).unwrap().0;
+            if path.starts_with("nothing") {
+                assert_eq!(at(json, &steps), None);
+            } else {
+                assert_eq!(at(json, &steps).as_deref(), Some(expected), "{path}");
+            }
+        }
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(leaves(&deep), ["1"]);
+        assert_eq!(leaves(r#"{"a" : "b" , "c":-1.5e3}"#), [r#""b""#, "-1.5e3"]);
+        for broken in ["\"", "\"\\", "{\"a", "[1", "x"] {
+            leaves(broken);
+        }
     }
 
     #[test]

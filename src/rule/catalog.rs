@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::lint::{Code, Warning};
 use super::panther::{self, Read};
+use super::placeholders::Placeholders;
 use super::sigma::{SigmaEntry, SigmaRules};
 use super::yaml::YamlSource;
 use super::{Rule, check_id, limits, sigma, yaml};
@@ -188,14 +189,14 @@ pub fn choose(entries: Vec<Entry>, wanted: RuleChoice<'_>) -> Result<Choice, Err
 /// # Errors
 /// A rule cannot run.
 pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
-    Ok(load(paths)?.checked(true)?.entries)
+    Ok(load(paths, &Placeholders::default())?.checked(true)?.entries)
 }
 
 /// Reads the rules of `paths`, or the shipped rules if there are no paths.
 ///
 /// # Errors
 /// A file or folder cannot be read, or there are too many rules. A rule that cannot run is no error.
-pub fn load(paths: &[PathBuf]) -> Result<LoadedRules, Error> {
+pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> Result<LoadedRules, Error> {
     let mut loaded = LoadedRules::default();
     let is_named = |file: &str| paths.iter().any(|path| path.display().to_string() == file);
     let texts = texts(paths)?;
@@ -212,7 +213,7 @@ pub fn load(paths: &[PathBuf]) -> Result<LoadedRules, Error> {
             },
         }
     }
-    let SigmaRules { rules, refused: of_sigma_rules } = sigma::load(&of_sigma);
+    let SigmaRules { rules, refused: of_sigma_rules } = sigma::load(&of_sigma, placeholders);
     for SigmaEntry { file, rule, warnings } in rules {
         loaded.add(of_sigma[file], rule, warnings, is_named(of_sigma[file].name));
     }

@@ -139,8 +139,9 @@ impl RuleErrors {
         }
     }
 
-    /// Returns the errors that were kept.
-    pub(super) fn none(self) -> Result<(), Error> {
+    /// Returns the errors that were kept, by their place.
+    pub(super) fn none(mut self) -> Result<(), Error> {
+        self.0.sort_by_key(|error| (error.line, error.column));
         if self.0.is_empty() { Ok(()) } else { Err(Error::Rules(self.0)) }
     }
 }

@@ -150,7 +150,7 @@ const CLOSED: &[&str] = &["userIdentity", "tlsDetails", "resources"];
 /// Returns whether a record may lack the field.
 pub(super) fn is_optional(field: &Field) -> bool {
     match field {
-        Field::Account | Field::Actor => false,
+        Field::Account | Field::Actor | Field::TimePart(_) => false,
         Field::Path(path) => !path.as_key().is_some_and(|key| ALWAYS.iter().any(|name| name.eq_ignore_ascii_case(key))),
         Field::Element(_) => true,
     }
@@ -203,7 +203,7 @@ pub(super) fn unknown_field(field: &Field) -> Option<String> {
         .iter()
         .filter_map(|step| match step {
             Step::Key(key) => Some(key.as_str()),
-            Step::Index(_) | Step::Every => None,
+            Step::Index(_) | Step::Every | Step::Through | Step::Leaves => None,
         })
         .collect();
     let (top, name) = (keys.first()?, keys.join("."));

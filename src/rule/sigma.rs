@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 
-use rsigma_parser::{FieldSpec, SigmaRule};
+use rsigma_parser::{Detections, FieldSpec, LogSource, SigmaRule};
 
 use super::lint::Warning;
+use super::placeholders::Placeholders;
 use super::yaml::YamlSource;
 use super::{Field, Predicate, Rule, Window, WindowKind, limits};
 use crate::error::{Error, RuleError, RuleErrorKind};
@@ -18,7 +19,9 @@ mod about;
 mod correlation;
 mod detection;
 mod document;
+mod filter;
 mod references;
+mod rewrite;
 mod shape;
 mod warnings;
 
@@ -51,11 +54,11 @@ pub struct SigmaEntry {
 
 /// Reads the rules of files. Correlations may name rules of other files. A rule that a correlation names is not hunted
 /// alone, unless the correlation has `generate`.
-pub fn load(files: &[YamlSource<'_>]) -> SigmaRules {
+pub fn load(files: &[YamlSource<'_>], placeholders: &Placeholders) -> SigmaRules {
     let mut found = SigmaRules::default();
     let (mut documents, mut unread) = (Vec::new(), BTreeSet::new());
     for (file, source) in files.iter().enumerate() {
-        for read in document::read(file, *source) {
+        for read in document::read(file, *source, placeholders) {
             match read {
                 Ok(document) => documents.push(document),
                 Err(refused) => {
@@ -69,11 +72,19 @@ pub fn load(files: &[YamlSource<'_>]) -> SigmaRules {
     let mut predicates = Vec::new();
     for document in &documents {
         predicates.push(document.rule().map(|rule| {
-            matches(rule).map_err(|refusals| {
+            rule_matches(rule).map_err(|refusals| {
                 found.refused.push(document.errors(&refusals));
                 refusals.first().map_or(RuleErrorKind::Invalid, |refusal| refusal.kind)
             })
         }));
+    }
+    for document in &documents {
+        if let Content::Filter(filter) = &document.content {
+            let refusals = filter::apply(filter, document, &references, &mut predicates);
+            if !refusals.is_empty() {
+                found.refused.push(document.errors(&refusals));
+            }
+        }
     }
     let (mut parts, mut generated) = (BTreeSet::new(), BTreeSet::new());
     for document in &documents {
@@ -84,11 +95,8 @@ pub fn load(files: &[YamlSource<'_>]) -> SigmaRules {
         for (index, name) in correlation.rules.iter().enumerate() {
             let part = references.resolve(document, name).and_then(|rule| {
                 let copies = references.copies(rule);
-                if correlation.generate {
-                    generated.extend(copies)
-                } else {
-                    parts.extend(copies)
-                }
+                let of_kind = if correlation.generate { &mut generated } else { &mut parts };
+                of_kind.extend(copies);
                 let reason = || format!("it names `{name}`, which cannot run");
                 match (documents[rule].rule(), &predicates[rule]) {
                     (Some(rule), Some(Ok(predicate))) => Ok(Part { rule, predicate }),
@@ -131,7 +139,7 @@ pub fn load(files: &[YamlSource<'_>]) -> SigmaRules {
 /// The reasons why rules cannot run.
 pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
     let files: Vec<YamlSource<'_>> = files.iter().map(|(name, text)| YamlSource { name, text }).collect();
-    let SigmaRules { rules, refused } = load(&files);
+    let SigmaRules { rules, refused } = load(&files, &Placeholders::default());
     let errors = refused.concat();
     if errors.is_empty() {
         Ok(rules.into_iter().map(|entry| (entry.file, entry.rule)).collect())
@@ -213,19 +221,36 @@ fn single(rule: &SigmaRule, predicate: &Predicate) -> Result<Rule, Refusal> {
 }
 
 /// Returns the predicate of a rule.
-fn matches(rule: &SigmaRule) -> Result<Predicate, Vec<Refusal>> {
-    source(rule).map_err(|refusal| vec![refusal])?;
-    let refusals = detection::refusals(&rule.detection);
+fn rule_matches(rule: &SigmaRule) -> Result<Predicate, Vec<Refusal>> {
+    let sources = rule.custom_attributes.get("sourcetypes").and_then(|sources| sources.as_sequence());
+    match sources {
+        // RunReveal's rules have these in place of a `logsource`.
+        Some(sources) if rule.logsource == LogSource::default() => {
+            if !sources.iter().filter_map(|source| source.as_str()).any(|source| source.eq_ignore_ascii_case(SERVICE)) {
+                let reason = "its `sourcetypes` do not name `cloudtrail`, and nothing else is hunted";
+                let refusal = Refusal { kind: RuleErrorKind::OtherLogs, ..Refusal::new(reason) };
+                return Err(vec![refusal.at_key("sourcetypes")]);
+            }
+        }
+        _ => check_source(&rule.logsource).map_err(|refusal| vec![refusal])?,
+    }
+    if rule.detection.timeframe.is_some() {
+        let reason = "`timeframe` has no meaning without an aggregation: write a correlation with `timespan`";
+        return Err(vec![Refusal::new(reason).at_key("timeframe").at_key("detection")]);
+    }
+    matches(&rule.detection, "detection")
+}
+
+/// Returns the predicate of the selections and conditions in a section.
+fn matches(detections: &Detections, section: &str) -> Result<Predicate, Vec<Refusal>> {
+    let refusals = detection::refusals(detections, section);
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let in_condition = |refusal: Refusal| vec![refusal.at_key("condition").at_key("detection")];
-    let conditions = &rule.detection.conditions;
-    conditions
-        .iter()
-        .try_for_each(|condition| detection::check_size(condition, &rule.detection))
-        .map_err(in_condition)?;
-    let predicates = conditions.iter().map(|condition| detection::condition(condition, &rule.detection));
+    let in_condition = |refusal: Refusal| vec![refusal.at_key("condition").at_key(section)];
+    let conditions = &detections.conditions;
+    conditions.iter().try_for_each(|condition| detection::check_size(condition, detections)).map_err(in_condition)?;
+    let predicates = conditions.iter().map(|condition| detection::condition(condition, detections));
     let mut predicates = predicates.collect::<Result<Vec<_>, _>>().map_err(in_condition)?;
     let matched = match predicates.len() {
         0 => return Err(in_condition(Refusal::invalid("it has no condition"))),
@@ -236,17 +261,16 @@ fn matches(rule: &SigmaRule) -> Result<Predicate, Vec<Refusal>> {
     Ok(matched)
 }
 
-/// Checks that a rule is about CloudTrail.
-fn source(rule: &SigmaRule) -> Result<(), Refusal> {
-    let source = &rule.logsource;
-    let is = |given: &Option<String>, own: &str| given.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(own));
-    if !is(&source.product, "aws") || !is(&source.service, "cloudtrail") || source.category.is_some() {
+/// CloudTrail's `service` in Sigma.
+const SERVICE: &str = "cloudtrail";
+
+/// Checks that a `logsource` includes CloudTrail: it names the product, the service or both, and nothing else.
+fn check_source(source: &LogSource) -> Result<(), Refusal> {
+    let is = |given: &Option<String>, own: &str| given.as_deref().is_none_or(|given| given.eq_ignore_ascii_case(own));
+    let is_named = source.product.is_some() || source.service.is_some();
+    if !is_named || !is(&source.product, "aws") || !is(&source.service, SERVICE) || source.category.is_some() {
         let reason = "its `logsource` is not `product: aws` and `service: cloudtrail`, and nothing else is hunted";
         return Err(Refusal { kind: RuleErrorKind::OtherLogs, ..Refusal::new(reason) }.at_key("logsource"));
-    }
-    if rule.detection.timeframe.is_some() {
-        let reason = "`timeframe` has no meaning without an aggregation: write a correlation with `timespan`";
-        return Err(Refusal::new(reason).at_key("timeframe").at_key("detection"));
     }
     Ok(())
 }

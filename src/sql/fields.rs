@@ -3,7 +3,7 @@
 //! Functions of this program read fields in JSON columns: `text_at(json, 'a.b')` is the text of a scalar, `string_at`
 //! that of a string, `value_at` that of a scalar or else JSON, `json_at` JSON; `texts_at` and `strings_at` are such texts
 //! of a list's elements, or of the value itself; `elements_at` is a list's elements as JSON.
-//! `actor(userIdentity, sourceIPAddress)` is the resolved principal.
+//! `actor(userIdentity, sourceIPAddress)` is the resolved principal. `time_part(time, 'hour')` is a part of a time in UTC.
 
 use crate::event::{ColumnKind, FieldLocation, OTHER_FIELDS};
 use crate::path::{Path, Step};
@@ -72,6 +72,9 @@ fn scalar(field: &Field) -> Expression {
     match (field, field.location()) {
         (Field::Account, _) => account(),
         (Field::Actor, _) => actor(),
+        (Field::TimePart(part), _) => {
+            Expression::call("time_part", [Expression::column("eventTime"), Expression::text(part.name())])
+        }
         (_, Some(FieldLocation::Column(name, ColumnKind::Flag))) => {
             Expression::CastToText(Box::new(Expression::column(name)))
         }

@@ -173,7 +173,7 @@ fn sigma_rules_are_limited() {
         ),
         (listed("userAgent", 1_001), "s".to_owned(), "values to compare with"),
         (listed("userAgent", 501), "s".to_owned(), "too many regular expressions and wildcards: at most 500"),
-        (listed("requestParameters.x|re", 251), "s".to_owned(), "too many regular expressions and wildcards"),
+        (listed("requestParameters.x|re", 501), "s".to_owned(), "too many regular expressions and wildcards"),
         (listed("requestParameters.x|contains|cased", 1_001), "s".to_owned(), "values to compare with"),
         (selections(1), format!("{}s0{}", "(".repeat(100), ")".repeat(100)), "exceeds maximum depth"),
         ("  s: {'userAgent|re': '(\\w{500}){100}'}\n".to_owned(), "s".to_owned(), "exceeds size limit"),

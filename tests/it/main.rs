@@ -56,6 +56,7 @@ mod s3_server;
 mod secrets;
 mod selections;
 mod sigma;
+mod sigma_items;
 mod sinks;
 mod special_files;
 mod sweeps;

@@ -53,6 +53,7 @@ fn mixed() -> tempfile::TempDir {
             ("tabs.yml", "AnalysisType: rule\nDetection:\n\t- x\n"),
             ("okta.yml", &panther("Okta", "A").replace("AWS.CloudTrail", "Okta.SystemLog")),
             ("sigma/windows.yml", &sigma("windows", "Image").replace("product: aws", "product: windows")),
+            ("sigma/other.yml", &sigma("other", "a|nonsense").replace("service: cloudtrail", "service: s3")),
             (".github/workflows/ci.yml", "name: ci\non: [push]\njobs: {}\n"),
             ("pack.yml", "AnalysisType: pack\nPackID: a\n"),
             ("empty.yml", ""),
@@ -76,7 +77,7 @@ fn rules_that_cannot_run_are_skipped_and_named() {
         "python.yml:6:11: `Filename`: rules in Python are not run",
         "refused.yml:5:7: `refused`: `eventName`: the modifier `windash`",
         "tabs.yml:3:2: invalid YAML: a tab indents this line; use spaces",
-        "2 rules, 4 skipped: 2 invalid, 1 unsupported, 1 in Python; not used: 2 rules for other logs, 3 YAML files without rules",
+        "2 rules, 4 skipped: 2 invalid, 1 unsupported, 1 in Python; not used: 3 rules for other logs, 3 YAML files without rules",
     ] {
         assert!(messages.contains(skipped), "{skipped}: {messages}");
     }

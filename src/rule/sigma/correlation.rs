@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use rsigma_parser::{ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, WindowMode};
+use rsigma_parser::{
+    ConditionExpr, ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, WindowMode,
+};
 
 use super::about::About;
 use super::{Part, Refusal, detection};
@@ -51,17 +53,16 @@ pub(super) fn correlated(correlation: &CorrelationRule, parts: &[Part<'_>]) -> R
             if correlation.window != WindowMode::Sliding {
                 return Err(Refusal::new("temporal correlations are hunted in sliding windows only"));
             }
-            all_of_them(correlation, parts)?;
-            let threshold = u32::try_from(detections.len())
-                .ok()
-                .and_then(NonZeroU32::new)
-                .ok_or_else(|| Refusal::new("it names no rule"))?;
+            let threshold = required_kinds(correlation, parts.len())?;
             let rule = about.rule(any(), window(threshold), group)?;
             let ordered = kind == CorrelationType::TemporalOrdered;
             let counts = if ordered { Counts::InOrder(detections) } else { Counts::EachOf(detections) };
             Ok(Rule { counts, ..rule })
         }
-        other => Err(Refusal::new(format!("correlations of the type `{}` are not hunted", other.as_str()))),
+        other => {
+            let reason = format!("correlations of the type `{}` are not hunted: findings count events", other.as_str());
+            Err(Refusal::new(reason).at_key("type").at_key("correlation"))
+        }
     }
 }
 
@@ -101,20 +102,66 @@ fn at_least(correlation: &CorrelationRule) -> Result<NonZeroU32, Refusal> {
         .ok_or_else(|| Refusal::new("the count must be from 1 to 4294967295"))
 }
 
-/// Checks that a temporal correlation requires all of its rules, once each.
-fn all_of_them(correlation: &CorrelationRule, parts: &[Part<'_>]) -> Result<(), Refusal> {
-    let asks_for_all = match &correlation.condition {
-        CorrelationCondition::Extended(_) => false,
+/// Returns the number of rules of a temporal correlation that must have a match.
+fn required_kinds(correlation: &CorrelationRule, all: usize) -> Result<NonZeroU32, Refusal> {
+    let refused = |reason: &str| Err(Refusal::new(reason).at_key("condition").at_key("correlation"));
+    let is_ordered = correlation.correlation_type == CorrelationType::TemporalOrdered;
+    let number = match &correlation.condition {
         CorrelationCondition::Threshold { predicates, .. } => match predicates.as_slice() {
-            [] => true,
-            // The parser's default without a condition.
-            [(ConditionOperator::Gte, number)] => [1, parts.len() as u64].contains(number),
-            _ => false,
+            // The second is the parser's default without a condition.
+            [] | [(ConditionOperator::Gte, 1)] => all,
+            [(ConditionOperator::Gte | ConditionOperator::Eq, number)] if usize::try_from(*number) == Ok(all) => all,
+            [(ConditionOperator::Gte, number)] if !is_ordered && usize::try_from(*number).is_ok_and(|n| n <= all) => {
+                usize::try_from(*number).unwrap_or(all)
+            }
+            [(ConditionOperator::Gt, number)] if !is_ordered && usize::try_from(*number).is_ok_and(|n| n < all) => {
+                usize::try_from(*number).map_or(all, |number| number + 1)
+            }
+            _ if is_ordered => return refused("in order, all rules must have a match: leave out the `condition`"),
+            _ => return refused("only `gte` and `gt` with at most the number of rules are hunted"),
         },
+        CorrelationCondition::Extended(condition) => {
+            let mut named = Vec::new();
+            if names_all(condition, &mut named) {
+                let mut rules: Vec<&str> = correlation.rules.iter().map(String::as_str).collect();
+                rules.sort_unstable();
+                named.sort_unstable();
+                if rules == named {
+                    return required_number(all);
+                }
+            }
+            if has_not(condition) {
+                return refused(
+                    "a rule that must have no match is not hunted: windows that wait for an absence are not supported",
+                );
+            }
+            return refused("only `and` between all rules is hunted: write one correlation for each other combination");
+        }
     };
-    if asks_for_all {
-        Ok(())
-    } else {
-        Err(Refusal::new("a `condition` on the rules of a temporal correlation is not hunted: all must occur"))
+    required_number(number)
+}
+
+fn required_number(number: usize) -> Result<NonZeroU32, Refusal> {
+    let number = u32::try_from(number).ok().and_then(NonZeroU32::new);
+    number.ok_or_else(|| Refusal::invalid("it names no rule"))
+}
+
+/// Returns whether a condition joins names by `and` only, and adds them to `names`.
+fn names_all<'c>(condition: &'c ConditionExpr, names: &mut Vec<&'c str>) -> bool {
+    match condition {
+        ConditionExpr::And(parts) => parts.iter().all(|part| names_all(part, names)),
+        ConditionExpr::Identifier(name) => {
+            names.push(name);
+            true
+        }
+        ConditionExpr::Or(_) | ConditionExpr::Not(_) | ConditionExpr::Selector { .. } => false,
+    }
+}
+
+fn has_not(condition: &ConditionExpr) -> bool {
+    match condition {
+        ConditionExpr::Not(_) => true,
+        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => parts.iter().any(has_not),
+        ConditionExpr::Identifier(_) | ConditionExpr::Selector { .. } => false,
     }
 }

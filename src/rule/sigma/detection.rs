@@ -4,20 +4,27 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SigmaValue, SpecialChar, StringPart,
+    ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SelectorPattern, SigmaValue,
+    SpecialChar, StringPart,
 };
 
 use super::{PlaceStep, Refusal};
-use crate::event::{self, ColumnKind};
+use crate::event::{ColumnKind, EVENT_TIME, FieldLocation, OTHER_FIELDS};
 use crate::path::{Path, Step};
 use crate::rule::limits::{self, CONDITIONS};
 use crate::rule::predicate::NumberOperand;
-use crate::rule::{self, Class, Compared, Field, Operand, Predicate, Test, Value};
+use crate::rule::{self, Class, Compared, Field, Operand, Predicate, Test, TimePart, Value};
 
 /// Returns the field at a path with dots between its keys.
 pub(super) fn field(name: &str) -> Result<Field, Refusal> {
     if name.contains('[') {
         return Err(Refusal::new(format!("`{name}`: brackets in the names of fields are not understood")));
+    }
+    if let Some((time, part)) = name.split_once('.')
+        && time.eq_ignore_ascii_case(EVENT_TIME)
+        && let Some(part) = TimePart::ALL.into_iter().find(|known| known.name() == part)
+    {
+        return Ok(Field::TimePart(part));
     }
     Ok(Field::new(Path(name.split('.').map(|key| Step::Key(key.to_owned())).collect())))
 }
@@ -35,13 +42,11 @@ pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> 
             selection(named.ok_or_else(|| Refusal::new(format!("the condition names `{name}`, which is not defined")))?)
         }
         ConditionExpr::Selector { quantifier, pattern } => {
-            let is_meant = |name: &&String| pattern.matches_detection_name(name);
+            let is_meant = |name: &&String| is_selected(pattern, name);
             let mut names: Vec<&String> = detections.named.keys().filter(is_meant).collect();
             names.sort();
             if names.is_empty() {
-                return Err(Refusal::new(format!(
-                    "`{expression}` names no selection (of a pattern's `*` one is understood)"
-                )));
+                return Err(Refusal::invalid(format!("`{expression}` names no selection")));
             }
             let parts =
                 names.into_iter().map(|name| selection(&detections.named[name])).collect::<Result<Vec<_>, _>>()?;
@@ -56,13 +61,36 @@ pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> 
     }
 }
 
-/// Returns the reasons why selections cannot be read, each with its place.
-pub(super) fn refusals(detections: &Detections) -> Vec<Refusal> {
+/// Returns whether a selector means the selection `name`. Names that begin with `_` must be written out.
+fn is_selected(pattern: &SelectorPattern, name: &str) -> bool {
+    let pattern = match pattern {
+        SelectorPattern::Them => "*",
+        SelectorPattern::Pattern(pattern) => pattern,
+    };
+    if name.starts_with('_') && !pattern.starts_with('_') {
+        return false;
+    }
+    let mut parts = pattern.split('*');
+    let (first, last) = (parts.next().unwrap_or_default(), parts.next_back());
+    let (Some(last), Some(mut rest)) = (last, name.strip_prefix(first)) else {
+        return pattern == name;
+    };
+    for part in parts {
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// Returns the reasons why the selections of a section cannot be read, each with its place.
+pub(super) fn refusals(detections: &Detections, section: &str) -> Vec<Refusal> {
     let mut found = Vec::new();
     for (name, selection) in &detections.named {
         let mut of_selection = Vec::new();
         add_refusals(selection, &mut of_selection);
-        found.extend(of_selection.into_iter().map(|refusal| refusal.at_key(name).at_key("detection")));
+        found.extend(of_selection.into_iter().map(|refusal| refusal.at_key(name).at_key(section)));
     }
     found
 }
@@ -103,7 +131,7 @@ fn compared_values(expression: &ConditionExpr, detections: &Detections) -> usize
         ConditionExpr::Not(part) => compared_values(part, detections),
         ConditionExpr::Identifier(name) => detections.named.get(name).map_or(0, values_of),
         ConditionExpr::Selector { pattern, .. } => {
-            let named = detections.named.iter().filter(|(name, _)| pattern.matches_detection_name(name));
+            let named = detections.named.iter().filter(|(name, _)| is_selected(pattern, name));
             sum(&mut named.map(|(_, detection)| values_of(detection)))
         }
     }
@@ -215,11 +243,20 @@ fn how(modifiers: &[Modifier]) -> Result<ValueComparison, Refusal> {
             Modifier::IgnoreCase => how.flags.push('i'),
             Modifier::Multiline => how.flags.push('m'),
             Modifier::DotAll => how.flags.push('s'),
+            Modifier::WindAsh => {
+                let reason = "it is about the command lines of Windows, which CloudTrail does not record";
+                return Err(Refusal::new(format!("the modifier `windash` is not understood: {reason}")));
+            }
+            Modifier::Wide | Modifier::Utf16 | Modifier::Utf16be => {
+                let reason = "it is about UTF-16, and CloudTrail's records are UTF-8";
+                return Err(Refusal::new(format!("the modifier `{}` is not understood: {reason}", name_of(*modifier))));
+            }
+            Modifier::Minute | Modifier::Hour | Modifier::Day | Modifier::Week | Modifier::Month | Modifier::Year => {
+                let reason = "is a part of a time, and only `eventTime` is one";
+                return Err(Refusal::new(format!("`{}` {reason}", name_of(*modifier))));
+            }
             other => {
-                return Err(Refusal::new(format!(
-                    "the modifier `{}` is not understood",
-                    format!("{other:?}").to_lowercase()
-                )));
+                return Err(Refusal::new(format!("the modifier `{}` is not understood here", name_of(*other))));
             }
         }
     }
@@ -229,8 +266,12 @@ fn how(modifiers: &[Modifier]) -> Result<ValueComparison, Refusal> {
     Ok(how)
 }
 
+/// Returns the name of a modifier in Sigma.
+fn name_of(modifier: Modifier) -> String {
+    format!("{modifier:?}").to_lowercase()
+}
+
 fn test(field: &Field, value: &SigmaValue, how: &ValueComparison) -> Result<Predicate, Refusal> {
-    let is = |test: Test| tested(field, test);
     let text = value.to_string();
     if let Some(encoding) = how.encoding {
         let SigmaValue::String(string) = value else {
@@ -239,78 +280,118 @@ fn test(field: &Field, value: &SigmaValue, how: &ValueComparison) -> Result<Pred
         let [StringPart::Plain(plain)] = string.parts.as_slice() else {
             return Err(Refusal::new(format!("`{text}` is empty or has wildcards, and is not encoded")));
         };
-        let tests =
-            encoded(plain, encoding).into_iter().map(|text| is(of_parts(&[StringPart::Plain(text)], field, how)?));
+        let tests = encoded(plain, encoding).into_iter().map(|text| of_parts(&[StringPart::Plain(text)], field, how));
         return Ok(Predicate::Any(tests.collect::<Result<_, Refusal>>()?));
     }
     if let Some(relation) = how.relation {
         return match value {
-            SigmaValue::Integer(_) | SigmaValue::Float(_) => is(Test::Number(relation, NumberOperand::Value(text))),
+            SigmaValue::Integer(_) | SigmaValue::Float(_) => {
+                if let Field::TimePart(part) = field {
+                    check_part(*part, &text)?;
+                }
+                passes(field, &[Test::Number(relation, NumberOperand::Value(text))], Reach::Values)
+            }
             _ => Err(Refusal::new(format!("`{text}` is not a number"))),
         };
     }
+    if let Field::TimePart(part) = field {
+        if how.place != MatchPosition::Whole || how.values.is_some() {
+            return Err(Refusal::new("it is a number: compare it with numbers"));
+        }
+        check_part(*part, &text)?;
+    }
     match (how.values, value) {
-        (Some(Modifier::Re), _) => is(Test::Matches(pattern(&how.flags, &text)?)),
+        (Some(Modifier::Re), _) => passes(field, &[Test::Matches(pattern(&how.flags, &text)?)], Reach::Leaves),
         (Some(Modifier::Cidr), _) => {
             let network = text.parse::<IpNet>().ok().or_else(|| Some(text.parse::<std::net::IpAddr>().ok()?.into()));
             let network =
                 network.ok_or_else(|| Refusal::new(format!("`{text}` is not a network such as `192.0.2.0/24`")))?;
             // A network is not an address, although it may contain or overlap addresses.
-            passes(field, &[Test::Address(Class::Address), Test::Within(network.trunc())])
+            passes(field, &[Test::Address(Class::Address), Test::Within(network.trunc())], Reach::Values)
         }
-        (Some(Modifier::Exists), SigmaValue::Bool(exists)) => {
-            Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: !exists })
-        }
+        (Some(Modifier::Exists), SigmaValue::Bool(true)) => Ok(exists(field)),
+        (Some(Modifier::Exists), SigmaValue::Bool(false)) => Ok(Predicate::None(vec![exists(field)])),
         (Some(Modifier::Exists), _) => Err(Refusal::new("`exists` is `true` or `false`")),
         (Some(Modifier::FieldRef), _) => {
             let other = self::field(&text)?;
+            answers(&other, &Test::Filled, Reach::Values).map_err(|reason| reason.about(&other))?;
             let other = if how.cased { Operand::Field(other) } else { Operand::FoldedField(other) };
-            is(match how.place {
+            let compared = match how.place {
                 MatchPosition::Whole => Test::Equals(other),
                 MatchPosition::Start => Test::StartsWith(other),
                 MatchPosition::End => Test::EndsWith(other),
                 MatchPosition::Anywhere => Test::Contains(other),
-            })
+            };
+            answers(field, &compared, Reach::Values)?;
+            Ok(Predicate::Test { field: field.clone(), test: compared, negated: false })
         }
-        (_, SigmaValue::Null) if how.place == MatchPosition::Whole => {
-            Ok(Predicate::Test { field: field.clone(), test: Test::Present, negated: true })
-        }
+        (_, SigmaValue::Null) if how.place == MatchPosition::Whole => Ok(Predicate::None(vec![exists(field)])),
         (_, SigmaValue::Integer(_) | SigmaValue::Float(_) | SigmaValue::Bool(_))
             if how.place == MatchPosition::Whole =>
         {
-            is(Test::Equals(operand(&text, how.cased)))
+            passes(field, &[Test::Equals(operand(&text, how.cased))], Reach::Values)
         }
         (_, SigmaValue::Null) => Err(Refusal::new("`null` is not a part of a text")),
-        (_, SigmaValue::String(string)) => is(of_parts(&string.parts, field, how)?),
-        (_, other) => is(of_parts(&[StringPart::Plain(other.to_string())], field, how)?),
+        (_, SigmaValue::String(string)) => of_parts(&string.parts, field, how),
+        (_, other) => of_parts(&[StringPart::Plain(other.to_string())], field, how),
     }
 }
 
-/// Returns a test of a field, or of any element if the field is a list.
-fn tested(field: &Field, test: Test) -> Result<Predicate, Refusal> {
-    answers(field, &test)?;
-    let other = match &test {
-        Test::Equals(operand) | Test::StartsWith(operand) | Test::EndsWith(operand) | Test::Contains(operand) => {
-            match operand {
-                Operand::Field(other) | Operand::FoldedField(other) => Some(other),
-                Operand::Value(_) | Operand::Folded(_) => None,
-            }
-        }
-        _ => None,
+/// Checks that a part of a time can be this number.
+fn check_part(part: TimePart, number: &str) -> Result<(), Refusal> {
+    let (least, greatest) = part.bounds();
+    match number.parse::<u32>() {
+        Ok(number) if (least..=greatest).contains(&number) => Ok(()),
+        _ => Err(Refusal::invalid(format!("`{}` is a number from {least} to {greatest}, not `{number}`", part.name()))),
+    }
+}
+
+/// The values of a JSON field that a test looks at. All paths go through lists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// The value, or the elements of a list.
+    Values,
+    /// The strings, numbers and booleans within the value.
+    Leaves,
+}
+
+/// Returns the path to the values of a field that a JSON column holds. `None` for others.
+fn reached(field: &Field, last: Option<Step>) -> Option<Field> {
+    let Field::Path(path) = field else {
+        return None;
     };
-    if let Some(other) = other {
-        answers(other, &Test::Filled).map_err(|reason| reason.about(other))?;
+    if !matches!(field.location(), Some(FieldLocation::Below { .. } | FieldLocation::Column(_, ColumnKind::Json))) {
+        return None;
     }
-    // `Contains` also searches lists, and an element is not compared with a field.
-    if other.is_some() || matches!(test, Test::Present | Test::Contains(_)) {
-        return Ok(Predicate::Test { field: field.clone(), test, negated: false });
+    let mut steps = Vec::with_capacity(path.0.len() * 2);
+    for step in &path.0 {
+        steps.push(step.clone());
+        steps.push(Step::Through);
     }
-    passes(field, &[test])
+    steps.pop();
+    steps.extend(last);
+    Some(Field::Path(Path(steps)))
 }
 
-/// Returns a predicate: the field passes all tests, or is a list with an element that does.
-fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, Refusal> {
-    tests.iter().try_for_each(|test| answers(field, test))?;
+/// Returns a predicate: the field has a value that is not null.
+fn exists(field: &Field) -> Predicate {
+    let present = |field: Field| Predicate::Test { field, test: Test::Present, negated: false };
+    // Only `resources`, and fields that CloudTrail does not define, are lists themselves.
+    let is_in_object = matches!(field.location(), Some(FieldLocation::Below { column, path, .. })
+        if path.len() == 1 && !["resources", OTHER_FIELDS].contains(&column));
+    match reached(field, None) {
+        Some(list) if list != *field && !is_in_object => {
+            let each = Box::new(present(Field::Element(Path::default())));
+            let elements = Predicate::Elements { list, quantifier: rule::Quantifier::Any, each };
+            Predicate::Any(vec![present(field.clone()), elements])
+        }
+        _ => present(field.clone()),
+    }
+}
+
+/// Returns a predicate: one of the values that the tests look at passes all of them.
+fn passes(field: &Field, tests: &[Test], reach: Reach) -> Result<Predicate, Refusal> {
+    tests.iter().try_for_each(|test| answers(field, test, reach))?;
     let all = |field: &Field| {
         let test = |test: &Test| Predicate::Test { field: field.clone(), test: test.clone(), negated: false };
         match tests {
@@ -318,16 +399,24 @@ fn passes(field: &Field, tests: &[Test]) -> Result<Predicate, Refusal> {
             tests => Predicate::All(tests.iter().map(test).collect()),
         }
     };
-    if !matches!(field.location(), Some(event::FieldLocation::Below { .. })) {
+    let end = match reach {
+        Reach::Values => Step::Through,
+        Reach::Leaves => Step::Leaves,
+    };
+    let Some(list) = reached(field, Some(end)) else {
         return Ok(all(field));
-    }
+    };
     let each = Box::new(all(&Field::Element(Path::default())));
-    let elements = Predicate::Elements { list: field.clone(), quantifier: rule::Quantifier::Any, each };
-    Ok(Predicate::Any(vec![all(field), elements]))
+    let elements = Predicate::Elements { list, quantifier: rule::Quantifier::Any, each };
+    Ok(match field.location() {
+        // Most values are in the promoted column.
+        Some(FieldLocation::Below { hot: Some(_), .. }) => Predicate::Any(vec![all(field), elements]),
+        _ => elements,
+    })
 }
 
 /// Refuses a test that no value of the field can pass.
-fn answers(field: &Field, test: &Test) -> Result<(), Refusal> {
+fn answers(field: &Field, test: &Test, reach: Reach) -> Result<(), Refusal> {
     let is_flag = |operand: &Operand| match operand {
         Operand::Value(value) | Operand::Folded(value) => {
             ["true", "false"].iter().any(|flag| value.text.eq_ignore_ascii_case(flag))
@@ -335,15 +424,15 @@ fn answers(field: &Field, test: &Test) -> Result<(), Refusal> {
         Operand::Field(_) | Operand::FoldedField(_) => true,
     };
     match (field.location(), test) {
-        (_, Test::Present) | (Some(event::FieldLocation::Column(_, ColumnKind::Flag)), Test::Filled) => Ok(()),
-        (Some(event::FieldLocation::Time), _) => {
+        (_, Test::Present) | (Some(FieldLocation::Column(_, ColumnKind::Flag)), Test::Filled) => Ok(()),
+        (Some(FieldLocation::Time), _) => {
             Err(Refusal::new("it can only be asked whether it is there: choose the time with `--from` and `--to`"))
         }
-        (Some(event::FieldLocation::Column(_, ColumnKind::Json)), _) => {
+        (Some(FieldLocation::Column(_, ColumnKind::Json)), _) if reach == Reach::Values => {
             Err(Refusal::new("it holds fields and is not a text: name the field that is meant"))
         }
-        (Some(event::FieldLocation::Column(_, ColumnKind::Flag)), Test::Equals(operand)) if is_flag(operand) => Ok(()),
-        (Some(event::FieldLocation::Column(_, ColumnKind::Flag)), _) => {
+        (Some(FieldLocation::Column(_, ColumnKind::Flag)), Test::Equals(operand)) if is_flag(operand) => Ok(()),
+        (Some(FieldLocation::Column(_, ColumnKind::Flag)), _) => {
             Err(Refusal::new("it is `true` or `false`, and nothing else"))
         }
         _ => Ok(()),
@@ -365,7 +454,7 @@ fn encoded(text: &str, encoding: Modifier) -> Vec<String> {
 }
 
 /// Returns a test of a text with wildcards.
-fn of_parts(parts: &[StringPart], field: &Field, how: &ValueComparison) -> Result<Test, Refusal> {
+fn of_parts(parts: &[StringPart], field: &Field, how: &ValueComparison) -> Result<Predicate, Refusal> {
     const ANY: StringPart = StringPart::Special(SpecialChar::WildcardMulti);
     let mut all: Vec<StringPart> =
         matches!(how.place, MatchPosition::End | MatchPosition::Anywhere).then_some(ANY).into_iter().collect();
@@ -374,10 +463,15 @@ fn of_parts(parts: &[StringPart], field: &Field, how: &ValueComparison) -> Resul
     all.dedup_by(|a, b| *a == ANY && *b == ANY);
     let operand = |text: &str| operand(text, how.cased);
     let is_in_string = |text: &str| !may_be_in_number(field, text);
-    Ok(match all.as_slice() {
-        [] => Test::Equals(operand("")),
-        [one] if *one == ANY => Test::Present,
-        [StringPart::Plain(text)] => Test::Equals(operand(text)),
+    let is_json = reached(field, None).is_some();
+    let test = match all.as_slice() {
+        [] => return passes(field, &[Test::Equals(operand(""))], Reach::Values),
+        // Any text, which an object or an empty list is not.
+        [one] if *one == ANY && is_json => {
+            return passes(field, &[Test::Matches(compiled("s", "^.*$")?)], Reach::Values);
+        }
+        [one] if *one == ANY => return Ok(exists(field)),
+        [StringPart::Plain(text)] => return passes(field, &[Test::Equals(operand(text))], Reach::Values),
         [first, StringPart::Plain(text)] if *first == ANY && is_in_string(text) => Test::EndsWith(operand(text)),
         [StringPart::Plain(text), last] if *last == ANY && is_in_string(text) => Test::StartsWith(operand(text)),
         [first, StringPart::Plain(text), last] if *first == ANY && *last == ANY && is_in_string(text) => {
@@ -390,15 +484,16 @@ fn of_parts(parts: &[StringPart], field: &Field, how: &ValueComparison) -> Resul
                 StringPart::Special(SpecialChar::WildcardSingle) => ".".to_owned(),
             };
             let text: String = parts.iter().map(part).collect();
-            Test::Matches(pattern(if how.cased { "s" } else { "is" }, &format!("^(?:{text})$"))?)
+            Test::Matches(compiled(if how.cased { "s" } else { "is" }, &format!("^(?:{text})$"))?)
         }
-    })
+    };
+    passes(field, &[test], Reach::Leaves)
 }
 
 /// Returns whether a number or boolean in JSON may contain this text. Tests of strings do not see those.
 fn may_be_in_number(field: &Field, text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    matches!(field.location(), Some(event::FieldLocation::Below { .. }))
+    reached(field, None).is_some()
         && (text.bytes().all(|byte| b"0123456789.e+-".contains(&byte))
             || ["true", "false"].iter().any(|flag| flag.contains(&text)))
 }
@@ -409,8 +504,47 @@ fn operand(text: &str, cased: bool) -> Operand {
     if cased { Operand::Value(value) } else { Operand::Folded(value) }
 }
 
-/// Returns a regular expression that the engine can run.
+/// Returns the regular expression of a rule. As in PCRE, a `$` also matches before a line break at the very end.
 fn pattern(flags: &str, text: &str) -> Result<String, Refusal> {
+    // With `m`, given as a flag or in the text, it matches at every line's end.
+    let sets_m = |group: &str| {
+        let end = group.find(|c: char| !c.is_ascii_alphabetic() && c != '-').unwrap_or(group.len());
+        group[..end].contains('m') && group[end..].starts_with([':', ')'])
+    };
+    if flags.contains('m') || text.split("(?").skip(1).any(sets_m) {
+        return compiled(flags, text);
+    }
+    let (mut written, mut classes) = (String::with_capacity(text.len()), 0_usize);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => {
+                written.push(letter);
+                written.extend(letters.next());
+                continue;
+            }
+            '[' => {
+                classes += 1;
+                written.push(letter);
+                written.extend(letters.next_if_eq(&'^'));
+                // A first `]` is a member of the class.
+                written.extend(letters.next_if_eq(&']'));
+                continue;
+            }
+            ']' => classes = classes.saturating_sub(1),
+            '$' if classes == 0 => {
+                written.push_str(r"\n?$");
+                continue;
+            }
+            _ => {}
+        }
+        written.push(letter);
+    }
+    compiled(flags, &written).map_err(|_| ()).or_else(|()| compiled(flags, text))
+}
+
+/// Returns a regular expression that the engine can run.
+fn compiled(flags: &str, text: &str) -> Result<String, Refusal> {
     // DataFusion rewrites a pattern without groups to LIKE and reads its backslashes as LIKE's escapes.
     let pattern = if flags.is_empty() { format!("({text})") } else { format!("(?{flags})({text})") };
     match regex::RegexBuilder::new(&pattern).size_limit(limits::PATTERN_BYTES).build() {

@@ -1,10 +1,11 @@
 //! Documents of Sigma files, with the places of their parts.
 
-use rsigma_parser::{CorrelationRule, SigmaRule};
+use rsigma_parser::{CorrelationRule, FilterRule, LogSource, SigmaRule};
 
-use super::{PlaceStep, Refusal, SigmaEntry, shape, warnings};
+use super::{PlaceStep, Refusal, SigmaEntry, check_source, rewrite, shape, warnings};
 use crate::error::{Error, RuleError, RuleErrorKind};
 use crate::rule::Rule;
+use crate::rule::placeholders::Placeholders;
 use crate::rule::yaml::{Mark, YamlContent, YamlNode, YamlSource};
 
 /// A document of a file.
@@ -20,6 +21,7 @@ pub(super) struct Document<'s> {
 pub(super) enum Content {
     Rule(Box<SigmaRule>),
     Correlation(Box<CorrelationRule>),
+    Filter(Box<FilterRule>),
 }
 
 /// A document that cannot be read.
@@ -30,7 +32,11 @@ pub(super) struct Unread {
 }
 
 /// Reads the documents of a file.
-pub(super) fn read(file: usize, source: YamlSource<'_>) -> Vec<Result<Document<'_>, Unread>> {
+pub(super) fn read<'s>(
+    file: usize,
+    source: YamlSource<'s>,
+    placeholders: &Placeholders,
+) -> Vec<Result<Document<'s>, Unread>> {
     let documents = match source.documents() {
         Ok(documents) => documents,
         Err(Error::Rules(errors)) => return vec![Err(Unread { errors, names: Vec::new() })],
@@ -40,19 +46,28 @@ pub(super) fn read(file: usize, source: YamlSource<'_>) -> Vec<Result<Document<'
         }
     };
     let filled = documents.into_iter().filter(|(_, node)| !node.is_null());
-    filled.map(|(_, node)| document(file, source, node)).collect()
+    filled.map(|(_, node)| document(file, source, node, placeholders)).collect()
 }
 
-fn document(file: usize, source: YamlSource<'_>, node: YamlNode) -> Result<Document<'_>, Unread> {
+fn document<'s>(
+    file: usize,
+    source: YamlSource<'s>,
+    mut node: YamlNode,
+    placeholders: &Placeholders,
+) -> Result<Document<'s>, Unread> {
+    let mut wrong = rewrite::rewrite(&mut node, placeholders);
     let names = || {
         let text = |key| node.member(key).and_then(YamlNode::as_text).map(str::to_owned);
         ["id", "name", "title"].into_iter().filter_map(text).collect()
     };
     let unread = |errors| Unread { errors, names: names() };
     let error = |mark, message: &str| source.rule_error(RuleErrorKind::Invalid, mark, message);
-    let wrong = shape::check(&node);
+    wrong.extend(shape::check(&node));
     if !wrong.is_empty() {
-        let errors = wrong.into_iter().map(|(kind, mark, message)| source.rule_error(kind, mark, &message));
+        // A rule for other logs may be written for another reader.
+        let other = is_for_other_logs(&node).then_some(RuleErrorKind::OtherLogs);
+        let error = |(kind, mark, message): (_, _, String)| source.rule_error(other.unwrap_or(kind), mark, &message);
+        let errors = wrong.into_iter().map(error);
         return Err(unread(errors.collect()));
     }
     // YAML readers differ. The parser gets JSON, which all of them read as the same.
@@ -62,10 +77,11 @@ fn document(file: usize, source: YamlSource<'_>, node: YamlNode) -> Result<Docum
             let rule = collection.rules.into_iter().next().map(|rule| Content::Rule(Box::new(rule)));
             let correlation = collection.correlations.into_iter().next();
             let correlation = correlation.map(|correlation| Content::Correlation(Box::new(correlation)));
+            let filter = collection.filters.into_iter().next().map(|filter| Content::Filter(Box::new(filter)));
+            let content = rule.or(correlation).or(filter);
             let error = collection.errors.into_iter().next().map(Err);
-            error.unwrap_or_else(|| {
-                rule.or(correlation).ok_or_else(|| "it is neither a rule nor a correlation".to_owned())
-            })
+            error
+                .unwrap_or_else(|| content.ok_or_else(|| "it is neither a rule nor a correlation or filter".to_owned()))
         }
     };
     match content {
@@ -74,12 +90,27 @@ fn document(file: usize, source: YamlSource<'_>, node: YamlNode) -> Result<Docum
     }
 }
 
+/// Returns whether a `logsource` names other logs than CloudTrail's.
+fn is_for_other_logs(node: &YamlNode) -> bool {
+    let Some(source) = node.member("logsource") else {
+        return false;
+    };
+    let text = |key| source.member(key).and_then(YamlNode::as_text).map(str::to_owned);
+    let source = LogSource {
+        category: text("category"),
+        product: text("product"),
+        service: text("service"),
+        ..LogSource::default()
+    };
+    source != LogSource::default() && check_source(&source).is_err()
+}
+
 impl Document<'_> {
     /// Returns its rule, if it is one.
     pub(super) fn rule(&self) -> Option<&SigmaRule> {
         match &self.content {
             Content::Rule(rule) => Some(rule),
-            Content::Correlation(_) => None,
+            Content::Correlation(_) | Content::Filter(_) => None,
         }
     }
 
@@ -106,6 +137,7 @@ impl Document<'_> {
         let title = match &self.content {
             Content::Rule(rule) => &rule.title,
             Content::Correlation(correlation) => &correlation.title,
+            Content::Filter(filter) => &filter.title,
         };
         self.source.rule_error(refusal.kind, self.mark(&refusal.place), &format!("`{title}`: {refusal}"))
     }

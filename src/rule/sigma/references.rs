@@ -44,6 +44,7 @@ impl<'d> References<'d> {
                     references.correlations.insert(correlation.title.as_str());
                     references.firsts.push(index);
                 }
+                Content::Filter(_) => references.firsts.push(index),
             }
         }
         references

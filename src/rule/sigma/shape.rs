@@ -11,7 +11,7 @@ use crate::rule::yaml::{self, Mark, YamlContent, YamlNode};
 const CORRELATION: [&str; 8] = ["type", "rules", "group-by", "timespan", "window", "condition", "aliases", "generate"];
 
 /// The keys of a correlation's condition.
-const CONDITION: [&str; 7] = ["gt", "gte", "lt", "lte", "eq", "neq", "field"];
+const CONDITION: [&str; 8] = ["gt", "gte", "lt", "lte", "eq", "neq", "field", "percentile"];
 
 /// The most `not`s in a condition. Each is a recursion in the parser.
 const NEGATIONS: usize = 64;
@@ -19,9 +19,9 @@ const NEGATIONS: usize = 64;
 /// Something wrong, and its place.
 pub(super) type Wrong = (RuleErrorKind, Mark, String);
 
-type Checked = Vec<Wrong>;
+pub(super) type Checked = Vec<Wrong>;
 
-fn invalid(mark: Mark, message: impl Into<String>) -> Checked {
+pub(super) fn invalid(mark: Mark, message: impl Into<String>) -> Checked {
     vec![(RuleErrorKind::Invalid, mark, message.into())]
 }
 
@@ -42,10 +42,14 @@ pub(super) fn check(node: &YamlNode) -> Checked {
     if node.member("title").and_then(YamlNode::as_text).is_none() {
         wrong.extend(invalid(node.mark, "`title` is missing"));
     }
+    if let Some(filter) = node.member("filter") {
+        wrong.extend(self::filter(node, filter));
+        return wrong;
+    }
     match (node.member("correlation"), node.member("detection")) {
         (Some(_), Some(detection)) => wrong.extend(invalid(detection.mark, "a correlation has no `detection`")),
         (Some(correlation), None) => wrong.extend(self::correlation(correlation)),
-        (None, Some(detection)) => wrong.extend(self::detection(detection)),
+        (None, Some(detection)) => wrong.extend(self::detection(detection, &["timeframe"])),
         (None, None) => wrong.extend(invalid(node.mark, "`detection` is missing")),
     }
     wrong
@@ -56,20 +60,16 @@ fn correlation(node: &YamlNode) -> Checked {
         return wrong;
     }
     let mut wrong = known(node, "correlation", &CORRELATION);
-    let names = match node.member("rules") {
-        None => {
-            wrong.extend(invalid(node.mark, "`rules` is missing"));
-            0
-        }
+    match node.member("rules") {
+        None => wrong.extend(invalid(node.mark, "`rules` is missing")),
         Some(rules) => {
             let (names, of_names) = texts(rules, "rules");
             wrong.extend(of_names);
             if names == 0 {
                 wrong.extend(invalid(rules.mark, "`rules` names none"));
             }
-            names
         }
-    };
+    }
     if let Some(group) = node.member("group-by") {
         wrong.extend(texts(group, "group-by").1);
     }
@@ -93,15 +93,31 @@ fn correlation(node: &YamlNode) -> Checked {
         wrong.extend(known(condition, "condition", &CONDITION));
     }
     let in_time = node.member("type").and_then(YamlNode::as_text).is_some_and(|kind| kind.starts_with("temporal"));
-    let all = condition.member("gte").and_then(YamlNode::as_text).is_some_and(|number| number == names.to_string());
-    if in_time && !(all && matches!(&condition.content, YamlContent::Map(members) if members.len() == 1)) {
-        let message = "a `condition` on the rules of a temporal correlation is not hunted: all must occur";
+    // The parser cannot tell this from no condition.
+    if in_time && condition.member("gte").and_then(YamlNode::as_text) == Some("1") {
+        let message = "with `gte: 1` one of the rules is enough: write an `event_count` correlation";
         wrong.extend(unsupported(condition.mark, message));
     }
     wrong
 }
 
-fn detection(node: &YamlNode) -> Checked {
+fn filter(document: &YamlNode, node: &YamlNode) -> Checked {
+    let mut wrong = Vec::new();
+    if document.member("logsource").is_none() {
+        wrong.extend(invalid(document.mark, "`logsource` is missing"));
+    }
+    match node.member("rules") {
+        Some(rules) => wrong.extend(texts(rules, "rules").1),
+        None if map(node, "filter").is_ok() => {
+            wrong.extend(invalid(node.mark, "`rules` is missing: name the rules to filter, or write `any`"));
+        }
+        None => {}
+    }
+    wrong.extend(detection(node, &["rules"]));
+    wrong
+}
+
+fn detection(node: &YamlNode, others: &[&str]) -> Checked {
     let members = match map(node, "detection") {
         Ok(members) => members,
         Err(wrong) => return wrong,
@@ -113,7 +129,7 @@ fn detection(node: &YamlNode) -> Checked {
     for (key, value) in members {
         wrong.extend(match key.as_text() {
             Some("condition") => conditions(value),
-            Some("timeframe") => Vec::new(),
+            Some(other) if others.contains(&other) => Vec::new(),
             _ => selection(value),
         });
     }

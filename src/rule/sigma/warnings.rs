@@ -31,6 +31,7 @@ pub(super) fn of(document: &Document<'_>) -> Vec<Warning> {
                 }
             }
         }
+        Content::Filter(_) => {}
     }
     found.sort_by_key(|warning| (warning.line, warning.column));
     found

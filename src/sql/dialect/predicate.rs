@@ -177,6 +177,7 @@ impl DialectColumns {
         match (field, field.location()) {
             (Field::Account, _) => Ok(Reading::Text(self.account())),
             (Field::Actor, _) => Ok(Reading::Text(self.actor())),
+            (Field::TimePart(_), _) => Err("a part of `eventTime`".to_owned()),
             (Field::Element(_), _) | (_, None) => Err("elements of a list".to_owned()),
             (_, Some(FieldLocation::Time)) => Err("`eventTime` as a text".to_owned()),
             (_, Some(FieldLocation::Column(name, ColumnKind::Text))) => Ok(Reading::Text(source(name)?.whole())),
