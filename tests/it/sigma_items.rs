@@ -152,7 +152,9 @@ fn parts_of_event_times_are_compared_in_utc() {
     for (id, time) in [("sunday", SUNDAY), ("monday", MONDAY)] {
         let record = failed_sign_in("ann", time, id).to_string();
         envelope::items(&record, &ReadSettings::default(), &|_| true, &mut |item| match item {
-            Item::Record(record) => builder.push(&record),
+            Item::Record(record) => {
+                builder.push(&record);
+            }
             other => panic!("{other:?}"),
         })
         .unwrap();
