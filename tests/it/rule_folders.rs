@@ -56,6 +56,7 @@ fn mixed() -> tempfile::TempDir {
             ("sigma/other.yml", &sigma("other", "a|nonsense").replace("service: cloudtrail", "service: s3")),
             (".github/workflows/ci.yml", "name: ci\non: [push]\njobs: {}\n"),
             ("pack.yml", "AnalysisType: pack\nPackID: a\n"),
+            ("template.yml", "Resources:\n  Role: !Ref Other\n"),
             ("empty.yml", ""),
         ],
     );
@@ -77,7 +78,7 @@ fn rules_that_cannot_run_are_skipped_and_named() {
         "python.yml:6:11: `Filename`: rules in Python are not run",
         "refused.yml:5:7: `refused`: `eventName`: the modifier `windash`",
         "tabs.yml:3:2: invalid YAML: a tab indents this line; use spaces",
-        "2 rules, 4 skipped: 2 invalid, 1 unsupported, 1 in Python; not used: 3 rules for other logs, 3 YAML files without rules",
+        "2 rules, 4 skipped: 2 invalid, 1 unsupported, 1 in Python; not used: 3 rules for other logs, 4 YAML files without rules",
     ] {
         assert!(messages.contains(skipped), "{skipped}: {messages}");
     }

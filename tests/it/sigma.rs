@@ -406,45 +406,6 @@ fn unsupported_sigma_features_are_refused_by_name() {
             count("  condition: {gte: 2}\n  aliases: {who: userIdentity.userName}\n"),
             "`aliases` must be a mapping, not a text",
         ),
-        (
-            correlation("temporal", "fails, succeeds", "  condition: {gte: 1}\n"),
-            "with `gte: 1` one of the rules is enough",
-        ),
-        (correlation("temporal", "fails, succeeds", "  condition: {gte: 3}\n"), "with at most the number of rules"),
-        (
-            correlation("temporal", "fails, succeeds", "  condition: fails and not succeeds\n"),
-            "that wait for an absence",
-        ),
-        (
-            correlation("temporal", "fails, succeeds", "  condition: fails or succeeds\n"),
-            "only `and` between all rules",
-        ),
-        (
-            correlation("temporal_ordered", "fails, succeeds", "  condition: {gt: 1}\n"),
-            "in order, all rules must have a match",
-        ),
-        (
-            detection("  s: {eventName: A}\n  condition: s | count() by userIdentity.arn > 5\n"),
-            "rules.yml:10:14: `| count() by userIdentity.arn > 5` is the old notation of counts: write a correlation with `type: event_count`",
-        ),
-        (
-            detection("  s: {eventName: A}\n  condition: s and and\n"),
-            "the condition cannot be read at its character 7: expected ",
-        ),
-        (item("eventName|containing: A"), "rules.yml:10:5: `eventName|containing`: Sigma has no modifier `containing`"),
-        (item("eventName|not: A"), "write `not` into the condition"),
-        (
-            item("requestParameters.at|hour: 3"),
-            "`requestParameters.at`: `hour` is a part of a time, and only `eventTime` is one",
-        ),
-        (item("eventTime|hour: 24"), "`hour` is a number from 0 to 23, not `24`"),
-        (item("eventTime|hour|contains: 2"), "it is a number: compare it with numbers"),
-        (
-            item("requestParameters.x|expand: '%admins%'"),
-            "the placeholder `%admins%` has no values: give them in the file of `--placeholders`",
-        ),
-        (item("requestParameters: evil"), "`requestParameters`: it holds fields and is not a text"),
-        (item("requestParameters: '*'"), "`requestParameters`: it holds fields and is not a text"),
         (correlation("temporal", "fails, succeeds", "  window: tumbling\n"), "in sliding windows only"),
         (
             [
@@ -494,6 +455,56 @@ fn unsupported_sigma_features_are_refused_by_name() {
             "correlations of the type `value_sum` are not hunted",
         ),
         (count("  condition: {gte: 2}\n").replace("timespan: 10m", "timespan: 2y"), "366 days"),
+    ] {
+        let refused = read(&text).expect_err(&text);
+        assert!(refused.contains("rules.yml") && refused.contains(reason), "{refused}\n{text}");
+    }
+}
+
+#[test]
+fn refused_notations_say_what_to_write() {
+    let detection = |rest: &str| document("Refused", &format!("detection:\n{rest}"));
+    let item = |item: &str| detection(&format!("  s:\n    {item}\n  condition: s\n"));
+    for (text, reason) in [
+        (
+            correlation("temporal", "fails, succeeds", "  condition: {gte: 1}\n"),
+            "with `gte: 1` one of the rules is enough",
+        ),
+        (correlation("temporal", "fails, succeeds", "  condition: {gte: 3}\n"), "with at most the number of rules"),
+        (
+            correlation("temporal", "fails, succeeds", "  condition: fails and not succeeds\n"),
+            "that wait for an absence",
+        ),
+        (
+            correlation("temporal", "fails, succeeds", "  condition: fails or succeeds\n"),
+            "only `and` between all rules",
+        ),
+        (
+            correlation("temporal_ordered", "fails, succeeds", "  condition: {gt: 1}\n"),
+            "in order, all rules must have a match",
+        ),
+        (
+            detection("  s: {eventName: A}\n  condition: s | count() by userIdentity.arn > 5\n"),
+            "rules.yml:10:14: `| count() by userIdentity.arn > 5` is the old notation of counts: write a correlation with `type: event_count`",
+        ),
+        (
+            detection("  s: {eventName: A}\n  condition: s and and\n"),
+            "the condition cannot be read at its character 7: expected ",
+        ),
+        (item("eventName|containing: A"), "rules.yml:10:5: `eventName|containing`: Sigma has no modifier `containing`"),
+        (item("eventName|not: A"), "write `not` into the condition"),
+        (
+            item("requestParameters.at|hour: 3"),
+            "`requestParameters.at`: `hour` is a part of a time, and only `eventTime` is one",
+        ),
+        (item("eventTime|hour: 24"), "`hour` is a number from 0 to 23, not `24`"),
+        (item("eventTime|hour|contains: 2"), "it is a number: compare it with numbers"),
+        (
+            item("requestParameters.x|expand: '%admins%'"),
+            "the placeholder `%admins%` has no values: give them in the file of `--placeholders`",
+        ),
+        (item("requestParameters: evil"), "`requestParameters`: it holds fields and is not a text"),
+        (item("requestParameters: '*'"), "`requestParameters`: it holds fields and is not a text"),
     ] {
         let refused = read(&text).expect_err(&text);
         assert!(refused.contains("rules.yml") && refused.contains(reason), "{refused}\n{text}");

@@ -24,10 +24,11 @@ impl FileKind {
     /// Returns the kind of a file, by the top-level keys of its documents.
     pub(super) fn of(source: YamlSource<'_>) -> FileKind {
         let Ok(documents) = source.documents() else {
-            return if has_line(source.text, &sigma::KEYS) && !has_line(source.text, &PANTHER) {
-                FileKind::Sigma
-            } else {
-                FileKind::Panther
+            // Templates of other tools are often invalid YAML, too.
+            return match (has_line(source.text, &PANTHER), has_line(source.text, &sigma::KEYS)) {
+                (true, _) => FileKind::Panther,
+                (false, true) => FileKind::Sigma,
+                (false, false) => FileKind::NoRule,
             };
         };
         let has = |document: &YamlNode, keys: &[&str]| keys.iter().any(|key| document.member(key).is_some());
@@ -47,5 +48,9 @@ impl FileKind {
 }
 
 fn has_line(text: &str, keys: &[&str]) -> bool {
-    text.lines().any(|line| keys.iter().any(|key| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'))))
+    let has_key = |line: &str| {
+        let line = line.trim_start_matches(|c: char| c.is_whitespace() || "\"'{\u{feff}".contains(c));
+        keys.iter().any(|key| line.strip_prefix(key).is_some_and(|rest| rest.starts_with([':', '"', '\'', ' '])))
+    };
+    text.lines().any(has_key)
 }
