@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use datafusion::error::{DataFusionError, Result as QueryResult};
 
 use super::{GroupRow, TopGroups};
 use crate::engine::Engine;
 use crate::engine::keyed_rows::{KeyedPart, KeyedRowsReader, KeyedRowsWriter};
-use crate::error::Error;
+use crate::error::{Error, QueryFailure};
 use crate::finding::Finding;
 use crate::report::group;
 use crate::time::{Instant, SECOND};
@@ -63,16 +62,16 @@ impl HuntSummary {
         if self.first.len() < self.most_shown {
             self.first.push(finding.clone());
         }
-        self.groups.add(finding).map_err(failed)
+        self.groups.add(finding)
     }
 
     /// Returns the groups with most findings, and the number of further groups.
     pub(super) async fn top_groups(&mut self) -> Result<(Vec<GroupRow>, usize), Error> {
-        self.groups.top().await.map_err(failed)
+        self.groups.top().await
     }
 }
 
-fn failed(error: DataFusionError) -> Error {
+fn failed(error: impl Into<QueryFailure>) -> Error {
     Error::query("the groups of the findings", error)
 }
 
@@ -87,18 +86,18 @@ struct GroupCounts {
 }
 
 impl GroupCounts {
-    fn add(&mut self, finding: &Finding) -> QueryResult<()> {
+    fn add(&mut self, finding: &Finding) -> Result<(), Error> {
         let count = self.counts.entry((finding.rule_id.clone(), group(finding))).or_default();
         *count = (count.0 + 1, count.1 + finding.count);
         if self.counts.len() < GROUPS_IN_MEMORY { Ok(()) } else { self.store() }
     }
 
     /// Moves the counts in memory to the stored ones.
-    fn store(&mut self) -> QueryResult<()> {
+    fn store(&mut self) -> Result<(), Error> {
         let counts: Vec<_> = std::mem::take(&mut self.counts).into_iter().collect();
         let stored = match &mut self.stored {
             Some(stored) => stored,
-            none @ None => none.insert(KeyedRowsWriter::new(&self.engine, counts_schema())?),
+            none @ None => none.insert(KeyedRowsWriter::new(&self.engine, counts_schema()).map_err(failed)?),
         };
         let text =
             |of: fn(&(String, String)) -> &str| StringArray::from_iter_values(counts.iter().map(|(key, _)| of(key)));
@@ -111,15 +110,18 @@ impl GroupCounts {
             Arc::new(findings) as _,
             Arc::new(events) as _,
         ];
-        stored.push(&RecordBatch::try_new(counts_schema(), columns)?, |row| {
+        let batch = RecordBatch::try_new(counts_schema(), columns);
+        let batch = batch.map_err(|error| Error::Internal(format!("the groups of the findings: {error}")))?;
+        let stored = stored.push(&batch, |row| {
             let ((rule, name), _) = &counts[row];
             // No text holds this byte, so no two groups have one key.
             Ok(([rule.as_bytes(), &[u8::MAX], name.as_bytes()].concat(), 0))
-        })
+        });
+        stored.map_err(failed)
     }
 
     /// Returns the groups with most findings, and the number of further groups.
-    async fn top(&mut self) -> QueryResult<(Vec<GroupRow>, usize)> {
+    async fn top(&mut self) -> Result<(Vec<GroupRow>, usize), Error> {
         let mut top = TopGroups::default();
         if self.stored.is_none() {
             for ((rule, name), (findings, events)) in std::mem::take(&mut self.counts) {
@@ -129,10 +131,11 @@ impl GroupCounts {
         }
         self.store()?;
         let Some(stored) = self.stored.take() else { return Ok(top.finish()) };
-        let rows = stored.finish()?;
-        let mut reader = KeyedRowsReader::new(&self.engine, &[KeyedPart { rows: &rows, wanted: vec![true] }]).await?;
+        let rows = stored.finish().map_err(failed)?;
+        let parts = [KeyedPart { rows: &rows, wanted: vec![true] }];
+        let mut reader = KeyedRowsReader::new(&self.engine, &parts).await.map_err(failed)?;
         let mut current: Option<GroupRow> = None;
-        while let Some((_, batch)) = reader.next().await? {
+        while let Some((_, batch)) = reader.next().await.map_err(failed)? {
             let [rules, names] = [0, 1].map(|column| batch.column(column).as_string::<i32>());
             let [findings, events] = [2, 3].map(|column| batch.column(column).as_primitive::<Int64Type>());
             for row in 0..batch.num_rows() {
