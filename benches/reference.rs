@@ -136,23 +136,26 @@ fn table(title: &str, rounds: usize, works: &[(&str, &dyn Fn() -> ProcessUsage)]
 
 /// Returns the trail in the folder that `variable` names, else one that is generated below `home`.
 fn trail_of(variable: &str, home: &Path, objects: u64, records: u64) -> PathBuf {
-    std::env::var(variable).map(PathBuf::from).unwrap_or_else(|_| {
+    let generated = |_| {
         let folder = home.join(variable);
         std::fs::create_dir(&folder).expect("a folder can be made");
         support::write_objects_of(&folder, objects, records);
         folder
-    })
+    };
+    std::env::var(variable).map_or_else(generated, PathBuf::from)
+}
+
+/// Converts the trail in `trail` to a new lake in `lake`.
+fn convert(trail: &str, lake: &Path) -> ProcessUsage {
+    std::fs::remove_dir_all(lake).ok();
+    tawny(&["convert", trail, "--lake", &lake.display().to_string()])
 }
 
 /// Compares hunts and a conversion of the trail in `trail` with decompression. Converts to `lake`.
 fn raw_table(title: &str, trail: &Path, lake: &Path) {
     let mut objects = Vec::new();
     files(trail, &mut objects);
-    let (trail, lake_path) = (trail.display().to_string(), lake.display().to_string());
-    let convert = || {
-        std::fs::remove_dir_all(lake).ok();
-        tawny(&["convert", &trail, "--lake", &lake_path])
-    };
+    let trail = trail.display().to_string();
     table(
         title,
         ROUNDS,
@@ -160,7 +163,7 @@ fn raw_table(title: &str, trail: &Path, lake: &Path) {
             ("inflate (control)", &|| inflate(&objects)),
             ("hunt the raw trail", &|| tawny(&["hunt", &trail, "--rule", RULE])),
             ("hunt it for all rules", &|| tawny(&["hunt", &trail])),
-            ("convert", &convert),
+            ("convert", &|| convert(&trail, lake)),
         ],
     );
 }
@@ -229,7 +232,7 @@ fn main() {
             ("DuckDB, the hunt", &|| duckdb(&python, &over(FROM_JSON, &json))),
             ("hunt the raw trail", &|| tawny(&["hunt", &trail, "--rule", RULE])),
             ("DuckDB, to Parquet", &|| duckdb(&python, &copy)),
-            ("convert", &convert),
+            ("convert", &|| convert(&trail, &home.path().join("new"))),
         ],
     );
 }
