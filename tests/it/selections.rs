@@ -203,15 +203,15 @@ fn names_in_a_flat_bucket_select_objects_and_shorten_the_listing() {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         (told["objects"].as_u64().unwrap(), pages)
     };
-    // Two requests detect the kind of data: one looks for a Delta log, one for the first object.
-    assert_eq!(listed(&[]), (12, 2 + 4));
+    // Three requests detect the kind of data: they look for a Delta log, for Iceberg metadata, and for the first object.
+    assert_eq!(listed(&[]), (12, 3 + 4));
     for (options, objects) in [
         (&["--from", "2026-09-01", "--to", "2026-09-02"][..], 4),
         (&["--account", ACCOUNTS[1], "--region", REGIONS[0], "--from", "2026-09-30"], 1),
         (&["--account", ACCOUNTS[1], "--max-objects", "6"], 6),
         (&["--region", REGIONS[1]], 6),
     ] {
-        assert_eq!(listed(options), (objects, 2 + 2), "{options:?}");
+        assert_eq!(listed(options), (objects, 3 + 2), "{options:?}");
     }
     let refused = server.tawny(&["hunt", "s3://logs/flat", "--from", "2026-09-01", "--max-objects", "7"]);
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
