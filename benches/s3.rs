@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot continue ends")]
 #![expect(clippy::expect_used, reason = "a bench that cannot continue ends")]
 
+#[path = "../tests/it/http_server.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod http_server;
 #[path = "../tests/it/s3_server.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod s3_server;

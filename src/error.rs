@@ -239,6 +239,15 @@ impl fmt::Display for Absence {
     }
 }
 
+/// Returns the message of the last source of an error.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
 impl Error {
     /// Returns an [`Error::Usage`] without a hint.
     pub fn usage(message: impl Into<String>) -> Error {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
-use crate::rule::{Rule, TitlePart, WindowKind};
+use crate::rule::{Rule, TitlePart};
 use crate::sql::columns::RuleColumns;
 use crate::sql::fields;
 use crate::store::hex;
@@ -74,8 +74,6 @@ pub struct Finding {
     /// The distinct values of the rule's summary fields, sorted.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub summary: Map<String, Value>,
-    #[serde(skip)]
-    order: (Instant, String, Vec<Option<String>>, WindowKind),
 }
 
 #[cfg(test)]
@@ -91,7 +89,7 @@ impl Finding {
             severity: "High".to_owned(),
             alert: true,
             mitre: vec!["TA0006:T1621".to_owned()],
-            window: WindowKind::Sliding.to_string(),
+            window: crate::rule::WindowKind::Sliding.to_string(),
             period_minutes: Value::from(15),
             threshold: 1,
             group: Map::from_iter([("actor".to_owned(), Value::from("alice"))]),
@@ -109,7 +107,6 @@ impl Finding {
             regions: vec!["us-east-1".to_owned()],
             context: Map::new(),
             summary: Map::new(),
-            order: (time, "Example.Rule".to_owned(), vec![Some("alice".to_owned())], WindowKind::Sliding),
         }
     }
 }
@@ -131,11 +128,6 @@ impl FindingSchema<'_> {
     pub fn finding(&self, batch: &RecordBatch, row: usize) -> Result<Finding, Error> {
         Rows { batch }.finding(self, row)
     }
-}
-
-/// Sorts findings by first event, rule, group and window.
-pub fn sort(findings: &mut [Finding]) {
-    findings.sort_by(|a, b| a.order.cmp(&b.order));
 }
 
 struct Rows<'b> {
@@ -190,7 +182,6 @@ impl Rows<'_> {
             regions: self.texts("regions", row)?,
             context,
             summary,
-            order: (first, rule.id.clone(), group, rule.window.kind),
         })
     }
 

@@ -11,6 +11,7 @@ pub mod text;
 pub mod error;
 pub mod time;
 pub mod path;
+pub mod http_client;
 pub mod store;
 pub mod raw;
 pub mod event;

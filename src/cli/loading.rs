@@ -31,7 +31,7 @@ impl RuleFiles<'_> {
     }
 }
 
-/// Reads rules. Prints those that cannot run.
+/// Reads rules, and prints a warning for each rule that cannot run.
 ///
 /// # Errors
 /// A rule of a named file cannot run; with `strict`, any rule cannot.
@@ -54,7 +54,7 @@ pub(super) fn load(output: Output, files: RuleFiles<'_>) -> Result<LoadedRules, 
     Ok(loaded)
 }
 
-/// Reads and chooses rules. Prints those that cannot run, and notices and warnings about the others.
+/// Reads rules as [`load`] does, and chooses some of them. Prints notices and warnings about these.
 pub(super) fn choose(
     output: Output,
     files: RuleFiles<'_>,

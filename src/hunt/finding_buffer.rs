@@ -19,9 +19,10 @@ use crate::time::Instant;
 
 /// The columns of findings besides those of a rule.
 const COUNTS: [&str; 3] = ["count", "peak", "distinct_peak"];
-const TIMES: [&str; 3] = [FIRST_EVENT, "last_event", "trigger_time"];
+const TIMES: [&str; 3] = [FIRST_EVENT, LAST_EVENT, "trigger_time"];
 const LISTS: [&str; 4] = ["event_ids", "source_ips", "user_agents", "regions"];
 const FIRST_EVENT: &str = "first_event";
+const LAST_EVENT: &str = "last_event";
 const FIRST_EVENT_ID: &str = "first_event_id";
 
 /// The findings of a hunt. They are read in the order of first event, rule, group and window.
@@ -203,7 +204,7 @@ impl ScanFindingsWriter {
         let times = |name| -> Result<_, Error> {
             Ok(column_of(&batch, name)?.as_primitive::<TimestampMicrosecondType>().clone())
         };
-        let [first_events, last_events] = [times(FIRST_EVENT)?, times(TIMES[1])?];
+        let [first_events, last_events] = [times(FIRST_EVENT)?, times(LAST_EVENT)?];
         let mut labels = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
             let number = rule_of(&batch, row)?;

@@ -3,20 +3,19 @@
 //! API: <https://iceberg.apache.org/rest-catalog-spec/>
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use url::{Host, Url};
+use url::Url;
 
 use super::{location_of, refused};
 use crate::error::Error;
+use crate::http_client;
 use crate::store::{Location, Stores};
 
 /// A table in a REST catalog.
@@ -118,7 +117,7 @@ impl CatalogTable {
             ),
         };
         let mut url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
-        if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback(&url)) {
+        if !http_client::is_private(&url) {
             return Err(invalid("only https is supported"));
         }
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
@@ -155,16 +154,7 @@ impl CatalogTable {
 
     /// Returns where the table's metadata are, and their text.
     pub(super) async fn load(&self, stores: &Stores) -> Result<(PathBuf, Bytes), Error> {
-        let is_local = is_loopback(&self.catalog);
-        let mut client = Client::builder()
-            .redirect(Policy::none())
-            .timeout(REQUEST_TIMEOUT)
-            .user_agent(concat!("tawny/", env!("CARGO_PKG_VERSION")))
-            .https_only(!is_local);
-        if is_local {
-            client = client.no_proxy();
-        }
-        let client = client.build().map_err(|error| self.failed(root_cause(&error), None))?;
+        let client = http_client::client(&self.catalog, REQUEST_TIMEOUT).map_err(|reason| self.failed(reason, None))?;
         let mut url = self.url("v1/config")?;
         if let Some(warehouse) = &self.warehouse {
             url.query_pairs_mut().append_pair("warehouse", warehouse);
@@ -195,7 +185,7 @@ impl CatalogTable {
             return Err(refused(&place, "the catalog does not say where the metadata of the table are"));
         };
         let found = location_of(&place, &location)?;
-        if !is_local && matches!(found, Location::Disk(_)) {
+        if !http_client::is_loopback(&self.catalog) && matches!(found, Location::Disk(_)) {
             return Err(refused(&place, format!("its metadata are in `{location}`, which is not in S3")));
         }
         Ok((PathBuf::from(found.to_string()), loaded.slice_ref(table.metadata.get().as_bytes())))
@@ -234,10 +224,9 @@ impl CatalogTable {
         } else if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        let no_answer = |error: reqwest::Error| format!("cannot be reached: {}", root_cause(&error.without_url()));
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Ok(Err(no_answer(error))),
+            Err(error) => return Ok(Err(http_client::no_response(error))),
         };
         let status = response.status();
         let mut body = Vec::new();
@@ -248,7 +237,7 @@ impl CatalogTable {
                 Ok(Some(_)) => {
                     return Err(self.failed(format!("its answer has more than {} MiB", MOST_BYTES >> 20), None));
                 }
-                Err(error) => return Ok(Err(no_answer(error))),
+                Err(error) => return Ok(Err(http_client::no_response(error))),
             }
         }
         if status.is_success() {
@@ -260,7 +249,7 @@ impl CatalogTable {
                 format!(": {}", message.chars().take(MAX_MESSAGE_CHARS).collect::<String>())
             });
         let reason = format!("the catalog answered {status}{message}");
-        if status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT) {
+        if http_client::is_transient(status) {
             return Ok(Err(reason));
         }
         let hint = match status {
@@ -285,24 +274,6 @@ fn aws_service(url: &Url) -> Option<(&'static str, &str)> {
     let service = ["s3tables", "glue"].into_iter().find(|known| service.trim_end_matches("-fips") == *known)?;
     let is_endpoint = parts.next().is_none_or(|name| name.starts_with("vpce-")) && parts.next().is_none();
     (is_endpoint && !region.is_empty()).then_some((service, region))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => false,
-    }
-}
-
-/// Returns the message of an error's last source.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

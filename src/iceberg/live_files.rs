@@ -69,8 +69,8 @@ pub(super) async fn of_snapshot(
     Ok(files.into_iter().flatten().collect())
 }
 
-/// Lists of the first version lack some columns, and their defaults are those that the second version defines. So a list
-/// that was written before the table was upgraded is read correctly too.
+/// Returns the version to read a manifest list by. The second version defines defaults for the columns that the first one
+/// lacks, so a list from before an upgrade of the table is read correctly too.
 fn list_version(table: &TableMetadata) -> FormatVersion {
     match table.format_version() {
         FormatVersion::V1 | FormatVersion::V2 => FormatVersion::V2,

@@ -6,9 +6,7 @@ use std::sync::LazyLock;
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::kinds::WHOLE;
-
-/// JSON's whitespace.
-const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+use super::split::SPACE;
 
 /// The JSON text of a value that may be a record. It is not parsed, and need not be JSON.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +15,7 @@ pub struct Element<'a> {
     outline: Option<Outline<'a>>,
 }
 
-/// What the search for brackets has seen of an object.
+/// The places of brackets and backslashes in an object.
 #[derive(Debug, Clone, Copy)]
 struct Outline<'a> {
     /// The start of the object in the text around it.
@@ -29,7 +27,7 @@ struct Outline<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// Returns a value of which only the text is known.
+    /// Returns a value whose outline is unknown.
     pub fn of_text(text: &'a str) -> Element<'a> {
         Element { text, outline: None }
     }

@@ -13,7 +13,7 @@ use super::element::Element;
 const BLOCK: usize = 64;
 
 /// JSON's whitespace.
-const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+pub(super) const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// The elements of `{"Records":[...]}`.
 #[derive(Debug)]

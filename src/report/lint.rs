@@ -1,10 +1,10 @@
 //! Formats errors and warnings of rules: for people, as JSON, as SARIF, and as annotations of GitHub.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::ValueEnum;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::json;
 
@@ -132,16 +132,11 @@ fn sarif_message(message: &str) -> String {
     printable(message).replace('\\', "\\\\").replace('[', "\\[").replace(']', "\\]")
 }
 
+/// The characters that are encoded in the path of a URI.
+const URI_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
 /// Returns the URI reference of a file.
 fn uri(file: &str) -> String {
-    let mut uri = if Path::new(file).is_absolute() { "file://".to_owned() } else { String::new() };
-    for byte in file.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            uri.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            write!(uri, "%{byte:02X}").ok();
-        }
-    }
-    uri
+    let root = if Path::new(file).is_absolute() { "file://" } else { "" };
+    format!("{root}{}", utf8_percent_encode(file, URI_PATH))
 }

@@ -195,7 +195,7 @@ pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
 /// Reads the rules of `paths`, or the shipped rules if there are no paths.
 ///
 /// # Errors
-/// A file or folder cannot be read, or there are too many rules. A rule that cannot run is no error.
+/// A file or folder cannot be read, or there are too many rules. A rule that cannot run is not an error.
 pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> Result<LoadedRules, Error> {
     let mut loaded = LoadedRules::default();
     let is_named = |file: &str| paths.iter().any(|path| path.display().to_string() == file);

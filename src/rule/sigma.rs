@@ -170,7 +170,7 @@ struct Refusal {
 enum PlaceStep {
     /// To the value of a key.
     Key(String),
-    /// To an element of a list, or from a value that is no list to itself.
+    /// To an element of a list. A single value counts as a list of one.
     Index(usize),
     /// To the key of a selection that names a field and its modifiers.
     Item(FieldSpec),

@@ -284,7 +284,7 @@ impl YamlNode {
         matches!(&self.content, YamlContent::Scalar { text, plain: true } if json::number(text).is_some())
     }
 
-    /// Returns the value of a key. `None` if it is no mapping or lacks the key.
+    /// Returns the value of a key. `None` if this is not a mapping, or lacks the key.
     pub fn member(&self, key: &str) -> Option<&YamlNode> {
         let YamlContent::Map(members) = &self.content else {
             return None;

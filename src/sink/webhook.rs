@@ -2,19 +2,18 @@
 //!
 //! A URL such as Slack's is a secret, so messages show only its host.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use sha2::Sha256;
-use url::{Host, Url};
+use url::Url;
 
 use super::{Clock, Hidden, Line, MessageFormat, SinkSettings, ocsf, revision, slack, text};
 use crate::error::Error;
+use crate::http_client;
 use crate::store::hex;
 use crate::text::json;
 
@@ -78,20 +77,12 @@ impl WebhookSink {
         // The parser's message contains no part of the URL.
         let url = Url::parse(url.trim()).map_err(|error| invalid(&format!("invalid URL: {error}")))?;
         let host = url.host_str().ok_or_else(|| invalid("the URL has no host"))?.to_owned();
-        let is_local = is_loopback(&url);
-        if url.scheme() != "https" && !(url.scheme() == "http" && is_local) {
+        if !http_client::is_private(&url) {
             return Err(invalid("the URL is not https; findings would be sent unencrypted"));
         }
         let key = secret_env.as_ref().map(variable).transpose()?;
         let key = key.map(|key| Hmac::new_from_slice(key.as_bytes())).transpose();
-        let mut client = Client::builder()
-            .redirect(Policy::none())
-            .timeout(Duration::from_secs(timeout.get().into()))
-            .user_agent(concat!("tawny/", env!("CARGO_PKG_VERSION")))
-            .https_only(!is_local);
-        if is_local {
-            client = client.no_proxy();
-        }
+        let client = http_client::client(&url, Duration::from_secs(timeout.get().into()));
         Ok(WebhookSink {
             name: name.clone(),
             url,
@@ -99,9 +90,7 @@ impl WebhookSink {
             key: key.map_err(|error| invalid(&format!("invalid signing key: {error}")))?,
             format: *format,
             attempts: *attempts,
-            client: client
-                .build()
-                .map_err(|error| invalid(&format!("cannot create an HTTP client: {}", root_cause(&error))))?,
+            client: client.map_err(|reason| invalid(&format!("cannot create an HTTP client: {reason}")))?,
             clock,
         })
     }
@@ -185,19 +174,8 @@ impl WebhookSink {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        None => false,
-    }
-}
-
 fn failed_response(response: &Response) -> FailedRequest {
     let status = response.status();
-    let is_transient =
-        status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
     // `Retry-After` may also be a date. That needs a clock, so the usual pause applies.
     let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let redirect = if status.is_redirection() { ", and redirects are not followed" } else { "" };
@@ -209,21 +187,11 @@ fn failed_response(response: &Response) -> FailedRequest {
             | StatusCode::UNPROCESSABLE_ENTITY
     );
     let reason = format!("answered {status}{redirect}");
+    let is_transient = http_client::is_transient(status);
     FailedRequest { reason, is_transient, is_rejected_finding, pause: seconds.map(Duration::from_secs) }
 }
 
 fn no_response(error: reqwest::Error) -> FailedRequest {
-    let error = error.without_url();
-    let reason = if error.is_timeout() { "did not answer in time".to_owned() } else { root_cause(&error) };
-    let reason = format!("cannot be reached: {reason}");
-    FailedRequest { reason, is_transient: !error.is_builder(), is_rejected_finding: false, pause: None }
-}
-
-/// Returns the message of an error's last source.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    let is_transient = !error.is_builder();
+    FailedRequest { reason: http_client::no_response(error), is_transient, is_rejected_finding: false, pause: None }
 }

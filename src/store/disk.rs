@@ -370,7 +370,7 @@ impl Staged {
         sync_folder(folder).map_err(failed)
     }
 
-    /// Moves the file to its final path, atomically. Returns false, and leaves a file at that path as it is, if there is one.
+    /// Moves the file to its final path, atomically. If a file is there already, leaves it and returns false.
     fn publish_new(self) -> Result<bool, Error> {
         let failed = |source| Error::File { action: "write", path: self.path.clone(), source };
         match self.file.persist_noclobber(&self.path) {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use object_store::Error as StoreError;
 
-use crate::error::Error;
+use crate::error::{Error, root_cause};
 
 /// An error response of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl StoreRefusal {
             _ => return None,
         };
         // The status, a colon, and the body.
-        let cause = innermost(error);
+        let cause = root_cause(error);
         Some(StoreRefusal::of(status, cause.find('<').map_or("", |place| &cause[place..])))
     }
 }
@@ -71,15 +71,7 @@ pub(super) fn store(action: &'static str, bucket: &str, key: &str, error: &Store
 
 /// Returns the reason why a request failed.
 pub(super) fn reason(error: &StoreError) -> String {
-    StoreRefusal::behind(error).map_or_else(|| innermost(error), |refusal| refusal.to_string())
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    StoreRefusal::behind(error).map_or_else(|| root_cause(error), |refusal| refusal.to_string())
 }
 
 fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {

@@ -15,7 +15,7 @@ use object_store::{ClientOptions, CredentialProvider, RetryConfig};
 use tokio::sync::Mutex;
 
 use super::wire::{Connector, Signer};
-use crate::error::Error;
+use crate::error::{Error, root_cause};
 
 /// Settings for access to buckets. Other settings are found as AWS's own tools find them: in the environment, in
 /// profiles (keys, SSO, `credential_process`, roles to assume), by web identity, from ECS or EC2.
@@ -52,11 +52,7 @@ pub(super) async fn config(access: &Access) -> SdkConfig {
 
 /// Returns the reason for which AWS's chain gives no credentials.
 pub(super) fn no_credentials(error: &CredentialsError) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    format!("no credentials: {cause}")
+    format!("no credentials: {}", root_cause(error))
 }
 
 /// Whether a bucket or a region stays a part of the host's name in a URL. Others could lead requests, and with them

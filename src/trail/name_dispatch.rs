@@ -38,7 +38,7 @@ const ORDINARY: &str = r#"
     "clientProvidedHostHeader":"sts.us-east-1.amazonaws.com"}} IAMUser"#;
 
 impl NameDispatch {
-    /// Returns the dispatch for `rules`, each of which has names or clauses.
+    /// Returns the dispatch for `rules`. Each must have names or clauses.
     pub(super) fn new(rules: &[RequiredText]) -> NameDispatch {
         let mut by_name: HashMap<String, Vec<Clauses>> = HashMap::new();
         let (mut others, mut words) = (Vec::new(), Vec::new());

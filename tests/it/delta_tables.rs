@@ -111,21 +111,6 @@ fn write_records(path: &Path, records: &[Value]) {
     write(path, fields(), &rows(records, false, &same));
 }
 
-/// Returns the findings of a raw hunt of these records.
-fn raw(folder: &Path, records: &[Value]) -> Vec<String> {
-    let raw = folder.join("raw.json");
-    fs::write(&raw, json!({ "Records": records }).to_string()).unwrap();
-    told(&tawny(&["hunt", raw.to_str().unwrap(), "--format", "jsonl"]))
-}
-
-fn hunt(table: &str, more: &[&str]) -> Output {
-    tawny(&[&["hunt", table, "--format", "jsonl"], more].concat())
-}
-
-fn talk(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 fn inspection(table: &str) -> Value {
     let output = tawny(&["inspect", table, "--format", "json"]);
     assert_eq!(output.status.code(), Some(0), "{}", talk(&output));

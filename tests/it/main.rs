@@ -22,6 +22,7 @@ mod formats;
 mod fuzz;
 mod golden_sql;
 mod hostile;
+mod http_server;
 mod iceberg;
 mod identities;
 mod lake_damage;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tawny::convert::{Limits, convert};
 use tawny::engine::Engine;
 use tawny::engine::match_scan::MatchScan;
-use tawny::finding::{self, Finding};
+use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::rule::{Rule, WindowKind, catalog};
@@ -64,10 +64,9 @@ fn rules() -> Vec<Rule> {
 
 async fn found(data: &dyn Table, matched: usize, range: Range) -> (Vec<Finding>, ScanStatistics) {
     let engine = Engine::new(2, MEMORY, &std::env::temp_dir()).unwrap().with_match_memory(matched);
-    let outcome = hunt::hunt(&engine, data, &rules(), range).await.unwrap();
-    let mut findings: Vec<Finding> = outcome.findings.into_iter().flatten().collect();
-    finding::sort(&mut findings);
-    (findings, outcome.read)
+    let rules = rules();
+    let outcome = hunt::hunt_buffered(&engine, data, &rules, range).await.unwrap();
+    (outcome.findings.all().await.unwrap(), outcome.read)
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn rules() -> Vec<RequiredText> {
     ]
 }
 
-/// A record as it is decoded: `eventID`, `eventName` and `errorCode`.
+/// The decoded fields of a record: `eventID`, `eventName` and `errorCode`.
 type Decoded = (String, Option<String>, Option<String>);
 
 /// Returns the records in an object, and how many the prefilter skipped.

@@ -6,12 +6,12 @@ use std::process::Command;
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 use tawny::event::batch::BatchBuilder;
-use tawny::finding::{self, Finding, FindingSchema};
+use tawny::finding::{Finding, FindingSchema};
 use tawny::hunt;
 use tawny::query::{self, Query};
 use tawny::raw::envelope::Record;
 use tawny::raw::json as raw_json;
-use tawny::rule::{Rule, WindowKind, catalog};
+use tawny::rule::{Field, Rule, WindowKind, catalog};
 use tawny::sql;
 use tawny::sql::columns::RuleColumns;
 use tawny::table::{MemoryTable, Table};
@@ -51,7 +51,11 @@ async fn queried(rule: &Rule, data: &dyn Table) -> Vec<Finding> {
     let schema = FindingSchema { rule, columns: RuleColumns::new(rule).names() };
     let findings = |batch| (0..RecordBatch::num_rows(batch)).map(|row| schema.finding(batch, row).unwrap());
     let mut findings: Vec<Finding> = outcome.answer.rows.iter().flat_map(findings).collect();
-    finding::sort(&mut findings);
+    // The order of a hunt's findings of one rule.
+    findings.sort_by_cached_key(|finding| {
+        let value = |field: &Field| finding.group[&field.to_string()].as_str().map(str::to_owned);
+        (finding.first_event, rule.group_by.iter().map(value).collect::<Vec<_>>())
+    });
     findings
 }
 

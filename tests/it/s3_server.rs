@@ -14,10 +14,10 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::service::{S3Service, S3ServiceBuilder};
+
+use crate::http_server;
 
 pub(crate) const SECRET: &str = "an-example-secret-key";
 
@@ -100,26 +100,8 @@ impl Server {
             sent: AtomicU64::new(0),
             writes: tokio::sync::Mutex::default(),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let served = Arc::clone(&shared);
-        runtime.spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                // Otherwise the body waits 40 ms until the headers are acknowledged.
-                socket.set_nodelay(true).unwrap();
-                let shared = Arc::clone(&served);
-                tokio::spawn(async move {
-                    let service = service_fn(|request| serve(Arc::clone(&shared), request));
-                    // A connection broken by an injected fault is not a server error.
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(socket), service)
-                        .await
-                        .ok();
-                });
-            }
-        });
+        let (url, runtime) = http_server::serve(2, move |request| serve(Arc::clone(&served), request));
         Server { shared, url, home: tempfile::tempdir().unwrap(), _runtime: runtime }
     }
 

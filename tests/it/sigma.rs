@@ -448,7 +448,7 @@ fn unsupported_sigma_features_are_refused_by_name() {
         (count("  condition: {gte: 2, lte: 5}\n"), "only counts that reach a number are hunted"),
         (
             count("  condition: {gte: 2}\n").replace("[fails]", "[nobody]"),
-            "`Joined`: it names `nobody`, which is no rule of these files by `id`, `name` or `title`",
+            "`Joined`: it names `nobody`, but no rule of these files has that `id`, `name` or `title`",
         ),
         (
             correlation("value_sum", "fails", "  condition: {gte: 2, field: x}\n"),

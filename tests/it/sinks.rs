@@ -10,8 +10,6 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, Request, Response};
 use hyper::body::{Body as _, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -20,6 +18,7 @@ use tawny::sink::{Delivery, Line, Sink, SinkSettings};
 use tawny::store::{Access, Stores};
 use tawny::time::Instant;
 
+use crate::http_server::{self, wait};
 use crate::s3_server::Server;
 
 /// Returns the first revision of a finding triggered at `time`.
@@ -80,11 +79,6 @@ pub(crate) fn clock() -> Instant {
 
 fn settings(toml: &str) -> SinkSettings {
     toml::from_str(toml).unwrap()
-}
-
-/// Runs a future to completion.
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// Delivers `lines` as run 12 and returns the standard output.
@@ -289,20 +283,9 @@ const PATH: &str = "services/T0/B0/very-secret?token=also-secret";
 impl Hook {
     pub(crate) fn start(statuses: &'static [u16]) -> Hook {
         let got = Arc::new(Mutex::new(Vec::new()));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}/{PATH}", listener.local_addr().unwrap());
         let heard = Arc::clone(&got);
-        runtime.spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let heard = Arc::clone(&heard);
-                let service = service_fn(move |request| answer(request, Arc::clone(&heard), statuses));
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service),
-                );
-            }
-        });
+        let (server, runtime) = http_server::serve(1, move |request| answer(request, Arc::clone(&heard), statuses));
+        let url = format!("{server}/{PATH}");
         Hook { url, got, _runtime: runtime }
     }
 

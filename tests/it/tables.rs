@@ -83,6 +83,23 @@ pub(crate) fn records() -> Vec<Value> {
     records
 }
 
+/// Returns what is equal in every layout of the findings of a raw hunt of these records.
+pub(crate) fn raw(folder: &Path, records: &[Value]) -> Vec<String> {
+    let raw = folder.join("raw.json");
+    std::fs::write(&raw, json!({ "Records": records }).to_string()).unwrap();
+    told(&tawny(&["hunt", raw.to_str().unwrap(), "--format", "jsonl"]))
+}
+
+/// Hunts the table with the default rule.
+pub(crate) fn hunt(table: &str, more: &[&str]) -> Output {
+    tawny(&[&["hunt", table, "--format", "jsonl"], more].concat())
+}
+
+/// Returns what a run printed to standard error.
+pub(crate) fn talk(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 /// Returns the fields of findings that are equal in every layout.
 pub(crate) fn told(output: &Output) -> Vec<String> {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));

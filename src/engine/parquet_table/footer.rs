@@ -168,12 +168,8 @@ async fn read(store: &dyn ObjectStore, meta: &ObjectMeta) -> Result<Bytes, Strin
     let Some((rest, end)) = tail.split_last_chunk::<END>() else {
         return Err("it is shorter than it was when it was found".to_owned());
     };
-    let [a, b, c, d, magic @ ..] = *end;
-    if &magic != b"PAR1" {
-        return Err("it does not end as Parquet does: copy it again".to_owned());
-    }
     // A damaged footer may claim any size.
-    let length = u32::from_le_bytes([a, b, c, d]) as usize;
+    let length = length_of(*end)?;
     if length as u64 + END as u64 > meta.size {
         return Err("its footer is damaged: copy it again".to_owned());
     }
@@ -182,6 +178,14 @@ async fn read(store: &dyn ObjectStore, meta: &ObjectMeta) -> Result<Bytes, Strin
     }
     let whole = read(meta.size - (length + END) as u64).await?;
     Ok(whole.slice(..length.min(whole.len())))
+}
+
+/// Returns the length of the footer, in bytes, from the last bytes of a file.
+pub(super) fn length_of([a, b, c, d, magic @ ..]: [u8; END]) -> Result<usize, String> {
+    if &magic != b"PAR1" {
+        return Err("it does not end as Parquet does: copy it again".to_owned());
+    }
+    Ok(u32::from_le_bytes([a, b, c, d]) as usize)
 }
 
 /// Whether a footer claims no more elements, children and depth than it can have.

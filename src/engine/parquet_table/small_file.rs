@@ -7,14 +7,15 @@ use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-use super::footer::{END, Footer, Owner};
+use super::footer::{self, END, Footer, Owner};
 use super::guard::catching_panics;
 
 /// Returns the top-level columns with these names, of all rows. Texts are bytes, because nothing has checked them. The error
 /// says why the file cannot be read.
 pub(crate) fn read_small_file(bytes: &Bytes, columns: &[&str]) -> Result<Vec<RecordBatch>, String> {
-    let footer = footer_of(bytes).ok_or("it does not end as Parquet does: copy it again")?;
-    let Footer { metadata, .. } = Footer::decode(footer, bytes.len() as u64, Owner::OtherTool, None)?;
+    let (rest, end) = bytes.split_last_chunk::<END>().ok_or("it is too short to be Parquet")?;
+    let from = rest.len().checked_sub(footer::length_of(*end)?).ok_or("its footer is damaged: copy it again")?;
+    let Footer { metadata, .. } = Footer::decode(&rest[from..], bytes.len() as u64, Owner::OtherTool, None)?;
     let read = || {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let reader = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options)?;
@@ -30,12 +31,4 @@ pub(crate) fn read_small_file(bytes: &Bytes, columns: &[&str]) -> Result<Vec<Rec
         }
         Err(_) => Err("it is damaged: copy it again".to_owned()),
     }
-}
-
-/// Returns the bytes of the footer, without the length behind it.
-fn footer_of(bytes: &[u8]) -> Option<&[u8]> {
-    let (rest, end) = bytes.split_last_chunk::<END>()?;
-    let [a, b, c, d, magic @ ..] = *end;
-    let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
-    (&magic == b"PAR1").then(|| rest.get(rest.len().checked_sub(length)?..))?
 }

@@ -17,7 +17,7 @@ pub(super) enum FileKind {
 /// Top-level keys that only Panther's rules have.
 const PANTHER: [&str; 4] = ["AnalysisType", "RuleID", "Detection", "LogTypes"];
 
-/// The values of `AnalysisType` that are no rules.
+/// The values of `AnalysisType` for other files than rules.
 const NO_RULES: [&str; 7] = ["policy", "scheduled_query", "saved_query", "pack", "datamodel", "global", "lookup_table"];
 
 impl FileKind {

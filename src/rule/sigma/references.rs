@@ -80,7 +80,7 @@ impl<'d> References<'d> {
         } else if self.unread.contains(name) {
             Refusal::invalid(format!("it names `{name}`, which cannot be read"))
         } else {
-            let reason = format!("it names `{name}`, which is no rule of these files by `id`, `name` or `title`");
+            let reason = format!("it names `{name}`, but no rule of these files has that `id`, `name` or `title`");
             Refusal::invalid(reason)
         })
     }

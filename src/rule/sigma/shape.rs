@@ -235,7 +235,7 @@ fn known(node: &YamlNode, name: &str, keys: &[&str]) -> Checked {
     wrong.collect()
 }
 
-/// Returns the number of texts, which is one, or the length of a list, and the elements that are no texts.
+/// Returns the number of texts, which is one, or the length of a list, and the elements that are not texts.
 fn texts(node: &YamlNode, name: &str) -> (usize, Checked) {
     let elements = match &node.content {
         YamlContent::List(elements) => elements.as_slice(),

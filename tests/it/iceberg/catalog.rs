@@ -4,15 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tawny::rule::catalog::DEFAULT;
 
 use super::writer::*;
+use crate::http_server;
 use crate::tables::*;
 
-/// What a catalog answers, by path and query.
+/// The answers of a catalog, by path and query.
 type Answers = Arc<Mutex<Vec<(String, VecDeque<(u16, String)>)>>>;
 
 /// A REST catalog that answers these requests, and no others.
@@ -27,32 +26,21 @@ struct Catalog {
 impl Catalog {
     fn start() -> Catalog {
         let (answers, asked) = (Answers::default(), Arc::new(Mutex::new(Vec::new())));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("iceberg+http://{}", listener.local_addr().unwrap());
         let (known, heard) = (Arc::clone(&answers), Arc::clone(&asked));
-        runtime.spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let (known, heard) = (Arc::clone(&known), Arc::clone(&heard));
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let path = request.uri().to_string();
-                    let authorization = request.headers().get("authorization").map(|value| value.to_str().unwrap());
-                    heard.lock().unwrap().push((path.clone(), authorization.unwrap_or_default().to_owned()));
-                    let mut known = known.lock().unwrap();
-                    let answers = known.iter_mut().find(|(known, _)| *known == path).map(|(_, answers)| answers);
-                    let (status, body) = match answers {
-                        None => (404, json!({"error": {"message": "no such table", "code": 404}}).to_string()),
-                        Some(answers) if answers.len() > 1 => answers.pop_front().unwrap(),
-                        Some(answers) => answers[0].clone(),
-                    };
-                    async move { Ok::<_, std::convert::Infallible>(Response::builder().status(status).body(body).unwrap()) }
-                });
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service),
-                );
-            }
+        let (url, runtime) = http_server::serve(1, move |request: Request<Incoming>| {
+            let path = request.uri().to_string();
+            let authorization = request.headers().get("authorization").map(|value| value.to_str().unwrap());
+            heard.lock().unwrap().push((path.clone(), authorization.unwrap_or_default().to_owned()));
+            let mut known = known.lock().unwrap();
+            let answers = known.iter_mut().find(|(known, _)| *known == path).map(|(_, answers)| answers);
+            let (status, body) = match answers {
+                None => (404, json!({"error": {"message": "no such table", "code": 404}}).to_string()),
+                Some(answers) if answers.len() > 1 => answers.pop_front().unwrap(),
+                Some(answers) => answers[0].clone(),
+            };
+            async move { Ok::<_, std::convert::Infallible>(Response::builder().status(status).body(body).unwrap()) }
         });
+        let url = format!("iceberg+{url}");
         Catalog { url, answers, asked, _runtime: runtime }
     }
 

@@ -44,7 +44,7 @@ fn each_snapshot_holds_its_live_records() {
     }
     let newest = raw(folder.path(), &live[3].1);
     assert_eq!(told(&hunt(table.path(), &[])), newest);
-    // The metadata file says what is newest, whatever was written after it.
+    // A metadata file has the snapshots up to its own commit, and no later ones.
     assert_eq!(told(&hunt(table.metadata_file().to_str().unwrap(), &[])), newest);
     let older = table.folder.join("metadata/00003-9c12d441-03fe-4693-9a96-a0705ddf69c1.metadata.json");
     assert_eq!(told(&hunt(older.to_str().unwrap(), &[])), raw(folder.path(), &live[1].1));

@@ -1,8 +1,7 @@
 //! Writes Iceberg tables: manifests with the writers of the crate `iceberg`, Parquet and the metadata file by hand.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, TimeUnit};
@@ -13,6 +12,7 @@ use iceberg::spec::{
 };
 use serde_json::{Value, json};
 
+use crate::http_server::wait;
 use crate::tables::*;
 
 /// A data file or delete file, and when it was added.
@@ -71,11 +71,6 @@ fn column(field: &Field) -> Value {
 
 fn schema_of(id: usize, fields: &[Field]) -> Value {
     json!({"schema-id": id, "type": "struct", "fields": fields.iter().map(column).collect::<Vec<_>>()})
-}
-
-/// Runs a future to completion.
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 impl IcebergTable {
@@ -251,21 +246,6 @@ impl IcebergTable {
     pub(super) fn write_metadata(&mut self) {
         fs::write(self.metadata_file(), self.metadata().to_string()).unwrap();
     }
-}
-
-/// Returns the findings of a raw hunt of these records.
-pub(super) fn raw(folder: &Path, records: &[Value]) -> Vec<String> {
-    let raw = folder.join("raw.json");
-    fs::write(&raw, json!({ "Records": records }).to_string()).unwrap();
-    told(&tawny(&["hunt", raw.to_str().unwrap(), "--format", "jsonl"]))
-}
-
-pub(super) fn hunt(table: &str, more: &[&str]) -> Output {
-    tawny(&[&["hunt", table, "--format", "jsonl"], more].concat())
-}
-
-pub(super) fn talk(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Asserts that a hunt of the table ends with 3, finds nothing, and says `reason`.
