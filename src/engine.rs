@@ -365,7 +365,7 @@ pub fn lake_table(engine: &Engine, lake: &Lake, files: &[FileEntry]) -> Result<A
     };
     let files = files.iter().map(file).collect::<Result<_, _>>().map_err(internal)?;
     let (schema, threads) = (TableSchema::from(event::schema()), engine.threads);
-    Ok(Arc::new(ParquetTable { store, url, schema, files, threads, footers: Some(Footers::new(0, None)) }))
+    Ok(Arc::new(ParquetTable { store, url, schema, files, threads, footers: Footers::new(0, None) }))
 }
 
 #[cfg(test)]

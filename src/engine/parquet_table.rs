@@ -22,6 +22,8 @@ mod footer;
 mod guard;
 mod lake_file;
 mod pages;
+#[cfg(feature = "cluster")]
+mod sent_scan;
 mod small_file;
 mod thrift;
 
@@ -30,6 +32,8 @@ pub(super) use footer::{Footer, Footers};
 pub(crate) use guard::catching_panics;
 use guard::{GuardedReaders, GuardedSource};
 pub(super) use lake_file::LakeFile;
+#[cfg(feature = "cluster")]
+pub(super) use sent_scan::{SentScan, node_footers, recorded, verified};
 pub(crate) use small_file::read_small_file;
 
 /// Files of one store with one schema.
@@ -41,9 +45,8 @@ pub(super) struct ParquetTable {
     pub(super) files: Vec<PartitionedFile>,
     /// The number of scans that run at a time.
     pub(super) threads: usize,
-    /// The footers of files of other tools. `None` on the nodes of a cluster: a plan can only name DataFusion's own reader
-    /// there, which does not check files.
-    pub(super) footers: Option<Footers>,
+    /// The footers of files of other tools.
+    pub(super) footers: Footers,
 }
 
 /// Returns the path of a file on disk, or its URL.
@@ -84,14 +87,9 @@ impl TableProvider for ParquetTable {
         state.runtime_env().register_object_store(self.url.as_ref(), Arc::clone(&self.store));
         let options = state.default_table_options().parquet;
         let source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(options);
-        let source: Arc<dyn FileSource> = match &self.footers {
-            None => Arc::new(source),
-            Some(footers) => {
-                let readers = GuardedReaders { store: Arc::clone(&self.store), footers: footers.clone() };
-                let source = source.with_parquet_file_reader_factory(Arc::new(readers));
-                Arc::new(GuardedSource::new(Arc::new(source), self.url.clone()))
-            }
-        };
+        let readers = GuardedReaders { store: Arc::clone(&self.store), footers: self.footers.clone() };
+        let source = source.with_parquet_file_reader_factory(Arc::new(readers));
+        let source: Arc<dyn FileSource> = Arc::new(GuardedSource::new(Arc::new(source), self.url.clone()));
         let config = FileScanConfigBuilder::new(self.url.clone(), source)
             .with_file_groups(FileGroup::new(self.files.clone()).split_files(self.threads))
             .with_projection_indices(projection.cloned())?

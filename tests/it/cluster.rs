@@ -254,6 +254,29 @@ fn cluster_hunts_the_whole_library_and_each_event_once_whatever_its_duplicates_s
     }
 }
 
+#[test]
+fn nodes_verify_every_byte_of_a_lake() {
+    let server = Server::start();
+    let nodes = Nodes::start(&server);
+    let [lake, _] = lakes(&server, nodes.folder.path());
+    let day = Path::new(&lake).join("date=2026-09-02");
+    let files = || std::fs::read_dir(&day).unwrap().map(|entry| entry.unwrap().path());
+    let [file] = <[_; 1]>::try_from(files().collect::<Vec<_>>()).unwrap();
+    let written = std::fs::read(&file).unwrap();
+    let hunt = ["hunt", &lake, "--threshold", "3", "--format", "jsonl", "--cluster", &nodes.url];
+    assert!(!of(&server, &hunt).is_empty());
+    // The first data page begins behind the four bytes `PAR1`; the footer ends eight bytes before the end.
+    for at in [40, written.len() / 2, written.len() - 20] {
+        let mut damaged = written.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&file, damaged).unwrap();
+        let output = server.tawny(&hunt);
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert_eq!(output.status.code(), Some(3), "a flipped bit at {at}: {}", told(&output));
+        assert!(told(&output).contains(name) && output.stdout.is_empty(), "at {at}: {}", told(&output));
+    }
+}
+
 /// Returns the bytes that the cluster returned for `command`.
 fn bytes_returned(server: &Server, command: &[&str]) -> u64 {
     let text = told(&server.tawny(command));

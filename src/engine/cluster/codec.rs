@@ -1,9 +1,12 @@
-//! Messages between the nodes of a cluster: tables of Parquet files as the list of them, and stages by their settings.
+//! Messages between the nodes of a cluster: tables of Parquet files as the list of them, scans of them with what the
+//! transaction log says of each, and stages by their settings.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use ballista_core::serde::{BallistaLogicalExtensionCodec, BallistaPhysicalExtensionCodec};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{TableReference, internal_err};
 use datafusion::datasource::file_format::FileFormatFactory;
@@ -15,13 +18,17 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
+use datafusion_proto::bytes::{
+    physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter,
+};
 use datafusion_proto::logical_plan::LogicalExtensionCodec;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
 use serde::{Deserialize, Serialize};
 
 use super::exchange::external;
 use super::stages::{StageExec, StageNode, Stages};
-use crate::engine::parquet_table::ParquetTable;
+use crate::engine::parquet_table::{ParquetTable, SentScan, node_footers, recorded, verified};
+use crate::lake::checksum::RecordedFile;
 
 /// A table in a plan that is sent to nodes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,18 +46,29 @@ struct File {
     bytes: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     partitions: Vec<Option<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded: Option<RecordedFile>,
 }
 
-/// A stage in a plan that is sent to nodes.
+/// A node of a plan that is sent to nodes of the cluster.
 #[derive(Debug, Serialize, Deserialize)]
-struct EncodedStage {
-    stage: String,
+#[serde(rename_all = "snake_case")]
+enum Encoded {
+    /// The settings of a stage.
+    Stage(String),
+    /// A scan of Parquet files.
+    Scan {
+        /// The scan without guards as DataFusion encodes it, in Base64.
+        scan: String,
+        /// What the transaction log says of each file.
+        recorded: Vec<Option<RecordedFile>>,
+    },
 }
 
-impl EncodedStage {
-    /// Returns the stage in a message; `None` for other messages. Ballista's messages are protocol buffers, which never begin
+impl Encoded {
+    /// Returns the node in a message; `None` for other messages. Ballista's messages are protocol buffers, which never begin
     /// with a brace.
-    fn parse(message: &[u8]) -> Result<Option<EncodedStage>> {
+    fn parse(message: &[u8]) -> Result<Option<Encoded>> {
         if message.first() == Some(&b'{') {
             serde_json::from_slice(message).map(Some).map_err(external)
         } else {
@@ -58,8 +76,8 @@ impl EncodedStage {
         }
     }
 
-    fn write(stage: &str, buf: &mut Vec<u8>) -> Result<()> {
-        serde_json::to_writer(buf, &EncodedStage { stage: stage.to_owned() }).map_err(external)
+    fn write(&self, buf: &mut Vec<u8>) -> Result<()> {
+        serde_json::to_writer(buf, self).map_err(external)
     }
 }
 
@@ -90,12 +108,17 @@ impl PhysicalExtensionCodec for PlanCodec {
         context: &TaskContext,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (EncodedStage::parse(buf)?, inputs) {
+        match (Encoded::parse(buf)?, inputs) {
             (None, _) => self.physical.try_decode(buf, inputs, context, converter),
-            (Some(EncodedStage { stage }), [input]) => {
+            (Some(Encoded::Stage(stage)), [input]) => {
                 Ok(Arc::new(StageExec::new(Arc::clone(&self.stages), stage, Arc::clone(input))?))
             }
-            (Some(_), _) => internal_err!("a stage has {} inputs", inputs.len()),
+            (Some(Encoded::Scan { scan, recorded }), []) => {
+                let scan = BASE64_STANDARD.decode(scan).map_err(external)?;
+                let scan = physical_plan_from_bytes_with_proto_converter(&scan, context, self, converter)?;
+                SentScan { scan, recorded }.guarded(context)
+            }
+            (Some(_), _) => internal_err!("a stage or a scan has {} inputs", inputs.len()),
         }
     }
 
@@ -105,27 +128,31 @@ impl PhysicalExtensionCodec for PlanCodec {
         buf: &mut Vec<u8>,
         converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
-        match node.downcast_ref::<StageExec>() {
-            Some(stage) => EncodedStage::write(&stage.stage, buf),
-            None => self.physical.try_encode(node, buf, converter),
+        if let Some(stage) = node.downcast_ref::<StageExec>() {
+            Encoded::Stage(stage.stage.clone()).write(buf)
+        } else if let Some(SentScan { scan, recorded }) = SentScan::of(node.as_ref()) {
+            let scan = physical_plan_to_bytes_with_proto_converter(scan, self, converter)?;
+            Encoded::Scan { scan: BASE64_STANDARD.encode(scan), recorded }.write(buf)
+        } else {
+            self.physical.try_encode(node, buf, converter)
         }
     }
 }
 
 impl LogicalExtensionCodec for PlanCodec {
     fn try_decode(&self, buf: &[u8], inputs: &[LogicalPlan], context: &TaskContext) -> Result<Extension> {
-        match (EncodedStage::parse(buf)?, inputs) {
+        match (Encoded::parse(buf)?, inputs) {
             (None, _) => self.logical.try_decode(buf, inputs, context),
-            (Some(EncodedStage { stage }), [input]) => {
+            (Some(Encoded::Stage(stage)), [input]) => {
                 Ok(Extension { node: Arc::new(StageNode::new(&*self.stages, stage, input.clone())?) })
             }
-            (Some(_), _) => internal_err!("a stage has {} inputs", inputs.len()),
+            (Some(_), _) => internal_err!("a logical plan has a scan, or a stage with {} inputs", inputs.len()),
         }
     }
 
     fn try_encode(&self, node: &Extension, buf: &mut Vec<u8>) -> Result<()> {
         match node.node.as_any().downcast_ref::<StageNode>() {
-            Some(stage) => EncodedStage::write(&stage.stage, buf),
+            Some(stage) => Encoded::Stage(stage.stage.clone()).write(buf),
             None => self.logical.try_encode(node, buf),
         }
     }
@@ -153,11 +180,11 @@ impl LogicalExtensionCodec for PlanCodec {
                 version: None,
             });
             part.partition_values = file.partitions.into_iter().map(ScalarValue::Utf8).collect();
-            Ok(part)
+            Ok(verified(part, file.recorded))
         };
         let files = table.files.into_iter().map(file).collect::<Result<_>>()?;
         let threads = context.session_config().target_partitions();
-        Ok(Arc::new(ParquetTable { store, url, schema, files, threads, footers: None }))
+        Ok(Arc::new(ParquetTable { store, url, schema, files, threads, footers: node_footers() }))
     }
 
     fn try_encode_table_provider(
@@ -178,6 +205,7 @@ impl LogicalExtensionCodec for PlanCodec {
                 key: file.object_meta.location.to_string(),
                 bytes: file.object_meta.size,
                 partitions: file.partition_values.iter().map(text).collect::<Result<_>>()?,
+                recorded: recorded(file),
             })
         };
         let encoded = EncodedTable {
@@ -203,11 +231,15 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Fields};
     use datafusion::execution::SendableRecordBatchStream;
     use datafusion::prelude::SessionContext;
+    use datafusion_proto::bytes::{
+        physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+    };
     use futures::stream::BoxStream;
     use object_store::local::LocalFileSystem;
 
     use super::*;
     use crate::engine::Engine;
+    use crate::lake::checksum::MetadataChecksum;
 
     #[derive(Debug)]
     struct NoStages;
@@ -233,8 +265,9 @@ mod tests {
 
     #[test]
     fn a_table_arrives_as_it_was() {
+        let entry = RecordedFile { bytes: 7, records: 1, checksum: MetadataChecksum::of(4, b"end") };
         let file = |key: &str, day: Option<&str>| {
-            let mut file = PartitionedFile::new(key, 7);
+            let mut file = verified(PartitionedFile::new(key, 7), day.map(|_| entry));
             file.partition_values = vec![ScalarValue::Utf8(day.map(str::to_owned))];
             file
         };
@@ -245,7 +278,7 @@ mod tests {
             schema: schema.with_table_partition_cols(vec![text("day")]).build(),
             files: vec![file("a/day=1/x y.parquet", Some("1")), file("a/y.parquet", None)],
             threads: 1,
-            footers: None,
+            footers: node_footers(),
         };
         let table: Arc<dyn TableProvider> = Arc::new(table);
         let mut message = Vec::new();
@@ -261,6 +294,30 @@ mod tests {
             assert_eq!(arrived.object_meta.location, sent.object_meta.location);
             assert_eq!(arrived.object_meta.size, sent.object_meta.size);
             assert_eq!(arrived.partition_values, sent.partition_values);
+            assert_eq!(recorded(arrived), recorded(sent));
         }
+        assert_eq!(recorded(&arrived.files[0]), Some(entry));
+    }
+
+    #[tokio::test]
+    async fn a_scan_arrives_with_the_entries_of_the_transaction_log() {
+        let entry = |records| RecordedFile { bytes: 7, records, checksum: MetadataChecksum::of(4, b"end") };
+        let names = ["a", "b", "c"].into_iter().zip([Some(entry(1)), None, Some(entry(3))]);
+        let table = ParquetTable {
+            store: Arc::new(LocalFileSystem::new()),
+            url: ObjectStoreUrl::local_filesystem(),
+            schema: TableSchema::from(Arc::new(Schema::new(vec![text("eventName")]))),
+            files: names.map(|(name, recorded)| verified(PartitionedFile::new(name, 7), recorded)).collect(),
+            threads: 2,
+            footers: node_footers(),
+        };
+        let context = SessionContext::new();
+        let scan = table.scan(&context.state(), None, &[], None).await.unwrap();
+        let codec = PlanCodec::new(Arc::new(NoStages));
+        let sent = physical_plan_to_bytes_with_extension_codec(scan, &codec).unwrap();
+        let context = context.task_ctx();
+        let arrived = physical_plan_from_bytes_with_extension_codec(&sent, &context, &codec).unwrap();
+        let arrived = SentScan::of(arrived.as_ref()).expect("the scan has its guard");
+        assert_eq!(arrived.recorded, [Some(entry(1)), None, Some(entry(3))]);
     }
 }

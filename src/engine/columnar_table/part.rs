@@ -113,7 +113,7 @@ impl Part {
             schema: self.schema.clone(),
             files: self.files.iter().map(file).collect(),
             threads,
-            footers: Some(table.footers.clone()),
+            footers: table.footers.clone(),
         }
     }
 

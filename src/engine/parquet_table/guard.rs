@@ -73,6 +73,11 @@ impl GuardedSource {
         GuardedSource { source, url }
     }
 
+    /// Returns the source without its guard.
+    pub(super) fn source(&self) -> Arc<dyn FileSource> {
+        Arc::clone(&self.source)
+    }
+
     fn around(&self, source: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
         Arc::new(GuardedSource { source, url: self.url.clone() })
     }

@@ -43,6 +43,11 @@ impl LakeFile {
         LakeFile { recorded, footer: Mutex::default() }
     }
 
+    /// Returns what the transaction log says of the file.
+    pub(super) fn recorded(&self) -> RecordedFile {
+        self.recorded
+    }
+
     fn kept_footer(&self) -> Option<Arc<VerifiedFooter>> {
         self.footer.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
