@@ -1,7 +1,6 @@
 //! The command line.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -40,7 +39,7 @@ mod rules;
 mod sql;
 mod test;
 
-use loading::RuleFiles;
+use loading::{RuleFileArgs, RuleFiles};
 
 /// Batch hunts for threshold rules over AWS CloudTrail.
 #[derive(Debug, Parser)]
@@ -359,9 +358,8 @@ impl SelectionArgs {
 /// Selects rules and overrides their window settings.
 #[derive(Debug, Args)]
 struct RuleArgs {
-    /// Rule files, or folders of rules [default: the shipped rules]
-    #[arg(long, value_name = "PATH", num_args = 1..)]
-    rules: Vec<PathBuf>,
+    #[command(flatten)]
+    files: RuleFileArgs,
     /// Only the rule with this id, even if it is disabled; can be repeated
     #[arg(long, value_name = "ID")]
     rule: Vec<String>,
@@ -371,9 +369,6 @@ struct RuleArgs {
     /// Exit with code 2 if a rule of a folder cannot run, instead of skipping it
     #[arg(long)]
     strict: bool,
-    /// YAML file with values for the placeholders of Sigma rules, by name
-    #[arg(long, value_name = "FILE")]
-    placeholders: Option<PathBuf>,
     #[command(flatten)]
     window: WindowArgs,
 }
@@ -461,7 +456,8 @@ impl RuleArgs {
     ) -> Result<Vec<Rule>, Error> {
         let range = initial_range_of(&rules, range);
         let is_supported = opened.table.answerable(&opened.engine, &rules, range).await?;
-        let is_named = !self.rule.is_empty() || self.window.is_given() || self.rules.iter().any(|path| path.is_file());
+        let is_named =
+            !self.rule.is_empty() || self.window.is_given() || self.files.rules.iter().any(|path| path.is_file());
         if is_named || !is_supported.contains(&true) {
             return Ok(rules);
         }
@@ -482,13 +478,12 @@ impl RuleArgs {
         let default = [catalog::DEFAULT.to_owned()];
         let mut ids = &self.rule[..];
         // One threshold or period does not suit all shipped rules.
-        if self.window.is_given() && self.rules.is_empty() && ids.is_empty() {
+        if self.window.is_given() && self.files.rules.is_empty() && ids.is_empty() {
             output.talk(&format!("note: window options without `--rule` apply to `{}` only", catalog::DEFAULT));
             ids = &default;
         }
-        let files = RuleFiles { paths: &self.rules, placeholders: self.placeholders.as_deref(), strict: self.strict };
         let wanted = RuleChoice { ids, disabled: self.include_disabled };
-        let (choice, _) = loading::choose(output, files, wanted)?;
+        let (choice, _) = loading::choose(output, self.files.files(self.strict), wanted)?;
         Ok(self.window.apply(choice.rules))
     }
 }

@@ -18,6 +18,7 @@ mod condition;
 pub mod edit;
 pub mod limits;
 pub mod lint;
+pub mod overrides;
 pub mod panther;
 pub mod placeholders;
 pub mod predicate;

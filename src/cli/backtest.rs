@@ -6,7 +6,7 @@ use super::cluster::ClusterArgs;
 use super::data::DataArgs;
 use super::outcome::ReadSummary;
 use super::range::RangeArgs;
-use super::{Context, RuleFiles, WindowChoice, loading};
+use super::{Context, RuleFileArgs, RuleFiles, WindowChoice, loading};
 use crate::backtest::budget::Budget;
 use crate::backtest::comparison::Comparison;
 use crate::backtest::grid::{CellName, Grid, MAX_CELLS, Thresholds};
@@ -15,10 +15,11 @@ use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{self};
 use crate::error::{Error, Status};
 use crate::hunt::sweep::MatchesNeeded;
+use crate::nightly::config;
 use crate::output::Output;
 use crate::report::backtest::{BacktestFormat, BacktestView};
 use crate::report::{self, comparison};
-use crate::rule::catalog::{self, Entry};
+use crate::rule::catalog::{self, Entry, Origin};
 use crate::rule::yaml::YamlSource;
 use crate::rule::{Rule, Window, WindowKind, edit};
 use crate::statistics::number_of;
@@ -45,15 +46,11 @@ pub(super) struct BacktestCommand {
     /// Backtest the rule with this id
     #[arg(long, value_name = "ID")]
     rule: Option<String>,
-    /// Rule files or folders to look for the rule in [default: the shipped rules]
-    #[arg(long, value_name = "PATH", num_args = 1..)]
-    rules: Vec<PathBuf>,
+    #[command(flatten)]
+    files: RuleFileArgs,
     /// Exit with code 2 if a rule of a folder cannot run, instead of skipping it
     #[arg(long)]
     strict: bool,
-    /// YAML file with values for the placeholders of Sigma rules, by name
-    #[arg(long, value_name = "FILE")]
-    placeholders: Option<PathBuf>,
     /// Thresholds to try: numbers and inclusive ranges
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20")]
     thresholds: Vec<Thresholds>,
@@ -85,10 +82,14 @@ pub(super) struct BacktestCommand {
     /// Exit with code 1 if the findings of the two versions differ
     #[arg(long)]
     fail_on_change: bool,
-    /// Write Threshold and DedupPeriodMinutes of this cell into the rule file [default: the suggested cell]
+    /// Write Threshold and DedupPeriodMinutes of this cell into the rule file, or as an override of a shipped rule into
+    /// `--config` [default: the suggested cell]
     #[arg(long, value_name = "CELL", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "the option's value is optional")]
     write: Option<Option<CellName>>,
+    /// Configuration of nightly runs to which `--write` adds an override
+    #[arg(long, value_name = "FILE", default_value = "tawny.toml", requires = "write")]
+    config: PathBuf,
     /// Write an HTML page with charts to this file or `s3://BUCKET/KEY`
     #[arg(long, value_name = "FILE")]
     report: Option<String>,
@@ -113,7 +114,7 @@ impl BacktestCommand {
             return Err(Error::usage(format!("`{option}` requires `--compare`")));
         }
         let entry = self.entry(context)?;
-        loading::warn(context.output, &self.rules, &entry.warnings_of_findings());
+        loading::warn(context.output, &self.files.rules, &entry.warnings_of_findings());
         let grid = self.grid(&entry.rule)?;
         self.check_write(&entry)?;
         let labels = self.labels.as_deref().map(labels::read).transpose()?;
@@ -145,7 +146,7 @@ impl BacktestCommand {
         context.output.cluster_results(opened.engine.bytes_from_cluster());
         context.output.duplicates(&tested.sweep.duplicates, "matching records");
         match self.write {
-            Some(cell) if status == Status::Done => write(context, &entry, cell, &suggestions)?,
+            Some(cell) if status == Status::Done => self.write(context, &entry, cell, &suggestions)?,
             Some(_) => context.output.warn("warning: the rule was not changed: not all data could be read"),
             None => {}
         }
@@ -179,13 +180,11 @@ impl BacktestCommand {
 
     /// Returns the rule to backtest.
     fn entry(&self, context: &Context) -> Result<Entry, Error> {
-        let placeholders = self.placeholders.as_deref();
-        let files = RuleFiles { paths: &self.rules, placeholders, strict: self.strict };
-        let mut entries = loading::load(context.output, files)?.entries;
+        let mut entries = loading::load(context.output, self.files.files(self.strict))?.entries;
         if let Some(id) = &self.rule {
             return catalog::named(&entries, id).cloned();
         }
-        if self.rules.is_empty() {
+        if self.files.rules.is_empty() {
             context.output.talk(&format!("note: no `--rule` given, using `{}`", catalog::DEFAULT));
             return catalog::named(&entries, catalog::DEFAULT).cloned();
         }
@@ -205,16 +204,6 @@ impl BacktestCommand {
         let Some(cell) = self.write else {
             return Ok(());
         };
-        if self.rules.is_empty() {
-            return Err(Error::Usage {
-                message: "`--write` cannot change the shipped rules".to_owned(),
-                hint: Some(format!(
-                    "copy the rule from `tawny rules show {}` to a file, and add `--rules FILE`",
-                    entry.rule.id
-                )),
-            });
-        }
-        store::destination(Path::new(&entry.file))?;
         let window = cell.map_or(own, |cell| cell.window(own.kind));
         if window.kind != own.kind {
             return Err(Error::Usage {
@@ -222,13 +211,57 @@ impl BacktestCommand {
                 hint: Some(format!("set `Hunt: {{Window: {}}}` in the rule, then run again", window.kind)),
             });
         }
-        edit::with_window(YamlSource { name: &entry.file, text: &entry.text }, window).map(drop)
+        let target = WriteTarget::of(entry, &self.config)?;
+        store::destination(&target.file)?;
+        target.with_window(entry, window).map(drop)
+    }
+
+    /// Writes the settings of `cell`, or of the suggestion, into the rule file or the configuration.
+    fn write(
+        &self,
+        context: &Context,
+        entry: &Entry,
+        cell: Option<CellName>,
+        suggestions: &Suggestions,
+    ) -> Result<(), Error> {
+        let own = entry.rule.window;
+        let window = match (cell, &suggestions.within_budget, &suggestions.knee) {
+            (Some(cell), ..) => cell.window(own.kind),
+            (None, Some(suggestion), _) | (None, None, Some(suggestion)) if suggestion.threshold.is_some() => {
+                suggestion.window
+            }
+            (None, Some(suggestion), _) => {
+                return Err(Error::usage(format!("the rule was not changed: {}", suggestion.reason)));
+            }
+            (None, None, _) => {
+                return Err(Error::Usage {
+                    message: "the rule was not changed: there is no suggestion".to_owned(),
+                    hint: Some("add `--budget 1/day`, or name a cell: `--write 3/30m`".to_owned()),
+                });
+            }
+        };
+        let target = WriteTarget::of(entry, &self.config)?;
+        let text = target.with_window(entry, window)?;
+        let file = target.file.display();
+        if text == target.text {
+            context.output.talk(&format!("`{file}` already has these settings"));
+            return Ok(());
+        }
+        context.output.result(&text, Some(&target.file))?;
+        context.output.talk(&format!(
+            "`{file}`: Threshold {} to {}, DedupPeriodMinutes {} to {}",
+            own.threshold,
+            window.threshold,
+            own.period.minutes(),
+            window.period.minutes()
+        ));
+        Ok(())
     }
 
     async fn compare(&self, context: &Context) -> Result<Status, Error> {
         let read_rule = |file: &PathBuf| -> Result<Rule, Error> {
             let paths = std::slice::from_ref(file);
-            let files = RuleFiles { paths, placeholders: self.placeholders.as_deref(), strict: true };
+            let files = RuleFiles { paths, with_shipped: false, ..self.files.files(true) };
             let mut entries = files.read()?.checked(true)?.entries;
             match entries.len() {
                 1 => Ok(entries.remove(0).rule),
@@ -255,37 +288,35 @@ impl BacktestCommand {
     }
 }
 
-/// Writes the settings of `cell`, or of the suggestion, into the rule file.
-fn write(context: &Context, entry: &Entry, cell: Option<CellName>, suggestions: &Suggestions) -> Result<(), Error> {
-    let own = entry.rule.window;
-    let window = match (cell, &suggestions.within_budget, &suggestions.knee) {
-        (Some(cell), ..) => cell.window(own.kind),
-        (None, Some(suggestion), _) | (None, None, Some(suggestion)) if suggestion.threshold.is_some() => {
-            suggestion.window
+/// The file that gets the settings of a rule.
+struct WriteTarget {
+    file: PathBuf,
+    text: String,
+}
+
+impl WriteTarget {
+    /// Returns the file of a rule of the user. For a shipped rule, returns the configuration.
+    fn of(entry: &Entry, config: &Path) -> Result<WriteTarget, Error> {
+        if entry.origin != Origin::Shipped {
+            return Ok(WriteTarget { file: PathBuf::from(&entry.file), text: entry.text.clone() });
         }
-        (None, Some(suggestion), _) => {
-            return Err(Error::usage(format!("the rule was not changed: {}", suggestion.reason)));
-        }
-        (None, None, _) => {
-            return Err(Error::Usage {
-                message: "the rule was not changed: there is no suggestion".to_owned(),
-                hint: Some("add `--budget 1/day`, or name a cell: `--write 3/30m`".to_owned()),
-            });
-        }
-    };
-    let text = edit::with_window(YamlSource { name: &entry.file, text: &entry.text }, window)?;
-    if text == entry.text {
-        context.output.talk(&format!("`{}` already has these settings", entry.file));
-        return Ok(());
+        let text = store::read_named("configuration", config, store::SETTINGS_BYTES).map_err(|error| match error {
+            Error::Usage { message, .. } => Error::Usage {
+                message: format!("a shipped rule is changed by an override in a configuration: {message}"),
+                hint: Some("name one with `--config`; `tawny nightly init` writes one".to_owned()),
+            },
+            other => other,
+        })?;
+        Ok(WriteTarget { file: config.to_owned(), text })
     }
-    context.output.result(&text, Some(Path::new(&entry.file)))?;
-    context.output.talk(&format!(
-        "`{}`: Threshold {} to {}, DedupPeriodMinutes {} to {}",
-        entry.file,
-        own.threshold,
-        window.threshold,
-        own.period.minutes(),
-        window.period.minutes()
-    ));
-    Ok(())
+
+    /// Returns the text of the file with the settings of `window`.
+    fn with_window(&self, entry: &Entry, window: Window) -> Result<String, Error> {
+        let name = self.file.display().to_string();
+        if entry.origin == Origin::Shipped {
+            config::edit::with_window(&name, &self.text, &entry.rule.id, window)
+        } else {
+            edit::with_window(YamlSource { name: &name, text: &self.text }, window)
+        }
+    }
 }

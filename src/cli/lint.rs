@@ -32,7 +32,8 @@ pub(super) struct LintCommand {
 
 impl LintCommand {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
-        let files = RuleFiles { paths: &self.paths, placeholders: self.placeholders.as_deref(), strict: false };
+        let files =
+            RuleFiles { paths: &self.paths, placeholders: self.placeholders.as_deref(), ..RuleFiles::default() };
         let loaded = files.read()?;
         let errors: Vec<_> = loaded.skipped.iter().flat_map(|skipped| skipped.errors.clone()).collect();
         let warnings = loaded.entries.iter().map(|entry| entry.warnings.len()).sum::<usize>();

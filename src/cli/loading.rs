@@ -3,20 +3,57 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use crate::error::{Error, RuleError};
 use crate::output::Output;
-use crate::rule::catalog::{self, Choice, LoadedRules, OtherFiles, RuleChoice, SkippedRule};
+use crate::rule::catalog::{self, Choice, LoadedRules, OtherFiles, RuleChoice, RuleSources, SkippedRule};
+use crate::rule::overrides::{self, RuleOverride};
 use crate::rule::placeholders::Placeholders;
 use crate::statistics::number_of;
 
 /// Maximum number of rules or warnings to print.
 const MAX_SHOWN: usize = 20;
 
+/// Selects the rules that a command reads, and changes their settings.
+#[derive(Debug, Args)]
+pub(super) struct RuleFileArgs {
+    /// Rule files, or folders of rules [default: the shipped rules]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(super) rules: Vec<PathBuf>,
+    /// Also read the shipped rules; a rule of `--rules` replaces the shipped one with its id
+    #[arg(long, requires = "rules")]
+    with_shipped: bool,
+    /// Change settings of a rule: `RULE:Threshold=5,Period=1h,Window=dedup,Severity=Low,Enabled=false`; can be repeated
+    #[arg(long = "override", value_name = "RULE:KEY=VALUE,…")]
+    overrides: Vec<RuleOverride>,
+    /// YAML file with values for the placeholders of Sigma rules, by name
+    #[arg(long, value_name = "FILE")]
+    placeholders: Option<PathBuf>,
+}
+
+impl RuleFileArgs {
+    /// Returns the files. With `strict`, a rule of a folder that cannot run is an error.
+    pub(super) fn files(&self, strict: bool) -> RuleFiles<'_> {
+        RuleFiles {
+            paths: &self.rules,
+            with_shipped: self.with_shipped,
+            overrides: &self.overrides,
+            placeholders: self.placeholders.as_deref(),
+            strict,
+        }
+    }
+}
+
 /// The files of rules that a command reads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RuleFiles<'f> {
     /// Files and folders. The shipped rules if empty.
     pub(super) paths: &'f [PathBuf],
+    /// Whether to read the shipped rules beside those of `paths`.
+    pub(super) with_shipped: bool,
+    /// Changes of settings.
+    pub(super) overrides: &'f [RuleOverride],
     /// The values of placeholders.
     pub(super) placeholders: Option<&'f Path>,
     /// Whether a rule of a folder that cannot run is an error.
@@ -27,7 +64,10 @@ impl RuleFiles<'_> {
     /// Reads the rules.
     pub(super) fn read(self) -> Result<LoadedRules, Error> {
         let placeholders = self.placeholders.map(Placeholders::read).transpose()?.unwrap_or_default();
-        catalog::load(self.paths, &placeholders)
+        let (paths, with_shipped) = (self.paths, self.with_shipped);
+        let mut loaded = catalog::load(RuleSources { paths, with_shipped, placeholders: &placeholders })?;
+        overrides::apply(self.overrides, &mut loaded.entries)?;
+        Ok(loaded)
     }
 }
 
@@ -102,12 +142,13 @@ pub(super) fn summary(loaded: &LoadedRules) -> Option<String> {
 
 /// Returns the end of a line with numbers of rules: what else was in the files. Empty if there was nothing.
 pub(super) fn not_used(others: OtherFiles) -> String {
-    let OtherFiles { no_rules, for_other_logs, copies } = others;
+    let OtherFiles { no_rules, for_other_logs, copies, replaced } = others;
     let mut parts = Vec::new();
     for (count, text) in [
         (for_other_logs, format!("{} for other logs", number_of(for_other_logs, "rule"))),
         (no_rules, format!("{} without rules", number_of(no_rules, "YAML file"))),
         (copies, number_of(copies, "duplicate rule")),
+        (replaced, format!("{} with ids of yours", number_of(replaced, "shipped rule"))),
     ] {
         if count > 0 {
             parts.push(text);

@@ -85,7 +85,14 @@ impl NightlyCommand {
         let config = Config::read(&self.config, &variable)?;
         let rules = &config.rules;
         let placeholders = rules.placeholders.as_deref();
-        let files = RuleFiles { paths: &rules.paths, placeholders, strict: rules.strict };
+        let overrides = config.overrides();
+        let files = RuleFiles {
+            paths: &rules.paths,
+            with_shipped: rules.with_shipped,
+            overrides: &overrides,
+            placeholders,
+            strict: rules.strict,
+        };
         let wanted = RuleChoice { ids: &rules.ids, disabled: rules.include_disabled };
         let (choice, skipped) = loading::choose(context.output, files, wanted)?;
         if config.sinks.is_empty() {

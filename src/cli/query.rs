@@ -1,9 +1,7 @@
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::data::DataArgs;
-use super::{Context, RuleFiles, loading};
+use super::{Context, RuleFileArgs, loading};
 use crate::error::{Error, Status};
 use crate::query::{self, QueryOutcome};
 use crate::report::query_rows::{self, RowFormat};
@@ -27,12 +25,8 @@ pub(super) struct QueryCommand {
     /// Add the table `matches` with the records that match the rule with this id
     #[arg(long, value_name = "ID")]
     rule: Option<String>,
-    /// Rule files or folders to look for the rule in [default: the shipped rules]
-    #[arg(long, value_name = "PATH", num_args = 1..)]
-    rules: Vec<PathBuf>,
-    /// YAML file with values for the placeholders of Sigma rules, by name
-    #[arg(long, value_name = "FILE")]
-    placeholders: Option<PathBuf>,
+    #[command(flatten)]
+    files: RuleFileArgs,
     /// Only records at or after this time
     #[arg(long, value_name = "TIME")]
     from: Option<Instant>,
@@ -58,9 +52,7 @@ impl QueryCommand {
         let rule = match &self.rule {
             None => None,
             Some(id) => {
-                let placeholders = self.placeholders.as_deref();
-                let files = RuleFiles { paths: &self.rules, placeholders, strict: false };
-                let entries = loading::load(context.output, files)?.entries;
+                let entries = loading::load(context.output, self.files.files(false))?.entries;
                 Some(catalog::named(&entries, id)?.rule.clone())
             }
         };

@@ -93,17 +93,19 @@ enum ListFormat {
 impl RulesCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         match &self.action {
-            RulesAction::List { paths, placeholders, format } => {
-                list(context, RuleFiles { paths, placeholders: placeholders.as_deref(), strict: false }, *format)
-            }
+            RulesAction::List { paths, placeholders, format } => list(
+                context,
+                RuleFiles { paths, placeholders: placeholders.as_deref(), ..RuleFiles::default() },
+                *format,
+            ),
             RulesAction::Coverage { paths, placeholders, format, navigator } => {
-                let files = RuleFiles { paths, placeholders: placeholders.as_deref(), strict: false };
+                let files = RuleFiles { paths, placeholders: placeholders.as_deref(), ..RuleFiles::default() };
                 coverage(context, files, *format, navigator.as_deref()).await
             }
             RulesAction::Show { rule, rules, placeholders, format } => show(
                 context,
                 rule,
-                RuleFiles { paths: rules, placeholders: placeholders.as_deref(), strict: false },
+                RuleFiles { paths: rules, placeholders: placeholders.as_deref(), ..RuleFiles::default() },
                 *format,
             ),
             RulesAction::Lint(lint) => lint.run(context),

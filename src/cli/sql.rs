@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::range::RangeArgs;
-use super::{Context, RuleFiles, WindowArgs, loading};
+use super::{Context, RuleFileArgs, RuleFiles, WindowArgs, loading};
 use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
@@ -29,12 +29,8 @@ How to run it on each engine, and the limits of each: docs/dialects.md.";
 pub(super) struct Sql {
     /// The id of a rule, or a rule file
     rule: String,
-    /// Where to look for the id: rule files or folders [default: the rules that come with tawny]
-    #[arg(long, value_name = "PATH", num_args = 1..)]
-    rules: Vec<PathBuf>,
-    /// YAML file with values for the placeholders of Sigma rules, by name
-    #[arg(long, value_name = "FILE")]
-    placeholders: Option<PathBuf>,
+    #[command(flatten)]
+    files: RuleFileArgs,
     #[command(flatten)]
     window: WindowArgs,
     /// The engine for which to print the query [default: tawny's own, DataFusion]
@@ -53,9 +49,9 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        let file = PathBuf::from(&self.rule);
-        let paths = if file.is_file() { &[file] } else { self.rules.as_slice() };
-        let files = RuleFiles { paths, placeholders: self.placeholders.as_deref(), strict: false };
+        let named = [PathBuf::from(&self.rule)];
+        let files = self.files.files(false);
+        let files = if named[0].is_file() { RuleFiles { paths: &named, ..files } } else { files };
         let entries = loading::load(context.output, files)?.entries;
         let range = self.range.range()?;
         if self.dialect.is_none() && range != Range::default() {

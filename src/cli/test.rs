@@ -25,7 +25,8 @@ pub(super) struct TestCommand {
 
 impl TestCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        let files = RuleFiles { paths: &self.rules, placeholders: self.placeholders.as_deref(), strict: false };
+        let files =
+            RuleFiles { paths: &self.rules, placeholders: self.placeholders.as_deref(), ..RuleFiles::default() };
         let LoadedRules { entries: rules, skipped, .. } = loading::load(context.output, files)?;
         if rules.is_empty() {
             return Err(Error::usage("no rules to test"));

@@ -1,5 +1,6 @@
 //! The configuration of nightly runs: a TOML file, with settings that the environment can override.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,9 +9,12 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::path::PathError;
+use crate::rule::overrides::{RuleOverride, RuleSettings};
 use crate::sink;
 use crate::store::{self, Location};
 use crate::time::{DAY, Instant, Period};
+
+pub mod edit;
 
 /// The commented configuration that `tawny nightly init` writes.
 pub const TEMPLATE: &str = include_str!("tawny.toml");
@@ -37,6 +41,9 @@ pub struct Config {
     /// Which rules to hunt.
     #[serde(default)]
     pub rules: RuleConfig,
+    /// Settings that replace those of rules, by their ids.
+    #[serde(default)]
+    overrides: BTreeMap<String, RuleSettings>,
     /// Where to deliver findings.
     #[serde(rename = "sink", default)]
     pub sinks: Vec<sink::SinkSettings>,
@@ -95,6 +102,9 @@ pub struct RuleConfig {
     /// Files and folders. Empty for the shipped rules.
     #[serde(default)]
     pub paths: Vec<PathBuf>,
+    /// Whether to hunt the shipped rules beside those of `paths`.
+    #[serde(default)]
+    pub with_shipped: bool,
     /// Ids of the rules to hunt. Empty for all.
     #[serde(default)]
     pub ids: Vec<String>,
@@ -221,6 +231,12 @@ impl Config {
             return Err(invalid("`grace` must be at least one day"));
         }
         Ok(config)
+    }
+
+    /// Returns the settings that replace those of rules.
+    pub fn overrides(&self) -> Vec<RuleOverride> {
+        let settings = self.overrides.iter();
+        settings.map(|(rule, settings)| RuleOverride { rule: rule.clone(), settings: *settings }).collect()
     }
 
     fn override_by(&mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {

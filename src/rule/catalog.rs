@@ -34,10 +34,32 @@ pub struct Entry {
     pub text: String,
     /// Warnings about the rule.
     pub warnings: Vec<Warning>,
-    /// Whether the user named its file rather than a folder.
-    named: bool,
+    /// Where it comes from.
+    pub origin: Origin,
     /// The id that its file gives it, if other rules have that id too.
     shared_id: Option<String>,
+}
+
+/// Where a rule comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// It is a shipped rule.
+    Shipped,
+    /// A file in a folder that the user named.
+    Folder,
+    /// A file that the user named.
+    NamedFile,
+}
+
+/// Which rules to read.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleSources<'s> {
+    /// Files and folders. The shipped rules if empty.
+    pub paths: &'s [PathBuf],
+    /// Whether to read the shipped rules beside those of `paths`.
+    pub with_shipped: bool,
+    /// The values of placeholders.
+    pub placeholders: &'s Placeholders,
 }
 
 /// The rules of some files and folders.
@@ -76,6 +98,8 @@ pub struct OtherFiles {
     pub for_other_logs: usize,
     /// Rules that are the same as another.
     pub copies: usize,
+    /// Shipped rules whose id a rule of the user has.
+    pub replaced: usize,
 }
 
 /// The choice of rules.
@@ -106,7 +130,7 @@ impl Entry {
     }
 
     /// Returns whether this is its id, or the id that its file gives it.
-    fn is_called(&self, id: &str) -> bool {
+    pub(super) fn is_called(&self, id: &str) -> bool {
         self.rule.id == id || self.shared_id.as_deref() == Some(id)
     }
 }
@@ -119,7 +143,7 @@ pub fn default() -> Result<Rule, Error> {
 /// Returns the rule of `entries` with this id. If `entries` are from one named file, returns that file's rule.
 pub fn named<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, Error> {
     if let [entry] = entries
-        && entry.named
+        && entry.origin == Origin::NamedFile
     {
         return Ok(entry);
     }
@@ -129,7 +153,8 @@ pub fn named<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, Error> {
 /// The most known ids in the error about an unknown id.
 const NAMED: usize = 10;
 
-fn unknown(entries: &[Entry], id: &str) -> Error {
+/// Returns the error that no rule has this id.
+pub(super) fn unknown(entries: &[Entry], id: &str) -> Error {
     let ids = entries.iter().map(|entry| entry.rule.id.as_str());
     let hint = match yaml::nearest(id, ids.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -154,11 +179,11 @@ pub fn choose(entries: Vec<Entry>, wanted: RuleChoice<'_>) -> Result<Choice, Err
     for entry in entries {
         let by_id = wanted.ids.iter().any(|id| entry.is_called(id));
         let warnings = entry.warnings_of_findings();
-        let Entry { rule, named, .. } = entry;
+        let Entry { rule, origin, .. } = entry;
         if !wanted.ids.is_empty() && !by_id {
             continue;
         }
-        if rule.enabled || wanted.disabled || by_id || named {
+        if rule.enabled || wanted.disabled || by_id || origin == Origin::NamedFile {
             if !rule.enabled && !wanted.disabled {
                 choice.notices.push(format!("the rule `{}` is disabled; it runs because it was named", rule.id));
             }
@@ -189,16 +214,27 @@ pub fn choose(entries: Vec<Entry>, wanted: RuleChoice<'_>) -> Result<Choice, Err
 /// # Errors
 /// A rule cannot run.
 pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
-    Ok(load(paths, &Placeholders::default())?.checked(true)?.entries)
+    let sources = RuleSources { paths, with_shipped: false, placeholders: &Placeholders::default() };
+    Ok(load(sources)?.checked(true)?.entries)
 }
 
-/// Reads the rules of `paths`, or the shipped rules if there are no paths.
+/// Reads the rules of `sources`.
 ///
 /// # Errors
 /// A file or folder cannot be read, or there are too many rules. A rule that cannot run is not an error.
-pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> Result<LoadedRules, Error> {
+pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
+    let RuleSources { paths, with_shipped, placeholders } = sources;
     let mut loaded = LoadedRules::default();
-    let is_named = |file: &str| paths.iter().any(|path| path.display().to_string() == file);
+    if paths.is_empty() {
+        loaded.add_shipped()?;
+        loaded.entries.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
+        return Ok(loaded);
+    }
+    let origin = |file: &str| {
+        let is_named = paths.iter().any(|path| path.display().to_string() == file);
+        if is_named { Origin::NamedFile } else { Origin::Folder }
+    };
+    let is_named = |file: &str| origin(file) == Origin::NamedFile;
     let texts = texts(paths)?;
     let (mut of_sigma, mut refused) = (Vec::new(), Vec::new());
     for (file, text) in &texts {
@@ -207,7 +243,7 @@ pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> Result<LoadedRule
             FileKind::Sigma => of_sigma.push(source),
             FileKind::NoRule if !is_named(file) => loaded.others.no_rules += 1,
             FileKind::Panther | FileKind::NoRule => match panther::parse(file, text) {
-                Ok(Read { rule, warnings }) => loaded.add(source, rule, warnings, is_named(file)),
+                Ok(Read { rule, warnings }) => loaded.add(source, rule, warnings, origin(file)),
                 Err(Error::Rules(errors)) => refused.push(errors),
                 Err(other) => return Err(other),
             },
@@ -215,7 +251,7 @@ pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> Result<LoadedRule
     }
     let SigmaRules { rules, refused: of_sigma_rules } = sigma::load(&of_sigma, placeholders);
     for SigmaEntry { file, rule, warnings } in rules {
-        loaded.add(of_sigma[file], rule, warnings, is_named(of_sigma[file].name));
+        loaded.add(of_sigma[file], rule, warnings, origin(of_sigma[file].name));
     }
     for errors in refused.into_iter().chain(of_sigma_rules) {
         let named = errors.iter().any(|error| is_named(&error.file));
@@ -225,6 +261,9 @@ pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> Result<LoadedRule
         } else {
             loaded.skipped.push(skipped);
         }
+    }
+    if with_shipped {
+        loaded.add_shipped()?;
     }
     if loaded.entries.len() > limits::RULES {
         return Err(too_many("rules"));
@@ -241,9 +280,23 @@ pub fn load(paths: &[PathBuf], placeholders: &Placeholders) -> Result<LoadedRule
 }
 
 impl LoadedRules {
-    fn add(&mut self, source: YamlSource<'_>, rule: Rule, warnings: Vec<Warning>, named: bool) {
+    fn add(&mut self, source: YamlSource<'_>, rule: Rule, warnings: Vec<Warning>, origin: Origin) {
         let (file, text) = (source.name.to_owned(), source.text.to_owned());
-        self.entries.push(Entry { rule, file, text, warnings, named, shared_id: None });
+        self.entries.push(Entry { rule, file, text, warnings, origin, shared_id: None });
+    }
+
+    /// Adds the shipped rules whose ids no rule has yet.
+    fn add_shipped(&mut self) -> Result<(), Error> {
+        let own: HashSet<String> = self.entries.iter().map(|entry| entry.rule.id.clone()).collect();
+        for (name, text) in SHIPPED {
+            let Read { rule, warnings } = panther::parse(name, text)?;
+            if own.contains(&rule.id) {
+                self.others.replaced += 1;
+            } else {
+                self.add(YamlSource { name, text }, rule, warnings, Origin::Shipped);
+            }
+        }
+        Ok(())
     }
 
     /// Returns the rules.
@@ -267,7 +320,7 @@ impl LoadedRules {
             while let Some(other) = rest.next_if(|other| other.rule.id == id) {
                 match same_id.iter_mut().find(|entry| entry.rule == other.rule) {
                     Some(entry) => {
-                        entry.named |= other.named;
+                        entry.origin = entry.origin.max(other.origin);
                         self.others.copies += 1;
                     }
                     None => same_id.push(other),
@@ -305,11 +358,8 @@ fn rename(entries: &mut [Entry]) {
     }
 }
 
-/// Returns the names and texts of the rule files in `paths`, or of the shipped rules if there are no paths.
-pub fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
-    if paths.is_empty() {
-        return Ok(SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect());
-    }
+/// Returns the names and texts of the rule files in `paths`.
+fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     let mut texts: Vec<(String, String)> = Vec::new();
     let mut seen = HashSet::new();
     // Files before folders, because a named file may also be in a named folder.

@@ -175,12 +175,12 @@ proptest! {
 
     #[test]
     fn mutated_rules_are_parsed_or_refused(
-        rule in prop::sample::select(catalog::texts(&[]).unwrap()),
+        rule in prop::sample::select(catalog::all(&[]).unwrap()),
         changes in changes(),
         is_sigma in any::<bool>(),
     ) {
         let sigma = "title: x\nid: a\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  a: {eventName|contains: [A, 'b*']}\n  condition: 1 of a* and not a\n";
-        let text = changed(if is_sigma { sigma } else { &rule.1 }.as_bytes(), &changes);
+        let text = changed(if is_sigma { sigma } else { &rule.text }.as_bytes(), &changes);
         let text = String::from_utf8_lossy(&text);
         let rules = if is_sigma {
             sigma::read(&[("fuzz.yml", &text)]).unwrap_or_default().into_iter().map(|(_, rule)| rule).collect()

@@ -39,6 +39,7 @@ mod optional;
 mod oracle;
 mod other_writers;
 mod outcomes;
+mod overrides;
 mod panther_outcomes;
 mod places;
 mod prefilters;

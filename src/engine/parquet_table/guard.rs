@@ -74,6 +74,7 @@ impl GuardedSource {
     }
 
     /// Returns the source without its guard.
+    #[cfg(feature = "cluster")]
     pub(super) fn source(&self) -> Arc<dyn FileSource> {
         Arc::clone(&self.source)
     }

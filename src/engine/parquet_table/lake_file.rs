@@ -44,6 +44,7 @@ impl LakeFile {
     }
 
     /// Returns what the transaction log says of the file.
+    #[cfg(feature = "cluster")]
     pub(super) fn recorded(&self) -> RecordedFile {
         self.recorded
     }
