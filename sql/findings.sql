@@ -18,4 +18,4 @@ findings AS (
 SELECT *
 FROM findings
 WHERE trigger_time >= {{ from }}
-  AND trigger_time < {{ to }}
+  AND trigger_time < {{ to }}{{ peak_conditions }}

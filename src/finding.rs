@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::rule::{Rule, TitlePart};
-use crate::sql::columns::RuleColumns;
+use crate::sql::columns::{COUNTED_PEAK, RuleColumns};
 use crate::sql::fields;
 use crate::store::hex;
 use crate::time::{Instant, Period, SECOND};
@@ -55,6 +55,12 @@ pub struct Finding {
     /// The most distinct values in any one window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distinct: Option<u64>,
+    /// The field whose numbers were added, if the rule adds numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summed: Option<String>,
+    /// The greatest sum of any one window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sum: Option<u64>,
     /// The time of the first match.
     pub first_event: Instant,
     /// The time of the last match.
@@ -98,6 +104,8 @@ impl Finding {
             peak: 1,
             unique: None,
             distinct: None,
+            summed: None,
+            sum: None,
             first_event: time,
             last_event: time,
             trigger_time: time,
@@ -156,7 +164,8 @@ impl Rows<'_> {
         for (field, column) in rule.summary.iter().zip(&columns.distinct) {
             summary.insert(field.to_string(), Value::from(self.texts(column, row)?));
         }
-        let distinct = rule.counts.distinct().map(|_| self.count("distinct_peak", row)).transpose()?;
+        let distinct = rule.counts.distinct().map(|_| self.count(COUNTED_PEAK, row)).transpose()?;
+        let sum = rule.counts.summed().map(|_| self.count(COUNTED_PEAK, row)).transpose()?;
         Ok(Finding {
             finding_id: identity(rule, &group, first, &first_id),
             rule_id: rule.id.clone(),
@@ -173,6 +182,8 @@ impl Rows<'_> {
             peak: self.count("peak", row)?,
             unique: rule.counts.distinct().map(ToString::to_string),
             distinct,
+            summed: rule.counts.summed().map(ToString::to_string),
+            sum,
             first_event: first,
             last_event: self.instant("last_event", row)?,
             trigger_time: self.instant("trigger_time", row)?,

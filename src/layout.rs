@@ -227,7 +227,7 @@ impl TableLayout {
         };
         let has_type = !missing.iter().any(|name| name == "eventType");
         fields_of(&rule.detection, has_type, &mut |field| ask(field));
-        rule.group_by.iter().chain(rule.counts.distinct()).for_each(ask);
+        rule.group_by.iter().chain(rule.counts.distinct()).chain(rule.counts.summed()).for_each(ask);
         unanswered
     }
 
@@ -239,6 +239,7 @@ impl TableLayout {
                 has("userIdentity") && identity::DECIDING.iter().all(|member| self.has("userIdentity", member))
             }
             (Field::TimePart(_), _) => has(event::EVENT_TIME),
+            (Field::Alias(alias), _) => alias.fields.iter().all(|(_, field)| self.answers(field, missing)),
             (Field::Element(_), _) | (_, None) => true,
             (_, Some(FieldLocation::Time)) => has(event::EVENT_TIME),
             (_, Some(FieldLocation::Column(name, _))) => has(name),

@@ -182,7 +182,7 @@ fn shortened(values: &[String]) -> String {
 /// A CSV column: its name and the text of a finding's cell.
 type FindingColumn = (&'static str, fn(&Finding) -> String);
 
-const COLUMNS: [FindingColumn; 24] = [
+const COLUMNS: [FindingColumn; 26] = [
     ("finding_id", |finding| finding.finding_id.clone()),
     ("rule_id", |finding| finding.rule_id.clone()),
     ("title", |finding| finding.title.clone()),
@@ -207,6 +207,8 @@ const COLUMNS: [FindingColumn; 24] = [
     ("regions", |finding| finding.regions.join(" ")),
     ("context", |finding| json_cell(&finding.context)),
     ("summary", |finding| json_cell(&finding.summary)),
+    ("summed", |finding| finding.summed.clone().unwrap_or_default()),
+    ("sum", |finding| finding.sum.map_or_else(String::new, |sum| sum.to_string())),
 ];
 
 fn json_cell(map: &serde_json::Map<String, serde_json::Value>) -> String {

@@ -48,6 +48,8 @@ pub struct Rule {
     pub window: Window,
     /// The number that is compared with the threshold.
     pub counts: Counts,
+    /// The limits of that number, besides the threshold.
+    pub peak_limits: PeakLimits,
     /// The predicate of a match, inline filters included.
     pub detection: Predicate,
     /// Matches are counted separately for each value of these fields.
@@ -69,6 +71,8 @@ pub enum Counts {
     Matches,
     /// The number of distinct values of a field.
     Distinct(Field),
+    /// The sum of the numbers in a field, without its fraction.
+    Sum(Field),
     /// The number of `first` matches before a `then` match, which ends the window.
     Followed {
         /// The counted matches.
@@ -89,6 +93,40 @@ impl Counts {
             Counts::Distinct(field) => Some(field),
             _ => None,
         }
+    }
+
+    /// Returns the field whose numbers are added.
+    pub fn summed(&self) -> Option<&Field> {
+        match self {
+            Counts::Sum(field) => Some(field),
+            _ => None,
+        }
+    }
+}
+
+/// Limits of a finding's peak. That is the greatest number that any one window of it reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct PeakLimits {
+    /// The greatest peak.
+    pub at_most: Option<u32>,
+    /// A peak that makes no finding.
+    pub not: Option<u32>,
+}
+
+impl PeakLimits {
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == PeakLimits::default()
+    }
+}
+
+impl fmt::Display for PeakLimits {
+    /// Writes the limits after a threshold: `, at most 5, not 4`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(most) = self.at_most {
+            write!(f, ", at most {most}")?;
+        }
+        self.not.map_or(Ok(()), |not| write!(f, ", not {not}"))
     }
 }
 
@@ -124,11 +162,21 @@ impl Rule {
     /// Checks that the rule can be hunted with this window.
     ///
     /// # Errors
-    /// The rule needs several events, and the window does not end at an event or its threshold is not their number.
+    /// The rule needs several events, and the window does not end at an event or its threshold is not their number. Or
+    /// the threshold is above the rule's greatest peak.
     pub fn check(&self, window: Window) -> Result<(), Error> {
         let Window { kind, threshold, .. } = window;
+        if let Some(most) = self.peak_limits.at_most.filter(|most| *most < threshold.get()) {
+            return Err(Error::Usage {
+                message: format!(
+                    "the rule `{}` finds counts of at most {most}, and the threshold is {threshold}",
+                    self.id
+                ),
+                hint: Some("leave out the rule, or choose lower thresholds".to_owned()),
+            });
+        }
         let (asks, all) = match &self.counts {
-            Counts::Matches | Counts::Distinct(_) => return Ok(()),
+            Counts::Matches | Counts::Distinct(_) | Counts::Sum(_) => return Ok(()),
             Counts::Followed { .. } => ("`FollowedBy`", None),
             Counts::EachOf(events) | Counts::InOrder(events) => ("several events that must occur", Some(events.len())),
         };
@@ -257,6 +305,17 @@ pub enum Field {
     Element(Path),
     /// A part of the time of the event, in UTC, as a number.
     TimePart(TimePart),
+    /// The value of another field, which depends on the record.
+    Alias(FieldAlias),
+}
+
+/// A name for different fields of different records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldAlias {
+    /// Its name.
+    pub name: String,
+    /// Predicates and fields. The field of the first predicate that holds is meant; there is no value if none does.
+    pub fields: Vec<(Predicate, Field)>,
 }
 
 /// A part of a time in UTC, as a number.
@@ -330,7 +389,7 @@ impl Field {
     /// Returns the field's column. `None` for a derived field and within a list element.
     pub fn location(&self) -> Option<FieldLocation<'_>> {
         match self {
-            Field::Account | Field::Actor | Field::Element(_) | Field::TimePart(_) => None,
+            Field::Account | Field::Actor | Field::Element(_) | Field::TimePart(_) | Field::Alias(_) => None,
             Field::Path(path) => Some(event::location(path)),
         }
     }
@@ -343,6 +402,7 @@ impl fmt::Display for Field {
             Field::Actor => f.write_str("actor"),
             Field::Path(path) | Field::Element(path) => path.fmt(f),
             Field::TimePart(part) => write!(f, "eventTime|{}", part.name()),
+            Field::Alias(alias) => f.write_str(&alias.name),
         }
     }
 }

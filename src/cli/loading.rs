@@ -142,13 +142,14 @@ pub(super) fn summary(loaded: &LoadedRules) -> Option<String> {
 
 /// Returns the end of a line with numbers of rules: what else was in the files. Empty if there was nothing.
 pub(super) fn not_used(others: OtherFiles) -> String {
-    let OtherFiles { no_rules, for_other_logs, copies, replaced } = others;
+    let OtherFiles { no_rules, for_other_logs, copies, replaced, correlated } = others;
     let mut parts = Vec::new();
     for (count, text) in [
         (for_other_logs, format!("{} for other logs", number_of(for_other_logs, "rule"))),
         (no_rules, format!("{} without rules", number_of(no_rules, "YAML file"))),
         (copies, number_of(copies, "duplicate rule")),
         (replaced, format!("{} with ids of yours", number_of(replaced, "shipped rule"))),
+        (correlated, format!("{} only in correlations", number_of(correlated, "rule"))),
     ] {
         if count > 0 {
             parts.push(text);

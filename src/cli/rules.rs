@@ -123,12 +123,13 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
             report::rows(
                 &header,
                 entries.iter().map(|Entry { rule, .. }| {
-                    let unique = rule.counts.distinct().map_or_else(String::new, |field| format!(" {field}"));
+                    let counted = rule.counts.distinct().or(rule.counts.summed());
+                    let counted = counted.map_or_else(String::new, |field| format!(" {field}"));
                     vec![
                         rule.id.clone(),
                         rule.severity.to_string() + if rule.alert { "" } else { " (signal)" },
                         rule.mitre().join(" "),
-                        format!("{}{unique}", rule.window.threshold),
+                        format!("{}{counted}{}", rule.window.threshold, rule.peak_limits),
                         rule.window.period.to_string(),
                         rule.window.kind.to_string(),
                         if rule.enabled { "yes" } else { "no" }.to_owned(),
@@ -201,11 +202,17 @@ fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: Table
                 vec![("rule", rule.id.clone()), ("title", rule.display_name.clone()), ("file", file.clone())];
             facts.push(("severity", rule.severity.to_string()));
             facts.push(("ATT&CK", rule.mitre().join(" ")));
-            let what =
-                rule.counts.distinct().map_or_else(|| "matches".to_owned(), |field| format!("distinct `{field}`"));
+            let what = match &rule.counts {
+                Counts::Distinct(field) => format!("distinct `{field}`"),
+                Counts::Sum(field) => format!("in the sum of `{field}`"),
+                _ => "matches".to_owned(),
+            };
             let window = rule.window;
             let then = if matches!(rule.counts, Counts::Followed { .. }) { ", then FollowedBy" } else { "" };
-            let finds = format!("{} {what} within {} ({}){then}", window.threshold, window.period, window.kind);
+            let finds = format!(
+                "{} {what} within {} ({}){}{then}",
+                window.threshold, window.period, window.kind, rule.peak_limits
+            );
             facts.push(("finds", finds));
             facts.push(("grouped by", rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
             facts.push(("enabled", if rule.enabled { "yes" } else { "no" }.to_owned()));
@@ -233,6 +240,9 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
         "window": rule.window.kind.to_string(),
         "followed_by": matches!(rule.counts, Counts::Followed { .. }),
         "unique": rule.counts.distinct().map(ToString::to_string),
+        "summed": rule.counts.summed().map(ToString::to_string),
+        "at_most": rule.peak_limits.at_most,
+        "not": rule.peak_limits.not,
         "group_by": fields(&rule.group_by),
         "enabled": rule.enabled,
         "alert": rule.alert,

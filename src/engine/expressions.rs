@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::engine::Engine;
     use crate::event::{self, batch::BatchBuilder};
-    use crate::path::Path;
+    use crate::path::{Path, Step};
     use crate::raw::envelope::Record;
     use crate::raw::json;
     use crate::rule::predicate::NumberOperand;
@@ -210,6 +210,9 @@ mod tests {
         operands.extend([value("a", None), value("1.0", Some("1"))].map(Operand::Folded));
         let other = || Field::new(path("eventName"));
         operands.extend([Operand::Field(other()), Operand::FoldedField(other())]);
+        let in_list = [Step::Key("requestParameters".to_owned()), Step::Key("items".to_owned()), Step::Through];
+        operands.push(Operand::AnyText { field: other(), folded: false });
+        operands.push(Operand::AnyText { field: Field::Path(Path(in_list.to_vec())), folded: true });
         let mut tests = vec![Test::Present, Test::Filled, Test::In(values.to_vec()), Test::In(values[..1].to_vec())];
         for operand in operands {
             tests

@@ -24,6 +24,8 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 
+use crate::raw::json;
+
 /// The version of how this program interprets rules, part of the version of every rule.
 ///
 /// Raise it with a change after which some rule has other findings in the same data, or findings with other contents:
@@ -46,6 +48,12 @@ pub(super) fn register(context: &SessionContext) {
             vec![DataType::Utf8, time.clone(), period.clone()],
             DataType::Int64,
             || Box::new(DistinctWithin { recent: VecDeque::new(), counts: HashMap::new() }),
+        ),
+        StatefulWindowFunction::new(
+            "sum_within",
+            vec![DataType::Utf8, time.clone(), period.clone()],
+            DataType::Int64,
+            || Box::<SumWithin>::default(),
         ),
         StatefulWindowFunction::new(
             "kinds_within",
@@ -293,6 +301,52 @@ impl WindowState for DistinctWithin {
     }
 }
 
+/// `sum_within(value, time, period)`: the sum of the numbers in those rows, without its fraction. Other values count as 0.
+#[derive(Debug, Default)]
+struct SumWithin {
+    recent: VecDeque<(i64, i128)>,
+    sum: i128,
+}
+
+/// The parts of one in which numbers are added, so that no order of rows changes a sum.
+const PARTS_OF_ONE: i128 = 1_000_000;
+
+/// The greatest number that is added. Larger ones count as this.
+const GREATEST_ADDEND: i128 = 1_000_000_000_000_000_000;
+
+/// Returns a number in parts of one. `None` if the text is none.
+fn parts_of(text: &str) -> Option<i128> {
+    let number = json::number(text)?;
+    let digits = number.strip_prefix('-').unwrap_or(&number);
+    let parts = match digits.split_once('e') {
+        Some((_, exponent)) if exponent.starts_with('-') => 0,
+        Some(_) => GREATEST_ADDEND * PARTS_OF_ONE,
+        None => {
+            let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+            let whole = whole.parse().unwrap_or(GREATEST_ADDEND).min(GREATEST_ADDEND);
+            whole * PARTS_OF_ONE + format!("{fraction:0<6.6}").parse::<i128>().ok()?
+        }
+    };
+    Some(if digits.len() < number.len() { -parts } else { parts })
+}
+
+impl WindowState for SumWithin {
+    fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
+        let time = known_time_in(&arguments[1], row)?;
+        let period = period_in(&arguments[2], row)?;
+        while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= period) {
+            self.sum -= old;
+        }
+        if let Some(number) = text_in(&arguments[0], row)?.and_then(parts_of) {
+            self.sum += number;
+            self.recent.push_back((time, number));
+        }
+        let whole = self.sum.div_euclid(PARTS_OF_ONE);
+        let nearest = if whole < 0 { i64::MIN } else { i64::MAX };
+        Ok(ScalarValue::Int64(Some(i64::try_from(whole).unwrap_or(nearest))))
+    }
+}
+
 /// `kinds_within(digits, time, period)`: the number of kinds of events that occur in those rows.
 #[derive(Debug)]
 struct KindsWithin {
@@ -516,6 +570,26 @@ mod tests {
             config_options: Arc::default(),
         })?;
         time_in(&result.to_array(1)?, 0)
+    }
+
+    #[test]
+    fn numbers_are_added_in_parts_of_one() {
+        for (text, parts) in [
+            ("7", Some(7_000_000)),
+            ("-1.5", Some(-1_500_000)),
+            ("0.1", Some(100_000)),
+            ("1e3", Some(1_000_000_000)),
+            ("999999999999999999", Some(999_999_999_999_999_999_000_000)),
+            ("9223372036854775807", Some(1_000_000_000_000_000_000_000_000)),
+            ("1e-300", Some(0)),
+            ("1e300", Some(1_000_000_000_000_000_000_000_000)),
+            ("", None),
+            ("true", None),
+            ("{}", None),
+            ("NaN", None),
+        ] {
+            assert_eq!(parts_of(text), parts, "{text}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::sql::columns::{self, RuleColumns};
 use crate::time::Instant;
 
 /// The columns of findings besides those of a rule.
-const COUNTS: [&str; 3] = ["count", "peak", "distinct_peak"];
+const COUNTS: [&str; 3] = ["count", "peak", columns::COUNTED_PEAK];
 const TIMES: [&str; 3] = [FIRST_EVENT, LAST_EVENT, "trigger_time"];
 const LISTS: [&str; 4] = ["event_ids", "source_ips", "user_agents", "regions"];
 const FIRST_EVENT: &str = "first_event";

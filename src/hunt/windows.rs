@@ -48,8 +48,8 @@ impl WindowRule {
     /// Returns what the windows of `rule` need, whose hunt reads the times in `read`.
     pub(super) fn new(rule: &Rule, read: Range, columns: RuleColumns<ValueId>) -> WindowRule {
         let threshold = rule.window.threshold;
-        // One match may be of several kinds.
-        let least = if matches!(rule.counts, Counts::EachOf(_)) { 1 } else { threshold.get() };
+        // One match may be of several kinds, or have a large value.
+        let least = if matches!(rule.counts, Counts::EachOf(_) | Counts::Sum(_)) { 1 } else { threshold.get() };
         WindowRule {
             shape: WindowShape::of(rule),
             period: rule.window.period,

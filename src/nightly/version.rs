@@ -10,7 +10,8 @@ use super::state::digest;
 use crate::engine::SEMANTICS_VERSION;
 use crate::rule::predicate::NumberOperand;
 use crate::rule::{
-    Class, Compared, Counts, Field, Operand, Predicate, Quantifier, Rule, Test, TitlePart, Value, Window, WindowKind,
+    Class, Compared, Counts, Field, Operand, PeakLimits, Predicate, Quantifier, Rule, Test, TitlePart, Value, Window,
+    WindowKind,
 };
 
 /// Returns the version of `rule`.
@@ -34,6 +35,7 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
         alert,
         window: Window { kind, period, threshold },
         counts,
+        peak_limits,
         detection,
         group_by,
         context,
@@ -54,12 +56,14 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
     let severities =
         dynamic_severities.iter().map(|(severity, when)| json!([severity.to_string(), predicate_json(when)]));
     let context = context.iter().map(|(name, field)| json!([name, field_json(field)]));
+    let PeakLimits { at_most, not } = peak_limits;
+    let counts = if peak_limits.is_empty() { counts_json(counts) } else { json!([counts_json(counts), at_most, not]) };
     json!([
         ["semantics", semantics],
         ["detection", predicate_json(detection)],
         ["group_by", group_by.iter().map(field_json).collect::<Json>()],
         ["window", kind, period.micros(), threshold.get()],
-        ["counts", counts_json(counts)],
+        ["counts", counts],
         ["severity", severity.to_string(), severities.collect::<Json>()],
         ["alert", alert],
         ["title", title.collect::<Json>()],
@@ -75,6 +79,7 @@ fn counts_json(counts: &Counts) -> Json {
     match counts {
         Counts::Matches => json!(["matches"]),
         Counts::Distinct(field) => json!(["distinct", field_json(field)]),
+        Counts::Sum(field) => json!(["sum", field_json(field)]),
         Counts::Followed { first, then } => json!(["followed", predicate_json(first), predicate_json(then)]),
         Counts::EachOf(each) => json!(["each_of", events(each)]),
         Counts::InOrder(steps) => json!(["in_order", events(steps)]),
@@ -88,6 +93,12 @@ fn field_json(field: &Field) -> Json {
         Field::Path(path) => json!(["path", path.to_string()]),
         Field::Element(path) => json!(["element", path.to_string()]),
         Field::TimePart(part) => json!(["time_part", part.name()]),
+        Field::Alias(alias) => {
+            // Their order matters: the first that holds counts.
+            let fields =
+                alias.fields.iter().map(|(predicate, field)| json!([predicate_json(predicate), field_json(field)]));
+            json!(["alias", alias.name, fields.collect::<Json>()])
+        }
     }
 }
 
@@ -165,6 +176,7 @@ fn operand_json(operand: &Operand) -> Json {
         Operand::Folded(value) => json!(["folded", value_json(value)]),
         Operand::Field(field) => json!(["field", field_json(field)]),
         Operand::FoldedField(field) => json!(["folded_field", field_json(field)]),
+        Operand::AnyText { field, folded } => json!(["any_text", field_json(field), folded]),
     }
 }
 
@@ -221,7 +233,7 @@ mod tests {
             test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
             negated: false,
         };
-        let changes: [RuleEdit; 17] = [
+        let changes: [RuleEdit; 20] = [
             |rule| rule.title.push(TitlePart::Text("x".to_owned())),
             |rule| rule.title.push(TitlePart::Field(Field::Actor)),
             |rule| rule.severity = Severity::Critical,
@@ -233,6 +245,9 @@ mod tests {
             |rule| rule.window.threshold = 17.try_into().unwrap(),
             |rule| rule.counts = Counts::Distinct(Field::Actor),
             |rule| rule.counts = Counts::EachOf(vec![Predicate::All(Vec::new())]),
+            |rule| rule.counts = Counts::Sum(Field::Actor),
+            |rule| rule.peak_limits.at_most = Some(9),
+            |rule| rule.peak_limits.not = Some(9),
             |rule| rule.detection = Predicate::None(vec![rule.detection.clone()]),
             |rule| rule.group_by.push(Field::Path("x".parse().unwrap())),
             |rule| rule.group_by.reverse(),
@@ -254,6 +269,8 @@ mod tests {
             Test::Equals(Operand::Folded(value_of("a"))),
             Test::Equals(Operand::Field(Field::Actor)),
             Test::Equals(Operand::FoldedField(Field::Actor)),
+            Test::Equals(Operand::AnyText { field: Field::Actor, folded: false }),
+            Test::Equals(Operand::AnyText { field: Field::Actor, folded: true }),
             Test::StartsWith(Operand::Value(value_of("a"))),
             Test::EndsWith(Operand::Value(value_of("a"))),
             Test::Contains(Operand::Value(value_of("a"))),

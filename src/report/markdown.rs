@@ -22,10 +22,11 @@ pub fn list(entries: &[Entry]) -> String {
         for Entry { rule, file, .. } in entries {
             let file = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
             let window = rule.window;
-            let distinct = rule
-                .counts
-                .distinct()
-                .map_or_else(String::new, |field| format!(" distinct {}", markdown_code(&field.to_string())));
+            let counted = match &rule.counts {
+                Counts::Distinct(field) => format!(" distinct {}", markdown_code(&field.to_string())),
+                Counts::Sum(field) => format!(" in all of {}", markdown_code(&field.to_string())),
+                _ => String::new(),
+            };
             let kind = match (&rule.counts, window.threshold.get()) {
                 (Counts::Followed { .. }, _) => ", then what follows".to_owned(),
                 (_, 1) => String::new(),
@@ -37,7 +38,7 @@ pub fn list(entries: &[Entry]) -> String {
                 markdown(&rule.display_name),
                 rule.severity.to_string(),
                 markdown(&rule.mitre().join(" ")),
-                format!("{}{distinct} in {}{kind}", window.threshold, window.period),
+                format!("{}{counted} in {}{}{kind}", window.threshold, window.period, rule.peak_limits),
                 group.join(", "),
             ];
             writeln!(text, "| {} |", cells.join(" | ")).ok();

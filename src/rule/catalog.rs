@@ -100,6 +100,8 @@ pub struct OtherFiles {
     pub copies: usize,
     /// Shipped rules whose id a rule of the user has.
     pub replaced: usize,
+    /// Rules that are only parts of correlations.
+    pub correlated: usize,
 }
 
 /// The choice of rules.
@@ -249,7 +251,8 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
             },
         }
     }
-    let SigmaRules { rules, refused: of_sigma_rules } = sigma::load(&of_sigma, placeholders);
+    let SigmaRules { rules, correlated, refused: of_sigma_rules } = sigma::load(&of_sigma, placeholders);
+    loaded.others.correlated = correlated;
     for SigmaEntry { file, rule, warnings } in rules {
         loaded.add(of_sigma[file], rule, warnings, origin(of_sigma[file].name));
     }

@@ -152,7 +152,7 @@ pub(super) fn is_optional(field: &Field) -> bool {
     match field {
         Field::Account | Field::Actor | Field::TimePart(_) => false,
         Field::Path(path) => !path.as_key().is_some_and(|key| ALWAYS.iter().any(|name| name.eq_ignore_ascii_case(key))),
-        Field::Element(_) => true,
+        Field::Element(_) | Field::Alias(_) => true,
     }
 }
 
@@ -185,7 +185,9 @@ pub(super) fn never_true(field: &Field, test: &Test) -> bool {
     let flag =
         |value: &Value| value.texts().any(|text| ["true", "false"].iter().any(|flag| text.eq_ignore_ascii_case(flag)));
     match test {
-        Test::Present | Test::Filled | Test::Equals(Operand::Field(_) | Operand::FoldedField(_)) => false,
+        Test::Present
+        | Test::Filled
+        | Test::Equals(Operand::Field(_) | Operand::FoldedField(_) | Operand::AnyText { .. }) => false,
         Test::Equals(Operand::Value(value) | Operand::Folded(value)) => !flag(value),
         Test::In(values) => !values.iter().any(flag),
         _ => true,

@@ -9,7 +9,7 @@ use super::condition::{MappingMembers, Reader, RuleErrors, Scope};
 use super::limits::{self, GROUP_KEYS, OUTPUT_FIELDS};
 use super::lint::{self, Code, Warning};
 use super::yaml::{Mark, YamlContent, YamlNode, YamlSource};
-use super::{Counts, Field, Notes, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
+use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
 use crate::error::{Error, RuleErrorKind};
 use crate::path::Path;
 use crate::time::Period;
@@ -108,6 +108,7 @@ impl Reader<'_> {
                 alert: alert?,
                 window: window?,
                 counts,
+                peak_limits: PeakLimits::default(),
                 detection,
                 group_by: group_by?,
                 context: context?,

@@ -8,7 +8,7 @@ use crate::raw::json;
 use crate::trail::RequiredText;
 
 /// Which records match.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Predicate {
     /// All hold. True if there are none.
     All(Vec<Predicate>),
@@ -54,7 +54,7 @@ pub enum Quantifier {
 
 /// A test of a field's value. Strings, numbers and booleans are compared by their text, so a number equals a string
 /// with the same text.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
     /// It has a value that is not null.
     Present,
@@ -83,7 +83,7 @@ pub enum Test {
 }
 
 /// The operand of a comparison of texts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operand {
     /// A value of the rule.
     Value(Value),
@@ -93,10 +93,18 @@ pub enum Operand {
     Field(Field),
     /// The text of another field, both in lower case.
     FoldedField(Field),
+    /// The text of any string, number or boolean in another field, whose path may go through lists. The tested value
+    /// may be any of these too.
+    AnyText {
+        /// The other field.
+        field: Field,
+        /// Whether both are in lower case.
+        folded: bool,
+    },
 }
 
 /// The operand of a comparison of numbers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NumberOperand {
     /// A number of the rule, as JSON text.
     Value(String),
@@ -195,7 +203,9 @@ impl Predicate {
                     | Test::StartsWith(operand)
                     | Test::EndsWith(operand)
                     | Test::Contains(operand) => match operand {
-                        Operand::Field(other) | Operand::FoldedField(other) => visit(other),
+                        Operand::Field(other) | Operand::FoldedField(other) | Operand::AnyText { field: other, .. } => {
+                            visit(other);
+                        }
                         Operand::Value(_) | Operand::Folded(_) => {}
                     },
                     Test::Number(_, NumberOperand::Field(other)) => visit(other),
@@ -243,7 +253,7 @@ impl Test {
     fn required_words(&self, field: &Field) -> Vec<Vec<String>> {
         // The text does not hold derived fields and booleans in the rule's spelling.
         let spelt_as_is = match field {
-            Field::Account | Field::Actor | Field::TimePart(_) => false,
+            Field::Account | Field::Actor | Field::TimePart(_) | Field::Alias(_) => false,
             Field::Element(_) => true,
             Field::Path(_) => {
                 !matches!(field.location(), Some(FieldLocation::Time | FieldLocation::Column(_, ColumnKind::Flag)))

@@ -16,10 +16,17 @@ use crate::error::{Error, RuleError, RuleErrorKind};
 use crate::time::Period;
 
 mod about;
+mod alias;
+mod comparison;
+mod condition;
 mod correlation;
 mod detection;
 mod document;
+mod encoding;
 mod filter;
+mod keywords;
+mod pattern;
+mod reach;
 mod references;
 mod rewrite;
 mod shape;
@@ -37,6 +44,8 @@ pub(super) const KEYS: [&str; 3] = ["logsource", "detection", "correlation"];
 pub struct SigmaRules {
     /// The rules that can run.
     pub rules: Vec<SigmaEntry>,
+    /// The number of rules that could run, but are only parts of correlations.
+    pub correlated: usize,
     /// For each of the others, the reasons why it cannot, by their place. There is at least one.
     pub refused: Vec<Vec<RuleError>>,
 }
@@ -123,7 +132,9 @@ pub fn load(files: &[YamlSource<'_>], placeholders: &Placeholders) -> SigmaRules
         let (Some(rule), Some(Ok(predicate))) = (document.rule(), &predicates[index]) else {
             continue;
         };
-        if generated.contains(&index) || !parts.contains(&index) {
+        if !generated.contains(&index) && parts.contains(&index) {
+            found.correlated += 1;
+        } else {
             match single(rule, predicate) {
                 Ok(rule) => found.rules.push(document.entry(rule)),
                 Err(refusal) => found.refused.push(document.errors(&[refusal])),
@@ -139,7 +150,7 @@ pub fn load(files: &[YamlSource<'_>], placeholders: &Placeholders) -> SigmaRules
 /// The reasons why rules cannot run.
 pub fn read(files: &[(&str, &str)]) -> Result<Vec<(usize, Rule)>, Error> {
     let files: Vec<YamlSource<'_>> = files.iter().map(|(name, text)| YamlSource { name, text }).collect();
-    let SigmaRules { rules, refused } = load(&files, &Placeholders::default());
+    let SigmaRules { rules, refused, .. } = load(&files, &Placeholders::default());
     let errors = refused.concat();
     if errors.is_empty() {
         Ok(rules.into_iter().map(|entry| (entry.file, entry.rule)).collect())

@@ -20,6 +20,8 @@ pub const PERIOD: &str = "period";
 pub const GROUP: &str = "group";
 /// The value that a rule counts by.
 pub const COUNTED: &str = "counted";
+/// The greatest count of any window of a finding, for rules that do not count their matches.
+pub const COUNTED_PEAK: &str = "counted_peak";
 /// A hash of everything that is computed for a match. It tells duplicates with other content apart.
 pub const FINGERPRINT: &str = "fingerprint";
 /// The time of the duplicate before this one.
@@ -171,7 +173,7 @@ fn severity(rule: &Rule) -> Option<Expression> {
 fn counted(rule: &Rule) -> Option<Expression> {
     match &rule.counts {
         Counts::Matches => None,
-        Counts::Distinct(field) => Some(fields::value(field)),
+        Counts::Distinct(field) | Counts::Sum(field) => Some(fields::value(field)),
         Counts::Followed { first, then } => Some(event_kinds([first, then].into_iter())),
         Counts::EachOf(events) | Counts::InOrder(events) => Some(event_kinds(events.iter())),
     }

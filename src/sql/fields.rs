@@ -7,9 +7,10 @@
 
 use crate::event::{ColumnKind, FieldLocation, OTHER_FIELDS};
 use crate::path::{Path, Step};
-use crate::rule::Field;
+use crate::rule::{Field, Predicate};
 
 use super::expression::Expression;
+use super::predicate;
 
 /// The name of a list's element in a condition over it.
 pub(super) const ELEMENT: &str = "element";
@@ -74,6 +75,10 @@ fn scalar(field: &Field) -> Expression {
         (Field::Actor, _) => actor(),
         (Field::TimePart(part), _) => {
             Expression::call("time_part", [Expression::column("eventTime"), Expression::text(part.name())])
+        }
+        (Field::Alias(alias), _) => {
+            let branch = |(condition, field): &(Predicate, Field)| (predicate::condition(condition), value(field));
+            Expression::Case { branches: alias.fields.iter().map(branch).collect() }
         }
         (_, Some(FieldLocation::Column(name, ColumnKind::Flag))) => {
             Expression::CastToText(Box::new(Expression::column(name)))

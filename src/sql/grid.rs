@@ -34,7 +34,9 @@ struct SlidingMost<'w> {
 
 #[derive(askama::Template)]
 #[template(path = "grid_findings.sql", escape = "none")]
-struct GridFindings {
+struct GridFindings<'w> {
+    peak_column: &'w str,
+    peak_conditions: &'w str,
     from: TimeLiteral,
     to: TimeLiteral,
 }
@@ -97,7 +99,9 @@ impl ParameterGrid {
         steps.push(most);
         steps.push(step(include_str!("../../sql/grid_thresholds.sql")));
         steps.push(windows.bursts(Some("cell"))?);
-        steps.push(GridFindings { from, to }.render()?);
+        let peak_conditions = shape.peak_conditions("peak");
+        let peak_column = if peak_conditions.is_empty() { "" } else { ",\n    max(count_in_window) AS peak" };
+        steps.push(GridFindings { peak_column, peak_conditions: &peak_conditions, from, to }.render()?);
         Ok(steps)
     }
 }

@@ -75,6 +75,16 @@ fn any_element(list: Expression, name: &str, condition: Expression) -> Expressio
 fn test_of(field: &Field, test: &Test, negated: bool) -> Expression {
     let is_flag = matches!(field.location(), Some(FieldLocation::Column(_, ColumnKind::Flag)));
     let positive = match test {
+        Test::Equals(Operand::AnyText { field: other, folded }) => any_text(field, other, *folded, Expression::equals),
+        Test::StartsWith(Operand::AnyText { field: other, folded }) => {
+            any_text(field, other, *folded, |text, other| Expression::call("starts_with", [text, other]))
+        }
+        Test::EndsWith(Operand::AnyText { field: other, folded }) => {
+            any_text(field, other, *folded, |text, other| Expression::call("ends_with", [text, other]))
+        }
+        Test::Contains(Operand::AnyText { field: other, folded }) => {
+            any_text(field, other, *folded, |text, other| Expression::call("contains", [text, other]))
+        }
         Test::Present => {
             let value = match field.location() {
                 Some(FieldLocation::Column(name, _)) => Expression::column(name),
@@ -163,11 +173,30 @@ fn lower(value: Expression) -> Expression {
     Expression::call("lower", [value])
 }
 
+/// Whether the text of a field compares with any of the texts at another field's path.
+fn any_text(
+    field: &Field,
+    other: &Field,
+    folded: bool,
+    compared: fn(Expression, Expression) -> Expression,
+) -> Expression {
+    const OTHER: &str = "other";
+    let folded = |text| if folded { lower(text) } else { text };
+    let text = folded(text_of(field));
+    match in_json("elements_at", other) {
+        Some(list) => {
+            let item = Expression::call("text_at", [Expression::variable(OTHER), Expression::text("")]);
+            any_element(list, OTHER, compared(text, folded(item)))
+        }
+        None => compared(text, folded(text_of(other))),
+    }
+}
+
 /// A value in lower case where `operand` ignores case.
 fn folded(value: Expression, operand: &Operand) -> Expression {
     match operand {
-        Operand::Folded(_) | Operand::FoldedField(_) => lower(value),
-        Operand::Value(_) | Operand::Field(_) => value,
+        Operand::Folded(_) | Operand::FoldedField(_) | Operand::AnyText { folded: true, .. } => lower(value),
+        Operand::Value(_) | Operand::Field(_) | Operand::AnyText { folded: false, .. } => value,
     }
 }
 
@@ -175,8 +204,8 @@ fn folded(value: Expression, operand: &Operand) -> Expression {
 fn other(operand: &Operand) -> Expression {
     match operand {
         Operand::Value(value) | Operand::Folded(value) => Expression::text(value.text.as_str()),
-        Operand::Field(field) => text_of(field),
-        Operand::FoldedField(field) => lower(text_of(field)),
+        Operand::Field(field) | Operand::AnyText { field, folded: false } => text_of(field),
+        Operand::FoldedField(field) | Operand::AnyText { field, folded: true } => lower(text_of(field)),
     }
 }
 

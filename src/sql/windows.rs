@@ -6,10 +6,10 @@
 use askama::Template as _;
 use serde::{Deserialize, Serialize};
 
-use super::columns::{self, RuleColumns};
+use super::columns::{self, COUNTED_PEAK, RuleColumns};
 use super::grid::ParameterGrid;
 use super::quote::{Ident, TimeLiteral};
-use crate::rule::{Counts, Rule, WindowKind};
+use crate::rule::{Counts, PeakLimits, Rule, WindowKind};
 use crate::time::{Instant, Range};
 
 /// The steps of a query, in the order in which they run. The last one holds its SELECT too.
@@ -30,6 +30,8 @@ pub(super) fn step(text: &str) -> String {
 pub enum CountFunction {
     /// The distinct values.
     Distinct,
+    /// The sum of the values.
+    Sum,
     /// The first events that a second one follows.
     Followed,
     /// The kinds of events.
@@ -43,6 +45,7 @@ impl CountFunction {
     fn name(self) -> &'static str {
         match self {
             CountFunction::Distinct => "distinct_within",
+            CountFunction::Sum => "sum_within",
             CountFunction::Followed => "before_within",
             CountFunction::EachOf => "kinds_within",
             CountFunction::InOrder => "steps_within",
@@ -62,6 +65,8 @@ pub struct WindowShape {
     pub kind: WindowKind,
     /// The function that counts; `None` for rules that count their matches.
     pub function: Option<CountFunction>,
+    /// The limits of a finding's peak.
+    pub peak_limits: PeakLimits,
 }
 
 impl WindowShape {
@@ -70,17 +75,26 @@ impl WindowShape {
         let function = match rule.counts {
             Counts::Matches => None,
             Counts::Distinct(_) => Some(CountFunction::Distinct),
+            Counts::Sum(_) => Some(CountFunction::Sum),
             Counts::Followed { .. } => Some(CountFunction::Followed),
             Counts::EachOf(_) => Some(CountFunction::EachOf),
             Counts::InOrder(_) => Some(CountFunction::InOrder),
         };
-        WindowShape { kind: rule.window.kind, function }
+        WindowShape { kind: rule.window.kind, function, peak_limits: rule.peak_limits }
     }
 
     /// Returns the shape with the same function and another kind of window.
     #[must_use]
     pub fn with_kind(self, kind: WindowKind) -> WindowShape {
         WindowShape { kind, ..self }
+    }
+
+    /// Returns the conditions of a finding whose peak is in the column `peak`, each in a line of its own.
+    pub(super) fn peak_conditions(self, peak: &str) -> String {
+        let PeakLimits { at_most, not } = self.peak_limits;
+        let at_most = at_most.map(|most| format!("\n  AND {peak} <= {most}"));
+        let not = not.map(|not| format!("\n  AND {peak} <> {not}"));
+        at_most.into_iter().chain(not).collect()
     }
 }
 
@@ -195,6 +209,7 @@ pub(super) struct HuntQuery {
 struct Findings<'q> {
     group: &'q str,
     rule_columns: &'q str,
+    peak_conditions: &'q str,
     from: TimeLiteral,
     to: TimeLiteral,
 }
@@ -204,7 +219,7 @@ impl HuntQuery {
     pub(super) fn new(shape: WindowShape, columns: &RuleColumns<String>, triggers: Range) -> HuntQuery {
         let (from, to) = TimeLiteral::bounds(triggers);
         let windows = Windows::new(shape, &group_columns(columns));
-        let distinct_peak = shape.function.map(|_| "max(count_in_window) AS distinct_peak".to_owned());
+        let counted_peak = shape.function.map(|_| format!("max(count_in_window) AS {COUNTED_PEAK}"));
         let values = columns.distinct.iter().cloned().map(Ident);
         let values = values
             .map(|column| format!("array_agg(DISTINCT {column}) FILTER (WHERE {column} IS NOT NULL) AS {column}"));
@@ -213,15 +228,22 @@ impl HuntQuery {
                 "first_value({column} ORDER BY \"eventTime\", \"eventID\") FILTER (WHERE reaches_threshold) AS {column}"
             )
         });
-        let rule_columns = distinct_peak.into_iter().chain(values).chain(of_trigger).collect();
+        let rule_columns = counted_peak.into_iter().chain(values).chain(of_trigger).collect();
         HuntQuery { windows, rule_columns, from, to }
     }
 
     /// Returns the steps from the table `matched` to the findings.
     pub(super) fn steps(&self) -> Result<Steps, askama::Error> {
         let rule_columns = [&[String::new()], self.rule_columns.as_slice()].concat().join(",\n    ");
-        let findings =
-            Findings { group: &self.windows.group, rule_columns: &rule_columns, from: self.from, to: self.to };
+        let shape = self.windows.shape;
+        let peak_conditions = shape.peak_conditions(shape.function.map_or("peak", |_| COUNTED_PEAK));
+        let findings = Findings {
+            group: &self.windows.group,
+            rule_columns: &rule_columns,
+            peak_conditions: &peak_conditions,
+            from: self.from,
+            to: self.to,
+        };
         let mut steps = vec![distinct_matches()];
         steps.extend(self.windows.counted()?);
         steps.push(step(include_str!("../../sql/thresholds.sql")));

@@ -58,6 +58,7 @@ mod s3_server;
 mod secrets;
 mod selections;
 mod sigma;
+mod sigma_counts;
 mod sigma_items;
 mod sinks;
 mod special_files;

@@ -12,7 +12,7 @@ use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::nightly::{HuntSettings, MaintenanceSettings, Nightly, NightlySource, RunReport, SourceListing, Storage};
-use tawny::rule::{Rule, WindowKind};
+use tawny::rule::{Counts, Field, PeakLimits, Rule, WindowKind};
 use tawny::sink::{Sink, SinkSettings};
 use tawny::store::{Scratch, Stores};
 use tawny::time::{DAY, Instant, Range, SECOND};
@@ -148,6 +148,17 @@ fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
     Rule { id: format!("Rule.{kind}.{unique}"), ..oracle::rule(kind, threshold, unique) }
 }
 
+/// A burst that grows beyond the limit is withdrawn.
+fn limited() -> Rule {
+    let peak_limits = PeakLimits { at_most: Some(2), not: None };
+    Rule { id: "Rule.limited".to_owned(), peak_limits, ..oracle::rule(WindowKind::Sliding, 1, false) }
+}
+
+fn summed() -> Rule {
+    let counts = Counts::Sum(Field::new("additionalEventData.bytes".parse().unwrap()));
+    Rule { id: "Rule.summed".to_owned(), counts, ..oracle::rule(WindowKind::Sliding, 30, false) }
+}
+
 /// An event and the first run that sees it.
 #[derive(Debug, Clone)]
 struct Delivered {
@@ -172,6 +183,7 @@ fn record(number: usize, event: &Delivered) -> Value {
     let at = START - 40 * MINUTE + event.minute * MINUTE;
     let mut record = failed_sign_in(&format!("user{}", event.user), &at.to_string(), &format!("id-{number:04}"));
     record["sourceIPAddress"] = Value::from(format!("192.0.2.{}", number % 3));
+    record["additionalEventData"]["bytes"] = Value::from(number);
     if number % 5 == 4 {
         record["responseElements"]["ConsoleLogin"] = Value::from("Success");
     }
@@ -334,6 +346,8 @@ proptest! {
             rule(WindowKind::Dedup, 3, false),
             rule(WindowKind::Tumbling, 2, false),
             follows::rule(2),
+            limited(),
+            summed(),
         ];
         // A source without any object is reported.
         place.put("begin.json", &[]);

@@ -14,7 +14,7 @@ use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::raw::envelope::{self, Item};
-use tawny::rule::{Counts, Field, Rule, WindowKind, catalog};
+use tawny::rule::{Counts, Field, PeakLimits, Rule, WindowKind, catalog};
 use tawny::store::ReadSettings;
 use tawny::table::MemoryTable;
 use tawny::time::{Instant, Range, SECOND};
@@ -237,6 +237,7 @@ fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
     other.window.period = "5m".parse().unwrap();
     other.group_by.pop();
     other.context.clear();
+    other.peak_limits = PeakLimits::default();
     let mut together = hunt_in(batches, 2, &[other, rule.clone()], range);
     together.retain(|finding| finding.rule_id == rule.id);
     assert_eq!(together, alone);
@@ -313,6 +314,12 @@ pub(crate) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
+/// Returns whether the greatest count of a finding is within limits.
+fn within(limits: PeakLimits, finding: &Shown) -> bool {
+    let peak = finding.distinct.unwrap_or(finding.peak);
+    limits.at_most.is_none_or(|most| peak <= u64::from(most)) && limits.not.map(u64::from) != Some(peak)
+}
+
 fn kinds() -> impl Strategy<Value = WindowKind> {
     prop::sample::select(WindowKind::ALL.to_vec())
 }
@@ -326,10 +333,14 @@ proptest! {
         kind in kinds(),
         unique in any::<bool>(),
         threshold in 1u32..5,
+        more in prop::option::weighted(0.3, 0u32..3),
+        not in prop::option::weighted(0.2, 1u32..5),
         cut in 0i64..24,
     ) {
-        let rule = rule(kind, threshold, unique);
-        let want = brute_force(&events, kind, threshold as usize, unique);
+        let mut rule = rule(kind, threshold, unique);
+        rule.peak_limits = PeakLimits { at_most: more.map(|more| threshold + more), not };
+        let mut want = brute_force(&events, kind, threshold as usize, unique);
+        want.retain(|finding| within(rule.peak_limits, finding));
         prop_assert_eq!(hunted(&events, &rule, Range::default()), want.clone());
 
         let cut = Instant::from_micros((START + 10_000 + cut * 300) * SECOND);

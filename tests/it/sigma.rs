@@ -371,10 +371,11 @@ fn unsupported_sigma_features_are_refused_by_name() {
             item("eventName: A").replace("cloudtrail", "s3"),
             "its `logsource` is not `product: aws` and `service: cloudtrail`",
         ),
-        (item("eventName|base64: A*"), "`eventName`: `A*` is empty or has wildcards, and is not encoded"),
-        (item("eventName|base64: ''"), "`eventName`: `` is empty or has wildcards, and is not encoded"),
+        (item("eventName|base64: A*"), "`eventName`: `A*`: it is empty or has wildcards, and is not encoded"),
+        (item("eventName|base64: ''"), "`eventName`: ``: it is empty or has wildcards, and is not encoded"),
         (item("eventName|contains|startswith: A"), "modifiers that say two ways to compare are not understood"),
-        (item("eventName|contains|re: A"), "modifiers that say two ways to compare are not understood"),
+        (item("eventName|contains|re: A"), "not understood: `re` alone finds a part of a text"),
+        (item("eventName|re|contains: A"), "not understood: `re` alone finds a part of a text"),
         (item("eventName|gt|lt: 1"), "modifiers that say two ways to compare are not understood"),
         (item("eventName|i: A"), "`i`, `m` and `s` are flags of `re`, which is missing"),
         (
@@ -420,12 +421,26 @@ fn unsupported_sigma_features_are_refused_by_name() {
             "`Joined`: it names `joined`, which is a correlation: those of correlations are not hunted",
         ),
         (
-            count("  condition: {gte: 2}\n").replace("responseElements.ConsoleLogin:", "eventName|windash:"),
-            "`Fails`: `eventName`: the modifier `windash` is not understood",
+            count("  condition: {gte: 2}\n").replace("responseElements.ConsoleLogin:", "eventName|wide:"),
+            "`Fails`: `eventName`: UTF-16 is bytes",
         ),
+    ] {
+        let refused = read(&text).expect_err(&text);
+        assert!(refused.contains("rules.yml") && refused.contains(reason), "{refused}\n{text}");
+    }
+}
+
+#[test]
+fn unsupported_values_and_counts_are_refused_by_name() {
+    let detection = |rest: &str| document("Refused", &format!("detection:\n{rest}"));
+    let item = |item: &str| detection(&format!("  s:\n    {item}\n  condition: s\n"));
+    let count = |rest: &str| correlation("event_count", "fails", rest);
+    for (text, reason) in [
         (item("eventName|base64: 7"), "`eventName`: `7` is not a text to encode"),
-        (item("eventName|wide|base64: A"), "`eventName`: the modifier `wide` is not understood"),
-        (item("eventName|windash: A"), "the modifier `windash` is not understood"),
+        (item("eventName|utf16le: A"), "add `base64` or `base64offset` after it"),
+        (item("eventName|base64|wide: A"), "values are transformed in this order only"),
+        (item("eventName|windash|gt: 1"), "`eventName`: only texts are transformed"),
+        (item("eventName|windash: -a -b -c -d -e"), "makes more than 625 texts of this value"),
         (item("eventName: []"), "`eventName`: it is compared with nothing"),
         (item("eventName|contains: null"), "`eventName`: `null` is not a part of a text"),
         (item("eventTime|startswith: '2026'"), "`eventTime`: it can only be asked whether it is there"),
@@ -440,19 +455,42 @@ fn unsupported_sigma_features_are_refused_by_name() {
         (item("eventName|cidr: x"), "`x` is not a network"),
         (item("eventName|gt: x"), "`x` is not a number"),
         (item("resources[0].ARN: x"), "brackets in the names of fields are not understood"),
-        (detection("  keywords:\n    - evil\n  condition: keywords\n"), "words without a field are not searched for"),
+        (
+            detection("  keywords: ['*']\n  condition: keywords\n"),
+            "rules.yml:9:3: `Refused`: every record has this keyword",
+        ),
+        (detection("  keywords: [null]\n  condition: keywords\n"), "`null` is not a word to search for"),
+        (
+            detection("  keywords:\n    '|startswith': evil\n  condition: keywords\n"),
+            "rules.yml:10:5: `Refused`: words without a field are searched for with `all`, `cased`, `contains` and `re` only",
+        ),
+        (detection("  keywords:\n    '|re': '(?=x)'\n  condition: keywords\n"), "cannot be run"),
         (detection("  s: {eventName: A}\n  condition: 2 of them\n"), "only `1 of` and `all of` are understood"),
         (detection("  s: {eventName: A}\n  condition: t\n"), "t"),
         (detection("  s: {eventName: A}\n  timeframe: 5m\n  condition: s\n"), "write a correlation with `timespan`"),
-        (count("  condition: {lt: 2}\n"), "only counts that reach a number are hunted"),
-        (count("  condition: {gte: 2, lte: 5}\n"), "only counts that reach a number are hunted"),
+        (count("  condition: {lt: 1}\n"), "rules.yml:23:3: `Joined`: a count of 0 has no events to find"),
+        (count("  condition: {eq: 0}\n"), "an absence is not hunted"),
+        (count("  condition: {gte: 6, lte: 5}\n"), "no count satisfies the condition"),
+        (count("  condition: {gte: 4294967296}\n"), "the count must be from 1 to 4294967295"),
+        (
+            correlation("value_count", "fails", "  condition: {gte: 2}\n"),
+            "a `value_count` needs the `field` of its values",
+        ),
         (
             count("  condition: {gte: 2}\n").replace("[fails]", "[nobody]"),
             "`Joined`: it names `nobody`, but no rule of these files has that `id`, `name` or `title`",
         ),
         (
-            correlation("value_sum", "fails", "  condition: {gte: 2, field: x}\n"),
-            "correlations of the type `value_sum` are not hunted",
+            correlation("value_avg", "fails", "  condition: {gte: 2, field: x}\n"),
+            "rules.yml:19:9: `Joined`: correlations of the type `value_avg` are not hunted: an average or a percentile",
+        ),
+        (
+            correlation("value_percentile", "fails", "  condition: {gte: 2, field: x}\n"),
+            "correlations of the type `value_percentile` are not hunted",
+        ),
+        (
+            correlation("value_median", "fails", "  condition: {gte: 2, field: x}\n"),
+            "correlations of the type `value_median` are not hunted",
         ),
         (count("  condition: {gte: 2}\n").replace("timespan: 10m", "timespan: 2y"), "366 days"),
     ] {
@@ -470,17 +508,30 @@ fn refused_notations_say_what_to_write() {
             correlation("temporal", "fails, succeeds", "  condition: {gte: 1}\n"),
             "with `gte: 1` one of the rules is enough",
         ),
-        (correlation("temporal", "fails, succeeds", "  condition: {gte: 3}\n"), "with at most the number of rules"),
+        (
+            correlation("temporal", "fails, succeeds", "  condition: {gte: 3}\n"),
+            "it has 2 rules, and at least 3 of them must match",
+        ),
         (
             correlation("temporal", "fails, succeeds", "  condition: fails and not succeeds\n"),
             "that wait for an absence",
         ),
         (
-            correlation("temporal", "fails, succeeds", "  condition: fails or succeeds\n"),
-            "only `and` between all rules",
+            correlation("temporal", "fails, succeeds", "  condition: fails or (fails and succeeds)\n"),
+            "`and` within `or` is not hunted",
+        ),
+        (correlation("temporal", "fails, succeeds", "  condition: fails and fails\n"), "does not name `succeeds`"),
+        (
+            correlation("temporal", "fails, succeeds", "  condition: fails and other\n"),
+            "names `other`, which is not one",
+        ),
+        (correlation("temporal", "fails, succeeds", "  condition: 1 of them\n"), "it must name the rules"),
+        (
+            correlation("temporal_ordered", "fails, fails, succeeds", "  condition: {gte: 2}\n"),
+            "in order, all rules must have a match",
         ),
         (
-            correlation("temporal_ordered", "fails, succeeds", "  condition: {gt: 1}\n"),
+            correlation("temporal_ordered", "fails, succeeds", "  condition: fails or succeeds\n"),
             "in order, all rules must have a match",
         ),
         (

@@ -134,6 +134,97 @@ fn lone_wildcard_is_a_text() {
 }
 
 #[test]
+fn fieldref_compares_list_elements_and_numbers() {
+    let both = |left: Value, right: Value| asked(json!({"left": left, "right": right}));
+    check(vec![
+        (
+            "requestParameters.left|fieldref: requestParameters.right",
+            vec![
+                both(json!("a"), json!("A")),
+                both(json!(["x", "a"]), json!("a")),
+                both(json!("a"), json!(["x", "A"])),
+                both(json!(["a", 7]), json!(["b", "7"])),
+                both(json!(7), json!("7")),
+            ],
+            vec![both(json!(["a"]), json!(["b"])), both(json!({"a": 1}), json!({"a": 1})), both(json!([]), json!([]))],
+        ),
+        (
+            "requestParameters.left|fieldref|contains: requestParameters.right",
+            vec![both(json!(1234), json!(23)), both(json!(["x", "abc"]), json!(["z", "B"]))],
+            vec![both(json!(1234), json!(32)), both(json!("abc"), json!(null))],
+        ),
+        (
+            "requestParameters.left|fieldref|startswith|cased: eventName",
+            vec![both(json!(["Xy"]), json!(0))],
+            vec![both(json!(["xy"]), json!(0)), both(json!("yX"), json!(0))],
+        ),
+        (
+            "eventName|fieldref|endswith: requestParameters.list.name",
+            vec![asked(json!({"list": [{"name": "y"}, {"name": "x"}]}))],
+            vec![asked(json!({"list": [{"name": "y"}]})), asked(json!({}))],
+        ),
+        (
+            "requestParameters.left|fieldref|neq: requestParameters.right",
+            vec![both(json!(["a"]), json!("b")), asked(json!({}))],
+            vec![both(json!(["b", "a"]), json!("a"))],
+        ),
+    ]);
+}
+
+#[test]
+fn keywords_are_searched_for_in_all_text_of_a_record() {
+    let keywords = |selection: &str, records: &[Value]| {
+        matched(&format!("  keywords:\n{selection}\n  condition: keywords\n"), records)
+    };
+    let records = [
+        named("xEviLx"),
+        asked(json!({"a": [{"b": "an evil one"}]})),
+        asked(json!({"evil": "a key"})),
+        json!({"eventName": "X", "unknown": {"x": ["evil"]}}),
+        json!({"eventName": "X", "userAgent": "bad evil"}),
+        json!({"eventName": "X", "requestParameters": "evil"}),
+        asked(json!({"a": 1234, "b": true})),
+    ];
+    assert_eq!(keywords("    - evil\n    - other", &records), [true, true, false, true, true, true, false]);
+    assert_eq!(keywords("    - 23", &records), [false, false, false, false, false, false, true]);
+    assert_eq!(keywords("    - e*l o?e", &records), [false, true, false, false, false, false, false]);
+    assert_eq!(keywords("    '|all': [evil, bad]", &records), [false, false, false, false, true, false, false]);
+    assert_eq!(keywords("    '|cased': EviL", &records), [true, false, false, false, false, false, false]);
+    assert_eq!(keywords("    '|re': '^ev.l$'", &records), [false, false, false, true, false, true, false]);
+    assert_eq!(keywords("    '|re|i': 'x.*x'", &records), [true, false, false, false, false, false, false]);
+    assert_eq!(
+        keywords("    eventName: X\n    '|all': [evil]", &records),
+        [false, true, false, true, true, true, false]
+    );
+    // Characters of expressions are text.
+    assert_eq!(keywords("    - 'a.b('", &[named("a.b("), named("axb(")]), [true, false]);
+}
+
+#[test]
+fn values_are_transformed_before_they_are_compared() {
+    let data = |text: &str| asked(json!({"userData": text}));
+    check(vec![
+        (
+            "requestParameters.userData|wide|base64offset|contains: IEX",
+            // `powershell IEX` in UTF-16, from each offset.
+            vec![data("SQBFAFgA"), data("IABJAEUAWAAgAA=="), data("eABJAEUAWAA=")],
+            vec![data("SUVY"), data("IEX")],
+        ),
+        ("requestParameters.userData|utf16|base64: a", vec![data("//5hAA==")], vec![data("YQA="), data("a")]),
+        (
+            "requestParameters.userData|windash|contains: 'tool -enc'",
+            vec![data("x tool /enc"), data("tool -ENC y"), data("tool \u{2013}enc")],
+            vec![data("tool enc"), data("tool +enc")],
+        ),
+        (
+            "requestParameters.userData|windash|base64: '-a'",
+            vec![data("LWE="), data("L2E=")],
+            vec![data("-a"), data("/a")],
+        ),
+    ]);
+}
+
+#[test]
 fn end_of_an_expression_is_also_before_a_last_line_break() {
     check(vec![
         ("eventName|re: 'Trail$'", vec![named("Trail"), named("Trail\n")], vec![named("Trail\n\n"), named("Trail\nx")]),

@@ -7,7 +7,7 @@ use tawny::engine::Engine;
 use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::hunt::sweep::{MatchesNeeded, Sweep, SweepRequest, sweep};
-use tawny::rule::{Rule, Window, WindowKind};
+use tawny::rule::{PeakLimits, Rule, Window, WindowKind};
 use tawny::table::{MemoryTable, Table};
 use tawny::time::{Instant, Range, SECOND};
 
@@ -79,8 +79,16 @@ proptest! {
     #![proptest_config(oracle::config(12))]
 
     #[test]
-    fn every_cell_equals_a_hunt(events in oracle::events(), unique in any::<bool>(), cut in 0i64..24) {
-        let rule = oracle::rule(WindowKind::Sliding, 2, unique);
+    fn every_cell_equals_a_hunt(
+        events in oracle::events(),
+        unique in any::<bool>(),
+        limited in any::<bool>(),
+        cut in 0i64..24,
+    ) {
+        let mut rule = oracle::rule(WindowKind::Sliding, 2, unique);
+        if limited {
+            rule.peak_limits = PeakLimits { at_most: Some(5), not: Some(3) };
+        }
         let data = MemoryTable(vec![oracle::batch(&events)]);
         let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
         let cut = Instant::from_micros((oracle::START + 10_000 + cut * 300) * SECOND);

@@ -7,7 +7,7 @@ use crate::backtest::{Backtest, Cell};
 use crate::error::Error;
 use crate::hunt::sweep::Found;
 use crate::report::backtest::{BacktestView, decimal, heat, percent};
-use crate::rule::{Rule, Window, WindowKind};
+use crate::rule::{Counts, Rule, Window, WindowKind};
 use crate::sql;
 use crate::statistics::number_of;
 use crate::time::{Instant, Range};
@@ -201,9 +201,10 @@ fn legend(rule: &Rule) -> String {
             format!("All {kind} windows of {period} that hold any match, by how many they hold.")
         }
     };
-    match rule.counts.distinct() {
-        None => format!("{shown} Those with {threshold} or more are findings of the present setting."),
-        Some(field) => format!("{shown} The threshold is of distinct values of {field}."),
+    match &rule.counts {
+        Counts::Distinct(field) => format!("{shown} The threshold is of distinct values of {field}."),
+        Counts::Sum(field) => format!("{shown} The threshold is of the sum of {field}."),
+        _ => format!("{shown} Those with {threshold} or more{} are findings of the present setting.", rule.peak_limits),
     }
 }
 

@@ -145,6 +145,9 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
     if let (Some(field), Some(distinct)) = (&finding.unique, finding.distinct) {
         facts.push(fact(format!("most values of {field}"), distinct.to_string()));
     }
+    if let (Some(field), Some(sum)) = (&finding.summed, finding.sum) {
+        facts.push(fact(format!("greatest sum of {field}"), sum.to_string()));
+    }
     if finding.masked {
         facts.push(fact("note", "AWS masked the name, so the actor is unknown"));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rsigma_parser::{CorrelationRule, Level, SigmaRule, Status};
 
 use super::{Refusal, detection};
-use crate::rule::{Counts, Field, Notes, Predicate, Rule, Severity, TitlePart, Window, attack, check_id};
+use crate::rule::{Counts, Field, Notes, PeakLimits, Predicate, Rule, Severity, TitlePart, Window, attack, check_id};
 
 /// The fields of the triggering event in a finding.
 const CONTEXT: [&str; 8] = [
@@ -78,6 +78,7 @@ impl<'s> About<'s> {
             alert: true,
             window,
             counts: Counts::Matches,
+            peak_limits: PeakLimits::default(),
             detection,
             group_by,
             context: CONTEXT.iter().map(context).collect::<Result<_, Refusal>>()?,

@@ -261,9 +261,13 @@ fn selected(rule: &Rule, dialect: Dialect, triggers: Range) -> ExportedFindings 
 }
 
 fn check(rule: &Rule, dialect: Dialect) -> Result<(), Refused> {
+    if !rule.peak_limits.is_empty() {
+        return Err("counts with more limits than a threshold".to_owned());
+    }
     match rule.counts {
         Counts::Matches => {}
         Counts::Distinct(_) => return Err("distinct values".to_owned()),
+        Counts::Sum(_) => return Err("a sum of values".to_owned()),
         Counts::Followed { .. } => return Err("events that follow its matches".to_owned()),
         Counts::EachOf(_) | Counts::InOrder(_) => return Err("several events that must occur".to_owned()),
     }

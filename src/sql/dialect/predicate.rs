@@ -62,6 +62,7 @@ impl DialectColumns {
                 let lower = |field| Ok::<_, Refused>(self.dialect.lower(&self.column(field)?));
                 Ok(format!("{} = {}", lower(field)?, lower(other)?))
             }
+            Test::Equals(Operand::AnyText { field: other, .. }) => Err(any_text(other)),
             Test::In(values) => self.is_in(field, values),
             Test::StartsWith(operand) => self.part(field, operand, super::Dialect::starts_with),
             Test::EndsWith(operand) => self.part(field, operand, super::Dialect::ends_with),
@@ -144,6 +145,7 @@ impl DialectColumns {
             }
             Operand::Field(other) => test(self.dialect, &string, &self.column(other)?),
             Operand::FoldedField(other) => test(self.dialect, &lower(&string), &lower(&self.column(other)?)),
+            Operand::AnyText { field: other, .. } => return Err(any_text(other)),
         })
     }
 
@@ -178,6 +180,7 @@ impl DialectColumns {
             (Field::Account, _) => Ok(Reading::Text(self.account())),
             (Field::Actor, _) => Ok(Reading::Text(self.actor())),
             (Field::TimePart(_), _) => Err("a part of `eventTime`".to_owned()),
+            (Field::Alias(alias), _) => Err(format!("`{}`, an alias of different fields", alias.name)),
             (Field::Element(_), _) | (_, None) => Err("elements of a list".to_owned()),
             (_, Some(FieldLocation::Time)) => Err("`eventTime` as a text".to_owned()),
             (_, Some(FieldLocation::Column(name, ColumnKind::Text))) => Ok(Reading::Text(source(name)?.whole())),
@@ -205,6 +208,10 @@ impl DialectColumns {
             }
         }
     }
+}
+
+fn any_text(field: &Field) -> Refused {
+    format!("any text in `{field}`, to compare with")
 }
 
 fn untold(field: &Field) -> Refused {
