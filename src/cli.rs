@@ -275,7 +275,7 @@ pub fn run() -> Status {
                 }
             })
         }),
-        Err(error) => Err(Error::Internal(format!("cannot start worker threads: {error}"))),
+        Err(source) => Err(Error::Resources { action: "start the worker threads", source }),
     };
     result.unwrap_or_else(|error| {
         context.output.error(&error);
@@ -291,7 +291,7 @@ fn on_large_stack(run: impl FnOnce() -> Result<Status, Error> + Send) -> Result<
         match thread.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(error) => Err(Error::Internal(format!("cannot start the command's thread: {error}"))),
+            Err(source) => Err(Error::Resources { action: "start the command's thread", source }),
         }
     })
 }

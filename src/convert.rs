@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, StringArray};
-use arrow::datatypes::TimestampMicrosecondType;
 use foldhash::fast::RandomState;
 use futures::StreamExt as _;
 use tokio::task::JoinHandle;
@@ -14,6 +13,7 @@ use crate::event;
 use crate::lake::Lake;
 use crate::lake::part_file::{self, PartFileBuilder};
 use crate::lake::transaction_log::{self, FileEntry, ObjectEntry};
+use crate::named_columns;
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, ScanStatistics};
 use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
 use crate::time::Instant;
@@ -166,7 +166,7 @@ impl RecordHashes {
         let column = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
         let ids = [column(event::EVENT_ID), column(event::CONTENT_ID)];
         let (names, sources) = (column("eventName"), column("eventSource"));
-        let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
+        let times = named_columns::times(batch, event::EVENT_TIME).ok();
         let hashes = |(row, text): (usize, &u128)| {
             let time = times.filter(|times| times.is_valid(row)).map(|times| times.value(row));
             let id = ids.into_iter().map(|column| value(column, row)).find(|id| !id.is_empty()).unwrap_or_default();
@@ -214,7 +214,7 @@ fn differing_record(batch: &RecordBatch, row: usize, object: &Object) -> Differi
         let column = batch.column_by_name(name)?.as_string_opt::<i32>()?;
         column.is_valid(row).then(|| column.value(row).to_owned())
     };
-    let times = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
+    let times = named_columns::times(batch, event::EVENT_TIME).ok();
     let record = DifferingRecord {
         event_time: times
             .filter(|times| times.is_valid(row))
@@ -230,7 +230,7 @@ fn differing_record(batch: &RecordBatch, row: usize, object: &Object) -> Differi
 /// Buffered records by date, and the objects they come from. Each object is complete.
 #[derive(Default)]
 struct RecordBuffer {
-    parts: BTreeMap<Option<i64>, PartFileBuilder>,
+    parts: BTreeMap<Option<Instant>, PartFileBuilder>,
     objects: Vec<ObjectEntry>,
     memory: usize,
 }
@@ -286,11 +286,10 @@ impl LakeWriter {
 
     /// Buffers the `fresh` rows of `batch`. `identity` is unique to the batch.
     fn append(&mut self, identity: &str, batch: &RecordBatch, fresh: &BooleanArray) -> Result<(), Error> {
-        for (date, rows) in part_file::rows_by_date(batch, fresh) {
+        for (date, rows) in part_file::rows_by_date(batch, fresh)? {
             let part = self.buffer.parts.entry(date).or_default();
             let before = part.memory;
-            part.append(identity, batch, rows)
-                .map_err(|error| Error::Internal(format!("cannot group records by date: {error}")))?;
+            part.append(identity, batch, rows).map_err(|error| Error::columns("the records of one date", error))?;
             self.buffer.memory += part.memory - before;
         }
         Ok(())

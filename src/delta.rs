@@ -18,6 +18,7 @@ use delta_kernel::history_manager::{HistoryCommitType, get_earliest_commit, late
 use delta_kernel::{KernelError, KernelResult, Snapshot, SnapshotRef};
 
 use crate::error::Error;
+use crate::panics::catching_panics;
 use crate::store::{DELTA_LOG, Folder};
 use crate::time::Instant;
 
@@ -141,7 +142,11 @@ impl DeltaLog {
         let engine = KernelEngine::new(self.folder.clone(), Arc::clone(&self.cache))?;
         let path = self.path();
         let blocking = move || {
-            work(&engine).map_err(|error| match engine.take_failure() {
+            // Assertions of the kernel fail on some damaged logs.
+            let Ok(result) = catching_panics(|| work(&engine)) else {
+                return Err(Error::TransactionLog { path, reason: "it is damaged".to_owned() });
+            };
+            result.map_err(|error| match engine.take_failure() {
                 Some(failure) => failure,
                 None => Error::TransactionLog { path, reason: reason_of(&error) },
             })

@@ -29,6 +29,7 @@ use crate::error::{DamagedFile, Error};
 use crate::event;
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
+use crate::named_columns::MissingColumn;
 use crate::sql::fields;
 use crate::time::Range;
 
@@ -62,8 +63,8 @@ pub mod user_query;
 mod window_functions;
 
 use memory_pool::SharedPool;
+pub(crate) use parquet_table::read_small_file;
 use parquet_table::{Footers, LakeFile, ParquetTable};
-pub(crate) use parquet_table::{catching_panics, read_small_file};
 pub use scanned::Scanned;
 pub use selection::EventSelection;
 pub use window_functions::SEMANTICS_VERSION;
@@ -282,6 +283,12 @@ impl Engine {
 fn partitions(threads: usize, memory: usize) -> usize {
     // At least two: with one partition the engine would sort the rows of each scan and merge them.
     (memory / MEMORY_OF_PARTITION).max(2).min(threads.max(1))
+}
+
+impl From<MissingColumn> for DataFusionError {
+    fn from(error: MissingColumn) -> DataFusionError {
+        DataFusionError::Internal(error.to_string())
+    }
 }
 
 async fn planned(context: &SessionContext, sql: &str) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {

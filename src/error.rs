@@ -140,6 +140,30 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The system refused something that every run needs, such as a thread.
+    #[error("cannot {action}")]
+    Resources {
+        /// `start the worker threads`, ...
+        action: &'static str,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Records cannot be put together to one batch of columns.
+    #[error("{subject} cannot be held as columns")]
+    Columns {
+        /// The records.
+        subject: String,
+        /// The reason, such as more than 2 GiB in one column.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A finding that an earlier run stored cannot be delivered.
+    #[error("a stored finding cannot be delivered: {reason}")]
+    StoredFinding {
+        /// The problem.
+        reason: String,
+    },
     /// A defect of this program. No input can cause it.
     #[error("internal error: {0}")]
     Internal(String),
@@ -260,6 +284,11 @@ impl Error {
         Error::Query { subject: subject.into(), cause, source }
     }
 
+    /// Returns the error of records that cannot be put together to columns.
+    pub fn columns(subject: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        Error::Columns { subject: subject.into(), source: source.into() }
+    }
+
     /// Returns what the user can do, if there is something to do.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -273,7 +302,7 @@ impl Error {
             Error::TransactionLog { .. } => {
                 Some("restore the file; a lake can be converted again, into a new, empty folder".to_owned())
             }
-            Error::State { .. } => Some(
+            Error::State { .. } | Error::StoredFinding { .. } => Some(
                 "restore it, or name another `state` in the configuration: then everything is hunted and delivered again"
                     .to_owned(),
             ),
@@ -287,12 +316,14 @@ impl Error {
             Error::Busy { .. } => {
                 Some("wait for it to end, and run again; nothing is lost, and a killed run holds nothing up".to_owned())
             }
+            Error::Resources { .. } => Some("allow the process more threads and memory, or give fewer `--threads`".to_owned()),
             Error::Internal(_) => Some("please report this, with the command that led to it".to_owned()),
             Error::Rules(_)
             | Error::File { .. }
             | Error::TableMetadata { .. }
             | Error::Sink { .. }
             | Error::Cluster { .. }
+            | Error::Columns { .. }
             | Error::Query { cause: QueryCause::Other, .. } => None,
         }
     }
@@ -317,6 +348,9 @@ impl Error {
             | Error::Sink { .. }
             | Error::Cluster { .. }
             | Error::Query { .. }
+            | Error::Resources { .. }
+            | Error::Columns { .. }
+            | Error::StoredFinding { .. }
             | Error::Internal(_) => Status::Incomplete,
         }
     }

@@ -102,8 +102,7 @@ pub(crate) const HOT: &[(&str, &str, &[&str])] = &[
 /// Returns the schema of records in a lake's files, in raw batches and in the SQL table `cloudtrail`.
 pub fn schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        let time = std::iter::once(Field::new(EVENT_TIME, utc, true));
+        let time = std::iter::once(time_field());
         let top = TOP_LEVEL.iter().map(|(name, kind)| {
             let data_type = match kind {
                 ColumnKind::Text | ColumnKind::Json => DataType::Utf8,
@@ -117,6 +116,16 @@ pub fn schema() -> SchemaRef {
         Arc::new(Schema::new(time.chain(top).chain(hot).chain(ours).collect::<Vec<_>>()))
     });
     Arc::clone(&SCHEMA)
+}
+
+/// Returns the field of [`EVENT_TIME`] in [`schema`].
+pub fn time_field() -> Field {
+    Field::new(EVENT_TIME, time_type(), true)
+}
+
+/// Returns the type of times: microseconds in UTC.
+pub fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
 /// The column of [`schema`] that holds the value of a field's path.

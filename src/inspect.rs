@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Array as _, AsArray as _, RecordBatch};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::array::RecordBatch;
 use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::error::{Error, Fault};
+use crate::named_columns;
 use crate::query::{self, Query, QueryOutcome};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{Table, TableKind};
@@ -145,20 +145,18 @@ impl Inspection {
         let QueryOutcome { answer, read } = query::run(engine, table, query).await?;
         let (mut records, mut without_time, mut times) = (0, 0, Vec::new());
         for batch in &answer.rows {
-            records += numbers(batch, 5).sum::<u64>();
-            let times_in = |column: usize| batch.column(column).as_primitive::<TimestampMicrosecondType>();
-            let time = |column: usize, row: usize| Instant::from_micros(times_in(column).value(row));
-            let text = |column: usize, row: usize| {
-                let texts = batch.column(column).as_string::<i32>();
-                texts.is_valid(row).then(|| texts.value(row))
-            };
-            for (row, count) in numbers(batch, 5).enumerate() {
-                if times_in(2).is_null(row) {
-                    without_time += count;
-                } else {
-                    hours.add(text(0, row), text(1, row), time(2, row));
-                    times.extend([time(3, row), time(4, row)]);
+            let (accounts, regions) = (texts(batch, "account")?, texts(batch, "region")?);
+            let (by_hour, first, last) =
+                (instants(batch, "hour")?, instants(batch, "first")?, instants(batch, "last")?);
+            let counts = named_columns::integers(batch, "records")?;
+            for (row, count) in counts.values().iter().enumerate() {
+                let count = u64::try_from(*count).unwrap_or_default();
+                records += count;
+                match by_hour[row] {
+                    None => without_time += count,
+                    Some(hour) => hours.add(accounts[row], regions[row], hour),
                 }
+                times.extend(first[row].into_iter().chain(last[row]));
             }
         }
         let duplicates = answer.duplicates.unwrap_or_default();
@@ -183,9 +181,12 @@ FROM cloudtrail
 GROUP BY 1, 2, 3
 "#;
 
-fn numbers(batch: &RecordBatch, column: usize) -> impl Iterator<Item = u64> + '_ {
-    let numbers = batch.column(column).as_primitive::<Int64Type>().values();
-    numbers.iter().map(|number| u64::try_from(*number).unwrap_or_default())
+fn texts<'b>(batch: &'b RecordBatch, name: &str) -> Result<Vec<Option<&'b str>>, Error> {
+    Ok(named_columns::texts(batch, name)?.iter().collect())
+}
+
+fn instants(batch: &RecordBatch, name: &str) -> Result<Vec<Option<Instant>>, Error> {
+    Ok(named_columns::times(batch, name)?.iter().map(|time| time.map(Instant::from_micros)).collect())
 }
 
 /// The hours with events or deliveries, by account and region.

@@ -1,14 +1,20 @@
 //! Batch hunts for threshold rules over AWS `CloudTrail`.
 //!
-//! Data flows one way, in the order of the modules; what is shown of them is escaped by [`text`]. A raw trail is read ([`store`], [`raw`]) into
-//! columns ([`event`], [`trail`]) and kept as a lake ([`lake`], [`convert`]); a rule ([`rule`])
-//! becomes SQL ([`mod@sql`]), which the engine ([`engine`]) runs over lake or trail; its rows are
-//! findings ([`finding`], [`hunt`]), which are reported ([`report`], [`output`]) by the commands
-//! ([`cli`]), or delivered to where a user wants them ([`sink`]). Parquet of other tools ([`layout`]) goes the same way, and so does a user's own SQL ([`query`],
-//! [`inspect`]), and what a rule would find with other windows ([`backtest`]). Night after night the same is done for what is new ([`nightly`]), and delivered ([`sink`]). A module uses only those above it.
+//! Data flows one way, in the order of the modules below. A module uses only modules above it.
+//!
+//! - **Shared by all:** [`text`] escapes everything that is shown; [`error`], [`named_columns`], [`time`], [`path`].
+//! - **Records:** [`store`] reads objects, [`raw`] unpacks them, [`event`] makes columns, [`trail`] lists and decodes raw trails.
+//! - **Lakes:** [`lake`] and [`delta`] hold records as Parquet with a transaction log; [`convert`] writes them.
+//! - **Rules:** [`rule`] reads rules, and [`mod@sql`] turns them into queries.
+//! - **Queries:** [`engine`] runs them over a lake, a raw trail, or Parquet of other tools ([`layout`], [`iceberg`]). A [`table`]
+//!   is any of these.
+//! - **Commands:** [`hunt`] returns [`finding`]s; [`query`], [`inspect`], [`backtest`] and [`nightly`] build on the same parts.
+//! - **Results:** [`sink`] delivers findings, [`report`] and [`output`] show them. [`cli`] has the commands.
 
 pub mod text;
 pub mod error;
+pub mod panics;
+pub mod named_columns;
 pub mod time;
 pub mod path;
 pub mod http_client;
@@ -21,9 +27,9 @@ pub mod delta;
 pub mod lake;
 pub mod convert;
 pub mod rule;
+pub mod sql;
 pub mod sql_limits;
 pub mod layout;
-pub mod sql;
 pub mod engine;
 pub mod iceberg;
 pub mod table;

@@ -337,7 +337,7 @@ fn texts<'l>(line: &'l Line, name: &str) -> Vec<&'l str> {
 fn instant(line: &Line, name: &str) -> Result<Instant, Error> {
     let time = text(line, name);
     // Earlier builds accepted any time, and a withdrawn finding may still have one.
-    time.parse().map_err(|_| Error::Internal(format!("`{name}` of a finding is {time:?}")))
+    time.parse().map_err(|_| Error::StoredFinding { reason: format!("its `{name}` is {time:?}, which is not a time") })
 }
 
 /// Returns whether a late event removed the finding.

@@ -83,8 +83,11 @@ pub struct Change {
 impl DeltaLog {
     /// Creates the table with version 0. Returns false if it exists.
     pub async fn create(&self, table: &NewTable) -> Result<bool, Error> {
-        let internal = |error: KernelError| Error::Internal(format!("cannot create a table: {error}"));
-        let text = first_commit(table).map_err(internal)?;
+        let refused = |error: KernelError| Error::TransactionLog {
+            path: self.path(),
+            reason: format!("cannot write its first commit: {error}"),
+        };
+        let text = first_commit(table).map_err(refused)?;
         let sealed = seal::add(0, text.as_bytes()).map_err(|error| Error::Internal(error.to_string()))?;
         if !self.folder.create(&commit_file(0), sealed.into()).await? {
             return Ok(false);

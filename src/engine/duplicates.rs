@@ -20,7 +20,8 @@ use super::functions;
 use super::match_scan::BufferedMatches;
 use super::{Engine, within};
 use crate::event::{self, CONTENT_ID, EVENT_ID, EVENT_TIME};
-use crate::sql::match_spec::{EventColumn, ValueId};
+use crate::named_columns;
+use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, ValueId};
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
 use crate::time::{Instant, Range};
 
@@ -30,7 +31,12 @@ pub use exec::DroppedDuplicates;
 
 /// The columns by which records are compared: the identity, then the call. The identity is the `contentID` for records
 /// without an `eventID`. Only damaged or anonymised duplicates differ in their call.
-const COMPARED: [&str; 4] = [EVENT_ID, EVENT_TIME, "eventName", "eventSource"];
+const COMPARED: [&str; 4] = [EVENT_ID, EVENT_TIME, CALL_COLUMNS[0], CALL_COLUMNS[1]];
+
+/// The columns of rows that are sorted: the fingerprint of the identity, the time, and the fingerprint of the call.
+const ID: &str = "id";
+const TIME: &str = "time";
+const CALL: &str = "call";
 
 /// Estimated bytes of one identity in a hash set.
 const BYTES_OF_ID: usize = 18;
@@ -119,13 +125,17 @@ impl DuplicateCounter {
     }
 
     /// Adds rows of the fingerprint of the identity, the time, and the fingerprint of the call.
-    fn add_batch(&mut self, batch: &RecordBatch) {
-        let ids = batch.column(0).as_primitive::<Int64Type>();
-        let times = batch.column(1).as_primitive::<TimestampMicrosecondType>();
-        let calls = batch.column(2).as_primitive::<Int64Type>();
+    ///
+    /// # Errors
+    /// The batch has other columns.
+    fn add_batch(&mut self, batch: &RecordBatch) -> Result<()> {
+        let ids = named_columns::integers(batch, ID)?;
+        let times = named_columns::times(batch, TIME)?;
+        let calls = named_columns::integers(batch, CALL)?;
         for row in 0..batch.num_rows() {
             self.add(ids.value(row), (times.is_valid(row).then(|| times.value(row)), calls.value(row)));
         }
+        Ok(())
     }
 }
 
@@ -200,14 +210,14 @@ async fn count(rows: DataFrame, repeated_limit: usize) -> Result<DuplicateCounte
     let [id, time, name, source] = COMPARED.map(ident);
     let rows = rows
         .select(vec![
-            fingerprint.call(vec![id]).alias("id"),
-            time.alias("time"),
-            fingerprint.call(vec![name, source]).alias("call"),
+            fingerprint.call(vec![id]).alias(ID),
+            time.alias(TIME),
+            fingerprint.call(vec![name, source]).alias(CALL),
         ])?
-        .sort(vec![ident("id").sort(true, true)])?;
+        .sort(vec![ident(ID).sort(true, true)])?;
     let (mut rows, mut counter) = (rows.execute_stream().await?, DuplicateCounter::new(repeated_limit));
     while let Some(batch) = rows.try_next().await? {
-        counter.add_batch(&batch);
+        counter.add_batch(&batch)?;
     }
     Ok(counter)
 }
@@ -230,7 +240,7 @@ async fn example(rows: DataFrame, id: i64) -> Result<Option<DifferingExample>> {
     let mut ends: Option<(String, DifferingRecord, DifferingRecord)> = None;
     while let Some(batch) = rows.try_next().await? {
         for row in 0..batch.num_rows() {
-            let (id, record) = record(batch.columns(), row);
+            let (id, record) = record(&batch, row)?;
             ends = Some(match ends {
                 None => (id, record.clone(), record),
                 Some((id, first, last)) => (id, first.min(record.clone()), last.max(record)),
@@ -241,23 +251,24 @@ async fn example(rows: DataFrame, id: i64) -> Result<Option<DifferingExample>> {
 }
 
 /// Returns the identity and the call in a row of the columns [`COMPARED`].
-fn record(columns: &[ArrayRef], row: usize) -> (String, DifferingRecord) {
-    let text = |column: usize| {
-        let texts = columns[column].as_string::<i32>();
-        texts.is_valid(row).then(|| texts.value(row).to_owned())
+fn record(batch: &RecordBatch, row: usize) -> Result<(String, DifferingRecord)> {
+    let text = |name: &str| -> Result<Option<String>> {
+        let texts = named_columns::texts(batch, name)?;
+        Ok(texts.is_valid(row).then(|| texts.value(row).to_owned()))
     };
-    let times = columns[1].as_primitive::<TimestampMicrosecondType>();
+    let times = named_columns::times(batch, EVENT_TIME)?;
+    let [event_name, event_source] = CALL_COLUMNS.map(text);
     let record = DifferingRecord {
         event_time: times.is_valid(row).then(|| Instant::from_micros(times.value(row)).to_string()),
-        event_name: text(2),
-        event_source: text(3),
+        event_name: event_name?,
+        event_source: event_source?,
         object: None,
     };
-    (text(0).unwrap_or_default(), record)
+    Ok((text(EVENT_ID)?.unwrap_or_default(), record))
 }
 
 fn compared_schema() -> SchemaRef {
-    let time = event::schema().field(0).data_type().clone();
+    let time = event::time_type();
     let field = |name: &&str| Field::new(*name, if *name == EVENT_TIME { time.clone() } else { DataType::Utf8 }, true);
     Arc::new(Schema::new(COMPARED.iter().map(field).collect::<Vec<_>>()))
 }

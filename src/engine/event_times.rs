@@ -28,7 +28,7 @@ pub(super) fn register(context: &SessionContext) {
         Ok(ColumnarValue::Array(event_times(&ColumnarValue::values_to_arrays(arguments)?[0])?))
     };
     let takes = Signature::any(1, Volatility::Immutable);
-    let returns = event::schema().field(0).data_type().clone();
+    let returns = event::time_type();
     let function = SimpleScalarUDF::new_with_signature(INSTANT, takes, returns, Arc::new(call));
     context.register_udf(ScalarUDF::new_from_impl(function));
     let part = |arguments: &[ColumnarValue]| {
@@ -37,7 +37,7 @@ pub(super) fn register(context: &SessionContext) {
         };
         Ok(ColumnarValue::Array(time_part(&time.to_array(1)?, name)?))
     };
-    let takes = vec![event::schema().field(0).data_type().clone(), DataType::Utf8];
+    let takes = vec![event::time_type(), DataType::Utf8];
     context.register_udf(create_udf(TIME_PART, takes, DataType::Utf8, Volatility::Immutable, Arc::new(part)));
 }
 
@@ -151,7 +151,7 @@ mod tests {
 
     fn only(values: &ArrayRef) -> Option<i64> {
         let times = event_times(values).unwrap();
-        assert_eq!(times.data_type(), event::schema().field(0).data_type());
+        assert_eq!(times.data_type(), &event::time_type());
         times.as_primitive::<TimestampMicrosecondType>().iter().next().unwrap()
     }
 

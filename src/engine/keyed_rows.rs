@@ -10,7 +10,7 @@ use arrow::array::{AsArray as _, BinaryArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{internal_datafusion_err, internal_err};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -18,6 +18,7 @@ use futures::{TryStreamExt as _, stream};
 
 use super::byte_spool::{ByteSpool, SpoolReader, SpooledBytes};
 use super::{BATCH_ROWS, Engine};
+use crate::named_columns;
 
 /// The part of the budget for rows in memory, and for keys in memory.
 const PART_OF_ROWS: usize = 8;
@@ -25,6 +26,12 @@ const PART_OF_KEYS: usize = 16;
 
 /// Bytes of columns that become rows at a time, and of rows that become columns.
 const BYTES_AT_A_TIME: usize = 1 << 20;
+
+/// The columns of an index: the place of a row, and its key.
+const PART: &str = "part";
+const START: &str = "start";
+const LENGTH: &str = "length";
+const KEY: &str = "key";
 
 /// Up to this many keys in memory are sorted without a query.
 const FEW_KEYS: usize = 10_000;
@@ -232,9 +239,10 @@ impl<'k> KeyedRowsReader<'k> {
         while self.places.is_empty() {
             let Some(stream) = &mut self.stream else { return Ok(None) };
             let Some(batch) = stream.try_next().await? else { return Ok(None) };
-            let numbers = [0, 1, 2].map(|index| batch.column(index).as_primitive::<Int64Type>().values());
+            let numbers = |name| Ok::<_, DataFusionError>(named_columns::integers(&batch, name)?.values());
+            let (parts, starts, lengths) = (numbers(PART)?, numbers(START)?, numbers(LENGTH)?);
             for row in 0..batch.num_rows() {
-                let [part, start, length] = numbers.map(|column| column[row].cast_unsigned());
+                let [part, start, length] = [parts, starts, lengths].map(|column| column[row].cast_unsigned());
                 self.places.push_back(Place { part: to_length(part)?, start, length: to_length(length)? });
             }
         }
@@ -280,8 +288,8 @@ fn sorted_in_memory(parts: &[KeyedPart<'_>]) -> Result<VecDeque<Place>> {
 /// The columns of an index as a table.
 fn index_schema() -> SchemaRef {
     let number = |name| Field::new(name, DataType::Int64, false);
-    let key = Field::new("key", DataType::Binary, false);
-    Arc::new(Schema::new(vec![number("part"), number("start"), number("length"), key]))
+    let key = Field::new(KEY, DataType::Binary, false);
+    Arc::new(Schema::new(vec![number(PART), number(START), number(LENGTH), key]))
 }
 
 /// The index of one part, as a partition of a table.

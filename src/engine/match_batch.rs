@@ -23,7 +23,7 @@ pub struct MatchSchema {
 impl MatchSchema {
     /// The columns that a scan for `spec` computes.
     pub fn new(spec: &MatchSpec) -> MatchSchema {
-        let time = event::schema().field(0).data_type().clone();
+        let time = event::time_type();
         let events = EventColumn::ALL.map(|column| {
             let data_type = if column == EventColumn::Time { time.clone() } else { DataType::Utf8 };
             Field::new(column.name(), data_type, true)

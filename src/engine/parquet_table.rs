@@ -29,7 +29,6 @@ mod thrift;
 
 pub(super) use declared_columns::declared;
 pub(super) use footer::{Footer, Footers};
-pub(crate) use guard::catching_panics;
 use guard::{GuardedReaders, GuardedSource};
 pub(super) use lake_file::LakeFile;
 #[cfg(feature = "cluster")]

@@ -296,7 +296,7 @@ fn order_key<'v>(first_event: i64, ranks: [u32; 2], group: impl Iterator<Item = 
 /// Returns the columns that findings of the rules of `table` have. Queries of single shapes have some of them.
 fn schema(table: &MatchTable) -> SchemaRef {
     let columns = table.columns(&(0..table.rules().len()).collect::<Vec<_>>());
-    let time = event::schema().field(0).data_type().clone();
+    let time = event::time_type();
     let texts = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
     let of_type = |data_type: &DataType, names: &[&str]| -> Vec<Field> {
         names.iter().map(|name| Field::new(*name, data_type.clone(), true)).collect()

@@ -58,7 +58,7 @@ impl MatchTable {
     /// The table of `rules`.
     pub(super) fn new(rules: Vec<WindowRule>) -> MatchTable {
         let columns = most_columns(&rules.iter().collect::<Vec<_>>());
-        let time = event::schema().field(0).data_type().clone();
+        let time = event::time_type();
         let mut fields = vec![
             Field::new(columns::RULE, DataType::Int64, false),
             Field::new(columns::THRESHOLD, DataType::Int64, false),

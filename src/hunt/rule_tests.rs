@@ -15,8 +15,8 @@ use crate::time::{Instant, Range, SECOND};
 /// Returns for each rule and each of its tests whether the test record matches the rule. Matching is that of a hunt.
 /// The record needs no time.
 pub async fn run_rule_tests(engine: &Engine, rules: &[Rule]) -> Result<Vec<Vec<bool>>, Error> {
-    let internal = |error| Error::Internal(format!("the records of tests: {error}"));
     let failed = |error| Error::query("the records of tests", error);
+    let too_large = |error| Error::columns("the records of tests", error);
     // Each record gets its own time, by which its matches are found again.
     let mut indexes = Vec::new();
     let mut builder = BatchBuilder::default();
@@ -26,7 +26,7 @@ pub async fn run_rule_tests(engine: &Engine, rules: &[Rule]) -> Result<Vec<Vec<b
             indexes.push((rule_index, test_index));
         }
     }
-    let table = engine::memory_table(event::schema(), vec![builder.finish().map_err(internal)?]).map_err(failed)?;
+    let table = engine::memory_table(event::schema(), vec![builder.finish().map_err(too_large)?]).map_err(failed)?;
     let spec = MatchSpec::new(rules, Range::default());
     let mut matched: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.tests.len()]).collect();
     let scan = MatchScan::new(engine, table, &spec).await.map_err(failed)?;

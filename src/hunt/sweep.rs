@@ -3,19 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
 use super::lookback::{self, Attempt, is_cut};
 use super::prefilter;
+use super::windows::rule_indexes;
 use crate::engine::match_scan::{BufferedMatches, MatchScan};
 use crate::engine::{Engine, duplicates};
 use crate::error::Error;
 use crate::event;
+use crate::named_columns;
 use crate::rule::{Rule, Window, WindowKind};
 use crate::sql::columns;
 use crate::sql::grid::{GridCell, ParameterGrid};
@@ -143,7 +145,7 @@ fn matched(
     groups: &[String],
 ) -> Result<Arc<dyn TableProvider>, DataFusionError> {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    let mut fields = vec![event::schema().field(0).clone().with_name(EventColumn::Time.name())];
+    let mut fields = vec![event::time_field()];
     fields.push(text(EventColumn::Id.name()));
     fields.extend(groups.iter().map(|name| text(name)));
     fields.extend(WHO.map(text));
@@ -278,9 +280,8 @@ impl GridWindows<'_> {
         let rows =
             self.run(sql::unanchored_grid(self.grid.shape.with_kind(WindowKind::Dedup), &bounded, from)?).await?;
         let settings = ParameterGrid::new(&bounded);
-        let numbers = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
-        let numbers = numbers.filter_map(|number| usize::try_from(*number).ok());
-        Ok(numbers.flat_map(|number| settings.cells_of(number)).collect())
+        let numbers = rule_indexes(&rows)?;
+        Ok(numbers.into_iter().flat_map(|number| settings.cells_of(number)).collect())
     }
 
     /// Returns whether there are so few rows that a query runs on one thread.
@@ -300,11 +301,8 @@ impl GridWindows<'_> {
 
     /// Adds the findings in the rows of a sweep to those of their cells.
     fn add_found(&self, batch: &RecordBatch, found: &mut [Vec<Found>]) -> Result<(), Error> {
-        let internal = || Error::Internal("a sweep without its columns".to_owned());
-        let numbers = |name: &str| {
-            let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
-            column.ok_or_else(internal)
-        };
+        let internal = || Error::Internal("a finding of no cell".to_owned());
+        let numbers = |name: &str| named_columns::integers(batch, name);
         let (cells, first, last) = (numbers("cell")?, numbers("first_match")?, numbers("last_match")?);
         let (count, trigger) = (numbers("count")?, numbers("trigger_match")?);
         for row in 0..batch.num_rows() {

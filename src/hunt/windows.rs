@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use arrow::array::{AsArray as _, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -18,8 +17,9 @@ use tokio::task::JoinSet;
 use super::match_table::{MatchTable, MatchedRows};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::named_columns;
 use crate::rule::{Counts, Rule, WindowKind};
-use crate::sql::columns::RuleColumns;
+use crate::sql::columns::{self, RuleColumns};
 use crate::sql::match_spec::ValueId;
 use crate::sql::{self, WindowShape};
 use crate::time::{Instant, Period, Range};
@@ -171,14 +171,23 @@ impl Queries {
             return Ok(Vec::new());
         };
         let rows = self.engine.run("matched", Arc::clone(&self.table), anchors).await.map_err(failed)?;
-        let indexes = rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values());
-        Ok(indexes.filter_map(|index| usize::try_from(*index).ok()).collect())
+        rule_indexes(&rows)
     }
 
     /// Returns the rows of findings.
     async fn findings(&self) -> Result<SendableRecordBatchStream, Error> {
         self.engine.rows("matched", Arc::clone(&self.table), &self.hunt).await.map_err(failed)
     }
+}
+
+/// Returns the values of the column `rule`.
+pub(super) fn rule_indexes(rows: &[RecordBatch]) -> Result<Vec<usize>, Error> {
+    let mut indexes = Vec::new();
+    for batch in rows {
+        let rules = named_columns::integers(batch, columns::RULE)?.values();
+        indexes.extend(rules.iter().filter_map(|index| usize::try_from(*index).ok()));
+    }
+    Ok(indexes)
 }
 
 fn failed(error: DataFusionError) -> Error {

@@ -13,8 +13,8 @@ use iceberg::spec::{
 
 use super::bounds::{TimeColumns, TimeSpan};
 use super::{CONCURRENT_READS, location_of, read, refused};
-use crate::engine::catching_panics;
 use crate::error::Error;
+use crate::panics::catching_panics;
 use crate::store::{Location, Stores};
 
 /// A data file or a delete file of a snapshot.

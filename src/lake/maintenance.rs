@@ -102,8 +102,7 @@ impl<'l> Maintenance<'l> {
                     .map(FileEntry::midnight)
                     .transpose()
                     .map_err(|error| Error::Internal(error.to_string()))?
-                    .flatten()
-                    .map(Instant::micros);
+                    .flatten();
                 let (merged, pending) = builder.stage(date, 1, &self.writer).await?;
                 pending.publish()?;
                 if files.iter().map(|file| file.records).sum::<u64>() != merged.records {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, UInt64Array};
 use arrow::compute;
-use arrow::datatypes::{Field, TimestampMicrosecondType};
+use arrow::datatypes::Field;
 use arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 use parquet::arrow::ArrowWriter;
@@ -21,6 +21,7 @@ use super::checksum::{BlockChecksums, MetadataChecksum};
 use super::transaction_log::{FileEntry, NO_DATE};
 use crate::error::Error;
 use crate::event;
+use crate::named_columns::{self, MissingColumn};
 use crate::store::{FolderWriter, Pending, hex};
 use crate::time::{self, DAY, Instant};
 
@@ -131,19 +132,19 @@ impl PartFileBuilder {
     /// Encodes the file and stages it: the file is complete and becomes visible once it is published.
     pub async fn stage(
         self,
-        date: Option<i64>,
+        date: Option<Instant>,
         threads: usize,
         writer: &FolderWriter,
     ) -> Result<(FileEntry, Pending), Error> {
         let encoded = tokio::task::spawn_blocking(move || self.encode(date, threads)).await;
-        let internal = |error: ParquetError| Error::Internal(format!("cannot encode a Parquet file: {error}"));
-        let (entry, bytes) = encoded.map_err(|error| Error::Internal(error.to_string()))?.map_err(internal)?;
+        let encoded = encoded.map_err(|error| Error::Internal(error.to_string()))?;
+        let (entry, bytes) = encoded.map_err(|error| Error::columns("the records of one date", error))?;
         let pending = writer.stage(&entry.path, bytes.into()).await?;
         Ok((entry, pending))
     }
 
     /// Sorts and encodes the records of `date`. The same records of the same objects always get the same file name.
-    pub fn encode(mut self, date: Option<i64>, threads: usize) -> Result<(FileEntry, Vec<u8>), ParquetError> {
+    pub fn encode(mut self, date: Option<Instant>, threads: usize) -> Result<(FileEntry, Vec<u8>), ParquetError> {
         self.concat_small_batches()?;
         let PartFileBuilder { batches, identity, .. } = self;
         let name = hex(&identity.finalize()[..16]);
@@ -165,7 +166,6 @@ impl PartFileBuilder {
         let file = writer.into_inner()?;
         let checksum = MetadataChecksum::of(pages_end as u64, &file[pages_end..]);
         let (bytes, records) = (file.len() as u64, rows.len() as u64);
-        let [first_event, last_event] = [first_event, last_event].map(|time| time.map(Instant::from_micros));
         Ok((FileEntry { path, bytes, records, first_event, last_event, checksum }, file))
     }
 }
@@ -250,16 +250,16 @@ fn encode_column(
 }
 
 /// Returns the partition folder of a date, given as its midnight. `None` stands for records without a time.
-fn partition_folder(date: Option<i64>) -> String {
-    let date = date.map_or_else(|| NO_DATE.to_owned(), |midnight| Instant::from_micros(midnight).utc_date());
+fn partition_folder(date: Option<Instant>) -> String {
+    let date = date.map_or_else(|| NO_DATE.to_owned(), |midnight| midnight.utc_date());
     format!("date={date}")
 }
 
-/// All rows in order, and their first and last time in microseconds.
+/// All rows in order, and their first and last time.
 struct SortedRows {
     rows: Vec<RowIndex>,
-    first_event: Option<i64>,
-    last_event: Option<i64>,
+    first_event: Option<Instant>,
+    last_event: Option<Instant>,
 }
 
 /// Sorts the rows by `eventSource`, `eventName`, `userIdentity` and `eventTime`.
@@ -270,13 +270,13 @@ fn sort_rows(batches: &[SelectedRows]) -> Result<SortedRows, ArrowError> {
     let (mut calls, mut identities) = (Ranks::default(), Ranks::default());
     let mut rows = Vec::new();
     for (batch_index, SelectedRows { batch, indices }) in batches.iter().enumerate() {
-        let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+        let times = named_columns::times(batch, event::EVENT_TIME)?;
         let texts = |name| Ok::<_, ArrowError>(batch.column(batch.schema().index_of(name)?).as_string::<i32>());
         let (sources, names, users) = (texts("eventSource")?, texts("eventName")?, texts("userIdentity")?);
         let mut add = |row: usize| {
             let call = (text(sources, row), text(names, row));
             let identity = text(users, row);
-            let time = times.is_valid(row).then(|| times.value(row));
+            let time = times.is_valid(row).then(|| Instant::from_micros(times.value(row)));
             rows.push((calls.add(call), identities.add(identity), time, (batch_index, row)));
         };
         match indices {
@@ -323,19 +323,24 @@ impl<T: Hash + Ord> Ranks<T> {
     }
 }
 
-/// Returns the indices of the `selected` rows by event date, given as its midnight in microseconds.
+/// Returns the indices of the `selected` rows by event date, given as its midnight. The key `None` holds records without a
+/// time.
 ///
-/// The key `None` holds records without a time.
-pub fn rows_by_date(batch: &RecordBatch, selected: &BooleanArray) -> BTreeMap<Option<i64>, Vec<usize>> {
-    let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-    let mut dates: BTreeMap<Option<i64>, Vec<usize>> = BTreeMap::new();
+/// # Errors
+/// The batch does not have the columns of [`event::schema`].
+pub fn rows_by_date(
+    batch: &RecordBatch,
+    selected: &BooleanArray,
+) -> Result<BTreeMap<Option<Instant>, Vec<usize>>, MissingColumn> {
+    let times = named_columns::times(batch, event::EVENT_TIME)?;
+    let mut dates: BTreeMap<Option<Instant>, Vec<usize>> = BTreeMap::new();
     for (row, (time, is_selected)) in times.iter().zip(selected.values()).enumerate() {
         if is_selected {
             let time = time.and_then(time::event_time);
-            dates.entry(time.map(|time| time.rounded_down(DAY).micros())).or_default().push(row);
+            dates.entry(time.map(|time| time.rounded_down(DAY))).or_default().push(row);
         }
     }
-    dates
+    Ok(dates)
 }
 
 #[cfg(test)]
@@ -390,17 +395,17 @@ mod tests {
         let batch = builder.finish().unwrap();
         let selected: BooleanArray = (0..1_000).map(|number| Some(number != 7 && number < 900)).collect();
         let mut written = Vec::new();
-        for (date, rows) in rows_by_date(&batch, &selected) {
+        for (date, rows) in rows_by_date(&batch, &selected).unwrap() {
             let mut part = PartFileBuilder::default();
             part.append("object", &batch, rows).unwrap();
             let shared = part.batches.iter().any(|rows| rows.indices.is_some());
             assert_eq!(
                 shared,
-                date == Some(1_788_220_800_000_000),
+                date == Some(Instant::from_micros(1_788_220_800_000_000)),
                 "fewer than half of the rows are on the second day"
             );
             let (file, bytes) = part.encode(date, 1).unwrap();
-            let at = date.unwrap() + 10 * 3_600_000_000;
+            let at = date.unwrap().micros() + 10 * 3_600_000_000;
             let times = [file.first_event, file.last_event].map(|time| time.map(Instant::micros));
             assert_eq!(times, [Some(at), Some(at + 59_000_000)]);
             let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap().build().unwrap();

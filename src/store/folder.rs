@@ -124,7 +124,7 @@ impl Folder {
             Folder::Disk(folder) => {
                 // URLs have no links and dots.
                 let path = fs::canonicalize(folder).or_else(|_| std::path::absolute(folder));
-                let path = path.map_err(|error| bad(&error.to_string()))?;
+                let path = path.map_err(|source| Error::File { action: "find", path: folder.clone(), source })?;
                 Url::from_directory_path(path).map_err(|()| bad("it is not an absolute path"))
             }
             Folder::Bucket { bucket, prefix, .. } => {

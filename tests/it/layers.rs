@@ -31,24 +31,43 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Returns code without comments, on one line.
+fn code(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.starts_with("//")).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the first names of the paths in a group, given the text after its opening brace.
+fn names_in_group(group: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut names) = (0, 0, Vec::new());
+    for (index, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            '}' => {
+                names.push(&group[start..index]);
+                break;
+            }
+            ',' if depth == 0 => {
+                names.push(&group[start..index]);
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    names.into_iter().map(str::trim).filter(|name| !name.is_empty()).collect()
+}
+
 /// What breaks the layering in a file of `module`.
 fn faults(modules: &[&str], module: &str, text: &str) -> Vec<String> {
     let own = modules.iter().position(|name| *name == module);
-    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let mut faults = Vec::new();
-    for line in code {
-        for used in line.split("crate::").skip(1) {
-            let names: Vec<&str> = if let Some(group) = used.strip_prefix('{') {
-                group.split('}').next().unwrap().split(',').map(str::trim).collect()
-            } else {
-                vec![used]
-            };
-            for name in names {
-                let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                let place = modules.iter().position(|module| *module == name);
-                if place.is_none() || place > own {
-                    faults.push(format!("{module} uses {name}"));
-                }
+    for used in code(text).split("crate::").skip(1) {
+        let names = used.strip_prefix('{').map_or_else(|| vec![used], names_in_group);
+        for name in names {
+            let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let place = modules.iter().position(|module| *module == name);
+            if place.is_none() || place > own {
+                faults.push(format!("{module} uses {name}"));
             }
         }
     }
@@ -121,6 +140,9 @@ fn a_use_from_below_is_seen() {
     assert_eq!(faults(&modules, "time", "use crate::error::Error;"), Vec::<String>::new());
     assert_eq!(faults(&modules, "time", "use crate::cli;"), ["time uses cli"]);
     assert_eq!(faults(&modules, "time", "use crate::{error, cli};"), ["time uses cli"]);
+    let lines = "use crate::{\n    error::{self, Error},\n    // Nothing else.\n    cli::{Command, Options},\n};\n";
+    assert_eq!(faults(&modules, "time", lines), ["time uses cli"]);
+    assert_eq!(faults(&modules, "time", "use crate::{\n    error::{cli, time},\n};"), Vec::<String>::new());
 }
 
 #[test]

@@ -186,7 +186,7 @@ async fn lake_of(folder: &Path, times: &[i64]) -> Lake {
     let writer = writer.unwrap().unwrap();
     let batch = batch(times);
     let mut files = Vec::new();
-    for (date, rows) in rows_by_date(&batch, &vec![true; times.len()].into()) {
+    for (date, rows) in rows_by_date(&batch, &vec![true; times.len()].into()).unwrap() {
         let mut part = PartFileBuilder::default();
         part.append("object", &batch, rows).unwrap();
         let (file, pending) = part.stage(date, 1, &writer).await.unwrap();

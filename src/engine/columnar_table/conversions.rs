@@ -44,7 +44,7 @@ pub(super) const INSTANT_OF_MILLIS: &str = "instant_of_millis";
 /// Makes the functions known to a session.
 pub(in crate::engine) fn register(context: &SessionContext) {
     type Conversion = fn(&ArrayRef) -> Result<ArrayRef>;
-    let instant = event::schema().field(0).data_type().clone();
+    let instant = event::time_type();
     let any = || Signature::any(1, Volatility::Immutable);
     let conversions: [(&str, Signature, DataType, Conversion); 5] = [
         (

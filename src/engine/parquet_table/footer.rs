@@ -111,7 +111,7 @@ impl Footer {
             return Err("its footer is damaged: copy it again".to_owned());
         }
         let decode = || ParquetMetaDataReader::decode_metadata(bytes);
-        let decoded = guard::catching_panics(decode);
+        let decoded = catching_panics(decode);
         let metadata = match decoded {
             Ok(Ok(metadata)) => metadata,
             Ok(Err(error)) => return Err(format!("its footer cannot be read: {error}")),

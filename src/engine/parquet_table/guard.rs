@@ -1,13 +1,11 @@
 //! The reader of Parquet files. Its errors name the file, and a damaged file does not bring down the process.
 //!
-//! Assertions of the `parquet` crate fail on damaged files. Such a panic becomes an error for the file, and is not printed.
+//! Assertions of the `parquet` crate fail on damaged files. Such a panic becomes an error for the file.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::task::Poll;
 
 use arrow::array::RecordBatch;
@@ -39,28 +37,7 @@ use super::footer::{Footer, Footers};
 use super::lake_file::LakeFileReader;
 use super::pages;
 use crate::error::DamagedFile;
-
-thread_local! {
-    /// Whether panics of this thread are caught and returned as errors.
-    static CATCHING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work`. Returns its panic as an error, and does not print it.
-pub(crate) fn catching_panics<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let others = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !CATCHING.get() {
-                others(panic);
-            }
-        }));
-    });
-    let before = CATCHING.replace(true);
-    let result = std::panic::catch_unwind(AssertUnwindSafe(work));
-    CATCHING.set(before);
-    result
-}
+use crate::panics::catching_panics;
 
 /// A source of Parquet files that names the file of an error, and turns panics into errors.
 pub(super) struct GuardedSource {

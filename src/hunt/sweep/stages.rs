@@ -204,7 +204,7 @@ async fn windows(
 
 /// The columns of distinct matches: those of the group first.
 fn distinct_schema(groups: &[String]) -> SchemaRef {
-    let time = event::schema().field(0).data_type().clone();
+    let time = event::time_type();
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let mut fields: Vec<Field> = groups.iter().map(|name| text(name)).collect();
     fields.extend([columns::COUNTED, WHO[0], WHO[1], EventColumn::Id.name()].map(text));

@@ -75,6 +75,12 @@ fn failed(error: impl Into<QueryFailure>) -> Error {
     Error::query("the groups of the findings", error)
 }
 
+/// The columns of stored groups.
+const RULE: &str = "rule";
+const NAME: &str = "name";
+const FINDINGS: &str = "findings";
+const EVENTS: &str = "events";
+
 /// The findings and events of each group.
 #[derive(Debug)]
 struct GroupCounts {
@@ -136,8 +142,9 @@ impl GroupCounts {
         let mut reader = KeyedRowsReader::new(&self.engine, &parts).await.map_err(failed)?;
         let mut current: Option<GroupRow> = None;
         while let Some((_, batch)) = reader.next().await.map_err(failed)? {
-            let [rules, names] = [0, 1].map(|column| batch.column(column).as_string::<i32>());
-            let [findings, events] = [2, 3].map(|column| batch.column(column).as_primitive::<Int64Type>());
+            let (rules, names) = (named_columns::texts(&batch, RULE)?, named_columns::texts(&batch, NAME)?);
+            let findings = named_columns::integers(&batch, FINDINGS)?;
+            let events = named_columns::integers(&batch, EVENTS)?;
             for row in 0..batch.num_rows() {
                 let (rule, name) = (rules.value(row), names.value(row));
                 let findings = usize::try_from(findings.value(row)).unwrap_or_default();
@@ -167,10 +174,10 @@ impl GroupCounts {
 fn counts_schema() -> SchemaRef {
     let field = |name, data_type| Field::new(name, data_type, false);
     Arc::new(Schema::new(vec![
-        field("rule", DataType::Utf8),
-        field("name", DataType::Utf8),
-        field("findings", DataType::Int64),
-        field("events", DataType::Int64),
+        field(RULE, DataType::Utf8),
+        field(NAME, DataType::Utf8),
+        field(FINDINGS, DataType::Int64),
+        field(EVENTS, DataType::Int64),
     ]))
 }
 
