@@ -1,14 +1,14 @@
 findings AS (
-  -- "eventID" is the number of a match here. The matches of a burst have numbers that follow one another.
+  -- match_number: matches are numbered by group and time. The matches of a burst have numbers that follow one another.
   SELECT
     cell,
-    min("eventID") AS first_match,
-    max("eventID") AS last_match,
+    min(match_number) AS first_match,
+    max(match_number) AS last_match,
     count(*) AS "count",
-    min("eventID") FILTER (WHERE reaches_threshold) AS trigger_match,
+    min(match_number) FILTER (WHERE reaches_threshold) AS trigger_match,
     min("eventTime") FILTER (WHERE reaches_threshold) AS trigger_time{{ peak_column }}
   FROM bursts
-  GROUP BY cell, rule, "group", burst
+  GROUP BY cell, setting, "group", burst
 )
 SELECT *
 FROM findings

@@ -1,11 +1,10 @@
 matches AS (
   -- Every match once for each setting: a period, and the times that a hunt with it reads. `matched` holds an eventID
   -- once for each of its times; the earliest that is read counts, as in a hunt.
-  -- rule: the number of the setting. The next steps count each rule separately.
   SELECT *
   FROM matched
   CROSS JOIN settings
   WHERE ("eventTime" < read_from) IS NOT TRUE
     AND ("eventTime" >= read_to) IS NOT TRUE
-    AND (previous_copy_time IS NULL OR previous_copy_time < read_from)
+    AND (previous_duplicate_time IS NULL OR previous_duplicate_time < read_from)
 )

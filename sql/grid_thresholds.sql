@@ -1,6 +1,11 @@
-compared AS (
+matches_with_threshold AS (
   -- Each match once for every cell whose threshold one of its windows reaches. A match that is alone costs no row a cell.
-  SELECT most.*, cells.cell, cells.threshold, most.count_in_window >= cells.threshold AS reaches_threshold
-  FROM most
-  JOIN cells ON cells.rule = most.rule AND cells.threshold <= most.most_in_window
+  -- reaches_threshold: whether the window, up to this match, holds the threshold.
+  SELECT
+    counts.*,
+    cells.cell,
+    cells.threshold,
+    counts.count_in_window >= cells.threshold AS reaches_threshold
+  FROM matches_with_greatest_count AS counts
+  JOIN cells ON cells.setting = counts.setting AND cells.threshold <= counts.greatest_count
 )

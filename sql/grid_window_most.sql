@@ -1,5 +1,5 @@
-most AS (
-  -- most_in_window: the count of the whole window.
-  SELECT *, max(count_in_window) OVER (PARTITION BY rule, "group", window_start) AS most_in_window
-  FROM counted
+matches_with_greatest_count AS (
+  -- greatest_count: the count of the whole window.
+  SELECT *, max(count_in_window) OVER (PARTITION BY setting, "group", window_start) AS greatest_count
+  FROM matches_with_counts
 )

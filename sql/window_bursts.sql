@@ -1,5 +1,5 @@
 bursts AS (
   -- The matches of a window are one burst.
   SELECT *, window_start AS burst
-  FROM compared
+  FROM matches_with_threshold
 )

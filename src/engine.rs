@@ -67,7 +67,7 @@ pub(crate) use parquet_table::read_small_file;
 use parquet_table::{Footers, LakeFile, ParquetTable};
 pub use scanned::Scanned;
 pub use selection::EventSelection;
-pub use window_functions::SEMANTICS_VERSION;
+pub use window_functions::{SEMANTICS_VERSION, event_kinds_type};
 
 /// Minimum bytes that the sorts and groupings of one partition share. With less, none of them could hold a batch.
 const MEMORY_OF_PARTITION: usize = 32 << 20;

@@ -14,6 +14,7 @@
 use askama::Template as _;
 
 use crate::error::Error;
+use crate::event::{EVENT_ID, EVENT_TIME};
 use crate::rule::Rule;
 use crate::time::{Instant, Range};
 
@@ -30,7 +31,7 @@ mod rule_matches;
 pub mod selection;
 mod windows;
 
-use columns::RuleColumns;
+use columns::{ACCOUNT, ACTOR, RuleColumns};
 use grid::{GridCell, ParameterGrid};
 use quote::{Ident, TimeLiteral};
 use windows::{AnchorQuery, HuntQuery, query, step};
@@ -93,11 +94,13 @@ pub fn unanchored_matched(
 }
 
 /// Returns the query of a rule's matches in the table `matched`, each once, by group and time. `groups` are the columns of the
-/// group.
-pub fn distinct_matches(groups: &[String]) -> Result<String, Error> {
-    let own = [columns::COUNTED, "account", "actor", "\"eventTime\"", "\"eventID\""].map(str::to_owned);
-    let listed = idents(groups).chain(own).collect::<Vec<_>>().join(",\n  ");
-    DistinctMatches { columns: listed, order: by_group(groups) }.render().map_err(unrendered("the distinct matches"))
+/// group, and `shape` is that of the rule's windows.
+pub fn distinct_matches(groups: &[String], shape: WindowShape) -> Result<String, Error> {
+    let counted = shape.function.map(|function| function.column().to_owned());
+    let own = counted.into_iter().chain([ACCOUNT, ACTOR, EVENT_TIME, EVENT_ID].map(str::to_owned));
+    let columns: Vec<String> = groups.iter().cloned().chain(own).collect();
+    let columns = idents(&columns).collect::<Vec<_>>().join(",\n  ");
+    DistinctMatches { columns, order: by_group(groups) }.render().map_err(unrendered("the distinct matches"))
 }
 
 /// Returns the query of the rows of the table `matched`, by group and time.
@@ -111,7 +114,7 @@ fn idents(names: &[String]) -> impl Iterator<Item = String> {
 
 /// Returns the order of group and time.
 fn by_group(groups: &[String]) -> String {
-    idents(groups).chain(["\"eventTime\", \"eventID\"".to_owned()]).collect::<Vec<_>>().join(", ")
+    idents(groups).chain(idents(&[EVENT_TIME, EVENT_ID].map(str::to_owned))).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the query of the newest event in `read` of each account and region.

@@ -51,6 +51,11 @@ impl Period {
         u32::try_from(seconds).ok().map(|seconds| Period { seconds })
     }
 
+    /// Returns the length in seconds.
+    pub fn seconds(self) -> u32 {
+        self.seconds
+    }
+
     /// Returns the length in microseconds.
     pub fn micros(self) -> i64 {
         i64::from(self.seconds) * SECOND

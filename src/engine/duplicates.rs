@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 #[cfg(feature = "cluster")]
-use arrow::array::StringArray;
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::array::ArrayRef;
+use arrow::array::{Array as _, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
@@ -239,8 +239,9 @@ async fn example(rows: DataFrame, id: i64) -> Result<Option<DifferingExample>> {
     let mut rows = rows.select(COMPARED.map(ident).to_vec())?.execute_stream().await?;
     let mut ends: Option<(String, DifferingRecord, DifferingRecord)> = None;
     while let Some(batch) = rows.try_next().await? {
+        let columns = ComparedColumns::of_batch(&batch)?;
         for row in 0..batch.num_rows() {
-            let (id, record) = record(&batch, row)?;
+            let (id, record) = columns.record(row);
             ends = Some(match ends {
                 None => (id, record.clone(), record),
                 Some((id, first, last)) => (id, first.min(record.clone()), last.max(record)),
@@ -250,21 +251,41 @@ async fn example(rows: DataFrame, id: i64) -> Result<Option<DifferingExample>> {
     Ok(ends.map(|(event_id, first, last)| DifferingExample { event_id, records: vec![first, last] }))
 }
 
-/// Returns the identity and the call in a row of the columns [`COMPARED`].
-fn record(batch: &RecordBatch, row: usize) -> Result<(String, DifferingRecord)> {
-    let text = |name: &str| -> Result<Option<String>> {
-        let texts = named_columns::texts(batch, name)?;
-        Ok(texts.is_valid(row).then(|| texts.value(row).to_owned()))
-    };
-    let times = named_columns::times(batch, EVENT_TIME)?;
-    let [event_name, event_source] = CALL_COLUMNS.map(text);
-    let record = DifferingRecord {
-        event_time: times.is_valid(row).then(|| Instant::from_micros(times.value(row)).to_string()),
-        event_name: event_name?,
-        event_source: event_source?,
-        object: None,
-    };
-    Ok((text(EVENT_ID)?.unwrap_or_default(), record))
+/// The columns [`COMPARED`] of a batch.
+struct ComparedColumns {
+    ids: StringArray,
+    times: TimestampMicrosecondArray,
+    names: StringArray,
+    sources: StringArray,
+}
+
+impl ComparedColumns {
+    /// Finds the columns in `batch` by their names.
+    ///
+    /// # Errors
+    /// The batch has other columns.
+    fn of_batch(batch: &RecordBatch) -> Result<ComparedColumns> {
+        let [id, time, name, source] = COMPARED;
+        Ok(ComparedColumns {
+            ids: named_columns::texts(batch, id)?.clone(),
+            times: named_columns::times(batch, time)?.clone(),
+            names: named_columns::texts(batch, name)?.clone(),
+            sources: named_columns::texts(batch, source)?.clone(),
+        })
+    }
+
+    /// Returns the identity and the call in a row.
+    fn record(&self, row: usize) -> (String, DifferingRecord) {
+        let text = |texts: &StringArray| texts.is_valid(row).then(|| texts.value(row).to_owned());
+        let time = self.times.is_valid(row).then(|| Instant::from_micros(self.times.value(row)).to_string());
+        let record = DifferingRecord {
+            event_time: time,
+            event_name: text(&self.names),
+            event_source: text(&self.sources),
+            object: None,
+        };
+        (text(&self.ids).unwrap_or_default(), record)
+    }
 }
 
 fn compared_schema() -> SchemaRef {

@@ -98,6 +98,9 @@ fn unresolved(functions: &dyn FunctionRegistry, expression: &Expression) -> Resu
             let branches = branches.collect::<Result<Vec<_>>>()?;
             Expr::Case(datafusion::logical_expr::Case::new(None, branches, None))
         }
+        Expression::Booleans(values) => {
+            functions.udf("make_array")?.call(values.iter().map(built).collect::<Result<Vec<_>>>()?)
+        }
         Expression::CastToText(value) => cast(built(value)?, DataType::Utf8),
     })
 }
@@ -109,7 +112,6 @@ fn chain(operator: ChainOperator, mut operands: Vec<Expr>) -> Expr {
             ChainOperator::And => lit(true),
             ChainOperator::Or => lit(false),
             ChainOperator::Plus => lit(0_i64),
-            ChainOperator::Concat => lit(""),
         },
         1 => operands.remove(0),
         count => {
@@ -118,7 +120,6 @@ fn chain(operator: ChainOperator, mut operands: Vec<Expr>) -> Expr {
                 ChainOperator::And => Operator::And,
                 ChainOperator::Or => Operator::Or,
                 ChainOperator::Plus => Operator::Plus,
-                ChainOperator::Concat => Operator::StringConcat,
             };
             let (left, right) = (chain(operator, operands), chain(operator, right));
             Expr::BinaryExpr(BinaryExpr::new(Box::new(left), sign, Box::new(right)))

@@ -1,19 +1,23 @@
 //! The functions that the SQL of rules calls, in addition to DataFusion's own.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, StringArray};
 use arrow::datatypes::DataType;
-use datafusion::common::exec_err;
+use datafusion::common::{exec_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility, create_udf};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, create_udf,
+};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use datafusion_functions_nested as nested;
 use sha2::{Digest as _, Sha256};
 
+use super::window_functions::{EventKindsColumn, event_kinds_type};
 use super::{
     columnar_table, event_times, ip_functions, json_functions, match_functions, pattern_functions, window_functions,
 };
@@ -39,7 +43,8 @@ pub(super) fn register(context: &SessionContext) {
         context.register_udf(Arc::unwrap_or_clone(function));
     }
     context.register_udf(actor());
-    context.register_udf(fingerprint());
+    let signature = Signature::user_defined(Volatility::Immutable);
+    context.register_udf(ScalarUDF::from(FingerprintFunction { signature }));
     json_functions::register(context);
     ip_functions::register(context);
     pattern_functions::register(context);
@@ -141,32 +146,79 @@ fn actor() -> ScalarUDF {
     create_udf("actor", vec![DataType::Utf8; 2], DataType::Utf8, Volatility::Immutable, Arc::new(call))
 }
 
-/// `fingerprint(text, …)`: a number that is the same for the same texts, and rarely for others.
-fn fingerprint() -> ScalarUDF {
-    let call = |arguments: &[ColumnarValue]| {
-        let columns = ColumnarValue::values_to_arrays(arguments)?;
-        Ok(ColumnarValue::Array(Arc::new(fingerprints(&columns)?)))
-    };
-    ScalarUDF::from(SimpleScalarUDF::new_with_signature(
-        "fingerprint",
-        Signature::variadic(vec![DataType::Utf8], Volatility::Immutable),
-        DataType::Int64,
-        Arc::new(call),
-    ))
+/// `fingerprint(value, …)`: a number that is the same for the same values, and rarely for others. A value is a text, or a
+/// list of truth values.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct FingerprintFunction {
+    signature: Signature,
 }
 
-/// For each row of some columns of text, a number that is the same for the same texts.
+impl ScalarUDFImpl for FingerprintFunction {
+    fn name(&self) -> &'static str {
+        "fingerprint"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let coerced = |data_type: &DataType| match data_type {
+            DataType::List(_) => Ok(event_kinds_type()),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Ok(DataType::Utf8),
+            other => plan_err!("fingerprint takes texts, not {other}"),
+        };
+        types.iter().map(coerced).collect()
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let columns = ColumnarValue::values_to_arrays(&arguments.args)?;
+        Ok(ColumnarValue::Array(Arc::new(fingerprints(&columns)?)))
+    }
+}
+
+/// A column of which fingerprints are made.
+enum FingerprintColumn<'a> {
+    Texts(&'a StringArray),
+    EventKinds(EventKindsColumn<'a>),
+}
+
+impl FingerprintColumn<'_> {
+    /// Returns the value in a row, as text. A list of truth values is the text of a `1` or `0` for each of them.
+    fn text(&self, row: usize) -> Option<Cow<'_, str>> {
+        match self {
+            FingerprintColumn::Texts(texts) => texts.is_valid(row).then(|| Cow::Borrowed(texts.value(row))),
+            FingerprintColumn::EventKinds(kinds) => {
+                let digit = |is_kind| if is_kind { '1' } else { '0' };
+                Some(Cow::Owned(kinds.truth_values(row)?.map(digit).collect()))
+            }
+        }
+    }
+}
+
+/// Returns for each row of some columns a number that is the same for the same values. A column has texts, or lists of
+/// truth values.
+///
+/// # Errors
+/// A column has another type.
 pub fn fingerprints(columns: &[ArrayRef]) -> Result<Int64Array> {
-    let texts = columns.iter().map(|column| column.as_string_opt::<i32>().ok_or_else(|| not_text(column)));
-    let texts: Vec<&StringArray> = texts.collect::<Result<_>>()?;
-    let rows = texts.first().map_or(0, arrow::array::Array::len);
+    let column = |column| match ArrayRef::as_string_opt::<i32>(column) {
+        Some(texts) => Ok(FingerprintColumn::Texts(texts)),
+        None => EventKindsColumn::new(column).map(FingerprintColumn::EventKinds),
+    };
+    let values = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+    let rows = columns.first().map_or(0, arrow::array::Array::len);
     let of_row = |row| {
         let mut state = Sha256::new();
-        for column in &texts {
-            let text = column.is_valid(row).then(|| column.value(row));
+        for column in &values {
+            let text = column.text(row);
             // A length before each text keeps apart what lies in different columns.
-            state.update(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
-            state.update(text.unwrap_or_default());
+            state.update(text.as_ref().map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+            state.update(text.unwrap_or_default().as_bytes());
         }
         let digest: [u8; 32] = state.finalize().into();
         digest.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{AsArray as _, BinaryArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::array::{BinaryArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{internal_datafusion_err, internal_err};
 use datafusion::error::{DataFusionError, Result};
@@ -389,7 +389,7 @@ mod tests {
         let mut reader = KeyedRowsReader::new(engine, parts).await.unwrap();
         let mut numbers = Vec::new();
         while let Some((_, rows)) = reader.next().await.unwrap() {
-            for (row, number) in rows.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
+            for (row, number) in named_columns::integers(&rows, "number").unwrap().values().iter().enumerate() {
                 let number_as_row = usize::try_from(*number).unwrap();
                 assert_eq!(rows.slice(row, 1), batch(number_as_row, number_as_row + 1));
                 numbers.push(*number);

@@ -9,7 +9,9 @@ use datafusion::common::internal_err;
 use datafusion::error::Result;
 
 use super::matcher;
+use super::window_functions::event_kinds_type;
 use crate::event;
+use crate::sql::expression::Expression;
 use crate::sql::match_spec::{EventColumn, MatchSpec, ValueId};
 use crate::time::Instant;
 
@@ -28,7 +30,13 @@ impl MatchSchema {
             let data_type = if column == EventColumn::Time { time.clone() } else { DataType::Utf8 };
             Field::new(column.name(), data_type, true)
         });
-        let values = (0..spec.values.len()).map(|index| Field::new(format!("value.{index}"), DataType::Utf8, true));
+        let values = spec.values.iter().enumerate().map(|(index, value)| {
+            let data_type = match value {
+                Expression::Booleans(_) => event_kinds_type(),
+                _ => DataType::Utf8,
+            };
+            Field::new(format!("value.{index}"), data_type, true)
+        });
         let flags = (0..spec.rules.len()).map(|rule| Field::new(format!("matches.{rule}"), DataType::Boolean, false));
         let fields: Vec<Field> = events.into_iter().chain(values).chain(flags).collect();
         MatchSchema { arrow: Arc::new(Schema::new(fields)), values: spec.values.len() }
@@ -111,7 +119,7 @@ impl MatchBatch {
         self.event(column).as_string()
     }
 
-    /// A value of the scan, as text.
+    /// A value of the scan: text, or a list of the kinds of events that the match is.
     pub fn value(&self, id: ValueId) -> &ArrayRef {
         self.batch.column(EventColumn::ALL.len() + id.index())
     }

@@ -9,9 +9,9 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, TimestampMicrosecondArray};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, BooleanArray, ListArray, TimestampMicrosecondArray};
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType,
+    DataType, Field, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimestampMicrosecondType,
 };
 use datafusion::common::exec_err;
 use datafusion::error::Result;
@@ -24,6 +24,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 
+use crate::event;
 use crate::raw::json;
 
 /// The version of how this program interprets rules, part of the version of every rule.
@@ -35,7 +36,8 @@ use crate::raw::json;
 pub const SEMANTICS_VERSION: u32 = 2;
 
 pub(super) fn register(context: &SessionContext) {
-    let (time, period) = (time_type(), period_type());
+    let (time, period) = (event::time_type(), period_type());
+    let kinds = || vec![event_kinds_type(), event::time_type(), period_type()];
     let functions = [
         StatefulWindowFunction::new("dedup_window", vec![time.clone(), period.clone()], time.clone(), || {
             Box::new(DedupWindow { window_start: None })
@@ -55,24 +57,13 @@ pub(super) fn register(context: &SessionContext) {
             DataType::Int64,
             || Box::<SumWithin>::default(),
         ),
-        StatefulWindowFunction::new(
-            "kinds_within",
-            vec![DataType::Utf8, time.clone(), period.clone()],
-            DataType::Int64,
-            || Box::new(KindsWithin { recent: VecDeque::new(), counts: Vec::new() }),
-        ),
-        StatefulWindowFunction::new(
-            "before_within",
-            vec![DataType::Utf8, time.clone(), period.clone()],
-            DataType::Int64,
-            || Box::new(BeforeWithin { recent: VecDeque::new(), instant: None, follows: false, is_both: false }),
-        ),
-        StatefulWindowFunction::new(
-            "steps_within",
-            vec![DataType::Utf8, time.clone(), period.clone()],
-            DataType::Int64,
-            || Box::<StepsWithin>::default(),
-        ),
+        StatefulWindowFunction::new("kinds_within", kinds(), DataType::Int64, || {
+            Box::new(KindsWithin { recent: VecDeque::new(), counts: Vec::new() })
+        }),
+        StatefulWindowFunction::new("before_within", kinds(), DataType::Int64, || {
+            Box::new(BeforeWithin { recent: VecDeque::new(), instant: None, follows: false, is_both: false })
+        }),
+        StatefulWindowFunction::new("steps_within", kinds(), DataType::Int64, || Box::<StepsWithin>::default()),
         StatefulWindowFunction::new(
             "most_within",
             vec![DataType::Int64, time.clone(), period],
@@ -106,11 +97,13 @@ fn tumbling_window() -> ScalarUDF {
         let starts = (0..times.len()).map(window_start).collect::<Result<TimestampMicrosecondArray>>()?;
         Ok(ColumnarValue::Array(Arc::new(starts.with_timezone("UTC"))))
     };
-    create_udf("tumbling_window", vec![time_type(), period_type()], time_type(), Volatility::Immutable, Arc::new(call))
-}
-
-fn time_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+    create_udf(
+        "tumbling_window",
+        vec![event::time_type(), period_type()],
+        event::time_type(),
+        Volatility::Immutable,
+        Arc::new(call),
+    )
 }
 
 fn period_type() -> DataType {
@@ -148,9 +141,59 @@ fn text_in(texts: &ArrayRef, row: usize) -> Result<Option<&str>> {
     Ok(known.is_valid(row).then(|| known.value(row)))
 }
 
-/// Returns the digits in an argument: one for each kind of event, the last kind first, `1` if the row is of that kind.
-fn digits_in(texts: &ArrayRef, row: usize) -> Result<&str> {
-    text_in(texts, row)?.map_or_else(|| exec_err!("the digits must not be null"), Ok)
+/// Returns the type of a list of truth values, one for each kind of event that a rule has.
+pub fn event_kinds_type() -> DataType {
+    DataType::new_list(DataType::Boolean, true)
+}
+
+/// A column of lists of truth values: which of a rule's kinds of events a row is. The last kind comes first.
+pub(super) struct EventKindsColumn<'a> {
+    lists: &'a ListArray,
+    truth_values: &'a BooleanArray,
+}
+
+impl<'a> EventKindsColumn<'a> {
+    /// Reads a column.
+    ///
+    /// # Errors
+    /// The column has another type.
+    pub(super) fn new(column: &'a ArrayRef) -> Result<EventKindsColumn<'a>> {
+        let lists = column.as_list_opt::<i32>();
+        match lists.and_then(|lists| Some((lists, lists.values().as_boolean_opt()?))) {
+            Some((lists, truth_values)) => Ok(EventKindsColumn { lists, truth_values }),
+            None => exec_err!("expected a list of truth values, not {}", column.data_type()),
+        }
+    }
+
+    /// Returns the truth values of a row, in the order of the list. Null is false.
+    pub(super) fn truth_values(&self, row: usize) -> Option<impl DoubleEndedIterator<Item = bool> + '_> {
+        let bound = |offset: i32| usize::try_from(offset).unwrap_or_default();
+        let offsets = self.lists.value_offsets();
+        let values = bound(offsets[row])..bound(offsets[row + 1]);
+        let is_true = |index| self.truth_values.is_valid(index) && self.truth_values.value(index);
+        self.lists.is_valid(row).then(|| values.map(is_true))
+    }
+}
+
+/// The kinds of events that a row is.
+struct EventKinds {
+    /// The number of kinds that the rule has.
+    count: usize,
+    /// Those of the row, the first one first.
+    of_row: Vec<usize>,
+}
+
+fn event_kinds_in(kinds: &ArrayRef, row: usize) -> Result<EventKinds> {
+    let column = EventKindsColumn::new(kinds)?;
+    let Some(truth_values) = column.truth_values(row) else {
+        return exec_err!("the kinds of an event must not be null");
+    };
+    let (mut count, mut of_row) = (0, Vec::new());
+    for is_kind in truth_values.rev() {
+        of_row.extend(is_kind.then_some(count));
+        count += 1;
+    }
+    Ok(EventKinds { count, of_row })
 }
 
 fn scalar_time(time: Option<i64>) -> ScalarValue {
@@ -347,10 +390,10 @@ impl WindowState for SumWithin {
     }
 }
 
-/// `kinds_within(digits, time, period)`: the number of kinds of events that occur in those rows.
+/// `kinds_within(kinds, time, period)`: the number of kinds of events that occur in those rows.
 #[derive(Debug)]
 struct KindsWithin {
-    recent: VecDeque<(i64, Arc<str>)>,
+    recent: VecDeque<(i64, Vec<usize>)>,
     counts: Vec<usize>,
 }
 
@@ -358,27 +401,22 @@ impl WindowState for KindsWithin {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
-        let kinds = digits_in(&arguments[0], row)?;
+        let kinds = event_kinds_in(&arguments[0], row)?;
         while let Some((_, old)) = self.recent.pop_front_if(|(then, _)| time.saturating_sub(*then) >= period) {
-            for kind in kinds_of(&old) {
+            for kind in old {
                 self.counts[kind] -= 1;
             }
         }
-        self.counts.resize(self.counts.len().max(kinds.len()), 0);
-        for kind in kinds_of(kinds) {
-            self.counts[kind] += 1;
+        self.counts.resize(self.counts.len().max(kinds.count), 0);
+        for kind in &kinds.of_row {
+            self.counts[*kind] += 1;
         }
-        self.recent.push_back((time, Arc::from(kinds)));
+        self.recent.push_back((time, kinds.of_row));
         Ok(scalar_count(self.counts.iter().filter(|count| **count > 0).count()))
     }
 }
 
-/// Returns the kinds of the event that has these digits.
-fn kinds_of(digits: &str) -> impl Iterator<Item = usize> {
-    digits.bytes().rev().enumerate().filter(|(_, digit)| *digit == b'1').map(|(kind, _)| kind)
-}
-
-/// `before_within(digits, time, period)`: the number of events of the first kind, less than a period older than this row,
+/// `before_within(kinds, time, period)`: the number of events of the first kind, less than a period older than this row,
 /// that an event of the second kind at the time of this row follows; 0 if there is no such event so far. Events at one
 /// time follow each other, but no event follows itself.
 #[derive(Debug)]
@@ -394,7 +432,7 @@ struct BeforeWithin {
 
 impl WindowState for BeforeWithin {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
-        let digits = digits_in(&arguments[0], row)?;
+        let kinds = event_kinds_in(&arguments[0], row)?;
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
         if self.instant != Some(time) {
@@ -403,7 +441,7 @@ impl WindowState for BeforeWithin {
             self.is_both = false;
             while self.recent.pop_front_if(|then| time.saturating_sub(*then) >= period).is_some() {}
         }
-        let is = |kind| kinds_of(digits).any(|digit| digit == kind);
+        let is = |kind| kinds.of_row.contains(&kind);
         if is(0) {
             self.recent.push_back(time);
         }
@@ -418,7 +456,7 @@ impl WindowState for BeforeWithin {
     }
 }
 
-/// `steps_within(digits, time, period)`: the greatest number of steps of the sequence that rows less than a period apart
+/// `steps_within(kinds, time, period)`: the greatest number of steps of the sequence that rows less than a period apart
 /// take in the order of their times. Each row takes one step, and the last step is at the time of this row. Rows at one
 /// time take steps in any order; only those seen so far count.
 #[derive(Debug, Default)]
@@ -484,14 +522,12 @@ impl StepsWithin {
 
 impl WindowState for StepsWithin {
     fn next(&mut self, arguments: &[ArrayRef], row: usize) -> Result<ScalarValue> {
-        let digits = digits_in(&arguments[0], row)?;
+        let EventKinds { count: steps, of_row: kinds } = event_kinds_in(&arguments[0], row)?;
         let time = known_time_in(&arguments[1], row)?;
         let period = period_in(&arguments[2], row)?;
-        let steps = digits.len();
         if self.instant != Some(time) {
             self.begin(time, period, steps);
         }
-        let kinds: Vec<usize> = kinds_of(digits).collect();
         // As many rows of a kind as there are steps are enough: one of them is always free.
         if kinds.iter().any(|kind| self.rows_of_kind[*kind].len() < steps) {
             for kind in kinds {
@@ -566,7 +602,7 @@ mod tests {
             args: vec![ColumnarValue::Scalar(scalar_time(time)), ColumnarValue::Scalar(period)],
             arg_fields: Vec::new(),
             number_rows: 1,
-            return_field: Arc::new(Field::new("window_start", time_type(), true)),
+            return_field: Arc::new(Field::new("window_start", event::time_type(), true)),
             config_options: Arc::default(),
         })?;
         time_in(&result.to_array(1)?, 0)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, IntervalMonthDayNanoArray, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, IntervalMonthDayNanoArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::FilterBuilder;
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -11,8 +11,9 @@ use datafusion::error::Result;
 use super::windows::WindowRule;
 use crate::engine::match_batch::MatchBatch;
 use crate::engine::match_scan::BufferedMatches;
-use crate::engine::{BATCH_ROWS, functions};
+use crate::engine::{BATCH_ROWS, event_kinds_type, functions};
 use crate::event;
+use crate::sql::CountFunction;
 use crate::sql::columns::{self, RuleColumns, TriggerColumns};
 use crate::sql::match_spec::{EventColumn, ValueId};
 
@@ -65,6 +66,7 @@ impl MatchTable {
             Field::new(columns::PERIOD, DataType::Interval(IntervalUnit::MonthDayNano), false),
             Field::new(columns::FINGERPRINT, DataType::Int64, false),
             Field::new(columns::COUNTED, DataType::Utf8, true),
+            Field::new(columns::EVENT_KINDS, event_kinds_type(), true),
         ];
         fields.extend(EventColumn::ALL.map(|column| match column {
             EventColumn::Time => Field::new(column.name(), time.clone(), false),
@@ -97,7 +99,7 @@ impl MatchTable {
             group: group.by_ref().take(columns.group.len()).collect(),
             trigger: columns.trigger.map(|_| trigger.next().unwrap_or_default()),
             distinct: distinct.by_ref().take(columns.distinct.len()).collect(),
-            counted: columns.counted.map(|_| columns::COUNTED.to_owned()),
+            counted: self.rules[index].shape.function.map(|function| function.column().to_owned()),
         }
     }
 
@@ -134,6 +136,11 @@ impl MatchTable {
 
         let rows = fingerprints.len();
         let null = || Arc::new(StringArray::new_null(rows)) as ArrayRef;
+        let counted = rule.shape.function.map(CountFunction::column);
+        let counted_as = |name: &str, data_type: &DataType| match &values.counted {
+            Some(values) if counted == Some(name) => Arc::clone(values),
+            _ => new_null_array(data_type, rows),
+        };
         let constant = |number: i64| Arc::new(Int64Array::from_value(number, rows)) as ArrayRef;
         let period = IntervalMonthDayNano::new(0, 0, rule.period.micros() * 1_000);
         let mut columns = vec![
@@ -141,7 +148,8 @@ impl MatchTable {
             constant(rule.threshold.get().into()),
             Arc::new(IntervalMonthDayNanoArray::from_value(period, rows)),
             Arc::new(fingerprints),
-            values.counted.unwrap_or_else(null),
+            counted_as(columns::COUNTED, &DataType::Utf8),
+            counted_as(columns::EVENT_KINDS, &event_kinds_type()),
         ];
         columns.extend(EventColumn::ALL.map(event).into_iter().collect::<Result<Vec<_>, _>>()?);
         let trigger: Vec<ArrayRef> = values.trigger.iter().cloned().collect();

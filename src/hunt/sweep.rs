@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
@@ -12,9 +12,9 @@ use datafusion::error::DataFusionError;
 
 use super::lookback::{self, Attempt, is_cut};
 use super::prefilter;
-use super::windows::rule_indexes;
+use super::windows::subjects;
 use crate::engine::match_scan::{BufferedMatches, MatchScan};
-use crate::engine::{Engine, duplicates};
+use crate::engine::{self, Engine, duplicates};
 use crate::error::Error;
 use crate::event;
 use crate::named_columns;
@@ -22,7 +22,7 @@ use crate::rule::{Rule, Window, WindowKind};
 use crate::sql::columns;
 use crate::sql::grid::{GridCell, ParameterGrid};
 use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec};
-use crate::sql::{self, WindowShape};
+use crate::sql::{self, CountFunction, WindowShape};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{SnapshotRecords, Table, without_damaged_files};
 use crate::time::{Period, Range};
@@ -130,11 +130,20 @@ impl GridScan {
         let scan = MatchScan::new(engine, Arc::clone(&records.provider), spec).await.map_err(failed)?;
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         let duplicates = duplicates::among_matches(engine, &buffer, spec.call, self.grid.range).await;
-        let matched = matched(engine, &buffer, self.spec.clone(), &self.grid.groups).map_err(failed)?;
-        let sql = sql::distinct_matches(&self.grid.groups)?;
+        let matched = matched(engine, &buffer, self.spec.clone(), &self.grid).map_err(failed)?;
+        let sql = sql::distinct_matches(&self.grid.groups, self.grid.shape)?;
         let rows = engine.run_within("matched", matched, &sql, engine.memory()).await.map_err(failed)?;
         Ok((self.grid.findings(engine, &rows).await?, duplicates.map_err(failed)?))
     }
+}
+
+/// Returns the column that `function` counts.
+fn counted_field(function: CountFunction) -> Field {
+    let data_type = match function {
+        CountFunction::Distinct => DataType::Utf8,
+        CountFunction::Followed | CountFunction::EachOf | CountFunction::InOrder => engine::event_kinds_type(),
+    };
+    Field::new(function.column(), data_type, true)
 }
 
 /// The table `matched` of the matches of a grid, duplicates included.
@@ -142,27 +151,24 @@ fn matched(
     engine: &Engine,
     matches: &Arc<BufferedMatches>,
     spec: GridSpec,
-    groups: &[String],
+    grid: &GridRule,
 ) -> Result<Arc<dyn TableProvider>, DataFusionError> {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let mut fields = vec![event::time_field()];
     fields.push(text(EventColumn::Id.name()));
-    fields.extend(groups.iter().map(|name| text(name)));
+    fields.extend(grid.groups.iter().map(|name| text(name)));
     fields.extend(WHO.map(text));
     fields.push(Field::new(columns::FINGERPRINT, DataType::Int64, true));
     fields.extend(CALL_COLUMNS.map(text));
-    fields.push(text(columns::COUNTED));
+    fields.extend(grid.shape.function.map(counted_field));
     let schema = Arc::new(Schema::new(fields));
     let converted = Arc::clone(&schema);
     matches.table(&schema, engine.partitions(), move |batch| {
         let values = spec.group.iter().chain([&spec.account, &spec.actor, &spec.fingerprint]);
         let values = values.chain(&spec.matches.call).map(|id| Arc::clone(batch.value(*id)));
         let own = [EventColumn::Time, EventColumn::Id].map(|column| Arc::clone(batch.event(column)));
-        // A rule that counts its matches counts no values.
-        let counted = spec
-            .counted
-            .map_or_else(|| Arc::new(StringArray::new_null(batch.len())) as ArrayRef, |id| Arc::clone(batch.value(id)));
-        let columns = own.into_iter().chain(values).chain([counted]).zip(converted.fields());
+        let counted = spec.counted.map(|id| Arc::clone(batch.value(id)));
+        let columns = own.into_iter().chain(values).chain(counted).zip(converted.fields());
         let columns = columns.map(|(column, field)| compute::cast(&column, field.data_type()));
         let columns: Result<_, ArrowError> = columns.collect();
         let rows = columns.and_then(|columns| RecordBatch::try_new(Arc::clone(&converted), columns));
@@ -200,7 +206,7 @@ impl GridRule {
     /// There are more matches than a grid holds, or a query failed.
     async fn findings(&self, engine: &Engine, rows: &[RecordBatch]) -> Result<GridFindings, Error> {
         let failed = |error| Error::query(format!("rule `{}`", self.id), error);
-        let matches = matches::numbered(&self.groups, rows).map_err(failed)?;
+        let matches = matches::numbered(&self.groups, self.shape.function, rows).map_err(failed)?;
         self.check_size(matches.count)?;
         let table = matches.table().map_err(failed)?;
         let windows = GridWindows { engine, grid: self, matches: &matches, table };
@@ -280,7 +286,7 @@ impl GridWindows<'_> {
         let rows =
             self.run(sql::unanchored_grid(self.grid.shape.with_kind(WindowKind::Dedup), &bounded, from)?).await?;
         let settings = ParameterGrid::new(&bounded);
-        let numbers = rule_indexes(&rows)?;
+        let numbers = subjects(&rows)?;
         Ok(numbers.into_iter().flat_map(|number| settings.cells_of(number)).collect())
     }
 

@@ -171,7 +171,7 @@ impl Queries {
             return Ok(Vec::new());
         };
         let rows = self.engine.run("matched", Arc::clone(&self.table), anchors).await.map_err(failed)?;
-        rule_indexes(&rows)
+        subjects(&rows)
     }
 
     /// Returns the rows of findings.
@@ -180,11 +180,11 @@ impl Queries {
     }
 }
 
-/// Returns the values of the column `rule`.
-pub(super) fn rule_indexes(rows: &[RecordBatch]) -> Result<Vec<usize>, Error> {
+/// Returns the indexes of the rules, or the numbers of the settings, in the rows of a query for undecided windows.
+pub(super) fn subjects(rows: &[RecordBatch]) -> Result<Vec<usize>, Error> {
     let mut indexes = Vec::new();
     for batch in rows {
-        let rules = named_columns::integers(batch, columns::RULE)?.values();
+        let rules = named_columns::integers(batch, columns::SUBJECT)?.values();
         indexes.extend(rules.iter().filter_map(|index| usize::try_from(*index).ok()));
     }
     Ok(indexes)

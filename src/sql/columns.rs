@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use super::expression::{ChainOperator, Expression};
+use super::expression::Expression;
 use super::quote::Ident;
 use super::{fields, predicate};
 use crate::rule::{Counts, Predicate, Rule, Severity};
@@ -16,16 +16,27 @@ pub const RULE: &str = "rule";
 pub const THRESHOLD: &str = "threshold";
 /// The period of that rule.
 pub const PERIOD: &str = "period";
-/// The number of a match's group.
+/// Derived fields: the account of an event, and who acted.
+pub const ACCOUNT: &str = "account";
+pub const ACTOR: &str = "actor";
+/// The number of a setting of a parameter grid.
+pub const SETTING: &str = "setting";
+/// The number of a match's group, in a parameter grid.
 pub const GROUP: &str = "group";
-/// The value that a rule counts by.
+/// The number of a match, in a parameter grid.
+pub const MATCH_NUMBER: &str = "match_number";
+/// The rule, or the setting of a parameter grid, in the rows of the query for undecided windows.
+pub const SUBJECT: &str = "subject";
+/// The value that a rule counts by: the distinct values, or their sum.
 pub const COUNTED: &str = "counted";
 /// The greatest count of any window of a finding, for rules that do not count their matches.
 pub const COUNTED_PEAK: &str = "counted_peak";
+/// Which of a rule's kinds of events a match is: a truth value for each kind, the last kind first.
+pub const EVENT_KINDS: &str = "event_kinds";
 /// A hash of everything that is computed for a match. It tells duplicates with other content apart.
 pub const FINGERPRINT: &str = "fingerprint";
 /// The time of the duplicate before this one.
-pub const PREVIOUS_COPY_TIME: &str = "previous_copy_time";
+pub const PREVIOUS_DUPLICATE_TIME: &str = "previous_duplicate_time";
 
 /// A column that a query computes for each match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +143,7 @@ impl RuleColumns<RuleColumn> {
                 severity,
             },
             distinct: named("summary", rule.summary.iter().map(|field| (field, fields::value(field)))),
-            counted: counted(rule).map(|expression| RuleColumn { name: COUNTED.to_owned(), expression }),
+            counted: counted(rule),
         }
     }
 
@@ -169,24 +180,23 @@ fn severity(rule: &Rule) -> Option<Expression> {
     (!branches.is_empty()).then_some(Expression::Case { branches })
 }
 
-/// The value that a rule counts by, where it does not count its matches.
-fn counted(rule: &Rule) -> Option<Expression> {
-    match &rule.counts {
-        Counts::Matches => None,
-        Counts::Distinct(field) | Counts::Sum(field) => Some(fields::value(field)),
-        Counts::Followed { first, then } => Some(event_kinds([first, then].into_iter())),
-        Counts::EachOf(events) | Counts::InOrder(events) => Some(event_kinds(events.iter())),
-    }
+/// The column that a rule counts by, where it does not count its matches.
+fn counted(rule: &Rule) -> Option<RuleColumn> {
+    let kinds = |kinds: &[&Predicate]| (EVENT_KINDS, event_kinds(kinds));
+    let (name, expression) = match &rule.counts {
+        Counts::Matches => return None,
+        Counts::Distinct(field) | Counts::Sum(field) => (COUNTED, fields::value(field)),
+        Counts::Followed { first, then } => kinds(&[first, then]),
+        Counts::EachOf(events) | Counts::InOrder(events) => kinds(&events.iter().collect::<Vec<_>>()),
+    };
+    Some(RuleColumn { name: name.to_owned(), expression })
 }
 
-/// Which of several kinds of events a match is, as text with one digit for each kind, the last kind first: `011` is the
-/// first and the second of three.
-///
-/// Text, because such texts sort by the latest kind that a match is, a rule may have more kinds than an integer has bits,
-/// and the fingerprint of a match is a hash of texts.
-fn event_kinds<'p>(kinds: impl DoubleEndedIterator<Item = &'p Predicate>) -> Expression {
-    let digit = |kind| predicate::condition(kind).choose(Expression::text("1"), Expression::text("0"));
-    Expression::line(ChainOperator::Concat, kinds.rev().map(digit).collect())
+/// Which of several kinds of events a match is. The last kind comes first, so such lists sort by the latest kind.
+fn event_kinds(kinds: &[&Predicate]) -> Expression {
+    let is_kind =
+        |kind: &&Predicate| predicate::condition(kind).choose(Expression::Boolean(true), Expression::Boolean(false));
+    Expression::Booleans(kinds.iter().rev().map(is_kind).collect())
 }
 
 #[cfg(test)]

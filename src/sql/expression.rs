@@ -93,6 +93,8 @@ pub enum Expression {
         /// Conditions, each with its value.
         branches: Vec<(Expression, Expression)>,
     },
+    /// A list of truth values.
+    Booleans(Vec<Expression>),
     /// A value as text.
     CastToText(Box<Expression>),
 }
@@ -127,7 +129,6 @@ pub enum ChainOperator {
     And,
     Or,
     Plus,
-    Concat,
 }
 
 /// How a chain prints.
@@ -267,9 +268,9 @@ impl Expression {
             | Expression::Instant(_)
             | Expression::Boolean(_)
             | Expression::NullText => Vec::new(),
-            Expression::Call { arguments: parts, .. } | Expression::Chain { operands: parts, .. } => {
-                parts.iter().collect()
-            }
+            Expression::Call { arguments: parts, .. }
+            | Expression::Chain { operands: parts, .. }
+            | Expression::Booleans(parts) => parts.iter().collect(),
             Expression::Lambda { body: part, .. }
             | Expression::InList { value: part, .. }
             | Expression::Not(part)
@@ -306,6 +307,7 @@ mod tests {
             is("a").choose(name(), call()),
             Expression::Case { branches: vec![(is("a"), call())] },
             Expression::any(vec![is("a"), is("b").compared(Comparator::Less, call())]),
+            Expression::Booleans(vec![is("a"), call()]),
         ];
         for expression in deep {
             assert!(expression.calls_function(), "{expression}");
@@ -322,6 +324,7 @@ mod tests {
             Expression::Case {
                 branches: vec![(Expression::Boolean(true), Expression::Instant(Instant::from_micros(-1)))],
             },
+            Expression::Booleans(vec![Expression::Boolean(false)]),
             Expression::lines(ChainOperator::Plus, vec![Expression::integer(-2), Expression::Number("1e999".into())]),
         ]);
         let json = serde_json::to_string(&tree).unwrap();

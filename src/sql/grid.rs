@@ -3,8 +3,7 @@
 use askama::Template as _;
 use serde::{Deserialize, Serialize};
 
-use super::columns;
-use super::quote::{Ident, Interval, TimeLiteral};
+use super::quote::{Interval, TimeLiteral};
 use super::windows::{Steps, WindowShape, Windows, step};
 use crate::rule::{Window, WindowKind};
 use crate::time::{Instant, Period, Range};
@@ -28,13 +27,13 @@ pub struct ParameterGrid {
 
 #[derive(askama::Template)]
 #[template(path = "grid_sliding_most.sql", escape = "none")]
-struct SlidingMost<'w> {
+struct SlidingGreatestCounts<'w> {
     from_last: &'w str,
 }
 
 #[derive(askama::Template)]
 #[template(path = "grid_findings.sql", escape = "none")]
-struct GridFindings<'w> {
+struct GridFindingsStep<'w> {
     peak_column: &'w str,
     peak_conditions: &'w str,
     from: TimeLiteral,
@@ -59,11 +58,6 @@ impl ParameterGrid {
         self.cells.iter().filter(of_setting).map(|cell| cell.number)
     }
 
-    /// Returns the windows of one shape over the matches of a grid, whose groups have numbers.
-    pub(super) fn windows(shape: WindowShape) -> Windows {
-        Windows::new(shape, &[Ident(columns::GROUP.to_owned())])
-    }
-
     /// Returns the steps to `matches`, which holds every match once for each setting.
     pub(super) fn matches(&self) -> Steps {
         let bound = |bound: Option<Instant>| {
@@ -71,11 +65,11 @@ impl ParameterGrid {
             format!("CAST({instant} AS TIMESTAMP WITH TIME ZONE)")
         };
         let row = |(number, (period, read)): (usize, &(Period, Range))| {
-            format!("({number}, {}, {}, {})", Interval(period.micros()), bound(read.from), bound(read.to))
+            format!("({number}, {}, {}, {})", Interval(*period), bound(read.from), bound(read.to))
         };
         let rows = self.settings.iter().enumerate().map(row);
         vec![
-            values("settings (rule, period, read_from, read_to)", rows),
+            values("settings (setting, period, read_from, read_to)", rows),
             step(include_str!("../../sql/grid_matches.sql")),
         ]
     }
@@ -83,17 +77,17 @@ impl ParameterGrid {
     /// Returns the steps from the table `matched` to what each cell, whose windows are all of `shape`, finds with a trigger
     /// in `triggers`.
     pub(super) fn steps(&self, shape: WindowShape, triggers: Range) -> Result<Steps, askama::Error> {
-        let windows = ParameterGrid::windows(shape);
+        let windows = Windows::of_grid(shape);
         let (from, to) = TimeLiteral::bounds(triggers);
         let row = |cell: &GridCell| {
             let number = self.settings.iter().position(|known| *known == setting(cell)).unwrap_or_default();
             format!("({number}, {}, {})", cell.number, cell.window.threshold)
         };
         let most = match shape.kind {
-            WindowKind::Sliding => SlidingMost { from_last: &windows.backwards(None) }.render()?,
+            WindowKind::Sliding => SlidingGreatestCounts { from_last: &windows.backwards(None) }.render()?,
             WindowKind::Dedup | WindowKind::Tumbling => step(include_str!("../../sql/grid_window_most.sql")),
         };
-        let mut steps = vec![values("cells (rule, cell, threshold)", self.cells.iter().map(row))];
+        let mut steps = vec![values("cells (setting, cell, threshold)", self.cells.iter().map(row))];
         steps.extend(self.matches());
         steps.extend(windows.counted()?);
         steps.push(most);
@@ -101,7 +95,7 @@ impl ParameterGrid {
         steps.push(windows.bursts(Some("cell"))?);
         let peak_conditions = shape.peak_conditions("peak");
         let peak_column = if peak_conditions.is_empty() { "" } else { ",\n    max(count_in_window) AS peak" };
-        steps.push(GridFindings { peak_column, peak_conditions: &peak_conditions, from, to }.render()?);
+        steps.push(GridFindingsStep { peak_column, peak_conditions: &peak_conditions, from, to }.render()?);
         Ok(steps)
     }
 }

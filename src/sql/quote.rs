@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::text::{self, TextPart};
-use crate::time::{Instant, Range};
+use crate::time::{Instant, Period, Range};
 
 /// A column or alias name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,13 +78,18 @@ impl fmt::Display for TimeLiteral {
     }
 }
 
-/// A length of time, in microseconds.
+/// A length of time, in its largest whole unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interval(pub i64);
+pub struct Interval(pub Period);
 
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "INTERVAL '{} microseconds'", self.0)
+        // A day is 24 hours: all times are in UTC.
+        let units = [("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];
+        let seconds = self.0.seconds();
+        let (unit, length) = units.into_iter().find(|(_, length)| seconds % length == 0).unwrap_or(("second", 1));
+        let number = seconds / length;
+        write!(f, "INTERVAL '{number} {unit}{}'", if number == 1 { "" } else { "s" })
     }
 }
 
@@ -102,6 +107,14 @@ mod tests {
                 assert_eq!(instant.cmp(&bound), nearest.cmp(&bound));
             }
         }
+    }
+
+    #[test]
+    fn intervals_have_their_largest_whole_unit() {
+        let of = |period: &str| Interval(period.parse().unwrap()).to_string();
+        let printed = ["1s", "90s", "60s", "15m", "60m", "25h", "24h", "7d"].map(of);
+        let units = ["1 second", "90 seconds", "1 minute", "15 minutes", "1 hour", "25 hours", "1 day", "7 days"];
+        assert_eq!(printed, units.map(|unit| format!("INTERVAL '{unit}'")));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::columns::{self, RuleColumn, RuleColumns};
 use super::match_spec::EventColumn;
 use super::predicate;
 use super::quote::{Ident, Interval, TimeLiteral};
+use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::rule::Rule;
 use crate::time::Range;
 
@@ -19,15 +20,16 @@ pub(super) fn matched(rule: &Rule, read: Range) -> String {
     let fixed = [
         format!("0 AS {}", columns::RULE),
         format!("{} AS {}", rule.window.threshold, columns::THRESHOLD),
-        format!("{} AS {}", Interval(rule.window.period.micros()), columns::PERIOD),
-        ident("eventTime"),
-        format!("coalesce({}, {}) AS {}", ident("eventID"), ident("contentID"), ident("eventID")),
+        format!("{} AS {}", Interval(rule.window.period), columns::PERIOD),
+        ident(EVENT_TIME),
+        format!("coalesce({}, {}) AS {}", ident(EVENT_ID), ident(CONTENT_ID), ident(EVENT_ID)),
         ident("eventName"),
         ident("eventSource"),
     ];
     let of_rule = of_rule.iter().map(|column| format!("{} AS {}", column.expression, column.ident()));
     let columns: Vec<String> = fixed.into_iter().chain(of_rule).chain(listed).collect();
     let (from, to) = TimeLiteral::bounds(read);
+    let time = ident(EVENT_TIME);
     format!(
         "matched AS (
   -- The records that the rule's conditions hold for, in the columns that the next steps read.
@@ -37,8 +39,8 @@ pub(super) fn matched(rule: &Rule, read: Range) -> String {
     SELECT
       {}
     FROM cloudtrail
-    WHERE \"eventTime\" >= {from}
-      AND \"eventTime\" < {to}
+    WHERE {time} >= {from}
+      AND {time} < {to}
       AND {}
   )
 )",

@@ -7,8 +7,8 @@ use askama::Template as _;
 use serde::{Deserialize, Serialize};
 
 use super::columns::{self, COUNTED_PEAK, RuleColumns};
-use super::grid::ParameterGrid;
 use super::quote::{Ident, TimeLiteral};
+use crate::event::EVENT_ID;
 use crate::rule::{Counts, PeakLimits, Rule, WindowKind};
 use crate::time::{Instant, Range};
 
@@ -25,7 +25,7 @@ pub(super) fn step(text: &str) -> String {
     text.trim_end().to_owned()
 }
 
-/// A window function that counts the values of the column `counted` within a period.
+/// A window function that counts the values of one column within a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum CountFunction {
     /// The distinct values.
@@ -49,6 +49,14 @@ impl CountFunction {
             CountFunction::Followed => "before_within",
             CountFunction::EachOf => "kinds_within",
             CountFunction::InOrder => "steps_within",
+        }
+    }
+
+    /// Returns the column that it counts.
+    pub fn column(self) -> &'static str {
+        match self {
+            CountFunction::Distinct | CountFunction::Sum => columns::COUNTED,
+            CountFunction::Followed | CountFunction::EachOf | CountFunction::InOrder => columns::EVENT_KINDS,
         }
     }
 
@@ -101,8 +109,12 @@ impl WindowShape {
 /// How the matches of a group are counted.
 pub(super) struct Windows {
     shape: WindowShape,
-    /// The rule and the columns of the group, in SQL, with commas between them.
+    /// The column of the rule, or of the setting of a parameter grid.
+    subject: &'static str,
+    /// The subject and the columns of the group, in SQL, with commas between them.
     group: String,
+    /// The column that orders matches of one time, in SQL.
+    tie_breaker: String,
 }
 
 #[derive(askama::Template)]
@@ -132,16 +144,27 @@ struct WindowCounts<'w> {
 }
 
 impl Windows {
-    /// Returns the windows of `shape` over matches with these columns for the group.
-    pub(super) fn new(shape: WindowShape, group_columns: &[Ident]) -> Windows {
-        let group = std::iter::once(columns::RULE.to_owned()).chain(group_columns.iter().map(ToString::to_string));
-        Windows { shape, group: group.collect::<Vec<_>>().join(", ") }
+    /// Returns the windows of `shape` over the matches of rules with these columns for the group.
+    pub(super) fn of_rules(shape: WindowShape, group_columns: &[Ident]) -> Windows {
+        Windows::new(shape, columns::RULE, group_columns, EVENT_ID)
     }
 
-    /// Returns the steps from the table `matches` to `counted`, in which each match has its counts.
+    /// Returns the windows of `shape` over the matches of a parameter grid, whose groups and matches have numbers.
+    pub(super) fn of_grid(shape: WindowShape) -> Windows {
+        Windows::new(shape, columns::SETTING, &[Ident(columns::GROUP.to_owned())], columns::MATCH_NUMBER)
+    }
+
+    fn new(shape: WindowShape, subject: &'static str, group_columns: &[Ident], tie_breaker: &str) -> Windows {
+        let group = std::iter::once(subject.to_owned()).chain(group_columns.iter().map(ToString::to_string));
+        let group = group.collect::<Vec<_>>().join(", ");
+        Windows { shape, subject, group, tie_breaker: Ident(tie_breaker.to_owned()).to_string() }
+    }
+
+    /// Returns the steps from the table `matches` to `matches_with_counts`.
     pub(super) fn counted(&self) -> Result<Steps, askama::Error> {
         let count = |matches: &str| {
-            let function = |function: CountFunction| format!("{}(counted, \"eventTime\", period)", function.name());
+            let function =
+                |function: CountFunction| format!("{}({}, \"eventTime\", period)", function.name(), function.column());
             self.shape.function.map_or_else(|| matches.to_owned(), function)
         };
         let in_order = self.in_order();
@@ -158,7 +181,7 @@ impl Windows {
         Ok(vec![windows, counts])
     }
 
-    /// Returns the step from `compared` to `bursts`. `cell` is one more column that keeps groups apart, if there is one.
+    /// Returns the step from `matches_with_threshold` to `bursts`. `cell` is one more column that keeps groups apart, if there is one.
     pub(super) fn bursts(&self, cell: Option<&str>) -> Result<String, askama::Error> {
         match self.shape.kind {
             WindowKind::Sliding => SlidingBursts { from_last: &self.backwards(cell) }.render(),
@@ -173,7 +196,7 @@ impl Windows {
 
     /// Returns the window over the matches of a group, from the last back.
     pub(super) fn backwards(&self, cell: Option<&str>) -> String {
-        let columns = self.order().iter().map(|column| format!("{column} DESC"));
+        let columns = self.order().into_iter().map(|column| format!("{column} DESC"));
         let group = std::iter::once(self.group.as_str()).chain(cell);
         format!(
             "PARTITION BY {} ORDER BY {}",
@@ -188,9 +211,10 @@ impl Windows {
 
     /// Returns the columns that order the matches of a group. Events of one time are in the order of the sequence, if the
     /// rule has one.
-    fn order(&self) -> &'static [&'static str] {
-        let is_of_sequence = self.shape.function.is_some_and(CountFunction::is_of_sequence);
-        if is_of_sequence { &["\"eventTime\"", "counted", "\"eventID\""] } else { &["\"eventTime\"", "\"eventID\""] }
+    fn order(&self) -> Vec<&str> {
+        let of_sequence = self.shape.function.filter(|function| function.is_of_sequence());
+        let kinds = of_sequence.map(CountFunction::column);
+        ["\"eventTime\""].into_iter().chain(kinds).chain([self.tie_breaker.as_str()]).collect()
     }
 }
 
@@ -218,7 +242,7 @@ impl HuntQuery {
     /// Returns the query for findings with a trigger in `triggers`. The table `matched` has these columns.
     pub(super) fn new(shape: WindowShape, columns: &RuleColumns<String>, triggers: Range) -> HuntQuery {
         let (from, to) = TimeLiteral::bounds(triggers);
-        let windows = Windows::new(shape, &group_columns(columns));
+        let windows = Windows::of_rules(shape, &group_columns(columns));
         let counted_peak = shape.function.map(|_| format!("max(count_in_window) AS {COUNTED_PEAK}"));
         let values = columns.distinct.iter().cloned().map(Ident);
         let values = values
@@ -265,6 +289,7 @@ pub(super) struct AnchorQuery {
 #[derive(askama::Template)]
 #[template(path = "dedup_anchors.sql", escape = "none")]
 struct DedupAnchors<'q> {
+    subject: &'q str,
     group: &'q str,
     in_order: &'q str,
     range_from: TimeLiteral,
@@ -280,7 +305,7 @@ impl AnchorQuery {
         read_from: Option<Instant>,
     ) -> AnchorQuery {
         AnchorQuery {
-            windows: Windows::new(shape, &group_columns(columns)),
+            windows: Windows::of_rules(shape, &group_columns(columns)),
             range_from: TimeLiteral::nearest(from),
             read_from: TimeLiteral::nearest(read_from.unwrap_or(Instant::MIN)).to_string(),
         }
@@ -289,7 +314,7 @@ impl AnchorQuery {
     /// Returns the query for the settings of a grid.
     pub(super) fn of_grid(shape: WindowShape, from: Instant) -> AnchorQuery {
         AnchorQuery {
-            windows: ParameterGrid::windows(shape),
+            windows: Windows::of_grid(shape),
             range_from: TimeLiteral::nearest(from),
             read_from: "read_from".to_owned(),
         }
@@ -298,6 +323,7 @@ impl AnchorQuery {
     /// Returns the steps from `matches` to the rules.
     pub(super) fn steps(&self) -> Result<String, askama::Error> {
         DedupAnchors {
+            subject: self.windows.subject,
             group: &self.windows.group,
             in_order: &self.windows.in_order(),
             range_from: self.range_from,

@@ -91,8 +91,8 @@ fn windows_share_sorts() {
         columns.into_iter().chain(texts.map(text)).collect()
     };
     let of_grids = || {
-        let times = ["eventTime", "previous_copy_time"].map(|name| Column::new(name, time.clone(), true));
-        times.into_iter().chain([number("group"), number("eventID"), text("counted")]).collect()
+        let times = ["eventTime", "previous_duplicate_time"].map(|name| Column::new(name, time.clone(), true));
+        times.into_iter().chain([number("group"), number("match_number"), text("counted")]).collect()
     };
     let mut columns = RuleColumns::none();
     columns.group = ["rule", "group.0", "group.1"].map(str::to_owned).to_vec();

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::compute;
-use arrow::datatypes::{DataType, TimestampMicrosecondType};
+use arrow::datatypes::DataType;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _, TreeNodeRecursion};
 use datafusion::error::Result;
@@ -16,7 +16,7 @@ use datafusion::physical_plan::windows::BoundedWindowAggExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{TryStreamExt as _, stream};
 
-use super::{COMPARED, DuplicateCounter, record};
+use super::{COMPARED, ComparedColumns, DuplicateCounter};
 use crate::engine::functions::fingerprints;
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, Duplicates};
 use crate::time::{Instant, Range};
@@ -168,14 +168,18 @@ struct PartitionCounter {
 impl PartitionCounter {
     fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let [id, time, name, source] = self.columns.map(|column| batch.column(column));
-        let text = |column: &ArrayRef| compute::cast(column, &DataType::Utf8);
-        let columns = [text(id)?, Arc::clone(time), text(name)?, text(source)?];
-        let ids = fingerprints(&columns[..1])?;
-        let calls = fingerprints(&columns[2..])?;
-        let times = columns[1].as_primitive::<TimestampMicrosecondType>();
+        let [id, name, source] = [id, name, source].map(|column| compute::cast(column, &DataType::Utf8));
+        let (id, name, source) = (id?, name?, source?);
+        let columns = ComparedColumns {
+            ids: id.as_string().clone(),
+            times: time.as_primitive().clone(),
+            names: name.as_string().clone(),
+            sources: source.as_string().clone(),
+        };
+        let (ids, calls) = (fingerprints(&[id])?, fingerprints(&[name, source])?);
         let mut first_row = None;
         for row in 0..batch.num_rows() {
-            let time = times.is_valid(row).then(|| times.value(row));
+            let time = columns.times.is_valid(row).then(|| columns.times.value(row));
             if !time.map_or(self.range == Range::default(), |time| self.range.contains(Instant::from_micros(time))) {
                 continue;
             }
@@ -184,13 +188,13 @@ impl PartitionCounter {
                 (first_row, self.first) = (Some(row), None);
             }
             if self.counter.add(id, (time, calls.value(row))) {
-                let (event_id, second) = record(&columns, row);
-                let first = first_row.map(|row| record(&columns, row).1).or(self.first.clone());
+                let (event_id, second) = columns.record(row);
+                let first = first_row.map(|row| columns.record(row).1).or(self.first.clone());
                 self.example =
                     Some(DifferingExample { event_id, records: first.into_iter().chain([second]).collect() });
             }
         }
-        self.first = first_row.map(|row| record(&columns, row).1).or(self.first.take());
+        self.first = first_row.map(|row| columns.record(row).1).or(self.first.take());
         Ok(())
     }
 }

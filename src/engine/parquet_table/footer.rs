@@ -17,8 +17,9 @@ use parquet::file::metadata::{
 };
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
+use super::declared_columns;
 use super::thrift::{self, Value};
-use super::{declared_columns, guard};
+use crate::panics::catching_panics;
 use crate::trail::TableColumns;
 
 /// The last bytes of a file are read at once: most footers fit.

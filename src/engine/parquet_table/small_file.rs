@@ -8,6 +8,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
 use super::footer::{self, END, Footer, Owner};
+use crate::panics::catching_panics;
 
 /// Returns the top-level columns with these names, of all rows. Texts are bytes, because nothing has checked them. The error
 /// says why the file cannot be read.

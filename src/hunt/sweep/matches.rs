@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array as _, ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    new_empty_array,
 };
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
@@ -11,6 +12,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
 use crate::engine;
+use crate::sql::CountFunction;
 use crate::sql::columns;
 use crate::sql::match_spec::EventColumn;
 use crate::time::Instant;
@@ -41,9 +43,10 @@ pub struct Matches {
     ids: StringArray,
     accounts: StringArray,
     actors: StringArray,
-    counted: StringArray,
-    /// When the copy before is, of matches whose record was delivered with several times.
-    copies_before: TimestampMicrosecondArray,
+    /// The column that the rule counts by. `None` where it counts matches.
+    counted: Option<(CountFunction, ArrayRef)>,
+    /// For each match the time of the duplicate before it, if its record was delivered with several times.
+    previous_duplicate_times: TimestampMicrosecondArray,
 }
 
 impl Matches {
@@ -52,7 +55,8 @@ impl Matches {
     pub fn of(&self, found: &Found) -> impl Iterator<Item = usize> + use<'_> {
         let read_from = found.read_from;
         let counts = move |number: &usize| {
-            let before = self.copies_before.is_valid(*number).then(|| self.copies_before.value(*number));
+            let before =
+                self.previous_duplicate_times.is_valid(*number).then(|| self.previous_duplicate_times.value(*number));
             before.is_none_or(|before| read_from.is_some_and(|from| Instant::from_micros(before) < from))
         };
         (found.first..=found.last).filter(counts)
@@ -103,25 +107,31 @@ impl Found {
 pub(super) const WHO: [&str; 2] = ["account", "actor"];
 
 /// The matches in rows that are in order.
-pub(super) fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matches, DataFusionError> {
-    let texts = |name: &str| -> Result<StringArray, DataFusionError> {
-        let parts = rows.iter().map(|batch| {
-            let column = batch.column_by_name(name).map(Arc::clone);
-            column.map_or_else(|| datafusion::common::internal_err!("the column `{name}` is missing"), Ok)
-        });
-        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+pub(super) fn numbered(
+    groups: &[String],
+    function: Option<CountFunction>,
+    rows: &[RecordBatch],
+) -> Result<Matches, DataFusionError> {
+    let all = |name: &str, data_type: &DataType| -> Result<ArrayRef, DataFusionError> {
+        let part =
+            |batch: &RecordBatch| Ok(compute::cast(batch.column(batch.schema_ref().index_of(name)?), data_type)?);
+        let parts = rows.iter().map(part).collect::<Result<Vec<ArrayRef>, DataFusionError>>()?;
         let parts: Vec<&dyn arrow::array::Array> = parts.iter().map(AsRef::as_ref).collect();
-        if parts.is_empty() {
-            return Ok(StringArray::new_null(0));
-        }
-        Ok(compute::cast(&compute::concat(&parts)?, &DataType::Utf8)?.as_string::<i32>().clone())
+        Ok(if parts.is_empty() { new_empty_array(data_type) } else { compute::concat(&parts)? })
     };
+    let texts = |name: &str| Ok::<_, DataFusionError>(all(name, &DataType::Utf8)?.as_string::<i32>().clone());
+    let counted = function.map(|function| {
+        let field = super::counted_field(function);
+        Ok::<_, DataFusionError>((function, all(field.name(), field.data_type())?))
+    });
     let times = rows.iter().filter_map(|batch| batch.column_by_name(EventColumn::Time.name()));
     let times = times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().values());
     let times = times.map(|micros| Instant::from_micros(*micros)).collect();
-    let copies_before = rows.iter().filter_map(|batch| batch.column_by_name(columns::PREVIOUS_COPY_TIME));
-    let copies_before = copies_before.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().iter());
-    let copies_before = copies_before.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
+    let previous_duplicate_times =
+        rows.iter().filter_map(|batch| batch.column_by_name(columns::PREVIOUS_DUPLICATE_TIME));
+    let previous_duplicate_times =
+        previous_duplicate_times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().iter());
+    let previous_duplicate_times = previous_duplicate_times.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
     let times: Vec<Instant> = times;
     let mut matches = Matches {
         count: times.len(),
@@ -133,8 +143,8 @@ pub(super) fn numbered(groups: &[String], rows: &[RecordBatch]) -> Result<Matche
         ids: texts(EventColumn::Id.name())?,
         accounts: texts(WHO[0])?,
         actors: texts(WHO[1])?,
-        counted: texts(columns::COUNTED)?,
-        copies_before,
+        counted: counted.transpose()?,
+        previous_duplicate_times,
     };
     let columns = groups.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
     for number in 0..matches.times.len() {
@@ -160,13 +170,13 @@ impl Matches {
         let times = self.times.iter().map(|time| time.micros());
         let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
         let numbers: Int64Array = (0..self.times.len()).map(count).collect();
-        let columns: Vec<(&str, ArrayRef)> = vec![
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
             (columns::GROUP, Arc::new(group)),
             (EventColumn::Time.name(), Arc::new(times)),
-            (EventColumn::Id.name(), Arc::new(numbers)),
-            (columns::COUNTED, Arc::new(self.counted.clone())),
-            (columns::PREVIOUS_COPY_TIME, Arc::new(self.copies_before.clone())),
+            (columns::MATCH_NUMBER, Arc::new(numbers)),
+            (columns::PREVIOUS_DUPLICATE_TIME, Arc::new(self.previous_duplicate_times.clone())),
         ];
+        columns.extend(self.counted.iter().map(|(function, counted)| (function.column(), Arc::clone(counted))));
         let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let columns = columns.iter().map(|(_, column)| Arc::clone(column)).collect();

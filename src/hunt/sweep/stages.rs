@@ -127,7 +127,7 @@ impl GridStage {
     /// Returns the columns of the rows that the stage returns.
     pub(in crate::hunt) fn row(&self) -> Fields {
         match self {
-            GridStage::DistinctMatches { grid, .. } => distinct_schema(&grid.groups).fields().clone(),
+            GridStage::DistinctMatches { grid, .. } => distinct_schema(&grid).fields().clone(),
             GridStage::Windows { .. } => exchange::result_row(),
         }
     }
@@ -161,10 +161,11 @@ async fn distinct_matches(
     let buffer = Arc::new(buffer);
     let duplicates = duplicates::among_matches(&engine, &buffer, spec.matches.call, grid.range).await?;
     reports.add(&StageReport::Matches { counts: buffer.counts.clone(), duplicates })?;
-    let matched = super::matched(&engine, &buffer, spec, &grid.groups)?;
-    let sql = sql::distinct_matches(&grid.groups).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let matched = super::matched(&engine, &buffer, spec, &grid)?;
+    let sql =
+        sql::distinct_matches(&grid.groups, grid.shape).map_err(|error| DataFusionError::External(Box::new(error)))?;
     let distinct = engine.rows("matched", matched, &sql).await?;
-    let schema = distinct_schema(&grid.groups);
+    let schema = distinct_schema(&grid);
     let row = schema.fields().clone();
     let exchanged = distinct.map(move |batch| {
         let batch = batch?;
@@ -187,7 +188,7 @@ async fn windows(
 ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
     let external = |error: Error| DataFusionError::External(Box::new(error));
     let (rows, reports) = divided(rows);
-    let exchanged = BufferedRows::collect(&engine, distinct_schema(&grid.groups), rows).await?;
+    let exchanged = BufferedRows::collect(&engine, distinct_schema(&grid), rows).await?;
     let table = exchanged.table(Ok)?;
     let rows = engine.run_within("matched", table, &sql::ordered_matches(&grid.groups), engine.memory()).await?;
     let count = rows.iter().map(RecordBatch::num_rows).sum();
@@ -203,13 +204,14 @@ async fn windows(
 }
 
 /// The columns of distinct matches: those of the group first.
-fn distinct_schema(groups: &[String]) -> SchemaRef {
+fn distinct_schema(grid: &GridRule) -> SchemaRef {
     let time = event::time_type();
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    let mut fields: Vec<Field> = groups.iter().map(|name| text(name)).collect();
-    fields.extend([columns::COUNTED, WHO[0], WHO[1], EventColumn::Id.name()].map(text));
+    let mut fields: Vec<Field> = grid.groups.iter().map(|name| text(name)).collect();
+    fields.extend([columns::ACCOUNT, columns::ACTOR, EventColumn::Id.name()].map(text));
+    fields.extend(grid.shape.function.map(super::counted_field));
     fields.extend(
-        [EventColumn::Time.name(), columns::PREVIOUS_COPY_TIME].map(|name| Field::new(name, time.clone(), true)),
+        [EventColumn::Time.name(), columns::PREVIOUS_DUPLICATE_TIME].map(|name| Field::new(name, time.clone(), true)),
     );
     Arc::new(Schema::new(fields))
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::array::{Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::{GroupRow, TopGroups};
 use crate::engine::Engine;
 use crate::engine::keyed_rows::{KeyedPart, KeyedRowsReader, KeyedRowsWriter};
 use crate::error::{Error, QueryFailure};
 use crate::finding::Finding;
+use crate::named_columns;
 use crate::report::group;
 use crate::time::{Instant, SECOND};
 

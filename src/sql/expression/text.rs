@@ -63,6 +63,9 @@ impl Expression {
                 let branches = branches.iter().map(branch).collect::<Vec<_>>().join(&separator);
                 format!("CASE{separator}{branches}\n{}END", &indent[2..])
             }
+            Expression::Booleans(values) => {
+                format!("make_array({})", values.iter().map(same).collect::<Vec<_>>().join(", "))
+            }
             Expression::CastToText(value) => format!("CAST({} AS VARCHAR)", same(value)),
         }
     }
@@ -73,18 +76,13 @@ fn chain(operator: ChainOperator, operands: &[Expression], layout: ChainLayout, 
         ChainOperator::And => ("AND", "TRUE"),
         ChainOperator::Or => ("OR", "FALSE"),
         ChainOperator::Plus => ("+", "0"),
-        ChainOperator::Concat => ("||", "''"),
     };
-    match (operator, layout) {
-        (ChainOperator::Concat, _) => {
-            let operands: Vec<String> = operands.iter().map(|operand| operand.printed(depth + 1)).collect();
-            if operands.is_empty() { neutral.to_owned() } else { operands.join(&format!(" {word} ")) }
-        }
-        (_, ChainLayout::OneLine) => {
+    match layout {
+        ChainLayout::OneLine => {
             let operands: Vec<String> = operands.iter().map(|operand| operand.printed(depth)).collect();
             if operands.is_empty() { neutral.to_owned() } else { format!("({})", operands.join(&format!(" {word} "))) }
         }
-        (_, ChainLayout::LinePerOperand) => {
+        ChainLayout::LinePerOperand => {
             let mut parts: Vec<String> = operands.iter().map(|operand| operand.printed(depth + 1)).collect();
             let separator = format!("\n{}{word} ", "  ".repeat(depth + TEMPLATE_DEPTH));
             while parts.len() > GROUP_SIZE {

@@ -21,7 +21,7 @@ pub(in crate::hunt::sweep) struct PartitionMatches {
     ids: Vec<Option<String>>,
     accounts: Vec<Option<String>>,
     actors: Vec<Option<String>>,
-    copies_before: Vec<Option<i64>>,
+    previous_duplicate_times: Vec<Option<i64>>,
 }
 
 impl PartitionMatches {
@@ -49,9 +49,14 @@ impl PartitionMatches {
             ids: texts(&matches.ids),
             accounts: texts(&matches.accounts),
             actors: texts(&matches.actors),
-            copies_before: kept
+            previous_duplicate_times: kept
                 .iter()
-                .map(|number| matches.copies_before.is_valid(*number).then(|| matches.copies_before.value(*number)))
+                .map(|number| {
+                    matches
+                        .previous_duplicate_times
+                        .is_valid(*number)
+                        .then(|| matches.previous_duplicate_times.value(*number))
+                })
                 .collect(),
             ..PartitionMatches::default()
         };
@@ -98,7 +103,8 @@ impl PartitionMatches {
         let of_all = |texts: fn(&PartitionMatches) -> &Vec<Option<String>>| -> StringArray {
             origins.iter().map(|(index, number)| texts(&partitions[*index])[*number].as_deref()).collect()
         };
-        let copies_before = origins.iter().map(|(index, number)| partitions[*index].copies_before[*number]);
+        let previous_duplicate_times =
+            origins.iter().map(|(index, number)| partitions[*index].previous_duplicate_times[*number]);
         let spans = partitions.iter().filter_map(|partition| partition.span);
         let matches = Matches {
             count: partitions.iter().map(|partition| partition.count).sum(),
@@ -114,8 +120,10 @@ impl PartitionMatches {
             accounts: of_all(|partition| &partition.accounts),
             actors: of_all(|partition| &partition.actors),
             // The windows were counted where the matches came from.
-            counted: StringArray::new_null(origins.len()),
-            copies_before: copies_before.collect::<TimestampMicrosecondArray>().with_timezone("UTC"),
+            counted: None,
+            previous_duplicate_times: previous_duplicate_times
+                .collect::<TimestampMicrosecondArray>()
+                .with_timezone("UTC"),
         };
         (matches, numbers)
     }
@@ -143,8 +151,10 @@ mod tests {
             ids: texts("id"),
             accounts: texts("account"),
             actors: texts("actor"),
-            counted: StringArray::new_null(count),
-            copies_before: std::iter::repeat_n(None, count).collect::<TimestampMicrosecondArray>().with_timezone("UTC"),
+            counted: None,
+            previous_duplicate_times: std::iter::repeat_n(None, count)
+                .collect::<TimestampMicrosecondArray>()
+                .with_timezone("UTC"),
         }
     }
 
