@@ -8,7 +8,7 @@ use tawny::backtest::{Backtest, TestedWindows};
 use tawny::convert::{Limits, convert};
 use tawny::engine::Engine;
 use tawny::hunt;
-use tawny::hunt::sweep::MatchesNeeded;
+use tawny::hunt::grid::MatchesNeeded;
 use tawny::lake::Lake;
 use tawny::rule::{WindowKind, catalog};
 use tawny::store::Scratch;
@@ -36,7 +36,7 @@ fn main() {
     let [control, hunt, backtest] = support::medians([
         &mut || support::inflate_all(folder.path()),
         &mut || {
-            let findings = hunt::evaluate(&engine, &lake, std::slice::from_ref(&rule), Range::default());
+            let findings = hunt::findings(&engine, &lake, std::slice::from_ref(&rule), Range::default());
             runtime.block_on(findings).expect("the data is whole");
         },
         &mut || {

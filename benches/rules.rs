@@ -46,7 +46,7 @@ fn main() {
 
     let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).expect("a folder can be made");
     let hunt = |rules: &[Rule]| {
-        let findings = runtime.block_on(hunt::evaluate(&engine, &lake, rules, Range::default()));
+        let findings = runtime.block_on(hunt::findings(&engine, &lake, rules, Range::default()));
         findings.expect("the data is whole");
     };
     let rules = rules();

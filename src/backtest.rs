@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::hunt::sweep::{self, Found, Matches, MatchesNeeded, Sweep, SweepRequest};
+use crate::hunt::grid::{GridFinding, GridHunt, GridHuntRequest, GridMatches, MatchesNeeded, hunt_grid};
 use crate::rule::{Rule, Window};
 use crate::table::Table;
 use crate::time::{DAY, Instant, Range, SECOND};
@@ -34,7 +34,7 @@ pub struct Backtest {
     /// The windows that may be suggested: the rule's own kind and period with each threshold of the grid.
     pub candidates: Vec<Window>,
     /// The matches, their findings in each cell, and the scan statistics.
-    pub sweep: Sweep,
+    pub hunt: GridHunt,
 }
 
 /// The windows to test.
@@ -80,7 +80,7 @@ impl Backtest {
     /// Runs `rule` over `table` with each of `windows`, for findings with a trigger in `range`.
     ///
     /// # Errors
-    /// Those of [`sweep::sweep`].
+    /// Those of [`hunt_grid`].
     pub async fn run(
         engine: &Engine,
         table: &dyn Table,
@@ -101,13 +101,13 @@ impl Backtest {
                 windows.push(*window);
             }
         }
-        let request = SweepRequest { rule: &rule, cells: &windows, range, needed };
-        let sweep = sweep::sweep(engine, table, request).await?;
-        let mut backtest = Backtest { rule, range, cells: Vec::new(), grid_cells, candidates, sweep };
+        let request = GridHuntRequest { rule: &rule, cells: &windows, range, needed };
+        let hunt = hunt_grid(engine, table, request).await?;
+        let mut backtest = Backtest { rule, range, cells: Vec::new(), grid_cells, candidates, hunt };
         let days = backtest.days();
-        let findings = windows.into_iter().zip(&backtest.sweep.found);
-        let cell = |(window, found): (Window, &Vec<Found>)| {
-            let stats = CellStatistics::new(&backtest.sweep.matches, found, days);
+        let findings = windows.into_iter().zip(&backtest.hunt.findings);
+        let cell = |(window, found): (Window, &Vec<GridFinding>)| {
+            let stats = CellStatistics::new(&backtest.hunt.matches, found, days);
             Cell { window, stats }
         };
         backtest.cells = findings.map(cell).collect();
@@ -132,7 +132,7 @@ impl Backtest {
     /// Returns the tested time span, half-open. Open ends of the range are those of the data or, if
     /// these are unknown, of the matches.
     pub fn span(&self) -> Option<(Instant, Instant)> {
-        span(self.range, self.sweep.read.times.or(self.sweep.matches.span))
+        span(self.range, self.hunt.read.times.or(self.hunt.matches.span))
     }
 
     /// Returns the length of [`Backtest::span`] in days.
@@ -167,12 +167,12 @@ pub fn days_text(days: f64) -> String {
 
 impl CellStatistics {
     #[expect(clippy::cast_precision_loss, reason = "means of counts")]
-    fn new(matches: &Matches, found: &[Found], span_days: Option<f64>) -> CellStatistics {
+    fn new(matches: &GridMatches, found: &[GridFinding], span_days: Option<f64>) -> CellStatistics {
         let mut days: Vec<i64> = found.iter().map(|found| matches.times[found.trigger].days()).collect();
         days.sort_unstable();
         let by_day = || days.chunk_by(|a, b| a == b);
         let seconds =
-            |found: &Found| (matches.times[found.trigger] - matches.times[found.first]) as f64 / SECOND as f64;
+            |found: &GridFinding| (matches.times[found.trigger] - matches.times[found.first]) as f64 / SECOND as f64;
         CellStatistics {
             findings: found.len(),
             events: found.iter().map(|found| found.count).sum(),

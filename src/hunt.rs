@@ -10,12 +10,13 @@ use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::{Rule, Window};
 use crate::statistics::{Duplicates, ScanStatistics};
-use crate::table::{Table, TableKind, without_damaged_files};
+use crate::table::{SnapshotRecords, Table, TableKind, without_damaged_files};
 use crate::time::{Instant, Range};
 use crate::trail::Prefilter;
 
 pub mod events;
 mod finding_buffer;
+pub mod grid;
 mod lookback;
 mod match_table;
 mod matched;
@@ -23,7 +24,6 @@ pub mod newest;
 mod rule_tests;
 #[cfg(feature = "cluster")]
 mod stages;
-pub mod sweep;
 mod windows;
 
 pub use finding_buffer::{FindingBuffer, FindingReader};
@@ -60,7 +60,7 @@ pub struct HuntOutcome {
 ///
 /// # Errors
 /// As for [`hunt_buffered`].
-pub async fn evaluate(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<Vec<Finding>, Error> {
+pub async fn findings(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<Vec<Finding>, Error> {
     hunt_buffered(engine, table, rules, range).await?.findings.all().await
 }
 
@@ -105,6 +105,27 @@ fn prefilter<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> Prefilter {
     Prefilter::new(rules.into_iter().map(|rule| rule.detection.required_text()).collect())
 }
 
+/// Returns the result of `scan` over the records of `table` with a time in `read`, and the statistics of the scan. A damaged
+/// file is excluded, and the others are scanned again.
+///
+/// # Errors
+/// The table cannot be read, or `scan` failed.
+async fn scan_undamaged<T>(
+    engine: &Engine,
+    table: &dyn Table,
+    read: Range,
+    rules: &[&Rule],
+    scan: impl AsyncFn(SnapshotRecords) -> Result<T, Error>,
+) -> Result<(T, ScanStatistics), Error> {
+    let attempt = async || {
+        let snapshot = table.snapshot(read).await?;
+        let records = snapshot.records(engine, prefilter(rules.iter().copied())).await?;
+        let result = scan(records.clone()).await?;
+        Ok((result, snapshot.statistics(&records)))
+    };
+    without_damaged_files(table, attempt).await
+}
+
 async fn in_one_scan<'r>(
     engine: &Engine,
     table: &dyn Table,
@@ -122,14 +143,11 @@ async fn in_one_scan<'r>(
         let pending_reads: Vec<Range> = pending.iter().map(|index| reads[*index]).collect();
         let read = pending_reads.iter().copied().reduce(Range::union).unwrap_or(range);
         let is_first = pending.len() == rules.len();
-        let attempt = without_damaged_files(table, async || {
-            let snapshot = table.snapshot(read).await?;
-            let records = snapshot.records(engine, prefilter(pending.iter().map(|index| &rules[*index]))).await?;
-            // The first reading has the matches of all rules.
-            let scanned = ScannedRules::new(rules, &pending, &pending_reads, range, is_first);
-            let found = scanned.hunt(engine, &records).await?;
-            Ok((found, snapshot.statistics(&records)))
-        });
+        let scanned_rules: Vec<&Rule> = pending.iter().map(|index| &rules[*index]).collect();
+        // The first reading has the matches of all rules.
+        let scanned = ScannedRules::new(rules, &pending, &pending_reads, range, is_first);
+        let attempt =
+            scan_undamaged(engine, table, read, &scanned_rules, async |records| scanned.hunt(engine, &records).await);
         let (found, statistics) = attempt.await?;
         if is_first {
             (outcome.duplicates, outcome.read) = (found.duplicates, statistics);

@@ -158,11 +158,11 @@ pub struct Count {
     pub read: u64,
     /// Converted or hunted.
     pub used: u64,
-    /// Converted by an earlier run and therefore left alone.
+    /// Converted by an earlier run, and skipped.
     pub already_converted: u64,
-    /// Copies of records used in the same run.
+    /// Duplicates of records used in the same run.
     pub duplicates: u64,
-    /// Read but without the words that a match of the hunted rules must hold, and so not looked at further.
+    /// Read, and skipped by the prefilter.
     #[serde(rename = "passed_over")]
     pub skipped_by_prefilter: u64,
     /// Known to be no CloudTrail records, by kind.

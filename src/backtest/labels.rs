@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::hunt::sweep::{Found, Matches};
+use crate::hunt::grid::{GridFinding, GridMatches};
 use crate::store;
 use crate::time::{Instant, Range};
 
@@ -233,7 +233,7 @@ pub struct Labelled {
 
 impl Labelled {
     /// Finds the matches that `labels` cover. `range` is the range of the findings.
-    pub fn new(labels: Vec<Label>, matches: &Matches, range: Range, unlabelled: Unlabelled) -> Labelled {
+    pub fn new(labels: Vec<Label>, matches: &GridMatches, range: Range, unlabelled: Unlabelled) -> Labelled {
         let index = MatchIndex::new(matches);
         let mut labelled = Labelled {
             labels: Vec::with_capacity(labels.len()),
@@ -269,12 +269,12 @@ impl Labelled {
 
     /// Returns the score of the findings of a window.
     #[expect(clippy::cast_precision_loss, reason = "ratios of counts")]
-    pub fn score(&self, matches: &Matches, found: &[Found]) -> Score {
+    pub fn score(&self, matches: &GridMatches, found: &[GridFinding]) -> Score {
         let mut is_found = vec![false; self.malicious.len()];
         let (mut true_findings, mut false_findings, mut unlabelled) = (0, 0, 0);
         for found in found {
-            matches.of(found).for_each(|index| is_found[index] = true);
-            let any = |flags: &[bool]| matches.of(found).any(|index| flags[index]);
+            matches.matches_of(found).for_each(|index| is_found[index] = true);
+            let any = |flags: &[bool]| matches.matches_of(found).any(|index| flags[index]);
             match (any(&self.malicious), any(&self.benign)) {
                 (true, _) => true_findings += 1,
                 (false, true) => false_findings += 1,
@@ -307,7 +307,7 @@ struct MatchIndex<'m> {
 }
 
 impl MatchIndex<'_> {
-    fn new(matches: &Matches) -> MatchIndex<'_> {
+    fn new(matches: &GridMatches) -> MatchIndex<'_> {
         let mut index = MatchIndex { by_id: HashMap::new(), by_actor: HashMap::new() };
         for number in 0..matches.times.len() {
             index.by_id.insert(matches.id(number), number);

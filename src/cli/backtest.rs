@@ -14,7 +14,7 @@ use crate::backtest::labels::{self, Labelled, Unlabelled};
 use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{self};
 use crate::error::{Error, Status};
-use crate::hunt::sweep::MatchesNeeded;
+use crate::hunt::grid::MatchesNeeded;
 use crate::nightly::config;
 use crate::output::Output;
 use crate::report::backtest::{BacktestFormat, BacktestView};
@@ -131,7 +131,7 @@ impl BacktestCommand {
         let tested = backtest::Backtest::run(&opened.engine, table, rule, windows, range).await?;
         opened.bar.finish_and_clear();
 
-        let labelled = labels.map(|labels| Labelled::new(labels, &tested.sweep.matches, range, self.unlabelled));
+        let labelled = labels.map(|labels| Labelled::new(labels, &tested.hunt.matches, range, self.unlabelled));
         let suggestions = Suggestions::of(&tested, self.budget);
         let view = BacktestView { tested: &tested, suggestions: &suggestions, labelled: labelled.as_ref(), moved };
         let text = view.text(self.format, self.output.is_none() && self.uses_color())?;
@@ -140,11 +140,11 @@ impl BacktestCommand {
             let page = report::page::backtest(&view, &entry.text)?;
             context.write(page.into_bytes(), Some(file)).await?;
         }
-        let has_results = tested.sweep.matches.count > 0;
+        let has_results = tested.hunt.matches.count > 0;
         let summary = ReadSummary { has_results, ..opened.summary(range, "hunted") };
-        let status = summary.report(context.output, &tested.sweep.read).await?;
+        let status = summary.report(context.output, &tested.hunt.read).await?;
         context.output.cluster_results(opened.engine.bytes_from_cluster());
-        context.output.duplicates(&tested.sweep.duplicates, "matching records");
+        context.output.duplicates(&tested.hunt.duplicates, "matching records");
         match self.write {
             Some(cell) if status == Status::Done => self.write(context, &entry, cell, &suggestions)?,
             Some(_) => context.output.warn("warning: the rule was not changed: not all data could be read"),

@@ -1,4 +1,4 @@
-//! Reports what a run read, and sets exit status 3 if that is not all that was requested.
+//! Reports what a run read, and sets exit status 3 if some requested data was not read.
 
 use crate::engine::Engine;
 use crate::error::{Error, Status};
@@ -119,7 +119,7 @@ pub(super) fn report_no_objects(output: Output, is_narrowed: bool, range: Range)
     Status::Incomplete
 }
 
-/// Reports where none of the objects holds CloudTrail records.
+/// Warns if no object holds CloudTrail records.
 pub(super) fn report_objects(output: Output, statistics: &ScanStatistics) -> Status {
     if statistics.is_all_skipped() {
         let objects = number_of(statistics.objects.read, "object");

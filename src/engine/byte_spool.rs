@@ -14,8 +14,8 @@ use datafusion::execution::spill_file::{SpillFile, SpillWriter};
 use super::Engine;
 use super::match_buffer::reservation;
 
-/// The first size of the memory.
-const FIRST_CAPACITY: usize = 64 << 10;
+/// Initial buffer capacity.
+const INITIAL_CAPACITY: usize = 64 << 10;
 
 /// Writes [`SpooledBytes`].
 pub(super) struct ByteSpool {
@@ -84,7 +84,7 @@ impl ByteSpool {
         if needed <= self.memory.capacity() {
             return true;
         }
-        let doubled = needed.max(2 * self.memory.capacity()).max(FIRST_CAPACITY);
+        let doubled = needed.max(2 * self.memory.capacity()).max(INITIAL_CAPACITY);
         let capacity = if doubled > self.limit { needed } else { doubled };
         if capacity > self.limit || self.reservation.try_resize(capacity).is_err() {
             return false;

@@ -81,8 +81,8 @@ impl Cluster {
     }
 
     /// Runs `plan` and returns its rows, which may take at most `limit` bytes. A query that fails, or takes longer than the
-    /// timeout, is cancelled with all that run at the same time: a scheduler that takes a slow executor for lost may wait
-    /// for it without end.
+    /// timeout, is cancelled, and all concurrent queries with it, because a scheduler may wait forever for a slow executor
+    /// that it believes lost.
     pub(super) async fn rows(
         &self,
         plan: Arc<dyn ExecutionPlan>,
@@ -127,7 +127,7 @@ impl Cluster {
     }
 
     /// Cancels the jobs of `plans`. A job gets its id when the scheduler has accepted it. Until then it cannot be cancelled
-    /// and would run unseen, so the id is waited for.
+    /// and would run unseen, so this waits for the id.
     async fn cancel(&self, plans: &[Arc<dyn ExecutionPlan>]) -> Option<()> {
         let mut scheduler = SchedulerGrpcClient::connect(self.scheduler.clone()).await.ok()?;
         for plan in plans {
@@ -151,7 +151,7 @@ impl Cluster {
             .with_ballista_logical_extension_codec(Arc::new(PlanCodec::new(Arc::clone(&self.stages))))
             .with_target_partitions(self.partitions)
             .upgrade_for_ballista()
-            // The adaptive planner does not know plan nodes of others.
+            // The adaptive planner does not support custom plan nodes.
             .with_ballista_adaptive_query_planner(false)
             .with_ballista_grpc_client_max_message_size(MESSAGE_BYTES as usize);
         let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
@@ -207,7 +207,7 @@ impl ObjectStoreRegistry for Buckets {
                 let store = opened.map_err(|error| DataFusionError::External(Box::new(error)))?;
                 Ok(store as Arc<dyn ObjectStore>)
             }
-            _ => datafusion::common::exec_err!("a node reads neither `{url}` nor what is like it"),
+            _ => datafusion::common::exec_err!("nodes cannot read `{url}`: only file:// and s3:// are supported"),
         }
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! A table goes through five steps, each in a module of its own:
 //!
-//! 1. `files`: files are found, chosen by their partitions, and opened;
-//! 2. `groups`: files with one layout and one type for each column become a group;
-//! 3. `part`: of a group, which of our columns it lacks is found out;
-//! 4. `view` and `conversions`: the layout's expressions give our columns, and the rows of all parts follow one another;
-//! 5. `rule_check`: rules that ask for columns that no file has are refused.
+//! 1. `files` finds files, chooses them by their partitions, and opens them;
+//! 2. `groups` puts files with one layout and one type for each column into a group;
+//! 3. `part` finds the columns that a group lacks;
+//! 4. `view` and `conversions`: the layout's expressions give our columns, and the parts are concatenated;
+//! 5. `rule_check` refuses rules that ask for columns that no file has.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +36,7 @@ mod view;
 use conversions::Replaced;
 pub(super) use conversions::register;
 use files::{FoundFile, TableFiles};
-use part::Part;
+use part::TablePart;
 
 /// Footers take at most this fraction of the memory.
 const FOOTERS_SHARE: usize = 8;
@@ -58,7 +58,7 @@ pub struct Columnar {
 /// The files of a range, opened.
 #[derive(Debug)]
 pub struct OpenedTable {
-    parts: Vec<Part>,
+    parts: Vec<TablePart>,
 }
 
 impl Columnar {
@@ -91,14 +91,14 @@ impl Columnar {
     pub async fn opened(&self, engine: &Engine, range: Range) -> Result<OpenedTable, Error> {
         let files = self.files.open(range).await?;
         let groups = groups::of(files, self.layout.as_ref(), &self.files.found)?;
-        let part = |group| Part::new(engine, group, &self.files.found, &self.replaced);
+        let part = |group| TablePart::new(engine, group, &self.files.found, &self.replaced);
         let opened = OpenedTable { parts: groups.into_iter().map(part).collect::<Result<_, _>>()? };
         *self.layouts.lock().unwrap_or_else(PoisonError::into_inner) = opened.layouts();
         *self.identity_lacks.lock().unwrap_or_else(PoisonError::into_inner) = opened.identity_lacks();
         Ok(opened)
     }
 
-    /// Checks that the files of `range` have the columns that decide whether `rules` match. Notes which files lack some.
+    /// Checks that the files of `range` have the columns that `rules` test. Notes which files lack some.
     ///
     /// # Errors
     /// As for [`Columnar::opened`]; or a rule asks for a field that no file has.
@@ -130,9 +130,9 @@ impl Columnar {
         self.files.faults()
     }
 
-    /// Leaves out the file whose damage made a query fail with `error`. Returns whether the query may now succeed.
-    pub fn leave_out(&self, error: &Error) -> bool {
-        DamagedFile::of(error).is_some_and(|damaged| self.files.leave_out(damaged))
+    /// Excludes the damaged file that caused `error`. Returns whether the query may now succeed.
+    pub fn exclude_damaged(&self, error: &Error) -> bool {
+        DamagedFile::of(error).is_some_and(|damaged| self.files.exclude(damaged))
     }
 
     /// Returns the number of byte sequences that are not UTF-8 and were replaced, in the distinct values that were read.
@@ -161,7 +161,7 @@ impl Columnar {
         Ok(files.iter().map(|(number, file)| (self.found(*number).meta.size, file.records)).collect())
     }
 
-    /// Returns the records with a time in `range`; others may be among them.
+    /// Returns the records with a time in `range`. May include others.
     ///
     /// # Errors
     /// As for [`Columnar::opened`]; or the table has a feature that a cluster cannot apply.

@@ -1,4 +1,4 @@
-//! Tests for equality that read one column, together: however many there are, each value is looked up once.
+//! Evaluates all equality tests of a column with one lookup per value.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -50,15 +50,15 @@ impl Equalities {
     }
 
     /// Runs the tests on a batch and writes their results to `held`, which has one entry for each test.
-    pub(super) fn hold(&self, batch: &RecordBatch, held: &mut [Option<BooleanArray>]) {
+    pub(super) fn evaluate(&self, batch: &RecordBatch, held: &mut [Option<BooleanArray>]) {
         for of_column in &self.columns {
-            of_column.hold(batch, held);
+            of_column.evaluate(batch, held);
         }
     }
 }
 
 impl OfColumn {
-    fn hold(&self, batch: &RecordBatch, held: &mut [Option<BooleanArray>]) {
+    fn evaluate(&self, batch: &RecordBatch, held: &mut [Option<BooleanArray>]) {
         let rows = batch.num_rows();
         let mut truths: Vec<Option<Vec<bool>>> = vec![None; self.tests.len()];
         // Consecutive rows tend to have the same value.
@@ -118,7 +118,7 @@ mod tests {
         let number = Expression::column("number").equals(Expression::text("1"));
         let tests = [is("a"), is("b"), is("b").does_not_hold(), is("none"), among(), among().does_not_hold(), number];
         let mut held = vec![None; tests.len()];
-        Equalities::new(&tests, &schema).hold(&batch, &mut held);
+        Equalities::new(&tests, &schema).evaluate(&batch, &mut held);
         let rows = |held: &Option<BooleanArray>| {
             held.as_ref().map(|held| (0..held.len()).filter(|row| held.value(*row)).collect::<Vec<_>>())
         };
@@ -126,7 +126,7 @@ mod tests {
         let of = |rows: &[usize]| Some(rows.to_vec());
         assert_eq!(held, [of(&[3]), of(&[0, 1]), None, of(&[]), of(&[0, 1, 6]), None, None]);
         let mut few = vec![None; 3];
-        Equalities::new(&tests[..3], &schema).hold(&batch, &mut few);
+        Equalities::new(&tests[..3], &schema).evaluate(&batch, &mut few);
         assert!(few.iter().all(Option::is_none));
     }
 }

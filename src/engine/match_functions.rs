@@ -29,8 +29,8 @@ pub(super) fn register(context: &SessionContext) {
     }
 }
 
-/// Returns the condition that any rule of `spec` matches. By it a scan leaves the other columns of a record undecoded where
-/// no rule matches.
+/// Returns the condition that any rule of `spec` matches. With it, the scan decodes other columns only
+/// for matching records.
 pub(super) fn any_rule(spec: &MatchSpec) -> Result<Expr> {
     MatchFunction::AnyRule.call(spec, &matcher::tested_schema(spec))
 }

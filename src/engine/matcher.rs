@@ -161,7 +161,7 @@ impl Tests {
     /// Returns for each predicate the rows of `batch` for which it holds.
     fn flags(&self, batch: &RecordBatch) -> Result<Vec<BooleanArray>> {
         let mut results = vec![None; self.expressions.len()];
-        self.equalities.hold(batch, &mut results);
+        self.equalities.evaluate(batch, &mut results);
         self.predicates.iter().map(|conjuncts| self.all_hold(conjuncts, batch, &mut results)).collect()
     }
 

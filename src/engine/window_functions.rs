@@ -159,10 +159,9 @@ impl<'a> EventKindsColumn<'a> {
     /// The column has another type.
     pub(super) fn new(column: &'a ArrayRef) -> Result<EventKindsColumn<'a>> {
         let lists = column.as_list_opt::<i32>();
-        match lists.and_then(|lists| Some((lists, lists.values().as_boolean_opt()?))) {
-            Some((lists, truth_values)) => Ok(EventKindsColumn { lists, truth_values }),
-            None => exec_err!("expected a list of truth values, not {}", column.data_type()),
-        }
+        let columns =
+            lists.and_then(|lists| Some(EventKindsColumn { lists, truth_values: lists.values().as_boolean_opt()? }));
+        columns.map_or_else(|| exec_err!("expected a list of truth values, not {}", column.data_type()), Ok)
     }
 
     /// Returns the truth values of a row, in the order of the list. Null is false.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray as _, Int64Array, RecordBatch, StructArray};
 use arrow::compute;
-use arrow::datatypes::{DataType, Fields, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Int64Type, Schema, SchemaRef};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use datafusion::catalog::TableProvider;
@@ -20,9 +20,9 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
+use super::grid::stages::GridStage;
 use super::match_table::{MatchTable, MatchedRows};
 use super::matched::{Outcome, ScannedRules};
-use super::sweep::stages::GridStage;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::cluster::exchange::{self, Report};
 use crate::engine::cluster::stages::Stages;
@@ -164,12 +164,26 @@ async fn distinct_matches(
     let matched = buffer.provider(&table, &rules, engine.partitions())?;
     let distinct = engine.rows("matched", matched, &sql::once_matched()).await?;
     let group = table.columns(&rules).group;
-    let row = Arc::clone(&table.schema);
-    let exchanged = distinct.map(move |batch| {
-        let rows = RecordBatch::try_new(Arc::clone(&row), batch?.columns().to_vec())?;
-        exchange::rows(group_keys(&rows, &group)?, rows)
-    });
+    let exchanged = exchanged_by_group(distinct, Arc::clone(&table.schema), group);
     Ok(exchanged.chain(reports.stream(table.schema.fields())))
+}
+
+/// Returns rows of `schema`, each with a key by which all rows of its group meet in one partition. The columns of `rows` are
+/// found by name.
+pub(super) fn exchanged_by_group(
+    rows: SendableRecordBatchStream,
+    schema: SchemaRef,
+    group: Vec<String>,
+) -> impl Stream<Item = Result<RecordBatch>> {
+    rows.map(move |batch| {
+        let batch = batch?;
+        let column = |field: &Arc<Field>| {
+            Ok(compute::cast(batch.column(batch.schema_ref().index_of(field.name())?), field.data_type())?)
+        };
+        let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+        exchange::rows(group_keys(&rows, &group)?, rows)
+    })
 }
 
 /// Returns matches as the stream of a scan.
@@ -279,6 +293,9 @@ pub(super) fn divided(
 
 /// Returns for each row the key by which the matches of a group meet in one partition.
 fn group_keys(rows: &RecordBatch, group: &[String]) -> Result<Int64Array> {
+    if group.is_empty() {
+        return Ok(Int64Array::from_value(0, rows.num_rows()));
+    }
     let column = |name: &String| Ok(compute::cast(rows.column(rows.schema_ref().index_of(name)?), &DataType::Utf8)?);
     functions::fingerprints(&group.iter().map(column).collect::<Result<Vec<_>>>()?)
 }

@@ -127,16 +127,11 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
                 });
             }
         }
-        let mut small = small.into_iter();
-        let mut running: JoinSet<_> = small.by_ref().take(self.engine.threads.max(1)).collect();
-        while let Some(done) = running.join_next().await {
-            running.extend(small.next());
-            let done = done.map_err(|error| Error::Internal(format!("a query of windows broke off: {error}")))?;
-            let (unanchored, findings) = done?;
+        let running = run_queries(small, self.engine.threads, |(unanchored, findings)| {
             take(WindowRows::Undecided(unanchored))?;
-            findings.into_iter().try_for_each(|batch| take(WindowRows::Findings(batch)))?;
-        }
-        Ok(())
+            findings.into_iter().try_for_each(|batch| take(WindowRows::Findings(batch)))
+        });
+        running.await
     }
 
     /// Returns the queries for `rules`, whose windows have one shape.
@@ -154,6 +149,24 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
         let table = self.rows.provider(self.table, rules, engine.partitions()).map_err(failed)?;
         Ok(Queries { engine, table, anchors, hunt })
     }
+}
+
+/// Runs `queries`, of which `concurrent` run at a time. Calls `take` with the result of each.
+///
+/// # Errors
+/// A query failed, or `take` did.
+pub(super) async fn run_queries<T: Send + 'static>(
+    queries: impl IntoIterator<Item = impl Future<Output = Result<T, Error>> + Send + 'static>,
+    concurrent: usize,
+    mut take: impl FnMut(T) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut queries = queries.into_iter();
+    let mut running: JoinSet<Result<T, Error>> = queries.by_ref().take(concurrent.max(1)).collect();
+    while let Some(done) = running.join_next().await {
+        running.extend(queries.next());
+        take(done.map_err(|error| Error::Internal(format!("a query of windows did not end: {error}")))??)?;
+    }
+    Ok(())
 }
 
 /// The queries for rules whose windows have one shape.

@@ -70,14 +70,14 @@ struct LoadedTable<'t> {
 
 /// The body of an error. AWS gives its own errors without the object `error`.
 #[derive(Default, Deserialize)]
-struct Refusal {
-    error: Option<RefusalMessage>,
+struct CatalogError {
+    error: Option<CatalogErrorBody>,
     #[serde(alias = "Message")]
     message: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct RefusalMessage {
+struct CatalogErrorBody {
     message: Option<String>,
 }
 
@@ -243,7 +243,7 @@ impl CatalogTable {
         if status.is_success() {
             return Ok(Ok(body.into()));
         }
-        let refusal = serde_json::from_slice::<Refusal>(&body).unwrap_or_default();
+        let refusal = serde_json::from_slice::<CatalogError>(&body).unwrap_or_default();
         let message =
             refusal.error.and_then(|error| error.message).or(refusal.message).map_or_else(String::new, |message| {
                 format!(": {}", message.chars().take(MAX_MESSAGE_CHARS).collect::<String>())

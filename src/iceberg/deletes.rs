@@ -11,7 +11,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use iceberg::spec::{DataContentType, DataFileFormat};
 use roaring::RoaringTreemap;
 
-use super::live_files::LiveFile;
+use super::live_files::SnapshotFile;
 use super::{CONCURRENT_READS, location_of, read, refused};
 use crate::engine::read_small_file;
 use crate::error::Error;
@@ -21,7 +21,7 @@ use crate::store::Stores;
 #[derive(Debug, Default)]
 pub(super) struct Deletes {
     /// For each data file, the deletion vector that replaces its position deletes.
-    vectors: HashMap<String, (LiveFile, RoaringTreemap)>,
+    vectors: HashMap<String, (SnapshotFile, RoaringTreemap)>,
     /// For each data file, the positions that delete files have for it, with the sequence number of each.
     positions: HashMap<String, Vec<(i64, RoaringTreemap)>>,
 }
@@ -35,11 +35,11 @@ impl Deletes {
     pub(super) async fn read(
         stores: &Stores,
         path: &Path,
-        data: &[LiveFile],
-        deletes: Vec<LiveFile>,
+        data: &[SnapshotFile],
+        deletes: Vec<SnapshotFile>,
     ) -> Result<Deletes, Error> {
         // A file may have many deletion vectors, and is read once.
-        let mut by_file: BTreeMap<String, Vec<LiveFile>> = BTreeMap::new();
+        let mut by_file: BTreeMap<String, Vec<SnapshotFile>> = BTreeMap::new();
         for delete in deletes {
             match (delete.content, delete.format) {
                 (DataContentType::EqualityDeletes, _) => {
@@ -83,7 +83,7 @@ impl Deletes {
         Ok(found)
     }
 
-    fn add_vector(&mut self, delete: LiveFile, bytes: &Bytes) -> Result<(), String> {
+    fn add_vector(&mut self, delete: SnapshotFile, bytes: &Bytes) -> Result<(), String> {
         let place = delete.vector.clone().ok_or("the manifest does not say where its deletion vector is")?;
         let blob = usize::try_from(place.offset).ok().zip(usize::try_from(place.size).ok());
         let blob = blob.and_then(|(offset, size)| bytes.get(offset..offset.checked_add(size)?));
@@ -101,7 +101,7 @@ impl Deletes {
         }
     }
 
-    fn add_positions(&mut self, delete: &LiveFile, bytes: &Bytes) -> Result<(), String> {
+    fn add_positions(&mut self, delete: &SnapshotFile, bytes: &Bytes) -> Result<(), String> {
         let by_file = positions_of(bytes)?;
         let rows: u64 = by_file.values().map(|(rows, _)| rows).sum();
         if rows != delete.records {
@@ -117,7 +117,7 @@ impl Deletes {
     ///
     /// # Errors
     /// A position is not in the file, or the deletion vector is older than the file.
-    pub(super) fn of(&mut self, path: &Path, file: &LiveFile) -> Result<RoaringTreemap, Error> {
+    pub(super) fn of(&mut self, path: &Path, file: &SnapshotFile) -> Result<RoaringTreemap, Error> {
         let deleted = if let Some((delete, vector)) = self.vectors.remove(&file.path) {
             if delete.sequence_number < file.sequence_number {
                 return Err(refused(path, format!("the deletion vector of `{}` is older than the file", file.path)));
@@ -131,7 +131,7 @@ impl Deletes {
         };
         match deleted.max() {
             Some(last) if last >= file.records => {
-                let LiveFile { path: name, records, .. } = file;
+                let SnapshotFile { path: name, records, .. } = file;
                 Err(refused(path, format!("row {last} of `{name}` is deleted, and the file has only {records} rows")))
             }
             _ => Ok(deleted),

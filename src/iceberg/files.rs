@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use iceberg::spec::{DataContentType, DataFileFormat, Snapshot, TableMetadata};
 
 use super::deletes::Deletes;
-use super::live_files::{self, LiveFile};
+use super::live_files::{self, SnapshotFile};
 use super::{columns, location_of, refused, snapshots};
 use crate::error::Error;
 use crate::store::{Location, Object, Stores};
@@ -24,7 +24,7 @@ pub(super) async fn of_snapshot(
     let version =
         u64::try_from(snapshot.snapshot_id()).map_err(|_| refused(path, "the ID of the snapshot is negative"))?;
     let live = live_files::of_snapshot(stores, path, table, snapshot, &schema).await?;
-    let (data, deletes): (Vec<LiveFile>, Vec<LiveFile>) =
+    let (data, deletes): (Vec<SnapshotFile>, Vec<SnapshotFile>) =
         live.into_iter().partition(|file| file.content == DataContentType::Data);
     if let Some(other) = data.iter().find(|file| file.format != DataFileFormat::Parquet) {
         let format = other.format.to_string().to_uppercase();

@@ -19,7 +19,7 @@ use crate::store::{Location, Stores};
 
 /// A data file or a delete file of a snapshot.
 #[derive(Debug, Clone)]
-pub(super) struct LiveFile {
+pub(super) struct SnapshotFile {
     /// Its path or URL, as the metadata write it.
     pub(super) path: String,
     pub(super) content: DataContentType,
@@ -58,14 +58,14 @@ pub(super) async fn of_snapshot(
     table: &TableMetadata,
     snapshot: &Snapshot,
     schema: &Schema,
-) -> Result<Vec<LiveFile>, Error> {
+) -> Result<Vec<SnapshotFile>, Error> {
     let times = TimeColumns::of(schema);
     let location = location_of(path, snapshot.manifest_list())?;
     let bytes = read(stores, &location).await?;
     let manifests = parsed(&location, || ManifestList::parse_with_version(&bytes, list_version(table)))?;
     let manifests: Vec<ManifestFile> = manifests.consume_entries().into_iter().collect();
     let reads = manifests.into_iter().map(|manifest| files_of(stores, path, (table, schema, &times), manifest));
-    let files: Vec<Vec<LiveFile>> = stream::iter(reads).buffered(CONCURRENT_READS).try_collect().await?;
+    let files: Vec<Vec<SnapshotFile>> = stream::iter(reads).buffered(CONCURRENT_READS).try_collect().await?;
     Ok(files.into_iter().flatten().collect())
 }
 
@@ -83,7 +83,7 @@ async fn files_of(
     path: &Path,
     (table, schema, times): (&TableMetadata, &Schema, &TimeColumns),
     manifest: ManifestFile,
-) -> Result<Vec<LiveFile>, Error> {
+) -> Result<Vec<SnapshotFile>, Error> {
     if manifest.key_metadata.as_ref().is_some_and(|key| !key.is_empty()) {
         return Err(refused(path, "encrypted tables are not supported"));
     }
@@ -108,7 +108,7 @@ async fn files_of(
         if file.key_metadata().is_some_and(|key| !key.is_empty()) {
             return Err(refused(&place, "encrypted files are not supported"));
         }
-        files.push(LiveFile {
+        files.push(SnapshotFile {
             path: file.file_path().to_owned(),
             content: file.content_type(),
             format: file.file_format(),

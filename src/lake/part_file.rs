@@ -251,7 +251,7 @@ fn encode_column(
 
 /// Returns the partition folder of a date, given as its midnight. `None` stands for records without a time.
 fn partition_folder(date: Option<Instant>) -> String {
-    let date = date.map_or_else(|| NO_DATE.to_owned(), |midnight| midnight.utc_date());
+    let date = date.map_or_else(|| NO_DATE.to_owned(), Instant::utc_date);
     format!("date={date}")
 }
 

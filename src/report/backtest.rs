@@ -11,7 +11,7 @@ use crate::backtest::moves::Moves;
 use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{Backtest, Cell, days_text, is_enough_for_means};
 use crate::error::Error;
-use crate::hunt::sweep::Found;
+use crate::hunt::grid::GridFinding;
 use crate::rule::{Window, WindowKind};
 use crate::statistics::number_of;
 use crate::text::printable;
@@ -61,18 +61,18 @@ impl BacktestView<'_> {
 
     /// Returns what changes from the present setting to that of a cell.
     pub(super) fn moves(&self, cell: usize) -> Moves {
-        let found = &self.tested.sweep.found;
+        let found = &self.tested.hunt.findings;
         Moves::between(&found[self.tested.present()], &found[cell])
     }
 
     /// Returns the name of a group.
     pub(super) fn group(&self, number: usize) -> String {
-        group_name(self.tested.sweep.matches.groups[number].iter().map(Option::as_deref))
+        group_name(self.tested.hunt.matches.groups[number].iter().map(Option::as_deref))
     }
 
     /// Returns the name of the group of a finding.
-    pub(super) fn group_of(&self, found: &Found) -> String {
-        self.group(self.tested.sweep.matches.group_of[found.first])
+    pub(super) fn group_of(&self, found: &GridFinding) -> String {
+        self.group(self.tested.hunt.matches.group_of[found.first])
     }
 
     fn tables(&self, colours: bool) -> String {
@@ -119,7 +119,7 @@ impl BacktestView<'_> {
             let means = if is_enough_for_means(days) { "" } else { ", too short for means" };
             format!("{from} to {to} ({}{means}): ", days_text(days))
         });
-        let (matches, groups) = (tested.sweep.matches.count, tested.sweep.matches.group_count);
+        let (matches, groups) = (tested.hunt.matches.count, tested.hunt.matches.group_count);
         format!("{}{} of {}", span.unwrap_or_default(), number_of(matches, "match"), number_of(groups, "group"))
     }
 
@@ -185,7 +185,7 @@ impl BacktestView<'_> {
         };
         let tested = self.tested;
         let row = |number: usize, cell: &Cell| {
-            let score = labelled.score(&tested.sweep.matches, &tested.sweep.found[number]);
+            let score = labelled.score(&tested.hunt.matches, &tested.hunt.findings[number]);
             let mark = self.mark(cell.window).unwrap_or_default();
             vec![
                 cell.window.kind.to_string(),
@@ -229,14 +229,14 @@ impl BacktestView<'_> {
         let Some(labelled) = self.labelled else {
             return Vec::new();
         };
-        let sweep = &self.tested.sweep;
-        let missed = labelled.score(&sweep.matches, &sweep.found[self.tested.present()]).missed;
+        let hunt = &self.tested.hunt;
+        let missed = labelled.score(&hunt.matches, &hunt.findings[self.tested.present()]).missed;
         labelled.malicious().filter(|(label, _)| missed.contains(&label.line)).collect()
     }
 
     /// Returns the groups of moved findings, with the numbers gained and lost. Most changes come first.
     pub(super) fn moved_groups(&self, moves: &Moves) -> Vec<(usize, (usize, usize))> {
-        let mut groups: Vec<_> = moves.by_group(&self.tested.sweep.matches).into_iter().collect();
+        let mut groups: Vec<_> = moves.by_group(&self.tested.hunt.matches).into_iter().collect();
         groups.sort_by_key(|(group, (gained, lost))| (std::cmp::Reverse(gained + lost), *group));
         groups
     }
@@ -270,11 +270,11 @@ impl BacktestView<'_> {
 
     /// Returns the gained and lost findings as a table.
     fn moved_findings(&self, moves: &Moves) -> String {
-        let matches = &self.tested.sweep.matches;
-        let mut found: Vec<(&str, &Found)> = moves.gained.iter().map(|found| ("gained", found)).collect();
+        let matches = &self.tested.hunt.matches;
+        let mut found: Vec<(&str, &GridFinding)> = moves.gained.iter().map(|found| ("gained", found)).collect();
         found.extend(moves.lost.iter().map(|found| ("lost", found)));
         found.sort_by_key(|(_, found)| matches.times[found.first]);
-        let row = |(change, found): (&str, &Found)| {
+        let row = |(change, found): (&str, &GridFinding)| {
             vec![
                 change.to_owned(),
                 self.group_of(found),
@@ -307,7 +307,7 @@ impl BacktestView<'_> {
                 ("lost", moves.lost.len().to_string()),
             ];
             if let Some(labelled) = self.labelled {
-                let score = labelled.score(&self.tested.sweep.matches, &self.tested.sweep.found[index]);
+                let score = labelled.score(&self.tested.hunt.matches, &self.tested.hunt.findings[index]);
                 columns.extend([
                     ("true_findings", score.true_findings.to_string()),
                     ("false_findings", score.false_findings.to_string()),

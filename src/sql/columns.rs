@@ -16,8 +16,9 @@ pub const RULE: &str = "rule";
 pub const THRESHOLD: &str = "threshold";
 /// The period of that rule.
 pub const PERIOD: &str = "period";
-/// Derived fields: the account of an event, and who acted.
+/// The account of an event, a derived field.
 pub const ACCOUNT: &str = "account";
+/// The principal that acted, a derived field.
 pub const ACTOR: &str = "actor";
 /// The number of a setting of a parameter grid.
 pub const SETTING: &str = "setting";

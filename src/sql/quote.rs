@@ -87,7 +87,8 @@ impl fmt::Display for Interval {
         // A day is 24 hours: all times are in UTC.
         let units = [("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];
         let seconds = self.0.seconds();
-        let (unit, length) = units.into_iter().find(|(_, length)| seconds % length == 0).unwrap_or(("second", 1));
+        let (unit, length) =
+            units.into_iter().find(|(_, length)| seconds.is_multiple_of(*length)).unwrap_or(("second", 1));
         let number = seconds / length;
         write!(f, "INTERVAL '{number} {unit}{}'", if number == 1 { "" } else { "s" })
     }

@@ -34,7 +34,7 @@ impl Table for Columnar {
     }
 
     fn exclude_damaged(&self, error: &Error) -> bool {
-        self.leave_out(error)
+        Columnar::exclude_damaged(self, error)
     }
 
     async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {

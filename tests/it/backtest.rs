@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tawny::engine::Engine;
 use tawny::event::batch::BatchBuilder;
 
-use tawny::hunt::sweep::{MatchesNeeded, SweepRequest, sweep};
+use tawny::hunt::grid::{GridHuntRequest, MatchesNeeded, hunt_grid};
 use tawny::raw::envelope::{self, Item};
 use tawny::rule::catalog;
 use tawny::store::ReadSettings;
@@ -249,11 +249,11 @@ async fn matches_that_exceed_memory_are_refused_with_advice() {
         let (data, rule) = (&data, &rule);
         let (cells, range) = ([rule.window], Range::default());
         async move {
-            let request = SweepRequest { rule, cells: &cells, range, needed: MatchesNeeded::All };
-            sweep(&engine, data, request).await
+            let request = GridHuntRequest { rule, cells: &cells, range, needed: MatchesNeeded::All };
+            hunt_grid(&engine, data, request).await
         }
     };
-    assert_eq!(run(64 << 20).await.unwrap().found[0].len(), 1);
+    assert_eq!(run(64 << 20).await.unwrap().findings[0].len(), 1);
     let refused = run(1 << 18).await.unwrap_err();
     assert!(refused.hint().unwrap().contains("--memory"), "{refused:?}");
 }

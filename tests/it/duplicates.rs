@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tawny::engine::Engine;
-use tawny::hunt::sweep::{self, MatchesNeeded, SweepRequest};
+use tawny::hunt::grid::{self, GridHuntRequest, MatchesNeeded};
 use tawny::hunt::{self, events};
 use tawny::query::Query;
 use tawny::rule::{Rule, catalog};
@@ -99,12 +99,12 @@ fn all_hunts_count_the_same_duplicates() {
                 expected(Some(hunt(until(30)).duplicates), 4, &format!("{name}, a part of the time"));
             }
             let windows = [rule.window];
-            let sweep = |range| {
-                let request = SweepRequest { rule: &rule, cells: &windows, range, needed: MatchesNeeded::All };
-                RUNTIME.block_on(sweep::sweep(&engine(threads), data, request)).unwrap()
+            let hunt_grid = |range| {
+                let request = GridHuntRequest { rule: &rule, cells: &windows, range, needed: MatchesNeeded::All };
+                RUNTIME.block_on(grid::hunt_grid(&engine(threads), data, request)).unwrap()
             };
-            expected(Some(sweep(Range::default()).duplicates), 5, &format!("{name}, a backtest"));
-            expected(Some(sweep(until(30)).duplicates), 4, &format!("{name}, a backtest of a part"));
+            expected(Some(hunt_grid(Range::default()).duplicates), 5, &format!("{name}, a backtest"));
+            expected(Some(hunt_grid(until(30)).duplicates), 4, &format!("{name}, a backtest of a part"));
         }
     }
 }
@@ -307,7 +307,7 @@ fn page_of_many_matches_needs_no_more_memory_than_the_hunt() {
     for (name, data) in &Places::of(&records, 100).data {
         let data = data.as_ref();
         let rules = std::slice::from_ref(&rule);
-        let findings = RUNTIME.block_on(hunt::evaluate(&engine(2), data, rules, Range::default())).unwrap();
+        let findings = RUNTIME.block_on(hunt::findings(&engine(2), data, rules, Range::default())).unwrap();
         assert_eq!(findings.iter().map(|finding| finding.count).collect::<Vec<_>>(), [8], "{name}");
         let scarce = Engine::new(2, 1 << 10, &std::env::temp_dir()).unwrap();
         let events = RUNTIME.block_on(events::events_of_findings(&scarce, data, rules, &findings, limits)).unwrap();

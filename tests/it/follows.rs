@@ -14,9 +14,9 @@ use tawny::store::ReadSettings;
 use tawny::table::MemoryTable;
 use tawny::time::{Instant, Range, SECOND};
 
+use crate::grids;
 use crate::oracle;
 use crate::records::failed_sign_in;
-use crate::sweeps;
 
 const START: Instant = Instant::from_micros(1_788_220_800 * SECOND);
 const MINUTE: i64 = 60 * SECOND;
@@ -158,7 +158,7 @@ fn batch(events: &[Event]) -> arrow::array::RecordBatch {
 fn hunted(events: &[Event], rules: &[Rule], range: Range) -> Vec<Finding> {
     let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let data = MemoryTable(vec![batch(events)]);
-    oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, rules, range)).unwrap()
+    oracle::RUNTIME.block_on(hunt::findings(&engine, &data, rules, range)).unwrap()
 }
 
 /// Converts findings. The trigger must be an event of the step `last`.
@@ -217,9 +217,9 @@ proptest! {
     fn each_followed_by_cell_equals_a_hunt(events in events(), cut in 0..12i64) {
         let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
         let data = MemoryTable(vec![batch(&events)]);
-        let cells: Vec<_> = sweeps::cells(&["5m", "15m", "1h"], 1..4).into_iter().filter(|w| w.kind == WindowKind::Sliding).collect();
+        let cells: Vec<_> = grids::cells(&["5m", "15m", "1h"], 1..4).into_iter().filter(|w| w.kind == WindowKind::Sliding).collect();
         for range in [Range::default(), Range { from: Some(START + cut * 5 * MINUTE), to: None }] {
-            oracle::RUNTIME.block_on(sweeps::hold_against_hunts(&engine, &data, &rule(2), &cells, range));
+            oracle::RUNTIME.block_on(grids::hold_against_hunts(&engine, &data, &rule(2), &cells, range));
         }
     }
 }
@@ -262,7 +262,7 @@ fn followed_by_refuses_other_windows_and_unique() {
     of_kind.window.kind = WindowKind::Dedup;
     let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
     let data = MemoryTable(vec![batch(&[])]);
-    let refused = oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, &[of_kind], Range::default())).unwrap_err();
+    let refused = oracle::RUNTIME.block_on(hunt::findings(&engine, &data, &[of_kind], Range::default())).unwrap_err();
     assert!(refused.to_string().contains("`Rule.Follows` has `FollowedBy`"), "{refused}");
 }
 

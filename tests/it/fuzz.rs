@@ -264,7 +264,7 @@ proptest! {
             }
         }
         let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
-        let hunt = |rules: &[_]| RUNTIME.block_on(hunt::evaluate(&engine, &data, rules, Range::default())).unwrap();
+        let hunt = |rules: &[_]| RUNTIME.block_on(hunt::findings(&engine, &data, rules, Range::default())).unwrap();
         let together = hunt(&rules);
         // A single rule.
         let alone = hunt(&rules[5..6]);

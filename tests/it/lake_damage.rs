@@ -99,7 +99,7 @@ impl Hunter {
     fn hunt(&self) -> (String, Vec<Fault>) {
         let table = PartialLake::new(Lake::at(&self.lake));
         let rule = oracle::rule(WindowKind::Sliding, 2, false);
-        let findings = RUNTIME.block_on(hunt::evaluate(&self.engine, &table, &[rule], Range::default())).unwrap();
+        let findings = RUNTIME.block_on(hunt::findings(&self.engine, &table, &[rule], Range::default())).unwrap();
         (serde_json::to_string(&findings).unwrap(), table.report().faults)
     }
 

@@ -82,7 +82,7 @@ fn matched(rule: &Rule, predicates: &[Predicate]) -> Vec<BTreeSet<usize>> {
     let rules: Vec<Rule> = predicates.iter().enumerate().map(one).collect();
     let data = MemoryTable(vec![builder.finish().unwrap()]);
     let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
-    let findings = oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, &rules, Range::default())).unwrap();
+    let findings = oracle::RUNTIME.block_on(hunt::findings(&engine, &data, &rules, Range::default())).unwrap();
     let mut of_each = vec![BTreeSet::new(); rules.len()];
     for finding in findings {
         let rule: usize = finding.rule_id.parse().unwrap();
@@ -208,7 +208,7 @@ fn matched_of(changed: impl Fn(Value) -> Vec<Value>) -> Vec<(String, usize, usiz
     }
     let data = MemoryTable(vec![builder.finish().unwrap()]);
     let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
-    let findings = oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, &rules, Range::default())).unwrap();
+    let findings = oracle::RUNTIME.block_on(hunt::findings(&engine, &data, &rules, Range::default())).unwrap();
     let of_rule = |(place, (rule, records)): (usize, (Rule, usize))| {
         let own = format!("{place}-");
         let ids = findings.iter().filter(|finding| finding.rule_id == rule.id).flat_map(|finding| &finding.event_ids);

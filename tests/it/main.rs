@@ -62,7 +62,7 @@ mod sigma_counts;
 mod sigma_items;
 mod sinks;
 mod special_files;
-mod sweeps;
+mod grids;
 mod table_files;
 mod tables;
 mod times;

@@ -50,7 +50,7 @@ fn memory_does_not_grow_with_files_or_threads() {
         for (threads, mebibytes) in [(2, 24), (48, 64)] {
             let engine = Engine::new(threads, mebibytes << 20, folder.path()).unwrap();
             let data = lake.clone();
-            let findings = hunt::evaluate(&engine, &data, &rules, Range::default()).await.unwrap();
+            let findings = hunt::findings(&engine, &data, &rules, Range::default()).await.unwrap();
             let found: u64 = findings.iter().map(|finding| finding.count).sum();
             assert_eq!((findings.len(), found), (OBJECTS / 4, OBJECTS as u64), "four per hour, ten minutes apart");
         }

@@ -285,7 +285,7 @@ fn rule_that_returns_is_hunted_for_the_missed_range() {
         run(rules);
     }
     let lake = place.lake();
-    let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.engine, &lake, &both, Range::default())).unwrap();
+    let whole = oracle::RUNTIME.block_on(hunt::findings(&place.engine, &lake, &both, Range::default())).unwrap();
     assert_eq!((fold(&place.path("findings")), whole.len()), (by_id(&whole), 6));
 }
 
@@ -327,7 +327,7 @@ fn late_events_change_merge_and_dissolve_findings() {
     let after = fold(&place.path("findings"));
     assert_ne!(before, after);
     let whole = place.lake();
-    let whole = oracle::RUNTIME.block_on(hunt::evaluate(&place.engine, &whole, &rules, Range::default())).unwrap();
+    let whole = oracle::RUNTIME.block_on(hunt::findings(&place.engine, &whole, &rules, Range::default())).unwrap();
     assert_eq!(after, by_id(&whole));
 }
 
@@ -371,7 +371,7 @@ proptest! {
                 let whole = if place.lake().files(Range::default()).await.unwrap().is_empty() {
                     Vec::new()
                 } else {
-                    hunt::evaluate(&place.engine, &whole, &rules, Range::default()).await.unwrap()
+                    hunt::findings(&place.engine, &whole, &rules, Range::default()).await.unwrap()
                 };
                 assert_eq!(fold(&place.path("findings")), by_id(&whole), "after run {run}");
             }
@@ -379,7 +379,7 @@ proptest! {
             let again = place.run(&rules, START + 9 * DAY).await.unwrap();
             assert_eq!((again.findings.new, again.findings.grown, again.deliveries.len()), (0, 0, 0));
             let lake = place.lake();
-            let merged = hunt::evaluate(&place.engine, &lake, &rules, Range::default()).await.unwrap();
+            let merged = hunt::findings(&place.engine, &lake, &rules, Range::default()).await.unwrap();
             assert_eq!(fold(&place.path("findings")), by_id(&merged), "after all days were compacted");
         });
     }

@@ -189,7 +189,7 @@ pub(crate) static RUNTIME: LazyLock<tokio::runtime::Runtime> =
 
 fn hunt_in(batches: Vec<RecordBatch>, threads: usize, rules: &[Rule], range: Range) -> Vec<Finding> {
     let engine = Engine::new(threads, 256 << 20, &std::env::temp_dir()).unwrap();
-    RUNTIME.block_on(hunt::evaluate(&engine, &MemoryTable(batches), rules, range)).unwrap()
+    RUNTIME.block_on(hunt::findings(&engine, &MemoryTable(batches), rules, range)).unwrap()
 }
 
 fn shown(findings: Vec<Finding>) -> Vec<Shown> {

@@ -56,7 +56,7 @@ fn matched(rules: &[Rule], logs: &[(usize, String)]) -> Vec<BTreeSet<usize>> {
     let data = MemoryTable(vec![builder.finish().unwrap()]);
     let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    let findings = runtime.block_on(hunt::evaluate(&engine, &data, &rules, Range::default())).unwrap();
+    let findings = runtime.block_on(hunt::findings(&engine, &data, &rules, Range::default())).unwrap();
     let of = |rule: &Rule| {
         let ids = findings.iter().filter(|finding| finding.rule_id == rule.id).flat_map(|finding| &finding.event_ids);
         ids.map(|id| id.parse().unwrap()).collect()

@@ -85,7 +85,7 @@ fn matches(detection: &str, records: &[&str]) -> String {
     let mut rule = panther::parse("rule.yml", &yaml).unwrap_or_else(|error| panic!("{error}")).rule;
     rule.group_by = vec![Field::new("requestID".parse().unwrap())];
     let hunt =
-        |rules: &[Rule]| RUNTIME.block_on(hunt::evaluate(&engine(), &data(records), rules, Range::default())).unwrap();
+        |rules: &[Rule]| RUNTIME.block_on(hunt::findings(&engine(), &data(records), rules, Range::default())).unwrap();
     let findings = hunt(std::slice::from_ref(&rule));
     // Several rules run on another path than one rule.
     let mut other = rule.clone();
@@ -333,7 +333,7 @@ fn rule_that_never_matches_affects_no_other() {
         yaml("Named", r#"[{Key: eventName, Condition: Equals, Value: "it's_a"}]"#),
     ];
     let found = |rules: &[Rule]| -> Vec<String> {
-        let findings = RUNTIME.block_on(hunt::evaluate(&engine(), &data(RECORDS), rules, Range::default())).unwrap();
+        let findings = RUNTIME.block_on(hunt::findings(&engine(), &data(RECORDS), rules, Range::default())).unwrap();
         findings.into_iter().map(|finding| finding.rule_id).collect()
     };
     assert_eq!(found(&rules), ["Named"]);

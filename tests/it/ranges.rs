@@ -17,8 +17,8 @@ use tawny::table::{RawTrail, Table};
 use tawny::time::{DAY, Instant, Range, SECOND};
 use tawny::trail::{Selection, Trail};
 
+use crate::grids;
 use crate::records::failed_sign_in;
-use crate::sweeps;
 
 const START: Instant = Instant::from_micros(1_788_220_800 * SECOND);
 const MINUTE: i64 = 60 * SECOND;
@@ -64,12 +64,12 @@ fn adjacent_ranges_find_every_burst_once() {
         })
         .collect();
     let in_lake =
-        |rules: &[Rule], range| runtime.block_on(hunt::evaluate(&engine, &lake.clone(), rules, range)).unwrap();
+        |rules: &[Rule], range| runtime.block_on(hunt::findings(&engine, &lake.clone(), rules, range)).unwrap();
     let raw = || {
         let progress = Arc::new(|_, _: &ScanStatistics| {});
         RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)
     };
-    let in_trail = |range| runtime.block_on(hunt::evaluate(&engine, &raw(), &rules, range)).unwrap();
+    let in_trail = |range| runtime.block_on(hunt::findings(&engine, &raw(), &rules, range)).unwrap();
     let whole = in_lake(&rules, Range::default());
     assert_eq!(in_trail(Range::default()), whole);
     let of = |kind: WindowKind| whole.iter().filter(|finding| finding.window == kind.to_string()).count();
@@ -87,17 +87,17 @@ fn adjacent_ranges_find_every_burst_once() {
     let whole = sorted(whole);
     assert_eq!(sorted(together(&|range| in_lake(&rules, range))), whole, "all rules in one scan of the lake");
     assert_eq!(sorted(together(&in_trail)), whole, "the raw trail");
-    let mut swept = 0;
+    let mut compared = 0;
     for ends in ends.windows(2) {
         let range = Range { from: ends[0], to: ends[1] };
-        let cells = sweeps::cells(&["15m", "2h"], 2..4);
-        let sweep = |data: &dyn Table| {
-            runtime.block_on(async { sweeps::hold_against_hunts(&engine, data, &rules[0], &cells, range).await })
+        let cells = grids::cells(&["15m", "2h"], 2..4);
+        let grid_findings = |data: &dyn Table| {
+            runtime.block_on(async { grids::hold_against_hunts(&engine, data, &rules[0], &cells, range).await })
         };
-        swept += sweep(&lake);
-        swept += sweep(&raw());
+        compared += grid_findings(&lake);
+        compared += grid_findings(&raw());
     }
-    assert!(swept > 0);
+    assert!(compared > 0);
     let one_by_one = rules.iter().flat_map(|rule| together(&|range| in_lake(std::slice::from_ref(rule), range)));
     assert_eq!(sorted(one_by_one.collect()), whole, "each rule alone");
 }
@@ -125,11 +125,11 @@ fn gap_inside_the_range_does_not_decide_the_window_before_it() {
     let from = START + DAY + 5 * MINUTE;
     let range = Range { from: Some(from), to: None };
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let mut whole = hunt::evaluate(&engine, &raw(), &rules, Range::default()).await.unwrap();
+        let mut whole = hunt::findings(&engine, &raw(), &rules, Range::default()).await.unwrap();
         whole.retain(|finding| finding.trigger_time >= from);
-        assert_eq!(hunt::evaluate(&engine, &raw(), &rules, range).await.unwrap(), whole);
+        assert_eq!(hunt::findings(&engine, &raw(), &rules, range).await.unwrap(), whole);
         assert!(
-            sweeps::hold_against_hunts(&engine, &raw(), &rules[0], &sweeps::cells(&["15m", "25m"], 2..3), range).await
+            grids::hold_against_hunts(&engine, &raw(), &rules[0], &grids::cells(&["15m", "25m"], 2..3), range).await
                 > 0
         );
     });
@@ -161,7 +161,7 @@ fn chosen_duplicate_does_not_depend_on_other_rules_and_cells() {
         RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, progress)
     };
     let rule = catalog::default().unwrap();
-    let cells = sweeps::cells(&["15m", "5h"], 1..3);
+    let cells = grids::cells(&["15m", "5h"], 1..3);
     let rules: Vec<Rule> = cells.iter().map(|window| Rule { window: *window, ..rule.clone() }).collect();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let found = Trail::find(&Stores::default(), &sources, &Selection::default()).await.unwrap();
@@ -173,10 +173,10 @@ fn chosen_duplicate_does_not_depend_on_other_rules_and_cells() {
                 let together = hunt::hunt(&engine, data, &rules, range).await.unwrap().findings;
                 for (rule, found) in rules.iter().zip(together) {
                     let alone = std::slice::from_ref(rule);
-                    let alone = hunt::evaluate(&engine, data, alone, range).await.unwrap();
+                    let alone = hunt::findings(&engine, data, alone, range).await.unwrap();
                     assert_eq!(found, alone, "{:?} in {range:?}", rule.window);
                 }
-                assert!(sweeps::hold_against_hunts(&engine, data, &rule, &cells, range).await > 0);
+                assert!(grids::hold_against_hunts(&engine, data, &rule, &cells, range).await > 0);
             }
         }
     });

@@ -263,10 +263,10 @@ pub(crate) fn found(text: &str, sign_ins: &[(&str, u32, &str, &str)]) -> Vec<Vec
     }
     let data = MemoryTable(vec![builder.finish().unwrap()]);
     let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
-    let alone = oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, &rules, Range::default())).unwrap();
+    let alone = oracle::RUNTIME.block_on(hunt::findings(&engine, &data, &rules, Range::default())).unwrap();
     let mut among = rules.clone();
     among.push(oracle::rule(WindowKind::Sliding, 2, true));
-    let mut among = oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, &among, Range::default())).unwrap();
+    let mut among = oracle::RUNTIME.block_on(hunt::findings(&engine, &data, &among, Range::default())).unwrap();
     among.retain(|finding| finding.rule_id == rules[0].id);
     assert_eq!(among, alone);
     alone.into_iter().map(|finding| finding.event_ids).collect()

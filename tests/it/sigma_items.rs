@@ -270,7 +270,7 @@ fn parts_of_event_times_are_compared_in_utc() {
         rule.id = item.to_owned();
         rule
     });
-    let findings = oracle::RUNTIME.block_on(hunt::evaluate(&engine, &table, &rules, Range::default())).unwrap();
+    let findings = oracle::RUNTIME.block_on(hunt::findings(&engine, &table, &rules, Range::default())).unwrap();
     for (item, expected) in cases {
         let of_rule = findings.iter().filter(|finding| finding.rule_id == item);
         let found: Vec<&str> = of_rule.flat_map(|finding| finding.event_ids.iter().map(String::as_str)).collect();

@@ -24,9 +24,9 @@ use tawny::table::{MemoryTable, Table};
 use tawny::time::{EVENT_TIMES, Instant, Range, SECOND, event_time};
 use tawny::trail;
 
+use crate::grids;
 use crate::oracle::{self, RUNTIME};
 use crate::records::failed_sign_in;
-use crate::sweeps;
 use crate::tables::{columns, rows, same, tawny, timestamp, write};
 
 const START: i64 = oracle::START * SECOND;
@@ -264,8 +264,8 @@ proptest! {
             assert_eq!(expected.1, of_times);
             let memory = MemoryTable(vec![unchecked(&times)]);
             assert_eq!(found(&engine, &memory).await, expected.0);
-            let cells = sweeps::cells(&["15m"], 2..3);
-            sweeps::hold_against_hunts(&engine, &memory, &rule(WindowKind::Sliding), &cells, Range::default()).await;
+            let cells = grids::cells(&["15m"], 2..3);
+            grids::hold_against_hunts(&engine, &memory, &rule(WindowKind::Sliding), &cells, Range::default()).await;
             let lake = lake_of(&folder.path().join("lake"), &times).await;
             for (name, data) in [
                 ("lake", &lake as &dyn Table),
@@ -350,7 +350,7 @@ fn year_9999_in_96_bit_times_does_not_wrap() {
         let latest = Some(START + 60 * SECOND);
         assert_eq!(counted(&engine, &data).await, (times.len(), 2, latest));
         let of_day = Range { from: Some(Instant::from_micros(START)), to: Some(Instant::from_micros(START + 1)) };
-        let findings = hunt::evaluate(&engine, &data, &[rule(WindowKind::Dedup)], of_day).await.unwrap();
+        let findings = hunt::findings(&engine, &data, &[rule(WindowKind::Dedup)], of_day).await.unwrap();
         assert_eq!(findings.len(), 0, "the trigger is after it");
     });
 }

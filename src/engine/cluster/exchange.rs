@@ -32,7 +32,7 @@ pub enum Report {
     Objects {
         /// The statistics.
         statistics: Box<ScanStatistics>,
-        /// The earliest and the latest time of used records, which the statistics do not bring along.
+        /// The earliest and the latest time of used records, which `ScanStatistics` does not serialize.
         times: Option<(Instant, Instant)>,
     },
     /// The report of a stage, as JSON.
@@ -101,7 +101,7 @@ pub fn result_row() -> Fields {
     Fields::from(vec![Field::new(RESULT, DataType::Binary, false)])
 }
 
-/// Returns a result as an exchanged row, which any partition may get.
+/// Returns a result row; its partition does not matter.
 ///
 /// # Errors
 /// The row cannot be built.

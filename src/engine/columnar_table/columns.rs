@@ -93,7 +93,7 @@ pub(super) fn unified(a: &Field, b: &Field) -> Result<Field, Misfit> {
         (first, second)
             if layout::plain(a.name()).ends_with("accountid") && (first.is_integer() || second.is_integer()) =>
         {
-            let (name, first, second) = (a.name(), told(first), told(second));
+            let (name, first, second) = (a.name(), as_text(first), as_text(second));
             return Err(Misfit::Refused(format!(
                 "its column `{name}` is {second}, and theirs is {first}: numbers of accounts have lost their zeros"
             )));
@@ -105,16 +105,11 @@ pub(super) fn unified(a: &Field, b: &Field) -> Result<Field, Misfit> {
             DataType::Utf8
         }
         (first, second) => {
-            let (name, first, second) = (a.name(), told(first), told(second));
+            let (name, first, second) = (a.name(), as_text(first), as_text(second));
             return Err(Misfit::Refused(format!("its column `{name}` is {second}, and theirs is {first}")));
         }
     };
     Ok(Field::new(a.name(), data_type, true))
-}
-
-/// Returns a type for messages: the tools that write bytes mean text.
-fn told(data_type: &DataType) -> DataType {
-    as_text(data_type)
 }
 
 fn is_bytes(data_type: &DataType) -> bool {

@@ -72,11 +72,11 @@ pub(in crate::engine) fn register(context: &SessionContext) {
 /// occurs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Replaced {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ReplacedValues>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ReplacedValues {
     values: HashSet<[u8; 16]>,
     sequences: u64,
 }
@@ -99,7 +99,7 @@ impl Replaced {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ReplacedValues> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,8 +23,8 @@ use crate::trail::{ParquetFile, ParquetFiles};
 /// The number of footers that are read at a time.
 const AT_A_TIME: usize = 32;
 
-/// At most this many files are left out because of damaged pages. Each costs another reading of the data.
-const MOST_LEFT_OUT: usize = 100;
+/// Maximum number of files that are excluded because of damaged pages. Each excluded file causes another scan.
+const MAX_EXCLUDED: usize = 100;
 
 /// A file, before it is opened.
 #[derive(Debug)]
@@ -72,8 +72,8 @@ pub(super) struct TableFiles {
 }
 
 impl TableFiles {
-    /// Returns the files of a table. None is opened yet. As many footers are kept as fit into `room` bytes.
-    pub(super) async fn new(stores: &Stores, files: ParquetFiles, room: usize) -> Result<TableFiles, Error> {
+    /// Returns the files of a table. None is opened yet. Caches as many footers as fit into `footer_bytes` bytes.
+    pub(super) async fn new(stores: &Stores, files: ParquetFiles, footer_bytes: usize) -> Result<TableFiles, Error> {
         let ParquetFiles { files, faults, table } = files;
         let objects: Vec<_> = files.iter().map(|file| file.object.clone()).collect();
         let Located { store, url, metas } = stores.locate(&objects).await?;
@@ -93,7 +93,7 @@ impl TableFiles {
         let (opened, rejected) = (tokio::sync::Mutex::default(), Mutex::default());
         let version = table.as_ref().map(|table| table.version);
         let are_renamed = table.as_ref().is_some_and(|table| table.columns.are_renamed());
-        let footers = Footers::new(room, table.map(|table| table.columns));
+        let footers = Footers::new(footer_bytes, table.map(|table| table.columns));
         Ok(TableFiles { store, url, found, footers, version, are_renamed, unlisted: faults, opened, rejected })
     }
 
@@ -155,21 +155,21 @@ impl TableFiles {
         self.rejected().insert(number, Fault { object, position: None, reason });
     }
 
-    /// Leaves out the file for which a query failed. Returns whether it is one of these files and not one too many.
-    pub(super) fn leave_out(&self, damaged: &DamagedFile) -> bool {
+    /// Excludes the file that caused a query to fail. Returns whether the file is in this table and the limit is not reached.
+    pub(super) fn exclude(&self, damaged: &DamagedFile) -> bool {
         let name = |file: &FoundFile| parquet_table::file_name(&self.url, &file.meta.location);
         let Some(number) = self.found.iter().position(|file| name(file) == damaged.file) else {
             return false;
         };
         let known: BTreeSet<usize> = self.rejected().keys().copied().collect();
-        if known.contains(&number) || known.len() >= MOST_LEFT_OUT {
+        if known.contains(&number) || known.len() >= MAX_EXCLUDED {
             return false;
         }
         self.reject(number, damaged.reason.clone());
         true
     }
 
-    /// What could not be read so far.
+    /// Files that could not be read so far.
     pub(super) fn faults(&self) -> Vec<Fault> {
         self.unlisted.iter().chain(self.rejected().values()).cloned().collect()
     }
@@ -183,7 +183,7 @@ fn opened_file(footer: &Footer, found: &FoundFile) -> Result<OpenedFile, String>
     let file = footer.metadata.file_metadata();
     let unreadable = |error| format!("its columns cannot be read: {error}");
     let schema = parquet_to_arrow_schema(file.schema_descr(), footer.texts.as_ref()).map_err(unreadable)?;
-    // Nanoseconds, which such columns are read as else, wrap around in 2262.
+    // By default such columns are read as nanoseconds, which overflow in 2262.
     let microseconds = Int96Coercer::new(file.schema_descr(), &schema, &TimeUnit::Microsecond).coerce();
     let schema = microseconds.unwrap_or(schema);
     let file_schema: Schema = columns::as_read(&schema);
@@ -194,14 +194,14 @@ fn opened_file(footer: &Footer, found: &FoundFile) -> Result<OpenedFile, String>
     }
     let records = u64::try_from(file.num_rows()).unwrap_or_default();
     if let Some(expected) = found.records.filter(|expected| *expected != records) {
-        return Err(format!("it has {records} records, and the table's metadata say {expected}: restore it"));
+        return Err(format!("it has {records} records; the metadata lists {expected}. Restore the file"));
     }
     let live = live_records(records, &found.deleted_records)?;
     let records = records - found.deleted_records.len() as u64;
     Ok(OpenedFile { schema: Arc::new(schema), file_schema: Arc::new(file_schema), records, live })
 }
 
-/// Returns the live ones of `records` records. `None` if all are live.
+/// Returns the live rows of a file with `records` rows. `None` if all are live.
 fn live_records(records: u64, deleted: &[u64]) -> Result<Option<RowSelection>, String> {
     let Some(last) = deleted.last() else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The members of `userIdentity` that decide who acted and that a table lacks.
+//! Finds the fields of `userIdentity` that `actor` needs and a table lacks.
 
 use arrow::datatypes::{DataType, Schema};
 

@@ -26,7 +26,7 @@ use crate::time::Range;
 
 /// Files whose columns are given in one way.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct TablePart {
     pub(super) layout: TableLayout,
     pub(super) files: Vec<NumberedFile>,
     pub(super) schema: TableSchema,
@@ -46,7 +46,7 @@ pub(super) struct FileShape {
     pub(super) missing: Vec<String>,
 }
 
-impl Part {
+impl TablePart {
     /// Returns the part of a table that `group` is.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Part {
         group: FileGroup,
         found: &[FoundFile],
         replaced: &Replaced,
-    ) -> Result<Part, Error> {
+    ) -> Result<TablePart, Error> {
         let FileGroup { layout, files, columns } = group;
         let failed = |error| Error::query(format!("the layout `{}`", layout.name), error);
         let context = engine.session().map_err(failed)?;
@@ -90,7 +90,7 @@ impl Part {
             shapes.push((&file.schema, keys, FileShape { count: 1, example: found.path.clone(), missing }));
         }
         let shapes = shapes.into_iter().map(|(_, _, shape)| shape).collect();
-        Ok(Part { layout, files, schema, missing: missing_in_all, shapes })
+        Ok(TablePart { layout, files, schema, missing: missing_in_all, shapes })
     }
 
     /// Returns the files of the part, with their own columns.

@@ -18,7 +18,7 @@ use parquet::file::metadata::{
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
 
 use super::declared_columns;
-use super::thrift::{self, Value};
+use super::thrift::{self, ThriftValue};
 use crate::panics::catching_panics;
 use crate::trail::TableColumns;
 
@@ -194,8 +194,8 @@ fn can_be_decoded(bytes: &[u8]) -> bool {
     // For each element of the schema, how many children it claims.
     let mut children: Vec<i64> = Vec::new();
     let walked = thrift::walk(bytes, &mut |path, value| match (path, value) {
-        ([2], Value::Struct) => children.push(0),
-        ([2, 5], Value::Integer(count)) => {
+        ([2], ThriftValue::Struct) => children.push(0),
+        ([2, 5], ThriftValue::Integer(count)) => {
             if let Some(last) = children.last_mut() {
                 *last = count;
             }

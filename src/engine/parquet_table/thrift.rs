@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 32;
 
 /// A value of the structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum ThriftValue {
     /// A structure begins.
     Struct,
     /// An integer of any width.
@@ -24,7 +24,7 @@ pub(super) enum Value {
 ///
 /// `visit` is called for each value with the numbers of the fields that lead to it. The elements of a list have the
 /// numbers of the list.
-pub(super) fn walk(bytes: &[u8], visit: &mut dyn FnMut(&[i16], Value)) -> Option<usize> {
+pub(super) fn walk(bytes: &[u8], visit: &mut dyn FnMut(&[i16], ThriftValue)) -> Option<usize> {
     let mut walk = Walk { bytes, at: 0, path: Vec::with_capacity(MAX_DEPTH), visit };
     walk.structure(0)?;
     Some(walk.at)
@@ -34,7 +34,7 @@ struct Walk<'w> {
     bytes: &'w [u8],
     at: usize,
     path: Vec<i16>,
-    visit: &'w mut dyn FnMut(&[i16], Value),
+    visit: &'w mut dyn FnMut(&[i16], ThriftValue),
 }
 
 impl Walk<'_> {
@@ -76,7 +76,7 @@ impl Walk<'_> {
         if depth > MAX_DEPTH {
             return None;
         }
-        (self.visit)(&self.path, Value::Struct);
+        (self.visit)(&self.path, ThriftValue::Struct);
         let mut field = 0_i16;
         loop {
             let header = self.byte()?;
@@ -97,28 +97,28 @@ impl Walk<'_> {
     fn value(&mut self, kind: u8, is_element: bool, depth: usize) -> Option<()> {
         let seen = match kind {
             // The type of a boolean field holds its value; an element of a list takes a byte.
-            1 | 2 if !is_element => Value::Other,
+            1 | 2 if !is_element => ThriftValue::Other,
             1 | 2 => {
                 self.skip(1)?;
-                Value::Other
+                ThriftValue::Other
             }
-            3 => Value::Integer(i64::from(self.byte()?.cast_signed())),
-            4..=6 => Value::Integer(self.zigzag()?),
+            3 => ThriftValue::Integer(i64::from(self.byte()?.cast_signed())),
+            4..=6 => ThriftValue::Integer(self.zigzag()?),
             7 => {
                 self.skip(8)?;
-                Value::Other
+                ThriftValue::Other
             }
             8 => {
                 let size = self.size()?;
                 self.skip(size)?;
-                Value::Other
+                ThriftValue::Other
             }
             9 | 10 => return self.list(depth),
             11 => return self.map(depth),
             12 => return self.structure(depth + 1),
             13 => {
                 self.skip(16)?;
-                Value::Other
+                ThriftValue::Other
             }
             _ => return None,
         };
@@ -162,7 +162,7 @@ impl Walk<'_> {
 mod tests {
     use super::*;
 
-    fn seen(bytes: &[u8]) -> (Option<usize>, Vec<(Vec<i16>, Value)>) {
+    fn seen(bytes: &[u8]) -> (Option<usize>, Vec<(Vec<i16>, ThriftValue)>) {
         let mut seen = Vec::new();
         let length = walk(bytes, &mut |path, value| seen.push((path.to_vec(), value)));
         (length, seen)
@@ -174,12 +174,12 @@ mod tests {
         let (length, values) = seen(&[0x15, 0x01, 0x29, 0x25, 0x02, 0x04, 0x1c, 0x18, 0x01, b'a', 0x00, 0x00, 0xff]);
         assert_eq!(length, Some(12));
         let expected = [
-            (vec![], Value::Struct),
-            (vec![1], Value::Integer(-1)),
-            (vec![3], Value::Integer(1)),
-            (vec![3], Value::Integer(2)),
-            (vec![4], Value::Struct),
-            (vec![4, 1], Value::Other),
+            (vec![], ThriftValue::Struct),
+            (vec![1], ThriftValue::Integer(-1)),
+            (vec![3], ThriftValue::Integer(1)),
+            (vec![3], ThriftValue::Integer(2)),
+            (vec![4], ThriftValue::Struct),
+            (vec![4, 1], ThriftValue::Other),
         ];
         assert_eq!(values, expected);
     }

@@ -9,7 +9,7 @@ use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{Cell, CellStatistics};
 use crate::error::Error;
 use crate::finding;
-use crate::hunt::sweep::Found;
+use crate::hunt::grid::GridFinding;
 use crate::report::internal;
 use crate::rule::{Rule, Window};
 use crate::statistics::{Duplicates, ScanStatistics};
@@ -104,10 +104,10 @@ pub(super) fn document(view: &BacktestView<'_>) -> Result<String, Error> {
         rule_id: &tested.rule.id,
         range: RangeView { from: tested.range.from, to: tested.range.to },
         span: tested.span().map(|(from, to)| SpanView { from, to, days: tested.days().unwrap_or_default() }),
-        read: &tested.sweep.read,
-        duplicates: &tested.sweep.duplicates,
-        matches: tested.sweep.matches.count,
-        groups: tested.sweep.matches.group_count,
+        read: &tested.hunt.read,
+        duplicates: &tested.hunt.duplicates,
+        matches: tested.hunt.matches.count,
+        groups: tested.hunt.matches.group_count,
         present: cell(view, tested.present()),
         suggestions: view.suggestions,
         cells: (0..tested.grid_cells).map(|number| cell(view, number)).collect(),
@@ -129,7 +129,7 @@ fn cell<'d>(view: &BacktestView<'d>, number: usize) -> CellView<'d> {
     let tested = view.tested;
     let Cell { window, stats } = &tested.cells[number];
     let moves = view.moves(number);
-    let by_group = moves.by_group(&tested.sweep.matches).into_iter();
+    let by_group = moves.by_group(&tested.hunt.matches).into_iter();
     let of_group = |(number, (gained, lost))| GroupMove { group: group(view, number), gained, lost };
     CellView {
         window: window.kind.to_string(),
@@ -139,13 +139,13 @@ fn cell<'d>(view: &BacktestView<'d>, number: usize) -> CellView<'d> {
         gained: moves.gained.len(),
         lost: moves.lost.len(),
         moves: by_group.map(of_group).collect(),
-        labels: view.labelled.map(|labelled| labelled.score(&tested.sweep.matches, &tested.sweep.found[number])),
+        labels: view.labelled.map(|labelled| labelled.score(&tested.hunt.matches, &tested.hunt.findings[number])),
     }
 }
 
 fn group(view: &BacktestView<'_>, number: usize) -> Map<String, Value> {
     let fields = view.tested.rule.group_by.iter().map(ToString::to_string);
-    fields.zip(view.tested.sweep.matches.groups[number].iter().map(|value| Value::from(value.clone()))).collect()
+    fields.zip(view.tested.hunt.matches.groups[number].iter().map(|value| Value::from(value.clone()))).collect()
 }
 
 fn moved(view: &BacktestView<'_>, window: Window) -> Option<MoveView> {
@@ -161,10 +161,10 @@ fn moved(view: &BacktestView<'_>, window: Window) -> Option<MoveView> {
 }
 
 /// Returns a finding of `rule`, with the id that a hunt gives it.
-fn found(view: &BacktestView<'_>, rule: &Rule, found: &Found) -> FoundView {
-    let matches = &view.tested.sweep.matches;
+fn found(view: &BacktestView<'_>, rule: &Rule, found: &GridFinding) -> FoundView {
+    let matches = &view.tested.hunt.matches;
     let number = matches.group_of[found.first];
-    let mut event_ids: Vec<String> = matches.of(found).map(|number| matches.id(number).to_owned()).collect();
+    let mut event_ids: Vec<String> = matches.matches_of(found).map(|number| matches.id(number).to_owned()).collect();
     event_ids.sort_unstable();
     let first = matches.times[found.first];
     FoundView {

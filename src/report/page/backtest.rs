@@ -5,7 +5,7 @@ use super::{
 };
 use crate::backtest::{Backtest, Cell};
 use crate::error::Error;
-use crate::hunt::sweep::Found;
+use crate::hunt::grid::GridFinding;
 use crate::report::backtest::{BacktestView, decimal, heat, percent};
 use crate::rule::{Counts, Rule, Window, WindowKind};
 use crate::sql;
@@ -86,7 +86,7 @@ pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
     let tested = view.tested;
     let bins = Bins::of(tested.span());
     let counts = |number: usize| {
-        let triggers = tested.sweep.found[number].iter().map(|found| tested.sweep.matches.times[found.trigger]);
+        let triggers = tested.hunt.findings[number].iter().map(|found| tested.hunt.matches.times[found.trigger]);
         bins.counts(triggers)
     };
     let series = |(number, cell): (usize, &Cell)| TimeSeries { name: name(cell.window), counts: counts(number) };
@@ -108,8 +108,8 @@ pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
             &format!("Backtest of {}", tested.rule.id),
             &format!("{}. {}", tested.rule.display_name, view.summary()),
             &data,
-            &tested.sweep.read,
-            Some(&view.tested.sweep.duplicates),
+            &tested.hunt.read,
+            Some(&view.tested.hunt.duplicates),
         )?,
         present: name(window),
         tiles: tiles(&tested.cells[present]),
@@ -215,13 +215,13 @@ fn distribution(tested: &Backtest) -> Vec<(String, usize)> {
     let Some(cell) = tested.position(every_match) else {
         return Vec::new();
     };
-    let matches = &tested.sweep.matches;
-    let times = |found: &Found| matches.of(found).map(|number| matches.times[number]).collect::<Vec<_>>();
-    let size = |found: &Found| match own.kind {
+    let matches = &tested.hunt.matches;
+    let times = |found: &GridFinding| matches.matches_of(found).map(|number| matches.times[number]).collect::<Vec<_>>();
+    let size = |found: &GridFinding| match own.kind {
         WindowKind::Sliding => peak(&times(found), own.period.micros()),
         WindowKind::Dedup | WindowKind::Tumbling => found.count,
     };
-    let sizes: Vec<usize> = tested.sweep.found[cell].iter().map(size).collect();
+    let sizes: Vec<usize> = tested.hunt.findings[cell].iter().map(size).collect();
     let most = sizes.iter().copied().max().unwrap_or_default();
     let mut counts: Vec<(String, usize)> = (1..=most.min(MAX_SIZE)).map(|size| (size.to_string(), 0)).collect();
     if most > MAX_SIZE {
@@ -247,10 +247,10 @@ fn peak(times: &[Instant], period: i64) -> usize {
 }
 
 fn groups(view: &BacktestView<'_>) -> Vec<GroupRow> {
-    let matches = &view.tested.sweep.matches;
-    let found = &view.tested.sweep.found[view.tested.present()];
+    let matches = &view.tested.hunt.matches;
+    let found = &view.tested.hunt.findings[view.tested.present()];
     let of_group = found.chunk_by(|a, b| matches.group_of[a.first] == matches.group_of[b.first]);
-    let row = |found: &[Found]| GroupRow {
+    let row = |found: &[GridFinding]| GroupRow {
         rule: String::new(),
         name: view.group_of(&found[0]),
         findings: found.len(),
@@ -283,7 +283,7 @@ fn scores(view: &BacktestView<'_>) -> Vec<Scored> {
         return Vec::new();
     };
     let scored = |(number, cell): (usize, &Cell)| {
-        let score = labelled.score(&view.tested.sweep.matches, &view.tested.sweep.found[number]);
+        let score = labelled.score(&view.tested.hunt.matches, &view.tested.hunt.findings[number]);
         let counts = [score.true_findings, score.false_findings, score.caught, score.missed.len()];
         let ratios = [score.precision, score.recall, score.f1];
         Scored {

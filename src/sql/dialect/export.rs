@@ -142,7 +142,7 @@ impl DialectColumns {
 
 #[derive(askama::Template)]
 #[template(path = "dialects/sliding.sql", escape = "none")]
-struct SlidingBursts {
+struct DialectSlidingBursts {
     less_than_a_period: i64,
 }
 
@@ -186,7 +186,7 @@ pub fn findings(rule: &Rule, target: &Target, triggers: Range) -> Result<String,
     let unrendered = |error: askama::Error| Error::Internal(format!("the SQL of `{}`: {error}", rule.id));
     let bursts = match rule.window.kind {
         WindowKind::Sliding => {
-            let sliding = SlidingBursts { less_than_a_period: rule.window.period.micros() - 1 };
+            let sliding = DialectSlidingBursts { less_than_a_period: rule.window.period.micros() - 1 };
             vec![sliding.render().map_err(unrendered)?]
         }
         WindowKind::Dedup => vec![text(include_str!("../../../sql/dialects/dedup_windows.sql")), window_bursts],

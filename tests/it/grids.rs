@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tawny::engine::Engine;
 use tawny::finding::Finding;
 use tawny::hunt;
-use tawny::hunt::sweep::{MatchesNeeded, Sweep, SweepRequest, sweep};
+use tawny::hunt::grid::{GridHunt, GridHuntRequest, MatchesNeeded, hunt_grid};
 use tawny::rule::{PeakLimits, Rule, Window, WindowKind};
 use tawny::table::{MemoryTable, Table};
 use tawny::time::{Instant, Range, SECOND};
@@ -29,14 +29,15 @@ pub(crate) fn cells(periods: &[&str], thresholds: Numbers<u32>) -> Vec<Window> {
     cells
 }
 
-fn of_cell(sweep: &Sweep, cell: usize) -> Vec<Told> {
-    let told = |found: &hunt::sweep::Found| {
-        let mut ids: Vec<String> = sweep.matches.of(found).map(|number| sweep.matches.id(number).to_owned()).collect();
+fn of_cell(grid_hunt: &GridHunt, cell: usize) -> Vec<Told> {
+    let told = |found: &hunt::grid::GridFinding| {
+        let mut ids: Vec<String> =
+            grid_hunt.matches.matches_of(found).map(|number| grid_hunt.matches.id(number).to_owned()).collect();
         ids.sort();
-        let group = sweep.matches.groups[sweep.matches.group_of[found.first]].clone();
-        (group, ids, sweep.matches.times[found.trigger])
+        let group = grid_hunt.matches.groups[grid_hunt.matches.group_of[found.first]].clone();
+        (group, ids, grid_hunt.matches.times[found.trigger])
     };
-    let mut told: Vec<Told> = sweep.found[cell].iter().map(told).collect();
+    let mut told: Vec<Told> = grid_hunt.findings[cell].iter().map(told).collect();
     told.sort();
     told
 }
@@ -59,18 +60,18 @@ pub(crate) async fn hold_against_hunts(
     cells: &[Window],
     range: Range,
 ) -> usize {
-    let request = SweepRequest { rule, cells, range, needed: MatchesNeeded::All };
-    let swept = sweep(engine, data, request).await.unwrap();
-    assert!(swept.read.balances());
+    let request = GridHuntRequest { rule, cells, range, needed: MatchesNeeded::All };
+    let grid_hunt = hunt_grid(engine, data, request).await.unwrap();
+    assert!(grid_hunt.read.balances());
     let rules: Vec<Rule> = cells.iter().map(|window| Rule { window: *window, ..rule.clone() }).collect();
-    let hunted = hunt::evaluate(engine, data, &rules, range).await.unwrap();
+    let hunted = hunt::findings(engine, data, &rules, range).await.unwrap();
     for (number, window) in cells.iter().enumerate() {
         let of_window = hunted.iter().filter(|finding| {
             let period = finding.period_minutes.as_f64().unwrap();
             (finding.window.clone(), period, finding.threshold)
                 == (window.kind.to_string(), window.period.minutes(), window.threshold.get())
         });
-        assert_eq!(of_cell(&swept, number), of_hunt(of_window.cloned().collect()), "{window:?} in {range:?}");
+        assert_eq!(of_cell(&grid_hunt, number), of_hunt(of_window.cloned().collect()), "{window:?} in {range:?}");
     }
     hunted.len()
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use arrow::array::{Array as _, StringArray, TimestampMicrosecondArray};
 use serde::{Deserialize, Serialize};
 
-use super::{Found, Matches};
+use super::{GridFinding, GridMatches};
 use crate::time::Instant;
 
 /// The matches of one partition, as plain data. All matches of a group are in one partition.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(in crate::hunt::sweep) struct PartitionMatches {
+pub(in crate::hunt::grid) struct PartitionMatches {
     count: usize,
     group_count: usize,
     span: Option<(Instant, Instant)>,
@@ -26,7 +26,10 @@ pub(in crate::hunt::sweep) struct PartitionMatches {
 
 impl PartitionMatches {
     /// Returns all of `matches`, or only the ends of the findings `ends_of`. Then the findings get the numbers of those.
-    pub(in crate::hunt::sweep) fn new(matches: &Matches, ends_of: Option<&mut Vec<Vec<Found>>>) -> PartitionMatches {
+    pub(in crate::hunt::grid) fn new(
+        matches: &GridMatches,
+        ends_of: Option<&mut Vec<Vec<GridFinding>>>,
+    ) -> PartitionMatches {
         let kept: Vec<usize> = match ends_of {
             None => (0..matches.times.len()).collect(),
             Some(found) => {
@@ -72,12 +75,12 @@ impl PartitionMatches {
     }
 
     /// Returns the number of all matches, including those left out.
-    pub(in crate::hunt::sweep) fn count(&self) -> usize {
+    pub(in crate::hunt::grid) fn count(&self) -> usize {
         self.count
     }
 
     /// Joins the matches of all partitions. Also returns, for each partition, the new numbers of its matches.
-    pub(in crate::hunt::sweep) fn joined(partitions: &[PartitionMatches]) -> (Matches, Vec<Vec<usize>>) {
+    pub(in crate::hunt::grid) fn joined(partitions: &[PartitionMatches]) -> (GridMatches, Vec<Vec<usize>>) {
         let mut groups: Vec<(&Vec<Option<String>>, usize, usize)> = Vec::new();
         for (index, partition) in partitions.iter().enumerate() {
             groups.extend(partition.groups.iter().enumerate().map(|(group, values)| (values, index, group)));
@@ -106,7 +109,7 @@ impl PartitionMatches {
         let previous_duplicate_times =
             origins.iter().map(|(index, number)| partitions[*index].previous_duplicate_times[*number]);
         let spans = partitions.iter().filter_map(|partition| partition.span);
-        let matches = Matches {
+        let matches = GridMatches {
             count: partitions.iter().map(|partition| partition.count).sum(),
             group_count: partitions.iter().map(|partition| partition.group_count).sum(),
             span: spans.reduce(|(first, last), (other, another)| (first.min(other), last.max(another))),
@@ -133,7 +136,7 @@ impl PartitionMatches {
 mod tests {
     use super::*;
 
-    fn matches(groups: &[&[Option<&str>]], sizes: &[usize]) -> Matches {
+    fn matches(groups: &[&[Option<&str>]], sizes: &[usize]) -> GridMatches {
         let count: usize = sizes.iter().sum();
         let texts = |prefix: &str| (0..count).map(|number| Some(format!("{prefix}{number}"))).collect::<StringArray>();
         let group_of: Vec<usize> =
@@ -141,7 +144,7 @@ mod tests {
         let values = |group: &&[Option<&str>]| group.iter().map(|value| value.map(str::to_owned)).collect();
         let times: Vec<Instant> =
             (0..count).map(|number| Instant::from_micros(i64::try_from(number).unwrap())).collect();
-        Matches {
+        GridMatches {
             count,
             group_count: groups.len(),
             span: times.first().copied().zip(times.last().copied()),
@@ -162,8 +165,13 @@ mod tests {
     fn partitions_are_joined_in_the_order_of_their_groups_with_or_without_the_matches_between_ends() {
         let one = matches(&[&[Some("b")], &[None]], &[4, 2]);
         let other = matches(&[&[Some("a")], &[Some("c")]], &[1, 3]);
-        let found =
-            |first: usize, last: usize| Found { first, last, count: last - first + 1, trigger: last, read_from: None };
+        let found = |first: usize, last: usize| GridFinding {
+            first,
+            last,
+            count: last - first + 1,
+            trigger: last,
+            read_from: None,
+        };
         let of_one = vec![vec![found(0, 3), found(4, 5)]];
         let of_other = vec![vec![found(1, 3)]];
         for only_ends in [false, true] {
@@ -182,7 +190,7 @@ mod tests {
                 if only_ends { &[Some("b"), Some("c"), None][..] } else { &[Some("a"), Some("b"), Some("c"), None] }
             );
             assert_eq!(joined.times.len(), if only_ends { 6 } else { 10 });
-            let ids = |(found, numbers): (&Vec<Vec<Found>>, &Vec<usize>)| -> Vec<(String, String)> {
+            let ids = |(found, numbers): (&Vec<Vec<GridFinding>>, &Vec<usize>)| -> Vec<(String, String)> {
                 let ends = found.iter().flatten().map(|one| one.with_numbers(|number| numbers[number]));
                 ends.map(|one| (joined.id(one.first).to_owned(), joined.id(one.last).to_owned())).collect()
             };

@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch};
-use arrow::compute;
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
@@ -15,13 +14,13 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
 use super::matches::PartitionMatches;
-use super::{GridFindings, GridRule, GridScan, MatchesNeeded, WHO};
+use super::{GridFindings, GridRule, GridScan, MatchesNeeded};
 use crate::engine::cluster::{Cluster, exchange, matches};
 use crate::engine::match_scan::{BufferedRows, MatchScan};
-use crate::engine::{Engine, duplicates, functions};
+use crate::engine::{Engine, duplicates};
 use crate::error::Error;
 use crate::event;
-use crate::hunt::stages::{StageReport, divided, match_stream};
+use crate::hunt::stages::{StageReport, divided, exchanged_by_group, match_stream};
 use crate::sql;
 use crate::sql::columns;
 use crate::sql::match_spec::{EventColumn, GridSpec};
@@ -42,7 +41,7 @@ pub(in crate::hunt) enum GridStage {
 enum PartitionFindings {
     Findings {
         matches: Box<PartitionMatches>,
-        found: Vec<Vec<super::Found>>,
+        found: Vec<Vec<super::GridFinding>>,
         undecided: Vec<usize>,
     },
     /// There are more matches than a grid holds.
@@ -95,7 +94,10 @@ pub(super) async fn findings(
 }
 
 /// Joins what the partitions found. Each group is in one of them.
-fn joined(grid: &GridRule, partitions: Vec<(PartitionMatches, Vec<Vec<super::Found>>, Vec<usize>)>) -> GridFindings {
+fn joined(
+    grid: &GridRule,
+    partitions: Vec<(PartitionMatches, Vec<Vec<super::GridFinding>>, Vec<usize>)>,
+) -> GridFindings {
     let mut found = vec![Vec::new(); grid.cells.len()];
     let mut undecided = Vec::new();
     let (mut all, mut of_partitions) = (Vec::new(), Vec::new());
@@ -107,12 +109,10 @@ fn joined(grid: &GridRule, partitions: Vec<(PartitionMatches, Vec<Vec<super::Fou
     let (matches, numbers) = PartitionMatches::joined(&all);
     for (of_cells, numbers) in of_partitions.into_iter().zip(numbers) {
         for ((of_cell, found), cell) in of_cells.into_iter().zip(&mut found).zip(&grid.cells) {
-            found.extend(
-                of_cell.into_iter().map(|one| super::Found {
-                    read_from: cell.read.from,
-                    ..one.with_numbers(|number| numbers[number])
-                }),
-            );
+            found.extend(of_cell.into_iter().map(|one| super::GridFinding {
+                read_from: cell.read.from,
+                ..one.with_numbers(|number| numbers[number])
+            }));
         }
     }
     for of_cell in &mut found {
@@ -166,17 +166,8 @@ async fn distinct_matches(
         sql::distinct_matches(&grid.groups, grid.shape).map_err(|error| DataFusionError::External(Box::new(error)))?;
     let distinct = engine.rows("matched", matched, &sql).await?;
     let schema = distinct_schema(&grid);
-    let row = schema.fields().clone();
-    let exchanged = distinct.map(move |batch| {
-        let batch = batch?;
-        let column = |field: &Arc<Field>| {
-            Ok(compute::cast(batch.column(batch.schema_ref().index_of(field.name())?), field.data_type())?)
-        };
-        let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
-        let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-        exchange::rows(group_keys(&rows, grid.groups.len())?, rows)
-    });
-    Ok(exchanged.chain(reports.stream(&row)))
+    let exchanged = exchanged_by_group(distinct, Arc::clone(&schema), grid.groups);
+    Ok(exchanged.chain(reports.stream(schema.fields())))
 }
 
 /// Returns the findings of the windows over the distinct matches `rows`, as one result.
@@ -203,7 +194,7 @@ async fn windows(
     Ok(stream::iter([Ok(result)]).chain(reports.stream(&exchange::result_row())))
 }
 
-/// The columns of distinct matches: those of the group first.
+/// Returns the columns of distinct matches.
 fn distinct_schema(grid: &GridRule) -> SchemaRef {
     let time = event::time_type();
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
@@ -214,14 +205,6 @@ fn distinct_schema(grid: &GridRule) -> SchemaRef {
         [EventColumn::Time.name(), columns::PREVIOUS_DUPLICATE_TIME].map(|name| Field::new(name, time.clone(), true)),
     );
     Arc::new(Schema::new(fields))
-}
-
-/// Returns for each row the key by which the matches of a group meet in one partition. The first columns are the group.
-fn group_keys(rows: &RecordBatch, groups: usize) -> Result<Int64Array> {
-    if groups == 0 {
-        return Ok(Int64Array::from_value(0, rows.num_rows()));
-    }
-    functions::fingerprints(&rows.columns()[..groups])
 }
 
 fn partitions_in(rows: &RecordBatch) -> Result<Vec<PartitionFindings>> {

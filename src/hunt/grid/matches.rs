@@ -27,7 +27,7 @@ pub(super) use partition::PartitionMatches;
 ///
 /// Those that no reader needs may be left out. Then the numbers are those of the others, in the same order.
 #[derive(Debug)]
-pub struct Matches {
+pub struct GridMatches {
     /// The number of all matches, including those left out.
     pub count: usize,
     /// The number of groups of all matches, including those left out.
@@ -49,10 +49,9 @@ pub struct Matches {
     previous_duplicate_times: TimestampMicrosecondArray,
 }
 
-impl Matches {
-    /// The numbers of the matches of a finding. They follow one another, but for copies of events that count
-    /// with an earlier time.
-    pub fn of(&self, found: &Found) -> impl Iterator<Item = usize> + use<'_> {
+impl GridMatches {
+    /// Returns the numbers of the matches of a finding. Consecutive, except for duplicates that count at an earlier time.
+    pub fn matches_of(&self, found: &GridFinding) -> impl Iterator<Item = usize> + use<'_> {
         let read_from = found.read_from;
         let counts = move |number: &usize| {
             let before =
@@ -80,7 +79,7 @@ impl Matches {
 /// A finding of a cell, given by the numbers of its matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "cluster", derive(serde::Serialize, serde::Deserialize))]
-pub struct Found {
+pub struct GridFinding {
     /// The first match.
     pub first: usize,
     /// The last match.
@@ -95,23 +94,20 @@ pub struct Found {
 }
 
 #[cfg(feature = "cluster")]
-impl Found {
+impl GridFinding {
     /// Returns the finding with other numbers for its matches.
-    pub(super) fn with_numbers(&self, number: impl Fn(usize) -> usize) -> Found {
+    pub(super) fn with_numbers(&self, number: impl Fn(usize) -> usize) -> GridFinding {
         let (first, last, trigger) = (number(self.first), number(self.last), number(self.trigger));
-        Found { first, last, trigger, ..*self }
+        GridFinding { first, last, trigger, ..*self }
     }
 }
-
-/// The columns that tell who acted.
-pub(super) const WHO: [&str; 2] = ["account", "actor"];
 
 /// The matches in rows that are in order.
 pub(super) fn numbered(
     groups: &[String],
     function: Option<CountFunction>,
     rows: &[RecordBatch],
-) -> Result<Matches, DataFusionError> {
+) -> Result<GridMatches, DataFusionError> {
     let all = |name: &str, data_type: &DataType| -> Result<ArrayRef, DataFusionError> {
         let part =
             |batch: &RecordBatch| Ok(compute::cast(batch.column(batch.schema_ref().index_of(name)?), data_type)?);
@@ -133,7 +129,7 @@ pub(super) fn numbered(
         previous_duplicate_times.flat_map(|times| times.as_primitive::<TimestampMicrosecondType>().iter());
     let previous_duplicate_times = previous_duplicate_times.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
     let times: Vec<Instant> = times;
-    let mut matches = Matches {
+    let mut matches = GridMatches {
         count: times.len(),
         group_count: 0,
         span: times.iter().min().copied().zip(times.iter().max().copied()),
@@ -141,8 +137,8 @@ pub(super) fn numbered(
         group_of: Vec::new(),
         times,
         ids: texts(EventColumn::Id.name())?,
-        accounts: texts(WHO[0])?,
-        actors: texts(WHO[1])?,
+        accounts: texts(columns::ACCOUNT)?,
+        actors: texts(columns::ACTOR)?,
         counted: counted.transpose()?,
         previous_duplicate_times,
     };
@@ -162,7 +158,7 @@ pub(super) fn numbered(
     Ok(matches)
 }
 
-impl Matches {
+impl GridMatches {
     /// The matches as the table `matched`, by their numbers.
     pub(super) fn table(&self) -> Result<Arc<dyn TableProvider>, DataFusionError> {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! Hunts with every setting of a parameter grid, from one scan.
+//! Hunts with every window of a parameter grid, from one scan.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
 use super::lookback::{self, Attempt, is_cut};
-use super::prefilter;
-use super::windows::subjects;
+use super::scan_undamaged;
+use super::windows::{run_queries, subjects};
 use crate::engine::match_scan::{BufferedMatches, MatchScan};
 use crate::engine::{self, Engine, duplicates};
 use crate::error::Error;
@@ -24,15 +24,14 @@ use crate::sql::grid::{GridCell, ParameterGrid};
 use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec};
 use crate::sql::{self, CountFunction, WindowShape};
 use crate::statistics::{Duplicates, ScanStatistics};
-use crate::table::{SnapshotRecords, Table, without_damaged_files};
+use crate::table::{SnapshotRecords, Table};
 use crate::time::{Period, Range};
 
 mod matches;
 #[cfg(feature = "cluster")]
 pub(super) mod stages;
 
-use matches::WHO;
-pub use matches::{Found, Matches};
+pub use matches::{GridFinding, GridMatches};
 
 /// Maximum product of matches and cells. In dense data each match is a row of every cell.
 const MOST_ROWS: usize = 50_000_000;
@@ -42,18 +41,18 @@ const ROWS_OF_ONE_THREAD: usize = 50_000;
 
 /// The findings of all cells of a parameter grid.
 #[derive(Debug)]
-pub struct Sweep {
+pub struct GridHunt {
     /// The matches of the rule in the range, and around it as far as findings in the range need them.
-    pub matches: Matches,
+    pub matches: GridMatches,
     /// The findings of each cell, ordered by their first match.
-    pub found: Vec<Vec<Found>>,
+    pub findings: Vec<Vec<GridFinding>>,
     /// The statistics of the scan.
     pub read: ScanStatistics,
     /// The duplicates among matches with a time in the range.
     pub duplicates: Duplicates,
 }
 
-/// The matches that readers of a [`Sweep`] need.
+/// The matches that readers of a [`GridHunt`] need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchesNeeded {
     /// The first, the last and the triggering match of each finding. A cluster returns no others.
@@ -62,9 +61,9 @@ pub enum MatchesNeeded {
     All,
 }
 
-/// A sweep to do.
+/// A hunt to do with every window of a parameter grid.
 #[derive(Debug, Clone, Copy)]
-pub struct SweepRequest<'s> {
+pub struct GridHuntRequest<'s> {
     /// The rule.
     pub rule: &'s Rule,
     /// The windows.
@@ -79,8 +78,8 @@ pub struct SweepRequest<'s> {
 ///
 /// # Errors
 /// As for a hunt, or the matches do not fit into memory.
-pub async fn sweep(engine: &Engine, table: &dyn Table, request: SweepRequest<'_>) -> Result<Sweep, Error> {
-    let SweepRequest { rule, cells, range, needed } = request;
+pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequest<'_>) -> Result<GridHunt, Error> {
+    let GridHuntRequest { rule, cells, range, needed } = request;
     super::check_cluster(engine, table)?;
     cells.iter().try_for_each(|window| rule.check(*window))?;
     let initial = lookback::initial_range(cells.iter().copied(), range);
@@ -97,15 +96,12 @@ pub async fn sweep(engine: &Engine, table: &dyn Table, request: SweepRequest<'_>
         };
         let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
         let scan = GridScan { spec: MatchSpec::of_grid(rule, read), grid, needed };
-        let attempt = async || {
-            let snapshot = table.snapshot(read).await?;
-            let records = snapshot.records(engine, prefilter([rule])).await?;
-            let (findings, duplicates) = Box::pin(scan.findings(engine, &records)).await?;
-            Ok((findings, duplicates, snapshot.statistics(&records)))
-        };
-        let (findings, duplicates, read) = without_damaged_files(table, attempt).await?;
+        let scanned = scan_undamaged(engine, table, read, &[rule], async |records| {
+            Box::pin(scan.findings(engine, &records)).await
+        });
+        let ((findings, duplicates), read) = scanned.await?;
         let GridFindings { matches, found, undecided } = findings;
-        Ok(Attempt { result: Sweep { matches, found, read, duplicates }, undecided })
+        Ok(Attempt { result: GridHunt { matches, findings: found, read, duplicates }, undecided })
     })
     .await
 }
@@ -157,7 +153,7 @@ fn matched(
     let mut fields = vec![event::time_field()];
     fields.push(text(EventColumn::Id.name()));
     fields.extend(grid.groups.iter().map(|name| text(name)));
-    fields.extend(WHO.map(text));
+    fields.extend([columns::ACCOUNT, columns::ACTOR].map(text));
     fields.push(Field::new(columns::FINGERPRINT, DataType::Int64, true));
     fields.extend(CALL_COLUMNS.map(text));
     fields.extend(grid.shape.function.map(counted_field));
@@ -192,9 +188,9 @@ pub(super) struct GridRule {
 /// The findings of the windows of a grid.
 #[derive(Debug)]
 struct GridFindings {
-    matches: Matches,
+    matches: GridMatches,
     /// The findings of each cell, ordered by their first match.
-    found: Vec<Vec<Found>>,
+    found: Vec<Vec<GridFinding>>,
     /// The cells for which more must be read.
     undecided: Vec<usize>,
 }
@@ -210,7 +206,7 @@ impl GridRule {
         self.check_size(matches.count)?;
         let table = matches.table().map_err(failed)?;
         let windows = GridWindows { engine, grid: self, matches: &matches, table };
-        let (found, undecided) = Box::pin(windows.found()).await?;
+        let (found, undecided) = Box::pin(windows.findings()).await?;
         Ok(GridFindings { matches, found, undecided })
     }
 
@@ -232,14 +228,14 @@ impl GridRule {
 struct GridWindows<'w> {
     engine: &'w Engine,
     grid: &'w GridRule,
-    matches: &'w Matches,
+    matches: &'w GridMatches,
     table: Arc<dyn TableProvider>,
 }
 
 impl GridWindows<'_> {
-    /// The findings of each cell, and the cells for which more must be read.
-    async fn found(&self) -> Result<(Vec<Vec<Found>>, Vec<usize>), Error> {
-        // The kinds side by side where each is the work of one thread; else each has all threads and memory.
+    /// Returns the findings of each cell, and the cells for which more must be read.
+    async fn findings(&self) -> Result<(Vec<Vec<GridFinding>>, Vec<usize>), Error> {
+        // With few rows, each kind of window runs on one thread, and all at the same time. Else each has all threads and memory.
         let mut queries = Vec::new();
         let mut short = Vec::new();
         for kind in WindowKind::ALL {
@@ -251,17 +247,11 @@ impl GridWindows<'_> {
             }
         }
         let mut found = vec![Vec::new(); self.grid.cells.len()];
-        let mut running = tokio::task::JoinSet::new();
-        let at_a_time = if self.few() { queries.len() } else { 1 };
-        let mut queries = queries.into_iter();
-        running.extend(queries.by_ref().take(at_a_time));
-        while let Some(done) = running.join_next().await {
-            running.extend(queries.next());
-            let rows = done.map_err(|error| Error::Internal(format!("a sweep broke off: {error}")))??;
-            for batch in &rows {
-                self.add_found(batch, &mut found)?;
-            }
-        }
+        let concurrent = if self.few() { queries.len() } else { 1 };
+        let running = run_queries(queries, concurrent, |rows: Vec<RecordBatch>| {
+            rows.iter().try_for_each(|batch| self.add_findings(batch, &mut found))
+        });
+        running.await?;
         for (bursts, cell) in found.iter_mut().zip(&self.grid.cells) {
             bursts.sort_unstable();
             let ends = bursts.iter().map(|burst| self.matches.times[burst.last]);
@@ -305,8 +295,8 @@ impl GridWindows<'_> {
         }
     }
 
-    /// Adds the findings in the rows of a sweep to those of their cells.
-    fn add_found(&self, batch: &RecordBatch, found: &mut [Vec<Found>]) -> Result<(), Error> {
+    /// Adds the findings in rows of `sql/grid_findings.sql` to those of their cells.
+    fn add_findings(&self, batch: &RecordBatch, found: &mut [Vec<GridFinding>]) -> Result<(), Error> {
         let internal = || Error::Internal("a finding of no cell".to_owned());
         let numbers = |name: &str| named_columns::integers(batch, name);
         let (cells, first, last) = (numbers("cell")?, numbers("first_match")?, numbers("last_match")?);
@@ -314,7 +304,7 @@ impl GridWindows<'_> {
         for row in 0..batch.num_rows() {
             let number = |column: &Int64Array| usize::try_from(column.value(row)).map_err(|_| internal());
             let cell = number(cells)?;
-            let burst = Found {
+            let burst = GridFinding {
                 first: number(first)?,
                 last: number(last)?,
                 count: number(count)?,
