@@ -96,10 +96,8 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
         };
         let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
         let scan = GridScan { spec: MatchSpec::of_grid(rule, read), grid, needed };
-        let scanned = scan_undamaged(engine, table, read, &[rule], async |records| {
-            Box::pin(scan.findings(engine, &records)).await
-        });
-        let ((findings, duplicates), read) = scanned.await?;
+        let findings = async |records| Box::pin(scan.findings(engine, &records)).await;
+        let ((findings, duplicates), read) = scan_undamaged(engine, table, read, &[rule], findings).await?;
         let GridFindings { matches, found, undecided } = findings;
         Ok(Attempt { result: GridHunt { matches, findings: found, read, duplicates }, undecided })
     })

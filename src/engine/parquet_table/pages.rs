@@ -4,7 +4,7 @@ use bytes::Bytes;
 use flate2::Crc;
 use parquet::errors::ParquetError;
 
-use super::thrift::{self, Value};
+use super::thrift::{self, ThriftValue};
 
 /// The most bytes that a page may hold once it is decompressed. Writers cut pages at about a mebibyte.
 const MAX_PAGE_BYTES: usize = 512 << 20;
@@ -29,7 +29,7 @@ pub(super) fn check(mut bytes: &[u8], most_values: i64) -> Result<(), String> {
     while !bytes.is_empty() {
         let mut header = Header::default();
         let length = thrift::walk(bytes, &mut |path, value| {
-            let Value::Integer(number) = value else {
+            let ThriftValue::Integer(number) = value else {
                 return;
             };
             match path {
