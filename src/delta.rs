@@ -261,3 +261,18 @@ fn reason_of(error: &KernelError) -> String {
         error => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_panic_of_the_kernel_is_an_error_that_names_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = DeltaLog::new(Folder::Disk(folder.path().to_path_buf()), None);
+        let work: fn(&KernelEngine) -> KernelResult<()> = |_| panic!("an assertion of the kernel");
+        let error = log.run(work).await.unwrap_err();
+        let Error::TransactionLog { path, reason } = error else { panic!("{error}") };
+        assert_eq!((path, reason.as_str()), (log.path(), "it is damaged"));
+    }
+}

@@ -9,9 +9,17 @@ use url::{Host, Url};
 
 use crate::error::root_cause;
 
+/// There is no client for HTTP requests.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot create an HTTP client: {}", root_cause(.0))]
+pub struct ClientError(reqwest::Error);
+
 /// Returns a client for requests to `url`. It follows no redirects: they could lead secrets to another host. A request fails
-/// after `timeout`. The error says why there is no client.
-pub fn client(url: &Url, timeout: Duration) -> Result<Client, String> {
+/// after `timeout`.
+///
+/// # Errors
+/// The system's certificates cannot be used.
+pub fn client(url: &Url, timeout: Duration) -> Result<Client, ClientError> {
     let is_local = is_loopback(url);
     let client = Client::builder()
         .redirect(Policy::none())
@@ -19,7 +27,7 @@ pub fn client(url: &Url, timeout: Duration) -> Result<Client, String> {
         .user_agent(concat!("tawny/", env!("CARGO_PKG_VERSION")))
         .https_only(!is_local);
     let client = if is_local { client.no_proxy() } else { client };
-    client.build().map_err(|error| root_cause(&error))
+    client.build().map_err(ClientError)
 }
 
 /// Returns whether nobody else can read requests to `url`: they are encrypted, or stay on this machine.

@@ -349,3 +349,19 @@ fn withdrawn(line: &Line) -> bool {
 fn revision(line: &Line) -> u64 {
     line.get("revision").and_then(Value::as_u64).unwrap_or(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_time_of_a_stored_finding_is_no_internal_error() {
+        for time in ["", "2026-13-01T00:00:00Z", "yesterday"] {
+            let mut line = Line::new();
+            line.insert("trigger_time".to_owned(), time.into());
+            let error = instant(&line, "trigger_time").unwrap_err();
+            assert!(matches!(error, Error::StoredFinding { .. }) && error.hint().is_some(), "{error}");
+            assert!(error.to_string().contains("`trigger_time`"), "{error}");
+        }
+    }
+}

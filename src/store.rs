@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use crate::error::{Error, Fault};
+use crate::time::{Instant, as_micros};
 
 mod disk;
 mod fault;
@@ -55,8 +56,9 @@ pub struct Object {
     pub real: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// The time of its last change, in microseconds since the epoch.
-    pub modified: i64,
+    /// The time of its last change.
+    #[serde(with = "as_micros")]
+    pub modified: Instant,
     /// Its `ETag`, if its store has one.
     pub tag: Option<String>,
 }
@@ -68,7 +70,7 @@ impl Object {
         hash.update(self.real.as_os_str().as_encoded_bytes());
         hash.update([0]);
         hash.update(self.size.to_le_bytes());
-        hash.update(self.modified.to_le_bytes());
+        hash.update(self.modified.micros().to_le_bytes());
         hash.update(self.tag.as_deref().unwrap_or_default());
         hex(&hash.finalize()[..16])
     }
@@ -308,7 +310,7 @@ impl Stores {
             let location = object.location();
             metas.push(ObjectMeta {
                 location: location.map_err(|error| Error::Internal(error.to_string()))?,
-                last_modified: chrono::DateTime::from_timestamp_micros(object.modified).unwrap_or_default(),
+                last_modified: chrono::DateTime::from_timestamp_micros(object.modified.micros()).unwrap_or_default(),
                 size: object.size,
                 e_tag: object.tag.clone(),
                 version: None,
@@ -427,7 +429,7 @@ fn object(bucket: &str, key: &str, meta: ObjectMeta) -> Object {
         real: path.clone(),
         path,
         size: meta.size,
-        modified: meta.last_modified.timestamp_micros(),
+        modified: Instant::from_micros(meta.last_modified.timestamp_micros()),
         tag: meta.e_tag,
     }
 }

@@ -18,6 +18,7 @@ use serde_json::json;
 use super::kernel_engine::{KernelEngine, checkpoint_version, commit_file, commit_version};
 use super::{DeltaLog, DeltaVersion, LAKE_PROPERTY, replay, seal};
 use crate::error::Error;
+use crate::time::Instant;
 
 /// A checkpoint is written at every version that this divides, as other writers do by default.
 const CHECKPOINT_INTERVAL: u64 = 10;
@@ -264,7 +265,7 @@ fn added_files(files: &[AddedFile], partition: &str, now: i64) -> KernelResult<R
 fn delete_old_log_files(engine: &KernelEngine) -> KernelResult<()> {
     let until = now() - LOG_RETENTION;
     let files = engine.log_files()?;
-    let is_old = |modified: i64| modified.div_euclid(1_000) < until;
+    let is_old = |modified: Instant| modified.millis() < until;
     let checkpoints = files.iter().filter(|(_, modified)| is_old(*modified));
     // The versions from this checkpoint on stay readable.
     let Some(kept) = checkpoints.filter_map(|(name, _)| checkpoint_version(name)).max() else {

@@ -33,6 +33,7 @@ use url::Url;
 use super::seal;
 use crate::error::Error;
 use crate::store::{self, DELTA_LOG, Folder, FolderFile};
+use crate::time::Instant;
 
 /// Files that are read concurrently.
 const CONCURRENT_READS: usize = 32;
@@ -85,8 +86,8 @@ impl KernelEngine {
         self.files.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Returns the names of the log's files, with the times of their last change in microseconds.
-    pub(super) fn log_files(&self) -> KernelResult<Vec<(String, i64)>> {
+    /// Returns the names of the log's files, with the times of their last change.
+    pub(super) fn log_files(&self) -> KernelResult<Vec<(String, Instant)>> {
         let files = self.files.wait(self.files.folder.files_after(DELTA_LOG, ""))?;
         Ok(files.into_iter().map(|file| (format!("{DELTA_LOG}/{}", file.name), file.modified)).collect())
     }
@@ -207,7 +208,7 @@ impl LogFiles {
     fn meta(&self, folder: &str, file: &FolderFile) -> KernelResult<FileMeta> {
         let name = if folder.is_empty() { file.name.clone() } else { format!("{folder}/{}", file.name) };
         let location = self.root.join(&name)?;
-        Ok(FileMeta::new(location, file.modified.div_euclid(1_000), file.bytes))
+        Ok(FileMeta::new(location, file.modified.millis(), file.bytes))
     }
 
     /// Returns the content of `files`, checked, in the given order.

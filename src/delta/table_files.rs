@@ -13,6 +13,7 @@ use super::kernel_engine::KernelEngine;
 use super::replay::{self, LiveFile, decoded};
 use crate::error::Error;
 use crate::store::{Object, stays_within};
+use crate::time::Instant;
 use crate::trail::{ColumnKey, FilePartitions, ParquetFile, ParquetFiles, TableColumn, TableColumns, TableMetadata};
 
 /// The reader features that this program applies. All others are refused by name.
@@ -74,7 +75,7 @@ impl DeltaVersion {
                     path: self.log.folder().path(&path),
                     real: folder.path(&path),
                     size: bytes,
-                    modified: 0,
+                    modified: Instant::EPOCH,
                     tag: None,
                 },
                 partitions: FilePartitions::Values(partition_values.into_iter().map(named).collect()),

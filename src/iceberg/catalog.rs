@@ -154,7 +154,8 @@ impl CatalogTable {
 
     /// Returns where the table's metadata are, and their text.
     pub(super) async fn load(&self, stores: &Stores) -> Result<(PathBuf, Bytes), Error> {
-        let client = http_client::client(&self.catalog, REQUEST_TIMEOUT).map_err(|reason| self.failed(reason, None))?;
+        let client = http_client::client(&self.catalog, REQUEST_TIMEOUT);
+        let client = client.map_err(|error| self.failed(error.to_string(), None))?;
         let mut url = self.url("v1/config")?;
         if let Some(warehouse) = &self.warehouse {
             url.query_pairs_mut().append_pair("warehouse", warehouse);

@@ -167,7 +167,7 @@ type PositionsByFile = BTreeMap<String, (u64, RoaringTreemap)>;
 /// Reads a position delete file.
 fn positions_of(bytes: &Bytes) -> Result<PositionsByFile, String> {
     let mut found = PositionsByFile::new();
-    for batch in read_small_file(bytes, &["file_path", "pos"])? {
+    for batch in read_small_file(bytes, &["file_path", "pos"]).map_err(|error| error.to_string())? {
         let column = |name: &str, data_type: &DataType| {
             let column = batch.column_by_name(name).ok_or_else(|| format!("it has no column `{name}`"))?;
             let column = cast(column, data_type).map_err(|error| format!("its column `{name}` is invalid: {error}"))?;

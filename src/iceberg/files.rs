@@ -10,6 +10,7 @@ use super::live_files::{self, SnapshotFile};
 use super::{columns, location_of, refused, snapshots};
 use crate::error::Error;
 use crate::store::{Location, Object, Stores};
+use crate::time::Instant;
 use crate::trail::{FilePartitions, ParquetFile, ParquetFiles, TableMetadata as TableDeclaration};
 
 /// Returns the data files of `snapshot`. `path` is the metadata file.
@@ -45,7 +46,7 @@ pub(super) async fn of_snapshot(
         let deleted_records = deletes.of(path, &file)?.iter().collect();
         let name = PathBuf::from(location.to_string());
         files.push(ParquetFile {
-            object: Object { path: name.clone(), real: name, size: file.size, modified: 0, tag: None },
+            object: Object { path: name.clone(), real: name, size: file.size, modified: Instant::EPOCH, tag: None },
             partitions: FilePartitions::Values(file.partition_values),
             records: Some(file.records),
             deleted_records,

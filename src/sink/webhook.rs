@@ -90,7 +90,7 @@ impl WebhookSink {
             key: key.map_err(|error| invalid(&format!("invalid signing key: {error}")))?,
             format: *format,
             attempts: *attempts,
-            client: client.map_err(|reason| invalid(&format!("cannot create an HTTP client: {reason}")))?,
+            client: client.map_err(|error| invalid(&error.to_string()))?,
             clock,
         })
     }

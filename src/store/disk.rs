@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::{FoundObjects, Object};
 use crate::error::{Absence, Error, Fault};
 use crate::text::printable;
+use crate::time::Instant;
 
 /// Finds the objects that `source` names: a file, a folder (everything below it), or a glob of either. Links are
 /// followed. A folder with several paths is read once. Folders for whose path `enters` is false are not read.
@@ -53,10 +54,10 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<FoundObjects
     Ok(walk.found)
 }
 
-/// Returns the time of the last change of a file, in microseconds since the epoch.
-pub(super) fn modified_micros(metadata: &fs::Metadata) -> io::Result<i64> {
+/// Returns the time of the last change of a file.
+pub(super) fn modified(metadata: &fs::Metadata) -> io::Result<Instant> {
     let modified = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Ok(i64::try_from(modified.as_micros()).unwrap_or(i64::MAX))
+    Ok(Instant::from_micros(i64::try_from(modified.as_micros()).unwrap_or(i64::MAX)))
 }
 
 /// Returns the entries of the folder at `path`. Empty if there is no such folder.
@@ -84,7 +85,7 @@ impl FolderWalk<'_> {
                 path: path.to_path_buf(),
                 real: real.to_path_buf(),
                 size: metadata.len(),
-                modified: modified_micros(metadata)?,
+                modified: modified(metadata)?,
                 tag: None,
             });
             return Ok(());

@@ -16,6 +16,7 @@ use url::Url;
 use super::disk::{self, Scratch, Staged};
 use super::{check_writable, fault, key, keys};
 use crate::error::Error;
+use crate::time::Instant;
 
 /// A folder.
 #[derive(Debug, Clone)]
@@ -40,8 +41,8 @@ pub struct FolderFile {
     pub name: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// When it was last changed, in microseconds since the epoch.
-    pub modified: i64,
+    /// The time of its last change.
+    pub modified: Instant,
 }
 
 impl Folder {
@@ -242,7 +243,7 @@ impl Folder {
                     };
                     let metadata = entry.metadata().map_err(failed)?;
                     if metadata.is_file() {
-                        let modified = disk::modified_micros(&metadata).map_err(failed)?;
+                        let modified = disk::modified(&metadata).map_err(failed)?;
                         files.push(FolderFile { name, bytes: metadata.len(), modified });
                     }
                 }
@@ -258,7 +259,7 @@ impl Folder {
                     store.list_with_offset(Some(&folder), &offset).try_collect().await.map_err(failed)?;
                 let file = |meta: &object_store::ObjectMeta| {
                     let name = meta.location.as_ref().get(begin..).filter(|name| !name.contains('/'))?;
-                    let modified = meta.last_modified.timestamp_micros();
+                    let modified = Instant::from_micros(meta.last_modified.timestamp_micros());
                     Some(FolderFile { name: keys::decode(name), bytes: meta.size, modified })
                 };
                 listed.iter().filter_map(file).collect()
@@ -268,8 +269,8 @@ impl Folder {
         Ok(files)
     }
 
-    /// Returns all files in the folder and below it: their names, and the times of their last change in microseconds.
-    pub async fn all(&self) -> Result<Vec<(String, i64)>, Error> {
+    /// Returns all files in the folder and below it: their names, and the times of their last change.
+    pub async fn all(&self) -> Result<Vec<(String, Instant)>, Error> {
         match self {
             Folder::Disk(folder) => {
                 let found = disk::find(&folder.display().to_string(), &|_| true)?.objects;
@@ -281,7 +282,7 @@ impl Folder {
                 let begin = join(prefix, "/").len() - usize::from(prefix.is_empty());
                 let file = |meta: object_store::ObjectMeta| {
                     let name = keys::decode(meta.location.as_ref())[begin..].to_owned();
-                    (name, meta.last_modified.timestamp_micros())
+                    (name, Instant::from_micros(meta.last_modified.timestamp_micros()))
                 };
                 let listed = store.list(Some(&key(prefix).map_err(failed)?));
                 listed.map_ok(file).try_collect().await.map_err(failed)

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::disk::{self, Scratch};
 use super::{Object, hex, most_told};
 use crate::error::Error;
+use crate::time::Instant;
 
 /// The name of standard input on a command line.
 const STANDARD_INPUT: &str = "-";
@@ -78,7 +79,10 @@ impl Spooled {
             });
         }
         let real = PathBuf::from(format!("stream:{}", hex(&to.hash.finalize()[..16])));
-        Ok(Spooled { folder, object: Object { path: path.to_path_buf(), real, size, modified: 0, tag: None } })
+        Ok(Spooled {
+            folder,
+            object: Object { path: path.to_path_buf(), real, size, modified: Instant::EPOCH, tag: None },
+        })
     }
 
     /// Returns the path of the stream's bytes.

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use tawny::event::{self, batch::BatchBuilder};
 use tawny::statistics::ScanStatistics;
 use tawny::store::{Object, ObjectError, ReadSettings};
+use tawny::time::Instant;
 use tawny::trail::{self, DecodeOptions, Decoder, Prefilter};
 
 use crate::oracle;
@@ -17,7 +18,7 @@ use crate::records::failed_sign_in;
 
 fn object(name: &str, size: usize) -> Object {
     let path = PathBuf::from(name);
-    Object { real: path.clone(), path, size: size as u64, modified: 0, tag: None }
+    Object { real: path.clone(), path, size: size as u64, modified: Instant::EPOCH, tag: None }
 }
 
 /// Decodes each object on its own.

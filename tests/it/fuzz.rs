@@ -14,7 +14,7 @@ use tawny::report::{self, FindingsFormat};
 use tawny::rule::{catalog, panther, sigma};
 use tawny::store::{Object, ReadSettings};
 use tawny::table::MemoryTable;
-use tawny::time::Range;
+use tawny::time::{Instant, Range};
 use tawny::trail::{self, DecodeOptions, Prefilter, RequiredText};
 
 use crate::oracle::RUNTIME;
@@ -70,7 +70,7 @@ fn changed(text: &[u8], changes: &[Change]) -> Vec<u8> {
 /// Decodes an object, and checks that everything in it is accounted for.
 fn decode(bytes: &[u8]) -> Result<(), TestCaseError> {
     let path = PathBuf::from("fuzz.json");
-    let object = Object { real: path.clone(), path, size: bytes.len() as u64, modified: 0, tag: None };
+    let object = Object { real: path.clone(), path, size: bytes.len() as u64, modified: Instant::EPOCH, tag: None };
     let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
     let words = RequiredText { event_names: None, clauses: vec![names(&["ConsoleLogin"])] };
     let by_name = RequiredText { event_names: Some(names(&["ConsoleLogin"]).into_iter().collect()), clauses: vec![] };

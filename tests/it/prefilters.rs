@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tawny::rule::catalog;
 use tawny::store::{Object, ReadSettings};
+use tawny::time::Instant;
 use tawny::trail::{self, DecodeOptions, Prefilter, RequiredText};
 
 use crate::oracle;
@@ -34,7 +35,7 @@ type Decoded = (String, Option<String>, Option<String>);
 /// Returns the records in an object, and how many the prefilter skipped.
 fn decode(text: &str, prefilter: &Prefilter) -> (BTreeSet<Decoded>, u64) {
     let path = PathBuf::from("object.json");
-    let object = Object { real: path.clone(), path, size: text.len() as u64, modified: 0, tag: None };
+    let object = Object { real: path.clone(), path, size: text.len() as u64, modified: Instant::EPOCH, tag: None };
     let options = DecodeOptions { prefilter, hash_records: false };
     let decoded = trail::decode(&object, Ok(text.as_bytes()), &ReadSettings::default(), options).unwrap();
     assert!(decoded.statistics.balances(), "{:?}", decoded.statistics);

@@ -10,9 +10,22 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 use super::footer::{self, END, Footer, Owner};
 use crate::panics::catching_panics;
 
-/// Returns the top-level columns with these names, of all rows. Texts are bytes, because nothing has checked them. The error
-/// says why the file cannot be read.
-pub(crate) fn read_small_file(bytes: &Bytes, columns: &[&str]) -> Result<Vec<RecordBatch>, String> {
+/// Returns the top-level columns with these names, of all rows. Texts are bytes, because nothing has checked them.
+///
+/// # Errors
+/// The file is damaged, or no Parquet.
+pub(crate) fn read_small_file(bytes: &Bytes, columns: &[&str]) -> Result<Vec<RecordBatch>, UnreadableParquet> {
+    read(bytes, columns).map_err(|reason| UnreadableParquet { reason })
+}
+
+/// A Parquet file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub(crate) struct UnreadableParquet {
+    reason: String,
+}
+
+fn read(bytes: &Bytes, columns: &[&str]) -> Result<Vec<RecordBatch>, String> {
     let (rest, end) = bytes.split_last_chunk::<END>().ok_or("it is too short to be Parquet")?;
     let from = rest.len().checked_sub(footer::length_of(*end)?).ok_or("its footer is damaged: copy it again")?;
     let Footer { metadata, .. } = Footer::decode(&rest[from..], bytes.len() as u64, Owner::OtherTool, None)?;
