@@ -37,7 +37,7 @@ fn findings(rule: &Rule, records: &[Value]) -> Vec<Finding> {
     }
     let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
     let data = MemoryTable(vec![builder.finish().unwrap()]);
-    oracle::RUNTIME.block_on(hunt::evaluate(&engine, &data, std::slice::from_ref(rule), Range::default())).unwrap()
+    oracle::RUNTIME.block_on(hunt::findings(&engine, &data, std::slice::from_ref(rule), Range::default())).unwrap()
 }
 
 fn ids(findings: &[Finding]) -> Vec<String> {
