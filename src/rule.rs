@@ -22,6 +22,7 @@ pub mod overrides;
 pub mod panther;
 pub mod placeholders;
 pub mod predicate;
+pub mod python;
 pub mod sigma;
 pub mod yaml;
 

@@ -1,0 +1,276 @@
+//! Panther's rules in Python: their logic is read as a typed tree and evaluated here. Nothing of it is executed.
+//!
+//! A rule is a YAML file with `Filename`, the Python file beside it. Its functions take the event. Modules that it imports
+//! are Panther's helpers, which this program has itself, or files of the user.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Predicate;
+use crate::event::TOP_LEVEL;
+
+mod bounds;
+mod check;
+mod columns;
+mod evaluate;
+pub mod event;
+mod exception;
+mod interpreter;
+mod library;
+mod lower;
+mod methods;
+mod modules;
+mod operators;
+mod program;
+mod source;
+mod text_format;
+mod text_methods;
+mod tree;
+mod udm;
+mod value;
+
+pub use evaluate::{Evaluator, Mock, Outcome};
+pub use modules::ModuleFiles;
+use program::{ModuleSource, Program, Refused};
+
+/// A function of a rule that Panther calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names are the meaning")]
+pub enum Entry {
+    Rule,
+    Title,
+    Dedup,
+    Severity,
+    Unique,
+    Context,
+    Description,
+    Runbook,
+    Reference,
+}
+
+impl Entry {
+    /// All functions.
+    pub const ALL: [Entry; 9] = [
+        Entry::Rule,
+        Entry::Title,
+        Entry::Dedup,
+        Entry::Severity,
+        Entry::Unique,
+        Entry::Context,
+        Entry::Description,
+        Entry::Runbook,
+        Entry::Reference,
+    ];
+
+    /// Returns its name in Python.
+    pub fn function(self) -> &'static str {
+        match self {
+            Entry::Rule => "rule",
+            Entry::Title => "title",
+            Entry::Dedup => "dedup",
+            Entry::Severity => "severity",
+            Entry::Unique => "unique",
+            Entry::Context => "alert_context",
+            Entry::Description => "description",
+            Entry::Runbook => "runbook",
+            Entry::Reference => "reference",
+        }
+    }
+
+    /// Returns the function with this name in Python.
+    pub fn named(name: &str) -> Option<Entry> {
+        Entry::ALL.into_iter().find(|entry| entry.function() == name)
+    }
+}
+
+/// The value that a function of a rule gives for an event, as text.
+#[derive(Debug, Clone)]
+pub struct PythonFunction {
+    /// The function.
+    pub entry: Entry,
+    /// The code that it can reach, as JSON: the name and the text of each module.
+    pub text: Arc<str>,
+    /// The text where the function gives none.
+    pub default: Option<String>,
+    /// The columns of records that it reads.
+    pub columns: Vec<&'static str>,
+    /// A condition that every match of the rule satisfies. Elsewhere the value has no meaning.
+    pub guard: Option<Box<Predicate>>,
+    program: Arc<Program>,
+}
+
+impl PartialEq for PythonFunction {
+    fn eq(&self, other: &PythonFunction) -> bool {
+        self.entry == other.entry
+            && self.text == other.text
+            && self.default == other.default
+            && self.guard == other.guard
+    }
+}
+
+/// A reason why a rule in Python cannot run, and its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PythonError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1. 0 if the whole file is meant.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl From<Refused> for PythonError {
+    fn from(refused: Refused) -> PythonError {
+        let Refused { file, place, what } = refused;
+        PythonError { file, line: place.line, column: place.column, message: what }
+    }
+}
+
+/// The Python of a rule.
+#[derive(Debug)]
+pub struct PythonModule<'f> {
+    source: ModuleSource,
+    files: &'f ModuleFiles,
+    functions: BTreeSet<Entry>,
+}
+
+impl<'f> PythonModule<'f> {
+    /// Reads the Python file of a rule.
+    ///
+    /// # Errors
+    /// It is not Python, or has no `rule`.
+    pub fn read(file: &str, text: &str, files: &'f ModuleFiles) -> Result<PythonModule<'f>, PythonError> {
+        let wrong = |(place, message): (source::Place, String)| {
+            PythonError { file: file.to_owned(), line: place.line, column: place.column, message }
+        };
+        let statements = source::parse(text).map_err(wrong)?;
+        let (mut names, mut globals) = (Vec::new(), Vec::new());
+        lower::bound_names(&statements, &mut names, &mut globals);
+        let functions: BTreeSet<Entry> = names.iter().filter_map(|name| Entry::named(name)).collect();
+        if !functions.contains(&Entry::Rule) {
+            return Err(wrong((source::Place::default(), "there is no function `rule`".to_owned())));
+        }
+        let source = ModuleSource { name: "".into(), file: file.to_owned(), text: text.to_owned() };
+        Ok(PythonModule { source, files, functions })
+    }
+
+    /// Returns whether the rule has a function.
+    pub fn has(&self, entry: Entry) -> bool {
+        self.functions.contains(&entry)
+    }
+
+    /// Reads what a function can reach.
+    ///
+    /// # Errors
+    /// Some of it is outside of what rules may have.
+    pub fn function(&self, entry: Entry) -> Result<PythonFunction, PythonError> {
+        let folder = Path::new(&self.source.file).parent().unwrap_or(Path::new(""));
+        let modules = self.files.seen_from(folder);
+        let alone = Program::read(&self.source, &[entry.function()], &modules)?;
+        // A function may read variables that the rule sets.
+        let rule_first = [Entry::Rule.function(), entry.function()];
+        let with_rule = Program::read(&self.source, &rule_first, &modules).ok();
+        let program = match with_rule.filter(|program| program.changes_globals) {
+            Some(program) if entry != Entry::Rule => program,
+            _ => alone,
+        };
+        PythonFunction::new(entry, program)
+    }
+
+    /// Returns the notices on a function that is read.
+    pub fn notices(&self, function: &PythonFunction) -> Vec<&'static str> {
+        let _ = self;
+        function.program.notices.iter().copied().collect()
+    }
+}
+
+impl PythonFunction {
+    fn new(entry: Entry, program: Program) -> Result<PythonFunction, PythonError> {
+        let entries: &[&str] =
+            if program.changes_globals { &[Entry::Rule.function(), entry.function()] } else { &[entry.function()] };
+        let entries = if entry == Entry::Rule { &[Entry::Rule.function()] } else { entries };
+        let columns = columns_of(columns::fields(&program, entries).as_ref());
+        let program = Arc::new(program);
+        let function = PythonFunction {
+            entry,
+            text: program.text.as_str().into(),
+            default: None,
+            columns,
+            guard: None,
+            program,
+        };
+        function.evaluator(&[]).map_err(|message| PythonError {
+            file: String::new(),
+            line: 0,
+            column: 0,
+            message: format!("its module does not load: {message}"),
+        })?;
+        Ok(function)
+    }
+
+    /// Reads a function from the text of its code.
+    ///
+    /// # Errors
+    /// It is not such a text.
+    pub fn of_text(entry: Entry, text: &str) -> Result<PythonFunction, PythonError> {
+        let alone = Program::of_text(text, &[entry.function()])?;
+        let with_rule = Program::of_text(text, &[Entry::Rule.function(), entry.function()]).ok();
+        PythonFunction::new(entry, with_rule.filter(|program| program.changes_globals).unwrap_or(alone))
+    }
+
+    /// Prepares the evaluation for events, with values of a test in place of functions.
+    ///
+    /// # Errors
+    /// The statements of a module raise.
+    pub fn evaluator(&self, mocks: &[Mock]) -> Result<Evaluator, String> {
+        Evaluator::new(&self.program, self.entry, mocks)
+    }
+}
+
+/// The columns that hold these top-level fields, or all.
+fn columns_of(fields: Option<&BTreeSet<String>>) -> Vec<&'static str> {
+    let all = TOP_LEVEL.iter().map(|(name, _)| *name);
+    let known = |field: &str| TOP_LEVEL.iter().any(|(name, _)| name.eq_ignore_ascii_case(field));
+    let is_time = |field: &str| field.eq_ignore_ascii_case(crate::event::EVENT_TIME) || field == "p_event_time";
+    let has = |name: &str| fields.is_none_or(|fields| fields.iter().any(|field| field.eq_ignore_ascii_case(name)));
+    let mut columns: Vec<&'static str> = all.filter(|name| has(name)).collect();
+    if fields.is_none_or(|fields| fields.iter().any(|field| is_time(field))) {
+        columns.extend([crate::event::EVENT_TIME, crate::event::EVENT_TIME_TEXT]);
+    }
+    if fields.is_none_or(|fields| fields.iter().any(|field| !known(field) && !is_time(field))) {
+        columns.push(crate::event::OTHER_FIELDS);
+    }
+    columns
+}
+
+/// Functions that a thread remembers by their text.
+const REMEMBERED: usize = 2_048;
+
+/// Returns the evaluator of a function whose code is `text`. A thread reads each text once.
+///
+/// # Errors
+/// It is not the text of a function.
+pub fn evaluator_of_text(entry: Entry, text: &str) -> Result<Rc<Evaluator>, String> {
+    type Known = HashMap<(Entry, Box<str>), Rc<Evaluator>>;
+    thread_local! {
+        static KNOWN: RefCell<Known> = RefCell::default();
+    }
+    let key = (entry, Box::from(text));
+    if let Some(known) = KNOWN.with_borrow(|known| known.get(&key).map(Rc::clone)) {
+        return Ok(known);
+    }
+    let function = PythonFunction::of_text(entry, text).map_err(|error| error.message)?;
+    let evaluator = Rc::new(function.evaluator(&[])?);
+    KNOWN.with_borrow_mut(|known| {
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(key, Rc::clone(&evaluator));
+    });
+    Ok(evaluator)
+}

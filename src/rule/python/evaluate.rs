@@ -1,0 +1,146 @@
+//! What the functions of a rule say of one event, as Panther takes it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::bounds;
+use super::event::{Json, JsonObject};
+use super::exception::Fault;
+use super::interpreter::Interpreter;
+use super::program::Program;
+use super::value::{Record, Value};
+use super::{Entry, text_format};
+
+/// Characters that Panther keeps of a text that a rule makes.
+const TEXT_LENGTH: usize = 1_000;
+/// The end of a text that Panther cut.
+const CUT: &str = "... (truncated)";
+/// Bytes that Panther keeps of an alert's context.
+const CONTEXT_BYTES: usize = 200 * 1024;
+
+/// A value that a test puts in place of a function of the rule's module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mock {
+    /// The function's name.
+    pub name: String,
+    /// What a call of it returns.
+    pub value: Json,
+}
+
+/// What a function of a rule gives for an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its text, as Panther uses it.
+    Text(String),
+    /// No text: the function says so, or Panther takes no text from it.
+    Nothing,
+    /// The function raises, or returns a value of another type. Panther uses a default.
+    Raised(String),
+    /// The function does something that this program does not do, or takes too long.
+    Stopped(String),
+}
+
+/// Evaluates one function of a rule.
+pub struct Evaluator {
+    program: Arc<Program>,
+    entry: Entry,
+    /// The modules, if their variables are the same for all events.
+    shared: Option<Rc<Interpreter>>,
+    mocks: Vec<(Arc<str>, Value)>,
+}
+
+fn explain(fault: &Fault) -> String {
+    match fault {
+        Fault::Raised(exception) => {
+            let message = text_format::text(&Value::Exception(Rc::new(exception.clone())));
+            format!("{}: {message}", exception.kind.name())
+        }
+        Fault::Exhausted => "it takes too many steps".to_owned(),
+        Fault::Refused(what) => format!("{what} is not supported"),
+    }
+}
+
+fn failed(fault: &Fault) -> Outcome {
+    match fault {
+        Fault::Raised(_) => Outcome::Raised(explain(fault)),
+        Fault::Exhausted | Fault::Refused(_) => Outcome::Stopped(explain(fault)),
+    }
+}
+
+impl Evaluator {
+    /// Prepares the evaluation of `entry`.
+    ///
+    /// # Errors
+    /// The statements of a module raise.
+    pub(super) fn new(program: &Arc<Program>, entry: Entry, mocks: &[Mock]) -> Result<Evaluator, String> {
+        let mocks: Vec<_> =
+            mocks.iter().map(|mock| (Arc::from(mock.name.as_str()), Value::thawed(&mock.value))).collect();
+        let interpreter = Interpreter::new(program, &mocks).map_err(|fault| explain(&fault))?;
+        let shared = (!program.changes_globals).then(|| {
+            interpreter.freeze();
+            Rc::new(interpreter)
+        });
+        Ok(Evaluator { program: Arc::clone(program), entry, shared, mocks })
+    }
+
+    /// Evaluates the function for an event, a JSON object. `rule_id` is the default title.
+    pub fn evaluate(&self, event: &Json) -> Outcome {
+        let Json::Object(object) = event else { return Outcome::Nothing };
+        let outcome = self.outcome(object);
+        bounds::release();
+        outcome
+    }
+
+    fn outcome(&self, event: &Arc<JsonObject>) -> Outcome {
+        let event = Value::Record(Record { object: Arc::clone(event), is_event: true });
+        let interpreter = match &self.shared {
+            Some(shared) => Rc::clone(shared),
+            None => match Interpreter::new(&self.program, &self.mocks) {
+                Ok(interpreter) => Rc::new(interpreter),
+                Err(fault) => return failed(&fault),
+            },
+        };
+        if self.shared.is_none() && self.entry != Entry::Rule {
+            // The function may read variables that the rule sets.
+            let _ = interpreter.call_entry(Entry::Rule.function(), &event);
+        }
+        match interpreter.call_entry(self.entry.function(), &event) {
+            Ok(value) => self.taken(&value),
+            Err(fault) => failed(&fault),
+        }
+    }
+
+    /// What Panther makes of the value.
+    fn taken(&self, value: &Value) -> Outcome {
+        let wrong_type = || Outcome::Raised(format!("{}() returns {}", self.entry.function(), value.type_name()));
+        match (self.entry, value) {
+            (Entry::Rule, Value::Bool(true)) => Outcome::Text("true".to_owned()),
+            (Entry::Rule, Value::Bool(false)) => Outcome::Nothing,
+            (Entry::Context, Value::Dict(_) | Value::Record(_)) => match text_format::json(value) {
+                Ok(json) if json.len() <= CONTEXT_BYTES => Outcome::Text(json),
+                Ok(_) => Outcome::Raised(format!("the context has more than {CONTEXT_BYTES} bytes")),
+                Err(fault) => failed(&fault),
+            },
+            (Entry::Rule | Entry::Context, _) => wrong_type(),
+            (Entry::Severity, Value::Text(text)) => {
+                let upper = text.to_uppercase();
+                match upper.as_str() {
+                    "INFO" | "LOW" | "MEDIUM" | "HIGH" | "CRITICAL" => Outcome::Text(upper),
+                    "DEFAULT" => Outcome::Nothing,
+                    _ => Outcome::Raised(format!("`{text}` is no severity")),
+                }
+            }
+            (Entry::Dedup, Value::Text(text)) if text.is_empty() => Outcome::Nothing,
+            (_, Value::Text(text)) => Outcome::Text(cut(text)),
+            _ => wrong_type(),
+        }
+    }
+}
+
+/// Returns a text as Panther cuts it.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(TEXT_LENGTH) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(TEXT_LENGTH - CUT.chars().count()).chain(CUT.chars()).collect(),
+    }
+}
