@@ -56,6 +56,7 @@ pub mod matcher;
 mod memory_pool;
 mod parquet_table;
 mod pattern_functions;
+mod python_functions;
 pub mod raw_table;
 mod scanned;
 mod selection;

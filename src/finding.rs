@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
-use crate::rule::{Rule, TitlePart};
+use crate::rule::python::EntryPoint;
+use crate::rule::{Field, Rule, TitlePart};
 use crate::sql::columns::{COUNTED_PEAK, RuleColumns};
 use crate::sql::fields;
 use crate::store::hex;
@@ -158,7 +159,15 @@ impl Rows<'_> {
                 let parsed = json.then(|| serde_json::from_str(&text).ok()).flatten();
                 parsed.unwrap_or(Value::String(text))
             });
-            context.insert(name.clone(), value);
+            match (field, value) {
+                // Its members are named by the rule.
+                (Field::Python(function), Value::Object(members)) if function.entry == EntryPoint::Context => {
+                    context.extend(members);
+                }
+                (_, value) => {
+                    context.insert(name.clone(), value);
+                }
+            }
         }
         let mut summary = Map::new();
         for (field, column) in rule.summary.iter().zip(&columns.distinct) {

@@ -240,6 +240,7 @@ impl TableLayout {
             }
             (Field::TimePart(_), _) => has(event::EVENT_TIME),
             (Field::Alias(alias), _) => alias.fields.iter().all(|(_, field)| self.answers(field, missing)),
+            (Field::Python(function), _) => function.deciding_columns().all(has),
             (Field::Element(_), _) | (_, None) => true,
             (_, Some(FieldLocation::Time)) => has(event::EVENT_TIME),
             (_, Some(FieldLocation::Column(name, _))) => has(name),

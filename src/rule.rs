@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +25,11 @@ pub mod placeholders;
 pub mod predicate;
 pub mod python;
 pub mod sigma;
+pub mod simple_detection;
 pub mod yaml;
 
 pub use predicate::{Class, Compared, Operand, Predicate, Quantifier, Test, Value};
+pub use python::PythonFunction;
 
 /// A threshold rule: its matches, their groups, and the number of matches within a period that makes a finding.
 #[derive(Debug, Clone, PartialEq)]
@@ -308,6 +311,8 @@ pub enum Field {
     TimePart(TimePart),
     /// The value of another field, which depends on the record.
     Alias(FieldAlias),
+    /// The value that a function of a rule in Python gives.
+    Python(Arc<PythonFunction>),
 }
 
 /// A name for different fields of different records.
@@ -390,7 +395,12 @@ impl Field {
     /// Returns the field's column. `None` for a derived field and within a list element.
     pub fn location(&self) -> Option<FieldLocation<'_>> {
         match self {
-            Field::Account | Field::Actor | Field::Element(_) | Field::TimePart(_) | Field::Alias(_) => None,
+            Field::Account
+            | Field::Actor
+            | Field::Element(_)
+            | Field::TimePart(_)
+            | Field::Alias(_)
+            | Field::Python(_) => None,
             Field::Path(path) => Some(event::location(path)),
         }
     }
@@ -404,6 +414,7 @@ impl fmt::Display for Field {
             Field::Path(path) | Field::Element(path) => path.fmt(f),
             Field::TimePart(part) => write!(f, "eventTime|{}", part.name()),
             Field::Alias(alias) => f.write_str(&alias.name),
+            Field::Python(function) => write!(f, "{}()", function.entry.function()),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::report::markdown;
 use crate::rule::Counts;
 use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::{self, Entry};
+use crate::rule::simple_detection;
 use crate::statistics::number_of;
 use crate::text::{self, printable};
 
@@ -75,6 +76,17 @@ enum RulesAction {
         #[arg(long, value_enum, default_value_t)]
         format: TableOrJson,
     },
+    /// Print a rule as a Simple Detection: Panther's YAML, without Python
+    #[command(
+        after_help = "Examples:\n  tawny rules translate my_rule.yml\n  tawny rules translate AWS.IAM.CreateUser --rules panther-analysis/rules"
+    )]
+    Translate {
+        /// The id of a rule, or a rule file
+        rule: String,
+        /// Rule files or folders to look for the id in [default: the shipped rules]
+        #[arg(long, value_name = "PATH", num_args = 1..)]
+        rules: Vec<PathBuf>,
+    },
     Lint(LintCommand),
 }
 
@@ -108,6 +120,9 @@ impl RulesCommand {
                 RuleFiles { paths: rules, placeholders: placeholders.as_deref(), ..RuleFiles::default() },
                 *format,
             ),
+            RulesAction::Translate { rule, rules } => {
+                translate(context, rule, RuleFiles { paths: rules, placeholders: None, strict: false })
+            }
             RulesAction::Lint(lint) => lint.run(context),
         }
     }
@@ -224,6 +239,20 @@ fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: Table
         }
     };
     context.output.result(&text, None)?;
+    Ok(Status::Done)
+}
+
+fn translate(context: &Context, id_or_file: &str, files: RuleFiles<'_>) -> Result<Status, Error> {
+    let file = PathBuf::from(id_or_file);
+    let named = [file];
+    let files = if named[0].is_file() { RuleFiles { paths: &named, ..files } } else { files };
+    let entries = loading::load(context.output, files)?.entries;
+    let rule = &catalog::named(&entries, id_or_file)?.rule;
+    let yaml = simple_detection::yaml(rule).map_err(|reason| Error::Usage {
+        message: format!("the rule `{}`: {reason}", rule.id),
+        hint: Some("it runs as it is; `tawny sql` prints its query".to_owned()),
+    })?;
+    context.output.result(&text::json::escaped(&yaml), None)?;
     Ok(Status::Done)
 }
 

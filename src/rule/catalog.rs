@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::lint::{Code, Warning};
 use super::panther::{self, Read};
 use super::placeholders::Placeholders;
+use super::python::ModuleFiles;
 use super::sigma::{SigmaEntry, SigmaRules};
 use super::yaml::YamlSource;
 use super::{Rule, check_id, limits, sigma, yaml};
@@ -239,12 +240,13 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
     let is_named = |file: &str| origin(file) == Origin::NamedFile;
     let texts = texts(paths)?;
     let (mut of_sigma, mut refused) = (Vec::new(), Vec::new());
+    let python = ModuleFiles::default();
     for (file, text) in &texts {
         let source = YamlSource { name: file, text };
         match FileKind::of(source) {
             FileKind::Sigma => of_sigma.push(source),
             FileKind::NoRule if !is_named(file) => loaded.others.no_rules += 1,
-            FileKind::Panther | FileKind::NoRule => match panther::parse(file, text) {
+            FileKind::Panther | FileKind::NoRule => match panther::parse_with(file, text, &python) {
                 Ok(Read { rule, warnings }) => loaded.add(source, rule, warnings, origin(file)),
                 Err(Error::Rules(errors)) => refused.push(errors),
                 Err(other) => return Err(other),

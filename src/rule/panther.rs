@@ -8,11 +8,18 @@ use std::num::NonZeroU32;
 use super::condition::{MappingMembers, Reader, RuleErrors, Scope};
 use super::limits::{self, GROUP_KEYS, OUTPUT_FIELDS};
 use super::lint::{self, Code, Warning};
+use super::python::event::Json;
+use super::python::{Mock, ModuleFiles};
 use super::yaml::{Mark, YamlContent, YamlNode, YamlSource};
 use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
 use crate::error::{Error, RuleErrorKind};
 use crate::path::Path;
 use crate::time::Period;
+
+mod python;
+
+/// Kinds of rules over the results of queries or of other rules, not over logs.
+const OF_RESULTS: [&str; 2] = ["scheduled_rule", "correlation_rule"];
 
 /// Panther's default for `Threshold`. The default for `DedupPeriodMinutes` is an hour.
 const DEFAULT_THRESHOLD: NonZeroU32 = NonZeroU32::MIN;
@@ -60,29 +67,47 @@ pub struct Read {
     pub warnings: Vec<Warning>,
 }
 
-/// Reads one rule from YAML text. `name` is the name of the text in errors, its path.
+/// Reads one rule from YAML text. `name` is the name of the text in errors, its path. A `Filename` is read in the folder
+/// of that path.
 pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
+    parse_with(name, text, &ModuleFiles::default())
+}
+
+/// Reads one rule as [`parse`] does. Several rules may share `files`, the modules that their Python imports.
+pub fn parse_with(name: &str, text: &str, files: &ModuleFiles) -> Result<Read, Error> {
     let source = YamlSource { name, text };
     let document = source.read()?;
     let mut reader =
         Reader { source, warnings: Vec::new(), depth: 0, lists: 0, conditions: limits::ConditionCount::default() };
     let members = reader.members(&document, "a rule", RULE)?;
-    let rule = reader.rule(&members)?;
+    let rule = reader.rule(&members, files)?;
     let mut warnings = reader.warnings;
     warnings.sort_by_key(|warning| (warning.line, warning.column));
     Ok(Read { rule, warnings })
 }
 
 impl Reader<'_> {
-    fn rule(&mut self, members: &MappingMembers<'_>) -> Result<Rule, Error> {
+    fn rule(&mut self, members: &MappingMembers<'_>, files: &ModuleFiles) -> Result<Rule, Error> {
         self.refuse_unsupported(members)?;
         let mut errors = RuleErrors::default();
         let id = errors.keep(self.id(members))?;
         let window = errors.keep(self.window(members))?;
-        let detection = errors.keep(self.detection(members))?;
+        let mut python = match (members.get("Filename"), &id) {
+            (Some(filename), Some(id)) => errors.keep(self.python(members, filename, id, files))?,
+            _ => None,
+        };
+        let detection = match members.get("Filename") {
+            None => errors.keep(self.detection(members))?,
+            Some(_) => match &mut python {
+                None => None,
+                Some(python) => errors.keep(self.filtered(members, python))?,
+            },
+        };
         let severity =
             errors.keep(self.required(members, "Severity").and_then(|node| self.severity(node, "`Severity`")))?;
         let enabled = errors.keep(self.required(members, "Enabled").and_then(|node| self.flag(node, "`Enabled`")))?;
+        let enabled =
+            enabled.map(|enabled| enabled && !python.as_ref().is_some_and(|python| python.needs_configuration));
         let alert = members.get("CreateAlert").map_or(Ok(true), |flag| self.flag(flag, "`CreateAlert`"));
         let alert = errors.keep(alert)?;
         let display_name = members.get("DisplayName").map(|name| self.text(name, "`DisplayName`"));
@@ -94,8 +119,24 @@ impl Reader<'_> {
         let context = errors.keep(self.context(members))?;
         let summary = errors.keep(self.summary(members))?;
         let notes = errors.keep(self.notes(members))?;
-        let tests = errors.keep(self.tests(members))?;
+        let tests = match &mut python {
+            Some(python) => Some(std::mem::take(&mut python.tests)),
+            None if members.get("Filename").is_some() => None,
+            None => errors.keep(self.tests(members))?,
+        };
         errors.none()?;
+        let (mut title, mut dynamic_severities) = (title, dynamic_severities);
+        let (mut group_by, mut context) = (group_by, context);
+        if let Some(python) = python {
+            // What the YAML says itself comes before what the Python says.
+            if let Some(title) = &mut title {
+                *title = title.take().or(python.title);
+            }
+            dynamic_severities =
+                dynamic_severities.map(|given| if given.is_empty() { python.severities } else { given });
+            group_by = group_by.map(|given| if given.is_empty() { python.group_by } else { given });
+            context = context.map(|given| if given.is_empty() { python.context } else { given });
+        }
         let rule = || {
             let (id, (counts, detection)) = (id?, detection?);
             let display_name = display_name?.unwrap_or_else(|| id.clone());
@@ -142,6 +183,20 @@ impl Reader<'_> {
         Ok((counts, detection))
     }
 
+    /// As [`Reader::detection`], of a rule in Python.
+    fn filtered(
+        &mut self,
+        members: &MappingMembers<'_>,
+        python: &mut python::PythonLogic,
+    ) -> Result<(Counts, Predicate), Error> {
+        let mut detection = std::mem::replace(&mut python.detection, Predicate::All(Vec::new()));
+        if let Some(filters) = members.get("InlineFilters") {
+            let filters = self.conjunction(filters, "`InlineFilters`", Scope::Record)?;
+            detection = Predicate::All(vec![filters, detection]);
+        }
+        Ok((std::mem::replace(&mut python.counts, Counts::Matches), detection))
+    }
+
     fn required<'n>(&self, members: &MappingMembers<'n>, key: &str) -> Result<&'n YamlNode, Error> {
         match members.get(key) {
             Some(node) => Ok(node),
@@ -155,7 +210,9 @@ impl Reader<'_> {
             && kind.as_text() != Some("rule")
         {
             let message = "`AnalysisType` must be `rule`: policies, correlations and queries are not hunted";
-            return refuse(RuleErrorKind::Unsupported, kind.mark, message);
+            let is_of_results = kind.as_text().is_some_and(|kind| OF_RESULTS.contains(&kind));
+            let reason = if is_of_results { RuleErrorKind::OtherLogs } else { RuleErrorKind::Unsupported };
+            return refuse(reason, kind.mark, message);
         }
         if let Some(types) = members.get("LogTypes")
             && !self.list(types, "`LogTypes`")?.iter().any(|log_type| log_type.as_text() == Some("AWS.CloudTrail"))
@@ -164,7 +221,6 @@ impl Reader<'_> {
             return refuse(RuleErrorKind::OtherLogs, types.mark, message);
         }
         for (key, kind, why) in [
-            ("Filename", RuleErrorKind::Python, "rules in Python are not run: write the logic as `Detection`"),
             (
                 "ScheduledQueries",
                 RuleErrorKind::Unsupported,
@@ -382,27 +438,46 @@ impl Reader<'_> {
     }
 
     fn tests(&mut self, members: &MappingMembers<'_>) -> Result<Vec<RuleTest>, Error> {
+        let mut tests = Vec::new();
+        for (mark, test, mocks) in self.tests_with_mocks(members)? {
+            if mocks.is_empty() {
+                tests.push(test);
+            } else {
+                let message = "this test is left out: `Mocks` replace Python functions, and the rule has none";
+                self.warn(mark, Code::UnrunTest, message.to_owned());
+            }
+        }
+        Ok(tests)
+    }
+
+    /// Returns the tests with their places, and with the values that they put in place of functions.
+    fn tests_with_mocks(&mut self, members: &MappingMembers<'_>) -> Result<Vec<(Mark, RuleTest, Vec<Mock>)>, Error> {
         const TEST: &[&str] = &["Name", "ExpectedResult", "Log", "LogType", "Mocks", "ExpectedDestinations"];
         let mut tests = Vec::new();
         for node in self.optional_list(members, "Tests")? {
             let test = self.members(node, "`Tests`", TEST)?;
-            if let Some(mocks) = test.get("Mocks")
-                && !matches!(&mocks.content, YamlContent::List(mocks) if mocks.is_empty())
-            {
-                let message = "this test is left out: `Mocks` replace Python functions, and no Python is run here";
-                self.warn(mocks.mark, Code::UnrunTest, message.to_owned());
-                continue;
+            let mut mocks = Vec::new();
+            let mut mark = node.mark;
+            if let Some(given) = test.given("Mocks").filter(|mocks| !mocks.is_null()) {
+                mark = given.mark;
+                for mock in self.list(given, "`Mocks`")? {
+                    let mock = self.members(mock, "`Mocks`", &["objectName", "returnValue"])?;
+                    let name = self.text(self.required(&mock, "objectName")?, "`objectName`")?;
+                    let value = mock.get("returnValue").and_then(|value| Json::parse(&value.to_json()));
+                    mocks.push(Mock { name, value: value.unwrap_or(Json::Null) });
+                }
             }
             let log = self.required(&test, "Log")?;
             if !matches!(log.content, YamlContent::Map(_)) {
                 let message = format!("`Log` must be a mapping, the record, and this is {}", log.kind());
                 return self.error(log.mark, &message);
             }
-            tests.push(RuleTest {
+            let test = RuleTest {
                 name: self.text(self.required(&test, "Name")?, "`Name`")?,
                 expected: self.flag(self.required(&test, "ExpectedResult")?, "`ExpectedResult`")?,
                 log: log.to_json(),
-            });
+            };
+            tests.push((mark, test, mocks));
         }
         Ok(tests)
     }

@@ -253,7 +253,7 @@ impl Test {
     fn required_words(&self, field: &Field) -> Vec<Vec<String>> {
         // The text does not hold derived fields and booleans in the rule's spelling.
         let spelt_as_is = match field {
-            Field::Account | Field::Actor | Field::TimePart(_) | Field::Alias(_) => false,
+            Field::Account | Field::Actor | Field::TimePart(_) | Field::Alias(_) | Field::Python(_) => false,
             Field::Element(_) => true,
             Field::Path(_) => {
                 !matches!(field.location(), Some(FieldLocation::Time | FieldLocation::Column(_, ColumnKind::Flag)))

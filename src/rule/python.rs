@@ -26,20 +26,22 @@ mod modules;
 mod operators;
 mod program;
 mod source;
+mod symbols;
 mod text_format;
 mod text_methods;
+pub mod translate;
 mod tree;
 mod udm;
 mod value;
 
-pub use evaluate::{Evaluator, Mock, Outcome};
+pub use evaluate::{Evaluator, FunctionResult, Mock};
 pub use modules::ModuleFiles;
 use program::{ModuleSource, Program, Refused};
 
 /// A function of a rule that Panther calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names are the meaning")]
-pub enum Entry {
+pub enum EntryPoint {
     Rule,
     Title,
     Dedup,
@@ -51,38 +53,38 @@ pub enum Entry {
     Reference,
 }
 
-impl Entry {
+impl EntryPoint {
     /// All functions.
-    pub const ALL: [Entry; 9] = [
-        Entry::Rule,
-        Entry::Title,
-        Entry::Dedup,
-        Entry::Severity,
-        Entry::Unique,
-        Entry::Context,
-        Entry::Description,
-        Entry::Runbook,
-        Entry::Reference,
+    pub const ALL: [EntryPoint; 9] = [
+        EntryPoint::Rule,
+        EntryPoint::Title,
+        EntryPoint::Dedup,
+        EntryPoint::Severity,
+        EntryPoint::Unique,
+        EntryPoint::Context,
+        EntryPoint::Description,
+        EntryPoint::Runbook,
+        EntryPoint::Reference,
     ];
 
     /// Returns its name in Python.
     pub fn function(self) -> &'static str {
         match self {
-            Entry::Rule => "rule",
-            Entry::Title => "title",
-            Entry::Dedup => "dedup",
-            Entry::Severity => "severity",
-            Entry::Unique => "unique",
-            Entry::Context => "alert_context",
-            Entry::Description => "description",
-            Entry::Runbook => "runbook",
-            Entry::Reference => "reference",
+            EntryPoint::Rule => "rule",
+            EntryPoint::Title => "title",
+            EntryPoint::Dedup => "dedup",
+            EntryPoint::Severity => "severity",
+            EntryPoint::Unique => "unique",
+            EntryPoint::Context => "alert_context",
+            EntryPoint::Description => "description",
+            EntryPoint::Runbook => "runbook",
+            EntryPoint::Reference => "reference",
         }
     }
 
     /// Returns the function with this name in Python.
-    pub fn named(name: &str) -> Option<Entry> {
-        Entry::ALL.into_iter().find(|entry| entry.function() == name)
+    pub fn named(name: &str) -> Option<EntryPoint> {
+        EntryPoint::ALL.into_iter().find(|entry| entry.function() == name)
     }
 }
 
@@ -90,7 +92,7 @@ impl Entry {
 #[derive(Debug, Clone)]
 pub struct PythonFunction {
     /// The function.
-    pub entry: Entry,
+    pub entry: EntryPoint,
     /// The code that it can reach, as JSON: the name and the text of each module.
     pub text: Arc<str>,
     /// The text where the function gives none.
@@ -110,6 +112,8 @@ impl PartialEq for PythonFunction {
             && self.guard == other.guard
     }
 }
+
+impl Eq for PythonFunction {}
 
 /// A reason why a rule in Python cannot run, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +140,7 @@ impl From<Refused> for PythonError {
 pub struct PythonModule<'f> {
     source: ModuleSource,
     files: &'f ModuleFiles,
-    functions: BTreeSet<Entry>,
+    functions: BTreeSet<EntryPoint>,
 }
 
 impl<'f> PythonModule<'f> {
@@ -145,14 +149,17 @@ impl<'f> PythonModule<'f> {
     /// # Errors
     /// It is not Python, or has no `rule`.
     pub fn read(file: &str, text: &str, files: &'f ModuleFiles) -> Result<PythonModule<'f>, PythonError> {
-        let wrong = |(place, message): (source::Place, String)| {
-            PythonError { file: file.to_owned(), line: place.line, column: place.column, message }
+        let wrong = |(place, message): (source::Place, String)| PythonError {
+            file: file.to_owned(),
+            line: place.line,
+            column: place.column,
+            message,
         };
         let statements = source::parse(text).map_err(wrong)?;
         let (mut names, mut globals) = (Vec::new(), Vec::new());
         lower::bound_names(&statements, &mut names, &mut globals);
-        let functions: BTreeSet<Entry> = names.iter().filter_map(|name| Entry::named(name)).collect();
-        if !functions.contains(&Entry::Rule) {
+        let functions: BTreeSet<EntryPoint> = names.iter().filter_map(|name| EntryPoint::named(name)).collect();
+        if !functions.contains(&EntryPoint::Rule) {
             return Err(wrong((source::Place::default(), "there is no function `rule`".to_owned())));
         }
         let source = ModuleSource { name: "".into(), file: file.to_owned(), text: text.to_owned() };
@@ -160,7 +167,7 @@ impl<'f> PythonModule<'f> {
     }
 
     /// Returns whether the rule has a function.
-    pub fn has(&self, entry: Entry) -> bool {
+    pub fn has(&self, entry: EntryPoint) -> bool {
         self.functions.contains(&entry)
     }
 
@@ -168,15 +175,15 @@ impl<'f> PythonModule<'f> {
     ///
     /// # Errors
     /// Some of it is outside of what rules may have.
-    pub fn function(&self, entry: Entry) -> Result<PythonFunction, PythonError> {
+    pub fn function(&self, entry: EntryPoint) -> Result<PythonFunction, PythonError> {
         let folder = Path::new(&self.source.file).parent().unwrap_or(Path::new(""));
         let modules = self.files.seen_from(folder);
         let alone = Program::read(&self.source, &[entry.function()], &modules)?;
         // A function may read variables that the rule sets.
-        let rule_first = [Entry::Rule.function(), entry.function()];
+        let rule_first = [EntryPoint::Rule.function(), entry.function()];
         let with_rule = Program::read(&self.source, &rule_first, &modules).ok();
         let program = match with_rule.filter(|program| program.changes_globals) {
-            Some(program) if entry != Entry::Rule => program,
+            Some(program) if entry != EntryPoint::Rule => program,
             _ => alone,
         };
         PythonFunction::new(entry, program)
@@ -190,20 +197,17 @@ impl<'f> PythonModule<'f> {
 }
 
 impl PythonFunction {
-    fn new(entry: Entry, program: Program) -> Result<PythonFunction, PythonError> {
-        let entries: &[&str] =
-            if program.changes_globals { &[Entry::Rule.function(), entry.function()] } else { &[entry.function()] };
-        let entries = if entry == Entry::Rule { &[Entry::Rule.function()] } else { entries };
+    fn new(entry: EntryPoint, program: Program) -> Result<PythonFunction, PythonError> {
+        let entries: &[&str] = if program.changes_globals {
+            &[EntryPoint::Rule.function(), entry.function()]
+        } else {
+            &[entry.function()]
+        };
+        let entries = if entry == EntryPoint::Rule { &[EntryPoint::Rule.function()] } else { entries };
         let columns = columns_of(columns::fields(&program, entries).as_ref());
         let program = Arc::new(program);
-        let function = PythonFunction {
-            entry,
-            text: program.text.as_str().into(),
-            default: None,
-            columns,
-            guard: None,
-            program,
-        };
+        let function =
+            PythonFunction { entry, text: program.text.as_str().into(), default: None, columns, guard: None, program };
         function.evaluator(&[]).map_err(|message| PythonError {
             file: String::new(),
             line: 0,
@@ -217,10 +221,28 @@ impl PythonFunction {
     ///
     /// # Errors
     /// It is not such a text.
-    pub fn of_text(entry: Entry, text: &str) -> Result<PythonFunction, PythonError> {
+    pub fn of_text(entry: EntryPoint, text: &str) -> Result<PythonFunction, PythonError> {
         let alone = Program::of_text(text, &[entry.function()])?;
-        let with_rule = Program::of_text(text, &[Entry::Rule.function(), entry.function()]).ok();
+        let with_rule = Program::of_text(text, &[EntryPoint::Rule.function(), entry.function()]).ok();
         PythonFunction::new(entry, with_rule.filter(|program| program.changes_globals).unwrap_or(alone))
+    }
+
+    /// Returns the function with a text for events where it gives none.
+    #[must_use]
+    pub fn with_default(self, default: Option<String>) -> PythonFunction {
+        PythonFunction { default, ..self }
+    }
+
+    /// Returns the function with a condition that every match of the rule satisfies.
+    #[must_use]
+    pub fn with_guard(self, guard: Predicate) -> PythonFunction {
+        PythonFunction { guard: Some(Box::new(guard)), ..self }
+    }
+
+    /// Returns the columns that data must have for the function to give what it means.
+    pub fn deciding_columns(&self) -> impl Iterator<Item = &'static str> {
+        let optional = [crate::event::EVENT_TIME_TEXT, crate::event::OTHER_FIELDS];
+        self.columns.iter().copied().filter(move |column| !optional.contains(column))
     }
 
     /// Prepares the evaluation for events, with values of a test in place of functions.
@@ -255,8 +277,8 @@ const REMEMBERED: usize = 2_048;
 ///
 /// # Errors
 /// It is not the text of a function.
-pub fn evaluator_of_text(entry: Entry, text: &str) -> Result<Rc<Evaluator>, String> {
-    type Known = HashMap<(Entry, Box<str>), Rc<Evaluator>>;
+pub fn evaluator_of_text(entry: EntryPoint, text: &str) -> Result<Rc<Evaluator>, String> {
+    type Known = HashMap<(EntryPoint, Box<str>), Rc<Evaluator>>;
     thread_local! {
         static KNOWN: RefCell<Known> = RefCell::default();
     }

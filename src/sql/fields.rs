@@ -7,7 +7,7 @@
 
 use crate::event::{ColumnKind, FieldLocation, OTHER_FIELDS};
 use crate::path::{Path, Step};
-use crate::rule::{Field, Predicate};
+use crate::rule::{Field, Predicate, PythonFunction, python};
 
 use super::expression::Expression;
 use super::predicate;
@@ -62,6 +62,7 @@ pub(super) fn json(field: &Field) -> Expression {
 /// Whether the value of a field in a finding's context is JSON.
 pub fn is_json(field: &Field) -> bool {
     in_json("json_at", field).is_some()
+        || matches!(field, Field::Python(function) if function.entry == python::EntryPoint::Context)
 }
 
 /// The text of a field's scalar.
@@ -73,6 +74,7 @@ fn scalar(field: &Field) -> Expression {
     match (field, field.location()) {
         (Field::Account, _) => account(),
         (Field::Actor, _) => actor(),
+        (Field::Python(function), _) => of_python(function),
         (Field::TimePart(part), _) => {
             Expression::call("time_part", [Expression::column("eventTime"), Expression::text(part.name())])
         }
@@ -87,6 +89,23 @@ fn scalar(field: &Field) -> Expression {
         (_, Some(FieldLocation::Time)) => Expression::CastToText(Box::new(Expression::column("eventTime"))),
         // Only for completeness: JSON holds the other fields.
         (_, Some(FieldLocation::Below { .. }) | None) => Expression::column(OTHER_FIELDS),
+    }
+}
+
+/// The value that a function of a rule in Python gives, where the rule may match. The columns of the event follow their
+/// names.
+fn of_python(function: &PythonFunction) -> Expression {
+    let constants = [
+        function.entry.function(),
+        &function.text,
+        function.default.as_deref().unwrap_or_default(),
+        &function.columns.join(","),
+    ];
+    let columns = function.columns.iter().map(|name| Expression::column(*name));
+    let value = Expression::call("python", constants.map(Expression::text).into_iter().chain(columns));
+    match &function.guard {
+        None => value,
+        Some(guard) => Expression::Case { branches: vec![(predicate::condition(guard), value)] },
     }
 }
 

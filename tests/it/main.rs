@@ -48,6 +48,7 @@ mod parquet_types;
 mod plans;
 mod predicates;
 mod printed_sql;
+mod python;
 mod ranges;
 mod records;
 mod reproducible;

@@ -75,7 +75,7 @@ fn rules_that_cannot_run_are_skipped_and_named() {
     }
     for skipped in [
         "broken.yml:4:11: `Severity` must be Info, Low, Medium, High or Critical (and 1 other error)",
-        "python.yml:6:11: `Filename`: rules in Python are not run",
+        "python.yml:6:11: `Filename`: the Python file",
         "refused.yml:5:7: `refused`: `eventName`: the modifier `windash`",
         "tabs.yml:3:2: invalid YAML: a tab indents this line; use spaces",
         "2 rules, 4 skipped: 2 invalid, 1 unsupported, 1 in Python; not used: 3 rules for other logs, 4 YAML files without rules",

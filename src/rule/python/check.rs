@@ -109,12 +109,7 @@ pub(super) fn visit_own<'t>(
                 visit_own(&statement.finally, visit, define);
             }
             Stmt::Define(_, function) => define(function),
-            Stmt::Return(None)
-            | Stmt::Raise(None)
-            | Stmt::Break
-            | Stmt::Continue
-            | Stmt::Pass
-            | Stmt::Import(..) => {}
+            Stmt::Return(None) | Stmt::Raise(None) | Stmt::Break | Stmt::Continue | Stmt::Pass | Stmt::Import(..) => {}
         }
     }
 }

@@ -197,7 +197,7 @@ impl<'p> Reading<'p> {
                     let is_first = call.arguments.first().is_some_and(|first| Self::is_event(first, place));
                     if is_first { self.key(call.arguments.get(1)) } else { self.all = true }
                 }
-                ("panther_base_helpers", "pantherflow_investigation" | "dbprint")
+                ("panther_base_helpers", "pantherflow_investigation" | "dbprint" | "add_parse_delay")
                 | ("panther_ipinfo_helpers" | "panther_misp_helpers", _) => {}
                 (module, _) if module.starts_with("logging") => {}
                 _ => self.all = true,

@@ -9,7 +9,7 @@ use super::exception::Fault;
 use super::interpreter::Interpreter;
 use super::program::Program;
 use super::value::{Record, Value};
-use super::{Entry, text_format};
+use super::{EntryPoint, text_format};
 
 /// Characters that Panther keeps of a text that a rule makes.
 const TEXT_LENGTH: usize = 1_000;
@@ -29,7 +29,7 @@ pub struct Mock {
 
 /// What a function of a rule gives for an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum FunctionResult {
     /// Its text, as Panther uses it.
     Text(String),
     /// No text: the function says so, or Panther takes no text from it.
@@ -43,7 +43,7 @@ pub enum Outcome {
 /// Evaluates one function of a rule.
 pub struct Evaluator {
     program: Arc<Program>,
-    entry: Entry,
+    entry: EntryPoint,
     /// The modules, if their variables are the same for all events.
     shared: Option<Rc<Interpreter>>,
     mocks: Vec<(Arc<str>, Value)>,
@@ -60,10 +60,10 @@ fn explain(fault: &Fault) -> String {
     }
 }
 
-fn failed(fault: &Fault) -> Outcome {
+fn failed(fault: &Fault) -> FunctionResult {
     match fault {
-        Fault::Raised(_) => Outcome::Raised(explain(fault)),
-        Fault::Exhausted | Fault::Refused(_) => Outcome::Stopped(explain(fault)),
+        Fault::Raised(_) => FunctionResult::Raised(explain(fault)),
+        Fault::Exhausted | Fault::Refused(_) => FunctionResult::Stopped(explain(fault)),
     }
 }
 
@@ -72,7 +72,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// The statements of a module raise.
-    pub(super) fn new(program: &Arc<Program>, entry: Entry, mocks: &[Mock]) -> Result<Evaluator, String> {
+    pub(super) fn new(program: &Arc<Program>, entry: EntryPoint, mocks: &[Mock]) -> Result<Evaluator, String> {
         let mocks: Vec<_> =
             mocks.iter().map(|mock| (Arc::from(mock.name.as_str()), Value::thawed(&mock.value))).collect();
         let interpreter = Interpreter::new(program, &mocks).map_err(|fault| explain(&fault))?;
@@ -84,14 +84,14 @@ impl Evaluator {
     }
 
     /// Evaluates the function for an event, a JSON object. `rule_id` is the default title.
-    pub fn evaluate(&self, event: &Json) -> Outcome {
-        let Json::Object(object) = event else { return Outcome::Nothing };
+    pub fn evaluate(&self, event: &Json) -> FunctionResult {
+        let Json::Object(object) = event else { return FunctionResult::Nothing };
         let outcome = self.outcome(object);
         bounds::release();
         outcome
     }
 
-    fn outcome(&self, event: &Arc<JsonObject>) -> Outcome {
+    fn outcome(&self, event: &Arc<JsonObject>) -> FunctionResult {
         let event = Value::Record(Record { object: Arc::clone(event), is_event: true });
         let interpreter = match &self.shared {
             Some(shared) => Rc::clone(shared),
@@ -100,9 +100,9 @@ impl Evaluator {
                 Err(fault) => return failed(&fault),
             },
         };
-        if self.shared.is_none() && self.entry != Entry::Rule {
+        if self.shared.is_none() && self.entry != EntryPoint::Rule {
             // The function may read variables that the rule sets.
-            let _ = interpreter.call_entry(Entry::Rule.function(), &event);
+            let _ = interpreter.call_entry(EntryPoint::Rule.function(), &event);
         }
         match interpreter.call_entry(self.entry.function(), &event) {
             Ok(value) => self.taken(&value),
@@ -111,27 +111,28 @@ impl Evaluator {
     }
 
     /// What Panther makes of the value.
-    fn taken(&self, value: &Value) -> Outcome {
-        let wrong_type = || Outcome::Raised(format!("{}() returns {}", self.entry.function(), value.type_name()));
+    fn taken(&self, value: &Value) -> FunctionResult {
+        let wrong_type =
+            || FunctionResult::Raised(format!("{}() returns {}", self.entry.function(), value.type_name()));
         match (self.entry, value) {
-            (Entry::Rule, Value::Bool(true)) => Outcome::Text("true".to_owned()),
-            (Entry::Rule, Value::Bool(false)) => Outcome::Nothing,
-            (Entry::Context, Value::Dict(_) | Value::Record(_)) => match text_format::json(value) {
-                Ok(json) if json.len() <= CONTEXT_BYTES => Outcome::Text(json),
-                Ok(_) => Outcome::Raised(format!("the context has more than {CONTEXT_BYTES} bytes")),
+            (EntryPoint::Rule, Value::Bool(true)) => FunctionResult::Text("true".to_owned()),
+            (EntryPoint::Rule, Value::Bool(false)) => FunctionResult::Nothing,
+            (EntryPoint::Context, Value::Dict(_) | Value::Record(_)) => match text_format::json(value) {
+                Ok(json) if json.len() <= CONTEXT_BYTES => FunctionResult::Text(json),
+                Ok(_) => FunctionResult::Raised(format!("the context has more than {CONTEXT_BYTES} bytes")),
                 Err(fault) => failed(&fault),
             },
-            (Entry::Rule | Entry::Context, _) => wrong_type(),
-            (Entry::Severity, Value::Text(text)) => {
+            (EntryPoint::Rule | EntryPoint::Context, _) => wrong_type(),
+            (EntryPoint::Severity, Value::Text(text)) => {
                 let upper = text.to_uppercase();
                 match upper.as_str() {
-                    "INFO" | "LOW" | "MEDIUM" | "HIGH" | "CRITICAL" => Outcome::Text(upper),
-                    "DEFAULT" => Outcome::Nothing,
-                    _ => Outcome::Raised(format!("`{text}` is no severity")),
+                    "INFO" | "LOW" | "MEDIUM" | "HIGH" | "CRITICAL" => FunctionResult::Text(upper),
+                    "DEFAULT" => FunctionResult::Nothing,
+                    _ => FunctionResult::Raised(format!("`{text}` is no severity")),
                 }
             }
-            (Entry::Dedup, Value::Text(text)) if text.is_empty() => Outcome::Nothing,
-            (_, Value::Text(text)) => Outcome::Text(cut(text)),
+            (EntryPoint::Dedup, Value::Text(text)) if text.is_empty() => FunctionResult::Nothing,
+            (_, Value::Text(text)) => FunctionResult::Text(cut(text)),
             _ => wrong_type(),
         }
     }

@@ -450,7 +450,9 @@ impl Interpreter {
                 each_of(keys.into_iter(), &mut each)
             }
             Value::Record(record) => each_of(record.entries().map(|(key, _)| key), &mut each),
-            Value::Text(text) => each_of(text.chars().map(|c| Value::text(c.encode_utf8(&mut [0; 4]) as &str)), &mut each),
+            Value::Text(text) => {
+                each_of(text.chars().map(|c| Value::text(c.encode_utf8(&mut [0; 4]) as &str)), &mut each)
+            }
             Value::Bytes(bytes) => each_of(bytes.iter().map(|byte| Value::Int((*byte).into())), &mut each),
             Value::Generator(generator) => self.generate(generator, &mut each),
             other => Err(Fault::type_error(format!("'{}' object is not iterable", other.type_name()))),
@@ -467,11 +469,7 @@ impl Interpreter {
         Ok(items)
     }
 
-    fn generate(
-        &self,
-        generator: &Generator,
-        take: &mut dyn FnMut(Value) -> Outcome<ControlFlow<()>>,
-    ) -> Outcome<()> {
+    fn generate(&self, generator: &Generator, take: &mut dyn FnMut(Value) -> Outcome<ControlFlow<()>>) -> Outcome<()> {
         if generator.used.replace(true) {
             return Err(Fault::Refused("a generator is used twice".to_owned()));
         }
@@ -732,7 +730,8 @@ impl Interpreter {
                     let entries = value.dict_entries();
                     let entries = entries.ok_or_else(|| Fault::type_error("argument after ** must be a mapping"))?;
                     for (key, value) in entries {
-                        let key = key.as_text().cloned().ok_or_else(|| Fault::type_error("keywords must be strings"))?;
+                        let key =
+                            key.as_text().cloned().ok_or_else(|| Fault::type_error("keywords must be strings"))?;
                         named.push((key, value));
                     }
                 }
@@ -769,10 +768,7 @@ impl Interpreter {
     }
 }
 
-fn each_of(
-    items: impl Iterator<Item = Value>,
-    each: &mut dyn FnMut(Value) -> Outcome<ControlFlow<()>>,
-) -> Outcome<()> {
+fn each_of(items: impl Iterator<Item = Value>, each: &mut dyn FnMut(Value) -> Outcome<ControlFlow<()>>) -> Outcome<()> {
     for item in items {
         if each(item)?.is_break() {
             break;
@@ -822,4 +818,3 @@ fn bound(closure: &Closure, arguments: Arguments) -> Outcome<Vec<Option<Value>>>
     }
     Ok(slots)
 }
-

@@ -20,9 +20,41 @@ pub(super) struct Builtin(pub(super) &'static str);
 
 /// The builtins of Python.
 const BUILTINS: &[&str] = &[
-    "abs", "all", "any", "bool", "dict", "divmod", "enumerate", "filter", "float", "format", "frozenset", "getattr",
-    "hasattr", "int", "isinstance", "iter", "len", "list", "map", "max", "min", "next", "print", "range", "repr",
-    "reversed", "round", "set", "sorted", "str", "sum", "tuple", "type", "zip", "bytes",
+    "abs",
+    "all",
+    "any",
+    "bool",
+    "dict",
+    "divmod",
+    "enumerate",
+    "filter",
+    "float",
+    "format",
+    "frozenset",
+    "getattr",
+    "hasattr",
+    "int",
+    "isinstance",
+    "iter",
+    "len",
+    "list",
+    "map",
+    "max",
+    "min",
+    "next",
+    "print",
+    "range",
+    "repr",
+    "reversed",
+    "round",
+    "set",
+    "sorted",
+    "str",
+    "sum",
+    "tuple",
+    "type",
+    "zip",
+    "bytes",
 ];
 
 /// The members of modules that are functions or classes of this program.
@@ -49,6 +81,7 @@ const MEMBERS: &[&str] = &[
     "logging.error",
     "logging.info",
     "logging.warning",
+    "panther_base_helpers.add_parse_delay",
     "panther_base_helpers.dbprint",
     "panther_base_helpers.deep_get",
     "panther_base_helpers.deep_walk",
@@ -98,7 +131,12 @@ const EXCEPTIONS: &[(&str, ExceptionKind)] = &[
 
 /// Functions of Panther that read what other events stored.
 const STORED: &[&str] = &[
-    "evaluate_threshold", "get_counter", "get_dictionary", "get_string_set", "increment_counter", "get_key_expiration",
+    "evaluate_threshold",
+    "get_counter",
+    "get_dictionary",
+    "get_string_set",
+    "increment_counter",
+    "get_key_expiration",
     "monotonic_counter",
 ];
 
@@ -121,7 +159,8 @@ pub(super) fn notice(module: &str, member: &str) -> Option<&'static str> {
 
 /// The reason why a member of a module cannot be used, if it is one.
 pub(super) fn refusal(module: &str, member: &str) -> Option<String> {
-    if STORED.contains(&member) && (module.starts_with("panther_detection_helpers") || module == "panther_oss_helpers") {
+    if STORED.contains(&member) && (module.starts_with("panther_detection_helpers") || module == "panther_oss_helpers")
+    {
         return Some(format!("`{member}`, which reads what earlier events stored"));
     }
     let reads_clock = matches!((module, member), ("datetime", "date" | "time") | ("time", _));
@@ -219,9 +258,7 @@ pub(super) fn call(interpreter: &Interpreter, builtin: Builtin, arguments: &Argu
             let quotient = operators::binary(interpreter, super::tree::Operator::FloorDivide, a, b)?;
             Ok(Value::tuple(vec![quotient, operators::binary(interpreter, super::tree::Operator::Modulo, a, b)?]))
         }
-        "isinstance" => {
-            is_instance(arguments.required(0, "obj")?, arguments.required(1, "class")?).map(Value::Bool)
-        }
+        "isinstance" => is_instance(arguments.required(0, "obj")?, arguments.required(1, "class")?).map(Value::Bool),
         "type" => class_of(arguments.required(0, "object")?),
         "hasattr" | "getattr" => {
             let Value::Text(name) = arguments.required(1, "name")? else {
@@ -242,9 +279,7 @@ pub(super) fn call(interpreter: &Interpreter, builtin: Builtin, arguments: &Argu
         "panther_core.PantherEvent" | "unittest.mock.MagicMock" => Err(Fault::Refused(builtin.0.to_owned())),
         name if name.starts_with("logging.") => Ok(Value::None),
         name if name.starts_with("panther_") => panther(interpreter, name, arguments),
-        name if name.starts_with("re.") || name.starts_with("fnmatch.") => {
-            patterns::call(interpreter, name, arguments)
-        }
+        name if name.starts_with("re.") || name.starts_with("fnmatch.") => patterns::call(interpreter, name, arguments),
         name if name.starts_with("ipaddress.") => network::call(name, arguments.required(0, "address")?),
         name if name.starts_with("datetime.") => time::call(name, arguments),
         "json.loads" => loads(interpreter, arguments.required(0, "s")?),
@@ -254,7 +289,12 @@ pub(super) fn call(interpreter: &Interpreter, builtin: Builtin, arguments: &Argu
             let text = match arguments.required(0, "s")? {
                 Value::Text(text) => text.as_bytes().to_vec(),
                 Value::Bytes(bytes) => bytes.to_vec(),
-                other => return Err(Fault::type_error(format!("a bytes-like object is required, not '{}'", other.type_name()))),
+                other => {
+                    return Err(Fault::type_error(format!(
+                        "a bytes-like object is required, not '{}'",
+                        other.type_name()
+                    )));
+                }
             };
             let decoded = base64::engine::general_purpose::STANDARD.decode(text);
             decoded.map(|bytes| Value::Bytes(bytes.into())).map_err(|_| Fault::value_error("Incorrect padding"))
@@ -353,7 +393,8 @@ fn over_iterables(interpreter: &Interpreter, name: &str, arguments: &Arguments) 
             let function = arguments.required(0, "function")?;
             let mut items = interpreter.collect(arguments.required(1, "iterable")?)?.into_iter();
             let start = arguments.get(2, "initial").cloned().or_else(|| items.next());
-            let mut value = start.ok_or_else(|| Fault::type_error("reduce() of empty iterable with no initial value"))?;
+            let mut value =
+                start.ok_or_else(|| Fault::type_error("reduce() of empty iterable with no initial value"))?;
             for item in items {
                 value = interpreter.call(function, Arguments::of(vec![value, item]))?;
             }
@@ -375,7 +416,8 @@ fn over_iterables(interpreter: &Interpreter, name: &str, arguments: &Arguments) 
                 };
             }
             let key = Arguments { positional: Vec::new(), named: arguments.named.clone() };
-            let mut items = sorted(interpreter, if name == "max" { items.into_iter().rev().collect() } else { items }, &key)?;
+            let mut items =
+                sorted(interpreter, if name == "max" { items.into_iter().rev().collect() } else { items }, &key)?;
             Ok(if name == "max" { items.pop() } else { items.into_iter().next() }.unwrap_or(Value::None))
         }
         "range" => {
@@ -461,7 +503,9 @@ fn int(value: &Value) -> Outcome<Value> {
         Value::Float(_) => Err(Fault::Exhausted),
         other => other.as_int().map(Value::Int).ok_or_else(|| {
             let kind = other.type_name();
-            Fault::type_error(format!("int() argument must be a string, a bytes-like object or a real number, not '{kind}'"))
+            Fault::type_error(format!(
+                "int() argument must be a string, a bytes-like object or a real number, not '{kind}'"
+            ))
         }),
     }
 }
@@ -489,9 +533,10 @@ fn round(arguments: &Arguments) -> Outcome<Value> {
             let digits = digits.ok_or_else(|| Fault::Refused("`round` to these digits".to_owned()))?;
             format!("{number:.digits$}").parse().map(Value::Float).map_err(|_| Fault::Exhausted)
         }
-        (other, _) => other.as_int().map(Value::Int).ok_or_else(|| {
-            Fault::type_error(format!("type {} doesn't define __round__ method", other.type_name()))
-        }),
+        (other, _) => other
+            .as_int()
+            .map(Value::Int)
+            .ok_or_else(|| Fault::type_error(format!("type {} doesn't define __round__ method", other.type_name()))),
     }
 }
 
@@ -523,10 +568,9 @@ fn is_instance(value: &Value, class: &Value) -> Outcome<bool> {
         "tuple" => matches!(value, Value::Tuple(_)),
         "set" => matches!(value, Value::Set(_)),
         "collections.abc.Mapping" => matches!(value, Value::Dict(_) | Value::Record(_)),
-        "collections.abc.Sequence" => matches!(
-            value,
-            Value::List(_) | Value::Tuple(_) | Value::FrozenList(_) | Value::Text(_) | Value::Bytes(_)
-        ),
+        "collections.abc.Sequence" => {
+            matches!(value, Value::List(_) | Value::Tuple(_) | Value::FrozenList(_) | Value::Text(_) | Value::Bytes(_))
+        }
         "panther_core.PantherEvent" => matches!(value, Value::Record(record) if record.is_event),
         "unittest.mock.MagicMock" => matches!(value, Value::Mock(_)),
         "datetime.datetime" => matches!(value, Value::DateTime(_)),
@@ -613,6 +657,8 @@ fn panther(interpreter: &Interpreter, name: &str, arguments: &Arguments) -> Outc
             Value::Text(text) => Ok(time::resolved(text).map_or(Value::None, Value::DateTime)),
             other => Err(Fault::no_attribute(other, "replace")),
         },
+        // Events have no `p_parse_time` here.
+        ("panther_base_helpers", "add_parse_delay") => Err(Fault::no_attribute(&Value::None, "split")),
         // A query for Panther's own search.
         ("panther_base_helpers", "pantherflow_investigation") => Ok(Value::None),
         ("panther_ipinfo_helpers", "geoinfo_from_ip" | "geoinfo_from_ip_formatted") => {

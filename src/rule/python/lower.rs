@@ -85,9 +85,7 @@ impl Lowering {
                 let value = self.expr(&node.value)?;
                 Stmt::Update(self.target(&node.target)?, operator(node.op, node.range)?, value)
             }
-            ast::Stmt::Return(node) => {
-                Stmt::Return(node.value.as_deref().map(|value| self.expr(value)).transpose()?)
-            }
+            ast::Stmt::Return(node) => Stmt::Return(node.value.as_deref().map(|value| self.expr(value)).transpose()?),
             ast::Stmt::If(node) => {
                 let mut branches = vec![(self.expr(&node.test)?, self.statements(&node.body)?)];
                 let mut otherwise = Vec::new();
@@ -181,11 +179,10 @@ impl Lowering {
                 }
                 Target::Item(self.expr(&node.value)?, self.expr(&node.slice)?)
             }
-            ast::Expr::Tuple(ast::ExprTuple { elts, .. }) | ast::Expr::List(ast::ExprList { elts, .. }) => {
-                self.deeper(target.range(), |this| {
+            ast::Expr::Tuple(ast::ExprTuple { elts, .. }) | ast::Expr::List(ast::ExprList { elts, .. }) => self
+                .deeper(target.range(), |this| {
                     Ok(Target::Unpack(elts.iter().map(|part| this.target(part)).collect::<Lowered<_>>()?))
-                })?
-            }
+                })?,
             other => return refuse(other.range(), format!("an assignment to {}", expression_name(other))),
         })
     }
@@ -205,12 +202,7 @@ impl Lowering {
         Name::Global(name.into())
     }
 
-    fn function(
-        &mut self,
-        name: &str,
-        parameters: Option<&ast::Parameters>,
-        body: Body<'_>,
-    ) -> Lowered<Function> {
+    fn function(&mut self, name: &str, parameters: Option<&ast::Parameters>, body: Body<'_>) -> Lowered<Function> {
         let mut lowered = Parameters::default();
         let mut locals: Vec<Arc<str>> = Vec::new();
         if let Some(node) = parameters {
@@ -324,7 +316,8 @@ impl Lowering {
             }
             ast::Expr::Subscript(node) => match &*node.slice {
                 ast::Expr::Slice(slice) => {
-                    let mut part = |part: &Option<Box<ast::Expr>>| part.as_deref().map(|part| self.expr(part)).transpose();
+                    let mut part =
+                        |part: &Option<Box<ast::Expr>>| part.as_deref().map(|part| self.expr(part)).transpose();
                     let bounds = [part(&slice.lower)?, part(&slice.upper)?, part(&slice.step)?];
                     Expr::Slice(self.boxed(&node.value)?, Box::new(bounds))
                 }
@@ -367,9 +360,7 @@ impl Lowering {
     /// Returns the variable that `:=` binds: that of the function around comprehensions.
     fn walrus_target(&self, name: &str) -> Name {
         match self.name(name) {
-            Name::Local(up, ..)
-                if self.scopes.iter().rev().nth(up).is_some_and(|scope| scope.is_comprehension) =>
-            {
+            Name::Local(up, ..) if self.scopes.iter().rev().nth(up).is_some_and(|scope| scope.is_comprehension) => {
                 Name::Global(name.into())
             }
             other => other,
@@ -422,7 +413,9 @@ impl Lowering {
     fn format_parts(&mut self, elements: &ast::InterpolatedStringElements, parts: &mut Vec<FormatPart>) -> Lowered<()> {
         for element in elements {
             match element {
-                ast::InterpolatedStringElement::Literal(literal) => parts.push(FormatPart::Text((*literal.value).into())),
+                ast::InterpolatedStringElement::Literal(literal) => {
+                    parts.push(FormatPart::Text((*literal.value).into()))
+                }
                 ast::InterpolatedStringElement::Interpolation(node) => {
                     if node.debug_text.is_some() {
                         return refuse(node.range, "`=` in an f-string");

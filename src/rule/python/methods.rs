@@ -12,19 +12,62 @@ use super::value::{Record, Value};
 use super::{operators, text_format};
 
 const TEXT: &[&str] = &[
-    "capitalize", "casefold", "count", "endswith", "find", "format", "index", "isalnum", "isalpha", "isdecimal",
-    "isdigit", "islower", "isnumeric", "isspace", "isupper", "join", "ljust", "lower", "lstrip", "partition",
-    "removeprefix", "removesuffix", "replace", "rfind", "rjust", "rpartition", "rsplit", "rstrip", "split",
-    "splitlines", "startswith", "strip", "title", "upper", "zfill",
+    "capitalize",
+    "casefold",
+    "count",
+    "endswith",
+    "find",
+    "format",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isdecimal",
+    "isdigit",
+    "islower",
+    "isnumeric",
+    "isspace",
+    "isupper",
+    "join",
+    "ljust",
+    "lower",
+    "lstrip",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rfind",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "title",
+    "upper",
+    "zfill",
 ];
 const RECORD: &[&str] = &["copy", "deep_get", "get", "items", "keys", "to_dict", "values"];
 const EVENT: &[&str] = &["deep_walk", "event_time_epoch", "lookup", "udm", "udm_path"];
 const FROZEN_LIST: &[&str] = &["as_list", "copy", "count", "index"];
-const LIST: &[&str] = &["append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"];
+const LIST: &[&str] =
+    &["append", "clear", "copy", "count", "extend", "index", "insert", "pop", "remove", "reverse", "sort"];
 const DICT: &[&str] = &["clear", "copy", "get", "items", "keys", "pop", "setdefault", "update", "values"];
 const SET: &[&str] = &[
-    "add", "clear", "copy", "difference", "discard", "intersection", "isdisjoint", "issubset", "issuperset", "remove",
-    "symmetric_difference", "union", "update",
+    "add",
+    "clear",
+    "copy",
+    "difference",
+    "discard",
+    "intersection",
+    "isdisjoint",
+    "issubset",
+    "issuperset",
+    "remove",
+    "symmetric_difference",
+    "union",
+    "update",
 ];
 
 /// Returns whether a value has a method.
@@ -56,11 +99,33 @@ pub(super) fn is_known(name: &str) -> bool {
         || ["isoformat", "strftime", "timestamp", "total_seconds", "overlaps", "subnet_of"].contains(&name)
         || ["strptime", "fromisoformat", "fromtimestamp", "utcfromtimestamp", "fromkeys"].contains(&name)
         || ATTRIBUTES.contains(&name)
+        || ENRICHMENT.contains(&name)
 }
 
+/// Methods of data that other services add to events. There are none here, so rules that test for them first never call
+/// them.
+const ENRICHMENT: &[&str] = &["domain", "has_warning_list_id"];
+
 const ATTRIBUTES: &[&str] = &[
-    "args", "day", "days", "hour", "is_global", "is_link_local", "is_loopback", "is_multicast", "is_private",
-    "is_reserved", "is_unspecified", "microsecond", "minute", "month", "pattern", "second", "seconds", "tzinfo", "version",
+    "args",
+    "day",
+    "days",
+    "hour",
+    "is_global",
+    "is_link_local",
+    "is_loopback",
+    "is_multicast",
+    "is_private",
+    "is_reserved",
+    "is_unspecified",
+    "microsecond",
+    "minute",
+    "month",
+    "pattern",
+    "second",
+    "seconds",
+    "tzinfo",
+    "version",
     "year",
 ];
 
@@ -173,12 +238,15 @@ fn of_record(interpreter: &Interpreter, record: &Record, name: &str, arguments: 
         }
         "udm_path" => udm::path(arguments.required(0, "key")?),
         "lookup" => {
-            let keys = ["_mocked_lookup_data_"].map(Value::text).into_iter().chain(arguments.positional.iter().cloned());
+            let keys =
+                ["_mocked_lookup_data_"].map(Value::text).into_iter().chain(arguments.positional.iter().cloned());
             deep_get(interpreter, &Value::Record(record.clone()), &keys.collect::<Vec<_>>(), Value::None)
         }
         _ => {
             let at = record.get(&Value::text("p_event_time"))?;
-            Ok(Value::Int(at.and_then(|at| time::resolved(at.as_text()?)).map_or(0, |at| at.micros.div_euclid(1_000_000))))
+            Ok(Value::Int(
+                at.and_then(|at| time::resolved(at.as_text()?)).map_or(0, |at| at.micros.div_euclid(1_000_000)),
+            ))
         }
     }
 }
@@ -221,7 +289,9 @@ pub(super) fn add_entries(interpreter: &Interpreter, to: &Value, from: &Value) -
             for pair in interpreter.collect(from)? {
                 match <[Value; 2]>::try_from(interpreter.collect(&pair)?) {
                     Ok([key, value]) => entries.push((key, value)),
-                    Err(_) => return Err(Fault::value_error("dictionary update sequence element has the wrong length")),
+                    Err(_) => {
+                        return Err(Fault::value_error("dictionary update sequence element has the wrong length"));
+                    }
                 }
             }
             entries
@@ -280,9 +350,7 @@ fn of_dict(interpreter: &Interpreter, value: &Value, name: &str, arguments: &Arg
             match (place, arguments.get(1, "default")) {
                 (Some(place), _) => Ok(dict.entries.borrow_mut().remove(place).1),
                 (None, Some(default)) => Ok(default.clone()),
-                (None, None) => {
-                    Err(Fault::Raised(Exception { kind: ExceptionKind::KeyError, message: key.clone() }))
-                }
+                (None, None) => Err(Fault::Raised(Exception { kind: ExceptionKind::KeyError, message: key.clone() })),
             }
         }
         _ => {
@@ -345,7 +413,8 @@ fn of_list(interpreter: &Interpreter, value: &Value, name: &str, arguments: &Arg
                     let mut items = list.items.borrow_mut();
                     let length = items.len() as i128;
                     let place = index.map(|index| if index < 0 { index + length } else { index });
-                    let place = place.and_then(|place| usize::try_from(place).ok()).filter(|place| *place < items.len());
+                    let place =
+                        place.and_then(|place| usize::try_from(place).ok()).filter(|place| *place < items.len());
                     interpreter.charge(items.len() / 32)?;
                     return match place {
                         Some(place) => Ok(items.remove(place)),
@@ -431,4 +500,3 @@ fn of_set(interpreter: &Interpreter, value: &Value, name: &str, arguments: &Argu
         }
     }
 }
-

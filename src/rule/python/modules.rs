@@ -62,7 +62,8 @@ impl Modules for ModulesSeen<'_> {
             let path = folder.join(format!("{name}.py"));
             Some((path.display().to_string(), self.files.text(&path)?))
         });
-        let own = || OWN.iter().find(|(known, _)| *known == name).map(|(_, text)| (format!("{name}.py"), (*text).to_owned()));
+        let own =
+            || OWN.iter().find(|(known, _)| *known == name).map(|(_, text)| (format!("{name}.py"), (*text).to_owned()));
         let (file, text) = of_user.or_else(own)?;
         Some(ModuleSource { name: name.into(), file, text })
     }

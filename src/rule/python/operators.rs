@@ -10,12 +10,7 @@ use super::tree::{Comparison, Operator};
 use super::value::{DateTime, Value};
 
 /// Returns whether a comparison holds.
-pub(super) fn holds(
-    interpreter: &Interpreter,
-    comparison: Comparison,
-    left: &Value,
-    right: &Value,
-) -> Outcome<bool> {
+pub(super) fn holds(interpreter: &Interpreter, comparison: Comparison, left: &Value, right: &Value) -> Outcome<bool> {
     let ordered = |wanted: fn(Ordering) -> bool| Ok(left.compare(right)?.is_some_and(wanted));
     match comparison {
         Comparison::Equal => equal(interpreter, left, right),
@@ -36,7 +31,8 @@ pub(super) fn holds(
 }
 
 fn equal(interpreter: &Interpreter, left: &Value, right: &Value) -> Outcome<bool> {
-    let size = |value: &Value| value.items().map_or(0, |items| items.len()) + value.dict_entries().map_or(0, |all| all.len());
+    let size =
+        |value: &Value| value.items().map_or(0, |items| items.len()) + value.dict_entries().map_or(0, |all| all.len());
     let (of_left, of_right) = (size(left), size(right));
     interpreter.charge((of_left + of_right) / 32 + of_left.saturating_mul(of_right) / 64)?;
     Ok(left.equals(right))
@@ -328,7 +324,8 @@ fn place(index: &Value, length: usize, of: &Value) -> Outcome<usize> {
 
 /// `base[index]`
 pub(super) fn item(interpreter: &Interpreter, base: &Value, index: &Value) -> Outcome<Value> {
-    let missing = || Fault::Raised(super::exception::Exception { kind: ExceptionKind::KeyError, message: index.clone() });
+    let missing =
+        || Fault::Raised(super::exception::Exception { kind: ExceptionKind::KeyError, message: index.clone() });
     match base {
         Value::Dict(dict) => {
             interpreter.charge(dict.entries.borrow().len() / 32)?;
@@ -372,9 +369,7 @@ pub(super) fn set_item(interpreter: &Interpreter, base: &Value, index: Value, va
             list.items.borrow_mut()[place] = value;
             Ok(())
         }
-        other => {
-            Err(Fault::type_error(format!("'{}' object does not support item assignment", other.type_name())))
-        }
+        other => Err(Fault::type_error(format!("'{}' object does not support item assignment", other.type_name()))),
     }
 }
 

@@ -84,7 +84,8 @@ impl Program {
         };
         let sources: Vec<(String, String)> = serde_json::from_str(text).map_err(|_| invalid())?;
         let mut sources: BTreeMap<String, String> = sources.into_iter().collect();
-        let rule = ModuleSource { name: "".into(), file: "rule.py".to_owned(), text: sources.remove("").ok_or_else(invalid)? };
+        let rule =
+            ModuleSource { name: "".into(), file: "rule.py".to_owned(), text: sources.remove("").ok_or_else(invalid)? };
         Program::read(&rule, entries, &Texts(sources))
     }
 }
@@ -275,7 +276,8 @@ impl Reading<'_> {
                 }
             }
         }
-        let is_bound = |read: &ReadModule| read.parts.iter().any(|part| part.binds.iter().any(|name| **name == *member));
+        let is_bound =
+            |read: &ReadModule| read.parts.iter().any(|part| part.binds.iter().any(|name| **name == *member));
         if !self.read.get(from).is_some_and(is_bound) {
             return Err(self.refused(module, range, format!("`{member}`, which the module `{from}` does not define")));
         }

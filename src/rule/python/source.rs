@@ -104,11 +104,30 @@ fn check_bounds(text: &str) -> Result<(), (Place, String)> {
                 parts += 1;
             }
             byte if byte.is_ascii_alphabetic() => {
-                let end = at + bytes[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+                let end =
+                    at + bytes[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
                 if matches!(
                     &bytes[at..end],
-                    b"not" | b"lambda" | b"else" | b"if" | b"elif" | b"for" | b"await" | b"yield" | b"while" | b"with"
-                        | b"def" | b"class" | b"try" | b"match" | b"case" | b"async" | b"and" | b"or" | b"in" | b"is"
+                    b"not"
+                        | b"lambda"
+                        | b"else"
+                        | b"if"
+                        | b"elif"
+                        | b"for"
+                        | b"await"
+                        | b"yield"
+                        | b"while"
+                        | b"with"
+                        | b"def"
+                        | b"class"
+                        | b"try"
+                        | b"match"
+                        | b"case"
+                        | b"async"
+                        | b"and"
+                        | b"or"
+                        | b"in"
+                        | b"is"
                 ) {
                     parts += 1;
                 }

@@ -101,8 +101,7 @@ fn one(interpreter: &Interpreter, text: &Arc<str>, name: &str, arguments: &Argum
             let mut size = 0;
             for (index, item) in interpreter.collect(arguments.required(0, "iterable")?)?.into_iter().enumerate() {
                 let Value::Text(part) = item else {
-                    let message =
-                        format!("sequence item {index}: expected str instance, {} found", item.type_name());
+                    let message = format!("sequence item {index}: expected str instance, {} found", item.type_name());
                     return Err(Fault::type_error(message));
                 };
                 size += part.len() + text.len();
@@ -172,7 +171,11 @@ fn titled(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
     let mut in_word = false;
     for c in text.chars() {
-        if in_word { titled.extend(c.to_lowercase()) } else { titled.extend(c.to_uppercase()) }
+        if in_word {
+            titled.extend(c.to_lowercase())
+        } else {
+            titled.extend(c.to_uppercase())
+        }
         in_word = c.is_alphabetic();
     }
     titled

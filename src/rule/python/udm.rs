@@ -77,8 +77,7 @@ fn actor_user(interpreter: &Interpreter, event: &Record) -> Outcome<Value> {
     let unknown = || Value::text(format!("Unknown{kind}"));
     match &*kind {
         "Root" => {
-            let account =
-                at(interpreter, event, &["userIdentity", "accountId"], Value::text("UnknownRootUser"))?;
+            let account = at(interpreter, event, &["userIdentity", "accountId"], Value::text("UnknownRootUser"))?;
             at(interpreter, event, &["userIdentity", "userName"], account)
         }
         "IAMUser" | "Directory" | "Unknown" | "SAMLUser" | "WebIdentityUser" => {
@@ -135,7 +134,8 @@ fn source_ip(event: &Record) -> Outcome<Value> {
     if !address.is_true() {
         return Ok(Value::None);
     }
-    let is_caught = |fault: &Fault| matches!(fault, Fault::Raised(raised) if raised.kind == ExceptionKind::AddressValueError);
+    let is_caught =
+        |fault: &Fault| matches!(fault, Fault::Raised(raised) if raised.kind == ExceptionKind::AddressValueError);
     match network::call("ipaddress.IPv4Address", &address) {
         Ok(_) => Ok(address),
         Err(fault) if is_caught(&fault) => match network::call("ipaddress.IPv6Address", &address) {
@@ -187,13 +187,7 @@ pub(super) fn deep_walk_event(interpreter: &Interpreter, event: &Record, argumen
     walk(interpreter, &Json::Object(Arc::clone(&event.object)), &arguments.positional, &default, &choice)
 }
 
-fn walk(
-    interpreter: &Interpreter,
-    value: &Json,
-    keys: &[Value],
-    default: &Value,
-    choice: &str,
-) -> Outcome<Value> {
+fn walk(interpreter: &Interpreter, value: &Json, keys: &[Value], default: &Value, choice: &str) -> Outcome<Value> {
     interpreter.charge(1)?;
     let Some((key, rest)) = keys.split_first() else {
         return Ok(if is_empty_list(value) || *value == Json::Null { default.clone() } else { Value::thawed(value) });

@@ -162,7 +162,11 @@ impl Value {
     pub(super) fn thawed(json: &Json) -> Value {
         match json {
             Json::Object(object) => Value::dict(
-                object.members.iter().map(|(key, value)| (Value::Text(Arc::clone(key)), Value::thawed(value))).collect(),
+                object
+                    .members
+                    .iter()
+                    .map(|(key, value)| (Value::Text(Arc::clone(key)), Value::thawed(value)))
+                    .collect(),
             ),
             Json::List(list) => Value::list(list.iter().map(Value::thawed).collect()),
             scalar => Value::scalar(scalar),

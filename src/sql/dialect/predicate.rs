@@ -181,6 +181,7 @@ impl DialectColumns {
             (Field::Actor, _) => Ok(Reading::Text(self.actor())),
             (Field::TimePart(_), _) => Err("a part of `eventTime`".to_owned()),
             (Field::Alias(alias), _) => Err(format!("`{}`, an alias of different fields", alias.name)),
+            (Field::Python(function), _) => Err(format!("`{}()`, which is Python", function.entry.function())),
             (Field::Element(_), _) | (_, None) => Err("elements of a list".to_owned()),
             (_, Some(FieldLocation::Time)) => Err("`eventTime` as a text".to_owned()),
             (_, Some(FieldLocation::Column(name, ColumnKind::Text))) => Ok(Reading::Text(source(name)?.whole())),

@@ -10,13 +10,32 @@ use super::super::value::Value;
 
 /// The ranges that the IANA registries list as not global, as Python 3.11 has them.
 const PRIVATE_V4: &[&str] = &[
-    "0.0.0.0/8", "10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/29", "192.0.0.170/31",
-    "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/29",
+    "192.0.0.170/31",
+    "192.0.2.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "240.0.0.0/4",
     "255.255.255.255/32",
 ];
 const PRIVATE_V6: &[&str] = &[
-    "::1/128", "::/128", "::ffff:0:0/96", "100::/64", "2001::/23", "2001:2::/48", "2001:db8::/32", "2001:10::/28",
-    "fc00::/7", "fe80::/10",
+    "::1/128",
+    "::/128",
+    "::ffff:0:0/96",
+    "100::/64",
+    "2001::/23",
+    "2001:2::/48",
+    "2001:db8::/32",
+    "2001:10::/28",
+    "fc00::/7",
+    "fe80::/10",
 ];
 /// Carrier-grade NAT: neither private nor global.
 const SHARED_V4: &str = "100.64.0.0/10";
@@ -55,7 +74,8 @@ pub(in super::super) fn attribute(address: IpAddr, name: &str) -> Option<Value> 
 pub(in super::super) fn call(name: &str, argument: &Value) -> Outcome<Value> {
     let shown = || text_format::repr(argument);
     let address_error = |message: String| Err(Fault::raise(ExceptionKind::AddressValueError, message));
-    let value_error = |what: &str| Err(Fault::value_error(format!("{} does not appear to be an IPv4 or IPv6 {what}", shown())));
+    let value_error =
+        |what: &str| Err(Fault::value_error(format!("{} does not appear to be an IPv4 or IPv6 {what}", shown())));
     let Value::Text(text) = argument else {
         return match (name, argument) {
             ("ipaddress.ip_address", Value::Address(_)) | ("ipaddress.ip_network", Value::Network(_)) => {

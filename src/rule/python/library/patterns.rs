@@ -30,9 +30,9 @@ pub(super) fn flag(module: &str, name: &str) -> Option<i128> {
 }
 
 fn text<'v>(value: &'v Value) -> Outcome<&'v Arc<str>> {
-    value.as_text().ok_or_else(|| {
-        Fault::type_error(format!("expected string or bytes-like object, got '{}'", value.type_name()))
-    })
+    value
+        .as_text()
+        .ok_or_else(|| Fault::type_error(format!("expected string or bytes-like object, got '{}'", value.type_name())))
 }
 
 /// Compiles a pattern of Python. What this program's expressions lack is refused: look-around and back-references.
@@ -157,7 +157,10 @@ fn pattern(value: &Value, flags: i128) -> Outcome<Rc<Pattern>> {
     match value {
         Value::Pattern(known) => Ok(Rc::clone(known)),
         Value::Text(text) => Ok(Rc::new(Pattern { text: Arc::clone(text), regex: remembered(text, flags)? })),
-        other => Err(Fault::type_error(format!("first argument must be string or compiled pattern, not {}", other.type_name()))),
+        other => Err(Fault::type_error(format!(
+            "first argument must be string or compiled pattern, not {}",
+            other.type_name()
+        ))),
     }
 }
 
@@ -233,7 +236,12 @@ pub(in super::super) fn call(interpreter: &Interpreter, name: &str, arguments: &
 }
 
 /// Calls a method of a pattern.
-pub(in super::super) fn method(interpreter: &Interpreter, pattern: &Pattern, name: &str, arguments: &Arguments) -> Outcome<Value> {
+pub(in super::super) fn method(
+    interpreter: &Interpreter,
+    pattern: &Pattern,
+    name: &str,
+    arguments: &Arguments,
+) -> Outcome<Value> {
     let position = usize::from(name == "sub");
     let haystack = text(arguments.required(position, "string")?)?;
     interpreter.charge(1 + haystack.len() / 16)?;
@@ -300,14 +308,10 @@ pub(in super::super) fn match_method(found: &Match, name: &str, arguments: &Argu
             let no_group = || Fault::raise(super::super::exception::ExceptionKind::IndexError, "no such group");
             let index = match arguments.positional.first() {
                 None => 0,
-                Some(Value::Text(wanted)) => found
-                    .names
-                    .iter()
-                    .position(|known| known.as_deref() == Some(&**wanted))
-                    .ok_or_else(no_group)?,
-                Some(other) => {
-                    other.as_int().and_then(|index| usize::try_from(index).ok()).ok_or_else(no_group)?
+                Some(Value::Text(wanted)) => {
+                    found.names.iter().position(|known| known.as_deref() == Some(&**wanted)).ok_or_else(no_group)?
                 }
+                Some(other) => other.as_int().and_then(|index| usize::try_from(index).ok()).ok_or_else(no_group)?,
             };
             found.groups.get(index).map(value).ok_or_else(no_group)
         }

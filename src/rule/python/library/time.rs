@@ -126,7 +126,10 @@ pub(in super::super) fn call(name: &str, arguments: &Arguments) -> Outcome<Value
         "datetime.datetime.utcfromtimestamp" => {
             let value = arguments.required(0, "timestamp")?;
             let Some(number) = value.as_float() else {
-                return Err(Fault::type_error(format!("'{}' object cannot be interpreted as an integer", value.type_name())));
+                return Err(Fault::type_error(format!(
+                    "'{}' object cannot be interpreted as an integer",
+                    value.type_name()
+                )));
             };
             if !(number.abs() < 2.5e11) {
                 return Err(Fault::value_error("year is out of range"));
@@ -241,7 +244,8 @@ fn of_iso(text: &str) -> Option<DateTime> {
         None => Some(of_naive(naive, false)),
         Some(offset) => {
             let offset = if offset == "Z" { "+00:00" } else { offset };
-            let zoned = ChronoTime::parse_from_str(&format!("{date}T{time}{offset}"), "%Y-%m-%dT%H:%M:%S%.f%:z").ok()?;
+            let zoned =
+                ChronoTime::parse_from_str(&format!("{date}T{time}{offset}"), "%Y-%m-%dT%H:%M:%S%.f%:z").ok()?;
             Some(DateTime { micros: zoned.timestamp_micros().into(), has_zone: true })
         }
     }

@@ -1,0 +1,902 @@
+//! Makes a predicate of `rule`: of all that it can, exactly; elsewhere one that every match satisfies.
+//!
+//! An expression is true, false, or raises, and a predicate has no third value. So for each expression there are two
+//! conditions, that it is true and that it is false. Neither holds where it raises. `not` swaps them, so that negations
+//! are only in tests of fields.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::columns::{Defined, defined};
+use super::program::Program;
+use super::symbols::{Const, Environment, FieldValue, Missing, Symbol, field_test};
+use super::tree::{Call, Comparison, Comprehension, Expr, ForLoop, FormatPart, Function, Name, Stmt, Target};
+use super::{EntryPoint, PythonFunction};
+use crate::rule::limits;
+use crate::rule::{Field, Predicate, Test};
+
+/// Paths through statements that a translation follows, and functions within each other.
+const PATHS: usize = 3_000;
+const CALLS: usize = 12;
+
+/// Elements of a constant list that a loop over it is written out for.
+const UNROLLED: usize = 80;
+
+/// A condition.
+#[derive(Debug, Clone)]
+pub(super) struct Formula {
+    pub(super) predicate: Predicate,
+    /// Whether the predicate is the condition. Otherwise it holds wherever the condition does, and elsewhere too.
+    pub(super) is_exact: bool,
+}
+
+/// The conditions that an expression is true, and that it is false.
+#[derive(Debug, Clone)]
+pub(super) struct Truth {
+    pub(super) holds: Formula,
+    pub(super) fails: Formula,
+}
+
+/// The predicate of a rule.
+#[derive(Debug)]
+pub struct Translation {
+    /// Every match satisfies it.
+    pub predicate: Predicate,
+    /// Whether every event that satisfies it is a match.
+    pub is_exact: bool,
+}
+
+/// Translates the function `rule`.
+pub fn predicate(rule: &PythonFunction) -> Translation {
+    let unknown = || Translation { predicate: Predicate::All(Vec::new()), is_exact: false };
+    let program = &rule.program;
+    let Some(Defined::Function(function)) = defined(program, "", EntryPoint::Rule.function()) else { return unknown() };
+    let translator = Translator { program, paths: 0.into(), calls: 0.into() };
+    let environment = Environment::of_call(function, vec![Symbol::Event]);
+    let formula = match environment {
+        Some(environment) => translator.block(&function.body, &Rc::new(Next::End), &environment, Wanted::True),
+        None => return unknown(),
+    };
+    let changes = program.changes_globals;
+    if limits::check(&formula.predicate).is_err() {
+        return unknown();
+    }
+    Translation { predicate: formula.predicate, is_exact: formula.is_exact && !changes }
+}
+
+/// Returns the fields that the text of a function is made from, if it is always made of the same fields and of literal
+/// text. Then events with the same values have the same text.
+pub fn fields(function: &PythonFunction) -> Option<Vec<Field>> {
+    let program = &function.program;
+    let Some(Defined::Function(tree)) = defined(program, "", function.entry.function()) else { return None };
+    let translator = Translator { program, paths: 0.into(), calls: 0.into() };
+    let mut environment = Environment::of_call(tree, vec![Symbol::Event])?;
+    for statement in &tree.body {
+        match statement {
+            Stmt::Assign(targets, value) => match targets.as_slice() {
+                [Target::Name(Name::Local(0, slot, _))] => {
+                    environment = environment.with(*slot, Symbol::Expr(value, Rc::clone(&environment)));
+                }
+                _ => return None,
+            },
+            Stmt::Expr(Expr::Text(_)) => {}
+            Stmt::Return(Some(value)) => {
+                let mut fields = Vec::new();
+                translator.fields_of(value, &environment, &mut fields)?;
+                return (!fields.is_empty()).then_some(fields);
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+impl Formula {
+    pub(super) fn exact(predicate: Predicate) -> Formula {
+        Formula { predicate, is_exact: true }
+    }
+
+    pub(super) fn constant(value: bool) -> Formula {
+        Formula::exact(if value { Predicate::All(Vec::new()) } else { Predicate::Any(Vec::new()) })
+    }
+
+    /// A condition of which nothing is known.
+    pub(super) fn unknown() -> Formula {
+        Formula { predicate: Predicate::All(Vec::new()), is_exact: false }
+    }
+
+    /// The same predicate, which may hold elsewhere too.
+    pub(super) fn inexact(self) -> Formula {
+        Formula { is_exact: false, ..self }
+    }
+
+    fn is_never(&self) -> bool {
+        matches!(&self.predicate, Predicate::Any(parts) if parts.is_empty())
+    }
+
+    fn is_always(&self) -> bool {
+        matches!(&self.predicate, Predicate::All(parts) if parts.is_empty())
+    }
+
+    pub(super) fn all(formulas: impl IntoIterator<Item = Formula>) -> Formula {
+        let (mut parts, mut is_exact) = (Vec::new(), true);
+        for formula in formulas {
+            if formula.is_never() {
+                // No event satisfies all, whatever the others say.
+                return Formula::constant(false);
+            }
+            is_exact &= formula.is_exact;
+            match formula.predicate {
+                Predicate::All(inner) => parts.extend(inner),
+                other => parts.push(other),
+            }
+        }
+        dedup(&mut parts);
+        let predicate = if parts.len() == 1 { parts.swap_remove(0) } else { Predicate::All(parts) };
+        Formula { predicate, is_exact }
+    }
+
+    pub(super) fn any(formulas: impl IntoIterator<Item = Formula>) -> Formula {
+        let (mut parts, mut is_exact) = (Vec::new(), true);
+        for formula in formulas {
+            if formula.is_always() && formula.is_exact {
+                return Formula::constant(true);
+            }
+            is_exact &= formula.is_exact;
+            match formula.predicate {
+                Predicate::Any(inner) => parts.extend(inner),
+                Predicate::All(inner) if inner.is_empty() => return Formula::unknown(),
+                other => parts.push(other),
+            }
+        }
+        dedup(&mut parts);
+        let predicate = if parts.len() == 1 { parts.swap_remove(0) } else { Predicate::Any(parts) };
+        Formula { predicate, is_exact }
+    }
+}
+
+fn dedup(parts: &mut Vec<Predicate>) {
+    let mut kept: Vec<Predicate> = Vec::with_capacity(parts.len());
+    for part in parts.drain(..) {
+        if !kept.contains(&part) {
+            kept.push(part);
+        }
+    }
+    *parts = kept;
+}
+
+impl Truth {
+    pub(super) fn constant(value: bool) -> Truth {
+        Truth { holds: Formula::constant(value), fails: Formula::constant(!value) }
+    }
+
+    pub(super) fn unknown() -> Truth {
+        Truth { holds: Formula::unknown(), fails: Formula::unknown() }
+    }
+
+    fn not(self) -> Truth {
+        Truth { holds: self.fails, fails: self.holds }
+    }
+
+    fn if_(condition: Truth, then: Truth, otherwise: Truth) -> Truth {
+        let either = |then: Formula, otherwise: Formula| {
+            Formula::any([
+                Formula::all([condition.holds.clone(), then]),
+                Formula::all([condition.fails.clone(), otherwise]),
+            ])
+        };
+        Truth { holds: either(then.holds, otherwise.holds), fails: either(then.fails, otherwise.fails) }
+    }
+}
+
+/// What is asked of the value that a function returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// It is `True`: Panther takes nothing else for a match.
+    True,
+    /// Python takes it for true.
+    Holds,
+    /// Python takes it for false.
+    Fails,
+}
+
+/// What runs after some statements.
+enum Next<'p> {
+    End,
+    Then(&'p [Stmt], Rc<Next<'p>>),
+    Loop { each: &'p ForLoop, items: Rc<Vec<Symbol<'p>>>, index: usize, after: Rc<Next<'p>> },
+}
+
+pub(super) struct Translator<'p> {
+    pub(super) program: &'p Program,
+    paths: std::cell::Cell<usize>,
+    calls: std::cell::Cell<usize>,
+}
+
+impl<'p> Translator<'p> {
+    fn block(
+        &self,
+        statements: &'p [Stmt],
+        next: &Rc<Next<'p>>,
+        environment: &Rc<Environment<'p>>,
+        wanted: Wanted,
+    ) -> Formula {
+        self.paths.set(self.paths.get() + 1);
+        if self.paths.get() > PATHS {
+            return Formula::unknown();
+        }
+        let Some((statement, rest)) = statements.split_first() else {
+            return self.after(next, environment, wanted);
+        };
+        let go_on = |environment: &Rc<Environment<'p>>| self.block(rest, next, environment, wanted);
+        match statement {
+            Stmt::Pass => go_on(environment),
+            Stmt::Expr(value) => Formula::all([self.runs(value, environment), go_on(environment)]),
+            Stmt::Return(None) => Formula::constant(wanted == Wanted::Fails),
+            Stmt::Return(Some(value)) => self.returned(value, environment, wanted),
+            Stmt::Assign(targets, value) => match targets.as_slice() {
+                [Target::Name(Name::Local(0, slot, _))] => {
+                    let bound = environment.with(*slot, Symbol::Expr(value, Rc::clone(environment)));
+                    Formula::all([self.runs(value, environment), go_on(&bound)])
+                }
+                _ => Formula::unknown(),
+            },
+            Stmt::If(branches, otherwise) => {
+                let after = Rc::new(Next::Then(rest, Rc::clone(next)));
+                let mut result = self.block(otherwise, &after, environment, wanted);
+                for (condition, body) in branches.iter().rev() {
+                    let condition = self.truth(condition, environment);
+                    let then = if condition.holds.is_never() {
+                        Formula::constant(false)
+                    } else {
+                        self.block(body, &after, environment, wanted)
+                    };
+                    result =
+                        Formula::any([Formula::all([condition.holds, then]), Formula::all([condition.fails, result])]);
+                }
+                result
+            }
+            Stmt::For(each) => match self.items(&each.over, environment) {
+                Some(items) if items.len() <= UNROLLED => {
+                    let after = Rc::new(Next::Then(rest, Rc::clone(next)));
+                    let next = Next::Loop { each, items: Rc::new(items), index: 0, after };
+                    self.after(&Rc::new(next), environment, wanted)
+                }
+                _ => Formula::unknown(),
+            },
+            Stmt::Continue => self.after(next, environment, wanted),
+            Stmt::Break => {
+                let mut next = next;
+                loop {
+                    match &**next {
+                        Next::Loop { after, .. } => return self.after(after, environment, wanted),
+                        Next::Then(_, inner) => next = inner,
+                        Next::End => return Formula::unknown(),
+                    }
+                }
+            }
+            // Raises: no match, and neither true nor false.
+            Stmt::Raise(_) => Formula::constant(false),
+            _ => Formula::unknown(),
+        }
+    }
+
+    fn after(&self, next: &Rc<Next<'p>>, environment: &Rc<Environment<'p>>, wanted: Wanted) -> Formula {
+        match &**next {
+            Next::End => Formula::constant(wanted == Wanted::Fails),
+            Next::Then(statements, next) => self.block(statements, next, environment, wanted),
+            Next::Loop { each, items, index, after } => match items.get(*index) {
+                None => {
+                    let rest = Rc::clone(after);
+                    self.block(&each.otherwise, &rest, environment, wanted)
+                }
+                Some(item) => {
+                    let Some(bound) = self.bound(&each.target, item, environment) else { return Formula::unknown() };
+                    let (items, after) = (Rc::clone(items), Rc::clone(after));
+                    let next = Rc::new(Next::Loop { each, items, index: index + 1, after });
+                    self.block(&each.body, &next, &bound, wanted)
+                }
+            },
+        }
+    }
+
+    /// The variables once `item` is assigned to `target`.
+    fn bound(
+        &self,
+        target: &'p Target,
+        item: &Symbol<'p>,
+        environment: &Rc<Environment<'p>>,
+    ) -> Option<Rc<Environment<'p>>> {
+        match target {
+            Target::Name(Name::Local(0, slot, _)) => Some(environment.with(*slot, item.clone())),
+            Target::Unpack(targets) => {
+                let Symbol::Items(parts) = self.resolved(item) else { return None };
+                if parts.len() != targets.len() {
+                    return None;
+                }
+                let mut environment = Rc::clone(environment);
+                for (target, part) in targets.iter().zip(parts.iter()) {
+                    environment = self.bound(target, part, &environment)?;
+                }
+                Some(environment)
+            }
+            _ => None,
+        }
+    }
+
+    /// The condition of what is asked of a returned value.
+    fn returned(&self, value: &'p Expr, environment: &Rc<Environment<'p>>, wanted: Wanted) -> Formula {
+        match wanted {
+            Wanted::Holds => self.truth(value, environment).holds,
+            Wanted::Fails => self.truth(value, environment).fails,
+            Wanted::True => self.is_true(value, environment),
+        }
+    }
+
+    /// The condition that a value is `True`.
+    fn is_true(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> Formula {
+        match value {
+            Expr::And(parts) => {
+                let last = parts.len().saturating_sub(1);
+                Formula::all(parts.iter().enumerate().map(|(index, part)| {
+                    if index == last { self.is_true(part, environment) } else { self.truth(part, environment).holds }
+                }))
+            }
+            Expr::Or(parts) => {
+                let mut result = Formula::constant(false);
+                for part in parts.iter().rev() {
+                    let fails = self.truth(part, environment).fails;
+                    result = Formula::any([self.is_true(part, environment), Formula::all([fails, result])]);
+                }
+                result
+            }
+            Expr::If(parts) => {
+                let condition = self.truth(&parts.0, environment);
+                let (then, otherwise) = (self.is_true(&parts.1, environment), self.is_true(&parts.2, environment));
+                Formula::any([Formula::all([condition.holds, then]), Formula::all([condition.fails, otherwise])])
+            }
+            Expr::Not(_) | Expr::Compare(..) => self.truth(value, environment).holds,
+            Expr::Call(call) if self.gives_bool(call, environment) => self.truth(value, environment).holds,
+            Expr::Call(call) => match self.called(call, environment) {
+                Some((function, inner)) => {
+                    self.inside(|| self.block(&function.body, &Rc::new(Next::End), &inner, Wanted::True))
+                }
+                None => self.true_symbol(&self.resolve(value, environment)),
+            },
+            _ => match self.resolve(value, environment) {
+                Symbol::Expr(inner, around) if !std::ptr::eq(inner, value) => self.is_true(inner, &around),
+                symbol => self.true_symbol(&symbol),
+            },
+        }
+    }
+
+    /// Adds the fields whose values are the parts of a text, beside literal text.
+    fn fields_of(&self, value: &'p Expr, environment: &Rc<Environment<'p>>, fields: &mut Vec<Field>) -> Option<()> {
+        match self.resolve(value, environment) {
+            Symbol::Const(_) => Some(()),
+            Symbol::Field(field) => {
+                let field = field.plain()?;
+                if !fields.contains(&field) {
+                    fields.push(field);
+                }
+                Some(())
+            }
+            Symbol::Expr(Expr::Format(parts), around) => {
+                for part in parts {
+                    if let FormatPart::Value { value, format, .. } = part {
+                        if !format.is_empty() {
+                            return None;
+                        }
+                        self.fields_of(value, &around, fields)?;
+                    }
+                }
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    fn true_symbol(&self, symbol: &Symbol<'p>) -> Formula {
+        match symbol {
+            Symbol::Const(constant) => Formula::constant(*constant == Const::Bool(true)),
+            Symbol::Items(_) | Symbol::Entries(_) | Symbol::Event => Formula::constant(false),
+            Symbol::Field(field) => field.equals(&Const::Bool(true)).holds,
+            _ => Formula::unknown(),
+        }
+    }
+
+    /// Whether a call gives `True` or `False`, or raises.
+    fn gives_bool(&self, call: &Call, environment: &Rc<Environment<'p>>) -> bool {
+        match &call.callee {
+            Expr::Name(Name::Global(name)) => {
+                let is_builtin = defined(self.program, environment.module(), name).is_none();
+                is_builtin && matches!(&**name, "any" | "all" | "bool" | "isinstance" | "hasattr")
+            }
+            Expr::Attribute(_, method) => {
+                matches!(
+                    &**method,
+                    "startswith" | "endswith" | "isdigit" | "isalpha" | "isalnum" | "isupper" | "islower"
+                )
+            }
+            _ => false,
+        }
+    }
+
+    fn inside(&self, inner: impl FnOnce() -> Formula) -> Formula {
+        if self.calls.get() >= CALLS {
+            return Formula::unknown();
+        }
+        self.calls.set(self.calls.get() + 1);
+        let result = inner();
+        self.calls.set(self.calls.get() - 1);
+        result
+    }
+
+    /// The function of the rule that a call names, with its arguments as variables.
+    fn called(
+        &self,
+        call: &'p Call,
+        environment: &Rc<Environment<'p>>,
+    ) -> Option<(&'p Arc<Function>, Rc<Environment<'p>>)> {
+        let Expr::Name(Name::Global(name)) = &call.callee else { return None };
+        let Some(Defined::Function(function)) = defined(self.program, environment.module(), name) else { return None };
+        if call.arguments.iter().any(|argument| matches!(argument, Expr::Spread(_))) {
+            return None;
+        }
+        let parameters = &function.parameters;
+        if parameters.rest || parameters.rest_named || call.arguments.len() > parameters.positional.len() {
+            return None;
+        }
+        let mut given: Vec<Option<Symbol<'p>>> =
+            call.arguments.iter().map(|argument| Some(self.resolve(argument, environment))).collect();
+        let all: Vec<_> = parameters.positional.iter().chain(&parameters.named).collect();
+        given.resize(all.len(), None);
+        for (name, argument) in &call.named {
+            let index = all.iter().position(|parameter| Some(&parameter.name) == name.as_ref())?;
+            given[index] = Some(self.resolve(argument, environment));
+        }
+        let module = Rc::new(Environment::of_module(&function.module));
+        let mut values = Vec::with_capacity(all.len());
+        for (value, parameter) in given.into_iter().zip(all) {
+            values.push(match (value, &parameter.default) {
+                (Some(value), _) => value,
+                (None, Some(default)) => self.resolve(default, &module),
+                (None, None) => return None,
+            });
+        }
+        Some((function, Environment::of_call(function, values)?))
+    }
+
+    /// Whether a value may raise, as a condition that it does not.
+    fn runs(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> Formula {
+        if self.never_raises(value, environment) { Formula::constant(true) } else { Formula::unknown() }
+    }
+
+    /// Whether an expression never raises.
+    fn never_raises(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> bool {
+        let all = |parts: &'p [Expr]| parts.iter().all(|part| self.never_raises(part, environment));
+        match value {
+            Expr::None | Expr::Bool(_) | Expr::Int(_) | Expr::Float(_) | Expr::Text(_) | Expr::Bytes(_) => true,
+            Expr::Name(_) => true,
+            Expr::List(parts) | Expr::Tuple(parts) | Expr::And(parts) | Expr::Or(parts) => all(parts),
+            Expr::Set(parts) => parts.iter().all(|part| matches!(part, Expr::Text(_) | Expr::Int(_))),
+            Expr::Not(inner) => self.never_raises(inner, environment),
+            Expr::Compare(left, rights) => {
+                self.never_raises(left, environment)
+                    && rights.iter().all(|(comparison, right)| {
+                        let is_safe = match comparison {
+                            Comparison::Equal | Comparison::NotEqual | Comparison::Is | Comparison::IsNot => true,
+                            // A list takes any value, a set only one that is hashable.
+                            Comparison::In | Comparison::NotIn => {
+                                matches!(self.resolve(right, environment), Symbol::Items(_))
+                                    || (self.items(right, environment).is_some() && self.is_scalar(left, environment))
+                            }
+                            _ => false,
+                        };
+                        is_safe && self.never_raises(right, environment)
+                    })
+            }
+            Expr::Call(call) => match self.resolve(value, environment) {
+                Symbol::Const(_) => true,
+                Symbol::Field(field) => !field.may_raise(),
+                _ => match self.called(call, environment) {
+                    // Helpers of a few tests, as most are.
+                    Some((function, inner)) => function.body.iter().all(|statement| match statement {
+                        Stmt::Return(Some(value)) => self.never_raises(value, &inner),
+                        Stmt::Return(None) | Stmt::Pass => true,
+                        Stmt::Expr(value) => matches!(value, Expr::Text(_)),
+                        Stmt::If(branches, otherwise) => {
+                            otherwise.is_empty()
+                                && branches.iter().all(|(condition, body)| {
+                                    self.never_raises(condition, &inner)
+                                        && matches!(body.as_slice(), [Stmt::Return(Some(Expr::Bool(_)))])
+                                })
+                        }
+                        _ => false,
+                    }),
+                    None => false,
+                },
+            },
+            _ => false,
+        }
+    }
+
+    fn is_scalar(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> bool {
+        match self.resolve(value, environment) {
+            Symbol::Const(_) => true,
+            Symbol::Field(field) => field.is_text_column(),
+            _ => false,
+        }
+    }
+
+    /// The conditions that an expression is true, and that it is false.
+    fn truth(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> Truth {
+        match value {
+            Expr::Not(inner) => self.truth(inner, environment).not(),
+            Expr::And(parts) => self.sequence(parts.iter().map(|part| (part, Rc::clone(environment))), false),
+            Expr::Or(parts) => self.sequence(parts.iter().map(|part| (part, Rc::clone(environment))), true),
+            Expr::If(parts) => Truth::if_(
+                self.truth(&parts.0, environment),
+                self.truth(&parts.1, environment),
+                self.truth(&parts.2, environment),
+            ),
+            Expr::Compare(left, rights) => match rights.as_slice() {
+                [(comparison, right)] => self.comparison(left, *comparison, right, environment),
+                _ => Truth::unknown(),
+            },
+            Expr::Call(call) => self.call_truth(value, call, environment),
+            _ => match self.resolve(value, environment) {
+                Symbol::Expr(inner, around) if !std::ptr::eq(inner, value) => self.truth(inner, &around),
+                symbol => symbol_truth(&symbol),
+            },
+        }
+    }
+
+    /// The truth of expressions that Python evaluates until one is true (`is_any`), or false.
+    fn sequence(&self, parts: impl DoubleEndedIterator<Item = (&'p Expr, Rc<Environment<'p>>)>, is_any: bool) -> Truth {
+        let mut result = Truth::constant(!is_any);
+        for (part, environment) in parts.rev() {
+            let truth = self.truth(part, &environment);
+            let safe = self.never_raises(part, &environment);
+            // Where the first part does not raise, the second counts whatever the first is.
+            let then = |this: Formula, other: Formula| if safe { other } else { Formula::all([this, other]) };
+            result = if is_any {
+                Truth {
+                    holds: Formula::any([truth.holds, then(truth.fails.clone(), result.holds)]),
+                    fails: Formula::all([truth.fails, result.fails]),
+                }
+            } else {
+                Truth {
+                    fails: Formula::any([truth.fails, then(truth.holds.clone(), result.fails)]),
+                    holds: Formula::all([truth.holds, result.holds]),
+                }
+            };
+        }
+        result
+    }
+
+    fn call_truth(&self, value: &'p Expr, call: &'p Call, environment: &Rc<Environment<'p>>) -> Truth {
+        if let Some((function, inner)) = self.called(call, environment) {
+            let asked = |wanted| self.inside(|| self.block(&function.body, &Rc::new(Next::End), &inner, wanted));
+            return Truth { holds: asked(Wanted::Holds), fails: asked(Wanted::Fails) };
+        }
+        match (&call.callee, call.arguments.as_slice()) {
+            (Expr::Name(Name::Global(name)), [argument]) if call.named.is_empty() => match (&**name, argument) {
+                ("bool", argument) => self.truth(argument, environment),
+                ("any" | "all", Expr::Generator(element, comprehension)) => {
+                    self.over_items(element, comprehension, environment, &**name == "any")
+                }
+                ("any" | "all", Expr::List(parts) | Expr::Tuple(parts)) => {
+                    // Python evaluates all parts first.
+                    let truth =
+                        self.sequence(parts.iter().map(|part| (part, Rc::clone(environment))), &**name == "any");
+                    let safe = parts.iter().all(|part| self.never_raises(part, environment));
+                    if safe { truth } else { Truth { holds: truth.holds.inexact(), fails: truth.fails.inexact() } }
+                }
+                _ => symbol_truth(&self.resolve(value, environment)),
+            },
+            (Expr::Attribute(base, method), [argument]) if call.named.is_empty() => {
+                let argument = self.resolve(argument, environment);
+                let affixes = match &argument {
+                    Symbol::Const(Const::Text(text)) => vec![Arc::clone(text)],
+                    Symbol::Items(items) => {
+                        let texts = items.iter().map(|item| match self.resolved(item) {
+                            Symbol::Const(Const::Text(text)) => Some(text),
+                            _ => None,
+                        });
+                        match texts.collect::<Option<Vec<_>>>() {
+                            Some(texts) => texts,
+                            None => return Truth::unknown(),
+                        }
+                    }
+                    _ => return symbol_truth(&self.resolve(value, environment)),
+                };
+                match (&**method, self.resolve(base, environment)) {
+                    ("startswith", Symbol::Field(field)) => field.has_affix(&affixes, true),
+                    ("endswith", Symbol::Field(field)) => field.has_affix(&affixes, false),
+                    _ => symbol_truth(&self.resolve(value, environment)),
+                }
+            }
+            _ => symbol_truth(&self.resolve(value, environment)),
+        }
+    }
+
+    /// `any` or `all` of a generator over a constant list.
+    fn over_items(
+        &self,
+        element: &'p Arc<Expr>,
+        comprehension: &'p Arc<Comprehension>,
+        environment: &Rc<Environment<'p>>,
+        is_any: bool,
+    ) -> Truth {
+        let [each] = comprehension.loops.as_slice() else { return Truth::unknown() };
+        let Some(items) = self.items(&each.over, environment).filter(|items| items.len() <= UNROLLED) else {
+            return Truth::unknown();
+        };
+        if !each.conditions.is_empty() {
+            return Truth::unknown();
+        }
+        let inner = Rc::new(Environment::within(environment, comprehension.locals));
+        let parts: Option<Vec<_>> = items.iter().map(|item| self.bound(&each.target, item, &inner)).collect();
+        match parts {
+            Some(parts) => self.sequence(parts.into_iter().map(|inner| (&**element, inner)), is_any),
+            None => Truth::unknown(),
+        }
+    }
+
+    fn comparison(
+        &self,
+        left: &'p Expr,
+        comparison: Comparison,
+        right: &'p Expr,
+        environment: &Rc<Environment<'p>>,
+    ) -> Truth {
+        let (first, second) = (self.resolve(left, environment), self.resolve(right, environment));
+        let truth = match comparison {
+            Comparison::Equal | Comparison::NotEqual => match (&first, &second) {
+                (Symbol::Field(field), Symbol::Const(constant)) | (Symbol::Const(constant), Symbol::Field(field)) => {
+                    field.equals(constant)
+                }
+                (Symbol::Const(a), Symbol::Const(b)) => Truth::constant(a == b),
+                (Symbol::EventType, Symbol::Const(constant)) | (Symbol::Const(constant), Symbol::EventType) => {
+                    super::symbols::event_type_is(constant)
+                }
+                _ => Truth::unknown(),
+            },
+            Comparison::Is | Comparison::IsNot => match (&first, &second) {
+                (Symbol::Field(field), Symbol::Const(Const::None)) => field.is_none(),
+                (Symbol::Field(field), Symbol::Const(constant @ Const::Bool(_))) => field.equals(constant),
+                _ => Truth::unknown(),
+            },
+            Comparison::In | Comparison::NotIn => match (&first, &second) {
+                (Symbol::Field(field), Symbol::Items(_) | Symbol::Entries(_) | Symbol::Expr(..)) => {
+                    match self.items(right, environment) {
+                        Some(items) => {
+                            let constants = items.iter().map(|item| match self.resolved(item) {
+                                Symbol::Const(constant) => Some(constant),
+                                _ => None,
+                            });
+                            let takes_any = matches!(second, Symbol::Items(_));
+                            match constants.collect::<Option<Vec<_>>>() {
+                                Some(constants) => field.is_in(&constants, takes_any),
+                                None => Truth::unknown(),
+                            }
+                        }
+                        None => Truth::unknown(),
+                    }
+                }
+                (Symbol::Const(Const::Text(part)), Symbol::Field(field)) => field.contains(part),
+                (Symbol::Const(Const::Text(key)), Symbol::Event) => field_test(&[Arc::clone(key)], Test::Present),
+                _ => Truth::unknown(),
+            },
+            _ => Truth::unknown(),
+        };
+        if matches!(comparison, Comparison::NotEqual | Comparison::IsNot | Comparison::NotIn) {
+            truth.not()
+        } else {
+            truth
+        }
+    }
+
+    /// The elements of a constant list, tuple or set, or the keys of a constant dictionary.
+    fn items(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> Option<Vec<Symbol<'p>>> {
+        if let Expr::Call(call) = value
+            && let Expr::Attribute(base, method) = &call.callee
+            && call.arguments.is_empty()
+            && call.named.is_empty()
+            && let Symbol::Entries(entries) = self.resolve(base, environment)
+        {
+            return match &**method {
+                "keys" => Some(entries.iter().map(|(key, _)| key.clone()).collect()),
+                "values" => Some(entries.iter().map(|(_, value)| value.clone()).collect()),
+                "items" => Some(
+                    entries
+                        .iter()
+                        .map(|(key, value)| Symbol::Items(Rc::new(vec![key.clone(), value.clone()])))
+                        .collect(),
+                ),
+                _ => None,
+            };
+        }
+        match self.resolve(value, environment) {
+            Symbol::Items(items) => Some(items.to_vec()),
+            Symbol::Entries(entries) => Some(entries.iter().map(|(key, _)| key.clone()).collect()),
+            Symbol::Expr(Expr::Set(parts), around) => {
+                Some(parts.iter().map(|part| self.resolve(part, &around)).collect())
+            }
+            Symbol::Expr(inner, around) if !std::ptr::eq(inner, value) => self.items(inner, &around),
+            _ => None,
+        }
+    }
+
+    fn resolved(&self, symbol: &Symbol<'p>) -> Symbol<'p> {
+        match symbol {
+            Symbol::Expr(expr, environment) => self.resolve(expr, environment),
+            other => other.clone(),
+        }
+    }
+
+    /// What is known of an expression without an event.
+    pub(super) fn resolve(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> Symbol<'p> {
+        let unknown = || Symbol::Expr(value, Rc::clone(environment));
+        match value {
+            Expr::None => Symbol::Const(Const::None),
+            Expr::Bool(value) => Symbol::Const(Const::Bool(*value)),
+            Expr::Int(value) => Symbol::Const(Const::Int(*value)),
+            Expr::Text(text) => Symbol::Const(Const::Text(Arc::clone(text))),
+            Expr::List(parts) | Expr::Tuple(parts) => {
+                if parts.iter().any(|part| matches!(part, Expr::Spread(_))) {
+                    return unknown();
+                }
+                Symbol::Items(Rc::new(parts.iter().map(|part| self.resolve(part, environment)).collect()))
+            }
+            Expr::Dict(entries) => {
+                let entry = |(key, value): &'p (Option<Expr>, Expr)| match self.resolve(key.as_ref()?, environment) {
+                    key @ Symbol::Const(_) => Some((key, self.resolve(value, environment))),
+                    _ => None,
+                };
+                match entries.iter().map(entry).collect::<Option<Vec<_>>>() {
+                    Some(entries) => Symbol::Entries(Rc::new(entries)),
+                    None => unknown(),
+                }
+            }
+            Expr::Name(Name::Local(up, slot, _)) => match environment.get(*up, *slot) {
+                Some(symbol) => self.resolved(&symbol),
+                None => unknown(),
+            },
+            Expr::Name(Name::Global(name)) => match self.constant(environment.module(), name, &mut HashSet::new()) {
+                Some((value, module)) => self.resolve(value, &Rc::new(Environment::of_module(&module))),
+                None => unknown(),
+            },
+            Expr::Item(base, index) => match (self.resolve(base, environment), self.resolve(index, environment)) {
+                (Symbol::Event, Symbol::Const(Const::Text(key))) => {
+                    Symbol::Field(FieldValue::new(vec![key], Missing::Raises))
+                }
+                (Symbol::Entries(entries), Symbol::Const(key)) => {
+                    let is_it = |known: &&(Symbol<'p>, Symbol<'p>)| matches!(&known.0, Symbol::Const(k) if *k == key);
+                    entries.iter().find(is_it).map_or_else(unknown, |(_, value)| value.clone())
+                }
+                _ => unknown(),
+            },
+            Expr::Attribute(base, member) => match &**base {
+                Expr::Name(Name::Global(name)) => match defined(self.program, environment.module(), name) {
+                    Some(Defined::Module(module)) => match self.constant(module, member, &mut HashSet::new()) {
+                        Some((value, module)) => self.resolve(value, &Rc::new(Environment::of_module(&module))),
+                        None => unknown(),
+                    },
+                    _ => unknown(),
+                },
+                _ => unknown(),
+            },
+            Expr::Call(call) => self.resolve_call(call, environment).unwrap_or_else(unknown),
+            _ => unknown(),
+        }
+    }
+
+    /// The value of a variable of a module, if it is assigned once.
+    fn constant(
+        &self,
+        module: &Arc<str>,
+        name: &str,
+        seen: &mut HashSet<(Arc<str>, String)>,
+    ) -> Option<(&'p Expr, Arc<str>)> {
+        if self.program.changes_globals || !seen.insert((Arc::clone(module), name.to_owned())) {
+            return None;
+        }
+        let is_it = |target: &Target| matches!(target, Target::Name(Name::Global(known)) if **known == *name);
+        let mut found = None;
+        for statement in self.program.statements(module) {
+            let this = match statement {
+                Stmt::Assign(targets, value) if matches!(targets.as_slice(), [target] if is_it(target)) => {
+                    (value, Arc::clone(module))
+                }
+                Stmt::Import(target, from, Some(member)) if is_it(target) => self.constant(from, member, seen)?,
+                Stmt::Define(target, _) if is_it(target) => return None,
+                Stmt::Define(..) | Stmt::Import(..) | Stmt::Assign(..) | Stmt::Pass => continue,
+                // A loop, or a call that may change it.
+                _ => return None,
+            };
+            if found.replace(this).is_some() {
+                return None;
+            }
+        }
+        found
+    }
+
+    /// What is known of the value of a call.
+    fn resolve_call(&self, call: &'p Call, environment: &Rc<Environment<'p>>) -> Option<Symbol<'p>> {
+        let constant = |value: &'p Expr| match self.resolve(value, environment) {
+            Symbol::Const(constant) => Some(constant),
+            // An empty list or object, which is false and equals no text.
+            Symbol::Items(items) if items.is_empty() => Some(Const::Empty),
+            Symbol::Entries(entries) if entries.is_empty() => Some(Const::Empty),
+            _ => None,
+        };
+        let named_default = || match call.named.as_slice() {
+            [] => Some(Const::None),
+            [(Some(name), value)] if **name == *"default" => constant(value),
+            _ => None,
+        };
+        let texts = |arguments: &'p [Expr]| {
+            let text = |argument: &'p Expr| match self.resolve(argument, environment) {
+                Symbol::Const(Const::Text(text)) => Some(text),
+                _ => None,
+            };
+            arguments.iter().map(text).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty())
+        };
+        match &call.callee {
+            Expr::Attribute(base, method) => match (self.resolve(base, environment), &**method) {
+                (Symbol::Event, "get") => {
+                    let (key, default) = match call.arguments.as_slice() {
+                        [key] => (key, named_default()?),
+                        [key, default] if call.named.is_empty() => (key, constant(default)?),
+                        _ => return None,
+                    };
+                    let keys = texts(std::slice::from_ref(key))?;
+                    Some(Symbol::Field(FieldValue::new(keys, Missing::Is(default)).of_get()))
+                }
+                (Symbol::Field(field), "get") => {
+                    let (key, default) = match call.arguments.as_slice() {
+                        [key] => (key, named_default()?),
+                        [key, default] if call.named.is_empty() => (key, constant(default)?),
+                        _ => return None,
+                    };
+                    field.below(&texts(std::slice::from_ref(key))?, default).map(Symbol::Field)
+                }
+                (Symbol::Event, "deep_get") => {
+                    Some(Symbol::Field(FieldValue::new(texts(&call.arguments)?, Missing::Is(named_default()?))))
+                }
+                (Symbol::Event, "udm") => match texts(&call.arguments)?.as_slice() {
+                    [key] if **key == *"event_type" => Some(Symbol::EventType),
+                    _ => None,
+                },
+                (Symbol::Field(field), "lower") if call.arguments.is_empty() => field.lowered().map(Symbol::Field),
+                _ => None,
+            },
+            Expr::Name(Name::Global(name)) => match defined(self.program, environment.module(), name)? {
+                Defined::Library(module, member) if module == "panther_base_helpers" && member == "deep_get" => {
+                    let (first, keys) = call.arguments.split_first()?;
+                    match self.resolve(first, environment) {
+                        Symbol::Event => {
+                            Some(Symbol::Field(FieldValue::new(texts(keys)?, Missing::Is(named_default()?))))
+                        }
+                        _ => None,
+                    }
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+fn symbol_truth(symbol: &Symbol<'_>) -> Truth {
+    match symbol {
+        Symbol::Const(constant) => Truth::constant(constant.is_true()),
+        Symbol::Items(items) => Truth::constant(!items.is_empty()),
+        Symbol::Entries(entries) => Truth::constant(!entries.is_empty()),
+        Symbol::Field(field) => field.truth(),
+        _ => Truth::unknown(),
+    }
+}
