@@ -121,7 +121,7 @@ impl RulesCommand {
                 *format,
             ),
             RulesAction::Translate { rule, rules } => {
-                translate(context, rule, RuleFiles { paths: rules, placeholders: None, strict: false })
+                translate(context, rule, RuleFiles { paths: rules, ..RuleFiles::default() })
             }
             RulesAction::Lint(lint) => lint.run(context),
         }

@@ -87,7 +87,7 @@ fn path(field: &Field) -> Result<Path, Untranslatable> {
     match field {
         Field::Path(path) | Field::Element(path) => Ok(path.clone()),
         Field::Account | Field::Actor => Ok(Path::of_key(&field.to_string())),
-        Field::TimePart(_) | Field::Python(_) => Err(Untranslatable(format!("`{field}`"))),
+        Field::TimePart(_) | Field::Alias(_) | Field::Python(_) => Err(Untranslatable(format!("`{field}`"))),
     }
 }
 
@@ -139,6 +139,7 @@ fn condition(field: &Field, test: &Test, negated: bool) -> Written {
                 let keys = [json!({ "KeyPath": key }), json!({ "KeyPath": path(other)?.to_string() })];
                 Ok(json!({ "Condition": name, "Values": keys }))
             }
+            Operand::AnyText { .. } => Err(Untranslatable(format!("a test of `{key}`"))),
         }
     };
     let positive = |written: Json| if negated { json!({ "None": [written] }) } else { written };

@@ -4,17 +4,23 @@
 //! conditions, that it is true and that it is false. Neither holds where it raises. `not` swaps them, so that negations
 //! are only in tests of fields.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::columns::{Defined, defined};
 use super::program::Program;
-use super::symbols::{Const, Environment, FieldValue, Missing, Symbol, field_test};
-use super::tree::{Call, Comparison, Comprehension, Expr, ForLoop, FormatPart, Function, Name, Stmt, Target};
+use super::symbols::{Const, Environment, Symbol, field_test};
+use super::tree::{Call, Comparison, Comprehension, Expr, ForLoop, Function, Name, Stmt, Target};
 use super::{EntryPoint, PythonFunction};
 use crate::rule::limits;
-use crate::rule::{Field, Predicate, Test};
+use crate::rule::{Predicate, Test};
+
+mod fields;
+mod formula;
+mod resolve;
+
+pub use fields::fields;
+pub(super) use formula::{Formula, Truth};
 
 /// Paths through statements that a translation follows, and functions within each other.
 const PATHS: usize = 3_000;
@@ -22,21 +28,6 @@ const CALLS: usize = 12;
 
 /// Elements of a constant list that a loop over it is written out for.
 const UNROLLED: usize = 80;
-
-/// A condition.
-#[derive(Debug, Clone)]
-pub(super) struct Formula {
-    pub(super) predicate: Predicate,
-    /// Whether the predicate is the condition. Otherwise it holds wherever the condition does, and elsewhere too.
-    pub(super) is_exact: bool,
-}
-
-/// The conditions that an expression is true, and that it is false.
-#[derive(Debug, Clone)]
-pub(super) struct Truth {
-    pub(super) holds: Formula,
-    pub(super) fails: Formula,
-}
 
 /// The predicate of a rule.
 #[derive(Debug)]
@@ -63,131 +54,6 @@ pub fn predicate(rule: &PythonFunction) -> Translation {
         return unknown();
     }
     Translation { predicate: formula.predicate, is_exact: formula.is_exact && !changes }
-}
-
-/// Returns the fields that the text of a function is made from, if it is always made of the same fields and of literal
-/// text. Then events with the same values have the same text.
-pub fn fields(function: &PythonFunction) -> Option<Vec<Field>> {
-    let program = &function.program;
-    let Some(Defined::Function(tree)) = defined(program, "", function.entry.function()) else { return None };
-    let translator = Translator { program, paths: 0.into(), calls: 0.into() };
-    let mut environment = Environment::of_call(tree, vec![Symbol::Event])?;
-    for statement in &tree.body {
-        match statement {
-            Stmt::Assign(targets, value) => match targets.as_slice() {
-                [Target::Name(Name::Local(0, slot, _))] => {
-                    environment = environment.with(*slot, Symbol::Expr(value, Rc::clone(&environment)));
-                }
-                _ => return None,
-            },
-            Stmt::Expr(Expr::Text(_)) => {}
-            Stmt::Return(Some(value)) => {
-                let mut fields = Vec::new();
-                translator.fields_of(value, &environment, &mut fields)?;
-                return (!fields.is_empty()).then_some(fields);
-            }
-            _ => return None,
-        }
-    }
-    None
-}
-
-impl Formula {
-    pub(super) fn exact(predicate: Predicate) -> Formula {
-        Formula { predicate, is_exact: true }
-    }
-
-    pub(super) fn constant(value: bool) -> Formula {
-        Formula::exact(if value { Predicate::All(Vec::new()) } else { Predicate::Any(Vec::new()) })
-    }
-
-    /// A condition of which nothing is known.
-    pub(super) fn unknown() -> Formula {
-        Formula { predicate: Predicate::All(Vec::new()), is_exact: false }
-    }
-
-    /// The same predicate, which may hold elsewhere too.
-    pub(super) fn inexact(self) -> Formula {
-        Formula { is_exact: false, ..self }
-    }
-
-    fn is_never(&self) -> bool {
-        matches!(&self.predicate, Predicate::Any(parts) if parts.is_empty())
-    }
-
-    fn is_always(&self) -> bool {
-        matches!(&self.predicate, Predicate::All(parts) if parts.is_empty())
-    }
-
-    pub(super) fn all(formulas: impl IntoIterator<Item = Formula>) -> Formula {
-        let (mut parts, mut is_exact) = (Vec::new(), true);
-        for formula in formulas {
-            if formula.is_never() {
-                // No event satisfies all, whatever the others say.
-                return Formula::constant(false);
-            }
-            is_exact &= formula.is_exact;
-            match formula.predicate {
-                Predicate::All(inner) => parts.extend(inner),
-                other => parts.push(other),
-            }
-        }
-        dedup(&mut parts);
-        let predicate = if parts.len() == 1 { parts.swap_remove(0) } else { Predicate::All(parts) };
-        Formula { predicate, is_exact }
-    }
-
-    pub(super) fn any(formulas: impl IntoIterator<Item = Formula>) -> Formula {
-        let (mut parts, mut is_exact) = (Vec::new(), true);
-        for formula in formulas {
-            if formula.is_always() && formula.is_exact {
-                return Formula::constant(true);
-            }
-            is_exact &= formula.is_exact;
-            match formula.predicate {
-                Predicate::Any(inner) => parts.extend(inner),
-                Predicate::All(inner) if inner.is_empty() => return Formula::unknown(),
-                other => parts.push(other),
-            }
-        }
-        dedup(&mut parts);
-        let predicate = if parts.len() == 1 { parts.swap_remove(0) } else { Predicate::Any(parts) };
-        Formula { predicate, is_exact }
-    }
-}
-
-fn dedup(parts: &mut Vec<Predicate>) {
-    let mut kept: Vec<Predicate> = Vec::with_capacity(parts.len());
-    for part in parts.drain(..) {
-        if !kept.contains(&part) {
-            kept.push(part);
-        }
-    }
-    *parts = kept;
-}
-
-impl Truth {
-    pub(super) fn constant(value: bool) -> Truth {
-        Truth { holds: Formula::constant(value), fails: Formula::constant(!value) }
-    }
-
-    pub(super) fn unknown() -> Truth {
-        Truth { holds: Formula::unknown(), fails: Formula::unknown() }
-    }
-
-    fn not(self) -> Truth {
-        Truth { holds: self.fails, fails: self.holds }
-    }
-
-    fn if_(condition: Truth, then: Truth, otherwise: Truth) -> Truth {
-        let either = |then: Formula, otherwise: Formula| {
-            Formula::any([
-                Formula::all([condition.holds.clone(), then]),
-                Formula::all([condition.fails.clone(), otherwise]),
-            ])
-        };
-        Truth { holds: either(then.holds, otherwise.holds), fails: either(then.fails, otherwise.fails) }
-    }
 }
 
 /// What is asked of the value that a function returns.
@@ -368,32 +234,6 @@ impl<'p> Translator<'p> {
                 Symbol::Expr(inner, around) if !std::ptr::eq(inner, value) => self.is_true(inner, &around),
                 symbol => self.true_symbol(&symbol),
             },
-        }
-    }
-
-    /// Adds the fields whose values are the parts of a text, beside literal text.
-    fn fields_of(&self, value: &'p Expr, environment: &Rc<Environment<'p>>, fields: &mut Vec<Field>) -> Option<()> {
-        match self.resolve(value, environment) {
-            Symbol::Const(_) => Some(()),
-            Symbol::Field(field) => {
-                let field = field.plain()?;
-                if !fields.contains(&field) {
-                    fields.push(field);
-                }
-                Some(())
-            }
-            Symbol::Expr(Expr::Format(parts), around) => {
-                for part in parts {
-                    if let FormatPart::Value { value, format, .. } = part {
-                        if !format.is_empty() {
-                            return None;
-                        }
-                        self.fields_of(value, &around, fields)?;
-                    }
-                }
-                Some(())
-            }
-            _ => None,
         }
     }
 
@@ -696,197 +536,6 @@ impl<'p> Translator<'p> {
             truth.not()
         } else {
             truth
-        }
-    }
-
-    /// The elements of a constant list, tuple or set, or the keys of a constant dictionary.
-    fn items(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> Option<Vec<Symbol<'p>>> {
-        if let Expr::Call(call) = value
-            && let Expr::Attribute(base, method) = &call.callee
-            && call.arguments.is_empty()
-            && call.named.is_empty()
-            && let Symbol::Entries(entries) = self.resolve(base, environment)
-        {
-            return match &**method {
-                "keys" => Some(entries.iter().map(|(key, _)| key.clone()).collect()),
-                "values" => Some(entries.iter().map(|(_, value)| value.clone()).collect()),
-                "items" => Some(
-                    entries
-                        .iter()
-                        .map(|(key, value)| Symbol::Items(Rc::new(vec![key.clone(), value.clone()])))
-                        .collect(),
-                ),
-                _ => None,
-            };
-        }
-        match self.resolve(value, environment) {
-            Symbol::Items(items) => Some(items.to_vec()),
-            Symbol::Entries(entries) => Some(entries.iter().map(|(key, _)| key.clone()).collect()),
-            Symbol::Expr(Expr::Set(parts), around) => {
-                Some(parts.iter().map(|part| self.resolve(part, &around)).collect())
-            }
-            Symbol::Expr(inner, around) if !std::ptr::eq(inner, value) => self.items(inner, &around),
-            _ => None,
-        }
-    }
-
-    fn resolved(&self, symbol: &Symbol<'p>) -> Symbol<'p> {
-        match symbol {
-            Symbol::Expr(expr, environment) => self.resolve(expr, environment),
-            other => other.clone(),
-        }
-    }
-
-    /// What is known of an expression without an event.
-    pub(super) fn resolve(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> Symbol<'p> {
-        let unknown = || Symbol::Expr(value, Rc::clone(environment));
-        match value {
-            Expr::None => Symbol::Const(Const::None),
-            Expr::Bool(value) => Symbol::Const(Const::Bool(*value)),
-            Expr::Int(value) => Symbol::Const(Const::Int(*value)),
-            Expr::Text(text) => Symbol::Const(Const::Text(Arc::clone(text))),
-            Expr::List(parts) | Expr::Tuple(parts) => {
-                if parts.iter().any(|part| matches!(part, Expr::Spread(_))) {
-                    return unknown();
-                }
-                Symbol::Items(Rc::new(parts.iter().map(|part| self.resolve(part, environment)).collect()))
-            }
-            Expr::Dict(entries) => {
-                let entry = |(key, value): &'p (Option<Expr>, Expr)| match self.resolve(key.as_ref()?, environment) {
-                    key @ Symbol::Const(_) => Some((key, self.resolve(value, environment))),
-                    _ => None,
-                };
-                match entries.iter().map(entry).collect::<Option<Vec<_>>>() {
-                    Some(entries) => Symbol::Entries(Rc::new(entries)),
-                    None => unknown(),
-                }
-            }
-            Expr::Name(Name::Local(up, slot, _)) => match environment.get(*up, *slot) {
-                Some(symbol) => self.resolved(&symbol),
-                None => unknown(),
-            },
-            Expr::Name(Name::Global(name)) => match self.constant(environment.module(), name, &mut HashSet::new()) {
-                Some((value, module)) => self.resolve(value, &Rc::new(Environment::of_module(&module))),
-                None => unknown(),
-            },
-            Expr::Item(base, index) => match (self.resolve(base, environment), self.resolve(index, environment)) {
-                (Symbol::Event, Symbol::Const(Const::Text(key))) => {
-                    Symbol::Field(FieldValue::new(vec![key], Missing::Raises))
-                }
-                (Symbol::Entries(entries), Symbol::Const(key)) => {
-                    let is_it = |known: &&(Symbol<'p>, Symbol<'p>)| matches!(&known.0, Symbol::Const(k) if *k == key);
-                    entries.iter().find(is_it).map_or_else(unknown, |(_, value)| value.clone())
-                }
-                _ => unknown(),
-            },
-            Expr::Attribute(base, member) => match &**base {
-                Expr::Name(Name::Global(name)) => match defined(self.program, environment.module(), name) {
-                    Some(Defined::Module(module)) => match self.constant(module, member, &mut HashSet::new()) {
-                        Some((value, module)) => self.resolve(value, &Rc::new(Environment::of_module(&module))),
-                        None => unknown(),
-                    },
-                    _ => unknown(),
-                },
-                _ => unknown(),
-            },
-            Expr::Call(call) => self.resolve_call(call, environment).unwrap_or_else(unknown),
-            _ => unknown(),
-        }
-    }
-
-    /// The value of a variable of a module, if it is assigned once.
-    fn constant(
-        &self,
-        module: &Arc<str>,
-        name: &str,
-        seen: &mut HashSet<(Arc<str>, String)>,
-    ) -> Option<(&'p Expr, Arc<str>)> {
-        if self.program.changes_globals || !seen.insert((Arc::clone(module), name.to_owned())) {
-            return None;
-        }
-        let is_it = |target: &Target| matches!(target, Target::Name(Name::Global(known)) if **known == *name);
-        let mut found = None;
-        for statement in self.program.statements(module) {
-            let this = match statement {
-                Stmt::Assign(targets, value) if matches!(targets.as_slice(), [target] if is_it(target)) => {
-                    (value, Arc::clone(module))
-                }
-                Stmt::Import(target, from, Some(member)) if is_it(target) => self.constant(from, member, seen)?,
-                Stmt::Define(target, _) if is_it(target) => return None,
-                Stmt::Define(..) | Stmt::Import(..) | Stmt::Assign(..) | Stmt::Pass => continue,
-                // A loop, or a call that may change it.
-                _ => return None,
-            };
-            if found.replace(this).is_some() {
-                return None;
-            }
-        }
-        found
-    }
-
-    /// What is known of the value of a call.
-    fn resolve_call(&self, call: &'p Call, environment: &Rc<Environment<'p>>) -> Option<Symbol<'p>> {
-        let constant = |value: &'p Expr| match self.resolve(value, environment) {
-            Symbol::Const(constant) => Some(constant),
-            // An empty list or object, which is false and equals no text.
-            Symbol::Items(items) if items.is_empty() => Some(Const::Empty),
-            Symbol::Entries(entries) if entries.is_empty() => Some(Const::Empty),
-            _ => None,
-        };
-        let named_default = || match call.named.as_slice() {
-            [] => Some(Const::None),
-            [(Some(name), value)] if **name == *"default" => constant(value),
-            _ => None,
-        };
-        let texts = |arguments: &'p [Expr]| {
-            let text = |argument: &'p Expr| match self.resolve(argument, environment) {
-                Symbol::Const(Const::Text(text)) => Some(text),
-                _ => None,
-            };
-            arguments.iter().map(text).collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty())
-        };
-        match &call.callee {
-            Expr::Attribute(base, method) => match (self.resolve(base, environment), &**method) {
-                (Symbol::Event, "get") => {
-                    let (key, default) = match call.arguments.as_slice() {
-                        [key] => (key, named_default()?),
-                        [key, default] if call.named.is_empty() => (key, constant(default)?),
-                        _ => return None,
-                    };
-                    let keys = texts(std::slice::from_ref(key))?;
-                    Some(Symbol::Field(FieldValue::new(keys, Missing::Is(default)).of_get()))
-                }
-                (Symbol::Field(field), "get") => {
-                    let (key, default) = match call.arguments.as_slice() {
-                        [key] => (key, named_default()?),
-                        [key, default] if call.named.is_empty() => (key, constant(default)?),
-                        _ => return None,
-                    };
-                    field.below(&texts(std::slice::from_ref(key))?, default).map(Symbol::Field)
-                }
-                (Symbol::Event, "deep_get") => {
-                    Some(Symbol::Field(FieldValue::new(texts(&call.arguments)?, Missing::Is(named_default()?))))
-                }
-                (Symbol::Event, "udm") => match texts(&call.arguments)?.as_slice() {
-                    [key] if **key == *"event_type" => Some(Symbol::EventType),
-                    _ => None,
-                },
-                (Symbol::Field(field), "lower") if call.arguments.is_empty() => field.lowered().map(Symbol::Field),
-                _ => None,
-            },
-            Expr::Name(Name::Global(name)) => match defined(self.program, environment.module(), name)? {
-                Defined::Library(module, member) if module == "panther_base_helpers" && member == "deep_get" => {
-                    let (first, keys) = call.arguments.split_first()?;
-                    match self.resolve(first, environment) {
-                        Symbol::Event => {
-                            Some(Symbol::Field(FieldValue::new(texts(keys)?, Missing::Is(named_default()?))))
-                        }
-                        _ => None,
-                    }
-                }
-                _ => None,
-            },
-            _ => None,
         }
     }
 }
