@@ -7,7 +7,7 @@ use super::super::condition::{MappingMembers, Reader};
 use super::super::lint::Code;
 use super::super::python::event::Json;
 use super::super::python::{
-    EntryPoint, FunctionResult, Mock, ModuleFiles, PythonError, PythonFunction, PythonModule, translate,
+    EntryPoint, FunctionResult, ModuleFiles, PythonError, PythonFunction, PythonModule, translate,
 };
 use super::super::yaml::{YamlContent, YamlNode};
 use super::super::{Counts, Field, Operand, Predicate, RuleTest, Severity, Test, TitlePart, Value};

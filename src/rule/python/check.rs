@@ -6,11 +6,17 @@ use super::library::patterns;
 use super::methods;
 use super::tree::{Call, Comprehension, Expr, FormatPart, Function, Name, Stmt, Target};
 
+/// An attribute that rules may not have, or may not have with these arguments.
+pub(super) struct WrongAttribute {
+    pub(super) name: Arc<str>,
+    pub(super) what: String,
+}
+
 /// Checks statements. `imported` are the variables of the module that are modules themselves.
 ///
 /// # Errors
 /// What rules may not have.
-pub(super) fn statements(statements: &[Stmt], imported: &[Arc<str>]) -> Result<(), String> {
+pub(super) fn statements(statements: &[Stmt], imported: &[Arc<str>]) -> Result<(), WrongAttribute> {
     let mut wrong = None;
     visit_statements(statements, &mut |expr| {
         if wrong.is_none() {
@@ -20,11 +26,13 @@ pub(super) fn statements(statements: &[Stmt], imported: &[Arc<str>]) -> Result<(
     wrong.map_or(Ok(()), Err)
 }
 
-fn one(expr: &Expr, imported: &[Arc<str>]) -> Option<String> {
+fn one(expr: &Expr, imported: &[Arc<str>]) -> Option<WrongAttribute> {
     match expr {
         Expr::Attribute(base, name) => {
             // Members of modules are checked where the module is read.
-            if methods::is_known(name) || is_module(base, imported) { clock(name) } else { Some(format!("`.{name}`")) }
+            let is_known = methods::is_known(name) || is_module(base, imported);
+            let what = if is_known { clock(name) } else { Some(format!("`.{name}`")) };
+            what.map(|what| WrongAttribute { name: Arc::clone(name), what })
         }
         Expr::Call(call) => pattern(call),
         _ => None,
@@ -44,12 +52,14 @@ fn clock(name: &str) -> Option<String> {
     matches!(name, "now" | "utcnow" | "today").then(|| format!("`.{name}`, which reads the clock"))
 }
 
-fn pattern(call: &Call) -> Option<String> {
+fn pattern(call: &Call) -> Option<WrongAttribute> {
     const FUNCTIONS: [&str; 7] = ["compile", "findall", "fullmatch", "match", "search", "split", "sub"];
     let Expr::Attribute(base, name) = &call.callee else { return None };
     let is_re = matches!(&**base, Expr::Name(Name::Global(module)) if **module == *"re");
     match call.arguments.first() {
-        Some(Expr::Text(text)) if is_re && FUNCTIONS.contains(&&**name) => patterns::check(text).err(),
+        Some(Expr::Text(text)) if is_re && FUNCTIONS.contains(&&**name) => {
+            patterns::check(text).err().map(|what| WrongAttribute { name: Arc::clone(name), what })
+        }
         _ => None,
     }
 }

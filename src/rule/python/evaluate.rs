@@ -47,6 +47,9 @@ pub struct Evaluator {
     /// The modules, if their variables are the same for all events.
     shared: Option<Rc<Interpreter>>,
     mocks: Vec<(Arc<str>, Value)>,
+    /// The values within mocks.
+    #[expect(dead_code, reason = "it frees the values when it is dropped")]
+    kept: bounds::Kept,
 }
 
 fn explain(fault: &Fault) -> String {
@@ -73,17 +76,19 @@ impl Evaluator {
     /// # Errors
     /// The statements of a module raise.
     pub(super) fn new(program: &Arc<Program>, entry: EntryPoint, mocks: &[Mock]) -> Result<Evaluator, String> {
+        bounds::release();
         let mocks: Vec<_> =
             mocks.iter().map(|mock| (Arc::from(mock.name.as_str()), Value::thawed(&mock.value))).collect();
+        let kept = bounds::keep();
         let interpreter = Interpreter::new(program, &mocks).map_err(|fault| explain(&fault))?;
         let shared = (!program.changes_globals).then(|| {
             interpreter.freeze();
             Rc::new(interpreter)
         });
-        Ok(Evaluator { program: Arc::clone(program), entry, shared, mocks })
+        Ok(Evaluator { program: Arc::clone(program), entry, shared, mocks, kept })
     }
 
-    /// Evaluates the function for an event, a JSON object. `rule_id` is the default title.
+    /// Evaluates the function for an event, a JSON object.
     pub fn evaluate(&self, event: &Json) -> FunctionResult {
         let Json::Object(object) = event else { return FunctionResult::Nothing };
         let outcome = self.outcome(object);

@@ -1,9 +1,13 @@
 //! The JSON of an event, for Python rules.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::raw::json;
 
 /// A JSON value. Objects keep the order of their members.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,17 +102,56 @@ impl<'de> Visitor<'de> for JsonVisitor {
         while let Some((key, value)) = entries.next_entry::<String, Json>()? {
             members.push((key.into(), value));
         }
-        if members.len() > 1 {
-            let mut seen = std::collections::HashSet::with_capacity(members.len());
-            members.retain(|(key, _)| seen.insert(Arc::clone(key)));
-        }
-        Ok(Json::Object(Arc::new(JsonObject { members })))
+        Ok(Json::object(members))
     }
 }
 
 impl Json {
     /// Reads JSON text. `None` if it is not JSON, or too deep.
     pub fn parse(text: &str) -> Option<Json> {
-        serde_json::from_str(text).ok()
+        if has_long_number(text) {
+            return Json::of_raw(serde_json::from_str(text).ok()?);
+        }
+        // Text with an escaped lone surrogate, which is not a character.
+        serde_json::from_str(text).ok().or_else(|| Json::of_raw(serde_json::from_str(text).ok()?))
     }
+
+    /// Reads JSON by its parts, which keeps numbers that the parser rounds.
+    fn of_raw(raw: &RawValue) -> Option<Json> {
+        let text = raw.get();
+        Some(match text.as_bytes().first()? {
+            b'{' => {
+                let mut members: Vec<(Arc<str>, Json)> = Vec::new();
+                for (key, value) in json::members(text)? {
+                    members.push((key.as_ref().into(), Json::of_raw(value)?));
+                }
+                Json::object(members)
+            }
+            b'[' => {
+                let elements = json::elements(text)?.into_iter().map(Json::of_raw);
+                Json::List(Arc::new(elements.collect::<Option<_>>()?))
+            }
+            b'"' => Json::Text(json::string(raw)?.as_ref().into()),
+            _ => match text.parse::<i128>() {
+                Ok(number) if !text.contains(['.', 'e', 'E']) => Json::Int(number),
+                _ => serde_json::from_str(text).ok()?,
+            },
+        })
+    }
+
+    fn object(mut members: Vec<(Arc<str>, Json)>) -> Json {
+        if members.len() > 1 {
+            let mut seen = HashSet::with_capacity(members.len());
+            members.retain(|(key, _)| seen.insert(Arc::clone(key)));
+        }
+        Json::Object(Arc::new(JsonObject { members }))
+    }
+}
+
+/// Digits of the largest number of 64 bits.
+const DIGITS: usize = 19;
+
+/// Whether the text has more digits in a row than a number of 64 bits. In a string they do no harm.
+fn has_long_number(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() >= DIGITS)
 }

@@ -32,7 +32,7 @@ pub(super) struct Interpreter {
     steps: Cell<u64>,
     depth: Cell<u32>,
     /// The values of the modules.
-    _kept: bounds::Kept,
+    kept: bounds::Kept,
 }
 
 /// Where code runs.
@@ -103,10 +103,10 @@ impl Interpreter {
             modules: RefCell::default(),
             steps: Cell::new(STEPS),
             depth: Cell::new(0),
-            _kept: bounds::Kept::default(),
+            kept: bounds::Kept::default(),
         };
         let rule = interpreter.module(&Arc::from(""));
-        interpreter._kept = bounds::keep();
+        interpreter.kept = bounds::keep();
         let rule = rule?;
         for (name, value) in mocks {
             if let Some(known) = rule.borrow_mut().get_mut(name) {

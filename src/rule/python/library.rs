@@ -1,7 +1,5 @@
 //! Python's builtins, the parts of its library that rules use, and Panther's helpers that this program has itself.
 
-use std::rc::Rc;
-
 use super::exception::{ExceptionKind, Fault, Outcome};
 use super::interpreter::{Arguments, Interpreter};
 use super::value::Value;
@@ -304,9 +302,4 @@ pub(super) fn call(interpreter: &Interpreter, builtin: Builtin, arguments: &Argu
         }
         _ => builtins::over_iterables(interpreter, builtin.0, arguments),
     }
-}
-
-/// A mock of a test: a call of it gives this value.
-pub(super) fn mock(value: Value) -> Value {
-    Value::Mock(Rc::new(value))
 }

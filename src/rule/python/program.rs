@@ -54,10 +54,6 @@ impl Program {
         self.modules.get(module).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn modules(&self) -> impl Iterator<Item = (&Arc<str>, &[Stmt])> {
-        self.modules.iter().map(|(name, statements)| (name, statements.as_slice()))
-    }
-
     /// Reads the code that `entries`, functions of the module with the empty name, can reach.
     ///
     /// # Errors
@@ -257,7 +253,7 @@ impl Reading<'_> {
     fn member_is_reached(&self, module: &str, member: &str) -> bool {
         let Some(read) = self.read.get(module) else { return false };
         let needed = read.statements.iter().zip(&read.parts).filter(|(_, part)| part.is_needed);
-        needed.into_iter().any(|(statement, _)| first_attribute(statement, member))
+        needed.into_iter().any(|(statement, _)| attribute_range(statement, member).is_some())
     }
 
     fn import(&mut self, module: &str, from: &str, member: &str, range: TextRange) -> Result<(), Refused> {
@@ -309,7 +305,10 @@ impl Reading<'_> {
                         !matches!(lowered, Stmt::Import(super::tree::Target::Name(super::tree::Name::Global(bound)), ..)
                             if !part.needed.contains(bound))
                     });
-                    super::check::statements(&lowered, &imported).map_err(|what| self.refused(name, range, what))?;
+                    super::check::statements(&lowered, &imported).map_err(|wrong| {
+                        let place = attribute_range(statement, &wrong.name).unwrap_or(range);
+                        self.refused(name, place, wrong.what)
+                    })?;
                     statements.append(&mut lowered);
                 } else if let ast::Stmt::ClassDef(class) = statement {
                     statements.push(Stmt::Import(
@@ -435,16 +434,20 @@ fn members_used(statement: &ast::Stmt, module: &str, members: &mut BTreeSet<Stri
     Members(module, members).visit_stmt(statement);
 }
 
-/// Returns whether a statement has an attribute of this name.
-fn first_attribute(statement: &ast::Stmt, name: &str) -> bool {
-    struct Find<'n>(&'n str, bool);
+/// Returns the first attribute of this name in a statement.
+fn attribute_range(statement: &ast::Stmt, name: &str) -> Option<TextRange> {
+    struct Find<'n>(&'n str, Option<TextRange>);
     impl Visitor<'_> for Find<'_> {
         fn visit_expr(&mut self, expr: &ast::Expr) {
-            self.1 |= matches!(expr, ast::Expr::Attribute(node) if node.attr.as_str() == self.0);
+            if let ast::Expr::Attribute(node) = expr
+                && node.attr.as_str() == self.0
+            {
+                self.1.get_or_insert(node.attr.range);
+            }
             ast::visitor::walk_expr(self, expr);
         }
     }
-    let mut find = Find(name, false);
+    let mut find = Find(name, None);
     find.visit_stmt(statement);
     find.1
 }
