@@ -8,7 +8,7 @@
 //!   start its own merge. Whether a query then fails depends on the limit in odd ways: one that passes with little memory
 //!   fails with more (apache/datafusion#16979).
 //!
-//! When both issues are closed, [`FairSpillPool`] can take the place of this module. The test in it says whether it does.
+//! When both issues are closed, [`FairSpillPool`] may take the place of this module. Run its test with that pool to decide.
 //!
 //! [`FairSpillPool`]: datafusion::execution::memory_pool::FairSpillPool
 
