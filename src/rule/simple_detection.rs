@@ -120,7 +120,7 @@ fn expression(predicate: &Predicate) -> Written {
 fn condition(field: &Field, test: &Test, negated: bool) -> Written {
     let key = path(field)?.to_string();
     let bare = |positive: &str, negative: &str| json!({ "KeyPath": key, "Condition": if negated { negative } else { positive } });
-    let text = |name: &str, operand: &Operand| {
+    let of_text = |name: &str, operand: &Operand| {
         let ignores_case = matches!(operand, Operand::Folded(_) | Operand::FoldedField(_));
         let name = match (negated, name) {
             (false, name) => name.to_owned(),
@@ -146,10 +146,10 @@ fn condition(field: &Field, test: &Test, negated: bool) -> Written {
     Ok(match test {
         Test::Present => bare("IsNotNull", "IsNull"),
         Test::Filled => bare("IsNotNullOrEmpty", "IsNullOrEmpty"),
-        Test::Equals(operand) => text("Equals", operand)?,
-        Test::StartsWith(operand) => text("StartsWith", operand)?,
-        Test::EndsWith(operand) => text("EndsWith", operand)?,
-        Test::Contains(operand) => text("Contains", operand)?,
+        Test::Equals(operand) => of_text("Equals", operand)?,
+        Test::StartsWith(operand) => of_text("StartsWith", operand)?,
+        Test::EndsWith(operand) => of_text("EndsWith", operand)?,
+        Test::Contains(operand) => of_text("Contains", operand)?,
         Test::In(values) => {
             let values: Vec<&str> = values.iter().map(|value| value.text.as_str()).collect();
             json!({ "KeyPath": key, "Condition": if negated { "IsNotIn" } else { "IsIn" }, "Values": values })

@@ -14,6 +14,12 @@ fn panther(id: &str, name: &str) -> String {
     PANTHER.replace("ID: ID", &format!("ID: {id}")).replace("NAME", name)
 }
 
+/// A rule whose Python file is missing.
+fn python(id: &str) -> String {
+    let (before, _) = PANTHER.split_once("Detection:").unwrap();
+    before.replace("ID: ID", &format!("ID: {id}")) + "Filename: python.py\n"
+}
+
 fn sigma(id: &str, field: &str) -> String {
     SIGMA
         .replace("id: ID", &format!("id: {id}"))
@@ -48,7 +54,7 @@ fn mixed() -> tempfile::TempDir {
             ("good.yml", &panther("Good", "ConsoleLogin")),
             ("sigma/good.yml", &sigma("good-sigma", "eventName")),
             ("broken.yml", &panther("Broken", "A").replace("Equals", "Equalss").replace("High", "Grave")),
-            ("python.yml", &panther("Python", "A").replace("Detection:", "Filename: python.py\nTags:")),
+            ("python.yml", &python("Python")),
             ("sigma/refused.yml", &sigma("refused", "eventName|windash")),
             ("tabs.yml", "AnalysisType: rule\nDetection:\n\t- x\n"),
             ("okta.yml", &panther("Okta", "A").replace("AWS.CloudTrail", "Okta.SystemLog")),
@@ -120,7 +126,7 @@ fn strict_and_named_files_make_errors() {
 #[test]
 fn folder_without_a_rule_that_can_run_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), &[("python.yml", &panther("P", "A").replace("Detection:", "Filename: python.py\nTags:"))]);
+    write(folder.path(), &[("python.yml", &python("P"))]);
     let hunt = tawny(&["hunt", "tests/data/trail", "--rules", folder.path().to_str().unwrap()]);
     assert_eq!(hunt.status.code(), Some(2));
     let messages = shown(&hunt).1;

@@ -221,8 +221,8 @@ fn severities(field: &Field) -> Vec<(Severity, Predicate)> {
     let code = function.text.to_uppercase();
     let names = Severity::ALL.into_iter().map(|severity| (severity, severity.to_string().to_uppercase()));
     let all: Vec<_> = names.collect();
-    let named: Vec<_> = all.iter().filter(|(_, name)| code.contains(name.as_str())).cloned().collect();
-    let given = if named.is_empty() { all } else { named };
+    let in_code: Vec<_> = all.iter().filter(|(_, name)| code.contains(name.as_str())).cloned().collect();
+    let given = if in_code.is_empty() { all } else { in_code };
     given.into_iter().map(|(severity, name)| (severity, equals(field.clone(), &name))).collect()
 }
 

@@ -263,8 +263,8 @@ impl FieldValue {
     pub(super) fn equals(&self, constant: &Const) -> Truth {
         let of_value = match (self.kind(), constant) {
             (_, Const::None) => return self.is_none(),
-            (Kind::Text, Const::Text(text)) => {
-                let test = || Test::Equals(operand(text, self.is_lowered));
+            (Kind::Text, Const::Text(wanted)) => {
+                let test = || Test::Equals(operand(wanted, self.is_lowered));
                 Truth { holds: self.test(test(), false), fails: self.test(test(), true) }
             }
             (Kind::Flag, Const::Bool(value)) => {
@@ -272,10 +272,10 @@ impl FieldValue {
                 Truth { holds: self.test(test(), false), fails: self.test(test(), true) }
             }
             (Kind::Text, _) | (Kind::Flag, Const::Text(_) | Const::Empty) => Truth::constant(false),
-            (Kind::Below, Const::Text(text)) => {
-                let test = || Test::Equals(operand(text, false));
+            (Kind::Below, Const::Text(wanted)) => {
+                let test = || Test::Equals(operand(wanted, false));
                 let truth = Truth { holds: self.test(test(), false), fails: self.test(test(), true) };
-                if can_be_no_string(text) {
+                if can_be_no_string(wanted) {
                     Truth { holds: truth.holds.inexact(), fails: Formula::unknown() }
                 } else {
                     truth
@@ -349,7 +349,7 @@ impl FieldValue {
     pub(super) fn contains(&self, part: &Arc<str>) -> Truth {
         let test = Test::Contains(operand(part, self.is_lowered));
         let if_missing = match &self.missing {
-            Missing::Is(Const::Text(text)) => Some(text.contains(&**part)),
+            Missing::Is(Const::Text(default)) => Some(default.contains(&**part)),
             _ => None,
         };
         match self.kind() {
@@ -369,8 +369,10 @@ impl FieldValue {
             if at_start { Test::StartsWith(operand) } else { Test::EndsWith(operand) }
         };
         let if_missing = match &self.missing {
-            Missing::Is(Const::Text(text)) => {
-                let has = |part: &Arc<str>| if at_start { text.starts_with(&**part) } else { text.ends_with(&**part) };
+            Missing::Is(Const::Text(default)) => {
+                let has = |part: &Arc<str>| {
+                    if at_start { default.starts_with(&**part) } else { default.ends_with(&**part) }
+                };
                 Some(parts.iter().any(has))
             }
             _ => None,
