@@ -175,7 +175,7 @@ impl Reader<'_> {
             let filters = self.conjunction(filters, "`InlineFilters`", Scope::Record)?;
             detection = Predicate::All(vec![filters, detection]);
         }
-        let mut counts = self.unique(members)?.map_or(Counts::Matches, Counts::Distinct);
+        let mut counts = self.counted(members)?;
         if let Some(then) = self.followed_by(members)? {
             counts = Counts::Followed { first: detection.clone(), then: then.clone() };
             detection = Predicate::Any(vec![detection, then]);
@@ -272,7 +272,10 @@ impl Reader<'_> {
     }
 
     fn hunt<'n>(&self, members: &MappingMembers<'n>) -> Result<Option<MappingMembers<'n>>, Error> {
-        members.get("Hunt").map(|node| self.members(node, "`Hunt`", &["Window", "Unique", "FollowedBy"])).transpose()
+        members
+            .get("Hunt")
+            .map(|node| self.members(node, "`Hunt`", &["Window", "Unique", "Sum", "FollowedBy"]))
+            .transpose()
     }
 
     fn kind(&self, members: &MappingMembers<'_>) -> Result<WindowKind, Error> {
@@ -285,9 +288,15 @@ impl Reader<'_> {
         }
     }
 
-    fn unique(&mut self, members: &MappingMembers<'_>) -> Result<Option<Field>, Error> {
-        let node = self.hunt(members)?.and_then(|hunt| hunt.get("Unique"));
-        node.map(|node| self.path(node, "`Unique`", Scope::Record)).transpose()
+    /// Returns what is counted if nothing has to follow.
+    fn counted(&mut self, members: &MappingMembers<'_>) -> Result<Counts, Error> {
+        let Some(hunt) = self.hunt(members)? else { return Ok(Counts::Matches) };
+        match (hunt.get("Unique"), hunt.get("Sum")) {
+            (None, None) => Ok(Counts::Matches),
+            (Some(field), None) => self.path(field, "`Unique`", Scope::Record).map(Counts::Distinct),
+            (None, Some(field)) => self.path(field, "`Sum`", Scope::Record).map(Counts::Sum),
+            (Some(_), Some(field)) => self.error(field.mark, "a rule has `Unique` or `Sum`, not both"),
+        }
     }
 
     fn followed_by(&mut self, members: &MappingMembers<'_>) -> Result<Option<Predicate>, Error> {
@@ -296,9 +305,9 @@ impl Reader<'_> {
         if node.is_null() || matches!(&node.content, YamlContent::List(expressions) if expressions.is_empty()) {
             return self.error(node.mark, "`FollowedBy` must hold at least one expression");
         }
-        for other in ["Unique", "Window"] {
+        for other in ["Unique", "Sum", "Window"] {
             if let Some(other_node) = hunt.get(other)
-                && (other == "Unique" || self.kind(members)? != WindowKind::Sliding)
+                && (other != "Window" || self.kind(members)? != WindowKind::Sliding)
             {
                 let message = format!("`{other}`: with `FollowedBy` matches are counted, in sliding windows");
                 return self.error(other_node.mark, &message);

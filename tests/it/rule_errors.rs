@@ -65,6 +65,7 @@ const WRONG: &[(&str, &str)] = &[
     ("Threshold: 2", "Hunt: {FollowedBy: []}"),
     ("Threshold: 2", "Hunt: {FollowedBy: [{Key: eventName, Condition: Exists}], Unique: a}"),
     ("Threshold: 2", "Hunt: {FollowedBy: [{Key: eventName, Condition: Exists}], Window: dedup}"),
+    ("Threshold: 2", "Hunt: {Unique: a, Sum: b}"),
     ("Threshold: 2", "Filename: a.py"),
     ("Threshold: 2", "ScheduledQueries: [a]"),
     ("Threshold: 2", "BaseDetection: A.C"),

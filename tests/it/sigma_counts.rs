@@ -8,7 +8,7 @@ use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::raw::envelope::{self, Item};
-use tawny::rule::{Rule, WindowKind};
+use tawny::rule::{Rule, WindowKind, panther};
 use tawny::store::ReadSettings;
 use tawny::table::MemoryTable;
 use tawny::time::Range;
@@ -138,6 +138,20 @@ fn values_are_added() {
     for kind in WindowKind::ALL {
         rule_of_1000.window.kind = kind;
         assert_eq!(findings(&rule_of_1000, &records).len(), 2, "{kind}");
+    }
+    let of_hunt = |hunt: &str| {
+        let text = "AnalysisType: rule\nRuleID: Sum\nEnabled: true\nLogTypes: [AWS.CloudTrail]\nSeverity: Low\nThreshold: 1000\nDedupPeriodMinutes: 10\nGroupBy: [{KeyPath: userIdentity.userName}]\nDetection:\n  - {KeyPath: responseElements.ConsoleLogin, Condition: Equals, Value: Failure}\n";
+        panther::parse("sum.yml", &format!("{text}Hunt: {hunt}\n")).map(|read| read.rule)
+    };
+    let same = of_hunt("{Sum: additionalEventData.bytesTransferredOut}").unwrap();
+    assert_eq!(ids(&findings(&same, &records)), ["0 1 2", "5"]);
+    for (hunt, expected) in [
+        ("{Sum: a, Unique: b}", "`Unique` or `Sum`, not both"),
+        ("{Sum: a, FollowedBy: [{Key: eventName, Condition: Equals, Value: A}]}", "`Sum`: with `FollowedBy`"),
+        ("{Sum: [a]}", "`Sum`"),
+    ] {
+        let refused = of_hunt(hunt).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{hunt}: {refused}");
     }
 }
 
