@@ -265,6 +265,7 @@ struct LakeWriter {
 
 impl LakeWriter {
     async fn open(lake: &Lake, limits: Limits, scratch: &Scratch) -> Result<LakeWriter, Error> {
+        lake.check_folder().await?;
         let Some(folder) =
             store::FolderWriter::open(lake.folder(), LAKE_FOLDER, store::WriterLock::Shared, scratch).await?
         else {

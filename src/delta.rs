@@ -115,16 +115,16 @@ impl DeltaLog {
             message: format!("`{}` {unavailable}", self.folder.path("").display()),
             hint: Some(format!("use `--as-of {}` or a later version", unavailable.first())),
         })?;
-        let is_lake = snapshot.table_properties().unknown_properties.contains_key(LAKE_PROPERTY);
-        if is_lake && !self.cache.has_checks() {
+        self.remember(&snapshot);
+        let version = DeltaVersion { log: self.clone(), snapshot };
+        if version.is_lake() && !self.cache.has_checks() {
             let reason =
                 "the table is a lake of this program, but what detects damage of its log is missing: restore the \
                           folder `_tawny` next to it"
                     .to_owned();
             return Err(Error::TransactionLog { path: self.path(), reason });
         }
-        self.remember(&snapshot);
-        Ok(DeltaVersion { log: self.clone(), snapshot })
+        Ok(version)
     }
 
     fn remember(&self, snapshot: &SnapshotRef) {
@@ -161,6 +161,11 @@ impl DeltaVersion {
         self.snapshot.version()
     }
 
+    /// Returns whether the table is a lake of this program.
+    pub fn is_lake(&self) -> bool {
+        self.snapshot.table_properties().unknown_properties.contains_key(LAKE_PROPERTY)
+    }
+
     /// Returns the identity of the table, which stays when the table moves.
     pub fn table_id(&self) -> &str {
         self.snapshot.table_configuration().metadata().id()
@@ -191,11 +196,12 @@ fn read_snapshot(
     as_of: AsOf,
 ) -> KernelResult<Result<SnapshotRef, UnavailableVersion>> {
     let latest = || {
+        let recorded = engine.recorded_commit()?;
         let snapshot = match newest {
             Some(newest) => Snapshot::builder_from(Arc::clone(newest)).build(engine),
             None => Snapshot::builder_for(engine.root().as_str()).build(engine),
         }?;
-        engine.check_last_commit(snapshot.version())?;
+        engine.check_last_commit(recorded.as_ref(), &snapshot)?;
         Ok::<_, KernelError>(snapshot)
     };
     let first_version = || {

@@ -10,9 +10,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::delta::AsOf;
+use crate::delta::{AsOf, DeltaLog};
 use crate::error::Error;
-use crate::store::{DELTA_LOG, Folder, Location, Stores};
+use crate::store::{self, DELTA_LOG, Folder, LAKE_CHECKS, Location, Stores, TableFormat};
 use crate::time::Range;
 
 pub mod checksum;
@@ -52,6 +52,50 @@ impl Lake {
     /// Returns whether the folder holds a lake.
     pub async fn exists(&self) -> Result<bool, Error> {
         self.folder.is_lake().await
+    }
+
+    /// Checks that the folder is a lake, or can become one: that no other program keeps data in it.
+    ///
+    /// # Errors
+    /// In addition to store errors: [`Error::Usage`] names what is there, and [`Error::TransactionLog`] says that the folder
+    /// is a lake whose checks are lost.
+    pub async fn check_folder(&self) -> Result<(), Error> {
+        if self.exists().await? {
+            return Ok(());
+        }
+        let files = match self.folder.all().await {
+            // The folder does not exist yet.
+            Err(Error::NotFound { .. }) => return Ok(()),
+            files => files?,
+        };
+        for (name, _) in &files {
+            let path = Path::new(name);
+            let found = match TableFormat::of_metadata_file(path) {
+                Some((_, TableFormat::Lake)) => continue,
+                Some((_, format)) => {
+                    if path.starts_with(DELTA_LOG) {
+                        let log = |checks| DeltaLog::new(self.folder.clone(), checks);
+                        // The creation of a lake was interrupted, or goes on.
+                        if log(Some(LAKE_CHECKS)).version(AsOf::Latest).await.is_ok_and(|version| version.is_lake()) {
+                            return Ok(());
+                        }
+                        // This fails if the log is that of a lake.
+                        log(None).version(AsOf::Latest).await?;
+                    }
+                    format!("{format} of another program")
+                }
+                // A lake that lost its log is refused when the log is read.
+                None if path.extension().is_some_and(|end| end == "parquet") && !store::is_part_file(path) => {
+                    format!("Parquet files of another program, such as `{name}`")
+                }
+                None => continue,
+            };
+            return Err(Error::Usage {
+                message: format!("`{}` cannot become a lake: it holds {found}", self.path().display()),
+                hint: Some("name a folder that only the lake uses".to_owned()),
+            });
+        }
+        Ok(())
     }
 
     /// Returns the lake's folder.

@@ -11,7 +11,7 @@ use crate::rule::catalog;
 use crate::sql;
 use crate::sql::dialect::Dialect;
 use crate::sql::dialect::export::{self, Target};
-use crate::store::Location;
+use crate::store::{Location, TableFormat};
 use crate::time::Range;
 
 const EXAMPLES: &str = "Examples:
@@ -75,18 +75,58 @@ impl Sql {
 
     /// Returns the paths of the live files if `--data` is a lake. Another engine would also read files that were merged or
     /// dropped.
+    ///
+    /// # Errors
+    /// `--data` lists files of a table, and some may not be live.
     async fn live_files(&self, context: &Context) -> Result<Option<Vec<String>>, Error> {
-        let Some(folder) = self.data.as_deref().filter(|data| data.contains('/') && !data.contains('*')) else {
+        let Some(data) = self.data.as_deref().filter(|data| data.contains('/')) else {
             return Ok(None);
         };
-        if self.layout != "lake" {
-            return Ok(None);
+        let is_pattern = data.contains(['*', '?', '[']);
+        if !is_pattern && self.layout == "lake" {
+            let lake = Lake::open(&context.stores, &Location::of(data), AsOf::Latest).await?;
+            if lake.exists().await? {
+                let files = lake.transaction_log().files().await?;
+                return Ok(Some(files.into_iter().map(|file| file.path).collect()));
+            }
         }
-        let lake = Lake::open(&context.stores, &Location::of(folder), AsOf::Latest).await?;
-        if !lake.exists().await? {
-            return Ok(None);
+        for folder in folders_of(data) {
+            let Some(format) = context.stores.table_format(&Location::of(folder)).await? else {
+                continue;
+            };
+            let hint = match format {
+                TableFormat::Lake => format!("name the lake's folder: `--data {folder}/`"),
+                _ => "name the table as the engine's catalog knows it".to_owned(),
+            };
+            let message = format!(
+                "`--data {data}` lists files of `{folder}`, which is {format}: some of them may be deleted records"
+            );
+            return Err(Error::Usage { message, hint: Some(hint) });
         }
-        let files = lake.transaction_log().files().await?;
-        Ok(Some(files.into_iter().map(|file| file.path).collect()))
+        Ok(None)
+    }
+}
+
+/// Returns the folders in the part of `data` that is no pattern, from the innermost.
+fn folders_of(data: &str) -> impl Iterator<Item = &str> {
+    let end = data.find(['*', '?', '[']).unwrap_or(data.len());
+    let begin = data.find("://").map_or(0, |scheme| scheme + 3);
+    let cuts = data[begin..end].match_indices('/').map(move |(place, _)| begin + place);
+    let inner = (end == data.len() && !data.ends_with('/')).then_some(end);
+    let cuts: Vec<usize> = cuts.chain(inner).filter(|place| *place > 0).collect();
+    cuts.into_iter().rev().map(|place| &data[..place])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_those_outside_of_the_pattern() {
+        let folders = |data| folders_of(data).collect::<Vec<_>>();
+        assert_eq!(folders("a/b/*/c.parquet"), ["a/b", "a"]);
+        assert_eq!(folders("/a/b"), ["/a/b", "/a"]);
+        assert_eq!(folders("./a/date=2026-09-0?/"), ["./a", "."]);
+        assert_eq!(folders("s3://bucket/a/**"), ["s3://bucket/a", "s3://bucket"]);
     }
 }

@@ -16,7 +16,8 @@ use delta_kernel::{FilteredEngineData, KernelError, KernelResult, SnapshotRef};
 use serde_json::json;
 
 use super::kernel_engine::{KernelEngine, checkpoint_version, commit_file, commit_version};
-use super::{DeltaLog, DeltaVersion, LAKE_PROPERTY, replay, seal};
+use super::seal::{self, Sealed};
+use super::{DeltaLog, DeltaVersion, LAKE_PROPERTY, replay};
 use crate::error::Error;
 use crate::time::Instant;
 
@@ -88,12 +89,14 @@ impl DeltaLog {
             path: self.path(),
             reason: format!("cannot write its first commit: {error}"),
         };
-        let text = first_commit(table).map_err(refused)?;
-        let sealed = seal::add(0, text.as_bytes()).map_err(|error| Error::Internal(error.to_string()))?;
+        let id = uuid::Uuid::new_v4().to_string();
+        let text = first_commit(table, &id).map_err(refused)?;
+        let sealed = seal::add(Sealed { version: 0, table: "" }, text.as_bytes())
+            .map_err(|error| Error::Internal(error.to_string()))?;
         if !self.folder.create(&commit_file(0), sealed.into()).await? {
             return Ok(false);
         }
-        self.run(|engine| engine.record_commit(0)).await?;
+        self.run(move |engine| engine.record_commit(0, &id)).await?;
         Ok(true)
     }
 
@@ -123,7 +126,7 @@ fn now() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn first_commit(table: &NewTable) -> KernelResult<String> {
+fn first_commit(table: &NewTable, id: &str) -> KernelResult<String> {
     let mut fields: Vec<Arc<Field>> = table.schema.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(table.partition, DataType::Date32, true)));
     let schema = StructType::try_from_arrow(&Schema::new(fields))?;
@@ -139,7 +142,7 @@ fn first_commit(table: &NewTable) -> KernelResult<String> {
             "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["domainMetadata", "inCommitTimestamp"],
         }}),
         json!({"metaData": {
-            "id": uuid::Uuid::new_v4().to_string(), "format": {"provider": "parquet", "options": {}},
+            "id": id, "format": {"provider": "parquet", "options": {}},
             "schemaString": schema, "partitionColumns": [table.partition], "createdTime": now,
             "configuration": {
                 "delta.enableInCommitTimestamps": "true",
@@ -165,9 +168,10 @@ fn commit(
         Operation::Optimize => (UpdateTableOperation::Optimize, false),
         Operation::Delete => (UpdateTableOperation::Delete, true),
     };
+    let table = base.table_configuration().metadata().id();
     if base.version() == 0 {
         // The creation of the table may have been interrupted before its record.
-        engine.record_commit(0)?;
+        engine.record_commit(0, table)?;
     }
     let builder = Arc::clone(base).update_table(operation, ENGINE, changes_data);
     let mut transaction = builder.build(engine, Box::new(FileSystemCommitter::new()))?;
@@ -196,7 +200,7 @@ fn commit(
         CommitResult::Conflicted(_) => return Ok(None),
         CommitResult::Retryable(_) => return Err(KernelError::generic("the commit could not be written")),
     };
-    engine.record_commit(committed.commit_version())?;
+    engine.record_commit(committed.commit_version(), table)?;
     let snapshot = committed.post_commit_snapshot().cloned();
     let snapshot = snapshot.ok_or_else(|| KernelError::generic("the commit has no snapshot"))?;
     if !committed.commit_version().is_multiple_of(CHECKPOINT_INTERVAL) {

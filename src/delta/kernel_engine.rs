@@ -21,7 +21,7 @@ use delta_kernel::schema::{SchemaRef, StructType};
 use delta_kernel::{
     Engine, EngineData, EvaluationHandler, FileDataReadResultIterator, FileMeta, FileSize, FileSlice,
     FilteredEngineData, JsonHandler, KernelError, KernelResult, KernelResultIterator, KernelResultIteratorStatic,
-    ParquetFooter, ParquetHandler, PredicateRef, StorageHandler,
+    ParquetFooter, ParquetHandler, PredicateRef, SnapshotRef, StorageHandler,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use parquet::arrow::ArrowWriter;
@@ -30,7 +30,7 @@ use parquet::file::metadata::KeyValue;
 use tokio::runtime::Handle;
 use url::Url;
 
-use super::seal;
+use super::seal::{self, SealError, Sealed};
 use crate::error::Error;
 use crate::store::{self, DELTA_LOG, Folder, FolderFile};
 use crate::time::Instant;
@@ -46,13 +46,15 @@ const BATCH_ROWS: usize = 8_192;
 pub(super) struct LogCache {
     /// The content of log files, which never change, by their names in the table's folder.
     files: Mutex<HashMap<String, Bytes>>,
-    /// The folder for the number of the last commit, if this program writes the log.
+    /// The id of the table, once it is known.
+    table: Mutex<Option<String>>,
+    /// The folder for the record of the last commit, if this program writes the log.
     checks_folder: Option<&'static str>,
 }
 
 impl LogCache {
     pub(super) fn new(checks_folder: Option<&'static str>) -> LogCache {
-        LogCache { files: Mutex::default(), checks_folder }
+        LogCache { files: Mutex::default(), table: Mutex::default(), checks_folder }
     }
 
     /// Returns whether this program writes the log, and keeps what it needs to detect damage.
@@ -102,53 +104,61 @@ impl KernelEngine {
         Ok(FileMeta::new(self.files.root.join(&commit_file(version))?, 0, 0))
     }
 
-    /// Records that commit `version` exists, so that its loss can be noticed.
-    pub(super) fn record_commit(&self, version: u64) -> KernelResult<()> {
+    /// Records that commit `version` of the table with the id `table` exists, so that its loss can be noticed.
+    pub(super) fn record_commit(&self, version: u64, table: &str) -> KernelResult<()> {
         let Some(checks) = self.files.cache.checks_folder else {
             return Ok(());
         };
         // Another run may have recorded a later commit.
-        if self.recorded_commit(checks)?.is_some_and(|recorded| recorded >= version) {
+        if self.recorded_commit()?.is_some_and(|recorded| recorded.version >= version) {
             return Ok(());
         }
-        self.files.wait(self.files.folder.put(&last_commit_file(checks), format!("{version}\n").into_bytes()))
+        let text = format!("{version} {table}\n");
+        self.files.wait(self.files.folder.put(&last_commit_file(checks), text.into_bytes()))
     }
 
-    /// Returns the number of the last recorded commit. `None` if none is recorded.
-    fn recorded_commit(&self, checks_folder: &str) -> KernelResult<Option<u64>> {
-        let file = last_commit_file(checks_folder);
-        let Some(text) = self.files.wait(self.files.folder.read_if_present(&file))? else {
-            return Ok(None);
-        };
-        let recorded = std::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n')?.parse::<u64>().ok());
-        let damaged = || {
-            let path = self.files.folder.path(&file);
-            let reason = "it is damaged: it holds no commit number".to_owned();
-            self.files.failed(Error::TransactionLog { path, reason })
-        };
-        recorded.map(Some).ok_or_else(damaged)
+    /// Returns the last recorded commit. `None` if none is recorded.
+    pub(super) fn recorded_commit(&self) -> KernelResult<Option<RecordedCommit>> {
+        self.files.wait(self.files.recorded_commit())
     }
 
-    /// Checks that the log reaches the last recorded commit.
-    pub(super) fn check_last_commit(&self, version: u64) -> KernelResult<()> {
+    /// Checks that the log reaches the last commit that was recorded before the log was read, and is of the same table.
+    pub(super) fn check_last_commit(
+        &self,
+        recorded: Option<&RecordedCommit>,
+        snapshot: &SnapshotRef,
+    ) -> KernelResult<()> {
         let Some(checks) = self.files.cache.checks_folder else {
             return Ok(());
         };
-        match self.recorded_commit(checks)? {
-            Some(recorded) if recorded > version => {
-                Err(KernelError::generic(format!("commit {recorded} is missing; the last one here is {version}")))
+        let version = snapshot.version();
+        match recorded {
+            Some(recorded) if recorded.version > version => Err(KernelError::generic(format!(
+                "commit {} is missing; the last one here is {version}",
+                recorded.version
+            ))),
+            Some(recorded) if recorded.table != snapshot.table_configuration().metadata().id() => {
+                Err(KernelError::generic("it is the log of another table: restore the log of this one"))
             }
             // The creation of the table may have been interrupted before its record.
-            None if version > 0 => {
-                let path = self.files.folder.path(&last_commit_file(checks));
-                let reason = format!(
-                    "it is missing, so nobody knows whether commit {version} is the last one; if it is, write `{version}` \
-                     and a line break into the file"
-                );
-                Err(self.files.failed(Error::TransactionLog { path, reason }))
-            }
+            None if version > 0 => Err(self.files.failed(self.files.unrecorded(checks))),
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// The last commit of a table, as it is recorded beside the log. Its text is the number, a space, the id of the table and a
+/// line break.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RecordedCommit {
+    version: u64,
+    table: String,
+}
+
+impl RecordedCommit {
+    fn parse(text: &[u8]) -> Option<RecordedCommit> {
+        let (version, table) = std::str::from_utf8(text).ok()?.strip_suffix('\n')?.split_once(' ')?;
+        Some(RecordedCommit { version: version.parse().ok()?, table: table.to_owned() })
     }
 }
 
@@ -224,6 +234,43 @@ impl LogFiles {
         names.into_iter().zip(contents).map(present).collect()
     }
 
+    /// Returns the last recorded commit. `None` if none is recorded.
+    async fn recorded_commit(&self) -> Result<Option<RecordedCommit>, Error> {
+        let Some(file) = self.cache.checks_folder.map(last_commit_file) else {
+            return Ok(None);
+        };
+        let Some(text) = self.folder.read_if_present(&file).await? else {
+            return Ok(None);
+        };
+        let reason = "it is damaged: it does not hold the number of a commit and the id of a table".to_owned();
+        let damaged = || Error::TransactionLog { path: self.folder.path(&file), reason };
+        let recorded = RecordedCommit::parse(&text).ok_or_else(damaged)?;
+        *self.cache.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded.table.clone());
+        Ok(Some(recorded))
+    }
+
+    /// Returns the error that no commit is recorded.
+    fn unrecorded(&self, checks_folder: &str) -> Error {
+        let reason = "it is missing, so nobody knows which commit is the last one, and of which table: restore it, or write \
+                      the number of the last commit, a space, the `id` in the `metaData` of the log and a line break into it";
+        Error::TransactionLog { path: self.folder.path(&last_commit_file(checks_folder)), reason: reason.to_owned() }
+    }
+
+    /// Returns the id of the table in the seal of a file of `version`.
+    async fn table(&self, version: u64) -> Result<String, Error> {
+        let Some(checks) = self.cache.checks_folder.filter(|_| version > 0) else {
+            return Ok(String::new());
+        };
+        let known = self.cache.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(table) = known {
+            return Ok(table);
+        }
+        match self.recorded_commit().await? {
+            Some(recorded) => Ok(recorded.table),
+            None => Err(self.unrecorded(checks)),
+        }
+    }
+
     /// Reads the log file `name` and checks it. `None` if there is no such file.
     async fn read(&self, name: &str) -> Result<Option<Bytes>, Error> {
         let cached = self.cache.files.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
@@ -233,12 +280,15 @@ impl LogFiles {
         let Some(bytes) = self.folder.read_if_present(name).await? else {
             return Ok(None);
         };
-        let damaged = |reason: String| Error::TransactionLog { path: self.folder.path(name), reason };
+        let damaged =
+            |error: SealError| Error::TransactionLog { path: self.folder.path(name), reason: error.to_string() };
         if let Some(version) = commit_version(name) {
-            seal::check(version, &bytes, self.cache.has_checks()).map_err(|error| damaged(error.to_string()))?;
+            let table = self.table(version).await?;
+            seal::check(Sealed { version, table: &table }, &bytes, self.cache.has_checks()).map_err(damaged)?;
         } else if let Some(version) = checkpoint_version(name) {
             if self.cache.has_checks() {
-                seal::check_checkpoint(version, &bytes).map_err(|error| damaged(error.to_string()))?;
+                let table = self.table(version).await?;
+                seal::check_checkpoint(Sealed { version, table: &table }, &bytes).map_err(damaged)?;
             }
         } else {
             // `_last_checkpoint` changes.
@@ -374,7 +424,9 @@ impl JsonHandler for LogFiles {
     ) -> KernelResult<FileSize> {
         let mut bytes = to_json_bytes(data)?;
         if let Some(version) = commit_version(&self.name_of(path)?) {
-            bytes = seal::add(version, &bytes).map_err(|error| KernelError::generic(error.to_string()))?;
+            let table = self.wait(self.table(version))?;
+            bytes = seal::add(Sealed { version, table: &table }, &bytes)
+                .map_err(|error| KernelError::generic(error.to_string()))?;
         }
         let size = bytes.len() as FileSize;
         self.write(path, bytes.into(), overwrite)?;
@@ -439,7 +491,8 @@ impl ParquetHandler for LogFiles {
         writer.append_key_value_metadata(KeyValue::new(seal::CHECKPOINT_KEY.to_owned(), seal::BLANK.to_owned()));
         let version = checkpoint_version(&self.name_of(&location)?)
             .ok_or_else(|| KernelError::generic(format!("{location} is not the name of a checkpoint")))?;
-        let bytes = seal::add_to_checkpoint(version, writer.into_inner()?)
+        let table = self.wait(self.table(version))?;
+        let bytes = seal::add_to_checkpoint(Sealed { version, table: &table }, writer.into_inner()?)
             .map_err(|error| KernelError::generic(error.to_string()))?;
         let size = bytes.len() as FileSize;
         self.write(&location, bytes.into(), false)?;

@@ -1,4 +1,6 @@
-//! The seal of a commit or checkpoint: a SHA-256 of its version and its content.
+//! The seal of a commit or checkpoint: a SHA-256 of its version, its table and its content.
+//!
+//! The id of the table is in the digest, so that the log of another table is noticed. Commit 0 names the id itself.
 //!
 //! A commit has it in its `commitInfo`, a checkpoint in the key-value metadata of its footer. Readers ignore both. Commits
 //! of other programs have no seal and are not checked.
@@ -34,18 +36,27 @@ pub(super) enum SealError {
     CheckpointWithout,
 }
 
-/// Returns the text of commit `version` with a seal.
-pub(super) fn add(version: u64, commit: &[u8]) -> Result<Vec<u8>, SealError> {
+/// What a seal belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sealed<'t> {
+    /// The version of the commit or checkpoint.
+    pub(super) version: u64,
+    /// The id of the table. Empty for commit 0.
+    pub(super) table: &'t str,
+}
+
+/// Returns the text of a commit with a seal.
+pub(super) fn add(of: Sealed<'_>, commit: &[u8]) -> Result<Vec<u8>, SealError> {
     let begin = memchr::memmem::find(commit, COMMIT_INFO.as_bytes()).ok_or(SealError::NoCommitInfo)?;
     let (before, after) = commit.split_at(begin + COMMIT_INFO.len());
     let blank = [before, MARK.as_bytes(), BLANK.as_bytes(), b"\",", after].concat();
-    let digest = digest(version, &blank);
+    let digest = digest(of, &blank);
     Ok([before, MARK.as_bytes(), digest.as_bytes(), b"\",", after].concat())
 }
 
-/// Checks the seal of commit `version`. Each commit of a log that this program writes, `is_ours`, begins with its
+/// Checks the seal of a commit. Each commit of a log that this program writes, `is_ours`, begins with its
 /// `commitInfo`, because it has a time in it.
-pub(super) fn check(version: u64, commit: &[u8], is_ours: bool) -> Result<(), SealError> {
+pub(super) fn check(of: Sealed<'_>, commit: &[u8], is_ours: bool) -> Result<(), SealError> {
     if is_ours && !(commit.starts_with(COMMIT_INFO.as_bytes()) && commit.trim_ascii_end().ends_with(b"}")) {
         return Err(SealError::NoCommitInfo);
     }
@@ -57,23 +68,23 @@ pub(super) fn check(version: u64, commit: &[u8], is_ours: bool) -> Result<(), Se
     let (before, rest) = commit.split_at(mark + MARK.len());
     let (named, after) = rest.split_at_checked(BLANK.len()).ok_or(SealError::Missing)?;
     let blank = [before, BLANK.as_bytes(), after].concat();
-    if digest(version, &blank).as_bytes() == named { Ok(()) } else { Err(SealError::Differs) }
+    if digest(of, &blank).as_bytes() == named { Ok(()) } else { Err(SealError::Differs) }
 }
 
-/// Returns the checkpoint of `version` with a seal. The value of its [`CHECKPOINT_KEY`] is [`BLANK`].
-pub(super) fn add_to_checkpoint(version: u64, mut checkpoint: Vec<u8>) -> Result<Vec<u8>, SealError> {
-    let digest = digest(version, &checkpoint);
+/// Returns a checkpoint with a seal. The value of its [`CHECKPOINT_KEY`] is [`BLANK`].
+pub(super) fn add_to_checkpoint(of: Sealed<'_>, mut checkpoint: Vec<u8>) -> Result<Vec<u8>, SealError> {
+    let digest = digest(of, &checkpoint);
     checkpoint_digest(&mut checkpoint)?.copy_from_slice(digest.as_bytes());
     Ok(checkpoint)
 }
 
-/// Checks the seal of the checkpoint of `version`.
-pub(super) fn check_checkpoint(version: u64, checkpoint: &[u8]) -> Result<(), SealError> {
+/// Checks the seal of a checkpoint.
+pub(super) fn check_checkpoint(of: Sealed<'_>, checkpoint: &[u8]) -> Result<(), SealError> {
     let mut blank = checkpoint.to_vec();
     let sealed = checkpoint_digest(&mut blank)?;
     let named = sealed.to_vec();
     sealed.copy_from_slice(BLANK.as_bytes());
-    if digest(version, &blank).as_bytes() == named { Ok(()) } else { Err(SealError::Differs) }
+    if digest(of, &blank).as_bytes() == named { Ok(()) } else { Err(SealError::Differs) }
 }
 
 /// Returns the digest in the footer of a checkpoint.
@@ -83,9 +94,10 @@ fn checkpoint_digest(checkpoint: &mut [u8]) -> Result<&mut [u8], SealError> {
     checkpoint.get_mut(begin..begin + BLANK.len()).ok_or(SealError::CheckpointWithout)
 }
 
-fn digest(version: u64, text: &[u8]) -> String {
+fn digest(of: Sealed<'_>, text: &[u8]) -> String {
     let mut digest = Sha256::new();
-    digest.update(version.to_le_bytes());
+    digest.update(of.version.to_le_bytes());
+    digest.update(of.table.as_bytes());
     digest.update(text);
     hex(&digest.finalize())
 }
@@ -94,43 +106,60 @@ fn digest(version: u64, text: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    const SEVENTH: Sealed<'static> = Sealed { version: 7, table: "a" };
+    const TENTH: Sealed<'static> = Sealed { version: 10, table: "a" };
+
     const COMMIT: &[u8] = b"{\"commitInfo\":{\"engineInfo\":\"tawny/1\"}}\n{\"add\":{\"path\":\"a\",\"size\":12}}\n";
 
     #[test]
     fn every_changed_byte_of_a_sealed_commit_is_noticed() {
-        let sealed = add(7, COMMIT).unwrap();
-        assert_eq!(check(7, &sealed, true), Ok(()));
+        let sealed = add(SEVENTH, COMMIT).unwrap();
+        assert_eq!(check(SEVENTH, &sealed, true), Ok(()));
         for index in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[index] ^= 4;
-            assert!(check(7, &changed, true).is_err(), "byte {index}");
+            assert!(check(SEVENTH, &changed, true).is_err(), "byte {index}");
         }
-        assert_eq!(check(8, &sealed, true), Err(SealError::Differs), "the commit of another version");
-        assert!((0..sealed.len()).all(|length| check(7, &sealed[..length], true).is_err()), "a shortened commit");
+        assert_eq!(
+            check(Sealed { version: 8, ..SEVENTH }, &sealed, true),
+            Err(SealError::Differs),
+            "of another version"
+        );
+        assert_eq!(check(Sealed { table: "b", ..SEVENTH }, &sealed, true), Err(SealError::Differs), "of another table");
+        assert!((0..sealed.len()).all(|length| check(SEVENTH, &sealed[..length], true).is_err()), "a shortened commit");
     }
 
     #[test]
     fn every_changed_byte_of_a_sealed_checkpoint_is_noticed() {
         let checkpoint = [b"PAR1 pages tawnySeal\x18\x40".as_slice(), BLANK.as_bytes(), b" PAR1"].concat();
-        let sealed = add_to_checkpoint(10, checkpoint).unwrap();
-        assert_eq!(check_checkpoint(10, &sealed), Ok(()));
+        let sealed = add_to_checkpoint(TENTH, checkpoint).unwrap();
+        assert_eq!(check_checkpoint(TENTH, &sealed), Ok(()));
         for index in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[index] ^= 4;
-            assert!(check_checkpoint(10, &changed).is_err(), "byte {index}");
+            assert!(check_checkpoint(TENTH, &changed).is_err(), "byte {index}");
         }
-        assert_eq!(check_checkpoint(20, &sealed), Err(SealError::Differs), "the checkpoint of another version");
-        assert!((0..sealed.len()).all(|length| check_checkpoint(10, &sealed[..length]).is_err()), "a shortened one");
-        assert_eq!(check_checkpoint(10, b"PAR1 of another program PAR1"), Err(SealError::CheckpointWithout));
+        assert_eq!(
+            check_checkpoint(Sealed { version: 20, ..TENTH }, &sealed),
+            Err(SealError::Differs),
+            "of another version"
+        );
+        assert_eq!(
+            check_checkpoint(Sealed { table: "b", ..TENTH }, &sealed),
+            Err(SealError::Differs),
+            "of another table"
+        );
+        assert!((0..sealed.len()).all(|length| check_checkpoint(TENTH, &sealed[..length]).is_err()), "a shortened one");
+        assert_eq!(check_checkpoint(TENTH, b"PAR1 of another program PAR1"), Err(SealError::CheckpointWithout));
     }
 
     #[test]
     fn commits_of_other_programs_have_no_seal() {
         for is_ours in [true, false] {
-            assert_eq!(check(7, b"{\"commitInfo\":{\"engineInfo\":\"spark\"}}\n", is_ours), Ok(()));
-            assert_eq!(check(7, COMMIT, is_ours), Err(SealError::Missing));
+            assert_eq!(check(SEVENTH, b"{\"commitInfo\":{\"engineInfo\":\"spark\"}}\n", is_ours), Ok(()));
+            assert_eq!(check(SEVENTH, COMMIT, is_ours), Err(SealError::Missing));
         }
-        assert_eq!(check(7, b"{\"add\":{}}\n", false), Ok(()));
-        assert_eq!(add(7, b"{\"add\":{}}\n"), Err(SealError::NoCommitInfo));
+        assert_eq!(check(SEVENTH, b"{\"add\":{}}\n", false), Ok(()));
+        assert_eq!(add(SEVENTH, b"{\"add\":{}}\n"), Err(SealError::NoCommitInfo));
     }
 }

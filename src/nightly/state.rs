@@ -169,6 +169,7 @@ impl StateStore {
     /// In addition to store errors, [`Error::Busy`] if another run on this machine holds the lock.
     pub async fn open(lake: &Lake, name: &str, scratch: &Scratch) -> Result<StateStore, Error> {
         let folder = state_folder(name);
+        lake.check_folder().await?;
         let Some(writer) = FolderWriter::open(lake.folder(), &folder, WriterLock::Exclusive, scratch).await? else {
             return Err(Error::Busy { lake: lake.path() });
         };

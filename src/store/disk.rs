@@ -16,6 +16,7 @@ use crate::time::Instant;
 /// Finds the objects that `source` names: a file, a folder (everything below it), or a glob of either. Links are
 /// followed. A folder with several paths is read once. Folders for whose path `enters` is false are not read.
 pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<FoundObjects, Error> {
+    let source = without_rest(source);
     let named = Path::new(source);
     let is_pattern = source.contains(['*', '?', '[']);
     let roots = if named.exists() {
@@ -52,6 +53,19 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<FoundObjects
     walk.found.objects.sort();
     walk.found.objects.dedup();
     Ok(walk.found)
+}
+
+/// Returns `pattern` without `**` at its end: a folder means everything below it, and a pattern library takes a last `**` for
+/// folders only.
+fn without_rest(pattern: &str) -> &str {
+    if pattern == "**" {
+        return ".";
+    }
+    let mut rest = pattern;
+    while let Some(folder) = rest.strip_suffix("/**").filter(|folder| !folder.is_empty()) {
+        rest = folder;
+    }
+    rest
 }
 
 /// Returns the time of the last change of a file.

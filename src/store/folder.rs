@@ -279,13 +279,15 @@ impl Folder {
             }
             Folder::Bucket { store, bucket, prefix } => {
                 let failed = |error| fault::store("list", bucket, prefix, &error);
-                let begin = join(prefix, "/").len() - usize::from(prefix.is_empty());
+                let folder = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+                // The console of S3 marks a folder by an object with the folder's name.
                 let file = |meta: object_store::ObjectMeta| {
-                    let name = keys::decode(meta.location.as_ref())[begin..].to_owned();
-                    (name, Instant::from_micros(meta.last_modified.timestamp_micros()))
+                    let key = keys::decode(meta.location.as_ref());
+                    let name = key.strip_prefix(&folder).filter(|name| !name.is_empty())?;
+                    Some((name.to_owned(), Instant::from_micros(meta.last_modified.timestamp_micros())))
                 };
                 let listed = store.list(Some(&key(prefix).map_err(failed)?));
-                listed.map_ok(file).try_collect().await.map_err(failed)
+                listed.try_filter_map(async |meta| Ok(file(meta))).try_collect().await.map_err(failed)
             }
         }
     }

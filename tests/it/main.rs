@@ -18,6 +18,7 @@ mod duplicates;
 mod faults;
 mod flips;
 mod follows;
+mod foreign_folders;
 mod formats;
 mod fuzz;
 mod golden_sql;

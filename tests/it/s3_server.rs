@@ -84,8 +84,10 @@ impl Server {
         Server::start_with(|_| ())
     }
 
+    /// The server has an empty bucket `lake`.
     fn start_with(guard: impl FnOnce(&mut S3ServiceBuilder)) -> Server {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("lake")).unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
         guard(&mut builder);
         let shared = Arc::new(Shared {
