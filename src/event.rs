@@ -31,6 +31,9 @@ pub const CONTENT_ID: &str = "contentID";
 /// Members without a column, or with a value that does not fit the column's type, as JSON text.
 pub const OTHER_FIELDS: &str = "otherFields";
 
+/// Fields that `CloudTrail` writes for every record: null where there is no value.
+pub const ALWAYS_WRITTEN: [&str; 2] = ["requestParameters", "responseElements"];
+
 /// The category of the event: management, data, Insights or network activity.
 pub const EVENT_CATEGORY: &str = "eventCategory";
 /// The [`EVENT_CATEGORY`] of a call through a VPC endpoint. The service that was called writes another record of the

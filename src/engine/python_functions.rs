@@ -24,9 +24,6 @@ const LOG_TYPE: (&str, &str) = ("p_log_type", "AWS.CloudTrail");
 /// The time of an event in Panther.
 const EVENT_TIME: &str = "p_event_time";
 
-/// Fields that CloudTrail writes for every record: null where there is no value.
-const ALWAYS_WRITTEN: [&str; 2] = ["requestParameters", "responseElements"];
-
 pub(super) fn register(context: &SessionContext) {
     context.register_udf(ScalarUDF::from(Python { signature: Signature::variadic_any(Volatility::Immutable) }));
 }
@@ -148,7 +145,7 @@ fn event(columns: &[EventColumn], row: usize) -> Json {
             Values::Text(column) => text(column, row).map(|text| Json::Text(text.into())),
             Values::Json(column) => match text(column, row) {
                 Some(json) => Json::parse(json),
-                None => ALWAYS_WRITTEN.contains(&&**name).then_some(Json::Null),
+                None => event::ALWAYS_WRITTEN.contains(&&**name).then_some(Json::Null),
             },
             Values::Flag(column) => {
                 let column = column.as_boolean();

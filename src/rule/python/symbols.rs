@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::translate::{Formula, Truth};
 use super::tree::{Expr, Function};
-use crate::event::{ColumnKind, FieldLocation};
+use crate::event::{self, ColumnKind, FieldLocation};
 use crate::path::{Path, Step};
 use crate::raw::json;
 use crate::rule::{Field, Operand, Predicate, Test, Value};
@@ -130,11 +130,16 @@ enum Kind {
     Whole,
 }
 
-/// The truth of a test of a field that never raises.
-pub(super) fn field_test(keys: &[Arc<str>], test: Test) -> Truth {
-    let field = field_of(keys);
-    let holds = |negated| Formula::exact(Predicate::Test { field: field.clone(), test: test.clone(), negated });
-    Truth { holds: holds(false), fails: holds(true) }
+/// `key in event`
+pub(super) fn key_in_event(key: &Arc<str>) -> Truth {
+    let value = FieldValue::new(vec![Arc::clone(key)], Missing::Is(Const::None));
+    let is = |name: &&str| name.eq_ignore_ascii_case(key);
+    match value.field().location() {
+        Some(FieldLocation::Column(..)) if event::ALWAYS_WRITTEN.iter().any(is) => Truth::constant(true),
+        Some(FieldLocation::Column(..)) => Truth { holds: value.present(), fails: value.absent() },
+        // Of other fields a null is there, too.
+        _ => Truth::unknown(),
+    }
 }
 
 fn field_of(keys: &[Arc<str>]) -> Field {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use super::columns::{Defined, defined};
 use super::program::Program;
-use super::symbols::{Const, Environment, Symbol, field_test};
+use super::symbols::{Const, Environment, Symbol, key_in_event};
 use super::tree::{Call, Comparison, Comprehension, Expr, ForLoop, Function, Name, Stmt, Target};
 use super::{EntryPoint, PythonFunction};
+use crate::rule::Predicate;
 use crate::rule::limits;
-use crate::rule::{Predicate, Test};
 
 mod fields;
 mod formula;
@@ -527,7 +527,7 @@ impl<'p> Translator<'p> {
                     }
                 }
                 (Symbol::Const(Const::Text(part)), Symbol::Field(field)) => field.contains(part),
-                (Symbol::Const(Const::Text(key)), Symbol::Event) => field_test(&[Arc::clone(key)], Test::Present),
+                (Symbol::Const(Const::Text(key)), Symbol::Event) => key_in_event(key),
                 _ => Truth::unknown(),
             },
             _ => Truth::unknown(),
