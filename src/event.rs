@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
 use crate::path::{Path, Step};
 
+pub mod address;
 pub mod batch;
 pub mod identity;
 
@@ -147,6 +148,11 @@ pub enum FieldLocation<'p> {
         /// The column that holds the value if it is a string and the path is promoted.
         hot: Option<&'static str>,
     },
+}
+
+/// Returns whether the column `name` of [`schema`] holds JSON text.
+pub fn is_json_column(name: &str) -> bool {
+    name == OTHER_FIELDS || TOP_LEVEL.iter().any(|(column, kind)| *column == name && *kind == ColumnKind::Json)
 }
 
 /// Returns the column of a field, given its path from the top of the record. Keys match in any case.

@@ -102,7 +102,7 @@ fn check_cluster(engine: &Engine, table: &dyn Table) -> Result<(), Error> {
 
 /// Returns the prefilter for a scan of raw objects for `rules`.
 fn prefilter<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> Prefilter {
-    Prefilter::new(rules.into_iter().map(|rule| rule.detection.required_text()).collect())
+    Prefilter::new(rules.into_iter().map(|rule| rule.detection.text_condition()).collect())
 }
 
 /// Returns the result of `scan` over the records of `table` with a time in `read`, and the statistics of the scan. A damaged

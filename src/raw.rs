@@ -16,7 +16,7 @@ mod read_error;
 mod split;
 mod unpack;
 
-pub use element::{Element, hides_characters};
+pub use element::{Element, MemberKeys, MemberString, MemberTexts, hides_characters};
 pub use format::ForeignFormat;
 pub(crate) use format::by_ending;
 pub use read_error::{Packing, ReadError};

@@ -32,8 +32,8 @@ mod upload;
 mod wire;
 
 pub use disk::{
-    SETTINGS_BYTES, Scratch, Staged, StagedWriter, create_folder, destination, find, folder_of, is_writable_device,
-    read_named, real_path,
+    SETTINGS_BYTES, Scratch, Staged, StagedWriter, create_folder, destination, find, find_first, folder_of,
+    is_writable_device, read_named, real_path,
 };
 pub use folder::{Folder, FolderFile, FolderWriter, Pending, WriterLock};
 pub use location::Location;

@@ -13,12 +13,13 @@ mod object_key;
 mod prefilter;
 mod table_columns;
 mod table_folders;
+pub mod text_condition;
 
 pub use columnar_files::{FilePartitions, ParquetFile, ParquetFiles, TableMetadata, lost_log_error, parquet_files};
 pub use decode::{DecodeOptions, DecodedObject, Decoder, decode, hash};
 pub use listing::Selection;
 pub use object_key::{ObjectDelivery, delivered_on, delivery, delivery_stamp};
-pub use prefilter::{Prefilter, RequiredText};
+pub use prefilter::Prefilter;
 pub use table_columns::{ColumnKey, TableColumn, TableColumns};
 pub use table_folders::TableFile;
 

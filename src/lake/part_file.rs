@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, UInt64Array, new_null_array,
+};
 use arrow::compute;
 use arrow::datatypes::Field;
 use arrow::error::ArrowError;
@@ -240,9 +242,13 @@ fn encode_column(
     rows: &[RowIndex],
     mut writer: ArrowColumnWriter,
 ) -> Result<ArrowColumnChunk, ParquetError> {
+    let is_null = arrays.iter().all(|array| array.null_count() == array.len());
     let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
     for chunk in rows.chunks(CHUNK_ROWS) {
-        for leaf in compute_leaves(field, &compute::interleave(&arrays, chunk)?)? {
+        // Many columns have values in few files.
+        let values =
+            if is_null { new_null_array(field.data_type(), chunk.len()) } else { compute::interleave(&arrays, chunk)? };
+        for leaf in compute_leaves(field, &values)? {
             writer.write(&leaf)?;
         }
     }

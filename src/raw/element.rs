@@ -1,10 +1,5 @@
 //! The text of a value that may be a record, before it is parsed.
 
-use std::ops::Range;
-use std::sync::LazyLock;
-
-use aho_corasick::{AhoCorasick, MatchKind};
-
 use super::kinds::WHOLE;
 use super::split::SPACE;
 
@@ -15,15 +10,41 @@ pub struct Element<'a> {
     outline: Option<Outline<'a>>,
 }
 
-/// The places of brackets and backslashes in an object.
+/// The structure of an object.
 #[derive(Debug, Clone, Copy)]
 struct Outline<'a> {
-    /// The start of the object in the text around it.
-    start: usize,
-    /// The objects and lists that are values of its members, as ranges of the text around it.
-    nested: &'a [Range<usize>],
+    /// The positions of the colons after its keys, without those of the objects in it.
+    colons: &'a [u32],
     /// Whether it may contain a backslash.
     has_backslash: bool,
+}
+
+/// Keys of top-level members to look up in records.
+#[derive(Debug, Clone, Default)]
+pub struct MemberKeys {
+    keys: Vec<String>,
+    /// The last two letters of the keys and of [`WHOLE`]: for each first letter, a bit for each second one.
+    endings: [u32; LETTERS],
+}
+
+/// The number of values of the low bits by which ASCII letters differ.
+const LETTERS: usize = 32;
+
+/// The text of top-level members of a record, by the index of their key in [`MemberKeys`].
+#[derive(Debug, Clone, Copy)]
+pub struct MemberTexts<'a> {
+    texts: [Option<&'a str>; MemberKeys::MAX],
+}
+
+/// The value of a member that a rule may compare with strings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberString<'a> {
+    /// The member is missing or null.
+    Missing,
+    /// A string without escapes.
+    Plain(&'a str),
+    /// Any other value.
+    Other,
 }
 
 impl<'a> Element<'a> {
@@ -32,14 +53,9 @@ impl<'a> Element<'a> {
         Element { text, outline: None }
     }
 
-    /// Returns the object at `range` of `around`, with the ranges of the objects and lists `nested` in it.
-    pub(super) fn outlined(
-        around: &'a str,
-        range: Range<usize>,
-        nested: &'a [Range<usize>],
-        has_backslash: bool,
-    ) -> Element<'a> {
-        Element { text: &around[range.clone()], outline: Some(Outline { start: range.start, nested, has_backslash }) }
+    /// Returns an object with the positions of the `colons` after its keys.
+    pub(super) fn outlined(text: &'a str, colons: &'a [u32], has_backslash: bool) -> Element<'a> {
+        Element { text, outline: Some(Outline { colons, has_backslash }) }
     }
 
     /// Returns the JSON text.
@@ -52,54 +68,129 @@ impl<'a> Element<'a> {
         self.outline.is_none_or(|outline| outline.has_backslash) && hides_characters(self.text)
     }
 
-    /// Returns the `eventName` of the record, if the text is JSON. `None` if the name is not certain: the value may be
-    /// something else than a record, or the name is missing, escaped or no string.
-    pub fn event_name(&self) -> Option<&'a str> {
+    /// Returns the text of the members with `keys`, if the value is JSON. Of members with the same key the first
+    /// counts. `None` if the members are not certain: the value may be something else than a record, or a key is
+    /// spelled with escapes or, without the exact key, in other case.
+    pub fn members(&self, keys: &MemberKeys) -> Option<MemberTexts<'a>> {
         let outline = self.outline?;
         if self.hides_characters() {
             return None;
         }
-        let mut name = None;
-        let mut start = 0;
-        for nested in outline.nested {
-            self.find_name(start..nested.start - outline.start, &mut name)?;
-            start = nested.end - outline.start;
-        }
-        self.find_name(start..self.text.len(), &mut name)?;
-        name
-    }
-
-    /// Searches a part of the text that has no nested values for the first member `eventName`. Returns `None` if the
-    /// name is not certain.
-    fn find_name(&self, part: Range<usize>, name: &mut Option<&'a str>) -> Option<()> {
-        for found in KEYS.find_iter(&self.text[part.clone()]) {
-            let before = &self.text[..part.start + found.start()];
-            if before.ends_with('\\') {
+        let mut texts = [None; MemberKeys::MAX];
+        let mut in_other_case = 0_u64;
+        let bytes = self.text.as_bytes();
+        for (index, colon) in outline.colons.iter().enumerate() {
+            let colon = *colon as usize;
+            let key = KeyBefore::new(bytes, colon)?;
+            if !keys.may_have(key) {
+                continue;
+            }
+            if WHOLE.iter().any(|whole| key.is(whole)) {
                 return None;
             }
-            // A string that no colon follows is a value.
-            let after = self.text[part.start + found.end()..].trim_start_matches(SPACE);
-            let Some(value) = after.strip_prefix(':') else { continue };
-            if found.pattern().as_usize() != EVENT_NAME {
-                return None;
-            }
-            if name.is_none() {
-                *name = Some(plain_string(value.trim_start_matches(SPACE))?);
+            let similar = keys.keys.iter().enumerate().filter(|(_, own)| key.is_any_case(own));
+            for (slot, own) in similar {
+                if key.is(own) {
+                    let end = outline.colons.get(index + 1).map_or(bytes.len(), |next| *next as usize);
+                    texts[slot].get_or_insert(&self.text[colon + 1..end]);
+                } else {
+                    in_other_case |= 1 << slot;
+                }
             }
         }
-        Some(())
+        let is_uncertain = |slot: usize| in_other_case >> slot & 1 == 1 && texts[slot].is_none();
+        if in_other_case != 0 && (0..keys.keys.len()).any(is_uncertain) {
+            return None;
+        }
+        Some(MemberTexts { texts })
     }
 }
 
-/// The index of the key `eventName` in [`KEYS`].
-const EVENT_NAME: usize = 0;
+/// The key before a colon.
+#[derive(Clone, Copy)]
+struct KeyBefore<'a> {
+    /// The text up to its closing quote, without that.
+    text: &'a [u8],
+}
 
-/// Finds the quoted keys that decide about the name of a record: `eventName`, and those whose value is a whole record.
-static KEYS: LazyLock<AhoCorasick> = LazyLock::new(|| {
-    let keys = std::iter::once("eventName").chain(WHOLE).map(|key| format!("\"{key}\""));
-    let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(keys);
-    search.unwrap_or_else(|error| unreachable!("three short keys: {error}"))
-});
+impl<'a> KeyBefore<'a> {
+    /// Returns the key before the colon at `colon`. `None` if there is none.
+    fn new(bytes: &'a [u8], colon: usize) -> Option<KeyBefore<'a>> {
+        let before = match bytes.get(..colon)? {
+            before @ [.., b'"'] => before,
+            before => before.trim_ascii_end(),
+        };
+        before.strip_suffix(b"\"").map(|text| KeyBefore { text })
+    }
+
+    /// Returns whether it is `key`.
+    fn is(self, key: &str) -> bool {
+        self.text.strip_suffix(key.as_bytes()).is_some_and(is_quoted)
+    }
+
+    /// Returns whether it is `key` in any case.
+    fn is_any_case(self, key: &str) -> bool {
+        let Some((before, own)) = self.text.len().checked_sub(key.len()).map(|start| self.text.split_at(start)) else {
+            return false;
+        };
+        is_quoted(before) && own.eq_ignore_ascii_case(key.as_bytes())
+    }
+}
+
+/// Returns whether a key starts after `before`.
+fn is_quoted(before: &[u8]) -> bool {
+    matches!(before, [.., last, b'"'] if *last != b'\\')
+}
+
+impl MemberKeys {
+    /// The maximum number of keys.
+    pub const MAX: usize = 40;
+
+    /// Returns `keys`, which have two letters or more. Keys after the first [`MemberKeys::MAX`] are ignored.
+    pub fn new(keys: impl IntoIterator<Item = String>) -> MemberKeys {
+        let keys: Vec<String> = keys.into_iter().take(Self::MAX).collect();
+        let mut endings = [0; LETTERS];
+        for (first, second) in keys.iter().map(String::as_str).chain(WHOLE).filter_map(|key| ending(key.as_bytes())) {
+            endings[first] |= 1 << second;
+        }
+        MemberKeys { keys, endings }
+    }
+
+    /// Returns whether `key` may be one of the keys or of [`WHOLE`], in any case.
+    fn may_have(&self, key: KeyBefore<'_>) -> bool {
+        ending(key.text).is_some_and(|(first, second)| self.endings[first] >> second & 1 == 1)
+    }
+}
+
+/// Returns the low bits of the last two bytes of `key`, by which letters differ in any case.
+fn ending(key: &[u8]) -> Option<(usize, usize)> {
+    let low = |byte: u8| usize::from(byte) % LETTERS;
+    match key {
+        [.., first, second] => Some((low(*first), low(*second))),
+        _ => None,
+    }
+}
+
+impl<'a> MemberTexts<'a> {
+    /// Returns the text after the colon of the member with the key at index `slot`, up to the next key. `None` if there
+    /// is no such member.
+    pub fn text(&self, slot: usize) -> Option<&'a str> {
+        self.texts.get(slot).copied().flatten()
+    }
+
+    /// Returns the value of the member with the key at index `slot`.
+    pub fn string(&self, slot: usize) -> MemberString<'a> {
+        let Some(text) = self.text(slot) else {
+            return MemberString::Missing;
+        };
+        let value = if text.starts_with('"') { text } else { text.trim_start_matches(SPACE) };
+        match plain_string(value) {
+            Some(content) => MemberString::Plain(content),
+            None if value.starts_with("null") => MemberString::Missing,
+            None => MemberString::Other,
+        }
+    }
+}
 
 /// Returns the content of the JSON string at the start of `text`, if it has no escapes.
 fn plain_string(text: &str) -> Option<&str> {
@@ -123,13 +214,37 @@ mod tests {
     use crate::raw::json;
     use crate::raw::split;
 
-    /// Returns the names of the elements of an object with one record.
-    fn name_of(record: &str) -> Option<String> {
+    const KEYS: [&str; 3] = ["errorCode", "eventName", "userIdentity"];
+
+    /// A [`MemberString`] with its own text.
+    #[derive(Debug, Clone, PartialEq)]
+    enum Found {
+        Missing,
+        Plain(String),
+        Other,
+    }
+
+    /// Returns the values of [`KEYS`] in a record. `None` if they are not certain.
+    fn values_of(record: &str) -> Option<[Found; 3]> {
         let text = format!("{{\"Records\":[{{}},{record}]}}");
         let elements = split::elements(&text).unwrap();
         let element = elements.iter().nth(1).unwrap();
         assert_eq!(element.text(), record);
-        element.event_name().map(str::to_owned)
+        let members = element.members(&MemberKeys::new(KEYS.map(str::to_owned)))?;
+        Some([0, 1, 2].map(|slot| match members.string(slot) {
+            MemberString::Missing => Found::Missing,
+            MemberString::Plain(text) => Found::Plain(text.to_owned()),
+            MemberString::Other => Found::Other,
+        }))
+    }
+
+    /// Returns the `eventName` of a record. `None` if it is not certain.
+    fn name_of(record: &str) -> Option<String> {
+        let [_, name, _] = values_of(record)?;
+        match name {
+            Found::Plain(name) => Some(name),
+            Found::Missing | Found::Other => None,
+        }
     }
 
     #[test]
@@ -150,13 +265,37 @@ mod tests {
             (r#"{"eventName":"A\\"}"#, None),
             (r#"{"event\u004eame":"B","eventName":"A"}"#, None),
             (r#"{"eventName":"A","a":"\/"}"#, None),
-            (r#"{"a":"\"eventName","eventName":"A"}"#, None),
+            (r#"{"a":"\"eventName","eventName":"A"}"#, Some("A")),
+            (r#"{"\"eventName":"B","eventName":"A"}"#, Some("A")),
+            (r#"{"eventName" : "A" }"#, Some("A")),
             (r#"{"eventName":"A","_raw":"{}"}"#, None),
             (r#"{"CloudTrailEvent":"{}","eventName":"A"}"#, None),
         ] {
             assert_eq!(name_of(record).as_deref(), name, "{record}");
         }
-        assert_eq!(Element::of_text(r#"{"eventName":"A"}"#).event_name(), None);
+        let keys = MemberKeys::new(KEYS.map(str::to_owned));
+        assert!(Element::of_text(r#"{"eventName":"A"}"#).members(&keys).is_none());
+    }
+
+    #[test]
+    fn members_are_missing_strings_or_other() {
+        use Found::{Missing, Other};
+        let plain = |text: &str| Found::Plain(text.to_owned());
+        for (record, values) in [
+            ("{}", Some([Missing, Missing, Missing])),
+            (r#"{"errorCode":null,"errorcode":"A","eventName":17}"#, Some([Missing, Other, Missing])),
+            (r#"{"errorCode": "A" ,"userIdentity":{"eventName":"B"}}"#, Some([plain("A"), Missing, Other])),
+            (r#"{"errorCode":"a\"b","eventName":"","userIdentity":"c"}"#, Some([Other, plain(""), plain("c")])),
+            (r#"{"errorcode":"A","eventName":"B"}"#, None),
+            (r#"{"ERRORCODE":"A","errorCode":"B"}"#, Some([plain("B"), Missing, Missing])),
+        ] {
+            assert_eq!(values_of(record), values, "{record}");
+        }
+        let text = r#"{"Records":[{"userIdentity":{"a":1},"b":2}]}"#;
+        let elements = split::elements(text).unwrap();
+        let members = elements.iter().next().unwrap().members(&MemberKeys::new(KEYS.map(str::to_owned))).unwrap();
+        assert!(members.text(2).unwrap().starts_with(r#"{"a":1}"#));
+        assert_eq!(members.text(0), None);
     }
 
     /// Returns a JSON value with the keys and texts that could be taken for a record's name.
@@ -183,8 +322,17 @@ mod tests {
     }
 
     fn members(value: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
-        let keys =
-            ["eventName", "eventName", "eventname", r"event\u004eame", r#"\"eventName"#, "_raw", "a", "eventName "];
+        let keys = [
+            "eventName",
+            "eventName",
+            "eventname",
+            r"event\u004eame",
+            r#"\"eventName"#,
+            "_raw",
+            "a",
+            "eventName ",
+            "errorCode",
+        ];
         let space = prop::sample::select(vec!["", " ", "\n"]);
         let member = (prop::sample::select(keys.to_vec()), space, value);
         let member = member.prop_map(|(key, space, value)| format!("\"{key}\"{space}:{space}{value}{space}"));
@@ -193,12 +341,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_is_the_one_that_the_full_parse_finds(record in members(value())) {
-            if let Some(name) = name_of(&record) {
+        fn members_are_those_that_the_full_parse_finds(record in members(value())) {
+            if let Some(values) = values_of(&record) {
                 let members = json::members(&record).unwrap();
-                let first = members.iter().find(|(key, _)| key == "eventName").unwrap();
-                prop_assert_eq!(json::string(first.1).unwrap(), name);
                 prop_assert!(members.iter().all(|(key, _)| !WHOLE.contains(&key.as_ref())));
+                for (key, value) in KEYS.into_iter().zip(values) {
+                    let found = json::find(&members, key);
+                    let string = found.and_then(json::string);
+                    match value {
+                        Found::Plain(plain) => prop_assert_eq!(string.unwrap(), plain),
+                        Found::Missing => prop_assert!(found.is_none_or(|value| value.get() == "null")),
+                        Found::Other => prop_assert!(found.is_some()),
+                    }
+                }
             }
         }
     }

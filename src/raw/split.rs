@@ -1,6 +1,6 @@
 //! Finds the records in the text of a trail object without parsing them.
 //!
-//! Only braces, brackets, quotes and backslashes are looked at, 64 bytes at a time; the method is that of the
+//! Only braces, brackets, colons, quotes and backslashes are looked at, 64 bytes at a time; the method is that of the
 //! first stage of simdjson (Langdale and Lemire, <https://arxiv.org/abs/1902.08318>).
 
 use std::ops::Range;
@@ -21,8 +21,8 @@ pub(super) struct Elements<'a> {
     /// The text between the brackets of the list.
     body: &'a str,
     spans: Vec<ElementSpan>,
-    /// The objects and lists that are values of top-level members, of all elements.
-    nested: Vec<Range<usize>>,
+    /// The colons after top-level keys of all elements. Each is counted from the start of its element.
+    colons: Vec<u32>,
 }
 
 /// The position of an element.
@@ -30,19 +30,19 @@ pub(super) struct Elements<'a> {
 struct ElementSpan {
     /// Its text.
     text: Range<usize>,
-    /// The end of its part of [`Elements::nested`].
-    nested_end: usize,
+    /// The end of its part of [`Elements::colons`].
+    colons_end: usize,
     has_backslash: bool,
 }
 
 impl Elements<'_> {
     /// Returns the elements in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Element<'_>> {
-        let mut nested_start = 0;
+        let mut colons_start = 0;
         self.spans.iter().map(move |span| {
-            let nested = &self.nested[nested_start..span.nested_end];
-            nested_start = span.nested_end;
-            Element::outlined(self.body, span.text.clone(), nested, span.has_backslash)
+            let colons = &self.colons[colons_start..span.colons_end];
+            colons_start = span.colons_end;
+            Element::outlined(&self.body[span.text.clone()], colons, span.has_backslash)
         })
     }
 }
@@ -53,13 +53,17 @@ impl Elements<'_> {
 pub(super) fn elements(text: &str) -> Option<Elements<'_>> {
     let body = body(text)?;
     let records = body.len() / 1_024;
-    let (mut spans, mut nested) = (Vec::with_capacity(records), Vec::with_capacity(4 * records));
-    let (mut depth, mut start, mut end, mut nested_start) = (0_usize, 0, 0, 0);
+    let (mut spans, mut colons) = (Vec::with_capacity(records), Vec::with_capacity(24 * records));
+    let (mut depth, mut start, mut end) = (0_usize, 0, 0);
     // The end of the last block with a backslash.
     let mut backslash_end = 0;
     let mut scan = BracketScan::default();
     let mut take = |at: usize, byte: u8, backslash_end: usize| {
-        if matches!(byte, b'{' | b'[') {
+        if byte == b':' {
+            if depth == 1 {
+                colons.push(u32::try_from(at - start).ok()?);
+            }
+        } else if matches!(byte, b'{' | b'[') {
             if depth == 0 {
                 let between = body[end..at].trim_matches(SPACE);
                 let expected = if end == 0 { "" } else { "," };
@@ -67,18 +71,14 @@ pub(super) fn elements(text: &str) -> Option<Elements<'_>> {
                     return None;
                 }
                 start = at;
-            } else if depth == 1 {
-                nested_start = at;
             }
             depth += 1;
         } else {
             depth = depth.checked_sub(1)?;
-            if depth == 1 {
-                nested.push(nested_start..at + 1);
-            } else if depth == 0 {
+            if depth == 0 {
                 end = at + 1;
                 let has_backslash = backslash_end > start;
-                spans.push(ElementSpan { text: start..end, nested_end: nested.len(), has_backslash });
+                spans.push(ElementSpan { text: start..end, colons_end: colons.len(), has_backslash });
             }
         }
         Some(())
@@ -88,18 +88,18 @@ pub(super) fn elements(text: &str) -> Option<Elements<'_>> {
     let mut last = [b' '; BLOCK];
     last[..rest.len()].copy_from_slice(rest);
     for (number, block) in blocks.iter().chain([&last]).enumerate() {
-        let Marks { mut brackets, has_backslash } = scan.marks(block);
+        let Marks { mut structure, has_backslash } = scan.marks(block);
         if has_backslash {
             backslash_end = (number + 1) * BLOCK;
         }
-        while brackets != 0 {
-            let place = brackets.trailing_zeros() as usize;
+        while structure != 0 {
+            let place = structure.trailing_zeros() as usize;
             take(number * BLOCK + place, block[place], backslash_end)?;
-            brackets &= brackets - 1;
+            structure &= structure - 1;
         }
     }
     let is_complete = depth == 0 && !scan.in_string() && body[end..].trim_matches(SPACE).is_empty();
-    is_complete.then_some(Elements { body, spans, nested })
+    is_complete.then_some(Elements { body, spans, colons })
 }
 
 /// Returns the text between the brackets of `{"Records":[...]}`.
@@ -123,10 +123,10 @@ struct BracketScan {
     escaped: u64,
 }
 
-/// The brackets and backslashes of a block.
+/// The brackets, colons and backslashes of a block.
 struct Marks {
-    /// A bit for each brace and bracket that is not within a string.
-    brackets: u64,
+    /// A bit for each brace, bracket and colon that is not within a string.
+    structure: u64,
     has_backslash: bool,
 }
 
@@ -143,7 +143,8 @@ impl BracketScan {
         let strings = parity(quotes) ^ self.string;
         self.string = if strings >> (BLOCK - 1) == 1 { u64::MAX } else { 0 };
         let brackets = folded.simd_eq(u8x64::splat(b'{')) | folded.simd_eq(u8x64::splat(b'}'));
-        Marks { brackets: brackets.to_bitmask() & !strings, has_backslash: backslashes != 0 }
+        let structure = brackets | bytes.simd_eq(u8x64::splat(b':'));
+        Marks { structure: structure.to_bitmask() & !strings, has_backslash: backslashes != 0 }
     }
 
     /// Returns a bit for each byte that a backslash escapes.

@@ -3,9 +3,9 @@
 use ipnet::IpNet;
 
 use super::Field;
+pub use crate::event::address::Class;
 use crate::event::{self, ColumnKind, FieldLocation};
-use crate::raw::json;
-use crate::trail::RequiredText;
+use crate::trail::text_condition::{self, Comparison, MemberTest, TextCondition};
 
 /// Which records match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,49 +138,20 @@ pub enum Compared {
     LessOrEqual,
 }
 
-/// Classes of IP addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Any address.
-    Address,
-    /// An IPv4 address.
-    V4,
-    /// An IPv6 address.
-    V6,
-    /// An address that the IANA registries list as not globally reachable.
-    Private,
-    /// A globally reachable address.
-    Public,
-}
-
 impl Predicate {
-    /// Returns what the JSON text of every match contains.
-    pub fn required_text(&self) -> RequiredText {
-        let names = self.required_values(&[event::EVENT_NAME]);
-        let names = names.map(|names| names.into_iter().map(|(_, name)| name.to_owned()).collect());
-        RequiredText { event_names: names, clauses: self.required_words() }
-    }
-
-    /// Returns words that the JSON text of every match contains: for each clause, at least one of its words. JSON text
-    /// can spell their characters differently only by the escapes of [`crate::raw::hides_characters`]. Empty if nothing
-    /// is known.
-    fn required_words(&self) -> Vec<Vec<String>> {
+    /// Returns a condition on the JSON text of every match.
+    pub fn text_condition(&self) -> TextCondition {
+        let conditions = |parts: &[Predicate]| parts.iter().map(Predicate::text_condition).collect();
         match self {
-            Predicate::All(all) => all.iter().flat_map(Predicate::required_words).collect(),
-            Predicate::Any(any) | Predicate::OnlyOne(any) => {
-                let shortest = |clause: &Vec<String>| clause.iter().map(String::len).min();
-                let best = |branch: &Predicate| branch.required_words().into_iter().max_by_key(shortest);
-                match any.iter().map(best).collect::<Option<Vec<_>>>() {
-                    Some(clauses) if !clauses.is_empty() => vec![clauses.concat()],
-                    _ => Vec::new(),
-                }
+            Predicate::All(all) => TextCondition::All(conditions(all)),
+            Predicate::Any(any) => TextCondition::Any(conditions(any)),
+            Predicate::None(none) => TextCondition::None(conditions(none)),
+            Predicate::OnlyOne(one) => TextCondition::Any(conditions(one)).at_most(),
+            Predicate::Elements { quantifier: Quantifier::Any | Quantifier::One, each, .. } => {
+                each.text_condition().at_most()
             }
-            Predicate::None(_) | Predicate::Test { negated: true, .. } => Vec::new(),
-            Predicate::Elements { quantifier, each, .. } => match quantifier {
-                Quantifier::Any | Quantifier::One => each.required_words(),
-                Quantifier::All | Quantifier::No => Vec::new(),
-            },
-            Predicate::Test { field, test, negated: false } => test.required_words(field),
+            Predicate::Elements { quantifier: Quantifier::All | Quantifier::No, .. } => TextCondition::Unknown,
+            Predicate::Test { field, test, negated } => test.text_condition(field, *negated),
         }
     }
 
@@ -250,41 +221,77 @@ impl Test {
             && field.location() == Some(FieldLocation::Column(event::EVENT_CATEGORY, ColumnKind::Text))
     }
 
-    fn required_words(&self, field: &Field) -> Vec<Vec<String>> {
+    fn text_condition(&self, field: &Field, negated: bool) -> TextCondition {
+        let location = field.location();
+        if let Some(FieldLocation::Column(key, ColumnKind::Text)) = location
+            // An empty `eventID` counts as missing.
+            && key != event::EVENT_ID
+            && let Some(test) = self.member_test()
+        {
+            return TextCondition::Member { key: key.to_owned(), test, negated };
+        }
         // The text does not hold derived fields and booleans in the rule's spelling.
-        let spelt_as_is = match field {
+        let is_spelt_as_is = match field {
             Field::Account | Field::Actor | Field::TimePart(_) | Field::Alias(_) | Field::Python(_) => false,
             Field::Element(_) => true,
             Field::Path(_) => {
-                !matches!(field.location(), Some(FieldLocation::Time | FieldLocation::Column(_, ColumnKind::Flag)))
+                !matches!(location, Some(FieldLocation::Time | FieldLocation::Column(_, ColumnKind::Flag)))
             }
         };
-        if !spelt_as_is {
-            return Vec::new();
+        if negated || !is_spelt_as_is {
+            return TextCondition::Unknown;
         }
-        let clause = match self {
+        let word_of = |value: &Value| text_condition::word(&value.text);
+        let words: Option<Vec<String>> = match self {
             Test::Equals(Operand::Value(value))
             | Test::StartsWith(Operand::Value(value))
             | Test::EndsWith(Operand::Value(value))
-            | Test::Contains(Operand::Value(value)) => word(value).map(|word| vec![word]),
-            Test::In(values) => values.iter().map(word).collect(),
+            | Test::Contains(Operand::Value(value)) => word_of(value).map(|word| vec![word]),
+            Test::In(values) => values.iter().map(word_of).collect(),
             _ => None,
         };
-        clause.filter(|words| !words.is_empty()).into_iter().collect()
+        let key = match location {
+            Some(FieldLocation::Below { column, .. } | FieldLocation::Column(column, ColumnKind::Json))
+                if column != event::OTHER_FIELDS =>
+            {
+                Some(column.to_owned())
+            }
+            _ => None,
+        };
+        match words {
+            Some(words) if !words.is_empty() => TextCondition::Words { key, words },
+            _ => TextCondition::Unknown,
+        }
     }
-}
 
-/// Returns the longest run of characters in a value that need no escape, if it is long enough to be selective. A
-/// number may have another spelling.
-fn word(value: &Value) -> Option<String> {
-    if json::number(&value.text).is_some() {
-        return None;
+    /// Returns the same test of a text column. `None` if text cannot decide it.
+    fn member_test(&self) -> Option<MemberTest> {
+        let compared = |comparison, operand: &Operand| match operand {
+            Operand::Value(value) => {
+                Some(MemberTest::Compared { comparison, with: value.text.clone(), ignore_case: false })
+            }
+            Operand::Folded(value) => {
+                Some(MemberTest::Compared { comparison, with: value.text.clone(), ignore_case: true })
+            }
+            Operand::Field(_) | Operand::FoldedField(_) | Operand::AnyText { .. } => None,
+        };
+        let one_of = |values: &mut dyn Iterator<Item = &Value>| {
+            MemberTest::OneOf(values.flat_map(Value::texts).map(str::to_owned).collect())
+        };
+        match self {
+            Test::Present => Some(MemberTest::Present),
+            Test::Filled => Some(MemberTest::Filled),
+            Test::Equals(Operand::Value(value)) => Some(one_of(&mut std::iter::once(value))),
+            Test::Equals(Operand::Folded(value)) if value.shortest.is_some() => None,
+            Test::In(values) => Some(one_of(&mut values.iter())),
+            Test::Address(class) => Some(MemberTest::Address(*class)),
+            Test::Equals(operand) => compared(Comparison::Equals, operand),
+            Test::StartsWith(operand) => compared(Comparison::StartsWith, operand),
+            Test::EndsWith(operand) => compared(Comparison::EndsWith, operand),
+            Test::Contains(operand) => compared(Comparison::Contains, operand),
+            Test::Matches(_) | Test::Number(..) | Test::Within(_) | Test::AnyWithin(_) => None,
+        }
     }
-    (value.text)
-        .split(|c: char| !(c == ' ' || c.is_ascii_graphic()) || matches!(c, '"' | '\\'))
-        .max_by_key(|run| run.len())
-        .filter(|run| run.len() >= 3)
-        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -304,25 +311,29 @@ mod tests {
         Predicate::Any(vec![equals("eventSource", "signin.amazonaws.com"), equals("eventName", "ConsoleLogin")])
     }
 
+    fn words(predicate: &Predicate) -> Vec<Vec<String>> {
+        predicate.text_condition().words()
+    }
+
     #[test]
-    fn required_words_hold_for_every_match() {
+    fn words_hold_for_every_match() {
         let all = Predicate::All(vec![login(), equals("responseElements.ConsoleLogin", "Failure")]);
-        assert_eq!(all.required_words(), [vec!["signin.amazonaws.com", "ConsoleLogin"], vec!["Failure"]]);
+        assert_eq!(words(&all), [vec!["signin.amazonaws.com", "ConsoleLogin"], vec!["Failure"]]);
         let unknown_branch = Predicate::Any(vec![login(), equals("readOnly", "true")]);
-        assert!(unknown_branch.required_words().is_empty());
-        assert!(Predicate::None(vec![login()]).required_words().is_empty());
-        assert!(equals("actor", "somebody").required_words().is_empty());
-        assert_eq!(equals("userAgent", "a/long run\u{e9}b\"c\\d").required_words(), [["a/long run"]]);
-        assert!(equals("userAgent", "ab\"cd").required_words().is_empty());
-        assert!(equals("requestParameters.port", "4430").required_words().is_empty(), "it may be written 4.43e3");
-        assert!(Predicate::Any(vec![]).required_words().is_empty());
+        assert!(words(&unknown_branch).is_empty());
+        assert!(words(&Predicate::None(vec![login()])).is_empty());
+        assert!(words(&equals("actor", "somebody")).is_empty());
+        assert_eq!(words(&equals("userAgent", "a/long run\u{e9}b\"c\\d")), [["a/long run"]]);
+        assert!(words(&equals("userAgent", "ab\"cd")).is_empty());
+        assert!(words(&equals("requestParameters.port", "4430")).is_empty(), "it may be written 4.43e3");
+        assert!(words(&Predicate::Any(vec![])).is_empty());
         let elements = |quantifier| Predicate::Elements {
             list: Field::new("resources".parse().unwrap()),
             quantifier,
             each: Box::new(equals("type", "AWS::S3")),
         };
-        assert_eq!(elements(Quantifier::Any).required_words(), [["AWS::S3"]]);
-        assert!(elements(Quantifier::All).required_words().is_empty(), "an empty list passes");
+        assert_eq!(words(&elements(Quantifier::Any)), [["AWS::S3"]]);
+        assert!(words(&elements(Quantifier::All)).is_empty(), "an empty list passes");
     }
 
     #[test]

@@ -16,10 +16,25 @@ use crate::time::Instant;
 /// Finds the objects that `source` names: a file, a folder (everything below it), or a glob of either. Links are
 /// followed. A folder with several paths is read once. Folders for whose path `enters` is false are not read.
 pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<FoundObjects, Error> {
+    find_until(source, enters, &|_| false)
+}
+
+/// Returns the first object, by path, that [`find`] finds and `is_wanted` accepts. Objects after it are not looked at.
+pub fn find_first(source: &str, is_wanted: &dyn Fn(&Object) -> bool) -> Result<Option<Object>, Error> {
+    let found = find_until(source, &|_| true, is_wanted)?;
+    Ok(found.objects.into_iter().find(is_wanted))
+}
+
+/// Finds objects as [`find`] does. The search may end once it has found an object that `ends_at` accepts.
+fn find_until(
+    source: &str,
+    enters: &dyn Fn(&Path) -> bool,
+    ends_at: &dyn Fn(&Object) -> bool,
+) -> Result<FoundObjects, Error> {
     let source = without_rest(source);
     let named = Path::new(source);
     let is_pattern = source.contains(['*', '?', '[']);
-    let roots = if named.exists() {
+    let mut roots = if named.exists() {
         vec![named.to_path_buf()]
     } else if is_pattern {
         glob::glob(source)
@@ -33,8 +48,13 @@ pub fn find(source: &str, enters: &dyn Fn(&Path) -> bool) -> Result<FoundObjects
         let kind = if is_pattern { Absence::UnmatchedPattern } else { Absence::MissingPath };
         return Err(Error::NotFound { kind, place: source.to_owned() });
     }
-    let mut walk = FolderWalk { enters, found: FoundObjects::default(), folders: HashSet::new() };
+    roots.sort();
+    let mut walk =
+        FolderWalk { enters, ends_at, has_ended: false, found: FoundObjects::default(), folders: HashSet::new() };
     for root in roots {
+        if walk.has_ended {
+            break;
+        }
         let failed = |source| Error::File { action: "list", path: root.clone(), source };
         if let Some(kind) = irregular(&root) {
             if root != named {
@@ -85,6 +105,8 @@ pub(super) fn entries(path: &Path) -> Result<Vec<fs::DirEntry>, Error> {
 
 struct FolderWalk<'w> {
     enters: &'w dyn Fn(&Path) -> bool,
+    ends_at: &'w dyn Fn(&Object) -> bool,
+    has_ended: bool,
     found: FoundObjects,
     folders: HashSet<PathBuf>,
 }
@@ -95,13 +117,15 @@ impl FolderWalk<'_> {
             return Err(not_regular(kind));
         }
         if !metadata.is_dir() {
-            self.found.objects.push(Object {
+            let object = Object {
                 path: path.to_path_buf(),
                 real: real.to_path_buf(),
                 size: metadata.len(),
                 modified: modified(metadata)?,
                 tag: None,
-            });
+            };
+            self.has_ended = (self.ends_at)(&object);
+            self.found.objects.push(object);
             return Ok(());
         }
         if !(self.enters)(path) || !self.folders.insert(real.to_path_buf()) {
@@ -120,6 +144,9 @@ impl FolderWalk<'_> {
         // In the order of paths, which is much faster than to sort all paths in the end.
         entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         for (name, entry) in entries {
+            if self.has_ended {
+                break;
+            }
             let (path, mut real) = (path.join(&name), real.join(&name));
             // Found from the open folder, without its path.
             let below = entry.metadata().and_then(|mut metadata| {

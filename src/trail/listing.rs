@@ -180,7 +180,7 @@ pub(super) async fn find(stores: &Stores, source: &str, selection: &Selection) -
 pub(super) async fn first(stores: &Stores, source: &str) -> Result<Option<Object>, Error> {
     let is_data = |object: &Object| !super::is_hidden(&object.path, source);
     let Location::S3 { bucket, key } = Location::of(source) else {
-        return Ok(store::find(source, &|_| true)?.objects.into_iter().find(is_data));
+        return store::find_first(source, &is_data);
     };
     let listed = stores.list(&bucket, Keys { ends_at: &is_data, ..Keys::all(&prefix_of(&key)) }).await?;
     match listed.objects.into_iter().find(is_data) {

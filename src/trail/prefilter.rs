@@ -1,29 +1,19 @@
 //! Skips records by their text, before they are parsed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use memchr::memmem::Finder;
-use serde::{Deserialize, Serialize};
 
 use super::name_dispatch::NameDispatch;
+use super::text_condition::TextCondition;
 use crate::raw::{Element, hides_characters};
-
-/// Text that every match of a rule contains.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RequiredText {
-    /// The values of `eventName` that a match may have. `None` if it may have any.
-    pub event_names: Option<BTreeSet<String>>,
-    /// Clauses. Each is a list of words, and a match contains at least one of them.
-    pub clauses: Vec<Vec<String>>,
-}
 
 /// Skips records whose text lacks what every match of some rules contains.
 ///
 /// JSON may spell characters of a word as escapes. Text with such an escape is always admitted.
 #[derive(Debug, Clone, Default)]
 pub struct Prefilter {
-    rules: Vec<RequiredText>,
+    rules: Vec<TextCondition>,
     search: Search,
 }
 
@@ -35,7 +25,7 @@ enum Search {
     Nothing,
     /// The clauses of few rules.
     Words(Arc<[Clauses]>),
-    /// The names and clauses of many rules.
+    /// The names and conditions of many rules.
     Names(Arc<NameDispatch>),
 }
 
@@ -44,15 +34,16 @@ impl Prefilter {
     /// records that they skip.
     const MAX_WORDS: usize = 16;
 
-    /// Builds a prefilter that admits the matches of `rules`. It admits everything if there are no rules, or if nothing
-    /// is known about one of them.
-    pub fn new(rules: Vec<RequiredText>) -> Prefilter {
-        let words = rules.iter().flat_map(|rule| &rule.clauses).map(Vec::len).sum::<usize>();
+    /// Builds a prefilter that admits the matches of rules with the conditions `rules`. It admits everything if there
+    /// are no rules, or if nothing is known about one of them.
+    pub fn new(rules: Vec<TextCondition>) -> Prefilter {
+        let clauses: Vec<Vec<Vec<String>>> = rules.iter().map(TextCondition::words).collect();
+        let words = clauses.iter().flatten().map(Vec::len).sum::<usize>();
         let search = if rules.is_empty() {
             Search::Nothing
-        } else if words <= Self::MAX_WORDS && rules.iter().all(|rule| !rule.clauses.is_empty()) {
-            Search::Words(rules.iter().map(|rule| Clauses::new(&rule.clauses)).collect())
-        } else if rules.iter().all(|rule| rule.event_names.is_some() || !rule.clauses.is_empty()) {
+        } else if words <= Self::MAX_WORDS && clauses.iter().all(|clauses| !clauses.is_empty()) {
+            Search::Words(clauses.iter().map(|clauses| Clauses::new(clauses)).collect())
+        } else if rules.iter().all(TextCondition::can_fail) {
             Search::Names(Arc::new(NameDispatch::new(&rules)))
         } else {
             Search::Nothing
@@ -61,7 +52,7 @@ impl Prefilter {
     }
 
     /// Returns the rules from which [`Prefilter::new`] builds the same prefilter.
-    pub fn rules(&self) -> &[RequiredText] {
+    pub fn rules(&self) -> &[TextCondition] {
         &self.rules
     }
 
@@ -78,27 +69,22 @@ impl Prefilter {
         match &self.search {
             Search::Nothing => true,
             Search::Words(rules) => rules.iter().any(|rule| rule.hold(element.text())) || element.hides_characters(),
-            Search::Names(dispatch) => element.event_name().is_none_or(|name| dispatch.admits(name, element.text())),
+            Search::Names(dispatch) => dispatch.admits(element),
         }
     }
 }
 
 /// Clauses of words. They hold for a text that contains at least one word of each.
 #[derive(Debug, Clone)]
-pub(super) struct Clauses(Vec<Vec<Finder<'static>>>);
+struct Clauses(Vec<Vec<Finder<'static>>>);
 
 impl Clauses {
-    pub(super) fn new<'c>(clauses: impl IntoIterator<Item = &'c Vec<String>>) -> Clauses {
+    fn new(clauses: &[Vec<String>]) -> Clauses {
         let finder = |word: &String| Finder::new(word).into_owned();
-        Clauses(clauses.into_iter().map(|words| words.iter().map(finder).collect()).collect())
+        Clauses(clauses.iter().map(|words| words.iter().map(finder).collect()).collect())
     }
 
-    /// Returns whether there are no clauses, so that they hold for every text.
-    pub(super) fn are_none(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn hold(&self, text: &str) -> bool {
+    fn hold(&self, text: &str) -> bool {
         let text = text.as_bytes();
         self.0.iter().all(|words| words.iter().any(|word| word.find(text).is_some()))
     }
@@ -108,9 +94,12 @@ impl Clauses {
 mod tests {
     use super::*;
 
-    fn rule(clauses: &[&[&str]]) -> RequiredText {
-        let words = |words: &&[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        RequiredText { event_names: None, clauses: clauses.iter().map(words).collect() }
+    fn rule(clauses: &[&[&str]]) -> TextCondition {
+        let words = |words: &&[&str]| TextCondition::Words {
+            key: None,
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        TextCondition::All(clauses.iter().map(words).collect())
     }
 
     fn admits(prefilter: &Prefilter, text: &str) -> bool {
@@ -136,8 +125,8 @@ mod tests {
     #[test]
     fn text_of_unknown_structure_is_admitted_if_there_are_many_words() {
         let prefilter = |words: usize| {
-            let clause: Vec<String> = (0..words).map(|number| format!("Call{number}")).collect();
-            Prefilter::new(vec![RequiredText { event_names: None, clauses: vec![clause] }])
+            let words = (0..words).map(|number| format!("Call{number}")).collect();
+            Prefilter::new(vec![TextCondition::Words { key: None, words }])
         };
         assert!(!admits(&prefilter(Prefilter::MAX_WORDS), "other"));
         assert!(admits(&prefilter(Prefilter::MAX_WORDS + 1), "other"));

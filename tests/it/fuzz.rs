@@ -15,7 +15,8 @@ use tawny::rule::{catalog, panther, sigma};
 use tawny::store::{Object, ReadSettings};
 use tawny::table::MemoryTable;
 use tawny::time::{Instant, Range};
-use tawny::trail::{self, DecodeOptions, Prefilter, RequiredText};
+use tawny::trail::text_condition::{MemberTest, TextCondition};
+use tawny::trail::{self, DecodeOptions, Prefilter};
 
 use crate::oracle::RUNTIME;
 use crate::records::failed_sign_in;
@@ -71,10 +72,11 @@ fn changed(text: &[u8], changes: &[Change]) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Result<(), TestCaseError> {
     let path = PathBuf::from("fuzz.json");
     let object = Object { real: path.clone(), path, size: bytes.len() as u64, modified: Instant::EPOCH, tag: None };
-    let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
-    let words = RequiredText { event_names: None, clauses: vec![names(&["ConsoleLogin"])] };
-    let by_name = RequiredText { event_names: Some(names(&["ConsoleLogin"]).into_iter().collect()), clauses: vec![] };
-    for rules in [vec![], vec![words], vec![by_name]] {
+    let name = || "ConsoleLogin".to_owned();
+    let words = TextCondition::Words { key: None, words: vec![name()] };
+    let member = |test, negated| TextCondition::Member { key: "eventName".to_owned(), test, negated };
+    let by_name = member(MemberTest::OneOf([name()].into()), false);
+    for rules in [vec![], vec![words], vec![by_name], vec![member(MemberTest::Filled, true)]] {
         let prefilter = Prefilter::new(rules);
         let settings = ReadSettings { max_object: 1 << 20, ..ReadSettings::default() };
         let decoded =

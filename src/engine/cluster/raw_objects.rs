@@ -38,7 +38,8 @@ use crate::sql::match_spec::MatchSpec;
 use crate::sql::selection;
 use crate::statistics::ScanStatistics;
 use crate::store::{Object, ReadSettings, Stores};
-use crate::trail::{DecodeOptions, Decoder, Prefilter, RequiredText};
+use crate::trail::text_condition::TextCondition;
+use crate::trail::{DecodeOptions, Decoder, Prefilter};
 
 /// Stored bytes and objects of one bundle, at most. A task decodes one bundle at a time.
 const BUNDLE_BYTES: u64 = 4 << 20;
@@ -52,7 +53,7 @@ struct Instructions {
     rules: MatchSpec,
     /// The condition for the selected accounts and regions.
     selected: Expression,
-    prefilter: Vec<RequiredText>,
+    prefilter: Vec<TextCondition>,
     max_object: usize,
     max_record: usize,
     unwrap: Vec<String>,
