@@ -1,7 +1,7 @@
 //! Converts a raw trail to a lake: each object once, each record once, all or nothing per commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, StringArray};
 use foldhash::fast::RandomState;
@@ -9,15 +9,15 @@ use futures::StreamExt as _;
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Fault};
-use crate::event;
+use crate::event::{self, batch::BatchBuilder};
 use crate::lake::Lake;
 use crate::lake::part_file::{self, PartFileBuilder};
 use crate::lake::transaction_log::{self, FileEntry, ObjectEntry};
 use crate::named_columns;
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, ScanStatistics};
-use crate::store::{self, LAKE_FOLDER, Object, Pending, Scratch};
+use crate::store::{self, Fetched, LAKE_FOLDER, Object, Pending, ReadSettings, Scratch};
 use crate::time::Instant;
-use crate::trail::{self, DecodeOptions, DecodedObject, Prefilter, Trail};
+use crate::trail::{self, DecodeOptions, Decoder, Prefilter, Trail};
 
 /// Maximum bytes of records to buffer, independent of `--memory`. One more object then still keeps each column below
 /// the 2 GiB limit of an Arrow array.
@@ -67,53 +67,112 @@ pub async fn convert(
     statistics.objects.read += known.len() as u64;
     statistics.objects.already_converted = known.len() as u64;
 
-    let settings = trail.stores.read_settings();
+    let decoders = Arc::new(Decoders { settings: Arc::clone(trail.stores.read_settings()), idle: Mutex::default() });
     let mut seen = RecentRecords::default();
-    let mut decoded = store::read_ahead(&trail.stores, new, limits.in_flight)
-        .map(|fetched| {
-            let settings = Arc::clone(settings);
-            let task = tokio::task::spawn_blocking(move || {
-                let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
-                let options = DecodeOptions { prefilter: &Prefilter::default(), hash_records: true };
-                let decoded = trail::decode(&fetched.object, bytes, &settings, options);
-                decoded.map(|decoded| (fetched.object, decoded))
-            });
+    let mut decoded = store::read_ahead_groups(&trail.stores, new, limits.in_flight)
+        .map(|group| {
+            let decoders = Arc::clone(&decoders);
+            let task = tokio::task::spawn_blocking(move || decoders.decode(group));
             async move { task.await.map_err(|error| Error::Internal(error.to_string()))? }
         })
         .buffered(limits.threads + 1);
-    while let Some(result) = decoded.next().await {
-        let (object, DecodedObject { batches, hashes, statistics: mut read }) = result?;
-        let used = read.objects.used == 1;
-        if read.objects.rejected > 0 {
-            let fault = read.faults.iter().rfind(|fault| fault.position.is_none()).or(read.faults.last());
-            let reason = fault.map_or_else(|| "it cannot be read".to_owned(), |fault| fault.reason.clone());
-            unread.push(Fault { object: object.path.display().to_string(), position: None, reason });
-        }
-        let mut hashes = hashes.as_slice();
-        for (batch_index, batch) in batches.into_iter().enumerate() {
-            let (batch_hashes, rest) = hashes.split_at(batch.num_rows());
-            hashes = rest;
-            let hashes = RecordHashes::of_rows(&batch, batch_hashes);
+    while let Some(group) = decoded.next().await {
+        let DecodedGroup { mut objects, batches } = group?;
+        let identity = objects.iter().map(|decoded| decoded.object.identity()).collect::<Vec<_>>().join(",");
+        // The objects of the rows, in order.
+        let mut of_rows = row_owners(&objects).into_iter();
+        for (batch_index, (batch, hashes)) in batches.into_iter().enumerate() {
             let relations: Vec<Relation> = hashes.into_iter().map(|hashes| seen.add(hashes)).collect();
-            for (row, relation) in relations.iter().enumerate() {
-                if *relation == (Relation::SameEventId { report: true }) {
-                    read.differing.add(differing_record(&batch, row, &object));
+            for (row, (relation, owner)) in relations.iter().zip(of_rows.by_ref()).enumerate() {
+                let GroupedObject { object, statistics, .. } = &mut objects[owner];
+                match relation {
+                    Relation::First | Relation::SameEventId { report: false } => {}
+                    Relation::SameEventId { report: true } => {
+                        statistics.differing.add(differing_record(&batch, row, object));
+                    }
+                    Relation::Duplicate => {
+                        statistics.records.used -= 1;
+                        statistics.records.duplicates += 1;
+                    }
                 }
             }
             let fresh: BooleanArray = relations.iter().map(|relation| Some(*relation != Relation::Duplicate)).collect();
-            let duplicates = (batch_hashes.len() - fresh.true_count()) as u64;
-            read.records.used -= duplicates;
-            read.records.duplicates += duplicates;
-            writer.append(&format!("{}/{batch_index}", object.identity()), &batch, &fresh)?;
+            writer.append(&format!("{identity}/{batch_index}"), &batch, &fresh)?;
         }
-        if used {
-            writer.finish_object(&object).await?;
+        for GroupedObject { object, statistics: read, .. } in objects {
+            if read.objects.rejected > 0 {
+                let fault = read.faults.iter().rfind(|fault| fault.position.is_none()).or(read.faults.last());
+                let reason = fault.map_or_else(|| "it cannot be read".to_owned(), |fault| fault.reason.clone());
+                unread.push(Fault { object: object.path.display().to_string(), position: None, reason });
+            }
+            if read.objects.used == 1 {
+                writer.finish_object(&object);
+            }
+            statistics.add(read);
+            progress(&statistics);
         }
-        statistics.add(read);
-        progress(&statistics);
+        writer.commit_if_full().await?;
     }
     let files = writer.finish().await?;
     Ok(ConversionResult { statistics, files, unread })
+}
+
+/// Objects that were decoded together.
+struct DecodedGroup {
+    objects: Vec<GroupedObject>,
+    /// Their records, and the hashes of each record.
+    batches: Vec<(RecordBatch, Vec<RecordHashes>)>,
+}
+
+/// An object of a [`DecodedGroup`].
+struct GroupedObject {
+    object: Object,
+    /// The number of its records.
+    rows: usize,
+    statistics: ScanStatistics,
+}
+
+/// Returns for each row of a group the index of its object.
+fn row_owners(objects: &[GroupedObject]) -> Vec<usize> {
+    let rows = objects.iter().enumerate().map(|(owner, object)| std::iter::repeat_n(owner, object.rows));
+    rows.flatten().collect()
+}
+
+/// Decodes groups of objects, several at a time.
+struct Decoders {
+    settings: Arc<ReadSettings>,
+    /// Decoders that wait for a group. A new one would have to grow to the size of a batch first.
+    idle: Mutex<Vec<Decoder>>,
+}
+
+impl Decoders {
+    fn idle(&self) -> MutexGuard<'_, Vec<Decoder>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn decode(&self, group: Vec<Fetched>) -> Result<DecodedGroup, Error> {
+        let decoder = self.idle().pop();
+        let mut decoder = decoder.unwrap_or_else(|| Decoder::new(BatchBuilder::default()));
+        let options = DecodeOptions { prefilter: &Prefilter::default(), hash_records: true };
+        let decode = |fetched: Fetched| {
+            let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
+            let before = decoder.rows();
+            let statistics = decoder.decode(&fetched.object, bytes, &self.settings, options);
+            GroupedObject { object: fetched.object, rows: decoder.rows() - before, statistics }
+        };
+        let objects = group.into_iter().map(decode).collect();
+        decoder.finish_batch();
+        let (batches, hashes) = (decoder.take_batches()?, decoder.take_hashes());
+        self.idle().push(decoder);
+        let mut hashes = hashes.as_slice();
+        let hashed = |batch: RecordBatch| {
+            let (of_batch, rest) = hashes.split_at(batch.num_rows());
+            hashes = rest;
+            let of_rows = RecordHashes::of_rows(&batch, of_batch);
+            (batch, of_rows)
+        };
+        Ok(DecodedGroup { objects, batches: batches.into_iter().map(hashed).collect() })
+    }
 }
 
 /// Returns the identities of converted objects. It includes all of `objects` that were converted, and may include others.
@@ -296,13 +355,18 @@ impl LakeWriter {
         Ok(())
     }
 
-    /// Marks `object` as complete. If the buffer is full, commits the previous one and starts to encode this one.
-    async fn finish_object(&mut self, object: &Object) -> Result<(), Error> {
+    /// Marks `object`, whose records are buffered, as complete.
+    fn finish_object(&mut self, object: &Object) {
         self.buffer.objects.push(ObjectEntry {
             id: object.identity(),
             path: object.path.display().to_string(),
             delivered: trail::delivered_on(&object.real),
         });
+    }
+
+    /// If the buffer is full, commits the previous one and starts to encode this one. All buffered records must be of
+    /// complete objects.
+    async fn commit_if_full(&mut self) -> Result<(), Error> {
         if self.buffer.memory < self.limits.memory.min(MAX_BUFFERED) {
             return Ok(());
         }

@@ -37,7 +37,7 @@ pub use disk::{
 };
 pub use folder::{Folder, FolderFile, FolderWriter, Pending, WriterLock};
 pub use location::Location;
-pub use read_ahead::{Fetched, read_ahead};
+pub use read_ahead::{Fetched, read_ahead, read_ahead_groups};
 pub use read_settings::ReadSettings;
 pub use s3::Access;
 pub use standard_input::Spooled;

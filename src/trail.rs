@@ -84,8 +84,14 @@ impl Trail {
                 None => trail.objects.push(object),
             }
         }
-        let order = |object: &Object| (object_key::delivery_date(&object.path).to_owned(), object.path.clone());
-        trail.objects.sort_by_cached_key(order);
+        trail.objects.sort_by_cached_key(|object| {
+            // Compares like the components of the path, but much faster.
+            let mut path = object.path.as_os_str().as_encoded_bytes().to_vec();
+            for byte in path.iter_mut().filter(|byte| **byte == b'/') {
+                *byte = 0;
+            }
+            (object_key::delivery_date(&object.path).to_owned(), path)
+        });
         Ok(trail)
     }
 }

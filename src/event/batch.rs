@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use aho_corasick::AhoCorasick;
 use arrow::array::{
-    ArrayRef, BooleanBuilder, RecordBatch, RecordBatchOptions, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder as _, ArrayRef, BooleanBuilder, RecordBatch, RecordBatchOptions, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -78,7 +79,12 @@ impl ColumnValues {
     fn finish(&mut self) -> Option<ArrayRef> {
         match self {
             ColumnValues::Unwanted => None,
-            ColumnValues::Text(column) => Some(Arc::new(column.finish())),
+            ColumnValues::Text(column) => {
+                // The next batch is likely to be as large. Growing to that size would copy it.
+                let (rows, bytes) = (column.len(), column.values_slice().len());
+                let next = StringBuilder::with_capacity(rows + rows / 8, bytes + bytes / 8);
+                Some(Arc::new(std::mem::replace(column, next).finish()))
+            }
             ColumnValues::Flag(column) => Some(Arc::new(column.finish())),
         }
     }

@@ -5,10 +5,10 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringArray, StringViewArray, UInt64Array, new_null_array,
 };
 use arrow::compute;
-use arrow::datatypes::Field;
+use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 use parquet::arrow::ArrowWriter;
@@ -217,7 +217,7 @@ fn encode_columns(
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
         let mut done = Vec::new();
         while let Some((column, (arrays, writer))) = next() {
-            done.push((column, encode_column(event::schema().field(column), &arrays, rows, writer)?));
+            done.push((column, encode_column(event::schema().field(column), arrays, rows, writer)?));
         }
         Ok::<_, ParquetError>(done)
     };
@@ -238,17 +238,25 @@ fn encode_columns(
 
 fn encode_column(
     field: &Field,
-    arrays: &[ArrayRef],
+    arrays: Vec<ArrayRef>,
     rows: &[RowIndex],
     mut writer: ArrowColumnWriter,
 ) -> Result<ArrowColumnChunk, ParquetError> {
     let is_null = arrays.iter().all(|array| array.null_count() == array.len());
+    let mut field = field.clone();
+    // Interleaving views copies no text.
+    let arrays: Vec<ArrayRef> = if field.data_type() == &DataType::Utf8 {
+        field.set_data_type(DataType::Utf8View);
+        arrays.into_iter().map(|array| Arc::new(StringViewArray::from(array.as_string::<i32>())) as _).collect()
+    } else {
+        arrays
+    };
     let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
     for chunk in rows.chunks(CHUNK_ROWS) {
         // Many columns have values in few files.
         let values =
             if is_null { new_null_array(field.data_type(), chunk.len()) } else { compute::interleave(&arrays, chunk)? };
-        for leaf in compute_leaves(field, &values)? {
+        for leaf in compute_leaves(&field, &values)? {
             writer.write(&leaf)?;
         }
     }

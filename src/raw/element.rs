@@ -1,5 +1,10 @@
 //! The text of a value that may be a record, before it is parsed.
 
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::json::{MAX_PARTS, Member};
 use super::kinds::WHOLE;
 use super::split::SPACE;
 
@@ -66,6 +71,40 @@ impl<'a> Element<'a> {
     /// Returns whether the text may spell a character as an escape that [`hides_characters`] looks for.
     pub fn hides_characters(&self) -> bool {
         self.outline.is_none_or(|outline| outline.has_backslash) && hides_characters(self.text)
+    }
+
+    /// Returns the members of the object, whose values are checked to be JSON. `None` if it is not a plain object: its
+    /// outline is unknown, it is not JSON, a key has escapes, or a key is among `others`.
+    pub(super) fn split(&self, others: &[&str]) -> Option<Vec<Member<'a>>> {
+        let colons = self.outline?.colons;
+        let (Some(inner), true) = (self.text.strip_suffix('}'), colons.len() <= MAX_PARTS) else {
+            return None;
+        };
+        let mut members = Vec::with_capacity(colons.len());
+        // The key of the next value, and the start of its text.
+        let mut open: Option<(&str, usize)> = None;
+        for colon in colons {
+            let colon = *colon as usize;
+            let before = self.text[..colon].trim_end_matches(SPACE).strip_suffix('"')?;
+            let quote = memchr::memrchr(b'"', before.as_bytes())?;
+            let key = &before[quote + 1..];
+            if others.contains(&key) || key.bytes().any(|byte| byte == b'\\' || byte.is_ascii_control()) {
+                return None;
+            }
+            let between = before[..quote].trim_end_matches(SPACE);
+            match open {
+                Some((key, start)) => {
+                    members
+                        .push((Cow::Borrowed(key), value_of(self.text.get(start..between.len())?.strip_suffix(',')?)?));
+                }
+                None if between == "{" => {}
+                None => return None,
+            }
+            open = Some((key, colon + 1));
+        }
+        let (key, start) = open?;
+        members.push((Cow::Borrowed(key), value_of(inner.get(start..)?)?));
+        Some(members)
     }
 
     /// Returns the text of the members with `keys`, if the value is JSON. Of members with the same key the first
@@ -190,6 +229,11 @@ impl<'a> MemberTexts<'a> {
             None => MemberString::Other,
         }
     }
+}
+
+/// Returns `text` as a JSON value, if it is one.
+fn value_of(text: &str) -> Option<&RawValue> {
+    serde_json::from_str(text).ok()
 }
 
 /// Returns the content of the JSON string at the start of `text`, if it has no escapes.
@@ -339,7 +383,57 @@ mod tests {
         prop::collection::vec(member, 0..6).prop_map(|members| format!("{{{}}}", members.join(",")))
     }
 
+    #[test]
+    fn an_object_is_split_only_if_it_is_json() {
+        let split = |record: &str| {
+            let text = format!("{{\"Records\":[{record}]}}");
+            let elements = split::elements(&text)?;
+            let members = elements.iter().next().unwrap().split(&["Records"])?;
+            Some(members.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>())
+        };
+        let members = r#"{ "a" : {"b":[1, ":,"]} , "c":"\"}","é":null }"#;
+        assert_eq!(split(members).unwrap(), [r#"a={"b":[1, ":,"]}"#, r#"c="\"}""#, "é=null"]);
+        for other in [
+            "{}",
+            r#"{"a":1,}"#,
+            r#"{,"a":1}"#,
+            r#"{"a":1 "b":2}"#,
+            r#"{"a":1,,"b":2}"#,
+            r#"{"a":1;"b":2}"#,
+            r#"{"a":1,"b"}"#,
+            r#"{"a":}"#,
+            r#"{"a":"b":1}"#,
+            r#"{"a" "b":1}"#,
+            r#"{x"a":1}"#,
+            r#"{"a":01}"#,
+            r#"{"a":[1}]}"#,
+            r#"{"a\u0062":1}"#,
+            "{\"a\u{1}\":1}",
+            r#"{a:1}"#,
+            r#"{"a":1,"Records":[]}"#,
+        ] {
+            assert_eq!(split(other), None, "{other}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn an_object_is_split_as_the_full_parse_splits_it(record in members(value()), at: prop::sample::Index, byte in "[\"\\\\{}\\[\\]:,a ]?") {
+            let mut record = record;
+            let at = (0..=at.index(record.len())).rev().find(|at| record.is_char_boundary(*at)).unwrap();
+            record.insert_str(at, &byte);
+            let text = format!("{{\"Records\":[{record}]}}");
+            let elements = split::elements(&text);
+            let first = elements.iter().flat_map(|elements| elements.iter()).find(|element| element.text() == record);
+            if let Some(members) = first.and_then(|element| element.split(&[])) {
+                let parsed = json::members(&record).unwrap();
+                let texts = |members: &[Member<'_>]| -> Vec<(String, String)> {
+                    members.iter().map(|(key, value)| (key.to_string(), value.get().to_owned())).collect()
+                };
+                prop_assert_eq!(texts(&members), texts(&parsed));
+            }
+        }
+
         #[test]
         fn members_are_those_that_the_full_parse_finds(record in members(value())) {
             if let Some(values) = values_of(&record) {

@@ -138,10 +138,15 @@ impl EnvelopeWalk<'_> {
             if self.seen > MAX_PARTS {
                 return;
             }
-            if (self.wanted)(element) {
-                self.value(element.text(), depth);
-            } else {
+            if !(self.wanted)(element) {
                 self.send(Item::PassedOver);
+            } else if self.unwrap.is_empty()
+                && depth <= MAX_DEPTH
+                && let Some(members) = element.split(&json::LISTS)
+            {
+                self.object(element.text(), members, depth);
+            } else {
+                self.value(element.text(), depth);
             }
         }
     }

@@ -306,13 +306,16 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
+/// Members of envelopes whose values are lists of records or of what wraps them.
+pub(super) const LISTS: [&str; 4] = ["Records", "Events", "logEvents", "Messages"];
+
 /// A top-level value. Its elements or members are split. Their content is only checked to be JSON.
 pub(super) enum Top<'a> {
     /// An array's elements.
     List(Vec<&'a RawValue>),
     /// An envelope: the elements of the list it holds, and its other members.
     Envelope {
-        /// The elements of `Records`, `Events`, `logEvents`, or the `Messages` of a queue.
+        /// The elements of [`LISTS`].
         list: Vec<&'a RawValue>,
         /// The other members.
         beside: Vec<Member<'a>>,
@@ -337,7 +340,7 @@ impl<'de> Deserialize<'de> for Top<'de> {
                 let mut members = Vec::with_capacity(28);
                 let mut list: Option<Vec<&RawValue>> = None;
                 while let Some(Key(key)) = map.next_key()? {
-                    if matches!(key.as_ref(), "Records" | "Events" | "logEvents" | "Messages") {
+                    if LISTS.contains(&key.as_ref()) {
                         let list = list.get_or_insert_default();
                         list.append(&mut map.next_value::<Elements<'_>>()?.0);
                         bounded(list.len())?;

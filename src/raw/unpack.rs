@@ -43,6 +43,9 @@ pub enum PartContent<'a> {
 /// longer than inflating. It is shared, because many threads take turns.
 static UNPACKED: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
+/// Decoders of gzip that wait for an object.
+static INFLATERS: Mutex<Vec<libdeflater::Decompressor>> = Mutex::new(Vec::new());
+
 /// The most memory to keep for the next object, in bytes.
 const KEPT: usize = 32 << 20;
 
@@ -135,7 +138,10 @@ fn inflate(bytes: &[u8], max_bytes: usize, memory: &mut Vec<u8>) -> Result<usize
                 memory.resize(size, 0);
             }
             let text = &mut memory[..size];
-            if libdeflater::Decompressor::new().gzip_decompress(bytes, text) == Ok(size) {
+            let mut inflater = lock(&INFLATERS).pop().unwrap_or_default();
+            let inflated = inflater.gzip_decompress(bytes, text);
+            lock(&INFLATERS).push(inflater);
+            if inflated == Ok(size) {
                 let trailer = [libdeflater::crc32(text).to_le_bytes(), *length].concat();
                 if memmem::find(bytes, &trailer) == Some(bytes.len() - trailer.len()) {
                     return Ok(size);

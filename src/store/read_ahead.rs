@@ -36,6 +36,16 @@ pub fn read_ahead(
     objects: impl IntoIterator<Item = Object, IntoIter: Send + 'static>,
     in_flight: usize,
 ) -> BoxStream<'static, Fetched> {
+    read_ahead_groups(stores, objects, in_flight).map(futures::stream::iter).flatten().fuse().boxed()
+}
+
+/// Returns the objects as [`read_ahead`] does, in the groups in which they are read. The same objects always have the
+/// same groups.
+pub fn read_ahead_groups(
+    stores: &Stores,
+    objects: impl IntoIterator<Item = Object, IntoIter: Send + 'static>,
+    in_flight: usize,
+) -> BoxStream<'static, Vec<Fetched>> {
     let (sender, receiver) = mpsc::channel(in_flight.max(1));
     let room = Arc::new(Semaphore::new(MEMORY_UNITS as usize));
     let (stores, groups) = (stores.clone(), Groups { objects: objects.into_iter().peekable() });
@@ -65,10 +75,12 @@ pub fn read_ahead(
             }
         }
     });
-    let fetched = futures::stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|group| (futures::stream::iter(group), receiver))
-    });
-    fetched.flatten().fuse().boxed()
+    futures::stream::unfold(
+        receiver,
+        |mut receiver| async move { receiver.recv().await.map(|group| (group, receiver)) },
+    )
+    .fuse()
+    .boxed()
 }
 
 /// Objects in groups that are read together: small files, or one object.

@@ -60,8 +60,7 @@ pub fn decode(
     let mut decoder = Decoder::new(BatchBuilder::default());
     let statistics = decoder.decode(object, bytes, settings, options);
     decoder.finish_batch();
-    let (batches, hashes) = (decoder.take_batches()?, decoder.hashes);
-    Ok(DecodedObject { batches, hashes, statistics })
+    Ok(DecodedObject { batches: decoder.take_batches()?, hashes: decoder.take_hashes(), statistics })
 }
 
 /// Decodes objects one after another. The records of small objects share batches.
@@ -114,6 +113,16 @@ impl Decoder {
     /// Returns the number of records that are not in a complete batch.
     pub fn open_rows(&self) -> usize {
         self.builder.len()
+    }
+
+    /// Returns the number of records since batches were taken.
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum::<usize>() + self.open_rows()
+    }
+
+    /// Returns the hashes of the records, if [`DecodeOptions::hash_records`] is set, each once.
+    pub fn take_hashes(&mut self) -> Vec<u128> {
+        std::mem::take(&mut self.hashes)
     }
 
     /// Completes the batch of the records so far, if there are any.

@@ -19,14 +19,11 @@ pub struct Prefilter {
 
 /// How to recognise text that may contain a match.
 #[derive(Debug, Clone, Default)]
-enum Search {
-    /// All text may.
-    #[default]
-    Nothing,
-    /// The clauses of few rules.
-    Words(Arc<[Clauses]>),
-    /// The names and conditions of many rules.
-    Names(Arc<NameDispatch>),
+struct Search {
+    /// The words of few rules. They also exclude whole objects.
+    words: Option<Arc<[Clauses]>>,
+    /// The names and conditions of the rules.
+    dispatch: Option<Arc<NameDispatch>>,
 }
 
 impl Prefilter {
@@ -39,14 +36,14 @@ impl Prefilter {
     pub fn new(rules: Vec<TextCondition>) -> Prefilter {
         let clauses: Vec<Vec<Vec<String>>> = rules.iter().map(TextCondition::words).collect();
         let words = clauses.iter().flatten().map(Vec::len).sum::<usize>();
-        let search = if rules.is_empty() {
-            Search::Nothing
-        } else if words <= Self::MAX_WORDS && clauses.iter().all(|clauses| !clauses.is_empty()) {
-            Search::Words(clauses.iter().map(|clauses| Clauses::new(clauses)).collect())
-        } else if rules.iter().all(TextCondition::can_fail) {
-            Search::Names(Arc::new(NameDispatch::new(&rules)))
+        let has_words = words <= Self::MAX_WORDS && clauses.iter().all(|clauses| !clauses.is_empty());
+        let search = if rules.is_empty() || !rules.iter().all(TextCondition::can_fail) {
+            Search::default()
         } else {
-            Search::Nothing
+            Search {
+                words: has_words.then(|| clauses.iter().map(|clauses| Clauses::new(clauses)).collect()),
+                dispatch: Some(Arc::new(NameDispatch::new(&rules))),
+            }
         };
         Prefilter { rules, search }
     }
@@ -58,19 +55,17 @@ impl Prefilter {
 
     /// Returns whether the text of an object, or of anything else that may hold several records, may contain a match.
     pub fn admits_text(&self, text: &str) -> bool {
-        match &self.search {
-            Search::Nothing | Search::Names(_) => true,
-            Search::Words(rules) => rules.iter().any(|rule| rule.hold(text)) || hides_characters(text),
-        }
+        self.has_words(text) || hides_characters(text)
     }
 
     /// Returns whether `element` may be a match, or contain one.
     pub fn admits(&self, element: Element<'_>) -> bool {
-        match &self.search {
-            Search::Nothing => true,
-            Search::Words(rules) => rules.iter().any(|rule| rule.hold(element.text())) || element.hides_characters(),
-            Search::Names(dispatch) => dispatch.admits(element),
-        }
+        (self.has_words(element.text()) || element.hides_characters())
+            && self.search.dispatch.as_ref().is_none_or(|dispatch| dispatch.admits(element))
+    }
+
+    fn has_words(&self, text: &str) -> bool {
+        self.search.words.as_ref().is_none_or(|rules| rules.iter().any(|rule| rule.hold(text)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A lake of many small files, as after many interrupted runs.
+//! Many small files: of a lake, as after many interrupted runs, and of a trail.
 
 use std::path::Path;
 
@@ -54,5 +54,41 @@ fn memory_does_not_grow_with_files_or_threads() {
             let found: u64 = findings.iter().map(|finding| finding.count).sum();
             assert_eq!((findings.len(), found), (OBJECTS / 4, OBJECTS as u64), "four per hour, ten minutes apart");
         }
+    });
+}
+
+/// Small objects are decoded together, and share batches.
+#[test]
+fn objects_that_are_converted_together_are_counted_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("trail");
+    std::fs::create_dir(&source).unwrap();
+    for number in 0..150 {
+        // Each object repeats a record of the one before it.
+        let records =
+            [number, number + 1].map(|number| failed_sign_in("ann", "2026-09-01T10:00:00Z", &number.to_string()));
+        let text = json!({ "Records": records }).to_string();
+        let text = if number == 70 { &text[..text.len() - 9] } else { &text };
+        std::fs::write(source.join(format!("{number:03}.json")), text).unwrap();
+    }
+    let lake = Lake::at(&folder.path().join("lake"));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        for (converted, before) in [(149, 0), (0, 149)] {
+            let trail =
+                Trail::find(&Stores::default(), &[source.display().to_string()], &Selection::default()).await.unwrap();
+            let limits = Limits { threads: 2, memory: 1, in_flight: 4 };
+            let result = convert(trail, &lake, limits, &Scratch::default(), &mut |_| {}).await.unwrap();
+            let (objects, records) = (&result.statistics.objects, &result.statistics.records);
+            assert!(result.statistics.balances(), "{:?}", result.statistics);
+            assert_eq!((objects.used, objects.already_converted, objects.rejected), (converted, before, 1));
+            // Object 69 has the record that 70 repeats, but nothing else has that of 70 which 71 repeats.
+            let fresh = if converted > 0 { 151 } else { 0 };
+            assert_eq!((records.used, records.duplicates), (fresh, 2 * converted - fresh));
+            let unread: Vec<&str> = result.unread.iter().map(|fault| fault.object.as_str()).collect();
+            assert!(matches!(unread.as_slice(), [path] if path.ends_with("070.json")), "{unread:?}");
+        }
+        let files = lake.files(Range::default()).await.unwrap();
+        assert_eq!(files.iter().map(|file| file.records).sum::<u64>(), 151);
+        assert!((2..150).contains(&files.len()), "{} files", files.len());
     });
 }
