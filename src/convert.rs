@@ -162,16 +162,16 @@ impl Decoders {
         };
         let objects = group.into_iter().map(decode).collect();
         decoder.finish_batch();
-        let (batches, hashes) = (decoder.take_batches()?, decoder.take_hashes());
+        let (batches, row_hashes) = (decoder.take_batches()?, decoder.take_hashes());
         self.idle().push(decoder);
-        let mut hashes = hashes.as_slice();
-        let hashed = |batch: RecordBatch| {
-            let (of_batch, rest) = hashes.split_at(batch.num_rows());
-            hashes = rest;
+        let mut rest_of_hashes = row_hashes.as_slice();
+        let with_hashes = |batch: RecordBatch| {
+            let (of_batch, rest) = rest_of_hashes.split_at(batch.num_rows());
+            rest_of_hashes = rest;
             let of_rows = RecordHashes::of_rows(&batch, of_batch);
             (batch, of_rows)
         };
-        Ok(DecodedGroup { objects, batches: batches.into_iter().map(hashed).collect() })
+        Ok(DecodedGroup { objects, batches: batches.into_iter().map(with_hashes).collect() })
     }
 }
 

@@ -409,7 +409,7 @@ mod tests {
             r#"{"a":[1}]}"#,
             r#"{"a\u0062":1}"#,
             "{\"a\u{1}\":1}",
-            r#"{a:1}"#,
+            r"{a:1}",
             r#"{"a":1,"Records":[]}"#,
         ] {
             assert_eq!(split(other), None, "{other}");
@@ -424,7 +424,7 @@ mod tests {
             record.insert_str(at, &byte);
             let text = format!("{{\"Records\":[{record}]}}");
             let elements = split::elements(&text);
-            let first = elements.iter().flat_map(|elements| elements.iter()).find(|element| element.text() == record);
+            let first = elements.iter().flat_map(super::super::split::Elements::iter).find(|element| element.text() == record);
             if let Some(members) = first.and_then(|element| element.split(&[])) {
                 let parsed = json::members(&record).unwrap();
                 let texts = |members: &[Member<'_>]| -> Vec<(String, String)> {

@@ -139,9 +139,9 @@ fn inflate(bytes: &[u8], max_bytes: usize, memory: &mut Vec<u8>) -> Result<usize
             }
             let text = &mut memory[..size];
             let mut inflater = lock(&INFLATERS).pop().unwrap_or_default();
-            let inflated = inflater.gzip_decompress(bytes, text);
+            let result = inflater.gzip_decompress(bytes, text);
             lock(&INFLATERS).push(inflater);
-            if inflated == Ok(size) {
+            if result == Ok(size) {
                 let trailer = [libdeflater::crc32(text).to_le_bytes(), *length].concat();
                 if memmem::find(bytes, &trailer) == Some(bytes.len() - trailer.len()) {
                     return Ok(size);

@@ -101,7 +101,7 @@ fn of_python(function: &PythonFunction) -> Expression {
         function.default.as_deref().unwrap_or_default(),
         &function.columns.join(","),
     ];
-    let columns = function.columns.iter().map(|name| Expression::column(*name));
+    let columns = function.columns.iter().map(|name| Expression::column(name));
     let value = Expression::call("python", constants.map(Expression::text).into_iter().chain(columns));
     match &function.guard {
         None => value,

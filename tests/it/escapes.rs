@@ -234,6 +234,7 @@ const RUNS: &[(&str, &[&[&str]])] = &[
     ("rules list", &[&["rules"]]),
     ("rules coverage", &[&["rules", "--navigator", "out/layer.json"]]),
     ("rules show", &[&["rules/rule.yml"]]),
+    ("rules translate", &[&["rules/rule.yml"]]),
     ("rules lint", &[&["rules"], &["wrong"]]),
     ("test", &[&["rules"]]),
     ("sql", &[&["rules/rule.yml"]]),

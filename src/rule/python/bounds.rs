@@ -89,7 +89,7 @@ impl Drop for Kept {
                 Value::List(list) => contents.append(&mut list.items.take()),
                 Value::Set(set) => contents.append(&mut set.items.take()),
                 Value::Dict(dict) => {
-                    contents.extend(dict.entries.take().into_iter().flat_map(|(key, value)| [key, value]))
+                    contents.extend(dict.entries.take().into_iter().flat_map(|(key, value)| [key, value]));
                 }
                 _ => {}
             }

@@ -68,7 +68,9 @@ fn pattern(call: &Call) -> Option<WrongAttribute> {
 pub(super) fn visit_statements<'t>(statements: &'t [Stmt], visit: &mut dyn FnMut(&'t Expr)) {
     let mut functions = Vec::new();
     visit_own(statements, &mut |expr| visit_expr(expr, visit), &mut |function| functions.push(function));
-    functions.into_iter().for_each(|function| visit_function(function, visit));
+    for function in functions {
+        visit_function(function, visit);
+    }
 }
 
 /// Calls `visit` with each expression that statements consist of directly, and `define` with each function that they
@@ -84,7 +86,9 @@ pub(super) fn visit_own<'t>(
                 visit(value);
             }
             Stmt::Assign(targets, value) => {
-                targets.iter().for_each(|target| visit_target(target, visit));
+                for target in targets {
+                    visit_target(target, visit);
+                }
                 visit(value);
             }
             Stmt::Update(target, _, value) => {
@@ -112,7 +116,9 @@ pub(super) fn visit_own<'t>(
             Stmt::Try(statement) => {
                 visit_own(&statement.body, visit, define);
                 for handler in &statement.handlers {
-                    handler.classes.iter().for_each(|classes| visit(classes));
+                    if let Some(classes) = &handler.classes {
+                        visit(classes);
+                    }
                     visit_own(&handler.body, visit, define);
                 }
                 visit_own(&statement.otherwise, visit, define);
@@ -164,11 +170,15 @@ pub(super) fn children<'t>(expr: &'t Expr, visit: &mut dyn FnMut(&'t Expr, bool)
         | Expr::Lambda(_)
         | Expr::Name(_) => {}
         Expr::List(parts) | Expr::Tuple(parts) | Expr::Set(parts) | Expr::And(parts) | Expr::Or(parts) => {
-            parts.iter().for_each(|part| visit(part, false));
+            for part in parts {
+                visit(part, false);
+            }
         }
         Expr::Dict(entries) => {
             for (key, value) in entries {
-                key.iter().for_each(|key| visit(key, false));
+                if let Some(key) = key {
+                    visit(key, false);
+                }
                 visit(value, false);
             }
         }
@@ -184,7 +194,9 @@ pub(super) fn children<'t>(expr: &'t Expr, visit: &mut dyn FnMut(&'t Expr, bool)
         }
         Expr::Compare(left, rights) => {
             visit(left, false);
-            rights.iter().for_each(|(_, right)| visit(right, false));
+            for (_, right) in rights {
+                visit(right, false);
+            }
         }
         Expr::If(parts) => {
             visit(&parts.0, false);

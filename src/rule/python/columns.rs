@@ -72,7 +72,7 @@ struct Place<'p> {
     depth: usize,
 }
 
-impl<'p> Reading<'p> {
+impl Reading<'_> {
     fn function(&mut self, function: &Arc<Function>, events: &[usize]) {
         if self.all || !self.known.insert((Arc::as_ptr(function), events.to_vec())) {
             return;
@@ -137,17 +137,17 @@ impl<'p> Reading<'p> {
             call.arguments.iter().skip(skipped).for_each(|argument| this.expr(argument, place));
             call.named.iter().for_each(|(_, argument)| this.expr(argument, place));
         };
-        if let Expr::Attribute(base, method) = &call.callee {
-            if Self::is_event(base, place) {
-                match &**method {
-                    "get" | "deep_get" | "deep_walk" => self.key(call.arguments.first()),
-                    "udm" => self.model_field(call.arguments.first()),
-                    "udm_path" | "lookup" => {}
-                    "event_time_epoch" => drop(self.fields.insert("p_event_time".to_owned())),
-                    _ => self.all = true,
-                }
-                return others(self, 1);
+        if let Expr::Attribute(base, method) = &call.callee
+            && Self::is_event(base, place)
+        {
+            match &**method {
+                "get" | "deep_get" | "deep_walk" => self.key(call.arguments.first()),
+                "udm" => self.model_field(call.arguments.first()),
+                "udm_path" | "lookup" => {}
+                "event_time_epoch" => drop(self.fields.insert("p_event_time".to_owned())),
+                _ => self.all = true,
             }
+            return others(self, 1);
         }
         let passes_event = call.arguments.iter().any(|argument| Self::is_event(argument, place))
             || call.named.iter().any(|(_, argument)| Self::is_event(argument, place));

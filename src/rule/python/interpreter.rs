@@ -208,7 +208,7 @@ impl Interpreter {
             }
             Stmt::Update(target, operator, value) => {
                 let old = match target {
-                    Target::Name(name) => self.variable(name, scope)?,
+                    Target::Name(name) => variable(name, scope)?,
                     Target::Item(base, index) => {
                         operators::item(self, &self.eval(base, scope)?, &self.eval(index, scope)?)?
                     }
@@ -360,47 +360,9 @@ impl Interpreter {
         })
     }
 
-    fn variable(&self, name: &Name, scope: &Scope) -> Outcome<Value> {
-        match name {
-            Name::Local(up, slot, text) => {
-                let mut frame = scope.frame.as_ref();
-                for _ in 0..*up {
-                    frame = frame.and_then(|frame| frame.parent.as_ref());
-                }
-                let value = frame.and_then(|frame| frame.slots.borrow().get(*slot).cloned().flatten());
-                value.ok_or_else(|| Fault::raise(ExceptionKind::UnboundLocalError, &**text))
-            }
-            Name::Global(name) => {
-                if let Some(value) = scope.globals.borrow().get(name) {
-                    return Ok(value.clone());
-                }
-                library::builtin(name).ok_or_else(|| Fault::raise(ExceptionKind::NameError, &**name))
-            }
-        }
-    }
-
-    pub(super) fn bind(&self, name: &Name, value: Value, scope: &Scope) {
-        match name {
-            Name::Local(up, slot, _) => {
-                let mut frame = scope.frame.as_ref();
-                for _ in 0..*up {
-                    frame = frame.and_then(|frame| frame.parent.as_ref());
-                }
-                if let Some(place) = frame.and_then(|frame| frame.slots.try_borrow_mut().ok()).as_mut()
-                    && let Some(place) = place.get_mut(*slot)
-                {
-                    *place = Some(value);
-                }
-            }
-            Name::Global(name) => {
-                scope.globals.borrow_mut().insert(Arc::clone(name), value);
-            }
-        }
-    }
-
     fn assign(&self, target: &Target, value: Value, scope: &Scope) -> Outcome<()> {
         match target {
-            Target::Name(name) => self.bind(name, value, scope),
+            Target::Name(name) => bind(name, value, scope),
             Target::Item(base, index) => {
                 let (base, index) = (self.eval(base, scope)?, self.eval(index, scope)?);
                 operators::set_item(self, &base, index, value)?;
@@ -479,4 +441,42 @@ fn each_of(items: impl Iterator<Item = Value>, each: &mut dyn FnMut(Value) -> Ou
         }
     }
     Ok(())
+}
+
+fn variable(name: &Name, scope: &Scope) -> Outcome<Value> {
+    match name {
+        Name::Local(up, slot, text) => {
+            let mut frame = scope.frame.as_ref();
+            for _ in 0..*up {
+                frame = frame.and_then(|frame| frame.parent.as_ref());
+            }
+            let value = frame.and_then(|frame| frame.slots.borrow().get(*slot).cloned().flatten());
+            value.ok_or_else(|| Fault::raise(ExceptionKind::UnboundLocalError, &**text))
+        }
+        Name::Global(name) => {
+            if let Some(value) = scope.globals.borrow().get(name) {
+                return Ok(value.clone());
+            }
+            library::builtin(name).ok_or_else(|| Fault::raise(ExceptionKind::NameError, &**name))
+        }
+    }
+}
+
+fn bind(name: &Name, value: Value, scope: &Scope) {
+    match name {
+        Name::Local(up, slot, _) => {
+            let mut frame = scope.frame.as_ref();
+            for _ in 0..*up {
+                frame = frame.and_then(|frame| frame.parent.as_ref());
+            }
+            if let Some(place) = frame.and_then(|frame| frame.slots.try_borrow_mut().ok()).as_mut()
+                && let Some(place) = place.get_mut(*slot)
+            {
+                *place = Some(value);
+            }
+        }
+        Name::Global(name) => {
+            scope.globals.borrow_mut().insert(Arc::clone(name), value);
+        }
+    }
 }

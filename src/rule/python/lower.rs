@@ -122,14 +122,10 @@ impl Lowering {
             }
             ast::Stmt::Import(node) => {
                 for alias in &node.names {
-                    let (name, bound) = match &alias.asname {
-                        Some(bound) => (alias.name.as_str(), bound.as_str()),
-                        // `import a.b` binds `a`.
-                        None => {
-                            let top = alias.name.split('.').next().unwrap_or_default();
-                            (top, top)
-                        }
-                    };
+                    // `import a.b` binds `a`.
+                    let top = alias.name.split('.').next().unwrap_or_default();
+                    let (name, bound) =
+                        alias.asname.as_ref().map_or((top, top), |bound| (alias.name.as_str(), bound.as_str()));
                     lowered.push(Stmt::Import(Target::Name(self.name(bound)), name.into(), None));
                 }
                 return Ok(());
@@ -189,15 +185,13 @@ impl Lowering {
 
     /// Returns the variable of this name where the code is.
     fn name(&self, name: &str) -> Name {
-        let mut up = 0;
-        for scope in self.scopes.iter().rev() {
+        for (up, scope) in self.scopes.iter().rev().enumerate() {
             if scope.globals.iter().any(|global| **global == *name) {
                 break;
             }
             if let Some(slot) = scope.locals.iter().position(|local| **local == *name) {
                 return Name::Local(up, slot, name.into());
             }
-            up += 1;
         }
         Name::Global(name.into())
     }
@@ -250,6 +244,7 @@ impl Lowering {
         self.expr(expr).map(Box::new)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of expression")]
     fn one_expr(&mut self, expr: &ast::Expr) -> Lowered<Expr> {
         Ok(match expr {
             ast::Expr::NoneLiteral(_) => Expr::None,
@@ -414,7 +409,7 @@ impl Lowering {
         for element in elements {
             match element {
                 ast::InterpolatedStringElement::Literal(literal) => {
-                    parts.push(FormatPart::Text((*literal.value).into()))
+                    parts.push(FormatPart::Text((*literal.value).into()));
                 }
                 ast::InterpolatedStringElement::Interpolation(node) => {
                     if node.debug_text.is_some() {
@@ -456,7 +451,9 @@ pub(super) fn target_names(target: &ast::Expr, names: &mut Vec<Arc<str>>) {
     match target {
         ast::Expr::Name(node) => add(names, &node.id),
         ast::Expr::Tuple(ast::ExprTuple { elts, .. }) | ast::Expr::List(ast::ExprList { elts, .. }) => {
-            elts.iter().for_each(|part| target_names(part, names));
+            for part in elts {
+                target_names(part, names);
+            }
         }
         _ => {}
     }

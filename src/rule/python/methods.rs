@@ -236,7 +236,7 @@ fn of_record(interpreter: &Interpreter, record: &Record, name: &str, arguments: 
             arguments.check(usize::MAX, &["default"])?;
             udm::field(interpreter, record, arguments)
         }
-        "udm_path" => udm::path(arguments.required(0, "key")?),
+        "udm_path" => Ok(udm::path(arguments.required(0, "key")?)),
         "lookup" => {
             let keys =
                 ["_mocked_lookup_data_"].map(Value::text).into_iter().chain(arguments.positional.iter().cloned());
@@ -282,20 +282,19 @@ pub(super) fn deep_get(interpreter: &Interpreter, top: &Value, keys: &[Value], d
 
 /// Adds the entries of `from` to a dictionary.
 pub(super) fn add_entries(interpreter: &Interpreter, to: &Value, from: &Value) -> Outcome<()> {
-    let entries = match from.dict_entries() {
-        Some(entries) => entries,
-        None => {
-            let mut entries = Vec::new();
-            for pair in interpreter.collect(from)? {
-                match <[Value; 2]>::try_from(interpreter.collect(&pair)?) {
-                    Ok([key, value]) => entries.push((key, value)),
-                    Err(_) => {
-                        return Err(Fault::value_error("dictionary update sequence element has the wrong length"));
-                    }
+    let entries = if let Some(entries) = from.dict_entries() {
+        entries
+    } else {
+        let mut entries = Vec::new();
+        for pair in interpreter.collect(from)? {
+            match <[Value; 2]>::try_from(interpreter.collect(&pair)?) {
+                Ok([key, value]) => entries.push((key, value)),
+                Err(_) => {
+                    return Err(Fault::value_error("dictionary update sequence element has the wrong length"));
                 }
             }
-            entries
         }
+        entries
     };
     for (key, value) in entries {
         operators::set_item(interpreter, to, key, value)?;
@@ -333,13 +332,12 @@ fn of_dict(interpreter: &Interpreter, value: &Value, name: &str, arguments: &Arg
         }
         "setdefault" => {
             let key = arguments.required(0, "key")?;
-            match dict.get(key)? {
-                Some(known) => Ok(known),
-                None => {
-                    let default = arguments.get(1, "default").cloned().unwrap_or(Value::None);
-                    dict.insert(key.clone(), default.clone())?;
-                    Ok(default)
-                }
+            if let Some(known) = dict.get(key)? {
+                Ok(known)
+            } else {
+                let default = arguments.get(1, "default").cloned().unwrap_or(Value::None);
+                dict.insert(key.clone(), default.clone())?;
+                Ok(default)
             }
         }
         "pop" => {

@@ -19,10 +19,10 @@ pub(super) fn holds(interpreter: &Interpreter, comparison: Comparison, left: &Va
         Comparison::IsNot => Ok(!left.is_same(right)),
         Comparison::In => contains(interpreter, right, left),
         Comparison::NotIn => Ok(!contains(interpreter, right, left)?),
-        Comparison::Less if both_sets(left, right) => Ok(subset(left, right)? && !subset(right, left)?),
-        Comparison::LessOrEqual if both_sets(left, right) => subset(left, right),
-        Comparison::Greater if both_sets(left, right) => Ok(subset(right, left)? && !subset(left, right)?),
-        Comparison::GreaterOrEqual if both_sets(left, right) => subset(right, left),
+        Comparison::Less if both_sets(left, right) => Ok(subset(left, right) && !subset(right, left)),
+        Comparison::LessOrEqual if both_sets(left, right) => Ok(subset(left, right)),
+        Comparison::Greater if both_sets(left, right) => Ok(subset(right, left) && !subset(left, right)),
+        Comparison::GreaterOrEqual if both_sets(left, right) => Ok(subset(right, left)),
         Comparison::Less => ordered(Ordering::is_lt),
         Comparison::LessOrEqual => ordered(Ordering::is_le),
         Comparison::Greater => ordered(Ordering::is_gt),
@@ -42,10 +42,10 @@ fn both_sets(left: &Value, right: &Value) -> bool {
     matches!((left, right), (Value::Set(_), Value::Set(_)))
 }
 
-fn subset(left: &Value, right: &Value) -> Outcome<bool> {
-    let (Value::Set(left), Value::Set(right)) = (left, right) else { return Ok(false) };
+fn subset(left: &Value, right: &Value) -> bool {
+    let (Value::Set(left), Value::Set(right)) = (left, right) else { return false };
     let right = right.items.borrow();
-    Ok(left.items.borrow().iter().all(|item| right.iter().any(|other| other.equals(item))))
+    left.items.borrow().iter().all(|item| right.iter().any(|other| other.equals(item)))
 }
 
 /// Returns whether `item` is in `container`.

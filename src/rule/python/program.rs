@@ -384,7 +384,9 @@ fn used_names(statement: &ast::Stmt, names: &mut BTreeSet<Arc<str>>) {
                 | ast::Expr::Generator(ast::ExprGenerator { generators, .. })
                 | ast::Expr::DictComp(ast::ExprDictComp { generators, .. }) => {
                     let mut targets = Vec::new();
-                    generators.iter().for_each(|node| lower::target_names(&node.target, &mut targets));
+                    for node in generators {
+                        lower::target_names(&node.target, &mut targets);
+                    }
                     if let Some(first) = generators.first() {
                         self.visit_expr(&first.iter);
                     }

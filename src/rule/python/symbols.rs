@@ -165,8 +165,7 @@ impl FieldValue {
     pub(super) fn of_get(self) -> FieldValue {
         let keeps_null = match self.kind() {
             // These are written by CloudTrail also where they are null.
-            Kind::Whole => true,
-            Kind::Below => true,
+            Kind::Whole | Kind::Below => true,
             Kind::Text | Kind::Flag => false,
         };
         FieldValue { keeps_null, ..self }

@@ -23,6 +23,7 @@ fn text_argument(arguments: &Arguments, position: usize, name: &str) -> Outcome<
     value.as_text().cloned().ok_or_else(wrong)
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each method")]
 fn one(interpreter: &Interpreter, text: &Arc<str>, name: &str, arguments: &Arguments) -> Outcome<Value> {
     let is = |all: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(all)));
     match name {
@@ -172,9 +173,9 @@ fn titled(text: &str) -> String {
     let mut in_word = false;
     for c in text.chars() {
         if in_word {
-            titled.extend(c.to_lowercase())
+            titled.extend(c.to_lowercase());
         } else {
-            titled.extend(c.to_uppercase())
+            titled.extend(c.to_uppercase());
         }
         in_word = c.is_alphabetic();
     }

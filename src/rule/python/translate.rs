@@ -228,16 +228,16 @@ impl<'p> Translator<'p> {
                 Some((function, inner)) => {
                     self.inside(|| self.block(&function.body, &Rc::new(Next::End), &inner, Wanted::True))
                 }
-                None => self.true_symbol(&self.resolve(value, environment)),
+                None => Self::true_symbol(&self.resolve(value, environment)),
             },
             _ => match self.resolve(value, environment) {
                 Symbol::Expr(inner, around) if !std::ptr::eq(inner, value) => self.is_true(inner, &around),
-                symbol => self.true_symbol(&symbol),
+                symbol => Self::true_symbol(&symbol),
             },
         }
     }
 
-    fn true_symbol(&self, symbol: &Symbol<'p>) -> Formula {
+    fn true_symbol(symbol: &Symbol<'p>) -> Formula {
         match symbol {
             Symbol::Const(constant) => Formula::constant(*constant == Const::Bool(true)),
             Symbol::Items(_) | Symbol::Entries(_) | Symbol::Event => Formula::constant(false),
@@ -317,8 +317,13 @@ impl<'p> Translator<'p> {
     fn never_raises(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> bool {
         let all = |parts: &'p [Expr]| parts.iter().all(|part| self.never_raises(part, environment));
         match value {
-            Expr::None | Expr::Bool(_) | Expr::Int(_) | Expr::Float(_) | Expr::Text(_) | Expr::Bytes(_) => true,
-            Expr::Name(_) => true,
+            Expr::None
+            | Expr::Bool(_)
+            | Expr::Int(_)
+            | Expr::Float(_)
+            | Expr::Text(_)
+            | Expr::Bytes(_)
+            | Expr::Name(_) => true,
             Expr::List(parts) | Expr::Tuple(parts) | Expr::And(parts) | Expr::Or(parts) => all(parts),
             Expr::Set(parts) => parts.iter().all(|part| matches!(part, Expr::Text(_) | Expr::Int(_))),
             Expr::Not(inner) => self.never_raises(inner, environment),
@@ -377,7 +382,7 @@ impl<'p> Translator<'p> {
             Expr::And(parts) => self.sequence(parts.iter().map(|part| (part, Rc::clone(environment))), false),
             Expr::Or(parts) => self.sequence(parts.iter().map(|part| (part, Rc::clone(environment))), true),
             Expr::If(parts) => Truth::if_(
-                self.truth(&parts.0, environment),
+                &self.truth(&parts.0, environment),
                 self.truth(&parts.1, environment),
                 self.truth(&parts.2, environment),
             ),

@@ -51,8 +51,8 @@ pub(super) fn field(interpreter: &Interpreter, event: &Record, arguments: &Argum
 }
 
 /// Returns `event.udm_path(…)`.
-pub(super) fn path(key: &Value) -> Outcome<Value> {
-    Ok(match key.as_text().map(|key| &**key) {
+pub(super) fn path(key: &Value) -> Value {
+    match key.as_text().map(|key| &**key) {
         Some("actor_user") => Value::text("get_actor_user"),
         Some("event_type") => Value::text("get_event_type"),
         Some("source_ip") => Value::text("load_ip_address"),
@@ -60,7 +60,7 @@ pub(super) fn path(key: &Value) -> Outcome<Value> {
             PATHS.iter().find(|(known, _)| *known == key).map_or(Value::None, |(_, path)| Value::text(path.join(".")))
         }
         None => Value::None,
-    })
+    }
 }
 
 /// The value at these keys, as `deep_get` finds it.

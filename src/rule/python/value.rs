@@ -486,15 +486,11 @@ pub(super) fn freeze(value: &Value) {
 
 fn freeze_inner(value: &Value) {
     match value {
-        Value::List(list) => {
-            if !list.frozen.replace(true) {
-                list.items.borrow().iter().for_each(freeze);
-            }
+        Value::List(list) if !list.frozen.replace(true) => {
+            list.items.borrow().iter().for_each(freeze);
         }
-        Value::Dict(dict) => {
-            if !dict.frozen.replace(true) {
-                dict.entries.borrow().iter().for_each(|(_, value)| freeze(value));
-            }
+        Value::Dict(dict) if !dict.frozen.replace(true) => {
+            dict.entries.borrow().iter().for_each(|(_, value)| freeze(value));
         }
         Value::Set(set) => set.frozen.set(true),
         Value::Tuple(items) => items.iter().for_each(freeze),

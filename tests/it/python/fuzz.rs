@@ -122,7 +122,7 @@ fn source_that_nests_without_end_is_refused() {
     {
         run(&format!("x = 1\ndef rule(event):\n    return {}{end}", part.repeat(many / 4)));
     }
-    let blocks: String = (0..400).map(|depth| format!("{}if x:\n", " ".repeat(depth))).collect();
+    let blocks = (0..400).map(|depth| " ".repeat(depth) + "if x:\n").collect::<Vec<_>>().concat();
     run(&format!("x = 1\n{blocks}{}pass\ndef rule(event):\n    return True", " ".repeat(400)));
     let clauses = "    elif x:\n        pass\n".repeat(5_000);
     run(&format!("x = 1\ndef rule(event):\n    if x:\n        pass\n{clauses}    return True"));

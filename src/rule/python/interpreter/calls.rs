@@ -44,16 +44,14 @@ impl Interpreter {
         let mut named: Vec<(Arc<str>, Value)> = Vec::with_capacity(call.named.len());
         for (name, value) in &call.named {
             let value = self.eval(value, scope)?;
-            match name {
-                Some(name) => named.push((Arc::clone(name), value)),
-                None => {
-                    let entries = value.dict_entries();
-                    let entries = entries.ok_or_else(|| Fault::type_error("argument after ** must be a mapping"))?;
-                    for (key, value) in entries {
-                        let key =
-                            key.as_text().cloned().ok_or_else(|| Fault::type_error("keywords must be strings"))?;
-                        named.push((key, value));
-                    }
+            if let Some(name) = name {
+                named.push((Arc::clone(name), value));
+            } else {
+                let entries = value.dict_entries();
+                let entries = entries.ok_or_else(|| Fault::type_error("argument after ** must be a mapping"))?;
+                for (key, value) in entries {
+                    let key = key.as_text().cloned().ok_or_else(|| Fault::type_error("keywords must be strings"))?;
+                    named.push((key, value));
                 }
             }
         }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::super::bounds;
 use super::super::exception::{Fault, Outcome};
-use super::super::tree::{Comparison, Comprehension, Expr, FormatPart};
+use super::super::tree::{Comparison, Comprehension, ComprehensionLoop, Expr, FormatPart};
 use super::super::value::{Frame, Generator, Value};
 use super::super::{methods, operators, text_format};
-use super::{Interpreter, Scope};
+use super::{Interpreter, Scope, bind, variable};
 
 impl Interpreter {
     pub(in super::super) fn generate(
@@ -42,18 +42,17 @@ impl Interpreter {
         let slots = RefCell::new(vec![None; comprehension.locals]);
         let frame = Some(Rc::new(Frame { slots, parent: scope.frame.clone() }));
         let scope = Scope { frame, globals: Rc::clone(&scope.globals), module: Arc::clone(&scope.module) };
-        self.loops_from(comprehension, 0, Some(first), &scope, take).map(|_| ())
+        self.loops_from(&comprehension.loops, Some(first), &scope, take).map(|_| ())
     }
 
     pub(in super::super) fn loops_from(
         &self,
-        comprehension: &Comprehension,
-        index: usize,
+        loops: &[ComprehensionLoop],
         first: Option<Value>,
         scope: &Scope,
         take: &mut dyn FnMut(&Scope) -> Outcome<ControlFlow<()>>,
     ) -> Outcome<ControlFlow<()>> {
-        let Some(each) = comprehension.loops.get(index) else { return take(scope) };
+        let Some((each, inner)) = loops.split_first() else { return take(scope) };
         let over = first.map_or_else(|| self.eval(&each.over, scope), Ok)?;
         let mut end = ControlFlow::Continue(());
         self.iterate(&over, &mut |item| {
@@ -63,7 +62,7 @@ impl Interpreter {
                     return Ok(ControlFlow::Continue(()));
                 }
             }
-            end = self.loops_from(comprehension, index + 1, None, scope, take)?;
+            end = self.loops_from(inner, None, scope, take)?;
             Ok(end)
         })?;
         Ok(end)
@@ -100,7 +99,7 @@ impl Interpreter {
             Expr::Float(value) => Ok(Value::Float(*value)),
             Expr::Text(text) => Ok(Value::Text(Arc::clone(text))),
             Expr::Bytes(bytes) => Ok(Value::Bytes(Arc::clone(bytes))),
-            Expr::Name(name) => self.variable(name, scope),
+            Expr::Name(name) => variable(name, scope),
             Expr::And(parts) => self.first_that(parts, scope, |value| !value.is_true()),
             Expr::Or(parts) => self.first_that(parts, scope, Value::is_true),
             Expr::Not(operand) => Ok(Value::Bool(!self.eval(operand, scope)?.is_true())),
@@ -221,7 +220,7 @@ impl Interpreter {
             }
             Expr::Assign(name, value) => {
                 let value = self.eval(value, scope)?;
-                self.bind(name, value.clone(), scope);
+                bind(name, value.clone(), scope);
                 Ok(value)
             }
             _ => Err(Fault::type_error("can't use starred expression here")),

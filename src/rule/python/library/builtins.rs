@@ -12,6 +12,7 @@ use super::super::{methods, operators, text_format};
 use super::{BUILTINS, Builtin};
 
 /// The builtins that take iterables.
+#[expect(clippy::too_many_lines, reason = "one arm for each builtin")]
 pub(super) fn over_iterables(interpreter: &Interpreter, name: &str, arguments: &Arguments) -> Outcome<Value> {
     let first = arguments.positional.first();
     let collected = || first.map_or_else(|| Ok(Vec::new()), |value| interpreter.collect(value));

@@ -50,8 +50,6 @@ pub(super) fn panther(interpreter: &Interpreter, name: &str, arguments: &Argumen
         },
         // Events have no `p_parse_time` here.
         ("panther_base_helpers", "add_parse_delay") => Err(Fault::no_attribute(&Value::None, "split")),
-        // A query for Panther's own search.
-        ("panther_base_helpers", "pantherflow_investigation") => Ok(Value::None),
         ("panther_ipinfo_helpers", "geoinfo_from_ip" | "geoinfo_from_ip_formatted") => {
             Err(Fault::raise(ExceptionKind::PantherIPInfoException, "Please enable both IPInfo Location and ASN"))
         }

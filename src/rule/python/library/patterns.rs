@@ -29,7 +29,7 @@ pub(super) fn flag(module: &str, name: &str) -> Option<i128> {
     }
 }
 
-fn text<'v>(value: &'v Value) -> Outcome<&'v Arc<str>> {
+fn text(value: &Value) -> Outcome<&Arc<str>> {
     value
         .as_text()
         .ok_or_else(|| Fault::type_error(format!("expected string or bytes-like object, got '{}'", value.type_name())))
@@ -142,7 +142,7 @@ fn of_glob(glob: &str) -> String {
                         .chars()
                         .flat_map(|c| if c == '-' || c.is_alphanumeric() { vec![c] } else { vec!['\\', c] })
                         .collect();
-                    out.push_str(&format!("[{negated}{escaped}]"));
+                    out.extend(["[", negated, &escaped, "]"]);
                     at = end + 1;
                 }
             }

@@ -131,7 +131,7 @@ pub(in super::super) fn call(name: &str, arguments: &Arguments) -> Outcome<Value
                     value.type_name()
                 )));
             };
-            if !(number.abs() < 2.5e11) {
+            if number.is_nan() || number.abs() >= 2.5e11 {
                 return Err(Fault::value_error("year is out of range"));
             }
             #[allow(clippy::cast_possible_truncation, reason = "within the bounds above")]

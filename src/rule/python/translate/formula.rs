@@ -104,7 +104,7 @@ impl Truth {
         Truth { holds: self.fails, fails: self.holds }
     }
 
-    pub(super) fn if_(condition: Truth, then: Truth, otherwise: Truth) -> Truth {
+    pub(super) fn if_(condition: &Truth, then: Truth, otherwise: Truth) -> Truth {
         let either = |then: Formula, otherwise: Formula| {
             Formula::any([
                 Formula::all([condition.holds.clone(), then]),
