@@ -150,11 +150,6 @@ pub enum FieldLocation<'p> {
     },
 }
 
-/// Returns whether the column `name` of [`schema`] holds JSON text.
-pub fn is_json_column(name: &str) -> bool {
-    name == OTHER_FIELDS || TOP_LEVEL.iter().any(|(column, kind)| *column == name && *kind == ColumnKind::Json)
-}
-
 /// Returns the column of a field, given its path from the top of the record. Keys match in any case.
 pub fn location(path: &Path) -> FieldLocation<'_> {
     let elsewhere = FieldLocation::Below { column: OTHER_FIELDS, path: &path.0, hot: None };

@@ -111,13 +111,7 @@ pub fn filter(spec: &MatchSpec, functions: &dyn FunctionRegistry, records: &DFSc
     match spec.predicates.as_slice() {
         _ if tested_schema(spec).fields().is_empty() => {}
         [predicate] => conditions.push(logical(predicate)?),
-        _ => {
-            // JSON columns of records that fail the other tests are not decoded.
-            if let Some(plain) = spec.without_json() {
-                conditions.push(match_functions::any_rule(&plain)?);
-            }
-            conditions.push(match_functions::any_rule(spec)?);
-        }
+        _ => conditions.push(match_functions::any_rule(spec)?),
     }
     Ok(conjunction(conditions).unwrap_or_else(|| lit(true)))
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{RuleColumn, RuleColumns};
 use super::expression::{ChainOperator, Comparator, Expression};
 use super::{fields, predicate};
-use crate::event::{self, CONTENT_ID, EVENT_ID, EVENT_TIME};
+use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::path::{Path, Step};
 use crate::rule::{Field, Rule};
 use crate::time::Range;
@@ -177,19 +177,6 @@ impl MatchSpec {
         (spec, values)
     }
 
-    /// Returns the same scan with only those tests of each predicate that read no JSON column, to exclude most records
-    /// before JSON is decoded. `None` if that excludes nothing, or if no test reads JSON.
-    pub fn without_json(&self) -> Option<MatchSpec> {
-        let plain = |predicate: &Expression| {
-            let conjuncts = predicate.clone().into_conjuncts().into_iter();
-            let conjuncts: Vec<Expression> = conjuncts.filter(|conjunct| !reads_json(conjunct)).collect();
-            (!conjuncts.is_empty()).then(|| Expression::all(conjuncts))
-        };
-        let predicates = self.predicates.iter().map(plain).collect::<Option<Vec<_>>>()?;
-        (predicates.iter().map(conjunct_count).ne(self.predicates.iter().map(conjunct_count)))
-            .then(|| MatchSpec { predicates, ..self.clone() })
-    }
-
     /// The columns of a record that the scan reads.
     pub fn columns(&self) -> BTreeSet<&str> {
         let mut columns: BTreeSet<&str> = BTreeSet::from([EVENT_TIME, EVENT_ID, CONTENT_ID]);
@@ -199,16 +186,6 @@ impl MatchSpec {
         }
         columns
     }
-}
-
-fn reads_json(expression: &Expression) -> bool {
-    let mut columns = BTreeSet::new();
-    expression.columns(&mut columns);
-    columns.into_iter().any(event::is_json_column)
-}
-
-fn conjunct_count(predicate: &Expression) -> usize {
-    predicate.clone().into_conjuncts().len()
 }
 
 /// The conditions for records with a time in `read`.
@@ -256,22 +233,6 @@ impl DistinctExpressions {
 mod tests {
     use super::*;
     use crate::rule::catalog;
-
-    #[test]
-    fn tests_without_json_are_tests_of_each_rule() {
-        let rules: Vec<Rule> = catalog::all(&[]).unwrap().into_iter().map(|entry| entry.rule).collect();
-        let spec = MatchSpec::new(&rules, Range::default());
-        let plain = spec.without_json().expect("each shipped rule has such a test");
-        assert_eq!(plain.predicates.len(), spec.predicates.len());
-        for (plain, predicate) in plain.predicates.iter().zip(&spec.predicates) {
-            assert!(!reads_json(plain), "{plain}");
-            let all = predicate.clone().into_conjuncts();
-            assert!(plain.clone().into_conjuncts().iter().all(|conjunct| all.contains(conjunct)), "{plain}");
-        }
-        assert_eq!(plain.without_json(), None, "no test reads JSON");
-        let is_json = Expression::column("userIdentity").equals(Expression::text("x"));
-        assert_eq!(MatchSpec { predicates: vec![is_json], ..spec }.without_json(), None);
-    }
 
     #[test]
     fn what_rules_share_is_there_once_and_a_spec_survives_its_way_to_another_process() {
