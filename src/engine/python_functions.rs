@@ -16,7 +16,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::event::{self, ColumnKind};
 use crate::rule::python::event::{Json, JsonObject};
-use crate::rule::python::{self, EntryPoint, Evaluator, FunctionResult};
+use crate::rule::python::{self, EntryPoint, Evaluator, FunctionResult, MATCHED};
 use crate::time::Instant;
 
 /// The log type that Panther gives CloudTrail records.
@@ -88,8 +88,9 @@ fn value(evaluator: &Rc<Evaluator>, event: &Json) -> Option<String> {
         FunctionResult::Text(text) => Some(text),
         FunctionResult::Nothing | FunctionResult::Raised(_) => None,
         FunctionResult::Stopped(reason) => {
-            tracing::debug!("a function of a rule in Python gives nothing for an event: {reason}");
-            None
+            tracing::debug!("a function of a rule in Python cannot be evaluated for an event: {reason}");
+            // An event must not escape a rule by its size.
+            evaluator.decides_matches().then(|| MATCHED.to_owned())
         }
     }
 }

@@ -34,7 +34,7 @@ mod tree;
 mod udm;
 mod value;
 
-pub use evaluate::{Evaluator, FunctionResult, Mock};
+pub use evaluate::{Evaluator, FunctionResult, MATCHED, Mock};
 pub use modules::ModuleFiles;
 use program::{ModuleSource, Program, Refused};
 

@@ -378,3 +378,28 @@ fn simple_logic_becomes_a_predicate_and_other_logic_one_that_holds_for_every_mat
     assert!(!wider.is_exact);
     assert_eq!(wider.predicate.required_values(&["eventName"]).unwrap(), [("eventName", "A")]);
 }
+
+#[test]
+fn event_that_needs_too_many_steps_does_not_escape() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = "def rule(event):\n    wanted = 0\n    for item in event.deep_get('requestParameters', 'items', default=[]):\n        \
+                wanted = wanted + item\n    return wanted == 7\n";
+    std::fs::write(folder.path().join("r.py"), rule).unwrap();
+    let yaml = "AnalysisType: rule\nRuleID: Many.Steps\nEnabled: true\nFilename: r.py\nLogTypes: [AWS.CloudTrail]\nSeverity: Low\n";
+    std::fs::write(folder.path().join("r.yml"), yaml).unwrap();
+    let record = |id: &str, items: Vec<u8>| json!({"eventID": id, "eventTime": "2026-09-01T10:00:00Z", "eventName": "A", "eventSource": "a.amazonaws.com", "requestParameters": {"items": items}});
+    let records = [record("few", vec![1; 7]), record("others", vec![1; 8]), record("many", vec![0; 300_000])];
+    let trail = folder.path().join("trail.json");
+    std::fs::write(&trail, json!({ "Records": records }).to_string()).unwrap();
+    let rules = folder.path().join("r.yml");
+    let output = tawny(&["hunt", trail.to_str().unwrap(), "--rules", rules.to_str().unwrap(), "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output).1);
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let mut ids: Vec<String> = findings
+        .iter()
+        .flat_map(|finding| finding["event_ids"].as_array().unwrap().clone())
+        .map(|id| id.as_str().unwrap().to_owned())
+        .collect();
+    ids.sort();
+    assert_eq!(ids, ["few", "many"]);
+}

@@ -27,6 +27,9 @@ pub struct Mock {
     pub value: Json,
 }
 
+/// What `rule` gives for an event that matches.
+pub const MATCHED: &str = "true";
+
 /// What a function of a rule gives for an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FunctionResult {
@@ -115,12 +118,17 @@ impl Evaluator {
         }
     }
 
+    /// Returns whether the function is the one that decides which events match.
+    pub fn decides_matches(&self) -> bool {
+        self.entry == EntryPoint::Rule
+    }
+
     /// What Panther makes of the value.
     fn taken(&self, value: &Value) -> FunctionResult {
         let wrong_type =
             || FunctionResult::Raised(format!("{}() returns {}", self.entry.function(), value.type_name()));
         match (self.entry, value) {
-            (EntryPoint::Rule, Value::Bool(true)) => FunctionResult::Text("true".to_owned()),
+            (EntryPoint::Rule, Value::Bool(true)) => FunctionResult::Text(MATCHED.to_owned()),
             (EntryPoint::Rule, Value::Bool(false)) => FunctionResult::Nothing,
             (EntryPoint::Context, Value::Dict(_) | Value::Record(_)) => match text_format::json(value) {
                 Ok(json) if json.len() <= CONTEXT_BYTES => FunctionResult::Text(json),
