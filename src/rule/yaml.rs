@@ -133,12 +133,6 @@ struct Size {
 }
 
 impl<'s> Tree<'s> {
-    /// Returns the place after the last character.
-    fn end(&self) -> Mark {
-        let last = self.source.text.lines().last().unwrap_or_default();
-        Mark { line: self.source.text.lines().count().max(1), column: last.chars().count() + 1 }
-    }
-
     fn next(&mut self) -> Result<(Event<'s>, Span), Error> {
         match self.parser.next() {
             Some(Ok(event)) => Ok(event),
@@ -150,7 +144,7 @@ impl<'s> Tree<'s> {
                 }
                 Err(self.source.error(place, &format!("invalid YAML: {}", error.info())))
             }
-            None => Err(self.source.error(self.end(), "invalid YAML: the file ends within a value")),
+            None => Err(Error::Internal("the YAML parser ended within a value".to_owned())),
         }
     }
 
@@ -178,7 +172,7 @@ impl<'s> Tree<'s> {
                 self.count(size, mark)?;
                 return Ok(self.anchors[&anchor].clone());
             }
-            _ => return Err(self.source.error(mark, "invalid YAML: a value is expected here")),
+            _ => return Err(Error::Internal("the YAML parser gave no value".to_owned())),
         };
         if let (Some(tag), YamlContent::Scalar { plain, .. }) = (&tag, &mut content)
             && tag.is_yaml_core_schema()

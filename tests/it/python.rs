@@ -194,8 +194,8 @@ fn what_rules_may_not_have_is_refused_by_place_and_name() {
         ("async def rule(event):\n    return True", 1, "`async def`"),
         ("@x\ndef rule(event):\n    return True", 1, "a decorator"),
         ("def rule(event):\n    return event.nonsense()", 2, "`.nonsense`"),
-        ("import re\ndef rule(event):\n    return re.search('(?=x)', 'x')", 2, "look-around"),
-        ("from datetime import datetime\ndef rule(event):\n    return datetime.now()", 2, "the clock"),
+        ("import re\ndef rule(event):\n    return re.search('(?=x)', 'x')", 3, "look-around"),
+        ("from datetime import datetime\ndef rule(event):\n    return datetime.now()", 3, "`.now`"),
         (
             "from panther_detection_helpers.caching import get_string_set\ndef rule(event):\n    return get_string_set('x')",
             1,

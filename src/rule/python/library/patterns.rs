@@ -37,7 +37,7 @@ fn text(value: &Value) -> Outcome<&Arc<str>> {
 
 /// Compiles a pattern of Python. What this program's expressions lack is refused: look-around and back-references.
 fn compiled(pattern: &str, flags: i128) -> Outcome<Regex> {
-    let refused = |why: &str| Fault::Refused(format!("the regular expression `{pattern}`: {why}"));
+    let refused = |why: &str| Fault::Refused(format!("{why} in the regular expression `{pattern}`"));
     let translated = translated(pattern, flags).map_err(refused)?;
     build(&translated).map_err(|error| refused(error.to_string().lines().last().unwrap_or_default()))
 }
@@ -63,11 +63,11 @@ fn translated(pattern: &str, flags: i128) -> Result<String, &'static str> {
         match c {
             '\\' => match chars.next() {
                 Some('Z') if !in_class => out.push_str(r"\z"),
-                Some('1'..='9') if !in_class => return Err("back-references are not supported"),
+                Some('1'..='9') if !in_class => return Err("a back-reference"),
                 Some(sign @ ('<' | '>')) => out.push(sign),
                 Some(other) if other.is_ascii() => out.extend(['\\', other]),
                 Some(other) => out.push(other),
-                None => return Err("it ends with a backslash"),
+                None => return Err("a backslash at the end"),
             },
             '[' if !in_class => {
                 in_class = true;
@@ -92,7 +92,7 @@ fn translated(pattern: &str, flags: i128) -> Result<String, &'static str> {
         }
     }
     if ["(?=", "(?!", "(?<=", "(?<!"].iter().any(|group| pattern.contains(group)) {
-        return Err("look-around is not supported");
+        return Err("look-around");
     }
     Ok(out)
 }
