@@ -55,7 +55,7 @@ fn mixed() -> tempfile::TempDir {
             ("sigma/good.yml", &sigma("good-sigma", "eventName")),
             ("broken.yml", &panther("Broken", "A").replace("Equals", "Equalss").replace("High", "Grave")),
             ("python.yml", &python("Python")),
-            ("sigma/refused.yml", &sigma("refused", "eventName|windash")),
+            ("sigma/refused.yml", &sigma("refused", "eventName|wide")),
             ("tabs.yml", "AnalysisType: rule\nDetection:\n\t- x\n"),
             ("okta.yml", &panther("Okta", "A").replace("AWS.CloudTrail", "Okta.SystemLog")),
             ("sigma/windows.yml", &sigma("windows", "Image").replace("product: aws", "product: windows")),
@@ -82,7 +82,7 @@ fn rules_that_cannot_run_are_skipped_and_named() {
     for skipped in [
         "broken.yml:4:11: `Severity` must be Info, Low, Medium, High or Critical (and 1 other error)",
         "python.yml:6:11: `Filename`: the Python file",
-        "refused.yml:5:7: `refused`: `eventName`: the modifier `windash`",
+        "refused.yml:5:7: `refused`: `eventName`: UTF-16 is bytes",
         "tabs.yml:3:2: invalid YAML: a tab indents this line; use spaces",
         "2 rules, 4 skipped: 2 invalid, 1 unsupported, 1 in Python; not used: 3 rules for other logs, 4 YAML files without rules",
     ] {
@@ -181,7 +181,8 @@ fn correlations_name_rules_by_title_and_copies_are_one() {
         let both = format!("{base}{}", correlation.replace("REF", reference));
         assert_eq!(ids(&[("a.yml", both.clone())]).0, ["many"]);
         let (found, messages) = ids(&[("a.yml", both), ("copy.yml", base.clone())]);
-        assert_eq!((found, messages), (vec!["many".to_owned()], String::new()), "a copy is no other rule");
+        let summary = "1 rule; not used: 2 rules only in correlations\n".to_owned();
+        assert_eq!((found, messages), (vec!["many".to_owned()], summary), "a copy is no other rule");
     }
     // Two different rules with one title: the one in the file of the correlation is meant; of none, neither.
     let other = base.replace("base-id", "other-id").replace("ConsoleLogin", "GetUser");
