@@ -115,7 +115,6 @@ impl DeltaLog {
             message: format!("`{}` {unavailable}", self.folder.path("").display()),
             hint: Some(format!("use `--as-of {}` or a later version", unavailable.first())),
         })?;
-        self.remember(&snapshot);
         let version = DeltaVersion { log: self.clone(), snapshot };
         if version.is_lake() && !self.cache.has_checks() {
             let reason =
@@ -124,6 +123,7 @@ impl DeltaLog {
                     .to_owned();
             return Err(Error::TransactionLog { path: self.path(), reason });
         }
+        self.remember(&version.snapshot);
         Ok(version)
     }
 

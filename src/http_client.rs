@@ -30,7 +30,7 @@ pub fn client(url: &Url, timeout: Duration) -> Result<Client, ClientError> {
     client.build().map_err(ClientError)
 }
 
-/// Returns whether nobody else can read requests to `url`: they are encrypted, or stay on this machine.
+/// Returns whether requests to `url` are secret: they are encrypted, or stay on this machine.
 pub fn is_private(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback(url))
 }

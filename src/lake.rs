@@ -82,7 +82,7 @@ impl Lake {
                 Some((_, format)) => {
                     if path.starts_with(DELTA_LOG) {
                         let log = |checks| DeltaLog::new(self.folder.clone(), checks);
-                        // The creation of a lake was interrupted, or goes on.
+                        // The creation of a lake was interrupted, or continues in another process.
                         if log(Some(LAKE_CHECKS)).version(AsOf::Latest).await.is_ok_and(|version| version.is_lake()) {
                             return Ok(());
                         }

@@ -107,7 +107,7 @@ impl Sql {
     }
 }
 
-/// Returns the folders in the part of `data` that is no pattern, from the innermost.
+/// Returns the folders in `data` before its first wildcard, from the innermost.
 fn folders_of(data: &str) -> impl Iterator<Item = &str> {
     let end = data.find(['*', '?', '[']).unwrap_or(data.len());
     let begin = data.find("://").map_or(0, |scheme| scheme + 3);

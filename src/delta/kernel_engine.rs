@@ -147,8 +147,8 @@ impl KernelEngine {
     }
 }
 
-/// The last commit of a table, as it is recorded beside the log. Its text is the number, a space, the id of the table and a
-/// line break.
+/// The record of a table's last commit, outside of the log. Its text is the number, a space, the id of the table and a line
+/// break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RecordedCommit {
     version: u64,

@@ -183,7 +183,7 @@ impl ScalarUDFImpl for FingerprintFunction {
     }
 }
 
-/// A column of which fingerprints are made.
+/// A column whose values have fingerprints.
 enum FingerprintColumn<'a> {
     Texts(&'a StringArray),
     EventKinds(EventKindsColumn<'a>),

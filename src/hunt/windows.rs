@@ -151,7 +151,7 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
     }
 }
 
-/// Runs `queries`, of which `concurrent` run at a time. Calls `take` with the result of each.
+/// Runs `queries`, `concurrent` at a time. Calls `take` with the result of each.
 ///
 /// # Errors
 /// A query failed, or `take` did.

@@ -128,7 +128,7 @@ impl Reader<'_> {
         let (mut title, mut dynamic_severities) = (title, dynamic_severities);
         let (mut group_by, mut context) = (group_by, context);
         if let Some(python) = python {
-            // What the YAML says itself comes before what the Python says.
+            // Keys of the YAML take precedence over functions of the Python.
             if let Some(title) = &mut title {
                 *title = title.take().or(python.title);
             }

@@ -1,7 +1,7 @@
 //! Panther's rules in Python: their logic is read as a typed tree and evaluated here. Nothing of it is executed.
 //!
-//! A rule is a YAML file with `Filename`, the Python file beside it. Its functions take the event. Modules that it imports
-//! are Panther's helpers, which this program has itself, or files of the user.
+//! The YAML file of a rule names its Python file as `Filename`. The functions there take the event. Imported modules are
+//! Panther's helpers, which this program implements, or files of the user.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -124,7 +124,7 @@ pub struct PythonError {
     pub line: usize,
     /// The column, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The reason.
     pub message: String,
 }
 

@@ -31,8 +31,8 @@ impl Prefilter {
     /// records that they skip.
     const MAX_WORDS: usize = 16;
 
-    /// Builds a prefilter that admits the matches of rules with the conditions `rules`. It admits everything if there
-    /// are no rules, or if nothing is known about one of them.
+    /// Builds a prefilter that admits the matches of rules with the conditions `rules`. It admits everything
+    /// without rules, or if nothing is known about one of them.
     pub fn new(rules: Vec<TextCondition>) -> Prefilter {
         let clauses: Vec<Vec<Vec<String>>> = rules.iter().map(TextCondition::words).collect();
         let words = clauses.iter().flatten().map(Vec::len).sum::<usize>();

@@ -199,7 +199,7 @@ pub fn word(value: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// What is known about a condition.
+/// The known facts about a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Truth {
     Holds,

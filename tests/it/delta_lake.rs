@@ -342,6 +342,9 @@ fn lost_log_and_lost_checks_are_named_with_exit_3() {
             let is_refused = code(&output) == 3 || arguments[0] == "compact" && said(&output).contains("is not a lake");
             assert!(is_refused && output.stdout.is_empty(), "{what}");
             assert!(said(&output).contains("lake"), "{what}");
+            if *lost == ["_tawny"] && arguments[0] == "hunt" {
+                assert!(said(&output).contains("restore the folder `_tawny`"), "{what}");
+            }
         }
         let kept: Vec<String> = files_below(&path).into_iter().filter(|name| before.contains(name)).collect();
         assert_eq!(kept, before, "{lost:?}");

@@ -121,7 +121,7 @@ fn lake_in_a_bucket_that_lost_its_log_is_not_begun_anew() {
     assert_eq!(refused.status.code(), Some(3), "{}", talk(&refused));
     assert!(talk(&refused).contains("_delta_log"), "{}", talk(&refused));
 
-    // Objects of other names, such as notes with letters of any language, are no reason to fail.
+    // Objects with other names are ignored, in letters of any language.
     std::fs::create_dir_all(server.file("lake", "other")).unwrap();
     std::fs::write(server.file("lake", "other/été.txt"), "a note").unwrap();
     let other = server.tawny(&["convert", &trail, "--lake", "s3://lake/other"]);

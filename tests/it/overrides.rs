@@ -1,4 +1,4 @@
-//! Settings that replace those of rules, and the shipped rules beside the user's.
+//! Settings that replace those of rules, and the shipped rules together with the user's.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -117,7 +117,7 @@ fn object(form: usize, elements: &[String]) -> String {
     }
 }
 
-/// Returns conditions on [`COLUMNS`], the words of which stand below no negation.
+/// Returns conditions on [`COLUMNS`] without negated words.
 fn condition() -> impl Strategy<Value = TextCondition> {
     let compared =
         |comparison, with: &str, ignore_case| MemberTest::Compared { comparison, with: with.to_owned(), ignore_case };

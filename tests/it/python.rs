@@ -211,7 +211,7 @@ fn what_rules_may_not_have_is_refused_by_place_and_name() {
         assert!(error.message.contains(what), "{code}: {error:?}");
         assert!(error.line == line || line == 0, "{code}: {error:?}");
     }
-    // What the rule does not reach may be anything.
+    // Code that the rule does not reach may be anything.
     let unreached =
         "import os\nclass A:\n    pass\ndef other(e):\n    return os.system('x')\ndef rule(event):\n    return True";
     assert_eq!(outcome(unreached, &event()), Ok(FunctionResult::Text("true".to_owned())));

@@ -60,7 +60,7 @@ enum Encoded {
     Scan {
         /// The scan without guards as DataFusion encodes it, in Base64.
         scan: String,
-        /// What the transaction log says of each file.
+        /// The entry of each file in the transaction log.
         recorded: Vec<Option<RecordedFile>>,
     },
 }

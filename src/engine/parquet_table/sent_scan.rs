@@ -1,7 +1,7 @@
 //! Scans of guarded files in plans that are sent to other nodes of a cluster.
 //!
-//! A plan can only name DataFusion's own reader of Parquet. So a scan travels without its guard, beside what the transaction
-//! log says of its files, and the node that receives it puts the guard around it again.
+//! A plan can only name DataFusion's own reader of Parquet. So a scan travels without its guard, together with
+//! the entries of its files in the transaction log. The node that receives it puts the guard around it again.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ const FOOTER_BYTES: usize = 4 << 20;
 pub(in crate::engine) struct SentScan {
     /// The scan without its guard.
     pub(in crate::engine) scan: Arc<dyn ExecutionPlan>,
-    /// What the transaction log says of each file, in the order of the scan. `None` for files of other tools.
+    /// The entry of each file in the transaction log, in the order of the scan. `None` for files of other tools.
     pub(in crate::engine) recorded: Vec<Option<RecordedFile>>,
 }
 
@@ -42,7 +42,7 @@ impl SentScan {
         Some(SentScan { scan: DataSourceExec::from_data_source(unguarded), recorded })
     }
 
-    /// Returns the scan as it was before it was sent.
+    /// Returns the scan with its guard, on the node that received it.
     ///
     /// # Errors
     /// The parts do not belong together, or the store of the files is unknown.

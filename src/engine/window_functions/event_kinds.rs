@@ -1,4 +1,4 @@
-//! Window functions over events of several kinds, of which each is a step of a sequence or one of a set.
+//! Window functions over events of several kinds. A kind is a step of a sequence, or a member of a set.
 
 use std::collections::VecDeque;
 

@@ -20,7 +20,7 @@ const CLOUDTRAIL: &str = "AWS.CloudTrail";
 /// The tag of rules that the user must change before they run.
 const NEEDS_CONFIGURATION: &str = "Configuration Required";
 
-/// What the Python of a rule says.
+/// The parts of a rule that its Python gives.
 pub(super) struct PythonLogic {
     pub(super) counts: Counts,
     pub(super) detection: Predicate,
@@ -139,7 +139,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Runs the tests of a rule, and returns those that can also run as a hunt: without values in place of functions.
+    /// Runs the tests of a rule. Returns the tests without mocks, which can also run as a hunt.
     fn python_tests(
         &mut self,
         members: &MappingMembers<'_>,

@@ -20,7 +20,7 @@ pub(super) fn fields(program: &Program, entries: &[&str]) -> Option<BTreeSet<Str
     (!reading.all).then_some(reading.fields)
 }
 
-/// What a variable of a module is.
+/// The kind of a module's variable.
 pub(super) enum Defined<'p> {
     Function(&'p Arc<Function>),
     /// A member of a module of this program.

@@ -1,4 +1,4 @@
-//! What the functions of a rule say of one event, as Panther takes it.
+//! The results of a rule's functions for one event, with the types and limits that Panther applies.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ const CONTEXT_BYTES: usize = 200 * 1024;
 pub struct Mock {
     /// The function's name.
     pub name: String,
-    /// What a call of it returns.
+    /// The value that a call of it returns.
     pub value: Json,
 }
 
-/// What `rule` gives for an event that matches.
+/// The text of the result of `rule` for an event that matches.
 pub const MATCHED: &str = "true";
 
-/// What a function of a rule gives for an event.
+/// The result of a rule's function for an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FunctionResult {
     /// Its text, as Panther uses it.

@@ -2,7 +2,7 @@
 
 use super::value::Value;
 
-/// What an evaluation gives.
+/// The result of an evaluation.
 pub(super) type Outcome<T> = Result<T, Fault>;
 
 /// The reason why an evaluation gives no value.

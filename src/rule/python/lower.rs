@@ -459,7 +459,7 @@ pub(super) fn target_names(target: &ast::Expr, names: &mut Vec<Arc<str>>) {
     }
 }
 
-/// Finds the names that a function's statements bind, and those that they declare global.
+/// Finds the names that a function's statements bind, and the names that they declare global.
 pub(super) fn bound_names(statements: &[ast::Stmt], names: &mut Vec<Arc<str>>, globals: &mut Vec<Arc<str>>) {
     let mut finder = BoundNames { names, globals };
     for statement in statements {

@@ -154,7 +154,7 @@ fn unknown(value: &Value, name: &str) -> Fault {
     Fault::Refused(format!("`.{name}` of a {}", value.type_name()))
 }
 
-/// Whether all attributes that Python has for the value are known, among those that some value has.
+/// Whether Python lacks the attribute too, if this program does not implement it.
 fn is_complete(value: &Value, name: &str) -> bool {
     match value {
         Value::None

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::program::{ModuleSource, Modules};
 use crate::store;
 
-/// Folders of modules beside a rule's folder, or one above it.
+/// Folders of modules, next to a rule's folder or to one above it.
 const FOLDERS: [&str; 2] = ["global_helpers", "helpers"];
 
 /// How many folders above a rule's may hold the folder of modules.

@@ -1,4 +1,4 @@
-//! What a translation knows of a value without an event, and tests of fields as Python means them.
+//! Facts that a translation knows about values without an event, and tests of fields with Python's meaning.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Const {
     }
 }
 
-/// What is known of a value.
+/// The known facts about a value.
 #[derive(Clone)]
 pub(super) enum Symbol<'p> {
     Const(Const),
@@ -112,7 +112,7 @@ pub(super) struct FieldValue {
     missing: Missing,
     /// Whether the way to it may raise.
     is_guarded: bool,
-    /// Whether a null is `None`, whatever the default.
+    /// Whether a null is `None` even if there is a default.
     keeps_null: bool,
     is_lowered: bool,
 }
@@ -171,7 +171,7 @@ impl FieldValue {
         FieldValue { keeps_null, ..self }
     }
 
-    /// The value of `get` of this value. It raises if this value is no object.
+    /// The value of `get` of this value. It raises if this value is not an object.
     pub(super) fn below(&self, keys: &[Arc<str>], default: Const) -> Option<FieldValue> {
         let all = self.keys.iter().chain(keys).cloned().collect();
         let value = FieldValue::new(all, Missing::Is(default));

@@ -56,7 +56,7 @@ pub fn predicate(rule: &PythonFunction) -> Translation {
     Translation { predicate: formula.predicate, is_exact: formula.is_exact && !changes }
 }
 
-/// What is asked of the value that a function returns.
+/// The condition on the value that a function returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     /// It is `True`: Panther takes nothing else for a match.
@@ -191,7 +191,7 @@ impl<'p> Translator<'p> {
         }
     }
 
-    /// The condition of what is asked of a returned value.
+    /// The condition under which a returned value is as wanted.
     fn returned(&self, value: &'p Expr, environment: &Rc<Environment<'p>>, wanted: Wanted) -> Formula {
         match wanted {
             Wanted::Holds => self.truth(value, environment).holds,
@@ -404,7 +404,7 @@ impl<'p> Translator<'p> {
         for (part, environment) in parts.rev() {
             let truth = self.truth(part, &environment);
             let safe = self.never_raises(part, &environment);
-            // Where the first part does not raise, the second counts whatever the first is.
+            // If the first part cannot raise, the second counts on its own.
             let then = |this: Formula, other: Formula| if safe { other } else { Formula::all([this, other]) };
             result = if is_any {
                 Truth {

@@ -83,7 +83,7 @@ pub(super) struct Handler {
     pub(super) body: Vec<Stmt>,
 }
 
-/// What an assignment changes.
+/// The target of an assignment.
 #[derive(Debug)]
 pub(super) enum Target {
     Name(Name),

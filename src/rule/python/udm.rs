@@ -215,7 +215,7 @@ fn walk(interpreter: &Interpreter, value: &Json, keys: &[Value], default: &Value
     }
 }
 
-/// A missing key: the walk goes on through the default.
+/// A missing key: the walk continues in the default.
 fn walk_default(interpreter: &Interpreter, rest: &[Value], default: &Value, choice: &str) -> Outcome<Value> {
     match default {
         Value::List(_) | Value::Dict(_) | Value::Tuple(_) if !rest.is_empty() => {

@@ -49,7 +49,7 @@ pub(super) enum Value {
     DateTime(DateTime),
     /// A length of time, in microseconds.
     TimeDelta(i128),
-    /// What a test puts in place of a function. A call returns the value.
+    /// The mock of a function in a test. A call returns the value.
     Mock(Rc<Value>),
 }
 
@@ -121,7 +121,7 @@ pub(super) struct Pattern {
     pub(super) regex: regex::Regex,
 }
 
-/// What a regular expression matched: the text of each group.
+/// A match of a regular expression: the text of each group.
 pub(super) struct Match {
     pub(super) groups: Vec<Option<Arc<str>>>,
     pub(super) names: Vec<Option<Arc<str>>>,

@@ -34,7 +34,7 @@ fn read(path: &str, files: &ModuleFiles) -> Result<Rule, String> {
     Ok(Rule { id: member("RuleID"), severity: member("Severity").to_uppercase(), functions })
 }
 
-/// What the functions give for an event that matches.
+/// The results of the functions for an event that matches.
 fn results(rule: &Rule, number: usize, event: &Json) -> Option<Value> {
     let of = |entry: EntryPoint| {
         let function = rule.functions.iter().find(|(known, _)| *known == entry);

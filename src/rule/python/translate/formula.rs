@@ -6,7 +6,7 @@ use crate::rule::Predicate;
 #[derive(Debug, Clone)]
 pub(in super::super) struct Formula {
     pub(in super::super) predicate: Predicate,
-    /// Whether the predicate is the condition. Otherwise it holds wherever the condition does, and elsewhere too.
+    /// Whether the predicate is the condition. Otherwise it also holds for some events that do not satisfy the condition.
     pub(in super::super) is_exact: bool,
 }
 
@@ -26,7 +26,7 @@ impl Formula {
         Formula::exact(if value { Predicate::All(Vec::new()) } else { Predicate::Any(Vec::new()) })
     }
 
-    /// A condition of which nothing is known.
+    /// A condition about which nothing is known.
     pub(in super::super) fn unknown() -> Formula {
         Formula { predicate: Predicate::All(Vec::new()), is_exact: false }
     }
@@ -48,7 +48,7 @@ impl Formula {
         let (mut parts, mut is_exact) = (Vec::new(), true);
         for formula in formulas {
             if formula.is_never() {
-                // No event satisfies all, whatever the others say.
+                // One part is never satisfied, so the whole never is.
                 return Formula::constant(false);
             }
             is_exact &= formula.is_exact;

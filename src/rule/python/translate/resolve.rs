@@ -1,4 +1,4 @@
-//! What is known of expressions without an event.
+//! Finds the facts about expressions that hold without an event.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -48,7 +48,7 @@ impl<'p> Translator<'p> {
         }
     }
 
-    /// What is known of an expression without an event.
+    /// The facts about an expression that hold without an event.
     pub(super) fn resolve(&self, value: &'p Expr, environment: &Rc<Environment<'p>>) -> Symbol<'p> {
         let unknown = || Symbol::Expr(value, Rc::clone(environment));
         match value {
@@ -135,7 +135,7 @@ impl<'p> Translator<'p> {
         found
     }
 
-    /// What is known of the value of a call.
+    /// The facts about the value of a call.
     pub(super) fn resolve_call(&self, call: &'p Call, environment: &Rc<Environment<'p>>) -> Option<Symbol<'p>> {
         let constant = |value: &'p Expr| match self.resolve(value, environment) {
             Symbol::Const(constant) => Some(constant),
