@@ -270,6 +270,10 @@ fn reason_of(error: &KernelError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use arrow::datatypes::Schema;
+
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
@@ -280,5 +284,27 @@ mod tests {
         let error = log.run(work).await.unwrap_err();
         let Error::TransactionLog { path, reason } = error else { panic!("{error}") };
         assert_eq!((path, reason.as_str()), (log.path(), "it is damaged"));
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_commit_is_missing_its_record_only_if_it_still_does_after_the_log_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = DeltaLog::new(Folder::Disk(folder.path().to_path_buf()), Some("checks"));
+        let table = NewTable { schema: Schema::empty(), partition: "date", bounded: "" };
+        assert!(log.create(&table).await.unwrap());
+        let first = log.version(AsOf::Latest).await.unwrap();
+        let change =
+            Change { operation: Operation::Append, added: vec![], removed: HashSet::new(), domains: BTreeMap::new() };
+        let second = log.commit(&first, change).await.unwrap().unwrap();
+
+        // Another process created the table and committed after this one looked for a record.
+        let check = |snapshot: &SnapshotRef| {
+            let snapshot = Arc::clone(snapshot);
+            log.run(move |engine| engine.check_last_commit(None, &snapshot))
+        };
+        check(&second.snapshot).await.unwrap();
+        std::fs::remove_file(folder.path().join("checks/last_commit")).unwrap();
+        check(&first.snapshot).await.unwrap();
+        let Err(Error::TransactionLog { path, .. }) = check(&second.snapshot).await else { panic!("it is not noticed") };
+        assert_eq!(path, log.folder.path("checks/last_commit"));
     }
 }

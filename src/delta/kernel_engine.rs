@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufReader, Cursor};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::json::ReaderBuilder;
@@ -47,14 +47,14 @@ pub(super) struct LogCache {
     /// The content of log files, which never change, by their names in the table's folder.
     files: Mutex<HashMap<String, Bytes>>,
     /// The id of the table, once it is known.
-    table: Mutex<Option<String>>,
+    table: OnceLock<String>,
     /// The folder for the record of the last commit, if this program writes the log.
     checks_folder: Option<&'static str>,
 }
 
 impl LogCache {
     pub(super) fn new(checks_folder: Option<&'static str>) -> LogCache {
-        LogCache { files: Mutex::default(), table: Mutex::default(), checks_folder }
+        LogCache { files: Mutex::default(), table: OnceLock::new(), checks_folder }
     }
 
     /// Returns whether this program writes the log, and keeps what it needs to detect damage.
@@ -137,14 +137,24 @@ impl KernelEngine {
                 "commit {} is missing; the last one here is {version}",
                 recorded.version
             ))),
-            Some(recorded) if recorded.table != snapshot.table_configuration().metadata().id() => {
-                Err(KernelError::generic("it is the log of another table: restore the log of this one"))
-            }
+            Some(recorded) => check_table(recorded, snapshot),
             // The creation of the table may have been interrupted before its record.
-            None if version > 0 => Err(self.files.failed(self.files.unrecorded(checks))),
-            Some(_) | None => Ok(()),
+            None if version == 0 => Ok(()),
+            // Another process may have created the table and committed since the record was looked for. Its first commit
+            // after the creation follows a record.
+            None => match self.recorded_commit()? {
+                Some(recorded) => check_table(&recorded, snapshot),
+                None => Err(self.files.failed(self.files.unrecorded(checks))),
+            },
         }
     }
+}
+
+fn check_table(recorded: &RecordedCommit, snapshot: &SnapshotRef) -> KernelResult<()> {
+    if recorded.table == snapshot.table_configuration().metadata().id() {
+        return Ok(());
+    }
+    Err(KernelError::generic("it is the log of another table: restore the log of this one"))
 }
 
 /// The record of a table's last commit, outside of the log. Its text is the number, a space, the id of the table and a line
@@ -245,7 +255,7 @@ impl LogFiles {
         let reason = "it is damaged: it does not hold the number of a commit and the id of a table".to_owned();
         let damaged = || Error::TransactionLog { path: self.folder.path(&file), reason };
         let recorded = RecordedCommit::parse(&text).ok_or_else(damaged)?;
-        *self.cache.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(recorded.table.clone());
+        self.cache.table.get_or_init(|| recorded.table.clone());
         Ok(Some(recorded))
     }
 
@@ -261,9 +271,8 @@ impl LogFiles {
         let Some(checks) = self.cache.checks_folder.filter(|_| version > 0) else {
             return Ok(String::new());
         };
-        let known = self.cache.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(table) = known {
-            return Ok(table);
+        if let Some(table) = self.cache.table.get() {
+            return Ok(table.clone());
         }
         match self.recorded_commit().await? {
             Some(recorded) => Ok(recorded.table),
