@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
@@ -87,8 +87,7 @@ impl TableProvider for ParquetTable {
         let options = state.default_table_options().parquet;
         let source = ParquetSource::new(self.schema.clone()).with_table_parquet_options(options);
         let readers = GuardedReaders { store: Arc::clone(&self.store), footers: self.footers.clone() };
-        let source = source.with_parquet_file_reader_factory(Arc::new(readers));
-        let source: Arc<dyn FileSource> = Arc::new(GuardedSource::new(Arc::new(source), self.url.clone()));
+        let source = GuardedSource::of_parquet(source, readers, self.url.clone());
         let config = FileScanConfigBuilder::new(self.url.clone(), source)
             .with_file_groups(FileGroup::new(self.files.clone()).split_files(self.threads))
             .with_projection_indices(projection.cloned())?

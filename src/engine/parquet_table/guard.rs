@@ -14,7 +14,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
-    FileOpenFuture, FileOpener, FileScanConfig, FileSource, ParquetFileMetrics, ParquetFileReaderFactory,
+    FileOpenFuture, FileOpener, FileScanConfig, FileSource, ParquetFileMetrics, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::{DataFusionError, Result};
@@ -46,8 +46,14 @@ pub(super) struct GuardedSource {
 }
 
 impl GuardedSource {
-    pub(super) fn new(source: Arc<dyn FileSource>, url: ObjectStoreUrl) -> GuardedSource {
-        GuardedSource { source, url }
+    /// Returns `source` with `readers` and a guard. `url` is that of its store.
+    pub(super) fn of_parquet(
+        source: ParquetSource,
+        readers: GuardedReaders,
+        url: ObjectStoreUrl,
+    ) -> Arc<dyn FileSource> {
+        let source = Arc::new(source.with_parquet_file_reader_factory(Arc::new(readers)));
+        Arc::new(GuardedSource { source, url })
     }
 
     /// Returns the source without its guard.

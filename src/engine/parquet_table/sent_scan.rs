@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use datafusion::common::internal_err;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
-};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
@@ -65,9 +63,7 @@ impl SentScan {
         }
         let store = context.runtime_env().object_store(&config.object_store_url)?;
         let readers = GuardedReaders { store, footers: node_footers() };
-        let source = source.clone().with_parquet_file_reader_factory(Arc::new(readers));
-        let source: Arc<dyn FileSource> =
-            Arc::new(GuardedSource::new(Arc::new(source), config.object_store_url.clone()));
+        let source = GuardedSource::of_parquet(source.clone(), readers, config.object_store_url.clone());
         let config = FileScanConfigBuilder::from(config.clone()).with_source(source).with_file_groups(groups).build();
         Ok(DataSourceExec::from_data_source(config))
     }
