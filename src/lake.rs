@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::delta::{AsOf, DeltaLog};
 use crate::error::Error;
-use crate::store::{DELTA_LOG, Folder, LAKE_CHECKS, Location, Stores, TableFormat};
+use crate::store::{self, DELTA_LOG, Folder, LAKE_CHECKS, LAKE_FOLDER, Location, Stores, TableFormat};
 use crate::time::Range;
 
 pub mod checksum;
@@ -21,13 +21,6 @@ pub mod part_file;
 pub mod transaction_log;
 
 use transaction_log::{FileEntry, TransactionLog};
-
-/// Returns whether an interrupted conversion may have left the file at `path`. Names of other programs have more parts.
-fn is_named_as_part(path: &Path) -> bool {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let folder = path.parent().and_then(Path::to_str).unwrap_or_default();
-    folder.starts_with("date=") && stem.strip_prefix("part-").is_some_and(|rest| !rest.contains('-'))
-}
 
 /// A lake, on disk or in S3.
 #[derive(Debug, Clone)]
@@ -75,6 +68,10 @@ impl Lake {
             Err(Error::NotFound { .. }) => return Ok(()),
             files => files?,
         };
+        // A conversion ended before it created the log.
+        if files.iter().any(|(name, _)| Path::new(name).starts_with(LAKE_FOLDER)) {
+            return Ok(());
+        }
         for (name, _) in &files {
             let path = Path::new(name);
             let found = match TableFormat::of_metadata_file(path) {
@@ -92,7 +89,7 @@ impl Lake {
                     format!("{format} of another program")
                 }
                 // A lake that lost its log is refused when the log is read.
-                None if path.extension().is_some_and(|end| end == "parquet") && !is_named_as_part(path) => {
+                None if path.extension().is_some_and(|end| end == "parquet") && !store::is_part_file(path) => {
                     format!("Parquet files of another program, such as `{name}`")
                 }
                 None => continue,

@@ -55,6 +55,7 @@ fn lake_is_not_written_into_the_folder_of_other_data() {
         (".hoodie/hoodie.properties", "a=b", "a Hudi table of another program"),
         ("_delta_log/00000000000000000000.json", delta, "a Delta table of another program"),
         ("day=1/part-0.parquet", "PAR1", "Parquet files of another program, such as `day=1/part-0.parquet`"),
+        ("date=2026-09-01/part-0.parquet", "PAR1", "such as `date=2026-09-01/part-0.parquet`"),
     ] {
         let table = folder.path().join(file.replace('/', "_"));
         let lake = table.display().to_string();
