@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::Field;
 pub use crate::event::address::Class;
 use crate::event::{self, ColumnKind, FieldLocation};
-use crate::trail::text_condition::{self, Comparison, MemberTest, TextCondition};
+use crate::trail::text_condition::{self, MemberTest, TextComparison, TextCondition};
 
 /// Which records match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -285,10 +285,10 @@ impl Test {
             Test::Equals(Operand::Folded(value)) if value.shortest.is_some() => None,
             Test::In(values) => Some(one_of(&mut values.iter())),
             Test::Address(class) => Some(MemberTest::Address(*class)),
-            Test::Equals(operand) => compared(Comparison::Equals, operand),
-            Test::StartsWith(operand) => compared(Comparison::StartsWith, operand),
-            Test::EndsWith(operand) => compared(Comparison::EndsWith, operand),
-            Test::Contains(operand) => compared(Comparison::Contains, operand),
+            Test::Equals(operand) => compared(TextComparison::Equals, operand),
+            Test::StartsWith(operand) => compared(TextComparison::StartsWith, operand),
+            Test::EndsWith(operand) => compared(TextComparison::EndsWith, operand),
+            Test::Contains(operand) => compared(TextComparison::Contains, operand),
             Test::Matches(_) | Test::Number(..) | Test::Within(_) | Test::AnyWithin(_) => None,
         }
     }

@@ -53,7 +53,7 @@ pub enum MemberTest {
     /// A comparison with a text.
     Compared {
         /// The comparison.
-        comparison: Comparison,
+        comparison: TextComparison,
         /// The text.
         with: String,
         /// Whether case is ignored. Then the text is in lower case.
@@ -64,7 +64,7 @@ pub enum MemberTest {
 /// How a member's text compares with another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the meaning")]
-pub enum Comparison {
+pub enum TextComparison {
     Equals,
     StartsWith,
     EndsWith,
@@ -175,13 +175,13 @@ impl MemberTest {
     }
 }
 
-impl Comparison {
+impl TextComparison {
     fn holds(self, text: &str, with: &str) -> bool {
         match self {
-            Comparison::Equals => text == with,
-            Comparison::StartsWith => text.starts_with(with),
-            Comparison::EndsWith => text.ends_with(with),
-            Comparison::Contains => text.contains(with),
+            TextComparison::Equals => text == with,
+            TextComparison::StartsWith => text.starts_with(with),
+            TextComparison::EndsWith => text.ends_with(with),
+            TextComparison::Contains => text.contains(with),
         }
     }
 }
@@ -201,22 +201,22 @@ pub fn word(value: &str) -> Option<String> {
 
 /// The known facts about a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Truth {
+enum Certainty {
     Holds,
     Fails,
     Unknown,
 }
 
-impl Truth {
-    fn of(holds: bool) -> Truth {
-        if holds { Truth::Holds } else { Truth::Fails }
+impl Certainty {
+    fn of(holds: bool) -> Certainty {
+        if holds { Certainty::Holds } else { Certainty::Fails }
     }
 
-    fn not(self) -> Truth {
+    fn not(self) -> Certainty {
         match self {
-            Truth::Holds => Truth::Fails,
-            Truth::Fails => Truth::Holds,
-            Truth::Unknown => Truth::Unknown,
+            Certainty::Holds => Certainty::Fails,
+            Certainty::Fails => Certainty::Holds,
+            Certainty::Unknown => Certainty::Unknown,
         }
     }
 }
@@ -277,30 +277,30 @@ impl PreparedCondition {
 
     /// Returns whether it may hold for the record with these `members` and this `text`.
     pub(super) fn may_hold(&self, members: &MemberTexts<'_>, text: &str) -> bool {
-        self.truth(members, text) != Truth::Fails
+        self.truth(members, text) != Certainty::Fails
     }
 
-    fn truth(&self, members: &MemberTexts<'_>, text: &str) -> Truth {
+    fn truth(&self, members: &MemberTexts<'_>, text: &str) -> Certainty {
         let any = |parts: &[PreparedCondition]| {
-            let mut any = Truth::Fails;
+            let mut any = Certainty::Fails;
             for part in parts {
                 match part.truth(members, text) {
-                    Truth::Holds => return Truth::Holds,
-                    Truth::Unknown => any = Truth::Unknown,
-                    Truth::Fails => {}
+                    Certainty::Holds => return Certainty::Holds,
+                    Certainty::Unknown => any = Certainty::Unknown,
+                    Certainty::Fails => {}
                 }
             }
             any
         };
         match self {
-            PreparedCondition::Unknown => Truth::Unknown,
+            PreparedCondition::Unknown => Certainty::Unknown,
             PreparedCondition::All(parts) => {
-                let mut all = Truth::Holds;
+                let mut all = Certainty::Holds;
                 for part in parts {
                     match part.truth(members, text) {
-                        Truth::Fails => return Truth::Fails,
-                        Truth::Unknown => all = Truth::Unknown,
-                        Truth::Holds => {}
+                        Certainty::Fails => return Certainty::Fails,
+                        Certainty::Unknown => all = Certainty::Unknown,
+                        Certainty::Holds => {}
                     }
                 }
                 all
@@ -308,15 +308,15 @@ impl PreparedCondition {
             PreparedCondition::Any(parts) => any(parts),
             PreparedCondition::None(parts) => any(parts).not(),
             PreparedCondition::Member { slot, test, negated } => match members.string(*slot) {
-                MemberString::Missing => Truth::of(*negated),
+                MemberString::Missing => Certainty::of(*negated),
                 MemberString::Plain(text) => {
-                    test.passes(text).map_or(Truth::Unknown, |passes| Truth::of(passes != *negated))
+                    test.passes(text).map_or(Certainty::Unknown, |passes| Certainty::of(passes != *negated))
                 }
-                MemberString::Other => Truth::Unknown,
+                MemberString::Other => Certainty::Unknown,
             },
             PreparedCondition::Words { slot, search } => {
                 let text = slot.map_or(Some(text), |slot| members.text(slot));
-                if text.is_some_and(|text| search.finds(text)) { Truth::Unknown } else { Truth::Fails }
+                if text.is_some_and(|text| search.finds(text)) { Certainty::Unknown } else { Certainty::Fails }
             }
         }
     }

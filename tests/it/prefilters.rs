@@ -10,7 +10,7 @@ use tawny::event::address::Class;
 use tawny::rule::{catalog, panther};
 use tawny::store::{Object, ReadSettings};
 use tawny::time::Instant;
-use tawny::trail::text_condition::{Comparison, MemberTest, TextCondition};
+use tawny::trail::text_condition::{TextComparison, MemberTest, TextCondition};
 use tawny::trail::{self, DecodeOptions, Prefilter};
 
 use crate::oracle;
@@ -128,10 +128,10 @@ fn condition() -> impl Strategy<Value = TextCondition> {
         MemberTest::Address(Class::Private),
         one_of(&NAMES),
         one_of(&[DENIED, ""]),
-        compared(Comparison::Equals, "createuser", true),
-        compared(Comparison::StartsWith, "Access", false),
-        compared(Comparison::EndsWith, "users", true),
-        compared(Comparison::Contains, "User", false),
+        compared(TextComparison::Equals, "createuser", true),
+        compared(TextComparison::StartsWith, "Access", false),
+        compared(TextComparison::EndsWith, "users", true),
+        compared(TextComparison::Contains, "User", false),
     ];
     let keys = prop::sample::select(COLUMNS[1..4].to_vec());
     let test = (keys, prop::sample::select(tests), any::<bool>());
@@ -177,10 +177,10 @@ fn passes(test: &MemberTest, value: &str) -> bool {
         MemberTest::Compared { comparison, with, ignore_case } => {
             let value = if *ignore_case { value.to_lowercase() } else { value.to_owned() };
             match comparison {
-                Comparison::Equals => value == *with,
-                Comparison::StartsWith => value.starts_with(with),
-                Comparison::EndsWith => value.ends_with(with),
-                Comparison::Contains => value.contains(with),
+                TextComparison::Equals => value == *with,
+                TextComparison::StartsWith => value.starts_with(with),
+                TextComparison::EndsWith => value.ends_with(with),
+                TextComparison::Contains => value.contains(with),
             }
         }
     }
