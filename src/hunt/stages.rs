@@ -153,19 +153,30 @@ async fn distinct_matches(
     table: Arc<MatchTable>,
     duplicates_in: Option<Range>,
 ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
-    let (rows, mut reports) = divided(rows);
-    let buffer = Arc::new(MatchScan::of_streams(&engine, vec![match_stream(rows)], &spec).buffer().await?);
-    let duplicates = match duplicates_in {
-        Some(range) => duplicates::among_matches(&engine, &buffer, spec.call, range).await?,
-        None => Duplicates::default(),
-    };
-    reports.add(&StageReport::Matches { counts: buffer.counts.clone(), duplicates })?;
+    let (buffer, reports) = buffered_matches(&engine, rows, &spec, duplicates_in).await?;
     let rules: Vec<usize> = (0..table.rules().len()).collect();
     let matched = buffer.provider(&table, &rules, engine.partitions())?;
     let distinct = engine.rows("matched", matched, &sql::once_matched()).await?;
     let group = table.columns(&rules).group;
     let exchanged = exchanged_by_group(distinct, Arc::clone(&table.schema), group);
     Ok(exchanged.chain(reports.stream(table.schema.fields())))
+}
+
+/// Buffers the exchanged matches `rows`, and reports their number and the duplicates among those in `duplicates_in`.
+pub(super) async fn buffered_matches(
+    engine: &Engine,
+    rows: SendableRecordBatchStream,
+    spec: &MatchSpec,
+    duplicates_in: Option<Range>,
+) -> Result<(Arc<BufferedMatches>, Reports)> {
+    let (rows, mut reports) = divided(rows);
+    let buffer = Arc::new(MatchScan::of_streams(engine, vec![match_stream(rows)], spec).buffer().await?);
+    let duplicates = match duplicates_in {
+        Some(range) => duplicates::among_matches(engine, &buffer, spec.call, range).await?,
+        None => Duplicates::default(),
+    };
+    reports.add(&StageReport::Matches { counts: buffer.counts.clone(), duplicates })?;
+    Ok((buffer, reports))
 }
 
 /// Returns rows of `schema`, each with a key by which all rows of its group meet in one partition. The columns of `rows` are

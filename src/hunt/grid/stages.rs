@@ -127,7 +127,7 @@ impl GridStage {
     /// Returns the columns of the rows that the stage returns.
     pub(in crate::hunt) fn row(&self) -> Fields {
         match self {
-            GridStage::DistinctMatches { grid, .. } => distinct_schema(&grid).fields().clone(),
+            GridStage::DistinctMatches { grid, .. } => distinct_schema(grid).fields().clone(),
             GridStage::Windows { .. } => exchange::result_row(),
         }
     }
@@ -156,11 +156,7 @@ async fn distinct_matches(
     spec: GridSpec,
     grid: GridRule,
 ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
-    let (rows, mut reports) = divided(rows);
-    let buffer = MatchScan::of_streams(&engine, vec![match_stream(rows)], &spec.matches).buffer().await?;
-    let buffer = Arc::new(buffer);
-    let duplicates = duplicates::among_matches(&engine, &buffer, spec.matches.call, grid.range).await?;
-    reports.add(&StageReport::Matches { counts: buffer.counts.clone(), duplicates })?;
+    let (buffer, reports) = buffered_matches(&engine, rows, &spec.matches, Some(grid.range)).await?;
     let matched = super::matched(&engine, &buffer, spec, &grid)?;
     let sql =
         sql::distinct_matches(&grid.groups, grid.shape).map_err(|error| DataFusionError::External(Box::new(error)))?;
