@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::error::Error;
 use crate::rule::Severity;
 use crate::store::Stores;
-use crate::text::json;
+use crate::text::{item_named, json};
 use crate::time::Instant;
 
 mod files;
@@ -121,9 +121,7 @@ impl TryFrom<String> for MinSeverity {
     type Error = SeverityError;
 
     fn try_from(text: String) -> Result<MinSeverity, SeverityError> {
-        let same = |severity: &Severity| severity.to_string().eq_ignore_ascii_case(&text);
-        let known = Severity::ALL.into_iter().find(same).map(MinSeverity);
-        known.ok_or(SeverityError { text })
+        item_named(&text, &Severity::ALL).map(MinSeverity).ok_or(SeverityError { text })
     }
 }
 

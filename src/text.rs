@@ -5,6 +5,7 @@
 //! characters, and each medium has one function that shows them as visible escapes.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
@@ -33,6 +34,11 @@ fn is_hidden(c: char) -> bool {
 /// Returns `text` with each hidden character replaced by what `replacement` gives for it.
 pub fn replace_hidden(text: &str, replacement: impl Fn(char) -> String) -> Cow<'_, str> {
     HIDDEN_CHARACTER.replace_all(text, |found: &Captures<'_>| found[0].chars().map(&replacement).collect::<String>())
+}
+
+/// Returns the item of `items` whose text is `name`, in any case.
+pub fn item_named<T: Copy + fmt::Display>(name: &str, items: &[T]) -> Option<T> {
+    items.iter().find(|item| item.to_string().eq_ignore_ascii_case(name)).copied()
 }
 
 /// A part of a text.

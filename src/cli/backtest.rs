@@ -248,13 +248,13 @@ impl BacktestCommand {
             return Ok(());
         }
         context.output.result(&text, Some(&target.file))?;
-        context.output.talk(&format!(
-            "`{file}`: Threshold {} to {}, DedupPeriodMinutes {} to {}",
-            own.threshold,
-            window.threshold,
-            own.period.minutes(),
-            window.period.minutes()
-        ));
+        let period = match entry.origin {
+            Origin::Shipped => format!("Period {} to {}", own.period, window.period),
+            Origin::Folder | Origin::NamedFile => {
+                format!("DedupPeriodMinutes {} to {}", own.period.minutes(), window.period.minutes())
+            }
+        };
+        context.output.talk(&format!("`{file}`: Threshold {} to {}, {period}", own.threshold, window.threshold));
         Ok(())
     }
 

@@ -124,7 +124,8 @@ fn once(
     Ok(result)
 }
 
-fn constant<'a>(name: &str, argument: &'a ColumnarValue) -> Result<&'a str> {
+/// Returns the text of a constant argument of the function `name`.
+pub(super) fn constant<'a>(name: &str, argument: &'a ColumnarValue) -> Result<&'a str> {
     if let ColumnarValue::Scalar(scalar) = argument
         && let Some(Some(text)) = scalar.try_as_str()
     {

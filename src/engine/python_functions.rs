@@ -14,6 +14,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use datafusion::prelude::SessionContext;
 
+use super::functions::constant;
 use crate::event::{self, ColumnKind};
 use crate::rule::python::event::{Json, JsonObject};
 use crate::rule::python::{self, EntryPoint, Evaluator, FunctionResult, MATCHED};
@@ -50,8 +51,8 @@ impl ScalarUDFImpl for Python {
         let [function, code, default, names, columns @ ..] = arguments.args.as_slice() else {
             return exec_err!("python: a function, its code, a default and names of columns are expected");
         };
-        let [function, code, default, names] =
-            [constant(function)?, constant(code)?, constant(default)?, constant(names)?];
+        let text = |argument| constant("python", argument);
+        let [function, code, default, names] = [text(function)?, text(code)?, text(default)?, text(names)?];
         let Some(entry) = EntryPoint::named(function) else {
             return exec_err!("python: there is no function `{function}`");
         };
@@ -72,15 +73,6 @@ impl ScalarUDFImpl for Python {
         }
         Ok(ColumnarValue::Array(Arc::new(values.finish())))
     }
-}
-
-fn constant(argument: &ColumnarValue) -> Result<&str> {
-    if let ColumnarValue::Scalar(scalar) = argument
-        && let Some(Some(text)) = scalar.try_as_str()
-    {
-        return Ok(text);
-    }
-    exec_err!("python: a constant text is expected")
 }
 
 fn value(evaluator: &Rc<Evaluator>, event: &Json) -> Option<String> {
@@ -114,10 +106,7 @@ impl EventColumn {
     fn new(name: &str, column: &ArrayRef) -> Result<EventColumn> {
         let cast = |data_type: &DataType| compute::cast(column, data_type);
         let values = match name {
-            event::EVENT_TIME => {
-                let utc = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
-                Values::Time(cast(&utc)?)
-            }
+            event::EVENT_TIME => Values::Time(cast(&event::time_type())?),
             event::EVENT_TIME_TEXT => Values::TimeText(cast(&DataType::Utf8)?),
             event::OTHER_FIELDS => Values::Others(cast(&DataType::Utf8)?),
             name => match event::TOP_LEVEL.iter().find(|(known, _)| *known == name) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use super::catalog::{Entry, unknown};
 use super::{Rule, Severity, WindowKind};
 use crate::error::Error;
+use crate::text::item_named;
 use crate::time::Period;
 
 /// The settings of a rule that an override may replace. `None` leaves the rule's own.
@@ -70,8 +71,7 @@ pub enum OverrideError {
 
 /// Returns the item of `all` whose text is `name`, in any case. The error lists the texts.
 fn item<T: Copy + fmt::Display>(name: &str, all: &[T]) -> Result<T, String> {
-    let found = all.iter().find(|item| item.to_string().eq_ignore_ascii_case(name)).copied();
-    found.ok_or_else(|| {
+    item_named(name, all).ok_or_else(|| {
         let names: Vec<String> = all.iter().map(T::to_string).collect();
         format!("expected one of {}", names.join(", "))
     })

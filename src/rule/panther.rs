@@ -14,6 +14,7 @@ use super::yaml::{Mark, YamlContent, YamlNode, YamlSource};
 use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
 use crate::error::{Error, RuleErrorKind};
 use crate::path::Path;
+use crate::text::item_named;
 use crate::time::Period;
 
 mod python;
@@ -170,11 +171,8 @@ impl Reader<'_> {
         if matches!(&detection.content, YamlContent::List(expressions) if expressions.is_empty()) {
             return self.error(detection.mark, "`Detection` must hold at least one expression");
         }
-        let mut detection = self.conjunction(detection, "`Detection`", Scope::Record)?;
-        if let Some(filters) = members.get("InlineFilters") {
-            let filters = self.conjunction(filters, "`InlineFilters`", Scope::Record)?;
-            detection = Predicate::All(vec![filters, detection]);
-        }
+        let detection = self.conjunction(detection, "`Detection`", Scope::Record)?;
+        let mut detection = self.with_filters(members, detection)?;
         let mut counts = self.counted(members)?;
         if let Some(then) = self.followed_by(members)? {
             counts = Counts::Followed { first: detection.clone(), then: then.clone() };
@@ -189,12 +187,16 @@ impl Reader<'_> {
         members: &MappingMembers<'_>,
         python: &mut python::PythonLogic,
     ) -> Result<(Counts, Predicate), Error> {
-        let mut detection = std::mem::replace(&mut python.detection, Predicate::All(Vec::new()));
-        if let Some(filters) = members.get("InlineFilters") {
-            let filters = self.conjunction(filters, "`InlineFilters`", Scope::Record)?;
-            detection = Predicate::All(vec![filters, detection]);
-        }
+        let detection = std::mem::replace(&mut python.detection, Predicate::All(Vec::new()));
+        let detection = self.with_filters(members, detection)?;
         Ok((std::mem::replace(&mut python.counts, Counts::Matches), detection))
+    }
+
+    /// Returns `detection` after the rule's inline filters.
+    fn with_filters(&mut self, members: &MappingMembers<'_>, detection: Predicate) -> Result<Predicate, Error> {
+        let Some(filters) = members.get("InlineFilters") else { return Ok(detection) };
+        let filters = self.conjunction(filters, "`InlineFilters`", Scope::Record)?;
+        Ok(Predicate::All(vec![filters, detection]))
     }
 
     fn required<'n>(&self, members: &MappingMembers<'n>, key: &str) -> Result<&'n YamlNode, Error> {
@@ -318,7 +320,7 @@ impl Reader<'_> {
 
     fn severity(&self, node: &YamlNode, what: &str) -> Result<Severity, Error> {
         let given = node.as_text().unwrap_or_default();
-        match Severity::ALL.into_iter().find(|severity| severity.to_string().eq_ignore_ascii_case(given)) {
+        match item_named(given, &Severity::ALL) {
             Some(severity) => Ok(severity),
             None => self.error(node.mark, &format!("{what} must be Info, Low, Medium, High or Critical")),
         }

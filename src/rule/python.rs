@@ -178,25 +178,32 @@ impl<'f> PythonModule<'f> {
     pub fn function(&self, entry: EntryPoint) -> Result<PythonFunction, PythonError> {
         let folder = Path::new(&self.source.file).parent().unwrap_or(Path::new(""));
         let modules = self.files.seen_from(folder);
-        let alone = Program::read(&self.source, &[entry.function()], &modules)?;
-        // A function may read variables that the rule sets.
-        let rule_first = [EntryPoint::Rule.function(), entry.function()];
-        let with_rule = Program::read(&self.source, &rule_first, &modules).ok();
-        let program = match with_rule.filter(|program| program.changes_globals) {
-            Some(program) if entry != EntryPoint::Rule => program,
-            _ => alone,
-        };
-        PythonFunction::new(entry, program)
-    }
-
-    /// Returns the notices on a function that is read.
-    pub fn notices(&self, function: &PythonFunction) -> Vec<&'static str> {
-        let _ = self;
-        function.program.notices.iter().copied().collect()
+        PythonFunction::read(entry, |entries| Program::read(&self.source, entries, &modules))
     }
 }
 
 impl PythonFunction {
+    /// Reads the function `entry`. `read` reads the program of several functions.
+    fn read(
+        entry: EntryPoint,
+        read: impl Fn(&[&str]) -> Result<Program, Refused>,
+    ) -> Result<PythonFunction, PythonError> {
+        let mut program = read(&[entry.function()])?;
+        // Other functions may read variables that the rule sets.
+        if entry != EntryPoint::Rule
+            && let Ok(with_rule) = read(&[EntryPoint::Rule.function(), entry.function()])
+            && with_rule.changes_globals
+        {
+            program = with_rule;
+        }
+        PythonFunction::new(entry, program)
+    }
+
+    /// Returns the notices on the code of the function.
+    pub fn notices(&self) -> Vec<&'static str> {
+        self.program.notices.iter().copied().collect()
+    }
+
     fn new(entry: EntryPoint, program: Program) -> Result<PythonFunction, PythonError> {
         let entries: &[&str] = if program.changes_globals {
             &[EntryPoint::Rule.function(), entry.function()]
@@ -222,9 +229,7 @@ impl PythonFunction {
     /// # Errors
     /// It is not such a text.
     pub fn of_text(entry: EntryPoint, text: &str) -> Result<PythonFunction, PythonError> {
-        let alone = Program::of_text(text, &[entry.function()])?;
-        let with_rule = Program::of_text(text, &[EntryPoint::Rule.function(), entry.function()]).ok();
-        PythonFunction::new(entry, with_rule.filter(|program| program.changes_globals).unwrap_or(alone))
+        PythonFunction::read(entry, |entries| Program::of_text(text, entries))
     }
 
     /// Returns the function with a text for events where it gives none.
@@ -258,7 +263,9 @@ impl PythonFunction {
 fn columns_of(fields: Option<&BTreeSet<String>>) -> Vec<&'static str> {
     let all = TOP_LEVEL.iter().map(|(name, _)| *name);
     let known = |field: &str| TOP_LEVEL.iter().any(|(name, _)| name.eq_ignore_ascii_case(field));
-    let is_time = |field: &str| field.eq_ignore_ascii_case(crate::event::EVENT_TIME) || field == "p_event_time";
+    let is_time = |field: &str| {
+        field.eq_ignore_ascii_case(crate::event::EVENT_TIME) || field.eq_ignore_ascii_case("p_event_time")
+    };
     let has = |name: &str| fields.is_none_or(|fields| fields.iter().any(|field| field.eq_ignore_ascii_case(name)));
     let mut columns: Vec<&'static str> = all.filter(|name| has(name)).collect();
     if fields.is_none_or(|fields| fields.iter().any(|field| is_time(field))) {

@@ -38,7 +38,13 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
     match &rule.counts {
         Counts::Matches => {}
         Counts::Distinct(field) => drop(hunt.insert("Unique".to_owned(), json!(path(field)?.to_string()))),
-        _ => return Err(Untranslatable("a sequence of events".to_owned())),
+        Counts::Sum(field) => drop(hunt.insert("Sum".to_owned(), json!(path(field)?.to_string()))),
+        Counts::Followed { .. } | Counts::EachOf(_) | Counts::InOrder(_) => {
+            return Err(Untranslatable("a sequence of events".to_owned()));
+        }
+    }
+    if !rule.peak_limits.is_empty() {
+        return Err(Untranslatable("an upper limit of the count".to_owned()));
     }
     if !hunt.is_empty() {
         add("Hunt", Json::Object(hunt));
@@ -77,8 +83,10 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
         }
     }
     let is_python = |field: &Field| matches!(field, Field::Python(_));
-    if rule.title_fields().into_iter().any(is_python) || rule.context.iter().any(|(_, field)| is_python(field)) {
-        lines.push("# Not translated: the functions that make titles, severities and contexts.".to_owned());
+    let has_functions =
+        rule.title_fields().into_iter().any(is_python) || rule.context.iter().any(|(_, field)| is_python(field));
+    if has_functions || !rule.dynamic_severities.is_empty() {
+        lines.push("# Not translated: what makes titles, severities and contexts.".to_owned());
     }
     Ok(lines.join("\n") + "\n")
 }

@@ -109,11 +109,7 @@ fn backtest_writes_an_override_that_the_nightly_run_uses() {
     std::fs::write(at.join("tawny.toml"), config).unwrap();
     let written = tawny(at, &backtest);
     assert_eq!(written.status.code(), Some(0), "{}", talk(&written));
-    assert!(
-        talk(&written).contains("`tawny.toml`: Threshold 2 to 3, DedupPeriodMinutes 15 to 30"),
-        "{}",
-        talk(&written)
-    );
+    assert!(talk(&written).contains("`tawny.toml`: Threshold 2 to 3, Period 15m to 30m"), "{}", talk(&written));
     let changed = std::fs::read_to_string(at.join("tawny.toml")).unwrap();
     let added = "[overrides.\"AWS.Unsuccessful.MFA.attempt\"]\nThreshold = 3\nPeriod = \"30m\"\n";
     assert!(changed.starts_with(config) && changed.ends_with(added), "{changed}");

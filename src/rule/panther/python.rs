@@ -7,7 +7,7 @@ use super::super::condition::{MappingMembers, Reader};
 use super::super::lint::Code;
 use super::super::python::event::Json;
 use super::super::python::{
-    EntryPoint, FunctionResult, ModuleFiles, PythonError, PythonFunction, PythonModule, translate,
+    EntryPoint, FunctionResult, MATCHED, ModuleFiles, PythonError, PythonFunction, PythonModule, translate,
 };
 use super::super::yaml::{YamlContent, YamlNode};
 use super::super::{Counts, Field, Operand, Predicate, RuleTest, Severity, Test, TitlePart, Value};
@@ -64,7 +64,7 @@ impl Reader<'_> {
         let refused = |error: PythonError| python_error(error, &file, &text);
         let module = PythonModule::read(&file, &text, files).map_err(refused)?;
         let rule = module.function(EntryPoint::Rule).map_err(refused)?;
-        let mut notices = module.notices(&rule);
+        let mut notices = rule.notices();
         let tests = self.python_tests(members, filename, &rule)?;
 
         let translation = translate::predicate(&rule);
@@ -72,13 +72,13 @@ impl Reader<'_> {
         let detection = if translation.is_exact {
             translation.predicate
         } else {
-            let holds = equals(Field::Python(Arc::new(rule)), "true");
+            let holds = equals(Field::Python(Arc::new(rule)), MATCHED);
             Predicate::All(vec![translation.predicate, holds])
         };
         let mut read = |entry: EntryPoint, default: Option<String>| -> Option<Result<Field, PythonError>> {
             module.has(entry).then(|| {
                 let function = module.function(entry)?;
-                notices.extend(module.notices(&function));
+                notices.extend(function.notices());
                 Ok(Field::Python(Arc::new(function.with_default(default).with_guard(guard.clone()))))
             })
         };
@@ -115,7 +115,7 @@ impl Reader<'_> {
         for (entry, error) in left_out {
             let PythonError { file, line, column, message } = error;
             let function = entry.function();
-            let message = format!("`{function}` is left out: {file}:{line}:{column}: {message} is not supported");
+            let message = format!("`{function}` is left out: {file}:{line}:{column}: {message}");
             self.warn(filename.mark, Code::NoEffect, message);
         }
         notices.sort_unstable();
@@ -168,7 +168,7 @@ impl Reader<'_> {
                 }
             };
             let outcome = evaluator.evaluate(&log);
-            let matches = outcome == FunctionResult::Text("true".to_owned());
+            let matches = outcome == FunctionResult::Text(MATCHED.to_owned());
             let why = match outcome {
                 FunctionResult::Raised(reason) | FunctionResult::Stopped(reason) => format!(" ({reason})"),
                 _ => String::new(),
@@ -217,13 +217,8 @@ fn group(text: &Field) -> Vec<Field> {
 
 /// The severities that a function gives, each with the condition that it does.
 fn severities(field: &Field) -> Vec<(Severity, Predicate)> {
-    let Field::Python(function) = field else { return Vec::new() };
-    let code = function.text.to_uppercase();
-    let names = Severity::ALL.into_iter().map(|severity| (severity, severity.to_string().to_uppercase()));
-    let all: Vec<_> = names.collect();
-    let in_code: Vec<_> = all.iter().filter(|(_, name)| code.contains(name.as_str())).cloned().collect();
-    let given = if in_code.is_empty() { all } else { in_code };
-    given.into_iter().map(|(severity, name)| (severity, equals(field.clone(), &name))).collect()
+    let given = |severity: Severity| (severity, equals(field.clone(), &severity.to_string()));
+    Severity::ALL.map(given).into()
 }
 
 fn python_error(error: PythonError, file: &str, text: &str) -> Error {
@@ -236,11 +231,7 @@ fn python_error(error: PythonError, file: &str, text: &str) -> Error {
         line: line.max(1),
         column: column.max(1),
         text: line_text.filter(|_| line > 0).map(str::to_owned),
-        message: if message.contains("not Python") || message.contains("does not load") {
-            message
-        } else {
-            format!("{message} is not supported in rules")
-        },
+        message,
     }
     .into()
 }

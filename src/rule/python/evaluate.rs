@@ -10,6 +10,8 @@ use super::interpreter::Interpreter;
 use super::program::Program;
 use super::value::{Record, Value};
 use super::{EntryPoint, text_format};
+use crate::rule::Severity;
+use crate::text::item_named;
 
 /// Characters that Panther keeps of a text that a rule makes.
 const TEXT_LENGTH: usize = 1_000;
@@ -136,14 +138,11 @@ impl Evaluator {
                 Err(fault) => failed(&fault),
             },
             (EntryPoint::Rule | EntryPoint::Context, _) => wrong_type(),
-            (EntryPoint::Severity, Value::Text(text)) => {
-                let upper = text.to_uppercase();
-                match upper.as_str() {
-                    "INFO" | "LOW" | "MEDIUM" | "HIGH" | "CRITICAL" => FunctionResult::Text(upper),
-                    "DEFAULT" => FunctionResult::Nothing,
-                    _ => FunctionResult::Raised(format!("`{text}` is no severity")),
-                }
-            }
+            (EntryPoint::Severity, Value::Text(text)) => match item_named(text, &Severity::ALL) {
+                Some(severity) => FunctionResult::Text(severity.to_string()),
+                None if text.eq_ignore_ascii_case("default") => FunctionResult::Nothing,
+                None => FunctionResult::Raised(format!("`{text}` is not a severity")),
+            },
             (EntryPoint::Dedup, Value::Text(text)) if text.is_empty() => FunctionResult::Nothing,
             (_, Value::Text(text)) => FunctionResult::Text(cut(text)),
             _ => wrong_type(),

@@ -185,7 +185,7 @@ impl Reading<'_> {
             Some(read) => (read.source.file.clone(), source::place(&read.source.text, range)),
             None => (String::new(), Place::default()),
         };
-        Refused { file, place, what: what.into() }
+        Refused { file, place, what: format!("{} is not supported in rules", what.into()) }
     }
 
     /// Reaches what a statement uses.

@@ -289,12 +289,9 @@ impl FieldValue {
                 let test = Test::Equals(operand(if *value { "true" } else { "false" }, false));
                 Truth { holds: self.test(test, false).inexact(), fails: Formula::unknown() }
             }
+            // Among others `True == 1`.
             _ => return Truth::unknown(),
         };
-        // `True == 1`, and other numbers.
-        if matches!((self.kind(), constant), (Kind::Flag, Const::Int(_))) {
-            return Truth::unknown();
-        }
         self.with_missing(of_value, self.if_missing(|missing| missing == constant))
     }
 

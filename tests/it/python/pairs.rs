@@ -50,7 +50,8 @@ fn results(rule: &Rule, number: usize, event: &Json) -> Option<Value> {
         "n": number,
         "title": title,
         "dedup": group.unwrap_or_else(|| format!("defaultDedupString:{}", rule.id)),
-        "severity": of(EntryPoint::Severity).map(|severity| severity.unwrap_or_else(|| rule.severity.clone())),
+        "severity": of(EntryPoint::Severity)
+            .map(|severity| severity.map_or_else(|| rule.severity.clone(), |severity| severity.to_uppercase())),
         "unique": of(EntryPoint::Unique).flatten(),
     }))
 }
