@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::error::{Error, RuleError};
 use crate::output::Output;
-use crate::rule::catalog::{self, Choice, LoadedRules, OtherFiles, RuleChoice, RuleSources, SkippedRule};
+use crate::rule::catalog::{self, Choice, Entry, LoadedRules, OtherFiles, RuleChoice, RuleSources, SkippedRule};
 use crate::rule::overrides::{self, RuleOverride};
 use crate::rule::placeholders::Placeholders;
 use crate::statistics::number_of;
@@ -92,6 +92,13 @@ pub(super) fn load(output: Output, files: RuleFiles<'_>) -> Result<LoadedRules, 
         output.talk(&summary);
     }
     Ok(loaded)
+}
+
+/// Reads the rule with this id, or the only rule of this file.
+pub(super) fn load_one(output: Output, id_or_file: &str, files: RuleFiles<'_>) -> Result<Entry, Error> {
+    let named = [PathBuf::from(id_or_file)];
+    let files = if named[0].is_file() { RuleFiles { paths: &named, ..files } } else { files };
+    catalog::named(&load(output, files)?.entries, id_or_file).cloned()
 }
 
 /// Reads rules as [`load`] does, and chooses some of them. Prints notices and warnings about these.

@@ -11,7 +11,7 @@ use crate::report;
 use crate::report::markdown;
 use crate::rule::Counts;
 use crate::rule::attack::{self, Covered};
-use crate::rule::catalog::{self, Entry};
+use crate::rule::catalog::Entry;
 use crate::rule::simple_detection;
 use crate::statistics::number_of;
 use crate::text::{self, printable};
@@ -200,19 +200,15 @@ async fn coverage(
 }
 
 fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: TableOrJson) -> Result<Status, Error> {
-    let file = PathBuf::from(id_or_file);
-    let named = [file];
-    let files = if named[0].is_file() { RuleFiles { paths: &named, ..files } } else { files };
-    let entries = loading::load(context.output, files)?.entries;
-    let entry = catalog::named(&entries, id_or_file)?;
+    let entry = loading::load_one(context.output, id_or_file, files)?;
     let text = match format {
         TableOrJson::Json => {
-            let mut shown = summary(entry);
+            let mut shown = summary(&entry);
             shown["text"] = Value::from(entry.text.as_str());
             json_text(&shown)
         }
         TableOrJson::Table => {
-            let Entry { rule, file, text, .. } = entry;
+            let Entry { rule, file, text, .. } = &entry;
             let mut facts =
                 vec![("rule", rule.id.clone()), ("title", rule.display_name.clone()), ("file", file.clone())];
             facts.push(("severity", rule.severity.to_string()));
@@ -243,12 +239,8 @@ fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: Table
 }
 
 fn translate(context: &Context, id_or_file: &str, files: RuleFiles<'_>) -> Result<Status, Error> {
-    let file = PathBuf::from(id_or_file);
-    let named = [file];
-    let files = if named[0].is_file() { RuleFiles { paths: &named, ..files } } else { files };
-    let entries = loading::load(context.output, files)?.entries;
-    let rule = &catalog::named(&entries, id_or_file)?.rule;
-    let yaml = simple_detection::yaml(rule).map_err(|reason| Error::Usage {
+    let rule = loading::load_one(context.output, id_or_file, files)?.rule;
+    let yaml = simple_detection::yaml(&rule).map_err(|reason| Error::Usage {
         message: format!("the rule `{}`: {reason}", rule.id),
         hint: Some("it runs as it is; `tawny sql` prints its query".to_owned()),
     })?;

@@ -1,13 +1,10 @@
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::range::RangeArgs;
-use super::{Context, RuleFileArgs, RuleFiles, WindowArgs, loading};
+use super::{Context, RuleFileArgs, WindowArgs, loading};
 use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::lake::Lake;
-use crate::rule::catalog;
 use crate::sql;
 use crate::sql::dialect::Dialect;
 use crate::sql::dialect::export::{self, Target};
@@ -49,15 +46,11 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        let named = [PathBuf::from(&self.rule)];
-        let files = self.files.files(false);
-        let files = if named[0].is_file() { RuleFiles { paths: &named, ..files } } else { files };
-        let entries = loading::load(context.output, files)?.entries;
+        let rule = loading::load_one(context.output, &self.rule, self.files.files(false))?.rule;
         let range = self.range.range()?;
         if self.dialect.is_none() && range != Range::default() {
             return Err(Error::usage("`--from`, `--to` and `--last` go with `--dialect`"));
         }
-        let rule = catalog::named(&entries, &self.rule)?.rule.clone();
         let live_files = self.live_files(context).await?;
         for rule in &self.window.apply(vec![rule]) {
             let text = match self.dialect {
