@@ -58,6 +58,8 @@ pub struct Rule {
     pub detection: Predicate,
     /// Matches are counted separately for each value of these fields.
     pub group_by: Vec<Field>,
+    /// Which matches are new. The others are not counted. `None` if all are counted.
+    pub first_seen: Option<FirstSeen>,
     /// Fields of the triggering event in a finding, by name.
     pub context: Vec<(String, Field)>,
     /// Fields whose distinct values a finding lists.
@@ -105,6 +107,40 @@ impl Counts {
             Counts::Sum(field) => Some(field),
             _ => None,
         }
+    }
+}
+
+/// Which matches are new: those whose key has not been seen for some time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FirstSeen {
+    /// The key of a match is its group and the values of these fields. A missing value is a value.
+    pub fields: Vec<Field>,
+    /// The times that decide.
+    pub periods: NewnessPeriods,
+}
+
+/// The times that decide which matches are new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NewnessPeriods {
+    /// A match is new if no other one has its key within this time before it.
+    pub history: Period,
+    /// Nothing is new in an account within this time after its first event in the data. `None` if there is no such time.
+    pub learning: Option<Period>,
+}
+
+/// The settings of a rule that decide its findings, besides its conditions and fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The window and threshold that make a finding.
+    pub window: Window,
+    /// The times that decide which matches are new, if only new ones are counted.
+    pub newness: Option<NewnessPeriods>,
+}
+
+impl Setting {
+    /// Returns whether there is a time in which nothing is new.
+    pub fn has_learning(&self) -> bool {
+        self.newness.is_some_and(|newness| newness.learning.is_some())
     }
 }
 
@@ -205,6 +241,11 @@ impl Rule {
                 hint: Some("leave out the rule, or other thresholds".to_owned()),
             }),
         }
+    }
+
+    /// Returns the settings that decide the rule's findings.
+    pub fn setting(&self) -> Setting {
+        Setting { window: self.window, newness: self.first_seen.as_ref().map(|first_seen| first_seen.periods) }
     }
 
     /// Returns the ATT&CK tactics and techniques, as `TA0006:T1621`.

@@ -21,15 +21,15 @@ use crate::report::backtest::{BacktestFormat, BacktestView};
 use crate::report::{self, comparison};
 use crate::rule::catalog::{self, Entry, Origin};
 use crate::rule::yaml::YamlSource;
-use crate::rule::{Rule, Window, WindowKind, edit};
+use crate::rule::{NewnessPeriods, Rule, Window, WindowKind, edit};
 use crate::statistics::number_of;
 use crate::store;
 use crate::time::Period;
 
 /// Options that conflict with `--compare`.
 #[rustfmt::skip]
-const NOT_COMPARED: [&str; 11] = [
-    "rule", "rules", "thresholds", "periods", "windows", "labels", "unlabelled", "budget", "move_to", "write", "report",
+const NOT_COMPARED: [&str; 13] = [
+    "rule", "rules", "thresholds", "periods", "histories", "learning", "windows", "labels", "unlabelled", "budget", "move_to", "write", "report",
 ];
 
 /// Show what a rule would have found with other thresholds and periods
@@ -38,7 +38,7 @@ const NOT_COMPARED: [&str; 11] = [
 /// what a hunt with these settings finds.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny backtest lake/ --rule AWS.Unsuccessful.MFA.attempt --from 2026-07-01 --to 2026-10-01\n  tawny backtest lake/ --thresholds 2..6 --periods 15m,1h --windows sliding --budget 1/day\n  tawny backtest lake/ --rules my_rule.yml --budget 1/day --write\n  tawny backtest lake/ --move-to 3/30m --labels incidents.csv --report backtest.html\n  tawny backtest lake/ --compare main/rule.yml branch/rule.yml --format junit -o junit.xml --fail-on-change"
+    after_help = "Examples:\n  tawny backtest lake/ --rule AWS.Unsuccessful.MFA.attempt --from 2026-07-01 --to 2026-10-01\n  tawny backtest lake/ --thresholds 2..6 --periods 15m,1h --windows sliding --budget 1/day\n  tawny backtest lake/ --rules my_rule.yml --budget 1/day --write\n  tawny backtest lake/ --rules new_region.yml --histories 7d,30d,90d --learning 7d,14d\n  tawny backtest lake/ --move-to 3/30m --labels incidents.csv --report backtest.html\n  tawny backtest lake/ --compare main/rule.yml branch/rule.yml --format junit -o junit.xml --fail-on-change"
 )]
 pub(super) struct BacktestCommand {
     #[command(flatten)]
@@ -57,6 +57,12 @@ pub(super) struct BacktestCommand {
     /// Periods to try
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h")]
     periods: Vec<Period>,
+    /// Histories to try, for a rule with `New`: how long a match must not have been seen [default: that of the rule]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Period::parse_history)]
+    histories: Vec<Period>,
+    /// Learning times to try, for a rule with `New` [default: that of the rule]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Period::parse_history)]
+    learning: Vec<Period>,
     /// Window kinds to try
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_value = "all")]
     windows: Vec<WindowChoice>,
@@ -168,14 +174,43 @@ impl BacktestCommand {
         kinds.dedup();
         periods.sort_unstable();
         periods.dedup();
-        let cells = kinds.len() * thresholds.len() * periods.len();
+        let newness = self.newness(rule)?;
+        let cells = kinds.len() * thresholds.len() * periods.len() * newness.len();
         if cells > MAX_CELLS {
             return Err(Error::Usage {
                 message: format!("{cells} cells exceed the limit of {MAX_CELLS}"),
-                hint: Some("use fewer `--thresholds`, `--periods` or `--windows`".to_owned()),
+                hint: Some(
+                    "use fewer `--thresholds`, `--periods`, `--histories`, `--learning` or `--windows`".to_owned(),
+                ),
             });
         }
-        Ok(Grid { kinds, periods, thresholds })
+        Ok(Grid { kinds, periods, thresholds, newness })
+    }
+
+    /// Returns the times to try that decide which matches are new.
+    fn newness(&self, rule: &Rule) -> Result<Vec<Option<NewnessPeriods>>, Error> {
+        let Some(own) = rule.setting().newness else {
+            return match self.histories.first().or(self.learning.first()) {
+                None => Ok(vec![None]),
+                Some(_) => Err(Error::Usage {
+                    message: format!("`{}` has no `New`, so `--histories` and `--learning` do not change it", rule.id),
+                    hint: Some("leave them out, or choose a rule with `Hunt: {New: …}`".to_owned()),
+                }),
+            };
+        };
+        let given = |periods: &[Period]| {
+            let mut periods = periods.to_vec();
+            periods.sort_unstable();
+            periods.dedup();
+            periods
+        };
+        let histories = if self.histories.is_empty() { vec![own.history] } else { given(&self.histories) };
+        let learning: Vec<Option<Period>> = match self.learning.as_slice() {
+            [] => vec![own.learning],
+            learning => given(learning).into_iter().map(Some).collect(),
+        };
+        let pair = |history| learning.iter().map(move |learning| Some(NewnessPeriods { history, learning: *learning }));
+        Ok(histories.into_iter().flat_map(pair).collect())
     }
 
     /// Returns the rule to backtest.

@@ -11,8 +11,10 @@ use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
 use crate::finding::Finding;
 use crate::hunt::{self, BufferedHunt, events, initial_range_of};
+use crate::output::Output;
 use crate::report::page::{HuntResults, HuntSummary};
 use crate::report::{self, FindingsFormat};
+use crate::rule::Rule;
 use crate::statistics::number_of;
 use crate::table::{TableKind, TableListing};
 
@@ -75,7 +77,8 @@ impl HuntCommand {
             }
         }
         let rules = self.rules.supported_by(&opened, rules, range, context.output).await?;
-        let BufferedHunt { findings, duplicates, read } = hunt::hunt_buffered(engine, table, &rules, range).await?;
+        let hunted = hunt::hunt_buffered(engine, table, &rules, range).await?;
+        let BufferedHunt { findings, duplicates, read, learning } = hunted;
         let records = engine.scanned.rows();
         opened.bar.finish_and_clear();
         let mut figures = HuntSummary::new(engine, report::page::SHOWN.findings);
@@ -104,6 +107,7 @@ impl HuntCommand {
         }
         context.output.cluster_results(engine.bytes_from_cluster());
         context.output.duplicates(&duplicates, "matching records");
+        report_learning(context.output, &rules, &learning);
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [found, rules] =
             [(findings.count(), "finding"), (ids.len() as u64, "rule")].map(|(n, what)| number_of(n, what));
@@ -152,5 +156,13 @@ impl HuntCommand {
             description["dollars"] = serde_json::json!(requests.dollars());
         }
         format!("{description}\n")
+    }
+}
+
+/// Says how many matches are not new because their account is known for too short a time.
+fn report_learning(output: Output, rules: &[Rule], learning: &[u64]) {
+    for (rule, matches) in rules.iter().zip(learning).filter(|(_, matches)| **matches > 0) {
+        let matches = number_of(*matches, "match");
+        output.talk(&format!("`{}`: {matches} in accounts that are still in their learning time", rule.id));
     }
 }

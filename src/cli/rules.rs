@@ -9,10 +9,10 @@ use super::{Context, RuleFiles, TableOrJson, loading};
 use crate::error::{Error, Status};
 use crate::report;
 use crate::report::markdown;
-use crate::rule::Counts;
 use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::Entry;
 use crate::rule::simple_detection;
+use crate::rule::{Counts, FirstSeen, Rule};
 use crate::statistics::number_of;
 use crate::text::{self, printable};
 
@@ -144,7 +144,7 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
                         rule.id.clone(),
                         rule.severity.to_string() + if rule.alert { "" } else { " (signal)" },
                         rule.mitre().join(" "),
-                        format!("{}{counted}{}", rule.window.threshold, rule.peak_limits),
+                        format!("{}{counted}{}{}", rule.window.threshold, newness(rule), rule.peak_limits),
                         rule.window.period.to_string(),
                         rule.window.kind.to_string(),
                         if rule.enabled { "yes" } else { "no" }.to_owned(),
@@ -221,8 +221,12 @@ fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: Table
             let window = rule.window;
             let then = if matches!(rule.counts, Counts::Followed { .. }) { ", then FollowedBy" } else { "" };
             let finds = format!(
-                "{} {what} within {} ({}){}{then}",
-                window.threshold, window.period, window.kind, rule.peak_limits
+                "{} {what}{} within {} ({}){}{then}",
+                window.threshold,
+                newness(rule),
+                window.period,
+                window.kind,
+                rule.peak_limits
             );
             facts.push(("finds", finds));
             facts.push(("grouped by", rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
@@ -248,6 +252,14 @@ fn translate(context: &Context, id_or_file: &str, files: RuleFiles<'_>) -> Resul
     Ok(Status::Done)
 }
 
+/// Says which matches are new: ` with new awsRegion for 30d`. Empty for rules that count all matches.
+fn newness(rule: &Rule) -> String {
+    rule.first_seen.as_ref().map_or_else(String::new, |FirstSeen { fields, periods }| {
+        let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
+        format!(" with new {} for {}", fields.join(", "), periods.history)
+    })
+}
+
 fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
     let fields = |fields: &[crate::rule::Field]| fields.iter().map(ToString::to_string).collect::<Vec<_>>();
     json!({
@@ -262,6 +274,9 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
         "followed_by": matches!(rule.counts, Counts::Followed { .. }),
         "unique": rule.counts.distinct().map(ToString::to_string),
         "summed": rule.counts.summed().map(ToString::to_string),
+        "new": rule.first_seen.as_ref().map(|first_seen| fields(&first_seen.fields)),
+        "history": rule.first_seen.as_ref().map(|first_seen| first_seen.periods.history.to_string()),
+        "learning": rule.first_seen.as_ref().and_then(|it| it.periods.learning).map(|learning| learning.to_string()),
         "at_most": rule.peak_limits.at_most,
         "not": rule.peak_limits.not,
         "group_by": fields(&rule.group_by),

@@ -11,12 +11,13 @@ use super::lint::{self, Code, Warning};
 use super::python::event::Json;
 use super::python::{Mock, ModuleFiles};
 use super::yaml::{Mark, YamlContent, YamlNode, YamlSource};
-use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
+use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, RuleTest, Severity, TitlePart, Window};
 use crate::error::{Error, RuleErrorKind};
 use crate::path::Path;
 use crate::text::item_named;
 use crate::time::Period;
 
+mod hunt;
 mod python;
 
 /// Kinds of rules over the results of queries or of other rules, not over logs.
@@ -119,6 +120,7 @@ impl Reader<'_> {
         let group_by = errors.keep(self.group_by(members))?;
         let context = errors.keep(self.context(members))?;
         let summary = errors.keep(self.summary(members))?;
+        let first_seen = errors.keep(self.first_seen(members))?;
         let notes = errors.keep(self.notes(members))?;
         let tests = match &mut python {
             Some(python) => Some(std::mem::take(&mut python.tests)),
@@ -153,6 +155,7 @@ impl Reader<'_> {
                 peak_limits: PeakLimits::default(),
                 detection,
                 group_by: group_by?,
+                first_seen: first_seen?,
                 context: context?,
                 summary: summary?,
                 notes: notes?,
@@ -271,51 +274,6 @@ impl Reader<'_> {
             },
         };
         Ok(Window { kind: self.kind(members)?, period, threshold })
-    }
-
-    fn hunt<'n>(&self, members: &MappingMembers<'n>) -> Result<Option<MappingMembers<'n>>, Error> {
-        members
-            .get("Hunt")
-            .map(|node| self.members(node, "`Hunt`", &["Window", "Unique", "Sum", "FollowedBy"]))
-            .transpose()
-    }
-
-    fn kind(&self, members: &MappingMembers<'_>) -> Result<WindowKind, Error> {
-        let Some(node) = self.hunt(members)?.and_then(|hunt| hunt.get("Window")) else {
-            return Ok(WindowKind::default());
-        };
-        match WindowKind::ALL.into_iter().find(|kind| node.as_text() == Some(kind.to_string().as_str())) {
-            Some(kind) => Ok(kind),
-            None => self.error(node.mark, "`Window` must be sliding, dedup or tumbling"),
-        }
-    }
-
-    /// Returns what is counted if nothing has to follow.
-    fn counted(&mut self, members: &MappingMembers<'_>) -> Result<Counts, Error> {
-        let Some(hunt) = self.hunt(members)? else { return Ok(Counts::Matches) };
-        match (hunt.get("Unique"), hunt.get("Sum")) {
-            (None, None) => Ok(Counts::Matches),
-            (Some(field), None) => self.path(field, "`Unique`", Scope::Record).map(Counts::Distinct),
-            (None, Some(field)) => self.path(field, "`Sum`", Scope::Record).map(Counts::Sum),
-            (Some(_), Some(field)) => self.error(field.mark, "a rule has `Unique` or `Sum`, not both"),
-        }
-    }
-
-    fn followed_by(&mut self, members: &MappingMembers<'_>) -> Result<Option<Predicate>, Error> {
-        let Some(hunt) = self.hunt(members)? else { return Ok(None) };
-        let Some(node) = hunt.given("FollowedBy") else { return Ok(None) };
-        if node.is_null() || matches!(&node.content, YamlContent::List(expressions) if expressions.is_empty()) {
-            return self.error(node.mark, "`FollowedBy` must hold at least one expression");
-        }
-        for other in ["Unique", "Sum", "Window"] {
-            if let Some(other_node) = hunt.get(other)
-                && (other != "Window" || self.kind(members)? != WindowKind::Sliding)
-            {
-                let message = format!("`{other}`: with `FollowedBy` matches are counted, in sliding windows");
-                return self.error(other_node.mark, &message);
-            }
-        }
-        self.conjunction(node, "`FollowedBy`", Scope::Record).map(Some)
     }
 
     fn severity(&self, node: &YamlNode, what: &str) -> Result<Severity, Error> {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::predicate::NumberOperand;
-use super::{Class, Compared, Counts, Field, Operand, Predicate, Quantifier, Rule, Test, Value};
+use super::{Class, Compared, Counts, Field, FirstSeen, Operand, Predicate, Quantifier, Rule, Test, Value};
 use crate::path::Path;
 
 /// A part of a rule that a Simple Detection cannot say.
@@ -41,6 +41,14 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
         Counts::Sum(field) => drop(hunt.insert("Sum".to_owned(), json!(path(field)?.to_string()))),
         Counts::Followed { .. } | Counts::EachOf(_) | Counts::InOrder(_) => {
             return Err(Untranslatable("a sequence of events".to_owned()));
+        }
+    }
+    if let Some(FirstSeen { fields, periods }) = &rule.first_seen {
+        let fields = fields.iter().map(|field| Ok(json!(path(field)?.to_string())));
+        hunt.insert("New".to_owned(), Json::Array(fields.collect::<Result<_, Untranslatable>>()?));
+        hunt.insert("History".to_owned(), json!(periods.history.to_string()));
+        if let Some(learning) = periods.learning {
+            hunt.insert("Learning".to_owned(), json!(learning.to_string()));
         }
     }
     if !rule.peak_limits.is_empty() {

@@ -17,6 +17,7 @@ mod escapes;
 mod duplicates;
 mod faults;
 mod flips;
+mod first_seen;
 mod follows;
 mod foreign_folders;
 mod formats;

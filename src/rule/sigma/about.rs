@@ -81,6 +81,7 @@ impl<'s> About<'s> {
             peak_limits: PeakLimits::default(),
             detection,
             group_by,
+            first_seen: None,
             context: CONTEXT.iter().map(context).collect::<Result<_, Refusal>>()?,
             summary: Vec::new(),
             notes: Notes {
