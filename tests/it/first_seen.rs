@@ -39,7 +39,7 @@ fn any_periods() -> impl Strategy<Value = (i64, Option<i64>)> {
 }
 
 proptest! {
-    #![proptest_config(oracle::config(24))]
+    #![proptest_config(oracle::config(16))]
 
     #[test]
     fn only_new_matches_count(

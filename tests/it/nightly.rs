@@ -23,6 +23,7 @@ use crate::oracle;
 use crate::records::failed_sign_in;
 use crate::sinks::{Hook, clock};
 
+mod first_seen;
 mod model;
 mod processes;
 mod states;
@@ -348,6 +349,8 @@ proptest! {
             follows::rule(2),
             limited(),
             summed(),
+            first_seen::new_addresses(WindowKind::Sliding, "13h", Some("1h")),
+            first_seen::new_addresses(WindowKind::Dedup, "20m", None),
         ];
         // A source without any object is reported.
         place.put("begin.json", &[]);
