@@ -128,7 +128,8 @@ impl BacktestCommand {
         let opened = self.data.open(context, Some(&self.cluster), "backtesting").await?;
         opened.warn_of_cuts(context.output);
         let rule = entry.rule.clone();
-        let moved = self.move_to.map(|cell| cell.window(rule.window.kind));
+        let written = self.write.flatten();
+        let moved = self.move_to.or(written).map(|cell| cell.window(rule.window.kind));
         let windows: Vec<Window> = moved.into_iter().collect();
         let needs_all = labels.is_some() || moved.is_some() || self.report.is_some();
         let matches = if needs_all { MatchesNeeded::All } else { MatchesNeeded::Ends };
@@ -152,7 +153,10 @@ impl BacktestCommand {
         context.output.cluster_results(opened.engine.bytes_from_cluster());
         context.output.duplicates(&tested.hunt.duplicates, "matching records");
         match self.write {
-            Some(cell) if status == Status::Done => self.write(context, &entry, cell, &suggestions)?,
+            Some(cell) if status == Status::Done => {
+                self.check_days(cell, tested.days())?;
+                self.write(context, &entry, cell, &suggestions)?;
+            }
             Some(_) => context.output.warn("warning: the rule was not changed: not all data could be read"),
             None => {}
         }
@@ -249,6 +253,24 @@ impl BacktestCommand {
         let target = WriteTarget::of(entry, &self.config)?;
         store::destination(&target.file)?;
         target.with_window(entry, window).map(drop)
+    }
+
+    /// Checks that a suggestion to write is from enough data: a mean a week needs a week.
+    fn check_days(&self, cell: Option<CellName>, days: Option<f64>) -> Result<(), Error> {
+        let Some(days) = days.filter(|days| backtest::is_enough_for_means(*days)) else {
+            // There is no suggestion, and it says so.
+            return Ok(());
+        };
+        match self.budget.filter(|budget| cell.is_none() && !budget.is_covered_by(days)) {
+            None => Ok(()),
+            Some(budget) => Err(Error::Usage {
+                message: format!(
+                    "the rule was not changed: {} are too few for a budget of {budget}",
+                    backtest::days_text(days)
+                ),
+                hint: Some("backtest a longer range, or name the cell: `--write 3/30m`".to_owned()),
+            }),
+        }
     }
 
     /// Writes the settings of `cell`, or of the suggestion, into the rule file or the configuration.

@@ -11,6 +11,7 @@ use crate::rule::catalog::{self, Choice, Entry, LoadedRules, OtherFiles, RuleCho
 use crate::rule::overrides::{self, RuleOverride};
 use crate::rule::placeholders::Placeholders;
 use crate::statistics::number_of;
+use crate::text::printable;
 
 /// Maximum number of rules or warnings to print.
 const MAX_SHOWN: usize = 20;
@@ -78,8 +79,10 @@ impl RuleFiles<'_> {
 pub(super) fn load(output: Output, files: RuleFiles<'_>) -> Result<LoadedRules, Error> {
     let paths = files.paths;
     let loaded = files.read()?.checked(files.strict)?;
-    let skipped = loaded.skipped.iter().map(|SkippedRule { errors, .. }| {
+    let skipped = loaded.skipped.iter().map(|SkippedRule { file, errors, .. }| {
         let first = errors.first().map(RuleError::one_line).unwrap_or_default();
+        let is_elsewhere = errors.first().is_some_and(|error| error.file != *file);
+        let first = if is_elsewhere { format!("{}: {first}", printable(file)) } else { first };
         let more = if errors.len() > 1 {
             format!(" (and {})", number_of(errors.len() - 1, "other error"))
         } else {

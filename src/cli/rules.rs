@@ -11,8 +11,8 @@ use crate::report;
 use crate::report::markdown;
 use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::Entry;
-use crate::rule::simple_detection;
 use crate::rule::{Counts, FirstSeen, Rule};
+use crate::rule::{panther, simple_detection};
 use crate::statistics::number_of;
 use crate::text::{self, printable};
 
@@ -86,6 +86,9 @@ enum RulesAction {
         /// Rule files or folders to look for the id in [default: the shipped rules]
         #[arg(long, value_name = "PATH", num_args = 1..)]
         rules: Vec<PathBuf>,
+        /// YAML file with values for the placeholders of Sigma rules, by name
+        #[arg(long, value_name = "FILE")]
+        placeholders: Option<PathBuf>,
     },
     Lint(LintCommand),
 }
@@ -120,9 +123,11 @@ impl RulesCommand {
                 RuleFiles { paths: rules, placeholders: placeholders.as_deref(), ..RuleFiles::default() },
                 *format,
             ),
-            RulesAction::Translate { rule, rules } => {
-                translate(context, rule, RuleFiles { paths: rules, ..RuleFiles::default() })
-            }
+            RulesAction::Translate { rule, rules, placeholders } => translate(
+                context,
+                rule,
+                RuleFiles { paths: rules, placeholders: placeholders.as_deref(), ..RuleFiles::default() },
+            ),
             RulesAction::Lint(lint) => lint.run(context),
         }
     }
@@ -248,6 +253,12 @@ fn translate(context: &Context, id_or_file: &str, files: RuleFiles<'_>) -> Resul
         message: format!("the rule `{}`: {reason}", rule.id),
         hint: Some("it runs as it is; `tawny sql` prints its query".to_owned()),
     })?;
+    // What cannot be read again would be no rule of the user's.
+    let unreadable = |error: Error| Error::Usage {
+        message: format!("the rule `{}` has no translation that is a valid rule: {error}", rule.id),
+        hint: Some("it runs as it is; `tawny sql` prints its query".to_owned()),
+    };
+    panther::parse("the translation", &yaml).map_err(unreadable)?;
     context.output.result(&text::json::escaped(&yaml), None)?;
     Ok(Status::Done)
 }

@@ -77,7 +77,9 @@ pub struct LoadedRules {
 /// A rule that cannot run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedRule {
-    /// The reasons, by their place. There is at least one.
+    /// Its file.
+    pub file: String,
+    /// The reasons, by their place. There is at least one. Some may be in other files, which the rule reads.
     pub errors: Vec<RuleError>,
     /// Whether the user named its file rather than a folder.
     named: bool,
@@ -164,6 +166,7 @@ pub(super) fn unknown(entries: &[Entry], id: &str) -> Error {
         None if entries.len() > NAMED => {
             "`tawny rules list`, with the paths of `--rules` where they were given, shows the ids".to_owned()
         }
+        None if entries.is_empty() => "no rule was read".to_owned(),
         None => format!("there are {}", ids.map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")),
     };
     Error::Usage { message: format!("there is no rule `{id}`"), hint: Some(hint) }
@@ -248,7 +251,7 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
             FileKind::NoRule if !is_named(file) => loaded.others.no_rules += 1,
             FileKind::Panther | FileKind::NoRule => match panther::parse_with(file, text, &python) {
                 Ok(Read { rule, warnings }) => loaded.add(source, rule, warnings, origin(file)),
-                Err(Error::Rules(errors)) => refused.push(errors),
+                Err(Error::Rules(errors)) => refused.push((file.clone(), errors)),
                 Err(other) => return Err(other),
             },
         }
@@ -258,9 +261,13 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
     for SigmaEntry { file, rule, warnings } in rules {
         loaded.add(of_sigma[file], rule, warnings, origin(of_sigma[file].name));
     }
-    for errors in refused.into_iter().chain(of_sigma_rules) {
-        let named = errors.iter().any(|error| is_named(&error.file));
-        let skipped = SkippedRule { errors, named };
+    let of_sigma_rules = of_sigma_rules.into_iter().map(|errors| {
+        let file = errors.first().map(|error| error.file.clone()).unwrap_or_default();
+        (file, errors)
+    });
+    for (file, errors) in refused.into_iter().chain(of_sigma_rules) {
+        let named = is_named(&file) || errors.iter().any(|error| is_named(&error.file));
+        let skipped = SkippedRule { file, errors, named };
         if skipped.kind() == RuleErrorKind::OtherLogs && !named {
             loaded.others.for_other_logs += 1;
         } else {

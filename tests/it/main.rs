@@ -27,6 +27,7 @@ mod hostile;
 mod http_server;
 mod iceberg;
 mod identities;
+mod inputs;
 mod lake_damage;
 mod layers;
 mod layouts;
