@@ -92,6 +92,7 @@ impl<'s> About<'s> {
                 reports,
             },
             tests: Vec::new(),
+            hunt_tests: Vec::new(),
         })
     }
 
