@@ -238,6 +238,7 @@ impl TableLayout {
             (Field::Actor, _) => {
                 has("userIdentity") && identity::DECIDING.iter().all(|member| self.has("userIdentity", member))
             }
+            (Field::MapText(column), _) => has(column),
             (Field::TimePart(..), _) => has(event::EVENT_TIME),
             (Field::Alias(alias), _) => alias.fields.iter().all(|(_, field)| self.answers(field, missing)),
             (Field::Python(function), _) => function.deciding_columns().all(has),

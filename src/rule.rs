@@ -17,6 +17,7 @@ pub mod attack;
 pub mod catalog;
 mod condition;
 pub mod edit;
+pub mod elastic;
 mod hunt_test;
 pub mod limits;
 pub mod lint;
@@ -352,6 +353,8 @@ pub enum Field {
     Path(Path),
     /// The value at this path of a list element. An empty path is the element.
     Element(Path),
+    /// The object in this JSON column as Java writes a map, which is the text that Elastic searches: `{a=1, b=[c]}`.
+    MapText(&'static str),
     /// A part of the time of the event in a time zone, as a number.
     TimePart(TimePart, TimeZone),
     /// The value of another field, which depends on the record.
@@ -443,6 +446,7 @@ impl Field {
             Field::Account
             | Field::Actor
             | Field::Element(_)
+            | Field::MapText(_)
             | Field::TimePart(..)
             | Field::Alias(_)
             | Field::Python(_) => None,
@@ -457,6 +461,7 @@ impl fmt::Display for Field {
             Field::Account => f.write_str("account"),
             Field::Actor => f.write_str("actor"),
             Field::Path(path) | Field::Element(path) => path.fmt(f),
+            Field::MapText(column) => write!(f, "{column} as text"),
             Field::TimePart(part, TimeZone::UTC) => write!(f, "eventTime|{}", part.name()),
             Field::TimePart(part, zone) => write!(f, "eventTime|{} in {}", part.name(), zone.name()),
             Field::Alias(alias) => f.write_str(&alias.name),

@@ -101,6 +101,7 @@ fn field_json(field: &Field) -> Json {
         Field::Actor => json!(["actor"]),
         Field::Path(path) => json!(["path", path.to_string()]),
         Field::Element(path) => json!(["element", path.to_string()]),
+        Field::MapText(column) => json!(["map_text", column]),
         Field::TimePart(part, TimeZone::UTC) => json!(["time_part", part.name()]),
         Field::TimePart(part, zone) => json!(["time_part", part.name(), zone.name()]),
         Field::Alias(alias) => {

@@ -234,6 +234,7 @@ impl Test {
         let is_spelt_as_is = match field {
             Field::Account
             | Field::Actor
+            | Field::MapText(_)
             | Field::TimePart(..)
             | Field::Alias(_)
             | Field::Python(_) => false,

@@ -112,7 +112,7 @@ fn path(field: &Field) -> Result<Path, Untranslatable> {
     match field {
         Field::Path(path) | Field::Element(path) => Ok(path.clone()),
         Field::Account | Field::Actor => Ok(Path::of_key(&field.to_string())),
-        Field::TimePart(..) | Field::Alias(_) | Field::Python(_) => {
+        Field::MapText(_) | Field::TimePart(..) | Field::Alias(_) | Field::Python(_) => {
             Err(Untranslatable(format!("`{field}`")))
         }
     }

@@ -13,6 +13,7 @@ mod delta_versions;
 mod delta_writers;
 mod delta_tables;
 mod dialects;
+mod elastic;
 mod escapes;
 mod duplicates;
 mod faults;
