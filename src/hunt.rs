@@ -32,7 +32,7 @@ pub use finding_buffer::{FindingBuffer, FindingReader};
 use lookback::Attempt;
 pub use lookback::initial_range_of;
 use matched::ScannedRules;
-pub use rule_tests::run_rule_tests;
+pub use rule_tests::{HuntTestResult, run_hunt_tests, run_rule_tests};
 #[cfg(feature = "cluster")]
 pub use stages::stages;
 

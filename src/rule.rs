@@ -11,12 +11,14 @@ use crate::error::Error;
 use crate::event::{self, FieldLocation};
 use crate::path::Path;
 use crate::text;
-use crate::time::Period;
+use crate::time::{Period, TimeZone};
 
 pub mod attack;
 pub mod catalog;
 mod condition;
 pub mod edit;
+pub mod elastic;
+mod hunt_test;
 pub mod limits;
 pub mod lint;
 pub mod overrides;
@@ -28,6 +30,7 @@ pub mod sigma;
 pub mod simple_detection;
 pub mod yaml;
 
+pub use hunt_test::{ExpectedEvents, ExpectedFinding, HuntTest};
 pub use predicate::{Class, Compared, Operand, Predicate, Quantifier, Test, Value};
 pub use python::PythonFunction;
 
@@ -66,8 +69,10 @@ pub struct Rule {
     pub summary: Vec<Field>,
     /// Text for people.
     pub notes: Notes,
-    /// The rule's tests.
+    /// The rule's tests of one record.
     pub tests: Vec<RuleTest>,
+    /// The rule's tests of several records.
+    pub hunt_tests: Vec<HuntTest>,
 }
 
 /// The number of a window that is compared with the threshold.
@@ -348,8 +353,10 @@ pub enum Field {
     Path(Path),
     /// The value at this path of a list element. An empty path is the element.
     Element(Path),
-    /// A part of the time of the event, in UTC, as a number.
-    TimePart(TimePart),
+    /// The object in this JSON column as Java writes a map, which is the text that Elastic searches: `{a=1, b=[c]}`.
+    MapText(&'static str),
+    /// A part of the time of the event in a time zone, as a number.
+    TimePart(TimePart, TimeZone),
     /// The value of another field, which depends on the record.
     Alias(FieldAlias),
     /// The value that a function of a rule in Python gives.
@@ -365,7 +372,7 @@ pub struct FieldAlias {
     pub fields: Vec<(Predicate, Field)>,
 }
 
-/// A part of a time in UTC, as a number.
+/// A part of a local time, as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimePart {
     /// 0 to 59.
@@ -439,7 +446,8 @@ impl Field {
             Field::Account
             | Field::Actor
             | Field::Element(_)
-            | Field::TimePart(_)
+            | Field::MapText(_)
+            | Field::TimePart(..)
             | Field::Alias(_)
             | Field::Python(_) => None,
             Field::Path(path) => Some(event::location(path)),
@@ -453,7 +461,9 @@ impl fmt::Display for Field {
             Field::Account => f.write_str("account"),
             Field::Actor => f.write_str("actor"),
             Field::Path(path) | Field::Element(path) => path.fmt(f),
-            Field::TimePart(part) => write!(f, "eventTime|{}", part.name()),
+            Field::MapText(column) => write!(f, "{column} as text"),
+            Field::TimePart(part, TimeZone::UTC) => write!(f, "eventTime|{}", part.name()),
+            Field::TimePart(part, zone) => write!(f, "eventTime|{} in {}", part.name(), zone.name()),
             Field::Alias(alias) => f.write_str(&alias.name),
             Field::Python(function) => write!(f, "{}()", function.entry.function()),
         }

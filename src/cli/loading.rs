@@ -156,7 +156,7 @@ pub(super) fn not_used(others: OtherFiles) -> String {
     let mut parts = Vec::new();
     for (count, text) in [
         (for_other_logs, format!("{} for other logs", number_of(for_other_logs, "rule"))),
-        (no_rules, format!("{} without rules", number_of(no_rules, "YAML file"))),
+        (no_rules, format!("{} without rules", number_of(no_rules, "file"))),
         (copies, number_of(copies, "duplicate rule")),
         (replaced, format!("{} with ids of yours", number_of(replaced, "shipped rule"))),
         (correlated, format!("{} only in correlations", number_of(correlated, "rule"))),

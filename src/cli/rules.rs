@@ -153,7 +153,7 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
                         rule.window.period.to_string(),
                         rule.window.kind.to_string(),
                         if rule.enabled { "yes" } else { "no" }.to_owned(),
-                        rule.tests.len().to_string(),
+                        (rule.tests.len() + rule.hunt_tests.len()).to_string(),
                         rule.display_name.clone(),
                     ]
                 }),
@@ -293,7 +293,7 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
         "group_by": fields(&rule.group_by),
         "enabled": rule.enabled,
         "alert": rule.alert,
-        "tests": rule.tests.len(),
+        "tests": rule.tests.len() + rule.hunt_tests.len(),
         "notes": rule.notes,
         "warnings": warnings,
     })

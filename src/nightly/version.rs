@@ -13,7 +13,7 @@ use crate::rule::{
     Class, Compared, Counts, Field, FirstSeen, NewnessPeriods, Operand, PeakLimits, Predicate, Quantifier, Rule, Test,
     TitlePart, Value, Window, WindowKind,
 };
-use crate::time::Period;
+use crate::time::{Period, TimeZone};
 
 /// Returns the version of `rule`.
 pub fn version(rule: &Rule) -> String {
@@ -45,6 +45,7 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
         // Findings contain only its ATT&CK names.
         notes: _,
         tests: _,
+        hunt_tests: _,
     } = rule;
     let kind = match kind {
         WindowKind::Sliding => "sliding",
@@ -100,7 +101,9 @@ fn field_json(field: &Field) -> Json {
         Field::Actor => json!(["actor"]),
         Field::Path(path) => json!(["path", path.to_string()]),
         Field::Element(path) => json!(["element", path.to_string()]),
-        Field::TimePart(part) => json!(["time_part", part.name()]),
+        Field::MapText(column) => json!(["map_text", column]),
+        Field::TimePart(part, TimeZone::UTC) => json!(["time_part", part.name()]),
+        Field::TimePart(part, zone) => json!(["time_part", part.name(), zone.name()]),
         Field::Alias(alias) => {
             // Their order matters: the first that holds counts.
             let fields =
@@ -196,7 +199,7 @@ fn value_json(Value { text, shortest }: &Value) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::{RuleTest, Severity, panther};
+    use crate::rule::{HuntTest, RuleTest, Severity, panther};
 
     fn rule() -> Rule {
         panther::parse("everything.yml", include_str!("../../tests/data/everything.yml")).unwrap().rule
@@ -216,13 +219,14 @@ mod tests {
 
     #[test]
     fn fields_that_no_finding_contains_do_not_change_the_version() {
-        let same: [RuleEdit; 7] = [
+        let same: [RuleEdit; 8] = [
             |rule| rule.display_name.push('x'),
             |rule| rule.enabled = !rule.enabled,
             |rule| rule.notes.description = Some("x".to_owned()),
             |rule| rule.notes.runbook = Some("x".to_owned()),
             |rule| rule.notes.tags.push("x".to_owned()),
             |rule| rule.tests.push(RuleTest { name: "x".to_owned(), expected: true, log: "{}".to_owned() }),
+            |rule| rule.hunt_tests.push(HuntTest { name: "x".to_owned(), logs: Vec::new(), expected: Vec::new() }),
             |rule| {
                 if let Predicate::All(parts) = &mut rule.detection {
                     parts.reverse();

@@ -9,7 +9,7 @@ use super::placeholders::Placeholders;
 use super::python::ModuleFiles;
 use super::sigma::{SigmaEntry, SigmaRules};
 use super::yaml::YamlSource;
-use super::{Rule, check_id, limits, sigma, yaml};
+use super::{Rule, check_id, elastic, limits, sigma, yaml};
 use crate::error::{Error, RuleError, RuleErrorKind};
 use crate::statistics::number_of;
 use crate::store;
@@ -31,7 +31,7 @@ pub struct Entry {
     pub rule: Rule,
     /// The path of its file as the user wrote it, or a shipped rule's path within the program.
     pub file: String,
-    /// Its YAML text.
+    /// Its text.
     pub text: String,
     /// Warnings about the rule.
     pub warnings: Vec<Warning>,
@@ -95,7 +95,7 @@ impl SkippedRule {
 /// Numbers of files and rules that are passed by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OtherFiles {
-    /// YAML files in folders that hold no rule.
+    /// YAML and TOML files in folders that hold no rule.
     pub no_rules: usize,
     /// Rules in folders for other logs than CloudTrail's.
     pub for_other_logs: usize,
@@ -249,7 +249,7 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
         match FileKind::of(source) {
             FileKind::Sigma => of_sigma.push(source),
             FileKind::NoRule if !is_named(file) => loaded.others.no_rules += 1,
-            FileKind::Panther | FileKind::NoRule => match panther::parse_with(file, text, &python) {
+            kind => match read(kind, source, &python) {
                 Ok(Read { rule, warnings }) => loaded.add(source, rule, warnings, origin(file)),
                 Err(Error::Rules(errors)) => refused.push((file.clone(), errors)),
                 Err(other) => return Err(other),
@@ -395,6 +395,15 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     Ok(texts)
 }
 
+/// Reads the rule of a file.
+fn read(kind: FileKind, source: YamlSource<'_>, python: &ModuleFiles) -> Result<Read, Error> {
+    match kind {
+        FileKind::Elastic => elastic::parse(source.name, source.text),
+        FileKind::NoRule if kind::is_toml(source.name) => elastic::parse(source.name, source.text),
+        FileKind::Panther | FileKind::Sigma | FileKind::NoRule => panther::parse_with(source.name, source.text, python),
+    }
+}
+
 fn too_many(what: &str) -> Error {
     Error::Usage {
         message: format!("there are more than {} {what}, the most that one run reads", limits::RULES),
@@ -407,9 +416,9 @@ fn rule_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     if let Some(fault) = found.faults.first() {
         return Err(Error::usage(format!("a rule cannot be read: {fault}")));
     }
-    let is_yaml = |path: &PathBuf| {
+    let is_rule_file = |path: &PathBuf| {
         let end = path.extension().unwrap_or_default();
-        end.eq_ignore_ascii_case("yml") || end.eq_ignore_ascii_case("yaml")
+        ["yml", "yaml", "toml"].iter().any(|known| end.eq_ignore_ascii_case(known))
     };
-    Ok(found.objects.into_iter().map(|object| object.path).filter(is_yaml).collect())
+    Ok(found.objects.into_iter().map(|object| object.path).filter(is_rule_file).collect())
 }

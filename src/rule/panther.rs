@@ -8,10 +8,9 @@ use std::num::NonZeroU32;
 use super::condition::{MappingMembers, Reader, RuleErrors, Scope};
 use super::limits::{self, GROUP_KEYS, OUTPUT_FIELDS};
 use super::lint::{self, Code, Warning};
-use super::python::event::Json;
-use super::python::{Mock, ModuleFiles};
+use super::python::ModuleFiles;
 use super::yaml::{Mark, YamlContent, YamlNode, YamlSource};
-use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, RuleTest, Severity, TitlePart, Window};
+use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, Severity, TitlePart, Window};
 use crate::error::{Error, RuleErrorKind};
 use crate::path::Path;
 use crate::text::item_named;
@@ -19,6 +18,7 @@ use crate::time::Period;
 
 mod hunt;
 mod python;
+mod tests;
 
 /// Kinds of rules over the results of queries or of other rules, not over logs.
 const OF_RESULTS: [&str; 2] = ["scheduled_rule", "correlation_rule"];
@@ -127,6 +127,13 @@ impl Reader<'_> {
             None if members.get("Filename").is_some() => None,
             None => errors.keep(self.tests(members))?,
         };
+        let hunt_tests = match &group_by {
+            Some(group) => {
+                let of_python = python.as_ref().map(|python| python.group_by.as_slice()).unwrap_or_default();
+                errors.keep(self.hunt_tests(members, if group.is_empty() { of_python } else { group }))?
+            }
+            None => None,
+        };
         errors.none()?;
         let (mut title, mut dynamic_severities) = (title, dynamic_severities);
         let (mut group_by, mut context) = (group_by, context);
@@ -160,6 +167,7 @@ impl Reader<'_> {
                 summary: summary?,
                 notes: notes?,
                 tests: tests?,
+                hunt_tests: hunt_tests?,
                 id,
             })
         };
@@ -406,51 +414,6 @@ impl Reader<'_> {
         })
     }
 
-    fn tests(&mut self, members: &MappingMembers<'_>) -> Result<Vec<RuleTest>, Error> {
-        let mut tests = Vec::new();
-        for (mark, test, mocks) in self.tests_with_mocks(members)? {
-            if mocks.is_empty() {
-                tests.push(test);
-            } else {
-                let message = "this test is left out: `Mocks` replace Python functions, and the rule has none";
-                self.warn(mark, Code::UnrunTest, message.to_owned());
-            }
-        }
-        Ok(tests)
-    }
-
-    /// Returns the tests with their places, and with the values that they put in place of functions.
-    fn tests_with_mocks(&mut self, members: &MappingMembers<'_>) -> Result<Vec<(Mark, RuleTest, Vec<Mock>)>, Error> {
-        const TEST: &[&str] = &["Name", "ExpectedResult", "Log", "LogType", "Mocks", "ExpectedDestinations"];
-        let mut tests = Vec::new();
-        for node in self.optional_list(members, "Tests")? {
-            let test = self.members(node, "`Tests`", TEST)?;
-            let mut mocks = Vec::new();
-            let mut mark = node.mark;
-            if let Some(given) = test.given("Mocks").filter(|mocks| !mocks.is_null()) {
-                mark = given.mark;
-                for mock in self.list(given, "`Mocks`")? {
-                    let mock = self.members(mock, "`Mocks`", &["objectName", "returnValue"])?;
-                    let name = self.text(self.required(&mock, "objectName")?, "`objectName`")?;
-                    let value = mock.get("returnValue").and_then(|value| Json::parse(&value.to_json()));
-                    mocks.push(Mock { name, value: value.unwrap_or(Json::Null) });
-                }
-            }
-            let log = self.required(&test, "Log")?;
-            if !matches!(log.content, YamlContent::Map(_)) {
-                let message = format!("`Log` must be a mapping, the record, and this is {}", log.kind());
-                return self.error(log.mark, &message);
-            }
-            let test = RuleTest {
-                name: self.text(self.required(&test, "Name")?, "`Name`")?,
-                expected: self.flag(self.required(&test, "ExpectedResult")?, "`ExpectedResult`")?,
-                log: log.to_json(),
-            };
-            tests.push((mark, test, mocks));
-        }
-        Ok(tests)
-    }
-
     /// Returns a list that may be absent and has at most `limit` elements.
     fn at_most<'n>(
         &self,
@@ -491,7 +454,7 @@ impl Reader<'_> {
             let message = "without `GroupBy` the matches of all users and accounts are counted together";
             remarks.push((place("Threshold"), Code::NoGroup, message));
         }
-        if rule.tests.is_empty() {
+        if rule.tests.is_empty() && rule.hunt_tests.is_empty() {
             remarks.push((
                 members.mark,
                 Code::NoTests,
