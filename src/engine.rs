@@ -48,6 +48,7 @@ mod ip_functions;
 mod json_functions;
 mod json_members;
 pub mod keyed_rows;
+mod list_functions;
 pub mod match_batch;
 mod match_buffer;
 mod match_functions;

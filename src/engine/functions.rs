@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::window_functions::{EventKindsColumn, event_kinds_type};
 use super::{
-    columnar_table, event_times, ip_functions, json_functions, match_functions, pattern_functions, python_functions,
-    window_functions,
+    columnar_table, event_times, ip_functions, json_functions, list_functions, match_functions, pattern_functions,
+    python_functions, window_functions,
 };
 use crate::event::identity;
 
@@ -48,6 +48,7 @@ pub(super) fn register(context: &SessionContext) {
     context.register_udf(ScalarUDF::from(FingerprintFunction { signature }));
     json_functions::register(context);
     ip_functions::register(context);
+    list_functions::register(context);
     pattern_functions::register(context);
     python_functions::register(context);
     window_functions::register(context);

@@ -1,5 +1,7 @@
 //! Runs the tests in rule files.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use crate::engine::match_scan::MatchScan;
@@ -8,9 +10,10 @@ use crate::error::Error;
 use crate::event::{self, batch::BatchBuilder};
 use crate::raw::envelope::Record;
 use crate::raw::json;
-use crate::rule::{Rule, RuleTest};
+use crate::rule::exceptions::Exception;
+use crate::rule::{Predicate, Rule, RuleTest};
 use crate::sql::match_spec::MatchSpec;
-use crate::time::{Instant, Range, SECOND};
+use crate::time::{self, Instant, Range, SECOND};
 
 /// Returns for each rule and each of its tests whether the test record matches the rule. Matching is that of a hunt.
 /// The record needs no time.
@@ -27,7 +30,8 @@ pub async fn run_rule_tests(engine: &Engine, rules: &[Rule]) -> Result<Vec<Vec<b
         }
     }
     let table = engine::memory_table(event::schema(), vec![builder.finish().map_err(too_large)?]).map_err(failed)?;
-    let spec = MatchSpec::new(rules, Range::default());
+    let (conditions, indexes_of) = tested_rules(rules);
+    let spec = MatchSpec::new(&conditions, Range::default());
     let mut matched: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.tests.len()]).collect();
     let scan = MatchScan::new(engine, table, &spec).await.map_err(failed)?;
     for batch in scan.collect(usize::MAX).await.map_err(failed)? {
@@ -35,11 +39,41 @@ pub async fn run_rule_tests(engine: &Engine, rules: &[Rule]) -> Result<Vec<Vec<b
             if let Some((rule, test)) =
                 usize::try_from(batch.time(row).seconds()).ok().and_then(|record| indexes.get(record))
             {
-                matched[*rule][*test] = batch.matches_of(*rule).value(row);
+                matched[*rule][*test] = batch.matches_of(indexes_of[*rule][*test]).value(row);
             }
         }
     }
     Ok(matched)
+}
+
+/// Returns the rules to match, and for each rule and each of its tests the index of one of them. The exceptions of a rule apply
+/// to a test by the time in its record, so such a rule is there once for each test.
+fn tested_rules(rules: &[Rule]) -> (Vec<Rule>, Vec<Vec<usize>>) {
+    let (mut tested, mut indexes) = (Vec::new(), Vec::new());
+    for rule in rules {
+        if rule.exceptions().is_empty() {
+            indexes.push(vec![tested.len(); rule.tests.len()]);
+            tested.push(rule.clone());
+            continue;
+        }
+        indexes.push((tested.len()..).take(rule.tests.len()).collect());
+        tested.extend(rule.tests.iter().map(|test| {
+            let time = time_in(test);
+            let is_in_time = |exception: &&Arc<Exception>| time.is_some_and(|time| exception.times().contains(time));
+            let applying = rule.exceptions().iter().filter(is_in_time);
+            let none_of = Predicate::None(applying.map(|exception| exception.when.clone()).collect());
+            let detection = Predicate::All(vec![rule.detection_without_exceptions().clone(), none_of]);
+            Rule { detection, ..rule.clone() }
+        }));
+    }
+    (tested, indexes)
+}
+
+/// Returns the time in the record of a test.
+fn time_in(test: &RuleTest) -> Option<Instant> {
+    let members = json::members(&test.log)?;
+    let (_, value) = members.iter().find(|(key, _)| key.eq_ignore_ascii_case("eventTime"))?;
+    time::parse_event_time(&serde_json::from_str::<String>(value.get()).ok()?)
 }
 
 /// Returns the time of the record with this index.

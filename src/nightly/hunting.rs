@@ -10,6 +10,7 @@ use super::version::version;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hunt;
+use crate::hunt::exceptions::{self, ExceptedHunt};
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
 use crate::rule::{Rule, WindowKind};
@@ -60,10 +61,13 @@ impl NightlyHunt<'_> {
         next.rules.extend(all_rules.iter().map(|rule| (rule.id.clone(), version(rule))));
         let (mut known, tasks) = self.tasks(next, &spans).await?;
 
-        let mut changes = Vec::new();
+        let (mut changes, mut effects) = (Vec::new(), Vec::new());
         for task in tasks {
             let rules: Vec<Rule> = task.rules.iter().map(|index| all_rules[*index].clone()).collect();
-            let outcome = hunt::hunt(engine, self.lake, &rules, task.range).await?;
+            let hunt = ExceptedHunt::new(rules, task.range)?;
+            let (outcome, removed) = hunt.hunt(engine, self.lake).await?;
+            effects.extend(removed);
+            let rules = hunt.rules();
             report.hunts.push(HuntReport {
                 rules: rules.iter().map(|rule| rule.id.clone()).collect(),
                 from: task.range.from,
@@ -78,6 +82,8 @@ impl NightlyHunt<'_> {
                 changes.extend(known.update(hunted, &findings, &mut report.findings)?);
             }
         }
+        let now = next.now.unwrap_or(Instant::MIN);
+        report.exceptions = exceptions::reports(all_rules, &effects, now);
         report.matches = changes.iter().filter_map(|change| change.line.get("count")?.as_u64()).sum();
         let order = |change: &ChangedFinding| {
             ["first_event", "rule_id", "finding_id"]

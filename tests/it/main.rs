@@ -14,6 +14,7 @@ mod delta_writers;
 mod delta_tables;
 mod dialects;
 mod escapes;
+mod exceptions;
 mod duplicates;
 mod faults;
 mod flips;

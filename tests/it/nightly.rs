@@ -23,6 +23,7 @@ use crate::oracle;
 use crate::records::failed_sign_in;
 use crate::sinks::{Hook, clock};
 
+mod excepted;
 mod model;
 mod processes;
 mod states;

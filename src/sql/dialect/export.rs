@@ -124,7 +124,7 @@ impl DialectColumns {
         }
     }
 
-    fn micros(&self) -> String {
+    pub(super) fn micros(&self) -> String {
         if self.is_lake {
             return self.dialect.micros_of_timestamp(&self.dialect.name(EVENT_TIME));
         }
