@@ -23,6 +23,7 @@ mod compact;
 mod completions;
 mod convert;
 mod data;
+mod exceptions;
 mod hunt;
 mod inspect;
 mod layouts;
@@ -70,6 +71,7 @@ enum Command {
     #[cfg(feature = "cluster")]
     Cluster(cluster::ClusterCommand),
     Rules(rules::RulesCommand),
+    Exceptions(exceptions::ExceptionsCommand),
     Test(test::TestCommand),
     Sql(sql::Sql),
     Layouts(layouts::LayoutsCommand),
@@ -265,6 +267,7 @@ pub fn run() -> Status {
                     Command::Cluster(command) => Box::pin(command.run(&context)).await,
                     Command::Backtest(command) => Box::pin(command.run(&context)).await,
                     Command::Rules(command) => command.run(&context).await,
+                    Command::Exceptions(command) => command.run(&context),
                     Command::Test(command) => command.run(&context).await,
                     Command::Sql(command) => command.run(&context).await,
                     Command::Layouts(command) => command.run(&context),

@@ -49,6 +49,7 @@ mod json_functions;
 mod map_text;
 mod json_members;
 pub mod keyed_rows;
+mod list_functions;
 pub mod match_batch;
 mod match_buffer;
 mod match_functions;

@@ -16,6 +16,7 @@ use crate::trail::Prefilter;
 
 pub mod account_starts;
 pub mod events;
+pub mod exceptions;
 mod finding_buffer;
 pub mod grid;
 mod lookback;
@@ -125,11 +126,20 @@ pub async fn hunt_buffered<'r>(
 async fn check(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<(), Error> {
     rules.iter().try_for_each(|rule| rule.check(rule.window))?;
     table.check(engine, rules, initial_range_of(rules, range)).await?;
-    check_cluster(engine, table)
+    check_cluster(engine, table, rules)
 }
 
-/// Makes sure that a table which is to be hunted on a cluster can be.
-fn check_cluster(engine: &Engine, table: &dyn Table) -> Result<(), Error> {
+/// Makes sure that a table and rules which are to be hunted on a cluster can be.
+fn check_cluster(engine: &Engine, table: &dyn Table, rules: &[Rule]) -> Result<(), Error> {
+    let list = rules.iter().find_map(|rule| rule.value_lists().first().map(|list| list.name().to_owned()));
+    if engine.on_cluster()
+        && let Some(list) = list
+    {
+        return Err(Error::Usage {
+            message: format!("the nodes of a cluster do not have the value list `{list}`"),
+            hint: Some("leave out `--cluster`, or write the values into the rules".to_owned()),
+        });
+    }
     if engine.on_cluster() && table.kind() == TableKind::Memory {
         return Err(Error::usage("records in memory are not hunted on a cluster"));
     }

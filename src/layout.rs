@@ -275,7 +275,13 @@ fn fields_of<'p>(predicate: &'p Predicate, has_type: bool, visit: &mut dyn FnMut
             }
         }
         Predicate::Test { field, test, .. } if has_type && test.is_network_activity(field) => {}
-        Predicate::Test { .. } | Predicate::Elements { .. } => predicate.fields(visit),
+        Predicate::Except { matches, exceptions } => {
+            fields_of(matches, has_type, visit);
+            for exception in exceptions {
+                fields_of(&exception.when, has_type, visit);
+            }
+        }
+        Predicate::Test { .. } | Predicate::Elements { .. } | Predicate::During(_) => predicate.fields(visit),
     }
 }
 

@@ -11,6 +11,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::engine::Scanned;
 use crate::error::{Error, Fault};
+use crate::hunt::exceptions::ExceptionReport;
+use crate::report::exceptions;
 use crate::statistics::{DifferingRecords, Duplicates, ScanStatistics, number_of};
 use crate::store::{self, StagedWriter};
 use crate::text::{self, printable, printable_lines};
@@ -211,6 +213,17 @@ impl Output {
     pub fn duplicates(&self, duplicates: &Duplicates, which: &str) {
         self.talk(&duplicates.sentence(which));
         self.differing(&duplicates.differing);
+    }
+
+    /// Prints the effects of exceptions. Warns if one has expired or matched nothing.
+    pub fn exceptions(&self, reports: &[ExceptionReport]) {
+        let table = exceptions::table(reports);
+        if !table.is_empty() {
+            self.talk_lines(table.trim_end());
+        }
+        for warning in exceptions::warnings(reports) {
+            self.warn(&format!("warning: {warning}"));
+        }
     }
 
     /// Warns about records that share an `eventID` but differ.

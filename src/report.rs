@@ -8,6 +8,7 @@ use crate::text::{csv_cell, json, printable};
 
 pub mod backtest;
 pub mod comparison;
+pub mod exceptions;
 pub mod inspection;
 pub mod lint;
 pub mod markdown;
@@ -142,7 +143,15 @@ fn table_cells(finding: &Finding) -> Vec<String> {
 
 /// Returns a table of escaped cells.
 pub fn rows(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    rows_of_width(header, rows, None)
+}
+
+/// Returns a table of escaped cells. `width` is its greatest width in columns of a terminal; without it, that of the terminal.
+fn rows_of_width(header: &[&str], rows: impl Iterator<Item = Vec<String>>, width: Option<u16>) -> String {
     let mut table = Table::new();
+    if let Some(width) = width {
+        table.set_width(width);
+    }
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     let between_rows = [
         TableComponent::HorizontalLines,

@@ -18,6 +18,7 @@ pub mod catalog;
 mod condition;
 pub mod edit;
 pub mod elastic;
+pub mod exceptions;
 mod hunt_test;
 pub mod limits;
 pub mod lint;
@@ -28,11 +29,15 @@ pub mod predicate;
 pub mod python;
 pub mod sigma;
 pub mod simple_detection;
+pub mod value_lists;
 pub mod yaml;
 
 pub use hunt_test::{ExpectedEvents, ExpectedFinding, HuntTest};
 pub use predicate::{Class, Compared, Operand, Predicate, Quantifier, Test, Value};
 pub use python::PythonFunction;
+
+use exceptions::Exception;
+use value_lists::ValueList;
 
 /// A threshold rule: its matches, their groups, and the number of matches within a period that makes a finding.
 #[derive(Debug, Clone, PartialEq)]
@@ -251,6 +256,75 @@ impl Rule {
     /// Returns the settings that decide the rule's findings.
     pub fn setting(&self) -> Setting {
         Setting { window: self.window, newness: self.first_seen.as_ref().map(|first_seen| first_seen.periods) }
+    }
+
+    /// Returns the exceptions of the rule.
+    pub fn exceptions(&self) -> &[Arc<Exception>] {
+        match &self.detection {
+            Predicate::Except { exceptions, .. } => exceptions,
+            _ => &[],
+        }
+    }
+
+    /// Returns the predicate of a match, without exceptions.
+    pub fn detection_without_exceptions(&self) -> &Predicate {
+        match &self.detection {
+            Predicate::Except { matches, .. } => matches,
+            detection => detection,
+        }
+    }
+
+    /// Returns the predicates that decide the rule's findings.
+    fn predicates(&self) -> impl Iterator<Item = &Predicate> {
+        let counted: Vec<&Predicate> = match &self.counts {
+            Counts::Matches | Counts::Distinct(_) | Counts::Sum(_) => Vec::new(),
+            Counts::Followed { first, then } => vec![first, then],
+            Counts::EachOf(events) | Counts::InOrder(events) => events.iter().collect(),
+        };
+        let severities = self.dynamic_severities.iter().map(|(_, predicate)| predicate);
+        std::iter::once(&self.detection).chain(counted).chain(severities)
+    }
+
+    /// Returns the value lists that the rule or an exception of it uses, each once.
+    pub fn value_lists(&self) -> Vec<&Arc<ValueList>> {
+        let mut lists: Vec<&Arc<ValueList>> = Vec::new();
+        for predicate in self.predicates() {
+            predicate.tests(&mut |test| {
+                if let Test::InList(list) | Test::WithinList(list) | Test::AnyWithinList(list) = test
+                    && !lists.contains(&list)
+                {
+                    lists.push(list);
+                }
+            });
+        }
+        lists
+    }
+
+    /// Returns the rule with the values of its lists as values of its own, for a query that runs elsewhere.
+    ///
+    /// # Errors
+    /// A list has more than [`limits::WRITTEN_VALUES`] values.
+    pub fn with_lists_written_out(mut self) -> Result<Rule, Arc<ValueList>> {
+        if self.value_lists().is_empty() {
+            return Ok(self);
+        }
+        self.detection = self.detection.with_lists_written_out()?;
+        let all = |parts: &[Predicate]| -> Result<Vec<Predicate>, Arc<ValueList>> {
+            parts.iter().map(Predicate::with_lists_written_out).collect()
+        };
+        self.counts = match self.counts {
+            counts @ (Counts::Matches | Counts::Distinct(_) | Counts::Sum(_)) => counts,
+            Counts::Followed { first, then } => {
+                let [first, then] = [first.with_lists_written_out()?, then.with_lists_written_out()?];
+                Counts::Followed { first, then }
+            }
+            Counts::EachOf(events) => Counts::EachOf(all(&events)?),
+            Counts::InOrder(events) => Counts::InOrder(all(&events)?),
+        };
+        for (_, severity) in &mut self.dynamic_severities {
+            *severity = severity.with_lists_written_out()?;
+        }
+        Ok(self)
     }
 
     /// Returns the ATT&CK tactics and techniques, as `TA0006:T1621`.

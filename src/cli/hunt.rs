@@ -10,7 +10,8 @@ use super::range::RangeArgs;
 use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
 use crate::finding::Finding;
-use crate::hunt::{self, BufferedHunt, events, initial_range_of};
+use crate::hunt::exceptions::{self, ExceptedHunt};
+use crate::hunt::{BufferedHunt, events, initial_range_of};
 use crate::output::Output;
 use crate::report::page::{HuntResults, HuntSummary};
 use crate::report::{self, FindingsFormat};
@@ -77,8 +78,11 @@ impl HuntCommand {
             }
         }
         let rules = self.rules.supported_by(&opened, rules, range, context.output).await?;
-        let hunted = hunt::hunt_buffered(engine, table, &rules, range).await?;
+        let hunt = ExceptedHunt::new(rules, range)?;
+        let rules = hunt.rules();
+        let (hunted, effects) = hunt.hunt_buffered(engine, table).await?;
         let BufferedHunt { findings, duplicates, read, learning } = hunted;
+        let exceptions = exceptions::reports(rules, &effects, range.to.unwrap_or_else(super::now));
         let records = engine.scanned.rows();
         opened.bar.finish_and_clear();
         let mut figures = HuntSummary::new(engine, report::page::SHOWN.findings);
@@ -94,9 +98,10 @@ impl HuntCommand {
         }
         if let Some(file) = &self.report {
             let shown = report::page::SHOWN;
-            let events = &events::events_of_findings(engine, table, &rules, &figures.first, shown).await?;
+            let events = &events::events_of_findings(engine, table, rules, &figures.first, shown).await?;
             let duplicates = Some(&duplicates);
-            let hunted = HuntResults { rules: &rules, range, summary: figures, events, read: &read, duplicates };
+            let (read, exceptions) = (&read, exceptions.as_slice());
+            let hunted = HuntResults { rules, range, summary: figures, events, read, exceptions, duplicates };
             context.write(report::page::hunt(hunted).await?.into_bytes(), Some(file)).await?;
         }
         let summary = ReadSummary { has_results: findings.count() > 0, ..summary };
@@ -107,7 +112,8 @@ impl HuntCommand {
         }
         context.output.cluster_results(engine.bytes_from_cluster());
         context.output.duplicates(&duplicates, "matching records");
-        report_learning(context.output, &rules, &learning);
+        report_learning(context.output, rules, &learning);
+        context.output.exceptions(&exceptions);
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [found, rules] =
             [(findings.count(), "finding"), (ids.len() as u64, "rule")].map(|(n, what)| number_of(n, what));

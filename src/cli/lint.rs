@@ -22,6 +22,9 @@ pub(super) struct LintCommand {
     /// Write the result to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// YAML files with exceptions of rules and with value lists
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    exceptions: Vec<PathBuf>,
     /// YAML file with values for the placeholders of Sigma rules, by name
     #[arg(long, value_name = "FILE")]
     placeholders: Option<PathBuf>,
@@ -32,8 +35,12 @@ pub(super) struct LintCommand {
 
 impl LintCommand {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
-        let files =
-            RuleFiles { paths: &self.paths, placeholders: self.placeholders.as_deref(), ..RuleFiles::default() };
+        let files = RuleFiles {
+            paths: &self.paths,
+            exceptions: &self.exceptions,
+            placeholders: self.placeholders.as_deref(),
+            ..RuleFiles::default()
+        };
         let loaded = files.read()?;
         let errors: Vec<_> = loaded.skipped.iter().flat_map(|skipped| skipped.errors.clone()).collect();
         let warnings = loaded.entries.iter().map(|entry| entry.warnings.len()).sum::<usize>();

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::error::{Error, RuleError};
 use crate::output::Output;
 use crate::rule::catalog::{self, Choice, Entry, LoadedRules, OtherFiles, RuleChoice, RuleSources, SkippedRule};
+use crate::rule::exceptions::{self, ExceptionFiles};
 use crate::rule::overrides::{self, RuleOverride};
 use crate::rule::placeholders::Placeholders;
 use crate::statistics::number_of;
@@ -28,6 +29,9 @@ pub(super) struct RuleFileArgs {
     /// Change settings of a rule: `RULE:Threshold=5,Period=1h,Window=dedup,Severity=Low,Enabled=false`; can be repeated
     #[arg(long = "override", value_name = "RULE:KEY=VALUE,…")]
     overrides: Vec<RuleOverride>,
+    /// YAML files with exceptions of rules and with value lists
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    exceptions: Vec<PathBuf>,
     /// YAML file with values for the placeholders of Sigma rules, by name
     #[arg(long, value_name = "FILE")]
     placeholders: Option<PathBuf>,
@@ -40,6 +44,7 @@ impl RuleFileArgs {
             paths: &self.rules,
             with_shipped: self.with_shipped,
             overrides: &self.overrides,
+            exceptions: &self.exceptions,
             placeholders: self.placeholders.as_deref(),
             strict,
         }
@@ -55,6 +60,8 @@ pub(super) struct RuleFiles<'f> {
     pub(super) with_shipped: bool,
     /// Changes of settings.
     pub(super) overrides: &'f [RuleOverride],
+    /// Files of exceptions and value lists.
+    pub(super) exceptions: &'f [PathBuf],
     /// The values of placeholders.
     pub(super) placeholders: Option<&'f Path>,
     /// Whether a rule of a folder that cannot run is an error.
@@ -65,9 +72,16 @@ impl RuleFiles<'_> {
     /// Reads the rules.
     pub(super) fn read(self) -> Result<LoadedRules, Error> {
         let placeholders = self.placeholders.map(Placeholders::read).transpose()?.unwrap_or_default();
-        let (paths, with_shipped) = (self.paths, self.with_shipped);
-        let mut loaded = catalog::load(RuleSources { paths, with_shipped, placeholders: &placeholders })?;
+        let files = ExceptionFiles::read(self.exceptions)?;
+        let (paths, with_shipped, value_lists) = (self.paths, self.with_shipped, &files.value_lists);
+        let mut loaded = catalog::load(RuleSources { paths, with_shipped, placeholders: &placeholders, value_lists })?;
         overrides::apply(self.overrides, &mut loaded.entries)?;
+        let mut read = files.exceptions()?;
+        // Single files are some of the rules. A rule that cannot run is not loaded, and has its own warning.
+        let is_files = !paths.is_empty() && paths.iter().all(|path| path.is_file());
+        let is_part = is_files || !loaded.skipped.is_empty();
+        read.warnings.extend(exceptions::apply(&read.exceptions, &mut loaded.entries, is_part)?);
+        loaded.exceptions = read;
         Ok(loaded)
     }
 }
@@ -91,6 +105,9 @@ pub(super) fn load(output: Output, files: RuleFiles<'_>) -> Result<LoadedRules, 
         format!("warning: rule skipped: {first}{more}")
     });
     print(output, paths, skipped, "rules skipped");
+    for warning in &loaded.exceptions.warnings {
+        output.warn(&format!("warning: {warning}"));
+    }
     if let Some(summary) = summary(&loaded) {
         output.talk(&summary);
     }
@@ -134,7 +151,7 @@ fn print(output: Output, paths: &[PathBuf], lines: impl ExactSizeIterator<Item =
 
 /// Returns a line with the numbers of rules, or nothing if all files hold rules that can run.
 pub(super) fn summary(loaded: &LoadedRules) -> Option<String> {
-    let LoadedRules { entries, skipped, others } = loaded;
+    let LoadedRules { entries, skipped, others, .. } = loaded;
     if skipped.is_empty() && *others == OtherFiles::default() {
         return None;
     }

@@ -90,6 +90,7 @@ impl NightlyCommand {
             paths: &rules.paths,
             with_shipped: rules.with_shipped,
             overrides: &overrides,
+            exceptions: &config.exceptions.files,
             placeholders,
             strict: rules.strict,
         };

@@ -54,6 +54,10 @@ impl Sql {
             return Err(Error::usage("`--from`, `--to` and `--last` go with `--dialect`"));
         }
         let live_files = self.live_files(context).await?;
+        let rule = rule.with_lists_written_out().map_err(|list| Error::Usage {
+            message: format!("the value list `{}` has too many values for the text of a query", list.name()),
+            hint: Some("hunt with `tawny hunt`, which reads the list".to_owned()),
+        })?;
         let rules = self.window.apply(vec![rule]);
         if rules.len() > 1 {
             return Err(Error::Usage {

@@ -14,11 +14,16 @@ use crate::rule::lint::Code;
 ///
 /// Tests evaluate the same conditions that a hunt evaluates. A test with `Logs` is a hunt of these records.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tawny test\n  tawny test rules/ my_rule.yml")]
+#[command(
+    after_help = "Examples:\n  tawny test\n  tawny test rules/ my_rule.yml\n  tawny test --exceptions exceptions.yml"
+)]
 pub(super) struct TestCommand {
     /// Rule files or folders [default: the shipped rules]
     #[arg(value_name = "RULES")]
     rules: Vec<PathBuf>,
+    /// YAML files with exceptions of rules and with value lists
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    exceptions: Vec<PathBuf>,
     /// YAML file with values for the placeholders of Sigma rules, by name
     #[arg(long, value_name = "FILE")]
     placeholders: Option<PathBuf>,
@@ -26,8 +31,12 @@ pub(super) struct TestCommand {
 
 impl TestCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        let files =
-            RuleFiles { paths: &self.rules, placeholders: self.placeholders.as_deref(), ..RuleFiles::default() };
+        let files = RuleFiles {
+            paths: &self.rules,
+            exceptions: &self.exceptions,
+            placeholders: self.placeholders.as_deref(),
+            ..RuleFiles::default()
+        };
         let LoadedRules { entries: rules, skipped, .. } = loading::load(context.output, files)?;
         if rules.is_empty() {
             return Err(Error::usage("no rules to test"));

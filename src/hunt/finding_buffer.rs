@@ -74,6 +74,14 @@ impl<'r> FindingBuffer<'r> {
         self.scans.push(scan);
     }
 
+    /// Drops the findings of rules from the index `count` on.
+    pub(super) fn keep_first(&mut self, count: usize) {
+        for rule in self.scans.iter_mut().flat_map(|scan| &mut scan.rules).filter(|rule| rule.index >= count) {
+            rule.count = 0;
+        }
+        self.counts.iter_mut().skip(count).for_each(|dropped| *dropped = 0);
+    }
+
     /// Returns the number of findings.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -145,7 +153,7 @@ impl FindingReader<'_> {
     }
 
     /// Returns the next finding, and the index of its rule.
-    async fn next_of_rule(&mut self) -> Result<Option<(usize, Finding)>, Error> {
+    pub(super) async fn next_of_rule(&mut self) -> Result<Option<(usize, Finding)>, Error> {
         loop {
             if let Some((scan, batch, row)) = self.batch.as_mut().filter(|(_, batch, row)| *row < batch.num_rows()) {
                 let number = rule_of(batch, *row)?;

@@ -81,7 +81,7 @@ pub struct GridHuntRequest<'s> {
 /// As for a hunt, or the matches do not fit into memory.
 pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequest<'_>) -> Result<GridHunt, Error> {
     let GridHuntRequest { rule, cells, range, needed } = request;
-    super::check_cluster(engine, table)?;
+    super::check_cluster(engine, table, std::slice::from_ref(rule))?;
     cells.iter().try_for_each(|setting| rule.check(setting.window))?;
     let initial = lookback::initial_range(cells.iter().copied(), range);
     table.check(engine, std::slice::from_ref(rule), initial).await?;

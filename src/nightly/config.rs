@@ -44,6 +44,9 @@ pub struct Config {
     /// Settings that replace those of rules, by their ids.
     #[serde(default)]
     overrides: BTreeMap<String, RuleSettings>,
+    /// Which events rules ignore.
+    #[serde(default)]
+    pub exceptions: ExceptionConfig,
     /// Where to deliver findings.
     #[serde(rename = "sink", default)]
     pub sinks: Vec<sink::SinkSettings>,
@@ -116,6 +119,15 @@ pub struct RuleConfig {
     pub strict: bool,
     /// The file with the values of placeholders.
     pub placeholders: Option<PathBuf>,
+}
+
+/// Which events rules ignore.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExceptionConfig {
+    /// Files of exceptions and value lists.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
 }
 
 /// Where to write the report of a run.

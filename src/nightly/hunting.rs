@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::hunt;
 use crate::hunt::account_starts::{self, AccountStarts};
+use crate::hunt::exceptions::{self, ExceptedHunt};
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
 use crate::rule::{Rule, WindowKind};
@@ -68,11 +69,13 @@ impl NightlyHunt<'_> {
         let events = NewEvents { spans: &spans, moved_starts: &moved_starts };
         let (mut known, tasks) = self.tasks(next, events).await?;
 
-        let mut changes = Vec::new();
+        let (mut changes, mut effects) = (Vec::new(), Vec::new());
         for task in tasks {
             let rules: Vec<Rule> = task.rules.iter().map(|index| all_rules[*index].clone()).collect();
-            let starts = starts.clone().unwrap_or_default();
-            let outcome = hunt::hunt_with_starts(engine, self.lake, &rules, task.range, starts).await?;
+            let hunt = ExceptedHunt::new(rules, task.range)?;
+            let (outcome, removed) = hunt.hunt(engine, self.lake, starts.clone().unwrap_or_default()).await?;
+            effects.extend(removed);
+            let rules = hunt.rules();
             report.hunts.push(HuntReport {
                 rules: rules.iter().map(|rule| rule.id.clone()).collect(),
                 from: task.range.from,
@@ -87,6 +90,8 @@ impl NightlyHunt<'_> {
                 changes.extend(known.update(hunted, &findings, &mut report.findings)?);
             }
         }
+        let now = next.now.unwrap_or(Instant::MIN);
+        report.exceptions = exceptions::reports(all_rules, &effects, now);
         report.matches = changes.iter().filter_map(|change| change.line.get("count")?.as_u64()).sum();
         let order = |change: &ChangedFinding| {
             ["first_event", "rule_id", "finding_id"]

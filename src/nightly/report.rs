@@ -8,6 +8,7 @@ use super::changes::ChangeCounts;
 use super::deliver::DeliveryReport;
 use super::state::{PendingDelivery, PendingObject};
 use crate::error::{Fault, RuleError};
+use crate::hunt::exceptions::ExceptionReport;
 use crate::lake::maintenance::MaintenanceSummary;
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::time::Instant;
@@ -29,6 +30,8 @@ pub struct RunReport {
     pub unlisted: Vec<Fault>,
     /// Rules of folders that cannot run, and so were not hunted.
     pub skipped_rules: Vec<ReportedRule>,
+    /// The effects of exceptions, in the ranges that this run hunted.
+    pub exceptions: Vec<ExceptionReport>,
     /// One entry for each hunt.
     pub hunts: Vec<HuntReport>,
     /// Findings of all rules, by how they changed.

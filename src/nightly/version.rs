@@ -137,6 +137,11 @@ fn predicate_json(predicate: &Predicate) -> Json {
             };
             json!(["elements", field_json(list), quantifier, predicate_json(each)])
         }
+        Predicate::During(range) => json!(["during", <[Option<i64>; 2]>::from(*range)]),
+        Predicate::Except { matches, exceptions } => {
+            let conditions: Vec<Predicate> = exceptions.iter().map(|exception| exception.condition()).collect();
+            json!(["except", predicate_json(matches), unordered(&conditions)])
+        }
     }
 }
 
@@ -179,6 +184,10 @@ fn test_json(test: &Test) -> Json {
         }
         Test::Within(network) => json!(["within", network.to_string()]),
         Test::AnyWithin(network) => json!(["any_within", network.to_string()]),
+        // Two lists with the same values mean the same, even if their names differ.
+        Test::InList(list) => json!(["in_list", list.digest()]),
+        Test::WithinList(list) => json!(["within_list", list.digest()]),
+        Test::AnyWithinList(list) => json!(["any_within_list", list.digest()]),
     }
 }
 

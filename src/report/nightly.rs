@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{internal, rows, shortened};
+use super::{exceptions, internal, rows, shortened};
 use crate::error::{Error, Fault};
 use crate::lake::maintenance::MaintenanceSummary;
 use crate::nightly::{RunPlan, RunReport};
@@ -51,6 +51,16 @@ pub fn table(report: &RunReport) -> String {
         number_of(report.matches, "match")
     );
     lines.push(("findings".to_owned(), counts));
+    for exception in &report.exceptions {
+        for rule in exception.rules.iter().filter(|rule| rule.events_removed > 0) {
+            let [events, findings] = [(rule.events_removed, "event"), (rule.findings_removed, "finding")]
+                .map(|(count, what)| number_of(count, what));
+            let removed = format!("removed {events} and {findings} of {}", rule.rule_id);
+            lines.push((format!("exception {}", exception.id), removed));
+        }
+    }
+    let warnings = exceptions::warnings(&report.exceptions);
+    lines.extend(warnings.into_iter().map(|warning| ("warning".to_owned(), warning)));
     for delivery in &report.deliveries {
         let outcome = delivery.error.as_ref().map_or_else(
             || "delivered".to_owned(),
@@ -151,6 +161,8 @@ pub fn prometheus(report: &RunReport) -> String {
     metric("skipped_rules", "Rules that cannot run.", one(report.skipped_rules.len().to_string()));
     let days = "Days without events between the first and the last day with events.";
     metric("empty_days", days, one(report.empty_days.len().to_string()));
+    let expired = report.exceptions.iter().filter(|exception| exception.expired).count();
+    metric("expired_exceptions", "Exceptions of rules that have expired.", one(expired.to_string()));
     let failed = u8::from(report.maintenance_error.is_some());
     metric("upkeep_failed", "Whether maintenance of the lake failed.", one(failed.to_string()));
     let findings = &report.findings;

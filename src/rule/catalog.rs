@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::exceptions::Exceptions;
 use super::lint::{Code, Warning};
 use super::panther::{self, Read};
 use super::placeholders::Placeholders;
 use super::python::ModuleFiles;
 use super::sigma::{SigmaEntry, SigmaRules};
+use super::value_lists::ValueLists;
 use super::yaml::YamlSource;
 use super::{Rule, check_id, elastic, limits, sigma, yaml};
 use crate::error::{Error, RuleError, RuleErrorKind};
@@ -61,6 +63,8 @@ pub struct RuleSources<'s> {
     pub with_shipped: bool,
     /// The values of placeholders.
     pub placeholders: &'s Placeholders,
+    /// The value lists that conditions may name.
+    pub value_lists: &'s ValueLists,
 }
 
 /// The rules of some files and folders.
@@ -72,6 +76,8 @@ pub struct LoadedRules {
     pub skipped: Vec<SkippedRule>,
     /// What else was in the files.
     pub others: OtherFiles,
+    /// The exceptions that were applied to the rules.
+    pub exceptions: Exceptions,
 }
 
 /// A rule that cannot run.
@@ -158,6 +164,16 @@ pub fn named<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, Error> {
 /// The most known ids in the error about an unknown id.
 const NAMED: usize = 10;
 
+/// Returns whether a shipped rule has this id.
+pub(super) fn is_shipped(id: &str) -> Result<bool, Error> {
+    for (name, text) in SHIPPED {
+        if panther::parse(name, text)?.rule.id == id {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Returns the error that no rule has this id.
 pub(super) fn unknown(entries: &[Entry], id: &str) -> Error {
     let ids = entries.iter().map(|entry| entry.rule.id.as_str());
@@ -220,7 +236,8 @@ pub fn choose(entries: Vec<Entry>, wanted: RuleChoice<'_>) -> Result<Choice, Err
 /// # Errors
 /// A rule cannot run.
 pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
-    let sources = RuleSources { paths, with_shipped: false, placeholders: &Placeholders::default() };
+    let (placeholders, value_lists) = (&Placeholders::default(), &ValueLists::default());
+    let sources = RuleSources { paths, with_shipped: false, placeholders, value_lists };
     Ok(load(sources)?.checked(true)?.entries)
 }
 
@@ -229,7 +246,7 @@ pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
 /// # Errors
 /// A file or folder cannot be read, or there are too many rules. A rule that cannot run is not an error.
 pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
-    let RuleSources { paths, with_shipped, placeholders } = sources;
+    let RuleSources { paths, with_shipped, placeholders, value_lists } = sources;
     let mut loaded = LoadedRules::default();
     if paths.is_empty() {
         loaded.add_shipped()?;
@@ -249,7 +266,7 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
         match FileKind::of(source) {
             FileKind::Sigma => of_sigma.push(source),
             FileKind::NoRule if !is_named(file) => loaded.others.no_rules += 1,
-            kind => match read(kind, source, &python) {
+            kind => match read(kind, source, &python, value_lists) {
                 Ok(Read { rule, warnings }) => loaded.add(source, rule, warnings, origin(file)),
                 Err(Error::Rules(errors)) => refused.push((file.clone(), errors)),
                 Err(other) => return Err(other),
@@ -396,11 +413,13 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
 }
 
 /// Reads the rule of a file.
-fn read(kind: FileKind, source: YamlSource<'_>, python: &ModuleFiles) -> Result<Read, Error> {
+fn read(kind: FileKind, source: YamlSource<'_>, python: &ModuleFiles, value_lists: &ValueLists) -> Result<Read, Error> {
     match kind {
         FileKind::Elastic => elastic::parse(source.name, source.text),
         FileKind::NoRule if kind::is_toml(source.name) => elastic::parse(source.name, source.text),
-        FileKind::Panther | FileKind::Sigma | FileKind::NoRule => panther::parse_with(source.name, source.text, python),
+        FileKind::Panther | FileKind::Sigma | FileKind::NoRule => {
+            panther::parse_with(source.name, source.text, python, value_lists)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use super::limits;
 use super::lint::{self, Warning};
 use super::predicate::NumberOperand;
+use super::value_lists::ValueLists;
 use super::yaml::{self, Mark, YamlContent, YamlNode, YamlSource};
 use super::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, TimePart, Value};
 use crate::error::{Error, RuleError};
@@ -12,6 +13,7 @@ use crate::event::{ColumnKind, FieldLocation};
 use crate::path::{Path, Step};
 use crate::raw::json;
 
+mod listed;
 mod time_part;
 
 /// A condition and whether it negates its test. A field without a value fails every test and passes every negated
@@ -192,6 +194,8 @@ pub(super) struct Reader<'s> {
     pub(super) lists: u32,
     /// The number of conditions read so far.
     pub(super) conditions: limits::ConditionCount,
+    /// The value lists that conditions may name.
+    pub(super) value_lists: &'s ValueLists,
 }
 
 /// The members of a mapping with known keys only.
@@ -214,6 +218,14 @@ impl<'n> MappingMembers<'n> {
 
     fn entry(&self, key: &str) -> Option<(&'n YamlNode, &'n YamlNode)> {
         self.members.iter().find(|(name, _)| name.as_text() == Some(key)).map(|(name, value)| (name, value))
+    }
+}
+
+impl<'s> Reader<'s> {
+    /// Returns a reader of one document.
+    pub(super) fn new(source: YamlSource<'s>, value_lists: &'s ValueLists) -> Reader<'s> {
+        let conditions = limits::ConditionCount::default();
+        Reader { source, warnings: Vec::new(), depth: 0, lists: 0, conditions, value_lists }
     }
 }
 
@@ -359,6 +371,11 @@ impl Reader<'_> {
         let (value, values) = (members.given("Value"), members.get("Values"));
         if members.get("Expressions").is_some() && !matches!(condition, Elements(_)) {
             return self.error(mark, &format!("`{name}` takes no `Expressions`"));
+        }
+        if let Some(values) = values
+            && matches!(values.content, YamlContent::Map(_))
+        {
+            return self.listed(members, values, (name, condition, negated), scope);
         }
         if let Some(values) = values
             && matches!(condition, Text(..) | Number(_))

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use super::python::ModuleFiles;
+use super::value_lists::ValueLists;
 use super::yaml::{YamlContent, YamlNode, YamlSource};
-use super::{Window, panther};
+use super::{Rule, Window, panther};
 use crate::error::Error;
 
 const THRESHOLD: &str = "Threshold";
@@ -16,7 +18,7 @@ const BEFORE: [&str; 4] = [THRESHOLD, PERIOD, "Severity", "RuleID"];
 /// # Errors
 /// The period is not a whole number of minutes, or the text has a form that cannot be changed safely.
 pub fn with_window(source: YamlSource<'_>, window: Window) -> Result<String, Error> {
-    let before = panther::parse(source.name, source.text)?.rule;
+    let before = parsed(source.name, source.text)?;
     let minutes = window.period.minutes();
     if minutes.fract() != 0.0 {
         return Err(Error::usage(format!("`{PERIOD}` holds whole minutes, and {} is none", window.period)));
@@ -57,10 +59,15 @@ pub fn with_window(source: YamlSource<'_>, window: Window) -> Result<String, Err
     }
     let mut wanted = before;
     wanted.window = Window { kind: wanted.window.kind, ..window };
-    match panther::parse(source.name, &text) {
-        Ok(read) if read.rule == wanted => Ok(text),
+    match parsed(source.name, &text) {
+        Ok(rule) if rule == wanted => Ok(text),
         _ => Err(by_hand(source, window)),
     }
+}
+
+/// Reads a rule whose value lists are not needed.
+fn parsed(name: &str, text: &str) -> Result<Rule, Error> {
+    Ok(panther::parse_with(name, text, &ModuleFiles::default(), &ValueLists::of_any_name())?.rule)
 }
 
 fn value_of<'n>(members: &'n [(YamlNode, YamlNode)], name: &str) -> Option<&'n YamlNode> {

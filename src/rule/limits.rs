@@ -35,6 +35,12 @@ pub const CONDITION_WORDS: usize = 1_000;
 /// Rules that one Sigma correlation names.
 pub const CORRELATED: usize = 100;
 
+/// Pairs of a rule and an exception of it. Each adds two rules to a hunt, which show what the exception removes.
+pub const EXCEPTED_RULES: usize = 2_000;
+
+/// Values of a list that a query may hold as text.
+pub const WRITTEN_VALUES: usize = 10_000;
+
 /// A rule exceeds a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{subject}: at most {limit} are allowed; {advice}")]
@@ -113,6 +119,13 @@ impl PredicateSize {
                 }
             }
             Predicate::Elements { each, .. } => self.add(each, lists + 1),
+            Predicate::During(_) => self.conditions.add(lists),
+            Predicate::Except { matches, exceptions } => {
+                self.add(matches, lists);
+                for exception in exceptions {
+                    self.add(&exception.when, lists);
+                }
+            }
             Predicate::Test { test, .. } => {
                 self.conditions.add(lists);
                 self.patterns += usize::from(matches!(test, Test::Matches(_)));

@@ -9,6 +9,7 @@ use super::condition::{MappingMembers, Reader, RuleErrors, Scope};
 use super::limits::{self, GROUP_KEYS, OUTPUT_FIELDS};
 use super::lint::{self, Code, Warning};
 use super::python::ModuleFiles;
+use super::value_lists::ValueLists;
 use super::yaml::{Mark, YamlContent, YamlNode, YamlSource};
 use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, Severity, TitlePart, Window};
 use crate::error::{Error, RuleErrorKind};
@@ -72,15 +73,15 @@ pub struct Read {
 /// Reads one rule from YAML text. `name` is the name of the text in errors, its path. A `Filename` is read in the folder
 /// of that path.
 pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
-    parse_with(name, text, &ModuleFiles::default())
+    parse_with(name, text, &ModuleFiles::default(), &ValueLists::default())
 }
 
-/// Reads one rule as [`parse`] does. Several rules may share `files`, the modules that their Python imports.
-pub fn parse_with(name: &str, text: &str, files: &ModuleFiles) -> Result<Read, Error> {
+/// Reads one rule as [`parse`] does. Several rules may share `files`, the modules that their Python imports, and `lists`,
+/// the value lists that their conditions name.
+pub fn parse_with(name: &str, text: &str, files: &ModuleFiles, lists: &ValueLists) -> Result<Read, Error> {
     let source = YamlSource { name, text };
     let document = source.read()?;
-    let mut reader =
-        Reader { source, warnings: Vec::new(), depth: 0, lists: 0, conditions: limits::ConditionCount::default() };
+    let mut reader = Reader::new(source, lists);
     let members = reader.members(&document, "a rule", RULE)?;
     let rule = reader.rule(&members, files)?;
     let mut warnings = reader.warnings;
@@ -210,7 +211,7 @@ impl Reader<'_> {
         Ok(Predicate::All(vec![filters, detection]))
     }
 
-    fn required<'n>(&self, members: &MappingMembers<'n>, key: &str) -> Result<&'n YamlNode, Error> {
+    pub(super) fn required<'n>(&self, members: &MappingMembers<'n>, key: &str) -> Result<&'n YamlNode, Error> {
         match members.get(key) {
             Some(node) => Ok(node),
             None => self.error(members.mark, &format!("`{key}` is missing")),
@@ -431,7 +432,7 @@ impl Reader<'_> {
         }
     }
 
-    fn optional_list<'n>(&self, members: &MappingMembers<'n>, key: &str) -> Result<&'n [YamlNode], Error> {
+    pub(super) fn optional_list<'n>(&self, members: &MappingMembers<'n>, key: &str) -> Result<&'n [YamlNode], Error> {
         match members.get(key) {
             Some(node) => self.list(node, &format!("`{key}`")),
             None => Ok(&[]),

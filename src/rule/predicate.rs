@@ -1,10 +1,15 @@
 //! Which records match.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
-use super::Field;
+use super::exceptions::Exception;
+use super::value_lists::ValueList;
+use super::{Field, limits};
 pub use crate::event::address::Class;
 use crate::event::{self, ColumnKind, FieldLocation};
+use crate::time::Range;
 use crate::trail::text_condition::{self, MemberTest, TextComparison, TextCondition};
 
 /// Which records match.
@@ -36,6 +41,15 @@ pub enum Predicate {
         quantifier: Quantifier,
         /// The predicate over [`Field::Element`]s.
         each: Box<Predicate>,
+    },
+    /// The event's time lies in this range. A record without a readable time is in no range.
+    During(Range),
+    /// A predicate holds, and no exception does.
+    Except {
+        /// The predicate without exceptions.
+        matches: Box<Predicate>,
+        /// The exceptions, each at most once.
+        exceptions: Vec<Arc<Exception>>,
     },
 }
 
@@ -80,6 +94,12 @@ pub enum Test {
     Within(IpNet),
     /// It is an address in this network, or a list with such an address.
     AnyWithin(IpNet),
+    /// Its text is in this list, or it is a list with such an element.
+    InList(Arc<ValueList>),
+    /// It is an address in, or a network that overlaps, a network of this list.
+    WithinList(Arc<ValueList>),
+    /// It is an address in a network of this list, or a list with such an address.
+    AnyWithinList(Arc<ValueList>),
 }
 
 /// The operand of a comparison of texts.
@@ -150,8 +170,75 @@ impl Predicate {
             Predicate::Elements { quantifier: Quantifier::Any | Quantifier::One, each, .. } => {
                 each.text_condition().at_most()
             }
-            Predicate::Elements { quantifier: Quantifier::All | Quantifier::No, .. } => TextCondition::Unknown,
             Predicate::Test { field, test, negated } => test.text_condition(field, *negated),
+            Predicate::Elements { quantifier: Quantifier::All | Quantifier::No, .. } | Predicate::During(_) => {
+                TextCondition::Unknown
+            }
+            Predicate::Except { matches, .. } => matches.text_condition().at_most(),
+        }
+    }
+
+    /// Returns [`Predicate::Except`] as a combination of other predicates.
+    pub fn excepted(matches: &Predicate, exceptions: &[Arc<Exception>]) -> Predicate {
+        let does_not_apply = |exception: &Arc<Exception>| Predicate::None(vec![exception.condition()]);
+        Predicate::All(std::iter::once(matches.clone()).chain(exceptions.iter().map(does_not_apply)).collect())
+    }
+
+    /// Returns the predicate with the values of its lists as values of its own.
+    ///
+    /// # Errors
+    /// A list has more than [`limits::WRITTEN_VALUES`] values.
+    pub fn with_lists_written_out(&self) -> Result<Predicate, Arc<ValueList>> {
+        let all = |parts: &[Predicate]| parts.iter().map(Predicate::with_lists_written_out).collect::<Result<_, _>>();
+        Ok(match self {
+            Predicate::All(parts) => Predicate::All(all(parts)?),
+            Predicate::Any(parts) => Predicate::Any(all(parts)?),
+            Predicate::None(parts) => Predicate::None(all(parts)?),
+            Predicate::OnlyOne(parts) => Predicate::OnlyOne(all(parts)?),
+            Predicate::Elements { list, quantifier, each } => {
+                let each = Box::new(each.with_lists_written_out()?);
+                Predicate::Elements { list: list.clone(), quantifier: *quantifier, each }
+            }
+            Predicate::Except { matches, exceptions } => {
+                return Predicate::excepted(matches, exceptions).with_lists_written_out();
+            }
+            Predicate::Test { field, test, negated } => {
+                let (Test::InList(list) | Test::WithinList(list) | Test::AnyWithinList(list)) = test else {
+                    return Ok(self.clone());
+                };
+                if list.len() > limits::WRITTEN_VALUES {
+                    return Err(Arc::clone(list));
+                }
+                let is_one = |test| Predicate::Test { field: field.clone(), test, negated: false };
+                let value = |text| Value { text, shortest: None };
+                let any: Vec<Predicate> = match test {
+                    Test::WithinList(list) => list.networks().into_iter().map(Test::Within).map(is_one).collect(),
+                    Test::AnyWithinList(list) => list.networks().into_iter().map(Test::AnyWithin).map(is_one).collect(),
+                    _ => vec![is_one(Test::In(list.names().into_iter().flatten().map(value).collect()))],
+                };
+                if *negated { Predicate::None(any) } else { Predicate::Any(any) }
+            }
+            Predicate::During(_) => self.clone(),
+        })
+    }
+
+    /// Calls `visit` with every test in the predicate.
+    pub fn tests<'p>(&'p self, visit: &mut dyn FnMut(&'p Test)) {
+        match self {
+            Predicate::All(parts) | Predicate::Any(parts) | Predicate::None(parts) | Predicate::OnlyOne(parts) => {
+                for part in parts {
+                    part.tests(visit);
+                }
+            }
+            Predicate::Elements { each, .. } => each.tests(visit),
+            Predicate::Test { test, .. } => visit(test),
+            Predicate::During(_) => {}
+            Predicate::Except { matches, exceptions } => {
+                matches.tests(visit);
+                for exception in exceptions {
+                    exception.when.tests(visit);
+                }
+            }
         }
     }
 
@@ -183,6 +270,13 @@ impl Predicate {
                     _ => {}
                 }
             }
+            Predicate::During(_) => {}
+            Predicate::Except { matches, exceptions } => {
+                matches.fields(visit);
+                for exception in exceptions {
+                    exception.when.fields(visit);
+                }
+            }
         }
     }
 
@@ -208,7 +302,8 @@ impl Predicate {
                     _ => None,
                 }
             }
-            Predicate::None(_) | Predicate::Test { .. } | Predicate::Elements { .. } => None,
+            Predicate::Except { matches, .. } => matches.required_values(columns),
+            Predicate::None(_) | Predicate::Test { .. } | Predicate::Elements { .. } | Predicate::During(_) => None,
         }
     }
 }
@@ -294,7 +389,13 @@ impl Test {
             Test::StartsWith(operand) => compared(TextComparison::StartsWith, operand),
             Test::EndsWith(operand) => compared(TextComparison::EndsWith, operand),
             Test::Contains(operand) => compared(TextComparison::Contains, operand),
-            Test::Matches(_) | Test::Number(..) | Test::Within(_) | Test::AnyWithin(_) => None,
+            Test::Matches(_)
+            | Test::Number(..)
+            | Test::Within(_)
+            | Test::AnyWithin(_)
+            | Test::InList(_)
+            | Test::WithinList(_)
+            | Test::AnyWithinList(_) => None,
         }
     }
 }

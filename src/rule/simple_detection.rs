@@ -141,6 +141,7 @@ fn expression(predicate: &Predicate) -> Written {
             json!({ "KeyPath": path(list)?.to_string(), "Condition": condition, "Expressions": expressions })
         }
         Predicate::Test { field, test, negated } => condition(field, test, *negated)?,
+        Predicate::During(_) | Predicate::Except { .. } => return Err(Untranslatable("an exception".to_owned())),
     })
 }
 
@@ -212,7 +213,12 @@ fn condition(field: &Field, test: &Test, negated: bool) -> Written {
         Test::Within(network) => {
             positive(json!({ "KeyPath": key, "Condition": "IsIPAddressInCIDR", "Value": network.to_string() }))
         }
-        Test::Matches(_) | Test::Number(..) | Test::AnyWithin(_) => {
+        Test::Matches(_)
+        | Test::Number(..)
+        | Test::AnyWithin(_)
+        | Test::InList(_)
+        | Test::WithinList(_)
+        | Test::AnyWithinList(_) => {
             return Err(Untranslatable(format!("a test of `{key}`")));
         }
     })

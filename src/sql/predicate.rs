@@ -3,10 +3,12 @@
 //! A test that must hold is a plain condition: where its field has no value it is null, which selects nothing. Negations
 //! are `IS NOT TRUE` or `IS DISTINCT FROM`, so that a record without the field passes them.
 
-use crate::event::{ColumnKind, FieldLocation};
+use crate::event::{ColumnKind, EVENT_TIME, FieldLocation};
 use crate::raw::json;
 use crate::rule::predicate::NumberOperand;
+use crate::rule::value_lists::ValueList;
 use crate::rule::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value};
+use crate::time::{Instant, Range};
 
 use super::expression::{ChainOperator, Comparator, Expression, State};
 use super::fields::{ELEMENT, in_json, promoted, string, text as text_of};
@@ -30,6 +32,8 @@ pub fn condition(predicate: &Predicate) -> Expression {
         }
         Predicate::Test { field, test, negated } => test_of(field, test, *negated),
         Predicate::Elements { list, quantifier, each } => elements(list, *quantifier, condition(each)),
+        Predicate::During(range) => during(*range),
+        Predicate::Except { matches, exceptions } => condition(&Predicate::excepted(matches, exceptions)),
     }
 }
 
@@ -45,6 +49,15 @@ fn cost(predicate: &Predicate) -> u8 {
         most = most.max(of_field);
     });
     most
+}
+
+/// Whether the event's time lies in `range`.
+fn during(range: Range) -> Expression {
+    let compared = |(operator, bound): (Comparator, Option<Instant>)| {
+        bound.map(|bound| Expression::column(EVENT_TIME).compared(operator, Expression::Instant(bound)))
+    };
+    let bounds = [(Comparator::GreaterOrEqual, range.from), (Comparator::Less, range.to)];
+    Expression::line(ChainOperator::And, bounds.into_iter().filter_map(compared).collect())
 }
 
 fn elements(list: &Field, quantifier: Quantifier, each: Expression) -> Expression {
@@ -132,18 +145,40 @@ fn test_of(field: &Field, test: &Test, negated: bool) -> Expression {
         },
         Test::AnyWithin(network) => {
             let network = network.to_string();
-            match (in_json("strings_at", field), string(field)) {
-                (Some(list), _) => any_element(list, "ip", in_cidr(Expression::variable("ip"), &network)),
-                (None, Some(string)) => in_cidr(string, &network),
-                (None, None) => Expression::Boolean(false),
-            }
+            any_string(field, |string| in_cidr(string, &network))
         }
+        Test::InList(list) => match in_json("texts_at", field) {
+            None => in_value_list(text_of(field), list),
+            Some(texts) => or_promoted(
+                field,
+                |promoted| in_value_list(promoted, list),
+                any_element(texts, "item", in_value_list(Expression::variable("item"), list)),
+            ),
+        },
+        Test::WithinList(list) => match string(field) {
+            Some(string) => in_value_list(string, list),
+            None => Expression::Boolean(false),
+        },
+        Test::AnyWithinList(list) => any_string(field, |string| in_value_list(string, list)),
     };
     if negated { positive.does_not_hold() } else { positive }
 }
 
 fn number(text: Expression) -> Expression {
     Expression::call("number", [text])
+}
+
+/// Whether a condition holds for the string of a field, or for any string of a list in it.
+fn any_string(field: &Field, condition: impl Fn(Expression) -> Expression) -> Expression {
+    match (in_json("strings_at", field), string(field)) {
+        (Some(list), _) => any_element(list, "ip", condition(Expression::variable("ip"))),
+        (None, Some(string)) => condition(string),
+        (None, None) => Expression::Boolean(false),
+    }
+}
+
+fn in_value_list(text: Expression, list: &ValueList) -> Expression {
+    Expression::call("in_value_list", [text, Expression::text(list.key())])
 }
 
 fn in_cidr(address: Expression, network: &str) -> Expression {

@@ -39,7 +39,7 @@ fn mutants(predicate: &Predicate) -> Vec<(String, Predicate)> {
         Predicate::Any(parts) => Some((parts, Predicate::Any)),
         Predicate::None(parts) => Some((parts, Predicate::None)),
         Predicate::OnlyOne(parts) => Some((parts, Predicate::OnlyOne)),
-        Predicate::Test { .. } => None,
+        Predicate::Test { .. } | Predicate::During(_) | Predicate::Except { .. } => None,
         Predicate::Elements { list, quantifier, each } => {
             found.extend(mutants(each).into_iter().map(|(what, each)| {
                 (what, Predicate::Elements { list: list.clone(), quantifier: *quantifier, each: Box::new(each) })

@@ -15,6 +15,7 @@ mod delta_tables;
 mod dialects;
 mod elastic;
 mod escapes;
+mod exceptions;
 mod duplicates;
 mod faults;
 mod flips;

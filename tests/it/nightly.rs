@@ -23,6 +23,7 @@ use crate::oracle;
 use crate::records::failed_sign_in;
 use crate::sinks::{Hook, clock};
 
+mod excepted;
 mod first_seen;
 mod model;
 mod processes;

@@ -4,7 +4,8 @@ use super::{Bins, Chart, Fact, Frame, GroupRow, HuntSummary, TimeSeries, Timelin
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt::events::{Event, EventLimits};
-use crate::report::group;
+use crate::hunt::exceptions::ExceptionReport;
+use crate::report::{exceptions, group};
 use crate::rule::Rule;
 use crate::sql;
 use crate::statistics::{Duplicates, ScanStatistics, number_of};
@@ -26,6 +27,8 @@ pub struct HuntResults<'h> {
     pub events: &'h [Vec<Event>],
     /// Counts of the records that were read.
     pub read: &'h ScanStatistics,
+    /// The effects of the rules' exceptions.
+    pub exceptions: &'h [ExceptionReport],
     /// Duplicates among the matching records, if they were counted.
     pub duplicates: Option<&'h Duplicates>,
 }
@@ -42,7 +45,18 @@ struct HuntPage {
     more_groups: usize,
     findings: Vec<FindingDetails>,
     more_findings: usize,
+    exceptions: Vec<ExceptionRow>,
     rules: Vec<RuleRow>,
+}
+
+struct ExceptionRow {
+    id: String,
+    /// For each rule its name, and the events and findings removed.
+    rules: Vec<Vec<String>>,
+    reason: String,
+    owner: String,
+    times: String,
+    state: &'static str,
 }
 
 struct FindingDetails {
@@ -117,6 +131,7 @@ pub async fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
             .map(|(finding, events)| finding_details(finding, events))
             .collect(),
         more_findings: summary.count.saturating_sub(results.events.len()),
+        exceptions: results.exceptions.iter().map(exception_row).collect(),
         rules: rules.iter().map(|rule| rule_row(rule, range)).collect::<Result<_, _>>()?,
     };
     rendered(&page)
@@ -179,6 +194,22 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
         facts,
         more_events,
         events: events.iter().map(row).chain(unknown).collect(),
+    }
+}
+
+fn exception_row(report: &ExceptionReport) -> ExceptionRow {
+    let from = report.from.map(|from| format!("from {from} ")).unwrap_or_default();
+    ExceptionRow {
+        id: report.id.clone(),
+        rules: exceptions::cells(report).into_iter().map(|cells| cells.into_iter().skip(1).collect()).collect(),
+        reason: report.reason.clone(),
+        owner: report.owner.clone(),
+        times: format!("{from}until {}", report.until),
+        state: match (report.expired, report.matched_nothing) {
+            (true, _) => "expired",
+            (false, true) => "matched nothing",
+            (false, false) => "",
+        },
     }
 }
 

@@ -153,14 +153,13 @@ impl EcsField {
     /// Returns the field by which matches are grouped or counted. `None` if it cannot be.
     pub(super) fn grouped(&self) -> Option<Field> {
         match self {
-            EcsField::Text(field) => Some(field.clone()),
             EcsField::Values(Field::Path(path)) if path.0.first() == Some(&Step::Key(RESOURCES.to_owned())) => {
                 let mut steps = path.0.clone();
                 // The list of the resources' values.
                 steps.insert(1, Step::Every);
                 Some(Field::Path(Path(steps)))
             }
-            EcsField::Values(field) => Some(field.clone()),
+            EcsField::Text(field) | EcsField::Values(field) => Some(field.clone()),
             EcsField::Address => Some(source()),
             EcsField::Constant(_) | EcsField::Outcome | EcsField::SignInFlag(_) => None,
         }

@@ -4,6 +4,7 @@ use crate::event::{ColumnKind, FieldLocation, HOT};
 use crate::path::Step;
 use crate::raw::json;
 use crate::rule::{Field, Operand, Predicate, Test, Value};
+use crate::time::Instant;
 
 use super::export::{DialectColumns, FieldSource};
 
@@ -40,6 +41,17 @@ impl DialectColumns {
                 if *negated { not(&positive) } else { positive }
             }
             Predicate::Elements { list, .. } => return Err(format!("elements of the list `{list}`")),
+            Predicate::During(range) => {
+                let micros = self.micros();
+                let bound = |(sign, bound): (&str, Option<Instant>)| {
+                    bound.map(|bound| format!("{micros} {sign} {}", bound.micros()))
+                };
+                let bounds: Vec<String> = [(">=", range.from), ("<", range.to)].into_iter().filter_map(bound).collect();
+                joined(&bounds, "AND", "TRUE", depth)
+            }
+            Predicate::Except { matches, exceptions } => {
+                return self.predicate(&Predicate::excepted(matches, exceptions), depth);
+            }
         })
     }
 
@@ -72,7 +84,10 @@ impl DialectColumns {
             },
             Test::Matches(_) => Err(format!("a regular expression in `{field}`, which engines read differently")),
             Test::Number(..) => Err(format!("`{field}` as a number")),
-            Test::Address(_) | Test::Within(_) | Test::AnyWithin(_) => Err(format!("`{field}` as an address")),
+            Test::InList(list) => Err(format!("the list `{}`, which is not in the text", list.name())),
+            Test::Address(_) | Test::Within(_) | Test::AnyWithin(_) | Test::WithinList(_) | Test::AnyWithinList(_) => {
+                Err(format!("`{field}` as an address"))
+            }
         }
     }
 

@@ -1,0 +1,299 @@
+//! Lists of names or networks in files, which conditions name: `Values: {List: offices}`.
+//!
+//! A list may have a million values, so a query does not hold them. It holds the key of the list, by which
+//! [`ValueList::loaded`] finds it again. A list stays loaded as long as a rule that uses it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use ipnet::IpNet;
+
+use crate::error::Error;
+use crate::store;
+
+mod file;
+mod sets;
+
+use file::UnsortedValues;
+use sets::{NameSet, NetworkSet, SortedValues};
+
+/// The largest file of a list, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+/// The lists that are in use, by their keys.
+static LOADED: Mutex<BTreeMap<String, Weak<ValueList>>> = Mutex::new(BTreeMap::new());
+
+/// A list as a test of texts.
+pub struct ValueList {
+    name: String,
+    digest: String,
+    values: Values,
+}
+
+enum Values {
+    Names(NameSet),
+    Networks(NetworkSet),
+}
+
+impl ValueList {
+    /// Returns the name that rules use.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns a hash of the values. Their order in the file does not change it. Lists of names and of networks have different ones.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Returns the name and the hash, by which a query names the list.
+    pub fn key(&self) -> String {
+        format!("{} {}", self.name, self.digest)
+    }
+
+    /// Returns the number of names, or of ranges of addresses.
+    pub fn len(&self) -> usize {
+        match &self.values {
+            Values::Names(names) => names.len(),
+            Values::Networks(networks) => networks.len(),
+        }
+    }
+
+    /// Returns whether it has no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns whether a name is in the list, or an address or network shares addresses with a network of the list.
+    pub fn contains(&self, text: &str) -> bool {
+        match &self.values {
+            Values::Names(names) => names.contains(text),
+            Values::Networks(networks) => networks.overlaps(text),
+        }
+    }
+
+    /// Returns the names. `None` for networks.
+    pub fn names(&self) -> Option<impl Iterator<Item = String>> {
+        match &self.values {
+            Values::Names(names) => Some((0..names.len()).map(|index| names.name(index))),
+            Values::Networks(_) => None,
+        }
+    }
+
+    /// Returns the fewest networks with the same addresses. Empty for names.
+    pub fn networks(&self) -> Vec<IpNet> {
+        match &self.values {
+            Values::Names(_) => Vec::new(),
+            Values::Networks(networks) => networks.networks(),
+        }
+    }
+
+    /// Returns the list with this key if a rule uses it.
+    pub fn loaded(key: &str) -> Option<Arc<ValueList>> {
+        LOADED.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.upgrade()
+    }
+
+    /// Returns the list, which may be in use already.
+    fn load(self) -> Arc<ValueList> {
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|_, list| list.strong_count() > 0);
+        let key = self.key();
+        if let Some(list) = loaded.get(&key).and_then(Weak::upgrade) {
+            return list;
+        }
+        let list = Arc::new(self);
+        loaded.insert(key, Arc::downgrade(&list));
+        list
+    }
+}
+
+impl PartialEq for ValueList {
+    fn eq(&self, other: &ValueList) -> bool {
+        (&self.name, &self.digest) == (&other.name, &other.digest)
+    }
+}
+
+impl Eq for ValueList {}
+
+impl fmt::Debug for ValueList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ValueList({})", self.key())
+    }
+}
+
+/// A value list cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueListError {
+    /// There is no list with this name.
+    #[error("there is no value list `{name}`: {}", names_of(.known))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// A value of a list is not a network.
+    #[error("the value list `{name}` has `{value}`, but an address or network is needed, such as 192.0.2.0/24: {}", file.display())]
+    NoNetwork {
+        /// The name of the list.
+        name: String,
+        /// The value.
+        value: String,
+        /// The file of the list.
+        file: PathBuf,
+    },
+}
+
+fn names_of(names: &[String]) -> String {
+    if names.is_empty() {
+        return "`Lists` in a file of `--exceptions` names files of values".to_owned();
+    }
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    format!("`Lists` has {}", names.join(", "))
+}
+
+/// The lists that conditions may name.
+#[derive(Debug, Default)]
+pub struct ValueLists {
+    lists: BTreeMap<String, (PathBuf, SortedValues)>,
+    is_any_name_known: bool,
+}
+
+impl ValueLists {
+    /// Returns an empty list for any name, to read a rule whose findings do not matter.
+    pub fn of_any_name() -> ValueLists {
+        ValueLists { is_any_name_known: true, ..ValueLists::default() }
+    }
+
+    /// Reads the list `name`. `column` is the column of a CSV file with a header, or the key in a file with one JSON object
+    /// per line. Otherwise, each line of the file is a value, or a JSON text. Empty lines and lines that begin with `#` are
+    /// no values.
+    ///
+    /// # Errors
+    /// The file cannot be read, is too large, or has no values.
+    pub(super) fn read(&mut self, name: &str, file: &Path, column: Option<&str>) -> Result<(), Error> {
+        let text = store::read_named("value list", file, MAX_BYTES)?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let mut values = UnsortedValues::default();
+        values.read(text, file, column).map_err(|(line, reason)| Error::Usage {
+            message: format!("value list `{}`, line {line}: {reason}", file.display()),
+            hint: Some("a list is a CSV file with a `Column`, JSON lines, or a text with a value a line".to_owned()),
+        })?;
+        if values.ends.is_empty() {
+            return Err(Error::usage(format!("the value list `{}` has no values", file.display())));
+        }
+        let values = SortedValues::new(&values.text, &values.ends);
+        self.lists.insert(name.to_owned(), (file.to_owned(), values));
+        Ok(())
+    }
+
+    /// Returns whether there is a list with this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.lists.contains_key(name)
+    }
+
+    /// Returns each list's name, file and number of values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Path, usize)> {
+        self.lists.iter().map(|(name, (file, values))| (name.as_str(), file.as_path(), values.len()))
+    }
+
+    /// Returns a list of names.
+    ///
+    /// # Errors
+    /// There is no list with this name.
+    pub(super) fn names(&self, name: &str) -> Result<Arc<ValueList>, ValueListError> {
+        let loaded = |values: &SortedValues| {
+            let digest = format!("names:{}", values.digest());
+            ValueList { name: name.to_owned(), digest, values: Values::Names(NameSet::new(values)) }.load()
+        };
+        self.find(name).map(|found| loaded(found.map_or(&EMPTY, |(_, values)| values)))
+    }
+
+    /// Returns a list of networks. An address is a network of its own.
+    ///
+    /// # Errors
+    /// There is no list with this name, or one of its values is no network.
+    pub(super) fn networks(&self, name: &str) -> Result<Arc<ValueList>, ValueListError> {
+        let found = self.find(name)?;
+        let values = found.map_or(&EMPTY, |(_, values)| values);
+        let mut networks = Vec::with_capacity(values.len());
+        for value in values.iter() {
+            let Some(network) = network(value) else {
+                let file = found.map(|(file, _)| file.clone()).unwrap_or_default();
+                return Err(ValueListError::NoNetwork { name: name.to_owned(), value: value.to_owned(), file });
+            };
+            networks.push(network);
+        }
+        let (digest, set) = (format!("networks:{}", values.digest()), NetworkSet::new(networks.into_iter()));
+        Ok(ValueList { name: name.to_owned(), digest, values: Values::Networks(set) }.load())
+    }
+
+    /// Returns the file and the values of a list. `None` for a name whose values are not needed.
+    fn find(&self, name: &str) -> Result<Option<&(PathBuf, SortedValues)>, ValueListError> {
+        match self.lists.get(name) {
+            None if !self.is_any_name_known => {
+                Err(ValueListError::Unknown { name: name.to_owned(), known: self.lists.keys().cloned().collect() })
+            }
+            list => Ok(list),
+        }
+    }
+}
+
+static EMPTY: SortedValues = SortedValues::EMPTY;
+
+/// Returns the network that a text is, without the bits of a host.
+fn network(text: &str) -> Option<IpNet> {
+    let network = text.parse::<IpNet>().ok();
+    network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)).map(|network| network.trunc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_each_form_have_the_same_values() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut lists = ValueLists::default();
+        for (file, column, text) in [
+            ("a.csv", Some("cidr"), "name,cidr\nhome, 192.0.2.0/24 \n# none\nwork,2001:db8::1\n,\n"),
+            ("a.txt", None, "\u{feff}2001:db8::1\n\n# none\n  192.0.2.0/24\r\n192.0.2.0/24\n"),
+            ("a.jsonl", Some("cidr"), "{\"cidr\":\"192.0.2.0/24\"}\n{\"cidr\":null}\n\n{\"cidr\":\"2001:db8::1\"}\n"),
+            ("b.ndjson", None, "\"192.0.2.0/24\"\n\"2001:db8::1\"\n"),
+        ] {
+            let path = folder.path().join(file);
+            std::fs::write(&path, text).unwrap();
+            lists.read(file, &path, column).unwrap();
+            assert_eq!(lists.names(file).unwrap().digest, lists.names("a.csv").unwrap().digest, "{file}");
+            let networks = lists.networks(file).unwrap();
+            assert!(networks.contains("192.0.2.9") && !networks.contains("192.0.3.1"), "{file}");
+            let names = lists.names(file).unwrap();
+            assert!(names.contains("2001:db8::1") && !names.contains("192.0.2.9"), "{file}");
+            assert_eq!(ValueList::loaded(&names.key()), Some(names), "{file}");
+        }
+        for (file, column, text, expected) in [
+            ("c.csv", Some("cidr"), "name\na\n", "line 1: there is no column `cidr`, there are `name`"),
+            ("c.csv", None, "name\na\n", "needs the `Column`"),
+            ("c.csv", Some("name"), "name\na,b\n", "line 2"),
+            ("c.jsonl", None, "\"a\"\n{}\n", "line 2: an object needs"),
+            ("c.jsonl", Some("k"), "{\"k\":[]}\n", "line 1: a value must be"),
+            ("c.jsonl", None, "[1]\n", "not an array"),
+            ("c.txt", None, "# none\n\n", "has no values"),
+        ] {
+            let path = folder.path().join(file);
+            std::fs::write(&path, text).unwrap();
+            let error = lists.read("c", &path, column).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(lists.read("d", &folder.path().join("none"), None).unwrap_err().to_string().contains("cannot be read"));
+        let path = folder.path().join("names.txt");
+        std::fs::write(&path, "10.0.0.0/8\nalice\n").unwrap();
+        lists.read("names", &path, None).unwrap();
+        let error = lists.networks("names").unwrap_err().to_string();
+        assert!(error.contains("`alice`") && error.contains("names.txt"), "{error}");
+        let unknown = lists.names("office").unwrap_err().to_string();
+        assert!(unknown.contains("`office`") && unknown.contains("`names`"), "{unknown}");
+    }
+}
