@@ -62,6 +62,8 @@ pub struct Rule {
     pub counts: Counts,
     /// The limits of that number, besides the threshold.
     pub peak_limits: PeakLimits,
+    /// The least number of matches in a window that reaches the threshold, for rules that count something else.
+    pub min_events: Option<NonZeroU32>,
     /// The predicate of a match, inline filters included.
     pub detection: Predicate,
     /// Matches are counted separately for each value of these fields.

@@ -288,6 +288,7 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
         "new": rule.first_seen.as_ref().map(|first_seen| fields(&first_seen.fields)),
         "history": rule.first_seen.as_ref().map(|first_seen| first_seen.periods.history.to_string()),
         "learning": rule.first_seen.as_ref().and_then(|it| it.periods.learning).map(|learning| learning.to_string()),
+        "min_events": rule.min_events,
         "at_most": rule.peak_limits.at_most,
         "not": rule.peak_limits.not,
         "group_by": fields(&rule.group_by),

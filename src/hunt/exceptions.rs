@@ -136,6 +136,7 @@ fn removed_events(rule: &Rule, exception: &Exception, range: Range) -> Rule {
         window: Window { kind: WindowKind::Tumbling, period: Period::HOUR, threshold: NonZeroU32::MIN },
         counts: Counts::Matches,
         peak_limits: PeakLimits::default(),
+        min_events: None,
         title: Vec::new(),
         dynamic_severities: Vec::new(),
         group_by: Vec::new(),

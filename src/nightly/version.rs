@@ -37,6 +37,7 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
         window: Window { kind, period, threshold },
         counts,
         peak_limits,
+        min_events,
         detection,
         group_by,
         first_seen,
@@ -74,6 +75,9 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
         json!(["context", context.collect::<Json>()]),
         json!(["summary", summary.iter().map(field_json).collect::<Json>()]),
     ];
+    if let Some(events) = min_events {
+        meaning.push(json!(["min_events", events]));
+    }
     // Other rules keep the versions that they have in the states of earlier builds.
     if let Some(FirstSeen { fields, periods: NewnessPeriods { history, learning } }) = first_seen {
         let fields: Json = fields.iter().map(field_json).collect();
@@ -261,7 +265,7 @@ mod tests {
             test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
             negated: false,
         };
-        let changes: [RuleEdit; 23] = [
+        let changes: [RuleEdit; 24] = [
             |rule| rule.title.push(TitlePart::Text("x".to_owned())),
             |rule| rule.title.push(TitlePart::Field(Field::Actor)),
             |rule| rule.severity = Severity::Critical,
@@ -276,6 +280,7 @@ mod tests {
             |rule| rule.counts = Counts::Sum(Field::Actor),
             |rule| rule.peak_limits.at_most = Some(9),
             |rule| rule.peak_limits.not = Some(9),
+            |rule| rule.min_events = 5.try_into().ok(),
             |rule| rule.first_seen = Some(first_seen("30d", None)),
             |rule| rule.first_seen = Some(first_seen("31d", None)),
             |rule| rule.first_seen = Some(first_seen("30d", Some("7d"))),

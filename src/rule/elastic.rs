@@ -380,6 +380,7 @@ fn about(document: &Document<'_>, found: Findings, detection: Predicate) -> Resu
         window,
         counts,
         peak_limits: PeakLimits::default(),
+        min_events: None,
         detection,
         group_by,
         first_seen,

@@ -122,6 +122,7 @@ impl Reader<'_> {
         let context = errors.keep(self.context(members))?;
         let summary = errors.keep(self.summary(members))?;
         let first_seen = errors.keep(self.first_seen(members))?;
+        let min_events = errors.keep(self.min_events(members))?;
         let notes = errors.keep(self.notes(members))?;
         let tests = match &mut python {
             Some(python) => Some(std::mem::take(&mut python.tests)),
@@ -161,6 +162,7 @@ impl Reader<'_> {
                 window: window?,
                 counts,
                 peak_limits: PeakLimits::default(),
+                min_events: min_events?,
                 detection,
                 group_by: group_by?,
                 first_seen: first_seen?,

@@ -46,6 +46,9 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
             return Err(Untranslatable("a sequence of events".to_owned()));
         }
     }
+    if let Some(events) = rule.min_events {
+        hunt.insert("MinEvents".to_owned(), json!(events));
+    }
     if let Some(FirstSeen { fields, periods }) = &rule.first_seen {
         let fields = fields.iter().map(|field| Ok(json!(path(field)?.to_string())));
         hunt.insert("New".to_owned(), Json::Array(fields.collect::<Result<_, Untranslatable>>()?));

@@ -15,6 +15,8 @@ use crate::text::printable;
 pub const RULE: &str = "rule";
 /// The threshold of that rule.
 pub const THRESHOLD: &str = "threshold";
+/// The least number of matches in a window of that rule that reaches the threshold. Null for rules without one.
+pub const MIN_EVENTS: &str = "min_events";
 /// The period of that rule.
 pub const PERIOD: &str = "period";
 /// The account of an event, a derived field.

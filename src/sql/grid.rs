@@ -1,5 +1,7 @@
 //! A parameter grid: the findings that a rule would have with each of many windows, from one list of its matches.
 
+use std::num::NonZeroU32;
+
 use askama::Template as _;
 use serde::{Deserialize, Serialize};
 
@@ -101,15 +103,16 @@ impl ParameterGrid {
     pub(super) fn steps(&self, shape: WindowShape, triggers: Range) -> Result<Steps, askama::Error> {
         let windows = Windows::of_grid(shape);
         let (from, to) = TimeLiteral::bounds(triggers);
+        let min_events = shape.min_events.unwrap_or(NonZeroU32::MIN);
         let row = |cell: &GridCell| {
             let number = self.settings.iter().position(|known| *known == setting(cell)).unwrap_or_default();
-            format!("({number}, {}, {})", cell.number, cell.setting.window.threshold)
+            format!("({number}, {}, {}, {min_events})", cell.number, cell.setting.window.threshold)
         };
         let most = match shape.kind {
             WindowKind::Sliding => SlidingGreatestCounts { from_last: &windows.backwards(None) }.render()?,
             WindowKind::Dedup | WindowKind::Tumbling => step(include_str!("../../sql/grid_window_most.sql")),
         };
-        let mut steps = vec![values("cells (setting, cell, threshold)", self.cells.iter().map(row))];
+        let mut steps = vec![values("cells (setting, cell, threshold, min_events)", self.cells.iter().map(row))];
         steps.extend(self.matches(shape.only_new));
         steps.extend(windows.counted()?);
         steps.push(most);

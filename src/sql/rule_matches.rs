@@ -37,8 +37,10 @@ fn matched(rule: &Rule, read: Range) -> String {
         ident("eventSource"),
     ];
     let of_rule = of_rule.iter().map(|column| format!("{} AS {}", column.expression, column.ident()));
+    let min_events = rule.min_events.map(|events| format!("{events} AS {}", columns::MIN_EVENTS));
     let newness = rule.first_seen.iter().flat_map(|first_seen| newness(first_seen.periods, read));
-    let columns: Vec<String> = fixed.into_iter().chain(newness).chain(of_rule).chain(listed).collect();
+    let columns: Vec<String> =
+        fixed.into_iter().chain(min_events).chain(newness).chain(of_rule).chain(listed).collect();
     let (from, to) = TimeLiteral::bounds(read);
     let time = ident(EVENT_TIME);
     let accounts = match &own.newness {

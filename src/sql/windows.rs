@@ -3,6 +3,8 @@
 //!
 //! All of them read the table `matched`, which holds the matches of one rule or of several that have windows of one kind.
 
+use std::num::NonZeroU32;
+
 use askama::Template as _;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +77,8 @@ pub struct WindowShape {
     pub function: Option<CountFunction>,
     /// The limits of a finding's peak.
     pub peak_limits: PeakLimits,
+    /// The least number of matches in a window that reaches the threshold.
+    pub min_events: Option<NonZeroU32>,
     /// Whether only new matches are counted.
     pub only_new: bool,
 }
@@ -91,7 +95,8 @@ impl WindowShape {
             Counts::InOrder(_) => Some(CountFunction::InOrder),
         };
         let only_new = rule.first_seen.is_some();
-        WindowShape { kind: rule.window.kind, function, peak_limits: rule.peak_limits, only_new }
+        let (peak_limits, min_events) = (rule.peak_limits, rule.min_events);
+        WindowShape { kind: rule.window.kind, function, peak_limits, min_events, only_new }
     }
 
     /// Returns the shape with the same function and another kind of window.
@@ -307,7 +312,10 @@ impl HuntQuery {
         };
         let mut steps = matches(shape, &self.columns)?;
         steps.extend(self.windows.counted()?);
-        steps.push(step(include_str!("../../sql/thresholds.sql")));
+        steps.push(step(match shape.min_events {
+            None => include_str!("../../sql/thresholds.sql"),
+            Some(_) => include_str!("../../sql/event_thresholds.sql"),
+        }));
         steps.push(self.windows.bursts(None)?);
         steps.push(findings.render()?);
         Ok(steps)

@@ -7,7 +7,7 @@ use tawny::table::MemoryTable;
 use tawny::time::{Instant, Period, Range, SECOND};
 
 use crate::grids;
-use crate::oracle::{self, Event};
+use crate::oracle::{self, Event, Least};
 
 fn periods(history: i64, learning: Option<i64>) -> NewnessPeriods {
     let period = |seconds: i64| Period::parse_history(&format!("{seconds}s")).unwrap();
@@ -51,7 +51,7 @@ proptest! {
         cut in 0i64..24,
     ) {
         let rule = Rule { first_seen: Some(first_seen(history, learning)), ..oracle::rule(kind, threshold, unique) };
-        let expected = oracle::brute_force(&new_ones(&events, history, learning), kind, threshold as usize, unique);
+        let expected = oracle::brute_force(&new_ones(&events, history, learning), kind, Least::of(threshold as usize, unique));
         prop_assert_eq!(&oracle::hunted(&events, &rule, Range::default()), &expected);
 
         let cut = Instant::from_micros((oracle::START + 10_000 + cut * 300) * SECOND);
@@ -113,5 +113,25 @@ fn first_seen_is_read_and_errors_name_the_place() {
     ] {
         let error = rule(hunt).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("new.yml:6"), "{hunt}: {error}");
+    }
+}
+
+#[test]
+fn least_number_of_events_stands_beside_another_count() {
+    let rule = |hunt: &str| {
+        let text = format!(
+            "AnalysisType: rule\nRuleID: My.Rule\nEnabled: true\nSeverity: Low\nLogTypes: [AWS.CloudTrail]\nHunt: {hunt}\n\
+             Detection:\n  - {{Key: eventName, Condition: Exists}}\nTests: []\n"
+        );
+        panther::parse("events.yml", &text).map(|read| read.rule.min_events)
+    };
+    assert_eq!(rule("{Unique: awsRegion, MinEvents: 10}").unwrap(), 10.try_into().ok());
+    for (hunt, expected) in [
+        ("{MinEvents: 10}", "beside `Unique` or `Sum`"),
+        ("{Unique: awsRegion, MinEvents: 0}", "whole number from 1"),
+        ("{Sum: awsRegion, MinEvents: many}", "whole number from 1"),
+    ] {
+        let error = rule(hunt).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("events.yml:6"), "{hunt}: {error}");
     }
 }

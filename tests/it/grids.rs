@@ -109,6 +109,7 @@ proptest! {
         let mut rule = oracle::rule(WindowKind::Sliding, 2, unique);
         if limited {
             rule.peak_limits = PeakLimits { at_most: Some(5), not: Some(3) };
+            rule.min_events = 2.try_into().ok();
         }
         let data = MemoryTable(vec![oracle::batch(&events)]);
         let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();

@@ -95,15 +95,33 @@ fn count(matches: &[Match], unique: bool) -> usize {
     }
 }
 
+/// What a window must hold to be found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Least {
+    pub(crate) threshold: usize,
+    pub(crate) unique: bool,
+    pub(crate) min_events: usize,
+}
+
+impl Least {
+    pub(crate) fn of(threshold: usize, unique: bool) -> Least {
+        Least { threshold, unique, min_events: 1 }
+    }
+
+    fn is_in(self, matches: &[Match]) -> bool {
+        count(matches, self.unique) >= self.threshold && matches.len() >= self.min_events
+    }
+}
+
 /// Returns the windows of a group's sorted matches by definition. A sliding one is a full span; spans that share a match
 /// are merged.
-fn windows(matches: &[Match], kind: WindowKind, threshold: usize, unique: bool) -> Vec<Vec<Match>> {
+fn windows(matches: &[Match], kind: WindowKind, least: Least) -> Vec<Vec<Match>> {
     let mut found: Vec<Vec<Match>> = Vec::new();
     match kind {
         WindowKind::Sliding => {
             for (end, _, _) in matches {
                 let span: Vec<Match> = span(matches, *end);
-                if count(&span, unique) < threshold {
+                if !least.is_in(&span) {
                     continue;
                 }
                 match found.iter_mut().find(|burst| burst.iter().any(|one| span.contains(one))) {
@@ -134,7 +152,7 @@ fn windows(matches: &[Match], kind: WindowKind, threshold: usize, unique: bool) 
             }
         }
     }
-    found.retain(|window| count(window, unique) >= threshold);
+    found.retain(|window| least.is_in(window));
     found
 }
 
@@ -143,7 +161,8 @@ fn span(matches: &[Match], end: i64) -> Vec<Match> {
     matches.iter().copied().filter(|(t, _, _)| end - PERIOD < *t && *t <= end).collect()
 }
 
-pub(crate) fn brute_force(events: &[Event], kind: WindowKind, threshold: usize, unique: bool) -> Vec<Shown> {
+pub(crate) fn brute_force(events: &[Event], kind: WindowKind, least: Least) -> Vec<Shown> {
+    let unique = least.unique;
     let mut groups: BTreeMap<(u8, Option<u8>), Vec<Match>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.matches) {
         groups.entry((event.account, event.user)).or_default().push((event.second, event.id, event.address));
@@ -151,17 +170,17 @@ pub(crate) fn brute_force(events: &[Event], kind: WindowKind, threshold: usize, 
     let mut found = Vec::new();
     for ((account, user), mut matches) in groups {
         matches.sort_unstable();
-        for window in windows(&matches, kind, threshold, unique) {
+        for window in windows(&matches, kind, least) {
             // All matches in a window up to this one: for a sliding window, the span that ends with it.
             let so_far = |at: usize| {
                 let begin = if kind == WindowKind::Sliding { window[at].0 - PERIOD } else { i64::MIN };
                 window[..=at].iter().copied().filter(|one| one.0 > begin).collect::<Vec<_>>()
             };
-            let trigger = (0..window.len()).find(|at| count(&so_far(*at), unique) >= threshold).unwrap();
+            let trigger = (0..window.len()).find(|at| least.is_in(&so_far(*at))).unwrap();
             let spans: Vec<Vec<Match>> = match kind {
                 WindowKind::Sliding => {
                     let spans = window.iter().map(|one| span(&matches, one.0));
-                    spans.filter(|span| count(span, unique) >= threshold).collect()
+                    spans.filter(|span| least.is_in(span)).collect()
                 }
                 WindowKind::Dedup | WindowKind::Tumbling => vec![window.clone()],
             };
@@ -280,7 +299,7 @@ pub(crate) fn default_rule_findings(events: &[Event], ids: &BTreeSet<String>) ->
     assert_eq!((&rule.window.period, &rule.counts), (&"15m".parse().unwrap(), &Counts::Matches));
     let events: Vec<Event> = events.iter().filter(|event| ids.contains(&id(event.id))).cloned().collect();
     assert_eq!(events.len(), ids.len(), "IDs that the trail lacks");
-    let mut found = brute_force(&events, rule.window.kind, rule.window.threshold.get() as usize, false);
+    let mut found = brute_force(&events, rule.window.kind, Least::of(rule.window.threshold.get() as usize, false));
     for finding in &mut found {
         finding.by.clear();
     }
@@ -335,11 +354,14 @@ proptest! {
         threshold in 1u32..5,
         more in prop::option::weighted(0.3, 0u32..3),
         not in prop::option::weighted(0.2, 1u32..5),
+        min_events in 1u32..6,
         cut in 0i64..24,
     ) {
         let mut rule = rule(kind, threshold, unique);
+        rule.min_events = Some(min_events.try_into().unwrap()).filter(|_| min_events > 2);
         rule.peak_limits = PeakLimits { at_most: more.map(|more| threshold + more), not };
-        let mut want = brute_force(&events, kind, threshold as usize, unique);
+        let min_events = rule.min_events.map_or(1, |events| events.get() as usize);
+        let mut want = brute_force(&events, kind, Least { threshold: threshold as usize, unique, min_events });
         want.retain(|finding| within(rule.peak_limits, finding));
         prop_assert_eq!(hunted(&events, &rule, Range::default()), want.clone());
 
@@ -421,7 +443,7 @@ fn reference_evaluator_finds_something() {
         (WindowKind::Tumbling, false, 0, 1),
         (WindowKind::Tumbling, true, 0, 0),
     ] {
-        assert_eq!(brute_force(&far, kind, 2, unique).len(), of_far, "{kind} {unique}");
-        assert_eq!(brute_force(&near, kind, 2, unique).len(), of_near, "{kind} {unique}");
+        assert_eq!(brute_force(&far, kind, Least::of(2, unique)).len(), of_far, "{kind} {unique}");
+        assert_eq!(brute_force(&near, kind, Least::of(2, unique)).len(), of_near, "{kind} {unique}");
     }
 }

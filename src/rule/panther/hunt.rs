@@ -1,5 +1,7 @@
 //! Reads `Hunt`: what a rule counts, and in which windows.
 
+use std::num::NonZeroU32;
+
 use super::Reader;
 use crate::error::Error;
 use crate::rule::condition::{MappingMembers, Scope};
@@ -8,7 +10,7 @@ use crate::rule::{Counts, FirstSeen, NewnessPeriods, Predicate, WindowKind};
 use crate::time::Period;
 
 /// The keys of `Hunt`.
-const KEYS: [&str; 7] = ["Window", "Unique", "Sum", "FollowedBy", "New", "History", "Learning"];
+const KEYS: [&str; 8] = ["Window", "Unique", "Sum", "MinEvents", "FollowedBy", "New", "History", "Learning"];
 
 /// The most fields in `New`.
 const NEW_FIELDS: usize = 16;
@@ -54,6 +56,20 @@ impl Reader<'_> {
             }
         }
         self.conjunction(node, "`FollowedBy`", Scope::Record).map(Some)
+    }
+
+    /// Returns the least number of matches in a window.
+    pub(super) fn min_events(&self, members: &MappingMembers<'_>) -> Result<Option<NonZeroU32>, Error> {
+        let Some(hunt) = self.hunt(members)? else { return Ok(None) };
+        let Some(node) = hunt.get("MinEvents") else { return Ok(None) };
+        if hunt.get("Unique").or(hunt.get("Sum")).is_none() {
+            return self
+                .error(node.mark, "`MinEvents` stands beside `Unique` or `Sum`: elsewhere `Threshold` counts events");
+        }
+        match node.as_text().filter(|_| node.is_number()).and_then(|text| text.parse().ok()) {
+            Some(events) => Ok(Some(events)),
+            None => self.error(node.mark, "`MinEvents` must be a whole number from 1 to 4294967295"),
+        }
     }
 
     /// Returns which matches are new.

@@ -79,6 +79,7 @@ impl<'s> About<'s> {
             window,
             counts: Counts::Matches,
             peak_limits: PeakLimits::default(),
+            min_events: None,
             detection,
             group_by,
             first_seen: None,
