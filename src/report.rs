@@ -1,10 +1,8 @@
 //! Formats findings: a table for people, JSON for machines, CSV for spreadsheets.
 
-use comfy_table::{ContentArrangement, Table, TableComponent, presets};
-
 use crate::error::Error;
 use crate::finding::{Finding, NO_VALUE};
-use crate::text::{csv_cell, json, printable};
+use crate::text::{csv_cell, json};
 
 pub mod backtest;
 pub mod comparison;
@@ -15,7 +13,11 @@ pub mod markdown;
 pub mod nightly;
 pub mod page;
 pub mod query_rows;
+mod table;
 pub mod windows;
+
+pub use table::rows;
+use table::rows_of_width;
 
 /// Output format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -139,36 +141,6 @@ fn table_cells(finding: &Finding) -> Vec<String> {
         finding.trigger_time.to_string(),
         shortened(&finding.source_ips),
     ]
-}
-
-/// Returns a table of escaped cells.
-pub fn rows(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    rows_of_width(header, rows, None)
-}
-
-/// Returns a table of escaped cells. `width` is its greatest width in columns of a terminal; without it, that of the terminal.
-fn rows_of_width(header: &[&str], rows: impl Iterator<Item = Vec<String>>, width: Option<u16>) -> String {
-    let mut table = Table::new();
-    if let Some(width) = width {
-        table.set_width(width);
-    }
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    let between_rows = [
-        TableComponent::HorizontalLines,
-        TableComponent::MiddleIntersections,
-        TableComponent::LeftBorderIntersections,
-        TableComponent::RightBorderIntersections,
-    ];
-    for line in between_rows {
-        table.remove_style(line);
-    }
-    if header.iter().any(|name| !name.is_empty()) {
-        table.set_header(header.iter().map(|name| printable(name)));
-    }
-    for row in rows {
-        table.add_row(row.iter().map(|cell| printable(cell)));
-    }
-    format!("{table}\n")
 }
 
 fn group(finding: &Finding) -> String {

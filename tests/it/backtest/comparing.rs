@@ -75,6 +75,9 @@ fn junit_cases_of_a_rule_without_groups_are_named() {
     let trail = write_trail(folder.path(), &records());
     let groups = "GroupBy:\n  - Key: account\n  - Key: actor\n";
     let together = own_rule(folder.path(), groups, "");
+    // Its tests name the groups.
+    let text = std::fs::read_to_string(&together).unwrap();
+    std::fs::write(&together, text.split_once("Tests:\n").unwrap().0).unwrap();
     let compared = tawny(&["backtest", &trail, "--compare", RULE, together.to_str().unwrap(), "--format", "junit"]);
     assert!(stdout(&compared).contains("name=\"all together at 2026-09-03T09:40:00Z ("), "{}", stdout(&compared));
 }
