@@ -161,7 +161,9 @@ mod tests {
     use crate::raw::envelope::Record;
     use crate::raw::json;
     use crate::rule::predicate::NumberOperand;
-    use crate::rule::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value, catalog, panther};
+    use crate::rule::{
+        Class, Compared, Field, Operand, Predicate, Quantifier, Test, TimePart, Value, catalog, panther,
+    };
     use crate::sql::match_spec::{EventColumn, MatchSpec};
     use crate::sql::predicate::condition;
     use crate::time::Range;
@@ -203,7 +205,9 @@ mod tests {
         ];
         let path = |text: &str| text.parse::<Path>().unwrap();
         let fields = paths.map(|text| Field::new(path(text))).into_iter();
-        let fields: Vec<Field> = fields.chain([Field::Element(Path(Vec::new()))]).collect();
+        let hour = Field::TimePart(TimePart::Hour, "Europe/Berlin".parse().unwrap());
+        let derived = [hour, Field::MapText("requestParameters"), Field::Element(Path(Vec::new()))];
+        let fields: Vec<Field> = fields.chain(derived).collect();
         let value =
             |text: &str, shortest: Option<&str>| Value { text: text.to_owned(), shortest: shortest.map(str::to_owned) };
         let values = [value("A", None), value("1", Some("1.0")), value("true", None), value("a\u{202e}b'", None)];

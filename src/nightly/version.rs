@@ -212,7 +212,7 @@ fn value_json(Value { text, shortest }: &Value) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::{HuntTest, RuleTest, Severity, panther};
+    use crate::rule::{HuntTest, RuleTest, Severity, TimePart, panther};
 
     fn rule() -> Rule {
         panther::parse("everything.yml", include_str!("../../tests/data/everything.yml")).unwrap().rule
@@ -265,7 +265,7 @@ mod tests {
             test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
             negated: false,
         };
-        let changes: [RuleEdit; 24] = [
+        let changes: [RuleEdit; 27] = [
             |rule| rule.title.push(TitlePart::Text("x".to_owned())),
             |rule| rule.title.push(TitlePart::Field(Field::Actor)),
             |rule| rule.severity = Severity::Critical,
@@ -287,6 +287,9 @@ mod tests {
             |rule| rule.detection = Predicate::None(vec![rule.detection.clone()]),
             |rule| rule.group_by.push(Field::Path("x".parse().unwrap())),
             |rule| rule.group_by.reverse(),
+            |rule| rule.group_by.push(Field::TimePart(TimePart::Hour, TimeZone::UTC)),
+            |rule| rule.group_by.push(Field::TimePart(TimePart::Hour, "Europe/Berlin".parse().unwrap())),
+            |rule| rule.group_by.push(Field::MapText("requestParameters")),
             |rule| rule.context.push(("x".to_owned(), Field::Account)),
             |rule| rule.summary.push(Field::Element("x".parse().unwrap())),
             |rule| drop(rule.notes.reports.insert("MITRE ATT&CK".to_owned(), vec!["TA0001:T0001".to_owned()])),

@@ -16,8 +16,15 @@ const BEFORE: [&str; 4] = [THRESHOLD, PERIOD, "Severity", "RuleID"];
 /// Returns the text of a rule with the threshold and the period of `window`. Nothing else changes.
 ///
 /// # Errors
-/// The period is not a whole number of minutes, or the text has a form that cannot be changed safely.
+/// The rule is not in Panther's format, the period is not a whole number of minutes, or the text has a form that cannot be
+/// changed safely.
 pub fn with_window(source: YamlSource<'_>, window: Window) -> Result<String, Error> {
+    if !source.read().is_ok_and(|document| document.member("AnalysisType").is_some()) {
+        return Err(Error::Usage {
+            message: format!("`{}` is not in Panther's format, and only such rules are changed", source.name),
+            hint: Some("tune the rule with `--override`, or with `[overrides]` in a configuration".to_owned()),
+        });
+    }
     let before = parsed(source.name, source.text)?;
     let minutes = window.period.minutes();
     if minutes.fract() != 0.0 {
@@ -134,6 +141,14 @@ mod tests {
         assert_eq!(changed(&rule(""), 1, "1h").unwrap(), rule(""));
         let windows = rule("Threshold: 2\n").replace('\n', "\r\n");
         assert!(changed(&windows, 3, "15m").unwrap().contains("Threshold: 3\r\nDedupPeriodMinutes: 15\r\n"));
+    }
+
+    #[test]
+    fn rules_in_other_formats_are_left_alone() {
+        for text in ["[rule]\nname = \"A\"\n", "title: A\nlogsource: {product: aws}\ndetection: {}\n"] {
+            let refused = changed(text, 3, "15m").unwrap_err();
+            assert!(refused.hint().unwrap().contains("`--override`"), "{refused}");
+        }
     }
 
     #[test]

@@ -133,10 +133,6 @@ fn rule(document: &Document<'_>) -> Result<Rule, Refusal> {
         }
     }
     let detection = detection(document, &query)?;
-    if detection == conditions::always(false) || !(is_of_cloudtrail || names_data_set(document, &query)) {
-        let reason = "it does not select `data_stream.dataset: aws.cloudtrail`, and nothing else is hunted";
-        return Err(Refusal { kind: RuleErrorKind::OtherLogs, at: document.at("query"), reason: reason.to_owned() });
-    }
     let found = match kind.as_str() {
         "threshold" => threshold(document)?,
         "new_terms" => new_terms(document)?,
@@ -151,17 +147,26 @@ fn rule(document: &Document<'_>) -> Result<Rule, Refusal> {
     about(document, found, detection)
 }
 
-fn names_data_set(document: &Document<'_>, query: &str) -> bool {
-    let index = document.list("index").unwrap_or_default();
-    query.contains("aws.cloudtrail") || index.iter().any(|pattern| pattern.contains("cloudtrail"))
-}
-
 /// Returns the predicate of the query.
 fn detection(document: &Document<'_>, query: &str) -> Result<Predicate, Refusal> {
     let unsupported =
         |at, reason| Refusal { kind: RuleErrorKind::Unsupported, at: document.at_query(query, at), reason };
     let parsed = kql::parse(query).map_err(|kql::KqlError { at, reason }| unsupported(at, reason))?;
-    conditions::predicate(&parsed).map_err(|conditions::Unsupported { at, reason }| unsupported(at, reason))
+    let names = |of_cloudtrail: bool| {
+        parsed.has(&|field, value| fields::is_data_set(field) && value.matches(fields::DATA_SET) == of_cloudtrail)
+    };
+    let index = document.list("index")?;
+    let is_indexed = index.is_empty() || index.iter().any(|pattern| pattern.contains("cloudtrail"));
+    if !names(true) && (names(false) || !is_indexed) {
+        let reason = "it does not select `data_stream.dataset: aws.cloudtrail`, and nothing else is hunted";
+        return Err(Refusal { kind: RuleErrorKind::OtherLogs, at: document.at("query"), reason: reason.to_owned() });
+    }
+    let predicate =
+        conditions::predicate(&parsed).map_err(|conditions::Unsupported { at, reason }| unsupported(at, reason))?;
+    if predicate == conditions::always(false) {
+        return Err(document.invalid("query", "no record can satisfy its query".to_owned()));
+    }
+    Ok(predicate)
 }
 
 /// Returns the windows of a rule of the type `query`: every match is found. Matches of one identity within an hour are

@@ -270,7 +270,7 @@ fn engines_take_hours_and_weekdays_in_time_zones() {
         for zone in ["UTC", "Europe/Berlin"] {
             let text = format!(
                 "AnalysisType: rule\nRuleID: Example.Times\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
-                 DedupPeriodMinutes: 15\nDetection:\n  \
+                 DedupPeriodMinutes: 15\nGroupBy: [{{Key: account}}, {{Key: actor}}]\nDetection:\n  \
                  - {{Key: eventTime, Condition: {condition}, Values: {values}, Zone: {zone}}}\n"
             );
             std::fs::write(path("rule.yml"), text).unwrap();

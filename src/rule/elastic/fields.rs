@@ -92,10 +92,13 @@ const OBJECTS: [(&str, &str); 4] = [
     ("service_event_details", "serviceEventDetails"),
 ];
 
+/// The name of CloudTrail's data set.
+pub(super) const DATA_SET: &str = "aws.cloudtrail";
+
 /// Fields that every document of CloudTrail has with the same value.
 const CONSTANTS: &[(&str, &str)] = &[
-    ("data_stream.dataset", "aws.cloudtrail"),
-    ("event.dataset", "aws.cloudtrail"),
+    ("data_stream.dataset", DATA_SET),
+    ("event.dataset", DATA_SET),
     ("data_stream.type", "logs"),
     ("event.module", "aws"),
     ("event.kind", "event"),
@@ -147,6 +150,11 @@ pub(super) fn field(name: &str) -> Result<EcsField, String> {
             return Err(format!("`{name}` is not supported: {reason}"));
         }
     })
+}
+
+/// Returns whether a field is the name of the data set.
+pub(super) fn is_data_set(name: &str) -> bool {
+    ["data_stream.dataset", "event.dataset"].contains(&name)
 }
 
 impl EcsField {

@@ -41,6 +41,17 @@ pub(super) enum PatternPart {
     Wildcard,
 }
 
+impl Query {
+    /// Returns whether the query has a condition on a field that `is_wanted` accepts, with its value.
+    pub(super) fn has(&self, is_wanted: &dyn Fn(&str, &Pattern) -> bool) -> bool {
+        match self {
+            Query::And(parts) | Query::Or(parts) => parts.iter().any(|part| part.has(is_wanted)),
+            Query::Not(inner) => inner.has(is_wanted),
+            Query::Is { field, value, .. } => is_wanted(field, value),
+        }
+    }
+}
+
 impl Pattern {
     /// Returns whether it is a single wildcard, which only asks for a value.
     pub(super) fn is_any(&self) -> bool {
@@ -138,7 +149,8 @@ struct Literal {
 
 impl<'q> Parser<'q> {
     fn error<T>(&self, reason: impl Into<String>) -> Result<T, KqlError> {
-        Err(KqlError { at: self.at.min(self.text.len()), reason: reason.into() })
+        // The end of the query is before its last spaces.
+        Err(KqlError { at: self.at.min(self.text.trim_end().len()), reason: reason.into() })
     }
 
     fn rest(&self) -> &'q str {
