@@ -99,8 +99,8 @@ impl ExceptionsCommand {
                     TableOrJson::Json => json_text(&expired.iter().map(|exception| as_json(exception)).collect()),
                 };
                 context.output.result(&text, None)?;
-                let [expired_of, all] = [expired.len(), read.len()].map(|count| number_of(count, "exception"));
-                context.output.talk(&format!("{expired_of} of {all} expired by {at}"));
+                let all = number_of(read.len(), "exception");
+                context.output.talk(&format!("{} of {all} expired by {at}", expired.len()));
                 Ok(if expired.is_empty() { Status::Done } else { Status::Findings })
             }
         }

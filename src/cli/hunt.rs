@@ -24,7 +24,7 @@ use crate::table::{TableKind, TableListing};
 /// A raw trail is hunted in place, without conversion.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02 --account 111122223333\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings"
+    after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02 --account 111122223333\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings\n  tawny hunt lake/ --exceptions exceptions.yml --report hunt.html"
 )]
 pub(super) struct HuntCommand {
     #[command(flatten)]

@@ -7,7 +7,7 @@ use crate::text::printable;
 /// The width of the table, in columns of a terminal.
 const WIDTH: u16 = 80;
 
-/// Returns a table of the events and findings that exceptions removed. Empty if no rule with exceptions was hunted.
+/// Returns a table of the events and findings that exceptions removed. Empty if they removed none.
 pub fn table(reports: &[ExceptionReport]) -> String {
     let rows: Vec<Vec<String>> = reports.iter().flat_map(cells).collect();
     if rows.is_empty() {
@@ -16,7 +16,7 @@ pub fn table(reports: &[ExceptionReport]) -> String {
     rows_of_width(&["exception", "rule", "events removed", "findings removed"], rows.into_iter(), Some(WIDTH))
 }
 
-/// Returns the cells of the rules of an exception.
+/// Returns the cells of the rules from which an exception removed events.
 pub(super) fn cells(report: &ExceptionReport) -> Vec<Vec<String>> {
     // Several windows of one rule are rows of their own.
     let is_one = |id: &str| report.rules.iter().filter(|rule| rule.rule_id == id).count() == 1;
@@ -25,7 +25,7 @@ pub(super) fn cells(report: &ExceptionReport) -> Vec<Vec<String>> {
             if is_one(&rule.rule_id) { rule.rule_id.clone() } else { format!("{} ({})", rule.rule_id, rule.window) };
         vec![report.id.clone(), name, rule.events_removed.to_string(), rule.findings_removed.to_string()]
     };
-    report.rules.iter().map(row).collect()
+    report.rules.iter().filter(|rule| rule.events_removed > 0).map(row).collect()
 }
 
 /// Returns a warning for each exception that has expired or matched nothing.

@@ -214,7 +214,7 @@ impl ValueLists {
     /// Returns a list of networks. An address is a network of its own.
     ///
     /// # Errors
-    /// There is no list with this name, or one of its values is no network.
+    /// There is no list with this name, or one of its values is not a network.
     pub(super) fn networks(&self, name: &str) -> Result<Arc<ValueList>, ValueListError> {
         let found = self.find(name)?;
         let values = found.map_or(&EMPTY, |(_, values)| values);

@@ -131,7 +131,7 @@ fn an_exception_is_part_of_the_version_of_its_rules_alone() {
     assert_eq!(differing, ["AWS.Unsuccessful.MFA.attempt"]);
     let all = read(&GOOD.replace("[AWS.Unsuccessful.MFA.attempt]", "\"*\"")).unwrap().0;
     assert!(all.iter().all(|entry| matches!(entry.rule.detection, Predicate::Except { .. })));
-    // What a finding does not show is no part of it.
+    // The id, the reason and the owner do not decide findings.
     let same = GOOD.replace("nightly scan", "x").replace("platform team", "x").replace("ID: scanner", "ID: x");
     assert_eq!(versions(&read(&same).unwrap().0), versions(&excepted));
     let of_list = GOOD.replace("Equals, Value: scanner", "IsIn, Values: {List: offices}");

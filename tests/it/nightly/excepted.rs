@@ -12,7 +12,7 @@ use crate::oracle;
 const RUNS: usize = 3;
 
 proptest! {
-    #![proptest_config(oracle::config(4))]
+    #![proptest_config(oracle::config(2))]
 
     #[test]
     fn deliveries_equal_a_hunt_without_the_removed_events(
