@@ -1,6 +1,7 @@
 //! Exceptions: a hunt finds what it finds without the events that they remove, in each kind of data and range.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,8 +51,10 @@ pub(crate) struct Case {
     until: i64,
 }
 
-/// Conditions as YAML, each with the events that satisfy it.
-const CONDITIONS: [(&str, fn(&Event) -> bool); 7] = [
+/// A condition as YAML, and the events that satisfy it.
+type Condition = (&'static str, fn(&Event) -> bool);
+
+const CONDITIONS: [Condition; 7] = [
     ("{Key: actor, Condition: Equals, Value: user0}", |event| event.user == 0),
     ("{Key: sourceIPAddress, Condition: IsIPAddressInCIDR, Value: 192.0.2.1}", |event| event.address == Some(1)),
     ("{Key: sourceIPAddress, Condition: DoesNotEqual, Value: 192.0.2.1}", |event| event.address != Some(1)),
@@ -141,11 +144,13 @@ fn file(cases: &[Case]) -> String {
             }
         };
         let from = case.from.map(|from| format!("    From: {}\n", at(from))).unwrap_or_default();
-        text += &format!(
+        write!(
+            text,
             "  - ID: case-{number}\n    Rules: {rules}\n    When: [{}]\n    Reason: test\n    Owner: us\n{from}    Until: {}\n",
             CONDITIONS[case.condition].0,
             at(case.until)
-        );
+        )
+        .unwrap();
     }
     text
 }
