@@ -28,7 +28,7 @@ use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::cluster::exchange::{self, Report};
 use crate::engine::cluster::stages::Stages;
 use crate::engine::cluster::{Cluster, matches};
-use crate::engine::match_scan::{BufferedRows, MatchScan};
+use crate::engine::match_scan::{BufferedMatches, BufferedRows, MatchScan};
 use crate::engine::{Engine, duplicates, functions};
 use crate::error::Error;
 use crate::sql;
