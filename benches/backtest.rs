@@ -31,6 +31,7 @@ fn main() {
         kinds: WindowKind::ALL.to_vec(),
         periods: ["5m", "15m", "1h", "6h", "24h"].map(|period| period.parse().expect("a period")).to_vec(),
         thresholds: Thresholds::distinct(&spans),
+        newness: vec![None],
     };
     let windows = TestedWindows { grid: &grid, others: &[], matches: MatchesNeeded::All };
     let [control, hunt, backtest] = support::medians([

@@ -1,6 +1,6 @@
-matches AS (
-  -- Every match once for each setting: a period, and the times that a hunt with it reads. `matched` holds an eventID
-  -- once for each of its times; the earliest that is read counts, as in a hunt.
+setting_matches AS (
+  -- Every match once for each setting: a period, the times that a hunt with it reads, and what decides which matches are
+  -- new. `matched` holds an eventID once for each of its times; the earliest that is read counts, as in a hunt.
   SELECT *
   FROM matched
   CROSS JOIN settings

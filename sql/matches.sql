@@ -1,4 +1,4 @@
-matches AS (
+{{ name }} AS (
   -- The records that satisfy the rule, each eventID once. Of duplicates that differ, the earliest counts, and of
   -- several at that time the one with the smallest fingerprint. So the order of files and threads changes nothing.
   SELECT *

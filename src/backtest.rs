@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hunt::grid::{GridFinding, GridHunt, GridHuntRequest, GridMatches, MatchesNeeded, hunt_grid};
-use crate::rule::{Rule, Window};
+use crate::rule::{Rule, Setting, Window};
 use crate::table::Table;
 use crate::time::{DAY, Instant, Range, SECOND};
 
@@ -48,11 +48,11 @@ pub struct TestedWindows<'w> {
     pub matches: MatchesNeeded,
 }
 
-/// A window and the statistics of its findings.
+/// A setting and the statistics of its findings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
-    /// The window.
-    pub window: Window,
+    /// The setting.
+    pub setting: Setting,
     /// The statistics of its findings.
     pub stats: CellStatistics,
 }
@@ -89,26 +89,27 @@ impl Backtest {
         range: Range,
     ) -> Result<Backtest, Error> {
         let TestedWindows { grid, others, matches: needed } = windows;
-        let mut windows = grid.windows();
-        let grid_cells = windows.len();
+        let mut settings = grid.settings();
+        let grid_cells = settings.len();
         let own = rule.window;
         let with_threshold = |threshold: &NonZeroU32| Window { threshold: *threshold, ..own };
         let candidates: Vec<Window> = grid.thresholds.iter().map(with_threshold).collect();
         // With a threshold of one the report can show how large bursts are.
         let every_match = with_threshold(&NonZeroU32::MIN);
         for window in candidates.iter().chain(&[own, every_match]).chain(others) {
-            if !windows.contains(window) {
-                windows.push(*window);
+            let setting = Setting { window: *window, ..rule.setting() };
+            if !settings.contains(&setting) {
+                settings.push(setting);
             }
         }
-        let request = GridHuntRequest { rule: &rule, cells: &windows, range, needed };
+        let request = GridHuntRequest { rule: &rule, cells: &settings, range, needed };
         let hunt = hunt_grid(engine, table, request).await?;
         let mut backtest = Backtest { rule, range, cells: Vec::new(), grid_cells, candidates, hunt };
         let days = backtest.days();
-        let findings = windows.into_iter().zip(&backtest.hunt.findings);
-        let cell = |(window, found): (Window, &Vec<GridFinding>)| {
+        let findings = settings.into_iter().zip(&backtest.hunt.findings);
+        let cell = |(setting, found): (Setting, &Vec<GridFinding>)| {
             let stats = CellStatistics::new(&backtest.hunt.matches, found, days);
-            Cell { window, stats }
+            Cell { setting, stats }
         };
         backtest.cells = findings.map(cell).collect();
         Ok(backtest)
@@ -119,12 +120,13 @@ impl Backtest {
         &self.cells[..self.grid_cells]
     }
 
-    /// Returns the index of the cell of `window`.
+    /// Returns the index of the cell of `window`, with the rule's own times that decide which matches are new.
     pub fn position(&self, window: Window) -> Option<usize> {
-        self.cells.iter().position(|cell| cell.window == window)
+        let setting = Setting { window, ..self.rule.setting() };
+        self.cells.iter().position(|cell| cell.setting == setting)
     }
 
-    /// Returns the index of the cell with the rule's present window.
+    /// Returns the index of the cell with the rule's present setting.
     pub fn present(&self) -> usize {
         self.position(self.rule.window).unwrap_or_default()
     }

@@ -15,7 +15,7 @@ use crate::rule::{Rule, Window, WindowKind};
 use crate::statistics::number_of;
 use crate::store::{self, Access, Location, ReadSettings, Scratch, Stores};
 use crate::time::{DAY, Instant, Period, Range};
-use crate::trail::Selection;
+use crate::trail::{self, Selection};
 
 mod backtest;
 mod cluster;
@@ -321,10 +321,10 @@ fn end_on_signal(scratch: Scratch, output: Output) {
 struct SelectionArgs {
     /// Only this account; separate several with commas or repeat the option. Selects objects of a raw trail by key and,
     /// except in `convert`, events by field
-    #[arg(long, value_name = "ACCOUNT", value_delimiter = ',')]
+    #[arg(long, value_name = "ACCOUNT", value_delimiter = ',', value_parser = trail::account_id)]
     account: Vec<String>,
     /// Only this region; works like `--account`
-    #[arg(long, value_name = "REGION", value_delimiter = ',')]
+    #[arg(long, value_name = "REGION", value_delimiter = ',', value_parser = trail::region_name)]
     region: Vec<String>,
     /// Latest delivery after an event; objects delivered later than this after the range are not read [default: 1d]
     #[arg(long, value_name = "PERIOD")]
@@ -472,7 +472,12 @@ impl RuleArgs {
         if !skipped.is_empty() {
             let count = number_of(skipped.len(), "rule");
             let ids = skipped.join(", ");
-            output.talk(&format!("note: {count} skipped (the data has no columns for their fields): {ids}"));
+            let reason = format!("{count} skipped (the data has no columns for their fields): {ids}");
+            if self.strict {
+                let hint = Some("leave out `--strict`, or name the columns with `--map`".to_owned());
+                return Err(Error::Usage { message: reason, hint });
+            }
+            output.warn(&format!("warning: {reason}"));
         }
         Ok(supported)
     }

@@ -304,7 +304,9 @@ mod tests {
         check(&second.snapshot).await.unwrap();
         std::fs::remove_file(folder.path().join("checks/last_commit")).unwrap();
         check(&first.snapshot).await.unwrap();
-        let Err(Error::TransactionLog { path, .. }) = check(&second.snapshot).await else { panic!("it is not noticed") };
+        let Err(Error::TransactionLog { path, .. }) = check(&second.snapshot).await else {
+            panic!("it is not noticed")
+        };
         assert_eq!(path, log.folder.path("checks/last_commit"));
     }
 }

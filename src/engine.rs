@@ -46,6 +46,7 @@ mod failure;
 pub mod functions;
 mod ip_functions;
 mod json_functions;
+mod map_text;
 mod json_members;
 pub mod keyed_rows;
 mod list_functions;

@@ -8,12 +8,13 @@ use arrow::error::ArrowError;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::finding::Finding;
-use crate::rule::{Rule, Window};
+use crate::rule::{Rule, Setting};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{SnapshotRecords, Table, TableKind, without_damaged_files};
 use crate::time::{Instant, Range};
 use crate::trail::Prefilter;
 
+pub mod account_starts;
 pub mod events;
 pub mod exceptions;
 mod finding_buffer;
@@ -27,11 +28,12 @@ mod rule_tests;
 mod stages;
 mod windows;
 
+use account_starts::AccountStarts;
 pub use finding_buffer::{FindingBuffer, FindingReader};
 use lookback::Attempt;
 pub use lookback::initial_range_of;
 use matched::ScannedRules;
-pub use rule_tests::run_rule_tests;
+pub use rule_tests::{HuntTestResult, run_hunt_tests, run_rule_tests};
 #[cfg(feature = "cluster")]
 pub use stages::stages;
 
@@ -44,6 +46,8 @@ pub struct BufferedHunt<'r> {
     pub duplicates: Duplicates,
     /// The statistics of the scan.
     pub read: ScanStatistics,
+    /// For each rule the matches in the range that are only not new because their account is learning.
+    pub learning: Vec<u64>,
 }
 
 /// The result of a hunt whose findings are few.
@@ -55,6 +59,8 @@ pub struct HuntOutcome {
     pub duplicates: Duplicates,
     /// The statistics of the scan.
     pub read: ScanStatistics,
+    /// For each rule the matches in the range that are only not new because their account is learning.
+    pub learning: Vec<u64>,
 }
 
 /// Returns the findings of `rules` in `table` whose trigger lies in `range`, in order. Holds them in memory.
@@ -70,8 +76,27 @@ pub async fn findings(engine: &Engine, table: &dyn Table, rules: &[Rule], range:
 /// # Errors
 /// As for [`hunt_buffered`].
 pub async fn hunt(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<HuntOutcome, Error> {
-    let BufferedHunt { findings, duplicates, read } = hunt_buffered(engine, table, rules, range).await?;
-    Ok(HuntOutcome { findings: findings.of_rules().await?, duplicates, read })
+    in_memory(hunt_buffered(engine, table, rules, range).await?).await
+}
+
+/// Hunts as [`hunt`] does, with known account starts instead of those of `table`.
+///
+/// # Errors
+/// As for [`hunt_buffered`].
+pub async fn hunt_with_starts(
+    engine: &Engine,
+    table: &dyn Table,
+    rules: &[Rule],
+    range: Range,
+    starts: AccountStarts,
+) -> Result<HuntOutcome, Error> {
+    check(engine, table, rules, range).await?;
+    in_memory(Box::pin(in_one_scan(engine, table, rules, range, starts)).await?).await
+}
+
+async fn in_memory(hunt: BufferedHunt<'_>) -> Result<HuntOutcome, Error> {
+    let BufferedHunt { findings, duplicates, read, learning } = hunt;
+    Ok(HuntOutcome { findings: findings.of_rules().await?, duplicates, read, learning })
 }
 
 /// Hunts `table` for the findings of `rules` whose trigger lies in `range`.
@@ -87,10 +112,21 @@ pub async fn hunt_buffered<'r>(
     rules: &'r [Rule],
     range: Range,
 ) -> Result<BufferedHunt<'r>, Error> {
+    check(engine, table, rules, range).await?;
+    let settings: Vec<Setting> = rules.iter().map(Rule::setting).collect();
+    let (starts, read) = account_starts::of_learning(engine, table, &settings).await?;
+    let mut hunt = Box::pin(in_one_scan(engine, table, rules, range, starts)).await?;
+    if let Some(read) = read {
+        hunt.read = hunt.read.widened_by(read);
+    }
+    Ok(hunt)
+}
+
+/// Checks that `rules` can be hunted in `table`.
+async fn check(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range) -> Result<(), Error> {
     rules.iter().try_for_each(|rule| rule.check(rule.window))?;
     table.check(engine, rules, initial_range_of(rules, range)).await?;
-    check_cluster(engine, table, rules)?;
-    Box::pin(in_one_scan(engine, table, rules, range)).await
+    check_cluster(engine, table, rules)
 }
 
 /// Makes sure that a table and rules which are to be hunted on a cluster can be.
@@ -141,21 +177,24 @@ async fn in_one_scan<'r>(
     table: &dyn Table,
     rules: &'r [Rule],
     range: Range,
+    starts: AccountStarts,
 ) -> Result<BufferedHunt<'r>, Error> {
-    let windows: Vec<Window> = rules.iter().map(|rule| rule.window).collect();
+    let settings: Vec<Setting> = rules.iter().map(Rule::setting).collect();
     let mut outcome = BufferedHunt {
         findings: FindingBuffer::new(engine, rules),
         duplicates: Duplicates::default(),
         read: ScanStatistics::default(),
+        learning: vec![0; rules.len()],
     };
     let mut pending: Vec<usize> = (0..rules.len()).collect();
-    lookback::read_until_decided(&windows, range, async |reads| {
+    lookback::read_until_decided(&settings, range, async |reads| {
         let pending_reads: Vec<Range> = pending.iter().map(|index| reads[*index]).collect();
         let read = pending_reads.iter().copied().reduce(Range::union).unwrap_or(range);
         let is_first = pending.len() == rules.len();
         let scanned_rules: Vec<&Rule> = pending.iter().map(|index| &rules[*index]).collect();
         // The first reading has the matches of all rules.
-        let scanned = ScannedRules::new(rules, &pending, &pending_reads, range, is_first);
+        let mut scanned = ScannedRules::new(rules, &pending, &pending_reads, range, &starts);
+        scanned.counts_duplicates = is_first;
         let attempt =
             scan_undamaged(engine, table, read, &scanned_rules, async |records| scanned.hunt(engine, &records).await);
         let (found, statistics) = attempt.await?;
@@ -165,6 +204,9 @@ async fn in_one_scan<'r>(
             outcome.read = std::mem::take(&mut outcome.read).widened_by(statistics);
         }
         outcome.findings.add(found.findings, &found.undecided);
+        for (index, count) in pending.iter().zip(found.learning) {
+            outcome.learning[*index] = count;
+        }
         pending = found.undecided.into_iter().map(|index| pending[index]).collect();
         Ok(Attempt { result: (), undecided: pending.clone() })
     })

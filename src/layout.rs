@@ -238,7 +238,8 @@ impl TableLayout {
             (Field::Actor, _) => {
                 has("userIdentity") && identity::DECIDING.iter().all(|member| self.has("userIdentity", member))
             }
-            (Field::TimePart(_), _) => has(event::EVENT_TIME),
+            (Field::MapText(column), _) => has(column),
+            (Field::TimePart(..), _) => has(event::EVENT_TIME),
             (Field::Alias(alias), _) => alias.fields.iter().all(|(_, field)| self.answers(field, missing)),
             (Field::Python(function), _) => function.deciding_columns().all(has),
             (Field::Element(_), _) | (_, None) => true,

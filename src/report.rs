@@ -162,7 +162,9 @@ fn rows_of_width(header: &[&str], rows: impl Iterator<Item = Vec<String>>, width
     for line in between_rows {
         table.remove_style(line);
     }
-    table.set_header(header.iter().map(|name| printable(name)));
+    if header.iter().any(|name| !name.is_empty()) {
+        table.set_header(header.iter().map(|name| printable(name)));
+    }
     for row in rows {
         table.add_row(row.iter().map(|cell| printable(cell)));
     }

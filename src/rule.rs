@@ -11,13 +11,15 @@ use crate::error::Error;
 use crate::event::{self, FieldLocation};
 use crate::path::Path;
 use crate::text;
-use crate::time::Period;
+use crate::time::{Period, TimeZone};
 
 pub mod attack;
 pub mod catalog;
 mod condition;
 pub mod edit;
+pub mod elastic;
 pub mod exceptions;
+mod hunt_test;
 pub mod limits;
 pub mod lint;
 pub mod overrides;
@@ -30,6 +32,7 @@ pub mod simple_detection;
 pub mod value_lists;
 pub mod yaml;
 
+pub use hunt_test::{ExpectedEvents, ExpectedFinding, HuntTest};
 pub use predicate::{Class, Compared, Operand, Predicate, Quantifier, Test, Value};
 pub use python::PythonFunction;
 
@@ -63,14 +66,18 @@ pub struct Rule {
     pub detection: Predicate,
     /// Matches are counted separately for each value of these fields.
     pub group_by: Vec<Field>,
+    /// Which matches are new. The others are not counted. `None` if all are counted.
+    pub first_seen: Option<FirstSeen>,
     /// Fields of the triggering event in a finding, by name.
     pub context: Vec<(String, Field)>,
     /// Fields whose distinct values a finding lists.
     pub summary: Vec<Field>,
     /// Text for people.
     pub notes: Notes,
-    /// The rule's tests.
+    /// The rule's tests of one record.
     pub tests: Vec<RuleTest>,
+    /// The rule's tests of several records.
+    pub hunt_tests: Vec<HuntTest>,
 }
 
 /// The number of a window that is compared with the threshold.
@@ -110,6 +117,40 @@ impl Counts {
             Counts::Sum(field) => Some(field),
             _ => None,
         }
+    }
+}
+
+/// Which matches are new: those whose key has not been seen for some time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FirstSeen {
+    /// The key of a match is its group and the values of these fields. A missing value is a value.
+    pub fields: Vec<Field>,
+    /// The times that decide.
+    pub periods: NewnessPeriods,
+}
+
+/// The times that decide which matches are new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NewnessPeriods {
+    /// A match is new if no other one has its key within this time before it.
+    pub history: Period,
+    /// Nothing is new in an account within this time after its first event in the data. `None` if there is no such time.
+    pub learning: Option<Period>,
+}
+
+/// The settings of a rule that decide its findings, besides its conditions and fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The window and threshold that make a finding.
+    pub window: Window,
+    /// The times that decide which matches are new, if only new ones are counted.
+    pub newness: Option<NewnessPeriods>,
+}
+
+impl Setting {
+    /// Returns whether there is a time in which nothing is new.
+    pub fn has_learning(&self) -> bool {
+        self.newness.is_some_and(|newness| newness.learning.is_some())
     }
 }
 
@@ -281,6 +322,11 @@ impl Rule {
         Ok(self)
     }
 
+    /// Returns the settings that decide the rule's findings.
+    pub fn setting(&self) -> Setting {
+        Setting { window: self.window, newness: self.first_seen.as_ref().map(|first_seen| first_seen.periods) }
+    }
+
     /// Returns the ATT&CK tactics and techniques, as `TA0006:T1621`.
     pub fn mitre(&self) -> &[String] {
         self.notes.reports.get("MITRE ATT&CK").map_or(&[], Vec::as_slice)
@@ -381,8 +427,10 @@ pub enum Field {
     Path(Path),
     /// The value at this path of a list element. An empty path is the element.
     Element(Path),
-    /// A part of the time of the event, in UTC, as a number.
-    TimePart(TimePart),
+    /// The object in this JSON column as Java writes a map, which is the text that Elastic searches: `{a=1, b=[c]}`.
+    MapText(&'static str),
+    /// A part of the time of the event in a time zone, as a number.
+    TimePart(TimePart, TimeZone),
     /// The value of another field, which depends on the record.
     Alias(FieldAlias),
     /// The value that a function of a rule in Python gives.
@@ -398,7 +446,7 @@ pub struct FieldAlias {
     pub fields: Vec<(Predicate, Field)>,
 }
 
-/// A part of a time in UTC, as a number.
+/// A part of a local time, as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimePart {
     /// 0 to 59.
@@ -472,7 +520,8 @@ impl Field {
             Field::Account
             | Field::Actor
             | Field::Element(_)
-            | Field::TimePart(_)
+            | Field::MapText(_)
+            | Field::TimePart(..)
             | Field::Alias(_)
             | Field::Python(_) => None,
             Field::Path(path) => Some(event::location(path)),
@@ -486,7 +535,9 @@ impl fmt::Display for Field {
             Field::Account => f.write_str("account"),
             Field::Actor => f.write_str("actor"),
             Field::Path(path) | Field::Element(path) => path.fmt(f),
-            Field::TimePart(part) => write!(f, "eventTime|{}", part.name()),
+            Field::MapText(column) => write!(f, "{column} as text"),
+            Field::TimePart(part, TimeZone::UTC) => write!(f, "eventTime|{}", part.name()),
+            Field::TimePart(part, zone) => write!(f, "eventTime|{} in {}", part.name(), zone.name()),
             Field::Alias(alias) => f.write_str(&alias.name),
             Field::Python(function) => write!(f, "{}()", function.entry.function()),
         }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `sliding` findings | `matches`, `sliding_counts`, `thresholds`, `sliding_bursts`, `findings` |
 //! | `dedup` and `tumbling` findings | `matches`, `dedup_windows` or `tumbling_windows`, `window_counts`, `thresholds`, `window_bursts`, `findings` |
+//! | findings of rules whose matches must be new | the same, with `new_matches` after `matches` |
 //! | a parameter grid | the same, with `grid_matches`, `grid_sliding_most` or `grid_window_most` and `grid_thresholds`, and `grid_findings` |
 //!
 //! What `tawny sql` prints begins with one more step, which makes `matched` of the table `cloudtrail`.
@@ -61,12 +62,15 @@ pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> 
     let steps = HuntQuery::new(WindowShape::of(rule), &RuleColumns::new(rule).names(), triggers)
         .steps()
         .map_err(unrendered(&rule.id))?;
-    Ok(query(&[vec![rule_matches::matched(rule, read)], steps].concat()))
+    Ok(query(&[rule_matches::steps(rule, read), steps].concat()))
 }
 
 /// Returns the query of the records that a rule matches.
 pub fn matching(rule: &Rule) -> Result<String, Error> {
-    Ok(query(&[rule_matches::matched(rule, Range::default()), step(include_str!("../sql/matching.sql"))]))
+    // Those that are not new are matches too.
+    let rule = Rule { first_seen: None, ..rule.clone() };
+    let steps = rule_matches::steps(&rule, Range::default());
+    Ok(query(&[steps, vec![step(include_str!("../sql/matching.sql"))]].concat()))
 }
 
 /// Returns the query that finds the bursts of rules with windows of one shape, with a trigger in `triggers`. Their matches
@@ -76,29 +80,56 @@ pub fn hunt_matched(shape: WindowShape, columns: &RuleColumns<String>, triggers:
 }
 
 /// Returns the query of the matches in the table `matched`, each `eventID` once for each rule.
-pub fn once_matched() -> String {
-    query(&[windows::distinct_matches(), step(include_str!("../sql/matches_once.sql"))])
+pub fn once_matched() -> Result<String, Error> {
+    let matches = windows::distinct_matches("matches").map_err(unrendered("the matches"))?;
+    Ok(query(&[matches, step(include_str!("../sql/matches_once.sql"))]))
 }
 
 /// Returns the query that counts, for each of some `dedup` rules, the groups whose window at `from` is not known from the
-/// matches with a time in `read`: those with a match within a period before `from` and no pause of a period in all that
+/// matches from `counted_from` on: those with a match within a period before `from` and no pause of a period in all that
 /// was read before it. The matches are the table `matched` with these columns.
 pub fn unanchored_matched(
     shape: WindowShape,
     columns: &RuleColumns<String>,
     from: Instant,
-    read: Range,
+    counted_from: Option<Instant>,
 ) -> Result<String, Error> {
-    let anchors = AnchorQuery::of_rules(shape, columns, from, read.from);
-    Ok(query(&[windows::distinct_matches(), anchors.steps().map_err(unrendered("the windows of rules"))?]))
+    let anchors = AnchorQuery::of_rules(shape, columns, from, counted_from);
+    let steps = || Ok([windows::matches(shape, columns)?, vec![anchors.steps()?]].concat());
+    Ok(query(&steps().map_err(unrendered("the windows of rules"))?))
+}
+
+/// Returns the query that counts, for each of some rules whose matches must be new, those with a time in `range` that are not
+/// because their account is known for too short a time. The matches are the table `matched` with these columns.
+pub fn learning_matched(shape: WindowShape, columns: &RuleColumns<String>, range: Range) -> Result<String, Error> {
+    let (from, to) = TimeLiteral::bounds(range);
+    let steps = windows::matches(shape, columns).map_err(unrendered("the matches of learning accounts"))?;
+    let select = format!(
+        "SELECT {} AS {}, count(*) AS {}
+FROM first_seen_matches
+WHERE \"eventTime\" < {}
+  AND \"eventTime\" >= {from}
+  AND \"eventTime\" < {to}
+GROUP BY {0}",
+        columns::RULE,
+        columns::SUBJECT,
+        columns::LEARNING,
+        columns::LEARNED_FROM
+    );
+    Ok(format!("{}\n{select}", query(&steps)))
+}
+
+/// Returns the query of the first event in `range` of each account in the table `cloudtrail`.
+pub fn account_starts(range: Range) -> String {
+    rule_matches::account_starts(range)
 }
 
 /// Returns the query of a rule's matches in the table `matched`, each once, by group and time. `groups` are the columns of the
-/// group, and `shape` is that of the rule's windows.
-pub fn distinct_matches(groups: &[String], shape: WindowShape) -> Result<String, Error> {
+/// group, `keys` those that decide with the group whether a match is new, and `shape` is that of the rule's windows.
+pub fn distinct_matches(groups: &[String], keys: &[String], shape: WindowShape) -> Result<String, Error> {
     let counted = shape.function.map(|function| function.column().to_owned());
     let own = counted.into_iter().chain([ACCOUNT, ACTOR, EVENT_TIME, EVENT_ID].map(str::to_owned));
-    let columns: Vec<String> = groups.iter().cloned().chain(own).collect();
+    let columns: Vec<String> = groups.iter().chain(keys).cloned().chain(own).collect();
     let columns = idents(&columns).collect::<Vec<_>>().join(",\n  ");
     DistinctMatches { columns, order: by_group(groups) }.render().map_err(unrendered("the distinct matches"))
 }
@@ -132,7 +163,7 @@ pub fn grid(shape: WindowShape, cells: &[GridCell], triggers: Range) -> Result<S
 /// As [`unanchored_matched`], for the settings of `cells`: one row for each that is not known, with its number.
 pub fn unanchored_grid(shape: WindowShape, cells: &[GridCell], from: Instant) -> Result<String, Error> {
     let anchors = AnchorQuery::of_grid(shape, from).steps().map_err(unrendered("a parameter grid"))?;
-    Ok(query(&[ParameterGrid::new(cells).matches(), vec![anchors]].concat()))
+    Ok(query(&[ParameterGrid::new(cells).matches(shape.only_new), vec![anchors]].concat()))
 }
 
 fn unrendered(subject: &str) -> impl Fn(askama::Error) -> Error {

@@ -12,6 +12,10 @@ use std::str::FromStr;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+mod zone;
+
+pub use zone::{TimeZone, TimeZoneError};
+
 /// Microseconds in a second.
 pub const SECOND: i64 = 1_000_000;
 /// Microseconds in a day.
@@ -37,6 +41,7 @@ pub struct Period {
 
 impl Period {
     const MAX_SECONDS: u64 = 366 * 86_400;
+    const MAX_HISTORY_SECONDS: u64 = 3_660 * 86_400;
 
     /// One hour.
     pub const HOUR: Period = Period { seconds: 3_600 };
@@ -49,6 +54,16 @@ impl Period {
     fn from_seconds(seconds: u64) -> Option<Period> {
         (1..=Self::MAX_SECONDS).contains(&seconds).then_some(())?;
         u32::try_from(seconds).ok().map(|seconds| Period { seconds })
+    }
+
+    /// Reads a time to look back, up to ten years: `12h` or `400d`.
+    ///
+    /// # Errors
+    /// The text is no period, or the time is too long.
+    pub fn parse_history(text: &str) -> Result<Period, PeriodError> {
+        let seconds = seconds(text)?.filter(|seconds| (1..=Self::MAX_HISTORY_SECONDS).contains(seconds));
+        let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());
+        seconds.map(|seconds| Period { seconds }).ok_or(PeriodError::HistoryLength)
     }
 
     /// Returns the length in seconds.
@@ -79,6 +94,9 @@ pub enum PeriodError {
     /// It is shorter than a second or longer than 366 days.
     #[error("expected a period from one second to 366 days")]
     Length,
+    /// It is shorter than a second or longer than 3,660 days.
+    #[error("expected a time from one second to 3660 days")]
+    HistoryLength,
 }
 
 impl FromStr for Period {
@@ -86,16 +104,21 @@ impl FromStr for Period {
 
     /// Reads `90s`, `15m`, `24h` or `7d`.
     fn from_str(text: &str) -> Result<Period, PeriodError> {
-        let unit = match text.chars().last() {
-            Some('s') => 1,
-            Some('m') => 60,
-            Some('h') => 3_600,
-            Some('d') => 86_400,
-            _ => return Err(PeriodError::Unit),
-        };
-        let number: u64 = text[..text.len() - 1].parse().map_err(|_| PeriodError::Number)?;
-        number.checked_mul(unit).and_then(Period::from_seconds).ok_or(PeriodError::Length)
+        seconds(text)?.and_then(Period::from_seconds).ok_or(PeriodError::Length)
     }
+}
+
+/// Returns the number of seconds in a text such as `15m`. `None` if there are too many to count.
+fn seconds(text: &str) -> Result<Option<u64>, PeriodError> {
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(PeriodError::Unit),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| PeriodError::Number)?;
+    Ok(number.checked_mul(unit))
 }
 
 impl fmt::Display for Period {

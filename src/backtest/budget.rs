@@ -44,6 +44,11 @@ impl Budget {
         findings as f64 / days <= self.findings / self.unit.days()
     }
 
+    /// Returns whether data of so many days suffice for a mean of this unit.
+    pub fn is_covered_by(self, days: f64) -> bool {
+        days >= self.unit.days()
+    }
+
     /// Returns the mean of `findings` in `days` per unit of the budget: `1.50 a week`.
     #[expect(clippy::cast_precision_loss, reason = "a count of findings, for a mean")]
     pub fn mean(self, findings: usize, days: f64) -> String {

@@ -3,14 +3,14 @@
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use crate::rule::{Window, WindowKind};
+use crate::rule::{NewnessPeriods, Setting, Window, WindowKind};
 use crate::text::printable;
 use crate::time::{Period, PeriodError};
 
 /// The most cells in a grid.
 pub const MAX_CELLS: usize = 10_000;
 
-/// A grid of windows: every combination of its kinds, periods and thresholds.
+/// A grid of settings: every combination of its kinds, periods, thresholds and times that decide which matches are new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grid {
     /// The window kinds.
@@ -19,20 +19,25 @@ pub struct Grid {
     pub periods: Vec<Period>,
     /// The thresholds.
     pub thresholds: Vec<NonZeroU32>,
+    /// The times that decide which matches are new. `None` counts all matches.
+    pub newness: Vec<Option<NewnessPeriods>>,
 }
 
 impl Grid {
-    /// Returns the windows, ordered by kind, period and threshold.
-    pub fn windows(&self) -> Vec<Window> {
-        let mut windows = Vec::new();
+    /// Returns the settings, ordered by kind, newness, period and threshold.
+    pub fn settings(&self) -> Vec<Setting> {
+        let mut settings = Vec::new();
         for kind in &self.kinds {
-            for period in &self.periods {
-                for threshold in &self.thresholds {
-                    windows.push(Window { kind: *kind, period: *period, threshold: *threshold });
+            for newness in &self.newness {
+                for period in &self.periods {
+                    for threshold in &self.thresholds {
+                        let window = Window { kind: *kind, period: *period, threshold: *threshold };
+                        settings.push(Setting { window, newness: *newness });
+                    }
                 }
             }
         }
-        windows
+        settings
     }
 }
 

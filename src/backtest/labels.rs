@@ -273,8 +273,8 @@ impl Labelled {
         let mut is_found = vec![false; self.malicious.len()];
         let (mut true_findings, mut false_findings, mut unlabelled) = (0, 0, 0);
         for found in found {
-            matches.matches_of(found).for_each(|index| is_found[index] = true);
-            let any = |flags: &[bool]| matches.matches_of(found).any(|index| flags[index]);
+            matches.matches_of(found).into_iter().for_each(|index| is_found[index] = true);
+            let any = |flags: &[bool]| matches.matches_of(found).into_iter().any(|index| flags[index]);
             match (any(&self.malicious), any(&self.benign)) {
                 (true, _) => true_findings += 1,
                 (false, true) => false_findings += 1,

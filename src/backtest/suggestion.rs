@@ -48,7 +48,7 @@ impl Suggestions {
 }
 
 fn suggest(cell: &Cell, reason: String) -> Suggestion {
-    Suggestion { window: cell.window, threshold: Some(cell.window.threshold.get()), reason }
+    Suggestion { window: cell.setting.window, threshold: Some(cell.setting.window.threshold.get()), reason }
 }
 
 /// Returns the lowest threshold of `cells` within `budget`. Cells are sorted by threshold.
@@ -68,12 +68,13 @@ fn within_budget(cells: &[&Cell], own: Window, budget: Budget, days: Option<f64>
     let (over, within) = cells.split_at(first_within.unwrap_or(cells.len()));
     match within {
         [] => {
-            let last = over.last().map(|cell| format!(": {} gives {}", cell.window.threshold, count(cell)));
+            let last = over.last().map(|cell| format!(": {} gives {}", cell.setting.window.threshold, count(cell)));
             none(format!("no tested threshold stays within {budget}{}", last.unwrap_or_default()))
         }
         [cell, ..] => {
-            let lower = over.last().map(|cell| format!("; {} would give {}", cell.window.threshold, count(cell)));
-            let (threshold, lower) = (cell.window.threshold, lower.unwrap_or_default());
+            let lower =
+                over.last().map(|cell| format!("; {} would give {}", cell.setting.window.threshold, count(cell)));
+            let (threshold, lower) = (cell.setting.window.threshold, lower.unwrap_or_default());
             let reason = format!("{threshold} is the lowest tested threshold within {budget}: {}{lower}", count(cell));
             suggest(cell, reason)
         }
@@ -87,7 +88,7 @@ const MIN_BEND: f64 = 1e-9;
 #[expect(clippy::cast_precision_loss, reason = "a curve of counts")]
 fn knee(cells: &[&Cell]) -> Option<Suggestion> {
     let (first, last) = (cells.first()?, cells.last()?);
-    let point = |cell: &Cell| (f64::from(cell.window.threshold.get()), cell.stats.findings as f64);
+    let point = |cell: &Cell| (f64::from(cell.setting.window.threshold.get()), cell.stats.findings as f64);
     let ((left, top), (right, bottom)) = (point(first), point(last));
     if top <= bottom || left >= right {
         return None;
@@ -108,12 +109,12 @@ fn knee(cells: &[&Cell]) -> Option<Suggestion> {
             best,
             format!(
                 "the curve bends most at {}: from {} at {} down to {}, and only to {} at {}",
-                best.window.threshold,
+                best.setting.window.threshold,
                 number_of(first.stats.findings, "finding"),
-                first.window.threshold,
+                first.setting.window.threshold,
                 best.stats.findings,
                 last.stats.findings,
-                last.window.threshold
+                last.setting.window.threshold
             ),
         )
     })
@@ -123,14 +124,17 @@ fn knee(cells: &[&Cell]) -> Option<Suggestion> {
 mod tests {
     use super::*;
     use crate::backtest::CellStatistics;
-    use crate::rule::WindowKind;
+    use crate::rule::{Setting, WindowKind};
 
     fn cells(findings: &[usize]) -> Vec<Cell> {
         let cell = |(number, findings): (usize, &usize)| Cell {
-            window: Window {
-                kind: WindowKind::Sliding,
-                period: crate::time::Period::HOUR,
-                threshold: u32::try_from(number + 1).unwrap().try_into().unwrap(),
+            setting: Setting {
+                window: Window {
+                    kind: WindowKind::Sliding,
+                    period: crate::time::Period::HOUR,
+                    threshold: u32::try_from(number + 1).unwrap().try_into().unwrap(),
+                },
+                newness: None,
             },
             stats: CellStatistics {
                 findings: *findings,
@@ -165,7 +169,7 @@ mod tests {
     fn the_lowest_threshold_within_the_budget_is_suggested_with_its_reason() {
         let cells = cells(&[60, 31, 30, 2]);
         let cells: Vec<&Cell> = cells.iter().collect();
-        let own = cells[0].window;
+        let own = cells[0].setting.window;
         let within = |budget: &str, days| within_budget(&cells, own, budget.parse().unwrap(), days);
         let suggestion = within("1/day", Some(30.0));
         assert_eq!(suggestion.threshold, Some(3));

@@ -21,15 +21,15 @@ use crate::report::backtest::{BacktestFormat, BacktestView};
 use crate::report::{self, comparison};
 use crate::rule::catalog::{self, Entry, Origin};
 use crate::rule::yaml::YamlSource;
-use crate::rule::{Rule, Window, WindowKind, edit};
+use crate::rule::{NewnessPeriods, Rule, Window, WindowKind, edit};
 use crate::statistics::number_of;
 use crate::store;
 use crate::time::Period;
 
 /// Options that conflict with `--compare`.
 #[rustfmt::skip]
-const NOT_COMPARED: [&str; 11] = [
-    "rule", "rules", "thresholds", "periods", "windows", "labels", "unlabelled", "budget", "move_to", "write", "report",
+const NOT_COMPARED: [&str; 13] = [
+    "rule", "rules", "thresholds", "periods", "histories", "learning", "windows", "labels", "unlabelled", "budget", "move_to", "write", "report",
 ];
 
 /// Show what a rule would have found with other thresholds and periods
@@ -38,7 +38,7 @@ const NOT_COMPARED: [&str; 11] = [
 /// what a hunt with these settings finds.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny backtest lake/ --rule AWS.Unsuccessful.MFA.attempt --from 2026-07-01 --to 2026-10-01\n  tawny backtest lake/ --thresholds 2..6 --periods 15m,1h --windows sliding --budget 1/day\n  tawny backtest lake/ --rules my_rule.yml --budget 1/day --write\n  tawny backtest lake/ --move-to 3/30m --labels incidents.csv --report backtest.html\n  tawny backtest lake/ --compare main/rule.yml branch/rule.yml --format junit -o junit.xml --fail-on-change"
+    after_help = "Examples:\n  tawny backtest lake/ --rule AWS.Unsuccessful.MFA.attempt --from 2026-07-01 --to 2026-10-01\n  tawny backtest lake/ --thresholds 2..6 --periods 15m,1h --windows sliding --budget 1/day\n  tawny backtest lake/ --rules my_rule.yml --budget 1/day --write\n  tawny backtest lake/ --rules new_region.yml --histories 7d,30d,90d --learning 7d,14d\n  tawny backtest lake/ --move-to 3/30m --labels incidents.csv --report backtest.html\n  tawny backtest lake/ --compare main/rule.yml branch/rule.yml --format junit -o junit.xml --fail-on-change"
 )]
 pub(super) struct BacktestCommand {
     #[command(flatten)]
@@ -57,6 +57,12 @@ pub(super) struct BacktestCommand {
     /// Periods to try
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h")]
     periods: Vec<Period>,
+    /// Histories to try, for a rule with `New`: how long a match must not have been seen [default: that of the rule]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Period::parse_history)]
+    histories: Vec<Period>,
+    /// Learning times to try, for a rule with `New` [default: that of the rule]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Period::parse_history)]
+    learning: Vec<Period>,
     /// Window kinds to try
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_value = "all")]
     windows: Vec<WindowChoice>,
@@ -122,7 +128,8 @@ impl BacktestCommand {
         let opened = self.data.open(context, Some(&self.cluster), "backtesting").await?;
         opened.warn_of_cuts(context.output);
         let rule = entry.rule.clone();
-        let moved = self.move_to.map(|cell| cell.window(rule.window.kind));
+        let written = self.write.flatten();
+        let moved = self.move_to.or(written).map(|cell| cell.window(rule.window.kind));
         let windows: Vec<Window> = moved.into_iter().collect();
         let needs_all = labels.is_some() || moved.is_some() || self.report.is_some();
         let matches = if needs_all { MatchesNeeded::All } else { MatchesNeeded::Ends };
@@ -146,7 +153,10 @@ impl BacktestCommand {
         context.output.cluster_results(opened.engine.bytes_from_cluster());
         context.output.duplicates(&tested.hunt.duplicates, "matching records");
         match self.write {
-            Some(cell) if status == Status::Done => self.write(context, &entry, cell, &suggestions)?,
+            Some(cell) if status == Status::Done => {
+                self.check_days(cell, tested.days())?;
+                self.write(context, &entry, cell, &suggestions)?;
+            }
             Some(_) => context.output.warn("warning: the rule was not changed: not all data could be read"),
             None => {}
         }
@@ -168,14 +178,43 @@ impl BacktestCommand {
         kinds.dedup();
         periods.sort_unstable();
         periods.dedup();
-        let cells = kinds.len() * thresholds.len() * periods.len();
+        let newness = self.newness(rule)?;
+        let cells = kinds.len() * thresholds.len() * periods.len() * newness.len();
         if cells > MAX_CELLS {
             return Err(Error::Usage {
                 message: format!("{cells} cells exceed the limit of {MAX_CELLS}"),
-                hint: Some("use fewer `--thresholds`, `--periods` or `--windows`".to_owned()),
+                hint: Some(
+                    "use fewer `--thresholds`, `--periods`, `--histories`, `--learning` or `--windows`".to_owned(),
+                ),
             });
         }
-        Ok(Grid { kinds, periods, thresholds })
+        Ok(Grid { kinds, periods, thresholds, newness })
+    }
+
+    /// Returns the times to try that decide which matches are new.
+    fn newness(&self, rule: &Rule) -> Result<Vec<Option<NewnessPeriods>>, Error> {
+        let Some(own) = rule.setting().newness else {
+            return match self.histories.first().or(self.learning.first()) {
+                None => Ok(vec![None]),
+                Some(_) => Err(Error::Usage {
+                    message: format!("`{}` has no `New`, so `--histories` and `--learning` do not change it", rule.id),
+                    hint: Some("leave them out, or choose a rule with `Hunt: {New: …}`".to_owned()),
+                }),
+            };
+        };
+        let given = |periods: &[Period]| {
+            let mut periods = periods.to_vec();
+            periods.sort_unstable();
+            periods.dedup();
+            periods
+        };
+        let histories = if self.histories.is_empty() { vec![own.history] } else { given(&self.histories) };
+        let learning: Vec<Option<Period>> = match self.learning.as_slice() {
+            [] => vec![own.learning],
+            learning => given(learning).into_iter().map(Some).collect(),
+        };
+        let pair = |history| learning.iter().map(move |learning| Some(NewnessPeriods { history, learning: *learning }));
+        Ok(histories.into_iter().flat_map(pair).collect())
     }
 
     /// Returns the rule to backtest.
@@ -214,6 +253,24 @@ impl BacktestCommand {
         let target = WriteTarget::of(entry, &self.config)?;
         store::destination(&target.file)?;
         target.with_window(entry, window).map(drop)
+    }
+
+    /// Checks that a suggestion to write is from enough data: a mean a week needs a week.
+    fn check_days(&self, cell: Option<CellName>, days: Option<f64>) -> Result<(), Error> {
+        let Some(days) = days.filter(|days| backtest::is_enough_for_means(*days)) else {
+            // There is no suggestion, and it says so.
+            return Ok(());
+        };
+        match self.budget.filter(|budget| cell.is_none() && !budget.is_covered_by(days)) {
+            None => Ok(()),
+            Some(budget) => Err(Error::Usage {
+                message: format!(
+                    "the rule was not changed: {} are too few for a budget of {budget}",
+                    backtest::days_text(days)
+                ),
+                hint: Some("backtest a longer range, or name the cell: `--write 3/30m`".to_owned()),
+            }),
+        }
     }
 
     /// Writes the settings of `cell`, or of the suggestion, into the rule file or the configuration.

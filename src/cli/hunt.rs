@@ -12,8 +12,10 @@ use crate::error::{Error, Status};
 use crate::finding::Finding;
 use crate::hunt::exceptions::{self, ExceptedHunt};
 use crate::hunt::{BufferedHunt, events, initial_range_of};
+use crate::output::Output;
 use crate::report::page::{HuntResults, HuntSummary};
 use crate::report::{self, FindingsFormat};
+use crate::rule::Rule;
 use crate::statistics::number_of;
 use crate::table::{TableKind, TableListing};
 
@@ -78,7 +80,8 @@ impl HuntCommand {
         let rules = self.rules.supported_by(&opened, rules, range, context.output).await?;
         let hunt = ExceptedHunt::new(rules, range)?;
         let rules = hunt.rules();
-        let (BufferedHunt { findings, duplicates, read }, effects) = hunt.hunt_buffered(engine, table).await?;
+        let (hunted, effects) = hunt.hunt_buffered(engine, table).await?;
+        let BufferedHunt { findings, duplicates, read, learning } = hunted;
         let exceptions = exceptions::reports(rules, &effects, range.to.unwrap_or_else(super::now));
         let records = engine.scanned.rows();
         opened.bar.finish_and_clear();
@@ -110,6 +113,7 @@ impl HuntCommand {
         context.output.cluster_results(engine.bytes_from_cluster());
         context.output.duplicates(&duplicates, "matching records");
         context.output.exceptions(&exceptions);
+        report_learning(context.output, rules, &learning);
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [found, rules] =
             [(findings.count(), "finding"), (ids.len() as u64, "rule")].map(|(n, what)| number_of(n, what));
@@ -158,5 +162,13 @@ impl HuntCommand {
             description["dollars"] = serde_json::json!(requests.dollars());
         }
         format!("{description}\n")
+    }
+}
+
+/// Says how many matches are not new because their account is known for too short a time.
+fn report_learning(output: Output, rules: &[Rule], learning: &[u64]) {
+    for (rule, matches) in rules.iter().zip(learning).filter(|(_, matches)| **matches > 0) {
+        let matches = number_of(*matches, "match");
+        output.talk(&format!("`{}`: {matches} in accounts that are still in their learning time", rule.id));
     }
 }

@@ -12,6 +12,7 @@ use crate::rule::exceptions::{self, ExceptionFiles};
 use crate::rule::overrides::{self, RuleOverride};
 use crate::rule::placeholders::Placeholders;
 use crate::statistics::number_of;
+use crate::text::printable;
 
 /// Maximum number of rules or warnings to print.
 const MAX_SHOWN: usize = 20;
@@ -92,8 +93,10 @@ impl RuleFiles<'_> {
 pub(super) fn load(output: Output, files: RuleFiles<'_>) -> Result<LoadedRules, Error> {
     let paths = files.paths;
     let loaded = files.read()?.checked(files.strict)?;
-    let skipped = loaded.skipped.iter().map(|SkippedRule { errors, .. }| {
+    let skipped = loaded.skipped.iter().map(|SkippedRule { file, errors, .. }| {
         let first = errors.first().map(RuleError::one_line).unwrap_or_default();
+        let is_elsewhere = errors.first().is_some_and(|error| error.file != *file);
+        let first = if is_elsewhere { format!("{}: {first}", printable(file)) } else { first };
         let more = if errors.len() > 1 {
             format!(" (and {})", number_of(errors.len() - 1, "other error"))
         } else {
@@ -170,7 +173,7 @@ pub(super) fn not_used(others: OtherFiles) -> String {
     let mut parts = Vec::new();
     for (count, text) in [
         (for_other_logs, format!("{} for other logs", number_of(for_other_logs, "rule"))),
-        (no_rules, format!("{} without rules", number_of(no_rules, "YAML file"))),
+        (no_rules, format!("{} without rules", number_of(no_rules, "file"))),
         (copies, number_of(copies, "duplicate rule")),
         (replaced, format!("{} with ids of yours", number_of(replaced, "shipped rule"))),
         (correlated, format!("{} only in correlations", number_of(correlated, "rule"))),

@@ -19,7 +19,7 @@ use crate::statistics::ScanStatistics;
 use crate::store::{Location, ReadSettings};
 use crate::text::json;
 use crate::time::{DAY, Instant, Range};
-use crate::trail::Selection;
+use crate::trail::{self, Selection, SelectionError};
 
 /// Convert new objects, hunt the affected ranges and deliver new findings
 ///
@@ -109,7 +109,7 @@ impl NightlyCommand {
             }
         }
         let lake = Lake::open(&context.stores, &Location::of(&config.lake), AsOf::Latest).await?;
-        let sources: Vec<NightlySource> = config.sources.iter().map(source).collect();
+        let sources = config.sources.iter().map(source).collect::<Result<Vec<NightlySource>, Error>>()?;
         let paths: Vec<String> = sources.iter().map(|source| source.path.clone()).collect();
         let (engine, _spill) = context.engine()?;
         let unwrap = config.unwrap.iter().map(|path| path.0.clone()).collect();
@@ -177,14 +177,15 @@ impl NightlyCommand {
     }
 }
 
-fn source(source: &crate::nightly::config::SourceConfig) -> NightlySource {
+fn source(source: &crate::nightly::config::SourceConfig) -> Result<NightlySource, Error> {
+    let wrong = |error: SelectionError| Error::usage(format!("the source `{}`: {error}", source.path));
     let selection = Selection {
-        accounts: source.accounts.clone(),
-        regions: source.regions.clone(),
+        accounts: source.accounts.iter().map(|id| trail::account_id(id)).collect::<Result<_, _>>().map_err(wrong)?,
+        regions: source.regions.iter().map(|name| trail::region_name(name)).collect::<Result<_, _>>().map_err(wrong)?,
         events: Range::default(),
         delivered_within: DAY,
     };
-    NightlySource { path: source.path.clone(), selection }
+    Ok(NightlySource { path: source.path.clone(), selection })
 }
 
 /// Writes the example configuration.
@@ -195,6 +196,8 @@ fn init(context: &Context, file: &Path) -> Result<Status, Error> {
         return Err(Error::Usage { message, hint });
     }
     context.output.result(TEMPLATE, Some(file))?;
-    context.output.talk(&format!("wrote `{}`: set `sources` to where CloudTrail delivers", file.display()));
+    context
+        .output
+        .talk(&format!("wrote `{}`: set `path` of `[[source]]` to where CloudTrail delivers", file.display()));
     Ok(Status::Done)
 }

@@ -9,10 +9,10 @@ use super::{Context, RuleFiles, TableOrJson, loading};
 use crate::error::{Error, Status};
 use crate::report;
 use crate::report::markdown;
-use crate::rule::Counts;
 use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::Entry;
-use crate::rule::simple_detection;
+use crate::rule::{Counts, FirstSeen, Rule};
+use crate::rule::{panther, simple_detection};
 use crate::statistics::number_of;
 use crate::text::{self, printable};
 
@@ -86,6 +86,9 @@ enum RulesAction {
         /// Rule files or folders to look for the id in [default: the shipped rules]
         #[arg(long, value_name = "PATH", num_args = 1..)]
         rules: Vec<PathBuf>,
+        /// YAML file with values for the placeholders of Sigma rules, by name
+        #[arg(long, value_name = "FILE")]
+        placeholders: Option<PathBuf>,
     },
     Lint(LintCommand),
 }
@@ -120,9 +123,11 @@ impl RulesCommand {
                 RuleFiles { paths: rules, placeholders: placeholders.as_deref(), ..RuleFiles::default() },
                 *format,
             ),
-            RulesAction::Translate { rule, rules } => {
-                translate(context, rule, RuleFiles { paths: rules, ..RuleFiles::default() })
-            }
+            RulesAction::Translate { rule, rules, placeholders } => translate(
+                context,
+                rule,
+                RuleFiles { paths: rules, placeholders: placeholders.as_deref(), ..RuleFiles::default() },
+            ),
             RulesAction::Lint(lint) => lint.run(context),
         }
     }
@@ -144,11 +149,11 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
                         rule.id.clone(),
                         rule.severity.to_string() + if rule.alert { "" } else { " (signal)" },
                         rule.mitre().join(" "),
-                        format!("{}{counted}{}", rule.window.threshold, rule.peak_limits),
+                        format!("{}{counted}{}{}", rule.window.threshold, newness(rule), rule.peak_limits),
                         rule.window.period.to_string(),
                         rule.window.kind.to_string(),
                         if rule.enabled { "yes" } else { "no" }.to_owned(),
-                        rule.tests.len().to_string(),
+                        (rule.tests.len() + rule.hunt_tests.len()).to_string(),
                         rule.display_name.clone(),
                     ]
                 }),
@@ -221,8 +226,12 @@ fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: Table
             let window = rule.window;
             let then = if matches!(rule.counts, Counts::Followed { .. }) { ", then FollowedBy" } else { "" };
             let finds = format!(
-                "{} {what} within {} ({}){}{then}",
-                window.threshold, window.period, window.kind, rule.peak_limits
+                "{} {what}{} within {} ({}){}{then}",
+                window.threshold,
+                newness(rule),
+                window.period,
+                window.kind,
+                rule.peak_limits
             );
             facts.push(("finds", finds));
             facts.push(("grouped by", rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
@@ -244,8 +253,22 @@ fn translate(context: &Context, id_or_file: &str, files: RuleFiles<'_>) -> Resul
         message: format!("the rule `{}`: {reason}", rule.id),
         hint: Some("it runs as it is; `tawny sql` prints its query".to_owned()),
     })?;
+    // What cannot be read again would be no rule of the user's.
+    let unreadable = |error: Error| Error::Usage {
+        message: format!("the rule `{}` has no translation that is a valid rule: {error}", rule.id),
+        hint: Some("it runs as it is; `tawny sql` prints its query".to_owned()),
+    };
+    panther::parse("the translation", &yaml).map_err(unreadable)?;
     context.output.result(&text::json::escaped(&yaml), None)?;
     Ok(Status::Done)
+}
+
+/// Says which matches are new: ` with new awsRegion for 30d`. Empty for rules that count all matches.
+fn newness(rule: &Rule) -> String {
+    rule.first_seen.as_ref().map_or_else(String::new, |FirstSeen { fields, periods }| {
+        let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
+        format!(" with new {} for {}", fields.join(", "), periods.history)
+    })
 }
 
 fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
@@ -262,12 +285,15 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
         "followed_by": matches!(rule.counts, Counts::Followed { .. }),
         "unique": rule.counts.distinct().map(ToString::to_string),
         "summed": rule.counts.summed().map(ToString::to_string),
+        "new": rule.first_seen.as_ref().map(|first_seen| fields(&first_seen.fields)),
+        "history": rule.first_seen.as_ref().map(|first_seen| first_seen.periods.history.to_string()),
+        "learning": rule.first_seen.as_ref().and_then(|it| it.periods.learning).map(|learning| learning.to_string()),
         "at_most": rule.peak_limits.at_most,
         "not": rule.peak_limits.not,
         "group_by": fields(&rule.group_by),
         "enabled": rule.enabled,
         "alert": rule.alert,
-        "tests": rule.tests.len(),
+        "tests": rule.tests.len() + rule.hunt_tests.len(),
         "notes": rule.notes,
         "warnings": warnings,
     })

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use clap::Args;
 
 use super::range::RangeArgs;
@@ -56,11 +58,20 @@ impl Sql {
             message: format!("the value list `{}` has too many values for the text of a query", list.name()),
             hint: Some("hunt with `tawny hunt`, which reads the list".to_owned()),
         })?;
-        for rule in &self.window.apply(vec![rule]) {
+        let rules = self.window.apply(vec![rule]);
+        if rules.len() > 1 {
+            return Err(Error::Usage {
+                message: "a query has windows of one kind".to_owned(),
+                hint: Some("name one: `--window dedup`".to_owned()),
+            });
+        }
+        for rule in &rules {
             let text = match self.dialect {
                 None => sql::hunt(rule, Range::default(), Range::default())?,
                 Some(dialect) => {
-                    let (layout, data) = (self.layout.clone(), self.data.clone());
+                    // A name without slashes is a table, unless there is such a folder.
+                    let folder = |data: String| if Path::new(&data).is_dir() { format!("{data}/") } else { data };
+                    let (layout, data) = (self.layout.clone(), self.data.clone().map(folder));
                     let target = Target { dialect, layout, data, live_files: live_files.clone() };
                     export::findings(rule, &target, range)? + ";"
                 }
@@ -76,7 +87,7 @@ impl Sql {
     /// # Errors
     /// `--data` lists files of a table, and some may not be live.
     async fn live_files(&self, context: &Context) -> Result<Option<Vec<String>>, Error> {
-        let Some(data) = self.data.as_deref().filter(|data| data.contains('/')) else {
+        let Some(data) = self.data.as_deref().filter(|data| data.contains('/') || Path::new(data).is_dir()) else {
             return Ok(None);
         };
         let is_pattern = data.contains(['*', '?', '[']);

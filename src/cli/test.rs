@@ -4,14 +4,15 @@ use clap::Args;
 
 use super::{Context, RuleFiles, loading};
 use crate::error::{Error, Status};
+use crate::hunt::{self, HuntTestResult};
+use crate::report;
 use crate::rule::Rule;
 use crate::rule::catalog::{self, LoadedRules};
 use crate::rule::lint::Code;
-use crate::{hunt, report};
 
 /// Run the tests of rules
 ///
-/// Tests evaluate the same conditions that a hunt evaluates.
+/// Tests evaluate the same conditions that a hunt evaluates. A test with `Logs` is a hunt of these records.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tawny test\n  tawny test rules/ my_rule.yml\n  tawny test --exceptions exceptions.yml"
@@ -61,7 +62,13 @@ impl TestCommand {
                     outcome(matched).to_owned(),
                 ]);
             }
-            if rule.tests.is_empty() {
+            for (test, result) in rule.hunt_tests.iter().zip(hunt::run_hunt_tests(&engine, rule).await?) {
+                let HuntTestResult { passed, expected, found } = result;
+                failed += usize::from(!passed);
+                let outcome = if passed { "pass" } else { "FAIL" }.to_owned();
+                rows.push(vec![outcome, rule.id.clone(), test.name.clone(), expected, found]);
+            }
+            if rule.tests.is_empty() && rule.hunt_tests.is_empty() {
                 context.output.warn(&format!("warning: rule `{}` has no tests", rule.id));
             }
         }

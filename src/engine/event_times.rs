@@ -7,17 +7,17 @@ use arrow::datatypes::{
     DataType, Date32Type, Date64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
 };
-use chrono::{DateTime, Datelike as _, Timelike as _};
+use chrono::{Datelike as _, Timelike as _};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility, create_udf};
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, TypeSignature, Volatility};
 use datafusion::prelude::{Expr, SessionContext};
 use datafusion::scalar::ScalarValue;
 
 use super::functions::not_text;
 use crate::event;
 use crate::rule::TimePart;
-use crate::time::{self, DAY, Instant, Range, SECOND};
+use crate::time::{self, DAY, Instant, Range, SECOND, TimeZone};
 
 /// `instant(value)`: the event time in a text, a timestamp or a date; null if it is not one of [`time::EVENT_TIMES`].
 const INSTANT: &str = "instant";
@@ -32,19 +32,38 @@ pub(super) fn register(context: &SessionContext) {
     let function = SimpleScalarUDF::new_with_signature(INSTANT, takes, returns, Arc::new(call));
     context.register_udf(ScalarUDF::new_from_impl(function));
     let part = |arguments: &[ColumnarValue]| {
-        let [time, ColumnarValue::Scalar(ScalarValue::Utf8(Some(name)))] = arguments else {
-            return exec_err!("{TIME_PART} takes a time and the name of a part");
+        let Some((time, texts)) = arguments.split_first() else {
+            return exec_err!("{TIME_PART} takes a time");
         };
-        Ok(ColumnarValue::Array(time_part(&time.to_array(1)?, name)?))
+        let texts: Vec<&str> = texts.iter().filter_map(constant).collect();
+        let (name, zone) = match texts.as_slice() {
+            [name] => (*name, TimeZone::UTC.name()),
+            [name, zone] => (*name, *zone),
+            _ => return exec_err!("{TIME_PART} takes the name of a part, and that of a time zone"),
+        };
+        Ok(ColumnarValue::Array(time_part(&time.to_array(1)?, name, zone)?))
     };
-    let takes = vec![event::time_type(), DataType::Utf8];
-    context.register_udf(create_udf(TIME_PART, takes, DataType::Utf8, Volatility::Immutable, Arc::new(part)));
+    let takes = |texts: usize| TypeSignature::Exact([vec![event::time_type()], vec![DataType::Utf8; texts]].concat());
+    let takes = Signature::one_of(vec![takes(1), takes(2)], Volatility::Immutable);
+    let function = SimpleScalarUDF::new_with_signature(TIME_PART, takes, DataType::Utf8, Arc::new(part));
+    context.register_udf(ScalarUDF::new_from_impl(function));
 }
 
-/// `time_part(time, name)`: a [`TimePart`] of a time in UTC, as text.
+/// `time_part(time, name, zone)`: a [`TimePart`] of a time in a time zone, as text. The zone is UTC if it is left out.
 const TIME_PART: &str = "time_part";
 
-fn time_part(times: &ArrayRef, name: &str) -> Result<ArrayRef> {
+/// Returns the text of a constant.
+fn constant(value: &ColumnarValue) -> Option<&str> {
+    match value {
+        ColumnarValue::Scalar(ScalarValue::Utf8(Some(text))) => Some(text),
+        _ => None,
+    }
+}
+
+fn time_part(times: &ArrayRef, name: &str, zone: &str) -> Result<ArrayRef> {
+    let Ok(zone) = zone.parse::<TimeZone>() else {
+        return exec_err!("there is no time zone `{zone}`");
+    };
     let Some(part) = TimePart::ALL.into_iter().find(|part| part.name() == name) else {
         return exec_err!("there is no part `{name}` of a time");
     };
@@ -52,7 +71,7 @@ fn time_part(times: &ArrayRef, name: &str) -> Result<ArrayRef> {
         return exec_err!("a time is expected, not {}", times.data_type());
     };
     let number = |micros| {
-        let time = DateTime::from_timestamp_micros(micros)?;
+        let time = zone.local(Instant::from_micros(micros))?;
         let number = match part {
             TimePart::Minute => time.minute().to_string(),
             TimePart::Hour => time.hour().to_string(),
@@ -182,16 +201,22 @@ mod tests {
     const EDGE: i64 = time::EVENT_TIMES.end.micros() / SECOND;
 
     #[test]
-    fn parts_of_a_time_are_in_utc() {
+    fn parts_of_a_time_are_in_a_time_zone() {
         // A Sunday.
         let micros = "2026-11-29T23:05:59Z".parse::<Instant>().unwrap().micros();
         let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(micros), None]).with_timezone("UTC"));
         for (part, expected) in TimePart::ALL.into_iter().zip(["5", "23", "7", "29", "48", "11", "2026"]) {
-            let read = time_part(&times, part.name()).unwrap();
+            let read = time_part(&times, part.name(), "UTC").unwrap();
             let read: Vec<_> = read.as_string::<i32>().iter().collect();
             assert_eq!(read, [Some(expected), None], "{part:?}");
         }
-        assert!(time_part(&times, "era").is_err());
+        for (part, expected) in TimePart::ALL.into_iter().zip(["50", "12", "1", "30", "49", "11", "2026"]) {
+            // 13:45 ahead of UTC in summer.
+            let read = time_part(&times, part.name(), "Pacific/Chatham").unwrap();
+            assert_eq!(read.as_string::<i32>().value(0), expected, "{part:?}");
+        }
+        assert!(time_part(&times, "era", "UTC").is_err());
+        assert!(time_part(&times, "hour", "Mars/Base").is_err());
     }
 
     #[test]

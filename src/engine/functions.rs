@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::window_functions::{EventKindsColumn, event_kinds_type};
 use super::{
-    columnar_table, event_times, ip_functions, json_functions, list_functions, match_functions, pattern_functions,
-    python_functions, window_functions,
+    columnar_table, event_times, ip_functions, json_functions, list_functions, map_text, match_functions,
+    pattern_functions, python_functions, window_functions,
 };
 use crate::event::identity;
 
@@ -47,6 +47,7 @@ pub(super) fn register(context: &SessionContext) {
     let signature = Signature::user_defined(Volatility::Immutable);
     context.register_udf(ScalarUDF::from(FingerprintFunction { signature }));
     json_functions::register(context);
+    map_text::register(context);
     ip_functions::register(context);
     list_functions::register(context);
     pattern_functions::register(context);

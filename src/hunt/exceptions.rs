@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{BufferedHunt, FindingBuffer, HuntOutcome, hunt, hunt_buffered};
+use super::account_starts::AccountStarts;
+use super::{BufferedHunt, FindingBuffer, HuntOutcome, hunt_buffered, hunt_with_starts};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::finding::Finding;
@@ -88,15 +89,21 @@ impl ExceptedHunt {
         let mut outcome = hunt_buffered(engine, table, &self.all, self.range).await?;
         let effects = self.effects(&outcome.findings).await?;
         outcome.findings.keep_first(self.count);
+        outcome.learning.truncate(self.count);
         Ok((outcome, effects))
     }
 
-    /// Hunts as [`hunt`] does, and returns what the exceptions removed.
+    /// Hunts as [`hunt_with_starts`] does, and returns what the exceptions removed.
     ///
     /// # Errors
-    /// As for [`hunt`].
-    pub async fn hunt(&self, engine: &Engine, table: &dyn Table) -> Result<(HuntOutcome, Vec<ExceptionEffect>), Error> {
-        let mut outcome = hunt(engine, table, &self.all, self.range).await?;
+    /// As for [`hunt_with_starts`].
+    pub async fn hunt_with_starts(
+        &self,
+        engine: &Engine,
+        table: &dyn Table,
+        starts: AccountStarts,
+    ) -> Result<(HuntOutcome, Vec<ExceptionEffect>), Error> {
+        let mut outcome = hunt_with_starts(engine, table, &self.all, self.range, starts).await?;
         let mut effects = EffectCounter::new(self);
         for (rule, findings) in outcome.findings.iter().enumerate() {
             for finding in findings {
@@ -104,6 +111,7 @@ impl ExceptedHunt {
             }
         }
         outcome.findings.truncate(self.count);
+        outcome.learning.truncate(self.count);
         Ok((outcome, effects.finish()))
     }
 
@@ -131,6 +139,7 @@ fn removed_events(rule: &Rule, exception: &Exception, range: Range) -> Rule {
         title: Vec::new(),
         dynamic_severities: Vec::new(),
         group_by: Vec::new(),
+        first_seen: None,
         context: Vec::new(),
         summary: Vec::new(),
         tests: Vec::new(),

@@ -10,6 +10,7 @@ use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
+use super::account_starts::{self, AccountStarts};
 use super::lookback::{self, Attempt, is_cut};
 use super::scan_undamaged;
 use super::windows::{run_queries, subjects};
@@ -18,7 +19,7 @@ use crate::engine::{self, Engine, duplicates};
 use crate::error::Error;
 use crate::event;
 use crate::named_columns;
-use crate::rule::{Rule, Window, WindowKind};
+use crate::rule::{Rule, Setting, WindowKind};
 use crate::sql::columns;
 use crate::sql::grid::{GridCell, ParameterGrid};
 use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec};
@@ -61,36 +62,45 @@ pub enum MatchesNeeded {
     All,
 }
 
-/// A hunt to do with every window of a parameter grid.
+/// A hunt to do with every setting of a parameter grid.
 #[derive(Debug, Clone, Copy)]
 pub struct GridHuntRequest<'s> {
     /// The rule.
     pub rule: &'s Rule,
-    /// The windows.
-    pub cells: &'s [Window],
+    /// The settings of the cells.
+    pub cells: &'s [Setting],
     /// The times of triggers of findings.
     pub range: Range,
     /// The matches that are needed.
     pub needed: MatchesNeeded,
 }
 
-/// Returns what a rule finds in `table` with each of some windows.
+/// Returns what a rule finds in `table` with each of some settings.
 ///
 /// # Errors
 /// As for a hunt, or the matches do not fit into memory.
 pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequest<'_>) -> Result<GridHunt, Error> {
     let GridHuntRequest { rule, cells, range, needed } = request;
     super::check_cluster(engine, table, std::slice::from_ref(rule))?;
-    cells.iter().try_for_each(|window| rule.check(*window))?;
+    cells.iter().try_for_each(|setting| rule.check(setting.window))?;
     let initial = lookback::initial_range(cells.iter().copied(), range);
     table.check(engine, std::slice::from_ref(rule), initial).await?;
-    lookback::read_until_decided(cells, range, async |reads| {
-        let cell =
-            |(number, (window, read)): (usize, (&Window, &Range))| GridCell { number, window: *window, read: *read };
+    let (account_starts, read_for_starts) = account_starts::of_learning(engine, table, cells).await?;
+    let keys = rule.first_seen.iter().flat_map(|first_seen| &first_seen.fields);
+    let keys: Vec<String> =
+        keys.filter(|field| !rule.group_by.contains(field)).map(|field| format!("new.{field}")).collect();
+    let mut hunt = lookback::read_until_decided(cells, range, async |reads| {
+        let cell = |(number, (setting, read)): (usize, (&Setting, &Range))| GridCell {
+            number,
+            setting: *setting,
+            read: *read,
+        };
         let grid = GridRule {
             id: rule.id.clone(),
             shape: WindowShape::of(rule),
             groups: rule.group_by.iter().map(|field| format!("group.{field}")).collect(),
+            keys: keys.clone(),
+            account_starts: account_starts.clone(),
             cells: cells.iter().zip(reads).enumerate().map(cell).collect(),
             range,
         };
@@ -101,7 +111,11 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
         let GridFindings { matches, found, undecided } = findings;
         Ok(Attempt { result: GridHunt { matches, findings: found, read, duplicates }, undecided })
     })
-    .await
+    .await?;
+    if let Some(read) = read_for_starts {
+        hunt.read = std::mem::take(&mut hunt.read).widened_by(read);
+    }
+    Ok(hunt)
 }
 
 /// The scan for a grid.
@@ -125,7 +139,7 @@ impl GridScan {
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         let duplicates = duplicates::among_matches(engine, &buffer, spec.call, self.grid.range).await;
         let matched = matched(engine, &buffer, self.spec.clone(), &self.grid).map_err(failed)?;
-        let sql = sql::distinct_matches(&self.grid.groups, self.grid.shape)?;
+        let sql = sql::distinct_matches(&self.grid.groups, &self.grid.keys, self.grid.shape)?;
         let rows = engine.run_within("matched", matched, &sql, engine.memory()).await.map_err(failed)?;
         Ok((self.grid.findings(engine, &rows).await?, duplicates.map_err(failed)?))
     }
@@ -150,7 +164,7 @@ fn matched(
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     let mut fields = vec![event::time_field()];
     fields.push(text(EventColumn::Id.name()));
-    fields.extend(grid.groups.iter().map(|name| text(name)));
+    fields.extend(grid.groups.iter().chain(&grid.keys).map(|name| text(name)));
     fields.extend([columns::ACCOUNT, columns::ACTOR].map(text));
     fields.push(Field::new(columns::FINGERPRINT, DataType::Int64, true));
     fields.extend(CALL_COLUMNS.map(text));
@@ -158,7 +172,7 @@ fn matched(
     let schema = Arc::new(Schema::new(fields));
     let converted = Arc::clone(&schema);
     matches.table(&schema, engine.partitions(), move |batch| {
-        let values = spec.group.iter().chain([&spec.account, &spec.actor, &spec.fingerprint]);
+        let values = spec.group.iter().chain(&spec.keys).chain([&spec.account, &spec.actor, &spec.fingerprint]);
         let values = values.chain(&spec.matches.call).map(|id| Arc::clone(batch.value(*id)));
         let own = [EventColumn::Time, EventColumn::Id].map(|column| Arc::clone(batch.event(column)));
         let counted = spec.counted.map(|id| Arc::clone(batch.value(id)));
@@ -178,6 +192,9 @@ pub(super) struct GridRule {
     shape: WindowShape,
     /// The columns of the group.
     groups: Vec<String>,
+    /// The columns that decide with the group whether a match is new.
+    keys: Vec<String>,
+    account_starts: AccountStarts,
     cells: Vec<GridCell>,
     /// The times of triggers of findings.
     range: Range,
@@ -200,7 +217,7 @@ impl GridRule {
     /// There are more matches than a grid holds, or a query failed.
     async fn findings(&self, engine: &Engine, rows: &[RecordBatch]) -> Result<GridFindings, Error> {
         let failed = |error| Error::query(format!("rule `{}`", self.id), error);
-        let matches = matches::numbered(&self.groups, self.shape.function, rows).map_err(failed)?;
+        let matches = matches::numbered(self, rows).map_err(failed)?;
         self.check_size(matches.count)?;
         let table = matches.table().map_err(failed)?;
         let windows = GridWindows { engine, grid: self, matches: &matches, table };
@@ -238,7 +255,7 @@ impl GridWindows<'_> {
         let mut short = Vec::new();
         for kind in WindowKind::ALL {
             let cells: Vec<GridCell> =
-                self.grid.cells.iter().copied().filter(|cell| cell.window.kind == kind).collect();
+                self.grid.cells.iter().copied().filter(|cell| cell.setting.window.kind == kind).collect();
             if !cells.is_empty() {
                 short.extend(self.unanchored(kind, &cells).await?);
                 queries.push(self.run(sql::grid(self.grid.shape.with_kind(kind), &cells, self.grid.range)?));
@@ -253,7 +270,7 @@ impl GridWindows<'_> {
         for (bursts, cell) in found.iter_mut().zip(&self.grid.cells) {
             bursts.sort_unstable();
             let ends = bursts.iter().map(|burst| self.matches.times[burst.last]);
-            if is_cut(cell.window, ends, cell.read) {
+            if is_cut(cell.setting.window, ends, cell.read) {
                 short.push(cell.number);
             }
         }
@@ -280,7 +297,7 @@ impl GridWindows<'_> {
 
     /// Returns whether there are so few rows that a query runs on one thread.
     fn few(&self) -> bool {
-        let periods: BTreeSet<Period> = self.grid.cells.iter().map(|cell| cell.window.period).collect();
+        let periods: BTreeSet<Period> = self.grid.cells.iter().map(|cell| cell.setting.window.period).collect();
         self.matches.times.len() * periods.len() < ROWS_OF_ONE_THREAD
     }
 
@@ -308,6 +325,7 @@ impl GridWindows<'_> {
                 count: number(count)?,
                 trigger: number(trigger)?,
                 read_from: self.grid.cells.get(cell).and_then(|cell| cell.read.from),
+                newness: self.grid.cells.get(cell).and_then(|cell| cell.setting.newness),
             };
             found.get_mut(cell).ok_or_else(internal)?.push(burst);
         }

@@ -1,7 +1,7 @@
 //! The lookback and lookahead of a hunt, and the loop that widens them until all findings are decided.
 
 use crate::error::Error;
-use crate::rule::{Rule, Window, WindowKind};
+use crate::rule::{Rule, Setting, Window, WindowKind};
 use crate::time::{DAY, Instant, Range};
 
 /// The longest lookback, in microseconds. Beyond it all earlier events are read.
@@ -13,20 +13,24 @@ struct ReadMargin {
     /// `None` for all earlier events.
     lookback: Option<i64>,
     lookahead: i64,
+    /// What shows which of the matches in the lookback are new.
+    history: i64,
 }
 
 impl ReadMargin {
     /// Returns a margin that suffices in most cases.
-    fn initial(window: Window) -> ReadMargin {
-        let period = window.period.micros();
-        match window.kind {
+    fn initial(setting: Setting) -> ReadMargin {
+        let period = setting.window.period.micros();
+        let history = setting.newness.map_or(0, |newness| newness.history.micros());
+        let (lookback, lookahead) = match setting.window.kind {
             // Windows are exact from one period after the start of the read range. The other period shows whether a
             // burst was already triggered before the range. A burst may continue after the range.
-            WindowKind::Sliding => ReadMargin { lookback: Some(2 * period), lookahead: DAY.max(2 * period) },
+            WindowKind::Sliding => (2 * period, DAY.max(2 * period)),
             // The start of a window depends on the windows before it, back to a pause of one period.
-            WindowKind::Dedup => ReadMargin { lookback: Some(DAY.max(4 * period)), lookahead: period },
-            WindowKind::Tumbling => ReadMargin { lookback: Some(period), lookahead: period },
-        }
+            WindowKind::Dedup => (DAY.max(4 * period), period),
+            WindowKind::Tumbling => (period, period),
+        };
+        ReadMargin { lookback: Some(lookback), lookahead, history }
     }
 
     /// Returns a margin four times as long. Beyond [`MAX_LOOKBACK`] it covers all earlier events.
@@ -35,44 +39,45 @@ impl ReadMargin {
         ReadMargin {
             lookback: lookback.filter(|lookback| *lookback < MAX_LOOKBACK),
             lookahead: self.lookahead.saturating_mul(4),
+            history: self.history,
         }
     }
 
     fn around(self, range: Range) -> Range {
-        let from = range.from.zip(self.lookback).map(|(from, lookback)| from - lookback);
+        let from = range.from.zip(self.lookback).map(|(from, lookback)| from - lookback - self.history);
         Range { from, to: range.to.map(|to| to + self.lookahead) }
     }
 }
 
-/// Returns the range that a hunt with `windows` reads first for findings in `range`. Long bursts widen it.
-pub(super) fn initial_range(windows: impl IntoIterator<Item = Window>, range: Range) -> Range {
-    let reads = windows.into_iter().map(|window| ReadMargin::initial(window).around(range));
+/// Returns the range that a hunt with `settings` reads first for findings in `range`. Long bursts widen it.
+pub(super) fn initial_range(settings: impl IntoIterator<Item = Setting>, range: Range) -> Range {
+    let reads = settings.into_iter().map(|setting| ReadMargin::initial(setting).around(range));
     reads.reduce(Range::union).unwrap_or(range)
 }
 
 /// Returns the range that a hunt with `rules` reads first for findings in `range`. Long bursts widen it.
 pub fn initial_range_of(rules: &[Rule], range: Range) -> Range {
-    initial_range(rules.iter().map(|rule| rule.window), range)
+    initial_range(rules.iter().map(Rule::setting), range)
 }
 
 /// The result of reading one set of ranges.
 pub(super) struct Attempt<T> {
     pub(super) result: T,
-    /// The indexes of the windows that need a wider range.
+    /// The indexes of the settings that need a wider range.
     pub(super) undecided: Vec<usize>,
 }
 
-/// Calls `attempt` with the range to read for each of `windows`. Repeats it with wider ranges for undecided windows
+/// Calls `attempt` with the range to read for each of `settings`. Repeats it with wider ranges for undecided settings
 /// until all are decided.
 ///
 /// # Errors
 /// Those of `attempt`.
 pub(super) async fn read_until_decided<T>(
-    windows: &[Window],
+    settings: &[Setting],
     range: Range,
     mut attempt: impl AsyncFnMut(&[Range]) -> Result<Attempt<T>, Error>,
 ) -> Result<T, Error> {
-    let mut margins: Vec<ReadMargin> = windows.iter().map(|window| ReadMargin::initial(*window)).collect();
+    let mut margins: Vec<ReadMargin> = settings.iter().copied().map(ReadMargin::initial).collect();
     loop {
         let reads: Vec<Range> = margins.iter().map(|margin| margin.around(range)).collect();
         let Attempt { result, undecided } = attempt(&reads).await?;

@@ -2,30 +2,39 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, IntervalMonthDayNanoArray, RecordBatch, StringArray, new_null_array};
-use arrow::compute::FilterBuilder;
+use arrow::array::{
+    ArrayRef, AsArray as _, Int64Array, IntervalMonthDayNanoArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+    new_null_array,
+};
+use arrow::compute::{self, FilterBuilder};
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 
+use super::account_starts::AccountStarts;
 use super::windows::WindowRule;
 use crate::engine::match_batch::MatchBatch;
 use crate::engine::match_scan::BufferedMatches;
 use crate::engine::{BATCH_ROWS, event_kinds_type, functions};
 use crate::event;
 use crate::sql::CountFunction;
-use crate::sql::columns::{self, RuleColumns, TriggerColumns};
+use crate::sql::columns::{self, NewnessColumns, RuleColumns, TriggerColumns};
 use crate::sql::match_spec::{EventColumn, ValueId};
+use crate::time::{Instant, Period};
 
 /// Columns of rules that need different values are named by their indexes in the rule.
 const GROUP: &str = "group";
 const TRIGGER: &str = "value";
 const DISTINCT: &str = "list";
+const NEW: &str = "new";
+const NEW_ACCOUNT: &str = "new.account";
 
 /// The table `matched` of some rules, which it knows by their indexes in the scan.
 #[derive(Debug)]
 pub(super) struct MatchTable {
     rules: Vec<WindowRule>,
+    account_starts: AccountStarts,
     /// The columns that hold values of rules: as many as the rule has that needs most.
     columns: RuleColumns<String>,
     pub(super) schema: SchemaRef,
@@ -56,8 +65,8 @@ impl MatchedRows for Arc<BufferedMatches> {
 }
 
 impl MatchTable {
-    /// The table of `rules`.
-    pub(super) fn new(rules: Vec<WindowRule>) -> MatchTable {
+    /// The table of `rules`. The account starts matter where rows are made from the matches of a scan.
+    pub(super) fn new(rules: Vec<WindowRule>, account_starts: AccountStarts) -> MatchTable {
         let columns = most_columns(&rules.iter().collect::<Vec<_>>());
         let time = event::time_type();
         let mut fields = vec![
@@ -67,13 +76,22 @@ impl MatchTable {
             Field::new(columns::FINGERPRINT, DataType::Int64, false),
             Field::new(columns::COUNTED, DataType::Utf8, true),
             Field::new(columns::EVENT_KINDS, event_kinds_type(), true),
+            Field::new(columns::HISTORY, DataType::Interval(IntervalUnit::MonthDayNano), true),
+            Field::new(columns::KNOWN_FROM, time.clone(), true),
+            Field::new(columns::LEARNED_FROM, time.clone(), true),
         ];
         fields.extend(EventColumn::ALL.map(|column| match column {
             EventColumn::Time => Field::new(column.name(), time.clone(), false),
             _ => Field::new(column.name(), DataType::Utf8, true),
         }));
         fields.extend(columns.iter().map(|name| Field::new(name, DataType::Utf8, true)));
-        MatchTable { rules, columns, schema: Arc::new(Schema::new(fields)) }
+        MatchTable { rules, account_starts, columns, schema: Arc::new(Schema::new(fields)) }
+    }
+
+    /// The first event of each account.
+    #[cfg(feature = "cluster")]
+    pub(super) fn account_starts(&self) -> &AccountStarts {
+        &self.account_starts
     }
 
     /// The rules.
@@ -100,6 +118,7 @@ impl MatchTable {
             trigger: columns.trigger.map(|_| trigger.next().unwrap_or_default()),
             distinct: distinct.by_ref().take(columns.distinct.len()).collect(),
             counted: self.rules[index].shape.function.map(|function| function.column().to_owned()),
+            newness: None,
         }
     }
 
@@ -142,26 +161,59 @@ impl MatchTable {
             _ => new_null_array(data_type, rows),
         };
         let constant = |number: i64| Arc::new(Int64Array::from_value(number, rows)) as ArrayRef;
-        let period = IntervalMonthDayNano::new(0, 0, rule.period.micros() * 1_000);
+        let [history, known_from, learned_from] = self.newness(rule, &values, rows)?;
         let mut columns = vec![
             constant(i64::try_from(index).unwrap_or_default()),
             constant(rule.threshold.get().into()),
-            Arc::new(IntervalMonthDayNanoArray::from_value(period, rows)),
+            Arc::new(IntervalMonthDayNanoArray::from_value(interval(rule.period), rows)),
             Arc::new(fingerprints),
             counted_as(columns::COUNTED, &DataType::Utf8),
             counted_as(columns::EVENT_KINDS, &event_kinds_type()),
+            history,
+            known_from,
+            learned_from,
         ];
         columns.extend(EventColumn::ALL.map(event).into_iter().collect::<Result<Vec<_>, _>>()?);
         let trigger: Vec<ArrayRef> = values.trigger.iter().cloned().collect();
+        let newness: Vec<ArrayRef> = values.newness.iter().flat_map(NewnessColumns::iter).cloned().collect();
         let own = [
             (self.columns.group.len(), values.group),
             (self.columns.trigger.iter().count(), trigger),
             (self.columns.distinct.len(), values.distinct),
+            (self.columns.newness.iter().flat_map(NewnessColumns::iter).count(), newness),
         ];
         for (count, values) in own {
             columns.extend(values.into_iter().chain(std::iter::repeat_with(null)).take(count));
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+}
+
+/// Returns a period as a value of a column.
+fn interval(period: Period) -> IntervalMonthDayNano {
+    IntervalMonthDayNano::new(0, 0, period.micros() * 1_000)
+}
+
+impl MatchTable {
+    /// The columns that decide with the key whether a match of `rule` is new: history, known from, learned from.
+    fn newness(&self, rule: &WindowRule, values: &RuleColumns<ArrayRef>, rows: usize) -> Result<[ArrayRef; 3]> {
+        let Some((periods, columns)) = rule.newness.zip(values.newness.as_ref()) else {
+            let null = |name| Ok::<_, ArrowError>(new_null_array(self.schema.field_with_name(name)?.data_type(), rows));
+            return Ok([null(columns::HISTORY)?, null(columns::KNOWN_FROM)?, null(columns::LEARNED_FROM)?]);
+        };
+        let known_from = TimestampMicrosecondArray::from(vec![rule.counted_from().map(Instant::micros); rows]);
+        let learned_from = match periods.learning {
+            None => TimestampMicrosecondArray::new_null(rows).with_timezone("UTC"),
+            Some(learning) => {
+                let accounts = compute::cast(&columns.account, &DataType::Utf8)?;
+                self.account_starts.learned_from(accounts.as_string(), learning)
+            }
+        };
+        Ok([
+            Arc::new(IntervalMonthDayNanoArray::from_value(interval(periods.history), rows)),
+            Arc::new(known_from.with_timezone("UTC")),
+            Arc::new(learned_from),
+        ])
     }
 }
 
@@ -180,6 +232,12 @@ fn most_columns(rules: &[&WindowRule]) -> RuleColumns<String> {
         trigger,
         distinct: numbered(DISTINCT).take(most(|columns| columns.distinct.len())).collect(),
         counted: None,
+        newness: rules.iter().any(|rule| rule.newness.is_some()).then(|| NewnessColumns {
+            account: NEW_ACCOUNT.to_owned(),
+            key: numbered(NEW)
+                .take(most(|columns| columns.newness.as_ref().map_or(0, |newness| newness.key.len())))
+                .collect(),
+        }),
     }
 }
 

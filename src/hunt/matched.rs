@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::account_starts::AccountStarts;
 use super::finding_buffer::{ScanFindings, ScanFindingsWriter};
 use super::lookback::is_cut;
 use super::match_table::MatchTable;
@@ -37,6 +38,26 @@ pub(super) struct Outcome {
     pub(super) undecided: Vec<usize>,
     /// The duplicates among the matches of all rules with a time in the range.
     pub(super) duplicates: Duplicates,
+    /// For each rule of the scan the matches in the range that are only not new because their account is learning.
+    pub(super) learning: Vec<u64>,
+}
+
+/// What the windows of rules come to, besides findings.
+#[derive(Debug, Default)]
+pub(super) struct Remainder {
+    /// The indexes, in the scan, of the rules whose windows at the start of the range are not known.
+    pub(super) undecided: Vec<usize>,
+    /// For each rule of the scan the matches in learning accounts.
+    pub(super) learning: Vec<u64>,
+}
+
+/// Adds the counts of some rules, given by their indexes, to those of all.
+pub(super) fn add_counts(all: &mut [u64], counts: impl IntoIterator<Item = (usize, u64)>) {
+    for (rule, count) in counts {
+        if let Some(all) = all.get_mut(rule) {
+            *all += count;
+        }
+    }
 }
 
 impl<'r> ScannedRules<'r> {
@@ -47,15 +68,15 @@ impl<'r> ScannedRules<'r> {
         scanned: &'r [usize],
         reads: &[Range],
         range: Range,
-        counts_duplicates: bool,
+        account_starts: &AccountStarts,
     ) -> ScannedRules<'r> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let scanned_rules: Vec<&Rule> = scanned.iter().map(|index| &rules[*index]).collect();
         let spec = MatchSpec::new(&scanned_rules, read);
         let window_rules = scanned_rules.iter().zip(reads).zip(&spec.rules);
         let window_rules = window_rules.map(|((rule, read), spec)| WindowRule::new(rule, *read, spec.columns.clone()));
-        let table = Arc::new(MatchTable::new(window_rules.collect()));
-        ScannedRules { rules, scanned, spec, table, range, counts_duplicates }
+        let table = Arc::new(MatchTable::new(window_rules.collect(), account_starts.clone()));
+        ScannedRules { rules, scanned, spec, table, range, counts_duplicates: false }
     }
 
     /// Returns the findings in `records` whose trigger lies in the range.
@@ -82,15 +103,17 @@ impl<'r> ScannedRules<'r> {
         let (counts, triggers) = (&buffer.counts, self.range);
         let windows = RuleWindows { engine, table: &self.table, rows: &buffer, counts, triggers };
         let (mut found, mut undecided) = (self.findings(engine)?, Vec::new());
+        let mut learning = vec![0; self.scanned.len()];
         let counted = windows.count(&candidates, |rows| {
             match rows {
                 WindowRows::Findings(batch) => found.add(&batch)?,
                 WindowRows::Undecided(rules) => undecided.extend(rules),
+                WindowRows::Learning(counts) => add_counts(&mut learning, counts),
             }
             Ok(())
         });
         counted.await?;
-        self.outcome(found, undecided, duplicates)
+        self.outcome(found, Remainder { undecided, learning }, duplicates)
     }
 
     /// Returns a writer for the findings of the rules.
@@ -101,14 +124,14 @@ impl<'r> ScannedRules<'r> {
         ScanFindingsWriter::new(engine, &self.table, self.rules, self.scanned)
     }
 
-    /// Returns the outcome, given all findings and the rules whose windows at the start of the range are not known.
+    /// Returns the outcome, given all findings and what the windows say besides them.
     ///
     /// # Errors
     /// The findings cannot be kept.
     pub(super) fn outcome(
         &self,
         found: ScanFindingsWriter,
-        mut undecided: Vec<usize>,
+        Remainder { mut undecided, learning }: Remainder,
         duplicates: Duplicates,
     ) -> Result<Outcome, Error> {
         for (index, last) in found.last_events().enumerate() {
@@ -118,6 +141,6 @@ impl<'r> ScannedRules<'r> {
         }
         undecided.sort_unstable();
         undecided.dedup();
-        Ok(Outcome { findings: found.finish()?, undecided, duplicates })
+        Ok(Outcome { findings: found.finish()?, undecided, duplicates, learning })
     }
 }

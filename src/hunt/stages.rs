@@ -20,9 +20,10 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 
+use super::account_starts::AccountStarts;
 use super::grid::stages::GridStage;
 use super::match_table::{MatchTable, MatchedRows};
-use super::matched::{Outcome, ScannedRules};
+use super::matched::{Outcome, Remainder, ScannedRules, add_counts};
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::cluster::exchange::{self, Report};
 use crate::engine::cluster::stages::Stages;
@@ -49,6 +50,7 @@ pub(super) enum HuntStage {
     DistinctMatches {
         spec: MatchSpec,
         rules: Vec<WindowRule>,
+        account_starts: AccountStarts,
         /// The times in which duplicates are counted.
         duplicates_in: Option<Range>,
     },
@@ -69,6 +71,8 @@ pub(super) enum StageReport {
     },
     /// The indexes of rules that need a wider range.
     Undecided(Vec<usize>),
+    /// The indexes of rules, and the numbers of their matches in learning accounts.
+    Learning(Vec<(usize, u64)>),
 }
 
 /// Returns the findings of the rules in `records`, from a scan and windows on `cluster`.
@@ -85,7 +89,12 @@ pub(super) async fn hunt(
     let (rules, range) = (scanned.table.rules(), scanned.range);
     let duplicates_in = scanned.counts_duplicates.then_some(range);
     let stages = [
-        HuntStage::DistinctMatches { spec: scanned.spec.clone(), rules: rules.to_vec(), duplicates_in },
+        HuntStage::DistinctMatches {
+            spec: scanned.spec.clone(),
+            rules: rules.to_vec(),
+            account_starts: scanned.table.account_starts().clone(),
+            duplicates_in,
+        },
         HuntStage::Windows { rules: rules.to_vec(), triggers: range },
     ];
     let stages = stages.iter().map(exchange::json).collect::<Result<_>>().map_err(failed)?;
@@ -97,7 +106,7 @@ pub(super) async fn hunt(
         }
     }
     let (mut total_counts, mut undecided) = (vec![0; rules.len()], Vec::new());
-    let mut total_duplicates = Duplicates::default();
+    let (mut total_duplicates, mut learning) = (Duplicates::default(), vec![0; rules.len()]);
     for report in results.reports {
         match exchange::parse(&report).map_err(failed)? {
             StageReport::Matches { counts, duplicates } => {
@@ -105,11 +114,12 @@ pub(super) async fn hunt(
                 duplicates::add_partition(&mut total_duplicates, duplicates).map_err(failed)?;
             }
             StageReport::Undecided(rules) => undecided.extend(rules),
+            StageReport::Learning(counts) => add_counts(&mut learning, counts),
         }
     }
     // A partition does not know how many matches there are in all. A local hunt asks for no more of rules with too few.
     undecided.retain(|index| total_counts[*index] >= rules[*index].least_matches);
-    scanned.outcome(found, undecided, total_duplicates)
+    scanned.outcome(found, Remainder { undecided, learning }, total_duplicates)
 }
 
 /// The stages of hunts.
@@ -119,7 +129,9 @@ struct HuntStages;
 impl Stages for HuntStages {
     fn row(&self, stage: &str) -> Result<Fields> {
         Ok(match exchange::parse(stage)? {
-            HuntStage::DistinctMatches { rules, .. } => MatchTable::new(rules).schema.fields().clone(),
+            HuntStage::DistinctMatches { rules, .. } => {
+                MatchTable::new(rules, AccountStarts::default()).schema.fields().clone()
+            }
             HuntStage::Windows { .. } => exchange::result_row(),
             HuntStage::Grid(stage) => stage.row(),
         })
@@ -132,12 +144,13 @@ impl Stages for HuntStages {
         rows: SendableRecordBatchStream,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         Ok(match exchange::parse(stage)? {
-            HuntStage::DistinctMatches { spec, rules, duplicates_in } => {
-                let table = Arc::new(MatchTable::new(rules));
+            HuntStage::DistinctMatches { spec, rules, account_starts, duplicates_in } => {
+                let table = Arc::new(MatchTable::new(rules, account_starts));
                 stream::once(distinct_matches(engine, rows, spec, table, duplicates_in)).try_flatten().boxed()
             }
             HuntStage::Windows { rules, triggers } => {
-                let table = Arc::new(MatchTable::new(rules));
+                // The rows have been made.
+                let table = Arc::new(MatchTable::new(rules, AccountStarts::default()));
                 stream::once(windows(engine, rows, table, triggers)).try_flatten().boxed()
             }
             HuntStage::Grid(stage) => stage.run(engine, rows),
@@ -156,7 +169,9 @@ async fn distinct_matches(
     let (buffer, reports) = buffered_matches(&engine, rows, &spec, duplicates_in).await?;
     let rules: Vec<usize> = (0..table.rules().len()).collect();
     let matched = buffer.provider(&table, &rules, engine.partitions())?;
-    let distinct = engine.rows("matched", matched, &sql::once_matched()).await?;
+    let distinct = engine
+        .rows("matched", matched, &sql::once_matched().map_err(|error| DataFusionError::External(Box::new(error)))?)
+        .await?;
     let group = table.columns(&rules).group;
     let exchanged = exchanged_by_group(distinct, Arc::clone(&table.schema), group);
     Ok(exchanged.chain(reports.stream(table.schema.fields())))
@@ -229,7 +244,7 @@ async fn windows(
             **count >= rule.least_matches || **count > 0 && rule.may_be_unanchored(triggers)
         });
     let candidates: Vec<usize> = candidates.map(|(index, _)| index).collect();
-    let (mut findings, mut undecided) = (Vec::new(), Vec::new());
+    let (mut findings, mut undecided, mut learning) = (Vec::new(), Vec::new(), Vec::new());
     let windows = RuleWindows { engine: &engine, table: &table, rows: &exchanged, counts: &counts, triggers };
     let counted = windows.count(&candidates, |part| {
         match part {
@@ -239,12 +254,16 @@ async fn windows(
                 findings.push(encoded(&batch).map_err(failed)?);
             }
             WindowRows::Undecided(rules) => undecided.extend(rules),
+            WindowRows::Learning(counts) => learning.extend(counts),
         }
         Ok(())
     });
     counted.await.map_err(|error| DataFusionError::External(Box::new(error)))?;
     if !undecided.is_empty() {
         reports.add(&StageReport::Undecided(undecided))?;
+    }
+    if !learning.is_empty() {
+        reports.add(&StageReport::Learning(learning))?;
     }
     Ok(stream::iter(findings.into_iter().map(Ok)).chain(reports.stream(&exchange::result_row())))
 }

@@ -18,7 +18,7 @@ use super::match_table::{MatchTable, MatchedRows};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::named_columns;
-use crate::rule::{Counts, Rule, WindowKind};
+use crate::rule::{Counts, NewnessPeriods, Rule, WindowKind};
 use crate::sql::columns::{self, RuleColumns};
 use crate::sql::match_spec::ValueId;
 use crate::sql::{self, WindowShape};
@@ -40,6 +40,8 @@ pub(super) struct WindowRule {
     pub(super) least_matches: usize,
     /// The times that its hunt reads.
     pub(super) read: Range,
+    /// The times that decide which of its matches are new, if only new ones are counted.
+    pub(super) newness: Option<NewnessPeriods>,
     /// The values that it needs.
     pub(super) columns: RuleColumns<ValueId>,
 }
@@ -56,13 +58,19 @@ impl WindowRule {
             threshold,
             least_matches: usize::try_from(least).unwrap_or(usize::MAX),
             read,
+            newness: rule.setting().newness,
             columns,
         }
     }
 
-    /// Returns the start of what was read, if windows depend on it.
+    /// Returns the start of the times whose matches are counted. What was read before shows which of them are new.
+    pub(super) fn counted_from(&self) -> Option<Instant> {
+        self.read.from.map(|from| from + self.newness.map_or(0, |newness| newness.history.micros()))
+    }
+
+    /// Returns the start of what is counted, if windows depend on it.
     fn anchored_from(&self) -> Option<Instant> {
-        self.read.from.filter(|_| self.shape.kind == WindowKind::Dedup)
+        self.counted_from().filter(|_| self.shape.kind == WindowKind::Dedup)
     }
 
     /// Returns whether its windows at the start of `triggers` may be undecided.
@@ -78,6 +86,8 @@ pub(super) enum WindowRows {
     Findings(RecordBatch),
     /// The indexes of rules that need a wider range.
     Undecided(Vec<usize>),
+    /// The indexes of rules, and the numbers of their matches that are only not new because their account is learning.
+    Learning(Vec<(usize, u64)>),
 }
 
 /// The windows over the matches of rules.
@@ -114,6 +124,7 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
             if matches > ROWS_OF_ONE_THREAD || self.rows.is_spilled() {
                 let queries = self.queries(self.engine.clone(), &rules)?;
                 take(WindowRows::Undecided(queries.unanchored().await?))?;
+                take(WindowRows::Learning(queries.learning().await?))?;
                 let mut findings = queries.findings().await?;
                 while let Some(batch) = findings.try_next().await.map_err(failed)? {
                     take(WindowRows::Findings(batch))?;
@@ -121,14 +132,15 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
             } else {
                 let queries = self.queries(self.engine.on_one_thread(), &rules)?;
                 small.push(async move {
-                    let unanchored = queries.unanchored().await?;
+                    let (unanchored, learning) = (queries.unanchored().await?, queries.learning().await?);
                     let findings: Vec<RecordBatch> = queries.findings().await?.try_collect().await.map_err(failed)?;
-                    Ok::<_, Error>((unanchored, findings))
+                    Ok::<_, Error>((unanchored, learning, findings))
                 });
             }
         }
-        let running = run_queries(small, self.engine.threads, |(unanchored, findings)| {
+        let running = run_queries(small, self.engine.threads, |(unanchored, learning, findings)| {
             take(WindowRows::Undecided(unanchored))?;
+            take(WindowRows::Learning(learning))?;
             findings.into_iter().try_for_each(|batch| take(WindowRows::Findings(batch)))
         });
         running.await
@@ -141,13 +153,20 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
         let columns = self.table.columns(rules);
         let anchors = match self.triggers.from {
             Some(from) if rule.may_be_unanchored(self.triggers) => {
-                Some(sql::unanchored_matched(rule.shape, &columns, from, rule.read)?)
+                Some(sql::unanchored_matched(rule.shape, &columns, from, rule.counted_from())?)
             }
             _ => None,
         };
+        let is_learning =
+            |index: &usize| self.table.rules()[*index].newness.is_some_and(|newness| newness.learning.is_some());
+        let learning = if rules.iter().any(is_learning) {
+            Some(sql::learning_matched(rule.shape, &columns, self.triggers)?)
+        } else {
+            None
+        };
         let hunt = sql::hunt_matched(rule.shape, &columns, self.triggers)?;
         let table = self.rows.provider(self.table, rules, engine.partitions()).map_err(failed)?;
-        Ok(Queries { engine, table, anchors, hunt })
+        Ok(Queries { engine, table, anchors, learning, hunt })
     }
 }
 
@@ -174,6 +193,7 @@ struct Queries {
     engine: Engine,
     table: Arc<dyn TableProvider>,
     anchors: Option<String>,
+    learning: Option<String>,
     hunt: String,
 }
 
@@ -185,6 +205,21 @@ impl Queries {
         };
         let rows = self.engine.run("matched", Arc::clone(&self.table), anchors).await.map_err(failed)?;
         subjects(&rows)
+    }
+
+    /// Returns the indexes of rules, and the numbers of their matches in learning accounts.
+    async fn learning(&self) -> Result<Vec<(usize, u64)>, Error> {
+        let Some(learning) = &self.learning else {
+            return Ok(Vec::new());
+        };
+        let rows = self.engine.run("matched", Arc::clone(&self.table), learning).await.map_err(failed)?;
+        let mut counts = Vec::new();
+        for batch in &rows {
+            let rules = subjects(std::slice::from_ref(batch))?;
+            let matches = named_columns::integers(batch, columns::LEARNING)?.values();
+            counts.extend(rules.into_iter().zip(matches.iter().map(|count| count.unsigned_abs())));
+        }
+        Ok(counts)
     }
 
     /// Returns the rows of findings.

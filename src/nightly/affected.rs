@@ -2,8 +2,8 @@
 
 use super::changes::KnownFindings;
 use crate::lake::transaction_log::FileEntry;
-use crate::rule::{Rule, Window, WindowKind};
-use crate::time::{DAY, Instant, Range};
+use crate::rule::{NewnessPeriods, Rule, Window, WindowKind};
+use crate::time::{DAY, Instant, Period, Range};
 
 /// Returns the spans of new events, first to last time. Spans less than a day apart are merged.
 pub(super) fn new_event_spans(files: &[FileEntry]) -> Vec<(Instant, Instant)> {
@@ -32,22 +32,46 @@ fn affected_range(window: Window, (first, last): (Instant, Instant)) -> Range {
     }
 }
 
-/// Returns which of `rules`, by index, to hunt for which triggers, given new events in `spans`.
+/// New events, and what they change for rules whose matches must be new.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewEvents<'n> {
+    /// The spans of the events, first to last time.
+    pub(super) spans: &'n [(Instant, Instant)],
+    /// The first event of each account that is earlier than the one known before, and that one.
+    pub(super) moved_starts: &'n [(Instant, Instant)],
+}
+
+impl NewEvents<'_> {
+    /// Returns the spans of the matches of a rule that may differ: new events, what they make no longer new, and what is no
+    /// longer in a learning time.
+    fn changed_spans(&self, rule: &Rule) -> Vec<(Instant, Instant)> {
+        let Some(NewnessPeriods { history, learning }) = rule.setting().newness else {
+            return self.spans.to_vec();
+        };
+        let seen = self.spans.iter().map(|(first, last)| (*first, *last + history.micros()));
+        let learned = |learning: Period| {
+            self.moved_starts.iter().map(move |(now, before)| (*now + learning.micros(), *before + learning.micros()))
+        };
+        seen.chain(learning.into_iter().flat_map(learned)).collect()
+    }
+}
+
+/// Returns which of `rules`, by index, to hunt for which triggers, given new events.
 ///
 /// Rules share ranges. A rule with a known burst that extends beyond a shared range gets ranges of its own.
 pub(super) fn affected_ranges(
     rules: &[&Rule],
-    spans: &[(Instant, Instant)],
+    events: NewEvents<'_>,
     known: &KnownFindings,
 ) -> Vec<(Vec<usize>, Range)> {
-    let shared: Vec<Range> = spans
-        .iter()
-        .filter_map(|span| rules.iter().map(|rule| affected_range(rule.window, *span)).reduce(Range::union))
-        .collect();
-    let shared = merged(shared);
+    let affected = |rule: &&Rule| -> Vec<Range> {
+        events.changed_spans(rule).into_iter().map(|span| affected_range(rule.window, span)).collect()
+    };
+    let shared = merged(rules.iter().flat_map(affected).collect());
     let mut hunts: Vec<(Vec<usize>, Range)> = shared.iter().map(|range| (Vec::new(), *range)).collect();
     for (index, rule) in rules.iter().enumerate() {
-        let own = merged(spans.iter().map(|span| range_with_bursts(rule, *span, known)).collect());
+        let own =
+            merged(events.changed_spans(rule).into_iter().map(|span| range_with_bursts(rule, span, known)).collect());
         if own.iter().all(|range| shared.iter().any(|shared| shared.union(*range) == *shared)) {
             hunts.iter_mut().take(shared.len()).for_each(|(indices, _)| indices.push(index));
         } else {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::affected;
+use super::affected::{self, NewEvents};
 use super::changes::{ChangedFinding, HuntedRule, KnownFindings};
 use super::report::{HuntReport, RunReport};
 use super::state::{RunState, StateStore};
@@ -10,6 +10,7 @@ use super::version::version;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hunt;
+use crate::hunt::account_starts::{self, AccountStarts};
 use crate::hunt::exceptions::{self, ExceptedHunt};
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
@@ -59,13 +60,21 @@ impl NightlyHunt<'_> {
         let added = log.files_added_since(self.last.hunted_commits).await?;
         let spans = affected::new_event_spans(&added);
         next.rules.extend(all_rules.iter().map(|rule| (rule.id.clone(), version(rule))));
-        let (mut known, tasks) = self.tasks(next, &spans).await?;
+        let starts = self.account_starts(&spans).await?;
+        let moved_starts = match (&starts, &self.last.account_starts) {
+            (Some(now), Some(before)) => now.moved_from(before),
+            _ => Vec::new(),
+        };
+        next.account_starts.clone_from(&starts);
+        let events = NewEvents { spans: &spans, moved_starts: &moved_starts };
+        let (mut known, tasks) = self.tasks(next, events).await?;
 
         let (mut changes, mut effects) = (Vec::new(), Vec::new());
         for task in tasks {
             let rules: Vec<Rule> = task.rules.iter().map(|index| all_rules[*index].clone()).collect();
+            let starts = starts.clone().unwrap_or_default();
             let hunt = ExceptedHunt::new(rules, task.range)?;
-            let (outcome, removed) = hunt.hunt(engine, self.lake).await?;
+            let (outcome, removed) = hunt.hunt_with_starts(engine, self.lake, starts).await?;
             effects.extend(removed);
             let rules = hunt.rules();
             report.hunts.push(HuntReport {
@@ -105,11 +114,7 @@ impl NightlyHunt<'_> {
     }
 
     /// Returns the hunts to do, and the known findings that they may change.
-    async fn tasks(
-        &self,
-        next: &RunState,
-        spans: &[(Instant, Instant)],
-    ) -> Result<(KnownFindings, Vec<HuntTask>), Error> {
+    async fn tasks(&self, next: &RunState, events: NewEvents<'_>) -> Result<(KnownFindings, Vec<HuntTask>), Error> {
         let rules = self.settings.rules;
         // An earlier `since` makes every rule a new one.
         let is_earlier = match (&self.last.since, &next.since) {
@@ -121,8 +126,11 @@ impl NightlyHunt<'_> {
             rules.iter().enumerate().filter(|(_, rule)| is_wanted(rule)).map(|(index, _)| index).collect()
         };
         let changed = indices(&is_changed);
-        let dedup = indices(&|rule| !is_changed(rule) && rule.window.kind == WindowKind::Dedup);
-        let others = indices(&|rule| !is_changed(rule) && rule.window.kind != WindowKind::Dedup);
+        // Rules that affect more time than the others do not share a range with them.
+        let is_dedup = |rule: &Rule| rule.window.kind == WindowKind::Dedup;
+        let first_seen = indices(&|rule| !is_changed(rule) && rule.first_seen.is_some());
+        let dedup = indices(&|rule| !is_changed(rule) && rule.first_seen.is_none() && is_dedup(rule));
+        let others = indices(&|rule| !is_changed(rule) && rule.first_seen.is_none() && !is_dedup(rule));
         let retained_from = self.lake.transaction_log().retained_from().await?;
         let mut planned: Vec<Range> = Vec::new();
         loop {
@@ -132,9 +140,9 @@ impl NightlyHunt<'_> {
             if !changed.is_empty() {
                 tasks.push(HuntTask { rules: changed.clone(), range: Range::default(), cause: "rules changed" });
             }
-            for group in [&dedup, &others] {
+            for group in [&dedup, &first_seen, &others] {
                 let of_group: Vec<&Rule> = group.iter().map(|index| &rules[*index]).collect();
-                for (indices, range) in affected::affected_ranges(&of_group, spans, &known) {
+                for (indices, range) in affected::affected_ranges(&of_group, events, &known) {
                     let rules = indices.into_iter().map(|index| group[index]).collect();
                     tasks.push(HuntTask { rules, range, cause: "new events" });
                 }
@@ -151,6 +159,23 @@ impl NightlyHunt<'_> {
             }
             planned = needed;
         }
+    }
+
+    /// Returns the first event of each account that this run and those before have met, if a rule has a learning time. `spans`
+    /// are those of the new events.
+    async fn account_starts(&self, spans: &[(Instant, Instant)]) -> Result<Option<AccountStarts>, Error> {
+        let HuntSettings { engine, rules, .. } = self.settings;
+        if !rules.iter().any(|rule| rule.setting().has_learning()) {
+            return Ok(None);
+        }
+        let Some(mut starts) = self.last.account_starts.clone() else {
+            return Ok(Some(account_starts::account_starts(engine, self.lake, Range::default()).await?.0));
+        };
+        for (first, last) in spans {
+            let range = Range { from: Some(*first), to: Some(*last + 1) };
+            starts.add(account_starts::account_starts(engine, self.lake, range).await?.0);
+        }
+        Ok(Some(starts))
     }
 
     /// Updates the newest event, overall and of each account and region.

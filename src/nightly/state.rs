@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
+use crate::hunt::account_starts::AccountStarts;
 use crate::lake::Lake;
 use crate::lake::transaction_log::LakeIdentity;
 use crate::sink::Line;
@@ -59,6 +60,9 @@ pub struct RunState {
     pub newest_event: Option<Instant>,
     /// Time of the latest event of each account and region, written `account/region`.
     pub newest: BTreeMap<String, Instant>,
+    /// The first event of each account that any run has met, if a rule has a learning time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_starts: Option<AccountStarts>,
     /// The version with which each rule was hunted, by rule id.
     pub rules: BTreeMap<String, String>,
     /// The known findings, by UTC date of their trigger.

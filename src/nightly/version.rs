@@ -10,9 +10,10 @@ use super::state::digest;
 use crate::engine::SEMANTICS_VERSION;
 use crate::rule::predicate::NumberOperand;
 use crate::rule::{
-    Class, Compared, Counts, Field, Operand, PeakLimits, Predicate, Quantifier, Rule, Test, TitlePart, Value, Window,
-    WindowKind,
+    Class, Compared, Counts, Field, FirstSeen, NewnessPeriods, Operand, PeakLimits, Predicate, Quantifier, Rule, Test,
+    TitlePart, Value, Window, WindowKind,
 };
+use crate::time::{Period, TimeZone};
 
 /// Returns the version of `rule`.
 pub fn version(rule: &Rule) -> String {
@@ -38,11 +39,13 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
         peak_limits,
         detection,
         group_by,
+        first_seen,
         context,
         summary,
         // Findings contain only its ATT&CK names.
         notes: _,
         tests: _,
+        hunt_tests: _,
     } = rule;
     let kind = match kind {
         WindowKind::Sliding => "sliding",
@@ -58,19 +61,25 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
     let context = context.iter().map(|(name, field)| json!([name, field_json(field)]));
     let PeakLimits { at_most, not } = peak_limits;
     let counts = if peak_limits.is_empty() { counts_json(counts) } else { json!([counts_json(counts), at_most, not]) };
-    json!([
-        ["semantics", semantics],
-        ["detection", predicate_json(detection)],
-        ["group_by", group_by.iter().map(field_json).collect::<Json>()],
-        ["window", kind, period.micros(), threshold.get()],
-        ["counts", counts],
-        ["severity", severity.to_string(), severities.collect::<Json>()],
-        ["alert", alert],
-        ["title", title.collect::<Json>()],
-        ["mitre", rule.mitre()],
-        ["context", context.collect::<Json>()],
-        ["summary", summary.iter().map(field_json).collect::<Json>()],
-    ])
+    let mut meaning = vec![
+        json!(["semantics", semantics]),
+        json!(["detection", predicate_json(detection)]),
+        json!(["group_by", group_by.iter().map(field_json).collect::<Json>()]),
+        json!(["window", kind, period.micros(), threshold.get()]),
+        json!(["counts", counts]),
+        json!(["severity", severity.to_string(), severities.collect::<Json>()]),
+        json!(["alert", alert]),
+        json!(["title", title.collect::<Json>()]),
+        json!(["mitre", rule.mitre()]),
+        json!(["context", context.collect::<Json>()]),
+        json!(["summary", summary.iter().map(field_json).collect::<Json>()]),
+    ];
+    // Other rules keep the versions that they have in the states of earlier builds.
+    if let Some(FirstSeen { fields, periods: NewnessPeriods { history, learning } }) = first_seen {
+        let fields: Json = fields.iter().map(field_json).collect();
+        meaning.push(json!(["first_seen", fields, history.micros(), learning.map(Period::micros)]));
+    }
+    Json::Array(meaning)
 }
 
 fn counts_json(counts: &Counts) -> Json {
@@ -92,7 +101,9 @@ fn field_json(field: &Field) -> Json {
         Field::Actor => json!(["actor"]),
         Field::Path(path) => json!(["path", path.to_string()]),
         Field::Element(path) => json!(["element", path.to_string()]),
-        Field::TimePart(part) => json!(["time_part", part.name()]),
+        Field::MapText(column) => json!(["map_text", column]),
+        Field::TimePart(part, TimeZone::UTC) => json!(["time_part", part.name()]),
+        Field::TimePart(part, zone) => json!(["time_part", part.name(), zone.name()]),
         Field::Alias(alias) => {
             // Their order matters: the first that holds counts.
             let fields =
@@ -197,7 +208,7 @@ fn value_json(Value { text, shortest }: &Value) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::{RuleTest, Severity, panther};
+    use crate::rule::{HuntTest, RuleTest, Severity, panther};
 
     fn rule() -> Rule {
         panther::parse("everything.yml", include_str!("../../tests/data/everything.yml")).unwrap().rule
@@ -209,15 +220,22 @@ mod tests {
 
     type RuleEdit = fn(&mut Rule);
 
+    fn first_seen(history: &str, learning: Option<&str>) -> FirstSeen {
+        let period = |text| Period::parse_history(text).unwrap();
+        let periods = NewnessPeriods { history: period(history), learning: learning.map(period) };
+        FirstSeen { fields: vec![Field::Actor], periods }
+    }
+
     #[test]
     fn fields_that_no_finding_contains_do_not_change_the_version() {
-        let same: [RuleEdit; 7] = [
+        let same: [RuleEdit; 8] = [
             |rule| rule.display_name.push('x'),
             |rule| rule.enabled = !rule.enabled,
             |rule| rule.notes.description = Some("x".to_owned()),
             |rule| rule.notes.runbook = Some("x".to_owned()),
             |rule| rule.notes.tags.push("x".to_owned()),
             |rule| rule.tests.push(RuleTest { name: "x".to_owned(), expected: true, log: "{}".to_owned() }),
+            |rule| rule.hunt_tests.push(HuntTest { name: "x".to_owned(), logs: Vec::new(), expected: Vec::new() }),
             |rule| {
                 if let Predicate::All(parts) = &mut rule.detection {
                     parts.reverse();
@@ -243,7 +261,7 @@ mod tests {
             test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
             negated: false,
         };
-        let changes: [RuleEdit; 20] = [
+        let changes: [RuleEdit; 23] = [
             |rule| rule.title.push(TitlePart::Text("x".to_owned())),
             |rule| rule.title.push(TitlePart::Field(Field::Actor)),
             |rule| rule.severity = Severity::Critical,
@@ -258,6 +276,9 @@ mod tests {
             |rule| rule.counts = Counts::Sum(Field::Actor),
             |rule| rule.peak_limits.at_most = Some(9),
             |rule| rule.peak_limits.not = Some(9),
+            |rule| rule.first_seen = Some(first_seen("30d", None)),
+            |rule| rule.first_seen = Some(first_seen("31d", None)),
+            |rule| rule.first_seen = Some(first_seen("30d", Some("7d"))),
             |rule| rule.detection = Predicate::None(vec![rule.detection.clone()]),
             |rule| rule.group_by.push(Field::Path("x".parse().unwrap())),
             |rule| rule.group_by.reverse(),

@@ -12,7 +12,7 @@ use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{Backtest, Cell, days_text, is_enough_for_means};
 use crate::error::Error;
 use crate::hunt::grid::GridFinding;
-use crate::rule::{Window, WindowKind};
+use crate::rule::{NewnessPeriods, Setting, Window};
 use crate::statistics::number_of;
 use crate::text::printable;
 
@@ -80,10 +80,8 @@ impl BacktestView<'_> {
         let mut text = String::new();
         // Writing to a string never fails.
         writeln!(text, "{}", printable(&format!("{}, {}", tested.rule.id, self.summary()))).ok();
-        let mut kinds: Vec<WindowKind> = tested.grid().iter().map(|cell| cell.window.kind).collect();
-        kinds.dedup();
-        for kind in kinds {
-            writeln!(text, "\nfindings, {kind} windows\n{}", self.heat(kind, colours)).ok();
+        for cells in grids(tested.grid()) {
+            writeln!(text, "\nfindings, {}\n{}", grid_name(cells[0].setting), self.heat(cells, colours)).ok();
         }
         writeln!(text, "\n[n] the rule's present setting{}", self.marked()).ok();
         let present = &tested.cells[tested.present()];
@@ -123,11 +121,13 @@ impl BacktestView<'_> {
         format!("{}{} of {}", span.unwrap_or_default(), number_of(matches, "match"), number_of(groups, "group"))
     }
 
-    /// Returns "present" or "suggested" if `window` is such a setting.
-    pub(super) fn mark(&self, window: Window) -> Option<&'static str> {
-        if window == self.tested.rule.window {
+    /// Returns "present" or "suggested" if `setting` is one.
+    pub(super) fn mark(&self, setting: Setting) -> Option<&'static str> {
+        let own = self.tested.rule.setting();
+        if setting == own {
             return Some("present");
         }
+        let window = Some(setting.window).filter(|_| setting.newness == own.newness)?;
         self.suggestions.windows().any(|suggested| suggested == window).then_some("suggested")
     }
 
@@ -143,12 +143,11 @@ impl BacktestView<'_> {
         windows
     }
 
-    fn heat(&self, kind: WindowKind, colours: bool) -> Table {
-        let cells: Vec<&Cell> = self.tested.grid().iter().filter(|cell| cell.window.kind == kind).collect();
+    fn heat(&self, cells: &[Cell], colours: bool) -> Table {
         let most = self.tested.grid().iter().map(|cell| cell.stats.findings).max().unwrap_or_default();
         let mut by_threshold: BTreeMap<u32, Vec<&Cell>> = BTreeMap::new();
         for cell in cells {
-            by_threshold.entry(cell.window.threshold.get()).or_default().push(cell);
+            by_threshold.entry(cell.setting.window.threshold.get()).or_default().push(cell);
         }
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
@@ -159,12 +158,12 @@ impl BacktestView<'_> {
         }
         let right = |text: String| TableCell::new(text).set_alignment(CellAlignment::Right);
         let periods = by_threshold.values().next().into_iter().flatten();
-        let header = periods.map(|cell| right(cell.window.period.to_string()));
+        let header = periods.map(|cell| right(cell.setting.window.period.to_string()));
         table.set_header([right("threshold".to_owned())].into_iter().chain(header).collect::<Vec<_>>());
         for (threshold, cells) in by_threshold {
             let shown = cells.iter().map(|cell| {
                 let findings = cell.stats.findings;
-                let text = match self.mark(cell.window) {
+                let text = match self.mark(cell.setting) {
                     Some("present") => format!("[{findings}]"),
                     Some(_) => format!("<{findings}>"),
                     None => format!("{findings} "),
@@ -186,11 +185,11 @@ impl BacktestView<'_> {
         let tested = self.tested;
         let row = |number: usize, cell: &Cell| {
             let score = labelled.score(&tested.hunt.matches, &tested.hunt.findings[number]);
-            let mark = self.mark(cell.window).unwrap_or_default();
+            let mark = self.mark(cell.setting).unwrap_or_default();
             vec![
-                cell.window.kind.to_string(),
-                cell.window.period.to_string(),
-                cell.window.threshold.to_string(),
+                cell.setting.window.kind.to_string(),
+                cell.setting.window.period.to_string(),
+                cell.setting.window.threshold.to_string(),
                 score.true_findings.to_string(),
                 score.false_findings.to_string(),
                 score.caught.to_string(),
@@ -290,7 +289,7 @@ impl BacktestView<'_> {
     fn csv(&self) -> Result<String, Error> {
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let columns = |index: usize| {
-            let Cell { window, stats } = &self.tested.cells[index];
+            let Cell { setting: Setting { window, newness }, stats } = &self.tested.cells[index];
             let moves = self.moves(index);
             let mut columns = vec![
                 ("window", window.kind.to_string()),
@@ -306,6 +305,10 @@ impl BacktestView<'_> {
                 ("gained", moves.gained.len().to_string()),
                 ("lost", moves.lost.len().to_string()),
             ];
+            if let Some(NewnessPeriods { history, learning }) = newness {
+                let learning = learning.map_or_else(String::new, |learning| learning.to_string());
+                columns.extend([("history", history.to_string()), ("learning", learning)]);
+            }
             if let Some(labelled) = self.labelled {
                 let score = labelled.score(&self.tested.hunt.matches, &self.tested.hunt.findings[index]);
                 columns.extend([
@@ -327,9 +330,33 @@ impl BacktestView<'_> {
     }
 }
 
+/// Returns the parts of a grid: the cells with one kind of window and one newness.
+pub(super) fn grids(cells: &[Cell]) -> impl Iterator<Item = &[Cell]> {
+    let part = |cell: &Cell| (cell.setting.window.kind, cell.setting.newness);
+    cells.chunk_by(move |one, other| part(one) == part(other))
+}
+
+/// Returns the name of the part of the grid with the kind of window and the newness of `setting`.
+pub(super) fn grid_name(setting: Setting) -> String {
+    let windows = format!("{} windows", setting.window.kind);
+    setting.newness.map_or(windows.clone(), |newness| format!("{windows}, {}", newness_name(newness)))
+}
+
+/// Returns the times that decide which matches are new, as text.
+pub(super) fn newness_name(newness: NewnessPeriods) -> String {
+    let learning = newness.learning.map(|learning| format!(", learning {learning}"));
+    format!("new within {}{}", newness.history, learning.unwrap_or_default())
+}
+
 /// Returns the short name of a setting: threshold, period and kind.
 pub(super) fn window_name(window: Window) -> String {
     format!("{}/{}/{}", window.threshold, window.period, window.kind)
+}
+
+/// As [`window_name`], with the times that decide which matches are new, if there are any.
+pub(super) fn setting_name(setting: Setting) -> String {
+    let name = window_name(setting.window);
+    setting.newness.map_or(name.clone(), |newness| format!("{name}, {}", newness_name(newness)))
 }
 
 /// Returns a ratio as a percentage.
@@ -362,10 +389,10 @@ pub(super) fn heat(count: usize, most: usize, steps: usize) -> usize {
 
 /// Returns a table with the statistics of cells, one per line.
 fn stats(cells: &[(&str, &Cell)], view: &BacktestView<'_>) -> String {
-    let row = |(name, Cell { window, stats }): &(&str, &Cell)| {
+    let row = |(name, Cell { setting, stats }): &(&str, &Cell)| {
         vec![
             (*name).to_owned(),
-            window_name(*window),
+            setting_name(*setting),
             stats.findings.to_string(),
             stats.events.to_string(),
             stats.groups.to_string(),
@@ -375,11 +402,11 @@ fn stats(cells: &[(&str, &Cell)], view: &BacktestView<'_>) -> String {
             decimal(stats.median_seconds_to_trigger),
         ]
     };
-    let suggested = view.tested.cells.iter().filter(|cell| view.mark(cell.window) == Some("suggested"));
+    let suggested = view.tested.cells.iter().filter(|cell| view.mark(cell.setting) == Some("suggested"));
     let suggested: Vec<(&str, &Cell)> = suggested.map(|cell| ("suggested", cell)).collect();
-    let moved = view.moved.filter(|window| view.mark(*window).is_none());
-    let moved = moved.and_then(|window| view.tested.position(window));
-    let moved: Vec<(&str, &Cell)> = moved.map(|cell| ("requested", &view.tested.cells[cell])).into_iter().collect();
+    let moved = view.moved.and_then(|window| view.tested.position(window)).map(|cell| &view.tested.cells[cell]);
+    let moved = moved.filter(|cell| view.mark(cell.setting).is_none());
+    let moved: Vec<(&str, &Cell)> = moved.map(|cell| ("requested", cell)).into_iter().collect();
     let header =
         ["", "cell", "findings", "events", "groups", "days", "most on a day", "mean a week", "median s to trigger"];
     rows(&header, cells.iter().chain(&suggested).chain(&moved).map(row))

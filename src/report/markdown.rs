@@ -27,6 +27,11 @@ pub fn list(entries: &[Entry]) -> String {
                 Counts::Sum(field) => format!(" in all of {}", markdown_code(&field.to_string())),
                 _ => String::new(),
             };
+            let new = rule.first_seen.as_ref().map_or_else(String::new, |first_seen| {
+                let fields: Vec<String> =
+                    first_seen.fields.iter().map(|field| markdown_code(&field.to_string())).collect();
+                format!(" with new {} for {}", fields.join(", "), first_seen.periods.history)
+            });
             let kind = match (&rule.counts, window.threshold.get()) {
                 (Counts::Followed { .. }, _) => ", then what follows".to_owned(),
                 (_, 1) => String::new(),
@@ -38,7 +43,7 @@ pub fn list(entries: &[Entry]) -> String {
                 markdown(&rule.display_name),
                 rule.severity.to_string(),
                 markdown(&rule.mitre().join(" ")),
-                format!("{}{counted} in {}{}{kind}", window.threshold, window.period, rule.peak_limits),
+                format!("{}{counted}{new} in {}{}{kind}", window.threshold, window.period, rule.peak_limits),
                 group.join(", "),
             ];
             writeln!(text, "| {} |", cells.join(" | ")).ok();

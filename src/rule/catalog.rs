@@ -11,7 +11,7 @@ use super::python::ModuleFiles;
 use super::sigma::{SigmaEntry, SigmaRules};
 use super::value_lists::ValueLists;
 use super::yaml::YamlSource;
-use super::{Rule, check_id, limits, sigma, yaml};
+use super::{Rule, check_id, elastic, limits, sigma, yaml};
 use crate::error::{Error, RuleError, RuleErrorKind};
 use crate::statistics::number_of;
 use crate::store;
@@ -33,7 +33,7 @@ pub struct Entry {
     pub rule: Rule,
     /// The path of its file as the user wrote it, or a shipped rule's path within the program.
     pub file: String,
-    /// Its YAML text.
+    /// Its text.
     pub text: String,
     /// Warnings about the rule.
     pub warnings: Vec<Warning>,
@@ -83,7 +83,9 @@ pub struct LoadedRules {
 /// A rule that cannot run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedRule {
-    /// The reasons, by their place. There is at least one.
+    /// Its file.
+    pub file: String,
+    /// The reasons, by their place. There is at least one. Some may be in other files, which the rule reads.
     pub errors: Vec<RuleError>,
     /// Whether the user named its file rather than a folder.
     named: bool,
@@ -99,7 +101,7 @@ impl SkippedRule {
 /// Numbers of files and rules that are passed by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OtherFiles {
-    /// YAML files in folders that hold no rule.
+    /// YAML and TOML files in folders that hold no rule.
     pub no_rules: usize,
     /// Rules in folders for other logs than CloudTrail's.
     pub for_other_logs: usize,
@@ -180,6 +182,7 @@ pub(super) fn unknown(entries: &[Entry], id: &str) -> Error {
         None if entries.len() > NAMED => {
             "`tawny rules list`, with the paths of `--rules` where they were given, shows the ids".to_owned()
         }
+        None if entries.is_empty() => "no rule was read".to_owned(),
         None => format!("there are {}", ids.map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")),
     };
     Error::Usage { message: format!("there is no rule `{id}`"), hint: Some(hint) }
@@ -263,9 +266,9 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
         match FileKind::of(source) {
             FileKind::Sigma => of_sigma.push(source),
             FileKind::NoRule if !is_named(file) => loaded.others.no_rules += 1,
-            FileKind::Panther | FileKind::NoRule => match panther::parse_with(file, text, &python, value_lists) {
+            kind => match read(kind, source, &python, value_lists) {
                 Ok(Read { rule, warnings }) => loaded.add(source, rule, warnings, origin(file)),
-                Err(Error::Rules(errors)) => refused.push(errors),
+                Err(Error::Rules(errors)) => refused.push((file.clone(), errors)),
                 Err(other) => return Err(other),
             },
         }
@@ -275,9 +278,13 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
     for SigmaEntry { file, rule, warnings } in rules {
         loaded.add(of_sigma[file], rule, warnings, origin(of_sigma[file].name));
     }
-    for errors in refused.into_iter().chain(of_sigma_rules) {
-        let named = errors.iter().any(|error| is_named(&error.file));
-        let skipped = SkippedRule { errors, named };
+    let of_sigma_rules = of_sigma_rules.into_iter().map(|errors| {
+        let file = errors.first().map(|error| error.file.clone()).unwrap_or_default();
+        (file, errors)
+    });
+    for (file, errors) in refused.into_iter().chain(of_sigma_rules) {
+        let named = is_named(&file) || errors.iter().any(|error| is_named(&error.file));
+        let skipped = SkippedRule { file, errors, named };
         if skipped.kind() == RuleErrorKind::OtherLogs && !named {
             loaded.others.for_other_logs += 1;
         } else {
@@ -405,6 +412,17 @@ fn texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Error> {
     Ok(texts)
 }
 
+/// Reads the rule of a file.
+fn read(kind: FileKind, source: YamlSource<'_>, python: &ModuleFiles, value_lists: &ValueLists) -> Result<Read, Error> {
+    match kind {
+        FileKind::Elastic => elastic::parse(source.name, source.text),
+        FileKind::NoRule if kind::is_toml(source.name) => elastic::parse(source.name, source.text),
+        FileKind::Panther | FileKind::Sigma | FileKind::NoRule => {
+            panther::parse_with(source.name, source.text, python, value_lists)
+        }
+    }
+}
+
 fn too_many(what: &str) -> Error {
     Error::Usage {
         message: format!("there are more than {} {what}, the most that one run reads", limits::RULES),
@@ -417,9 +435,9 @@ fn rule_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     if let Some(fault) = found.faults.first() {
         return Err(Error::usage(format!("a rule cannot be read: {fault}")));
     }
-    let is_yaml = |path: &PathBuf| {
+    let is_rule_file = |path: &PathBuf| {
         let end = path.extension().unwrap_or_default();
-        end.eq_ignore_ascii_case("yml") || end.eq_ignore_ascii_case("yaml")
+        ["yml", "yaml", "toml"].iter().any(|known| end.eq_ignore_ascii_case(known))
     };
-    Ok(found.objects.into_iter().map(|object| object.path).filter(is_yaml).collect())
+    Ok(found.objects.into_iter().map(|object| object.path).filter(is_rule_file).collect())
 }

@@ -7,13 +7,14 @@ use super::lint::{self, Warning};
 use super::predicate::NumberOperand;
 use super::value_lists::ValueLists;
 use super::yaml::{self, Mark, YamlContent, YamlNode, YamlSource};
-use super::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, Value};
+use super::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, TimePart, Value};
 use crate::error::{Error, RuleError};
 use crate::event::{ColumnKind, FieldLocation};
 use crate::path::{Path, Step};
 use crate::raw::json;
 
 mod listed;
+mod time_part;
 
 /// A condition and whether it negates its test. A field without a value fails every test and passes every negated
 /// test.
@@ -25,6 +26,7 @@ enum Condition {
     Bare(Bare),
     Network(Reach),
     Elements(Quantifier),
+    TimePart(TimePart),
     Always(bool),
 }
 
@@ -110,6 +112,8 @@ const CONDITIONS: &[(&str, Condition, bool)] = &[
     ("AllElements", Elements(Quantifier::All), false),
     ("NoElement", Elements(Quantifier::No), false),
     ("OnlyOneElement", Elements(Quantifier::One), false),
+    ("Hour", Condition::TimePart(TimePart::Hour), false),
+    ("Weekday", Condition::TimePart(TimePart::Weekday), false),
     ("AlwaysTrue", Always(true), false),
     ("AlwaysFalse", Always(false), false),
 ];
@@ -160,6 +164,7 @@ const EXPRESSION: &[&str] = &[
     "Condition",
     "Value",
     "Values",
+    "Zone",
     "Expressions",
     "All",
     "Any",
@@ -357,6 +362,12 @@ impl Reader<'_> {
         if let Err(reason) = self.conditions.check() {
             return self.error(mark, &reason.to_string());
         }
+        if let Condition::TimePart(part) = condition {
+            return self.time_part(members, mark, (name, part), scope);
+        }
+        if let Some(zone) = members.get("Zone") {
+            return self.error(zone.mark, &format!("`{name}` takes no `Zone`"));
+        }
         let (value, values) = (members.given("Value"), members.get("Values"));
         if members.get("Expressions").is_some() && !matches!(condition, Elements(_)) {
             return self.error(mark, &format!("`{name}` takes no `Expressions`"));
@@ -377,7 +388,9 @@ impl Reader<'_> {
             Condition::Bare(Address(_)) => {
                 ("no value", values.is_none() && value.is_none_or(|value| value.as_bool() == Some(true)))
             }
-            Condition::Bare(_) | Elements(_) | Always(_) => ("no value", values.is_none() && value.is_none()),
+            Condition::Bare(_) | Elements(_) | Condition::TimePart(_) | Always(_) => {
+                ("no value", values.is_none() && value.is_none())
+            }
         };
         if !right {
             return self.error(mark, &format!("`{name}` takes {wanted}"));
@@ -417,11 +430,11 @@ impl Reader<'_> {
                 self.lists -= 1;
                 return Ok(Predicate::Elements { list: field, quantifier, each: Box::new(each?) });
             }
-            Always(_) => return self.error(mark, EXPRESSION_SHAPE),
+            Condition::TimePart(_) | Always(_) => return self.error(mark, EXPRESSION_SHAPE),
         };
         if field.location() == Some(FieldLocation::Time) && !matches!(test, Test::Present | Test::Filled) {
             return self
-                .error(mark, "`eventTime` can only be tested to exist: choose the time with `--from` and `--to`");
+                .error(mark, "`eventTime` has the conditions `Hour`, `Weekday` and `Exists`: choose the time with `--from` and `--to`");
         }
         if lint::never_true(&field, &test) {
             self.warn(mark, lint::Code::NeverTrue, format!("`{field}` is a boolean, which is never so"));

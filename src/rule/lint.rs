@@ -150,9 +150,9 @@ const CLOSED: &[&str] = &["userIdentity", "tlsDetails", "resources"];
 /// Returns whether a record may lack the field.
 pub(super) fn is_optional(field: &Field) -> bool {
     match field {
-        Field::Account | Field::Actor | Field::TimePart(_) | Field::Python(_) => false,
+        Field::Account | Field::Actor | Field::TimePart(..) | Field::Python(_) => false,
         Field::Path(path) => !path.as_key().is_some_and(|key| ALWAYS.iter().any(|name| name.eq_ignore_ascii_case(key))),
-        Field::Element(_) | Field::Alias(_) => true,
+        Field::Element(_) | Field::MapText(_) | Field::Alias(_) => true,
     }
 }
 

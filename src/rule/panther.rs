@@ -8,17 +8,18 @@ use std::num::NonZeroU32;
 use super::condition::{MappingMembers, Reader, RuleErrors, Scope};
 use super::limits::{self, GROUP_KEYS, OUTPUT_FIELDS};
 use super::lint::{self, Code, Warning};
-use super::python::event::Json;
-use super::python::{Mock, ModuleFiles};
+use super::python::ModuleFiles;
 use super::value_lists::ValueLists;
 use super::yaml::{Mark, YamlContent, YamlNode, YamlSource};
-use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, RuleTest, Severity, TitlePart, Window, WindowKind};
+use super::{Counts, Field, Notes, PeakLimits, Predicate, Rule, Severity, TitlePart, Window};
 use crate::error::{Error, RuleErrorKind};
 use crate::path::Path;
 use crate::text::item_named;
 use crate::time::Period;
 
+mod hunt;
 mod python;
+mod tests;
 
 /// Kinds of rules over the results of queries or of other rules, not over logs.
 const OF_RESULTS: [&str; 2] = ["scheduled_rule", "correlation_rule"];
@@ -120,11 +121,19 @@ impl Reader<'_> {
         let group_by = errors.keep(self.group_by(members))?;
         let context = errors.keep(self.context(members))?;
         let summary = errors.keep(self.summary(members))?;
+        let first_seen = errors.keep(self.first_seen(members))?;
         let notes = errors.keep(self.notes(members))?;
         let tests = match &mut python {
             Some(python) => Some(std::mem::take(&mut python.tests)),
             None if members.get("Filename").is_some() => None,
             None => errors.keep(self.tests(members))?,
+        };
+        let hunt_tests = match &group_by {
+            Some(group) => {
+                let of_python = python.as_ref().map(|python| python.group_by.as_slice()).unwrap_or_default();
+                errors.keep(self.hunt_tests(members, if group.is_empty() { of_python } else { group }))?
+            }
+            None => None,
         };
         errors.none()?;
         let (mut title, mut dynamic_severities) = (title, dynamic_severities);
@@ -154,10 +163,12 @@ impl Reader<'_> {
                 peak_limits: PeakLimits::default(),
                 detection,
                 group_by: group_by?,
+                first_seen: first_seen?,
                 context: context?,
                 summary: summary?,
                 notes: notes?,
                 tests: tests?,
+                hunt_tests: hunt_tests?,
                 id,
             })
         };
@@ -272,51 +283,6 @@ impl Reader<'_> {
             },
         };
         Ok(Window { kind: self.kind(members)?, period, threshold })
-    }
-
-    fn hunt<'n>(&self, members: &MappingMembers<'n>) -> Result<Option<MappingMembers<'n>>, Error> {
-        members
-            .get("Hunt")
-            .map(|node| self.members(node, "`Hunt`", &["Window", "Unique", "Sum", "FollowedBy"]))
-            .transpose()
-    }
-
-    fn kind(&self, members: &MappingMembers<'_>) -> Result<WindowKind, Error> {
-        let Some(node) = self.hunt(members)?.and_then(|hunt| hunt.get("Window")) else {
-            return Ok(WindowKind::default());
-        };
-        match WindowKind::ALL.into_iter().find(|kind| node.as_text() == Some(kind.to_string().as_str())) {
-            Some(kind) => Ok(kind),
-            None => self.error(node.mark, "`Window` must be sliding, dedup or tumbling"),
-        }
-    }
-
-    /// Returns what is counted if nothing has to follow.
-    fn counted(&mut self, members: &MappingMembers<'_>) -> Result<Counts, Error> {
-        let Some(hunt) = self.hunt(members)? else { return Ok(Counts::Matches) };
-        match (hunt.get("Unique"), hunt.get("Sum")) {
-            (None, None) => Ok(Counts::Matches),
-            (Some(field), None) => self.path(field, "`Unique`", Scope::Record).map(Counts::Distinct),
-            (None, Some(field)) => self.path(field, "`Sum`", Scope::Record).map(Counts::Sum),
-            (Some(_), Some(field)) => self.error(field.mark, "a rule has `Unique` or `Sum`, not both"),
-        }
-    }
-
-    fn followed_by(&mut self, members: &MappingMembers<'_>) -> Result<Option<Predicate>, Error> {
-        let Some(hunt) = self.hunt(members)? else { return Ok(None) };
-        let Some(node) = hunt.given("FollowedBy") else { return Ok(None) };
-        if node.is_null() || matches!(&node.content, YamlContent::List(expressions) if expressions.is_empty()) {
-            return self.error(node.mark, "`FollowedBy` must hold at least one expression");
-        }
-        for other in ["Unique", "Sum", "Window"] {
-            if let Some(other_node) = hunt.get(other)
-                && (other != "Window" || self.kind(members)? != WindowKind::Sliding)
-            {
-                let message = format!("`{other}`: with `FollowedBy` matches are counted, in sliding windows");
-                return self.error(other_node.mark, &message);
-            }
-        }
-        self.conjunction(node, "`FollowedBy`", Scope::Record).map(Some)
     }
 
     fn severity(&self, node: &YamlNode, what: &str) -> Result<Severity, Error> {
@@ -449,51 +415,6 @@ impl Reader<'_> {
         })
     }
 
-    fn tests(&mut self, members: &MappingMembers<'_>) -> Result<Vec<RuleTest>, Error> {
-        let mut tests = Vec::new();
-        for (mark, test, mocks) in self.tests_with_mocks(members)? {
-            if mocks.is_empty() {
-                tests.push(test);
-            } else {
-                let message = "this test is left out: `Mocks` replace Python functions, and the rule has none";
-                self.warn(mark, Code::UnrunTest, message.to_owned());
-            }
-        }
-        Ok(tests)
-    }
-
-    /// Returns the tests with their places, and with the values that they put in place of functions.
-    fn tests_with_mocks(&mut self, members: &MappingMembers<'_>) -> Result<Vec<(Mark, RuleTest, Vec<Mock>)>, Error> {
-        const TEST: &[&str] = &["Name", "ExpectedResult", "Log", "LogType", "Mocks", "ExpectedDestinations"];
-        let mut tests = Vec::new();
-        for node in self.optional_list(members, "Tests")? {
-            let test = self.members(node, "`Tests`", TEST)?;
-            let mut mocks = Vec::new();
-            let mut mark = node.mark;
-            if let Some(given) = test.given("Mocks").filter(|mocks| !mocks.is_null()) {
-                mark = given.mark;
-                for mock in self.list(given, "`Mocks`")? {
-                    let mock = self.members(mock, "`Mocks`", &["objectName", "returnValue"])?;
-                    let name = self.text(self.required(&mock, "objectName")?, "`objectName`")?;
-                    let value = mock.get("returnValue").and_then(|value| Json::parse(&value.to_json()));
-                    mocks.push(Mock { name, value: value.unwrap_or(Json::Null) });
-                }
-            }
-            let log = self.required(&test, "Log")?;
-            if !matches!(log.content, YamlContent::Map(_)) {
-                let message = format!("`Log` must be a mapping, the record, and this is {}", log.kind());
-                return self.error(log.mark, &message);
-            }
-            let test = RuleTest {
-                name: self.text(self.required(&test, "Name")?, "`Name`")?,
-                expected: self.flag(self.required(&test, "ExpectedResult")?, "`ExpectedResult`")?,
-                log: log.to_json(),
-            };
-            tests.push((mark, test, mocks));
-        }
-        Ok(tests)
-    }
-
     /// Returns a list that may be absent and has at most `limit` elements.
     fn at_most<'n>(
         &self,
@@ -534,7 +455,7 @@ impl Reader<'_> {
             let message = "without `GroupBy` the matches of all users and accounts are counted together";
             remarks.push((place("Threshold"), Code::NoGroup, message));
         }
-        if rule.tests.is_empty() {
+        if rule.tests.is_empty() && rule.hunt_tests.is_empty() {
             remarks.push((
                 members.mark,
                 Code::NoTests,

@@ -327,7 +327,12 @@ impl Test {
         }
         // The text does not hold derived fields and booleans in the rule's spelling.
         let is_spelt_as_is = match field {
-            Field::Account | Field::Actor | Field::TimePart(_) | Field::Alias(_) | Field::Python(_) => false,
+            Field::Account
+            | Field::Actor
+            | Field::MapText(_)
+            | Field::TimePart(..)
+            | Field::Alias(_)
+            | Field::Python(_) => false,
             Field::Element(_) => true,
             Field::Path(_) => {
                 !matches!(location, Some(FieldLocation::Time | FieldLocation::Column(_, ColumnKind::Flag)))

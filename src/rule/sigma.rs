@@ -33,6 +33,7 @@ mod shape;
 mod warnings;
 
 use about::About;
+pub(super) use about::CONTEXT;
 use document::Content;
 use references::References;
 

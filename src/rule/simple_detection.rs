@@ -3,7 +3,10 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::predicate::NumberOperand;
-use super::{Class, Compared, Counts, Field, Operand, Predicate, Quantifier, Rule, Test, Value};
+use super::{
+    Class, Compared, Counts, ExpectedFinding, Field, FirstSeen, HuntTest, Operand, Predicate, Quantifier, Rule, Test,
+    TimePart, Value,
+};
 use crate::path::Path;
 
 /// A part of a rule that a Simple Detection cannot say.
@@ -43,6 +46,14 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
             return Err(Untranslatable("a sequence of events".to_owned()));
         }
     }
+    if let Some(FirstSeen { fields, periods }) = &rule.first_seen {
+        let fields = fields.iter().map(|field| Ok(json!(path(field)?.to_string())));
+        hunt.insert("New".to_owned(), Json::Array(fields.collect::<Result<_, Untranslatable>>()?));
+        hunt.insert("History".to_owned(), json!(periods.history.to_string()));
+        if let Some(learning) = periods.learning {
+            hunt.insert("Learning".to_owned(), json!(learning.to_string()));
+        }
+    }
     if !rule.peak_limits.is_empty() {
         return Err(Untranslatable("an upper limit of the count".to_owned()));
     }
@@ -75,8 +86,14 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
         }
         other => lines.push(format!("  - {}", expression(other)?)),
     }
-    if !rule.tests.is_empty() {
+    if !rule.tests.is_empty() || !rule.hunt_tests.is_empty() {
         lines.push("Tests:".to_owned());
+        for HuntTest { name, logs, expected } in &rule.hunt_tests {
+            let expected: Vec<Json> = expected.iter().map(ExpectedFinding::to_json).collect();
+            let (name, expected) = (json!(name), json!(expected));
+            let logs = logs.join(",");
+            lines.push(format!("  - {{\"Name\":{name},\"ExpectedFindings\":{expected},\"Logs\":[{logs}]}}"));
+        }
         for test in &rule.tests {
             let (name, expected) = (json!(test.name), test.expected);
             lines.push(format!("  - {{\"Name\":{name},\"ExpectedResult\":{expected},\"Log\":{}}}", test.log));
@@ -95,7 +112,9 @@ fn path(field: &Field) -> Result<Path, Untranslatable> {
     match field {
         Field::Path(path) | Field::Element(path) => Ok(path.clone()),
         Field::Account | Field::Actor => Ok(Path::of_key(&field.to_string())),
-        Field::TimePart(_) | Field::Alias(_) | Field::Python(_) => Err(Untranslatable(format!("`{field}`"))),
+        Field::MapText(_) | Field::TimePart(..) | Field::Alias(_) | Field::Python(_) => {
+            Err(Untranslatable(format!("`{field}`")))
+        }
     }
 }
 
@@ -127,6 +146,14 @@ fn expression(predicate: &Predicate) -> Written {
 }
 
 fn condition(field: &Field, test: &Test, negated: bool) -> Written {
+    if let (Field::TimePart(part, zone), Test::In(values)) = (field, test)
+        && let Some(name) =
+            [(TimePart::Hour, "Hour"), (TimePart::Weekday, "Weekday")].into_iter().find(|(known, _)| known == part)
+    {
+        let values: Vec<&str> = values.iter().map(|value| value.text.as_str()).collect();
+        let written = json!({ "Key": "eventTime", "Condition": name.1, "Values": values, "Zone": zone.name() });
+        return Ok(if negated { json!({ "None": [written] }) } else { written });
+    }
     let key = path(field)?.to_string();
     let bare = |positive: &str, negative: &str| json!({ "KeyPath": key, "Condition": if negated { negative } else { positive } });
     let of_text = |name: &str, operand: &Operand| {

@@ -1,5 +1,6 @@
 //! The columns that a rule needs of its matches, and the columns of the table `matched`.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::expression::Expression;
 use super::quote::Ident;
 use super::{fields, predicate};
-use crate::rule::{Counts, Predicate, Rule, Severity};
+use crate::rule::{Counts, Field, FirstSeen, Predicate, Rule, Severity};
 use crate::text::printable;
 
 /// The index of a row's rule, in the table `matched` and in the findings of several rules.
@@ -24,16 +25,28 @@ pub const ACTOR: &str = "actor";
 pub const SETTING: &str = "setting";
 /// The number of a match's group, in a parameter grid.
 pub const GROUP: &str = "group";
+/// The number of a match's key within its group, in a parameter grid of a rule whose matches must be new.
+pub const NEW_KEY: &str = "new_key";
 /// The number of a match, in a parameter grid.
 pub const MATCH_NUMBER: &str = "match_number";
 /// The rule, or the setting of a parameter grid, in the rows of the query for undecided windows.
 pub const SUBJECT: &str = "subject";
+/// The number of matches that would be new if their account were known for longer.
+pub const LEARNING: &str = "learning";
+/// The first event of an account in the data.
+pub const ACCOUNT_START: &str = "account_start";
 /// The value that a rule counts by: the distinct values, or their sum.
 pub const COUNTED: &str = "counted";
 /// The greatest count of any window of a finding, for rules that do not count their matches.
 pub const COUNTED_PEAK: &str = "counted_peak";
 /// Which of a rule's kinds of events a match is: a truth value for each kind, the last kind first.
 pub const EVENT_KINDS: &str = "event_kinds";
+/// How long before a match its key must not have been seen. Null for rules whose matches need not be new.
+pub const HISTORY: &str = "history";
+/// The earliest time at which a match can be known to be new. Null if everything before was read.
+pub const KNOWN_FROM: &str = "known_from";
+/// The time from which on matches can be new in their account. Null if that is always.
+pub const LEARNED_FROM: &str = "learned_from";
 /// A hash of everything that is computed for a match. It tells duplicates with other content apart.
 pub const FINGERPRINT: &str = "fingerprint";
 /// The time of the duplicate before this one.
@@ -66,6 +79,29 @@ pub struct RuleColumns<C> {
     pub distinct: Vec<C>,
     /// The value that the rule counts by; `None` where it counts matches.
     pub counted: Option<C>,
+    /// What decides whether a match is new; `None` where that does not matter.
+    pub newness: Option<NewnessColumns<C>>,
+}
+
+/// One `C` for each column that decides whether a match is new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewnessColumns<C> {
+    /// The account.
+    pub account: C,
+    /// The fields of the key, in the rule's order, without those of the group.
+    pub key: Vec<C>,
+}
+
+impl<C> NewnessColumns<C> {
+    /// All of them: account, key.
+    pub fn iter(&self) -> impl Iterator<Item = &C> {
+        std::iter::once(&self.account).chain(&self.key)
+    }
+
+    fn try_map<D, E>(&self, mut other: impl FnMut(&C) -> Result<D, E>) -> Result<NewnessColumns<D>, E> {
+        let account = other(&self.account)?;
+        Ok(NewnessColumns { account, key: self.key.iter().map(other).collect::<Result<_, E>>()? })
+    }
 }
 
 /// One `C` for each column of the match that triggered.
@@ -99,21 +135,19 @@ impl<C> RuleColumns<C> {
     /// No columns.
     pub fn none() -> RuleColumns<C> {
         let trigger = TriggerColumns { context: Vec::new(), title: Vec::new(), severity: None };
-        RuleColumns { group: Vec::new(), trigger, distinct: Vec::new(), counted: None }
+        RuleColumns { group: Vec::new(), trigger, distinct: Vec::new(), counted: None, newness: None }
     }
 
-    /// All of them: group, trigger, distinct, counted.
+    /// All of them: group, trigger, distinct, counted, newness.
     pub fn iter(&self) -> impl Iterator<Item = &C> {
-        self.group.iter().chain(self.trigger.iter()).chain(&self.distinct).chain(&self.counted)
+        let newness = self.newness.iter().flat_map(NewnessColumns::iter);
+        self.group.iter().chain(self.trigger.iter()).chain(&self.distinct).chain(&self.counted).chain(newness)
     }
 
     /// The same columns, each with what `other` makes of it, called in the order of [`RuleColumns::iter`].
     pub fn map<D>(&self, mut other: impl FnMut(&C) -> D) -> RuleColumns<D> {
-        RuleColumns {
-            group: self.group.iter().map(&mut other).collect(),
-            trigger: self.trigger.map(&mut other),
-            distinct: self.distinct.iter().map(&mut other).collect(),
-            counted: self.counted.as_ref().map(other),
+        match self.try_map(|column| Ok::<D, Infallible>(other(column))) {
+            Ok(columns) => columns,
         }
     }
 
@@ -128,7 +162,8 @@ impl<C> RuleColumns<C> {
         let severity = all(self.trigger.severity.as_slice())?.pop();
         let distinct = all(&self.distinct)?;
         let counted = all(self.counted.as_slice())?.pop();
-        Ok(RuleColumns { group, trigger: TriggerColumns { context, title, severity }, distinct, counted })
+        let newness = self.newness.as_ref().map(|newness| newness.try_map(other)).transpose()?;
+        Ok(RuleColumns { group, trigger: TriggerColumns { context, title, severity }, distinct, counted, newness })
     }
 }
 
@@ -145,6 +180,7 @@ impl RuleColumns<RuleColumn> {
             },
             distinct: named("summary", rule.summary.iter().map(|field| (field, fields::value(field)))),
             counted: counted(rule),
+            newness: rule.first_seen.as_ref().map(|first_seen| newness(first_seen, &rule.group_by)),
         }
     }
 
@@ -191,6 +227,13 @@ fn counted(rule: &Rule) -> Option<RuleColumn> {
         Counts::EachOf(events) | Counts::InOrder(events) => kinds(&events.iter().collect::<Vec<_>>()),
     };
     Some(RuleColumn { name: name.to_owned(), expression })
+}
+
+/// The columns that decide whether a match is new.
+fn newness(first_seen: &FirstSeen, group_by: &[Field]) -> NewnessColumns<RuleColumn> {
+    let account = RuleColumn { name: "newness.account".to_owned(), expression: fields::value(&Field::Account) };
+    let key = first_seen.fields.iter().filter(|field| !group_by.contains(field));
+    NewnessColumns { account, key: named("new", key.map(|field| (field, fields::value(field)))) }
 }
 
 /// Which of several kinds of events a match is. The last kind comes first, so such lists sort by the latest kind.

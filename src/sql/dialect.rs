@@ -8,6 +8,7 @@ use crate::text::{has_hidden, replace_hidden};
 pub mod export;
 mod identity;
 mod predicate;
+mod time_part;
 
 /// An engine's SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

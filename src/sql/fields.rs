@@ -3,11 +3,13 @@
 //! Functions of this program read fields in JSON columns: `text_at(json, 'a.b')` is the text of a scalar, `string_at`
 //! that of a string, `value_at` that of a scalar or else JSON, `json_at` JSON; `texts_at` and `strings_at` are such texts
 //! of a list's elements, or of the value itself; `elements_at` is a list's elements as JSON.
-//! `actor(userIdentity, sourceIPAddress)` is the resolved principal. `time_part(time, 'hour')` is a part of a time in UTC.
+//! `actor(userIdentity, sourceIPAddress)` is the resolved principal. `time_part(time, 'hour', 'Europe/Berlin')` is a part of a
+//! time in a time zone, UTC if none is given. `map_text(json)` is an object as Java writes a map.
 
 use crate::event::{ColumnKind, FieldLocation, OTHER_FIELDS};
 use crate::path::{Path, Step};
 use crate::rule::{Field, Predicate, PythonFunction, python};
+use crate::time::TimeZone;
 
 use super::expression::Expression;
 use super::predicate;
@@ -75,8 +77,11 @@ fn scalar(field: &Field) -> Expression {
         (Field::Account, _) => account(),
         (Field::Actor, _) => actor(),
         (Field::Python(function), _) => of_python(function),
-        (Field::TimePart(part), _) => {
-            Expression::call("time_part", [Expression::column("eventTime"), Expression::text(part.name())])
+        (Field::MapText(column), _) => Expression::call("map_text", [Expression::column(column)]),
+        (Field::TimePart(part, zone), _) => {
+            let zone = (*zone != TimeZone::UTC).then(|| Expression::text(zone.name()));
+            let arguments = [Expression::column("eventTime"), Expression::text(part.name())].into_iter().chain(zone);
+            Expression::call("time_part", arguments)
         }
         (Field::Alias(alias), _) => {
             let branch = |(condition, field): &(Predicate, Field)| (predicate::condition(condition), value(field));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::quote::{Interval, TimeLiteral};
 use super::windows::{Steps, WindowShape, Windows, step};
-use crate::rule::{Window, WindowKind};
+use crate::rule::{NewnessPeriods, Setting, WindowKind};
 use crate::time::{Instant, Period, Range};
 
 /// A cell of a parameter grid.
@@ -13,15 +13,18 @@ use crate::time::{Instant, Period, Range};
 pub struct GridCell {
     /// Its number in the grid.
     pub number: usize,
-    /// The window.
-    pub window: Window,
-    /// The times that a hunt with this window reads.
+    /// The window, and the times that decide which matches are new.
+    pub setting: Setting,
+    /// The times that a hunt with this setting reads.
     pub read: Range,
 }
 
-/// The cells of a grid, and their settings: a period and the times that are read for it, each pair once and with a number.
+/// What the matches of a cell depend on.
+type MatchSetting = (Period, Range, Option<NewnessPeriods>);
+
+/// The cells of a grid, and the settings of their matches, each once and with a number.
 pub struct ParameterGrid {
-    settings: Vec<(Period, Range)>,
+    settings: Vec<MatchSetting>,
     cells: Vec<GridCell>,
 }
 
@@ -58,19 +61,38 @@ impl ParameterGrid {
         self.cells.iter().filter(of_setting).map(|cell| cell.number)
     }
 
-    /// Returns the steps to `matches`, which holds every match once for each setting.
-    pub(super) fn matches(&self) -> Steps {
+    /// Returns the steps to `matches`, which holds every match once for each setting. Those that must be new are if
+    /// `only_new`.
+    pub(super) fn matches(&self, only_new: bool) -> Steps {
         let bound = |bound: Option<Instant>| {
             let instant = bound.map_or_else(|| "NULL".to_owned(), |at| TimeLiteral::nearest(at).to_string());
             format!("CAST({instant} AS TIMESTAMP WITH TIME ZONE)")
         };
-        let row = |(number, (period, read)): (usize, &(Period, Range))| {
-            format!("({number}, {}, {}, {})", Interval(*period), bound(read.from), bound(read.to))
+        let interval = |period: Option<Period>| {
+            let interval = period.map_or_else(|| "NULL".to_owned(), |period| Interval(period).to_string());
+            format!("CAST({interval} AS INTERVAL)")
+        };
+        let row = |(number, (period, read, newness)): (usize, &MatchSetting)| {
+            let (history, learning) = (newness.map(|newness| newness.history), newness.and_then(|it| it.learning));
+            format!(
+                "({number}, {}, {}, {}, {}, {})",
+                Interval(*period),
+                bound(read.from),
+                bound(read.to),
+                interval(history),
+                interval(learning)
+            )
         };
         let rows = self.settings.iter().enumerate().map(row);
+        let selected = if only_new {
+            include_str!("../../sql/grid_new_matches.sql")
+        } else {
+            include_str!("../../sql/grid_all_matches.sql")
+        };
         vec![
-            values("settings (setting, period, read_from, read_to)", rows),
+            values("settings (setting, period, read_from, read_to, history, learning)", rows),
             step(include_str!("../../sql/grid_matches.sql")),
+            step(selected),
         ]
     }
 
@@ -81,14 +103,14 @@ impl ParameterGrid {
         let (from, to) = TimeLiteral::bounds(triggers);
         let row = |cell: &GridCell| {
             let number = self.settings.iter().position(|known| *known == setting(cell)).unwrap_or_default();
-            format!("({number}, {}, {})", cell.number, cell.window.threshold)
+            format!("({number}, {}, {})", cell.number, cell.setting.window.threshold)
         };
         let most = match shape.kind {
             WindowKind::Sliding => SlidingGreatestCounts { from_last: &windows.backwards(None) }.render()?,
             WindowKind::Dedup | WindowKind::Tumbling => step(include_str!("../../sql/grid_window_most.sql")),
         };
         let mut steps = vec![values("cells (setting, cell, threshold)", self.cells.iter().map(row))];
-        steps.extend(self.matches());
+        steps.extend(self.matches(shape.only_new));
         steps.extend(windows.counted()?);
         steps.push(most);
         steps.push(step(include_str!("../../sql/grid_thresholds.sql")));
@@ -100,8 +122,8 @@ impl ParameterGrid {
     }
 }
 
-fn setting(cell: &GridCell) -> (Period, Range) {
-    (cell.window.period, cell.read)
+fn setting(cell: &GridCell) -> MatchSetting {
+    (cell.setting.window.period, cell.read, cell.setting.newness)
 }
 
 /// A table of constant rows.

@@ -109,6 +109,8 @@ pub struct GridSpec {
     pub matches: MatchSpec,
     /// The fields of the group.
     pub group: Vec<ValueId>,
+    /// The fields that decide with the group whether a match is new.
+    pub keys: Vec<ValueId>,
     /// The account.
     pub account: ValueId,
     /// Who acted.
@@ -148,10 +150,12 @@ impl MatchSpec {
         let listed = EventColumn::LISTED.map(EventColumn::expression);
         let fingerprint = id(Expression::call("fingerprint", columns.expressions().chain(listed)));
         let group = columns.group.into_iter().map(|column| id(column.expression)).collect();
+        let keys = columns.newness.map(|newness| newness.key).unwrap_or_default();
+        let keys = keys.into_iter().map(|column| id(column.expression)).collect();
         let [account, actor] = [&Field::Account, &Field::Actor].map(|field| id(fields::value(field)));
         let counted = columns.counted.map(|column| id(column.expression));
         matches.values = values.expressions;
-        GridSpec { matches, group, account, actor, fingerprint, counted }
+        GridSpec { matches, group, keys, account, actor, fingerprint, counted }
     }
 
     fn with_values(

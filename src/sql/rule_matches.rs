@@ -1,18 +1,28 @@
 //! The table `matched` of one rule, as a step of a query that reads the table `cloudtrail`.
 
-use super::columns::{self, RuleColumn, RuleColumns};
+use super::columns::{self, ACCOUNT, RuleColumn, RuleColumns};
 use super::match_spec::EventColumn;
-use super::predicate;
 use super::quote::{Ident, Interval, TimeLiteral};
+use super::windows::Steps;
+use super::{fields, predicate};
 use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
-use crate::rule::Rule;
+use crate::rule::{Field, NewnessPeriods, Rule};
 use crate::time::Range;
 
-/// Returns the step: the records with a time in `read` that `rule` matches, duplicates included. A hunt computes the same
+/// Returns the steps up to `matched`.
+pub(super) fn steps(rule: &Rule, read: Range) -> Steps {
+    let accounts = rule.setting().has_learning().then(|| {
+        let query = account_starts(Range::default()).replace('\n', "\n  ");
+        format!("account_starts AS (\n  -- The first event of each account in the data.\n  {query}\n)")
+    });
+    accounts.into_iter().chain([matched(rule, read)]).collect()
+}
+
+/// Returns the step `matched`: the records with a time in `read` that `rule` matches, duplicates included. A hunt computes the same
 /// columns for its rules; here they are named after the rule's fields.
-pub(super) fn matched(rule: &Rule, read: Range) -> String {
-    let of_rule = RuleColumns::new(rule);
-    let of_rule: Vec<&RuleColumn> = of_rule.iter().collect();
+fn matched(rule: &Rule, read: Range) -> String {
+    let own = RuleColumns::new(rule);
+    let of_rule: Vec<&RuleColumn> = own.iter().collect();
     let listed = EventColumn::LISTED.map(|column| ident(column.name()));
     let compared = of_rule.iter().map(|column| column.ident().to_string()).chain(listed.iter().cloned());
     let compared = compared.collect::<Vec<_>>().join(", ");
@@ -27,9 +37,17 @@ pub(super) fn matched(rule: &Rule, read: Range) -> String {
         ident("eventSource"),
     ];
     let of_rule = of_rule.iter().map(|column| format!("{} AS {}", column.expression, column.ident()));
-    let columns: Vec<String> = fixed.into_iter().chain(of_rule).chain(listed).collect();
+    let newness = rule.first_seen.iter().flat_map(|first_seen| newness(first_seen.periods, read));
+    let columns: Vec<String> = fixed.into_iter().chain(newness).chain(of_rule).chain(listed).collect();
     let (from, to) = TimeLiteral::bounds(read);
     let time = ident(EVENT_TIME);
+    let accounts = match &own.newness {
+        Some(columns) if rule.setting().has_learning() => format!(
+            "\n    LEFT JOIN account_starts ON {} IS NOT DISTINCT FROM account_starts.account",
+            columns.account.expression
+        ),
+        _ => String::new(),
+    };
     format!(
         "matched AS (
   -- The records that the rule's conditions hold for, in the columns that the next steps read.
@@ -38,7 +56,7 @@ pub(super) fn matched(rule: &Rule, read: Range) -> String {
   FROM (
     SELECT
       {}
-    FROM cloudtrail
+    FROM cloudtrail{accounts}
     WHERE {time} >= {from}
       AND {time} < {to}
       AND {}
@@ -47,6 +65,37 @@ pub(super) fn matched(rule: &Rule, read: Range) -> String {
         columns.join(",\n      "),
         predicate::condition(&rule.detection)
     )
+}
+
+/// Returns the query of the first event in `range` of each account.
+pub(super) fn account_starts(range: Range) -> String {
+    let account = fields::value(&Field::Account);
+    let (time, start) = (ident(EVENT_TIME), columns::ACCOUNT_START);
+    let within = if range == Range::default() {
+        String::new()
+    } else {
+        let (from, to) = TimeLiteral::bounds(range);
+        format!("\nWHERE {time} >= {from}\n  AND {time} < {to}")
+    };
+    format!("SELECT {account} AS {ACCOUNT}, min({time}) AS {start}\nFROM cloudtrail{within}\nGROUP BY {account}")
+}
+
+/// Returns the columns that decide with those of the rule whether a match is new.
+fn newness(periods: NewnessPeriods, read: Range) -> [String; 3] {
+    let history = Interval(periods.history);
+    let known_from = match read.from {
+        Some(from) => TimeLiteral::nearest(from + periods.history.micros()).to_string(),
+        None => "NULL".to_owned(),
+    };
+    let learned_from = match periods.learning {
+        Some(learning) => format!("account_starts.{} + {}", columns::ACCOUNT_START, Interval(learning)),
+        None => "NULL".to_owned(),
+    };
+    [
+        format!("{history} AS {}", columns::HISTORY),
+        format!("CAST({known_from} AS TIMESTAMP WITH TIME ZONE) AS {}", columns::KNOWN_FROM),
+        format!("CAST({learned_from} AS TIMESTAMP WITH TIME ZONE) AS {}", columns::LEARNED_FROM),
+    ]
 }
 
 fn ident(name: &str) -> String {

@@ -75,6 +75,8 @@ pub struct WindowShape {
     pub function: Option<CountFunction>,
     /// The limits of a finding's peak.
     pub peak_limits: PeakLimits,
+    /// Whether only new matches are counted.
+    pub only_new: bool,
 }
 
 impl WindowShape {
@@ -88,7 +90,8 @@ impl WindowShape {
             Counts::EachOf(_) => Some(CountFunction::EachOf),
             Counts::InOrder(_) => Some(CountFunction::InOrder),
         };
-        WindowShape { kind: rule.window.kind, function, peak_limits: rule.peak_limits }
+        let only_new = rule.first_seen.is_some();
+        WindowShape { kind: rule.window.kind, function, peak_limits: rule.peak_limits, only_new }
     }
 
     /// Returns the shape with the same function and another kind of window.
@@ -141,6 +144,38 @@ struct DedupWindows<'w> {
 struct WindowCounts<'w> {
     count: &'w str,
     in_window: &'w str,
+}
+
+/// The name of the table of all matches, from which the new ones are selected.
+const ALL_MATCHES: &str = "all_matches";
+
+#[derive(askama::Template)]
+#[template(path = "matches.sql", escape = "none")]
+struct Matches<'w> {
+    name: &'w str,
+}
+
+#[derive(askama::Template)]
+#[template(path = "new_matches.sql", escape = "none")]
+struct NewMatches<'w> {
+    key: &'w str,
+}
+
+/// Returns the steps from `matched` to `matches`, in which each `eventID` is once. `columns` are those of `matched`.
+pub(super) fn matches(shape: WindowShape, columns: &RuleColumns<String>) -> Result<Steps, askama::Error> {
+    if !shape.only_new {
+        return Ok(vec![distinct_matches("matches")?]);
+    }
+    let key = columns.newness.iter().flat_map(|newness| &newness.key).cloned().map(Ident);
+    let key = std::iter::once(columns::RULE.to_owned())
+        .chain(group_columns(columns).into_iter().chain(key).map(|column| column.to_string()));
+    let key = key.collect::<Vec<_>>().join(", ");
+    Ok(vec![distinct_matches(ALL_MATCHES)?, NewMatches { key: &key }.render()?])
+}
+
+/// Returns the step from `matched` to a table with this name, in which each `eventID` is once.
+pub(super) fn distinct_matches(name: &str) -> Result<String, askama::Error> {
+    Matches { name }.render()
 }
 
 impl Windows {
@@ -221,6 +256,8 @@ impl Windows {
 /// The query for the findings of rules whose windows have one shape, over their matches.
 pub(super) struct HuntQuery {
     windows: Windows,
+    /// The columns of `matched`.
+    columns: RuleColumns<String>,
     /// The columns of a finding that only some rules have, as SQL.
     rule_columns: Vec<String>,
     /// The times of triggers.
@@ -253,7 +290,7 @@ impl HuntQuery {
             )
         });
         let rule_columns = counted_peak.into_iter().chain(values).chain(of_trigger).collect();
-        HuntQuery { windows, rule_columns, from, to }
+        HuntQuery { windows, columns: columns.clone(), rule_columns, from, to }
     }
 
     /// Returns the steps from the table `matched` to the findings.
@@ -268,7 +305,7 @@ impl HuntQuery {
             from: self.from,
             to: self.to,
         };
-        let mut steps = vec![distinct_matches()];
+        let mut steps = matches(shape, &self.columns)?;
         steps.extend(self.windows.counted()?);
         steps.push(step(include_str!("../../sql/thresholds.sql")));
         steps.push(self.windows.bursts(None)?);
@@ -316,7 +353,7 @@ impl AnchorQuery {
         AnchorQuery {
             windows: Windows::of_grid(shape),
             range_from: TimeLiteral::nearest(from),
-            read_from: "read_from".to_owned(),
+            read_from: if shape.only_new { "read_from + history" } else { "read_from" }.to_owned(),
         }
     }
 
@@ -331,11 +368,6 @@ impl AnchorQuery {
         }
         .render()
     }
-}
-
-/// Returns the step from `matched` to `matches`, in which each `eventID` is once.
-pub(super) fn distinct_matches() -> String {
-    step(include_str!("../../sql/matches.sql"))
 }
 
 /// The columns of the group in `columns`. The column of the rule is part of every group anyway.

@@ -30,6 +30,31 @@ pub struct Selection {
     pub delivered_within: i64,
 }
 
+/// Why a text is not an account or a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SelectionError {
+    /// It is not the ID of an account.
+    #[error("expected the ID of an account, 12 digits")]
+    Account,
+    /// It is not the name of a region.
+    #[error("expected a region, such as `eu-west-1`")]
+    Region,
+}
+
+/// Reads the ID of an account. Spaces around it do not matter.
+pub fn account_id(text: &str) -> Result<String, SelectionError> {
+    let text = text.trim();
+    let is_id = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_id { Ok(text.to_owned()) } else { Err(SelectionError::Account) }
+}
+
+/// Reads the name of a region. Spaces around it do not matter.
+pub fn region_name(text: &str) -> Result<String, SelectionError> {
+    let text = text.trim();
+    let is_name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if is_name { Ok(text.to_owned()) } else { Err(SelectionError::Region) }
+}
+
 /// How to list a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FolderAction {

@@ -247,7 +247,7 @@ async fn matches_that_exceed_memory_are_refused_with_advice() {
     let run = |memory: usize| {
         let engine = Engine::new(1, memory, &std::env::temp_dir()).unwrap();
         let (data, rule) = (&data, &rule);
-        let (cells, range) = ([rule.window], Range::default());
+        let (cells, range) = ([rule.setting()], Range::default());
         async move {
             let request = GridHuntRequest { rule, cells: &cells, range, needed: MatchesNeeded::All };
             hunt_grid(&engine, data, request).await

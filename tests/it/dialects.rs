@@ -145,6 +145,11 @@ fn unsupported_rules_are_refused_by_name() {
             assert!(refused.contains(what) && refused.contains(&dialect.to_string()), "{refused}");
         }
     }
+    let hours = rule("{Key: eventTime, Condition: Hour, Value: 2, Zone: Europe/Berlin}");
+    let refused = written(&hours, Dialect::Spark).unwrap_err();
+    assert!(refused.contains("the hour of `eventTime`, which Spark takes in the zone of the session"), "{refused}");
+    let athena = written(&hours, Dialect::Athena).unwrap();
+    assert!(athena.contains("CAST(hour(at_timezone(from_unixtime_nanos("), "{athena}");
     let text = below("EndsWith", "x");
     assert!(written(&rule(&text), Dialect::Duckdb).is_ok());
     assert!(written(&rule(&text), Dialect::Spark).unwrap_err().contains("a part of `requestParameters.a`"));
@@ -242,6 +247,60 @@ fn engines_find_the_same_findings() {
             let mut found: Vec<String> = lines.lines().map(row).collect();
             found.sort();
             assert_eq!(found, expected, "{engine} {window} {threshold}");
+        }
+    }
+}
+
+#[test]
+fn engines_take_hours_and_weekdays_in_time_zones() {
+    let Some(python) = optional::dialects_python("hours and weekdays in other SQL engines") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    // Half hours around two changes of the clocks in Berlin.
+    let times = ["2026-03-28", "2026-03-29", "2026-10-24", "2026-10-25"]
+        .into_iter()
+        .flat_map(|day| (0..48).map(move |half| format!("{day}T{:02}:{:02}:00Z", half / 2, half % 2 * 30)));
+    let records: Vec<Value> =
+        times.enumerate().map(|(number, time)| failed_sign_in("anaya", &time, &number.to_string())).collect();
+    std::fs::write(path("trail.json"), json!({ "Records": records }).to_string()).unwrap();
+    tawny(&["convert", &path("trail.json"), "--lake", &path("lake")]);
+    for (condition, values) in [("Hour", "[2, 23-0]"), ("Weekday", "[Sun]")] {
+        for zone in ["UTC", "Europe/Berlin"] {
+            let text = format!(
+                "AnalysisType: rule\nRuleID: Example.Times\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
+                 DedupPeriodMinutes: 15\nDetection:\n  \
+                 - {{Key: eventTime, Condition: {condition}, Values: {values}, Zone: {zone}}}\n"
+            );
+            std::fs::write(path("rule.yml"), text).unwrap();
+            let ids = |text: &str, ids: fn(&Value) -> &Value| {
+                let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+                let mut all: Vec<String> =
+                    lines.flat_map(|row| ids(&row).as_array().unwrap().clone()).map(|id| id.to_string()).collect();
+                all.sort();
+                all
+            };
+            let hunt = tawny(&["hunt", &path("lake"), "--rules", &path("rule.yml"), "--format", "jsonl"]);
+            let expected = ids(&hunt, |finding| &finding["event_ids"]);
+            assert!(expected.len() > 10, "{condition} {zone}: {expected:?}");
+            for engine in ["duckdb", "clickhouse"] {
+                let sql = tawny(&["sql", &path("rule.yml"), "--dialect", engine, "--data", &path("lake")]);
+                std::fs::write(path("query.sql"), sql).unwrap();
+                let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/dialects.py");
+                let output = Command::new(&python).args([script, engine, &path("query.sql")]).output().unwrap();
+                if output.status.code() == Some(9) && engine != "duckdb" {
+                    optional::skip(&format!("{condition} in {engine}"), "this Python does not have it");
+                    continue;
+                }
+                assert!(output.status.success(), "{engine}: {}", String::from_utf8_lossy(&output.stderr));
+                let found = String::from_utf8(output.stdout).unwrap();
+                assert_eq!(
+                    ids(&found, |row| row.as_array().unwrap().last().unwrap()),
+                    expected,
+                    "{engine} {condition} {zone}"
+                );
+            }
         }
     }
 }

@@ -98,9 +98,9 @@ fn all_hunts_count_the_same_duplicates() {
                 expected(Some(hunt(Range::default()).duplicates), 5, name);
                 expected(Some(hunt(until(30)).duplicates), 4, &format!("{name}, a part of the time"));
             }
-            let windows = [rule.window];
+            let settings = [rule.setting()];
             let hunt_grid = |range| {
-                let request = GridHuntRequest { rule: &rule, cells: &windows, range, needed: MatchesNeeded::All };
+                let request = GridHuntRequest { rule: &rule, cells: &settings, range, needed: MatchesNeeded::All };
                 RUNTIME.block_on(grid::hunt_grid(&engine(threads), data, request)).unwrap()
             };
             expected(Some(hunt_grid(Range::default()).duplicates), 5, &format!("{name}, a backtest"));

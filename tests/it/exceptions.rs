@@ -294,7 +294,7 @@ async fn hold(
 }
 
 proptest! {
-    #![proptest_config(oracle::config(3))]
+    #![proptest_config(oracle::config(2))]
 
     #[test]
     fn hunts_find_what_is_there_without_the_removed_events(events in events(), cases in cases(), cut in 0..200_i64) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tawny::rule::{Rule, Window, WindowKind, panther};
+use tawny::rule::{Rule, Setting, Window, WindowKind, panther};
 use tawny::sql::{self, WindowShape, columns::RuleColumns, grid::GridCell};
 use tawny::time::Range;
 
@@ -30,19 +30,21 @@ fn rule_sql_is_reviewed() {
     settings.set_snapshot_path("../golden");
     settings.bind(|| {
         check(Path::new("rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml"), &WindowKind::ALL);
+        check(Path::new("rules/discovery/aws_new_calls_of_actor.yml"), &[WindowKind::Sliding]);
         let everything = Path::new("tests/data/everything.yml");
         check(everything, &WindowKind::ALL);
         let rule_of_all = rule(everything);
         let shape = WindowShape::of(&rule_of_all);
         let columns = RuleColumns::new(&rule_of_all).names();
         let anchors =
-            sql::unanchored_matched(shape.with_kind(WindowKind::Dedup), &columns, range().from.unwrap(), range())
+            sql::unanchored_matched(shape.with_kind(WindowKind::Dedup), &columns, range().from.unwrap(), range().from)
                 .unwrap();
         insta::assert_snapshot!("everything.anchors", anchors);
         for kind in WindowKind::ALL {
             let cell = |(number, (period, threshold)): (usize, (&str, u32))| {
                 let (period, threshold) = (period.parse().unwrap(), threshold.try_into().unwrap());
-                GridCell { number, window: Window { kind, period, threshold }, read: range() }
+                let window = Window { kind, period, threshold };
+                GridCell { number, setting: Setting { window, newness: None }, read: range() }
             };
             let cells: Vec<_> = [("5m", 2), ("5m", 3), ("1h", 2)].into_iter().enumerate().map(cell).collect();
             let grid = sql::grid(shape.with_kind(kind), &cells, range()).unwrap();

@@ -7,7 +7,7 @@ use tawny::engine::Engine;
 use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::hunt::grid::{GridHunt, GridHuntRequest, MatchesNeeded, hunt_grid};
-use tawny::rule::{PeakLimits, Rule, Window, WindowKind};
+use tawny::rule::{PeakLimits, Rule, Setting, Window, WindowKind};
 use tawny::table::{MemoryTable, Table};
 use tawny::time::{Instant, Range, SECOND};
 
@@ -31,8 +31,12 @@ pub(crate) fn cells(periods: &[&str], thresholds: Numbers<u32>) -> Vec<Window> {
 
 fn of_cell(grid_hunt: &GridHunt, cell: usize) -> Vec<Told> {
     let told = |found: &hunt::grid::GridFinding| {
-        let mut ids: Vec<String> =
-            grid_hunt.matches.matches_of(found).map(|number| grid_hunt.matches.id(number).to_owned()).collect();
+        let mut ids: Vec<String> = grid_hunt
+            .matches
+            .matches_of(found)
+            .into_iter()
+            .map(|number| grid_hunt.matches.id(number).to_owned())
+            .collect();
         ids.sort();
         let group = grid_hunt.matches.groups[grid_hunt.matches.group_of[found.first]].clone();
         (group, ids, grid_hunt.matches.times[found.trigger])
@@ -60,18 +64,34 @@ pub(crate) async fn hold_against_hunts(
     cells: &[Window],
     range: Range,
 ) -> usize {
+    let cells: Vec<Setting> = cells.iter().map(|window| Setting { window: *window, ..rule.setting() }).collect();
+    hold_settings_against_hunts(engine, data, rule, &cells, range).await
+}
+
+/// As [`hold_against_hunts`], with other settings than windows.
+pub(crate) async fn hold_settings_against_hunts(
+    engine: &Engine,
+    data: &dyn Table,
+    rule: &Rule,
+    cells: &[Setting],
+    range: Range,
+) -> usize {
     let request = GridHuntRequest { rule, cells, range, needed: MatchesNeeded::All };
     let grid_hunt = hunt_grid(engine, data, request).await.unwrap();
     assert!(grid_hunt.read.balances());
-    let rules: Vec<Rule> = cells.iter().map(|window| Rule { window: *window, ..rule.clone() }).collect();
+    let with_setting = |(number, setting): (usize, &Setting)| {
+        let mut rule = Rule { id: number.to_string(), window: setting.window, ..rule.clone() };
+        if let Some((first_seen, periods)) = rule.first_seen.as_mut().zip(setting.newness) {
+            first_seen.periods = periods;
+        }
+        rule
+    };
+    let rules: Vec<Rule> = cells.iter().enumerate().map(with_setting).collect();
     let hunted = hunt::findings(engine, data, &rules, range).await.unwrap();
-    for (number, window) in cells.iter().enumerate() {
-        let of_window = hunted.iter().filter(|finding| {
-            let period = finding.period_minutes.as_f64().unwrap();
-            (finding.window.clone(), period, finding.threshold)
-                == (window.kind.to_string(), window.period.minutes(), window.threshold.get())
-        });
-        assert_eq!(of_cell(&grid_hunt, number), of_hunt(of_window.cloned().collect()), "{window:?} in {range:?}");
+    for (number, setting) in cells.iter().enumerate() {
+        let of_cell_alone = hunted.iter().filter(|finding| finding.rule_id == number.to_string());
+        let expected = of_hunt(of_cell_alone.cloned().collect());
+        assert_eq!(of_cell(&grid_hunt, number), expected, "{setting:?} in {range:?}");
     }
     hunted.len()
 }

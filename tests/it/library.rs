@@ -74,8 +74,13 @@ fn matched(rule: &Rule, predicates: &[Predicate]) -> Vec<BTreeSet<usize>> {
         builder.push(&Record { text: &test.log, members });
     }
     let one = |(number, predicate): (usize, &Predicate)| {
-        let mut one =
-            Rule { id: number.to_string(), detection: predicate.clone(), counts: Counts::Matches, ..rule.clone() };
+        let mut one = Rule {
+            id: number.to_string(),
+            detection: predicate.clone(),
+            counts: Counts::Matches,
+            first_seen: None,
+            ..rule.clone()
+        };
         one.window.threshold = NonZeroU32::MIN;
         one
     };
@@ -203,7 +208,7 @@ fn matched_of(changed: impl Fn(Value) -> Vec<Value>) -> Vec<(String, usize, usiz
             let text = record.to_string();
             builder.push(&Record { text: &text, members: json::members(&text).unwrap() });
         }
-        rule.counts = Counts::Matches;
+        (rule.counts, rule.first_seen) = (Counts::Matches, None);
         rule.window.threshold = NonZeroU32::MIN;
     }
     let data = MemoryTable(vec![builder.finish().unwrap()]);

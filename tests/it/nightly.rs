@@ -24,6 +24,7 @@ use crate::records::failed_sign_in;
 use crate::sinks::{Hook, clock};
 
 mod excepted;
+mod first_seen;
 mod model;
 mod processes;
 mod states;
@@ -349,6 +350,8 @@ proptest! {
             follows::rule(2),
             limited(),
             summed(),
+            first_seen::new_addresses(WindowKind::Sliding, "13h", Some("1h")),
+            first_seen::new_addresses(WindowKind::Dedup, "20m", None),
         ];
         // A source without any object is reported.
         place.put("begin.json", &[]);

@@ -23,13 +23,13 @@ use tawny::time::{Instant, Range, SECOND};
 /// address.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event {
-    id: u16,
-    second: i64,
-    account: u8,
-    user: Option<u8>,
-    address: Option<u8>,
-    matches: bool,
-    copies: usize,
+    pub(crate) id: u16,
+    pub(crate) second: i64,
+    pub(crate) account: u8,
+    pub(crate) user: Option<u8>,
+    pub(crate) address: Option<u8>,
+    pub(crate) matches: bool,
+    pub(crate) copies: usize,
 }
 
 pub(crate) const START: i64 = 1_788_220_800;
@@ -82,7 +82,7 @@ pub(crate) struct Shown {
     distinct: Option<u64>,
 }
 
-fn id(number: u16) -> String {
+pub(crate) fn id(number: u16) -> String {
     format!("id-{number:05}")
 }
 
@@ -143,7 +143,7 @@ fn span(matches: &[Match], end: i64) -> Vec<Match> {
     matches.iter().copied().filter(|(t, _, _)| end - PERIOD < *t && *t <= end).collect()
 }
 
-fn brute_force(events: &[Event], kind: WindowKind, threshold: usize, unique: bool) -> Vec<Shown> {
+pub(crate) fn brute_force(events: &[Event], kind: WindowKind, threshold: usize, unique: bool) -> Vec<Shown> {
     let mut groups: BTreeMap<(u8, Option<u8>), Vec<Match>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.matches) {
         groups.entry((event.account, event.user)).or_default().push((event.second, event.id, event.address));
@@ -228,7 +228,7 @@ pub(crate) fn rule(kind: WindowKind, threshold: u32, unique: bool) -> Rule {
 }
 
 /// Returns the findings of one rule, which are the same alone and together with another rule.
-fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
+pub(crate) fn hunted(events: &[Event], rule: &Rule, range: Range) -> Vec<Shown> {
     let batches = vec![batch(events)];
     let alone = hunt_in(batches.clone(), 2, std::slice::from_ref(rule), range);
     let mut other = rule.clone();
@@ -320,7 +320,7 @@ fn within(limits: PeakLimits, finding: &Shown) -> bool {
     limits.at_most.is_none_or(|most| peak <= u64::from(most)) && limits.not.map(u64::from) != Some(peak)
 }
 
-fn kinds() -> impl Strategy<Value = WindowKind> {
+pub(crate) fn kinds() -> impl Strategy<Value = WindowKind> {
     prop::sample::select(WindowKind::ALL.to_vec())
 }
 

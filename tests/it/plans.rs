@@ -9,7 +9,7 @@ use tawny::convert::{Limits, convert};
 use tawny::engine::match_scan::MatchScan;
 use tawny::engine::{self, Engine};
 use tawny::lake::Lake;
-use tawny::rule::{Counts, Field, Window, WindowKind, catalog};
+use tawny::rule::{Counts, Field, Setting, Window, WindowKind, catalog};
 use tawny::sql::{self, WindowShape, columns::RuleColumns, grid::GridCell, match_spec::MatchSpec};
 use tawny::store::{Scratch, Stores};
 use tawny::table::Table;
@@ -108,7 +108,10 @@ fn windows_share_sorts() {
             rule.window.kind = kind;
             let cell = |(number, threshold): (usize, u32)| GridCell {
                 number,
-                window: Window { threshold: threshold.try_into().unwrap(), ..rule.window },
+                setting: Setting {
+                    window: Window { threshold: threshold.try_into().unwrap(), ..rule.window },
+                    newness: None,
+                },
                 read: range,
             };
             let cells: Vec<GridCell> = [2, 3].into_iter().enumerate().map(cell).collect();

@@ -10,7 +10,7 @@ use tawny::event::address::Class;
 use tawny::rule::{catalog, panther};
 use tawny::store::{Object, ReadSettings};
 use tawny::time::Instant;
-use tawny::trail::text_condition::{TextComparison, MemberTest, TextCondition};
+use tawny::trail::text_condition::{MemberTest, TextComparison, TextCondition};
 use tawny::trail::{self, DecodeOptions, Prefilter};
 
 use crate::oracle;

@@ -22,20 +22,29 @@ use crate::places::engine;
 use crate::records::failed_sign_in;
 
 /// The records that the rules' own tests expect to match, so often that each reaches the threshold, and some twice. All are
-/// at one time, at which events count as any order of steps.
+/// at one time, at which events count as any order of steps. Rules whose matches must be new match a year before, too.
 fn records_of_tests(rules: &[Rule]) -> MemoryTable {
     let mut builder = BatchBuilder::default();
+    let mut push = |log: &str, own: Value| {
+        let own = own.to_string();
+        let own = raw_json::members(&own).unwrap();
+        let mut members = raw_json::members(log).unwrap();
+        members.retain(|(key, _)| !own.iter().any(|(own, _)| own.eq_ignore_ascii_case(key)));
+        members.extend(own);
+        builder.push(&Record { text: log, members });
+    };
     let mut number = 0;
     for rule in rules {
         for test in rule.tests.iter().filter(|test| test.expected) {
+            if rule.first_seen.is_some() {
+                // Its account has been known for a year.
+                let id = format!("{}-{number}", rule.id);
+                push(&test.log, json!({ "eventTime": "2025-09-01T10:00:00Z", "eventID": id }));
+            }
             for copy in 0..=rule.window.threshold.get() {
                 // The last copy is a duplicate of the first.
                 let id = if copy == rule.window.threshold.get() { number - copy } else { number };
-                let own = json!({ "eventTime": "2026-09-01T10:00:00Z", "eventID": format!("{id:05}") }).to_string();
-                let mut members = raw_json::members(&test.log).unwrap();
-                members.retain(|(key, _)| !["eventtime", "eventid"].contains(&key.to_ascii_lowercase().as_str()));
-                members.extend(raw_json::members(&own).unwrap());
-                builder.push(&Record { text: &test.log, members });
+                push(&test.log, json!({ "eventTime": "2026-09-01T10:00:00Z", "eventID": format!("{id:05}") }));
                 number += 1;
             }
         }
@@ -89,8 +98,7 @@ fn the_printed_query_of_every_rule_has_the_findings_of_a_hunt() {
     });
     let without = rules.iter().zip(&hunted).filter(|(_, findings)| findings.is_empty());
     let without: Vec<&str> = without.map(|(rule, _)| rule.id.as_str()).collect();
-    // Its tests are calls without parameters.
-    assert_eq!(without, ["Tawny.EC2.KeyPushedToManyInstances"]);
+    assert!(without.is_empty(), "{without:?}");
 }
 
 fn tawny(arguments: &[&str]) -> String {

@@ -89,6 +89,49 @@ const WRONG: &[(&str, &str)] = &[
     ("ExpectedResult: true", "ExpectedResult: 1"),
     ("Log: {eventName: Login}", "Log: text"),
     ("Name: one, ", ""),
+    ("Log: {eventName: Login}", "Logs: [{eventTime: \"2026-09-01T10:00:00Z\"}]"),
+    ("ExpectedResult: true, Log: {eventName: Login}", "Logs: [{eventTime: \"2026-09-01T10:00:00Z\"}]"),
+    ("ExpectedResult: true, Log: {eventName: Login}", "ExpectedFindings: {Count: 0}"),
+    ("ExpectedResult: true, Log: {eventName: Login}", "ExpectedFindings: {Count: 0}, Logs: []"),
+    ("ExpectedResult: true, Log: {eventName: Login}", "ExpectedFindings: {Count: 0}, Logs: [text]"),
+    ("ExpectedResult: true, Log: {eventName: Login}", "ExpectedFindings: {Count: 0}, Logs: [{eventName: Login}]"),
+    ("ExpectedResult: true, Log: {eventName: Login}", "ExpectedFindings: {Count: 0}, Logs: [{eventTime: noon}]"),
+    (
+        "ExpectedResult: true, Log: {eventName: Login}",
+        "ExpectedFindings: {}, Logs: [{eventTime: \"2026-09-01 10:00\"}]",
+    ),
+    (
+        "ExpectedResult: true, Log: {eventName: Login}",
+        "ExpectedFindings: {Count: one}, Logs: [{eventTime: \"2026-09-01 10:00\"}]",
+    ),
+    (
+        "ExpectedResult: true, Log: {eventName: Login}",
+        "ExpectedFindings: {Count: 2}, Logs: [{eventTime: \"2026-09-01 10:00\"}]",
+    ),
+    (
+        "ExpectedResult: true, Log: {eventName: Login}",
+        "ExpectedFindings: {Count: 0, Events: 1}, Logs: [{eventTime: \"2026-09-01 10:00\"}]",
+    ),
+    (
+        "ExpectedResult: true, Log: {eventName: Login}",
+        "ExpectedFindings: {Count: 1, Events: a}, Logs: [{eventTime: \"2026-09-01 10:00\"}]",
+    ),
+    (
+        "ExpectedResult: true, Log: {eventName: Login}",
+        "ExpectedFindings: {Count: 1, Group: a}, Logs: [{eventTime: \"2026-09-01 10:00\"}]",
+    ),
+    (
+        "ExpectedResult: true, Log: {eventName: Login}",
+        "ExpectedFindings: {Count: 1, Group: {acount: a}}, Logs: [{eventTime: \"2026-09-01 10:00\"}]",
+    ),
+    (
+        "ExpectedResult: true, Log: {eventName: Login}",
+        "ExpectedFindings: [{Group: {account: [a]}}], Logs: [{eventTime: \"2026-09-01 10:00\"}]",
+    ),
+    (
+        "ExpectedResult: true, Log: {eventName: Login}",
+        "ExpectedFindings: [{Count: 1}], Logs: [{eventTime: \"2026-09-01 10:00\"}]",
+    ),
     // Expressions.
     ("Detection:\n  - Key: eventName\n    Condition: Equals\n    Value: Login\n", ""),
     ("\n  - Key: eventName\n    Condition: Equals\n    Value: Login", " []"),
@@ -118,6 +161,28 @@ const WRONG: &[(&str, &str)] = &[
         "Condition: Equals\n    Values: [{Key: a}, {Key: eventTime}]",
     ),
     ("Key: eventName", "Key: eventTime"),
+    ("Condition: Equals\n    Value: Login", "Condition: Hour\n    Value: 3"),
+    ("Key: eventName\n    Condition: Equals\n    Value: Login", "Key: eventTime\n    Condition: Hour"),
+    ("Key: eventName\n    Condition: Equals\n    Value: Login", "Key: eventTime\n    Condition: Hour\n    Value: 24"),
+    (
+        "Key: eventName\n    Condition: Equals\n    Value: Login",
+        "Key: eventTime\n    Condition: Hour\n    Values: [3, noon]",
+    ),
+    ("Key: eventName\n    Condition: Equals\n    Value: Login", "Key: eventTime\n    Condition: Hour\n    Values: []"),
+    (
+        "Key: eventName\n    Condition: Equals\n    Value: Login",
+        "Key: eventTime\n    Condition: Weekday\n    Value: Sonday",
+    ),
+    ("Key: eventName\n    Condition: Equals\n    Value: Login", "Key: eventTime\n    Condition: Weekday\n    Value: 0"),
+    (
+        "Key: eventName\n    Condition: Equals\n    Value: Login",
+        "Key: eventTime\n    Condition: Hour\n    Value: 3\n    Zone: Europe/Berln",
+    ),
+    (
+        "Key: eventName\n    Condition: Equals\n    Value: Login",
+        "Key: eventTime\n    Condition: Hour\n    Value: 3\n    Zone: CEST",
+    ),
+    ("Value: Login", "Value: Login\n    Zone: UTC"),
     ("Key: eventName", "Key: ''"),
     ("Key: eventName", "DeepKey: []"),
     ("Key: eventName", "DeepKey: a"),

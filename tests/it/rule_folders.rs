@@ -84,7 +84,7 @@ fn rules_that_cannot_run_are_skipped_and_named() {
         "python.yml:6:11: `Filename`: the Python file",
         "refused.yml:5:7: `refused`: `eventName`: UTF-16 is bytes",
         "tabs.yml:3:2: invalid YAML: a tab indents this line; use spaces",
-        "2 rules, 4 skipped: 2 invalid, 1 unsupported, 1 in Python; not used: 3 rules for other logs, 4 YAML files without rules",
+        "2 rules, 4 skipped: 2 invalid, 1 unsupported, 1 in Python; not used: 3 rules for other logs, 4 files without rules",
     ] {
         assert!(messages.contains(skipped), "{skipped}: {messages}");
     }

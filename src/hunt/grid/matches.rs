@@ -11,14 +11,19 @@ use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
+use super::GridRule;
 use crate::engine;
+use crate::rule::NewnessPeriods;
 use crate::sql::CountFunction;
 use crate::sql::columns;
 use crate::sql::match_spec::EventColumn;
 use crate::time::Instant;
 
+mod keys;
 #[cfg(feature = "cluster")]
 mod partition;
+
+use keys::MatchKeys;
 
 #[cfg(feature = "cluster")]
 pub(super) use partition::PartitionMatches;
@@ -47,18 +52,30 @@ pub struct GridMatches {
     counted: Option<(CountFunction, ArrayRef)>,
     /// For each match the time of the duplicate before it, if its record was delivered with several times.
     previous_duplicate_times: TimestampMicrosecondArray,
+    /// What decides which matches are new, if only new ones are counted.
+    keys: Option<MatchKeys>,
 }
 
 impl GridMatches {
-    /// Returns the numbers of the matches of a finding. Consecutive, except for duplicates that count at an earlier time.
-    pub fn matches_of(&self, found: &GridFinding) -> impl Iterator<Item = usize> + use<'_> {
+    /// Returns the numbers of the matches of a finding. Consecutive, except for duplicates that count at an earlier time, and
+    /// for matches that must be new and are not.
+    pub fn matches_of(&self, found: &GridFinding) -> Vec<usize> {
         let read_from = found.read_from;
-        let counts = move |number: &usize| {
+        let counts = |number: usize| {
             let before =
-                self.previous_duplicate_times.is_valid(*number).then(|| self.previous_duplicate_times.value(*number));
+                self.previous_duplicate_times.is_valid(number).then(|| self.previous_duplicate_times.value(number));
             before.is_none_or(|before| read_from.is_some_and(|from| Instant::from_micros(before) < from))
         };
-        (found.first..=found.last).filter(counts)
+        let of_finding = found.first..=found.last;
+        let Some(keys) = &self.keys else {
+            return of_finding.filter(|number| counts(*number)).collect();
+        };
+        let group = self.group_of[found.first];
+        let start = self.group_of.partition_point(|known| *known < group);
+        // Matches before the finding show which of its own are new.
+        let mut new = keys.new_ones(start..found.last + 1, &self.times, found, counts);
+        new.retain(|number| of_finding.contains(number));
+        new
     }
 
     /// The identity of a match.
@@ -91,6 +108,9 @@ pub struct GridFinding {
     /// The start of what the hunt of the cell reads.
     #[cfg_attr(feature = "cluster", serde(skip))]
     pub read_from: Option<Instant>,
+    /// The times that decide which matches are new, in the hunt of the cell.
+    #[cfg_attr(feature = "cluster", serde(skip))]
+    pub newness: Option<NewnessPeriods>,
 }
 
 #[cfg(feature = "cluster")]
@@ -102,12 +122,9 @@ impl GridFinding {
     }
 }
 
-/// The matches in rows that are in order.
-pub(super) fn numbered(
-    groups: &[String],
-    function: Option<CountFunction>,
-    rows: &[RecordBatch],
-) -> Result<GridMatches, DataFusionError> {
+/// The matches of `grid` in rows that are in order.
+pub(super) fn numbered(grid: &GridRule, rows: &[RecordBatch]) -> Result<GridMatches, DataFusionError> {
+    let GridRule { groups, keys, account_starts, shape, .. } = grid;
     let all = |name: &str, data_type: &DataType| -> Result<ArrayRef, DataFusionError> {
         let part =
             |batch: &RecordBatch| Ok(compute::cast(batch.column(batch.schema_ref().index_of(name)?), data_type)?);
@@ -116,7 +133,7 @@ pub(super) fn numbered(
         Ok(if parts.is_empty() { new_empty_array(data_type) } else { compute::concat(&parts)? })
     };
     let texts = |name: &str| Ok::<_, DataFusionError>(all(name, &DataType::Utf8)?.as_string::<i32>().clone());
-    let counted = function.map(|function| {
+    let counted = shape.function.map(|function| {
         let field = super::counted_field(function);
         Ok::<_, DataFusionError>((function, all(field.name(), field.data_type())?))
     });
@@ -141,6 +158,7 @@ pub(super) fn numbered(
         actors: texts(columns::ACTOR)?,
         counted: counted.transpose()?,
         previous_duplicate_times,
+        keys: None,
     };
     let columns = groups.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
     for number in 0..matches.times.len() {
@@ -155,6 +173,10 @@ pub(super) fn numbered(
         matches.group_of.push(matches.groups.len() - 1);
     }
     matches.group_count = matches.groups.len();
+    if shape.only_new {
+        let values = keys.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
+        matches.keys = Some(MatchKeys::new(&matches.group_of, &values, &matches.accounts, account_starts));
+    }
     Ok(matches)
 }
 
@@ -172,6 +194,7 @@ impl GridMatches {
             (columns::MATCH_NUMBER, Arc::new(numbers)),
             (columns::PREVIOUS_DUPLICATE_TIME, Arc::new(self.previous_duplicate_times.clone())),
         ];
+        columns.extend(self.keys.iter().flat_map(MatchKeys::columns));
         columns.extend(self.counted.iter().map(|(function, counted)| (function.column(), Arc::clone(counted))));
         let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));

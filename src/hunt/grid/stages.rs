@@ -111,6 +111,7 @@ fn joined(
         for ((of_cell, found), cell) in of_cells.into_iter().zip(&mut found).zip(&grid.cells) {
             found.extend(of_cell.into_iter().map(|one| super::GridFinding {
                 read_from: cell.read.from,
+                newness: cell.setting.newness,
                 ..one.with_numbers(|number| numbers[number])
             }));
         }
@@ -158,8 +159,8 @@ async fn distinct_matches(
 ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
     let (buffer, reports) = buffered_matches(&engine, rows, &spec.matches, Some(grid.range)).await?;
     let matched = super::matched(&engine, &buffer, spec, &grid)?;
-    let sql =
-        sql::distinct_matches(&grid.groups, grid.shape).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let sql = sql::distinct_matches(&grid.groups, &grid.keys, grid.shape)
+        .map_err(|error| DataFusionError::External(Box::new(error)))?;
     let distinct = engine.rows("matched", matched, &sql).await?;
     let schema = distinct_schema(&grid);
     let exchanged = exchanged_by_group(distinct, Arc::clone(&schema), grid.groups);
@@ -194,7 +195,7 @@ async fn windows(
 fn distinct_schema(grid: &GridRule) -> SchemaRef {
     let time = event::time_type();
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
-    let mut fields: Vec<Field> = grid.groups.iter().map(|name| text(name)).collect();
+    let mut fields: Vec<Field> = grid.groups.iter().chain(&grid.keys).map(|name| text(name)).collect();
     fields.extend([columns::ACCOUNT, columns::ACTOR, EventColumn::Id.name()].map(text));
     fields.extend(grid.shape.function.map(super::counted_field));
     fields.extend(

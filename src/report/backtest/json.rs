@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::finding;
 use crate::hunt::grid::GridFinding;
 use crate::report::internal;
-use crate::rule::{Rule, Window};
+use crate::rule::{Rule, Setting, Window};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::text::json;
 use crate::time::Instant;
@@ -54,6 +54,11 @@ struct CellView<'d> {
     window: String,
     period_minutes: Value,
     threshold: u32,
+    /// How long a key must not have been seen. Only for rules whose matches must be new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    learning: Option<String>,
     #[serde(flatten)]
     stats: &'d CellStatistics,
     gained: usize,
@@ -127,7 +132,7 @@ pub(super) fn document(view: &BacktestView<'_>) -> Result<String, Error> {
 
 fn cell<'d>(view: &BacktestView<'d>, number: usize) -> CellView<'d> {
     let tested = view.tested;
-    let Cell { window, stats } = &tested.cells[number];
+    let Cell { setting: Setting { window, newness }, stats } = &tested.cells[number];
     let moves = view.moves(number);
     let by_group = moves.by_group(&tested.hunt.matches).into_iter();
     let of_group = |(number, (gained, lost))| GroupMove { group: group(view, number), gained, lost };
@@ -135,6 +140,8 @@ fn cell<'d>(view: &BacktestView<'d>, number: usize) -> CellView<'d> {
         window: window.kind.to_string(),
         period_minutes: finding::minutes(window.period),
         threshold: window.threshold.get(),
+        history: newness.map(|newness| newness.history.to_string()),
+        learning: newness.and_then(|newness| newness.learning).map(|learning| learning.to_string()),
         stats,
         gained: moves.gained.len(),
         lost: moves.lost.len(),
@@ -164,7 +171,8 @@ fn moved(view: &BacktestView<'_>, window: Window) -> Option<MoveView> {
 fn found(view: &BacktestView<'_>, rule: &Rule, found: &GridFinding) -> FoundView {
     let matches = &view.tested.hunt.matches;
     let number = matches.group_of[found.first];
-    let mut event_ids: Vec<String> = matches.matches_of(found).map(|number| matches.id(number).to_owned()).collect();
+    let mut event_ids: Vec<String> =
+        matches.matches_of(found).into_iter().map(|number| matches.id(number).to_owned()).collect();
     event_ids.sort_unstable();
     let first = matches.times[found.first];
     FoundView {

@@ -6,8 +6,8 @@ use super::{
 use crate::backtest::{Backtest, Cell};
 use crate::error::Error;
 use crate::hunt::grid::GridFinding;
-use crate::report::backtest::{BacktestView, decimal, heat, percent};
-use crate::rule::{Counts, Rule, Window, WindowKind};
+use crate::report::backtest::{BacktestView, decimal, grid_name, heat, newness_name, percent};
+use crate::rule::{Counts, Rule, Setting, Window, WindowKind};
 use crate::sql;
 use crate::statistics::number_of;
 use crate::time::{Instant, Range};
@@ -43,7 +43,7 @@ struct BacktestPage {
 }
 
 struct Heat {
-    kind: WindowKind,
+    name: String,
     periods: Vec<String>,
     rows: Vec<HeatRow>,
 }
@@ -89,7 +89,7 @@ pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
         let triggers = tested.hunt.findings[number].iter().map(|found| tested.hunt.matches.times[found.trigger]);
         bins.counts(triggers)
     };
-    let series = |(number, cell): (usize, &Cell)| TimeSeries { name: name(cell.window), counts: counts(number) };
+    let series = |(number, cell): (usize, &Cell)| TimeSeries { name: cell_name(cell.setting), counts: counts(number) };
     let mut all: Vec<TimeSeries> = tested.grid().iter().enumerate().map(series).collect();
     let present = tested.present();
     let present_line = if present < tested.grid_cells {
@@ -142,6 +142,12 @@ fn name(window: Window) -> String {
     format!("threshold {} within {}, {} windows", window.threshold, window.period, window.kind)
 }
 
+/// As [`name`], with the times that decide which matches are new, if there are any.
+fn cell_name(setting: Setting) -> String {
+    let name = name(setting.window);
+    setting.newness.map_or(name.clone(), |newness| format!("{name}, {}", newness_name(newness)))
+}
+
 fn tiles(Cell { stats, .. }: &Cell) -> Vec<Fact> {
     vec![
         fact("findings", stats.findings.to_string()),
@@ -157,14 +163,14 @@ fn tiles(Cell { stats, .. }: &Cell) -> Vec<Fact> {
 fn heats(view: &BacktestView<'_>) -> Vec<Heat> {
     let cells: Vec<(usize, &Cell)> = view.tested.grid().iter().enumerate().collect();
     let most = cells.iter().map(|(_, cell)| cell.stats.findings).max().unwrap_or_default();
-    let of_cell = |(number, Cell { window, stats }): (usize, &Cell)| HeatCell {
+    let of_cell = |(number, Cell { setting, stats }): (usize, &Cell)| HeatCell {
         number,
         findings: stats.findings,
         shade: if stats.findings == 0 { 0 } else { heat(stats.findings, most, SHADES) + 1 },
-        mark: view.mark(*window).unwrap_or_default(),
+        mark: view.mark(*setting).unwrap_or_default(),
         tip: format!(
             "{}: {} with {} of {}, on {}, at most {} on one",
-            name(*window),
+            cell_name(*setting),
             number_of(stats.findings, "finding"),
             number_of(stats.events, "event"),
             number_of(stats.groups, "group"),
@@ -172,20 +178,22 @@ fn heats(view: &BacktestView<'_>) -> Vec<Heat> {
             stats.most_on_a_day
         ),
     };
-    let kinds = cells.chunk_by(|(_, a), (_, b)| a.window.kind == b.window.kind);
+    let part = |cell: &Cell| (cell.setting.window.kind, cell.setting.newness);
+    let kinds = cells.chunk_by(|(_, a), (_, b)| part(a) == part(b));
     let heat = |cells: &[(usize, &Cell)]| {
-        let mut thresholds: Vec<u32> = cells.iter().map(|(_, cell)| cell.window.threshold.get()).collect();
+        let mut thresholds: Vec<u32> = cells.iter().map(|(_, cell)| cell.setting.window.threshold.get()).collect();
         thresholds.sort_unstable();
         thresholds.dedup();
         let row = |threshold: u32| {
-            let of_row = cells.iter().filter(|(_, cell)| cell.window.threshold.get() == threshold);
+            let of_row = cells.iter().filter(|(_, cell)| cell.setting.window.threshold.get() == threshold);
             HeatRow { threshold, cells: of_row.map(|cell| of_cell(*cell)).collect() }
         };
-        let first = cells[0].1.window;
-        let periods = cells.iter().filter(|(_, cell)| cell.window.threshold == first.threshold);
+        let setting = cells[0].1.setting;
+        let first = setting.window;
+        let periods = cells.iter().filter(|(_, cell)| cell.setting.window.threshold == first.threshold);
         Heat {
-            kind: first.kind,
-            periods: periods.map(|(_, cell)| cell.window.period.to_string()).collect(),
+            name: grid_name(setting),
+            periods: periods.map(|(_, cell)| cell.setting.window.period.to_string()).collect(),
             rows: thresholds.into_iter().map(row).collect(),
         }
     };
@@ -216,7 +224,9 @@ fn distribution(tested: &Backtest) -> Vec<(String, usize)> {
         return Vec::new();
     };
     let matches = &tested.hunt.matches;
-    let times = |found: &GridFinding| matches.matches_of(found).map(|number| matches.times[number]).collect::<Vec<_>>();
+    let times = |found: &GridFinding| {
+        matches.matches_of(found).into_iter().map(|number| matches.times[number]).collect::<Vec<_>>()
+    };
     let size = |found: &GridFinding| match own.kind {
         WindowKind::Sliding => peak(&times(found), own.period.micros()),
         WindowKind::Dedup | WindowKind::Tumbling => found.count,
@@ -287,8 +297,8 @@ fn scores(view: &BacktestView<'_>) -> Vec<Scored> {
         let counts = [score.true_findings, score.false_findings, score.caught, score.missed.len()];
         let ratios = [score.precision, score.recall, score.f1];
         Scored {
-            cell: name(cell.window),
-            mark: view.mark(cell.window).unwrap_or_default(),
+            cell: cell_name(cell.setting),
+            mark: view.mark(cell.setting).unwrap_or_default(),
             values: counts.iter().map(ToString::to_string).chain(ratios.into_iter().map(percent)).collect(),
         }
     };

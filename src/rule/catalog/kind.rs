@@ -1,15 +1,17 @@
-//! Tells files of rules from other YAML files.
+//! Tells files of rules from other YAML and TOML files.
 
 use crate::rule::sigma;
 use crate::rule::yaml::{YamlNode, YamlSource};
 
-/// The content of a YAML file.
+/// The content of a YAML or TOML file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileKind {
     /// A rule in Panther's format, or a file that no reader understands.
     Panther,
     /// Sigma rules.
     Sigma,
+    /// A rule of Elastic's.
+    Elastic,
     /// No rule: a workflow, a table, nothing.
     NoRule,
 }
@@ -21,8 +23,12 @@ const PANTHER: [&str; 4] = ["AnalysisType", "RuleID", "Detection", "LogTypes"];
 const NO_RULES: [&str; 7] = ["policy", "scheduled_query", "saved_query", "pack", "datamodel", "global", "lookup_table"];
 
 impl FileKind {
-    /// Returns the kind of a file, by the top-level keys of its documents.
+    /// Returns the kind of a file: by its name, and by the top-level keys of its documents.
     pub(super) fn of(source: YamlSource<'_>) -> FileKind {
+        if is_toml(source.name) {
+            let has_rule = source.text.lines().any(|line| line.trim() == "[rule]");
+            return if has_rule { FileKind::Elastic } else { FileKind::NoRule };
+        }
         let Ok(documents) = source.documents() else {
             // Templates of other tools are often invalid YAML, too.
             return match (has_line(source.text, &PANTHER), has_line(source.text, &sigma::KEYS)) {
@@ -45,6 +51,11 @@ impl FileKind {
             None => FileKind::NoRule,
         }
     }
+}
+
+/// Returns whether a file is TOML, by its name.
+pub(super) fn is_toml(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".toml")
 }
 
 fn has_line(text: &str, keys: &[&str]) -> bool {

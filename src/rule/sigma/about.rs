@@ -8,7 +8,7 @@ use super::{Refusal, detection};
 use crate::rule::{Counts, Field, Notes, PeakLimits, Predicate, Rule, Severity, TitlePart, Window, attack, check_id};
 
 /// The fields of the triggering event in a finding.
-const CONTEXT: [&str; 8] = [
+pub(in crate::rule) const CONTEXT: [&str; 8] = [
     "eventName",
     "eventSource",
     "awsRegion",
@@ -81,6 +81,7 @@ impl<'s> About<'s> {
             peak_limits: PeakLimits::default(),
             detection,
             group_by,
+            first_seen: None,
             context: CONTEXT.iter().map(context).collect::<Result<_, Refusal>>()?,
             summary: Vec::new(),
             notes: Notes {
@@ -91,6 +92,7 @@ impl<'s> About<'s> {
                 reports,
             },
             tests: Vec::new(),
+            hunt_tests: Vec::new(),
         })
     }
 

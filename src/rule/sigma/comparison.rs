@@ -139,7 +139,7 @@ fn test(field: &Field, value: &SigmaValue, how: &ValueComparison) -> Result<Pred
     if let Some(relation) = how.relation {
         return match value {
             SigmaValue::Integer(_) | SigmaValue::Float(_) => {
-                if let Field::TimePart(part) = field {
+                if let Field::TimePart(part, _) = field {
                     check_part(*part, &text)?;
                 }
                 passes(field, &[Test::Number(relation, NumberOperand::Value(text))], Reach::Values)
@@ -147,7 +147,7 @@ fn test(field: &Field, value: &SigmaValue, how: &ValueComparison) -> Result<Pred
             _ => Err(Refusal::new(format!("`{text}` is not a number"))),
         };
     }
-    if let Field::TimePart(part) = field {
+    if let Field::TimePart(part, _) = field {
         if how.place != MatchPosition::Whole || how.values.is_some() {
             return Err(Refusal::new("it is a number: compare it with numbers"));
         }

@@ -8,6 +8,7 @@ use crate::event::EVENT_TIME;
 use crate::path::{Path, Step};
 use crate::rule::limits::{self, CONDITIONS};
 use crate::rule::{Field, Predicate, TimePart};
+use crate::time::TimeZone;
 
 /// Returns the field at a path with dots between its keys.
 pub(super) fn field(name: &str) -> Result<Field, Refusal> {
@@ -18,7 +19,7 @@ pub(super) fn field(name: &str) -> Result<Field, Refusal> {
         && time.eq_ignore_ascii_case(EVENT_TIME)
         && let Some(part) = TimePart::ALL.into_iter().find(|known| known.name() == part)
     {
-        return Ok(Field::TimePart(part));
+        return Ok(Field::TimePart(part, TimeZone::UTC));
     }
     Ok(Field::new(Path(name.split('.').map(|key| Step::Key(key.to_owned())).collect())))
 }

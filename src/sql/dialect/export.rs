@@ -261,6 +261,9 @@ fn selected(rule: &Rule, dialect: Dialect, triggers: Range) -> ExportedFindings 
 }
 
 fn check(rule: &Rule, dialect: Dialect) -> Result<(), Refused> {
+    if rule.first_seen.is_some() {
+        return Err("matches that must be new".to_owned());
+    }
     if !rule.peak_limits.is_empty() {
         return Err("counts with more limits than a threshold".to_owned());
     }

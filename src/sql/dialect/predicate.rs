@@ -194,7 +194,8 @@ impl DialectColumns {
         match (field, field.location()) {
             (Field::Account, _) => Ok(Reading::Text(self.account())),
             (Field::Actor, _) => Ok(Reading::Text(self.actor())),
-            (Field::TimePart(_), _) => Err("a part of `eventTime`".to_owned()),
+            (Field::MapText(column), _) => Err(format!("`{column}` as one text")),
+            (Field::TimePart(part, zone), _) => Ok(Reading::Text(self.time_part(*part, *zone)?)),
             (Field::Alias(alias), _) => Err(format!("`{}`, an alias of different fields", alias.name)),
             (Field::Python(function), _) => Err(format!("`{}()`, which is Python", function.entry.function())),
             (Field::Element(_), _) | (_, None) => Err("elements of a list".to_owned()),

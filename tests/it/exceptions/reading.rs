@@ -66,7 +66,7 @@ fn errors_name_file_line_and_cause() {
             "Key: actor, Condition: Equals, Value: scanner",
             "Key: eventTime, Condition: Equals, Value: x",
             5,
-            "`eventTime` can only",
+            "`eventTime` has the conditions",
         ),
         (
             "Equals, Value: scanner",

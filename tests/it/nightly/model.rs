@@ -101,6 +101,21 @@ impl World {
             ("distinct", json!({ "Threshold": 2, "Hunt": { "Unique": "sourceIPAddress" } })),
             ("dedup", json!({ "Threshold": 3, "Hunt": { "Window": "dedup" } })),
             ("tumbling", json!({ "Threshold": 2, "Hunt": { "Window": "tumbling" } })),
+            ("new", json!({ "Hunt": { "New": ["sourceIPAddress"], "History": "13h" } })),
+            (
+                "learned",
+                json!({
+                    "Threshold": 2,
+                    "Hunt": { "New": ["sourceIPAddress"], "History": "20m", "Learning": "1h" },
+                }),
+            ),
+            (
+                "new_dedup",
+                json!({
+                    "Threshold": 2,
+                    "Hunt": { "New": ["sourceIPAddress"], "History": "30m", "Learning": "25h", "Window": "dedup" },
+                }),
+            ),
             ("follows", json!({ "Threshold": 2, "Hunt": { "FollowedBy": [outcome("Success")] } })),
         ] {
             world.write_rule(name, rest);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use arrow::array::{Array as _, StringArray, TimestampMicrosecondArray};
 use serde::{Deserialize, Serialize};
 
-use super::{GridFinding, GridMatches};
+use super::{GridFinding, GridMatches, MatchKeys};
 use crate::time::Instant;
 
 /// The matches of one partition, as plain data. All matches of a group are in one partition.
@@ -22,6 +22,7 @@ pub(in crate::hunt::grid) struct PartitionMatches {
     accounts: Vec<Option<String>>,
     actors: Vec<Option<String>>,
     previous_duplicate_times: Vec<Option<i64>>,
+    keys: Option<MatchKeys>,
 }
 
 impl PartitionMatches {
@@ -61,6 +62,7 @@ impl PartitionMatches {
                         .then(|| matches.previous_duplicate_times.value(*number))
                 })
                 .collect(),
+            keys: matches.keys.as_ref().map(|keys| keys.of(&kept)),
             ..PartitionMatches::default()
         };
         let mut last = None;
@@ -109,6 +111,7 @@ impl PartitionMatches {
         let previous_duplicate_times =
             origins.iter().map(|(index, number)| partitions[*index].previous_duplicate_times[*number]);
         let spans = partitions.iter().filter_map(|partition| partition.span);
+        let keys = partitions.iter().map(|partition| partition.keys.as_ref()).collect::<Option<Vec<_>>>();
         let matches = GridMatches {
             count: partitions.iter().map(|partition| partition.count).sum(),
             group_count: partitions.iter().map(|partition| partition.group_count).sum(),
@@ -127,6 +130,7 @@ impl PartitionMatches {
             previous_duplicate_times: previous_duplicate_times
                 .collect::<TimestampMicrosecondArray>()
                 .with_timezone("UTC"),
+            keys: keys.map(|keys| MatchKeys::joined(&keys, &origins)),
         };
         (matches, numbers)
     }
@@ -158,6 +162,7 @@ mod tests {
             previous_duplicate_times: std::iter::repeat_n(None, count)
                 .collect::<TimestampMicrosecondArray>()
                 .with_timezone("UTC"),
+            keys: None,
         }
     }
 
@@ -171,6 +176,7 @@ mod tests {
             count: last - first + 1,
             trigger: last,
             read_from: None,
+            newness: None,
         };
         let of_one = vec![vec![found(0, 3), found(4, 5)]];
         let of_other = vec![vec![found(1, 3)]];

@@ -1,0 +1,3 @@
+matches AS (
+  SELECT * FROM setting_matches
+)
