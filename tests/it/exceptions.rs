@@ -50,8 +50,10 @@ pub(crate) struct Case {
     until: i64,
 }
 
-/// Conditions as YAML, each with the events that satisfy it.
-const CONDITIONS: [(&str, fn(&Event) -> bool); 7] = [
+/// A condition as YAML, and whether an event satisfies it.
+type Condition = (&'static str, fn(&Event) -> bool);
+
+const CONDITIONS: [Condition; 7] = [
     ("{Key: actor, Condition: Equals, Value: user0}", |event| event.user == 0),
     ("{Key: sourceIPAddress, Condition: IsIPAddressInCIDR, Value: 192.0.2.1}", |event| event.address == Some(1)),
     ("{Key: sourceIPAddress, Condition: DoesNotEqual, Value: 192.0.2.1}", |event| event.address != Some(1)),
@@ -141,11 +143,12 @@ fn file(cases: &[Case]) -> String {
             }
         };
         let from = case.from.map(|from| format!("    From: {}\n", at(from))).unwrap_or_default();
-        text += &format!(
+        let exception = format!(
             "  - ID: case-{number}\n    Rules: {rules}\n    When: [{}]\n    Reason: test\n    Owner: us\n{from}    Until: {}\n",
             CONDITIONS[case.condition].0,
             at(case.until)
         );
+        text.push_str(&exception);
     }
     text
 }
