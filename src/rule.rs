@@ -255,11 +255,6 @@ impl Rule {
         }
     }
 
-    /// Returns the settings that decide the rule's findings.
-    pub fn setting(&self) -> Setting {
-        Setting { window: self.window, newness: self.first_seen.as_ref().map(|first_seen| first_seen.periods) }
-    }
-
     /// Returns the exceptions of the rule.
     pub fn exceptions(&self) -> &[Arc<Exception>] {
         match &self.detection {
@@ -327,6 +322,11 @@ impl Rule {
             *severity = severity.with_lists_written_out()?;
         }
         Ok(self)
+    }
+
+    /// Returns the settings that decide the rule's findings.
+    pub fn setting(&self) -> Setting {
+        Setting { window: self.window, newness: self.first_seen.as_ref().map(|first_seen| first_seen.periods) }
     }
 
     /// Returns the ATT&CK tactics and techniques, as `TA0006:T1621`.

@@ -112,8 +112,8 @@ impl HuntCommand {
         }
         context.output.cluster_results(engine.bytes_from_cluster());
         context.output.duplicates(&duplicates, "matching records");
-        report_learning(context.output, rules, &learning);
         context.output.exceptions(&exceptions);
+        report_learning(context.output, rules, &learning);
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [found, rules] =
             [(findings.count(), "finding"), (ids.len() as u64, "rule")].map(|(n, what)| number_of(n, what));

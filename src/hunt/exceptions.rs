@@ -97,7 +97,7 @@ impl ExceptedHunt {
     ///
     /// # Errors
     /// As for [`hunt_with_starts`].
-    pub async fn hunt(
+    pub async fn hunt_with_starts(
         &self,
         engine: &Engine,
         table: &dyn Table,

@@ -72,8 +72,9 @@ impl NightlyHunt<'_> {
         let (mut changes, mut effects) = (Vec::new(), Vec::new());
         for task in tasks {
             let rules: Vec<Rule> = task.rules.iter().map(|index| all_rules[*index].clone()).collect();
+            let starts = starts.clone().unwrap_or_default();
             let hunt = ExceptedHunt::new(rules, task.range)?;
-            let (outcome, removed) = hunt.hunt(engine, self.lake, starts.clone().unwrap_or_default()).await?;
+            let (outcome, removed) = hunt.hunt_with_starts(engine, self.lake, starts).await?;
             effects.extend(removed);
             let rules = hunt.rules();
             report.hunts.push(HuntReport {

@@ -195,8 +195,8 @@ fn rules_name_lists() {
     // The text of a query has the values.
     let sql = tawny(at, &[&["sql", "own.yml"], &rules[2..]].concat());
     assert!(text(&sql).contains("'ada'") && !text(&sql).contains("in_value_list"), "{}{}", text(&sql), talk(&sql));
-    let many: Vec<String> = (0..10_001).map(|number| format!("{{\"name\":\"user{number}\"}}\n")).collect();
-    std::fs::write(at.join("people.jsonl"), many.concat()).unwrap();
+    let many: Vec<String> = (0..10_001).map(|number| format!("{{\"name\":\"user{number}\"}}")).collect();
+    std::fs::write(at.join("people.jsonl"), many.join("\n")).unwrap();
     let sql = tawny(at, &[&["sql", "own.yml"], &rules[2..]].concat());
     assert_eq!(sql.status.code(), Some(2));
     assert!(talk(&sql).contains("the value list `people` has too many values"), "{}", talk(&sql));
