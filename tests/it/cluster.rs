@@ -181,6 +181,33 @@ fn assert_same_outcome(server: &Server, command: &[&str], on_cluster: &[&str], c
     assert_eq!(statistics(&there), statistics(&here), "{command:?}");
 }
 
+/// A rule for users that are new to their account.
+const NEW_USERS: &str =
+    "{AnalysisType: rule, RuleID: Cluster.New, Enabled: true, Severity: Low, LogTypes: [AWS.CloudTrail],
+  Threshold: 2, Hunt: {New: [userIdentity.userName], History: 1d, Learning: 1d}, GroupBy: [{Key: account}],
+  Detection: [{Key: eventName, Condition: Equals, Value: ConsoleLogin}]}";
+
+#[test]
+fn cluster_finds_the_same_new_matches() {
+    let server = Server::start();
+    let nodes = Nodes::start(&server);
+    let at = |name: &str| nodes.folder.path().join(name).display().to_string();
+    write_trail(&nodes.folder.path().join("trail"));
+    std::fs::write(at("new.yml"), NEW_USERS).unwrap();
+    of(&server, &["convert", &at("trail"), "--lake", &at("lake"), "--quiet"]);
+    let (rules, on_cluster) = (at("new.yml"), ["--cluster", &nodes.url, "--partitions", "3"]);
+    for data in [at("trail"), at("lake")] {
+        for more in [&[][..], &["--from", "2026-09-03"]] {
+            let hunt = [&["hunt", &data, "--rules", &rules, "--format", "jsonl"][..], more].concat();
+            assert!(of(&server, &hunt).contains("Cluster.New"), "{hunt:?}");
+            assert_same_outcome(&server, &hunt, &on_cluster, 0);
+        }
+        let grid = ["--histories", "12h,1d", "--thresholds", "1..3", "--periods", "1h", "--move-to", "1/1h"];
+        let backtest = [&["backtest", &data, "--rules", &rules, "--format", "json"][..], &grid].concat();
+        assert_same_outcome(&server, &backtest, &on_cluster, 0);
+    }
+}
+
 #[test]
 fn cluster_hunt_without_selected_records_ends_like_a_local_one() {
     let server = Server::start();
