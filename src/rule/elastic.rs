@@ -103,6 +103,7 @@ pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
 struct Findings {
     window: Window,
     counts: Counts,
+    min_events: Option<NonZeroU32>,
     group_by: Vec<Field>,
     first_seen: Option<FirstSeen>,
     /// Holds where the fields of the group have values.
@@ -183,6 +184,7 @@ fn single(document: &Document<'_>) -> Result<Findings, Refusal> {
     Ok(Findings {
         window: Window { kind: WindowKind::Sliding, period, threshold: NonZeroU32::MIN },
         counts: Counts::Matches,
+        min_events: None,
         group_by,
         first_seen: None,
         has_group: conditions::always(true),
@@ -249,27 +251,27 @@ fn threshold(document: &Document<'_>) -> Result<Findings, Refusal> {
         return Err(document.invalid("type", "a rule of the type `threshold` needs a table `threshold`".to_owned()));
     };
     let (group_by, has_group) = grouped(document, "threshold", &field.texts())?;
-    let (counts, least) = match cardinality.as_slice() {
+    let number = |value: u64| {
+        u32::try_from(value).ok().and_then(NonZeroU32::new).ok_or_else(|| {
+            document.invalid("threshold", "`value` must be a whole number from 1 to 4294967295".to_owned())
+        })
+    };
+    let value = number(value)?;
+    let (counts, threshold) = match cardinality.as_slice() {
         [] => (Counts::Matches, value),
-        // So many distinct values are at least as many matches.
-        [Cardinality { field, value: distinct }] if value <= *distinct => {
+        [Cardinality { field, value: distinct }] => {
             let (mut fields, _) = grouped(document, "threshold", std::slice::from_ref(field))?;
             match fields.pop() {
-                Some(field) => (Counts::Distinct(field), *distinct),
+                Some(field) => (Counts::Distinct(field), number(*distinct)?),
                 None => (Counts::Matches, value),
             }
         }
-        _ => {
-            let reason = "a threshold above that of `cardinality`, or several of these, is not supported";
-            return Err(document.unsupported("threshold", reason.to_owned()));
-        }
+        _ => return Err(document.unsupported("threshold", "several of `cardinality` are not supported".to_owned())),
     };
-    let threshold = u32::try_from(least).ok().and_then(NonZeroU32::new);
-    let threshold = threshold.ok_or_else(|| {
-        document.invalid("threshold", "`value` must be a whole number from 1 to 4294967295".to_owned())
-    })?;
+    // So many distinct values are at least as many matches.
+    let min_events = (counts != Counts::Matches && value > threshold).then_some(value);
     let window = Window { kind: WindowKind::Sliding, period: look_back(document)?, threshold };
-    Ok(Findings { window, counts, group_by, first_seen: None, has_group })
+    Ok(Findings { window, counts, min_events, group_by, first_seen: None, has_group })
 }
 
 /// Returns the time before a run that the run reads.
@@ -331,6 +333,7 @@ fn new_terms(document: &Document<'_>) -> Result<Findings, Refusal> {
     Ok(Findings {
         window: Window { kind: WindowKind::Sliding, period: Period::HOUR, threshold: NonZeroU32::MIN },
         counts: Counts::Matches,
+        min_events: None,
         first_seen: Some(FirstSeen { fields: group_by.clone(), periods }),
         group_by,
         has_group,
@@ -358,7 +361,7 @@ struct Named {
 
 /// Returns the rule with its description.
 fn about(document: &Document<'_>, found: Findings, detection: Predicate) -> Result<Rule, Refusal> {
-    let Findings { window, counts, group_by, first_seen, .. } = found;
+    let Findings { window, counts, min_events, group_by, first_seen, .. } = found;
     let (id, name) = (document.required("rule_id")?, document.required("name")?);
     check_id(&id).map_err(|reason| document.invalid("rule_id", format!("`rule_id` {reason}")))?;
     let severity = match document.required("severity")?.as_str() {
@@ -385,7 +388,7 @@ fn about(document: &Document<'_>, found: Findings, detection: Predicate) -> Resu
         window,
         counts,
         peak_limits: PeakLimits::default(),
-        min_events: None,
+        min_events,
         detection,
         group_by,
         first_seen,

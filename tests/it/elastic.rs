@@ -257,6 +257,13 @@ fn thresholds_count_matches_or_values_of_each_group() {
     assert!(matches!(distinct.counts, Counts::Distinct(_)));
     assert_eq!(found(&distinct, &near), [3]);
     assert_eq!(found(&distinct, &[(0, act("1", "a")), (1, act("1", "a"))]), Vec::<usize>::new());
+    // Two values of three matches.
+    let both = threshold(
+        "field = \"cloud.account.id\"\nvalue = 3\n[[rule.threshold.cardinality]]\nfield = \"source.address\"\nvalue = 2",
+    );
+    assert_eq!(both.min_events.map(u32::from), Some(3));
+    assert_eq!(found(&both, &near), [3]);
+    assert_eq!(found(&both, &near[..3]), Vec::<usize>::new());
     // Suppression joins alerts of one group.
     let suppressed = read(&document(
         "event.action: Act",
@@ -355,10 +362,13 @@ fn what_cannot_be_evaluated_is_refused_with_its_place() {
             "`event.outcome` is not supported as a group",
         ),
         (
-            typed("threshold", "threshold = {value = 3, cardinality = [{field = \"user.id\", value = 2}]}"),
+            typed(
+                "threshold",
+                "threshold = {value = 3, cardinality = [{field = \"user.id\", value = 2}, {field = \"user.name\", value = 2}]}",
+            ),
             unsupported,
             (14, 1),
-            "a threshold above that of `cardinality`",
+            "several of `cardinality` are not supported",
         ),
         (
             typed("threshold", "from = \"2026-01-01\"\nthreshold = {value = 3}"),
