@@ -136,6 +136,13 @@ impl Place {
             &format!("wrong/{name}.yml"),
             &rule("wrong").replace("Severity: High", &format!("Severity: {}", in_yaml(&hostile()))),
         );
+        let text = in_yaml(&(hostile() + "\0"));
+        let exception = format!(
+            "Exceptions:\n  - {{ID: 'quiet|`*_[x](y)', Rules: '*', Reason: {text}, Owner: {text}, Until: 2026-09-02,\n     \
+             When: [{{Key: eventName, Condition: Equals, Value: {text}}}]}}\n"
+        );
+        file("exceptions.yml", &exception);
+        file(&format!("wrong-exceptions/{name}.yml"), &exception.replace("Owner", &format!("{text}: 1, Owner")));
         let label =
             json!({"account": hostile() + "\0", "from": "2026-09-01", "to": "2026-09-02", "label": "malicious"});
         file("labels.jsonl", &label.to_string());
@@ -208,6 +215,7 @@ const RUNS: &[(&str, &[&[&str]])] = &[
             &["lake", "--rules", "rules", "--window", "all"],
             &["lake", "--rules", "rules", "--dry-run"],
             &["trail", "--rules", "wrong"],
+            &["trail", "--rules", "rules", "--exceptions", "exceptions.yml", "--report", "out/excepted.html"],
         ],
     ),
     (
@@ -237,6 +245,9 @@ const RUNS: &[(&str, &[&[&str]])] = &[
     ("rules translate", &[&["rules/rule.yml"]]),
     ("rules lint", &[&["rules"], &["wrong"]]),
     ("test", &[&["rules"]]),
+    ("exceptions list", &[&["exceptions.yml"]]),
+    ("exceptions check", &[&["exceptions.yml", "--rules", "rules"], &["wrong-exceptions"]]),
+    ("exceptions expired", &[&["exceptions.yml"]]),
     ("sql", &[&["rules/rule.yml"]]),
     ("layouts", &[&[], &["panther"]]),
     ("inspect", &[&["trail"], &["damaged"], &["lake"]]),
