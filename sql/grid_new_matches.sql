@@ -9,6 +9,6 @@ matches AS (
   SELECT *
   FROM matches_by_key
   WHERE (last_seen >= "eventTime" - history) IS NOT TRUE
-    AND ("eventTime" < read_from + history) IS NOT TRUE
+    AND ("eventTime" < known_from) IS NOT TRUE
     AND ("eventTime" < account_start + learning) IS NOT TRUE
 )

@@ -28,7 +28,7 @@ mod rule_tests;
 mod stages;
 mod windows;
 
-use account_starts::AccountStarts;
+use account_starts::{AccountStarts, KnownHistory};
 pub use finding_buffer::{FindingBuffer, FindingReader};
 use lookback::Attempt;
 pub use lookback::initial_range_of;
@@ -92,6 +92,11 @@ pub async fn hunt_with_starts(
 ) -> Result<HuntOutcome, Error> {
     check(engine, table, rules, range).await?;
     in_memory(Box::pin(in_one_scan(engine, table, rules, range, starts)).await?).await
+}
+
+/// Returns the time before which records of `table` were dropped, if any of `rules` counts only new matches.
+async fn retained_from(table: &dyn Table, rules: &[Rule]) -> Result<Option<Instant>, Error> {
+    if rules.iter().any(|rule| rule.first_seen.is_some()) { table.retained_from().await } else { Ok(None) }
 }
 
 async fn in_memory(hunt: BufferedHunt<'_>) -> Result<HuntOutcome, Error> {
@@ -179,6 +184,7 @@ async fn in_one_scan<'r>(
     range: Range,
     starts: AccountStarts,
 ) -> Result<BufferedHunt<'r>, Error> {
+    let history = KnownHistory { starts, retained_from: retained_from(table, rules).await? };
     let settings: Vec<Setting> = rules.iter().map(Rule::setting).collect();
     let mut outcome = BufferedHunt {
         findings: FindingBuffer::new(engine, rules),
@@ -193,7 +199,7 @@ async fn in_one_scan<'r>(
         let is_first = pending.len() == rules.len();
         let scanned_rules: Vec<&Rule> = pending.iter().map(|index| &rules[*index]).collect();
         // The first reading has the matches of all rules.
-        let mut scanned = ScannedRules::new(rules, &pending, &pending_reads, range, &starts);
+        let mut scanned = ScannedRules::new(rules, &pending, &pending_reads, range, &history);
         scanned.counts_duplicates = is_first;
         let attempt =
             scan_undamaged(engine, table, read, &scanned_rules, async |records| scanned.hunt(engine, &records).await);

@@ -14,7 +14,7 @@ use crate::engine::raw_table::RawScans;
 use crate::error::{Error, Fault};
 use crate::rule::Rule;
 use crate::statistics::ScanStatistics;
-use crate::time::Range;
+use crate::time::{Instant, Range};
 use crate::trail::{ObjectDelivery, Prefilter};
 
 mod coverage;
@@ -61,6 +61,11 @@ pub trait Table: fmt::Debug + Send + Sync {
     /// Returns for each rule whether the files of `range` have the fields that it needs.
     async fn answerable(&self, _engine: &Engine, rules: &[Rule], _range: Range) -> Result<Vec<bool>, Error> {
         Ok(vec![true; rules.len()])
+    }
+
+    /// Returns the time before which records were dropped. `None` if none were.
+    async fn retained_from(&self) -> Result<Option<Instant>, Error> {
+        Ok(None)
     }
 
     /// Excludes the file whose damage made a query fail with `error`. Returns whether the query may succeed now.

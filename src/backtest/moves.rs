@@ -55,6 +55,7 @@ mod tests {
             trigger: first,
             read_from: None,
             newness: None,
+            known_from: None,
         };
         let before = [found(0, 3), found(5, 2), found(10, 4)];
         let after = [found(2, 1), found(3, 2), found(11, 1), found(12, 2), found(20, 1)];

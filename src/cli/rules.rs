@@ -263,11 +263,11 @@ fn translate(context: &Context, id_or_file: &str, files: RuleFiles<'_>) -> Resul
     Ok(Status::Done)
 }
 
-/// Says which matches are new: ` with new awsRegion for 30d`. Empty for rules that count all matches.
+/// Says which matches are new: ` with awsRegion not seen for 30d`. Empty for rules that count all matches.
 fn newness(rule: &Rule) -> String {
     rule.first_seen.as_ref().map_or_else(String::new, |FirstSeen { fields, periods }| {
         let fields: Vec<String> = fields.iter().map(ToString::to_string).collect();
-        format!(" with new {} for {}", fields.join(", "), periods.history)
+        format!(" with {} not seen for {}", fields.join(", "), periods.history)
     })
 }
 

@@ -13,7 +13,7 @@ use crate::rule::Setting;
 use crate::sql::{self, columns};
 use crate::statistics::ScanStatistics;
 use crate::table::{Table, without_damaged_files};
-use crate::time::{Instant, Period, Range};
+use crate::time::{EVENT_TIMES, Instant, Period, Range};
 use crate::trail::Prefilter;
 
 /// The time of the first event of each account in the data.
@@ -22,6 +22,15 @@ pub struct AccountStarts {
     accounts: BTreeMap<String, Instant>,
     /// That of the events without an account.
     none: Option<Instant>,
+}
+
+/// What decides besides the matches which of them are new.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KnownHistory {
+    /// The first event of each account.
+    pub(super) starts: AccountStarts,
+    /// The time before which records were dropped.
+    pub(super) retained_from: Option<Instant>,
 }
 
 impl AccountStarts {
@@ -33,28 +42,27 @@ impl AccountStarts {
         self.none = [self.none, other.none].into_iter().flatten().min();
     }
 
-    /// Returns the earlier and the later first event of each account whose first event is earlier here than in `before`.
+    /// Returns the earlier and the later first event of each account whose first event is another one than in `before`.
     pub fn moved_from(&self, before: &AccountStarts) -> Vec<(Instant, Instant)> {
         let accounts = before.accounts.iter().map(|(account, before)| (self.accounts.get(account).copied(), *before));
         let none = before.none.map(|before| (self.none, before));
-        accounts
-            .chain(none)
-            .filter_map(|(now, before)| Some((now?, before)))
-            .filter(|(now, before)| now < before)
-            .collect()
+        let both = accounts.chain(none).filter_map(|(now, before)| Some((now?, before)));
+        both.filter(|(now, before)| now != before).map(|(now, before)| (now.min(before), now.max(before))).collect()
     }
 
-    /// Returns the first event of an account. `None` without events of that account.
-    pub(super) fn start(&self, account: Option<&str>) -> Option<Instant> {
-        match account {
+    /// Returns the first event of an account. An account without any, whose first event came after the starts were read,
+    /// learns for as long as events can be.
+    pub(super) fn start(&self, account: Option<&str>) -> Instant {
+        let start = match account {
             Some(account) => self.accounts.get(account).copied(),
             None => self.none,
-        }
+        };
+        start.unwrap_or(EVENT_TIMES.end)
     }
 
     /// For each account of `accounts` the time from which on something can be new in it.
     pub(super) fn learned_from(&self, accounts: &StringArray, learning: Period) -> TimestampMicrosecondArray {
-        let learned = accounts.iter().map(|account| Some((self.start(account)? + learning.micros()).micros()));
+        let learned = accounts.iter().map(|account| Some((self.start(account) + learning.micros()).micros()));
         learned.collect::<TimestampMicrosecondArray>().with_timezone("UTC")
     }
 }

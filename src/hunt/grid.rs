@@ -13,7 +13,7 @@ use datafusion::error::DataFusionError;
 use super::account_starts::{self, AccountStarts};
 use super::lookback::{self, Attempt, is_cut};
 use super::scan_undamaged;
-use super::windows::{run_queries, subjects};
+use super::windows::{known_from, run_queries, subjects};
 use crate::engine::match_scan::{BufferedMatches, MatchScan};
 use crate::engine::{self, Engine, duplicates};
 use crate::error::Error;
@@ -86,6 +86,7 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
     let initial = lookback::initial_range(cells.iter().copied(), range);
     table.check(engine, std::slice::from_ref(rule), initial).await?;
     let (account_starts, read_for_starts) = account_starts::of_learning(engine, table, cells).await?;
+    let retained_from = super::retained_from(table, std::slice::from_ref(rule)).await?;
     let keys = rule.first_seen.iter().flat_map(|first_seen| &first_seen.fields);
     let keys: Vec<String> =
         keys.filter(|field| !rule.group_by.contains(field)).map(|field| format!("new.{field}")).collect();
@@ -94,6 +95,7 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
             number,
             setting: *setting,
             read: *read,
+            known_from: setting.newness.and_then(|newness| known_from(newness, *read, retained_from)),
         };
         let grid = GridRule {
             id: rule.id.clone(),
@@ -326,6 +328,7 @@ impl GridWindows<'_> {
                 trigger: number(trigger)?,
                 read_from: self.grid.cells.get(cell).and_then(|cell| cell.read.from),
                 newness: self.grid.cells.get(cell).and_then(|cell| cell.setting.newness),
+                known_from: self.grid.cells.get(cell).and_then(|cell| cell.known_from),
             };
             found.get_mut(cell).ok_or_else(internal)?.push(burst);
         }

@@ -203,7 +203,7 @@ impl MatchTable {
             let null = |name| Ok::<_, ArrowError>(new_null_array(self.schema.field_with_name(name)?.data_type(), rows));
             return Ok([null(columns::HISTORY)?, null(columns::KNOWN_FROM)?, null(columns::LEARNED_FROM)?]);
         };
-        let known_from = TimestampMicrosecondArray::from(vec![rule.counted_from().map(Instant::micros); rows]);
+        let known_from = TimestampMicrosecondArray::from(vec![rule.known_from().map(Instant::micros); rows]);
         let learned_from = match periods.learning {
             None => TimestampMicrosecondArray::new_null(rows).with_timezone("UTC"),
             Some(learning) => {

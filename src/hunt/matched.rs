@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::account_starts::AccountStarts;
+use super::account_starts::KnownHistory;
 use super::finding_buffer::{ScanFindings, ScanFindingsWriter};
 use super::lookback::is_cut;
 use super::match_table::MatchTable;
@@ -68,14 +68,17 @@ impl<'r> ScannedRules<'r> {
         scanned: &'r [usize],
         reads: &[Range],
         range: Range,
-        account_starts: &AccountStarts,
+        history: &KnownHistory,
     ) -> ScannedRules<'r> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let scanned_rules: Vec<&Rule> = scanned.iter().map(|index| &rules[*index]).collect();
         let spec = MatchSpec::new(&scanned_rules, read);
         let window_rules = scanned_rules.iter().zip(reads).zip(&spec.rules);
-        let window_rules = window_rules.map(|((rule, read), spec)| WindowRule::new(rule, *read, spec.columns.clone()));
-        let table = Arc::new(MatchTable::new(window_rules.collect(), account_starts.clone()));
+        let window_rules = window_rules.map(|((rule, read), spec)| {
+            let rule = WindowRule::new(rule, *read, spec.columns.clone());
+            WindowRule { retained_from: history.retained_from, ..rule }
+        });
+        let table = Arc::new(MatchTable::new(window_rules.collect(), history.starts.clone()));
         ScannedRules { rules, scanned, spec, table, range, counts_duplicates: false }
     }
 
@@ -98,7 +101,7 @@ impl<'r> ScannedRules<'r> {
             Duplicates::default()
         };
         let rules = self.table.rules().iter().zip(&buffer.counts).enumerate();
-        let candidates = rules.filter(|(_, (rule, count))| **count >= rule.least_matches).map(|(index, _)| index);
+        let candidates = rules.filter(|(_, (rule, count))| rule.is_candidate(**count)).map(|(index, _)| index);
         let candidates: Vec<usize> = candidates.collect();
         let (counts, triggers) = (&buffer.counts, self.range);
         let windows = RuleWindows { engine, table: &self.table, rows: &buffer, counts, triggers };

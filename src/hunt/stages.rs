@@ -239,10 +239,12 @@ async fn windows(
         Ok(rows)
     });
     let exchanged = BufferedRows::collect(&engine, Arc::clone(&table.schema), counted).await?;
-    let candidates =
-        table.rules().iter().zip(&counts).enumerate().filter(|(_, (rule, count))| {
-            **count >= rule.least_matches || **count > 0 && rule.may_be_unanchored(triggers)
-        });
+    let candidates = table
+        .rules()
+        .iter()
+        .zip(&counts)
+        .enumerate()
+        .filter(|(_, (rule, count))| rule.is_candidate(**count) || **count > 0 && rule.may_be_unanchored(triggers));
     let candidates: Vec<usize> = candidates.map(|(index, _)| index).collect();
     let (mut findings, mut undecided, mut learning) = (Vec::new(), Vec::new(), Vec::new());
     let windows = RuleWindows { engine: &engine, table: &table, rows: &exchanged, counts: &counts, triggers };

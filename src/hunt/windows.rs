@@ -42,6 +42,8 @@ pub(super) struct WindowRule {
     pub(super) read: Range,
     /// The times that decide which of its matches are new, if only new ones are counted.
     pub(super) newness: Option<NewnessPeriods>,
+    /// The time before which records were dropped, if only new matches are counted.
+    pub(super) retained_from: Option<Instant>,
     /// The values that it needs.
     pub(super) columns: RuleColumns<ValueId>,
 }
@@ -59,8 +61,23 @@ impl WindowRule {
             least_matches: usize::try_from(least).unwrap_or(usize::MAX),
             read,
             newness: rule.setting().newness,
+            retained_from: None,
             columns,
         }
+    }
+
+    /// Returns whether so many matches may give a result: findings, or matches in learning accounts.
+    pub(super) fn is_candidate(&self, matches: usize) -> bool {
+        matches >= self.least_matches || matches > 0 && self.has_learning()
+    }
+
+    fn has_learning(&self) -> bool {
+        self.newness.is_some_and(|newness| newness.learning.is_some())
+    }
+
+    /// Returns the earliest time at which a match can be known to be new.
+    pub(super) fn known_from(&self) -> Option<Instant> {
+        known_from(self.newness?, self.read, self.retained_from)
     }
 
     /// Returns the start of the times whose matches are counted. What was read before shows which of them are new.
@@ -77,6 +94,11 @@ impl WindowRule {
     pub(super) fn may_be_unanchored(&self, triggers: Range) -> bool {
         triggers.from.is_some() && self.anchored_from().is_some()
     }
+}
+
+/// Returns the earliest time at which a match can be known to be new, given what was read and what was dropped.
+pub(super) fn known_from(newness: NewnessPeriods, read: Range, retained_from: Option<Instant>) -> Option<Instant> {
+    read.from.max(retained_from).map(|from| from + newness.history.micros())
 }
 
 /// A part of what the windows of rules come to.
@@ -157,8 +179,7 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
             }
             _ => None,
         };
-        let is_learning =
-            |index: &usize| self.table.rules()[*index].newness.is_some_and(|newness| newness.learning.is_some());
+        let is_learning = |index: &usize| self.table.rules()[*index].has_learning();
         let learning = if rules.iter().any(is_learning) {
             Some(sql::learning_matched(rule.shape, &columns, self.triggers)?)
         } else {

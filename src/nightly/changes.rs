@@ -101,12 +101,14 @@ impl KnownFindings {
     ) -> Result<Vec<ChangedFinding>, Error> {
         let ids: HashSet<&str> = found.iter().map(|finding| finding.finding_id.as_str()).collect();
         let lost = |known: &&KnownFinding| {
-            hunted.range.contains(known.trigger) && !ids.contains(known.finding_id.as_str()) && !self.is_frozen(known)
+            hunted.range.contains(known.trigger)
+                && !ids.contains(known.finding_id.as_str())
+                && !self.is_frozen(hunted.rule, known)
         };
         let mut lost: Vec<KnownFinding> = self.live(&hunted.rule.id).filter(lost).cloned().collect();
         lost.sort_by(|a, b| (a.first, &a.finding_id).cmp(&(b.first, &b.finding_id)));
         let frozen: Vec<KnownFinding> =
-            self.live(&hunted.rule.id).filter(|known| self.is_frozen(known)).cloned().collect();
+            self.live(&hunted.rule.id).filter(|known| self.is_frozen(hunted.rule, known)).cloned().collect();
         let mut lines = Vec::new();
         for finding in found {
             if frozen.iter().any(|known| overlaps(known, finding) && known.finding_id != finding.finding_id) {
@@ -166,8 +168,10 @@ impl KnownFindings {
         self.known.insert(known.finding_id.clone(), known);
     }
 
-    fn is_frozen(&self, known: &KnownFinding) -> bool {
-        self.retained_from.is_some_and(|from| known.first < from)
+    /// Returns whether events that decide a finding of `rule` have been dropped.
+    fn is_frozen(&self, rule: &Rule, known: &KnownFinding) -> bool {
+        let history = rule.setting().newness.map_or(0, |newness| newness.history.micros());
+        self.retained_from.is_some_and(|from| known.first < from + history)
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use super::affected::{self, NewEvents};
 use super::changes::{ChangedFinding, HuntedRule, KnownFindings};
 use super::report::{HuntReport, RunReport};
-use super::state::{RunState, StateStore};
+use super::state::{RetainedStarts, RunState, StateStore};
 use super::version::version;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hunt;
-use crate::hunt::account_starts::{self, AccountStarts};
+use crate::hunt::account_starts;
 use crate::hunt::exceptions::{self, ExceptedHunt};
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
@@ -62,7 +62,7 @@ impl NightlyHunt<'_> {
         next.rules.extend(all_rules.iter().map(|rule| (rule.id.clone(), version(rule))));
         let starts = self.account_starts(&spans).await?;
         let moved_starts = match (&starts, &self.last.account_starts) {
-            (Some(now), Some(before)) => now.moved_from(before),
+            (Some(now), Some(before)) => now.starts.moved_from(&before.starts),
             _ => Vec::new(),
         };
         next.account_starts.clone_from(&starts);
@@ -72,7 +72,7 @@ impl NightlyHunt<'_> {
         let (mut changes, mut effects) = (Vec::new(), Vec::new());
         for task in tasks {
             let rules: Vec<Rule> = task.rules.iter().map(|index| all_rules[*index].clone()).collect();
-            let starts = starts.clone().unwrap_or_default();
+            let starts = starts.as_ref().map(|known| known.starts.clone()).unwrap_or_default();
             let hunt = ExceptedHunt::new(rules, task.range)?;
             let (outcome, removed) = hunt.hunt_with_starts(engine, self.lake, starts).await?;
             effects.extend(removed);
@@ -83,6 +83,7 @@ impl NightlyHunt<'_> {
                 to: task.range.to,
                 cause: task.cause,
                 duplicates: outcome.duplicates,
+                learning: outcome.learning.iter().sum(),
             });
             for (rule, findings) in rules.iter().zip(outcome.findings) {
                 let version = next.rules.get(&rule.id).map(String::as_str).unwrap_or_default();
@@ -161,21 +162,24 @@ impl NightlyHunt<'_> {
         }
     }
 
-    /// Returns the first event of each account that this run and those before have met, if a rule has a learning time. `spans`
-    /// are those of the new events.
-    async fn account_starts(&self, spans: &[(Instant, Instant)]) -> Result<Option<AccountStarts>, Error> {
+    /// Returns the first event of each account in the lake, if a rule has a learning time. `spans` are those of the new events:
+    /// as long as no days are dropped, only these are read.
+    async fn account_starts(&self, spans: &[(Instant, Instant)]) -> Result<Option<RetainedStarts>, Error> {
         let HuntSettings { engine, rules, .. } = self.settings;
         if !rules.iter().any(|rule| rule.setting().has_learning()) {
             return Ok(None);
         }
-        let Some(mut starts) = self.last.account_starts.clone() else {
-            return Ok(Some(account_starts::account_starts(engine, self.lake, Range::default()).await?.0));
+        let retained_from = self.lake.transaction_log().retained_from().await?;
+        let known = self.last.account_starts.clone().filter(|known| known.retained_from == retained_from);
+        let Some(RetainedStarts { mut starts, .. }) = known else {
+            let (starts, _) = account_starts::account_starts(engine, self.lake, Range::default()).await?;
+            return Ok(Some(RetainedStarts { starts, retained_from }));
         };
         for (first, last) in spans {
             let range = Range { from: Some(*first), to: Some(*last + 1) };
             starts.add(account_starts::account_starts(engine, self.lake, range).await?.0);
         }
-        Ok(Some(starts))
+        Ok(Some(RetainedStarts { starts, retained_from }))
     }
 
     /// Updates the newest event, overall and of each account and region.

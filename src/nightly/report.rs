@@ -67,6 +67,8 @@ pub struct HuntReport {
     pub cause: &'static str,
     /// Duplicates among the matches of any of the rules.
     pub duplicates: Duplicates,
+    /// Matches that are not new only because their account is in its learning time.
+    pub learning: u64,
 }
 
 /// A rule that cannot run.

@@ -60,9 +60,9 @@ pub struct RunState {
     pub newest_event: Option<Instant>,
     /// Time of the latest event of each account and region, written `account/region`.
     pub newest: BTreeMap<String, Instant>,
-    /// The first event of each account that any run has met, if a rule has a learning time.
+    /// The first event of each account in the lake, if a rule has a learning time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account_starts: Option<AccountStarts>,
+    pub account_starts: Option<RetainedStarts>,
     /// The version with which each rule was hunted, by rule id.
     pub rules: BTreeMap<String, String>,
     /// The known findings, by UTC date of their trigger.
@@ -71,6 +71,16 @@ pub struct RunState {
     pub deliveries: Vec<PendingDelivery>,
     /// Objects that could not be read. The next run tries them again.
     pub pending: Vec<PendingObject>,
+}
+
+/// The first event of each account in what the lake held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetainedStarts {
+    /// The first events.
+    pub starts: AccountStarts,
+    /// The time before which records were dropped.
+    pub retained_from: Option<Instant>,
 }
 
 /// The known findings triggered on one day.

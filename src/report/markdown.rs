@@ -30,7 +30,7 @@ pub fn list(entries: &[Entry]) -> String {
             let new = rule.first_seen.as_ref().map_or_else(String::new, |first_seen| {
                 let fields: Vec<String> =
                     first_seen.fields.iter().map(|field| markdown_code(&field.to_string())).collect();
-                format!(" with new {} for {}", fields.join(", "), first_seen.periods.history)
+                format!(" with {} not seen for {}", fields.join(", "), first_seen.periods.history)
             });
             let kind = match (&rule.counts, window.threshold.get()) {
                 (Counts::Followed { .. }, _) => ", then what follows".to_owned(),

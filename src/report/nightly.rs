@@ -37,6 +37,10 @@ pub fn table(report: &RunReport) -> String {
         lines.push(("hunted".to_owned(), format!("{rules}, triggers {range}: {}", hunt.cause)));
         let left_out = format!("{} among matching records left out", hunt.duplicates.left_out);
         lines.push(("duplicates".to_owned(), left_out));
+        if hunt.learning > 0 {
+            let matches = number_of(hunt.learning, "match");
+            lines.push(("learning".to_owned(), format!("{matches} in accounts that are in their learning time")));
+        }
     }
     let differing = report.hunts.iter().map(|hunt| &hunt.duplicates.differing);
     for differing in std::iter::once(&report.read.differing).chain(differing) {

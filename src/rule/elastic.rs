@@ -90,13 +90,17 @@ pub fn parse(name: &str, text: &str) -> Result<Read, Error> {
         source.rule_error(refusal.kind, document.mark(refusal.at), &message).into()
     };
     let rule = rule(&document).map_err(refused)?;
-    let unknown = document.keys().filter(|(key, _)| !KNOWN.contains(key));
+    let is_query = document.text("type").is_ok_and(|kind| kind.as_deref() == Some("query"));
     let warning = |(key, at): (&str, usize)| {
+        let message = match key {
+            "alert_suppression" if !is_query => format!("`{key}` has an effect only on rules of the type `query`"),
+            key if KNOWN.contains(&key) => return None,
+            key => format!("`{key}` is not a key that is known here, and has no effect"),
+        };
         let Mark { line, column } = document.mark(at);
-        let message = format!("`{key}` is not a key that is known here, and has no effect");
-        Warning { code: Code::NoEffect, line, column, message }
+        Some(Warning { code: Code::NoEffect, line, column, message })
     };
-    Ok(Read { rule, warnings: unknown.map(warning).collect() })
+    Ok(Read { rule, warnings: document.keys().filter_map(warning).collect() })
 }
 
 /// The windows of a rule, the counted number, and the group of a match.

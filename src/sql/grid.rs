@@ -19,10 +19,12 @@ pub struct GridCell {
     pub setting: Setting,
     /// The times that a hunt with this setting reads.
     pub read: Range,
+    /// The earliest time at which a match can be known to be new. `None` if all before was read.
+    pub known_from: Option<Instant>,
 }
 
 /// What the matches of a cell depend on.
-type MatchSetting = (Period, Range, Option<NewnessPeriods>);
+type MatchSetting = (Period, Range, Option<NewnessPeriods>, Option<Instant>);
 
 /// The cells of a grid, and the settings of their matches, each once and with a number.
 pub struct ParameterGrid {
@@ -74,13 +76,14 @@ impl ParameterGrid {
             let interval = period.map_or_else(|| "NULL".to_owned(), |period| Interval(period).to_string());
             format!("CAST({interval} AS INTERVAL)")
         };
-        let row = |(number, (period, read, newness)): (usize, &MatchSetting)| {
+        let row = |(number, (period, read, newness, known_from)): (usize, &MatchSetting)| {
             let (history, learning) = (newness.map(|newness| newness.history), newness.and_then(|it| it.learning));
             format!(
-                "({number}, {}, {}, {}, {}, {})",
+                "({number}, {}, {}, {}, {}, {}, {})",
                 Interval(*period),
                 bound(read.from),
                 bound(read.to),
+                bound(*known_from),
                 interval(history),
                 interval(learning)
             )
@@ -92,7 +95,7 @@ impl ParameterGrid {
             include_str!("../../sql/grid_all_matches.sql")
         };
         vec![
-            values("settings (setting, period, read_from, read_to, history, learning)", rows),
+            values("settings (setting, period, read_from, read_to, known_from, history, learning)", rows),
             step(include_str!("../../sql/grid_matches.sql")),
             step(selected),
         ]
@@ -126,7 +129,7 @@ impl ParameterGrid {
 }
 
 fn setting(cell: &GridCell) -> MatchSetting {
-    (cell.setting.window.period, cell.read, cell.setting.newness)
+    (cell.setting.window.period, cell.read, cell.setting.newness, cell.known_from)
 }
 
 /// A table of constant rows.

@@ -14,7 +14,7 @@ use crate::error::{DamagedFile, Error, Fault};
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
 use crate::statistics::ScanStatistics;
-use crate::time::Range;
+use crate::time::{Instant, Range};
 use crate::trail::Prefilter;
 
 /// A damaged file fails what reads it.
@@ -27,6 +27,10 @@ impl Table for Lake {
     async fn snapshot(&self, range: Range) -> Result<Box<dyn Snapshot + '_>, Error> {
         let version = self.transaction_log().last_commit().await?;
         Ok(Box::new(LakeSnapshot { lake: self, files: self.files(range).await?, version, faults: Vec::new() }))
+    }
+
+    async fn retained_from(&self) -> Result<Option<Instant>, Error> {
+        self.transaction_log().retained_from().await
     }
 
     async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
@@ -107,6 +111,10 @@ impl Table for PartialLake {
         let fault = Fault { object: file.clone(), position: None, reason: reason.clone() };
         excluded.insert(file.clone(), fault);
         true
+    }
+
+    async fn retained_from(&self) -> Result<Option<Instant>, Error> {
+        self.lake.transaction_log().retained_from().await
     }
 
     async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {

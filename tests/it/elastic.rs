@@ -271,6 +271,12 @@ fn thresholds_count_matches_or_values_of_each_group() {
     ));
     assert_eq!(suppressed.window.period.seconds(), 300);
     assert_eq!(found(&suppressed, &near), [2, 2]);
+    // On other rules it does nothing, and that is said.
+    let tables =
+        "[rule.threshold]\nfield = [\"source.address\"]\nvalue = 2\n[rule.alert_suppression]\ngroup_by = [\"user.id\"]";
+    let text = document("event.action: Act", tables).replace("type = \"query\"", "type = \"threshold\"");
+    let warnings = elastic::parse("rule.toml", &text).unwrap().warnings;
+    assert!(warnings[0].message.contains("only on rules of the type `query`"), "{warnings:?}");
 }
 
 #[test]

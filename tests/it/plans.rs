@@ -113,6 +113,7 @@ fn windows_share_sorts() {
                     newness: None,
                 },
                 read: range,
+                known_from: None,
             };
             let cells: Vec<GridCell> = [2, 3].into_iter().enumerate().map(cell).collect();
             let hunt = plan_over(of_hunts(), &sql::hunt_matched(WindowShape::of(&rule), &columns, range).unwrap());

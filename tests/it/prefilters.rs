@@ -264,8 +264,14 @@ Detection:
 /// One rule without a known condition on text would make a hunt of all rules parse every record.
 #[test]
 fn every_shipped_rule_has_text_to_search_for() {
+    let mut of_any_call = Vec::new();
     for entry in catalog::all(&[PathBuf::from("rules")]).unwrap() {
         let condition = entry.rule.detection.text_condition();
-        assert!(condition.values_of("eventName").is_some() || !condition.words().is_empty(), "{}", entry.rule.id);
+        if condition.values_of("eventName").is_none() && condition.words().is_empty() {
+            assert!(!entry.rule.enabled, "{} would slow down every hunt", entry.rule.id);
+            of_any_call.push(entry.rule.id);
+        }
     }
+    // Any call may be new.
+    assert_eq!(of_any_call, ["Tawny.New.CallsOfActor", "Tawny.New.RegionOfAccount", "Tawny.New.ServiceOfAccount"]);
 }

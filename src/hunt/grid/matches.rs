@@ -111,6 +111,9 @@ pub struct GridFinding {
     /// The times that decide which matches are new, in the hunt of the cell.
     #[cfg_attr(feature = "cluster", serde(skip))]
     pub newness: Option<NewnessPeriods>,
+    /// The earliest time at which a match can be known to be new, in the hunt of the cell.
+    #[cfg_attr(feature = "cluster", serde(skip))]
+    pub known_from: Option<Instant>,
 }
 
 #[cfg(feature = "cluster")]

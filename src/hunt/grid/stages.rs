@@ -112,6 +112,7 @@ fn joined(
             found.extend(of_cell.into_iter().map(|one| super::GridFinding {
                 read_from: cell.read.from,
                 newness: cell.setting.newness,
+                known_from: cell.known_from,
                 ..one.with_numbers(|number| numbers[number])
             }));
         }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use tawny::hunt;
-use tawny::rule::{Field, FirstSeen, NewnessPeriods, Rule, WindowKind};
+use tawny::rule::{Field, FirstSeen, NewnessPeriods, Rule, Severity, WindowKind};
 use tawny::time::{DAY, Period, Range};
 
 use super::{Place, START, by_id, fold, rule};
@@ -52,4 +52,35 @@ fn earlier_first_event_of_an_account_ends_its_learning_time() {
         let rule = new_addresses(kind, "30d", Some("7d"));
         assert_eq!(nights(rule, &[sign_in(20), other_call.clone()]), [(0, 0), (1, 0)], "{kind}");
     }
+}
+
+#[test]
+fn dropped_days_do_not_make_known_matches_new() {
+    for (learning, found) in [(None, 1), (Some("7d"), 0)] {
+        let place = Place { retain: Some(40 * DAY), ..Place::new() };
+        let rule = new_addresses(WindowKind::Sliding, "30d", learning);
+        place.put("0.json", &(0..8).map(|step| sign_in(step * 10)).collect::<Vec<_>>());
+        let changes = [Severity::Low, Severity::Low, Severity::High].map(|severity| {
+            let rules = [Rule { severity, ..rule.clone() }];
+            let report = RUNTIME.block_on(place.run(&rules, START + 71 * DAY)).unwrap();
+            (report.findings.new, report.findings.gone)
+        });
+        // The third night hunts everything that is left, for another version of the rule.
+        assert_eq!(changes, [(found, 0), (0, 0), (0, 0)], "{learning:?}");
+        let lake = place.lake();
+        assert!(RUNTIME.block_on(lake.transaction_log().retained_from()).unwrap().is_some());
+        let whole = RUNTIME.block_on(hunt::findings(&place.engine, &lake, &[rule], Range::default())).unwrap();
+        assert_eq!(whole, [], "{learning:?}");
+    }
+}
+
+#[test]
+fn night_counts_matches_of_learning_accounts() {
+    let place = Place::new();
+    // With fewer matches than the threshold there is no finding, and they are counted all the same.
+    let mut rule = new_addresses(WindowKind::Sliding, "1d", Some("7d"));
+    rule.window.threshold = 5.try_into().unwrap();
+    place.put("0.json", &[sign_in(0), sign_in(2), sign_in(4), sign_in(20)]);
+    let report = RUNTIME.block_on(place.run(&[rule], START + 100 * DAY)).unwrap();
+    assert_eq!(report.hunts.iter().map(|hunt| hunt.learning).sum::<u64>(), 3);
 }

@@ -18,7 +18,7 @@ pub(super) struct MatchKeys {
     /// For each match the number of its key. Matches with one key have one number.
     keys: Vec<i64>,
     /// For each match the first event of its account.
-    starts: Vec<Option<Instant>>,
+    starts: Vec<Instant>,
 }
 
 impl MatchKeys {
@@ -63,8 +63,8 @@ impl MatchKeys {
 
     /// Returns the columns for the windows: keys and account starts.
     pub(super) fn columns(&self) -> [(&'static str, ArrayRef); 2] {
-        let starts = self.starts.iter().map(|start| start.map(Instant::micros));
-        let starts = starts.collect::<TimestampMicrosecondArray>().with_timezone("UTC");
+        let starts = self.starts.iter().map(|start| start.micros());
+        let starts = TimestampMicrosecondArray::from_iter_values(starts).with_timezone("UTC");
         [(columns::NEW_KEY, Arc::new(Int64Array::from(self.keys.clone()))), (columns::ACCOUNT_START, Arc::new(starts))]
     }
 
@@ -88,10 +88,9 @@ impl MatchKeys {
                 return false;
             }
             let seen = last_seen.insert(self.keys[number], time);
-            let learned_from =
-                periods.learning.zip(self.starts[number]).map(|(learning, start)| start + learning.micros());
+            let learned_from = periods.learning.map(|learning| self.starts[number] + learning.micros());
             seen.is_none_or(|seen| seen < time - history)
-                && read_from.is_none_or(|from| time >= from + history)
+                && of.known_from.is_none_or(|from| time >= from)
                 && learned_from.is_none_or(|from| time >= from)
         };
         group.filter(|number| is_new(*number)).collect()

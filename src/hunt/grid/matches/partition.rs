@@ -177,6 +177,7 @@ mod tests {
             trigger: last,
             read_from: None,
             newness: None,
+            known_from: None,
         };
         let of_one = vec![vec![found(0, 3), found(4, 5)]];
         let of_other = vec![vec![found(1, 3)]];
