@@ -184,7 +184,7 @@ fn assert_same_outcome(server: &Server, command: &[&str], on_cluster: &[&str], c
 /// A rule for users that are new to their account.
 const NEW_USERS: &str =
     "{AnalysisType: rule, RuleID: Cluster.New, Enabled: true, Severity: Low, LogTypes: [AWS.CloudTrail],
-  Threshold: 2, Hunt: {New: [userIdentity.userName], History: 1d, Learning: 1d}, GroupBy: [{Key: account}],
+  Threshold: 2, Hunt: {New: [userIdentity.userName], History: 2h, Learning: 1d}, GroupBy: [{Key: account}],
   Detection: [{Key: eventName, Condition: Equals, Value: ConsoleLogin}]}";
 
 #[test]
@@ -202,7 +202,7 @@ fn cluster_finds_the_same_new_matches() {
             assert!(of(&server, &hunt).contains("Cluster.New"), "{hunt:?}");
             assert_same_outcome(&server, &hunt, &on_cluster, 0);
         }
-        let grid = ["--histories", "12h,1d", "--thresholds", "1..3", "--periods", "1h", "--move-to", "1/1h"];
+        let grid = ["--histories", "1h,4h", "--thresholds", "1..3", "--periods", "1h", "--move-to", "1/1h"];
         let backtest = [&["backtest", &data, "--rules", &rules, "--format", "json"][..], &grid].concat();
         assert_same_outcome(&server, &backtest, &on_cluster, 0);
     }
