@@ -125,7 +125,7 @@ pub fn account_starts(range: Range) -> String {
 }
 
 /// Returns the query of a rule's matches in the table `matched`, each once, by group and time. `groups` are the columns of the
-/// group, `keys` those that decide with the group whether a match is new, and `shape` is that of the rule's windows.
+/// group, and `keys` the other columns of the key of new matches. `shape` is that of the rule's windows.
 pub fn distinct_matches(groups: &[String], keys: &[String], shape: WindowShape) -> Result<String, Error> {
     let counted = shape.function.map(|function| function.column().to_owned());
     let own = counted.into_iter().chain([ACCOUNT, ACTOR, EVENT_TIME, EVENT_ID].map(str::to_owned));

@@ -59,7 +59,7 @@ impl Period {
     /// Reads a time to look back, up to ten years: `12h` or `400d`.
     ///
     /// # Errors
-    /// The text is no period, or the time is too long.
+    /// The text is not a period, or the time is too long.
     pub fn parse_history(text: &str) -> Result<Period, PeriodError> {
         let seconds = seconds(text)?.filter(|seconds| (1..=Self::MAX_HISTORY_SECONDS).contains(seconds));
         let seconds = seconds.and_then(|seconds| u32::try_from(seconds).ok());

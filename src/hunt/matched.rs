@@ -42,7 +42,7 @@ pub(super) struct Outcome {
     pub(super) learning: Vec<u64>,
 }
 
-/// What the windows of rules come to, besides findings.
+/// The other results of the windows of rules, besides findings.
 #[derive(Debug, Default)]
 pub(super) struct Remainder {
     /// The indexes, in the scan, of the rules whose windows at the start of the range are not known.

@@ -80,7 +80,7 @@ impl WindowRule {
         known_from(self.newness?, self.read, self.retained_from)
     }
 
-    /// Returns the start of the times whose matches are counted. What was read before shows which of them are new.
+    /// Returns the start of the times whose matches are counted. Earlier matches only show which of these are new.
     pub(super) fn counted_from(&self) -> Option<Instant> {
         self.read.from.map(|from| from + self.newness.map_or(0, |newness| newness.history.micros()))
     }

@@ -37,7 +37,7 @@ fn affected_range(window: Window, (first, last): (Instant, Instant)) -> Range {
 pub(super) struct NewEvents<'n> {
     /// The spans of the events, first to last time.
     pub(super) spans: &'n [(Instant, Instant)],
-    /// The first event of each account that is earlier than the one known before, and that one.
+    /// For each account whose first event is another one than before: the earlier and the later of both.
     pub(super) moved_starts: &'n [(Instant, Instant)],
 }
 
@@ -50,7 +50,7 @@ impl NewEvents<'_> {
         };
         let seen = self.spans.iter().map(|(first, last)| (*first, *last + history.micros()));
         let learned = |learning: Period| {
-            self.moved_starts.iter().map(move |(now, before)| (*now + learning.micros(), *before + learning.micros()))
+            self.moved_starts.iter().map(move |(first, last)| (*first + learning.micros(), *last + learning.micros()))
         };
         seen.chain(learning.into_iter().flat_map(learned)).collect()
     }

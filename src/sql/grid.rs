@@ -23,8 +23,14 @@ pub struct GridCell {
     pub known_from: Option<Instant>,
 }
 
-/// What the matches of a cell depend on.
-type MatchSetting = (Period, Range, Option<NewnessPeriods>, Option<Instant>);
+/// The part of a cell that decides its matches and their windows, without the threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MatchSetting {
+    period: Period,
+    read: Range,
+    newness: Option<NewnessPeriods>,
+    known_from: Option<Instant>,
+}
 
 /// The cells of a grid, and the settings of their matches, each once and with a number.
 pub struct ParameterGrid {
@@ -76,14 +82,15 @@ impl ParameterGrid {
             let interval = period.map_or_else(|| "NULL".to_owned(), |period| Interval(period).to_string());
             format!("CAST({interval} AS INTERVAL)")
         };
-        let row = |(number, (period, read, newness, known_from)): (usize, &MatchSetting)| {
+        let row = |(number, setting): (usize, &MatchSetting)| {
+            let MatchSetting { period, read, newness, known_from } = *setting;
             let (history, learning) = (newness.map(|newness| newness.history), newness.and_then(|it| it.learning));
             format!(
                 "({number}, {}, {}, {}, {}, {}, {})",
-                Interval(*period),
+                Interval(period),
                 bound(read.from),
                 bound(read.to),
-                bound(*known_from),
+                bound(known_from),
                 interval(history),
                 interval(learning)
             )
@@ -129,7 +136,8 @@ impl ParameterGrid {
 }
 
 fn setting(cell: &GridCell) -> MatchSetting {
-    (cell.setting.window.period, cell.read, cell.setting.newness, cell.known_from)
+    let GridCell { setting, read, known_from, .. } = *cell;
+    MatchSetting { period: setting.window.period, read, newness: setting.newness, known_from }
 }
 
 /// A table of constant rows.

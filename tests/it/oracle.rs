@@ -95,7 +95,7 @@ fn count(matches: &[Match], unique: bool) -> usize {
     }
 }
 
-/// What a window must hold to be found.
+/// The least content of a window that is found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Least {
     pub(crate) threshold: usize,

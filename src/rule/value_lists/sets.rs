@@ -140,7 +140,7 @@ impl NetworkSet {
     }
 }
 
-/// Sorts ranges, and joins those that overlap or touch. `after` returns the address after another one.
+/// Sorts ranges, and joins overlapping and adjacent ones. `after` returns the next address.
 fn merge<A: Copy + Ord>(ranges: &mut Vec<(A, A)>, after: impl Fn(A) -> Option<A>) {
     ranges.sort_unstable();
     ranges.dedup_by(|next, last| {

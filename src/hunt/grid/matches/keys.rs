@@ -30,9 +30,8 @@ impl MatchKeys {
         account_starts: &AccountStarts,
     ) -> MatchKeys {
         let mut numbers: HashMap<(usize, Vec<Option<&str>>), i64> = HashMap::new();
-        let value = |column: &'_ StringArray, number: usize| column.is_valid(number).then_some(number);
         let keys = group_of.iter().enumerate().map(|(number, group)| {
-            let values = values.iter().map(|column| value(column, number).map(|number| column.value(number))).collect();
+            let values = values.iter().map(|column| column.is_valid(number).then(|| column.value(number))).collect();
             let next = i64::try_from(numbers.len()).unwrap_or(i64::MAX);
             *numbers.entry((*group, values)).or_insert(next)
         });
