@@ -3,8 +3,8 @@
 -- and no such pause needs more to be read.
 preceding_matches AS (
   SELECT *, lag("eventTime") OVER in_order AS previous_time
-  FROM matches
-  WHERE "eventTime" < {{ range_from }}
+  FROM (SELECT *, CAST({{ range_from }} AS TIMESTAMP WITH TIME ZONE) AS range_from FROM matches)
+  WHERE "eventTime" < range_from
   WINDOW in_order AS ({{ in_order }})
 ),
 preceding_groups AS (
@@ -13,7 +13,7 @@ preceding_groups AS (
   -- before it was read too.
   SELECT
     {{ subject }} AS subject,
-    max("eventTime" + period) AS last_window_end,
+    max("eventTime" + period) > max(range_from) AS has_open_window,
     count(*) FILTER (
       WHERE "eventTime" >= previous_time + period
         OR (previous_time IS NULL AND "eventTime" - period >= {{ read_from }})
@@ -24,5 +24,5 @@ preceding_groups AS (
 SELECT subject, count(*) AS undecided_groups
 FROM preceding_groups
 WHERE known_window_starts = 0
-  AND last_window_end > {{ range_from }}
+  AND has_open_window
 GROUP BY subject

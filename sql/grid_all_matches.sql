@@ -1,3 +1,3 @@
 matches AS (
-  SELECT * FROM setting_matches
+  SELECT * FROM all_matches
 )

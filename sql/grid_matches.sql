@@ -1,4 +1,4 @@
-setting_matches AS (
+all_matches AS (
   -- Every match once for each setting: a period, the times that a hunt with it reads, and what decides which matches are
   -- new. `matched` holds an eventID once for each of its times; the earliest that is read counts, as in a hunt.
   SELECT *

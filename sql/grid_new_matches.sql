@@ -3,7 +3,7 @@ matches_by_key AS (
   SELECT
     *,
     lag("eventTime") OVER (PARTITION BY setting, "group", new_key ORDER BY "eventTime", match_number) AS last_seen
-  FROM setting_matches
+  FROM all_matches
 ),
 matches AS (
   SELECT *

@@ -89,7 +89,7 @@ impl Backtest {
         range: Range,
     ) -> Result<Backtest, Error> {
         let TestedWindows { grid, others, matches: needed } = windows;
-        let mut settings = grid.settings();
+        let mut settings = grid.settings(&rule);
         let grid_cells = settings.len();
         let own = rule.window;
         let with_threshold = |threshold: &NonZeroU32| Window { threshold: *threshold, ..own };

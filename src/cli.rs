@@ -34,6 +34,7 @@ mod nightly;
 mod outcome;
 mod query;
 mod range;
+mod risk;
 mod raw_input;
 mod result;
 mod rules;

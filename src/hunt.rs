@@ -19,6 +19,7 @@ pub mod events;
 pub mod exceptions;
 mod finding_buffer;
 pub mod grid;
+pub mod known_data;
 mod lookback;
 mod match_table;
 mod matched;
@@ -28,8 +29,8 @@ mod rule_tests;
 mod stages;
 mod windows;
 
-use account_starts::{AccountStarts, KnownHistory};
 pub use finding_buffer::{FindingBuffer, FindingReader};
+use known_data::KnownData;
 use lookback::Attempt;
 pub use lookback::initial_range_of;
 use matched::ScannedRules;
@@ -46,8 +47,9 @@ pub struct BufferedHunt<'r> {
     pub duplicates: Duplicates,
     /// The statistics of the scan.
     pub read: ScanStatistics,
-    /// For each rule the matches in the range that are only not new because their account is learning.
-    pub learning: Vec<u64>,
+    /// For each rule the matches in the range that are undecided. Their account is learning, or their period of absence is not
+    /// over.
+    pub open_matches: Vec<u64>,
 }
 
 /// The result of a hunt whose findings are few.
@@ -59,8 +61,9 @@ pub struct HuntOutcome {
     pub duplicates: Duplicates,
     /// The statistics of the scan.
     pub read: ScanStatistics,
-    /// For each rule the matches in the range that are only not new because their account is learning.
-    pub learning: Vec<u64>,
+    /// For each rule the matches in the range that are undecided. Their account is learning, or their period of absence is not
+    /// over.
+    pub open_matches: Vec<u64>,
 }
 
 /// Returns the findings of `rules` in `table` whose trigger lies in `range`, in order. Holds them in memory.
@@ -79,29 +82,24 @@ pub async fn hunt(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Ran
     in_memory(hunt_buffered(engine, table, rules, range).await?).await
 }
 
-/// Hunts as [`hunt`] does, with known account starts instead of those of `table`.
+/// Hunts as [`hunt`] does, with known facts about the data instead of those of `table`.
 ///
 /// # Errors
 /// As for [`hunt_buffered`].
-pub async fn hunt_with_starts(
+pub async fn hunt_with_known(
     engine: &Engine,
     table: &dyn Table,
     rules: &[Rule],
     range: Range,
-    starts: AccountStarts,
+    known: &KnownData,
 ) -> Result<HuntOutcome, Error> {
     check(engine, table, rules, range).await?;
-    in_memory(Box::pin(in_one_scan(engine, table, rules, range, starts)).await?).await
-}
-
-/// Returns the time before which records of `table` were dropped, if any of `rules` counts only new matches.
-async fn retained_from(table: &dyn Table, rules: &[Rule]) -> Result<Option<Instant>, Error> {
-    if rules.iter().any(|rule| rule.first_seen.is_some()) { table.retained_from().await } else { Ok(None) }
+    in_memory(Box::pin(in_one_scan(engine, table, rules, range, known)).await?).await
 }
 
 async fn in_memory(hunt: BufferedHunt<'_>) -> Result<HuntOutcome, Error> {
-    let BufferedHunt { findings, duplicates, read, learning } = hunt;
-    Ok(HuntOutcome { findings: findings.of_rules().await?, duplicates, read, learning })
+    let BufferedHunt { findings, duplicates, read, open_matches } = hunt;
+    Ok(HuntOutcome { findings: findings.of_rules().await?, duplicates, read, open_matches })
 }
 
 /// Hunts `table` for the findings of `rules` whose trigger lies in `range`.
@@ -119,8 +117,8 @@ pub async fn hunt_buffered<'r>(
 ) -> Result<BufferedHunt<'r>, Error> {
     check(engine, table, rules, range).await?;
     let settings: Vec<Setting> = rules.iter().map(Rule::setting).collect();
-    let (starts, read) = account_starts::of_learning(engine, table, &settings).await?;
-    let mut hunt = Box::pin(in_one_scan(engine, table, rules, range, starts)).await?;
+    let (known, read) = KnownData::read(engine, table, &settings).await?;
+    let mut hunt = Box::pin(in_one_scan(engine, table, rules, range, &known)).await?;
     if let Some(read) = read {
         hunt.read = hunt.read.widened_by(read);
     }
@@ -153,7 +151,7 @@ fn check_cluster(engine: &Engine, table: &dyn Table, rules: &[Rule]) -> Result<(
 
 /// Returns the prefilter for a scan of raw objects for `rules`.
 fn prefilter<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> Prefilter {
-    Prefilter::new(rules.into_iter().map(|rule| rule.detection.text_condition()).collect())
+    Prefilter::new(rules.into_iter().map(|rule| rule.scanned().text_condition()).collect())
 }
 
 /// Returns the result of `scan` over the records of `table` with a time in `read`, and the statistics of the scan. A damaged
@@ -182,15 +180,14 @@ async fn in_one_scan<'r>(
     table: &dyn Table,
     rules: &'r [Rule],
     range: Range,
-    starts: AccountStarts,
+    known: &KnownData,
 ) -> Result<BufferedHunt<'r>, Error> {
-    let history = KnownHistory { starts, retained_from: retained_from(table, rules).await? };
     let settings: Vec<Setting> = rules.iter().map(Rule::setting).collect();
     let mut outcome = BufferedHunt {
         findings: FindingBuffer::new(engine, rules),
         duplicates: Duplicates::default(),
         read: ScanStatistics::default(),
-        learning: vec![0; rules.len()],
+        open_matches: vec![0; rules.len()],
     };
     let mut pending: Vec<usize> = (0..rules.len()).collect();
     lookback::read_until_decided(&settings, range, async |reads| {
@@ -199,7 +196,7 @@ async fn in_one_scan<'r>(
         let is_first = pending.len() == rules.len();
         let scanned_rules: Vec<&Rule> = pending.iter().map(|index| &rules[*index]).collect();
         // The first reading has the matches of all rules.
-        let mut scanned = ScannedRules::new(rules, &pending, &pending_reads, range, &history);
+        let mut scanned = ScannedRules::new(rules, &pending, &pending_reads, range, known);
         scanned.counts_duplicates = is_first;
         let attempt =
             scan_undamaged(engine, table, read, &scanned_rules, async |records| scanned.hunt(engine, &records).await);
@@ -210,8 +207,8 @@ async fn in_one_scan<'r>(
             outcome.read = std::mem::take(&mut outcome.read).widened_by(statistics);
         }
         outcome.findings.add(found.findings, &found.undecided);
-        for (index, count) in pending.iter().zip(found.learning) {
-            outcome.learning[*index] = count;
+        for (index, count) in pending.iter().zip(found.open_matches) {
+            outcome.open_matches[*index] = count;
         }
         pending = found.undecided.into_iter().map(|index| pending[index]).collect();
         Ok(Attempt { result: (), undecided: pending.clone() })

@@ -226,7 +226,7 @@ impl TableLayout {
             }
         };
         let has_type = !missing.iter().any(|name| name == "eventType");
-        fields_of(&rule.detection, has_type, &mut |field| ask(field));
+        fields_of(&rule.scanned(), has_type, &mut |field| ask(field));
         rule.group_by.iter().chain(rule.counts.distinct()).chain(rule.counts.summed()).for_each(ask);
         unanswered
     }
@@ -238,6 +238,7 @@ impl TableLayout {
             (Field::Actor, _) => {
                 has("userIdentity") && identity::DECIDING.iter().all(|member| self.has("userIdentity", member))
             }
+            (Field::Network, _) => has("sourceIPAddress"),
             (Field::MapText(column), _) => has(column),
             (Field::TimePart(..), _) => has(event::EVENT_TIME),
             (Field::Alias(alias), _) => alias.fields.iter().all(|(_, field)| self.answers(field, missing)),

@@ -35,6 +35,7 @@ pub mod iceberg;
 pub mod table;
 pub mod finding;
 pub mod hunt;
+pub mod risk;
 pub mod query;
 pub mod inspect;
 pub mod backtest;

@@ -13,6 +13,7 @@ pub mod markdown;
 pub mod nightly;
 pub mod page;
 pub mod query_rows;
+pub mod risk;
 mod table;
 pub mod windows;
 

@@ -1,5 +1,6 @@
 //! Validated rules, without YAML and SQL.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
@@ -16,6 +17,7 @@ use crate::time::{Period, TimeZone};
 pub mod attack;
 pub mod catalog;
 mod condition;
+mod counted_matches;
 pub mod edit;
 pub mod elastic;
 pub mod exceptions;
@@ -32,6 +34,7 @@ pub mod simple_detection;
 pub mod value_lists;
 pub mod yaml;
 
+pub use counted_matches::{Absence, AbsenceSide, FirstSeen, NewnessPeriods, Setting};
 pub use hunt_test::{ExpectedEvents, ExpectedFinding, HuntTest};
 pub use predicate::{Class, Compared, Operand, Predicate, Quantifier, Test, Value};
 pub use python::PythonFunction;
@@ -70,6 +73,8 @@ pub struct Rule {
     pub group_by: Vec<Field>,
     /// Which matches are new. The others are not counted. `None` if all are counted.
     pub first_seen: Option<FirstSeen>,
+    /// Events near which a match is not counted. `None` if all matches are counted.
+    pub absence: Option<Absence>,
     /// Fields of the triggering event in a finding, by name.
     pub context: Vec<(String, Field)>,
     /// Fields whose distinct values a finding lists.
@@ -119,40 +124,6 @@ impl Counts {
             Counts::Sum(field) => Some(field),
             _ => None,
         }
-    }
-}
-
-/// Which matches are new: those whose key has not been seen for some time.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FirstSeen {
-    /// The key of a match is its group and the values of these fields. A missing value is a value.
-    pub fields: Vec<Field>,
-    /// The times that decide.
-    pub periods: NewnessPeriods,
-}
-
-/// The times that decide which matches are new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct NewnessPeriods {
-    /// A match is new if no other one has its key within this time before it.
-    pub history: Period,
-    /// Nothing is new in an account within this time after its first event in the data. `None` if there is no such time.
-    pub learning: Option<Period>,
-}
-
-/// The settings of a rule that decide its findings, besides its conditions and fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setting {
-    /// The window and threshold that make a finding.
-    pub window: Window,
-    /// The times that decide which matches are new, if only new ones are counted.
-    pub newness: Option<NewnessPeriods>,
-}
-
-impl Setting {
-    /// Returns whether there is a time in which nothing is new.
-    pub fn has_learning(&self) -> bool {
-        self.newness.is_some_and(|newness| newness.learning.is_some())
     }
 }
 
@@ -278,8 +249,17 @@ impl Rule {
             Counts::Followed { first, then } => vec![first, then],
             Counts::EachOf(events) | Counts::InOrder(events) => events.iter().collect(),
         };
+        let absent = self.absence.iter().map(|absence| &absence.event);
         let severities = self.dynamic_severities.iter().map(|(_, predicate)| predicate);
-        std::iter::once(&self.detection).chain(counted).chain(severities)
+        std::iter::once(&self.detection).chain(counted).chain(absent).chain(severities)
+    }
+
+    /// Returns the predicate of the events that a hunt needs: the matches, and the events that must be absent near them.
+    pub fn scanned(&self) -> Cow<'_, Predicate> {
+        match &self.absence {
+            None => Cow::Borrowed(&self.detection),
+            Some(absence) => Cow::Owned(Predicate::Any(vec![self.detection.clone(), absence.event.clone()])),
+        }
     }
 
     /// Returns the value lists that the rule or an exception of it uses, each once.
@@ -318,6 +298,9 @@ impl Rule {
             Counts::EachOf(events) => Counts::EachOf(all(&events)?),
             Counts::InOrder(events) => Counts::InOrder(all(&events)?),
         };
+        if let Some(absence) = &mut self.absence {
+            absence.event = absence.event.with_lists_written_out()?;
+        }
         for (_, severity) in &mut self.dynamic_severities {
             *severity = severity.with_lists_written_out()?;
         }
@@ -326,7 +309,11 @@ impl Rule {
 
     /// Returns the settings that decide the rule's findings.
     pub fn setting(&self) -> Setting {
-        Setting { window: self.window, newness: self.first_seen.as_ref().map(|first_seen| first_seen.periods) }
+        Setting {
+            window: self.window,
+            newness: self.first_seen.as_ref().map(|first_seen| first_seen.periods),
+            absence: self.absence.as_ref().map(|absence| absence.side),
+        }
     }
 
     /// Returns the ATT&CK tactics and techniques, as `TA0006:T1621`.
@@ -358,7 +345,7 @@ pub enum TitlePart {
 }
 
 /// When matches of a group make a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Window {
     /// The shape of the windows.
     pub kind: WindowKind,
@@ -425,6 +412,8 @@ pub enum Field {
     Account,
     /// The principal that acted: see [`event::identity::actor`].
     Actor,
+    /// The network that the call came from: see [`event::address::source_network`].
+    Network,
     /// The value at this path, from the top of the record.
     Path(Path),
     /// The value at this path of a list element. An empty path is the element.
@@ -507,11 +496,12 @@ impl TimePart {
 }
 
 impl Field {
-    /// Returns the field of a record at `path`. `account` and `actor` are derived fields.
+    /// Returns the field of a record at `path`. `account`, `actor` and `network` are derived fields.
     pub fn new(path: Path) -> Field {
         match path.as_key() {
             Some(key) if key.eq_ignore_ascii_case("account") => Field::Account,
             Some(key) if key.eq_ignore_ascii_case("actor") => Field::Actor,
+            Some(key) if key.eq_ignore_ascii_case("network") => Field::Network,
             _ => Field::Path(path),
         }
     }
@@ -521,6 +511,7 @@ impl Field {
         match self {
             Field::Account
             | Field::Actor
+            | Field::Network
             | Field::Element(_)
             | Field::MapText(_)
             | Field::TimePart(..)
@@ -536,6 +527,7 @@ impl fmt::Display for Field {
         match self {
             Field::Account => f.write_str("account"),
             Field::Actor => f.write_str("actor"),
+            Field::Network => f.write_str("network"),
             Field::Path(path) | Field::Element(path) => path.fmt(f),
             Field::MapText(column) => write!(f, "{column} as text"),
             Field::TimePart(part, TimeZone::UTC) => write!(f, "eventTime|{}", part.name()),

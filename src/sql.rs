@@ -8,6 +8,7 @@
 //! | `sliding` findings | `matches`, `sliding_counts`, `thresholds`, `sliding_bursts`, `findings` |
 //! | `dedup` and `tumbling` findings | `matches`, `dedup_windows` or `tumbling_windows`, `window_counts`, `thresholds`, `window_bursts`, `findings` |
 //! | findings of rules whose matches must be new | the same, with `new_matches` after `matches` |
+//! | findings of rules near whose matches other events must be absent | the same, with `neighbors`, `not_followed` or `not_preceded`, and `decided_matches` after `matches` |
 //! | a parameter grid | the same, with `grid_matches`, `grid_sliding_most` or `grid_window_most` and `grid_thresholds`, and `grid_findings` |
 //!
 //! What `tawny sql` prints begins with one more step, which makes `matched` of the table `cloudtrail`.
@@ -68,7 +69,7 @@ pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> 
 /// Returns the query of the records that a rule matches.
 pub fn matching(rule: &Rule) -> Result<String, Error> {
     // Those that are not new are matches too.
-    let rule = Rule { first_seen: None, ..rule.clone() };
+    let rule = Rule { first_seen: None, absence: None, ..rule.clone() };
     let steps = rule_matches::steps(&rule, Range::default());
     Ok(query(&[steps, vec![step(include_str!("../sql/matching.sql"))]].concat()))
 }
@@ -99,24 +100,36 @@ pub fn unanchored_matched(
     Ok(query(&steps().map_err(unrendered("the windows of rules"))?))
 }
 
-/// Returns the query that counts, for each of some rules whose matches must be new, those with a time in `range` that are not
-/// because their account is known for too short a time. The matches are the table `matched` with these columns.
-pub fn learning_matched(shape: WindowShape, columns: &RuleColumns<String>, range: Range) -> Result<String, Error> {
+/// Returns the query that counts, for each of some rules, the matches with a time in `range` that the data do not decide: those
+/// that may be new, in accounts that are known for too short a time, and those whose period of absence is not over. The matches
+/// are the table `matched` with these columns.
+pub fn open_matched(shape: WindowShape, columns: &RuleColumns<String>, range: Range) -> Result<String, Error> {
     let (from, to) = TimeLiteral::bounds(range);
-    let steps = windows::matches(shape, columns).map_err(unrendered("the matches of learning accounts"))?;
+    let steps = windows::matches(shape, columns).map_err(unrendered("the open matches"))?;
+    let (candidates, is_open) = match shape.absence {
+        None => ("first_seen_matches", format!("\"eventTime\" < {}", columns::LEARNED_FROM)),
+        Some(_) => (
+            "lone_matches",
+            format!("(\"eventTime\" < {} OR \"eventTime\" >= {})", columns::KNOWN_FROM, columns::KNOWN_TO),
+        ),
+    };
     let select = format!(
         "SELECT {} AS {}, count(*) AS {}
-FROM first_seen_matches
-WHERE \"eventTime\" < {}
+FROM {candidates}
+WHERE {is_open}
   AND \"eventTime\" >= {from}
   AND \"eventTime\" < {to}
 GROUP BY {0}",
         columns::RULE,
         columns::SUBJECT,
-        columns::LEARNING,
-        columns::LEARNED_FROM
+        columns::OPEN_MATCHES
     );
     Ok(format!("{}\n{select}", query(&steps)))
+}
+
+/// Returns the query of the times of the first and the last event in the table `cloudtrail`.
+pub fn event_times() -> String {
+    rule_matches::event_times()
 }
 
 /// Returns the query of the first event in `range` of each account in the table `cloudtrail`.
@@ -128,7 +141,8 @@ pub fn account_starts(range: Range) -> String {
 /// group, and `keys` the other columns of the key of new matches. `shape` is that of the rule's windows.
 pub fn distinct_matches(groups: &[String], keys: &[String], shape: WindowShape) -> Result<String, Error> {
     let counted = shape.function.map(|function| function.column().to_owned());
-    let own = counted.into_iter().chain([ACCOUNT, ACTOR, EVENT_TIME, EVENT_ID].map(str::to_owned));
+    let role = shape.absence.map(|_| columns::MATCH_ROLE.to_owned());
+    let own = counted.into_iter().chain(role).chain([ACCOUNT, ACTOR, EVENT_TIME, EVENT_ID].map(str::to_owned));
     let columns: Vec<String> = groups.iter().chain(keys).cloned().chain(own).collect();
     let columns = idents(&columns).collect::<Vec<_>>().join(",\n  ");
     DistinctMatches { columns, order: by_group(groups) }.render().map_err(unrendered("the distinct matches"))
@@ -162,8 +176,11 @@ pub fn grid(shape: WindowShape, cells: &[GridCell], triggers: Range) -> Result<S
 
 /// As [`unanchored_matched`], for the settings of `cells`: one row for each that is not known, with its number.
 pub fn unanchored_grid(shape: WindowShape, cells: &[GridCell], from: Instant) -> Result<String, Error> {
-    let anchors = AnchorQuery::of_grid(shape, from).steps().map_err(unrendered("a parameter grid"))?;
-    Ok(query(&[ParameterGrid::new(cells).matches(shape.only_new), vec![anchors]].concat()))
+    let steps = || {
+        let anchors = AnchorQuery::of_grid(shape, from).steps()?;
+        Ok([ParameterGrid::new(cells).matches(shape)?, vec![anchors]].concat())
+    };
+    Ok(query(&steps().map_err(unrendered("a parameter grid"))?))
 }
 
 fn unrendered(subject: &str) -> impl Fn(askama::Error) -> Error {

@@ -286,7 +286,7 @@ impl From<Instant> for String {
 /// A half-open range of instants, `from <= t < to`. A missing bound is open.
 ///
 /// It serializes as the microseconds of its bounds, which are exact beyond the years that a text can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(into = "[Option<i64>; 2]", from = "[Option<i64>; 2]")]
 pub struct Range {
     /// The first instant in the range.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use crate::rule::{NewnessPeriods, Setting, Window, WindowKind};
+use crate::rule::{NewnessPeriods, Rule, Setting, Window, WindowKind};
 use crate::text::printable;
 use crate::time::{Period, PeriodError};
 
@@ -24,15 +24,15 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// Returns the settings, ordered by kind, newness, period and threshold.
-    pub fn settings(&self) -> Vec<Setting> {
+    /// Returns the settings of `rule`, ordered by kind, newness, period and threshold.
+    pub fn settings(&self, rule: &Rule) -> Vec<Setting> {
         let mut settings = Vec::new();
         for kind in &self.kinds {
             for newness in &self.newness {
                 for period in &self.periods {
                     for threshold in &self.thresholds {
                         let window = Window { kind: *kind, period: *period, threshold: *threshold };
-                        settings.push(Setting { window, newness: *newness });
+                        settings.push(Setting { window, newness: *newness, ..rule.setting() });
                     }
                 }
             }

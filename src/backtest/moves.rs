@@ -48,15 +48,7 @@ mod tests {
 
     #[test]
     fn findings_that_share_an_event_have_not_moved() {
-        let found = |first, count| GridFinding {
-            first,
-            last: first + count - 1,
-            count,
-            trigger: first,
-            read_from: None,
-            newness: None,
-            known_from: None,
-        };
+        let found = |first, count| GridFinding { first, last: first + count - 1, count, trigger: first, cell: None };
         let before = [found(0, 3), found(5, 2), found(10, 4)];
         let after = [found(2, 1), found(3, 2), found(11, 1), found(12, 2), found(20, 1)];
         let moves = Moves::between(&before, &after);

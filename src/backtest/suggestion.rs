@@ -135,6 +135,7 @@ mod tests {
                     threshold: u32::try_from(number + 1).unwrap().try_into().unwrap(),
                 },
                 newness: None,
+                absence: None,
             },
             stats: CellStatistics {
                 findings: *findings,

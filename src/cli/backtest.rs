@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -6,7 +7,7 @@ use super::cluster::ClusterArgs;
 use super::data::DataArgs;
 use super::outcome::ReadSummary;
 use super::range::RangeArgs;
-use super::{Context, RuleFileArgs, RuleFiles, WindowChoice, loading};
+use super::{Context, RuleFileArgs, RuleFiles, WindowChoice, loading, risk};
 use crate::backtest::budget::Budget;
 use crate::backtest::comparison::Comparison;
 use crate::backtest::grid::{CellName, Grid, MAX_CELLS, Thresholds};
@@ -14,12 +15,13 @@ use crate::backtest::labels::{self, Labelled, Unlabelled};
 use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{self};
 use crate::error::{Error, Status};
+use crate::hunt;
 use crate::hunt::grid::MatchesNeeded;
 use crate::nightly::config;
 use crate::output::Output;
 use crate::report::backtest::{BacktestFormat, BacktestView};
 use crate::report::{self, comparison};
-use crate::rule::catalog::{self, Entry, Origin};
+use crate::rule::catalog::{self, Entry, Origin, RuleChoice};
 use crate::rule::yaml::YamlSource;
 use crate::rule::{NewnessPeriods, Rule, Window, WindowKind, edit};
 use crate::statistics::number_of;
@@ -28,8 +30,14 @@ use crate::time::Period;
 
 /// Options that conflict with `--compare`.
 #[rustfmt::skip]
-const NOT_COMPARED: [&str; 13] = [
-    "rule", "rules", "thresholds", "periods", "histories", "learning", "windows", "labels", "unlabelled", "budget", "move_to", "write", "report",
+const NOT_COMPARED: [&str; 14] = [
+    "risk",    "rule", "rules", "thresholds", "periods", "histories", "learning", "windows", "labels", "unlabelled", "budget", "move_to", "write", "report",
+];
+
+/// Options that conflict with `--risk`.
+#[rustfmt::skip]
+const NOT_RANKED: [&str; 11] = [
+    "thresholds", "periods", "histories", "learning", "windows", "labels", "unlabelled", "budget", "move_to", "write", "report",
 ];
 
 /// Show what a rule would have found with other thresholds and periods
@@ -38,7 +46,7 @@ const NOT_COMPARED: [&str; 13] = [
 /// what a hunt with these settings finds.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny backtest lake/ --rule AWS.Unsuccessful.MFA.attempt --from 2026-07-01 --to 2026-10-01\n  tawny backtest lake/ --thresholds 2..6 --periods 15m,1h --windows sliding --budget 1/day\n  tawny backtest lake/ --rules my_rule.yml --budget 1/day --write\n  tawny backtest lake/ --rules new_region.yml --histories 7d,30d,90d --learning 7d,14d\n  tawny backtest lake/ --move-to 3/30m --labels incidents.csv --report backtest.html\n  tawny backtest lake/ --compare main/rule.yml branch/rule.yml --format junit -o junit.xml --fail-on-change"
+    after_help = "Examples:\n  tawny backtest lake/ --rule AWS.Unsuccessful.MFA.attempt --from 2026-07-01 --to 2026-10-01\n  tawny backtest lake/ --thresholds 2..6 --periods 15m,1h --windows sliding --budget 1/day\n  tawny backtest lake/ --rules my_rule.yml --budget 1/day --write\n  tawny backtest lake/ --rules new_region.yml --histories 7d,30d,90d --learning 7d,14d\n  tawny backtest lake/ --move-to 3/30m --labels incidents.csv --report backtest.html\n  tawny backtest lake/ --last 90d --risk 50,100,200\n  tawny backtest lake/ --compare main/rule.yml branch/rule.yml --format junit -o junit.xml --fail-on-change"
 )]
 pub(super) struct BacktestCommand {
     #[command(flatten)]
@@ -82,6 +90,12 @@ pub(super) struct BacktestCommand {
     /// List the findings gained and lost if the rule moved to this cell: `3/30m` or `3/30m/dedup`
     #[arg(long, value_name = "CELL")]
     move_to: Option<CellName>,
+    /// Count how often actors reach each of these risk scores, by the findings of all rules, instead of windows
+    #[arg(long, value_name = "SCORES", value_delimiter = ',', num_args = 0..=1, default_missing_value = "25,50,100,200,400", conflicts_with_all = NOT_RANKED)]
+    risk: Vec<NonZeroU32>,
+    /// With `--risk`: the time in which the weight of a finding halves
+    #[arg(long, value_name = "PERIOD", requires = "risk", default_value = "7d", value_parser = Period::parse_history)]
+    half_life: Period,
     /// Compare two versions of a rule instead of windows
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = NOT_COMPARED)]
     compare: Vec<PathBuf>,
@@ -112,6 +126,9 @@ impl BacktestCommand {
         Context::check_outputs([&self.output, &self.report])?;
         if !self.compare.is_empty() {
             return Box::pin(self.compare(context)).await;
+        }
+        if !self.risk.is_empty() {
+            return Box::pin(self.risk_scores(context)).await;
         }
         // Checked here because clap drops `requires` where the required option conflicts with another one.
         let only_compare =
@@ -313,6 +330,33 @@ impl BacktestCommand {
         };
         context.output.talk(&format!("`{file}`: Threshold {} to {}, {period}", own.threshold, window.threshold));
         Ok(())
+    }
+
+    /// Counts how often actors reach risk scores, by the findings of all rules.
+    async fn risk_scores(&self, context: &Context) -> Result<Status, Error> {
+        let as_json = match self.format {
+            BacktestFormat::Table => false,
+            BacktestFormat::Json => true,
+            _ => return Err(Error::usage("`--risk` has the formats table and json")),
+        };
+        let ids: Vec<String> = self.rule.iter().cloned().collect();
+        let wanted = RuleChoice { ids: &ids, disabled: false };
+        let (choice, _) = loading::choose(context.output, self.files.files(self.strict), wanted)?;
+        let range = self.range.range()?;
+        let opened = self.data.open(context, Some(&self.cluster), "hunting").await?;
+        opened.warn_of_cuts(context.output);
+        let hunted = hunt::hunt_buffered(&opened.engine, opened.table.as_ref(), &choice.rules, range).await?;
+        opened.bar.finish_and_clear();
+        let actors = risk::of_findings(&hunted.findings, self.half_life).await?;
+        let crossings = actors.crossings(&risk::distinct(&self.risk));
+        let text = report::risk::crossings(&crossings, range, self.half_life, as_json)?;
+        context.write(text.into_bytes(), self.output.as_deref()).await?;
+        let summary = ReadSummary { has_results: hunted.findings.count() > 0, ..opened.summary(range, "hunted") };
+        let status = summary.report(context.output, &hunted.read).await?;
+        context.output.duplicates(&hunted.duplicates, "matching records");
+        let [found, rules] = [(hunted.findings.count(), "finding"), (choice.rules.len() as u64, "rule")];
+        context.output.talk(&format!("{} of {}", number_of(found.0, found.1), number_of(rules.0, rules.1)));
+        Ok(status)
     }
 
     async fn compare(&self, context: &Context) -> Result<Status, Error> {

@@ -7,6 +7,7 @@ use super::cluster::ClusterArgs;
 use super::data::DataArgs;
 use super::outcome::ReadSummary;
 use super::range::RangeArgs;
+use super::risk::RiskArgs;
 use super::{Context, RuleArgs, size};
 use crate::error::{Error, Status};
 use crate::finding::Finding;
@@ -24,7 +25,7 @@ use crate::table::{TableKind, TableListing};
 /// A raw trail is hunted in place, without conversion.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02 --account 111122223333\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings\n  tawny hunt lake/ --exceptions exceptions.yml --report hunt.html"
+    after_help = "Examples:\n  tawny hunt trail/\n  tawny hunt lake/ --from 2026-09-01 --to 2026-10-01 --threshold 3 --period 30m\n  tawny hunt s3://logs/AWSLogs --from 2026-09-01 --to 2026-09-02 --account 111122223333\n  tawny hunt lake/ --last 24h --format jsonl -o findings.jsonl --fail-on-findings\n  tawny hunt lake/ --exceptions exceptions.yml --report hunt.html\n  tawny hunt lake/ --last 30d --risk"
 )]
 pub(super) struct HuntCommand {
     #[command(flatten)]
@@ -33,6 +34,8 @@ pub(super) struct HuntCommand {
     rules: RuleArgs,
     #[command(flatten)]
     range: RangeArgs,
+    #[command(flatten)]
+    risk: RiskArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
     /// Output format of the findings
@@ -43,7 +46,7 @@ pub(super) struct HuntCommand {
     output: Option<String>,
     /// Write an HTML page with charts and the events of each finding to this file or `s3://BUCKET/KEY`; reads the data a
     /// second time
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "risk")]
     report: Option<String>,
     /// Show what would be read, then exit
     #[arg(long)]
@@ -81,14 +84,17 @@ impl HuntCommand {
         let hunt = ExceptedHunt::new(rules, range)?;
         let rules = hunt.rules();
         let (hunted, effects) = hunt.hunt_buffered(engine, table).await?;
-        let BufferedHunt { findings, duplicates, read, learning } = hunted;
+        let BufferedHunt { findings, duplicates, read, open_matches } = hunted;
         let exceptions = exceptions::reports(rules, &effects, range.to.unwrap_or_else(super::now));
         let records = engine.scanned.rows();
         opened.bar.finish_and_clear();
         let mut figures = HuntSummary::new(engine, report::page::SHOWN.findings);
         let is_reported = self.report.is_some();
         let mut count = |finding: &Finding| if is_reported { figures.add(finding) } else { Ok(()) };
-        if self.rules.compares_window_kinds() && self.format == FindingsFormat::Table {
+        if self.risk.risk {
+            let text = report::risk::ranked(&self.risk.ranking(&findings, range.to).await?, self.format)?;
+            context.write(text.into_bytes(), self.output.as_deref()).await?;
+        } else if self.rules.compares_window_kinds() && self.format == FindingsFormat::Table {
             let findings = findings.all().await?;
             findings.iter().try_for_each(count)?;
             let text = report::windows::side_by_side(&findings);
@@ -113,7 +119,7 @@ impl HuntCommand {
         context.output.cluster_results(engine.bytes_from_cluster());
         context.output.duplicates(&duplicates, "matching records");
         context.output.exceptions(&exceptions);
-        report_learning(context.output, rules, &learning);
+        report_open_matches(context.output, rules, &open_matches);
         let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
         let [found, rules] =
             [(findings.count(), "finding"), (ids.len() as u64, "rule")].map(|(n, what)| number_of(n, what));
@@ -165,10 +171,14 @@ impl HuntCommand {
     }
 }
 
-/// Says how many matches are not new because their account is known for too short a time.
-fn report_learning(output: Output, rules: &[Rule], learning: &[u64]) {
-    for (rule, matches) in rules.iter().zip(learning).filter(|(_, matches)| **matches > 0) {
+/// Says how many matches the data do not decide.
+fn report_open_matches(output: Output, rules: &[Rule], open_matches: &[u64]) {
+    for (rule, matches) in rules.iter().zip(open_matches).filter(|(_, matches)| **matches > 0) {
         let matches = number_of(*matches, "match");
-        output.talk(&format!("`{}`: {matches} in accounts that are still in their learning time", rule.id));
+        let reason = match &rule.absence {
+            Some(absence) => format!("open: the data do not cover the period of `{}`", absence.side.key()),
+            None => "in accounts that are still in their learning time".to_owned(),
+        };
+        output.talk(&format!("`{}`: {matches} {reason}", rule.id));
     }
 }

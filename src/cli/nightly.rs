@@ -2,17 +2,20 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::risk::RiskArgs;
 use super::{Context, RuleFiles, TableOrJson, loading};
 use crate::convert::Limits;
 use crate::delta::AsOf;
 use crate::error::{Error, Status};
+use crate::hunt;
 use crate::lake::Lake;
 use crate::nightly::config::{Config, TEMPLATE, VARIABLES};
 use crate::nightly::{
     HuntSettings, MaintenanceSettings, Nightly, NightlySource, ReportedRule, RunReport, SourceListing, Storage,
 };
 use crate::output::LogFormat;
-use crate::report::nightly as report;
+use crate::report::risk::ranked;
+use crate::report::{FindingsFormat, nightly as report};
 use crate::rule::catalog::RuleChoice;
 use crate::sink::Sink;
 use crate::statistics::ScanStatistics;
@@ -47,6 +50,8 @@ pub(super) struct NightlyCommand {
     /// Output format of the report
     #[arg(long, value_enum, default_value_t)]
     format: TableOrJson,
+    #[command(flatten)]
+    risk: RiskArgs,
     /// Format of the log on standard error
     #[arg(long, value_enum, default_value_t)]
     log: LogFormat,
@@ -147,6 +152,14 @@ impl NightlyCommand {
         let mut done = Box::pin(nightly.run(&mut progress, &|bytes| context.output.deliver(bytes))).await?;
         bar.finish_and_clear();
         let errors = skipped.iter().filter_map(|skipped| skipped.errors.first());
+        if self.risk.risk {
+            // After maintenance and a first conversion, the lake has another version.
+            let lake = Lake::open(&context.stores, &Location::of(&config.lake), AsOf::Latest).await?;
+            let end = nightly.now;
+            let range = self.risk.counted_range(end);
+            let hunted = hunt::hunt_buffered(&engine, &lake, &choice.rules, range).await?;
+            done.risk = Some(self.risk.ranking(&hunted.findings, Some(end)).await?);
+        }
         done.skipped_rules = errors.map(ReportedRule::from).collect();
         context.output.faults(&done.read.faults, done.read.rejected());
         self.write_report(context, &config, &done).await?;
@@ -159,7 +172,10 @@ impl NightlyCommand {
     /// Writes the report to standard output, or to standard error if a sink writes findings to standard output.
     async fn write_report(&self, context: &Context, config: &Config, done: &RunReport) -> Result<(), Error> {
         let text = match self.format {
-            TableOrJson::Table => report::table(done),
+            TableOrJson::Table => {
+                let ranking = done.risk.as_ref().map(|risk| ranked(risk, FindingsFormat::Table)).transpose()?;
+                report::table(done) + &ranking.unwrap_or_default()
+            }
             TableOrJson::Json => report::as_json(done)?,
         };
         if config.sinks.iter().any(|sink| matches!(sink, crate::sink::SinkSettings::Stdout { .. })) {

@@ -11,7 +11,7 @@ use crate::report;
 use crate::report::markdown;
 use crate::rule::attack::{self, Covered};
 use crate::rule::catalog::Entry;
-use crate::rule::{Counts, FirstSeen, Rule};
+use crate::rule::{AbsenceSide, Counts, FirstSeen, Rule};
 use crate::rule::{panther, simple_detection};
 use crate::statistics::number_of;
 use crate::text::{self, printable};
@@ -224,7 +224,11 @@ fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: Table
                 _ => "matches".to_owned(),
             };
             let window = rule.window;
-            let then = if matches!(rule.counts, Counts::Followed { .. }) { ", then FollowedBy" } else { "" };
+            let then = match &rule.absence {
+                Some(absence) => format!(", {}", absence.side.key()),
+                None if matches!(rule.counts, Counts::Followed { .. }) => ", then FollowedBy".to_owned(),
+                None => String::new(),
+            };
             let finds = format!(
                 "{} {what}{} within {} ({}){}{then}",
                 window.threshold,
@@ -288,6 +292,8 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
         "new": rule.first_seen.as_ref().map(|first_seen| fields(&first_seen.fields)),
         "history": rule.first_seen.as_ref().map(|first_seen| first_seen.periods.history.to_string()),
         "learning": rule.first_seen.as_ref().and_then(|it| it.periods.learning).map(|learning| learning.to_string()),
+        "not_followed_by": rule.absence.as_ref().is_some_and(|absence| absence.side == AbsenceSide::After),
+        "not_preceded_by": rule.absence.as_ref().is_some_and(|absence| absence.side == AbsenceSide::Before),
         "min_events": rule.min_events,
         "at_most": rule.peak_limits.at_most,
         "not": rule.peak_limits.not,

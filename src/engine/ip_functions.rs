@@ -1,12 +1,15 @@
 //! Functions of IP addresses and networks in text columns.
 
+use std::sync::Arc;
+
+use arrow::array::{AsArray as _, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use ipnet::IpNet;
 
-use super::functions::{register_text_function, truths};
-use crate::event::address::{Class, address};
+use super::functions::{not_text, register_text_function, truths};
+use crate::event::address::{Class, address, source_network};
 
 pub(super) fn register(context: &SessionContext) {
     for (name, class) in [
@@ -20,6 +23,11 @@ pub(super) fn register(context: &SessionContext) {
             truths(&texts, |text| class.contains(text))
         });
     }
+    register_text_function(context, "source_network", 0, DataType::Utf8, |texts, _| {
+        let texts = texts.as_string_opt::<i32>().ok_or_else(|| not_text(&texts))?;
+        let networks = texts.iter().map(|text| text.map(source_network));
+        Ok(Arc::new(networks.collect::<StringArray>()))
+    });
     register_text_function(context, "in_cidr", 1, DataType::Boolean, |texts, constants| {
         let network = constants.first().copied().unwrap_or_default();
         let network: IpNet =

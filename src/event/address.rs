@@ -1,9 +1,10 @@
 //! Classes of IP addresses.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// Networks that the registries of special-purpose addresses list as not globally reachable.
@@ -86,6 +87,19 @@ pub fn address(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
 
+/// Returns the network of a `sourceIPAddress`: the /24 of an IPv4 address, the /48 of an IPv6 address. A text that is no
+/// address, such as the name of a service, is its own network.
+///
+/// One user at one place often has several addresses in such a network.
+pub fn source_network(text: &str) -> Cow<'_, str> {
+    let network = match address(text).map(|address| address.to_canonical()) {
+        None => return Cow::Borrowed(text),
+        Some(IpAddr::V4(address)) => Ipv4Net::new(address, 24).map(IpNet::V4),
+        Some(IpAddr::V6(address)) => Ipv6Net::new(address, 48).map(IpNet::V6),
+    };
+    network.map_or(Cow::Borrowed(text), |network| Cow::Owned(network.trunc().to_string()))
+}
+
 fn networks(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
@@ -106,6 +120,21 @@ fn is_shared(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_one_network_have_one_network() {
+        for (text, network) in [
+            ("198.51.100.7", "198.51.100.0/24"),
+            ("::ffff:198.51.100.8", "198.51.100.0/24"),
+            ("2001:db8:1:2::3", "2001:db8:1::/48"),
+            ("2001:db8:2::3", "2001:db8:2::/48"),
+            ("cloudtrail.amazonaws.com", "cloudtrail.amazonaws.com"),
+            ("198.51.100.0/16", "198.51.100.0/16"),
+            ("", ""),
+        ] {
+            assert_eq!(source_network(text), network);
+        }
+    }
 
     #[test]
     fn addresses_have_one_class() {

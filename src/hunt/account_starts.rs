@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::named_columns;
-use crate::rule::Setting;
 use crate::sql::{self, columns};
 use crate::statistics::ScanStatistics;
 use crate::table::{Table, without_damaged_files};
@@ -22,15 +21,6 @@ pub struct AccountStarts {
     accounts: BTreeMap<String, Instant>,
     /// That of the events without an account.
     none: Option<Instant>,
-}
-
-/// What decides besides the matches which of them are new.
-#[derive(Debug, Clone, Default)]
-pub(super) struct KnownHistory {
-    /// The first event of each account.
-    pub(super) starts: AccountStarts,
-    /// The time before which records were dropped.
-    pub(super) retained_from: Option<Instant>,
 }
 
 impl AccountStarts {
@@ -65,23 +55,6 @@ impl AccountStarts {
         let learned = accounts.iter().map(|account| Some((self.start(account) + learning.micros()).micros()));
         learned.collect::<TimestampMicrosecondArray>().with_timezone("UTC")
     }
-}
-
-/// Reads the first event of each account in all of `table`, if the learning time of any of `settings` needs it. Returns the
-/// statistics of that reading, too.
-///
-/// # Errors
-/// The table cannot be read.
-pub(super) async fn of_learning(
-    engine: &Engine,
-    table: &dyn Table,
-    settings: &[Setting],
-) -> Result<(AccountStarts, Option<ScanStatistics>), Error> {
-    if !settings.iter().any(Setting::has_learning) {
-        return Ok((AccountStarts::default(), None));
-    }
-    let (starts, read) = account_starts(engine, table, Range::default()).await?;
-    Ok((starts, Some(read)))
 }
 
 /// Reads the first event in `range` of each account, and the statistics of that reading.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::account_starts::AccountStarts;
-use super::{BufferedHunt, FindingBuffer, HuntOutcome, hunt_buffered, hunt_with_starts};
+use super::known_data::KnownData;
+use super::{BufferedHunt, FindingBuffer, HuntOutcome, hunt_buffered, hunt_with_known};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::finding::Finding;
@@ -89,21 +89,21 @@ impl ExceptedHunt {
         let mut outcome = hunt_buffered(engine, table, &self.all, self.range).await?;
         let effects = self.effects(&outcome.findings).await?;
         outcome.findings.keep_first(self.count);
-        outcome.learning.truncate(self.count);
+        outcome.open_matches.truncate(self.count);
         Ok((outcome, effects))
     }
 
-    /// Hunts as [`hunt_with_starts`] does, and returns what the exceptions removed.
+    /// Hunts as [`hunt_with_known`] does, and returns what the exceptions removed.
     ///
     /// # Errors
-    /// As for [`hunt_with_starts`].
-    pub async fn hunt_with_starts(
+    /// As for [`hunt_with_known`].
+    pub async fn hunt_with_known(
         &self,
         engine: &Engine,
         table: &dyn Table,
-        starts: AccountStarts,
+        known: &KnownData,
     ) -> Result<(HuntOutcome, Vec<ExceptionEffect>), Error> {
-        let mut outcome = hunt_with_starts(engine, table, &self.all, self.range, starts).await?;
+        let mut outcome = hunt_with_known(engine, table, &self.all, self.range, known).await?;
         let mut effects = EffectCounter::new(self);
         for (rule, findings) in outcome.findings.iter().enumerate() {
             for finding in findings {
@@ -111,7 +111,7 @@ impl ExceptedHunt {
             }
         }
         outcome.findings.truncate(self.count);
-        outcome.learning.truncate(self.count);
+        outcome.open_matches.truncate(self.count);
         Ok((outcome, effects.finish()))
     }
 
@@ -141,6 +141,7 @@ fn removed_events(rule: &Rule, exception: &Exception, range: Range) -> Rule {
         dynamic_severities: Vec::new(),
         group_by: Vec::new(),
         first_seen: None,
+        absence: None,
         context: Vec::new(),
         summary: Vec::new(),
         tests: Vec::new(),

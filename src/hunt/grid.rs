@@ -10,10 +10,11 @@ use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 
-use super::account_starts::{self, AccountStarts};
+use super::account_starts::AccountStarts;
+use super::known_data::KnownData;
 use super::lookback::{self, Attempt, is_cut};
 use super::scan_undamaged;
-use super::windows::{known_from, run_queries, subjects};
+use super::windows::{run_queries, subjects};
 use crate::engine::match_scan::{BufferedMatches, MatchScan};
 use crate::engine::{self, Engine, duplicates};
 use crate::error::Error;
@@ -85,8 +86,7 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
     cells.iter().try_for_each(|setting| rule.check(setting.window))?;
     let initial = lookback::initial_range(cells.iter().copied(), range);
     table.check(engine, std::slice::from_ref(rule), initial).await?;
-    let (account_starts, read_for_starts) = account_starts::of_learning(engine, table, cells).await?;
-    let retained_from = super::retained_from(table, std::slice::from_ref(rule)).await?;
+    let (known, read_for_known) = KnownData::read(engine, table, cells).await?;
     let keys = rule.first_seen.iter().flat_map(|first_seen| &first_seen.fields);
     let keys: Vec<String> =
         keys.filter(|field| !rule.group_by.contains(field)).map(|field| format!("new.{field}")).collect();
@@ -95,14 +95,14 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
             number,
             setting: *setting,
             read: *read,
-            known_from: setting.newness.and_then(|newness| known_from(newness, *read, retained_from)),
+            known: known.decided_times(*setting, *read),
         };
         let grid = GridRule {
             id: rule.id.clone(),
             shape: WindowShape::of(rule),
             groups: rule.group_by.iter().map(|field| format!("group.{field}")).collect(),
             keys: keys.clone(),
-            account_starts: account_starts.clone(),
+            account_starts: known.starts.clone(),
             cells: cells.iter().zip(reads).enumerate().map(cell).collect(),
             range,
         };
@@ -114,7 +114,7 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
         Ok(Attempt { result: GridHunt { matches, findings: found, read, duplicates }, undecided })
     })
     .await?;
-    if let Some(read) = read_for_starts {
+    if let Some(read) = read_for_known {
         hunt.read = std::mem::take(&mut hunt.read).widened_by(read);
     }
     Ok(hunt)
@@ -171,13 +171,14 @@ fn matched(
     fields.push(Field::new(columns::FINGERPRINT, DataType::Int64, true));
     fields.extend(CALL_COLUMNS.map(text));
     fields.extend(grid.shape.function.map(counted_field));
+    fields.extend(grid.shape.absence.map(|_| text(columns::MATCH_ROLE)));
     let schema = Arc::new(Schema::new(fields));
     let converted = Arc::clone(&schema);
     matches.table(&schema, engine.partitions(), move |batch| {
         let values = spec.group.iter().chain(&spec.keys).chain([&spec.account, &spec.actor, &spec.fingerprint]);
         let values = values.chain(&spec.matches.call).map(|id| Arc::clone(batch.value(*id)));
         let own = [EventColumn::Time, EventColumn::Id].map(|column| Arc::clone(batch.event(column)));
-        let counted = spec.counted.map(|id| Arc::clone(batch.value(id)));
+        let counted = spec.counted.into_iter().chain(spec.match_role).map(|id| Arc::clone(batch.value(id)));
         let columns = own.into_iter().chain(values).chain(counted).zip(converted.fields());
         let columns = columns.map(|(column, field)| compute::cast(&column, field.data_type()));
         let columns: Result<_, ArrowError> = columns.collect();
@@ -272,7 +273,7 @@ impl GridWindows<'_> {
         for (bursts, cell) in found.iter_mut().zip(&self.grid.cells) {
             bursts.sort_unstable();
             let ends = bursts.iter().map(|burst| self.matches.times[burst.last]);
-            if is_cut(cell.setting.window, ends, cell.read) {
+            if is_cut(cell.setting, ends, cell.read) {
                 short.push(cell.number);
             }
         }
@@ -326,9 +327,7 @@ impl GridWindows<'_> {
                 last: number(last)?,
                 count: number(count)?,
                 trigger: number(trigger)?,
-                read_from: self.grid.cells.get(cell).and_then(|cell| cell.read.from),
-                newness: self.grid.cells.get(cell).and_then(|cell| cell.setting.newness),
-                known_from: self.grid.cells.get(cell).and_then(|cell| cell.known_from),
+                cell: self.grid.cells.get(cell).copied(),
             };
             found.get_mut(cell).ok_or_else(internal)?.push(burst);
         }

@@ -1,7 +1,7 @@
 //! The lookback and lookahead of a hunt, and the loop that widens them until all findings are decided.
 
 use crate::error::Error;
-use crate::rule::{Rule, Setting, Window, WindowKind};
+use crate::rule::{Rule, Setting, WindowKind};
 use crate::time::{DAY, Instant, Range};
 
 /// The longest lookback, in microseconds. Beyond it all earlier events are read.
@@ -13,15 +13,16 @@ struct ReadMargin {
     /// `None` for all earlier events.
     lookback: Option<i64>,
     lookahead: i64,
-    /// What shows which of the matches in the lookback are new.
-    history: i64,
+    /// Before the lookback, what shows which of its matches count.
+    earlier: i64,
+    /// After the lookahead, what shows which of its matches count.
+    later: i64,
 }
 
 impl ReadMargin {
     /// Returns a margin that suffices in most cases.
     fn initial(setting: Setting) -> ReadMargin {
         let period = setting.window.period.micros();
-        let history = setting.newness.map_or(0, |newness| newness.history.micros());
         let (lookback, lookahead) = match setting.window.kind {
             // Windows are exact from one period after the start of the read range. The other period shows whether a
             // burst was already triggered before the range. A burst may continue after the range.
@@ -30,7 +31,8 @@ impl ReadMargin {
             WindowKind::Dedup => (DAY.max(4 * period), period),
             WindowKind::Tumbling => (period, period),
         };
-        ReadMargin { lookback: Some(lookback), lookahead, history }
+        let (earlier, later) = (setting.decided_by_earlier(), setting.decided_by_later());
+        ReadMargin { lookback: Some(lookback), lookahead, earlier, later }
     }
 
     /// Returns a margin four times as long. Beyond [`MAX_LOOKBACK`] it covers all earlier events.
@@ -39,13 +41,13 @@ impl ReadMargin {
         ReadMargin {
             lookback: lookback.filter(|lookback| *lookback < MAX_LOOKBACK),
             lookahead: self.lookahead.saturating_mul(4),
-            history: self.history,
+            ..self
         }
     }
 
     fn around(self, range: Range) -> Range {
-        let from = range.from.zip(self.lookback).map(|(from, lookback)| from - lookback - self.history);
-        Range { from, to: range.to.map(|to| to + self.lookahead) }
+        let from = range.from.zip(self.lookback).map(|(from, lookback)| from - lookback - self.earlier);
+        Range { from, to: range.to.map(|to| to + self.lookahead + self.later) }
     }
 }
 
@@ -91,8 +93,9 @@ pub(super) async fn read_until_decided<T>(
 }
 
 /// Returns whether a burst may continue after `read`. `last_events` are the times of the last event of each burst. One
-/// within a period of the end of `read` may continue.
-pub(super) fn is_cut(window: Window, mut last_events: impl Iterator<Item = Instant>, read: Range) -> bool {
-    let is_near = |end: Instant| last_events.any(|last| last >= end - window.period.micros());
-    window.kind == WindowKind::Sliding && read.to.is_some_and(is_near)
+/// within a period of the end of the matches that `read` decides may continue.
+pub(super) fn is_cut(setting: Setting, mut last_events: impl Iterator<Item = Instant>, read: Range) -> bool {
+    let near = setting.window.period.micros() + setting.decided_by_later();
+    let is_near = |end: Instant| last_events.any(|last| last >= end - near);
+    setting.window.kind == WindowKind::Sliding && read.to.is_some_and(is_near)
 }

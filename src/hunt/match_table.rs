@@ -79,7 +79,9 @@ impl MatchTable {
             Field::new(columns::EVENT_KINDS, event_kinds_type(), true),
             Field::new(columns::HISTORY, DataType::Interval(IntervalUnit::MonthDayNano), true),
             Field::new(columns::KNOWN_FROM, time.clone(), true),
+            Field::new(columns::KNOWN_TO, time.clone(), true),
             Field::new(columns::LEARNED_FROM, time.clone(), true),
+            Field::new(columns::MATCH_ROLE, DataType::Utf8, true),
         ];
         fields.extend(EventColumn::ALL.map(|column| match column {
             EventColumn::Time => Field::new(column.name(), time.clone(), false),
@@ -120,6 +122,7 @@ impl MatchTable {
             distinct: distinct.by_ref().take(columns.distinct.len()).collect(),
             counted: self.rules[index].shape.function.map(|function| function.column().to_owned()),
             newness: None,
+            match_role: None,
         }
     }
 
@@ -162,7 +165,11 @@ impl MatchTable {
             _ => new_null_array(data_type, rows),
         };
         let constant = |number: i64| Arc::new(Int64Array::from_value(number, rows)) as ArrayRef;
-        let [history, known_from, learned_from] = self.newness(rule, &values, rows)?;
+        let [history, learned_from] = self.newness(rule, &values, rows)?;
+        let bound = |bound: Option<Instant>| {
+            let times = TimestampMicrosecondArray::from(vec![bound.map(Instant::micros); rows]);
+            Arc::new(times.with_timezone("UTC")) as ArrayRef
+        };
         let mut columns = vec![
             constant(i64::try_from(index).unwrap_or_default()),
             constant(rule.threshold.get().into()),
@@ -172,8 +179,10 @@ impl MatchTable {
             counted_as(columns::COUNTED, &DataType::Utf8),
             counted_as(columns::EVENT_KINDS, &event_kinds_type()),
             history,
-            known_from,
+            bound(rule.decided.from),
+            bound(rule.decided.to),
             learned_from,
+            values.match_role.clone().unwrap_or_else(null),
         ];
         columns.extend(EventColumn::ALL.map(event).into_iter().collect::<Result<Vec<_>, _>>()?);
         let trigger: Vec<ArrayRef> = values.trigger.iter().cloned().collect();
@@ -197,13 +206,12 @@ fn interval(period: Period) -> IntervalMonthDayNano {
 }
 
 impl MatchTable {
-    /// The columns that decide with the key whether a match of `rule` is new: history, known from, learned from.
-    fn newness(&self, rule: &WindowRule, values: &RuleColumns<ArrayRef>, rows: usize) -> Result<[ArrayRef; 3]> {
+    /// The columns that decide with the key whether a match of `rule` is new: history, learned from.
+    fn newness(&self, rule: &WindowRule, values: &RuleColumns<ArrayRef>, rows: usize) -> Result<[ArrayRef; 2]> {
         let Some((periods, columns)) = rule.newness.zip(values.newness.as_ref()) else {
             let null = |name| Ok::<_, ArrowError>(new_null_array(self.schema.field_with_name(name)?.data_type(), rows));
-            return Ok([null(columns::HISTORY)?, null(columns::KNOWN_FROM)?, null(columns::LEARNED_FROM)?]);
+            return Ok([null(columns::HISTORY)?, null(columns::LEARNED_FROM)?]);
         };
-        let known_from = TimestampMicrosecondArray::from(vec![rule.known_from().map(Instant::micros); rows]);
         let learned_from = match periods.learning {
             None => TimestampMicrosecondArray::new_null(rows).with_timezone("UTC"),
             Some(learning) => {
@@ -211,11 +219,7 @@ impl MatchTable {
                 self.account_starts.learned_from(accounts.as_string(), learning)
             }
         };
-        Ok([
-            Arc::new(IntervalMonthDayNanoArray::from_value(interval(periods.history), rows)),
-            Arc::new(known_from.with_timezone("UTC")),
-            Arc::new(learned_from),
-        ])
+        Ok([Arc::new(IntervalMonthDayNanoArray::from_value(interval(periods.history), rows)), Arc::new(learned_from)])
     }
 }
 
@@ -240,6 +244,7 @@ fn most_columns(rules: &[&WindowRule]) -> RuleColumns<String> {
                 .take(most(|columns| columns.newness.as_ref().map_or(0, |newness| newness.key.len())))
                 .collect(),
         }),
+        match_role: None,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::account_starts::KnownHistory;
 use super::finding_buffer::{ScanFindings, ScanFindingsWriter};
+use super::known_data::KnownData;
 use super::lookback::is_cut;
 use super::match_table::MatchTable;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
@@ -38,8 +38,8 @@ pub(super) struct Outcome {
     pub(super) undecided: Vec<usize>,
     /// The duplicates among the matches of all rules with a time in the range.
     pub(super) duplicates: Duplicates,
-    /// For each rule of the scan the matches in the range that are only not new because their account is learning.
-    pub(super) learning: Vec<u64>,
+    /// For each rule of the scan the matches in the range that the data do not decide.
+    pub(super) open_matches: Vec<u64>,
 }
 
 /// The other results of the windows of rules, besides findings.
@@ -47,8 +47,8 @@ pub(super) struct Outcome {
 pub(super) struct Remainder {
     /// The indexes, in the scan, of the rules whose windows at the start of the range are not known.
     pub(super) undecided: Vec<usize>,
-    /// For each rule of the scan the matches in learning accounts.
-    pub(super) learning: Vec<u64>,
+    /// For each rule of the scan the matches that the data do not decide.
+    pub(super) open_matches: Vec<u64>,
 }
 
 /// Adds the counts of some rules, given by their indexes, to those of all.
@@ -68,17 +68,15 @@ impl<'r> ScannedRules<'r> {
         scanned: &'r [usize],
         reads: &[Range],
         range: Range,
-        history: &KnownHistory,
+        known: &KnownData,
     ) -> ScannedRules<'r> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let scanned_rules: Vec<&Rule> = scanned.iter().map(|index| &rules[*index]).collect();
         let spec = MatchSpec::new(&scanned_rules, read);
         let window_rules = scanned_rules.iter().zip(reads).zip(&spec.rules);
-        let window_rules = window_rules.map(|((rule, read), spec)| {
-            let rule = WindowRule::new(rule, *read, spec.columns.clone());
-            WindowRule { retained_from: history.retained_from, ..rule }
-        });
-        let table = Arc::new(MatchTable::new(window_rules.collect(), history.starts.clone()));
+        let window_rules =
+            window_rules.map(|((rule, read), spec)| WindowRule::new(rule, *read, spec.columns.clone(), known));
+        let table = Arc::new(MatchTable::new(window_rules.collect(), known.starts.clone()));
         ScannedRules { rules, scanned, spec, table, range, counts_duplicates: false }
     }
 
@@ -106,17 +104,17 @@ impl<'r> ScannedRules<'r> {
         let (counts, triggers) = (&buffer.counts, self.range);
         let windows = RuleWindows { engine, table: &self.table, rows: &buffer, counts, triggers };
         let (mut found, mut undecided) = (self.findings(engine)?, Vec::new());
-        let mut learning = vec![0; self.scanned.len()];
+        let mut open_matches = vec![0; self.scanned.len()];
         let counted = windows.count(&candidates, |rows| {
             match rows {
                 WindowRows::Findings(batch) => found.add(&batch)?,
                 WindowRows::Undecided(rules) => undecided.extend(rules),
-                WindowRows::Learning(counts) => add_counts(&mut learning, counts),
+                WindowRows::Open(counts) => add_counts(&mut open_matches, counts),
             }
             Ok(())
         });
         counted.await?;
-        self.outcome(found, Remainder { undecided, learning }, duplicates)
+        self.outcome(found, Remainder { undecided, open_matches }, duplicates)
     }
 
     /// Returns a writer for the findings of the rules.
@@ -134,16 +132,16 @@ impl<'r> ScannedRules<'r> {
     pub(super) fn outcome(
         &self,
         found: ScanFindingsWriter,
-        Remainder { mut undecided, learning }: Remainder,
+        Remainder { mut undecided, open_matches }: Remainder,
         duplicates: Duplicates,
     ) -> Result<Outcome, Error> {
         for (index, last) in found.last_events().enumerate() {
-            if is_cut(self.rules[self.scanned[index]].window, last.into_iter(), self.table.rules()[index].read) {
+            if is_cut(self.rules[self.scanned[index]].setting(), last.into_iter(), self.table.rules()[index].read) {
                 undecided.push(index);
             }
         }
         undecided.sort_unstable();
         undecided.dedup();
-        Ok(Outcome { findings: found.finish()?, undecided, duplicates, learning })
+        Ok(Outcome { findings: found.finish()?, undecided, duplicates, open_matches })
     }
 }

@@ -71,8 +71,8 @@ pub(super) enum StageReport {
     },
     /// The indexes of rules that need a wider range.
     Undecided(Vec<usize>),
-    /// The indexes of rules, and the numbers of their matches in learning accounts.
-    Learning(Vec<(usize, u64)>),
+    /// The indexes of rules, and the numbers of their matches that the data do not decide.
+    Open(Vec<(usize, u64)>),
 }
 
 /// Returns the findings of the rules in `records`, from a scan and windows on `cluster`.
@@ -106,7 +106,7 @@ pub(super) async fn hunt(
         }
     }
     let (mut total_counts, mut undecided) = (vec![0; rules.len()], Vec::new());
-    let (mut total_duplicates, mut learning) = (Duplicates::default(), vec![0; rules.len()]);
+    let (mut total_duplicates, mut open_matches) = (Duplicates::default(), vec![0; rules.len()]);
     for report in results.reports {
         match exchange::parse(&report).map_err(failed)? {
             StageReport::Matches { counts, duplicates } => {
@@ -114,12 +114,12 @@ pub(super) async fn hunt(
                 duplicates::add_partition(&mut total_duplicates, duplicates).map_err(failed)?;
             }
             StageReport::Undecided(rules) => undecided.extend(rules),
-            StageReport::Learning(counts) => add_counts(&mut learning, counts),
+            StageReport::Open(counts) => add_counts(&mut open_matches, counts),
         }
     }
     // A partition does not know how many matches there are in all. A local hunt asks for no more of rules with too few.
     undecided.retain(|index| total_counts[*index] >= rules[*index].least_matches);
-    scanned.outcome(found, Remainder { undecided, learning }, total_duplicates)
+    scanned.outcome(found, Remainder { undecided, open_matches }, total_duplicates)
 }
 
 /// The stages of hunts.
@@ -246,7 +246,7 @@ async fn windows(
         .enumerate()
         .filter(|(_, (rule, count))| rule.is_candidate(**count) || **count > 0 && rule.may_be_unanchored(triggers));
     let candidates: Vec<usize> = candidates.map(|(index, _)| index).collect();
-    let (mut findings, mut undecided, mut learning) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut findings, mut undecided, mut open_matches) = (Vec::new(), Vec::new(), Vec::new());
     let windows = RuleWindows { engine: &engine, table: &table, rows: &exchanged, counts: &counts, triggers };
     let counted = windows.count(&candidates, |part| {
         match part {
@@ -256,7 +256,7 @@ async fn windows(
                 findings.push(encoded(&batch).map_err(failed)?);
             }
             WindowRows::Undecided(rules) => undecided.extend(rules),
-            WindowRows::Learning(counts) => learning.extend(counts),
+            WindowRows::Open(counts) => open_matches.extend(counts),
         }
         Ok(())
     });
@@ -264,8 +264,8 @@ async fn windows(
     if !undecided.is_empty() {
         reports.add(&StageReport::Undecided(undecided))?;
     }
-    if !learning.is_empty() {
-        reports.add(&StageReport::Learning(learning))?;
+    if !open_matches.is_empty() {
+        reports.add(&StageReport::Open(open_matches))?;
     }
     Ok(stream::iter(findings.into_iter().map(Ok)).chain(reports.stream(&exchange::result_row())))
 }

@@ -14,6 +14,7 @@ use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use super::known_data::KnownData;
 use super::match_table::{MatchTable, MatchedRows};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -42,15 +43,18 @@ pub(super) struct WindowRule {
     pub(super) read: Range,
     /// The times that decide which of its matches are new, if only new ones are counted.
     pub(super) newness: Option<NewnessPeriods>,
-    /// The time before which records were dropped, if only new matches are counted.
-    pub(super) retained_from: Option<Instant>,
+    /// The times at which what was read decides whether a match counts.
+    pub(super) decided: Range,
+    /// How long before a match earlier events decide whether it counts, in microseconds.
+    pub(super) decided_by_earlier: i64,
     /// The values that it needs.
     pub(super) columns: RuleColumns<ValueId>,
 }
 
 impl WindowRule {
     /// Returns what the windows of `rule` need, whose hunt reads the times in `read`.
-    pub(super) fn new(rule: &Rule, read: Range, columns: RuleColumns<ValueId>) -> WindowRule {
+    pub(super) fn new(rule: &Rule, read: Range, columns: RuleColumns<ValueId>, known: &KnownData) -> WindowRule {
+        let setting = rule.setting();
         let threshold = rule.window.threshold;
         // One match may be of several kinds, or have a large value.
         let least = if matches!(rule.counts, Counts::EachOf(_) | Counts::Sum(_)) { 1 } else { threshold.get() };
@@ -60,29 +64,26 @@ impl WindowRule {
             threshold,
             least_matches: usize::try_from(least).unwrap_or(usize::MAX),
             read,
-            newness: rule.setting().newness,
-            retained_from: None,
+            newness: setting.newness,
+            decided: known.decided_times(setting, read),
+            decided_by_earlier: setting.decided_by_earlier(),
             columns,
         }
     }
 
-    /// Returns whether so many matches may give a result: findings, or matches in learning accounts.
+    /// Returns whether so many matches may give a result: findings, or matches that the data do not decide.
     pub(super) fn is_candidate(&self, matches: usize) -> bool {
-        matches >= self.least_matches || matches > 0 && self.has_learning()
+        matches >= self.least_matches || matches > 0 && self.may_be_open()
     }
 
-    fn has_learning(&self) -> bool {
-        self.newness.is_some_and(|newness| newness.learning.is_some())
+    /// Returns whether there may be matches that the data do not decide.
+    fn may_be_open(&self) -> bool {
+        self.shape.absence.is_some() || self.newness.is_some_and(|newness| newness.learning.is_some())
     }
 
-    /// Returns the earliest time at which a match can be known to be new.
-    pub(super) fn known_from(&self) -> Option<Instant> {
-        known_from(self.newness?, self.read, self.retained_from)
-    }
-
-    /// Returns the start of the times whose matches are counted. Earlier matches only show which of these are new.
+    /// Returns the start of the times whose matches are counted. Earlier events only show which of these count.
     pub(super) fn counted_from(&self) -> Option<Instant> {
-        self.read.from.map(|from| from + self.newness.map_or(0, |newness| newness.history.micros()))
+        self.read.from.map(|from| from + self.decided_by_earlier)
     }
 
     /// Returns the start of what is counted, if windows depend on it.
@@ -96,11 +97,6 @@ impl WindowRule {
     }
 }
 
-/// Returns the earliest time at which a match can be known to be new, given what was read and what was dropped.
-pub(super) fn known_from(newness: NewnessPeriods, read: Range, retained_from: Option<Instant>) -> Option<Instant> {
-    read.from.max(retained_from).map(|from| from + newness.history.micros())
-}
-
 /// A part of what the windows of rules come to.
 #[derive(Debug)]
 pub(super) enum WindowRows {
@@ -108,8 +104,8 @@ pub(super) enum WindowRows {
     Findings(RecordBatch),
     /// The indexes of rules that need a wider range.
     Undecided(Vec<usize>),
-    /// The indexes of rules, and the numbers of their matches that are only not new because their account is learning.
-    Learning(Vec<(usize, u64)>),
+    /// The indexes of rules, and the numbers of their matches that the data do not decide.
+    Open(Vec<(usize, u64)>),
 }
 
 /// The windows over the matches of rules.
@@ -146,7 +142,7 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
             if matches > ROWS_OF_ONE_THREAD || self.rows.is_spilled() {
                 let queries = self.queries(self.engine.clone(), &rules)?;
                 take(WindowRows::Undecided(queries.unanchored().await?))?;
-                take(WindowRows::Learning(queries.learning().await?))?;
+                take(WindowRows::Open(queries.open_matches().await?))?;
                 let mut findings = queries.findings().await?;
                 while let Some(batch) = findings.try_next().await.map_err(failed)? {
                     take(WindowRows::Findings(batch))?;
@@ -154,15 +150,15 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
             } else {
                 let queries = self.queries(self.engine.on_one_thread(), &rules)?;
                 small.push(async move {
-                    let (unanchored, learning) = (queries.unanchored().await?, queries.learning().await?);
+                    let (unanchored, open) = (queries.unanchored().await?, queries.open_matches().await?);
                     let findings: Vec<RecordBatch> = queries.findings().await?.try_collect().await.map_err(failed)?;
-                    Ok::<_, Error>((unanchored, learning, findings))
+                    Ok::<_, Error>((unanchored, open, findings))
                 });
             }
         }
-        let running = run_queries(small, self.engine.threads, |(unanchored, learning, findings)| {
+        let running = run_queries(small, self.engine.threads, |(unanchored, open, findings)| {
             take(WindowRows::Undecided(unanchored))?;
-            take(WindowRows::Learning(learning))?;
+            take(WindowRows::Open(open))?;
             findings.into_iter().try_for_each(|batch| take(WindowRows::Findings(batch)))
         });
         running.await
@@ -179,15 +175,15 @@ impl<R: MatchedRows> RuleWindows<'_, R> {
             }
             _ => None,
         };
-        let is_learning = |index: &usize| self.table.rules()[*index].has_learning();
-        let learning = if rules.iter().any(is_learning) {
-            Some(sql::learning_matched(rule.shape, &columns, self.triggers)?)
+        let may_be_open = |index: &usize| self.table.rules()[*index].may_be_open();
+        let open_matches = if rules.iter().any(may_be_open) {
+            Some(sql::open_matched(rule.shape, &columns, self.triggers)?)
         } else {
             None
         };
         let hunt = sql::hunt_matched(rule.shape, &columns, self.triggers)?;
         let table = self.rows.provider(self.table, rules, engine.partitions()).map_err(failed)?;
-        Ok(Queries { engine, table, anchors, learning, hunt })
+        Ok(Queries { engine, table, anchors, open_matches, hunt })
     }
 }
 
@@ -214,7 +210,7 @@ struct Queries {
     engine: Engine,
     table: Arc<dyn TableProvider>,
     anchors: Option<String>,
-    learning: Option<String>,
+    open_matches: Option<String>,
     hunt: String,
 }
 
@@ -228,16 +224,16 @@ impl Queries {
         subjects(&rows)
     }
 
-    /// Returns the indexes of rules, and the numbers of their matches in learning accounts.
-    async fn learning(&self) -> Result<Vec<(usize, u64)>, Error> {
-        let Some(learning) = &self.learning else {
+    /// Returns the indexes of rules, and the numbers of their matches that the data do not decide.
+    async fn open_matches(&self) -> Result<Vec<(usize, u64)>, Error> {
+        let Some(open_matches) = &self.open_matches else {
             return Ok(Vec::new());
         };
-        let rows = self.engine.run("matched", Arc::clone(&self.table), learning).await.map_err(failed)?;
+        let rows = self.engine.run("matched", Arc::clone(&self.table), open_matches).await.map_err(failed)?;
         let mut counts = Vec::new();
         for batch in &rows {
             let rules = subjects(std::slice::from_ref(batch))?;
-            let matches = named_columns::integers(batch, columns::LEARNING)?.values();
+            let matches = named_columns::integers(batch, columns::OPEN_MATCHES)?.values();
             counts.extend(rules.into_iter().zip(matches.iter().map(|count| count.unsigned_abs())));
         }
         Ok(counts)

@@ -1,8 +1,9 @@
 //! Computes the ranges of triggers that new events may affect.
 
 use super::changes::KnownFindings;
+use crate::hunt::known_data::EventTimes;
 use crate::lake::transaction_log::FileEntry;
-use crate::rule::{NewnessPeriods, Rule, Window, WindowKind};
+use crate::rule::{Absence, AbsenceSide, NewnessPeriods, Rule, Window, WindowKind};
 use crate::time::{DAY, Instant, Period, Range};
 
 /// Returns the spans of new events, first to last time. Spans less than a day apart are merged.
@@ -32,19 +33,24 @@ fn affected_range(window: Window, (first, last): (Instant, Instant)) -> Range {
     }
 }
 
-/// New events, and what they change for rules whose matches must be new.
+/// New events, and what they change for rules that do not count all matches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NewEvents<'n> {
     /// The spans of the events, first to last time.
     pub(super) spans: &'n [(Instant, Instant)],
     /// For each account whose first event is another one than before: the earlier and the later of both.
     pub(super) moved_starts: &'n [(Instant, Instant)],
+    /// The first and the last event in the lake before and now, if both are known.
+    pub(super) moved_times: Option<(EventTimes, EventTimes)>,
 }
 
 impl NewEvents<'_> {
-    /// Returns the spans of the matches of a rule that may differ: new events, what they make no longer new, and what is no
-    /// longer in a learning time.
+    /// Returns the spans of the matches of a rule that may differ: new events, what they make no longer new or no longer lone,
+    /// what is no longer in a learning time, and what is no longer open.
     fn changed_spans(&self, rule: &Rule) -> Vec<(Instant, Instant)> {
+        if let Some(Absence { side, .. }) = rule.absence {
+            return self.spans_of_lone_matches(side, rule.window.period.micros());
+        }
         let Some(NewnessPeriods { history, learning }) = rule.setting().newness else {
             return self.spans.to_vec();
         };
@@ -53,6 +59,25 @@ impl NewEvents<'_> {
             self.moved_starts.iter().map(move |(first, last)| (*first + learning.micros(), *last + learning.micros()))
         };
         seen.chain(learning.into_iter().flat_map(learned)).collect()
+    }
+
+    /// As [`NewEvents::changed_spans`], for matches on whose `side` other events must be absent for `period` microseconds.
+    fn spans_of_lone_matches(&self, side: AbsenceSide, period: i64) -> Vec<(Instant, Instant)> {
+        let near = |(first, last): &(Instant, Instant)| match side {
+            AbsenceSide::Before => (*first, *last + period),
+            AbsenceSide::After => (*first - period, *last),
+        };
+        let decided = self.moved_times.and_then(|(before, now)| match side {
+            AbsenceSide::Before => {
+                let (first, last) = (before.first.min(now.first), before.first.max(now.first));
+                (first < last).then(|| (first, last + period))
+            }
+            AbsenceSide::After => {
+                let (first, last) = (before.last.min(now.last), before.last.max(now.last));
+                (first < last).then(|| (first - period, last))
+            }
+        });
+        self.spans.iter().map(near).chain(decided).collect()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::hunt;
 use crate::hunt::account_starts;
 use crate::hunt::exceptions::{self, ExceptedHunt};
+use crate::hunt::known_data::{EventTimes, KnownData};
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
 use crate::rule::{Rule, WindowKind};
@@ -60,21 +61,26 @@ impl NightlyHunt<'_> {
         let added = log.files_added_since(self.last.hunted_commits).await?;
         let spans = affected::new_event_spans(&added);
         next.rules.extend(all_rules.iter().map(|rule| (rule.id.clone(), version(rule))));
-        let starts = self.account_starts(&spans).await?;
-        let moved_starts = match (&starts, &self.last.account_starts) {
+        next.account_starts = self.account_starts(&spans).await?;
+        next.event_times = self.event_times().await?;
+        let moved_starts = match (&next.account_starts, &self.last.account_starts) {
             (Some(now), Some(before)) => now.starts.moved_from(&before.starts),
             _ => Vec::new(),
         };
-        next.account_starts.clone_from(&starts);
-        let events = NewEvents { spans: &spans, moved_starts: &moved_starts };
+        let moved_times = self.last.event_times.zip(next.event_times);
+        let events = NewEvents { spans: &spans, moved_starts: &moved_starts, moved_times };
+        let known_data = KnownData {
+            starts: next.account_starts.as_ref().map(|known| known.starts.clone()).unwrap_or_default(),
+            event_times: next.event_times,
+            retained_from: log.retained_from().await?,
+        };
         let (mut known, tasks) = self.tasks(next, events).await?;
 
         let (mut changes, mut effects) = (Vec::new(), Vec::new());
         for task in tasks {
             let rules: Vec<Rule> = task.rules.iter().map(|index| all_rules[*index].clone()).collect();
-            let starts = starts.as_ref().map(|known| known.starts.clone()).unwrap_or_default();
             let hunt = ExceptedHunt::new(rules, task.range)?;
-            let (outcome, removed) = hunt.hunt_with_starts(engine, self.lake, starts).await?;
+            let (outcome, removed) = hunt.hunt_with_known(engine, self.lake, &known_data).await?;
             effects.extend(removed);
             let rules = hunt.rules();
             report.hunts.push(HuntReport {
@@ -83,7 +89,8 @@ impl NightlyHunt<'_> {
                 to: task.range.to,
                 cause: task.cause,
                 duplicates: outcome.duplicates,
-                learning: outcome.learning.iter().sum(),
+                learning: open_matches(rules, &outcome.open_matches, |rule| rule.first_seen.is_some()),
+                open: open_matches(rules, &outcome.open_matches, |rule| rule.absence.is_some()),
             });
             for (rule, findings) in rules.iter().zip(outcome.findings) {
                 let version = next.rules.get(&rule.id).map(String::as_str).unwrap_or_default();
@@ -129,9 +136,10 @@ impl NightlyHunt<'_> {
         let changed = indices(&is_changed);
         // Rules that affect more time than the others do not share a range with them.
         let is_dedup = |rule: &Rule| rule.window.kind == WindowKind::Dedup;
-        let first_seen = indices(&|rule| !is_changed(rule) && rule.first_seen.is_some());
-        let dedup = indices(&|rule| !is_changed(rule) && rule.first_seen.is_none() && is_dedup(rule));
-        let others = indices(&|rule| !is_changed(rule) && rule.first_seen.is_none() && !is_dedup(rule));
+        let selects = |rule: &Rule| rule.first_seen.is_some() || rule.absence.is_some();
+        let selecting = indices(&|rule| !is_changed(rule) && selects(rule));
+        let dedup = indices(&|rule| !is_changed(rule) && !selects(rule) && is_dedup(rule));
+        let others = indices(&|rule| !is_changed(rule) && !selects(rule) && !is_dedup(rule));
         let retained_from = self.lake.transaction_log().retained_from().await?;
         let mut planned: Vec<Range> = Vec::new();
         loop {
@@ -141,7 +149,7 @@ impl NightlyHunt<'_> {
             if !changed.is_empty() {
                 tasks.push(HuntTask { rules: changed.clone(), range: Range::default(), cause: "rules changed" });
             }
-            for group in [&dedup, &first_seen, &others] {
+            for group in [&dedup, &selecting, &others] {
                 let of_group: Vec<&Rule> = group.iter().map(|index| &rules[*index]).collect();
                 for (indices, range) in affected::affected_ranges(&of_group, events, &known) {
                     let rules = indices.into_iter().map(|index| group[index]).collect();
@@ -182,6 +190,15 @@ impl NightlyHunt<'_> {
         Ok(Some(RetainedStarts { starts, retained_from }))
     }
 
+    /// Returns the first and the last event in the lake, if a rule needs them.
+    async fn event_times(&self) -> Result<Option<EventTimes>, Error> {
+        if self.settings.rules.iter().all(|rule| rule.absence.is_none()) {
+            return Ok(None);
+        }
+        let files = self.lake.transaction_log().files().await?;
+        Ok(EventTimes::of_spans(files.iter().filter_map(FileEntry::time_span)))
+    }
+
     /// Updates the newest event, overall and of each account and region.
     async fn update_newest(&self, spans: &[(Instant, Instant)], next: &mut RunState) -> Result<(), Error> {
         // Earlier builds accepted times that no event can have.
@@ -209,4 +226,9 @@ impl NightlyHunt<'_> {
         let empty = ((*first).max(last - EMPTY_DAYS_LOOKBACK)..*last).filter(|day| !days.contains(day));
         Ok(empty.map(|day| (Instant::EPOCH + day * DAY).utc_date()).collect())
     }
+}
+
+/// Returns the open matches of the rules of one kind.
+fn open_matches(rules: &[Rule], open_matches: &[u64], is_of_kind: impl Fn(&Rule) -> bool) -> u64 {
+    rules.iter().zip(open_matches).filter(|(rule, _)| is_of_kind(rule)).map(|(_, count)| count).sum()
 }

@@ -10,6 +10,7 @@ use super::state::{PendingDelivery, PendingObject};
 use crate::error::{Fault, RuleError};
 use crate::hunt::exceptions::ExceptionReport;
 use crate::lake::maintenance::MaintenanceSummary;
+use crate::risk::RiskRanking;
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::time::Instant;
 
@@ -34,6 +35,9 @@ pub struct RunReport {
     pub exceptions: Vec<ExceptionReport>,
     /// One entry for each hunt.
     pub hunts: Vec<HuntReport>,
+    /// The actors by risk, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub risk: Option<RiskRanking>,
     /// Findings of all rules, by how they changed.
     pub findings: ChangeCounts,
     /// Matches in new and grown findings.
@@ -69,6 +73,8 @@ pub struct HuntReport {
     pub duplicates: Duplicates,
     /// Matches that are not new only because their account is in its learning time.
     pub learning: u64,
+    /// Matches of rules that look for absent events, whose period is not over in the data.
+    pub open: u64,
 }
 
 /// A rule that cannot run.

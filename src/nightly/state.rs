@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::hunt::account_starts::AccountStarts;
+use crate::hunt::known_data::EventTimes;
 use crate::lake::Lake;
 use crate::lake::transaction_log::LakeIdentity;
 use crate::sink::Line;
@@ -63,6 +64,9 @@ pub struct RunState {
     /// The first event of each account in the lake, if a rule has a learning time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_starts: Option<RetainedStarts>,
+    /// The first and the last event in the lake, if a rule looks for absent events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_times: Option<EventTimes>,
     /// The version with which each rule was hunted, by rule id.
     pub rules: BTreeMap<String, String>,
     /// The known findings, by UTC date of their trigger.

@@ -10,8 +10,8 @@ use super::state::digest;
 use crate::engine::SEMANTICS_VERSION;
 use crate::rule::predicate::NumberOperand;
 use crate::rule::{
-    Class, Compared, Counts, Field, FirstSeen, NewnessPeriods, Operand, PeakLimits, Predicate, Quantifier, Rule, Test,
-    TitlePart, Value, Window, WindowKind,
+    Absence, Class, Compared, Counts, Field, FirstSeen, NewnessPeriods, Operand, PeakLimits, Predicate, Quantifier,
+    Rule, Test, TitlePart, Value, Window, WindowKind,
 };
 use crate::time::{Period, TimeZone};
 
@@ -41,6 +41,7 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
         detection,
         group_by,
         first_seen,
+        absence,
         context,
         summary,
         // Findings contain only its ATT&CK names.
@@ -83,6 +84,9 @@ fn meaning(rule: &Rule, semantics: u32) -> Json {
         let fields: Json = fields.iter().map(field_json).collect();
         meaning.push(json!(["first_seen", fields, history.micros(), learning.map(Period::micros)]));
     }
+    if let Some(Absence { side, event }) = absence {
+        meaning.push(json!(["absence", side.key(), predicate_json(event)]));
+    }
     Json::Array(meaning)
 }
 
@@ -103,6 +107,7 @@ fn field_json(field: &Field) -> Json {
     match field {
         Field::Account => json!(["account"]),
         Field::Actor => json!(["actor"]),
+        Field::Network => json!(["network"]),
         Field::Path(path) => json!(["path", path.to_string()]),
         Field::Element(path) => json!(["element", path.to_string()]),
         Field::MapText(column) => json!(["map_text", column]),
@@ -212,7 +217,7 @@ fn value_json(Value { text, shortest }: &Value) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::{HuntTest, RuleTest, Severity, TimePart, panther};
+    use crate::rule::{AbsenceSide, HuntTest, RuleTest, Severity, TimePart, panther};
 
     fn rule() -> Rule {
         panther::parse("everything.yml", include_str!("../../tests/data/everything.yml")).unwrap().rule
@@ -223,6 +228,10 @@ mod tests {
     }
 
     type RuleEdit = fn(&mut Rule);
+
+    fn absence(side: AbsenceSide) -> Absence {
+        Absence { side, event: Predicate::All(Vec::new()) }
+    }
 
     fn first_seen(history: &str, learning: Option<&str>) -> FirstSeen {
         let period = |text| Period::parse_history(text).unwrap();
@@ -265,7 +274,7 @@ mod tests {
             test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
             negated: false,
         };
-        let changes: [RuleEdit; 27] = [
+        let changes: [RuleEdit; 30] = [
             |rule| rule.title.push(TitlePart::Text("x".to_owned())),
             |rule| rule.title.push(TitlePart::Field(Field::Actor)),
             |rule| rule.severity = Severity::Critical,
@@ -284,8 +293,11 @@ mod tests {
             |rule| rule.first_seen = Some(first_seen("30d", None)),
             |rule| rule.first_seen = Some(first_seen("31d", None)),
             |rule| rule.first_seen = Some(first_seen("30d", Some("7d"))),
+            |rule| rule.absence = Some(absence(AbsenceSide::After)),
+            |rule| rule.absence = Some(absence(AbsenceSide::Before)),
             |rule| rule.detection = Predicate::None(vec![rule.detection.clone()]),
             |rule| rule.group_by.push(Field::Path("x".parse().unwrap())),
+            |rule| rule.group_by.push(Field::Network),
             |rule| rule.group_by.reverse(),
             |rule| rule.group_by.push(Field::TimePart(TimePart::Hour, TimeZone::UTC)),
             |rule| rule.group_by.push(Field::TimePart(TimePart::Hour, "Europe/Berlin".parse().unwrap())),

@@ -289,7 +289,7 @@ impl BacktestView<'_> {
     fn csv(&self) -> Result<String, Error> {
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let columns = |index: usize| {
-            let Cell { setting: Setting { window, newness }, stats } = &self.tested.cells[index];
+            let Cell { setting: Setting { window, newness, .. }, stats } = &self.tested.cells[index];
             let moves = self.moves(index);
             let mut columns = vec![
                 ("window", window.kind.to_string()),

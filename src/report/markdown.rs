@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::rule::Counts;
 use crate::rule::catalog::Entry;
+use crate::rule::{AbsenceSide, Counts};
 use crate::text::{markdown, markdown_code};
 
 /// Returns one table of rules per folder. The links to rule files are relative to the parent of the folders.
@@ -32,6 +32,11 @@ pub fn list(entries: &[Entry]) -> String {
                     first_seen.fields.iter().map(|field| markdown_code(&field.to_string())).collect();
                 format!(" with {} not seen for {}", fields.join(", "), first_seen.periods.history)
             });
+            let lone = match rule.absence.as_ref().map(|absence| absence.side) {
+                None => "",
+                Some(AbsenceSide::Before) => " without the absent event before it",
+                Some(AbsenceSide::After) => " without the absent event after it",
+            };
             let kind = match (&rule.counts, window.threshold.get()) {
                 (Counts::Followed { .. }, _) => ", then what follows".to_owned(),
                 (_, 1) => String::new(),
@@ -43,7 +48,7 @@ pub fn list(entries: &[Entry]) -> String {
                 markdown(&rule.display_name),
                 rule.severity.to_string(),
                 markdown(&rule.mitre().join(" ")),
-                format!("{}{counted}{new} in {}{}{kind}", window.threshold, window.period, rule.peak_limits),
+                format!("{}{counted}{new}{lone} in {}{}{kind}", window.threshold, window.period, rule.peak_limits),
                 group.join(", "),
             ];
             writeln!(text, "| {} |", cells.join(" | ")).ok();

@@ -41,6 +41,10 @@ pub fn table(report: &RunReport) -> String {
             let matches = number_of(hunt.learning, "match");
             lines.push(("learning".to_owned(), format!("{matches} in accounts that are in their learning time")));
         }
+        if hunt.open > 0 {
+            let matches = number_of(hunt.open, "match");
+            lines.push(("open".to_owned(), format!("{matches} whose period of absence is not over in the data")));
+        }
     }
     let differing = report.hunts.iter().map(|hunt| &hunt.duplicates.differing);
     for differing in std::iter::once(&report.read.differing).chain(differing) {

@@ -396,6 +396,7 @@ fn about(document: &Document<'_>, found: Findings, detection: Predicate) -> Resu
         detection,
         group_by,
         first_seen,
+        absence: None,
         context: context.collect(),
         summary: Vec::new(),
         notes: notes(document)?,

@@ -122,6 +122,7 @@ impl Reader<'_> {
         let context = errors.keep(self.context(members))?;
         let summary = errors.keep(self.summary(members))?;
         let first_seen = errors.keep(self.first_seen(members))?;
+        let absence = errors.keep(self.absence(members))?;
         let min_events = errors.keep(self.min_events(members))?;
         let notes = errors.keep(self.notes(members))?;
         let tests = match &mut python {
@@ -166,6 +167,7 @@ impl Reader<'_> {
                 detection,
                 group_by: group_by?,
                 first_seen: first_seen?,
+                absence: absence?,
                 context: context?,
                 summary: summary?,
                 notes: notes?,
@@ -344,10 +346,6 @@ impl Reader<'_> {
             if fields.iter().any(|earlier| earlier.to_string().eq_ignore_ascii_case(&field.to_string())) {
                 return self.error(node.mark, &format!("`{field}` is given twice in `GroupBy`"));
             }
-            if lint::is_optional(&field) {
-                let message = format!("all records without `{field}` are one group");
-                self.warn(node.mark, Code::NullableGroup, message);
-            }
             fields.push(field);
         }
         Ok(fields)
@@ -441,12 +439,24 @@ impl Reader<'_> {
         }
     }
 
+    /// Adds a warning for each field of the group that matches may lack.
+    fn remark_on_optional_groups(&mut self, members: &MappingMembers<'_>, rule: &Rule) {
+        let Some(YamlContent::List(nodes)) = members.get("GroupBy").map(|node| &node.content) else { return };
+        for (node, field) in nodes.iter().zip(&rule.group_by) {
+            if lint::is_optional(field) && !rule.detection.requires(field) {
+                let message = format!("all records without `{field}` are one group");
+                self.warn(node.mark, Code::NullableGroup, message);
+            }
+        }
+    }
+
     /// Returns warnings about the rule as a whole.
     fn remark(&mut self, members: &MappingMembers<'_>, rule: &Rule) {
         let place = |key: &str| members.get(key).map_or(members.mark, |node| node.mark);
         let mut remarks: Vec<(Mark, Code, &str)> = Vec::new();
         if rule.window.threshold == NonZeroU32::MIN
             && !matches!(rule.counts, Counts::Followed { .. })
+            && rule.absence.is_none()
             && members.get("DedupPeriodMinutes").is_some()
         {
             let message =
@@ -457,6 +467,7 @@ impl Reader<'_> {
             let message = "without `GroupBy` the matches of all users and accounts are counted together";
             remarks.push((place("Threshold"), Code::NoGroup, message));
         }
+        self.remark_on_optional_groups(members, rule);
         if rule.tests.is_empty() && rule.hunt_tests.is_empty() {
             remarks.push((
                 members.mark,

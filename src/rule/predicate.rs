@@ -280,6 +280,20 @@ impl Predicate {
         }
     }
 
+    /// Returns whether every match has a value in `field`.
+    pub fn requires(&self, field: &Field) -> bool {
+        match self {
+            Predicate::All(all) => all.iter().any(|part| part.requires(field)),
+            Predicate::Any(any) | Predicate::OnlyOne(any) => {
+                !any.is_empty() && any.iter().all(|part| part.requires(field))
+            }
+            Predicate::Test { field: tested, negated, .. } => !negated && tested == field,
+            Predicate::Elements { list, quantifier, .. } => list == field && *quantifier != Quantifier::No,
+            Predicate::Except { matches, .. } => matches.requires(field),
+            Predicate::None(_) | Predicate::During(_) => false,
+        }
+    }
+
     /// Returns pairs of a column, out of `columns`, and a value. Every match holds the value in the column for at
     /// least one pair. `None` if nothing is known. Empty if nothing can match.
     pub fn required_values(&self, columns: &[&'static str]) -> Option<Vec<(&'static str, &str)>> {
@@ -329,6 +343,7 @@ impl Test {
         let is_spelt_as_is = match field {
             Field::Account
             | Field::Actor
+            | Field::Network
             | Field::MapText(_)
             | Field::TimePart(..)
             | Field::Alias(_)

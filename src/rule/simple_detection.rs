@@ -57,6 +57,9 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
             hunt.insert("Learning".to_owned(), json!(learning.to_string()));
         }
     }
+    if let Some(absence) = &rule.absence {
+        return Err(Untranslatable(format!("`{}`", absence.side.key())));
+    }
     if !rule.peak_limits.is_empty() {
         return Err(Untranslatable("an upper limit of the count".to_owned()));
     }
@@ -114,7 +117,7 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
 fn path(field: &Field) -> Result<Path, Untranslatable> {
     match field {
         Field::Path(path) | Field::Element(path) => Ok(path.clone()),
-        Field::Account | Field::Actor => Ok(Path::of_key(&field.to_string())),
+        Field::Account | Field::Actor | Field::Network => Ok(Path::of_key(&field.to_string())),
         Field::MapText(_) | Field::TimePart(..) | Field::Alias(_) | Field::Python(_) => {
             Err(Untranslatable(format!("`{field}`")))
         }

@@ -33,8 +33,12 @@ pub const NEW_KEY: &str = "new_key";
 pub const MATCH_NUMBER: &str = "match_number";
 /// The rule, or the setting of a parameter grid, in the rows of the query for undecided windows.
 pub const SUBJECT: &str = "subject";
-/// The number of matches that would be new if their account were known for longer.
-pub const LEARNING: &str = "learning";
+/// The number of matches that the data do not decide.
+pub const OPEN_MATCHES: &str = "open_matches";
+/// The time of the first event in the data.
+pub const FIRST_EVENT: &str = "first_event";
+/// The time of the last event in the data.
+pub const LAST_EVENT: &str = "last_event";
 /// The first event of an account in the data.
 pub const ACCOUNT_START: &str = "account_start";
 /// The value that a rule counts by: the distinct values, or their sum.
@@ -47,6 +51,16 @@ pub const EVENT_KINDS: &str = "event_kinds";
 pub const HISTORY: &str = "history";
 /// The earliest time at which a match can be known to be new. Null if everything before was read.
 pub const KNOWN_FROM: &str = "known_from";
+/// The earliest time at which a match can no longer be decided. Null if everything after was read.
+pub const KNOWN_TO: &str = "known_to";
+/// Whether an event is a match, an event that must be absent near matches, or both: one of [`MATCH`], [`ABSENT`], [`BOTH`].
+pub const MATCH_ROLE: &str = "match_role";
+/// The role of a match.
+pub const MATCH: &str = "match";
+/// The role of an event that must be absent near matches.
+pub const ABSENT: &str = "absent";
+/// The role of a match that must be absent near other matches.
+pub const BOTH: &str = "both";
 /// The time from which on matches can be new in their account. Null if that is always.
 pub const LEARNED_FROM: &str = "learned_from";
 /// A hash of everything that is computed for a match. It tells duplicates with other content apart.
@@ -83,6 +97,8 @@ pub struct RuleColumns<C> {
     pub counted: Option<C>,
     /// What decides whether a match is new; `None` where that does not matter.
     pub newness: Option<NewnessColumns<C>>,
+    /// The role of the event; `None` where every event is a match.
+    pub match_role: Option<C>,
 }
 
 /// One `C` for each column that decides whether a match is new.
@@ -137,13 +153,14 @@ impl<C> RuleColumns<C> {
     /// No columns.
     pub fn none() -> RuleColumns<C> {
         let trigger = TriggerColumns { context: Vec::new(), title: Vec::new(), severity: None };
-        RuleColumns { group: Vec::new(), trigger, distinct: Vec::new(), counted: None, newness: None }
+        RuleColumns { group: Vec::new(), trigger, distinct: Vec::new(), counted: None, newness: None, match_role: None }
     }
 
-    /// All of them: group, trigger, distinct, counted, newness.
+    /// All of them: group, trigger, distinct, counted, newness, match role.
     pub fn iter(&self) -> impl Iterator<Item = &C> {
         let newness = self.newness.iter().flat_map(NewnessColumns::iter);
-        self.group.iter().chain(self.trigger.iter()).chain(&self.distinct).chain(&self.counted).chain(newness)
+        let own = self.group.iter().chain(self.trigger.iter()).chain(&self.distinct).chain(&self.counted);
+        own.chain(newness).chain(&self.match_role)
     }
 
     /// The same columns, each with what `other` makes of it, called in the order of [`RuleColumns::iter`].
@@ -164,8 +181,10 @@ impl<C> RuleColumns<C> {
         let severity = all(self.trigger.severity.as_slice())?.pop();
         let distinct = all(&self.distinct)?;
         let counted = all(self.counted.as_slice())?.pop();
-        let newness = self.newness.as_ref().map(|newness| newness.try_map(other)).transpose()?;
-        Ok(RuleColumns { group, trigger: TriggerColumns { context, title, severity }, distinct, counted, newness })
+        let newness = self.newness.as_ref().map(|newness| newness.try_map(&mut other)).transpose()?;
+        let match_role = self.match_role.as_ref().map(other).transpose()?;
+        let trigger = TriggerColumns { context, title, severity };
+        Ok(RuleColumns { group, trigger, distinct, counted, newness, match_role })
     }
 }
 
@@ -183,6 +202,7 @@ impl RuleColumns<RuleColumn> {
             distinct: named("summary", rule.summary.iter().map(|field| (field, fields::value(field)))),
             counted: counted(rule),
             newness: rule.first_seen.as_ref().map(|first_seen| newness(first_seen, &rule.group_by)),
+            match_role: rule.absence.as_ref().map(|absence| match_role(&rule.detection, &absence.event)),
         }
     }
 
@@ -236,6 +256,15 @@ fn newness(first_seen: &FirstSeen, group_by: &[Field]) -> NewnessColumns<RuleCol
     let account = RuleColumn { name: "newness.account".to_owned(), expression: fields::value(&Field::Account) };
     let key = first_seen.fields.iter().filter(|field| !group_by.contains(field));
     NewnessColumns { account, key: named("new", key.map(|field| (field, fields::value(field)))) }
+}
+
+/// The column of the role of an event, given the predicates of a match and of an event that must be absent near it.
+fn match_role(matches: &Predicate, absent: &Predicate) -> RuleColumn {
+    let both = Predicate::All(vec![matches.clone(), absent.clone()]);
+    let branches = [(&both, BOTH), (matches, MATCH), (absent, ABSENT)];
+    let branches =
+        branches.map(|(predicate, role)| (predicate::condition(predicate), Expression::text(role.to_owned())));
+    RuleColumn { name: MATCH_ROLE.to_owned(), expression: Expression::Case { branches: branches.to_vec() } }
 }
 
 /// Which of several kinds of events a match is. The last kind comes first, so such lists sort by the latest kind.

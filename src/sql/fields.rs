@@ -76,6 +76,7 @@ fn scalar(field: &Field) -> Expression {
     match (field, field.location()) {
         (Field::Account, _) => account(),
         (Field::Actor, _) => actor(),
+        (Field::Network, _) => Expression::call("source_network", [Expression::column("sourceIPAddress")]),
         (Field::Python(function), _) => of_python(function),
         (Field::MapText(column), _) => Expression::call("map_text", [Expression::column(column)]),
         (Field::TimePart(part, zone), _) => {

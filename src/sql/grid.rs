@@ -11,7 +11,7 @@ use crate::rule::{NewnessPeriods, Setting, WindowKind};
 use crate::time::{Instant, Period, Range};
 
 /// A cell of a parameter grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct GridCell {
     /// Its number in the grid.
     pub number: usize,
@@ -19,8 +19,8 @@ pub struct GridCell {
     pub setting: Setting,
     /// The times that a hunt with this setting reads.
     pub read: Range,
-    /// The earliest time at which a match can be known to be new. `None` if all before was read.
-    pub known_from: Option<Instant>,
+    /// The times at which what was read decides whether a match counts.
+    pub known: Range,
 }
 
 /// The part of a cell that decides its matches and their windows, without the threshold.
@@ -29,7 +29,7 @@ struct MatchSetting {
     period: Period,
     read: Range,
     newness: Option<NewnessPeriods>,
-    known_from: Option<Instant>,
+    known: Range,
 }
 
 /// The cells of a grid, and the settings of their matches, each once and with a number.
@@ -71,9 +71,8 @@ impl ParameterGrid {
         self.cells.iter().filter(of_setting).map(|cell| cell.number)
     }
 
-    /// Returns the steps to `matches`, which holds every match once for each setting. Those that must be new are if
-    /// `only_new`.
-    pub(super) fn matches(&self, only_new: bool) -> Steps {
+    /// Returns the steps to `matches`, which holds every match that counts once for each setting.
+    pub(super) fn matches(&self, shape: WindowShape) -> Result<Steps, askama::Error> {
         let bound = |bound: Option<Instant>| {
             let instant = bound.map_or_else(|| "NULL".to_owned(), |at| TimeLiteral::nearest(at).to_string());
             format!("CAST({instant} AS TIMESTAMP WITH TIME ZONE)")
@@ -83,29 +82,28 @@ impl ParameterGrid {
             format!("CAST({interval} AS INTERVAL)")
         };
         let row = |(number, setting): (usize, &MatchSetting)| {
-            let MatchSetting { period, read, newness, known_from } = *setting;
+            let MatchSetting { period, read, newness, known } = *setting;
             let (history, learning) = (newness.map(|newness| newness.history), newness.and_then(|it| it.learning));
             format!(
-                "({number}, {}, {}, {}, {}, {}, {})",
+                "({number}, {}, {}, {}, {}, {}, {}, {})",
                 Interval(period),
                 bound(read.from),
                 bound(read.to),
-                bound(known_from),
+                bound(known.from),
+                bound(known.to),
                 interval(history),
                 interval(learning)
             )
         };
         let rows = self.settings.iter().enumerate().map(row);
-        let selected = if only_new {
-            include_str!("../../sql/grid_new_matches.sql")
-        } else {
-            include_str!("../../sql/grid_all_matches.sql")
+        let selected = match shape.absence {
+            Some(side) => Windows::of_grid(shape).lone_matches(side)?,
+            None if shape.only_new => vec![step(include_str!("../../sql/grid_new_matches.sql"))],
+            None => vec![step(include_str!("../../sql/grid_all_matches.sql"))],
         };
-        vec![
-            values("settings (setting, period, read_from, read_to, known_from, history, learning)", rows),
-            step(include_str!("../../sql/grid_matches.sql")),
-            step(selected),
-        ]
+        let settings =
+            values("settings (setting, period, read_from, read_to, known_from, known_to, history, learning)", rows);
+        Ok([vec![settings, step(include_str!("../../sql/grid_matches.sql"))], selected].concat())
     }
 
     /// Returns the steps from the table `matched` to what each cell, whose windows are all of `shape`, finds with a trigger
@@ -123,7 +121,7 @@ impl ParameterGrid {
             WindowKind::Dedup | WindowKind::Tumbling => step(include_str!("../../sql/grid_window_most.sql")),
         };
         let mut steps = vec![values("cells (setting, cell, threshold, min_events)", self.cells.iter().map(row))];
-        steps.extend(self.matches(shape.only_new));
+        steps.extend(self.matches(shape)?);
         steps.extend(windows.counted()?);
         steps.push(most);
         steps.push(step(include_str!("../../sql/grid_thresholds.sql")));
@@ -136,8 +134,8 @@ impl ParameterGrid {
 }
 
 fn setting(cell: &GridCell) -> MatchSetting {
-    let GridCell { setting, read, known_from, .. } = *cell;
-    MatchSetting { period: setting.window.period, read, newness: setting.newness, known_from }
+    let GridCell { setting, read, known, .. } = *cell;
+    MatchSetting { period: setting.window.period, read, newness: setting.newness, known }
 }
 
 /// A table of constant rows.

@@ -1,6 +1,6 @@
 //! One scan for many rules: which records to read, what to test of them, and what to compute of the matches.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::expression::{ChainOperator, Comparator, Expression};
 use super::{fields, predicate};
 use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::path::{Path, Step};
-use crate::rule::{Field, Rule};
+use crate::rule::{Field, Predicate, Rule};
 use crate::time::Range;
 
 /// The name of a record's call and of its service. Duplicates share them unless they are damaged.
@@ -119,6 +119,8 @@ pub struct GridSpec {
     pub fingerprint: ValueId,
     /// The value that the rule counts by; `None` where it counts matches.
     pub counted: Option<ValueId>,
+    /// Whether a match counts, or must be absent near others; `None` where no event must be absent.
+    pub match_role: Option<ValueId>,
 }
 
 impl MatchSpec {
@@ -154,8 +156,9 @@ impl MatchSpec {
         let keys = keys.into_iter().map(|column| id(column.expression)).collect();
         let [account, actor] = [&Field::Account, &Field::Actor].map(|field| id(fields::value(field)));
         let counted = columns.counted.map(|column| id(column.expression));
+        let match_role = columns.match_role.map(|column| id(column.expression));
         matches.values = values.expressions;
-        GridSpec { matches, group, keys, account, actor, fingerprint, counted }
+        GridSpec { matches, group, keys, account, actor, fingerprint, counted, match_role }
     }
 
     fn with_values(
@@ -166,7 +169,7 @@ impl MatchSpec {
         let rules: Vec<&Rule> = rules.iter().map(Borrow::borrow).collect();
         let (mut predicates, mut values) = (DistinctExpressions::default(), DistinctExpressions::default());
         let specs = rules.iter().map(|rule| RuleSpec {
-            predicate: predicates.index(predicate::condition(&rule.detection)),
+            predicate: predicates.index(predicate::condition(&rule.scanned())),
             columns: columns(rule).map(|column| ValueId(values.index(column.expression.clone()))),
         });
         let specs = specs.collect();
@@ -204,9 +207,10 @@ fn time_within(read: Range) -> [Expression; 2] {
 
 /// A condition on the names of calls and services that every match satisfies; `None` where some rule asks for neither.
 fn call_names(rules: &[&Rule]) -> Option<Expression> {
+    let scanned: Vec<Cow<'_, Predicate>> = rules.iter().map(|rule| rule.scanned()).collect();
     let mut by_column: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for rule in rules {
-        for (column, value) in rule.detection.required_values(&CALL_COLUMNS)? {
+    for predicate in &scanned {
+        for (column, value) in predicate.required_values(&CALL_COLUMNS)? {
             by_column.entry(column).or_default().insert(value);
         }
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{self, COUNTED_PEAK, RuleColumns};
 use super::quote::{Ident, TimeLiteral};
 use crate::event::EVENT_ID;
-use crate::rule::{Counts, PeakLimits, Rule, WindowKind};
+use crate::rule::{AbsenceSide, Counts, PeakLimits, Rule, WindowKind};
 use crate::time::{Instant, Range};
 
 /// The steps of a query, in the order in which they run. The last one holds its SELECT too.
@@ -81,6 +81,8 @@ pub struct WindowShape {
     pub min_events: Option<NonZeroU32>,
     /// Whether only new matches are counted.
     pub only_new: bool,
+    /// The side of a match on which other events must be absent, if that matters.
+    pub absence: Option<AbsenceSide>,
 }
 
 impl WindowShape {
@@ -96,7 +98,8 @@ impl WindowShape {
         };
         let only_new = rule.first_seen.is_some();
         let (peak_limits, min_events) = (rule.peak_limits, rule.min_events);
-        WindowShape { kind: rule.window.kind, function, peak_limits, min_events, only_new }
+        let absence = rule.absence.as_ref().map(|absence| absence.side);
+        WindowShape { kind: rule.window.kind, function, peak_limits, min_events, only_new, absence }
     }
 
     /// Returns the shape with the same function and another kind of window.
@@ -166,8 +169,18 @@ struct NewMatches<'w> {
     key: &'w str,
 }
 
+#[derive(askama::Template)]
+#[template(path = "neighbors.sql", escape = "none")]
+struct Neighbors<'w> {
+    in_order: &'w str,
+}
+
 /// Returns the steps from `matched` to `matches`, in which each `eventID` is once. `columns` are those of `matched`.
 pub(super) fn matches(shape: WindowShape, columns: &RuleColumns<String>) -> Result<Steps, askama::Error> {
+    if let Some(side) = shape.absence {
+        let lone = Windows::of_rules(shape, &group_columns(columns)).lone_matches(side)?;
+        return Ok([vec![distinct_matches(ALL_MATCHES)?], lone].concat());
+    }
     if !shape.only_new {
         return Ok(vec![distinct_matches("matches")?]);
     }
@@ -198,6 +211,16 @@ impl Windows {
         let group = std::iter::once(subject.to_owned()).chain(group_columns.iter().map(ToString::to_string));
         let group = group.collect::<Vec<_>>().join(", ");
         Windows { shape, subject, group, tie_breaker: Ident(tie_breaker.to_owned()).to_string() }
+    }
+
+    /// Returns the steps from `all_matches` to `matches`: those without another event on one side.
+    pub(super) fn lone_matches(&self, side: AbsenceSide) -> Result<Steps, askama::Error> {
+        let lone = match side {
+            AbsenceSide::Before => include_str!("../../sql/not_preceded.sql"),
+            AbsenceSide::After => include_str!("../../sql/not_followed.sql"),
+        };
+        let decided = include_str!("../../sql/decided_matches.sql");
+        Ok(vec![Neighbors { in_order: &self.in_order() }.render()?, step(lone), step(decided)])
     }
 
     /// Returns the steps from the table `matches` to `matches_with_counts`.
@@ -361,7 +384,11 @@ impl AnchorQuery {
         AnchorQuery {
             windows: Windows::of_grid(shape),
             range_from: TimeLiteral::nearest(from),
-            read_from: if shape.only_new { "read_from + history" } else { "read_from" }.to_owned(),
+            read_from: match shape.absence {
+                Some(AbsenceSide::Before) => "read_from + period".to_owned(),
+                _ if shape.only_new => "read_from + history".to_owned(),
+                _ => "read_from".to_owned(),
+            },
         }
     }
 

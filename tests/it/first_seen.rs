@@ -79,7 +79,7 @@ proptest! {
         let newness = [periods(300, None), periods(1_800, None), periods(1_800, Some(1_799))];
         let cells: Vec<Setting> = grids::cells(&["5m", "901s"], 1..3)
             .into_iter()
-            .flat_map(|window| newness.map(|newness| Setting { window, newness: Some(newness) }))
+            .flat_map(|window| newness.map(|newness| Setting { window, newness: Some(newness), absence: None }))
             .collect();
         oracle::RUNTIME.block_on(async {
             for range in [Range::default(), Range { from: None, to: Some(cut) }, Range { from: Some(cut), to: None }] {

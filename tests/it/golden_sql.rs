@@ -44,7 +44,12 @@ fn rule_sql_is_reviewed() {
             let cell = |(number, (period, threshold)): (usize, (&str, u32))| {
                 let (period, threshold) = (period.parse().unwrap(), threshold.try_into().unwrap());
                 let window = Window { kind, period, threshold };
-                GridCell { number, setting: Setting { window, newness: None }, read: range(), known_from: None }
+                GridCell {
+                    number,
+                    setting: Setting { window, newness: None, absence: None },
+                    read: range(),
+                    known: Range::default(),
+                }
             };
             let cells: Vec<_> = [("5m", 2), ("5m", 3), ("1h", 2)].into_iter().enumerate().map(cell).collect();
             let grid = sql::grid(shape.with_kind(kind), &cells, range()).unwrap();

@@ -79,6 +79,7 @@ fn matched(rule: &Rule, predicates: &[Predicate]) -> Vec<BTreeSet<usize>> {
             detection: predicate.clone(),
             counts: Counts::Matches,
             first_seen: None,
+            absence: None,
             ..rule.clone()
         };
         one.window.threshold = NonZeroU32::MIN;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue fails")]
 #![allow(clippy::disallowed_methods, reason = "tests read their own files and folders")]
 
+mod absence;
 mod backtest;
 mod cli;
 #[cfg(feature = "cluster")]
@@ -58,6 +59,7 @@ mod python;
 mod ranges;
 mod records;
 mod reproducible;
+mod risk;
 mod rule_errors;
 mod rule_folders;
 mod s3;

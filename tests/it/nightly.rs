@@ -12,7 +12,7 @@ use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::lake::Lake;
 use tawny::nightly::{HuntSettings, MaintenanceSettings, Nightly, NightlySource, RunReport, SourceListing, Storage};
-use tawny::rule::{Counts, Field, PeakLimits, Rule, WindowKind};
+use tawny::rule::{AbsenceSide, Counts, Field, PeakLimits, Rule, WindowKind};
 use tawny::sink::{Sink, SinkSettings};
 use tawny::store::{Scratch, Stores};
 use tawny::time::{DAY, Instant, Range, SECOND};
@@ -24,6 +24,7 @@ use crate::records::failed_sign_in;
 use crate::sinks::{Hook, clock};
 
 mod excepted;
+mod absence;
 mod first_seen;
 mod model;
 mod processes;
@@ -352,6 +353,8 @@ proptest! {
             summed(),
             first_seen::new_addresses(WindowKind::Sliding, "13h", Some("1h")),
             first_seen::new_addresses(WindowKind::Dedup, "20m", None),
+            absence::lone(WindowKind::Sliding, AbsenceSide::After),
+            absence::lone(WindowKind::Dedup, AbsenceSide::Before),
         ];
         // A source without any object is reported.
         place.put("begin.json", &[]);

@@ -111,9 +111,10 @@ fn windows_share_sorts() {
                 setting: Setting {
                     window: Window { threshold: threshold.try_into().unwrap(), ..rule.window },
                     newness: None,
+                    absence: None,
                 },
                 read: range,
-                known_from: None,
+                known: Range::default(),
             };
             let cells: Vec<GridCell> = [2, 3].into_iter().enumerate().map(cell).collect();
             let hunt = plan_over(of_hunts(), &sql::hunt_matched(WindowShape::of(&rule), &columns, range).unwrap());

@@ -36,6 +36,13 @@ fn records_of_tests(rules: &[Rule]) -> MemoryTable {
     let mut number = 0;
     for rule in rules {
         for test in rule.tests.iter().filter(|test| test.expected) {
+            if rule.absence.is_some() {
+                // The data begin before its period and end after it.
+                for (bound, time) in ["2025-01-01", "2027-01-01"].iter().enumerate() {
+                    let id = format!("{}-{number}-{bound}", rule.id);
+                    push("{}", json!({ "eventTime": format!("{time}T10:00:00Z"), "eventID": id }));
+                }
+            }
             if rule.first_seen.is_some() {
                 // Its account has been known for a year.
                 let id = format!("{}-{number}", rule.id);

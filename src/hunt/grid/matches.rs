@@ -13,20 +13,22 @@ use datafusion::error::DataFusionError;
 
 use super::GridRule;
 use crate::engine;
-use crate::rule::NewnessPeriods;
 use crate::sql::CountFunction;
 use crate::sql::columns;
+use crate::sql::grid::GridCell;
 use crate::sql::match_spec::EventColumn;
 use crate::time::Instant;
 
 mod keys;
 #[cfg(feature = "cluster")]
 mod partition;
+mod roles;
 
 use keys::MatchKeys;
 
 #[cfg(feature = "cluster")]
 pub(super) use partition::PartitionMatches;
+use roles::MatchRoles;
 
 /// The matches of a rule, each once for each time it was delivered with, numbered by group and time.
 ///
@@ -54,28 +56,34 @@ pub struct GridMatches {
     previous_duplicate_times: TimestampMicrosecondArray,
     /// What decides which matches are new, if only new ones are counted.
     keys: Option<MatchKeys>,
+    /// Which events are matches, and which must be absent near them, if any must be.
+    roles: Option<MatchRoles>,
 }
 
 impl GridMatches {
     /// Returns the numbers of the matches of a finding. Consecutive, except for duplicates that count at an earlier time, and
     /// for matches that must be new and are not.
     pub fn matches_of(&self, found: &GridFinding) -> Vec<usize> {
-        let read_from = found.read_from;
+        let read_from = found.cell.and_then(|cell| cell.read.from);
         let counts = |number: usize| {
             let before =
                 self.previous_duplicate_times.is_valid(number).then(|| self.previous_duplicate_times.value(number));
             before.is_none_or(|before| read_from.is_some_and(|from| Instant::from_micros(before) < from))
         };
         let of_finding = found.first..=found.last;
-        let Some(keys) = &self.keys else {
-            return of_finding.filter(|number| counts(*number)).collect();
-        };
         let group = self.group_of[found.first];
         let start = self.group_of.partition_point(|known| *known < group);
-        // Matches before the finding show which of its own are new.
-        let mut new = keys.new_ones(start..found.last + 1, &self.times, found, counts);
-        new.retain(|number| of_finding.contains(number));
-        new
+        // Events outside the finding show which of its matches count.
+        let mut counted = match (&self.keys, &self.roles, found.cell) {
+            (Some(keys), _, Some(cell)) => keys.new_ones(start..found.last + 1, &self.times, &cell, counts),
+            (_, Some(roles), Some(cell)) => {
+                let end = self.group_of.partition_point(|known| *known <= group);
+                roles.lone_ones(start..end, &self.times, &cell, counts)
+            }
+            _ => return of_finding.filter(|number| counts(*number)).collect(),
+        };
+        counted.retain(|number| of_finding.contains(number));
+        counted
     }
 
     /// The identity of a match.
@@ -105,15 +113,9 @@ pub struct GridFinding {
     pub count: usize,
     /// The match with which the count reached the threshold.
     pub trigger: usize,
-    /// The start of what the hunt of the cell reads.
+    /// The cell.
     #[cfg_attr(feature = "cluster", serde(skip))]
-    pub read_from: Option<Instant>,
-    /// The times that decide which matches are new, in the hunt of the cell.
-    #[cfg_attr(feature = "cluster", serde(skip))]
-    pub newness: Option<NewnessPeriods>,
-    /// The earliest time at which a match can be known to be new, in the hunt of the cell.
-    #[cfg_attr(feature = "cluster", serde(skip))]
-    pub known_from: Option<Instant>,
+    pub cell: Option<GridCell>,
 }
 
 #[cfg(feature = "cluster")]
@@ -162,6 +164,7 @@ pub(super) fn numbered(grid: &GridRule, rows: &[RecordBatch]) -> Result<GridMatc
         counted: counted.transpose()?,
         previous_duplicate_times,
         keys: None,
+        roles: None,
     };
     let columns = groups.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
     for number in 0..matches.times.len() {
@@ -179,6 +182,9 @@ pub(super) fn numbered(grid: &GridRule, rows: &[RecordBatch]) -> Result<GridMatc
     if shape.only_new {
         let values = keys.iter().map(|name| texts(name)).collect::<Result<Vec<_>, _>>()?;
         matches.keys = Some(MatchKeys::new(&matches.group_of, &values, &matches.accounts, account_starts));
+    }
+    if shape.absence.is_some() {
+        matches.roles = Some(MatchRoles::new(&texts(columns::MATCH_ROLE)?));
     }
     Ok(matches)
 }
@@ -198,6 +204,7 @@ impl GridMatches {
             (columns::PREVIOUS_DUPLICATE_TIME, Arc::new(self.previous_duplicate_times.clone())),
         ];
         columns.extend(self.keys.iter().flat_map(MatchKeys::columns));
+        columns.extend(self.roles.iter().map(MatchRoles::column));
         columns.extend(self.counted.iter().map(|(function, counted)| (function.column(), Arc::clone(counted))));
         let fields = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));

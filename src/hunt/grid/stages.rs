@@ -109,12 +109,11 @@ fn joined(
     let (matches, numbers) = PartitionMatches::joined(&all);
     for (of_cells, numbers) in of_partitions.into_iter().zip(numbers) {
         for ((of_cell, found), cell) in of_cells.into_iter().zip(&mut found).zip(&grid.cells) {
-            found.extend(of_cell.into_iter().map(|one| super::GridFinding {
-                read_from: cell.read.from,
-                newness: cell.setting.newness,
-                known_from: cell.known_from,
-                ..one.with_numbers(|number| numbers[number])
-            }));
+            found.extend(
+                of_cell
+                    .into_iter()
+                    .map(|one| super::GridFinding { cell: Some(*cell), ..one.with_numbers(|number| numbers[number]) }),
+            );
         }
     }
     for of_cell in &mut found {
@@ -199,6 +198,7 @@ fn distinct_schema(grid: &GridRule) -> SchemaRef {
     let mut fields: Vec<Field> = grid.groups.iter().chain(&grid.keys).map(|name| text(name)).collect();
     fields.extend([columns::ACCOUNT, columns::ACTOR, EventColumn::Id.name()].map(text));
     fields.extend(grid.shape.function.map(super::counted_field));
+    fields.extend(grid.shape.absence.map(|_| text(columns::MATCH_ROLE)));
     fields.extend(
         [EventColumn::Time.name(), columns::PREVIOUS_DUPLICATE_TIME].map(|name| Field::new(name, time.clone(), true)),
     );

@@ -132,7 +132,7 @@ pub(super) fn document(view: &BacktestView<'_>) -> Result<String, Error> {
 
 fn cell<'d>(view: &BacktestView<'d>, number: usize) -> CellView<'d> {
     let tested = view.tested;
-    let Cell { setting: Setting { window, newness }, stats } = &tested.cells[number];
+    let Cell { setting: Setting { window, newness, .. }, stats } = &tested.cells[number];
     let moves = view.moves(number);
     let by_group = moves.by_group(&tested.hunt.matches).into_iter();
     let of_group = |(number, (gained, lost))| GroupMove { group: group(view, number), gained, lost };

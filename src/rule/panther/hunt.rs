@@ -6,11 +6,22 @@ use super::Reader;
 use crate::error::Error;
 use crate::rule::condition::{MappingMembers, Scope};
 use crate::rule::yaml::{YamlContent, YamlNode};
-use crate::rule::{Counts, FirstSeen, NewnessPeriods, Predicate, WindowKind};
+use crate::rule::{Absence, AbsenceSide, Counts, FirstSeen, NewnessPeriods, Predicate, WindowKind};
 use crate::time::Period;
 
 /// The keys of `Hunt`.
-const KEYS: [&str; 8] = ["Window", "Unique", "Sum", "MinEvents", "FollowedBy", "New", "History", "Learning"];
+const KEYS: [&str; 10] = [
+    "Window",
+    "Unique",
+    "Sum",
+    "MinEvents",
+    "FollowedBy",
+    "NotFollowedBy",
+    "NotPrecededBy",
+    "New",
+    "History",
+    "Learning",
+];
 
 /// The most fields in `New`.
 const NEW_FIELDS: usize = 16;
@@ -44,9 +55,6 @@ impl Reader<'_> {
     pub(super) fn followed_by(&mut self, members: &MappingMembers<'_>) -> Result<Option<Predicate>, Error> {
         let Some(hunt) = self.hunt(members)? else { return Ok(None) };
         let Some(node) = hunt.given("FollowedBy") else { return Ok(None) };
-        if node.is_null() || matches!(&node.content, YamlContent::List(expressions) if expressions.is_empty()) {
-            return self.error(node.mark, "`FollowedBy` must hold at least one expression");
-        }
         for other in ["Unique", "Sum", "Window"] {
             if let Some(other_node) = hunt.get(other)
                 && (other != "Window" || self.kind(members)? != WindowKind::Sliding)
@@ -55,7 +63,30 @@ impl Reader<'_> {
                 return self.error(other_node.mark, &message);
             }
         }
-        self.conjunction(node, "`FollowedBy`", Scope::Record).map(Some)
+        self.event(node, "FollowedBy").map(Some)
+    }
+
+    /// Returns the predicate of another event, under a key of `Hunt`.
+    fn event(&mut self, node: &YamlNode, key: &str) -> Result<Predicate, Error> {
+        if node.is_null() || matches!(&node.content, YamlContent::List(expressions) if expressions.is_empty()) {
+            return self.error(node.mark, &format!("`{key}` must hold at least one expression"));
+        }
+        self.conjunction(node, &format!("`{key}`"), Scope::Record)
+    }
+
+    /// Returns the events that must be absent near a match.
+    pub(super) fn absence(&mut self, members: &MappingMembers<'_>) -> Result<Option<Absence>, Error> {
+        let Some(hunt) = self.hunt(members)? else { return Ok(None) };
+        let mut sides = [AbsenceSide::After, AbsenceSide::Before].into_iter();
+        let Some((side, node)) = sides.find_map(|side| Some((side, hunt.given(side.key())?))) else {
+            return Ok(None);
+        };
+        let key = side.key();
+        let mut others = ["FollowedBy", "New"].into_iter().chain(sides.map(AbsenceSide::key));
+        if let Some((other, node)) = others.find_map(|other| Some((other, hunt.given(other)?))) {
+            return self.error(node.mark, &format!("a rule has `{key}` or `{other}`, not both"));
+        }
+        Ok(Some(Absence { side, event: self.event(node, key)? }))
     }
 
     /// Returns the least number of matches in a window.

@@ -83,6 +83,7 @@ impl<'s> About<'s> {
             detection,
             group_by,
             first_seen: None,
+            absence: None,
             context: CONTEXT.iter().map(context).collect::<Result<_, Refusal>>()?,
             summary: Vec::new(),
             notes: Notes {

@@ -264,6 +264,9 @@ fn check(rule: &Rule, dialect: Dialect) -> Result<(), Refused> {
     if rule.first_seen.is_some() {
         return Err("matches that must be new".to_owned());
     }
+    if rule.absence.is_some() {
+        return Err("events that must be absent near its matches".to_owned());
+    }
     if !rule.peak_limits.is_empty() {
         return Err("counts with more limits than a threshold".to_owned());
     }

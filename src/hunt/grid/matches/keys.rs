@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arrow::array::{Array as _, ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
 use serde::{Deserialize, Serialize};
 
-use super::GridFinding;
 use crate::hunt::account_starts::AccountStarts;
 use crate::sql::columns;
+use crate::sql::grid::GridCell;
 use crate::time::Instant;
 
 /// What decides with group and time whether a match is new.
@@ -67,16 +67,16 @@ impl MatchKeys {
         [(columns::NEW_KEY, Arc::new(Int64Array::from(self.keys.clone()))), (columns::ACCOUNT_START, Arc::new(starts))]
     }
 
-    /// Returns the new ones among the matches of a group, by the setting of the finding `of`. `times` are those of all matches,
+    /// Returns the new ones among the matches of a group, by the setting of `cell`. `times` are those of all matches,
     /// and `counts` says whether a match is one at all.
     pub(super) fn new_ones(
         &self,
         group: Range<usize>,
         times: &[Instant],
-        of: &GridFinding,
+        cell: &GridCell,
         counts: impl Fn(usize) -> bool,
     ) -> Vec<usize> {
-        let (read_from, Some(periods)) = (of.read_from, of.newness) else {
+        let (read_from, Some(periods)) = (cell.read.from, cell.setting.newness) else {
             return group.filter(|number| counts(*number)).collect();
         };
         let history = periods.history.micros();
@@ -89,7 +89,7 @@ impl MatchKeys {
             let seen = last_seen.insert(self.keys[number], time);
             let learned_from = periods.learning.map(|learning| self.starts[number] + learning.micros());
             seen.is_none_or(|seen| seen < time - history)
-                && of.known_from.is_none_or(|from| time >= from)
+                && cell.known.contains(time)
                 && learned_from.is_none_or(|from| time >= from)
         };
         group.filter(|number| is_new(*number)).collect()

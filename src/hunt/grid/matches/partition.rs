@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use arrow::array::{Array as _, StringArray, TimestampMicrosecondArray};
 use serde::{Deserialize, Serialize};
 
-use super::{GridFinding, GridMatches, MatchKeys};
+use super::{GridFinding, GridMatches, MatchKeys, MatchRoles};
 use crate::time::Instant;
 
 /// The matches of one partition, as plain data. All matches of a group are in one partition.
@@ -23,6 +23,7 @@ pub(in crate::hunt::grid) struct PartitionMatches {
     actors: Vec<Option<String>>,
     previous_duplicate_times: Vec<Option<i64>>,
     keys: Option<MatchKeys>,
+    roles: Option<MatchRoles>,
 }
 
 impl PartitionMatches {
@@ -63,6 +64,7 @@ impl PartitionMatches {
                 })
                 .collect(),
             keys: matches.keys.as_ref().map(|keys| keys.of(&kept)),
+            roles: matches.roles.as_ref().map(|roles| roles.of(&kept)),
             ..PartitionMatches::default()
         };
         let mut last = None;
@@ -112,6 +114,7 @@ impl PartitionMatches {
             origins.iter().map(|(index, number)| partitions[*index].previous_duplicate_times[*number]);
         let spans = partitions.iter().filter_map(|partition| partition.span);
         let keys = partitions.iter().map(|partition| partition.keys.as_ref()).collect::<Option<Vec<_>>>();
+        let roles = partitions.iter().map(|partition| partition.roles.as_ref()).collect::<Option<Vec<_>>>();
         let matches = GridMatches {
             count: partitions.iter().map(|partition| partition.count).sum(),
             group_count: partitions.iter().map(|partition| partition.group_count).sum(),
@@ -131,6 +134,7 @@ impl PartitionMatches {
                 .collect::<TimestampMicrosecondArray>()
                 .with_timezone("UTC"),
             keys: keys.map(|keys| MatchKeys::joined(&keys, &origins)),
+            roles: roles.map(|roles| MatchRoles::joined(&roles, &origins)),
         };
         (matches, numbers)
     }
@@ -163,6 +167,7 @@ mod tests {
                 .collect::<TimestampMicrosecondArray>()
                 .with_timezone("UTC"),
             keys: None,
+            roles: None,
         }
     }
 
@@ -170,15 +175,8 @@ mod tests {
     fn partitions_are_joined_in_the_order_of_their_groups_with_or_without_the_matches_between_ends() {
         let one = matches(&[&[Some("b")], &[None]], &[4, 2]);
         let other = matches(&[&[Some("a")], &[Some("c")]], &[1, 3]);
-        let found = |first: usize, last: usize| GridFinding {
-            first,
-            last,
-            count: last - first + 1,
-            trigger: last,
-            read_from: None,
-            newness: None,
-            known_from: None,
-        };
+        let found =
+            |first: usize, last: usize| GridFinding { first, last, count: last - first + 1, trigger: last, cell: None };
         let of_one = vec![vec![found(0, 3), found(4, 5)]];
         let of_other = vec![vec![found(1, 3)]];
         for only_ends in [false, true] {
