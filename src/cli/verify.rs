@@ -5,12 +5,14 @@ use clap::Args;
 
 use super::{Context, TableOrJson, now};
 use crate::error::{Error, Status};
+use crate::lake::transaction_log::VerifiedObjects;
 use crate::report;
-use crate::store::{self, Location, SETTINGS_BYTES};
+use crate::statistics::number_of;
+use crate::store::{self, Location, Object, SETTINGS_BYTES};
 use crate::text::json;
-use crate::time::{Instant, Range};
+use crate::time::{DAY, Instant, Range};
 use crate::trail::{self, Selection};
-use crate::verify::{self, Progress, PublicKeys, Request, VerifyLimits};
+use crate::verify::{self, ObjectManifest, Progress, PublicKeys, Request, Verification, VerifyLimits};
 
 /// Verify raw log files with the digests of CloudTrail's log file validation
 ///
@@ -128,4 +130,68 @@ impl VerifyCommand {
         }
         Ok(verification.status())
     }
+}
+
+/// Where a conversion finds digests and public keys.
+pub(super) struct VerificationSources<'v> {
+    pub(super) digests: &'v [String],
+    pub(super) keys: Option<Arc<PublicKeys>>,
+}
+
+impl VerificationSources<'_> {
+    /// Reads what digests say about `objects`. `None` without digests.
+    ///
+    /// # Errors
+    /// Public keys were named without digests, or the digests cannot be listed.
+    pub(super) async fn manifest(
+        self,
+        context: &Context,
+        objects: &[Object],
+        selection: &Selection,
+    ) -> Result<Option<Arc<ObjectManifest>>, Error> {
+        if self.digests.is_empty() {
+            return match self.keys {
+                None => Ok(None),
+                Some(_) => Err(Error::Usage {
+                    message: "`--public-keys` needs `--verify DIGESTS`".to_owned(),
+                    hint: Some("name the folder or prefix that holds `CloudTrail-Digest`".to_owned()),
+                }),
+            };
+        }
+        self.digests.iter().try_for_each(|source| Location::check(source))?;
+        let request = Request {
+            sources: self.digests.to_vec(),
+            selection: Selection { events: Range::default(), ..selection.clone() },
+            // Digests name when files were delivered, and they may be delivered long after an event.
+            range: Range { from: selection.events.from.map(|from| from - DAY), to: None },
+            keys: self.keys,
+            now: now(),
+            limits: VerifyLimits { threads: context.threads, in_flight: context.in_flight(self.digests) },
+        };
+        Ok(Some(Arc::new(ObjectManifest::read(&context.stores, &request, objects).await?)))
+    }
+}
+
+/// Reports the digests of a manifest, and how many objects are verified. The status is `Done` if digests
+/// were verified and none is altered or missing.
+pub(super) fn report_manifest(
+    context: &Context,
+    manifest: &ObjectManifest,
+    verified: Option<VerifiedObjects>,
+) -> Status {
+    let Verification { digests, .. } = &manifest.digests;
+    if let Some(VerifiedObjects { objects, verified }) = verified {
+        context.output.talk(&format!("verified: {verified} of {}", number_of(objects, "converted object")));
+    }
+    context.output.talk(&format!(
+        "digests: {} verified, {} altered, {} missing, {} not checked",
+        digests.verified, digests.altered, digests.missing, digests.unchecked
+    ));
+    for warning in report::verify::warnings(&manifest.digests) {
+        context.output.warn(&format!("warning: {warning}"));
+    }
+    if manifest.digests.chains.is_empty() {
+        context.output.warn("warning: nothing was verified: no digests found");
+    }
+    if manifest.is_sound() { Status::Done } else { Status::Incomplete }
 }

@@ -39,6 +39,12 @@ pub fn text(verification: &Verification) -> String {
         let count = number_of(objects.not_yet_covered, "log file");
         line(&mut text, &format!("not yet covered: {count}, delivered around or after the end of the last digest"));
     }
+    text + &problem_lines(verification)
+}
+
+/// Returns a line for each problem, gap and reason why something could not be checked.
+fn problem_lines(verification: &Verification) -> String {
+    let mut text = String::new();
     for (subject, kind, heading) in [
         (Subject::Digest, ProblemKind::Altered, "altered digest"),
         (Subject::Digest, ProblemKind::Missing, "missing digest"),
@@ -70,6 +76,11 @@ pub fn text(verification: &Verification) -> String {
         line(&mut text, &format!("cannot be listed: {fault}"));
     }
     text
+}
+
+/// Returns the problems of a verification as lines for people, each kind cut off after some.
+pub fn warnings(verification: &Verification) -> Vec<String> {
+    problem_lines(verification).lines().map(str::to_owned).collect()
 }
 
 /// Returns a table of the digests by trail, account and region.

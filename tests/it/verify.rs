@@ -16,6 +16,8 @@ use crate::digests::{self, Files, HOUR, START, TrailSpec, digest_key, gunzip, gz
 use crate::s3_server::Server;
 use crate::tables::tawny;
 
+mod conversions;
+
 /// The hours of the default trail, with as many log files: 2, 1, 0, 2, 1.
 const DIGESTS: u64 = 5;
 const OBJECTS: u64 = 6;
