@@ -40,6 +40,7 @@ mod result;
 mod rules;
 mod sql;
 mod test;
+mod verify;
 
 use loading::{RuleFileArgs, RuleFiles};
 
@@ -58,7 +59,8 @@ const VERSION: &str = env!("TAWNY_VERSION");
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
-  1  a rule test failed, or --fail-on-findings or --fail-on-change applies
+  1  verify found something altered or missing, a rule test failed, or --fail-on-findings
+     or --fail-on-change applies
   2  invalid command line, rule or configuration
   3  incomplete: some input could not be read, or the run stopped early";
 
@@ -77,6 +79,7 @@ enum Command {
     Sql(sql::Sql),
     Layouts(layouts::LayoutsCommand),
     Inspect(inspect::InspectCommand),
+    Verify(verify::VerifyCommand),
     Query(query::QueryCommand),
     Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
@@ -273,6 +276,7 @@ pub fn run() -> Status {
                     Command::Sql(command) => command.run(&context).await,
                     Command::Layouts(command) => command.run(&context),
                     Command::Inspect(command) => command.run(&context).await,
+                    Command::Verify(command) => Box::pin(command.run(&context)).await,
                     Command::Query(command) => Box::pin(command.run(&context)).await,
                     Command::Completions(command) => command.run(&context),
                     Command::Man(command) => command.run(&context),

@@ -12,12 +12,13 @@ use crate::error::{Error, Fault};
 use crate::event::{self, batch::BatchBuilder};
 use crate::lake::Lake;
 use crate::lake::part_file::{self, PartFileBuilder};
-use crate::lake::transaction_log::{self, FileEntry, ObjectEntry};
+use crate::lake::transaction_log::{self, FileEntry, ObjectEntry, VerifiedObjects};
 use crate::named_columns;
 use crate::statistics::{DifferingExample, DifferingRecord, DifferingRecords, ScanStatistics};
 use crate::store::{self, Fetched, LAKE_FOLDER, Object, Pending, ReadSettings, Scratch};
 use crate::time::Instant;
 use crate::trail::{self, DecodeOptions, Decoder, Prefilter, Trail};
+use crate::verify::{ManifestCheck, ObjectManifest};
 
 /// Maximum bytes of records to buffer, independent of `--memory`. One more object then still keeps each column below
 /// the 2 GiB limit of an Arrow array.
@@ -43,6 +44,23 @@ pub struct ConversionResult {
     pub files: Vec<FileEntry>,
     /// One fault for each object that could not be read.
     pub unread: Vec<Fault>,
+    /// How many of the converted objects digests verify. `None` if there was no manifest.
+    pub verified: Option<VerifiedObjects>,
+}
+
+/// A trail to convert, with what digests say about its objects.
+#[derive(Debug)]
+pub struct VerifiableTrail {
+    /// The trail.
+    pub trail: Trail,
+    /// The hashes that digests name. Objects with another hash are rejected.
+    pub manifest: Option<Arc<ObjectManifest>>,
+}
+
+impl From<Trail> for VerifiableTrail {
+    fn from(trail: Trail) -> VerifiableTrail {
+        VerifiableTrail { trail, manifest: None }
+    }
 }
 
 /// Converts the objects of `trail` that are not in the lake yet. Calls `progress` after each object with the counts
@@ -52,13 +70,15 @@ pub struct ConversionResult {
 /// The lake cannot be written, or another process holds its lock. Objects and records that cannot be read are not
 /// errors; the result counts them as rejected.
 pub async fn convert(
-    trail: Trail,
+    source: impl Into<VerifiableTrail>,
     lake: &Lake,
     limits: Limits,
     scratch: &Scratch,
     progress: &mut dyn FnMut(&ScanStatistics),
 ) -> Result<ConversionResult, Error> {
+    let VerifiableTrail { trail, manifest } = source.into();
     let mut writer = LakeWriter::open(lake, limits, scratch).await?;
+    let mut verified = manifest.is_some().then(VerifiedObjects::default);
     let mut statistics = trail.excluded;
     let mut unread = statistics.faults.clone();
     let converted = converted_object_ids(lake, &trail.objects).await?;
@@ -67,7 +87,8 @@ pub async fn convert(
     statistics.objects.read += known.len() as u64;
     statistics.objects.already_converted = known.len() as u64;
 
-    let decoders = Arc::new(Decoders { settings: Arc::clone(trail.stores.read_settings()), idle: Mutex::default() });
+    let settings = Arc::clone(trail.stores.read_settings());
+    let decoders = Arc::new(Decoders { settings, manifest, idle: Mutex::default() });
     let mut seen = RecentRecords::default();
     let mut decoded = store::read_ahead_groups(&trail.stores, new, limits.in_flight)
         .map(|group| {
@@ -99,14 +120,18 @@ pub async fn convert(
             let fresh: BooleanArray = relations.iter().map(|relation| Some(*relation != Relation::Duplicate)).collect();
             writer.append(&format!("{identity}/{batch_index}"), &batch, &fresh)?;
         }
-        for GroupedObject { object, statistics: read, .. } in objects {
+        for GroupedObject { object, statistics: read, is_verified, .. } in objects {
             if read.objects.rejected > 0 {
                 let fault = read.faults.iter().rfind(|fault| fault.position.is_none()).or(read.faults.last());
                 let reason = fault.map_or_else(|| "it cannot be read".to_owned(), |fault| fault.reason.clone());
                 unread.push(Fault { object: object.path.display().to_string(), position: None, reason });
             }
             if read.objects.used == 1 {
-                writer.finish_object(&object);
+                writer.finish_object(&object, is_verified);
+                if let Some(verified) = &mut verified {
+                    verified.objects += 1;
+                    verified.verified += u64::from(is_verified);
+                }
             }
             statistics.add(read);
             progress(&statistics);
@@ -114,7 +139,7 @@ pub async fn convert(
         writer.commit_if_full().await?;
     }
     let files = writer.finish().await?;
-    Ok(ConversionResult { statistics, files, unread })
+    Ok(ConversionResult { statistics, files, unread, verified })
 }
 
 /// Objects that were decoded together.
@@ -130,6 +155,8 @@ struct GroupedObject {
     /// The number of its records.
     rows: usize,
     statistics: ScanStatistics,
+    /// Whether a verified digest names the hash of its content.
+    is_verified: bool,
 }
 
 /// Returns for each row of a group the index of its object.
@@ -141,6 +168,7 @@ fn row_owners(objects: &[GroupedObject]) -> Vec<usize> {
 /// Decodes groups of objects, several at a time.
 struct Decoders {
     settings: Arc<ReadSettings>,
+    manifest: Option<Arc<ObjectManifest>>,
     /// Decoders that wait for a group. A new one would have to grow to the size of a batch first.
     idle: Mutex<Vec<Decoder>>,
 }
@@ -155,10 +183,16 @@ impl Decoders {
         let mut decoder = decoder.unwrap_or_else(|| Decoder::new(BatchBuilder::default()));
         let options = DecodeOptions { prefilter: &Prefilter::default(), hash_records: true };
         let decode = |fetched: Fetched| {
+            let check = self.manifest.as_ref().map(|manifest| manifest.check(&fetched.object, &fetched.bytes));
+            if let Some(ManifestCheck::Altered(reason)) = &check {
+                let statistics = altered_object(&fetched.object, reason);
+                return GroupedObject { object: fetched.object, rows: 0, statistics, is_verified: false };
+            }
+            let is_verified = check == Some(ManifestCheck::Verified);
             let bytes = fetched.bytes.as_ref().map(AsRef::as_ref).map_err(Clone::clone);
             let before = decoder.rows();
             let statistics = decoder.decode(&fetched.object, bytes, &self.settings, options);
-            GroupedObject { object: fetched.object, rows: decoder.rows() - before, statistics }
+            GroupedObject { object: fetched.object, rows: decoder.rows() - before, statistics, is_verified }
         };
         let objects = group.into_iter().map(decode).collect();
         decoder.finish_batch();
@@ -173,6 +207,16 @@ impl Decoders {
         };
         Ok(DecodedGroup { objects, batches: batches.into_iter().map(with_hashes).collect() })
     }
+}
+
+/// Returns the statistics of an object that is rejected, because it is not the one that CloudTrail delivered.
+fn altered_object(object: &Object, reason: &str) -> ScanStatistics {
+    let mut statistics = ScanStatistics { stored_bytes: object.size, ..ScanStatistics::default() };
+    statistics.objects.read = 1;
+    statistics.objects.rejected = 1;
+    let object = object.path.display().to_string();
+    statistics.fault(Fault { object, position: None, reason: format!("altered: {reason}") });
+    statistics
 }
 
 /// Returns the identities of converted objects. It includes all of `objects` that were converted, and may include others.
@@ -356,10 +400,11 @@ impl LakeWriter {
     }
 
     /// Marks `object`, whose records are buffered, as complete.
-    fn finish_object(&mut self, object: &Object) {
+    fn finish_object(&mut self, object: &Object, is_verified: bool) {
         self.buffer.objects.push(ObjectEntry {
             id: object.identity(),
             path: object.path.display().to_string(),
+            verified: is_verified,
             delivered: trail::delivered_on(&object.real),
         });
     }

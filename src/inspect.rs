@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::error::{Error, Fault};
+use crate::lake::transaction_log::VerifiedObjects;
 use crate::named_columns;
 use crate::query::{self, Query, QueryOutcome};
 use crate::statistics::{Duplicates, ScanStatistics};
@@ -48,6 +49,9 @@ pub struct Inspection {
     pub days: u64,
     /// The gaps of each account and region.
     pub gaps: Vec<Gap>,
+    /// How many of the converted objects digests verified. `None` if none is verified, and for other tables than lakes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified_objects: Option<VerifiedObjects>,
     /// Objects that are not CloudTrail logs, by kind.
     pub skipped: BTreeMap<String, u64>,
     /// Read failures.
@@ -115,6 +119,7 @@ pub async fn inspect(
         _ => read = inspection.read(engine, table, range, &mut hours).await?,
     }
     inspection.version = read.table_version;
+    inspection.verified_objects = table.verified_objects(range).await?;
     inspection.layout = match table.kind() {
         TableKind::Raw => "raw".to_owned(),
         TableKind::Memory => "native".to_owned(),

@@ -17,6 +17,7 @@ use crate::time::Range;
 
 pub mod checksum;
 pub mod maintenance;
+mod object_list;
 pub mod part_file;
 pub mod transaction_log;
 

@@ -4,6 +4,7 @@
 //!
 //! - **Shared by all:** [`text`] escapes everything that is shown; [`error`], [`named_columns`], [`time`], [`path`].
 //! - **Records:** [`store`] reads objects, [`raw`] unpacks them, [`event`] makes columns, [`trail`] lists and decodes raw trails.
+//!   [`verify`] checks them against CloudTrail's digests.
 //! - **Lakes:** [`lake`] and [`delta`] hold records as Parquet with a transaction log; [`convert`] writes them.
 //! - **Rules:** [`rule`] reads rules, and [`mod@sql`] turns them into queries.
 //! - **Queries:** [`engine`] runs them over a lake, a raw trail, or Parquet of other tools ([`layout`], [`iceberg`]). A [`table`]
@@ -23,6 +24,7 @@ pub mod raw;
 pub mod event;
 pub mod statistics;
 pub mod trail;
+pub mod verify;
 pub mod delta;
 pub mod lake;
 pub mod convert;

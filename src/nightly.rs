@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
-use crate::convert::{self, Limits};
+use crate::convert::{self, Limits, VerifiableTrail};
 use crate::error::Error;
 use crate::lake::Lake;
 use crate::lake::maintenance;
@@ -25,6 +25,7 @@ mod maintain;
 mod report;
 mod sources;
 pub mod state;
+mod verification;
 pub mod version;
 
 pub use deliver::DeliveryReport;
@@ -32,6 +33,7 @@ pub use hunting::HuntSettings;
 pub use maintain::MaintenanceSettings;
 pub use report::{HuntReport, ReportedRule, RunPlan, RunReport};
 pub use sources::{NightlySource, SourceListing};
+pub use verification::{NightlyVerification, VerificationReport};
 
 use changes::ChangedFinding;
 use hunting::NightlyHunt;
@@ -48,6 +50,8 @@ pub struct Nightly<'n> {
     pub storage: Storage<'n>,
     /// Which objects to convert.
     pub listing: SourceListing<'n>,
+    /// How to verify objects before they are converted. `None` to verify none.
+    pub verification: Option<NightlyVerification>,
     /// Resource limits of the conversion.
     pub conversion: Limits,
     /// Which rules to hunt.
@@ -178,7 +182,16 @@ impl Nightly<'_> {
         }
         report.unlisted = found.unlisted;
         let Storage { lake, scratch, .. } = self.storage;
-        let conversion = convert::convert(found.trail, lake, self.conversion, scratch, progress).await?;
+        let objects = &found.trail.objects;
+        let manifest = match &self.verification {
+            Some(verification) => {
+                verification.manifest(self.listing.stores, objects, (self.conversion, self.now)).await?
+            }
+            None => None,
+        };
+        let source = VerifiableTrail { trail: found.trail, manifest: manifest.clone() };
+        let conversion = convert::convert(source, lake, self.conversion, scratch, progress).await?;
+        report.verification = manifest.map(|manifest| VerificationReport::new(&manifest, conversion.verified));
         let unreachable = found.unreachable.into_iter().map(|pending| (pending.object, pending.reason));
         let unread = conversion.unread.into_iter().map(|fault| (fault.object, fault.reason));
         let since_run: BTreeMap<&str, u32> =

@@ -20,7 +20,7 @@ pub use element::{Element, MemberKeys, MemberString, MemberTexts, hides_characte
 pub use format::ForeignFormat;
 pub(crate) use format::by_ending;
 pub use read_error::{Packing, ReadError};
-pub use unpack::{ObjectPart, PartContent, UnpackedText, read};
+pub use unpack::{ObjectPart, PartContent, UnpackedText, content, first_member, read};
 
 /// Why an object is not read, judged by its path alone: digests, Insights and aggregates are no
 /// records, and other services write beneath `AWSLogs/` too. The text names the kind.

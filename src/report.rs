@@ -15,6 +15,7 @@ pub mod page;
 pub mod query_rows;
 pub mod risk;
 mod table;
+pub mod verify;
 pub mod windows;
 
 pub use table::rows;

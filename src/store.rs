@@ -1,14 +1,14 @@
 //! Lists, reads and durably writes objects on disk and in S3. Outside the engine, only this module uses
 //! `object_store` and the file system.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::aws::AmazonS3;
 use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
 use object_store::local::LocalFileSystem;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
+use object_store::{Attribute, AttributeValue, ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
@@ -333,6 +333,29 @@ impl Stores {
         let store = self.bucket(bucket).await.map_err(|error| ObjectError::Bucket(error.to_string()))?;
         let result = async { store.get(&key(name)?).await?.bytes().await };
         result.await.map_err(|error| ObjectError::Bucket(fault::reason(&error)))
+    }
+
+    /// Reads all bytes of `object` as [`Stores::read`] does, and its own metadata in S3 (`x-amz-meta-…`), by name without that
+    /// prefix. A file on disk has none.
+    pub async fn read_with_metadata(
+        &self,
+        object: &Object,
+    ) -> Result<(bytes::Bytes, BTreeMap<String, String>), ObjectError> {
+        let Some((bucket, name)) = object.in_bucket() else {
+            return Ok((self.read(object).await?, BTreeMap::new()));
+        };
+        self.check_size(object)?;
+        let store = self.bucket(bucket).await.map_err(|error| ObjectError::Bucket(error.to_string()))?;
+        let result = async {
+            let object = store.get(&key(name)?).await?;
+            let own = |(attribute, value): (&Attribute, &AttributeValue)| match attribute {
+                Attribute::Metadata(name) => Some((name.to_ascii_lowercase(), value.to_string())),
+                _ => None,
+            };
+            let metadata = object.attributes.iter().filter_map(own).collect();
+            Ok((object.bytes().await?, metadata))
+        };
+        result.await.map_err(|error: object_store::Error| ObjectError::Bucket(fault::reason(&error)))
     }
 
     /// Reads `objects` as [`Stores::read`] does, several files on one thread.

@@ -12,6 +12,7 @@ use datafusion::catalog::TableProvider;
 use crate::engine::Engine;
 use crate::engine::raw_table::RawScans;
 use crate::error::{Error, Fault};
+use crate::lake::transaction_log::VerifiedObjects;
 use crate::rule::Rule;
 use crate::statistics::ScanStatistics;
 use crate::time::{Instant, Range};
@@ -65,6 +66,12 @@ pub trait Table: fmt::Debug + Send + Sync {
 
     /// Returns the time before which records were dropped. `None` if none were.
     async fn retained_from(&self) -> Result<Option<Instant>, Error> {
+        Ok(None)
+    }
+
+    /// Returns how many of the raw objects whose records may be in `range` digests verified. `None` if the table is not a lake, or
+    /// if none of its objects is verified.
+    async fn verified_objects(&self, _range: Range) -> Result<Option<VerifiedObjects>, Error> {
         Ok(None)
     }
 

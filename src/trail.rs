@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::raw;
 use crate::statistics::ScanStatistics;
-use crate::store::{Location, Object, Stores};
+use crate::store::{FoundObjects, Location, Object, Stores};
 
 mod columnar_files;
 mod decode;
@@ -48,26 +48,20 @@ impl Trail {
     /// Lists the objects that `sources` name and `selection` admits. Files of lakes and other tables are excluded.
     pub async fn find(stores: &Stores, sources: &[String], selection: &Selection) -> Result<Trail, Error> {
         let mut trail = Trail { stores: stores.clone(), ..Trail::default() };
-        let mut objects = Vec::new();
+        let mut files = Vec::with_capacity(sources.len());
         for source in sources {
-            if let Some(stream) = stores.spooled(source) {
-                match stream.size {
-                    0 => trail.excluded.objects.skip("empty"),
-                    _ => trail.objects.push(stream),
-                }
-                continue;
-            }
-            let mut found = listing::find(stores, source, selection).await?;
-            objects.append(&mut found.objects);
-            for fault in found.faults {
-                trail.excluded.objects.read += 1;
-                trail.excluded.objects.rejected += 1;
-                trail.excluded.fault(fault);
+            match stores.spooled(source) {
+                None => files.push(source.clone()),
+                Some(stream) if stream.size == 0 => trail.excluded.objects.skip("empty"),
+                Some(stream) => trail.objects.push(stream),
             }
         }
-        // Two sources may name one object. Compared as paths, the keys `a//b` and `a/b` would be equal.
-        objects.sort_by(|a, b| a.real.as_os_str().cmp(b.real.as_os_str()));
-        objects.dedup_by(|a, b| a.real.as_os_str() == b.real.as_os_str());
+        let FoundObjects { objects, faults } = list(stores, &files, selection).await?;
+        for fault in faults {
+            trail.excluded.objects.read += 1;
+            trail.excluded.objects.rejected += 1;
+            trail.excluded.fault(fault);
+        }
         let mut tables = TableFolders::among(&objects);
         for object in objects {
             let skipped = if let Some(file) = tables.table_file(&object) {
@@ -94,6 +88,23 @@ impl Trail {
         });
         Ok(trail)
     }
+}
+
+/// Lists all objects that `sources` name and `selection` admits, of any kind, each once. They are sorted by their real path.
+///
+/// # Errors
+/// A source does not exist or cannot be listed.
+pub async fn list(stores: &Stores, sources: &[String], selection: &Selection) -> Result<FoundObjects, Error> {
+    let mut found = FoundObjects::default();
+    for source in sources {
+        let of_source = listing::find(stores, source, selection).await?;
+        found.objects.extend(of_source.objects);
+        found.faults.extend(of_source.faults);
+    }
+    // Two sources may name one object. Compared as paths, the keys `a//b` and `a/b` would be equal.
+    found.objects.sort_by(|a, b| a.real.as_os_str().cmp(b.real.as_os_str()));
+    found.objects.dedup_by(|a, b| a.real.as_os_str() == b.real.as_os_str());
+    Ok(found)
 }
 
 /// Returns whether an object or file exists at exactly `path`, on disk or in S3. `path` is not a pattern.

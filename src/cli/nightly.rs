@@ -9,9 +9,10 @@ use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::hunt;
 use crate::lake::Lake;
-use crate::nightly::config::{Config, TEMPLATE, VARIABLES};
+use crate::nightly::config::{Config, TEMPLATE, VARIABLES, VerifyConfig};
 use crate::nightly::{
-    HuntSettings, MaintenanceSettings, Nightly, NightlySource, ReportedRule, RunReport, SourceListing, Storage,
+    HuntSettings, MaintenanceSettings, Nightly, NightlySource, NightlyVerification, ReportedRule, RunReport,
+    SourceListing, Storage,
 };
 use crate::output::LogFormat;
 use crate::report::risk::ranked;
@@ -126,6 +127,7 @@ impl NightlyCommand {
         let nightly = Nightly {
             storage: Storage { lake: &lake, state: &config.state, scratch: &context.scratch },
             listing: SourceListing { stores: &stores, sources: &sources, grace, full: self.full },
+            verification: config.verify.as_ref().map(verification).transpose()?,
             conversion: limits,
             hunt: HuntSettings { engine: &engine, rules: &choice.rules, since: config.since.map(|since| since.0) },
             sinks: &sinks,
@@ -191,6 +193,11 @@ impl NightlyCommand {
         }
         Ok(())
     }
+}
+
+fn verification(config: &VerifyConfig) -> Result<NightlyVerification, Error> {
+    let keys = super::verify::read_keys(&config.public_keys)?;
+    Ok(NightlyVerification { digests: config.digests.clone(), keys })
 }
 
 fn source(source: &crate::nightly::config::SourceConfig) -> Result<NightlySource, Error> {

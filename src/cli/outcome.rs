@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Status};
+use crate::lake::transaction_log::VerifiedObjects;
 use crate::output::Output;
 use crate::statistics::{ScanStatistics, number_of};
 use crate::table::{Coverage, Table, TableKind, TableListing, TableReport};
@@ -26,6 +27,10 @@ impl ReadSummary<'_> {
         let status = report_files(output, &self.table.report());
         if let Some(version) = read.table_version {
             output.talk(&format!("table version: {version} (`--as-of {version}` reads it again)"));
+        }
+        if let Some(VerifiedObjects { objects, verified }) = self.table.verified_objects(self.range).await? {
+            let count = if verified == objects { format!("all {objects}") } else { format!("{verified} of {objects}") };
+            output.talk(&format!("objects: {count} were verified by digests when they were converted"));
         }
         if self.table.kind() == TableKind::Raw {
             output.statistics(read, self.used);

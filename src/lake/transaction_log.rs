@@ -8,21 +8,21 @@
 //! A commit that adds records names the list of their objects in a metadata domain of each delivery day. So one write
 //! decides both, and the lists of a day are found without those of other days.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
 use super::checksum::{ChecksumFormatError, MetadataChecksum, RecordedFile};
+use super::object_list::{self, CONCURRENT_READS};
+pub use super::object_list::{ObjectEntry, VerifiedObjects};
 use crate::delta::{AddedFile, AsOf, Change, DeltaLog, DeltaVersion, LiveFile, NewTable, Operation};
 use crate::error::Error;
 use crate::event;
-use crate::store::{self, FORMER_LAKE_LOG, Folder, FolderWriter, LAKE_CHECKS, LAKE_FOLDER, hex};
+use crate::store::{self, FORMER_LAKE_LOG, Folder, FolderWriter, LAKE_CHECKS};
 use crate::time::{EVENT_TIMES, Instant};
 use crate::trail;
 
@@ -41,8 +41,9 @@ const OBJECTS_DOMAIN: &str = "tawny.objects.";
 /// The domain with the first time that the lake still holds.
 const RETENTION_DOMAIN: &str = "tawny.retainedFrom";
 
-/// Object lists that are read concurrently.
-const CONCURRENT_READS: usize = 32;
+/// The domain that a commit of verified objects sets.
+const VERIFIED_DOMAIN: &str = "tawny.verified";
+
 /// Object lists of a delivery day. More are merged.
 const MAX_LISTS: usize = 64;
 /// Commits that are tried while other runs commit.
@@ -120,19 +121,6 @@ impl FileEntry {
         };
         midnight.map(Some).ok_or_else(|| PartitionError { path: self.path.clone() })
     }
-}
-
-/// A converted object: its records are in the lake.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ObjectEntry {
-    /// See [`crate::store::Object::identity`].
-    pub id: String,
-    /// Its path at the time of the conversion.
-    pub path: String,
-    /// Delivery day, if known. See [`crate::trail::delivered_on`].
-    #[serde(skip)]
-    pub delivered: Option<Instant>,
 }
 
 /// What maintenance does in one commit.
@@ -218,22 +206,60 @@ impl TransactionLog {
         let Some(version) = self.version().await? else {
             return Ok(HashSet::new());
         };
+        let mut ids = HashSet::new();
+        self.for_each_object(&version, delivered, |object| {
+            ids.insert(object.id);
+        })
+        .await?;
+        Ok(ids)
+    }
+
+    /// Returns how many of the converted objects are verified. `None` if none is. `delivered` is as for
+    /// [`TransactionLog::object_ids`].
+    pub async fn verified_objects(
+        &self,
+        delivered: Option<(Instant, Instant)>,
+    ) -> Result<Option<VerifiedObjects>, Error> {
+        let Some(version) = self.version().await? else {
+            return Ok(None);
+        };
+        if !domains_of(&version).await?.contains_key(VERIFIED_DOMAIN) {
+            return Ok(None);
+        }
+        // Merged lists may hold an object of another list.
+        let mut objects = HashMap::new();
+        self.for_each_object(&version, delivered, |object| {
+            objects.insert(object.id, object.verified);
+        })
+        .await?;
+        let verified = objects.values().filter(|verified| **verified).count() as u64;
+        Ok(Some(VerifiedObjects { objects: objects.len() as u64, verified }))
+    }
+
+    /// Calls `visit` for the converted objects, without those of days that are not `delivered`. Some are visited twice.
+    async fn for_each_object(
+        &self,
+        version: &LakeVersion,
+        delivered: Option<(Instant, Instant)>,
+        mut visit: impl FnMut(ObjectEntry),
+    ) -> Result<(), Error> {
         let days = delivered.map(|(first, last)| (first.utc_date(), last.utc_date()));
         let is_wanted = |day: &str| {
             day == UNKNOWN_DAY
                 || days.as_ref().is_none_or(|(first, last)| first.as_str() <= day && day <= last.as_str())
         };
         let mut lists = BTreeSet::new();
-        for (domain, value) in domains_of(&version).await? {
+        for (domain, value) in domains_of(version).await? {
             if domain.strip_prefix(OBJECTS_DOMAIN).is_some_and(is_wanted) {
                 lists.extend(self.object_lists(domain, value)?);
             }
         }
-        let ids: Vec<Vec<String>> = futures::stream::iter(lists.into_iter().map(|list| self.read_objects(list)))
-            .buffered(CONCURRENT_READS)
-            .try_collect()
-            .await?;
-        Ok(ids.into_iter().flatten().collect())
+        let lists = lists.into_iter().map(|list| object_list::read_objects(self.log.folder(), list));
+        let mut lists = futures::stream::iter(lists).buffered(CONCURRENT_READS);
+        while let Some(objects) = lists.try_next().await? {
+            objects.into_iter().for_each(&mut visit);
+        }
+        Ok(())
     }
 
     /// Returns the number of the last commit, or 0 if there is none.
@@ -263,7 +289,7 @@ impl TransactionLog {
         files: &[FileEntry],
         objects: &[ObjectEntry],
     ) -> Result<u64, Error> {
-        let list = self.write_objects(writer, objects).await?;
+        let list = object_list::write_objects(writer, objects).await?;
         let days: BTreeSet<String> = objects.iter().map(|object| domain_of(object.delivered)).collect();
         for _ in 0..MAX_ATTEMPTS {
             let version = self.version().await?.ok_or_else(|| self.missing())?;
@@ -281,11 +307,14 @@ impl TransactionLog {
                     None => Vec::new(),
                 };
                 if lists.len() >= MAX_LISTS {
-                    lists = vec![self.merge_lists(writer, lists).await?];
+                    lists = vec![object_list::merge_lists(writer, self.log.folder(), lists).await?];
                 }
                 lists.push(list.clone());
                 let value = serde_json::to_string(&lists).map_err(|error| Error::Internal(error.to_string()))?;
                 domains.insert(domain.clone(), value);
+            }
+            if objects.iter().any(|object| object.verified) {
+                domains.insert(VERIFIED_DOMAIN.to_owned(), "true".to_owned());
             }
             let added = files.iter().map(added_file).collect::<Result<_, _>>()?;
             let change = Change { operation: Operation::Append, added, removed: HashSet::new(), domains };
@@ -381,52 +410,6 @@ impl TransactionLog {
         entry(file).map_err(|reason| self.damaged(format!("its entry of `{path}`: {reason}")))
     }
 
-    /// Writes the list of `objects`, and returns its name.
-    async fn write_objects(&self, writer: &FolderWriter, objects: &[ObjectEntry]) -> Result<String, Error> {
-        let mut lines = Vec::new();
-        for object in objects {
-            serde_json::to_writer(&mut lines, object).map_err(|error| Error::Internal(error.to_string()))?;
-            lines.push(b'\n');
-        }
-        self.write_list(writer, lines).await
-    }
-
-    /// Writes one list of the objects in `lists`, and returns its name.
-    async fn merge_lists(&self, writer: &FolderWriter, lists: Vec<String>) -> Result<String, Error> {
-        let merged: Vec<Bytes> = futures::stream::iter(lists.iter().map(|list| self.read_list(list)))
-            .buffered(CONCURRENT_READS)
-            .try_collect()
-            .await?;
-        self.write_list(writer, merged.concat()).await
-    }
-
-    async fn write_list(&self, writer: &FolderWriter, lines: Vec<u8>) -> Result<String, Error> {
-        let name = hex(&Sha256::digest(&lines));
-        writer.stage(&objects_file(&name), lines.into()).await?.publish()?;
-        Ok(name)
-    }
-
-    /// Returns the identities in the object list `name`.
-    async fn read_objects(&self, name: String) -> Result<Vec<String>, Error> {
-        let bytes = self.read_list(&name).await?;
-        let damaged =
-            |reason: String| Error::TransactionLog { path: self.log.folder().path(&objects_file(&name)), reason };
-        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let ids = lines.map(|line| serde_json::from_slice::<ObjectEntry>(line).map(|entry| entry.id));
-        ids.collect::<Result<_, _>>().map_err(|error| damaged(error.to_string()))
-    }
-
-    /// Reads the object list `name` and checks it.
-    async fn read_list(&self, name: &str) -> Result<Bytes, Error> {
-        let file = objects_file(name);
-        let bytes = self.log.folder().read(&file).await?;
-        if hex(&Sha256::digest(&bytes)) == name {
-            return Ok(bytes);
-        }
-        let reason = "its content does not have the SHA-256 in its name".to_owned();
-        Err(Error::TransactionLog { path: self.log.folder().path(&file), reason })
-    }
-
     /// Returns the names of the object lists in the value of a domain.
     fn object_lists(&self, domain: &str, value: &str) -> Result<Vec<String>, Error> {
         let lists: Vec<String> = serde_json::from_str(value).map_err(|error| self.invalid_domain(domain, &error))?;
@@ -471,10 +454,6 @@ const UNKNOWN_DAY: &str = "unknown";
 fn domain_of(delivered: Option<Instant>) -> String {
     let day = delivered.map_or_else(|| UNKNOWN_DAY.to_owned(), Instant::utc_date);
     format!("{OBJECTS_DOMAIN}{day}")
-}
-
-fn objects_file(name: &str) -> String {
-    format!("{LAKE_FOLDER}/objects/{name}.jsonl")
 }
 
 async fn domains_of(version: &LakeVersion) -> Result<&BTreeMap<String, String>, Error> {

@@ -66,9 +66,22 @@ pub struct Config {
     /// Paths to the record in JSON with an unknown envelope.
     #[serde(default)]
     pub unwrap: Vec<RecordPath>,
+    /// How to verify objects. Absent to verify none.
+    pub verify: Option<VerifyConfig>,
     /// Where else to write the report of a run.
     #[serde(default)]
     pub report: ReportFiles,
+}
+
+/// How to verify objects before they are converted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyConfig {
+    /// Folders or prefixes that hold CloudTrail's digests.
+    pub digests: Vec<String>,
+    /// Files with public keys, as `aws cloudtrail list-public-keys` prints them.
+    #[serde(default)]
+    pub public_keys: Vec<PathBuf>,
 }
 
 /// A path to the record, parsed from text.
@@ -217,9 +230,10 @@ impl Config {
         if config.sources.is_empty() {
             return Err(invalid("no `[[source]]` given"));
         }
+        let digests = config.verify.iter().flat_map(|verify| &verify.digests).map(String::as_str);
         let sources: Vec<&str> = config.sources.iter().map(|source| source.path.as_str()).collect();
         let reports = [&config.report.json, &config.report.prometheus].into_iter().flatten().map(String::as_str);
-        for location in sources.iter().copied().chain([config.lake.as_str()]).chain(reports) {
+        for location in sources.iter().copied().chain([config.lake.as_str()]).chain(reports).chain(digests) {
             Location::check(location)?;
         }
         Location::check_apart(&config.lake, &sources)?;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::changes::ChangeCounts;
 use super::deliver::DeliveryReport;
 use super::state::{PendingDelivery, PendingObject};
+use super::verification::VerificationReport;
 use crate::error::{Fault, RuleError};
 use crate::hunt::exceptions::ExceptionReport;
 use crate::lake::maintenance::MaintenanceSummary;
@@ -27,6 +28,9 @@ pub struct RunReport {
     pub files: usize,
     /// Objects that could not be read. The next run tries them again.
     pub pending: Vec<PendingObject>,
+    /// The verification of the converted objects, if the configuration asks for one and there were new objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationReport>,
     /// Sources that could not be listed. The next run lists them equally far back.
     pub unlisted: Vec<Fault>,
     /// Rules of folders that cannot run, and so were not hunted.
@@ -104,6 +108,7 @@ impl RunReport {
             || !self.pending.is_empty()
             || !self.unlisted.is_empty()
             || !self.skipped_rules.is_empty()
+            || self.verification.as_ref().is_some_and(|verification| !verification.is_sound())
             || self.deliveries.iter().any(|delivery| delivery.error.is_some())
             || self.maintenance_error.is_some()
     }

@@ -67,6 +67,24 @@ pub fn read(bytes: &[u8], max_bytes: usize, sink: &mut dyn FnMut(ObjectPart<'_>)
     })?
 }
 
+/// Passes the content of an object to `work`: without compression, all gzip members or zstd frames of it. It may hold
+/// `max_bytes`.
+///
+/// # Errors
+/// The object is damaged, cut off or followed by other bytes, or its content is too large.
+pub fn content<T>(bytes: &[u8], max_bytes: usize, work: impl FnOnce(&[u8]) -> T) -> Result<T, ReadError> {
+    unpacked(bytes, max_bytes, |content, _| work(content))
+}
+
+/// Returns the content of the first gzip member of an object. `None` if it has no complete one, or a larger one than
+/// `max_bytes`.
+pub fn first_member(bytes: &[u8], max_bytes: usize) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    let limit = (max_bytes as u64).saturating_add(1);
+    let read = flate2::bufread::GzDecoder::new(bytes).take(limit).read_to_end(&mut content).ok()?;
+    (read <= max_bytes).then_some(content)
+}
+
 /// Passes the text of an archive's member, which may hold `max_bytes`, to `sink`. Returns its size in bytes.
 pub(super) fn read_member(
     bytes: &[u8],

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::rows;
 use crate::inspect::Inspection;
+use crate::lake::transaction_log::VerifiedObjects;
 use crate::statistics::number_of;
 
 /// Maximum number of gaps in the table.
@@ -49,6 +50,10 @@ pub fn table(inspection: &Inspection) -> String {
         ("days".to_owned(), inspection.days.to_string()),
         ("gaps".to_owned(), inspection.gaps.len().to_string()),
     ]);
+    lines.extend(inspection.verified_objects.map(|VerifiedObjects { objects, verified }| {
+        let count = number_of(objects, "converted object");
+        ("verified".to_owned(), format!("{verified} of {count}"))
+    }));
     lines.extend(inspection.without_time.filter(|n| *n > 0).map(|n| ("without a time".to_owned(), n.to_string())));
     lines.extend(inspection.skipped.iter().map(|(kind, number)| (format!("skipped: {kind}"), number.to_string())));
     lines.extend(inspection.faults.iter().map(|fault| ("cannot be read".to_owned(), fault.to_string())));

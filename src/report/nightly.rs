@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use super::{exceptions, internal, rows, shortened};
 use crate::error::{Error, Fault};
 use crate::lake::maintenance::MaintenanceSummary;
-use crate::nightly::{RunPlan, RunReport};
+use crate::nightly::{RunPlan, RunReport, VerificationReport};
 use crate::statistics::{Count, ScanStatistics, number_of};
 use crate::text::{json, prometheus_label};
 use crate::time::Instant;
+use crate::verify::ProblemKind;
 
 /// Maximum number of accounts and regions in a table.
 const MAX_SHOWN: usize = 20;
@@ -16,6 +17,26 @@ const MAX_SHOWN: usize = 20;
 /// Returns a report as JSON.
 pub fn as_json(report: &RunReport) -> Result<String, Error> {
     json::pretty(report).map_err(|error| internal("a report as JSON", &error))
+}
+
+/// Maximum number of altered and missing digests in a table.
+const MAX_DIGESTS: usize = 20;
+
+fn verification_lines(verification: &VerificationReport) -> Vec<(String, String)> {
+    let VerificationReport { objects, verified, digests, problems, faults } = verification;
+    let counts = format!(
+        "{} verified, {} altered, {} missing, {} not checked",
+        digests.verified, digests.altered, digests.missing, digests.unchecked
+    );
+    let count = number_of(*objects, "converted object");
+    let mut lines = vec![("verified".to_owned(), format!("{verified} of {count}")), ("digests".to_owned(), counts)];
+    let problems = problems.iter().take(MAX_DIGESTS).map(|problem| {
+        let kind = if problem.kind == ProblemKind::Missing { "missing digest" } else { "altered digest" };
+        (kind.to_owned(), format!("{}: {}", problem.name, problem.reason))
+    });
+    lines.extend(problems);
+    lines.extend(faults.iter().map(|fault| ("digests".to_owned(), fault.to_string())));
+    lines
 }
 
 /// Returns a report as a table for people.
@@ -30,6 +51,9 @@ pub fn table(report: &RunReport) -> String {
     ];
     if !report.read.members.is_empty() {
         lines.insert(2, ("members of archives".to_owned(), report.read.members.sentence("converted")));
+    }
+    if let Some(verification) = &report.verification {
+        lines.extend(verification_lines(verification));
     }
     for hunt in &report.hunts {
         let rules = if let [rule] = hunt.rules.as_slice() { rule.clone() } else { number_of(hunt.rules.len(), "rule") };

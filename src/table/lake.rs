@@ -12,9 +12,9 @@ use super::{
 use crate::engine::{self, Engine};
 use crate::error::{DamagedFile, Error, Fault};
 use crate::lake::Lake;
-use crate::lake::transaction_log::FileEntry;
+use crate::lake::transaction_log::{FileEntry, VerifiedObjects};
 use crate::statistics::ScanStatistics;
-use crate::time::{Instant, Range};
+use crate::time::{DAY, Instant, Range};
 use crate::trail::Prefilter;
 
 /// A damaged file fails what reads it.
@@ -33,9 +33,25 @@ impl Table for Lake {
         self.transaction_log().retained_from().await
     }
 
+    async fn verified_objects(&self, range: Range) -> Result<Option<VerifiedObjects>, Error> {
+        verified_objects(self, range).await
+    }
+
     async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {
         coverage_of(self, self, engine, range).await
     }
+}
+
+/// The longest time between an event and the delivery of its object: CloudTrail retries for 30 days.
+const MAX_DELIVERY_DELAY: i64 = 31 * DAY;
+
+async fn verified_objects(lake: &Lake, range: Range) -> Result<Option<VerifiedObjects>, Error> {
+    let log = lake.transaction_log();
+    if range == Range::default() {
+        return log.verified_objects(None).await;
+    }
+    let (from, to) = range.event_times();
+    log.verified_objects(Some((from - DAY, to + MAX_DELIVERY_DELAY))).await
 }
 
 /// Returns the coverage of `range` by `lake`, which `table` reads.
@@ -115,6 +131,10 @@ impl Table for PartialLake {
 
     async fn retained_from(&self) -> Result<Option<Instant>, Error> {
         self.lake.transaction_log().retained_from().await
+    }
+
+    async fn verified_objects(&self, range: Range) -> Result<Option<VerifiedObjects>, Error> {
+        verified_objects(&self.lake, range).await
     }
 
     async fn coverage(&self, engine: &Engine, range: Range, _read: &ScanStatistics) -> Result<Coverage, Error> {

@@ -136,6 +136,14 @@ impl Place {
             &format!("wrong/{name}.yml"),
             &rule("wrong").replace("Severity: High", &format!("Severity: {}", in_yaml(&hostile()))),
         );
+        let digest = json!({
+            "digestStartTime": "2026-09-01T00:00:00Z", "digestEndTime": "2026-09-01T01:00:00Z", "digestS3Bucket": hostile(),
+            "digestS3Object": name.clone() + ".json", "digestPublicKeyFingerprint": hostile(),
+            "digestSignatureAlgorithm": hostile(), "previousDigestS3Object": hostile(), "previousDigestSignature": hostile(),
+            "logFiles": [{"s3Bucket": hostile(), "s3Object": hostile(), "hashValue": hostile(), "hashAlgorithm": hostile()}],
+        });
+        file(&format!("digests/CloudTrail-Digest/{name}.json"), &digest.to_string());
+        file(&format!("digests/CloudTrail-Digest/not {name}.json"), &digest.to_string());
         let text = in_yaml(&(hostile() + "\0"));
         let exception = format!(
             "Exceptions:\n  - {{ID: 'quiet|`*_[x](y)', Rules: '*', Reason: {text}, Owner: {text}, Until: 2026-09-02,\n     \
@@ -251,6 +259,7 @@ const RUNS: &[(&str, &[&[&str]])] = &[
     ("sql", &[&["rules/rule.yml"]]),
     ("layouts", &[&[], &["panther"]]),
     ("inspect", &[&["trail"], &["damaged"], &["lake"]]),
+    ("verify", &[&["digests"], &["damaged"]]),
     (
         "query",
         &[

@@ -94,6 +94,7 @@ impl Place {
             [NightlySource { path: self.path("trail").display().to_string(), selection: Selection::default() }];
         let nightly = Nightly {
             storage: Storage { lake: &lake, state: "default", scratch: &self.scratch },
+            verification: None,
             listing: SourceListing { stores: &self.stores, sources: &sources, grace: DAY, full: false },
             conversion: Limits { threads: 2, memory: 16 << 20, in_flight: 4 },
             hunt: HuntSettings { engine: &self.engine, rules, since },

@@ -46,6 +46,8 @@ struct Shared {
     folder: tempfile::TempDir,
     /// Objects that are not stored as files, by bucket and key.
     odd: Mutex<BTreeMap<(String, String), Bytes>>,
+    /// The metadata of objects, by path. The server's own are in files whose names hold the key twice, so keys must be short.
+    metadata: Mutex<BTreeMap<String, Vec<(String, String)>>>,
     service: S3Service,
     faults: Mutex<Faults>,
     log: Mutex<Vec<String>>,
@@ -93,6 +95,7 @@ impl Server {
         let shared = Arc::new(Shared {
             folder,
             odd: Mutex::default(),
+            metadata: Mutex::default(),
             service: builder.build(),
             faults: Mutex::new(Box::new(|_| Fault::None)),
             log: Mutex::default(),
@@ -116,6 +119,11 @@ impl Server {
         let file = self.file(bucket, key);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, bytes).unwrap();
+    }
+
+    /// Sets the metadata (`x-amz-meta-…`) of an object.
+    pub(crate) fn set_metadata(&self, bucket: &str, key: &str, metadata: impl Iterator<Item = (String, String)>) {
+        self.shared.metadata.lock().unwrap().insert(format!("/{bucket}/{key}"), metadata.collect());
     }
 
     /// Stores an object whose key need not be a file path. From then on the bucket is listed like S3.
@@ -264,6 +272,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     let (writes, reads) = (parts.method == http::Method::PUT, parts.method == http::Method::GET);
     let guard = if writes { Some(shared.writes.lock().await) } else { None };
     let odd = shared.odd_answer(&parts);
+    let metadata = shared.metadata.lock().unwrap().get(parts.uri.path()).cloned().unwrap_or_default();
     let answer = shared.service.call(Request::from_parts(parts, s3s::Body::from(body))).await;
     drop(guard);
     // The server has checked the signature.
@@ -275,7 +284,11 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     if let Fault::Unanswered = fault {
         return broken();
     }
-    let answer = answer.map_err(|error| std::io::Error::other(format!("{error:?}")))?;
+    let mut answer = answer.map_err(|error| std::io::Error::other(format!("{error:?}")))?;
+    for (name, value) in metadata {
+        let name = http::HeaderName::try_from(format!("x-amz-meta-{name}")).unwrap();
+        answer.headers_mut().insert(name, value.try_into().unwrap());
+    }
     let length = answer.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if reads {
         shared.sent.fetch_add(length.unwrap_or(0), Ordering::SeqCst);

@@ -1,0 +1,219 @@
+//! Compares log files with the hashes that digests name, and finds log files that no digest names.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::chain::{CheckedChain, HOUR, State, overlaps};
+use super::digest::{Sha256Hash, sha256};
+use super::names::{LogName, SourceFiles, file_name, path_text};
+use super::{Problem, ProblemKind, Request, Subject};
+use crate::error::Error;
+use crate::raw;
+use crate::store::{self, Fetched, Object, ObjectError, Stores};
+use crate::time::{Instant, Range, SECOND};
+
+/// How much earlier than its delivery the name of a log file may say. CloudTrail names a file by the minute in which it began
+/// to write it.
+const STAMP_LEAD: i64 = 15 * 60 * SECOND;
+/// The time after which a delivered log file is in a digest.
+const DIGEST_DELAY: i64 = 2 * HOUR;
+
+/// What a digest says about a log file.
+#[derive(Debug, Clone)]
+pub(super) struct HashClaim {
+    hash: Option<Sha256Hash>,
+    /// The name of the digest.
+    digest: String,
+    /// Why the digest could not be checked. `None` if it is verified.
+    doubt: Option<String>,
+}
+
+/// What digests say about the log files of a source.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// By index of the file.
+    pub(super) found: BTreeMap<usize, Vec<HashClaim>>,
+    /// Named files that the source does not have.
+    pub(super) missing: Vec<Problem>,
+    /// Indexes of the files that any digest names, within the range or after it.
+    named: HashSet<usize>,
+    /// The kinds of log files that digests name.
+    kinds: BTreeSet<String>,
+}
+
+impl Claims {
+    /// Returns the claims of the digests within the range.
+    pub(super) fn of(chains: &[CheckedChain], files: &SourceFiles, range: Range) -> Claims {
+        let mut claims = Claims::default();
+        let mut missing = BTreeSet::new();
+        for digest in chains.iter().flat_map(|chain| &chain.digests) {
+            let Ok(content) = &digest.content else {
+                continue;
+            };
+            if !overlaps(range, digest.span()) {
+                let named = content.files.iter().filter_map(|file| files.find(&file.bucket, &file.key, &digest.path));
+                claims.named.extend(named);
+                continue;
+            }
+            let doubt = match &digest.state {
+                State::Verified => None,
+                State::Altered(_) => Some("the digest that names it is altered".to_owned()),
+                State::Unchecked(reason) => Some(reason.clone()),
+            };
+            let name = file_name(&digest.path);
+            for file in &content.files {
+                claims.kinds.extend(LogName::of(file_name(&file.key)).map(|name| name.kind.to_owned()));
+                match files.find(&file.bucket, &file.key, &digest.path) {
+                    Some(index) => {
+                        let claim = HashClaim { hash: file.hash, digest: name.to_owned(), doubt: doubt.clone() };
+                        claims.named.insert(index);
+                        claims.found.entry(index).or_default().push(claim);
+                    }
+                    None if missing.insert((file.bucket.clone(), file.key.clone())) => claims.missing.push(Problem {
+                        subject: Subject::Object,
+                        kind: ProblemKind::Missing,
+                        name: format!("s3://{}/{}", file.bucket, file.key),
+                        reason: format!("`{name}` names it"),
+                    }),
+                    None => {}
+                }
+            }
+        }
+        claims
+    }
+}
+
+/// The result of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ObjectState {
+    Verified,
+    /// With the reason.
+    Altered(String),
+    /// It could not be checked, with the reason.
+    Unchecked(String),
+}
+
+/// Compares the bytes of a file with what digests say about it.
+pub(super) fn compare(
+    bytes: &Result<bytes::Bytes, ObjectError>,
+    claims: &[HashClaim],
+    max_bytes: usize,
+) -> ObjectState {
+    let bytes = match bytes {
+        Ok(bytes) => bytes,
+        Err(error) => return ObjectState::Unchecked(error.to_string()),
+    };
+    let hash = match raw::content(bytes, max_bytes, sha256) {
+        Ok(hash) => hash,
+        Err(error @ raw::ReadError::TooLarge { .. }) => return ObjectState::Unchecked(error.to_string()),
+        Err(error) => return ObjectState::Altered(error.to_string()),
+    };
+    let mut doubt = None;
+    // The claims of verified digests count first.
+    for claim in
+        claims.iter().filter(|claim| claim.doubt.is_none()).chain(claims.iter().filter(|claim| claim.doubt.is_some()))
+    {
+        match (&claim.hash, &claim.doubt) {
+            (None, _) => doubt = Some("the digest names a hash of an unknown algorithm".to_owned()),
+            (Some(named), _) if *named != hash => {
+                let first = raw::first_member(bytes, max_bytes);
+                let appended = first.is_some_and(|first| sha256(&first) == *named);
+                let what = if appended {
+                    "records were appended to it in another gzip member: without them it has"
+                } else {
+                    "its content does not have"
+                };
+                return ObjectState::Altered(format!("{what} the hash that `{}` names", claim.digest));
+            }
+            (Some(_), None) => return ObjectState::Verified,
+            (Some(_), Some(reason)) => doubt = Some(reason.clone()),
+        }
+    }
+    ObjectState::Unchecked(doubt.unwrap_or_else(|| "no digest names it".to_owned()))
+}
+
+/// Reads and compares files with their claims. Calls `done` for each with its size.
+pub(super) async fn compare_all(
+    stores: &Stores,
+    files: &SourceFiles,
+    found: BTreeMap<usize, Vec<HashClaim>>,
+    request: &Request,
+    done: &mut dyn FnMut(&Object, ObjectState),
+) -> Result<(), Error> {
+    let objects: Vec<Object> = found.keys().map(|index| files.objects[*index].clone()).collect();
+    let mut claims = found.into_values();
+    let max_bytes = stores.read_settings().max_object;
+    let mut compared = store::read_ahead_groups(stores, objects, request.limits.in_flight)
+        .map(|group| {
+            let group: Vec<(Fetched, Vec<HashClaim>)> = group.into_iter().zip(claims.by_ref()).collect();
+            let task = tokio::task::spawn_blocking(move || {
+                let compared = group.into_iter().map(|(fetched, claims)| {
+                    let state = compare(&fetched.bytes, &claims, max_bytes);
+                    (fetched.object, state)
+                });
+                compared.collect::<Vec<_>>()
+            });
+            async move { task.await.map_err(|error| Error::Internal(error.to_string())) }
+        })
+        .buffered(request.limits.threads + 1);
+    while let Some(group) = compared.try_next().await? {
+        for (object, state) in group {
+            done(&object, state);
+        }
+    }
+    Ok(())
+}
+
+/// The log files that no digest names.
+#[derive(Debug, Default)]
+pub(super) struct Unnamed {
+    pub(super) problems: Vec<Problem>,
+    /// Log files for which the digest is still to come.
+    pub(super) not_yet_covered: u64,
+    /// The delivery of the newest log file, by account and region.
+    pub(super) newest: HashMap<(String, String), Instant>,
+}
+
+impl Unnamed {
+    /// Finds the log files of the range that no digest names.
+    pub(super) fn of(chains: &[CheckedChain], files: &SourceFiles, claims: &Claims, range: Range) -> Unnamed {
+        let mut covered: HashMap<(&str, &str), (Instant, Instant)> = HashMap::new();
+        for chain in chains.iter().filter(|chain| !chain.id.is_backfill) {
+            for digest in &chain.digests {
+                let (start, end) = digest.span();
+                let span = covered.entry((&chain.id.account, &chain.id.region)).or_insert((start, end));
+                *span = (span.0.min(start), span.1.max(end));
+            }
+        }
+        let mut unnamed = Unnamed::default();
+        for index in &files.logs {
+            let path = path_text(&files.objects[*index]);
+            let Some(name) = LogName::of(file_name(&path)).filter(|name| range.contains(name.delivered)) else {
+                continue;
+            };
+            let newest =
+                unnamed.newest.entry((name.account.to_owned(), name.region.to_owned())).or_insert(Instant::MIN);
+            *newest = name.delivered.max(*newest);
+            if claims.named.contains(index) || !(name.kind == "CloudTrail" || claims.kinds.contains(name.kind)) {
+                continue;
+            }
+            let reason = match covered.get(&(name.account, name.region)) {
+                None => "the source has no digests of its account and region".to_owned(),
+                Some((_, end)) if name.delivered > *end - STAMP_LEAD && name.delivered <= *end + DIGEST_DELAY => {
+                    unnamed.not_yet_covered += 1;
+                    continue;
+                }
+                Some((_, end)) if name.delivered > *end => {
+                    format!("the last digest of its account and region ends at {end}")
+                }
+                Some((start, _)) if name.delivered < *start => {
+                    format!("the first digest of its account and region begins at {start}")
+                }
+                Some(_) => "no digest names it, although digests cover the time of its delivery".to_owned(),
+            };
+            unnamed.problems.push(Problem { subject: Subject::Object, kind: ProblemKind::Unnamed, name: path, reason });
+        }
+        unnamed
+    }
+}
