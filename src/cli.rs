@@ -38,7 +38,10 @@ mod raw_input;
 mod result;
 mod rules;
 mod sql;
+mod summary;
 mod test;
+mod timeline;
+mod trace;
 
 use loading::{RuleFileArgs, RuleFiles};
 
@@ -77,6 +80,9 @@ enum Command {
     Layouts(layouts::LayoutsCommand),
     Inspect(inspect::InspectCommand),
     Query(query::QueryCommand),
+    Trace(Box<trace::TraceCommand>),
+    Summary(summary::SummaryCommand),
+    Timeline(timeline::TimelineCommand),
     Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
 }
@@ -273,6 +279,9 @@ pub fn run() -> Status {
                     Command::Layouts(command) => command.run(&context),
                     Command::Inspect(command) => command.run(&context).await,
                     Command::Query(command) => Box::pin(command.run(&context)).await,
+                    Command::Trace(command) => Box::pin(command.run(&context)).await,
+                    Command::Summary(command) => Box::pin(command.run(&context)).await,
+                    Command::Timeline(command) => Box::pin(command.run(&context)).await,
                     Command::Completions(command) => command.run(&context),
                     Command::Man(command) => command.run(&context),
                 }

@@ -14,6 +14,9 @@ pub mod nightly;
 pub mod page;
 pub mod query_rows;
 mod table;
+pub mod timeline;
+pub mod trace;
+mod trace_graph;
 pub mod windows;
 
 pub use table::rows;

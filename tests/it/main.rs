@@ -73,6 +73,7 @@ mod grids;
 mod table_files;
 mod tables;
 mod time_parts;
+mod trace;
 mod times;
 mod versions;
 mod user_sql;
