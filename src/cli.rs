@@ -39,7 +39,10 @@ mod raw_input;
 mod result;
 mod rules;
 mod sql;
+mod summary;
 mod test;
+mod timeline;
+mod trace;
 mod verify;
 
 use loading::{RuleFileArgs, RuleFiles};
@@ -81,6 +84,9 @@ enum Command {
     Inspect(inspect::InspectCommand),
     Verify(verify::VerifyCommand),
     Query(query::QueryCommand),
+    Trace(Box<trace::TraceCommand>),
+    Summary(summary::SummaryCommand),
+    Timeline(timeline::TimelineCommand),
     Completions(completions::CompletionsCommand),
     Man(man::ManCommand),
 }
@@ -278,6 +284,9 @@ pub fn run() -> Status {
                     Command::Inspect(command) => command.run(&context).await,
                     Command::Verify(command) => Box::pin(command.run(&context)).await,
                     Command::Query(command) => Box::pin(command.run(&context)).await,
+                    Command::Trace(command) => Box::pin(command.run(&context)).await,
+                    Command::Summary(command) => Box::pin(command.run(&context)).await,
+                    Command::Timeline(command) => Box::pin(command.run(&context)).await,
                     Command::Completions(command) => command.run(&context),
                     Command::Man(command) => command.run(&context),
                 }

@@ -60,6 +60,7 @@ mod parquet_table;
 mod pattern_functions;
 mod python_functions;
 pub mod raw_table;
+pub mod record_view;
 mod scanned;
 mod selection;
 pub mod user_query;

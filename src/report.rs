@@ -15,6 +15,9 @@ pub mod page;
 pub mod query_rows;
 pub mod risk;
 mod table;
+pub mod timeline;
+pub mod trace;
+mod trace_graph;
 pub mod verify;
 pub mod windows;
 

@@ -16,10 +16,12 @@ use crate::time::{DAY, Instant, SECOND};
 mod backtest;
 mod hunt;
 mod summary;
+mod trace;
 
 pub use backtest::backtest;
 pub use hunt::{HuntResults, SHOWN, hunt};
 pub use summary::HuntSummary;
+pub use trace::trace;
 
 /// The escaper of the templates: HTML escapes, and visible forms of hidden characters.
 ///
@@ -131,6 +133,8 @@ fn facts(read: &ScanStatistics, duplicates: Option<&Duplicates>) -> Vec<Fact> {
 /// Counts over time, as data of the script.
 #[derive(Serialize)]
 struct Timeline<'s> {
+    /// The name of one of the counted things.
+    thing: &'s str,
     bin: &'s str,
     bins: Vec<String>,
     present: usize,

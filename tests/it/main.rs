@@ -76,6 +76,7 @@ mod grids;
 mod table_files;
 mod tables;
 mod time_parts;
+mod trace;
 mod times;
 mod verify;
 mod versions;

@@ -99,7 +99,7 @@ pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
         all.len() - 1
     };
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts(present)).collect();
-    let data = Timeline { bin: bins.name, bins: bins.names(), present: present_line, lines: all };
+    let data = Timeline { thing: "finding", bin: bins.name, bins: bins.names(), present: present_line, lines: all };
     let distribution = distribution(tested);
     let (groups, more_groups) = top_groups(groups(view));
     let window = tested.rule.window;

@@ -103,7 +103,7 @@ pub async fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
     let counts = bins.sums(summary.by_hour.iter().map(|(hour, count)| (*hour, *count)));
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
     let all = TimeSeries { name: "All findings".to_owned(), counts };
-    let data = Timeline { bin: bins.name, bins: bins.names(), present: 0, lines: vec![all] };
+    let data = Timeline { thing: "finding", bin: bins.name, bins: bins.names(), present: 0, lines: vec![all] };
     let end = |end: Option<Instant>, none: &str| end.map_or_else(|| none.to_owned(), String::from);
     let heading = format!(
         "{}, {} to {}",

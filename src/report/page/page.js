@@ -61,7 +61,7 @@
       const bar = make("rect", {
         class: "bar", x: index * step + step * 0.08, y: base - tall, width: step * 0.84, height: tall,
       });
-      bar.dataset.tip = bins[index] + ": " + count + (count === 1 ? " finding" : " findings");
+      bar.dataset.tip = bins[index] + ": " + count + " " + data.thing + (count === 1 ? "" : "s");
       svg.append(bar);
     });
     const ticks = plot.querySelectorAll(".ticks span");

@@ -1,0 +1,53 @@
+use clap::Args;
+
+use super::data::DataArgs;
+use super::{Context, TableOrJson};
+use crate::error::{Error, Status};
+use crate::report::trace as report;
+use crate::time::{Instant, Range};
+use crate::trace::{self, Activity};
+
+/// Count what an actor or an account did, by service, region, account, actor and address
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tawny summary lake/ --actor alice --from 2026-09-01 --to 2026-09-08\n  tawny summary lake/ --account 111122223333 --format json"
+)]
+pub(super) struct SummaryCommand {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Only the calls of this actor, as rules group by it: a user, a role, a person or a service
+    #[arg(long, value_name = "ACTOR", required_unless_present = "account")]
+    actor: Option<String>,
+    /// Only events at or after this time
+    #[arg(long, value_name = "TIME")]
+    from: Option<Instant>,
+    /// Only events before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<Instant>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    format: TableOrJson,
+    /// Write the output to this file or `s3://BUCKET/KEY` instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<String>,
+}
+
+impl SummaryCommand {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        Context::check_outputs([&self.output, &None])?;
+        let range = Range { from: self.from, to: self.to };
+        let opened = self.data.open(context, None, "reading").await?;
+        let actor = self.actor.as_deref();
+        let Activity { summary, read, .. } =
+            trace::activity(&opened.engine, opened.table.as_ref(), range, actor).await?;
+        opened.bar.finish_and_clear();
+        let text = match self.format {
+            TableOrJson::Table => report::summary(&summary),
+            TableOrJson::Json => report::summary_json(&summary)?,
+        };
+        context.write(text.into_bytes(), self.output.as_deref()).await?;
+        let mut report = opened.summary(range, "searched");
+        report.has_results = summary.all.events > 0;
+        report.report(context.output, &read).await
+    }
+}

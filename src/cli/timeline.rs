@@ -1,0 +1,52 @@
+use clap::Args;
+
+use super::Context;
+use super::data::DataArgs;
+use crate::error::{Error, Status};
+use crate::report::timeline::{self as report, TimelineFormat};
+use crate::statistics::number_of;
+use crate::time::{Instant, Range};
+use crate::trace::{self, Activity};
+
+/// List the events between two times: when, who, what, where from and with what result
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tawny timeline lake/ --from 2026-09-01T10:00:00Z --to 2026-09-01T10:15:00Z\n  tawny timeline lake/ --from 2026-09-01 --to 2026-09-02 --actor alice --format csv -o alice.csv"
+)]
+pub(super) struct TimelineCommand {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Only the calls of this actor, as rules group by it: a user, a role, a person or a service
+    #[arg(long, value_name = "ACTOR")]
+    actor: Option<String>,
+    /// Only events at or after this time
+    #[arg(long, value_name = "TIME")]
+    from: Option<Instant>,
+    /// Only events before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<Instant>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    format: TimelineFormat,
+    /// Write the output to this file or `s3://BUCKET/KEY` instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<String>,
+}
+
+impl TimelineCommand {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        Context::check_outputs([&self.output, &None])?;
+        let range = Range { from: self.from, to: self.to };
+        let opened = self.data.open(context, None, "reading").await?;
+        let actor = self.actor.as_deref();
+        let Activity { events, read, .. } =
+            trace::activity(&opened.engine, opened.table.as_ref(), range, actor).await?;
+        opened.bar.finish_and_clear();
+        context.write(report::encode(&events, self.format)?, self.output.as_deref()).await?;
+        let mut summary = opened.summary(range, "searched");
+        summary.has_results = !events.is_empty();
+        let status = summary.report(context.output, &read).await?;
+        context.output.talk(&number_of(events.len(), "event"));
+        Ok(status)
+    }
+}

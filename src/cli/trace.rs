@@ -1,0 +1,137 @@
+use std::net::IpAddr;
+
+use clap::{ArgGroup, Args};
+use ipnet::IpNet;
+
+use super::Context;
+use super::data::DataArgs;
+use crate::error::{Error, Status};
+use crate::report::trace::{self as report, TraceFormat};
+use crate::statistics::number_of;
+use crate::store::{self, Location};
+use crate::time::{Instant, Range};
+use crate::trace::{self, DEFAULT_DEPTH, Start, TraceOutcome, TraceRequest};
+
+/// Follow a credential: who began its chain, and everything that was done with it
+///
+/// Backwards, from an access key or session to the event that issued it, across accounts, to the user, key or service that
+/// began the chain. Forwards, everything done with the credential and with those that it issued.
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("start").required(true).args(["finding", "event", "key", "arn", "ip"]),
+    after_help = "Examples:\n  tawny trace lake/ --key AKIAIOSFODNN7EXAMPLE\n  tawny trace lake/ --event 8feee4c2-5e27-4857-8475-bfa7e7b6d791 --from-origin\n  tawny trace lake/ --finding 0a1b2c3d --findings findings.jsonl --format json\n  tawny trace s3://logs/AWSLogs --ip 192.0.2.0/24 --from 2026-09-01 --to 2026-09-02"
+)]
+pub(super) struct TraceCommand {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Start from the events of the finding with this `finding_id`
+    #[arg(long, value_name = "ID", requires = "findings")]
+    finding: Option<String>,
+    /// File with the finding, as `tawny hunt --format json` or `jsonl` writes it
+    #[arg(long, value_name = "FILE", requires = "finding")]
+    findings: Option<String>,
+    /// Start from the event with this eventID
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// Start from this access key
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Start from the calls of this user, role, role session or federated user
+    #[arg(long, value_name = "ARN")]
+    arn: Option<String>,
+    /// Start from the calls of this address or network
+    #[arg(long, value_name = "NET", value_parser = network)]
+    ip: Option<IpNet>,
+    /// Only events at or after this time
+    #[arg(long, value_name = "TIME")]
+    from: Option<Instant>,
+    /// Only events before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<Instant>,
+    /// How many times credentials may issue others; those beyond are not followed
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_DEPTH, value_parser = clap::value_parser!(u32).range(0..=100))]
+    depth: u32,
+    /// Follow everything that the chain's credentials did, from the origin on, not only what was done with the start's
+    #[arg(long)]
+    from_origin: bool,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    format: TraceFormat,
+    /// Write the output to this file or `s3://BUCKET/KEY` instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<String>,
+}
+
+/// Parses an address or a network.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let wrong = || "expected an address or a network, such as 192.0.2.7 or 192.0.2.0/24".to_owned();
+    text.parse::<IpNet>().ok().or_else(address).ok_or_else(wrong)
+}
+
+impl TraceCommand {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        Context::check_outputs([&self.output, &None])?;
+        let range = Range { from: self.from, to: self.to };
+        if range.from.zip(range.to).is_some_and(|(from, to)| from >= to) {
+            return Err(Error::usage("`--from` must be before `--to`"));
+        }
+        let start = self.start()?;
+        let request = TraceRequest { start, range, depth: self.depth, from_origin: self.from_origin };
+        let opened = self.data.open(context, None, "tracing").await?;
+        let TraceOutcome { trace, read } = trace::trace(&opened.engine, opened.table.as_ref(), &request).await?;
+        opened.bar.finish_and_clear();
+        let mut summary = opened.summary(range, "searched");
+        let Some(trace) = trace else {
+            let status = summary.report(context.output, &read).await?;
+            context.output.warn(&format!("error: {}", not_found(&request.start)));
+            return Ok(status.max(Status::Usage));
+        };
+        context.write(report::encode(&trace, &read, self.format)?.into_bytes(), self.output.as_deref()).await?;
+        summary.has_results = true;
+        let status = summary.report(context.output, &read).await?;
+        if trace.is_cut {
+            context.output.warn(&format!(
+                "note: credentials beyond the depth of {} are not followed; a larger `--depth` follows them",
+                self.depth
+            ));
+        }
+        let events = number_of(trace.events.len(), "event");
+        let credentials = number_of(trace.credentials.len(), "credential");
+        context.output.talk(&format!("{events} of {credentials}"));
+        Ok(status)
+    }
+
+    fn start(&self) -> Result<Start, Error> {
+        if let (Some(id), Some(file)) = (&self.finding, &self.findings) {
+            let Location::Disk(path) = Location::of(file) else {
+                return Err(Error::usage("`--findings` must be a file on disk"));
+            };
+            let text = store::read_named("file of findings", &path, u64::MAX)?;
+            return Start::of_finding(id, &text).map_err(|error| Error::Usage {
+                message: format!("`{file}`: {error}"),
+                hint: Some(
+                    "name the `finding_id` of a finding that `tawny hunt --format jsonl` wrote there".to_owned(),
+                ),
+            });
+        }
+        if let Some(network) = self.ip {
+            return Ok(Start::Ip(network));
+        }
+        let named =
+            [self.event.clone().map(Start::Event), self.key.clone().map(Start::Key), self.arn.clone().map(Start::Arn)];
+        let start = named.into_iter().flatten().next();
+        start.ok_or_else(|| Error::usage("name a start: `--finding`, `--event`, `--key`, `--arn` or `--ip`"))
+    }
+}
+
+fn not_found(start: &Start) -> String {
+    let value = start.value();
+    match start {
+        Start::Finding { .. } => format!("the data holds no event of the finding `{value}` in the range"),
+        Start::Event(_) => format!("the data holds no event `{value}` in the range"),
+        Start::Key(_) => format!("the data holds no event of the access key `{value}` in the range"),
+        Start::Arn(_) => format!("the data holds no event of `{value}` in the range"),
+        Start::Ip(_) => format!("the data holds no event from `{value}` in the range"),
+    }
+}

@@ -1,0 +1,367 @@
+//! Follows a credential back to the principal that began its chain.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::identity::Identity;
+use super::issue::{Issue, IssueIndex, IssueKind, Issuer, IssuingRecord, SIGN_IN_TOKEN_LIFE, SSO_DELAY, around};
+use super::records::{TraceRecords, intersection, is_one_of, time_bounds};
+use crate::error::Error;
+use crate::event::identity::ROLE_ID;
+use crate::time::{DAY, Instant, Range, SECOND};
+
+/// The longest time for which a temporary credential is valid, with room for clocks that differ: 36 hours for
+/// `GetSessionToken` and `GetFederationToken`, twelve for roles.
+pub(super) const LONGEST_SESSION: i64 = 37 * 3_600 * SECOND;
+
+/// An act that issued a credential, as a step of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChainStep {
+    /// The `eventID` of the record in the caller's account, if the data holds it, else in the other account.
+    pub event_id: String,
+    /// When the credential was issued.
+    pub time: Option<Instant>,
+    /// How it was issued.
+    pub kind: IssueKind,
+    /// The account of the principal that asked for it.
+    pub account: Option<String>,
+    /// That principal: its ARN, else the name of the service or its ID.
+    pub principal: Option<String>,
+    /// The issued access key, if the record holds it. Keys of console sessions rotate, and no record holds them.
+    pub issued_key: Option<String>,
+    /// Whether the credential acts in another account than the principal's.
+    pub cross_account: bool,
+    /// The actor, as rules group by it.
+    pub actor: Option<String>,
+    /// The account in which the credential acts.
+    pub issued_account: Option<String>,
+    /// The principal that the credential acts as.
+    pub issued_principal: Option<String>,
+    /// `sourceIPAddress` of the act.
+    pub address: String,
+}
+
+impl ChainStep {
+    fn of(issue: &Issue) -> ChainStep {
+        let text = |text: Option<&Arc<str>>| text.map(ToString::to_string);
+        ChainStep {
+            event_id: issue.event.id.to_string(),
+            time: issue.event.time,
+            kind: issue.kind,
+            account: text(issue.caller.account.as_ref()),
+            principal: text(issue.caller.principal().as_ref()),
+            issued_key: text(issue.issued_key.as_ref()),
+            cross_account: issue.is_cross_account(),
+            actor: text(issue.caller.actor.as_ref()),
+            issued_account: issue.issued_account().map(str::to_owned),
+            issued_principal: text(issue.session_arn.as_ref()),
+            address: issue.event.address.to_string(),
+        }
+    }
+}
+
+/// The first principal of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Origin {
+    /// Its account.
+    pub account: Option<String>,
+    /// Its actor. If the origin is not known, the first actor that is.
+    pub actor: Option<String>,
+    /// Whether the chain really begins here. Otherwise the data lacks an earlier step.
+    pub known: bool,
+    /// Why the chain ends here.
+    pub reason: String,
+}
+
+/// A chain, and where it begins.
+#[derive(Debug, Clone)]
+pub(super) struct Chain {
+    /// The acts, the first of them first.
+    pub(super) acts: Vec<Arc<str>>,
+    pub(super) origin: Origin,
+}
+
+/// Finds the acts that issued credentials.
+pub(super) struct Issuers<'t> {
+    pub(super) records: TraceRecords<'t>,
+    pub(super) index: IssueIndex,
+    range: Range,
+    /// The times whose issuing events are known, sorted and apart.
+    known: Vec<(Instant, Instant)>,
+    /// The keys whose issuing events were searched.
+    searched: HashSet<Arc<str>>,
+}
+
+/// The most times that one query searches.
+const MAX_WINDOWS: usize = 64;
+
+impl<'t> Issuers<'t> {
+    pub(super) fn new(records: TraceRecords<'t>, range: Range) -> Issuers<'t> {
+        Issuers { records, index: IssueIndex::default(), range, known: Vec::new(), searched: HashSet::new() }
+    }
+
+    /// Reads the events that may have issued the credentials of `callers`, each with the time of a call.
+    pub(super) async fn learn(&mut self, callers: &[(Arc<Identity>, Option<Instant>)]) -> Result<(), Error> {
+        let mut windows = Vec::new();
+        let (mut long_lived, mut without_session) = (BTreeSet::new(), Vec::new());
+        for (caller, time) in callers {
+            if let Some(created) = caller.created {
+                windows.push(around(created));
+                continue;
+            }
+            match (&caller.access_key, time) {
+                (Some(key), _) if self.searched.contains(key) => {}
+                (Some(key), _) if caller.has_long_lived_key() => {
+                    long_lived.insert(Arc::clone(key));
+                }
+                (Some(key), time) => without_session.push((Arc::clone(key), *time)),
+                (None, Some(time)) if caller.is("AssumedRole") || caller.is("FederatedUser") => {
+                    windows.push((*time - SIGN_IN_TOKEN_LIFE, *time + SSO_DELAY + 1));
+                }
+                (None, Some(time)) => windows.push(around(*time)),
+                (None, None) => {}
+            }
+        }
+        self.learn_windows(windows).await?;
+        if !long_lived.is_empty() {
+            let keys = is_one_of("created_key", long_lived.iter().map(|key| &**key));
+            let condition = format!("{} AND {keys}", is_one_of("event_name", ["CreateAccessKey"]));
+            let found = self.records.issuing(&condition, Range::default()).await?;
+            self.index.add(found);
+            self.searched.extend(long_lived);
+        }
+        self.learn_keys(&without_session).await
+    }
+
+    /// Reads the event that issued `key`, which was used at `time`.
+    pub(super) async fn learn_key(&mut self, key: &Arc<str>, time: Option<Instant>) -> Result<(), Error> {
+        self.learn_keys(&[(Arc::clone(key), time)]).await
+    }
+
+    /// Reads the events that issued `keys`, each with the time at which it was used.
+    async fn learn_keys(&mut self, keys: &[(Arc<str>, Option<Instant>)]) -> Result<(), Error> {
+        let (mut wanted, mut within) = (BTreeSet::new(), None);
+        for (key, time) in keys {
+            if self.index.issuing(key).is_empty() && self.searched.insert(Arc::clone(key)) {
+                let from = time.map(|time| time - LONGEST_SESSION);
+                let range = Range { from, to: time.map(|time| time + SECOND) };
+                within = Some(within.map_or(range, |within: Range| within.union(range)));
+                wanted.insert(&**key);
+            }
+        }
+        let Some(within) = within else { return Ok(()) };
+        let [session, created] = ["session_key", "created_key"].map(|column| is_one_of(column, wanted.iter().copied()));
+        let found = self.records.issuing(&format!("{session} OR {created}"), within).await?;
+        // Another record of the act may tell who asked for the key.
+        let times = found.iter().filter_map(|record| record.event.time).map(around).collect();
+        self.index.add(found);
+        self.learn_windows(times).await
+    }
+
+    /// Reads the events that issued the keys of `callers` whose sessions tell no act.
+    pub(super) async fn learn_unresolved(&mut self, callers: &[(Arc<Identity>, Option<Instant>)]) -> Result<(), Error> {
+        let mut keys = Vec::new();
+        for (caller, time) in callers {
+            if let Some(key) = &caller.access_key
+                && !caller.has_long_lived_key()
+                && self.is_in_range(caller)
+                && self.index.issuer(caller, *time, None) == Issuer::Unknown
+            {
+                keys.push((Arc::clone(key), *time));
+            }
+        }
+        self.learn_keys(&keys).await
+    }
+
+    /// Reads what those of the events that `condition` selects issued.
+    pub(super) async fn learn_issued(&mut self, condition: &str, within: Range) -> Result<(), Error> {
+        let found = self.records.issuing(condition, within).await?;
+        let times = found.iter().filter_map(IssuingRecord::incomplete_at).map(around).collect();
+        self.index.add(found);
+        self.learn_windows(times).await
+    }
+
+    /// Reads the events in each of `windows` that issued credentials, unless they are known.
+    pub(super) async fn learn_windows(&mut self, mut windows: Vec<(Instant, Instant)>) -> Result<(), Error> {
+        let known = &self.known;
+        windows.retain(|(from, to)| !known.iter().any(|(first, end)| first <= from && to <= end));
+        let mut gap = 0;
+        let mut apart = joined(windows, gap);
+        while apart.len() > MAX_WINDOWS {
+            gap = (gap * 4).max(60 * SECOND);
+            apart = joined(apart, gap);
+        }
+        // A query for times far apart would open all files between them.
+        for run in runs(&apart, DAY) {
+            let conditions: Vec<String> = run
+                .iter()
+                .map(|(from, to)| time_bounds("event_time", Range { from: Some(*from), to: Some(*to) }).join(" AND "))
+                .map(|bounds| format!("({bounds})"))
+                .collect();
+            let within = Range { from: run.first().map(|(from, _)| *from), to: run.last().map(|(_, to)| *to) };
+            let found = self.records.issuing(&conditions.join(" OR "), within).await?;
+            self.index.add(found);
+        }
+        self.known.extend(apart);
+        self.known = joined(std::mem::take(&mut self.known), 0);
+        Ok(())
+    }
+
+    /// Follows the credential of `identity`, which made a call at `time`, back to its origin. `own` is the act of that call, if
+    /// it is one.
+    pub(super) async fn chain(
+        &mut self,
+        identity: &Arc<Identity>,
+        time: Option<Instant>,
+        own: Option<&Arc<str>>,
+    ) -> Result<Chain, Error> {
+        let (mut identity, mut time, mut own) = (Arc::clone(identity), time, own.cloned());
+        let mut acts: Vec<Arc<str>> = Vec::new();
+        let end = loop {
+            self.learn(&[(Arc::clone(&identity), time)]).await?;
+            self.learn_unresolved(&[(Arc::clone(&identity), time)]).await?;
+            let issuer = self.index.issuer(&identity, time, own.as_deref());
+            let Issuer::Act(act) = issuer else { break issuer };
+            let Some(issue) = self.index.get(&act).filter(|_| !acts.contains(&act)) else {
+                break Issuer::Unknown;
+            };
+            (identity, time) = (Arc::clone(&issue.caller), issue.event.time);
+            acts.push(Arc::clone(&act));
+            own = Some(act);
+        };
+        let first = own.and_then(|act| self.index.get(&act)).map(|issue| issue.kind);
+        acts.reverse();
+        Ok(Chain { acts, origin: self.origin(&identity, first, &end) })
+    }
+
+    /// Returns the acts as steps.
+    pub(super) fn steps(&self, acts: &[Arc<str>]) -> Vec<ChainStep> {
+        acts.iter().filter_map(|act| self.index.get(act)).map(ChainStep::of).collect()
+    }
+
+    /// Returns whether the session of `identity` was issued within the range, as far as is known.
+    fn is_in_range(&self, identity: &Identity) -> bool {
+        match (self.range.from, identity.created) {
+            (Some(from), Some(created)) => created >= from,
+            _ => true,
+        }
+    }
+
+    /// Returns the origin of a chain whose first known principal is `identity`. `first` is the kind of its first act, and `end`
+    /// tells why there is none before.
+    fn origin(&self, identity: &Identity, first: Option<IssueKind>, end: &Issuer) -> Origin {
+        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        let (account, actor) = (text(&identity.account), text(&identity.actor));
+        let known =
+            |actor: Option<String>, reason: String| Origin { account: account.clone(), actor, known: true, reason };
+        let unknown = |reason: String| Origin { account: account.clone(), actor: actor.clone(), known: false, reason };
+        if let Issuer::Several(acts) = end {
+            let ids: Vec<&str> =
+                acts.iter().filter_map(|act| self.index.get(act)).map(|issue| &*issue.event.id).collect();
+            return unknown(format!("several issuing events fit: {}", ids.join(", ")));
+        }
+        match identity.kind.as_deref().unwrap_or_default() {
+            "AWSService" => return known(text(&identity.invoked_by).or(actor.clone()), "an AWS service".to_owned()),
+            "SAMLUser" | "WebIdentityUser" | "IdentityCenterUser" | "Directory" => {
+                return known(actor.clone(), "signed in with an identity provider".to_owned());
+            }
+            _ if first == Some(IssueKind::SsoRoleCredentials) => {
+                return known(actor.clone(), "signed in with IAM Identity Center".to_owned());
+            }
+            "AWSAccount" => {
+                let of_other = "the record of the caller's account is not in the data";
+                let is_session = identity.principal_id.as_deref().is_some_and(|id| id.starts_with(ROLE_ID));
+                return if is_session {
+                    unknown(of_other.to_owned())
+                } else {
+                    known(actor.clone(), of_other.to_owned())
+                };
+            }
+            _ => {}
+        }
+        let is_user = identity.is("IAMUser") || identity.is("Root");
+        if is_user && identity.created.is_none() {
+            match &identity.access_key {
+                Some(key) if identity.has_long_lived_key() => {
+                    return known(actor.clone(), format!("the long-lived access key {key}"));
+                }
+                None if first == Some(IssueKind::ConsoleSignIn) => {
+                    return known(actor.clone(), "signed in to the console".to_owned());
+                }
+                None => return known(actor.clone(), "the record names no access key".to_owned()),
+                Some(_) => {}
+            }
+        }
+        if identity.is_ec2_role {
+            return known(Some("ec2.amazonaws.com".to_owned()), "the role credentials of an EC2 instance".to_owned());
+        }
+        if let Some(resource) = &identity.issued_to {
+            let service = resource.split(':').nth(2).map(|service| format!("{service}.amazonaws.com"));
+            return known(service.or_else(|| Some(resource.to_string())), format!("issued to {resource}"));
+        }
+        let mut reason = match (identity.created, self.range.from) {
+            (Some(created), Some(from)) if created < from => {
+                let from = from.to_string();
+                let from = from.strip_suffix("T00:00:00Z").unwrap_or(&from);
+                format!("issued before {from}, outside the range")
+            }
+            (Some(created), _) => format!("no issuing event in the data for the session of {created}"),
+            (None, _) => "no issuing event in the data".to_owned(),
+        };
+        if let Some(name) = &identity.source_identity {
+            reason = format!("{reason}; the session has the source identity {name}");
+        }
+        unknown(reason)
+    }
+}
+
+/// Returns `windows` sorted, and joined where at most `gap` microseconds are between them.
+fn joined(mut windows: Vec<(Instant, Instant)>, gap: i64) -> Vec<(Instant, Instant)> {
+    windows.sort_unstable();
+    let mut apart: Vec<(Instant, Instant)> = Vec::with_capacity(windows.len());
+    for (from, to) in windows {
+        match apart.last_mut() {
+            Some((_, end)) if from <= *end + gap => *end = (*end).max(to),
+            _ => apart.push((from, to)),
+        }
+    }
+    apart
+}
+
+/// Divides `windows`, which are sorted, where more than `gap` microseconds are between two of them.
+fn runs(windows: &[(Instant, Instant)], gap: i64) -> impl Iterator<Item = &[(Instant, Instant)]> {
+    windows.chunk_by(move |(_, end), (from, _)| *from - *end <= gap)
+}
+
+/// Returns the time within which the credential that `issue` issued can be used.
+pub(super) fn valid_for(kind: IssueKind, issued: Option<Instant>) -> Range {
+    match issued {
+        Some(time) if kind == IssueKind::CreateAccessKey => Range { from: Some(time - SSO_DELAY), to: None },
+        Some(time) => session_range(time),
+        None => Range::default(),
+    }
+}
+
+/// Returns the time within which a session of `created` can be used.
+pub(super) fn session_range(created: Instant) -> Range {
+    intersection(Range { from: Some(created - SSO_DELAY), to: Some(created + LONGEST_SESSION) }, Range::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_joined_and_divided_by_the_gaps_between_them() {
+        let at = Instant::from_micros;
+        let windows = vec![(at(50), at(60)), (at(0), at(10)), (at(5), at(20)), (at(25), at(30))];
+        assert_eq!(joined(windows.clone(), 0), [(at(0), at(20)), (at(25), at(30)), (at(50), at(60))]);
+        let apart = joined(windows, 5);
+        assert_eq!(apart, [(at(0), at(30)), (at(50), at(60))]);
+        assert_eq!(runs(&apart, 20).count(), 1);
+        assert_eq!(runs(&apart, 19).count(), 2);
+        assert_eq!(runs(&[], 19).count(), 0);
+    }
+}

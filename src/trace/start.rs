@@ -1,0 +1,127 @@
+//! What a trace starts from.
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::records::is_one_of;
+use crate::sql::quote::Literal;
+use crate::time::{Instant, Range};
+
+/// What to trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The events of a finding.
+    Finding {
+        /// The finding's ID.
+        id: String,
+        /// Its events.
+        event_ids: Vec<String>,
+        /// The times of its first and last event.
+        span: (Instant, Instant),
+    },
+    /// An event.
+    Event(String),
+    /// An access key.
+    Key(String),
+    /// A user, role, role session or federated user.
+    Arn(String),
+    /// The calls from a network.
+    Ip(IpNet),
+}
+
+impl Start {
+    /// Returns the kind of start, as JSON has it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Start::Finding { .. } => "finding",
+            Start::Event(_) => "event",
+            Start::Key(_) => "key",
+            Start::Arn(_) => "arn",
+            Start::Ip(_) => "ip",
+        }
+    }
+
+    /// Returns what the user asked for.
+    pub fn value(&self) -> String {
+        match self {
+            Start::Finding { id: value, .. } | Start::Event(value) | Start::Key(value) | Start::Arn(value) => {
+                value.clone()
+            }
+            Start::Ip(network) => network.to_string(),
+        }
+    }
+
+    /// Returns the condition for the events to start from, and the time in which they are.
+    pub(super) fn events(&self) -> (String, Range) {
+        let anywhen = Range::default();
+        match self {
+            Start::Finding { event_ids, span: (first, last), .. } => {
+                let within = Range { from: Some(*first), to: Some(*last + 1) };
+                (is_one_of("event_id", event_ids.iter().map(String::as_str)), within)
+            }
+            Start::Event(id) => (is_one_of("event_id", [id.as_str()]), anywhen),
+            Start::Key(key) => (is_one_of("access_key", [key.as_str()]), anywhen),
+            Start::Arn(arn) => {
+                let sessions = Literal(&format!("{arn}/")).to_string();
+                let own = [is_one_of("arn", [arn.as_str()]), is_one_of("role_issuer", [arn.as_str()])];
+                (format!("{} OR starts_with(arn, {sessions})", own.join(" OR ")), anywhen)
+            }
+            Start::Ip(network) => (format!("in_cidr(address, {})", Literal(&network.to_string())), anywhen),
+        }
+    }
+}
+
+/// A finding, as `tawny hunt --format json` or `jsonl` wrote it.
+#[derive(Debug, Deserialize)]
+struct WrittenFinding {
+    finding_id: String,
+    event_ids: Vec<String>,
+    first_event: Instant,
+    last_event: Instant,
+}
+
+/// Why a file of findings does not give a start.
+#[derive(Debug, thiserror::Error)]
+pub enum FindingsFileError {
+    /// The text is not what `tawny hunt` writes.
+    #[error("line {line}, column {column}: not a finding: {reason}")]
+    Invalid {
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// The problem.
+        reason: String,
+    },
+    /// No finding has the ID.
+    #[error("no finding with this ID among {0}")]
+    Missing(usize),
+}
+
+impl Start {
+    /// Returns the finding `id` of `findings`, which `tawny hunt --format json` or `jsonl` wrote.
+    ///
+    /// # Errors
+    /// The text holds something else, or not this finding.
+    pub fn of_finding(id: &str, findings: &str) -> Result<Start, FindingsFileError> {
+        let invalid = |error: &serde_json::Error| FindingsFileError::Invalid {
+            line: error.line(),
+            column: error.column(),
+            reason: error.to_string(),
+        };
+        let found: Vec<WrittenFinding> = if findings.trim_start().starts_with('[') {
+            serde_json::from_str(findings).map_err(|error| invalid(&error))?
+        } else {
+            let values = serde_json::Deserializer::from_str(findings).into_iter();
+            values.collect::<Result<_, _>>().map_err(|error| invalid(&error))?
+        };
+        let count = found.len();
+        let finding = found.into_iter().find(|finding| finding.finding_id == id);
+        let finding = finding.ok_or(FindingsFileError::Missing(count))?;
+        Ok(Start::Finding {
+            id: finding.finding_id,
+            event_ids: finding.event_ids,
+            span: (finding.first_event, finding.last_event),
+        })
+    }
+}

@@ -1,0 +1,255 @@
+//! Traces compared with worlds whose chains are known.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tawny::table::Table;
+use tawny::time::Range;
+use tawny::trace::{self, Start, Trace, TraceRequest};
+
+use crate::oracle::RUNTIME;
+use crate::places::{Places, engine};
+
+mod world;
+
+use world::{ExpectedOrigin, World};
+
+fn traced(data: &dyn Table, start: Start, range: Range) -> Option<Trace> {
+    let request = TraceRequest { start, range, depth: 100, from_origin: false };
+    RUNTIME.block_on(trace::trace(&engine(2), data, &request)).unwrap().trace
+}
+
+fn origin(trace: &Trace) -> ExpectedOrigin {
+    let origin = trace.origin.clone();
+    ExpectedOrigin { account: origin.account, actor: origin.actor, known: origin.known }
+}
+
+fn chain(trace: &Trace) -> Vec<String> {
+    trace.chain.iter().map(|step| step.event_id.clone()).collect()
+}
+
+fn events(trace: &Trace) -> Vec<String> {
+    trace.events.iter().map(|event| event.id.to_string()).collect()
+}
+
+/// Compares the traces of every `step`-th credential with what is true, from a key and from an event.
+fn check(world: &World, name: &str, data: &dyn Table, step: usize) -> usize {
+    let mut unknown = 0;
+    for number in (0..world.credentials.len()).step_by(step) {
+        let credential = &world.credentials[number];
+        let (expected_chain, expected_origin) = world.chain(number);
+        unknown += usize::from(!expected_origin.known);
+        let event = credential.events.last().map(|(_, id)| id.clone());
+        for start in [Some(Start::Key(credential.keys[0].clone())), event.map(Start::Event)].into_iter().flatten() {
+            let is_unused = matches!(&start, Start::Key(key) if credential.keys.len() > 1
+                && !world.records.iter().any(|record| record["userIdentity"]["accessKeyId"] == json!(key)));
+            let what = format!("{name}: credential {number} from {start:?}: {credential:?}");
+            let Some(trace) = traced(data, start, Range::default()) else {
+                assert!(is_unused, "{what}: not found");
+                continue;
+            };
+            assert_eq!(chain(&trace), expected_chain, "{what}: chain, {:?}", trace.origin);
+            assert_eq!(origin(&trace), expected_origin, "{what}: {}", trace.origin.reason);
+            assert_eq!(events(&trace), world.events(number), "{what}: events");
+            assert_eq!(trace.summary.all.events, trace.events.len() as u64);
+        }
+    }
+    unknown
+}
+
+#[test]
+fn chains_origins_and_events_are_exactly_those_of_the_world() {
+    for (seed, chains, depth, lost) in [(1, 8, 5, 0), (2, 16, 3, 25)] {
+        let world = World::new(seed, chains, depth, lost);
+        let places = Places::of(&world.records, 40);
+        let mut unknown = Vec::new();
+        // The records of the foreign table have no access keys.
+        for ((name, data), step) in places.data.iter().zip([1, 5]) {
+            unknown.push(check(&world, name, data.as_ref(), step));
+        }
+        assert_eq!(unknown[0] > 0, lost > 0, "{unknown:?}");
+    }
+}
+
+#[test]
+fn one_trace_is_one_json_object() {
+    let world = World::new(1, 8, 5, 0);
+    let places = Places::of(&world.records, 100);
+    let number = world.credentials.iter().position(|credential| !credential.events.is_empty()).unwrap();
+    let start = Start::Key(world.credentials[number].keys[0].clone());
+    let trace = traced(places.data[0].1.as_ref(), start, Range::default()).unwrap();
+    let json: Value = serde_json::to_value(&trace).unwrap();
+    for member in ["start", "chain", "origin", "events", "summary"] {
+        assert!(json.get(member).is_some(), "{member}: {json}");
+    }
+    assert_eq!(json["events"], json!(world.events(number)));
+}
+
+/// Returns the output of `tawny` with these arguments, and its exit code.
+fn tawny(arguments: &[&str]) -> (String, String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tawny"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    let [out, error] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (out, error, output.status.code())
+}
+
+const INSTANCE: &str = "tests/data/traces/instance-credentials.json";
+const FEDERATED: &str = "tests/data/traces/federated-session.json";
+
+fn json_of(arguments: &[&str]) -> Value {
+    let (out, error, status) = tawny(&[&["trace"], arguments, &["--format", "json"]].concat());
+    assert_eq!(status, Some(0), "{error}");
+    serde_json::from_str(&out).unwrap()
+}
+
+fn kinds(trace: &Value) -> Vec<&str> {
+    trace["chain"].as_array().unwrap().iter().map(|step| step["kind"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_samples_of_the_documentation_are_traced() {
+    let instance = json_of(&[INSTANCE, "--key", "ASIAIOSFODNN7EXAMPLE"]);
+    assert_eq!(kinds(&instance), ["service_role"]);
+    assert_eq!(instance["origin"]["actor"], json!("ec2.amazonaws.com"));
+    let counts = ["events", "denied", "allowed"].map(|name| instance["summary"][name].as_u64());
+    assert_eq!(counts, [Some(5), Some(1), Some(4)]);
+    assert_eq!(instance["summary"]["addresses"].as_array().unwrap().len(), 2);
+    let key = ["--key", "ASIAEXAMPLEFED000001"];
+    let federated = json_of(&[&[FEDERATED][..], &key].concat());
+    assert_eq!(kinds(&federated), ["create_access_key", "get_federation_token"]);
+    assert_eq!(federated["origin"]["actor"], json!("anaya"));
+    assert_eq!(federated["events"].as_array().unwrap().len(), 2);
+    let from_origin = json_of(&[&[FEDERATED, "--from-origin"][..], &key].concat());
+    assert_eq!(from_origin["events"].as_array().unwrap().len(), 6);
+    // From the other end, the depth decides how far the credentials are followed.
+    let all = json_of(&[FEDERATED, "--key", "AKIAI44QH8DHBEXAMPLE"]);
+    assert_eq!((all["events"].as_array().unwrap().len(), &all["is_cut"]), (6, &json!(false)));
+    let cut = json_of(&[FEDERATED, "--key", "AKIAI44QH8DHBEXAMPLE", "--depth", "1"]);
+    assert_eq!((cut["events"].as_array().unwrap().len(), &cut["is_cut"]), (4, &json!(true)));
+}
+
+#[test]
+fn every_kind_of_start_finds_the_same_credential() {
+    let folder = tempfile::tempdir().unwrap();
+    let findings = folder.path().join("findings.jsonl");
+    let events = json_of(&[INSTANCE, "--key", "ASIAIOSFODNN7EXAMPLE"])["events"].clone();
+    let finding = json!({"finding_id": "ab", "event_ids": [events[2]], "first_event": "2026-09-01T08:23:55Z",
+        "last_event": "2026-09-01T08:23:55Z", "other": 1});
+    std::fs::write(&findings, format!("{finding}\n")).unwrap();
+    let file = findings.display().to_string();
+    let session = "arn:aws:sts::111122223333:assumed-role/web-server/i-0123456789abcdef0";
+    let starts: [&[&str]; 7] = [
+        &["--event", events[4].as_str().unwrap()],
+        &["--arn", session],
+        &["--arn", "arn:aws:sts::111122223333:assumed-role/web-server"],
+        &["--arn", "arn:aws:iam::111122223333:role/web-server"],
+        &["--ip", "203.0.113.0/24"],
+        &["--ip", "203.0.113.10"],
+        &["--finding", "ab", "--findings", &file],
+    ];
+    for start in starts {
+        let trace = json_of(&[&[INSTANCE], start].concat());
+        assert_eq!(trace["events"], events, "{start:?}");
+        assert_eq!(kinds(&trace), ["service_role"], "{start:?}");
+    }
+    // The network is also that of a user.
+    let both = json_of(&[INSTANCE, "--ip", "198.51.100.77"]);
+    assert_eq!(both["origins"].as_array().unwrap().len(), 2);
+    assert_eq!((&both["origin"]["known"], both["events"].as_array().unwrap().len()), (&json!(false), 7));
+}
+
+#[test]
+fn what_the_data_does_not_hold_is_said() {
+    let key = ["--key", "ASIAIOSFODNN7EXAMPLE"];
+    let late = json_of(&[&[INSTANCE, "--from", "2026-09-01T08:21:00Z"][..], &key].concat());
+    // The session says itself that it is an instance's.
+    assert_eq!((&late["chain"], &late["origin"]["known"]), (&json!([]), &json!(true)));
+    let federated = ["--key", "ASIAEXAMPLEFED000001"];
+    let late = json_of(&[&[FEDERATED, "--from", "2026-09-02T08:43:18Z"][..], &federated].concat());
+    assert_eq!(late["origin"]["known"], json!(false));
+    assert_eq!(late["origin"]["reason"], json!("issued before 2026-09-02T08:43:18Z, outside the range"));
+    for arguments in [
+        &[INSTANCE, "--key", "AKIAOTHER"][..],
+        &[INSTANCE, "--event", "x"],
+        &[INSTANCE, "--arn", "arn:x"],
+        &[INSTANCE, "--ip", "2001:db8::/32"],
+    ] {
+        let (out, error, status) = tawny(&[&["trace"], arguments].concat());
+        assert_eq!((out.as_str(), status), ("", Some(2)), "{arguments:?}");
+        assert!(error.contains("error: the data holds no event"), "{error}");
+    }
+    let (_, error, status) = tawny(&["trace", INSTANCE, "--finding", "ab", "--findings", INSTANCE]);
+    assert_eq!(status, Some(2), "{error}");
+    assert!(error.contains("not a finding"), "{error}");
+    for arguments in [&[INSTANCE][..], &[INSTANCE, "--key", "a", "--event", "b"], &[INSTANCE, "--ip", "here"]] {
+        assert_eq!(tawny(&[&["trace"], arguments].concat()).2, Some(2), "{arguments:?}");
+    }
+}
+
+/// Returns records of two sign-ins in one second, and of a call of either session.
+fn two_sign_ins() -> Vec<Value> {
+    let user = json!({"type": "IAMUser", "arn": "arn:aws:iam::111122223333:user/anaya", "accountId": "111122223333", "userName": "anaya"});
+    let mut call_by = user.clone();
+    call_by["accessKeyId"] = json!("ASIACONSOLE");
+    call_by["sessionContext"] = json!({"attributes": {"creationDate": "2026-09-01T10:00:00Z"}});
+    let record = |id: &str, source: &str, name: &str, time: &str, identity: &Value| {
+        json!({"eventID": id, "eventSource": source, "eventName": name, "eventTime": time, "recipientAccountId": "111122223333",
+            "userIdentity": identity, "responseElements": {"ConsoleLogin": "Success"}})
+    };
+    let signin = "signin.amazonaws.com";
+    vec![
+        record("one", signin, "ConsoleLogin", "2026-09-01T10:00:00Z", &user),
+        record("two", signin, "ConsoleLogin", "2026-09-01T10:00:00Z", &user),
+        record("call", "s3.amazonaws.com", "ListBuckets", "2026-09-01T10:01:00Z", &call_by),
+    ]
+}
+
+#[test]
+fn a_trace_does_not_choose_between_two_issuing_events() {
+    let places = Places::of(&two_sign_ins(), 10);
+    for (name, data) in places.data.iter().take(2) {
+        let trace = traced(data.as_ref(), Start::Event("call".to_owned()), Range::default()).unwrap();
+        assert_eq!((chain(&trace), trace.origin.known), (Vec::new(), false), "{name}");
+        assert_eq!(trace.origin.reason, "several issuing events fit: one, two", "{name}");
+        assert_eq!(trace.origin.actor.as_deref(), Some("anaya"));
+    }
+}
+
+#[test]
+fn pictures_and_graphs_show_the_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("trace.html").display().to_string();
+    let key = ["--key", "ASIAEXAMPLEFED000001"];
+    let (_, error, status) = tawny(&[&["trace", FEDERATED, "--format", "html", "-o", &page][..], &key].concat());
+    assert_eq!(status, Some(0), "{error}");
+    let page = std::fs::read_to_string(page).unwrap();
+    for shown in ["CreateAccessKey", "GetFederationToken", "federated-user/operator", "class=\"lane\"", "user/anaya"] {
+        assert!(page.contains(shown), "{shown}");
+    }
+    let (dot, ..) = tawny(&[&["trace", FEDERATED, "--format", "dot"][..], &key].concat());
+    assert!(dot.starts_with("digraph trace {") && dot.trim_end().ends_with('}'), "{dot}");
+    assert_eq!(dot.matches(" -> ").count(), 2, "{dot}");
+}
+
+#[test]
+fn summaries_and_timelines_are_of_one_actor_or_account() {
+    let (out, error, status) = tawny(&["summary", INSTANCE, "--actor", "anaya", "--format", "json"]);
+    assert_eq!(status, Some(0), "{error}");
+    let summary: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&summary["events"], &summary["services"][0]["value"]), (&json!(2), &json!("ssm.amazonaws.com")));
+    let (out, ..) = tawny(&["summary", INSTANCE, "--account", "111122223333", "--format", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["events"], json!(8));
+    assert_eq!(tawny(&["summary", INSTANCE]).2, Some(2));
+    let bounds = ["--from", "2026-09-01T08:23:00Z", "--to", "2026-09-01T08:23:56Z"];
+    let (out, ..) = tawny(&[&["timeline", INSTANCE, "--format", "jsonl"][..], &bounds].concat());
+    let names: Vec<Value> =
+        out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].clone()).collect();
+    assert_eq!(names, ["SendCommand", "GetCommandInvocation", "GetCallerIdentity"]);
+    let (out, ..) = tawny(&[&["timeline", INSTANCE, "--format", "csv", "--actor", "web-server"][..], &bounds].concat());
+    let rows: Vec<csv::StringRecord> = csv::Reader::from_reader(out.as_bytes()).records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(&rows[0][3], "GetCallerIdentity");
+}
