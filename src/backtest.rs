@@ -137,9 +137,23 @@ impl Backtest {
         span(self.range, self.hunt.read.times.or(self.hunt.matches.span))
     }
 
-    /// Returns the length of [`Backtest::span`] in days.
+    /// Returns the length in days of the part of [`Backtest::span`] from the first to the last UTC day with events. Means are
+    /// over these days.
     pub fn days(&self) -> Option<f64> {
-        self.span().map(days)
+        let (from, to) = self.span()?;
+        let read = &self.hunt.read;
+        // Text skipped by the prefilter is not parsed, so its times are unknown.
+        let are_times_known = read.objects.skipped_by_prefilter + read.records.skipped_by_prefilter == 0;
+        let Some((first, last)) = read.times.filter(|_| are_times_known) else { return Some(days((from, to))) };
+        let (first, end) = (first.rounded_down(DAY), last.rounded_down(DAY) + DAY);
+        let with_data = (from.max(first), to.min(end));
+        Some(if with_data.0 < with_data.1 { days(with_data) } else { 0.0 })
+    }
+
+    /// Returns the days of the span and those of [`Backtest::days`], if most of the span has no events.
+    pub fn sparse_days(&self) -> Option<(f64, f64)> {
+        let (all, with_data) = (days(self.span()?), self.days()?);
+        (with_data < all / 2.0).then_some((all, with_data))
     }
 }
 

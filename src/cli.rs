@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::engine::{Engine, EventSelection};
 use crate::error::{Error, Status};
@@ -24,6 +24,8 @@ mod completions;
 mod convert;
 mod data;
 mod exceptions;
+mod format;
+mod help;
 mod hunt;
 mod inspect;
 mod layouts;
@@ -38,6 +40,7 @@ mod risk;
 mod raw_input;
 mod result;
 mod rules;
+mod sizes;
 mod sql;
 mod summary;
 mod test;
@@ -46,6 +49,7 @@ mod trace;
 mod verify;
 
 use loading::{RuleFileArgs, RuleFiles};
+use sizes::{memory, object_size, size};
 
 /// Batch hunts for threshold rules over AWS CloudTrail.
 #[derive(Debug, Parser)]
@@ -91,53 +95,42 @@ enum Command {
     Man(man::ManCommand),
 }
 
+/// Headings of options in the help.
+const RESOURCES: &str = "Resources";
+const DATA: &str = "Data";
+const RULES: &str = "Rules";
+const WINDOWS: &str = "Windows";
+const RANGE: &str = "Time range";
+const OUTPUT: &str = "Output";
+const LIMITS: &str = "Limits";
+const CLUSTER: &str = "Cluster";
+
 /// Options of every command.
 #[derive(Debug, Args)]
 struct GlobalArgs {
     /// Only print warnings and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// Print more about the choice of rules
+    #[arg(long, short, global = true)]
+    verbose: bool,
     /// Number of worker threads [default: the number of processors]
-    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, global = true, help_heading = RESOURCES, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Memory for sorting, grouping, matches and findings, in MiB; a fixed part for reading comes on top
-    #[arg(long, visible_alias = "memory-limit", global = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..))]
-    memory: u32,
+    /// Memory for sorting, grouping, matches and findings: 512M, 4G; a fixed part for reading comes on top
+    #[arg(long, visible_alias = "memory-limit", global = true, help_heading = RESOURCES, value_name = "SIZE", default_value = "256M", value_parser = memory)]
+    memory: usize,
     /// Number of objects to read at a time [default: 64 from S3, threads + 2 from disk]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, global = true, help_heading = RESOURCES, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: Option<u16>,
     /// Reject raw objects that are larger than this when decompressed, from 1M to 1G [default: 512M]
-    #[arg(long, global = true, value_name = "SIZE", value_parser = object_size)]
+    #[arg(long, global = true, help_heading = RESOURCES, value_name = "SIZE", value_parser = object_size)]
     max_object_size: Option<usize>,
     /// Reject records of raw objects that are larger than this, from 1M to 1G [default: 16M]
-    #[arg(long, global = true, value_name = "SIZE", value_parser = object_size)]
+    #[arg(long, global = true, help_heading = RESOURCES, value_name = "SIZE", value_parser = object_size)]
     max_record_size: Option<usize>,
     #[command(flatten)]
     s3: S3Args,
-}
-
-/// Parses a size in bytes, with an optional unit K, M, G or T.
-fn size(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a number of bytes with an optional unit K, M, G or T, such as 500M".to_owned();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B').trim_end_matches('I') {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
-}
-
-/// Parses the size limit of an object or a record. Above 1 GiB a text column could exceed its 32-bit offsets.
-fn object_size(text: &str) -> Result<usize, String> {
-    match usize::try_from(size(text)?) {
-        Ok(bytes) if (1 << 20..=1 << 30).contains(&bytes) => Ok(bytes),
-        _ => Err("expected a size from 1M to 1G".to_owned()),
-    }
 }
 
 /// Access to S3 buckets.
@@ -234,9 +227,14 @@ enum TableOrJson {
     Json,
 }
 
+/// Returns the command line, as the help, the completions and the man pages show it.
+pub fn command() -> clap::Command {
+    help::with_used_options(Cli::command())
+}
+
 /// Parses the command line, runs the command and returns its exit status.
 pub fn run() -> Status {
-    let cli = match Cli::try_parse() {
+    let cli = match command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             let status = if error.use_stderr() { Status::Usage } else { Status::Done };
@@ -252,9 +250,9 @@ pub fn run() -> Status {
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let context = Context {
-        output: Output { quiet: cli.global.quiet },
+        output: Output { quiet: cli.global.quiet, verbose: cli.global.verbose },
         threads: cli.global.threads.map_or(processors, usize::from),
-        memory: cli.global.memory as usize * (1 << 20),
+        memory: cli.global.memory,
         in_flight: cli.global.in_flight,
         stores: Stores::new(cli.global.s3.access()).with_read_settings(settings),
         scratch: Scratch::default(),
@@ -332,6 +330,7 @@ fn end_on_signal(scratch: Scratch, output: Output) {
 
 /// Selects accounts and regions, and the objects of a raw trail.
 #[derive(Debug, Args)]
+#[command(next_help_heading = DATA)]
 struct SelectionArgs {
     /// Only this account; separate several with commas or repeat the option. Selects objects of a raw trail by key and,
     /// except in `convert`, events by field
@@ -374,6 +373,7 @@ impl SelectionArgs {
 
 /// Selects rules and overrides their window settings.
 #[derive(Debug, Args)]
+#[command(next_help_heading = RULES)]
 struct RuleArgs {
     #[command(flatten)]
     files: RuleFileArgs,
@@ -396,6 +396,7 @@ fn threshold(text: &str) -> Result<NonZeroU32, String> {
 
 /// Overrides of a rule's window settings.
 #[derive(Debug, Args)]
+#[command(next_help_heading = WINDOWS)]
 struct WindowArgs {
     /// Override the rule's Threshold: the number of matches that make a finding
     #[arg(long, value_name = "N", value_parser = threshold, allow_negative_numbers = true)]
@@ -506,6 +507,18 @@ impl RuleArgs {
         }
         let wanted = RuleChoice { ids, disabled: self.include_disabled };
         let (choice, _) = loading::choose(output, self.files.files(self.strict), wanted)?;
+        if self.window.is_given() && ids.is_empty() && choice.rules.len() > 1 {
+            return Err(Error::Usage {
+                message: format!(
+                    "one threshold, period or window does not suit all of {}",
+                    number_of(choice.rules.len(), "rule")
+                ),
+                hint: Some(
+                    "choose a rule with `--rule ID`, or change one of them: `--override ID:Threshold=5,Period=1h`"
+                        .to_owned(),
+                ),
+            });
+        }
         Ok(self.window.apply(choice.rules))
     }
 }

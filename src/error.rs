@@ -223,6 +223,8 @@ pub enum RuleErrorKind {
     Unsupported,
     /// The rule's logic is Python.
     Python,
+    /// The rule fails its own tests.
+    FailedTests,
     /// The rule is for other logs than CloudTrail's.
     OtherLogs,
 }
@@ -233,6 +235,7 @@ impl fmt::Display for RuleErrorKind {
             RuleErrorKind::Invalid => "invalid",
             RuleErrorKind::Unsupported => "unsupported",
             RuleErrorKind::Python => "in Python",
+            RuleErrorKind::FailedTests => "with failing tests",
             RuleErrorKind::OtherLogs => "for other logs",
         })
     }

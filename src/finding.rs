@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::rule::python::EntryPoint;
-use crate::rule::{Field, Rule, TitlePart};
+use crate::rule::{Field, Notes, Rule, TitlePart};
 use crate::sql::columns::{COUNTED_PEAK, RuleColumns};
 use crate::sql::fields;
 use crate::store::hex;
@@ -81,6 +81,33 @@ pub struct Finding {
     /// The distinct values of the rule's summary fields, sorted.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub summary: Map<String, Value>,
+    /// The rule's text for people.
+    #[serde(flatten)]
+    pub notes: FindingNotes,
+}
+
+/// A rule's text for people, in its findings.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FindingNotes {
+    /// The behavior that the rule finds, and why it matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The steps to take after a finding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
+    /// Where to read more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Words to sort rules by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+impl FindingNotes {
+    fn of(rule: &Rule) -> FindingNotes {
+        let Notes { description, runbook, reference, tags, reports: _ } = rule.notes.clone();
+        FindingNotes { description, runbook, reference, tags }
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +143,7 @@ impl Finding {
             regions: vec!["us-east-1".to_owned()],
             context: Map::new(),
             summary: Map::new(),
+            notes: FindingNotes::default(),
         }
     }
 }
@@ -202,6 +230,7 @@ impl Rows<'_> {
             regions: self.texts("regions", row)?,
             context,
             summary,
+            notes: FindingNotes::of(rule),
         })
     }
 

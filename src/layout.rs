@@ -21,7 +21,7 @@ pub struct TableLayout {
     /// A sentence that describes it.
     pub title: String,
     /// Columns by which files in this layout are recognised; with dots, members of structs.
-    pub told_by: Vec<String>,
+    pub detected_by: Vec<String>,
     /// For each of our columns, SQL over the layout's columns. The first value that exists and is not null counts.
     pub columns: Vec<(String, Vec<String>)>,
     /// For each JSON column, the only members that it holds.
@@ -59,7 +59,7 @@ pub fn of_columns(known: &[TableLayout], files: &[&Schema]) -> Result<TableLayou
             ),
         });
     }
-    let told = |layout: &&TableLayout| layout.told_by.iter().all(|name| has(name));
+    let told = |layout: &&TableLayout| layout.detected_by.iter().all(|name| has(name));
     known.iter().find(told).cloned().ok_or_else(|| {
         let mut names: Vec<&str> = Vec::new();
         for field in files.iter().flat_map(|schema| schema.fields()) {
@@ -87,7 +87,7 @@ fn has_column(schema: &Schema, name: &str) -> bool {
     column.is_some()
 }
 
-const KEYS: [&str; 5] = ["layout", "title", "told_by", "columns", "only"];
+const KEYS: [&str; 5] = ["layout", "title", "detected_by", "columns", "only"];
 
 /// Reads a layout.
 ///
@@ -105,7 +105,7 @@ pub fn parse(name: &str, text: &str) -> Result<TableLayout, Error> {
         match key.as_text() {
             Some("layout") => layout.name = text()?,
             Some("title") => layout.title = text()?,
-            Some("told_by") => layout.told_by = texts(&source, value)?,
+            Some("detected_by") => layout.detected_by = texts(&source, value)?,
             Some("columns") => {
                 layout.columns = by_column(&source, value)?;
                 check_sql(&source, value)?;

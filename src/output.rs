@@ -25,6 +25,8 @@ const MAX_FAULTS: usize = 20;
 pub struct Output {
     /// Whether to print only warnings and errors.
     pub quiet: bool,
+    /// Whether to print details.
+    pub verbose: bool,
 }
 
 /// Format of the log.
@@ -38,6 +40,23 @@ pub enum LogFormat {
 }
 
 impl Output {
+    /// Starts to print warnings and errors to standard error, for a person at a terminal.
+    pub fn log_problems() {
+        let filter = tracing_subscriber::filter::Targets::new()
+            .with_default(tracing::Level::WARN)
+            .with_target("delta_kernel", tracing_subscriber::filter::LevelFilter::OFF);
+        let layer = tracing_subscriber::fmt::layer().with_writer(|| EscapedLog(LogFormat::Text)).with_ansi(false);
+        let layer = layer.without_time().with_target(false);
+        tracing_subscriber::registry().with(filter).with(layer).try_init().ok();
+    }
+
+    /// Prints a line of JSON to standard error, as a part of a log in that format.
+    pub fn log_object(&self, json: &str) {
+        if !self.quiet {
+            to_terminal(json);
+        }
+    }
+
     /// Starts to log events of `level` and above to standard error.
     pub fn log(&self, level: tracing::Level, format: LogFormat) {
         let level = if self.quiet { level.min(tracing::Level::WARN) } else { level };
@@ -96,6 +115,13 @@ impl Output {
     /// Prints an informational message on one line.
     pub fn talk(&self, text: &str) {
         self.talk_lines(&printable(text));
+    }
+
+    /// Prints a message that matters only to those who look for it.
+    pub fn detail(&self, text: &str) {
+        if self.verbose {
+            self.talk(text);
+        }
     }
 
     /// Prints an informational message. Line breaks in `text` are printed, so none may come from a log or a rule.
@@ -195,6 +221,11 @@ impl Output {
         if let Ok(style) = style {
             bar.set_style(style.with_key("rows", rows));
         }
+    }
+
+    /// Returns whether standard error is a terminal.
+    pub fn is_read_by_a_person() -> bool {
+        io::stderr().is_terminal()
     }
 
     /// Returns whether standard output is a terminal.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{SchemaError, TableReference};
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 
 use crate::engine::Engine;
 use crate::engine::user_query::{self, Answer, Question, QuestionError, Records};
@@ -70,11 +71,36 @@ pub async fn run(engine: &Engine, table: &dyn Table, query: Query<'_>) -> Result
 fn failed(error: QuestionError) -> Error {
     match error {
         QuestionError::Failed(error) => Error::query("the data", error),
-        QuestionError::Wrong(error) => Error::Usage {
-            message: format!("the SQL cannot be run: {}", error.strip_backtrace().replace('\n', " ")),
-            hint: Some(hint(&error)),
+        QuestionError::UnknownTable(table) => Error::Usage {
+            message: format!("there is no table `{table}`"),
+            hint: Some("the tables are cloudtrail and, with `--rule`, matches".to_owned()),
         },
+        QuestionError::Wrong(error) => Error::Usage { message: reason(&error), hint: Some(hint(&error)) },
     }
+}
+
+/// Returns why SQL cannot be run, on one line and without the engine's names of kinds of errors.
+fn reason(error: &DataFusionError) -> String {
+    let text = match error.find_root() {
+        DataFusionError::SchemaError(error, _) => match error.as_ref() {
+            SchemaError::FieldNotFound { field, .. } => {
+                let relation = field.relation.as_ref().map(|table| format!("{}.", table.table())).unwrap_or_default();
+                return format!("there is no column `{relation}{}`", field.name);
+            }
+            other => other.to_string(),
+        },
+        DataFusionError::SQL(error, _) => {
+            let (ParserError::TokenizerError(text) | ParserError::ParserError(text)) = error.as_ref() else {
+                return "invalid SQL: it is nested too deeply".to_owned();
+            };
+            return format!("invalid SQL: {}", text.replace('\n', " "));
+        }
+        DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) | DataFusionError::Execution(text) => {
+            text.clone()
+        }
+        other => other.strip_backtrace(),
+    };
+    format!("the SQL cannot be run: {}", text.lines().next().unwrap_or_default())
 }
 
 /// The most column names in a hint.

@@ -1,12 +1,17 @@
 //! Formats findings: a table for people, JSON for machines, CSV for spreadsheets.
 
+use serde_json::Value;
+
 use crate::error::Error;
 use crate::finding::{Finding, NO_VALUE};
+use crate::sink::FindingsParquet;
 use crate::text::{csv_cell, json};
 
 pub mod backtest;
 pub mod comparison;
 pub mod exceptions;
+mod finding_details;
+mod finding_table;
 pub mod inspection;
 pub mod lint;
 pub mod markdown;
@@ -14,6 +19,7 @@ pub mod nightly;
 pub mod page;
 pub mod query_rows;
 pub mod risk;
+pub mod rule_tests;
 mod table;
 pub mod timeline;
 pub mod trace;
@@ -21,8 +27,10 @@ mod trace_graph;
 pub mod verify;
 pub mod windows;
 
-pub use table::rows;
-use table::rows_of_width;
+pub use finding_details::{details, details_as_json};
+use finding_table::FindingRow;
+pub use finding_table::{FindingCounts, SHORT_ID};
+pub use table::{Screen, rows, rows_dropping};
 
 /// Output format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -36,14 +44,16 @@ pub enum FindingsFormat {
     Json,
     /// Comma-separated values. An apostrophe precedes cells that a spreadsheet would execute.
     Csv,
+    /// A Parquet file; needs `--output`.
+    Parquet,
 }
 
-/// Returns `findings` in `format`.
+/// Returns `findings` in `format`. A table has no limit of its width.
 ///
 /// # Errors
 /// As for [`FindingsEncoder::push`].
 pub fn findings(findings: &[Finding], format: FindingsFormat) -> Result<String, Error> {
-    let (mut encoder, mut text) = (FindingsEncoder::new(format), Vec::new());
+    let (mut encoder, mut text) = (FindingsEncoder::new(format, Screen::FILE), Vec::new());
     findings.iter().try_for_each(|finding| encoder.push(finding, &mut text))?;
     encoder.finish(&mut text)?;
     String::from_utf8(text).map_err(|error| internal("findings", &error))
@@ -56,15 +66,18 @@ const ROWS_OF_TABLE: usize = 5_000;
 #[derive(Debug)]
 pub struct FindingsEncoder {
     format: FindingsFormat,
+    screen: Screen,
     count: usize,
-    /// The cells of the next table.
-    rows: Vec<Vec<String>>,
+    /// The rows of the next table.
+    rows: Vec<FindingRow>,
+    /// The file of the format Parquet, once it is begun.
+    parquet: Option<Box<FindingsParquet>>,
 }
 
 impl FindingsEncoder {
-    /// Returns an encoder to `format`.
-    pub fn new(format: FindingsFormat) -> FindingsEncoder {
-        FindingsEncoder { format, count: 0, rows: Vec::new() }
+    /// Returns an encoder to `format`. Tables are made for `screen`.
+    pub fn new(format: FindingsFormat, screen: Screen) -> FindingsEncoder {
+        FindingsEncoder { format, screen, count: 0, rows: Vec::new(), parquet: None }
     }
 
     /// Appends the next finding to `to`.
@@ -77,7 +90,7 @@ impl FindingsEncoder {
         let as_json = |error: serde_json::Error| internal("findings as JSON", &error);
         match self.format {
             FindingsFormat::Table => {
-                self.rows.push(table_cells(finding));
+                self.rows.push(FindingRow::of(finding));
                 if self.rows.len() == ROWS_OF_TABLE {
                     self.end_table(to);
                 }
@@ -104,6 +117,12 @@ impl FindingsEncoder {
                 json::write(finding, &mut *to).map_err(as_json)?;
                 to.push(b'\n');
             }
+            FindingsFormat::Parquet => {
+                let Value::Object(line) = serde_json::to_value(finding).map_err(as_json)? else {
+                    return Err(Error::Internal("a finding is not a JSON object".to_owned()));
+                };
+                self.parquet_file()?.push(line, to)?;
+            }
         }
         Ok(())
     }
@@ -119,33 +138,30 @@ impl FindingsEncoder {
             FindingsFormat::Table => self.end_table(to),
             FindingsFormat::Csv if is_empty => csv_record(COLUMNS.iter().map(|(name, _)| *name), to)?,
             FindingsFormat::Json => to.extend_from_slice(if is_empty { b"[]\n" } else { b"\n]\n" }),
+            FindingsFormat::Parquet => {
+                self.parquet_file()?;
+                if let Some(parquet) = self.parquet {
+                    parquet.finish(to)?;
+                }
+            }
             FindingsFormat::Csv | FindingsFormat::Jsonl => {}
         }
         Ok(())
     }
 
+    fn parquet_file(&mut self) -> Result<&mut FindingsParquet, Error> {
+        Ok(match &mut self.parquet {
+            Some(parquet) => parquet,
+            none @ None => none.insert(Box::new(FindingsParquet::new()?)),
+        })
+    }
+
     fn end_table(&mut self, to: &mut Vec<u8>) {
         if !self.rows.is_empty() {
-            to.extend_from_slice(rows(&TABLE_HEADER, self.rows.drain(..)).as_bytes());
+            to.extend_from_slice(finding_table::table(&self.rows, self.screen).as_bytes());
+            self.rows.clear();
         }
     }
-}
-
-const TABLE_HEADER: [&str; 8] =
-    ["severity", "rule", "group", "count", "first event", "last event", "triggered", "addresses"];
-
-fn table_cells(finding: &Finding) -> Vec<String> {
-    let masked = if finding.masked { " (masked name)" } else { "" };
-    vec![
-        finding.severity.clone(),
-        finding.title.clone(),
-        group(finding) + masked,
-        finding.count.to_string(),
-        finding.first_event.to_string(),
-        finding.last_event.to_string(),
-        finding.trigger_time.to_string(),
-        shortened(&finding.source_ips),
-    ]
 }
 
 fn group(finding: &Finding) -> String {
@@ -267,8 +283,8 @@ mod tests {
     fn many_findings_are_several_tables() {
         let found = vec![Finding::example(); 2 * ROWS_OF_TABLE + 1];
         let text = findings(&found, FindingsFormat::Table).unwrap();
-        assert_eq!(text.lines().filter(|line| line.contains("first event")).count(), 3);
-        assert_eq!(text.matches("2026-09-01T00:00:00Z").count(), 3 * found.len());
+        assert_eq!(text.lines().filter(|line| line.starts_with("severity")).count(), 3);
+        assert_eq!(text.matches("Example.Rule").count(), found.len());
         let table = findings(&found[..ROWS_OF_TABLE], FindingsFormat::Table).unwrap();
         assert_eq!(text.matches(&table).count(), 2);
     }

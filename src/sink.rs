@@ -19,6 +19,8 @@ mod parquet;
 mod slack;
 mod webhook;
 
+pub use parquet::FindingsParquet;
+
 /// A finding as delivered: its JSON, with these members added.
 ///
 /// `revision` counts from 1. `supersedes` lists the ids of the findings that it replaces. `withdrawn` is true if a late

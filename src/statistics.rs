@@ -163,7 +163,8 @@ pub struct Count {
     /// Duplicates of records used in the same run.
     pub duplicates: u64,
     /// Read, and skipped by the prefilter.
-    #[serde(rename = "passed_over")]
+    // Records of earlier builds have the alias.
+    #[serde(alias = "passed_over")]
     pub skipped_by_prefilter: u64,
     /// Known to be no CloudTrail records, by kind.
     pub skipped: BTreeMap<String, u64>,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::budget::Budget;
+use super::labels::{Labelled, Score};
 use super::{Backtest, Cell, days_text, is_enough_for_means};
 use crate::rule::Window;
 use crate::statistics::number_of;
@@ -28,13 +29,32 @@ pub struct Suggestions {
     /// The threshold at which the curve of findings bends most; `None` if it is straight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knee: Option<Suggestion>,
+    /// The cell with the highest F1; `None` without labels, or if no cell has a true finding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_f1: Option<Suggestion>,
+    /// The cell that catches all malicious labels with the fewest false findings; `None` without labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_caught: Option<Suggestion>,
 }
 
 impl Suggestions {
     /// Returns the suggested windows.
     pub fn windows(&self) -> impl Iterator<Item = Window> {
-        let suggestions = [&self.within_budget, &self.knee].into_iter().flatten();
-        suggestions.filter(|suggestion| suggestion.threshold.is_some()).map(|suggestion| suggestion.window)
+        self.iter().filter(|suggestion| suggestion.threshold.is_some()).map(|suggestion| suggestion.window)
+    }
+
+    /// Returns the suggestions.
+    pub fn iter(&self) -> impl Iterator<Item = &Suggestion> {
+        [&self.within_budget, &self.knee, &self.best_f1, &self.all_caught].into_iter().flatten()
+    }
+
+    /// Adds the suggestions from labels: of all cells of the grid, not only those with the rule's kind and period.
+    #[must_use]
+    pub fn with_labels(self, backtest: &Backtest, labelled: &Labelled) -> Suggestions {
+        let score = |number: usize| labelled.score(&backtest.hunt.matches, &backtest.hunt.findings[number]);
+        let scored: Vec<(&Cell, Score)> =
+            backtest.grid().iter().enumerate().map(|(number, cell)| (cell, score(number))).collect();
+        Suggestions { best_f1: best_f1(&scored), all_caught: all_caught(&scored), ..self }
     }
 
     /// Returns the suggestions for a backtest.
@@ -43,12 +63,57 @@ impl Suggestions {
         let cell = |window: &Window| Some(&backtest.cells[backtest.position(*window)?]);
         let cells: Vec<&Cell> = backtest.candidates.iter().filter_map(cell).collect();
         let within_budget = budget.map(|budget| within_budget(&cells, own, budget, backtest.days()));
-        Suggestions { within_budget, knee: knee(&cells) }
+        Suggestions { within_budget, knee: knee(&cells), best_f1: None, all_caught: None }
     }
 }
 
 fn suggest(cell: &Cell, reason: String) -> Suggestion {
     Suggestion { window: cell.setting.window, threshold: Some(cell.setting.window.threshold.get()), reason }
+}
+
+fn cell_text(cell: &Cell) -> String {
+    let Window { kind, period, threshold } = cell.setting.window;
+    format!("{threshold} within {period}, {kind} windows,")
+}
+
+fn percent(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "none".to_owned(), |ratio| format!("{:.0}%", ratio * 100.0))
+}
+
+/// Returns the cell with the highest F1. Of equal ones, the one with the fewest findings, then the first.
+fn best_f1(scored: &[(&Cell, Score)]) -> Option<Suggestion> {
+    let key = |(cell, score): &&(&Cell, Score)| (score.f1.unwrap_or_default(), std::cmp::Reverse(cell.stats.findings));
+    let (cell, score) = scored
+        .iter()
+        .rev()
+        .filter(|(_, score)| score.true_findings > 0)
+        .max_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal))?;
+    let [f1, precision, recall] = [score.f1, score.precision, score.recall].map(percent);
+    let reason = format!("{} has the highest F1, {f1}: precision {precision}, recall {recall}", cell_text(cell));
+    Some(suggest(cell, reason))
+}
+
+/// Returns the cell that catches all malicious labels with the fewest false findings. Of equal ones, the first.
+fn all_caught(scored: &[(&Cell, Score)]) -> Option<Suggestion> {
+    let (first, score) = scored.first()?;
+    let labels = score.caught + score.missed.len();
+    if labels == 0 {
+        return None;
+    }
+    let all = number_of(labels, "malicious label");
+    let catching = scored.iter().filter(|(_, score)| score.missed.is_empty());
+    Some(match catching.min_by_key(|(_, score)| score.false_findings) {
+        Some((cell, score)) => {
+            let false_findings = number_of(score.false_findings, "false finding");
+            let reason = format!("{} catches all {all} with the fewest false ones: {false_findings}", cell_text(cell));
+            suggest(cell, reason)
+        }
+        None => {
+            let most = scored.iter().map(|(_, score)| score.caught).max().unwrap_or_default();
+            let reason = format!("no tested cell catches all {all}; the most is {most}");
+            Suggestion { window: first.setting.window, threshold: None, reason }
+        }
+    })
 }
 
 /// Returns the lowest threshold of `cells` within `budget`. Cells are sorted by threshold.
@@ -164,6 +229,32 @@ mod tests {
         for straight in [&[40, 30, 20, 10][..], &[5, 5, 5], &[0, 0], &[7], &[]] {
             assert_eq!(knee_of(straight), None, "{straight:?}");
         }
+    }
+
+    #[test]
+    fn labels_suggest_the_best_f1_and_the_cell_that_catches_all() {
+        let cells = cells(&[9, 4, 3, 1]);
+        let score = |true_findings: usize, false_findings: usize, caught: usize| {
+            let ratio = |part: usize, whole: usize| f64::from(u32::try_from(part * 100 / whole).unwrap()) / 100.0;
+            let (precision, recall) = (ratio(true_findings, true_findings + false_findings), ratio(caught, 3));
+            let f1 = 2.0 * precision * recall / (precision + recall);
+            let missed = (0..3 - caught as u64).collect();
+            let (precision, recall, f1) = (Some(precision), Some(recall), Some(f1));
+            Score { true_findings, false_findings, unlabelled: 0, caught, missed, precision, recall, f1 }
+        };
+        let scores = [score(3, 6, 3), score(3, 1, 3), score(2, 1, 2), score(1, 0, 1)];
+        let scored: Vec<(&Cell, Score)> = cells.iter().zip(scores).collect();
+        let (best, all) = (best_f1(&scored).unwrap(), all_caught(&scored).unwrap());
+        assert_eq!((best.threshold, all.threshold), (Some(2), Some(2)));
+        assert!(best.reason.contains("precision 75%, recall 100%"), "{}", best.reason);
+        assert!(
+            all.reason.contains("all 3 malicious labels") && all.reason.contains("1 false finding"),
+            "{}",
+            all.reason
+        );
+        let few = all_caught(&scored[2..]).unwrap();
+        assert!(few.threshold.is_none() && few.reason.contains("the most is 2"), "{}", few.reason);
+        assert_eq!((best_f1(&[]), all_caught(&[])), (None, None));
     }
 
     #[test]

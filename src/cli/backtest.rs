@@ -7,7 +7,7 @@ use super::cluster::ClusterArgs;
 use super::data::DataArgs;
 use super::outcome::ReadSummary;
 use super::range::RangeArgs;
-use super::{Context, RuleFileArgs, RuleFiles, WindowChoice, loading, risk};
+use super::{Context, RuleFileArgs, RuleFiles, WindowChoice, format, loading, risk};
 use crate::backtest::budget::Budget;
 use crate::backtest::comparison::Comparison;
 use crate::backtest::grid::{CellName, Grid, MAX_CELLS, Thresholds};
@@ -22,6 +22,7 @@ use crate::output::Output;
 use crate::report::backtest::{BacktestFormat, BacktestView};
 use crate::report::{self, comparison};
 use crate::rule::catalog::{self, Entry, Origin, RuleChoice};
+use crate::rule::overrides;
 use crate::rule::yaml::YamlSource;
 use crate::rule::{NewnessPeriods, Rule, Window, WindowKind, edit};
 use crate::statistics::number_of;
@@ -52,27 +53,27 @@ pub(super) struct BacktestCommand {
     #[command(flatten)]
     data: DataArgs,
     /// Backtest the rule with this id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", help_heading = super::RULES)]
     rule: Option<String>,
     #[command(flatten)]
     files: RuleFileArgs,
     /// Exit with code 2 if a rule of a folder cannot run, instead of skipping it
-    #[arg(long)]
+    #[arg(long, help_heading = super::RULES)]
     strict: bool,
     /// Thresholds to try: numbers and inclusive ranges
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20", help_heading = super::WINDOWS)]
     thresholds: Vec<Thresholds>,
     /// Periods to try
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h", help_heading = super::WINDOWS)]
     periods: Vec<Period>,
     /// Histories to try, for a rule with `New`: how long a match must not have been seen [default: that of the rule]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Period::parse_history)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Period::parse_history, help_heading = super::WINDOWS)]
     histories: Vec<Period>,
     /// Learning times to try, for a rule with `New` [default: that of the rule]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Period::parse_history)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Period::parse_history, help_heading = super::WINDOWS)]
     learning: Vec<Period>,
     /// Window kinds to try
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_value = "all")]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_value = "all", help_heading = super::WINDOWS)]
     windows: Vec<WindowChoice>,
     #[command(flatten)]
     range: RangeArgs,
@@ -100,39 +101,40 @@ pub(super) struct BacktestCommand {
     #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = NOT_COMPARED)]
     compare: Vec<PathBuf>,
     /// Exit with code 1 if the findings of the two versions differ
-    #[arg(long)]
+    #[arg(long, help_heading = super::OUTPUT)]
     fail_on_change: bool,
     /// Write Threshold and DedupPeriodMinutes of this cell into the rule file, or as an override of a shipped rule into
     /// `--config` [default: the suggested cell]
     #[arg(long, value_name = "CELL", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "the option's value is optional")]
     write: Option<Option<CellName>>,
-    /// Configuration of nightly runs to which `--write` adds an override
-    #[arg(long, value_name = "FILE", default_value = "tawny.toml", requires = "write")]
-    config: PathBuf,
+    /// Configuration of nightly runs: its `[overrides]` apply to the rule, and `--write` adds one [default for `--write`: tawny.toml]
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    config: Option<PathBuf>,
     /// Write an HTML page with charts to this file or `s3://BUCKET/KEY`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = super::OUTPUT)]
     report: Option<String>,
-    /// Output format of the cells
-    #[arg(long, value_enum, default_value_t)]
-    format: BacktestFormat,
+    /// Output format of the cells [default: by the ending of `--output`, else table]
+    #[arg(long, value_enum, help_heading = super::OUTPUT)]
+    format: Option<BacktestFormat>,
     /// Write the cells to this file or `s3://BUCKET/KEY` instead of standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = super::OUTPUT)]
     output: Option<String>,
 }
 
 impl BacktestCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        let format = format::chosen(self.format, self.output.as_deref())?;
         Context::check_outputs([&self.output, &self.report])?;
         if !self.compare.is_empty() {
-            return Box::pin(self.compare(context)).await;
+            return Box::pin(self.compare(context, format)).await;
         }
         if !self.risk.is_empty() {
-            return Box::pin(self.risk_scores(context)).await;
+            return Box::pin(self.risk_scores(context, format)).await;
         }
         // Checked here because clap drops `requires` where the required option conflicts with another one.
         let only_compare =
-            [(self.format == BacktestFormat::Junit, "--format junit"), (self.fail_on_change, "--fail-on-change")];
+            [(format == BacktestFormat::Junit, "--format junit"), (self.fail_on_change, "--fail-on-change")];
         if let Some((_, option)) = only_compare.into_iter().find(|(is_given, _)| *is_given) {
             return Err(Error::usage(format!("`{option}` requires `--compare`")));
         }
@@ -156,9 +158,12 @@ impl BacktestCommand {
         opened.bar.finish_and_clear();
 
         let labelled = labels.map(|labels| Labelled::new(labels, &tested.hunt.matches, range, self.unlabelled));
-        let suggestions = Suggestions::of(&tested, self.budget);
+        let mut suggestions = Suggestions::of(&tested, self.budget);
+        if let Some(labelled) = &labelled {
+            suggestions = suggestions.with_labels(&tested, labelled);
+        }
         let view = BacktestView { tested: &tested, suggestions: &suggestions, labelled: labelled.as_ref(), moved };
-        let text = view.text(self.format, self.output.is_none() && self.uses_color())?;
+        let text = view.text(format, self.output.is_none() && format == BacktestFormat::Table && uses_color())?;
         context.write(text.into_bytes(), self.output.as_deref()).await?;
         if let Some(file) = &self.report {
             let page = report::page::backtest(&view, &entry.text)?;
@@ -169,6 +174,11 @@ impl BacktestCommand {
         let status = summary.report(context.output, &tested.hunt.read).await?;
         context.output.cluster_results(opened.engine.bytes_from_cluster());
         context.output.duplicates(&tested.hunt.duplicates, "matching records");
+        if let Some((all, with_data)) = tested.sparse_days() {
+            context.output.warn(&format!(
+                "warning: the data covers {with_data:.1} of the {all:.1} days of the range; means are over the days with data"
+            ));
+        }
         match self.write {
             Some(cell) if status == Status::Done => {
                 self.check_days(cell, tested.days())?;
@@ -179,12 +189,6 @@ impl BacktestCommand {
         }
         context.output.talk(&format!("{} of `{}`", number_of(tested.grid_cells, "cell"), tested.rule.id));
         Ok(status)
-    }
-
-    fn uses_color(&self) -> bool {
-        #[expect(clippy::disallowed_methods, reason = "the convention of <https://no-color.org>")]
-        let no_color = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
-        self.format == BacktestFormat::Table && Output::is_terminal() && !no_color
     }
 
     fn grid(&self, rule: &Rule) -> Result<Grid, Error> {
@@ -234,9 +238,20 @@ impl BacktestCommand {
         Ok(histories.into_iter().flat_map(pair).collect())
     }
 
-    /// Returns the rule to backtest.
+    /// Returns the file of `--config`, or its default.
+    fn config(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new("tawny.toml"))
+    }
+
+    /// Returns the rule to backtest, with the overrides of `--config`.
     fn entry(&self, context: &Context) -> Result<Entry, Error> {
         let mut entries = loading::load(context.output, self.files.files(self.strict))?.entries;
+        if let Some(file) = &self.config {
+            // A configuration may have overrides for other rules.
+            let mut configured = config::overrides_of(file)?;
+            configured.retain(|it| entries.iter().any(|entry| entry.rule.id == it.rule));
+            overrides::apply(&configured, &mut entries)?;
+        }
         if let Some(id) = &self.rule {
             return catalog::named(&entries, id).cloned();
         }
@@ -267,7 +282,7 @@ impl BacktestCommand {
                 hint: Some(format!("set `Hunt: {{Window: {}}}` in the rule, then run again", window.kind)),
             });
         }
-        let target = WriteTarget::of(entry, &self.config)?;
+        let target = WriteTarget::of(entry, self.config())?;
         store::destination(&target.file)?;
         target.with_window(entry, window).map(drop)
     }
@@ -314,7 +329,7 @@ impl BacktestCommand {
                 });
             }
         };
-        let target = WriteTarget::of(entry, &self.config)?;
+        let target = WriteTarget::of(entry, self.config())?;
         let text = target.with_window(entry, window)?;
         let file = target.file.display();
         if text == target.text {
@@ -333,8 +348,8 @@ impl BacktestCommand {
     }
 
     /// Counts how often actors reach risk scores, by the findings of all rules.
-    async fn risk_scores(&self, context: &Context) -> Result<Status, Error> {
-        let as_json = match self.format {
+    async fn risk_scores(&self, context: &Context, format: BacktestFormat) -> Result<Status, Error> {
+        let as_json = match format {
             BacktestFormat::Table => false,
             BacktestFormat::Json => true,
             _ => return Err(Error::usage("`--risk` has the formats table and json")),
@@ -359,7 +374,7 @@ impl BacktestCommand {
         Ok(status)
     }
 
-    async fn compare(&self, context: &Context) -> Result<Status, Error> {
+    async fn compare(&self, context: &Context, format: BacktestFormat) -> Result<Status, Error> {
         let read_rule = |file: &PathBuf| -> Result<Rule, Error> {
             let paths = std::slice::from_ref(file);
             let files = RuleFiles { paths, with_shipped: false, ..self.files.files(true) };
@@ -379,7 +394,7 @@ impl BacktestCommand {
         let compared = Comparison::run(&opened.engine, opened.table.as_ref(), &versions, range).await?;
         opened.bar.finish_and_clear();
         let names = [before.display().to_string(), after.display().to_string()];
-        let text = comparison::text(&compared, &versions, &names, self.format)?;
+        let text = comparison::text(&compared, &versions, &names, format)?;
         context.write(text.into_bytes(), self.output.as_deref()).await?;
         let status = opened.summary(range, "hunted").report(context.output, &compared.read).await?;
         context.output.duplicates(&compared.duplicates, "matching records");
@@ -387,6 +402,13 @@ impl BacktestCommand {
         let has_changes = self.fail_on_change && compared.has_changes();
         Ok(if has_changes { status.max(Status::Findings) } else { status })
     }
+}
+
+/// Returns whether standard output shows colors.
+fn uses_color() -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the convention of <https://no-color.org>")]
+    let no_color = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
+    Output::is_terminal() && !no_color
 }
 
 /// The file that gets the settings of a rule.

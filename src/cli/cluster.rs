@@ -11,6 +11,7 @@ pub(super) use nodes::ClusterCommand;
 
 /// Where queries run.
 #[derive(Debug, Args)]
+#[command(next_help_heading = super::CLUSTER)]
 pub(super) struct ClusterArgs {
     /// Run queries of a lake or another tool's Parquet on the cluster with its scheduler at `df://HOST:PORT`
     #[arg(long, value_name = "URL", hide = !cfg!(feature = "cluster"))]

@@ -52,7 +52,9 @@ impl CompactCommand {
         }
         let before = self.before.unwrap_or(now - GRACE);
         if self.dry_run {
+            let mut is_useful = false;
             for (day, groups) in maintenance::plan_merges(&lake, before, context.memory / 4).await? {
+                is_useful = true;
                 let files: Vec<_> = groups.iter().flatten().collect();
                 let bytes: u64 = files.iter().map(|file| file.bytes).sum();
                 let count = number_of(files.len(), "file");
@@ -62,8 +64,12 @@ impl CompactCommand {
             if let Some(age) = self.retain {
                 let from = maintenance::retention_start(now, age.0);
                 for file in maintenance::files_ending_by(&lake, from).await? {
+                    is_useful = true;
                     context.output.result(&format!("{}: would be dropped\n", file.path), None)?;
                 }
+            }
+            if !is_useful {
+                context.output.result(&format!("nothing to merge before {before}, and nothing to drop\n"), None)?;
             }
             return Ok(Status::Done);
         }

@@ -1,7 +1,7 @@
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::{Cli, Context};
+use super::Context;
 use crate::error::{Error, Status};
 
 /// Print a shell completion script
@@ -17,7 +17,7 @@ pub(super) struct CompletionsCommand {
 impl CompletionsCommand {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "tawny", &mut script);
+        clap_complete::generate(self.shell, &mut super::command(), "tawny", &mut script);
         context.output.bytes(&script, None)?;
         Ok(Status::Done)
     }

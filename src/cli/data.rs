@@ -21,10 +21,11 @@ use crate::time::Range;
 
 /// The data that a command reads.
 #[derive(Debug, Args)]
+#[command(next_help_heading = super::DATA)]
 pub(super) struct DataArgs {
     /// A lake, a Delta or Iceberg table or Parquet written by another tool, or files, folders or quoted globs of a raw trail; on disk or
     /// `s3://BUCKET/PREFIX`; `-` reads standard input
-    #[arg(required = true, value_name = "DATA")]
+    #[arg(required = true, value_name = "DATA", help_heading = None::<&str>)]
     data: Vec<String>,
     /// Version of a lake or table to read: its number, the ID of an Iceberg snapshot, or a time at which it was the newest [default: the newest]
     #[arg(long, value_name = "VERSION|TIME")]

@@ -4,21 +4,28 @@ use clap::Args;
 use indicatif::HumanBytes;
 
 use super::cluster::ClusterArgs;
-use super::data::DataArgs;
+use super::data::{DataArgs, OpenedData};
 use super::outcome::ReadSummary;
 use super::range::RangeArgs;
+use super::result::{FindingOrder, FindingsView};
 use super::risk::RiskArgs;
-use super::{Context, RuleArgs, size};
+use super::{Context, RuleArgs, format, size};
 use crate::error::{Error, Status};
 use crate::finding::Finding;
+use crate::hunt::events::{self, EventLimits};
 use crate::hunt::exceptions::{self, ExceptedHunt};
-use crate::hunt::{BufferedHunt, events, initial_range_of};
+use crate::hunt::{BufferedHunt, FindingBuffer, initial_range_of};
 use crate::output::Output;
 use crate::report::page::{HuntResults, HuntSummary};
-use crate::report::{self, FindingsFormat};
-use crate::rule::Rule;
+use crate::report::{self, FindingCounts, FindingsFormat, Screen};
+use crate::rule::{Rule, Severity};
 use crate::statistics::number_of;
 use crate::table::{TableKind, TableListing};
+
+/// Maximum number of events of `--show`.
+const SHOWN_EVENTS: usize = 1_000;
+/// Maximum number of ids to list if the start of an id is not enough.
+const MAX_AMBIGUOUS: usize = 5;
 
 /// Run rules over a lake, a raw trail or another tool's Parquet
 ///
@@ -38,16 +45,44 @@ pub(super) struct HuntCommand {
     risk: RiskArgs,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// Output format of the findings
-    #[arg(long, value_enum, default_value_t)]
-    format: FindingsFormat,
+    #[command(flatten)]
+    result: HuntOutputArgs,
+    #[command(flatten)]
+    limits: HuntLimitArgs,
+}
+
+/// Options for the output of a hunt.
+#[derive(Debug, Args)]
+#[command(next_help_heading = super::OUTPUT)]
+struct HuntOutputArgs {
+    /// Output format of the findings [default: by the ending of `--output`, else table]
+    #[arg(long, value_enum)]
+    format: Option<FindingsFormat>,
     /// Write the findings to this file or `s3://BUCKET/KEY` instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
+    /// Order of the findings
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t, conflicts_with = "risk")]
+    sort: FindingOrder,
+    /// Only findings of this severity and above: Info, Low, Medium, High or Critical
+    #[arg(long, value_name = "SEVERITY", default_value = "Info", hide_default_value = true, value_parser = severity, conflicts_with = "risk")]
+    min_severity: Severity,
+    /// Show one finding with its events and its rule's runbook: its id, or the start of it; reads the data a second time
+    #[arg(long, value_name = "FINDING", conflicts_with_all = ["report", "sort", "min_severity", "dry_run", "risk"])]
+    show: Option<String>,
     /// Write an HTML page with charts and the events of each finding to this file or `s3://BUCKET/KEY`; reads the data a
     /// second time
     #[arg(long, value_name = "FILE", conflicts_with = "risk")]
     report: Option<String>,
+    /// Exit with code 1 if any finding is an alert
+    #[arg(long)]
+    fail_on_findings: bool,
+}
+
+/// Limits of what a hunt reads.
+#[derive(Debug, Args)]
+#[command(next_help_heading = super::LIMITS)]
+struct HuntLimitArgs {
     /// Show what would be read, then exit
     #[arg(long)]
     dry_run: bool,
@@ -57,26 +92,32 @@ pub(super) struct HuntCommand {
     /// Refuse to read more bytes than this: 500M, 20G
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_bytes: Option<u64>,
-    /// Exit with code 1 if any finding is an alert
-    #[arg(long)]
-    fail_on_findings: bool,
+}
+
+/// Parses a severity, in upper or lower case.
+fn severity(text: &str) -> Result<Severity, String> {
+    let named = Severity::ALL.into_iter().find(|severity| severity.to_string().eq_ignore_ascii_case(text));
+    named.ok_or_else(|| format!("expected one of {}", Severity::ALL.map(|severity| severity.to_string()).join(", ")))
 }
 
 impl HuntCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        let HuntOutputArgs { output, report, show, fail_on_findings, .. } = &self.result;
+        let view = self.result.view()?;
         let rules = self.rules.choose(context.output)?;
         let range = self.range.range()?;
-        Context::check_outputs([&self.output, &self.report])?;
+        Context::check_outputs([output, report])?;
         let opened = self.data.open(context, Some(&self.cluster), "hunting").await?;
         opened.warn_of_cuts(context.output);
         let (engine, table) = (&opened.engine, opened.table.as_ref());
         let summary = opened.summary(range, "hunted");
-        if self.dry_run || self.max_objects.is_some() || self.max_bytes.is_some() {
+        let limits = &self.limits;
+        if limits.dry_run || limits.max_objects.is_some() || limits.max_bytes.is_some() {
             let listing = table.snapshot(initial_range_of(&rules, range)).await?.listing();
-            self.check_limits(&listing)?;
-            if self.dry_run {
+            limits.check(&listing)?;
+            if limits.dry_run {
                 opened.bar.finish_and_clear();
-                context.write(self.describe(&listing).into_bytes(), self.output.as_deref()).await?;
+                context.write(self.describe(&listing, view.format).into_bytes(), output.as_deref()).await?;
                 return summary.report_listing(context.output, &listing).await;
             }
         }
@@ -89,20 +130,30 @@ impl HuntCommand {
         let records = engine.scanned.rows();
         opened.bar.finish_and_clear();
         let mut figures = HuntSummary::new(engine, report::page::SHOWN.findings);
-        let is_reported = self.report.is_some();
-        let mut count = |finding: &Finding| if is_reported { figures.add(finding) } else { Ok(()) };
-        if self.risk.risk {
-            let text = report::risk::ranked(&self.risk.ranking(&findings, range.to).await?, self.format)?;
-            context.write(text.into_bytes(), self.output.as_deref()).await?;
-        } else if self.rules.compares_window_kinds() && self.format == FindingsFormat::Table {
-            let findings = findings.all().await?;
+        let is_reported = report.is_some();
+        let mut counts = FindingCounts::default();
+        let mut count = |finding: &Finding| {
+            counts.add(finding);
+            if is_reported { figures.add(finding) } else { Ok(()) }
+        };
+        if let Some(id) = show {
+            let found = finding_with_id(&findings, id).await?;
+            count(&found)?;
+            let text = show_finding(&opened, rules, found, view.format, output.is_some()).await?;
+            context.write(text.into_bytes(), output.as_deref()).await?;
+        } else if self.risk.risk {
+            let text = report::risk::ranked(&self.risk.ranking(&findings, range.to).await?, view.format)?;
+            context.write(text.into_bytes(), output.as_deref()).await?;
+        } else if self.rules.compares_window_kinds() && view.format == FindingsFormat::Table {
+            let mut findings = findings.all().await?;
+            findings.retain(|finding| view.has(finding));
             findings.iter().try_for_each(count)?;
             let text = report::windows::side_by_side(&findings);
-            context.write(text.into_bytes(), self.output.as_deref()).await?;
+            context.write(text.into_bytes(), output.as_deref()).await?;
         } else {
-            context.write_findings(&findings, self.format, self.output.as_deref(), &mut count).await?;
+            context.write_findings(&findings, view, output.as_deref(), &mut count).await?;
         }
-        if let Some(file) = &self.report {
+        if let Some(file) = report {
             let shown = report::page::SHOWN;
             let events = &events::events_of_findings(engine, table, rules, &figures.first, shown).await?;
             let duplicates = Some(&duplicates);
@@ -120,36 +171,23 @@ impl HuntCommand {
         context.output.duplicates(&duplicates, "matching records");
         context.output.exceptions(&exceptions);
         report_open_matches(context.output, rules, &open_matches);
-        let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
-        let [found, rules] =
-            [(findings.count(), "finding"), (ids.len() as u64, "rule")].map(|(n, what)| number_of(n, what));
-        context.output.talk(&format!("{found} of {rules}"));
-        Ok(if self.fail_on_findings && findings.has_alerts() { status.max(Status::Findings) } else { status })
-    }
-
-    /// Checks the listing against `--max-objects` and `--max-bytes`.
-    fn check_limits(&self, listing: &TableListing) -> Result<(), Error> {
-        let limits = [
-            ("objects", listing.objects, self.max_objects, "--max-objects"),
-            ("bytes", listing.bytes, self.max_bytes, "--max-bytes"),
-        ];
-        for (what, amount, limit, option) in limits {
-            if let Some(limit) = limit.filter(|limit| amount > *limit) {
-                return Err(Error::Usage {
-                    message: format!(
-                        "nothing was read: the hunt would read {amount} {what}, more than `{option} {limit}`"
-                    ),
-                    hint: Some("narrow it with `--from` and `--to`, `--account` or `--region`".to_owned()),
-                });
+        if show.is_none() && !self.risk.risk {
+            let below = findings.count().saturating_sub(counts.all);
+            if below > 0 {
+                let below = number_of(below, "finding");
+                context.output.talk(&format!("{below} below {} left out (`--min-severity`)", view.min_severity));
             }
+            let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
+            context.output.talk(&counts.sentence(ids.len()));
+            counts.rule_lines().iter().for_each(|line| context.output.talk(line));
         }
-        Ok(())
+        Ok(if *fail_on_findings && counts.alerts > 0 { status.max(Status::Findings) } else { status })
     }
 
     /// Describes what the hunt would read.
-    fn describe(&self, listing: &TableListing) -> String {
+    fn describe(&self, listing: &TableListing, format: FindingsFormat) -> String {
         let requests = listing.requests;
-        if self.format == FindingsFormat::Table {
+        if format == FindingsFormat::Table {
             let requests = if self.data.in_s3() {
                 format!(
                     "; about {} requests, {:.4} USD for requests at S3 Standard prices in us-east-1",
@@ -169,6 +207,92 @@ impl HuntCommand {
         }
         format!("{description}\n")
     }
+}
+
+impl HuntOutputArgs {
+    /// Returns which findings to write, and how.
+    ///
+    /// # Errors
+    /// The format contradicts the name of the file, or needs a file.
+    fn view(&self) -> Result<FindingsView, Error> {
+        let format = format::chosen(self.format, self.output.as_deref())?;
+        let shows = |format| matches!(format, FindingsFormat::Table | FindingsFormat::Json | FindingsFormat::Jsonl);
+        if self.show.is_some() && !shows(format) {
+            return Err(Error::usage("`--show` writes one finding as a table or as JSON"));
+        }
+        if format == FindingsFormat::Parquet && self.output.is_none() {
+            return Err(Error::usage("`--format parquet` requires `--output FILE`"));
+        }
+        Ok(FindingsView { format, order: self.sort, min_severity: self.min_severity })
+    }
+}
+
+impl HuntLimitArgs {
+    /// Checks the listing against `--max-objects` and `--max-bytes`.
+    fn check(&self, listing: &TableListing) -> Result<(), Error> {
+        let limits = [
+            ("objects", listing.objects, self.max_objects, "--max-objects"),
+            ("bytes", listing.bytes, self.max_bytes, "--max-bytes"),
+        ];
+        for (what, amount, limit, option) in limits {
+            if let Some(limit) = limit.filter(|limit| amount > *limit) {
+                return Err(Error::Usage {
+                    message: format!(
+                        "nothing was read: the hunt would read {amount} {what}, more than `{option} {limit}`"
+                    ),
+                    hint: Some("narrow it with `--from` and `--to`, `--account` or `--region`".to_owned()),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the only finding whose id starts with `id`.
+///
+/// # Errors
+/// No finding of the hunt has it, or several have.
+async fn finding_with_id(findings: &FindingBuffer<'_>, id: &str) -> Result<Finding, Error> {
+    let id = id.trim().to_ascii_lowercase();
+    let mut found: Vec<Finding> = Vec::new();
+    let mut reader = findings.read().await?;
+    while let Some(finding) = reader.next().await? {
+        // Window kinds can be hunted together. Their findings differ in their ids.
+        if !id.is_empty() && finding.finding_id.starts_with(&id) && found.len() < MAX_AMBIGUOUS {
+            found.push(finding);
+        }
+    }
+    match found.as_slice() {
+        [_] => Ok(found.remove(0)),
+        [] => Err(Error::Usage {
+            message: format!("no finding of this hunt has the id `{id}`"),
+            hint: Some("use the data, rules, windows and range of the hunt that showed it".to_owned()),
+        }),
+        _ => {
+            let ids: Vec<String> = found.iter().map(|finding| format!("`{}`", finding.finding_id)).collect();
+            let hint = Some(format!("give more of the id: {}", ids.join(", ")));
+            Err(Error::Usage { message: format!("several findings have an id that starts with `{id}`"), hint })
+        }
+    }
+}
+
+/// Returns a finding with its events, as a table or as JSON.
+async fn show_finding(
+    opened: &OpenedData,
+    rules: &[Rule],
+    finding: Finding,
+    format: FindingsFormat,
+    to_file: bool,
+) -> Result<String, Error> {
+    let limits = EventLimits { findings: 1, events: SHOWN_EVENTS };
+    let shown = std::slice::from_ref(&finding);
+    let events = events::events_of_findings(&opened.engine, opened.table.as_ref(), rules, shown, limits).await?;
+    let events = events.first().map_or(&[][..], Vec::as_slice);
+    if format == FindingsFormat::Table {
+        let screen = if to_file { Screen::FILE } else { Screen::of_standard_output() };
+        return Ok(report::details(&finding, events, screen));
+    }
+    report::details_as_json(&finding, events)
 }
 
 /// Says how many matches the data do not decide.

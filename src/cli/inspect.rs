@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::data::DataArgs;
-use super::{Context, TableOrJson};
+use super::{Context, TableOrJson, format};
 use crate::error::{Error, Status};
 use crate::inspect::{self, InspectOutcome};
 use crate::report::inspection;
@@ -18,31 +18,33 @@ pub(super) struct InspectCommand {
     #[command(flatten)]
     data: DataArgs,
     /// Only data that may hold events at or after this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = super::RANGE)]
     from: Option<Instant>,
     /// Only data that may hold events before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = super::RANGE)]
     to: Option<Instant>,
     /// Read the records of a raw trail too, and take accounts, regions and days from them
     #[arg(long)]
     read: bool,
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    format: TableOrJson,
+    /// Output format [default: by the ending of `--output`, else table]
+    #[arg(long, value_enum, help_heading = super::OUTPUT)]
+    format: Option<TableOrJson>,
     /// Write the output to this file or `s3://BUCKET/KEY` instead of standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = super::OUTPUT)]
     output: Option<String>,
 }
 
 impl InspectCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        let format = format::chosen(self.format, self.output.as_deref())?;
+        Context::check_outputs([&self.output, &None])?;
         let range = Range { from: self.from, to: self.to };
         let opened = self.data.open(context, None, "inspecting").await?;
         let table = opened.table.as_ref();
         let InspectOutcome { inspection: found, read } =
             inspect::inspect(&opened.engine, table, range, self.read).await?;
         opened.bar.finish_and_clear();
-        let text = match self.format {
+        let text = match format {
             TableOrJson::Table => inspection::table(&found),
             TableOrJson::Json => {
                 json::pretty(&found).map_err(|error| Error::Internal(format!("an inspection as JSON: {error}")))?

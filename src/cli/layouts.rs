@@ -61,6 +61,7 @@ fn named(known: Vec<TableLayout>, name: &str) -> Result<TableLayout, Error> {
 
 /// The layout of the data.
 #[derive(Debug, Args)]
+#[command(next_help_heading = super::DATA)]
 pub(super) struct LayoutArgs {
     /// Layout of another tool's Parquet, or `raw` [default: detected from the columns]
     #[arg(long, value_name = "NAME", conflicts_with = "map")]

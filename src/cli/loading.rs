@@ -19,6 +19,7 @@ const MAX_SHOWN: usize = 20;
 
 /// Selects the rules that a command reads, and changes their settings.
 #[derive(Debug, Args)]
+#[command(next_help_heading = super::RULES)]
 pub(super) struct RuleFileArgs {
     /// Rule files, or folders of rules [default: the shipped rules]
     #[arg(long, value_name = "PATH", num_args = 1..)]
@@ -91,8 +92,16 @@ impl RuleFiles<'_> {
 /// # Errors
 /// A rule of a named file cannot run; with `strict`, any rule cannot.
 pub(super) fn load(output: Output, files: RuleFiles<'_>) -> Result<LoadedRules, Error> {
+    announce(output, files, files.read()?)
+}
+
+/// Returns the rules that were read from `files`, and prints a warning for each rule that cannot run.
+///
+/// # Errors
+/// As for [`load`].
+pub(super) fn announce(output: Output, files: RuleFiles<'_>, loaded: LoadedRules) -> Result<LoadedRules, Error> {
     let paths = files.paths;
-    let loaded = files.read()?.checked(files.strict)?;
+    let loaded = loaded.checked(files.strict)?;
     let skipped = loaded.skipped.iter().map(|SkippedRule { file, errors, .. }| {
         let first = errors.first().map(RuleError::one_line).unwrap_or_default();
         let is_elsewhere = errors.first().is_some_and(|error| error.file != *file);
@@ -130,6 +139,7 @@ pub(super) fn choose(
     let LoadedRules { entries, skipped, .. } = load(output, files)?;
     let choice = catalog::choose(entries, wanted)?;
     choice.notices.iter().for_each(|notice| output.talk(&format!("note: {notice}")));
+    choice.details.iter().for_each(|detail| output.detail(&format!("note: {detail}")));
     warn(output, files.paths, &choice.warnings);
     Ok((choice, skipped))
 }

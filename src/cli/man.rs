@@ -1,9 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_mangen::Man;
 
-use super::{Cli, Context};
+use super::Context;
 use crate::error::{Error, Status};
 use crate::store;
 
@@ -18,7 +18,7 @@ pub(super) struct ManCommand {
 
 impl ManCommand {
     pub(super) fn run(&self, context: &Context) -> Result<Status, Error> {
-        let mut root = Cli::command();
+        let mut root = super::command();
         root.build();
         match &self.output {
             None => context.output.bytes(&page(root)?, None)?,

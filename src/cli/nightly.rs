@@ -14,7 +14,7 @@ use crate::nightly::{
     HuntSettings, MaintenanceSettings, Nightly, NightlySource, NightlyVerification, ReportedRule, RunReport,
     SourceListing, Storage,
 };
-use crate::output::LogFormat;
+use crate::output::{LogFormat, Output};
 use crate::report::risk::ranked;
 use crate::report::{FindingsFormat, nightly as report};
 use crate::rule::catalog::RuleChoice;
@@ -48,17 +48,17 @@ pub(super) struct NightlyCommand {
     /// Time to use instead of the clock: a date or an RFC 3339 time
     #[arg(long, value_name = "TIME")]
     now: Option<Instant>,
-    /// Output format of the report
-    #[arg(long, value_enum, default_value_t)]
-    format: TableOrJson,
+    /// Output format of the report [default: json with `--log json`, else table]
+    #[arg(long, value_enum, help_heading = super::OUTPUT)]
+    format: Option<TableOrJson>,
     #[command(flatten)]
     risk: RiskArgs,
-    /// Format of the log on standard error
-    #[arg(long, value_enum, default_value_t)]
-    log: LogFormat,
-    /// Lowest level to log
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log_level: tracing::Level,
+    /// Log to standard error in this format [default: text, but only problems on a terminal]
+    #[arg(long, value_enum, help_heading = super::OUTPUT)]
+    log: Option<LogFormat>,
+    /// Lowest level to log [default: info]
+    #[arg(long, value_name = "LEVEL", help_heading = super::OUTPUT)]
+    log_level: Option<tracing::Level>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,7 +77,11 @@ impl NightlyCommand {
         if let Some(NightlyInit::Init { file }) = &self.init {
             return init(context, file);
         }
-        context.output.log(self.log_level, self.log);
+        if self.log.is_none() && self.log_level.is_none() && Output::is_read_by_a_person() {
+            Output::log_problems();
+        } else {
+            context.output.log(self.log_level.unwrap_or(tracing::Level::INFO), self.log.unwrap_or_default());
+        }
         #[expect(
             clippy::disallowed_methods,
             reason = "the configuration reads settings and secrets from the environment"
@@ -141,7 +145,7 @@ impl NightlyCommand {
         };
         if self.dry_run {
             let plan = Box::pin(nightly.plan()).await?;
-            let text = match self.format {
+            let text = match self.format() {
                 TableOrJson::Table => report::plan(&plan),
                 TableOrJson::Json => json::pretty(&plan).map_err(|error| Error::Internal(error.to_string()))?,
             };
@@ -171,17 +175,27 @@ impl NightlyCommand {
         Ok(if done.is_incomplete() { Status::Incomplete } else { Status::Done })
     }
 
+    fn format(&self) -> TableOrJson {
+        let by_log = if self.log == Some(LogFormat::Json) { TableOrJson::Json } else { TableOrJson::Table };
+        self.format.unwrap_or(by_log)
+    }
+
     /// Writes the report to standard output, or to standard error if a sink writes findings to standard output.
     async fn write_report(&self, context: &Context, config: &Config, done: &RunReport) -> Result<(), Error> {
-        let text = match self.format {
+        let text = match self.format() {
             TableOrJson::Table => {
                 let ranking = done.risk.as_ref().map(|risk| ranked(risk, FindingsFormat::Table)).transpose()?;
                 report::table(done) + &ranking.unwrap_or_default()
             }
+            TableOrJson::Json if self.format.is_none() => report::as_json_line(done)? + "\n",
             TableOrJson::Json => report::as_json(done)?,
         };
         if config.sinks.iter().any(|sink| matches!(sink, crate::sink::SinkSettings::Stdout { .. })) {
-            context.output.talk_lines(text.trim_end());
+            if self.log == Some(LogFormat::Json) && self.format() == TableOrJson::Json {
+                context.output.log_object(&report::as_json_line(done)?);
+            } else {
+                context.output.talk_lines(text.trim_end());
+            }
         } else {
             context.output.result(&text, None)?;
         }

@@ -1,7 +1,7 @@
 use clap::Args;
 
 use super::data::DataArgs;
-use super::{Context, RuleFileArgs, loading};
+use super::{Context, RuleFileArgs, format, loading};
 use crate::error::{Error, Status};
 use crate::query::{self, QueryOutcome};
 use crate::report::query_rows::{self, RowFormat};
@@ -28,25 +28,27 @@ pub(super) struct QueryCommand {
     #[command(flatten)]
     files: RuleFileArgs,
     /// Only records at or after this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = super::RANGE)]
     from: Option<Instant>,
     /// Only records before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = super::RANGE)]
     to: Option<Instant>,
     /// Keep duplicates in the table `cloudtrail`
     #[arg(long)]
     with_duplicates: bool,
-    /// Output format of the rows
-    #[arg(long, value_enum, default_value_t)]
-    format: RowFormat,
+    /// Output format of the rows [default: by the ending of `--output`, else table]
+    #[arg(long, value_enum, help_heading = super::OUTPUT)]
+    format: Option<RowFormat>,
     /// Write the rows to this file or `s3://BUCKET/KEY` instead of standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = super::OUTPUT)]
     output: Option<String>,
 }
 
 impl QueryCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
-        if self.format == RowFormat::Parquet && self.output.is_none() {
+        let format = format::chosen(self.format, self.output.as_deref())?;
+        Context::check_outputs([&self.output, &None])?;
+        if format == RowFormat::Parquet && self.output.is_none() {
             return Err(Error::usage("`--format parquet` requires `--output FILE`"));
         }
         let rule = match &self.rule {
@@ -61,7 +63,7 @@ impl QueryCommand {
         let query = query::Query { sql: &self.sql, rule: rule.as_ref(), range, with_duplicates: self.with_duplicates };
         let QueryOutcome { answer, read } = query::run(&opened.engine, opened.table.as_ref(), query).await?;
         opened.bar.finish_and_clear();
-        context.write(query_rows::encode(&answer.schema, &answer.rows, self.format)?, self.output.as_deref()).await?;
+        context.write(query_rows::encode(&answer.schema, &answer.rows, format)?, self.output.as_deref()).await?;
         if let Some(duplicates) = &answer.duplicates {
             context.output.duplicates(duplicates, "records");
         }

@@ -5,6 +5,7 @@ use crate::time::{Instant, Period, Range};
 
 /// The range that a finding's trigger time must be in.
 #[derive(Debug, Args)]
+#[command(next_help_heading = super::RANGE)]
 pub(super) struct RangeArgs {
     /// Only findings triggered at or after this time: a date or an RFC 3339 time
     #[arg(long, value_name = "TIME")]

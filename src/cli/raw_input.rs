@@ -7,6 +7,7 @@ use crate::store::{Location, ReadSettings, Spooled, Stores};
 
 /// Options for reading raw objects.
 #[derive(Debug, Args)]
+#[command(next_help_heading = super::DATA)]
 pub(super) struct RawInputArgs {
     /// Path of the record in a custom JSON envelope, as JSON text or object: 'payload.event', 'rows[*].message'; can be
     /// repeated, the first path with a value is used

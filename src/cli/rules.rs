@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::lint::LintCommand;
 use super::{Context, RuleFiles, TableOrJson, loading};
 use crate::error::{Error, Status};
+use crate::output::Output;
 use crate::report;
 use crate::report::markdown;
 use crate::rule::attack::{self, Covered};
@@ -14,6 +15,7 @@ use crate::rule::catalog::Entry;
 use crate::rule::{AbsenceSide, Counts, FirstSeen, Rule};
 use crate::rule::{panther, simple_detection};
 use crate::statistics::number_of;
+use crate::store;
 use crate::text::{self, printable};
 
 /// List, show and check rules
@@ -72,9 +74,18 @@ enum RulesAction {
         /// YAML file with values for the placeholders of Sigma rules, by name
         #[arg(long, value_name = "FILE")]
         placeholders: Option<PathBuf>,
-        /// Output format
-        #[arg(long, value_enum, default_value_t)]
-        format: TableOrJson,
+        /// Output format [default: table on a terminal, else file]
+        #[arg(long, value_enum)]
+        format: Option<ShowFormat>,
+    },
+    /// Write the shipped rules to a folder, as a start for rules of your own
+    ///
+    /// The files are in folders by ATT&CK tactic. None of them may exist.
+    #[command(after_help = "Examples:\n  tawny rules export my-rules/\n  tawny hunt trail/ --rules my-rules/")]
+    Export {
+        /// Folder to write; it is created if it does not exist
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
     },
     /// Print a rule as a Simple Detection: Panther's YAML, without Python
     #[command(
@@ -91,6 +102,17 @@ enum RulesAction {
         placeholders: Option<PathBuf>,
     },
     Lint(LintCommand),
+}
+
+/// Output format of one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ShowFormat {
+    /// Settings and notes for people, and the text of the rule
+    Table,
+    /// The text of the rule's file
+    File,
+    /// JSON
+    Json,
 }
 
 /// Output format of a list of rules.
@@ -123,6 +145,7 @@ impl RulesCommand {
                 RuleFiles { paths: rules, placeholders: placeholders.as_deref(), ..RuleFiles::default() },
                 *format,
             ),
+            RulesAction::Export { folder } => export(context, folder),
             RulesAction::Translate { rule, rules, placeholders } => translate(
                 context,
                 rule,
@@ -140,8 +163,9 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
         ListFormat::Markdown => markdown::list(&entries),
         ListFormat::Table => {
             let header = ["rule", "severity", "ATT&CK", "threshold", "period", "window", "enabled", "tests", "title"];
-            report::rows(
+            report::rows_dropping(
                 &header,
+                &["tests", "window", "ATT&CK", "title", "enabled"],
                 entries.iter().map(|Entry { rule, .. }| {
                     let counted = rule.counts.distinct().or(rule.counts.summed());
                     let counted = counted.map_or_else(String::new, |field| format!(" {field}"));
@@ -204,15 +228,22 @@ async fn coverage(
     Ok(Status::Done)
 }
 
-fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: TableOrJson) -> Result<Status, Error> {
+fn show(
+    context: &Context,
+    id_or_file: &str,
+    files: RuleFiles<'_>,
+    format: Option<ShowFormat>,
+) -> Result<Status, Error> {
     let entry = loading::load_one(context.output, id_or_file, files)?;
-    let text = match format {
-        TableOrJson::Json => {
+    let default = if Output::is_terminal() { ShowFormat::Table } else { ShowFormat::File };
+    let text = match format.unwrap_or(default) {
+        ShowFormat::File => shown_file(&entry.text),
+        ShowFormat::Json => {
             let mut shown = summary(&entry);
             shown["text"] = Value::from(entry.text.as_str());
             json_text(&shown)
         }
-        TableOrJson::Table => {
+        ShowFormat::Table => {
             let Entry { rule, file, text, .. } = &entry;
             let mut facts =
                 vec![("rule", rule.id.clone()), ("title", rule.display_name.clone()), ("file", file.clone())];
@@ -248,6 +279,34 @@ fn show(context: &Context, id_or_file: &str, files: RuleFiles<'_>, format: Table
         }
     };
     context.output.result(&text, None)?;
+    Ok(Status::Done)
+}
+
+/// Returns the text of a file with hidden characters escaped. It ends with a line break.
+fn shown_file(text: &str) -> String {
+    text.lines().map(|line| printable(line) + "\n").collect()
+}
+
+/// Writes the shipped rules to `folder`.
+fn export(context: &Context, folder: &Path) -> Result<Status, Error> {
+    let entries = loading::load(context.output, RuleFiles::default())?.entries;
+    // The paths of shipped rules begin with the name of their folder.
+    let target = |entry: &Entry| {
+        let file = Path::new(&entry.file);
+        folder.join(file.strip_prefix("rules").unwrap_or(file))
+    };
+    if let Some(existing) = entries.iter().map(target).find(|file| file.exists()) {
+        return Err(Error::Usage {
+            message: format!("`{}` already exists", existing.display()),
+            hint: Some("name a new folder".to_owned()),
+        });
+    }
+    for entry in &entries {
+        let file = target(entry);
+        store::create_folder(store::folder_of(&file))?;
+        context.output.result(&entry.text, Some(&file))?;
+    }
+    context.output.talk(&format!("wrote {} to `{}`", number_of(entries.len(), "rule"), folder.display()));
     Ok(Status::Done)
 }
 

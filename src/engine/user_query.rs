@@ -12,6 +12,8 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf, not};
 use datafusion::physical_plan::{self, ExecutionPlan};
 use datafusion::prelude::{SessionContext, ident};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
 
 use super::duplicates::{self, DroppedDuplicates, RepeatedIds};
 use super::functions::fingerprints;
@@ -59,6 +61,8 @@ pub struct Answer {
 pub enum QuestionError {
     /// The SQL is wrong: it cannot be planned.
     Wrong(DataFusionError),
+    /// The SQL names this table, which does not exist.
+    UnknownTable(String),
     /// Running the query failed. The SQL may be right.
     Failed(DataFusionError),
 }
@@ -94,6 +98,9 @@ pub async fn ask(engine: &Engine, records: Records, question: Question<'_>) -> R
         Ok((context, counted))
     };
     let (context, mut duplicates) = prepared.await.map_err(QuestionError::Failed)?;
+    if let Some(table) = unknown_table(&context, sql) {
+        return Err(QuestionError::UnknownTable(table));
+    }
     let (schema, plan) = planned(&context, sql).await.map_err(|error| match error.find_root() {
         DataFusionError::IoError(_)
         | DataFusionError::ObjectStore(_)
@@ -109,6 +116,18 @@ pub async fn ask(engine: &Engine, records: Records, question: Question<'_>) -> R
         duplicates = Some(dropped.duplicates());
     }
     Ok(Answer { schema, rows, duplicates })
+}
+
+/// Returns the first table of `sql` that does not exist. `None` for SQL other than a query.
+fn unknown_table(context: &SessionContext, sql: &str) -> Option<String> {
+    let state = context.state();
+    let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect).ok()?;
+    if !matches!(&statement, Statement::Statement(statement) if matches!(**statement, ast::Statement::Query(_))) {
+        return None;
+    }
+    let tables = state.resolve_table_references(&statement).ok()?;
+    let unknown = |table: &TableReference| !context.table_exist(table.clone()).unwrap_or(true);
+    tables.iter().find(|table| unknown(table)).map(ToString::to_string)
 }
 
 async fn planned(context: &SessionContext, sql: &str) -> Result<(SchemaRef, Arc<dyn ExecutionPlan>), DataFusionError> {

@@ -15,7 +15,7 @@ use crate::table::{Table, without_damaged_files};
 use crate::time::{Instant, Range};
 
 /// An event of a finding.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Event {
     /// `eventTime`.
     pub time: Instant,

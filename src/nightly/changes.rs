@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::state::{KnownFinding, digest};
 use crate::error::Error;
-use crate::finding::Finding;
+use crate::finding::{Finding, FindingNotes};
 use crate::rule::Rule;
 use crate::sink::{Line, Sink};
 use crate::time::{Instant, Range};
@@ -188,6 +188,8 @@ fn to_line(finding: &Finding) -> Result<Line, Error> {
 }
 
 fn to_known(finding: &Finding) -> Result<KnownFinding, Error> {
+    // An edit of the notes changes no finding.
+    let finding = &Finding { notes: FindingNotes::default(), ..finding.clone() };
     let text = serde_json::to_vec(finding)
         .map_err(|error| Error::Internal(format!("cannot write a finding as JSON: {error}")))?;
     Ok(KnownFinding {

@@ -203,29 +203,48 @@ fn default_compact() -> bool {
     true
 }
 
+/// Returns the settings that the configuration at `path` has in place of those of rules.
+///
+/// # Errors
+/// As for [`Config::read`]. Settings that only a nightly run needs may be missing.
+pub fn overrides_of(path: &Path) -> Result<Vec<RuleOverride>, Error> {
+    Config::parsed(path).map(|config| config.overrides())
+}
+
+fn invalid(path: &Path, reason: &str) -> Error {
+    Error::Usage {
+        message: format!("invalid configuration `{}`: {reason}", path.display()),
+        hint: Some(HINT.to_owned()),
+    }
+}
+
+/// The hint of errors about configurations.
+const HINT: &str = "`tawny nightly init` writes a commented configuration";
+
 impl Config {
-    /// Reads the file at `path`. `variable` returns the value of an environment variable.
-    ///
-    /// # Errors
-    /// The configuration is invalid. The message names the line.
-    pub fn read(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
-        let hint = || Some("`tawny nightly init` writes a commented configuration".to_owned());
+    /// Returns the settings in the file at `path`, which may not fit together.
+    fn parsed(path: &Path) -> Result<Config, Error> {
         let text = store::read_named("configuration", path, store::SETTINGS_BYTES);
         let text = text.map_err(|error| match error {
-            Error::Usage { message, .. } => Error::Usage { message, hint: hint() },
+            Error::Usage { message, .. } => Error::Usage { message, hint: Some(HINT.to_owned()) },
             other => other,
         })?;
-        let invalid = |reason: &str| Error::Usage {
-            message: format!("invalid configuration `{}`: {reason}", path.display()),
-            hint: hint(),
-        };
         // The message leaves out the text, because it may contain a secret.
         let with_line = |error: &toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
             format!("{}{}", line.unwrap_or_default(), error.message())
         };
-        let mut config: Config = toml::from_str(&text).map_err(|error| invalid(&with_line(&error)))?;
+        toml::from_str(&text).map_err(|error| invalid(path, &with_line(&error)))
+    }
+
+    /// Reads the file at `path`. `variable` returns the value of an environment variable.
+    ///
+    /// # Errors
+    /// The configuration is invalid. The message names the line.
+    pub fn read(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Config, Error> {
+        let invalid = |reason: &str| invalid(path, reason);
+        let mut config = Config::parsed(path)?;
         config.override_by(variable)?;
         if config.sources.is_empty() {
             return Err(invalid("no `[[source]]` given"));

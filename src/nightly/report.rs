@@ -49,10 +49,8 @@ pub struct RunReport {
     /// One entry for each delivery that was tried.
     pub deliveries: Vec<DeliveryReport>,
     /// Files that were merged, dropped and deleted in the lake.
-    #[serde(rename = "upkeep")]
     pub maintenance: MaintenanceSummary,
     /// Why maintenance failed. The data stay complete.
-    #[serde(rename = "upkeep_error")]
     pub maintenance_error: Option<String>,
     /// Time of the latest event.
     pub newest_event: Option<Instant>,
@@ -128,7 +126,6 @@ pub struct RunPlan {
     /// Ids of rules that are new or have changed.
     pub changed_rules: Vec<String>,
     /// Deliveries left by earlier runs.
-    #[serde(rename = "owed")]
     pub pending_deliveries: Vec<PendingDelivery>,
     /// Objects that the last run could not read.
     pub pending: Vec<PendingObject>,

@@ -86,7 +86,7 @@ impl BacktestView<'_> {
         writeln!(text, "\n[n] the rule's present setting{}", self.marked()).ok();
         let present = &tested.cells[tested.present()];
         writeln!(text, "\n{}", stats(&[("present", present)], self)).ok();
-        for suggestion in [&self.suggestions.within_budget, &self.suggestions.knee].into_iter().flatten() {
+        for suggestion in self.suggestions.iter() {
             writeln!(text, "suggestion: {}", suggestion.reason).ok();
         }
         self.write_labels(&mut text);

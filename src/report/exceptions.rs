@@ -1,6 +1,6 @@
 //! Formats what exceptions did in a run, for people.
 
-use super::rows_of_width;
+use super::table::{Screen, rows_on};
 use crate::hunt::exceptions::{ExceptionReport, RuleEffect};
 use crate::text::printable;
 
@@ -13,7 +13,12 @@ pub fn table(reports: &[ExceptionReport]) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    rows_of_width(&["exception", "rule", "events removed", "findings removed"], rows.into_iter(), Some(WIDTH))
+    rows_on(
+        Screen::of_width(Some(WIDTH)),
+        &["exception", "rule", "events removed", "findings removed"],
+        &[],
+        rows.into_iter(),
+    )
 }
 
 /// Returns the cells of the rules from which an exception removed events.

@@ -80,6 +80,7 @@ fn code(kind: RuleErrorKind) -> String {
         RuleErrorKind::Invalid => "invalid",
         RuleErrorKind::Unsupported => "unsupported",
         RuleErrorKind::Python => "python",
+        RuleErrorKind::FailedTests => "failed-tests",
         RuleErrorKind::OtherLogs => "other-logs",
     }
     .to_owned()

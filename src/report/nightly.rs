@@ -19,6 +19,14 @@ pub fn as_json(report: &RunReport) -> Result<String, Error> {
     json::pretty(report).map_err(|error| internal("a report as JSON", &error))
 }
 
+/// Returns a report as JSON on one line.
+///
+/// # Errors
+/// As for [`as_json`].
+pub fn as_json_line(report: &RunReport) -> Result<String, Error> {
+    json::line(report).map_err(|error| internal("a report as JSON", &error))
+}
+
 /// Maximum number of altered and missing digests in a table.
 const MAX_DIGESTS: usize = 20;
 
@@ -196,7 +204,7 @@ pub fn prometheus(report: &RunReport) -> String {
     let expired = report.exceptions.iter().filter(|exception| exception.expired).count();
     metric("expired_exceptions", "Exceptions of rules that have expired.", one(expired.to_string()));
     let failed = u8::from(report.maintenance_error.is_some());
-    metric("upkeep_failed", "Whether maintenance of the lake failed.", one(failed.to_string()));
+    metric("maintenance_failed", "Whether maintenance of the lake failed.", one(failed.to_string()));
     let findings = &report.findings;
     let states = [("new", findings.new), ("grown", findings.grown), ("gone", findings.gone), ("known", findings.known)];
     let states = states.map(|(state, count)| (labels(&[("state", state)]), count.to_string()));

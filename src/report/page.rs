@@ -231,15 +231,24 @@ struct Bar {
 
 impl Chart {
     /// Draws one bar per name and count. `what` names the counted things.
-    #[expect(clippy::cast_precision_loss, reason = "positions in a picture")]
     fn of(label: &str, what: &str, counts: &[(String, usize)]) -> Result<String, Error> {
+        Chart::scaled(label, what, counts, |count| count)
+    }
+
+    /// As [`Chart::of`], with the logarithms of counts as heights.
+    fn of_logarithms(label: &str, what: &str, counts: &[(String, usize)]) -> Result<String, Error> {
+        Chart::scaled(label, what, counts, f64::ln_1p)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "positions in a picture")]
+    fn scaled(label: &str, what: &str, counts: &[(String, usize)], scale: fn(f64) -> f64) -> Result<String, Error> {
         const WIDTH: u32 = 960;
         const HEIGHT: u32 = 200;
         const BASE: u32 = 196;
         let most = counts.iter().map(|(_, count)| *count).max().unwrap_or_default().max(1);
         let step = f64::from(WIDTH) / counts.len().max(1) as f64;
         let bar = |(index, (name, count)): (usize, &(String, usize))| {
-            let tall = f64::from(BASE - 8) * *count as f64 / most as f64;
+            let tall = f64::from(BASE - 8) * scale(*count as f64) / scale(most as f64);
             (*count > 0).then(|| Bar {
                 x: format!("{:.2}", index as f64 * step + step * 0.08),
                 y: format!("{:.2}", f64::from(BASE) - tall),

@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{FindingsFormat, csv_text, internal, rows};
+use super::{FindingsFormat, csv_text, internal, rows, rows_dropping};
 use crate::error::Error;
 use crate::finding::NO_VALUE;
 use crate::risk::{ActorRisk, RiskRanking, ScoreCrossings};
 use crate::text::json as json_text;
 use crate::time::{DAY, Period, Range};
+
+/// The columns that a narrow table drops, in this order.
+const DROPPABLE: [&str; 3] = ["rules", "tactics", "last"];
 
 /// Returns ranked actors in `format`.
 ///
@@ -20,13 +23,14 @@ pub fn ranked(ranking: &RiskRanking, format: FindingsFormat) -> Result<String, E
         FindingsFormat::Table if risks.is_empty() => Ok("no actor has findings that count\n".to_owned()),
         FindingsFormat::Table => {
             let header = ["", "score", "account", "actor", "findings", "tactics", "rules", "last"];
-            Ok(rows(&header, risks.iter().map(|risk| cells(risk).to_vec())))
+            Ok(rows_dropping(&header, &DROPPABLE, risks.iter().map(|risk| cells(risk).to_vec())))
         }
         FindingsFormat::Json => json_text::pretty(ranking).map_err(failed),
         FindingsFormat::Jsonl => {
             let lines = risks.iter().map(|risk| Ok(json_text::line(risk)? + "\n"));
             lines.collect::<Result<String, serde_json::Error>>().map_err(failed)
         }
+        FindingsFormat::Parquet => Err(Error::usage("`--risk` has the formats table, json, jsonl and csv")),
         FindingsFormat::Csv => {
             let header = ["rank", "score", "account", "actor", "findings", "tactics", "rules", "last_trigger"];
             csv_text(&header, risks.iter().map(|risk| cells(risk).to_vec()))

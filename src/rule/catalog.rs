@@ -129,6 +129,8 @@ pub struct Choice {
     pub rules: Vec<Rule>,
     /// Notices, such as that a named rule is disabled.
     pub notices: Vec<String>,
+    /// What matters only to those who look for it, such as the number of disabled rules.
+    pub details: Vec<String>,
     /// Warnings about the rules, with their places. Shipped rules have none.
     pub warnings: Vec<String>,
 }
@@ -217,7 +219,7 @@ pub fn choose(entries: Vec<Entry>, wanted: RuleChoice<'_>) -> Result<Choice, Err
     }
     if disabled > 0 {
         let rules = number_of(disabled, "disabled rule");
-        choice.notices.push(format!(
+        choice.details.push(format!(
             "{rules} skipped (use `--include-disabled`, or `include_disabled` in a configuration, to run them)"
         ));
     }

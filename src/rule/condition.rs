@@ -8,13 +8,16 @@ use super::predicate::NumberOperand;
 use super::value_lists::ValueLists;
 use super::yaml::{self, Mark, YamlContent, YamlNode, YamlSource};
 use super::{Class, Compared, Field, Operand, Predicate, Quantifier, Test, TimePart, Value};
-use crate::error::{Error, RuleError};
+use crate::error::Error;
 use crate::event::{ColumnKind, FieldLocation};
 use crate::path::{Path, Step};
 use crate::raw::json;
 
+mod errors;
 mod listed;
 mod time_part;
+
+pub(super) use errors::RuleErrors;
 
 /// A condition and whether it negates its test. A field without a value fails every test and passes every negated
 /// test.
@@ -121,38 +124,6 @@ const CONDITIONS: &[(&str, Condition, bool)] = &[
 /// The most errors of one list or mapping that are reported together.
 const MAX_ERRORS: usize = 20;
 
-/// Errors of several parts of a rule.
-#[derive(Debug, Default)]
-pub(super) struct RuleErrors(Vec<RuleError>);
-
-impl RuleErrors {
-    /// Returns the value, or keeps the errors.
-    ///
-    /// # Errors
-    /// The error is none of a rule.
-    pub(super) fn keep<T>(&mut self, result: Result<T, Error>) -> Result<Option<T>, Error> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(Error::Rules(more)) => {
-                // Some mappings are read for several keys.
-                for error in more {
-                    if !self.0.contains(&error) {
-                        self.0.push(error);
-                    }
-                }
-                Ok(None)
-            }
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Returns the errors that were kept, by their place.
-    pub(super) fn none(mut self) -> Result<(), Error> {
-        self.0.sort_by_key(|error| (error.line, error.column));
-        if self.0.is_empty() { Ok(()) } else { Err(Error::Rules(self.0)) }
-    }
-}
-
 const KEYS: [&str; 3] = ["Key", "DeepKey", "KeyPath"];
 type Combine = fn(Vec<Predicate>) -> Predicate;
 const COMBINATORS: [(&str, Combine); 4] =
@@ -239,7 +210,7 @@ impl Reader<'_> {
         let (mut values, mut errors) = (Vec::new(), RuleErrors::default());
         for result in results {
             values.extend(errors.keep(result)?);
-            if errors.0.len() >= MAX_ERRORS {
+            if errors.count() >= MAX_ERRORS {
                 break;
             }
         }
@@ -258,10 +229,22 @@ impl Reader<'_> {
         what: &str,
         known: &[&str],
     ) -> Result<MappingMembers<'n>, Error> {
-        let YamlContent::Map(members) = &node.content else {
-            return self.expected(node, what, "a mapping");
-        };
-        Self::all(members.iter().map(|(key, _)| {
+        let members = self.mapping(node, what)?;
+        self.check_keys(&members, what, known)?;
+        Ok(members)
+    }
+
+    /// Returns the members of a mapping, with any keys.
+    pub(super) fn mapping<'n>(&self, node: &'n YamlNode, what: &str) -> Result<MappingMembers<'n>, Error> {
+        match &node.content {
+            YamlContent::Map(members) => Ok(MappingMembers { mark: node.mark, members }),
+            _ => self.expected(node, what, "a mapping"),
+        }
+    }
+
+    /// Checks that all keys of a mapping are in `known`.
+    pub(super) fn check_keys(&self, members: &MappingMembers<'_>, what: &str, known: &[&str]) -> Result<(), Error> {
+        Self::all(members.members.iter().map(|(key, _)| {
             let name = key.as_text().unwrap_or_default();
             if known.contains(&name) {
                 return Ok(());
@@ -269,8 +252,8 @@ impl Reader<'_> {
             let guess = yaml::nearest(name, known.iter().copied());
             let hint = guess.map_or_else(String::new, |guess| format!("; did you mean `{guess}`?"));
             self.error(key.mark, &format!("`{name}` is not a key of {what}{hint}"))
-        }))?;
-        Ok(MappingMembers { mark: node.mark, members })
+        }))
+        .map(drop)
     }
 
     pub(super) fn list<'n>(&self, node: &'n YamlNode, what: &str) -> Result<&'n [YamlNode], Error> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::catalog::{Entry, unknown};
@@ -13,19 +14,17 @@ use crate::text::item_named;
 use crate::time::Period;
 
 /// The settings of a rule that an override may replace. `None` leaves the rule's own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+///
+/// Their keys are understood in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RuleSettings {
     /// The least number of matches of a finding.
     pub threshold: Option<NonZeroU32>,
     /// The length of the windows.
-    #[serde(default, deserialize_with = "from_text")]
     pub period: Option<Period>,
     /// The shape of the windows.
-    #[serde(default, deserialize_with = "named")]
     pub window: Option<WindowKind>,
     /// The severity of each finding. The rule's dynamic severities no longer apply.
-    #[serde(default, deserialize_with = "named")]
     pub severity: Option<Severity>,
     /// Whether the rule runs without being named.
     pub enabled: Option<bool>,
@@ -77,27 +76,42 @@ fn item<T: Copy + fmt::Display>(name: &str, all: &[T]) -> Result<T, String> {
     })
 }
 
-/// A setting that is one of a few words.
-trait Named: Copy + fmt::Display + 'static {
-    const ALL: &'static [Self];
+impl<'de> Deserialize<'de> for RuleSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RuleSettings, D::Error> {
+        deserializer.deserialize_map(SettingsVisitor)
+    }
 }
 
-impl Named for Severity {
-    const ALL: &'static [Severity] = &Severity::ALL;
+struct SettingsVisitor;
+
+impl<'de> Visitor<'de> for SettingsVisitor {
+    type Value = RuleSettings;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a table with {KEYS}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RuleSettings, A::Error> {
+        let mut settings = RuleSettings::default();
+        while let Some(key) = map.next_key::<String>()? {
+            let value = match map.next_value::<SettingValue>()? {
+                SettingValue::Number(number) => number.to_string(),
+                SettingValue::Flag(flag) => flag.to_string(),
+                SettingValue::Text(text) => text,
+            };
+            settings.set(&key, &value).map_err(A::Error::custom)?;
+        }
+        Ok(settings)
+    }
 }
 
-impl Named for WindowKind {
-    const ALL: &'static [WindowKind] = &WindowKind::ALL;
-}
-
-fn named<'de, T: Named, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    item(&text, T::ALL).map(Some).map_err(serde::de::Error::custom)
-}
-
-fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Period>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(serde::de::Error::custom)
+/// The value of a setting in a configuration.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number, a text, or true or false")]
+enum SettingValue {
+    Number(i64),
+    Flag(bool),
+    Text(String),
 }
 
 impl FromStr for RuleOverride {
@@ -222,6 +236,28 @@ mod tests {
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_of_a_configuration_are_understood_in_any_case() {
+        let settings = |text: &str| toml::from_str::<RuleSettings>(text).map_err(|error| error.message().to_owned());
+        let expected = read("a:Threshold=5,Period=1h,Window=dedup,Severity=Low,Enabled=false").unwrap();
+        for case in [str::to_owned, |text: &str| text.to_lowercase(), |text: &str| text.to_uppercase()] {
+            let keys = ["Threshold", "Period", "Window", "Severity", "Enabled"].map(case);
+            let [threshold, period, window, severity, enabled] = keys;
+            let text =
+                format!("{threshold} = 5\n{period} = '1h'\n{window} = 'dedup'\n{severity} = 'low'\n{enabled} = false");
+            assert_eq!(settings(&text), Ok(expected), "{text}");
+        }
+        for (text, error) in [
+            ("Treshold = 5", "no setting `Treshold`"),
+            ("Threshold = 0", "whole number of at least 1"),
+            ("Threshold = []", "expected a number"),
+            ("Period = 5", "`Period` cannot be `5`"),
+            ("Threshold = 1\nthreshold = 2", "given twice"),
+        ] {
+            assert!(settings(text).unwrap_err().contains(error), "{text}: {:?}", settings(text));
         }
     }
 

@@ -82,8 +82,12 @@ pub fn parse_with(name: &str, text: &str, files: &ModuleFiles, lists: &ValueList
     let source = YamlSource { name, text };
     let document = source.read()?;
     let mut reader = Reader::new(source, lists);
-    let members = reader.members(&document, "a rule", RULE)?;
-    let rule = reader.rule(&members, files)?;
+    let members = reader.mapping(&document, "a rule")?;
+    let mut errors = RuleErrors::default();
+    errors.keep(reader.check_keys(&members, "a rule", RULE))?;
+    let rule = errors.keep(reader.rule(&members, files))?;
+    errors.none()?;
+    let rule = rule.ok_or_else(|| Error::Internal("a rule is missing without an error".to_owned()))?;
     let mut warnings = reader.warnings;
     warnings.sort_by_key(|warning| (warning.line, warning.column));
     Ok(Read { rule, warnings })

@@ -14,7 +14,7 @@ use crate::rule::Severity;
 const CLASS: u32 = 2004;
 
 /// Members with an OCSF attribute. All others go to `unmapped`.
-const MAPPED: [&str; 11] = [
+const MAPPED: [&str; 15] = [
     "finding_id",
     "rule_id",
     "rule_version",
@@ -26,6 +26,10 @@ const MAPPED: [&str; 11] = [
     "last_event",
     "trigger_time",
     "source_ips",
+    "description",
+    "runbook",
+    "reference",
+    "tags",
 ];
 
 /// Fields of a group or context that hold the account.
@@ -81,6 +85,22 @@ pub(super) fn finding(line: &Line) -> Result<Value, Error> {
         "cloud": cloud(line),
         "unmapped": unmapped,
     });
+    let [description, runbook, reference] = ["description", "runbook", "reference"].map(|name| text(line, name));
+    if !description.is_empty() {
+        finding["finding_info"]["desc"] = description.into();
+    }
+    if !runbook.is_empty() || !reference.is_empty() {
+        // OCSF requires a description of the remediation.
+        let steps = if runbook.is_empty() { "See the references." } else { runbook };
+        finding["remediation"] = json!({ "desc": steps });
+    }
+    if !reference.is_empty() {
+        finding["remediation"]["references"] = json!([reference]);
+    }
+    let tags = texts(line, "tags");
+    if !tags.is_empty() {
+        finding["metadata"]["labels"] = json!(tags);
+    }
     // A withdrawn finding has the count 0, which OCSF does not allow.
     if let Some(count) = line.get("count").and_then(Value::as_u64).filter(|count| *count > 0) {
         finding["count"] = count.into();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use parquet::arrow::ArrowWriter;
@@ -16,6 +16,12 @@ use crate::error::Error;
 
 /// The column of the whole finding as JSON.
 const FINDING: &str = "finding";
+
+/// The columns that only findings of nightly runs have.
+const NIGHTLY: [&str; 4] = ["revision", "supersedes", "withdrawn", "rule_version"];
+
+/// Rows that are encoded at a time.
+const ROWS_AT_A_TIME: usize = 1_000;
 
 fn schema() -> Schema {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -50,22 +56,89 @@ fn schema() -> Schema {
 
 /// Returns the bytes of a file with one row per line.
 pub(super) fn encode(lines: &[Line]) -> Result<Vec<u8>, Error> {
-    try_encode(lines).map_err(|error| Error::Internal(format!("cannot write findings as Parquet: {error}")))
+    try_encode(lines).map_err(|error| failed(&error))
+}
+
+fn failed(error: &ParquetError) -> Error {
+    Error::Internal(format!("cannot write findings as Parquet: {error}"))
+}
+
+/// Writes the findings of a hunt piece by piece, with one row per finding.
+#[derive(Debug)]
+pub struct FindingsParquet {
+    schema: SchemaRef,
+    writer: ArrowWriter<Vec<u8>>,
+    /// The lines of the next rows.
+    lines: Vec<Line>,
+}
+
+impl FindingsParquet {
+    /// Returns a writer without findings.
+    ///
+    /// # Errors
+    /// The file cannot be begun, which is a defect.
+    pub fn new() -> Result<FindingsParquet, Error> {
+        let all = schema();
+        let columns = all.fields().iter().filter(|field| !NIGHTLY.contains(&field.name().as_str())).cloned();
+        let schema = Arc::new(Schema::new(columns.collect::<Vec<_>>()));
+        let writer = writer(&schema).map_err(|error| failed(&error))?;
+        Ok(FindingsParquet { schema, writer, lines: Vec::new() })
+    }
+
+    /// Adds a finding. Appends the bytes that are complete to `to`.
+    ///
+    /// # Errors
+    /// It cannot be encoded, which is a defect.
+    pub fn push(&mut self, line: Line, to: &mut Vec<u8>) -> Result<(), Error> {
+        self.lines.push(line);
+        if self.lines.len() < ROWS_AT_A_TIME {
+            return Ok(());
+        }
+        self.encode_lines().map_err(|error| failed(&error))?;
+        // The writer knows positions in the file without these bytes.
+        to.append(self.writer.inner_mut());
+        Ok(())
+    }
+
+    /// Appends the rest of the file to `to`.
+    ///
+    /// # Errors
+    /// As for [`FindingsParquet::push`].
+    pub fn finish(mut self, to: &mut Vec<u8>) -> Result<(), Error> {
+        if !self.lines.is_empty() {
+            self.encode_lines().map_err(|error| failed(&error))?;
+        }
+        to.append(&mut self.writer.into_inner().map_err(|error| failed(&error))?);
+        Ok(())
+    }
+
+    fn encode_lines(&mut self) -> Result<(), ParquetError> {
+        write_rows(&mut self.writer, &self.schema, &self.lines)?;
+        self.lines.clear();
+        self.writer.flush()
+    }
 }
 
 fn try_encode(lines: &[Line]) -> Result<Vec<u8>, ParquetError> {
     let schema = Arc::new(schema());
-    let rows: Vec<Line> = lines.iter().map(|line| row(&schema, line)).collect();
-    let mut decoder = ReaderBuilder::new(Arc::clone(&schema)).with_coerce_primitive(true).build_decoder()?;
+    let mut writer = writer(&schema)?;
+    write_rows(&mut writer, &schema, lines)?;
+    writer.into_inner()
+}
+
+fn write_rows(writer: &mut ArrowWriter<Vec<u8>>, schema: &SchemaRef, lines: &[Line]) -> Result<(), ParquetError> {
+    let rows: Vec<Line> = lines.iter().map(|line| row(schema, line)).collect();
+    let mut decoder = ReaderBuilder::new(Arc::clone(schema)).with_coerce_primitive(true).build_decoder()?;
     decoder.serialize(&rows)?;
-    let batch = decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no rows".to_owned()))?;
+    writer.write(&decoder.flush()?.ok_or_else(|| ArrowError::JsonError("no rows".to_owned()))?)
+}
+
+fn writer(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>, ParquetError> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .set_created_by(concat!("tawny ", env!("CARGO_PKG_VERSION")).to_owned())
         .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
-    writer.write(&batch)?;
-    writer.into_inner()
+    ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties))
 }
 
 /// Returns the values of a line's row, with objects as JSON text.

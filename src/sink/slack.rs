@@ -43,6 +43,16 @@ pub(super) fn message(line: &Line) -> Value {
         lines.push(format!("replaces {}", escaped(&superseded.join(", "))));
     }
     lines.push(format!("rule {}, finding {}", value("rule_id"), value("finding_id")));
+    for name in ["description", "runbook", "reference"] {
+        let note = text(line, name);
+        if !note.is_empty() {
+            lines.push(format!("{name}: {}", escaped(note)));
+        }
+    }
+    let tags = texts(line, "tags");
+    if !tags.is_empty() {
+        lines.push(format!("tags: {}", escaped(&tags.join(", "))));
+    }
     let text = lines.join("\n");
     json!({ "text": text, "mrkdwn": false, "parse": "none", "unfurl_links": false, "unfurl_media": false })
 }

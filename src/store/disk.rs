@@ -312,6 +312,10 @@ pub fn destination(path: &Path) -> Result<PathBuf, Error> {
         return Ok(path.to_path_buf());
     };
     match fs::metadata(&real) {
+        Ok(metadata) if metadata.is_dir() => Err(Error::Usage {
+            message: format!("`{}` cannot be written: it is a folder", printable(&path.display().to_string())),
+            hint: Some("name a file in it".to_owned()),
+        }),
         Ok(metadata) if irregular_kind(metadata.file_type()).is_some() && !is_writable_device(path) => {
             let kind = irregular(&real).unwrap_or("a special file");
             Err(Error::Usage {

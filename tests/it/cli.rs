@@ -268,7 +268,7 @@ fn invalid_arguments_are_refused_before_reading() {
         (&["hunt", &around], &log_of_lake),
         (&["hunt", &rows], "no transaction log that lists its files"),
         (&["hunt", forging], "no\\u{a}hint"),
-        (&["hunt", &lake, "--memory-limit", "1"], "'--memory <MEMORY>'"),
+        (&["hunt", &lake, "--memory-limit", "1"], "'--memory <SIZE>'"),
     ] {
         let output = tawny(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
@@ -353,7 +353,8 @@ fn folder_runs_its_enabled_rules() {
     };
     let enabled = hunt(&[path]);
     assert_eq!(rules_of(&enabled).len(), 2);
-    assert!(stderr(&enabled).contains("1 disabled rule skipped"), "{}", stderr(&enabled));
+    let verbose = hunt(&[path, "-v"]);
+    assert!(stderr(&verbose).contains("1 disabled rule skipped"), "{}", stderr(&verbose));
     assert_eq!(rules_of(&hunt(&[path, "--include-disabled"])).len(), 3);
     let file = folder.path().join("b.yml");
     for named in [&[path, "--rule", "B.Disabled"][..], &[file.to_str().unwrap()]] {
@@ -408,7 +409,7 @@ fn rules_are_listed_shown_and_checked() {
     assert_eq!((&json[0]["rule_id"], &json[0]["threshold"]), (&"AWS.Unsuccessful.MFA.attempt".into(), &2.into()));
     assert_eq!((&json[1]["enabled"], &json[2]["alert"]), (&false.into(), &false.into()));
 
-    let shown = tawny(&["rules", "show", "C.Signal", "--rules", path]);
+    let shown = tawny(&["rules", "show", "C.Signal", "--rules", path, "--format", "table"]);
     assert!(stdout(&shown).contains("AlertTitle") && stdout(&shown).contains("2 matches within 15m (sliding)"));
     assert_eq!(tawny(&["rules", "show", "No.Such.Rule"]).status.code(), Some(2));
 

@@ -215,7 +215,7 @@ const RUNS: &[(&str, &[&[&str]])] = &[
         &[&["--dry-run"], &["--log", "json"], &["--config", "stdout.toml", "--log", "text", "--log-level", "debug"]],
     ),
     ("nightly init", &[&["init.toml"]]),
-    ("compact", &[&["lake"]]),
+    ("compact", &[&["lake"], &["lake", "--dry-run"]]),
     (
         "hunt",
         &[
@@ -251,6 +251,7 @@ const RUNS: &[(&str, &[&[&str]])] = &[
     ("rules list", &[&["rules"]]),
     ("rules coverage", &[&["rules", "--navigator", "out/layer.json"]]),
     ("rules show", &[&["rules/rule.yml"]]),
+    ("rules export", &[&["exported"]]),
     ("rules translate", &[&["rules/rule.yml"]]),
     ("rules lint", &[&["rules"], &["wrong"]]),
     ("test", &[&["rules"]]),
@@ -362,6 +363,13 @@ fn escaped_values_stay_exact_in_json_and_sql() {
     // The findings exist, the JSON is exact, and the printed SQL finds them too.
     let hunted = place.run(&["hunt", "trail", "--rules", "rules", "--format", "json"]);
     let findings: Vec<Value> = serde_json::from_slice(&hunted.stdout).unwrap();
+    for finding in &findings {
+        let id = finding["finding_id"].as_str().unwrap();
+        for format in ["table", "json"] {
+            let shown = place.run(&["hunt", "trail", "--rules", "rules", "--show", id, "--format", format]);
+            assert_eq!(shown.status.code(), Some(0));
+        }
+    }
     assert_eq!(findings.len(), 1);
     let text = hostile() + "\0";
     assert_eq!(findings[0]["user_agents"], json!([text]));

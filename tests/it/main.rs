@@ -75,6 +75,7 @@ mod special_files;
 mod grids;
 mod table_files;
 mod tables;
+mod terminal;
 mod time_parts;
 mod trace;
 mod times;

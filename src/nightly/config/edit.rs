@@ -34,8 +34,14 @@ pub fn with_window(name: &str, text: &str, rule: &str, window: Window) -> Result
     let Some(settings) = item.as_table_like_mut() else {
         return Err(invalid(&format!("the override of `{rule}` must be a table")));
     };
-    settings.insert("Threshold", value(i64::from(window.threshold.get())));
-    settings.insert("Period", value(window.period.to_string()));
+    // The user may have written the keys in another case.
+    let mut put = |name: &str, item: Item| {
+        let written = settings.iter().map(|(key, _)| key).find(|key| key.eq_ignore_ascii_case(name));
+        let key = written.unwrap_or(name).to_owned();
+        settings.insert(&key, item);
+    };
+    put("Threshold", value(i64::from(window.threshold.get())));
+    put("Period", value(window.period.to_string()));
     if let Some(inline) = item.as_inline_table_mut() {
         inline.fmt();
     }

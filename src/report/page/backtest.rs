@@ -3,6 +3,7 @@
 use super::{
     Bins, Chart, Fact, Frame, GroupRow, MAX_GROUPS, TimeSeries, Timeline, counted, fact, rendered, top_groups,
 };
+use crate::backtest::labels::Score;
 use crate::backtest::{Backtest, Cell};
 use crate::error::Error;
 use crate::hunt::grid::GridFinding;
@@ -25,6 +26,8 @@ struct BacktestPage {
     tiles: Vec<Fact>,
     suggestions: Vec<String>,
     heats: Vec<Heat>,
+    /// Precision and recall.
+    score_heats: Vec<Heat>,
     bin: &'static str,
     timeline: String,
     timeline_rows: Vec<Fact>,
@@ -55,7 +58,7 @@ struct HeatRow {
 
 struct HeatCell {
     number: usize,
-    findings: usize,
+    text: String,
     shade: usize,
     mark: &'static str,
     tip: String,
@@ -113,17 +116,14 @@ pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
         )?,
         present: name(window),
         tiles: tiles(&tested.cells[present]),
-        suggestions: [&view.suggestions.within_budget, &view.suggestions.knee]
-            .into_iter()
-            .flatten()
-            .map(|suggestion| suggestion.reason.clone())
-            .collect(),
+        suggestions: view.suggestions.iter().map(|suggestion| suggestion.reason.clone()).collect(),
         heats: heats(view),
+        score_heats: score_heats(view),
         bin: bins.name,
         timeline: Chart::of("findings over time", "finding", &timeline)?,
         timeline_rows: counted(&timeline),
         distribution_legend: legend(&tested.rule),
-        distribution: Chart::of("windows by how many matches they hold", "window", &distribution)?,
+        distribution: Chart::of_logarithms("windows by how many matches they hold", "window", &distribution)?,
         distribution_rows: counted(&distribution),
         group_fields: tested.rule.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(" / "),
         groups,
@@ -165,7 +165,7 @@ fn heats(view: &BacktestView<'_>) -> Vec<Heat> {
     let most = cells.iter().map(|(_, cell)| cell.stats.findings).max().unwrap_or_default();
     let of_cell = |(number, Cell { setting, stats }): (usize, &Cell)| HeatCell {
         number,
-        findings: stats.findings,
+        text: stats.findings.to_string(),
         shade: if stats.findings == 0 { 0 } else { heat(stats.findings, most, SHADES) + 1 },
         mark: view.mark(*setting).unwrap_or_default(),
         tip: format!(
@@ -178,6 +178,51 @@ fn heats(view: &BacktestView<'_>) -> Vec<Heat> {
             stats.most_on_a_day
         ),
     };
+    grids(&cells, grid_name, &of_cell)
+}
+
+/// Returns the precision and the recall of each cell. Empty without labels.
+fn score_heats(view: &BacktestView<'_>) -> Vec<Heat> {
+    let Some(labelled) = view.labelled else {
+        return Vec::new();
+    };
+    let cells: Vec<(usize, &Cell)> = view.tested.grid().iter().enumerate().collect();
+    let ratios: [(&str, fn(&Score) -> Option<f64>); 2] =
+        [("precision", |score| score.precision), ("recall", |score| score.recall)];
+    let heats = ratios.into_iter().map(|(what, ratio)| {
+        let of_cell = |(number, cell): (usize, &Cell)| {
+            let score = labelled.score(&view.tested.hunt.matches, &view.tested.hunt.findings[number]);
+            let value = ratio(&score);
+            HeatCell {
+                number,
+                text: percent(value),
+                shade: value.map_or(0, shade),
+                mark: view.mark(cell.setting).unwrap_or_default(),
+                tip: format!("{}: {what} {}", cell_name(cell.setting), percent(value)),
+            }
+        };
+        grids(&cells, |setting| format!("{what}, {}", grid_name(setting)), &of_cell)
+    });
+    heats.flatten().collect()
+}
+
+/// Returns the shade of a ratio from 0 to 1.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a small number"
+)]
+fn shade(ratio: f64) -> usize {
+    (ratio.clamp(0.0, 1.0) * SHADES as f64).round() as usize
+}
+
+/// Returns a table for each kind of window and newness, with a row for each threshold and a column for each period.
+fn grids(
+    cells: &[(usize, &Cell)],
+    name: impl Fn(Setting) -> String,
+    of_cell: &impl Fn((usize, &Cell)) -> HeatCell,
+) -> Vec<Heat> {
     let part = |cell: &Cell| (cell.setting.window.kind, cell.setting.newness);
     let kinds = cells.chunk_by(|(_, a), (_, b)| part(a) == part(b));
     let heat = |cells: &[(usize, &Cell)]| {
@@ -192,7 +237,7 @@ fn heats(view: &BacktestView<'_>) -> Vec<Heat> {
         let first = setting.window;
         let periods = cells.iter().filter(|(_, cell)| cell.setting.window.threshold == first.threshold);
         Heat {
-            name: grid_name(setting),
+            name: name(setting),
             periods: periods.map(|(_, cell)| cell.setting.window.period.to_string()).collect(),
             rows: thresholds.into_iter().map(row).collect(),
         }

@@ -1,12 +1,14 @@
 //! The HTML page of a hunt.
 
+use std::collections::BTreeSet;
+
 use super::{Bins, Chart, Fact, Frame, GroupRow, HuntSummary, TimeSeries, Timeline, counted, fact, rendered};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt::events::{Event, EventLimits};
 use crate::hunt::exceptions::ExceptionReport;
 use crate::report::{exceptions, group};
-use crate::rule::Rule;
+use crate::rule::{Rule, Severity};
 use crate::sql;
 use crate::statistics::{Duplicates, ScanStatistics, number_of};
 use crate::time::{Instant, Range, SECOND};
@@ -38,6 +40,9 @@ pub struct HuntResults<'h> {
 struct HuntPage {
     frame: Frame,
     tiles: Vec<Fact>,
+    severities: Vec<String>,
+    found_rules: Vec<String>,
+    accounts: BTreeSet<String>,
     bin: &'static str,
     timeline: String,
     timeline_rows: Vec<Fact>,
@@ -46,7 +51,10 @@ struct HuntPage {
     findings: Vec<FindingDetails>,
     more_findings: usize,
     exceptions: Vec<ExceptionRow>,
+    /// Rules with findings.
     rules: Vec<RuleRow>,
+    /// The ids of the other rules.
+    idle_rules: Vec<String>,
 }
 
 struct ExceptionRow {
@@ -61,8 +69,15 @@ struct ExceptionRow {
 
 struct FindingDetails {
     severity: String,
+    /// The place of the severity, from the highest.
+    rank: usize,
+    rule: String,
+    /// The account of the group, or an empty text.
+    account: String,
     title: String,
     group: String,
+    description: String,
+    runbook: String,
     count: u64,
     first_event: String,
     facts: Vec<Fact>,
@@ -84,6 +99,7 @@ struct EventRow {
 
 struct RuleRow {
     id: String,
+    findings: usize,
     setting: String,
     description: String,
     sql: String,
@@ -115,10 +131,16 @@ pub async fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
         end(to, "the end")
     );
     let title = format!("Hunt: {}", number_of(summary.count, "finding"));
+    let by_rule = std::mem::take(&mut summary.by_rule);
+    let (found, idle): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| by_rule.contains_key(&rule.id));
+    let findings_of = |rule: &Rule| by_rule.get(&rule.id).copied().unwrap_or_default();
     let (groups, more_groups) = summary.top_groups().await?;
     let page = HuntPage {
         frame: Frame::new(&title, &heading, &data, read, results.duplicates)?,
         tiles: tiles(&summary),
+        severities: by_rank(&summary).into_iter().map(|(severity, _)| severity.clone()).collect(),
+        found_rules: by_rule.keys().cloned().collect(),
+        accounts: summary.first.iter().map(account).filter(|account| !account.is_empty()).collect(),
         bin: bins.name,
         timeline: Chart::of("findings over time", "finding", &timeline)?,
         timeline_rows: counted(&timeline),
@@ -132,7 +154,8 @@ pub async fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
             .collect(),
         more_findings: summary.count.saturating_sub(results.events.len()),
         exceptions: results.exceptions.iter().map(exception_row).collect(),
-        rules: rules.iter().map(|rule| rule_row(rule, range)).collect::<Result<_, _>>()?,
+        rules: found.into_iter().map(|rule| rule_row(rule, findings_of(rule), range)).collect::<Result<_, _>>()?,
+        idle_rules: idle.into_iter().map(|rule| rule.id.clone()).collect(),
     };
     rendered(&page)
 }
@@ -140,8 +163,27 @@ pub async fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
 fn tiles(summary: &HuntSummary) -> Vec<Fact> {
     let mut tiles =
         vec![fact("findings", summary.count.to_string()), fact("events in them", summary.events.to_string())];
-    tiles.extend(summary.by_severity.iter().map(|(severity, count)| fact(severity, count.to_string())));
+    tiles.extend(by_rank(summary).into_iter().map(|(severity, count)| fact(severity, count.to_string())));
     tiles
+}
+
+/// Returns the severities with their numbers of findings, from the highest.
+fn by_rank(summary: &HuntSummary) -> Vec<(&String, &usize)> {
+    let mut severities: Vec<_> = summary.by_severity.iter().collect();
+    severities.sort_by_key(|(severity, _)| rank(severity));
+    severities
+}
+
+/// Returns the place of a severity, from the highest.
+fn rank(name: &str) -> usize {
+    Severity::ALL.iter().rev().position(|severity| severity.to_string() == name).unwrap_or(Severity::ALL.len())
+}
+
+/// Returns the account in the group of a finding, or an empty text.
+fn account(finding: &Finding) -> String {
+    let names = ["account", "recipientAccountId", "userIdentity.accountId"];
+    let account = names.into_iter().find_map(|name| finding.group.get(name)?.as_str());
+    account.unwrap_or_default().to_owned()
 }
 
 fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
@@ -150,8 +192,7 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
     let unknown = finding.event_ids.iter().filter(is_unknown).take(SHOWN.events - events.len());
     let unknown = unknown.map(|id| EventRow { id: id.clone(), ..EventRow::default() });
     let mut facts = vec![
-        fact("rule", finding.rule_id.clone()),
-        fact("id", finding.finding_id.clone()),
+        fact("finding", finding.finding_id.clone()),
         fact("first event", finding.first_event.to_string()),
         fact("last event", finding.last_event.to_string()),
         fact("triggered", finding.trigger_time.to_string()),
@@ -168,6 +209,20 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
     }
     if !finding.mitre.is_empty() {
         facts.push(fact("ATT&CK", finding.mitre.join(", ")));
+    }
+    if !finding.notes.tags.is_empty() {
+        facts.push(fact("tags", finding.notes.tags.join(", ")));
+    }
+    if let Some(reference) = &finding.notes.reference {
+        facts.push(fact("reference", reference.clone()));
+    }
+    for (name, value) in &finding.context {
+        let value = match value {
+            serde_json::Value::Null => continue,
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        facts.push(fact(name.clone(), value));
     }
     // A finding has a trigger time. If several events have that time, any of them may be the trigger.
     let is_of_trigger = |event: &Event| event.time == finding.trigger_time;
@@ -187,6 +242,11 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
     };
     FindingDetails {
         severity: finding.severity.clone(),
+        rank: rank(&finding.severity),
+        rule: finding.rule_id.clone(),
+        account: account(finding),
+        description: finding.notes.description.clone().unwrap_or_default(),
+        runbook: finding.notes.runbook.clone().unwrap_or_default(),
         title: finding.title.clone(),
         group: group(finding),
         count: finding.count,
@@ -213,10 +273,11 @@ fn exception_row(report: &ExceptionReport) -> ExceptionRow {
     }
 }
 
-fn rule_row(rule: &Rule, range: Range) -> Result<RuleRow, Error> {
+fn rule_row(rule: &Rule, findings: usize, range: Range) -> Result<RuleRow, Error> {
     let window = rule.window;
     Ok(RuleRow {
         id: rule.id.clone(),
+        findings,
         setting: format!("threshold {} within {}, {} windows", window.threshold, window.period, window.kind),
         description: rule.notes.description.clone().unwrap_or_default(),
         sql: sql::hunt(rule, range, Range::default())?,

@@ -133,15 +133,44 @@
   if (filter) {
     const findings = [...document.querySelectorAll(".finding")];
     const texts = findings.map((finding) => finding.textContent.toLowerCase());
-    filter.addEventListener("input", () => {
+    const choices = ["severity", "rule", "account"].map((name) => document.getElementById(name)).filter(Boolean);
+    const apply = () => {
       const wanted = filter.value.toLowerCase();
       let shown = 0;
       findings.forEach((finding, index) => {
-        finding.hidden = !texts[index].includes(wanted);
+        const isChosen = choices.every((choice) => !choice.value || finding.dataset[choice.id] === choice.value);
+        finding.hidden = !isChosen || !texts[index].includes(wanted);
         shown += finding.hidden ? 0 : 1;
       });
       document.getElementById("shown").textContent = shown + " of " + findings.length;
+    };
+    filter.addEventListener("input", apply);
+    choices.forEach((choice) => choice.addEventListener("input", apply));
+
+    // Sort findings by a column, and in the other direction the second time.
+    const table = document.querySelector("table.findings");
+    const isNumber = { rank: true, count: true };
+    const sort = (header) => {
+      const key = header.dataset.sort;
+      const direction = header.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      table.querySelectorAll("[data-sort]").forEach((other) => other.removeAttribute("aria-sort"));
+      header.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
+      const compare = (a, b) => isNumber[key] ? a - b : a < b ? -1 : a > b ? 1 : 0;
+      [...findings]
+        .sort((a, b) => direction * compare(a.dataset[key], b.dataset[key]) || compare(a.dataset.time, b.dataset.time))
+        .forEach((finding) => table.append(finding));
+    };
+    table.querySelectorAll("[data-sort]").forEach((header) => {
+      header.tabIndex = 0;
+      header.addEventListener("click", () => sort(header));
+      header.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sort(header); }
+      });
     });
+    // A click on a finding opens it.
+    findings.forEach((finding) => finding.querySelector(".line").addEventListener("click", () => {
+      if (getSelection().isCollapsed) finding.querySelector("details").toggleAttribute("open");
+    }));
   }
   addEventListener("beforeprint", () => {
     document.querySelectorAll("details").forEach((details) => { details.open = true; });

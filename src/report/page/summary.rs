@@ -27,6 +27,7 @@ pub struct HuntSummary {
     pub(super) count: usize,
     pub(super) events: u64,
     pub(super) by_severity: BTreeMap<String, usize>,
+    pub(super) by_rule: BTreeMap<String, usize>,
     /// The times of the first and the last trigger.
     pub(super) triggers: Option<(Instant, Instant)>,
     /// The number of triggers in each hour that has any, by the start of the hour. Bins begin and end at full hours.
@@ -43,6 +44,7 @@ impl HuntSummary {
             count: 0,
             events: 0,
             by_severity: BTreeMap::new(),
+            by_rule: BTreeMap::new(),
             triggers: None,
             by_hour: BTreeMap::new(),
             groups: GroupCounts { engine: engine.clone(), counts: BTreeMap::new(), stored: None },
@@ -57,6 +59,7 @@ impl HuntSummary {
         self.count += 1;
         self.events += finding.count;
         *self.by_severity.entry(finding.severity.clone()).or_default() += 1;
+        *self.by_rule.entry(finding.rule_id.clone()).or_default() += 1;
         let time = finding.trigger_time;
         self.triggers = Some(self.triggers.map_or((time, time), |(first, last)| (first.min(time), last.max(time))));
         *self.by_hour.entry(time.rounded_down(3_600 * SECOND)).or_default() += 1;

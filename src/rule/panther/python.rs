@@ -187,7 +187,7 @@ impl Reader<'_> {
             return Ok(plain);
         }
         let message = format!("the rule fails its own tests: {}", failed.join(", "));
-        Err(self.source.rule_error(RuleErrorKind::Python, filename.mark, &message).into())
+        Err(self.source.rule_error(RuleErrorKind::FailedTests, filename.mark, &message).into())
     }
 }
 

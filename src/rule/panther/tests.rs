@@ -1,5 +1,7 @@
 //! Reads the `Tests` of a rule: of one record (`Log`), and of several (`Logs`).
 
+use serde_json::{Map, Value};
+
 use super::super::condition::{MappingMembers, Reader};
 use super::super::lint::Code;
 use super::super::python::Mock;
@@ -7,7 +9,13 @@ use super::super::python::event::Json;
 use super::super::yaml::{self, Mark, YamlContent, YamlNode};
 use super::super::{ExpectedEvents, ExpectedFinding, Field, HuntTest, RuleTest};
 use crate::error::Error;
-use crate::time;
+use crate::time::{self, Instant, Period};
+
+/// The member of a record that says how often a test repeats it.
+const REPEAT: &str = "Repeat";
+
+/// Maximum number of records of a test.
+const MAX_LOGS: usize = 10_000;
 
 const TEST: &[&str] =
     &["Name", "ExpectedResult", "Log", "ExpectedFindings", "Logs", "LogType", "Mocks", "ExpectedDestinations"];
@@ -96,26 +104,64 @@ impl Reader<'_> {
         Ok(tests)
     }
 
-    /// Returns the records of a test. Windows need their times.
+    /// Returns the records of a test, with all copies of repeated ones. Windows need their times.
     fn logs(&self, node: &YamlNode) -> Result<Vec<String>, Error> {
         let logs = self.list(node, "`Logs`")?;
         if logs.is_empty() {
             return self.error(node.mark, "`Logs` must hold at least one record");
         }
-        let text = |log: &YamlNode| {
+        let texts = |log: &YamlNode| {
             let text = self.log(log, "each of `Logs`")?;
-            let YamlContent::Map(members) = &log.content else { return Ok(text) };
+            let YamlContent::Map(members) = &log.content else { return Ok(vec![text]) };
+            let repeat = members.iter().find(|(key, _)| key.as_text() == Some(REPEAT));
             let is_time = |key: &YamlNode| key.as_text().is_some_and(|key| key.eq_ignore_ascii_case("eventTime"));
             let time = members.iter().find(|(key, _)| is_time(key)).map(|(_, time)| time);
             match time.map(|time| (time, time.as_text().and_then(time::parse_event_time))) {
-                Some((_, Some(_))) => Ok(text),
+                Some((_, Some(first))) => match repeat {
+                    None => Ok(vec![text]),
+                    Some((_, repeat)) => self.repeated(&text, first, repeat),
+                },
                 Some((time, None)) => {
                     self.error(time.mark, "`eventTime` must be a time, such as \"2026-09-01T10:00:00Z\"")
                 }
                 None => self.error(log.mark, "each of `Logs` must have an `eventTime`: windows need it"),
             }
         };
-        logs.iter().map(text).collect()
+        let texts = logs.iter().map(texts).collect::<Result<Vec<_>, _>>()?.concat();
+        if texts.len() > MAX_LOGS {
+            return self.error(node.mark, &format!("`Logs` holds {} records, more than {MAX_LOGS}", texts.len()));
+        }
+        Ok(texts)
+    }
+
+    /// Returns a record as often as `repeat` says. Each copy is later than the one before, and has its own `eventID`.
+    fn repeated(&self, text: &str, first: Instant, repeat: &YamlNode) -> Result<Vec<String>, Error> {
+        let given = self.members(repeat, "`Repeat`", &["Times", "Every"])?;
+        let times = self.required(&given, "Times")?;
+        let Some(count) = whole_number(times).filter(|count| (1..=MAX_LOGS).contains(count)) else {
+            return self.error(times.mark, &format!("`Times` must be a whole number from 1 to {MAX_LOGS}"));
+        };
+        let every = self.required(&given, "Every")?;
+        let Some(period) = every.as_text().and_then(|text| text.parse::<Period>().ok()) else {
+            return self.error(every.mark, "`Every` must be a period, such as 30s, 5m or 1h");
+        };
+        let Ok(mut record) = serde_json::from_str::<Map<String, Value>>(text) else {
+            return self.error(repeat.mark, "this record cannot be repeated");
+        };
+        record.remove(REPEAT);
+        let id = record.iter().find(|(key, _)| key.eq_ignore_ascii_case("eventID"));
+        let id = id.map(|(key, id)| (key.clone(), id.as_str().unwrap_or_default().to_owned()));
+        record.retain(|key, _| !key.eq_ignore_ascii_case("eventTime"));
+        let copy = |number: usize| {
+            let mut copy = record.clone();
+            let since = i64::try_from(number).unwrap_or(i64::MAX).saturating_mul(period.micros());
+            copy.insert("eventTime".to_owned(), Value::from((first + since).to_string()));
+            if let Some((key, id)) = &id {
+                copy.insert(key.clone(), Value::from(format!("{id}-{}", number + 1)));
+            }
+            Value::Object(copy).to_string()
+        };
+        Ok((0..count).map(copy).collect())
     }
 
     fn expected_findings(&self, node: &YamlNode, logs: usize, group: &[Field]) -> Result<Vec<ExpectedFinding>, Error> {

@@ -113,6 +113,49 @@ fn is_used(browser: &Path, folder: &Path, text: &str) {
     }
 }
 
+/// Widths of windows: of a desktop, a tablet and a phone.
+const WIDTHS: [u32; 3] = [1280, 820, 390];
+
+#[test]
+fn nothing_is_wider_than_the_window() {
+    let Some(browser) = optional::browser("widths of pages in a browser") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for (page, text) in pages(folder.path()) {
+        let text = text.replace('&', "&amp;").replace('"', "&quot;");
+        let frames =
+            WIDTHS.map(|width| format!("<iframe width=\"{width}\" height=\"900\" srcdoc=\"{text}\"></iframe>"));
+        let measure = "addEventListener('load', () => { document.title = JSON.stringify([...document.querySelectorAll('iframe')].map((frame) => { \
+                       const page = frame.contentDocument; page.querySelectorAll('details').forEach((it) => { it.open = true; }); \
+                       return page.documentElement.scrollWidth; })); });";
+        let wrapper = folder.path().join("frames.html");
+        let html = format!("<!doctype html><title>none</title>{}<script>{measure}</script>", frames.concat());
+        std::fs::write(&wrapper, html).unwrap();
+        let mut command = headless(&browser, folder.path());
+        command.args(["--virtual-time-budget=4000", "--dump-dom"]).arg(format!("file://{}", wrapper.display()));
+        let output = command.output().unwrap();
+        let dom = stdout(&output);
+        let title = dom.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0.to_owned();
+        let widths: Vec<u32> = serde_json::from_str(&title).unwrap_or_else(|_| panic!("{title}: {}", stderr(&output)));
+        for (window, content) in WIDTHS.into_iter().zip(widths) {
+            assert!(content <= window, "{}: {content} in {window}", page.display());
+        }
+    }
+}
+
+#[test]
+fn page_of_few_findings_is_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("hunt.html");
+    let output = tawny(&["hunt", "tests/data/trail", "--rules", "rules", "--report", page.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = std::fs::read_to_string(page).unwrap();
+    assert!(text.len() < 100_000, "{} bytes", text.len());
+    assert_eq!(text.matches("<tbody class=\"finding\"").count(), 2);
+    assert!(text.contains("Ask the user whether") && text.contains("rules without findings"), "runbook and idle rules");
+}
+
 /// Prints the page as a PDF.
 fn is_printed(browser: &Path, folder: &Path, page: &Path) {
     let file = folder.join("page.pdf");
@@ -178,8 +221,11 @@ fn pages_without_events_have_no_time_axis() {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let text = std::fs::read_to_string(&page).unwrap();
         // The SQL shows the first valid time.
-        let (before_sql, after_sql) = text.split_once("<pre>").unwrap();
-        let shown = before_sql.to_owned() + after_sql.rsplit_once("</pre>").unwrap().1;
+        let shown = match text.split_once("<pre>") {
+            Some((before_sql, after_sql)) => before_sql.to_owned() + after_sql.rsplit_once("</pre>").unwrap().1,
+            // Rules without findings have no SQL.
+            None => text,
+        };
         assert!(!shown.contains("1970") && shown.contains("<p>No events.</p>"), "{command}");
         if let Some(browser) = optional::browser(&format!("{command} page of no events in a browser")) {
             let dom = run_in(&browser, folder.path(), &page);

@@ -1,0 +1,96 @@
+//! One finding with its events and its rule's notes.
+
+use std::fmt::Write as _;
+
+use super::table::{Screen, rows_on};
+use super::{group, internal};
+use crate::error::Error;
+use crate::finding::{Finding, NO_VALUE};
+use crate::hunt::events::Event;
+use crate::statistics::number_of;
+use crate::text::{json, printable};
+
+/// The columns of events that a narrow table drops, in this order.
+const DROPPABLE: [&str; 3] = ["user agent", "event id", "region"];
+
+/// Returns a finding for people: what was found, the events in the order of time, and the notes of its rule.
+pub fn details(finding: &Finding, events: &[Event], screen: Screen) -> String {
+    let mut facts = vec![
+        ("severity", finding.severity.clone() + if finding.alert { "" } else { " (signal)" }),
+        ("title", finding.title.clone()),
+        ("rule", finding.rule_id.clone()),
+        ("finding", finding.finding_id.clone()),
+        ("group", group(finding) + if finding.masked { " (AWS masked the name)" } else { "" }),
+        ("first event", finding.first_event.to_string()),
+        ("last event", finding.last_event.to_string()),
+        ("triggered", finding.trigger_time.to_string()),
+        ("window", window(finding)),
+        ("found", counted(finding)),
+        ("addresses", finding.source_ips.join(", ")),
+        ("regions", finding.regions.join(", ")),
+        ("ATT&CK", finding.mitre.join(", ")),
+        ("tags", finding.notes.tags.join(", ")),
+    ];
+    let value = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => NO_VALUE.to_owned(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let context: Vec<String> =
+        finding.context.iter().map(|(name, member)| format!("{name}: {}", value(member))).collect();
+    facts.push(("context", context.join(", ")));
+    let notes = &finding.notes;
+    for (name, note) in
+        [("description", &notes.description), ("runbook", &notes.runbook), ("reference", &notes.reference)]
+    {
+        facts.push((name, note.clone().unwrap_or_default()));
+    }
+    let facts = facts.into_iter().filter(|(_, fact)| !fact.is_empty());
+    let mut text = rows_on(screen, &["", ""], &[], facts.map(|(name, fact)| vec![name.to_owned(), fact]));
+    text.push('\n');
+    // Several events can have the time of the trigger. The finding does not say which of them it was.
+    let row = |event: &Event| {
+        let mark = if event.time == finding.trigger_time { "*" } else { "" };
+        let Event { time, id, name, address, agent, region, outcome } = event;
+        let mut cells = vec![time.to_string() + mark];
+        cells.extend([name, outcome, address, region, id, agent].map(String::clone));
+        cells
+    };
+    let header = ["time", "event", "outcome", "address", "region", "event id", "user agent"];
+    text += &rows_on(screen, &header, &DROPPABLE, events.iter().map(row));
+    let missing: Vec<&String> =
+        finding.event_ids.iter().filter(|id| !events.iter().any(|event| event.id == **id)).collect();
+    if let [first, ..] = missing.as_slice() {
+        let count = number_of(missing.len(), "more event");
+        // Writing to a string does not fail.
+        writeln!(text, "{count}, such as {}; `--format json` lists the ids of all", printable(first)).ok();
+    }
+    text
+}
+
+fn window(finding: &Finding) -> String {
+    format!("{}, {} minutes, threshold {}", finding.window, finding.period_minutes, finding.threshold)
+}
+
+fn counted(finding: &Finding) -> String {
+    let mut text = format!("{}, at most {} in one window", number_of(finding.count, "event"), finding.peak);
+    if let (Some(field), Some(distinct)) = (&finding.unique, finding.distinct) {
+        // Writing to a string does not fail.
+        write!(text, ", at most {distinct} distinct {field}").ok();
+    }
+    if let (Some(field), Some(sum)) = (&finding.summed, finding.sum) {
+        write!(text, ", sum of {field} at most {sum}").ok();
+    }
+    text
+}
+
+/// Returns a finding as JSON, with its events.
+///
+/// # Errors
+/// It cannot be encoded, which is a defect.
+pub fn details_as_json(finding: &Finding, events: &[Event]) -> Result<String, Error> {
+    let failed = |error: serde_json::Error| internal("a finding as JSON", &error);
+    let mut shown = serde_json::to_value(finding).map_err(failed)?;
+    shown["events"] = serde_json::to_value(events).map_err(failed)?;
+    json::pretty(&shown).map_err(failed)
+}
