@@ -102,18 +102,14 @@ fn all_caught(scored: &[(&Cell, Score)]) -> Option<Suggestion> {
     }
     let all = number_of(labels, "malicious label");
     let catching = scored.iter().filter(|(_, score)| score.missed.is_empty());
-    Some(match catching.min_by_key(|(_, score)| score.false_findings) {
-        Some((cell, score)) => {
-            let false_findings = number_of(score.false_findings, "false finding");
-            let reason = format!("{} catches all {all} with the fewest false ones: {false_findings}", cell_text(cell));
-            suggest(cell, reason)
-        }
-        None => {
-            let most = scored.iter().map(|(_, score)| score.caught).max().unwrap_or_default();
-            let reason = format!("no tested cell catches all {all}; the most is {most}");
-            Suggestion { window: first.setting.window, threshold: None, reason }
-        }
-    })
+    let Some((cell, score)) = catching.min_by_key(|(_, score)| score.false_findings) else {
+        let most = scored.iter().map(|(_, score)| score.caught).max().unwrap_or_default();
+        let reason = format!("no tested cell catches all {all}; the most is {most}");
+        return Some(Suggestion { window: first.setting.window, threshold: None, reason });
+    };
+    let false_findings = number_of(score.false_findings, "false finding");
+    let reason = format!("{} catches all {all} with the fewest false ones: {false_findings}", cell_text(cell));
+    Some(suggest(cell, reason))
 }
 
 /// Returns the lowest threshold of `cells` within `budget`. Cells are sorted by threshold.
@@ -243,8 +239,8 @@ mod tests {
             Score { true_findings, false_findings, unlabelled: 0, caught, missed, precision, recall, f1 }
         };
         let scores = [score(3, 6, 3), score(3, 1, 3), score(2, 1, 2), score(1, 0, 1)];
-        let scored: Vec<(&Cell, Score)> = cells.iter().zip(scores).collect();
-        let (best, all) = (best_f1(&scored).unwrap(), all_caught(&scored).unwrap());
+        let cells: Vec<(&Cell, Score)> = cells.iter().zip(scores).collect();
+        let (best, all) = (best_f1(&cells).unwrap(), all_caught(&cells).unwrap());
         assert_eq!((best.threshold, all.threshold), (Some(2), Some(2)));
         assert!(best.reason.contains("precision 75%, recall 100%"), "{}", best.reason);
         assert!(
@@ -252,7 +248,7 @@ mod tests {
             "{}",
             all.reason
         );
-        let few = all_caught(&scored[2..]).unwrap();
+        let few = all_caught(&cells[2..]).unwrap();
         assert!(few.threshold.is_none() && few.reason.contains("the most is 2"), "{}", few.reason);
         assert_eq!((best_f1(&[]), all_caught(&[])), (None, None));
     }

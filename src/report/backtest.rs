@@ -81,7 +81,8 @@ impl BacktestView<'_> {
         // Writing to a string never fails.
         writeln!(text, "{}", printable(&format!("{}, {}", tested.rule.id, self.summary()))).ok();
         for cells in grids(tested.grid()) {
-            writeln!(text, "\nfindings, {}\n{}", grid_name(cells[0].setting), self.heat(cells, colours)).ok();
+            writeln!(text, "\nfindings, {}\n{}", grid_name(cells[0].setting), self.heat(cells, colours).trim_fmt())
+                .ok();
         }
         writeln!(text, "\n[n] the rule's present setting{}", self.marked()).ok();
         let present = &tested.cells[tested.present()];

@@ -181,14 +181,16 @@ fn heats(view: &BacktestView<'_>) -> Vec<Heat> {
     grids(&cells, grid_name, &of_cell)
 }
 
+/// A ratio of a score.
+type Ratio = fn(&Score) -> Option<f64>;
+
 /// Returns the precision and the recall of each cell. Empty without labels.
 fn score_heats(view: &BacktestView<'_>) -> Vec<Heat> {
     let Some(labelled) = view.labelled else {
         return Vec::new();
     };
     let cells: Vec<(usize, &Cell)> = view.tested.grid().iter().enumerate().collect();
-    let ratios: [(&str, fn(&Score) -> Option<f64>); 2] =
-        [("precision", |score| score.precision), ("recall", |score| score.recall)];
+    let ratios: [(&str, Ratio); 2] = [("precision", |score| score.precision), ("recall", |score| score.recall)];
     let heats = ratios.into_iter().map(|(what, ratio)| {
         let of_cell = |(number, cell): (usize, &Cell)| {
             let score = labelled.score(&view.tested.hunt.matches, &view.tested.hunt.findings[number]);
