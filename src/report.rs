@@ -134,10 +134,11 @@ const TABLE_HEADER: [&str; 8] =
 
 fn table_cells(finding: &Finding) -> Vec<String> {
     let masked = if finding.masked { " (masked name)" } else { "" };
+    let origins: Vec<String> = finding.origins.iter().map(|one| format!("; origin: {}", trace::origin(one))).collect();
     vec![
         finding.severity.clone(),
         finding.title.clone(),
-        group(finding) + masked,
+        group(finding) + masked + &origins.concat(),
         finding.count.to_string(),
         finding.first_event.to_string(),
         finding.last_event.to_string(),

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use clap::Args;
 use indicatif::HumanBytes;
@@ -8,16 +8,19 @@ use super::data::DataArgs;
 use super::outcome::ReadSummary;
 use super::range::RangeArgs;
 use super::{Context, RuleArgs, size};
+use crate::engine::Engine;
 use crate::error::{Error, Status};
-use crate::finding::Finding;
+use crate::finding::{Finding, Origin};
 use crate::hunt::exceptions::{self, ExceptedHunt};
-use crate::hunt::{BufferedHunt, events, initial_range_of};
+use crate::hunt::{BufferedHunt, FindingBuffer, events, initial_range_of};
 use crate::output::Output;
 use crate::report::page::{HuntResults, HuntSummary};
 use crate::report::{self, FindingsFormat};
 use crate::rule::Rule;
 use crate::statistics::number_of;
-use crate::table::{TableKind, TableListing};
+use crate::table::{Table, TableKind, TableListing};
+use crate::time::Range;
+use crate::trace::{self, FindingEvents};
 
 /// Run rules over a lake, a raw trail or another tool's Parquet
 ///
@@ -45,6 +48,9 @@ pub(super) struct HuntCommand {
     /// second time
     #[arg(long, value_name = "FILE")]
     report: Option<String>,
+    /// Add to each finding who began the chains of the credentials that its events used; reads the data a second time
+    #[arg(long)]
+    explain_origin: bool,
     /// Show what would be read, then exit
     #[arg(long)]
     dry_run: bool,
@@ -87,10 +93,14 @@ impl HuntCommand {
         opened.bar.finish_and_clear();
         let mut figures = HuntSummary::new(engine, report::page::SHOWN.findings);
         let is_reported = self.report.is_some();
-        let mut count = |finding: &Finding| if is_reported { figures.add(finding) } else { Ok(()) };
+        let mut origins = self.origins(engine, table, range, &findings).await?;
+        let mut count = |finding: &mut Finding| {
+            finding.origins = origins.remove(&finding.finding_id).unwrap_or_default();
+            if is_reported { figures.add(finding) } else { Ok(()) }
+        };
         if self.rules.compares_window_kinds() && self.format == FindingsFormat::Table {
-            let findings = findings.all().await?;
-            findings.iter().try_for_each(count)?;
+            let mut findings = findings.all().await?;
+            findings.iter_mut().try_for_each(count)?;
             let text = report::windows::side_by_side(&findings);
             context.write(text.into_bytes(), self.output.as_deref()).await?;
         } else {
@@ -119,6 +129,24 @@ impl HuntCommand {
             [(findings.count(), "finding"), (ids.len() as u64, "rule")].map(|(n, what)| number_of(n, what));
         context.output.talk(&format!("{found} of {rules}"));
         Ok(if self.fail_on_findings && findings.has_alerts() { status.max(Status::Findings) } else { status })
+    }
+
+    /// Returns the origins of each finding by its ID, if they are asked for.
+    async fn origins(
+        &self,
+        engine: &Engine,
+        table: &dyn Table,
+        range: Range,
+        findings: &FindingBuffer<'_>,
+    ) -> Result<HashMap<String, Vec<Origin>>, Error> {
+        if !self.explain_origin {
+            return Ok(HashMap::new());
+        }
+        let (mut events, mut reader) = (Vec::new(), findings.read().await?);
+        while let Some(finding) = reader.next().await? {
+            events.push(FindingEvents::of(&finding));
+        }
+        trace::origins_of_findings(engine, table, range, &events).await
     }
 
     /// Checks the listing against `--max-objects` and `--max-bytes`.

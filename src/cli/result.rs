@@ -48,7 +48,7 @@ impl ResultTarget {
 }
 
 impl Context {
-    /// Writes findings in order, as [`Context::write`] writes a result. Calls `each` with every finding.
+    /// Writes findings in order, as [`Context::write`] writes a result. Calls `each` with every finding, which it may complete.
     ///
     /// # Errors
     /// The findings cannot be read or written, or `each` fails.
@@ -57,7 +57,7 @@ impl Context {
         findings: &FindingBuffer<'_>,
         format: FindingsFormat,
         output: Option<&str>,
-        each: impl FnMut(&Finding) -> Result<(), Error>,
+        each: impl FnMut(&mut Finding) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut to = ResultTarget::open(self, output).await?;
         match write(findings, format, &mut to, each).await {
@@ -76,12 +76,12 @@ async fn write(
     findings: &FindingBuffer<'_>,
     format: FindingsFormat,
     to: &mut ResultTarget,
-    mut each: impl FnMut(&Finding) -> Result<(), Error>,
+    mut each: impl FnMut(&mut Finding) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (mut encoder, mut piece) = (FindingsEncoder::new(format), Vec::new());
     let mut reader = findings.read().await?;
-    while let Some(finding) = reader.next().await? {
-        each(&finding)?;
+    while let Some(mut finding) = reader.next().await? {
+        each(&mut finding)?;
         encoder.push(&finding, &mut piece)?;
         if piece.len() >= PIECE {
             to.write(&mut piece).await?;
