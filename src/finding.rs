@@ -21,6 +21,19 @@ const MASKED_NAME: &str = "hidden_due_to_security_reasons";
 /// Shown for a field without a value.
 pub const NO_VALUE: &str = "no value";
 
+/// The first principal of a chain of credentials.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Origin {
+    /// Its account.
+    pub account: Option<String>,
+    /// Its actor. If the origin is not known, the first actor that is.
+    pub actor: Option<String>,
+    /// Whether the chain really begins here. Otherwise the data lacks an earlier step.
+    pub known: bool,
+    /// Why the chain ends here.
+    pub reason: String,
+}
+
 /// One burst of matches of one group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
@@ -81,6 +94,9 @@ pub struct Finding {
     /// The distinct values of the rule's summary fields, sorted.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub summary: Map<String, Value>,
+    /// Who began the chains of the credentials that the events used, if that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<Origin>,
     /// The rule's text for people.
     #[serde(flatten)]
     pub notes: FindingNotes,
@@ -143,6 +159,7 @@ impl Finding {
             regions: vec!["us-east-1".to_owned()],
             context: Map::new(),
             summary: Map::new(),
+            origins: Vec::new(),
             notes: FindingNotes::default(),
         }
     }
@@ -230,6 +247,7 @@ impl Rows<'_> {
             regions: self.texts("regions", row)?,
             context,
             summary,
+            origins: Vec::new(),
             notes: FindingNotes::of(rule),
         })
     }

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::engine::Engine;
 use crate::error::{Error, QueryCause};
+use crate::finding::Origin;
 use crate::statistics::ScanStatistics;
 use crate::table::{Table, without_damaged_files};
 use crate::time::{Instant, Range};
@@ -19,14 +20,16 @@ mod activity;
 mod chain;
 mod identity;
 mod issue;
+mod origins;
 mod records;
 mod start;
 mod summary;
 
 pub use activity::{Activity, activity};
-pub use chain::{ChainStep, Origin};
+pub use chain::ChainStep;
 pub use identity::Identity;
 pub use issue::IssueKind;
+pub use origins::{FindingEvents, origins_of_findings};
 pub use records::TracedEvent;
 pub use start::{FindingsFileError, Start};
 pub use summary::{EventCounts, Summary, ValueCounts};
@@ -178,7 +181,7 @@ impl Timeline {
     /// Adds an event. Of several records with one ID, the least counts. Returns whether the ID is new.
     fn add(&mut self, event: TracedEvent, limit: usize) -> Result<bool, Error> {
         if let Some(known) = self.events.get_mut(&event.id) {
-            if event.order() < known.order() {
+            if event.precedes(known) {
                 *known = event;
             }
             return Ok(false);

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use clap::Args;
 use indicatif::HumanBytes;
@@ -10,8 +10,9 @@ use super::range::RangeArgs;
 use super::result::{FindingOrder, FindingsView};
 use super::risk::RiskArgs;
 use super::{Context, RuleArgs, format, size};
+use crate::engine::Engine;
 use crate::error::{Error, Status};
-use crate::finding::Finding;
+use crate::finding::{Finding, Origin};
 use crate::hunt::events::{self, EventLimits};
 use crate::hunt::exceptions::{self, ExceptedHunt};
 use crate::hunt::{BufferedHunt, FindingBuffer, initial_range_of};
@@ -20,7 +21,9 @@ use crate::report::page::{HuntResults, HuntSummary};
 use crate::report::{self, FindingCounts, FindingsFormat, Screen};
 use crate::rule::{Rule, Severity};
 use crate::statistics::number_of;
-use crate::table::{TableKind, TableListing};
+use crate::table::{Table, TableKind, TableListing};
+use crate::time::Range;
+use crate::trace::{self, FindingEvents};
 
 /// Maximum number of events of `--show`.
 const SHOWN_EVENTS: usize = 1_000;
@@ -74,6 +77,9 @@ struct HuntOutputArgs {
     /// second time
     #[arg(long, value_name = "FILE", conflicts_with = "risk")]
     report: Option<String>,
+    /// Add to each finding who began the chains of the credentials that its events used; reads the data a second time
+    #[arg(long, conflicts_with = "risk")]
+    explain_origin: bool,
     /// Exit with code 1 if any finding is an alert
     #[arg(long)]
     fail_on_findings: bool,
@@ -132,13 +138,15 @@ impl HuntCommand {
         let mut figures = HuntSummary::new(engine, report::page::SHOWN.findings);
         let is_reported = report.is_some();
         let mut counts = FindingCounts::default();
-        let mut count = |finding: &Finding| {
+        let mut origins = self.origins(engine, table, range, &findings).await?;
+        let mut count = |finding: &mut Finding| {
+            finding.origins = origins.remove(&finding.finding_id).unwrap_or_default();
             counts.add(finding);
             if is_reported { figures.add(finding) } else { Ok(()) }
         };
         if let Some(id) = show {
-            let found = finding_with_id(&findings, id).await?;
-            count(&found)?;
+            let mut found = finding_with_id(&findings, id).await?;
+            count(&mut found)?;
             let text = show_finding(&opened, rules, found, view.format, output.is_some()).await?;
             context.write(text.into_bytes(), output.as_deref()).await?;
         } else if self.risk.risk {
@@ -147,7 +155,7 @@ impl HuntCommand {
         } else if self.rules.compares_window_kinds() && view.format == FindingsFormat::Table {
             let mut findings = findings.all().await?;
             findings.retain(|finding| view.has(finding));
-            findings.iter().try_for_each(count)?;
+            findings.iter_mut().try_for_each(count)?;
             let text = report::windows::side_by_side(&findings);
             context.write(text.into_bytes(), output.as_deref()).await?;
         } else {
@@ -181,7 +189,26 @@ impl HuntCommand {
             context.output.talk(&counts.sentence(ids.len()));
             counts.rule_lines().iter().for_each(|line| context.output.talk(line));
         }
-        Ok(if *fail_on_findings && counts.alerts > 0 { status.max(Status::Findings) } else { status })
+        let has_alerts = if self.risk.risk { findings.has_alerts() } else { counts.alerts > 0 };
+        Ok(if *fail_on_findings && has_alerts { status.max(Status::Findings) } else { status })
+    }
+
+    /// Returns the origins of each finding by its ID, if they are asked for.
+    async fn origins(
+        &self,
+        engine: &Engine,
+        table: &dyn Table,
+        range: Range,
+        findings: &FindingBuffer<'_>,
+    ) -> Result<HashMap<String, Vec<Origin>>, Error> {
+        if !self.result.explain_origin {
+            return Ok(HashMap::new());
+        }
+        let (mut events, mut reader) = (Vec::new(), findings.read().await?);
+        while let Some(finding) = reader.next().await? {
+            events.push(FindingEvents::of(&finding));
+        }
+        trace::origins_of_findings(engine, table, range, &events).await
     }
 
     /// Describes what the hunt would read.

@@ -79,7 +79,8 @@ impl ResultTarget {
 }
 
 impl Context {
-    /// Writes the findings of a view, as [`Context::write`] writes a result. Calls `each` with each of them.
+    /// Writes the findings of a view, as [`Context::write`] writes a result. Calls `each` with each of them,
+    /// which it may complete.
     ///
     /// # Errors
     /// The findings cannot be read or written, or `each` fails.
@@ -88,7 +89,7 @@ impl Context {
         findings: &FindingBuffer<'_>,
         view: FindingsView,
         output: Option<&str>,
-        each: impl FnMut(&Finding) -> Result<(), Error>,
+        each: impl FnMut(&mut Finding) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut to = ResultTarget::open(self, output).await?;
         let screen = if output.is_some() { Screen::FILE } else { Screen::of_standard_output() };
@@ -109,7 +110,7 @@ async fn write(
     view: FindingsView,
     mut encoder: FindingsEncoder,
     to: &mut ResultTarget,
-    mut each: impl FnMut(&Finding) -> Result<(), Error>,
+    mut each: impl FnMut(&mut Finding) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut piece = Vec::new();
     // Findings are sorted on disk, by time. For another order they are read several times.
@@ -119,11 +120,11 @@ async fn write(
     };
     for severity in passes {
         let mut reader = findings.read().await?;
-        while let Some(finding) = reader.next().await? {
+        while let Some(mut finding) = reader.next().await? {
             if !view.has(&finding) || severity.is_some_and(|severity| severity != severity_of(&finding)) {
                 continue;
             }
-            each(&finding)?;
+            each(&mut finding)?;
             encoder.push(&finding, &mut piece)?;
             if piece.len() >= PIECE {
                 to.write(&mut piece).await?;

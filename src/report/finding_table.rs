@@ -36,6 +36,8 @@ pub(super) struct FindingRow {
 impl FindingRow {
     pub(super) fn of(finding: &Finding) -> FindingRow {
         let masked = if finding.masked { " (masked name)" } else { "" };
+        let origins: Vec<String> =
+            finding.origins.iter().map(|one| format!("; origin: {}", super::trace::origin(one))).collect();
         let counted = match (finding.distinct, finding.sum) {
             (Some(distinct), _) => format!(" ({distinct} distinct)"),
             (None, Some(sum)) => format!(" (sum {sum})"),
@@ -44,7 +46,7 @@ impl FindingRow {
         FindingRow {
             severity: finding.severity.clone(),
             rule: finding.rule_id.clone(),
-            group: group(finding) + masked,
+            group: group(finding) + masked + &origins.concat(),
             count: finding.count.to_string() + &counted,
             first_event: finding.first_event,
             last_event: finding.last_event,

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use super::trace_graph::Graph;
 use super::{internal, page, rows, timeline};
 use crate::error::Error;
+use crate::finding::Origin;
 use crate::statistics::{ScanStatistics, number_of};
 use crate::text::{json, printable};
 use crate::time::Instant;
-use crate::trace::{ChainStep, Origin, Summary, Trace, ValueCounts};
+use crate::trace::{ChainStep, Summary, Trace, ValueCounts};
 
 /// Output format of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

@@ -10,6 +10,7 @@ use super::issue::{Issue, IssueIndex, IssueKind, Issuer, IssuingRecord, SIGN_IN_
 use super::records::{TraceRecords, intersection, is_one_of, time_bounds};
 use crate::error::Error;
 use crate::event::identity::ROLE_ID;
+use crate::finding::Origin;
 use crate::time::{DAY, Instant, Range, SECOND};
 
 /// The longest time for which a temporary credential is valid, with room for clocks that differ: 36 hours for
@@ -60,19 +61,6 @@ impl ChainStep {
             address: issue.event.address.to_string(),
         }
     }
-}
-
-/// The first principal of a chain.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Origin {
-    /// Its account.
-    pub account: Option<String>,
-    /// Its actor. If the origin is not known, the first actor that is.
-    pub actor: Option<String>,
-    /// Whether the chain really begins here. Otherwise the data lacks an earlier step.
-    pub known: bool,
-    /// Why the chain ends here.
-    pub reason: String,
 }
 
 /// A chain, and where it begins.

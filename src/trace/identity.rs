@@ -6,7 +6,7 @@ use crate::event::identity::ROLE_ID;
 use crate::time::{Instant, parse_event_time};
 
 /// The parts of a record's `userIdentity` that tell which credential made the call.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// `type`.
     pub kind: Option<Arc<str>>,

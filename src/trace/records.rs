@@ -53,6 +53,16 @@ impl TracedEvent {
         (self.time, &self.id)
     }
 
+    /// Returns whether this record of an event counts instead of `other`, whichever was read first.
+    pub(super) fn precedes(&self, other: &TracedEvent) -> bool {
+        fn key(event: &TracedEvent) -> (Option<Instant>, [&str; 6], &Identity) {
+            let error = event.error.as_deref().unwrap_or_default();
+            let texts = [&*event.source, &event.name, &event.account, &event.region, &event.address, error];
+            (event.time, texts, &event.identity)
+        }
+        key(self) < key(other)
+    }
+
     /// Returns whether the call was refused for lack of permission, or a sign-in failed.
     pub fn is_denied(&self) -> bool {
         let code = self.error.as_deref().unwrap_or_default();

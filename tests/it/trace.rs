@@ -253,3 +253,26 @@ fn summaries_and_timelines_are_of_one_actor_or_account() {
     assert_eq!(rows.len(), 1);
     assert_eq!(&rows[0][3], "GetCallerIdentity");
 }
+
+#[test]
+fn findings_name_the_origins_of_their_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = folder.path().join("rule.yml");
+    let text = "AnalysisType: rule\nRuleID: Secrets\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
+        Threshold: 1\nDedupPeriodMinutes: 60\nDetection: [{Key: eventName, Condition: Equals, Value: GetSecretValue}]\n";
+    std::fs::write(&rule, text).unwrap();
+    let rule = rule.display().to_string();
+    let hunt = |options: &[&str]| {
+        let (out, error, status) =
+            tawny(&[&["hunt", FEDERATED, "--rules", &rule, "--format", "json"], options].concat());
+        assert_eq!(status, Some(0), "{error}");
+        serde_json::from_str::<Value>(&out).unwrap()
+    };
+    assert!(hunt(&[])[0].get("origins").is_none());
+    let explained = hunt(&["--explain-origin"]);
+    let origins = explained[0]["origins"].as_array().unwrap();
+    assert_eq!((origins.len(), &origins[0]["actor"], &origins[0]["known"]), (1, &json!("anaya"), &json!(true)));
+    // Credentials that were issued before the range count, too.
+    let late = hunt(&["--explain-origin", "--from", "2026-09-02T08:44:00Z"]);
+    assert_eq!(late[0]["origins"], explained[0]["origins"]);
+}
