@@ -86,6 +86,8 @@ pub struct TracedCredential {
     pub issuer: Option<String>,
     /// The account of that principal.
     pub issuer_account: Option<String>,
+    /// The access key that it used.
+    pub issuer_key: Option<String>,
     /// How many credentials are between it and those of the start.
     pub depth: u32,
     /// The events done with it.
@@ -523,6 +525,7 @@ fn credential(issuers: &Issuers<'_>, id: &CredentialId, node: &Node) -> TracedCr
         kind: issue.map(|issue| issue.kind),
         issuer: text(issue.and_then(|issue| issue.caller.principal()).as_ref()),
         issuer_account: text(issue.and_then(|issue| issue.caller.account.as_ref())),
+        issuer_key: text(issue.and_then(|issue| issue.caller.access_key.as_ref())),
         depth: node.depth,
         events: node.events,
     }

@@ -21,6 +21,8 @@ pub(super) struct GraphNode {
     pub(super) is_start: bool,
     /// The principal that acts with it.
     principal: Option<String>,
+    /// Its access key.
+    key: Option<String>,
     /// The act that issued it.
     event_id: Option<String>,
 }
@@ -52,6 +54,7 @@ struct Act<'t> {
     time: Option<Instant>,
     caller: Option<&'t str>,
     caller_account: Option<&'t str>,
+    caller_key: Option<&'t str>,
     issued: Option<&'t str>,
     issued_account: Option<&'t str>,
     key: Option<&'t str>,
@@ -68,6 +71,7 @@ impl Graph {
                 time: step.time,
                 caller: step.principal.as_deref(),
                 caller_account: step.account.as_deref(),
+                caller_key: step.used_key.as_deref(),
                 issued: step.issued_principal.as_deref(),
                 issued_account: step.issued_account.as_deref(),
                 key: step.issued_key.as_deref(),
@@ -81,6 +85,7 @@ impl Graph {
                 time: trace.events.iter().find(|event| *event.id == *event_id).and_then(|event| event.time),
                 caller: credential.issuer.as_deref(),
                 caller_account: credential.issuer_account.as_deref(),
+                caller_key: credential.issuer_key.as_deref(),
                 issued: credential.principal.as_deref(),
                 issued_account: credential.account.as_deref(),
                 key: credential.access_key.as_deref(),
@@ -89,7 +94,7 @@ impl Graph {
                 graph.add(&act)
             } else {
                 let principal = credential.principal.as_deref().or(credential.access_key.as_deref());
-                graph.principal(principal, credential.account.as_deref())
+                graph.principal(principal, credential.account.as_deref(), credential.access_key.as_deref())
             };
             graph.nodes[node].is_start |= credential.depth == 0;
         }
@@ -107,7 +112,7 @@ impl Graph {
             act.kind == IssueKind::AssumeRoleWithSaml && last_kind == Some(IssueKind::SsoRoleCredentials.event_name());
         let from = match self.edges.last() {
             Some(last) if is_exchange => last.to,
-            _ => self.principal(act.caller, act.caller_account),
+            _ => self.principal(act.caller, act.caller_account, act.caller_key),
         };
         let name = short_principal(act.issued);
         let label = match act.kind {
@@ -124,6 +129,7 @@ impl Graph {
             account: act.issued_account.unwrap_or_default().to_owned(),
             is_start: false,
             principal: act.issued.map(str::to_owned),
+            key: act.key.map(str::to_owned),
             event_id: Some(act.event_id.to_owned()),
         });
         let time = act.time.map(String::from).unwrap_or_default();
@@ -131,10 +137,12 @@ impl Graph {
         to
     }
 
-    /// Returns the node of a principal: the last session that acts as it, else its own.
-    fn principal(&mut self, principal: Option<&str>, account: Option<&str>) -> usize {
+    /// Returns the node of a principal: the credential whose key it used, else the last session that acts as it, else its own.
+    fn principal(&mut self, principal: Option<&str>, account: Option<&str>, key: Option<&str>) -> usize {
+        let has_key = |node: &GraphNode| key.is_some() && node.key.as_deref() == key;
         let is_it = |node: &GraphNode| principal.is_some() && node.principal.as_deref() == principal;
-        if let Some(known) = self.nodes.iter().rposition(is_it) {
+        let known = self.nodes.iter().position(has_key).or_else(|| self.nodes.iter().rposition(is_it));
+        if let Some(known) = known {
             return known;
         }
         self.nodes.push(GraphNode {
@@ -142,6 +150,7 @@ impl Graph {
             account: account.unwrap_or_default().to_owned(),
             is_start: false,
             principal: principal.map(str::to_owned),
+            key: key.map(str::to_owned),
             event_id: None,
         });
         self.nodes.len() - 1

@@ -30,6 +30,8 @@ pub struct ChainStep {
     pub account: Option<String>,
     /// That principal: its ARN, else the name of the service or its ID.
     pub principal: Option<String>,
+    /// The access key that it used.
+    pub used_key: Option<String>,
     /// The issued access key, if the record holds it. Keys of console sessions rotate, and no record holds them.
     pub issued_key: Option<String>,
     /// Whether the credential acts in another account than the principal's.
@@ -53,6 +55,7 @@ impl ChainStep {
             kind: issue.kind,
             account: text(issue.caller.account.as_ref()),
             principal: text(issue.caller.principal().as_ref()),
+            used_key: text(issue.caller.access_key.as_ref()),
             issued_key: text(issue.issued_key.as_ref()),
             cross_account: issue.is_cross_account(),
             actor: text(issue.caller.actor.as_ref()),

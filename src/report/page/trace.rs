@@ -96,7 +96,7 @@ struct Arrow {
 const LANE: usize = 84;
 const BOX_WIDTH: usize = 170;
 const BOX_HEIGHT: usize = 36;
-const COLUMN: usize = 290;
+const COLUMN: usize = 340;
 const LEFT: usize = 130;
 /// Characters of a name in a box; the whole is in its tooltip.
 const BOX_CHARACTERS: usize = 22;
