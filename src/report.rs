@@ -14,6 +14,7 @@ pub mod nightly;
 pub mod page;
 pub mod query_rows;
 mod table;
+pub mod tune;
 pub mod verify;
 pub mod windows;
 

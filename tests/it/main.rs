@@ -76,5 +76,6 @@ mod tables;
 mod time_parts;
 mod times;
 mod verify;
+mod tune;
 mod versions;
 mod user_sql;
