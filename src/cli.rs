@@ -46,6 +46,7 @@ mod summary;
 mod test;
 mod timeline;
 mod trace;
+mod tune;
 mod verify;
 
 use loading::{RuleFileArgs, RuleFiles};
@@ -78,6 +79,7 @@ enum Command {
     Compact(compact::CompactCommand),
     Hunt(hunt::HuntCommand),
     Backtest(backtest::BacktestCommand),
+    Tune(tune::TuneCommand),
     #[cfg(feature = "cluster")]
     Cluster(cluster::ClusterCommand),
     Rules(rules::RulesCommand),
@@ -274,6 +276,7 @@ pub fn run() -> Status {
                     #[cfg(feature = "cluster")]
                     Command::Cluster(command) => Box::pin(command.run(&context)).await,
                     Command::Backtest(command) => Box::pin(command.run(&context)).await,
+                    Command::Tune(command) => Box::pin(command.run(&context)).await,
                     Command::Rules(command) => command.run(&context).await,
                     Command::Exceptions(command) => command.run(&context),
                     Command::Test(command) => command.run(&context).await,

@@ -9,7 +9,8 @@
 //! - **Rules:** [`rule`] reads rules, and [`mod@sql`] turns them into queries.
 //! - **Queries:** [`engine`] runs them over a lake, a raw trail, or Parquet of other tools ([`layout`], [`iceberg`]). A [`table`]
 //!   is any of these.
-//! - **Commands:** [`hunt`] returns [`finding`]s; [`query`], [`inspect`], [`trace`], [`backtest`] and [`nightly`] build on the same parts.
+//! - **Commands:** [`hunt`] returns [`finding`]s, and [`risk`] ranks actors by them; [`query`], [`inspect`], [`verify`], [`trace`],
+//!   [`backtest`], [`tune`] and [`nightly`] build on the same parts.
 //! - **Results:** [`sink`] delivers findings, [`report`] and [`output`] show them. [`cli`] has the commands.
 
 pub mod text;
@@ -42,6 +43,7 @@ pub mod query;
 pub mod inspect;
 pub mod trace;
 pub mod backtest;
+pub mod tune;
 pub mod sink;
 pub mod nightly;
 pub mod report;

@@ -24,6 +24,7 @@ mod table;
 pub mod timeline;
 pub mod trace;
 mod trace_graph;
+pub mod tune;
 pub mod verify;
 pub mod windows;
 

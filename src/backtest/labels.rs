@@ -220,6 +220,17 @@ struct MatchedLabel {
     is_outside: bool,
 }
 
+/// What labels say about a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has a malicious event.
+    True,
+    /// It has none, and counts.
+    False,
+    /// It has no labelled event, and does not count.
+    NotCounted,
+}
+
 /// Labels and the matches of a rule that they cover.
 #[derive(Debug)]
 pub struct Labelled {
@@ -265,6 +276,38 @@ impl Labelled {
 
     fn malicious_labels(&self) -> impl Iterator<Item = &MatchedLabel> {
         self.labels.iter().filter(|matched| matched.label.malicious)
+    }
+
+    /// Returns how findings without a label count.
+    pub fn unlabelled(&self) -> Unlabelled {
+        self.unlabelled
+    }
+
+    /// Returns the numbers of the matches that malicious labels cover.
+    pub fn malicious_matches(&self) -> impl Iterator<Item = usize> {
+        self.malicious.iter().enumerate().filter(|(_, is_malicious)| **is_malicious).map(|(number, _)| number)
+    }
+
+    /// Returns the numbers of the matches that benign labels cover.
+    pub fn benign_matches(&self) -> impl Iterator<Item = usize> {
+        self.benign.iter().enumerate().filter(|(_, is_benign)| **is_benign).map(|(number, _)| number)
+    }
+
+    /// Returns the lines of the malicious labels whose time is not outside the range, with the matches that they cover.
+    pub fn malicious_within(&self) -> impl Iterator<Item = (u64, &[usize])> {
+        let within = self.malicious_labels().filter(|matched| !matched.is_outside);
+        within.map(|matched| (matched.label.line, matched.matches.as_slice()))
+    }
+
+    /// Returns what the labels say about a finding.
+    pub fn verdict(&self, matches: &GridMatches, found: &GridFinding) -> Verdict {
+        let any = |flags: &[bool]| matches.matches_of(found).into_iter().any(|index| flags[index]);
+        match (any(&self.malicious), any(&self.benign)) {
+            (true, _) => Verdict::True,
+            (false, true) => Verdict::False,
+            (false, false) if self.unlabelled == Unlabelled::Benign => Verdict::False,
+            (false, false) => Verdict::NotCounted,
+        }
     }
 
     /// Returns the score of the findings of a window.

@@ -412,14 +412,14 @@ fn uses_color() -> bool {
 }
 
 /// The file that gets the settings of a rule.
-struct WriteTarget {
-    file: PathBuf,
+pub(super) struct WriteTarget {
+    pub(super) file: PathBuf,
     text: String,
 }
 
 impl WriteTarget {
     /// Returns the file of a rule of the user. For a shipped rule, returns the configuration.
-    fn of(entry: &Entry, config: &Path) -> Result<WriteTarget, Error> {
+    pub(super) fn of(entry: &Entry, config: &Path) -> Result<WriteTarget, Error> {
         if entry.origin != Origin::Shipped {
             return Ok(WriteTarget { file: PathBuf::from(&entry.file), text: entry.text.clone() });
         }
@@ -434,7 +434,7 @@ impl WriteTarget {
     }
 
     /// Returns the text of the file with the settings of `window`.
-    fn with_window(&self, entry: &Entry, window: Window) -> Result<String, Error> {
+    pub(super) fn with_window(&self, entry: &Entry, window: Window) -> Result<String, Error> {
         let name = self.file.display().to_string();
         if entry.origin == Origin::Shipped {
             config::edit::with_window(&name, &self.text, &entry.rule.id, window)

@@ -120,14 +120,28 @@ impl ExceptionFiles {
     pub fn read(paths: &[PathBuf]) -> Result<ExceptionFiles, Error> {
         let mut files = ExceptionFiles::default();
         for path in paths {
-            let text = store::read_named("exceptions file", path, store::SETTINGS_BYTES)?;
-            let name = path.display().to_string();
-            let document = YamlSource { name: &name, text: &text }.read()?;
-            let file = ExceptionFile { name, text, document };
-            files.value_lists = file.read_lists(path, std::mem::take(&mut files.value_lists))?;
-            files.files.push(file);
+            files.add(path, store::read_named("exceptions file", path, store::SETTINGS_BYTES)?)?;
         }
         Ok(files)
+    }
+
+    /// Reads the text of one file, which need not exist at `path`.
+    ///
+    /// # Errors
+    /// As for [`ExceptionFiles::read`].
+    pub fn of_text(path: &Path, text: String) -> Result<ExceptionFiles, Error> {
+        let mut files = ExceptionFiles::default();
+        files.add(path, text)?;
+        Ok(files)
+    }
+
+    fn add(&mut self, path: &Path, text: String) -> Result<(), Error> {
+        let name = path.display().to_string();
+        let document = YamlSource { name: &name, text: &text }.read()?;
+        let file = ExceptionFile { name, text, document };
+        self.value_lists = file.read_lists(path, std::mem::take(&mut self.value_lists))?;
+        self.files.push(file);
+        Ok(())
     }
 
     /// Reads the exceptions.

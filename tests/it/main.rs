@@ -80,5 +80,6 @@ mod time_parts;
 mod trace;
 mod times;
 mod verify;
+mod tune;
 mod versions;
 mod user_sql;

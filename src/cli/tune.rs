@@ -1,0 +1,189 @@
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::backtest::WriteTarget;
+use super::data::DataArgs;
+use super::range::RangeArgs;
+use super::{Context, RuleFileArgs, TableOrJson, loading};
+use crate::backtest::grid::{Grid, MAX_CELLS, Thresholds};
+use crate::backtest::labels::{self, Unlabelled};
+use crate::error::{Error, Status};
+use crate::report;
+use crate::rule::catalog::{self, Entry};
+use crate::store;
+use crate::text::json;
+use crate::time::{Instant, Period};
+use crate::tune::{self, ExceptionDefaults, Proposal, TuneRequest, Tuning};
+
+/// Propose changes of a rule that keep its true findings and remove false ones
+///
+/// Tries other thresholds and periods, and exceptions for one or two values that only false findings have. Each proposal is
+/// hunted, so the table shows what a hunt with it finds.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tawny tune lake/ --rule AWS.Unsuccessful.MFA.attempt --labels incidents.csv --from 2026-08-01 --to 2026-09-01\n  tawny tune lake/ --rule AWS.Unsuccessful.MFA.attempt --labels incidents.csv --write --owner 'platform team' --until 2027-01-01"
+)]
+pub(super) struct TuneCommand {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Tune the rule with this id
+    #[arg(long, value_name = "ID")]
+    rule: String,
+    #[command(flatten)]
+    files: RuleFileArgs,
+    /// Known malicious or benign events: CSV or JSON lines with `label`, and `event_id` or `account`, `actor`, `from`, `to`
+    #[arg(long, value_name = "FILE")]
+    labels: PathBuf,
+    /// How to count findings without a label
+    #[arg(long, value_enum, default_value_t)]
+    unlabelled: Unlabelled,
+    /// Thresholds to try: numbers and inclusive ranges
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20")]
+    thresholds: Vec<Thresholds>,
+    /// Periods to try
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h")]
+    periods: Vec<Period>,
+    /// Most exceptions of a proposal
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(0..=20))]
+    max_exceptions: u16,
+    #[command(flatten)]
+    range: RangeArgs,
+    /// Apply the best proposal: write its exceptions to `--exceptions-to`, and its window into the rule file or, for a shipped
+    /// rule, as an override into `--config`
+    #[arg(long)]
+    write: bool,
+    /// New file for the exceptions of `--write`
+    #[arg(long, value_name = "FILE", default_value = "exceptions.yml")]
+    exceptions_to: PathBuf,
+    /// Replace the file of `--exceptions-to` if it exists
+    #[arg(long, requires = "write")]
+    force: bool,
+    /// Configuration of nightly runs to which `--write` adds an override
+    #[arg(long, value_name = "FILE", default_value = "tawny.toml")]
+    config: PathBuf,
+    /// Owner of the exceptions
+    #[arg(long, value_name = "TEXT", default_value = "unassigned")]
+    owner: String,
+    /// Reason of the exceptions [default: the number of false findings that led to them]
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// End of the exceptions: a date or an RFC 3339 time [default: in 90 days]
+    #[arg(long, value_name = "TIME")]
+    until: Option<Instant>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    format: TableOrJson,
+    /// Write the proposals to this file or `s3://BUCKET/KEY` instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<String>,
+}
+
+impl TuneCommand {
+    pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        Context::check_outputs([&self.output, &None])?;
+        let entries = loading::load(context.output, self.files.files(true))?.entries;
+        let entry = catalog::named(&entries, &self.rule)?.clone();
+        let labels = labels::read(&self.labels)?;
+        let grid = self.grid(&entry)?;
+        self.check_write()?;
+        let range = self.range.range()?;
+        let defaults = ExceptionDefaults {
+            reason: self.reason.clone().unwrap_or_else(|| format!("false findings of {}", entry.rule.id)),
+            owner: self.owner.clone(),
+            until: self.until.unwrap_or_else(|| tune::default_until(super::now())),
+            file: self.exceptions_to.display().to_string(),
+        };
+        let opened = self.data.open(context, None, "tuning").await?;
+        opened.warn_of_cuts(context.output);
+        let request = TuneRequest {
+            rule: &entry.rule,
+            labels: &labels,
+            unlabelled: self.unlabelled,
+            range,
+            grid: &grid,
+            max_exceptions: self.max_exceptions.into(),
+            defaults: &defaults,
+        };
+        let tuning = tune::tune(&opened.engine, opened.table.as_ref(), &request).await?;
+        opened.bar.finish_and_clear();
+        let text = match self.format {
+            TableOrJson::Table => report::tune::text(&tuning, &entry.rule),
+            TableOrJson::Json => {
+                json::pretty(&tuning).map_err(|error| Error::Internal(format!("proposals as JSON: {error}")))?
+            }
+        };
+        context.write(text.into_bytes(), self.output.as_deref()).await?;
+        let status = opened.summary(range, "hunted").report(context.output, &tuning.read).await?;
+        context.output.duplicates(&tuning.duplicates, "matching records");
+        if self.write && status != Status::Done {
+            context.output.warn("warning: nothing was written: not all data could be read");
+        } else if self.write {
+            self.apply(context, &entry, &tuning, &defaults)?;
+        }
+        Ok(status)
+    }
+
+    fn grid(&self, entry: &Entry) -> Result<Grid, Error> {
+        let thresholds = Thresholds::distinct(&self.thresholds);
+        let mut periods = self.periods.clone();
+        periods.sort_unstable();
+        periods.dedup();
+        if thresholds.len() * periods.len() > MAX_CELLS {
+            return Err(Error::Usage {
+                message: format!("more than {MAX_CELLS} windows to try"),
+                hint: Some("use fewer `--thresholds` or `--periods`".to_owned()),
+            });
+        }
+        let (kinds, newness) = (vec![entry.rule.window.kind], vec![entry.rule.setting().newness]);
+        let is_possible = |threshold: &std::num::NonZeroU32| {
+            let window = crate::rule::Window { threshold: *threshold, ..entry.rule.window };
+            entry.rule.check(window).is_ok()
+        };
+        let thresholds = thresholds.into_iter().filter(is_possible).collect();
+        Ok(Grid { kinds, periods, thresholds, newness })
+    }
+
+    /// Checks before the data is read that `--write` can succeed.
+    fn check_write(&self) -> Result<(), Error> {
+        if !self.write {
+            return Ok(());
+        }
+        let path: &Path = &self.exceptions_to;
+        if path.exists() && !self.force {
+            return Err(Error::Usage {
+                message: format!("`{}` already exists", path.display()),
+                hint: Some("name another file with `--exceptions-to`, or replace it with `--force`".to_owned()),
+            });
+        }
+        store::destination(path).map(drop)
+    }
+
+    /// Writes the best proposal.
+    fn apply(
+        &self,
+        context: &Context,
+        entry: &Entry,
+        tuning: &Tuning,
+        defaults: &ExceptionDefaults,
+    ) -> Result<(), Error> {
+        let Some(Proposal { window, exceptions, .. }) = tuning.best.map(|index| &tuning.proposals[index]) else {
+            context.output.warn("note: nothing was written: there is no proposal");
+            return Ok(());
+        };
+        if let Some(window) = window.as_ref().map(|proposed| proposed.window) {
+            let target = WriteTarget::of(entry, &self.config)?;
+            context.output.result(&target.with_window(entry, window)?, Some(&target.file))?;
+            let file = target.file.display();
+            context.output.talk(&format!("`{file}`: threshold {}, period {}", window.threshold, window.period));
+        }
+        if !exceptions.is_empty() {
+            let conditions: Vec<_> = exceptions.iter().map(|exception| exception.when.clone()).collect();
+            let text = tune::exceptions_file(&entry.rule, &conditions, defaults)?;
+            context.output.result(&text, Some(&self.exceptions_to))?;
+            let file = self.exceptions_to.display();
+            context.output.talk(&format!("wrote `{file}`: use it with `--exceptions {file}`"));
+        }
+        Ok(())
+    }
+}

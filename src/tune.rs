@@ -1,0 +1,323 @@
+//! Proposes changes of a rule that keep its true findings and remove false ones: another window, and exceptions.
+//!
+//! Labels say which events are malicious. A grid of windows and the values of events in false findings give proposals. Each
+//! proposal is then hunted, and counts as what that hunt finds.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::backtest::grid::Grid;
+use crate::backtest::labels::{Label, Labelled, Score, Unlabelled, Verdict};
+use crate::backtest::{Backtest, TestedWindows};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::finding::Finding;
+use crate::hunt::exceptions::ExceptedHunt;
+use crate::hunt::grid::MatchesNeeded;
+use crate::rule::exceptions::Exception;
+use crate::rule::{Predicate, Rule, Window};
+use crate::statistics::{Duplicates, ScanStatistics};
+use crate::table::Table;
+use crate::time::{Instant, Range};
+
+mod candidates;
+mod event_values;
+mod exception_text;
+
+pub use candidates::ValueCondition;
+pub use exception_text::{ExceptionDefaults, exceptions_file};
+
+use candidates::{FalseFinding, cover};
+use event_values::EventValues;
+
+/// What to tune, and how.
+#[derive(Debug)]
+pub struct TuneRequest<'t> {
+    /// The rule.
+    pub rule: &'t Rule,
+    /// Known malicious and benign events.
+    pub labels: &'t [Label],
+    /// How to count findings without a label.
+    pub unlabelled: Unlabelled,
+    /// The times of triggers of findings.
+    pub range: Range,
+    /// The windows to try, of the rule's own kind.
+    pub grid: &'t Grid,
+    /// The most exceptions of a proposal.
+    pub max_exceptions: usize,
+    /// The parts of new exceptions that are not conditions.
+    pub defaults: &'t ExceptionDefaults,
+}
+
+/// The proposals for a rule.
+#[derive(Debug, Serialize)]
+pub struct Tuning {
+    /// The id of the rule.
+    pub rule_id: String,
+    /// The findings of the rule without a change.
+    pub present: Effect,
+    /// The proposals, each hunted.
+    pub proposals: Vec<Proposal>,
+    /// The index of the best proposal. `None` if no proposal keeps all true findings and removes a false one.
+    pub best: Option<usize>,
+    /// The scan statistics.
+    #[serde(skip)]
+    pub read: ScanStatistics,
+    /// The duplicates among matches.
+    #[serde(skip)]
+    pub duplicates: Duplicates,
+}
+
+/// Changes of a rule and their effect.
+#[derive(Debug, Clone, Serialize)]
+pub struct Proposal {
+    /// Another window of the rule's kind. `None` to keep the present one.
+    pub window: Option<ProposedWindow>,
+    /// New exceptions.
+    pub exceptions: Vec<ProposedException>,
+    /// What a hunt with the changes finds.
+    pub effect: Effect,
+    /// Whether all malicious labels are caught that the present rule catches.
+    pub keeps_true_findings: bool,
+}
+
+/// A new window. Its kind is that of the rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProposedWindow {
+    /// The threshold.
+    pub threshold: u32,
+    /// The period, such as `15m`.
+    pub period: String,
+    /// The window.
+    #[serde(skip)]
+    pub window: Window,
+}
+
+impl From<Window> for ProposedWindow {
+    fn from(window: Window) -> ProposedWindow {
+        ProposedWindow { threshold: window.threshold.get(), period: window.period.to_string(), window }
+    }
+}
+
+/// A new exception and its effect within the proposal.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProposedException {
+    /// Its id.
+    pub id: String,
+    /// Its condition: one or two fields with their values.
+    pub when: Vec<ValueCondition>,
+    /// The events of the range that match the rule and satisfy the condition.
+    pub events_removed: u64,
+    /// The findings that the proposal would have without this exception and not with it.
+    pub findings_removed: u64,
+}
+
+/// What a hunt finds, compared with labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Effect {
+    /// Findings with a malicious event.
+    pub true_findings: usize,
+    /// Findings without one that count.
+    pub false_findings: usize,
+    /// Malicious labels with an event in a finding.
+    pub caught: usize,
+    /// The line numbers of the other malicious labels.
+    pub missed: Vec<u64>,
+    /// The events that exceptions of the proposal remove.
+    pub events_removed: u64,
+}
+
+impl Proposal {
+    /// Returns the number of changes.
+    pub fn changes(&self) -> usize {
+        usize::from(self.window.is_some()) + self.exceptions.len()
+    }
+}
+
+/// Proposes changes of a rule.
+///
+/// # Errors
+/// As for a hunt, or no label is malicious.
+pub async fn tune(engine: &Engine, table: &dyn Table, request: &TuneRequest<'_>) -> Result<Tuning, Error> {
+    let TuneRequest { rule, labels, unlabelled, range, grid, .. } = *request;
+    if !labels.iter().any(|label| label.malicious) {
+        return Err(Error::Usage {
+            message: "no label is malicious, so nothing says which findings to keep".to_owned(),
+            hint: Some("add a line for an event or an actor with the label `malicious`".to_owned()),
+        });
+    }
+    let windows = TestedWindows { grid, others: &[], matches: MatchesNeeded::All };
+    let tested = Backtest::run(engine, table, rule.clone(), windows, range).await?;
+    let matches = &tested.hunt.matches;
+    let labelled = Labelled::new(labels.to_vec(), matches, range, unlabelled);
+    let score = |cell: usize| labelled.score(matches, &tested.hunt.findings[cell]);
+    let present_cell = tested.present();
+    let present = score(present_cell);
+    let values = EventValues::read(engine, table, rule, matches).await?;
+    let better_cell = better_window(&tested, &present, score);
+    let mut plans: Vec<(Option<Window>, Vec<Vec<ValueCondition>>)> = Vec::new();
+    for cell in std::iter::once(present_cell).chain(better_cell) {
+        let window = tested.cells[cell].setting.window;
+        let changed = (window != rule.window).then_some(window);
+        let mut protected: Vec<usize> = labelled.malicious_matches().collect();
+        let mut false_findings = Vec::new();
+        for found in &tested.hunt.findings[cell] {
+            match labelled.verdict(matches, found) {
+                Verdict::True => protected.extend(matches.matches_of(found)),
+                Verdict::False => false_findings.push(FalseFinding(matches.matches_of(found))),
+                Verdict::NotCounted => {}
+            }
+        }
+        let conditions = cover(&values, &false_findings, &protected, request.max_exceptions);
+        plans.extend(changed.map(|window| (Some(window), Vec::new())));
+        plans.extend((1..=conditions.len()).map(|count| (changed, conditions[..count].to_vec())));
+    }
+    let judge = Judge { labels: LabelledIds::new(&labelled, matches), present: &present };
+    let mut tuning = judge.hunt(engine, table, request, plans).await?;
+    tuning.read = tested.hunt.read;
+    tuning.duplicates = tested.hunt.duplicates;
+    Ok(tuning)
+}
+
+/// Returns the cell with the fewest false findings among those that catch every label that the present one catches. It must
+/// have fewer than the present one. Of equal cells the one with fewer and smaller changes is best.
+fn better_window(tested: &Backtest, present: &Score, score: impl Fn(usize) -> Score) -> Option<usize> {
+    let own = tested.rule.setting();
+    let candidates = tested.cells.iter().enumerate().filter(|(_, cell)| {
+        let setting = cell.setting;
+        setting.window.kind == own.window.kind && setting.newness == own.newness && setting != own
+    });
+    let rank = |(index, cell): (usize, &crate::backtest::Cell)| {
+        let scored = score(index);
+        let is_kept = scored.missed == present.missed && scored.true_findings > 0;
+        let is_better = is_kept && scored.false_findings < present.false_findings;
+        let window = cell.setting.window;
+        let changes =
+            usize::from(window.threshold != own.window.threshold) + usize::from(window.period != own.window.period);
+        let distance = window.threshold.get().abs_diff(own.window.threshold.get());
+        is_better.then_some(((scored.false_findings, changes, distance, window.period), index))
+    };
+    candidates.filter_map(rank).min().map(|(_, index)| index)
+}
+
+/// The identities of labelled events.
+struct LabelledIds {
+    /// For each malicious label within the range its line and its events.
+    malicious: Vec<(u64, HashSet<String>)>,
+    benign: HashSet<String>,
+    unlabelled: Unlabelled,
+}
+
+impl LabelledIds {
+    fn new(labelled: &Labelled, matches: &crate::hunt::grid::GridMatches) -> LabelledIds {
+        let ids = |numbers: &[usize]| numbers.iter().map(|number| matches.id(*number).to_owned()).collect();
+        LabelledIds {
+            malicious: labelled.malicious_within().map(|(line, numbers)| (line, ids(numbers))).collect(),
+            benign: ids(&labelled.benign_matches().collect::<Vec<_>>()),
+            unlabelled: labelled.unlabelled(),
+        }
+    }
+
+    fn effect(&self, findings: &[Finding]) -> Effect {
+        let mut effect = Effect::default();
+        let mut caught = BTreeSet::new();
+        for finding in findings {
+            let lines = self.malicious.iter().filter(|(_, ids)| finding.event_ids.iter().any(|id| ids.contains(id)));
+            let lines: Vec<u64> = lines.map(|(line, _)| *line).collect();
+            let is_benign = finding.event_ids.iter().any(|id| self.benign.contains(id));
+            if !lines.is_empty() {
+                effect.true_findings += 1;
+                caught.extend(lines);
+            } else if is_benign || self.unlabelled == Unlabelled::Benign {
+                effect.false_findings += 1;
+            }
+        }
+        effect.caught = caught.len();
+        let lines = self.malicious.iter().map(|(line, _)| *line);
+        effect.missed = lines.filter(|line| !caught.contains(line)).collect();
+        effect
+    }
+}
+
+/// Hunts proposals and compares them with the present rule.
+struct Judge<'j> {
+    labels: LabelledIds,
+    present: &'j Score,
+}
+
+impl Judge<'_> {
+    async fn hunt(
+        &self,
+        engine: &Engine,
+        table: &dyn Table,
+        request: &TuneRequest<'_>,
+        plans: Vec<(Option<Window>, Vec<Vec<ValueCondition>>)>,
+    ) -> Result<Tuning, Error> {
+        let rule = request.rule;
+        let mut rules = vec![rule.clone()];
+        let mut ids = Vec::new();
+        for (window, conditions) in &plans {
+            let new = exception_text::exceptions(rule, conditions, request.defaults)?;
+            ids.push(new.iter().map(|exception| exception.id.clone()).collect::<Vec<_>>());
+            let mut changed = with_exceptions(rule, new);
+            changed.window = window.unwrap_or(rule.window);
+            rules.push(changed);
+        }
+        let hunt = ExceptedHunt::new(rules, request.range)?;
+        let (hunted, effects) = hunt.hunt_buffered(engine, table).await?;
+        let findings = hunted.findings.of_rules().await?;
+        let mut findings = findings.iter().map(|findings| self.labels.effect(findings));
+        let present = findings.next().unwrap_or_default();
+        let mut effects = effects.into_iter().skip(rule.exceptions().len());
+        let mut proposals = Vec::with_capacity(plans.len());
+        for (((window, conditions), ids), mut effect) in plans.into_iter().zip(ids).zip(findings) {
+            // The exceptions that the rule has already come first.
+            let of_rule: Vec<_> = effects.by_ref().take(rule.exceptions().len() + ids.len()).collect();
+            let by_id: BTreeMap<&str, _> =
+                of_rule.iter().map(|effect| (effect.exception.id.as_str(), effect)).collect();
+            let exception = |(id, when): (String, Vec<ValueCondition>)| {
+                let (events_removed, findings_removed) =
+                    by_id.get(id.as_str()).map_or((0, 0), |effect| (effect.events, effect.findings));
+                ProposedException { id, when, events_removed, findings_removed }
+            };
+            let exceptions: Vec<ProposedException> = ids.into_iter().zip(conditions).map(exception).collect();
+            effect.events_removed = exceptions.iter().map(|exception| exception.events_removed).sum();
+            let keeps_true_findings = effect.missed == present.missed && effect.missed == self.present.missed;
+            let window = window.map(ProposedWindow::from);
+            proposals.push(Proposal { window, exceptions, effect, keeps_true_findings });
+        }
+        let is_useful = |proposal: &Proposal| {
+            proposal.keeps_true_findings && proposal.effect.false_findings < present.false_findings
+        };
+        let useful = proposals.iter().enumerate().filter(|(_, proposal)| is_useful(proposal));
+        let best = useful.min_by_key(|(index, proposal)| {
+            (proposal.effect.false_findings, proposal.changes(), proposal.effect.events_removed, *index)
+        });
+        Ok(Tuning {
+            rule_id: rule.id.clone(),
+            best: best.map(|(index, _)| index),
+            present,
+            proposals,
+            read: ScanStatistics::default(),
+            duplicates: Duplicates::default(),
+        })
+    }
+}
+
+/// Returns `rule` with more exceptions.
+fn with_exceptions(rule: &Rule, new: Vec<Arc<Exception>>) -> Rule {
+    if new.is_empty() {
+        return rule.clone();
+    }
+    let exceptions = rule.exceptions().iter().map(Arc::clone).chain(new).collect();
+    let matches = Box::new(rule.detection_without_exceptions().clone());
+    Rule { detection: Predicate::Except { matches, exceptions }, ..rule.clone() }
+}
+
+/// Returns the end of new exceptions where none is named: the first midnight after 90 days.
+pub fn default_until(now: Instant) -> Instant {
+    use crate::time::DAY;
+    (now + 90 * DAY + (DAY - 1)).rounded_down(DAY)
+}
