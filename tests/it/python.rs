@@ -346,9 +346,14 @@ fn a_rule_that_fails_its_own_test_is_refused() {
     write("r.py", "def rule(event):\n    return event.get('eventName') == 'A'\n");
     let path = folder.path().join("r.yml");
     let output = tawny(&["test", path.to_str().unwrap()]);
+    let reason = "the rule fails its own tests: `first`";
+    let (table, _) = shown(&output);
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(table.contains(reason), "{table}");
+    let output = tawny(&["rules", "lint", path.to_str().unwrap()]);
     let (_, messages) = shown(&output);
     assert_eq!(output.status.code(), Some(2), "{messages}");
-    assert!(messages.contains("the rule fails its own tests: `first`"), "{messages}");
+    assert!(messages.contains(reason), "{messages}");
     for (filename, reason) in [("../r.py", "in the folder of the rule"), ("no.py", "cannot be read")] {
         write("r.yml", &yaml.replace("r.py", filename));
         let (_, messages) = shown(&tawny(&["test", path.to_str().unwrap()]));

@@ -217,6 +217,11 @@ fn lint_lists_all_errors_in_every_format() {
         })
         .collect();
     let expected = [
+        // Three keys are missing, the id is wrong, and one key is unknown.
+        ("a,b:%c.yml:1:1", "invalid"),
+        ("a,b:%c.yml:1:1", "invalid"),
+        ("a,b:%c.yml:1:1", "invalid"),
+        ("a,b:%c.yml:2:9", "invalid"),
         ("a,b:%c.yml:3:1", "invalid"),
         ("broken.yml:4:11", "invalid"),
         ("broken.yml:7:33", "invalid"),
@@ -244,13 +249,13 @@ fn lint_lists_all_errors_in_every_format() {
     let first = &results[0];
     let place = &first["locations"][0]["physicalLocation"];
     assert!(place["artifactLocation"]["uri"].as_str().unwrap().ends_with("/a%2Cb%3A%25c.yml"), "{first}");
-    assert_eq!((&place["region"]["startLine"], &first["level"]), (&3.into(), &"error".into()));
+    assert_eq!((&place["region"]["startLine"], &first["level"]), (&1.into(), &"error".into()));
     let (table, errors) = shown(&tawny(&["rules", "lint", rules]));
     assert!(
         table.contains("misspelt.yml:5:7: records have no `eventNme`; did you mean `eventName`? [unknown-field]"),
         "{table}"
     );
-    assert!(errors.contains("tabs.yml:3:2") && errors.contains("6 errors"), "{errors}");
+    assert!(errors.contains("tabs.yml:3:2") && errors.contains("10 errors"), "{errors}");
 }
 
 #[test]
@@ -264,7 +269,10 @@ fn messages_of_rules_are_escaped_in_every_format() {
         assert!(!all.contains('\u{1b}') && !all.contains('\u{202e}'), "{format}: {all}");
         assert!(!all.lines().any(|line| line.starts_with("::error::pwned")), "{format}: {all}");
         match format {
-            "github" => assert!(out.contains("%25,:%0A::error::pwned") && out.lines().count() == 1, "{out}"),
+            "github" => {
+                assert!(out.contains("%25,:%0A::error::pwned"), "{out}");
+                assert!(out.lines().all(|line| line.starts_with("::error file=")), "{out}");
+            }
             "sarif" => assert!(out.contains("\\\\[x\\\\](y)"), "{out}"),
             _ => {}
         }
