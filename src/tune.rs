@@ -182,12 +182,14 @@ pub async fn tune(engine: &Engine, table: &dyn Table, request: &TuneRequest<'_>)
 }
 
 /// Returns the cell with the fewest false findings among those that catch every label that the present one catches. It must
-/// have fewer than the present one. Of equal cells the one with fewer and smaller changes is best.
+/// have fewer than the present one. Of equal cells the one with fewer and smaller changes is best. Longer periods do not
+/// count: they join findings instead of removing them.
 fn better_window(tested: &Backtest, present: &Score, score: impl Fn(usize) -> Score) -> Option<usize> {
     let own = tested.rule.setting();
     let candidates = tested.cells.iter().enumerate().filter(|(_, cell)| {
         let setting = cell.setting;
-        setting.window.kind == own.window.kind && setting.newness == own.newness && setting != own
+        let is_of_rule = setting.window.kind == own.window.kind && setting.newness == own.newness;
+        is_of_rule && setting.window.period <= own.window.period && setting != own
     });
     let rank = |(index, cell): (usize, &crate::backtest::Cell)| {
         let scored = score(index);

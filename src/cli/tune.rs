@@ -41,7 +41,7 @@ pub(super) struct TuneCommand {
     /// Thresholds to try: numbers and inclusive ranges
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20")]
     thresholds: Vec<Thresholds>,
-    /// Periods to try
+    /// Periods to try; longer ones than that of the rule join findings, and are never proposed
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h")]
     periods: Vec<Period>,
     /// Most exceptions of a proposal
@@ -86,7 +86,7 @@ impl TuneCommand {
         let entry = catalog::named(&entries, &self.rule)?.clone();
         let labels = labels::read(&self.labels)?;
         let grid = self.grid(&entry)?;
-        self.check_write()?;
+        self.check_write(&entry, &grid)?;
         let range = self.range.range()?;
         let defaults = ExceptionDefaults {
             reason: self.reason.clone().unwrap_or_else(|| format!("false findings of {}", entry.rule.id)),
@@ -145,9 +145,12 @@ impl TuneCommand {
     }
 
     /// Checks before the data is read that `--write` can succeed.
-    fn check_write(&self) -> Result<(), Error> {
+    fn check_write(&self, entry: &Entry, grid: &Grid) -> Result<(), Error> {
         if !self.write {
             return Ok(());
+        }
+        if grid.settings().iter().any(|setting| *setting != entry.rule.setting()) {
+            store::destination(&WriteTarget::of(entry, &self.config)?.file)?;
         }
         let path: &Path = &self.exceptions_to;
         if path.exists() && !self.force {
