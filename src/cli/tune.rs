@@ -149,7 +149,7 @@ impl TuneCommand {
         if !self.write {
             return Ok(());
         }
-        if grid.settings().iter().any(|setting| *setting != entry.rule.setting()) {
+        if grid.settings(&entry.rule).iter().any(|setting| *setting != entry.rule.setting()) {
             store::destination(&WriteTarget::of(entry, &self.config)?.file)?;
         }
         let path: &Path = &self.exceptions_to;
