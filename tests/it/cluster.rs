@@ -188,13 +188,20 @@ const NEW_USERS: &str =
   Threshold: 2, Hunt: {New: [userIdentity.userName], History: 2h, Learning: 1d}, GroupBy: [{Key: account}],
   Detection: [{Key: eventName, Condition: Equals, Value: ConsoleLogin}]}";
 
+/// A rule for sign-ins without one of a certain user within the hour after them.
+const LONE_SIGN_INS: &str =
+    "{AnalysisType: rule, RuleID: Cluster.Lone, Enabled: true, Severity: Low, LogTypes: [AWS.CloudTrail],
+  Threshold: 2, Hunt: {NotFollowedBy: [{KeyPath: userIdentity.userName, Condition: EndsWith, Value: '1'}]},
+  GroupBy: [{Key: account}], Detection: [{Key: eventName, Condition: Equals, Value: ConsoleLogin}]}";
+
 #[test]
-fn cluster_finds_the_same_new_matches() {
+fn cluster_finds_the_same_new_and_lone_matches() {
     let server = Server::start();
     let nodes = Nodes::start(&server);
     let at = |name: &str| nodes.folder.path().join(name).display().to_string();
     write_trail(&nodes.folder.path().join("trail"));
     std::fs::write(at("new.yml"), NEW_USERS).unwrap();
+    std::fs::write(at("lone.yml"), LONE_SIGN_INS).unwrap();
     of(&server, &["convert", &at("trail"), "--lake", &at("lake"), "--quiet"]);
     let (rules, on_cluster) = (at("new.yml"), ["--cluster", &nodes.url, "--partitions", "3"]);
     for data in [at("trail"), at("lake")] {
@@ -203,6 +210,14 @@ fn cluster_finds_the_same_new_matches() {
             assert!(of(&server, &hunt).contains("Cluster.New"), "{hunt:?}");
             assert_same_outcome(&server, &hunt, &on_cluster, 0);
         }
+        for more in [&[][..], &["--from", "2026-09-03"]] {
+            let hunt = [&["hunt", &data, "--rules", &at("lone.yml"), "--format", "jsonl"][..], more].concat();
+            assert!(of(&server, &hunt).contains("Cluster.Lone"), "{hunt:?}");
+            assert_same_outcome(&server, &hunt, &on_cluster, 0);
+        }
+        let grid = ["--thresholds", "1..3", "--periods", "15m,1h", "--move-to", "1/1h"];
+        let backtest = [&["backtest", &data, "--rules", &at("lone.yml"), "--format", "json"][..], &grid].concat();
+        assert_same_outcome(&server, &backtest, &on_cluster, 0);
         let grid = ["--histories", "1h,4h", "--thresholds", "1..3", "--periods", "1h", "--move-to", "1/1h"];
         let backtest = [&["backtest", &data, "--rules", &rules, "--format", "json"][..], &grid].concat();
         assert_same_outcome(&server, &backtest, &on_cluster, 0);
