@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::trace::short_principal;
-use super::{csv_record, internal, rows};
+use super::{csv_record, internal, rows_dropping};
 use crate::error::Error;
 use crate::statistics::number_of;
 use crate::text::json;
@@ -154,7 +154,7 @@ pub(super) fn table(events: &[TracedEvent]) -> String {
             // Writing to a string does not fail.
             writeln!(text, "{}", date(first)).ok();
         }
-        text.push_str(&rows(&["time", "who", "call", "where", "result"], of_date.iter().map(cells)));
+        text.push_str(&rows_dropping(&["time", "who", "call", "where", "result"], &["who"], of_date.iter().map(cells)));
     }
     if events.is_empty() {
         text.push_str("no events\n");

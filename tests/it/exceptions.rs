@@ -67,8 +67,9 @@ const CONDITIONS: [Condition; 7] = [
     }),
 ];
 
-/// The rules, by their number: the ids and what is special of each. The last two match successes too.
-const RULES: [(&str, &str); 5] = [
+/// The rules, by their number: the ids and what is special of each. The fourth and the fifth
+/// match successes too.
+const RULES: [(&str, &str); 6] = [
     ("Rule.Sliding", "Hunt: {Window: sliding}"),
     ("Rule.Dedup", "Hunt: {Window: dedup}"),
     ("Rule.Tumbling", "Hunt: {Window: tumbling, Unique: sourceIPAddress}"),
@@ -77,6 +78,7 @@ const RULES: [(&str, &str); 5] = [
         "Hunt: {FollowedBy: [{KeyPath: responseElements.ConsoleLogin, Condition: Equals, Value: Success}]}",
     ),
     ("Rule.All", "Hunt: {Window: sliding, Sum: additionalEventData.bytes}"),
+    ("Rule.New", "Hunt: {New: [sourceIPAddress], History: 20m}"),
 ];
 
 pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
