@@ -49,7 +49,8 @@ impl Principal {
         let of_trigger = || identity::actor(&finding.context.get("userIdentity")?.to_string(), address);
         let account = match finding.group.get("account") {
             Some(account) => text(Some(account)),
-            None => text(finding.context.get("recipientAccountId")),
+            None => text(finding.context.get("recipientAccountId"))
+                .or_else(|| text(finding.context.get("userIdentity")?.get("accountId"))),
         };
         let actor = match finding.group.get("actor") {
             Some(actor) => text(Some(actor)),

@@ -352,7 +352,7 @@ struct MatchIndex<'m> {
 impl MatchIndex<'_> {
     fn new(matches: &GridMatches) -> MatchIndex<'_> {
         let mut index = MatchIndex { by_id: HashMap::new(), by_actor: HashMap::new() };
-        for number in 0..matches.times.len() {
+        for number in (0..matches.times.len()).filter(|number| matches.is_match(*number)) {
             index.by_id.insert(matches.id(number), number);
             let (account, actor) = matches.who(number);
             let mut keys = vec![(account, actor), (account, None), (None, actor)];

@@ -47,16 +47,12 @@ const NOT_RANKED: [&str; 11] = [
 /// what a hunt with these settings finds.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny backtest lake/ --rule AWS.Unsuccessful.MFA.attempt --from 2026-07-01 --to 2026-10-01\n  tawny backtest lake/ --thresholds 2..6 --periods 15m,1h --windows sliding --budget 1/day\n  tawny backtest lake/ --rules my_rule.yml --budget 1/day --write\n  tawny backtest lake/ --rules new_region.yml --histories 7d,30d,90d --learning 7d,14d\n  tawny backtest lake/ --move-to 3/30m --labels incidents.csv --report backtest.html\n  tawny backtest lake/ --last 90d --risk 50,100,200\n  tawny backtest lake/ --compare main/rule.yml branch/rule.yml --format junit -o junit.xml --fail-on-change"
+    after_help = "Examples:\n  tawny backtest lake/ --rule AWS.Unsuccessful.MFA.attempt --from 2026-07-01 --to 2026-10-01\n  tawny backtest lake/ --thresholds 2..6 --periods 15m,1h --windows sliding --budget 1/day\n  tawny backtest lake/ --rules my_rule.yml --budget 1/day --write\n  tawny backtest lake/ --rules new_region.yml --histories 7d,30d,90d --learning 7d,14d\n  tawny backtest lake/ --move-to 3/30m --labels incidents.csv --report backtest.html\n  tawny backtest lake/ --last 90d --risk --scores 50,100,200\n  tawny backtest lake/ --compare main/rule.yml branch/rule.yml --format junit -o junit.xml --fail-on-change"
 )]
 pub(super) struct BacktestCommand {
-    #[command(flatten)]
-    data: DataArgs,
     /// Backtest the rule with this id
     #[arg(long, value_name = "ID", help_heading = super::RULES)]
     rule: Option<String>,
-    #[command(flatten)]
-    files: RuleFileArgs,
     /// Exit with code 2 if a rule of a folder cannot run, instead of skipping it
     #[arg(long, help_heading = super::RULES)]
     strict: bool,
@@ -75,10 +71,6 @@ pub(super) struct BacktestCommand {
     /// Window kinds to try
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST", default_value = "all", help_heading = super::WINDOWS)]
     windows: Vec<WindowChoice>,
-    #[command(flatten)]
-    range: RangeArgs,
-    #[command(flatten)]
-    cluster: ClusterArgs,
     /// Known malicious or benign events: CSV or JSON lines with `label`, and `event_id` or `account`, `actor`, `from`, `to`
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -91,9 +83,12 @@ pub(super) struct BacktestCommand {
     /// List the findings gained and lost if the rule moved to this cell: `3/30m` or `3/30m/dedup`
     #[arg(long, value_name = "CELL")]
     move_to: Option<CellName>,
-    /// Count how often actors reach each of these risk scores, by the findings of all rules, instead of windows
-    #[arg(long, value_name = "SCORES", value_delimiter = ',', num_args = 0..=1, default_missing_value = "25,50,100,200,400", conflicts_with_all = NOT_RANKED)]
-    risk: Vec<NonZeroU32>,
+    /// Count how often actors reach risk scores, by the findings of all rules, instead of trying windows
+    #[arg(long, conflicts_with_all = NOT_RANKED)]
+    risk: bool,
+    /// With `--risk`: the scores to try
+    #[arg(long, value_name = "LIST", requires = "risk", value_delimiter = ',', default_value = "25,50,100,200,400", value_parser = super::threshold)]
+    scores: Vec<NonZeroU32>,
     /// With `--risk`: the time in which the weight of a finding halves
     #[arg(long, value_name = "PERIOD", requires = "risk", default_value = "7d", value_parser = Period::parse_history)]
     half_life: Period,
@@ -120,6 +115,14 @@ pub(super) struct BacktestCommand {
     /// Write the cells to this file or `s3://BUCKET/KEY` instead of standard output
     #[arg(short, long, value_name = "FILE", help_heading = super::OUTPUT)]
     output: Option<String>,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    files: RuleFileArgs,
+    #[command(flatten)]
+    range: RangeArgs,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 impl BacktestCommand {
@@ -129,7 +132,7 @@ impl BacktestCommand {
         if !self.compare.is_empty() {
             return Box::pin(self.compare(context, format)).await;
         }
-        if !self.risk.is_empty() {
+        if self.risk {
             return Box::pin(self.risk_scores(context, format)).await;
         }
         // Checked here because clap drops `requires` where the required option conflicts with another one.
@@ -363,7 +366,7 @@ impl BacktestCommand {
         let hunted = hunt::hunt_buffered(&opened.engine, opened.table.as_ref(), &choice.rules, range).await?;
         opened.bar.finish_and_clear();
         let actors = risk::of_findings(&hunted.findings, self.half_life).await?;
-        let crossings = actors.crossings(&risk::distinct(&self.risk));
+        let crossings = actors.crossings(&risk::distinct(&self.scores));
         let text = report::risk::crossings(&crossings, range, self.half_life, as_json)?;
         context.write(text.into_bytes(), self.output.as_deref()).await?;
         let summary = ReadSummary { has_results: hunted.findings.count() > 0, ..opened.summary(range, "hunted") };

@@ -9,6 +9,8 @@ use crate::error::Error;
 use crate::report::FindingsFormat;
 use crate::report::backtest::BacktestFormat;
 use crate::report::query_rows::RowFormat;
+use crate::report::timeline::TimelineFormat;
+use crate::report::trace::TraceFormat;
 
 /// A format that the ending of a file can choose.
 pub(super) trait FormatByEnding: ValueEnum + Copy + PartialEq + Default {
@@ -51,6 +53,28 @@ impl FormatByEnding for BacktestFormat {
     }
 }
 
+impl FormatByEnding for TraceFormat {
+    fn endings(self) -> &'static [&'static str] {
+        match self {
+            TraceFormat::Table => &[],
+            TraceFormat::Json => JSON,
+            TraceFormat::Html => HTML,
+            TraceFormat::Dot => DOT,
+        }
+    }
+}
+
+impl FormatByEnding for TimelineFormat {
+    fn endings(self) -> &'static [&'static str] {
+        match self {
+            TimelineFormat::Table => &[],
+            TimelineFormat::Jsonl => JSON_LINES,
+            TimelineFormat::Json => JSON,
+            TimelineFormat::Csv => CSV,
+        }
+    }
+}
+
 impl FormatByEnding for TableOrJson {
     fn endings(self) -> &'static [&'static str] {
         match self {
@@ -64,6 +88,8 @@ const JSON: &[&str] = &["json"];
 const JSON_LINES: &[&str] = &["jsonl", "ndjson"];
 const CSV: &[&str] = &["csv"];
 const PARQUET: &[&str] = &["parquet"];
+const HTML: &[&str] = &["html"];
+const DOT: &[&str] = &["dot", "gv"];
 
 /// Returns the format of a result: the one that `--format` names, else that of the ending of `output`, else the default.
 ///
@@ -74,7 +100,7 @@ pub(super) fn chosen<F: FormatByEnding>(given: Option<F>, output: Option<&str>) 
         return Ok(given.unwrap_or_default());
     };
     let ending = ending.to_ascii_lowercase();
-    let is_known = [JSON, JSON_LINES, CSV, PARQUET].concat().contains(&ending.as_str());
+    let is_known = [JSON, JSON_LINES, CSV, PARQUET, HTML, DOT].concat().contains(&ending.as_str());
     let of_ending = F::value_variants().iter().copied().find(|format| format.endings().contains(&ending.as_str()));
     match (given, of_ending) {
         (given, None) if !is_known => Ok(given.unwrap_or_default()),

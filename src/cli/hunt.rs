@@ -110,6 +110,9 @@ impl HuntCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let HuntOutputArgs { output, report, show, fail_on_findings, .. } = &self.result;
         let view = self.result.view()?;
+        if self.risk.risk && self.rules.compares_window_kinds() {
+            return Err(Error::usage("`--risk` counts each burst once: choose one kind of `--window`"));
+        }
         let rules = self.rules.choose(context.output)?;
         let range = self.range.range()?;
         Context::check_outputs([output, report])?;
@@ -119,7 +122,9 @@ impl HuntCommand {
         let summary = opened.summary(range, "hunted");
         let limits = &self.limits;
         if limits.dry_run || limits.max_objects.is_some() || limits.max_bytes.is_some() {
-            let listing = table.snapshot(initial_range_of(&rules, range)).await?.listing();
+            let needs_all_data = rules.iter().any(|rule| rule.setting().needs_all_data());
+            let read = if needs_all_data { Range::default() } else { initial_range_of(&rules, range) };
+            let listing = table.snapshot(read).await?.listing();
             limits.check(&listing)?;
             if limits.dry_run {
                 opened.bar.finish_and_clear();
@@ -319,7 +324,7 @@ async fn show_finding(
         let screen = if to_file { Screen::FILE } else { Screen::of_standard_output() };
         return Ok(report::details(&finding, events, screen));
     }
-    report::details_as_json(&finding, events)
+    report::details_as_json(&finding, events, format == FindingsFormat::Jsonl)
 }
 
 /// Says how many matches the data do not decide.
@@ -327,7 +332,7 @@ fn report_open_matches(output: Output, rules: &[Rule], open_matches: &[u64]) {
     for (rule, matches) in rules.iter().zip(open_matches).filter(|(_, matches)| **matches > 0) {
         let matches = number_of(*matches, "match");
         let reason = match &rule.absence {
-            Some(absence) => format!("open: the data do not cover the period of `{}`", absence.side.key()),
+            Some(absence) => format!("open: the selected data do not cover the period of `{}`", absence.side.key()),
             None => "in accounts that are still in their learning time".to_owned(),
         };
         output.talk(&format!("`{}`: {matches} {reason}", rule.id));

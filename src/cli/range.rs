@@ -18,6 +18,17 @@ pub(super) struct RangeArgs {
     last: Option<Period>,
 }
 
+/// Returns the range between two times.
+///
+/// # Errors
+/// It is empty.
+pub(super) fn ordered(from: Option<Instant>, to: Option<Instant>) -> Result<Range, Error> {
+    match (from, to) {
+        (Some(from), Some(to)) if from >= to => Err(Error::usage("`--from` must be before `--to`")),
+        _ => Ok(Range { from, to }),
+    }
+}
+
 impl RangeArgs {
     pub(super) fn range(&self) -> Result<Range, Error> {
         let range = match self.last {
@@ -27,9 +38,6 @@ impl RangeArgs {
                 Range { from: Some(now - last.micros()), to: Some(now) }
             }
         };
-        match (range.from, range.to) {
-            (Some(from), Some(to)) if from >= to => Err(Error::usage("`--from` must be before `--to`")),
-            _ => Ok(range),
-        }
+        ordered(range.from, range.to)
     }
 }

@@ -9,8 +9,9 @@ use crate::time::{Instant, Period, Range};
 
 /// Ranks actors by their findings.
 #[derive(Debug, Args)]
+#[command(next_help_heading = super::OUTPUT)]
 pub(super) struct RiskArgs {
-    /// Rank actors by the severities and tactics of their findings, instead of listing findings
+    /// Rank actors by the severities and tactics of their findings
     #[arg(long)]
     pub(super) risk: bool,
     /// With `--risk`: the time in which the weight of a finding halves

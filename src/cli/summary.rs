@@ -1,10 +1,10 @@
 use clap::Args;
 
 use super::data::DataArgs;
-use super::{Context, TableOrJson};
+use super::{Context, TableOrJson, format, range};
 use crate::error::{Error, Status};
 use crate::report::trace as report;
-use crate::time::{Instant, Range};
+use crate::time::Instant;
 use crate::trace::{self, Activity};
 
 /// Count what an actor or an account did, by service, region, account, actor and address
@@ -13,8 +13,6 @@ use crate::trace::{self, Activity};
     after_help = "Examples:\n  tawny summary lake/ --actor alice --from 2026-09-01 --to 2026-09-08\n  tawny summary lake/ --account 111122223333 --format json"
 )]
 pub(super) struct SummaryCommand {
-    #[command(flatten)]
-    data: DataArgs,
     /// Only the calls of this actor, as rules group by it: a user, a role, a person or a service
     #[arg(long, value_name = "ACTOR", required_unless_present = "account")]
     actor: Option<String>,
@@ -24,24 +22,27 @@ pub(super) struct SummaryCommand {
     /// Only events before this time
     #[arg(long, value_name = "TIME")]
     to: Option<Instant>,
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    format: TableOrJson,
+    /// Output format [default: by the ending of `--output`, else table]
+    #[arg(long, value_enum)]
+    format: Option<TableOrJson>,
     /// Write the output to this file or `s3://BUCKET/KEY` instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
+    #[command(flatten)]
+    data: DataArgs,
 }
 
 impl SummaryCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        let format = format::chosen(self.format, self.output.as_deref())?;
         Context::check_outputs([&self.output, &None])?;
-        let range = Range { from: self.from, to: self.to };
+        let range = range::ordered(self.from, self.to)?;
         let opened = self.data.open(context, None, "reading").await?;
         let actor = self.actor.as_deref();
         let Activity { summary, read, .. } =
             trace::activity(&opened.engine, opened.table.as_ref(), range, actor).await?;
         opened.bar.finish_and_clear();
-        let text = match self.format {
+        let text = match format {
             TableOrJson::Table => report::summary(&summary),
             TableOrJson::Json => report::summary_json(&summary)?,
         };

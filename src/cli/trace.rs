@@ -3,13 +3,13 @@ use std::net::IpAddr;
 use clap::{ArgGroup, Args};
 use ipnet::IpNet;
 
-use super::Context;
 use super::data::DataArgs;
+use super::{Context, format, range};
 use crate::error::{Error, Status};
 use crate::report::trace::{self as report, TraceFormat};
 use crate::statistics::number_of;
 use crate::store::{self, Location};
-use crate::time::{Instant, Range};
+use crate::time::Instant;
 use crate::trace::{self, DEFAULT_DEPTH, Start, TraceOutcome, TraceRequest};
 
 /// Follow a credential: who began its chain, and everything that was done with it
@@ -22,8 +22,6 @@ use crate::trace::{self, DEFAULT_DEPTH, Start, TraceOutcome, TraceRequest};
     after_help = "Examples:\n  tawny trace lake/ --key AKIAIOSFODNN7EXAMPLE\n  tawny trace lake/ --event 8feee4c2-5e27-4857-8475-bfa7e7b6d791 --from-origin\n  tawny trace lake/ --finding 0a1b2c3d --findings findings.jsonl --format json\n  tawny trace s3://logs/AWSLogs --ip 192.0.2.0/24 --from 2026-09-01 --to 2026-09-02"
 )]
 pub(super) struct TraceCommand {
-    #[command(flatten)]
-    data: DataArgs,
     /// Start from the events of the finding with this `finding_id`
     #[arg(long, value_name = "ID", requires = "findings")]
     finding: Option<String>,
@@ -54,12 +52,14 @@ pub(super) struct TraceCommand {
     /// Follow everything that the chain's credentials did, from the origin on, not only what was done with the start's
     #[arg(long)]
     from_origin: bool,
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    format: TraceFormat,
+    /// Output format [default: by the ending of `--output`, else table]
+    #[arg(long, value_enum)]
+    format: Option<TraceFormat>,
     /// Write the output to this file or `s3://BUCKET/KEY` instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<String>,
+    #[command(flatten)]
+    data: DataArgs,
 }
 
 /// Parses an address or a network.
@@ -71,11 +71,9 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 impl TraceCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        let format = format::chosen(self.format, self.output.as_deref())?;
         Context::check_outputs([&self.output, &None])?;
-        let range = Range { from: self.from, to: self.to };
-        if range.from.zip(range.to).is_some_and(|(from, to)| from >= to) {
-            return Err(Error::usage("`--from` must be before `--to`"));
-        }
+        let range = range::ordered(self.from, self.to)?;
         let start = self.start()?;
         let request = TraceRequest { start, range, depth: self.depth, from_origin: self.from_origin };
         let opened = self.data.open(context, None, "tracing").await?;
@@ -87,7 +85,7 @@ impl TraceCommand {
             context.output.warn(&format!("error: {}", not_found(&request.start)));
             return Ok(status.max(Status::Usage));
         };
-        context.write(report::encode(&trace, &read, self.format)?.into_bytes(), self.output.as_deref()).await?;
+        context.write(report::encode(&trace, &read, format)?.into_bytes(), self.output.as_deref()).await?;
         summary.has_results = true;
         let status = summary.report(context.output, &read).await?;
         if trace.is_cut {

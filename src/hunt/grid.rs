@@ -221,7 +221,7 @@ impl GridRule {
     async fn findings(&self, engine: &Engine, rows: &[RecordBatch]) -> Result<GridFindings, Error> {
         let failed = |error| Error::query(format!("rule `{}`", self.id), error);
         let matches = matches::numbered(self, rows).map_err(failed)?;
-        self.check_size(matches.count)?;
+        self.check_size(matches.times.len())?;
         let table = matches.table().map_err(failed)?;
         let windows = GridWindows { engine, grid: self, matches: &matches, table };
         let (found, undecided) = Box::pin(windows.findings()).await?;

@@ -20,6 +20,9 @@ use crate::time::{self, Instant, Range, SECOND};
 pub async fn run_rule_tests(engine: &Engine, rules: &[Rule]) -> Result<Vec<Vec<bool>>, Error> {
     let failed = |error| Error::query("the records of tests", error);
     let too_large = |error| Error::columns("the records of tests", error);
+    // Events that must be absent are no matches.
+    let rules: Vec<Rule> = rules.iter().map(|rule| Rule { absence: None, ..rule.clone() }).collect();
+    let rules = rules.as_slice();
     let spec = MatchSpec::new(rules, Range::default());
     let mut matched: Vec<Vec<bool>> = rules.iter().map(|rule| vec![false; rule.tests.len()]).collect();
     let tests =
@@ -72,8 +75,13 @@ pub async fn run_hunt_tests(engine: &Engine, rule: &Rule) -> Result<Vec<HuntTest
         }
         let batch = builder.finish().map_err(|error| Error::columns("the records of a test", error))?;
         let table = MemoryTable(vec![batch]);
-        let found = super::findings(engine, &table, std::slice::from_ref(rule), Range::default()).await?;
-        results.push(compared(expected, &found));
+        let hunted = super::hunt(engine, &table, std::slice::from_ref(rule), Range::default()).await?;
+        let open: u64 = hunted.open_matches.iter().sum();
+        let mut result = compared(expected, &hunted.findings.concat());
+        if open > 0 {
+            result.found = format!("{}, {} open", result.found, number_of(open, "match"));
+        }
+        results.push(result);
     }
     Ok(results)
 }

@@ -33,6 +33,8 @@ pub struct KnownFindings {
     changed_dates: HashSet<String>,
     /// Start of the data in the lake. Findings with dropped events are frozen: they never change.
     retained_from: Option<Instant>,
+    /// The first event that is left.
+    first_event: Option<Instant>,
 }
 
 /// A new, grown or withdrawn finding, and the sinks that receive it.
@@ -79,10 +81,15 @@ impl HuntedRule<'_> {
 }
 
 impl KnownFindings {
-    /// Collects the known findings of `days`.
-    pub fn new(days: BTreeMap<String, Vec<KnownFinding>>, retained_from: Option<Instant>) -> KnownFindings {
+    /// Collects the known findings of `days`. Records before `retained_from` were dropped. `first_event` is that of the rest, if a
+    /// rule needs it.
+    pub fn new(
+        days: BTreeMap<String, Vec<KnownFinding>>,
+        retained_from: Option<Instant>,
+        first_event: Option<Instant>,
+    ) -> KnownFindings {
         let known = days.into_values().flatten().map(|known| (known.finding_id.clone(), known)).collect();
-        KnownFindings { known, changed_dates: HashSet::new(), retained_from }
+        KnownFindings { known, changed_dates: HashSet::new(), retained_from, first_event }
     }
 
     /// Returns the findings of the rule `id` that are not gone.
@@ -170,8 +177,9 @@ impl KnownFindings {
 
     /// Returns whether events that decide a finding of `rule` have been dropped.
     fn is_frozen(&self, rule: &Rule, known: &KnownFinding) -> bool {
-        let history = rule.setting().newness.map_or(0, |newness| newness.history.micros());
-        self.retained_from.is_some_and(|from| known.first < from + history)
+        let first_event = self.first_event.filter(|_| rule.absence.is_some());
+        let start = self.retained_from.map(|from| first_event.map_or(from, |first| from.max(first)));
+        start.is_some_and(|start| known.first < start + rule.setting().decided_by_earlier())
     }
 }
 

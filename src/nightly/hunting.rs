@@ -144,7 +144,9 @@ impl NightlyHunt<'_> {
         let mut planned: Vec<Range> = Vec::new();
         loop {
             let ranges = if changed.is_empty() { planned.as_slice() } else { &[Range::default()] };
-            let known = KnownFindings::new(self.store.known_findings(self.last, ranges).await?, retained_from);
+            let first_event = next.event_times.map(|times| times.first);
+            let known = self.store.known_findings(self.last, ranges).await?;
+            let known = KnownFindings::new(known, retained_from, first_event);
             let mut tasks = Vec::new();
             if !changed.is_empty() {
                 tasks.push(HuntTask { rules: changed.clone(), range: Range::default(), cause: "rules changed" });

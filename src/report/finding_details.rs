@@ -46,7 +46,13 @@ pub fn details(finding: &Finding, events: &[Event], screen: Screen) -> String {
         facts.push((name, note.clone().unwrap_or_default()));
     }
     let facts = facts.into_iter().filter(|(_, fact)| !fact.is_empty());
-    let mut text = rows_on(screen, &["", ""], &[], facts.map(|(name, fact)| vec![name.to_owned(), fact]));
+    // A note may have several lines.
+    let lines = facts.flat_map(|(name, fact)| {
+        let lines: Vec<String> = fact.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+        let names = std::iter::once(name.to_owned()).chain(std::iter::repeat(String::new()));
+        names.zip(lines).map(|(name, line)| vec![name, line]).collect::<Vec<_>>()
+    });
+    let mut text = rows_on(screen, &["", ""], &[], lines);
     text.push('\n');
     // Several events can have the time of the trigger. The finding does not say which of them it was.
     let row = |event: &Event| {
@@ -84,13 +90,16 @@ fn counted(finding: &Finding) -> String {
     text
 }
 
-/// Returns a finding as JSON, with its events.
+/// Returns a finding as JSON, with its events: on one line, or with a line for each member.
 ///
 /// # Errors
 /// It cannot be encoded, which is a defect.
-pub fn details_as_json(finding: &Finding, events: &[Event]) -> Result<String, Error> {
+pub fn details_as_json(finding: &Finding, events: &[Event], on_one_line: bool) -> Result<String, Error> {
     let failed = |error: serde_json::Error| internal("a finding as JSON", &error);
     let mut shown = serde_json::to_value(finding).map_err(failed)?;
     shown["events"] = serde_json::to_value(events).map_err(failed)?;
+    if on_one_line {
+        return json::line(&shown).map(|line| line + "\n").map_err(failed);
+    }
     json::pretty(&shown).map_err(failed)
 }

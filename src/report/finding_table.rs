@@ -65,7 +65,7 @@ impl FindingRow {
 /// Returns the table of `rows`.
 ///
 /// If all times are of one day, the date is above the table. Otherwise the first time of a row has a date, and the others
-/// have one if it differs. Times have seconds if a row has different times within one minute. If all times of each
+/// have one if any of them differs. Times have seconds if a row has different times within one minute. If all times of each
 /// row are equal, there is one column of times.
 pub(super) fn table(rows: &[FindingRow], screen: Screen) -> String {
     let dates: BTreeSet<String> = rows.iter().flat_map(FindingRow::times).map(|time| date_and_time(time).0).collect();
@@ -81,7 +81,9 @@ pub(super) fn table(rows: &[FindingRow], screen: Screen) -> String {
     let cells = |row: &FindingRow| {
         let first_date = date_and_time(row.first_event).0;
         let first = short(row.first_event, one_day, with_seconds);
-        let others = [row.last_event, row.trigger_time].map(|time| short(time, Some(&first_date), with_seconds));
+        let is_one_date = row.times().iter().all(|time| date_and_time(*time).0 == first_date);
+        let known_date = Some(&first_date).filter(|_| is_one_date);
+        let others = [row.last_event, row.trigger_time].map(|time| short(time, known_date, with_seconds));
         let mut cells = vec![row.severity.clone(), row.rule.clone(), row.group.clone(), row.count.clone(), first];
         cells.extend(others.into_iter().take(times.len() - 1));
         cells.extend([&row.addresses, &row.title, &row.id].map(String::clone));

@@ -23,7 +23,9 @@ pub fn ranked(ranking: &RiskRanking, format: FindingsFormat) -> Result<String, E
         FindingsFormat::Table if risks.is_empty() => Ok("no actor has findings that count\n".to_owned()),
         FindingsFormat::Table => {
             let header = ["", "score", "account", "actor", "findings", "tactics", "rules", "last"];
-            Ok(rows_dropping(&header, &DROPPABLE, risks.iter().map(|risk| cells(risk).to_vec())))
+            let table = rows_dropping(&header, &DROPPABLE, risks.iter().map(|risk| cells(risk).to_vec()));
+            let at = ranking.at.map(|at| format!("scores at {at}, half-life {}\n", ranking.half_life));
+            Ok(table + &at.unwrap_or_default())
         }
         FindingsFormat::Json => json_text::pretty(ranking).map_err(failed),
         FindingsFormat::Jsonl => {

@@ -92,6 +92,9 @@ pub(super) fn short_principal(principal: Option<&str>) -> Option<String> {
 /// Returns the counts of a summary.
 pub fn summary(summary: &Summary) -> String {
     let all = &summary.all;
+    if all.events == 0 {
+        return "no events\n".to_owned();
+    }
     let end = |time: Option<Instant>| time.map_or_else(|| "no readable time".to_owned(), String::from);
     let mut text = format!(
         "Summary\n{}: {} allowed, {} denied, {} failed; {} reading, {} writing\n{} to {}\n",

@@ -40,6 +40,11 @@ impl Setting {
         self.newness.is_some_and(|newness| newness.learning.is_some())
     }
 
+    /// Returns whether the first or the last event of all data decides which matches count.
+    pub fn needs_all_data(&self) -> bool {
+        self.absence.is_some() || self.has_learning()
+    }
+
     /// Returns how long before a match earlier events decide whether it counts, in microseconds.
     pub fn decided_by_earlier(&self) -> i64 {
         match self.absence {

@@ -68,7 +68,8 @@ fn backtest_counts_how_often_actors_reach_scores() {
     let folder = tempfile::tempdir().unwrap();
     let trail = trail(&folder);
     let ends = ["--from", "2026-09-01", "--to", "2026-09-05", "--half-life", "1h"];
-    let arguments = [&["backtest", &trail, "--risk", "1,1000", "--format", "json"], &RULE[..], &ends[..]].concat();
+    let arguments =
+        [&["backtest", &trail, "--risk", "--scores", "1,1000", "--format", "json"], &RULE[..], &ends[..]].concat();
     let scores: Value = serde_json::from_str(&tawny(&arguments)).unwrap();
     // Each burst is forgotten before the next.
     assert_eq!(

@@ -78,12 +78,22 @@ impl GridMatches {
             (Some(keys), _, Some(cell)) => keys.new_ones(start..found.last + 1, &self.times, &cell, counts),
             (_, Some(roles), Some(cell)) => {
                 let end = self.group_of.partition_point(|known| *known <= group);
-                roles.lone_ones(start..end, &self.times, &cell, counts)
+                // Events a period away or more decide nothing.
+                let period = cell.setting.window.period.micros();
+                let (earliest, latest) = (self.times[found.first] - period, self.times[found.last] + period);
+                let first = start + self.times[start..end].partition_point(|time| *time < earliest);
+                let last = start + self.times[start..end].partition_point(|time| *time <= latest);
+                roles.lone_ones(first..last, &self.times, &cell, counts)
             }
             _ => return of_finding.filter(|number| counts(*number)).collect(),
         };
         counted.retain(|number| of_finding.contains(number));
         counted
+    }
+
+    /// Returns whether an event is a match, and not only one that must be absent near matches.
+    pub fn is_match(&self, number: usize) -> bool {
+        self.roles.as_ref().is_none_or(|roles| roles.is_match(number))
     }
 
     /// The identity of a match.
@@ -185,6 +195,12 @@ pub(super) fn numbered(grid: &GridRule, rows: &[RecordBatch]) -> Result<GridMatc
     }
     if shape.absence.is_some() {
         matches.roles = Some(MatchRoles::new(&texts(columns::MATCH_ROLE)?));
+        let mut groups: Vec<usize> = Vec::new();
+        let numbers = (0..matches.times.len()).filter(|number| matches.is_match(*number));
+        groups.extend(numbers.map(|number| matches.group_of[number]));
+        matches.count = groups.len();
+        groups.dedup();
+        matches.group_count = groups.len();
     }
     Ok(matches)
 }

@@ -56,3 +56,17 @@ fn open_match_is_decided_by_a_later_night_and_by_a_late_event() {
         }
     }
 }
+
+#[test]
+fn dropped_days_do_not_open_known_matches() {
+    let place = Place { retain: Some(40 * DAY), ..Place::new() };
+    let records: Vec<Value> = (0..8).map(|step| sign_in(step * 10 * 24 * 60, "203.0.113.9")).collect();
+    place.put("0.json", &records);
+    let rules = [lone(WindowKind::Sliding, AbsenceSide::Before)];
+    let changes = [(); 3].map(|()| {
+        let report = RUNTIME.block_on(place.run(&rules, START + 71 * DAY)).unwrap();
+        (report.findings.new, report.findings.gone)
+    });
+    // The first event of the data is never decided. That of the days that are left was.
+    assert_eq!(changes, [(7, 0), (0, 0), (0, 0)]);
+}

@@ -45,6 +45,11 @@ impl MatchRoles {
         MatchRoles(origins.iter().map(|(index, number)| partitions[*index].0[*number]).collect())
     }
 
+    /// Returns whether an event is a match.
+    pub(super) fn is_match(&self, number: usize) -> bool {
+        self.0[number].is_match
+    }
+
     /// Returns the column for the windows.
     pub(super) fn column(&self) -> (&'static str, ArrayRef) {
         let role = |role: &MatchRole| match (role.is_match, role.is_absent) {
