@@ -88,6 +88,8 @@ pub struct TracedCredential {
     pub issuer_account: Option<String>,
     /// The access key that it used.
     pub issuer_key: Option<String>,
+    /// The act that issued the credential that it used, if that is known.
+    pub parent_event_id: Option<String>,
     /// How many credentials are between it and those of the start.
     pub depth: u32,
     /// The events done with it.
@@ -137,7 +139,7 @@ pub struct TraceOutcome {
 pub async fn trace(engine: &Engine, table: &dyn Table, request: &TraceRequest) -> Result<TraceOutcome, Error> {
     without_damaged_files(table, async || {
         let records = TraceRecords::open(engine, table, request.range).await?;
-        let issuers = Issuers::new(records, request.range);
+        let issuers = Issuers::new(records, request.range, engine.memory());
         let tracer = Tracer {
             issuers,
             request,
@@ -224,18 +226,19 @@ impl Tracer<'_, '_> {
         let start = self.start_events().await?;
         let mut chains = Vec::new();
         let mut frontier: BTreeSet<CredentialId> = BTreeSet::new();
-        let callers: Vec<_> = start.iter().map(|event| (Arc::clone(&event.identity), event.time)).collect();
-        self.issuers.learn(&callers).await?;
-        self.issuers.learn_unresolved(&callers).await?;
+        let act = |event: &TracedEvent| self.issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
+        let callers = start.iter().map(|event| ((Arc::clone(&event.identity), event.time), act(event))).collect();
+        self.issuers.learn_chains(callers).await?;
         let mut seen = HashSet::new();
         for event in &start {
             let own = self.issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
             let used = self.credential(&event.identity, event.time, own.as_deref());
             // Who signs in, or is a service, has no credential yet, but gets one.
             let credential = used.or_else(|| own.clone().map(CredentialId::Act));
+            let time = event.time.filter(|_| event.identity.is_session_without_time());
             let is_new = match &credential {
                 Some(credential) => seen.insert((Some(credential.clone()), None)),
-                None => seen.insert((None, Some(Arc::clone(&event.identity)))),
+                None => seen.insert((None, Some((Arc::clone(&event.identity), time)))),
             };
             if is_new {
                 chains.push(self.issuers.chain(&event.identity, event.time, own.as_ref()).await?);
@@ -454,7 +457,17 @@ impl Tracer<'_, '_> {
             }
         }
         if chains.len() > 1 {
-            acts.sort_by_key(|act| issuers.index.get(act).map(|issue| (issue.event.time, Arc::clone(&issue.event.id))));
+            let time = |act: &Arc<str>| issuers.index.get(act).and_then(|issue| issue.event.time);
+            // No act comes before the one that it follows, though both may be of one second.
+            let mut places = HashMap::new();
+            for chain in chains {
+                let mut latest = None;
+                for (position, act) in chain.acts.iter().enumerate() {
+                    latest = latest.max(time(act));
+                    places.entry(act).or_insert((latest, position));
+                }
+            }
+            acts.sort_by_key(|act| (places.get(act).copied(), Arc::clone(act)));
         }
         let mut origins: Vec<Origin> = chains.iter().map(|chain| chain.origin.clone()).collect();
         origins.sort();
@@ -526,6 +539,7 @@ fn credential(issuers: &Issuers<'_>, id: &CredentialId, node: &Node) -> TracedCr
         issuer: text(issue.and_then(|issue| issue.caller.principal()).as_ref()),
         issuer_account: text(issue.and_then(|issue| issue.caller.account.as_ref())),
         issuer_key: text(issue.and_then(|issue| issue.caller.access_key.as_ref())),
+        parent_event_id: issue.and_then(|issue| issuers.parent_event_id(issue)),
         depth: node.depth,
         events: node.events,
     }

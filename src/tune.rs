@@ -79,7 +79,9 @@ pub struct Proposal {
     pub exceptions: Vec<ProposedException>,
     /// What a hunt with the changes finds.
     pub effect: Effect,
-    /// Whether all malicious labels are caught that the present rule catches.
+    /// The true findings of the present rule of which no malicious event is in a finding any more.
+    pub lost_true_findings: usize,
+    /// Whether all malicious labels are caught that the present rule catches, and no true finding is lost.
     pub keeps_true_findings: bool,
 }
 
@@ -156,7 +158,7 @@ pub async fn tune(engine: &Engine, table: &dyn Table, request: &TuneRequest<'_>)
     let present_cell = tested.present();
     let present = score(present_cell);
     let values = EventValues::read(engine, table, rule, matches).await?;
-    let better_cell = better_window(&tested, &present, score);
+    let better_cell = better_window(&tested, &labelled, &present, score);
     let mut plans: Vec<(Option<Window>, Vec<Vec<ValueCondition>>)> = Vec::new();
     for cell in std::iter::once(present_cell).chain(better_cell) {
         let window = tested.cells[cell].setting.window;
@@ -181,11 +183,23 @@ pub async fn tune(engine: &Engine, table: &dyn Table, request: &TuneRequest<'_>)
     Ok(tuning)
 }
 
-/// Returns the cell with the fewest false findings among those that catch every label that the present one catches. It must
-/// have fewer than the present one. Of equal cells the one with fewer and smaller changes is best. Longer periods do not
+/// Returns the cell with the fewest false findings among those that catch every label that the present one catches, and lose
+/// none of its true findings. It must have fewer false findings than the present one. Of equal cells the one with fewer and smaller changes is best. Longer periods do not
 /// count: they join findings instead of removing them.
-fn better_window(tested: &Backtest, present: &Score, score: impl Fn(usize) -> Score) -> Option<usize> {
+fn better_window(
+    tested: &Backtest,
+    labelled: &Labelled,
+    present: &Score,
+    score: impl Fn(usize) -> Score,
+) -> Option<usize> {
     let own = tested.rule.setting();
+    let malicious: HashSet<usize> = labelled.malicious_matches().collect();
+    let malicious_of = |cell: usize| {
+        let matches = &tested.hunt.matches;
+        let of_finding = |found| matches.matches_of(found).into_iter().filter(|number| malicious.contains(number));
+        tested.hunt.findings[cell].iter().map(|found| of_finding(found).collect()).collect::<Vec<Vec<usize>>>()
+    };
+    let true_findings = malicious_of(tested.present());
     let candidates = tested.cells.iter().enumerate().filter(|(_, cell)| {
         let setting = cell.setting;
         let is_of_rule = setting.window.kind == own.window.kind && setting.newness == own.newness;
@@ -194,7 +208,9 @@ fn better_window(tested: &Backtest, present: &Score, score: impl Fn(usize) -> Sc
     let rank = |(index, cell): (usize, &crate::backtest::Cell)| {
         let scored = score(index);
         let is_kept = scored.missed == present.missed && scored.true_findings > 0;
-        let is_better = is_kept && scored.false_findings < present.false_findings;
+        let is_better = is_kept
+            && scored.false_findings < present.false_findings
+            && count_lost(&true_findings, &malicious_of(index)) == 0;
         let window = cell.setting.window;
         let changes =
             usize::from(window.threshold != own.window.threshold) + usize::from(window.period != own.window.period);
@@ -202,6 +218,14 @@ fn better_window(tested: &Backtest, present: &Score, score: impl Fn(usize) -> Sc
         is_better.then_some(((scored.false_findings, changes, distance, window.period), index))
     };
     candidates.filter_map(rank).min().map(|(_, index)| index)
+}
+
+/// Returns how many of the true findings, each given by its malicious events, share no event with any of `kept`. Findings
+/// without a malicious event do not count.
+fn count_lost<E: Eq + std::hash::Hash>(true_findings: &[Vec<E>], kept: &[Vec<E>]) -> usize {
+    let kept: HashSet<&E> = kept.iter().flatten().collect();
+    let is_lost = |events: &&Vec<E>| !events.is_empty() && !events.iter().any(|event| kept.contains(event));
+    true_findings.iter().filter(is_lost).count()
 }
 
 /// The identities of labelled events.
@@ -220,6 +244,14 @@ impl LabelledIds {
             benign: ids(&labelled.benign_matches().collect::<Vec<_>>()),
             unlabelled: labelled.unlabelled(),
         }
+    }
+
+    /// Returns the malicious events of each finding.
+    fn malicious_events<'f>(&self, findings: &'f [Finding]) -> Vec<Vec<&'f str>> {
+        let is_malicious = |id: &&str| self.malicious.iter().any(|(_, ids)| ids.contains(*id));
+        let of_finding =
+            |finding: &'f Finding| finding.event_ids.iter().map(String::as_str).filter(is_malicious).collect();
+        findings.iter().map(of_finding).collect()
     }
 
     fn effect(&self, findings: &[Finding]) -> Effect {
@@ -270,11 +302,12 @@ impl Judge<'_> {
         let hunt = ExceptedHunt::new(rules, request.range)?;
         let (hunted, effects) = hunt.hunt_buffered(engine, table).await?;
         let findings = hunted.findings.of_rules().await?;
-        let mut findings = findings.iter().map(|findings| self.labels.effect(findings));
-        let present = findings.next().unwrap_or_default();
+        let mut findings = findings.iter().map(|findings| (self.labels.effect(findings), findings.as_slice()));
+        let (present, present_findings) = findings.next().unwrap_or_default();
+        let true_findings = self.labels.malicious_events(present_findings);
         let mut effects = effects.into_iter().skip(rule.exceptions().len());
         let mut proposals = Vec::with_capacity(plans.len());
-        for (((window, conditions), ids), mut effect) in plans.into_iter().zip(ids).zip(findings) {
+        for (((window, conditions), ids), (mut effect, findings)) in plans.into_iter().zip(ids).zip(findings) {
             // The exceptions that the rule has already come first.
             let of_rule: Vec<_> = effects.by_ref().take(rule.exceptions().len() + ids.len()).collect();
             let by_id: BTreeMap<&str, _> =
@@ -286,9 +319,11 @@ impl Judge<'_> {
             };
             let exceptions: Vec<ProposedException> = ids.into_iter().zip(conditions).map(exception).collect();
             effect.events_removed = exceptions.iter().map(|exception| exception.events_removed).sum();
-            let keeps_true_findings = effect.missed == present.missed && effect.missed == self.present.missed;
+            let lost_true_findings = count_lost(&true_findings, &self.labels.malicious_events(findings));
+            let keeps_labels = effect.missed == present.missed && effect.missed == self.present.missed;
+            let keeps_true_findings = keeps_labels && lost_true_findings == 0;
             let window = window.map(ProposedWindow::from);
-            proposals.push(Proposal { window, exceptions, effect, keeps_true_findings });
+            proposals.push(Proposal { window, exceptions, effect, lost_true_findings, keeps_true_findings });
         }
         let is_useful = |proposal: &Proposal| {
             proposal.keeps_true_findings && proposal.effect.false_findings < present.false_findings

@@ -32,7 +32,7 @@ pub(super) struct RuleFileArgs {
     overrides: Vec<RuleOverride>,
     /// YAML files with exceptions of rules and with value lists
     #[arg(long, value_name = "FILE", num_args = 1..)]
-    exceptions: Vec<PathBuf>,
+    pub(super) exceptions: Vec<PathBuf>,
     /// YAML file with values for the placeholders of Sigma rules, by name
     #[arg(long, value_name = "FILE")]
     placeholders: Option<PathBuf>,

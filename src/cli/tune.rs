@@ -159,6 +159,17 @@ impl TuneCommand {
                 hint: Some("name another file with `--exceptions-to`, or replace it with `--force`".to_owned()),
             });
         }
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        let is_read = |file: &PathBuf| real(file).is_some_and(|file| Some(file) == real(path));
+        if self.files.exceptions.iter().any(is_read) {
+            return Err(Error::Usage {
+                message: format!(
+                    "`{}` is read with `--exceptions`, and would lose the exceptions it has",
+                    path.display()
+                ),
+                hint: Some("name another file with `--exceptions-to`, and use both files afterwards".to_owned()),
+            });
+        }
         store::destination(path).map(drop)
     }
 

@@ -55,6 +55,7 @@ struct Act<'t> {
     caller: Option<&'t str>,
     caller_account: Option<&'t str>,
     caller_key: Option<&'t str>,
+    parent_event_id: Option<&'t str>,
     issued: Option<&'t str>,
     issued_account: Option<&'t str>,
     key: Option<&'t str>,
@@ -72,6 +73,7 @@ impl Graph {
                 caller: step.principal.as_deref(),
                 caller_account: step.account.as_deref(),
                 caller_key: step.used_key.as_deref(),
+                parent_event_id: step.parent_event_id.as_deref(),
                 issued: step.issued_principal.as_deref(),
                 issued_account: step.issued_account.as_deref(),
                 key: step.issued_key.as_deref(),
@@ -86,6 +88,7 @@ impl Graph {
                 caller: credential.issuer.as_deref(),
                 caller_account: credential.issuer_account.as_deref(),
                 caller_key: credential.issuer_key.as_deref(),
+                parent_event_id: credential.parent_event_id.as_deref(),
                 issued: credential.principal.as_deref(),
                 issued_account: credential.account.as_deref(),
                 key: credential.access_key.as_deref(),
@@ -103,16 +106,13 @@ impl Graph {
 
     /// Adds an act, unless it is known. Returns the node of what it issued.
     fn add(&mut self, act: &Act<'_>) -> usize {
-        let known = self.nodes.iter().position(|node| node.event_id.as_deref() == Some(act.event_id));
-        if let Some(known) = known {
+        let issued_by = |event_id: &str| self.nodes.iter().position(|node| node.event_id.as_deref() == Some(event_id));
+        if let Some(known) = issued_by(act.event_id) {
             return known;
         }
-        let last_kind = self.edges.last().map(|edge| edge.label);
-        let is_exchange =
-            act.kind == IssueKind::AssumeRoleWithSaml && last_kind == Some(IssueKind::SsoRoleCredentials.event_name());
-        let from = match self.edges.last() {
-            Some(last) if is_exchange => last.to,
-            _ => self.principal(act.caller, act.caller_account, act.caller_key),
+        let from = match act.parent_event_id.and_then(issued_by) {
+            Some(parent) => parent,
+            None => self.principal(act.caller, act.caller_account, act.caller_key),
         };
         let name = short_principal(act.issued);
         let label = match act.kind {

@@ -27,7 +27,11 @@ pub fn text(tuning: &Tuning, rule: &Rule) -> String {
     let mut table = vec![row("present".to_owned(), "none".to_owned(), present)];
     for (index, proposal) in tuning.proposals.iter().enumerate() {
         let best = if tuning.best == Some(index) { " (best)" } else { "" };
-        let lost = if proposal.keeps_true_findings { "" } else { " (misses a true finding)" };
+        let lost = match proposal.lost_true_findings {
+            0 if proposal.keeps_true_findings => String::new(),
+            0 => " (misses a label)".to_owned(),
+            lost => format!(" (loses {})", number_of(lost, "true finding")),
+        };
         table.push(row(format!("{}{best}{lost}", index + 1), changes(proposal, rule), &proposal.effect));
     }
     let header =
@@ -55,7 +59,7 @@ pub fn text(tuning: &Tuning, rule: &Rule) -> String {
         printable(&changes(best, rule)),
         before.saturating_sub(after),
         number_of(before, "false finding"),
-        number_of(best.effect.true_findings, "true finding")
+        number_of(present.true_findings, "true finding")
     )
     .ok();
     text

@@ -44,10 +44,12 @@ pub struct ChainStep {
     pub issued_principal: Option<String>,
     /// `sourceIPAddress` of the act.
     pub address: String,
+    /// The `eventID` of the act that issued the credential used for this one, if it is known.
+    pub parent_event_id: Option<String>,
 }
 
 impl ChainStep {
-    fn of(issue: &Issue) -> ChainStep {
+    fn of(issue: &Issue, parent_event_id: Option<String>) -> ChainStep {
         let text = |text: Option<&Arc<str>>| text.map(ToString::to_string);
         ChainStep {
             event_id: issue.event.id.to_string(),
@@ -62,6 +64,7 @@ impl ChainStep {
             issued_account: issue.issued_account().map(str::to_owned),
             issued_principal: text(issue.session_arn.as_ref()),
             address: issue.event.address.to_string(),
+            parent_event_id,
         }
     }
 }
@@ -74,6 +77,9 @@ pub(super) struct Chain {
     pub(super) origin: Origin,
 }
 
+/// Who made a call, when, and the act of the call, if it is one.
+type CallerOfAct = ((Arc<Identity>, Option<Instant>), Option<Arc<str>>);
+
 /// Finds the acts that issued credentials.
 pub(super) struct Issuers<'t> {
     pub(super) records: TraceRecords<'t>,
@@ -83,14 +89,53 @@ pub(super) struct Issuers<'t> {
     known: Vec<(Instant, Instant)>,
     /// The keys whose issuing events were searched.
     searched: HashSet<Arc<str>>,
+    /// Bytes that issuing events may take.
+    limit: usize,
 }
 
 /// The most times that one query searches.
 const MAX_WINDOWS: usize = 64;
 
 impl<'t> Issuers<'t> {
-    pub(super) fn new(records: TraceRecords<'t>, range: Range) -> Issuers<'t> {
-        Issuers { records, index: IssueIndex::default(), range, known: Vec::new(), searched: HashSet::new() }
+    /// Searches `records` of `range`. `memory` is that of the engine, in bytes.
+    pub(super) fn new(records: TraceRecords<'t>, range: Range, memory: usize) -> Issuers<'t> {
+        let limit = memory / 4;
+        Issuers { records, index: IssueIndex::default(), range, known: Vec::new(), searched: HashSet::new(), limit }
+    }
+
+    /// Reads the issuing events that `condition` selects and `is_wanted` accepts.
+    async fn read(
+        &mut self,
+        condition: &str,
+        within: Range,
+        mut is_wanted: impl FnMut(&IssuingRecord) -> bool,
+    ) -> Result<(), Error> {
+        let (index, limit) = (&mut self.index, self.limit);
+        let add = |record: IssuingRecord| if is_wanted(&record) { index.add(record, limit) } else { Ok(()) };
+        self.records.issuing(condition, within, add).await?;
+        self.index.refresh();
+        Ok(())
+    }
+
+    /// Reads the chains of `callers`, each with the time of a call and its act, if it is one. Reads once for all chains of one
+    /// length.
+    pub(super) async fn learn_chains(&mut self, mut callers: Vec<CallerOfAct>) -> Result<(), Error> {
+        let mut seen = HashSet::new();
+        while !callers.is_empty() {
+            let (pairs, own): (Vec<_>, Vec<_>) = callers.into_iter().unzip();
+            self.learn(&pairs).await?;
+            self.learn_unresolved(&pairs).await?;
+            callers = Vec::new();
+            for ((identity, time), own) in pairs.iter().zip(&own) {
+                if let Issuer::Act(act) = self.index.issuer(identity, *time, own.as_deref())
+                    && seen.insert(Arc::clone(&act))
+                    && let Some(issue) = self.index.get(&act)
+                {
+                    callers.push(((Arc::clone(&issue.caller), issue.event.time), Some(act)));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads the events that may have issued the credentials of `callers`, each with the time of a call.
@@ -108,7 +153,7 @@ impl<'t> Issuers<'t> {
                     long_lived.insert(Arc::clone(key));
                 }
                 (Some(key), time) => without_session.push((Arc::clone(key), *time)),
-                (None, Some(time)) if caller.is("AssumedRole") || caller.is("FederatedUser") => {
+                (None, Some(time)) if caller.is_session_without_time() => {
                     windows.push((*time - SIGN_IN_TOKEN_LIFE, *time + SSO_DELAY + 1));
                 }
                 (None, Some(time)) => windows.push(around(*time)),
@@ -119,8 +164,7 @@ impl<'t> Issuers<'t> {
         if !long_lived.is_empty() {
             let keys = is_one_of("created_key", long_lived.iter().map(|key| &**key));
             let condition = format!("{} AND {keys}", is_one_of("event_name", ["CreateAccessKey"]));
-            let found = self.records.issuing(&condition, Range::default()).await?;
-            self.index.add(found);
+            self.read(&condition, Range::default(), |_| true).await?;
             self.searched.extend(long_lived);
         }
         self.learn_keys(&without_session).await
@@ -144,10 +188,13 @@ impl<'t> Issuers<'t> {
         }
         let Some(within) = within else { return Ok(()) };
         let [session, created] = ["session_key", "created_key"].map(|column| is_one_of(column, wanted.iter().copied()));
-        let found = self.records.issuing(&format!("{session} OR {created}"), within).await?;
-        // Another record of the act may tell who asked for the key.
-        let times = found.iter().filter_map(|record| record.event.time).map(around).collect();
-        self.index.add(found);
+        let mut times = Vec::new();
+        let found = |record: &IssuingRecord| {
+            // Another record of the act may tell who asked for the key.
+            times.extend(record.event.time.map(around));
+            true
+        };
+        self.read(&format!("{session} OR {created}"), within, found).await?;
         self.learn_windows(times).await
     }
 
@@ -168,18 +215,25 @@ impl<'t> Issuers<'t> {
 
     /// Reads what those of the events that `condition` selects issued.
     pub(super) async fn learn_issued(&mut self, condition: &str, within: Range) -> Result<(), Error> {
-        let found = self.records.issuing(condition, within).await?;
-        let times = found.iter().filter_map(IssuingRecord::incomplete_at).map(around).collect();
-        self.index.add(found);
+        let mut times = Vec::new();
+        let found = |record: &IssuingRecord| {
+            times.extend(record.incomplete_at().map(around));
+            true
+        };
+        self.read(condition, within, found).await?;
         self.learn_windows(times).await
     }
 
     /// Reads the events in each of `windows` that issued credentials, unless they are known.
     pub(super) async fn learn_windows(&mut self, mut windows: Vec<(Instant, Instant)>) -> Result<(), Error> {
         let known = &self.known;
-        windows.retain(|(from, to)| !known.iter().any(|(first, end)| first <= from && to <= end));
+        windows.retain(|window| !is_within_one(known, *window));
+        if windows.is_empty() {
+            return Ok(());
+        }
+        let wanted = joined(windows, 0);
         let mut gap = 0;
-        let mut apart = joined(windows, gap);
+        let mut apart = wanted.clone();
         while apart.len() > MAX_WINDOWS {
             gap = (gap * 4).max(60 * SECOND);
             apart = joined(apart, gap);
@@ -192,10 +246,12 @@ impl<'t> Issuers<'t> {
                 .map(|bounds| format!("({bounds})"))
                 .collect();
             let within = Range { from: run.first().map(|(from, _)| *from), to: run.last().map(|(_, to)| *to) };
-            let found = self.records.issuing(&conditions.join(" OR "), within).await?;
-            self.index.add(found);
+            // A query for many times also selects what is between them.
+            let is_wanted =
+                |record: &IssuingRecord| record.event.time.is_some_and(|time| is_within_one(&wanted, (time, time + 1)));
+            self.read(&conditions.join(" OR "), within, is_wanted).await?;
         }
-        self.known.extend(apart);
+        self.known.extend(wanted);
         self.known = joined(std::mem::take(&mut self.known), 0);
         Ok(())
     }
@@ -229,7 +285,16 @@ impl<'t> Issuers<'t> {
 
     /// Returns the acts as steps.
     pub(super) fn steps(&self, acts: &[Arc<str>]) -> Vec<ChainStep> {
-        acts.iter().filter_map(|act| self.index.get(act)).map(ChainStep::of).collect()
+        let issues = acts.iter().filter_map(|act| self.index.get(act));
+        issues.map(|issue| ChainStep::of(issue, self.parent_event_id(issue))).collect()
+    }
+
+    /// Returns the `eventID` of the act that issued the credential used for `issue`, if it is known.
+    pub(super) fn parent_event_id(&self, issue: &Issue) -> Option<String> {
+        match self.index.issuer(&issue.caller, issue.event.time, Some(&issue.id)) {
+            Issuer::Act(act) => self.index.get(&act).map(|parent| parent.event.id.to_string()),
+            _ => None,
+        }
     }
 
     /// Returns whether the session of `identity` was issued within the range, as far as is known.
@@ -321,6 +386,12 @@ fn joined(mut windows: Vec<(Instant, Instant)>, gap: i64) -> Vec<(Instant, Insta
     apart
 }
 
+/// Returns whether one of `windows`, which are sorted and apart, holds all of a window.
+fn is_within_one(windows: &[(Instant, Instant)], (from, to): (Instant, Instant)) -> bool {
+    let later = windows.partition_point(|(first, _)| *first <= from);
+    windows[..later].last().is_some_and(|(_, end)| to <= *end)
+}
+
 /// Divides `windows`, which are sorted, where more than `gap` microseconds are between two of them.
 fn runs(windows: &[(Instant, Instant)], gap: i64) -> impl Iterator<Item = &[(Instant, Instant)]> {
     windows.chunk_by(move |(_, end), (from, _)| *from - *end <= gap)
@@ -354,5 +425,8 @@ mod tests {
         assert_eq!(runs(&apart, 20).count(), 1);
         assert_eq!(runs(&apart, 19).count(), 2);
         assert_eq!(runs(&[], 19).count(), 0);
+        let within = [(0, 30), (5, 6), (50, 60), (30, 31), (20, 40), (40, 55), (60, 61)]
+            .map(|(from, to)| is_within_one(&apart, (at(from), at(to))));
+        assert_eq!(within, [true, true, true, false, false, false, false]);
     }
 }

@@ -50,6 +50,12 @@ impl Identity {
         self.created.is_none() && self.access_key.as_deref().is_some_and(|key| key.starts_with(LONG_LIVED))
     }
 
+    /// Returns whether the identity is a session whose key and time its record does not name. Only the time of a call tells
+    /// which of the sessions with its name it is.
+    pub(super) fn is_session_without_time(&self) -> bool {
+        self.access_key.is_none() && self.created.is_none() && (self.is("AssumedRole") || self.is("FederatedUser"))
+    }
+
     /// Returns whether `kind` is the type of the identity.
     pub fn is(&self, kind: &str) -> bool {
         self.kind.as_deref() == Some(kind)

@@ -1,5 +1,6 @@
 //! Events that issue credentials, and the search for the one that issued a credential.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use super::identity::Identity;
 use super::records::{TracedEvent, is_one_of, time_bounds};
+use crate::error::{Error, QueryCause};
 use crate::event::identity::{self, IDENTITY_CENTER_ROLE, ROLE_SESSION, USER};
 use crate::sql::quote::Literal;
 use crate::time::{Instant, Range, SECOND};
@@ -113,7 +115,7 @@ pub(super) struct IssuingRecord {
 }
 
 /// The account, role and user of credentials that IAM Identity Center issued.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct SsoSession {
     account: Arc<str>,
     role: Arc<str>,
@@ -181,6 +183,25 @@ impl IssuingRecord {
     /// Returns when the act was, if only another record of it may tell what was issued.
     pub(super) fn incomplete_at(&self) -> Option<Instant> {
         self.event.time.filter(|_| self.shared_id.is_some() && self.issued_key.is_none())
+    }
+
+    /// Returns whether this record of an event counts instead of `other`, whichever was read first: the one that a timeline
+    /// shows, else the one that tells more about what was issued.
+    fn precedes(&self, other: &IssuingRecord) -> bool {
+        fn issued(record: &IssuingRecord) -> (IssueKind, [&Option<Arc<str>>; 5], &Option<SsoSession>) {
+            let IssuingRecord { issued_key, session_arn, session_principal, shared_id, switched_from, .. } = record;
+            (record.kind, [issued_key, session_arn, session_principal, shared_id, switched_from], &record.sso)
+        }
+        let is_same_event = !self.event.precedes(&other.event) && !other.event.precedes(&self.event);
+        if is_same_event { issued(self) > issued(other) } else { self.event.precedes(&other.event) }
+    }
+
+    /// Returns about how many bytes the record and its act take in an index.
+    fn bytes(&self) -> usize {
+        let IssuingRecord { issued_key, session_arn, session_principal, .. } = self;
+        let texts = [issued_key, session_arn, session_principal].into_iter().flatten().map(|text| text.len());
+        let entries = 4 * size_of::<(Arc<str>, Vec<Arc<str>>)>();
+        size_of::<IssuingRecord>() + size_of::<Issue>() + size_of::<Identity>() + entries + 2 * texts.sum::<usize>()
     }
 
     /// Returns how much the record tells about who asked for the credential.
@@ -363,19 +384,49 @@ pub(super) const SIGN_IN_TOKEN_LIFE: i64 = 15 * 60 * SECOND;
 #[derive(Debug, Default)]
 pub(super) struct IssueIndex {
     records: BTreeMap<Arc<str>, IssuingRecord>,
+    /// About how many bytes the records and their acts take.
+    bytes: usize,
+    /// Whether records were added whose acts are not yet known.
+    has_new_records: bool,
     issues: BTreeMap<Arc<str>, Issue>,
     by_key: HashMap<Arc<str>, Vec<Arc<str>>>,
     by_principal: HashMap<Arc<str>, Vec<Arc<str>>>,
 }
 
 impl IssueIndex {
-    /// Adds records. Of several with one `eventID`, one counts.
-    pub(super) fn add(&mut self, records: Vec<IssuingRecord>) {
-        let before = self.records.len();
-        for record in records {
-            self.records.entry(Arc::clone(&record.event.id)).or_insert(record);
+    /// Adds a record. Of several with one `eventID`, the least counts. Its act is known after [`IssueIndex::refresh`].
+    ///
+    /// # Errors
+    /// The records take more than `limit` bytes.
+    pub(super) fn add(&mut self, record: IssuingRecord, limit: usize) -> Result<(), Error> {
+        match self.records.entry(Arc::clone(&record.event.id)) {
+            Entry::Occupied(mut known) => {
+                if record.precedes(known.get()) {
+                    known.insert(record);
+                    self.has_new_records = true;
+                }
+                return Ok(());
+            }
+            Entry::Vacant(place) => {
+                self.bytes += record.bytes();
+                place.insert(record);
+                self.has_new_records = true;
+            }
         }
-        if self.records.len() == before {
+        if self.bytes > limit {
+            let subject = format!("a trace through more than {} events that issue credentials", self.records.len());
+            return Err(Error::Query {
+                subject,
+                cause: QueryCause::MemoryExhausted,
+                source: format!("they take more than {} MiB", limit >> 20).into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Joins the records into acts.
+    pub(super) fn refresh(&mut self) {
+        if !std::mem::take(&mut self.has_new_records) {
             return;
         }
         let mut acts: BTreeMap<Arc<str>, Vec<&IssuingRecord>> = BTreeMap::new();
@@ -476,7 +527,7 @@ impl IssueIndex {
             return self.of_identity_center(session_arn.as_deref(), time, own);
         }
         // The other account's record of a call names the session too, but not which one of that name.
-        if !identity.is("AssumedRole") && !identity.is("FederatedUser") {
+        if !identity.is_session_without_time() {
             return Issuer::Unknown;
         }
         let is_before = |issue: &&Issue, within: i64| {
@@ -524,3 +575,6 @@ fn decided(mut acts: Vec<Arc<str>>) -> Issuer {
         (_, None) => Issuer::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;

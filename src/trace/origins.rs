@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::chain::{Issuers, LONGEST_SESSION};
 use super::issue::{self, IssueKind};
-use super::records::{TraceRecords, is_one_of};
+use super::records::{TraceRecords, TracedEvent, is_one_of};
 use super::{Identity, Timeline};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -15,6 +15,9 @@ use crate::time::{Instant, Range};
 
 /// The most events that one query looks for.
 const EVENTS_OF_QUERY: usize = 10_000;
+
+/// Who made a call, the act of the call, if it is one, and its time, if only that tells the session.
+type Caller = (Arc<Identity>, Option<Arc<str>>, Option<Instant>);
 
 /// The events of a finding.
 #[derive(Debug, Clone)]
@@ -63,7 +66,7 @@ pub async fn origins_of_findings(
     let ids: Vec<&str> = findings_of.keys().copied().collect();
     let limit = engine.memory() / 2;
     without_damaged_files(table, async || {
-        let mut issuers = Issuers::new(TraceRecords::open(engine, table, range).await?, range);
+        let mut issuers = Issuers::new(TraceRecords::open(engine, table, range).await?, range, engine.memory());
         let mut found = Timeline::default();
         for ids in ids.chunks(EVENTS_OF_QUERY) {
             let condition = is_one_of("event_id", ids.iter().copied());
@@ -73,14 +76,15 @@ pub async fn origins_of_findings(
         let issuing = events.iter().filter(|event| IssueKind::of(event).is_some());
         let times = issuing.filter_map(|event| event.time).map(issue::around).collect();
         issuers.learn_windows(times).await?;
-        let callers: Vec<_> = events.iter().map(|event| (Arc::clone(&event.identity), event.time)).collect();
-        issuers.learn(&callers).await?;
-        issuers.learn_unresolved(&callers).await?;
-        let mut known: HashMap<(Arc<Identity>, Option<Arc<str>>), Origin> = HashMap::new();
+        let act = |event: &TracedEvent| issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
+        let callers = events.iter().map(|event| ((Arc::clone(&event.identity), event.time), act(event))).collect();
+        issuers.learn_chains(callers).await?;
+        let mut known: HashMap<Caller, Origin> = HashMap::new();
         let mut origins: HashMap<String, BTreeSet<Origin>> = HashMap::new();
         for event in &events {
             let own = issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
-            let caller = (Arc::clone(&event.identity), own.clone());
+            let time = event.time.filter(|_| event.identity.is_session_without_time());
+            let caller = (Arc::clone(&event.identity), own.clone(), time);
             let origin = if let Some(origin) = known.get(&caller) {
                 origin.clone()
             } else {

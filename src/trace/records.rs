@@ -235,19 +235,20 @@ impl<'t> TraceRecords<'t> {
         self.read(&[EVENT_COLUMNS], condition, within, read).await
     }
 
-    /// Returns the events among those that `condition` selects that issued a credential.
-    pub(super) async fn issuing(&self, condition: &str, within: Range) -> Result<Vec<IssuingRecord>, Error> {
-        let mut found = Vec::new();
+    /// Calls `each` with the events among those that `condition` selects that issued a credential, in no order and with their
+    /// duplicates.
+    pub(super) async fn issuing(
+        &self,
+        condition: &str,
+        within: Range,
+        mut each: impl FnMut(IssuingRecord) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let condition = format!("{} AND ({condition})", IssueKind::condition());
         let read = |batch: &RecordBatch| {
             let rows = Rows::new(batch, &self.names)?;
-            for row in 0..batch.num_rows() {
-                found.extend(rows.issuing(row)?);
-            }
-            Ok(())
+            (0..batch.num_rows()).try_for_each(|row| rows.issuing(row)?.map_or(Ok(()), &mut each))
         };
-        self.read(&[EVENT_COLUMNS, ISSUE_COLUMNS], &condition, within, read).await?;
-        Ok(found)
+        self.read(&[EVENT_COLUMNS, ISSUE_COLUMNS], &condition, within, read).await
     }
 }
 

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::records::is_one_of;
+use crate::event::identity::ROLE_SESSION;
 use crate::sql::quote::Literal;
 use crate::time::{Instant, Range};
 
@@ -62,9 +63,12 @@ impl Start {
             Start::Event(id) => (is_one_of("event_id", [id.as_str()]), anywhen),
             Start::Key(key) => (is_one_of("access_key", [key.as_str()]), anywhen),
             Start::Arn(arn) => {
-                let sessions = Literal(&format!("{arn}/")).to_string();
-                let own = [is_one_of("arn", [arn.as_str()]), is_one_of("role_issuer", [arn.as_str()])];
-                (format!("{} OR starts_with(arn, {sessions})", own.join(" OR ")), anywhen)
+                let mut conditions = vec![is_one_of("arn", [arn.as_str()]), is_one_of("role_issuer", [arn.as_str()])];
+                // A role's name has no slash. The path of a user can begin with the name of another user.
+                if arn.split_once(ROLE_SESSION).is_some_and(|(_, role)| !role.contains('/')) {
+                    conditions.push(format!("starts_with(arn, {})", Literal(&format!("{arn}/"))));
+                }
+                (conditions.join(" OR "), anywhen)
             }
             Start::Ip(network) => (format!("in_cidr(address, {})", Literal(&network.to_string())), anywhen),
         }

@@ -102,11 +102,27 @@ impl EventValues {
                 }
             }
         }
-        for values in &mut values.of_matches {
+        values.order();
+        Ok(values)
+    }
+
+    /// Numbers the values of each field in the order of their texts, and sorts those of each match. The order in which they
+    /// were read does not matter then.
+    fn order(&mut self) {
+        let mut renumbered: Vec<Vec<u32>> = Vec::with_capacity(self.texts.len());
+        for (texts, numbers) in self.texts.iter_mut().zip(&mut self.numbers) {
+            let before = texts.clone();
+            texts.sort_unstable();
+            *numbers = texts.iter().cloned().zip(0..).collect();
+            renumbered.push(before.iter().map(|text| numbers[text]).collect());
+        }
+        for values in &mut self.of_matches {
+            for (field, index) in values.iter_mut() {
+                *index = renumbered[*field][*index as usize];
+            }
             values.sort_unstable();
             values.dedup();
         }
-        Ok(values)
     }
 
     /// Returns the number of a field.
@@ -160,5 +176,31 @@ fn keys_of(field: &Field) -> Option<FieldKeys> {
             })
             .collect(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_in_which_values_are_read_does_not_matter() {
+        let read = |rows: &[(usize, usize, &str)]| {
+            let mut values = EventValues::default();
+            let fields = ["actor", "userAgent"].map(|name| values.field(vec![name.to_owned()]));
+            values.of_matches = vec![Vec::new(); 2];
+            for (number, field, value) in rows {
+                values.add(*number, fields[*field], Some(value));
+            }
+            values.order();
+            values
+        };
+        let mut rows = [(0, 0, "ci"), (1, 0, "backup"), (0, 1, "curl"), (1, 1, "aws-cli"), (1, 0, "backup")];
+        let values = read(&rows);
+        rows.reverse();
+        let reversed = read(&rows);
+        assert_eq!(values.of_matches, reversed.of_matches);
+        assert_eq!(values.of_matches, [[(0, 1), (1, 1)], [(0, 0), (1, 0)]]);
+        assert_eq!((values.text((0, 0)), reversed.text((0, 0))), ("backup", "backup"));
     }
 }

@@ -277,3 +277,132 @@ fn findings_name_the_origins_of_their_events() {
     let late = hunt(&["--explain-origin", "--from", "2026-09-02T08:44:00Z"]);
     assert_eq!(late[0]["origins"], explained[0]["origins"]);
 }
+
+/// Writes records to a trail in a new folder. Returns the folder and the trail's path.
+fn trail(records: &[Value]) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.json"), json!({ "Records": records }).to_string()).unwrap();
+    let path = folder.path().display().to_string();
+    (folder, path)
+}
+
+fn record(id: &str, call: (&str, &str), time: &str, identity: &Value) -> Value {
+    json!({"eventID": id, "eventSource": call.0, "eventName": call.1, "eventTime": time, "awsRegion": "us-east-1",
+        "sourceIPAddress": "192.0.2.1", "recipientAccountId": "111122223333", "userIdentity": identity})
+}
+
+fn user(path_and_name: &str) -> Value {
+    let name = path_and_name.rsplit('/').next().unwrap();
+    json!({"type": "IAMUser", "accountId": "111122223333", "userName": name, "accessKeyId": format!("AKIA{name}"),
+        "arn": format!("arn:aws:iam::111122223333:user/{path_and_name}")})
+}
+
+/// The `AssumeRole` of a user, with a key or without one, and a call of the session two seconds later.
+fn session_and_call(number: usize, time: (&str, &str), by: &Value, key: Option<&str>) -> Vec<Value> {
+    let arn = "arn:aws:sts::111122223333:assumed-role/deploy/job";
+    let mut issue = record(&format!("issue{number}"), ("sts.amazonaws.com", "AssumeRole"), time.0, by);
+    issue["sourceIPAddress"] = json!("198.51.100.1");
+    issue["responseElements"] = json!({"assumedRoleUser": {"arn": arn, "assumedRoleId": "AROAEXAMPLE:job"}});
+    let mut session =
+        json!({"type": "AssumedRole", "accountId": "111122223333", "arn": arn, "principalId": "AROAEXAMPLE:job"});
+    if let Some(key) = key {
+        issue["responseElements"]["credentials"] = json!({"accessKeyId": key});
+        session["accessKeyId"] = json!(key);
+        session["sessionContext"] = json!({"attributes": {"creationDate": time.0}});
+    }
+    vec![issue, record(&format!("call{number}"), ("s3.amazonaws.com", "GetObject"), time.1, &session)]
+}
+
+#[test]
+fn an_arn_starts_from_its_own_calls_and_the_sessions_of_its_role() {
+    let call = ("s3.amazonaws.com", "ListBuckets");
+    let mut records = vec![
+        record("of-dev", call, "2026-09-01T10:00:00Z", &user("dev")),
+        record("of-bob", call, "2026-09-01T10:00:00Z", &user("dev/bob")),
+    ];
+    let times = ("2026-09-02T10:00:00Z", "2026-09-02T10:00:02Z");
+    records.extend(session_and_call(1, times, &user("anaya"), Some("ASIA1")));
+    let (_folder, path) = trail(&records);
+    for (arn, expected) in [
+        ("iam::111122223333:user/dev", "of-dev"),
+        ("iam::111122223333:user/dev/bob", "of-bob"),
+        ("sts::111122223333:assumed-role/deploy", "call1"),
+    ] {
+        let trace = json_of(&["trace", &path, "--arn", &format!("arn:aws:{arn}"), "--format", "json"]);
+        assert_eq!(trace["events"], json!([expected]), "{arn}");
+    }
+}
+
+#[test]
+fn sessions_without_keys_are_told_apart_by_time() {
+    let mut records = Vec::new();
+    for (number, name, hour) in [(1, "anaya", 10), (2, "bruno", 12)] {
+        let times = [0, 2].map(|second| format!("2026-09-01T{hour}:00:0{second}Z"));
+        records.extend(session_and_call(number, (&times[0], &times[1]), &user(name), None));
+    }
+    let (folder, path) = trail(&records);
+    let rule = folder.path().join("rule.yml");
+    let text = "AnalysisType: rule\nRuleID: Objects\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
+        Threshold: 1\nDedupPeriodMinutes: 60\nDetection: [{Key: eventName, Condition: Equals, Value: GetObject}]\n";
+    std::fs::write(&rule, text).unwrap();
+    let rule = rule.display().to_string();
+    let data = folder.path().join("a.json").display().to_string();
+    let found = json_of(&["hunt", &data, "--rules", &rule, "--format", "json", "--explain-origin"]);
+    let mut actors: Vec<&str> =
+        found.as_array().unwrap().iter().filter_map(|f| f["origins"][0]["actor"].as_str()).collect();
+    actors.sort_unstable();
+    assert_eq!(actors, ["anaya", "bruno"], "{found}");
+    let trace = json_of(&["trace", &path, "--ip", "192.0.2.1/32", "--format", "json"]);
+    assert_eq!(trace["chain"].as_array().unwrap().len(), 2, "{trace}");
+}
+
+#[test]
+fn many_sessions_far_apart_are_followed_back() {
+    let mut records = Vec::new();
+    for number in 0..150 {
+        let (day, hour) = (1 + number / 24, number % 24);
+        let times = [0, 2].map(|second| format!("2026-09-{day:02}T{hour:02}:00:0{second}Z"));
+        let key = format!("ASIA{number}");
+        records.extend(session_and_call(number, (&times[0], &times[1]), &user("anaya"), Some(&key)));
+    }
+    let (_folder, path) = trail(&records);
+    let trace = json_of(&["trace", &path, "--ip", "192.0.2.1/32", "--format", "json"]);
+    assert_eq!(trace["chain"].as_array().unwrap().len(), 150);
+    assert_eq!(
+        (&trace["origin"]["actor"], &trace["origin"]["known"]),
+        (&json!("anaya"), &json!(true)),
+        "{}",
+        trace["origin"]
+    );
+}
+
+#[test]
+fn a_picture_joins_each_session_to_its_own_exchange() {
+    let mut records = Vec::new();
+    for (name, minute) in [("anaya", 10), ("bruno", 20)] {
+        let time = format!("2026-09-01T10:{minute}:00Z");
+        let person = json!({"type": "IdentityCenterUser", "accountId": "111122223333", "onBehalfOf": {"userId": name}});
+        let mut portal = record(&format!("portal-{name}"), ("sso.amazonaws.com", "GetRoleCredentials"), &time, &person);
+        portal["serviceEventDetails"] = json!({"role_name": "Admin", "account_id": "111122223333"});
+        portal["additionalEventData"] = json!({"UserName": name});
+        let saml = json!({"type": "SAMLUser", "principalId": format!("idp:{name}"), "userName": name});
+        let mut exchange = record(&format!("saml-{name}"), ("sts.amazonaws.com", "AssumeRoleWithSAML"), &time, &saml);
+        exchange["sourceIPAddress"] = json!("198.51.100.1");
+        let arn = format!("arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Admin_0123456789abcdef/{name}");
+        exchange["responseElements"] = json!({"credentials": {"accessKeyId": format!("ASIA{name}")},
+            "assumedRoleUser": {"arn": arn, "assumedRoleId": format!("AROAEXAMPLE:{name}")}});
+        records.extend([exchange, portal]);
+    }
+    let (_folder, path) = trail(&records);
+    let (dot, error, status) = tawny(&["trace", &path, "--ip", "192.0.2.1/32", "--format", "dot"]);
+    assert_eq!(status, Some(0), "{error}");
+    let edges: Vec<(&str, &str)> = dot.lines().filter_map(|line| line.split_once(" -> ")).collect();
+    for minute in ["10:10:00", "10:20:00"] {
+        let of_kind = |kind: &str| {
+            let is_it = |(_, to): &&(&str, &str)| to.contains(kind) && to.contains(minute);
+            edges.iter().find(is_it).unwrap_or_else(|| panic!("{kind} {minute}: {dot}"))
+        };
+        let to = of_kind("GetRoleCredentials").1.split(' ').next().unwrap();
+        assert_eq!(of_kind("AssumeRoleWithSAML").0.trim(), to, "{dot}");
+    }
+}

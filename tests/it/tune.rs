@@ -136,6 +136,11 @@ fn written_exceptions_give_a_hunt_what_was_proposed() {
     // A file is not replaced without `--force`.
     assert_eq!(place.tune(&write).status.code(), Some(2));
     assert_eq!(place.tune(&[&write[..], &["--force"]].concat()).status.code(), Some(0));
+    // A file whose exceptions the proposals were judged with is never replaced.
+    let kept = std::fs::read(&file).unwrap();
+    let other_name = place.path("trail/../exceptions.yml");
+    let refused = place.tune(&[&write[..], &["--force", "--exceptions", &other_name]].concat());
+    assert_eq!((refused.status.code(), std::fs::read(&file).unwrap()), (Some(2), kept), "{refused:?}");
     // The written exceptions are part of the rule now, and new ones get other names.
     let again = json_of(&place.tune(&[&windows[..], &["--exceptions", &file, "--format", "json"]].concat()));
     assert!(again["present"]["false_findings"].as_u64().unwrap() < 72, "{again}");
@@ -189,4 +194,23 @@ fn nothing_is_proposed_where_every_condition_hides_a_true_finding() {
     std::fs::write(place.path("labels.csv"), "label,event_id\nbenign,x\n").unwrap();
     let refused = place.tune(&[]);
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}
+
+#[test]
+fn a_window_that_loses_true_findings_of_a_caught_label_is_not_proposed() {
+    // One label covers five findings. A threshold of three removes the false ones, but keeps only one of these.
+    let mut records = Vec::new();
+    for day in 1..=20 {
+        records.extend(burst(&format!("person{day}"), &format!("203.0.113.{day}"), "agent", (day, 10), 2));
+    }
+    for (day, count) in [(1, 2), (2, 2), (3, 2), (4, 2), (5, 6)] {
+        records.extend(burst("intruder", "198.51.100.7", "python", (day, 20), count));
+    }
+    let labels = "label,actor,from,to\nmalicious,intruder,2026-09-01,2026-09-10\n".to_owned();
+    let place = Place::new((records, labels));
+    let tuning = json_of(&place.tune(&["--format", "json", "--max-exceptions", "0"]));
+    assert_eq!((&tuning["present"]["true_findings"], &tuning["best"]), (&json!(5), &Value::Null), "{tuning}");
+    let tuning = json_of(&place.tune(&["--format", "json"]));
+    let best = &tuning["proposals"][usize::try_from(tuning["best"].as_u64().unwrap()).unwrap()];
+    assert_eq!((&best["effect"]["true_findings"], &best["lost_true_findings"]), (&json!(5), &json!(0)), "{best}");
 }
