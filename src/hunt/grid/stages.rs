@@ -31,7 +31,7 @@ use crate::table::SnapshotRecords;
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::hunt) enum GridStage {
     /// Leaves each event once for each of its times. The partition has all matches with its identities.
-    DistinctMatches { spec: GridSpec, grid: GridRule },
+    DistinctMatches { spec: Box<GridSpec>, grid: GridRule },
     /// Counts the windows of all cells. The partition has all matches of its groups.
     Windows { grid: GridRule, all_matches: bool },
 }
@@ -64,7 +64,7 @@ pub(super) async fn findings(
     let (spec, grid) = (&scan.spec, &scan.grid);
     let all_matches = scan.needed == MatchesNeeded::All;
     let stages = [
-        GridStage::DistinctMatches { spec: spec.clone(), grid: grid.clone() },
+        GridStage::DistinctMatches { spec: Box::new(spec.clone()), grid: grid.clone() },
         GridStage::Windows { grid: grid.clone(), all_matches },
     ];
     let stages = stages.into_iter().map(|stage| exchange::json(&crate::hunt::stages::HuntStage::Grid(stage)));
@@ -141,7 +141,7 @@ impl GridStage {
     ) -> BoxStream<'static, Result<RecordBatch>> {
         match self {
             GridStage::DistinctMatches { spec, grid } => {
-                stream::once(distinct_matches(engine, rows, spec, grid)).try_flatten().boxed()
+                stream::once(distinct_matches(engine, rows, *spec, grid)).try_flatten().boxed()
             }
             GridStage::Windows { grid, all_matches } => {
                 stream::once(windows(engine, rows, grid, all_matches)).try_flatten().boxed()
