@@ -79,7 +79,7 @@ pub struct Proposal {
     pub exceptions: Vec<ProposedException>,
     /// What a hunt with the changes finds.
     pub effect: Effect,
-    /// The true findings of the present rule of which no malicious event is in a finding any more.
+    /// The lost true findings of the present rule: none of their malicious events is in a finding.
     pub lost_true_findings: usize,
     /// Whether all malicious labels are caught that the present rule catches, and no true finding is lost.
     pub keeps_true_findings: bool,
@@ -183,8 +183,8 @@ pub async fn tune(engine: &Engine, table: &dyn Table, request: &TuneRequest<'_>)
     Ok(tuning)
 }
 
-/// Returns the cell with the fewest false findings among those that catch every label that the present one catches, and lose
-/// none of its true findings. It must have fewer false findings than the present one. Of equal cells the one with fewer and smaller changes is best. Longer periods do not
+/// Returns the cell with the fewest false findings. It must have fewer than the present one, catch the same labels and lose no
+/// true finding. Of equal cells the one with fewer and smaller changes is best. Longer periods do not
 /// count: they join findings instead of removing them.
 fn better_window(
     tested: &Backtest,

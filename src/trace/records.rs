@@ -235,8 +235,7 @@ impl<'t> TraceRecords<'t> {
         self.read(&[EVENT_COLUMNS], condition, within, read).await
     }
 
-    /// Calls `each` with the events among those that `condition` selects that issued a credential, in no order and with their
-    /// duplicates.
+    /// Calls `each` with the events that issued a credential and satisfy `condition`, in no order and with their duplicates.
     pub(super) async fn issuing(
         &self,
         condition: &str,

@@ -328,7 +328,7 @@ fn an_arn_starts_from_its_own_calls_and_the_sessions_of_its_role() {
         ("iam::111122223333:user/dev/bob", "of-bob"),
         ("sts::111122223333:assumed-role/deploy", "call1"),
     ] {
-        let trace = json_of(&["trace", &path, "--arn", &format!("arn:aws:{arn}"), "--format", "json"]);
+        let trace = json_of(&[&path, "--arn", &format!("arn:aws:{arn}")]);
         assert_eq!(trace["events"], json!([expected]), "{arn}");
     }
 }
@@ -347,12 +347,14 @@ fn sessions_without_keys_are_told_apart_by_time() {
     std::fs::write(&rule, text).unwrap();
     let rule = rule.display().to_string();
     let data = folder.path().join("a.json").display().to_string();
-    let found = json_of(&["hunt", &data, "--rules", &rule, "--format", "json", "--explain-origin"]);
+    let (out, error, status) = tawny(&["hunt", &data, "--rules", &rule, "--format", "json", "--explain-origin"]);
+    assert_eq!(status, Some(0), "{error}");
+    let found: Value = serde_json::from_str(&out).unwrap();
     let mut actors: Vec<&str> =
         found.as_array().unwrap().iter().filter_map(|f| f["origins"][0]["actor"].as_str()).collect();
     actors.sort_unstable();
     assert_eq!(actors, ["anaya", "bruno"], "{found}");
-    let trace = json_of(&["trace", &path, "--ip", "192.0.2.1/32", "--format", "json"]);
+    let trace = json_of(&[&path, "--ip", "192.0.2.1/32"]);
     assert_eq!(trace["chain"].as_array().unwrap().len(), 2, "{trace}");
 }
 
@@ -366,7 +368,7 @@ fn many_sessions_far_apart_are_followed_back() {
         records.extend(session_and_call(number, (&times[0], &times[1]), &user("anaya"), Some(&key)));
     }
     let (_folder, path) = trail(&records);
-    let trace = json_of(&["trace", &path, "--ip", "192.0.2.1/32", "--format", "json"]);
+    let trace = json_of(&[&path, "--ip", "192.0.2.1/32"]);
     assert_eq!(trace["chain"].as_array().unwrap().len(), 150);
     assert_eq!(
         (&trace["origin"]["actor"], &trace["origin"]["known"]),
