@@ -64,15 +64,11 @@ impl Trail {
         }
         let mut tables = TableFolders::among(&objects);
         for object in objects {
-            let skipped = if let Some(file) = tables.table_file(&object) {
-                let kind = format!("file of {}", file.format);
+            let table_file = tables.table_file(&object);
+            let skipped = skipped_kind(&object, table_file.as_ref());
+            if let Some(file) = table_file {
                 trail.table_file.get_or_insert(file);
-                Some(kind)
-            } else if object.size == 0 {
-                Some("empty".to_owned())
-            } else {
-                raw::skipped_by_path(&object.path)
-            };
+            }
             match skipped {
                 Some(kind) => trail.excluded.objects.skip(&kind),
                 None => trail.objects.push(object),
@@ -88,6 +84,21 @@ impl Trail {
         });
         Ok(trail)
     }
+}
+
+/// Returns why an object is not read. The text names its kind.
+fn skipped_kind(object: &Object, table_file: Option<&TableFile>) -> Option<String> {
+    match table_file {
+        Some(file) => Some(format!("file of {}", file.format)),
+        None if object.size == 0 => Some("empty".to_owned()),
+        None => raw::skipped_by_path(&object.path),
+    }
+}
+
+/// Returns for each of the listed `objects` whether [`Trail::find`] takes it for one that may hold records.
+pub fn may_hold_records(objects: &[Object]) -> Vec<bool> {
+    let mut tables = TableFolders::among(objects);
+    objects.iter().map(|object| skipped_kind(object, tables.table_file(object).as_ref()).is_none()).collect()
 }
 
 /// Lists all objects that `sources` name and `selection` admits, of any kind, each once. They are sorted by their real path.

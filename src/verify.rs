@@ -7,7 +7,6 @@
 //!
 //! Source: <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-log-file-validation-intro.html>
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -101,7 +100,7 @@ pub struct ObjectCounts {
     pub altered: u64,
     /// Those that a digest names, but that the source does not have.
     pub missing: u64,
-    /// Those that no digest names.
+    /// Those that no digest names. All files count that a hunt would read.
     pub unnamed: u64,
     /// Those that could not be checked, for example because their digest could not.
     pub unchecked: u64,
@@ -278,30 +277,16 @@ impl Verification {
         }
     }
 
-    /// Adds chains that end long before the newest log file, or before the end of the range.
+    /// Adds chains that begin or end within the range, or end long before the newest log file of their account and region.
     fn add_open_ends(&mut self, chains: &[CheckedChain], unnamed: &Unnamed, request: &Request) {
-        let mut last_ends: BTreeMap<(String, String), (Instant, String)> = BTreeMap::new();
-        for chain in chains.iter().filter(|chain| !chain.id.is_backfill) {
-            let Some(last) = chain.digests.last() else {
-                continue;
-            };
-            let key = (chain.id.account.clone(), chain.id.region.clone());
-            let entry = last_ends.entry(key).or_insert_with(|| (Instant::MIN, chain.id.describe()));
-            entry.0 = entry.0.max(last.span().1);
-        }
-        for (key, (last_end, chain)) in last_ends {
-            let newest = unnamed.newest.get(&key).copied().filter(|newest| *newest > last_end + 2 * HOUR);
-            let asked = request.range.to.map(|to| to.min(request.now)).filter(|to| *to > last_end + 2 * HOUR);
-            let gap = match (newest, asked) {
-                (Some(newest), _) => Some((newest, "log files were delivered after the last digest")),
-                (None, Some(to)) => Some((to, "the last digest ends before `--to`")),
-                (None, None) => None,
-            };
-            self.gaps.extend(gap.map(|(to, reason)| DigestGap {
-                chain,
-                from: last_end,
+        for chain in chains {
+            let newest = unnamed.newest.get(&(chain.id.account.clone(), chain.id.region.clone())).copied();
+            let ends = chain.open_ends(request.range, newest, request.now).into_iter();
+            self.gaps.extend(ends.map(|(from, to, end)| DigestGap {
+                chain: chain.id.describe(),
+                from,
                 to,
-                reason: reason.to_owned(),
+                reason: end.reason().to_owned(),
             }));
         }
     }
@@ -332,12 +317,16 @@ pub async fn verify(
     for chain in &chains {
         verification.add_digests(chain, request.range);
     }
-    let mut claims = Claims::of(&chains, &files, request.range);
+    let mut claims = Claims::of(&chains, &files, request);
     verification.objects.missing = claims.missing.len() as u64;
     verification.problems.append(&mut claims.missing);
-    let unnamed = Unnamed::of(&chains, &files, &claims, request.range);
+    let unnamed = Unnamed::of(&chains, &files, &claims, request);
     verification.objects.unnamed = unnamed.problems.len() as u64;
     verification.objects.not_yet_covered = unnamed.not_yet_covered;
+    for (path, reason) in &unnamed.unchecked {
+        verification.objects.unchecked += 1;
+        verification.add_unchecked(Subject::Object, reason, path);
+    }
     verification.add_open_ends(&chains, &unnamed, request);
     let total = claims.found.keys().map(|index| files.objects[*index].size).sum();
     let mut read = Progress { total, done: 0 };

@@ -12,6 +12,8 @@ use crate::time::{Instant, Range, SECOND};
 
 /// The span that a digest covers, in microseconds.
 pub(super) const HOUR: i64 = 3_600 * SECOND;
+/// The time after which a delivered log file is in a digest.
+pub(super) const DIGEST_DELAY: i64 = 2 * HOUR;
 /// The longest pause between two digests that is not a gap.
 const MAX_PAUSE: i64 = 60 * SECOND;
 /// The signature algorithm of digests.
@@ -62,11 +64,14 @@ pub(super) struct DigestFile {
 impl DigestFile {
     pub(super) fn new(
         path: String,
-        name: DigestName,
+        name: Option<DigestName>,
         content: Result<Digest, Unusable>,
         signature: Option<String>,
     ) -> DigestFile {
         let content = content.and_then(|digest| {
+            if name.is_none() {
+                return Err(Unusable::Altered("its name is not that of a digest".to_owned()));
+            }
             if names::is_place_of(&path, &digest.key) {
                 return Ok(digest);
             }
@@ -78,7 +83,7 @@ impl DigestFile {
             Err(Unusable::Unreadable(reason)) => State::Unchecked(reason.clone()),
             Err(Unusable::Altered(reason)) => State::Altered(reason.clone()),
         };
-        DigestFile { path, name, content, signature, state }
+        DigestFile { path, name: name.unwrap_or_default(), content, signature, state }
     }
 
     pub(super) fn chain(&self) -> ChainId {
@@ -90,10 +95,23 @@ impl DigestFile {
         unpacked_name(file_name(&self.path))
     }
 
-    /// Returns the span of deliveries that it covers, as far as its name shows it.
+    /// Returns the span of deliveries that it covers. The times in a digest that is not verified may be forged, so its
+    /// span is that of its name.
     pub(super) fn span(&self) -> (Instant, Instant) {
-        let by_name = (self.name.end - HOUR, self.name.end);
-        self.content.as_ref().map_or(by_name, |digest| (digest.start, digest.end))
+        match &self.content {
+            Ok(digest) if self.state == State::Verified => (digest.start, digest.end),
+            _ => (self.name.end - HOUR, self.name.end),
+        }
+    }
+
+    /// Returns whether it covers a part of `range`. Of a file without the name of a digest nothing shows that it does not.
+    pub(super) fn is_within(&self, range: Range) -> bool {
+        self.name == DigestName::default() || overlaps(range, self.span())
+    }
+
+    /// Returns whether nothing that it says counts.
+    fn is_altered(&self) -> bool {
+        matches!(self.state, State::Altered(_))
     }
 
     fn previous(&self) -> Option<&PreviousDigest> {
@@ -172,70 +190,77 @@ struct Claim {
 }
 
 fn check_signatures(digests: &mut [DigestFile], keys: Option<&PublicKeys>) {
-    let mut claims: HashMap<String, Claim> = HashMap::new();
+    let mut claims: HashMap<String, Vec<Claim>> = HashMap::new();
     for digest in digests.iter_mut().rev() {
-        let claim = claims.remove(digest.place());
+        let claims_of_it = claims.remove(digest.place()).unwrap_or_default();
         if let Ok(content) = &digest.content {
-            digest.state = state(content, digest.signature.as_deref(), claim.as_ref(), (&digest.name, keys));
+            digest.state = state(content, digest.signature.as_deref(), &claims_of_it, (&digest.name, keys));
+            if matches!(digest.state, State::Unchecked(_)) && content.end != digest.name.end {
+                digest.state = State::Altered("its end is not the one in its name".to_owned());
+            }
         }
         if let Some(previous) = digest.previous() {
             let place = unpacked_name(file_name(&previous.key)).to_owned();
             let by = file_name(&digest.path).to_owned();
-            let new = Claim { previous: previous.clone(), by, state: digest.state.clone() };
-            let is_better = |known: &Claim| known.state != State::Verified && new.state == State::Verified;
-            if claims.get(&place).is_none_or(is_better) {
-                claims.insert(place, new);
-            }
+            let claim = Claim { previous: previous.clone(), by, state: digest.state.clone() };
+            claims.entry(place).or_default().push(claim);
         }
     }
 }
 
-/// Returns the state of a digest with this signature and this claim of a later digest.
+/// Returns the state of a digest with this signature and these claims of later digests. A valid signature counts more than the
+/// claim of a digest that is not verified, because anyone who can write to the bucket can add such a digest.
 fn state(
     digest: &Digest,
     signature: Option<&str>,
-    claim: Option<&Claim>,
+    claims: &[Claim],
     (name, keys): (&DigestName, Option<&PublicKeys>),
 ) -> State {
+    let is_verified = |claim: &&Claim| claim.state == State::Verified;
     // An altered digest proves nothing about others.
-    let trusted = claim.filter(|claim| !matches!(claim.state, State::Altered(_)));
-    let has_claimed_hash = match trusted {
-        Some(Claim { previous: PreviousDigest { hash: Some(hash), .. }, by, .. }) => {
-            if *hash != digest.hash {
-                return State::Altered(format!("its content does not have the hash that `{by}` names"));
-            }
-            trusted.is_some_and(|claim| claim.state == State::Verified)
-        }
-        _ => false,
-    };
+    let is_trusted = |claim: &&Claim| !matches!(claim.state, State::Altered(_));
+    let names_other = |claim: &&Claim| claim.previous.hash.is_some_and(|hash| hash != digest.hash);
+    let differs =
+        |claim: &Claim| State::Altered(format!("its content does not have the hash that `{}` names", claim.by));
+    if let Some(claim) = claims.iter().filter(is_verified).find(names_other) {
+        return differs(claim);
+    }
+    let has_claimed_hash = claims.iter().filter(is_verified).any(|claim| claim.previous.hash == Some(digest.hash));
+    let contradiction = claims.iter().filter(is_trusted).find(names_other).map(differs);
     let Some(keys) = keys else {
-        return State::Unchecked("signatures are not checked without public keys (`--public-keys FILE`)".to_owned());
+        let reason = "signatures are not checked without public keys (`--public-keys FILE`)";
+        return contradiction.unwrap_or_else(|| State::Unchecked(reason.to_owned()));
     };
     if digest.algorithm != SIGNATURE_ALGORITHM {
-        return State::Unchecked(format!("signatures of the algorithm `{}` cannot be checked", digest.algorithm));
+        let reason = format!("signatures of the algorithm `{}` cannot be checked", digest.algorithm);
+        return contradiction.unwrap_or(State::Unchecked(reason));
     }
     let Some(key) = keys.get(&digest.fingerprint) else {
         // A verified digest signs the hash of the one before it, too.
         if has_claimed_hash {
             return State::Verified;
         }
-        return State::Unchecked(format!(
+        let reason = format!(
             "no public key has the fingerprint `{}`: `aws cloudtrail list-public-keys --region {} --start-time …` lists \
              the keys of that region",
             digest.fingerprint, name.region
-        ));
+        );
+        return contradiction.unwrap_or(State::Unchecked(reason));
     };
     let text = digest.signed_text();
-    match (signature, claim) {
-        (Some(signature), _) if !is_signed(key, &text, signature) => {
-            State::Altered("its signature is not valid".to_owned())
-        }
-        (Some(_), _) => State::Verified,
-        (None, Some(claim)) if is_signed(key, &text, &claim.previous.signature) => State::Verified,
-        (None, Some(claim)) if trusted.is_none() => {
-            State::Unchecked(format!("its signature is in `{}`, which is altered", claim.by))
-        }
-        (None, Some(claim)) => State::Altered(format!("its signature, which `{}` holds, is not valid", claim.by)),
+    if let Some(signature) = signature {
+        let is_valid = is_signed(key, &text, signature);
+        return if is_valid { State::Verified } else { State::Altered("its signature is not valid".to_owned()) };
+    }
+    if claims.iter().any(|claim| is_signed(key, &text, &claim.previous.signature)) {
+        return State::Verified;
+    }
+    if let Some(altered) = contradiction {
+        return altered;
+    }
+    match (claims.iter().find(is_trusted), claims.first()) {
+        (Some(claim), _) => State::Altered(format!("its signature, which `{}` holds, is not valid", claim.by)),
+        (None, Some(claim)) => State::Unchecked(format!("its signature is in `{}`, which is altered", claim.by)),
         (None, None) => State::Unchecked(
             "no signature: that of the newest digest is only in its S3 metadata, which a copy on disk does not have"
                 .to_owned(),
@@ -256,28 +281,34 @@ impl CheckedChain {
             let (start, _) = digest.span();
             let last_end = before.map(|before| before.span().1);
             let pause = last_end.map_or(0, |end| start - end);
-            match (&digest.content, digest.previous()) {
-                (_, Some(previous)) if !places.contains(unpacked_name(file_name(&previous.key))) => {
-                    let named = missing_digest(previous, file_name(&digest.path), start);
+            let is_verified = digest.state == State::Verified;
+            let missing_before = |time: Instant| {
+                let last_end = last_end.filter(|last_end| time - *last_end > HOUR / 2)?;
+                self.id.missing_between(last_end, time, range)
+            };
+            let content = digest.content.as_ref().ok().filter(|_| !digest.is_altered());
+            match content.map(|content| &content.previous) {
+                Some(Some(previous)) => {
                     let end = DigestName::of(file_name(&previous.key)).map_or(start, |name| name.end);
-                    self.missing.extend(overlaps(range, (end - HOUR, end)).then_some(named));
-                    if let Some(last_end) = last_end.filter(|last_end| end - HOUR - *last_end > HOUR / 2) {
-                        self.missing.extend(self.id.missing_between(last_end, end - HOUR, range));
+                    let is_absent = !places.contains(unpacked_name(file_name(&previous.key)));
+                    // A digest that is not verified may name any other as the one before it.
+                    let is_credible = is_verified || self.id.is_backfill || (end - start).abs() <= HOUR / 2;
+                    if is_absent && is_credible {
+                        let named = missing_digest(previous, file_name(&digest.path), start);
+                        self.missing.extend(overlaps(range, (end - HOUR, end)).then_some(named));
+                        self.missing.extend(missing_before(end - HOUR));
+                    } else if !is_verified {
+                        self.missing.extend(missing_before(start));
                     }
                 }
-                (_, Some(_)) => {}
-                (Ok(_), None) => {
+                Some(None) => {
                     if let Some(last_end) = last_end.filter(|_| pause > MAX_PAUSE && !self.id.is_backfill)
                         && overlaps(range, (last_end, start))
                     {
                         self.gaps.push((last_end, start));
                     }
                 }
-                (Err(_), None) => {
-                    if let Some(last_end) = last_end.filter(|_| pause > HOUR / 2) {
-                        self.missing.extend(self.id.missing_between(last_end, start, range));
-                    }
-                }
+                None => self.missing.extend(missing_before(start)),
             }
             before = Some(digest);
         }
@@ -285,7 +316,54 @@ impl CheckedChain {
 
     /// Returns the digests within the range.
     pub(super) fn in_range(&self, range: Range) -> impl Iterator<Item = &DigestFile> {
-        self.digests.iter().filter(move |digest| overlaps(range, digest.span()))
+        self.digests.iter().filter(move |digest| digest.is_within(range))
+    }
+
+    /// Returns the times of `range` before the first digest and after the last one, if there are any. `newest` is the delivery of
+    /// the newest log file.
+    pub(super) fn open_ends(
+        &self,
+        range: Range,
+        newest: Option<Instant>,
+        now: Instant,
+    ) -> Vec<(Instant, Instant, OpenEnd)> {
+        let (false, Some(first), Some(last)) = (self.id.is_backfill, self.digests.first(), self.digests.last()) else {
+            return Vec::new();
+        };
+        if first.name == DigestName::default() {
+            return Vec::new();
+        }
+        let ((start, _), (_, end)) = (first.span(), last.span());
+        let before = range.from.filter(|from| start - *from > MAX_PAUSE).map(|from| (from, start, OpenEnd::Begin));
+        let is_late = |time: &Instant| *time > end + DIGEST_DELAY;
+        let after = match (newest.filter(is_late), range.to.map(|to| to.min(now)).filter(is_late)) {
+            (Some(newest), _) => Some((end, newest, OpenEnd::NewerLogs)),
+            (None, Some(to)) => Some((end, to, OpenEnd::End)),
+            (None, None) => None,
+        };
+        before.into_iter().chain(after).collect()
+    }
+}
+
+/// How a time without digests before or after a chain shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OpenEnd {
+    /// The first digest begins after the range does.
+    Begin,
+    /// Log files are newer than the last digest.
+    NewerLogs,
+    /// The last digest ends before the range does.
+    End,
+}
+
+impl OpenEnd {
+    /// Returns a text for people.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            OpenEnd::Begin => "the first digest begins after `--from`",
+            OpenEnd::NewerLogs => "log files were delivered after the last digest",
+            OpenEnd::End => "the last digest ends before `--to`",
+        }
     }
 }
 

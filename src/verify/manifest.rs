@@ -49,7 +49,7 @@ impl ObjectManifest {
             digests.add_digests(chain, request.range);
         }
         // Objects of other days are not listed here, so none counts as missing.
-        let Claims { found, .. } = Claims::of(&chains, &files, request.range);
+        let Claims { found, .. } = Claims::of(&chains, &files, request);
         let claims = found.into_iter().map(|(index, claims)| (files.objects[index].identity(), claims)).collect();
         Ok(ObjectManifest { claims, max_bytes: stores.read_settings().max_object, digests })
     }

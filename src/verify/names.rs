@@ -4,7 +4,6 @@
 //! file is found by its own name, which CloudTrail makes unique, and by those of its folders that it still has.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use crate::store::Object;
 use crate::time::{self, Instant};
@@ -144,8 +143,8 @@ pub(super) struct SourceFiles {
     pub(super) digests: Vec<usize>,
     /// Indexes of the files with the S3 metadata of digests, by the digest's path.
     pub(super) metadata: HashMap<String, usize>,
-    /// Indexes of the files whose names are of log files.
-    pub(super) logs: Vec<usize>,
+    /// Indexes of the other files: log files, and files of other kinds.
+    pub(super) others: Vec<usize>,
     /// Indexes of the files that are not digests, by name without `.gz`.
     by_name: HashMap<String, Vec<u32>>,
 }
@@ -156,14 +155,13 @@ impl SourceFiles {
         for (index, object) in objects.iter().enumerate() {
             let path = path_text(object);
             let name = file_name(&path);
-            if let Some(digest) = path.strip_suffix(METADATA_FILE) {
+            let digest_of_metadata = path.strip_suffix(METADATA_FILE);
+            if let Some(digest) = digest_of_metadata.filter(|digest| is_digest(digest)) {
                 files.metadata.insert(digest.to_owned(), index);
-            } else if is_digest(&object.path, name) {
+            } else if is_digest(&path) {
                 files.digests.push(index);
             } else if let Ok(short) = u32::try_from(index) {
-                if LogName::of(name).is_some() {
-                    files.logs.push(index);
-                }
+                files.others.push(index);
                 files.by_name.entry(unpacked_name(name).to_owned()).or_default().push(short);
             }
         }
@@ -185,10 +183,17 @@ impl SourceFiles {
     }
 }
 
-/// Returns whether the file lies in a folder of digests, or has the name of a digest.
-fn is_digest(path: &Path, name: &str) -> bool {
-    let in_folder = path.parent().is_some_and(|folder| folder.components().any(|part| part.as_os_str() == DIGEST));
-    (in_folder && unpacked_name(name).strip_suffix(".json").is_some()) || DigestName::of(name).is_some()
+/// Returns whether the file lies in a folder of digests, or has the name of a digest and does not lie in a folder of log files,
+/// where a hunt would read it.
+fn is_digest(path: &str) -> bool {
+    let name = file_name(path);
+    let has_folder = |path: &str, folder: &str| path.split('/').rev().skip(1).any(|part| part == folder);
+    if has_folder(path, DIGEST) {
+        return unpacked_name(name).strip_suffix(".json").is_some();
+    }
+    let is_among_logs = below_logs(path)
+        .is_some_and(|path| ["CloudTrail", "CloudTrail-NetworkActivity"].iter().any(|folder| has_folder(path, folder)));
+    DigestName::of(name).is_some() && !is_among_logs
 }
 
 #[cfg(test)]

@@ -4,20 +4,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::chain::{CheckedChain, HOUR, State, overlaps};
+use super::chain::{CheckedChain, DIGEST_DELAY, State, overlaps};
 use super::digest::{Sha256Hash, sha256};
 use super::names::{LogName, SourceFiles, file_name, path_text};
 use super::{Problem, ProblemKind, Request, Subject};
 use crate::error::Error;
 use crate::raw;
 use crate::store::{self, Fetched, Object, ObjectError, Stores};
-use crate::time::{Instant, Range, SECOND};
+use crate::time::{DAY, Instant, Range, SECOND};
+use crate::trail;
 
 /// How much earlier than its delivery the name of a log file may say. CloudTrail names a file by the minute in which it began
 /// to write it.
 const STAMP_LEAD: i64 = 15 * 60 * SECOND;
-/// The time after which a delivered log file is in a digest.
-const DIGEST_DELAY: i64 = 2 * HOUR;
 
 /// What a digest says about a log file.
 #[derive(Debug, Clone)]
@@ -27,6 +26,8 @@ pub(super) struct HashClaim {
     digest: String,
     /// Why the digest could not be checked. `None` if it is verified.
     doubt: Option<String>,
+    /// Whether content with another hash is altered. A digest that could have been checked, but is not verified, may be forged.
+    is_binding: bool,
 }
 
 /// What digests say about the log files of a source.
@@ -36,37 +37,43 @@ pub(super) struct Claims {
     pub(super) found: BTreeMap<usize, Vec<HashClaim>>,
     /// Named files that the source does not have.
     pub(super) missing: Vec<Problem>,
-    /// Indexes of the files that any digest names, within the range or after it.
+    /// Indexes of the files that a digest within the range names, or a verified one after it.
     named: HashSet<usize>,
+    /// Files that only a digest after the range names that is not verified. By index, with the reason.
+    doubted: HashMap<usize, String>,
     /// The kinds of log files that digests name.
     kinds: BTreeSet<String>,
 }
 
 impl Claims {
-    /// Returns the claims of the digests within the range.
-    pub(super) fn of(chains: &[CheckedChain], files: &SourceFiles, range: Range) -> Claims {
+    /// Returns the claims of the digests within the range of `request`.
+    pub(super) fn of(chains: &[CheckedChain], files: &SourceFiles, request: &Request) -> Claims {
         let mut claims = Claims::default();
         let mut missing = BTreeSet::new();
         for digest in chains.iter().flat_map(|chain| &chain.digests) {
             let Ok(content) = &digest.content else {
                 continue;
             };
-            if !overlaps(range, digest.span()) {
+            let (doubt, is_binding) = match &digest.state {
+                State::Verified => (None, true),
+                State::Altered(_) => (Some("the digest that names it is altered".to_owned()), false),
+                State::Unchecked(reason) => (Some(reason.clone()), request.keys.is_none()),
+            };
+            if !digest.is_within(request.range) {
                 let named = content.files.iter().filter_map(|file| files.find(&file.bucket, &file.key, &digest.path));
-                claims.named.extend(named);
+                match doubt {
+                    None => claims.named.extend(named),
+                    Some(reason) => claims.doubted.extend(named.map(|index| (index, reason.clone()))),
+                }
                 continue;
             }
-            let doubt = match &digest.state {
-                State::Verified => None,
-                State::Altered(_) => Some("the digest that names it is altered".to_owned()),
-                State::Unchecked(reason) => Some(reason.clone()),
-            };
             let name = file_name(&digest.path);
             for file in &content.files {
                 claims.kinds.extend(LogName::of(file_name(&file.key)).map(|name| name.kind.to_owned()));
                 match files.find(&file.bucket, &file.key, &digest.path) {
                     Some(index) => {
-                        let claim = HashClaim { hash: file.hash, digest: name.to_owned(), doubt: doubt.clone() };
+                        let (digest, doubt) = (name.to_owned(), doubt.clone());
+                        let claim = HashClaim { hash: file.hash, digest, doubt, is_binding };
                         claims.named.insert(index);
                         claims.found.entry(index).or_default().push(claim);
                     }
@@ -107,7 +114,8 @@ pub(super) fn compare(
     let hash = match raw::content(bytes, max_bytes, sha256) {
         Ok(hash) => hash,
         Err(error @ raw::ReadError::TooLarge { .. }) => return ObjectState::Unchecked(error.to_string()),
-        Err(error) => return ObjectState::Altered(error.to_string()),
+        Err(error) if claims.iter().any(|claim| claim.is_binding) => return ObjectState::Altered(error.to_string()),
+        Err(error) => return ObjectState::Unchecked(error.to_string()),
     };
     let mut doubt = None;
     // The claims of verified digests count first.
@@ -116,6 +124,9 @@ pub(super) fn compare(
     {
         match (&claim.hash, &claim.doubt) {
             (None, _) => doubt = Some("the digest names a hash of an unknown algorithm".to_owned()),
+            (Some(named), Some(reason)) if *named != hash && !claim.is_binding => {
+                doubt = Some(format!("it does not have the hash that a digest names, which proves nothing: {reason}"));
+            }
             (Some(named), _) if *named != hash => {
                 let first = raw::first_member(bytes, max_bytes);
                 let appended = first.is_some_and(|first| sha256(&first) == *named);
@@ -169,6 +180,8 @@ pub(super) async fn compare_all(
 #[derive(Debug, Default)]
 pub(super) struct Unnamed {
     pub(super) problems: Vec<Problem>,
+    /// Files that only a digest after the range names that is not verified. With their path and the reason.
+    pub(super) unchecked: Vec<(String, String)>,
     /// Log files for which the digest is still to come.
     pub(super) not_yet_covered: u64,
     /// The delivery of the newest log file, by account and region.
@@ -176,8 +189,8 @@ pub(super) struct Unnamed {
 }
 
 impl Unnamed {
-    /// Finds the log files of the range that no digest names.
-    pub(super) fn of(chains: &[CheckedChain], files: &SourceFiles, claims: &Claims, range: Range) -> Unnamed {
+    /// Finds the files of the range that no digest names, and that a hunt would read.
+    pub(super) fn of(chains: &[CheckedChain], files: &SourceFiles, claims: &Claims, request: &Request) -> Unnamed {
         let mut covered: HashMap<(&str, &str), (Instant, Instant)> = HashMap::new();
         for chain in chains.iter().filter(|chain| !chain.id.is_backfill) {
             for digest in &chain.digests {
@@ -186,34 +199,72 @@ impl Unnamed {
                 *span = (span.0.min(start), span.1.max(end));
             }
         }
+        let may_hold_records = trail::may_hold_records(&files.objects);
         let mut unnamed = Unnamed::default();
-        for index in &files.logs {
-            let path = path_text(&files.objects[*index]);
-            let Some(name) = LogName::of(file_name(&path)).filter(|name| range.contains(name.delivered)) else {
-                continue;
-            };
-            let newest =
-                unnamed.newest.entry((name.account.to_owned(), name.region.to_owned())).or_insert(Instant::MIN);
-            *newest = name.delivered.max(*newest);
-            if claims.named.contains(index) || !(name.kind == "CloudTrail" || claims.kinds.contains(name.kind)) {
+        for index in &files.others {
+            let object = &files.objects[*index];
+            let path = path_text(object);
+            let name = LogName::of(file_name(&path));
+            if !is_delivered_within(object, name, request.range) {
                 continue;
             }
-            let reason = match covered.get(&(name.account, name.region)) {
-                None => "the source has no digests of its account and region".to_owned(),
-                Some((_, end)) if name.delivered > *end - STAMP_LEAD && name.delivered <= *end + DIGEST_DELAY => {
-                    unnamed.not_yet_covered += 1;
-                    continue;
-                }
-                Some((_, end)) if name.delivered > *end => {
-                    format!("the last digest of its account and region ends at {end}")
-                }
-                Some((start, _)) if name.delivered < *start => {
-                    format!("the first digest of its account and region begins at {start}")
-                }
-                Some(_) => "no digest names it, although digests cover the time of its delivery".to_owned(),
+            if let Some(name) = name {
+                let newest =
+                    unnamed.newest.entry((name.account.to_owned(), name.region.to_owned())).or_insert(Instant::MIN);
+                *newest = name.delivered.max(*newest);
+            }
+            let is_of_named_kind = name.is_some_and(|name| claims.kinds.contains(name.kind));
+            if claims.named.contains(index) || !(may_hold_records[*index] || is_of_named_kind) {
+                continue;
+            }
+            if let Some(reason) = claims.doubted.get(index) {
+                unnamed.unchecked.push((path, reason.clone()));
+                continue;
+            }
+            let Some(reason) = reason(name, &covered, request.now) else {
+                unnamed.not_yet_covered += 1;
+                continue;
             };
             unnamed.problems.push(Problem { subject: Subject::Object, kind: ProblemKind::Unnamed, name: path, reason });
         }
         unnamed
     }
+}
+
+/// Returns whether a file was delivered within the range, as far as its place and name show it. The day of its folder counts where
+/// its name has another one, because hunts go by folders.
+fn is_delivered_within(object: &Object, name: Option<LogName<'_>>, range: Range) -> bool {
+    let day = trail::delivered_on(&object.path);
+    let is_of_day = |delivered: Instant| day.is_none_or(|midnight| (midnight..midnight + DAY).contains(&delivered));
+    match (name.map(|name| name.delivered).filter(|delivered| is_of_day(*delivered)), day) {
+        (Some(delivered), _) => range.contains(delivered),
+        (None, Some(midnight)) => overlaps(range, (midnight, midnight + DAY)),
+        (None, None) => true,
+    }
+}
+
+/// Returns why no digest names a file. `None` if its digest may be still to come. `covered` is the span of the digests by account
+/// and region.
+fn reason(
+    name: Option<LogName<'_>>,
+    covered: &HashMap<(&str, &str), (Instant, Instant)>,
+    now: Instant,
+) -> Option<String> {
+    let Some(name) = name else {
+        return Some("no digest names it, and it does not have the name of a log file".to_owned());
+    };
+    let Some((start, end)) = covered.get(&(name.account, name.region)) else {
+        return Some("the source has no digests of its account and region".to_owned());
+    };
+    let is_around_end = name.delivered > *end - STAMP_LEAD && name.delivered <= *end + DIGEST_DELAY;
+    if is_around_end && now <= name.delivered + STAMP_LEAD + DIGEST_DELAY {
+        return None;
+    }
+    Some(if name.delivered > *end {
+        format!("the last digest of its account and region ends at {end}")
+    } else if name.delivered < *start {
+        format!("the first digest of its account and region begins at {start}")
+    } else {
+        "no digest names it, although digests cover the time of its delivery".to_owned()
+    })
 }

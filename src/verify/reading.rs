@@ -68,9 +68,7 @@ async fn read(stores: &Stores, files: &SourceFiles, object: &Object) -> Result<D
             (read.map_err(unusable), signature)
         }
     };
-    let named = DigestName::of(file_name(&path));
-    let claimed = || DigestName::of(file_name(&content.as_ref().ok()?.key));
-    let name = named.or_else(claimed).unwrap_or_default();
+    let name = DigestName::of(file_name(&path));
     Ok(DigestFile::new(path, name, content, signature))
 }
 

@@ -17,6 +17,7 @@ use crate::s3_server::Server;
 use crate::tables::tawny;
 
 mod conversions;
+mod forged;
 
 /// The hours of the default trail, with as many log files: 2, 1, 0, 2, 1.
 const DIGESTS: u64 = 5;
@@ -177,7 +178,7 @@ const CHANGES: &[Change] = &[
             files.edit(&digest_key(&spec(), 1), |text| text.replace(&hash(&text), &"0".repeat(64)));
         },
         [4, 1, 0, 0],
-        [5, 1, 0, 0, 0],
+        [5, 0, 0, 1, 0],
         "does not have the hash that",
     ),
     (

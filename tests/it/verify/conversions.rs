@@ -94,6 +94,21 @@ fn objects_are_compared_but_not_verified_without_keys() {
     assert!(code == Some(3) && said.contains("altered: its content does not have the hash"), "{said}");
 }
 
+/// Anyone who can write to the bucket can add a digest without a signature.
+#[test]
+fn unsigned_digests_do_not_keep_genuine_objects_from_conversion() {
+    let mut files = Files::of(&[spec()]);
+    files.edit(&digest_key(&spec(), 4), |text| {
+        let mut digest: Value = serde_json::from_str(&text).unwrap();
+        digest["logFiles"][0]["hashValue"] = "0".repeat(64).into();
+        digest.to_string()
+    });
+    let place = Place::new(&files.without_metadata());
+    let (code, said) = place.convert(&["--public-keys", &place.path("keys.json")]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("verified: {} of {OBJECTS} converted objects", OBJECTS - 1)), "{said}");
+}
+
 #[test]
 fn a_hunt_says_that_all_objects_were_verified() {
     let place = Place::new(&Files::of(&[spec()]));
