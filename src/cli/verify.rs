@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Context, TableOrJson, now};
+use super::{Context, TableOrJson, now, range};
 use crate::error::{Error, Status};
 use crate::lake::transaction_log::VerifiedObjects;
 use crate::report;
@@ -99,7 +99,7 @@ impl VerifyCommand {
                 regions: self.region.clone(),
                 ..Selection::default()
             },
-            range: Range { from: self.from, to: self.to },
+            range: range::ordered(self.from, self.to)?,
             keys: self.keys.read()?,
             now: now(),
             limits: VerifyLimits { threads: context.threads, in_flight: context.in_flight(&self.sources) },

@@ -203,7 +203,8 @@ fn cluster_finds_the_same_new_and_lone_matches() {
     std::fs::write(at("new.yml"), NEW_USERS).unwrap();
     std::fs::write(at("lone.yml"), LONE_SIGN_INS).unwrap();
     of(&server, &["convert", &at("trail"), "--lake", &at("lake"), "--quiet"]);
-    let (rules, on_cluster) = (at("new.yml"), ["--cluster", &nodes.url, "--partitions", "3"]);
+    let (rules, lone) = (at("new.yml"), at("lone.yml"));
+    let on_cluster = ["--cluster", &nodes.url, "--partitions", "3"];
     for data in [at("trail"), at("lake")] {
         for more in [&[][..], &["--from", "2026-09-03"]] {
             let hunt = [&["hunt", &data, "--rules", &rules, "--format", "jsonl"][..], more].concat();
@@ -211,12 +212,12 @@ fn cluster_finds_the_same_new_and_lone_matches() {
             assert_same_outcome(&server, &hunt, &on_cluster, 0);
         }
         for more in [&[][..], &["--from", "2026-09-03"]] {
-            let hunt = [&["hunt", &data, "--rules", &at("lone.yml"), "--format", "jsonl"][..], more].concat();
+            let hunt = [&["hunt", &data, "--rules", &lone, "--format", "jsonl"][..], more].concat();
             assert!(of(&server, &hunt).contains("Cluster.Lone"), "{hunt:?}");
             assert_same_outcome(&server, &hunt, &on_cluster, 0);
         }
         let grid = ["--thresholds", "1..3", "--periods", "15m,1h", "--move-to", "1/1h"];
-        let backtest = [&["backtest", &data, "--rules", &at("lone.yml"), "--format", "json"][..], &grid].concat();
+        let backtest = [&["backtest", &data, "--rules", &lone, "--format", "json"][..], &grid].concat();
         assert_same_outcome(&server, &backtest, &on_cluster, 0);
         let grid = ["--histories", "1h,4h", "--thresholds", "1..3", "--periods", "1h", "--move-to", "1/1h"];
         let backtest = [&["backtest", &data, "--rules", &rules, "--format", "json"][..], &grid].concat();
