@@ -194,7 +194,7 @@ mod tests {
         assert!(text.starts_with("2026-09-01 (UTC)\n"), "{text}");
         assert!(text.contains("23:52        23:58       23:55"), "{text}");
         let text = shown(&[burst("01T23:52:10", "02T00:03:30", "01T23:57:40")], None);
-        assert!(text.contains("2026-09-01 23:52  2026-09-02 00:03  23:57"), "{text}");
+        assert!(text.contains("2026-09-01 23:52  2026-09-02 00:03  2026-09-01 23:57"), "{text}");
         let text = shown(&[burst("01T23:52:10", "01T23:52:50", "01T23:52:40")], None);
         assert!(text.contains("23:52:10     23:52:50    23:52:40"), "{text}");
         let single = finding("High", "Example.Rule", ["2026-09-01T10:00:07Z"; 3]);
