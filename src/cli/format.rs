@@ -100,7 +100,8 @@ pub(super) fn chosen<F: FormatByEnding>(given: Option<F>, output: Option<&str>) 
         return Ok(given.unwrap_or_default());
     };
     let ending = ending.to_ascii_lowercase();
-    let is_known = [JSON, JSON_LINES, CSV, PARQUET, HTML, DOT].concat().contains(&ending.as_str());
+    // Pages and graphs are left to the commands that write them.
+    let is_known = [JSON, JSON_LINES, CSV, PARQUET].concat().contains(&ending.as_str());
     let of_ending = F::value_variants().iter().copied().find(|format| format.endings().contains(&ending.as_str()));
     match (given, of_ending) {
         (given, None) if !is_known => Ok(given.unwrap_or_default()),
