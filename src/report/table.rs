@@ -43,12 +43,13 @@ impl Screen {
     }
 }
 
-/// Returns a table of escaped cells for standard output. See [`rows_on`].
+/// Returns a table of escaped cells for standard output, at most as wide as the terminal.
 pub fn rows(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     rows_on(Screen::of_standard_output(), header, &[], rows)
 }
 
-/// Returns a table of escaped cells for standard output that may drop columns. See [`rows_on`].
+/// Returns a table of escaped cells for standard output. If it is too wide, it drops the `droppable` columns, in
+/// this order.
 pub fn rows_dropping(header: &[&str], droppable: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     rows_on(Screen::of_standard_output(), header, droppable, rows)
 }
