@@ -41,8 +41,8 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Returns who a finding is about: the `account` and the `actor` of its group. What the group lacks is that of the event
-    /// that triggered, if the rule's output fields have it.
+    /// Returns who a finding is about: the `account` and the `actor` of its group. The event that triggered has what the
+    /// group lacks, if it is among the rule's output fields.
     pub fn of(finding: &Finding) -> Principal {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let address = finding.context.get("sourceIPAddress").and_then(Value::as_str);

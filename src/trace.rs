@@ -54,7 +54,7 @@ pub struct TraceRequest {
     pub from_origin: bool,
 }
 
-/// What was asked.
+/// The start of a trace, as the user gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StartLabel {
     /// `finding`, `event`, `key`, `arn` or `ip`.
@@ -99,7 +99,7 @@ pub struct TracedCredential {
 /// A trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trace {
-    /// What was asked.
+    /// The start, as the user gave it.
     pub start: StartLabel,
     /// The acts that issued the credentials of the start, from the origin on.
     pub chain: Vec<ChainStep>,
@@ -112,7 +112,7 @@ pub struct Trace {
     pub credentials: Vec<TracedCredential>,
     /// Whether credentials were issued that lie beyond the depth, and were not followed.
     pub is_cut: bool,
-    /// What was done with the credentials, in order of time and ID. JSON has the IDs.
+    /// The events done with the credentials, in order of time and ID. JSON has the IDs.
     #[serde(serialize_with = "event_ids")]
     pub events: Vec<TracedEvent>,
     /// The counts of the events.
@@ -158,7 +158,7 @@ const MAX_PREFILTERS: usize = 100;
 /// What identifies a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum CredentialId {
-    /// What an act issued.
+    /// The credentials that an act issued.
     Act(Arc<str>),
     /// A key whose issuing event is not known.
     Key(Arc<str>),

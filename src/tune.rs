@@ -77,7 +77,7 @@ pub struct Proposal {
     pub window: Option<ProposedWindow>,
     /// New exceptions.
     pub exceptions: Vec<ProposedException>,
-    /// What a hunt with the changes finds.
+    /// The result of a hunt with the changes.
     pub effect: Effect,
     /// The lost true findings of the present rule: none of their malicious events is in a finding.
     pub lost_true_findings: usize,
@@ -116,7 +116,7 @@ pub struct ProposedException {
     pub findings_removed: u64,
 }
 
-/// What a hunt finds, compared with labels.
+/// The findings of a hunt, compared with labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Effect {
     /// Findings with a malicious event.

@@ -198,7 +198,7 @@ impl HuntCommand {
         Ok(if *fail_on_findings && has_alerts { status.max(Status::Findings) } else { status })
     }
 
-    /// Returns the origins of each finding by its ID, if they are asked for.
+    /// Returns the origins of each finding by its ID. Empty without `--explain-origin`.
     async fn origins(
         &self,
         engine: &Engine,

@@ -18,6 +18,27 @@ pub(super) struct RangeArgs {
     last: Option<Period>,
 }
 
+/// The times of the events that a command selects.
+#[derive(Debug, Args)]
+pub(super) struct EventRangeArgs {
+    /// Only events at or after this time
+    #[arg(long, value_name = "TIME")]
+    from: Option<Instant>,
+    /// Only events before this time
+    #[arg(long, value_name = "TIME")]
+    to: Option<Instant>,
+}
+
+impl EventRangeArgs {
+    /// Returns the range.
+    ///
+    /// # Errors
+    /// It is empty.
+    pub(super) fn range(&self) -> Result<Range, Error> {
+        ordered(self.from, self.to)
+    }
+}
+
 /// Returns the range between two times.
 ///
 /// # Errors

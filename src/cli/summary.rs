@@ -1,10 +1,10 @@
 use clap::Args;
 
 use super::data::DataArgs;
-use super::{Context, TableOrJson, format, range};
+use super::range::EventRangeArgs;
+use super::{Context, TableOrJson, format};
 use crate::error::{Error, Status};
 use crate::report::trace as report;
-use crate::time::Instant;
 use crate::trace::{self, Activity};
 
 /// Count what an actor or an account did, by service, region, account, actor and address
@@ -16,12 +16,8 @@ pub(super) struct SummaryCommand {
     /// Only the calls of this actor, as rules group by it: a user, a role, a person or a service
     #[arg(long, value_name = "ACTOR", required_unless_present = "account")]
     actor: Option<String>,
-    /// Only events at or after this time
-    #[arg(long, value_name = "TIME")]
-    from: Option<Instant>,
-    /// Only events before this time
-    #[arg(long, value_name = "TIME")]
-    to: Option<Instant>,
+    #[command(flatten)]
+    range: EventRangeArgs,
     /// Output format [default: by the ending of `--output`, else table]
     #[arg(long, value_enum)]
     format: Option<TableOrJson>,
@@ -36,7 +32,7 @@ impl SummaryCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let format = format::chosen(self.format, self.output.as_deref())?;
         Context::check_outputs([&self.output, &None])?;
-        let range = range::ordered(self.from, self.to)?;
+        let range = self.range.range()?;
         let opened = self.data.open(context, None, "reading").await?;
         let actor = self.actor.as_deref();
         let Activity { summary, read, .. } =

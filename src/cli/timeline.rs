@@ -1,11 +1,11 @@
 use clap::Args;
 
 use super::data::DataArgs;
-use super::{Context, format, range};
+use super::range::EventRangeArgs;
+use super::{Context, format};
 use crate::error::{Error, Status};
 use crate::report::timeline::{self as report, TimelineFormat};
 use crate::statistics::number_of;
-use crate::time::Instant;
 use crate::trace::{self, Activity};
 
 /// List the events between two times: when, who, what, where from and with what result
@@ -17,12 +17,8 @@ pub(super) struct TimelineCommand {
     /// Only the calls of this actor, as rules group by it: a user, a role, a person or a service
     #[arg(long, value_name = "ACTOR")]
     actor: Option<String>,
-    /// Only events at or after this time
-    #[arg(long, value_name = "TIME")]
-    from: Option<Instant>,
-    /// Only events before this time
-    #[arg(long, value_name = "TIME")]
-    to: Option<Instant>,
+    #[command(flatten)]
+    range: EventRangeArgs,
     /// Output format [default: by the ending of `--output`, else table]
     #[arg(long, value_enum)]
     format: Option<TimelineFormat>,
@@ -37,7 +33,7 @@ impl TimelineCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let format = format::chosen(self.format, self.output.as_deref())?;
         Context::check_outputs([&self.output, &None])?;
-        let range = range::ordered(self.from, self.to)?;
+        let range = self.range.range()?;
         let opened = self.data.open(context, None, "reading").await?;
         let actor = self.actor.as_deref();
         let Activity { events, read, .. } =

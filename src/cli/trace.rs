@@ -4,12 +4,12 @@ use clap::{ArgGroup, Args};
 use ipnet::IpNet;
 
 use super::data::DataArgs;
-use super::{Context, format, range};
+use super::range::EventRangeArgs;
+use super::{Context, format};
 use crate::error::{Error, Status};
 use crate::report::trace::{self as report, TraceFormat};
 use crate::statistics::number_of;
 use crate::store::{self, Location};
-use crate::time::Instant;
 use crate::trace::{self, DEFAULT_DEPTH, Start, TraceOutcome, TraceRequest};
 
 /// Follow a credential: who began its chain, and everything that was done with it
@@ -40,12 +40,8 @@ pub(super) struct TraceCommand {
     /// Start from the calls of this address or network
     #[arg(long, value_name = "NET", value_parser = network)]
     ip: Option<IpNet>,
-    /// Only events at or after this time
-    #[arg(long, value_name = "TIME")]
-    from: Option<Instant>,
-    /// Only events before this time
-    #[arg(long, value_name = "TIME")]
-    to: Option<Instant>,
+    #[command(flatten)]
+    range: EventRangeArgs,
     /// How many times credentials may issue others; those beyond are not followed
     #[arg(long, value_name = "N", default_value_t = DEFAULT_DEPTH, value_parser = clap::value_parser!(u32).range(0..=100))]
     depth: u32,
@@ -73,7 +69,7 @@ impl TraceCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let format = format::chosen(self.format, self.output.as_deref())?;
         Context::check_outputs([&self.output, &None])?;
-        let range = range::ordered(self.from, self.to)?;
+        let range = self.range.range()?;
         let start = self.start()?;
         let request = TraceRequest { start, range, depth: self.depth, from_origin: self.from_origin };
         let opened = self.data.open(context, None, "tracing").await?;

@@ -20,7 +20,7 @@ use crate::time::{self, Instant, Range, SECOND};
 pub async fn run_rule_tests(engine: &Engine, rules: &[Rule]) -> Result<Vec<Vec<bool>>, Error> {
     let failed = |error| Error::query("the records of tests", error);
     let too_large = |error| Error::columns("the records of tests", error);
-    // Events that must be absent are no matches.
+    // An event that must be absent is not a match.
     let rules: Vec<Rule> = rules.iter().map(|rule| Rule { absence: None, ..rule.clone() }).collect();
     let rules = rules.as_slice();
     let spec = MatchSpec::new(rules, Range::default());

@@ -1,4 +1,4 @@
-//! What a trace starts from.
+//! The start of a trace.
 
 use ipnet::IpNet;
 use serde::Deserialize;

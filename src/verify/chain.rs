@@ -181,7 +181,7 @@ fn mark_second_copies(digests: &mut [DigestFile]) {
     }
 }
 
-/// What a later digest says about one.
+/// The claim of a later digest about an earlier one.
 struct Claim {
     previous: PreviousDigest,
     /// The name of the later digest.

@@ -54,7 +54,7 @@ pub(super) struct Digest {
     pub(super) hash: Sha256Hash,
 }
 
-/// What a digest says about the digest before it.
+/// The claim of a digest about the digest before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PreviousDigest {
     pub(super) key: String,

@@ -18,7 +18,7 @@ use crate::trail;
 /// to write it.
 const STAMP_LEAD: i64 = 15 * 60 * SECOND;
 
-/// What a digest says about a log file.
+/// The claim of a digest about a log file.
 #[derive(Debug, Clone)]
 pub(super) struct HashClaim {
     hash: Option<Sha256Hash>,
