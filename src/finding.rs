@@ -97,6 +97,9 @@ pub struct Finding {
     /// Who began the chains of the credentials that the events used, if that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<Origin>,
+    /// The version of the lake or table that a hunt read, for `--as-of`. `None` if the table has no versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_version: Option<u64>,
     /// The rule's text for people.
     #[serde(flatten)]
     pub notes: FindingNotes,
@@ -160,6 +163,7 @@ impl Finding {
             context: Map::new(),
             summary: Map::new(),
             origins: Vec::new(),
+            table_version: None,
             notes: FindingNotes::default(),
         }
     }
@@ -248,6 +252,7 @@ impl Rows<'_> {
             context,
             summary,
             origins: Vec::new(),
+            table_version: None,
             notes: FindingNotes::of(rule),
         })
     }

@@ -129,7 +129,7 @@ impl Nightly<'_> {
         };
         let new: Vec<_> = trail.objects.iter().filter(|object| !converted.contains(&object.identity())).collect();
         let (mut mergeable, mut droppable) = (0, 0);
-        let MaintenanceSettings { merge_small_files, merge_after, memory, retain } = self.maintenance;
+        let MaintenanceSettings { merge_small_files, merge_after, memory, retain, keep_old: _ } = self.maintenance;
         if merge_small_files {
             let days = maintenance::plan_merges(lake, self.now - merge_after, memory).await?;
             mergeable = days.into_values().flatten().flatten().count();

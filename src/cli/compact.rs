@@ -13,7 +13,7 @@ use crate::time::{DAY, Instant, Period};
 /// Merge small files of a lake and drop old days
 ///
 /// Queries can run at the same time and still see each record once. Merged and dropped files are deleted by a later
-/// run, seven days later by default. Until then, earlier versions of the lake can be read.
+/// run, 35 days later by default. Until then, earlier versions of the lake can be read.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  tawny compact lake/\n  tawny compact s3://lake/cloudtrail --before 2026-09-01\n  tawny compact lake/ --retain 400d --dry-run"
@@ -28,7 +28,7 @@ pub(super) struct CompactCommand {
     /// Drop days older than this, such as `400d` [default: keep all days]
     #[arg(long, value_name = "DAYS")]
     retain: Option<Age>,
-    /// How long to keep merged and dropped files for readers of earlier versions [default: 7d]
+    /// How long to keep merged and dropped files for readers of earlier versions [default: 35d]
     #[arg(long, value_name = "PERIOD")]
     keep_old: Option<Period>,
     /// Show what would be done, then exit

@@ -146,6 +146,7 @@ impl HuntCommand {
         let mut origins = self.origins(engine, table, range, &findings).await?;
         let mut count = |finding: &mut Finding| {
             finding.origins = origins.remove(&finding.finding_id).unwrap_or_default();
+            finding.table_version = read.table_version;
             counts.add(finding);
             if is_reported { figures.add(finding) } else { Ok(()) }
         };

@@ -9,6 +9,7 @@ use crate::delta::AsOf;
 use crate::error::{Error, Status};
 use crate::hunt;
 use crate::lake::Lake;
+use crate::lake::maintenance::READER_GRACE_PERIOD;
 use crate::nightly::config::{Config, TEMPLATE, VARIABLES, VerifyConfig};
 use crate::nightly::{
     HuntSettings, MaintenanceSettings, Nightly, NightlySource, NightlyVerification, ReportedRule, RunReport,
@@ -140,6 +141,7 @@ impl NightlyCommand {
                 merge_after: grace,
                 memory: limits.memory,
                 retain: config.retain.map(|retain| retain.0.0),
+                keep_old: config.keep_old.map_or(READER_GRACE_PERIOD, |keep_old| keep_old.0.micros()),
             },
             now: self.now.unwrap_or_else(super::now),
         };

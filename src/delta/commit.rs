@@ -24,8 +24,8 @@ use crate::time::Instant;
 /// A checkpoint is written at every version that this divides, as other writers do by default.
 const CHECKPOINT_INTERVAL: u64 = 10;
 
-/// How long the commits of old versions stay, in milliseconds: the default of `delta.logRetentionDuration`.
-const LOG_RETENTION: i64 = 30 * 24 * 60 * 60 * 1_000;
+/// How long the commits of old versions stay, in days. Versions of the last month can be read.
+const LOG_RETENTION: i64 = 35;
 
 /// The version of the program, as commits name it.
 const ENGINE: &str = concat!("tawny/", env!("CARGO_PKG_VERSION"));
@@ -100,6 +100,15 @@ impl DeltaLog {
         Ok(true)
     }
 
+    /// Records the first commit of a table whose creation was interrupted before that. Call it before data files are written.
+    pub async fn complete_creation(&self, version: &DeltaVersion) -> Result<(), Error> {
+        if version.number() > 0 {
+            return Ok(());
+        }
+        let id = version.table_id().to_owned();
+        self.run(move |engine| engine.record_commit(0, &id)).await
+    }
+
     /// Commits `change` after the version `base`, and returns the new version. `None` if another writer has committed
     /// since, or if a file to remove is not live.
     pub async fn commit(&self, base: &DeltaVersion, change: Change) -> Result<Option<DeltaVersion>, Error> {
@@ -149,7 +158,8 @@ fn first_commit(table: &NewTable, id: &str) -> KernelResult<String> {
                 LAKE_PROPERTY: "1",
                 // Without it `deltalake` expects the bounds of 32 columns. It finds no record by a column without bounds.
                 "delta.dataSkippingStatsColumns": table.bounded,
-                // Longer than any vacuum waits, so that it finds the removed files in the log.
+                "delta.logRetentionDuration": format!("interval {LOG_RETENTION} days"),
+                // Longer than a vacuum of the nightly run waits, so that it finds the removed files in the log.
                 "delta.deletedFileRetentionDuration": "interval 60 days",
             },
         }}),
@@ -169,10 +179,6 @@ fn commit(
         Operation::Delete => (UpdateTableOperation::Delete, true),
     };
     let table = base.table_configuration().metadata().id();
-    if base.version() == 0 {
-        // The creation of the table may have been interrupted before its record.
-        engine.record_commit(0, table)?;
-    }
     let builder = Arc::clone(base).update_table(operation, ENGINE, changes_data);
     let mut transaction = builder.build(engine, Box::new(FileSystemCommitter::new()))?;
     for (domain, value) in &change.domains {
@@ -267,7 +273,7 @@ fn added_files(files: &[AddedFile], partition: &str, now: i64) -> KernelResult<R
 
 /// Deletes the log files that only versions older than [`LOG_RETENTION`] need.
 fn delete_old_log_files(engine: &KernelEngine) -> KernelResult<()> {
-    let until = now() - LOG_RETENTION;
+    let until = now() - LOG_RETENTION * 24 * 60 * 60 * 1_000;
     let files = engine.log_files()?;
     let is_old = |modified: Instant| modified.millis() < until;
     let checkpoints = files.iter().filter(|(_, modified)| is_old(*modified));

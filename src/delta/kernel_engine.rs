@@ -117,6 +117,12 @@ impl KernelEngine {
         self.files.wait(self.files.folder.put(&last_commit_file(checks), text.into_bytes()))
     }
 
+    /// Returns whether the table's folder has data files.
+    fn has_data(&self) -> KernelResult<bool> {
+        let files = self.files.wait(self.files.folder.all())?;
+        Ok(files.iter().any(|(name, _)| !name.starts_with('_') && name.ends_with(".parquet")))
+    }
+
     /// Returns the last recorded commit. `None` if none is recorded.
     pub(super) fn recorded_commit(&self) -> KernelResult<Option<RecordedCommit>> {
         self.files.wait(self.files.recorded_commit())
@@ -138,8 +144,9 @@ impl KernelEngine {
                 recorded.version
             ))),
             Some(recorded) => check_table(recorded, snapshot),
-            // The creation of the table may have been interrupted before its record.
-            None if version == 0 => Ok(()),
+            // The creation of the table may have been interrupted before its record. Writers make up for that before they write
+            // data.
+            None if version == 0 && !self.has_data()? => Ok(()),
             // Another process may have created the table and committed since the record was looked for. Its first commit
             // after the creation follows a record.
             None => match self.recorded_commit()? {

@@ -21,9 +21,8 @@ use crate::time::{DAY, Instant};
 /// Approximate size of records in memory, relative to their size in a file.
 const INFLATION: u64 = 16;
 
-/// How long a removed file stays before a vacuum deletes it, in microseconds: the default of
-/// `delta.deletedFileRetentionDuration`.
-pub const READER_GRACE_PERIOD: i64 = 7 * DAY;
+/// How long a removed file stays before a vacuum deletes it, in microseconds. Versions of the last month can be read.
+pub const READER_GRACE_PERIOD: i64 = 35 * DAY;
 
 /// Rows that are read from a file at a time.
 const BATCH_ROWS: usize = 8_192;

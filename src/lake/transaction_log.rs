@@ -147,13 +147,16 @@ impl TransactionLog {
         Ok(TransactionLog { as_of, ..self })
     }
 
-    /// Creates the log of a new lake. Does nothing if it exists.
+    /// Creates the log of a new lake, and completes a creation that was interrupted. Call it before data files are written.
     pub async fn create(&self) -> Result<(), Error> {
         if self.version().await?.is_none() {
             let schema = event::schema().as_ref().clone();
             self.log.create(&NewTable { schema, partition: DATE, bounded: event::EVENT_TIME }).await?;
         }
-        Ok(())
+        match self.version().await? {
+            Some(version) => self.log.complete_creation(&version.version).await,
+            None => Ok(()),
+        }
     }
 
     /// Returns the live files, by path.

@@ -63,6 +63,8 @@ pub struct Config {
     pub compact: bool,
     /// Age of the days to drop from the lake. Absent to keep all.
     pub retain: Option<TextValue<Age>>,
+    /// How long to keep merged and dropped files for readers of earlier versions.
+    pub keep_old: Option<TextValue<Period>>,
     /// Paths to the record in JSON with an unknown envelope.
     #[serde(default)]
     pub unwrap: Vec<RecordPath>,
@@ -275,6 +277,9 @@ impl Config {
         if config.grace.0.micros() < DAY {
             return Err(invalid("`grace` must be at least one day"));
         }
+        if config.keep_old.is_some_and(|keep_old| keep_old.0.micros() < DAY) {
+            return Err(invalid("`keep_old` must be at least one day"));
+        }
         Ok(config)
     }
 
@@ -345,7 +350,8 @@ mod tests {
         for (text, expected) in [
             ("lake = 'l'\nsauce = 1\n", "line 2: unknown field `sauce`"),
             ("lake = 'l'\n", "no `[[source]]` given"),
-            ("lake = 'l'\ngrace = '1h'\n[[source]]\npath = 'p'\n", "at least one day"),
+            ("lake = 'l'\ngrace = '1h'\n[[source]]\npath = 'p'\n", "`grace` must be at least one day"),
+            ("lake = 'l'\nkeep_old = '1h'\n[[source]]\npath = 'p'\n", "`keep_old` must be at least one day"),
             ("lake = 'l'\nstate = '../x'\n[[source]]\npath = 'p'\n", "state name"),
             (
                 "lake = 'l'\n[[source]]\npath = 'p'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n",

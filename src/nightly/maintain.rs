@@ -2,10 +2,10 @@
 
 use super::Storage;
 use crate::error::Error;
-use crate::lake::maintenance::{Maintenance, MaintenanceSummary, READER_GRACE_PERIOD};
+use crate::lake::maintenance::{Maintenance, MaintenanceSummary};
 use crate::time::{DAY, Instant};
 
-/// How far back to look for removed files that are still to be deleted, in microseconds.
+/// How long after it could be deleted to look for a removed file, in microseconds.
 const VACUUM_LOOKBACK: i64 = 30 * DAY;
 
 /// How a nightly run maintains the lake.
@@ -19,6 +19,8 @@ pub struct MaintenanceSettings {
     pub memory: usize,
     /// Age of the days to drop, in microseconds; `None` to keep all.
     pub retain: Option<i64>,
+    /// How long to keep removed files for readers of earlier versions, in microseconds.
+    pub keep_old: i64,
 }
 
 impl MaintenanceSettings {
@@ -45,7 +47,7 @@ impl MaintenanceSettings {
         if self.merge_small_files {
             maintenance.merge(now - self.merge_after, self.memory).await?;
         }
-        let [since, until] = [VACUUM_LOOKBACK, READER_GRACE_PERIOD].map(|age| now - age);
-        maintenance.vacuum_removed(since, until).await
+        let until = now - self.keep_old;
+        maintenance.vacuum_removed(until - VACUUM_LOOKBACK, until).await
     }
 }

@@ -36,6 +36,7 @@ pub fn text(
                 "before": setting(before, &names[0]),
                 "after": setting(after, &names[1]),
                 "days": comparison.days,
+                "table_version": comparison.read.table_version,
                 "duplicates": comparison.duplicates,
                 "sentence": comparison.sentence(),
                 "counts": {

@@ -28,6 +28,7 @@ pub fn details(finding: &Finding, events: &[Event], screen: Screen) -> String {
         ("found", counted(finding)),
         ("addresses", finding.source_ips.join(", ")),
         ("regions", finding.regions.join(", ")),
+        ("table version", finding.table_version.map(|version| version.to_string()).unwrap_or_default()),
         ("ATT&CK", finding.mitre.join(", ")),
         ("tags", finding.notes.tags.join(", ")),
     ];

@@ -302,8 +302,14 @@ fn lost_log_and_lost_checks_are_named_with_exit_3() {
     let config = sample.folder.path().join("tawny.toml");
     let last = "_delta_log/00000000000000000013.json";
     assert!(sample.lake().join(last).exists());
+    let log = files_below(&sample.lake().join("_delta_log"));
+    let is_later = |name: &&String| name.as_str() != "00000000000000000000.json";
+    let later: Vec<String> = log.iter().filter(is_later).map(|name| format!("_delta_log/{name}")).collect();
+    assert!(later.len() > 13 && later.len() < log.len(), "{log:?}");
+    let all_but_first: Vec<&str> = later.iter().map(String::as_str).chain(["_tawny/log/last_commit"]).collect();
     for lost in [
-        &["_tawny/log/last_commit"][..],
+        all_but_first.as_slice(),
+        &["_tawny/log/last_commit"],
         &[last],
         &[last, "_tawny/log/last_commit"],
         &["_tawny/log"],
@@ -400,7 +406,7 @@ fn old_log_files_are_deleted_and_newer_versions_stay_readable() {
     };
     add(0..25);
     let log = path.join("_delta_log");
-    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(31 * 24);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(36 * 24);
     for name in files_below(&log).iter().filter(|name| name.as_str() < "00000000000000000023") {
         std::fs::File::options().write(true).open(log.join(name)).unwrap().set_modified(old).unwrap();
     }

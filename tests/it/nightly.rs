@@ -104,6 +104,7 @@ impl Place {
                 merge_after: DAY,
                 memory: 16 << 20,
                 retain: self.retain,
+                keep_old: 35 * DAY,
             },
             now,
         };
