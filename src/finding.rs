@@ -108,6 +108,10 @@ pub struct FindingNotes {
     /// The behavior that the rule finds, and why it matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Whether all objects of the lake that may hold its events were verified by digests when they were converted. `None` if the
+    /// data is not a lake with verified objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_verified_objects: Option<bool>,
     /// The steps to take after a finding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,
@@ -171,6 +175,7 @@ pub struct FindingSchema<'r> {
     /// The rule.
     pub rule: &'r Rule,
     /// The names of the columns.
+            from_verified_objects: None,
     pub columns: RuleColumns<String>,
 }
 
@@ -269,6 +274,7 @@ impl Rows<'_> {
 
     fn severity(&self, FindingSchema { rule, columns }: &FindingSchema<'_>, row: usize) -> Result<String, Error> {
         let dynamic = columns.trigger.severity.as_ref().map(|column| self.text(column, row)).transpose()?.flatten();
+            from_verified_objects: None,
         Ok(dynamic.unwrap_or_else(|| rule.severity.to_string()))
     }
 
