@@ -34,6 +34,17 @@ pub struct Origin {
     pub reason: String,
 }
 
+impl Origin {
+    /// Returns the principal as one text, `ACCOUNT/ACTOR`: one name in two accounts is two principals. `None` if neither is known.
+    pub fn principal(&self) -> Option<String> {
+        match (&self.account, &self.actor) {
+            (None, None) => None,
+            (None, Some(actor)) => Some(actor.clone()),
+            (account, actor) => Some([account, actor].map(|part| part.as_deref().unwrap_or(NO_VALUE)).join("/")),
+        }
+    }
+}
+
 /// One burst of matches of one group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
@@ -97,6 +108,10 @@ pub struct Finding {
     /// Who began the chains of the credentials that the events used, if that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<Origin>,
+    /// Whether all objects of the lake that may hold its events were verified by digests when they were converted. `None` if the
+    /// data is not a lake with verified objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_verified_objects: Option<bool>,
     /// The rule's text for people.
     #[serde(flatten)]
     pub notes: FindingNotes,
@@ -108,10 +123,6 @@ pub struct FindingNotes {
     /// The behavior that the rule finds, and why it matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Whether all objects of the lake that may hold its events were verified by digests when they were converted. `None` if the
-    /// data is not a lake with verified objects.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub from_verified_objects: Option<bool>,
     /// The steps to take after a finding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,
@@ -164,6 +175,7 @@ impl Finding {
             context: Map::new(),
             summary: Map::new(),
             origins: Vec::new(),
+            from_verified_objects: None,
             notes: FindingNotes::default(),
         }
     }
@@ -175,7 +187,6 @@ pub struct FindingSchema<'r> {
     /// The rule.
     pub rule: &'r Rule,
     /// The names of the columns.
-            from_verified_objects: None,
     pub columns: RuleColumns<String>,
 }
 
@@ -187,6 +198,16 @@ impl FindingSchema<'_> {
     pub fn finding(&self, batch: &RecordBatch, row: usize) -> Result<Finding, Error> {
         Rows { batch }.finding(self, row)
     }
+}
+
+/// Returns whether a value of a group is a name that AWS masked.
+fn is_masked(field: &Field, value: Option<&str>) -> bool {
+    let name = match (field, value.unwrap_or_default()) {
+        // The account is before the name.
+        (Field::Origin, value) => value.split_once('/').map_or(value, |(_, name)| name),
+        (_, value) => value,
+    };
+    name.eq_ignore_ascii_case(MASKED_NAME)
 }
 
 struct Rows<'b> {
@@ -235,7 +256,7 @@ impl Rows<'_> {
             window: rule.window.kind.to_string(),
             period_minutes: minutes(rule.window.period),
             threshold: rule.window.threshold.get(),
-            masked: group.iter().flatten().any(|value| value.eq_ignore_ascii_case(MASKED_NAME)),
+            masked: rule.group_by.iter().zip(&group).any(|(field, value)| is_masked(field, value.as_deref())),
             group: pairs.map(|(field, value)| (field.to_string(), Value::from(value.clone()))).collect(),
             count: self.count("count", row)?,
             peak: self.count("peak", row)?,
@@ -253,6 +274,7 @@ impl Rows<'_> {
             context,
             summary,
             origins: Vec::new(),
+            from_verified_objects: None,
             notes: FindingNotes::of(rule),
         })
     }
@@ -274,7 +296,6 @@ impl Rows<'_> {
 
     fn severity(&self, FindingSchema { rule, columns }: &FindingSchema<'_>, row: usize) -> Result<String, Error> {
         let dynamic = columns.trigger.severity.as_ref().map(|column| self.text(column, row)).transpose()?.flatten();
-            from_verified_objects: None,
         Ok(dynamic.unwrap_or_else(|| rule.severity.to_string()))
     }
 

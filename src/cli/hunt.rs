@@ -124,7 +124,7 @@ impl HuntCommand {
         let summary = opened.summary(range, "hunted");
         let limits = &self.limits;
         if limits.dry_run || limits.max_objects.is_some() || limits.max_bytes.is_some() {
-            let needs_all_data = rules.iter().any(|rule| rule.setting().needs_all_data());
+            let needs_all_data = rules.iter().any(|rule| rule.setting().needs_all_data() || rule.needs_origins());
             let read = if needs_all_data { Range::default() } else { initial_range_of(&rules, range) };
             let listing = table.snapshot(read).await?.listing();
             limits.check(&listing)?;

@@ -127,6 +127,9 @@ pub struct RuleConfig {
     /// Whether to include disabled rules of folders.
     #[serde(default)]
     pub include_disabled: bool,
+    /// Whether rules count acts instead of matches.
+    #[serde(default)]
+    pub once_per_act: bool,
     /// Whether a rule of a folder that cannot run stops the run.
     #[serde(default)]
     pub strict: bool,
