@@ -147,8 +147,8 @@ impl GridScan {
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         let duplicates = duplicates::among_matches(engine, &buffer, spec.call, self.grid.range).await;
         let origins = MatchOrigins::of(engine, table, spec, &buffer).await?;
-        let matches = ScannedMatches { matches: buffer, origins: origins.map(Arc::new) };
-        let matched = matched(engine, matches, self.spec.clone(), &self.grid).map_err(failed)?;
+        let scanned = ScannedMatches { matches: buffer, origins: origins.map(Arc::new) };
+        let matched = matched(engine, scanned, self.spec.clone(), &self.grid).map_err(failed)?;
         let sql = sql::distinct_matches(&self.grid.groups, &self.grid.keys, self.grid.shape)?;
         let rows = engine.run_within("matched", matched, &sql, engine.memory()).await.map_err(failed)?;
         Ok((self.grid.findings(engine, &rows).await?, duplicates.map_err(failed)?))
