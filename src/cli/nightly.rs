@@ -18,7 +18,7 @@ use crate::output::{LogFormat, Output};
 use crate::report::risk::ranked;
 use crate::report::{FindingsFormat, nightly as report};
 use crate::rule::Rule;
-use crate::rule::catalog::RuleChoice;
+use crate::rule::catalog::{Choice, RuleChoice, SkippedRule};
 use crate::sink::Sink;
 use crate::statistics::ScanStatistics;
 use crate::store::{Location, ReadSettings};
@@ -94,21 +94,7 @@ impl NightlyCommand {
             }
         }
         let config = Config::read(&self.config, &variable)?;
-        let rules = &config.rules;
-        let placeholders = rules.placeholders.as_deref();
-        let overrides = config.overrides();
-        let files = RuleFiles {
-            paths: &rules.paths,
-            with_shipped: rules.with_shipped,
-            overrides: &overrides,
-            once_per_act: rules.once_per_act,
-            exceptions: &config.exceptions.files,
-            placeholders,
-            strict: rules.strict,
-        };
-        let wanted = RuleChoice { ids: &rules.ids, disabled: rules.include_disabled };
-        let (choice, skipped) = loading::choose(context.output, files, wanted)?;
-        check_without_origins(&choice.rules)?;
+        let (choice, skipped) = chosen_rules(context, &config)?;
         if config.sinks.is_empty() {
             context.output.warn("warning: no sinks are configured: the findings of this run are never delivered");
         }
@@ -215,6 +201,25 @@ impl NightlyCommand {
 fn verification(config: &VerifyConfig) -> Result<NightlyVerification, Error> {
     let keys = super::verify::read_keys(&config.public_keys)?;
     Ok(NightlyVerification { digests: config.digests.clone(), keys })
+}
+
+/// Reads and chooses the rules of a configuration.
+fn chosen_rules(context: &Context, config: &Config) -> Result<(Choice, Vec<SkippedRule>), Error> {
+    let rules = &config.rules;
+    let overrides = config.overrides();
+    let files = RuleFiles {
+        paths: &rules.paths,
+        with_shipped: rules.with_shipped,
+        overrides: &overrides,
+        once_per_act: rules.once_per_act,
+        exceptions: &config.exceptions.files,
+        placeholders: rules.placeholders.as_deref(),
+        strict: rules.strict,
+    };
+    let wanted = RuleChoice { ids: &rules.ids, disabled: rules.include_disabled };
+    let (choice, skipped) = loading::choose(context.output, files, wanted)?;
+    check_without_origins(&choice.rules)?;
+    Ok((choice, skipped))
 }
 
 /// Makes sure that no rule needs origins, which a night does not follow: a late event can change those of earlier matches.

@@ -56,6 +56,7 @@ impl MatchOrigins {
                 });
             }
         }
+        let credentials: Vec<String> = credentials.into_iter().collect();
         let origins = trace::origins_of_credentials(engine, table, &credentials).await?;
         let principals = origins.into_iter().map(|(credential, origin)| (credential, origin.principal())).collect();
         Ok(Some(MatchOrigins { value, principals }))

@@ -114,6 +114,7 @@ pub struct SourceConfig {
 /// Which rules to hunt.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 pub struct RuleConfig {
     /// Files and folders. Empty for the shipped rules.
     #[serde(default)]

@@ -1,6 +1,6 @@
 //! The origins of findings: who began the chains of the credentials that their events used.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::chain::{Issuers, LONGEST_SESSION};
@@ -99,7 +99,7 @@ pub async fn origins_of_findings(
 pub async fn origins_of_credentials(
     engine: &Engine,
     table: &dyn Table,
-    credentials: &HashSet<String>,
+    credentials: &[String],
 ) -> Result<HashMap<String, Origin>, Error> {
     if credentials.is_empty() {
         return Ok(HashMap::new());

@@ -101,7 +101,9 @@ fn an_unchanged_trail_is_verified() {
 fn the_documentation_shows_what_is_printed() {
     let other = TrailSpec { region: "us-east-1", hours: vec![1, 2, 1, 2, 1, 2], ..spec() };
     let mut files = Files::of(&[TrailSpec { hours: vec![2, 1, 2, 2, 1, 2], ..spec() }, other.clone()]);
-    [1, 2].iter().for_each(|hour| files.remove(&digest_key(&other, *hour)));
+    for hour in [1, 2] {
+        files.remove(&digest_key(&other, hour));
+    }
     files.remove(&log_key(&other, START + 4 * HOUR + HOUR / 4, 0));
     files.bytes.get_mut(&first_log(1)).unwrap().extend(gzip(br#"{"Records":[{"eventName":"Forged"}]}"#));
     let folder = tempfile::tempdir().unwrap();

@@ -116,12 +116,12 @@ fn a_resource_in_whose_scope_a_session_is_tells_its_service() {
         role_session("111122223333", "lambda-report", "report", Some(("ASIALAMBDA", "2026-08-01T00:00:00Z")));
     identity["inScopeOf"] = json!({"issuerType": "AWS::Lambda::Function", "credentialsIssuedTo": function});
     let call = record("call", LIST, "2026-09-01T10:00:00Z", &identity);
-    check(&[call.clone()], "call", &[], "lambda.amazonaws.com", (true, function));
+    check(std::slice::from_ref(&call), "call", &[], "lambda.amazonaws.com", (true, function));
     identity["inScopeOf"] =
         json!({"sourceArn": "arn:aws:ecs:us-east-1:111122223333:task/one", "sourceAccount": "111122223333"});
     let mut call = call;
     call["userIdentity"] = identity.clone();
-    check(&[call.clone()], "call", &[], "ecs.amazonaws.com", (true, "task/one"));
+    check(std::slice::from_ref(&call), "call", &[], "ecs.amazonaws.com", (true, "task/one"));
     // The issuing event tells more.
     let service = json!({"type": "AWSService", "invokedBy": "ecs-tasks.amazonaws.com"});
     let mut assume = record("assume", ("sts.amazonaws.com", "AssumeRole"), "2026-08-01T00:00:00Z", &service);
