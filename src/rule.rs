@@ -280,7 +280,7 @@ impl Rule {
     }
 
     /// Makes the rule count acts instead of matches: the records of one cross-account call count once. Returns whether that
-    /// changes the rule; one that counts something else stays as it is.
+    /// changes the rule; one that counts something else is unchanged.
     pub fn count_acts(&mut self) -> bool {
         let counts_matches = self.counts == Counts::Matches;
         if counts_matches {
