@@ -36,6 +36,7 @@ use crate::time::Range;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 pub mod columnar_table;
+mod credential_function;
 pub mod duplicates;
 mod byte_spool;
 mod compiled;

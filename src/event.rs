@@ -25,6 +25,8 @@ pub const EVENT_TIME: &str = "eventTime";
 pub const EVENT_NAME: &str = "eventName";
 /// The identity of the event. A record that is delivered twice has it twice.
 pub const EVENT_ID: &str = "eventID";
+/// The column of the ID that the records of one cross-account call share.
+pub const SHARED_EVENT_ID: &str = "sharedEventID";
 /// `eventTime` as received, if an event cannot have that time or CloudTrail writes it differently.
 pub const EVENT_TIME_TEXT: &str = "eventTimeText";
 /// A hash of the record's text, if it has no `eventID`. It identifies the record.
@@ -76,7 +78,7 @@ pub(crate) const TOP_LEVEL: &[(&str, ColumnKind)] = &[
     ("apiVersion", ColumnKind::Text),
     ("managementEvent", ColumnKind::Flag),
     ("recipientAccountId", ColumnKind::Text),
-    ("sharedEventID", ColumnKind::Text),
+    (SHARED_EVENT_ID, ColumnKind::Text),
     ("vpcEndpointId", ColumnKind::Text),
     ("vpcEndpointAccountId", ColumnKind::Text),
     (EVENT_CATEGORY, ColumnKind::Text),

@@ -34,6 +34,17 @@ pub struct Origin {
     pub reason: String,
 }
 
+impl Origin {
+    /// Returns the principal as one text, `ACCOUNT/ACTOR`: one name in two accounts is two principals. `None` if neither is known.
+    pub fn principal(&self) -> Option<String> {
+        match (&self.account, &self.actor) {
+            (None, None) => None,
+            (None, Some(actor)) => Some(actor.clone()),
+            (account, actor) => Some([account, actor].map(|part| part.as_deref().unwrap_or(NO_VALUE)).join("/")),
+        }
+    }
+}
+
 /// One burst of matches of one group.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
@@ -100,6 +111,10 @@ pub struct Finding {
     /// The version of the lake or table that a hunt read, for `--as-of`. `None` if the table has no versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table_version: Option<u64>,
+    /// Whether all objects of the lake that may hold its events were verified by digests when they were converted. `None` if the
+    /// data is not a lake with verified objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_verified_objects: Option<bool>,
     /// The rule's text for people.
     #[serde(flatten)]
     pub notes: FindingNotes,
@@ -164,6 +179,7 @@ impl Finding {
             summary: Map::new(),
             origins: Vec::new(),
             table_version: None,
+            from_verified_objects: None,
             notes: FindingNotes::default(),
         }
     }
@@ -186,6 +202,16 @@ impl FindingSchema<'_> {
     pub fn finding(&self, batch: &RecordBatch, row: usize) -> Result<Finding, Error> {
         Rows { batch }.finding(self, row)
     }
+}
+
+/// Returns whether a value of a group is a name that AWS masked.
+fn is_masked(field: &Field, value: Option<&str>) -> bool {
+    let name = match (field, value.unwrap_or_default()) {
+        // The account is before the name.
+        (Field::Origin, value) => value.split_once('/').map_or(value, |(_, name)| name),
+        (_, value) => value,
+    };
+    name.eq_ignore_ascii_case(MASKED_NAME)
 }
 
 struct Rows<'b> {
@@ -234,7 +260,7 @@ impl Rows<'_> {
             window: rule.window.kind.to_string(),
             period_minutes: minutes(rule.window.period),
             threshold: rule.window.threshold.get(),
-            masked: group.iter().flatten().any(|value| value.eq_ignore_ascii_case(MASKED_NAME)),
+            masked: rule.group_by.iter().zip(&group).any(|(field, value)| is_masked(field, value.as_deref())),
             group: pairs.map(|(field, value)| (field.to_string(), Value::from(value.clone()))).collect(),
             count: self.count("count", row)?,
             peak: self.count("peak", row)?,
@@ -253,6 +279,7 @@ impl Rows<'_> {
             summary,
             origins: Vec::new(),
             table_version: None,
+            from_verified_objects: None,
             notes: FindingNotes::of(rule),
         })
     }

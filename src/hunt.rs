@@ -21,6 +21,7 @@ mod finding_buffer;
 pub mod grid;
 pub mod known_data;
 mod lookback;
+mod match_origins;
 mod match_table;
 mod matched;
 pub mod newest;
@@ -143,6 +144,12 @@ fn check_cluster(engine: &Engine, table: &dyn Table, rules: &[Rule]) -> Result<(
             hint: Some("leave out `--cluster`, or write the values into the rules".to_owned()),
         });
     }
+    if let Some(rule) = rules.iter().find(|rule| engine.on_cluster() && rule.needs_origins()) {
+        return Err(Error::Usage {
+            message: format!("the rule `{}` uses `origin`, which the nodes of a cluster do not find", rule.id),
+            hint: Some("leave out `--cluster`, or group by `actor`".to_owned()),
+        });
+    }
     if engine.on_cluster() && table.kind() == TableKind::Memory {
         return Err(Error::usage("records in memory are not hunted on a cluster"));
     }
@@ -198,8 +205,9 @@ async fn in_one_scan<'r>(
         // The first reading has the matches of all rules.
         let mut scanned = ScannedRules::new(rules, &pending, &pending_reads, range, known);
         scanned.counts_duplicates = is_first;
-        let attempt =
-            scan_undamaged(engine, table, read, &scanned_rules, async |records| scanned.hunt(engine, &records).await);
+        let attempt = scan_undamaged(engine, table, read, &scanned_rules, async |records| {
+            scanned.hunt(engine, table, &records).await
+        });
         let (found, statistics) = attempt.await?;
         if is_first {
             (outcome.duplicates, outcome.read) = (found.duplicates, statistics);

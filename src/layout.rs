@@ -235,10 +235,11 @@ impl TableLayout {
         let has = |column: &str| !missing.iter().any(|name| name == column);
         match (field, field.location()) {
             (Field::Account, _) => has("recipientAccountId") || has("userIdentity.accountId"),
-            (Field::Actor, _) => {
+            (Field::Actor | Field::Origin, _) => {
                 has("userIdentity") && identity::DECIDING.iter().all(|member| self.has("userIdentity", member))
             }
             (Field::Network, _) => has("sourceIPAddress"),
+            (Field::Act, _) => has(event::SHARED_EVENT_ID),
             (Field::MapText(column), _) => has(column),
             (Field::TimePart(..), _) => has(event::EVENT_TIME),
             (Field::Alias(alias), _) => alias.fields.iter().all(|(_, field)| self.answers(field, missing)),

@@ -189,6 +189,14 @@ impl Rule {
     /// the threshold is above the rule's greatest peak.
     pub fn check(&self, window: Window) -> Result<(), Error> {
         let Window { kind, threshold, .. } = window;
+        let mut tests_origin = false;
+        self.predicates().for_each(|predicate| predicate.fields(&mut |field| tests_origin |= *field == Field::Origin));
+        if tests_origin {
+            return Err(Error::Usage {
+                message: format!("the rule `{}` tests `origin`, which is known only after the scan", self.id),
+                hint: Some("use it in `GroupBy`, or test `actor`".to_owned()),
+            });
+        }
         if let Some(most) = self.peak_limits.at_most.filter(|most| *most < threshold.get()) {
             return Err(Error::Usage {
                 message: format!(
@@ -260,6 +268,25 @@ impl Rule {
             None => Cow::Borrowed(&self.detection),
             Some(absence) => Cow::Owned(Predicate::Any(vec![self.detection.clone(), absence.event.clone()])),
         }
+    }
+
+    /// Returns whether the rule needs the origins of its matches, which a hunt finds after its scan.
+    pub fn needs_origins(&self) -> bool {
+        let shown = self.title_fields().into_iter().chain(self.context.iter().map(|(_, field)| field));
+        let counted = self.counts.distinct().into_iter().chain(self.counts.summed());
+        let keys = self.first_seen.iter().flat_map(|first_seen| &first_seen.fields);
+        let mut all = self.group_by.iter().chain(&self.summary).chain(shown).chain(counted).chain(keys);
+        all.any(|field| *field == Field::Origin)
+    }
+
+    /// Makes the rule count acts instead of matches: the records of one cross-account call count once. Returns whether that
+    /// changes the rule; one that counts something else is unchanged.
+    pub fn count_acts(&mut self) -> bool {
+        let counts_matches = self.counts == Counts::Matches;
+        if counts_matches {
+            self.counts = Counts::Distinct(Field::Act);
+        }
+        counts_matches
     }
 
     /// Returns the value lists that the rule or an exception of it uses, each once.
@@ -414,6 +441,11 @@ pub enum Field {
     Actor,
     /// The network that the call came from: see [`event::address::source_network`].
     Network,
+    /// The act of the record: `sharedEventID`, which the records of one cross-account call share, or else the `eventID`.
+    Act,
+    /// The first principal of the chain of credentials that the call used, with its account. A hunt finds it after its scan, so
+    /// conditions cannot test it.
+    Origin,
     /// The value at this path, from the top of the record.
     Path(Path),
     /// The value at this path of a list element. An empty path is the element.
@@ -496,12 +528,15 @@ impl TimePart {
 }
 
 impl Field {
-    /// Returns the field of a record at `path`. `account`, `actor` and `network` are derived fields.
+    /// Returns the field of a record at `path`. `account`, `actor`, `network`, `act` and `origin` are
+    /// derived fields.
     pub fn new(path: Path) -> Field {
         match path.as_key() {
             Some(key) if key.eq_ignore_ascii_case("account") => Field::Account,
             Some(key) if key.eq_ignore_ascii_case("actor") => Field::Actor,
             Some(key) if key.eq_ignore_ascii_case("network") => Field::Network,
+            Some(key) if key.eq_ignore_ascii_case("act") => Field::Act,
+            Some(key) if key.eq_ignore_ascii_case("origin") => Field::Origin,
             _ => Field::Path(path),
         }
     }
@@ -512,6 +547,8 @@ impl Field {
             Field::Account
             | Field::Actor
             | Field::Network
+            | Field::Act
+            | Field::Origin
             | Field::Element(_)
             | Field::MapText(_)
             | Field::TimePart(..)
@@ -528,6 +565,8 @@ impl fmt::Display for Field {
             Field::Account => f.write_str("account"),
             Field::Actor => f.write_str("actor"),
             Field::Network => f.write_str("network"),
+            Field::Act => f.write_str("act"),
+            Field::Origin => f.write_str("origin"),
             Field::Path(path) | Field::Element(path) => path.fmt(f),
             Field::MapText(column) => write!(f, "{column} as text"),
             Field::TimePart(part, TimeZone::UTC) => write!(f, "eventTime|{}", part.name()),

@@ -21,6 +21,7 @@ use crate::rule::Rule;
 use crate::time::{Instant, Range};
 
 pub mod columns;
+pub mod credential;
 pub mod dialect;
 pub mod distinct;
 pub mod expression;
@@ -60,14 +61,30 @@ struct DistinctMatches {
 /// The rule cannot have its window.
 pub fn hunt(rule: &Rule, triggers: Range, read: Range) -> Result<String, Error> {
     rule.check(rule.window)?;
+    check_without_origin(rule)?;
     let steps = HuntQuery::new(WindowShape::of(rule), &RuleColumns::new(rule).names(), triggers)
         .steps()
         .map_err(unrendered(&rule.id))?;
     Ok(query(&[rule_matches::steps(rule, read), steps].concat()))
 }
 
+/// Makes sure that one query gives all values that a rule needs.
+fn check_without_origin(rule: &Rule) -> Result<(), Error> {
+    if !rule.needs_origins() {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        message: format!("the rule `{}` uses `origin`, which no SQL gives: it follows chains of credentials", rule.id),
+        hint: Some("run `tawny hunt`, or group by `actor`".to_owned()),
+    })
+}
+
 /// Returns the query of the records that a rule matches.
+///
+/// # Errors
+/// The rule needs the origins of its matches.
 pub fn matching(rule: &Rule) -> Result<String, Error> {
+    check_without_origin(rule)?;
     // Those that are not new are matches too.
     let rule = Rule { first_seen: None, absence: None, ..rule.clone() };
     let steps = rule_matches::steps(&rule, Range::default());

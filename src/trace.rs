@@ -29,7 +29,7 @@ pub use activity::{Activity, activity};
 pub use chain::ChainStep;
 pub use identity::Identity;
 pub use issue::IssueKind;
-pub use origins::{FindingEvents, origins_of_findings};
+pub use origins::{FindingEvents, origins_of_credentials, origins_of_findings};
 pub use records::TracedEvent;
 pub use start::{FindingsFileError, Start};
 pub use summary::{EventCounts, Summary, ValueCounts};

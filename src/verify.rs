@@ -28,7 +28,7 @@ pub use keys::{PublicKeyError, PublicKeys};
 pub use manifest::{ManifestCheck, ObjectManifest};
 
 use chain::{CheckedChain, HOUR, State};
-use names::SourceFiles;
+use names::{DigestName, SourceFiles};
 use objects::{Claims, ObjectState, Unnamed};
 
 /// What to verify.
@@ -89,6 +89,13 @@ pub struct DigestCounts {
     pub unchecked: u64,
     /// Those that name no log files. They are included in the other counts.
     pub empty: u64,
+}
+
+impl DigestCounts {
+    /// Returns whether there are none, not even missing ones.
+    pub fn is_none(&self) -> bool {
+        self.verified + self.altered + self.missing + self.unchecked == 0
+    }
 }
 
 /// Counts of log files.
@@ -232,6 +239,10 @@ impl Verification {
                 }
             }
             self.digests.empty += u64::from(digest.content.as_ref().is_ok_and(|digest| digest.files.is_empty()));
+            if digest.name == DigestName::default() {
+                // Its name tells no chain and no time. It is one of the problems.
+                continue;
+            }
             let (start, end) = digest.span();
             let summary = summary.get_or_insert_with(|| ChainSummary {
                 account: chain.id.account.clone(),

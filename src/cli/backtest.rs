@@ -278,6 +278,12 @@ impl BacktestCommand {
         let Some(cell) = self.write else {
             return Ok(());
         };
+        if self.files.once_per_act {
+            return Err(Error::Usage {
+                message: "`--write` would keep a threshold for acts in a rule that counts matches".to_owned(),
+                hint: Some("set `Hunt: {Unique: act}` in the rule, then run again without `--once-per-act`".to_owned()),
+            });
+        }
         let window = cell.map_or(own, |cell| cell.window(own.kind));
         if window.kind != own.kind {
             return Err(Error::Usage {

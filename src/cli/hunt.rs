@@ -15,7 +15,9 @@ use crate::error::{Error, Status};
 use crate::finding::{Finding, Origin};
 use crate::hunt::events::{self, EventLimits};
 use crate::hunt::exceptions::{self, ExceptedHunt};
+use crate::hunt::known_data::EventTimes;
 use crate::hunt::{BufferedHunt, FindingBuffer, initial_range_of};
+use crate::lake::transaction_log::VerifiedObjects;
 use crate::output::Output;
 use crate::report::page::{HuntResults, HuntSummary};
 use crate::report::{self, FindingCounts, FindingsFormat, Screen};
@@ -122,7 +124,7 @@ impl HuntCommand {
         let summary = opened.summary(range, "hunted");
         let limits = &self.limits;
         if limits.dry_run || limits.max_objects.is_some() || limits.max_bytes.is_some() {
-            let needs_all_data = rules.iter().any(|rule| rule.setting().needs_all_data());
+            let needs_all_data = rules.iter().any(|rule| rule.setting().needs_all_data() || rule.needs_origins());
             let read = if needs_all_data { Range::default() } else { initial_range_of(&rules, range) };
             let listing = table.snapshot(read).await?.listing();
             limits.check(&listing)?;
@@ -144,9 +146,11 @@ impl HuntCommand {
         let is_reported = report.is_some();
         let mut counts = FindingCounts::default();
         let mut origins = self.origins(engine, table, range, &findings).await?;
+        let verified = are_verified(table, range, &findings).await?;
         let mut count = |finding: &mut Finding| {
             finding.origins = origins.remove(&finding.finding_id).unwrap_or_default();
             finding.table_version = read.table_version;
+            finding.from_verified_objects = verified;
             counts.add(finding);
             if is_reported { figures.add(finding) } else { Ok(()) }
         };
@@ -279,6 +283,21 @@ impl HuntLimitArgs {
         }
         Ok(())
     }
+}
+
+/// Returns whether all objects that may hold the events of `findings` were verified. `None` if the table does not tell.
+async fn are_verified(table: &dyn Table, range: Range, findings: &FindingBuffer<'_>) -> Result<Option<bool>, Error> {
+    if findings.count() == 0 || table.verified_objects(range).await?.is_none() {
+        return Ok(None);
+    }
+    let (mut spans, mut reader) = (Vec::new(), findings.read().await?);
+    while let Some(finding) = reader.next().await? {
+        spans.push((finding.first_event, finding.last_event));
+    }
+    let times = EventTimes::of_spans(spans);
+    let range = times.map_or(range, |EventTimes { first, last }| Range { from: Some(first), to: Some(last + 1) });
+    let objects = table.verified_objects(range).await?;
+    Ok(objects.map(|VerifiedObjects { objects, verified }| objects == verified))
 }
 
 /// Returns the only finding whose id starts with `id`.

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::error::{Error, RuleError};
 use crate::output::Output;
+use crate::rule::Field;
 use crate::rule::catalog::{self, Choice, Entry, LoadedRules, OtherFiles, RuleChoice, RuleSources, SkippedRule};
 use crate::rule::exceptions::{self, ExceptionFiles};
 use crate::rule::overrides::{self, RuleOverride};
@@ -30,6 +31,10 @@ pub(super) struct RuleFileArgs {
     /// Change settings of a rule: `RULE:Threshold=5,Period=1h,Window=dedup,Severity=Low,Enabled=false`; can be repeated
     #[arg(long = "override", value_name = "RULE:KEY=VALUE,…")]
     overrides: Vec<RuleOverride>,
+    /// Count acts instead of matches: the two records of a cross-account call, which share a `sharedEventID`, count once. A
+    /// finding lists both
+    #[arg(long)]
+    pub(super) once_per_act: bool,
     /// YAML files with exceptions of rules and with value lists
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(super) exceptions: Vec<PathBuf>,
@@ -45,6 +50,7 @@ impl RuleFileArgs {
             paths: &self.rules,
             with_shipped: self.with_shipped,
             overrides: &self.overrides,
+            once_per_act: self.once_per_act,
             exceptions: &self.exceptions,
             placeholders: self.placeholders.as_deref(),
             strict,
@@ -61,6 +67,8 @@ pub(super) struct RuleFiles<'f> {
     pub(super) with_shipped: bool,
     /// Changes of settings.
     pub(super) overrides: &'f [RuleOverride],
+    /// Whether rules count acts instead of matches.
+    pub(super) once_per_act: bool,
     /// Files of exceptions and value lists.
     pub(super) exceptions: &'f [PathBuf],
     /// The values of placeholders.
@@ -77,6 +85,11 @@ impl RuleFiles<'_> {
         let (paths, with_shipped, value_lists) = (self.paths, self.with_shipped, &files.value_lists);
         let mut loaded = catalog::load(RuleSources { paths, with_shipped, placeholders: &placeholders, value_lists })?;
         overrides::apply(self.overrides, &mut loaded.entries)?;
+        if self.once_per_act {
+            for entry in &mut loaded.entries {
+                entry.rule.count_acts();
+            }
+        }
         let mut read = files.exceptions()?;
         // Single files are some of the rules. A rule that cannot run is not loaded, and has its own warning.
         let is_files = !paths.is_empty() && paths.iter().all(|path| path.is_file());
@@ -139,6 +152,11 @@ pub(super) fn choose(
     let LoadedRules { entries, skipped, .. } = load(output, files)?;
     let choice = catalog::choose(entries, wanted)?;
     choice.notices.iter().for_each(|notice| output.talk(&format!("note: {notice}")));
+    let others = choice.rules.iter().filter(|rule| rule.counts.distinct() != Some(&Field::Act)).count();
+    if files.once_per_act && others > 0 {
+        let others = number_of(others, "rule");
+        output.talk(&format!("note: counting acts changes rules that count matches; {others} count something else"));
+    }
     choice.details.iter().for_each(|detail| output.detail(&format!("note: {detail}")));
     warn(output, files.paths, &choice.warnings);
     Ok((choice, skipped))

@@ -18,7 +18,8 @@ use crate::nightly::{
 use crate::output::{LogFormat, Output};
 use crate::report::risk::ranked;
 use crate::report::{FindingsFormat, nightly as report};
-use crate::rule::catalog::RuleChoice;
+use crate::rule::Rule;
+use crate::rule::catalog::{Choice, RuleChoice, SkippedRule};
 use crate::sink::Sink;
 use crate::statistics::ScanStatistics;
 use crate::store::{Location, ReadSettings};
@@ -94,19 +95,7 @@ impl NightlyCommand {
             }
         }
         let config = Config::read(&self.config, &variable)?;
-        let rules = &config.rules;
-        let placeholders = rules.placeholders.as_deref();
-        let overrides = config.overrides();
-        let files = RuleFiles {
-            paths: &rules.paths,
-            with_shipped: rules.with_shipped,
-            overrides: &overrides,
-            exceptions: &config.exceptions.files,
-            placeholders,
-            strict: rules.strict,
-        };
-        let wanted = RuleChoice { ids: &rules.ids, disabled: rules.include_disabled };
-        let (choice, skipped) = loading::choose(context.output, files, wanted)?;
+        let (choice, skipped) = chosen_rules(context, &config)?;
         if config.sinks.is_empty() {
             context.output.warn("warning: no sinks are configured: the findings of this run are never delivered");
         }
@@ -214,6 +203,34 @@ impl NightlyCommand {
 fn verification(config: &VerifyConfig) -> Result<NightlyVerification, Error> {
     let keys = super::verify::read_keys(&config.public_keys)?;
     Ok(NightlyVerification { digests: config.digests.clone(), keys })
+}
+
+/// Reads and chooses the rules of a configuration.
+fn chosen_rules(context: &Context, config: &Config) -> Result<(Choice, Vec<SkippedRule>), Error> {
+    let rules = &config.rules;
+    let overrides = config.overrides();
+    let files = RuleFiles {
+        paths: &rules.paths,
+        with_shipped: rules.with_shipped,
+        overrides: &overrides,
+        once_per_act: rules.once_per_act,
+        exceptions: &config.exceptions.files,
+        placeholders: rules.placeholders.as_deref(),
+        strict: rules.strict,
+    };
+    let wanted = RuleChoice { ids: &rules.ids, disabled: rules.include_disabled };
+    let (choice, skipped) = loading::choose(context.output, files, wanted)?;
+    check_without_origins(&choice.rules)?;
+    Ok((choice, skipped))
+}
+
+/// Makes sure that no rule needs origins, which a night does not follow: a late event can change those of earlier matches.
+fn check_without_origins(rules: &[Rule]) -> Result<(), Error> {
+    let Some(rule) = rules.iter().find(|rule| rule.needs_origins()) else { return Ok(()) };
+    Err(Error::Usage {
+        message: format!("the rule `{}` uses `origin`, which nightly runs do not follow", rule.id),
+        hint: Some("leave it out, and run it with `tawny hunt`; or group by `actor`".to_owned()),
+    })
 }
 
 fn source(source: &crate::nightly::config::SourceConfig) -> Result<NightlySource, Error> {

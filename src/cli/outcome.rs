@@ -28,9 +28,16 @@ impl ReadSummary<'_> {
         if let Some(version) = read.table_version {
             output.talk(&format!("table version: {version} (`--as-of {version}` reads it again)"));
         }
-        if let Some(VerifiedObjects { objects, verified }) = self.table.verified_objects(self.range).await? {
-            let count = if verified == objects { format!("all {objects}") } else { format!("{verified} of {objects}") };
-            output.talk(&format!("objects: {count} were verified by digests when they were converted"));
+        match self.table.verified_objects(self.range).await? {
+            Some(VerifiedObjects { objects, verified }) => {
+                let count =
+                    if verified == objects { format!("all {objects}") } else { format!("{verified} of {objects}") };
+                output.talk(&format!("objects: {count} were verified by digests when they were converted"));
+            }
+            None if self.table.kind() == TableKind::Lake => {
+                output.detail("objects: none were verified by digests when they were converted");
+            }
+            None => {}
         }
         if self.table.kind() == TableKind::Raw {
             output.statistics(read, self.used);

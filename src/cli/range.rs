@@ -27,6 +27,9 @@ pub(super) struct EventRangeArgs {
     /// Only events before this time
     #[arg(long, value_name = "TIME")]
     to: Option<Instant>,
+    /// Only events of the last 24h, 7d, …
+    #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
+    last: Option<Period>,
 }
 
 impl EventRangeArgs {
@@ -35,7 +38,21 @@ impl EventRangeArgs {
     /// # Errors
     /// It is empty.
     pub(super) fn range(&self) -> Result<Range, Error> {
-        ordered(self.from, self.to)
+        bounds(self.from, self.to, self.last)
+    }
+}
+
+/// Returns the range between two times, or the last period before now.
+///
+/// # Errors
+/// It is empty.
+fn bounds(from: Option<Instant>, to: Option<Instant>, last: Option<Period>) -> Result<Range, Error> {
+    match last {
+        None => ordered(from, to),
+        Some(last) => {
+            let now = super::now();
+            ordered(Some(now - last.micros()), Some(now))
+        }
     }
 }
 
@@ -52,13 +69,6 @@ pub(super) fn ordered(from: Option<Instant>, to: Option<Instant>) -> Result<Rang
 
 impl RangeArgs {
     pub(super) fn range(&self) -> Result<Range, Error> {
-        let range = match self.last {
-            None => Range { from: self.from, to: self.to },
-            Some(last) => {
-                let now = super::now();
-                Range { from: Some(now - last.micros()), to: Some(now) }
-            }
-        };
-        ordered(range.from, range.to)
+        bounds(self.from, self.to, self.last)
     }
 }

@@ -22,7 +22,7 @@ use crate::trace::{self, DEFAULT_DEPTH, Start, TraceOutcome, TraceRequest};
     after_help = "Examples:\n  tawny trace lake/ --key AKIAIOSFODNN7EXAMPLE\n  tawny trace lake/ --event 8feee4c2-5e27-4857-8475-bfa7e7b6d791 --from-origin\n  tawny trace lake/ --finding 0a1b2c3d --findings findings.jsonl --format json\n  tawny trace s3://logs/AWSLogs --ip 192.0.2.0/24 --from 2026-09-01 --to 2026-09-02"
 )]
 pub(super) struct TraceCommand {
-    /// Start from the events of the finding with this `finding_id`
+    /// Start from the events of the finding with this `finding_id`, or the start of it
     #[arg(long, value_name = "ID", requires = "findings")]
     finding: Option<String>,
     /// File with the finding, as `tawny hunt --format json` or `jsonl` writes it

@@ -117,7 +117,7 @@ impl VerifyCommand {
                 .map_err(|error| Error::Internal(format!("a verification as JSON: {error}")))?,
         };
         context.write(text.into_bytes(), self.output.as_deref()).await?;
-        if verification.chains.is_empty() && verification.digests.missing == 0 {
+        if verification.digests.is_none() {
             context.output.warn("warning: nothing was verified: no digests found");
             context.output.warn("  hint: name the folder or prefix that holds `CloudTrail-Digest` and `CloudTrail`");
         } else if verification.objects.missing > 0
@@ -190,7 +190,7 @@ pub(super) fn report_manifest(
     for warning in report::verify::warnings(&manifest.digests) {
         context.output.warn(&format!("warning: {warning}"));
     }
-    if manifest.digests.chains.is_empty() {
+    if manifest.digests.digests.is_none() {
         context.output.warn("warning: nothing was verified: no digests found");
     }
     if manifest.is_sound() { Status::Done } else { Status::Incomplete }

@@ -19,8 +19,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::window_functions::{EventKindsColumn, event_kinds_type};
 use super::{
-    columnar_table, event_times, ip_functions, json_functions, list_functions, map_text, match_functions,
-    pattern_functions, python_functions, window_functions,
+    columnar_table, credential_function, event_times, ip_functions, json_functions, list_functions, map_text,
+    match_functions, pattern_functions, python_functions, window_functions,
 };
 use crate::event::identity;
 
@@ -46,6 +46,7 @@ pub(super) fn register(context: &SessionContext) {
     context.register_udf(actor());
     let signature = Signature::user_defined(Volatility::Immutable);
     context.register_udf(ScalarUDF::from(FingerprintFunction { signature }));
+    credential_function::register(context);
     json_functions::register(context);
     map_text::register(context);
     ip_functions::register(context);

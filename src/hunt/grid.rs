@@ -13,9 +13,10 @@ use datafusion::error::DataFusionError;
 use super::account_starts::AccountStarts;
 use super::known_data::KnownData;
 use super::lookback::{self, Attempt, is_cut};
+use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::scan_undamaged;
 use super::windows::{run_queries, subjects};
-use crate::engine::match_scan::{BufferedMatches, MatchScan};
+use crate::engine::match_scan::MatchScan;
 use crate::engine::{self, Engine, duplicates};
 use crate::error::Error;
 use crate::event;
@@ -23,7 +24,7 @@ use crate::named_columns;
 use crate::rule::{Rule, Setting, WindowKind};
 use crate::sql::columns;
 use crate::sql::grid::{GridCell, ParameterGrid};
-use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec};
+use crate::sql::match_spec::{CALL_COLUMNS, EventColumn, GridSpec, MatchSpec, ValueId};
 use crate::sql::{self, CountFunction, WindowShape};
 use crate::statistics::{Duplicates, ScanStatistics};
 use crate::table::{SnapshotRecords, Table};
@@ -108,7 +109,7 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
         };
         let read = reads.iter().copied().reduce(Range::union).unwrap_or(range);
         let scan = GridScan { spec: MatchSpec::of_grid(rule, read), grid, needed };
-        let findings = async |records| Box::pin(scan.findings(engine, &records)).await;
+        let findings = async |records| Box::pin(scan.findings(engine, table, &records)).await;
         let ((findings, duplicates), read) = scan_undamaged(engine, table, read, &[rule], findings).await?;
         let GridFindings { matches, found, undecided } = findings;
         Ok(Attempt { result: GridHunt { matches, findings: found, read, duplicates }, undecided })
@@ -130,7 +131,12 @@ struct GridScan {
 
 impl GridScan {
     /// Returns the findings in `records`, and the duplicates among the matches with a time in the range.
-    async fn findings(&self, engine: &Engine, records: &SnapshotRecords) -> Result<(GridFindings, Duplicates), Error> {
+    async fn findings(
+        &self,
+        engine: &Engine,
+        table: &dyn Table,
+        records: &SnapshotRecords,
+    ) -> Result<(GridFindings, Duplicates), Error> {
         #[cfg(feature = "cluster")]
         if let Some(cluster) = engine.cluster() {
             return stages::findings(engine, cluster, records, self).await;
@@ -140,7 +146,9 @@ impl GridScan {
         let scan = MatchScan::new(engine, Arc::clone(&records.provider), spec).await.map_err(failed)?;
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         let duplicates = duplicates::among_matches(engine, &buffer, spec.call, self.grid.range).await;
-        let matched = matched(engine, &buffer, self.spec.clone(), &self.grid).map_err(failed)?;
+        let origins = MatchOrigins::of(engine, table, spec, &buffer).await?;
+        let scanned = ScannedMatches { matches: buffer, origins: origins.map(Arc::new) };
+        let matched = matched(engine, scanned, self.spec.clone(), &self.grid).map_err(failed)?;
         let sql = sql::distinct_matches(&self.grid.groups, &self.grid.keys, self.grid.shape)?;
         let rows = engine.run_within("matched", matched, &sql, engine.memory()).await.map_err(failed)?;
         Ok((self.grid.findings(engine, &rows).await?, duplicates.map_err(failed)?))
@@ -159,7 +167,7 @@ fn counted_field(function: CountFunction) -> Field {
 /// The table `matched` of the matches of a grid, duplicates included.
 fn matched(
     engine: &Engine,
-    matches: &Arc<BufferedMatches>,
+    ScannedMatches { matches, origins }: ScannedMatches,
     spec: GridSpec,
     grid: &GridRule,
 ) -> Result<Arc<dyn TableProvider>, DataFusionError> {
@@ -175,10 +183,14 @@ fn matched(
     let schema = Arc::new(Schema::new(fields));
     let converted = Arc::clone(&schema);
     matches.table(&schema, engine.partitions(), move |batch| {
+        let value = |id: ValueId| match &origins {
+            Some(origins) => origins.resolved(id, batch.value(id)),
+            None => Arc::clone(batch.value(id)),
+        };
         let values = spec.group.iter().chain(&spec.keys).chain([&spec.account, &spec.actor, &spec.fingerprint]);
-        let values = values.chain(&spec.matches.call).map(|id| Arc::clone(batch.value(*id)));
+        let values = values.chain(&spec.matches.call).map(|id| value(*id));
         let own = [EventColumn::Time, EventColumn::Id].map(|column| Arc::clone(batch.event(column)));
-        let counted = spec.counted.into_iter().chain(spec.match_role).map(|id| Arc::clone(batch.value(id)));
+        let counted = spec.counted.into_iter().chain(spec.match_role).map(value);
         let columns = own.into_iter().chain(values).chain(counted).zip(converted.fields());
         let columns = columns.map(|(column, field)| compute::cast(&column, field.data_type()));
         let columns: Result<_, ArrowError> = columns.collect();

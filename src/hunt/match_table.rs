@@ -13,9 +13,9 @@ use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 
 use super::account_starts::AccountStarts;
+use super::match_origins::MatchOrigins;
 use super::windows::WindowRule;
 use crate::engine::match_batch::MatchBatch;
-use crate::engine::match_scan::BufferedMatches;
 use crate::engine::{BATCH_ROWS, event_kinds_type, functions};
 use crate::event;
 use crate::sql::CountFunction;
@@ -50,18 +50,6 @@ pub(super) trait MatchedRows {
     /// # Errors
     /// There are no partitions.
     fn provider(&self, table: &Arc<MatchTable>, rules: &[usize], partitions: usize) -> Result<Arc<dyn TableProvider>>;
-}
-
-/// Rows are made from the matches of a scan as a query reads them.
-impl MatchedRows for Arc<BufferedMatches> {
-    fn is_spilled(&self) -> bool {
-        BufferedMatches::is_spilled(self)
-    }
-
-    fn provider(&self, table: &Arc<MatchTable>, rules: &[usize], partitions: usize) -> Result<Arc<dyn TableProvider>> {
-        let (rows, rules) = (Arc::clone(table), rules.to_vec());
-        self.table(&table.schema, partitions, move |batch| Arc::clone(&rows).rows(rules.clone(), batch))
-    }
 }
 
 impl MatchTable {
@@ -127,25 +115,27 @@ impl MatchTable {
     }
 
     /// The rows of the rules with these indexes in a batch of the scan, in batches of about [`BATCH_ROWS`] at most.
-    fn rows(
+    pub(super) fn rows(
         self: Arc<MatchTable>,
         rules: Vec<usize>,
         batch: MatchBatch,
+        origins: Option<Arc<MatchOrigins>>,
     ) -> impl Iterator<Item = Result<RecordBatch>> + Send {
         rules.into_iter().flat_map(move |rule| {
-            let (table, batch) = (Arc::clone(&self), batch.clone());
+            let (table, batch, origins) = (Arc::clone(&self), batch.clone(), origins.clone());
             let pieces = batch.matches_of(rule).true_count().div_ceil(BATCH_ROWS);
             let length = batch.len().div_ceil(pieces.max(1));
             let piece = move |piece| {
                 let start = piece * length;
-                table.rows_of(rule, &batch.slice(start, length.min(batch.len() - start)))
+                let batch = batch.slice(start, length.min(batch.len() - start));
+                table.rows_of(rule, &batch, origins.as_deref())
             };
             (0..pieces).map(piece)
         })
     }
 
     /// The rows of the rule with this index.
-    fn rows_of(&self, index: usize, batch: &MatchBatch) -> Result<RecordBatch> {
+    fn rows_of(&self, index: usize, batch: &MatchBatch, origins: Option<&MatchOrigins>) -> Result<RecordBatch> {
         let rule = &self.rules[index];
         let selected = super::within(batch.event(EventColumn::Time), batch.matches_of(index), rule.read)?;
         let selected = FilterBuilder::new(&selected).optimize().build();
@@ -156,6 +146,12 @@ impl MatchTable {
         let listed = EventColumn::LISTED.map(event).into_iter().collect::<Result<Vec<_>, _>>()?;
         let computed: Vec<ArrayRef> = values.iter().cloned().chain(listed).collect();
         let fingerprints = functions::fingerprints(&computed)?;
+        let values = match origins {
+            Some(origins) => rule
+                .columns
+                .try_map(|id| Ok::<_, ArrowError>(origins.resolved(*id, &selected.filter(batch.value(*id))?)))?,
+            None => values,
+        };
 
         let rows = fingerprints.len();
         let null = || Arc::new(StringArray::new_null(rows)) as ArrayRef;

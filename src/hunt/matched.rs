@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::finding_buffer::{ScanFindings, ScanFindingsWriter};
 use super::known_data::KnownData;
 use super::lookback::is_cut;
+use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::match_table::MatchTable;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::match_scan::MatchScan;
@@ -13,7 +14,7 @@ use crate::error::Error;
 use crate::rule::Rule;
 use crate::sql::match_spec::MatchSpec;
 use crate::statistics::Duplicates;
-use crate::table::SnapshotRecords;
+use crate::table::{SnapshotRecords, Table};
 use crate::time::Range;
 
 /// The rules of one scan, and what their hunt needs.
@@ -80,11 +81,16 @@ impl<'r> ScannedRules<'r> {
         ScannedRules { rules, scanned, spec, table, range, counts_duplicates: false }
     }
 
-    /// Returns the findings in `records` whose trigger lies in the range.
+    /// Returns the findings in `records` of `table` whose trigger lies in the range.
     ///
     /// # Errors
     /// The scan failed, or a query over its matches.
-    pub(super) async fn hunt(&self, engine: &Engine, records: &SnapshotRecords) -> Result<Outcome, Error> {
+    pub(super) async fn hunt(
+        &self,
+        engine: &Engine,
+        table: &dyn Table,
+        records: &SnapshotRecords,
+    ) -> Result<Outcome, Error> {
         #[cfg(feature = "cluster")]
         if let Some(cluster) = engine.cluster() {
             return super::stages::hunt(engine, cluster, records, self).await;
@@ -102,7 +108,9 @@ impl<'r> ScannedRules<'r> {
         let candidates = rules.filter(|(_, (rule, count))| rule.is_candidate(**count)).map(|(index, _)| index);
         let candidates: Vec<usize> = candidates.collect();
         let (counts, triggers) = (&buffer.counts, self.range);
-        let windows = RuleWindows { engine, table: &self.table, rows: &buffer, counts, triggers };
+        let origins = MatchOrigins::of(engine, table, &self.spec, &buffer).await?.map(Arc::new);
+        let rows = ScannedMatches { matches: Arc::clone(&buffer), origins };
+        let windows = RuleWindows { engine, table: &self.table, rows: &rows, counts, triggers };
         let (mut found, mut undecided) = (self.findings(engine)?, Vec::new());
         let mut open_matches = vec![0; self.scanned.len()];
         let counted = windows.count(&candidates, |rows| {

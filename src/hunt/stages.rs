@@ -22,13 +22,14 @@ use serde::{Deserialize, Serialize};
 
 use super::account_starts::AccountStarts;
 use super::grid::stages::GridStage;
+use super::match_origins::ScannedMatches;
 use super::match_table::{MatchTable, MatchedRows};
 use super::matched::{Outcome, Remainder, ScannedRules, add_counts};
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::cluster::exchange::{self, Report};
 use crate::engine::cluster::stages::Stages;
 use crate::engine::cluster::{Cluster, matches};
-use crate::engine::match_scan::{BufferedMatches, BufferedRows, MatchScan};
+use crate::engine::match_scan::{BufferedRows, MatchScan};
 use crate::engine::{Engine, duplicates, functions};
 use crate::error::Error;
 use crate::sql;
@@ -183,7 +184,7 @@ pub(super) async fn buffered_matches(
     rows: SendableRecordBatchStream,
     spec: &MatchSpec,
     duplicates_in: Option<Range>,
-) -> Result<(Arc<BufferedMatches>, Reports)> {
+) -> Result<(ScannedMatches, Reports)> {
     let (rows, mut reports) = divided(rows);
     let buffer = Arc::new(MatchScan::of_streams(engine, vec![match_stream(rows)], spec).buffer().await?);
     let duplicates = match duplicates_in {
@@ -191,7 +192,8 @@ pub(super) async fn buffered_matches(
         None => Duplicates::default(),
     };
     reports.add(&StageReport::Matches { counts: buffer.counts.clone(), duplicates })?;
-    Ok((buffer, reports))
+    // A cluster hunts no rules that need origins.
+    Ok((ScannedMatches { matches: buffer, origins: None }, reports))
 }
 
 /// Returns rows of `schema`, each with a key by which all rows of its group meet in one partition. The columns of `rows` are

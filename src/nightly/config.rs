@@ -116,6 +116,7 @@ pub struct SourceConfig {
 /// Which rules to hunt.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 pub struct RuleConfig {
     /// Files and folders. Empty for the shipped rules.
     #[serde(default)]
@@ -129,6 +130,9 @@ pub struct RuleConfig {
     /// Whether to include disabled rules of folders.
     #[serde(default)]
     pub include_disabled: bool,
+    /// Whether rules count acts instead of matches.
+    #[serde(default)]
+    pub once_per_act: bool,
     /// Whether a rule of a folder that cannot run stops the run.
     #[serde(default)]
     pub strict: bool,

@@ -108,6 +108,8 @@ fn field_json(field: &Field) -> Json {
         Field::Account => json!(["account"]),
         Field::Actor => json!(["actor"]),
         Field::Network => json!(["network"]),
+        Field::Act => json!(["act"]),
+        Field::Origin => json!(["origin"]),
         Field::Path(path) => json!(["path", path.to_string()]),
         Field::Element(path) => json!(["element", path.to_string()]),
         Field::MapText(column) => json!(["map_text", column]),
@@ -274,7 +276,7 @@ mod tests {
             test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
             negated: false,
         };
-        let changes: [RuleEdit; 30] = [
+        let changes: [RuleEdit; 32] = [
             |rule| rule.title.push(TitlePart::Text("x".to_owned())),
             |rule| rule.title.push(TitlePart::Field(Field::Actor)),
             |rule| rule.severity = Severity::Critical,
@@ -298,6 +300,8 @@ mod tests {
             |rule| rule.detection = Predicate::None(vec![rule.detection.clone()]),
             |rule| rule.group_by.push(Field::Path("x".parse().unwrap())),
             |rule| rule.group_by.push(Field::Network),
+            |rule| rule.group_by.push(Field::Act),
+            |rule| rule.group_by.push(Field::Origin),
             |rule| rule.group_by.reverse(),
             |rule| rule.group_by.push(Field::TimePart(TimePart::Hour, TimeZone::UTC)),
             |rule| rule.group_by.push(Field::TimePart(TimePart::Hour, "Europe/Berlin".parse().unwrap())),

@@ -39,6 +39,7 @@ impl FindingRow {
         let origins: Vec<String> =
             finding.origins.iter().map(|one| format!("; origin: {}", super::trace::origin(one))).collect();
         let counted = match (finding.distinct, finding.sum) {
+            (Some(distinct), _) if finding.unique.as_deref() == Some("act") => format!(" ({distinct} acts)"),
             (Some(distinct), _) => format!(" ({distinct} distinct)"),
             (None, Some(sum)) => format!(" (sum {sum})"),
             (None, None) => String::new(),

@@ -50,10 +50,12 @@ pub fn table(inspection: &Inspection) -> String {
         ("days".to_owned(), inspection.days.to_string()),
         ("gaps".to_owned(), inspection.gaps.len().to_string()),
     ]);
-    lines.extend(inspection.verified_objects.map(|VerifiedObjects { objects, verified }| {
-        let count = number_of(objects, "converted object");
-        ("verified".to_owned(), format!("{verified} of {count}"))
-    }));
+    let verified = inspection.verified_objects.map(|VerifiedObjects { objects, verified }| {
+        format!("{verified} of {}", number_of(objects, "converted object"))
+    });
+    let none = || "none of the converted objects".to_owned();
+    let is_lake = inspection.layout == "native";
+    lines.extend(verified.or_else(|| is_lake.then(none)).map(|verified| ("verified".to_owned(), verified)));
     lines.extend(inspection.without_time.filter(|n| *n > 0).map(|n| ("without a time".to_owned(), n.to_string())));
     lines.extend(inspection.skipped.iter().map(|(kind, number)| (format!("skipped: {kind}"), number.to_string())));
     lines.extend(inspection.faults.iter().map(|fault| ("cannot be read".to_owned(), fault.to_string())));

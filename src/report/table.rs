@@ -37,6 +37,11 @@ impl Screen {
         }
     }
 
+    /// Returns the width in columns. `None` if there is no limit.
+    pub(super) fn width(self) -> Option<usize> {
+        self.width.map(usize::from)
+    }
+
     /// Returns a screen without colors.
     pub(super) fn of_width(width: Option<u16>) -> Screen {
         Screen { width, is_colored: false }

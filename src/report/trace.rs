@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::trace_graph::Graph;
-use super::{internal, page, rows, timeline};
+use super::{Screen, internal, page, rows, timeline};
 use crate::error::Error;
 use crate::finding::Origin;
 use crate::statistics::{ScanStatistics, number_of};
@@ -25,6 +25,10 @@ pub enum TraceFormat {
     Dot,
 }
 
+/// The width of the columns of a summary besides that of the values, with the gaps.
+const COUNT_COLUMNS: usize = "service".len() + "events".len() + "denied".len() + "writes".len() + 4 * 2;
+/// The least width of a value in a summary.
+const MIN_VALUE: usize = 20;
 /// Maximum number of values of one kind in a summary.
 const MAX_VALUES: usize = 20;
 
@@ -42,7 +46,14 @@ pub fn encode(trace: &Trace, read: &ScanStatistics, format: TraceFormat) -> Resu
 }
 
 fn table(trace: &Trace) -> String {
-    let mut text = format!("origin: {}\n", printable(&origin(&trace.origin)));
+    let mut text = match trace.origins.as_slice() {
+        [] => format!("origin: {}\n", printable(&origin(&trace.origin))),
+        several => {
+            let known = several.iter().filter(|origin| origin.known).count();
+            let known = if known == several.len() { "all known".to_owned() } else { format!("{known} known") };
+            format!("origins: {} ({known})\n", several.len())
+        }
+    };
     for other in &trace.origins {
         // Writing to a string does not fail.
         writeln!(text, "  {}", printable(&origin(other))).ok();
@@ -115,10 +126,11 @@ pub fn summary(summary: &Summary) -> String {
         ("actor", &summary.actors),
         ("address", &summary.addresses),
     ];
+    let room = Screen::of_standard_output().width().map(|width| width.saturating_sub(COUNT_COLUMNS).max(MIN_VALUE));
     let mut cells = Vec::new();
     for (kind, values) in kinds {
         let of_kind = values.iter().take(MAX_VALUES).enumerate();
-        cells.extend(of_kind.map(|(index, value)| value_cells(if index == 0 { kind } else { "" }, value)));
+        cells.extend(of_kind.map(|(index, value)| value_cells(if index == 0 { kind } else { "" }, value, room)));
         if values.len() > MAX_VALUES {
             let more = format!("and {} more", values.len() - MAX_VALUES);
             cells.push(vec![String::new(), more, String::new(), String::new(), String::new()]);
@@ -138,8 +150,35 @@ pub fn summary_json(summary: &Summary) -> Result<String, Error> {
     json::pretty(summary).map_err(|error| internal("a summary as JSON", &error))
 }
 
-fn value_cells(kind: &str, value: &ValueCounts) -> Vec<String> {
+fn value_cells(kind: &str, value: &ValueCounts, room: Option<usize>) -> Vec<String> {
     let counts = value.counts;
     let value = short_principal(Some(&value.value)).unwrap_or_default();
+    let value = room.map_or_else(|| value.clone(), |room| middle_cut(&value, room));
     vec![kind.to_owned(), value, counts.events.to_string(), counts.denied.to_string(), counts.writes.to_string()]
+}
+
+/// Returns a text of at most `room` characters: a longer one without its middle.
+fn middle_cut(text: &str, room: usize) -> String {
+    let count = text.chars().count();
+    if count <= room {
+        return text.to_owned();
+    }
+    let kept = room.saturating_sub(1);
+    let end = kept / 2;
+    let start: String = text.chars().take(kept - end).collect();
+    let end: String = text.chars().skip(count - end).collect();
+    format!("{start}…{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_lose_their_middle() {
+        for (room, expected) in [(9, "abcdefgh"), (8, "abcdefgh"), (7, "abc…fgh"), (6, "abc…gh"), (2, "a…")] {
+            assert_eq!(middle_cut("abcdefgh", room), expected);
+        }
+        assert_eq!(middle_cut("ééééé", 4), "éé…é");
+    }
 }

@@ -384,7 +384,7 @@ impl Reader<'_> {
             }
             return Ok(if outcome { Predicate::All(Vec::new()) } else { Predicate::Any(Vec::new()) });
         }
-        let field = self.key(members, scope)?;
+        let field = self.tested_key(members, scope)?;
         let test = match condition {
             Text(test, case) => {
                 let value = self.value(value, name, mark)?;
@@ -442,7 +442,7 @@ impl Reader<'_> {
         };
         let mut keys = Vec::new();
         for node in [left, right] {
-            let field = self.key(&self.members(node, "a key", &KEYS)?, scope)?;
+            let field = self.tested_key(&self.members(node, "a key", &KEYS)?, scope)?;
             if field.location() == Some(FieldLocation::Time) {
                 return self.error(node.mark, "`eventTime` cannot be compared with another field");
             }
@@ -530,6 +530,17 @@ impl Reader<'_> {
             return self.error(node.mark, "a key must not be empty");
         }
         Ok(self.field(path, node.mark, scope))
+    }
+
+    /// Returns the field that a condition tests.
+    fn tested_key(&mut self, members: &MappingMembers<'_>, scope: Scope) -> Result<Field, Error> {
+        match self.key(members, scope)? {
+            Field::Origin => self.error(
+                members.mark,
+                "`origin` is known only after the scan: use it in `GroupBy`, or test `actor` here",
+            ),
+            field => Ok(field),
+        }
     }
 
     /// Returns the field at a path that is written as one text.

@@ -150,7 +150,13 @@ const CLOSED: &[&str] = &["userIdentity", "tlsDetails", "resources"];
 /// Returns whether a record may lack the field.
 pub(super) fn is_optional(field: &Field) -> bool {
     match field {
-        Field::Account | Field::Actor | Field::Network | Field::TimePart(..) | Field::Python(_) => false,
+        Field::Account
+        | Field::Actor
+        | Field::Network
+        | Field::Act
+        | Field::Origin
+        | Field::TimePart(..)
+        | Field::Python(_) => false,
         Field::Path(path) => !path.as_key().is_some_and(|key| ALWAYS.iter().any(|name| name.eq_ignore_ascii_case(key))),
         Field::Element(_) | Field::MapText(_) | Field::Alias(_) => true,
     }

@@ -344,6 +344,8 @@ impl Test {
             Field::Account
             | Field::Actor
             | Field::Network
+            | Field::Act
+            | Field::Origin
             | Field::MapText(_)
             | Field::TimePart(..)
             | Field::Alias(_)

@@ -117,7 +117,9 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
 fn path(field: &Field) -> Result<Path, Untranslatable> {
     match field {
         Field::Path(path) | Field::Element(path) => Ok(path.clone()),
-        Field::Account | Field::Actor | Field::Network => Ok(Path::of_key(&field.to_string())),
+        Field::Account | Field::Actor | Field::Network | Field::Act | Field::Origin => {
+            Ok(Path::of_key(&field.to_string()))
+        }
         Field::MapText(_) | Field::TimePart(..) | Field::Alias(_) | Field::Python(_) => {
             Err(Untranslatable(format!("`{field}`")))
         }

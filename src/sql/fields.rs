@@ -6,13 +6,13 @@
 //! `actor(userIdentity, sourceIPAddress)` is the resolved principal. `time_part(time, 'hour', 'Europe/Berlin')` is a part of a
 //! time in a time zone, UTC if none is given. `map_text(json)` is an object as Java writes a map.
 
-use crate::event::{ColumnKind, FieldLocation, OTHER_FIELDS};
+use crate::event::{CONTENT_ID, ColumnKind, EVENT_ID, FieldLocation, OTHER_FIELDS, SHARED_EVENT_ID};
 use crate::path::{Path, Step};
 use crate::rule::{Field, Predicate, PythonFunction, python};
 use crate::time::TimeZone;
 
 use super::expression::Expression;
-use super::predicate;
+use super::{credential, predicate};
 
 /// The name of a list's element in a condition over it.
 pub(super) const ELEMENT: &str = "element";
@@ -46,6 +46,12 @@ fn actor() -> Expression {
     Expression::call("actor", ["userIdentity", "sourceIPAddress"].map(Expression::column))
 }
 
+/// The act of a record: an ID that the records of one cross-account call share.
+fn act() -> Expression {
+    let ids = [SHARED_EVENT_ID, EVENT_ID].map(|name| filled(Expression::column(name)));
+    Expression::call("coalesce", ids.into_iter().chain([Expression::column(CONTENT_ID)]))
+}
+
 /// The fields that are derived from a record, by name, and how they are computed.
 pub fn derived() -> [(String, Expression); 2] {
     [Field::Account, Field::Actor].map(|field| (field.to_string(), value(&field)))
@@ -76,6 +82,8 @@ fn scalar(field: &Field) -> Expression {
     match (field, field.location()) {
         (Field::Account, _) => account(),
         (Field::Actor, _) => actor(),
+        (Field::Act, _) => act(),
+        (Field::Origin, _) => credential::of_record(),
         (Field::Network, _) => Expression::call("source_network", [Expression::column("sourceIPAddress")]),
         (Field::Python(function), _) => of_python(function),
         (Field::MapText(column), _) => Expression::call("map_text", [Expression::column(column)]),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::{RuleColumn, RuleColumns};
 use super::expression::{ChainOperator, Comparator, Expression};
-use super::{fields, predicate};
+use super::{credential, fields, predicate};
 use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::path::{Path, Step};
 use crate::rule::{Field, Predicate, Rule};
@@ -182,6 +182,12 @@ impl MatchSpec {
             call,
         };
         (spec, values)
+    }
+
+    /// The value that holds the credentials of matches, if a rule needs their origins.
+    pub fn credential(&self) -> Option<ValueId> {
+        let credential = credential::of_record();
+        self.values.iter().position(|value| *value == credential).map(ValueId)
     }
 
     /// The columns of a record that the scan reads.

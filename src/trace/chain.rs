@@ -40,7 +40,7 @@ pub struct ChainStep {
     pub actor: Option<String>,
     /// The account in which the credential acts.
     pub issued_account: Option<String>,
-    /// The principal that the credential acts as.
+    /// The principal that the credential acts as. For a long-lived key `user/NAME`.
     pub issued_principal: Option<String>,
     /// `sourceIPAddress` of the act.
     pub address: String,
@@ -62,7 +62,7 @@ impl ChainStep {
             cross_account: issue.is_cross_account(),
             actor: text(issue.caller.actor.as_ref()),
             issued_account: issue.issued_account().map(str::to_owned),
-            issued_principal: text(issue.session_arn.as_ref()),
+            issued_principal: issue.issued_principal(),
             address: issue.event.address.to_string(),
             parent_event_id,
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::event::identity::ROLE_ID;
+use crate::sql::credential;
 use crate::time::{Instant, parse_event_time};
 
 /// The parts of a record's `userIdentity` that tell which credential made the call.
@@ -39,10 +40,44 @@ pub struct Identity {
 const LONG_LIVED: &str = "AKIA";
 
 impl Identity {
+    /// Returns the identity in a record with these texts, by the names of [`credential::names`](crate::sql::credential::names).
+    ///
+    /// # Errors
+    /// That of `text`.
+    pub(super) fn of<E>(mut text: impl FnMut(&str) -> Result<Option<Arc<str>>, E>) -> Result<Identity, E> {
+        let account = match text("identity_account")? {
+            Some(account) => Some(account),
+            None => text("recipient")?,
+        };
+        let issued_to = match text("issued_to")? {
+            Some(resource) => Some(resource),
+            None => text("scope_arn")?,
+        };
+        Ok(Identity {
+            kind: text("identity_type")?,
+            account,
+            actor: text(credential::ACTOR)?,
+            arn: text("arn")?,
+            principal_id: text("principal_id")?,
+            access_key: text("access_key")?,
+            created: text("created")?.as_deref().and_then(session_time),
+            source_identity: text("source_identity")?,
+            invoked_by: text("invoked_by")?,
+            issued_to,
+            is_from_console: text("from_console")?.is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            is_ec2_role: text("ec2_delivery")?.is_some(),
+        })
+    }
+
     /// Returns the principal as its record names it.
     pub fn principal(&self) -> Option<Arc<str>> {
         let names = [&self.arn, &self.invoked_by, &self.principal_id, &self.actor];
         names.into_iter().flatten().next().cloned()
+    }
+
+    /// Returns the name of the IAM user.
+    pub(super) fn user_name(&self) -> Option<Arc<str>> {
+        self.actor.clone().filter(|_| self.is("IAMUser"))
     }
 
     /// Returns whether the access key is a long-lived one.

@@ -4,8 +4,6 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::identity::Identity;
 use super::records::{TracedEvent, is_one_of, time_bounds};
 use crate::error::{Error, QueryCause};
@@ -13,92 +11,9 @@ use crate::event::identity::{self, IDENTITY_CENTER_ROLE, ROLE_SESSION, USER};
 use crate::sql::quote::Literal;
 use crate::time::{Instant, Range, SECOND};
 
-/// How a credential was issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IssueKind {
-    /// `AssumeRole` by a principal.
-    AssumeRole,
-    /// `AssumeRole` by an AWS service, such as for an EC2 instance or a Lambda function.
-    ServiceRole,
-    /// `AssumeRoleWithSAML`.
-    #[serde(rename = "assume_role_with_saml")]
-    AssumeRoleWithSaml,
-    /// `AssumeRoleWithWebIdentity`.
-    AssumeRoleWithWebIdentity,
-    /// `AssumeRoot`.
-    AssumeRoot,
-    /// `GetSessionToken`.
-    GetSessionToken,
-    /// `GetFederationToken`.
-    GetFederationToken,
-    /// `ConsoleLogin`.
-    ConsoleSignIn,
-    /// `GetSigninToken`, which leads from a credential to a sign-in.
-    SignInToken,
-    /// `SwitchRole` in the console.
-    SwitchRole,
-    /// `GetRoleCredentials` of IAM Identity Center.
-    SsoRoleCredentials,
-    /// `CreateAccessKey`, which creates a long-lived key.
-    CreateAccessKey,
-}
+mod kind;
 
-const EVENT_SOURCES: [&str; 4] =
-    ["iam.amazonaws.com", "signin.amazonaws.com", "sso.amazonaws.com", "sts.amazonaws.com"];
-
-const EVENT_NAMES: [(&str, IssueKind); 11] = [
-    ("AssumeRole", IssueKind::AssumeRole),
-    ("AssumeRoleWithSAML", IssueKind::AssumeRoleWithSaml),
-    ("AssumeRoleWithWebIdentity", IssueKind::AssumeRoleWithWebIdentity),
-    ("AssumeRoot", IssueKind::AssumeRoot),
-    ("GetSessionToken", IssueKind::GetSessionToken),
-    ("GetFederationToken", IssueKind::GetFederationToken),
-    ("ConsoleLogin", IssueKind::ConsoleSignIn),
-    ("GetSigninToken", IssueKind::SignInToken),
-    ("SwitchRole", IssueKind::SwitchRole),
-    ("GetRoleCredentials", IssueKind::SsoRoleCredentials),
-    ("CreateAccessKey", IssueKind::CreateAccessKey),
-];
-
-impl IssueKind {
-    /// Returns the condition for events of any kind.
-    pub(super) fn condition() -> String {
-        let names = EVENT_NAMES.iter().map(|(name, _)| *name);
-        format!("{} AND {}", is_one_of("event_source", EVENT_SOURCES), is_one_of("event_name", names))
-    }
-
-    /// Returns the kind of an event, if it may issue a credential.
-    pub(super) fn of(event: &TracedEvent) -> Option<IssueKind> {
-        if !EVENT_SOURCES.contains(&&*event.source) {
-            return None;
-        }
-        let (_, kind) = EVENT_NAMES.iter().find(|(name, _)| **name == *event.name)?;
-        let is_of_service = *kind == IssueKind::AssumeRole && event.identity.is("AWSService");
-        Some(if is_of_service { IssueKind::ServiceRole } else { *kind })
-    }
-
-    /// Returns the name of the event.
-    pub fn event_name(self) -> &'static str {
-        let kind = if self == IssueKind::ServiceRole { IssueKind::AssumeRole } else { self };
-        EVENT_NAMES.iter().find(|(_, other)| *other == kind).map_or("", |(name, _)| name)
-    }
-
-    /// Returns whether sessions begin without a key of their own, which rotates later.
-    fn is_sign_in(self) -> bool {
-        matches!(self, IssueKind::ConsoleSignIn | IssueKind::SignInToken | IssueKind::SwitchRole)
-    }
-
-    /// Returns which of several events, all of one role session, comes last before its calls.
-    fn rank(self) -> u8 {
-        match self {
-            IssueKind::ConsoleSignIn => 0,
-            IssueKind::SignInToken => 1,
-            IssueKind::SwitchRole => 3,
-            _ => 2,
-        }
-    }
-}
+pub use kind::IssueKind;
 
 /// A record of an event that issued a credential.
 #[derive(Debug, Clone)]
@@ -109,6 +24,8 @@ pub(super) struct IssuingRecord {
     issued_key: Option<Arc<str>>,
     session_arn: Option<Arc<str>>,
     session_principal: Option<Arc<str>>,
+    /// The user for whom a long-lived key was created.
+    created_for: Option<Arc<str>>,
     /// Who switched to a role.
     switched_from: Option<Arc<str>>,
     sso: Option<SsoSession>,
@@ -168,8 +85,10 @@ impl IssuingRecord {
                 })
             })
             .flatten();
+        let is_created = kind == IssueKind::CreateAccessKey;
         Some(IssuingRecord {
             kind,
+            created_for: is_created.then(|| column("created_for").or_else(|| own.user_name())).flatten(),
             shared_id: column("shared_id"),
             issued_key,
             session_arn,
@@ -188,9 +107,11 @@ impl IssuingRecord {
     /// Returns whether this record of an event counts instead of `other`, whichever was read first: the one that a timeline
     /// shows, else the one that tells more about what was issued.
     fn precedes(&self, other: &IssuingRecord) -> bool {
-        fn issued(record: &IssuingRecord) -> (IssueKind, [&Option<Arc<str>>; 5], &Option<SsoSession>) {
-            let IssuingRecord { issued_key, session_arn, session_principal, shared_id, switched_from, .. } = record;
-            (record.kind, [issued_key, session_arn, session_principal, shared_id, switched_from], &record.sso)
+        fn issued(record: &IssuingRecord) -> (IssueKind, [&Option<Arc<str>>; 6], &Option<SsoSession>) {
+            let IssuingRecord { issued_key, session_arn, session_principal, .. } = record;
+            let IssuingRecord { shared_id, switched_from, created_for, .. } = record;
+            let texts = [issued_key, session_arn, session_principal, shared_id, switched_from, created_for];
+            (record.kind, texts, &record.sso)
         }
         let is_same_event = !self.event.precedes(&other.event) && !other.event.precedes(&self.event);
         if is_same_event { issued(self) > issued(other) } else { self.event.precedes(&other.event) }
@@ -242,6 +163,7 @@ pub(super) struct Issue {
     /// The principal that uses the credential.
     pub(super) session_arn: Option<Arc<str>>,
     session_principal: Option<Arc<str>>,
+    created_for: Option<Arc<str>>,
     sso: Option<SsoSession>,
 }
 
@@ -263,6 +185,7 @@ impl Issue {
             issued_key: first(|record| &record.issued_key),
             session_arn: first(|record| &record.session_arn),
             session_principal: first(|record| &record.session_principal),
+            created_for: first(|record| &record.created_for),
             sso: best.sso.clone(),
         })
     }
@@ -279,6 +202,13 @@ impl Issue {
         self.kind != IssueKind::ServiceRole
             && self.caller.account.is_some()
             && self.issued_account() != self.caller.account.as_deref()
+    }
+
+    /// Returns the principal that the credential acts as: the ARN of a session, or `user/NAME` for a long-lived key, whose
+    /// record does not tell the user's path.
+    pub(super) fn issued_principal(&self) -> Option<String> {
+        let of_user = || self.created_for.as_ref().map(|name| format!("user/{name}"));
+        self.session_arn.as_deref().map(str::to_owned).or_else(of_user)
     }
 
     /// Returns the names of the principal that uses the credential.

@@ -10,8 +10,9 @@ use super::{Identity, Timeline};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::finding::{Finding, Origin};
+use crate::sql::credential;
 use crate::table::{Table, without_damaged_files};
-use crate::time::{Instant, Range};
+use crate::time::{Instant, Range, parse_event_time};
 
 /// The most events that one query looks for.
 const EVENTS_OF_QUERY: usize = 10_000;
@@ -72,31 +73,95 @@ pub async fn origins_of_findings(
             let condition = is_one_of("event_id", ids.iter().copied());
             issuers.records.events(&condition, span, |event| found.add(event, limit).map(|_| ())).await?;
         }
-        let events = found.into_events();
-        let issuing = events.iter().filter(|event| IssueKind::of(event).is_some());
-        let times = issuing.filter_map(|event| event.time).map(issue::around).collect();
-        issuers.learn_windows(times).await?;
-        let act = |event: &TracedEvent| issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
-        let callers = events.iter().map(|event| ((Arc::clone(&event.identity), event.time), act(event))).collect();
-        issuers.learn_chains(callers).await?;
-        let mut known: HashMap<Caller, Origin> = HashMap::new();
+        let call = |event: TracedEvent| Call {
+            may_issue: IssueKind::of(&event).is_some(),
+            identity: event.identity,
+            time: event.time,
+            event_id: event.id,
+        };
+        let calls: Vec<Call> = found.into_events().into_iter().map(call).collect();
         let mut origins: HashMap<String, BTreeSet<Origin>> = HashMap::new();
-        for event in &events {
-            let own = issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
-            let time = event.time.filter(|_| event.identity.is_session_without_time());
-            let caller = (Arc::clone(&event.identity), own.clone(), time);
-            let origin = if let Some(origin) = known.get(&caller) {
-                origin.clone()
-            } else {
-                let origin = issuers.chain(&event.identity, event.time, own.as_ref()).await?.origin;
-                known.insert(caller, origin.clone());
-                origin
-            };
-            for finding in findings_of.get(&*event.id).into_iter().flatten() {
+        for (call, origin) in calls.iter().zip(origins_of_calls(&mut issuers, &calls).await?) {
+            for finding in findings_of.get(&*call.event_id).into_iter().flatten() {
                 origins.entry((*finding).to_owned()).or_default().insert(origin.clone());
             }
         }
         Ok(origins.into_iter().map(|(finding, origins)| (finding, origins.into_iter().collect())).collect())
     })
     .await
+}
+
+/// Returns the origins of credentials, each in the text of [`credential`], by that text. Issuing events are looked for in all of
+/// `table`, so the origins do not depend on the range of a hunt.
+///
+/// # Errors
+/// The table cannot be read, or the issuing events exceed the memory.
+pub async fn origins_of_credentials(
+    engine: &Engine,
+    table: &dyn Table,
+    credentials: &[String],
+) -> Result<HashMap<String, Origin>, Error> {
+    if credentials.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let records = TraceRecords::of_issuing_events(engine, table).await?;
+    let mut issuers = Issuers::new(records, Range::default(), engine.memory());
+    let calls = credentials.iter().map(|credential| Call::of_credential(credential)).collect::<Result<Vec<_>, _>>()?;
+    let origins = origins_of_calls(&mut issuers, &calls).await?;
+    Ok(credentials.iter().cloned().zip(origins).collect())
+}
+
+/// A call whose origin is looked for.
+struct Call {
+    identity: Arc<Identity>,
+    time: Option<Instant>,
+    /// The ID of the event. Empty if it does not matter, because the call issues no credential.
+    event_id: Arc<str>,
+    may_issue: bool,
+}
+
+impl Call {
+    /// Returns a call with a credential.
+    fn of_credential(credential: &str) -> Result<Call, Error> {
+        let internal = |reason: String| Error::Internal(format!("the credential of a match: {reason}"));
+        let texts: Vec<Option<Arc<str>>> =
+            serde_json::from_str(credential).map_err(|error| internal(error.to_string()))?;
+        let text = |name: &str| {
+            let index = credential::names().position(|known| known == name);
+            let text = index.and_then(|index| texts.get(index)).ok_or_else(|| internal(format!("no {name}")))?;
+            Ok::<_, Error>(text.clone().filter(|text| !text.is_empty()))
+        };
+        let event_id = text(credential::CALL_ID)?;
+        Ok(Call {
+            identity: Arc::new(Identity::of(text)?),
+            time: text(credential::CALL_TIME)?.as_deref().and_then(parse_event_time),
+            may_issue: event_id.is_some(),
+            event_id: event_id.unwrap_or_default(),
+        })
+    }
+}
+
+/// Returns the origin of each call.
+async fn origins_of_calls(issuers: &mut Issuers<'_>, calls: &[Call]) -> Result<Vec<Origin>, Error> {
+    let times = calls.iter().filter(|call| call.may_issue).filter_map(|call| call.time).map(issue::around).collect();
+    issuers.learn_windows(times).await?;
+    let act = |call: &Call| issuers.index.of_event(&call.event_id).map(|issue| Arc::clone(&issue.id));
+    let callers = calls.iter().map(|call| ((Arc::clone(&call.identity), call.time), act(call))).collect();
+    issuers.learn_chains(callers).await?;
+    let mut known: HashMap<Caller, Origin> = HashMap::new();
+    let mut origins = Vec::with_capacity(calls.len());
+    for call in calls {
+        let own = issuers.index.of_event(&call.event_id).map(|issue| Arc::clone(&issue.id));
+        let time = call.time.filter(|_| call.identity.is_session_without_time());
+        let caller = (Arc::clone(&call.identity), own.clone(), time);
+        let origin = if let Some(origin) = known.get(&caller) {
+            origin.clone()
+        } else {
+            let origin = issuers.chain(&call.identity, call.time, own.as_ref()).await?.origin;
+            known.insert(caller, origin.clone());
+            origin
+        };
+        origins.push(origin);
+    }
+    Ok(origins)
 }

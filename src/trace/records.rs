@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array as _, RecordBatch, StringArray, TimestampMicrosecondArray};
 
-use super::identity::{Identity, session_time};
+use super::identity::Identity;
 use super::issue::{IssueKind, IssuingRecord};
 use crate::engine::Engine;
 use crate::engine::record_view::RecordView;
 use crate::error::Error;
 use crate::named_columns;
-use crate::sql::fields;
 use crate::sql::quote::{Literal, TimeLiteral};
+use crate::sql::{credential, fields};
 use crate::statistics::ScanStatistics;
 use crate::table::{Table, TableKind};
 use crate::time::{Instant, Range};
@@ -76,7 +76,7 @@ impl TracedEvent {
 /// The result of a failed sign-in.
 const SIGN_IN_FAILED: &str = "Failure";
 
-/// The columns of an event, and those of who made the call.
+/// The columns of an event. Those of [`credential::identity_columns`] tell who made the call.
 const EVENT_COLUMNS: &[(&str, &str)] = &[
     ("event_time", "\"eventTime\""),
     ("event_id", "coalesce(\"eventID\", \"contentID\")"),
@@ -87,19 +87,6 @@ const EVENT_COLUMNS: &[(&str, &str)] = &[
     ("error_code", "\"errorCode\""),
     ("sign_in", "\"responseElements.ConsoleLogin\""),
     ("access", "CASE WHEN \"readOnly\" THEN 'read' WHEN NOT \"readOnly\" THEN 'write' END"),
-    ("recipient", "\"recipientAccountId\""),
-    ("identity_type", "\"userIdentity.type\""),
-    ("identity_account", "\"userIdentity.accountId\""),
-    ("arn", "text_at(\"userIdentity\", 'arn')"),
-    ("principal_id", "text_at(\"userIdentity\", 'principalId')"),
-    ("access_key", "text_at(\"userIdentity\", 'accessKeyId')"),
-    ("created", "text_at(\"userIdentity\", 'sessionContext.attributes.creationDate')"),
-    ("source_identity", "text_at(\"userIdentity\", 'sessionContext.sourceIdentity')"),
-    ("invoked_by", "\"userIdentity.invokedBy\""),
-    ("issued_to", "text_at(\"userIdentity\", 'inScopeOf.credentialsIssuedTo')"),
-    ("scope_arn", "text_at(\"userIdentity\", 'inScopeOf.sourceArn')"),
-    ("ec2_delivery", "text_at(\"userIdentity\", 'sessionContext.ec2RoleDelivery')"),
-    ("from_console", "\"sessionCredentialFromConsole\""),
 ];
 
 /// The further columns of an event that issues a credential.
@@ -107,6 +94,10 @@ const ISSUE_COLUMNS: &[(&str, &str)] = &[
     ("shared_id", "\"sharedEventID\""),
     ("session_key", "text_at(\"responseElements\", 'credentials.accessKeyId')"),
     ("created_key", "text_at(\"responseElements\", 'accessKey.accessKeyId')"),
+    (
+        "created_for",
+        "coalesce(text_at(\"responseElements\", 'accessKey.userName'), text_at(\"requestParameters\", 'userName'))",
+    ),
     ("role_session", "text_at(\"responseElements\", 'assumedRoleUser.arn')"),
     ("role_session_id", "text_at(\"responseElements\", 'assumedRoleUser.assumedRoleId')"),
     ("federated_user", "text_at(\"responseElements\", 'federatedUser.arn')"),
@@ -130,8 +121,9 @@ const ISSUE_COLUMNS: &[(&str, &str)] = &[
 /// Returns the SQL of the view that a trace reads.
 fn view_sql() -> String {
     let own = EVENT_COLUMNS.iter().chain(ISSUE_COLUMNS).map(|(name, sql)| format!("{sql} AS {name}"));
+    let identity = credential::identity_columns().map(|(name, value)| format!("{value} AS {name}"));
     let derived = fields::derived().map(|(name, value)| format!("{value} AS {name}"));
-    format!("SELECT {} FROM cloudtrail", own.chain(derived).collect::<Vec<_>>().join(", "))
+    format!("SELECT {} FROM cloudtrail", own.chain(identity).chain(derived).collect::<Vec<_>>().join(", "))
 }
 
 /// The records of a table, as a trace reads them.
@@ -179,6 +171,17 @@ impl<'t> TraceRecords<'t> {
         })
     }
 
+    /// Reads the events of `table` that may issue credentials, once.
+    pub(super) async fn of_issuing_events(engine: &'t Engine, table: &'t dyn Table) -> Result<Self, Error> {
+        let snapshot = table.snapshot(Range::default()).await?;
+        let records = snapshot.records(engine, Prefilter::new(vec![IssueKind::text_condition()])).await?;
+        let sql = format!("SELECT * FROM ({}) WHERE {}", view_sql(), IssueKind::condition());
+        let view = engine.buffered_view(Arc::clone(&records.provider), &sql).await;
+        let buffered = Some(view.map_err(|error| Error::query(SUBJECT, error))?);
+        let read = snapshot.statistics(&records);
+        Ok(TraceRecords { buffered, read, ..Self::unbuffered(engine, table, Range::default()) })
+    }
+
     /// Returns the records of `table` in `range`, which each step reads again.
     pub(super) fn unbuffered(engine: &'t Engine, table: &'t dyn Table, range: Range) -> Self {
         let read = ScanStatistics::default();
@@ -204,7 +207,9 @@ impl<'t> TraceRecords<'t> {
         if within.from.zip(within.to).is_some_and(|(from, to)| from >= to) {
             return Ok(());
         }
-        let names: Vec<&str> = columns.iter().flat_map(|columns| columns.iter().map(|(name, _)| *name)).collect();
+        let own = columns.iter().flat_map(|columns| columns.iter().map(|(name, _)| *name));
+        let identity = credential::identity_columns().map(|(name, _)| name);
+        let names: Vec<&str> = own.chain(identity).collect();
         let mut conditions = time_bounds("event_time", within);
         conditions.push(format!("({condition})"));
         let sql =
@@ -329,29 +334,7 @@ impl<'b> Rows<'b> {
     }
 
     fn identity(&self, row: usize) -> Result<Identity, Error> {
-        let text = |column| self.text(column, row);
-        let account = match text("identity_account")? {
-            Some(account) => Some(account),
-            None => text("recipient")?,
-        };
-        let issued_to = match text("issued_to")? {
-            Some(resource) => Some(resource),
-            None => text("scope_arn")?,
-        };
-        Ok(Identity {
-            kind: text("identity_type")?,
-            account,
-            actor: text("actor")?,
-            arn: text("arn")?,
-            principal_id: text("principal_id")?,
-            access_key: text("access_key")?,
-            created: self.cell("created", row)?.and_then(session_time),
-            source_identity: text("source_identity")?,
-            invoked_by: text("invoked_by")?,
-            issued_to,
-            is_from_console: self.cell("from_console", row)?.is_some_and(|value| value.eq_ignore_ascii_case("true")),
-            is_ec2_role: self.cell("ec2_delivery", row)?.is_some(),
-        })
+        Identity::of(|column| self.text(column, row))
     }
 
     fn event(&self, row: usize) -> Result<TracedEvent, Error> {

@@ -1,5 +1,7 @@
 //! The start of a trace.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -84,6 +86,9 @@ struct WrittenFinding {
     last_event: Instant,
 }
 
+/// The most IDs that an error lists.
+const MAX_AMBIGUOUS: usize = 5;
+
 /// Why a file of findings does not give a start.
 #[derive(Debug, thiserror::Error)]
 pub enum FindingsFileError {
@@ -100,13 +105,16 @@ pub enum FindingsFileError {
     /// No finding has the ID.
     #[error("no finding with this ID among {0}")]
     Missing(usize),
+    /// Several findings have an ID that begins so.
+    #[error("several findings have an ID that begins so: {0}")]
+    Ambiguous(String),
 }
 
 impl Start {
-    /// Returns the finding `id` of `findings`, which `tawny hunt --format json` or `jsonl` wrote.
+    /// Returns the finding whose ID is `id`, or begins with it, of `findings`, which `tawny hunt --format json` or `jsonl` wrote.
     ///
     /// # Errors
-    /// The text holds something else, or not this finding.
+    /// The text holds something else, or not this finding, or several.
     pub fn of_finding(id: &str, findings: &str) -> Result<Start, FindingsFileError> {
         let invalid = |error: &serde_json::Error| FindingsFileError::Invalid {
             line: error.line(),
@@ -120,7 +128,17 @@ impl Start {
             values.collect::<Result<_, _>>().map_err(|error| invalid(&error))?
         };
         let count = found.len();
-        let finding = found.into_iter().find(|finding| finding.finding_id == id);
+        let id = id.trim().to_ascii_lowercase();
+        // A file may hold several hunts. Of one finding, the last counts.
+        let found = found.into_iter().filter(|finding| !id.is_empty() && finding.finding_id.starts_with(&id));
+        let mut found: BTreeMap<String, WrittenFinding> =
+            found.map(|finding| (finding.finding_id.clone(), finding)).collect();
+        let exact = found.remove(&id);
+        if let (None, true) = (&exact, found.len() > 1) {
+            let ids: Vec<&str> = found.keys().take(MAX_AMBIGUOUS).map(String::as_str).collect();
+            return Err(FindingsFileError::Ambiguous(ids.join(", ")));
+        }
+        let finding = exact.or_else(|| found.pop_first().map(|(_, finding)| finding));
         let finding = finding.ok_or(FindingsFileError::Missing(count))?;
         Ok(Start::Finding {
             id: finding.finding_id,

@@ -4,6 +4,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::Deserialize;
+use serde_json::error::Category;
 
 use crate::raw::{self, ReadError};
 use crate::store::hex;
@@ -108,6 +109,17 @@ struct LogFileJson {
     hash_algorithm: String,
 }
 
+/// Returns why the bytes of a file are not a digest, given the error of reading them as one.
+fn json_problem(content: &[u8], error: &serde_json::Error) -> String {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    match error.classify() {
+        _ if content.trim_ascii().is_empty() => "the file is empty".to_owned(),
+        Category::Eof => format!("its JSON ends too early, at {place}"),
+        Category::Data => "it lacks a member of a digest, or one is not of the right kind".to_owned(),
+        Category::Syntax | Category::Io => format!("it is not valid JSON from {place} on"),
+    }
+}
+
 impl Digest {
     /// Reads a digest from the bytes of its file.
     pub(super) fn read(bytes: &[u8], max_bytes: usize) -> Result<Digest, DigestError> {
@@ -116,7 +128,7 @@ impl Digest {
 
     fn parse(content: &[u8]) -> Result<Digest, DigestError> {
         let form = |reason: &dyn std::fmt::Display| DigestError::Form(reason.to_string());
-        let json: DigestJson = serde_json::from_slice(content).map_err(|error| form(&error))?;
+        let json: DigestJson = serde_json::from_slice(content).map_err(|error| form(&json_problem(content, &error)))?;
         let time =
             |name: &str, text: &str| parse_event_time(text).ok_or_else(|| form(&format!("`{name}` is not a time")));
         let hash = |algorithm: &str, value: &str| match hash_of_hex(value) {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read their own files and folders")]
 
 mod absence;
+mod acts;
 mod backtest;
 mod cli;
 #[cfg(feature = "cluster")]

@@ -211,7 +211,7 @@ fn hunt_in(batches: Vec<RecordBatch>, threads: usize, rules: &[Rule], range: Ran
     RUNTIME.block_on(hunt::findings(&engine, &MemoryTable(batches), rules, range)).unwrap()
 }
 
-fn shown(findings: Vec<Finding>) -> Vec<Shown> {
+pub(crate) fn shown(findings: Vec<Finding>) -> Vec<Shown> {
     let second = |time: Instant| time.seconds() - START;
     let mut shown: Vec<Shown> = findings
         .into_iter()

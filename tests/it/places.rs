@@ -59,19 +59,41 @@ impl Places {
             let scratch = Scratch::default();
             RUNTIME.block_on(convert(find(&part), &lake, limits, &scratch, &mut |_| {})).unwrap();
         }
-        let (raw, table) = (raw.display().to_string(), [table.display().to_string()]);
+        let raw = raw.display().to_string();
         let raw = RawTrail::new(Stores::default(), vec![raw], Selection::default(), 4, Arc::new(|_, _| {}));
-        let table = RUNTIME.block_on(async {
-            let files = trail::parquet_files(&Stores::default(), &table, false).await.unwrap().unwrap();
-            Columnar::open(&engine(1), &Stores::default(), files, None).await.unwrap()
-        });
-        let data = vec![("raw", Box::new(raw) as Box<dyn Table>), ("lake", Box::new(lake)), ("table", Box::new(table))];
+        let table = foreign_table(&table);
+        let data = vec![("raw", Box::new(raw) as Box<dyn Table>), ("lake", Box::new(lake)), ("table", table)];
         Places { folder, data }
+    }
+
+    /// As [`Places::of`], where the other tool's table has all of `userIdentity`, and what else traces read.
+    pub(crate) fn with_identities(records: &[Value], size: usize) -> Places {
+        let mut places = Places::of(records, size);
+        let file = places.folder.path().join("identities/a.parquet");
+        let more = ["sharedeventid", "sessioncredentialfromconsole", "serviceeventdetails"].map(text);
+        let fields = [columns(text("eventtime"), true, &lower), more.to_vec()].concat();
+        let mut all = rows(records, true, &lower);
+        for row in &mut all {
+            let details = tables::as_text(&row["serviceeventdetails"]);
+            row["serviceeventdetails"] = details;
+        }
+        tables::write(&file, fields, &all);
+        places.data[2].1 = foreign_table(file.parent().unwrap());
+        places
     }
 
     pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
+}
+
+/// Returns the Parquet files of a folder as a table.
+fn foreign_table(folder: &Path) -> Box<dyn Table> {
+    let folder = [folder.display().to_string()];
+    RUNTIME.block_on(async {
+        let files = trail::parquet_files(&Stores::default(), &folder, false).await.unwrap().unwrap();
+        Box::new(Columnar::open(&engine(1), &Stores::default(), files, None).await.unwrap()) as Box<dyn Table>
+    })
 }
 
 pub(crate) fn engine(threads: usize) -> Engine {

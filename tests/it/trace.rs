@@ -10,6 +10,8 @@ use tawny::trace::{self, Start, Trace, TraceRequest};
 use crate::oracle::RUNTIME;
 use crate::places::{Places, engine};
 
+mod grouped;
+mod kinds;
 mod world;
 
 use world::{ExpectedOrigin, World};
@@ -61,10 +63,9 @@ fn check(world: &World, name: &str, data: &dyn Table, step: usize) -> usize {
 fn chains_origins_and_events_are_exactly_those_of_the_world() {
     for (seed, chains, depth, lost) in [(1, 8, 5, 0), (2, 12, 3, 30)] {
         let world = World::new(seed, chains, depth, lost);
-        let places = Places::of(&world.records, 40);
+        let places = Places::with_identities(&world.records, 40);
         let mut unknown = Vec::new();
-        // The records of the foreign table have no access keys.
-        for ((name, data), step) in places.data.iter().zip([1, 7]) {
+        for ((name, data), step) in places.data.iter().zip([1, 7, 5]) {
             unknown.push(check(&world, name, data.as_ref(), step));
         }
         assert_eq!(unknown[0] > 0, lost > 0, "{unknown:?}");
@@ -86,7 +87,7 @@ fn one_trace_is_one_json_object() {
 }
 
 /// Returns the output of `tawny` with these arguments, and its exit code.
-fn tawny(arguments: &[&str]) -> (String, String, Option<i32>) {
+pub(crate) fn tawny(arguments: &[&str]) -> (String, String, Option<i32>) {
     let output = Command::new(env!("CARGO_BIN_EXE_tawny"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(arguments)
@@ -120,6 +121,7 @@ fn the_samples_of_the_documentation_are_traced() {
     let key = ["--key", "ASIAEXAMPLEFED000001"];
     let federated = json_of(&[&[FEDERATED][..], &key].concat());
     assert_eq!(kinds(&federated), ["create_access_key", "get_federation_token"]);
+    assert_eq!(federated["chain"][0]["issued_principal"], json!("user/backup-operator"));
     assert_eq!(federated["origin"]["actor"], json!("anaya"));
     assert_eq!(federated["events"].as_array().unwrap().len(), 2);
     let from_origin = json_of(&[&[FEDERATED, "--from-origin"][..], &key].concat());
@@ -132,33 +134,53 @@ fn the_samples_of_the_documentation_are_traced() {
 }
 
 #[test]
+fn the_documentation_shows_what_is_printed() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/trace.md")).unwrap();
+    for arguments in [
+        &["trace", INSTANCE, "--key", "ASIAIOSFODNN7EXAMPLE"][..],
+        &["trace", FEDERATED, "--key", "ASIAEXAMPLEFED000001", "--from-origin"],
+    ] {
+        let shown = format!("$ tawny {}\n{}```", arguments.join(" "), tawny(arguments).0);
+        assert!(docs.contains(&shown), "docs/trace.md lacks:\n{shown}");
+    }
+}
+
+#[test]
 fn every_kind_of_start_finds_the_same_credential() {
     let folder = tempfile::tempdir().unwrap();
     let findings = folder.path().join("findings.jsonl");
     let events = json_of(&[INSTANCE, "--key", "ASIAIOSFODNN7EXAMPLE"])["events"].clone();
-    let finding = json!({"finding_id": "ab", "event_ids": [events[2]], "first_event": "2026-09-01T08:23:55Z",
+    let finding = json!({"finding_id": "ab12", "event_ids": [events[2]], "first_event": "2026-09-01T08:23:55Z",
         "last_event": "2026-09-01T08:23:55Z", "other": 1});
-    std::fs::write(&findings, format!("{finding}\n")).unwrap();
+    let mut other = finding.clone();
+    other["finding_id"] = json!("ab34");
+    std::fs::write(&findings, format!("{finding}\n{other}\n{finding}\n")).unwrap();
     let file = findings.display().to_string();
     let session = "arn:aws:sts::111122223333:assumed-role/web-server/i-0123456789abcdef0";
-    let starts: [&[&str]; 7] = [
+    let starts: [&[&str]; 8] = [
         &["--event", events[4].as_str().unwrap()],
         &["--arn", session],
         &["--arn", "arn:aws:sts::111122223333:assumed-role/web-server"],
         &["--arn", "arn:aws:iam::111122223333:role/web-server"],
         &["--ip", "203.0.113.0/24"],
         &["--ip", "203.0.113.10"],
-        &["--finding", "ab", "--findings", &file],
+        &["--finding", "ab12", "--findings", &file],
+        &["--finding", "AB1", "--findings", &file],
     ];
     for start in starts {
         let trace = json_of(&[&[INSTANCE], start].concat());
         assert_eq!(trace["events"], events, "{start:?}");
         assert_eq!(kinds(&trace), ["service_role"], "{start:?}");
     }
+    let (_, error, status) = tawny(&["trace", INSTANCE, "--finding", "ab", "--findings", &file]);
+    assert_eq!(status, Some(2), "{error}");
+    assert!(error.contains("several findings") && error.contains("ab12, ab34"), "{error}");
     // The network is also that of a user.
     let both = json_of(&[INSTANCE, "--ip", "198.51.100.77"]);
     assert_eq!(both["origins"].as_array().unwrap().len(), 2);
     assert_eq!((&both["origin"]["known"], both["events"].as_array().unwrap().len()), (&json!(false), 7));
+    let (out, ..) = tawny(&["trace", INSTANCE, "--ip", "198.51.100.77"]);
+    assert!(out.starts_with("origins: 2 (all known)\n  anaya in 111122223333"), "{out}");
 }
 
 #[test]
@@ -244,6 +266,9 @@ fn summaries_and_timelines_are_of_one_actor_or_account() {
     let (out, ..) = tawny(&["summary", INSTANCE, "--account", "111122223333", "--format", "json"]);
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["events"], json!(8));
     assert_eq!(tawny(&["summary", INSTANCE]).2, Some(2));
+    let (out, ..) = tawny(&["summary", INSTANCE, "--account", "111122223333", "--last", "1h"]);
+    assert_eq!(out, "no events\n");
+    assert_eq!(tawny(&["timeline", INSTANCE, "--last", "1h", "--to", "2026-09-02"]).2, Some(2));
     let bounds = ["--from", "2026-09-01T08:23:00Z", "--to", "2026-09-01T08:23:56Z"];
     let (out, ..) = tawny(&[&["timeline", INSTANCE, "--format", "jsonl"][..], &bounds].concat());
     let names: Vec<Value> =

@@ -98,6 +98,29 @@ fn an_unchanged_trail_is_verified() {
 }
 
 #[test]
+fn the_documentation_shows_what_is_printed() {
+    let other = TrailSpec { region: "us-east-1", hours: vec![1, 2, 1, 2, 1, 2], ..spec() };
+    let mut files = Files::of(&[TrailSpec { hours: vec![2, 1, 2, 2, 1, 2], ..spec() }, other.clone()]);
+    for hour in [1, 2] {
+        files.remove(&digest_key(&other, hour));
+    }
+    files.remove(&log_key(&other, START + 4 * HOUR + HOUR / 4, 0));
+    files.bytes.get_mut(&first_log(1)).unwrap().extend(gzip(br#"{"Records":[{"eventName":"Forged"}]}"#));
+    let folder = tempfile::tempdir().unwrap();
+    files.write(&folder.path().join("logs"));
+    std::fs::write(folder.path().join("keys.json"), key_list(&[(0, 0)])).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tawny"))
+        .current_dir(folder.path())
+        .args(["verify", "logs", "--public-keys", "keys.json"])
+        .output()
+        .unwrap();
+    let shown =
+        format!("$ tawny verify logs --public-keys keys.json\n{}```", String::from_utf8(output.stdout).unwrap());
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify.md")).unwrap();
+    assert!(docs.contains(&shown), "docs/verify.md lacks:\n{shown}");
+}
+
+#[test]
 fn the_newest_digest_of_a_copy_on_disk_has_no_signature() {
     let files = Files::of(&[spec()]).without_metadata();
     let found = verified(&files);
@@ -270,6 +293,26 @@ const CHANGES: &[Change] = &[
         "not a digest",
     ),
     (
+        "damaged digest",
+        |files| {
+            files.bytes.insert(digest_key(&spec(), 1), gzip(br#"{"awsAccountId":"#));
+        },
+        [4, 1, 0, 0],
+        [5, 0, 0, 0, 1],
+        "not a digest: its JSON ends too early, at line 1, column 16",
+    ),
+    (
+        "file of another name among digests",
+        |files| {
+            let key = digest_key(&spec(), 1);
+            let folder = key.rsplit_once('/').unwrap().0;
+            files.bytes.insert(format!("{folder}/notes.json.gz"), files.bytes[&key].clone());
+        },
+        [5, 1, 0, 0],
+        [6, 0, 0, 0, 0],
+        "its name is not that of a digest",
+    ),
+    (
         "signature of another digest",
         |files| {
             let other = files.signatures[&digest_key(&spec(), 2)].clone();
@@ -290,6 +333,7 @@ fn each_change_is_found() {
         let found = verified(&changed);
         assert_eq!(counts(&found), (*digests, *objects), "{what}: {}{:?}", problems(&found), found.unchecked);
         assert!(problems(&found).contains(said), "{what}: {}", problems(&found));
+        assert!(found.chains.iter().all(|chain| chain.account == "111122223333"), "{what}: {:?}", found.chains);
         let is_worse = digests[1] + digests[2] + objects[1] + objects[2] > 0;
         let expected = if is_worse { Status::Findings } else { Status::Incomplete };
         assert_eq!(found.status(), expected, "{what}");

@@ -158,7 +158,7 @@ async fn distinct_matches(
     grid: GridRule,
 ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
     let (buffer, reports) = buffered_matches(&engine, rows, &spec.matches, Some(grid.range)).await?;
-    let matched = super::matched(&engine, &buffer, spec, &grid)?;
+    let matched = super::matched(&engine, buffer, spec, &grid)?;
     let sql = sql::distinct_matches(&grid.groups, &grid.keys, grid.shape)
         .map_err(|error| DataFusionError::External(Box::new(error)))?;
     let distinct = engine.rows("matched", matched, &sql).await?;

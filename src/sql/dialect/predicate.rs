@@ -194,7 +194,7 @@ impl DialectColumns {
         match (field, field.location()) {
             (Field::Account, _) => Ok(Reading::Text(self.account())),
             (Field::Actor, _) => Ok(Reading::Text(self.actor())),
-            (Field::Network, _) => Err("the derived field `network`".to_owned()),
+            (Field::Network | Field::Act | Field::Origin, _) => Err(format!("the derived field `{field}`")),
             (Field::MapText(column), _) => Err(format!("`{column}` as one text")),
             (Field::TimePart(part, zone), _) => Ok(Reading::Text(self.time_part(*part, *zone)?)),
             (Field::Alias(alias), _) => Err(format!("`{}`, an alias of different fields", alias.name)),

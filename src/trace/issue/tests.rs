@@ -1,4 +1,6 @@
+use super::kind::EVENT_NAMES;
 use super::*;
+use crate::sql::credential;
 
 fn record(caller: &str, key: Option<&str>) -> IssuingRecord {
     let event = TracedEvent {
@@ -43,4 +45,9 @@ fn issuing_events_that_do_not_fit_into_the_memory_are_refused() {
     other.event.id = "two".into();
     let refused = index.add(other, limit).unwrap_err();
     assert!(matches!(refused, Error::Query { cause: QueryCause::MemoryExhausted, .. }), "{refused}");
+}
+
+#[test]
+fn hunts_carry_the_ids_of_all_calls_that_may_issue_credentials() {
+    assert_eq!(EVENT_NAMES.map(|(name, _)| name), credential::ISSUING_CALLS);
 }

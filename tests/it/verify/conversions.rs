@@ -35,6 +35,16 @@ impl Place {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 
+    /// Returns what the first finding of a hunt says about its objects.
+    fn are_findings_verified(&self) -> Value {
+        let rule = "AnalysisType: rule\nRuleID: All\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
+            Detection: [{Key: eventName, Condition: Exists}]\n";
+        std::fs::write(self.path("all.yml"), rule).unwrap();
+        let options = ["--rules", &self.path("all.yml"), "--format", "json"];
+        let found = json(&tawny(&[&["hunt", &self.path("lake")][..], &options].concat()));
+        found[0]["from_verified_objects"].clone()
+    }
+
     fn inspect(&self) -> Value {
         json(&tawny(&["inspect", &self.path("lake"), "--format", "json"]))
     }
@@ -75,6 +85,7 @@ fn altered_objects_are_not_converted_and_the_lake_records_verified_ones() {
     let hunted = tawny(&["hunt", &place.path("lake")]);
     let said = String::from_utf8(hunted.stderr).unwrap();
     assert!(said.contains(&format!("objects: {OBJECTS} of {} were verified by digests", OBJECTS + 1)), "{said}");
+    assert_eq!(place.are_findings_verified(), Value::Bool(false));
 }
 
 #[test]
@@ -88,6 +99,11 @@ fn objects_are_compared_but_not_verified_without_keys() {
         "{said}"
     );
     assert_eq!(place.inspect()["verified_objects"], Value::Null);
+    let shown = String::from_utf8(tawny(&["inspect", &place.path("lake")]).stdout).unwrap();
+    assert!(shown.contains("none of the converted objects"), "{shown}");
+    let hunted = tawny(&["hunt", &place.path("lake"), "--verbose"]);
+    let said = String::from_utf8(hunted.stderr).unwrap();
+    assert!(said.contains("objects: none were verified by digests"), "{said}");
     files.edit(&first_log(0), |text| text.replace("anaya", "other"));
     let place = Place::new(&files);
     let (code, said) = place.convert(&[]);
@@ -117,6 +133,7 @@ fn a_hunt_says_that_all_objects_were_verified() {
     let hunted = tawny(&["hunt", &place.path("lake"), "--from", "2026-09-01", "--to", "2026-09-02"]);
     let said = String::from_utf8(hunted.stderr).unwrap();
     assert!(said.contains(&format!("objects: all {OBJECTS} were verified by digests")), "{said}");
+    assert_eq!(place.are_findings_verified(), Value::Bool(true));
 }
 
 #[test]
