@@ -97,6 +97,7 @@ fn counts_json(counts: &Counts) -> Json {
         Counts::Matches => json!(["matches"]),
         Counts::Distinct(field) => json!(["distinct", field_json(field)]),
         Counts::Sum(field) => json!(["sum", field_json(field)]),
+        Counts::Statistic(field, condition) => json!(["statistic", condition.to_string(), field_json(field)]),
         Counts::Followed { first, then } => json!(["followed", predicate_json(first), predicate_json(then)]),
         Counts::EachOf(each) => json!(["each_of", events(each)]),
         Counts::InOrder(steps) => json!(["in_order", events(steps)]),
@@ -274,7 +275,7 @@ mod tests {
             test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
             negated: false,
         };
-        let changes: [RuleEdit; 30] = [
+        let changes: [RuleEdit; 32] = [
             |rule| rule.title.push(TitlePart::Text("x".to_owned())),
             |rule| rule.title.push(TitlePart::Field(Field::Actor)),
             |rule| rule.severity = Severity::Critical,
@@ -287,6 +288,8 @@ mod tests {
             |rule| rule.counts = Counts::Distinct(Field::Actor),
             |rule| rule.counts = Counts::EachOf(vec![Predicate::All(Vec::new())]),
             |rule| rule.counts = Counts::Sum(Field::Actor),
+            |rule| rule.counts = Counts::Statistic(Field::Actor, "average > 5".parse().unwrap()),
+            |rule| rule.counts = Counts::Statistic(Field::Actor, "median > 5".parse().unwrap()),
             |rule| rule.peak_limits.at_most = Some(9),
             |rule| rule.peak_limits.not = Some(9),
             |rule| rule.min_events = 5.try_into().ok(),
