@@ -5,7 +5,7 @@ matches_with_counts AS (
   SELECT
     *,
     matches_within("eventTime", period) OVER in_order AS matches_in_window,
-    {{ count }} OVER in_order AS count_in_window
+    {{ count }}
   FROM matches
   WINDOW in_order AS ({{ in_order }})
 )

@@ -5,7 +5,7 @@ matches_with_counts AS (
   SELECT
     *,
     row_number() OVER in_window AS matches_in_window,
-    {{ count }} OVER in_window AS count_in_window
+    {{ count }}
   FROM matches_with_window
   WINDOW in_window AS ({{ in_window }})
 )

@@ -2,7 +2,7 @@
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch};
 use arrow::compute;
-use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondType};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Error;
 use crate::rule::python::EntryPoint;
 use crate::rule::{Field, Notes, Rule, TitlePart};
-use crate::sql::columns::{COUNTED_PEAK, RuleColumns};
+use crate::sql::columns::{COUNTED_PEAK, RuleColumns, STATISTIC};
 use crate::sql::fields;
 use crate::store::hex;
 use crate::time::{Instant, Period, SECOND};
@@ -86,6 +86,12 @@ pub struct Finding {
     /// The greatest sum of any one window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sum: Option<u64>,
+    /// The statistic that the rule compares, and its field: `average of bytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistic: Option<String>,
+    /// The statistic of the window that triggered, rounded down to millionths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statistic_value: Option<f64>,
     /// The time of the first match.
     pub first_event: Instant,
     /// The time of the last match.
@@ -168,6 +174,8 @@ impl Finding {
             distinct: None,
             summed: None,
             sum: None,
+            statistic: None,
+            statistic_value: None,
             first_event: time,
             last_event: time,
             trigger_time: time,
@@ -250,6 +258,7 @@ impl Rows<'_> {
         }
         let distinct = rule.counts.distinct().map(|_| self.count(COUNTED_PEAK, row)).transpose()?;
         let sum = rule.counts.summed().map(|_| self.count(COUNTED_PEAK, row)).transpose()?;
+        let statistic = rule.counts.statistic();
         Ok(Finding {
             finding_id: identity(rule, &group, first, &first_id),
             rule_id: rule.id.clone(),
@@ -268,6 +277,8 @@ impl Rows<'_> {
             distinct,
             summed: rule.counts.summed().map(ToString::to_string),
             sum,
+            statistic: statistic.map(|(field, condition)| format!("{} of {field}", condition.statistic)),
+            statistic_value: statistic.map(|_| self.number(STATISTIC, row)).transpose()?,
             first_event: first,
             last_event: self.instant("last_event", row)?,
             trigger_time: self.instant("trigger_time", row)?,
@@ -319,6 +330,10 @@ impl Rows<'_> {
     fn count(&self, name: &str, row: usize) -> Result<u64, Error> {
         let column = self.column(name, &DataType::Int64)?;
         Ok(u64::try_from(column.as_primitive::<Int64Type>().value(row)).unwrap_or_default())
+    }
+
+    fn number(&self, name: &str, row: usize) -> Result<f64, Error> {
+        Ok(self.column(name, &DataType::Float64)?.as_primitive::<Float64Type>().value(row))
     }
 
     fn instant(&self, name: &str, row: usize) -> Result<Instant, Error> {

@@ -227,7 +227,8 @@ impl TableLayout {
         };
         let has_type = !missing.iter().any(|name| name == "eventType");
         fields_of(&rule.scanned(), has_type, &mut |field| ask(field));
-        rule.group_by.iter().chain(rule.counts.distinct()).chain(rule.counts.summed()).for_each(ask);
+        let of_numbers = rule.counts.summed().or(rule.counts.statistic().map(|(field, _)| field));
+        rule.group_by.iter().chain(rule.counts.distinct()).chain(of_numbers).for_each(ask);
         unanswered
     }
 

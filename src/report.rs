@@ -187,7 +187,7 @@ fn shortened(values: &[String]) -> String {
 /// A CSV column: its name and the text of a finding's cell.
 type FindingColumn = (&'static str, fn(&Finding) -> String);
 
-const COLUMNS: [FindingColumn; 26] = [
+const COLUMNS: [FindingColumn; 28] = [
     ("finding_id", |finding| finding.finding_id.clone()),
     ("rule_id", |finding| finding.rule_id.clone()),
     ("title", |finding| finding.title.clone()),
@@ -214,6 +214,8 @@ const COLUMNS: [FindingColumn; 26] = [
     ("summary", |finding| json_cell(&finding.summary)),
     ("summed", |finding| finding.summed.clone().unwrap_or_default()),
     ("sum", |finding| finding.sum.map_or_else(String::new, |sum| sum.to_string())),
+    ("statistic", |finding| finding.statistic.clone().unwrap_or_default()),
+    ("statistic_value", |finding| finding.statistic_value.map_or_else(String::new, |value| value.to_string())),
 ];
 
 fn json_cell(map: &serde_json::Map<String, serde_json::Value>) -> String {

@@ -31,6 +31,7 @@ pub mod predicate;
 pub mod python;
 pub mod sigma;
 pub mod simple_detection;
+pub mod statistic;
 pub mod value_lists;
 pub mod yaml;
 
@@ -40,6 +41,7 @@ pub use predicate::{Class, Compared, Operand, Predicate, Quantifier, Test, Value
 pub use python::PythonFunction;
 
 use exceptions::Exception;
+use statistic::StatisticCondition;
 use value_lists::ValueList;
 
 /// A threshold rule: its matches, their groups, and the number of matches within a period that makes a finding.
@@ -96,6 +98,8 @@ pub enum Counts {
     Distinct(Field),
     /// The sum of the numbers in a field, without its fraction.
     Sum(Field),
+    /// Whether a statistic of the numbers in a field satisfies a condition: 1 or 0.
+    Statistic(Field, StatisticCondition),
     /// The number of `first` matches before a `then` match, which ends the window.
     Followed {
         /// The counted matches.
@@ -122,6 +126,14 @@ impl Counts {
     pub fn summed(&self) -> Option<&Field> {
         match self {
             Counts::Sum(field) => Some(field),
+            _ => None,
+        }
+    }
+
+    /// Returns the field and the condition of a statistic.
+    pub fn statistic(&self) -> Option<(&Field, StatisticCondition)> {
+        match self {
+            Counts::Statistic(field, condition) => Some((field, *condition)),
             _ => None,
         }
     }
@@ -208,6 +220,20 @@ impl Rule {
         }
         let (asks, all) = match &self.counts {
             Counts::Matches | Counts::Distinct(_) | Counts::Sum(_) => return Ok(()),
+            Counts::Statistic(field, condition) => {
+                return if threshold == NonZeroU32::MIN {
+                    Ok(())
+                } else {
+                    Err(Error::Usage {
+                        message: format!(
+                            "the rule `{}` finds windows whose {}, and its threshold is always 1",
+                            self.id,
+                            condition.of(field)
+                        ),
+                        hint: Some("leave out the rule, or other thresholds".to_owned()),
+                    })
+                };
+            }
             Counts::Followed { .. } => ("`FollowedBy`", None),
             Counts::EachOf(events) | Counts::InOrder(events) => ("several events that must occur", Some(events.len())),
         };
@@ -253,7 +279,7 @@ impl Rule {
     /// Returns the predicates that decide the rule's findings.
     fn predicates(&self) -> impl Iterator<Item = &Predicate> {
         let counted: Vec<&Predicate> = match &self.counts {
-            Counts::Matches | Counts::Distinct(_) | Counts::Sum(_) => Vec::new(),
+            Counts::Matches | Counts::Distinct(_) | Counts::Sum(_) | Counts::Statistic(..) => Vec::new(),
             Counts::Followed { first, then } => vec![first, then],
             Counts::EachOf(events) | Counts::InOrder(events) => events.iter().collect(),
         };
@@ -317,7 +343,7 @@ impl Rule {
             parts.iter().map(Predicate::with_lists_written_out).collect()
         };
         self.counts = match self.counts {
-            counts @ (Counts::Matches | Counts::Distinct(_) | Counts::Sum(_)) => counts,
+            counts @ (Counts::Matches | Counts::Distinct(_) | Counts::Sum(_) | Counts::Statistic(..)) => counts,
             Counts::Followed { first, then } => {
                 let [first, then] = [first.with_lists_written_out()?, then.with_lists_written_out()?];
                 Counts::Followed { first, then }

@@ -168,7 +168,11 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
                 &["tests", "window", "ATT&CK", "title", "enabled"],
                 entries.iter().map(|Entry { rule, .. }| {
                     let counted = rule.counts.distinct().or(rule.counts.summed());
-                    let counted = counted.map_or_else(String::new, |field| format!(" {field}"));
+                    let counted = match (counted, rule.counts.statistic()) {
+                        (Some(field), _) => format!(" {field}"),
+                        (None, Some((field, condition))) => format!(" window whose {}", condition.of(field)),
+                        (None, None) => String::new(),
+                    };
                     vec![
                         rule.id.clone(),
                         rule.severity.to_string() + if rule.alert { "" } else { " (signal)" },
@@ -252,6 +256,7 @@ fn show(
             let what = match &rule.counts {
                 Counts::Distinct(field) => format!("distinct `{field}`"),
                 Counts::Sum(field) => format!("in the sum of `{field}`"),
+                Counts::Statistic(field, condition) => format!("window whose {}", condition.of(field)),
                 _ => "matches".to_owned(),
             };
             let window = rule.window;
@@ -348,6 +353,7 @@ fn summary(Entry { rule, file, warnings, .. }: &Entry) -> Value {
         "followed_by": matches!(rule.counts, Counts::Followed { .. }),
         "unique": rule.counts.distinct().map(ToString::to_string),
         "summed": rule.counts.summed().map(ToString::to_string),
+        "statistic": rule.counts.statistic().map(|(field, condition)| condition.of(field)),
         "new": rule.first_seen.as_ref().map(|first_seen| fields(&first_seen.fields)),
         "history": rule.first_seen.as_ref().map(|first_seen| first_seen.periods.history.to_string()),
         "learning": rule.first_seen.as_ref().and_then(|it| it.periods.learning).map(|learning| learning.to_string()),

@@ -28,6 +28,7 @@ use crate::event;
 use crate::raw::json;
 
 mod event_kinds;
+mod statistic;
 
 pub(super) use event_kinds::EventKindsColumn;
 pub use event_kinds::event_kinds_type;
@@ -69,7 +70,7 @@ pub(super) fn register(context: &SessionContext) {
         ),
         StatefulWindowFunction::new("latest", vec![time.clone()], time, || Box::new(LatestTime { time: None })),
     ];
-    for function in functions.into_iter().chain(event_kinds::functions()) {
+    for function in functions.into_iter().chain(event_kinds::functions()).chain([statistic::function()]) {
         context.register_udwf(WindowUDF::from(function));
     }
     context.register_udf(tumbling_window());

@@ -315,6 +315,7 @@ fn schema(table: &MatchTable) -> SchemaRef {
     let fields = [
         of_type(&DataType::Int64, &[columns::RULE]),
         of_type(&DataType::Int64, &COUNTS),
+        of_type(&DataType::Float64, &[columns::STATISTIC]),
         of_type(&time, &TIMES),
         of_type(&texts, &LISTS),
         of_type(&DataType::Utf8, &text),

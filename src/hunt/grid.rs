@@ -158,7 +158,7 @@ impl GridScan {
 /// Returns the column that `function` counts.
 fn counted_field(function: CountFunction) -> Field {
     let data_type = match function {
-        CountFunction::Distinct | CountFunction::Sum => DataType::Utf8,
+        CountFunction::Distinct | CountFunction::Sum | CountFunction::Statistic(_) => DataType::Utf8,
         CountFunction::Followed | CountFunction::EachOf | CountFunction::InOrder => engine::event_kinds_type(),
     };
     Field::new(function.column(), data_type, true)

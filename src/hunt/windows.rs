@@ -57,7 +57,8 @@ impl WindowRule {
         let setting = rule.setting();
         let threshold = rule.window.threshold;
         // One match may be of several kinds, or have a large value.
-        let least = if matches!(rule.counts, Counts::EachOf(_) | Counts::Sum(_)) { 1 } else { threshold.get() };
+        let is_enough = matches!(rule.counts, Counts::EachOf(_) | Counts::Sum(_) | Counts::Statistic(..));
+        let least = if is_enough { 1 } else { threshold.get() };
         WindowRule {
             shape: WindowShape::of(rule),
             period: rule.window.period,

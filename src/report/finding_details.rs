@@ -88,6 +88,9 @@ fn counted(finding: &Finding) -> String {
     if let (Some(field), Some(sum)) = (&finding.summed, finding.sum) {
         write!(text, ", sum of {field} at most {sum}").ok();
     }
+    if let (Some(statistic), Some(value)) = (&finding.statistic, finding.statistic_value) {
+        write!(text, ", {statistic}: {value}").ok();
+    }
     text
 }
 

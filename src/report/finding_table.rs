@@ -38,11 +38,13 @@ impl FindingRow {
         let masked = if finding.masked { " (masked name)" } else { "" };
         let origins: Vec<String> =
             finding.origins.iter().map(|one| format!("; origin: {}", super::trace::origin(one))).collect();
-        let counted = match (finding.distinct, finding.sum) {
-            (Some(distinct), _) if finding.unique.as_deref() == Some("act") => format!(" ({distinct} acts)"),
-            (Some(distinct), _) => format!(" ({distinct} distinct)"),
-            (None, Some(sum)) => format!(" (sum {sum})"),
-            (None, None) => String::new(),
+        let statistic = finding.statistic.as_ref().and_then(|statistic| statistic.split_once(" of "));
+        let counted = match (finding.distinct, finding.sum, finding.statistic_value) {
+            (Some(distinct), ..) if finding.unique.as_deref() == Some("act") => format!(" ({distinct} acts)"),
+            (Some(distinct), ..) => format!(" ({distinct} distinct)"),
+            (None, Some(sum), _) => format!(" (sum {sum})"),
+            (None, None, Some(value)) => format!(" ({}: {value})", statistic.map_or("", |(name, _)| name)),
+            (None, None, None) => String::new(),
         };
         FindingRow {
             severity: finding.severity.clone(),

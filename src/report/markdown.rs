@@ -25,6 +25,7 @@ pub fn list(entries: &[Entry]) -> String {
             let counted = match &rule.counts {
                 Counts::Distinct(field) => format!(" distinct {}", markdown_code(&field.to_string())),
                 Counts::Sum(field) => format!(" in all of {}", markdown_code(&field.to_string())),
+                Counts::Statistic(field, condition) => format!(" window whose {}", markdown(&condition.of(field))),
                 _ => String::new(),
             };
             let new = rule.first_seen.as_ref().map_or_else(String::new, |first_seen| {

@@ -30,6 +30,7 @@ mod reach;
 mod references;
 mod rewrite;
 mod shape;
+mod statistic;
 mod warnings;
 
 use about::About;
@@ -120,7 +121,7 @@ pub fn load(files: &[YamlSource<'_>], placeholders: &Placeholders) -> SigmaRules
             }
         }
         if refusals.is_empty() {
-            match correlation::correlated(correlation, &named) {
+            match correlation::correlated(document, correlation, &named) {
                 Ok(rule) => found.rules.push(document.entry(rule)),
                 Err(refusal) => refusals.push(refusal),
             }

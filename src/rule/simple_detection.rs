@@ -42,6 +42,7 @@ pub fn yaml(rule: &Rule) -> Result<String, Untranslatable> {
         Counts::Matches => {}
         Counts::Distinct(field) => drop(hunt.insert("Unique".to_owned(), json!(path(field)?.to_string()))),
         Counts::Sum(field) => drop(hunt.insert("Sum".to_owned(), json!(path(field)?.to_string()))),
+        Counts::Statistic(_, condition) => return Err(Untranslatable(format!("a {} of numbers", condition.statistic))),
         Counts::Followed { .. } | Counts::EachOf(_) | Counts::InOrder(_) => {
             return Err(Untranslatable("a sequence of events".to_owned()));
         }

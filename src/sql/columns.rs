@@ -45,6 +45,8 @@ pub const ACCOUNT_START: &str = "account_start";
 pub const COUNTED: &str = "counted";
 /// The greatest count of any window of a finding, for rules that do not count their matches.
 pub const COUNTED_PEAK: &str = "counted_peak";
+/// The statistic of the window that triggered, for rules that compare one.
+pub const STATISTIC: &str = "statistic";
 /// Which of a rule's kinds of events a match is: a truth value for each kind, the last kind first.
 pub const EVENT_KINDS: &str = "event_kinds";
 /// How long before a match its key must not have been seen. Null for rules whose matches need not be new.
@@ -244,7 +246,7 @@ fn counted(rule: &Rule) -> Option<RuleColumn> {
     let kinds = |kinds: &[&Predicate]| (EVENT_KINDS, event_kinds(kinds));
     let (name, expression) = match &rule.counts {
         Counts::Matches => return None,
-        Counts::Distinct(field) | Counts::Sum(field) => (COUNTED, fields::value(field)),
+        Counts::Distinct(field) | Counts::Sum(field) | Counts::Statistic(field, _) => (COUNTED, fields::value(field)),
         Counts::Followed { first, then } => kinds(&[first, then]),
         Counts::EachOf(events) | Counts::InOrder(events) => kinds(&events.iter().collect::<Vec<_>>()),
     };

@@ -3,14 +3,16 @@
 //!
 //! All of them read the table `matched`, which holds the matches of one rule or of several that have windows of one kind.
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 use askama::Template as _;
 use serde::{Deserialize, Serialize};
 
-use super::columns::{self, COUNTED_PEAK, RuleColumns};
-use super::quote::{Ident, TimeLiteral};
+use super::columns::{self, COUNTED_PEAK, RuleColumns, STATISTIC};
+use super::quote::{Ident, Literal, TimeLiteral};
 use crate::event::EVENT_ID;
+use crate::rule::statistic::StatisticCondition;
 use crate::rule::{AbsenceSide, Counts, PeakLimits, Rule, WindowKind};
 use crate::time::{Instant, Range};
 
@@ -34,6 +36,8 @@ pub enum CountFunction {
     Distinct,
     /// The sum of the values.
     Sum,
+    /// Whether a statistic of the values satisfies a condition.
+    Statistic(StatisticCondition),
     /// The first events that a second one follows.
     Followed,
     /// The kinds of events.
@@ -48,6 +52,7 @@ impl CountFunction {
         match self {
             CountFunction::Distinct => "distinct_within",
             CountFunction::Sum => "sum_within",
+            CountFunction::Statistic(_) => "statistic_within",
             CountFunction::Followed => "before_within",
             CountFunction::EachOf => "kinds_within",
             CountFunction::InOrder => "steps_within",
@@ -57,8 +62,16 @@ impl CountFunction {
     /// Returns the column that it counts.
     pub fn column(self) -> &'static str {
         match self {
-            CountFunction::Distinct | CountFunction::Sum => columns::COUNTED,
+            CountFunction::Distinct | CountFunction::Sum | CountFunction::Statistic(_) => columns::COUNTED,
             CountFunction::Followed | CountFunction::EachOf | CountFunction::InOrder => columns::EVENT_KINDS,
+        }
+    }
+
+    /// Returns the condition of a statistic.
+    fn statistic(self) -> Option<StatisticCondition> {
+        match self {
+            CountFunction::Statistic(condition) => Some(condition),
+            _ => None,
         }
     }
 
@@ -92,6 +105,7 @@ impl WindowShape {
             Counts::Matches => None,
             Counts::Distinct(_) => Some(CountFunction::Distinct),
             Counts::Sum(_) => Some(CountFunction::Sum),
+            Counts::Statistic(_, condition) => Some(CountFunction::Statistic(condition)),
             Counts::Followed { .. } => Some(CountFunction::Followed),
             Counts::EachOf(_) => Some(CountFunction::EachOf),
             Counts::InOrder(_) => Some(CountFunction::InOrder),
@@ -225,14 +239,10 @@ impl Windows {
 
     /// Returns the steps from the table `matches` to `matches_with_counts`.
     pub(super) fn counted(&self) -> Result<Steps, askama::Error> {
-        let count = |matches: &str| {
-            let function =
-                |function: CountFunction| format!("{}({}, \"eventTime\", period)", function.name(), function.column());
-            self.shape.function.map_or_else(|| matches.to_owned(), function)
-        };
         let in_order = self.in_order();
         if self.shape.kind == WindowKind::Sliding {
-            let count = count("matches_within(\"eventTime\", period)");
+            let is_last = r#"lead("eventTime") OVER in_order IS DISTINCT FROM "eventTime""#;
+            let count = self.count(r#"matches_within("eventTime", period)"#, "in_order", is_last);
             return Ok(vec![SlidingCounts { count: &count, in_order: &in_order }.render()?]);
         }
         let windows = match self.shape.kind {
@@ -240,8 +250,30 @@ impl Windows {
             WindowKind::Sliding | WindowKind::Tumbling => step(include_str!("../../sql/tumbling_windows.sql")),
         };
         let in_window = format!("PARTITION BY {}, window_start {}", self.group, self.order_by());
-        let counts = WindowCounts { count: &count("row_number()"), in_window: &in_window }.render()?;
+        let count = self.count("row_number()", "in_window", r#"lead("eventTime") OVER in_window IS NULL"#);
+        let counts = WindowCounts { count: &count, in_window: &in_window }.render()?;
         Ok(vec![windows, counts])
+    }
+
+    /// Returns the columns of a match's count. `matches` counts matches, `over` names the window of the rows, and `is_last` is
+    /// whether no row of the match's window follows.
+    ///
+    /// A statistic may fall while rows are added, so only whole windows are compared.
+    fn count(&self, matches: &str, over: &str, is_last: &str) -> String {
+        let Some(function) = self.shape.function else {
+            return format!("{matches} OVER {over} AS count_in_window");
+        };
+        let condition = function.statistic().map(|condition| condition.to_string());
+        let condition = condition.map_or_else(String::new, |condition| format!(", {}", Literal(&condition)));
+        let count = format!("{}({}, \"eventTime\", period{condition}) OVER {over}", function.name(), function.column());
+        match function.statistic() {
+            None => format!("{count} AS count_in_window"),
+            Some(_) => format!(
+                "-- A statistic may fall while matches are added, so the last match of a window decides.\n    \
+                 CASE\n      WHEN ({is_last})\n        AND {count} IS NOT NULL\n      THEN 1\n      ELSE 0\n    \
+                 END AS count_in_window,\n    {count} AS {STATISTIC}"
+            ),
+        }
     }
 
     /// Returns the step from `matches_with_threshold` to `bursts`. `cell` is one more column that keeps groups apart, if there is one.
@@ -312,12 +344,9 @@ impl HuntQuery {
         let values = columns.distinct.iter().cloned().map(Ident);
         let values = values
             .map(|column| format!("array_agg(DISTINCT {column}) FILTER (WHERE {column} IS NOT NULL) AS {column}"));
-        let of_trigger = columns.trigger.iter().cloned().map(Ident).map(|column| {
-            format!(
-                "first_value({column} ORDER BY \"eventTime\", \"eventID\") FILTER (WHERE reaches_threshold) AS {column}"
-            )
-        });
-        let rule_columns = counted_peak.into_iter().chain(values).chain(of_trigger).collect();
+        let of_trigger = columns.trigger.iter().cloned().map(Ident).map(first_of_trigger);
+        let statistic = shape.function.and_then(CountFunction::statistic).map(|_| first_of_trigger(STATISTIC));
+        let rule_columns = counted_peak.into_iter().chain(statistic).chain(values).chain(of_trigger).collect();
         HuntQuery { windows, columns: columns.clone(), rule_columns, from, to }
     }
 
@@ -403,6 +432,11 @@ impl AnchorQuery {
         }
         .render()
     }
+}
+
+/// Returns the column of a finding with the value of the match that triggered.
+fn first_of_trigger(column: impl fmt::Display) -> String {
+    format!("first_value({column} ORDER BY \"eventTime\", \"eventID\") FILTER (WHERE reaches_threshold) AS {column}")
 }
 
 /// The columns of the group in `columns`. The column of the rule is part of every group anyway.

@@ -71,6 +71,7 @@ mod selections;
 mod sigma;
 mod sigma_counts;
 mod sigma_items;
+mod sigma_statistics;
 mod sinks;
 mod special_files;
 mod grids;

@@ -164,6 +164,13 @@ fn summed() -> Rule {
     Rule { id: "Rule.summed".to_owned(), counts, ..oracle::rule(WindowKind::Sliding, 30, false) }
 }
 
+/// A burst may end, or begin to count, with an event that arrives later.
+fn statistic(kind: WindowKind, condition: &str) -> Rule {
+    let field = Field::new("additionalEventData.bytes".parse().unwrap());
+    let counts = Counts::Statistic(field, condition.parse().unwrap());
+    Rule { id: format!("Rule.{kind}.{condition}").replace(['<', '>'], ""), counts, ..oracle::rule(kind, 1, false) }
+}
+
 /// An event and the first run that sees it.
 #[derive(Debug, Clone)]
 struct Delivered {
@@ -353,6 +360,9 @@ proptest! {
             follows::rule(2),
             limited(),
             summed(),
+            statistic(WindowKind::Sliding, "average < 15"),
+            statistic(WindowKind::Dedup, "median > 12"),
+            statistic(WindowKind::Tumbling, "percentile 75 <= 20"),
             first_seen::new_addresses(WindowKind::Sliding, "13h", Some("1h")),
             first_seen::new_addresses(WindowKind::Dedup, "20m", None),
             absence::lone(WindowKind::Sliding, AbsenceSide::After),

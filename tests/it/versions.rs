@@ -15,7 +15,7 @@ const DECIDED: &str = "tests/golden/semantics.txt";
 const ACCEPT: &str = "TAWNY_ACCEPT_SEMANTICS";
 
 /// Sources on which the findings of all rules depend, in addition to the templates `sql/*.sql`.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 18] = [
     "src/engine/event_times.rs",
     "src/engine/expressions.rs",
     "src/engine/functions.rs",
@@ -23,8 +23,10 @@ const SOURCES: [&str; 16] = [
     "src/engine/json_functions.rs",
     "src/engine/window_functions.rs",
     "src/engine/window_functions/event_kinds.rs",
+    "src/engine/window_functions/statistic.rs",
     "src/event/address.rs",
     "src/event/identity.rs",
+    "src/rule/statistic.rs",
     "src/sql/columns.rs",
     "src/sql/expression.rs",
     "src/sql/expression/text.rs",

@@ -259,6 +259,7 @@ fn legend(rule: &Rule) -> String {
     match &rule.counts {
         Counts::Distinct(field) => format!("{shown} The threshold is of distinct values of {field}."),
         Counts::Sum(field) => format!("{shown} The threshold is of the sum of {field}."),
+        Counts::Statistic(field, condition) => format!("{shown} Those whose {} are findings.", condition.of(field)),
         _ => format!("{shown} Those with {threshold} or more{} are findings of the present setting.", rule.peak_limits),
     }
 }

@@ -204,6 +204,9 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
     if let (Some(field), Some(sum)) = (&finding.summed, finding.sum) {
         facts.push(fact(format!("greatest sum of {field}"), sum.to_string()));
     }
+    if let (Some(statistic), Some(value)) = (&finding.statistic, finding.statistic_value) {
+        facts.push(fact(statistic.clone(), value.to_string()));
+    }
     if finding.masked {
         facts.push(fact("note", "AWS masked the name, so the actor is unknown"));
     }

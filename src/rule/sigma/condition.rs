@@ -16,7 +16,22 @@ pub(super) struct CountCondition {
     pub(super) peak_limits: PeakLimits,
 }
 
+/// A condition on rules.
+#[derive(Debug)]
+pub(super) struct RulesCondition {
+    /// The condition on the number of kinds.
+    pub(super) count: CountCondition,
+    /// The events of each kind.
+    pub(super) events: Vec<Predicate>,
+    /// Events that a window must not have, if there are any. Then there is one kind.
+    pub(super) absent: Option<Predicate>,
+}
+
 impl CountCondition {
+    /// The count is at least 1.
+    pub(super) const MET: CountCondition =
+        CountCondition { threshold: NonZeroU32::MIN, peak_limits: PeakLimits { at_most: None, not: None } };
+
     fn at_least(number: usize) -> Result<CountCondition, Refusal> {
         let number = u32::try_from(number).ok().and_then(NonZeroU32::new);
         let threshold = number.ok_or_else(|| Refusal::invalid("it names no rule"))?;
@@ -67,18 +82,16 @@ pub(super) fn of_count(correlation: &CorrelationRule) -> Result<CountCondition, 
     }
 }
 
-/// Returns the condition on the rules of a temporal correlation, and the events that are its kinds, given the events of
-/// each rule.
-pub(super) fn of_rules(
-    correlation: &CorrelationRule,
-    events: &[Predicate],
-) -> Result<(CountCondition, Vec<Predicate>), Refusal> {
+/// Returns the condition on the rules of a temporal correlation, given the events of each rule.
+pub(super) fn of_rules(correlation: &CorrelationRule, events: &[Predicate]) -> Result<RulesCondition, Refusal> {
     let all = events.len();
     let is_ordered = correlation.correlation_type == CorrelationType::TemporalOrdered;
-    let condition = match &correlation.condition {
+    let any = |rules: &[usize]| Predicate::Any(rules.iter().map(|rule| events[*rule].clone()).collect());
+    let of_all = |count| RulesCondition { count, events: events.to_vec(), absent: None };
+    match &correlation.condition {
         CorrelationCondition::Threshold { predicates, .. } => match predicates.as_slice() {
             // The second is the parser's default without a condition.
-            [] | [(ConditionOperator::Gte, 1)] => CountCondition::at_least(all)?,
+            [] | [(ConditionOperator::Gte, 1)] => Ok(of_all(CountCondition::at_least(all)?)),
             comparisons => {
                 let condition = CountCondition::of(comparisons).map_err(at_condition)?;
                 let least = usize::try_from(condition.threshold.get()).unwrap_or(usize::MAX);
@@ -87,62 +100,88 @@ pub(super) fn of_rules(
                     return Err(at_condition(Refusal::invalid(reason)));
                 }
                 if is_ordered && least < all {
-                    let reason = "in order, all rules must have a match: leave out the `condition`";
-                    return Err(at_condition(Refusal::new(reason)));
+                    return Err(at_condition(all_in_order()));
                 }
                 // No more rules than all can match.
                 let at_most =
                     condition.peak_limits.at_most.filter(|most| usize::try_from(*most).is_ok_and(|n| n < all));
-                CountCondition { peak_limits: PeakLimits { at_most, ..condition.peak_limits }, ..condition }
+                Ok(of_all(CountCondition { peak_limits: PeakLimits { at_most, ..condition.peak_limits }, ..condition }))
             }
         },
         CorrelationCondition::Extended(expression) => {
-            let kinds = kinds(expression, correlation).map_err(at_condition)?;
+            let NamedRules { kinds, absent } = NamedRules::of(expression, correlation).map_err(at_condition)?;
             let is_all = kinds.len() == all && kinds.iter().all(|kind| kind.len() == 1);
             if is_ordered && !is_all {
-                let reason = "in order, all rules must have a match: leave out the `condition`";
-                return Err(at_condition(Refusal::new(reason)));
+                return Err(at_condition(all_in_order()));
             }
-            if !is_all {
-                let any = |kind: &Vec<usize>| Predicate::Any(kind.iter().map(|rule| events[*rule].clone()).collect());
-                return Ok((CountCondition::at_least(kinds.len())?, kinds.iter().map(any).collect()));
+            if is_all {
+                return Ok(of_all(CountCondition::at_least(all)?));
             }
-            CountCondition::at_least(all)?
+            Ok(RulesCondition {
+                count: CountCondition::at_least(kinds.len())?,
+                events: kinds.iter().map(|kind| any(kind)).collect(),
+                absent: (!absent.is_empty()).then(|| any(&absent)),
+            })
         }
-    };
-    Ok((condition, events.to_vec()))
+    }
 }
 
 fn at_condition(refusal: Refusal) -> Refusal {
     refusal.at_key("condition").at_key("correlation")
 }
 
-/// Returns the kinds of events that must all occur: for each, the indexes of the rules that match it.
-fn kinds(expression: &ConditionExpr, correlation: &CorrelationRule) -> Result<Vec<Vec<usize>>, Refusal> {
-    let mut found = Vec::new();
-    add_kinds(expression, correlation, &mut found)?;
-    if let Some(other) = (0..correlation.rules.len()).find(|rule| !found.iter().flatten().any(|named| named == rule)) {
-        let name = correlation.rules.get(other).map_or("", String::as_str);
-        return Err(Refusal::invalid(format!("the condition does not name `{name}`, one of the `rules`")));
-    }
-    Ok(found)
+fn all_in_order() -> Refusal {
+    Refusal::new("in order, all rules must have a match: leave out the `condition`")
 }
 
-fn add_kinds(
-    expression: &ConditionExpr,
-    correlation: &CorrelationRule,
-    found: &mut Vec<Vec<usize>>,
-) -> Result<(), Refusal> {
-    match expression {
-        ConditionExpr::And(parts) => parts.iter().try_for_each(|part| add_kinds(part, correlation, found)),
-        ConditionExpr::Identifier(_) | ConditionExpr::Or(_) => {
-            let mut rules = Vec::new();
-            add_rules(expression, correlation, &mut rules)?;
-            found.push(rules);
-            Ok(())
+/// The rules that an expression names, by their indexes.
+#[derive(Debug, Default)]
+struct NamedRules {
+    /// The kinds of events that must all occur: for each, the rules that match it.
+    kinds: Vec<Vec<usize>>,
+    /// The rules whose events must not occur.
+    absent: Vec<usize>,
+}
+
+impl NamedRules {
+    fn of(expression: &ConditionExpr, correlation: &CorrelationRule) -> Result<NamedRules, Refusal> {
+        let mut found = NamedRules::default();
+        found.add(expression, correlation)?;
+        let NamedRules { kinds, absent } = &found;
+        let is_named = |rule: &usize| kinds.iter().flatten().chain(absent).any(|named| named == rule);
+        if let Some(other) = (0..correlation.rules.len()).find(|rule| !is_named(rule)) {
+            let name = correlation.rules.get(other).map_or("", String::as_str);
+            return Err(Refusal::invalid(format!("the condition does not name `{name}`, one of the `rules`")));
         }
-        ConditionExpr::Not(_) => Err(absence()),
-        ConditionExpr::Selector { .. } => Err(Refusal::new("it must name the rules: `1 of` and `all of` are not read")),
+        if absent.is_empty() {
+            return Ok(found);
+        }
+        match kinds.as_slice() {
+            [] => Err(Refusal::new("a rule must have a match: an absence alone has no event to find")),
+            [kind] if kind.iter().any(|rule| absent.contains(rule)) => {
+                Err(Refusal::invalid("a rule that must have a match must also have none"))
+            }
+            [_] => Ok(found),
+            _ => {
+                let reason = "`and not` next to several rules that must match is not hunted";
+                let advice = "keep one of them, or join them by `or`: `(a or b) and not c`";
+                Err(Refusal::new(format!("{reason}: {advice}")))
+            }
+        }
+    }
+
+    fn add(&mut self, expression: &ConditionExpr, correlation: &CorrelationRule) -> Result<(), Refusal> {
+        match expression {
+            ConditionExpr::And(parts) => parts.iter().try_for_each(|part| self.add(part, correlation)),
+            ConditionExpr::Identifier(_) | ConditionExpr::Or(_) => {
+                let mut rules = Vec::new();
+                add_rules(expression, correlation, &mut rules)?;
+                self.kinds.push(rules);
+                Ok(())
+            }
+            ConditionExpr::Not(part) => add_rules(part, correlation, &mut self.absent),
+            ConditionExpr::Selector { .. } => Err(names_only()),
+        }
     }
 }
 
@@ -159,15 +198,18 @@ fn add_rules(expression: &ConditionExpr, correlation: &CorrelationRule, found: &
             }
             Ok(())
         }
-        ConditionExpr::Not(_) => Err(absence()),
-        ConditionExpr::And(_) | ConditionExpr::Selector { .. } => {
-            Err(Refusal::new("`and` within `or` is not hunted: write one correlation for each part of the `or`"))
+        ConditionExpr::Not(_) => {
+            Err(Refusal::new("`not` within `or` or `not` is not hunted: write `a and not (b or c)`"))
+        }
+        ConditionExpr::Selector { .. } => Err(names_only()),
+        ConditionExpr::And(_) => {
+            Err(Refusal::new("`and` within `or` or `not` is not hunted: write one correlation for each part"))
         }
     }
 }
 
-fn absence() -> Refusal {
-    Refusal::new("a rule that must have no match is not hunted: windows that wait for an absence are not supported")
+fn names_only() -> Refusal {
+    Refusal::new("it must name the rules: write `condition: {gte: 2}` in place of `2 of them`")
 }
 
 #[cfg(test)]

@@ -4,13 +4,18 @@ use rsigma_parser::{CorrelationCondition, CorrelationRule, CorrelationType, Wind
 
 use super::about::About;
 use super::alias::Aliases;
-use super::condition::{self, CountCondition};
+use super::condition::{self, CountCondition, RulesCondition};
+use super::document::Document;
 use super::{Part, Refusal};
-use crate::rule::{Counts, Predicate, Rule, Window, WindowKind, limits};
+use crate::rule::{Absence, AbsenceSide, Counts, Predicate, Rule, Window, WindowKind, limits};
 use crate::time::{Period, PeriodError};
 
 /// Reads a correlation of these rules, in the order of its `rules`.
-pub(super) fn correlated(correlation: &CorrelationRule, parts: &[Part<'_>]) -> Result<Rule, Refusal> {
+pub(super) fn correlated(
+    document: &Document<'_>,
+    correlation: &CorrelationRule,
+    parts: &[Part<'_>],
+) -> Result<Rule, Refusal> {
     let kind = match correlation.window {
         WindowMode::Sliding => WindowKind::Sliding,
         WindowMode::Tumbling => WindowKind::Tumbling,
@@ -30,41 +35,51 @@ pub(super) fn correlated(correlation: &CorrelationRule, parts: &[Part<'_>]) -> R
         }
     }
     let values = value_field(correlation)?.map(|name| aliases.field(name)).transpose()?;
-    let detections = aliases.predicates();
+    let mut detections = aliases.predicates();
     limits::check(&Predicate::Any(detections.clone()))?;
+    let mut absence = None;
     let (condition, counts) = match (correlation.correlation_type, values) {
         (CorrelationType::EventCount, _) => (condition::of_count(correlation)?, Counts::Matches),
         (CorrelationType::ValueCount, Some(field)) => (condition::of_count(correlation)?, Counts::Distinct(field)),
         (CorrelationType::ValueSum, Some(field)) => (condition::of_count(correlation)?, Counts::Sum(field)),
+        (CorrelationType::ValueAvg | CorrelationType::ValueMedian | CorrelationType::ValuePercentile, Some(field)) => {
+            (CountCondition::MET, Counts::Statistic(field, document.statistic()?))
+        }
         (kind @ (CorrelationType::Temporal | CorrelationType::TemporalOrdered), _) => {
             if correlation.window != WindowMode::Sliding {
                 return Err(Refusal::new("temporal correlations are hunted in sliding windows only"));
             }
-            let (condition, events) = condition::of_rules(correlation, &detections)?;
-            let ordered = kind == CorrelationType::TemporalOrdered;
-            (condition, if ordered { Counts::InOrder(events) } else { Counts::EachOf(events) })
+            let RulesCondition { count, events, absent } = condition::of_rules(correlation, &detections)?;
+            absence = absent;
+            let counts = match kind {
+                _ if absence.is_some() => Counts::Matches,
+                CorrelationType::TemporalOrdered => Counts::InOrder(events.clone()),
+                _ => Counts::EachOf(events.clone()),
+            };
+            // The condition may name some of the rules only.
+            detections = events;
+            (count, counts)
         }
-        (other, _) => {
-            let reason = "an average or a percentile can fall while events are added, so no event triggers it";
-            let refusal =
-                Refusal::new(format!("correlations of the type `{}` are not hunted: {reason}", other.as_str()));
-            return Err(refusal.at_key("type").at_key("correlation"));
+        (other, None) => {
+            return Err(Refusal::new(format!("a `{}` needs the `field` of its values", other.as_str())));
         }
     };
     let CountCondition { threshold, peak_limits } = condition;
-    let detection = match &counts {
-        // The condition may name some of the rules only.
-        Counts::EachOf(events) | Counts::InOrder(events) => Predicate::Any(events.clone()),
-        _ => Predicate::Any(detections),
-    };
+    let mut detection = Predicate::Any(detections);
+    let absence = absence.map(|event| {
+        // A window that ends with such an event has it too.
+        let others = Predicate::None(vec![event.clone()]);
+        detection = Predicate::All(vec![std::mem::replace(&mut detection, Predicate::All(Vec::new())), others]);
+        Absence { side: AbsenceSide::Before, event }
+    });
     let rule = About::correlation(correlation).rule(detection, Window { kind, period, threshold }, group)?;
-    Ok(Rule { counts, peak_limits, ..rule })
+    Ok(Rule { counts, peak_limits, absence, ..rule })
 }
 
-/// Returns the field whose values a correlation counts or adds.
+/// Returns the field whose values a correlation counts, adds or compares.
 fn value_field(correlation: &CorrelationRule) -> Result<Option<&str>, Refusal> {
     let kind = correlation.correlation_type;
-    if !matches!(kind, CorrelationType::ValueCount | CorrelationType::ValueSum) {
+    if matches!(kind, CorrelationType::EventCount | CorrelationType::Temporal | CorrelationType::TemporalOrdered) {
         return Ok(None);
     }
     let CorrelationCondition::Threshold { field: Some(fields), .. } = &correlation.condition else {

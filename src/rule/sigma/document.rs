@@ -2,10 +2,11 @@
 
 use rsigma_parser::{CorrelationRule, FilterRule, LogSource, SigmaRule};
 
-use super::{PlaceStep, Refusal, SigmaEntry, check_source, rewrite, shape, warnings};
+use super::{PlaceStep, Refusal, SigmaEntry, check_source, rewrite, shape, statistic, warnings};
 use crate::error::{Error, RuleError, RuleErrorKind};
 use crate::rule::Rule;
 use crate::rule::placeholders::Placeholders;
+use crate::rule::statistic::StatisticCondition;
 use crate::rule::yaml::{Mark, YamlContent, YamlNode, YamlSource};
 
 /// A document of a file.
@@ -71,7 +72,7 @@ fn document<'s>(
         return Err(unread(errors.collect()));
     }
     // YAML readers differ. The parser gets JSON, which all of them read as the same.
-    let content = match rsigma_parser::parse_sigma_yaml(&node.to_json()) {
+    let content = match rsigma_parser::parse_sigma_yaml(&statistic::for_parser(&node).to_json()) {
         Err(reason) => Err(reason.to_string()),
         Ok(collection) => {
             let rule = collection.rules.into_iter().next().map(|rule| Content::Rule(Box::new(rule)));
@@ -112,6 +113,12 @@ impl Document<'_> {
             Content::Rule(rule) => Some(rule),
             Content::Correlation(_) | Content::Filter(_) => None,
         }
+    }
+
+    /// Returns the condition of a correlation that compares a statistic.
+    pub(super) fn statistic(&self) -> Result<StatisticCondition, Refusal> {
+        let correlation = self.node.member("correlation").unwrap_or(&self.node);
+        statistic::condition(correlation).map_err(|refusal| refusal.at_key("condition").at_key("correlation"))
     }
 
     /// Returns its content as JSON.

@@ -3,6 +3,7 @@
 
 use rsigma_parser::SigmaParserError;
 
+use super::statistic;
 use crate::error::RuleErrorKind;
 use crate::rule::limits::{self, CONDITION_WORDS};
 use crate::rule::yaml::{self, Mark, YamlContent, YamlNode};
@@ -25,7 +26,7 @@ pub(super) fn invalid(mark: Mark, message: impl Into<String>) -> Checked {
     vec![(RuleErrorKind::Invalid, mark, message.into())]
 }
 
-fn unsupported(mark: Mark, message: impl Into<String>) -> Checked {
+pub(super) fn unsupported(mark: Mark, message: impl Into<String>) -> Checked {
     vec![(RuleErrorKind::Unsupported, mark, message.into())]
 }
 
@@ -86,9 +87,17 @@ fn correlation(node: &YamlNode) -> Checked {
             }
         }
     }
+    if statistic::is_compared(node) {
+        wrong.extend(statistic::check(node));
+    }
     let Some(condition) = node.member("condition") else {
         return wrong;
     };
+    if let Some(percentile) = condition.member("percentile")
+        && node.member("type").and_then(YamlNode::as_text) != Some("value_percentile")
+    {
+        wrong.extend(invalid(percentile.mark, "`percentile` is for correlations of the type `value_percentile`"));
+    }
     if matches!(condition.content, YamlContent::Map(_)) {
         wrong.extend(known(condition, "condition", &CONDITION));
     }

@@ -1,6 +1,6 @@
 //! Warnings about Sigma rules.
 
-use rsigma_parser::{Detection, DetectionItem, SigmaRule};
+use rsigma_parser::{CorrelationCondition, Detection, DetectionItem, SigmaRule};
 
 use super::document::{Content, Document};
 use super::{PlaceStep, detection};
@@ -28,6 +28,14 @@ pub(super) fn of(document: &Document<'_>) -> Vec<Warning> {
                 if let Some(message) = (!is_alias(name)).then(|| unknown_field(name)).flatten() {
                     let place = ["group-by", "correlation"].map(|key| PlaceStep::Key(key.to_owned()));
                     warn(document.mark(&[&[PlaceStep::Index(index)], place.as_slice()].concat()), message);
+                }
+            }
+            if let CorrelationCondition::Threshold { field: Some(names), .. } = &correlation.condition {
+                for name in names.iter().filter(|name| !is_alias(name)) {
+                    if let Some(message) = unknown_field(name) {
+                        let place = ["field", "condition", "correlation"].map(|key| PlaceStep::Key(key.to_owned()));
+                        warn(document.mark(&place), message);
+                    }
                 }
             }
         }

@@ -274,6 +274,7 @@ fn check(rule: &Rule, dialect: Dialect) -> Result<(), Refused> {
         Counts::Matches => {}
         Counts::Distinct(_) => return Err("distinct values".to_owned()),
         Counts::Sum(_) => return Err("a sum of values".to_owned()),
+        Counts::Statistic(_, condition) => return Err(format!("the {} of values", condition.statistic)),
         Counts::Followed { .. } => return Err("events that follow its matches".to_owned()),
         Counts::EachOf(_) | Counts::InOrder(_) => return Err("several events that must occur".to_owned()),
     }
