@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod compact;
 mod decoding;
+mod delivery;
 mod delta_lake;
 mod delta_versions;
 mod delta_writers;
