@@ -16,6 +16,7 @@ mod delta_writers;
 mod delta_tables;
 mod dialects;
 mod digests;
+mod docs;
 mod elastic;
 mod escapes;
 mod exceptions;
