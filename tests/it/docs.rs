@@ -92,7 +92,8 @@ fn blocks(text: &str) -> Vec<Block> {
             && !name.contains(' ')
             && name.contains('.')
         {
-            let text = body.iter().map(|(_, line)| format!("{line}\n")).collect();
+            let lines: Vec<&str> = body.iter().map(|(_, line)| *line).collect();
+            let text = lines.join("\n") + "\n";
             blocks.push(Block::File { name: name.to_owned(), text });
         }
     }
@@ -116,7 +117,6 @@ fn words(command: &str) -> Vec<String> {
     for c in command.chars() {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
-            (Some(_), c) => word.get_or_insert_default().push(c),
             (None, '\'' | '"') => {
                 word.get_or_insert_default();
                 quote = Some(c);
@@ -124,7 +124,7 @@ fn words(command: &str) -> Vec<String> {
             (None, ' ') => words.extend(word.take()),
             (None, '#') if word.is_none() => break,
             (None, '|' | '>' | '&') => break,
-            (None, c) => word.get_or_insert_default().push(c),
+            (_, c) => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);
