@@ -291,7 +291,10 @@ fn package(folder: &Path, more: &[&str]) -> Output {
 
 #[test]
 fn archive_has_program_pages_bill_of_materials_and_checksums() {
-    if !optional::programs("archive of a release", &["bash", "jq", "objdump", "strip", "tar", "gzip", "sha256sum"]) {
+    if !optional::programs(
+        "archive of a release",
+        &["bash", "jq", "objdump", "strip", "tar", "gzip", "sha256sum", "python3"],
+    ) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -299,7 +302,7 @@ fn archive_has_program_pages_bill_of_materials_and_checksums() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("newer than 2.4: build on an older system"), "{}", text(&refused.stderr));
 
-    let output = package(folder.path(), &["--glibc", "9.0"]);
+    let output = package(folder.path(), &["--glibc", "9.0", "--wheel"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let pattern = folder.path().join("*.tar.gz");
     let archive = glob::glob(pattern.to_str().unwrap()).unwrap().next().unwrap().unwrap();
@@ -310,7 +313,8 @@ fn archive_has_program_pages_bill_of_materials_and_checksums() {
         assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output.stderr));
         text(&output.stdout)
     };
-    run("sha256sum", &["--check", "--strict", &format!("{name}.sha256")], folder.path());
+    let checked = run("sha256sum", &["--check", "--strict", &format!("{name}.sha256")], folder.path());
+    assert!(checked.contains(".whl: OK") && checked.lines().count() == 3, "{checked}");
     run("tar", &["--extract", "--gzip", "--file", archive.to_str().unwrap()], folder.path());
     let unpacked = folder.path().join(name);
     run("sha256sum", &["--check", "--strict", "SHA256SUMS"], &unpacked);
