@@ -1,4 +1,5 @@
-# A small image of a release: docker build --tag tawny --build-arg COMMIT="$(git rev-parse --short HEAD)" .
+# A small image: docker build --tag tawny --build-arg COMMIT="$(git rev-parse --short HEAD)" .
+# With `--build-context build=FOLDER`, it takes the binary of a release in FOLDER instead of building one.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .

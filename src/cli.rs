@@ -10,10 +10,12 @@ use crate::engine::{Engine, EventSelection};
 use crate::error::{Error, Status};
 use crate::hunt::initial_range_of;
 use crate::output::Output;
+use crate::report::page::RunDetails;
 use crate::rule::catalog::{self, RuleChoice};
 use crate::rule::{Rule, Window, WindowKind};
 use crate::statistics::number_of;
 use crate::store::{self, Access, Location, ReadSettings, Scratch, Stores};
+use crate::text::shell_word;
 use crate::time::{DAY, Instant, Period, Range};
 use crate::trail::{self, Selection};
 
@@ -530,4 +532,10 @@ impl RuleArgs {
 #[expect(clippy::disallowed_methods, reason = "only the command line reads the clock")]
 fn now() -> Instant {
     Instant::from_micros(chrono::Utc::now().timestamp_micros())
+}
+
+/// Returns the command line and the time, for pages.
+fn run_details() -> RunDetails {
+    let words = std::env::args_os().skip(1).map(|word| shell_word(&word.to_string_lossy()).into_owned());
+    RunDetails { command: format!("tawny {}", words.collect::<Vec<_>>().join(" ")), time: now() }
 }

@@ -75,6 +75,8 @@ struct ScoredFinding {
 pub struct ActorFindings {
     half_life: Period,
     actors: BTreeMap<Principal, Vec<ScoredFinding>>,
+    /// The triggers of findings whose actor is not known.
+    without_actor: Vec<Instant>,
 }
 
 /// The risk of an actor at one time. Its field names are part of the JSON output.
@@ -112,6 +114,8 @@ pub struct RiskRanking {
     pub half_life: String,
     /// The actors, the highest score first.
     pub actors: Vec<ActorRisk>,
+    /// The number of findings that count then and do not say who acted. They are about several actors, so no score has them.
+    pub findings_without_actor: usize,
 }
 
 /// How often actors reach a score. Its field names are part of the JSON output.
@@ -128,14 +132,19 @@ pub struct ScoreCrossings {
 impl ActorFindings {
     /// Returns no findings, whose weights will halve with `half_life`.
     pub fn new(half_life: Period) -> ActorFindings {
-        ActorFindings { half_life, actors: BTreeMap::new() }
+        ActorFindings { half_life, actors: BTreeMap::new(), without_actor: Vec::new() }
     }
 
     /// Adds a finding.
     pub fn add(&mut self, finding: &Finding) {
+        let principal = Principal::of(finding);
+        if principal.actor.is_none() {
+            self.without_actor.push(finding.trigger_time);
+            return;
+        }
         let severity = Severity::ALL.into_iter().find(|severity| severity.to_string() == finding.severity);
         let tactics = finding.mitre.iter().filter_map(|technique| technique.split(':').next()).map(str::to_owned);
-        self.actors.entry(Principal::of(finding)).or_default().push(ScoredFinding {
+        self.actors.entry(principal).or_default().push(ScoredFinding {
             trigger: finding.trigger_time,
             finding_id: finding.finding_id.clone(),
             rule_id: finding.rule_id.clone(),
@@ -146,9 +155,12 @@ impl ActorFindings {
 
     /// Returns the actors by their risk at `at`, or else at the last trigger.
     pub fn ranking(&self, at: Option<Instant>) -> RiskRanking {
-        let at = at.or_else(|| self.actors.values().flatten().map(|finding| finding.trigger).max());
+        let triggers = self.actors.values().flatten().map(|finding| finding.trigger);
+        let at = at.or_else(|| triggers.chain(self.without_actor.iter().copied()).max());
         let actors = at.map(|at| self.at(at)).unwrap_or_default();
-        RiskRanking { at, half_life: self.half_life.to_string(), actors }
+        let counts = |trigger: &&Instant| at.is_some_and(|at| **trigger > self.counted_after(at) && **trigger <= at);
+        let findings_without_actor = self.without_actor.iter().filter(counts).count();
+        RiskRanking { at, half_life: self.half_life.to_string(), actors, findings_without_actor }
     }
 
     /// Returns the start of the times whose findings count at `at`, exclusive.
@@ -300,6 +312,20 @@ mod tests {
             actors.crossings(&[50, 60, 100, 101]),
             [crossing(50, 2, 1), crossing(60, 2, 1), crossing(100, 2, 1), crossing(101, 0, 0)]
         );
+    }
+
+    #[test]
+    fn findings_without_an_actor_are_no_actor() {
+        let mut findings = [0, 1, 5].map(|hour| finding("ann", hour, Severity::High, "TA0001:T1"));
+        for finding in &mut findings[..2] {
+            finding.group.insert("actor".to_owned(), serde_json::Value::Null);
+        }
+        let actors = all(&findings);
+        let ranking = actors.ranking(None);
+        assert_eq!((ranking.actors.len(), ranking.findings_without_actor), (1, 0), "they are four half-lives old");
+        let ranking = actors.ranking(Some(Instant::EPOCH + Period::HOUR.micros()));
+        assert_eq!((ranking.actors.len(), ranking.findings_without_actor), (0, 2));
+        assert_eq!(actors.crossings(&[50])[0].alerts, 1);
     }
 
     #[test]

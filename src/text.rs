@@ -41,6 +41,15 @@ pub fn item_named<T: Copy + fmt::Display>(name: &str, items: &[T]) -> Option<T> 
     items.iter().find(|item| item.to_string().eq_ignore_ascii_case(name)).copied()
 }
 
+/// Quotes a word for a shell, where it needs that.
+pub fn shell_word(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
+}
+
 /// A part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextPart<'t> {
@@ -155,6 +164,12 @@ mod tests {
 
     /// One of each kind of hidden character.
     const EACH: &str = "\0\u{1b}\r\n\t\u{7f}\u{85}\u{9b}\u{ad}\u{34f}\u{61c}\u{180e}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2064}\u{2066}\u{2069}\u{206f}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fff9}\u{fffb}\u{1d173}\u{e0001}\u{e0041}\u{e007f}\u{e0100}";
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(["lake/", "--last=1d", ""].map(shell_word), ["lake/", "--last=1d", "''"]);
+        assert_eq!(["a b", "it's", "$x*"].map(shell_word), ["'a b'", r"'it'\''s'", "'$x*'"]);
+    }
 
     #[test]
     fn every_kind_of_hidden_character_is_shown() {

@@ -27,7 +27,7 @@ use crate::rule::yaml::YamlSource;
 use crate::rule::{NewnessPeriods, Rule, Window, WindowKind, edit};
 use crate::statistics::number_of;
 use crate::store;
-use crate::time::Period;
+use crate::time::{Period, Range, SECOND};
 
 /// Options that conflict with `--compare`.
 #[rustfmt::skip]
@@ -169,7 +169,7 @@ impl BacktestCommand {
         let text = view.text(format, self.output.is_none() && format == BacktestFormat::Table && uses_color())?;
         context.write(text.into_bytes(), self.output.as_deref()).await?;
         if let Some(file) = &self.report {
-            let page = report::page::backtest(&view, &entry.text)?;
+            let page = report::page::backtest(&view, &entry.text, &super::run_details())?;
             context.write(page.into_bytes(), Some(file)).await?;
         }
         let has_results = tested.hunt.matches.count > 0;
@@ -373,7 +373,12 @@ impl BacktestCommand {
         opened.bar.finish_and_clear();
         let actors = risk::of_findings(&hunted.findings, self.half_life).await?;
         let crossings = actors.crossings(&risk::distinct(&self.scores));
-        let text = report::risk::crossings(&crossings, range, self.half_life, as_json)?;
+        let times = hunted.read.times;
+        let seen = Range {
+            from: range.from.or(times.map(|(first, _)| first)),
+            to: range.to.or(times.map(|(_, last)| last + SECOND)),
+        };
+        let text = report::risk::crossings(&crossings, seen, self.half_life, as_json)?;
         context.write(text.into_bytes(), self.output.as_deref()).await?;
         let summary = ReadSummary { has_results: hunted.findings.count() > 0, ..opened.summary(range, "hunted") };
         let status = summary.report(context.output, &hunted.read).await?;

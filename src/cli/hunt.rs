@@ -176,7 +176,8 @@ impl HuntCommand {
             let events = &events::events_of_findings(engine, table, rules, &figures.first, shown).await?;
             let duplicates = Some(&duplicates);
             let (read, exceptions) = (&read, exceptions.as_slice());
-            let hunted = HuntResults { rules, range, summary: figures, events, read, exceptions, duplicates };
+            let run = &super::run_details();
+            let hunted = HuntResults { run, rules, range, summary: figures, events, read, exceptions, duplicates };
             context.write(report::page::hunt(hunted).await?.into_bytes(), Some(file)).await?;
         }
         let summary = ReadSummary { has_results: findings.count() > 0, ..summary };
@@ -349,12 +350,18 @@ async fn show_finding(
 
 /// Says how many matches the data do not decide.
 fn report_open_matches(output: Output, rules: &[Rule], open_matches: &[u64]) {
+    // With `--window all`, a rule is hunted with each kind. Its open matches are the same.
+    let mut lines = BTreeSet::new();
     for (rule, matches) in rules.iter().zip(open_matches).filter(|(_, matches)| **matches > 0) {
         let matches = number_of(*matches, "match");
         let reason = match &rule.absence {
             Some(absence) => format!("open: the selected data do not cover the period of `{}`", absence.side.key()),
             None => "in accounts that are still in their learning time".to_owned(),
         };
-        output.talk(&format!("`{}`: {matches} {reason}", rule.id));
+        let line = format!("`{}`: {matches} {reason}", rule.id);
+        if !lines.contains(&line) {
+            output.talk(&line);
+            lines.insert(line);
+        }
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use super::backtest::WriteTarget;
 use super::data::DataArgs;
 use super::range::RangeArgs;
-use super::{Context, RuleFileArgs, TableOrJson, loading};
+use super::{Context, RuleFileArgs, TableOrJson, format, loading};
 use crate::backtest::grid::{Grid, MAX_CELLS, Thresholds};
 use crate::backtest::labels::{self, Unlabelled};
 use crate::error::{Error, Status};
@@ -25,13 +25,9 @@ use crate::tune::{self, ExceptionDefaults, Proposal, TuneRequest, Tuning};
     after_help = "Examples:\n  tawny tune lake/ --rule AWS.Unsuccessful.MFA.attempt --labels incidents.csv --from 2026-08-01 --to 2026-09-01\n  tawny tune lake/ --rule AWS.Unsuccessful.MFA.attempt --labels incidents.csv --write --owner 'platform team' --until 2027-01-01"
 )]
 pub(super) struct TuneCommand {
-    #[command(flatten)]
-    data: DataArgs,
     /// Tune the rule with this id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", help_heading = super::RULES)]
     rule: String,
-    #[command(flatten)]
-    files: RuleFileArgs,
     /// Known malicious or benign events: CSV or JSON lines with `label`, and `event_id` or `account`, `actor`, `from`, `to`
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
@@ -39,49 +35,55 @@ pub(super) struct TuneCommand {
     #[arg(long, value_enum, default_value_t)]
     unlabelled: Unlabelled,
     /// Thresholds to try: numbers and inclusive ranges
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20", help_heading = super::WINDOWS)]
     thresholds: Vec<Thresholds>,
     /// Periods to try; longer ones than that of the rule join findings, and are never proposed
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h", help_heading = super::WINDOWS)]
     periods: Vec<Period>,
     /// Most exceptions of a proposal
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(0..=20))]
     max_exceptions: u16,
-    #[command(flatten)]
-    range: RangeArgs,
     /// Apply the best proposal: write its exceptions to `--exceptions-to`, and its window into the rule file or, for a shipped
     /// rule, as an override into `--config`
     #[arg(long)]
     write: bool,
     /// New file for the exceptions of `--write`
-    #[arg(long, value_name = "FILE", default_value = "exceptions.yml")]
+    #[arg(long, value_name = "FILE", default_value = "exceptions.yml", requires = "write")]
     exceptions_to: PathBuf,
     /// Replace the file of `--exceptions-to` if it exists
     #[arg(long, requires = "write")]
     force: bool,
     /// Configuration of nightly runs to which `--write` adds an override
-    #[arg(long, value_name = "FILE", default_value = "tawny.toml")]
+    #[arg(long, value_name = "FILE", default_value = "tawny.toml", requires = "write")]
     config: PathBuf,
     /// Owner of the exceptions
-    #[arg(long, value_name = "TEXT", default_value = "unassigned")]
+    #[arg(long, value_name = "TEXT", default_value = "unassigned", requires = "write")]
     owner: String,
     /// Reason of the exceptions [default: the number of false findings that led to them]
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", requires = "write")]
     reason: Option<String>,
     /// End of the exceptions: a date or an RFC 3339 time [default: in 90 days]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", requires = "write")]
     until: Option<Instant>,
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    format: TableOrJson,
+    /// Output format [default: by the ending of `--output`, else table]
+    #[arg(long, value_enum, hide_default_value = true, help_heading = super::OUTPUT)]
+    format: Option<TableOrJson>,
     /// Write the proposals to this file or `s3://BUCKET/KEY` instead of standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = super::OUTPUT)]
     output: Option<String>,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    files: RuleFileArgs,
+    #[command(flatten)]
+    range: RangeArgs,
 }
 
 impl TuneCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
+        let format = format::chosen(self.format, self.output.as_deref())?;
         Context::check_outputs([&self.output, &None])?;
+        self.check_until()?;
         let entries = loading::load(context.output, self.files.files(true))?.entries;
         let entry = catalog::named(&entries, &self.rule)?.clone();
         let labels = labels::read(&self.labels)?;
@@ -107,8 +109,8 @@ impl TuneCommand {
         };
         let tuning = tune::tune(&opened.engine, opened.table.as_ref(), &request).await?;
         opened.bar.finish_and_clear();
-        let text = match self.format {
-            TableOrJson::Table => report::tune::text(&tuning, &entry.rule),
+        let text = match format {
+            TableOrJson::Table => report::tune::text(&tuning, &entry.rule, self.write),
             TableOrJson::Json => {
                 json::pretty(&tuning).map_err(|error| Error::Internal(format!("proposals as JSON: {error}")))?
             }
@@ -116,12 +118,28 @@ impl TuneCommand {
         context.write(text.into_bytes(), self.output.as_deref()).await?;
         let status = opened.summary(range, "hunted").report(context.output, &tuning.read).await?;
         context.output.duplicates(&tuning.duplicates, "matching records");
+        if tuning.present.true_findings == 0 {
+            context.output.warn(
+                "warning: no finding of the rule is true now, so no proposal can lose one: check the labels and the range",
+            );
+        }
         if self.write && status != Status::Done {
             context.output.warn("warning: nothing was written: not all data could be read");
         } else if self.write {
             self.apply(context, &entry, &tuning, &defaults)?;
         }
         Ok(status)
+    }
+
+    /// Refuses an end of exceptions that has passed.
+    fn check_until(&self) -> Result<(), Error> {
+        match self.until {
+            Some(until) if until <= super::now() => Err(Error::Usage {
+                message: format!("`--until` {until} has passed: the exceptions would apply to no event from now on"),
+                hint: Some("name a later date, or leave it out: the exceptions then end in 90 days".to_owned()),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn grid(&self, entry: &Entry) -> Result<Grid, Error> {

@@ -32,14 +32,9 @@ pub fn details(finding: &Finding, events: &[Event], screen: Screen) -> String {
         ("ATT&CK", finding.mitre.join(", ")),
         ("tags", finding.notes.tags.join(", ")),
     ];
-    let value = |value: &serde_json::Value| match value {
-        serde_json::Value::Null => NO_VALUE.to_owned(),
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let context: Vec<String> =
-        finding.context.iter().map(|(name, member)| format!("{name}: {}", value(member))).collect();
-    facts.push(("context", context.join(", ")));
+    let mut context = Vec::new();
+    finding.context.iter().for_each(|(name, value)| add_members(name, value, &mut context));
+    facts.push(("context", context.join("\n")));
     let notes = &finding.notes;
     for (name, note) in
         [("description", &notes.description), ("runbook", &notes.runbook), ("reference", &notes.reference)]
@@ -65,6 +60,14 @@ pub fn details(finding: &Finding, events: &[Event], screen: Screen) -> String {
     };
     let header = ["time", "event", "outcome", "address", "region", "event id", "user agent"];
     text += &rows_on(screen, &header, &DROPPABLE, events.iter().map(row));
+    // Identities are too wide for a narrow screen, and needed to look an event up.
+    if lacks_ids(&text, events) {
+        text += "event ids\n";
+        for event in events {
+            // Writing to a string does not fail.
+            writeln!(text, "  {}", printable(&event.id)).ok();
+        }
+    }
     let missing: Vec<&String> =
         finding.event_ids.iter().filter(|id| !events.iter().any(|event| event.id == **id)).collect();
     if let [first, ..] = missing.as_slice() {
@@ -73,6 +76,25 @@ pub fn details(finding: &Finding, events: &[Event], screen: Screen) -> String {
         writeln!(text, "{count}, such as {}; `--format json` lists the ids of all", printable(first)).ok();
     }
     text
+}
+
+/// Whether the table of `events` had no room for their identities.
+fn lacks_ids(text: &str, events: &[Event]) -> bool {
+    events.first().is_some_and(|event| !event.id.is_empty() && !text.contains(&*printable(&event.id)))
+}
+
+/// Adds the lines of a value of the context: one for each member, so that a line stays narrow.
+fn add_members(name: &str, value: &serde_json::Value, lines: &mut Vec<String>) {
+    let text = match value {
+        serde_json::Value::Object(members) if !members.is_empty() => {
+            members.iter().for_each(|(member, value)| add_members(&format!("{name}.{member}"), value, lines));
+            return;
+        }
+        serde_json::Value::Null => NO_VALUE.to_owned(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    lines.push(format!("{name}: {text}").replace('\n', "\\n"));
 }
 
 fn window(finding: &Finding) -> String {

@@ -49,6 +49,15 @@ const MAX_FAULTS: usize = 50;
 /// Maximum number of bars in a chart.
 const MAX_BINS: i64 = 120;
 
+/// How a page was made.
+#[derive(Debug, Clone)]
+pub struct RunDetails {
+    /// The command line, quoted for a shell.
+    pub command: String,
+    /// The time of the run.
+    pub time: Instant,
+}
+
 /// The parts of every page.
 struct Frame {
     title: String,
@@ -96,6 +105,13 @@ impl Frame {
             version: env!("CARGO_PKG_VERSION"),
         })
     }
+
+    /// Adds how the page was made.
+    fn of_run(mut self, run: &RunDetails) -> Frame {
+        let details = [fact("command", run.command.clone()), fact("time of the run", run.time.to_string())];
+        self.read.splice(0..0, details);
+        self
+    }
 }
 
 /// A name and a value.
@@ -139,12 +155,21 @@ struct Timeline<'s> {
     bins: Vec<String>,
     present: usize,
     lines: Vec<TimeSeries>,
+    /// The groups that `found` of lines names by index.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<String>,
 }
 
 #[derive(Serialize)]
 struct TimeSeries {
     name: String,
     counts: Vec<usize>,
+    /// The first things that are counted: group, first and last event, and number of events.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    found: Vec<(usize, String, String, usize)>,
+    /// The options of a hunt that lists all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    options: Option<String>,
 }
 
 /// A span of time, divided into equal bins.
@@ -214,11 +239,17 @@ struct Chart {
     width: u32,
     height: u32,
     base: u32,
-    most: usize,
+    marks: Vec<Mark>,
     bars: Vec<Bar>,
-    first: String,
-    middle: String,
-    last: String,
+    /// Whether `ticks` has one name for each bar.
+    all_named: bool,
+    ticks: Vec<String>,
+}
+
+/// A number on the axis of counts.
+struct Mark {
+    y: String,
+    count: usize,
 }
 
 struct Bar {
@@ -232,23 +263,37 @@ struct Bar {
 impl Chart {
     /// Draws one bar per name and count. `what` names the counted things.
     fn of(label: &str, what: &str, counts: &[(String, usize)]) -> Result<String, Error> {
-        Chart::scaled(label, what, counts, |count| count)
+        let halves = |most: usize| if most > 1 { vec![most, most / 2] } else { vec![most] };
+        Chart::scaled((label, what), counts, |count| count, halves)
     }
 
     /// As [`Chart::of`], with the logarithms of counts as heights.
     fn of_logarithms(label: &str, what: &str, counts: &[(String, usize)]) -> Result<String, Error> {
-        Chart::scaled(label, what, counts, f64::ln_1p)
+        let powers = |most: usize| {
+            let powers = std::iter::successors(Some(1_usize), |power| power.checked_mul(10));
+            // One that is close to the top would touch its number.
+            powers.take_while(|power| power * 2 <= most).chain([most]).collect()
+        };
+        Chart::scaled((label, what), counts, f64::ln_1p, powers)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "positions in a picture")]
-    fn scaled(label: &str, what: &str, counts: &[(String, usize)], scale: fn(f64) -> f64) -> Result<String, Error> {
+    fn scaled(
+        (label, what): (&str, &str),
+        counts: &[(String, usize)],
+        scale: fn(f64) -> f64,
+        marks: impl Fn(usize) -> Vec<usize>,
+    ) -> Result<String, Error> {
         const WIDTH: u32 = 960;
         const HEIGHT: u32 = 200;
         const BASE: u32 = 196;
+        /// Maximum number of bars that all have their name below.
+        const NAMED: usize = 20;
         let most = counts.iter().map(|(_, count)| *count).max().unwrap_or_default().max(1);
         let step = f64::from(WIDTH) / counts.len().max(1) as f64;
+        let tall = |count: usize| f64::from(BASE - 8) * scale(count as f64) / scale(most as f64);
         let bar = |(index, (name, count)): (usize, &(String, usize))| {
-            let tall = f64::from(BASE - 8) * scale(*count as f64) / scale(most as f64);
+            let tall = tall(*count);
             (*count > 0).then(|| Bar {
                 x: format!("{:.2}", index as f64 * step + step * 0.08),
                 y: format!("{:.2}", f64::from(BASE) - tall),
@@ -257,17 +302,24 @@ impl Chart {
                 tip: format!("{name}: {}", number_of(*count, what)),
             })
         };
+        let all_named = counts.len() <= NAMED && counts.iter().all(|(name, _)| name.len() < 4);
         let name = |index: usize| counts.get(index).map(|(name, _)| name.clone()).unwrap_or_default();
         let chart = Chart {
             label: label.to_owned(),
             width: WIDTH,
             height: HEIGHT,
             base: BASE,
-            most,
+            marks: marks(most)
+                .into_iter()
+                .map(|count| Mark { y: format!("{:.2}", f64::from(BASE) - tall(count)), count })
+                .collect(),
             bars: counts.iter().enumerate().filter_map(bar).collect(),
-            first: name(0),
-            middle: name(counts.len() / 2),
-            last: name(counts.len().saturating_sub(1)),
+            all_named,
+            ticks: if all_named {
+                counts.iter().map(|(name, _)| name.clone()).collect()
+            } else {
+                vec![name(0), name(counts.len() / 2), name(counts.len().saturating_sub(1))]
+            },
         };
         rendered(&chart)
     }

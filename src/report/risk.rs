@@ -6,6 +6,7 @@ use super::{FindingsFormat, csv_text, internal, rows, rows_dropping};
 use crate::error::Error;
 use crate::finding::NO_VALUE;
 use crate::risk::{ActorRisk, RiskRanking, ScoreCrossings};
+use crate::statistics::number_of;
 use crate::text::json as json_text;
 use crate::time::{DAY, Period, Range};
 
@@ -20,12 +21,14 @@ pub fn ranked(ranking: &RiskRanking, format: FindingsFormat) -> Result<String, E
     let risks = &ranking.actors;
     let failed = |error: serde_json::Error| internal("the risk of actors", &error);
     match format {
-        FindingsFormat::Table if risks.is_empty() => Ok("no actor has findings that count\n".to_owned()),
+        FindingsFormat::Table if risks.is_empty() => {
+            Ok("no actor has findings that count\n".to_owned() + &without_actor(ranking))
+        }
         FindingsFormat::Table => {
             let header = ["", "score", "account", "actor", "findings", "tactics", "rules", "last"];
             let table = rows_dropping(&header, &DROPPABLE, risks.iter().map(|risk| cells(risk).to_vec()));
             let at = ranking.at.map(|at| format!("scores at {at}, half-life {}\n", ranking.half_life));
-            Ok(table + &at.unwrap_or_default())
+            Ok(table + &at.unwrap_or_default() + &without_actor(ranking))
         }
         FindingsFormat::Json => json_text::pretty(ranking).map_err(failed),
         FindingsFormat::Jsonl => {
@@ -37,6 +40,14 @@ pub fn ranked(ranking: &RiskRanking, format: FindingsFormat) -> Result<String, E
             let header = ["rank", "score", "account", "actor", "findings", "tactics", "rules", "last_trigger"];
             csv_text(&header, risks.iter().map(|risk| cells(risk).to_vec()))
         }
+    }
+}
+
+/// Returns the line about findings without an actor, if any.
+fn without_actor(ranking: &RiskRanking) -> String {
+    match ranking.findings_without_actor {
+        0 => String::new(),
+        count => format!("not ranked: {} without an actor\n", number_of(count, "finding")),
     }
 }
 
@@ -56,7 +67,8 @@ fn cells(risk: &ActorRisk) -> [String; 8] {
     ]
 }
 
-/// Returns how often actors reach each of some scores, as a table or as JSON. `range` is that of the findings.
+/// Returns how often actors reach each of some scores, as a table or as JSON. `range` is that of the findings, or of
+/// the events that were read.
 ///
 /// # Errors
 /// The text cannot be made.

@@ -169,9 +169,11 @@ fn drawn(header: &[String], rows: &[Vec<String>], shown: &[usize], widths: &[usi
             color.map_or_else(|| Cell::new(text), |color| Cell::new(text).fg(color))
         }));
     }
+    // A dash stands for a number that there is not.
     let is_number = |column: usize| {
-        let mut cells = rows.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
-        cells.peek().is_some() && cells.all(|cell| cell.bytes().all(|byte| byte.is_ascii_digit()))
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let mut cells = cells.filter(|cell| !cell.is_empty() && *cell != "-").peekable();
+        cells.peek().is_some() && cells.all(|cell| is_decimal(cell))
     };
     let last = shown.len().saturating_sub(1);
     for (place, (column, width)) in table.column_iter_mut().zip(widths).enumerate() {
@@ -237,6 +239,15 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Whether a cell is digits, with or without a fraction.
+fn is_decimal(cell: &str) -> bool {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match cell.split_once('.') {
+        Some((whole, fraction)) => is_digits(whole) && is_digits(fraction),
+        None => is_digits(cell),
+    }
 }
 
 #[cfg(test)]
@@ -322,6 +333,17 @@ mod tests {
         let colored = rows_on(Screen { width: None, is_colored: true }, &HEADER, &[], findings());
         assert!(colored.contains("\u{1b}["), "{colored}");
         assert!(!on(None, &[]).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn decimals_and_missing_numbers_are_aligned_to_the_right() {
+        let rows = [["a", "7.5", "."], ["b", "-", "1."], ["c", "123.0", "2"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        let text = rows_on(Screen::FILE, &["group", "mean", "name"], &[], rows.into_iter());
+        assert_eq!(
+            text,
+            "group   mean  name\n──────────────────\na        7.5  .\nb          -  1.\nc      123.0  2\n"
+        );
     }
 
     #[test]

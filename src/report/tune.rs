@@ -8,8 +8,8 @@ use crate::statistics::number_of;
 use crate::text::printable;
 use crate::tune::{Effect, Proposal, Tuning, ValueCondition};
 
-/// Returns the proposals as a table for people, and the exceptions of the best one.
-pub fn text(tuning: &Tuning, rule: &Rule) -> String {
+/// Returns the proposals as a table for people, and the exceptions of the best one. `is_applied` says whether the run applies it.
+pub fn text(tuning: &Tuning, rule: &Rule, is_applied: bool) -> String {
     let present = &tuning.present;
     let row = |name: String, changes: String, effect: &Effect| {
         let removed = present.false_findings.saturating_sub(effect.false_findings);
@@ -55,11 +55,12 @@ pub fn text(tuning: &Tuning, rule: &Rule) -> String {
     let (after, before) = (best.effect.false_findings, present.false_findings);
     writeln!(
         text,
-        "{}: {} of {} removed, all {} kept; use --write to apply",
+        "{}: {} of {} removed, all {} kept{}",
         printable(&changes(best, rule)),
         before.saturating_sub(after),
         number_of(before, "false finding"),
-        number_of(present.true_findings, "true finding")
+        number_of(present.true_findings, "true finding"),
+        if is_applied { "" } else { "; use --write to apply" }
     )
     .ok();
     text

@@ -5,6 +5,7 @@ use super::summary::Summary;
 use super::{Timeline, TracedEvent};
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::sql::quote::Literal;
 use crate::statistics::ScanStatistics;
 use crate::table::{Table, without_damaged_files};
 use crate::time::Range;
@@ -20,6 +21,17 @@ pub struct Activity {
     pub read: ScanStatistics,
 }
 
+/// Returns the condition for `actor` to have a name: its own, or what is shown of an ARN, such as `federated-user/NAME`.
+fn is_actor(name: &str) -> String {
+    let resource = format!(":{name}");
+    let length = resource.chars().count();
+    format!(
+        "({} OR actor LIKE 'arn:%' AND right(actor, {length}) = {})",
+        is_one_of("actor", [name]),
+        Literal(&resource)
+    )
+}
+
 /// Returns the events in `range` by `actor`, or all of them. An engine may select accounts and regions.
 ///
 /// # Errors
@@ -30,7 +42,7 @@ pub async fn activity(
     range: Range,
     actor: Option<&str>,
 ) -> Result<Activity, Error> {
-    let condition = actor.map_or_else(|| "TRUE".to_owned(), |actor| is_one_of("actor", [actor]));
+    let condition = actor.map_or_else(|| "TRUE".to_owned(), is_actor);
     let limit = engine.memory() / 2;
     without_damaged_files(table, async || {
         let records = TraceRecords::unbuffered(engine, table, range);

@@ -179,3 +179,21 @@ fn absence_is_read_and_errors_name_the_place() {
         assert!(error.contains(expected) && error.contains("lone.yml:6"), "{hunt}: {error}");
     }
 }
+
+#[test]
+fn open_matches_are_reported_once_with_all_kinds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let record = serde_json::json!({"Records": [crate::records::failed_sign_in("ada", "2026-09-01T08:00:00Z", "a")]});
+    std::fs::write(path("trail.json"), record.to_string()).unwrap();
+    let rule = "AnalysisType: rule\nRuleID: My.Lone\nEnabled: true\nSeverity: Low\nLogTypes: [AWS.CloudTrail]\nHunt:\n  \
+                NotFollowedBy:\n    - {Key: sourceIPAddress, Condition: Equals, Value: 192.0.2.1}\n\
+                Detection:\n  - {Key: eventName, Condition: Exists}\n";
+    std::fs::write(path("rule.yml"), rule).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tawny"))
+        .args(["hunt", &path("trail.json"), "--rules", &path("rule.yml"), "--window", "all"])
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(message.matches("open: the selected data").count(), 1, "{message}");
+}

@@ -51,6 +51,17 @@ pub(crate) fn browser(check: &str) -> Option<PathBuf> {
     browser
 }
 
+/// Whether all of `programs` are on the `PATH`. Skips `check` where one is missing.
+pub(crate) fn programs(check: &str, programs: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    let missing = programs.iter().find(|name| !is_there(name));
+    if let Some(name) = missing {
+        skip(check, &format!("put {name} on the PATH"));
+    }
+    missing.is_none()
+}
+
 #[test]
 fn a_skipped_check_is_printed_and_listed() {
     let folder = tempfile::tempdir().unwrap();

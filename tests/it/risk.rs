@@ -80,6 +80,26 @@ fn backtest_counts_how_often_actors_reach_scores() {
         ])
     );
     assert!(tawny(&[&["backtest", &trail, "--risk"], &RULE[..]].concat()).contains("alerts"));
+    // Without a range, days are those of the data: two, and a minute.
+    let arguments =
+        [&["backtest", &trail, "--risk", "--scores", "1", "--half-life", "1h", "--format", "json"], &RULE[..]];
+    let scores: Value = serde_json::from_str(&tawny(&arguments.concat())).unwrap();
+    assert_eq!(scores["scores"][0]["alerts_per_day"], json!(2.0));
+}
+
+#[test]
+fn findings_without_an_actor_are_counted_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let trail = trail(&folder);
+    let rule = folder.path().join("rule.yml").display().to_string();
+    let text = "AnalysisType: rule\nRuleID: My.Sum\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\nThreshold: 2\n\
+                DedupPeriodMinutes: 60\nGroupBy: [{Key: eventName}]\n\
+                Detection: [{Key: eventName, Condition: Equals, Value: ConsoleLogin}]\n";
+    std::fs::write(&rule, text).unwrap();
+    let hunt = |format: &str| tawny(&["hunt", &trail, "--rules", &rule, "--risk", "--format", format]);
+    let ranking: Value = serde_json::from_str(&hunt("json")).unwrap();
+    assert_eq!((&ranking["actors"], &ranking["findings_without_actor"]), (&json!([]), &json!(3)));
+    assert!(hunt("table").contains("not ranked: 3 findings without an actor"), "{}", hunt("table"));
 }
 
 #[test]

@@ -160,6 +160,13 @@ fn one_finding_is_shown_with_its_events_and_the_notes_of_its_rule() {
         // At no width is a name apart from its value.
         let narrow = stdout(&run_at(Some(60), &["hunt", TRAIL, "--show", short]));
         assert!(narrow.lines().any(|line| line.starts_with("severity") && line.ends_with("High")), "{narrow}");
+        // On a terminal of 80 columns nothing overflows, and the ids of events are there.
+        let usual = stdout(&run_at(Some(80), &["hunt", TRAIL, "--show", short]));
+        assert!(usual.lines().all(|line| line.chars().count() <= 80), "{usual}");
+        assert!(usual.contains("userIdentity.type: "), "{usual}");
+        for event in finding["event_ids"].as_array().unwrap() {
+            assert!(usual.contains(event.as_str().unwrap()), "{usual}");
+        }
     }
     for (id, reason) in [("ffffffffffff", "no finding of this hunt"), ("", "no finding of this hunt")] {
         let output = run(&["hunt", TRAIL, "--show", id]);
@@ -278,6 +285,19 @@ fn help_has_the_options_of_its_command_in_groups() {
     let headings = ["Data", "Rules", "Windows", "Time range", "Output", "Limits", "Resources", "S3"];
     let places: Vec<usize> = headings.iter().map(|name| text.find(&format!("\n{name}:\n")).unwrap()).collect();
     assert!(places.is_sorted(), "{text}");
+    let text = help(&["tune"]);
+    let of = |heading: &str| {
+        let (_, rest) = text.split_once(&format!("\n{heading}:\n")).unwrap();
+        rest.split("\n\n").take_while(|part| part.starts_with("  ")).collect::<String>()
+    };
+    for (heading, options) in
+        [("Data", "--layout"), ("Rules", "--rule <ID>"), ("Windows", "--thresholds"), ("Output", "--format")]
+    {
+        assert!(of(heading).contains(options), "{heading}: {text}");
+    }
+    for option in ["--labels", "--max-exceptions", "--write", "--owner", "--until"] {
+        assert!(of("Options").contains(option), "{option}: {text}");
+    }
     let commands = help(&[]);
     let order: Vec<usize> = ["convert", "hunt", "rules", "query", "completions"]
         .iter()

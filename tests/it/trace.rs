@@ -263,6 +263,12 @@ fn summaries_and_timelines_are_of_one_actor_or_account() {
     assert_eq!(status, Some(0), "{error}");
     let summary: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&summary["events"], &summary["services"][0]["value"]), (&json!(2), &json!("ssm.amazonaws.com")));
+    // The name that tables show of an ARN is accepted too, as a whole.
+    for (name, events) in [("federated-user/operator", 2), ("operator", 0), ("anaya", 3)] {
+        let (out, error, _) = tawny(&["summary", FEDERATED, "--actor", name, "--format", "json"]);
+        let summary: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{error}"));
+        assert_eq!(summary["events"], json!(events), "{name}");
+    }
     let (out, ..) = tawny(&["summary", INSTANCE, "--account", "111122223333", "--format", "json"]);
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["events"], json!(8));
     assert_eq!(tawny(&["summary", INSTANCE]).2, Some(2));

@@ -123,12 +123,14 @@ fn written_exceptions_give_a_hunt_what_was_proposed() {
     let file = place.path("exceptions.yml");
     let windows = ["--thresholds", "2", "--periods", "15m"];
     let write =
-        [&windows[..], &["--write", "--exceptions-to", &file, "--owner", "platform team", "--until", "2027-01-01"]]
+        [&windows[..], &["--write", "--exceptions-to", &file, "--owner", "platform team", "--until", "2127-01-01"]]
             .concat();
     let tuned = place.tune(&write);
     assert_eq!(tuned.status.code(), Some(0), "{tuned:?}");
     let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains("Owner: \"platform team\"") && text.contains("2027-01-01"), "{text}");
+    assert!(text.contains("Owner: \"platform team\"") && text.contains("2127-01-01"), "{text}");
+    let printed = String::from_utf8(tuned.stdout).unwrap();
+    assert!(printed.contains("all 3 true findings kept\n") && !printed.contains("use --write"), "{printed}");
     let [before, after] = [findings(&place, &[]), findings(&place, &["--exceptions", &file])];
     let count = |findings: &[Value], wanted: bool| findings.iter().filter(|finding| is_true(finding) == wanted).count();
     assert_eq!((count(&before, true), count(&after, true)), (3, 3));
@@ -213,4 +215,35 @@ fn a_window_that_loses_true_findings_of_a_caught_label_is_not_proposed() {
     let tuning = json_of(&place.tune(&["--format", "json"]));
     let best = &tuning["proposals"][usize::try_from(tuning["best"].as_u64().unwrap()).unwrap()];
     assert_eq!((&best["effect"]["true_findings"], &best["lost_true_findings"]), (&json!(5), &json!(0)), "{best}");
+}
+
+#[test]
+fn options_that_would_do_nothing_are_refused() {
+    let place =
+        Place::new((burst("ci", "192.0.2.10", "aws-cli", (1, 10), 3), "label,actor\nmalicious,ci\n".to_owned()));
+    std::fs::write(place.path("labels.csv"), "label,actor,from,to\nmalicious,eve,2026-09-01,2026-09-02\n").unwrap();
+    for option in ["--owner", "--reason", "--until", "--exceptions-to", "--config"] {
+        let refused = place.tune(&[option, "2127-01-01"]);
+        let message = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{option}");
+        assert!(message.contains("--write"), "{option}: {message}");
+    }
+    let refused = place.tune(&["--write", "--until", "2020-01-01", "--exceptions-to", &place.path("e.yml")]);
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    assert!(message.contains("`--until` 2020-01-01T00:00:00Z has passed"), "{message}");
+    assert!(!Path::new(&place.path("e.yml")).exists());
+}
+
+#[test]
+fn the_ending_of_a_file_chooses_the_format_and_rules_without_true_findings_are_told() {
+    let place = Place::new((burst("ci", "192.0.2.10", "aws-cli", (1, 10), 3), String::new()));
+    std::fs::write(place.path("labels.csv"), "label,actor,from,to\nmalicious,eve,2026-09-01,2026-09-02\n").unwrap();
+    let file = place.path("proposals.json");
+    let tuned = place.tune(&["-o", &file]);
+    assert_eq!(tuned.status.code(), Some(0), "{tuned:?}");
+    let tuning: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(tuning["present"]["true_findings"], json!(0));
+    let message = String::from_utf8(tuned.stderr).unwrap();
+    assert!(message.contains("warning: no finding of the rule is true now"), "{message}");
 }

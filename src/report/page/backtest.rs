@@ -1,7 +1,10 @@
 //! The HTML page of a backtest.
 
+use std::collections::HashMap;
+
 use super::{
-    Bins, Chart, Fact, Frame, GroupRow, MAX_GROUPS, TimeSeries, Timeline, counted, fact, rendered, top_groups,
+    Bins, Chart, Fact, Frame, GroupRow, MAX_GROUPS, RunDetails, TimeSeries, Timeline, counted, fact, rendered,
+    top_groups,
 };
 use crate::backtest::labels::Score;
 use crate::backtest::{Backtest, Cell};
@@ -11,12 +14,15 @@ use crate::report::backtest::{BacktestView, decimal, grid_name, heat, newness_na
 use crate::rule::{Counts, Rule, Setting, Window, WindowKind};
 use crate::sql;
 use crate::statistics::number_of;
+use crate::text::shell_word;
 use crate::time::{Instant, Range};
 
 /// Number of shades in a heat table: the CSS classes `h1` to `h6`.
 const SHADES: usize = 6;
 /// Window sizes with a bar of their own. Larger windows share one.
 const MAX_SIZE: usize = 60;
+/// Maximum number of findings of a cell on the page.
+const MAX_FOUND: usize = 20;
 
 #[derive(askama::Template)]
 #[template(path = "backtest.html")]
@@ -85,15 +91,21 @@ struct Scored {
 }
 
 /// Returns the page of a backtest. `rule` is the text of the rule.
-pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
+pub fn backtest(view: &BacktestView<'_>, rule: &str, run: &RunDetails) -> Result<String, Error> {
     let tested = view.tested;
     let bins = Bins::of(tested.span());
     let counts = |number: usize| {
         let triggers = tested.hunt.findings[number].iter().map(|found| tested.hunt.matches.times[found.trigger]);
         bins.counts(triggers)
     };
-    let series = |(number, cell): (usize, &Cell)| TimeSeries { name: cell_name(cell.setting), counts: counts(number) };
-    let mut all: Vec<TimeSeries> = tested.grid().iter().enumerate().map(series).collect();
+    let mut groups_found = GroupNames::default();
+    let mut series = |(number, cell): (usize, &Cell)| TimeSeries {
+        name: cell_name(cell.setting),
+        counts: counts(number),
+        found: first_findings(view, number, &mut groups_found),
+        options: hunt_options(tested, cell.setting),
+    };
+    let mut all: Vec<TimeSeries> = tested.grid().iter().enumerate().map(&mut series).collect();
     let present = tested.present();
     let present_line = if present < tested.grid_cells {
         present
@@ -102,7 +114,14 @@ pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
         all.len() - 1
     };
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts(present)).collect();
-    let data = Timeline { thing: "finding", bin: bins.name, bins: bins.names(), present: present_line, lines: all };
+    let data = Timeline {
+        thing: "finding",
+        bin: bins.name,
+        bins: bins.names(),
+        present: present_line,
+        lines: all,
+        groups: groups_found.names,
+    };
     let distribution = distribution(tested);
     let (groups, more_groups) = top_groups(groups(view));
     let window = tested.rule.window;
@@ -113,7 +132,8 @@ pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
             &data,
             &tested.hunt.read,
             Some(&view.tested.hunt.duplicates),
-        )?,
+        )?
+        .of_run(run),
         present: name(window),
         tiles: tiles(&tested.cells[present]),
         suggestions: view.suggestions.iter().map(|suggestion| suggestion.reason.clone()).collect(),
@@ -136,6 +156,39 @@ pub fn backtest(view: &BacktestView<'_>, rule: &str) -> Result<String, Error> {
         sql: sql::hunt(&tested.rule, tested.range, Range::default())?,
     };
     rendered(&page)
+}
+
+/// Names of groups, each once.
+#[derive(Default)]
+struct GroupNames {
+    names: Vec<String>,
+    indexes: HashMap<usize, usize>,
+}
+
+/// Returns the first findings of a cell, with indexes of their groups in `groups`.
+fn first_findings(
+    view: &BacktestView<'_>,
+    cell: usize,
+    groups: &mut GroupNames,
+) -> Vec<(usize, String, String, usize)> {
+    let matches = &view.tested.hunt.matches;
+    let row = |found: &GridFinding| {
+        let GroupNames { names, indexes } = groups;
+        let index = *indexes.entry(matches.group_of[found.first]).or_insert_with(|| {
+            names.push(view.group_of(found));
+            names.len() - 1
+        });
+        (index, matches.times[found.first].to_string(), matches.times[found.last].to_string(), found.count)
+    };
+    view.tested.hunt.findings[cell].iter().take(MAX_FOUND).map(row).collect()
+}
+
+/// Returns the options of a hunt with a setting. Times of new matches have no options.
+fn hunt_options(tested: &Backtest, setting: Setting) -> Option<String> {
+    let Window { kind, period, threshold } = setting.window;
+    let is_own = setting.newness == tested.rule.setting().newness;
+    let rule = shell_word(&tested.rule.id);
+    is_own.then(|| format!("--rule {rule} --threshold {threshold} --period {period} --window {kind}"))
 }
 
 fn name(window: Window) -> String {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Bins, Chart, Fact, Frame, GroupRow, HuntSummary, TimeSeries, Timeline, counted, fact, rendered};
+use super::{
+    Bins, Chart, Fact, Frame, GroupRow, HuntSummary, RunDetails, TimeSeries, Timeline, counted, fact, rendered,
+};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt::events::{Event, EventLimits};
@@ -19,6 +21,8 @@ pub const SHOWN: EventLimits = EventLimits { findings: 1_000, events: 100 };
 /// The results of a hunt.
 #[derive(Debug)]
 pub struct HuntResults<'h> {
+    /// How the page is made.
+    pub run: &'h RunDetails,
     /// The rules.
     pub rules: &'h [Rule],
     /// Range of the triggers.
@@ -118,8 +122,15 @@ pub async fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
     let bins = Bins::of(from.zip(to).filter(|(from, to)| from < to));
     let counts = bins.sums(summary.by_hour.iter().map(|(hour, count)| (*hour, *count)));
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
-    let all = TimeSeries { name: "All findings".to_owned(), counts };
-    let data = Timeline { thing: "finding", bin: bins.name, bins: bins.names(), present: 0, lines: vec![all] };
+    let all = TimeSeries { name: "All findings".to_owned(), counts, found: Vec::new(), options: None };
+    let data = Timeline {
+        thing: "finding",
+        bin: bins.name,
+        bins: bins.names(),
+        present: 0,
+        lines: vec![all],
+        groups: Vec::new(),
+    };
     let end = |end: Option<Instant>, none: &str| end.map_or_else(|| none.to_owned(), String::from);
     let heading = format!(
         "{}, {} to {}",
@@ -136,7 +147,7 @@ pub async fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
     let findings_of = |rule: &Rule| by_rule.get(&rule.id).copied().unwrap_or_default();
     let (groups, more_groups) = summary.top_groups().await?;
     let page = HuntPage {
-        frame: Frame::new(&title, &heading, &data, read, results.duplicates)?,
+        frame: Frame::new(&title, &heading, &data, read, results.duplicates)?.of_run(results.run),
         tiles: tiles(&summary),
         severities: by_rank(&summary).into_iter().map(|(severity, _)| severity.clone()).collect(),
         found_rules: by_rule.keys().cloned().collect(),

@@ -49,15 +49,21 @@
     const bins = data.bins.slice(span[0], span[1]);
     const most = Math.max(1, ...counts);
     const step = width / Math.max(1, counts.length);
-    const svg = plot.querySelector("svg");
+    const svg = plot.querySelector(".chart");
+    const marks = most > 1 ? [most, Math.floor(most / 2)] : [most];
+    const y = (count) => base - (base - 8) * count / most;
     svg.replaceChildren(
       make("line", { class: "axis", x1: 0, y1: base, x2: width, y2: base }),
-      make("line", { class: "top", x1: 0, y1: 8, x2: width, y2: 8 }),
+      ...marks.map((count) => make("line", { class: "top", x1: 0, y1: y(count), x2: width, y2: y(count) })),
     );
-    plot.querySelector(".most").textContent = most;
+    plot.querySelector(".scale").replaceChildren(...[...marks, 0].map((count) => {
+      const text = make("text", { x: 54, y: y(count) });
+      text.textContent = count;
+      return text;
+    }));
     counts.forEach((count, index) => {
       if (count === 0) return;
-      const tall = (base - 8) * count / most;
+      const tall = base - y(count);
       const bar = make("rect", {
         class: "bar", x: index * step + step * 0.08, y: base - tall, width: step * 0.84, height: tall,
       });
@@ -111,6 +117,29 @@
   });
   whole.addEventListener("click", () => { span = [0, data.bins.length]; draw(); });
 
+  // The first findings of the selected cell.
+  const cellFindings = document.getElementById("cell-findings");
+  const list = () => {
+    if (!cellFindings) return;
+    const { name, counts, found = [], options } = data.lines[line];
+    const all = counts.reduce((sum, count) => sum + count, 0);
+    cellFindings.querySelector(".legend").textContent =
+      name + ": " + all + (all === 1 ? " finding" : " findings") + (all > found.length ? ", the first " + found.length : "") + ".";
+    cellFindings.querySelector("table").hidden = found.length === 0;
+    cellFindings.querySelector("tbody").replaceChildren(...found.map(([group, first, last, events]) => {
+      const row = document.createElement("tr");
+      [data.groups[group], events, first, last].forEach((value, index) => {
+        const cell = row.insertCell();
+        cell.textContent = value;
+        if (index === 1) cell.className = "number";
+      });
+      return row;
+    }));
+    const more = cellFindings.querySelector(".more");
+    more.hidden = !options || all === 0;
+    more.querySelector("code").textContent = "tawny hunt DATA " + options;
+  };
+
   // A cell of a heat table selects the line to draw.
   const choose = (cell) => {
     document.querySelectorAll(".chosen").forEach((other) => other.classList.remove("chosen"));
@@ -118,6 +147,7 @@
     line = Number(cell.dataset.cell);
     document.getElementById("chosen").textContent = data.lines[line].name + ", by " + data.bin + ".";
     draw();
+    list();
   };
   document.querySelectorAll("[data-cell]").forEach((cell) => {
     cell.tabIndex = 0;
@@ -127,6 +157,7 @@
     });
   });
   draw();
+  list();
 
   // Filter findings by text.
   const filter = document.getElementById("filter");

@@ -191,8 +191,15 @@ pub fn trace(trace: &Trace, read: &ScanStatistics) -> Result<String, Error> {
     let bins = Bins::of(all.first.zip(all.last).map(|(first, last)| (first, last + SECOND)));
     let counts = bins.counts(trace.events.iter().filter_map(|event| event.time));
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
-    let series = TimeSeries { name: "All events".to_owned(), counts };
-    let data = Timeline { thing: "event", bin: bins.name, bins: bins.names(), present: 0, lines: vec![series] };
+    let series = TimeSeries { name: "All events".to_owned(), counts, found: Vec::new(), options: None };
+    let data = Timeline {
+        thing: "event",
+        bin: bins.name,
+        bins: bins.names(),
+        present: 0,
+        lines: vec![series],
+        groups: Vec::new(),
+    };
     let title = format!("Trace: {} {}", trace.start.kind, trace.start.value);
     let heading = origin(&trace.origin);
     let graph = Graph::of(trace);

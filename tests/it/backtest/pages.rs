@@ -105,6 +105,8 @@ fn is_used(browser: &Path, folder: &Path, text: &str) {
     }
     assert!(outcome["tip"].as_str().unwrap().contains(" finding"), "{outcome:#}");
     if text.contains("data-cell=\"0\"") {
+        assert_eq!(outcome["listed before"], json!(13), "the findings of the present cell: {outcome:#}");
+        assert_eq!(outcome["listed"], json!(0), "{outcome:#}");
         let chosen = outcome["chosen"].as_str().unwrap();
         assert!(chosen.starts_with("threshold 20 within 5m, sliding windows"), "{outcome:#}");
         assert_eq!(step("cell")["bars"], 0, "there were never twenty within five minutes");

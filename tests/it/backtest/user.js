@@ -44,7 +44,9 @@
   outcome.tip = tip.hidden ? "" : tip.textContent;
   const cell = document.querySelector(".heat tbody tr:last-child [data-cell]");
   if (cell) {
+    outcome["listed before"] = all("#cell-findings tbody tr").length;
     cell.click();
+    outcome.listed = all("#cell-findings tbody tr").length;
     outcome.chosen = document.getElementById("chosen").textContent;
     see("cell");
   }
