@@ -90,12 +90,12 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
     let keys = rule.first_seen.iter().flat_map(|first_seen| &first_seen.fields);
     let keys: Vec<String> =
         keys.filter(|field| !rule.group_by.contains(field)).map(|field| format!("new.{field}")).collect();
-    let mut hunt = lookback::read_until_decided(cells, range, async |reads| {
+    let mut hunt = lookback::read_until_decided(cells, &[], range, async |reads| {
         let cell = |(number, (setting, read)): (usize, (&Setting, &Range))| GridCell {
             number,
             setting: *setting,
             read: *read,
-            known: known.decided_times(*setting, *read),
+            known: known.decided_times(*setting, *read, false),
         };
         let grid = GridRule {
             id: rule.id.clone(),
@@ -174,7 +174,7 @@ fn matched(
     fields.extend(grid.shape.absence.map(|_| text(columns::MATCH_ROLE)));
     let schema = Arc::new(Schema::new(fields));
     let converted = Arc::clone(&schema);
-    matches.table(&schema, engine.partitions(), move |batch| {
+    matches.table(&schema, engine.partitions(), Vec::new(), move |batch| {
         let values = spec.group.iter().chain(&spec.keys).chain([&spec.account, &spec.actor, &spec.fingerprint]);
         let values = values.chain(&spec.matches.call).map(|id| Arc::clone(batch.value(*id)));
         let own = [EventColumn::Time, EventColumn::Id].map(|column| Arc::clone(batch.event(column)));
