@@ -26,6 +26,7 @@ mod match_table;
 mod matched;
 pub mod newest;
 mod rule_tests;
+pub mod seen;
 #[cfg(feature = "cluster")]
 mod stages;
 mod windows;
@@ -33,7 +34,7 @@ mod windows;
 pub use finding_buffer::{FindingBuffer, FindingReader};
 use known_data::KnownData;
 use lookback::Attempt;
-pub use lookback::initial_range_of;
+pub use lookback::{initial_range_of, lookback_of};
 use matched::ScannedRules;
 pub use rule_tests::{HuntTestResult, run_hunt_tests, run_rule_tests};
 #[cfg(feature = "cluster")]
@@ -197,7 +198,8 @@ async fn in_one_scan<'r>(
         open_matches: vec![0; rules.len()],
     };
     let mut pending: Vec<usize> = (0..rules.len()).collect();
-    lookback::read_until_decided(&settings, range, async |reads| {
+    let seen: Vec<Option<Instant>> = (0..rules.len()).map(|index| known.seen_before(index)).collect();
+    lookback::read_until_decided(&settings, &seen, range, async |reads| {
         let pending_reads: Vec<Range> = pending.iter().map(|index| reads[*index]).collect();
         let read = pending_reads.iter().copied().reduce(Range::union).unwrap_or(range);
         let is_first = pending.len() == rules.len();

@@ -23,6 +23,7 @@ mod deliver;
 mod hunting;
 mod maintain;
 mod report;
+mod seen;
 mod sources;
 pub mod state;
 mod verification;

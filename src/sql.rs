@@ -144,6 +144,11 @@ GROUP BY {0}",
     Ok(format!("{}\n{select}", query(&steps)))
 }
 
+/// Returns the query of the last match with each key of new matches. The matches are the table `matched` with these columns.
+pub fn last_seen(columns: &RuleColumns<String>) -> Result<String, Error> {
+    windows::last_seen(columns).map_err(unrendered("the keys of matches"))
+}
+
 /// Returns the query of the times of the first and the last event in the table `cloudtrail`.
 pub fn event_times() -> String {
     rule_matches::event_times()

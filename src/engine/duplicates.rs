@@ -167,7 +167,7 @@ pub(crate) async fn among_matches(
     let context = engine.session()?;
     let schema = compared_schema();
     let compared = Arc::clone(&schema);
-    let table = matches.table(&schema, engine.partitions(), move |batch| {
+    let table = matches.table(&schema, engine.partitions(), Vec::new(), move |batch| {
         let identity = [EventColumn::Id, EventColumn::Time].map(|column| Arc::clone(batch.event(column)));
         let columns = identity.into_iter().chain(call.map(|id| Arc::clone(batch.value(id)))).collect();
         [RecordBatch::try_new(Arc::clone(&compared), columns).map_err(Into::into)]

@@ -130,6 +130,7 @@ impl MatchBuffer {
     }
 
     /// Returns the rows as a table of `schema` with `partitions` partitions. `convert` makes rows of it from each batch.
+    /// `further` rows are one more partition, if there are any.
     ///
     /// # Errors
     /// There are no partitions.
@@ -137,13 +138,18 @@ impl MatchBuffer {
         self: &Arc<MatchBuffer>,
         schema: &SchemaRef,
         partitions: usize,
+        further: Vec<RecordBatch>,
         convert: &Convert,
     ) -> Result<Arc<dyn TableProvider>> {
         let stream = |partition| {
             let (buffer, schema, convert) = (Arc::clone(self), Arc::clone(schema), Arc::clone(convert));
             Arc::new(ConvertedPartition { buffer, schema, convert, partition, partitions }) as Arc<dyn PartitionStream>
         };
-        super::streamed_table(Arc::clone(schema), (0..partitions).map(stream).collect())
+        let mut streams: Vec<Arc<dyn PartitionStream>> = (0..partitions).map(stream).collect();
+        if !further.is_empty() {
+            streams.push(Arc::new(FixedPartition { schema: Arc::clone(schema), batches: further }));
+        }
+        super::streamed_table(Arc::clone(schema), streams)
     }
 
     /// Returns the batches of a buffer that stayed in memory.
@@ -182,6 +188,24 @@ impl PartitionStream for ConvertedPartition {
         let convert = Arc::clone(&self.convert);
         let batches = self.buffer.partition(self.partition, self.partitions);
         let batches = batches.map_ok(move |batch| stream::iter(convert(batch))).try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}
+
+/// A partition of rows in memory.
+#[derive(Debug)]
+struct FixedPartition {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+}
+
+impl PartitionStream for FixedPartition {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = stream::iter(self.batches.clone().into_iter().map(Ok));
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
 }
@@ -225,7 +249,7 @@ impl BufferedRows {
         select: impl Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
     ) -> Result<Arc<dyn TableProvider>> {
         let convert: Convert = Arc::new(move |batch| Box::new(std::iter::once(select(batch))));
-        self.buffer.table(&self.schema, 1, &convert)
+        self.buffer.table(&self.schema, 1, Vec::new(), &convert)
     }
 }
 

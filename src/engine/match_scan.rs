@@ -240,6 +240,7 @@ impl BufferedMatches {
     }
 
     /// Returns the matches as a table of `schema` with `partitions` partitions. `convert` makes rows of it from each batch.
+    /// `further` rows are one more partition, if there are any.
     ///
     /// # Errors
     /// There are no partitions.
@@ -247,6 +248,7 @@ impl BufferedMatches {
         self: &Arc<BufferedMatches>,
         schema: &SchemaRef,
         partitions: usize,
+        further: Vec<RecordBatch>,
         convert: impl Fn(MatchBatch) -> R + Send + Sync + 'static,
     ) -> Result<Arc<dyn TableProvider>>
     where
@@ -257,6 +259,6 @@ impl BufferedMatches {
             Ok(batch) => Box::new(convert(batch).into_iter()),
             Err(error) => Box::new(std::iter::once(Err(error))),
         });
-        self.batches.table(schema, partitions, &convert)
+        self.batches.table(schema, partitions, further, &convert)
     }
 }

@@ -49,7 +49,7 @@ impl Engine {
         let streams = physical_plan::execute_stream_partitioned(plan, context.task_ctx())?;
         let parts = try_join_all(streams.into_iter().map(|stream| writer.write(stream))).await?;
         let unchanged: Convert = Arc::new(|batch| Box::new(std::iter::once(Ok(batch))));
-        Arc::new(writer.finish(parts)).table(&schema, self.partitions(), &unchanged)
+        Arc::new(writer.finish(parts)).table(&schema, self.partitions(), Vec::new(), &unchanged)
     }
 
     /// Calls `each` with the rows of `sql`, which reads `view` as [`VIEW`].

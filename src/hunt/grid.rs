@@ -91,12 +91,12 @@ pub async fn hunt_grid(engine: &Engine, table: &dyn Table, request: GridHuntRequ
     let keys = rule.first_seen.iter().flat_map(|first_seen| &first_seen.fields);
     let keys: Vec<String> =
         keys.filter(|field| !rule.group_by.contains(field)).map(|field| format!("new.{field}")).collect();
-    let mut hunt = lookback::read_until_decided(cells, range, async |reads| {
+    let mut hunt = lookback::read_until_decided(cells, &[], range, async |reads| {
         let cell = |(number, (setting, read)): (usize, (&Setting, &Range))| GridCell {
             number,
             setting: *setting,
             read: *read,
-            known: known.decided_times(*setting, *read),
+            known: known.decided_times(*setting, *read, false),
         };
         let grid = GridRule {
             id: rule.id.clone(),
@@ -182,7 +182,7 @@ fn matched(
     fields.extend(grid.shape.absence.map(|_| text(columns::MATCH_ROLE)));
     let schema = Arc::new(Schema::new(fields));
     let converted = Arc::clone(&schema);
-    matches.table(&schema, engine.partitions(), move |batch| {
+    matches.table(&schema, engine.partitions(), Vec::new(), move |batch| {
         let value = |id: ValueId| match &origins {
             Some(origins) => origins.resolved(id, batch.value(id)),
             None => Arc::clone(batch.value(id)),

@@ -6,6 +6,7 @@ use arrow::array::Array as _;
 use serde::{Deserialize, Serialize};
 
 use super::account_starts::{self, AccountStarts};
+use super::seen::SeenKeys;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::named_columns;
@@ -25,6 +26,8 @@ pub struct KnownData {
     pub event_times: Option<EventTimes>,
     /// The time before which records were dropped.
     pub retained_from: Option<Instant>,
+    /// For each rule of the hunt the keys that were seen before a time, if they are known. Empty if none are.
+    pub seen: Vec<Option<SeenKeys>>,
 }
 
 /// The times of the first and the last event.
@@ -71,12 +74,25 @@ impl KnownData {
         Ok((known, read))
     }
 
+    /// Returns the time before which it is known which keys of the rule with this index were seen.
+    pub(super) fn seen_before(&self, rule: usize) -> Option<Instant> {
+        Some(self.seen.get(rule)?.as_ref()?.before)
+    }
+
+    /// Returns the keys of the rule with this index that were seen before `read`, if they are known.
+    pub(super) fn seen_keys(&self, rule: usize, read: Range) -> Option<&SeenKeys> {
+        self.seen.get(rule)?.as_ref().filter(|seen| read.from == Some(seen.before))
+    }
+
     /// Returns the times at which a match can be decided by a hunt with `setting` that reads the times in `read`: those for
-    /// which its history, or its period of absence, lies within what was read.
-    pub(super) fn decided_times(&self, setting: Setting, read: Range) -> Range {
+    /// which its history, or its period of absence, lies within what was read. With `knows_seen`, it is known which keys were seen
+    /// before `read`.
+    pub(super) fn decided_times(&self, setting: Setting, read: Range, knows_seen: bool) -> Range {
         let start = read.from.max(self.retained_from);
         if let Some(newness) = setting.newness {
-            return Range { from: start.map(|from| from + newness.history.micros()), to: None };
+            let after_history = |start: Option<Instant>| start.map(|start| start + newness.history.micros());
+            let from = if knows_seen { after_history(self.retained_from).max(read.from) } else { after_history(start) };
+            return Range { from, to: None };
         }
         let period = setting.window.period.micros();
         match setting.absence {

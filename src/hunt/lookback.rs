@@ -15,6 +15,8 @@ struct ReadMargin {
     lookahead: i64,
     /// Before the lookback, what shows which of its matches count.
     earlier: i64,
+    /// The time before which it is known which keys were seen. From then on nothing earlier is read.
+    seen_before: Option<Instant>,
     /// After the lookahead, what shows which of its matches count.
     later: i64,
 }
@@ -23,16 +25,13 @@ impl ReadMargin {
     /// Returns a margin that suffices in most cases.
     fn initial(setting: Setting) -> ReadMargin {
         let period = setting.window.period.micros();
-        let (lookback, lookahead) = match setting.window.kind {
-            // Windows are exact from one period after the start of the read range. The other period shows whether a
-            // burst was already triggered before the range. A burst may continue after the range.
-            WindowKind::Sliding => (2 * period, DAY.max(2 * period)),
-            // The start of a window depends on the windows before it, back to a pause of one period.
-            WindowKind::Dedup => (DAY.max(4 * period), period),
-            WindowKind::Tumbling => (period, period),
+        let lookahead = match setting.window.kind {
+            // A burst may continue after the range.
+            WindowKind::Sliding => DAY.max(2 * period),
+            WindowKind::Dedup | WindowKind::Tumbling => period,
         };
         let (earlier, later) = (setting.decided_by_earlier(), setting.decided_by_later());
-        ReadMargin { lookback: Some(lookback), lookahead, earlier, later }
+        ReadMargin { lookback: Some(lookback_of(setting)), lookahead, earlier, later, seen_before: None }
     }
 
     /// Returns a margin four times as long. Beyond [`MAX_LOOKBACK`] it covers all earlier events.
@@ -46,8 +45,25 @@ impl ReadMargin {
     }
 
     fn around(self, range: Range) -> Range {
-        let from = range.from.zip(self.lookback).map(|(from, lookback)| from - lookback - self.earlier);
+        let from = range.from.zip(self.lookback).map(|(from, lookback)| from - lookback);
+        let from = match (from, self.seen_before) {
+            (Some(from), Some(before)) if from >= before => Some(before),
+            (from, _) => from.map(|from| from - self.earlier),
+        };
         Range { from, to: range.to.map(|to| to + self.lookahead + self.later) }
+    }
+}
+
+/// Returns how long before a range a hunt reads first to decide the windows in it, in microseconds.
+pub fn lookback_of(setting: Setting) -> i64 {
+    let period = setting.window.period.micros();
+    match setting.window.kind {
+        // Windows are exact from one period after the start of the read range. The other period shows whether a burst was
+        // already triggered before the range.
+        WindowKind::Sliding => 2 * period,
+        // The start of a window depends on the windows before it, back to a pause of one period.
+        WindowKind::Dedup => DAY.max(4 * period),
+        WindowKind::Tumbling => period,
     }
 }
 
@@ -70,16 +86,20 @@ pub(super) struct Attempt<T> {
 }
 
 /// Calls `attempt` with the range to read for each of `settings`. Repeats it with wider ranges for undecided settings
-/// until all are decided.
+/// until all are decided. `seen_before` are the times before which it is known, for a setting, which keys were seen.
 ///
 /// # Errors
 /// Those of `attempt`.
 pub(super) async fn read_until_decided<T>(
     settings: &[Setting],
+    seen_before: &[Option<Instant>],
     range: Range,
     mut attempt: impl AsyncFnMut(&[Range]) -> Result<Attempt<T>, Error>,
 ) -> Result<T, Error> {
     let mut margins: Vec<ReadMargin> = settings.iter().copied().map(ReadMargin::initial).collect();
+    for (margin, before) in margins.iter_mut().zip(seen_before) {
+        margin.seen_before = *before;
+    }
     loop {
         let reads: Vec<Range> = margins.iter().map(|margin| margin.around(range)).collect();
         let Attempt { result, undecided } = attempt(&reads).await?;

@@ -86,8 +86,9 @@ impl MatchedRows for ScannedMatches {
     }
 
     fn provider(&self, table: &Arc<MatchTable>, rules: &[usize], partitions: usize) -> Result<Arc<dyn TableProvider>> {
+        let seen: Vec<_> = rules.iter().filter_map(|rule| table.seen_rows(*rule).transpose()).collect::<Result<_>>()?;
         let (rows, rules, origins) = (Arc::clone(table), rules.to_vec(), self.origins.clone());
-        self.matches.table(&table.schema, partitions, move |batch| {
+        self.matches.table(&table.schema, partitions, seen, move |batch| {
             Arc::clone(&rows).rows(rules.clone(), batch, origins.clone())
         })
     }

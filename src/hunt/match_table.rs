@@ -14,6 +14,7 @@ use datafusion::error::Result;
 
 use super::account_starts::AccountStarts;
 use super::match_origins::MatchOrigins;
+use super::seen::SeenKeys;
 use super::windows::WindowRule;
 use crate::engine::match_batch::MatchBatch;
 use crate::engine::{BATCH_ROWS, event_kinds_type, functions};
@@ -35,6 +36,8 @@ const NEW_ACCOUNT: &str = "new.account";
 pub(super) struct MatchTable {
     rules: Vec<WindowRule>,
     account_starts: AccountStarts,
+    /// For each rule the keys that were seen before what its hunt reads, if they are known.
+    seen: Vec<Option<SeenKeys>>,
     /// The columns that hold values of rules: as many as the rule has that needs most.
     columns: RuleColumns<String>,
     pub(super) schema: SchemaRef,
@@ -76,7 +79,12 @@ impl MatchTable {
             _ => Field::new(column.name(), DataType::Utf8, true),
         }));
         fields.extend(columns.iter().map(|name| Field::new(name, DataType::Utf8, true)));
-        MatchTable { rules, account_starts, columns, schema: Arc::new(Schema::new(fields)) }
+        MatchTable { rules, account_starts, seen: Vec::new(), columns, schema: Arc::new(Schema::new(fields)) }
+    }
+
+    /// Returns the table with one more row for each key that was seen before what the hunt of its rule reads.
+    pub(super) fn with_seen(self, seen: Vec<Option<SeenKeys>>) -> MatchTable {
+        MatchTable { seen, ..self }
     }
 
     /// The first event of each account.
@@ -193,6 +201,52 @@ impl MatchTable {
             columns.extend(values.into_iter().chain(std::iter::repeat_with(null)).take(count));
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+}
+
+impl MatchTable {
+    /// The rows of the keys of the rule with this index that were seen before what its hunt reads. They show that a later match is
+    /// not new, and are too early to count. `None` if there are none.
+    pub(super) fn seen_rows(&self, index: usize) -> Result<Option<RecordBatch>> {
+        let (rule, seen) = (&self.rules[index], self.seen.get(index).and_then(Option::as_ref));
+        let (Some(seen), Some(newness)) = (seen, rule.newness) else {
+            return Ok(None);
+        };
+        let needed_from = seen.before - newness.history.micros();
+        let keys: Vec<_> = seen.last.iter().filter(|(_, last)| **last >= needed_from).collect();
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let rows = keys.len();
+        let texts = |column: usize| -> ArrayRef {
+            let values = keys.iter().map(|(key, _)| key.get(column).and_then(Option::as_deref));
+            Arc::new(values.collect::<StringArray>())
+        };
+        let times = |times: Vec<Option<i64>>| -> ArrayRef {
+            Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))
+        };
+        let groups = rule.columns.group.len();
+        let new = rule.columns.newness.as_ref().map_or(0, |newness| newness.key.len());
+        let key_columns = numbered(GROUP).take(groups).chain(numbered(NEW).take(new)).collect::<Vec<_>>();
+        let value = |field: &Arc<Field>| -> ArrayRef {
+            match field.name().as_str() {
+                columns::RULE => Arc::new(Int64Array::from_value(i64::try_from(index).unwrap_or_default(), rows)),
+                columns::THRESHOLD => Arc::new(Int64Array::from_value(rule.threshold.get().into(), rows)),
+                columns::PERIOD => Arc::new(IntervalMonthDayNanoArray::from_value(interval(rule.period), rows)),
+                columns::HISTORY => Arc::new(IntervalMonthDayNanoArray::from_value(interval(newness.history), rows)),
+                columns::FINGERPRINT => Arc::new(Int64Array::from_value(0, rows)),
+                columns::KNOWN_FROM => times(vec![rule.decided.from.map(Instant::micros); rows]),
+                event::EVENT_TIME => times(keys.iter().map(|(_, last)| Some(last.micros())).collect()),
+                // No event has such an identity.
+                event::EVENT_ID => Arc::new((0..rows).map(|row| Some(format!("\0{row}"))).collect::<StringArray>()),
+                name => match key_columns.iter().position(|column| column == name) {
+                    Some(column) => texts(column),
+                    None => new_null_array(field.data_type(), rows),
+                },
+            }
+        };
+        let columns = self.schema.fields().iter().map(value).collect();
+        Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns)?))
     }
 }
 

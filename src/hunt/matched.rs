@@ -7,6 +7,7 @@ use super::known_data::KnownData;
 use super::lookback::is_cut;
 use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::match_table::MatchTable;
+use super::seen::SeenKeys;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::match_scan::MatchScan;
 use crate::engine::{Engine, duplicates};
@@ -74,10 +75,14 @@ impl<'r> ScannedRules<'r> {
         let read = reads.iter().copied().reduce(Range::union).unwrap_or_default();
         let scanned_rules: Vec<&Rule> = scanned.iter().map(|index| &rules[*index]).collect();
         let spec = MatchSpec::new(&scanned_rules, read);
-        let window_rules = scanned_rules.iter().zip(reads).zip(&spec.rules);
-        let window_rules =
-            window_rules.map(|((rule, read), spec)| WindowRule::new(rule, *read, spec.columns.clone(), known));
-        let table = Arc::new(MatchTable::new(window_rules.collect(), known.starts.clone()));
+        let seen = scanned.iter().zip(reads).map(|(index, read)| known.seen_keys(*index, *read).cloned());
+        let seen: Vec<Option<SeenKeys>> = seen.collect();
+        let window_rules = scanned_rules.iter().zip(reads).zip(&spec.rules).zip(&seen);
+        let window_rules = window_rules.map(|(((rule, read), spec), seen)| {
+            WindowRule::new(rule, *read, spec.columns.clone(), known, seen.is_some())
+        });
+        let table = MatchTable::new(window_rules.collect(), known.starts.clone()).with_seen(seen);
+        let table = Arc::new(table);
         ScannedRules { rules, scanned, spec, table, range, counts_duplicates: false }
     }
 

@@ -52,8 +52,15 @@ pub(super) struct WindowRule {
 }
 
 impl WindowRule {
-    /// Returns what the windows of `rule` need, whose hunt reads the times in `read`.
-    pub(super) fn new(rule: &Rule, read: Range, columns: RuleColumns<ValueId>, known: &KnownData) -> WindowRule {
+    /// Returns what the windows of `rule` need, whose hunt reads the times in `read`. With `knows_seen`, it is known which keys were
+    /// seen before.
+    pub(super) fn new(
+        rule: &Rule,
+        read: Range,
+        columns: RuleColumns<ValueId>,
+        known: &KnownData,
+        knows_seen: bool,
+    ) -> WindowRule {
         let setting = rule.setting();
         let threshold = rule.window.threshold;
         // One match may be of several kinds, or have a large value.
@@ -66,8 +73,8 @@ impl WindowRule {
             least_matches: usize::try_from(least).unwrap_or(usize::MAX),
             read,
             newness: setting.newness,
-            decided: known.decided_times(setting, read),
-            decided_by_earlier: setting.decided_by_earlier(),
+            decided: known.decided_times(setting, read, knows_seen),
+            decided_by_earlier: if knows_seen { 0 } else { setting.decided_by_earlier() },
             columns,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::affected::{self, NewEvents};
 use super::changes::{ChangedFinding, HuntedRule, KnownFindings};
 use super::report::{HuntReport, RunReport};
+use super::seen::SeenHistory;
 use super::state::{RetainedStarts, RunState, StateStore};
 use super::version::version;
 use crate::engine::Engine;
@@ -69,16 +70,21 @@ impl NightlyHunt<'_> {
         };
         let moved_times = self.last.event_times.zip(next.event_times);
         let events = NewEvents { spans: &spans, moved_starts: &moved_starts, moved_times };
+        let history = SeenHistory::new(engine, self.lake, self.store, all_rules);
+        let seen = history.current(self.last, &spans).await?;
         let known_data = KnownData {
             starts: next.account_starts.as_ref().map(|known| known.starts.clone()).unwrap_or_default(),
             event_times: next.event_times,
             retained_from: log.retained_from().await?,
+            seen: Vec::new(),
         };
         let (mut known, tasks) = self.tasks(next, events).await?;
 
         let (mut changes, mut effects) = (Vec::new(), Vec::new());
         for task in tasks {
             let rules: Vec<Rule> = task.rules.iter().map(|index| all_rules[*index].clone()).collect();
+            let keys = rules.iter().map(|rule| seen.as_ref()?.keys(&rule.id)).collect();
+            let known_data = KnownData { seen: keys, ..known_data.clone() };
             let hunt = ExceptedHunt::new(rules, task.range)?;
             let (outcome, removed) = hunt.hunt_with_known(engine, self.lake, &known_data).await?;
             effects.extend(removed);
@@ -115,6 +121,7 @@ impl NightlyHunt<'_> {
             }
         }
         self.update_newest(&spans, next).await?;
+        next.seen = history.advanced(seen, next).await?;
         report.newest_event = next.newest_event;
         report.newest.clone_from(&next.newest);
         report.empty_days = self.empty_days().await?;

@@ -5,12 +5,14 @@
 //! LAKE/_tawny/nightly/NAME/00000012.json              the state of run 12
 //! LAKE/_tawny/nightly/NAME/lines/00000012-<hash>.jsonl  the lines that run 12 had to deliver
 //! LAKE/_tawny/nightly/NAME/known/00000012-2026-09-01-<hash>.jsonl  known findings triggered on a day, as of run 12
+//! LAKE/_tawny/nightly/NAME/seen/00000012-<hash>.jsonl  keys of earlier matches, for rules whose matches must be new
 //! LAKE/_tawny/nightly/NAME/delivered/00000012.SINK    indices of the lines of run 12 still to deliver to a sink
 //! ```
 //!
 //! Other files count only if a state lists them. An interrupted run therefore leaves nothing visible.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::BufRead as _;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::seen::{SeenFile, SeenLine};
 use crate::error::Error;
 use crate::hunt::account_starts::AccountStarts;
 use crate::hunt::known_data::EventTimes;
@@ -67,6 +70,9 @@ pub struct RunState {
     /// The first and the last event in the lake, if a rule looks for absent events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_times: Option<EventTimes>,
+    /// The keys of earlier matches, if matches of a rule must be new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<SeenFile>,
     /// The version with which each rule was hunted, by rule id.
     pub rules: BTreeMap<String, String>,
     /// The known findings, by UTC date of their trigger.
@@ -249,6 +255,26 @@ impl StateStore {
         Ok(KnownDay { file, findings: known.len(), first, last })
     }
 
+    /// Writes the keys of earlier matches, as of `run`, and returns the name of their file.
+    pub async fn write_seen(&self, run: u32, lines: impl Iterator<Item = SeenLine>) -> Result<String, Error> {
+        let bytes = jsonl(lines)?;
+        let file = seen_name(run, &bytes);
+        self.writer.stage(&self.path(&file), bytes.into()).await?.publish()?;
+        Ok(file)
+    }
+
+    /// Reads the keys of earlier matches. `None` if their file is lost or damaged.
+    pub async fn seen_lines(&self, seen: &SeenFile) -> Result<Option<Vec<SeenLine>>, Error> {
+        let Some(bytes) = self.lake.read_if_present(&self.path(&seen.file)).await? else {
+            return Ok(None);
+        };
+        let run = seen.file.strip_prefix("seen/").and_then(run_number);
+        if run.is_none_or(|run| seen_name(run, &bytes) != seen.file) || !seen.before.is_event_time() {
+            return Ok(None);
+        }
+        Ok(bytes.lines().map(|line| serde_json::from_str(&line.ok()?).ok()).collect())
+    }
+
     /// Writes the lines of a run, and returns the name of their file.
     pub async fn write_lines(&self, run: u32, lines: impl Iterator<Item = &Line>) -> Result<String, Error> {
         let bytes = jsonl(lines)?;
@@ -300,10 +326,11 @@ impl StateStore {
     /// The files of a run that is not committed yet carry its own number, so they stay.
     pub async fn delete_old_files(&self, state: &RunState, oldest_run: u32) -> Result<usize, Error> {
         let lines = state.deliveries.iter().map(|delivery| delivery.file.as_str());
-        let live: BTreeSet<&str> = state.known.values().map(|day| day.file.as_str()).chain(lines).collect();
+        let seen = state.seen.iter().map(|seen| seen.file.as_str());
+        let live: BTreeSet<&str> = state.known.values().map(|day| day.file.as_str()).chain(lines).chain(seen).collect();
         let recorded: BTreeSet<String> = state.deliveries.iter().map(delivered_name).collect();
         let mut old = Vec::new();
-        for folder in ["", "lines/", "known/", "delivered/"] {
+        for folder in ["", "lines/", "known/", "seen/", "delivered/"] {
             let names = self.lake.names(self.path(folder).trim_end_matches('/')).await?;
             let is_old = |name: &&String| {
                 run_number(name).is_some_and(|run| run < oldest_run) && !recorded.contains(name.as_str())
@@ -342,7 +369,7 @@ async fn last_state(lake: &Folder, folder: &str) -> Result<RunState, Error> {
     if state.run != number {
         return Err(damaged(format!("`run` is {}, but the name of the file says {number}", state.run)));
     }
-    let days = state.known.values().map(|day| &day.file);
+    let days = state.known.values().map(|day| &day.file).chain(state.seen.iter().map(|seen| &seen.file));
     let deliveries = state.deliveries.iter().flat_map(|delivery| [&delivery.file, &delivery.sink]);
     if let Some(outside) = days.chain(deliveries).find(|name| !store::stays_within(name)) {
         return Err(damaged(format!("it lists {outside:?}, which is not a path within the folder of the state")));
@@ -449,6 +476,10 @@ async fn run_numbers(lake: &Folder, folder: &str) -> Result<Vec<u32>, Error> {
 /// Returns the number of the run that wrote a file.
 fn run_number(name: &str) -> Option<u32> {
     name.get(..8).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+}
+
+fn seen_name(run: u32, bytes: &[u8]) -> String {
+    format!("seen/{run:08}-{}.jsonl", digest(bytes))
 }
 
 fn state_name(number: u32) -> String {

@@ -39,6 +39,8 @@ pub const OPEN_MATCHES: &str = "open_matches";
 pub const FIRST_EVENT: &str = "first_event";
 /// The time of the last event in the data.
 pub const LAST_EVENT: &str = "last_event";
+/// The time of the last match with a key.
+pub const LAST_SEEN: &str = "last_seen";
 /// The first event of an account in the data.
 pub const ACCOUNT_START: &str = "account_start";
 /// The value that a rule counts by: the distinct values, or their sum.

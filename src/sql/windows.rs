@@ -198,11 +198,24 @@ pub(super) fn matches(shape: WindowShape, columns: &RuleColumns<String>) -> Resu
     if !shape.only_new {
         return Ok(vec![distinct_matches("matches")?]);
     }
+    Ok(vec![distinct_matches(ALL_MATCHES)?, NewMatches { key: &seen_key(columns) }.render()?])
+}
+
+/// Returns the columns of the keys of new matches, in SQL, with commas between them.
+fn seen_key(columns: &RuleColumns<String>) -> String {
     let key = columns.newness.iter().flat_map(|newness| &newness.key).cloned().map(Ident);
     let key = std::iter::once(columns::RULE.to_owned())
         .chain(group_columns(columns).into_iter().chain(key).map(|column| column.to_string()));
-    let key = key.collect::<Vec<_>>().join(", ");
-    Ok(vec![distinct_matches(ALL_MATCHES)?, NewMatches { key: &key }.render()?])
+    key.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the query of the last match of each key in `matched`, which has these columns.
+pub(super) fn last_seen(columns: &RuleColumns<String>) -> Result<String, askama::Error> {
+    let (matches, key) = (query(&[distinct_matches(ALL_MATCHES)?]), seen_key(columns));
+    Ok(format!(
+        "{matches}\nSELECT {key}, max(\"eventTime\") AS {}\nFROM {ALL_MATCHES}\nGROUP BY {key}",
+        columns::LAST_SEEN
+    ))
 }
 
 /// Returns the step from `matched` to a table with this name, in which each `eventID` is once.

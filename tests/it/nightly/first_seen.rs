@@ -1,13 +1,19 @@
 //! Rules whose matches must be new, night after night.
 
-use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
 use tawny::hunt;
 use tawny::rule::{Field, FirstSeen, NewnessPeriods, Rule, Severity, WindowKind};
 use tawny::time::{DAY, Period, Range};
 
+use super::processes::{Home, key};
 use super::{Place, START, by_id, fold, rule};
 use crate::oracle::RUNTIME;
 use crate::records::failed_sign_in;
+use crate::s3_server::Server;
 
 /// Returns a rule for addresses that are new to a user.
 pub(super) fn new_addresses(kind: WindowKind, history: &str, learning: Option<&str>) -> Rule {
@@ -83,4 +89,100 @@ fn night_counts_matches_of_learning_accounts() {
     place.put("0.json", &[sign_in(0), sign_in(2), sign_in(4), sign_in(20)]);
     let report = RUNTIME.block_on(place.run(&[rule], START + 100 * DAY)).unwrap();
     assert_eq!(report.hunts.iter().map(|hunt| hunt.learning).sum::<u64>(), 3);
+}
+
+/// Nights of one day each in S3, for a rule with a history of thirty days.
+struct NightsInS3 {
+    server: Server,
+    home: Home,
+}
+
+impl NightsInS3 {
+    fn new() -> NightsInS3 {
+        let home = Home::new("s3://lake/ct", "s3://logs", "[rules]\npaths = ['rules']\n");
+        std::fs::create_dir(home.path("rules")).unwrap();
+        let rule = "AnalysisType: rule\nRuleID: New.Address\nEnabled: true\nSeverity: Low\nLogTypes: [AWS.CloudTrail]\n\
+                    Detection: [{Key: eventName, Condition: Equals, Value: ConsoleLogin}]\nThreshold: 1\n\
+                    GroupBy: [{Key: actor}]\nHunt: {New: [sourceIPAddress], History: 30d}\n";
+        std::fs::write(home.path("rules/new.yml"), rule).unwrap();
+        NightsInS3 { server: Server::start(), home }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.server.command();
+        command.args(arguments).current_dir(self.home.path(""));
+        command
+    }
+
+    /// Delivers a sign-in at noon of a day, and runs a night after it. Returns the new findings, and the dates of the lake's files
+    /// that the night read.
+    fn run(&self, day: i64, number: usize, address: &str) -> (u64, BTreeSet<String>) {
+        let time = START + day * DAY + DAY / 2;
+        let mut record = failed_sign_in("ann", &time.to_string(), &format!("{day}-{number}"));
+        record["sourceIPAddress"] = address.into();
+        self.server.put("logs", &key(day, number), json!({ "Records": [record] }).to_string().as_bytes());
+        self.server.take_log();
+        let now = (START + 40 * DAY).to_string();
+        let output = self.command(&["nightly", "--now", &now, "--full", "--format", "json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let date = |line: &String| Some(line.strip_prefix("GET")?.split_once("date=")?.1.get(..10)?.to_owned());
+        (report["findings"]["new"].as_u64().unwrap(), self.server.take_log().iter().filter_map(date).collect())
+    }
+
+    /// The files of the keys of earlier matches.
+    fn seen_files(&self) -> Vec<PathBuf> {
+        let folder = self.server.file("lake", "ct/_tawny/nightly/default/seen");
+        glob::glob(&format!("{}/*", folder.display())).unwrap().flatten().collect()
+    }
+
+    fn hold_against_a_hunt(&self) -> usize {
+        let hunt = ["hunt", "s3://logs", "--format", "jsonl", "--rules", "rules"];
+        self.home.hold_against_a_hunt(self.command(&hunt))
+    }
+}
+
+#[test]
+fn night_does_not_read_the_history_again() {
+    let nights = NightsInS3::new();
+    let date = |day: i64| (START + day * DAY).utc_date();
+    for day in 0..12 {
+        // The first three addresses are new, and later ones are known from three days before.
+        let (new, read) = nights.run(day, 0, &format!("192.0.2.{}", day % 3));
+        assert_eq!(new, u64::from(day < 3), "day {day}");
+        if day > 1 {
+            assert!(read.contains(&date(day)) && read.iter().all(|read| *read >= date(day - 1)), "day {day}: {read:?}");
+        }
+    }
+    // A late event takes the newness from no later match here. Its own key was seen earlier, but not its address.
+    let (new, read) = nights.run(5, 1, "192.0.2.77");
+    assert!(new == 1 && read.contains(&date(0)), "the history of a late event is read: {read:?}");
+    // Its key is known to the next nights.
+    let (new, read) = nights.run(12, 0, "192.0.2.77");
+    assert!(new == 0 && read.iter().all(|read| *read >= date(11)), "{read:?}");
+    assert_eq!(nights.hold_against_a_hunt(), 4);
+}
+
+#[test]
+fn lost_or_damaged_keys_are_read_again() {
+    let nights = NightsInS3::new();
+    let oldest = START.utc_date();
+    for day in 0..4 {
+        nights.run(day, 0, "192.0.2.1");
+    }
+    for (day, damages) in [(4, false), (5, true)] {
+        for file in nights.seen_files() {
+            if damages {
+                let text = std::fs::read_to_string(&file).unwrap();
+                std::fs::write(&file, text.replace("192.0.2.1", "192.0.2.2")).unwrap();
+            } else {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+        let (new, read) = nights.run(day, 0, "192.0.2.1");
+        assert!(new == 0 && read.contains(&oldest), "day {day}: {read:?}");
+    }
+    let (new, read) = nights.run(6, 0, "192.0.2.1");
+    assert!(new == 0 && !read.contains(&oldest), "{read:?}");
+    assert_eq!(nights.hold_against_a_hunt(), 1);
 }

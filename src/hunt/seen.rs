@@ -1,0 +1,100 @@
+//! The keys that matches had before a time. With them a hunt from that time on finds what is new without the history before it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array as _, RecordBatch, StringArray};
+
+use super::known_data::KnownData;
+use super::match_origins::ScannedMatches;
+use super::match_table::MatchedRows as _;
+use super::matched::ScannedRules;
+use super::scan_undamaged;
+use crate::engine::Engine;
+use crate::engine::match_scan::MatchScan;
+use crate::error::Error;
+use crate::named_columns::{self, MissingColumn};
+use crate::rule::Rule;
+use crate::sql::{self, columns};
+use crate::table::{SnapshotRecords, Table};
+use crate::time::{Instant, Range};
+
+/// The values of a rule's group, then those of `New`.
+pub type SeenKey = Vec<Option<String>>;
+
+/// For each key the time of the last match that has it.
+pub type LastSeen = BTreeMap<SeenKey, Instant>;
+
+/// The keys of the matches of a rule before a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenKeys {
+    /// The time. Matches from then on are not counted in.
+    pub before: Instant,
+    /// Its keys.
+    pub last: Arc<LastSeen>,
+}
+
+/// Takes in the keys of other matches of the same rule.
+pub fn add_seen(known: &mut LastSeen, other: LastSeen) {
+    for (key, time) in other {
+        known.entry(key).and_modify(|known| *known = time.max(*known)).or_insert(time);
+    }
+}
+
+/// Reads the keys of the matches of each of `rules`, whose matches must be new, with a time in `range`.
+///
+/// # Errors
+/// The table lacks a field that a rule needs, or cannot be read.
+pub async fn seen_keys(
+    engine: &Engine,
+    table: &dyn Table,
+    rules: &[Rule],
+    range: Range,
+) -> Result<Vec<LastSeen>, Error> {
+    super::check(engine, table, rules, range).await?;
+    let indexes: Vec<usize> = (0..rules.len()).collect();
+    let reads = vec![range; rules.len()];
+    let scanned = ScannedRules::new(rules, &indexes, &reads, range, &KnownData::default());
+    let scanned_rules: Vec<&Rule> = rules.iter().collect();
+    let scan = async |records: SnapshotRecords| keys_of(engine, &scanned, &records).await;
+    Ok(scan_undamaged(engine, table, range, &scanned_rules, scan).await?.0)
+}
+
+async fn keys_of(
+    engine: &Engine,
+    scanned: &ScannedRules<'_>,
+    records: &SnapshotRecords,
+) -> Result<Vec<LastSeen>, Error> {
+    let failed = |error| Error::query("the keys of matches", error);
+    let scan = MatchScan::new(engine, Arc::clone(&records.provider), &scanned.spec).await.map_err(failed)?;
+    let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
+    let table = &scanned.table;
+    let indexes: Vec<usize> = (0..table.rules().len()).collect();
+    let columns = table.columns(&indexes);
+    let rows = ScannedMatches { matches: buffer, origins: None };
+    let rows = rows.provider(table, &indexes, engine.partitions()).map_err(failed)?;
+    let batches = engine.run("matched", rows, &sql::last_seen(&columns)?).await.map_err(failed)?;
+    let mut keys = vec![LastSeen::new(); indexes.len()];
+    for batch in &batches {
+        let rules = named_columns::integers(batch, columns::RULE)?;
+        let times = named_columns::times(batch, columns::LAST_SEEN)?;
+        // The first column of the group is the rule.
+        let group = texts(batch, columns.group.get(1..).unwrap_or_default())?;
+        let new = texts(batch, columns.newness.as_ref().map(|newness| newness.key.as_slice()).unwrap_or_default())?;
+        for row in 0..batch.num_rows() {
+            let index = usize::try_from(rules.value(row)).unwrap_or(usize::MAX);
+            let Some((rule, known)) = table.rules().get(index).zip(keys.get_mut(index)) else {
+                continue;
+            };
+            let count = rule.columns.newness.as_ref().map_or(0, |newness| newness.key.len());
+            let of_rule = group.iter().take(rule.columns.group.len()).chain(new.iter().take(count));
+            let key = of_rule.map(|values| values.is_valid(row).then(|| values.value(row).to_owned()));
+            known.insert(key.collect(), Instant::from_micros(times.value(row)));
+        }
+    }
+    Ok(keys)
+}
+
+fn texts<'b>(batch: &'b RecordBatch, names: &[String]) -> Result<Vec<&'b StringArray>, MissingColumn> {
+    names.iter().map(|name| named_columns::texts(batch, name)).collect()
+}
