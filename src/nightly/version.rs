@@ -277,7 +277,7 @@ mod tests {
             test: Test::Equals(Operand::Value(Value { text: value.to_owned(), shortest: None })),
             negated: false,
         };
-        let changes: [RuleEdit; 32] = [
+        let changes: [RuleEdit; 34] = [
             |rule| rule.title.push(TitlePart::Text("x".to_owned())),
             |rule| rule.title.push(TitlePart::Field(Field::Actor)),
             |rule| rule.severity = Severity::Critical,
