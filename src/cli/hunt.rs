@@ -149,7 +149,6 @@ impl HuntCommand {
         let verified = are_verified(table, range, &findings).await?;
         let mut count = |finding: &mut Finding| {
             finding.origins = origins.remove(&finding.finding_id).unwrap_or_default();
-            finding.table_version = read.table_version;
             finding.from_verified_objects = verified;
             counts.add(finding);
             if is_reported { figures.add(finding) } else { Ok(()) }
@@ -157,6 +156,7 @@ impl HuntCommand {
         if let Some(id) = show {
             let mut found = finding_with_id(&findings, id).await?;
             count(&mut found)?;
+            found.table_version = read.table_version;
             let text = show_finding(&opened, rules, found, view.format, output.is_some()).await?;
             context.write(text.into_bytes(), output.as_deref()).await?;
         } else if self.risk.risk {

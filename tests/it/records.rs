@@ -15,9 +15,3 @@ pub(crate) fn failed_sign_in(user: &str, time: &str, id: &str) -> Value {
         "responseElements": {"ConsoleLogin": "Failure"},
     })
 }
-
-/// Returns findings as JSON without the versions of the tables that they were found in.
-pub(crate) fn without_table_versions(json: &[u8]) -> String {
-    let member = regex::Regex::new(r#",\s*"table_version": ?\d+"#).unwrap();
-    member.replace_all(std::str::from_utf8(json).unwrap(), "").into_owned()
-}

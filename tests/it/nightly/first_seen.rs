@@ -126,7 +126,10 @@ impl NightsInS3 {
         let output = self.command(&["nightly", "--now", &now, "--full", "--format", "json"]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let date = |line: &String| Some(line.strip_prefix("GET")?.split_once("date=")?.1.get(..10)?.to_owned());
+        let date = |line: &String| {
+            let key = line.strip_prefix("GET")?.replace("%3D", "=");
+            Some(key.split_once("date=")?.1.get(..10)?.to_owned())
+        };
         (report["findings"]["new"].as_u64().unwrap(), self.server.take_log().iter().filter_map(date).collect())
     }
 
