@@ -42,7 +42,6 @@ pub use python::PythonFunction;
 
 use exceptions::Exception;
 use statistic::StatisticCondition;
-use value_lists::ValueList;
 
 /// A threshold rule: its matches, their groups, and the number of matches within a period that makes a finding.
 #[derive(Debug, Clone, PartialEq)]
@@ -313,51 +312,6 @@ impl Rule {
             self.counts = Counts::Distinct(Field::Act);
         }
         counts_matches
-    }
-
-    /// Returns the value lists that the rule or an exception of it uses, each once.
-    pub fn value_lists(&self) -> Vec<&Arc<ValueList>> {
-        let mut lists: Vec<&Arc<ValueList>> = Vec::new();
-        for predicate in self.predicates() {
-            predicate.tests(&mut |test| {
-                if let Test::InList(list) | Test::WithinList(list) | Test::AnyWithinList(list) = test
-                    && !lists.contains(&list)
-                {
-                    lists.push(list);
-                }
-            });
-        }
-        lists
-    }
-
-    /// Returns the rule with the values of its lists as values of its own, for a query that runs elsewhere.
-    ///
-    /// # Errors
-    /// A list has more than [`limits::WRITTEN_VALUES`] values.
-    pub fn with_lists_written_out(mut self) -> Result<Rule, Arc<ValueList>> {
-        if self.value_lists().is_empty() {
-            return Ok(self);
-        }
-        self.detection = self.detection.with_lists_written_out()?;
-        let all = |parts: &[Predicate]| -> Result<Vec<Predicate>, Arc<ValueList>> {
-            parts.iter().map(Predicate::with_lists_written_out).collect()
-        };
-        self.counts = match self.counts {
-            counts @ (Counts::Matches | Counts::Distinct(_) | Counts::Sum(_) | Counts::Statistic(..)) => counts,
-            Counts::Followed { first, then } => {
-                let [first, then] = [first.with_lists_written_out()?, then.with_lists_written_out()?];
-                Counts::Followed { first, then }
-            }
-            Counts::EachOf(events) => Counts::EachOf(all(&events)?),
-            Counts::InOrder(events) => Counts::InOrder(all(&events)?),
-        };
-        if let Some(absence) = &mut self.absence {
-            absence.event = absence.event.with_lists_written_out()?;
-        }
-        for (_, severity) in &mut self.dynamic_severities {
-            *severity = severity.with_lists_written_out()?;
-        }
-        Ok(self)
     }
 
     /// Returns the settings that decide the rule's findings.

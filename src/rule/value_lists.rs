@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ipnet::IpNet;
 
+use super::{Counts, Predicate, Rule, Test};
 use crate::error::Error;
 use crate::store;
 
@@ -247,6 +248,53 @@ static EMPTY: SortedValues = SortedValues::EMPTY;
 fn network(text: &str) -> Option<IpNet> {
     let network = text.parse::<IpNet>().ok();
     network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)).map(|network| network.trunc())
+}
+
+impl Rule {
+    /// Returns the value lists that the rule or an exception of it uses, each once.
+    pub fn value_lists(&self) -> Vec<&Arc<ValueList>> {
+        let mut lists: Vec<&Arc<ValueList>> = Vec::new();
+        for predicate in self.predicates() {
+            predicate.tests(&mut |test| {
+                if let Test::InList(list) | Test::WithinList(list) | Test::AnyWithinList(list) = test
+                    && !lists.contains(&list)
+                {
+                    lists.push(list);
+                }
+            });
+        }
+        lists
+    }
+
+    /// Returns the rule with the values of its lists as values of its own, for a query that runs elsewhere.
+    ///
+    /// # Errors
+    /// A list has more than [`WRITTEN_VALUES`](super::limits::WRITTEN_VALUES) values.
+    pub fn with_lists_written_out(mut self) -> Result<Rule, Arc<ValueList>> {
+        if self.value_lists().is_empty() {
+            return Ok(self);
+        }
+        self.detection = self.detection.with_lists_written_out()?;
+        let all = |parts: &[Predicate]| -> Result<Vec<Predicate>, Arc<ValueList>> {
+            parts.iter().map(Predicate::with_lists_written_out).collect()
+        };
+        self.counts = match self.counts {
+            counts @ (Counts::Matches | Counts::Distinct(_) | Counts::Sum(_) | Counts::Statistic(..)) => counts,
+            Counts::Followed { first, then } => {
+                let [first, then] = [first.with_lists_written_out()?, then.with_lists_written_out()?];
+                Counts::Followed { first, then }
+            }
+            Counts::EachOf(events) => Counts::EachOf(all(&events)?),
+            Counts::InOrder(events) => Counts::InOrder(all(&events)?),
+        };
+        if let Some(absence) = &mut self.absence {
+            absence.event = absence.event.with_lists_written_out()?;
+        }
+        for (_, severity) in &mut self.dynamic_severities {
+            *severity = severity.with_lists_written_out()?;
+        }
+        Ok(self)
+    }
 }
 
 #[cfg(test)]
