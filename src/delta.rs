@@ -28,7 +28,7 @@ mod replay;
 mod seal;
 mod table_files;
 
-pub use commit::{AddedFile, Change, NewTable, Operation};
+pub use commit::{AddedFile, Change, LOG_RETENTION, NewTable, Operation};
 pub use replay::{LiveFile, RemovedFile};
 
 use kernel_engine::{KernelEngine, LogCache};

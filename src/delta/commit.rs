@@ -19,13 +19,13 @@ use super::kernel_engine::{KernelEngine, checkpoint_version, commit_file, commit
 use super::seal::{self, Sealed};
 use super::{DeltaLog, DeltaVersion, LAKE_PROPERTY, replay};
 use crate::error::Error;
-use crate::time::Instant;
+use crate::time::{DAY, Instant};
 
 /// A checkpoint is written at every version that this divides, as other writers do by default.
 const CHECKPOINT_INTERVAL: u64 = 10;
 
 /// How long the commits of old versions stay, in days. Versions of the last month can be read.
-const LOG_RETENTION: i64 = 35;
+pub const LOG_RETENTION: i64 = 35;
 
 /// The version of the program, as commits name it.
 const ENGINE: &str = concat!("tawny/", env!("CARGO_PKG_VERSION"));
@@ -273,7 +273,7 @@ fn added_files(files: &[AddedFile], partition: &str, now: i64) -> KernelResult<R
 
 /// Deletes the log files that only versions older than [`LOG_RETENTION`] need.
 fn delete_old_log_files(engine: &KernelEngine) -> KernelResult<()> {
-    let until = now() - LOG_RETENTION * 24 * 60 * 60 * 1_000;
+    let until = now() - LOG_RETENTION * DAY / 1_000;
     let files = engine.log_files()?;
     let is_old = |modified: Instant| modified.millis() < until;
     let checkpoints = files.iter().filter(|(_, modified)| is_old(*modified));

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Lake;
 use super::part_file::PartFileBuilder;
 use super::transaction_log::{FileEntry, Removal};
+use crate::delta::LOG_RETENTION;
 use crate::error::Error;
 use crate::statistics::number_of;
 use crate::store::{FolderWriter, LAKE_FOLDER, Scratch, WriterLock};
@@ -21,8 +22,8 @@ use crate::time::{DAY, Instant};
 /// Approximate size of records in memory, relative to their size in a file.
 const INFLATION: u64 = 16;
 
-/// How long a removed file stays before a vacuum deletes it, in microseconds. Versions of the last month can be read.
-pub const READER_GRACE_PERIOD: i64 = 35 * DAY;
+/// How long a removed file stays before a vacuum deletes it, in microseconds: as long as versions that need it have commits.
+pub const READER_GRACE_PERIOD: i64 = LOG_RETENTION * DAY;
 
 /// Rows that are read from a file at a time.
 const BATCH_ROWS: usize = 8_192;

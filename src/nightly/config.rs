@@ -7,7 +7,9 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use crate::delta::LOG_RETENTION;
 use crate::error::Error;
+use crate::lake::maintenance::READER_GRACE_PERIOD;
 use crate::path::PathError;
 use crate::rule::overrides::{RuleOverride, RuleSettings};
 use crate::sink;
@@ -284,6 +286,11 @@ impl Config {
         if config.keep_old.is_some_and(|keep_old| keep_old.0.micros() < DAY) {
             return Err(invalid("`keep_old` must be at least one day"));
         }
+        if config.keep_old.is_some_and(|keep_old| keep_old.0.micros() > READER_GRACE_PERIOD) {
+            return Err(invalid(&format!(
+                "`keep_old` must be at most {LOG_RETENTION} days: older versions have no commits"
+            )));
+        }
         Ok(config)
     }
 
@@ -356,6 +363,7 @@ mod tests {
             ("lake = 'l'\n", "no `[[source]]` given"),
             ("lake = 'l'\ngrace = '1h'\n[[source]]\npath = 'p'\n", "`grace` must be at least one day"),
             ("lake = 'l'\nkeep_old = '1h'\n[[source]]\npath = 'p'\n", "`keep_old` must be at least one day"),
+            ("lake = 'l'\nkeep_old = '36d'\n[[source]]\npath = 'p'\n", "`keep_old` must be at most 35 days"),
             ("lake = 'l'\nstate = '../x'\n[[source]]\npath = 'p'\n", "state name"),
             (
                 "lake = 'l'\n[[source]]\npath = 'p'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n[[sink]]\nkind = 'stdout'\nname = 'a'\n",
