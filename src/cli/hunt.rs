@@ -359,9 +359,8 @@ fn report_open_matches(output: Output, rules: &[Rule], open_matches: &[u64]) {
             None => "in accounts that are still in their learning time".to_owned(),
         };
         let line = format!("`{}`: {matches} {reason}", rule.id);
-        if !lines.contains(&line) {
+        if lines.insert(line.clone()) {
             output.talk(&line);
-            lines.insert(line);
         }
     }
 }

@@ -160,6 +160,14 @@ struct Timeline<'s> {
     groups: Vec<String>,
 }
 
+impl<'s> Timeline<'s> {
+    /// Returns the timeline of one series of counts, by the bins of `bins`.
+    fn of_one(thing: &'s str, name: &str, bins: &Bins, counts: Vec<usize>) -> Timeline<'s> {
+        let series = TimeSeries { name: name.to_owned(), counts, found: Vec::new(), options: None };
+        Timeline { thing, bin: bins.name, bins: bins.names(), present: 0, lines: vec![series], groups: Vec::new() }
+    }
+}
+
 #[derive(Serialize)]
 struct TimeSeries {
     name: String,

@@ -4,17 +4,14 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tawny::engine::Engine;
-use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
 use tawny::hunt;
-use tawny::raw::envelope::{self, Item};
 use tawny::rule::{Rule, WindowKind, panther};
-use tawny::store::ReadSettings;
 use tawny::table::MemoryTable;
 use tawny::time::Range;
 
 use crate::oracle;
-use crate::records::failed_sign_in;
+use crate::records::{batch, failed_sign_in};
 use crate::sigma::{correlation, found, read};
 
 type SignIn = (&'static str, u32, &'static str, &'static str);
@@ -25,18 +22,8 @@ fn of(user: &'static str, minutes: &[u32]) -> Vec<SignIn> {
 
 /// Returns the findings of a rule in records.
 fn findings(rule: &Rule, records: &[Value]) -> Vec<Finding> {
-    let mut builder = BatchBuilder::default();
-    for record in records {
-        envelope::items(&record.to_string(), &ReadSettings::default(), &|_| true, &mut |item| match item {
-            Item::Record(record) => {
-                builder.push(&record);
-            }
-            other => panic!("{other:?}"),
-        })
-        .unwrap();
-    }
     let engine = Engine::new(1, 256 << 20, &std::env::temp_dir()).unwrap();
-    let data = MemoryTable(vec![builder.finish().unwrap()]);
+    let data = MemoryTable(vec![batch(records)]);
     oracle::RUNTIME.block_on(hunt::findings(&engine, &data, std::slice::from_ref(rule), Range::default())).unwrap()
 }
 

@@ -5,16 +5,13 @@ use std::process::Command;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tawny::engine::Engine;
-use tawny::event::batch::BatchBuilder;
 use tawny::finding::Finding;
 use tawny::hunt;
-use tawny::raw::envelope::{self, Item};
 use tawny::rule::{AbsenceSide, Counts, Rule, Setting, Window, WindowKind};
-use tawny::store::ReadSettings;
 use tawny::table::MemoryTable;
 use tawny::time::{Instant, Range, SECOND};
 
-use crate::records::failed_sign_in;
+use crate::records::{batch, failed_sign_in};
 use crate::sigma::{correlation, found, read};
 use crate::{grids, oracle};
 
@@ -39,17 +36,7 @@ fn record(number: usize, sample: &Sample) -> Value {
 }
 
 fn table(records: &[Value]) -> MemoryTable {
-    let mut builder = BatchBuilder::default();
-    for record in records {
-        envelope::items(&record.to_string(), &ReadSettings::default(), &|_| true, &mut |item| match item {
-            Item::Record(record) => {
-                builder.push(&record);
-            }
-            other => panic!("{other:?}"),
-        })
-        .unwrap();
-    }
-    MemoryTable(vec![builder.finish().unwrap()])
+    MemoryTable(vec![batch(records)])
 }
 
 fn engine() -> Engine {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Bins, Chart, Fact, Frame, GroupRow, HuntSummary, RunDetails, TimeSeries, Timeline, counted, fact, rendered,
-};
+use super::{Bins, Chart, Fact, Frame, GroupRow, HuntSummary, RunDetails, Timeline, counted, fact, rendered};
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::hunt::events::{Event, EventLimits};
@@ -122,15 +120,7 @@ pub async fn hunt(results: HuntResults<'_>) -> Result<String, Error> {
     let bins = Bins::of(from.zip(to).filter(|(from, to)| from < to));
     let counts = bins.sums(summary.by_hour.iter().map(|(hour, count)| (*hour, *count)));
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
-    let all = TimeSeries { name: "All findings".to_owned(), counts, found: Vec::new(), options: None };
-    let data = Timeline {
-        thing: "finding",
-        bin: bins.name,
-        bins: bins.names(),
-        present: 0,
-        lines: vec![all],
-        groups: Vec::new(),
-    };
+    let data = Timeline::of_one("finding", "All findings", &bins, counts);
     let end = |end: Option<Instant>, none: &str| end.map_or_else(|| none.to_owned(), String::from);
     let heading = format!(
         "{}, {} to {}",

@@ -1,6 +1,6 @@
 //! The HTML page of a trace.
 
-use super::{Bins, Chart, Fact, Frame, TimeSeries, Timeline, counted, fact, rendered};
+use super::{Bins, Chart, Fact, Frame, Timeline, counted, fact, rendered};
 use crate::error::Error;
 use crate::report::timeline::{result, service};
 use crate::report::trace::origin;
@@ -191,15 +191,7 @@ pub fn trace(trace: &Trace, read: &ScanStatistics) -> Result<String, Error> {
     let bins = Bins::of(all.first.zip(all.last).map(|(first, last)| (first, last + SECOND)));
     let counts = bins.counts(trace.events.iter().filter_map(|event| event.time));
     let timeline: Vec<(String, usize)> = bins.names().into_iter().zip(counts.iter().copied()).collect();
-    let series = TimeSeries { name: "All events".to_owned(), counts, found: Vec::new(), options: None };
-    let data = Timeline {
-        thing: "event",
-        bin: bins.name,
-        bins: bins.names(),
-        present: 0,
-        lines: vec![series],
-        groups: Vec::new(),
-    };
+    let data = Timeline::of_one("event", "All events", &bins, counts);
     let title = format!("Trace: {} {}", trace.start.kind, trace.start.value);
     let heading = origin(&trace.origin);
     let graph = Graph::of(trace);
