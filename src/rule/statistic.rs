@@ -100,7 +100,7 @@ impl LimitRelation {
 }
 
 impl StatisticLimit {
-    /// Returns the limit with a number, given as JSON text. `None` if it is no number, has more than six decimals, or is
+    /// Returns the limit with a number, given as JSON text. `None` if the text is not a number, has more than six decimals, or is
     /// beyond about nine million millions.
     pub fn new(relation: LimitRelation, number: &str) -> Option<StatisticLimit> {
         let number = json::number(number)?;
@@ -154,7 +154,7 @@ impl StatisticCondition {
 
     /// Returns whether some number is within all limits.
     pub fn is_satisfiable(&self) -> bool {
-        // Between two limits there are numbers that are no whole millionths.
+        // Between two limits there may be only numbers with more than six decimals.
         let limits = self.limits.iter().flatten().map(|limit| i128::from(limit.parts) * 2);
         limits.flat_map(|twice| [twice - 1, twice, twice + 1]).any(|twice| self.holds(twice, 2))
     }
@@ -176,7 +176,7 @@ impl fmt::Display for StatisticCondition {
     }
 }
 
-/// A text is no condition on a statistic.
+/// A text could not be parsed as a condition on a statistic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a statistic and its limits are written as `average > 500 and <= 800`")]
 pub struct StatisticConditionError;

@@ -28,7 +28,7 @@ pub const ISSUING_CALLS: [&str; 11] = [
 
 /// The column of the actor.
 pub const ACTOR: &str = "actor";
-/// The column of the time of a call, where only that tells which session made it.
+/// The column of the time of a call, if nothing else identifies the session that made it.
 pub const CALL_TIME: &str = "call_time";
 /// The column of the ID of a call that may itself issue a credential.
 pub const CALL_ID: &str = "call_id";
