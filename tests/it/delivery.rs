@@ -291,10 +291,8 @@ fn package(folder: &Path, more: &[&str]) -> Output {
 
 #[test]
 fn archive_has_program_pages_bill_of_materials_and_checksums() {
-    if !optional::programs(
-        "archive of a release",
-        &["bash", "jq", "objdump", "strip", "tar", "gzip", "sha256sum", "python3"],
-    ) {
+    let programs = ["bash", "jq", "objdump", "strip", "tar", "gzip", "sha256sum", "python3"];
+    if !optional::programs("archive of a release", &programs) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
