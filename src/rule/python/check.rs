@@ -1,10 +1,9 @@
-//! Checks of the typed tree that need no values: names of methods, and regular expressions.
+//! Checks of the names of methods in the typed tree, and visits of it.
 
 use std::sync::Arc;
 
-use super::library::patterns;
 use super::methods;
-use super::tree::{Call, Comprehension, Expr, FormatPart, Function, Name, Stmt, Target};
+use super::tree::{Comprehension, Expr, FormatPart, Function, Name, Stmt, Target};
 
 /// An attribute that rules may not have, or may not have with these arguments.
 pub(super) struct WrongAttribute {
@@ -34,7 +33,6 @@ fn one(expr: &Expr, imported: &[Arc<str>]) -> Option<WrongAttribute> {
             let what = if is_known { clock(name) } else { Some(format!("`.{name}`")) };
             what.map(|what| WrongAttribute { name: Arc::clone(name), what })
         }
-        Expr::Call(call) => pattern(call),
         _ => None,
     }
 }
@@ -50,18 +48,6 @@ fn is_module(base: &Expr, imported: &[Arc<str>]) -> bool {
 /// The clock gives each run another answer.
 fn clock(name: &str) -> Option<String> {
     matches!(name, "now" | "utcnow" | "today").then(|| format!("`.{name}`, which reads the clock"))
-}
-
-fn pattern(call: &Call) -> Option<WrongAttribute> {
-    const FUNCTIONS: [&str; 7] = ["compile", "findall", "fullmatch", "match", "search", "split", "sub"];
-    let Expr::Attribute(base, name) = &call.callee else { return None };
-    let is_re = matches!(&**base, Expr::Name(Name::Global(module)) if **module == *"re");
-    match call.arguments.first() {
-        Some(Expr::Text(text)) if is_re && FUNCTIONS.contains(&&**name) => {
-            patterns::check(text).err().map(|what| WrongAttribute { name: Arc::clone(name), what })
-        }
-        _ => None,
-    }
 }
 
 /// Calls `visit` with each expression in statements, however deep.

@@ -154,7 +154,12 @@ impl Interpreter {
         }
     }
 
-    fn deeper<T>(&self, inner: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    /// The scope of code of `module` with these local variables.
+    pub(super) fn scope_of(&self, frame: Rc<Frame>, module: &Arc<str>) -> Outcome<Scope> {
+        Ok(Scope { frame: Some(frame), globals: self.module(module)?, module: Arc::clone(module) })
+    }
+
+    pub(super) fn deeper<T>(&self, inner: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         let depth = self.depth.get();
         if depth >= DEPTH {
             return Err(Fault::Exhausted);
@@ -360,7 +365,7 @@ impl Interpreter {
         })
     }
 
-    fn assign(&self, target: &Target, value: Value, scope: &Scope) -> Outcome<()> {
+    pub(super) fn assign(&self, target: &Target, value: Value, scope: &Scope) -> Outcome<()> {
         match target {
             Target::Name(name) => bind(name, value, scope),
             Target::Item(base, index) => {
@@ -418,7 +423,14 @@ impl Interpreter {
                 each_of(text.chars().map(|c| Value::text(c.encode_utf8(&mut [0; 4]) as &str)), &mut each)
             }
             Value::Bytes(bytes) => each_of(bytes.iter().map(|byte| Value::Int((*byte).into())), &mut each),
-            Value::Generator(generator) => self.generate(generator, &mut each),
+            Value::Generator(_) | Value::Iterator(_) => {
+                while let Some(item) = self.next_item(value)? {
+                    if each(item)?.is_break() {
+                        break;
+                    }
+                }
+                Ok(())
+            }
             other => Err(Fault::type_error(format!("'{}' object is not iterable", other.type_name()))),
         }
     }

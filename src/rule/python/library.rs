@@ -3,15 +3,20 @@
 use super::exception::{ExceptionKind, Fault, Outcome};
 use super::interpreter::{Arguments, Interpreter};
 use super::value::Value;
-use super::{operators, text_format};
+use super::{format_spec, methods, operators, signatures, text_format};
 
 mod builtins;
+pub(super) mod bytes;
 mod helpers;
+mod json;
+pub(super) mod matches;
 pub(super) mod network;
+mod order;
 pub(super) mod patterns;
 pub(super) mod time;
 
-pub(super) use builtins::sorted;
+pub(super) use builtins::is_known_class;
+pub(super) use order::sorted;
 
 /// A function or class of this program, by its full name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +208,28 @@ pub(super) fn is_module(module: &str) -> bool {
     MEMBERS.iter().any(is_it) || EXCEPTIONS.iter().any(|(full, _)| is_it(full))
 }
 
+/// Returns whether it is a class.
+pub(super) fn is_class(builtin: Builtin) -> bool {
+    const CLASSES: [&str; 14] = [
+        "bool",
+        "bytes",
+        "dict",
+        "enumerate",
+        "filter",
+        "float",
+        "frozenset",
+        "int",
+        "list",
+        "map",
+        "set",
+        "str",
+        "tuple",
+        "zip",
+    ];
+    let member = builtin.0.rsplit('.').next().unwrap_or_default();
+    CLASSES.contains(&builtin.0) || member.starts_with(|c: char| c.is_ascii_uppercase()) || builtin.0 == "type"
+}
+
 /// Returns a function of a class.
 pub(super) fn member_of_class(class: Builtin, name: &str) -> Option<Value> {
     let full = match (class.0, name) {
@@ -210,6 +237,7 @@ pub(super) fn member_of_class(class: Builtin, name: &str) -> Option<Value> {
         ("datetime.datetime", "fromisoformat") => "datetime.datetime.fromisoformat",
         ("datetime.datetime", "fromtimestamp" | "utcfromtimestamp") => "datetime.datetime.utcfromtimestamp",
         ("dict", "fromkeys") => "dict.fromkeys",
+        (kind, name) if methods::is_method_of_class(kind, name) => return Some(Value::Unbound(class, name.into())),
         _ => return None,
     };
     Some(Value::Builtin(Builtin(full)))
@@ -232,6 +260,7 @@ fn length(value: &Value) -> Outcome<i128> {
 
 /// Calls a function or class of this program.
 pub(super) fn call(interpreter: &Interpreter, builtin: Builtin, arguments: &Arguments) -> Outcome<Value> {
+    signatures::check_function(builtin.0, arguments)?;
     let first = arguments.positional.first();
     match builtin.0 {
         "len" => length(arguments.required(0, "obj")?).map(Value::Int),
@@ -239,10 +268,10 @@ pub(super) fn call(interpreter: &Interpreter, builtin: Builtin, arguments: &Argu
         "repr" => Ok(Value::text(text_format::repr(arguments.required(0, "obj")?))),
         "format" => {
             let spec = arguments.get(1, "format_spec").and_then(Value::as_text).cloned().unwrap_or_default();
-            text_format::with_format(arguments.required(0, "value")?, &spec).map(Value::text)
+            format_spec::with_format(arguments.required(0, "value")?, &spec).map(Value::text)
         }
         "bool" => Ok(Value::Bool(first.is_some_and(Value::is_true))),
-        "int" => builtins::int(first.unwrap_or(&Value::Int(0))),
+        "int" => builtins::int(arguments),
         "float" => builtins::float(first.unwrap_or(&Value::Int(0))),
         "abs" => match arguments.required(0, "x")? {
             Value::Float(value) => Ok(Value::Float(value.abs())),
@@ -260,7 +289,7 @@ pub(super) fn call(interpreter: &Interpreter, builtin: Builtin, arguments: &Argu
         "isinstance" => {
             builtins::is_instance(arguments.required(0, "obj")?, arguments.required(1, "class")?).map(Value::Bool)
         }
-        "type" => builtins::class_of(arguments.required(0, "object")?),
+        "type" => Ok(builtins::class_of(arguments.required(0, "object")?)),
         "hasattr" | "getattr" => {
             let Value::Text(name) = arguments.required(1, "name")? else {
                 return Err(Fault::type_error("attribute name must be string"));
@@ -281,25 +310,14 @@ pub(super) fn call(interpreter: &Interpreter, builtin: Builtin, arguments: &Argu
         name if name.starts_with("logging.") => Ok(Value::None),
         name if name.starts_with("panther_") => helpers::panther(interpreter, name, arguments),
         name if name.starts_with("re.") || name.starts_with("fnmatch.") => patterns::call(interpreter, name, arguments),
-        name if name.starts_with("ipaddress.") => network::call(name, arguments.required(0, "address")?),
-        name if name.starts_with("datetime.") => time::call(name, arguments),
-        "json.loads" => builtins::loads(interpreter, arguments.required(0, "s")?),
-        "json.dumps" => builtins::dumps(arguments),
-        "base64.b64decode" => {
-            use base64::Engine as _;
-            let text = match arguments.required(0, "s")? {
-                Value::Text(text) => text.as_bytes().to_vec(),
-                Value::Bytes(bytes) => bytes.to_vec(),
-                other => {
-                    return Err(Fault::type_error(format!(
-                        "a bytes-like object is required, not '{}'",
-                        other.type_name()
-                    )));
-                }
-            };
-            let decoded = base64::engine::general_purpose::STANDARD.decode(text);
-            decoded.map(|bytes| Value::Bytes(bytes.into())).map_err(|_| Fault::value_error("Incorrect padding"))
+        name if name.starts_with("ipaddress.") => {
+            let is_strict = arguments.get(1, "strict").is_none_or(Value::is_true);
+            network::call(name, arguments.required(0, "address")?, is_strict)
         }
+        name if name.starts_with("datetime.") => time::call(name, arguments),
+        "json.loads" => json::loads(interpreter, arguments.required(0, "s")?),
+        "json.dumps" => json::dumps(interpreter, arguments),
+        "base64.b64decode" => bytes::b64decode(arguments.required(0, "s")?),
         _ => builtins::over_iterables(interpreter, builtin.0, arguments),
     }
 }

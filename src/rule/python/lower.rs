@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ruff_python_ast as ast;
 use ruff_text_size::{Ranged as _, TextRange};
 
+use super::call_check::{ModuleNames, is_endless, named_place};
 use super::tree::{
     Call, Comparison, Comprehension, ComprehensionLoop, Conversion, Expr, ForLoop, FormatPart, Function, Handler, Name,
     Operator, Parameter, Parameters, Stmt, Target, Try,
@@ -34,6 +35,7 @@ pub(super) struct Lowering {
     module: Arc<str>,
     scopes: Vec<Scope>,
     depth: usize,
+    names: ModuleNames,
 }
 
 fn refuse<T>(range: TextRange, what: impl Into<String>) -> Lowered<T> {
@@ -41,8 +43,8 @@ fn refuse<T>(range: TextRange, what: impl Into<String>) -> Lowered<T> {
 }
 
 impl Lowering {
-    pub(super) fn new(module: &str) -> Lowering {
-        Lowering { module: module.into(), scopes: Vec::new(), depth: 0 }
+    pub(super) fn new(module: &str, names: ModuleNames) -> Lowering {
+        Lowering { module: module.into(), scopes: Vec::new(), depth: 0, names }
     }
 
     pub(super) fn statements(&mut self, statements: &[ast::Stmt]) -> Lowered<Vec<Stmt>> {
@@ -72,6 +74,9 @@ impl Lowering {
             ast::Stmt::Expr(node) => Stmt::Expr(self.expr(&node.value)?),
             ast::Stmt::Assign(node) => {
                 let value = self.expr(&node.value)?;
+                if self.scopes.is_empty() && self.names.is_iterator(&value) {
+                    return refuse(node.value.range(), "an iterator in a variable of the module");
+                }
                 Stmt::Assign(node.targets.iter().map(|target| self.target(target)).collect::<Lowered<_>>()?, value)
             }
             ast::Stmt::AnnAssign(node) => match &node.value {
@@ -105,7 +110,11 @@ impl Lowering {
                 otherwise: self.statements(&node.orelse)?,
             })),
             ast::Stmt::While(node) => {
-                Stmt::While(self.expr(&node.test)?, self.statements(&node.body)?, self.statements(&node.orelse)?)
+                let (condition, body) = (self.expr(&node.test)?, self.statements(&node.body)?);
+                if is_endless(&condition, &body) {
+                    return refuse(node.test.range(), "a loop without an end");
+                }
+                Stmt::While(condition, body, self.statements(&node.orelse)?)
             }
             ast::Stmt::Try(node) if !node.is_star => Stmt::Try(Box::new(self.try_statement(node)?)),
             ast::Stmt::Raise(node) => Stmt::Raise(node.exc.as_deref().map(|value| self.expr(value)).transpose()?),
@@ -233,7 +242,11 @@ impl Lowering {
     }
 
     pub(super) fn expr(&mut self, expr: &ast::Expr) -> Lowered<Expr> {
-        self.deeper(expr.range(), |this| this.one_expr(expr))
+        let lowered = self.deeper(expr.range(), |this| this.one_expr(expr))?;
+        match self.names.refusal(&lowered) {
+            Some(what) => refuse(named_place(expr), what),
+            None => Ok(lowered),
+        }
     }
 
     fn exprs(&mut self, exprs: &[ast::Expr]) -> Lowered<Vec<Expr>> {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::exception::{Exception, ExceptionKind, Fault, Outcome};
 use super::interpreter::{Arguments, Interpreter};
+use super::library::bytes::decode;
 use super::library::{network, patterns, time};
-use super::udm;
 use super::value::{Record, Value};
-use super::{operators, text_format};
+use super::{operators, signatures, text_format, udm};
 
 const TEXT: &[&str] = &[
     "capitalize",
@@ -83,7 +83,7 @@ pub(super) fn is_method(value: &Value, name: &str) -> bool {
         Value::Dict(_) => has(DICT),
         Value::Set(_) => has(SET),
         Value::Pattern(_) => has(&["findall", "fullmatch", "match", "search", "split", "sub"]),
-        Value::Match(_) => has(&["end", "group", "groupdict", "groups", "start"]),
+        Value::Match(_) => has(&["end", "group", "groupdict", "groups", "span", "start"]),
         Value::DateTime(_) => has(&["isoformat", "strftime", "timestamp"]),
         Value::TimeDelta(_) => has(&["total_seconds"]),
         Value::Network(_) => has(&["overlaps", "subnet_of"]),
@@ -91,11 +91,24 @@ pub(super) fn is_method(value: &Value, name: &str) -> bool {
     }
 }
 
+/// Returns whether a method belongs to a class of Python, as `str.lower` does.
+pub(super) fn is_method_of_class(class: &str, name: &str) -> bool {
+    let names = match class {
+        "str" => TEXT,
+        "list" => LIST,
+        "dict" => DICT,
+        "set" | "frozenset" => SET,
+        _ => return false,
+    };
+    names.contains(&name)
+}
+
 /// Every method that some value has: an attribute with another name is refused where a rule is read.
 pub(super) fn is_known(name: &str) -> bool {
     [TEXT, RECORD, EVENT, FROZEN_LIST, LIST, DICT, SET].iter().any(|names| names.contains(&name))
         || ["decode", "findall", "fullmatch", "match", "search", "sub", "end", "group", "groupdict", "groups", "start"]
             .contains(&name)
+        || name == "span"
         || ["isoformat", "strftime", "timestamp", "total_seconds", "overlaps", "subnet_of"].contains(&name)
         || ["strptime", "fromisoformat", "fromtimestamp", "utcfromtimestamp", "fromkeys"].contains(&name)
         || ATTRIBUTES.contains(&name)
@@ -174,12 +187,10 @@ fn is_complete(value: &Value, name: &str) -> bool {
 
 /// Calls `value.name(…)`.
 pub(super) fn call(interpreter: &Interpreter, value: &Value, name: &str, arguments: &Arguments) -> Outcome<Value> {
+    signatures::check_method(value, name, arguments)?;
     match value {
         Value::Text(text) => super::text_methods::call(interpreter, text, name, arguments),
-        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Value::text(text)),
-            Err(_) => Err(Fault::raise(ExceptionKind::UnicodeDecodeError, "invalid start byte")),
-        },
+        Value::Bytes(bytes) => decode(bytes, arguments),
         Value::Record(record) => of_record(interpreter, record, name, arguments),
         Value::Dict(_) => of_dict(interpreter, value, name, arguments),
         Value::List(_) | Value::Tuple(_) | Value::FrozenList(_) => of_list(interpreter, value, name, arguments),
@@ -373,9 +384,22 @@ fn of_list(interpreter: &Interpreter, value: &Value, name: &str, arguments: &Arg
         }
         ("index", _) => {
             let wanted = arguments.required(0, "value")?;
-            interpreter.charge(items().len())?;
-            match items().iter().position(|item| item.equals(wanted)) {
-                Some(place) => Ok(Value::Int(place as i128)),
+            let items = items();
+            interpreter.charge(items.len())?;
+            let bound = |position, name, otherwise: usize| match arguments.get(position, name) {
+                None => Ok(otherwise),
+                Some(bound) => match bound.as_int() {
+                    Some(bound) if bound < 0 => {
+                        Ok(usize::try_from(bound.saturating_add(items.len() as i128)).unwrap_or(0))
+                    }
+                    Some(bound) => Ok(usize::try_from(bound).unwrap_or(usize::MAX)),
+                    None => Err(Fault::type_error("slice indices must be integers or have an __index__ method")),
+                },
+            };
+            let (start, end) = (bound(1, "start", 0)?, bound(2, "stop", usize::MAX)?);
+            let is_it = |(index, item): &(usize, &Value)| (start..end).contains(index) && item.equals(wanted);
+            match items.iter().enumerate().find(is_it) {
+                Some((place, _)) => Ok(Value::Int(place as i128)),
                 None => Err(Fault::value_error(format!("{} is not in list", text_format::repr(wanted)))),
             }
         }

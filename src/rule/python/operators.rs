@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 
 use super::exception::{ExceptionKind, Fault, Outcome};
 use super::interpreter::Interpreter;
-use super::text_format;
 use super::tree::{Comparison, Operator};
 use super::value::{DateTime, Value};
 
@@ -74,7 +73,7 @@ pub(super) fn contains(interpreter: &Interpreter, container: &Value, item: &Valu
             Value::Address(address) => Ok(network.contains(address)),
             other => Err(Fault::no_attribute(other, "_version")),
         },
-        Value::List(_) | Value::Tuple(_) | Value::FrozenList(_) | Value::Generator(_) => {
+        Value::List(_) | Value::Tuple(_) | Value::FrozenList(_) | Value::Generator(_) | Value::Iterator(_) => {
             let mut found = false;
             interpreter.iterate(container, &mut |known| {
                 found = known.is_same(item) || known.equals(item);
@@ -193,7 +192,9 @@ pub(super) fn binary(interpreter: &Interpreter, operator: Operator, left: &Value
             interpreter.charge((a.len() + b.len()) / 8)?;
             Ok(Value::tuple(a.iter().chain(b.iter()).cloned().collect()))
         }
-        (Operator::Modulo, Value::Text(template), values) => text_format::percent(template, values).map(Value::text),
+        (Operator::Modulo, Value::Text(template), values) => {
+            super::percent::percent(interpreter, template, values).map(Value::text)
+        }
         (Operator::Multiply, Value::Text(_) | Value::List(_) | Value::Tuple(_), count) => {
             repeated(interpreter, left, count)
         }
@@ -347,8 +348,8 @@ pub(super) fn item(interpreter: &Interpreter, base: &Value, index: &Value) -> Ou
             Ok(text.chars().nth(place).map_or(Value::None, |c| Value::text(c.to_string())))
         }
         Value::Match(found) => {
-            let place = place(index, found.groups.len(), base)?;
-            Ok(found.groups[place].clone().map_or(Value::None, Value::Text))
+            let group = super::library::patterns::group_index(found, index)?;
+            Ok(found.groups.get(group).cloned().flatten().map_or(Value::None, Value::Text))
         }
         // `list[str]` in an annotation.
         Value::Builtin(_) => Ok(base.clone()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ruff_python_ast::{self as ast, visitor::Visitor};
 use ruff_text_size::{Ranged as _, TextRange};
 
+use super::call_check::{self, ModuleNames};
 use super::library;
 use super::lower::{self, Lowering, Refusal};
 use super::source::{self, Place};
@@ -286,7 +287,7 @@ impl Reading<'_> {
         let mut changes_globals = false;
         let mut sources: Vec<(&str, String)> = Vec::new();
         for (name, read) in &self.read {
-            let mut lowering = Lowering::new(name);
+            let mut lowering = Lowering::new(name, ModuleNames::of(&read.statements));
             let mut text = String::new();
             let mut statements = Vec::new();
             let imports = read.statements.iter().filter(|statement| statement.is_import_stmt());
@@ -299,6 +300,10 @@ impl Reading<'_> {
             for (statement, part) in read.statements.iter().zip(&read.parts).filter(|(_, part)| part.is_needed) {
                 let refused = |refusal: Refusal| self.refused(name, refusal.range, refusal.what);
                 let range = statement.range();
+                if let Some((range, parameter)) = call_check::changed_default(statement) {
+                    let what = format!("a change of the default of `{parameter}`");
+                    return Err(self.refused(name, range, what));
+                }
                 if !matches!(statement, ast::Stmt::ClassDef(_)) {
                     let mut lowered = lowering.statements(std::slice::from_ref(statement)).map_err(refused)?;
                     lowered.retain(|lowered| {
@@ -455,7 +460,7 @@ fn attribute_range(statement: &ast::Stmt, name: &str) -> Option<TextRange> {
 }
 
 /// Returns the variables whose values a statement may change: `X.add(…)`, `X[…] = …`.
-fn changed_names(statement: &ast::Stmt) -> Vec<Arc<str>> {
+pub(super) fn changed_names(statement: &ast::Stmt) -> Vec<Arc<str>> {
     struct Changes(Vec<Arc<str>>);
     impl Changes {
         fn add(&mut self, base: &ast::Expr) {

@@ -30,6 +30,19 @@ impl Const {
             Const::Text(text) => !text.is_empty(),
         }
     }
+
+    /// Whether Python takes the constants for equal, as it does `1` and `True`.
+    pub(super) fn equals(&self, other: &Const) -> bool {
+        let number = |constant: &Const| match constant {
+            Const::Bool(value) => Some(i128::from(*value)),
+            Const::Int(value) => Some(*value),
+            _ => None,
+        };
+        match (number(self), number(other)) {
+            (Some(a), Some(b)) => a == b,
+            _ => self == other,
+        }
+    }
 }
 
 /// The known facts about a value.
@@ -285,14 +298,23 @@ impl FieldValue {
                     truth
                 }
             }
-            (Kind::Below, Const::Bool(value)) => {
-                let test = Test::Equals(operand(if *value { "true" } else { "false" }, false));
-                Truth { holds: self.test(test, false).inexact(), fails: Formula::unknown() }
+            // `1` equals `True`, and `0` equals `False`. They are filled, too.
+            (Kind::Below, Const::Bool(_)) => {
+                Truth { holds: self.test(Test::Filled, false).inexact(), fails: Formula::unknown() }
             }
-            // Among others `True == 1`.
             _ => return Truth::unknown(),
         };
-        self.with_missing(of_value, self.if_missing(|missing| missing == constant))
+        self.with_missing(of_value, self.if_missing(|missing| missing.equals(constant)))
+    }
+
+    /// `value is constant`, of `True` or `False`.
+    pub(super) fn is_flag(&self, wanted: bool) -> Truth {
+        if self.kind() != Kind::Below {
+            return self.equals(&Const::Bool(wanted));
+        }
+        let test = Test::Equals(operand(if wanted { "true" } else { "false" }, false));
+        let of_value = Truth { holds: self.test(test, false).inexact(), fails: Formula::unknown() };
+        self.with_missing(of_value, self.if_missing(|missing| *missing == Const::Bool(wanted)))
     }
 
     /// `value is None`

@@ -10,9 +10,6 @@ use super::library::time;
 use super::tree::Conversion;
 use super::value::Value;
 
-/// The widest field that a format may ask for.
-const WIDTH: usize = 1_000;
-
 /// Returns `str(value)`.
 pub(super) fn text(value: &Value) -> String {
     match value {
@@ -60,6 +57,15 @@ fn repr_inner(value: &Value) -> String {
         Value::Network(network) => format!("{}('{network}')", value.type_name()),
         Value::TimeDelta(micros) => time::delta(*micros),
         Value::DateTime(at) => format!("datetime.datetime({})", time::iso(*at, ' ')),
+        Value::Builtin(builtin) if super::library::is_class(*builtin) => {
+            let name = match builtin.0 {
+                "panther_core.PantherEvent" => "panther_core.enriched_event.PantherEvent",
+                "ImmutableList" => "panther_core.immutable.ImmutableList",
+                "ImmutableCaseInsensitiveDict" => "panther_core.immutable.ImmutableCaseInsensitiveDict",
+                name => name,
+            };
+            format!("<class '{name}'>")
+        }
         other => format!("<{}>", other.type_name()),
     }
 }
@@ -152,134 +158,30 @@ pub(super) fn formatted(
         Conversion::Text => Value::text(text(value)),
         Conversion::Repr => Value::text(repr(value)),
     };
-    let result = with_format(&converted, format)?;
+    let result = super::format_spec::with_format(&converted, format)?;
     interpreter.charge(result.len() / 64)?;
     Ok(result)
 }
 
-/// Returns `format(value, spec)`.
-pub(super) fn with_format(value: &Value, spec: &str) -> Outcome<String> {
-    if spec.is_empty() {
-        return Ok(text(value));
-    }
-    if let Value::DateTime(at) = value {
-        return time::strftime(*at, spec);
-    }
-    let is_number = value.as_float().is_some();
-    if !matches!(value, Value::Text(_)) && !is_number {
-        let message = format!("unsupported format string passed to {}.__format__", value.type_name());
-        return Err(Fault::type_error(message));
-    }
-    let unknown = || Fault::Refused(format!("the format `{spec}`"));
-    let mut rest = spec;
-    let mut chars = spec.chars();
-    let (mut fill, mut align) = (' ', None);
-    let (first, second) = (chars.next(), chars.next());
-    let is_align = |c: Option<char>| c.is_some_and(|c| matches!(c, '<' | '>' | '^' | '='));
-    if is_align(second) {
-        (fill, align) = (first.unwrap_or(' '), second);
-        rest = &rest[fill.len_utf8() + 1..];
-    } else if is_align(first) {
-        align = first;
-        rest = &rest[1..];
-    }
-    let plus = rest.starts_with('+');
-    rest = rest.strip_prefix(['+', '-']).unwrap_or(rest);
-    if let Some(after) = rest.strip_prefix('0') {
-        if align.is_none() {
-            (fill, align) = ('0', Some(if is_number { '=' } else { '<' }));
-        }
-        rest = after;
-    }
-    let digits = |rest: &mut &str| {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let (number, after) = rest.split_at(end);
-        *rest = after;
-        number.parse::<usize>().ok()
-    };
-    let width = digits(&mut rest).unwrap_or(0);
-    let commas = rest.starts_with(',');
-    rest = rest.strip_prefix(',').unwrap_or(rest);
-    let precision = match rest.strip_prefix('.') {
-        Some(after) => {
-            rest = after;
-            Some(digits(&mut rest).ok_or_else(unknown)?)
-        }
-        None => None,
-    };
-    if width > WIDTH || precision.is_some_and(|precision| precision > WIDTH) {
-        return Err(Fault::Exhausted);
-    }
-    let body = match (value, rest) {
-        (Value::Text(text), "" | "s") if !commas && !plus => {
-            text.chars().take(precision.unwrap_or(usize::MAX)).collect::<String>()
-        }
-        (Value::Text(_), _) => {
-            return Err(Fault::value_error(format!("Unknown format code '{rest}' for object of type 'str'")));
-        }
-        (Value::Float(number), "") if precision.is_none() => grouped(&float(*number), commas),
-        (_, "f" | "F") => match value.as_float() {
-            Some(number) => grouped(&format!("{number:.*}", precision.unwrap_or(6)), commas),
-            None => return Err(unknown()),
-        },
-        (_, "%") => match value.as_float() {
-            Some(number) => format!("{:.*}%", precision.unwrap_or(6), number * 100.0),
-            None => return Err(unknown()),
-        },
-        (Value::Int(_) | Value::Bool(_), "" | "d" | "x" | "X" | "b" | "o") if precision.is_none() => {
-            match (value, value.as_int().unwrap_or_default(), rest) {
-                (Value::Bool(_), _, "") if spec.len() == 1 => text(value),
-                (_, number, "" | "d") => grouped(&number.to_string(), commas),
-                (_, number, "x") if number >= 0 => format!("{number:x}"),
-                (_, number, "X") if number >= 0 => format!("{number:X}"),
-                (_, number, "b") if number >= 0 => format!("{number:b}"),
-                (_, number, "o") if number >= 0 => format!("{number:o}"),
-                _ => return Err(unknown()),
-            }
-        }
-        _ => return Err(unknown()),
-    };
-    let body = if plus && !body.starts_with('-') { format!("+{body}") } else { body };
-    let missing = width.saturating_sub(body.chars().count());
-    let pad = |count: usize| fill.to_string().repeat(count);
-    Ok(match align.unwrap_or(if is_number { '>' } else { '<' }) {
-        '<' => format!("{body}{}", pad(missing)),
-        '^' => format!("{}{body}{}", pad(missing / 2), pad(missing - missing / 2)),
-        '=' => {
-            let (sign, digits) = body.split_at(usize::from(body.starts_with(['-', '+'])));
-            format!("{sign}{}{digits}", pad(missing))
-        }
-        _ => format!("{}{body}", pad(missing)),
-    })
+/// A part of a template of `str.format`.
+pub(super) enum TemplatePart<'t> {
+    Text(&'t str),
+    Field { name: &'t str, keys: Vec<&'t str>, conversion: Conversion, spec: &'t str },
 }
 
-fn grouped(number: &str, commas: bool) -> String {
-    if !commas {
-        return number.to_owned();
-    }
-    let (sign, unsigned) = number.split_at(usize::from(number.starts_with('-')));
-    let (whole, fraction) = unsigned.split_at(unsigned.find('.').unwrap_or(unsigned.len()));
-    let mut grouped = String::new();
-    for (index, digit) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index) % 3 == 0 {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    format!("{sign}{grouped}{fraction}")
-}
-
-/// Returns `template.format(…)`.
-pub(super) fn format_call(interpreter: &Interpreter, template: &str, arguments: &Arguments) -> Outcome<String> {
-    let mut result = String::new();
+/// Reads a template of `str.format`.
+///
+/// # Errors
+/// It is none, or has parts that this program does not have.
+pub(super) fn template_parts(template: &str) -> Outcome<Vec<TemplatePart<'_>>> {
+    let mut parts = Vec::new();
     let mut rest = template;
-    let mut next = 0;
     while let Some(at) = rest.find(['{', '}']) {
-        result.push_str(&rest[..at]);
+        parts.push(TemplatePart::Text(&rest[..at]));
         let (brace, after) = rest[at..].split_at(1);
-        if let Some(after) = after.strip_prefix(brace) {
-            result.push_str(brace);
-            rest = after;
+        if let Some(after_second) = after.strip_prefix(brace) {
+            parts.push(TemplatePart::Text(brace));
+            rest = after_second;
             continue;
         }
         let field = (brace == "{").then(|| after.split_once('}')).flatten();
@@ -287,16 +189,50 @@ pub(super) fn format_call(interpreter: &Interpreter, template: &str, arguments: 
             return Err(Fault::value_error("Single '}' encountered in format string"));
         };
         rest = after;
-        let (name, spec) = field.split_once(':').unwrap_or((field, ""));
-        let (name, conversion) = match name.split_once('!') {
-            Some((name, "r")) => (name, Conversion::Repr),
-            Some((name, "s")) => (name, Conversion::Text),
-            Some(_) => return Err(Fault::Refused(format!("the format `{field}`"))),
-            None => (name, Conversion::None),
+        parts.push(template_field(field)?);
+    }
+    parts.push(TemplatePart::Text(rest));
+    Ok(parts)
+}
+
+fn template_field(field: &str) -> Outcome<TemplatePart<'_>> {
+    let refused = || Err(Fault::Refused(format!("the format `{{{field}}}`")));
+    if field.contains('{') {
+        return refused();
+    }
+    let bracket = field.rfind(']').filter(|end| !field[..*end].contains(':')).unwrap_or(0);
+    let (head, spec) = match field[bracket..].split_once(':') {
+        Some((head, spec)) => (&field[..bracket + head.len()], spec),
+        None => (field, ""),
+    };
+    let (path, conversion) = match head.split_once('!') {
+        Some((path, "r")) => (path, Conversion::Repr),
+        Some((path, "s")) => (path, Conversion::Text),
+        Some(_) => return refused(),
+        None => (head, Conversion::None),
+    };
+    let (name, mut path) = path.split_at(path.find(['.', '[']).unwrap_or(path.len()));
+    let mut keys = Vec::new();
+    while !path.is_empty() {
+        let Some((key, after)) = path.strip_prefix('[').and_then(|path| path.split_once(']')) else { return refused() };
+        keys.push(key);
+        path = after;
+    }
+    Ok(TemplatePart::Field { name, keys, conversion, spec })
+}
+
+/// Returns `template.format(…)`.
+pub(super) fn format_call(interpreter: &Interpreter, template: &str, arguments: &Arguments) -> Outcome<String> {
+    let mut result = String::new();
+    let mut next = 0;
+    for part in template_parts(template)? {
+        let (name, keys, conversion, spec) = match part {
+            TemplatePart::Text(text) => {
+                result.push_str(text);
+                continue;
+            }
+            TemplatePart::Field { name, keys, conversion, spec } => (name, keys, conversion, spec),
         };
-        if name.contains(['.', '[', '{']) || spec.contains('{') {
-            return Err(Fault::Refused(format!("the format `{field}`")));
-        }
         let value = if name.is_empty() {
             next += 1;
             arguments.positional.get(next - 1)
@@ -309,48 +245,18 @@ pub(super) fn format_call(interpreter: &Interpreter, template: &str, arguments: 
         let value = value.ok_or_else(|| {
             Fault::raise(ExceptionKind::IndexError, "Replacement index out of range for positional args tuple")
         })?;
-        result.push_str(&formatted(interpreter, value, conversion, spec)?);
+        let mut value = value.clone();
+        for key in keys {
+            let key = key.parse().map_or_else(|_| Value::text(key), Value::Int);
+            value = super::operators::item(interpreter, &value, &key)?;
+        }
+        result.push_str(&formatted(interpreter, &value, conversion, spec)?);
         interpreter.charge(1 + result.len() / 64)?;
     }
-    result.push_str(rest);
     Ok(result)
 }
 
-/// Returns `template % values`.
-pub(super) fn percent(template: &str, values: &Value) -> Outcome<String> {
-    let values = match values {
-        Value::Tuple(items) => items.to_vec(),
-        other => vec![other.clone()],
-    };
-    let mut values = values.into_iter();
-    let mut parts = template.split('%');
-    let mut result = parts.next().unwrap_or_default().to_owned();
-    while let Some(part) = parts.next() {
-        if part.is_empty() {
-            result.push('%');
-            result.push_str(parts.next().unwrap_or_default());
-            continue;
-        }
-        let mut next = || values.next().ok_or_else(|| Fault::type_error("not enough arguments for format string"));
-        let (code, after) = part.split_at(part.chars().next().map_or(0, char::len_utf8));
-        match code {
-            "s" => result.push_str(&text(&next()?)),
-            "r" => result.push_str(&repr(&next()?)),
-            "d" => match next()?.as_int() {
-                Some(number) => result.push_str(&number.to_string()),
-                None => return Err(Fault::type_error("%d format: a real number is required")),
-            },
-            _ => return Err(Fault::Refused(format!("the format `%{code}`"))),
-        }
-        result.push_str(after);
-    }
-    if values.next().is_some() {
-        return Err(Fault::type_error("not all arguments converted during string formatting"));
-    }
-    Ok(result)
-}
-
-/// Returns `json.dumps(value)`, with the objects and lists of the event as plain ones.
+/// Returns a value as JSON, with the objects and lists of the event as plain ones.
 pub(super) fn json(value: &Value) -> Outcome<String> {
     bounds::nested(Err(Fault::Exhausted), || json_inner(value))
 }
@@ -389,7 +295,7 @@ fn json_inner(value: &Value) -> Outcome<String> {
 }
 
 /// Text as JSON of ASCII characters, as Python writes it.
-fn json_text(text: &str) -> String {
+pub(super) fn json_text(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');
     for c in text.chars() {

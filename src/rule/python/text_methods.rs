@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::exception::{Fault, Outcome};
 use super::interpreter::{Arguments, Interpreter};
-use super::text_format;
+use super::unicode::{self, is_space};
 use super::value::Value;
 
 /// Calls `text.name(…)`.
@@ -28,16 +28,16 @@ fn one(interpreter: &Interpreter, text: &Arc<str>, name: &str, arguments: &Argum
     let is = |all: fn(char) -> bool| Ok(Value::Bool(!text.is_empty() && text.chars().all(all)));
     match name {
         "lower" => no_arguments(arguments, || text.to_lowercase()),
-        "casefold" => no_arguments(arguments, || text.to_lowercase().replace('ß', "ss")),
+        "casefold" => no_arguments(arguments, || unicode::casefolded(text)),
         "upper" => no_arguments(arguments, || text.to_uppercase()),
         "title" => no_arguments(arguments, || titled(text)),
         "capitalize" => no_arguments(arguments, || {
             let mut chars = text.chars();
-            let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+            let first = chars.next().map(unicode::title_case).unwrap_or_default();
             first + &chars.as_str().to_lowercase()
         }),
-        "startswith" => affix(text, arguments, |text, part| text.starts_with(part)),
-        "endswith" => affix(text, arguments, |text, part| text.ends_with(part)),
+        "startswith" => affix(interpreter, text, arguments, |text, part| text.starts_with(part)),
+        "endswith" => affix(interpreter, text, arguments, |text, part| text.ends_with(part)),
         "strip" | "lstrip" | "rstrip" => {
             let (left, right) = (name != "rstrip", name != "lstrip");
             let set = match arguments.get(0, "chars") {
@@ -80,9 +80,10 @@ fn one(interpreter: &Interpreter, text: &Arc<str>, name: &str, arguments: &Argum
         }
         "split" | "rsplit" => split(interpreter, text, name == "rsplit", arguments),
         "splitlines" => {
-            arguments.check(0, &[])?;
-            let unified = text.replace("\r\n", "\n").replace('\r', "\n");
-            Ok(Value::list(unified.lines().map(Value::text).collect()))
+            let keeps_ends = arguments.get(0, "keepends").is_some_and(Value::is_true);
+            let lines = lines(text, keeps_ends);
+            interpreter.charge(lines.len() / 8)?;
+            Ok(Value::list(lines.into_iter().map(Value::text).collect()))
         }
         "partition" | "rpartition" => {
             let separator = text_argument(arguments, 0, "sep")?;
@@ -111,26 +112,31 @@ fn one(interpreter: &Interpreter, text: &Arc<str>, name: &str, arguments: &Argum
             interpreter.charge(size / 64)?;
             Ok(Value::text(parts.join(text)))
         }
-        "find" | "index" | "rfind" => {
-            if arguments.positional.len() > 1 {
-                return Err(Fault::Refused(format!("`str.{name}` with a start")));
-            }
+        "find" | "index" | "rfind" | "count" => {
             let part = text_argument(arguments, 0, "sub")?;
+            let Some((before, text)) = between(interpreter, text, arguments)? else {
+                return match name {
+                    "count" => Ok(Value::Int(0)),
+                    "index" => Err(Fault::value_error("substring not found")),
+                    _ => Ok(Value::Int(-1)),
+                };
+            };
+            if name == "count" {
+                let count = if part.is_empty() { text.chars().count() + 1 } else { text.matches(&*part).count() };
+                return Ok(Value::Int(count as i128));
+            }
             let place = if name == "rfind" { text.rfind(&*part) } else { text.find(&*part) };
             match place {
-                Some(place) => Ok(Value::Int(text[..place].chars().count() as i128)),
+                Some(place) => Ok(Value::Int((before + text[..place].chars().count()) as i128)),
                 None if name == "index" => Err(Fault::value_error("substring not found")),
                 None => Ok(Value::Int(-1)),
             }
         }
-        "count" => {
-            let part = text_argument(arguments, 0, "sub")?;
-            let count = if part.is_empty() { text.chars().count() + 1 } else { text.matches(&*part).count() };
-            Ok(Value::Int(count as i128))
-        }
-        "isdigit" | "isdecimal" | "isnumeric" => is(char::is_numeric),
-        "isalpha" => is(char::is_alphabetic),
-        "isalnum" => is(char::is_alphanumeric),
+        "isdigit" => is(unicode::is_digit),
+        "isdecimal" => is(unicode::is_decimal),
+        "isnumeric" => is(unicode::is_numeric),
+        "isalpha" => is(unicode::is_letter),
+        "isalnum" => is(unicode::is_alphanumeric),
         "isspace" => is(is_space),
         "isupper" => Ok(Value::Bool(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase))),
         "islower" => Ok(Value::Bool(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase))),
@@ -154,18 +160,13 @@ fn one(interpreter: &Interpreter, text: &Arc<str>, name: &str, arguments: &Argum
                 _ => format!("{fill}{text}"),
             }))
         }
-        _ => text_format::format_call(interpreter, text, arguments).map(Value::text),
+        _ => super::text_format::format_call(interpreter, text, arguments).map(Value::text),
     }
 }
 
 fn no_arguments(arguments: &Arguments, make: impl FnOnce() -> String) -> Outcome<Value> {
     arguments.check(0, &[])?;
     Ok(Value::text(make()))
-}
-
-/// What Python takes for space.
-fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
 fn titled(text: &str) -> String {
@@ -175,25 +176,74 @@ fn titled(text: &str) -> String {
         if in_word {
             titled.extend(c.to_lowercase());
         } else {
-            titled.extend(c.to_uppercase());
+            titled.push_str(&unicode::title_case(c));
         }
-        in_word = c.is_alphabetic();
+        // A word consists of letters that have cases.
+        in_word = c.is_lowercase() || c.is_uppercase() || matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ');
     }
     titled
 }
 
-fn affix(text: &str, arguments: &Arguments, has: impl Fn(&str, &str) -> bool) -> Outcome<Value> {
-    if arguments.positional.len() > 1 {
-        return Err(Fault::Refused("`startswith` or `endswith` with a start".to_owned()));
+/// Returns the part of a text between `start` and `end`, and the number of characters before it. `None` if it would begin
+/// after the end.
+fn between<'t>(interpreter: &Interpreter, text: &'t str, arguments: &Arguments) -> Outcome<Option<(usize, &'t str)>> {
+    let bound = |position, name| match arguments.get(position, name) {
+        None | Some(Value::None) => Ok(None),
+        Some(value) => match value.as_int() {
+            Some(bound) => Ok(Some(bound)),
+            None => Err(Fault::type_error("slice indices must be integers or None or have an __index__ method")),
+        },
+    };
+    let (start, end) = (bound(1, "start")?, bound(2, "end")?);
+    if start.is_none() && end.is_none() {
+        return Ok(Some((0, text)));
     }
+    interpreter.charge(text.len() / 64)?;
+    let length = text.chars().count() as i128;
+    let from_start = |bound: i128| if bound < 0 { bound.saturating_add(length).max(0) } else { bound };
+    let (start, end) = (from_start(start.unwrap_or(0)), from_start(end.unwrap_or(length)).min(length));
+    if start > end {
+        return Ok(None);
+    }
+    let before = usize::try_from(start).unwrap_or(usize::MAX);
+    let count = usize::try_from(end - start).unwrap_or(usize::MAX);
+    let byte = |text: &str, index: usize| text.char_indices().nth(index).map_or(text.len(), |(byte, _)| byte);
+    let rest = &text[byte(text, before)..];
+    Ok(Some((before, &rest[..byte(rest, count)])))
+}
+
+/// Returns the lines of a text.
+fn lines(text: &str, keeps_ends: bool) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while let Some(end) = rest.find(unicode::ends_line) {
+        let after = &rest[end..];
+        let size = if after.starts_with("\r\n") { 2 } else { after.chars().next().map_or(1, char::len_utf8) };
+        lines.push(&rest[..if keeps_ends { end + size } else { end }]);
+        rest = &rest[end + size..];
+    }
+    if !rest.is_empty() {
+        lines.push(rest);
+    }
+    lines
+}
+
+fn affix(
+    interpreter: &Interpreter,
+    text: &str,
+    arguments: &Arguments,
+    has: impl Fn(&str, &str) -> bool,
+) -> Outcome<Value> {
+    let part = between(interpreter, text, arguments)?;
+    let has = |wanted: &str| part.is_some_and(|(_, text)| has(text, wanted));
     let wrong = |value: &Value| {
         Fault::type_error(format!("first arg must be str or a tuple of str, not {}", value.type_name()))
     };
     match arguments.required(0, "prefix")? {
-        Value::Text(part) => Ok(Value::Bool(has(text, part))),
+        Value::Text(part) => Ok(Value::Bool(has(part))),
         Value::Tuple(parts) => {
             for part in parts.iter() {
-                if has(text, part.as_text().ok_or_else(|| wrong(part))?) {
+                if has(part.as_text().ok_or_else(|| wrong(part))?) {
                     return Ok(Value::Bool(true));
                 }
             }

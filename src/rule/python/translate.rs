@@ -241,7 +241,7 @@ impl<'p> Translator<'p> {
         match symbol {
             Symbol::Const(constant) => Formula::constant(*constant == Const::Bool(true)),
             Symbol::Items(_) | Symbol::Entries(_) | Symbol::Event => Formula::constant(false),
-            Symbol::Field(field) => field.equals(&Const::Bool(true)).holds,
+            Symbol::Field(field) => field.is_flag(true).holds,
             _ => Formula::unknown(),
         }
     }
@@ -503,7 +503,9 @@ impl<'p> Translator<'p> {
                 (Symbol::Field(field), Symbol::Const(constant)) | (Symbol::Const(constant), Symbol::Field(field)) => {
                     field.equals(constant)
                 }
-                (Symbol::Const(a), Symbol::Const(b)) => Truth::constant(a == b),
+                // An empty list does not equal an empty dictionary.
+                (Symbol::Const(Const::Empty), Symbol::Const(Const::Empty)) => Truth::unknown(),
+                (Symbol::Const(a), Symbol::Const(b)) => Truth::constant(a.equals(b)),
                 (Symbol::EventType, Symbol::Const(constant)) | (Symbol::Const(constant), Symbol::EventType) => {
                     super::symbols::event_type_is(constant)
                 }
@@ -511,7 +513,7 @@ impl<'p> Translator<'p> {
             },
             Comparison::Is | Comparison::IsNot => match (&first, &second) {
                 (Symbol::Field(field), Symbol::Const(Const::None)) => field.is_none(),
-                (Symbol::Field(field), Symbol::Const(constant @ Const::Bool(_))) => field.equals(constant),
+                (Symbol::Field(field), Symbol::Const(Const::Bool(wanted))) => field.is_flag(*wanted),
                 _ => Truth::unknown(),
             },
             Comparison::In | Comparison::NotIn => match (&first, &second) {

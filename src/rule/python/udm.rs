@@ -136,9 +136,9 @@ fn source_ip(event: &Record) -> Outcome<Value> {
     }
     let is_caught =
         |fault: &Fault| matches!(fault, Fault::Raised(raised) if raised.kind == ExceptionKind::AddressValueError);
-    match network::call("ipaddress.IPv4Address", &address) {
+    match network::call("ipaddress.IPv4Address", &address, true) {
         Ok(_) => Ok(address),
-        Err(fault) if is_caught(&fault) => match network::call("ipaddress.IPv6Address", &address) {
+        Err(fault) if is_caught(&fault) => match network::call("ipaddress.IPv6Address", &address, true) {
             Ok(_) => Ok(address),
             Err(fault) if is_caught(&fault) => Ok(Value::None),
             Err(fault) => Err(fault),

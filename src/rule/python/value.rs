@@ -11,8 +11,9 @@ use ipnet::IpNet;
 use super::bounds;
 use super::event::{Json, JsonObject};
 use super::exception::{Exception, ExceptionKind, Fault, Outcome};
+use super::iterators::{Generator, LazyIterator};
 use super::library::Builtin;
-use super::tree::{Comprehension, Expr, Function};
+use super::tree::Function;
 
 /// A Python value.
 #[derive(Clone)]
@@ -37,8 +38,11 @@ pub(super) enum Value {
     Method(Rc<(Value, Arc<str>)>),
     /// A module, by its name.
     Module(Arc<str>),
-    /// A generator expression that has not run.
     Generator(Rc<Generator>),
+    /// An iterator that is no generator.
+    Iterator(Rc<LazyIterator>),
+    /// A method of a class, such as `str.lower`: the class and the name.
+    Unbound(Builtin, Arc<str>),
     Exception(Rc<Exception>),
     ExceptionType(ExceptionKind),
     /// A regular expression.
@@ -104,28 +108,17 @@ pub(super) struct Frame {
     pub(super) parent: Option<Rc<Frame>>,
 }
 
-/// A generator expression with the variables around it.
-pub(super) struct Generator {
-    pub(super) comprehension: Arc<Comprehension>,
-    pub(super) element: Arc<Expr>,
-    pub(super) frame: Option<Rc<Frame>>,
-    pub(super) module: Arc<str>,
-    /// The first iterable, which Python evaluates at once.
-    pub(super) first: Value,
-    pub(super) used: Cell<bool>,
-}
-
 /// A compiled regular expression.
 pub(super) struct Pattern {
     pub(super) text: Arc<str>,
     pub(super) regex: regex::Regex,
 }
 
-/// A match of a regular expression: the text of each group.
+/// A match of a regular expression: the text of each group, and where it is, in characters.
 pub(super) struct Match {
     pub(super) groups: Vec<Option<Arc<str>>>,
     pub(super) names: Vec<Option<Arc<str>>>,
-    pub(super) span: (usize, usize),
+    pub(super) spans: Vec<Option<(usize, usize)>>,
 }
 
 impl Value {
@@ -220,9 +213,12 @@ impl Value {
             Value::Record(_) => "ImmutableCaseInsensitiveDict",
             Value::FrozenList(_) => "ImmutableList",
             Value::Function(_) => "function",
+            Value::Builtin(builtin) if super::library::is_class(*builtin) => "type",
             Value::Builtin(_) | Value::Method(_) => "builtin_function_or_method",
+            Value::Unbound(..) => "method_descriptor",
             Value::Module(_) => "module",
             Value::Generator(_) => "generator",
+            Value::Iterator(iterator) => iterator.type_name(),
             Value::Exception(exception) => exception.kind.name(),
             Value::ExceptionType(_) => "type",
             Value::Pattern(_) => "Pattern",
@@ -286,6 +282,8 @@ impl Value {
             (Value::Builtin(a), Value::Builtin(b)) => a == b,
             (Value::ExceptionType(a), Value::ExceptionType(b)) => a == b,
             (Value::Mock(a), Value::Mock(b)) => Rc::ptr_eq(a, b),
+            (Value::Generator(a), Value::Generator(b)) => Rc::ptr_eq(a, b),
+            (Value::Iterator(a), Value::Iterator(b)) => Rc::ptr_eq(a, b),
             _ => false,
         }
     }
@@ -495,6 +493,10 @@ fn freeze_inner(value: &Value) {
         Value::Set(set) => set.frozen.set(true),
         Value::Tuple(items) => items.iter().for_each(freeze),
         Value::Mock(value) => freeze(value),
+        // Defaults of parameters live as long as the function.
+        Value::Function(closure) => closure.defaults.iter().flatten().for_each(freeze),
+        Value::Generator(generator) => generator.is_shared.set(true),
+        Value::Iterator(iterator) => iterator.is_shared.set(true),
         _ => {}
     }
 }

@@ -64,6 +64,15 @@ impl Interpreter {
             Value::Function(closure) => self.deeper(|| self.call_function(closure, arguments)),
             Value::Builtin(builtin) => library::call(self, *builtin, &arguments),
             Value::Method(method) => methods::call(self, &method.0, &method.1, &arguments),
+            Value::Unbound(class, name) => {
+                let mut positional = arguments.positional.into_iter();
+                let of_class = |value: &Value| value.type_name() == class.0;
+                let Some(value) = positional.next().filter(of_class) else {
+                    return Err(Fault::type_error(format!("descriptor '{name}' requires a '{}' object", class.0)));
+                };
+                let arguments = Arguments { positional: positional.collect(), named: arguments.named };
+                methods::call(self, &value, name, &arguments)
+            }
             Value::Mock(value) => Ok((**value).clone()),
             Value::ExceptionType(kind) => {
                 let message = arguments.positional.into_iter().next().unwrap_or_else(|| Value::text(""));

@@ -7,30 +7,13 @@ use std::sync::Arc;
 
 use super::super::bounds;
 use super::super::exception::{Fault, Outcome};
+use super::super::iterators::Generator;
 use super::super::tree::{Comparison, Comprehension, ComprehensionLoop, Expr, FormatPart};
-use super::super::value::{Frame, Generator, Value};
+use super::super::value::{Frame, Value};
 use super::super::{methods, operators, text_format};
 use super::{Interpreter, Scope, bind, variable};
 
 impl Interpreter {
-    pub(in super::super) fn generate(
-        &self,
-        generator: &Generator,
-        take: &mut dyn FnMut(Value) -> Outcome<ControlFlow<()>>,
-    ) -> Outcome<()> {
-        if generator.used.replace(true) {
-            return Err(Fault::Refused("a generator is used twice".to_owned()));
-        }
-        let scope = Scope {
-            frame: generator.frame.clone(),
-            globals: self.module(&generator.module)?,
-            module: Arc::clone(&generator.module),
-        };
-        self.loops(&generator.comprehension, generator.first.clone(), &scope, &mut |scope| {
-            take(self.eval(&generator.element, scope)?)
-        })
-    }
-
     /// Runs the loops of a comprehension in a frame of its own.
     pub(in super::super) fn loops(
         &self,
@@ -215,7 +198,8 @@ impl Interpreter {
                     element: Arc::clone(element),
                     frame: scope.frame.clone(),
                     module: Arc::clone(&scope.module),
-                    used: Cell::new(false),
+                    state: RefCell::default(),
+                    is_shared: Cell::new(false),
                 }))))
             }
             Expr::Assign(name, value) => {

@@ -1,18 +1,16 @@
-//! Builtins of Python, and `json`.
+//! Builtins of Python.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::super::event::Json;
 use super::super::exception::{ExceptionKind, Fault, Outcome};
 use super::super::interpreter::{Arguments, Interpreter};
 use super::super::tree::Operator;
 use super::super::value::Value;
-use super::super::{methods, operators, text_format};
-use super::{BUILTINS, Builtin};
+use super::super::{methods, operators, text_format, unicode};
+use super::{Builtin, sorted};
 
 /// The builtins that take iterables.
-#[expect(clippy::too_many_lines, reason = "one arm for each builtin")]
 pub(super) fn over_iterables(interpreter: &Interpreter, name: &str, arguments: &Arguments) -> Outcome<Value> {
     let first = arguments.positional.first();
     let collected = || first.map_or_else(|| Ok(Vec::new()), |value| interpreter.collect(value));
@@ -50,53 +48,13 @@ pub(super) fn over_iterables(interpreter: &Interpreter, name: &str, arguments: &
             }
             Ok(dict)
         }
-        "enumerate" => {
-            let start = arguments.get(1, "start").and_then(Value::as_int).unwrap_or(0);
-            let pair = |(index, item)| Value::tuple(vec![Value::Int(start.saturating_add(index)), item]);
-            Ok(Value::list((0_i128..).zip(collected()?).map(pair).collect()))
-        }
-        "reversed" => {
-            let mut items = collected()?;
-            items.reverse();
-            Ok(Value::list(items))
-        }
-        "sorted" => Ok(Value::list(sorted(interpreter, collected()?, &without_first(arguments))?)),
-        "iter" => match arguments.required(0, "object")? {
-            generator @ Value::Generator(_) => Ok(generator.clone()),
-            other => Ok(Value::list(interpreter.collect(other)?)),
-        },
+        "iter" | "map" | "filter" | "zip" | "enumerate" | "reversed" => interpreter.new_iterator(name, arguments),
+        "sorted" => Ok(Value::list(sorted(interpreter, collected()?, arguments)?)),
         "next" => {
-            let mut found = None;
-            interpreter.iterate(arguments.required(0, "iterator")?, &mut |item| {
-                found = Some(item);
-                Ok(ControlFlow::Break(()))
-            })?;
+            let found = interpreter.next_item(arguments.required(0, "iterator")?)?;
             found
                 .or_else(|| arguments.get(1, "default").cloned())
                 .ok_or_else(|| Fault::raise(ExceptionKind::StopIteration, ""))
-        }
-        "zip" => {
-            let lists: Vec<_> =
-                arguments.positional.iter().map(|list| interpreter.collect(list)).collect::<Outcome<_>>()?;
-            let length = lists.iter().map(Vec::len).min().unwrap_or(0);
-            let row = |index: usize| Value::tuple(lists.iter().map(|list| list[index].clone()).collect());
-            Ok(Value::list((0..length).map(row).collect()))
-        }
-        "map" | "filter" => {
-            let function = arguments.required(0, "function")?;
-            let mut items = Vec::new();
-            for item in interpreter.collect(arguments.required(1, "iterable")?)? {
-                let result = match function {
-                    Value::None => item.clone(),
-                    function => interpreter.call(function, Arguments::of(vec![item.clone()]))?,
-                };
-                if name == "map" {
-                    items.push(result);
-                } else if result.is_true() {
-                    items.push(item);
-                }
-            }
-            Ok(Value::list(items))
         }
         "functools.reduce" => {
             let function = arguments.required(0, "function")?;
@@ -124,10 +82,7 @@ pub(super) fn over_iterables(interpreter: &Interpreter, name: &str, arguments: &
                     None => Err(Fault::value_error(format!("{name}() arg is an empty sequence"))),
                 };
             }
-            let key = Arguments { positional: Vec::new(), named: arguments.named.clone() };
-            let mut items =
-                sorted(interpreter, if name == "max" { items.into_iter().rev().collect() } else { items }, &key)?;
-            Ok(if name == "max" { items.pop() } else { items.into_iter().next() }.unwrap_or(Value::None))
+            super::order::extreme(interpreter, items, name == "max", arguments)
         }
         "range" => {
             let bounds: Option<Vec<i128>> = arguments.positional.iter().map(Value::as_int).collect();
@@ -151,63 +106,26 @@ pub(super) fn over_iterables(interpreter: &Interpreter, name: &str, arguments: &
     }
 }
 
-pub(super) fn without_first(arguments: &Arguments) -> Arguments {
-    Arguments { positional: Vec::new(), named: arguments.named.clone() }
-}
-
-/// Returns the items in order of `key`, or in reverse.
-pub(in super::super) fn sorted(
-    interpreter: &Interpreter,
-    items: Vec<Value>,
-    arguments: &Arguments,
-) -> Outcome<Vec<Value>> {
-    let key = arguments.get(usize::MAX, "key").filter(|key| !matches!(key, Value::None));
-    let reverse = arguments.get(usize::MAX, "reverse").is_some_and(Value::is_true);
-    let with_key = |item: Value| match key {
-        Some(key) => Ok((interpreter.call(key, Arguments::of(vec![item.clone()]))?, item)),
-        None => Ok((item.clone(), item)),
-    };
-    let mut keyed = items.into_iter().map(with_key).collect::<Outcome<Vec<_>>>()?;
-    interpreter.charge(keyed.len().saturating_mul(usize::try_from(keyed.len().max(1).ilog2()).unwrap_or(1) + 1))?;
-    let mut fault = None;
-    if reverse {
-        keyed.reverse();
-    }
-    keyed.sort_by(|(a, _), (b, _)| match a.compare(b) {
-        Ok(order) => order.unwrap_or(std::cmp::Ordering::Equal),
-        Err(raised) => {
-            fault.get_or_insert(raised);
-            std::cmp::Ordering::Equal
-        }
-    });
-    if reverse {
-        keyed.reverse();
-    }
-    match fault {
-        Some(fault) => Err(fault),
-        None => Ok(keyed.into_iter().map(|(_, item)| item).collect()),
-    }
-}
-
 #[allow(clippy::cast_possible_truncation, reason = "checked against the bounds of the type")]
-pub(super) fn int(value: &Value) -> Outcome<Value> {
-    let wrong = |text: &str| {
-        let literal = text_format::repr(&Value::text(text));
-        Fault::value_error(format!("invalid literal for int() with base 10: {literal}"))
-    };
-    match value {
-        Value::Text(text) => {
-            let trimmed = text.trim();
-            let digits = trimmed.strip_prefix(['+', '-']).unwrap_or(trimmed);
-            if digits.starts_with('_') || digits.ends_with('_') || digits.contains("__") || digits.is_empty() {
-                return Err(wrong(text));
-            }
-            let plain = trimmed.replace('_', "");
-            if digits.chars().all(|c| c.is_ascii_digit() || c == '_') {
-                return plain.parse().map(Value::Int).map_err(|_| Fault::Exhausted);
-            }
-            Err(wrong(text))
-        }
+pub(super) fn int(arguments: &Arguments) -> Outcome<Value> {
+    let value = arguments.positional.first();
+    if let Some(base) = arguments.get(1, "base") {
+        let Some(base) = base.as_int() else {
+            let kind = base.type_name();
+            return Err(Fault::type_error(format!("'{kind}' object cannot be interpreted as an integer")));
+        };
+        let text = match value {
+            Some(Value::Text(text)) => text.to_string(),
+            Some(Value::Bytes(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+            _ => return Err(Fault::type_error("int() can't convert non-string with explicit base")),
+        };
+        let base = u32::try_from(base).ok().filter(|base| *base == 0 || (2..=36).contains(base));
+        let base = base.ok_or_else(|| Fault::value_error("int() base must be >= 2 and <= 36, or 0"))?;
+        return int_of_text(&text, base).map(Value::Int);
+    }
+    match value.unwrap_or(&Value::Int(0)) {
+        Value::Text(text) => int_of_text(text, 10).map(Value::Int),
+        Value::Bytes(bytes) => int_of_text(&String::from_utf8_lossy(bytes), 10).map(Value::Int),
         Value::Float(value) if value.is_nan() => Err(Fault::value_error("cannot convert float NaN to integer")),
         Value::Float(value) if value.is_infinite() => {
             Err(Fault::raise(ExceptionKind::OverflowError, "cannot convert float infinity to integer"))
@@ -223,11 +141,58 @@ pub(super) fn int(value: &Value) -> Outcome<Value> {
     }
 }
 
+/// Reads a number in a base. In base 0 a prefix says which.
+fn int_of_text(text: &str, base: u32) -> Outcome<i128> {
+    let wrong = || {
+        let literal = text_format::repr(&Value::text(text));
+        Fault::value_error(format!("invalid literal for int() with base {base}: {literal}"))
+    };
+    let plain = unicode::with_ascii_digits(text.trim_matches(unicode::is_space));
+    let unsigned = plain.strip_prefix(['+', '-']).unwrap_or(&plain);
+    let prefixed = [("0x", 16), ("0o", 8), ("0b", 2)].into_iter().find(|(prefix, of)| {
+        (base == 0 || base == *of) && unsigned.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    });
+    let is_literal = base == 0;
+    // After a prefix an underscore may come first.
+    let (digits, base) = match prefixed {
+        Some((prefix, of)) => (unsigned[prefix.len()..].strip_prefix('_').unwrap_or(&unsigned[prefix.len()..]), of),
+        None => (unsigned, if base == 0 { 10 } else { base }),
+    };
+    // As in source, a number in base 0 has no zeros in front.
+    let has_zeros = digits.starts_with('0') && !digits.bytes().all(|byte| matches!(byte, b'0' | b'_'));
+    if is_literal && prefixed.is_none() && has_zeros {
+        return Err(wrong());
+    }
+    let is_digit = |c: char| c == '_' || c.is_digit(base);
+    if digits.is_empty()
+        || digits.starts_with('_')
+        || digits.ends_with('_')
+        || digits.contains("__")
+        || !digits.chars().all(is_digit)
+    {
+        return Err(wrong());
+    }
+    let sign = if plain.starts_with('-') { "-" } else { "" };
+    i128::from_str_radix(&format!("{sign}{}", digits.replace('_', "")), base).map_err(|_| Fault::Exhausted)
+}
+
 pub(super) fn float(value: &Value) -> Outcome<Value> {
     match value {
-        Value::Text(text) => text.trim().replace('_', "").parse().map(Value::Float).map_err(|_| {
-            Fault::value_error(format!("could not convert string to float: {}", text_format::repr(value)))
-        }),
+        Value::Text(text) => {
+            let plain = unicode::with_ascii_digits(text.trim_matches(unicode::is_space));
+            let chars: Vec<char> = plain.chars().collect();
+            // An underscore stands between two digits.
+            let is_between = |index: usize| {
+                let digit =
+                    |index: Option<usize>| index.and_then(|index| chars.get(index)).is_some_and(char::is_ascii_digit);
+                digit(index.checked_sub(1)) && digit(index.checked_add(1))
+            };
+            let is_valid = chars.iter().enumerate().all(|(index, c)| *c != '_' || is_between(index));
+            let number = plain.replace('_', "").parse().ok().filter(|_| is_valid);
+            number.map(Value::Float).ok_or_else(|| {
+                Fault::value_error(format!("could not convert string to float: {}", text_format::repr(value)))
+            })
+        }
         other => other.as_float().map(Value::Float).ok_or_else(|| {
             let kind = other.type_name();
             Fault::type_error(format!("float() argument must be a string or a real number, not '{kind}'"))
@@ -238,19 +203,59 @@ pub(super) fn float(value: &Value) -> Outcome<Value> {
 #[allow(clippy::cast_possible_truncation, reason = "checked against the bounds of the type")]
 pub(super) fn round(arguments: &Arguments) -> Outcome<Value> {
     let value = arguments.required(0, "number")?;
-    let digits = arguments.get(1, "ndigits").filter(|digits| !matches!(digits, Value::None));
+    let digits = match arguments.get(1, "ndigits") {
+        None | Some(Value::None) => None,
+        Some(digits) => Some(digits.as_int().ok_or_else(|| {
+            let kind = digits.type_name();
+            Fault::type_error(format!("'{kind}' object cannot be interpreted as an integer"))
+        })?),
+    };
     match (value, digits) {
+        (Value::Float(number), None) if number.is_nan() => {
+            Err(Fault::value_error("cannot convert float NaN to integer"))
+        }
+        (Value::Float(number), None) if number.is_infinite() => {
+            Err(Fault::raise(ExceptionKind::OverflowError, "cannot convert float infinity to integer"))
+        }
         (Value::Float(number), None) if number.abs() < 1e30 => Ok(Value::Int(number.round_ties_even() as i128)),
-        (Value::Float(number), Some(digits)) => {
-            let digits = digits.as_int().and_then(|digits| usize::try_from(digits).ok()).filter(|digits| *digits <= 20);
-            let digits = digits.ok_or_else(|| Fault::Refused("`round` to these digits".to_owned()))?;
+        (Value::Float(_), None) => Err(Fault::Exhausted),
+        (Value::Float(number), Some(_)) if !number.is_finite() => Ok(Value::Float(*number)),
+        (Value::Float(number), Some(digits)) if digits >= 0 => {
+            // A float has no more digits than these.
+            let digits = usize::try_from(digits).unwrap_or(usize::MAX).min(330);
             format!("{number:.digits$}").parse().map(Value::Float).map_err(|_| Fault::Exhausted)
         }
-        (other, _) => other
-            .as_int()
-            .map(Value::Int)
-            .ok_or_else(|| Fault::type_error(format!("type {} doesn't define __round__ method", other.type_name()))),
+        (Value::Float(number), Some(digits)) => {
+            if number.abs() >= 1e30 {
+                return Err(Fault::Exhausted);
+            }
+            let rounded = rounded_int(number.trunc() as i128, digits, number.fract() != 0.0);
+            #[allow(clippy::cast_precision_loss, reason = "Python rounds it too")]
+            let rounded = rounded as f64;
+            Ok(Value::Float(rounded.copysign(*number)))
+        }
+        (other, digits) => match other.as_int() {
+            Some(number) => Ok(Value::Int(digits.map_or(number, |digits| rounded_int(number, digits, false)))),
+            None => Err(Fault::type_error(format!("type {} doesn't define __round__ method", other.type_name()))),
+        },
     }
+}
+
+/// Rounds a number at a digit before the point, halves to even. `has_more` says that it was cut.
+fn rounded_int(number: i128, digits: i128, has_more: bool) -> i128 {
+    if digits >= 0 {
+        return number;
+    }
+    let power = u32::try_from(-digits).ok().and_then(|digits| 10_i128.checked_pow(digits));
+    let Some(unit) = power else { return 0 };
+    let (quotient, rest) = (number / unit, (number % unit).abs());
+    let is_up = match rest.cmp(&(unit - rest)) {
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Equal => has_more || quotient % 2 != 0,
+        std::cmp::Ordering::Greater => true,
+    };
+    let step = if number < 0 { -1 } else { 1 };
+    (quotient + if is_up { step } else { 0 }).saturating_mul(unit)
 }
 
 /// Returns whether a value is of a class, or of one of several.
@@ -290,42 +295,31 @@ pub(super) fn is_instance(value: &Value, class: &Value) -> Outcome<bool> {
         "datetime.timedelta" => matches!(value, Value::TimeDelta(_)),
         "ipaddress.IPv4Address" => matches!(value, Value::Address(address) if address.is_ipv4()),
         "ipaddress.IPv6Address" => matches!(value, Value::Address(address) if address.is_ipv6()),
+        "NoneType" => matches!(value, Value::None),
+        "ImmutableList" => matches!(value, Value::FrozenList(_)),
+        "ImmutableCaseInsensitiveDict" => matches!(value, Value::Record(_)),
         other => return Err(Fault::Refused(format!("`isinstance` with `{other}`"))),
     })
 }
 
-pub(super) fn class_of(value: &Value) -> Outcome<Value> {
-    let name = value.type_name();
-    let class = BUILTINS.iter().find(|known| **known == name).map(|known| Value::Builtin(Builtin(known)));
-    class.ok_or_else(|| Fault::Refused(format!("`type` of a {name}")))
+/// Returns whether [`is_instance`] knows a class.
+pub(in super::super) fn is_known_class(class: Builtin) -> bool {
+    !matches!(is_instance(&Value::None, &Value::Builtin(class)), Err(Fault::Refused(_)))
 }
 
-pub(super) fn loads(interpreter: &Interpreter, text: &Value) -> Outcome<Value> {
-    let text = match text {
-        Value::Text(text) => text.to_string(),
-        Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        other => {
-            let kind = other.type_name();
-            return Err(Fault::type_error(format!("the JSON object must be str, bytes or bytearray, not {kind}")));
-        }
+/// Returns the class of a value.
+pub(super) fn class_of(value: &Value) -> Value {
+    let name = match value {
+        Value::Exception(exception) => return Value::ExceptionType(exception.kind),
+        Value::Record(record) if record.is_event => "panther_core.PantherEvent",
+        Value::DateTime(_) => "datetime.datetime",
+        Value::TimeDelta(_) => "datetime.timedelta",
+        Value::Address(address) if address.is_ipv4() => "ipaddress.IPv4Address",
+        Value::Address(_) => "ipaddress.IPv6Address",
+        Value::Network(network) if network.addr().is_ipv4() => "ipaddress.IPv4Network",
+        Value::Network(_) => "ipaddress.IPv6Network",
+        Value::Mock(_) => "unittest.mock.MagicMock",
+        other => other.type_name(),
     };
-    interpreter.charge(text.len() / 16)?;
-    match Json::parse(&text) {
-        Some(json) => Ok(Value::thawed(&json)),
-        None => Err(Fault::raise(ExceptionKind::JSONDecodeError, "Expecting value: line 1 column 1 (char 0)")),
-    }
-}
-
-pub(super) fn dumps(arguments: &Arguments) -> Outcome<Value> {
-    if let Some((name, _)) = arguments.named.iter().find(|(name, _)| **name != *"default") {
-        return Err(Fault::Refused(format!("`json.dumps` with `{name}`")));
-    }
-    let value = arguments.required(0, "obj")?;
-    if arguments.named.is_empty()
-        && let Value::Record(_) | Value::FrozenList(_) = value
-    {
-        let message = format!("Object of type {} is not JSON serializable", value.type_name());
-        return Err(Fault::type_error(message));
-    }
-    text_format::json(value).map(Value::text)
+    Value::Builtin(Builtin(name))
 }

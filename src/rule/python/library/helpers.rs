@@ -25,14 +25,18 @@ pub(super) fn panther(interpreter: &Interpreter, name: &str, arguments: &Argumen
             let (address, networks) = (arguments.required(0, "ip_addr")?, arguments.required(1, "networks")?);
             let mut found = false;
             interpreter.iterate(networks, &mut |known| {
-                let address = network::call("ipaddress.ip_address", address)?;
-                let known = network::call("ipaddress.ip_network", &known)?;
+                let address = network::call("ipaddress.ip_address", address, true)?;
+                let known = network::call("ipaddress.ip_network", &known, true)?;
                 found = operators::contains(interpreter, &known, &address)?;
                 Ok(if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             })?;
             Ok(Value::Bool(found))
         }
-        ("panther_base_helpers", "pattern_match") => patterns::call(interpreter, "fnmatch.fnmatch", arguments),
+        ("panther_base_helpers", "pattern_match") => {
+            let text = arguments.required(0, "string_to_match")?.clone();
+            let pair = Arguments::of(vec![text, arguments.required(1, "pattern")?.clone()]);
+            patterns::call(interpreter, "fnmatch.fnmatch", &pair)
+        }
         ("panther_base_helpers", "pattern_match_list") => {
             let text = arguments.required(0, "string_to_match")?;
             let mut found = false;

@@ -71,7 +71,8 @@ pub(in super::super) fn attribute(address: IpAddr, name: &str) -> Option<Value> 
 }
 
 /// Calls a function or class of `ipaddress`.
-pub(in super::super) fn call(name: &str, argument: &Value) -> Outcome<Value> {
+/// Unless it `is_strict`, a network may have bits beyond its length.
+pub(in super::super) fn call(name: &str, argument: &Value, is_strict: bool) -> Outcome<Value> {
     let shown = || text_format::repr(argument);
     let address_error = |message: String| Err(Fault::raise(ExceptionKind::AddressValueError, message));
     let value_error =
@@ -106,7 +107,7 @@ pub(in super::super) fn call(name: &str, argument: &Value) -> Outcome<Value> {
             Some(address) => Ok(Value::Address(address)),
             None => value_error("address"),
         },
-        _ => match network(text) {
+        _ => match network(text, is_strict) {
             Some(network) if name == "ipaddress.IPv4Network" && network.network().is_ipv6() => value_error("network"),
             Some(network) if name == "ipaddress.IPv6Network" && network.network().is_ipv4() => value_error("network"),
             Some(network) => Ok(Value::Network(network)),
@@ -134,8 +135,8 @@ fn from_number(name: &str, argument: &Value) -> Outcome<Value> {
     }
 }
 
-/// Reads a network whose address has no bits beyond its length.
-fn network(text: &str) -> Option<IpNet> {
+/// Reads a network. With `is_strict` its address has no bits beyond its length.
+fn network(text: &str, is_strict: bool) -> Option<IpNet> {
     let network = match text.split_once('/') {
         None => IpNet::from(text.parse::<IpAddr>().ok()?),
         Some((address, length)) => match (address.parse::<IpAddr>().ok()?, length.parse::<u8>()) {
@@ -147,5 +148,5 @@ fn network(text: &str) -> Option<IpNet> {
             (IpAddr::V6(_), Err(_)) => return None,
         },
     };
-    (network.addr() == network.network()).then_some(network)
+    (!is_strict || network.addr() == network.network()).then(|| network.trunc())
 }

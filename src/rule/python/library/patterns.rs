@@ -3,11 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use regex::{Captures, Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder};
 
 use super::super::exception::{Fault, Outcome};
 use super::super::interpreter::{Arguments, Interpreter};
-use super::super::value::{Match, Pattern, Value};
+use super::super::value::{Pattern, Value};
+use super::matches;
+pub(in super::super) use super::matches::{group_index, match_method, method};
 use crate::rule::limits::PATTERN_BYTES;
 
 const IGNORECASE: i128 = 2;
@@ -16,7 +18,7 @@ const DOTALL: i128 = 16;
 const VERBOSE: i128 = 64;
 
 /// In place of flags: the pattern is of the crate `regex`.
-const RAW: i128 = -1;
+pub(super) const RAW: i128 = -1;
 
 /// Returns a flag of `re`.
 pub(super) fn flag(module: &str, name: &str) -> Option<i128> {
@@ -29,7 +31,7 @@ pub(super) fn flag(module: &str, name: &str) -> Option<i128> {
     }
 }
 
-fn text(value: &Value) -> Outcome<&Arc<str>> {
+pub(super) fn text(value: &Value) -> Outcome<&Arc<str>> {
     value
         .as_text()
         .ok_or_else(|| Fault::type_error(format!("expected string or bytes-like object, got '{}'", value.type_name())))
@@ -46,6 +48,19 @@ fn build(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build()
 }
 
+/// The letters that Python has after a backslash.
+const ESCAPES: &str = "AbBdDsSwWafnrtvxuU";
+
+/// Adds Python's class of characters: no marks are parts of words, and separators of data are space.
+fn push_kind(out: &mut String, kind: char, in_class: bool) {
+    let members = if matches!(kind, 'w' | 'W') { r"\p{L}\p{N}_" } else { r"\s\x1c-\x1f" };
+    match (kind.is_ascii_uppercase(), in_class) {
+        (false, true) => out.push_str(members),
+        (false, false) => out.extend(["[", members, "]"]),
+        (true, _) => out.extend(["[^", members, "]"]),
+    }
+}
+
 /// Rewrites what Python writes differently: `$` also matches before a final newline, `\Z` only at the end.
 fn translated(pattern: &str, flags: i128) -> Result<String, &'static str> {
     let mut out = String::with_capacity(pattern.len() + 8);
@@ -59,12 +74,19 @@ fn translated(pattern: &str, flags: i128) -> Result<String, &'static str> {
     let multiline = flags & MULTILINE != 0 || pattern.contains("(?m") || pattern.contains("(?im");
     let mut chars = pattern.chars().peekable();
     let mut in_class = false;
+    let mut repeats = false;
     while let Some(c) = chars.next() {
+        let repeated = std::mem::replace(&mut repeats, !in_class && matches!(c, '*' | '+' | '?' | '}'));
         match c {
+            '*' | '+' if repeated && !in_class => return Err("a possessive or a double quantifier"),
             '\\' => match chars.next() {
                 Some('Z') if !in_class => out.push_str(r"\z"),
                 Some('1'..='9') if !in_class => return Err("a back-reference"),
+                Some(kind @ ('w' | 'W' | 's' | 'S')) => push_kind(&mut out, kind, in_class),
                 Some(sign @ ('<' | '>')) => out.push(sign),
+                Some(other) if other.is_ascii_alphabetic() && !ESCAPES.contains(other) => {
+                    return Err("an escape that Python does not have");
+                }
                 Some(other) if other.is_ascii() => out.extend(['\\', other]),
                 Some(other) => out.push(other),
                 None => return Err("a backslash at the end"),
@@ -106,6 +128,17 @@ pub(in super::super) fn check(pattern: &str) -> Result<(), String> {
         Err(Fault::Refused(reason)) => Err(reason),
         _ => Ok(()),
     }
+}
+
+/// Returns a pattern that matches only from the start of a text, and only to its end if `to_end`.
+pub(super) fn anchored(regex: &Regex, to_end: bool) -> Outcome<Regex> {
+    let pattern = regex.as_str();
+    let is_verbose = pattern.split("(?").skip(1).any(|flags| {
+        flags.split([':', ')']).next().is_some_and(|flags| flags.contains('x') && !flags.contains(['<', 'P']))
+    });
+    // A comment ends with its line.
+    let end = if is_verbose { "\n" } else { "" };
+    remembered(&format!(r"\A(?:{pattern}{end}){}", if to_end { r"\z" } else { "" }).into(), RAW)
 }
 
 /// Translates a pattern of `fnmatch`, which matches the whole text.
@@ -165,7 +198,7 @@ fn pattern(value: &Value, flags: i128) -> Outcome<Rc<Pattern>> {
 }
 
 /// Compiles a pattern once for a thread.
-fn remembered(text: &Arc<str>, flags: i128) -> Outcome<Regex> {
+pub(super) fn remembered(text: &Arc<str>, flags: i128) -> Outcome<Regex> {
     use std::cell::RefCell;
     use std::collections::HashMap;
 
@@ -230,98 +263,7 @@ pub(in super::super) fn call(interpreter: &Interpreter, name: &str, arguments: &
                 positional: arguments.positional.iter().skip(1).cloned().collect(),
                 named: arguments.named.iter().filter(|(name, _)| **name != *"flags").cloned().collect(),
             };
-            method(interpreter, &pattern, function, &rest)
+            matches::method(interpreter, &pattern, function, &rest)
         }
-    }
-}
-
-/// Calls a method of a pattern.
-pub(in super::super) fn method(
-    interpreter: &Interpreter,
-    pattern: &Pattern,
-    name: &str,
-    arguments: &Arguments,
-) -> Outcome<Value> {
-    let position = usize::from(name == "sub");
-    let haystack = text(arguments.required(position, "string")?)?;
-    interpreter.charge(1 + haystack.len() / 16)?;
-    let regex = &pattern.regex;
-    let found = |captures: Option<Captures<'_>>| match captures {
-        None => Value::None,
-        Some(captures) => Value::Match(Rc::new(match_of(regex, haystack, &captures))),
-    };
-    match name {
-        "search" => Ok(found(regex.captures(haystack))),
-        "match" => {
-            // Anchored at the start: a search could find a later match first only if none begins there.
-            let anchored = remembered(&format!(r"\A(?:{})", regex.as_str()).into(), RAW)?;
-            Ok(found(anchored.captures(haystack)))
-        }
-        "fullmatch" => {
-            let anchored = remembered(&format!(r"\A(?:{})\z", regex.as_str()).into(), RAW)?;
-            Ok(found(anchored.captures(haystack)))
-        }
-        "findall" => {
-            let mut all = Vec::new();
-            for captures in regex.captures_iter(haystack) {
-                interpreter.charge(1)?;
-                let group = |index: usize| Value::text(captures.get(index).map_or("", |group| group.as_str()));
-                all.push(match regex.captures_len() {
-                    1 => group(0),
-                    2 => group(1),
-                    count => Value::tuple((1..count).map(group).collect()),
-                });
-            }
-            Ok(Value::list(all))
-        }
-        "split" if regex.captures_len() == 1 && arguments.get(1, "maxsplit").is_none() => {
-            Ok(Value::list(regex.split(haystack).map(Value::text).collect()))
-        }
-        "sub" if arguments.get(2, "count").is_none() => {
-            let replacement = text(arguments.required(0, "repl")?)?;
-            if replacement.contains('\\') {
-                return Err(Fault::Refused("a backslash in the replacement of `re.sub`".to_owned()));
-            }
-            let count = regex.find_iter(haystack).count();
-            interpreter.charge(count.saturating_mul(replacement.len()) / 64)?;
-            Ok(Value::text(regex.replace_all(haystack, regex::NoExpand(replacement)).into_owned()))
-        }
-        other => Err(Fault::Refused(format!("`re.{other}` with these arguments"))),
-    }
-}
-
-fn match_of(regex: &Regex, haystack: &str, captures: &Captures<'_>) -> Match {
-    let place = |byte: usize| haystack[..byte].chars().count();
-    let whole = captures.get(0).map_or((0, 0), |whole| (place(whole.start()), place(whole.end())));
-    Match {
-        groups: captures.iter().map(|group| group.map(|group| Arc::from(group.as_str()))).collect(),
-        names: regex.capture_names().map(|name| name.map(Arc::from)).collect(),
-        span: whole,
-    }
-}
-
-/// Calls a method of a match.
-pub(in super::super) fn match_method(found: &Match, name: &str, arguments: &Arguments) -> Outcome<Value> {
-    let value = |group: &Option<Arc<str>>| group.clone().map_or(Value::None, Value::Text);
-    match name {
-        "group" => {
-            let no_group = || Fault::raise(super::super::exception::ExceptionKind::IndexError, "no such group");
-            let index = match arguments.positional.first() {
-                None => 0,
-                Some(Value::Text(wanted)) => {
-                    found.names.iter().position(|known| known.as_deref() == Some(&**wanted)).ok_or_else(no_group)?
-                }
-                Some(other) => other.as_int().and_then(|index| usize::try_from(index).ok()).ok_or_else(no_group)?,
-            };
-            found.groups.get(index).map(value).ok_or_else(no_group)
-        }
-        "groups" => Ok(Value::tuple(found.groups.iter().skip(1).map(value).collect())),
-        "groupdict" => {
-            let named = found.names.iter().zip(&found.groups);
-            let named = named.filter_map(|(name, group)| Some((Value::Text(name.clone()?), value(group))));
-            Ok(Value::dict(named.collect()))
-        }
-        "start" => Ok(Value::Int(found.span.0 as i128)),
-        _ => Ok(Value::Int(found.span.1 as i128)),
     }
 }

@@ -138,13 +138,18 @@ pub(in super::super) fn call(name: &str, arguments: &Arguments) -> Outcome<Value
             Ok(Value::DateTime(DateTime { micros: (number * 1e6).round_ties_even() as i128, has_zone: false }))
         }
         _ => {
-            let numbers: Option<Vec<u32>> = (arguments.positional.iter())
-                .map(|value| value.as_int().and_then(|number| u32::try_from(number).ok()))
-                .collect();
-            let numbers = numbers.filter(|numbers| (3..=7).contains(&numbers.len()) && arguments.named.is_empty());
-            let Some(numbers) = numbers else {
-                return Err(Fault::Refused("`datetime` with these arguments".to_owned()));
-            };
+            const PARTS: [&str; 7] = ["year", "month", "day", "hour", "minute", "second", "microsecond"];
+            let mut numbers = Vec::with_capacity(PARTS.len());
+            for (position, part) in PARTS.into_iter().enumerate() {
+                let number = match arguments.get(position, part) {
+                    None => 0,
+                    Some(value) => value.as_int().ok_or_else(|| {
+                        let kind = value.type_name();
+                        Fault::type_error(format!("'{kind}' object cannot be interpreted as an integer"))
+                    })?,
+                };
+                numbers.push(u32::try_from(number).map_err(|_| Fault::value_error(format!("{part} is out of range")))?);
+            }
             let part = |index: usize| numbers.get(index).copied().unwrap_or(0);
             let date = i32::try_from(part(0)).ok().and_then(|year| NaiveDate::from_ymd_opt(year, part(1), part(2)));
             let time = NaiveTime::from_hms_micro_opt(part(3), part(4), part(5), part(6));
@@ -175,12 +180,25 @@ pub(in super::super) fn method(at: DateTime, name: &str, arguments: &Arguments) 
 /// The directives of formats that both languages have, with the same meaning.
 const DIRECTIVES: &str = "YmdHMSfzZbBaAjyIp%";
 
-fn check_format(format: &str) -> Outcome<()> {
+pub(in super::super) fn check_format(format: &str) -> Outcome<()> {
     let mut chars = format.chars();
     while let Some(c) = chars.next() {
         if c == '%' && !chars.next().is_some_and(|directive| DIRECTIVES.contains(directive)) {
             return Err(Fault::Refused(format!("the time format `{format}`")));
         }
+    }
+    Ok(())
+}
+
+/// Checks a format of `strptime`.
+///
+/// # Errors
+/// It has directives that are not read here.
+pub(in super::super) fn check_parsed(format: &str) -> Outcome<()> {
+    check_format(format)?;
+    // Python's fraction has one to six digits.
+    if format.contains("%Z") || format.replace(".%f", "").contains("%f") {
+        return Err(Fault::Refused(format!("the time format `{format}`")));
     }
     Ok(())
 }
@@ -200,15 +218,8 @@ pub(in super::super) fn strftime(at: DateTime, format: &str) -> Outcome<String> 
 
 /// Reads a time in a format of `strptime`.
 fn strptime(text: &str, format: &str) -> Outcome<Option<DateTime>> {
-    check_format(format)?;
-    if format.contains("%Z") {
-        return Err(Fault::Refused(format!("the time format `{format}`")));
-    }
-    // Python's fraction has one to six digits.
+    check_parsed(format)?;
     let chrono = format.replace(".%f", "%.f");
-    if chrono.contains("%f") {
-        return Err(Fault::Refused(format!("the time format `{format}`")));
-    }
     if let Some((_, fraction)) = text.split_once('.').filter(|_| format.contains("%f")) {
         let digits = fraction.chars().take_while(char::is_ascii_digit).count();
         if digits == 0 || digits > 6 {
