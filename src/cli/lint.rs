@@ -5,6 +5,7 @@ use clap::Args;
 use super::{Context, RuleFiles, loading};
 use crate::error::{Error, Status};
 use crate::report::lint::{self, LintFormat};
+use crate::rule::catalog::SkippedRule;
 use crate::statistics::number_of;
 
 /// Check rules for errors and likely mistakes
@@ -42,7 +43,7 @@ impl LintCommand {
             ..RuleFiles::default()
         };
         let loaded = files.read()?;
-        let errors: Vec<_> = loaded.skipped.iter().flat_map(|skipped| skipped.errors.clone()).collect();
+        let errors: Vec<_> = loaded.skipped.iter().flat_map(SkippedRule::errors_with_rule).collect();
         let warnings = loaded.entries.iter().map(|entry| entry.warnings.len()).sum::<usize>();
         let text = lint::text(&loaded, self.format)?;
         context.output.result(&text, self.output.as_deref())?;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::internal;
 use crate::error::{Error, RuleError, RuleErrorKind};
-use crate::rule::catalog::LoadedRules;
+use crate::rule::catalog::{LoadedRules, SkippedRule};
 use crate::rule::lint::Warning;
 use crate::text::{self, printable, workflow_message, workflow_property};
 
@@ -43,7 +43,8 @@ struct LintEntry<'l> {
 
 /// Returns the errors and warnings in a format.
 pub fn text(loaded: &LoadedRules, format: LintFormat) -> Result<String, Error> {
-    let errors = loaded.skipped.iter().flat_map(|skipped| &skipped.errors).map(|error| {
+    let errors: Vec<RuleError> = loaded.skipped.iter().flat_map(SkippedRule::errors_with_rule).collect();
+    let errors = errors.iter().map(|error| {
         let RuleError { kind, file, line, column, message, .. } = error;
         LintEntry { level: "error", file, line: *line, column: *column, rule_id: None, code: code(*kind), message }
     });

@@ -256,12 +256,15 @@ fn rule_matches(rule: &SigmaRule) -> Result<Predicate, Vec<Refusal>> {
 
 /// Returns the predicate of the selections and conditions in a section.
 fn matches(detections: &Detections, section: &str) -> Result<Predicate, Vec<Refusal>> {
-    let refusals = detection::refusals(detections, section);
+    let conditions = &detections.conditions;
+    let mut refusals = detection::refusals(detections, section);
     if !refusals.is_empty() {
+        let of_conditions =
+            conditions.iter().flat_map(|condition| detection::condition_refusals(condition, detections));
+        refusals.extend(of_conditions.map(|refusal| refusal.at_key("condition").at_key(section)));
         return Err(refusals);
     }
     let in_condition = |refusal: Refusal| vec![refusal.at_key("condition").at_key(section)];
-    let conditions = &detections.conditions;
     conditions.iter().try_for_each(|condition| detection::check_size(condition, detections)).map_err(in_condition)?;
     let predicates = conditions.iter().map(|condition| detection::condition(condition, detections));
     let mut predicates = predicates.collect::<Result<Vec<_>, _>>().map_err(in_condition)?;

@@ -431,6 +431,22 @@ fn unsupported_sigma_features_are_refused_by_name() {
 }
 
 #[test]
+fn every_error_of_a_rule_is_named() {
+    let selection = "  s:\n    eventName|foo: A\n    a|re|contains: B\n";
+    let text = document("Many", &format!("detection:\n{selection}  condition: 2 of them and other\n"));
+    let refused = read(&text).expect_err(&text);
+    for reason in [
+        "rules.yml:10:5: `eventName|foo`: Sigma has no modifier `foo`",
+        "rules.yml:11:5: `Many`: `a",
+        "`2 of them`: only `1 of` and `all of` are understood",
+        "the condition names `other`, which is not defined",
+    ] {
+        assert!(refused.contains(reason), "{reason}: {refused}");
+    }
+    assert!(!refused.contains("unread"), "{refused}");
+}
+
+#[test]
 fn unsupported_values_and_counts_are_refused_by_name() {
     let detection = |rest: &str| document("Refused", &format!("detection:\n{rest}"));
     let item = |item: &str| detection(&format!("  s:\n    {item}\n  condition: s\n"));

@@ -32,26 +32,48 @@ pub(super) fn condition(expression: &ConditionExpr, detections: &Detections) -> 
         ConditionExpr::And(parts) => Ok(Predicate::All(all(parts)?)),
         ConditionExpr::Or(parts) => Ok(Predicate::Any(all(parts)?)),
         ConditionExpr::Not(part) => Ok(Predicate::None(vec![condition(part, detections)?])),
-        ConditionExpr::Identifier(name) => {
-            let named = detections.named.get(name);
-            selection(named.ok_or_else(|| Refusal::new(format!("the condition names `{name}`, which is not defined")))?)
-        }
+        ConditionExpr::Identifier(name) => selection(named(name, detections)?),
         ConditionExpr::Selector { quantifier, pattern } => {
-            let is_meant = |name: &&String| is_selected(pattern, name);
-            let mut names: Vec<&String> = detections.named.keys().filter(is_meant).collect();
-            names.sort();
-            if names.is_empty() {
-                return Err(Refusal::invalid(format!("`{expression}` names no selection")));
-            }
-            let parts =
-                names.into_iter().map(|name| selection(&detections.named[name])).collect::<Result<Vec<_>, _>>()?;
-            match quantifier {
-                Quantifier::Any | Quantifier::Count(1) => Ok(Predicate::Any(parts)),
-                Quantifier::All => Ok(Predicate::All(parts)),
-                Quantifier::Count(_) => {
-                    Err(Refusal::new(format!("`{expression}`: only `1 of` and `all of` are understood")))
-                }
-            }
+            let selected = selected(expression, quantifier, pattern, detections)?;
+            let parts = selected.into_iter().map(selection).collect::<Result<Vec<_>, _>>()?;
+            Ok(if *quantifier == Quantifier::All { Predicate::All(parts) } else { Predicate::Any(parts) })
+        }
+    }
+}
+
+fn named<'d>(name: &str, detections: &'d Detections) -> Result<&'d Detection, Refusal> {
+    let named = detections.named.get(name);
+    named.ok_or_else(|| Refusal::new(format!("the condition names `{name}`, which is not defined")))
+}
+
+/// Returns the selections that a selector means, by their names.
+fn selected<'d>(
+    expression: &ConditionExpr,
+    quantifier: &Quantifier,
+    pattern: &SelectorPattern,
+    detections: &'d Detections,
+) -> Result<Vec<&'d Detection>, Refusal> {
+    let mut selected: Vec<_> = detections.named.iter().filter(|(name, _)| is_selected(pattern, name)).collect();
+    if selected.is_empty() {
+        return Err(Refusal::invalid(format!("`{expression}` names no selection")));
+    }
+    if !matches!(quantifier, Quantifier::Any | Quantifier::All | Quantifier::Count(1)) {
+        return Err(Refusal::new(format!("`{expression}`: only `1 of` and `all of` are understood")));
+    }
+    selected.sort_by_key(|(name, _)| *name);
+    Ok(selected.into_iter().map(|(_, selection)| selection).collect())
+}
+
+/// Returns the reasons why a condition cannot be read, apart from those of its selections.
+pub(super) fn condition_refusals(expression: &ConditionExpr, detections: &Detections) -> Vec<Refusal> {
+    match expression {
+        ConditionExpr::And(parts) | ConditionExpr::Or(parts) => {
+            parts.iter().flat_map(|part| condition_refusals(part, detections)).collect()
+        }
+        ConditionExpr::Not(part) => condition_refusals(part, detections),
+        ConditionExpr::Identifier(name) => named(name, detections).err().into_iter().collect(),
+        ConditionExpr::Selector { quantifier, pattern } => {
+            selected(expression, quantifier, pattern, detections).err().into_iter().collect()
         }
     }
 }

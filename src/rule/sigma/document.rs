@@ -2,7 +2,8 @@
 
 use rsigma_parser::{CorrelationRule, FilterRule, LogSource, SigmaRule};
 
-use super::{PlaceStep, Refusal, SigmaEntry, check_source, rewrite, shape, statistic, warnings};
+use super::shape::{self, Wrong};
+use super::{PlaceStep, Refusal, SigmaEntry, check_source, rewrite, rule_matches, statistic, warnings};
 use crate::error::{Error, RuleError, RuleErrorKind};
 use crate::rule::Rule;
 use crate::rule::placeholders::Placeholders;
@@ -67,12 +68,53 @@ fn document<'s>(
     if !wrong.is_empty() {
         // A rule for other logs may be written for another reader.
         let other = is_for_other_logs(&node).then_some(RuleErrorKind::OtherLogs);
+        let further = if other.is_none() { further_errors(file, source, &node, &wrong) } else { Vec::new() };
         let error = |(kind, mark, message): (_, _, String)| source.rule_error(other.unwrap_or(kind), mark, &message);
-        let errors = wrong.into_iter().map(error);
-        return Err(unread(errors.collect()));
+        let mut errors: Vec<RuleError> = wrong.into_iter().map(error).chain(further).collect();
+        errors.sort_by_key(|error| (error.line, error.column));
+        return Err(unread(errors));
     }
+    match parsed(&node) {
+        Ok(content) => Ok(Document { file, content, source, node }),
+        Err(reason) => Err(unread(vec![error(node.mark, reason.lines().next().unwrap_or_default())])),
+    }
+}
+
+/// Returns the errors of a rule that show once the keys of its selections that cannot be read have other names.
+fn further_errors(file: usize, source: YamlSource<'_>, node: &YamlNode, wrong: &[Wrong]) -> Vec<RuleError> {
+    let mut node = node.clone();
+    rename(&mut node, wrong);
+    if !shape::check(&node).is_empty() {
+        return Vec::new();
+    }
+    let Ok(content) = parsed(&node) else { return Vec::new() };
+    let document = Document { file, content, source, node };
+    let refusals = document.rule().and_then(|rule| rule_matches(rule).err());
+    refusals.map_or_else(Vec::new, |refusals| document.errors(&refusals))
+}
+
+fn rename(node: &mut YamlNode, wrong: &[Wrong]) {
+    match &mut node.content {
+        YamlContent::Map(members) => {
+            for (key, value) in members {
+                if let YamlContent::Scalar { text, .. } = &mut key.content
+                    && wrong.iter().any(|(_, mark, _)| *mark == key.mark)
+                {
+                    // No two keys have the same place.
+                    *text = format!("unread{}_{}", key.mark.line, key.mark.column);
+                }
+                rename(value, wrong);
+            }
+        }
+        YamlContent::List(elements) => elements.iter_mut().for_each(|element| rename(element, wrong)),
+        YamlContent::Scalar { .. } => {}
+    }
+}
+
+/// Returns the content of a document.
+fn parsed(node: &YamlNode) -> Result<Content, String> {
     // YAML readers differ. The parser gets JSON, which all of them read as the same.
-    let content = match rsigma_parser::parse_sigma_yaml(&statistic::for_parser(&node).to_json()) {
+    match rsigma_parser::parse_sigma_yaml(&statistic::for_parser(node).to_json()) {
         Err(reason) => Err(reason.to_string()),
         Ok(collection) => {
             let rule = collection.rules.into_iter().next().map(|rule| Content::Rule(Box::new(rule)));
@@ -84,10 +126,6 @@ fn document<'s>(
             error
                 .unwrap_or_else(|| content.ok_or_else(|| "it is neither a rule nor a correlation or filter".to_owned()))
         }
-    };
-    match content {
-        Ok(content) => Ok(Document { file, content, source, node }),
-        Err(reason) => Err(unread(vec![error(node.mark, reason.lines().next().unwrap_or_default())])),
     }
 }
 
