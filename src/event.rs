@@ -17,7 +17,7 @@ pub mod batch;
 pub mod identity;
 
 /// The version of the columns in [`schema`]. A lake's transaction log records it.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// When the record's call ended. Null where the record has no time, or none of [`crate::time::EVENT_TIMES`].
 pub const EVENT_TIME: &str = "eventTime";
@@ -33,6 +33,17 @@ pub const EVENT_TIME_TEXT: &str = "eventTimeText";
 pub const CONTENT_ID: &str = "contentID";
 /// Members without a column, or with a value that does not fit the column's type, as JSON text.
 pub const OTHER_FIELDS: &str = "otherFields";
+
+/// Columns with [`search_hash`] of a string in `userIdentity`, and the key of the string. They are null in tables of other tools.
+pub(crate) const SEARCH_HASHES: [(&str, &str); 2] = [("accessKeyHash", "accessKeyId"), ("arnHash", "arn")];
+
+/// Returns 16 bits of a hash of a text; a record without the text has that of an empty one. A search for a caller reads the hashes
+/// first, which take two bytes each, and identities only where they are those of the caller. A column of the texts would be
+/// several times as large.
+pub fn search_hash(text: &str) -> i16 {
+    let [low, high, ..] = libdeflater::crc32(text.as_bytes()).to_le_bytes();
+    i16::from_le_bytes([low, high])
+}
 
 /// Fields that `CloudTrail` writes for every record: null where there is no value.
 pub const ALWAYS_WRITTEN: [&str; 2] = ["requestParameters", "responseElements"];
@@ -119,7 +130,8 @@ pub fn schema() -> SchemaRef {
         let text = |name: &str| Field::new(name, DataType::Utf8, true);
         let hot = HOT.iter().map(|(name, _, _)| text(name));
         let ours = [EVENT_TIME_TEXT, CONTENT_ID, OTHER_FIELDS].into_iter().map(text);
-        Arc::new(Schema::new(time.chain(top).chain(hot).chain(ours).collect::<Vec<_>>()))
+        let hashes = SEARCH_HASHES.iter().map(|(name, _)| Field::new(*name, DataType::Int16, true));
+        Arc::new(Schema::new(time.chain(top).chain(hot).chain(ours).chain(hashes).collect::<Vec<_>>()))
     });
     Arc::clone(&SCHEMA)
 }

@@ -36,7 +36,7 @@ pub use summary::{EventCounts, Summary, ValueCounts};
 
 use chain::{Issuers, session_range, valid_for};
 use issue::Issuer;
-use records::{TraceRecords, is_one_of};
+use records::{TraceRecords, has_arn, has_key, is_one_of};
 
 /// How many times credentials may issue others, unless the user says so.
 pub const DEFAULT_DEPTH: u32 = 5;
@@ -110,6 +110,10 @@ pub struct Trace {
     pub origins: Vec<Origin>,
     /// The credentials that were followed.
     pub credentials: Vec<TracedCredential>,
+    /// How many records of other accounts name a session with which an event was done, but not which session of that name, and
+    /// are not the other record of an event in the trace.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub of_unknown_sessions: usize,
     /// Whether credentials were issued that lie beyond the depth, and were not followed.
     pub is_cut: bool,
     /// The events done with the credentials, in order of time and ID. JSON has the IDs.
@@ -117,6 +121,11 @@ pub struct Trace {
     pub events: Vec<TracedEvent>,
     /// The counts of the events.
     pub summary: Summary,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn event_ids<S: Serializer>(events: &[TracedEvent], serializer: S) -> Result<S::Ok, S::Error> {
@@ -146,6 +155,7 @@ pub async fn trace(engine: &Engine, table: &dyn Table, request: &TraceRequest) -
             limit: engine.memory() / 2,
             timeline: Timeline::default(),
             nodes: BTreeMap::new(),
+            of_other_accounts: HashMap::new(),
         };
         tracer.run().await
     })
@@ -219,6 +229,8 @@ struct Tracer<'r, 't> {
     timeline: Timeline,
     /// The credentials that are followed.
     nodes: BTreeMap<CredentialId, Node>,
+    /// The records of other accounts that name a session, by ID, with their `sharedEventID`.
+    of_other_accounts: HashMap<Arc<str>, Option<Arc<str>>>,
 }
 
 impl Tracer<'_, '_> {
@@ -298,6 +310,8 @@ impl Tracer<'_, '_> {
         let issuing = events.iter().filter(|event| IssueKind::of(event).is_some());
         let times = issuing.filter_map(|event| event.time).map(issue::around).collect();
         self.issuers.learn_windows(times).await?;
+        let mut events = events;
+        self.issuers.name_callers(&mut events).await?;
         Ok(events)
     }
 
@@ -329,7 +343,12 @@ impl Tracer<'_, '_> {
             for event in candidates.events.into_values() {
                 let own = self.issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
                 let credential = self.credential(&event.identity, event.time, own.as_deref());
-                let Some(credential) = credential.filter(|credential| frontier.contains(credential)) else { continue };
+                let Some(credential) = credential.filter(|credential| frontier.contains(credential)) else {
+                    if event.is_of_other_account() {
+                        self.of_other_accounts.insert(event.id, event.shared_id);
+                    }
+                    continue;
+                };
                 if let Some(node) = self.nodes.get_mut(&credential) {
                     node.events += 1;
                     node.identity.get_or_insert_with(|| Arc::clone(&event.identity));
@@ -398,9 +417,9 @@ impl Tracer<'_, '_> {
             };
             within = Some(within.map_or(range, |within: Range| within.union(range)));
         }
-        let mut conditions = vec![is_one_of("access_key", keys)];
+        let mut conditions = vec![has_key(keys.iter().copied())];
         if !principals.is_empty() {
-            conditions.push(is_one_of("arn", principals.iter().copied()));
+            conditions.push(has_arn(principals.iter().copied()));
             conditions.push(is_one_of("principal_id", principals));
         }
         conditions.extend(exchanges);
@@ -449,7 +468,7 @@ impl Tracer<'_, '_> {
     }
 
     fn finish(self, chains: &[chain::Chain], is_cut: bool) -> TraceOutcome {
-        let Tracer { issuers, request, timeline, nodes, .. } = self;
+        let Tracer { issuers, request, timeline, nodes, of_other_accounts, .. } = self;
         let mut acts: Vec<Arc<str>> = Vec::new();
         for act in chains.iter().flat_map(|chain| &chain.acts) {
             if !acts.contains(act) {
@@ -477,6 +496,12 @@ impl Tracer<'_, '_> {
             origins.clear();
         }
         let events = timeline.into_events();
+        let shared: HashSet<&Arc<str>> = events.iter().filter_map(|event| event.shared_id.as_ref()).collect();
+        let ids: HashSet<&Arc<str>> = events.iter().map(|event| &event.id).collect();
+        let is_unknown = |(id, shared_id): &(&Arc<str>, &Option<Arc<str>>)| {
+            !ids.contains(id) && shared_id.as_ref().is_none_or(|shared_id| !shared.contains(shared_id))
+        };
+        let of_unknown_sessions = of_other_accounts.iter().filter(is_unknown).count();
         let mut credentials: Vec<TracedCredential> =
             nodes.iter().map(|(id, node)| credential(&issuers, id, node)).collect();
         credentials.sort_by(|one, other| (one.depth, &one.issued_by).cmp(&(other.depth, &other.issued_by)));
@@ -493,6 +518,7 @@ impl Tracer<'_, '_> {
             origin,
             origins,
             credentials,
+            of_unknown_sessions,
             is_cut,
             summary: Summary::of(&events),
             events,

@@ -10,6 +10,7 @@ use crate::error::{Error, Status};
 use crate::report::trace::{self as report, TraceFormat};
 use crate::statistics::number_of;
 use crate::store::{self, Location};
+use crate::time::Range;
 use crate::trace::{self, DEFAULT_DEPTH, Start, TraceOutcome, TraceRequest};
 
 /// Follow a credential: who began its chain, and everything that was done with it
@@ -18,7 +19,7 @@ use crate::trace::{self, DEFAULT_DEPTH, Start, TraceOutcome, TraceRequest};
 /// began the chain. Forwards, everything done with the credential and with those that it issued.
 #[derive(Debug, Args)]
 #[command(
-    group = ArgGroup::new("start").required(true).args(["finding", "event", "key", "arn", "ip"]),
+    group = ArgGroup::new("start").required(true).args(["finding", "event", "key", "arn", "actor", "ip"]),
     after_help = "Examples:\n  tawny trace lake/ --key AKIAIOSFODNN7EXAMPLE\n  tawny trace lake/ --event 8feee4c2-5e27-4857-8475-bfa7e7b6d791 --from-origin\n  tawny trace lake/ --finding 0a1b2c3d --findings findings.jsonl --format json\n  tawny trace s3://logs/AWSLogs --ip 192.0.2.0/24 --from 2026-09-01 --to 2026-09-02"
 )]
 pub(super) struct TraceCommand {
@@ -37,6 +38,9 @@ pub(super) struct TraceCommand {
     /// Start from the calls of this user, role, role session or federated user
     #[arg(long, value_name = "ARN")]
     arn: Option<String>,
+    /// Start from the calls of this actor, as tables of findings name it
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
     /// Start from the calls of this address or network
     #[arg(long, value_name = "NET", value_parser = network)]
     ip: Option<IpNet>,
@@ -78,7 +82,8 @@ impl TraceCommand {
         let mut summary = opened.summary(range, "searched");
         let Some(trace) = trace else {
             let status = summary.report(context.output, &read).await?;
-            context.output.warn(&format!("error: {}", not_found(&request.start)));
+            let range = if range == Range::default() { "" } else { " in the range" };
+            context.output.warn(&format!("error: the data holds no event {}{range}", what(&request.start)));
             return Ok(status.max(Status::Usage));
         };
         context.write(report::encode(&trace, &read, format)?.into_bytes(), self.output.as_deref()).await?;
@@ -88,6 +93,12 @@ impl TraceCommand {
             context.output.warn(&format!(
                 "note: credentials beyond the depth of {} are not followed; a larger `--depth` follows them",
                 self.depth
+            ));
+        }
+        if trace.of_unknown_sessions > 0 {
+            let records = number_of(trace.of_unknown_sessions, "record");
+            context.output.warn(&format!(
+                "note: {records} of other accounts left out: they name a session of the trace, but not which one of that name"
             ));
         }
         let events = number_of(trace.events.len(), "event");
@@ -112,20 +123,31 @@ impl TraceCommand {
         if let Some(network) = self.ip {
             return Ok(Start::Ip(network));
         }
-        let named =
-            [self.event.clone().map(Start::Event), self.key.clone().map(Start::Key), self.arn.clone().map(Start::Arn)];
+        if let Some(arn) = self.arn.as_ref().filter(|arn| !arn.starts_with("arn:")) {
+            return Err(Error::Usage {
+                message: format!("`--arn {arn}` is not an ARN"),
+                hint: Some("`--actor` takes the name of a user or role".to_owned()),
+            });
+        }
+        let named = [
+            self.event.clone().map(Start::Event),
+            self.key.clone().map(Start::Key),
+            self.arn.clone().map(Start::Arn),
+            self.actor.clone().map(Start::Actor),
+        ];
         let start = named.into_iter().flatten().next();
-        start.ok_or_else(|| Error::usage("name a start: `--finding`, `--event`, `--key`, `--arn` or `--ip`"))
+        start.ok_or_else(|| Error::usage("name a start: `--finding`, `--event`, `--key`, `--arn`, `--actor` or `--ip`"))
     }
 }
 
-fn not_found(start: &Start) -> String {
+/// Names a start, after the words "no event".
+fn what(start: &Start) -> String {
     let value = start.value();
     match start {
-        Start::Finding { .. } => format!("the data holds no event of the finding `{value}` in the range"),
-        Start::Event(_) => format!("the data holds no event `{value}` in the range"),
-        Start::Key(_) => format!("the data holds no event of the access key `{value}` in the range"),
-        Start::Arn(_) => format!("the data holds no event of `{value}` in the range"),
-        Start::Ip(_) => format!("the data holds no event from `{value}` in the range"),
+        Start::Finding { .. } => format!("of the finding `{value}`"),
+        Start::Event(_) => format!("with the ID `{value}`"),
+        Start::Key(_) => format!("of the access key `{value}`"),
+        Start::Arn(_) | Start::Actor(_) => format!("of `{value}`"),
+        Start::Ip(_) => format!("from `{value}`"),
     }
 }

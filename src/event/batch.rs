@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use aho_corasick::AhoCorasick;
 use arrow::array::{
-    ArrayBuilder as _, ArrayRef, BooleanBuilder, RecordBatch, RecordBatchOptions, StringBuilder,
+    ArrayBuilder as _, ArrayRef, BooleanBuilder, Int16Builder, RecordBatch, RecordBatchOptions, StringBuilder,
     TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::SchemaRef;
@@ -13,11 +13,14 @@ use arrow::error::ArrowError;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::{ColumnKind, EVENT_ID, EVENT_TIME, HOT, TOP_LEVEL};
+use super::{ColumnKind, EVENT_ID, EVENT_TIME, HOT, SEARCH_HASHES, TOP_LEVEL};
 use crate::raw::envelope::Record;
 use crate::raw::json::{self, Member};
 use crate::store::hex;
 use crate::time::{self, Instant};
+
+/// The start of the identity of a record without an `eventID`.
+pub const CONTENT_ID_PREFIX: &str = "sha256:";
 
 /// The values of a column.
 enum ColumnValues {
@@ -38,6 +41,8 @@ pub struct BatchBuilder {
     time_text: ColumnValues,
     content_id: ColumnValues,
     other_fields: ColumnValues,
+    /// Builders of the columns of [`SEARCH_HASHES`].
+    hashes: Vec<Option<Int16Builder>>,
     rows: usize,
     json_bytes: usize,
 }
@@ -121,6 +126,7 @@ impl BatchBuilder {
             time_text: next(ColumnKind::Text),
             content_id: next(ColumnKind::Text),
             other_fields: next(ColumnKind::Text),
+            hashes: SEARCH_HASHES.iter().map(|_| next(ColumnKind::Text).is_wanted().then(Int16Builder::new)).collect(),
             wanted,
             schema,
             rows: 0,
@@ -220,6 +226,15 @@ impl BatchBuilder {
             });
             column.append_text(leaf.as_deref());
         }
+        if self.hashes.iter().any(Option::is_some) {
+            let members = identity_members(&top, split);
+            for ((_, key), column) in SEARCH_HASHES.iter().zip(&mut self.hashes) {
+                if let Some(column) = column {
+                    let text = members.as_deref().and_then(|members| string_below(members, &[key]));
+                    column.append_value(super::search_hash(&text.unwrap_or_default()));
+                }
+            }
+        }
         if others_are_wanted {
             self.other_fields.append_text(object_text(&others).as_deref());
         }
@@ -238,7 +253,9 @@ impl BatchBuilder {
         let time = self.time.as_mut().map(|time| Arc::new(time.finish()) as ArrayRef);
         let texts = [&mut self.time_text, &mut self.content_id, &mut self.other_fields];
         let others = self.top.iter_mut().chain(&mut self.hot).chain(texts).map(ColumnValues::finish);
-        let mut columns: Vec<Option<ArrayRef>> = std::iter::once(time).chain(others).collect();
+        let hashes =
+            self.hashes.iter_mut().map(|column| column.as_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
+        let mut columns: Vec<Option<ArrayRef>> = std::iter::once(time).chain(others).chain(hashes).collect();
         let columns = self.wanted.iter().filter_map(|index| columns[*index].take()).collect();
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
     }
@@ -341,6 +358,19 @@ fn hot() -> &'static [PromotedPath] {
     &PATHS
 }
 
+/// Returns the members of the `userIdentity` of a record. `split` are the members of the value that was split last.
+fn identity_members<'a>(
+    top: &[FoundMember<'_, 'a>],
+    split: Option<(&'a str, Option<Vec<Member<'a>>>)>,
+) -> Option<Vec<Member<'a>>> {
+    let column = TOP_LEVEL.iter().position(|(name, _)| *name == "userIdentity")?;
+    let identity = (*top.get(column)?)?.1.get();
+    match split {
+        Some((known, members)) if std::ptr::eq(known, identity) => members,
+        _ => json::members(identity),
+    }
+}
+
 fn string_below<'a>(members: &[Member<'a>], path: &[&str]) -> Option<Cow<'a, str>> {
     let (key, rest) = path.split_first()?;
     let value = json::find(members, key)?;
@@ -363,5 +393,5 @@ fn object_text(members: &[&Member<'_>]) -> Option<String> {
 
 /// The identity of a record without an `eventID`.
 fn content_id(text: &str) -> String {
-    format!("sha256:{}", hex(&Sha256::digest(text.as_bytes())[..16]))
+    format!("{CONTENT_ID_PREFIX}{}", hex(&Sha256::digest(text.as_bytes())[..16]))
 }

@@ -15,7 +15,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, compute_leaves};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{BloomFilterProperties, EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use sha2::{Digest as _, Sha256};
 
@@ -34,8 +34,10 @@ const PAGE_ROWS: usize = 1_024;
 
 /// Columns whose values rarely repeat, with their encoding. A dictionary would hold almost all their values, and a
 /// reader of a single page would have to read the whole dictionary.
-const HIGH_CARDINALITY: [(&str, Encoding); 7] = [
+const HIGH_CARDINALITY: [(&str, Encoding); 9] = [
     (event::EVENT_TIME, Encoding::DELTA_BINARY_PACKED),
+    (event::SEARCH_HASHES[0].0, Encoding::DELTA_BINARY_PACKED),
+    (event::SEARCH_HASHES[1].0, Encoding::DELTA_BINARY_PACKED),
     (event::EVENT_ID, Encoding::DELTA_LENGTH_BYTE_ARRAY),
     ("requestID", Encoding::DELTA_LENGTH_BYTE_ARRAY),
     ("userIdentity", Encoding::PLAIN),
@@ -44,8 +46,12 @@ const HIGH_CARDINALITY: [(&str, Encoding); 7] = [
     ("additionalEventData", Encoding::PLAIN),
 ];
 /// Columns with page statistics, by which rules skip pages. A reader loads the statistics of every page of a file.
-/// Other columns have none, because the bounds of their pages would rarely exclude anything.
-const PAGE_STATISTICS: [&str; 13] = [
+/// Other columns have none, because the bounds of their pages would rarely exclude anything. `eventID` and the hashes have some
+/// all the same: the engine skips pages of other columns only if a column of the condition has them.
+const PAGE_STATISTICS: [&str; 16] = [
+    event::EVENT_ID,
+    event::SEARCH_HASHES[0].0,
+    event::SEARCH_HASHES[1].0,
     event::EVENT_TIME,
     "eventSource",
     "eventName",
@@ -60,6 +66,10 @@ const PAGE_STATISTICS: [&str; 13] = [
     "additionalEventData.MFAUsed",
     "responseElements.ConsoleLogin",
 ];
+
+/// The share of other files in which the Bloom filter of event IDs finds an ID by mistake. A search for one event then skips most
+/// files. A filter has as many values as the file has rows, so it is coarse.
+const EVENT_ID_MISTAKES: f64 = 0.1;
 
 /// Batches with fewer rows are concatenated, because each batch allocates space for some hundred records.
 const SMALL_BATCH_ROWS: usize = 256;
@@ -152,7 +162,7 @@ impl PartFileBuilder {
         let name = hex(&identity.finalize()[..16]);
         let path = format!("{}/part-{name}.parquet", partition_folder(date));
         let SortedRows { rows, first_event, last_event } = sort_rows(&batches)?;
-        let writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties()?))?;
+        let writer = ArrowWriter::try_new(Vec::new(), event::schema(), Some(properties(rows.len())?))?;
         let (mut writer, group) = writer.into_serialized_writer()?;
         let columns = columns(batches).into_iter().zip(group.create_column_writers(0)?).collect();
         let chunks = encode_columns(columns, &rows, threads)?;
@@ -177,7 +187,8 @@ fn column_path(column: &str) -> ColumnPath {
     ColumnPath::new(vec![column.to_owned()])
 }
 
-fn properties() -> Result<WriterProperties, ParquetError> {
+/// Returns how a file of `rows` rows is encoded.
+fn properties(rows: usize) -> Result<WriterProperties, ParquetError> {
     let properties = WriterProperties::builder()
         // Higher levels prefer long matches, which makes columns of random text, such as identities, larger.
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
@@ -192,6 +203,9 @@ fn properties() -> Result<WriterProperties, ParquetError> {
             .set_column_dictionary_enabled(column_path(column), false)
             .set_column_encoding(column_path(column), encoding)
     });
+    // The writer halves the filter for as long as its share of mistakes allows.
+    let filter = BloomFilterProperties::builder().with_fpp(EVENT_ID_MISTAKES).with_max_ndv(rows.max(1) as u64);
+    let properties = properties.set_column_bloom_filter_properties(column_path(event::EVENT_ID), filter.try_build()?);
     Ok(properties.build())
 }
 

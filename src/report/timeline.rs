@@ -112,7 +112,7 @@ pub fn encode(events: &[TracedEvent], format: TimelineFormat) -> Result<Vec<u8>,
     let failed = |error: serde_json::Error| internal("events as JSON", &error);
     let mut text = Vec::new();
     match format {
-        TimelineFormat::Table => text = table(events).into_bytes(),
+        TimelineFormat::Table => text = table(events, &["where", "who"]).into_bytes(),
         TimelineFormat::Json => {
             let rows: Vec<EventRow<'_>> = events.iter().map(EventRow::of).collect();
             json::write_pretty(&rows, &mut text).map_err(failed)?;
@@ -144,8 +144,8 @@ pub(super) fn service(source: &str) -> &str {
     source.strip_suffix(".amazonaws.com").unwrap_or(source)
 }
 
-/// Returns a table of events for each date.
-pub(super) fn table(events: &[TracedEvent]) -> String {
+/// Returns a table of events for each date. Narrow screens drop the columns `droppable`, in this order.
+pub(super) fn table(events: &[TracedEvent], droppable: &[&str]) -> String {
     let mut text = String::new();
     let date = |event: &TracedEvent| event.time.map_or_else(|| "no readable time".to_owned(), Instant::utc_date);
     let shown = &events[..events.len().min(MAX_EVENTS)];
@@ -154,7 +154,9 @@ pub(super) fn table(events: &[TracedEvent]) -> String {
             // Writing to a string does not fail.
             writeln!(text, "{}", date(first)).ok();
         }
-        text.push_str(&rows_dropping(&["time", "who", "call", "where", "result"], &["who"], of_date.iter().map(cells)));
+        let cells: Vec<EventCells> = of_date.iter().map(EventCells::of).collect();
+        let rows = cells.chunk_by(|one, other| one.others == other.others).filter_map(row);
+        text.push_str(&rows_dropping(&["time", "who", "call", "where", "result"], droppable, rows));
     }
     if events.is_empty() {
         text.push_str("no events\n");
@@ -166,13 +168,36 @@ pub(super) fn table(events: &[TracedEvent]) -> String {
     text
 }
 
-fn cells(event: &TracedEvent) -> Vec<String> {
-    let time = event.time.map(String::from).unwrap_or_default();
-    vec![
-        time.get(11..).map(|time| time.trim_end_matches('Z').to_owned()).unwrap_or_default(),
-        short_principal(event.identity.actor.as_deref()).unwrap_or_default(),
-        format!("{} {}", service(&event.source), event.name),
-        format!("{} {} {}", event.account, event.region, event.address),
-        result(event).to_owned(),
-    ]
+/// The cells of an event in a table.
+struct EventCells {
+    time: String,
+    /// Who, call, where and result.
+    others: [String; 4],
+}
+
+impl EventCells {
+    fn of(event: &TracedEvent) -> EventCells {
+        let time = event.time.map(String::from).unwrap_or_default();
+        EventCells {
+            time: time.get(11..).map(|time| time.trim_end_matches('Z').to_owned()).unwrap_or_default(),
+            others: [
+                short_principal(event.identity.actor.as_deref()).unwrap_or_default(),
+                format!("{} {}", service(&event.source), event.name),
+                format!("{} {} {}", event.account, event.region, event.address),
+                result(event).to_owned(),
+            ],
+        }
+    }
+}
+
+/// Returns the row of events that follow one another and differ only in their times.
+fn row(events: &[EventCells]) -> Option<Vec<String>> {
+    let (first, last) = (events.first()?, events.last()?);
+    let [who, call, place, result] = first.others.clone();
+    let (time, call) = match events.len() {
+        1 => (first.time.clone(), call),
+        count if first.time == last.time => (first.time.clone(), format!("{call} ×{count}")),
+        count => (format!("{} – {}", first.time, last.time), format!("{call} ×{count}")),
+    };
+    Some(vec![time, who, call, place, result])
 }

@@ -54,9 +54,20 @@ fn table(trace: &Trace) -> String {
             format!("origins: {} ({known})\n", several.len())
         }
     };
-    for other in &trace.origins {
+    let (known, unknown): (Vec<&Origin>, Vec<&Origin>) = trace.origins.iter().partition(|origin| origin.known);
+    for other in known {
         // Writing to a string does not fail.
         writeln!(text, "  {}", printable(&origin(other))).ok();
+    }
+    // Many sessions of one principal lack the same event.
+    for alike in unknown.chunk_by(|one, other| (&one.actor, &one.account) == (&other.actor, &other.account)) {
+        if let Some(first) = alike.first() {
+            let more = match alike.len() {
+                1 => String::new(),
+                count => format!(", and {} like it", number_of(count - 1, "other")),
+            };
+            writeln!(text, "  {}{more}", printable(&origin(first))).ok();
+        }
     }
     if !trace.chain.is_empty() {
         text.push_str("\nChain\n");
@@ -64,7 +75,7 @@ fn table(trace: &Trace) -> String {
     }
     text.push('\n');
     text.push_str("Timeline\n");
-    text.push_str(&timeline::table(&trace.events));
+    text.push_str(&timeline::table(&trace.events, &["who"]));
     text.push('\n');
     text.push_str(&summary(&trace.summary));
     text

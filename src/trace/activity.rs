@@ -22,12 +22,13 @@ pub struct Activity {
 }
 
 /// Returns the condition for `actor` to have a name: its own, or what is shown of an ARN, such as `federated-user/NAME`.
-fn is_actor(name: &str) -> String {
+pub(super) fn is_actor(name: &str) -> String {
+    let name = name.to_lowercase();
     let resource = format!(":{name}");
     let length = resource.chars().count();
     format!(
-        "({} OR actor LIKE 'arn:%' AND right(actor, {length}) = {})",
-        is_one_of("actor", [name]),
+        "({} OR lower(actor) LIKE 'arn:%' AND right(lower(actor), {length}) = {})",
+        is_one_of("lower(actor)", [name.as_str()]),
         Literal(&resource)
     )
 }

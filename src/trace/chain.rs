@@ -1,13 +1,13 @@
 //! Follows a credential back to the principal that began its chain.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::identity::Identity;
 use super::issue::{Issue, IssueIndex, IssueKind, Issuer, IssuingRecord, SIGN_IN_TOKEN_LIFE, SSO_DELAY, around};
-use super::records::{TraceRecords, intersection, is_one_of, time_bounds};
+use super::records::{TraceRecords, TracedEvent, intersection, is_one_of, time_bounds};
 use crate::error::Error;
 use crate::event::identity::ROLE_ID;
 use crate::finding::Origin;
@@ -92,6 +92,9 @@ pub(super) struct Issuers<'t> {
     /// Bytes that issuing events may take.
     limit: usize,
 }
+
+/// The most IDs that one query looks for.
+pub(super) const IDS_OF_QUERY: usize = 10_000;
 
 /// The most times that one query searches.
 const MAX_WINDOWS: usize = 64;
@@ -253,6 +256,36 @@ impl<'t> Issuers<'t> {
         }
         self.known.extend(wanted);
         self.known = joined(std::mem::take(&mut self.known), 0);
+        Ok(())
+    }
+
+    /// Gives the other account's records of cross-account calls the callers that the records of the callers' accounts name, if the
+    /// data holds these.
+    pub(super) async fn name_callers(&mut self, events: &mut [TracedEvent]) -> Result<(), Error> {
+        let of_others = || events.iter().filter(|event| event.is_of_other_account());
+        let shared_ids: BTreeSet<&str> = of_others().filter_map(|event| event.shared_id.as_deref()).collect();
+        let times = || of_others().filter_map(|event| event.time);
+        let Some((first, last)) = times().min().zip(times().max()).filter(|_| !shared_ids.is_empty()) else {
+            return Ok(());
+        };
+        let within = Range { from: Some(around(first).0), to: Some(around(last).1) };
+        let mut own: HashMap<Arc<str>, TracedEvent> = HashMap::new();
+        for ids in shared_ids.into_iter().collect::<Vec<_>>().chunks(IDS_OF_QUERY) {
+            let add = |event: TracedEvent| {
+                if let Some(id) = event.shared_id.clone().filter(|_| !event.is_of_other_account())
+                    && own.get(&id).is_none_or(|known| event.precedes(known))
+                {
+                    own.insert(id, event);
+                }
+                Ok(())
+            };
+            self.records.events(&is_one_of("shared_id", ids.iter().copied()), within, add).await?;
+        }
+        for event in events.iter_mut().filter(|event| event.is_of_other_account()) {
+            if let Some(own) = event.shared_id.as_ref().and_then(|id| own.get(id)) {
+                event.identity = Arc::clone(&own.identity);
+            }
+        }
         Ok(())
     }
 

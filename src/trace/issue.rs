@@ -20,7 +20,6 @@ pub use kind::IssueKind;
 pub(super) struct IssuingRecord {
     pub(super) event: TracedEvent,
     kind: IssueKind,
-    shared_id: Option<Arc<str>>,
     issued_key: Option<Arc<str>>,
     session_arn: Option<Arc<str>>,
     session_principal: Option<Arc<str>>,
@@ -89,7 +88,6 @@ impl IssuingRecord {
         Some(IssuingRecord {
             kind,
             created_for: is_created.then(|| column("created_for").or_else(|| own.user_name())).flatten(),
-            shared_id: column("shared_id"),
             issued_key,
             session_arn,
             session_principal,
@@ -101,7 +99,7 @@ impl IssuingRecord {
 
     /// Returns when the act was, if only another record of it may tell what was issued.
     pub(super) fn incomplete_at(&self) -> Option<Instant> {
-        self.event.time.filter(|_| self.shared_id.is_some() && self.issued_key.is_none())
+        self.event.time.filter(|_| self.event.shared_id.is_some() && self.issued_key.is_none())
     }
 
     /// Returns whether this record of an event counts instead of `other`, whichever was read first: the one that a timeline
@@ -109,8 +107,8 @@ impl IssuingRecord {
     fn precedes(&self, other: &IssuingRecord) -> bool {
         fn issued(record: &IssuingRecord) -> (IssueKind, [&Option<Arc<str>>; 6], &Option<SsoSession>) {
             let IssuingRecord { issued_key, session_arn, session_principal, .. } = record;
-            let IssuingRecord { shared_id, switched_from, created_for, .. } = record;
-            let texts = [issued_key, session_arn, session_principal, shared_id, switched_from, created_for];
+            let IssuingRecord { switched_from, created_for, event, .. } = record;
+            let texts = [issued_key, session_arn, session_principal, &event.shared_id, switched_from, created_for];
             (record.kind, texts, &record.sso)
         }
         let is_same_event = !self.event.precedes(&other.event) && !other.event.precedes(&self.event);
@@ -257,15 +255,20 @@ const NO_ROLE: &str = "(identity_type IN ('AssumedRole', 'AWSService')) IS NOT T
 /// Some records lack the names of the role and the user.
 pub(super) fn principal_prefilter(arn: &str) -> Option<String> {
     if let Some((_, role_and_session)) = arn.split_once(ROLE_SESSION) {
-        let role = Literal(role_and_session.split('/').next()?).to_string();
-        let is_user = is_one_of("identity_type", ["IAMUser", "Root", "AWSService"]);
-        return Some(format!("(role_name = {role} OR (role_name IS NULL AND ({is_user}) IS NOT TRUE))"));
+        return Some(is_role(role_and_session.split('/').next()?));
     }
     if let Some((_, path_and_name)) = arn.split_once(USER) {
         let name = path_and_name.rsplit('/').next()?.to_lowercase();
         return Some(format!("({NO_ROLE} AND (user_name IS NULL OR lower(user_name) = {}))", Literal(&name)));
     }
     None
+}
+
+/// Returns a condition on promoted columns that holds for all calls of sessions whose issuer is called `name`. Some records lack
+/// the name.
+pub(super) fn is_role(name: &str) -> String {
+    let is_user = is_one_of("identity_type", ["IAMUser", "Root", "AWSService"]);
+    format!("(role_name = {} OR (role_name IS NULL AND ({is_user}) IS NOT TRUE))", Literal(name))
 }
 
 /// Returns the identity of a principal that switched roles in the console.
@@ -361,7 +364,7 @@ impl IssueIndex {
         }
         let mut acts: BTreeMap<Arc<str>, Vec<&IssuingRecord>> = BTreeMap::new();
         for (id, record) in &self.records {
-            let act = record.shared_id.as_ref().unwrap_or(id);
+            let act = record.event.shared_id.as_ref().unwrap_or(id);
             acts.entry(Arc::clone(act)).or_default().push(record);
         }
         self.issues =
@@ -390,7 +393,7 @@ impl IssueIndex {
     /// Returns the act of a record.
     pub(super) fn of_event(&self, event_id: &str) -> Option<&Issue> {
         let record = self.records.get(event_id)?;
-        self.issues.get(record.shared_id.as_ref().unwrap_or(&record.event.id))
+        self.issues.get(record.event.shared_id.as_ref().unwrap_or(&record.event.id))
     }
 
     /// Returns the known acts whose credential is `key`.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::chain::{Issuers, LONGEST_SESSION};
+use super::chain::{IDS_OF_QUERY, Issuers, LONGEST_SESSION};
 use super::issue::{self, IssueKind};
-use super::records::{TraceRecords, TracedEvent, is_one_of};
+use super::records::{TraceRecords, TracedEvent, is_event};
 use super::{Identity, Timeline};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -13,9 +13,6 @@ use crate::finding::{Finding, Origin};
 use crate::sql::credential;
 use crate::table::{Table, without_damaged_files};
 use crate::time::{Instant, Range, parse_event_time};
-
-/// The most events that one query looks for.
-const EVENTS_OF_QUERY: usize = 10_000;
 
 /// Who made a call, the act of the call, if it is one, and its time, if only that tells the session.
 type Caller = (Arc<Identity>, Option<Arc<str>>, Option<Instant>);
@@ -69,8 +66,8 @@ pub async fn origins_of_findings(
     without_damaged_files(table, async || {
         let mut issuers = Issuers::new(TraceRecords::open(engine, table, range).await?, range, engine.memory());
         let mut found = Timeline::default();
-        for ids in ids.chunks(EVENTS_OF_QUERY) {
-            let condition = is_one_of("event_id", ids.iter().copied());
+        for ids in ids.chunks(IDS_OF_QUERY) {
+            let condition = is_event(ids.iter().copied());
             issuers.records.events(&condition, span, |event| found.add(event, limit).map(|_| ())).await?;
         }
         let call = |event: TracedEvent| Call {
@@ -79,7 +76,9 @@ pub async fn origins_of_findings(
             time: event.time,
             event_id: event.id,
         };
-        let calls: Vec<Call> = found.into_events().into_iter().map(call).collect();
+        let mut events = found.into_events();
+        issuers.name_callers(&mut events).await?;
+        let calls: Vec<Call> = events.into_iter().map(call).collect();
         let mut origins: HashMap<String, BTreeSet<Origin>> = HashMap::new();
         for (call, origin) in calls.iter().zip(origins_of_calls(&mut issuers, &calls).await?) {
             for finding in findings_of.get(&*call.event_id).into_iter().flatten() {
@@ -112,6 +111,7 @@ pub async fn origins_of_credentials(
 }
 
 /// A call whose origin is looked for.
+#[derive(Clone)]
 struct Call {
     identity: Arc<Identity>,
     time: Option<Instant>,
@@ -145,12 +145,19 @@ impl Call {
 async fn origins_of_calls(issuers: &mut Issuers<'_>, calls: &[Call]) -> Result<Vec<Origin>, Error> {
     let times = calls.iter().filter(|call| call.may_issue).filter_map(|call| call.time).map(issue::around).collect();
     issuers.learn_windows(times).await?;
+    let caller = |call: &Call| {
+        // The record of the caller's account names the caller's credential.
+        let of_other_account = Some(&call.event_id).filter(|_| call.identity.is("AWSAccount"));
+        let act = of_other_account.and_then(|event_id| issuers.index.of_event(event_id));
+        Call { identity: act.map_or_else(|| Arc::clone(&call.identity), |act| Arc::clone(&act.caller)), ..call.clone() }
+    };
+    let calls: Vec<Call> = calls.iter().map(caller).collect();
     let act = |call: &Call| issuers.index.of_event(&call.event_id).map(|issue| Arc::clone(&issue.id));
     let callers = calls.iter().map(|call| ((Arc::clone(&call.identity), call.time), act(call))).collect();
     issuers.learn_chains(callers).await?;
     let mut known: HashMap<Caller, Origin> = HashMap::new();
     let mut origins = Vec::with_capacity(calls.len());
-    for call in calls {
+    for call in &calls {
         let own = issuers.index.of_event(&call.event_id).map(|issue| Arc::clone(&issue.id));
         let time = call.time.filter(|_| call.identity.is_session_without_time());
         let caller = (Arc::clone(&call.identity), own.clone(), time);

@@ -1,7 +1,7 @@
 //! Reads records as the columns that a trace needs.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use super::issue::{IssueKind, IssuingRecord};
 use crate::engine::Engine;
 use crate::engine::record_view::RecordView;
 use crate::error::Error;
+use crate::event::batch::CONTENT_ID_PREFIX;
+use crate::event::search_hash;
 use crate::named_columns;
 use crate::sql::quote::{Literal, TimeLiteral};
 use crate::sql::{credential, fields};
@@ -29,6 +31,8 @@ pub struct TracedEvent {
     pub time: Option<Instant>,
     /// `eventID`, else a hash of the record's text.
     pub id: Arc<str>,
+    /// `sharedEventID`, which both records of a cross-account call have.
+    pub shared_id: Option<Arc<str>>,
     /// `eventSource`.
     pub source: Arc<str>,
     /// `eventName`.
@@ -53,11 +57,16 @@ impl TracedEvent {
         (self.time, &self.id)
     }
 
+    /// Returns whether this is the other account's record of a cross-account call, which does not name the caller's credential.
+    pub(super) fn is_of_other_account(&self) -> bool {
+        self.identity.is("AWSAccount")
+    }
+
     /// Returns whether this record of an event counts instead of `other`, whichever was read first.
     pub(super) fn precedes(&self, other: &TracedEvent) -> bool {
-        fn key(event: &TracedEvent) -> (Option<Instant>, [&str; 6], &Identity) {
-            let error = event.error.as_deref().unwrap_or_default();
-            let texts = [&*event.source, &event.name, &event.account, &event.region, &event.address, error];
+        fn key(event: &TracedEvent) -> (Option<Instant>, [&str; 7], &Identity) {
+            let [error, shared_id] = [&event.error, &event.shared_id].map(|text| text.as_deref().unwrap_or_default());
+            let texts = [&*event.source, &event.name, &event.account, &event.region, &event.address, error, shared_id];
             (event.time, texts, &event.identity)
         }
         key(self) < key(other)
@@ -80,6 +89,7 @@ const SIGN_IN_FAILED: &str = "Failure";
 const EVENT_COLUMNS: &[(&str, &str)] = &[
     ("event_time", "\"eventTime\""),
     ("event_id", "coalesce(\"eventID\", \"contentID\")"),
+    ("shared_id", "\"sharedEventID\""),
     ("event_source", "\"eventSource\""),
     ("event_name", "\"eventName\""),
     ("region", "\"awsRegion\""),
@@ -89,9 +99,14 @@ const EVENT_COLUMNS: &[(&str, &str)] = &[
     ("access", "CASE WHEN \"readOnly\" THEN 'read' WHEN NOT \"readOnly\" THEN 'write' END"),
 ];
 
+/// The columns that only conditions read.
+const CONDITION_COLUMNS: &[(&str, &str)] =
+    &[(RECORDED_ID, "\"eventID\""), ("key_hash", "\"accessKeyHash\""), ("arn_hash", "\"arnHash\"")];
+/// `eventID`, as a column of files: these have a Bloom filter of it.
+const RECORDED_ID: &str = "recorded_id";
+
 /// The further columns of an event that issues a credential.
 const ISSUE_COLUMNS: &[(&str, &str)] = &[
-    ("shared_id", "\"sharedEventID\""),
     ("session_key", "text_at(\"responseElements\", 'credentials.accessKeyId')"),
     ("created_key", "text_at(\"responseElements\", 'accessKey.accessKeyId')"),
     (
@@ -120,7 +135,11 @@ const ISSUE_COLUMNS: &[(&str, &str)] = &[
 
 /// Returns the SQL of the view that a trace reads.
 fn view_sql() -> String {
-    let own = EVENT_COLUMNS.iter().chain(ISSUE_COLUMNS).map(|(name, sql)| format!("{sql} AS {name}"));
+    let own = EVENT_COLUMNS
+        .iter()
+        .chain(ISSUE_COLUMNS)
+        .chain(CONDITION_COLUMNS)
+        .map(|(name, sql)| format!("{sql} AS {name}"));
     let identity = credential::identity_columns().map(|(name, value)| format!("{value} AS {name}"));
     let derived = fields::derived().map(|(name, value)| format!("{value} AS {name}"));
     format!("SELECT {} FROM cloudtrail", own.chain(identity).chain(derived).collect::<Vec<_>>().join(", "))
@@ -280,6 +299,33 @@ pub(super) fn is_one_of<'v>(column: &str, values: impl IntoIterator<Item = &'v s
     if values.is_empty() { "FALSE".to_owned() } else { format!("{column} IN ({})", values.join(", ")) }
 }
 
+/// Returns the condition for the ID of an event to be one of `ids`.
+pub(super) fn is_event<'v>(ids: impl IntoIterator<Item = &'v str> + Clone) -> String {
+    let has_hash = ids.clone().into_iter().any(|id| id.starts_with(CONTENT_ID_PREFIX));
+    is_one_of(if has_hash { "event_id" } else { RECORDED_ID }, ids)
+}
+
+/// Returns the condition for the caller's access key to be one of `keys`.
+pub(super) fn has_key<'v>(keys: impl IntoIterator<Item = &'v str> + Clone) -> String {
+    found_by_hash("access_key", "key_hash", keys)
+}
+
+/// Returns the condition for the caller's ARN to be one of `arns`.
+pub(super) fn has_arn<'v>(arns: impl IntoIterator<Item = &'v str> + Clone) -> String {
+    found_by_hash("arn", "arn_hash", arns)
+}
+
+/// Returns the condition for `column` to be one of `values`. Whole identities are read only where the hash is that of a value.
+fn found_by_hash<'v>(column: &str, hash: &str, values: impl IntoIterator<Item = &'v str> + Clone) -> String {
+    let hashes: BTreeSet<i16> = values.clone().into_iter().map(search_hash).collect();
+    let hashes: Vec<String> = hashes.iter().map(i16::to_string).collect();
+    let is_value = is_one_of(column, values);
+    if hashes.is_empty() {
+        return is_value;
+    }
+    format!("(({hash} IS NULL OR {hash} IN ({})) AND {is_value})", hashes.join(", "))
+}
+
 /// Texts and identities that many events share.
 #[derive(Debug, Default)]
 struct Names {
@@ -349,6 +395,7 @@ impl<'b> Rows<'b> {
         Ok(TracedEvent {
             time: self.time(row),
             id: self.cell("event_id", row)?.unwrap_or_default().into(),
+            shared_id: self.cell("shared_id", row)?.map(Arc::from),
             source: shown("event_source")?,
             name: shown("event_name")?,
             region: shown("region")?,

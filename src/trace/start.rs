@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::records::is_one_of;
+use super::activity::is_actor;
+use super::issue::is_role;
+use super::records::{has_arn, has_key, is_event, is_one_of};
 use crate::event::identity::ROLE_SESSION;
 use crate::sql::quote::Literal;
 use crate::time::{Instant, Range};
@@ -28,6 +30,8 @@ pub enum Start {
     Key(String),
     /// A user, role, role session or federated user.
     Arn(String),
+    /// An actor, as rules group by it.
+    Actor(String),
     /// The calls from a network.
     Ip(IpNet),
 }
@@ -40,6 +44,7 @@ impl Start {
             Start::Event(_) => "event",
             Start::Key(_) => "key",
             Start::Arn(_) => "arn",
+            Start::Actor(_) => "actor",
             Start::Ip(_) => "ip",
         }
     }
@@ -47,9 +52,11 @@ impl Start {
     /// Returns what the user asked for.
     pub fn value(&self) -> String {
         match self {
-            Start::Finding { id: value, .. } | Start::Event(value) | Start::Key(value) | Start::Arn(value) => {
-                value.clone()
-            }
+            Start::Finding { id: value, .. }
+            | Start::Event(value)
+            | Start::Key(value)
+            | Start::Arn(value)
+            | Start::Actor(value) => value.clone(),
             Start::Ip(network) => network.to_string(),
         }
     }
@@ -60,20 +67,32 @@ impl Start {
         match self {
             Start::Finding { event_ids, span: (first, last), .. } => {
                 let within = Range { from: Some(*first), to: Some(*last + 1) };
-                (is_one_of("event_id", event_ids.iter().map(String::as_str)), within)
+                (is_event(event_ids.iter().map(String::as_str)), within)
             }
-            Start::Event(id) => (is_one_of("event_id", [id.as_str()]), anywhen),
-            Start::Key(key) => (is_one_of("access_key", [key.as_str()]), anywhen),
-            Start::Arn(arn) => {
-                let mut conditions = vec![is_one_of("arn", [arn.as_str()]), is_one_of("role_issuer", [arn.as_str()])];
-                // A role's name has no slash. The path of a user can begin with the name of another user.
-                if arn.split_once(ROLE_SESSION).is_some_and(|(_, role)| !role.contains('/')) {
-                    conditions.push(format!("starts_with(arn, {})", Literal(&format!("{arn}/"))));
-                }
-                (conditions.join(" OR "), anywhen)
-            }
+            Start::Event(id) => (is_event([id.as_str()]), anywhen),
+            Start::Key(key) => (has_key([key.as_str()]), anywhen),
+            Start::Arn(arn) => (is_principal(arn), anywhen),
+            Start::Actor(name) => (is_actor(name), anywhen),
             Start::Ip(network) => (format!("in_cidr(address, {})", Literal(&network.to_string())), anywhen),
         }
+    }
+}
+
+/// Returns the condition for the caller to be the principal `arn`, or a session of it.
+fn is_principal(arn: &str) -> String {
+    let own = is_one_of("arn", [arn]);
+    // A role's name has no slash. The path of a user can begin with the name of another user.
+    let sessions = match arn.split_once(ROLE_SESSION) {
+        Some((_, role_and_session)) if role_and_session.contains('/') => return has_arn([arn]),
+        Some(_) => format!("{own} OR starts_with(arn, {})", Literal(&format!("{arn}/"))),
+        None => own,
+    };
+    let issuer = is_one_of("role_issuer", [arn]);
+    let condition = format!("{sessions} OR {issuer}");
+    match arn.rsplit_once('/') {
+        // Whole identities are read only of the rows that promoted columns select.
+        Some((_, name)) => format!("({sessions} OR {}) AND ({condition})", is_role(name)),
+        None => condition,
     }
 }
 

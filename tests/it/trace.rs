@@ -12,6 +12,7 @@ use crate::places::{Places, engine};
 
 mod grouped;
 mod kinds;
+mod reads;
 mod world;
 
 use world::{ExpectedOrigin, World};
@@ -197,6 +198,7 @@ fn what_the_data_does_not_hold_is_said() {
         &[INSTANCE, "--key", "AKIAOTHER"][..],
         &[INSTANCE, "--event", "x"],
         &[INSTANCE, "--arn", "arn:x"],
+        &[INSTANCE, "--actor", "nobody"],
         &[INSTANCE, "--ip", "2001:db8::/32"],
     ] {
         let (out, error, status) = tawny(&[&["trace"], arguments].concat());
@@ -438,4 +440,66 @@ fn a_picture_joins_each_session_to_its_own_exchange() {
         let to = of_kind("GetRoleCredentials").1.split(' ').next().unwrap();
         assert_eq!(of_kind("AssumeRoleWithSAML").0.trim(), to, "{dot}");
     }
+}
+
+/// Returns the other account's record of the call in `own`.
+fn of_other_account(own: &Value, id: &str, shared: &str) -> Value {
+    let mut twin = own.clone();
+    twin["eventID"] = json!(id);
+    twin["sharedEventID"] = json!(shared);
+    twin["recipientAccountId"] = json!("444455556666");
+    twin["userIdentity"] = json!({"type": "AWSAccount", "accountId": "111122223333", "principalId": "AROAEXAMPLE:job"});
+    twin
+}
+
+#[test]
+fn record_of_the_other_account_leads_to_the_caller_that_the_own_record_names() {
+    let time = ("2026-09-01T10:00:00Z", "2026-09-01T10:00:02Z");
+    let mut records = session_and_call(1, time, &user("ada"), Some("ASIAEXAMPLEJOB"));
+    let caller = records[1]["userIdentity"].clone();
+    let mut assume = record("own-assume", ("sts.amazonaws.com", "AssumeRole"), "2026-09-01T10:05:00Z", &caller);
+    assume["responseElements"] = json!({"credentials": {"accessKeyId": "ASIAEXAMPLEPROD"}, "assumedRoleUser":
+        {"arn": "arn:aws:sts::444455556666:assumed-role/prod/job", "assumedRoleId": "AROAPROD:job"}});
+    assume["sharedEventID"] = json!("shared-assume");
+    let mut decrypt = record("own-decrypt", ("kms.amazonaws.com", "Decrypt"), "2026-09-01T10:06:00Z", &caller);
+    decrypt["sharedEventID"] = json!("shared-decrypt");
+    records.push(of_other_account(&assume, "other-assume", "shared-assume"));
+    records.push(of_other_account(&decrypt, "other-decrypt", "shared-decrypt"));
+    let lonely = record("lonely", ("s3.amazonaws.com", "GetObject"), "2026-09-01T10:07:00Z", &caller);
+    records.push(of_other_account(&lonely, "lonely", "shared-lonely"));
+    records.extend([assume, decrypt]);
+    let (_folder, path) = trail(&records);
+    for event in ["own-assume", "other-assume", "own-decrypt", "other-decrypt"] {
+        let trace = json_of(&[&path, "--event", event]);
+        assert_eq!((&trace["origin"]["actor"], &trace["origin"]["known"]), (&json!("ada"), &json!(true)), "{event}");
+    }
+    let lonely = json_of(&[&path, "--event", "lonely"]);
+    assert_eq!(lonely["origin"]["reason"], json!("the record of the caller's account is not in the data"));
+    let trace = json_of(&[&path, "--key", "ASIAEXAMPLEJOB"]);
+    assert_eq!(trace["of_unknown_sessions"], json!(1));
+    assert_eq!(trace["events"], json!(["call1", "own-assume", "own-decrypt"]));
+    let (_, error, _) = tawny(&["trace", &path, "--key", "ASIAEXAMPLEJOB"]);
+    assert!(error.contains("note: 1 record of other accounts left out"), "{error}");
+}
+
+#[test]
+fn actors_are_found_in_any_case_and_repeated_calls_are_one_line() {
+    let calls = (0..3).map(|number| {
+        record(
+            &format!("c{number}"),
+            ("s3.amazonaws.com", "GetObject"),
+            &format!("2026-09-01T10:00:0{number}Z"),
+            &user("ada"),
+        )
+    });
+    let (_folder, path) = trail(&calls.collect::<Vec<_>>());
+    for actor in ["ada", "Ada"] {
+        let (out, error, status) = tawny(&["summary", &path, "--actor", actor]);
+        assert!(status == Some(0) && out.contains("3 events"), "{actor}: {out}{error}");
+        assert_eq!(json_of(&[&path, "--actor", actor])["events"], json!(["c0", "c1", "c2"]));
+    }
+    let (out, _, _) = tawny(&["timeline", &path]);
+    assert!(out.contains("10:00:00 – 10:00:02  ada  s3 GetObject ×3"), "{out}");
+    let (_, error, status) = tawny(&["trace", &path, "--arn", "ada"]);
+    assert!(status == Some(2) && error.contains("`--actor` takes the name"), "{error}");
 }

@@ -166,5 +166,9 @@ fn missing_columns(
         Ok(Some(_)) => None,
         Err(error) => Some(Err(error)),
     };
-    event::schema().fields().iter().filter_map(is_missing).collect()
+    // Only our own files have hashes.
+    let schema = event::schema();
+    let is_hash = |field: &FieldRef| event::SEARCH_HASHES.iter().any(|(name, _)| field.name() == name);
+    let columns = schema.fields().iter().filter(|field| !is_hash(field));
+    columns.filter_map(is_missing).collect()
 }

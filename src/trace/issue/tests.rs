@@ -6,6 +6,7 @@ fn record(caller: &str, key: Option<&str>) -> IssuingRecord {
     let event = TracedEvent {
         time: Some(Instant::from_micros(0)),
         id: "one".into(),
+        shared_id: None,
         source: "sts.amazonaws.com".into(),
         name: "AssumeRole".into(),
         region: "us-east-1".into(),
