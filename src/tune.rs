@@ -81,6 +81,9 @@ pub struct Proposal {
     pub effect: Effect,
     /// The lost true findings of the present rule: none of their malicious events is in a finding.
     pub lost_true_findings: usize,
+    /// The fewest events in one window of a true finding, if the window is another one than now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub smallest_true_peak: Option<u64>,
     /// Whether all malicious labels are caught that the present rule catches, and no true finding is lost.
     pub keeps_true_findings: bool,
 }
@@ -172,7 +175,8 @@ pub async fn tune(engine: &Engine, table: &dyn Table, request: &TuneRequest<'_>)
                 Verdict::NotCounted => {}
             }
         }
-        let conditions = cover(&values, &false_findings, &protected, request.max_exceptions);
+        let false_findings = (false_findings.as_slice(), present.false_findings);
+        let conditions = cover(&values, false_findings, &protected, request.max_exceptions);
         plans.extend(changed.map(|window| (Some(window), Vec::new())));
         plans.extend((1..=conditions.len()).map(|count| (changed, conditions[..count].to_vec())));
     }
@@ -319,11 +323,21 @@ impl Judge<'_> {
             };
             let exceptions: Vec<ProposedException> = ids.into_iter().zip(conditions).map(exception).collect();
             effect.events_removed = exceptions.iter().map(|exception| exception.events_removed).sum();
-            let lost_true_findings = count_lost(&true_findings, &self.labels.malicious_events(findings));
+            let malicious = self.labels.malicious_events(findings);
+            let true_peaks = findings.iter().zip(&malicious).filter(|(_, events)| !events.is_empty());
+            let smallest_true_peak = window.and_then(|_| true_peaks.map(|(finding, _)| finding.peak).min());
+            let lost_true_findings = count_lost(&true_findings, &malicious);
             let keeps_labels = effect.missed == present.missed && effect.missed == self.present.missed;
             let keeps_true_findings = keeps_labels && lost_true_findings == 0;
             let window = window.map(ProposedWindow::from);
-            proposals.push(Proposal { window, exceptions, effect, lost_true_findings, keeps_true_findings });
+            proposals.push(Proposal {
+                window,
+                exceptions,
+                effect,
+                lost_true_findings,
+                smallest_true_peak,
+                keeps_true_findings,
+            });
         }
         let is_useful = |proposal: &Proposal| {
             proposal.keeps_true_findings && proposal.effect.false_findings < present.false_findings

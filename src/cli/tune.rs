@@ -11,6 +11,7 @@ use crate::backtest::labels::{self, Unlabelled};
 use crate::error::{Error, Status};
 use crate::report;
 use crate::rule::catalog::{self, Entry};
+use crate::statistics::number_of;
 use crate::store;
 use crate::text::json;
 use crate::time::{Instant, Period};
@@ -118,10 +119,23 @@ impl TuneCommand {
         context.write(text.into_bytes(), self.output.as_deref()).await?;
         let status = opened.summary(range, "hunted").report(context.output, &tuning.read).await?;
         context.output.duplicates(&tuning.duplicates, "matching records");
-        if tuning.present.true_findings == 0 {
+        let is_guarded = tuning.present.true_findings > 0;
+        if !is_guarded {
             context.output.warn(
                 "warning: no finding of the rule is true now, so no proposal can lose one: check the labels and the range",
             );
+        }
+        if let [first, ..] = tuning.present.missed.as_slice() {
+            let labels_of_rule = labels.iter().filter(|label| label.malicious).count();
+            context.output.talk(&format!(
+                "note: {} of {} are in no finding of the rule, the first in line {first}: labels of other rules, or mistyped",
+                tuning.present.missed.len(),
+                number_of(labels_of_rule, "malicious label"),
+            ));
+        }
+        if self.write && !is_guarded {
+            context.output.warn("warning: nothing was written: no true finding says what to keep");
+            return Ok(status.max(Status::Usage));
         }
         if self.write && status != Status::Done {
             context.output.warn("warning: nothing was written: not all data could be read");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::rows;
 use crate::rule::Rule;
 use crate::statistics::number_of;
-use crate::text::printable;
+use crate::text::{json, printable};
 use crate::tune::{Effect, Proposal, Tuning, ValueCondition};
 
 /// Returns the proposals as a table for people, and the exceptions of the best one. `is_applied` says whether the run applies it.
@@ -63,10 +63,22 @@ pub fn text(tuning: &Tuning, rule: &Rule, is_applied: bool) -> String {
         if is_applied { "" } else { "; use --write to apply" }
     )
     .ok();
+    if let (Some(window), Some(peak)) = (&best.window, best.smallest_true_peak)
+        && rule.counts.distinct().is_none()
+        && peak == u64::from(window.threshold)
+    {
+        writeln!(
+            text,
+            "the smallest true finding has just the new threshold of {peak} events: a smaller one would be missed"
+        )
+        .ok();
+    }
     text
 }
 
 fn condition(ValueCondition { field, value }: &ValueCondition) -> String {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte);
+    let value = if value.bytes().all(is_word) { value.clone() } else { json::line(value).unwrap_or_default() };
     format!("{} = {value}", field.join("."))
 }
 

@@ -34,9 +34,9 @@ const COLUMNS: [(&str, &[&str]); 6] = [
 
 /// Reads the values of the matches of a rule.
 const VALUES: &str = r#"
-SELECT "eventID", "eventName", "eventSource", "awsRegion", "sourceIPAddress", "userAgent", userIdentity.arn AS arn
+SELECT coalesce("eventID", "contentID") AS id, "eventName", "eventSource", "awsRegion", "sourceIPAddress", "userAgent", userIdentity.arn AS arn
 FROM cloudtrail
-WHERE "eventID" IN (SELECT "eventID" FROM matches)
+WHERE coalesce("eventID", "contentID") IN (SELECT "eventID" FROM matches)
 "#;
 
 /// The values of the matches of a rule.
@@ -46,6 +46,10 @@ pub(super) struct EventValues {
     /// For each field whether its values say who acted or what was acted on. A condition without such a field, such as one on
     /// the region alone, would hide the events of strangers.
     pub(super) is_identifying: Vec<bool>,
+    /// For each field whether its values say who acted, rather than from where.
+    pub(super) says_who: Vec<bool>,
+    /// The values that all matches have.
+    pub(super) of_all_matches: Vec<Value>,
     /// For each field the texts of its values.
     texts: Vec<Vec<String>>,
     numbers: Vec<HashMap<String, u32>>,
@@ -72,6 +76,9 @@ impl EventValues {
         let groups: Vec<Option<usize>> =
             rule.group_by.iter().map(|field| keys_of(field).map(|keys| values.field(keys))).collect();
         values.is_identifying.resize(values.fields.len(), true);
+        let is_address = |keys: &FieldKeys| keys.as_slice() == ["sourceIPAddress"];
+        let says_who = values.fields.iter().zip(&values.is_identifying);
+        values.says_who = says_who.map(|(keys, is_identifying)| *is_identifying && !is_address(keys)).collect();
         values.of_matches = vec![Vec::new(); matches.times.len()];
         let mut by_id: HashMap<&str, Vec<usize>> = HashMap::new();
         for number in 0..matches.times.len() {
@@ -92,7 +99,7 @@ impl EventValues {
         let query = Query { sql: VALUES, rule: Some(rule), range: span, with_duplicates: false };
         let outcome = query::run(engine, table, query).await?;
         for batch in &outcome.answer.rows {
-            let ids = named_columns::texts(batch, "eventID")?;
+            let ids = named_columns::texts(batch, "id")?;
             for (name, field) in &columns {
                 let texts = named_columns::texts(batch, name)?;
                 for (id, text) in ids.iter().zip(texts.iter()) {
@@ -103,6 +110,9 @@ impl EventValues {
             }
         }
         values.order();
+        values.of_all_matches = values.of_matches.first().cloned().unwrap_or_default();
+        let EventValues { of_all_matches, of_matches, .. } = &mut values;
+        of_all_matches.retain(|value| of_matches.iter().all(|own| own.binary_search(value).is_ok()));
         Ok(values)
     }
 

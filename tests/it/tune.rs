@@ -246,4 +246,29 @@ fn the_ending_of_a_file_chooses_the_format_and_rules_without_true_findings_are_t
     assert_eq!(tuning["present"]["true_findings"], json!(0));
     let message = String::from_utf8(tuned.stderr).unwrap();
     assert!(message.contains("warning: no finding of the rule is true now"), "{message}");
+    assert!(message.contains("1 of 1 malicious label are in no finding of the rule, the first in line 2"), "{message}");
+    let exceptions = place.path("e.yml");
+    let written = place.tune(&["--write", "--exceptions-to", &exceptions]);
+    assert_eq!((written.status.code(), Path::new(&exceptions).exists()), (Some(2), false), "{written:?}");
+}
+
+#[test]
+fn values_that_all_matches_have_narrow_nothing_and_choices_are_reconsidered() {
+    // Six bursts of one user from three addresses, and one from an address that a true finding shares.
+    let bursts = (0..6).flat_map(|number| {
+        let address = ["192.0.2.1", "192.0.2.2", "192.0.2.3"][number % 3];
+        burst("ci", address, ["curl", "aws-cli"][number % 2], (1 + number, 10), 3)
+    });
+    let stolen = burst("ci", "192.0.2.1", "python", (9, 10), 3);
+    let label = format!("label,event_id\nmalicious,{}\n", stolen[0]["eventID"].as_str().unwrap());
+    let place = Place::new((bursts.chain(stolen).collect(), label));
+    let tuning = json_of(&place.tune(&["--format", "json", "--thresholds", "2", "--periods", "15m"]));
+    let best = &tuning["proposals"][usize::try_from(tuning["best"].as_u64().unwrap()).unwrap()];
+    assert_eq!((&tuning["present"]["false_findings"], &best["effect"]["false_findings"]), (&json!(6), &json!(0)));
+    let fields: Vec<&Value> =
+        best["exceptions"].as_array().unwrap().iter().flat_map(|one| one["when"].as_array().unwrap()).collect();
+    assert!(!fields.is_empty());
+    for field in fields {
+        assert!(field["field"] != json!(["eventName"]) && field["field"] != json!(["actor"]), "{best}");
+    }
 }
