@@ -29,6 +29,9 @@ fn is_applied(feature: &TableFeature) -> bool {
             | TableFeature::TypeWideningPreview
             | TableFeature::V2Checkpoint
             | TableFeature::VacuumProtocolCheck
+            // Some writers add it to tables without such a column.
+            | TableFeature::VariantType
+            | TableFeature::VariantTypePreview
     )
 }
 
@@ -94,11 +97,16 @@ impl DeltaVersion {
 
     fn check_features(&self) -> Result<(), Error> {
         let features = self.snapshot.table_configuration().protocol().reader_features().unwrap_or_default();
-        match features.iter().find(|feature| !is_applied(feature)) {
+        let unsupported = |what: String| {
+            let reason = format!("the table has {what}, which this program does not support");
+            Err(Error::TableMetadata { path: self.log.path(), reason })
+        };
+        if let Some(feature) = features.iter().find(|feature| !is_applied(feature)) {
+            return unsupported(format!("the feature `{feature}`"));
+        }
+        match self.snapshot.schema().fields().find(|field| has_variant(&field.data_type)) {
             None => Ok(()),
-            Some(feature) => {
-                Err(self.unusable(format!("the table has the feature `{feature}`, which is not supported")))
-            }
+            Some(field) => unsupported(format!("a variant in the column `{}`", field.name)),
         }
     }
 
@@ -132,6 +140,17 @@ fn table_column(field: &StructField, mode: ColumnMappingMode) -> TableColumn {
         field_id: field.column_mapping_id().and_then(|id| i32::try_from(id).ok()),
         members: struct_below(&field.data_type)
             .map_or_else(Vec::new, |members| members.fields().map(|member| table_column(member, mode)).collect()),
+    }
+}
+
+/// Returns whether a type is a variant, or one is within it.
+fn has_variant(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Primitive(_) => false,
+        DataType::Struct(members) => members.fields().any(|field| has_variant(&field.data_type)),
+        DataType::Array(list) => has_variant(list.element_type()),
+        DataType::Map(map) => has_variant(map.key_type()) || has_variant(map.value_type()),
+        DataType::Variant(_) => true,
     }
 }
 

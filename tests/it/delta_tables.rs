@@ -427,8 +427,18 @@ fn tables_that_cannot_be_read_as_a_whole_are_named() {
         assert!(talk(&output).contains(expected), "{expected}: {}", talk(&output));
     };
     // A feature that changes what is read.
+    let mut schema = schema_of(&fields());
+    let variant = json!({"name": "v", "type": "variant", "nullable": true, "metadata": {}});
+    schema["fields"].as_array_mut().unwrap().push(variant);
+    let actions = [protocol(&["variantType"]), metadata(&schema, &[], &json!({}))];
+    refused(&DeltaTable::new(path("feature"), &actions), "a variant in the column `v`");
+    // Some writers name the feature though no column needs it.
     let actions = [protocol(&["variantType"]), metadata(&schema_of(&fields()), &[], &json!({}))];
-    refused(&DeltaTable::new(path("feature"), &actions), "variantType");
+    let mut table = DeltaTable::new(path("unused"), &actions);
+    write_records(&path("unused").join("a.parquet"), &records());
+    table.commit(&[table.add("a.parquet")]);
+    let found = hunt(table.path(), &[]);
+    assert_eq!(told(&found), raw(folder.path(), &records()), "{}", talk(&found));
     let actions = [protocol(&["someday"]), metadata(&schema_of(&fields()), &[], &json!({}))];
     refused(&DeltaTable::new(path("unknown"), &actions), "someday");
 
