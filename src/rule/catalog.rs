@@ -39,6 +39,8 @@ pub struct Entry {
     pub warnings: Vec<Warning>,
     /// Where it comes from.
     pub origin: Origin,
+    /// Whether an override disables it.
+    pub(super) is_switched_off: bool,
     /// The id that its file gives it, if other rules have that id too.
     shared_id: Option<String>,
 }
@@ -95,6 +97,16 @@ impl SkippedRule {
     /// Returns the kind of its first error.
     pub fn kind(&self) -> RuleErrorKind {
         self.errors.first().map_or(RuleErrorKind::Invalid, |error| error.kind)
+    }
+
+    /// Returns the errors. One in another file, such as a module that several rules import, also names the rule.
+    pub fn errors_with_rule(&self) -> impl Iterator<Item = RuleError> {
+        self.errors.iter().cloned().map(|mut error| {
+            if error.file != self.file {
+                error.message = format!("{} (rule `{}`)", error.message, self.file);
+            }
+            error
+        })
     }
 }
 
@@ -179,10 +191,14 @@ pub(super) fn is_shipped(id: &str) -> Result<bool, Error> {
 /// Returns the error that no rule has this id.
 pub(super) fn unknown(entries: &[Entry], id: &str) -> Error {
     let ids = entries.iter().map(|entry| entry.rule.id.as_str());
+    let contains = |known: &str| !id.is_empty() && known.to_lowercase().contains(&id.to_lowercase());
+    let containing: Vec<String> =
+        ids.clone().filter(|known| contains(known)).take(NAMED).map(|known| format!("`{known}`")).collect();
     let hint = match yaml::nearest(id, ids.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if !containing.is_empty() => format!("ids that contain it: {}", containing.join(", ")),
         None if entries.len() > NAMED => {
-            "`tawny rules list`, with the paths of `--rules` where they were given, shows the ids".to_owned()
+            "`tawny rules list` shows the ids of the shipped rules; `--rules FOLDER` reads rules of your own".to_owned()
         }
         None if entries.is_empty() => "no rule was read".to_owned(),
         None => format!("there are {}", ids.map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ")),
@@ -190,8 +206,8 @@ pub(super) fn unknown(entries: &[Entry], id: &str) -> Error {
     Error::Usage { message: format!("there is no rule `{id}`"), hint: Some(hint) }
 }
 
-/// Chooses rules. A rule that is named, as a file or by id, is chosen even if it is disabled. Of a folder and of the
-/// shipped rules, enabled rules are chosen.
+/// Chooses rules. A rule that is named, as a file or by id, is chosen even if its file disables it. Of a folder and of the
+/// shipped rules, enabled rules are chosen. A rule that an override disables is not.
 pub fn choose(entries: Vec<Entry>, wanted: RuleChoice<'_>) -> Result<Choice, Error> {
     for id in wanted.ids {
         if !entries.iter().any(|entry| entry.is_called(id)) {
@@ -203,11 +219,13 @@ pub fn choose(entries: Vec<Entry>, wanted: RuleChoice<'_>) -> Result<Choice, Err
     for entry in entries {
         let by_id = wanted.ids.iter().any(|id| entry.is_called(id));
         let warnings = entry.warnings_of_findings();
-        let Entry { rule, origin, .. } = entry;
+        let Entry { rule, origin, is_switched_off, .. } = entry;
         if !wanted.ids.is_empty() && !by_id {
             continue;
         }
-        if rule.enabled || wanted.disabled || by_id || origin == Origin::NamedFile {
+        if is_switched_off && !wanted.disabled {
+            choice.notices.push(format!("the rule `{}` does not run: an override disables it", rule.id));
+        } else if rule.enabled || wanted.disabled || by_id || origin == Origin::NamedFile {
             if !rule.enabled && !wanted.disabled {
                 choice.notices.push(format!("the rule `{}` is disabled; it runs because it was named", rule.id));
             }
@@ -313,7 +331,7 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
 impl LoadedRules {
     fn add(&mut self, source: YamlSource<'_>, rule: Rule, warnings: Vec<Warning>, origin: Origin) {
         let (file, text) = (source.name.to_owned(), source.text.to_owned());
-        self.entries.push(Entry { rule, file, text, warnings, origin, shared_id: None });
+        self.entries.push(Entry { rule, file, text, warnings, origin, is_switched_off: false, shared_id: None });
     }
 
     /// Adds the shipped rules whose ids no rule has yet.

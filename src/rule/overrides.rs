@@ -191,6 +191,7 @@ pub fn apply(overrides: &[RuleOverride], entries: &mut [Entry]) -> Result<(), Er
         let mut exists = false;
         for entry in entries.iter_mut().filter(|entry| entry.is_called(id)) {
             settings.apply(&mut entry.rule)?;
+            entry.is_switched_off = settings.enabled.map_or(entry.is_switched_off, |enabled| !enabled);
             exists = true;
         }
         if !exists {

@@ -264,7 +264,7 @@ fn invalid_arguments_are_refused_before_reading() {
         (&["hunt", TRAIL, "--map", "no.yml"], "the map `no.yml` cannot be read: No such file"),
         (&["backtest", TRAIL, "--labels", "no.csv"], "the labels file `no.csv` cannot be read: No such file"),
         (&["nightly", "--config", "no.toml"], "the configuration `no.toml` cannot be read: No such file"),
-        (&["hunt", TRAIL, "--rule", "Zzz"], "`tawny rules list`, with the paths"),
+        (&["hunt", TRAIL, "--rule", "Zzz"], "`tawny rules list` shows the ids of the shipped rules"),
         (&["hunt", &around], &log_of_lake),
         (&["hunt", &rows], "no transaction log that lists its files"),
         (&["hunt", forging], "no\\u{a}hint"),

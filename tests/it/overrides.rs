@@ -131,3 +131,19 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
+
+#[test]
+fn rule_that_an_override_disables_does_not_run_though_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_trail(at);
+    std::fs::write(at.join("copy.yml"), SHIPPED.replace("AWS.Unsuccessful", "My.Unsuccessful")).unwrap();
+    let off = ["--override", "My.Unsuccessful.MFA.attempt:Enabled=false"];
+    let alone = tawny(at, &[&["hunt", "trail", "--rules", "copy.yml"][..], &off].concat());
+    assert_eq!(alone.status.code(), Some(2), "{}", talk(&alone));
+    assert!(talk(&alone).contains("there are no rules to run"), "{}", talk(&alone));
+    let others = [&["hunt", "trail", "--rules", "copy.yml", "--with-shipped"][..], &off].concat();
+    let found = findings(at, &others);
+    assert!(!found.is_empty() && found.iter().all(|finding| finding["rule_id"] != "My.Unsuccessful.MFA.attempt"));
+    assert!(talk(&tawny(at, &others)).contains("does not run: an override disables it"));
+}

@@ -45,7 +45,8 @@ impl UnsortedValues {
             let value = match column {
                 None => &json,
                 Some(column) => match json.get(column) {
-                    None | Some(serde_json::Value::Null) => continue,
+                    None => return Err((number, format!("there is no key `{column}`"))),
+                    Some(serde_json::Value::Null) => continue,
                     Some(value) => value,
                 },
             };
