@@ -284,6 +284,12 @@ impl ScanStatistics {
         self.records.used == 0 && self.objects.skipped_by_prefilter + self.records.skipped_by_prefilter > 0
     }
 
+    /// Whether records were used, and none of all that were read has a readable time.
+    pub fn has_no_times(&self) -> bool {
+        let Count { used, skipped_by_prefilter, .. } = &self.records;
+        *used > 0 && self.without_time == *used && *skipped_by_prefilter == 0
+    }
+
     /// Whether objects were found and all they held was skipped by its kind: nothing of a trail was read.
     pub fn is_all_skipped(&self) -> bool {
         let Count { read, used, already_converted, skipped_by_prefilter, rejected, .. } = &self.objects;

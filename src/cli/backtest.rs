@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::cluster::ClusterArgs;
 use super::data::DataArgs;
-use super::outcome::ReadSummary;
+use super::outcome::{ReadSummary, report_missing_times};
 use super::range::RangeArgs;
 use super::{Context, RuleFileArgs, RuleFiles, WindowChoice, format, loading, risk};
 use crate::backtest::budget::Budget;
@@ -175,6 +175,7 @@ impl BacktestCommand {
         let has_results = tested.hunt.matches.count > 0;
         let summary = ReadSummary { has_results, ..opened.summary(range, "hunted") };
         let status = summary.report(context.output, &tested.hunt.read).await?;
+        let status = status.max(report_missing_times(context.output, &tested.hunt.read));
         context.output.cluster_results(opened.engine.bytes_from_cluster());
         context.output.duplicates(&tested.hunt.duplicates, "matching records");
         if let Some((all, with_data)) = tested.sparse_days() {

@@ -5,7 +5,7 @@ use indicatif::HumanBytes;
 
 use super::cluster::ClusterArgs;
 use super::data::{DataArgs, OpenedData};
-use super::outcome::ReadSummary;
+use super::outcome::{ReadSummary, report_missing_times};
 use super::range::RangeArgs;
 use super::result::{FindingOrder, FindingsView};
 use super::risk::RiskArgs;
@@ -182,6 +182,7 @@ impl HuntCommand {
         }
         let summary = ReadSummary { has_results: findings.count() > 0, ..summary };
         let status = summary.report(context.output, &read).await?;
+        let status = status.max(report_missing_times(context.output, &read));
         if matches!(table.kind(), TableKind::Lake | TableKind::Foreign) && !engine.on_cluster() {
             let records = number_of(records, "record");
             context.output.talk(&format!("{records} scanned (files that cannot match were skipped)"));

@@ -120,6 +120,18 @@ fn report_files(output: Output, report: &TableReport) -> Status {
     complete_if(report.faults.is_empty() && report.notes.is_empty())
 }
 
+/// Warns if no record that a hunt read has a readable time. No rule can then find anything.
+pub(super) fn report_missing_times(output: Output, read: &ScanStatistics) -> Status {
+    if read.has_no_times() {
+        let records = number_of(read.records.used, "record");
+        output.warn(&format!("warning: no rule can find anything: none of {records} has a readable `eventTime`"));
+        output.warn(
+            "  hint: CloudTrail writes times such as 2026-09-01T23:52:10Z; another tool may have renamed the field",
+        );
+    }
+    complete_if(!read.has_no_times())
+}
+
 /// Reports that a raw trail has no objects for the request.
 pub(super) fn report_no_objects(output: Output, is_narrowed: bool, range: Range) -> Status {
     let whose = if is_narrowed { " for the selected accounts and regions" } else { "" };

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use clap::Args;
 
 use super::data::DataArgs;
@@ -48,6 +50,12 @@ impl QueryCommand {
     pub(super) async fn run(&self, context: &Context) -> Result<Status, Error> {
         let format = format::chosen(self.format, self.output.as_deref())?;
         Context::check_outputs([&self.output, &None])?;
+        if Path::new(&self.sql).exists() {
+            return Err(Error::Usage {
+                message: format!("`{}` is not a SELECT statement", self.sql),
+                hint: Some("the statement comes before the data: `tawny query \"SELECT …\" DATA`".to_owned()),
+            });
+        }
         if format == RowFormat::Parquet && self.output.is_none() {
             return Err(Error::usage("`--format parquet` requires `--output FILE`"));
         }

@@ -81,9 +81,30 @@ pub async fn run_hunt_tests(engine: &Engine, rule: &Rule) -> Result<Vec<HuntTest
         if open > 0 {
             result.found = format!("{}, {} open", result.found, number_of(open, "match"));
         }
+        if !result.passed {
+            let matches = count_matches(engine, rule, &table).await?;
+            let records = number_of(logs.len(), "record");
+            result.found = format!("{}; {matches} of {records} match", result.found);
+            let copies = hunted.duplicates.left_out;
+            if copies > 0 {
+                let them = number_of(copies, "duplicate");
+                result.found = format!("{}, {them} left out: give each record its own eventID", result.found);
+            }
+        }
         results.push(result);
     }
     Ok(results)
+}
+
+/// Returns how many records of `table` match `rule`, duplicates included.
+async fn count_matches(engine: &Engine, rule: &Rule, table: &MemoryTable) -> Result<usize, Error> {
+    let failed = |error| Error::query("the records of a test", error);
+    // An event that must be absent is not a match.
+    let spec = MatchSpec::new(&[Rule { absence: None, ..rule.clone() }], Range::default());
+    let records = engine::memory_table(event::schema(), table.0.clone()).map_err(failed)?;
+    let scan = MatchScan::new(engine, records, &spec).await.map_err(failed)?;
+    let matches = scan.collect(usize::MAX).await.map_err(failed)?;
+    Ok(matches.iter().map(|batch| batch.matches_of(0).true_count()).sum())
 }
 
 fn compared(expected: &[ExpectedFinding], found: &[Finding]) -> HuntTestResult {

@@ -109,6 +109,7 @@ fn a_failure_says_what_was_expected_and_what_was_found() {
     ] {
         let HuntTestResult { passed, expected, found } = result(&rule(more, expected, &named));
         assert!(!passed);
+        let found = found.strip_suffix(&format!("; {0} of {0} records match", named.len())).unwrap().to_owned();
         assert_eq!((expected.as_str(), found.as_str()), told);
     }
 }
@@ -136,4 +137,13 @@ fn the_command_fails_and_names_the_test() {
         shown.contains("FAIL") && shown.contains("several") && told.contains("0 passed, 1 failed"),
         "{shown}{told}"
     );
+}
+
+#[test]
+fn failed_test_says_how_many_records_match_and_are_duplicates() {
+    let copy = format!("{ALICE}, eventID: same");
+    let logs = [("00:00", copy.as_str()), ("00:00", copy.as_str()), ("20:00", ALICE)];
+    let failed = result(&rule("Threshold: 2", "{Count: 1}", &logs));
+    let expected = "0 findings; 3 of 3 records match, 1 duplicate left out: give each record its own eventID";
+    assert_eq!((failed.passed, failed.found.as_str()), (false, expected));
 }

@@ -164,3 +164,42 @@ fn range_after_all_data_reports_the_newest_event() {
     let output = tawny(&[&["hunt", &undated, "--from", "2022-01-01"], &all[..]].concat());
     assert!(output.status.code() == Some(0) && stderr(&output).contains(span), "{}", stderr(&output));
 }
+
+#[test]
+fn hunt_of_records_without_a_readable_time_exits_3() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, time: &str| {
+        let mut record = failed_sign_in("ada", "2026-09-01T10:00:00Z", name);
+        record.as_object_mut().unwrap().remove("eventTime");
+        record[time] = json!("2026-09-01T10:00:00Z");
+        std::fs::write(folder.path().join(name), json!({ "Records": [record] }).to_string()).unwrap();
+    };
+    write("a.json", "@timestamp");
+    let trail = folder.path().display().to_string();
+    for command in ["hunt", "backtest"] {
+        let output = tawny(&[command, &trail, "--rule", "AWS.Unsuccessful.MFA.attempt"]);
+        let said = stderr(&output);
+        assert!(output.status.code() == Some(3) && said.contains("none of 1 record has a readable"), "{said}");
+    }
+    assert_eq!(tawny(&["query", QUERY, &trail]).status.code(), Some(0));
+    write("b.json", "eventTime");
+    let output = tawny(&["hunt", &trail, "--rule", "AWS.Unsuccessful.MFA.attempt"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn mistaken_arguments_are_answered_with_what_to_write() {
+    let trail = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/trail");
+    for (arguments, hint) in [
+        (&["query", trail, QUERY][..], "the statement comes before the data"),
+        (&["hunt", trail, "--rule", "mfa"], "ids that contain it: `AWS."),
+        (&["hunt", trail, "--rule", "My.Own"], "`--rules FOLDER` reads rules of your own"),
+    ] {
+        let output = tawny(arguments);
+        assert!(
+            output.status.code() == Some(2) && stderr(&output).contains(hint),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+}
