@@ -186,9 +186,18 @@ impl Context {
     /// Writes a result atomically to a file or an S3 object, or to standard output.
     async fn write(&self, bytes: Vec<u8>, output: Option<&str>) -> Result<(), Error> {
         match output.map(Location::of) {
-            Some(Location::S3 { bucket, key }) => self.stores.write(&bucket, &key, bytes).await,
-            Some(Location::Disk(path)) => self.output.bytes(&bytes, Some(&path)),
-            None => self.output.bytes(&bytes, None),
+            Some(Location::S3 { bucket, key }) => self.stores.write(&bucket, &key, bytes).await?,
+            Some(Location::Disk(path)) => self.output.bytes(&bytes, Some(&path))?,
+            None => self.output.bytes(&bytes, None)?,
+        }
+        self.say_written(output);
+        Ok(())
+    }
+
+    /// Says to which file or object a result was written.
+    fn say_written(&self, output: Option<&str>) {
+        if let Some(output) = output {
+            self.output.talk(&format!("wrote {output}"));
         }
     }
 

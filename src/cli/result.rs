@@ -94,7 +94,11 @@ impl Context {
         let mut to = ResultTarget::open(self, output).await?;
         let screen = if output.is_some() { Screen::FILE } else { Screen::of_standard_output() };
         match write(findings, view, FindingsEncoder::new(view.format, screen), &mut to, each).await {
-            Ok(()) => to.finish().await,
+            Ok(()) => {
+                to.finish().await?;
+                self.say_written(output);
+                Ok(())
+            }
             Err(error) => {
                 if let ResultTarget::Bucket(object) = &mut to {
                     object.abort().await;

@@ -165,7 +165,7 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
             let header = ["rule", "severity", "ATT&CK", "threshold", "period", "window", "enabled", "tests", "title"];
             report::rows_dropping(
                 &header,
-                &["tests", "window", "ATT&CK", "title", "enabled"],
+                &["tests", "window", "period", "ATT&CK", "title", "enabled"],
                 entries.iter().map(|Entry { rule, .. }| {
                     let counted = rule.counts.distinct().or(rule.counts.summed());
                     let counted = match (counted, rule.counts.statistic()) {
@@ -173,11 +173,12 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
                         (None, Some((field, condition))) => format!(" window whose {}", condition.of(field)),
                         (None, None) => String::new(),
                     };
+                    let new = if rule.first_seen.is_some() { " new" } else { "" };
                     vec![
                         rule.id.clone(),
                         rule.severity.to_string() + if rule.alert { "" } else { " (signal)" },
                         rule.mitre().join(" "),
-                        format!("{}{counted}{}{}", rule.window.threshold, newness(rule), rule.peak_limits),
+                        format!("{}{new}{counted}{}", rule.window.threshold, rule.peak_limits),
                         rule.window.period.to_string(),
                         rule.window.kind.to_string(),
                         if rule.enabled { "yes" } else { "no" }.to_owned(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::table::{Screen, rows_on};
-use super::{group, internal};
+use super::{group, internal, trace};
 use crate::error::Error;
 use crate::finding::{Finding, NO_VALUE};
 use crate::hunt::events::Event;
@@ -21,6 +21,7 @@ pub fn details(finding: &Finding, events: &[Event], screen: Screen) -> String {
         ("rule", finding.rule_id.clone()),
         ("finding", finding.finding_id.clone()),
         ("group", group(finding) + if finding.masked { " (AWS masked the name)" } else { "" }),
+        ("origin", finding.origins.iter().map(trace::origin).collect::<Vec<_>>().join("\n")),
         ("first event", finding.first_event.to_string()),
         ("last event", finding.last_event.to_string()),
         ("triggered", finding.trigger_time.to_string()),
@@ -60,6 +61,9 @@ pub fn details(finding: &Finding, events: &[Event], screen: Screen) -> String {
     };
     let header = ["time", "event", "outcome", "address", "region", "event id", "user agent"];
     text += &rows_on(screen, &header, &DROPPABLE, events.iter().map(row));
+    if events.iter().any(|event| event.time == finding.trigger_time) {
+        text += "* the time at which the threshold was reached\n";
+    }
     // Identities are too wide for a narrow screen, and needed to look an event up.
     if lacks_ids(&text, events) {
         text += "event ids\n";
@@ -98,7 +102,14 @@ fn add_members(name: &str, value: &serde_json::Value, lines: &mut Vec<String>) {
 }
 
 fn window(finding: &Finding) -> String {
-    format!("{}, {} minutes, threshold {}", finding.window, finding.period_minutes, finding.threshold)
+    const OF_AN_HOUR: u64 = 60;
+    let period = match finding.period_minutes.as_u64() {
+        Some(minutes) if minutes > OF_AN_HOUR && minutes.is_multiple_of(OF_AN_HOUR) => {
+            format!("{} hours", minutes / OF_AN_HOUR)
+        }
+        _ => format!("{} minutes", finding.period_minutes),
+    };
+    format!("{}, {period}, threshold {}", finding.window, finding.threshold)
 }
 
 fn counted(finding: &Finding) -> String {

@@ -92,7 +92,11 @@ pub(super) fn table(rows: &[FindingRow], screen: Screen) -> String {
         cells.extend([&row.addresses, &row.title, &row.id].map(String::clone));
         cells
     };
-    let table = rows_on(screen, &header, &DROPPABLE, rows.iter().map(cells));
+    let mut table = rows_on(screen, &header, &DROPPABLE, rows.iter().map(cells));
+    let has_ids = rows.iter().all(|row| table.contains(&row.id));
+    if !has_ids {
+        table += "(COLUMNS=160 makes room for the ids that `--show` takes)\n";
+    }
     one_day.map_or_else(String::new, |date| format!("{date} (UTC)\n")) + &table
 }
 
@@ -160,7 +164,7 @@ impl FindingCounts {
             rules.iter().take(MAX_RULES).map(|(rule, count)| format!("  {count:>width$}  {rule}")).collect();
         if rules.len() > MAX_RULES {
             let others: u64 = rules[MAX_RULES..].iter().map(|(_, count)| **count).sum();
-            lines.push(format!("  {others:>width$}  of {} more", number_of(rules.len() - MAX_RULES, "rule")));
+            lines.push(format!("  {others:>width$}  for {}", number_of(rules.len() - MAX_RULES, "more rule")));
         }
         lines
     }

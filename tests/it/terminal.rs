@@ -91,7 +91,7 @@ fn no_word_is_broken_and_no_line_ends_with_blanks_at_any_width() {
         for columns in [60, 80, 100, 120, 160] {
             let text = stdout(&run_at(Some(columns), arguments));
             assert!(text.lines().all(|line| line.trim_end() == line), "{arguments:?} at {columns}:\n{text}");
-            let table = text.lines().filter(|line| !line.starts_with("(no room") && !line.contains('─'));
+            let table = text.lines().filter(|line| !line.starts_with('(') && !line.contains('─'));
             for word in table.flat_map(str::split_whitespace) {
                 // Times are shorter in tables of one day, at all widths.
                 assert!(words.contains(word), "{word:?} of {arguments:?} at {columns}:\n{text}");

@@ -208,6 +208,7 @@ fn finding_details(finding: &Finding, events: &[Event]) -> FindingDetails {
     if let (Some(statistic), Some(value)) = (&finding.statistic, finding.statistic_value) {
         facts.push(fact(statistic.clone(), value.to_string()));
     }
+    facts.extend(finding.origins.iter().map(|origin| fact("origin", crate::report::trace::origin(origin))));
     if finding.masked {
         facts.push(fact("note", "AWS masked the name, so the actor is unknown"));
     }
