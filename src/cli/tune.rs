@@ -133,7 +133,7 @@ impl TuneCommand {
                 number_of(labels_of_rule, "malicious label"),
             ));
         }
-        if self.write && !is_guarded {
+        if self.write && tuning.best.is_some() && !is_guarded {
             context.output.warn("warning: nothing was written: no true finding says what to keep");
             return Ok(status.max(Status::Usage));
         }
