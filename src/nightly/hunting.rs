@@ -63,7 +63,7 @@ impl NightlyHunt<'_> {
         let spans = affected::new_event_spans(&added);
         next.rules.extend(all_rules.iter().map(|rule| (rule.id.clone(), version(rule))));
         next.account_starts = self.account_starts(&spans).await?;
-        next.event_times = self.event_times(next.now).await?;
+        next.event_times = self.event_times().await?;
         let moved_starts = match (&next.account_starts, &self.last.account_starts) {
             (Some(now), Some(before)) => now.starts.moved_from(&before.starts),
             _ => Vec::new(),
@@ -199,18 +199,13 @@ impl NightlyHunt<'_> {
         Ok(Some(RetainedStarts { starts, retained_from }))
     }
 
-    /// Returns the first and the last event in the lake, if a rule needs them. A last event after `now` counts as one of that
-    /// time: one record with a wrong time must not close the period of all matches.
-    async fn event_times(&self, now: Option<Instant>) -> Result<Option<EventTimes>, Error> {
+    /// Returns the first and the last event in the lake, if a rule needs them.
+    async fn event_times(&self) -> Result<Option<EventTimes>, Error> {
         if self.settings.rules.iter().all(|rule| rule.absence.is_none()) {
             return Ok(None);
         }
         let files = self.lake.transaction_log().files().await?;
-        let times = EventTimes::of_spans(files.iter().filter_map(FileEntry::time_span));
-        Ok(times.map(|EventTimes { first, last }| {
-            let latest = now.unwrap_or(last).max(first);
-            EventTimes { first, last: last.min(latest) }
-        }))
+        Ok(EventTimes::of_spans(files.iter().filter_map(FileEntry::time_span)))
     }
 
     /// Updates the newest event, overall and of each account and region.

@@ -70,20 +70,3 @@ fn dropped_days_do_not_open_known_matches() {
     // The first event of the data is never decided. That of the days that are left was.
     assert_eq!(changes, [(7, 0), (0, 0), (0, 0)]);
 }
-
-#[test]
-fn record_of_the_future_does_not_close_the_period_of_a_match() {
-    let place = Place::new();
-    let rules = [lone(WindowKind::Sliding, AbsenceSide::After)];
-    let minute_of_match = 1_000;
-    let night = |minute: i64| {
-        let report = RUNTIME.block_on(place.run(&rules, START + minute * MINUTE)).unwrap();
-        (report.findings.new, report.findings.gone, report.hunts.iter().map(|hunt| hunt.open).sum::<u64>())
-    };
-    let mut future = sign_in(164 * 365 * 24 * 60, "203.0.113.9");
-    future["responseElements"] = Value::Null;
-    place.put("0.json", &[sign_in(minute_of_match, "203.0.113.9"), future]);
-    assert_eq!(night(minute_of_match + 1), (0, 0, 1));
-    // The data have not changed, but the period is over.
-    assert_eq!(night(minute_of_match + 60), (1, 0, 0));
-}
