@@ -35,7 +35,11 @@ pub const CONTENT_ID: &str = "contentID";
 pub const OTHER_FIELDS: &str = "otherFields";
 
 /// Columns with [`search_hash`] of a string in `userIdentity`, and the key of the string. They are null in tables of other tools.
-pub(crate) const SEARCH_HASHES: [(&str, &str); 2] = [("accessKeyHash", "accessKeyId"), ("arnHash", "arn")];
+pub(crate) const SEARCH_HASHES: [(&str, &str); 2] = [(ACCESS_KEY_HASH, "accessKeyId"), (ARN_HASH, "arn")];
+/// The [`search_hash`] of the caller's access key.
+pub const ACCESS_KEY_HASH: &str = "accessKeyHash";
+/// The [`search_hash`] of the caller's ARN.
+pub const ARN_HASH: &str = "arnHash";
 
 /// Returns 16 bits of a hash of a text; a record without the text has that of an empty one. A search for a caller reads the hashes
 /// first, which take two bytes each, and identities only where they are those of the caller. A column of the texts would be

@@ -302,7 +302,7 @@ impl Tracer<'_, '_> {
         let mut found = Timeline::default();
         let limit = self.limit;
         self.issuers.records.events(&condition, within, |event| found.add(event, limit).map(|_| ())).await?;
-        let events = found.into_events();
+        let mut events = found.into_events();
         for event in &events {
             self.timeline.add(event.clone(), limit)?;
         }
@@ -310,7 +310,6 @@ impl Tracer<'_, '_> {
         let issuing = events.iter().filter(|event| IssueKind::of(event).is_some());
         let times = issuing.filter_map(|event| event.time).map(issue::around).collect();
         self.issuers.learn_windows(times).await?;
-        let mut events = events;
         self.issuers.name_callers(&mut events).await?;
         Ok(events)
     }

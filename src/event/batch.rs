@@ -210,6 +210,18 @@ impl BatchBuilder {
 
         // The value that was split last, and its members.
         let mut split: Option<(&str, Option<Vec<Member<'_>>>)> = None;
+        if self.hashes.iter().any(Option::is_some) {
+            // The promoted paths below `userIdentity`, which come next, need its members too.
+            let identity = IDENTITY.and_then(|column| top[column]).map(|(_, value)| value.get());
+            split = identity.map(|value| (value, json::members(value)));
+            let members = split.as_ref().and_then(|(_, members)| members.as_deref());
+            for ((_, key), column) in SEARCH_HASHES.iter().zip(&mut self.hashes) {
+                if let Some(column) = column {
+                    let text = members.and_then(|members| string_below(members, &[key]));
+                    column.append_value(super::search_hash(&text.unwrap_or_default()));
+                }
+            }
+        }
         for ((hot, (_, _, path)), column) in hot().iter().zip(HOT).zip(&mut self.hot) {
             if !column.is_wanted() {
                 continue;
@@ -225,15 +237,6 @@ impl BatchBuilder {
                 split.as_ref().and_then(|(_, members)| string_below(members.as_deref()?, path))
             });
             column.append_text(leaf.as_deref());
-        }
-        if self.hashes.iter().any(Option::is_some) {
-            let members = identity_members(&top, split);
-            for ((_, key), column) in SEARCH_HASHES.iter().zip(&mut self.hashes) {
-                if let Some(column) = column {
-                    let text = members.as_deref().and_then(|members| string_below(members, &[key]));
-                    column.append_value(super::search_hash(&text.unwrap_or_default()));
-                }
-            }
         }
         if others_are_wanted {
             self.other_fields.append_text(object_text(&others).as_deref());
@@ -358,18 +361,9 @@ fn hot() -> &'static [PromotedPath] {
     &PATHS
 }
 
-/// Returns the members of the `userIdentity` of a record. `split` are the members of the value that was split last.
-fn identity_members<'a>(
-    top: &[FoundMember<'_, 'a>],
-    split: Option<(&'a str, Option<Vec<Member<'a>>>)>,
-) -> Option<Vec<Member<'a>>> {
-    let column = TOP_LEVEL.iter().position(|(name, _)| *name == "userIdentity")?;
-    let identity = (*top.get(column)?)?.1.get();
-    match split {
-        Some((known, members)) if std::ptr::eq(known, identity) => members,
-        _ => json::members(identity),
-    }
-}
+/// The index of `userIdentity` in [`TOP_LEVEL`].
+static IDENTITY: LazyLock<Option<usize>> =
+    LazyLock::new(|| TOP_LEVEL.iter().position(|(name, _)| *name == "userIdentity"));
 
 fn string_below<'a>(members: &[Member<'a>], path: &[&str]) -> Option<Cow<'a, str>> {
     let (key, rest) = path.split_first()?;

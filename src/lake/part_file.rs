@@ -36,8 +36,8 @@ const PAGE_ROWS: usize = 1_024;
 /// reader of a single page would have to read the whole dictionary.
 const HIGH_CARDINALITY: [(&str, Encoding); 9] = [
     (event::EVENT_TIME, Encoding::DELTA_BINARY_PACKED),
-    (event::SEARCH_HASHES[0].0, Encoding::DELTA_BINARY_PACKED),
-    (event::SEARCH_HASHES[1].0, Encoding::DELTA_BINARY_PACKED),
+    (event::ACCESS_KEY_HASH, Encoding::DELTA_BINARY_PACKED),
+    (event::ARN_HASH, Encoding::DELTA_BINARY_PACKED),
     (event::EVENT_ID, Encoding::DELTA_LENGTH_BYTE_ARRAY),
     ("requestID", Encoding::DELTA_LENGTH_BYTE_ARRAY),
     ("userIdentity", Encoding::PLAIN),
@@ -50,8 +50,8 @@ const HIGH_CARDINALITY: [(&str, Encoding); 9] = [
 /// all the same: the engine skips pages of other columns only if a column of the condition has them.
 const PAGE_STATISTICS: [&str; 16] = [
     event::EVENT_ID,
-    event::SEARCH_HASHES[0].0,
-    event::SEARCH_HASHES[1].0,
+    event::ACCESS_KEY_HASH,
+    event::ARN_HASH,
     event::EVENT_TIME,
     "eventSource",
     "eventName",

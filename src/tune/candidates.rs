@@ -112,7 +112,7 @@ impl<'s> Search<'s> {
         chosen
     }
 
-    /// Returns `chosen` with the most effective first, without those that remove too little beside the others.
+    /// Returns `chosen`, the most effective first. Leaves out those that remove too little of what the ones before them leave.
     fn ordered(&self, mut chosen: Vec<&'s Condition>) -> Vec<&'s Condition> {
         let mut left = self.left(&[]);
         let mut ordered = Vec::new();

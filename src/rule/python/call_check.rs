@@ -34,13 +34,13 @@ pub(super) struct ModuleNames {
     bound: BTreeSet<Arc<str>>,
 }
 
-/// The meaning of an expression that is no value of the rule.
+/// What an expression means that names a module or a known value.
 enum Known {
     Module(String),
     Value(Value),
 }
 
-/// What a call calls.
+/// The function or method of a call.
 enum Callee<'t> {
     Function(Builtin),
     /// A method of a value whose type is not known.
@@ -298,7 +298,7 @@ fn leaves(statement: &Stmt, is_own: bool) -> bool {
 }
 
 /// Returns the place and the name of a parameter whose default the function changes. Python keeps the change for the
-/// next call, and here each event starts anew.
+/// next call. Here each event gets the default as it is written.
 pub(super) fn changed_default(statement: &ast::Stmt) -> Option<(TextRange, String)> {
     struct Find(Option<(TextRange, String)>);
     impl Visitor<'_> for Find {

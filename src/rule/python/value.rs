@@ -39,7 +39,7 @@ pub(super) enum Value {
     /// A module, by its name.
     Module(Arc<str>),
     Generator(Rc<Generator>),
-    /// An iterator that is no generator.
+    /// What `map`, `zip` and their like return.
     Iterator(Rc<LazyIterator>),
     /// A method of a class, such as `str.lower`: the class and the name.
     Unbound(Builtin, Arc<str>),

@@ -1,4 +1,4 @@
-//! What a rule would not do as in Python is refused where the rule is read, by place and name.
+//! Constructs that would not do what they do in Python are refused where the rule is read, by place and name.
 
 use super::{event, outcome, shown, tawny};
 

@@ -98,16 +98,25 @@ impl Reader<'_> {
         }
         loop {
             items.push(self.value()?);
-            self.skip_space();
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b']') => break,
-                _ => return Err(self.wrong("Expecting ',' delimiter")),
+            if !self.has_next(b']')? {
+                return Ok(Value::list(items));
             }
+        }
+    }
+
+    /// Passes over the comma before the next item, or over `end`. Returns whether there is a next item.
+    fn has_next(&mut self, end: u8) -> Outcome<bool> {
+        self.skip_space();
+        let has_next = match self.peek() {
+            Some(b',') => true,
+            Some(byte) if byte == end => false,
+            _ => return Err(self.wrong("Expecting ',' delimiter")),
+        };
+        self.at += 1;
+        if has_next {
             self.skip_space();
         }
-        self.at += 1;
-        Ok(Value::list(items))
+        Ok(has_next)
     }
 
     fn object(&mut self) -> Outcome<Value> {
@@ -135,19 +144,13 @@ impl Reader<'_> {
                 Some((_, known)) => *known = value,
                 None => members.push((Value::text(key), value)),
             }
-            self.skip_space();
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(b'}') => break,
-                _ => return Err(self.wrong("Expecting ',' delimiter")),
+            if !self.has_next(b'}')? {
+                return Ok(Value::dict(members));
             }
-            self.skip_space();
         }
-        self.at += 1;
-        Ok(Value::dict(members))
     }
 
-    /// Reads a string. A lone surrogate, which is no character, becomes U+FFFD.
+    /// Reads a string. A lone surrogate becomes U+FFFD.
     fn string(&mut self) -> Outcome<String> {
         self.at += 1;
         let mut text = String::new();
