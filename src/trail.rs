@@ -15,7 +15,9 @@ mod table_columns;
 mod table_folders;
 pub mod text_condition;
 
-pub use columnar_files::{FilePartitions, ParquetFile, ParquetFiles, TableMetadata, lost_log_error, parquet_files};
+pub use columnar_files::{
+    FilePartitions, ParquetFile, ParquetFiles, PartitionValue, TableMetadata, lost_log_error, parquet_files,
+};
 pub use decode::{DecodeOptions, DecodedObject, Decoder, decode, hash};
 pub use listing::{Selection, SelectionError, account_id, region_name};
 pub use object_key::{ObjectDelivery, delivered_on, delivery, delivery_stamp};

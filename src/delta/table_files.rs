@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use arrow::datatypes::DataType as ArrowType;
+use delta_kernel::expressions::Scalar;
 use delta_kernel::scan::state::ScanFile;
-use delta_kernel::schema::{DataType, StructField, StructType};
+use delta_kernel::schema::{DataType, PrimitiveType, StructField, StructType};
 use delta_kernel::table_features::{ColumnMappingMode, TableFeature};
 use delta_kernel::{KernelError, KernelResult, SnapshotRef};
 
@@ -12,9 +14,12 @@ use super::DeltaVersion;
 use super::kernel_engine::KernelEngine;
 use super::replay::{self, LiveFile, decoded};
 use crate::error::Error;
+use crate::event;
 use crate::store::{Object, stays_within};
 use crate::time::Instant;
-use crate::trail::{ColumnKey, FilePartitions, ParquetFile, ParquetFiles, TableColumn, TableColumns, TableMetadata};
+use crate::trail::{
+    ColumnKey, FilePartitions, ParquetFile, ParquetFiles, PartitionValue, TableColumn, TableColumns, TableMetadata,
+};
 
 /// The reader features that this program applies. All others are refused by name.
 ///
@@ -40,7 +45,7 @@ impl DeltaVersion {
     ///
     /// # Errors
     /// In addition to store errors, [`Error::TransactionLog`] if the log is damaged, the table has a feature that is not
-    /// supported, or a file is not in the table's folder.
+    /// supported, a file is not in the table's folder, or a partition value does not fit its column.
     pub async fn parquet_files(&self) -> Result<ParquetFiles, Error> {
         self.check_features()?;
         let live = self.live_files().await?;
@@ -49,8 +54,9 @@ impl DeltaVersion {
             let snapshot = Arc::clone(&self.snapshot);
             deleted = self.log.run(move |engine| deleted_records(engine, snapshot)).await?;
         }
-        let table = TableMetadata { version: self.number(), columns: self.columns() };
-        let partitions = self.partition_names();
+        let partitions = self.partition_columns();
+        let partition_types = partitions.values().map(|field| (field.name.clone(), partition_type(field))).collect();
+        let table = TableMetadata { version: self.number(), columns: self.columns(), partition_types };
         let folder = self.log.folder().absolute()?;
         let mut paths = BTreeSet::new();
         let mut files = Vec::with_capacity(live.len());
@@ -69,10 +75,13 @@ impl DeltaVersion {
                 }
                 records => records.unwrap_or_default(),
             };
-            let named = |(name, value): (String, Option<String>)| {
-                let name = partitions.get(&name).cloned().unwrap_or(name);
-                (name, value)
-            };
+            let mut values = BTreeMap::new();
+            for (name, text) in partition_values {
+                let value = partition_value(partitions.get(&name), text.as_deref()).map_err(|text| {
+                    self.unusable(format!("`{path}` has the value `{text}` for its partition column `{name}`"))
+                })?;
+                values.insert(partitions.get(&name).map_or(name, |field| field.name.clone()), value);
+            }
             files.push(ParquetFile {
                 object: Object {
                     path: self.log.folder().path(&path),
@@ -81,7 +90,7 @@ impl DeltaVersion {
                     modified: Instant::EPOCH,
                     tag: None,
                 },
-                partitions: FilePartitions::Values(partition_values.into_iter().map(named).collect()),
+                partitions: FilePartitions::Values(values),
                 records: statistics.num_records,
                 deleted_records,
                 times: None,
@@ -110,7 +119,7 @@ impl DeltaVersion {
         }
     }
 
-    /// Returns the columns of the table that files have.
+    /// Returns the columns of the table that files have. Partition columns are not read from files.
     fn columns(&self) -> TableColumns {
         let table = self.snapshot.table_configuration();
         let mode = table.column_mapping_mode();
@@ -122,15 +131,58 @@ impl DeltaVersion {
         TableColumns { key, columns: columns.collect() }
     }
 
-    /// Returns the names of the partition columns by their names in the log.
-    fn partition_names(&self) -> BTreeMap<String, String> {
+    /// Returns the partition columns by their names in the log.
+    fn partition_columns(&self) -> BTreeMap<String, StructField> {
         let table = self.snapshot.table_configuration();
         let mode = table.column_mapping_mode();
         let partitions = table.logical_partition_columns();
         let schema = self.snapshot.schema();
         let fields = schema.fields().filter(|field| partitions.contains(&field.name));
-        fields.map(|field| (field.physical_name(mode).to_owned(), field.name.clone())).collect()
+        fields.map(|field| (field.physical_name(mode).to_owned(), field.clone())).collect()
     }
+}
+
+/// Returns the type as which a partition column is read. Types whose values no field of CloudTrail has are read as text.
+fn partition_type(field: &StructField) -> ArrowType {
+    match &field.data_type {
+        DataType::Primitive(
+            PrimitiveType::Byte | PrimitiveType::Short | PrimitiveType::Integer | PrimitiveType::Long,
+        ) => ArrowType::Int64,
+        DataType::Primitive(PrimitiveType::Boolean) => ArrowType::Boolean,
+        DataType::Primitive(PrimitiveType::Date) => ArrowType::Date32,
+        DataType::Primitive(PrimitiveType::Timestamp | PrimitiveType::TimestampNtz) => event::time_type(),
+        _ => ArrowType::Utf8,
+    }
+}
+
+/// Returns the value that the log writes as `text`. `None` for null, which the log may write as an empty text.
+///
+/// # Errors
+/// The text, if it is no value of the column.
+///
+/// Source: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-value-serialization>
+fn partition_value(column: Option<&StructField>, text: Option<&str>) -> Result<Option<PartitionValue>, String> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let parsed = match column.map(|column| &column.data_type) {
+        // A time without a zone is UTC, as in files.
+        Some(DataType::Primitive(PrimitiveType::TimestampNtz)) => PrimitiveType::Timestamp.parse_scalar(text),
+        Some(DataType::Primitive(primitive)) if column.map(partition_type) != Some(ArrowType::Utf8) => {
+            primitive.parse_scalar(text)
+        }
+        _ => return Ok(Some(PartitionValue::Text(text.to_owned()))),
+    };
+    Ok(Some(match parsed {
+        Ok(Scalar::Byte(number)) => PartitionValue::Number(number.into()),
+        Ok(Scalar::Short(number)) => PartitionValue::Number(number.into()),
+        Ok(Scalar::Integer(number)) => PartitionValue::Number(number.into()),
+        Ok(Scalar::Long(number)) => PartitionValue::Number(number),
+        Ok(Scalar::Boolean(flag)) => PartitionValue::Flag(flag),
+        Ok(Scalar::Date(days)) => PartitionValue::Date(days),
+        Ok(Scalar::Timestamp(micros)) => PartitionValue::Time(micros),
+        _ => return Err(text.to_owned()),
+    }))
 }
 
 fn table_column(field: &StructField, mode: ColumnMappingMode) -> TableColumn {

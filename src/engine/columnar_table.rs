@@ -90,8 +90,8 @@ impl Columnar {
     /// None of them can be read, or two have types for a column that do not fit together, or a layout is unknown.
     pub async fn opened(&self, engine: &Engine, range: Range) -> Result<OpenedTable, Error> {
         let files = self.files.open(range).await?;
-        let groups = groups::of(files, self.layout.as_ref(), &self.files.found)?;
-        let part = |group| TablePart::new(engine, group, &self.files.found, &self.replaced);
+        let groups = groups::of(files, self.layout.as_ref(), &self.files)?;
+        let part = |group| TablePart::new(engine, group, &self.files, &self.replaced);
         let opened = OpenedTable { parts: groups.into_iter().map(part).collect::<Result<_, _>>()? };
         *self.layouts.lock().unwrap_or_else(PoisonError::into_inner) = opened.layouts();
         *self.identity_lacks.lock().unwrap_or_else(PoisonError::into_inner) = opened.identity_lacks();

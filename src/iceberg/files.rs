@@ -1,6 +1,6 @@
 //! The data files of a snapshot, with the positions of their deleted rows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use iceberg::spec::{DataContentType, DataFileFormat, Snapshot, TableMetadata};
@@ -54,5 +54,9 @@ pub(super) async fn of_snapshot(
         });
     }
     files.sort();
-    Ok(ParquetFiles { files, faults: Vec::new(), table: Some(TableDeclaration { version, columns }) })
+    Ok(ParquetFiles {
+        files,
+        faults: Vec::new(),
+        table: Some(TableDeclaration { version, columns, partition_types: BTreeMap::new() }),
+    })
 }

@@ -16,6 +16,7 @@ use super::{CONCURRENT_READS, location_of, read, refused};
 use crate::error::Error;
 use crate::panics::catching_panics;
 use crate::store::{Location, Stores};
+use crate::trail::PartitionValue;
 
 /// A data file or a delete file of a snapshot.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ pub(super) struct SnapshotFile {
     /// The first and the last time that its records may have, if the metadata say so.
     pub(super) times: Option<TimeSpan>,
     /// The values of columns by which the table is partitioned, as text.
-    pub(super) partition_values: BTreeMap<String, Option<String>>,
+    pub(super) partition_values: BTreeMap<String, Option<PartitionValue>>,
     /// The deletion vector in it.
     pub(super) vector: Option<VectorPlace>,
 }
@@ -133,7 +134,11 @@ fn vector_place(file: &DataFile) -> Option<VectorPlace> {
 }
 
 /// Returns the values of the columns that a file's partition has unchanged. The file need not have such a column.
-fn partition_values(file: &DataFile, spec: &PartitionSpec, schema: &Schema) -> BTreeMap<String, Option<String>> {
+fn partition_values(
+    file: &DataFile,
+    spec: &PartitionSpec,
+    schema: &Schema,
+) -> BTreeMap<String, Option<PartitionValue>> {
     let value = |(field, value): (&PartitionField, Option<&Literal>)| {
         let column = schema.as_struct().field_by_id(field.source_id)?;
         let text = match (value, column.field_type.as_primitive_type()?) {
@@ -148,7 +153,7 @@ fn partition_values(file: &DataFile, spec: &PartitionSpec, schema: &Schema) -> B
             (Some(Literal::Primitive(PrimitiveLiteral::Boolean(flag))), _) => Some(flag.to_string()),
             _ => return None,
         };
-        Some((column.name.clone(), text))
+        Some((column.name.clone(), text.map(PartitionValue::Text)))
     };
     spec.fields().iter().zip(file.partition().iter()).filter_map(value).collect()
 }

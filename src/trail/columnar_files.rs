@@ -1,7 +1,11 @@
 //! Parquet files of other tools: found by a listing, or listed by a table's metadata.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use arrow::datatypes::DataType;
+use chrono::NaiveDate;
 
 use super::decode;
 use super::listing::{self, Selection};
@@ -54,7 +58,37 @@ pub enum FilePartitions {
     /// The names of the folders in this path have them. The path is below the source that names the file.
     Folders(String),
     /// The table's metadata have them. `None` for null.
-    Values(BTreeMap<String, Option<String>>),
+    Values(BTreeMap<String, Option<PartitionValue>>),
+}
+
+/// A value of a partition column that is not null.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PartitionValue {
+    /// A text, or a value of a type that is read as text.
+    Text(String),
+    /// A whole number.
+    Number(i64),
+    /// A Boolean.
+    Flag(bool),
+    /// A date, in days since 1970.
+    Date(i32),
+    /// A time, in microseconds since 1970.
+    Time(i64),
+}
+
+impl fmt::Display for PartitionValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PartitionValue::Text(text) => f.write_str(text),
+            PartitionValue::Number(number) => write!(f, "{number}"),
+            PartitionValue::Flag(flag) => write!(f, "{flag}"),
+            PartitionValue::Date(days) => match NaiveDate::from_epoch_days(*days) {
+                Some(date) => write!(f, "{date}"),
+                None => write!(f, "{days} days since 1970"),
+            },
+            PartitionValue::Time(micros) => write!(f, "{}", Instant::from_micros(*micros)),
+        }
+    }
 }
 
 /// The metadata of one version of a table.
@@ -64,6 +98,8 @@ pub struct TableMetadata {
     pub version: u64,
     /// The columns.
     pub columns: TableColumns,
+    /// The types of partition columns. One that is not among them is text.
+    pub partition_types: BTreeMap<String, DataType>,
 }
 
 impl ParquetFile {

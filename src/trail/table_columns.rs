@@ -5,7 +5,7 @@
 pub struct TableColumns {
     /// How the columns of a file are matched with them.
     pub key: ColumnKey,
-    /// The columns that files have. Partition columns are not among them.
+    /// The columns that files have. Partition columns of a Delta table are not among them.
     pub columns: Vec<TableColumn>,
 }
 

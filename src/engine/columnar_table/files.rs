@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::datatypes::{Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::datasource::file_format::parquet::Int96Coercer;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use futures::{StreamExt as _, stream};
@@ -61,6 +61,8 @@ pub(super) struct TableFiles {
     pub(super) url: ObjectStoreUrl,
     pub(super) found: Vec<FoundFile>,
     pub(super) footers: Footers,
+    /// The types of partition columns. One that is not among them is text.
+    partition_types: BTreeMap<String, DataType>,
     /// The version of the table, if it has versions.
     pub(super) version: Option<u64>,
     /// Whether files have other names for columns than the table.
@@ -92,9 +94,37 @@ impl TableFiles {
         let found = found.collect();
         let (opened, rejected) = (tokio::sync::Mutex::default(), Mutex::default());
         let version = table.as_ref().map(|table| table.version);
+        let partition_types = table.as_ref().map(|table| table.partition_types.clone()).unwrap_or_default();
         let are_renamed = table.as_ref().is_some_and(|table| table.columns.are_renamed());
         let footers = Footers::new(footer_bytes, table.map(|table| table.columns));
-        Ok(TableFiles { store, url, found, footers, version, are_renamed, unlisted: faults, opened, rejected })
+        Ok(TableFiles {
+            store,
+            url,
+            found,
+            footers,
+            partition_types,
+            version,
+            are_renamed,
+            unlisted: faults,
+            opened,
+            rejected,
+        })
+    }
+
+    /// Returns a partition column.
+    pub(super) fn partition_column(&self, name: &str) -> FieldRef {
+        let data_type = self.partition_types.get(name).cloned().unwrap_or(DataType::Utf8);
+        Arc::new(Field::new(name, data_type, true))
+    }
+
+    /// Returns the columns of an opened file, with partition columns that are not in the file itself.
+    pub(super) fn columns_of(&self, number: usize, file: &OpenedFile) -> SchemaRef {
+        let mut fields: Vec<FieldRef> = file.schema.fields().iter().cloned().collect();
+        let own = fields.len();
+        let names = self.found[number].partitions.values.keys();
+        let names = names.filter(|name| file.schema.field_with_name(name).is_err());
+        fields.extend(names.map(|name| self.partition_column(name)));
+        if fields.len() == own { Arc::clone(&file.schema) } else { Arc::new(Schema::new(fields)) }
     }
 
     /// Returns the feature of the table that the nodes of a cluster cannot apply, if it has one.

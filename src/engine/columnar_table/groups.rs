@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::columns::{self, Misfit};
-use super::files::{FoundFile, OpenedFile};
+use super::files::{FoundFile, OpenedFile, TableFiles};
 use crate::error::Error;
 use crate::layout::{self, TableLayout};
 
@@ -19,18 +19,18 @@ pub(super) struct FileGroup {
     pub(super) columns: Vec<Field>,
 }
 
-/// Returns the groups of `files`. Without a `layout`, each file's columns decide on its layout.
+/// Returns the groups of `files`, which are of `table`. Without a `layout`, each file's columns decide on its layout.
 ///
 /// # Errors
 /// Two files have types for a column that do not fit together, or the layout is unknown.
 pub(super) fn of(
     files: Vec<NumberedFile>,
     layout: Option<&TableLayout>,
-    found: &[FoundFile],
+    table: &TableFiles,
 ) -> Result<Vec<FileGroup>, Error> {
     let mut groups = Vec::new();
-    for (layout, files) in by_layout(files, layout)? {
-        for (files, columns) in by_fit(files, found)? {
+    for (layout, files) in by_layout(files, layout, table)? {
+        for (files, columns) in by_fit(files, &table.found)? {
             groups.push(FileGroup { layout: layout.clone(), files, columns });
         }
     }
@@ -38,10 +38,11 @@ pub(super) fn of(
 }
 
 /// Returns the layouts, with the files of each in their order. A file whose columns alone fit no layout takes the layout of
-/// the columns of all files together.
+/// the columns of all files together. Partition columns count.
 fn by_layout(
     files: Vec<NumberedFile>,
     layout: Option<&TableLayout>,
+    table: &TableFiles,
 ) -> Result<Vec<(TableLayout, Vec<NumberedFile>)>, Error> {
     if files.is_empty() {
         return Ok(Vec::new());
@@ -52,10 +53,11 @@ fn by_layout(
     let known = layout::shipped()?;
     let mut found: Vec<(TableLayout, Vec<NumberedFile>)> = Vec::new();
     let mut strays = Vec::new();
-    let all: Vec<&Schema> = files.iter().map(|(_, file)| file.schema.as_ref()).collect();
+    let columns: Vec<SchemaRef> = files.iter().map(|(number, file)| table.columns_of(*number, file)).collect();
+    let all: Vec<&Schema> = columns.iter().map(AsRef::as_ref).collect();
     let of_all = layout::of_columns(&known, &all);
-    for file in &files {
-        match layout::of_columns(&known, &[file.1.schema.as_ref()]) {
+    for (file, columns) in files.iter().zip(&all) {
+        match layout::of_columns(&known, &[*columns]) {
             Err(_) => strays.push(file.clone()),
             Ok(layout) => match found.iter_mut().find(|(other, _)| other.name == layout.name) {
                 Some((_, files)) => files.push(file.clone()),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
@@ -14,8 +14,9 @@ use datafusion::prelude::{SessionContext, lit};
 use datafusion::scalar::ScalarValue;
 
 use super::conversions::{Replaced, text_of};
-use super::files::{FoundFile, TableFiles};
+use super::files::TableFiles;
 use super::groups::{FileGroup, NumberedFile};
+use super::partition;
 use super::view::View;
 use crate::engine::Engine;
 use crate::engine::parquet_table::ParquetTable;
@@ -47,49 +48,43 @@ pub(super) struct FileShape {
 }
 
 impl TablePart {
-    /// Returns the part of a table that `group` is.
+    /// Returns the part of `table` that `group` is.
     ///
     /// # Errors
     /// A file has no column for the time, or the layout's SQL does not fit the columns.
     pub(super) fn new(
         engine: &Engine,
         group: FileGroup,
-        found: &[FoundFile],
+        table: &TableFiles,
         replaced: &Replaced,
     ) -> Result<TablePart, Error> {
         let FileGroup { layout, files, columns } = group;
         let failed = |error| Error::query(format!("the layout `{}`", layout.name), error);
         let context = engine.session().map_err(failed)?;
-        let schema = table_schema(&files, columns, found);
+        let schema = table_schema(&files, columns, table);
         let missing = |read: &Schema| missing_columns(&context, &layout, read, replaced);
         let missing_in_all = missing(schema.table_schema()).map_err(failed)?;
         let view = View::new(&context, &layout, schema.table_schema(), text_of(replaced.clone()));
         let times = view.and_then(|view| view.columns_of_time()).map_err(failed)?;
-        let mut shapes: Vec<(&Schema, BTreeSet<&String>, FileShape)> = Vec::new();
+        let mut shapes: Vec<(SchemaRef, FileShape)> = Vec::new();
         for (number, file) in &files {
-            let found = &found[*number];
-            let keys: BTreeSet<&String> = found.partitions.values.keys().collect();
-            let has = |name: &String| keys.contains(name) || file.schema.field_with_name(name).is_ok();
+            let found = &table.found[*number];
+            let read = table.columns_of(*number, file);
+            let has = |name: &String| read.field_with_name(name).is_ok();
             if !times.is_empty() && !times.iter().any(has) {
                 return Err(Error::Usage {
                     message: format!("`{}` has no column for `eventTime`", found.path.display()),
                     hint: Some("leave it out, or give the SQL of the time with `--map FILE.yml`".to_owned()),
                 });
             }
-            let same = |(schema, of, _): &&mut (&Schema, BTreeSet<&String>, FileShape)| {
-                schema.fields() == file.schema.fields() && *of == keys
-            };
-            if let Some((_, _, shape)) = shapes.iter_mut().find(same) {
+            if let Some((_, shape)) = shapes.iter_mut().find(|(columns, _)| columns.fields() == read.fields()) {
                 shape.count += 1;
                 continue;
             }
-            let partitions = keys.iter().filter(|name| file.schema.field_with_name(name).is_err());
-            let partitions = partitions.map(|name| Arc::new(Field::new(*name, DataType::Utf8, true)));
-            let fields: Vec<FieldRef> = file.schema.fields().iter().cloned().chain(partitions).collect();
-            let missing = missing(&Schema::new(fields)).map_err(failed)?;
-            shapes.push((&file.schema, keys, FileShape { count: 1, example: found.path.clone(), missing }));
+            let missing = missing(&read).map_err(failed)?;
+            shapes.push((read, FileShape { count: 1, example: found.path.clone(), missing }));
         }
-        let shapes = shapes.into_iter().map(|(_, _, shape)| shape).collect();
+        let shapes = shapes.into_iter().map(|(_, shape)| shape).collect();
         Ok(TablePart { layout, files, schema, missing: missing_in_all, shapes })
     }
 
@@ -97,8 +92,10 @@ impl TablePart {
     pub(super) fn parquet_table(&self, table: &TableFiles, threads: usize) -> ParquetTable {
         let file = |(number, opened): &NumberedFile| {
             let found = &table.found[*number];
-            let value =
-                |field: &FieldRef| ScalarValue::Utf8(found.partitions.values.get(field.name()).cloned().flatten());
+            let value = |field: &FieldRef| {
+                let value = found.partitions.values.get(field.name()).and_then(Option::as_ref);
+                partition::scalar(value, field.data_type())
+            };
             let mut file = PartitionedFile::new_from_meta(found.meta.clone());
             if let Some(live) = &opened.live {
                 file = file.with_extension(ParquetRowSelection::new(live.clone()));
@@ -144,12 +141,11 @@ impl TablePart {
 }
 
 /// Returns the columns of some files: their own, and the columns in the names of their folders.
-fn table_schema(files: &[NumberedFile], columns: Vec<Field>, found: &[FoundFile]) -> TableSchema {
+fn table_schema(files: &[NumberedFile], columns: Vec<Field>, table: &TableFiles) -> TableSchema {
     let is_column = |name: &str| columns.iter().any(|field| field.name() == name);
-    let names = files.iter().flat_map(|(number, _)| found[*number].partitions.values.keys());
+    let names = files.iter().flat_map(|(number, _)| table.found[*number].partitions.values.keys());
     let names: BTreeSet<&String> = names.filter(|name| !is_column(name)).collect();
-    let partitions: Vec<FieldRef> =
-        names.into_iter().map(|name| Arc::new(Field::new(name, DataType::Utf8, true))).collect();
+    let partitions: Vec<FieldRef> = names.into_iter().map(|name| table.partition_column(name)).collect();
     TableSchema::builder(Arc::new(Schema::new(columns))).with_table_partition_cols(partitions).build()
 }
 

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::scalar::ScalarValue;
+
 use crate::layout;
 use crate::time::{DAY, Instant, Range};
-use crate::trail::FilePartitions;
+use crate::trail::{FilePartitions, PartitionValue};
 
 /// The partition columns of a file, and the days that they mean.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Partitions {
     /// The values of partition columns: in the table's metadata, or in folders named `key=value`. `None` for null.
-    pub(super) values: BTreeMap<String, Option<String>>,
+    pub(super) values: BTreeMap<String, Option<PartitionValue>>,
     days: Days,
 }
 
@@ -38,7 +41,7 @@ impl Partitions {
         match partitions {
             FilePartitions::Folders(path) => Partitions::of_path(&path),
             FilePartitions::Values(values) => {
-                let value = |(name, value): (String, Option<String>)| {
+                let value = |(name, value): (String, Option<PartitionValue>)| {
                     let value = value.map(|value| with_zeros(&name, value));
                     (name, value)
                 };
@@ -53,7 +56,10 @@ impl Partitions {
     fn of_path(path: &str) -> Partitions {
         let folders: Vec<&str> =
             path.rsplit_once('/').map_or_else(Vec::new, |(folders, _)| folders.split('/').collect());
-        let pair = |folder: &&str| folder.split_once('=').map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        let pair = |folder: &&str| {
+            let (key, value) = folder.split_once('=')?;
+            Some((key.to_owned(), Some(PartitionValue::Text(value.to_owned()))))
+        };
         let values: BTreeMap<_, _> = folders.iter().filter_map(pair).collect();
         let days = Days::of(&folders, &values);
         Partitions { values, days }
@@ -71,9 +77,9 @@ impl Partitions {
 }
 
 impl Days {
-    fn of(folders: &[&str], values: &BTreeMap<String, Option<String>>) -> Days {
-        let value = |key: &str| values.get(key)?.as_deref();
-        let named = |keys: &[&str]| keys.iter().find_map(|key| day(value(key)?));
+    fn of(folders: &[&str], values: &BTreeMap<String, Option<PartitionValue>>) -> Days {
+        let value = |key: &str| values.get(key)?.as_ref().map(PartitionValue::to_string);
+        let named = |keys: &[&str]| keys.iter().find_map(|key| day(&value(key)?));
         let number = |key: &str| value(key)?.parse::<u32>().ok();
         if let Some((begin, end)) = named(&DAYS_OF_EVENTS) {
             return Days::Of(begin, end);
@@ -99,10 +105,33 @@ impl Days {
     }
 }
 
+/// Returns a value as one of the type of its column; null, if it has another type.
+pub(super) fn scalar(value: Option<&PartitionValue>, data_type: &DataType) -> ScalarValue {
+    match (data_type, value) {
+        (DataType::Int64, Some(PartitionValue::Number(number))) => ScalarValue::Int64(Some(*number)),
+        (DataType::Boolean, Some(PartitionValue::Flag(flag))) => ScalarValue::Boolean(Some(*flag)),
+        (DataType::Date32, Some(PartitionValue::Date(days))) => ScalarValue::Date32(Some(*days)),
+        (DataType::Timestamp(TimeUnit::Microsecond, zone), Some(PartitionValue::Time(micros))) => {
+            ScalarValue::TimestampMicrosecond(Some(*micros), zone.clone())
+        }
+        (DataType::Int64, _) => ScalarValue::Int64(None),
+        (DataType::Boolean, _) => ScalarValue::Boolean(None),
+        (DataType::Date32, _) => ScalarValue::Date32(None),
+        (DataType::Timestamp(TimeUnit::Microsecond, zone), _) => ScalarValue::TimestampMicrosecond(None, zone.clone()),
+        (_, value) => ScalarValue::Utf8(value.map(PartitionValue::to_string)),
+    }
+}
+
 /// Returns the value of a partition column. An account that was written as a number gets its leading zeros.
-fn with_zeros(name: &str, value: String) -> String {
-    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number && layout::plain(name).ends_with("accountid") { format!("{value:0>12}") } else { value }
+fn with_zeros(name: &str, value: PartitionValue) -> PartitionValue {
+    match value {
+        PartitionValue::Text(text)
+            if text.bytes().all(|byte| byte.is_ascii_digit()) && layout::plain(name).ends_with("accountid") =>
+        {
+            PartitionValue::Text(format!("{text:0>12}"))
+        }
+        other => other,
+    }
 }
 
 /// Returns the day in a text such as `2026-09-01` or `20260901`, with or without an hour after it.
@@ -187,10 +216,23 @@ mod tests {
     #[test]
     fn values_of_the_metadata_tell_columns_and_days() {
         let values = [("event_day", Some("2026-09-02")), ("accountId", Some("11112222")), ("region", None)];
-        let values = values.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
+        let text = |text: &str| PartitionValue::Text(text.to_owned());
+        let values = values.map(|(name, value)| (name.to_owned(), value.map(text)));
         let partitions = Partitions::of(FilePartitions::Values(values.into_iter().collect()));
         assert_eq!(partitions.days, Partitions::of_path("event_day=2026-09-02/a.parquet").days);
-        assert_eq!(partitions.values["accountId"].as_deref(), Some("000011112222"));
+        assert_eq!(partitions.values["accountId"], Some(text("000011112222")));
         assert_eq!(partitions.values["region"], None);
+    }
+    #[test]
+    fn typed_values_tell_days() {
+        let days = |name: &str, value| {
+            Partitions::of(FilePartitions::Values([(name.to_owned(), Some(value))].into_iter().collect())).days
+        };
+        let day = Partitions::of_path("event_day=1970-01-02/a.parquet").days;
+        assert_ne!(day, Days::Any);
+        assert_eq!(days("event_day", PartitionValue::Date(1)), day);
+        assert_eq!(days("event_day", PartitionValue::Number(19_700_102)), day);
+        assert_eq!(days("event_day", PartitionValue::Time(DAY + 1)), day);
+        assert_eq!(days("event_day", PartitionValue::Date(i32::MAX)), Days::Any);
     }
 }
