@@ -447,6 +447,34 @@ fn every_error_of_a_rule_is_named() {
 }
 
 #[test]
+fn errors_that_follow_from_another_one_are_not_named() {
+    for (text, own, following) in [
+        // Without its values, the item compares with nothing.
+        (
+            document(
+                "Placeholder",
+                "detection:\n  s:\n    eventName|expand: '%nobody%'\n    a|foo: B\n  condition: s\n",
+            ),
+            &["%nobody%", "Sigma has no modifier `foo`"][..],
+            "compared with nothing",
+        ),
+        // The selection is in the document before.
+        (
+            format!(
+                "action: repeat\n{}",
+                document("Action", "detection:\n  s: {eventName: A}\n  condition: s and base\n")
+            ),
+            &["`action` joins the documents"],
+            "base",
+        ),
+    ] {
+        let refused = read(&text).expect_err(&text);
+        assert!(own.iter().all(|reason| refused.contains(reason)), "{refused}");
+        assert!(!refused.contains(following) && !refused.contains("unread"), "{refused}");
+    }
+}
+
+#[test]
 fn unsupported_values_and_counts_are_refused_by_name() {
     let detection = |rest: &str| document("Refused", &format!("detection:\n{rest}"));
     let item = |item: &str| detection(&format!("  s:\n    {item}\n  condition: s\n"));

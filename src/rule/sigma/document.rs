@@ -80,11 +80,19 @@ fn document<'s>(
     }
 }
 
-/// Returns the errors of a rule that show once the keys of its selections that cannot be read have other names.
+/// Returns the errors of a rule that show once the keys of its selections that cannot be read have other names. Returns none
+/// if something else is `wrong` too, because they could follow from it.
 fn further_errors(file: usize, source: YamlSource<'_>, node: &YamlNode, wrong: &[Wrong]) -> Vec<RuleError> {
     let mut node = node.clone();
-    rename(&mut node, wrong);
-    if !shape::check(&node).is_empty() {
+    let mut renamed = Vec::new();
+    if let YamlContent::Map(members) = &mut node.content {
+        for (key, detection) in members {
+            if key.as_text() == Some("detection") {
+                rename(detection, wrong, &mut renamed);
+            }
+        }
+    }
+    if wrong.iter().any(|(_, mark, _)| !renamed.contains(mark)) || !shape::check(&node).is_empty() {
         return Vec::new();
     }
     let Ok(content) = parsed(&node) else { return Vec::new() };
@@ -93,7 +101,8 @@ fn further_errors(file: usize, source: YamlSource<'_>, node: &YamlNode, wrong: &
     refusals.map_or_else(Vec::new, |refusals| document.errors(&refusals))
 }
 
-fn rename(node: &mut YamlNode, wrong: &[Wrong]) {
+/// Renames the keys below `node` that are `wrong`. Adds their places to `renamed`.
+fn rename(node: &mut YamlNode, wrong: &[Wrong], renamed: &mut Vec<Mark>) {
     match &mut node.content {
         YamlContent::Map(members) => {
             for (key, value) in members {
@@ -102,11 +111,12 @@ fn rename(node: &mut YamlNode, wrong: &[Wrong]) {
                 {
                     // No two keys have the same place.
                     *text = format!("unread{}_{}", key.mark.line, key.mark.column);
+                    renamed.push(key.mark);
                 }
-                rename(value, wrong);
+                rename(value, wrong, renamed);
             }
         }
-        YamlContent::List(elements) => elements.iter_mut().for_each(|element| rename(element, wrong)),
+        YamlContent::List(elements) => elements.iter_mut().for_each(|element| rename(element, wrong, renamed)),
         YamlContent::Scalar { .. } => {}
     }
 }
