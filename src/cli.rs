@@ -69,10 +69,11 @@ const VERSION: &str = env!("TAWNY_VERSION");
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
-  1  verify found something altered or missing, a rule test failed, or --fail-on-findings
-     or --fail-on-change applies
+  1  verify found something altered or missing, a rule test failed,
+     or --fail-on-findings or --fail-on-change applies
   2  invalid command line, rule or configuration
-  3  incomplete: some input could not be read, or the run stopped early";
+  3  incomplete: some input could not be read or evaluated,
+     or the run stopped early";
 
 #[derive(Debug, Subcommand)]
 enum Command {

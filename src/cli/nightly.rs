@@ -29,7 +29,8 @@ use crate::trail::{self, Selection, SelectionError};
 
 /// Convert new objects, hunt the affected ranges and deliver new findings
 ///
-/// Each finding is delivered once, and again only if later events change it. The next run resumes an interrupted one.
+/// Each finding is delivered once, and again only if later events change it. The next run resumes an interrupted one. The report
+/// counts findings as new, grown (changed since they were delivered), gone (withdrawn or replaced) and known (unchanged).
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,

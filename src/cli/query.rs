@@ -3,12 +3,12 @@ use std::path::Path;
 use clap::Args;
 
 use super::data::DataArgs;
+use super::range::EventRangeArgs;
 use super::{Context, RuleFileArgs, format, loading};
 use crate::error::{Error, Status};
 use crate::query::{self, QueryOutcome};
 use crate::report::query_rows::{self, RowFormat};
 use crate::rule::catalog;
-use crate::time::{Instant, Range};
 
 /// Run a SQL query over a lake, a raw trail or another tool's Parquet
 ///
@@ -25,18 +25,14 @@ pub(super) struct QueryCommand {
     #[command(flatten)]
     data: DataArgs,
     /// Add the table `matches` with the records that match the rule with this id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", help_heading = super::RULES)]
     rule: Option<String>,
     #[command(flatten)]
     files: RuleFileArgs,
-    /// Only records at or after this time
-    #[arg(long, value_name = "TIME", help_heading = super::RANGE)]
-    from: Option<Instant>,
-    /// Only records before this time
-    #[arg(long, value_name = "TIME", help_heading = super::RANGE)]
-    to: Option<Instant>,
+    #[command(flatten)]
+    range: EventRangeArgs,
     /// Keep duplicates in the table `cloudtrail`
-    #[arg(long)]
+    #[arg(long, help_heading = super::DATA)]
     with_duplicates: bool,
     /// Output format of the rows [default: by the ending of `--output`, else table]
     #[arg(long, value_enum, help_heading = super::OUTPUT)]
@@ -66,7 +62,7 @@ impl QueryCommand {
                 Some(catalog::named(&entries, id)?.rule.clone())
             }
         };
-        let range = Range { from: self.from, to: self.to };
+        let range = self.range.range()?;
         let opened = self.data.open(context, None, "reading").await?;
         let query = query::Query { sql: &self.sql, rule: rule.as_ref(), range, with_duplicates: self.with_duplicates };
         let QueryOutcome { answer, read } = query::run(&opened.engine, opened.table.as_ref(), query).await?;

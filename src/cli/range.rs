@@ -22,13 +22,13 @@ pub(super) struct RangeArgs {
 #[derive(Debug, Args)]
 pub(super) struct EventRangeArgs {
     /// Only events at or after this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = super::RANGE)]
     from: Option<Instant>,
     /// Only events before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = super::RANGE)]
     to: Option<Instant>,
     /// Only events of the last 24h, 7d, …
-    #[arg(long, value_name = "PERIOD", conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "PERIOD", help_heading = super::RANGE, conflicts_with_all = ["from", "to"])]
     last: Option<Period>,
 }
 

@@ -30,7 +30,7 @@ pub(super) struct RulesCommand {
 
 #[derive(Debug, Subcommand)]
 enum RulesAction {
-    /// List rules and their settings
+    /// List rules and their settings, and mark disabled ones
     #[command(after_help = "Examples:\n  tawny rules list\n  tawny rules list my-rules/ --format json")]
     List {
         /// Rule files or folders [default: the shipped rules]
@@ -162,10 +162,10 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
         ListFormat::Json => json_text(&entries.iter().map(summary).collect()),
         ListFormat::Markdown => markdown::list(&entries),
         ListFormat::Table => {
-            let header = ["rule", "severity", "ATT&CK", "threshold", "period", "window", "enabled", "tests", "title"];
+            let header = ["rule", "severity", "ATT&CK", "threshold", "period", "window", "tests", "title"];
             report::rows_dropping(
                 &header,
-                &["tests", "window", "period", "ATT&CK", "title", "enabled"],
+                &["tests", "window", "period", "ATT&CK", "title"],
                 entries.iter().map(|Entry { rule, .. }| {
                     let counted = rule.counts.distinct().or(rule.counts.summed());
                     let counted = match (counted, rule.counts.statistic()) {
@@ -176,12 +176,11 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
                     let new = if rule.first_seen.is_some() { " new" } else { "" };
                     vec![
                         rule.id.clone(),
-                        rule.severity.to_string() + if rule.alert { "" } else { " (signal)" },
+                        format!("{}{}", rule.severity, marks(rule)),
                         rule.mitre().join(" "),
                         format!("{}{new}{counted}{}", rule.window.threshold, rule.peak_limits),
                         rule.window.period.to_string(),
                         rule.window.kind.to_string(),
-                        if rule.enabled { "yes" } else { "no" }.to_owned(),
                         (rule.tests.len() + rule.hunt_tests.len()).to_string(),
                         rule.display_name.clone(),
                     ]
@@ -190,7 +189,22 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
         }
     };
     context.output.result(&text, None)?;
+    let disabled = entries.iter().filter(|entry| !entry.rule.enabled).count();
+    if format == ListFormat::Table && disabled > 0 {
+        let rules = number_of(entries.len(), "rule");
+        context.output.talk(&format!("{rules}, {disabled} disabled: `--include-disabled` or `--rule ID` hunts them"));
+    }
     Ok(Status::Done)
+}
+
+/// Returns what sets a rule apart from those that alert in every hunt: ` (signal)`, ` (disabled)`.
+fn marks(rule: &Rule) -> &'static str {
+    match (rule.alert, rule.enabled) {
+        (true, true) => "",
+        (false, true) => " (signal)",
+        (true, false) => " (disabled)",
+        (false, false) => " (signal, disabled)",
+    }
 }
 
 async fn coverage(

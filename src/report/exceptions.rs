@@ -4,17 +4,14 @@ use super::table::{Screen, rows_on};
 use crate::hunt::exceptions::{ExceptionReport, RuleEffect};
 use crate::text::printable;
 
-/// The width of the table, in columns of a terminal.
-const WIDTH: u16 = 80;
-
-/// Returns a table of the events and findings that exceptions removed. Empty if they removed none.
+/// Returns a table for standard error of the events and findings that exceptions removed. Empty if they removed none.
 pub fn table(reports: &[ExceptionReport]) -> String {
     let rows: Vec<Vec<String>> = reports.iter().flat_map(cells).collect();
     if rows.is_empty() {
         return String::new();
     }
     rows_on(
-        Screen::of_width(Some(WIDTH)),
+        Screen::of_standard_error(),
         &["exception", "rule", "events removed", "findings removed"],
         &[],
         rows.into_iter(),

@@ -29,12 +29,16 @@ impl Screen {
     /// Returns the screen of standard output. `COLUMNS` sets its width, also for pipes. `NO_COLOR` turns colors off.
     #[expect(clippy::disallowed_methods, reason = "terminals are described by these variables")]
     pub fn of_standard_output() -> Screen {
-        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
         let without_colors = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Screen {
-            width: columns.filter(|width| *width > 0).or_else(|| Table::new().width()),
+            width: columns_variable().or_else(|| Table::new().width()),
             is_colored: io::stdout().is_terminal() && !without_colors,
         }
+    }
+
+    /// Returns the screen of standard error, without colors. `COLUMNS` sets its width, also for pipes.
+    pub fn of_standard_error() -> Screen {
+        Screen::of_width(columns_variable().or_else(|| Table::new().use_stderr().width()))
     }
 
     /// Returns the width in columns. `None` if there is no limit.
@@ -46,6 +50,13 @@ impl Screen {
     pub(super) fn of_width(width: Option<u16>) -> Screen {
         Screen { width, is_colored: false }
     }
+}
+
+/// Returns the width that `COLUMNS` sets.
+#[expect(clippy::disallowed_methods, reason = "terminals are described by this variable")]
+fn columns_variable() -> Option<u16> {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
+    columns.filter(|width| *width > 0)
 }
 
 /// Returns a table of escaped cells for standard output, at most as wide as the terminal.

@@ -50,7 +50,10 @@ fn table(trace: &Trace) -> String {
         [] => format!("origin: {}\n", printable(&origin(&trace.origin))),
         several => {
             let known = several.iter().filter(|origin| origin.known).count();
-            let known = if known == several.len() { "all known".to_owned() } else { format!("{known} known") };
+            let known = match several.len() - known {
+                0 => "all known".to_owned(),
+                unknown => format!("{known} known; an earlier step of {unknown} is not in the data"),
+            };
             format!("origins: {} ({known})\n", several.len())
         }
     };

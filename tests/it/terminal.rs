@@ -265,6 +265,50 @@ fn disabled_rules_are_named_only_on_request() {
 }
 
 #[test]
+fn disabled_rules_are_marked_in_lists_of_any_width() {
+    let listed: Vec<Value> = serde_json::from_str(&shown(&["rules", "list", "--format", "json"])).unwrap();
+    let disabled: Vec<&str> =
+        listed.iter().filter(|rule| rule["enabled"] == false).map(|rule| rule["rule_id"].as_str().unwrap()).collect();
+    assert!(disabled.len() > 1 && disabled.len() < listed.len());
+    for columns in [None, Some(160), Some(120), Some(100), Some(80)] {
+        let output = run_at(columns, &["rules", "list"]);
+        let table = stdout(&output);
+        for rule in &listed {
+            let id = rule["rule_id"].as_str().unwrap();
+            let line = table.lines().position(|line| line.split(' ').next() == Some(id)).unwrap();
+            // A narrow table folds the mark into the line below.
+            let next = table.lines().skip(line + 1).take_while(|line| line.starts_with(' '));
+            let text: String = table.lines().skip(line).take(1).chain(next).collect();
+            assert_eq!(text.contains("disabled)"), disabled.contains(&id), "{columns:?}: {text}");
+        }
+        let said = format!("{} rules, {} disabled: ", listed.len(), disabled.len());
+        assert!(stderr(&output).contains(&said), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn table_of_exceptions_is_as_wide_as_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("exceptions.yml");
+    let id = "an exception of the user anaya whose many failures were explained by the owner of the account";
+    let text = format!(
+        "Exceptions:\n  - ID: {id}\n    Rules: [AWS.Unsuccessful.MFA.attempt]\n    When: [{{Key: actor, Condition: Equals, Value: anaya}}]\n    \
+         Reason: known\n    Owner: us\n    Until: 2030-01-01\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let hunt = ["hunt", TRAIL, "--exceptions", file.to_str().unwrap()];
+    for columns in [60, 80, 100, 160] {
+        let said = stderr(&run_at(Some(columns), &hunt));
+        let table: Vec<&str> = said.lines().skip_while(|line| !line.contains("events removed")).take(2).collect();
+        let rule = said.lines().find(|line| line.contains("───")).unwrap_or_else(|| panic!("{said}"));
+        assert!(!table.is_empty() || columns == 60, "{said}");
+        let width = rule.chars().count();
+        assert!(width <= usize::from(columns), "{columns}: {said}");
+        assert!(columns < 160 || width > 100, "it uses the width: {said}");
+    }
+}
+
+#[test]
 fn help_has_the_options_of_its_command_in_groups() {
     let help = |arguments: &[&str]| shown(&[arguments, &["--help"]].concat());
     let reads_data = ["hunt", "backtest", "query", "inspect", "convert", "nightly"];
@@ -285,11 +329,18 @@ fn help_has_the_options_of_its_command_in_groups() {
     let headings = ["Data", "Rules", "Windows", "Time range", "Output", "Limits", "Resources", "S3"];
     let places: Vec<usize> = headings.iter().map(|name| text.find(&format!("\n{name}:\n")).unwrap()).collect();
     assert!(places.is_sorted(), "{text}");
-    let text = help(&["tune"]);
-    let of = |heading: &str| {
+    let group = |text: &str, heading: &str| {
         let (_, rest) = text.split_once(&format!("\n{heading}:\n")).unwrap();
         rest.split("\n\n").take_while(|part| part.starts_with("  ")).collect::<String>()
     };
+    let text = help(&["query"]);
+    for (heading, options) in
+        [("Data", "--with-duplicates"), ("Rules", "--rule <ID>"), ("Time range", "--last"), ("Output", "--format")]
+    {
+        assert!(group(&text, heading).contains(options), "{heading}: {text}");
+    }
+    let text = help(&["tune"]);
+    let of = |heading: &str| group(&text, heading);
     for (heading, options) in
         [("Data", "--layout"), ("Rules", "--rule <ID>"), ("Windows", "--thresholds"), ("Output", "--format")]
     {
@@ -299,6 +350,8 @@ fn help_has_the_options_of_its_command_in_groups() {
         assert!(of("Options").contains(option), "{option}: {text}");
     }
     let commands = help(&[]);
+    let (_, codes) = commands.split_once("\nExit codes:\n").unwrap();
+    assert!(codes.lines().all(|line| line.len() <= 80), "{codes}");
     let order: Vec<usize> = ["convert", "hunt", "rules", "query", "completions"]
         .iter()
         .map(|name| commands.find(&format!("\n  {name} ")).unwrap())

@@ -185,6 +185,40 @@ fn every_kind_of_start_finds_the_same_credential() {
 }
 
 #[test]
+fn origins_say_how_many_lack_an_earlier_step() {
+    let session = |role: &str, key: &str| {
+        json!({"type": "AssumedRole", "accountId": "111122223333", "accessKeyId": key, "principalId": format!("AROA{role}:s"),
+            "arn": format!("arn:aws:sts::111122223333:assumed-role/{role}/s"),
+            "sessionContext": {"sessionIssuer": {"type": "Role", "userName": role, "principalId": format!("AROA{role}"),
+                "arn": format!("arn:aws:iam::111122223333:role/{role}"), "accountId": "111122223333"},
+                "attributes": {"creationDate": "2026-09-01T10:00:00Z"}}})
+    };
+    let record = |id: &str, name: &str, identity: Value, response: Value| {
+        json!({"eventID": id, "eventSource": "sts.amazonaws.com", "eventName": name, "eventTime": "2026-09-01T10:00:00Z",
+            "recipientAccountId": "111122223333", "sourceIPAddress": "192.0.2.9", "userIdentity": identity,
+            "responseElements": response})
+    };
+    let user = json!({"type": "IAMUser", "userName": "mira", "accountId": "111122223333", "accessKeyId": "AKIAMIRA",
+        "arn": "arn:aws:iam::111122223333:user/mira"});
+    let issued = json!({"credentials": {"accessKeyId": "ASIAONE"}, "assumedRoleUser":
+        {"arn": "arn:aws:sts::111122223333:assumed-role/one/s", "assumedRoleId": "AROAone:s"}});
+    let mut assume = record("assume", "AssumeRole", user, issued);
+    assume["sourceIPAddress"] = json!("198.51.100.1");
+    let records = [
+        assume,
+        record("first", "GetCallerIdentity", session("one", "ASIAONE"), Value::Null),
+        record("second", "GetCallerIdentity", session("two", "ASIATWO"), Value::Null),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trail.json");
+    std::fs::write(&file, json!({ "Records": records }).to_string()).unwrap();
+    let (out, error, status) = tawny(&["trace", file.to_str().unwrap(), "--ip", "192.0.2.9"]);
+    assert_eq!(status, Some(0), "{error}");
+    let shown = "origins: 2 (1 known; an earlier step of 1 is not in the data)\n  mira in 111122223333";
+    assert!(out.starts_with(shown), "{out}");
+}
+
+#[test]
 fn what_the_data_does_not_hold_is_said() {
     let key = ["--key", "ASIAIOSFODNN7EXAMPLE"];
     let late = json_of(&[&[INSTANCE, "--from", "2026-09-01T08:21:00Z"][..], &key].concat());
