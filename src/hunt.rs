@@ -29,6 +29,7 @@ mod rule_tests;
 pub mod seen;
 #[cfg(feature = "cluster")]
 mod stages;
+pub mod undecided;
 mod windows;
 
 pub use finding_buffer::{FindingBuffer, FindingReader};

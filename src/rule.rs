@@ -552,7 +552,7 @@ impl fmt::Display for Field {
             Field::TimePart(part, TimeZone::UTC) => write!(f, "eventTime|{}", part.name()),
             Field::TimePart(part, zone) => write!(f, "eventTime|{} in {}", part.name(), zone.name()),
             Field::Alias(alias) => f.write_str(&alias.name),
-            Field::Python(function) => write!(f, "{}()", function.entry.function()),
+            Field::Python(function) => write!(f, "{}()", function.name()),
         }
     }
 }

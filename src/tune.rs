@@ -14,8 +14,9 @@ use crate::backtest::{Backtest, TestedWindows};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::finding::Finding;
-use crate::hunt::exceptions::ExceptedHunt;
+use crate::hunt::exceptions::{ExceptedHunt, RuleEffects};
 use crate::hunt::grid::MatchesNeeded;
+use crate::hunt::undecided::UndecidedEvents;
 use crate::rule::exceptions::Exception;
 use crate::rule::{Predicate, Rule, Window};
 use crate::statistics::{Duplicates, ScanStatistics};
@@ -62,6 +63,8 @@ pub struct Tuning {
     pub proposals: Vec<Proposal>,
     /// The index of the best proposal. `None` if no proposal keeps all true findings and removes a false one.
     pub best: Option<usize>,
+    /// The events that the rule could not decide. They count as matches.
+    pub undecided: Vec<UndecidedEvents>,
     /// The scan statistics.
     #[serde(skip)]
     pub read: ScanStatistics,
@@ -304,7 +307,7 @@ impl Judge<'_> {
             rules.push(changed);
         }
         let hunt = ExceptedHunt::new(rules, request.range)?;
-        let (hunted, effects) = hunt.hunt_buffered(engine, table).await?;
+        let (hunted, RuleEffects { exceptions: effects, undecided }) = hunt.hunt_buffered(engine, table).await?;
         let findings = hunted.findings.of_rules().await?;
         let mut findings = findings.iter().map(|findings| (self.labels.effect(findings), findings.as_slice()));
         let (present, present_findings) = findings.next().unwrap_or_default();
@@ -351,6 +354,7 @@ impl Judge<'_> {
             best: best.map(|(index, _)| index),
             present,
             proposals,
+            undecided,
             read: ScanStatistics::default(),
             duplicates: Duplicates::default(),
         })

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::cluster::ClusterArgs;
-use super::data::DataArgs;
-use super::outcome::{ReadSummary, report_missing_times};
+use super::data::{DataArgs, OpenedData};
+use super::outcome::{ReadSummary, report_undecided};
 use super::range::RangeArgs;
 use super::{Context, RuleFileArgs, RuleFiles, WindowChoice, format, loading, risk};
 use crate::backtest::budget::Budget;
@@ -17,6 +17,7 @@ use crate::backtest::{self};
 use crate::error::{Error, Status};
 use crate::hunt;
 use crate::hunt::grid::MatchesNeeded;
+use crate::hunt::undecided::undecided_events;
 use crate::nightly::config;
 use crate::output::Output;
 use crate::report::backtest::{BacktestFormat, BacktestView};
@@ -173,9 +174,9 @@ impl BacktestCommand {
             context.write(page.into_bytes(), Some(file)).await?;
         }
         let has_results = tested.hunt.matches.count > 0;
-        let summary = ReadSummary { has_results, ..opened.summary(range, "hunted") };
+        let summary = ReadSummary { has_results, ..opened.hunt_summary(range) };
         let status = summary.report(context.output, &tested.hunt.read).await?;
-        let status = status.max(report_missing_times(context.output, &tested.hunt.read));
+        let undecided = self::undecided(context, &opened, std::slice::from_ref(&tested.rule), range).await?;
         context.output.cluster_results(opened.engine.bytes_from_cluster());
         context.output.duplicates(&tested.hunt.duplicates, "matching records");
         if let Some((all, with_data)) = tested.sparse_days() {
@@ -192,7 +193,7 @@ impl BacktestCommand {
             None => {}
         }
         context.output.talk(&format!("{} of `{}`", number_of(tested.grid_cells, "cell"), tested.rule.id));
-        Ok(status)
+        Ok(status.max(undecided))
     }
 
     fn grid(&self, rule: &Rule) -> Result<Grid, Error> {
@@ -381,8 +382,9 @@ impl BacktestCommand {
         };
         let text = report::risk::crossings(&crossings, seen, self.half_life, as_json)?;
         context.write(text.into_bytes(), self.output.as_deref()).await?;
-        let summary = ReadSummary { has_results: hunted.findings.count() > 0, ..opened.summary(range, "hunted") };
+        let summary = ReadSummary { has_results: hunted.findings.count() > 0, ..opened.hunt_summary(range) };
         let status = summary.report(context.output, &hunted.read).await?;
+        let status = status.max(undecided(context, &opened, &choice.rules, range).await?);
         context.output.duplicates(&hunted.duplicates, "matching records");
         let [found, rules] = [(hunted.findings.count(), "finding"), (choice.rules.len() as u64, "rule")];
         context.output.talk(&format!("{} of {}", number_of(found.0, found.1), number_of(rules.0, rules.1)));
@@ -411,12 +413,19 @@ impl BacktestCommand {
         let names = [before.display().to_string(), after.display().to_string()];
         let text = comparison::text(&compared, &versions, &names, format)?;
         context.write(text.into_bytes(), self.output.as_deref()).await?;
-        let status = opened.summary(range, "hunted").report(context.output, &compared.read).await?;
+        let status = opened.hunt_summary(range).report(context.output, &compared.read).await?;
+        let status = status.max(undecided(context, &opened, &versions, range).await?);
         context.output.duplicates(&compared.duplicates, "matching records");
         context.output.talk(&compared.sentence());
         let has_changes = self.fail_on_change && compared.has_changes();
         Ok(if has_changes { status.max(Status::Findings) } else { status })
     }
+}
+
+/// Warns about events that rules in Python could not decide. Reads the data again if there are such rules.
+async fn undecided(context: &Context, opened: &OpenedData, rules: &[Rule], range: Range) -> Result<Status, Error> {
+    let undecided = undecided_events(&opened.engine, opened.table.as_ref(), rules, range).await?;
+    Ok(report_undecided(context.output, &undecided))
 }
 
 /// Returns whether standard output shows colors.

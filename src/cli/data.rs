@@ -49,9 +49,16 @@ pub(super) struct OpenedData {
 }
 
 impl OpenedData {
-    /// Returns a summary of what was read for `range`. `used` says what was done with the records: `hunted` or `queried`.
+    /// Returns a summary of what was read for `range`. `used` says what was done with the records, such as `queried`.
     pub(super) fn summary(&self, range: Range, used: &'static str) -> ReadSummary<'_> {
-        ReadSummary { engine: &self.engine, table: self.table.as_ref(), range, used, has_results: false }
+        let (engine, table) = (&self.engine, self.table.as_ref());
+        let without_times = (range != Range::default()).then_some("no event is in the range");
+        ReadSummary { engine, table, range, used, has_results: false, without_times }
+    }
+
+    /// Returns a summary of what was read to hunt in `range`.
+    pub(super) fn hunt_summary(&self, range: Range) -> ReadSummary<'_> {
+        ReadSummary { without_times: Some("no rule can find anything"), ..self.summary(range, "hunted") }
     }
 
     /// Warns where `--account` or `--region` can split bursts of a raw trail.

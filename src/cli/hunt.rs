@@ -5,7 +5,7 @@ use indicatif::HumanBytes;
 
 use super::cluster::ClusterArgs;
 use super::data::{DataArgs, OpenedData};
-use super::outcome::{ReadSummary, report_missing_times};
+use super::outcome::{ReadSummary, report_undecided};
 use super::range::RangeArgs;
 use super::result::{FindingOrder, FindingsView};
 use super::risk::RiskArgs;
@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Status};
 use crate::finding::{Finding, Origin};
 use crate::hunt::events::{self, EventLimits};
-use crate::hunt::exceptions::{self, ExceptedHunt};
+use crate::hunt::exceptions::{self, ExceptedHunt, RuleEffects};
 use crate::hunt::known_data::EventTimes;
 use crate::hunt::{BufferedHunt, FindingBuffer, initial_range_of};
 use crate::lake::transaction_log::VerifiedObjects;
@@ -121,7 +121,7 @@ impl HuntCommand {
         let opened = self.data.open(context, Some(&self.cluster), "hunting").await?;
         opened.warn_of_cuts(context.output);
         let (engine, table) = (&opened.engine, opened.table.as_ref());
-        let summary = opened.summary(range, "hunted");
+        let summary = opened.hunt_summary(range);
         let limits = &self.limits;
         if limits.dry_run || limits.max_objects.is_some() || limits.max_bytes.is_some() {
             let needs_all_data = rules.iter().any(|rule| rule.setting().needs_all_data() || rule.needs_origins());
@@ -139,7 +139,8 @@ impl HuntCommand {
         let rules = hunt.rules();
         let (hunted, effects) = hunt.hunt_buffered(engine, table).await?;
         let BufferedHunt { findings, duplicates, read, open_matches } = hunted;
-        let exceptions = exceptions::reports(rules, &effects, range.to.unwrap_or_else(super::now));
+        let RuleEffects { exceptions, undecided } = effects;
+        let exceptions = exceptions::reports(rules, &exceptions, range.to.unwrap_or_else(super::now));
         let records = engine.scanned.rows();
         opened.bar.finish_and_clear();
         let mut figures = HuntSummary::new(engine, report::page::SHOWN.findings);
@@ -182,7 +183,6 @@ impl HuntCommand {
         }
         let summary = ReadSummary { has_results: findings.count() > 0, ..summary };
         let status = summary.report(context.output, &read).await?;
-        let status = status.max(report_missing_times(context.output, &read));
         if matches!(table.kind(), TableKind::Lake | TableKind::Foreign) && !engine.on_cluster() {
             let records = number_of(records, "record");
             context.output.talk(&format!("{records} scanned (files that cannot match were skipped)"));
@@ -190,6 +190,7 @@ impl HuntCommand {
         context.output.cluster_results(engine.bytes_from_cluster());
         context.output.duplicates(&duplicates, "matching records");
         context.output.exceptions(&exceptions);
+        let status = status.max(report_undecided(context.output, &undecided));
         report_open_matches(context.output, rules, &open_matches);
         if show.is_none() && !self.risk.risk {
             let below = findings.count().saturating_sub(counts.all);

@@ -1,6 +1,7 @@
 use clap::Args;
 
 use super::data::DataArgs;
+use super::outcome::ReadSummary;
 use super::{Context, TableOrJson, format};
 use crate::error::{Error, Status};
 use crate::inspect::{self, InspectOutcome};
@@ -59,7 +60,8 @@ impl InspectCommand {
                 .output
                 .talk("note: object keys show no account, region or day; use `--read` to take them from the records");
         }
-        let summary = opened.summary(range, "read");
+        // The inspection itself counts records without a time.
+        let summary = ReadSummary { without_times: None, ..opened.summary(range, "read") };
         let status = if self.read && table.kind() == TableKind::Raw {
             summary.report(context.output, &read).await?
         } else {

@@ -2,10 +2,12 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Status};
+use crate::hunt::undecided::UndecidedEvents;
 use crate::lake::transaction_log::VerifiedObjects;
 use crate::output::Output;
 use crate::statistics::{ScanStatistics, number_of};
 use crate::table::{Coverage, Table, TableKind, TableListing, TableReport};
+use crate::text::printable;
 use crate::time::Range;
 
 /// The table and range that a command has read.
@@ -19,6 +21,8 @@ pub(super) struct ReadSummary<'r> {
     pub(super) used: &'static str,
     /// Whether the result itself shows that there were records.
     pub(super) has_results: bool,
+    /// What records without a readable time cannot do: "no rule can find anything". `None` if their times do not matter.
+    pub(super) without_times: Option<&'static str>,
 }
 
 impl ReadSummary<'_> {
@@ -42,16 +46,33 @@ impl ReadSummary<'_> {
         if self.table.kind() == TableKind::Raw {
             output.statistics(read, self.used);
             if read.objects.read > 0 && report_objects(output, read) != Status::Done {
+                self.report_missing_times(output, read);
                 return Ok(Status::Incomplete);
             }
         }
+        let status = status.max(self.report_missing_times(output, read));
         if self.has_results { Ok(status) } else { Ok(status.max(self.report_coverage(output, read).await?)) }
+    }
+
+    /// Warns if no record that was read has a readable time, and the result needs one.
+    fn report_missing_times(self, output: Output, read: &ScanStatistics) -> Status {
+        match self.without_times.filter(|_| read.has_no_times()) {
+            None => Status::Done,
+            Some(consequence) => {
+                warn_of_missing_times(output, consequence, &number_of(read.records.used, "record"));
+                Status::Incomplete
+            }
+        }
     }
 
     /// Explains an empty result. The status is `Done` if the table was read as requested.
     async fn report_coverage(self, output: Output, read: &ScanStatistics) -> Result<Status, Error> {
         match self.table.coverage(self.engine, self.range, read).await? {
             Coverage::Covered => return Ok(Status::Done),
+            Coverage::WithoutTimes => match self.without_times {
+                None => return Ok(Status::Done),
+                Some(consequence) => warn_of_missing_times(output, consequence, "the records"),
+            },
             Coverage::OutOfRange { oldest, newest } => {
                 output.warn(&format!("note: no events in the range: the data spans {oldest} to {newest}"));
                 return Ok(Status::Done);
@@ -120,16 +141,19 @@ fn report_files(output: Output, report: &TableReport) -> Status {
     complete_if(report.faults.is_empty() && report.notes.is_empty())
 }
 
-/// Warns if no record that a hunt read has a readable time. No rule can then find anything.
-pub(super) fn report_missing_times(output: Output, read: &ScanStatistics) -> Status {
-    if read.has_no_times() {
-        let records = number_of(read.records.used, "record");
-        output.warn(&format!("warning: no rule can find anything: none of {records} has a readable `eventTime`"));
-        output.warn(
-            "  hint: CloudTrail writes times such as 2026-09-01T23:52:10Z; another tool may have renamed the field",
-        );
+/// Warns that none of `records` has a readable time, and says what follows.
+fn warn_of_missing_times(output: Output, consequence: &str, records: &str) {
+    output.warn(&format!("warning: {consequence}: none of {records} has a readable `eventTime`"));
+    output
+        .warn("  hint: CloudTrail writes times such as 2026-09-01T23:52:10Z; another tool may have renamed the field");
+}
+
+/// Warns about the events that rules could not decide.
+pub(super) fn report_undecided(output: Output, undecided: &[UndecidedEvents]) -> Status {
+    for events in undecided {
+        output.warn(&printable(&format!("warning: {}", events.sentence())));
     }
-    complete_if(!read.has_no_times())
+    complete_if(undecided.is_empty())
 }
 
 /// Reports that a raw trail has no objects for the request.

@@ -80,6 +80,7 @@ impl TraceCommand {
         let TraceOutcome { trace, read } = trace::trace(&opened.engine, opened.table.as_ref(), &request).await?;
         opened.bar.finish_and_clear();
         let mut summary = opened.summary(range, "searched");
+        summary.without_times = Some("no chain of credentials can be followed");
         let Some(trace) = trace else {
             let status = summary.report(context.output, &read).await?;
             let range = if range == Range::default() { "" } else { " in the range" };
@@ -87,7 +88,7 @@ impl TraceCommand {
             return Ok(status.max(Status::Usage));
         };
         context.write(report::encode(&trace, &read, format)?.into_bytes(), self.output.as_deref()).await?;
-        summary.has_results = true;
+        summary.has_results = trace.events.iter().any(|event| event.time.is_some());
         let status = summary.report(context.output, &read).await?;
         if trace.is_cut {
             context.output.warn(&format!(

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::backtest::WriteTarget;
 use super::data::DataArgs;
+use super::outcome::report_undecided;
 use super::range::RangeArgs;
 use super::{Context, RuleFileArgs, TableOrJson, format, loading};
 use crate::backtest::grid::{Grid, MAX_CELLS, Thresholds};
@@ -117,7 +118,8 @@ impl TuneCommand {
             }
         };
         context.write(text.into_bytes(), self.output.as_deref()).await?;
-        let status = opened.summary(range, "hunted").report(context.output, &tuning.read).await?;
+        let status = opened.hunt_summary(range).report(context.output, &tuning.read).await?;
+        let undecided = report_undecided(context.output, &tuning.undecided);
         context.output.duplicates(&tuning.duplicates, "matching records");
         let is_guarded = tuning.present.true_findings > 0;
         if !is_guarded {
@@ -135,14 +137,14 @@ impl TuneCommand {
         }
         if self.write && tuning.best.is_some() && !is_guarded {
             context.output.warn("warning: nothing was written: no true finding says what to keep");
-            return Ok(status.max(Status::Usage));
+            return Ok(status.max(undecided).max(Status::Usage));
         }
         if self.write && status != Status::Done {
             context.output.warn("warning: nothing was written: not all data could be read");
         } else if self.write {
             self.apply(context, &entry, &tuning, &defaults)?;
         }
-        Ok(status)
+        Ok(status.max(undecided))
     }
 
     /// Refuses an end of exceptions that has passed.

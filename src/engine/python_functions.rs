@@ -1,4 +1,5 @@
-//! `python(function, code, default, columns, column, …)`: what a function of a rule in Python gives for a record, as text.
+//! `python(function, code, default, columns, column, …)`: what a function of a rule in Python gives for a record, as text. With
+//! `?` after its name, it says whether the function cannot be evaluated.
 //!
 //! The code is text in the query, so a query says all that it computes, and the nodes of a cluster know it. It is read as
 //! [`crate::rule::python`] reads rules. Nothing of it is executed.
@@ -53,7 +54,11 @@ impl ScalarUDFImpl for Python {
         };
         let text = |argument| constant("python", argument);
         let [function, code, default, names] = [text(function)?, text(code)?, text(default)?, text(names)?];
-        let Some(entry) = EntryPoint::named(function) else {
+        let (name, asks_if_undecided) = match function.strip_suffix('?') {
+            Some(name) => (name, true),
+            None => (function, false),
+        };
+        let Some(entry) = EntryPoint::named(name) else {
             return exec_err!("python: there is no function `{function}`");
         };
         let evaluator = python::evaluator_of_text(entry, code).map_err(|reason| {
@@ -69,14 +74,20 @@ impl ScalarUDFImpl for Python {
         let default = Some(default).filter(|default| !default.is_empty());
         let mut values = StringBuilder::with_capacity(rows, 0);
         for row in 0..rows {
-            values.append_option(value(&evaluator, &event(&columns, row)).as_deref().or(default));
+            let result = evaluator.evaluate(&event(&columns, row));
+            let value = if asks_if_undecided {
+                matches!(result, FunctionResult::Stopped(_)).then(|| MATCHED.to_owned())
+            } else {
+                value(&evaluator, result)
+            };
+            values.append_option(value.as_deref().or(default));
         }
         Ok(ColumnarValue::Array(Arc::new(values.finish())))
     }
 }
 
-fn value(evaluator: &Rc<Evaluator>, event: &Json) -> Option<String> {
-    match evaluator.evaluate(event) {
+fn value(evaluator: &Rc<Evaluator>, result: FunctionResult) -> Option<String> {
+    match result {
         FunctionResult::Text(text) => Some(text),
         FunctionResult::Nothing | FunctionResult::Raised(_) => None,
         FunctionResult::Stopped(reason) => {

@@ -1,34 +1,44 @@
-//! The effect of exceptions on a hunt, measured in the same scan.
+//! The effect of exceptions on a hunt, measured in the same scan, and the events that rules cannot decide.
 //!
 //! For each exception of a rule, a hunt has two more rules: one whose matches are the events that the exception removes, and
 //! one that is the rule without that exception.
 
 use std::collections::{BTreeMap, HashSet};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::known_data::KnownData;
+use super::undecided::{self, UndecidedCounter, UndecidedEvents};
 use super::{BufferedHunt, FindingBuffer, HuntOutcome, hunt_buffered, hunt_with_known};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::finding::Finding;
 use crate::rule::exceptions::Exception;
-use crate::rule::{Counts, PeakLimits, Predicate, Rule, Window, WindowKind, limits};
+use crate::rule::{Predicate, Rule, WindowKind, limits};
 use crate::table::Table;
-use crate::time::{Instant, Period, Range};
+use crate::time::{Instant, Range};
 
-/// Rules to hunt, and the further rules that show what their exceptions remove.
+/// Rules to hunt, and the further rules that show what their exceptions remove and which events they cannot decide.
 #[derive(Debug)]
 pub struct ExceptedHunt {
-    /// The rules, then for each pair the rule of the removed events and the rule without the exception.
+    /// The rules, then for each pair the rule of the removed events and the rule without the exception, then the rules of
+    /// undecided events.
     all: Vec<Rule>,
     /// The number of rules to hunt.
     count: usize,
     /// The exceptions, each with the index of its rule.
     pairs: Vec<(usize, Arc<Exception>)>,
     range: Range,
+}
+
+/// What a hunt shows about its rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleEffects {
+    /// The effect of each exception of each rule.
+    pub exceptions: Vec<ExceptionEffect>,
+    /// The events in the range that rules could not decide.
+    pub undecided: Vec<UndecidedEvents>,
 }
 
 /// The effect of an exception on the results of a rule.
@@ -69,6 +79,7 @@ impl ExceptedHunt {
             let further = [removed_events(&all[*index], exception, range), without(&all[*index], exception)];
             all.extend(further);
         }
+        all.extend(undecided::rules_of_undecided(&all[..count], range));
         Ok(ExceptedHunt { all, count, pairs, range })
     }
 
@@ -77,7 +88,7 @@ impl ExceptedHunt {
         &self.all[..self.count]
     }
 
-    /// Hunts as [`hunt_buffered`] does, and returns what the exceptions removed.
+    /// Hunts as [`hunt_buffered`] does, and returns what it shows about the rules.
     ///
     /// # Errors
     /// As for [`hunt_buffered`].
@@ -85,7 +96,7 @@ impl ExceptedHunt {
         &self,
         engine: &Engine,
         table: &dyn Table,
-    ) -> Result<(BufferedHunt<'_>, Vec<ExceptionEffect>), Error> {
+    ) -> Result<(BufferedHunt<'_>, RuleEffects), Error> {
         let mut outcome = hunt_buffered(engine, table, &self.all, self.range).await?;
         let effects = self.effects(&outcome.findings).await?;
         outcome.findings.keep_first(self.count);
@@ -93,7 +104,7 @@ impl ExceptedHunt {
         Ok((outcome, effects))
     }
 
-    /// Hunts as [`hunt_with_known`] does, and returns what the exceptions removed.
+    /// Hunts as [`hunt_with_known`] does, and returns what it shows about the rules.
     ///
     /// # Errors
     /// As for [`hunt_with_known`].
@@ -102,7 +113,7 @@ impl ExceptedHunt {
         engine: &Engine,
         table: &dyn Table,
         known: &KnownData,
-    ) -> Result<(HuntOutcome, Vec<ExceptionEffect>), Error> {
+    ) -> Result<(HuntOutcome, RuleEffects), Error> {
         let mut outcome = hunt_with_known(engine, table, &self.all, self.range, known).await?;
         let mut effects = EffectCounter::new(self);
         for (rule, findings) in outcome.findings.iter().enumerate() {
@@ -115,9 +126,9 @@ impl ExceptedHunt {
         Ok((outcome, effects.finish()))
     }
 
-    async fn effects(&self, findings: &FindingBuffer<'_>) -> Result<Vec<ExceptionEffect>, Error> {
+    async fn effects(&self, findings: &FindingBuffer<'_>) -> Result<RuleEffects, Error> {
         let mut effects = EffectCounter::new(self);
-        if !self.pairs.is_empty() {
+        if self.all.len() > self.count {
             let mut reader = findings.read().await?;
             while let Some((rule, finding)) = reader.next_of_rule().await? {
                 effects.add(rule, &finding);
@@ -131,22 +142,8 @@ impl ExceptedHunt {
 /// each hour with matches.
 fn removed_events(rule: &Rule, exception: &Exception, range: Range) -> Rule {
     let matches = rule.detection_without_exceptions().clone();
-    Rule {
-        detection: Predicate::All(vec![matches, exception.condition(), Predicate::During(range)]),
-        window: Window { kind: WindowKind::Tumbling, period: Period::HOUR, threshold: NonZeroU32::MIN },
-        counts: Counts::Matches,
-        peak_limits: PeakLimits::default(),
-        min_events: None,
-        title: Vec::new(),
-        dynamic_severities: Vec::new(),
-        group_by: Vec::new(),
-        first_seen: None,
-        absence: None,
-        context: Vec::new(),
-        summary: Vec::new(),
-        tests: Vec::new(),
-        ..rule.clone()
-    }
+    let removed = vec![matches, exception.condition(), Predicate::During(range)];
+    undecided::counting_rule(rule, Predicate::All(removed))
 }
 
 /// Returns `rule` without one of its exceptions.
@@ -161,7 +158,7 @@ fn without(rule: &Rule, exception: &Exception) -> Rule {
     Rule { detection, ..rule.clone() }
 }
 
-/// Counts what exceptions remove.
+/// Counts what exceptions remove, and the events that rules cannot decide.
 struct EffectCounter<'h> {
     hunt: &'h ExceptedHunt,
     /// The findings of rules with exceptions, by the index of the rule.
@@ -172,6 +169,7 @@ struct EffectCounter<'h> {
     events: Vec<u64>,
     /// Whether each of the rules has exceptions.
     is_excepted: Vec<bool>,
+    undecided: UndecidedCounter,
 }
 
 impl<'h> EffectCounter<'h> {
@@ -184,6 +182,7 @@ impl<'h> EffectCounter<'h> {
             without: vec![Vec::new(); pairs],
             events: vec![0; pairs],
             is_excepted,
+            undecided: UndecidedCounter::default(),
         }
     }
 
@@ -194,12 +193,13 @@ impl<'h> EffectCounter<'h> {
                 self.own.insert((rule, finding.finding_id.clone()));
             }
             None => {}
+            Some(further) if further >= 2 * self.hunt.pairs.len() => self.undecided.add(finding),
             Some(further) if further % 2 == 0 => self.events[further / 2] += finding.count,
             Some(further) => self.without[further / 2].push(finding.finding_id.clone()),
         }
     }
 
-    fn finish(self) -> Vec<ExceptionEffect> {
+    fn finish(self) -> RuleEffects {
         let effect = |(pair, without): (usize, Vec<String>)| {
             let (index, exception) = &self.hunt.pairs[pair];
             let rule = &self.hunt.all[*index];
@@ -207,7 +207,8 @@ impl<'h> EffectCounter<'h> {
             let (exception, events) = (Arc::clone(exception), self.events[pair]);
             ExceptionEffect { exception, rule_id: rule.id.clone(), window: rule.window.kind, events, findings }
         };
-        self.without.into_iter().enumerate().map(effect).collect()
+        let exceptions = self.without.into_iter().enumerate().map(effect).collect();
+        RuleEffects { exceptions, undecided: self.undecided.finish() }
     }
 }
 

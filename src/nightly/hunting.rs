@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::hunt;
 use crate::hunt::account_starts;
-use crate::hunt::exceptions::{self, ExceptedHunt};
+use crate::hunt::exceptions::{self, ExceptedHunt, RuleEffects};
 use crate::hunt::known_data::{EventTimes, KnownData};
 use crate::lake::Lake;
 use crate::lake::transaction_log::FileEntry;
@@ -86,8 +86,10 @@ impl NightlyHunt<'_> {
             let keys = rules.iter().map(|rule| seen.as_ref()?.keys(&rule.id)).collect();
             let known_data = KnownData { seen: keys, ..known_data.clone() };
             let hunt = ExceptedHunt::new(rules, task.range)?;
-            let (outcome, removed) = hunt.hunt_with_known(engine, self.lake, &known_data).await?;
-            effects.extend(removed);
+            let (outcome, shown) = hunt.hunt_with_known(engine, self.lake, &known_data).await?;
+            let RuleEffects { exceptions, undecided } = shown;
+            effects.extend(exceptions);
+            report.undecided.extend(undecided);
             let rules = hunt.rules();
             report.hunts.push(HuntReport {
                 rules: rules.iter().map(|rule| rule.id.clone()).collect(),

@@ -10,6 +10,7 @@ use super::state::{PendingDelivery, PendingObject};
 use super::verification::VerificationReport;
 use crate::error::{Fault, RuleError};
 use crate::hunt::exceptions::ExceptionReport;
+use crate::hunt::undecided::UndecidedEvents;
 use crate::lake::maintenance::MaintenanceSummary;
 use crate::risk::RiskRanking;
 use crate::statistics::{Duplicates, ScanStatistics};
@@ -37,6 +38,8 @@ pub struct RunReport {
     pub skipped_rules: Vec<ReportedRule>,
     /// The effects of exceptions, in the ranges that this run hunted.
     pub exceptions: Vec<ExceptionReport>,
+    /// The events that rules in Python could not decide. They count as matches.
+    pub undecided: Vec<UndecidedEvents>,
     /// One entry for each hunt.
     pub hunts: Vec<HuntReport>,
     /// The actors by risk, where that was asked for.
@@ -100,12 +103,13 @@ impl From<&RuleError> for ReportedRule {
 }
 
 impl RunReport {
-    /// Returns whether something is left for the next run.
+    /// Returns whether something is left for the next run, or could not be done.
     pub fn is_incomplete(&self) -> bool {
         self.read.is_incomplete()
             || !self.pending.is_empty()
             || !self.unlisted.is_empty()
             || !self.skipped_rules.is_empty()
+            || !self.undecided.is_empty()
             || self.verification.as_ref().is_some_and(|verification| !verification.is_sound())
             || self.deliveries.iter().any(|delivery| delivery.error.is_some())
             || self.maintenance_error.is_some()

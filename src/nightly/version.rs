@@ -122,7 +122,7 @@ fn field_json(field: &Field) -> Json {
                 alias.fields.iter().map(|(predicate, field)| json!([predicate_json(predicate), field_json(field)]));
             json!(["alias", alias.name, fields.collect::<Json>()])
         }
-        Field::Python(function) => json!(["python", function.entry.function(), function.text, function.default]),
+        Field::Python(function) => json!(["python", function.name(), function.text, function.default]),
     }
 }
 

@@ -11,6 +11,9 @@ use crate::text::{json, prometheus_label};
 use crate::time::Instant;
 use crate::verify::ProblemKind;
 
+/// The words for changes of findings.
+const WORDS_OF_CHANGES: &str = "(grown: changed since delivered; gone: withdrawn or replaced; known: unchanged)";
+
 /// Maximum number of accounts and regions in a table.
 const MAX_SHOWN: usize = 20;
 
@@ -91,6 +94,7 @@ pub fn table(report: &RunReport) -> String {
         number_of(report.matches, "match")
     );
     lines.push(("findings".to_owned(), counts));
+    lines.push((String::new(), WORDS_OF_CHANGES.to_owned()));
     for exception in &report.exceptions {
         for rule in exception.rules.iter().filter(|rule| rule.events_removed > 0) {
             let [events, findings] = [(rule.events_removed, "event"), (rule.findings_removed, "finding")]
@@ -99,6 +103,7 @@ pub fn table(report: &RunReport) -> String {
             lines.push((format!("exception {}", exception.id), removed));
         }
     }
+    lines.extend(report.undecided.iter().map(|undecided| ("undecided".to_owned(), undecided.sentence())));
     let warnings = exceptions::warnings(&report.exceptions);
     lines.extend(warnings.into_iter().map(|warning| ("warning".to_owned(), warning)));
     for delivery in &report.deliveries {
@@ -199,6 +204,8 @@ pub fn prometheus(report: &RunReport) -> String {
     metric("pending_objects", "Objects that could not be read.", one(report.pending.len().to_string()));
     metric("unlisted_sources", "Sources that could not be listed.", one(report.unlisted.len().to_string()));
     metric("skipped_rules", "Rules that cannot run.", one(report.skipped_rules.len().to_string()));
+    let undecided: u64 = report.undecided.iter().map(|undecided| undecided.events).sum();
+    metric("undecided_events", "Events that rules in Python could not decide.", one(undecided.to_string()));
     let days = "Days without events between the first and the last day with events.";
     metric("empty_days", days, one(report.empty_days.len().to_string()));
     let expired = report.exceptions.iter().filter(|exception| exception.expired).count();

@@ -107,6 +107,8 @@ pub struct PythonFunction {
     pub columns: Vec<&'static str>,
     /// A condition that every match of the rule satisfies. Elsewhere the value has no meaning.
     pub guard: Option<Box<Predicate>>,
+    /// Whether the value is [`MATCHED`] for events for which the function cannot be evaluated, and none for others.
+    pub asks_if_undecided: bool,
     program: Arc<Program>,
 }
 
@@ -116,6 +118,7 @@ impl PartialEq for PythonFunction {
             && self.text == other.text
             && self.default == other.default
             && self.guard == other.guard
+            && self.asks_if_undecided == other.asks_if_undecided
     }
 }
 
@@ -219,8 +222,15 @@ impl PythonFunction {
         let entries = if entry == EntryPoint::Rule { &[EntryPoint::Rule.function()] } else { entries };
         let columns = columns_of(columns::fields(&program, entries).as_ref());
         let program = Arc::new(program);
-        let function =
-            PythonFunction { entry, text: program.text.as_str().into(), default: None, columns, guard: None, program };
+        let function = PythonFunction {
+            entry,
+            text: program.text.as_str().into(),
+            default: None,
+            columns,
+            guard: None,
+            asks_if_undecided: false,
+            program,
+        };
         function.evaluator(&[]).map_err(|message| PythonError {
             file: String::new(),
             line: 0,
@@ -248,6 +258,17 @@ impl PythonFunction {
     #[must_use]
     pub fn with_guard(self, guard: Predicate) -> PythonFunction {
         PythonFunction { guard: Some(Box::new(guard)), ..self }
+    }
+
+    /// Returns the question whether the function cannot be evaluated for an event.
+    #[must_use]
+    pub fn asking_if_undecided(self) -> PythonFunction {
+        PythonFunction { asks_if_undecided: true, ..self }
+    }
+
+    /// Returns the name of the function, with a `?` for the question whether it cannot be evaluated.
+    pub fn name(&self) -> String {
+        format!("{}{}", self.entry.function(), if self.asks_if_undecided { "?" } else { "" })
     }
 
     /// Returns the columns that data must have for the function to give what it means.

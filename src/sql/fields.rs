@@ -109,12 +109,9 @@ fn scalar(field: &Field) -> Expression {
 /// The value that a function of a rule in Python gives, where the rule may match. The columns of the event follow their
 /// names.
 fn of_python(function: &PythonFunction) -> Expression {
-    let constants = [
-        function.entry.function(),
-        &function.text,
-        function.default.as_deref().unwrap_or_default(),
-        &function.columns.join(","),
-    ];
+    let name = function.name();
+    let constants =
+        [name.as_str(), &function.text, function.default.as_deref().unwrap_or_default(), &function.columns.join(",")];
     let columns = function.columns.iter().map(|name| Expression::column(name));
     let value = Expression::call("python", constants.map(Expression::text).into_iter().chain(columns));
     match &function.guard {

@@ -15,6 +15,8 @@ pub enum Coverage {
     Covered,
     /// It holds no records.
     Empty,
+    /// It holds records, and none of them has a readable time.
+    WithoutTimes,
     /// It holds no records of the selected accounts and regions.
     NotSelected,
     /// All of its selected records are older or newer than the range.
@@ -43,8 +45,8 @@ impl Coverage {
     }
 }
 
-/// Returns the coverage of `range` by the records of `table`. Reads one record, and the times of all records if the
-/// range has none.
+/// Returns the coverage of `range` by the records of `table`. Reads a record with a time, and the times of all records if
+/// the range has none.
 ///
 /// # Errors
 /// The records cannot be read.
@@ -54,15 +56,17 @@ pub(super) async fn of_records(engine: &Engine, table: &dyn Table, range: Range)
         let snapshot = table.snapshot(range).await?;
         Ok::<_, Error>(snapshot.records(engine, Prefilter::default()).await?.provider)
     };
-    if engine.has_records(records(engine, range).await?, range).await.map_err(failed)? {
+    // Every range with bounds leaves out records without a time.
+    let (from, to) = range.event_times();
+    let timed = Range { from: Some(from), to: Some(to) };
+    if engine.has_records(records(engine, range).await?, timed).await.map_err(failed)? {
         return Ok(Coverage::Covered);
     }
     if let Some(span) = engine.time_span(records(engine, unbounded).await?).await.map_err(failed)? {
         return Ok(Coverage::of_span(range, Some(span)));
     }
-    // Records without a readable time are in no bounded range.
     if engine.has_records(records(engine, unbounded).await?, unbounded).await.map_err(failed)? {
-        return Ok(Coverage::Covered);
+        return Ok(Coverage::WithoutTimes);
     }
     if engine.selection.is_all() {
         return Ok(Coverage::Empty);

@@ -65,6 +65,9 @@ async fn coverage_of(lake: &Lake, table: &dyn Table, engine: &Engine, range: Ran
     }
     // Without a selection the transaction log has the answer.
     let spans: Vec<_> = files.iter().filter_map(FileEntry::time_span).collect();
+    if spans.is_empty() {
+        return Ok(Coverage::WithoutTimes);
+    }
     let oldest = spans.iter().map(|(first, _)| *first).min();
     let newest = spans.iter().map(|(_, last)| *last).max();
     Ok(Coverage::of_span(range, oldest.zip(newest)))

@@ -34,6 +34,13 @@ impl Prefilter {
     /// Builds a prefilter that admits the matches of rules with the conditions `rules`. It admits everything
     /// without rules, or if nothing is known about one of them.
     pub fn new(rules: Vec<TextCondition>) -> Prefilter {
+        let mut distinct: Vec<TextCondition> = Vec::with_capacity(rules.len());
+        for rule in rules.into_iter().map(TextCondition::simplified) {
+            if !distinct.contains(&rule) {
+                distinct.push(rule);
+            }
+        }
+        let rules = distinct;
         let clauses: Vec<Vec<Vec<String>>> = rules.iter().map(TextCondition::words).collect();
         let words = clauses.iter().flatten().map(Vec::len).sum::<usize>();
         let has_words = words <= Self::MAX_WORDS && clauses.iter().all(|clauses| !clauses.is_empty());

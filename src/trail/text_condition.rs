@@ -78,6 +78,20 @@ impl TextCondition {
         TextCondition::All(vec![self, TextCondition::Unknown])
     }
 
+    /// Returns an equal condition in which no part of [`TextCondition::All`] is another one, or unknown.
+    pub(super) fn simplified(self) -> TextCondition {
+        let TextCondition::All(parts) = self else { return self };
+        let mut known = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part.simplified() {
+                TextCondition::All(parts) => known.extend(parts),
+                TextCondition::Unknown => {}
+                part => known.push(part),
+            }
+        }
+        TextCondition::All(known)
+    }
+
     /// Returns whether it fails for some records.
     pub(super) fn can_fail(&self) -> bool {
         match self {

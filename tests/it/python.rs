@@ -400,7 +400,10 @@ fn event_that_needs_too_many_steps_does_not_escape() {
     std::fs::write(&trail, json!({ "Records": records }).to_string()).unwrap();
     let rules = folder.path().join("r.yml");
     let output = tawny(&["hunt", trail.to_str().unwrap(), "--rules", rules.to_str().unwrap(), "--format", "json"]);
-    assert_eq!(output.status.code(), Some(0), "{}", shown(&output).1);
+    let warning =
+        "warning: rule `Many.Steps` could not be evaluated for 1 event, such as `many`: each counts as a match";
+    assert_eq!(output.status.code(), Some(3), "{}", shown(&output).1);
+    assert!(shown(&output).1.contains(warning), "{}", shown(&output).1);
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     let mut ids: Vec<String> = findings
         .iter()
@@ -409,4 +412,35 @@ fn event_that_needs_too_many_steps_does_not_escape() {
         .collect();
     ids.sort();
     assert_eq!(ids, ["few", "many"]);
+
+    // Every way to hunt says so, once for each rule, and only of events in the range.
+    let (trail, rules) = (trail.to_str().unwrap(), rules.to_str().unwrap());
+    let lake = folder.path().join("lake").display().to_string();
+    assert_eq!(tawny(&["convert", trail, "--lake", &lake]).status.code(), Some(0));
+    for arguments in [
+        &["hunt", trail, "--rules", rules, "--window", "all"][..],
+        &["hunt", &lake, "--rules", rules],
+        &["hunt", &lake, "--rules", rules, "--risk"],
+        &["backtest", &lake, "--rules", rules],
+        &["backtest", &lake, "--rules", rules, "--risk"],
+        &["backtest", trail, "--compare", rules, rules],
+    ] {
+        let output = tawny(arguments);
+        let said = shown(&output).1;
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
+        assert_eq!(said.matches(warning).count(), 1, "{arguments:?}: {said}");
+    }
+    let elsewhere = tawny(&["hunt", &lake, "--rules", rules, "--from", "2026-09-02"]);
+    assert_eq!(elsewhere.status.code(), Some(0), "{}", shown(&elsewhere).1);
+
+    let config = format!("lake = '{lake}'\n[[source]]\npath = '{trail}'\n[rules]\npaths = ['{rules}']\n");
+    let file = folder.path().join("tawny.toml");
+    std::fs::write(&file, config).unwrap();
+    let night = ["nightly", "--config", file.to_str().unwrap(), "--now", "2026-09-03"];
+    let output = tawny(&[&night[..], &["--format", "json"]].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", shown(&output).1);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["undecided"], json!([{"rule_id": "Many.Steps", "events": 1, "event_ids": ["many"]}]));
+    // The next night hunts no events.
+    assert_eq!(tawny(&night).status.code(), Some(0));
 }

@@ -18,6 +18,7 @@ use tawny::lake::Lake;
 use tawny::lake::part_file::{PartFileBuilder, rows_by_date};
 use tawny::query;
 use tawny::raw::envelope::{self, Item};
+use tawny::rule::catalog::DEFAULT;
 use tawny::rule::{Rule, WindowKind};
 use tawny::store::{FolderWriter, LAKE_FOLDER, Scratch, Stores, WriterLock};
 use tawny::table::{MemoryTable, Table};
@@ -142,6 +143,58 @@ fn record_with_an_invalid_time_does_not_affect_later_nightly_runs() {
     assert_eq!(first["empty_days"], json!([]));
     let again = night(1, &[failed_sign_in("ann", "2026-09-01T00:02:00Z", "a2"), failed_sign_in("odd", ODD[0], "o9")]);
     assert_eq!((&again["findings"]["grown"], &again["findings"]["new"]), (&json!(1), &json!(0)));
+}
+
+#[test]
+fn data_without_times_end_with_3_where_times_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let records: Vec<Value> = (0..3).map(|number| failed_sign_in("ann", "soon", &format!("a{number}"))).collect();
+    std::fs::write(at("trail.json"), json!({ "Records": records }).to_string()).unwrap();
+    assert_eq!(tawny(&["convert", &at("trail.json"), "--lake", &at("lake")]).status.code(), Some(0));
+    let fields = columns(crate::tables::text("eventTime"), false, &same);
+    write(&folder.path().join("umccr/a.parquet"), fields, &rows(&records, false, &same));
+    let rule = at("rule.yml");
+    let shipped = include_str!("../../rules/credential_access/aws_cloudtrail_unsuccessful_mfa_attempt.yml");
+    std::fs::write(&rule, shipped).unwrap();
+    std::fs::write(at("labels.csv"), "event_id,label\na0,malicious\n").unwrap();
+    let labels = at("labels.csv");
+    let from = ["--from", "2026-09-01"];
+    let (rules, chains, range) = ("no rule can find anything", "no chain of credentials", "no event is in the range");
+    for data in ["trail.json", "lake", "umccr"].map(at) {
+        let data = data.as_str();
+        for (arguments, consequence) in [
+            (&["hunt", data, "--rules", &rule][..], rules),
+            (&["hunt", data, "--rules", &rule, from[0], from[1]], rules),
+            (&["hunt", data, "--rules", &rule, "--risk"], rules),
+            (&["backtest", data, "--rules", &rule], rules),
+            (&["backtest", data, "--rules", &rule, "--risk"], rules),
+            (&["backtest", data, "--compare", &rule, &rule], rules),
+            (&["tune", data, "--rules", &rule, "--rule", DEFAULT, "--labels", &labels], rules),
+            (&["trace", data, "--event", "a0"], chains),
+            (&["summary", data, "--actor", "ann", from[0], from[1]], range),
+            (&["timeline", data, from[0], from[1]], range),
+            (&["query", "SELECT count(*) FROM cloudtrail", data, from[0], from[1]], range),
+        ] {
+            let output = tawny(arguments);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
+            let warning = format!("warning: {consequence}");
+            let lines: Vec<&str> = said.lines().filter(|line| line.contains("has a readable `eventTime`")).collect();
+            assert!(lines.len() == 1 && lines[0].starts_with(&warning), "{arguments:?}: {said}");
+        }
+        // These need no times.
+        for arguments in [
+            &["summary", data, "--actor", "ann"][..],
+            &["timeline", data],
+            &["query", "SELECT count(*) FROM cloudtrail", data],
+            &["inspect", data],
+        ] {
+            let output = tawny(arguments);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code() == Some(0) && !said.contains("readable `eventTime`"), "{arguments:?}: {said}");
+        }
+    }
 }
 
 fn rule(kind: WindowKind) -> Rule {
