@@ -197,7 +197,7 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
     Ok(Status::Done)
 }
 
-/// Returns what sets a rule apart from those that alert in every hunt: ` (signal)`, ` (disabled)`.
+/// Returns the marks of a rule that does not alert in every hunt: ` (signal)`, ` (disabled)`.
 fn marks(rule: &Rule) -> &'static str {
     match (rule.alert, rule.enabled) {
         (true, true) => "",

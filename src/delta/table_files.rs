@@ -158,7 +158,7 @@ fn partition_type(field: &StructField) -> ArrowType {
 /// Returns the value that the log writes as `text`. `None` for null, which the log may write as an empty text.
 ///
 /// # Errors
-/// The text, if it is no value of the column.
+/// The text, if it is not a value of the column.
 ///
 /// Source: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-value-serialization>
 fn partition_value(column: Option<&StructField>, text: Option<&str>) -> Result<Option<PartitionValue>, String> {

@@ -32,7 +32,7 @@ pub struct ExceptedHunt {
     range: Range,
 }
 
-/// What a hunt shows about its rules.
+/// The effects of exceptions in a hunt, and the events that its rules could not decide.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleEffects {
     /// The effect of each exception of each rule.

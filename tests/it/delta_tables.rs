@@ -258,7 +258,7 @@ fn partition_columns_have_their_types_and_tell_the_layout() {
     records[duplicate]["eventTime"] = records[4]["eventTime"].clone();
     let expected = raw(folder.path(), &records);
     assert_ne!(expected, Vec::<String>::new());
-    // The layout is known by its columns, two of which are partition columns. Times have both forms of the protocol.
+    // Two of the columns that tell the layout are partition columns. Times have both forms of the protocol.
     let values = |number: usize, record: &Value| {
         let time = record["eventTime"].as_str().unwrap();
         let plain = time.replace('T', " ").replace('Z', "");
