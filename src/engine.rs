@@ -211,6 +211,13 @@ impl Engine {
     }
 
     fn session(&self) -> Result<SessionContext, DataFusionError> {
+        // Few rows pass the tests, so a small cache suffices.
+        self.session_with_cache(self.memory / 32 / self.threads.max(1))
+    }
+
+    /// Returns a session whose scans each cache up to `cache` bytes of columns that are both tested and selected. A scan with a cache
+    /// reads whole batches of rows around each row that passes a test.
+    fn session_with_cache(&self, cache: usize) -> Result<SessionContext, DataFusionError> {
         // Small batches: a merge of sorted runs holds two batches of each run and cannot spill them.
         let mut config = SessionConfig::new().with_target_partitions(self.partitions()).with_batch_size(BATCH_ROWS);
         let options = config.options_mut();
@@ -231,8 +238,7 @@ impl Engine {
         options.execution.parquet.coerce_int96 = Some("us".to_owned());
         // Long values of filtered rows are not copied, even if few rows in a row are filtered.
         options.execution.parquet.force_filter_selections = true;
-        // Each scan caches columns that are both tested and selected. Few rows pass the tests, so a small cache suffices.
-        options.execution.parquet.max_predicate_cache_size = Some(self.memory / 32 / self.threads.max(1));
+        options.execution.parquet.max_predicate_cache_size = Some(cache);
         let context = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
         functions::register(&context);
         Ok(context)

@@ -16,9 +16,6 @@ pub mod address;
 pub mod batch;
 pub mod identity;
 
-/// The version of the columns in [`schema`]. A lake's transaction log records it.
-pub const SCHEMA_VERSION: u32 = 3;
-
 /// When the record's call ended. Null where the record has no time, or none of [`crate::time::EVENT_TIMES`].
 pub const EVENT_TIME: &str = "eventTime";
 /// The name of the call.
@@ -34,16 +31,39 @@ pub const CONTENT_ID: &str = "contentID";
 /// Members without a column, or with a value that does not fit the column's type, as JSON text.
 pub const OTHER_FIELDS: &str = "otherFields";
 
-/// Columns with [`search_hash`] of a string in `userIdentity`, and the key of the string. They are null in tables of other tools.
-pub(crate) const SEARCH_HASHES: [(&str, &str); 2] = [(ACCESS_KEY_HASH, "accessKeyId"), (ARN_HASH, "arn")];
+/// The calls that may issue credentials, or lead from one to another.
+pub const ISSUING_CALLS: [&str; 11] = [
+    "AssumeRole",
+    "AssumeRoleWithSAML",
+    "AssumeRoleWithWebIdentity",
+    "AssumeRoot",
+    "GetSessionToken",
+    "GetFederationToken",
+    "ConsoleLogin",
+    "GetSigninToken",
+    "SwitchRole",
+    "GetRoleCredentials",
+    "CreateAccessKey",
+];
+
+/// Columns with a [`search_hash`]: those of [`HASHED_IDENTITY`], then that of [`ISSUED_KEYS`]. A null says nothing about the text:
+/// tables of other tools have no hashes.
+pub(crate) const SEARCH_HASHES: [&str; 3] = [ACCESS_KEY_HASH, ARN_HASH, ISSUED_KEY_HASH];
+/// The members of `userIdentity` with a hash.
+pub(crate) const HASHED_IDENTITY: [&str; 2] = ["accessKeyId", "arn"];
+/// The paths in `responseElements` of the access key that a call issued. Its hash is null if there are several, or if the call is none
+/// of [`ISSUING_CALLS`].
+pub(crate) const ISSUED_KEYS: [[&str; 2]; 2] = [["credentials", "accessKeyId"], ["accessKey", "accessKeyId"]];
 /// The [`search_hash`] of the caller's access key.
 pub const ACCESS_KEY_HASH: &str = "accessKeyHash";
 /// The [`search_hash`] of the caller's ARN.
 pub const ARN_HASH: &str = "arnHash";
+/// The [`search_hash`] of the access key that the call issued.
+pub const ISSUED_KEY_HASH: &str = "issuedKeyHash";
 
-/// Returns 16 bits of a hash of a text; a record without the text has that of an empty one. A search for a caller reads the hashes
-/// first, which take two bytes each, and identities only where they are those of the caller. A column of the texts would be
-/// several times as large.
+/// Returns 16 bits of a hash of a text; a record without the text has that of an empty one. A search for a text reads the hashes
+/// first, which take at most two bytes each, and the texts only where the hash is that of a wanted one. A column of the texts would
+/// be several times as large.
 pub fn search_hash(text: &str) -> i16 {
     let [low, high, ..] = libdeflater::crc32(text.as_bytes()).to_le_bytes();
     i16::from_le_bytes([low, high])
@@ -134,7 +154,7 @@ pub fn schema() -> SchemaRef {
         let text = |name: &str| Field::new(name, DataType::Utf8, true);
         let hot = HOT.iter().map(|(name, _, _)| text(name));
         let ours = [EVENT_TIME_TEXT, CONTENT_ID, OTHER_FIELDS].into_iter().map(text);
-        let hashes = SEARCH_HASHES.iter().map(|(name, _)| Field::new(*name, DataType::Int16, true));
+        let hashes = SEARCH_HASHES.iter().map(|name| Field::new(*name, DataType::Int16, true));
         Arc::new(Schema::new(time.chain(top).chain(hot).chain(ours).chain(hashes).collect::<Vec<_>>()))
     });
     Arc::clone(&SCHEMA)

@@ -36,7 +36,7 @@ pub use summary::{EventCounts, Summary, ValueCounts};
 
 use chain::{Issuers, session_range, valid_for};
 use issue::Issuer;
-use records::{TraceRecords, has_arn, has_key, is_one_of};
+use records::{TraceRecords, has_arn, has_key, is_one_of, may_have_arn, may_have_key};
 
 /// How many times credentials may issue others, unless the user says so.
 pub const DEFAULT_DEPTH: u32 = 5;
@@ -382,6 +382,7 @@ impl Tracer<'_, '_> {
         let (mut keys, mut principals, mut within) = (BTreeSet::new(), BTreeSet::new(), None);
         let mut exchanges = Vec::new();
         let mut prefilters = Some(BTreeSet::new());
+        let mut have_hashes = true;
         for credential in credentials {
             match (self.prefilter(credential), &mut prefilters) {
                 (Some(condition), Some(prefilters)) => _ = prefilters.insert(condition),
@@ -400,6 +401,7 @@ impl Tracer<'_, '_> {
                 }
                 CredentialId::Session(principal, created) => {
                     principals.insert(&**principal);
+                    have_hashes &= principal.starts_with("arn:");
                     session_range(*created)
                 }
                 CredentialId::Act(act) => {
@@ -407,6 +409,7 @@ impl Tracer<'_, '_> {
                     keys.extend(issue.issued_key.as_deref());
                     if issue.kind != IssueKind::CreateAccessKey {
                         principals.extend(issue.principals());
+                        have_hashes &= issue.events_have_arn();
                     }
                     if let Some(condition) = issue.exchange() {
                         exchanges.push(condition);
@@ -416,13 +419,20 @@ impl Tracer<'_, '_> {
             };
             within = Some(within.map_or(range, |within: Range| within.union(range)));
         }
+        let mut hashes = vec![may_have_key(keys.iter().copied())];
         let mut conditions = vec![has_key(keys.iter().copied())];
         if !principals.is_empty() {
+            // Events without an ARN have the hash of an empty text.
+            hashes.push(may_have_arn(principals.iter().copied().chain([""])));
             conditions.push(has_arn(principals.iter().copied()));
             conditions.push(is_one_of("principal_id", principals));
         }
+        hashes.extend(exchanges.iter().cloned());
         conditions.extend(exchanges);
         let mut condition = format!("({})", conditions.join(" OR "));
+        if have_hashes {
+            condition = format!("({}) AND {condition}", hashes.join(" OR "));
+        }
         if let Some(prefilters) = prefilters.filter(|prefilters| prefilters.len() <= MAX_PREFILTERS) {
             let prefilters = prefilters.into_iter().collect::<Vec<_>>().join(" OR ");
             condition = format!("({prefilters}) AND {condition}");

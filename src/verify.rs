@@ -322,16 +322,33 @@ pub async fn verify(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Verification, Error> {
     let found = trail::list(stores, &request.sources, &request.listing()).await?;
-    let files = SourceFiles::new(found.objects);
-    let chains = reading::checked_chains(stores, &files, request).await?;
+    let files = Arc::new(SourceFiles::new(found.objects));
+    let chains = Arc::new(reading::checked_chains(stores, &files, request).await?);
     let mut verification = Verification { faults: found.faults, ..Verification::default() };
-    for chain in &chains {
+    for chain in chains.iter() {
         verification.add_digests(chain, request.range);
     }
     let mut claims = Claims::of(&chains, &files, request);
     verification.objects.missing = claims.missing.len() as u64;
     verification.problems.append(&mut claims.missing);
-    let unnamed = Unnamed::of(&chains, &files, &claims, request);
+    let found = std::mem::take(&mut claims.found);
+    // While the files are read.
+    let unnamed = tokio::task::spawn_blocking({
+        let (chains, files, request) = (Arc::clone(&chains), Arc::clone(&files), request.clone());
+        move || Unnamed::of(&chains, &files, &claims, &request)
+    });
+    let total = found.keys().map(|index| files.objects[*index].size).sum();
+    let (mut read, mut others) = (Progress { total, done: 0 }, Vec::new());
+    let mut done = |object: &crate::store::Object, state| {
+        match state {
+            ObjectState::Verified => verification.objects.verified += 1,
+            state => others.push((names::path_text(object).into_owned(), state)),
+        }
+        read.done += object.size;
+        progress(read);
+    };
+    objects::compare_all(stores, &files, found, request, &mut done).await?;
+    let unnamed = unnamed.await.map_err(|error| Error::Internal(error.to_string()))?;
     verification.objects.unnamed = unnamed.problems.len() as u64;
     verification.objects.not_yet_covered = unnamed.not_yet_covered;
     for (path, reason) in &unnamed.unchecked {
@@ -339,14 +356,9 @@ pub async fn verify(
         verification.add_unchecked(Subject::Object, reason, path);
     }
     verification.add_open_ends(&chains, &unnamed, request);
-    let total = claims.found.keys().map(|index| files.objects[*index].size).sum();
-    let mut read = Progress { total, done: 0 };
-    let mut done = |object: &crate::store::Object, state| {
-        verification.add_object(&names::path_text(object), state);
-        read.done += object.size;
-        progress(read);
-    };
-    objects::compare_all(stores, &files, claims.found, request, &mut done).await?;
+    for (path, state) in others {
+        verification.add_object(&path, state);
+    }
     verification.problems.extend(unnamed.problems);
     Ok(verification)
 }

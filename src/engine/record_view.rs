@@ -52,7 +52,7 @@ impl Engine {
         Arc::new(writer.finish(parts)).table(&schema, self.partitions(), Vec::new(), &unchanged)
     }
 
-    /// Calls `each` with the rows of `sql`, which reads `view` as [`VIEW`].
+    /// Calls `each` with the rows of `sql`, which reads `view` as [`VIEW`] and selects few rows of it.
     ///
     /// # Errors
     /// The query fails, or `each` does.
@@ -65,7 +65,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let failed = |error: DataFusionError| Error::query(subject, error);
         let rows = async {
-            let context = self.session()?;
+            let context = self.session_with_cache(0)?;
             context.register_table(VIEW, view)?;
             let plan = planned(&context, sql).await?;
             self.scanned.follow(&plan);

@@ -13,7 +13,10 @@ use arrow::error::ArrowError;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::{ColumnKind, EVENT_ID, EVENT_TIME, HOT, SEARCH_HASHES, TOP_LEVEL};
+use super::{
+    ColumnKind, EVENT_ID, EVENT_NAME, EVENT_TIME, HASHED_IDENTITY, HOT, ISSUED_KEYS, ISSUING_CALLS, SEARCH_HASHES,
+    TOP_LEVEL, search_hash,
+};
 use crate::raw::envelope::Record;
 use crate::raw::json::{self, Member};
 use crate::store::hex;
@@ -210,15 +213,21 @@ impl BatchBuilder {
 
         // The value that was split last, and its members.
         let mut split: Option<(&str, Option<Vec<Member<'_>>>)> = None;
-        if self.hashes.iter().any(Option::is_some) {
+        let (identity_hashes, issued_hash) = self.hashes.split_at_mut(HASHED_IDENTITY.len());
+        if let [Some(column)] = issued_hash {
+            let value = |column: Option<usize>| column.and_then(|column| top[column]).map(|(_, value)| value);
+            let name = value(*NAME).and_then(json::text);
+            column.append_option(issued_key_hash(name.as_deref(), value(*RESPONSE).map(RawValue::get)));
+        }
+        if identity_hashes.iter().any(Option::is_some) {
             // The promoted paths below `userIdentity`, which come next, need its members too.
             let identity = IDENTITY.and_then(|column| top[column]).map(|(_, value)| value.get());
             split = identity.map(|value| (value, json::members(value)));
             let members = split.as_ref().and_then(|(_, members)| members.as_deref());
-            for ((_, key), column) in SEARCH_HASHES.iter().zip(&mut self.hashes) {
+            for (key, column) in HASHED_IDENTITY.iter().zip(identity_hashes) {
                 if let Some(column) = column {
-                    let text = members.and_then(|members| string_below(members, &[key]));
-                    column.append_value(super::search_hash(&text.unwrap_or_default()));
+                    let text = members.and_then(|members| json::text(json::find(members, key)?));
+                    column.append_value(search_hash(&text.unwrap_or_default()));
                 }
             }
         }
@@ -234,7 +243,7 @@ impl BatchBuilder {
                     }
                     split = Some((value, json::members(value)));
                 }
-                split.as_ref().and_then(|(_, members)| string_below(members.as_deref()?, path))
+                split.as_ref().and_then(|(_, members)| json::string(value_below(members.as_deref()?, path)?))
             });
             column.append_text(leaf.as_deref());
         }
@@ -349,7 +358,7 @@ struct PromotedPath {
 fn hot() -> &'static [PromotedPath] {
     static PATHS: LazyLock<Vec<PromotedPath>> = LazyLock::new(|| {
         let one = |(_, json, path): &(&str, &str, &[&str])| {
-            let column = TOP_LEVEL.iter().position(|(name, _)| name == json)?;
+            let column = top_level(json)?;
             let words = [path.last().copied()?, "\\u"];
             let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words).ok()?;
             Some(PromotedPath { column, words })
@@ -361,17 +370,44 @@ fn hot() -> &'static [PromotedPath] {
     &PATHS
 }
 
-/// The index of `userIdentity` in [`TOP_LEVEL`].
-static IDENTITY: LazyLock<Option<usize>> =
-    LazyLock::new(|| TOP_LEVEL.iter().position(|(name, _)| *name == "userIdentity"));
+/// The indexes in [`TOP_LEVEL`] of the columns from which hashes are made.
+static IDENTITY: LazyLock<Option<usize>> = LazyLock::new(|| top_level("userIdentity"));
+static NAME: LazyLock<Option<usize>> = LazyLock::new(|| top_level(EVENT_NAME));
+static RESPONSE: LazyLock<Option<usize>> = LazyLock::new(|| top_level("responseElements"));
 
-fn string_below<'a>(members: &[Member<'a>], path: &[&str]) -> Option<Cow<'a, str>> {
+fn top_level(column: &str) -> Option<usize> {
+    TOP_LEVEL.iter().position(|(name, _)| *name == column)
+}
+
+/// Returns the [`search_hash`] of the access key that a call issued, given its `eventName` and `responseElements`: that of an empty text
+/// if there is no key. `None` if there are several, or if the call is not known to issue any, so that a search reads the record.
+fn issued_key_hash(name: Option<&str>, response: Option<&str>) -> Option<i16> {
+    static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+        let words = ISSUED_KEYS.iter().filter_map(|path| path.last().copied()).chain(["\\u"]);
+        AhoCorasick::builder().ascii_case_insensitive(true).build(words).ok()
+    });
+    let may_issue = |response: &&str| WORDS.as_ref().is_none_or(|words| words.is_match(*response));
+    let mut key = Cow::Borrowed("");
+    if let Some(response) = response.filter(may_issue) {
+        let members = json::members(response)?;
+        for path in ISSUED_KEYS {
+            let found = value_below(&members, &path).and_then(json::text).unwrap_or_default();
+            if found.is_empty() || found == key {
+                continue;
+            }
+            if !key.is_empty() || name.is_none_or(|name| !ISSUING_CALLS.contains(&name)) {
+                return None;
+            }
+            key = found;
+        }
+    }
+    Some(search_hash(&key))
+}
+
+fn value_below<'a>(members: &[Member<'a>], path: &[&str]) -> Option<&'a RawValue> {
     let (key, rest) = path.split_first()?;
     let value = json::find(members, key)?;
-    if rest.is_empty() {
-        return json::string(value);
-    }
-    string_below(&json::members(value.get())?, rest)
+    if rest.is_empty() { Some(value) } else { value_below(&json::members(value.get())?, rest) }
 }
 
 fn object_text(members: &[&Member<'_>]) -> Option<String> {

@@ -5,26 +5,11 @@
 
 use super::expression::{Expression, State};
 use super::fields::filled;
-use crate::event::{CONTENT_ID, EVENT_ID, EVENT_NAME, EVENT_TIME};
+use crate::event::{CONTENT_ID, EVENT_ID, EVENT_NAME, EVENT_TIME, ISSUING_CALLS};
 use crate::rule::Field;
 
 /// The name of the function that makes one text of the columns.
 pub const FUNCTION: &str = "credential";
-
-/// The calls that may issue credentials, or lead from one to another.
-pub const ISSUING_CALLS: [&str; 11] = [
-    "AssumeRole",
-    "AssumeRoleWithSAML",
-    "AssumeRoleWithWebIdentity",
-    "AssumeRoot",
-    "GetSessionToken",
-    "GetFederationToken",
-    "ConsoleLogin",
-    "GetSigninToken",
-    "SwitchRole",
-    "GetRoleCredentials",
-    "CreateAccessKey",
-];
 
 /// The column of the actor.
 pub const ACTOR: &str = "actor";

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::identity::Identity;
 use super::issue::{Issue, IssueIndex, IssueKind, Issuer, IssuingRecord, SIGN_IN_TOKEN_LIFE, SSO_DELAY, around};
-use super::records::{TraceRecords, TracedEvent, intersection, is_one_of, time_bounds};
+use super::records::{TraceRecords, TracedEvent, has_issued, intersection, is_one_of, time_bounds};
 use crate::error::Error;
 use crate::event::identity::ROLE_ID;
 use crate::finding::Origin;
@@ -165,7 +165,7 @@ impl<'t> Issuers<'t> {
         }
         self.learn_windows(windows).await?;
         if !long_lived.is_empty() {
-            let keys = is_one_of("created_key", long_lived.iter().map(|key| &**key));
+            let keys = has_issued(long_lived.iter().map(|key| &**key));
             let condition = format!("{} AND {keys}", is_one_of("event_name", ["CreateAccessKey"]));
             self.read(&condition, Range::default(), |_| true).await?;
             self.searched.extend(long_lived);
@@ -190,14 +190,13 @@ impl<'t> Issuers<'t> {
             }
         }
         let Some(within) = within else { return Ok(()) };
-        let [session, created] = ["session_key", "created_key"].map(|column| is_one_of(column, wanted.iter().copied()));
         let mut times = Vec::new();
         let found = |record: &IssuingRecord| {
             // Another record of the act may tell who asked for the key.
             times.extend(record.event.time.map(around));
             true
         };
-        self.read(&format!("{session} OR {created}"), within, found).await?;
+        self.read(&has_issued(wanted.iter().copied()), within, found).await?;
         self.learn_windows(times).await
     }
 

@@ -214,6 +214,11 @@ impl Issue {
         [&self.session_arn, &self.session_principal].into_iter().filter_map(|name| name.as_deref())
     }
 
+    /// Returns whether all events that name the principal by its ID also have its ARN, or none. A user keeps the ID with a new name.
+    pub(super) fn events_have_arn(&self) -> bool {
+        self.session_principal.is_none() || self.session_arn.as_ref().is_some_and(|arn| arn.contains(ROLE_SESSION))
+    }
+
     /// Returns a condition on promoted columns that holds for all events with the credential.
     pub(super) fn prefilter(&self) -> Option<String> {
         match self.kind {
@@ -259,7 +264,7 @@ pub(super) fn principal_prefilter(arn: &str) -> Option<String> {
     }
     if let Some((_, path_and_name)) = arn.split_once(USER) {
         let name = path_and_name.rsplit('/').next()?.to_lowercase();
-        return Some(format!("({NO_ROLE} AND (user_name IS NULL OR lower(user_name) = {}))", Literal(&name)));
+        return Some(format!("({NO_ROLE} AND (user_name IS NULL OR lower_user_name = {}))", Literal(&name)));
     }
     None
 }

@@ -99,9 +99,15 @@ const EVENT_COLUMNS: &[(&str, &str)] = &[
     ("access", "CASE WHEN \"readOnly\" THEN 'read' WHEN NOT \"readOnly\" THEN 'write' END"),
 ];
 
-/// The columns that only conditions read.
-const CONDITION_COLUMNS: &[(&str, &str)] =
-    &[(RECORDED_ID, "\"eventID\""), ("key_hash", "\"accessKeyHash\""), ("arn_hash", "\"arnHash\"")];
+/// The columns that only conditions read. The engine tests conditions that only compare columns before others, so a condition on a
+/// narrow column must not call a function: then it would come after those on wide columns.
+const CONDITION_COLUMNS: &[(&str, &str)] = &[
+    (RECORDED_ID, "\"eventID\""),
+    ("key_hash", "\"accessKeyHash\""),
+    ("arn_hash", "\"arnHash\""),
+    ("issued_hash", "\"issuedKeyHash\""),
+    ("lower_user_name", "lower(\"userIdentity.userName\")"),
+];
 /// `eventID`, as a column of files: these have a Bloom filter of it.
 const RECORDED_ID: &str = "recorded_id";
 
@@ -307,23 +313,38 @@ pub(super) fn is_event<'v>(ids: impl IntoIterator<Item = &'v str> + Clone) -> St
 
 /// Returns the condition for the caller's access key to be one of `keys`.
 pub(super) fn has_key<'v>(keys: impl IntoIterator<Item = &'v str> + Clone) -> String {
-    found_by_hash("access_key", "key_hash", keys)
+    format!("({} AND {})", may_have_key(keys.clone()), is_one_of("access_key", keys))
+}
+
+/// Returns a condition on a narrow column that holds for all events whose caller's access key is one of `keys`, and for few others.
+pub(super) fn may_have_key<'v>(keys: impl IntoIterator<Item = &'v str>) -> String {
+    has_hash("key_hash", keys)
+}
+
+/// Returns the condition for the access key that an event issued to be one of `keys`.
+pub(super) fn has_issued<'v>(keys: impl IntoIterator<Item = &'v str> + Clone) -> String {
+    let [session, created] = ["session_key", "created_key"].map(|column| is_one_of(column, keys.clone()));
+    format!("({} AND ({session} OR {created}))", has_hash("issued_hash", keys))
 }
 
 /// Returns the condition for the caller's ARN to be one of `arns`.
 pub(super) fn has_arn<'v>(arns: impl IntoIterator<Item = &'v str> + Clone) -> String {
-    found_by_hash("arn", "arn_hash", arns)
+    format!("({} AND {})", may_have_arn(arns.clone()), is_one_of("arn", arns))
 }
 
-/// Returns the condition for `column` to be one of `values`. Whole identities are read only where the hash is that of a value.
-fn found_by_hash<'v>(column: &str, hash: &str, values: impl IntoIterator<Item = &'v str> + Clone) -> String {
-    let hashes: BTreeSet<i16> = values.clone().into_iter().map(search_hash).collect();
-    let hashes: Vec<String> = hashes.iter().map(i16::to_string).collect();
-    let is_value = is_one_of(column, values);
+/// Returns a condition on a narrow column that holds for all events whose caller's ARN is one of `arns`, and for few others.
+pub(super) fn may_have_arn<'v>(arns: impl IntoIterator<Item = &'v str>) -> String {
+    has_hash("arn_hash", arns)
+}
+
+/// Returns the condition for `column` to be the hash of one of `values`. A search tests it before it reads wide columns.
+fn has_hash<'v>(column: &str, values: impl IntoIterator<Item = &'v str>) -> String {
+    let hashes: BTreeSet<i16> = values.into_iter().map(search_hash).collect();
     if hashes.is_empty() {
-        return is_value;
+        return "FALSE".to_owned();
     }
-    format!("(({hash} IS NULL OR {hash} IN ({})) AND {is_value})", hashes.join(", "))
+    let hashes: Vec<String> = hashes.iter().map(i16::to_string).collect();
+    format!("({column} IS NULL OR {column} IN ({}))", hashes.join(", "))
 }
 
 /// Texts and identities that many events share.

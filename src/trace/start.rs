@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::activity::is_actor;
-use super::issue::is_role;
-use super::records::{has_arn, has_key, is_event, is_one_of};
+use super::issue::{is_role, principal_prefilter};
+use super::records::{has_arn, has_key, is_event, is_one_of, may_have_arn};
 use crate::event::identity::ROLE_SESSION;
 use crate::sql::quote::Literal;
 use crate::time::{Instant, Range};
@@ -78,6 +78,9 @@ impl Start {
     }
 }
 
+/// The start of a role's resource in an ARN. Path and name follow.
+const ROLE: &str = ":role/";
+
 /// Returns the condition for the caller to be the principal `arn`, or a session of it.
 fn is_principal(arn: &str) -> String {
     let own = is_one_of("arn", [arn]);
@@ -89,11 +92,14 @@ fn is_principal(arn: &str) -> String {
     };
     let issuer = is_one_of("role_issuer", [arn]);
     let condition = format!("{sessions} OR {issuer}");
-    match arn.rsplit_once('/') {
-        // Whole identities are read only of the rows that promoted columns select.
-        Some((_, name)) => format!("({sessions} OR {}) AND ({condition})", is_role(name)),
-        None => condition,
-    }
+    let Some((_, name)) = arn.rsplit_once('/') else { return condition };
+    // Whole identities are read only of the rows that narrow columns select. A session's issuer has the name of the role.
+    let own = match principal_prefilter(arn) {
+        _ if arn.contains(ROLE) => "FALSE".to_owned(),
+        Some(condition) => condition,
+        None => may_have_arn([arn]),
+    };
+    format!("({own} OR {}) AND ({condition})", is_role(name))
 }
 
 /// A finding, as `tawny hunt --format json` or `jsonl` wrote it.

@@ -3,6 +3,7 @@
 //! A digest names files by bucket and key. A copy on disk or in another bucket may lack the first folders of the key, so a
 //! file is found by its own name, which CloudTrail makes unique, and by those of its folders that it still has.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::store::Object;
@@ -21,8 +22,8 @@ pub(super) fn file_name(path: &str) -> &str {
 }
 
 /// Returns the text of an object's path.
-pub(super) fn path_text(object: &Object) -> String {
-    object.path.display().to_string()
+pub(super) fn path_text(object: &Object) -> Cow<'_, str> {
+    object.path.to_string_lossy()
 }
 
 /// A file name of the form
@@ -172,12 +173,15 @@ impl SourceFiles {
     /// Returns the index of the file that the digest at `digest_path` names. In S3, the object with exactly this bucket and
     /// key comes first, then the copy that shares the most folders with the digest.
     pub(super) fn find(&self, bucket: &str, key: &str, digest_path: &str) -> Option<usize> {
-        let exact = format!("s3://{bucket}/{key}");
+        let is_exact = |path: &str| {
+            let in_bucket = path.strip_prefix("s3://").and_then(|path| path.strip_prefix(bucket));
+            in_bucket.and_then(|path| path.strip_prefix('/')) == Some(key)
+        };
         let shared = |path: &str| path.bytes().zip(digest_path.bytes()).take_while(|(one, other)| one == other).count();
         let candidates = self.by_name.get(unpacked_name(file_name(key)))?.iter().filter_map(|index| {
             let index = *index as usize;
             let path = path_text(&self.objects[index]);
-            is_place_of(&path, key).then(|| ((path == exact, shared(&path)), index))
+            is_place_of(&path, key).then(|| ((is_exact(&path), shared(&path)), index))
         });
         candidates.max_by_key(|(rank, index)| (*rank, std::cmp::Reverse(*index))).map(|(_, index)| index)
     }

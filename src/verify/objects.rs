@@ -1,6 +1,7 @@
 //! Compares log files with the hashes that digests name, and finds log files that no digest names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -23,9 +24,9 @@ const STAMP_LEAD: i64 = 15 * 60 * SECOND;
 pub(super) struct HashClaim {
     hash: Option<Sha256Hash>,
     /// The name of the digest.
-    digest: String,
+    digest: Arc<str>,
     /// Why the digest could not be checked. `None` if it is verified.
-    doubt: Option<String>,
+    doubt: Option<Arc<str>>,
     /// Whether content with another hash is altered. A digest that could have been checked, but is not verified, may be forged.
     is_binding: bool,
 }
@@ -40,7 +41,7 @@ pub(super) struct Claims {
     /// Indexes of the files that a digest within the range names, or a verified one after it.
     named: HashSet<usize>,
     /// Files that only a digest after the range names that is not verified. By index, with the reason.
-    doubted: HashMap<usize, String>,
+    doubted: HashMap<usize, Arc<str>>,
     /// The kinds of log files that digests name.
     kinds: BTreeSet<String>,
 }
@@ -54,28 +55,33 @@ impl Claims {
             let Ok(content) = &digest.content else {
                 continue;
             };
-            let (doubt, is_binding) = match &digest.state {
+            let (doubt, is_binding): (Option<Arc<str>>, bool) = match &digest.state {
                 State::Verified => (None, true),
-                State::Altered(_) => (Some("the digest that names it is altered".to_owned()), false),
-                State::Unchecked(reason) => (Some(reason.clone()), request.keys.is_none()),
+                State::Altered(_) => (Some("the digest that names it is altered".into()), false),
+                State::Unchecked(reason) => (Some(reason.as_str().into()), request.keys.is_none()),
             };
             if !digest.is_within(request.range) {
                 let named = content.files.iter().filter_map(|file| files.find(&file.bucket, &file.key, &digest.path));
                 match doubt {
                     None => claims.named.extend(named),
-                    Some(reason) => claims.doubted.extend(named.map(|index| (index, reason.clone()))),
+                    Some(reason) => claims.doubted.extend(named.map(|index| (index, Arc::clone(&reason)))),
                 }
                 continue;
             }
-            let name = file_name(&digest.path);
+            let name: Arc<str> = file_name(&digest.path).into();
             for file in &content.files {
-                claims.kinds.extend(LogName::of(file_name(&file.key)).map(|name| name.kind.to_owned()));
+                if let Some(LogName { kind, .. }) = LogName::of(file_name(&file.key))
+                    && !claims.kinds.contains(kind)
+                {
+                    claims.kinds.insert(kind.to_owned());
+                }
                 match files.find(&file.bucket, &file.key, &digest.path) {
                     Some(index) => {
-                        let (digest, doubt) = (name.to_owned(), doubt.clone());
+                        let (digest, doubt) = (Arc::clone(&name), doubt.clone());
                         let claim = HashClaim { hash: file.hash, digest, doubt, is_binding };
                         claims.named.insert(index);
-                        claims.found.entry(index).or_default().push(claim);
+                        // Few files have several.
+                        claims.found.entry(index).or_insert_with(|| Vec::with_capacity(1)).push(claim);
                     }
                     None if missing.insert((file.bucket.clone(), file.key.clone())) => claims.missing.push(Problem {
                         subject: Subject::Object,
@@ -138,7 +144,7 @@ pub(super) fn compare(
                 return ObjectState::Altered(format!("{what} the hash that `{}` names", claim.digest));
             }
             (Some(_), None) => return ObjectState::Verified,
-            (Some(_), Some(reason)) => doubt = Some(reason.clone()),
+            (Some(_), Some(reason)) => doubt = Some(reason.to_string()),
         }
     }
     ObjectState::Unchecked(doubt.unwrap_or_else(|| "no digest names it".to_owned()))
@@ -147,13 +153,14 @@ pub(super) fn compare(
 /// Reads and compares files with their claims. Calls `done` for each with its size.
 pub(super) async fn compare_all(
     stores: &Stores,
-    files: &SourceFiles,
+    files: &Arc<SourceFiles>,
     found: BTreeMap<usize, Vec<HashClaim>>,
     request: &Request,
     done: &mut dyn FnMut(&Object, ObjectState),
 ) -> Result<(), Error> {
-    let objects: Vec<Object> = found.keys().map(|index| files.objects[*index].clone()).collect();
-    let mut claims = found.into_values();
+    let (indexes, claims): (Vec<usize>, Vec<Vec<HashClaim>>) = found.into_iter().unzip();
+    let (files, mut claims) = (Arc::clone(files), claims.into_iter());
+    let objects = indexes.into_iter().map(move |index| files.objects[index].clone());
     let max_bytes = stores.read_settings().max_object;
     let mut compared = store::read_ahead_groups(stores, objects, request.limits.in_flight)
         .map(|group| {
@@ -218,14 +225,15 @@ impl Unnamed {
                 continue;
             }
             if let Some(reason) = claims.doubted.get(index) {
-                unnamed.unchecked.push((path, reason.clone()));
+                unnamed.unchecked.push((path.into_owned(), reason.to_string()));
                 continue;
             }
             let Some(reason) = reason(name, &covered, request.now) else {
                 unnamed.not_yet_covered += 1;
                 continue;
             };
-            unnamed.problems.push(Problem { subject: Subject::Object, kind: ProblemKind::Unnamed, name: path, reason });
+            let (subject, kind, name) = (Subject::Object, ProblemKind::Unnamed, path.into_owned());
+            unnamed.problems.push(Problem { subject, kind, name, reason });
         }
         unnamed
     }

@@ -53,7 +53,7 @@ fn is_near(digest: &Object, range: Range) -> bool {
 }
 
 async fn read(stores: &Stores, files: &SourceFiles, object: &Object) -> Result<DigestFile, Error> {
-    let path = path_text(object);
+    let path = path_text(object).into_owned();
     let max_bytes = stores.read_settings().max_object;
     let (content, signature) = match stores.read_with_metadata(object).await {
         Err(error) => (Err(Unusable::Unreadable(error.to_string())), None),

@@ -164,7 +164,7 @@ fn missing_columns(
     };
     // Only our own files have hashes.
     let schema = event::schema();
-    let is_hash = |field: &FieldRef| event::SEARCH_HASHES.iter().any(|(name, _)| field.name() == name);
+    let is_hash = |field: &FieldRef| event::SEARCH_HASHES.contains(&field.name().as_str());
     let columns = schema.fields().iter().filter(|field| !is_hash(field));
     columns.filter_map(is_missing).collect()
 }

@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 
-use crate::event::EVENT_NAME;
+use crate::event::{EVENT_NAME, ISSUING_CALLS};
 use crate::path::Path;
 use crate::rule::{Field, Predicate, Test, Value};
-use crate::sql::credential;
 use crate::trace::records::{TracedEvent, is_one_of};
 use crate::trail::text_condition::TextCondition;
 
@@ -68,7 +67,7 @@ impl IssueKind {
     pub(in crate::trace) fn text_condition() -> TextCondition {
         let value = |text: &str| Value { text: text.to_owned(), shortest: None };
         let name = Field::Path(Path::of_key(EVENT_NAME));
-        let test = Test::In(credential::ISSUING_CALLS.map(value).to_vec());
+        let test = Test::In(ISSUING_CALLS.map(value).to_vec());
         Predicate::Test { field: name, test, negated: false }.text_condition()
     }
 

@@ -1,6 +1,6 @@
 use super::kind::EVENT_NAMES;
 use super::*;
-use crate::sql::credential;
+use crate::event::ISSUING_CALLS;
 
 fn record(caller: &str, key: Option<&str>) -> IssuingRecord {
     let event = TracedEvent {
@@ -50,5 +50,5 @@ fn issuing_events_that_do_not_fit_into_the_memory_are_refused() {
 
 #[test]
 fn hunts_carry_the_ids_of_all_calls_that_may_issue_credentials() {
-    assert_eq!(EVENT_NAMES.map(|(name, _)| name), credential::ISSUING_CALLS);
+    assert_eq!(EVENT_NAMES.map(|(name, _)| name), ISSUING_CALLS);
 }

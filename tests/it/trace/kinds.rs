@@ -110,6 +110,24 @@ fn a_sign_in_token_leads_from_a_key_to_the_console() {
 }
 
 #[test]
+fn a_record_with_two_keys_is_found_by_the_one_that_it_issued() {
+    let time = "2026-09-01T10:00:00Z";
+    let both = json!({"credentials": {"accessKeyId": "ASIAISSUED"}, "accessKey": {"accessKeyId": "AKIAISSUED"}});
+    for (call, kind, key) in [
+        (("sts.amazonaws.com", "GetSessionToken"), "get_session_token", "ASIAISSUED"),
+        (("iam.amazonaws.com", "CreateAccessKey"), "create_access_key", "AKIAISSUED"),
+    ] {
+        let mut issuing = record("issuing", call, time, &user("anaya"));
+        issuing["responseElements"] = both.clone();
+        // The event names no session, so the key alone leads back.
+        let mut caller = user("anaya");
+        caller["accessKeyId"] = json!(key);
+        let called = record("call", LIST, "2026-09-01T11:00:00Z", &caller);
+        check(&[issuing, called], "call", &[kind], "anaya", (true, "AKIAanaya"));
+    }
+}
+
+#[test]
 fn a_resource_in_whose_scope_a_session_is_tells_its_service() {
     let function = "arn:aws:lambda:us-east-1:111122223333:function:report";
     let mut identity =

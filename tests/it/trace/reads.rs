@@ -1,12 +1,16 @@
 //! How much of a lake the start of a trace reads.
 
+use arrow::array::{Array as _, Int16Array};
 use serde_json::{Value, json};
+use tawny::event::{self, search_hash};
 
 use super::{record, trail};
+use crate::records::batch;
 use crate::s3_server::Server;
 
 const DAYS: usize = 12;
 const RECORDS_A_DAY: usize = 2_500;
+const ISSUED_A_DAY: usize = 800;
 
 /// Returns the ARN and the key of the session that makes a call. Each session makes one.
 fn session(day: usize, number: usize) -> (String, String) {
@@ -36,7 +40,23 @@ fn records(day: usize) -> Vec<Value> {
         let name = format!("Describe{}", number % 40);
         record(&event_id(day, number), ("ec2.amazonaws.com", &name), &time, &identity)
     };
-    (0..RECORDS_A_DAY).map(call).collect()
+    (0..RECORDS_A_DAY).map(call).chain((0..ISSUED_A_DAY).map(|number| issuing(day, number))).collect()
+}
+
+fn issued_key(day: usize, number: usize) -> String {
+    format!("ASIAISSUED{}", event_id(day, number).to_uppercase())
+}
+
+/// Returns an event that issues a credential, with a response that hardly compresses.
+fn issuing(day: usize, number: usize) -> Value {
+    let token: String = (0..24).map(|part| event_id(DAYS + day * 24 + part, number)).collect();
+    let identity = json!({"type": "AWSService", "invokedBy": "ec2.amazonaws.com"});
+    let time = format!("2026-09-{:02}T00:{:02}:{:02}Z", day + 1, number / 60, number % 60);
+    let id = format!("issuing-{}", event_id(day, number));
+    let mut record = record(&id, ("sts.amazonaws.com", "AssumeRole"), &time, &identity);
+    record["responseElements"] =
+        json!({"credentials": {"accessKeyId": issued_key(day, number), "sessionToken": token}});
+    record
 }
 
 #[test]
@@ -63,9 +83,57 @@ fn start_of_a_trace_reads_few_bytes_of_a_lake() {
     }
     let by_identity = "SELECT count(*) FROM cloudtrail WHERE userIdentity.principalId = 'none'";
     let (identities, _) = run(&["query", by_identity, "s3://lake/ct", "--with-duplicates"], 0);
-    let other_session = "arn:aws:sts::111122223333:assumed-role/deploy/none";
-    for start in [["--key", "ASIANONE"], ["--event", "none"], ["--arn", other_session]] {
+    for start in [
+        ["--key", "ASIANONE"],
+        ["--event", "none"],
+        ["--arn", "arn:aws:sts::111122223333:assumed-role/deploy/none"],
+        ["--arn", "arn:aws:iam::111122223333:role/none"],
+        ["--arn", "arn:aws:iam::111122223333:user/none"],
+    ] {
         let (read, _) = run(&["trace", "s3://lake/ct", start[0], start[1]], 2);
         assert!(read * 2 < identities, "{start:?}: {read} bytes, {identities} with all identities");
     }
+    // The events that issue keys are as many as their responses are large.
+    let by_response = "SELECT count(*) FROM cloudtrail WHERE \"eventName\" = 'AssumeRole' AND responseElements.credentials.accessKeyId = 'none'";
+    let (responses, _) = run(&["query", by_response, "s3://lake/ct", "--with-duplicates"], 0);
+    let issued = issued_key(4, 321);
+    for (key, status) in [("ASIANONE", 2), (&issued, 0)] {
+        let (read, trace) = run(&["trace", "s3://lake/ct", "--format", "json", "--key", key], status);
+        assert!(read * 2 < responses, "{key}: {read} bytes, {responses} with all responses");
+        if status == 0 {
+            let trace: Value = serde_json::from_slice(&trace).unwrap();
+            assert_eq!(trace["chain"][0]["event_id"], json!(format!("issuing-{}", event_id(4, 321))), "{trace}");
+        }
+    }
+}
+
+#[test]
+fn hash_of_an_issued_key_hides_no_record_that_issued_it() {
+    let key = |key: &str| json!({ "accessKeyId": key });
+    let cases = [
+        (Value::Null, Some("")),
+        (json!({"ConsoleLogin": "Success"}), Some("")),
+        (json!({"credentials": "accessKeyId"}), Some("")),
+        (json!({"credentials": key("ASIAONE")}), Some("ASIAONE")),
+        (json!({"Credentials": {"AccessKeyID": "ASIAONE"}}), Some("ASIAONE")),
+        (json!({"credentials": {"accessKeyId": 12}}), Some("12")),
+        (json!({"accessKey": key("AKIAONE")}), Some("AKIAONE")),
+        (json!({"accessKey": key("AKIAONE"), "credentials": key("")}), Some("AKIAONE")),
+        (json!({"accessKey": key("AKIAONE"), "credentials": key("AKIAONE")}), Some("AKIAONE")),
+        // A search for either must find it.
+        (json!({"accessKey": key("AKIAONE"), "credentials": key("ASIAONE")}), None),
+    ];
+    let record = |name: &str, response: &Value| json!({ "eventName": name, "responseElements": response });
+    let mut records: Vec<Value> = cases.iter().map(|(response, _)| record("AssumeRole", response)).collect();
+    // A later version may know that this call issues credentials.
+    records.push(record("GetOtherToken", &cases[3].0));
+    records.push(record("GetOtherToken", &cases[1].0));
+    let batch = batch(&records);
+    let hashes = batch.column_by_name(event::ISSUED_KEY_HASH).unwrap();
+    let hashes = hashes.as_any().downcast_ref::<Int16Array>().unwrap();
+    let hash = |row: usize| hashes.is_valid(row).then(|| hashes.value(row));
+    for (row, (response, issued)) in cases.iter().enumerate() {
+        assert_eq!(hash(row), issued.map(search_hash), "{response}");
+    }
+    assert_eq!([cases.len(), cases.len() + 1].map(hash), [None, Some(search_hash(""))]);
 }
