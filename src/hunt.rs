@@ -136,24 +136,17 @@ async fn check(engine: &Engine, table: &dyn Table, rules: &[Rule], range: Range)
 }
 
 /// Makes sure that a table and rules which are to be hunted on a cluster can be.
+#[cfg_attr(not(feature = "cluster"), expect(unused_variables, reason = "there are no value lists to send"))]
 fn check_cluster(engine: &Engine, table: &dyn Table, rules: &[Rule]) -> Result<(), Error> {
-    let list = rules.iter().find_map(|rule| rule.value_lists().first().map(|list| list.name().to_owned()));
-    if engine.on_cluster()
-        && let Some(list) = list
-    {
-        return Err(Error::Usage {
-            message: format!("the nodes of a cluster do not have the value list `{list}`"),
-            hint: Some("leave out `--cluster`, or write the values into the rules".to_owned()),
-        });
-    }
-    if let Some(rule) = rules.iter().find(|rule| engine.on_cluster() && rule.needs_origins()) {
-        return Err(Error::Usage {
-            message: format!("the rule `{}` uses `origin`, which the nodes of a cluster do not find", rule.id),
-            hint: Some("leave out `--cluster`, or group by `actor`".to_owned()),
-        });
-    }
     if engine.on_cluster() && table.kind() == TableKind::Memory {
         return Err(Error::usage("records in memory are not hunted on a cluster"));
+    }
+    #[cfg(feature = "cluster")]
+    if engine.on_cluster() {
+        let mut lists: Vec<_> = rules.iter().flat_map(Rule::value_lists).collect();
+        lists.sort_unstable_by_key(|list| list.key());
+        lists.dedup();
+        crate::engine::cluster::value_lists::check(&lists)?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ pub(super) use nodes::ClusterCommand;
 #[derive(Debug, Args)]
 #[command(next_help_heading = super::CLUSTER)]
 pub(super) struct ClusterArgs {
-    /// Run queries of a lake or another tool's Parquet on the cluster with its scheduler at `df://HOST:PORT`
+    /// Scan the data on the cluster with its scheduler at `df://HOST:PORT`
     #[arg(long, value_name = "URL", hide = !cfg!(feature = "cluster"))]
     cluster: Option<String>,
     /// Number of partitions of a cluster query; a few times the cores of all executors works best

@@ -35,12 +35,13 @@ pub mod matches;
 pub mod nodes;
 mod raw_objects;
 pub mod stages;
+pub mod value_lists;
 
 use codec::PlanCodec;
 use stages::Stages;
 
-/// Maximum bytes of a message between nodes. A plan lists the files that it reads, with about 100 bytes each.
-const MESSAGE_BYTES: u32 = 256 << 20;
+/// Maximum bytes of a message between nodes. A plan lists the files that it reads, with about 100 bytes each, and may have value lists.
+const MESSAGE_BYTES: u32 = 2 << 30;
 
 /// The default port of a scheduler.
 pub const SCHEDULER_PORT: u16 = 50_050;

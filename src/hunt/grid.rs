@@ -138,7 +138,9 @@ impl GridScan {
         records: &SnapshotRecords,
     ) -> Result<(GridFindings, Duplicates), Error> {
         #[cfg(feature = "cluster")]
-        if let Some(cluster) = engine.cluster() {
+        if let Some(cluster) = engine.cluster()
+            && self.spec.matches.credential().is_none()
+        {
             return stages::findings(engine, cluster, records, self).await;
         }
         let failed = |error| Error::query(format!("rule `{}`", self.grid.id), error);

@@ -58,6 +58,8 @@ impl KnownData {
         table: &dyn Table,
         settings: &[Setting],
     ) -> Result<(KnownData, Option<ScanStatistics>), Error> {
+        // Only scans for matches run on a cluster.
+        let engine = &engine.without_cluster();
         let (mut known, mut read) = (KnownData::default(), None);
         if settings.iter().any(|setting| setting.newness.is_some() || setting.absence.is_some()) {
             known.retained_from = table.retained_from().await?;

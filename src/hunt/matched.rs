@@ -44,21 +44,41 @@ pub(super) struct Outcome {
     pub(super) open_matches: Vec<u64>,
 }
 
-/// The other results of the windows of rules, besides findings.
-#[derive(Debug, Default)]
-pub(super) struct Remainder {
-    /// The indexes, in the scan, of the rules whose windows at the start of the range are not known.
-    pub(super) undecided: Vec<usize>,
-    /// For each rule of the scan the matches that the data do not decide.
-    pub(super) open_matches: Vec<u64>,
+/// Records of a table, and the engine that scans them.
+struct HuntedData<'h> {
+    engine: &'h Engine,
+    table: &'h dyn Table,
+    records: &'h SnapshotRecords,
 }
 
-/// Adds the counts of some rules, given by their indexes, to those of all.
-pub(super) fn add_counts(all: &mut [u64], counts: impl IntoIterator<Item = (usize, u64)>) {
-    for (rule, count) in counts {
-        if let Some(all) = all.get_mut(rule) {
-            *all += count;
+/// The results of the windows of the rules of a scan.
+pub(super) struct WindowResults {
+    pub(super) findings: ScanFindingsWriter,
+    /// The indexes, in the scan, of the rules whose windows at the start of the range are not known.
+    undecided: Vec<usize>,
+    /// For each rule of the scan the matches that the data do not decide.
+    open_matches: Vec<u64>,
+    pub(super) duplicates: Duplicates,
+}
+
+impl WindowResults {
+    /// Adds a part of the results.
+    ///
+    /// # Errors
+    /// The findings cannot be kept.
+    pub(super) fn add(&mut self, part: WindowRows) -> Result<(), Error> {
+        match part {
+            WindowRows::Findings(batch) => self.findings.add(&batch)?,
+            WindowRows::Undecided(rules) => self.undecided.extend(rules),
+            WindowRows::Open(counts) => {
+                for (rule, count) in counts {
+                    if let Some(all) = self.open_matches.get_mut(rule) {
+                        *all += count;
+                    }
+                }
+            }
         }
+        Ok(())
     }
 }
 
@@ -96,58 +116,65 @@ impl<'r> ScannedRules<'r> {
         table: &dyn Table,
         records: &SnapshotRecords,
     ) -> Result<Outcome, Error> {
+        let mut results = WindowResults {
+            findings: ScanFindingsWriter::new(engine, &self.table, self.rules, self.scanned)?,
+            undecided: Vec::new(),
+            open_matches: vec![0; self.scanned.len()],
+            duplicates: Duplicates::default(),
+        };
+        let all: Vec<usize> = (0..self.scanned.len()).collect();
+        let data = HuntedData { engine, table, records };
         #[cfg(feature = "cluster")]
         if let Some(cluster) = engine.cluster() {
-            return super::stages::hunt(engine, cluster, records, self).await;
+            let (here, there): (Vec<usize>, Vec<usize>) =
+                all.iter().partition(|index| self.table.rules()[**index].needs_origins);
+            if there.is_empty() {
+                self.count_here(&data, &self.spec, &all, &mut results).await?;
+            } else {
+                super::stages::count(engine, cluster, records, self, &mut results).await?;
+                if !here.is_empty() {
+                    let spec = self.spec.for_rules(|index| here.contains(&index));
+                    self.count_here(&data, &spec, &here, &mut results).await?;
+                }
+            }
+            return self.outcome(results);
         }
+        self.count_here(&data, &self.spec, &all, &mut results).await?;
+        self.outcome(results)
+    }
+
+    /// Adds the results of the windows of the rules with the indexes `rules` to `results`. `spec` is the scan, or a part of it that finds
+    /// their matches. Duplicates are counted only among the matches of all rules.
+    async fn count_here(
+        &self,
+        data: &HuntedData<'_>,
+        spec: &MatchSpec,
+        rules: &[usize],
+        results: &mut WindowResults,
+    ) -> Result<(), Error> {
+        let HuntedData { engine, table, records } = *data;
         let failed = |error| Error::query("the records", error);
-        let scan = MatchScan::new(engine, Arc::clone(&records.provider), &self.spec).await.map_err(failed)?;
+        let scan = MatchScan::new(engine, Arc::clone(&records.provider), spec).await.map_err(failed)?;
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
-        let duplicates = if self.counts_duplicates {
-            let counted = duplicates::among_matches(engine, &buffer, self.spec.call, self.range).await;
-            counted.map_err(|error| Error::query("the duplicates among the matches", error))?
-        } else {
-            Duplicates::default()
-        };
-        let rules = self.table.rules().iter().zip(&buffer.counts).enumerate();
-        let candidates = rules.filter(|(_, (rule, count))| rule.is_candidate(**count)).map(|(index, _)| index);
-        let candidates: Vec<usize> = candidates.collect();
+        if self.counts_duplicates && rules.len() == self.scanned.len() {
+            let counted = duplicates::among_matches(engine, &buffer, spec.call, self.range).await;
+            results.duplicates = counted.map_err(|error| Error::query("the duplicates among the matches", error))?;
+        }
         let (counts, triggers) = (&buffer.counts, self.range);
-        let origins = MatchOrigins::of(engine, table, &self.spec, &buffer).await?.map(Arc::new);
+        let is_candidate = |index: &usize| self.table.rules()[*index].is_candidate(counts[*index]);
+        let candidates: Vec<usize> = rules.iter().copied().filter(is_candidate).collect();
+        let origins = MatchOrigins::of(engine, table, spec, &buffer).await?.map(Arc::new);
         let rows = ScannedMatches { matches: Arc::clone(&buffer), origins };
         let windows = RuleWindows { engine, table: &self.table, rows: &rows, counts, triggers };
-        let (mut found, mut undecided) = (self.findings(engine)?, Vec::new());
-        let mut open_matches = vec![0; self.scanned.len()];
-        let counted = windows.count(&candidates, |rows| {
-            match rows {
-                WindowRows::Findings(batch) => found.add(&batch)?,
-                WindowRows::Undecided(rules) => undecided.extend(rules),
-                WindowRows::Open(counts) => add_counts(&mut open_matches, counts),
-            }
-            Ok(())
-        });
-        counted.await?;
-        self.outcome(found, Remainder { undecided, open_matches }, duplicates)
+        windows.count(&candidates, |rows| results.add(rows)).await
     }
 
-    /// Returns a writer for the findings of the rules.
+    /// Returns the outcome of the windows of all rules.
     ///
     /// # Errors
     /// The findings cannot be kept.
-    pub(super) fn findings(&self, engine: &Engine) -> Result<ScanFindingsWriter, Error> {
-        ScanFindingsWriter::new(engine, &self.table, self.rules, self.scanned)
-    }
-
-    /// Returns the outcome, given all findings and what the windows say besides them.
-    ///
-    /// # Errors
-    /// The findings cannot be kept.
-    pub(super) fn outcome(
-        &self,
-        found: ScanFindingsWriter,
-        Remainder { mut undecided, open_matches }: Remainder,
-        duplicates: Duplicates,
-    ) -> Result<Outcome, Error> {
+    fn outcome(&self, results: WindowResults) -> Result<Outcome, Error> {
+        let WindowResults { findings: found, mut undecided, open_matches, duplicates } = results;
         for (index, last) in found.last_events().enumerate() {
             if is_cut(self.rules[self.scanned[index]].setting(), last.into_iter(), self.table.rules()[index].read) {
                 undecided.push(index);

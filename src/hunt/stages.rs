@@ -24,7 +24,7 @@ use super::account_starts::AccountStarts;
 use super::grid::stages::GridStage;
 use super::match_origins::ScannedMatches;
 use super::match_table::{MatchTable, MatchedRows};
-use super::matched::{Outcome, Remainder, ScannedRules, add_counts};
+use super::matched::{ScannedRules, WindowResults};
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::cluster::exchange::{self, Report};
 use crate::engine::cluster::stages::Stages;
@@ -76,16 +76,18 @@ pub(super) enum StageReport {
     Open(Vec<(usize, u64)>),
 }
 
-/// Returns the findings of the rules in `records`, from a scan and windows on `cluster`.
+/// Adds to `results` those of the windows of the rules in `records`, from a scan and windows on `cluster`. The windows of rules that need
+/// origins are not counted. Duplicates are counted among the matches of all rules.
 ///
 /// # Errors
 /// The cluster does not answer, or the findings take more than the budget.
-pub(super) async fn hunt(
+pub(super) async fn count(
     engine: &Engine,
     cluster: &Cluster,
     records: &SnapshotRecords,
     scanned: &ScannedRules<'_>,
-) -> Result<Outcome, Error> {
+    results: &mut WindowResults,
+) -> Result<(), Error> {
     let failed = |error| Error::query("the records", error);
     let (rules, range) = (scanned.table.rules(), scanned.range);
     let duplicates_in = scanned.counts_duplicates.then_some(range);
@@ -99,28 +101,26 @@ pub(super) async fn hunt(
         HuntStage::Windows { rules: rules.to_vec(), triggers: range },
     ];
     let stages = stages.iter().map(exchange::json).collect::<Result<_>>().map_err(failed)?;
-    let results = matches::run(engine, cluster, &records.provider, &scanned.spec, stages).await.map_err(failed)?;
-    let mut found = scanned.findings(engine)?;
-    for batch in results.rows {
+    let returned = matches::run(engine, cluster, &records.provider, &scanned.spec, stages).await.map_err(failed)?;
+    for batch in returned.rows {
         for batch in findings_in(&batch).map_err(failed)? {
-            found.add(&batch)?;
+            results.add(WindowRows::Findings(batch))?;
         }
     }
     let (mut total_counts, mut undecided) = (vec![0; rules.len()], Vec::new());
-    let (mut total_duplicates, mut open_matches) = (Duplicates::default(), vec![0; rules.len()]);
-    for report in results.reports {
+    for report in returned.reports {
         match exchange::parse(&report).map_err(failed)? {
             StageReport::Matches { counts, duplicates } => {
                 total_counts.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
-                duplicates::add_partition(&mut total_duplicates, duplicates).map_err(failed)?;
+                duplicates::add_partition(&mut results.duplicates, duplicates).map_err(failed)?;
             }
             StageReport::Undecided(rules) => undecided.extend(rules),
-            StageReport::Open(counts) => add_counts(&mut open_matches, counts),
+            StageReport::Open(counts) => results.add(WindowRows::Open(counts))?,
         }
     }
     // A partition does not know how many matches there are in all. A local hunt asks for no more of rules with too few.
     undecided.retain(|index| total_counts[*index] >= rules[*index].least_matches);
-    scanned.outcome(found, Remainder { undecided, open_matches }, total_duplicates)
+    results.add(WindowRows::Undecided(undecided))
 }
 
 /// The stages of hunts.
@@ -168,7 +168,7 @@ async fn distinct_matches(
     duplicates_in: Option<Range>,
 ) -> Result<impl Stream<Item = Result<RecordBatch>>> {
     let (buffer, reports) = buffered_matches(&engine, rows, &spec, duplicates_in).await?;
-    let rules: Vec<usize> = (0..table.rules().len()).collect();
+    let rules: Vec<usize> = (0..table.rules().len()).filter(|index| !table.rules()[*index].needs_origins).collect();
     let matched = buffer.provider(&table, &rules, engine.partitions())?;
     let distinct = engine
         .rows("matched", matched, &sql::once_matched().map_err(|error| DataFusionError::External(Box::new(error)))?)
@@ -192,7 +192,7 @@ pub(super) async fn buffered_matches(
         None => Duplicates::default(),
     };
     reports.add(&StageReport::Matches { counts: buffer.counts.clone(), duplicates })?;
-    // A cluster hunts no rules that need origins.
+    // The command counts the windows of rules that need origins.
     Ok((ScannedMatches { matches: buffer, origins: None }, reports))
 }
 

@@ -49,6 +49,8 @@ pub(super) struct WindowRule {
     pub(super) decided_by_earlier: i64,
     /// The values that it needs.
     pub(super) columns: RuleColumns<ValueId>,
+    /// Whether some of them are origins, which only the command finds.
+    pub(super) needs_origins: bool,
 }
 
 impl WindowRule {
@@ -76,6 +78,7 @@ impl WindowRule {
             decided: known.decided_times(setting, read, knows_seen),
             decided_by_earlier: if knows_seen { 0 } else { setting.decided_by_earlier() },
             columns,
+            needs_origins: rule.needs_origins(),
         }
     }
 

@@ -16,9 +16,13 @@ use crate::error::Error;
 use crate::store;
 
 mod file;
+#[cfg(feature = "cluster")]
+mod plain;
 mod sets;
 
 use file::UnsortedValues;
+#[cfg(feature = "cluster")]
+pub use plain::PlainList;
 use sets::{NameSet, NetworkSet, SortedValues};
 
 /// The largest file of a list, in bytes.

@@ -250,11 +250,18 @@ impl Expression {
 
     /// Adds the columns that it reads to `columns`.
     pub fn columns<'e>(&'e self, columns: &mut BTreeSet<&'e str>) {
-        if let Expression::Column(name) = self {
-            columns.insert(name);
-        }
+        self.visit(&mut |part| {
+            if let Expression::Column(name) = part {
+                columns.insert(name);
+            }
+        });
+    }
+
+    /// Calls `visit` with it and every expression in it.
+    pub fn visit<'e>(&'e self, visit: &mut impl FnMut(&'e Expression)) {
+        visit(self);
         for part in self.parts() {
-            part.columns(columns);
+            part.visit(visit);
         }
     }
 

@@ -190,6 +190,35 @@ impl MatchSpec {
         self.values.iter().position(|value| *value == credential).map(ValueId)
     }
 
+    /// Returns the same scan, which finds no other matches than those of the rules with an index that `is_wanted`, and of rules with
+    /// the same predicate.
+    #[cfg(feature = "cluster")]
+    pub fn for_rules(&self, is_wanted: impl Fn(usize) -> bool) -> MatchSpec {
+        let rules = self.rules.iter().enumerate().filter(|(index, _)| is_wanted(*index));
+        let wanted: BTreeSet<usize> = rules.map(|(_, rule)| rule.predicate).collect();
+        let predicate = |(index, predicate): (usize, &Expression)| {
+            if wanted.contains(&index) { predicate.clone() } else { Expression::Boolean(false) }
+        };
+        MatchSpec { predicates: self.predicates.iter().enumerate().map(predicate).collect(), ..self.clone() }
+    }
+
+    /// The keys of the value lists that the scan tests.
+    #[cfg(feature = "cluster")]
+    pub fn value_list_keys(&self) -> BTreeSet<&str> {
+        let mut keys = BTreeSet::new();
+        for expression in self.conditions.iter().chain(&self.predicates).chain(&self.values) {
+            expression.visit(&mut |part| {
+                if let Expression::Call { function, arguments } = part
+                    && function == predicate::IN_VALUE_LIST
+                    && let Some(Expression::Text(key)) = arguments.last()
+                {
+                    keys.insert(key.as_str());
+                }
+            });
+        }
+        keys
+    }
+
     /// The columns of a record that the scan reads.
     pub fn columns(&self) -> BTreeSet<&str> {
         let mut columns: BTreeSet<&str> = BTreeSet::from([EVENT_TIME, EVENT_ID, CONTENT_ID]);

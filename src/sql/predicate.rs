@@ -13,6 +13,9 @@ use crate::time::{Instant, Range};
 use super::expression::{ChainOperator, Comparator, Expression, State};
 use super::fields::{ELEMENT, in_json, promoted, string, text as text_of};
 
+/// The function that tests whether a text is in a value list, given by its key.
+pub const IN_VALUE_LIST: &str = "in_value_list";
+
 /// The condition for which records satisfy `predicate`.
 pub fn condition(predicate: &Predicate) -> Expression {
     let conditions = |parts: &[Predicate]| parts.iter().map(condition).collect::<Vec<_>>();
@@ -178,7 +181,7 @@ fn any_string(field: &Field, condition: impl Fn(Expression) -> Expression) -> Ex
 }
 
 fn in_value_list(text: Expression, list: &ValueList) -> Expression {
-    Expression::call("in_value_list", [text, Expression::text(list.key())])
+    Expression::call(IN_VALUE_LIST, [text, Expression::text(list.key())])
 }
 
 fn in_cidr(address: Expression, network: &str) -> Expression {

@@ -62,6 +62,7 @@ pub async fn origins_of_findings(
         }
     }
     let ids: Vec<&str> = findings_of.keys().copied().collect();
+    let engine = &engine.without_cluster();
     let limit = engine.memory() / 2;
     without_damaged_files(table, async || {
         let mut issuers = Issuers::new(TraceRecords::open(engine, table, range).await?, range, engine.memory());
@@ -103,6 +104,7 @@ pub async fn origins_of_credentials(
     if credentials.is_empty() {
         return Ok(HashMap::new());
     }
+    let engine = &engine.without_cluster();
     let records = TraceRecords::of_issuing_events(engine, table).await?;
     let mut issuers = Issuers::new(records, Range::default(), engine.memory());
     let calls = credentials.iter().map(|credential| Call::of_credential(credential)).collect::<Result<Vec<_>, _>>()?;

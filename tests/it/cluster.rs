@@ -12,6 +12,8 @@ use crate::records::failed_sign_in;
 use crate::s3_server::{Fault, Server};
 use crate::tables;
 
+mod lists_and_origins;
+
 /// Longest time until a node is ready.
 const PATIENCE: Duration = Duration::from_mins(2);
 

@@ -15,7 +15,8 @@ mod kinds;
 mod reads;
 mod world;
 
-use world::{ExpectedOrigin, World};
+use world::ExpectedOrigin;
+pub(crate) use world::World;
 
 fn traced(data: &dyn Table, start: Start, range: Range) -> Option<Trace> {
     let request = TraceRequest { start, range, depth: 100, from_origin: false };

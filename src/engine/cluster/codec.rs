@@ -1,5 +1,5 @@
 //! Messages between the nodes of a cluster: tables of Parquet files as the list of them, scans of them with what the
-//! transaction log says of each, and stages by their settings.
+//! transaction log says of each, stages by their settings, and functions by name, one of which has value lists.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::logical_expr::{Extension, LogicalPlan};
+use datafusion::logical_expr::{Extension, LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion_proto::bytes::{
@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exchange::external;
 use super::stages::{StageExec, StageNode, Stages};
+use super::value_lists;
 use crate::engine::parquet_table::{ParquetTable, SentScan, node_footers, recorded, verified};
 use crate::lake::checksum::RecordedFile;
 
@@ -137,6 +138,18 @@ impl PhysicalExtensionCodec for PlanCodec {
             self.physical.try_encode(node, buf, converter)
         }
     }
+
+    fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
+        if name == value_lists::FUNCTION {
+            value_lists::decode_and_load(buf)
+        } else {
+            self.physical.try_decode_udf(name, buf)
+        }
+    }
+
+    fn try_encode_udf(&self, function: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
+        if value_lists::encode(function, buf) { Ok(()) } else { self.physical.try_encode_udf(function, buf) }
+    }
 }
 
 impl LogicalExtensionCodec for PlanCodec {
@@ -155,6 +168,18 @@ impl LogicalExtensionCodec for PlanCodec {
             Some(stage) => Encoded::Stage(stage.stage.clone()).write(buf),
             None => self.logical.try_encode(node, buf),
         }
+    }
+
+    fn try_decode_udf(&self, name: &str, buf: &[u8]) -> Result<Arc<ScalarUDF>> {
+        if name == value_lists::FUNCTION {
+            Ok(value_lists::decode(buf))
+        } else {
+            self.logical.try_decode_udf(name, buf)
+        }
+    }
+
+    fn try_encode_udf(&self, function: &ScalarUDF, buf: &mut Vec<u8>) -> Result<()> {
+        if value_lists::encode(function, buf) { Ok(()) } else { self.logical.try_encode_udf(function, buf) }
     }
 
     fn try_decode_table_provider(
@@ -237,9 +262,11 @@ mod tests {
     use futures::stream::BoxStream;
     use object_store::local::LocalFileSystem;
 
+    use super::super::value_lists::tests::list;
     use super::*;
     use crate::engine::Engine;
     use crate::lake::checksum::MetadataChecksum;
+    use crate::rule::value_lists::ValueList;
 
     #[derive(Debug)]
     struct NoStages;
@@ -297,6 +324,30 @@ mod tests {
             assert_eq!(recorded(arrived), recorded(sent));
         }
         assert_eq!(recorded(&arrived.files[0]), Some(entry));
+    }
+
+    #[test]
+    fn executors_load_the_lists_of_a_message_and_schedulers_do_not() {
+        let lists = [list("cluster-one", &["a", "b"]), list("cluster-two", &[])];
+        let keys = lists.each_ref().map(|list| list.key());
+        let bytes: Vec<u8> = lists.iter().flat_map(|list| value_lists::compressed(list).unwrap()).collect();
+        drop(lists);
+        let codec = PlanCodec::new(Arc::new(NoStages));
+        let (mut message, mut sent) = (Vec::new(), Vec::new());
+        LogicalExtensionCodec::try_encode_udf(&codec, &value_lists::decode(&bytes), &mut message).unwrap();
+        let at_scheduler = LogicalExtensionCodec::try_decode_udf(&codec, value_lists::FUNCTION, &message).unwrap();
+        assert!(keys.iter().all(|key| ValueList::loaded(key).is_none()));
+        PhysicalExtensionCodec::try_encode_udf(&codec, &at_scheduler, &mut sent).unwrap();
+        assert_eq!((&message, &sent), (&bytes, &bytes));
+        let at_executor = PhysicalExtensionCodec::try_decode_udf(&codec, value_lists::FUNCTION, &sent).unwrap();
+        let [one, two] = keys.each_ref().map(|key| ValueList::loaded(key).unwrap());
+        assert!(one.contains("b") && !one.contains("c") && two.is_empty());
+        // A later task does not load them again.
+        let later = PhysicalExtensionCodec::try_decode_udf(&codec, value_lists::FUNCTION, &sent).unwrap();
+        drop(at_executor);
+        assert!(Arc::ptr_eq(&ValueList::loaded(&keys[0]).unwrap(), &one));
+        drop(later);
+        assert!(PhysicalExtensionCodec::try_decode_udf(&codec, value_lists::FUNCTION, &sent[1..]).is_err());
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use datafusion::prelude::{SessionContext, lit};
 use datafusion::scalar::ScalarValue;
 
 use super::exchange::{self, KEY, REPORT, ROW, Report};
-use super::{Cluster, raw_objects, stages};
+use super::{Cluster, raw_objects, stages, value_lists};
 use crate::engine::raw_table::RawScans;
 use crate::engine::{Engine, expressions, functions, match_functions, matcher};
 use crate::sql::expression::Expression;
@@ -46,7 +46,8 @@ pub async fn run(
         None => Some(matched(&context, Arc::clone(table), spec)?),
     };
     let (mut results, mut read) = (StageResults::default(), ScanStatistics::default());
-    if let Some(mut rows) = rows {
+    if let Some(rows) = rows {
+        let mut rows = value_lists::with_lists(rows, spec)?;
         for stage in stages {
             rows = stages::with_stage(rows, &*cluster.stages, stage)?;
         }
