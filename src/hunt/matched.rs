@@ -9,7 +9,7 @@ use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::match_table::MatchTable;
 use super::seen::SeenKeys;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
-use crate::engine::match_scan::MatchScan;
+use crate::engine::match_scan::{GroupThreshold, MatchScan};
 use crate::engine::{Engine, duplicates};
 use crate::error::Error;
 use crate::rule::Rule;
@@ -102,6 +102,7 @@ impl<'r> ScannedRules<'r> {
         }
         let failed = |error| Error::query("the records", error);
         let scan = MatchScan::new(engine, Arc::clone(&records.provider), &self.spec).await.map_err(failed)?;
+        let scan = scan.with_group_counts(self.group_thresholds());
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         let duplicates = if self.counts_duplicates {
             let counted = duplicates::among_matches(engine, &buffer, self.spec.call, self.range).await;
@@ -109,6 +110,7 @@ impl<'r> ScannedRules<'r> {
         } else {
             Duplicates::default()
         };
+        let buffer = buffer.without_sparse_groups(engine).await.map_err(failed)?;
         let rules = self.table.rules().iter().zip(&buffer.counts).enumerate();
         let candidates = rules.filter(|(_, (rule, count))| rule.is_candidate(**count)).map(|(index, _)| index);
         let candidates: Vec<usize> = candidates.collect();
@@ -128,6 +130,11 @@ impl<'r> ScannedRules<'r> {
         });
         counted.await?;
         self.outcome(found, Remainder { undecided, open_matches }, duplicates)
+    }
+
+    fn group_thresholds(&self) -> Vec<GroupThreshold> {
+        let rules = self.table.rules().iter().enumerate();
+        rules.filter_map(|(index, rule)| rule.group_threshold(index, self.spec.credential(), self.range)).collect()
     }
 
     /// Returns a writer for the findings of the rules.
