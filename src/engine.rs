@@ -45,6 +45,7 @@ mod event_times;
 mod expressions;
 mod failure;
 pub mod functions;
+mod group_counts;
 mod ip_functions;
 mod json_functions;
 mod map_text;

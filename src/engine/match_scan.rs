@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 
 #[cfg(feature = "cluster")]
 use super::cluster;
+use super::group_counts::GroupCounts;
+pub use super::group_counts::GroupThreshold;
 use super::match_batch::{MatchBatch, MatchSchema};
 #[cfg(feature = "cluster")]
 pub use super::match_buffer::BufferedRows;
@@ -34,6 +36,9 @@ use crate::sql::match_spec::MatchSpec;
 const MATCHED_ROWS: usize = 8_192;
 const MATCHED_BYTES: usize = 4 << 20;
 
+/// Where a smaller part of the matches can be left out, the others are not written again.
+const LEFT_OUT_PART: usize = 8;
+
 /// A scan of a table, which runs here or on a cluster.
 pub struct MatchScan {
     /// Batches of one column, the struct that [`match_functions::match_row`] returns.
@@ -44,6 +49,7 @@ pub struct MatchScan {
     rules: usize,
     /// Bytes of matches that stay in memory.
     match_memory: usize,
+    group_counts: Option<Arc<GroupCounts>>,
 }
 
 /// The matches of a scan, in memory up to a part of the budget, and beyond that in files.
@@ -53,6 +59,8 @@ pub struct BufferedMatches {
     schema: Arc<MatchSchema>,
     /// For each rule the number of its matches.
     pub counts: Vec<usize>,
+    /// What shows which matches no window counts, if that is known.
+    group_counts: Option<Arc<GroupCounts>>,
 }
 
 impl MatchScan {
@@ -74,7 +82,15 @@ impl MatchScan {
             threads: engine.threads.max(1),
             rules: spec.rules.len(),
             match_memory: engine.match_memory,
+            group_counts: None,
         }
+    }
+
+    /// Returns the scan with counts of the matches of groups, for [`BufferedMatches::without_sparse_groups`].
+    #[must_use]
+    pub fn with_group_counts(self, thresholds: Vec<GroupThreshold>) -> MatchScan {
+        let group_counts = GroupCounts::new(thresholds, self.match_memory, &self.runtime);
+        MatchScan { group_counts: group_counts.map(Arc::new), ..self }
     }
 
     async fn streams(
@@ -136,8 +152,9 @@ impl MatchScan {
         let schema = Arc::clone(&self.schema);
         let runtime = Arc::clone(&self.runtime);
         let writer = MatchBufferWriter::spilling(self.match_memory, runtime, Arc::clone(schema.arrow()));
+        let group_counts = self.group_counts.clone();
         let (buffer, counts) = self.drain(writer).await?;
-        Ok(BufferedMatches { batches: Arc::new(buffer), schema, counts })
+        Ok(BufferedMatches { batches: Arc::new(buffer), schema, counts, group_counts })
     }
 
     /// Calls `take` with each batch of matches, and holds none of them.
@@ -170,31 +187,56 @@ impl MatchScan {
 
     /// Writes all matches to `writer`, and counts those of each rule.
     async fn drain(self, writer: MatchBufferWriter) -> Result<(MatchBuffer, Vec<usize>)> {
-        let (writer, rules) = (Arc::new(writer), self.rules);
-        let mut scans = JoinSet::new();
-        for stream in self.streams {
-            let (schema, writer) = (Arc::clone(&self.schema), Arc::clone(&writer));
-            scans.spawn(async move {
-                let mut counts = vec![0; rules];
-                let batches = matches(stream, schema).map_ok(|batch| {
-                    for (rule, count) in counts.iter_mut().enumerate() {
-                        *count += batch.matches_of(rule).true_count();
-                    }
-                    batch.into_record_batch()
-                });
-                let part = writer.write(batches).await?;
-                Ok::<_, DataFusionError>((part, counts))
-            });
-        }
-        let (mut parts, mut counts) = (Vec::new(), vec![0; rules]);
-        while let Some(done) = scans.join_next().await {
-            let (part, of_part) = done.map_err(|error| DataFusionError::External(Box::new(error)))??;
-            parts.push(part);
-            counts.iter_mut().zip(of_part).for_each(|(count, of_part)| *count += of_part);
-        }
-        let writer = Arc::into_inner(writer).ok_or_else(|| internal_datafusion_err!("a scan is still running"))?;
-        Ok((writer.finish(parts), counts))
+        let (schema, group_counts) = (self.schema, self.group_counts);
+        let streams = self.streams.into_iter().map(|stream| {
+            let group_counts = group_counts.clone();
+            matches(stream, Arc::clone(&schema)).inspect_ok(move |batch| {
+                if let Some(group_counts) = &group_counts {
+                    group_counts.add(batch);
+                }
+            })
+        });
+        write(writer, streams, self.rules).await
     }
+}
+
+/// Writes the matches of some streams to `writer`, and counts those of each rule.
+async fn write(
+    writer: MatchBufferWriter,
+    streams: impl IntoIterator<Item = impl Stream<Item = Result<MatchBatch>> + Send + 'static>,
+    rules: usize,
+) -> Result<(MatchBuffer, Vec<usize>)> {
+    let writer = Arc::new(writer);
+    let written = streams.into_iter().map(|stream| {
+        let writer = Arc::clone(&writer);
+        async move {
+            let mut counts = vec![0; rules];
+            let batches = stream.map_ok(|batch| {
+                for (rule, count) in counts.iter_mut().enumerate() {
+                    *count += batch.matches_of(rule).true_count();
+                }
+                batch.into_record_batch()
+            });
+            let part = writer.write(batches).await?;
+            Ok((part, counts))
+        }
+    });
+    let (mut parts, mut counts) = (Vec::new(), vec![0; rules]);
+    for (part, of_part) in results(written.collect()).await? {
+        parts.push(part);
+        counts.iter_mut().zip(of_part).for_each(|(count, of_part)| *count += of_part);
+    }
+    let writer = Arc::into_inner(writer).ok_or_else(|| internal_datafusion_err!("a scan is still running"))?;
+    Ok((writer.finish(parts), counts))
+}
+
+/// Returns the results of all tasks.
+async fn results<T: 'static>(mut tasks: JoinSet<Result<T>>) -> Result<Vec<T>> {
+    let mut results = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        results.push(done.map_err(|error| DataFusionError::External(Box::new(error)))??);
+    }
+    Ok(results)
 }
 
 /// The matches in a stream of a scan, in batches of [`MATCHED_ROWS`] or [`MATCHED_BYTES`], or a few more.
@@ -237,6 +279,43 @@ impl BufferedMatches {
     pub fn partition(&self, partition: usize, partitions: usize) -> impl Stream<Item = Result<MatchBatch>> + use<> {
         let schema = Arc::clone(&self.schema);
         self.batches.partition(partition, partitions).map(move |batch| schema.wrap(batch?))
+    }
+
+    /// Returns the matches without those of groups that have too few matches within a period for a finding. Rules without a
+    /// [`GroupThreshold`] keep theirs.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub async fn without_sparse_groups(self: Arc<BufferedMatches>, engine: &Engine) -> Result<Arc<BufferedMatches>> {
+        let Some(group_counts) = &self.group_counts else {
+            return Ok(self);
+        };
+        let total: usize = self.counts.iter().sum();
+        let is_worthwhile = |left_out: usize| left_out > 0 && left_out >= total / LEFT_OUT_PART;
+        if !is_worthwhile(group_counts.rules().map(|rule| self.counts[rule]).sum()) {
+            return Ok(self);
+        }
+        let partitions = engine.threads.max(1);
+        let noted = (0..partitions).map(|partition| {
+            let group_counts = Arc::clone(group_counts);
+            let note = move |others, batch| future::ready(Ok(others + group_counts.note_needed(&batch)));
+            self.partition(partition, partitions).try_fold(0, note)
+        });
+        if !is_worthwhile(results(noted.collect()).await?.into_iter().sum()) {
+            return Ok(self);
+        }
+        let (runtime, schema) = (Arc::clone(&engine.runtime), Arc::clone(self.schema.arrow()));
+        let writer = MatchBufferWriter::spilling(engine.match_memory, runtime, schema);
+        let needed = (0..partitions).map(|partition| {
+            let group_counts = Arc::clone(group_counts);
+            self.partition(partition, partitions).try_filter_map(move |batch| {
+                let needed = group_counts.needed(&batch);
+                future::ready(batch.with_matches_of(needed))
+            })
+        });
+        let (buffer, counts) = write(writer, needed, self.counts.len()).await?;
+        let schema = Arc::clone(&self.schema);
+        Ok(Arc::new(BufferedMatches { batches: Arc::new(buffer), schema, counts, group_counts: None }))
     }
 
     /// Returns the matches as a table of `schema` with `partitions` partitions. `convert` makes rows of it from each batch.

@@ -9,7 +9,7 @@ use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::match_table::MatchTable;
 use super::seen::SeenKeys;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
-use crate::engine::match_scan::MatchScan;
+use crate::engine::match_scan::{GroupThreshold, MatchScan};
 use crate::engine::{Engine, duplicates};
 use crate::error::Error;
 use crate::rule::Rule;
@@ -155,11 +155,13 @@ impl<'r> ScannedRules<'r> {
         let HuntedData { engine, table, records } = *data;
         let failed = |error| Error::query("the records", error);
         let scan = MatchScan::new(engine, Arc::clone(&records.provider), spec).await.map_err(failed)?;
+        let scan = scan.with_group_counts(self.group_thresholds(rules));
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         if self.counts_duplicates && rules.len() == self.scanned.len() {
             let counted = duplicates::among_matches(engine, &buffer, spec.call, self.range).await;
             results.duplicates = counted.map_err(|error| Error::query("the duplicates among the matches", error))?;
         }
+        let buffer = buffer.without_sparse_groups(engine).await.map_err(failed)?;
         let (counts, triggers) = (&buffer.counts, self.range);
         let is_candidate = |index: &usize| self.table.rules()[*index].is_candidate(counts[*index]);
         let candidates: Vec<usize> = rules.iter().copied().filter(is_candidate).collect();
@@ -167,6 +169,12 @@ impl<'r> ScannedRules<'r> {
         let rows = ScannedMatches { matches: Arc::clone(&buffer), origins };
         let windows = RuleWindows { engine, table: &self.table, rows: &rows, counts, triggers };
         windows.count(&candidates, |rows| results.add(rows)).await
+    }
+
+    fn group_thresholds(&self, rules: &[usize]) -> Vec<GroupThreshold> {
+        let threshold =
+            |index: &usize| self.table.rules()[*index].group_threshold(*index, self.spec.credential(), self.range);
+        rules.iter().filter_map(threshold).collect()
     }
 
     /// Returns the outcome of the windows of all rules.

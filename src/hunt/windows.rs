@@ -17,12 +17,13 @@ use tokio::task::JoinSet;
 use super::known_data::KnownData;
 use super::match_table::{MatchTable, MatchedRows};
 use crate::engine::Engine;
+use crate::engine::match_scan::GroupThreshold;
 use crate::error::Error;
 use crate::named_columns;
 use crate::rule::{Counts, NewnessPeriods, Rule, WindowKind};
 use crate::sql::columns::{self, RuleColumns};
 use crate::sql::match_spec::ValueId;
-use crate::sql::{self, WindowShape};
+use crate::sql::{self, CountFunction, WindowShape};
 use crate::time::{Instant, Period, Range};
 
 /// Queries over fewer rows run on one thread.
@@ -90,6 +91,36 @@ impl WindowRule {
     /// Returns whether there may be matches that the data do not decide.
     fn may_be_open(&self) -> bool {
         self.shape.absence.is_some() || self.newness.is_some_and(|newness| newness.learning.is_some())
+    }
+
+    /// Returns the number of matches that a finding needs in a window, if matches in other windows can be left out. `index` is
+    /// that of the rule in the scan, `credential` the value that is replaced by an origin, and `triggers` the times of triggers.
+    pub(super) fn group_threshold(
+        &self,
+        index: usize,
+        credential: Option<ValueId>,
+        triggers: Range,
+    ) -> Option<GroupThreshold> {
+        let least = match self.shape.function {
+            None => self.shape.min_events.map_or(self.threshold, |events| events.max(self.threshold)),
+            // A finding shows the greatest count in any window, whether or not that has enough events.
+            Some(CountFunction::Distinct) => self.threshold,
+            Some(_) => return None,
+        };
+        let group = &self.columns.group;
+        let is_resolved_later = credential.is_some_and(|credential| group.contains(&credential));
+        // Every match shows whether the windows at the start of the range are known.
+        if least.get() < 2 || is_resolved_later || self.may_be_open() || self.may_be_unanchored(triggers) {
+            return None;
+        }
+        Some(GroupThreshold {
+            rule: index,
+            group: group.clone(),
+            period: self.period,
+            least: least.get(),
+            // The start of a `dedup` window depends on earlier matches. So does what is new.
+            needs_whole_groups: self.shape.kind == WindowKind::Dedup || self.shape.only_new,
+        })
     }
 
     /// Returns the start of the times whose matches are counted. Earlier events only show which of these count.

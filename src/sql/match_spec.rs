@@ -57,7 +57,7 @@ impl EventColumn {
 }
 
 /// A value that a scan computes for its matches, of the [`MatchSpec`] that it is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ValueId(usize);
 
 impl ValueId {

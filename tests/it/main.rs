@@ -75,6 +75,7 @@ mod sigma_counts;
 mod sigma_items;
 mod sigma_statistics;
 mod sinks;
+mod sparse_groups;
 mod special_files;
 mod grids;
 mod table_files;
