@@ -142,12 +142,10 @@ impl DeltaVersion {
     }
 }
 
-/// Returns the type as which a partition column is read. Types whose values no field of CloudTrail has are read as text.
+/// Returns the type as which a partition column is read. Others than times and booleans are read as text, also numbers: an
+/// account is a text in CloudTrail.
 fn partition_type(field: &StructField) -> ArrowType {
     match &field.data_type {
-        DataType::Primitive(
-            PrimitiveType::Byte | PrimitiveType::Short | PrimitiveType::Integer | PrimitiveType::Long,
-        ) => ArrowType::Int64,
         DataType::Primitive(PrimitiveType::Boolean) => ArrowType::Boolean,
         DataType::Primitive(PrimitiveType::Date) => ArrowType::Date32,
         DataType::Primitive(PrimitiveType::Timestamp | PrimitiveType::TimestampNtz) => event::time_type(),
@@ -174,10 +172,6 @@ fn partition_value(column: Option<&StructField>, text: Option<&str>) -> Result<O
         _ => return Ok(Some(PartitionValue::Text(text.to_owned()))),
     };
     Ok(Some(match parsed {
-        Ok(Scalar::Byte(number)) => PartitionValue::Number(number.into()),
-        Ok(Scalar::Short(number)) => PartitionValue::Number(number.into()),
-        Ok(Scalar::Integer(number)) => PartitionValue::Number(number.into()),
-        Ok(Scalar::Long(number)) => PartitionValue::Number(number),
         Ok(Scalar::Boolean(flag)) => PartitionValue::Flag(flag),
         Ok(Scalar::Date(days)) => PartitionValue::Date(days),
         Ok(Scalar::Timestamp(micros)) => PartitionValue::Time(micros),

@@ -66,8 +66,6 @@ pub enum FilePartitions {
 pub enum PartitionValue {
     /// A text, or a value of a type that is read as text.
     Text(String),
-    /// A whole number.
-    Number(i64),
     /// A Boolean.
     Flag(bool),
     /// A date, in days since 1970.
@@ -80,7 +78,6 @@ impl fmt::Display for PartitionValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PartitionValue::Text(text) => f.write_str(text),
-            PartitionValue::Number(number) => write!(f, "{number}"),
             PartitionValue::Flag(flag) => write!(f, "{flag}"),
             PartitionValue::Date(days) => match NaiveDate::from_epoch_days(*days) {
                 Some(date) => write!(f, "{date}"),

@@ -258,12 +258,13 @@ fn partition_columns_have_their_types_and_tell_the_layout() {
     records[duplicate]["eventTime"] = records[4]["eventTime"].clone();
     let expected = raw(folder.path(), &records);
     assert_ne!(expected, Vec::<String>::new());
-    // Two of the columns that tell the layout are partition columns. Times have both forms of the protocol.
-    let values = |number: usize, record: &Value| {
+    // Two of the columns that tell the layout are partition columns. Timestamps have both forms of the protocol; those without a
+    // zone have one form.
+    let values = |has_zone: bool, number: usize, record: &Value| {
         let time = record["eventTime"].as_str().unwrap();
         let plain = time.replace('T', " ").replace('Z', "");
         json!({
-            "eventTime": if number % 2 == 0 { time.to_owned() } else { plain }, "eventName": record["eventName"],
+            "eventTime": if has_zone && number % 2 == 0 { time.to_owned() } else { plain }, "eventName": record["eventName"],
             "readOnly": "false", "shard": number.to_string(), "event_day": &time[..10], "note": "",
         })
     };
@@ -276,6 +277,7 @@ fn partition_columns_have_their_types_and_tell_the_layout() {
             ("note", "string"),
         ];
         let path = folder.path().join(kind);
+        let values = |number: usize, record: &Value| values(kind == "timestamp", number, record);
         let mut table = partitioned(path.clone(), &schema_with(&types), &records, &values);
         if kind == "timestamp_ntz" {
             table.commit(&[protocol(&["timestampNtz"])]);
@@ -291,7 +293,7 @@ fn partition_columns_have_their_types_and_tell_the_layout() {
             ["query", sql, table.path(), "--with-duplicates", "--format", "csv", "--map", map.to_str().unwrap()];
         let answer = tawny(&query);
         let lines = String::from_utf8(answer.stdout.clone()).unwrap();
-        assert_eq!(lines.lines().nth(1), Some("Int64,Date32,Boolean,true,false"), "{kind}: {lines}{}", talk(&answer));
+        assert_eq!(lines.lines().nth(1), Some("Utf8,Date32,Boolean,true,false"), "{kind}: {lines}{}", talk(&answer));
         assert_eq!(lines.lines().count(), 2, "{lines}");
         let dry = tawny(&["hunt", table.path(), "--from", "2030-01-01", "--dry-run", "--format", "json"]);
         assert_eq!(serde_json::from_slice::<Value>(&dry.stdout).unwrap()["objects"], json!(0), "days select files");

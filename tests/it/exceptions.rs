@@ -273,7 +273,7 @@ async fn hold(
     assert!(found[plain.len()..].iter().all(Vec::is_empty));
     let ignored: Vec<Option<usize>> = std::iter::once(None).chain((0..cases.len()).map(Some)).collect();
     let expected = expected(folder, plain, (events, cases), &ignored, range).await;
-    let mut effects = effects.into_iter();
+    let mut effects = effects.exceptions.into_iter();
     for (number, rule) in plain.iter().enumerate() {
         let own = &expected[number][0];
         let mut found: Vec<Shown> = found[number].iter().map(|finding| shown(finding, events, "")).collect();

@@ -74,7 +74,8 @@ proptest! {
         let table = MemoryTable(vec![oracle::batch(&events)]);
         for match_memory in [SCARCE, MEMORY / 4] {
             let rules = [other.clone(), rule.clone()];
-            let hunt = hunt::hunt(&engine(match_memory), &table, &rules, Range::default());
+            let engine = engine(match_memory);
+            let hunt = hunt::hunt(&engine, &table, &rules, Range::default());
             let found = RUNTIME.block_on(hunt).unwrap().findings.swap_remove(1);
             prop_assert_eq!(&oracle::shown(found), &expected, "with {} bytes", match_memory);
         }

@@ -108,13 +108,11 @@ impl Days {
 /// Returns a value as one of the type of its column; null, if it has another type.
 pub(super) fn scalar(value: Option<&PartitionValue>, data_type: &DataType) -> ScalarValue {
     match (data_type, value) {
-        (DataType::Int64, Some(PartitionValue::Number(number))) => ScalarValue::Int64(Some(*number)),
         (DataType::Boolean, Some(PartitionValue::Flag(flag))) => ScalarValue::Boolean(Some(*flag)),
         (DataType::Date32, Some(PartitionValue::Date(days))) => ScalarValue::Date32(Some(*days)),
         (DataType::Timestamp(TimeUnit::Microsecond, zone), Some(PartitionValue::Time(micros))) => {
             ScalarValue::TimestampMicrosecond(Some(*micros), zone.clone())
         }
-        (DataType::Int64, _) => ScalarValue::Int64(None),
         (DataType::Boolean, _) => ScalarValue::Boolean(None),
         (DataType::Date32, _) => ScalarValue::Date32(None),
         (DataType::Timestamp(TimeUnit::Microsecond, zone), _) => ScalarValue::TimestampMicrosecond(None, zone.clone()),
