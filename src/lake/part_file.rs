@@ -394,6 +394,7 @@ pub fn rows_by_date(
 mod tests {
     use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
     use parquet::file::metadata::PageIndexPolicy;
+    use parquet::file::statistics::Statistics;
 
     use super::*;
     use crate::event::batch::BatchBuilder;
@@ -487,8 +488,7 @@ mod tests {
         let (mut without_dictionary, mut bounded) = (Vec::new(), Vec::new());
         for (column, pages) in group.columns().iter().zip(pages) {
             let [name] = column.column_path().parts() else { panic!("{:?}", column.column_path()) };
-            let is_empty =
-                column.statistics().and_then(|statistics| statistics.null_count_opt()) == Some(3 * PAGE_ROWS as u64);
+            let is_empty = column.statistics().and_then(Statistics::null_count_opt) == Some(3 * PAGE_ROWS as u64);
             let expected = match name.as_str() {
                 "userIdentity" => (3 * PAGE_ROWS * policy.len()).div_ceil(IDENTITY_PAGE_BYTES),
                 _ if is_empty => 1,

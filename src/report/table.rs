@@ -27,7 +27,6 @@ impl Screen {
     pub const FILE: Screen = Screen { width: None, is_colored: false };
 
     /// Returns the screen of standard output. `COLUMNS` sets its width, also for pipes. `NO_COLOR` turns colors off.
-    #[expect(clippy::disallowed_methods, reason = "terminals are described by these variables")]
     pub fn of_standard_output() -> Screen {
         let without_colors = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Screen {

@@ -193,6 +193,7 @@ impl MatchSpec {
     /// Returns the same scan, which finds no other matches than those of the rules with an index that `is_wanted`, and of rules with
     /// the same predicate.
     #[cfg(feature = "cluster")]
+    #[must_use]
     pub fn for_rules(&self, is_wanted: impl Fn(usize) -> bool) -> MatchSpec {
         let rules = self.rules.iter().enumerate().filter(|(index, _)| is_wanted(*index));
         let wanted: BTreeSet<usize> = rules.map(|(_, rule)| rule.predicate).collect();

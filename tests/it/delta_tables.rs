@@ -330,7 +330,7 @@ fn dates_and_null_values_of_partitions_are_read() {
     let table = partitioned(folder.path().join("wrong"), &schema_with(&[("eventTime", "date")]), &records[..1], &wrong);
     let refused = hunt(table.path(), &[]);
     assert_eq!(refused.status.code(), Some(3), "{}", talk(&refused));
-    let reason = "`0.parquet` has the value `2026-09-31` for its partition column `eventTime`";
+    let reason = "cannot be used: Failed to parse value '2026-09-31' as 'date'";
     assert!(talk(&refused).contains(reason), "{}", talk(&refused));
 }
 
