@@ -211,16 +211,11 @@ fn partition_values_are_those_of_the_log() {
 }
 
 /// Writes a table with a file for each of `records`. `values` gives the partition values of a record; files lack their columns.
-fn partitioned(
-    path: PathBuf,
-    schema: &Value,
-    records: &[Value],
-    values: &dyn Fn(usize, &Value) -> Value,
-) -> DeltaTable {
+fn partitioned(path: &Path, schema: &Value, records: &[Value], values: &dyn Fn(usize, &Value) -> Value) -> DeltaTable {
     let names: Vec<String> = values(0, &records[0]).as_object().unwrap().keys().cloned().collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let protocol = json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}});
-    let mut table = DeltaTable::new(path.clone(), &[protocol, metadata(schema, &names, &json!({}))]);
+    let mut table = DeltaTable::new(path.to_owned(), &[protocol, metadata(schema, &names, &json!({}))]);
     let mut own = fields();
     own.retain(|field| !names.contains(&field.name().as_str()));
     let mut adds = Vec::new();
@@ -264,7 +259,7 @@ fn partition_columns_have_their_types_and_tell_the_layout() {
         let time = record["eventTime"].as_str().unwrap();
         let plain = time.replace('T', " ").replace('Z', "");
         json!({
-            "eventTime": if has_zone && number % 2 == 0 { time.to_owned() } else { plain }, "eventName": record["eventName"],
+            "eventTime": if has_zone && number.is_multiple_of(2) { time.to_owned() } else { plain }, "eventName": record["eventName"],
             "readOnly": "false", "shard": number.to_string(), "event_day": &time[..10], "note": "",
         })
     };
@@ -278,7 +273,7 @@ fn partition_columns_have_their_types_and_tell_the_layout() {
         ];
         let path = folder.path().join(kind);
         let values = |number: usize, record: &Value| values(kind == "timestamp", number, record);
-        let mut table = partitioned(path.clone(), &schema_with(&types), &records, &values);
+        let mut table = partitioned(&path, &schema_with(&types), &records, &values);
         if kind == "timestamp_ntz" {
             table.commit(&[protocol(&["timestampNtz"])]);
         }
@@ -316,7 +311,7 @@ fn dates_and_null_values_of_partitions_are_read() {
             "awsRegion": "",
         })
     };
-    let table = partitioned(folder.path().join("days"), &schema_with(&types), &records, &values);
+    let table = partitioned(&folder.path().join("days"), &schema_with(&types), &records, &values);
     for record in &mut records {
         record.as_object_mut().unwrap().remove("awsRegion");
     }
@@ -327,7 +322,8 @@ fn dates_and_null_values_of_partitions_are_read() {
 
     // A value that is none of its column's type is named.
     let wrong = |_: usize, _: &Value| json!({"eventTime": "2026-09-31"});
-    let table = partitioned(folder.path().join("wrong"), &schema_with(&[("eventTime", "date")]), &records[..1], &wrong);
+    let table =
+        partitioned(&folder.path().join("wrong"), &schema_with(&[("eventTime", "date")]), &records[..1], &wrong);
     let refused = hunt(table.path(), &[]);
     assert_eq!(refused.status.code(), Some(3), "{}", talk(&refused));
     let reason = "cannot be used: Failed to parse value '2026-09-31' as 'date'";

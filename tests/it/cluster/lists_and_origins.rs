@@ -61,13 +61,13 @@ fn write_rules(folder: &Path) -> [String; 4] {
         );
         std::fs::write(folder.join(format!("rules/{id}.yml")), text).unwrap();
     }
-    let mut calls: String = (0..5_000).map(|number| format!("Call{number}\n")).collect();
-    calls.push_str("GetObject\nDecrypt\nAssumeRole\n");
-    let mut offices: String = (0..3_000).map(|number| format!("10.{}.{}.0/24\n", number / 256, number % 256)).collect();
-    offices.insert_str(0, "cidr\n192.0.2.0/30\n2001:db8::/64\n");
+    let mut calls: Vec<String> = ["GetObject", "Decrypt", "AssumeRole"].map(str::to_owned).into();
+    calls.extend((0..5_000).map(|number| format!("Call{number}")));
+    let mut offices: Vec<String> = ["cidr", "192.0.2.0/30", "2001:db8::/64"].map(str::to_owned).into();
+    offices.extend((0..3_000).map(|number| format!("10.{}.{}.0/24", number / 256, number % 256)));
     for (name, text) in [
-        ("calls.txt", calls.as_str()),
-        ("offices.csv", &offices),
+        ("calls.txt", calls.join("\n").as_str()),
+        ("offices.csv", &offices.join("\n")),
         ("people.jsonl", "{\"name\":\"alice\"}\n{\"name\":\"dave\"}\n"),
         ("exceptions.yml", EXCEPTIONS),
     ] {

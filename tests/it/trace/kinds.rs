@@ -122,8 +122,8 @@ fn a_record_with_two_keys_is_found_by_the_one_that_it_issued() {
         // The event names no session, so the key alone leads back.
         let mut caller = user("anaya");
         caller["accessKeyId"] = json!(key);
-        let called = record("call", LIST, "2026-09-01T11:00:00Z", &caller);
-        check(&[issuing, called], "call", &[kind], "anaya", (true, "AKIAanaya"));
+        let act = record("call", LIST, "2026-09-01T11:00:00Z", &caller);
+        check(&[issuing, act], "call", &[kind], "anaya", (true, "AKIAanaya"));
     }
 }
 
