@@ -128,9 +128,8 @@ impl GroupCounts {
         others
     }
 
-    /// Returns for rules with a threshold which of the rows of `batch` are their matches that a finding may need. Rules without
-    /// matches in it are left out. The needed
-    /// matches of all batches must be noted.
+    /// Returns for each rule with a threshold and matches in `batch` the flags of the rows that a finding may need. The needed
+    /// matches of all batches must be noted before.
     ///
     /// A duplicate of a needed match is needed too. If it has another group or time, it may be the one that counts.
     pub(super) fn needed(&self, batch: &MatchBatch) -> Vec<(usize, BooleanArray)> {

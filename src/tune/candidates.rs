@@ -112,7 +112,7 @@ impl<'s> Search<'s> {
         chosen
     }
 
-    /// Returns `chosen`, the most effective first. Leaves out those that remove too little of what the ones before them leave.
+    /// Returns `chosen`, the most effective first. Leaves out a condition that removes too little of what the others before it leave.
     fn ordered(&self, mut chosen: Vec<&'s Condition>) -> Vec<&'s Condition> {
         let mut left = self.left(&[]);
         let mut ordered = Vec::new();

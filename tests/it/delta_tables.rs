@@ -11,14 +11,14 @@ use crate::s3_server::Server;
 use crate::tables::*;
 
 /// A table that commits files by hand.
-struct DeltaTable {
+pub(crate) struct DeltaTable {
     folder: PathBuf,
     version: u64,
 }
 
 impl DeltaTable {
     /// Creates a table whose version 0 has these actions.
-    fn new(folder: PathBuf, actions: &[Value]) -> DeltaTable {
+    pub(crate) fn new(folder: PathBuf, actions: &[Value]) -> DeltaTable {
         fs::create_dir_all(folder.join("_delta_log")).unwrap();
         let mut table = DeltaTable { folder, version: 0 };
         table.commit(actions);
@@ -29,7 +29,7 @@ impl DeltaTable {
         self.folder.join(format!("_delta_log/{version:020}.json"))
     }
 
-    fn commit(&mut self, actions: &[Value]) {
+    pub(crate) fn commit(&mut self, actions: &[Value]) {
         let time = 1_790_000_000_000_u64 + self.version * 60_000;
         let information = json!({"commitInfo": {"timestamp": time, "operation": "WRITE"}});
         let lines: Vec<String> = [&information].into_iter().chain(actions).map(Value::to_string).collect();
@@ -45,7 +45,7 @@ impl DeltaTable {
         self.add_with(name, &json!({}))
     }
 
-    fn add_with(&self, name: &str, members: &Value) -> Value {
+    pub(crate) fn add_with(&self, name: &str, members: &Value) -> Value {
         let size = fs::metadata(self.folder.join(name)).unwrap().len();
         let mut add =
             json!({"path": name, "partitionValues": {}, "size": size, "modificationTime": 0, "dataChange": true});
@@ -53,7 +53,7 @@ impl DeltaTable {
         json!({"add": add})
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.folder.to_str().unwrap()
     }
 }
@@ -68,7 +68,7 @@ fn table_of(fields: &[Field], partitions: &[&str]) -> Vec<Value> {
     vec![protocol, metadata(&schema_of(fields), partitions, &json!({}))]
 }
 
-fn metadata(schema: &Value, partitions: &[&str], configuration: &Value) -> Value {
+pub(crate) fn metadata(schema: &Value, partitions: &[&str], configuration: &Value) -> Value {
     json!({"metaData": {
         "id": "5fba94ed-9794-4965-ba6e-6ee3c0d22af9", "format": {"provider": "parquet", "options": {}},
         "schemaString": schema.to_string(), "partitionColumns": partitions, "configuration": configuration,
@@ -77,13 +77,13 @@ fn metadata(schema: &Value, partitions: &[&str], configuration: &Value) -> Value
 }
 
 /// Returns a protocol with these reader features.
-fn protocol(features: &[&str]) -> Value {
+pub(crate) fn protocol(features: &[&str]) -> Value {
     json!({"protocol": {
         "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features,
     }})
 }
 
-fn schema_of(fields: &[Field]) -> Value {
+pub(crate) fn schema_of(fields: &[Field]) -> Value {
     let field = |field: &Field| {
         let data_type = match field.data_type() {
             DataType::Timestamp(..) => json!("timestamp"),
@@ -103,7 +103,7 @@ fn time() -> Field {
 }
 
 /// The columns of files with identities as structs.
-fn fields() -> Vec<Field> {
+pub(crate) fn fields() -> Vec<Field> {
     columns(time(), false, &same)
 }
 
@@ -208,126 +208,6 @@ fn partition_values_are_those_of_the_log() {
     };
     assert_eq!(dry("2026-09-01", "2026-09-03"), json!(records.len()));
     assert_eq!(dry("2020-01-01", "2020-01-02"), json!(0), "the day of the folders");
-}
-
-/// Writes a table with a file for each of `records`. `values` gives the partition values of a record; files lack their columns.
-fn partitioned(path: &Path, schema: &Value, records: &[Value], values: &dyn Fn(usize, &Value) -> Value) -> DeltaTable {
-    let names: Vec<String> = values(0, &records[0]).as_object().unwrap().keys().cloned().collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let protocol = json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}});
-    let mut table = DeltaTable::new(path.to_owned(), &[protocol, metadata(schema, &names, &json!({}))]);
-    let mut own = fields();
-    own.retain(|field| !names.contains(&field.name().as_str()));
-    let mut adds = Vec::new();
-    for (number, record) in records.iter().enumerate() {
-        let mut row = rows(std::slice::from_ref(record), false, &same).remove(0);
-        row.as_object_mut().unwrap().retain(|name, _| !names.contains(&name.as_str()));
-        let name = format!("{number}.parquet");
-        write(&path.join(&name), own.clone(), &[row]);
-        adds.push(table.add_with(&name, &json!({ "partitionValues": values(number, record) })));
-    }
-    table.commit(&adds);
-    table
-}
-
-/// Returns the schema of [`fields`] and more columns, with other types for some columns.
-fn schema_with(types: &[(&str, &str)]) -> Value {
-    let mut schema = schema_of(&fields());
-    let columns = schema["fields"].as_array_mut().unwrap();
-    for (name, data_type) in types {
-        columns.retain(|field| field["name"] != *name);
-        columns.push(json!({"name": name, "type": data_type, "nullable": true, "metadata": {}}));
-    }
-    schema
-}
-
-#[test]
-fn partition_columns_have_their_types_and_tell_the_layout() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut records = records();
-    for (number, record) in records.iter_mut().enumerate() {
-        let time = record["eventTime"].as_str().unwrap().trim_end_matches('Z').to_owned();
-        record["eventTime"] = json!(format!("{time}.{number:06}Z"));
-    }
-    let duplicate = records.len() - 1;
-    records[duplicate]["eventTime"] = records[4]["eventTime"].clone();
-    let expected = raw(folder.path(), &records);
-    assert_ne!(expected, Vec::<String>::new());
-    // Two of the columns that tell the layout are partition columns. Timestamps have both forms of the protocol; those without a
-    // zone have one form.
-    let values = |has_zone: bool, number: usize, record: &Value| {
-        let time = record["eventTime"].as_str().unwrap();
-        let plain = time.replace('T', " ").replace('Z', "");
-        json!({
-            "eventTime": if has_zone && number.is_multiple_of(2) { time.to_owned() } else { plain }, "eventName": record["eventName"],
-            "readOnly": "false", "shard": number.to_string(), "event_day": &time[..10], "note": "",
-        })
-    };
-    for kind in ["timestamp", "timestamp_ntz"] {
-        let types = [
-            ("eventTime", kind),
-            ("readOnly", "boolean"),
-            ("shard", "integer"),
-            ("event_day", "date"),
-            ("note", "string"),
-        ];
-        let path = folder.path().join(kind);
-        let values = |number: usize, record: &Value| values(kind == "timestamp", number, record);
-        let mut table = partitioned(&path, &schema_with(&types), &records, &values);
-        if kind == "timestamp_ntz" {
-            table.commit(&[protocol(&["timestampNtz"])]);
-        }
-        let found = hunt(table.path(), &[]);
-        assert_eq!(told(&found), expected, "{kind}: {}", talk(&found));
-        let map = folder.path().join("map.yml");
-        let columns = "  eventVersion: 'arrow_typeof(shard)'\n  eventID: 'arrow_typeof(event_day)'\n  \
-                       vpcEndpointId: 'arrow_typeof(\"readOnly\")'\n  apiVersion: note\n";
-        fs::write(&map, format!("layout: ours\ncolumns:\n{columns}")).unwrap();
-        let sql = "SELECT DISTINCT eventVersion, eventID, vpcEndpointId, apiVersion IS NULL, readOnly FROM cloudtrail";
-        let query =
-            ["query", sql, table.path(), "--with-duplicates", "--format", "csv", "--map", map.to_str().unwrap()];
-        let answer = tawny(&query);
-        let lines = String::from_utf8(answer.stdout.clone()).unwrap();
-        assert_eq!(lines.lines().nth(1), Some("Utf8,Date32,Boolean,true,false"), "{kind}: {lines}{}", talk(&answer));
-        assert_eq!(lines.lines().count(), 2, "{lines}");
-        let dry = tawny(&["hunt", table.path(), "--from", "2030-01-01", "--dry-run", "--format", "json"]);
-        assert_eq!(serde_json::from_slice::<Value>(&dry.stdout).unwrap()["objects"], json!(0), "days select files");
-    }
-}
-
-#[test]
-fn dates_and_null_values_of_partitions_are_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut records = records();
-    for record in &mut records {
-        let day = record["eventTime"].as_str().unwrap()[..10].to_owned();
-        record["eventTime"] = json!(format!("{day}T00:00:00Z"));
-    }
-    let types = [("eventTime", "date"), ("recipientAccountId", "long")];
-    let values = |_: usize, record: &Value| {
-        let account: u64 = record["recipientAccountId"].as_str().unwrap().parse().unwrap();
-        json!({
-            "eventTime": &record["eventTime"].as_str().unwrap()[..10], "recipientAccountId": account.to_string(),
-            "awsRegion": "",
-        })
-    };
-    let table = partitioned(&folder.path().join("days"), &schema_with(&types), &records, &values);
-    for record in &mut records {
-        record.as_object_mut().unwrap().remove("awsRegion");
-    }
-    let expected = raw(folder.path(), &records);
-    assert!(expected.len() > 2, "{expected:?}");
-    let found = hunt(table.path(), &[]);
-    assert_eq!(told(&found), expected, "{}", talk(&found));
-
-    // A value that is none of its column's type is named.
-    let wrong = |_: usize, _: &Value| json!({"eventTime": "2026-09-31"});
-    let table =
-        partitioned(&folder.path().join("wrong"), &schema_with(&[("eventTime", "date")]), &records[..1], &wrong);
-    let refused = hunt(table.path(), &[]);
-    assert_eq!(refused.status.code(), Some(3), "{}", talk(&refused));
-    let reason = "cannot be used: Failed to parse value '2026-09-31' as 'date'";
-    assert!(talk(&refused).contains(reason), "{}", talk(&refused));
 }
 
 #[test]

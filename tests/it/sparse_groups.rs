@@ -26,7 +26,7 @@ fn engine(match_memory: usize) -> Engine {
     Engine::new(2, MEMORY, &std::env::temp_dir()).unwrap().with_match_memory(match_memory)
 }
 
-/// Returns events, some of which have a later duplicate of another group.
+/// Returns events. Some have a later duplicate of another group.
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let duplicates = prop::collection::vec((any::<prop::sample::Index>(), 1i64..8, 0u8..2), 0..6);
     (oracle::events(), duplicates).prop_map(|(events, duplicates)| {
@@ -41,7 +41,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
-/// Returns the matches without those that have an earlier duplicate.
+/// Returns the first of the matches with each identity.
 fn distinct(events: &[Event]) -> Vec<Event> {
     let mut first: BTreeMap<u16, &Event> = BTreeMap::new();
     for event in events.iter().filter(|event| event.matches) {
@@ -82,7 +82,7 @@ proptest! {
     }
 }
 
-/// Returns the matches of `rule` in `events`, and those that may matter for it where windows need `least` matches.
+/// Returns the matches of `rule` in `events`, and what is left of them if a window needs `least` matches.
 async fn matches(events: &[Event], rule: &Rule, least: u32, match_memory: usize) -> [Arc<BufferedMatches>; 2] {
     let engine = engine(match_memory);
     let table = MemoryTable(vec![oracle::batch(events)]);
@@ -138,6 +138,19 @@ fn only_matches_near_a_full_window_are_left() {
         assert!(left(kind, 3, SCARCE).is_superset(&ids(0..3)), "{kind}");
     }
     assert_eq!(left(WindowKind::Sliding, 2, MEMORY / 4).len(), 7, "two in adjacent spans may share a window");
+}
+
+#[test]
+fn duplicates_of_needed_matches_are_left() {
+    // The first delivery of event 0 is alone in its group, and decides that the second one does not count.
+    let full = [at(1, 0, 50), at(2, 0, 60), at(0, 0, 70)];
+    let events = [[at(0, 1, 10), at(3, 2, 10)].as_slice(), &full].concat();
+    let rule = oracle::rule(WindowKind::Sliding, 3, false);
+    let [all, needed] = RUNTIME.block_on(matches(&events, &rule, 3, MEMORY / 4));
+    assert_eq!((all.counts[0], needed.counts[0]), (5, 4));
+    let table = MemoryTable(vec![oracle::batch(&events)]);
+    let found = RUNTIME.block_on(hunt::hunt(&engine(MEMORY / 4), &table, &[rule], Range::default())).unwrap();
+    assert_eq!(oracle::shown(found.findings.concat()), Vec::new());
 }
 
 #[test]

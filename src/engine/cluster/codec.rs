@@ -1,5 +1,5 @@
 //! Messages between the nodes of a cluster: tables of Parquet files as the list of them, scans of them with what the
-//! transaction log says of each, stages by their settings, and functions by name, one of which has value lists.
+//! transaction log says of each, stages by their settings, and functions by name. One of the functions has value lists.
 
 use std::sync::Arc;
 

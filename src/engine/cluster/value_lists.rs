@@ -33,7 +33,7 @@ const COMPRESSION_LEVEL: i32 = 3;
 /// Lists that an executor has loaded.
 type LoadedLists = Arc<Vec<Arc<ValueList>>>;
 
-/// The lists that this executor received last, and their bytes. The tasks of a scan share them, also those that begin later.
+/// The lists that this executor received last, and their bytes. All tasks of a scan share them.
 static LAST: Mutex<Option<(Arc<[u8]>, LoadedLists)>> = Mutex::new(None);
 
 /// Checks that executors can receive `lists`.

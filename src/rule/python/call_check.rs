@@ -34,7 +34,7 @@ pub(super) struct ModuleNames {
     bound: BTreeSet<Arc<str>>,
 }
 
-/// What an expression means that names a module or a known value.
+/// The meaning of an expression that names a module or a known value.
 enum Known {
     Module(String),
     Value(Value),
