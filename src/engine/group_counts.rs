@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arrow::array::{Array as _, AsArray as _, BooleanArray, StringArray};
 use arrow::datatypes::TimestampMicrosecondType;
@@ -14,6 +14,7 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use foldhash::quality::FixedState;
 
+use super::hashed_set::{self, HashedSet};
 use super::match_batch::MatchBatch;
 use super::match_buffer::reservation;
 use crate::sql::match_spec::{EventColumn, ValueId};
@@ -161,7 +162,7 @@ impl GroupCounts {
     }
 
     fn count(&self, group: u64, span: i64) -> &AtomicU32 {
-        &self.counts[index(FixedState::default().hash_one((group, span)), self.counts.len())]
+        &self.counts[hashed_set::index(FixedState::default().hash_one((group, span)), self.counts.len())]
     }
 
     /// Returns whether two adjacent spans, one of them that of the match, may hold enough matches of its group.
@@ -201,38 +202,4 @@ fn hashes_of_groups(batch: &MatchBatch, group: &[ValueId]) -> Vec<u64> {
 fn hash_of_id(one: GroupMatch<'_>, ids: &StringArray) -> u64 {
     let id = ids.is_valid(one.row).then(|| ids.value(one.row));
     FixedState::default().hash_one((one.threshold.rule, id))
-}
-
-/// Returns the index of a hash among `length`.
-fn index(hash: u64, length: usize) -> usize {
-    usize::try_from(hash % length.max(1) as u64).unwrap_or_default()
-}
-
-/// A set of hashes that may also contain others.
-#[derive(Debug)]
-struct HashedSet {
-    words: Vec<AtomicU64>,
-}
-
-impl HashedSet {
-    fn new(bits: usize) -> HashedSet {
-        HashedSet { words: (0..bits.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    fn bit_of(&self, hash: u64) -> (&AtomicU64, u64) {
-        let bit = index(hash, self.words.len() * 64);
-        (&self.words[bit / 64], 1 << (bit % 64))
-    }
-
-    fn insert(&self, hash: u64) {
-        let (word, bit) = self.bit_of(hash);
-        if word.load(Ordering::Relaxed) & bit == 0 {
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
-    }
-
-    fn contains(&self, hash: u64) -> bool {
-        let (word, bit) = self.bit_of(hash);
-        word.load(Ordering::Relaxed) & bit != 0
-    }
 }

@@ -29,6 +29,8 @@ use super::match_batch::{MatchBatch, MatchSchema};
 #[cfg(feature = "cluster")]
 pub use super::match_buffer::BufferedRows;
 use super::match_buffer::{Convert, MatchBuffer, MatchBufferWriter};
+pub use super::repeats::{KeyQuestion, KeyedRule};
+use super::repeats::{KeySpans, Repeats};
 use super::{Engine, match_functions, matcher};
 use crate::sql::match_spec::MatchSpec;
 
@@ -49,7 +51,14 @@ pub struct MatchScan {
     rules: usize,
     /// Bytes of matches that stay in memory.
     match_memory: usize,
+    needless: Needless,
+}
+
+/// What shows which matches decide nothing.
+#[derive(Debug, Clone, Default)]
+struct Needless {
     group_counts: Option<Arc<GroupCounts>>,
+    repeats: Option<Arc<Repeats>>,
 }
 
 /// The matches of a scan, in memory up to a part of the budget, and beyond that in files.
@@ -59,8 +68,7 @@ pub struct BufferedMatches {
     schema: Arc<MatchSchema>,
     /// For each rule the number of its matches.
     pub counts: Vec<usize>,
-    /// What shows which matches no window counts, if that is known.
-    group_counts: Option<Arc<GroupCounts>>,
+    needless: Needless,
 }
 
 impl MatchScan {
@@ -82,15 +90,17 @@ impl MatchScan {
             threads: engine.threads.max(1),
             rules: spec.rules.len(),
             match_memory: engine.match_memory,
-            group_counts: None,
+            needless: Needless::default(),
         }
     }
 
-    /// Returns the scan with counts of the matches of groups, for [`BufferedMatches::without_sparse_groups`].
+    /// Returns the scan with what [`BufferedMatches::decisive`] needs: the thresholds of groups, and the rules whose matches have
+    /// keys.
     #[must_use]
-    pub fn with_group_counts(self, thresholds: Vec<GroupThreshold>) -> MatchScan {
-        let group_counts = GroupCounts::new(thresholds, self.match_memory, &self.runtime);
-        MatchScan { group_counts: group_counts.map(Arc::new), ..self }
+    pub fn with_decisions(self, thresholds: Vec<GroupThreshold>, keyed: Vec<KeyedRule>) -> MatchScan {
+        let group_counts = GroupCounts::new(thresholds, self.match_memory, &self.runtime).map(Arc::new);
+        let repeats = Repeats::new(keyed, self.match_memory, &self.runtime).map(Arc::new);
+        MatchScan { needless: Needless { group_counts, repeats }, ..self }
     }
 
     async fn streams(
@@ -152,9 +162,9 @@ impl MatchScan {
         let schema = Arc::clone(&self.schema);
         let runtime = Arc::clone(&self.runtime);
         let writer = MatchBufferWriter::spilling(self.match_memory, runtime, Arc::clone(schema.arrow()));
-        let group_counts = self.group_counts.clone();
+        let needless = self.needless.clone();
         let (buffer, counts) = self.drain(writer).await?;
-        Ok(BufferedMatches { batches: Arc::new(buffer), schema, counts, group_counts })
+        Ok(BufferedMatches { batches: Arc::new(buffer), schema, counts, needless })
     }
 
     /// Calls `take` with each batch of matches, and holds none of them.
@@ -187,14 +197,10 @@ impl MatchScan {
 
     /// Writes all matches to `writer`, and counts those of each rule.
     async fn drain(self, writer: MatchBufferWriter) -> Result<(MatchBuffer, Vec<usize>)> {
-        let (schema, group_counts) = (self.schema, self.group_counts);
+        let (schema, needless) = (self.schema, self.needless);
         let streams = self.streams.into_iter().map(|stream| {
-            let group_counts = group_counts.clone();
-            matches(stream, Arc::clone(&schema)).inspect_ok(move |batch| {
-                if let Some(group_counts) = &group_counts {
-                    group_counts.add(batch);
-                }
-            })
+            let needless = needless.clone();
+            matches(stream, Arc::clone(&schema)).inspect_ok(move |batch| needless.add(batch))
         });
         write(writer, streams, self.rules).await
     }
@@ -269,6 +275,45 @@ fn matches(stream: SendableRecordBatchStream, schema: Arc<MatchSchema>) -> impl 
     })
 }
 
+impl Needless {
+    /// Takes in matches of the scan.
+    fn add(&self, batch: &MatchBatch) {
+        if let Some(group_counts) = &self.group_counts {
+            group_counts.add(batch);
+        }
+        if let Some(repeats) = &self.repeats {
+            repeats.add(batch);
+        }
+    }
+
+    /// Returns the indexes of the rules that have needless matches. Some are there twice.
+    fn rules(&self) -> impl Iterator<Item = usize> {
+        let of_groups = self.group_counts.iter().flat_map(|counts| counts.rules());
+        of_groups.chain(self.repeats.iter().flat_map(|repeats| repeats.rules()))
+    }
+
+    /// Takes in matches of one partition of the scan, after all of the scan were added. Returns how many are left out because of
+    /// their groups.
+    fn note(&self, spans: Option<&mut KeySpans>, batch: &MatchBatch) -> usize {
+        if let Some((repeats, spans)) = self.repeats.as_ref().zip(spans) {
+            repeats.note(spans, batch);
+        }
+        self.group_counts.as_ref().map_or(0, |counts| counts.note_needed(batch))
+    }
+
+    /// Returns the matches in `batch` without needless ones. All batches have to be noted before.
+    fn without(&self, spans: Option<&KeySpans>, batch: MatchBatch) -> Result<Option<MatchBatch>> {
+        let mut left = Some(batch);
+        if let Some((counts, batch)) = self.group_counts.as_ref().zip(left.as_ref()) {
+            left = batch.with_matches_of(counts.needed(batch))?;
+        }
+        if let Some(((repeats, spans), batch)) = self.repeats.as_ref().zip(spans).zip(left.as_ref()) {
+            left = batch.with_matches_of(repeats.decisive(spans, batch))?;
+        }
+        Ok(left)
+    }
+}
+
 impl BufferedMatches {
     /// Returns whether some matches are in files.
     pub fn is_spilled(&self) -> bool {
@@ -281,41 +326,52 @@ impl BufferedMatches {
         self.batches.partition(partition, partitions).map(move |batch| schema.wrap(batch?))
     }
 
-    /// Returns the matches without those of groups that have too few matches within a period for a finding. Rules without a
-    /// [`GroupThreshold`] keep theirs.
+    /// Returns the matches that may decide something. Of a rule with a [`GroupThreshold`], groups with too few matches within a
+    /// period are left out; of a [`KeyedRule`], repeats. Other rules keep theirs.
     ///
     /// # Errors
     /// A file cannot be read or written.
-    pub async fn without_sparse_groups(self: Arc<BufferedMatches>, engine: &Engine) -> Result<Arc<BufferedMatches>> {
-        let Some(group_counts) = &self.group_counts else {
-            return Ok(self);
-        };
+    pub async fn decisive(self: Arc<BufferedMatches>, engine: &Engine) -> Result<Arc<BufferedMatches>> {
         let total: usize = self.counts.iter().sum();
         let is_worthwhile = |left_out: usize| left_out > 0 && left_out >= total / LEFT_OUT_PART;
-        if !is_worthwhile(group_counts.rules().map(|rule| self.counts[rule]).sum()) {
+        if !is_worthwhile(self.needless.rules().map(|rule| self.counts[rule]).sum()) {
             return Ok(self);
         }
-        let partitions = engine.threads.max(1);
+        let (partitions, runtime) = (engine.threads.max(1), &engine.runtime);
         let noted = (0..partitions).map(|partition| {
-            let group_counts = Arc::clone(group_counts);
-            let note = move |others, batch| future::ready(Ok(others + group_counts.note_needed(&batch)));
-            self.partition(partition, partitions).try_fold(0, note)
+            let (needless, mut batches) = (self.needless.clone(), Box::pin(self.partition(partition, partitions)));
+            let mut spans = needless.repeats.as_ref().map(|repeats| repeats.spans(partitions, runtime));
+            async move {
+                let mut left_out = 0;
+                while let Some(batch) = batches.try_next().await? {
+                    left_out += needless.note(spans.as_mut(), &batch);
+                }
+                Ok((left_out, spans))
+            }
         });
-        if !is_worthwhile(results(noted.collect()).await?.into_iter().sum()) {
+        let (mut left_out, mut all_spans) = (0, None::<KeySpans>);
+        for (in_groups, spans) in results(noted.collect()).await? {
+            left_out += in_groups;
+            match (&mut all_spans, spans) {
+                (Some(all), Some(spans)) => all.merge(spans),
+                (all, spans) => *all = spans,
+            }
+        }
+        left_out += all_spans.as_ref().map_or(0, KeySpans::repeats);
+        if !is_worthwhile(left_out) {
             return Ok(self);
         }
-        let (runtime, schema) = (Arc::clone(&engine.runtime), Arc::clone(self.schema.arrow()));
-        let writer = MatchBufferWriter::spilling(engine.match_memory, runtime, schema);
-        let needed = (0..partitions).map(|partition| {
-            let group_counts = Arc::clone(group_counts);
-            self.partition(partition, partitions).try_filter_map(move |batch| {
-                let needed = group_counts.needed(&batch);
-                future::ready(batch.with_matches_of(needed))
-            })
+        let writer =
+            MatchBufferWriter::spilling(engine.match_memory, Arc::clone(runtime), Arc::clone(self.schema.arrow()));
+        let spans = Arc::new(all_spans);
+        let decisive = (0..partitions).map(|partition| {
+            let (needless, spans) = (self.needless.clone(), Arc::clone(&spans));
+            self.partition(partition, partitions)
+                .try_filter_map(move |batch| future::ready(needless.without(spans.as_ref().as_ref(), batch)))
         });
-        let (buffer, counts) = write(writer, needed, self.counts.len()).await?;
+        let (buffer, counts) = write(writer, decisive, self.counts.len()).await?;
         let schema = Arc::clone(&self.schema);
-        Ok(Arc::new(BufferedMatches { batches: Arc::new(buffer), schema, counts, group_counts: None }))
+        Ok(Arc::new(BufferedMatches { batches: Arc::new(buffer), schema, counts, needless: Needless::default() }))
     }
 
     /// Returns the matches as a table of `schema` with `partitions` partitions. `convert` makes rows of it from each batch.

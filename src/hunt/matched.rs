@@ -9,7 +9,7 @@ use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::match_table::MatchTable;
 use super::seen::SeenKeys;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
-use crate::engine::match_scan::{GroupThreshold, MatchScan};
+use crate::engine::match_scan::{GroupThreshold, KeyQuestion, KeyedRule, MatchScan};
 use crate::engine::{Engine, duplicates};
 use crate::error::Error;
 use crate::rule::Rule;
@@ -155,13 +155,13 @@ impl<'r> ScannedRules<'r> {
         let HuntedData { engine, table, records } = *data;
         let failed = |error| Error::query("the records", error);
         let scan = MatchScan::new(engine, Arc::clone(&records.provider), spec).await.map_err(failed)?;
-        let scan = scan.with_group_counts(self.group_thresholds(rules));
+        let scan = scan.with_decisions(self.group_thresholds(rules), self.keyed_rules(rules));
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         if self.counts_duplicates && rules.len() == self.scanned.len() {
             let counted = duplicates::among_matches(engine, &buffer, spec.call, self.range).await;
             results.duplicates = counted.map_err(|error| Error::query("the duplicates among the matches", error))?;
         }
-        let buffer = buffer.without_sparse_groups(engine).await.map_err(failed)?;
+        let buffer = buffer.decisive(engine).await.map_err(failed)?;
         let (counts, triggers) = (&buffer.counts, self.range);
         let is_candidate = |index: &usize| self.table.rules()[*index].is_candidate(counts[*index]);
         let candidates: Vec<usize> = rules.iter().copied().filter(is_candidate).collect();
@@ -175,6 +175,12 @@ impl<'r> ScannedRules<'r> {
         let threshold =
             |index: &usize| self.table.rules()[*index].group_threshold(*index, self.spec.credential(), self.range);
         rules.iter().filter_map(threshold).collect()
+    }
+
+    fn keyed_rules(&self, rules: &[usize]) -> Vec<KeyedRule> {
+        let question =
+            |index: &usize| self.table.rules()[*index].newness.map(|newness| KeyQuestion::New(newness.history));
+        rules.iter().filter_map(|index| self.table.rules()[*index].keyed(*index, question(index)?)).collect()
     }
 
     /// Returns the outcome of the windows of all rules.

@@ -11,7 +11,7 @@ use super::match_table::MatchedRows as _;
 use super::matched::ScannedRules;
 use super::scan_undamaged;
 use crate::engine::Engine;
-use crate::engine::match_scan::MatchScan;
+use crate::engine::match_scan::{KeyQuestion, MatchScan};
 use crate::error::Error;
 use crate::named_columns::{self, MissingColumn};
 use crate::rule::Rule;
@@ -67,9 +67,11 @@ async fn keys_of(
 ) -> Result<Vec<LastSeen>, Error> {
     let failed = |error| Error::query("the keys of matches", error);
     let scan = MatchScan::new(engine, Arc::clone(&records.provider), &scanned.spec).await.map_err(failed)?;
-    let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
     let table = &scanned.table;
     let indexes: Vec<usize> = (0..table.rules().len()).collect();
+    let keyed = indexes.iter().filter_map(|index| table.rules()[*index].keyed(*index, KeyQuestion::Last));
+    let scan = scan.with_decisions(Vec::new(), keyed.collect());
+    let buffer = Arc::new(scan.buffer().await.map_err(failed)?).decisive(engine).await.map_err(failed)?;
     let columns = table.columns(&indexes);
     let rows = ScannedMatches { matches: buffer, origins: None };
     let rows = rows.provider(table, &indexes, engine.partitions()).map_err(failed)?;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::known_data::KnownData;
 use super::match_table::{MatchTable, MatchedRows};
 use crate::engine::Engine;
-use crate::engine::match_scan::GroupThreshold;
+use crate::engine::match_scan::{GroupThreshold, KeyQuestion, KeyedRule};
 use crate::error::Error;
 use crate::named_columns;
 use crate::rule::{Counts, NewnessPeriods, Rule, WindowKind};
@@ -121,6 +121,13 @@ impl WindowRule {
             // The start of a `dedup` window depends on earlier matches. So does what is new.
             needs_whole_groups: self.shape.kind == WindowKind::Dedup || self.shape.only_new,
         })
+    }
+
+    /// Returns the rule with what is asked of its keys, if its matches have keys. `index` is that of the rule in the scan.
+    pub(super) fn keyed(&self, index: usize, question: KeyQuestion) -> Option<KeyedRule> {
+        let newness = self.columns.newness.as_ref()?;
+        let key = self.columns.group.iter().chain(&newness.key).copied().collect();
+        Some(KeyedRule { rule: index, key, question, read: self.read })
     }
 
     /// Returns the start of the times whose matches are counted. Earlier events only show which of these count.

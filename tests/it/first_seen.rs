@@ -14,13 +14,13 @@ fn periods(history: i64, learning: Option<i64>) -> NewnessPeriods {
     NewnessPeriods { history: period(history), learning: learning.map(period) }
 }
 
-fn first_seen(history: i64, learning: Option<i64>) -> FirstSeen {
+pub(crate) fn first_seen(history: i64, learning: Option<i64>) -> FirstSeen {
     let fields = vec![Field::new("sourceIPAddress".parse().unwrap())];
     FirstSeen { fields, periods: periods(history, learning) }
 }
 
 /// Returns `events` without the matches that are not new, by definition. Times are in seconds.
-fn new_ones(events: &[Event], history: i64, learning: Option<i64>) -> Vec<Event> {
+pub(crate) fn new_ones(events: &[Event], history: i64, learning: Option<i64>) -> Vec<Event> {
     let key = |event: &Event| (event.account, event.user, event.address);
     let is_new = |event: &Event| {
         let seen = events.iter().filter(|other| other.matches && key(other) == key(event)).any(|other| {

@@ -9,6 +9,7 @@ mod cli;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod compact;
+mod decisive_matches;
 mod decoding;
 mod delivery;
 mod delta_lake;
@@ -77,7 +78,7 @@ mod sigma_errors;
 mod sigma_items;
 mod sigma_statistics;
 mod sinks;
-mod sparse_groups;
+
 mod special_files;
 mod grids;
 mod table_files;

@@ -1,4 +1,5 @@
-//! Matches of groups that cannot reach the threshold are left out before windows are counted, and change no finding.
+//! Matches that decide nothing are left out before windows are counted, and change no finding: those of groups that cannot reach
+//! the threshold, and repeats of matches that must be new.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,14 +7,15 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use proptest::prelude::*;
 use tawny::engine::Engine;
-use tawny::engine::match_scan::{BufferedMatches, GroupThreshold, MatchScan};
+use tawny::engine::match_scan::{BufferedMatches, GroupThreshold, KeyQuestion, KeyedRule, MatchScan};
 use tawny::hunt;
 use tawny::rule::{Rule, WindowKind};
 use tawny::sql::match_spec::{EventColumn, MatchSpec};
 use tawny::table::{MemoryTable, Table as _};
-use tawny::time::Range;
+use tawny::time::{Instant, Range, SECOND};
 use tawny::trail::Prefilter;
 
+use crate::first_seen::{first_seen, new_ones};
 use crate::oracle::{self, Event, Least, RUNTIME};
 
 const MEMORY: usize = 256 << 20;
@@ -82,24 +84,83 @@ proptest! {
     }
 }
 
-/// Returns the matches of `rule` in `events`, and what is left of them if a window needs `least` matches.
+/// Returns many events of two keys, in one of 60 places in time. In every other case some have a later duplicate of the other key.
+fn events_of_two_keys() -> impl Strategy<Value = Vec<Event>> {
+    let event = (0i64..60, -1i64..2, 0u8..2, prop::option::weighted(0.1, 1i64..8));
+    (prop::collection::vec(event, 0..60), any::<bool>()).prop_map(|(events, with_duplicates)| {
+        let event = |(number, (slot, jitter, address, later)): (u16, (i64, i64, u8, Option<i64>))| {
+            let first = Event { address: Some(address), ..at(number, 0, 100_000 + slot * 300 + jitter) };
+            let later = later.filter(|_| with_duplicates).map(|later| Event {
+                second: first.second + later * 300,
+                address: Some(1 - address),
+                ..first.clone()
+            });
+            std::iter::once(first).chain(later)
+        };
+        (0u16..).zip(events).flat_map(event).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(oracle::config(48))]
+
+    #[test]
+    fn left_out_repeats_change_no_finding(
+        events in events_of_two_keys(),
+        kind in oracle::kinds(),
+        threshold in 1u32..4,
+        history in prop::sample::select(vec![1, 600, 1_800, 5_400, 100_000]),
+        learning in prop::option::of(Just(1_799)),
+        cut in 0i64..60,
+    ) {
+        let rule = Rule { first_seen: Some(first_seen(history, learning)), ..oracle::rule(kind, threshold, false) };
+        let least = Least::of(threshold as usize, false);
+        let expected = oracle::brute_force(&new_ones(&distinct(&events), history, learning), kind, least);
+        let table = MemoryTable(vec![oracle::batch(&events)]);
+        let cut = Instant::from_micros((oracle::START + 100_000 + cut * 300) * SECOND);
+        let ranges = [Range::default(), Range { from: None, to: Some(cut) }, Range { from: Some(cut), to: None }];
+        let hunted = |match_memory| {
+            let engine = engine(match_memory);
+            ranges.map(|range| {
+                let found = RUNTIME.block_on(hunt::hunt(&engine, &table, std::slice::from_ref(&rule), range)).unwrap();
+                oracle::shown(found.findings.concat())
+            })
+        };
+        let all = hunted(SCARCE);
+        prop_assert_eq!(&all[0], &expected);
+        prop_assert_eq!(hunted(MEMORY / 4), all, "there is room for keys");
+    }
+}
+
+/// Returns the matches of `rule` in `events`, and those that decide something if a window needs `least` matches, or if they must be
+/// new.
 async fn matches(events: &[Event], rule: &Rule, least: u32, match_memory: usize) -> [Arc<BufferedMatches>; 2] {
     let engine = engine(match_memory);
     let table = MemoryTable(vec![oracle::batch(events)]);
     let snapshot = table.snapshot(Range::default()).await.unwrap();
     let records = snapshot.records(&engine, Prefilter::default()).await.unwrap();
     let spec = MatchSpec::new(&[rule], Range::default());
-    let threshold = GroupThreshold {
-        rule: 0,
-        group: spec.rules[0].columns.group.clone(),
-        period: rule.window.period,
-        least,
-        needs_whole_groups: rule.window.kind == WindowKind::Dedup,
-    };
-    let scan = MatchScan::new(&engine, records.provider, &spec).await.unwrap().with_group_counts(vec![threshold]);
-    let matches = Arc::new(scan.buffer().await.unwrap());
-    let needed = Arc::clone(&matches).without_sparse_groups(&engine).await.unwrap();
-    [matches, needed]
+    let columns = &spec.rules[0].columns;
+    let (mut thresholds, mut keyed) = (Vec::new(), Vec::new());
+    match (&rule.first_seen, &columns.newness) {
+        (Some(first_seen), Some(newness)) => keyed.push(KeyedRule {
+            rule: 0,
+            key: [columns.group.clone(), newness.key.clone()].concat(),
+            question: KeyQuestion::New(first_seen.periods.history),
+            read: Range::default(),
+        }),
+        _ => thresholds.push(GroupThreshold {
+            rule: 0,
+            group: columns.group.clone(),
+            period: rule.window.period,
+            least,
+            needs_whole_groups: rule.window.kind == WindowKind::Dedup,
+        }),
+    }
+    let scan = MatchScan::new(&engine, records.provider, &spec).await.unwrap();
+    let matches = Arc::new(scan.with_decisions(thresholds, keyed).buffer().await.unwrap());
+    let decisive = Arc::clone(&matches).decisive(&engine).await.unwrap();
+    [matches, decisive]
 }
 
 /// Returns the numbers of events in matches.
@@ -163,4 +224,29 @@ fn needed_matches_of_a_large_buffer_fit_in_memory() {
     let numbers = RUNTIME.block_on(numbers(&needed));
     assert!((0..50).all(|number| numbers.contains(&oracle::id(20_000 + number))));
     assert!(numbers.len() < 100, "{}", numbers.len());
+}
+
+#[test]
+fn matches_that_may_be_new_are_left() {
+    const HISTORY: i64 = 1_000;
+    // Spans begin at whole numbers of histories since 1970.
+    let start = HISTORY - oracle::START.rem_euclid(HISTORY);
+    let of_key = |address: u8, first: u16, seconds: &[i64]| {
+        let at = |(id, second)| Event { address: Some(address), ..at(id, 0, start + second) };
+        (first..).zip(seconds).map(at).collect::<Vec<_>>()
+    };
+    let repeated = of_key(0, 0, &[0, 1, 500, 999, 1_000, 1_500, 1_999]);
+    let new_again = of_key(1, 10, &[10, 20, 1_021, 1_022, 2_023, 5_000]);
+    let tied = of_key(2, 20, &[7, 7, 8, 9, 9]);
+    // Event 31 came twice, so of its keys the first and the last match of each span are evidence.
+    let doubled = [of_key(3, 30, &[100, 200, 300, 400, 1_200]), of_key(0, 31, &[35])].concat();
+    let regular = of_key(4, 40, &(0..30).map(|second| second * 10).collect::<Vec<_>>());
+    let events = [repeated, new_again, tied, doubled, regular].concat();
+    let rule = Rule { first_seen: Some(first_seen(HISTORY, None)), ..oracle::rule(WindowKind::Sliding, 1, false) };
+    let [all, decisive] = RUNTIME.block_on(matches(&events, &rule, 1, MEMORY / 4));
+    assert_eq!(all.counts, [events.len()]);
+    let expected = [0, 3, 4, 6, 10, 12, 14, 15, 20, 21, 30, 31, 33, 34, 40].map(oracle::id);
+    assert_eq!(RUNTIME.block_on(numbers(&decisive)), expected.into_iter().collect());
+    let [all, decisive] = RUNTIME.block_on(matches(&events, &rule, 1, SCARCE));
+    assert_eq!(all.counts, decisive.counts, "there is no room for keys");
 }

@@ -1,0 +1,307 @@
+//! Finds repeats: matches that are not new, and that no other match needs to show that it is not new either.
+//!
+//! Time is divided into spans as long as the history. Of the matches with one key in one span, only the first can be new, and
+//! only if the last one of the span before is too long ago. All others decide nothing.
+//!
+//! Of several records with one eventID only one counts, and which one is known later. They are never left out. A match with
+//! the key of one of them may need the others as evidence, so of such a key the first and the last match of each span stay. The same
+//! holds for all keys where some have no room in memory.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
+use arrow::array::{Array as _, AsArray as _, BooleanArray, StringArray};
+use arrow::datatypes::TimestampMicrosecondType;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use foldhash::quality::FixedState;
+
+use super::hashed_set::HashedSet;
+use super::match_batch::MatchBatch;
+use super::match_buffer::reservation;
+use crate::sql::match_spec::{EventColumn, ValueId};
+use crate::time::{Instant, Period, Range};
+
+/// Each of the sets of identities takes this part of the memory for matches.
+const ID_MEMORY_PART: usize = 32;
+/// Their least and greatest number of bits.
+const ID_BITS: [usize; 2] = [1 << 9, 1 << 27];
+/// Bytes of a key in a map: hash, two times, and room to grow.
+const BYTES_OF_ENTRY: usize = 64;
+/// Bytes that are reserved at a time.
+const RESERVED_BYTES: usize = 1 << 20;
+/// The span of the entry that shows that a key has matches whose identity is not theirs alone.
+const SPAN_OF_DOUBLED: i64 = i64::MIN;
+/// An odd number with many bits, by which the spans of a key are kept apart.
+const SPAN_FACTOR: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
+/// What is asked of the matches of a rule with one key.
+#[derive(Debug, Clone, Copy)]
+pub enum KeyQuestion {
+    /// Which of them are new: those that no other precedes within this time.
+    New(Period),
+    /// The time of the last one.
+    Last,
+}
+
+/// A rule whose matches have keys.
+#[derive(Debug, Clone)]
+pub struct KeyedRule {
+    /// The index of the rule in the scan.
+    pub rule: usize,
+    /// The values of a key: those of the group, then those that are new.
+    pub key: Vec<ValueId>,
+    /// What is asked.
+    pub question: KeyQuestion,
+    /// The times of matches that the rule sees.
+    pub read: Range,
+}
+
+/// The identities of all matches of a scan, by which repeats are found.
+#[derive(Debug)]
+pub(super) struct Repeats {
+    rules: Vec<KeyedRule>,
+    hashers: [RandomState; 2],
+    /// The identities of matches.
+    ids: HashedSet,
+    /// Those of two or more matches.
+    doubled_ids: HashedSet,
+    /// Bytes that the keys may take.
+    key_memory: usize,
+    _reservation: MemoryReservation,
+}
+
+/// The first and the last match of each key in each span.
+pub(super) struct KeySpans {
+    spans: HashMap<KeyHash, KeySpan, FixedState>,
+    /// Whether some keys are left out for want of room.
+    is_full: bool,
+    /// Bytes that the keys may take.
+    limit: usize,
+    /// The number of matches.
+    matches: usize,
+    reservations: Vec<MemoryReservation>,
+}
+
+/// The hash of a rule, the values of a key, and a span. With a random seed and 128 bits, no two keys share one: among a billion
+/// keys the odds are one to 10²⁰.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct KeyHash(u128);
+
+/// The times of the first and the last match in a span.
+#[derive(Debug, Clone, Copy)]
+struct KeySpan {
+    first: i64,
+    last: i64,
+}
+
+/// A match of a rule.
+struct KeyedMatch<'r> {
+    rule: &'r KeyedRule,
+    row: usize,
+    time: i64,
+    /// Whether others may have its identity.
+    is_doubled: bool,
+    /// The hash of its rule and key, in no span yet.
+    key: KeyHash,
+}
+
+impl KeyHash {
+    fn in_span(self, span: i64) -> KeyHash {
+        KeyHash(self.0.wrapping_add(u128::from(span.cast_unsigned()).wrapping_mul(SPAN_FACTOR)))
+    }
+}
+
+impl KeyedRule {
+    /// Returns the number of the span of a time.
+    fn span_of(&self, time: i64) -> i64 {
+        match self.question {
+            KeyQuestion::New(history) => time.div_euclid(history.micros().max(1)),
+            KeyQuestion::Last => 0,
+        }
+    }
+}
+
+impl Repeats {
+    /// Returns the identities of no matches yet, in a part of `match_memory`, the bytes of memory for matches. `None` where no
+    /// rule has keys, or the memory is taken.
+    pub(super) fn new(rules: Vec<KeyedRule>, match_memory: usize, runtime: &RuntimeEnv) -> Option<Repeats> {
+        if rules.is_empty() {
+            return None;
+        }
+        let [least, most] = ID_BITS;
+        let bits = (match_memory / ID_MEMORY_PART * 8).clamp(least, most);
+        let reservation = reservation("identities of matches", runtime);
+        reservation.try_grow(bits / 8 * 2).ok()?;
+        Some(Repeats {
+            rules,
+            hashers: Default::default(),
+            ids: HashedSet::new(bits),
+            doubled_ids: HashedSet::new(bits),
+            key_memory: match_memory,
+            _reservation: reservation,
+        })
+    }
+
+    /// Returns the indexes of the rules with keys.
+    pub(super) fn rules(&self) -> impl Iterator<Item = usize> {
+        self.rules.iter().map(|rule| rule.rule)
+    }
+
+    /// Notes the identities of matches of a scan. All have to be noted before the other methods are called.
+    pub(super) fn add(&self, batch: &MatchBatch) {
+        for hash in hashes_of_ids(batch) {
+            if !self.ids.insert(hash) {
+                self.doubled_ids.insert(hash);
+            }
+        }
+    }
+
+    /// Returns no keys yet, for one of `parts` parts of the matches.
+    pub(super) fn spans(&self, parts: usize, runtime: &RuntimeEnv) -> KeySpans {
+        KeySpans {
+            spans: HashMap::default(),
+            is_full: false,
+            limit: self.key_memory / parts.max(1),
+            matches: 0,
+            reservations: vec![reservation("keys of matches", runtime)],
+        }
+    }
+
+    /// Adds the matches in `batch` to `spans`.
+    pub(super) fn note(&self, spans: &mut KeySpans, batch: &MatchBatch) {
+        self.for_each_match(batch, |one| {
+            let times = KeySpan { first: one.time, last: one.time };
+            if one.is_doubled {
+                spans.add(one.key.in_span(SPAN_OF_DOUBLED), times);
+            } else {
+                spans.matches += 1;
+                spans.add(one.key.in_span(one.rule.span_of(one.time)), times);
+            }
+        });
+    }
+
+    /// Returns for each rule with keys the flags of its matches in `batch` that decide something. `spans` has the matches of all
+    /// batches.
+    pub(super) fn decisive(&self, spans: &KeySpans, batch: &MatchBatch) -> Vec<(usize, BooleanArray)> {
+        let mut flags: HashMap<usize, Vec<bool>> = HashMap::new();
+        self.for_each_match(batch, |one| {
+            if one.is_doubled || spans.is_decisive(&one) {
+                flags.entry(one.rule.rule).or_insert_with(|| vec![false; batch.len()])[one.row] = true;
+            }
+        });
+        let mut flags_of = |rule| flags.remove(&rule).unwrap_or_else(|| vec![false; batch.len()]);
+        self.rules().map(|rule| (rule, BooleanArray::from(flags_of(rule)))).collect()
+    }
+
+    fn hash(&self, bytes: &[u8]) -> KeyHash {
+        let [high, low] = self.hashers.each_ref().map(|state| {
+            let mut hasher = state.build_hasher();
+            hasher.write(bytes);
+            u128::from(hasher.finish())
+        });
+        KeyHash(high << 64 | low)
+    }
+
+    /// Calls `take` with each match in `batch` that its rule sees.
+    fn for_each_match(&self, batch: &MatchBatch, mut take: impl FnMut(KeyedMatch<'_>)) {
+        let times = batch.event(EventColumn::Time).as_primitive::<TimestampMicrosecondType>().values();
+        let is_doubled: Vec<bool> = hashes_of_ids(batch).map(|hash| self.doubled_ids.contains(hash)).collect();
+        let mut bytes = Vec::new();
+        for rule in &self.rules {
+            let flags = batch.matches_of(rule.rule);
+            if flags.true_count() == 0 {
+                continue;
+            }
+            let columns: Vec<&StringArray> = rule.key.iter().map(|id| batch.value(*id).as_string()).collect();
+            for row in flags.values().set_indices() {
+                let time = times[row];
+                if rule.read.contains(Instant::from_micros(time)) {
+                    write_key(&mut bytes, rule, &columns, row);
+                    take(KeyedMatch { rule, row, time, is_doubled: is_doubled[row], key: self.hash(&bytes) });
+                }
+            }
+        }
+    }
+}
+
+impl KeySpans {
+    fn add(&mut self, key: KeyHash, times: KeySpan) {
+        if let Some(known) = self.spans.get_mut(&key) {
+            known.add(times);
+        } else if self.has_room() {
+            self.spans.insert(key, times);
+        } else {
+            self.is_full = true;
+        }
+    }
+
+    /// Takes in the keys of another part of the matches.
+    pub(super) fn merge(&mut self, other: KeySpans) {
+        for (key, times) in other.spans {
+            self.spans.entry(key).and_modify(|known| known.add(times)).or_insert(times);
+        }
+        self.is_full |= other.is_full;
+        self.matches += other.matches;
+        self.reservations.extend(other.reservations);
+    }
+
+    /// Returns the number of matches between the first and the last of their keys, or a few less.
+    pub(super) fn repeats(&self) -> usize {
+        self.matches.saturating_sub(self.spans.len() * 2)
+    }
+
+    /// Returns whether a match whose identity is its own decides something.
+    fn is_decisive(&self, one: &KeyedMatch<'_>) -> bool {
+        let (span, time) = (one.rule.span_of(one.time), one.time);
+        let times_in = |span| self.spans.get(&one.key.in_span(span));
+        let Some(KeySpan { first, last }) = times_in(span).copied() else {
+            return true;
+        };
+        if first < time && time < last {
+            return false;
+        }
+        if self.is_full || times_in(SPAN_OF_DOUBLED).is_some() {
+            return true;
+        }
+        match one.rule.question {
+            KeyQuestion::New(history) => {
+                let before = times_in(span - 1);
+                time == first && before.is_none_or(|before| before.last < time - history.micros())
+            }
+            KeyQuestion::Last => time == last,
+        }
+    }
+
+    /// Returns whether there is room for one more key. If there is none once, there is none from then on.
+    fn has_room(&mut self) -> bool {
+        let Some(reservation) = self.reservations.first().filter(|_| !self.is_full) else {
+            return false;
+        };
+        let needed = (self.spans.len() + 1) * BYTES_OF_ENTRY;
+        needed <= reservation.size() || needed <= self.limit && reservation.try_grow(RESERVED_BYTES).is_ok()
+    }
+}
+
+impl KeySpan {
+    fn add(&mut self, other: KeySpan) {
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+}
+
+/// Writes the rule and the values of a match to `bytes`. Null is a value.
+fn write_key(bytes: &mut Vec<u8>, rule: &KeyedRule, columns: &[&StringArray], row: usize) {
+    bytes.clear();
+    bytes.extend((rule.rule as u64).to_le_bytes());
+    for column in columns {
+        let value = column.is_valid(row).then(|| column.value(row));
+        bytes.extend(value.map_or(u64::MAX, |value| value.len() as u64).to_le_bytes());
+        bytes.extend(value.unwrap_or_default().as_bytes());
+    }
+}
+
+fn hashes_of_ids(batch: &MatchBatch) -> impl Iterator<Item = u64> {
+    let ids = batch.event_texts(EventColumn::Id);
+    ids.iter().map(|id| FixedState::default().hash_one(id))
+}
