@@ -20,7 +20,7 @@ impl HashedSet {
         (&self.words[index(hash, self.words.len())], bits)
     }
 
-    /// Adds a hash. Returns whether it was new. Of several threads that add it, one is told so.
+    /// Adds a hash. Returns false if it may be there already. Of several threads that add it at once, at most one gets true.
     pub(super) fn insert(&self, hash: u64) -> bool {
         let (word, bits) = self.bits_of(hash);
         word.load(Ordering::Relaxed) & bits != bits && word.fetch_or(bits, Ordering::Relaxed) & bits != bits

@@ -286,7 +286,7 @@ impl Needless {
         }
     }
 
-    /// Returns the indexes of the rules that have needless matches. Some are there twice.
+    /// Returns the indexes of the rules that may have needless matches. Some are there twice.
     fn rules(&self) -> impl Iterator<Item = usize> {
         let of_groups = self.group_counts.iter().flat_map(|counts| counts.rules());
         of_groups.chain(self.repeats.iter().flat_map(|repeats| repeats.rules()))
@@ -327,7 +327,7 @@ impl BufferedMatches {
     }
 
     /// Returns the matches that may decide something. Of a rule with a [`GroupThreshold`], groups with too few matches within a
-    /// period are left out; of a [`KeyedRule`], repeats. Other rules keep theirs.
+    /// period are left out; of a [`KeyedRule`], repeats and matches outside of what the rule reads. Other rules keep theirs.
     ///
     /// # Errors
     /// A file cannot be read or written.

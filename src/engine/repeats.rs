@@ -1,11 +1,14 @@
 //! Finds repeats: matches that are not new, and that no other match needs to show that it is not new either.
 //!
 //! Time is divided into spans as long as the history. Of the matches with one key in one span, only the first can be new, and
-//! only if the last one of the span before is too long ago. All others decide nothing.
+//! only if the last one of the span before is too long ago. Several may be the first, at one time. All others are left out:
+//! what stays is new, so it needs no earlier match as evidence.
 //!
-//! Of several records with one eventID only one counts, and which one is known later. They are never left out. A match with
-//! the key of one of them may need the others as evidence, so of such a key the first and the last match of each span stay. The same
-//! holds for all keys where some have no room in memory.
+//! Of several records with one eventID only one counts, and which one is known later. They are never left out. They need the
+//! other matches with their key as evidence, so of such a key the first and the last match of each span stay. The same holds for
+//! all keys if some have no room in memory.
+//!
+//! Where only the last match of each key is asked for, there is one span, and its last match stays.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -27,10 +30,10 @@ const ID_MEMORY_PART: usize = 32;
 /// Their least and greatest number of bits.
 const ID_BITS: [usize; 2] = [1 << 9, 1 << 27];
 /// Bytes of a key in a map: hash, two times, and room to grow.
-const BYTES_OF_ENTRY: usize = 64;
+const BYTES_OF_ENTRY: usize = 96;
 /// Bytes that are reserved at a time.
 const RESERVED_BYTES: usize = 1 << 20;
-/// The span of the entry that shows that a key has matches whose identity is not theirs alone.
+/// The span of the entry that shows that a key has matches with duplicates.
 const SPAN_OF_DOUBLED: i64 = i64::MIN;
 /// An odd number with many bits, by which the spans of a key are kept apart.
 const SPAN_FACTOR: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
@@ -78,7 +81,7 @@ pub(super) struct KeySpans {
     is_full: bool,
     /// Bytes that the keys may take.
     limit: usize,
-    /// The number of matches.
+    /// The number of matches that they have, without those that have duplicates.
     matches: usize,
     reservations: Vec<MemoryReservation>,
 }
@@ -174,9 +177,8 @@ impl Repeats {
             let times = KeySpan { first: one.time, last: one.time };
             if one.is_doubled {
                 spans.add(one.key.in_span(SPAN_OF_DOUBLED), times);
-            } else {
+            } else if spans.add(one.key.in_span(one.rule.span_of(one.time)), times) {
                 spans.matches += 1;
-                spans.add(one.key.in_span(one.rule.span_of(one.time)), times);
             }
         });
     }
@@ -226,14 +228,17 @@ impl Repeats {
 }
 
 impl KeySpans {
-    fn add(&mut self, key: KeyHash, times: KeySpan) {
+    /// Adds a match. Returns whether there was room.
+    fn add(&mut self, key: KeyHash, times: KeySpan) -> bool {
         if let Some(known) = self.spans.get_mut(&key) {
             known.add(times);
         } else if self.has_room() {
             self.spans.insert(key, times);
         } else {
             self.is_full = true;
+            return false;
         }
+        true
     }
 
     /// Takes in the keys of another part of the matches.
@@ -279,7 +284,7 @@ impl KeySpans {
             return false;
         };
         let needed = (self.spans.len() + 1) * BYTES_OF_ENTRY;
-        needed <= reservation.size() || needed <= self.limit && reservation.try_grow(RESERVED_BYTES).is_ok()
+        needed <= self.limit && (needed <= reservation.size() || reservation.try_grow(RESERVED_BYTES).is_ok())
     }
 }
 
@@ -304,4 +309,35 @@ fn write_key(bytes: &mut Vec<u8>, rule: &KeyedRule, columns: &[&StringArray], ro
 fn hashes_of_ids(batch: &MatchBatch) -> impl Iterator<Item = u64> {
     let ids = batch.event_texts(EventColumn::Id);
     ids.iter().map(|id| FixedState::default().hash_one(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spans(limit: usize, matches: &[(u128, i64)]) -> KeySpans {
+        let mut spans = KeySpans {
+            spans: HashMap::default(),
+            is_full: false,
+            limit,
+            matches: 0,
+            reservations: vec![reservation("test", &RuntimeEnv::default())],
+        };
+        for (key, time) in matches {
+            spans.add(KeyHash(*key), KeySpan { first: *time, last: *time });
+        }
+        spans
+    }
+
+    #[test]
+    fn parts_of_the_matches_are_joined() {
+        let mut all = spans(1 << 20, &[(1, 50), (1, 60), (2, 10)]);
+        all.merge(spans(1 << 20, &[(1, 40), (3, 7), (1, 55)]));
+        let times = |all: &KeySpans, key| all.spans.get(&KeyHash(key)).map(|times| (times.first, times.last));
+        assert_eq!([1, 2, 3, 4].map(|key| times(&all, key)), [Some((40, 60)), Some((10, 10)), Some((7, 7)), None]);
+        assert!(!all.is_full);
+        all.merge(spans(BYTES_OF_ENTRY, &[(3, 9), (4, 1), (3, 8)]));
+        assert!(all.is_full, "a part had no room for a key");
+        assert_eq!([3, 4].map(|key| times(&all, key)), [Some((7, 9)), None]);
+    }
 }

@@ -149,7 +149,7 @@ impl GridScan {
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         let duplicates = duplicates::among_matches(engine, &buffer, spec.call, self.grid.range).await;
         let origins = MatchOrigins::of(engine, table, spec, &buffer).await?;
-        let scanned = ScannedMatches { matches: buffer, origins: origins.map(Arc::new) };
+        let scanned = ScannedMatches { matches: buffer, origins: origins.map(Arc::new), keys: None };
         let matched = matched(engine, scanned, self.spec.clone(), &self.grid).map_err(failed)?;
         let sql = sql::distinct_matches(&self.grid.groups, &self.grid.keys, self.grid.shape)?;
         let rows = engine.run_within("matched", matched, &sql, engine.memory()).await.map_err(failed)?;
@@ -169,7 +169,7 @@ fn counted_field(function: CountFunction) -> Field {
 /// The table `matched` of the matches of a grid, duplicates included.
 fn matched(
     engine: &Engine,
-    ScannedMatches { matches, origins }: ScannedMatches,
+    ScannedMatches { matches, origins, .. }: ScannedMatches,
     spec: GridSpec,
     grid: &GridRule,
 ) -> Result<Arc<dyn TableProvider>, DataFusionError> {

@@ -9,6 +9,7 @@ use datafusion::error::Result;
 use futures::TryStreamExt as _;
 
 use super::match_table::{MatchTable, MatchedRows};
+use super::seen::MatchedKeys;
 use crate::engine::Engine;
 use crate::engine::match_scan::BufferedMatches;
 use crate::error::{Error, QueryCause};
@@ -77,6 +78,8 @@ impl MatchOrigins {
 pub(super) struct ScannedMatches {
     pub(super) matches: Arc<BufferedMatches>,
     pub(super) origins: Option<Arc<MatchOrigins>>,
+    /// Their keys. Of the keys that were seen earlier only these matter. `None` if they are not known.
+    pub(super) keys: Option<MatchedKeys>,
 }
 
 /// Rows are made from the matches of a scan as a query reads them.
@@ -86,7 +89,10 @@ impl MatchedRows for ScannedMatches {
     }
 
     fn provider(&self, table: &Arc<MatchTable>, rules: &[usize], partitions: usize) -> Result<Arc<dyn TableProvider>> {
-        let seen: Vec<_> = rules.iter().filter_map(|rule| table.seen_rows(*rule).transpose()).collect::<Result<_>>()?;
+        let seen: Vec<_> = rules
+            .iter()
+            .filter_map(|rule| table.seen_rows(*rule, self.keys.as_ref()).transpose())
+            .collect::<Result<_>>()?;
         let (rows, rules, origins) = (Arc::clone(table), rules.to_vec(), self.origins.clone());
         self.matches.table(&table.schema, partitions, seen, move |batch| {
             Arc::clone(&rows).rows(rules.clone(), batch, origins.clone())

@@ -14,7 +14,7 @@ use datafusion::error::Result;
 
 use super::account_starts::AccountStarts;
 use super::match_origins::MatchOrigins;
-use super::seen::SeenKeys;
+use super::seen::{MatchedKeys, SeenKeys};
 use super::windows::WindowRule;
 use crate::engine::match_batch::MatchBatch;
 use crate::engine::{BATCH_ROWS, event_kinds_type, functions};
@@ -205,15 +205,24 @@ impl MatchTable {
 }
 
 impl MatchTable {
-    /// The rows of the keys of the rule with this index that were seen before what its hunt reads. They show that a later match is
-    /// not new, and are too early to count. `None` if there are none.
-    pub(super) fn seen_rows(&self, index: usize) -> Result<Option<RecordBatch>> {
+    /// Returns whether it is known which keys of the rule with this index were seen before what its hunt reads.
+    pub(super) fn knows_seen(&self, index: usize) -> bool {
+        self.seen.get(index).is_some_and(Option::is_some)
+    }
+
+    /// The rows of those of `keys` of the rule with this index that were seen before what its hunt reads. They show that a later
+    /// match is not new, and are too early to count. `None` if there are none. Without `keys`, the rows of all that were seen.
+    pub(super) fn seen_rows(&self, index: usize, keys: Option<&MatchedKeys>) -> Result<Option<RecordBatch>> {
         let (rule, seen) = (&self.rules[index], self.seen.get(index).and_then(Option::as_ref));
         let (Some(seen), Some(newness)) = (seen, rule.newness) else {
             return Ok(None);
         };
         let needed_from = seen.before - newness.history.micros();
-        let keys: Vec<_> = seen.last.iter().filter(|(_, last)| **last >= needed_from).collect();
+        let needed = seen
+            .last
+            .iter()
+            .filter(|(key, last)| **last >= needed_from && keys.is_none_or(|keys| keys.may_contain(index, key)));
+        let keys: Vec<_> = needed.collect();
         if keys.is_empty() {
             return Ok(None);
         }

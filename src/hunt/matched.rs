@@ -7,7 +7,7 @@ use super::known_data::KnownData;
 use super::lookback::is_cut;
 use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::match_table::MatchTable;
-use super::seen::SeenKeys;
+use super::seen::{MatchedKeys, SeenKeys};
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::match_scan::{GroupThreshold, KeyQuestion, KeyedRule, MatchScan};
 use crate::engine::{Engine, duplicates};
@@ -166,7 +166,8 @@ impl<'r> ScannedRules<'r> {
         let is_candidate = |index: &usize| self.table.rules()[*index].is_candidate(counts[*index]);
         let candidates: Vec<usize> = rules.iter().copied().filter(is_candidate).collect();
         let origins = MatchOrigins::of(engine, table, spec, &buffer).await?.map(Arc::new);
-        let rows = ScannedMatches { matches: Arc::clone(&buffer), origins };
+        let keys = MatchedKeys::of(&self.table, &buffer).await?;
+        let rows = ScannedMatches { matches: Arc::clone(&buffer), origins, keys };
         let windows = RuleWindows { engine, table: &self.table, rows: &rows, counts, triggers };
         windows.count(&candidates, |rows| results.add(rows)).await
     }
@@ -178,9 +179,11 @@ impl<'r> ScannedRules<'r> {
     }
 
     fn keyed_rules(&self, rules: &[usize]) -> Vec<KeyedRule> {
-        let question =
-            |index: &usize| self.table.rules()[*index].newness.map(|newness| KeyQuestion::New(newness.history));
-        rules.iter().filter_map(|index| self.table.rules()[*index].keyed(*index, question(index)?)).collect()
+        let keyed = |index: &usize| {
+            let rule = &self.table.rules()[*index];
+            rule.keyed(*index, KeyQuestion::New(rule.newness?.history), self.spec.credential())
+        };
+        rules.iter().filter_map(keyed).collect()
     }
 
     /// Returns the outcome of the windows of all rules.

@@ -1,23 +1,28 @@
 //! The keys that matches had before a time. With them a hunt from that time on finds what is new without the history before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch, StringArray};
+use arrow::array::{Array as _, AsArray as _, RecordBatch, StringArray};
+use futures::TryStreamExt as _;
 
 use super::known_data::KnownData;
 use super::match_origins::ScannedMatches;
-use super::match_table::MatchedRows as _;
+use super::match_table::{MatchTable, MatchedRows as _};
 use super::matched::ScannedRules;
 use super::scan_undamaged;
 use crate::engine::Engine;
-use crate::engine::match_scan::{KeyQuestion, MatchScan};
+use crate::engine::match_scan::{BufferedMatches, KeyQuestion, MatchScan};
 use crate::error::Error;
 use crate::named_columns::{self, MissingColumn};
 use crate::rule::Rule;
+use crate::sql::match_spec::ValueId;
 use crate::sql::{self, columns};
 use crate::table::{SnapshotRecords, Table};
 use crate::time::{Instant, Range};
+
+/// With more keys of matches than these, all seen keys are looked at.
+const MOST_MATCHED_KEYS: usize = 100_000;
 
 /// The values of a rule's group, then those of `New`.
 pub type SeenKey = Vec<Option<String>>;
@@ -32,6 +37,52 @@ pub struct SeenKeys {
     pub before: Instant,
     /// Its keys.
     pub last: Arc<LastSeen>,
+}
+
+/// The keys of the matches of some rules of a scan.
+#[derive(Debug)]
+pub(super) struct MatchedKeys {
+    /// By the index of the rule.
+    keys: HashMap<usize, HashSet<SeenKey>>,
+}
+
+impl MatchedKeys {
+    /// Reads the keys of `matches` of those rules of `table` of which seen keys are known. `None` if there are no such rules, or too many
+    /// keys.
+    ///
+    /// # Errors
+    /// A file of matches cannot be read.
+    pub(super) async fn of(table: &MatchTable, matches: &Arc<BufferedMatches>) -> Result<Option<MatchedKeys>, Error> {
+        let rules =
+            table.rules().iter().enumerate().filter(|(index, rule)| table.knows_seen(*index) && !rule.needs_origins);
+        let rules: Vec<(usize, Vec<ValueId>)> = rules.filter_map(|(index, rule)| Some((index, rule.key()?))).collect();
+        if rules.is_empty() {
+            return Ok(None);
+        }
+        let mut keys: HashMap<usize, HashSet<SeenKey>> =
+            rules.iter().map(|(index, _)| (*index, HashSet::new())).collect();
+        let failed = |error| Error::query("the keys of matches", error);
+        let mut batches = std::pin::pin!(matches.partition(0, 1));
+        while let Some(batch) = batches.try_next().await.map_err(failed)? {
+            for (index, key) in &rules {
+                let columns: Vec<&StringArray> = key.iter().map(|id| batch.value(*id).as_string()).collect();
+                let of_rule = batch.matches_of(*index).values().set_indices();
+                let of_rule = of_rule.map(|row| {
+                    columns.iter().map(|values| values.is_valid(row).then(|| values.value(row).to_owned())).collect()
+                });
+                keys.entry(*index).or_default().extend(of_rule);
+            }
+            if keys.values().map(HashSet::len).sum::<usize>() > MOST_MATCHED_KEYS {
+                return Ok(None);
+            }
+        }
+        Ok(Some(MatchedKeys { keys }))
+    }
+
+    /// Returns whether a match of the rule with this index may have `key`.
+    pub(super) fn may_contain(&self, rule: usize, key: &SeenKey) -> bool {
+        self.keys.get(&rule).is_none_or(|keys| keys.contains(key))
+    }
 }
 
 /// Takes in the keys of other matches of the same rule.
@@ -69,11 +120,13 @@ async fn keys_of(
     let scan = MatchScan::new(engine, Arc::clone(&records.provider), &scanned.spec).await.map_err(failed)?;
     let table = &scanned.table;
     let indexes: Vec<usize> = (0..table.rules().len()).collect();
-    let keyed = indexes.iter().filter_map(|index| table.rules()[*index].keyed(*index, KeyQuestion::Last));
+    let keyed = indexes
+        .iter()
+        .filter_map(|index| table.rules()[*index].keyed(*index, KeyQuestion::Last, scanned.spec.credential()));
     let scan = scan.with_decisions(Vec::new(), keyed.collect());
     let buffer = Arc::new(scan.buffer().await.map_err(failed)?).decisive(engine).await.map_err(failed)?;
     let columns = table.columns(&indexes);
-    let rows = ScannedMatches { matches: buffer, origins: None };
+    let rows = ScannedMatches { matches: buffer, origins: None, keys: None };
     let rows = rows.provider(table, &indexes, engine.partitions()).map_err(failed)?;
     let batches = engine.run("matched", rows, &sql::last_seen(&columns)?).await.map_err(failed)?;
     let mut keys = vec![LastSeen::new(); indexes.len()];

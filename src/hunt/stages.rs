@@ -193,7 +193,7 @@ pub(super) async fn buffered_matches(
     };
     reports.add(&StageReport::Matches { counts: buffer.counts.clone(), duplicates })?;
     // The command counts the windows of rules that need origins.
-    Ok((ScannedMatches { matches: buffer, origins: None }, reports))
+    Ok((ScannedMatches { matches: buffer, origins: None, keys: None }, reports))
 }
 
 /// Returns rows of `schema`, each with a key by which all rows of its group meet in one partition. The columns of `rows` are

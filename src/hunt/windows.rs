@@ -108,9 +108,12 @@ impl WindowRule {
             Some(_) => return None,
         };
         let group = &self.columns.group;
-        let is_resolved_later = credential.is_some_and(|credential| group.contains(&credential));
         // Every match shows whether the windows at the start of the range are known.
-        if least.get() < 2 || is_resolved_later || self.may_be_open() || self.may_be_unanchored(triggers) {
+        if least.get() < 2
+            || is_resolved_later(group, credential)
+            || self.may_be_open()
+            || self.may_be_unanchored(triggers)
+        {
             return None;
         }
         Some(GroupThreshold {
@@ -123,10 +126,18 @@ impl WindowRule {
         })
     }
 
-    /// Returns the rule with what is asked of its keys, if its matches have keys. `index` is that of the rule in the scan.
-    pub(super) fn keyed(&self, index: usize, question: KeyQuestion) -> Option<KeyedRule> {
+    /// Returns the values of the keys of its matches: those of the group, then those of `New`. `None` if it does not ask for new
+    /// matches.
+    pub(super) fn key(&self) -> Option<Vec<ValueId>> {
         let newness = self.columns.newness.as_ref()?;
-        let key = self.columns.group.iter().chain(&newness.key).copied().collect();
+        Some(self.columns.group.iter().chain(&newness.key).copied().collect())
+    }
+
+    /// Returns the rule with what is asked of its keys, if its matches have keys and the scan gives them. `index` is that of the
+    /// rule in the scan, and `credential` the value that is replaced by an origin.
+    pub(super) fn keyed(&self, index: usize, question: KeyQuestion, credential: Option<ValueId>) -> Option<KeyedRule> {
+        // Several credentials may become one key. What is new to one of them need not be new to the key.
+        let key = self.key().filter(|key| !is_resolved_later(key, credential))?;
         Some(KeyedRule { rule: index, key, question, read: self.read })
     }
 
@@ -144,6 +155,11 @@ impl WindowRule {
     pub(super) fn may_be_unanchored(&self, triggers: Range) -> bool {
         triggers.from.is_some() && self.anchored_from().is_some()
     }
+}
+
+/// Returns whether one of `values` is that of the credential, which is replaced by an origin after the scan.
+fn is_resolved_later(values: &[ValueId], credential: Option<ValueId>) -> bool {
+    credential.is_some_and(|credential| values.contains(&credential))
 }
 
 /// A part of what the windows of rules come to.

@@ -84,7 +84,7 @@ proptest! {
     }
 }
 
-/// Returns many events of two keys, in one of 60 places in time. In every other case some have a later duplicate of the other key.
+/// Returns many events of two keys, in one of 60 places in time. In half of the cases some have a later duplicate of the other key.
 fn events_of_two_keys() -> impl Strategy<Value = Vec<Event>> {
     let event = (0i64..60, -1i64..2, 0u8..2, prop::option::weighted(0.1, 1i64..8));
     (prop::collection::vec(event, 0..60), any::<bool>()).prop_map(|(events, with_duplicates)| {

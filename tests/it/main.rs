@@ -78,7 +78,6 @@ mod sigma_errors;
 mod sigma_items;
 mod sigma_statistics;
 mod sinks;
-
 mod special_files;
 mod grids;
 mod table_files;
