@@ -102,7 +102,7 @@ fn events_of_two_keys() -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
-    #![proptest_config(oracle::config(48))]
+    #![proptest_config(oracle::config(24))]
 
     #[test]
     fn left_out_repeats_change_no_finding(
