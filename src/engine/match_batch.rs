@@ -129,18 +129,21 @@ impl MatchBatch {
         self.batch.column(EventColumn::ALL.len() + self.schema.values + rule).as_boolean()
     }
 
-    /// Returns the rows with other matches of some rules, which are given by their indexes in the scan. `None` where no rule
-    /// matches any.
+    /// Returns the rows with fewer matches of some rules, which are given by their indexes in the scan. A match stays where all flags
+    /// of its rule are set. `None` where no rule matches any row.
     ///
     /// # Errors
     /// There are fewer rules or rows.
-    pub(super) fn with_matches_of(&self, rules: Vec<(usize, BooleanArray)>) -> Result<Option<MatchBatch>> {
+    pub(super) fn only_matches_of(
+        &self,
+        rules: impl IntoIterator<Item = (usize, BooleanArray)>,
+    ) -> Result<Option<MatchBatch>> {
         let mut columns = self.batch.columns().to_vec();
         for (rule, matches) in rules {
             let Some(column) = columns.get_mut(EventColumn::ALL.len() + self.schema.values + rule) else {
                 return internal_err!("matches of a rule that was not scanned");
             };
-            *column = Arc::new(matches);
+            *column = Arc::new(compute::and(column.as_boolean(), &matches)?);
         }
         let batch = RecordBatch::try_new(Arc::clone(&self.schema.arrow), columns)?;
         let matched = self.schema.matches_in(&batch)?;

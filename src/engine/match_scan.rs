@@ -200,7 +200,8 @@ impl MatchScan {
         let (schema, needless) = (self.schema, self.needless);
         let streams = self.streams.into_iter().map(|stream| {
             let needless = needless.clone();
-            matches(stream, Arc::clone(&schema)).inspect_ok(move |batch| needless.add(batch))
+            matches(stream, Arc::clone(&schema))
+                .and_then(move |batch| future::ready(needless.add(&batch).map(|()| batch)))
         });
         write(writer, streams, self.rules).await
     }
@@ -277,13 +278,11 @@ fn matches(stream: SendableRecordBatchStream, schema: Arc<MatchSchema>) -> impl 
 
 impl Needless {
     /// Takes in matches of the scan.
-    fn add(&self, batch: &MatchBatch) {
+    fn add(&self, batch: &MatchBatch) -> Result<()> {
         if let Some(group_counts) = &self.group_counts {
             group_counts.add(batch);
         }
-        if let Some(repeats) = &self.repeats {
-            repeats.add(batch);
-        }
+        self.repeats.as_ref().map_or(Ok(()), |repeats| repeats.add(batch))
     }
 
     /// Returns the indexes of the rules that may have needless matches. Some are there twice.
@@ -302,15 +301,10 @@ impl Needless {
     }
 
     /// Returns the matches in `batch` without needless ones. All batches have to be noted before.
-    fn without(&self, spans: Option<&KeySpans>, batch: MatchBatch) -> Result<Option<MatchBatch>> {
-        let mut left = Some(batch);
-        if let Some((counts, batch)) = self.group_counts.as_ref().zip(left.as_ref()) {
-            left = batch.with_matches_of(counts.needed(batch))?;
-        }
-        if let Some(((repeats, spans), batch)) = self.repeats.as_ref().zip(spans).zip(left.as_ref()) {
-            left = batch.with_matches_of(repeats.decisive(spans, batch))?;
-        }
-        Ok(left)
+    fn without(&self, spans: Option<&KeySpans>, batch: &MatchBatch) -> Result<Option<MatchBatch>> {
+        let in_groups = self.group_counts.as_ref().map(|counts| counts.needed(batch));
+        let of_keys = self.repeats.as_ref().zip(spans).map(|(repeats, spans)| repeats.decisive(spans, batch));
+        batch.only_matches_of(in_groups.into_iter().chain(of_keys).flatten())
     }
 }
 
@@ -367,7 +361,7 @@ impl BufferedMatches {
         let decisive = (0..partitions).map(|partition| {
             let (needless, spans) = (self.needless.clone(), Arc::clone(&spans));
             self.partition(partition, partitions)
-                .try_filter_map(move |batch| future::ready(needless.without(spans.as_ref().as_ref(), batch)))
+                .try_filter_map(move |batch| future::ready(needless.without(spans.as_ref().as_ref(), &batch)))
         });
         let (buffer, counts) = write(writer, decisive, self.counts.len()).await?;
         let schema = Arc::clone(&self.schema);

@@ -8,13 +8,14 @@
 //! other matches with their key as evidence, so of such a key the first and the last match of each span stay. The same holds for
 //! all keys if some have no room in memory.
 //!
-//! Where only the last match of each key is asked for, there is one span, and its last match stays.
+//! A reader that needs only the last match of each key has one span. The last match in it stays.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use arrow::array::{Array as _, AsArray as _, BooleanArray, StringArray};
 use arrow::datatypes::TimestampMicrosecondType;
+use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use foldhash::quality::FixedState;
@@ -22,6 +23,7 @@ use foldhash::quality::FixedState;
 use super::hashed_set::HashedSet;
 use super::match_batch::MatchBatch;
 use super::match_buffer::reservation;
+use super::matcher;
 use crate::sql::match_spec::{EventColumn, ValueId};
 use crate::time::{Instant, Period, Range};
 
@@ -38,10 +40,10 @@ const SPAN_OF_DOUBLED: i64 = i64::MIN;
 /// An odd number with many bits, by which the spans of a key are kept apart.
 const SPAN_FACTOR: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
-/// What is asked of the matches of a rule with one key.
+/// The question that the matches of a rule with one key answer.
 #[derive(Debug, Clone, Copy)]
 pub enum KeyQuestion {
-    /// Which of them are new: those that no other precedes within this time.
+    /// The new ones are looked for. No other match with their key precedes them within this time.
     New(Period),
     /// The time of the last one.
     Last,
@@ -52,9 +54,9 @@ pub enum KeyQuestion {
 pub struct KeyedRule {
     /// The index of the rule in the scan.
     pub rule: usize,
-    /// The values of a key: those of the group, then those that are new.
+    /// The values of a key. Those of the group come first, and those of `New` after them.
     pub key: Vec<ValueId>,
-    /// What is asked.
+    /// The question that its keys answer.
     pub question: KeyQuestion,
     /// The times of matches that the rule sees.
     pub read: Range,
@@ -81,7 +83,7 @@ pub(super) struct KeySpans {
     is_full: bool,
     /// Bytes that the keys may take.
     limit: usize,
-    /// The number of matches that they have, without those that have duplicates.
+    /// The number of matches in them. Matches with duplicates do not count.
     matches: usize,
     reservations: Vec<MemoryReservation>,
 }
@@ -152,12 +154,19 @@ impl Repeats {
     }
 
     /// Notes the identities of matches of a scan. All have to be noted before the other methods are called.
-    pub(super) fn add(&self, batch: &MatchBatch) {
-        for hash in hashes_of_ids(batch) {
+    ///
+    /// # Errors
+    /// The flags of the rules have different lengths.
+    pub(super) fn add(&self, batch: &MatchBatch) -> Result<()> {
+        let ids = batch.event_texts(EventColumn::Id);
+        let flags: Vec<BooleanArray> = self.rules().map(|rule| batch.matches_of(rule).clone()).collect();
+        for row in matcher::any(&flags, batch.len())?.values().set_indices() {
+            let hash = hash_of_id(ids, row);
             if !self.ids.insert(hash) {
                 self.doubled_ids.insert(hash);
             }
         }
+        Ok(())
     }
 
     /// Returns no keys yet, for one of `parts` parts of the matches.
@@ -208,7 +217,7 @@ impl Repeats {
     /// Calls `take` with each match in `batch` that its rule sees.
     fn for_each_match(&self, batch: &MatchBatch, mut take: impl FnMut(KeyedMatch<'_>)) {
         let times = batch.event(EventColumn::Time).as_primitive::<TimestampMicrosecondType>().values();
-        let is_doubled: Vec<bool> = hashes_of_ids(batch).map(|hash| self.doubled_ids.contains(hash)).collect();
+        let ids = batch.event_texts(EventColumn::Id);
         let mut bytes = Vec::new();
         for rule in &self.rules {
             let flags = batch.matches_of(rule.rule);
@@ -220,7 +229,13 @@ impl Repeats {
                 let time = times[row];
                 if rule.read.contains(Instant::from_micros(time)) {
                     write_key(&mut bytes, rule, &columns, row);
-                    take(KeyedMatch { rule, row, time, is_doubled: is_doubled[row], key: self.hash(&bytes) });
+                    take(KeyedMatch {
+                        rule,
+                        row,
+                        time,
+                        is_doubled: self.doubled_ids.contains(hash_of_id(ids, row)),
+                        key: self.hash(&bytes),
+                    });
                 }
             }
         }
@@ -306,9 +321,9 @@ fn write_key(bytes: &mut Vec<u8>, rule: &KeyedRule, columns: &[&StringArray], ro
     }
 }
 
-fn hashes_of_ids(batch: &MatchBatch) -> impl Iterator<Item = u64> {
-    let ids = batch.event_texts(EventColumn::Id);
-    ids.iter().map(|id| FixedState::default().hash_one(id))
+/// Returns the hash of the identity in a row.
+fn hash_of_id(ids: &StringArray, row: usize) -> u64 {
+    FixedState::default().hash_one(ids.is_valid(row).then(|| ids.value(row)))
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(super) struct MatchedKeys {
 }
 
 impl MatchedKeys {
-    /// Reads the keys of `matches` of those rules of `table` of which seen keys are known. `None` if there are no such rules, or too many
+    /// Reads the keys of `matches` for the rules of `table` with known seen keys. `None` if there are no such rules, or too many
     /// keys.
     ///
     /// # Errors
@@ -67,10 +67,7 @@ impl MatchedKeys {
             for (index, key) in &rules {
                 let columns: Vec<&StringArray> = key.iter().map(|id| batch.value(*id).as_string()).collect();
                 let of_rule = batch.matches_of(*index).values().set_indices();
-                let of_rule = of_rule.map(|row| {
-                    columns.iter().map(|values| values.is_valid(row).then(|| values.value(row).to_owned())).collect()
-                });
-                keys.entry(*index).or_default().extend(of_rule);
+                keys.entry(*index).or_default().extend(of_rule.map(|row| key_in(&columns, row)));
             }
             if keys.values().map(HashSet::len).sum::<usize>() > MOST_MATCHED_KEYS {
                 return Ok(None);
@@ -143,11 +140,15 @@ async fn keys_of(
             };
             let count = rule.columns.newness.as_ref().map_or(0, |newness| newness.key.len());
             let of_rule = group.iter().take(rule.columns.group.len()).chain(new.iter().take(count));
-            let key = of_rule.map(|values| values.is_valid(row).then(|| values.value(row).to_owned()));
-            known.insert(key.collect(), Instant::from_micros(times.value(row)));
+            known.insert(key_in(of_rule, row), Instant::from_micros(times.value(row)));
         }
     }
     Ok(keys)
+}
+
+/// Returns the key in a row of the columns of its values.
+fn key_in<'c>(columns: impl IntoIterator<Item = &'c &'c StringArray>, row: usize) -> SeenKey {
+    columns.into_iter().map(|values| values.is_valid(row).then(|| values.value(row).to_owned())).collect()
 }
 
 fn texts<'b>(batch: &'b RecordBatch, names: &[String]) -> Result<Vec<&'b StringArray>, MissingColumn> {

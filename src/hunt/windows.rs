@@ -133,10 +133,10 @@ impl WindowRule {
         Some(self.columns.group.iter().chain(&newness.key).copied().collect())
     }
 
-    /// Returns the rule with what is asked of its keys, if its matches have keys and the scan gives them. `index` is that of the
+    /// Returns the rule with the question that its keys answer, if its matches have keys and the scan gives them. `index` is that of the
     /// rule in the scan, and `credential` the value that is replaced by an origin.
     pub(super) fn keyed(&self, index: usize, question: KeyQuestion, credential: Option<ValueId>) -> Option<KeyedRule> {
-        // Several credentials may become one key. What is new to one of them need not be new to the key.
+        // Several credentials may become one key. A match that is new for one credential may be known for the key.
         let key = self.key().filter(|key| !is_resolved_later(key, credential))?;
         Some(KeyedRule { rule: index, key, question, read: self.read })
     }

@@ -132,7 +132,7 @@ proptest! {
     }
 }
 
-/// Returns the matches of `rule` in `events`, and those that decide something if a window needs `least` matches, or if they must be
+/// Returns the matches of `rule` in `events`, and those that decide something. A window needs `least` matches, unless they must be
 /// new.
 async fn matches(events: &[Event], rule: &Rule, least: u32, match_memory: usize) -> [Arc<BufferedMatches>; 2] {
     let engine = engine(match_memory);

@@ -1,4 +1,4 @@
-//! The errors of Sigma rules: all that a reader can mend, and no others.
+//! The errors of Sigma rules. All that a reader can correct are named, and no others.
 
 use crate::sigma::{document, read};
 
