@@ -65,6 +65,7 @@ mod python_functions;
 pub mod raw_table;
 pub mod record_view;
 mod repeats;
+mod row_expressions;
 mod scanned;
 mod selection;
 pub mod user_query;
@@ -214,7 +215,7 @@ impl Engine {
     }
 
     fn session(&self) -> Result<SessionContext, DataFusionError> {
-        // Few rows pass the tests, so a small cache suffices.
+        // A cache keeps the columns of names and errors, which are small. JSON is tested after it is selected.
         self.session_with_cache(self.memory / 32 / self.threads.max(1))
     }
 
@@ -235,7 +236,7 @@ impl Engine {
         options.optimizer.subset_repartition_threshold = 1;
         // Predicates nest as deeply as rules do.
         options.sql_parser.recursion_limit = ConfigNonZeroUsize::try_new(SQL_DEPTH)?;
-        // Matches are rare, so JSON columns are decoded only for rows that pass the tests.
+        // Matches are rare, so other columns are decoded only for rows that pass the pushed tests.
         options.execution.parquet.pushdown_filters = true;
         // The default, nanoseconds, wraps around in 2262: a time in the year 9999 would become one of today.
         options.execution.parquet.coerce_int96 = Some("us".to_owned());

@@ -160,6 +160,11 @@ pub fn schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
+/// Whether a column of [`schema`] holds JSON.
+pub fn is_json(column: &str) -> bool {
+    column == OTHER_FIELDS || TOP_LEVEL.iter().any(|(name, kind)| *name == column && *kind == ColumnKind::Json)
+}
+
 /// Returns the field of [`EVENT_TIME`] in [`schema`].
 pub fn time_field() -> Field {
     Field::new(EVENT_TIME, time_type(), true)

@@ -49,6 +49,11 @@ impl Equalities {
         Equalities { columns: columns.into_values().filter(|of_column| of_column.tests.len() >= MANY).collect() }
     }
 
+    /// Returns whether the test with this index is one of them.
+    pub(super) fn has(&self, test: usize) -> bool {
+        self.columns.iter().any(|of_column| of_column.tests.contains(&test))
+    }
+
     /// Runs the tests on a batch and writes their results to `held`, which has one entry for each test.
     pub(super) fn evaluate(&self, batch: &RecordBatch, held: &mut [Option<BooleanArray>]) {
         for of_column in &self.columns {

@@ -18,7 +18,7 @@ use datafusion::prelude::{Expr, SessionContext, lit};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use crate::event::{self, ColumnKind, OTHER_FIELDS};
+use crate::event;
 use crate::path::{Path, Step};
 
 /// Returns a session like `context` whose SQL may use these notations.
@@ -51,7 +51,7 @@ impl Members {
         match expression {
             Expr::Column(column) => {
                 let is_text = schema.field_from_column(column).is_ok_and(|field| *field.data_type() == DataType::Utf8);
-                (is_text && is_json(&column.name)).then(|| (expression.clone(), Vec::new()))
+                (is_text && event::is_json(&column.name)).then(|| (expression.clone(), Vec::new()))
             }
             Expr::ScalarFunction(call) if call.func == self.value || call.func == self.json => {
                 let [column, Expr::Literal(path, _)] = call.args.as_slice() else {
@@ -77,7 +77,7 @@ impl ExprPlanner for Members {
         qualifier: Option<&TableReference>,
         nested_names: &[String],
     ) -> Result<PlannerResult<Vec<Expr>>> {
-        if *field.data_type() != DataType::Utf8 || !is_json(field.name()) {
+        if *field.data_type() != DataType::Utf8 || !event::is_json(field.name()) {
             return Ok(PlannerResult::Original(Vec::new()));
         }
         let column = Expr::Column(Column::from((qualifier, field)));
@@ -147,10 +147,6 @@ fn with_first_operand(expression: &Expr, replace: &dyn Fn(&Expr) -> Option<Expr>
         Expr::IsNotNull(of) => first(of).map(Expr::IsNotNull),
         other => replace(other),
     }
-}
-
-fn is_json(column: &str) -> bool {
-    column == OTHER_FIELDS || event::TOP_LEVEL.iter().any(|(name, kind)| *name == column && *kind == ColumnKind::Json)
 }
 
 /// A function of a JSON column and a path, whose column in an answer is called as a user names it: `userIdentity.arn`.

@@ -73,15 +73,16 @@ impl MatchSchema {
         })
     }
 
-    /// Puts columns together to a batch of this schema.
+    /// Puts columns together to a batch of this schema. Columns of text may be string views.
     pub(super) fn assemble(
         &self,
         events: Vec<ArrayRef>,
         values: Vec<ArrayRef>,
         flags: Vec<ArrayRef>,
     ) -> Result<RecordBatch> {
-        let columns = [events, values, flags].concat();
-        Ok(RecordBatch::try_new(Arc::clone(&self.arrow), columns)?)
+        let columns = events.iter().chain(&values).chain(&flags).zip(self.arrow.fields());
+        let columns = columns.map(|(column, field)| compute::cast(column, field.data_type()));
+        Ok(RecordBatch::try_new(Arc::clone(&self.arrow), columns.collect::<Result<_, _>>()?)?)
     }
 }
 

@@ -29,8 +29,7 @@ pub(super) fn register(context: &SessionContext) {
     }
 }
 
-/// Returns the condition that any rule of `spec` matches. With it, the scan decodes other columns only
-/// for matching records.
+/// Returns the condition that any predicate of `spec` holds. By it a scan decodes other columns only for records for which it does.
 pub(super) fn any_rule(spec: &MatchSpec) -> Result<Expr> {
     MatchFunction::AnyRule.call(spec, &matcher::tested_schema(spec))
 }
@@ -42,7 +41,7 @@ pub(super) fn match_row(spec: &MatchSpec) -> Result<Expr> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum MatchFunction {
-    /// `matches_any_rule(rules, column, …)`: whether any of the rules matches. The columns are the tested ones.
+    /// `matches_any_rule(rules, column, …)`: whether any of their predicates holds. The columns are the tested ones.
     AnyRule,
     /// `match_row(rules, column, …)`: what findings need of a record, and a flag for each rule. The columns are all
     /// that the rules test and need.

@@ -128,9 +128,8 @@ impl MatchScan {
         spec: &MatchSpec,
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
         let context = engine.session()?;
-        let records = context.read_table(table)?;
-        let filter = matcher::filter(spec, &context, records.schema())?;
-        let rows = records.filter(filter)?.select(vec![match_functions::match_row(spec)?.alias("match")])?;
+        let candidates = matcher::candidates(&context, table, spec)?;
+        let rows = candidates.select(vec![match_functions::match_row(spec)?.alias("match")])?;
         Ok((rows.create_physical_plan().await?, context.task_ctx()))
     }
 

@@ -100,21 +100,37 @@ pub fn source_network(text: &str) -> Cow<'_, str> {
     network.map_or(Cow::Borrowed(text), |network| Cow::Owned(network.trunc().to_string()))
 }
 
-fn networks(texts: &[&str]) -> Vec<IpNet> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
+/// Some networks.
+struct Networks {
+    v4: Vec<Ipv4Net>,
+    v6: Vec<Ipv6Net>,
+}
+
+impl Networks {
+    fn new(texts: &[&str]) -> Networks {
+        let parsed = || texts.iter().filter_map(|text| text.parse::<IpNet>().ok());
+        let v4 = |network| if let IpNet::V4(network) = network { Some(network) } else { None };
+        let v6 = |network| if let IpNet::V6(network) = network { Some(network) } else { None };
+        Networks { v4: parsed().filter_map(v4).collect(), v6: parsed().filter_map(v6).collect() }
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        match address.to_canonical() {
+            IpAddr::V4(address) => self.v4.iter().any(|network| network.contains(&address)),
+            IpAddr::V6(address) => self.v6.iter().any(|network| network.contains(&address)),
+        }
+    }
 }
 
 fn is_private(address: IpAddr) -> bool {
-    static NETWORKS: LazyLock<(Vec<IpNet>, Vec<IpNet>)> = LazyLock::new(|| (networks(PRIVATE), networks(REACHABLE)));
-    let address = address.to_canonical();
-    let (private, reachable) = &*NETWORKS;
-    let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
-    within(private) && !within(reachable)
+    static NETWORKS: LazyLock<[Networks; 2]> = LazyLock::new(|| [PRIVATE, REACHABLE].map(Networks::new));
+    let [private, reachable] = &*NETWORKS;
+    private.contain(address) && !reachable.contain(address)
 }
 
 fn is_shared(address: IpAddr) -> bool {
-    static NETWORK: LazyLock<Vec<IpNet>> = LazyLock::new(|| networks(&[SHARED]));
-    NETWORK.iter().any(|network| network.contains(&address.to_canonical()))
+    static NETWORK: LazyLock<Networks> = LazyLock::new(|| Networks::new(&[SHARED]));
+    NETWORK.contain(address)
 }
 
 #[cfg(test)]
@@ -153,7 +169,11 @@ mod tests {
             assert_eq!(class(none), None, "{none}");
         }
         assert_eq!(
-            networks(PRIVATE).len() + networks(REACHABLE).len() + networks(&[SHARED]).len(),
+            [PRIVATE, REACHABLE, &[SHARED]]
+                .map(Networks::new)
+                .iter()
+                .map(|of| of.v4.len() + of.v6.len())
+                .sum::<usize>(),
             PRIVATE.len() + REACHABLE.len() + 1
         );
     }

@@ -25,15 +25,18 @@ struct Outline<'a> {
 }
 
 /// Keys of top-level members to look up in records.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct MemberKeys {
     keys: Vec<String>,
-    /// The last two letters of the keys and of [`WHOLE`]: for each first letter, a bit for each second one.
-    endings: [u32; LETTERS],
+    /// For each [`ending`] a bit for each of the keys that have it, and [`WHOLE_BIT`] for those of [`WHOLE`].
+    by_ending: Box<[u64; LETTERS * LETTERS]>,
 }
 
 /// The number of values of the low bits by which ASCII letters differ.
 const LETTERS: usize = 32;
+
+/// The bit of the keys of [`WHOLE`].
+const WHOLE_BIT: u64 = 1 << 63;
 
 /// The text of top-level members of a record, by the index of their key in [`MemberKeys`].
 #[derive(Debug, Clone, Copy)]
@@ -121,18 +124,18 @@ impl<'a> Element<'a> {
         for (index, colon) in outline.colons.iter().enumerate() {
             let colon = *colon as usize;
             let key = KeyBefore::new(bytes, colon)?;
-            if !keys.may_have(key) {
-                continue;
-            }
-            if WHOLE.iter().any(|whole| key.is(whole)) {
+            let mut possible = ending(key.text).map_or(0, |ending| keys.by_ending[ending]);
+            if possible & WHOLE_BIT != 0 && WHOLE.iter().any(|whole| key.is(whole)) {
                 return None;
             }
-            let similar = keys.keys.iter().enumerate().filter(|(_, own)| key.is_any_case(own));
-            for (slot, own) in similar {
-                if key.is(own) {
+            possible &= !WHOLE_BIT;
+            while possible != 0 {
+                let slot = possible.trailing_zeros() as usize;
+                possible &= possible - 1;
+                if key.is(&keys.keys[slot]) {
                     let end = outline.colons.get(index + 1).map_or(bytes.len(), |next| *next as usize);
                     texts[slot].get_or_insert(&self.text[colon + 1..end]);
-                } else {
+                } else if key.is_any_case(&keys.keys[slot]) {
                     in_other_case |= 1 << slot;
                 }
             }
@@ -188,24 +191,22 @@ impl MemberKeys {
     /// Returns `keys`, which have two letters or more. Keys after the first [`MemberKeys::MAX`] are ignored.
     pub fn new(keys: impl IntoIterator<Item = String>) -> MemberKeys {
         let keys: Vec<String> = keys.into_iter().take(Self::MAX).collect();
-        let mut endings = [0; LETTERS];
-        for (first, second) in keys.iter().map(String::as_str).chain(WHOLE).filter_map(|key| ending(key.as_bytes())) {
-            endings[first] |= 1 << second;
+        let own = keys.iter().enumerate().map(|(slot, key)| (key.as_str(), 1 << slot));
+        let mut by_ending = Box::new([0; LETTERS * LETTERS]);
+        for (key, bit) in own.chain(WHOLE.map(|key| (key, WHOLE_BIT))) {
+            if let Some(ending) = ending(key.as_bytes()) {
+                by_ending[ending] |= bit;
+            }
         }
-        MemberKeys { keys, endings }
-    }
-
-    /// Returns whether `key` may be one of the keys or of [`WHOLE`], in any case.
-    fn may_have(&self, key: KeyBefore<'_>) -> bool {
-        ending(key.text).is_some_and(|(first, second)| self.endings[first] >> second & 1 == 1)
+        MemberKeys { keys, by_ending }
     }
 }
 
-/// Returns the low bits of the last two bytes of `key`, by which letters differ in any case.
-fn ending(key: &[u8]) -> Option<(usize, usize)> {
+/// Returns a number of the last two letters of `key` that is the same in any case, less than the square of [`LETTERS`].
+fn ending(key: &[u8]) -> Option<usize> {
     let low = |byte: u8| usize::from(byte) % LETTERS;
     match key {
-        [.., first, second] => Some((low(*first), low(*second))),
+        [.., first, second] => Some(low(*first) * LETTERS + low(*second)),
         _ => None,
     }
 }

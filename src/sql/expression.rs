@@ -243,6 +243,31 @@ impl Expression {
         }
     }
 
+    /// Returns a condition that holds wherever this one does, and reads only columns that `may_read`. `None` if only a condition
+    /// that always holds is known.
+    pub fn implied(&self, may_read: &impl Fn(&str) -> bool) -> Option<Expression> {
+        let known = |operands: &[Expression]| -> Vec<Option<Expression>> {
+            operands.iter().map(|operand| operand.implied(may_read)).collect()
+        };
+        match self {
+            Expression::Chain { operator: ChainOperator::And, operands, layout } => {
+                let operands: Vec<Expression> = known(operands).into_iter().flatten().collect();
+                let chain = |operands| Expression::Chain { operator: ChainOperator::And, operands, layout: *layout };
+                (!operands.is_empty()).then(|| chain(operands))
+            }
+            Expression::Chain { operator: ChainOperator::Or, operands, layout } => {
+                let operands = known(operands).into_iter().collect::<Option<Vec<Expression>>>()?;
+                Some(Expression::Chain { operator: ChainOperator::Or, operands, layout: *layout })
+            }
+            Expression::Boolean(true) => None,
+            other => {
+                let mut columns = BTreeSet::new();
+                other.columns(&mut columns);
+                columns.into_iter().all(may_read).then(|| other.clone())
+            }
+        }
+    }
+
     /// Whether it calls a function.
     pub fn calls_function(&self) -> bool {
         matches!(self, Expression::Call { .. }) || self.parts().into_iter().any(Expression::calls_function)
@@ -318,6 +343,29 @@ mod tests {
         ];
         for expression in deep {
             assert!(expression.calls_function(), "{expression}");
+        }
+    }
+
+    #[test]
+    fn an_implied_condition_leaves_out_what_it_may_not_read() {
+        let (narrow, wide) = (
+            || Expression::column("a").equals(Expression::text("1")),
+            || Expression::column("b").equals(Expression::text("2")),
+        );
+        let implied = |condition: &Expression| condition.implied(&|column| column == "a");
+        let both = Expression::all(vec![narrow(), wide()]);
+        assert_eq!(implied(&both), Some(Expression::all(vec![narrow()])));
+        assert_eq!(
+            implied(&Expression::any(vec![both.clone(), narrow()])),
+            Some(Expression::any(vec![Expression::all(vec![narrow()]), narrow()]))
+        );
+        for nothing_known in
+            [wide(), Expression::any(vec![narrow(), wide()]), both.does_not_hold(), Expression::all(vec![wide()])]
+        {
+            assert_eq!(implied(&nothing_known), None, "{nothing_known}");
+        }
+        for known in [narrow(), narrow().does_not_hold(), Expression::any(vec![]), Expression::Boolean(false)] {
+            assert_eq!(implied(&known), Some(known));
         }
     }
 

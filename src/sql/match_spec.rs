@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{RuleColumn, RuleColumns};
 use super::expression::{ChainOperator, Comparator, Expression};
 use super::{credential, fields, predicate};
-use crate::event::{CONTENT_ID, EVENT_ID, EVENT_TIME};
+use crate::event::{self, CONTENT_ID, EVENT_ID, EVENT_TIME};
 use crate::path::{Path, Step};
 use crate::rule::{Field, Predicate, Rule};
 use crate::time::Range;
@@ -184,6 +184,41 @@ impl MatchSpec {
         (spec, values)
     }
 
+    /// Returns for each value the predicates of the rules that need it. `None` for one that is computed for every match.
+    pub fn needed_by(&self) -> Vec<Option<BTreeSet<usize>>> {
+        let mut needed_by = vec![BTreeSet::new(); self.values.len()];
+        for rule in &self.rules {
+            for id in rule.columns.iter() {
+                if let Some(predicates) = needed_by.get_mut(id.0) {
+                    predicates.insert(rule.predicate);
+                }
+            }
+        }
+        let every_match =
+            |value, predicates: &BTreeSet<_>| predicates.is_empty() || self.call.contains(&ValueId(value));
+        let needed_by = needed_by.into_iter().enumerate();
+        needed_by.map(|(value, predicates)| (!every_match(value, &predicates)).then_some(predicates)).collect()
+    }
+
+    /// Returns a scan of the records that may match, by conditions that read fewer columns of JSON than the predicates. `None` if
+    /// there are no such conditions.
+    pub fn narrowed(&self) -> Option<MatchSpec> {
+        let mut read = BTreeSet::new();
+        self.predicates.iter().for_each(|predicate| predicate.columns(&mut read));
+        let (json, mut narrow): (BTreeSet<&str>, BTreeSet<&str>) =
+            read.into_iter().partition(|name| event::is_json(name));
+        for predicate in &self.predicates {
+            if predicate.implied(&|name| narrow.contains(name)).is_none() {
+                predicate.columns(&mut narrow);
+            }
+        }
+        let implied = |predicate: &Expression| predicate.implied(&|name| narrow.contains(name));
+        let predicates = self.predicates.iter().map(implied).collect::<Option<Vec<Expression>>>()?;
+        let narrowed =
+            MatchSpec { conditions: Vec::new(), predicates, values: Vec::new(), rules: Vec::new(), ..self.clone() };
+        (!json.is_subset(&narrow)).then_some(narrowed)
+    }
+
     /// The value that holds the credentials of matches, if a rule needs their origins.
     pub fn credential(&self) -> Option<ValueId> {
         let credential = credential::of_record();
@@ -275,6 +310,7 @@ impl DistinctExpressions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::expression::State;
     use super::*;
     use crate::rule::catalog;
 
@@ -291,5 +327,30 @@ mod tests {
         }
         let json = serde_json::to_string(&once).unwrap();
         assert_eq!(serde_json::from_str::<MatchSpec>(&json).unwrap(), once);
+    }
+
+    #[test]
+    fn a_narrowed_scan_reads_json_only_where_a_rule_tests_nothing_else() {
+        let rules: Vec<Rule> = catalog::all(&[]).unwrap().into_iter().map(|entry| entry.rule).collect();
+        let json = |spec: &MatchSpec| -> Vec<String> {
+            let mut columns = BTreeSet::new();
+            spec.predicates.iter().for_each(|predicate| predicate.columns(&mut columns));
+            columns.into_iter().filter(|column| event::is_json(column)).map(str::to_owned).collect()
+        };
+        let scan = MatchSpec::new(&rules, Range::default());
+        assert!(json(&scan).len() > 3 && json(&scan.narrowed().unwrap()).is_empty());
+        let names = |rule: &&Rule| rule.id.starts_with("Tawny.S3.");
+        let scan = MatchSpec::new(&rules.iter().filter(names).collect::<Vec<_>>(), Range::default());
+        assert!(!json(&scan).is_empty() && json(&scan.narrowed().unwrap()).is_empty());
+        let narrow = scan.narrowed().unwrap();
+        assert_eq!(narrow.narrowed(), None, "there is nothing left to leave out");
+        // One rule tests nothing else, and without its columns every record may match.
+        let always = Expression::all(vec![Expression::all(vec![]), Expression::Boolean(true)]);
+        let json_test = Expression::column("requestParameters").is(State::Null);
+        let only_json = Expression::all(vec![always, json_test]);
+        let predicates = [narrow.predicates, vec![only_json.clone()]].concat();
+        let scan = MatchSpec { predicates, ..scan };
+        assert_eq!(json(&scan.narrowed().unwrap()), ["requestParameters"]);
+        assert_eq!(MatchSpec { predicates: vec![only_json; 2], ..scan }.narrowed(), None);
     }
 }

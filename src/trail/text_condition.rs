@@ -163,6 +163,9 @@ impl TextCondition {
     }
 }
 
+/// Up to this many texts, comparing one after another is faster than a search by order.
+const FEW: usize = 6;
+
 impl MemberTest {
     fn words(&self) -> Option<Vec<String>> {
         match self {
@@ -177,6 +180,7 @@ impl MemberTest {
         Some(match self {
             MemberTest::Present => true,
             MemberTest::Filled => !text.is_empty(),
+            MemberTest::OneOf(values) if values.len() <= FEW => values.iter().any(|value| value == text),
             MemberTest::OneOf(values) => values.contains(text),
             MemberTest::Address(class) => class.contains(text),
             MemberTest::Compared { comparison, with, ignore_case: false } => comparison.holds(text, with),

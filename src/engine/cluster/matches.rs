@@ -71,13 +71,13 @@ pub async fn run(
 
 /// Returns the matches of `spec` in `table` as exchanged rows.
 fn matched(context: &SessionContext, table: Arc<dyn TableProvider>, spec: &MatchSpec) -> Result<DataFrame> {
-    let records = context.read_table(table)?;
-    let filter = matcher::filter(spec, context, records.schema())?;
+    // Whole rows travel, so only those of matches do.
+    let matches = matcher::matches(matcher::candidates(context, table, spec)?, spec)?;
     let id = Expression::call("fingerprint", [EventColumn::Id.expression()]);
-    let key = expressions::logical(context, &id, records.schema())?;
+    let key = expressions::logical(context, &id, matches.schema())?;
     let columns =
         vec![key.alias(KEY), match_functions::match_row(spec)?.alias(ROW), lit(ScalarValue::Utf8(None)).alias(REPORT)];
-    records.filter(filter)?.select(columns)
+    matches.select(columns)
 }
 
 /// Returns the keys by which matches with one identity meet.
