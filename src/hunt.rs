@@ -29,6 +29,7 @@ mod rule_tests;
 pub mod seen;
 #[cfg(feature = "cluster")]
 mod stages;
+mod triggers;
 pub mod undecided;
 mod windows;
 

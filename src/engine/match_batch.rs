@@ -55,7 +55,7 @@ impl MatchSchema {
         if batch.schema_ref().fields() != self.arrow.fields() {
             return internal_err!("a batch of other columns than those of the matches");
         }
-        Ok(MatchBatch { schema: Arc::clone(self), batch })
+        Ok(MatchBatch { schema: Arc::clone(self), batch, first: 0 })
     }
 
     /// Returns the rows of a batch of this schema that any rule matches; `None` where there are none.
@@ -91,6 +91,8 @@ impl MatchSchema {
 pub struct MatchBatch {
     schema: Arc<MatchSchema>,
     batch: RecordBatch,
+    /// The number of the first match.
+    first: u64,
 }
 
 impl MatchBatch {
@@ -102,6 +104,22 @@ impl MatchBatch {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Returns the batch whose first match has the number `first`.
+    pub(super) fn numbered(self, first: u64) -> MatchBatch {
+        MatchBatch { first, ..self }
+    }
+
+    /// Returns the number of the match in `row`. In a buffer of matches no two have the same.
+    pub fn number(&self, row: usize) -> u64 {
+        self.first + row as u64
+    }
+
+    /// Returns the row of the match with this number, if it is in the batch.
+    pub fn row_of(&self, number: u64) -> Option<u32> {
+        let row = number.checked_sub(self.first)?;
+        u32::try_from(row).ok().filter(|_| row < self.len() as u64)
     }
 
     /// A column that every match has.
@@ -151,10 +169,11 @@ impl MatchBatch {
         matched.map(|batch| self.schema.wrap(batch)).transpose()
     }
 
-    /// Of the matches `length` from `offset` on, without a copy.
+    /// Of the matches `length` from `offset` on, without a copy. They keep their numbers.
     #[must_use]
     pub fn slice(&self, offset: usize, length: usize) -> MatchBatch {
-        MatchBatch { schema: Arc::clone(&self.schema), batch: self.batch.slice(offset, length) }
+        let batch = self.batch.slice(offset, length);
+        MatchBatch { schema: Arc::clone(&self.schema), batch, first: self.number(offset) }
     }
 
     /// The columns without their meaning.

@@ -18,6 +18,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
+/// Low bits of the number of a row, for its place in its part. The other bits are the number of the part.
+const ROW_BITS: u32 = 40;
+
 /// Writes a [`MatchBuffer`] from several streams at the same time.
 pub(super) struct MatchBufferWriter {
     /// Most bytes held in memory, all streams together.
@@ -110,23 +113,30 @@ impl MatchBuffer {
         self.parts.iter().any(|part| part.file.is_some())
     }
 
-    /// Returns the batches of partition `partition` of `partitions`.
+    /// Returns the batches of partition `partition` of `partitions`, each with the number of its first row. In one partition
+    /// the numbers ascend.
     pub(super) fn partition(
         self: &Arc<MatchBuffer>,
         partition: usize,
         partitions: usize,
-    ) -> impl Stream<Item = Result<RecordBatch>> + use<> {
+    ) -> impl Stream<Item = Result<(u64, RecordBatch)>> + use<> {
         let buffer = Arc::clone(self);
         let parts = (partition..self.parts.len()).step_by(partitions.max(1));
         stream::iter(parts).map(move |part| buffer.part(part)).try_flatten()
     }
 
-    fn part(&self, index: usize) -> Result<impl Stream<Item = Result<RecordBatch>> + use<>> {
+    fn part(&self, index: usize) -> Result<impl Stream<Item = Result<(u64, RecordBatch)>> + use<>> {
         let MatchBufferPart { batches, file } = &self.parts[index];
         let spilled = file.as_ref().zip(self.spill_manager.as_ref());
         let spilled = spilled.map(|(file, manager)| manager.read_spill_as_stream_unbuffered(Arc::clone(file), None));
         let in_memory = batches.clone().into_iter().map(Ok);
-        Ok(stream::iter(in_memory).chain(stream::iter(spilled.transpose()?).flatten()))
+        let batches = stream::iter(in_memory).chain(stream::iter(spilled.transpose()?).flatten());
+        let mut next = (index as u64) << ROW_BITS;
+        Ok(batches.map_ok(move |batch| {
+            let first = next;
+            next += batch.num_rows() as u64;
+            (first, batch)
+        }))
     }
 
     /// Returns the rows as a table of `schema` with `partitions` partitions. `convert` makes rows of it from each batch.
@@ -158,8 +168,8 @@ impl MatchBuffer {
     }
 }
 
-/// Makes rows of a table from a batch of a buffer.
-pub(super) type Convert = Arc<dyn Fn(RecordBatch) -> ConvertedBatches + Send + Sync>;
+/// Makes rows of a table from a batch of a buffer, given the number of its first row.
+pub(super) type Convert = Arc<dyn Fn(u64, RecordBatch) -> ConvertedBatches + Send + Sync>;
 
 /// The rows that [`Convert`] makes from a batch.
 pub(super) type ConvertedBatches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
@@ -187,7 +197,7 @@ impl PartitionStream for ConvertedPartition {
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let convert = Arc::clone(&self.convert);
         let batches = self.buffer.partition(self.partition, self.partitions);
-        let batches = batches.map_ok(move |batch| stream::iter(convert(batch))).try_flatten();
+        let batches = batches.map_ok(move |(first, batch)| stream::iter(convert(first, batch))).try_flatten();
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
 }
@@ -248,7 +258,7 @@ impl BufferedRows {
         &self,
         select: impl Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
     ) -> Result<Arc<dyn TableProvider>> {
-        let convert: Convert = Arc::new(move |batch| Box::new(std::iter::once(select(batch))));
+        let convert: Convert = Arc::new(move |_, batch| Box::new(std::iter::once(select(batch))));
         self.buffer.table(&self.schema, 1, Vec::new(), &convert)
     }
 }
@@ -268,8 +278,9 @@ mod tests {
     async fn numbers(buffer: &Arc<MatchBuffer>, partitions: usize) -> Vec<i64> {
         let mut numbers = Vec::new();
         for partition in 0..partitions {
-            let batches: Vec<RecordBatch> = buffer.partition(partition, partitions).try_collect().await.unwrap();
-            for batch in batches {
+            let batches: Vec<_> = buffer.partition(partition, partitions).try_collect().await.unwrap();
+            assert!(batches.windows(2).all(|pair| pair[0].0 + 100 <= pair[1].0), "numbers ascend");
+            for (_, batch) in batches {
                 assert_eq!(batch.num_rows(), 100);
                 numbers.push(batch.column(0).as_primitive::<Int64Type>().value(99));
             }

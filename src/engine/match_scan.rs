@@ -316,7 +316,8 @@ impl BufferedMatches {
     /// Returns the batches of partition `partition` of `partitions`.
     pub fn partition(&self, partition: usize, partitions: usize) -> impl Stream<Item = Result<MatchBatch>> + use<> {
         let schema = Arc::clone(&self.schema);
-        self.batches.partition(partition, partitions).map(move |batch| schema.wrap(batch?))
+        let numbered = move |(first, batch)| Ok(schema.wrap(batch)?.numbered(first));
+        self.batches.partition(partition, partitions).map(move |batch| numbered(batch?))
     }
 
     /// Returns the matches that may decide something. Of a rule with a [`GroupThreshold`], groups with too few matches within a
@@ -383,8 +384,8 @@ impl BufferedMatches {
         R: IntoIterator<Item = Result<RecordBatch>, IntoIter: Send + 'static>,
     {
         let wrapped = Arc::clone(&self.schema);
-        let convert: Convert = Arc::new(move |batch| match wrapped.wrap(batch) {
-            Ok(batch) => Box::new(convert(batch).into_iter()),
+        let convert: Convert = Arc::new(move |first, batch| match wrapped.wrap(batch) {
+            Ok(batch) => Box::new(convert(batch.numbered(first)).into_iter()),
             Err(error) => Box::new(std::iter::once(Err(error))),
         });
         self.batches.table(schema, partitions, further, &convert)

@@ -48,7 +48,7 @@ impl Engine {
         let writer = MatchBufferWriter::spilling(self.match_memory, Arc::clone(&self.runtime), Arc::clone(&schema));
         let streams = physical_plan::execute_stream_partitioned(plan, context.task_ctx())?;
         let parts = try_join_all(streams.into_iter().map(|stream| writer.write(stream))).await?;
-        let unchanged: Convert = Arc::new(|batch| Box::new(std::iter::once(Ok(batch))));
+        let unchanged: Convert = Arc::new(|_, batch| Box::new(std::iter::once(Ok(batch))));
         Arc::new(writer.finish(parts)).table(&schema, self.partitions(), Vec::new(), &unchanged)
     }
 

@@ -190,7 +190,7 @@ impl ScanFindingsWriter {
         rules: &[Rule],
         scanned: &[usize],
     ) -> Result<ScanFindingsWriter, Error> {
-        let rows = KeyedRowsWriter::new(engine, schema(table)).map_err(failed)?;
+        let rows = KeyedRowsWriter::new(engine, schema(&table.finding_columns())).map_err(failed)?;
         let ids = ranks(rules.len(), |index| &rules[index].id);
         let windows = ranks(rules.len(), |index| (rules[index].window.kind, index));
         let rule = |(number, index): (usize, &usize)| ScanRule {
@@ -301,9 +301,8 @@ fn order_key<'v>(first_event: i64, ranks: [u32; 2], group: impl Iterator<Item = 
     key
 }
 
-/// Returns the columns that findings of the rules of `table` have. Queries of single shapes have some of them.
-fn schema(table: &MatchTable) -> SchemaRef {
-    let columns = table.columns(&(0..table.rules().len()).collect::<Vec<_>>());
+/// Returns the columns that findings have whose rules have `columns`. Queries of single shapes have some of them.
+pub(super) fn schema(columns: &RuleColumns<String>) -> SchemaRef {
     let time = event::time_type();
     let texts = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
     let of_type = |data_type: &DataType, names: &[&str]| -> Vec<Field> {
@@ -325,7 +324,7 @@ fn schema(table: &MatchTable) -> SchemaRef {
 }
 
 /// Returns the rows with the columns of `schema`. Columns that they lack are null.
-fn conformed(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+pub(super) fn conformed(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
         Some(column) => compute::cast(column, field.data_type()),
         None => Ok(new_null_array(field.data_type(), batch.num_rows())),

@@ -30,6 +30,8 @@ const TRIGGER: &str = "value";
 const DISTINCT: &str = "list";
 const NEW: &str = "new";
 const NEW_ACCOUNT: &str = "new.account";
+/// The column of the number of a match, in hexadecimal digits whose texts compare as the numbers do.
+pub(super) const TRIGGER_NUMBER: &str = "trigger_number";
 
 /// The table `matched` of some rules, which it knows by their indexes in the scan.
 #[derive(Debug)]
@@ -38,9 +40,20 @@ pub(super) struct MatchTable {
     account_starts: AccountStarts,
     /// For each rule the keys that were seen before what its hunt reads, if they are known.
     seen: Vec<Option<SeenKeys>>,
+    triggers: TriggerValues,
     /// The columns that hold values of rules: as many as the rule has that needs most.
     columns: RuleColumns<String>,
     pub(super) schema: SchemaRef,
+}
+
+/// How a row has the values that a finding needs of the match that triggers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TriggerValues {
+    /// In columns.
+    #[cfg(feature = "cluster")]
+    InRows,
+    /// By the number of the match, in the column [`TRIGGER_NUMBER`].
+    Numbered,
 }
 
 /// The place of the rows of a [`MatchTable`].
@@ -57,8 +70,8 @@ pub(super) trait MatchedRows {
 
 impl MatchTable {
     /// The table of `rules`. The account starts matter where rows are made from the matches of a scan.
-    pub(super) fn new(rules: Vec<WindowRule>, account_starts: AccountStarts) -> MatchTable {
-        let columns = most_columns(&rules.iter().collect::<Vec<_>>());
+    pub(super) fn new(rules: Vec<WindowRule>, account_starts: AccountStarts, triggers: TriggerValues) -> MatchTable {
+        let columns = triggers.in_rows(most_columns(&rules.iter().collect::<Vec<_>>()));
         let time = event::time_type();
         let mut fields = vec![
             Field::new(columns::RULE, DataType::Int64, false),
@@ -79,7 +92,8 @@ impl MatchTable {
             _ => Field::new(column.name(), DataType::Utf8, true),
         }));
         fields.extend(columns.iter().map(|name| Field::new(name, DataType::Utf8, true)));
-        MatchTable { rules, account_starts, seen: Vec::new(), columns, schema: Arc::new(Schema::new(fields)) }
+        let schema = Arc::new(Schema::new(fields));
+        MatchTable { rules, account_starts, seen: Vec::new(), triggers, columns, schema }
     }
 
     /// Returns the table with one more row for each key that was seen before what the hunt of its rule reads.
@@ -102,11 +116,17 @@ impl MatchTable {
     /// group.
     pub(super) fn columns(&self, rules: &[usize]) -> RuleColumns<String> {
         let columns = most_columns(&rules.iter().map(|index| &self.rules[*index]).collect::<Vec<_>>());
+        let columns = self.triggers.in_rows(columns);
         let group = std::iter::once(columns::RULE.to_owned()).chain(columns.group).collect();
         RuleColumns { group, ..columns }
     }
 
-    /// The columns of the rule with this index.
+    /// The columns that findings of all rules have.
+    pub(super) fn finding_columns(&self) -> RuleColumns<String> {
+        most_columns(&self.rules.iter().collect::<Vec<_>>())
+    }
+
+    /// The columns that findings of the rule with this index have.
     pub(super) fn columns_of(&self, index: usize) -> RuleColumns<String> {
         let columns = &self.rules[index].columns;
         let mut group = numbered(GROUP);
@@ -145,8 +165,8 @@ impl MatchTable {
     /// The rows of the rule with this index.
     fn rows_of(&self, index: usize, batch: &MatchBatch, origins: Option<&MatchOrigins>) -> Result<RecordBatch> {
         let rule = &self.rules[index];
-        let selected = super::within(batch.event(EventColumn::Time), batch.matches_of(index), rule.read)?;
-        let selected = FilterBuilder::new(&selected).optimize().build();
+        let matched = super::within(batch.event(EventColumn::Time), batch.matches_of(index), rule.read)?;
+        let selected = FilterBuilder::new(&matched).optimize().build();
         let event = |column: EventColumn| selected.filter(batch.event(column));
         let values = rule.columns.try_map(|id| selected.filter(batch.value(*id)))?;
 
@@ -189,7 +209,14 @@ impl MatchTable {
             values.match_role.clone().unwrap_or_else(null),
         ];
         columns.extend(EventColumn::ALL.map(event).into_iter().collect::<Result<Vec<_>, _>>()?);
-        let trigger: Vec<ArrayRef> = values.trigger.iter().cloned().collect();
+        let trigger: Vec<ArrayRef> = match self.triggers {
+            #[cfg(feature = "cluster")]
+            TriggerValues::InRows => values.trigger.iter().cloned().collect(),
+            TriggerValues::Numbered => {
+                let number = |row| Some(format!("{:016x}", batch.number(row)));
+                vec![Arc::new(matched.values().set_indices().map(number).collect::<StringArray>())]
+            }
+        };
         let newness: Vec<ArrayRef> = values.newness.iter().flat_map(NewnessColumns::iter).cloned().collect();
         let own = [
             (self.columns.group.len(), values.group),
@@ -279,6 +306,20 @@ impl MatchTable {
             }
         };
         Ok([Arc::new(IntervalMonthDayNanoArray::from_value(interval(periods.history), rows)), Arc::new(learned_from)])
+    }
+}
+
+impl TriggerValues {
+    /// Returns the columns of rows, given those of findings.
+    fn in_rows(self, columns: RuleColumns<String>) -> RuleColumns<String> {
+        let trigger = match self {
+            #[cfg(feature = "cluster")]
+            TriggerValues::InRows => columns.trigger,
+            TriggerValues::Numbered => {
+                TriggerColumns { context: vec![TRIGGER_NUMBER.to_owned()], title: Vec::new(), severity: None }
+            }
+        };
+        RuleColumns { trigger, ..columns }
     }
 }
 

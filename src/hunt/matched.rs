@@ -6,8 +6,9 @@ use super::finding_buffer::{ScanFindings, ScanFindingsWriter};
 use super::known_data::KnownData;
 use super::lookback::is_cut;
 use super::match_origins::{MatchOrigins, ScannedMatches};
-use super::match_table::MatchTable;
+use super::match_table::{MatchTable, TriggerValues};
 use super::seen::{MatchedKeys, SeenKeys};
+use super::triggers::NumberedFindings;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::match_scan::{GroupThreshold, KeyQuestion, KeyedRule, MatchScan};
 use crate::engine::{Engine, duplicates};
@@ -101,8 +102,8 @@ impl<'r> ScannedRules<'r> {
         let window_rules = window_rules.map(|(((rule, read), spec), seen)| {
             WindowRule::new(rule, *read, spec.columns.clone(), known, seen.is_some())
         });
-        let table = MatchTable::new(window_rules.collect(), known.starts.clone()).with_seen(seen);
-        let table = Arc::new(table);
+        let table = MatchTable::new(window_rules.collect(), known.starts.clone(), TriggerValues::Numbered);
+        let table = Arc::new(table.with_seen(seen));
         ScannedRules { rules, scanned, spec, table, range, counts_duplicates: false }
     }
 
@@ -169,7 +170,13 @@ impl<'r> ScannedRules<'r> {
         let keys = MatchedKeys::of(&self.table, &buffer).await?;
         let rows = ScannedMatches { matches: Arc::clone(&buffer), origins, keys };
         let windows = RuleWindows { engine, table: &self.table, rows: &rows, counts, triggers };
-        windows.count(&candidates, |rows| results.add(rows)).await
+        let mut numbered = NumberedFindings::new(engine, &self.table)?;
+        let counted = windows.count(&candidates, |part| match part {
+            WindowRows::Findings(batch) => numbered.add(&batch),
+            part => results.add(part),
+        });
+        counted.await?;
+        numbered.complete(engine, &self.table, &rows, &mut results.findings).await
     }
 
     fn group_thresholds(&self, rules: &[usize]) -> Vec<GroupThreshold> {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::account_starts::AccountStarts;
 use super::grid::stages::GridStage;
 use super::match_origins::ScannedMatches;
-use super::match_table::{MatchTable, MatchedRows};
+use super::match_table::{MatchTable, MatchedRows, TriggerValues};
 use super::matched::{ScannedRules, WindowResults};
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::cluster::exchange::{self, Report};
@@ -131,7 +131,7 @@ impl Stages for HuntStages {
     fn row(&self, stage: &str) -> Result<Fields> {
         Ok(match exchange::parse(stage)? {
             HuntStage::DistinctMatches { rules, .. } => {
-                MatchTable::new(rules, AccountStarts::default()).schema.fields().clone()
+                MatchTable::new(rules, AccountStarts::default(), TriggerValues::InRows).schema.fields().clone()
             }
             HuntStage::Windows { .. } => exchange::result_row(),
             HuntStage::Grid(stage) => stage.row(),
@@ -146,12 +146,12 @@ impl Stages for HuntStages {
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         Ok(match exchange::parse(stage)? {
             HuntStage::DistinctMatches { spec, rules, account_starts, duplicates_in } => {
-                let table = Arc::new(MatchTable::new(rules, account_starts));
+                let table = Arc::new(MatchTable::new(rules, account_starts, TriggerValues::InRows));
                 stream::once(distinct_matches(engine, rows, spec, table, duplicates_in)).try_flatten().boxed()
             }
             HuntStage::Windows { rules, triggers } => {
                 // The rows have been made.
-                let table = Arc::new(MatchTable::new(rules, AccountStarts::default()));
+                let table = Arc::new(MatchTable::new(rules, AccountStarts::default(), TriggerValues::InRows));
                 stream::once(windows(engine, rows, table, triggers)).try_flatten().boxed()
             }
             HuntStage::Grid(stage) => stage.run(engine, rows),
