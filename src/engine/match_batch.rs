@@ -74,13 +74,8 @@ impl MatchSchema {
     }
 
     /// Puts columns together to a batch of this schema. Columns of text may be string views.
-    pub(super) fn assemble(
-        &self,
-        events: Vec<ArrayRef>,
-        values: Vec<ArrayRef>,
-        flags: Vec<ArrayRef>,
-    ) -> Result<RecordBatch> {
-        let columns = events.iter().chain(&values).chain(&flags).zip(self.arrow.fields());
+    pub(super) fn assemble(&self, events: &[ArrayRef], values: &[ArrayRef], flags: &[ArrayRef]) -> Result<RecordBatch> {
+        let columns = events.iter().chain(values).chain(flags).zip(self.arrow.fields());
         let columns = columns.map(|(column, field)| compute::cast(column, field.data_type()));
         Ok(RecordBatch::try_new(Arc::clone(&self.arrow), columns.collect::<Result<_, _>>()?)?)
     }
@@ -91,7 +86,7 @@ impl MatchSchema {
 pub struct MatchBatch {
     schema: Arc<MatchSchema>,
     batch: RecordBatch,
-    /// The number of the first match.
+    /// The number of the first match: 0 in batches that were not read from a buffer.
     first: u64,
 }
 
@@ -111,7 +106,8 @@ impl MatchBatch {
         MatchBatch { first, ..self }
     }
 
-    /// Returns the number of the match in `row`. In a buffer of matches no two have the same.
+    /// Returns the number of the match in `row`. Matches of one buffer have different numbers. A filtered or copied batch has new
+    /// ones.
     pub fn number(&self, row: usize) -> u64 {
         self.first + row as u64
     }
@@ -199,16 +195,20 @@ mod tests {
         let text = |text: String| Arc::new(StringArray::from(vec![text])) as ArrayRef;
         let time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![7]).with_timezone("UTC"));
         let texts = EventColumn::ALL.into_iter().skip(1).map(|column| text(column.name().to_owned()));
-        let events = std::iter::once(time).chain(texts).collect();
-        let values = (0..spec.values.len()).map(|index| text(index.to_string())).collect();
+        let events: Vec<ArrayRef> = std::iter::once(time).chain(texts).collect();
+        let values: Vec<ArrayRef> = (0..spec.values.len()).map(|index| text(index.to_string())).collect();
         let flags = [false, true].map(|flag| Arc::new(BooleanArray::from(vec![flag])) as ArrayRef).to_vec();
-        let batch = schema.wrap(schema.assemble(events, values, flags).unwrap()).unwrap();
+        let batch = schema.wrap(schema.assemble(&events, &values, &flags).unwrap()).unwrap();
         assert_eq!((batch.time(0).micros(), batch.len()), (7, 1));
         assert_eq!(batch.event_texts(EventColumn::Region).value(0), "awsRegion");
         for id in spec.rules[0].columns.iter().chain(&spec.call) {
             assert_eq!(batch.value(*id).as_string::<i32>().value(0), id.index().to_string());
         }
         assert_eq!([0, 1].map(|rule| batch.matches_of(rule).value(0)), [false, true]);
+        let ten = compute::concat_batches(schema.arrow(), &vec![batch.clone().into_record_batch(); 10]).unwrap();
+        let numbered = schema.wrap(ten).unwrap().numbered(40).slice(3, 2);
+        assert_eq!([0, 1].map(|row| numbered.number(row)), [43, 44]);
+        assert_eq!([42, 43, 44, 45].map(|number| numbered.row_of(number)), [None, Some(0), Some(1), None]);
         let other = Arc::new(MatchSchema::new(&MatchSpec::new(&[&rule], Range::default())));
         assert!(other.wrap(batch.into_record_batch()).is_err());
         let nulls = RecordBatch::try_from_iter([("n", new_null_array(&DataType::Utf8, 1))]).unwrap();

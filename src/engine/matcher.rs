@@ -93,8 +93,10 @@ impl Matcher {
         for needed in &self.values {
             values.extend(needed.indexes.iter().zip(needed.of_matches(batch, &flags)?));
         }
-        let flags = self.predicates.iter().map(|predicate| Arc::new(flags[*predicate].clone()) as ArrayRef);
-        self.schema.assemble(self.events.of_all(batch)?, values.into_values().collect(), flags.collect())
+        let values: Vec<ArrayRef> = values.into_values().collect();
+        let flag = |predicate: &usize| Arc::new(flags[*predicate].clone()) as ArrayRef;
+        let flags: Vec<ArrayRef> = self.predicates.iter().map(flag).collect();
+        self.schema.assemble(&self.events.of_all(batch)?, &values, &flags)
     }
 }
 
@@ -312,7 +314,7 @@ mod tests {
         let values = expressions::physical(&*functions::REGISTRY, &spec.values, &schema).unwrap();
         let alone = logs.iter().step_by(7).map(|log| vec![*log; 3]);
         let pairs = logs.windows(2).step_by(5).map(|pair| [[pair[0]; 2], [pair[1]; 2]].concat());
-        let (mut matches, mut null) = (0, 0);
+        let (mut held, mut null) = (0, 0);
         for records in std::iter::once(logs.clone()).chain(alone).chain(pairs) {
             let batch = batch(&records);
             let computed = |expression: &Arc<dyn datafusion::physical_expr::PhysicalExpr>| {
@@ -322,7 +324,7 @@ mod tests {
             for (index, rule) in spec.rules.iter().enumerate() {
                 let holds = truths(&[computed(&predicates[rule.predicate])]).unwrap();
                 assert_eq!(found.matches_of(index), &holds, "{}", rules[index].id);
-                matches += holds.true_count();
+                held += holds.true_count();
                 for id in rule.columns.iter() {
                     let (value, expected) = (found.value(*id), computed(&values[id.index()]));
                     let [value, expected] = [value, &expected].map(|of| compute::filter(of, &holds).unwrap());
@@ -331,6 +333,6 @@ mod tests {
                 }
             }
         }
-        assert!(matches > logs.len() && null > 1_000, "{matches} matches, {null} columns were not computed");
+        assert!(held > logs.len() && null > 1_000, "{held} matches, {null} columns were not computed");
     }
 }

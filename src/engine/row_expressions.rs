@@ -31,7 +31,9 @@ impl RowExpressions {
         schema: &SchemaRef,
     ) -> Result<RowExpressions> {
         let mut names = BTreeSet::new();
-        expressions.iter().for_each(|expression| expression.columns(&mut names));
+        for expression in expressions {
+            expression.columns(&mut names);
+        }
         let columns: Vec<usize> = names.into_iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?;
         let read = Arc::new(schema.project(&columns)?);
         let typed = |expression: Arc<dyn PhysicalExpr>| {

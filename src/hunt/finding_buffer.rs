@@ -7,7 +7,7 @@ use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 
-use super::match_table::MatchTable;
+use super::match_table::{MatchTable, TRIGGER_NUMBER};
 use crate::engine::Engine;
 use crate::engine::keyed_rows::{KeyedPart, KeyedRows, KeyedRowsReader, KeyedRowsWriter};
 use crate::error::Error;
@@ -208,6 +208,9 @@ impl ScanFindingsWriter {
     /// # Errors
     /// A column is missing or has another type, or a file cannot be written.
     pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        if batch.column_by_name(TRIGGER_NUMBER).is_some() {
+            return Err(Error::Internal("findings without the values of their triggers".to_owned()));
+        }
         let batch = conformed(batch, self.rows.schema()).map_err(|error| failed(error.into()))?;
         let times = |name| -> Result<_, Error> {
             Ok(column_of(&batch, name)?.as_primitive::<TimestampMicrosecondType>().clone())

@@ -41,7 +41,8 @@ pub(super) struct MatchTable {
     /// For each rule the keys that were seen before what its hunt reads, if they are known.
     seen: Vec<Option<SeenKeys>>,
     triggers: TriggerValues,
-    /// The columns that hold values of rules: as many as the rule has that needs most.
+    /// The columns of rows that hold values of rules: as many as the rule has that needs most. A number may stand for the values of
+    /// the trigger.
     columns: RuleColumns<String>,
     pub(super) schema: SchemaRef,
 }
@@ -49,7 +50,7 @@ pub(super) struct MatchTable {
 /// How a row has the values that a finding needs of the match that triggers.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TriggerValues {
-    /// In columns.
+    /// In columns, on nodes of a cluster.
     #[cfg(feature = "cluster")]
     InRows,
     /// By the number of the match, in the column [`TRIGGER_NUMBER`].
@@ -121,7 +122,7 @@ impl MatchTable {
         RuleColumns { group, ..columns }
     }
 
-    /// The columns that findings of all rules have.
+    /// The columns that hold values of rules in findings: as many as the rule has that needs most.
     pub(super) fn finding_columns(&self) -> RuleColumns<String> {
         most_columns(&self.rules.iter().collect::<Vec<_>>())
     }

@@ -1,15 +1,15 @@
 //! The values that findings have of the match that triggered.
 //!
 //! They may be long, such as identities and parameters, and only the match that triggers needs them. So queries of windows know
-//! the numbers of matches, and the values are read afterwards from the buffer of the scan.
+//! the numbers of matches, and the values are read afterwards from the buffer of the scan. On nodes of a cluster, rows have the values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array as _, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{Field, Schema};
-use datafusion::common::{internal_datafusion_err, internal_err};
+use datafusion::common::internal_err;
 use datafusion::error::{DataFusionError, Result};
 use futures::TryStreamExt as _;
 
@@ -28,8 +28,18 @@ pub(super) struct NumberedFindings {
     rows: KeyedRowsWriter,
 }
 
-/// Rows of findings, by the index of their rule, and for each the row of the match that triggered in its batch.
-type RowsOfRules = BTreeMap<i64, (Vec<u32>, Vec<u32>)>;
+/// Rows of findings of one rule, and for each the row of the match that triggered in its batch.
+#[derive(Default)]
+struct RowPairs {
+    findings: Vec<u32>,
+    triggers: Vec<u32>,
+}
+
+/// The matches of a scan, and the rules that need values of them.
+struct TriggerSource<'t> {
+    table: &'t MatchTable,
+    matches: &'t ScannedMatches,
+}
 
 impl NumberedFindings {
     /// Returns no rows yet, for the scan of `table`.
@@ -68,22 +78,24 @@ impl NumberedFindings {
         let mut rows = KeyedRowsReader::new(engine, &parts).await.map_err(failed)?;
         // The numbers of both ascend.
         let mut batches = std::pin::pin!(matches.matches.partition(0, 1));
-        let mut matched: Option<MatchBatch> = None;
+        let source = TriggerSource { table, matches };
+        let mut current: Option<MatchBatch> = None;
         while let Some((_, found)) = rows.next().await.map_err(failed)? {
-            let numbers = numbers(&found)?;
+            let numbers = numbers_in(&found)?;
             let mut row = 0;
             while let Some(number) = numbers.get(row) {
-                let Some(batch) = matched.as_ref().filter(|batch| batch.row_of(*number).is_some()) else {
+                let Some(batch) = current.as_ref().filter(|batch| batch.row_of(*number).is_some()) else {
                     let next = batches.try_next().await.map_err(failed)?;
-                    matched = Some(next.ok_or_else(|| Error::Internal("a finding of no match".to_owned()))?);
+                    current = Some(next.ok_or_else(|| {
+                        Error::Internal(format!("a finding of the match {number:016x}, which is not there"))
+                    })?);
                     continue;
                 };
                 let count = numbers[row..].iter().take_while(|number| batch.row_of(**number).is_some()).count();
                 let found = found.slice(row, count);
                 let rows = numbers[row..row + count].iter().filter_map(|number| batch.row_of(*number));
-                for (rule, (of_rule, rows)) in rows_of_rules(&found, rows)? {
-                    let with_values = with_values(table, matches, rule, batch, &found, of_rule, rows);
-                    findings.add(&with_values.map_err(failed)?)?;
+                for (rule, rows) in rows_of_rules(&found, rows)? {
+                    findings.add(&source.with_values(rule, &found, batch, rows).map_err(failed)?)?;
                 }
                 row += count;
             }
@@ -93,53 +105,55 @@ impl NumberedFindings {
 }
 
 fn failed(error: DataFusionError) -> Error {
-    Error::query("the matches that triggered", error)
+    Error::query("the values of triggers", error)
 }
 
 /// Returns the numbers of the matches that triggered.
-fn numbers(found: &RecordBatch) -> Result<Vec<u64>, Error> {
+fn numbers_in(found: &RecordBatch) -> Result<Vec<u64>, Error> {
     let number = |text: Option<&str>| u64::from_str_radix(text?, 16).ok();
     let numbers: Option<Vec<u64>> = named_columns::texts(found, TRIGGER_NUMBER)?.iter().map(number).collect();
     numbers.ok_or_else(|| Error::Internal("a finding without the number of a match".to_owned()))
 }
 
-fn rows_of_rules(found: &RecordBatch, rows: impl Iterator<Item = u32>) -> Result<RowsOfRules, Error> {
-    let mut of_rules = RowsOfRules::new();
-    for ((finding, rule), row) in (0..).zip(named_columns::integers(found, columns::RULE)?.values()).zip(rows) {
-        let (findings, rows) = of_rules.entry(*rule).or_default();
-        findings.push(finding);
-        rows.push(row);
+/// Returns the rows of findings by the index of their rule. `triggers` are the rows of the matches that triggered.
+fn rows_of_rules(found: &RecordBatch, triggers: impl Iterator<Item = u32>) -> Result<BTreeMap<i64, RowPairs>, Error> {
+    let mut of_rules: BTreeMap<i64, RowPairs> = BTreeMap::new();
+    for ((finding, rule), trigger) in (0..).zip(named_columns::integers(found, columns::RULE)?.values()).zip(triggers) {
+        let pairs = of_rules.entry(*rule).or_default();
+        pairs.findings.push(finding);
+        pairs.triggers.push(trigger);
     }
     Ok(of_rules)
 }
 
-/// Returns the rows `of_rule` of findings with the values of `rows` in a batch of matches.
-fn with_values(
-    table: &MatchTable,
-    matches: &ScannedMatches,
-    rule: i64,
-    batch: &MatchBatch,
-    found: &RecordBatch,
-    of_rule: Vec<u32>,
-    rows: Vec<u32>,
-) -> Result<RecordBatch> {
-    let Some((index, window_rule)) =
-        usize::try_from(rule).ok().and_then(|index| Some((index, table.rules().get(index)?)))
-    else {
-        return internal_err!("a finding of no rule");
-    };
-    let (of_rule, rows) = (UInt32Array::from(of_rule), UInt32Array::from(rows));
-    let mut fields: Vec<Arc<Field>> = found.schema_ref().fields().to_vec();
-    let mut values: Vec<ArrayRef> =
-        found.columns().iter().map(|column| compute::take(column, &of_rule, None)).collect::<Result<_, _>>()?;
-    let names = table.columns_of(index).trigger;
-    for (name, id) in names.iter().zip(window_rule.columns.trigger.iter()) {
-        let value = compute::take(batch.value(*id), &rows, None)?;
-        let value =
-            matches.origins.as_ref().map_or_else(|| Arc::clone(&value), |origins| origins.resolved(*id, &value));
-        fields.push(Arc::new(Field::new(name, value.data_type().clone(), true)));
-        values.push(value);
+impl TriggerSource<'_> {
+    /// Returns the rows `pairs` of the findings of a rule, with the values of their triggers in a batch of matches.
+    fn with_values(&self, rule: i64, found: &RecordBatch, batch: &MatchBatch, pairs: RowPairs) -> Result<RecordBatch> {
+        let index = usize::try_from(rule).unwrap_or(usize::MAX);
+        let Some(window_rule) = self.table.rules().get(index) else {
+            return internal_err!("a finding of the rule {rule}, which was not scanned");
+        };
+        let RowPairs { findings, triggers } = pairs;
+        let (findings, triggers) = (UInt32Array::from(findings), UInt32Array::from(triggers));
+        let (mut fields, mut values): (Vec<Arc<Field>>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
+        for (field, column) in found.schema_ref().fields().iter().zip(found.columns()) {
+            if field.name() == TRIGGER_NUMBER {
+                continue;
+            }
+            fields.push(Arc::clone(field));
+            let is_whole = findings.len() == found.num_rows();
+            values.push(if is_whole { Arc::clone(column) } else { compute::take(column, &findings, None)? });
+        }
+        let names = self.table.columns_of(index).trigger;
+        for (name, id) in names.iter().zip(window_rule.columns.trigger.iter()) {
+            let value = compute::take(batch.value(*id), &triggers, None)?;
+            let value = match &self.matches.origins {
+                Some(origins) => origins.resolved(*id, &value),
+                None => value,
+            };
+            fields.push(Arc::new(Field::new(name, value.data_type().clone(), true)));
+            values.push(value);
+        }
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?)
     }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), values)
-        .map_err(|error| internal_datafusion_err!("findings with their values: {error}"))
 }

@@ -165,7 +165,7 @@ fn is_resolved_later(values: &[ValueId], credential: Option<ValueId>) -> bool {
 /// A part of what the windows of rules come to.
 #[derive(Debug)]
 pub(super) enum WindowRows {
-    /// Rows of findings.
+    /// Rows of findings. They have the values of the match that triggered, or its number.
     Findings(RecordBatch),
     /// The indexes of rules that need a wider range.
     Undecided(Vec<usize>),

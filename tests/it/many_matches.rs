@@ -11,7 +11,7 @@ use tawny::engine::match_scan::MatchScan;
 use tawny::finding::Finding;
 use tawny::hunt;
 use tawny::lake::Lake;
-use tawny::rule::{Rule, WindowKind, catalog};
+use tawny::rule::{Rule, WindowKind, catalog, panther};
 use tawny::sql::match_spec::MatchSpec;
 use tawny::statistics::ScanStatistics;
 use tawny::store::{Scratch, Stores};
@@ -165,4 +165,58 @@ fn burst_may_be_larger_than_its_share_of_memory() {
         let counts = findings.iter().filter_map(|finding| finding["count"].as_i64());
         assert_eq!(counts.sum::<i64>(), MATCHES, "{window}");
     }
+}
+
+/// Every match is a finding, whose values are those of its own record.
+#[test]
+fn findings_have_the_values_of_the_match_that_triggered() {
+    const MATCHES: i64 = 12_000;
+    let folder = tempfile::tempdir().unwrap();
+    let record = |number: i64| {
+        let mut record = failed_sign_in("mallory", &(START + number * SECOND).to_string(), &format!("{number:05}"));
+        record["requestID"] = format!("request {number:05}").into();
+        record["sharedEventID"] = (number % 3).to_string().into();
+        record
+    };
+    for part in 0..4 {
+        let records: Vec<serde_json::Value> = (part * MATCHES / 4..(part + 1) * MATCHES / 4).map(record).collect();
+        let object = serde_json::json!({ "Records": records }).to_string();
+        std::fs::write(folder.path().join(format!("{part}.json")), object).unwrap();
+    }
+    let rule = |id: &str, rest: &str| {
+        let yaml = format!(
+            "AnalysisType: rule\nRuleID: {id}\nEnabled: true\nSeverity: Low\nLogTypes: [AWS.CloudTrail]\nThreshold: 1\nDetection:\n  - {{Key: eventName, Condition: Equals, Value: ConsoleLogin}}\nGroupBy:\n  - {{Key: eventID}}\n{rest}\n"
+        );
+        panther::parse(id, &yaml).unwrap().rule
+    };
+    let rules = [
+        rule(
+            "Values",
+            "AlertTitle: \"of {requestID}\"\nAlertContext:\n  - KeyName: request\n    KeyValue: {Key: requestID}\nDynamicSeverities:\n  - ChangeTo: High\n    Conditions:\n      - {Key: sharedEventID, Condition: Equals, Value: \"1\"}",
+        ),
+        rule("Title", "AlertTitle: \"{requestID}\""),
+    ];
+    let sources = [folder.path().display().to_string()];
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let raw = RawTrail::new(Stores::default(), sources.to_vec(), Selection::default(), 4, Arc::new(|_, _| {}));
+        for (threads, matched) in [(1, MEMORY), (2, MEMORY), (2, SCARCE)] {
+            let engine = Engine::new(threads, MEMORY, &std::env::temp_dir()).unwrap().with_match_memory(matched);
+            let outcome = hunt::hunt_buffered(&engine, &raw, &rules, Range::default()).await.unwrap();
+            let findings = outcome.findings.all().await.unwrap();
+            assert_eq!(findings.len(), 2 * usize::try_from(MATCHES).unwrap());
+            for finding in findings {
+                let id = finding.event_ids[0].clone();
+                let request = format!("request {id}");
+                let (title, severity) = match finding.rule_id.as_str() {
+                    "Values" => {
+                        assert_eq!(finding.context["request"], request.as_str());
+                        let is_high = id.parse::<i64>().unwrap() % 3 == 1;
+                        (format!("of {request}"), if is_high { "High" } else { "Low" })
+                    }
+                    _ => (request, "Low"),
+                };
+                assert_eq!((finding.title, finding.severity), (title, severity.to_owned()), "{id}, {threads} threads");
+            }
+        }
+    });
 }

@@ -87,7 +87,7 @@ fn windows_share_sorts() {
         columns.push(Column::new("period", DataType::Interval(IntervalUnit::MonthDayNano), true));
         columns.push(Column::new("eventTime", time.clone(), true));
         let texts =
-            ["eventID", "counted", "sourceIPAddress", "userAgent", "awsRegion", "group.0", "group.1", "value.0"];
+            ["eventID", "counted", "sourceIPAddress", "userAgent", "awsRegion", "group.0", "group.1", "trigger_number"];
         columns.into_iter().chain(texts.map(text)).collect()
     };
     let of_grids = || {
@@ -96,7 +96,7 @@ fn windows_share_sorts() {
     };
     let mut columns = RuleColumns::none();
     columns.group = ["rule", "group.0", "group.1"].map(str::to_owned).to_vec();
-    columns.trigger.context.push("value.0".to_owned());
+    columns.trigger.context.push("trigger_number".to_owned());
     let range = Range { from: Some(Instant::from_micros(1_788_220_800_000_000)), to: None };
     let mut rule = catalog::default().unwrap();
     for counts in [Counts::Matches, Counts::Distinct(Field::new("sourceIPAddress".parse().unwrap()))] {
