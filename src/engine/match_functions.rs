@@ -20,7 +20,8 @@ use super::functions;
 use super::matcher::{self, Matcher, Tests};
 use crate::sql::match_spec::MatchSpec;
 
-static COMPILED: CompiledCache<CompiledRules> = CompiledCache::new();
+static TESTS: CompiledCache<(Tests, SchemaRef)> = CompiledCache::new();
+static MATCHERS: CompiledCache<(Matcher, SchemaRef)> = CompiledCache::new();
 
 /// Makes the functions known to a session.
 pub(super) fn register(context: &SessionContext) {
@@ -87,7 +88,7 @@ impl ScalarUDFImpl for MatchUdf {
         let data_type = match self.function {
             MatchFunction::AnyRule => DataType::Boolean,
             MatchFunction::MatchRow => match arguments.scalar_arguments.first() {
-                Some(Some(rules)) => DataType::Struct(compiled(rules)?.matcher.schema().arrow().fields().clone()),
+                Some(Some(rules)) => DataType::Struct(matcher_of(rules)?.0.schema().arrow().fields().clone()),
                 _ => return plan_err!("the rules must be a literal"),
             },
         };
@@ -98,42 +99,48 @@ impl ScalarUDFImpl for MatchUdf {
         let Some((ColumnarValue::Scalar(rules), columns)) = arguments.args.split_first() else {
             return exec_err!("the rules must be a literal");
         };
-        let compiled = compiled(rules)?;
-        let schema = match self.function {
-            MatchFunction::AnyRule => &compiled.tested,
-            MatchFunction::MatchRow => &compiled.read,
-        };
-        let columns = columns.iter().map(|column| column.to_array(arguments.number_rows));
-        let batch = RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_>>()?)?;
+        let columns = columns.iter().map(|column| column.to_array(arguments.number_rows)).collect::<Result<_>>()?;
+        let batch = |schema: &SchemaRef| RecordBatch::try_new(Arc::clone(schema), columns);
         Ok(ColumnarValue::Array(match self.function {
-            MatchFunction::AnyRule => Arc::new(compiled.tests.any(&batch)?),
-            MatchFunction::MatchRow => Arc::new(StructArray::from(compiled.matcher.evaluate(&batch)?)),
+            MatchFunction::AnyRule => {
+                let tests = tests_of(rules)?;
+                Arc::new(tests.0.any(&batch(&tests.1)?)?)
+            }
+            MatchFunction::MatchRow => {
+                let matcher = matcher_of(rules)?;
+                Arc::new(StructArray::from(matcher.0.evaluate(&batch(&matcher.1)?)?))
+            }
         }))
     }
 }
 
-/// Rules that are ready to test batches.
-struct CompiledRules {
-    tests: Tests,
-    tested: SchemaRef,
-    matcher: Matcher,
-    read: SchemaRef,
+/// Returns the tests of `rules`, which are a [`MatchSpec`] as JSON, and the schema of the batches that they take.
+fn tests_of(rules: &ScalarValue) -> Result<Arc<(Tests, SchemaRef)>> {
+    let rules = text_of(rules)?;
+    TESTS.get(rules, || {
+        let spec = parsed(rules)?;
+        let tested = matcher::tested_schema(&spec);
+        Ok((Tests::new(&*functions::REGISTRY, &spec.predicates, &tested)?, tested))
+    })
 }
 
-/// Returns the compiled form of `rules`, which are a [`MatchSpec`] as JSON.
-fn compiled(rules: &ScalarValue) -> Result<Arc<CompiledRules>> {
+/// Returns the matcher of `rules`, which are a [`MatchSpec`] as JSON, and the schema of the batches that it takes.
+fn matcher_of(rules: &ScalarValue) -> Result<Arc<(Matcher, SchemaRef)>> {
+    let rules = text_of(rules)?;
+    MATCHERS.get(rules, || {
+        let spec = parsed(rules)?;
+        let read = matcher::input_schema(&spec);
+        Ok((Matcher::new(&spec, &*functions::REGISTRY, &read)?, read))
+    })
+}
+
+fn text_of(rules: &ScalarValue) -> Result<&str> {
     let ScalarValue::Utf8(Some(rules)) = rules else {
         return exec_err!("the rules must be a text");
     };
-    COMPILED.get(rules, || {
-        let spec: MatchSpec =
-            serde_json::from_str(rules).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        let (tested, read) = (matcher::tested_schema(&spec), matcher::input_schema(&spec));
-        Ok(CompiledRules {
-            tests: Tests::new(&*functions::REGISTRY, &spec.predicates, &tested)?,
-            tested,
-            matcher: Matcher::new(&spec, &*functions::REGISTRY, &read)?,
-            read,
-        })
-    })
+    Ok(rules)
+}
+
+fn parsed(rules: &str) -> Result<MatchSpec> {
+    serde_json::from_str(rules).map_err(|error| DataFusionError::External(Box::new(error)))
 }

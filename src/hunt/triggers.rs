@@ -75,12 +75,12 @@ impl NumberedFindings {
     ) -> Result<(), Error> {
         let rows = self.rows.finish().map_err(failed)?;
         let parts = [KeyedPart { rows: &rows, wanted: vec![true] }];
-        let mut rows = KeyedRowsReader::new(engine, &parts).await.map_err(failed)?;
+        let mut reader = KeyedRowsReader::new(engine, &parts).await.map_err(failed)?;
         // The numbers of both ascend.
         let mut batches = std::pin::pin!(matches.matches.partition(0, 1));
         let source = TriggerSource { table, matches };
         let mut current: Option<MatchBatch> = None;
-        while let Some((_, found)) = rows.next().await.map_err(failed)? {
+        while let Some((_, found)) = reader.next().await.map_err(failed)? {
             let numbers = numbers_in(&found)?;
             let mut row = 0;
             while let Some(number) = numbers.get(row) {
@@ -93,9 +93,9 @@ impl NumberedFindings {
                 };
                 let count = numbers[row..].iter().take_while(|number| batch.row_of(**number).is_some()).count();
                 let found = found.slice(row, count);
-                let rows = numbers[row..row + count].iter().filter_map(|number| batch.row_of(*number));
-                for (rule, rows) in rows_of_rules(&found, rows)? {
-                    findings.add(&source.with_values(rule, &found, batch, rows).map_err(failed)?)?;
+                let triggers = numbers[row..row + count].iter().filter_map(|number| batch.row_of(*number));
+                for (rule, pairs) in rows_of_rules(&found, triggers)? {
+                    findings.add(&source.with_values(rule, &found, batch, pairs).map_err(failed)?)?;
                 }
                 row += count;
             }

@@ -243,8 +243,8 @@ impl Expression {
         }
     }
 
-    /// Returns a condition that holds wherever this one does, and reads only columns that `may_read`. `None` if only a condition
-    /// that always holds is known.
+    /// Returns a condition that is true for every record for which this one is true. It reads only columns that `may_read`. `None` if
+    /// only a condition that is always true is known.
     pub fn implied(&self, may_read: &impl Fn(&str) -> bool) -> Option<Expression> {
         let known = |operands: &[Expression]| -> Vec<Option<Expression>> {
             operands.iter().map(|operand| operand.implied(may_read)).collect()
@@ -359,9 +359,16 @@ mod tests {
             implied(&Expression::any(vec![both.clone(), narrow()])),
             Some(Expression::any(vec![Expression::all(vec![narrow()]), narrow()]))
         );
-        for nothing_known in
-            [wide(), Expression::any(vec![narrow(), wide()]), both.does_not_hold(), Expression::all(vec![wide()])]
-        {
+        let always = || Expression::all(vec![Expression::Boolean(true), Expression::all(vec![])]);
+        for nothing_known in [
+            wide(),
+            Expression::any(vec![narrow(), wide()]),
+            both.does_not_hold(),
+            Expression::all(vec![wide()]),
+            always(),
+            Expression::all(vec![always(), wide()]),
+            Expression::any(vec![always(), narrow()]),
+        ] {
             assert_eq!(implied(&nothing_known), None, "{nothing_known}");
         }
         for known in [narrow(), narrow().does_not_hold(), Expression::any(vec![]), Expression::Boolean(false)] {

@@ -132,8 +132,7 @@ proptest! {
     }
 }
 
-/// Returns the matches of `rule` in `events`, and those that decide something. A window needs `least` matches, unless they must be
-/// new.
+/// Returns all matches of `rule` in `events`, and the decisive ones. If the matches need not be new, a window needs `least` of them.
 async fn matches(events: &[Event], rule: &Rule, least: u32, match_memory: usize) -> [Arc<BufferedMatches>; 2] {
     let engine = engine(match_memory);
     let table = MemoryTable(vec![oracle::batch(events)]);
