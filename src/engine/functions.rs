@@ -219,17 +219,22 @@ pub fn fingerprints(columns: &[ArrayRef]) -> Result<Int64Array> {
     let values = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
     let rows = columns.first().map_or(0, arrow::array::Array::len);
     let of_row = |row| {
-        let mut state = Sha256::new();
-        for column in &values {
-            let text = column.text(row);
-            // A length before each text keeps apart what lies in different columns.
-            state.update(text.as_ref().map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
-            state.update(text.unwrap_or_default().as_bytes());
-        }
-        let digest: [u8; 32] = state.finalize().into();
-        digest.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
+        let hash = hash_of_texts(values.iter().map(|column| column.text(row)));
+        hash.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
     };
     Ok((0..rows).map(of_row).collect())
+}
+
+/// Returns the SHA-256 of several texts. It tells their places apart, and null from every text.
+pub fn hash_of_texts<T: AsRef<str>>(texts: impl IntoIterator<Item = Option<T>>) -> [u8; 32] {
+    let mut state = Sha256::new();
+    for text in texts {
+        let text = text.as_ref().map(AsRef::as_ref);
+        // A length before each text keeps apart what lies in different places.
+        state.update(text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+        state.update(text.unwrap_or_default().as_bytes());
+    }
+    state.finalize().into()
 }
 
 /// The truth of `test` for each text; null for null.

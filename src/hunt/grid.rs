@@ -15,6 +15,7 @@ use super::known_data::KnownData;
 use super::lookback::{self, Attempt, is_cut};
 use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::scan_undamaged;
+use super::seen::KnownKeys;
 use super::windows::{run_queries, subjects};
 use crate::engine::match_scan::MatchScan;
 use crate::engine::{self, Engine, duplicates};
@@ -149,7 +150,8 @@ impl GridScan {
         let buffer = Arc::new(scan.buffer().await.map_err(failed)?);
         let duplicates = duplicates::among_matches(engine, &buffer, spec.call, self.grid.range).await;
         let origins = MatchOrigins::of(engine, table, spec, &buffer).await?;
-        let scanned = ScannedMatches { matches: buffer, origins: origins.map(Arc::new), keys: None };
+        let scanned =
+            ScannedMatches { matches: buffer, origins: origins.map(Arc::new), known_keys: KnownKeys::default() };
         let matched = matched(engine, scanned, self.spec.clone(), &self.grid).map_err(failed)?;
         let sql = sql::distinct_matches(&self.grid.groups, &self.grid.keys, self.grid.shape)?;
         let rows = engine.run_within("matched", matched, &sql, engine.memory()).await.map_err(failed)?;

@@ -9,7 +9,7 @@ use datafusion::error::Result;
 use futures::TryStreamExt as _;
 
 use super::match_table::{MatchTable, MatchedRows};
-use super::seen::MatchedKeys;
+use super::seen::KnownKeys;
 use crate::engine::Engine;
 use crate::engine::match_scan::BufferedMatches;
 use crate::error::{Error, QueryCause};
@@ -78,8 +78,8 @@ impl MatchOrigins {
 pub(super) struct ScannedMatches {
     pub(super) matches: Arc<BufferedMatches>,
     pub(super) origins: Option<Arc<MatchOrigins>>,
-    /// Their keys. Of the keys that were seen earlier only these matter. `None` if they are not known.
-    pub(super) keys: Option<MatchedKeys>,
+    /// Those of their keys that were seen earlier.
+    pub(super) known_keys: KnownKeys,
 }
 
 /// Rows are made from the matches of a scan as a query reads them.
@@ -89,12 +89,10 @@ impl MatchedRows for ScannedMatches {
     }
 
     fn provider(&self, table: &Arc<MatchTable>, rules: &[usize], partitions: usize) -> Result<Arc<dyn TableProvider>> {
-        let seen: Vec<_> = rules
-            .iter()
-            .filter_map(|rule| table.seen_rows(*rule, self.keys.as_ref()).transpose())
-            .collect::<Result<_>>()?;
+        let known = |rule: &usize| table.known_rows(*rule, self.known_keys.of_rule(*rule)).transpose();
+        let known: Vec<_> = rules.iter().filter_map(known).collect::<Result<_>>()?;
         let (rows, rules, origins) = (Arc::clone(table), rules.to_vec(), self.origins.clone());
-        self.matches.table(&table.schema, partitions, seen, move |batch| {
+        self.matches.table(&table.schema, partitions, known, move |batch| {
             Arc::clone(&rows).rows(rules.clone(), batch, origins.clone())
         })
     }

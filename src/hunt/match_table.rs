@@ -14,7 +14,7 @@ use datafusion::error::Result;
 
 use super::account_starts::AccountStarts;
 use super::match_origins::MatchOrigins;
-use super::seen::{MatchedKeys, SeenKeys};
+use super::seen::KnownKey;
 use super::windows::WindowRule;
 use crate::engine::match_batch::MatchBatch;
 use crate::engine::{BATCH_ROWS, event_kinds_type, functions};
@@ -38,8 +38,6 @@ pub(super) const TRIGGER_NUMBER: &str = "trigger_number";
 pub(super) struct MatchTable {
     rules: Vec<WindowRule>,
     account_starts: AccountStarts,
-    /// For each rule the keys that were seen before what its hunt reads, if they are known.
-    seen: Vec<Option<SeenKeys>>,
     triggers: TriggerValues,
     /// The columns of rows that hold values of rules: as many as the rule has that needs most. A number may stand for the values of
     /// the trigger.
@@ -94,12 +92,7 @@ impl MatchTable {
         }));
         fields.extend(columns.iter().map(|name| Field::new(name, DataType::Utf8, true)));
         let schema = Arc::new(Schema::new(fields));
-        MatchTable { rules, account_starts, seen: Vec::new(), triggers, columns, schema }
-    }
-
-    /// Returns the table with one more row for each key that was seen before what the hunt of its rule reads.
-    pub(super) fn with_seen(self, seen: Vec<Option<SeenKeys>>) -> MatchTable {
-        MatchTable { seen, ..self }
+        MatchTable { rules, account_starts, triggers, columns, schema }
     }
 
     /// The first event of each account.
@@ -233,30 +226,16 @@ impl MatchTable {
 }
 
 impl MatchTable {
-    /// Returns whether it is known which keys of the rule with this index were seen before what its hunt reads.
-    pub(super) fn knows_seen(&self, index: usize) -> bool {
-        self.seen.get(index).is_some_and(Option::is_some)
-    }
-
-    /// The rows of those of `keys` of the rule with this index that were seen before what its hunt reads. They show that a later
-    /// match is not new, and are too early to count. `None` if there are none. Without `keys`, the rows of all that were seen.
-    pub(super) fn seen_rows(&self, index: usize, keys: Option<&MatchedKeys>) -> Result<Option<RecordBatch>> {
-        let (rule, seen) = (&self.rules[index], self.seen.get(index).and_then(Option::as_ref));
-        let (Some(seen), Some(newness)) = (seen, rule.newness) else {
+    /// The rows of `keys`, which were seen before what the hunt of the rule with this index reads. They show that a later match is
+    /// not new, and are too early to count. `None` if there are none.
+    pub(super) fn known_rows(&self, index: usize, keys: &[KnownKey]) -> Result<Option<RecordBatch>> {
+        let rule = &self.rules[index];
+        let Some(newness) = rule.newness.filter(|_| !keys.is_empty()) else {
             return Ok(None);
         };
-        let needed_from = seen.before - newness.history.micros();
-        let needed = seen
-            .last
-            .iter()
-            .filter(|(key, last)| **last >= needed_from && keys.is_none_or(|keys| keys.may_contain(index, key)));
-        let keys: Vec<_> = needed.collect();
-        if keys.is_empty() {
-            return Ok(None);
-        }
         let rows = keys.len();
         let texts = |column: usize| -> ArrayRef {
-            let values = keys.iter().map(|(key, _)| key.get(column).and_then(Option::as_deref));
+            let values = keys.iter().map(|key| key.values.get(column).and_then(Option::as_deref));
             Arc::new(values.collect::<StringArray>())
         };
         let times = |times: Vec<Option<i64>>| -> ArrayRef {
@@ -273,7 +252,7 @@ impl MatchTable {
                 columns::HISTORY => Arc::new(IntervalMonthDayNanoArray::from_value(interval(newness.history), rows)),
                 columns::FINGERPRINT => Arc::new(Int64Array::from_value(0, rows)),
                 columns::KNOWN_FROM => times(vec![rule.decided.from.map(Instant::micros); rows]),
-                event::EVENT_TIME => times(keys.iter().map(|(_, last)| Some(last.micros())).collect()),
+                event::EVENT_TIME => times(keys.iter().map(|key| Some(key.last.micros())).collect()),
                 // No event has such an identity.
                 event::EVENT_ID => Arc::new((0..rows).map(|row| Some(format!("\0{row}"))).collect::<StringArray>()),
                 name => match key_columns.iter().position(|column| column == name) {

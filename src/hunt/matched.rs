@@ -7,7 +7,7 @@ use super::known_data::KnownData;
 use super::lookback::is_cut;
 use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::match_table::{MatchTable, TriggerValues};
-use super::seen::{MatchedKeys, SeenKeys};
+use super::seen::{KnownKeys, SeenKeys};
 use super::triggers::NumberedFindings;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::match_scan::{GroupThreshold, KeyQuestion, KeyedRule, MatchScan};
@@ -27,6 +27,8 @@ pub(super) struct ScannedRules<'r> {
     scanned: &'r [usize],
     pub(super) spec: MatchSpec,
     pub(super) table: Arc<MatchTable>,
+    /// For each rule of the scan the keys that were seen before what its hunt reads, if they are known.
+    seen: Vec<Option<SeenKeys>>,
     /// The times of triggers of findings.
     pub(super) range: Range,
     /// Whether duplicates are counted.
@@ -103,8 +105,7 @@ impl<'r> ScannedRules<'r> {
             WindowRule::new(rule, *read, spec.columns.clone(), known, seen.is_some())
         });
         let table = MatchTable::new(window_rules.collect(), known.starts.clone(), TriggerValues::Numbered);
-        let table = Arc::new(table.with_seen(seen));
-        ScannedRules { rules, scanned, spec, table, range, counts_duplicates: false }
+        ScannedRules { rules, scanned, spec, table: Arc::new(table), seen, range, counts_duplicates: false }
     }
 
     /// Returns the findings in `records` of `table` whose trigger lies in the range.
@@ -167,8 +168,8 @@ impl<'r> ScannedRules<'r> {
         let is_candidate = |index: &usize| self.table.rules()[*index].is_candidate(counts[*index]);
         let candidates: Vec<usize> = rules.iter().copied().filter(is_candidate).collect();
         let origins = MatchOrigins::of(engine, table, spec, &buffer).await?.map(Arc::new);
-        let keys = MatchedKeys::of(&self.table, &buffer).await?;
-        let rows = ScannedMatches { matches: Arc::clone(&buffer), origins, keys };
+        let known_keys = KnownKeys::of(&self.table, &self.seen, &buffer).await?;
+        let rows = ScannedMatches { matches: Arc::clone(&buffer), origins, known_keys };
         let windows = RuleWindows { engine, table: &self.table, rows: &rows, counts, triggers };
         let mut numbered = NumberedFindings::new(engine, &self.table)?;
         let counted = windows.count(&candidates, |part| match part {

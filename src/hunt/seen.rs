@@ -1,6 +1,7 @@
 //! The keys that matches had before a time. With them a hunt from that time on finds what is new without the history before it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch, StringArray};
@@ -11,7 +12,10 @@ use super::match_origins::ScannedMatches;
 use super::match_table::{MatchTable, MatchedRows as _};
 use super::matched::ScannedRules;
 use super::scan_undamaged;
+use super::windows::WindowRule;
 use crate::engine::Engine;
+use crate::engine::functions::hash_of_texts;
+use crate::engine::match_batch::MatchBatch;
 use crate::engine::match_scan::{BufferedMatches, KeyQuestion, MatchScan};
 use crate::error::Error;
 use crate::named_columns::{self, MissingColumn};
@@ -19,16 +23,67 @@ use crate::rule::Rule;
 use crate::sql::match_spec::ValueId;
 use crate::sql::{self, columns};
 use crate::table::{SnapshotRecords, Table};
-use crate::time::{Instant, Range};
+use crate::time::{Instant, Period, Range};
 
-/// With more keys of matches than these, all seen keys are looked at.
-const MOST_MATCHED_KEYS: usize = 100_000;
+/// The hash of a key: of the values of a rule's group, then of those of `New`. The first half of a SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyHash(pub [u8; 16]);
 
-/// The values of a rule's group, then those of `New`.
-pub type SeenKey = Vec<Option<String>>;
+impl KeyHash {
+    fn of<T: AsRef<str>>(key: impl IntoIterator<Item = Option<T>>) -> KeyHash {
+        let hash = hash_of_texts(key);
+        KeyHash(hash.first_chunk().copied().unwrap_or_default())
+    }
+}
 
-/// For each key the time of the last match that has it.
-pub type LastSeen = BTreeMap<SeenKey, Instant>;
+/// For each key, by its hash, the time of the last match that has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastSeen {
+    /// Each hash once, ascending.
+    keys: Vec<(KeyHash, Instant)>,
+}
+
+impl LastSeen {
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Returns whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (KeyHash, Instant)> {
+        self.keys.iter().copied()
+    }
+
+    /// Adds keys of other matches of the same rule.
+    pub fn add(&mut self, others: impl IntoIterator<Item = (KeyHash, Instant)>) {
+        self.keys.extend(others);
+        self.keys.sort_by_key(|(key, last)| (*key, Reverse(*last)));
+        self.keys.dedup_by_key(|(key, _)| *key);
+    }
+
+    /// Leaves out the keys whose last match was before `from`.
+    pub fn forget_before(&mut self, from: Instant) {
+        self.keys.retain(|(_, last)| *last >= from);
+    }
+
+    fn get(&self, key: &KeyHash) -> Option<Instant> {
+        let found = self.keys.binary_search_by_key(key, |(key, _)| *key).ok()?;
+        Some(self.keys[found].1)
+    }
+}
+
+impl FromIterator<(KeyHash, Instant)> for LastSeen {
+    fn from_iter<I: IntoIterator<Item = (KeyHash, Instant)>>(keys: I) -> LastSeen {
+        let mut last = LastSeen::default();
+        last.add(keys);
+        last
+    }
+}
 
 /// The keys of the matches of a rule before a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,57 +94,87 @@ pub struct SeenKeys {
     pub last: Arc<LastSeen>,
 }
 
-/// The keys of the matches of some rules of a scan.
+/// A key that a match of a scan has, and that was seen before.
 #[derive(Debug)]
-pub(super) struct MatchedKeys {
-    /// By the index of the rule.
-    keys: HashMap<usize, HashSet<SeenKey>>,
+pub(super) struct KnownKey {
+    /// The values of the rule's group, then those of `New`.
+    pub(super) values: Vec<Option<String>>,
+    /// The time of the last match that had it before.
+    pub(super) last: Instant,
 }
 
-impl MatchedKeys {
-    /// Reads the keys of `matches` for the rules of `table` with known seen keys. `None` if there are no such rules, or too many
-    /// keys.
+/// The keys of the matches of a scan that were seen before what their rule reads.
+#[derive(Debug, Default)]
+pub(super) struct KnownKeys {
+    /// By the index of the rule.
+    keys: HashMap<usize, Vec<KnownKey>>,
+}
+
+impl KnownKeys {
+    /// Returns those of `matches`. `seen` has, for each rule of `table`, the keys that were seen, if they are known.
     ///
     /// # Errors
     /// A file of matches cannot be read.
-    pub(super) async fn of(table: &MatchTable, matches: &Arc<BufferedMatches>) -> Result<Option<MatchedKeys>, Error> {
-        let rules =
-            table.rules().iter().enumerate().filter(|(index, rule)| table.knows_seen(*index) && !rule.needs_origins);
-        let rules: Vec<(usize, Vec<ValueId>)> = rules.filter_map(|(index, rule)| Some((index, rule.key()?))).collect();
-        if rules.is_empty() {
-            return Ok(None);
-        }
-        let mut keys: HashMap<usize, HashSet<SeenKey>> =
-            rules.iter().map(|(index, _)| (*index, HashSet::new())).collect();
-        let failed = |error| Error::query("the keys of matches", error);
-        let mut batches = std::pin::pin!(matches.partition(0, 1));
-        while let Some(batch) = batches.try_next().await.map_err(failed)? {
-            for (index, key) in &rules {
-                let columns: Vec<&StringArray> = key.iter().map(|id| batch.value(*id).as_string()).collect();
-                let of_rule = batch.matches_of(*index).values().set_indices();
-                keys.entry(*index).or_default().extend(of_rule.map(|row| key_in(&columns, row)));
-            }
-            if keys.values().map(HashSet::len).sum::<usize>() > MOST_MATCHED_KEYS {
-                return Ok(None);
+    pub(super) async fn of(
+        table: &MatchTable,
+        seen: &[Option<SeenKeys>],
+        matches: &Arc<BufferedMatches>,
+    ) -> Result<KnownKeys, Error> {
+        let with_seen = |(index, (rule, seen)): (usize, (&WindowRule, &Option<SeenKeys>))| {
+            Some(RuleKnownKeys::new(index, rule.key()?, rule.newness?.history, seen.clone()?))
+        };
+        let mut rules: Vec<RuleKnownKeys> = table.rules().iter().zip(seen).enumerate().filter_map(with_seen).collect();
+        if !rules.is_empty() {
+            let failed = |error| Error::query("the keys of matches", error);
+            let mut batches = std::pin::pin!(matches.partition(0, 1));
+            while let Some(batch) = batches.try_next().await.map_err(failed)? {
+                for rule in &mut rules {
+                    rule.add(&batch);
+                }
             }
         }
-        Ok(Some(MatchedKeys { keys }))
+        Ok(KnownKeys { keys: rules.into_iter().map(|rule| (rule.index, rule.known)).collect() })
     }
 
-    /// Returns whether a match of the rule with this index may have `key`.
-    pub(super) fn may_contain(&self, rule: usize, key: &SeenKey) -> bool {
-        self.keys.get(&rule).is_none_or(|keys| keys.contains(key))
+    /// Those of the rule with this index.
+    pub(super) fn of_rule(&self, index: usize) -> &[KnownKey] {
+        self.keys.get(&index).map_or(&[], Vec::as_slice)
     }
 }
 
-/// Takes in the keys of other matches of the same rule.
-pub fn add_seen(known: &mut LastSeen, other: LastSeen) {
-    for (key, time) in other {
-        known.entry(key).and_modify(|known| *known = time.max(*known)).or_insert(time);
+/// Looks up the keys of the matches of one rule.
+struct RuleKnownKeys {
+    index: usize,
+    /// The values of its keys.
+    key: Vec<ValueId>,
+    seen: Arc<LastSeen>,
+    /// Keys seen last before this time do not matter.
+    needed_from: Instant,
+    looked_up: HashSet<KeyHash>,
+    known: Vec<KnownKey>,
+}
+
+impl RuleKnownKeys {
+    fn new(index: usize, key: Vec<ValueId>, history: Period, SeenKeys { before, last }: SeenKeys) -> RuleKnownKeys {
+        let needed_from = before - history.micros();
+        RuleKnownKeys { index, key, seen: last, needed_from, looked_up: HashSet::new(), known: Vec::new() }
+    }
+
+    fn add(&mut self, batch: &MatchBatch) {
+        let columns: Vec<&StringArray> = self.key.iter().map(|id| batch.value(*id).as_string()).collect();
+        for row in batch.matches_of(self.index).values().set_indices() {
+            let hash = KeyHash::of(key_in(&columns, row));
+            let last = self.seen.get(&hash).filter(|last| *last >= self.needed_from);
+            if let Some(last) = last.filter(|_| self.looked_up.insert(hash)) {
+                let values = key_in(&columns, row).map(|value| value.map(str::to_owned)).collect();
+                self.known.push(KnownKey { values, last });
+            }
+        }
     }
 }
 
-/// Reads the keys of the matches of each of `rules`, whose matches must be new, with a time in `range`.
+/// Reads the keys of the matches of each of `rules`, whose matches must be new, with a time in `range`: their hashes, and the time of
+/// the last match that has it.
 ///
 /// # Errors
 /// The table lacks a field that a rule needs, or cannot be read.
@@ -98,7 +183,7 @@ pub async fn seen_keys(
     table: &dyn Table,
     rules: &[Rule],
     range: Range,
-) -> Result<Vec<LastSeen>, Error> {
+) -> Result<Vec<Vec<(KeyHash, Instant)>>, Error> {
     super::check(engine, table, rules, range).await?;
     let indexes: Vec<usize> = (0..rules.len()).collect();
     let reads = vec![range; rules.len()];
@@ -112,7 +197,7 @@ async fn keys_of(
     engine: &Engine,
     scanned: &ScannedRules<'_>,
     records: &SnapshotRecords,
-) -> Result<Vec<LastSeen>, Error> {
+) -> Result<Vec<Vec<(KeyHash, Instant)>>, Error> {
     let failed = |error| Error::query("the keys of matches", error);
     let scan = MatchScan::new(engine, Arc::clone(&records.provider), &scanned.spec).await.map_err(failed)?;
     let table = &scanned.table;
@@ -123,10 +208,10 @@ async fn keys_of(
     let scan = scan.with_decisions(Vec::new(), keyed.collect());
     let buffer = Arc::new(scan.buffer().await.map_err(failed)?).decisive(engine).await.map_err(failed)?;
     let columns = table.columns(&indexes);
-    let rows = ScannedMatches { matches: buffer, origins: None, keys: None };
+    let rows = ScannedMatches { matches: buffer, origins: None, known_keys: KnownKeys::default() };
     let rows = rows.provider(table, &indexes, engine.partitions()).map_err(failed)?;
     let batches = engine.run("matched", rows, &sql::last_seen(&columns)?).await.map_err(failed)?;
-    let mut keys = vec![LastSeen::new(); indexes.len()];
+    let mut keys = vec![Vec::new(); indexes.len()];
     for batch in &batches {
         let rules = named_columns::integers(batch, columns::RULE)?;
         let times = named_columns::times(batch, columns::LAST_SEEN)?;
@@ -140,15 +225,18 @@ async fn keys_of(
             };
             let count = rule.columns.newness.as_ref().map_or(0, |newness| newness.key.len());
             let of_rule = group.iter().take(rule.columns.group.len()).chain(new.iter().take(count));
-            known.insert(key_in(of_rule, row), Instant::from_micros(times.value(row)));
+            known.push((KeyHash::of(key_in(of_rule, row)), Instant::from_micros(times.value(row))));
         }
     }
     Ok(keys)
 }
 
 /// Returns the key in a row of the columns of its values.
-fn key_in<'c>(columns: impl IntoIterator<Item = &'c &'c StringArray>, row: usize) -> SeenKey {
-    columns.into_iter().map(|values| values.is_valid(row).then(|| values.value(row).to_owned())).collect()
+fn key_in<'c>(
+    columns: impl IntoIterator<Item = &'c &'c StringArray>,
+    row: usize,
+) -> impl Iterator<Item = Option<&'c str>> {
+    columns.into_iter().map(move |values| values.is_valid(row).then(|| values.value(row)))
 }
 
 fn texts<'b>(batch: &'b RecordBatch, names: &[String]) -> Result<Vec<&'b StringArray>, MissingColumn> {

@@ -25,6 +25,7 @@ use super::grid::stages::GridStage;
 use super::match_origins::ScannedMatches;
 use super::match_table::{MatchTable, MatchedRows, TriggerValues};
 use super::matched::{ScannedRules, WindowResults};
+use super::seen::KnownKeys;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::cluster::exchange::{self, Report};
 use crate::engine::cluster::stages::Stages;
@@ -193,7 +194,7 @@ pub(super) async fn buffered_matches(
     };
     reports.add(&StageReport::Matches { counts: buffer.counts.clone(), duplicates })?;
     // The command counts the windows of rules that need origins.
-    Ok((ScannedMatches { matches: buffer, origins: None, keys: None }, reports))
+    Ok((ScannedMatches { matches: buffer, origins: None, known_keys: KnownKeys::default() }, reports))
 }
 
 /// Returns rows of `schema`, each with a key by which all rows of its group meet in one partition. The columns of `rows` are

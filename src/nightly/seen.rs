@@ -11,7 +11,7 @@ use super::version::version;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::hunt::lookback_of;
-use crate::hunt::seen::{LastSeen, SeenKey, SeenKeys, add_seen, seen_keys};
+use crate::hunt::seen::{LastSeen, SeenKeys, seen_keys};
 use crate::lake::Lake;
 use crate::rule::{Rule, Setting};
 use crate::time::{Instant, Range, SECOND, as_micros};
@@ -41,11 +41,45 @@ pub struct SeenFile {
 pub struct SeenLine {
     /// The id of the rule.
     rule: String,
-    /// The values of the rule's group, then those of `New`.
-    key: SeenKey,
-    /// The time of the last match that has them.
-    #[serde(with = "as_micros")]
-    last: Instant,
+    /// Its keys.
+    #[serde(with = "as_base64")]
+    keys: Arc<LastSeen>,
+}
+
+/// Keys as one text: 24 bytes for each, in Base64. The first 16 are the hash, and the others the time of the last match that has it, in
+/// microseconds since the epoch, the lowest byte first.
+mod as_base64 {
+    use std::sync::Arc;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::hunt::seen::{KeyHash, LastSeen};
+    use crate::time::Instant;
+
+    pub(super) fn serialize<S: Serializer>(keys: &LastSeen, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::with_capacity(24 * keys.len());
+        for (KeyHash(hash), last) in keys.iter() {
+            bytes.extend(hash);
+            bytes.extend(last.micros().to_le_bytes());
+        }
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<LastSeen>, D::Error> {
+        let bytes = STANDARD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
+        let (keys, rest) = bytes.as_chunks::<24>();
+        if !rest.is_empty() {
+            return Err(D::Error::custom("the last key is cut off"));
+        }
+        let key = |bytes: &[u8; 24]| {
+            let (hash, time) = bytes.split_first_chunk()?;
+            Some((KeyHash(*hash), Instant::from_micros(i64::from_le_bytes(*time.first_chunk()?))))
+        };
+        Ok(Arc::new(keys.iter().filter_map(key).collect()))
+    }
 }
 
 /// The keys of several rules before one time.
@@ -97,14 +131,13 @@ impl<'h> SeenHistory<'h> {
         };
         let is_known = |rule: &&&Rule| file.rules.get(&rule.id).is_some_and(|known| *known == version(rule));
         let known: Vec<Rule> = self.rules.iter().filter(is_known).map(|rule| (*rule).clone()).collect();
-        let mut rules: BTreeMap<String, LastSeen> =
-            known.iter().map(|rule| (rule.id.clone(), LastSeen::new())).collect();
-        for line in lines {
-            if let Some(keys) = rules.get_mut(&line.rule) {
-                keys.insert(line.key, line.last);
+        let mut rules: BTreeMap<String, Arc<LastSeen>> =
+            known.iter().map(|rule| (rule.id.clone(), Arc::default())).collect();
+        for SeenLine { rule, keys } in lines {
+            if let Some(known) = rules.get_mut(&rule) {
+                *known = keys;
             }
         }
-        let rules = rules.into_iter().map(|(id, keys)| (id, Arc::new(keys))).collect();
         let mut index = SeenIndex { before: file.before, rules, is_changed: known.len() != file.rules.len() };
         for (first, last) in spans.iter().filter(|(first, _)| *first < file.before) {
             let range = Range { from: Some(*first), to: Some(file.before.min(*last + 1)) };
@@ -120,7 +153,7 @@ impl<'h> SeenHistory<'h> {
         }
         let found = seen_keys(self.engine, self.lake, rules, range).await?;
         for (rule, keys) in rules.iter().zip(found) {
-            add_seen(Arc::make_mut(index.rules.entry(rule.id.clone()).or_default()), keys);
+            Arc::make_mut(index.rules.entry(rule.id.clone()).or_default()).add(keys);
         }
         index.is_changed = true;
         Ok(())
@@ -153,7 +186,7 @@ impl<'h> SeenHistory<'h> {
         self.add(&mut index, &owned(missing), range).await?;
         for (rule, setting) in self.rules.iter().zip(&settings) {
             if let Some(keys) = index.rules.get_mut(&rule.id) {
-                Arc::make_mut(keys).retain(|_, last| *last >= index.before - history(setting));
+                Arc::make_mut(keys).forget_before(index.before - history(setting));
             }
         }
         index.rules.retain(|_, keys| keys.len() <= MAX_KEYS);
@@ -162,10 +195,25 @@ impl<'h> SeenHistory<'h> {
         }
         let is_in = |rule: &&&Rule| index.rules.contains_key(&rule.id);
         let rules = self.rules.iter().filter(is_in).map(|rule| (rule.id.clone(), version(rule))).collect();
-        let lines = index.rules.iter().flat_map(|(rule, keys)| {
-            keys.iter().map(|(key, last)| SeenLine { rule: rule.clone(), key: key.clone(), last: *last })
-        });
+        let lines = index.rules.iter().map(|(rule, keys)| SeenLine { rule: rule.clone(), keys: Arc::clone(keys) });
         let file = self.store.write_seen(next.run, lines).await?;
         Ok(Some(SeenFile { file, before: index.before, rules }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hunt::seen::KeyHash;
+
+    #[test]
+    fn a_line_has_the_keys_of_a_rule() {
+        let key = |number: u8| (KeyHash([number; 16]), Instant::from_micros(i64::from(number) - 100));
+        let line = SeenLine { rule: "My.Rule".to_owned(), keys: Arc::new((0..=u8::MAX).map(key).collect()) };
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(serde_json::from_str::<SeenLine>(&text).unwrap(), line);
+        for damaged in [text.replace("AAAA", "AA"), text.replace("AAAA", "AA*A"), text.replace("keys", "key")] {
+            assert!(serde_json::from_str::<SeenLine>(&damaged).is_err(), "{damaged}");
+        }
     }
 }

@@ -12,7 +12,6 @@
 //! Other files count only if a state lists them. An interrupted run therefore leaves nothing visible.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::BufRead as _;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::de::DeserializeOwned;
@@ -272,7 +271,8 @@ impl StateStore {
         if run.is_none_or(|run| seen_name(run, &bytes) != seen.file) || !seen.before.is_event_time() {
             return Ok(None);
         }
-        Ok(bytes.lines().map(|line| serde_json::from_str(&line.ok()?).ok()).collect())
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        Ok(lines.map(|line| serde_json::from_slice(line).ok()).collect())
     }
 
     /// Writes the lines of a run, and returns the name of their file.

@@ -20,10 +20,9 @@ mod file;
 mod plain;
 mod sets;
 
-use file::UnsortedValues;
 #[cfg(feature = "cluster")]
 pub use plain::PlainList;
-use sets::{NameSet, NetworkSet, SortedValues};
+use sets::{NameSet, NetworkSet, SortedValues, UnsortedValues};
 
 /// The largest file of a list, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -180,17 +179,14 @@ impl ValueLists {
     /// The file cannot be read, is too large, or has no values.
     pub(super) fn read(&mut self, name: &str, file: &Path, column: Option<&str>) -> Result<(), Error> {
         let text = store::read_named("value list", file, MAX_BYTES)?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        let mut values = UnsortedValues::default();
-        values.read(text, file, column).map_err(|(line, reason)| Error::Usage {
+        let values = UnsortedValues::read(text, file, column).map_err(|(line, reason)| Error::Usage {
             message: format!("value list `{}`, line {line}: {reason}", file.display()),
             hint: Some("a list is a CSV file with a `Column`, JSON lines, or a text with a value a line".to_owned()),
         })?;
-        if values.ends.is_empty() {
+        if values.spans.is_empty() {
             return Err(Error::usage(format!("the value list `{}` has no values", file.display())));
         }
-        let values = SortedValues::new(&values.text, &values.ends);
-        self.lists.insert(name.to_owned(), (file.to_owned(), values));
+        self.lists.insert(name.to_owned(), (file.to_owned(), values.into()));
         Ok(())
     }
 
@@ -223,15 +219,18 @@ impl ValueLists {
     pub(super) fn networks(&self, name: &str) -> Result<Arc<ValueList>, ValueListError> {
         let found = self.find(name)?;
         let values = found.map_or(&EMPTY, |(_, values)| values);
-        let mut networks = Vec::with_capacity(values.len());
-        for value in values.iter() {
-            let Some(network) = network(value) else {
-                let file = found.map(|(file, _)| file.clone()).unwrap_or_default();
-                return Err(ValueListError::NoNetwork { name: name.to_owned(), value: value.to_owned(), file });
-            };
-            networks.push(network);
+        let mut no_network = None;
+        let networks = values.iter().map_while(|value| {
+            let network = network(value);
+            no_network = network.is_none().then_some(value);
+            network
+        });
+        let set = NetworkSet::new(networks);
+        if let Some(value) = no_network {
+            let file = found.map(|(file, _)| file.clone()).unwrap_or_default();
+            return Err(ValueListError::NoNetwork { name: name.to_owned(), value: value.to_owned(), file });
         }
-        let (digest, set) = (format!("networks:{}", values.digest()), NetworkSet::new(networks.into_iter()));
+        let digest = format!("networks:{}", values.digest());
         Ok(ValueList { name: name.to_owned(), digest, values: Values::Networks(set) }.load())
     }
 

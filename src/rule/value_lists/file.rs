@@ -2,38 +2,43 @@
 
 use std::path::Path;
 
-use super::sets::index_of;
+use super::sets::{UnsortedValues, index_of};
 
 /// The most values of a list.
 const MAX_VALUES: usize = 4_000_000;
 
-/// The values of a file in its order.
-#[derive(Default)]
-pub(super) struct UnsortedValues {
-    pub(super) text: String,
-    pub(super) ends: Vec<u32>,
-}
-
 impl UnsortedValues {
-    /// Adds the values of a file. The error has its line, from 1.
-    pub(super) fn read(&mut self, text: &str, file: &Path, column: Option<&str>) -> Result<(), (u64, String)> {
+    /// Returns the values of a file with this text. The error has its line, from 1.
+    pub(super) fn read(text: String, file: &Path, column: Option<&str>) -> Result<UnsortedValues, (u64, String)> {
+        let mut values = UnsortedValues::default();
         let end = file.extension().unwrap_or_default().to_ascii_lowercase();
+        // Some editors begin a text with a mark of its encoding.
+        let content = text.strip_prefix('\u{feff}').unwrap_or(&text);
         if ["jsonl", "ndjson", "json"].iter().any(|known| *known == end) {
-            return self.read_json(text, column);
+            values.read_json(content, column)?;
+        } else if let Some(column) = column {
+            values.read_csv(content, column)?;
+        } else if end == "csv" {
+            return Err((1, "a CSV file needs the `Column` of the values".to_owned()));
+        } else {
+            values.find_lines(content, text.len() - content.len())?;
+            values.text = text;
         }
-        match column {
-            Some(column) => self.read_csv(text, column),
-            None if end == "csv" => Err((1, "a CSV file needs the `Column` of the values".to_owned())),
-            None => {
-                for (number, line) in (1..).zip(text.lines()) {
-                    let line = line.trim();
-                    if !line.starts_with('#') {
-                        self.push(number, line)?;
-                    }
-                }
-                Ok(())
+        Ok(values)
+    }
+
+    /// Adds the places of the lines of `content`, whose first byte is at `start`.
+    fn find_lines(&mut self, content: &str, start: usize) -> Result<(), (u64, String)> {
+        for (number, line) in (1..).zip(content.lines()) {
+            let value = line.trim();
+            if value.is_empty() || value.starts_with('#') {
+                continue;
             }
+            self.check_count(number)?;
+            let from = start + (value.as_ptr().addr() - content.as_ptr().addr());
+            self.spans.push((index_of(from), index_of(from + value.len())));
         }
+        Ok(())
     }
 
     fn read_json(&mut self, text: &str, column: Option<&str>) -> Result<(), (u64, String)> {
@@ -51,8 +56,8 @@ impl UnsortedValues {
                 },
             };
             match value {
-                serde_json::Value::String(text) => self.push(number, text.trim())?,
-                serde_json::Value::Number(value) => self.push(number, &value.to_string())?,
+                serde_json::Value::String(text) => self.add(number, text.trim())?,
+                serde_json::Value::Number(value) => self.add(number, &value.to_string())?,
                 _ if column.is_none() => return Err((number, "an object needs a `Column`, its key".to_owned())),
                 _ => return Err((number, "a value must be a text or a number".to_owned())),
             }
@@ -73,21 +78,25 @@ impl UnsortedValues {
             let line = reader.position().line();
             match reader.read_record(&mut record) {
                 Ok(false) => return Ok(()),
-                Ok(true) => self.push(line, record.get(index).unwrap_or_default())?,
+                Ok(true) => self.add(line, record.get(index).unwrap_or_default())?,
                 Err(error) => return Err((line, error.to_string())),
             }
         }
     }
 
-    fn push(&mut self, line: u64, value: &str) -> Result<(), (u64, String)> {
-        if value.is_empty() {
-            return Ok(());
+    fn add(&mut self, line: u64, value: &str) -> Result<(), (u64, String)> {
+        if !value.is_empty() {
+            self.check_count(line)?;
+            self.push(value);
         }
-        if self.ends.len() == MAX_VALUES {
+        Ok(())
+    }
+
+    /// Checks that there may be one more value.
+    fn check_count(&self, line: u64) -> Result<(), (u64, String)> {
+        if self.spans.len() == MAX_VALUES {
             return Err((line, format!("a list has at most {MAX_VALUES} values")));
         }
-        self.text.push_str(value);
-        self.ends.push(index_of(self.text.len()));
         Ok(())
     }
 }

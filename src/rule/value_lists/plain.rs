@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::sets::{NameSet, NetworkSet, SortedValues, index_of};
+use super::sets::{NameSet, NetworkSet, UnsortedValues};
 use super::{ValueList, ValueListError, Values, network};
 
 /// A value list as plain data.
@@ -41,12 +41,9 @@ impl PlainList {
         let PlainList { name, digest, values } = self;
         let values = match values {
             PlainValues::Names(names) => {
-                let (mut text, mut ends) = (String::new(), Vec::with_capacity(names.len()));
-                for name in names {
-                    text.push_str(&name);
-                    ends.push(index_of(text.len()));
-                }
-                Values::Names(NameSet::new(&SortedValues::new(&text, &ends)))
+                let mut values = UnsortedValues::default();
+                names.iter().for_each(|name| values.push(name));
+                Values::Names(NameSet::new(&values.into()))
             }
             PlainValues::Networks(texts) => {
                 let mut networks = Vec::with_capacity(texts.len());

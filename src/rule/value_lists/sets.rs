@@ -35,23 +35,30 @@ impl NameSet {
             0 => String::new(),
             _ => names.get(0)[..shared(names.get(0), names.get(count - 1))].to_owned(),
         };
+        let rests = || names.iter().map(|name| &name[prefix.len()..]);
         let bits = count.next_power_of_two().trailing_zeros();
-        let mut order: Vec<(u32, u32)> = Vec::with_capacity(count);
-        for index in 0..count {
-            order.push((bucket(&names.get(index)[prefix.len()..], bits), index_of(index)));
+        let bucket_of: Vec<u32> = rests().map(|rest| bucket(rest, bits)).collect();
+        let mut buckets = vec![0_u32; (1 << bits) + 1];
+        for bucket in &bucket_of {
+            buckets[*bucket as usize + 1] += 1;
         }
-        order.sort_unstable();
+        for bucket in 1..buckets.len() {
+            buckets[bucket] += buckets[bucket - 1];
+        }
+        let mut free = buckets.clone();
+        let mut order = vec![0_u32; count];
+        for (index, bucket) in bucket_of.into_iter().enumerate() {
+            let next = &mut free[bucket as usize];
+            order[*next as usize] = index_of(index);
+            *next += 1;
+        }
+        drop(free);
         let (mut text, mut ends) = (String::new(), Vec::with_capacity(count));
-        text.reserve_exact(names.text.len() - count * prefix.len());
-        let mut buckets = Vec::with_capacity((1 << bits) + 1);
-        for (bucket, index) in order {
-            while buckets.len() <= bucket as usize {
-                buckets.push(index_of(ends.len()));
-            }
+        text.reserve_exact(rests().map(str::len).sum());
+        for index in order {
             text.push_str(&names.get(index as usize)[prefix.len()..]);
             ends.push(index_of(text.len()));
         }
-        buckets.resize((1 << bits) + 1, index_of(ends.len()));
         NameSet { prefix, text, ends, buckets }
     }
 
@@ -159,44 +166,71 @@ fn overlaps<A: Copy + Ord>(ranges: &[(A, A)], (from, to): (A, A)) -> bool {
     ranges[..after].last().is_some_and(|range| from <= range.1)
 }
 
-/// Distinct values in the order of their bytes.
+/// Values in any order, as places in a text: their first byte, and the byte after their last.
+#[derive(Debug, Default)]
+pub(super) struct UnsortedValues {
+    pub(super) text: String,
+    pub(super) spans: Vec<(u32, u32)>,
+}
+
+impl UnsortedValues {
+    /// Adds a value to the text.
+    pub(super) fn push(&mut self, value: &str) {
+        let start = index_of(self.text.len());
+        self.text.push_str(value);
+        self.spans.push((start, index_of(self.text.len())));
+    }
+}
+
+/// Distinct values in the order of their bytes, as places in a text.
 #[derive(Debug)]
 pub(super) struct SortedValues {
     text: String,
-    ends: Vec<u32>,
+    spans: Vec<(u32, u32)>,
+}
+
+impl From<UnsortedValues> for SortedValues {
+    fn from(UnsortedValues { text, spans }: UnsortedValues) -> SortedValues {
+        let bytes = |(start, end): (u32, u32)| &text.as_bytes()[start as usize..end as usize];
+        let first = spans.first().map_or(&[][..], |span| bytes(*span));
+        let shared = |span: &(u32, u32)| bytes(*span).iter().zip(first).take_while(|(one, other)| one == other).count();
+        let shared = spans.iter().map(shared).min().unwrap_or_default();
+        // Most comparisons end within eight bytes, which one number holds.
+        let start_of = |span| {
+            let mut start = [0; 8];
+            for (byte, to) in bytes(span)[shared..].iter().zip(&mut start) {
+                *to = *byte;
+            }
+            u64::from_be_bytes(start)
+        };
+        let mut by_start: Vec<(u64, (u32, u32))> = spans.iter().map(|span| (start_of(*span), *span)).collect();
+        by_start.sort_unstable_by(|(start, span), (other_start, other)| {
+            start.cmp(other_start).then_with(|| bytes(*span).cmp(bytes(*other)))
+        });
+        by_start.dedup_by(|(start, span), (other_start, other)| start == other_start && bytes(*span) == bytes(*other));
+        let spans = by_start.into_iter().map(|(_, span)| span).collect();
+        SortedValues { text, spans }
+    }
 }
 
 impl SortedValues {
     /// No values.
-    pub(super) const EMPTY: SortedValues = SortedValues { text: String::new(), ends: Vec::new() };
-
-    /// Sorts `values`, whose ends in the text are `ends`.
-    pub(super) fn new(text: &str, ends: &[u32]) -> SortedValues {
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let mut spans: Vec<(u32, u32)> = starts.zip(ends.iter().copied()).collect();
-        let value = |(start, end): (u32, u32)| &text[start as usize..end as usize];
-        spans.sort_unstable_by_key(|span| value(*span));
-        spans.dedup_by_key(|span| value(*span));
-        let mut sorted =
-            SortedValues { text: String::with_capacity(text.len()), ends: Vec::with_capacity(spans.len()) };
-        for span in spans {
-            sorted.text.push_str(value(span));
-            sorted.ends.push(index_of(sorted.text.len()));
-        }
-        sorted
-    }
+    pub(super) const EMPTY: SortedValues = SortedValues { text: String::new(), spans: Vec::new() };
 
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.spans.len()
     }
 
     fn get(&self, index: usize) -> &str {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.text[start as usize..self.ends[index] as usize]
+        self.value(self.spans[index])
+    }
+
+    fn value(&self, (start, end): (u32, u32)) -> &str {
+        &self.text[start as usize..end as usize]
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
-        (0..self.len()).map(|index| self.get(index))
+        self.spans.iter().map(|span| self.value(*span))
     }
 
     pub(super) fn digest(&self) -> String {
@@ -220,12 +254,9 @@ mod tests {
     use super::*;
 
     fn sorted(values: &[String]) -> SortedValues {
-        let (mut text, mut ends) = (String::new(), Vec::new());
-        for value in values {
-            text.push_str(value);
-            ends.push(index_of(text.len()));
-        }
-        SortedValues::new(&text, &ends)
+        let mut unsorted = UnsortedValues::default();
+        values.iter().for_each(|value| unsorted.push(value));
+        unsorted.into()
     }
 
     proptest! {

@@ -20,6 +20,10 @@ use crate::places::{Places, engine};
 const CALLS: &str = "AnalysisType: rule\nRuleID: Calls\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
     Threshold: 2\nDedupPeriodMinutes: 15\nGroupBy: [{Key: origin}]\nDetection:\n  - {Key: eventName, Condition: IsIn, \
     Values: [GetObject, DescribeInstances, ListUsers, Decrypt]}\n";
+/// Calls that are new to who began the chain: another credential of the same origin may have made them before.
+const NEW_CALLS: &str = "AnalysisType: rule\nRuleID: Calls.New\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
+    Threshold: 1\nDedupPeriodMinutes: 15\nGroupBy: [{Key: origin}]\nHunt: {New: [eventName], History: 1h}\nDetection:\n  \
+    - {Key: eventName, Condition: IsIn, Values: [GetObject, DescribeInstances, ListUsers, Decrypt]}\n";
 /// All events.
 const ALL: &str = "AnalysisType: rule\nRuleID: All\nEnabled: true\nSeverity: High\nLogTypes: [AWS.CloudTrail]\n\
     Threshold: 1\nDedupPeriodMinutes: 60\nGroupBy: [{Key: origin}]\nDetection: [{Key: eventName, Condition: Exists}]\n";
@@ -57,8 +61,9 @@ fn a_group_is_everything_that_one_principal_began() {
         }
         let places = Places::with_identities(&world.records, 40);
         for (name, data) in &places.data {
-            for kind in WindowKind::ALL {
-                let mut rule = rule(CALLS);
+            let kinds = WindowKind::ALL.into_iter().flat_map(|kind| [(kind, CALLS), (kind, NEW_CALLS)]);
+            for (kind, text) in kinds {
+                let mut rule = rule(text);
                 rule.window.kind = kind;
                 let cut = Some(Instant::from_micros((START + 1_200) * SECOND));
                 let ranges = [Range::default(), Range { from: cut, to: None }, Range { from: None, to: cut }];
