@@ -266,6 +266,21 @@ impl fmt::Display for Absence {
     }
 }
 
+/// Returns the messages of an error and its sources, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        // Some messages already contain their causes.
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Returns the message of the last source of an error.
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;

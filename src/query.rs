@@ -117,6 +117,10 @@ fn hint(error: &DataFusionError) -> String {
             return format!("did you mean {}? Column names are case-sensitive", similar.join(", "));
         }
     }
+    // The engine reads `userIdentity->'arn'` in a select list as a function of one argument.
+    if error.strip_backtrace().contains("Lambda") {
+        return "write `userIdentity->>'arn'` or `userIdentity.arn` instead of `userIdentity->'arn'`".to_owned();
+    }
     "columns have CloudTrail's names and case, such as eventName; fields of JSON columns are userIdentity.arn or \
      text_at(userIdentity, 'arn'); only SELECT is supported"
         .to_owned()

@@ -1,5 +1,6 @@
 //! The parameter grid of a backtest.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
@@ -64,6 +65,28 @@ impl Thresholds {
         }
         thresholds
     }
+}
+
+/// Returns the thresholds to try: those `given`, else `1..10,15,20` and that of the rule.
+pub fn thresholds(given: &[Thresholds], own: NonZeroU32) -> Vec<NonZeroU32> {
+    if !given.is_empty() {
+        return Thresholds::distinct(given);
+    }
+    let usual = (1..=10).chain([15, 20]).filter_map(NonZeroU32::new);
+    distinct(usual.chain([own]))
+}
+
+/// Returns the periods to try: those `given`, else 5m, 15m, 1h, 6h, 24h and that of the rule.
+pub fn periods(given: &[Period], own: Period) -> Vec<Period> {
+    if !given.is_empty() {
+        return distinct(given.iter().copied());
+    }
+    let usual = [5, 15, 60, 360, 1_440].into_iter().filter_map(Period::from_minutes);
+    distinct(usual.chain([own]))
+}
+
+fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+    values.collect::<BTreeSet<T>>().into_iter().collect()
 }
 
 /// Why a text is not a range of thresholds.
@@ -166,6 +189,18 @@ mod tests {
         for bad in ["", "0", "0..3", "4..2", "a", "1..", "..3", "1..4000000000", "-1", "1.5"] {
             assert!(numbers(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_setting_of_the_rule_is_among_the_usual_ones() {
+        let minutes = |minutes| Period::from_minutes(minutes).unwrap();
+        let number = |number: u32| NonZeroU32::new(number).unwrap();
+        let tried = |own| thresholds(&[], number(own)).into_iter().map(NonZeroU32::get).collect::<Vec<_>>();
+        assert_eq!(tried(3), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20]);
+        assert_eq!(tried(50).last(), Some(&50));
+        assert_eq!(periods(&[], minutes(10)), [5, 10, 15, 60, 360, 1_440].map(minutes));
+        assert_eq!(periods(&[minutes(7), minutes(7)], minutes(10)), [minutes(7)]);
+        assert_eq!(thresholds(&["4".parse().unwrap()], number(2)), [number(4)]);
     }
 
     #[test]

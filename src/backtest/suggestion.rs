@@ -45,7 +45,18 @@ impl Suggestions {
 
     /// Returns the suggestions.
     pub fn iter(&self) -> impl Iterator<Item = &Suggestion> {
-        [&self.within_budget, &self.knee, &self.best_f1, &self.all_caught].into_iter().flatten()
+        self.named().map(|(_, suggestion)| suggestion)
+    }
+
+    /// Returns the suggestions, each with the name of what it is by.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Suggestion)> {
+        let named = [
+            ("budget", &self.within_budget),
+            ("knee", &self.knee),
+            ("best F1", &self.best_f1),
+            ("all labels", &self.all_caught),
+        ];
+        named.into_iter().filter_map(|(name, suggestion)| Some((name, suggestion.as_ref()?)))
     }
 
     /// Adds the suggestions from labels: of all cells of the grid, not only those with the rule's kind and period.

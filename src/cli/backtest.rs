@@ -10,7 +10,7 @@ use super::range::RangeArgs;
 use super::{Context, RuleFileArgs, RuleFiles, WindowChoice, format, loading, risk};
 use crate::backtest::budget::Budget;
 use crate::backtest::comparison::Comparison;
-use crate::backtest::grid::{CellName, Grid, MAX_CELLS, Thresholds};
+use crate::backtest::grid::{self, CellName, Grid, MAX_CELLS, Thresholds};
 use crate::backtest::labels::{self, Labelled, Unlabelled};
 use crate::backtest::suggestion::Suggestions;
 use crate::backtest::{self};
@@ -22,7 +22,7 @@ use crate::nightly::config;
 use crate::output::Output;
 use crate::report::backtest::{BacktestFormat, BacktestView};
 use crate::report::{self, comparison};
-use crate::rule::catalog::{self, Entry, Origin, RuleChoice};
+use crate::rule::catalog::{Entry, Origin, RuleChoice};
 use crate::rule::overrides;
 use crate::rule::yaml::YamlSource;
 use crate::rule::{NewnessPeriods, Rule, Window, WindowKind, edit};
@@ -57,11 +57,11 @@ pub(super) struct BacktestCommand {
     /// Exit with code 2 if a rule of a folder cannot run, instead of skipping it
     #[arg(long, help_heading = super::RULES)]
     strict: bool,
-    /// Thresholds to try: numbers and inclusive ranges
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20", help_heading = super::WINDOWS)]
+    /// Thresholds to try: numbers and inclusive ranges [default: 1..10,15,20 and that of the rule]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = super::WINDOWS)]
     thresholds: Vec<Thresholds>,
-    /// Periods to try
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h", help_heading = super::WINDOWS)]
+    /// Periods to try [default: 5m,15m,1h,6h,24h and that of the rule]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = super::WINDOWS)]
     periods: Vec<Period>,
     /// Histories to try, for a rule with `New`: how long a match must not have been seen [default: that of the rule]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Period::parse_history, help_heading = super::WINDOWS)]
@@ -198,12 +198,10 @@ impl BacktestCommand {
 
     fn grid(&self, rule: &Rule) -> Result<Grid, Error> {
         let mut kinds: Vec<WindowKind> = self.windows.iter().flat_map(|choice| choice.kinds(rule)).collect();
-        let thresholds = Thresholds::distinct(&self.thresholds);
-        let mut periods = self.periods.clone();
+        let thresholds = grid::thresholds(&self.thresholds, rule.window.threshold);
+        let periods = grid::periods(&self.periods, rule.window.period);
         kinds.sort_unstable();
         kinds.dedup();
-        periods.sort_unstable();
-        periods.dedup();
         let newness = self.newness(rule)?;
         let cells = kinds.len() * thresholds.len() * periods.len() * newness.len();
         if cells > MAX_CELLS {
@@ -257,21 +255,7 @@ impl BacktestCommand {
             configured.retain(|it| entries.iter().any(|entry| entry.rule.id == it.rule));
             overrides::apply(&configured, &mut entries)?;
         }
-        if let Some(id) = &self.rule {
-            return catalog::named(&entries, id).cloned();
-        }
-        if self.files.rules.is_empty() {
-            context.output.talk(&format!("note: no `--rule` given, using `{}`", catalog::DEFAULT));
-            return catalog::named(&entries, catalog::DEFAULT).cloned();
-        }
-        if entries.len() == 1 {
-            return Ok(entries.remove(0));
-        }
-        let ids = entries.iter().map(|entry| format!("`{}`", entry.rule.id)).collect::<Vec<_>>().join(", ");
-        Err(Error::Usage {
-            message: format!("a backtest runs one rule, but `--rules` has {}", entries.len()),
-            hint: Some(format!("choose one with `--rule`: {ids}")),
-        })
+        self.files.one(context.output, entries, self.rule.as_deref())
     }
 
     /// Checks before the data is read that `--write` can succeed.
@@ -416,7 +400,9 @@ impl BacktestCommand {
         let status = opened.hunt_summary(range).report(context.output, &compared.read).await?;
         let status = status.max(undecided(context, &opened, &versions, range).await?);
         context.output.duplicates(&compared.duplicates, "matching records");
-        context.output.talk(&compared.sentence());
+        if format != BacktestFormat::Table || self.output.is_some() {
+            context.output.talk(&compared.sentence());
+        }
         let has_changes = self.fail_on_change && compared.has_changes();
         Ok(if has_changes { status.max(Status::Findings) } else { status })
     }

@@ -16,9 +16,14 @@ use crate::report::trace::TraceFormat;
 pub(super) trait FormatByEnding: ValueEnum + Copy + PartialEq + Default {
     /// The endings of this format's files. Empty if no ending chooses it.
     fn endings(self) -> &'static [&'static str];
+
+    /// Whether the command writes a page with `--report`.
+    const HAS_PAGE: bool = false;
 }
 
 impl FormatByEnding for FindingsFormat {
+    const HAS_PAGE: bool = true;
+
     fn endings(self) -> &'static [&'static str] {
         match self {
             FindingsFormat::Table => &[],
@@ -43,12 +48,14 @@ impl FormatByEnding for RowFormat {
 }
 
 impl FormatByEnding for BacktestFormat {
+    const HAS_PAGE: bool = true;
+
     fn endings(self) -> &'static [&'static str] {
         match self {
             BacktestFormat::Table => &[],
             BacktestFormat::Json => JSON,
             BacktestFormat::Csv => CSV,
-            BacktestFormat::Junit => &["xml"],
+            BacktestFormat::Junit => XML,
         }
     }
 }
@@ -88,8 +95,11 @@ const JSON: &[&str] = &["json"];
 const JSON_LINES: &[&str] = &["jsonl", "ndjson"];
 const CSV: &[&str] = &["csv"];
 const PARQUET: &[&str] = &["parquet"];
-const HTML: &[&str] = &["html"];
+const XML: &[&str] = &["xml"];
+const HTML: &[&str] = &["html", "htm"];
 const DOT: &[&str] = &["dot", "gv"];
+/// Endings of formats that no command writes.
+const OTHERS: &[&str] = &["yaml", "yml", "toml", "xlsx", "pdf", "md", "avro", "orc", "gz", "zst"];
 
 /// Returns the format of a result: the one that `--format` names, else that of the ending of `output`, else the default.
 ///
@@ -100,8 +110,7 @@ pub(super) fn chosen<F: FormatByEnding>(given: Option<F>, output: Option<&str>) 
         return Ok(given.unwrap_or_default());
     };
     let ending = ending.to_ascii_lowercase();
-    // Pages and graphs are left to the commands that write them.
-    let is_known = [JSON, JSON_LINES, CSV, PARQUET].concat().contains(&ending.as_str());
+    let is_known = [JSON, JSON_LINES, CSV, PARQUET, HTML, DOT, XML, OTHERS].concat().contains(&ending.as_str());
     let of_ending = F::value_variants().iter().copied().find(|format| format.endings().contains(&ending.as_str()));
     match (given, of_ending) {
         (given, None) if !is_known => Ok(given.unwrap_or_default()),
@@ -112,7 +121,13 @@ pub(super) fn chosen<F: FormatByEnding>(given: Option<F>, output: Option<&str>) 
                 Some(given) => format!("`--format {given}` contradicts the ending of `{file}`"),
                 None => format!("this command cannot write the format of `{file}`"),
             },
-            hint: Some(format!("the endings of its formats are {}", endings::<F>())),
+            hint: Some(match HTML.contains(&ending.as_str()) && F::HAS_PAGE {
+                true => format!("`--report {file}` writes a page"),
+                false => format!(
+                    "the endings of its formats are {}; other endings, such as `.txt`, get a table",
+                    endings::<F>()
+                ),
+            }),
         }),
     }
 }
@@ -142,6 +157,7 @@ mod tests {
             ("a.b.csv", Csv),
             ("a.parquet", Parquet),
             ("a.txt", Table),
+            ("a.log", Table),
             ("a", Table),
             ("json", Table),
             (".csv", Table),
@@ -157,5 +173,12 @@ mod tests {
         assert_eq!(chosen::<TableOrJson>(None, Some("a.json")).unwrap(), TableOrJson::Json);
         assert!(chosen::<TableOrJson>(None, Some("a.csv")).is_err());
         assert_eq!(chosen::<BacktestFormat>(None, Some("a.xml")).unwrap(), BacktestFormat::Junit);
+        assert_eq!(chosen::<TraceFormat>(None, Some("a.html")).unwrap(), TraceFormat::Html);
+        for file in ["a.html", "a.HTM", "a.yaml", "a.dot", "a.json.gz"] {
+            assert!(chosen::<FindingsFormat>(None, Some(file)).is_err(), "{file}");
+        }
+        let refused = |file| chosen::<FindingsFormat>(None, Some(file)).unwrap_err();
+        assert!(matches!(refused("a.html"), Error::Usage { hint: Some(hint), .. } if hint.contains("--report a.html")));
+        assert!(matches!(refused("a.dot"), Error::Usage { hint: Some(hint), .. } if hint.contains(".parquet")));
     }
 }

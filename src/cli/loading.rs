@@ -56,6 +56,29 @@ impl RuleFileArgs {
             strict,
         }
     }
+
+    /// Returns the rule of a command that runs one: that with this id, else the only one of `--rules`, else the default of the
+    /// shipped rules.
+    ///
+    /// # Errors
+    /// There is no such rule, or `--rules` has several.
+    pub(super) fn one(&self, output: Output, mut entries: Vec<Entry>, id: Option<&str>) -> Result<Entry, Error> {
+        if let Some(id) = id {
+            return catalog::named(&entries, id).cloned();
+        }
+        if self.rules.is_empty() {
+            output.talk(&format!("note: no `--rule` given, using `{}`", catalog::DEFAULT));
+            return catalog::named(&entries, catalog::DEFAULT).cloned();
+        }
+        if entries.len() == 1 {
+            return Ok(entries.remove(0));
+        }
+        let ids = entries.iter().map(|entry| format!("`{}`", entry.rule.id)).collect::<Vec<_>>().join(", ");
+        Err(Error::Usage {
+            message: format!("this command runs one rule, but `--rules` has {}", entries.len()),
+            hint: Some(format!("choose one with `--rule`: {ids}")),
+        })
+    }
 }
 
 /// The files of rules that a command reads.

@@ -169,7 +169,8 @@ fn list(context: &Context, files: RuleFiles<'_>, format: ListFormat) -> Result<S
                 entries.iter().map(|Entry { rule, .. }| {
                     let counted = rule.counts.distinct().or(rule.counts.summed());
                     let counted = match (counted, rule.counts.statistic()) {
-                        (Some(field), _) => format!(" {field}"),
+                        // The last name of a path says enough in a narrow column.
+                        (Some(field), _) => format!(" {}", field.to_string().rsplit('.').next().unwrap_or_default()),
                         (None, Some((field, condition))) => format!(" window whose {}", condition.of(field)),
                         (None, None) => String::new(),
                     };

@@ -7,11 +7,11 @@ use super::data::DataArgs;
 use super::outcome::report_undecided;
 use super::range::RangeArgs;
 use super::{Context, RuleFileArgs, TableOrJson, format, loading};
-use crate::backtest::grid::{Grid, MAX_CELLS, Thresholds};
+use crate::backtest::grid::{self, Grid, MAX_CELLS, Thresholds};
 use crate::backtest::labels::{self, Unlabelled};
 use crate::error::{Error, Status};
 use crate::report;
-use crate::rule::catalog::{self, Entry};
+use crate::rule::catalog::Entry;
 use crate::statistics::number_of;
 use crate::store;
 use crate::text::json;
@@ -27,20 +27,21 @@ use crate::tune::{self, ExceptionDefaults, Proposal, TuneRequest, Tuning};
     after_help = "Examples:\n  tawny tune lake/ --rule AWS.Unsuccessful.MFA.attempt --labels incidents.csv --from 2026-08-01 --to 2026-09-01\n  tawny tune lake/ --rule AWS.Unsuccessful.MFA.attempt --labels incidents.csv --write --owner 'platform team' --until 2027-01-01"
 )]
 pub(super) struct TuneCommand {
-    /// Tune the rule with this id
-    #[arg(long, value_name = "ID", help_heading = super::RULES)]
-    rule: String,
+    /// Tune the rule with this id [default: the only rule of `--rules`]
+    #[arg(long, value_name = "ID", required_unless_present = "rules", help_heading = super::RULES)]
+    rule: Option<String>,
     /// Known malicious or benign events: CSV or JSON lines with `label`, and `event_id` or `account`, `actor`, `from`, `to`
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
     /// How to count findings without a label
     #[arg(long, value_enum, default_value_t)]
     unlabelled: Unlabelled,
-    /// Thresholds to try: numbers and inclusive ranges
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1..10,15,20", help_heading = super::WINDOWS)]
+    /// Thresholds to try: numbers and inclusive ranges [default: 1..10,15,20 and that of the rule]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = super::WINDOWS)]
     thresholds: Vec<Thresholds>,
-    /// Periods to try; longer ones than that of the rule join findings, and are never proposed
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "5m,15m,1h,6h,24h", help_heading = super::WINDOWS)]
+    /// Periods to try; longer ones than that of the rule join findings, and are never proposed [default: 5m,15m,1h,6h,24h and that of
+    /// the rule]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = super::WINDOWS)]
     periods: Vec<Period>,
     /// Most exceptions of a proposal
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(0..=20))]
@@ -87,7 +88,7 @@ impl TuneCommand {
         Context::check_outputs([&self.output, &None])?;
         self.check_until()?;
         let entries = loading::load(context.output, self.files.files(true))?.entries;
-        let entry = catalog::named(&entries, &self.rule)?.clone();
+        let entry = self.files.one(context.output, entries, self.rule.as_deref())?;
         let labels = labels::read(&self.labels)?;
         let grid = self.grid(&entry)?;
         self.check_write(&entry, &grid)?;
@@ -159,19 +160,18 @@ impl TuneCommand {
     }
 
     fn grid(&self, entry: &Entry) -> Result<Grid, Error> {
-        let thresholds = Thresholds::distinct(&self.thresholds);
-        let mut periods = self.periods.clone();
-        periods.sort_unstable();
-        periods.dedup();
+        let own = entry.rule.window;
+        let thresholds = grid::thresholds(&self.thresholds, own.threshold);
+        let periods = grid::periods(&self.periods, own.period);
         if thresholds.len() * periods.len() > MAX_CELLS {
             return Err(Error::Usage {
                 message: format!("more than {MAX_CELLS} windows to try"),
                 hint: Some("use fewer `--thresholds` or `--periods`".to_owned()),
             });
         }
-        let (kinds, newness) = (vec![entry.rule.window.kind], vec![entry.rule.setting().newness]);
+        let (kinds, newness) = (vec![own.kind], vec![entry.rule.setting().newness]);
         let is_possible = |threshold: &std::num::NonZeroU32| {
-            let window = crate::rule::Window { threshold: *threshold, ..entry.rule.window };
+            let window = crate::rule::Window { threshold: *threshold, ..own };
             entry.rule.check(window).is_ok()
         };
         let thresholds = thresholds.into_iter().filter(is_possible).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::state::{PendingDelivery, RunState, StateStore};
-use crate::error::Error;
+use crate::error::{Error, with_causes};
 use crate::sink::{Delivery, Line, Sink};
 
 /// After how many lines to record the progress of a sink that sends lines one by one.
@@ -68,10 +68,16 @@ pub(super) async fn deliver(
         if is_unavailable {
             failed.insert(delivery.sink.clone());
         }
+        let error = error.map(|error| with_causes(&error));
         if let Some(error) = &error {
-            tracing::warn!(sink = delivery.sink, left = undelivered.len(), %error, "delivery failed; the next run tries again");
+            tracing::warn!(
+                sink = delivery.sink,
+                left = undelivered.len(),
+                error,
+                "delivery failed; the next run tries again"
+            );
         }
-        reports.push(DeliveryReport::new(delivery, undelivered.len(), error.map(|error| error.to_string())));
+        reports.push(DeliveryReport::new(delivery, undelivered.len(), error));
     }
     Ok(reports)
 }

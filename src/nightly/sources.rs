@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::{PendingObject, RunState};
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, with_causes};
 use crate::store::Stores;
 use crate::time::{Instant, Range};
 use crate::trail::{self, Selection, Trail};
@@ -75,7 +75,7 @@ impl SourceListing<'_> {
                     found.listed.insert(key, now);
                 }
                 Err(error) => {
-                    let fault = Fault { object: source.path.clone(), position: None, reason: error.to_string() };
+                    let fault = Fault { object: source.path.clone(), position: None, reason: with_causes(&error) };
                     found.unlisted.push(fault);
                     // Keep the old time, so that the next run lists as far back as this one should have.
                     found.listed.extend(last.listed.get(&key).map(|listed| (key, *listed)));
@@ -111,7 +111,7 @@ impl SourceListing<'_> {
                 found.gone.push(PendingObject { reason, ..pending.clone() });
             }
             Ok(None) => found.unreachable.push(pending.clone()),
-            Err(error) => found.unreachable.push(PendingObject { reason: error.to_string(), ..pending.clone() }),
+            Err(error) => found.unreachable.push(PendingObject { reason: with_causes(&error), ..pending.clone() }),
         }
     }
 }

@@ -84,19 +84,38 @@ impl BacktestView<'_> {
             writeln!(text, "\nfindings, {}\n{}", grid_name(cells[0].setting), self.heat(cells, colours).trim_fmt())
                 .ok();
         }
-        writeln!(text, "\n[n] the rule's present setting{}", self.marked()).ok();
-        let present = &tested.cells[tested.present()];
-        writeln!(text, "\n{}", stats(&[("present", present)], self)).ok();
-        for suggestion in self.suggestions.iter() {
-            writeln!(text, "suggestion: {}", suggestion.reason).ok();
+        writeln!(text, "\n{}", self.legend()).ok();
+        writeln!(text, "\n{}", self.stats()).ok();
+        for (name, suggestion) in self.suggestions.named() {
+            writeln!(text, "suggestion by {name}: {}", suggestion.reason).ok();
         }
         self.write_labels(&mut text);
         self.write_moves(&mut text);
         text
     }
 
-    fn marked(&self) -> &'static str {
-        if self.suggestions.windows().next().is_some() { "; <n> suggested" } else { "" }
+    /// Explains the marks of cells.
+    fn legend(&self) -> String {
+        let own = self.tested.rule.setting();
+        let mut parts = Vec::new();
+        if self.tested.grid().iter().any(|cell| cell.setting == own) {
+            let by: String = self.suggested_by(own).iter().map(|name| format!(", suggested by {name}")).collect();
+            parts.push(format!("[n] the rule's present setting{by}"));
+        } else {
+            parts.push(format!("the rule's present setting, {}, is not in the table", setting_name(own)));
+        }
+        if self.tested.grid().iter().any(|cell| self.mark(cell.setting) == Some("suggested")) {
+            parts.push("<n> suggested".to_owned());
+        }
+        parts.join("; ")
+    }
+
+    /// Returns the names of what suggests a setting.
+    fn suggested_by(&self, setting: Setting) -> Vec<&'static str> {
+        let is_suggested =
+            |window: Window| setting.window == window && setting.newness == self.tested.rule.setting().newness;
+        let suggesting = self.suggestions.named().filter(|(_, suggestion)| suggestion.threshold.is_some());
+        suggesting.filter(|(_, suggestion)| is_suggested(suggestion.window)).map(|(name, _)| name).collect()
     }
 
     /// Lists the malicious labels outside the range, if there are any.
@@ -130,6 +149,38 @@ impl BacktestView<'_> {
         }
         let window = Some(setting.window).filter(|_| setting.newness == own.newness)?;
         self.suggestions.windows().any(|suggested| suggested == window).then_some("suggested")
+    }
+
+    /// Returns a table with the statistics of the present, the suggested and the requested setting.
+    fn stats(&self) -> String {
+        let mut shown: Vec<(String, &Cell)> = Vec::new();
+        let mut show = |what: &str, cell: usize| {
+            let cell = &self.tested.cells[cell];
+            let names = [&[what][..], &self.suggested_by(cell.setting)].concat();
+            let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+            if !shown.iter().any(|(_, other)| other.setting == cell.setting) {
+                shown.push((names.join(", "), cell));
+            }
+        };
+        show("present", self.tested.present());
+        self.suggestions.windows().filter_map(|window| self.tested.position(window)).for_each(|cell| show("", cell));
+        self.moved.and_then(|window| self.tested.position(window)).into_iter().for_each(|cell| show("requested", cell));
+        let row = |(names, Cell { setting, stats }): (String, &Cell)| {
+            vec![
+                names,
+                setting_name(*setting),
+                stats.findings.to_string(),
+                stats.events.to_string(),
+                stats.groups.to_string(),
+                stats.days.to_string(),
+                stats.most_on_a_day.to_string(),
+                decimal(stats.mean_a_week),
+                decimal(stats.median_seconds_to_trigger),
+            ]
+        };
+        let header =
+            ["", "cell", "findings", "events", "groups", "days", "most on a day", "mean a week", "median s to trigger"];
+        rows(&header, shown.into_iter().map(row))
     }
 
     /// Returns the settings to compare with the present one: the requested one and the suggested ones, without
@@ -203,10 +254,15 @@ impl BacktestView<'_> {
         };
         let header =
             ["window", "period", "threshold", "true", "false", "caught", "missed", "precision", "recall", "F1", ""];
-        let cells = tested.grid().iter().enumerate().map(|(number, cell)| row(number, cell));
+        let cells = tested.grid().iter().enumerate();
+        let shown = |(_, cell): &(usize, &Cell)| cell.stats.findings > 0 || self.mark(cell.setting).is_some();
+        let (shown, others): (Vec<_>, Vec<_>) = cells.partition(shown);
         // Writing to a string never fails.
         writeln!(text, "\nlabels: true and false findings, caught and missed malicious labels").ok();
-        write!(text, "{}", rows(&header, cells)).ok();
+        write!(text, "{}", rows(&header, shown.into_iter().map(|(number, cell)| row(number, cell)))).ok();
+        if !others.is_empty() {
+            writeln!(text, "(and {} without findings)", number_of(others.len(), "cell")).ok();
+        }
         if let Some(outside) = self.outside() {
             writeln!(text, "{outside}").ok();
         }
@@ -365,6 +421,11 @@ pub(super) fn percent(ratio: Option<f64>) -> String {
     ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0))
 }
 
+/// Returns a ratio as a percentage without decimals, for narrow cells.
+pub(super) fn whole_percent(ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.0} %", ratio * 100.0))
+}
+
 /// Returns a mean or median with one decimal.
 pub(super) fn decimal(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
@@ -386,29 +447,4 @@ pub(super) fn heat(count: usize, most: usize, steps: usize) -> usize {
     }
     let share = (count as f64).ln() / (most as f64).ln();
     ((share * steps as f64) as usize).min(steps - 1)
-}
-
-/// Returns a table with the statistics of cells, one per line.
-fn stats(cells: &[(&str, &Cell)], view: &BacktestView<'_>) -> String {
-    let row = |(name, Cell { setting, stats }): &(&str, &Cell)| {
-        vec![
-            (*name).to_owned(),
-            setting_name(*setting),
-            stats.findings.to_string(),
-            stats.events.to_string(),
-            stats.groups.to_string(),
-            stats.days.to_string(),
-            stats.most_on_a_day.to_string(),
-            decimal(stats.mean_a_week),
-            decimal(stats.median_seconds_to_trigger),
-        ]
-    };
-    let suggested = view.tested.cells.iter().filter(|cell| view.mark(cell.setting) == Some("suggested"));
-    let suggested: Vec<(&str, &Cell)> = suggested.map(|cell| ("suggested", cell)).collect();
-    let moved = view.moved.and_then(|window| view.tested.position(window)).map(|cell| &view.tested.cells[cell]);
-    let moved = moved.filter(|cell| view.mark(cell.setting).is_none());
-    let moved: Vec<(&str, &Cell)> = moved.map(|cell| ("requested", cell)).into_iter().collect();
-    let header =
-        ["", "cell", "findings", "events", "groups", "days", "most on a day", "mean a week", "median s to trigger"];
-    rows(&header, cells.iter().chain(&suggested).chain(&moved).map(row))
 }

@@ -15,6 +15,9 @@ pub const SHORT_ID: usize = 12;
 /// The columns that a narrow table drops, in this order.
 const DROPPABLE: [&str; 5] = ["triggered", "title", "addresses", "last event", "finding"];
 
+/// The ids of so many findings fit into a line of 80 characters below a table that has no room for them.
+const FEW_IDS: usize = 4;
+
 /// Maximum number of rules in a summary.
 const MAX_RULES: usize = 20;
 
@@ -95,7 +98,14 @@ pub(super) fn table(rows: &[FindingRow], screen: Screen) -> String {
     let mut table = rows_on(screen, &header, &DROPPABLE, rows.iter().map(cells));
     let has_ids = rows.iter().all(|row| table.contains(&row.id));
     if !has_ids {
-        table += "(COLUMNS=160 makes room for the ids that `--show` takes)\n";
+        table += &match rows {
+            [] => String::new(),
+            few if few.len() <= FEW_IDS => {
+                let ids: Vec<&str> = few.iter().map(|row| row.id.as_str()).collect();
+                format!("ids for `--show`: {}\n", ids.join(" "))
+            }
+            _ => "(COLUMNS=160 makes room for the ids that `--show` takes)\n".to_owned(),
+        };
     }
     one_day.map_or_else(String::new, |date| format!("{date} (UTC)\n")) + &table
 }

@@ -12,8 +12,8 @@ use crate::text::printable;
 /// Blanks between two columns.
 const GAP: usize = 2;
 
-/// Cells of several words are folded to this width before a column is dropped.
-const FOLDED_WIDTH: usize = 14;
+/// Cells of several words are folded to this width before a column is dropped. A date and a time of day fit into it.
+const FOLDED_WIDTH: usize = 16;
 
 /// Where a table is shown: its width in columns, `None` for no limit, and whether it has colors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

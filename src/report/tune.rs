@@ -8,7 +8,7 @@ use crate::statistics::number_of;
 use crate::text::{json, printable};
 use crate::tune::{Effect, Proposal, Tuning, ValueCondition};
 
-/// Returns the proposals as a table for people, and the exceptions of the best one. `is_applied` says whether the run applies it.
+/// Returns the proposals and their exceptions as tables for people. `is_applied` says whether the run applies it.
 pub fn text(tuning: &Tuning, rule: &Rule, is_applied: bool) -> String {
     let present = &tuning.present;
     let row = |name: String, changes: String, effect: &Effect| {
@@ -37,20 +37,24 @@ pub fn text(tuning: &Tuning, rule: &Rule, is_applied: bool) -> String {
     let header =
         ["proposal", "changes", "true findings", "missed labels", "false findings", "removed", "events removed"];
     let mut text = rows(&header, table.into_iter());
-    let Some(best) = tuning.best.map(|index| &tuning.proposals[index]) else {
-        return text + "no proposal keeps all true findings and removes a false one\n";
-    };
-    if !best.exceptions.is_empty() {
-        let exceptions = best.exceptions.iter().map(|exception| {
+    let exceptions = tuning.proposals.iter().enumerate().flat_map(|(index, proposal)| {
+        proposal.exceptions.iter().map(move |exception| {
             vec![
+                (index + 1).to_string(),
                 exception.id.clone(),
                 exception.when.iter().map(condition).collect::<Vec<_>>().join(" and "),
                 exception.events_removed.to_string(),
                 exception.findings_removed.to_string(),
             ]
-        });
-        text += &rows(&["exception", "when", "events removed", "findings removed"], exceptions);
+        })
+    });
+    let exceptions: Vec<Vec<String>> = exceptions.collect();
+    if !exceptions.is_empty() {
+        text += &rows(&["proposal", "exception", "when", "events removed", "findings removed"], exceptions.into_iter());
     }
+    let Some(best) = tuning.best.map(|index| &tuning.proposals[index]) else {
+        return text + "no proposal keeps all true findings and removes a false one\n";
+    };
     // Writing to a string does not fail.
     let (after, before) = (best.effect.false_findings, present.false_findings);
     writeln!(

@@ -138,9 +138,14 @@ impl<'s> Tree<'s> {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let place = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
-                let line = self.source.text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
-                if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
-                    return Err(self.source.error(place, "invalid YAML: a tab indents this line; use spaces"));
+                // The parser may stop at the end of the line before.
+                let lines = (1..).zip(self.source.text.lines()).skip(place.line.saturating_sub(1)).take(2);
+                let tab = |(line, text): (usize, &str)| {
+                    let column = text.chars().take_while(|c| c.is_whitespace()).position(|c| c == '\t')?;
+                    Some(Mark { line, column: column + 1 })
+                };
+                if let Some(tab) = lines.filter_map(tab).next() {
+                    return Err(self.source.error(tab, "invalid YAML: a tab indents this line; use spaces"));
                 }
                 Err(self.source.error(place, &format!("invalid YAML: {}", error.info())))
             }

@@ -65,8 +65,24 @@ impl std::error::Error for StoreRefusal {}
 
 /// Returns the error that `action` failed on `key` of `bucket`.
 pub(super) fn store(action: &'static str, bucket: &str, key: &str, error: &StoreError) -> Error {
-    let hint = StoreRefusal::behind(error).and_then(|refusal| hint(&refusal)).map(str::to_owned);
+    let hint = match StoreRefusal::behind(error) {
+        Some(refusal) => hint(&refusal),
+        None => is_unreachable(error).then_some(ENDPOINT),
+    };
+    let hint = hint.map(str::to_owned);
     Error::Store { action, url: format!("s3://{bucket}/{key}"), reason: reason(error), hint }
+}
+
+/// Returns whether there was no connection to the store.
+fn is_unreachable(error: &StoreError) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Returns the reason why a request failed.
@@ -103,6 +119,8 @@ fn hint(refusal: &StoreRefusal) -> Option<&'static str> {
     })
 }
 
+const ENDPOINT: &str = "there was no connection to the store: check the network, and the address in `--s3-endpoint` or \
+     `AWS_ENDPOINT_URL` if it is not AWS";
 const BUCKET: &str = "check the bucket's name, and that `--s3-endpoint` is its store";
 const REGION: &str = "the bucket lies in another region: name it with `--s3-region`";
 const CREDENTIALS: &str =

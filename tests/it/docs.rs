@@ -28,7 +28,7 @@ const NOT_RUN: [&str; 17] = [
     "zstdcat ",
     "ssh ",
     "| duckdb",
-    "verify ",
+    "verify trail/",
     "trace lake/",
     "My.Rule",
     ".ci/package",
@@ -52,7 +52,7 @@ const OTHER_PROGRAMS: [&str; 13] = [
 ];
 
 /// Pages that show output of other data than the example's.
-const OTHER_OUTPUT: [&str; 3] = ["docs/rules.md", "docs/trace.md", "docs/verify.md"];
+const OTHER_OUTPUT: [&str; 2] = ["docs/rules.md", "docs/trace.md"];
 
 #[derive(Debug)]
 struct Example {

@@ -10,7 +10,7 @@ use crate::backtest::labels::Score;
 use crate::backtest::{Backtest, Cell};
 use crate::error::Error;
 use crate::hunt::grid::GridFinding;
-use crate::report::backtest::{BacktestView, decimal, grid_name, heat, newness_name, percent};
+use crate::report::backtest::{BacktestView, decimal, grid_name, heat, newness_name, percent, whole_percent};
 use crate::rule::{Counts, Rule, Setting, Window, WindowKind};
 use crate::sql;
 use crate::statistics::number_of;
@@ -250,7 +250,7 @@ fn score_heats(view: &BacktestView<'_>) -> Vec<Heat> {
             let value = ratio(&score);
             HeatCell {
                 number,
-                text: percent(value),
+                text: whole_percent(value),
                 shade: value.map_or(0, shade),
                 mark: view.mark(cell.setting).unwrap_or_default(),
                 tip: format!("{}: {what} {}", cell_name(cell.setting), percent(value)),
@@ -403,7 +403,8 @@ fn scores(view: &BacktestView<'_>) -> Vec<Scored> {
             values: counts.iter().map(ToString::to_string).chain(ratios.into_iter().map(percent)).collect(),
         }
     };
-    view.tested.grid().iter().enumerate().map(scored).collect()
+    let cells = view.tested.grid().iter().enumerate();
+    cells.filter(|(_, cell)| cell.stats.findings > 0 || view.mark(cell.setting).is_some()).map(scored).collect()
 }
 
 fn missed(view: &BacktestView<'_>) -> Vec<String> {

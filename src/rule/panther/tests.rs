@@ -6,7 +6,7 @@ use super::super::condition::{MappingMembers, Reader};
 use super::super::lint::Code;
 use super::super::python::Mock;
 use super::super::python::event::Json;
-use super::super::yaml::{self, Mark, YamlContent, YamlNode};
+use super::super::yaml::{Mark, YamlContent, YamlNode};
 use super::super::{ExpectedEvents, ExpectedFinding, Field, HuntTest, RuleTest};
 use crate::error::Error;
 use crate::time::{self, Instant, Period};
@@ -201,11 +201,10 @@ impl Reader<'_> {
                 let name = key.as_text().unwrap_or_default();
                 let names: Vec<String> = group.iter().map(ToString::to_string).collect();
                 let Some(name) = names.iter().find(|known| known.eq_ignore_ascii_case(name)) else {
-                    let hint = match yaml::nearest(name, names.iter().map(String::as_str)) {
-                        Some(near) => format!("; did you mean `{near}`?"),
-                        None => String::new(),
-                    };
-                    return self.error(key.mark, &format!("`{name}` is not a field of the rule's group{hint}"));
+                    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                    let has =
+                        if names.is_empty() { String::new() } else { format!(", which has {}", names.join(", ")) };
+                    return self.error(key.mark, &format!("`{name}` is not a field of the rule's `GroupBy`{has}"));
                 };
                 let is_scalar = matches!(value.content, YamlContent::Scalar { .. });
                 if !is_scalar {
