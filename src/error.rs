@@ -266,12 +266,13 @@ impl fmt::Display for Absence {
     }
 }
 
-/// Returns the messages of an error and its sources, in one line.
+/// Returns the messages of an error and its sources in one line: the first line of each.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    let first_line = |error: &dyn std::error::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+    let mut text = first_line(error);
     let mut cause = error.source();
     while let Some(error) = cause {
-        let message = error.to_string();
+        let message = first_line(error);
         // Some messages already contain their causes.
         if !text.contains(&message) {
             text = format!("{text}: {message}");

@@ -117,9 +117,11 @@ fn hint(error: &DataFusionError) -> String {
             return format!("did you mean {}? Column names are case-sensitive", similar.join(", "));
         }
     }
-    // The engine reads `userIdentity->'arn'` in a select list as a function of one argument.
-    if error.strip_backtrace().contains("Lambda") {
-        return "write `userIdentity->>'arn'` or `userIdentity.arn` instead of `userIdentity->'arn'`".to_owned();
+    // The engine's parser reads `userIdentity->'arn'` in a select list as a lambda.
+    if matches!(error.find_root(), DataFusionError::NotImplemented(text) if text.starts_with("Unsupported ast node in sqltorel: Lambda"))
+    {
+        return "instead of `userIdentity->'arn'` write `userIdentity.arn`, `userIdentity->>'arn'` or `cloudtrail.userIdentity->'arn'`"
+            .to_owned();
     }
     "columns have CloudTrail's names and case, such as eventName; fields of JSON columns are userIdentity.arn or \
      text_at(userIdentity, 'arn'); only SELECT is supported"

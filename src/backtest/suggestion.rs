@@ -48,13 +48,13 @@ impl Suggestions {
         self.named().map(|(_, suggestion)| suggestion)
     }
 
-    /// Returns the suggestions, each with the name of what it is by.
+    /// Returns the suggestions, each with its name.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &Suggestion)> {
         let named = [
             ("budget", &self.within_budget),
             ("knee", &self.knee),
-            ("best F1", &self.best_f1),
-            ("all labels", &self.all_caught),
+            ("F1", &self.best_f1),
+            ("labels", &self.all_caught),
         ];
         named.into_iter().filter_map(|(name, suggestion)| Some((name, suggestion.as_ref()?)))
     }

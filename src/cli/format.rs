@@ -98,7 +98,7 @@ const PARQUET: &[&str] = &["parquet"];
 const XML: &[&str] = &["xml"];
 const HTML: &[&str] = &["html", "htm"];
 const DOT: &[&str] = &["dot", "gv"];
-/// Endings of formats that no command writes.
+/// Endings of formats that no command writes. With `--format`, they are names like others.
 const OTHERS: &[&str] = &["yaml", "yml", "toml", "xlsx", "pdf", "md", "avro", "orc", "gz", "zst"];
 
 /// Returns the format of a result: the one that `--format` names, else that of the ending of `output`, else the default.
@@ -110,7 +110,8 @@ pub(super) fn chosen<F: FormatByEnding>(given: Option<F>, output: Option<&str>) 
         return Ok(given.unwrap_or_default());
     };
     let ending = ending.to_ascii_lowercase();
-    let is_known = [JSON, JSON_LINES, CSV, PARQUET, HTML, DOT, XML, OTHERS].concat().contains(&ending.as_str());
+    let others = if given.is_none() { OTHERS } else { &[] };
+    let is_known = [JSON, JSON_LINES, CSV, PARQUET, HTML, DOT, XML, others].concat().contains(&ending.as_str());
     let of_ending = F::value_variants().iter().copied().find(|format| format.endings().contains(&ending.as_str()));
     match (given, of_ending) {
         (given, None) if !is_known => Ok(given.unwrap_or_default()),
@@ -177,6 +178,9 @@ mod tests {
         for file in ["a.html", "a.HTM", "a.yaml", "a.dot", "a.json.gz"] {
             assert!(chosen::<FindingsFormat>(None, Some(file)).is_err(), "{file}");
         }
+        assert!(
+            chosen(Some(FindingsFormat::Jsonl), Some("a.md")).is_ok() && chosen(Some(Table), Some("a.html")).is_err()
+        );
         let refused = |file| chosen::<FindingsFormat>(None, Some(file)).unwrap_err();
         assert!(matches!(refused("a.html"), Error::Usage { hint: Some(hint), .. } if hint.contains("--report a.html")));
         assert!(matches!(refused("a.dot"), Error::Usage { hint: Some(hint), .. } if hint.contains(".parquet")));

@@ -173,8 +173,8 @@ impl RuleKnownKeys {
     }
 }
 
-/// Reads the keys of the matches of each of `rules`, whose matches must be new, with a time in `range`: their hashes, and the time of
-/// the last match that has it.
+/// Reads the keys of the matches of each of `rules`, whose matches must be new, with a time in `range`. Returns for each rule the hash
+/// of each key, and the time of the last match with this key.
 ///
 /// # Errors
 /// The table lacks a field that a rule needs, or cannot be read.

@@ -15,8 +15,8 @@ pub const SHORT_ID: usize = 12;
 /// The columns that a narrow table drops, in this order.
 const DROPPABLE: [&str; 5] = ["triggered", "title", "addresses", "last event", "finding"];
 
-/// The ids of so many findings fit into a line of 80 characters below a table that has no room for them.
-const FEW_IDS: usize = 4;
+/// The ids of so many findings fit into a line below a narrow table that has no room for them.
+const FEW_IDS: usize = 3;
 
 /// Maximum number of rules in a summary.
 const MAX_RULES: usize = 20;
@@ -102,7 +102,7 @@ pub(super) fn table(rows: &[FindingRow], screen: Screen) -> String {
             [] => String::new(),
             few if few.len() <= FEW_IDS => {
                 let ids: Vec<&str> = few.iter().map(|row| row.id.as_str()).collect();
-                format!("ids for `--show`: {}\n", ids.join(" "))
+                format!("(ids for `--show`: {})\n", ids.join(" "))
             }
             _ => "(COLUMNS=160 makes room for the ids that `--show` takes)\n".to_owned(),
         };
@@ -257,7 +257,11 @@ mod tests {
         assert_eq!(header(Some(80)), all[..5]);
         assert_eq!(header(Some(100)), [&all[..5], &all[9..]].concat());
         assert_eq!(header(Some(120)), [&all[..6], &all[9..]].concat());
-        assert_eq!(header(Some(160)), all);
+        assert_eq!(header(Some(160)), [&all[..6], &all[7..]].concat());
+        assert_eq!(header(Some(180)), all);
+        let text = shown(&[wide.clone()], Some(80));
+        assert!(text.ends_with(&format!("(ids for `--show`: {})\n", &wide.finding_id[..SHORT_ID])), "{text}");
+        assert!(shown(&vec![wide.clone(); FEW_IDS + 1], Some(80)).ends_with("`--show` takes)\n"));
     }
 
     #[test]

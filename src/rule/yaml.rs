@@ -133,18 +133,29 @@ struct Size {
 }
 
 impl<'s> Tree<'s> {
+    /// Returns the place of an error if a tab indents its line, or that of the tab in the next line if the error is at the end of its
+    /// line.
+    fn indenting_tab(&self, place: Mark) -> Option<Mark> {
+        let mut lines = self.source.text.lines().skip(place.line.saturating_sub(1));
+        let tab = |line: &str| {
+            let column = line.chars().take_while(|c| c.is_whitespace()).position(|c| c == '\t')?;
+            (!line.trim().is_empty()).then_some(column + 1)
+        };
+        let line = lines.next()?;
+        if tab(line).is_some() {
+            return Some(place);
+        }
+        let is_at_the_end = place.column > line.trim_end().chars().count();
+        let column = tab(lines.next()?).filter(|_| is_at_the_end)?;
+        Some(Mark { line: place.line + 1, column })
+    }
+
     fn next(&mut self) -> Result<(Event<'s>, Span), Error> {
         match self.parser.next() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
                 let place = Mark { line: error.marker().line(), column: error.marker().col() + 1 };
-                // The parser may stop at the end of the line before.
-                let lines = (1..).zip(self.source.text.lines()).skip(place.line.saturating_sub(1)).take(2);
-                let tab = |(line, text): (usize, &str)| {
-                    let column = text.chars().take_while(|c| c.is_whitespace()).position(|c| c == '\t')?;
-                    Some(Mark { line, column: column + 1 })
-                };
-                if let Some(tab) = lines.filter_map(tab).next() {
+                if let Some(tab) = self.indenting_tab(place) {
                     return Err(self.source.error(tab, "invalid YAML: a tab indents this line; use spaces"));
                 }
                 Err(self.source.error(place, &format!("invalid YAML: {}", error.info())))

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 
 use object_store::Error as StoreError;
+use object_store::client::{HttpError, HttpErrorKind};
 
 use crate::error::{Error, root_cause};
 
@@ -77,7 +78,7 @@ pub(super) fn store(action: &'static str, bucket: &str, key: &str, error: &Store
 fn is_unreachable(error: &StoreError) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if error.is::<std::io::Error>() {
+        if error.downcast_ref::<HttpError>().is_some_and(|error| error.kind() == HttpErrorKind::Connect) {
             return true;
         }
         cause = error.source();
@@ -159,10 +160,7 @@ mod tests {
 
     fn hint_of(status: u16, body: &str) -> Option<&'static str> {
         let refusal = StoreRefusal::of(status, body);
-        let error = generic(object_store::client::HttpError::new(
-            object_store::client::HttpErrorKind::Unknown,
-            refusal.clone(),
-        ));
+        let error = generic(HttpError::new(HttpErrorKind::Unknown, refusal.clone()));
         assert_eq!(StoreRefusal::behind(&error), Some(refusal.clone()));
         hint(&refusal)
     }

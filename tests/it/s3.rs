@@ -270,6 +270,10 @@ fn denied_requests_give_advice_without_secrets() {
     let missing = server.tawny(&["hunt", "s3://logs/elsewhere"]);
     assert_eq!(missing.status.code(), Some(3), "{}", stderr(&missing));
     assert!(stderr(&missing).contains("no such object or prefix: `s3://logs/elsewhere`"), "{}", stderr(&missing));
+    let unreachable =
+        Server::run(server.command().args(["hunt", "s3://logs/AWSLogs", "--s3-endpoint", "http://127.0.0.1:1"]));
+    assert_eq!(unreachable.status.code(), Some(3), "{}", stderr(&unreachable));
+    assert!(stderr(&unreachable).contains("no connection to the store"), "{}", stderr(&unreachable));
     let nobody = Server::run(server.command().env_remove("AWS_ACCESS_KEY_ID").args(["hunt", "s3://logs"]));
     assert_eq!(nobody.status.code(), Some(3));
     assert!(

@@ -79,6 +79,7 @@ fn invalid_sql_exits_2_with_a_hint() {
         ("SELECT json_extract_scalar(userIdentity, '$.a[') FROM cloudtrail", "text_at"),
         ("SELECT nothing_like_it FROM cloudtrail", "CloudTrail's names"),
         ("SELECT no_such_function(eventName) FROM cloudtrail", "only SELECT is supported"),
+        ("SELECT userIdentity->'arn' FROM cloudtrail", "`cloudtrail.userIdentity->'arn'`"),
         ("SELEC 1", "only SELECT is supported"),
         ("SELECT count(*) FROM cloudtrial", "the tables are cloudtrail"),
         ("SELECT count(*) FROM matches", "with `--rule`, matches"),

@@ -102,7 +102,7 @@ fn write_follows_symlinks_and_refuses_read_only_files() {
         std::fs::set_permissions(path(name), PermissionsExt::from_mode(0o444)).unwrap();
     }
     let page = std::fs::read_to_string(path("page.html")).unwrap();
-    for (arguments, name) in [(["--write", "5/15m"], "link.yml"), (["-o", page_name], "page-link.html")] {
+    for (arguments, name) in [(["--write", "5/15m"], "link.yml"), (["--report", page_name], "page-link.html")] {
         // Refused before the data is looked for, which does not exist.
         let refused = tawny(&[&["backtest", "no/such/trail", "--rules", link_name], &arguments[..]].concat());
         assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
