@@ -242,3 +242,37 @@ fn key_in<'c>(
 fn texts<'b>(batch: &'b RecordBatch, names: &[String]) -> Result<Vec<&'b StringArray>, MissingColumn> {
     names.iter().map(|name| named_columns::texts(batch, name)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_time_of_a_key_counts() {
+        let key = |text: &str| KeyHash::of([Some(text), None]);
+        let time = Instant::from_micros;
+        let mut seen = LastSeen::default();
+        seen.add([(key("b"), time(7)), (key("a"), time(5)), (key("a"), time(9)), (key("a"), time(4))]);
+        seen.add([(key("a"), time(8)), (key("b"), time(20)), (key("c"), time(1))]);
+        let found = |seen: &LastSeen| ["a", "b", "c", "d"].map(|text| seen.get(&key(text)).map(Instant::micros));
+        assert_eq!((seen.len(), found(&seen)), (3, [Some(9), Some(20), Some(1), None]));
+        seen.forget_before(time(9));
+        assert_eq!((seen.len(), found(&seen)), (2, [Some(9), Some(20), None, None]));
+        seen.forget_before(time(21));
+        assert!(seen.is_empty());
+    }
+
+    #[test]
+    fn different_keys_have_different_hashes() {
+        let keys = [
+            vec![Some("ab"), Some("c")],
+            vec![Some("a"), Some("bc")],
+            vec![Some("abc")],
+            vec![Some("abc"), None],
+            vec![None, Some("abc")],
+            vec![Some("abc"), Some("")],
+        ];
+        let hashes: HashSet<KeyHash> = keys.iter().map(|key| KeyHash::of(key.iter().copied())).collect();
+        assert_eq!(hashes.len(), keys.len());
+    }
+}
