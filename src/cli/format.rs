@@ -122,12 +122,10 @@ pub(super) fn chosen<F: FormatByEnding>(given: Option<F>, output: Option<&str>) 
                 Some(given) => format!("`--format {given}` contradicts the ending of `{file}`"),
                 None => format!("this command cannot write the format of `{file}`"),
             },
-            hint: Some(match HTML.contains(&ending.as_str()) && F::HAS_PAGE {
-                true => format!("`--report {file}` writes a page"),
-                false => format!(
-                    "the endings of its formats are {}; other endings, such as `.txt`, get a table",
-                    endings::<F>()
-                ),
+            hint: Some(if HTML.contains(&ending.as_str()) && F::HAS_PAGE {
+                format!("`--report {file}` writes a page")
+            } else {
+                format!("the endings of its formats are {}; other endings, such as `.txt`, get a table", endings::<F>())
             }),
         }),
     }

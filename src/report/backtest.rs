@@ -99,7 +99,8 @@ impl BacktestView<'_> {
         let own = self.tested.rule.setting();
         let mut parts = Vec::new();
         if self.tested.grid().iter().any(|cell| cell.setting == own) {
-            let by: String = self.suggested_by(own).iter().map(|name| format!(", suggested by {name}")).collect();
+            let by = self.suggested_by(own).join(" and ");
+            let by = if by.is_empty() { by } else { format!(", suggested by {by}") };
             parts.push(format!("[n] the rule's present setting{by}"));
         } else {
             parts.push(format!("the rule's present setting, {}, is not in the table", setting_name(own)));

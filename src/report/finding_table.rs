@@ -1,6 +1,7 @@
 //! The table of findings, and the summary below it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use super::table::{Screen, rows_on};
 use super::{group, shortened};
@@ -98,14 +99,14 @@ pub(super) fn table(rows: &[FindingRow], screen: Screen) -> String {
     let mut table = rows_on(screen, &header, &DROPPABLE, rows.iter().map(cells));
     let has_ids = rows.iter().all(|row| table.contains(&row.id));
     if !has_ids {
-        table += &match rows {
-            [] => String::new(),
-            few if few.len() <= FEW_IDS => {
-                let ids: Vec<&str> = few.iter().map(|row| row.id.as_str()).collect();
-                format!("(ids for `--show`: {})\n", ids.join(" "))
-            }
-            _ => "(COLUMNS=160 makes room for the ids that `--show` takes)\n".to_owned(),
+        let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        let line = if ids.len() <= FEW_IDS {
+            format!("ids for `--show`: {}", ids.join(" "))
+        } else {
+            "COLUMNS=160 makes room for the ids that `--show` takes".to_owned()
         };
+        // Writing to a string never fails.
+        writeln!(table, "({line})").ok();
     }
     one_day.map_or_else(String::new, |date| format!("{date} (UTC)\n")) + &table
 }

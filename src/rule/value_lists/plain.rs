@@ -42,7 +42,9 @@ impl PlainList {
         let values = match values {
             PlainValues::Names(names) => {
                 let mut values = UnsortedValues::default();
-                names.iter().for_each(|name| values.push(name));
+                for name in &names {
+                    values.push(name);
+                }
                 Values::Names(NameSet::new(&values.into()))
             }
             PlainValues::Networks(texts) => {

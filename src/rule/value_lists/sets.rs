@@ -255,7 +255,9 @@ mod tests {
 
     fn sorted(values: &[String]) -> SortedValues {
         let mut unsorted = UnsortedValues::default();
-        values.iter().for_each(|value| unsorted.push(value));
+        for value in values {
+            unsorted.push(value);
+        }
         unsorted.into()
     }
 
