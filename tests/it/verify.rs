@@ -98,7 +98,7 @@ fn an_unchanged_trail_is_verified() {
 }
 
 #[test]
-fn the_documentation_shows_what_is_printed() {
+fn changes_of_two_regions_are_found_together() {
     let other = TrailSpec { region: "us-east-1", hours: vec![1, 2, 1, 2, 1, 2], ..spec() };
     let mut files = Files::of(&[TrailSpec { hours: vec![2, 1, 2, 2, 1, 2], ..spec() }, other.clone()]);
     for hour in [1, 2] {
@@ -106,18 +106,24 @@ fn the_documentation_shows_what_is_printed() {
     }
     files.remove(&log_key(&other, START + 4 * HOUR + HOUR / 4, 0));
     files.bytes.get_mut(&first_log(1)).unwrap().extend(gzip(br#"{"Records":[{"eventName":"Forged"}]}"#));
-    let folder = tempfile::tempdir().unwrap();
-    files.write(&folder.path().join("logs"));
-    std::fs::write(folder.path().join("keys.json"), key_list(&[(0, 0)])).unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tawny"))
-        .current_dir(folder.path())
-        .args(["verify", "logs", "--public-keys", "keys.json"])
-        .output()
-        .unwrap();
-    let shown =
-        format!("$ tawny verify logs --public-keys keys.json\n{}```", String::from_utf8(output.stdout).unwrap());
+    assert_eq!(counts(&verified(&files)), ([10, 0, 2, 0], [14, 1, 1, 0, 3]));
+}
+
+#[test]
+fn the_documentation_shows_what_is_printed() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify.md")).unwrap();
-    assert!(docs.contains(&shown), "docs/verify.md lacks:\n{shown}");
+    for (selection, code) in [(" --region eu-west-1", 0), ("", 1)] {
+        let arguments =
+            format!("verify tests/data/signed/AWSLogs --public-keys tests/data/signed/public-keys.json{selection}");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tawny"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(arguments.split(' '))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments}");
+        let shown = format!("$ tawny {arguments}\n{}", String::from_utf8(output.stdout).unwrap());
+        assert!(docs.contains(&shown), "docs/verify.md lacks:\n{shown}");
+    }
 }
 
 #[test]
