@@ -148,24 +148,31 @@ impl BacktestView<'_> {
         if setting == own {
             return Some("present");
         }
-        let window = Some(setting.window).filter(|_| setting.newness == own.newness)?;
-        self.suggestions.windows().any(|suggested| suggested == window).then_some("suggested")
+        (!self.suggested_by(setting).is_empty()).then_some("suggested")
+    }
+
+    /// Returns the cells whose scores are shown, with their numbers: those with findings, and the present and suggested ones.
+    pub(super) fn scored_cells(&self) -> impl Iterator<Item = (usize, &Cell)> {
+        let cells = self.tested.grid().iter().enumerate();
+        cells.filter(|(_, cell)| cell.stats.findings > 0 || self.mark(cell.setting).is_some())
     }
 
     /// Returns a table with the statistics of the present, the suggested and the requested setting.
     fn stats(&self) -> String {
         let mut shown: Vec<(String, &Cell)> = Vec::new();
-        let mut show = |what: &str, cell: usize| {
+        let mut show = |what: Option<&'static str>, cell: usize| {
             let cell = &self.tested.cells[cell];
-            let names = [&[what][..], &self.suggested_by(cell.setting)].concat();
-            let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+            let names: Vec<&str> = what.into_iter().chain(self.suggested_by(cell.setting)).collect();
             if !shown.iter().any(|(_, other)| other.setting == cell.setting) {
                 shown.push((names.join(", "), cell));
             }
         };
-        show("present", self.tested.present());
-        self.suggestions.windows().filter_map(|window| self.tested.position(window)).for_each(|cell| show("", cell));
-        self.moved.and_then(|window| self.tested.position(window)).into_iter().for_each(|cell| show("requested", cell));
+        show(Some("present"), self.tested.present());
+        self.suggestions.windows().filter_map(|window| self.tested.position(window)).for_each(|cell| show(None, cell));
+        self.moved
+            .and_then(|window| self.tested.position(window))
+            .into_iter()
+            .for_each(|cell| show(Some("requested"), cell));
         let row = |(names, Cell { setting, stats }): (String, &Cell)| {
             vec![
                 names,
@@ -255,14 +262,13 @@ impl BacktestView<'_> {
         };
         let header =
             ["window", "period", "threshold", "true", "false", "caught", "missed", "precision", "recall", "F1", ""];
-        let cells = tested.grid().iter().enumerate();
-        let shown = |(_, cell): &(usize, &Cell)| cell.stats.findings > 0 || self.mark(cell.setting).is_some();
-        let (shown, others): (Vec<_>, Vec<_>) = cells.partition(shown);
+        let shown: Vec<Vec<String>> = self.scored_cells().map(|(number, cell)| row(number, cell)).collect();
+        let others = tested.grid().len() - shown.len();
         // Writing to a string never fails.
         writeln!(text, "\nlabels: true and false findings, caught and missed malicious labels").ok();
-        write!(text, "{}", rows(&header, shown.into_iter().map(|(number, cell)| row(number, cell)))).ok();
-        if !others.is_empty() {
-            writeln!(text, "(and {} without findings)", number_of(others.len(), "cell")).ok();
+        write!(text, "{}", rows(&header, shown.into_iter())).ok();
+        if others > 0 {
+            writeln!(text, "(and {} without findings)", number_of(others, "cell")).ok();
         }
         if let Some(outside) = self.outside() {
             writeln!(text, "{outside}").ok();
@@ -419,12 +425,16 @@ pub(super) fn setting_name(setting: Setting) -> String {
 
 /// Returns a ratio as a percentage.
 pub(super) fn percent(ratio: Option<f64>) -> String {
-    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0))
+    percent_with(1, ratio)
 }
 
 /// Returns a ratio as a percentage without decimals, for narrow cells.
 pub(super) fn whole_percent(ratio: Option<f64>) -> String {
-    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.0} %", ratio * 100.0))
+    percent_with(0, ratio)
+}
+
+fn percent_with(decimals: usize, ratio: Option<f64>) -> String {
+    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.decimals$} %", ratio * 100.0))
 }
 
 /// Returns a mean or median with one decimal.

@@ -29,12 +29,8 @@ impl StoreRefusal {
 
     /// Returns the refusal that made a request fail. `None` if there was no response.
     fn behind(error: &StoreError) -> Option<StoreRefusal> {
-        let mut cause = error.source();
-        while let Some(one) = cause {
-            if let Some(refusal) = one.downcast_ref::<StoreRefusal>() {
-                return Some(refusal.clone());
-            }
-            cause = one.source();
+        if let Some(refusal) = cause::<StoreRefusal>(error) {
+            return Some(refusal.clone());
         }
         let status = match error {
             StoreError::Unauthenticated { .. } => 401,
@@ -76,14 +72,19 @@ pub(super) fn store(action: &'static str, bucket: &str, key: &str, error: &Store
 
 /// Returns whether there was no connection to the store.
 fn is_unreachable(error: &StoreError) -> bool {
+    cause::<HttpError>(error).is_some_and(|error| error.kind() == HttpErrorKind::Connect)
+}
+
+/// Returns the first cause of an error that is a `C`.
+fn cause<C: std::error::Error + 'static>(error: &StoreError) -> Option<&C> {
     let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.downcast_ref::<HttpError>().is_some_and(|error| error.kind() == HttpErrorKind::Connect) {
-            return true;
+    while let Some(one) = cause {
+        if let Some(found) = one.downcast_ref() {
+            return Some(found);
         }
-        cause = error.source();
+        cause = one.source();
     }
-    false
+    None
 }
 
 /// Returns the reason why a request failed.

@@ -113,15 +113,10 @@ fn changes_of_two_regions_are_found_together() {
 fn the_documentation_shows_what_is_printed() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify.md")).unwrap();
     for (selection, code) in [(" --region eu-west-1", 0), ("", 1)] {
-        let arguments =
-            format!("verify tests/data/signed/AWSLogs --public-keys tests/data/signed/public-keys.json{selection}");
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tawny"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(arguments.split(' '))
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments}");
-        let shown = format!("$ tawny {arguments}\n{}", String::from_utf8(output.stdout).unwrap());
+        let command = format!("verify {0}/AWSLogs --public-keys {0}/public-keys.json{selection}", "tests/data/signed");
+        let output = tawny(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(code), "{command}");
+        let shown = format!("$ tawny {command}\n{}", String::from_utf8(output.stdout).unwrap());
         assert!(docs.contains(&shown), "docs/verify.md lacks:\n{shown}");
     }
 }

@@ -403,8 +403,7 @@ fn scores(view: &BacktestView<'_>) -> Vec<Scored> {
             values: counts.iter().map(ToString::to_string).chain(ratios.into_iter().map(percent)).collect(),
         }
     };
-    let cells = view.tested.grid().iter().enumerate();
-    cells.filter(|(_, cell)| cell.stats.findings > 0 || view.mark(cell.setting).is_some()).map(scored).collect()
+    view.scored_cells().map(scored).collect()
 }
 
 fn missed(view: &BacktestView<'_>) -> Vec<String> {
