@@ -451,39 +451,46 @@ impl Tracer<'_, '_> {
         }
     }
 
-    /// Reads which acts issued the sessions of `events`, unless their keys tell that they are of `credentials`.
+    /// Reads the acts that may have issued the credentials of `events`. Nothing is read for an event whose key tells that it is of
+    /// `credentials`, or whose session began when none of these did.
     async fn learn_sessions(&mut self, credentials: &BTreeSet<CredentialId>, events: &Timeline) -> Result<(), Error> {
-        let keys: HashSet<&str> = credentials
-            .iter()
-            .filter_map(|credential| match credential {
-                CredentialId::Key(key) => Some(&**key),
-                CredentialId::Act(act) => self.issuers.index.get(act)?.issued_key.as_deref(),
-                CredentialId::Session(..) => None,
-            })
-            .collect();
-        let mut seen = HashSet::new();
-        let mut times = Vec::new();
-        for event in events.events.values() {
-            let is_decided = event.identity.access_key.as_deref().is_some_and(|key| keys.contains(key));
-            if let Some(created) = event.identity.created
-                && !is_decided
-                && seen.insert(created)
-            {
-                times.push(issue::around(created));
+        let (mut keys, mut times) = (HashSet::new(), BTreeSet::new());
+        for credential in credentials {
+            match credential {
+                CredentialId::Key(key) => _ = keys.insert(&**key),
+                CredentialId::Session(_, created) => _ = times.insert(*created),
+                CredentialId::Act(act) => {
+                    let issue = self.issuers.index.get(act);
+                    keys.extend(issue.and_then(|issue| issue.issued_key.as_deref()));
+                    times.extend(issue.and_then(|issue| issue.event.time));
+                }
             }
         }
+        let mut windows = BTreeSet::new();
+        for event in events.events.values() {
+            let identity = &event.identity;
+            let is_decided = identity.access_key.as_deref().is_some_and(|key| keys.contains(key));
+            let window = match (identity.created, event.time) {
+                (Some(created), _) => Some(issue::around(created)),
+                (None, Some(time)) if identity.is_session_without_time() => Some(issue::before_call(time)),
+                // IAM Identity Center issued the credential that such a call exchanges.
+                (None, Some(time)) if IssueKind::of(event) == Some(IssueKind::AssumeRoleWithSaml) => {
+                    Some(issue::around(time))
+                }
+                _ => None,
+            };
+            // Acts beyond its window cannot have issued the credential.
+            windows.extend(window.filter(|(from, to)| !is_decided && times.range(*from..*to).next().is_some()));
+        }
         drop(keys);
-        self.issuers.learn_windows(times).await
+        self.issuers.learn_windows(windows.into_iter().collect()).await
     }
 
     fn finish(self, chains: &[chain::Chain], is_cut: bool) -> TraceOutcome {
         let Tracer { issuers, request, timeline, nodes, of_other_accounts, .. } = self;
-        let mut acts: Vec<Arc<str>> = Vec::new();
-        for act in chains.iter().flat_map(|chain| &chain.acts) {
-            if !acts.contains(act) {
-                acts.push(Arc::clone(act));
-            }
-        }
+        let mut seen = HashSet::new();
+        let acts = chains.iter().flat_map(|chain| &chain.acts).filter(|act| seen.insert(Arc::clone(act)));
+        let mut acts: Vec<Arc<str>> = acts.cloned().collect();
         if chains.len() > 1 {
             let time = |act: &Arc<str>| issuers.index.get(act).and_then(|issue| issue.event.time);
             // No act comes before the one that it follows, though both may be of one second.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::identity::Identity;
-use super::issue::{Issue, IssueIndex, IssueKind, Issuer, IssuingRecord, SIGN_IN_TOKEN_LIFE, SSO_DELAY, around};
-use super::records::{TraceRecords, TracedEvent, has_issued, intersection, is_one_of, time_bounds};
+use super::issue::{Issue, IssueIndex, IssueKind, Issuer, IssuingRecord, SSO_DELAY, around, before_call};
+use super::records::{TraceRecords, TracedEvent, has_issued, intersection, is_in_second_of, is_one_of, time_bounds};
 use crate::error::Error;
 use crate::event::identity::ROLE_ID;
 use crate::finding::Origin;
@@ -96,8 +96,10 @@ pub(super) struct Issuers<'t> {
 /// The most IDs that one query looks for.
 pub(super) const IDS_OF_QUERY: usize = 10_000;
 
-/// The most times that one query searches.
+/// The most windows whose bounds a query compares. One look into a list of seconds costs less than comparisons with more.
 const MAX_WINDOWS: usize = 64;
+/// The most seconds that a query lists. The list is prepared again for each file.
+const MAX_SECONDS: i64 = 4_000;
 
 impl<'t> Issuers<'t> {
     /// Searches `records` of `range`. `memory` is that of the engine, in bytes.
@@ -111,13 +113,23 @@ impl<'t> Issuers<'t> {
         &mut self,
         condition: &str,
         within: Range,
+        is_wanted: impl FnMut(&IssuingRecord) -> bool,
+    ) -> Result<(), Error> {
+        self.add_records(condition, within, is_wanted).await?;
+        self.index.refresh();
+        Ok(())
+    }
+
+    /// As [`Issuers::read`], but the acts of the events are known after the next refresh of the index.
+    async fn add_records(
+        &mut self,
+        condition: &str,
+        within: Range,
         mut is_wanted: impl FnMut(&IssuingRecord) -> bool,
     ) -> Result<(), Error> {
         let (index, limit) = (&mut self.index, self.limit);
         let add = |record: IssuingRecord| if is_wanted(&record) { index.add(record, limit) } else { Ok(()) };
-        self.records.issuing(condition, within, add).await?;
-        self.index.refresh();
-        Ok(())
+        self.records.issuing(condition, within, add).await
     }
 
     /// Reads the chains of `callers`, each with the time of a call and its act, if it is one. Reads once for all chains of one
@@ -157,7 +169,7 @@ impl<'t> Issuers<'t> {
                 }
                 (Some(key), time) => without_session.push((Arc::clone(key), *time)),
                 (None, Some(time)) if caller.is_session_without_time() => {
-                    windows.push((*time - SIGN_IN_TOKEN_LIFE, *time + SSO_DELAY + 1));
+                    windows.push(before_call(*time));
                 }
                 (None, Some(time)) => windows.push(around(*time)),
                 (None, None) => {}
@@ -233,28 +245,27 @@ impl<'t> Issuers<'t> {
         if windows.is_empty() {
             return Ok(());
         }
-        let wanted = joined(windows, 0);
-        let mut gap = 0;
-        let mut apart = wanted.clone();
-        while apart.len() > MAX_WINDOWS {
-            gap = (gap * 4).max(60 * SECOND);
-            apart = joined(apart, gap);
-        }
-        // A query for times far apart would open all files between them.
-        for run in runs(&apart, DAY) {
-            let conditions: Vec<String> = run
-                .iter()
-                .map(|(from, to)| time_bounds("event_time", Range { from: Some(*from), to: Some(*to) }).join(" AND "))
-                .map(|bounds| format!("({bounds})"))
-                .collect();
-            let within = Range { from: run.first().map(|(from, _)| *from), to: run.last().map(|(_, to)| *to) };
-            // A query for many times also selects what is between them.
+        let wanted = joined(windows);
+        // Where all files are read once into a buffer, each query reads the whole buffer.
+        let most_seconds = if self.records.is_buffered() { 50 * MAX_SECONDS } else { MAX_SECONDS };
+        for part in parts(&wanted, most_seconds) {
+            let bounds = |(from, to): &(Instant, Instant)| {
+                format!("({})", time_bounds("event_time", Range { from: Some(*from), to: Some(*to) }).join(" AND "))
+            };
+            let condition = if part.len() <= MAX_WINDOWS {
+                part.iter().map(bounds).collect::<Vec<_>>().join(" OR ")
+            } else {
+                is_in_second_of(part)
+            };
+            let within = Range { from: part.first().map(|(from, _)| *from), to: part.last().map(|(_, to)| *to) };
+            // A list of seconds also selects a little around the windows.
             let is_wanted =
-                |record: &IssuingRecord| record.event.time.is_some_and(|time| is_within_one(&wanted, (time, time + 1)));
-            self.read(&conditions.join(" OR "), within, is_wanted).await?;
+                |record: &IssuingRecord| record.event.time.is_some_and(|time| is_within_one(part, (time, time + 1)));
+            self.add_records(&condition, within, is_wanted).await?;
         }
+        self.index.refresh();
         self.known.extend(wanted);
-        self.known = joined(std::mem::take(&mut self.known), 0);
+        self.known = joined(std::mem::take(&mut self.known));
         Ok(())
     }
 
@@ -405,13 +416,13 @@ impl<'t> Issuers<'t> {
     }
 }
 
-/// Returns `windows` sorted, and joined where at most `gap` microseconds are between them.
-fn joined(mut windows: Vec<(Instant, Instant)>, gap: i64) -> Vec<(Instant, Instant)> {
+/// Returns `windows` sorted, and joined where nothing is between them.
+fn joined(mut windows: Vec<(Instant, Instant)>) -> Vec<(Instant, Instant)> {
     windows.sort_unstable();
     let mut apart: Vec<(Instant, Instant)> = Vec::with_capacity(windows.len());
     for (from, to) in windows {
         match apart.last_mut() {
-            Some((_, end)) if from <= *end + gap => *end = (*end).max(to),
+            Some((_, end)) if from <= *end => *end = (*end).max(to),
             _ => apart.push((from, to)),
         }
     }
@@ -424,9 +435,24 @@ fn is_within_one(windows: &[(Instant, Instant)], (from, to): (Instant, Instant))
     windows[..later].last().is_some_and(|(_, end)| to <= *end)
 }
 
-/// Divides `windows`, which are sorted, where more than `gap` microseconds are between two of them.
-fn runs(windows: &[(Instant, Instant)], gap: i64) -> impl Iterator<Item = &[(Instant, Instant)]> {
-    windows.chunk_by(move |(_, end), (from, _)| *from - *end <= gap)
+/// Divides `windows`, which are sorted and apart, into parts. One query searches a part. A part has at most [`MAX_WINDOWS`], or at
+/// most `most_seconds`. It has no gap of more than a day: a query for times far apart would open all files between them.
+fn parts(windows: &[(Instant, Instant)], most_seconds: i64) -> Vec<&[(Instant, Instant)]> {
+    let mut parts = Vec::new();
+    let (mut start, mut seconds) = (0, 0);
+    for (index, (from, to)) in windows.iter().enumerate() {
+        let own = (*to - *from) / SECOND + 2;
+        let is_far = index > start && *from - windows[index - 1].1 > DAY;
+        let is_full = index - start >= MAX_WINDOWS && seconds + own > most_seconds;
+        if is_far || is_full {
+            parts.push(&windows[start..index]);
+            (start, seconds) = (index, 0);
+        }
+        seconds += own;
+    }
+    parts.push(&windows[start..]);
+    parts.retain(|part| !part.is_empty());
+    parts
 }
 
 /// Returns the time within which the credential that `issue` issued can be used.
@@ -448,17 +474,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_joined_and_divided_by_the_gaps_between_them() {
+    fn windows_are_joined_and_hold_what_is_within_them() {
         let at = Instant::from_micros;
-        let windows = vec![(at(50), at(60)), (at(0), at(10)), (at(5), at(20)), (at(25), at(30))];
-        assert_eq!(joined(windows.clone(), 0), [(at(0), at(20)), (at(25), at(30)), (at(50), at(60))]);
-        let apart = joined(windows, 5);
+        let windows = vec![(at(50), at(60)), (at(0), at(10)), (at(5), at(20)), (at(20), at(30))];
+        let apart = joined(windows);
         assert_eq!(apart, [(at(0), at(30)), (at(50), at(60))]);
-        assert_eq!(runs(&apart, 20).count(), 1);
-        assert_eq!(runs(&apart, 19).count(), 2);
-        assert_eq!(runs(&[], 19).count(), 0);
         let within = [(0, 30), (5, 6), (50, 60), (30, 31), (20, 40), (40, 55), (60, 61)]
             .map(|(from, to)| is_within_one(&apart, (at(from), at(to))));
         assert_eq!(within, [true, true, true, false, false, false, false]);
+    }
+
+    #[test]
+    fn parts_are_near_and_not_too_long() {
+        let windows = |count: i64, apart: i64, length: i64| -> Vec<_> {
+            let start = |number: i64| Instant::EPOCH + number * apart * SECOND;
+            (0..count).map(|number| (start(number), start(number) + length * SECOND)).collect()
+        };
+        let lengths = |windows: &[_]| parts(windows, 4_000).iter().map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(&[]), [0; 0]);
+        assert_eq!(lengths(&windows(3, 86_410, 10)), [3]);
+        assert_eq!(lengths(&windows(3, 86_411, 10)), [1, 1, 1]);
+        // Few windows may be long, and many must be short.
+        assert_eq!(lengths(&windows(130, 3_600, 900)), [64, 64, 2]);
+        assert_eq!(lengths(&windows(700, 3_600, 10)), [333, 333, 34]);
+        let long = windows(700, 3_600, 10);
+        assert_eq!(parts(&long, 4_000).concat(), long);
     }
 }

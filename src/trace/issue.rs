@@ -316,7 +316,13 @@ pub(super) fn around(time: Instant) -> (Instant, Instant) {
 }
 
 /// How long a sign-in token can be used, in microseconds.
-pub(super) const SIGN_IN_TOKEN_LIFE: i64 = 15 * 60 * SECOND;
+const SIGN_IN_TOKEN_LIFE: i64 = 15 * 60 * SECOND;
+
+/// Returns the time in which the acts are that may have issued the credential of a call at `time`, whose record names neither its
+/// key nor when it was issued.
+pub(super) fn before_call(time: Instant) -> (Instant, Instant) {
+    (time - SIGN_IN_TOKEN_LIFE, time + SSO_DELAY + 1)
+}
 
 /// The known acts.
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ use crate::sql::quote::{Literal, TimeLiteral};
 use crate::sql::{credential, fields};
 use crate::statistics::ScanStatistics;
 use crate::table::{Table, TableKind};
-use crate::time::{Instant, Range};
+use crate::time::{Instant, Range, SECOND};
 use crate::trail::Prefilter;
 
 const SUBJECT: &str = "the trace";
@@ -221,6 +221,11 @@ impl<'t> TraceRecords<'t> {
         }
     }
 
+    /// Returns whether all files were read once, into a buffer.
+    pub(super) fn is_buffered(&self) -> bool {
+        self.buffered.is_some()
+    }
+
     async fn read(
         &self,
         columns: &[&[(&str, &str)]],
@@ -297,6 +302,15 @@ pub(super) fn time_bounds(column: &str, range: Range) -> Vec<String> {
         time.map(|time| format!("{column} {operator} {}", TimeLiteral::nearest(time)))
     };
     [bound(">=", range.from), bound("<", range.to)].into_iter().flatten().collect()
+}
+
+/// Returns a condition that holds for all events in `windows`, and for few others: it lists their seconds.
+pub(super) fn is_in_second_of(windows: &[(Instant, Instant)]) -> String {
+    let seconds = windows.iter().flat_map(|(from, to)| from.micros() / SECOND..=to.micros() / SECOND);
+    let seconds: BTreeSet<i64> = seconds.collect();
+    let seconds: Vec<String> = seconds.iter().map(i64::to_string).collect();
+    // Dividing integers rounds towards zero, here as in SQL.
+    format!("CAST(event_time AS BIGINT) / {SECOND} IN ({})", seconds.join(", "))
 }
 
 /// Returns the condition for `column` to be one of `values`.

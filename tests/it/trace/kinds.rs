@@ -147,3 +147,39 @@ fn a_resource_in_whose_scope_a_session_is_tells_its_service() {
         "arn": identity["arn"], "assumedRoleId": identity["principalId"]}});
     check(&[assume, call], "call", &["service_role"], "ecs-tasks.amazonaws.com", (true, "an AWS service"));
 }
+
+/// Returns the records of a role session that signs in to the console with a token: how the session was issued, the token, the sign-in
+/// and a call. They begin at a minute after ten.
+fn sign_in_with_token(number: u32, user_name: &str, minute: u32) -> Vec<Value> {
+    let at = |second: u32| format!("2026-09-01T10:{minute:02}:{second:02}Z");
+    let key = format!("ASIA{number}");
+    let issued = at(0);
+    let mut assume = record(&format!("assume{number}"), ("sts.amazonaws.com", "AssumeRole"), &issued, &user(user_name));
+    let session = role_session("111122223333", "deploy", "job", None);
+    assume["responseElements"] = json!({"credentials": {"accessKeyId": key},
+        "assumedRoleUser": {"arn": session["arn"], "assumedRoleId": session["principalId"]}});
+    let caller = role_session("111122223333", "deploy", "job", Some((&key, &issued)));
+    let token = record(&format!("token{number}"), (SIGN_IN, "GetSigninToken"), &at(1), &caller);
+    let mut sign_in = record(&format!("in{number}"), (SIGN_IN, "ConsoleLogin"), &at(2), &session);
+    sign_in["responseElements"] = json!({"ConsoleLogin": "Success"});
+    let console = role_session("111122223333", "deploy", "job", Some((&format!("ASIACONSOLE{number}"), &at(2))));
+    let mut call = record(&format!("call{number}"), LIST, &at(30), &console);
+    call["sessionCredentialFromConsole"] = json!("true");
+    vec![assume, token, sign_in, call]
+}
+
+#[test]
+fn a_sign_in_that_two_tokens_fit_is_of_neither() {
+    let one = sign_in_with_token(1, "anaya", 0);
+    // Each token can be used for 15 minutes, and the second sign-in does not tell with which one it was.
+    let near = [one.clone(), sign_in_with_token(2, "bruno", 5)].concat();
+    let far = [one, sign_in_with_token(2, "bruno", 20)].concat();
+    for records in [&near, &far] {
+        let kinds = ["assume_role", "sign_in_token"];
+        let trace = check(records, "in1", &kinds, "anaya", (true, "long-lived access key"));
+        assert_eq!(ids(&trace), ["in1", "call1"]);
+    }
+    let kinds = ["assume_role", "sign_in_token"];
+    check(&far, "in2", &kinds, "bruno", (true, "long-lived access key"));
+    check(&near, "in2", &[], "deploy", (false, "several issuing events fit: token1, token2"));
+}
