@@ -1,13 +1,13 @@
 //! Lists of names or networks in files, which conditions name: `Values: {List: offices}`.
 //!
 //! A list may have a million values, so a query does not hold them. It holds the key of the list, by which
-//! [`ValueList::loaded`] finds it again. A list stays loaded as long as a rule that uses it.
+//! [`ValueList::loaded`] finds it again. A list stays loaded as long as a rule uses it, or the file it was read from is held.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use ipnet::IpNet;
 
@@ -22,7 +22,7 @@ mod sets;
 
 #[cfg(feature = "cluster")]
 pub use plain::PlainList;
-use sets::{NameSet, NetworkSet, SortedValues, UnsortedValues};
+use sets::{NameSet, NetworkSet, UnsortedValues};
 
 /// The largest file of a list, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -47,7 +47,7 @@ impl ValueList {
         &self.name
     }
 
-    /// Returns a hash of the values. Their order in the file does not change it. Lists of names and of networks have different ones.
+    /// Returns a hash of the names, or of the addresses of the networks. The order in the file does not change it.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -161,8 +161,17 @@ fn names_of(names: &[String]) -> String {
 /// The lists that conditions may name.
 #[derive(Debug, Default)]
 pub struct ValueLists {
-    lists: BTreeMap<String, (PathBuf, SortedValues)>,
+    lists: BTreeMap<String, ListFile>,
     is_any_name_known: bool,
+}
+
+/// A list that was read, and what rules made of it.
+#[derive(Debug, Default)]
+struct ListFile {
+    path: PathBuf,
+    values: UnsortedValues,
+    names: OnceLock<Arc<ValueList>>,
+    networks: OnceLock<Result<Arc<ValueList>, ValueListError>>,
 }
 
 impl ValueLists {
@@ -186,7 +195,7 @@ impl ValueLists {
         if values.spans.is_empty() {
             return Err(Error::usage(format!("the value list `{}` has no values", file.display())));
         }
-        self.lists.insert(name.to_owned(), (file.to_owned(), values.into()));
+        self.lists.insert(name.to_owned(), ListFile { path: file.to_owned(), values, ..ListFile::default() });
         Ok(())
     }
 
@@ -197,7 +206,7 @@ impl ValueLists {
 
     /// Returns each list's name, file and number of values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Path, usize)> {
-        self.lists.iter().map(|(name, (file, values))| (name.as_str(), file.as_path(), values.len()))
+        self.lists.iter().map(|(name, file)| (name.as_str(), file.path.as_path(), file.values.sorted().len()))
     }
 
     /// Returns a list of names.
@@ -205,11 +214,7 @@ impl ValueLists {
     /// # Errors
     /// There is no list with this name.
     pub(super) fn names(&self, name: &str) -> Result<Arc<ValueList>, ValueListError> {
-        let loaded = |values: &SortedValues| {
-            let digest = format!("names:{}", values.digest());
-            ValueList { name: name.to_owned(), digest, values: Values::Names(NameSet::new(values)) }.load()
-        };
-        self.find(name).map(|found| loaded(found.map_or(&EMPTY, |(_, values)| values)))
+        Ok(self.find(name)?.map_or_else(|| ListFile::default().named(name), |file| file.named(name)))
     }
 
     /// Returns a list of networks. An address is a network of its own.
@@ -217,25 +222,11 @@ impl ValueLists {
     /// # Errors
     /// There is no list with this name, or one of its values is not a network.
     pub(super) fn networks(&self, name: &str) -> Result<Arc<ValueList>, ValueListError> {
-        let found = self.find(name)?;
-        let values = found.map_or(&EMPTY, |(_, values)| values);
-        let mut no_network = None;
-        let networks = values.iter().map_while(|value| {
-            let network = network(value);
-            no_network = network.is_none().then_some(value);
-            network
-        });
-        let set = NetworkSet::new(networks);
-        if let Some(value) = no_network {
-            let file = found.map(|(file, _)| file.clone()).unwrap_or_default();
-            return Err(ValueListError::NoNetwork { name: name.to_owned(), value: value.to_owned(), file });
-        }
-        let digest = format!("networks:{}", values.digest());
-        Ok(ValueList { name: name.to_owned(), digest, values: Values::Networks(set) }.load())
+        self.find(name)?.map_or_else(|| ListFile::default().networks(name), |file| file.networks(name))
     }
 
-    /// Returns the file and the values of a list. `None` for a name whose values are not needed.
-    fn find(&self, name: &str) -> Result<Option<&(PathBuf, SortedValues)>, ValueListError> {
+    /// Returns the file of a list. `None` for a name whose values are not needed.
+    fn find(&self, name: &str) -> Result<Option<&ListFile>, ValueListError> {
         match self.lists.get(name) {
             None if !self.is_any_name_known => {
                 Err(ValueListError::Unknown { name: name.to_owned(), known: self.lists.keys().cloned().collect() })
@@ -245,7 +236,35 @@ impl ValueLists {
     }
 }
 
-static EMPTY: SortedValues = SortedValues::EMPTY;
+impl ListFile {
+    fn named(&self, name: &str) -> Arc<ValueList> {
+        let load = || {
+            let values = self.values.sorted();
+            let digest = format!("names:{}", values.digest());
+            ValueList { name: name.to_owned(), digest, values: Values::Names(NameSet::new(&values)) }.load()
+        };
+        Arc::clone(self.names.get_or_init(load))
+    }
+
+    fn networks(&self, name: &str) -> Result<Arc<ValueList>, ValueListError> {
+        let load = || {
+            let mut no_network = None;
+            let networks = self.values.iter().map_while(|value| {
+                let network = network(value);
+                no_network = network.is_none().then_some(value);
+                network
+            });
+            let set = NetworkSet::new(networks);
+            if let Some(value) = no_network {
+                let (name, value, file) = (name.to_owned(), value.to_owned(), self.path.clone());
+                return Err(ValueListError::NoNetwork { name, value, file });
+            }
+            let digest = format!("networks:{}", set.digest());
+            Ok(ValueList { name: name.to_owned(), digest, values: Values::Networks(set) }.load())
+        };
+        self.networks.get_or_init(load).clone()
+    }
+}
 
 /// Returns the network that a text is, without the bits of a host.
 fn network(text: &str) -> Option<IpNet> {
@@ -320,6 +339,7 @@ mod tests {
             assert_eq!(lists.names(file).unwrap().digest, lists.names("a.csv").unwrap().digest, "{file}");
             let networks = lists.networks(file).unwrap();
             assert!(networks.contains("192.0.2.9") && !networks.contains("192.0.3.1"), "{file}");
+            assert_eq!(networks.digest, lists.networks("a.csv").unwrap().digest, "{file}");
             let names = lists.names(file).unwrap();
             assert!(names.contains("2001:db8::1") && !names.contains("192.0.2.9"), "{file}");
             assert_eq!(ValueList::loaded(&names.key()), Some(names), "{file}");

@@ -236,11 +236,16 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 
 /// Reads all bytes of a regular file.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(path, u64::MAX)
+}
+
+/// Reads the first bytes of a file, at most `most`.
+fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, size) = open(path)?;
     let mut bytes = Vec::new();
     // One byte more, so that the end is found without growing. The size is known, so `File` need not ask for it again.
-    bytes.try_reserve_exact(usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1))?;
-    file.take(u64::MAX).read_to_end(&mut bytes)?;
+    bytes.try_reserve_exact(usize::try_from(size.min(most)).unwrap_or(usize::MAX).saturating_add(1))?;
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -267,19 +272,14 @@ pub fn read_named(what: &str, path: &Path, most: u64) -> Result<String, Error> {
 /// the bytes of a pipe are kept.
 fn read_start(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     static GIVEN: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
-    let read = || {
-        let mut bytes = Vec::new();
-        open(path)?.0.take(most).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
     if !is_given_pipe(path) {
-        return read();
+        return read_at_most(path, most);
     }
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(bytes) = given.get(path) {
         return Ok(bytes.clone());
     }
-    let bytes = read()?;
+    let bytes = read_at_most(path, most)?;
     given.insert(path.to_path_buf(), bytes.clone());
     Ok(bytes)
 }

@@ -1,9 +1,9 @@
 //! Names and networks in few bytes.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 
+use foldhash::quality::RandomState;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use sha2::{Digest as _, Sha256};
 
@@ -12,6 +12,8 @@ use crate::store::hex;
 
 /// Names in one text, by their hashes. A lookup compares about one name. Besides the names it takes 8 to 12 bytes for each.
 pub(super) struct NameSet {
+    /// Random, so that who writes a list cannot choose names that share a bucket.
+    hasher: RandomState,
     /// The beginning that all names share.
     prefix: String,
     /// The rest of each name, by bucket.
@@ -24,7 +26,7 @@ pub(super) struct NameSet {
 
 impl NameSet {
     /// Returns the set of distinct `names` in the order of bytes.
-    pub(super) fn new(names: &SortedValues) -> NameSet {
+    pub(super) fn new(names: &SortedValues<'_>) -> NameSet {
         let shared = |one: &str, other: &str| {
             let same = one.char_indices().zip(other.chars()).take_while(|((_, a), b)| a == b);
             same.last().map_or(0, |((at, letter), _)| at + letter.len_utf8())
@@ -37,7 +39,8 @@ impl NameSet {
         };
         let rests = || names.iter().map(|name| &name[prefix.len()..]);
         let bits = count.next_power_of_two().trailing_zeros();
-        let bucket_of: Vec<u32> = rests().map(|rest| bucket(rest, bits)).collect();
+        let hasher = RandomState::default();
+        let bucket_of: Vec<u32> = rests().map(|rest| bucket(&hasher, rest, bits)).collect();
         let mut buckets = vec![0_u32; (1 << bits) + 1];
         for bucket in &bucket_of {
             buckets[*bucket as usize + 1] += 1;
@@ -59,7 +62,7 @@ impl NameSet {
             text.push_str(&names.get(index as usize)[prefix.len()..]);
             ends.push(index_of(text.len()));
         }
-        NameSet { prefix, text, ends, buckets }
+        NameSet { hasher, prefix, text, ends, buckets }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -79,16 +82,15 @@ impl NameSet {
     pub(super) fn contains(&self, name: &str) -> bool {
         let Some(rest) = name.strip_prefix(self.prefix.as_str()) else { return false };
         let bits = (self.buckets.len() - 1).trailing_zeros();
-        let bucket = bucket(rest, bits) as usize;
+        let bucket = bucket(&self.hasher, rest, bits) as usize;
         (self.buckets[bucket]..self.buckets[bucket + 1]).any(|index| self.rest(index as usize) == rest)
     }
 }
 
 /// Returns the bucket of a name, one of two to the power of `bits`.
-fn bucket(name: &str, bits: u32) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    if bits == 0 { 0 } else { u32::try_from(hasher.finish() >> (64 - bits)).unwrap_or(u32::MAX) }
+fn bucket(hasher: &RandomState, name: &str, bits: u32) -> u32 {
+    let hash = hasher.hash_one(name);
+    if bits == 0 { 0 } else { u32::try_from(hash >> (64 - bits)).unwrap_or(u32::MAX) }
 }
 
 /// Returns a position in a list. Files are too small for others.
@@ -140,6 +142,21 @@ impl NetworkSet {
         }
     }
 
+    /// Returns a hash of the addresses.
+    pub(super) fn digest(&self) -> String {
+        let mut state = Sha256::new();
+        state.update((self.v4.len() as u64).to_le_bytes());
+        for (from, to) in &self.v4 {
+            state.update(from.to_le_bytes());
+            state.update(to.to_le_bytes());
+        }
+        for (from, to) in &self.v6 {
+            state.update(from.to_le_bytes());
+            state.update(to.to_le_bytes());
+        }
+        hex(&state.finalize()[..16])
+    }
+
     pub(super) fn networks(&self) -> Vec<IpNet> {
         let v4 = self.v4.iter().flat_map(|(from, to)| Ipv4Subnets::new((*from).into(), (*to).into(), 0));
         let v6 = self.v6.iter().flat_map(|(from, to)| Ipv6Subnets::new((*from).into(), (*to).into(), 0));
@@ -180,21 +197,18 @@ impl UnsortedValues {
         self.text.push_str(value);
         self.spans.push((start, index_of(self.text.len())));
     }
-}
 
-/// Distinct values in the order of their bytes, as places in a text.
-#[derive(Debug)]
-pub(super) struct SortedValues {
-    text: String,
-    spans: Vec<(u32, u32)>,
-}
+    /// Returns the values in the order of the file. One may come several times.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.spans.iter().map(|(start, end)| &self.text[*start as usize..*end as usize])
+    }
 
-impl From<UnsortedValues> for SortedValues {
-    fn from(UnsortedValues { text, spans }: UnsortedValues) -> SortedValues {
-        let bytes = |(start, end): (u32, u32)| &text.as_bytes()[start as usize..end as usize];
-        let first = spans.first().map_or(&[][..], |span| bytes(*span));
+    /// Returns the values, each once.
+    pub(super) fn sorted(&self) -> SortedValues<'_> {
+        let bytes = |(start, end): (u32, u32)| &self.text.as_bytes()[start as usize..end as usize];
+        let first = self.spans.first().map_or(&[][..], |span| bytes(*span));
         let shared = |span: &(u32, u32)| bytes(*span).iter().zip(first).take_while(|(one, other)| one == other).count();
-        let shared = spans.iter().map(shared).min().unwrap_or_default();
+        let shared = self.spans.iter().map(shared).min().unwrap_or_default();
         // Most comparisons end within eight bytes, which one number holds.
         let start_of = |span| {
             let mut start = [0; 8];
@@ -203,36 +217,41 @@ impl From<UnsortedValues> for SortedValues {
             }
             u64::from_be_bytes(start)
         };
-        let mut by_start: Vec<(u64, (u32, u32))> = spans.iter().map(|span| (start_of(*span), *span)).collect();
-        by_start.sort_unstable_by(|(start, span), (other_start, other)| {
-            start.cmp(other_start).then_with(|| bytes(*span).cmp(bytes(*other)))
-        });
+        let mut by_start: Vec<(u64, (u32, u32))> = self.spans.iter().map(|span| (start_of(*span), *span)).collect();
+        by_start.sort_unstable_by_key(|(start, _)| *start);
+        for of_one_start in by_start.chunk_by_mut(|(start, _), (other, _)| start == other) {
+            of_one_start.sort_unstable_by(|(_, span), (_, other)| bytes(*span).cmp(bytes(*other)));
+        }
         by_start.dedup_by(|(start, span), (other_start, other)| start == other_start && bytes(*span) == bytes(*other));
-        let spans = by_start.into_iter().map(|(_, span)| span).collect();
-        SortedValues { text, spans }
+        SortedValues { text: &self.text, spans: by_start.into_iter().map(|(_, span)| span).collect() }
     }
 }
 
-impl SortedValues {
-    /// No values.
-    pub(super) const EMPTY: SortedValues = SortedValues { text: String::new(), spans: Vec::new() };
+/// Distinct values in the order of their bytes, as places in a text.
+#[derive(Debug)]
+pub(super) struct SortedValues<'t> {
+    text: &'t str,
+    spans: Vec<(u32, u32)>,
+}
 
+impl<'t> SortedValues<'t> {
     pub(super) fn len(&self) -> usize {
         self.spans.len()
     }
 
-    fn get(&self, index: usize) -> &str {
+    fn get(&self, index: usize) -> &'t str {
         self.value(self.spans[index])
     }
 
-    fn value(&self, (start, end): (u32, u32)) -> &str {
+    fn value(&self, (start, end): (u32, u32)) -> &'t str {
         &self.text[start as usize..end as usize]
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+    fn iter(&self) -> impl Iterator<Item = &'t str> {
         self.spans.iter().map(|span| self.value(*span))
     }
 
+    /// Returns a hash of the values.
     pub(super) fn digest(&self) -> String {
         let mut state = Sha256::new();
         for value in self.iter() {
@@ -253,12 +272,12 @@ mod tests {
     use super::super::network;
     use super::*;
 
-    fn sorted(values: &[String]) -> SortedValues {
-        let mut unsorted = UnsortedValues::default();
-        for value in values {
-            unsorted.push(value);
+    fn name_set(names: &[String]) -> NameSet {
+        let mut values = UnsortedValues::default();
+        for name in names {
+            values.push(name);
         }
-        unsorted.into()
+        NameSet::new(&values.sorted())
     }
 
     proptest! {
@@ -268,7 +287,7 @@ mod tests {
             others in prop::collection::vec("(arn:)?[ab\u{e9}]{0,4}", 0..40),
         ) {
             let all: Vec<String> = names.iter().rev().cloned().collect();
-            let set = NameSet::new(&sorted(&all));
+            let set = name_set(&all);
             prop_assert_eq!(set.len(), names.len());
             for name in names.iter().chain(&others) {
                 prop_assert_eq!(set.contains(name), names.contains(name), "{}", name);
@@ -301,6 +320,17 @@ mod tests {
     }
 
     #[test]
+    fn digests_of_networks_tell_their_addresses() {
+        let digest = |networks: &[&str]| NetworkSet::new(networks.iter().filter_map(|text| network(text))).digest();
+        let whole = digest(&["192.0.2.0/24", "2001:db8::/32"]);
+        assert_eq!(digest(&["2001:db8::/32", "192.0.2.128/25", "192.0.2.0/25", "192.0.2.9"]), whole);
+        let others = [&["192.0.2.0/24"][..], &["2001:db8::/32"], &["192.0.2.0/23", "2001:db8::/32"], &[]].map(digest);
+        for (number, other) in others.iter().enumerate() {
+            assert!(*other != whole && !others[..number].contains(other), "{number}");
+        }
+    }
+
+    #[test]
     fn networks_of_all_addresses_and_of_mapped_ones_are_found() {
         let set = |text: &str| NetworkSet::new(text.split(' ').map(|text| network(text).unwrap()));
         let all = set("0.0.0.0/0 ::/0 255.255.255.255");
@@ -314,7 +344,7 @@ mod tests {
     #[test]
     fn a_million_values_take_little_memory() {
         let names = |count: usize| (0..count).map(|number| format!("arn:aws:iam::111122223333:user/{number:08}"));
-        let set = NameSet::new(&sorted(&names(1_000_000).collect::<Vec<_>>()));
+        let set = name_set(&names(1_000_000).collect::<Vec<_>>());
         let bytes = set.text.capacity() + 4 * (set.ends.capacity() + set.buckets.capacity());
         assert!(bytes < 64 << 20, "{bytes}");
         assert!(
