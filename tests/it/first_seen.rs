@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tawny::engine::Engine;
-use tawny::rule::{Field, FirstSeen, NewnessPeriods, Rule, Setting, panther};
+use tawny::rule::{Field, FirstSeen, NewnessPeriods, Rule, Setting, WindowKind, panther};
 use tawny::table::MemoryTable;
 use tawny::time::{Instant, Period, Range, SECOND};
 
@@ -72,7 +72,7 @@ proptest! {
         unique in any::<bool>(),
         cut in 0i64..24,
     ) {
-        let rule = Rule { first_seen: Some(first_seen(300, None)), ..oracle::rule(tawny::rule::WindowKind::Sliding, 2, unique) };
+        let rule = Rule { first_seen: Some(first_seen(300, None)), ..oracle::rule(WindowKind::Sliding, 2, unique) };
         let data = MemoryTable(vec![oracle::batch(&events)]);
         let engine = Engine::new(2, 256 << 20, &std::env::temp_dir()).unwrap();
         let cut = Instant::from_micros((oracle::START + 10_000 + cut * 300) * SECOND);
@@ -86,6 +86,29 @@ proptest! {
                 grids::hold_settings_against_hunts(&engine, &data, &rule, &cells, range).await;
             }
         });
+    }
+}
+
+#[test]
+fn match_is_new_again_after_more_than_the_history() {
+    let event = |id: u16, second: i64| Event {
+        id,
+        second,
+        account: 0,
+        user: Some(0),
+        address: Some(0),
+        matches: true,
+        copies: 1,
+    };
+    for history in [300, 1_800] {
+        let rule = Rule { first_seen: Some(first_seen(history, None)), ..oracle::rule(WindowKind::Sliding, 1, false) };
+        for (distance, expected) in [(history - 1, 1), (history, 1), (history + 1, 2)] {
+            let events = [event(1, 100_000), event(2, 100_000 + distance)];
+            let new = new_ones(&events, history, None);
+            assert_eq!(new.len(), expected, "{distance} seconds apart, with a history of {history}");
+            let expected = oracle::brute_force(&new, WindowKind::Sliding, Least::of(1, false));
+            assert_eq!(oracle::hunted(&events, &rule, Range::default()), expected, "{distance} of {history}");
+        }
     }
 }
 
