@@ -56,12 +56,12 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn at(&self, name: &str) -> String {
-        if self.server.is_some() { format!("s3://{name}/ct") } else { self.home.join(name).display().to_string() }
+        if self.server.is_some() { format!("s3://bench/{name}") } else { self.home.join(name).display().to_string() }
     }
 
     fn put(&self, key: &str, bytes: &[u8]) {
         if let Some(server) = self.server {
-            server.put("logs", &format!("ct/{key}"), bytes);
+            server.put("bench", &format!("logs/{key}"), bytes);
         } else {
             let file = self.home.join("logs").join(key);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();

@@ -209,7 +209,7 @@ fn main() {
         return;
     };
     let over = |records: &str, data: &str| BURSTS.replace("{records}", &records.replace("{data}", data));
-    let (json, parquet) = (format!("{trail}/**/*.gz"), format!("{lake_path}/**/*.parquet"));
+    let (json, parquet) = (format!("{trail}/**/*.gz"), format!("{lake_path}/date=*/*.parquet"));
     table(
         "DuckDB over the lake's files",
         ROUNDS,
