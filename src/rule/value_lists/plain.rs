@@ -85,10 +85,12 @@ mod tests {
             assert_eq!(ValueList::loaded(&key).as_ref(), Some(&arrived));
             arrived
         };
-        let names = sent(lists().names("sent").unwrap());
+        let names = lists().names("sent").unwrap();
+        let names = sent(names);
         assert!(names.contains("198.51.100.7") && names.len() == 4);
         assert!(!names.contains("192.0.2.1") && !names.contains("192.0.2.0/24"));
-        let networks = sent(lists().networks("sent").unwrap());
+        let networks = lists().networks("sent").unwrap();
+        let networks = sent(networks);
         assert!(["192.0.2.255", "2001:db8::1", "198.51.100.0/24"].iter().all(|text| networks.contains(text)));
         assert!(!networks.contains("192.0.3.0") && networks.len() == 3);
         let wrong = r#"{"name":"sent","digest":"","values":{"Networks":["alice"]}}"#;
