@@ -470,15 +470,7 @@ impl Tracer<'_, '_> {
         for event in events.events.values() {
             let identity = &event.identity;
             let is_decided = identity.access_key.as_deref().is_some_and(|key| keys.contains(key));
-            let window = match (identity.created, event.time) {
-                (Some(created), _) => Some(issue::around(created)),
-                (None, Some(time)) if identity.is_session_without_time() => Some(issue::before_call(time)),
-                // IAM Identity Center issued the credential that such a call exchanges.
-                (None, Some(time)) if IssueKind::of(event) == Some(IssueKind::AssumeRoleWithSaml) => {
-                    Some(issue::around(time))
-                }
-                _ => None,
-            };
+            let window = issue::window_of_act(identity, event.time);
             // Acts beyond its window cannot have issued the credential.
             windows.extend(window.filter(|(from, to)| !is_decided && times.range(*from..*to).next().is_some()));
         }

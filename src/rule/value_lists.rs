@@ -214,7 +214,7 @@ impl ValueLists {
     /// # Errors
     /// There is no list with this name.
     pub(super) fn names(&self, name: &str) -> Result<Arc<ValueList>, ValueListError> {
-        Ok(self.find(name)?.map_or_else(|| ListFile::default().named(name), |file| file.named(name)))
+        Ok(self.find(name)?.map_or_else(|| ListFile::default().names(name), |file| file.names(name)))
     }
 
     /// Returns a list of networks. An address is a network of its own.
@@ -237,7 +237,8 @@ impl ValueLists {
 }
 
 impl ListFile {
-    fn named(&self, name: &str) -> Arc<ValueList> {
+    /// Returns the values as a list of names, which rules call `name`.
+    fn names(&self, name: &str) -> Arc<ValueList> {
         let load = || {
             let values = self.values.sorted();
             let digest = format!("names:{}", values.digest());
@@ -246,6 +247,7 @@ impl ListFile {
         Arc::clone(self.names.get_or_init(load))
     }
 
+    /// As [`ListFile::names`], for networks.
     fn networks(&self, name: &str) -> Result<Arc<ValueList>, ValueListError> {
         let load = || {
             let mut no_network = None;

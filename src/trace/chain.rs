@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::identity::Identity;
-use super::issue::{Issue, IssueIndex, IssueKind, Issuer, IssuingRecord, SSO_DELAY, around, before_call};
+use super::issue::{Issue, IssueIndex, IssueKind, Issuer, IssuingRecord, SSO_DELAY, around, window_of_act};
 use super::records::{TraceRecords, TracedEvent, has_issued, intersection, is_in_second_of, is_one_of, time_bounds};
 use crate::error::Error;
 use crate::event::identity::ROLE_ID;
@@ -100,6 +100,8 @@ pub(super) const IDS_OF_QUERY: usize = 10_000;
 const MAX_WINDOWS: usize = 64;
 /// The most seconds that a query lists. The list is prepared again for each file.
 const MAX_SECONDS: i64 = 4_000;
+/// As [`MAX_SECONDS`], where all files are read once into a buffer. Each query reads the whole buffer.
+const MAX_SECONDS_OF_BUFFER: i64 = 200_000;
 
 impl<'t> Issuers<'t> {
     /// Searches `records` of `range`. `memory` is that of the engine, in bytes.
@@ -158,20 +160,13 @@ impl<'t> Issuers<'t> {
         let mut windows = Vec::new();
         let (mut long_lived, mut without_session) = (BTreeSet::new(), Vec::new());
         for (caller, time) in callers {
-            if let Some(created) = caller.created {
-                windows.push(around(created));
-                continue;
-            }
-            match (&caller.access_key, time) {
-                (Some(key), _) if self.searched.contains(key) => {}
-                (Some(key), _) if caller.has_long_lived_key() => {
+            match (window_of_act(caller, *time), &caller.access_key) {
+                (Some(window), _) => windows.push(window),
+                (None, Some(key)) if self.searched.contains(key) => {}
+                (None, Some(key)) if caller.has_long_lived_key() => {
                     long_lived.insert(Arc::clone(key));
                 }
-                (Some(key), time) => without_session.push((Arc::clone(key), *time)),
-                (None, Some(time)) if caller.is_session_without_time() => {
-                    windows.push(before_call(*time));
-                }
-                (None, Some(time)) => windows.push(around(*time)),
+                (None, Some(key)) => without_session.push((Arc::clone(key), *time)),
                 (None, None) => {}
             }
         }
@@ -246,8 +241,7 @@ impl<'t> Issuers<'t> {
             return Ok(());
         }
         let wanted = joined(windows);
-        // Where all files are read once into a buffer, each query reads the whole buffer.
-        let most_seconds = if self.records.is_buffered() { 50 * MAX_SECONDS } else { MAX_SECONDS };
+        let most_seconds = if self.records.is_buffered() { MAX_SECONDS_OF_BUFFER } else { MAX_SECONDS };
         for part in parts(&wanted, most_seconds) {
             let bounds = |(from, to): &(Instant, Instant)| {
                 format!("({})", time_bounds("event_time", Range { from: Some(*from), to: Some(*to) }).join(" AND "))
@@ -450,8 +444,9 @@ fn parts(windows: &[(Instant, Instant)], most_seconds: i64) -> Vec<&[(Instant, I
         }
         seconds += own;
     }
-    parts.push(&windows[start..]);
-    parts.retain(|part| !part.is_empty());
+    if start < windows.len() {
+        parts.push(&windows[start..]);
+    }
     parts
 }
 

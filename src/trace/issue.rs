@@ -318,10 +318,16 @@ pub(super) fn around(time: Instant) -> (Instant, Instant) {
 /// How long a sign-in token can be used, in microseconds.
 const SIGN_IN_TOKEN_LIFE: i64 = 15 * 60 * SECOND;
 
-/// Returns the time in which the acts are that may have issued the credential of a call at `time`, whose record names neither its
-/// key nor when it was issued.
-pub(super) fn before_call(time: Instant) -> (Instant, Instant) {
-    (time - SIGN_IN_TOKEN_LIFE, time + SSO_DELAY + 1)
+/// Returns the time in which the acts are that may have issued the credential of a call by `identity` at `time`. `None` if only the
+/// key of the call can tell the act.
+pub(super) fn window_of_act(identity: &Identity, time: Option<Instant>) -> Option<(Instant, Instant)> {
+    if let Some(created) = identity.created {
+        return Some(around(created));
+    }
+    let time = time.filter(|_| identity.access_key.is_none())?;
+    let (from, to) = around(time);
+    // A sign-in token may have been issued earlier.
+    Some(if identity.is_session_without_time() { (time - SIGN_IN_TOKEN_LIFE, to) } else { (from, to) })
 }
 
 /// The known acts.
