@@ -22,6 +22,7 @@ mod identity;
 mod issue;
 mod origins;
 mod records;
+mod sought;
 mod start;
 mod summary;
 
@@ -37,6 +38,7 @@ pub use summary::{EventCounts, Summary, ValueCounts};
 use chain::{Issuers, session_range, valid_for};
 use issue::Issuer;
 use records::{TraceRecords, has_arn, has_key, is_one_of, may_have_arn, may_have_key};
+use sought::Sought;
 
 /// How many times credentials may issue others, unless the user says so.
 pub const DEFAULT_DEPTH: u32 = 5;
@@ -239,8 +241,11 @@ impl Tracer<'_, '_> {
         let mut chains = Vec::new();
         let mut frontier: BTreeSet<CredentialId> = BTreeSet::new();
         let act = |event: &TracedEvent| self.issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
-        let callers = start.iter().map(|event| ((Arc::clone(&event.identity), event.time), act(event))).collect();
-        self.issuers.learn_chains(callers).await?;
+        let callers = start.iter().map(|event| ((Arc::clone(&event.identity), event.time), act(event)));
+        // The record of a switched role is of the new session. Its act tells who switched.
+        let issues = start.iter().filter_map(|event| self.issuers.index.of_event(&event.id));
+        let issuers = issues.map(|issue| ((Arc::clone(&issue.caller), issue.event.time), Some(Arc::clone(&issue.id))));
+        self.issuers.learn_chains(callers.chain(issuers).collect()).await?;
         let mut seen = HashSet::new();
         for event in &start {
             let own = self.issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
@@ -308,8 +313,8 @@ impl Tracer<'_, '_> {
         }
         // Which acts they are.
         let issuing = events.iter().filter(|event| IssueKind::of(event).is_some());
-        let times = issuing.filter_map(|event| event.time).map(issue::around).collect();
-        self.issuers.learn_windows(times).await?;
+        let search = |event: &TracedEvent| Some((issue::around(event.time?), Sought::Event(Arc::clone(&event.id))));
+        self.issuers.search(issuing.filter_map(search).collect()).await?;
         self.issuers.name_callers(&mut events).await?;
         Ok(events)
     }
@@ -466,16 +471,22 @@ impl Tracer<'_, '_> {
                 }
             }
         }
-        let mut windows = BTreeSet::new();
+        let mut searches = Vec::new();
         for event in events.events.values() {
             let identity = &event.identity;
             let is_decided = identity.access_key.as_deref().is_some_and(|key| keys.contains(key));
             let window = issue::window_of_act(identity, event.time);
             // Acts beyond its window cannot have issued the credential.
-            windows.extend(window.filter(|(from, to)| !is_decided && times.range(*from..*to).next().is_some()));
+            let window = window.filter(|(from, to)| !is_decided && times.range(*from..*to).next().is_some());
+            let Some(window) = window else { continue };
+            searches.push((window, Sought::issuer_of(identity)));
+            // Which session began with an exchange is told by its own act.
+            if IssueKind::of(event) == Some(IssueKind::AssumeRoleWithSaml) {
+                searches.push((window, Sought::Event(Arc::clone(&event.id))));
+            }
         }
         drop(keys);
-        self.issuers.learn_windows(windows.into_iter().collect()).await
+        self.issuers.search(searches).await
     }
 
     fn finish(self, chains: &[chain::Chain], is_cut: bool) -> TraceOutcome {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::identity::Identity;
 use super::issue::{Issue, IssueIndex, IssueKind, Issuer, IssuingRecord, SSO_DELAY, around, window_of_act};
 use super::records::{TraceRecords, TracedEvent, has_issued, intersection, is_in_second_of, is_one_of, time_bounds};
+use super::sought::{Selection, Sought};
 use crate::error::Error;
 use crate::event::identity::ROLE_ID;
 use crate::finding::Origin;
@@ -80,15 +81,20 @@ pub(super) struct Chain {
 /// Who made a call, when, and the act of the call, if it is one.
 type CallerOfAct = ((Arc<Identity>, Option<Instant>), Option<Arc<str>>);
 
+/// A span of time: its start, and its end, which is not part of it.
+type Window = (Instant, Instant);
+/// What is looked for among the issuing events of a window.
+pub(super) type Search = (Window, Sought);
+
 /// Finds the acts that issued credentials.
 pub(super) struct Issuers<'t> {
     pub(super) records: TraceRecords<'t>,
     pub(super) index: IssueIndex,
     range: Range,
-    /// The times whose issuing events are known, sorted and apart.
-    known: Vec<(Instant, Instant)>,
+    /// The searches that were done.
+    done: HashSet<Search>,
     /// The keys whose issuing events were searched.
-    searched: HashSet<Arc<str>>,
+    searched_keys: HashSet<Arc<str>>,
     /// Bytes that issuing events may take.
     limit: usize,
 }
@@ -107,22 +113,34 @@ impl<'t> Issuers<'t> {
     /// Searches `records` of `range`. `memory` is that of the engine, in bytes.
     pub(super) fn new(records: TraceRecords<'t>, range: Range, memory: usize) -> Issuers<'t> {
         let limit = memory / 4;
-        Issuers { records, index: IssueIndex::default(), range, known: Vec::new(), searched: HashSet::new(), limit }
+        Issuers {
+            records,
+            index: IssueIndex::default(),
+            range,
+            done: HashSet::new(),
+            searched_keys: HashSet::new(),
+            limit,
+        }
     }
 
-    /// Reads the issuing events that `condition` selects and `is_wanted` accepts.
+    /// Reads the issuing events that `condition` selects, and shows them to `each`.
     async fn read(
         &mut self,
         condition: &str,
         within: Range,
-        is_wanted: impl FnMut(&IssuingRecord) -> bool,
+        mut each: impl FnMut(&IssuingRecord),
     ) -> Result<(), Error> {
-        self.add_records(condition, within, is_wanted).await?;
+        let all = |record: &IssuingRecord| {
+            each(record);
+            true
+        };
+        self.add_records(condition, within, all).await?;
         self.index.refresh();
         Ok(())
     }
 
-    /// As [`Issuers::read`], but the acts of the events are known after the next refresh of the index.
+    /// Reads the issuing events that `condition` selects and `is_wanted` accepts. Their acts are known after the next refresh of the
+    /// index.
     async fn add_records(
         &mut self,
         condition: &str,
@@ -157,12 +175,12 @@ impl<'t> Issuers<'t> {
 
     /// Reads the events that may have issued the credentials of `callers`, each with the time of a call.
     pub(super) async fn learn(&mut self, callers: &[(Arc<Identity>, Option<Instant>)]) -> Result<(), Error> {
-        let mut windows = Vec::new();
+        let mut searches = Vec::new();
         let (mut long_lived, mut without_session) = (BTreeSet::new(), Vec::new());
         for (caller, time) in callers {
             match (window_of_act(caller, *time), &caller.access_key) {
-                (Some(window), _) => windows.push(window),
-                (None, Some(key)) if self.searched.contains(key) => {}
+                (Some(window), _) => searches.push((window, Sought::issuer_of(caller))),
+                (None, Some(key)) if self.searched_keys.contains(key) => {}
                 (None, Some(key)) if caller.has_long_lived_key() => {
                     long_lived.insert(Arc::clone(key));
                 }
@@ -170,12 +188,12 @@ impl<'t> Issuers<'t> {
                 (None, None) => {}
             }
         }
-        self.learn_windows(windows).await?;
+        self.search(searches).await?;
         if !long_lived.is_empty() {
             let keys = has_issued(long_lived.iter().map(|key| &**key));
             let condition = format!("{} AND {keys}", is_one_of("event_name", ["CreateAccessKey"]));
-            self.read(&condition, Range::default(), |_| true).await?;
-            self.searched.extend(long_lived);
+            self.read(&condition, Range::default(), |_| {}).await?;
+            self.searched_keys.extend(long_lived);
         }
         self.learn_keys(&without_session).await
     }
@@ -189,7 +207,7 @@ impl<'t> Issuers<'t> {
     async fn learn_keys(&mut self, keys: &[(Arc<str>, Option<Instant>)]) -> Result<(), Error> {
         let (mut wanted, mut within) = (BTreeSet::new(), None);
         for (key, time) in keys {
-            if self.index.issuing(key).is_empty() && self.searched.insert(Arc::clone(key)) {
+            if self.index.issuing(key).is_empty() && self.searched_keys.insert(Arc::clone(key)) {
                 let from = time.map(|time| time - LONGEST_SESSION);
                 let range = Range { from, to: time.map(|time| time + SECOND) };
                 within = Some(within.map_or(range, |within: Range| within.union(range)));
@@ -197,14 +215,14 @@ impl<'t> Issuers<'t> {
             }
         }
         let Some(within) = within else { return Ok(()) };
-        let mut times = Vec::new();
+        let mut searches = Vec::new();
         let found = |record: &IssuingRecord| {
             // Another record of the act may tell who asked for the key.
-            times.extend(record.event.time.map(around));
-            true
+            let window = record.event.time.map(around);
+            searches.extend(window.map(|window| (window, Sought::Act(Arc::clone(record.act_id())))));
         };
         self.read(&has_issued(wanted.iter().copied()), within, found).await?;
-        self.learn_windows(times).await
+        self.search(searches).await
     }
 
     /// Reads the events that issued the keys of `callers` whose sessions tell no act.
@@ -224,43 +242,61 @@ impl<'t> Issuers<'t> {
 
     /// Reads what those of the events that `condition` selects issued.
     pub(super) async fn learn_issued(&mut self, condition: &str, within: Range) -> Result<(), Error> {
-        let mut times = Vec::new();
+        let mut searches = Vec::new();
         let found = |record: &IssuingRecord| {
-            times.extend(record.incomplete_at().map(around));
-            true
+            let window = record.incomplete_at().map(around);
+            searches.extend(window.map(|window| (window, Sought::Act(Arc::clone(record.act_id())))));
         };
         self.read(condition, within, found).await?;
-        self.learn_windows(times).await
+        self.search(searches).await
     }
 
-    /// Reads the events in each of `windows` that issued credentials, unless they are known.
-    pub(super) async fn learn_windows(&mut self, mut windows: Vec<(Instant, Instant)>) -> Result<(), Error> {
-        let known = &self.known;
-        windows.retain(|window| !is_within_one(known, *window));
-        if windows.is_empty() {
-            return Ok(());
-        }
-        let wanted = joined(windows);
+    /// Reads the acts that `searches` look for in their windows, unless they were read before.
+    pub(super) async fn search(&mut self, mut searches: Vec<Search>) -> Result<(), Error> {
+        searches.retain(|search| self.done.insert(search.clone()));
+        let mut selection = Selection::of(searches.iter().map(|(_, sought)| sought));
+        let windows = joined(searches.into_iter().map(|(window, _)| window).collect());
         let most_seconds = if self.records.is_buffered() { MAX_SECONDS_OF_BUFFER } else { MAX_SECONDS };
-        for part in parts(&wanted, most_seconds) {
-            let bounds = |(from, to): &(Instant, Instant)| {
-                format!("({})", time_bounds("event_time", Range { from: Some(*from), to: Some(*to) }).join(" AND "))
-            };
-            let condition = if part.len() <= MAX_WINDOWS {
-                part.iter().map(bounds).collect::<Vec<_>>().join(" OR ")
-            } else {
-                is_in_second_of(part)
-            };
-            let within = Range { from: part.first().map(|(from, _)| *from), to: part.last().map(|(_, to)| *to) };
-            // A list of seconds also selects a little around the windows.
-            let is_wanted =
-                |record: &IssuingRecord| record.event.time.is_some_and(|time| is_within_one(part, (time, time + 1)));
-            self.add_records(&condition, within, is_wanted).await?;
+        for part in parts(&windows, most_seconds) {
+            self.search_part(part, &mut selection).await?;
         }
         self.index.refresh();
-        self.known.extend(wanted);
-        self.known = joined(std::mem::take(&mut self.known));
         Ok(())
+    }
+
+    /// Reads the records in `windows` that `selection` selects. If all records there take too much memory, reads them twice.
+    async fn search_part(&mut self, windows: &[Window], selection: &mut Selection) -> Result<(), Error> {
+        let bounds = |(from, to): &Window| {
+            format!("({})", time_bounds("event_time", Range { from: Some(*from), to: Some(*to) }).join(" AND "))
+        };
+        let condition = if windows.len() <= MAX_WINDOWS {
+            windows.iter().map(bounds).collect::<Vec<_>>().join(" OR ")
+        } else {
+            is_in_second_of(windows)
+        };
+        let within = Range { from: windows.first().map(|(from, _)| *from), to: windows.last().map(|(_, to)| *to) };
+        // A list of seconds also selects a little around the windows.
+        let is_within =
+            |record: &IssuingRecord| record.event.time.is_some_and(|time| is_within_one(windows, (time, time + 1)));
+        let (mut held, mut bytes, limit) = (Vec::new(), 0, self.limit / 2);
+        let hold = |record: IssuingRecord| {
+            if is_within(&record) {
+                selection.note(&record);
+                bytes += record.bytes();
+                if bytes <= limit {
+                    held.push(record);
+                } else {
+                    held = Vec::new();
+                }
+            }
+            Ok(())
+        };
+        self.records.issuing(&condition, within, hold).await?;
+        if bytes > limit {
+            return self.add_records(&condition, within, |record| is_within(record) && selection.selects(record)).await;
+        }
+        let (index, limit) = (&mut self.index, self.limit);
+        held.into_iter().filter(|record| selection.selects(record)).try_for_each(|record| index.add(record, limit))
     }
 
     /// Gives the other account's records of cross-account calls the callers that the records of the callers' accounts name, if the
@@ -411,9 +447,9 @@ impl<'t> Issuers<'t> {
 }
 
 /// Returns `windows` sorted, and joined where nothing is between them.
-fn joined(mut windows: Vec<(Instant, Instant)>) -> Vec<(Instant, Instant)> {
+fn joined(mut windows: Vec<Window>) -> Vec<Window> {
     windows.sort_unstable();
-    let mut apart: Vec<(Instant, Instant)> = Vec::with_capacity(windows.len());
+    let mut apart: Vec<Window> = Vec::with_capacity(windows.len());
     for (from, to) in windows {
         match apart.last_mut() {
             Some((_, end)) if from <= *end => *end = (*end).max(to),
@@ -424,14 +460,14 @@ fn joined(mut windows: Vec<(Instant, Instant)>) -> Vec<(Instant, Instant)> {
 }
 
 /// Returns whether one of `windows`, which are sorted and apart, holds all of a window.
-fn is_within_one(windows: &[(Instant, Instant)], (from, to): (Instant, Instant)) -> bool {
+fn is_within_one(windows: &[Window], (from, to): Window) -> bool {
     let later = windows.partition_point(|(first, _)| *first <= from);
     windows[..later].last().is_some_and(|(_, end)| to <= *end)
 }
 
 /// Divides `windows`, which are sorted and apart, into parts. One query searches a part. A part has at most [`MAX_WINDOWS`], or at
 /// most `most_seconds`. It has no gap of more than a day: a query for times far apart would open all files between them.
-fn parts(windows: &[(Instant, Instant)], most_seconds: i64) -> Vec<&[(Instant, Instant)]> {
+fn parts(windows: &[Window], most_seconds: i64) -> Vec<&[Window]> {
     let mut parts = Vec::new();
     let (mut start, mut seconds) = (0, 0);
     for (index, (from, to)) in windows.iter().enumerate() {

@@ -30,12 +30,28 @@ pub(super) struct IssuingRecord {
     sso: Option<SsoSession>,
 }
 
-/// The account, role and user of credentials that IAM Identity Center issued.
+/// What credentials of IAM Identity Center may do, and the user to whom they were issued.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct SsoSession {
-    account: Arc<str>,
-    role: Arc<str>,
+    permission_set: PermissionSet,
     user: Option<Arc<str>>,
+}
+
+/// A permission set of IAM Identity Center in an account.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PermissionSet {
+    account: Arc<str>,
+    name: Arc<str>,
+}
+
+impl PermissionSet {
+    /// Returns that of a role session by its ARN, and the name of the session, if it is of IAM Identity Center.
+    pub(super) fn of_session(arn: &str) -> Option<(PermissionSet, &str)> {
+        let (_, role_and_session) = arn.split_once(ROLE_SESSION)?;
+        let (role, session) = role_and_session.split_once('/')?;
+        let (name, _) = role.strip_prefix(IDENTITY_CENTER_ROLE)?.rsplit_once('_')?;
+        Some((PermissionSet { account: account_of(arn)?.into(), name: name.into() }, session))
+    }
 }
 
 impl IssuingRecord {
@@ -77,11 +93,8 @@ impl IssuingRecord {
         };
         let sso = (kind == IssueKind::SsoRoleCredentials)
             .then(|| {
-                Some(SsoSession {
-                    account: column("sso_account")?,
-                    role: column("sso_role")?,
-                    user: column("sso_user"),
-                })
+                let permission_set = PermissionSet { account: column("sso_account")?, name: column("sso_role")? };
+                Some(SsoSession { permission_set, user: column("sso_user") })
             })
             .flatten();
         let is_created = kind == IssueKind::CreateAccessKey;
@@ -115,10 +128,24 @@ impl IssuingRecord {
         if is_same_event { issued(self) > issued(other) } else { self.event.precedes(&other.event) }
     }
 
+    /// Returns the ID of the act that the record is of: the `sharedEventID`, else the `eventID`.
+    pub(super) fn act_id(&self) -> &Arc<str> {
+        self.event.shared_id.as_ref().unwrap_or(&self.event.id)
+    }
+
+    /// Returns the issued key, and the ARN and the ID of the principal that uses the credential.
+    pub(super) fn key_and_principals(&self) -> impl Iterator<Item = &Arc<str>> {
+        [&self.issued_key, &self.session_arn, &self.session_principal].into_iter().flatten()
+    }
+
+    /// Returns the permission set of the credential, if IAM Identity Center issued it.
+    pub(super) fn permission_set(&self) -> Option<&PermissionSet> {
+        self.sso.as_ref().map(|sso| &sso.permission_set)
+    }
+
     /// Returns about how many bytes the record and its act take in an index.
-    fn bytes(&self) -> usize {
-        let IssuingRecord { issued_key, session_arn, session_principal, .. } = self;
-        let texts = [issued_key, session_arn, session_principal].into_iter().flatten().map(|text| text.len());
+    pub(super) fn bytes(&self) -> usize {
+        let texts = self.key_and_principals().map(|name| name.len());
         let entries = 4 * size_of::<(Arc<str>, Vec<Arc<str>>)>();
         size_of::<IssuingRecord>() + size_of::<Issue>() + size_of::<Identity>() + entries + 2 * texts.sum::<usize>()
     }
@@ -191,7 +218,9 @@ impl Issue {
     /// Returns the account in which the credential acts.
     pub(super) fn issued_account(&self) -> Option<&str> {
         let of_session = self.session_arn.as_deref().and_then(account_of);
-        of_session.or_else(|| self.sso.as_ref().map(|sso| &*sso.account)).or(self.caller.account.as_deref())
+        of_session
+            .or_else(|| self.sso.as_ref().map(|sso| &*sso.permission_set.account))
+            .or(self.caller.account.as_deref())
     }
 
     /// Returns whether the credential acts in another account than the caller's.
@@ -324,7 +353,9 @@ pub(super) fn window_of_act(identity: &Identity, time: Option<Instant>) -> Optio
     if let Some(created) = identity.created {
         return Some(around(created));
     }
-    let time = time.filter(|_| identity.access_key.is_none())?;
+    // Services and callers of other accounts that name no key were issued none that the data tells.
+    let is_told = identity.access_key.is_none() && !identity.is("AWSService") && !identity.is("AWSAccount");
+    let time = time.filter(|_| is_told)?;
     let (from, to) = around(time);
     // A sign-in token may have been issued earlier.
     Some(if identity.is_session_without_time() { (time - SIGN_IN_TOKEN_LIFE, to) } else { (from, to) })
@@ -380,9 +411,8 @@ impl IssueIndex {
             return;
         }
         let mut acts: BTreeMap<Arc<str>, Vec<&IssuingRecord>> = BTreeMap::new();
-        for (id, record) in &self.records {
-            let act = record.event.shared_id.as_ref().unwrap_or(id);
-            acts.entry(Arc::clone(act)).or_default().push(record);
+        for record in self.records.values() {
+            acts.entry(Arc::clone(record.act_id())).or_default().push(record);
         }
         self.issues =
             acts.into_iter().filter_map(|(id, records)| Some((Arc::clone(&id), Issue::of(id, &records)?))).collect();
@@ -410,7 +440,7 @@ impl IssueIndex {
     /// Returns the act of a record.
     pub(super) fn of_event(&self, event_id: &str) -> Option<&Issue> {
         let record = self.records.get(event_id)?;
-        self.issues.get(record.event.shared_id.as_ref().unwrap_or(&record.event.id))
+        self.issues.get(record.act_id())
     }
 
     /// Returns the known acts whose credential is `key`.
@@ -496,18 +526,14 @@ impl IssueIndex {
 
     /// Returns the act of IAM Identity Center for a session of one of its roles.
     fn of_identity_center(&self, session_arn: Option<&str>, time: Instant, own: Option<&str>) -> Issuer {
-        let parts = session_arn.and_then(|arn| {
-            let (_, role_and_session) = arn.split_once(ROLE_SESSION)?;
-            let (role, session) = role_and_session.split_once('/')?;
-            let permission_set = role.strip_prefix(IDENTITY_CENTER_ROLE)?.rsplit_once('_')?.0;
-            Some((account_of(arn)?, permission_set, session))
-        });
-        let Some((account, role, session)) = parts else { return Issuer::Unknown };
+        let Some((permission_set, session)) = session_arn.and_then(PermissionSet::of_session) else {
+            return Issuer::Unknown;
+        };
         let is_of_session = |issue: &&Issue| {
             let is_near = issue.distance(time).is_some_and(|distance| distance <= SSO_DELAY);
             let is_same = issue.sso.as_ref().is_some_and(|sso| {
                 let is_user = sso.user.as_deref().is_none_or(|user| user.eq_ignore_ascii_case(session));
-                *sso.account == *account && *sso.role == *role && is_user
+                sso.permission_set == permission_set && is_user
             });
             is_near && is_same && own != Some(&*issue.id)
         };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::chain::{IDS_OF_QUERY, Issuers, LONGEST_SESSION};
 use super::issue::{self, IssueKind};
 use super::records::{TraceRecords, TracedEvent, is_event};
+use super::sought::Sought;
 use super::{Identity, Timeline};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -145,8 +146,9 @@ impl Call {
 
 /// Returns the origin of each call.
 async fn origins_of_calls(issuers: &mut Issuers<'_>, calls: &[Call]) -> Result<Vec<Origin>, Error> {
-    let times = calls.iter().filter(|call| call.may_issue).filter_map(|call| call.time).map(issue::around).collect();
-    issuers.learn_windows(times).await?;
+    let issuing = calls.iter().filter(|call| call.may_issue);
+    let search = |call: &Call| Some((issue::around(call.time?), Sought::Event(Arc::clone(&call.event_id))));
+    issuers.search(issuing.filter_map(search).collect()).await?;
     let caller = |call: &Call| {
         // The record of the caller's account names the caller's credential.
         let of_other_account = Some(&call.event_id).filter(|_| call.identity.is("AWSAccount"));

@@ -264,6 +264,7 @@ impl<'t> TraceRecords<'t> {
         mut each: impl FnMut(TracedEvent) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let read = |batch: &RecordBatch| {
+            self.names.borrow_mut().forget_unused();
             let rows = Rows::new(batch, &self.names)?;
             (0..batch.num_rows()).try_for_each(|row| each(rows.event(row)?))
         };
@@ -279,6 +280,7 @@ impl<'t> TraceRecords<'t> {
     ) -> Result<(), Error> {
         let condition = format!("{} AND ({condition})", IssueKind::condition());
         let read = |batch: &RecordBatch| {
+            self.names.borrow_mut().forget_unused();
             let rows = Rows::new(batch, &self.names)?;
             (0..batch.num_rows()).try_for_each(|row| rows.issuing(row)?.map_or(Ok(()), &mut each))
         };
@@ -366,9 +368,24 @@ fn has_hash<'v>(column: &str, values: impl IntoIterator<Item = &'v str>) -> Stri
 struct Names {
     texts: HashSet<Arc<str>>,
     identities: HashSet<Arc<Identity>>,
+    /// How many were left when unused ones were last dropped.
+    kept: usize,
 }
 
+/// How many more names there may be than twice those in use, before unused ones are dropped.
+const MAX_UNUSED_NAMES: usize = 100_000;
+
 impl Names {
+    /// Drops what nothing else holds, if there is much more than after the last time.
+    fn forget_unused(&mut self) {
+        if self.texts.len() + self.identities.len() <= 2 * self.kept + MAX_UNUSED_NAMES {
+            return;
+        }
+        self.identities.retain(|identity| Arc::strong_count(identity) > 1);
+        self.texts.retain(|text| Arc::strong_count(text) > 1);
+        self.kept = self.texts.len() + self.identities.len();
+    }
+
     fn text(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.texts.get(text) {
             return Arc::clone(known);

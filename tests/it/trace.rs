@@ -10,6 +10,7 @@ use tawny::trace::{self, Start, Trace, TraceRequest};
 use crate::oracle::RUNTIME;
 use crate::places::{Places, engine};
 
+mod crowded;
 mod grouped;
 mod kinds;
 mod reads;
