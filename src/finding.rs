@@ -114,8 +114,7 @@ pub struct Finding {
     /// Who began the chains of the credentials that the events used, if that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<Origin>,
-    /// The version of the lake or table that was read, for `--as-of`, if the finding is shown alone. `None` if the table has no
-    /// versions.
+    /// The version of the lake or table that was read, for `--as-of`. `None` if the data have no versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table_version: Option<u64>,
     /// Whether all objects of the lake that may hold its events were verified by digests when they were converted. `None` if the

@@ -151,13 +151,13 @@ impl HuntCommand {
         let mut count = |finding: &mut Finding| {
             finding.origins = origins.remove(&finding.finding_id).unwrap_or_default();
             finding.from_verified_objects = verified;
+            finding.table_version = read.table_version;
             counts.add(finding);
             if is_reported { figures.add(finding) } else { Ok(()) }
         };
         if let Some(id) = show {
             let mut found = finding_with_id(&findings, id).await?;
             count(&mut found)?;
-            found.table_version = read.table_version;
             let text = show_finding(&opened, rules, found, view.format, output.is_some()).await?;
             context.write(text.into_bytes(), output.as_deref()).await?;
         } else if self.risk.risk {

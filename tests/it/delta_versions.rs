@@ -56,6 +56,7 @@ fn earlier_versions_give_their_results_to_the_byte() {
         let shown = tawny(&["hunt", lake, "--format", "json", "--show", findings[0]["finding_id"].as_str().unwrap()]);
         let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
         assert_eq!(shown["table_version"], part + 1);
+        assert!(findings.iter().all(|finding| finding["table_version"] == part + 1), "{findings:?}");
         times.push(chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

@@ -96,6 +96,12 @@ fn foreign_table(folder: &Path) -> Box<dyn Table> {
     })
 }
 
+/// Returns findings as they were written, without the version of the table that they were made from.
+pub(crate) fn without_version(findings: &[u8]) -> String {
+    let text = String::from_utf8_lossy(findings);
+    regex::Regex::new(r#",\s*"table_version":\s*\d+"#).unwrap().replace_all(&text, "").into_owned()
+}
+
 pub(crate) fn engine(threads: usize) -> Engine {
     Engine::new(threads, 256 << 20, &std::env::temp_dir()).unwrap()
 }

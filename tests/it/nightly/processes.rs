@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use tawny::time::DAY;
 
 use super::{MINUTE, START, fold};
+use crate::places::without_version;
 use crate::records::failed_sign_in;
 use crate::s3_server::Server;
 
@@ -54,7 +55,7 @@ impl Home {
         let output = hunt.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let line = |line: &str| serde_json::from_str::<Map<String, Value>>(line).unwrap();
-        let found = String::from_utf8(output.stdout).unwrap();
+        let found = without_version(&output.stdout);
         let found =
             found.lines().map(line).map(|line| (line["finding_id"].as_str().unwrap().to_owned(), line)).collect();
         let delivered = fold(&self.path("findings"));
