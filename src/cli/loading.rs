@@ -53,6 +53,7 @@ impl RuleFileArgs {
             once_per_act: self.once_per_act,
             exceptions: &self.exceptions,
             placeholders: self.placeholders.as_deref(),
+            needed_ids: &[],
             strict,
         }
     }
@@ -96,6 +97,8 @@ pub(super) struct RuleFiles<'f> {
     pub(super) exceptions: &'f [PathBuf],
     /// The values of placeholders.
     pub(super) placeholders: Option<&'f Path>,
+    /// The ids of the only rules that are needed. All are needed if empty.
+    pub(super) needed_ids: &'f [String],
     /// Whether a rule of a folder that cannot run is an error.
     pub(super) strict: bool,
 }
@@ -106,7 +109,11 @@ impl RuleFiles<'_> {
         let placeholders = self.placeholders.map(Placeholders::read).transpose()?.unwrap_or_default();
         let files = ExceptionFiles::read(self.exceptions)?;
         let (paths, with_shipped, value_lists) = (self.paths, self.with_shipped, &files.value_lists);
-        let mut loaded = catalog::load(RuleSources { paths, with_shipped, placeholders: &placeholders, value_lists })?;
+        // Overrides and exceptions name rules too.
+        let is_changed = !self.overrides.is_empty() || !self.exceptions.is_empty();
+        let needed_ids = if is_changed { &[] } else { self.needed_ids };
+        let sources = RuleSources { paths, with_shipped, needed_ids, placeholders: &placeholders, value_lists };
+        let mut loaded = catalog::load(sources)?;
         overrides::apply(self.overrides, &mut loaded.entries)?;
         if self.once_per_act {
             for entry in &mut loaded.entries {
@@ -172,7 +179,7 @@ pub(super) fn choose(
     files: RuleFiles<'_>,
     wanted: RuleChoice<'_>,
 ) -> Result<(Choice, Vec<SkippedRule>), Error> {
-    let LoadedRules { entries, skipped, .. } = load(output, files)?;
+    let LoadedRules { entries, skipped, .. } = load(output, RuleFiles { needed_ids: wanted.ids, ..files })?;
     let choice = catalog::choose(entries, wanted)?;
     choice.notices.iter().for_each(|notice| output.talk(&format!("note: {notice}")));
     let others = choice.rules.iter().filter(|rule| rule.counts.distinct() != Some(&Field::Act)).count();

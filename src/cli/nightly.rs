@@ -217,6 +217,7 @@ fn chosen_rules(context: &Context, config: &Config) -> Result<(Choice, Vec<Skipp
         once_per_act: rules.once_per_act,
         exceptions: &config.exceptions.files,
         placeholders: rules.placeholders.as_deref(),
+        needed_ids: &[],
         strict: rules.strict,
     };
     let wanted = RuleChoice { ids: &rules.ids, disabled: rules.include_disabled };

@@ -63,6 +63,8 @@ pub struct RuleSources<'s> {
     pub paths: &'s [PathBuf],
     /// Whether to read the shipped rules beside those of `paths`.
     pub with_shipped: bool,
+    /// The ids of the only rules that are needed, so that other shipped rules need not be read. All are needed if empty.
+    pub needed_ids: &'s [String],
     /// The values of placeholders.
     pub placeholders: &'s Placeholders,
     /// The value lists that conditions may name.
@@ -257,7 +259,7 @@ pub fn choose(entries: Vec<Entry>, wanted: RuleChoice<'_>) -> Result<Choice, Err
 /// A rule cannot run.
 pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
     let (placeholders, value_lists) = (&Placeholders::default(), &ValueLists::default());
-    let sources = RuleSources { paths, with_shipped: false, placeholders, value_lists };
+    let sources = RuleSources { paths, with_shipped: false, needed_ids: &[], placeholders, value_lists };
     Ok(load(sources)?.checked(true)?.entries)
 }
 
@@ -266,10 +268,15 @@ pub fn all(paths: &[PathBuf]) -> Result<Vec<Entry>, Error> {
 /// # Errors
 /// A file or folder cannot be read, or there are too many rules. A rule that cannot run is not an error.
 pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
-    let RuleSources { paths, with_shipped, placeholders, value_lists } = sources;
+    let RuleSources { paths, with_shipped, needed_ids, placeholders, value_lists } = sources;
     let mut loaded = LoadedRules::default();
     if paths.is_empty() {
-        loaded.add_shipped()?;
+        loaded.add_shipped(needed_ids)?;
+        if needed_ids.iter().any(|id| !loaded.entries.iter().any(|entry| entry.is_called(id))) {
+            // The error about an unknown id names others.
+            loaded = LoadedRules::default();
+            loaded.add_shipped(&[])?;
+        }
         loaded.entries.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
         return Ok(loaded);
     }
@@ -312,7 +319,7 @@ pub fn load(sources: RuleSources<'_>) -> Result<LoadedRules, Error> {
         }
     }
     if with_shipped {
-        loaded.add_shipped()?;
+        loaded.add_shipped(&[])?;
     }
     if loaded.entries.len() > limits::RULES {
         return Err(too_many("rules"));
@@ -334,10 +341,12 @@ impl LoadedRules {
         self.entries.push(Entry { rule, file, text, warnings, origin, is_switched_off: false, shared_id: None });
     }
 
-    /// Adds the shipped rules whose ids no rule has yet.
-    fn add_shipped(&mut self) -> Result<(), Error> {
+    /// Adds the shipped rules whose ids no rule has yet. Without those that have none of `needed_ids`, if there are any.
+    fn add_shipped(&mut self, needed_ids: &[String]) -> Result<(), Error> {
         let own: HashSet<String> = self.entries.iter().map(|entry| entry.rule.id.clone()).collect();
-        for (name, text) in SHIPPED {
+        let may_be_needed =
+            |text: &str| needed_ids.is_empty() || needed_ids.iter().any(|id| text.contains(id.as_str()));
+        for (name, text) in SHIPPED.iter().filter(|(_, text)| may_be_needed(text)) {
             let Read { rule, warnings } = panther::parse(name, text)?;
             if own.contains(&rule.id) {
                 self.others.replaced += 1;

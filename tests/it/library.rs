@@ -11,7 +11,9 @@ use tawny::event::batch::BatchBuilder;
 use tawny::hunt;
 use tawny::raw::envelope::Record;
 use tawny::raw::json;
-use tawny::rule::catalog::{self, Entry};
+use tawny::rule::catalog::{self, Entry, RuleSources};
+use tawny::rule::placeholders::Placeholders;
+use tawny::rule::value_lists::ValueLists;
 use tawny::rule::{Counts, Predicate, Rule};
 use tawny::table::MemoryTable;
 use tawny::time::Range;
@@ -130,6 +132,22 @@ fn shipped_rules_have_descriptions_and_runbooks() {
     let shipped: BTreeMap<_, _> =
         catalog::all(&[]).unwrap().into_iter().map(|entry| (entry.file, entry.rule.id)).collect();
     assert_eq!(shipped, files, "every rule in rules/ is built into the program");
+}
+
+#[test]
+fn a_rule_that_is_named_is_found_among_the_few_that_are_read() {
+    let all = catalog::all(&[]).unwrap();
+    let (placeholders, value_lists) = (&Placeholders::default(), &ValueLists::default());
+    let read = |id: &str| {
+        let needed_ids = &[id.to_owned()];
+        let sources = RuleSources { paths: &[], with_shipped: false, needed_ids, placeholders, value_lists };
+        catalog::load(sources).unwrap().entries
+    };
+    for entry in &all {
+        let few = read(&entry.rule.id);
+        assert!(few.contains(entry) && few.len() < 10, "{}: {}", entry.rule.id, few.len());
+    }
+    assert_eq!(read("AWS.None").len(), all.len());
 }
 
 #[test]
