@@ -15,7 +15,7 @@ use crate::rule::lint::Code;
 /// Tests evaluate the same conditions that a hunt evaluates. A test with `Logs` is a hunt of these records.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tawny test\n  tawny test rules/ my_rule.yml\n  tawny test --exceptions exceptions.yml\n  tawny test my-rules/ --format junit > junit.xml"
+    after_help = "Examples:\n  tawny test\n  tawny test rules/ my_rule.yml\n  tawny test --exceptions exceptions.yml\n  tawny test my-rules/ --format junit --output junit.xml"
 )]
 pub(super) struct TestCommand {
     /// Rule files or folders [default: the shipped rules]
@@ -30,6 +30,9 @@ pub(super) struct TestCommand {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: TestFormat,
+    /// Write the result to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 impl TestCommand {
@@ -90,7 +93,7 @@ impl TestCommand {
             }
         }
         let results = TestResults { outcomes, untested };
-        context.output.result(&rule_tests::text(&results, self.format)?, None)?;
+        context.output.result(&rule_tests::text(&results, self.format)?, self.output.as_deref())?;
         let failed = results.failed();
         let passed = results.outcomes.len() - failed;
         context.output.talk(&format!("{passed} passed, {failed} failed"));

@@ -424,6 +424,10 @@ fn results_of_tests_are_json_and_junit_too() {
     let junit = stdout(&run(&["test", path, "--format", "junit"]));
     assert!(junit.contains("tests=\"4\"") && junit.contains("failures=\"1\""), "{junit}");
     assert!(junit.contains("the rule has no tests") && junit.contains("expected 1 finding, got 0 findings"), "{junit}");
+    let file = folder.path().join("junit.xml");
+    let written = run(&["test", path, "--format", "junit", "-o", file.to_str().unwrap()]);
+    assert!(code(&written) == 1 && written.stdout.is_empty(), "{}", stdout(&written));
+    assert_eq!(std::fs::read_to_string(file).unwrap(), junit);
 
     for (repeat, reason) in [
         ("{Times: 0, Every: 1m}", "`Times` must be a whole number"),
