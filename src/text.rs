@@ -33,6 +33,10 @@ fn is_hidden(c: char) -> bool {
 
 /// Returns `text` with each hidden character replaced by what `replacement` gives for it.
 pub fn replace_hidden(text: &str, replacement: impl Fn(char) -> String) -> Cow<'_, str> {
+    // Most texts are printable ASCII, and the search of a pattern costs more than a look at each byte.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Cow::Borrowed(text);
+    }
     HIDDEN_CHARACTER.replace_all(text, |found: &Captures<'_>| found[0].chars().map(&replacement).collect::<String>())
 }
 
