@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondT
 use datafusion::common::internal_err;
 use datafusion::error::Result;
 
-use super::matcher;
 use super::window_functions::event_kinds_type;
+use super::{empty_columns, matcher};
 use crate::event;
 use crate::sql::expression::Expression;
 use crate::sql::match_spec::{EventColumn, MatchSpec, ValueId};
@@ -69,14 +69,14 @@ impl MatchSchema {
         Ok(match any.true_count() {
             0 => None,
             count if count == batch.num_rows() => Some(batch.clone()),
-            _ => Some(compute::filter_record_batch(batch, &any)?),
+            _ => Some(empty_columns::filter(batch, &any)?),
         })
     }
 
     /// Puts columns together to a batch of this schema. Columns of text may be string views.
     pub(super) fn assemble(&self, events: &[ArrayRef], values: &[ArrayRef], flags: &[ArrayRef]) -> Result<RecordBatch> {
         let columns = events.iter().chain(values).chain(flags).zip(self.arrow.fields());
-        let columns = columns.map(|(column, field)| compute::cast(column, field.data_type()));
+        let columns = columns.map(|(column, field)| empty_columns::cast(column, field.data_type()));
         Ok(RecordBatch::try_new(Arc::clone(&self.arrow), columns.collect::<Result<_, _>>()?)?)
     }
 }

@@ -6,17 +6,17 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::resources_err;
-use datafusion::config::SpillCompression;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::spill_file::SpillFile;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::SpillManager;
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, SpillMetrics};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+
+use super::batch_files::BatchFiles;
+use super::empty_columns;
 
 /// Low bits of a row's number: its place in its part. The bits above are the index of the part.
 const ROW_BITS: u32 = 40;
@@ -28,21 +28,19 @@ pub(super) struct MatchBufferWriter {
     /// The bytes held in memory, reserved in the engine's pool.
     reservation: MemoryReservation,
     /// `None` for a buffer that stays in memory.
-    spill_manager: Option<SpillManager>,
+    files: Option<BatchFiles>,
 }
 
 impl MatchBufferWriter {
     /// Returns a writer that fails beyond `limit` bytes.
     pub(super) fn in_memory(limit: usize, runtime: &RuntimeEnv) -> MatchBufferWriter {
-        MatchBufferWriter { limit, reservation: reservation("matches", runtime), spill_manager: None }
+        MatchBufferWriter { limit, reservation: reservation("matches", runtime), files: None }
     }
 
     /// Returns a writer that spills to disk beyond `limit` bytes.
     pub(super) fn spilling(limit: usize, runtime: Arc<RuntimeEnv>, schema: SchemaRef) -> MatchBufferWriter {
         let reservation = reservation("matches", &runtime);
-        let metrics = SpillMetrics::new(&ExecutionPlanMetricsSet::new(), 0);
-        let manager = SpillManager::new(runtime, metrics, schema).with_compression_type(SpillCompression::Lz4Frame);
-        MatchBufferWriter { limit, reservation, spill_manager: Some(manager) }
+        MatchBufferWriter { limit, reservation, files: Some(BatchFiles::new(runtime, schema)) }
     }
 
     /// Buffers one stream to its end.
@@ -50,25 +48,20 @@ impl MatchBufferWriter {
     /// # Errors
     /// The stream fails, a spill file cannot be written, or the buffer is full and must stay in memory.
     pub(super) async fn write(&self, batches: impl Stream<Item = Result<RecordBatch>>) -> Result<MatchBufferPart> {
-        let (mut in_memory, mut file) = (Vec::new(), None);
+        let mut in_memory = Vec::new();
         let mut batches = std::pin::pin!(batches);
         while let Some(batch) = batches.try_next().await? {
-            if file.is_none() && self.reserve(batch.get_array_memory_size()) {
+            if self.reserve(empty_columns::held_bytes(&batch)) {
                 in_memory.push(batch);
                 continue;
             }
-            let Some(manager) = &self.spill_manager else {
+            let Some(files) = &self.files else {
                 return resources_err!("the matches of the rules take more than {} MiB", self.limit >> 20);
             };
-            if file.is_none() {
-                file = Some(manager.create_in_progress_file("matches")?);
-            }
-            if let Some(file) = &mut file {
-                file.append_batch(&batch)?;
-            }
+            let file = files.write(stream::iter([Ok(batch)]).chain(batches)).await?;
+            return Ok(MatchBufferPart { batches: in_memory, file });
         }
-        let file = file.map(|mut file| file.finish()).transpose()?.flatten();
-        Ok(MatchBufferPart { batches: in_memory, file })
+        Ok(MatchBufferPart { batches: in_memory, file: None })
     }
 
     /// Reserves `bytes` bytes of memory. Returns whether there was room for them.
@@ -79,7 +72,7 @@ impl MatchBufferWriter {
 
     /// Returns the buffer of all streams, given the part of each.
     pub(super) fn finish(self, parts: Vec<MatchBufferPart>) -> MatchBuffer {
-        MatchBuffer { parts, reservation: self.reservation, spill_manager: self.spill_manager }
+        MatchBuffer { parts, reservation: self.reservation, files: self.files }
     }
 }
 
@@ -98,7 +91,7 @@ pub(super) struct MatchBufferPart {
 pub(super) struct MatchBuffer {
     parts: Vec<MatchBufferPart>,
     reservation: MemoryReservation,
-    spill_manager: Option<SpillManager>,
+    files: Option<BatchFiles>,
 }
 
 impl std::fmt::Debug for MatchBuffer {
@@ -127,8 +120,8 @@ impl MatchBuffer {
 
     fn part(&self, index: usize) -> Result<impl Stream<Item = Result<(u64, RecordBatch)>> + use<>> {
         let MatchBufferPart { batches, file } = &self.parts[index];
-        let spilled = file.as_ref().zip(self.spill_manager.as_ref());
-        let spilled = spilled.map(|(file, manager)| manager.read_spill_as_stream_unbuffered(Arc::clone(file), None));
+        let spilled = file.as_ref().zip(self.files.as_ref());
+        let spilled = spilled.map(|(file, files)| files.read(Arc::clone(file)));
         let in_memory = batches.clone().into_iter().map(Ok);
         let batches = stream::iter(in_memory).chain(stream::iter(spilled.transpose()?).flatten());
         let mut next = (index as u64) << ROW_BITS;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 #[cfg(feature = "cluster")]
 use arrow::array::StructArray;
 use arrow::array::{AsArray as _, RecordBatch};
-use arrow::compute;
 #[cfg(feature = "cluster")]
 use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
@@ -31,7 +30,7 @@ pub use super::match_buffer::BufferedRows;
 use super::match_buffer::{Convert, MatchBuffer, MatchBufferWriter};
 pub use super::repeats::{KeyQuestion, KeyedRule};
 use super::repeats::{KeySpans, Repeats};
-use super::{Engine, match_functions, matcher};
+use super::{Engine, empty_columns, match_functions, matcher};
 use crate::sql::match_spec::MatchSpec;
 
 /// Rows, and bytes, of matches that are put together to one batch.
@@ -263,13 +262,13 @@ fn matches(stream: SendableRecordBatchStream, schema: Arc<MatchSchema>) -> impl 
                 && let Some(batch) = matched.try_next().await?
             {
                 rows += batch.num_rows();
-                bytes += batch.get_array_memory_size();
+                bytes += empty_columns::held_bytes(&batch);
                 small.push(batch);
             }
             if small.is_empty() {
                 return Ok(None);
             }
-            let batch = compute::concat_batches(schema.arrow(), &small)?;
+            let batch = empty_columns::concat(schema.arrow(), &small)?;
             Ok(Some((schema.wrap(batch)?, matched)))
         }
     })

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::expressions;
+use super::{empty_columns, expressions};
 use crate::sql::expression::Expression;
 
 /// Expressions that read some columns of batches of one schema.
@@ -65,7 +65,7 @@ impl RowExpressions {
     ) -> Result<Option<Vec<ArrayRef>>> {
         let selected = rows.true_count();
         if selected == 0 {
-            let nulls = |(_, data_type): &(_, DataType)| new_null_array(data_type, batch.num_rows());
+            let nulls = |(_, data_type): &(_, DataType)| empty_columns::nulls(data_type, batch.num_rows());
             return Ok(Some(self.expressions.iter().map(nulls).collect()));
         }
         if selected * one_in >= batch.num_rows() {
@@ -93,7 +93,7 @@ fn places(rows: &BooleanArray) -> UInt32Array {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array as _, AsArray as _, StringArray};
+    use arrow::array::{Array as _, AsArray as _, StringArray, new_null_array};
     use arrow::datatypes::{Field, Schema};
 
     use super::*;
