@@ -243,9 +243,9 @@ impl Tracer<'_, '_> {
         let act = |event: &TracedEvent| self.issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));
         let callers = start.iter().map(|event| ((Arc::clone(&event.identity), event.time), act(event)));
         // The record of a switched role is of the new session. Its act tells who switched.
-        let issues = start.iter().filter_map(|event| self.issuers.index.of_event(&event.id));
-        let issuers = issues.map(|issue| ((Arc::clone(&issue.caller), issue.event.time), Some(Arc::clone(&issue.id))));
-        self.issuers.learn_chains(callers.chain(issuers).collect()).await?;
+        let own_acts = start.iter().filter_map(|event| self.issuers.index.of_event(&event.id));
+        let switchers = own_acts.map(|act| ((Arc::clone(&act.caller), act.event.time), Some(Arc::clone(&act.id))));
+        self.issuers.learn_chains(callers.chain(switchers).collect()).await?;
         let mut seen = HashSet::new();
         for event in &start {
             let own = self.issuers.index.of_event(&event.id).map(|issue| Arc::clone(&issue.id));

@@ -1,9 +1,10 @@
 //! Batches of one schema in spill files. Columns that say nothing are left out: there are many, and writing and reading them costs more
-//! than all others.
+//! than the others.
 
 use std::sync::Arc;
 
 use arrow::array::{AsArray as _, LargeBinaryArray, RecordBatch};
+use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow_ipc::CompressionType;
@@ -19,7 +20,7 @@ use futures::stream::{Stream, TryStreamExt as _};
 
 use super::empty_columns;
 
-/// Writes and reads the spill files of batches of one schema. A row of a file is a batch, as a stream in Arrow's IPC format.
+/// Writes and reads the spill files of batches of one schema. Each row of a file holds one batch, as an Arrow IPC stream.
 pub(super) struct BatchFiles {
     manager: SpillManager,
     rows: SchemaRef,
@@ -45,7 +46,10 @@ impl BatchFiles {
         let mut file = self.manager.create_in_progress_file("matches")?;
         let mut batches = std::pin::pin!(batches);
         while let Some(batch) = batches.try_next().await? {
-            let row = LargeBinaryArray::from_iter_values([encoded(&batch)?]);
+            let batch = RecordBatch::try_new(Arc::clone(&self.schema), batch.columns().to_vec())?;
+            let bytes = encoded(&batch)?;
+            let lengths = OffsetBuffer::from_lengths([bytes.len()]);
+            let row = LargeBinaryArray::try_new(lengths, Buffer::from_vec(bytes), None)?;
             file.append_batch(&RecordBatch::try_new(Arc::clone(&self.rows), vec![Arc::new(row)])?)?;
         }
         file.finish()
@@ -86,6 +90,9 @@ fn decoded(row: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         None => empty_columns::empty(field, kept.num_rows()),
     });
     let all = all.collect();
+    if columns.next().is_some() {
+        return internal_err!("a batch in a spill file has other columns than expected");
+    }
     Ok(RecordBatch::try_new(Arc::clone(schema), all)?)
 }
 

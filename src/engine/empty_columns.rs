@@ -55,7 +55,7 @@ pub(super) fn cast(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, 
     compute::cast(column, data_type)
 }
 
-/// Returns the selected rows of a batch.
+/// Returns the selected rows of a batch. Columns that say nothing share their memory.
 ///
 /// # Errors
 /// The batch has another number of rows.
@@ -69,7 +69,7 @@ pub(super) fn filter(batch: &RecordBatch, rows: &BooleanArray) -> Result<RecordB
     RecordBatch::try_new(batch.schema(), columns.collect::<Result<_, _>>()?)
 }
 
-/// Returns the rows of all `batches`, which have this schema.
+/// Returns the rows of all `batches`, which have this schema. Columns that say nothing share their memory.
 ///
 /// # Errors
 /// A column is too large.
@@ -80,17 +80,37 @@ pub(super) fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Reco
         if parts.iter().all(|part| is_empty(field, part)) {
             return Ok(empty(field, rows));
         }
-        compute::concat(&parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>())
+        compute::concat(&parts.into_iter().map(AsRef::as_ref).collect::<Vec<_>>())
     };
     let columns = schema.fields().iter().enumerate().map(joined).collect::<Result<_, _>>()?;
     RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
-/// Returns the bytes that a batch holds. Those of shared columns do not count.
+/// Returns a batch whose columns that say nothing share their memory.
+///
+/// # Errors
+/// A column has nulls where it must not.
+pub(super) fn shared(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let shared = |(field, column): (&Arc<Field>, &ArrayRef)| {
+        if is_empty(field, column) { empty(field, column.len()) } else { Arc::clone(column) }
+    };
+    let columns = batch.schema_ref().fields().iter().zip(batch.columns()).map(shared).collect();
+    RecordBatch::try_new(batch.schema(), columns)
+}
+
+/// Returns the bytes that a batch of [`shared`], [`filter`] or [`concat`] holds. What columns share does not count.
 pub(super) fn held_bytes(batch: &RecordBatch) -> usize {
-    let columns = batch.schema_ref().fields().iter().zip(batch.columns());
-    let held = columns.filter(|(field, column)| !is_empty(field, column));
-    held.map(|(_, column)| column.get_array_memory_size()).sum()
+    let held = |(field, column): (&Arc<Field>, &ArrayRef)| {
+        let is_of_shared_type = match field.data_type() {
+            DataType::Utf8 | DataType::Utf8View => true,
+            DataType::Boolean => !field.is_nullable(),
+            _ => false,
+        };
+        let is_shared = is_of_shared_type && column.len() <= SHARED_ROWS && is_empty(field, column);
+        let bytes = column.get_array_memory_size();
+        size_of::<ArrayRef>() + if is_shared { bytes - column.get_buffer_memory_size() } else { bytes }
+    };
+    batch.schema_ref().fields().iter().zip(batch.columns()).map(held).sum()
 }
 
 #[cfg(test)]
@@ -142,6 +162,12 @@ pub(super) mod tests {
         let at = |batch: &RecordBatch| batch.column(1).to_data().buffers()[0].as_ptr();
         assert_eq!(at(&joined), at(&batch));
         assert!(held_bytes(&joined) < 4_000, "{}", held_bytes(&joined));
+        let apart = RecordBatch::try_new(
+            batch.schema(),
+            vec![new_null_array(&DataType::Utf8, 100); 2].into_iter().chain(batch.columns()[2..].to_vec()).collect(),
+        );
+        let shared = shared(&apart.unwrap()).unwrap();
+        assert_eq!([0, 1].map(|column| shared.column(column).to_data().buffers()[0].as_ptr()), [at(&batch); 2]);
         assert_eq!(cast(batch.column(1), &DataType::Utf8View).unwrap().null_count(), 100);
         assert_eq!(cast(batch.column(0), &DataType::Utf8View).unwrap().null_count(), 34);
     }

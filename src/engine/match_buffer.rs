@@ -51,6 +51,7 @@ impl MatchBufferWriter {
         let mut in_memory = Vec::new();
         let mut batches = std::pin::pin!(batches);
         while let Some(batch) = batches.try_next().await? {
+            let batch = empty_columns::shared(&batch)?;
             if self.reserve(empty_columns::held_bytes(&batch)) {
                 in_memory.push(batch);
                 continue;
@@ -287,7 +288,7 @@ mod tests {
     async fn batches_beyond_the_limit_are_spilled_and_each_is_read_once() {
         let folder = tempfile::tempdir().unwrap();
         let runtime = RuntimeEnvBuilder::new().with_temp_file_path(folder.path()).build_arc().unwrap();
-        let one = batch(0).get_array_memory_size();
+        let one = empty_columns::held_bytes(&batch(0));
         for (fits, spilled) in [(0, true), (2, true), (5, true), (9, false)] {
             let writer = MatchBufferWriter::spilling(fits * one, Arc::clone(&runtime), batch(0).schema());
             let mut parts = Vec::new();

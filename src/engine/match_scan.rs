@@ -244,7 +244,7 @@ async fn results<T: 'static>(mut tasks: JoinSet<Result<T>>) -> Result<Vec<T>> {
     Ok(results)
 }
 
-/// The matches in a stream of a scan, in batches of [`MATCHED_ROWS`] or [`MATCHED_BYTES`], or a few more.
+/// The matches in a stream of a scan, joined.
 fn matches(stream: SendableRecordBatchStream, schema: Arc<MatchSchema>) -> impl Stream<Item = Result<MatchBatch>> {
     let rows_schema = Arc::clone(&schema);
     let matched = stream.try_filter_map(move |batch| {
@@ -253,13 +253,21 @@ fn matches(stream: SendableRecordBatchStream, schema: Arc<MatchSchema>) -> impl 
         };
         future::ready(rows_schema.matches_in(&RecordBatch::from(rows)))
     });
-    stream::try_unfold(Box::pin(matched), move |mut matched| {
+    joined(matched, schema)
+}
+
+/// The rows of small batches, in batches of [`MATCHED_ROWS`] or [`MATCHED_BYTES`], or a few more.
+fn joined(
+    batches: impl Stream<Item = Result<RecordBatch>>,
+    schema: Arc<MatchSchema>,
+) -> impl Stream<Item = Result<MatchBatch>> {
+    stream::try_unfold(Box::pin(batches), move |mut batches| {
         let schema = Arc::clone(&schema);
         async move {
             let (mut small, mut rows, mut bytes) = (Vec::new(), 0, 0);
             while rows < MATCHED_ROWS
                 && bytes < MATCHED_BYTES
-                && let Some(batch) = matched.try_next().await?
+                && let Some(batch) = batches.try_next().await?
             {
                 rows += batch.num_rows();
                 bytes += empty_columns::held_bytes(&batch);
@@ -269,7 +277,7 @@ fn matches(stream: SendableRecordBatchStream, schema: Arc<MatchSchema>) -> impl 
                 return Ok(None);
             }
             let batch = empty_columns::concat(schema.arrow(), &small)?;
-            Ok(Some((schema.wrap(batch)?, matched)))
+            Ok(Some((schema.wrap(batch)?, batches)))
         }
     })
 }
@@ -359,8 +367,11 @@ impl BufferedMatches {
         let spans = Arc::new(all_spans);
         let decisive = (0..partitions).map(|partition| {
             let (needless, spans) = (self.needless.clone(), Arc::clone(&spans));
-            self.partition(partition, partitions)
-                .try_filter_map(move |batch| future::ready(needless.without(spans.as_ref().as_ref(), &batch)))
+            let left = self.partition(partition, partitions).try_filter_map(move |batch| {
+                let left = needless.without(spans.as_ref().as_ref(), &batch);
+                future::ready(left.map(|left| left.map(MatchBatch::into_record_batch)))
+            });
+            joined(left, Arc::clone(&self.schema))
         });
         let (buffer, counts) = write(writer, decisive, self.counts.len()).await?;
         let schema = Arc::clone(&self.schema);

@@ -341,7 +341,7 @@ impl LoadedRules {
         self.entries.push(Entry { rule, file, text, warnings, origin, is_switched_off: false, shared_id: None });
     }
 
-    /// Adds the shipped rules whose ids no rule has yet. Without those that have none of `needed_ids`, if there are any.
+    /// Adds the shipped rules whose ids no rule has yet. If there are `needed_ids`, skips files that contain none of them.
     fn add_shipped(&mut self, needed_ids: &[String]) -> Result<(), Error> {
         let own: HashSet<String> = self.entries.iter().map(|entry| entry.rule.id.clone()).collect();
         let may_be_needed =

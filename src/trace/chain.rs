@@ -279,7 +279,7 @@ impl<'t> Issuers<'t> {
         let is_within =
             |record: &IssuingRecord| record.event.time.is_some_and(|time| is_within_one(windows, (time, time + 1)));
         let (mut held, mut bytes, limit) = (Vec::new(), 0, self.limit / 2);
-        let hold = |record: IssuingRecord| {
+        let take = |record: IssuingRecord| {
             if is_within(&record) {
                 selection.note(&record);
                 bytes += record.bytes();
@@ -291,7 +291,7 @@ impl<'t> Issuers<'t> {
             }
             Ok(())
         };
-        self.records.issuing(&condition, within, hold).await?;
+        self.records.issuing(&condition, within, take).await?;
         if bytes > limit {
             return self.add_records(&condition, within, |record| is_within(record) && selection.selects(record)).await;
         }

@@ -91,6 +91,11 @@ impl Identity {
         self.access_key.is_none() && self.created.is_none() && (self.is("AssumedRole") || self.is("FederatedUser"))
     }
 
+    /// Returns whether the caller exchanges a sign-in for a role session, and has no key.
+    pub(super) fn is_exchange(&self) -> bool {
+        self.access_key.is_none() && self.is("SAMLUser")
+    }
+
     /// Returns whether `kind` is the type of the identity.
     pub fn is(&self, kind: &str) -> bool {
         self.kind.as_deref() == Some(kind)

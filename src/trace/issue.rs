@@ -45,7 +45,8 @@ pub(super) struct PermissionSet {
 }
 
 impl PermissionSet {
-    /// Returns that of a role session by its ARN, and the name of the session, if it is of IAM Identity Center.
+    /// Returns the permission set and the session name in the ARN of a role session. `None` if the role is not of IAM Identity
+    /// Center.
     pub(super) fn of_session(arn: &str) -> Option<(PermissionSet, &str)> {
         let (_, role_and_session) = arn.split_once(ROLE_SESSION)?;
         let (role, session) = role_and_session.split_once('/')?;
@@ -353,9 +354,8 @@ pub(super) fn window_of_act(identity: &Identity, time: Option<Instant>) -> Optio
     if let Some(created) = identity.created {
         return Some(around(created));
     }
-    // Services and callers of other accounts that name no key were issued none that the data tells.
-    let is_told = identity.access_key.is_none() && !identity.is("AWSService") && !identity.is("AWSAccount");
-    let time = time.filter(|_| is_told)?;
+    // Of others without a key no event tells the act.
+    let time = time.filter(|_| identity.is_session_without_time() || identity.is_exchange())?;
     let (from, to) = around(time);
     // A sign-in token may have been issued earlier.
     Some(if identity.is_session_without_time() { (time - SIGN_IN_TOKEN_LIFE, to) } else { (from, to) })

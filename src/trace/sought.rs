@@ -20,8 +20,9 @@ pub(super) enum Sought {
 impl Sought {
     /// Looks for the acts that may have issued the credential of `identity`.
     pub(super) fn issuer_of(identity: &Identity) -> Sought {
-        let Identity { access_key, arn, principal_id, .. } = identity.clone();
-        Sought::IssuerOf(CredentialNames { access_key, arn, principal_id, is_exchange: identity.is("SAMLUser") })
+        let Identity { access_key, arn, principal_id, .. } = identity;
+        let [access_key, arn, principal_id] = [access_key, arn, principal_id].map(Clone::clone);
+        Sought::IssuerOf(CredentialNames { access_key, arn, principal_id, is_exchange: identity.is_exchange() })
     }
 }
 

@@ -314,9 +314,9 @@ fn a_hunt_groups_counts_and_shows_as_the_functions_say() {
     let lake = lake.to_str().unwrap();
     assert_eq!(tawny(&["convert", trail, "--lake", lake]).status.code(), Some(0));
     let mut of_lake = findings(&tawny(&["hunt", lake, "--rules", RULES, "--format", "jsonl"]));
-    of_lake
-        .iter_mut()
-        .for_each(|finding| assert_eq!(finding.as_object_mut().unwrap().remove("table_version"), Some(json!(1))));
+    for finding in &mut of_lake {
+        assert_eq!(finding.as_object_mut().unwrap().remove("table_version"), Some(json!(1)));
+    }
     assert_eq!(of_lake, found, "as from the trail");
     for rule in ["denied_calls.yml", "shared_snapshot.yml"] {
         let rule = format!("{RULES}/{rule}");

@@ -50,7 +50,7 @@ fn others(count: usize) -> impl Iterator<Item = Value> {
 fn sessions_of_others_take_no_memory_of_a_trace() {
     let scarce = Engine::new(2, 4 << 20, &std::env::temp_dir()).unwrap();
     // The first number fits into the memory for a search, the second does not.
-    for count in [100, 4_000] {
+    for count in [100, 1_500] {
         let mut records = session_in_another_account();
         records.splice(1..1, others(count));
         let places = Places::with_identities(&records, 1_000);
