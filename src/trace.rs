@@ -480,7 +480,7 @@ impl Tracer<'_, '_> {
             let window = window.filter(|(from, to)| !is_decided && times.range(*from..*to).next().is_some());
             let Some(window) = window else { continue };
             searches.push((window, Sought::issuer_of(identity)));
-            // Which session began with an exchange is told by its own act.
+            // Only the own act of an exchange names the session that it began.
             if IssueKind::of(event) == Some(IssueKind::AssumeRoleWithSaml) {
                 searches.push((window, Sought::Event(Arc::clone(&event.id))));
             }

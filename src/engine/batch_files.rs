@@ -1,4 +1,4 @@
-//! Batches of one schema in spill files. Columns that say nothing are left out: there are many, and writing and reading them costs more
+//! Batches of one schema in spill files. Columns that say nothing are left out: there are many of them, and they would take more time
 //! than the others.
 
 use std::sync::Arc;

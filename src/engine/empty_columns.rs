@@ -1,5 +1,5 @@
-//! Columns that say nothing: texts that are all null, and flags of which none is set. Most columns of matches are like that in most
-//! batches, because a value is only computed for the rules that need it. They share their memory.
+//! Columns that say nothing, which share their memory. All texts of such a column are null, or all its flags unset. Most columns of
+//! matches say nothing in most batches, because a value is only computed for the rules that need it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -120,7 +120,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Returns a batch with columns of each kind, some of which say nothing.
+    /// Returns a batch with columns of each kind. The second, the fourth and the fifth say nothing.
     pub(in crate::engine) fn batch(rows: usize) -> RecordBatch {
         let texts: ArrayRef =
             Arc::new((0..rows).map(|row| (row % 3 > 0).then(|| row.to_string())).collect::<StringArray>());

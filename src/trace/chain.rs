@@ -83,7 +83,7 @@ type CallerOfAct = ((Arc<Identity>, Option<Instant>), Option<Arc<str>>);
 
 /// A span of time: its start, and its end, which is not part of it.
 type Window = (Instant, Instant);
-/// What is looked for among the issuing events of a window.
+/// A search: the window of the issuing events, and what it looks for among them.
 pub(super) type Search = (Window, Sought);
 
 /// Finds the acts that issued credentials.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::identity::Identity;
 use super::issue::{IssuingRecord, PermissionSet};
 
-/// What is looked for among the issuing events of a window.
+/// The subject of a search among issuing events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Sought {
     /// The acts that may have issued a credential.
@@ -36,7 +36,7 @@ pub(super) struct CredentialNames {
     is_exchange: bool,
 }
 
-/// Selects records: those that are sought, and others of their acts.
+/// Selects the records that are sought, and the other records of their acts.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     /// The access keys and principals whose issuing events are sought.

@@ -96,7 +96,7 @@ fn foreign_table(folder: &Path) -> Box<dyn Table> {
     })
 }
 
-/// Returns findings as they were written, without the version of the table that they were made from.
+/// Removes the version of the table from written findings.
 pub(crate) fn without_version(findings: &[u8]) -> String {
     let text = String::from_utf8_lossy(findings);
     regex::Regex::new(r#",\s*"table_version":\s*\d+"#).unwrap().replace_all(&text, "").into_owned()

@@ -17,7 +17,7 @@ fn session_in_another_account() -> Vec<Value> {
     let shared = "shared-assume";
     records.push(of_other_account(&records[0], "issue-in-other", shared));
     records[0]["sharedEventID"] = json!(shared);
-    // Only the other account's record tells what was issued.
+    // Only the other account's record names the issued key.
     records[0]["responseElements"] = Value::Null;
     records
 }
