@@ -69,6 +69,7 @@ pub mod record_view;
 mod repeats;
 mod row_expressions;
 mod scanned;
+pub mod seen_keys;
 mod selection;
 pub mod user_query;
 mod window_functions;

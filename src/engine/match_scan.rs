@@ -358,7 +358,8 @@ impl BufferedMatches {
                 (all, spans) => *all = spans,
             }
         }
-        left_out += all_spans.as_ref().map_or(0, KeySpans::repeats);
+        let of_keys = self.needless.repeats.as_ref().zip(all_spans.as_ref());
+        left_out += of_keys.map_or(0, |(repeats, spans)| repeats.needless(spans));
         if !is_worthwhile(left_out) {
             return Ok(self);
         }

@@ -8,6 +8,8 @@
 //! other matches with their key as evidence, so of such a key the first and the last match of each span stay. The same holds for
 //! all keys if some have no room in memory.
 //!
+//! It may be known which keys were seen before the scan. The last match with such a key is evidence like one of the span before.
+//!
 //! A reader that needs only the last match of each key has one span. The last match in it stays.
 
 use std::collections::HashMap;
@@ -24,6 +26,7 @@ use super::hashed_set::HashedSet;
 use super::match_batch::MatchBatch;
 use super::match_buffer::reservation;
 use super::matcher;
+use super::seen_keys::{KeyHash, SeenKeys, key_in};
 use crate::sql::match_spec::{EventColumn, ValueId};
 use crate::time::{Instant, Period, Range};
 
@@ -60,6 +63,8 @@ pub struct KeyedRule {
     pub question: KeyQuestion,
     /// The times of matches that the rule sees.
     pub read: Range,
+    /// The keys that were seen before these times, if they are known.
+    pub seen: Option<SeenKeys>,
 }
 
 /// The identities of all matches of a scan, by which repeats are found.
@@ -78,7 +83,7 @@ pub(super) struct Repeats {
 
 /// The first and the last match of each key in each span.
 pub(super) struct KeySpans {
-    spans: HashMap<KeyHash, KeySpan, FixedState>,
+    spans: HashMap<SpanHash, KeySpan, FixedState>,
     /// Whether some keys are left out for want of room.
     is_full: bool,
     /// Bytes that the keys may take.
@@ -91,7 +96,7 @@ pub(super) struct KeySpans {
 /// The hash of a rule, the values of a key, and a span. With a random seed and 128 bits, no two keys share one: among a billion
 /// keys the odds are one to 10²⁰.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct KeyHash(u128);
+struct SpanHash(u128);
 
 /// The times of the first and the last match in a span.
 #[derive(Debug, Clone, Copy)]
@@ -103,17 +108,27 @@ struct KeySpan {
 /// A match of a rule.
 struct KeyedMatch<'r> {
     rule: &'r KeyedRule,
+    /// The columns of the values of its key.
+    values: &'r [&'r StringArray],
     row: usize,
     time: i64,
     /// Whether others may have its identity.
     is_doubled: bool,
     /// The hash of its rule and key, in no span yet.
-    key: KeyHash,
+    key: SpanHash,
 }
 
-impl KeyHash {
-    fn in_span(self, span: i64) -> KeyHash {
-        KeyHash(self.0.wrapping_add(u128::from(span.cast_unsigned()).wrapping_mul(SPAN_FACTOR)))
+impl SpanHash {
+    fn in_span(self, span: i64) -> SpanHash {
+        SpanHash(self.0.wrapping_add(u128::from(span.cast_unsigned()).wrapping_mul(SPAN_FACTOR)))
+    }
+}
+
+impl KeyedMatch<'_> {
+    /// Returns whether its key was seen before the scan, at `from` or later.
+    fn was_seen_since(&self, from: i64) -> bool {
+        let last = self.rule.seen.as_ref().and_then(|seen| seen.last.get(&KeyHash::of(key_in(self.values, self.row))));
+        last.is_some_and(|last| last.micros() >= from)
     }
 }
 
@@ -205,13 +220,20 @@ impl Repeats {
         self.rules().map(|rule| (rule, BooleanArray::from(flags_of(rule)))).collect()
     }
 
-    fn hash(&self, bytes: &[u8]) -> KeyHash {
+    /// Returns the number of matches in `spans` that decide nothing, or about that.
+    pub(super) fn needless(&self, spans: &KeySpans) -> usize {
+        // Most keys of another night are known.
+        let is_seen = self.rules.iter().any(|rule| rule.seen.is_some());
+        spans.matches.saturating_sub(if is_seen { 0 } else { spans.spans.len() * 2 })
+    }
+
+    fn hash(&self, bytes: &[u8]) -> SpanHash {
         let [high, low] = self.hashers.each_ref().map(|state| {
             let mut hasher = state.build_hasher();
             hasher.write(bytes);
             u128::from(hasher.finish())
         });
-        KeyHash(high << 64 | low)
+        SpanHash(high << 64 | low)
     }
 
     /// Calls `take` with each match in `batch` that its rule sees.
@@ -231,6 +253,7 @@ impl Repeats {
                     write_key(&mut bytes, rule, &columns, row);
                     take(KeyedMatch {
                         rule,
+                        values: &columns,
                         row,
                         time,
                         is_doubled: self.doubled_ids.contains(hash_of_id(ids, row)),
@@ -244,7 +267,7 @@ impl Repeats {
 
 impl KeySpans {
     /// Adds a match. Returns whether there was room.
-    fn add(&mut self, key: KeyHash, times: KeySpan) -> bool {
+    fn add(&mut self, key: SpanHash, times: KeySpan) -> bool {
         if let Some(known) = self.spans.get_mut(&key) {
             known.add(times);
         } else if self.has_room() {
@@ -266,11 +289,6 @@ impl KeySpans {
         self.reservations.extend(other.reservations);
     }
 
-    /// Returns the number of matches between the first and the last of their keys, or a few less.
-    pub(super) fn repeats(&self) -> usize {
-        self.matches.saturating_sub(self.spans.len() * 2)
-    }
-
     /// Returns whether a match whose identity is its own decides something.
     fn is_decisive(&self, one: &KeyedMatch<'_>) -> bool {
         let (span, time) = (one.rule.span_of(one.time), one.time);
@@ -286,8 +304,8 @@ impl KeySpans {
         }
         match one.rule.question {
             KeyQuestion::New(history) => {
-                let before = times_in(span - 1);
-                time == first && before.is_none_or(|before| before.last < time - history.micros())
+                let (before, from) = (times_in(span - 1), time - history.micros());
+                time == first && before.is_none_or(|before| before.last < from) && !one.was_seen_since(from)
             }
             KeyQuestion::Last => time == last,
         }
@@ -339,7 +357,7 @@ mod tests {
             reservations: vec![reservation("test", &RuntimeEnv::default())],
         };
         for (key, time) in matches {
-            spans.add(KeyHash(*key), KeySpan { first: *time, last: *time });
+            spans.add(SpanHash(*key), KeySpan { first: *time, last: *time });
         }
         spans
     }
@@ -348,7 +366,7 @@ mod tests {
     fn parts_of_the_matches_are_joined() {
         let mut all = spans(1 << 20, &[(1, 50), (1, 60), (2, 10)]);
         all.merge(spans(1 << 20, &[(1, 40), (3, 7), (1, 55)]));
-        let times = |all: &KeySpans, key| all.spans.get(&KeyHash(key)).map(|times| (times.first, times.last));
+        let times = |all: &KeySpans, key| all.spans.get(&SpanHash(key)).map(|times| (times.first, times.last));
         assert_eq!([1, 2, 3, 4].map(|key| times(&all, key)), [Some((40, 60)), Some((10, 10)), Some((7, 7)), None]);
         assert!(!all.is_full);
         all.merge(spans(BYTES_OF_ENTRY, &[(3, 9), (4, 1), (3, 8)]));

@@ -6,8 +6,8 @@ use arrow::array::Array as _;
 use serde::{Deserialize, Serialize};
 
 use super::account_starts::{self, AccountStarts};
-use super::seen::SeenKeys;
 use crate::engine::Engine;
+use crate::engine::seen_keys::SeenKeys;
 use crate::error::Error;
 use crate::named_columns;
 use crate::rule::{AbsenceSide, Setting};

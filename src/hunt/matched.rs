@@ -7,10 +7,11 @@ use super::known_data::KnownData;
 use super::lookback::is_cut;
 use super::match_origins::{MatchOrigins, ScannedMatches};
 use super::match_table::{MatchTable, TriggerValues};
-use super::seen::{KnownKeys, SeenKeys};
+use super::seen::KnownKeys;
 use super::triggers::NumberedFindings;
 use super::windows::{RuleWindows, WindowRows, WindowRule};
 use crate::engine::match_scan::{GroupThreshold, KeyQuestion, KeyedRule, MatchScan};
+use crate::engine::seen_keys::SeenKeys;
 use crate::engine::{Engine, duplicates};
 use crate::error::Error;
 use crate::rule::Rule;
@@ -189,7 +190,8 @@ impl<'r> ScannedRules<'r> {
     fn keyed_rules(&self, rules: &[usize]) -> Vec<KeyedRule> {
         let keyed = |index: &usize| {
             let rule = &self.table.rules()[*index];
-            rule.keyed(*index, KeyQuestion::New(rule.newness?.history), self.spec.credential())
+            let keyed = rule.keyed(*index, KeyQuestion::New(rule.newness?.history), self.spec.credential())?;
+            Some(KeyedRule { seen: self.seen[*index].clone(), ..keyed })
         };
         rules.iter().filter_map(keyed).collect()
     }

@@ -138,7 +138,7 @@ impl WindowRule {
     pub(super) fn keyed(&self, index: usize, question: KeyQuestion, credential: Option<ValueId>) -> Option<KeyedRule> {
         // Several credentials may become one key. A match that is new for one credential may be known for the key.
         let key = self.key().filter(|key| !is_resolved_later(key, credential))?;
-        Some(KeyedRule { rule: index, key, question, read: self.read })
+        Some(KeyedRule { rule: index, key, question, read: self.read, seen: None })
     }
 
     /// Returns the start of the times whose matches are counted. Earlier events only show which of these count.

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::state::{RunState, StateStore};
 use super::version::version;
 use crate::engine::Engine;
+use crate::engine::seen_keys::{LastSeen, SeenKeys};
 use crate::error::Error;
 use crate::hunt::lookback_of;
-use crate::hunt::seen::{LastSeen, SeenKeys, seen_keys};
+use crate::hunt::seen::seen_keys;
 use crate::lake::Lake;
 use crate::rule::{Rule, Setting};
 use crate::time::{Instant, Range, SECOND, as_micros};
@@ -56,7 +57,7 @@ mod as_base64 {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    use crate::hunt::seen::{KeyHash, LastSeen};
+    use crate::engine::seen_keys::{KeyHash, LastSeen};
     use crate::time::Instant;
 
     pub(super) fn serialize<S: Serializer>(keys: &LastSeen, serializer: S) -> Result<S::Ok, S::Error> {
@@ -204,7 +205,7 @@ impl<'h> SeenHistory<'h> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hunt::seen::KeyHash;
+    use crate::engine::seen_keys::KeyHash;
 
     #[test]
     fn a_line_has_the_keys_of_a_rule() {

@@ -8,7 +8,9 @@ use futures::TryStreamExt as _;
 use proptest::prelude::*;
 use tawny::engine::Engine;
 use tawny::engine::match_scan::{BufferedMatches, GroupThreshold, KeyQuestion, KeyedRule, MatchScan};
+use tawny::engine::seen_keys::SeenKeys;
 use tawny::hunt;
+use tawny::hunt::seen::seen_keys;
 use tawny::rule::{Rule, WindowKind};
 use tawny::sql::match_spec::{EventColumn, MatchSpec};
 use tawny::table::{MemoryTable, Table as _};
@@ -134,6 +136,17 @@ proptest! {
 
 /// Returns all matches of `rule` in `events`, and the decisive ones. If the matches need not be new, a window needs `least` of them.
 async fn matches(events: &[Event], rule: &Rule, least: u32, match_memory: usize) -> [Arc<BufferedMatches>; 2] {
+    matches_after(None, events, rule, least, match_memory).await
+}
+
+/// As [`matches`], after a time before which some keys were `seen`.
+async fn matches_after(
+    seen: Option<SeenKeys>,
+    events: &[Event],
+    rule: &Rule,
+    least: u32,
+    match_memory: usize,
+) -> [Arc<BufferedMatches>; 2] {
     let engine = engine(match_memory);
     let table = MemoryTable(vec![oracle::batch(events)]);
     let snapshot = table.snapshot(Range::default()).await.unwrap();
@@ -146,7 +159,8 @@ async fn matches(events: &[Event], rule: &Rule, least: u32, match_memory: usize)
             rule: 0,
             key: [columns.group.clone(), newness.key.clone()].concat(),
             question: KeyQuestion::New(first_seen.periods.history),
-            read: Range::default(),
+            read: Range { from: seen.as_ref().map(|seen| seen.before), to: None },
+            seen,
         }),
         _ => thresholds.push(GroupThreshold {
             rule: 0,
@@ -248,4 +262,46 @@ fn matches_that_may_be_new_are_left() {
     assert_eq!(RUNTIME.block_on(numbers(&decisive)), expected.into_iter().collect());
     let [all, decisive] = RUNTIME.block_on(matches(&events, &rule, 1, SCARCE));
     assert_eq!(all.counts, decisive.counts, "there is no room for keys");
+}
+
+#[test]
+fn matches_of_known_keys_are_left_out() {
+    const HISTORY: i64 = 1_000;
+    const BEFORE: i64 = 100_000;
+    let of_key = |address: u8, first: u16, seconds: &[i64]| {
+        let at = |(id, second)| Event { address: Some(address), ..at(id, 0, BEFORE + second) };
+        (first..).zip(seconds).map(at).collect::<Vec<_>>()
+    };
+    let rule = Rule { first_seen: Some(first_seen(HISTORY, None)), ..oracle::rule(WindowKind::Sliding, 1, false) };
+    let seen = |events: &[Event], before: i64| {
+        let table = MemoryTable(vec![oracle::batch(events)]);
+        let before = Instant::from_micros((oracle::START + before) * SECOND);
+        let range = Range { from: None, to: Some(before) };
+        let keys = RUNTIME.block_on(seen_keys(&engine(MEMORY / 4), &table, std::slice::from_ref(&rule), range));
+        let last = keys.unwrap().into_iter().flatten().collect();
+        SeenKeys { before, last: Arc::new(last) }
+    };
+    let earlier = [
+        of_key(0, 0, &[-700, -100]),
+        of_key(1, 2, &[-990]),
+        of_key(2, 3, &[-991]),
+        of_key(4, 4, &[-100]),
+        of_key(5, 5, &[-100]),
+    ];
+    let later = [
+        of_key(0, 10, &[0, 500, 899]),
+        of_key(1, 20, &[10, 12]),
+        of_key(2, 30, &[10, 12]),
+        of_key(3, 40, &[20]),
+        // Event 51 came twice. It needs the others with its keys as evidence.
+        of_key(4, 50, &[100, 200]),
+        of_key(5, 51, &[150]),
+        of_key(5, 60, &[100]),
+    ];
+    let seen = seen(&earlier.concat(), BEFORE);
+    assert_eq!(seen.last.len(), 5);
+    let [all, decisive] = RUNTIME.block_on(matches_after(Some(seen), &later.concat(), &rule, 1, MEMORY / 4));
+    assert_eq!(all.counts, [later.concat().len()]);
+    let expected = [30, 40, 50, 51, 60].map(oracle::id);
+    assert_eq!(RUNTIME.block_on(numbers(&decisive)), expected.into_iter().collect());
 }
