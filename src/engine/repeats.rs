@@ -8,7 +8,8 @@
 //! other matches with their key as evidence, so of such a key the first and the last match of each span stay. The same holds for
 //! all keys if some have no room in memory.
 //!
-//! It may be known which keys were seen before the scan. The last match with such a key is evidence like one of the span before.
+//! It may be known which keys were seen before what a rule reads. The last match with such a key is evidence like one of the span
+//! before.
 //!
 //! A reader that needs only the last match of each key has one span. The last match in it stays.
 
@@ -125,7 +126,7 @@ impl SpanHash {
 }
 
 impl KeyedMatch<'_> {
-    /// Returns whether its key was seen before the scan, at `from` or later.
+    /// Returns whether its key was seen before what the rule reads, at `from` or later.
     fn was_seen_since(&self, from: i64) -> bool {
         let last = self.rule.seen.as_ref().and_then(|seen| seen.last.get(&KeyHash::of(key_in(self.values, self.row))));
         last.is_some_and(|last| last.micros() >= from)
@@ -220,11 +221,12 @@ impl Repeats {
         self.rules().map(|rule| (rule, BooleanArray::from(flags_of(rule)))).collect()
     }
 
-    /// Returns the number of matches in `spans` that decide nothing, or about that.
+    /// Returns about how many matches in `spans` decide nothing.
     pub(super) fn needless(&self, spans: &KeySpans) -> usize {
-        // Most keys of another night are known.
-        let is_seen = self.rules.iter().any(|rule| rule.seen.is_some());
-        spans.matches.saturating_sub(if is_seen { 0 } else { spans.spans.len() * 2 })
+        // Most keys are known then, and not even the first match of a span is kept.
+        let knows_keys = |rule: &KeyedRule| rule.seen.as_ref().is_some_and(|seen| !seen.last.is_empty());
+        let is_any_known = !spans.is_full && self.rules.iter().any(knows_keys);
+        spans.matches.saturating_sub(if is_any_known { 0 } else { spans.spans.len() * 2 })
     }
 
     fn hash(&self, bytes: &[u8]) -> SpanHash {

@@ -326,6 +326,7 @@ fn archive_has_program_pages_bill_of_materials_and_checksums() {
     assert_eq!(scope("datafusion"), Some("required"));
     assert_eq!(scope("serde_derive"), Some("excluded"), "a macro");
     assert_eq!((scope("cc"), scope("proptest")), (Some("excluded"), None), "tests take part in no build");
+    assert_eq!((scope("ballista-core"), scope("blake2")), (None, None), "only tests turn on what has these");
     for part in crates {
         assert_eq!(part["hashes"][0]["content"].as_str().map(str::len), Some(64), "{part}");
         assert!(part["licenses"][0]["expression"].is_string(), "{part}");
