@@ -173,6 +173,30 @@ fn tests_of_rules_see_exceptions_at_the_time_of_their_records() {
 }
 
 #[test]
+fn an_exception_holds_from_the_first_midnight_until_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let fails = |user: &'static str, times: [&'static str; 3]| {
+        times.into_iter().map(move |time| failed_sign_in(user, time, &format!("{user} {time}")))
+    };
+    let of_ada = fails("ada", ["2026-09-01T23:59:59Z", "2026-09-02T00:00:00Z", "2026-09-02T00:00:01Z"]);
+    let of_bob = fails("bob", ["2026-08-31T23:59:58Z", "2026-08-31T23:59:59Z", "2026-09-01T00:00:00Z"]);
+    let records: Vec<Value> = of_ada.chain(of_bob).collect();
+    std::fs::create_dir(at.join("trail")).unwrap();
+    std::fs::write(at.join("trail/a.json"), json!({ "Records": records }).to_string()).unwrap();
+    let exceptions = ["ada", "bob"]
+        .map(|user| exception(user, RULE, user, "2026-09-02").replace("    Until", "    From: 2026-09-01\n    Until"));
+    std::fs::write(at.join("exceptions.yml"), format!("Exceptions:\n{}", exceptions.concat())).unwrap();
+    let hunt = tawny(at, &HUNT);
+    let findings: Vec<Value> = serde_json::from_str(&text(&hunt)).unwrap();
+    let found: Vec<(&str, u64)> = findings
+        .iter()
+        .map(|finding| (finding["group"]["actor"].as_str().unwrap(), finding["count"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(found, [("bob", 2), ("ada", 2)], "{}", talk(&hunt));
+}
+
+#[test]
 fn rules_name_lists() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
