@@ -2,6 +2,7 @@
 //! same hunt from disk.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot continue ends")]
 #![expect(clippy::expect_used, reason = "a bench that cannot continue ends")]
+#![expect(clippy::disallowed_methods, reason = "the location of the data is a setting")]
 
 #[path = "../tests/it/http_server.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
