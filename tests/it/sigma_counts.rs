@@ -114,6 +114,11 @@ fn values_are_added() {
         record(4, "bob", 0, json!(999.9)),
         record(5, "cid", 0, json!(2000)),
         record(6, "dan", 0, json!("many")),
+        // A whole period apart.
+        record(7, "eve", 20, json!(600)),
+        record(8, "eve", 30, json!(400)),
+        record(9, "fay", 0, json!(-300)),
+        record(10, "fay", 1, json!(1200)),
     ];
     let mut rule_of_1000 = rule("gte: 1000");
     let found = findings(&rule_of_1000, &records);
