@@ -84,10 +84,10 @@ fn main() {
     let (on_disk, in_flight) = (trail.display().to_string(), IN_FLIGHT.to_string());
     let from_s3 =
         |more: &[&str]| hunt(server.command(), "s3://logs/AWSLogs", &[&["--in-flight", &in_flight], more].concat());
+    let from_disk = |_| hunt(Command::new(env!("CARGO_BIN_EXE_tawny")), &on_disk, &[]);
+    let disk = median((0..ROUNDS).map(from_disk).collect()).time.as_secs_f64();
     for delay in [0, 5, 20] {
         server.set_delay(Duration::from_millis(delay));
-        let from_disk = |_| hunt(Command::new(env!("CARGO_BIN_EXE_tawny")), &on_disk, &[]);
-        let disk = median((0..ROUNDS).map(from_disk).collect()).time.as_secs_f64();
         // The test server walks its whole folder for each page of a listing.
         let list = median((0..ROUNDS).map(|_| from_s3(&["--dry-run"])).collect()).time.as_secs_f64();
         let run = |_| {

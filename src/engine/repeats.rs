@@ -334,8 +334,7 @@ impl KeySpan {
 fn write_key(bytes: &mut Vec<u8>, rule: &KeyedRule, columns: &[&StringArray], row: usize) {
     bytes.clear();
     bytes.extend((rule.rule as u64).to_le_bytes());
-    for column in columns {
-        let value = column.is_valid(row).then(|| column.value(row));
+    for value in key_in(columns, row) {
         bytes.extend(value.map_or(u64::MAX, |value| value.len() as u64).to_le_bytes());
         bytes.extend(value.unwrap_or_default().as_bytes());
     }
